@@ -1,0 +1,1 @@
+"""Stores of records: ``sql`` (SQLAlchemy Core; SQLite) and ``tinydb`` (one JSON file)."""

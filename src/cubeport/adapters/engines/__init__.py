@@ -1,0 +1,1 @@
+"""How versions lie on disk."""

@@ -1,0 +1,1 @@
+"""pygeoapi: our provider, its configuration in memory."""

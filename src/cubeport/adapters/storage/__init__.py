@@ -1,0 +1,1 @@
+"""Storage profiles: where artifacts lie."""

@@ -1,0 +1,172 @@
+"""What the catalog needs of a store, as protocols. ``catalog.contract`` holds their promises as tests that anybody can inherit.
+
+Arguments and results are models; no driver's type leaves its module. Objects serve threads (a transaction belongs to its
+context), never forks. Unreadable is :class:`~cubeport.errors.Corrupt`, never an empty catalog.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, Literal, Protocol
+
+from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus
+from cubeport.catalog.query import FieldSummary, Page, Query
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """One lineage edge as the index sees it: from record *source* to *target* (a record id or a URI)."""
+
+    source: str
+    rel: str
+    target: str
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One record changed in the commit of this *generation*; *removed* when its row is gone."""
+
+    generation: int
+    id: str
+    removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that a check found: a slug of safety.md 9, where, in words, and what to do next."""
+
+    kind: str
+    place: str
+    message: str
+    next_step: str | None = None
+    level: Literal["ok", "warn", "error"] = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A document that a user of the core keeps beside the records, committed in the same transaction.
+
+    The service's versions, jobs and changes are such rows; the core neither knows nor reads them. ``(table, id)`` is unique.
+    ``owner``, ``state`` and ``seq`` are the three columns that lists are cut and ordered by.
+    """
+
+    table: str
+    id: str
+    document: Mapping[str, Any] = field(default_factory=dict)
+    owner: str = ""
+    state: str = ""
+    seq: int = 0
+    revision: int = 0
+    """0 for a row not stored yet; +1 at each update. An update names the revision it read."""
+
+
+class Rows(Protocol):
+    """The rows beside the records. Outside a ``transaction()`` each call is a transaction of its own."""
+
+    def get(self, table: str, id: str) -> Row | None:
+        """Return the row, or ``None`` when the store said that there is none."""
+
+    def get_many(self, table: str, ids: Sequence[str]) -> dict[str, Row]:
+        """Return the rows that are there, by id, with one statement."""
+
+    def put(self, row: Row) -> Row:
+        """Insert (revision 0) or compare-and-set on ``row.revision``; return it with the new revision.
+
+        Raises
+        ------
+        RecordExists
+            On inserting an id that is there.
+        StaleRecord
+            On updating another revision than the stored one, or a row that is gone.
+        """
+
+    def delete(self, table: str, id: str) -> None:
+        """Remove the row if it is there."""
+
+    def select(
+        self,
+        table: str,
+        *,
+        owner: str | None = None,
+        states: Sequence[str] | None = None,
+        after: tuple[int, str] | None = None,
+        descending: bool = False,
+        limit: int = 100,
+    ) -> list[Row]:
+        """Return rows ordered by ``(seq, id)``, strictly behind *after* in that direction."""
+
+    def next_seq(self, table: str, owner: str = "") -> int:
+        """Return the highest ``seq`` of the owner's rows plus one (1 at first); call it inside the transaction that uses it."""
+
+    def count(self, table: str, *, owner: str | None = None, states: Sequence[str] | None = None) -> int:
+        """Return how many rows there are."""
+
+
+class CatalogBackend(Protocol):
+    """A store of records, operations and rows with one commit point (catalog.md 3.1)."""
+
+    rows: Rows
+
+    def add_record(self, record: CatalogRecord) -> CatalogRecord:
+        """Create the record; never overwrite. Raises RecordExists, KeyExists."""
+
+    def get_record(self, id: str) -> CatalogRecord | None:
+        """Return the record of any status, or ``None`` only when the store said that there is none."""
+
+    def get_by_key(self, key: str) -> CatalogRecord | None:
+        """Return the one record with that key that is not deleted."""
+
+    def update_record(self, record: CatalogRecord) -> CatalogRecord:
+        """Compare-and-set: *record* carries the version that was read; return it stored, with version + 1.
+
+        Raises
+        ------
+        StaleRecord
+            If the stored version is another, or the record is gone.
+        KeyExists
+            If another record that is not deleted has the key.
+        """
+
+    def delete_record(self, id: str, version: int) -> None:
+        """Remove the row (purge); a tombstone is an update. Raises StaleRecord."""
+
+    def search(self, query: Query) -> Page: ...
+
+    def count(self, query: Query) -> int: ...
+
+    def list_fields(self, query: Query | None = None) -> list[FieldSummary]: ...
+
+    def match_prefix(self, prefix: str, limit: int = 10) -> list[str]:
+        """Return up to *limit* ids that begin with *prefix*, in order, of every status."""
+
+    def iterate(self) -> Iterator[CatalogRecord]:
+        """Yield every record of every status by id, from one snapshot, in flat memory."""
+
+    def edges(self, id: str, direction: Literal["out", "in"], rel: str | None = None) -> list[Edge]: ...
+
+    def put_operation(self, operation: Operation) -> None:
+        """Insert the row; its id is unique, so an owner that only seemed dead can no longer commit. Raises RecordExists."""
+
+    def get_operation(self, id: str) -> Operation | None: ...
+
+    def list_operations(
+        self, *, status: OperationStatus | None = None, since: datetime | None = None, limit: int = 50
+    ) -> list[Operation]:
+        """Return operations, newest first."""
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """All or nothing. Reads inside see own writes; nesting is an error; leaving by an exception rolls back."""
+
+    def generation(self) -> int:
+        """Return the sequence number of the last commit: +1 per commit, under the commit's lock, without gaps."""
+
+    def changes(self, after: int, limit: int = 1000) -> list[Change]:
+        """Return changes of records behind generation *after*, oldest first."""
+
+    def check(self, deep: bool = False) -> list[Finding]:
+        """Return what is wrong with the store; empty when all is well."""
+
+    def close(self) -> None: ...

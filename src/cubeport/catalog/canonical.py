@@ -1,0 +1,159 @@
+"""The common forms that every document of the catalog is written in: JSON, timestamps, ids and names.
+
+One value has one text (keys sorted, UTF-8, no NaN), so that equal values are equal bytes on disk, over HTTP and in a digest.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+import secrets
+import unicodedata
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import PurePath
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BeforeValidator, PlainSerializer
+
+from cubeport.errors import InvalidRequest, Problem
+
+type Json = None | bool | int | float | str | list[Json] | dict[str, Json]
+
+MAX_DEPTH = 32
+"""Levels of nesting that a document may have."""
+
+MAX_KEY = 256
+"""Characters in a key of a document."""
+
+_NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
+_ID = re.compile(r"[0-9a-f]{32}")
+
+
+def new_id() -> str:
+    """Return a random id of 32 lower-case hex digits.
+
+    Random and not time-ordered: five characters then select one of 1,000 records added in a burst.
+    """
+    return secrets.token_hex(16)
+
+
+def is_id(text: str) -> bool:
+    """Tell whether *text* is a whole id."""
+    return _ID.fullmatch(text) is not None
+
+
+def now() -> datetime:
+    """Return the present instant in UTC. Clocks inform, they never decide: order is the catalog's generation."""
+    return datetime.now(UTC)
+
+
+def timestamp(instant: datetime) -> str:
+    """Return *instant* as RFC 3339, UTC, six decimals, ``Z``: text order is time order."""
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+
+
+def json_value(value: object, path: str = "$") -> Json:
+    """Return *value* as plain JSON: datetimes, paths and numpy scalars become text or numbers.
+
+    Raises
+    ------
+    InvalidRequest
+        With the place of whatever JSON cannot say: NaN, infinity, U+0000, bytes, an unknown type, a nesting over
+        :data:`MAX_DEPTH`, a key that is empty or over :data:`MAX_KEY` characters.
+    """
+    return _json(value, path, 0)
+
+
+def _json(value: object, path: str, depth: int) -> Json:
+    if depth > MAX_DEPTH:
+        raise _unsayable(path, f"is nested deeper than {MAX_DEPTH} levels")
+    match value:
+        case None | bool():
+            return value
+        case str():
+            return _text(value, path)
+        case int():
+            return int(value)
+        case float():
+            if not math.isfinite(value):
+                raise _unsayable(path, "is not a finite number")
+            return float(value)
+        case datetime():
+            return timestamp(value if value.tzinfo else value.replace(tzinfo=UTC))
+        case PurePath():
+            return _text(str(value), path)
+        case Mapping():
+            return {_key(k, path): _json(v, f"{path}.{k}", depth + 1) for k, v in value.items()}
+        case list() | tuple() | set() | frozenset():
+            items = sorted(value) if isinstance(value, (set, frozenset)) else value
+            return [_json(v, f"{path}[{i}]", depth + 1) for i, v in enumerate(items)]
+    if hasattr(value, "item") and getattr(value, "ndim", None) == 0:  # numpy scalars, without importing numpy
+        return _json(value.item(), path, depth)
+    if hasattr(value, "isoformat"):
+        return _text(str(value.isoformat()), path)
+    raise _unsayable(path, f"is a {type(value).__name__}, which JSON cannot say")
+
+
+def _text(value: str, path: str) -> str:
+    if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
+        raise _unsayable(path, "holds U+0000 or a lone surrogate")
+    return str(value)
+
+
+def _key(key: object, path: str) -> str:
+    if not isinstance(key, str) or not 1 <= len(key) <= MAX_KEY:
+        raise _unsayable(path, f"has a key that is not a text of 1 to {MAX_KEY} characters")
+    return _text(key, path)
+
+
+def _unsayable(path: str, why: str) -> InvalidRequest:
+    message = f"{path} {why}"
+    return InvalidRequest(message, errors=[Problem((path,), "invalid-json", message)])
+
+
+def dumps(value: object, *, indent: bool = False) -> str:
+    """Return the canonical JSON text of *value*: keys sorted at every level, indented by two for people or on one line."""
+    separators = None if indent else (",", ":")
+    return json.dumps(
+        value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=2 if indent else None, separators=separators
+    )
+
+
+def check_name(text: str) -> str:
+    """Return *text* if it is a name (kind, schema, profile, plugin, hook, relation), else raise ValueError."""
+    if not _NAME.fullmatch(text):
+        raise ValueError("must be 1 to 64 of a-z 0-9 . _ - and begin with a letter")
+    return text
+
+
+def check_plain(text: str, longest: int) -> str:
+    """Return *text* if it has 1 to *longest* characters and no control characters, else raise ValueError."""
+    if not 1 <= len(text) <= longest or any(unicodedata.category(c) in ("Cc", "Cs") for c in text):
+        raise ValueError(f"must be 1 to {longest} characters without control characters")
+    return text
+
+
+def _check_id(text: str) -> str:
+    if not is_id(text):
+        raise ValueError("must be 32 lower-case hex digits")
+    return text
+
+
+def _instant(value: object) -> object:
+    if isinstance(value, str):
+        value = datetime.fromisoformat(value)
+    if isinstance(value, datetime):
+        if value.tzinfo is None:
+            raise ValueError("must name its offset from UTC, for example a final Z")
+        return value.astimezone(UTC)
+    raise ValueError("must be an RFC 3339 timestamp")
+
+
+type Id = Annotated[str, AfterValidator(_check_id)]
+type Name = Annotated[str, AfterValidator(check_name)]
+type Tag = Annotated[str, AfterValidator(lambda text: check_plain(text, 128))]
+type Key = Annotated[str, AfterValidator(lambda text: check_plain(text, 512))]
+type Timestamp = Annotated[datetime, BeforeValidator(_instant), PlainSerializer(timestamp, when_used="json")]
+type JsonObject = Annotated[dict[str, Any], BeforeValidator(lambda value: json_value(value, "$"))]

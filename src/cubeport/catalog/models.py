@@ -1,0 +1,420 @@
+"""The documents that a catalog holds: records, their artifacts and locators, lineage and operations.
+
+Frozen values. ``from_mapping`` and ``to_mapping`` are inverse, and equal values have equal bytes (``to_json``) after any round
+trip and through every backend. Unknown locator kinds survive untouched; other unknown fields are refused.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag as PydanticTag, ValidationError, model_validator
+
+from cubeport.catalog.canonical import Id, JsonObject, Key, Name, Tag, Timestamp, dumps, new_id, now
+from cubeport.errors import InvalidRequest, NewerModel, Problem
+
+MODEL_VERSION = 1
+"""The form that this release writes. Older documents are lifted on reading, newer ones are neither read nor written."""
+
+_LIFTS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
+"""``{n: function}`` that turn a document of version n into one of n + 1; none yet."""
+
+INLINE_BYTES = 64 * 1024
+RECORD_BYTES = 1024 * 1024
+METADATA_LEAVES = 2_000
+
+RecordStatus = Literal["active", "planned", "failed", "deprecated", "deleted"]
+ArtifactStatus = Literal["available", "planned", "missing", "failed", "external"]
+OperationStatus = Literal["planned", "running", "succeeded", "failed", "rolled_back"]
+TargetKind = Literal["file", "directory"]
+
+
+class Model(BaseModel):
+    """A frozen value with one JSON text."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+    label: ClassVar[str] = "document"
+
+    @classmethod
+    def from_mapping(cls, document: Mapping[str, Any]) -> Self:
+        """Return the value that *document* says.
+
+        Raises
+        ------
+        InvalidRequest
+            With every problem and its place.
+        NewerModel
+            If a newer release wrote it.
+        """
+        try:
+            return cls.model_validate(dict(document))
+        except ValidationError as exc:
+            raise invalid(cls.label, exc) from None
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the document as plain JSON values, every field present."""
+        return self.model_dump(mode="json")
+
+    def to_json(self, *, indent: bool = False) -> str:
+        """Return the canonical JSON text."""
+        return dumps(self.to_mapping(), indent=indent)
+
+    def replace(self, **changes: Any) -> Self:
+        """Return a validated copy with *changes*."""
+        return type(self).model_validate(self.model_dump() | changes)
+
+
+def invalid(label: str, exc: ValidationError) -> InvalidRequest:
+    """Return pydantic's findings as one problem that lists them all, without echoing any value."""
+    problems = [Problem(tuple(e["loc"]), e["type"], e["msg"]) for e in exc.errors(include_input=False, include_url=False)]
+    words = "; ".join(f"{'.'.join(map(str, p.loc)) or 'document'}: {p.message}" for p in problems)
+    return InvalidRequest(f"This {label} is not valid: {words}", errors=problems)
+
+
+# --- locators -------------------------------------------------------------------------------------------------------
+
+
+class LocalPathLocator(Model):
+    """A local path: relative to its profile's root with ``/`` separators, or absolute, which is a reference only."""
+
+    kind: Literal["path"] = "path"
+    path: str = Field(min_length=1)
+    profile: Name | None = None
+
+    @model_validator(mode="after")
+    def _managed_is_relative(self) -> Self:
+        if self.profile is None and not self.path.startswith("/"):
+            raise ValueError("a path without a profile must be absolute")
+        if self.profile is not None:
+            _check_relative(self.path)
+        return self
+
+    @classmethod
+    def from_path(cls, path: str | Path) -> Self:
+        """Return a reference to *path*, made absolute."""
+        return cls(path=str(Path(path).absolute()))
+
+
+class FSSpecLocator(Model):
+    """An fsspec address: relative to its profile's root, or whole, which is a reference only."""
+
+    kind: Literal["urlpath"] = "urlpath"
+    urlpath: str = Field(min_length=1)
+    profile: Name | None = None
+
+    @model_validator(mode="after")
+    def _clean(self) -> Self:
+        if self.profile is None:
+            check_url(self.urlpath)
+        else:
+            _check_relative(self.urlpath)
+        return self
+
+    @classmethod
+    def from_urlpath(cls, urlpath: str) -> Self:
+        """Return a reference to *urlpath*."""
+        return cls(urlpath=urlpath)
+
+
+class ExternalURILocator(Model):
+    """A URI elsewhere; its bytes come in by ``fetch`` alone."""
+
+    kind: Literal["uri"] = "uri"
+    uri: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _clean(self) -> Self:
+        check_url(self.uri)
+        return self
+
+
+class PlannedPathLocator(Model):
+    """Where bytes will be; there are none yet."""
+
+    kind: Literal["planned"] = "planned"
+    profile: Name
+    path: str = Field(min_length=1)
+
+    @model_validator(mode="after")
+    def _managed_is_relative(self) -> Self:
+        _check_relative(self.path)
+        return self
+
+
+class OpaqueLocator(Model):
+    """A place that only its owner understands."""
+
+    kind: Literal["opaque"] = "opaque"
+    value: str | None = None
+
+
+class InlineLocator(Model):
+    """The bytes themselves, at most 64 KiB, as text or Base64."""
+
+    kind: Literal["inline"] = "inline"
+    text: str | None = None
+    data_base64: str | None = None
+
+    @model_validator(mode="after")
+    def _one_and_small(self) -> Self:
+        if (self.text is None) == (self.data_base64 is None):
+            raise ValueError("give text or data_base64, not both")
+        if len(self.text.encode() if self.text is not None else (self.data_base64 or "")) * 3 // 4 > INLINE_BYTES:
+            raise ValueError(f"inline bytes may have at most {INLINE_BYTES} bytes")
+        return self
+
+
+class BundleMemberLocator(Model):
+    """A member of a bundle that is itself located."""
+
+    kind: Literal["bundle_member"] = "bundle_member"
+    bundle: Locator
+    member: str = Field(min_length=1)
+
+
+class UnknownLocator(Model):
+    """A kind of a newer release or an absent plugin: every field is kept and shown, none interpreted."""
+
+    model_config = ConfigDict(frozen=True, extra="allow")
+    kind: str
+
+
+_LOCATORS: Mapping[str, type[Model]] = {
+    "path": LocalPathLocator,
+    "urlpath": FSSpecLocator,
+    "uri": ExternalURILocator,
+    "planned": PlannedPathLocator,
+    "opaque": OpaqueLocator,
+    "inline": InlineLocator,
+    "bundle_member": BundleMemberLocator,
+}
+
+
+def _locator_tag(value: object) -> str:
+    kind = value.get("kind") if isinstance(value, Mapping) else getattr(value, "kind", None)
+    return kind if isinstance(kind, str) and kind in _LOCATORS else "unknown"
+
+
+type Locator = Annotated[
+    Annotated[LocalPathLocator, PydanticTag("path")]
+    | Annotated[FSSpecLocator, PydanticTag("urlpath")]
+    | Annotated[ExternalURILocator, PydanticTag("uri")]
+    | Annotated[PlannedPathLocator, PydanticTag("planned")]
+    | Annotated[OpaqueLocator, PydanticTag("opaque")]
+    | Annotated[InlineLocator, PydanticTag("inline")]
+    | Annotated[BundleMemberLocator, PydanticTag("bundle_member")]
+    | Annotated[UnknownLocator, PydanticTag("unknown")],
+    Discriminator(_locator_tag),
+]
+
+BundleMemberLocator.model_rebuild()
+
+
+def _check_relative(path: str) -> None:
+    parts = path.split("/")
+    if path.startswith("/") or "\\" in path or "\0" in path or any(p in ("", ".", "..") for p in parts):
+        raise ValueError("a managed path must be relative, with / between plain segments")
+
+
+def check_url(url: str) -> str:
+    """Return *url* if a record may hold it: no user info, ``::`` chain or secret-looking query parameter, else ValueError."""
+    from cubeport.catalog.redaction import url_secrets
+
+    if why := url_secrets(url):
+        raise ValueError(why)
+    return url
+
+
+# --- artifacts, records ---------------------------------------------------------------------------------------------
+
+
+class Artifact(Model):
+    """Bytes that belong to a record, wherever they lie. Null wherever nothing is said."""
+
+    label = "artifact"
+
+    artifact_id: str = Field(default_factory=lambda: new_id()[:8], pattern=r"^[0-9a-f]{8}$")
+    role: Name = "primary"
+    locator: Locator
+    origin: Locator | None = None
+    media_type: str | None = None
+    format: str | None = None
+    target_kind: TargetKind = "file"
+    size_bytes: int | None = Field(default=None, ge=0)
+    hashes: dict[str, str] = {}
+    created_at: Timestamp | None = None
+    modified_at: Timestamp | None = None
+    checked_at: Timestamp | None = None
+    metadata: JsonObject = {}
+    status: ArtifactStatus = "available"
+
+    @property
+    def managed(self) -> bool:
+        """Whether the locator lies under a profile. Only managed bytes are ever removed."""
+        return getattr(self.locator, "profile", None) is not None
+
+
+class Lineage(Model):
+    """An edge from the record that holds it to another record (by id) or to a URI."""
+
+    label = "lineage edge"
+
+    rel: Name
+    target: str = Field(min_length=1, max_length=2048)
+    operation_id: Id | None = None
+    created_at: Timestamp | None = None
+    note: str | None = None
+
+
+class TimeSpan(Model):
+    """A closed interval of time; a null end is open, and null altogether stands for calendars without such instants."""
+
+    start: Timestamp | None = None
+    end: Timestamp | None = None
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.start is None and self.end is None:
+            raise ValueError("at least one end must be known")
+        if self.start is not None and self.end is not None and self.end < self.start:
+            raise ValueError("the end lies before the start")
+        return self
+
+
+type BBox = Annotated[tuple[float, float, float, float], Field(description="west, south, east, north; CRS84 degrees")]
+
+
+class CatalogRecord(Model):
+    """What the catalog knows of one thing. The record is the only state; all else is a projection of it."""
+
+    label = "record"
+
+    model_version: int = MODEL_VERSION
+    id: Id = Field(default_factory=new_id)
+    key: Key | None = None
+    kind: Name = "document"
+    schema_name: Name | None = None
+    schema_version: str | None = None
+    title: str | None = None
+    description: str | None = None
+    tags: tuple[Tag, ...] = ()
+    artifacts: tuple[Artifact, ...] = ()
+    lineage: tuple[Lineage, ...] = ()
+    metadata: JsonObject = {}
+    time: TimeSpan | None = None
+    bbox: BBox | None = None
+    status: RecordStatus = "active"
+    deleted_from: RecordStatus | None = None
+    version: int = Field(default=1, ge=1)
+    created_at: Timestamp = Field(default_factory=now)
+    created_by: str | None = None
+    updated_at: Timestamp = Field(default_factory=now)
+    updated_by: str | None = None
+    deleted_at: Timestamp | None = None
+    deleted_by: str | None = None
+    operation_id: Id | None = None
+    visibility: Literal["private", "project", "public"] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _lift(cls, document: Any) -> Any:
+        if not isinstance(document, Mapping):
+            return document
+        written = document.get("model_version", MODEL_VERSION)
+        if isinstance(written, int) and written > MODEL_VERSION:
+            raise NewerModel(
+                f"The record has model version {written}; this release knows up to {MODEL_VERSION}.",
+                next_step="upgrade cubeport",
+            )
+        lifted = dict(document)
+        while isinstance(version := lifted.get("model_version", MODEL_VERSION), int) and version < MODEL_VERSION:
+            lifted = _LIFTS[version](lifted) | {"model_version": version + 1}
+        return lifted
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        for name, values in (("tags", self.tags), ("artifact ids", [a.artifact_id for a in self.artifacts])):
+            if len(set(values)) != len(values):
+                raise ValueError(f"{name} must be unique")
+        if any(edge.target == self.id for edge in self.lineage):
+            raise ValueError("lineage may not point to the record itself")
+        if self.bbox is not None:
+            west, south, east, north = self.bbox
+            if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
+                raise ValueError("bbox must be west, south, east, north in CRS84 degrees with south <= north")
+        if (self.schema_name is None) != (self.schema_version is None):
+            raise ValueError("schema_name and schema_version go together")
+        return self
+
+
+class Operation(Model):
+    """One unit of work, as it ended. Its row and the records that it wrote are one commit."""
+
+    label = "operation"
+
+    operation_id: Id = Field(default_factory=new_id)
+    parent_id: Id | None = None
+    operation_type: Name
+    status: OperationStatus
+    inputs: tuple[str, ...] = ()
+    outputs: tuple[str, ...] = ()
+    parameters: JsonObject = {}
+    started_at: Timestamp = Field(default_factory=now)
+    ended_at: Timestamp | None = None
+    created_by: str | None = None
+    log_ref: str | None = None
+    error: JsonObject | None = None
+
+
+def normalise_locator(value: object) -> Any:
+    """Return the locator that *value* means.
+
+    Takes a locator, a :class:`~pathlib.Path`, a URL, an absolute path as text, a locator's mapping, or ``{"kind", "value"}`` with
+    the kinds ``local_path fsspec_url external_uri planned_path`` (and ours).
+
+    Raises
+    ------
+    InvalidRequest
+        If it means none, or carries what no record may hold.
+    """
+    if isinstance(value, Model):
+        return value
+    if isinstance(value, Path):
+        return LocalPathLocator.from_path(value)
+    try:
+        if isinstance(value, str):
+            if value.startswith(("http://", "https://", "doi:", "urn:", "ftp://")):
+                return ExternalURILocator(uri=value)
+            return FSSpecLocator(urlpath=value) if "://" in value else LocalPathLocator.from_path(value)
+        if isinstance(value, Mapping):
+            return _from_kind(dict(value))
+    except ValidationError as exc:
+        raise invalid("locator", exc) from None
+    raise InvalidRequest(f"A {type(value).__name__} is no locator; give a path, a URL or a locator's mapping.")
+
+
+_SPOKEN_KINDS = {
+    "local_path": ("path", "path"),
+    "fsspec_url": ("urlpath", "urlpath"),
+    "external_uri": ("uri", "uri"),
+    "planned_path": ("planned", "path"),
+}
+
+
+def _from_kind(document: dict[str, Any]) -> Any:
+    kind = document.get("kind")
+    if not isinstance(kind, str):
+        raise InvalidRequest("A locator's mapping needs its kind.")
+    kind, field = _SPOKEN_KINDS.get(kind, (kind, kind))
+    field = {"planned": "path", "opaque": "value"}.get(kind, field)
+    if "value" in document and kind in _LOCATORS and field != "value":
+        document[field] = document.pop("value")
+    return _LOCATORS.get(kind, UnknownLocator).model_validate(document | {"kind": kind})
+
+
+def record_from_json(text: str) -> CatalogRecord:
+    """Return the record that a canonical JSON text says."""
+    return CatalogRecord.from_mapping(json.loads(text))

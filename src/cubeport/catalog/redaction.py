@@ -1,0 +1,59 @@
+"""What no record, event, journal line or message may hold: secrets, known by the name of their key or their place in a URL."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+MASK = "***"
+
+_SECRET = re.compile(
+    r"password|passwd|secret|token|api_?key|access_key|authorization|credential|signature|cookie|private_key",
+    re.IGNORECASE,
+)
+_URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
+_QUERY_SECRETS = re.compile(_SECRET.pattern + r"|^sig$|^key$|^auth$", re.IGNORECASE)
+
+
+def is_secret_name(name: str) -> bool:
+    """Tell whether a key of this name holds a secret."""
+    return _SECRET.search(name.replace("-", "_")) is not None
+
+
+def url_secrets(url: str) -> str | None:
+    """Return why no record may hold *url*, or ``None``: user info, a ``::`` chain, a secret-looking query parameter."""
+    if "::" in url:
+        return "chained addresses (::) are refused; name the plain address"
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "is not a URL"
+    if parts.username is not None or parts.password is not None:
+        return "a URL with user name or password is refused; name a profile with storage_options_env"
+    if any(_QUERY_SECRETS.search(name.replace("-", "_")) for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+        return "a URL with a secret-looking query parameter is refused; name a profile with storage_options_env"
+    return None
+
+
+def redact_text(text: str) -> str:
+    """Return *text* with user info and queries taken out of every URL in it."""
+    return _URL.sub(lambda found: _plain_url(found.group()), text)
+
+
+def _plain_url(url: str) -> str:
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return MASK
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+def redact(value: Any) -> Any:
+    """Return *value* with every secret masked: by key name at any depth, and in the URLs of every text."""
+    if isinstance(value, Mapping):
+        return {k: MASK if isinstance(k, str) and is_secret_name(k) else redact(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [redact(v) for v in value]
+    return redact_text(value) if isinstance(value, str) else value

@@ -1,0 +1,1 @@
+"""Typer commands: parse, call, format. Every command has a Python twin and --json."""

@@ -1,0 +1,1 @@
+"""What a user imports: connect(url) → search → open as xarray."""

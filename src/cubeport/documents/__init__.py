@@ -1,0 +1,1 @@
+"""STAC, OGC and CoverageJSON as values from values; reads nothing, asks nothing."""

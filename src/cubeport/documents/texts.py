@@ -1,0 +1,82 @@
+"""What people wrote about a dataset, as one value: the half of every document that does not come from the bytes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Provider(BaseModel):
+    """Who made, processed or hosts the data (STAC provider object)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    roles: tuple[Literal["licensor", "producer", "processor", "host"], ...] = ()
+    url: str | None = None
+
+
+class Texts(BaseModel):
+    """The texts of a dataset, kept in its record (``metadata.dataset.texts``); a request joins them with sealed documents."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset_id: str
+    title: str
+    description: str
+    """Never empty: STAC demands one."""
+    short_name: str | None = None
+    keywords: tuple[str, ...] = ()
+    license: str = "various"
+    license_url: str | None = None
+    providers: tuple[Provider, ...] = ()
+    attribution: str | None = None
+    citation: str | None = None
+    doi: str | None = None
+    source: str | None = None
+    source_url: str | None = None
+    render: tuple[dict[str, Any], ...] = ()
+    period_type: str | None = None
+    units: str | None = None
+    resolution: str | None = None
+
+
+class VersionRef(BaseModel):
+    """What a document says of one version beside its content."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version_id: str
+    created_at: datetime
+    digest: str
+    """sha256 of the manifest, hex."""
+    size_bytes: int
+    format: str = "zarr"
+
+
+class Shown(BaseModel):
+    """Everything that a face needs to answer for one dataset: one read of the catalog."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    texts: Texts
+    version: VersionRef
+    description: Any
+    """:class:`~cubeport.cubes.description.CubeDescription` of the version."""
+    sealed: dict[str, Any]
+    """The documents made when the version was sealed: ``stac``, ``item``, ``ogc``, ``schema``."""
+    record_version: int
+    record_id: str
+    created_at: datetime
+    """Of the dataset."""
+    updated_at: datetime
+    """When this version became the shown one."""
+    pinned: bool = False
+    """Whether the address named a version: then ids and links carry ``@{version_id}``."""
+    is_latest: bool = True
+    tags: dict[str, str] = {}
+    """Tag → version id."""
+    versions: tuple[VersionRef, ...] = ()
+    """Retained versions that were ever shown, newest first; filled for item lists and version histories only."""

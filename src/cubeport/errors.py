@@ -1,0 +1,627 @@
+"""Every error that cubeport raises, as one tree grouped by what the caller can do.
+
+::
+
+    CubeportError                 internal: our bug; the traceback is in the log only
+    ├── InvalidRequest            change the request              CLI exit 2, HTTP 4xx
+    │   └── Usage, InvalidFilter, InvalidCursor, InvalidTemplate, InvalidPeriod, InvalidRange, AreaOutsideSource,
+    │       PathEscapes, OutsideProfile, AmbiguousId, UnknownSchema, UnknownProfile, SchemaInvalid, SecretRefused,
+    │       NamespaceTaken, ReadOnly, HookFailed, Unauthorized, Forbidden, MethodNotAllowed, NotAcceptable,
+    │       PreconditionFailed, TooLarge, UriTooLong, UnsupportedMediaType, InvalidConfiguration
+    ├── NotFound                  there is no such thing          exit 3, HTTP 404
+    │   └── NotACatalog, RecordNotFound, NoMatch, ArtifactMissing, Gone → VersionRemoved, CursorExpired
+    ├── Conflict                  read again, then decide         exit 4, HTTP 409
+    │   └── RecordExists, KeyExists, TargetExists, CatalogExists, SchemaExists, StaleRecord, CatalogMoved, DatasetExists,
+    │       DatasetBusy, AlreadyFinished, Cancelled, NothingToPublish, TemplateChanged, ExtentChanged, DataConflict → …
+    ├── Refused                   bring another source            exit 5, HTTP 422
+    │   └── SourceRejected (reason: one of SOURCE_REASONS)
+    ├── Unavailable               try later                       exit 6, HTTP 503
+    │   └── Locked, BackendUnavailable, StoreUnavailable, NoSpace, NetworkFilesystem, NewerModel, ExtraMissing,
+    │       QueueFull, Interrupted, RateLimited, SourceFailed, SourceTimeout
+    └── Corrupt                   tell us, restore                exit 1, HTTP 500
+        └── CorruptCatalog, HashMismatch, Configuration
+
+``kind`` is a slug that is never renamed: clients branch on it, ``/problems/{kind}`` explains it. Statuses and exit codes are
+tables at the edges (``server/problems.py``, ``cli/_output.py``), found along the class's MRO.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+SOURCE_REASONS = (
+    "unreadable",
+    "truncated",
+    "too-big",
+    "unsafe",
+    "bad-codec",
+    "bad-time",
+    "bad-coordinates",
+    "bad-text",
+    "not-a-cube",
+    "empty",
+    "digest-mismatch",
+    "crashed",
+    "timed-out",
+    "not-allowed",
+)
+"""Why a source may be refused (service.md 1); a reason is never renamed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong with a request: where (``loc``), which (``kind``), and in words. Never the offending value itself."""
+
+    loc: tuple[str | int, ...]
+    kind: str
+    message: str
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the member of a problem document's ``errors`` list."""
+        return {"loc": list(self.loc), "kind": self.kind, "message": self.message}
+
+
+class CubeportError(Exception):
+    """Something in cubeport itself went wrong."""
+
+    kind: ClassVar[str] = "internal"
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        next_step: str | None = None,
+        errors: Sequence[Problem] = (),
+        operation_id: str | None = None,
+        **members: Any,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.next_step = next_step
+        """A command or an action that the caller can try next."""
+        self.errors = tuple(errors)
+        self.operation_id = operation_id
+        self.members: Mapping[str, Any] = members
+        """Extension members of the problem document (RFC 9457, 3.2), JSON values only: ``reason``, ``limit``, ``what``…"""
+
+    @classmethod
+    def title(cls) -> str:
+        """Return the one-line meaning of the kind: the class's own docstring."""
+        return (cls.__doc__ or cls.__name__).strip().splitlines()[0].rstrip(".")
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the problem as ``kind, title, detail, errors``, then ``next`` and ``operation_id`` if known, then the members."""
+        problem: dict[str, Any] = {"kind": self.kind, "title": self.title(), "detail": self.message}
+        problem["errors"] = [each.to_mapping() for each in self.errors]
+        if self.next_step is not None:
+            problem["next"] = self.next_step
+        if self.operation_id is not None:
+            problem["operation_id"] = self.operation_id
+        return problem | dict(self.members)
+
+
+def kinds() -> Iterator[type[CubeportError]]:
+    """Yield every class of the tree, parents first, each once."""
+    pending: list[type[CubeportError]] = [CubeportError]
+    while pending:
+        cls = pending.pop(0)
+        yield cls
+        pending.extend(cls.__subclasses__())
+
+
+# --- change the request ---------------------------------------------------------------------------------------------
+
+
+class InvalidRequest(CubeportError):
+    """The request is not valid."""
+
+    kind = "invalid-request"
+
+
+class Usage(InvalidRequest):
+    """The command line is not valid."""
+
+    kind = "usage"
+
+
+class InvalidConfiguration(InvalidRequest):
+    """A configuration file of the instance is not valid."""
+
+    kind = "invalid-configuration"
+
+
+class InvalidFilter(InvalidRequest):
+    """A search term does not fit the grammar."""
+
+    kind = "invalid-filter"
+
+
+class InvalidCursor(InvalidRequest):
+    """The cursor was not given by this list and query."""
+
+    kind = "invalid-cursor"
+
+
+class InvalidTemplate(InvalidRequest):
+    """A path or dataset template is not valid."""
+
+    kind = "invalid-template"
+
+
+class InvalidPeriod(InvalidRequest):
+    """The text is not a period of that type and calendar."""
+
+    kind = "invalid-period"
+
+
+class InvalidRange(InvalidRequest):
+    """The end lies before the start."""
+
+    kind = "invalid-range"
+
+
+class AreaOutsideSource(InvalidRequest):
+    """What was asked for lies outside what the source has."""
+
+    kind = "area-outside-source"
+
+
+class PathEscapes(InvalidRequest):
+    """The path leads outside the root that it belongs to."""
+
+    kind = "path-escapes"
+
+
+class OutsideProfile(InvalidRequest):
+    """The place is under no writable storage profile."""
+
+    kind = "outside-profile"
+
+
+class AmbiguousId(InvalidRequest):
+    """The id prefix fits more than one record."""
+
+    kind = "ambiguous-id"
+
+
+class UnknownSchema(InvalidRequest):
+    """No schema of that name and version is registered."""
+
+    kind = "unknown-schema"
+
+
+class UnknownProfile(InvalidRequest):
+    """No storage profile of that name is configured."""
+
+    kind = "unknown-profile"
+
+
+class SchemaInvalid(InvalidRequest):
+    """The metadata does not fit its schema."""
+
+    kind = "schema-invalid"
+
+
+class SecretRefused(InvalidRequest):
+    """The locator or value carries a secret, which no record may hold."""
+
+    kind = "secret-refused"
+
+
+class NamespaceTaken(InvalidRequest):
+    """The name is owned already by somebody else."""
+
+    kind = "namespace-taken"
+
+
+class ReadOnly(InvalidRequest):
+    """The catalog or server is open for reading only."""
+
+    kind = "read-only"
+
+
+class HookFailed(InvalidRequest):
+    """A required hook failed, so the operation was rolled back."""
+
+    kind = "hook-failed"
+
+
+class Unauthorized(InvalidRequest):
+    """The request needs a valid key."""
+
+    kind = "unauthorized"
+
+
+class Forbidden(InvalidRequest):
+    """The key does not allow this."""
+
+    kind = "forbidden"
+
+
+class MethodNotAllowed(InvalidRequest):
+    """The address does not take this method."""
+
+    kind = "method-not-allowed"
+
+
+class NotAcceptable(InvalidRequest):
+    """The address has none of the forms asked for."""
+
+    kind = "not-acceptable"
+
+
+class PreconditionFailed(InvalidRequest):
+    """The resource is no longer the one that was read."""
+
+    kind = "precondition-failed"
+
+
+class TooLarge(InvalidRequest):
+    """The request or its answer is over a limit."""
+
+    kind = "too-large"
+
+
+class UriTooLong(InvalidRequest):
+    """The address is too long."""
+
+    kind = "uri-too-long"
+
+
+class UnsupportedMediaType(InvalidRequest):
+    """The body is of a media type that this address does not take."""
+
+    kind = "unsupported-media-type"
+
+
+# --- there is no such thing -----------------------------------------------------------------------------------------
+
+
+class NotFound(CubeportError):
+    """There is nothing at this name."""
+
+    kind = "not-found"
+
+
+class NotACatalog(NotFound):
+    """The folder is not a cubeport catalog."""
+
+    kind = "not-a-catalog"
+
+
+class RecordNotFound(NotFound):
+    """No record has that id, key or prefix."""
+
+    kind = "record-not-found"
+
+
+class NoMatch(NotFound):
+    """The filter fits no record."""
+
+    kind = "no-match"
+
+
+class ArtifactMissing(NotFound):
+    """The artifact's bytes are not here."""
+
+    kind = "artifact-missing"
+
+
+class Gone(NotFound):
+    """It was here and was removed."""
+
+    kind = "gone"
+
+
+class VersionRemoved(Gone):
+    """Retention removed this version."""
+
+    kind = "version-removed"
+
+
+class CursorExpired(Gone):
+    """The cursor is older than what is kept."""
+
+    kind = "cursor-expired"
+
+
+# --- read again, then decide ----------------------------------------------------------------------------------------
+
+
+class Conflict(CubeportError):
+    """The request does not fit the present state."""
+
+    kind = "conflict"
+
+
+class RecordExists(Conflict):
+    """A record has that id already."""
+
+    kind = "record-exists"
+
+
+class KeyExists(Conflict):
+    """A record has that key already."""
+
+    kind = "key-exists"
+
+
+class TargetExists(Conflict):
+    """The target is there already and is never overwritten."""
+
+    kind = "target-exists"
+
+
+class CatalogExists(Conflict):
+    """The folder has a catalog already."""
+
+    kind = "catalog-exists"
+
+
+class SchemaExists(Conflict):
+    """That schema version is registered with other content."""
+
+    kind = "schema-exists"
+
+
+class StaleRecord(Conflict):
+    """The record changed since it was read."""
+
+    kind = "stale-record"
+
+
+class CatalogMoved(Conflict):
+    """The catalog was converted to another backend while this one was open."""
+
+    kind = "catalog-moved"
+
+
+class DatasetExists(Conflict):
+    """A dataset has that id already."""
+
+    kind = "dataset-exists"
+
+
+class DatasetBusy(Conflict):
+    """Another ingestion holds the dataset."""
+
+    kind = "dataset-busy"
+
+
+class AlreadyFinished(Conflict):
+    """The work has ended already."""
+
+    kind = "already-finished"
+
+
+class Cancelled(Conflict):
+    """The work was cancelled."""
+
+    kind = "cancelled"
+
+
+class NothingToPublish(Conflict):
+    """The dataset has no version to publish."""
+
+    kind = "nothing-to-publish"
+
+
+class TemplateChanged(Conflict):
+    """The template differs from the one that made the held data."""
+
+    kind = "template-changed"
+
+
+class ExtentChanged(Conflict):
+    """The named area differs from the one that made the held data."""
+
+    kind = "extent-changed"
+
+
+class TagExists(Conflict):
+    """The tag names another version already."""
+
+    kind = "tag-exists"
+
+
+class DataConflict(Conflict):
+    """The data do not fit what is held or asked for."""
+
+    kind = "data-conflict"
+
+
+class NoData(DataConflict):
+    """The source holds no data for what was asked."""
+
+    kind = "no-data"
+
+
+class CoverageIncomplete(DataConflict):
+    """The source does not cover what was asked."""
+
+    kind = "coverage-incomplete"
+
+
+class Gap(DataConflict):
+    """Periods are missing inside the range."""
+
+    kind = "gap"
+
+
+class NotContiguous(DataConflict):
+    """The new periods would leave a hole."""
+
+    kind = "not-contiguous"
+
+
+class Overlap(DataConflict):
+    """The new periods overlap the held ones."""
+
+    kind = "overlap"
+
+
+class GridMismatch(DataConflict):
+    """The coordinates differ."""
+
+    kind = "grid-mismatch"
+
+
+class VariablesMismatch(DataConflict):
+    """The variables or their dimensions differ."""
+
+    kind = "variables-mismatch"
+
+
+class DtypeMismatch(DataConflict):
+    """The data types differ."""
+
+    kind = "dtype-mismatch"
+
+
+class UnitsMismatch(DataConflict):
+    """The units differ."""
+
+    kind = "units-mismatch"
+
+
+class CalendarMismatch(DataConflict):
+    """The calendars differ."""
+
+    kind = "calendar-mismatch"
+
+
+class EncodingMismatch(DataConflict):
+    """The packing or fill values differ."""
+
+    kind = "encoding-mismatch"
+
+
+# --- bring another source -------------------------------------------------------------------------------------------
+
+
+class Refused(CubeportError):
+    """The source was refused."""
+
+    kind = "refused"
+
+
+class SourceRejected(Refused):
+    """The source did not pass the gate."""
+
+    kind = "source-rejected"
+
+    def __init__(self, message: str, *, reason: str, source: str | None = None, **rest: Any) -> None:
+        if reason not in SOURCE_REASONS:
+            raise ValueError(f"unknown reason {reason!r}")
+        super().__init__(message, reason=reason, source=source, **rest)
+        self.reason = reason
+
+
+# --- try later ------------------------------------------------------------------------------------------------------
+
+
+class Unavailable(CubeportError):
+    """Something that is needed does not answer now."""
+
+    kind = "unavailable"
+
+
+class Locked(Unavailable):
+    """Another process holds the lock."""
+
+    kind = "locked"
+
+
+class BackendUnavailable(Unavailable):
+    """The catalog's store does not answer."""
+
+    kind = "backend-unavailable"
+
+
+class StoreUnavailable(Unavailable):
+    """The bytes' store does not answer."""
+
+    kind = "store-unavailable"
+
+
+class NoSpace(Unavailable):
+    """There is not enough free space."""
+
+    kind = "no-space"
+
+
+class NetworkFilesystem(Unavailable):
+    """The file system cannot keep the promises of this backend."""
+
+    kind = "network-filesystem"
+
+
+class NewerModel(Unavailable):
+    """The data were written by a newer cubeport."""
+
+    kind = "newer-model"
+
+
+class ExtraMissing(Unavailable):
+    """An optional part is not installed."""
+
+    kind = "extra-missing"
+
+
+class QueueFull(Unavailable):
+    """Too much work is waiting."""
+
+    kind = "queue-full"
+
+
+class Interrupted(Unavailable):
+    """The work's process died before it was done."""
+
+    kind = "interrupted"
+
+
+class RateLimited(Unavailable):
+    """Too many requests."""
+
+    kind = "rate-limited"
+
+
+class SourceFailed(Unavailable):
+    """The source's server failed."""
+
+    kind = "source-failed"
+
+
+class SourceTimeout(Unavailable):
+    """The source's server took too long."""
+
+    kind = "source-timeout"
+
+
+# --- tell us, restore -----------------------------------------------------------------------------------------------
+
+
+class Corrupt(CubeportError):
+    """Stored bytes are not what was written."""
+
+    kind = "corrupt"
+
+
+class CorruptCatalog(Corrupt):
+    """The catalog cannot be read."""
+
+    kind = "corrupt-catalog"
+
+
+class HashMismatch(Corrupt):
+    """The bytes differ from their recorded hash."""
+
+    kind = "hash-mismatch"
+
+
+class Configuration(Corrupt):
+    """A plugin broke its contract."""
+
+    kind = "configuration"

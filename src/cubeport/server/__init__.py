@@ -1,0 +1,1 @@
+"""FastAPI and ASGI: one router per face; no logic."""
