@@ -1,0 +1,54 @@
+"""Fixtures that every lane shares."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def _shared(variable: str, default: str) -> Path:
+    folder = Path(os.environ.get(variable, default))
+    return folder if folder.is_absolute() else (ROOT / folder).resolve()
+
+
+REALDATA = _shared("CUBEPORT_REALDATA", "../shared/data")
+SCHEMAS = _shared("CUBEPORT_SCHEMAS", "../shared/schemas")
+
+
+def pytest_report_header() -> list[str]:
+    return [
+        f"{name}: {folder}{'' if folder.is_dir() else ' IS MISSING: the tests that need it are SKIPPED'}"
+        for name, folder in (("real data", REALDATA), ("schemas", SCHEMAS))
+    ]
+
+
+@pytest.fixture(scope="session")
+def realdata() -> Path:
+    """The folder of real and broken files; the test is skipped, loudly, where it is missing."""
+    if not REALDATA.is_dir():
+        pytest.skip(f"real data are missing at {REALDATA}: set CUBEPORT_REALDATA")
+    return REALDATA
+
+
+@pytest.fixture(scope="session")
+def schemas() -> Path:
+    """The folder of public schemas, laid out as host/path; the test is skipped, loudly, where it is missing."""
+    if not SCHEMAS.is_dir():
+        pytest.skip(f"schemas are missing at {SCHEMAS}: set CUBEPORT_SCHEMAS")
+    return SCHEMAS
+
+
+@pytest.fixture(autouse=True)
+def _no_instance_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings of whoever runs the tests must not reach them."""
+    for name in list(os.environ):
+        if name.startswith("CUBEPORT_") and name not in ("CUBEPORT_REALDATA", "CUBEPORT_SCHEMAS"):
+            monkeypatch.delenv(name)
+
+
+warnings.filterwarnings("ignore", message="numpy.ndarray size changed", category=RuntimeWarning)
