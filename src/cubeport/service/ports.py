@@ -2,69 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol
+from typing import Any, Protocol
 
-from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.orders import Measured, Progress, Staging, StoredObject, Window, WriteOrder, Written
 
-type Progress = Callable[[str, int, int], None]
-"""``progress(phase, done, total)``; raises :class:`~cubeport.errors.Cancelled` when the job was cancelled."""
-
-
-@dataclass(frozen=True, slots=True)
-class Window:
-    """The part of the source that is asked for; ``None`` is all of it. Periods are labels of the data's own calendar, inclusive."""
-
-    bbox: tuple[float, float, float, float] | None = None
-    """CRS84; cells that meet it are taken (``clip: touch``), or cells whose centre lies inside (``centre``)."""
-    start: str | None = None
-    end: str | None = None
-    clip: str = "touch"
-
-
-@dataclass(frozen=True, slots=True)
-class WriteOrder:
-    """What the first child does: gate the sources, take the window, write a Zarr v3 group into ``target``."""
-
-    sources: tuple[Path, ...]
-    """Local files, or one Zarr folder. Opened by the worker without following links; the child gets descriptors."""
-    target: Path
-    """An empty folder that the child may write in: ``staging/<op>/new``."""
-    window: Window = field(default_factory=Window)
-    variables: tuple[str, ...] | None = None
-    attributes: Mapping[str, Any] = field(default_factory=dict)
-    """Global attributes to set (``--attrs``)."""
-    chunks: Mapping[str, int] | None = None
-    """Chunk lengths by dimension; ``None`` = DESIGN.md's layout."""
-    append_dim: str | None = None
-    """The dimension along which several files are joined; ``None`` = the time axis."""
-    group: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What the first child says it wrote; hostile until the second child has read it back."""
-
-    digests: Mapping[str, str]
-    """sha256 of the stored values by variable, C order, little-endian."""
-    warnings: tuple[tuple[str, str], ...] = ()
-    sources: tuple[Mapping[str, Any], ...] = ()
-    """Identity of each source: name, size_bytes, sha256, modified_at."""
-
-
-@dataclass(frozen=True, slots=True)
-class Measured:
-    """What the second child found by decoding every staged chunk."""
-
-    description: CubeDescription
-    documents: Mapping[str, Any]
-    """``stac``, ``item``, ``ogc``, ``schema``."""
-    files: int
-    size_bytes: int
-    digest: str
-    """sha256 of ``manifest.json``, hex: the version's digest."""
+__all__ = ["Engine", "Gate", "Measured", "Progress", "Staging", "StoredObject", "Window", "WriteOrder", "Written"]
 
 
 class Gate(Protocol):
@@ -74,40 +18,14 @@ class Gate(Protocol):
         """Return the identity of each source without decoding it: ``name``, ``size_bytes``, ``sha256``. Raises SourceRejected."""
 
     def write(self, order: WriteOrder, *, progress: Progress | None = None) -> Written:
-        """Run the first child. Raises SourceRejected, NoData, AreaOutsideSource, VariablesMismatch … ; leaves ``target`` to its owner."""
+        """Run the first child; ``target`` stays its owner's. Raises SourceRejected, NoData, AreaOutsideSource, VariablesMismatch …"""
 
     def measure(
         self, written: Path, expected: Written, *, fields: Sequence[str] | None = None, progress: Progress | None = None
     ) -> Measured:
-        """Run the second child over ``staging/<op>/new``: decode, compare digests, describe, write ``manifest.json`` beside the cube."""
+        """Run the second child over ``staging/<op>/new``: decode, compare digests, describe, put ``manifest.json`` beside the cube."""
 
     def close(self) -> None: ...
-
-
-@dataclass(frozen=True, slots=True)
-class Staging:
-    """Where one operation's bytes are made, and where they will be."""
-
-    operation_id: str
-    dataset_id: str
-    version_id: str
-    root: Path
-    """``staging/<op>``."""
-    new: Path
-    """``staging/<op>/new``: what the children write."""
-    source: Path
-    """``staging/<op>/source``: what was fetched."""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredObject:
-    """One object of a version, open for reading; whoever gets it closes it."""
-
-    file: BinaryIO
-    """Unbuffered, on a descriptor opened beneath the version's folder without following links."""
-    size: int
-    digest: str
-    """sha256 from the manifest, hex."""
 
 
 class Engine(Protocol):

@@ -1,0 +1,96 @@
+"""What is said between the service and the parts that make versions: orders and their answers, as plain frozen values.
+
+``service/ports.py`` says who does what with them; they stand here because ``service`` and ``adapters`` never import each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from cubeport.cubes.description import CubeDescription
+
+type Progress = Callable[[str, int, int], None]
+"""``progress(phase, done, total)``; raises :class:`~cubeport.errors.Cancelled` when the job was cancelled."""
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """The part of the source that is asked for; ``None`` is all of it. Periods are labels of the data's own calendar, inclusive."""
+
+    bbox: tuple[float, float, float, float] | None = None
+    """CRS84; cells that meet it are taken (``clip: touch``), or cells whose centre lies inside (``centre``)."""
+    start: str | None = None
+    end: str | None = None
+    clip: str = "touch"
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOrder:
+    """What the first child does: gate the sources, take the window, write a Zarr v3 group into ``target``."""
+
+    sources: tuple[Path, ...]
+    """Local files, or one Zarr folder. Opened by the worker without following links; the child gets descriptors."""
+    target: Path
+    """An empty folder that the child may write in: ``staging/<op>/new``."""
+    window: Window = field(default_factory=Window)
+    variables: tuple[str, ...] | None = None
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+    """Global attributes to set (``--attrs``)."""
+    chunks: Mapping[str, int] | None = None
+    """Chunk lengths by dimension; ``None`` = DESIGN.md's layout."""
+    append_dim: str | None = None
+    """The dimension along which several files are joined; ``None`` = the time axis."""
+    group: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the first child says it wrote; hostile until the second child has read it back."""
+
+    digests: Mapping[str, str]
+    """sha256 of the stored values by variable, C order, little-endian."""
+    warnings: tuple[tuple[str, str], ...] = ()
+    sources: tuple[Mapping[str, Any], ...] = ()
+    """Identity of each source: name, size_bytes, sha256, modified_at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What the second child found by decoding every staged chunk."""
+
+    description: CubeDescription
+    documents: Mapping[str, Any]
+    """``stac``, ``item``, ``ogc``, ``schema``."""
+    files: int
+    size_bytes: int
+    digest: str
+    """sha256 of ``manifest.json``, hex: the version's digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staging:
+    """Where one operation's bytes are made, and where they will be."""
+
+    operation_id: str
+    dataset_id: str
+    version_id: str
+    root: Path
+    """``staging/<op>``."""
+    new: Path
+    """``staging/<op>/new``: what the children write."""
+    source: Path
+    """``staging/<op>/source``: what was fetched."""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredObject:
+    """One object of a version, open for reading; whoever gets it closes it."""
+
+    file: BinaryIO
+    """Unbuffered, on a descriptor opened beneath the version's folder without following links."""
+    size: int
+    digest: str
+    """sha256 from the manifest, hex."""
