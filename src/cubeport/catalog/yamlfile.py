@@ -18,6 +18,8 @@ from pydantic import ValidationError
 from cubeport.errors import InvalidConfiguration, Problem
 
 MAX_BYTES = 1024 * 1024
+MAX_NODES = 20_000
+"""Values in one file, aliases expanded: a few lines of nested aliases could otherwise fill the memory."""
 
 
 class _Loader(yaml.SafeLoader):
@@ -120,6 +122,8 @@ def _value(
 ) -> Any:
     mark = node.start_mark
     places.setdefault(loc, (mark.line + 1, mark.column + 1))
+    if len(places) > MAX_NODES:
+        raise InvalidConfiguration(f"{name}: holds more than {MAX_NODES} values")
     if isinstance(node, yaml.MappingNode):
         mapping: dict[Any, Any] = {}
         for key_node, value_node in node.value:
