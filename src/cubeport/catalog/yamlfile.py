@@ -22,6 +22,9 @@ MAX_NODES = 20_000
 """Values in one file, aliases expanded: a few lines of nested aliases could otherwise fill the memory."""
 
 
+_TAGS = frozenset(f"tag:yaml.org,2002:{tag}" for tag in ("map", "seq", "str", "int", "float", "bool", "null"))
+
+
 class _Loader(yaml.SafeLoader):
     yaml_implicit_resolvers: dict[str, Any] = {}  # noqa: RUF012 - a class attribute of PyYAML's, replaced as a whole
 
@@ -122,6 +125,8 @@ def _value(
 ) -> Any:
     mark = node.start_mark
     places.setdefault(loc, (mark.line + 1, mark.column + 1))
+    if node.tag not in _TAGS:
+        raise InvalidConfiguration(f"{name}:{mark.line + 1}:{mark.column + 1}: the tag {node.tag[:60]} is not allowed")
     if len(places) > MAX_NODES:
         raise InvalidConfiguration(f"{name}: holds more than {MAX_NODES} values")
     if isinstance(node, yaml.MappingNode):
