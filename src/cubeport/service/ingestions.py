@@ -1,0 +1,138 @@
+"""What an ingestion is: the request for it, its plan, and the document that tells how it goes (service.md 2.1, 3)."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from cubeport.catalog.canonical import Timestamp, dumps, new_id, now
+from cubeport.service.templates import PublicId, TemplateFields
+
+type Status = Literal["planned", "accepted", "running", "retrying", "completed", "failed", "cancelled"]
+type Action = Literal["create", "reuse", "append", "extend", "revise", "replace", "rematerialize"]
+
+UNFINISHED: tuple[Status, ...] = ("accepted", "running", "retrying")
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class IngestionRequest(_Value):
+    """The body of ``POST /ingestions``. Names are the service's, never renamed."""
+
+    dataset_id: PublicId
+    start: str | None = None
+    end: str | None = None
+    extent_id: PublicId | None = None
+    overwrite: bool = False
+    prefer_zarr: bool = True
+    publish: bool = True
+    source: str | list[str] | dict[str, Any] | None = None
+    mode: Literal["create", "update", "replace"] | None = None
+    on_overlap: Literal["error", "skip", "replace"] | None = None
+    template: TemplateFields | None = None
+    allow_gaps: bool = False
+    tag: Annotated[str | None, Field(pattern=r"^[a-z][a-z0-9._-]{0,63}$")] = None
+    dry_run: bool = False
+
+    @model_validator(mode="after")
+    def _go_together(self) -> IngestionRequest:
+        if self.template is not None and self.source is None:
+            raise ValueError("template goes with source: a template id needs neither")
+        if self.tag == "latest":
+            raise ValueError("a tag may not be called latest")
+        return self
+
+
+class FileOptions(_Value):
+    """What the command line may say about the caller's own files; never part of an HTTP request."""
+
+    files: tuple[str, ...] = ()
+    """Absolute paths. They need not lie under ``sources.roots``; the gate reads them all the same."""
+    attributes: dict[str, Any] = {}
+    append_dim: str | None = None
+
+
+class Scope(_Value):
+    """What was asked for."""
+
+    start: str | None = None
+    end: str | None = None
+    extent_id: str | None = None
+    bbox: tuple[float, float, float, float] | None = None
+
+
+class Plan(_Value):
+    """What an ingestion will do, decided before any byte is written."""
+
+    action: Action
+    reason: str
+    held: dict[str, Any] | None = None
+    fetch: tuple[dict[str, Any], ...] = ()
+    replace: tuple[dict[str, Any], ...] = ()
+    gaps: tuple[dict[str, Any], ...] = ()
+    estimate: dict[str, int | None] = {}
+    base_version_id: str | None = None
+    warnings: tuple[dict[str, str], ...] = ()
+
+
+class Phase(_Value):
+    """How far an ingestion is."""
+
+    phase: Literal[
+        "queued", "waiting", "planning", "fetching", "checking", "writing", "measuring", "sealing", "committing", "done"
+    ] = "queued"
+    done: int = 0
+    total: int = 0
+    unit: Literal["periods", "bytes"] = "bytes"
+    percent: float = 0.0
+    message: str | None = None
+
+
+class Ingestion(_Value):
+    """One ingestion, whatever its status. Over HTTP ``request``, ``options`` and ``digest`` stay inside."""
+
+    ingestion_id: str = Field(default_factory=new_id)
+    dataset_id: str
+    """The public id of the dataset that it makes or changes."""
+    status: Status = "accepted"
+    kind: Literal["ingestion", "sync"] = "ingestion"
+    action: Action | None = None
+    reused: bool = False
+    version_id: str | None = None
+    request_scope: Scope = Scope()
+    coverage: dict[str, Any] | None = None
+    warnings: tuple[dict[str, str], ...] = ()
+    plan: Plan | None = None
+    progress: Phase = Phase()
+    attempt: int = 0
+    cancel_requested: bool = False
+    created_at: Timestamp = Field(default_factory=now)
+    started_at: Timestamp | None = None
+    finished_at: Timestamp | None = None
+    error: dict[str, Any] | None = None
+
+    request: IngestionRequest
+    options: FileOptions = FileOptions()
+    waited_for: bool = True
+    """Whether its caller waits: then a kill ends it as ``interrupted`` instead of queueing it again."""
+    created_by: str | None = None
+
+    @property
+    def digest(self) -> str:
+        """The sha256 of what was asked: an identical unfinished request gives the same ingestion."""
+        asked = {"request": self.request.model_dump(mode="json"), "options": self.options.model_dump(mode="json")}
+        return hashlib.sha256(dumps(asked).encode()).hexdigest()
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing more will happen."""
+        return self.status not in UNFINISHED
+
+    def started(self, at: datetime) -> Ingestion:
+        """Return it as running, one attempt further."""
+        return self.model_copy(update={"status": "running", "attempt": self.attempt + 1, "started_at": at})

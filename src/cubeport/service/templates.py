@@ -1,0 +1,204 @@
+"""Dataset templates and extents: what could be ingested, and named areas to ingest it for (service.md 4).
+
+Values only; ``adapters/configuration.py`` reads them from ``config/datasets/*.yaml`` and ``extents/*.yaml``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Protocol
+
+from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+
+from cubeport.catalog.canonical import dumps
+from cubeport.documents.texts import Provider
+
+ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
+"""Ids of datasets, templates and extents (service.md 1)."""
+
+type PublicId = Annotated[str, Field(pattern=ID_PATTERN)]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class VariableChoice(_Part):
+    """One variable of a template, by its name in the source, with what to show of it."""
+
+    name: str
+    long_name: str | None = None
+    standard_name: str | None = None
+    units: str | None = None
+
+
+class IngestionRules(_Part):
+    """How a template's periods are fetched."""
+
+    params: dict[str, Any] = {}
+    clip: Literal["touch", "centre"] = "touch"
+    allow_gaps: bool = False
+
+
+class LayoutRules(_Part):
+    """How a template's versions lie in Zarr; absent = about 1 MiB a chunk, balanced between map and series."""
+
+    chunks: dict[str, Annotated[int, Field(gt=0)]] | None = None
+
+
+class SyncRules(_Part):
+    """How a template follows its source."""
+
+    kind: Literal["temporal", "release", "static"] = "static"
+    execution: Literal["append", "rematerialize"] = "append"
+    schedule: str | None = None
+
+
+class SpatialScope(_Part):
+    """Where the source has data."""
+
+    bbox: tuple[float, float, float, float]
+
+
+class TemporalScope(_Part):
+    """When the source has data."""
+
+    begin: str | None = None
+    end: str | None = None
+    resolution: str | None = None
+
+
+class SourceScope(_Part):
+    """What the source has."""
+
+    spatial: SpatialScope | None = None
+    temporal: TemporalScope | None = None
+
+
+class SourceBlock(BaseModel):
+    """Where a template's data come from: ``files``, ``zarr`` or ``plugin`` now; the other kinds of service.md 9 later."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["files", "zarr", "plugin"]
+    name: str | None = None
+    homepage: str | None = None
+    paths: tuple[str, ...] = ()
+    path: str | None = None
+    group: str | None = None
+    params: dict[str, Any] = {}
+    combine: dict[str, str] = {}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_path_is_a_list(cls, block: Any) -> Any:
+        if isinstance(block, Mapping) and isinstance(block.get("paths"), str):
+            return {**block, "paths": [block["paths"]]}
+        return block
+
+    @model_validator(mode="after")
+    def _complete(self) -> SourceBlock:
+        needed = {"files": self.paths, "zarr": self.path, "plugin": self.name}[self.kind]
+        if not needed:
+            raise ValueError(f"a source of kind {self.kind} needs {'paths' if self.kind == 'files' else 'path' if self.kind == 'zarr' else 'name'}")
+        return self
+
+
+class TemplateFields(_Part):
+    """The fields that a request's ``template`` may carry for a direct source; what is absent is taken from the data."""
+
+    title: Annotated[str | None, Field(validation_alias=AliasChoices("title", "name"))] = None
+    short_name: str | None = None
+    description: str | None = None
+    keywords: tuple[str, ...] = ()
+    variables: tuple[VariableChoice, ...] = ()
+    units: str | None = None
+    resolution: str | None = None
+    period_type: str | None = None
+    calendar: str | None = None
+    time_label: Literal["start", "middle", "end"] = "start"
+    extents: SourceScope = SourceScope()
+    ingestion: IngestionRules = IngestionRules()
+    layout: LayoutRules = LayoutRules()
+    publish: bool = True
+    render: Annotated[tuple[dict[str, Any], ...], Field(validation_alias=AliasChoices("render", "display"))] = ()
+    license: str = "various"
+    license_url: str | None = None
+    providers: tuple[Provider, ...] = ()
+    attribution: str | None = None
+    citation: str | None = None
+    doi: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _shorthands(cls, document: Any) -> Any:
+        if not isinstance(document, Mapping):
+            return document
+        fields = dict(document)
+        if "variable" in fields and "variables" not in fields:
+            fields["variables"] = [fields.pop("variable")]
+        if isinstance(fields.get("variables"), (list, tuple)):
+            fields["variables"] = [{"name": v} if isinstance(v, str) else v for v in fields["variables"]]
+        for name in ("render", "display"):
+            if isinstance(fields.get(name), Mapping):
+                fields[name] = [fields[name]]
+        return fields
+
+
+class DatasetTemplate(TemplateFields):
+    """A source that could be ingested: one entry of ``config/datasets/*.yaml``."""
+
+    id: PublicId
+    title: Annotated[str, Field(validation_alias=AliasChoices("title", "name"))]
+    period_type: str
+    source: SourceBlock
+    sync: SyncRules = SyncRules()
+
+    def digest(self) -> str:
+        """Return the sha256 of what changes values; texts, licence and render are not in it."""
+        parts = self.model_dump(mode="json", include={"variables", "period_type", "source", "ingestion", "layout"})
+        return hashlib.sha256(dumps(parts).encode()).hexdigest()
+
+
+class Extent(_Part):
+    """A named area: one file of ``extents/``."""
+
+    extent_id: PublicId
+    bbox: tuple[float, float, float, float]
+    """West, south, east, north; CRS84 degrees; west > east crosses the antimeridian."""
+    name: str | None = None
+    description: str | None = None
+    geometry: dict[str, Any] | None = None
+    country_code: Annotated[str | None, Field(pattern="^[A-Z]{3}$")] = None
+    """Given to plugins, never shown."""
+
+    @model_validator(mode="after")
+    def _on_earth(self) -> Extent:
+        west, south, east, north = self.bbox
+        if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south < north <= 90):
+            raise ValueError("bbox must be west, south, east, north in degrees with south < north")
+        return self
+
+    def digest(self) -> str:
+        """Return the sha256 of the area."""
+        return hashlib.sha256(dumps({"bbox": list(self.bbox)}).encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """A configuration entry that disabled itself: which, and every problem as ``file:line:column: key: words``."""
+
+    name: str
+    problems: tuple[str, ...]
+
+
+class Configuration(Protocol):
+    """The instance's templates and extents, read again when their folders change."""
+
+    def templates(self) -> Mapping[str, DatasetTemplate]: ...
+
+    def extents(self) -> Mapping[str, Extent]: ...
+
+    def broken(self) -> tuple[Broken, ...]: ...
