@@ -18,12 +18,12 @@ class Gate(Protocol):
         """Return the identity of each source without decoding it: ``name``, ``size_bytes``, ``sha256``. Raises SourceRejected."""
 
     def write(self, order: WriteOrder, *, progress: Progress | None = None) -> Written:
-        """Run the first child; ``target`` stays its owner's. Raises SourceRejected, NoData, AreaOutsideSource, VariablesMismatch …"""
+        """Run the first child. Raises SourceRejected, NoData, AreaOutsideSource and the data conflicts; ``target`` stays its owner's."""
 
     def measure(
         self, written: Path, expected: Written, *, fields: Sequence[str] | None = None, progress: Progress | None = None
     ) -> Measured:
-        """Run the second child over ``staging/<op>/new``: decode, compare digests, describe, put ``manifest.json`` beside the cube."""
+        """Run the second child: decode all of ``staging/<op>/new``, compare digests, describe, write ``manifest.json`` beside."""
 
     def close(self) -> None: ...
 
