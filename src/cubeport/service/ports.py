@@ -18,7 +18,7 @@ class Gate(Protocol):
         """Return the identity of each source without decoding it: ``name``, ``size_bytes``, ``sha256``. Raises SourceRejected."""
 
     def write(self, order: WriteOrder, *, progress: Progress | None = None) -> Written:
-        """Run the first child. Raises SourceRejected, NoData, AreaOutsideSource and the data conflicts; ``target`` stays its owner's."""
+        """Run the first child; ``target`` stays its owner's. Raises SourceRejected, AreaOutsideSource and data conflicts."""
 
     def measure(
         self, written: Path, expected: Written, *, fields: Sequence[str] | None = None, progress: Progress | None = None
