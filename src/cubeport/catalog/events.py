@@ -1,0 +1,292 @@
+"""What happened, as one line of JSON each: ``logs/events-YYYYMM.jsonl``.
+
+A line is one ``O_APPEND`` write, so processes never tear each other's lines. Lines are not synced: the journal decides, the log
+informs. It holds no metadata and no payloads, and no secret: see :mod:`cubeport.catalog.redaction`.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import os
+import platform
+import re
+import socket
+import sys
+import traceback
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any, Literal, Protocol, get_args
+
+from cubeport.catalog.canonical import dumps, json_value, new_id, now, timestamp
+from cubeport.catalog.redaction import MASK, redact
+from cubeport.errors import InvalidRange, InvalidRequest
+
+Level = Literal["debug", "info", "warning", "error"]
+LEVELS: tuple[str, ...] = get_args(Level)
+
+FIELDS = (
+    "timestamp", "level", "event", "message", "operation_id", "record_id", "artifact_id", "user_id", "session_id", "catalog_path",
+    "backend", "plugin", "hook", "command", "cwd", "hostname", "pid", "process_name", "python_version", "cubeport_version",
+    "exception_type", "exception_message", "traceback", "extra",
+)  # fmt: skip
+"""The members of every event, null where nothing is said; whatever else is given lies in ``extra``."""
+
+MAX_LINE = 32 * 1024
+"""Bytes of a line with its newline: long texts are cut until it fits."""
+
+
+@functools.cache
+def session_id() -> str:
+    """Return this process's random id."""
+    return new_id()
+
+
+class Sink(Protocol):
+    """Where events go besides the file."""
+
+    def write(self, event: Mapping[str, Any]) -> None:
+        """Take one event, already redacted and cut."""
+
+
+@dataclass(frozen=True, slots=True)
+class EventPage:
+    """Events, the newest last, and how many lines could not be read."""
+
+    items: list[dict[str, Any]]
+    skipped: int = 0
+
+
+@dataclass(slots=True)
+class EventLog:
+    """The event log of one catalog."""
+
+    folder: Path
+    """Made at the first event."""
+    context: Mapping[str, Any] = field(default_factory=dict)
+    """Fields of every event: ``catalog_path``, ``backend``, ``user_id``, ``command``…"""
+    sinks: Sequence[Sink] = ()
+    known_secrets: Sequence[str] = ()
+    """Values masked wherever they stand, whatever their key."""
+    failure: str | None = None
+    """Why an event could not be written, for ``doctor``; said on stderr once."""
+
+    def emit(
+        self, event: str, message: str, *, level: Level = "info", exception: BaseException | None = None, **fields: Any
+    ) -> None:
+        """Write one event. A log that cannot be written fails no operation.
+
+        Parameters
+        ----------
+        fields
+            Members of :data:`FIELDS`; all others go into ``extra``.
+        """
+        said = dict(self.context) | {"event": event, "message": message, "level": level} | fields
+        if exception is not None:
+            said |= {
+                "exception_type": type(exception).__name__,
+                "exception_message": str(exception),
+                "traceback": "".join(traceback.format_exception(exception)),
+            }
+        written = compose(said, self.known_secrets)
+        try:
+            self._append(written)
+        except OSError as exc:
+            if self.failure is None:
+                sys.stderr.write(f"warning: the event log {self.folder} cannot be written: {exc.strerror}\n")
+            self.failure = f"{exc.strerror}: {exc.filename or self.folder}"
+        for sink in self.sinks:
+            sink.write(json.loads(written))
+
+    def _append(self, line: str) -> None:
+        self.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        path = self.folder / f"events-{now():%Y%m}.jsonl"
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        try:
+            os.write(descriptor, line.encode() + b"\n")
+        finally:
+            os.close(descriptor)
+
+    def read(
+        self,
+        *,
+        user: str | None = None,
+        record: str | None = None,
+        artifact: str | None = None,
+        operation: str | None = None,
+        level: Level | None = None,
+        event: str | None = None,
+        plugin: str | None = None,
+        hook: str | None = None,
+        since: str | datetime | None = None,
+        until: str | datetime | None = None,
+        limit: int | None = 100,
+    ) -> EventPage:
+        """Return the last *limit* events that fit every filter; only the files of the months asked are opened.
+
+        Parameters
+        ----------
+        operation, record
+            An id, or how one begins.
+        level
+            This level and above.
+        event
+            A name (``operation.failed``), or a part before a dot (``operation``).
+        since, until
+            A date (until: its whole day), a timestamp, or an age (``7d``, ``2h``, ``30m``); both ends are included.
+        """
+        first, last = _instant(since, ends=False), _instant(until, ends=True)
+        if first is not None and last is not None and last < first:
+            raise InvalidRange(f"Since {since} lies behind until {until}.")
+        lowest = _level(level)
+        equal = {"user_id": user, "artifact_id": artifact, "plugin": plugin, "hook": hook}
+        begins = {"record_id": record, "operation_id": operation}
+
+        def fits(found: Mapping[str, Any]) -> bool:
+            at, name = found.get("timestamp") or "", found.get("event") or ""
+            return (
+                (first is None or at >= timestamp(first))
+                and (last is None or at <= timestamp(last))
+                and _level(found.get("level", "error")) >= lowest
+                and (event is None or name == event or name.startswith(f"{event}."))
+                and all(value is None or found.get(key) == value for key, value in equal.items())
+                and all(value is None or str(found.get(key) or "").startswith(value) for key, value in begins.items())
+            )
+
+        months: list[list[dict[str, Any]]] = []
+        wanted, skipped = limit, 0
+        for path in self._months(first, last):
+            kept: deque[dict[str, Any]] = deque(maxlen=wanted)
+            for found in _lines(path):
+                if found is None:
+                    skipped += 1
+                elif fits(found):
+                    kept.append(found)
+            months.append(list(kept))
+            if wanted is not None:
+                wanted -= len(kept)
+                if wanted <= 0:
+                    break
+        return EventPage([found for month in reversed(months) for found in month], skipped)
+
+    def _months(self, first: datetime | None, last: datetime | None) -> list[Path]:
+        """Return the files that may hold an event of the span, newest first."""
+        low = f"events-{first:%Y%m}.jsonl" if first else ""
+        high = f"events-{last:%Y%m}.jsonl" if last else "f"
+        return sorted((p for p in self.folder.glob("events-*.jsonl") if low <= p.name <= high), reverse=True)
+
+
+def compose(said: Mapping[str, Any], known_secrets: Sequence[str] = ()) -> str:
+    """Return the line of one event: every member, redacted, cut to :data:`MAX_LINE`."""
+    whole: dict[str, Any] = dict.fromkeys(FIELDS) | _process() | {"timestamp": timestamp(now())}
+    extra: dict[str, Any] = {}
+    for key, value in said.items():
+        (whole if key in FIELDS else extra)[key] = _sayable(value)
+    if extra:
+        whole["extra"] = extra | (whole["extra"] or {})
+    whole = redact(whole)
+    for longest in (MAX_LINE, 8_000, 2_000, 500, 100):
+        line = _masked(dumps(_cut(whole, longest)), known_secrets)
+        if len(line.encode()) < MAX_LINE:
+            return line
+    return _masked(dumps(_cut(whole | {"extra": {"cut": True}}, 100)), known_secrets)
+
+
+@functools.cache
+def _of_machine() -> dict[str, Any]:
+    from importlib.metadata import version
+
+    return {
+        "hostname": socket.gethostname(),
+        "process_name": Path(sys.argv[0]).name if sys.argv else None,
+        "python_version": platform.python_version(),
+        "cubeport_version": version("cubeport"),
+        "session_id": session_id(),
+    }
+
+
+def _process() -> dict[str, Any]:
+    try:
+        cwd = str(Path.cwd())
+    except FileNotFoundError:  # the working folder was removed under us
+        cwd = None
+    return _of_machine() | {"pid": os.getpid(), "cwd": cwd}
+
+
+def _sayable(value: object) -> Any:
+    try:
+        return json_value(value)
+    except InvalidRequest:
+        return f"<{type(value).__name__}>"
+
+
+def _cut(value: Any, longest: int) -> Any:
+    if isinstance(value, str):
+        return value if len(value) <= longest else value[: longest - 1] + "…"
+    if isinstance(value, dict):
+        return {key: _cut(inner, longest) for key, inner in value.items()}
+    return [_cut(inner, longest) for inner in value] if isinstance(value, list) else value
+
+
+def _masked(line: str, secrets: Sequence[str]) -> str:
+    for secret in secrets:
+        if secret:
+            line = line.replace(dumps(secret)[1:-1], MASK)
+    return line
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any] | None]:
+    with path.open("rb") as file:
+        for line in file:
+            try:
+                found = json.loads(line)
+            except ValueError:
+                yield None
+            else:
+                yield found if isinstance(found, dict) else None
+
+
+def _level(level: str | None) -> int:
+    if level is None:
+        return 0
+    if level not in LEVELS:
+        raise InvalidRequest(f"{level!r} is no level; there are {', '.join(LEVELS)}.")
+    return LEVELS.index(level)
+
+
+_AGE = re.compile(r"(\d+)\s*([smhdw])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
+
+
+def _instant(value: str | datetime | None, *, ends: bool) -> datetime | None:
+    if value is None or isinstance(value, datetime):
+        return value
+    if age := _AGE.fullmatch(value):
+        return now() - timedelta(**{_UNITS[age[2]]: int(age[1])})
+    try:
+        if len(value) == len("2026-04-01"):
+            return datetime.combine(date.fromisoformat(value), time.max if ends else time.min, UTC)
+        instant = datetime.fromisoformat(value)
+    except ValueError:
+        raise InvalidRequest(
+            f"{value!r} is neither a date (2026-04-01), a timestamp nor an age (7d, 2h).", next_step="cubeport logs --since 7d"
+        ) from None
+    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
+
+
+class LoggingBridge(logging.Handler):
+    """Takes what libraries log into the event log: ``logging.getLogger().addHandler(LoggingBridge(events))``."""
+
+    def __init__(self, events: EventLog, level: int = logging.WARNING) -> None:
+        super().__init__(level)
+        self.events = events
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write the log record as an event ``log.<logger>``."""
+        level: Level = "error" if record.levelno >= logging.ERROR else "warning" if record.levelno >= logging.WARNING else "info"
+        exception = record.exc_info[1] if record.exc_info else None
+        self.events.emit(f"log.{record.name}", record.getMessage(), level=level, exception=exception)

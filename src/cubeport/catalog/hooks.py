@@ -1,0 +1,337 @@
+"""Code of others that runs at twelve points of an operation, in a known order, and answers with values.
+
+A hook never changes what it is shown: it returns a :class:`HookResult`, which the core applies and logs. A required hook that
+fails ends the operation, an optional one leaves a warning. What a hook does outside is undone by its own ``undo``, from data that
+it journals first, so that recovery needs nothing of the process that died.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from bisect import insort
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
+from typing import Any
+
+from pydantic import Field
+
+from cubeport.catalog.canonical import JsonObject, Tag, check_name
+from cubeport.catalog.events import EventLog
+from cubeport.catalog.models import Artifact, CatalogRecord, Locator, Model
+from cubeport.errors import HookFailed, InvalidRequest, NamespaceTaken
+
+STAGES = ("record_validate", "metadata_extract", "path_plan", "artifact_write", "record_commit")
+POINTS = (
+    *(f"{side}_{stage}" for stage in STAGES for side in ("before", "after")),
+    "on_operation_error",
+    "on_operation_rollback",
+)
+"""The twelve points. At those of :data:`ADVISORY` it is too late to refuse anything."""
+
+ADVISORY = ("after_record_commit", "on_operation_error", "on_operation_rollback")
+
+
+@dataclass(frozen=True, slots=True)
+class ValidatePayload:
+    """``before_record_validate`` (a draft) and ``after_record_validate`` (with the ValidationResult)."""
+
+    record: CatalogRecord
+    validation: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class ExtractPayload:
+    """``before_metadata_extract`` (the source) and ``after_metadata_extract`` (with the blocks by extractor)."""
+
+    source: Any
+    blocks: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PlanPayload:
+    """``before_path_plan`` (template fields, planned locators) and ``after_path_plan`` (with the StoragePlan)."""
+
+    fields: Mapping[str, Any]
+    locators: Sequence[Any] = ()
+    plan: Any = None
+
+
+@dataclass(frozen=True, slots=True)
+class WritePayload:
+    """``before_artifact_write`` and ``after_artifact_write``: the plan and the artifact as it is known then."""
+
+    plan: Any
+    artifact: Artifact
+
+
+@dataclass(frozen=True, slots=True)
+class CommitPayload:
+    """``before_record_commit`` and ``after_record_commit``: the records of this commit."""
+
+    records: Sequence[CatalogRecord]
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorPayload:
+    """``on_operation_error``: what went wrong."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class RollbackPayload:
+    """``on_operation_rollback``: what went wrong, and the compensations as journalled."""
+
+    error: BaseException | None
+    compensations: Sequence[Mapping[str, Any]] = ()
+
+
+PAYLOADS: Mapping[str, type[Any]] = {
+    "record_validate": ValidatePayload,
+    "metadata_extract": ExtractPayload,
+    "path_plan": PlanPayload,
+    "artifact_write": WritePayload,
+    "record_commit": CommitPayload,
+    "operation_error": ErrorPayload,
+    "operation_rollback": RollbackPayload,
+}
+"""What a hook is shown, by the point's name without its first word."""
+
+
+@dataclass(frozen=True, slots=True)
+class HookContext:
+    """Who and what a hook runs for."""
+
+    catalog_id: str
+    operation_id: str
+    operation_type: str
+    user_id: str | None = None
+    session_id: str | None = None
+    dry_run: bool = False
+    point: str = ""
+    step: str | None = None
+    """The pipeline step around which the hook runs."""
+    journal: Callable[[str, Mapping[str, Any]], None] | None = field(default=None, repr=False, compare=False)
+    """``journal(hook name, data)``: the unit of work's synced ``hook_undo`` compensation; None where there is nothing to undo."""
+    hook: str = ""
+
+    def journal_undo(self, data: Mapping[str, Any]) -> None:
+        """Write down, durably, what the hook's ``undo(data)`` needs; call it before acting outside."""
+        if self.dry_run or self.journal is None:
+            raise InvalidRequest(f"Hook {self.hook} acts outside where nothing can be undone; look at context.dry_run first.")
+        self.journal(self.hook, data)
+
+
+class HookResult(Model):
+    """What a hook wants changed."""
+
+    label = "hook result"
+
+    metadata_updates: JsonObject = Field(default_factory=dict)
+    """Dotted path → value."""
+    tags_add: tuple[Tag, ...] = ()
+    warnings: tuple[str, ...] = ()
+    locator: Locator | None = None
+    """``before_path_plan`` only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What all hooks of one point want together; where two set the same thing, the later hook wins."""
+
+    metadata_updates: Mapping[str, Any] = field(default_factory=dict)
+    tags_add: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    locator: Any = None
+
+    def apply(self, record: CatalogRecord) -> CatalogRecord:
+        """Return *record* with the updates and tags; the same object when there are none."""
+        if not self.metadata_updates and not self.tags_add:
+            return record
+        tags = tuple(dict.fromkeys((*record.tags, *self.tags_add)))
+        return record.replace(metadata=set_paths(record.metadata, self.metadata_updates), tags=tags)
+
+
+def set_paths(metadata: Mapping[str, Any], updates: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *metadata* with each dotted path set, objects made on the way; raises InvalidRequest where a value is in the way."""
+    result = dict(metadata)
+    for path, value in updates.items():
+        *parents, last = path.split(".")
+        here = result
+        for name in parents:
+            inner = here.get(name, {})
+            if not isinstance(inner, Mapping):
+                raise InvalidRequest(f"metadata.{path} cannot be set: {name} holds a value, not an object.")
+            here[name] = dict(inner)
+            here = here[name]
+        here[last] = value
+    return result
+
+
+@dataclass(frozen=True, slots=True)
+class Hook:
+    """One registration."""
+
+    point: str
+    name: str
+    fn: Callable[[HookContext, Any], HookResult | None]
+    required: bool
+    priority: int
+    undo: Callable[[Mapping[str, Any]], None] | None
+    plugin: str | None
+
+
+class HookManager:
+    """The registered hooks of one catalog."""
+
+    def __init__(self, events: EventLog | None = None) -> None:
+        self.events = events
+        self._hooks: dict[str, list[Hook]] = {point: [] for point in POINTS}
+
+    def __iter__(self) -> Any:
+        """Yield every hook in the order of points, then of running."""
+        return (hook for hooks in self._hooks.values() for hook in hooks)
+
+    def register(
+        self,
+        point: str,
+        fn: Callable[[HookContext, Any], HookResult | None],
+        *,
+        name: str,
+        required: bool | None = None,
+        priority: int = 100,
+        undo: Callable[[Mapping[str, Any]], None] | None = None,
+        plugin: str | None = None,
+    ) -> None:
+        """Add ``fn(context, payload)``; lower priority runs first, equal ones as registered. The same twice is nothing.
+
+        Parameters
+        ----------
+        required
+            Default: wherever it may be, that is at all points but :data:`ADVISORY`.
+
+        Raises
+        ------
+        InvalidRequest
+            If there is no such point, the signature does not fit, or ``required=True`` comes too late to refuse.
+        NamespaceTaken
+            If another hook has the name at this point, or the name's undo is another.
+        """
+        if point not in POINTS:
+            near = get_close_matches(point, POINTS, 1)
+            raise InvalidRequest(f"{point!r} is no hook point" + (f"; do you mean {near[0]}?" if near else "."))
+        _check(name, fn, 2)
+        if undo is not None:
+            _check(name, undo, 1)
+        if required and point in ADVISORY:
+            raise InvalidRequest(f"Hook {name} cannot be required at {point}: nothing can be refused there any more.")
+        hook = Hook(point, name, fn, point not in ADVISORY if required is None else required, priority, undo, plugin)
+        for other in self:
+            if other == hook:
+                return
+            if other.name == name and (other.point == point or other.undo != undo):
+                owners = " and ".join(str(owner or "the caller") for owner in (other.plugin, plugin))
+                raise NamespaceTaken(f"Hook {name} is registered already at {other.point}, by {owners}.")
+        insort(self._hooks[point], hook, key=lambda each: each.priority)
+
+    def run(self, point: str, context: HookContext, payload: Any) -> Outcome:
+        """Run the point's hooks in order and return what they want.
+
+        Raises
+        ------
+        HookFailed
+            When a required one fails; the hooks behind it do not run.
+        """
+        assert isinstance(payload, PAYLOADS[point.split("_", 1)[1]]), point
+        updates: dict[str, Any] = {}
+        tags: list[str] = []
+        warnings: list[str] = []
+        locator = None
+        for hook in self._hooks[point]:
+            begun = time.perf_counter()
+            self._say(hook, context, "started", level="debug")
+            try:
+                result = _checked(hook, hook.fn(replace(context, point=point, hook=hook.name), payload))
+            except Exception as exc:  # other people's code: whatever it raises is its failure, and is told
+                self._say(hook, context, "failed", level="error" if hook.required else "warning", begun=begun, exception=exc)
+                if hook.required:
+                    raise _failed(hook, context, exc) from exc
+                warnings.append(f"hook {hook.name} failed: {type(exc).__name__}: {exc}")
+                continue
+            self._say(hook, context, "succeeded", begun=begun, changes=sorted(result.metadata_updates))
+            updates |= result.metadata_updates
+            tags += result.tags_add
+            warnings += result.warnings
+            locator = result.locator or locator
+        return Outcome(updates, tuple(dict.fromkeys(tags)), tuple(warnings), locator)
+
+    def undo(self, name: str, data: Mapping[str, Any]) -> bool:
+        """Call the hook's ``undo(data)``; False when no such hook with an undo is registered, so that it stays to be done."""
+        for hook in self:
+            if hook.name == name and hook.undo is not None:
+                hook.undo(data)
+                return True
+        return False
+
+    def _say(
+        self,
+        hook: Hook,
+        context: HookContext,
+        what: str,
+        *,
+        level: Any = "info",
+        begun: float | None = None,
+        exception: BaseException | None = None,
+        **extra: Any,
+    ) -> None:
+        if self.events is None:
+            return
+        if begun is not None:
+            extra["milliseconds"] = round((time.perf_counter() - begun) * 1000, 3)
+        self.events.emit(
+            f"hook.{what}",
+            f"Hook {hook.name} at {hook.point} {what}.",
+            level=level,
+            exception=exception,
+            operation_id=context.operation_id,
+            user_id=context.user_id,
+            hook=hook.name,
+            plugin=hook.plugin,
+            point=hook.point,
+            step=context.step,
+            **extra,
+        )
+
+
+def _check(name: str, fn: Callable[..., Any], arguments: int) -> None:
+    try:
+        check_name(name)
+        inspect.signature(fn).bind(*[None] * arguments)
+    except (TypeError, ValueError) as exc:
+        raise InvalidRequest(f"Hook {name!r} cannot be registered: {exc}") from None
+    if inspect.iscoroutinefunction(fn):
+        raise InvalidRequest(f"Hook {name} is a coroutine function; hooks are plain functions.")
+
+
+def _checked(hook: Hook, result: HookResult | None) -> HookResult:
+    if result is None:
+        return HookResult()
+    if not isinstance(result, HookResult):
+        raise TypeError(f"returned a {type(result).__name__}, not a HookResult or None")
+    if result.locator is not None and hook.point != "before_path_plan":
+        raise ValueError("a locator can be given at before_path_plan only")
+    if hook.point in ADVISORY and (result.metadata_updates or result.tags_add):
+        raise ValueError("after the commit and on errors, a hook can only warn")
+    return result
+
+
+def _failed(hook: Hook, context: HookContext, exc: Exception) -> HookFailed:
+    return HookFailed(
+        f"The required hook {hook.name} failed at {hook.point}: {type(exc).__name__}: {exc}",
+        next_step=f"cubeport logs --operation {context.operation_id}",
+        operation_id=context.operation_id,
+        hook=hook.name,
+        point=hook.point,
+    )
