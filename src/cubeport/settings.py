@@ -1,0 +1,368 @@
+"""The settings of an instance, as one frozen object: flag > environment > ``config/service.yaml`` > default (service.md 4).
+
+``main`` builds it once and passes its values down; nothing below reads the environment or this module.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from ipaddress import ip_network
+from pathlib import Path
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
+
+from cubeport.catalog import strictyaml
+from cubeport.errors import InvalidConfiguration, Problem
+
+FILE = "config/service.yaml"
+"""Where an instance keeps its settings."""
+
+PREFIX = "CUBEPORT_"
+"""Environment variables of ours; ``__`` stands between levels."""
+
+MIB, GIB = 1 << 20, 1 << 30
+
+
+def _listed(value: object) -> object:
+    """Return the parts of a list that an environment variable writes with commas."""
+    return tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+
+
+def _public_url(value: str) -> str:
+    parts = urlsplit(value)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be an http or https address, for example https://data.example.org/cubes")
+    if parts.username is not None or parts.query or parts.fragment:
+        raise ValueError("must have no user, query or fragment")
+    return value.rstrip("/")
+
+
+def _origin(value: str) -> str:
+    parts = urlsplit(value)
+    if not parts.scheme or not parts.hostname or parts.path not in ("", "/") or parts.query or parts.username is not None:
+        raise ValueError("must be scheme://host or scheme://host:port")
+    return value.rstrip("/").lower()
+
+
+def _cors_origin(value: str) -> str:
+    return value if value == "*" else _origin(value)
+
+
+def _network(value: str) -> str:
+    return str(ip_network(value, strict=False))
+
+
+def _zone(value: str) -> str:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError) as exc:
+        raise ValueError("is not a time zone of the IANA database, for example Europe/Paris") from exc
+    return value
+
+
+type Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+type Count = Annotated[int, Field(ge=1)]
+type Amount = Annotated[int, Field(ge=0)]
+type PublicId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
+
+
+class Section(BaseModel):
+    """A group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ServerSettings(Section):
+    """Where the server listens."""
+
+    host: Annotated[str, Field(min_length=1)] = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8000
+    workers: Count = 1
+    max_connections: Count = 1_000
+    trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_listed)] = ()
+    """Forwarding headers count only from these addresses."""
+
+
+class AuthSettings(Section):
+    """Who may do what without a key."""
+
+    public_reads: bool = True
+    open_on_loopback: bool = False
+    """Without any key, a caller on this machine has all scopes. ``init`` writes true."""
+
+
+class SourcesSettings(Section):
+    """What requests may name as a source; empty is none."""
+
+    roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed)] = ()
+    origins: Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_listed)] = ()
+
+
+class CorsSettings(Section):
+    """Which pages may read from a browser."""
+
+    origins: Annotated[tuple[Annotated[str, AfterValidator(_cors_origin)], ...], NoDecode, BeforeValidator(_listed)] = ("*",)
+
+
+class MetricsSettings(Section):
+    """Who sees ``/metrics``."""
+
+    public: bool = False
+
+
+class LogSettings(Section):
+    """How much is logged."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+class LimitsSettings(Section):
+    """What is refused as too large; each refusal names its setting."""
+
+    upload_bytes: Count = 10 * GIB
+    source_bytes: Count = 50 * GIB
+    declared_bytes: Count = 50 * GIB
+    expansion: Count = 1_000
+    periods: Count = 1_000_000
+    download_cells: Count = 64_000_000
+    json_cells: Count = 1_000_000
+    csv_cells: Count = 1_000_000
+    binary_cells: Count = 64_000_000
+    answer_bytes: Count = 256 * MIB
+    chunks: Count = 10_000
+
+
+class GateSettings(Section):
+    """Limits of the children that read what came from outside (safety.md 2.1)."""
+
+    memory_bytes: Count = 3 * GIB
+    base_s: Count = 60
+    children: Count | None = None
+    """At once; null is one per core."""
+    sandbox: Literal["prefer", "require", "off"] = "prefer"
+
+
+class ZarrSettings(Section):
+    """Who sends the bytes below ``/zarr`` (publishing.md 4)."""
+
+    offload: Literal["none", "x-accel-redirect"] = "none"
+    offload_prefix: Annotated[str, Field(pattern=r"^/[A-Za-z0-9_./-]*/$")] = "/_cubeport/"
+
+
+class IngestSettings(Section):
+    """How long requests wait, and what is kept of fetched sources."""
+
+    wait_s: Annotated[float, Field(ge=0)] = 60
+    lock_wait_s: Annotated[float, Field(ge=0)] = 30
+    keep_fetched_h: Amount = 24
+    keep_fetched_bytes: Amount = 50 * GIB
+
+
+class JobsSettings(Section):
+    """Who runs jobs, and how many."""
+
+    executor: Literal["local"] = "local"
+    workers: Count = 2
+    queue: Count = 100
+    max_attempts: Count = 3
+    keep_days: Amount = 30
+
+
+class RetentionSettings(Section):
+    """Which versions outlive the next one."""
+
+    keep_last: Count = 5
+    keep_days: Amount = 7
+    grace_min: Amount = 15
+
+
+class ChangesSettings(Section):
+    """How far back ``/changes`` reaches."""
+
+    keep_days: Amount = 90
+
+
+class ScheduleSettings(Section):
+    """When syncs run by themselves."""
+
+    enabled: bool = True
+    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set."""
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__")
+
+    instance: Path
+    """The folder that ``config/``, ``extents/`` and relative paths count from; a flag or ``CUBEPORT_INSTANCE``."""
+
+    id: PublicId = "cubeport"
+    title: Annotated[str, Field(min_length=1, max_length=512)] = "cubeport"
+    description: Annotated[str, Field(min_length=1)] = "Data cubes as STAC, Zarr and OGC API coverages."
+    public_url: Annotated[str, AfterValidator(_public_url)] | None = None
+    """Where the world finds this service; may carry a path. Null is what was bound; required off loopback."""
+    data_dir: Path = Path("data")
+    catalog_url: SecretStr | None = None
+    """``sqlite:``, ``tinydb:`` or ``postgresql:``; null is the catalog's own. With a password only from the environment."""
+    engine: Literal["zarr", "icechunk"] = "zarr"
+    profile: str | None = None
+    default_extent: PublicId | None = None
+    read_only: bool = False
+
+    server: ServerSettings = ServerSettings()
+    auth: AuthSettings = AuthSettings()
+    sources: SourcesSettings = SourcesSettings()
+    cors: CorsSettings = CorsSettings()
+    metrics: MetricsSettings = MetricsSettings()
+    log: LogSettings = LogSettings()
+    limits: LimitsSettings = LimitsSettings()
+    gate: GateSettings = GateSettings()
+    zarr: ZarrSettings = ZarrSettings()
+    ingest: IngestSettings = IngestSettings()
+    jobs: JobsSettings = JobsSettings()
+    retention: RetentionSettings = RetentionSettings()
+    changes: ChangesSettings = ChangesSettings()
+    schedule: ScheduleSettings = ScheduleSettings()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 (pydantic-settings passes it by name)
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take flags, then the environment, then the file that ``load`` has read already."""
+        values = dict(init_settings())
+        file = values.pop("_file", {})
+        return _Given(settings_cls, values), env_settings, _Given(settings_cls, file)
+
+
+class _Given(PydanticBaseSettingsSource):
+    """A source whose values are known. The library's own matches keys whatever their case; ours are exact."""
+
+    def __init__(self, settings_cls: type[BaseSettings], values: Mapping[str, Any]) -> None:
+        super().__init__(settings_cls)
+        self._values = dict(values)
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:  # noqa: ARG002 (the base's signature)
+        return self._values.get(field_name), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return self._values
+
+
+def load(instance: Path | str | None = None, **flags: Any) -> Settings:
+    """Return the settings of the *instance* (default: ``CUBEPORT_INSTANCE``, else here), with absolute paths.
+
+    Parameters
+    ----------
+    instance
+        A folder. Without ``config/service.yaml`` in it, the defaults hold.
+    flags
+        Values that win over all else, levels joined by ``__`` (``server__port=0``); ``None`` is not given.
+
+    Raises
+    ------
+    InvalidConfiguration
+        With every problem at once, each at its ``file:line:column``, variable or flag.
+    """
+    root = Path(instance or os.environ.get(f"{PREFIX}INSTANCE") or ".").resolve()
+    given = _nested(flags)
+    document = _read_file(root)
+    try:
+        settings = Settings(**(given | {"instance": root, "_file": document.value}))
+    except ValidationError as exc:
+        found = list(_explained(exc, document, given))
+        raise InvalidConfiguration("\n".join(problem.message for problem in found), errors=found) from None
+    return settings.model_copy(
+        update={
+            "data_dir": root / settings.data_dir,
+            "sources": settings.sources.model_copy(update={"roots": tuple(root / each for each in settings.sources.roots)}),
+        }
+    )
+
+
+def names() -> tuple[str, ...]:
+    """Return the name of every setting, ``server.port`` and so on, in the order of the documentation."""
+    return tuple(".".join(loc) for loc in _leaves(Settings))
+
+
+def _leaves(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from ((name, *rest) for rest in _leaves(field.annotation))
+        else:
+            yield (name,)
+
+
+def _nested(flags: Mapping[str, Any]) -> dict[str, Any]:
+    values: dict[str, Any] = {}
+    for name, value in flags.items():
+        if value is None:
+            continue
+        *sections, last = name.split("__")
+        level = values
+        for section in sections:
+            level = level.setdefault(section, {})
+        level[last] = value
+    return values
+
+
+def _read_file(root: Path) -> strictyaml.Document:
+    path = root / FILE
+    document = strictyaml.read(path, FILE) if path.is_file() else strictyaml.Document(FILE, None, {})
+    found: list[Problem] = []
+    if document.value is None:
+        return strictyaml.Document(FILE, {}, {})
+    if not isinstance(document.value, dict):
+        found.append(Problem((), "not-a-mapping", f"{FILE}:1:1: must be a mapping of settings"))
+    elif "instance" in document.value:
+        found.append(
+            Problem(("instance",), "extra_forbidden", f"{document.place(('instance',))}: instance: is the folder of this file")
+        )
+    elif "@" in str(document.value.get("catalog_url", "")):
+        place = document.place(("catalog_url",))
+        found.append(
+            Problem(("catalog_url",), "secret", f"{place}: catalog_url: with a user or password comes from CUBEPORT_CATALOG_URL")
+        )
+    if found:
+        raise InvalidConfiguration("\n".join(problem.message for problem in found), errors=found)
+    return document
+
+
+def _explained(exc: ValidationError, document: strictyaml.Document, flags: Mapping[str, Any]) -> Iterator[Problem]:
+    known: dict[strictyaml.Loc, list[str]] = {(): list(Settings.model_fields)}
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            known[(name,)] = list(field.annotation.model_fields)
+    environment = EnvSettingsSource(Settings)()
+    for error in exc.errors(include_url=False):
+        loc = tuple(error["loc"])
+        words = strictyaml.explain(error, known)
+        if _holds(flags, loc):
+            place = "--" + "-".join(str(part) for part in loc).replace("_", "-")
+        elif _holds(environment, loc):
+            place = PREFIX + "__".join(str(part) for part in loc[:2]).upper()
+        else:
+            place = document.place(loc)
+        yield Problem(loc, str(error["type"]), f"{place}: {words}")
+
+
+def _holds(values: object, loc: tuple[str | int, ...]) -> bool:
+    """Tell whether *loc*, or the text that a list there was split from, was given in *values*."""
+    for part in loc:
+        if isinstance(values, str):
+            return True
+        if not isinstance(values, Mapping) or part not in values:
+            return False
+        values = values[part]
+    return True
