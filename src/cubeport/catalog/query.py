@@ -1,0 +1,751 @@
+"""What a search asks, and what that means: :func:`matches` and :func:`compare` *are* the meaning of a query.
+
+A record is read as its *leaves*: ``(path, value)`` for every text, number and boolean in its document, lists spread out, so that
+"a list fits when any element does" holds at each step. TinyDB runs the functions here; SQL is tested against them.
+
+::
+
+    TERM  = FIELD OP VALUE | FIELD "?"
+    OP    = "=" "!=" "<" "<=" ">" ">=" ":" "~"       ":" contains, "~" glob (* ?), both fold ASCII case; "!=" is "not ="
+    VALUE = number | true | false | "text" | [array: any of] | bare text
+    FIELD = record field | artifact.FIELD | metadata.a.b | a.b       a dotted key is quoted: "a.b"
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import hashlib
+import heapq
+import json
+import math
+import re
+import unicodedata
+from calendar import monthrange
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, Literal, NamedTuple, overload
+
+from cubeport.catalog.canonical import Json, dumps, json_value, timestamp
+from cubeport.catalog.models import CatalogRecord, TimeSpan
+from cubeport.catalog.redaction import MASK, is_secret_name, redact_text
+from cubeport.errors import InvalidCursor, InvalidFilter, InvalidRequest
+
+type Scalar = bool | int | float | str
+type Op = Literal["=", "!=", "<", "<=", ">", ">=", ":", "~", "?"]
+type Path = tuple[str, ...]
+
+TEXT_COMPARED = 256
+"""Characters of a text that comparisons see."""
+
+WORD_COMPARED = 64
+"""Characters of a word that a text search sees."""
+
+TYPES = {1: "number", 2: "text", 3: "boolean"}
+"""The types of leaves, in the order that mixed values sort in; they never fit one another."""
+
+RECORD_FIELDS = frozenset(CatalogRecord.model_fields) - {"metadata", "artifacts"}
+"""First steps that mean the record itself; any other first step is a key of its metadata."""
+
+_SEGMENT = re.compile(r'[^\s."=!<>:~?]+')
+_OPERATOR = re.compile(r"!=|<=|>=|[=<>:~?]")
+_ASCII_FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
+
+
+# --- fields ---------------------------------------------------------------------------------------------------------
+
+
+def split_field(text: str) -> Path:
+    """Return the steps of a dotted field; a quoted step (JSON) may hold dots.
+
+    Raises
+    ------
+    InvalidFilter
+        With a caret under the place.
+    """
+    path, end = _read_path(text, 0)
+    if end != len(text):
+        raise _wrong(text, end, "this cannot be part of a field; quote the key")
+    return path
+
+
+def resolve(path: Path) -> Path:
+    """Return *path* from the record's root: what is no record field is in ``metadata``; ``artifacts`` is ``artifact``."""
+    match path[0]:
+        case "artifact" | "artifacts":
+            return ("artifact", *path[1:])
+        case "metadata":
+            return path
+        case first if first in RECORD_FIELDS:
+            return path
+    return ("metadata", *path)
+
+
+def join_field(path: Iterable[str]) -> str:
+    """Return the one text of a path: dotted, a step quoted where it must be."""
+    return ".".join(_join_step(step) for step in path)
+
+
+@functools.lru_cache(4096)
+def _join_step(step: str) -> str:
+    return step if _SEGMENT.fullmatch(step) else dumps(step)
+
+
+def canonical_field(text: str) -> str:
+    """Return the one text of the field that *text* names, from the record's root."""
+    return join_field(resolve(split_field(text)))
+
+
+def shown_field(canonical: str) -> str:
+    """Return the shortest text that names the field, as a user would type it."""
+    first, _, rest = canonical.partition(".")
+    if first != "metadata" or not rest:
+        return canonical
+    path = split_field(rest)
+    return rest if resolve(path) == ("metadata", *path) else canonical
+
+
+def _read_path(text: str, at: int) -> tuple[Path, int]:
+    steps: list[str] = []
+    while True:
+        if text[at : at + 1] == '"':
+            try:
+                step, at = json.JSONDecoder().raw_decode(text, at)
+            except json.JSONDecodeError:
+                raise _wrong(text, at, "this quoted key does not end") from None
+        elif found := _SEGMENT.match(text, at):
+            step, at = found.group(), found.end()
+        else:
+            raise _wrong(text, at, "a field name is expected here")
+        steps.append(step)
+        if text[at : at + 1] != ".":
+            return tuple(steps), at
+        at += 1
+
+
+def _wrong(text: str, at: int, why: str) -> InvalidFilter:
+    return InvalidFilter(
+        f"{why}\n    {text}\n    {' ' * at}^",
+        next_step='write FIELD OP VALUE with one of = != < <= > >= : ~, or FIELD? (quote it for the shell), e.g. "year>=2018"',
+    )
+
+
+# --- values and terms -----------------------------------------------------------------------------------------------
+
+
+def read_value(text: str) -> Any:
+    """Return what VALUE says: a JSON number, ``true``, ``false``, quoted text or array; anything else is bare text.
+
+    ``--meta`` and ``--set`` read their values by this too.
+
+    Raises
+    ------
+    InvalidFilter
+        If it begins as quoted text or an array and is none.
+    """
+    text = text.strip()
+    begins_json = text[:1] in ('"', "[")
+    if not begins_json and text not in ("true", "false") and not _is_number(text):
+        return text
+    try:
+        return json_value(json.loads(text, parse_constant=_no_constant))
+    except json.JSONDecodeError as exc:
+        raise _wrong(text, exc.pos, f"this is not a whole {'text' if text[0] == '"' else 'array'}: {exc.msg}") from None
+    except InvalidRequest as exc:
+        raise InvalidFilter(exc.message) from None
+
+
+def _is_number(text: str) -> bool:
+    return re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", text, re.ASCII) is not None
+
+
+def _no_constant(name: str) -> Any:
+    raise InvalidFilter(f"{name} is not a number that a catalog can hold")
+
+
+@dataclass(frozen=True, slots=True)
+class Term:
+    """One condition on one field; :func:`parse_term` reads it from text.
+
+    Parameters
+    ----------
+    field
+        As a user writes it; kept in its one canonical form.
+    value
+        A text, number or boolean, or a sequence of them: any of these. Ignored with ``?``.
+    """
+
+    field: str
+    op: Op
+    value: Any = None
+    negate: bool = False
+
+    def __post_init__(self) -> None:
+        if self.op not in ("=", "!=", "<", "<=", ">", ">=", ":", "~", "?"):
+            raise InvalidFilter(f"{self.op!r} is no operator; use one of = != < <= > >= : ~ ?")
+        object.__setattr__(self, "field", canonical_field(self.field))
+        if self.op == "!=":
+            object.__setattr__(self, "op", "=")
+            object.__setattr__(self, "negate", not self.negate)
+        object.__setattr__(self, "value", None if self.op == "?" else _any_of(self.value))
+
+    @property
+    def wanted(self) -> tuple[Scalar, ...]:
+        """The values of which any may fit."""
+        return self.value if isinstance(self.value, tuple) else () if self.value is None else (self.value,)
+
+
+def _any_of(value: Any) -> Any:
+    plain: Json = json_value(value)
+    many = plain if isinstance(plain, list) else [plain]
+    if not all(isinstance(each, (bool, int, float, str)) for each in many):
+        raise InvalidFilter("A term compares with texts, numbers and booleans, or a list of these.")
+    return tuple(many) if isinstance(plain, list) else plain
+
+
+def parse_term(text: str, *, negate: bool = False) -> Term:
+    """Return the term that *text* says. A bare number fits numbers and texts; quoted, texts only.
+
+    Raises
+    ------
+    InvalidFilter
+        With the text and a caret under the place.
+    """
+    path, at = _read_path(text, 0)
+    at += len(text[at:]) - len(text[at:].lstrip())
+    found = _OPERATOR.match(text, at)
+    if found is None:
+        raise _wrong(text, at, "an operator is expected here: = != < <= > >= : ~ ?")
+    rest = text[found.end() :].strip()
+    op: Any = found.group()
+    if op == "?":
+        if rest:
+            raise _wrong(text, found.end(), "nothing may follow ?")
+        return Term(join_field(path), "?", negate=negate)
+    try:
+        value = read_value(rest)
+    except InvalidFilter as exc:
+        raise _wrong(text, text.index(rest, found.end()), exc.message.splitlines()[0]) from None
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        value = (value, rest)
+    return Term(join_field(path), op, value, negate)
+
+
+def parse_assignment(text: str) -> tuple[Path, Any]:
+    """Return the steps and the value of ``F=V``, as ``--meta`` and ``--set`` take it; :func:`resolve` the steps for ``--set``."""
+    path, at = _read_path(text, 0)
+    rest = text[at:].lstrip()
+    if not rest.startswith("="):
+        raise _wrong(text, at, "= is expected here")
+    return path, read_value(rest[1:])
+
+
+# --- time and space -------------------------------------------------------------------------------------------------
+
+
+class Interval(NamedTuple):
+    """A closed interval as timestamps, whose text order is time order; ``None`` is open."""
+
+    start: str | None
+    end: str | None
+
+
+def parse_interval(text: str) -> Interval:
+    """Return the interval of ``A/B``, ``A/..``, ``../B``, an instant, or a date cut short, which is all of it (``2020-03``).
+
+    Raises
+    ------
+    InvalidFilter
+        If it is none, or ends before it starts.
+    """
+    first, slash, second = text.strip().partition("/")
+    start = None if slash and first in ("", "..") else _moment(first, text)[0]
+    end = None if slash and second in ("", "..") else _moment(second if slash else first, text)[1]
+    if start is not None and end is not None and end < start:
+        raise InvalidFilter(f"The interval {text!r} ends before it starts.")
+    return Interval(start, end)
+
+
+_DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
+
+
+def _moment(text: str, whole: str) -> tuple[str, str]:
+    """Return the first and the last microsecond that *text* stands for."""
+    try:
+        if found := _DATE.fullmatch(text):
+            year, month, day = (int(part) if part else None for part in found.groups())
+            first = datetime(year or 0, month or 1, day or 1, tzinfo=UTC)
+            last_month = month or 12
+            last_day = day or monthrange(first.year, last_month)[1]
+            last = datetime(first.year, last_month, last_day, 23, 59, 59, 999999, tzinfo=UTC)
+            return timestamp(first), timestamp(last)
+        if not re.match(r"\d{4}-\d\d-\d\dT\d\d:\d\d", text):
+            raise ValueError(text)
+        instant = datetime.fromisoformat(text)
+        exact = timestamp(instant if instant.tzinfo else instant.replace(tzinfo=UTC))
+    except (ValueError, OverflowError):
+        raise InvalidFilter(
+            f"{whole!r} is not a time; give an instant, a date (2020, 2020-03, 2020-03-04) or an interval A/B, A/.., ../B.",
+        ) from None
+    return exact, exact
+
+
+type Box = tuple[float, float, float, float]
+
+
+def boxes(west: float, south: float, east: float, north: float) -> tuple[Box, ...]:
+    """Return the box as one, or as two where it crosses the antimeridian (RFC 7946, 5.2)."""
+    if west > east:
+        return (west, south, 180.0, north), (-180.0, south, east, north)
+    return ((west, south, east, north),)
+
+
+def query_boxes(bbox: Box) -> tuple[Box, ...]:
+    """Return :func:`boxes`, with the antimeridian itself on both its sides, since 180 and -180 are one edge."""
+    west, south, east, north = bbox
+    found = boxes(*bbox)
+    if west == -180 and east != 180:
+        found += ((180.0, south, 180.0, north),)
+    if east == 180 and west != -180:
+        found += ((-180.0, south, -180.0, north),)
+    return found
+
+
+def _meet(a: Box, b: Box) -> bool:
+    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
+
+
+# --- the query ------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a search asks; all parts must fit. Texts are read on the way in, so a query that exists is valid.
+
+    Parameters
+    ----------
+    where
+        Terms, or their texts, all of which must fit.
+    text
+        Words, each of which begins a word of title, description, tags or key.
+    time
+        An interval (text, :class:`TimeSpan` or pair) that the record's must meet, ends included.
+    bbox
+        West, south, east, north in CRS84 degrees, edges included; west > east crosses the antimeridian.
+    kinds, statuses
+        ``None`` for any.
+    order
+        Fields, ``-`` descends; missing values come last both ways, ties go by id.
+    count
+        Also say how many match in all.
+    """
+
+    where: Sequence[Term | str] = ()
+    text: str | None = None
+    time: Interval | TimeSpan | str | None = None
+    bbox: Sequence[float] | None = None
+    kinds: Iterable[str] | None = None
+    statuses: Iterable[str] | None = frozenset({"active"})
+    order: Sequence[str] = ("-created_at",)
+    limit: int = 50
+    cursor: str | None = None
+    count: bool = False
+
+    def __post_init__(self) -> None:
+        put = functools.partial(object.__setattr__, self)
+        where = (self.where,) if isinstance(self.where, (Term, str)) else self.where
+        put("where", tuple(term if isinstance(term, Term) else parse_term(term) for term in where))
+        put("time", _interval(self.time))
+        put("bbox", None if self.bbox is None else _box(self.bbox))
+        for name in ("kinds", "statuses"):
+            value = getattr(self, name)
+            put(name, None if value is None else frozenset((value,) if isinstance(value, str) else value))
+        order = (self.order,) if isinstance(self.order, str) else self.order
+        put("order", tuple(("-" if each.startswith("-") else "") + canonical_field(each.removeprefix("-")) for each in order))
+        if self.limit < 1:
+            raise InvalidRequest("limit must be at least 1")
+
+    @property
+    def terms(self) -> tuple[Term, ...]:
+        """``where``, read."""
+        return self.where  # type: ignore[return-value]  # __post_init__ has read the texts
+
+    @property
+    def interval(self) -> Interval | None:
+        """``time``, read."""
+        return self.time  # type: ignore[return-value]  # likewise
+
+    @property
+    def box(self) -> Box | None:
+        """``bbox``, checked."""
+        return self.bbox  # type: ignore[return-value]  # likewise
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The words of ``text``, each once."""
+        return tuple(sorted(words(self.text))) if self.text else ()
+
+    @property
+    def orders(self) -> tuple[tuple[str, bool], ...]:
+        """``(canonical field, whether it descends)`` for each part of ``order``."""
+        return tuple((each.removeprefix("-"), each.startswith("-")) for each in self.order)
+
+    def binding(self) -> str:
+        """Return the digest that a cursor of this query carries; limit, cursor and count may change between pages."""
+        said = {
+            "where": sorted(dumps([term.field, term.op, term.value, term.negate]) for term in self.terms),
+            "text": self.words,
+            "time": self.interval,
+            "bbox": self.box,
+            "kinds": None if self.kinds is None else sorted(self.kinds),
+            "statuses": None if self.statuses is None else sorted(self.statuses),
+            "order": self.order,
+        }
+        return hashlib.sha256(dumps(said).encode()).hexdigest()[:16]
+
+    def at(self, cursor: str | None) -> Query:
+        """Return the same query from *cursor* on."""
+        return replace(self, cursor=cursor)
+
+
+def _interval(value: Any) -> Interval | None:
+    match value:
+        case None | Interval():
+            return value
+        case str():
+            return parse_interval(value)
+        case TimeSpan():
+            return Interval(*(None if end is None else timestamp(end) for end in (value.start, value.end)))
+        case (start, end):
+            return Interval(*(None if each is None else timestamp(each) for each in (start, end)))
+    raise InvalidFilter("time is a text such as 2020-03 or A/B, a TimeSpan or a pair of datetimes.")
+
+
+def _box(value: Sequence[float]) -> Box:
+    numbers = tuple(float(each) for each in value)
+    if len(numbers) != 4 or not all(math.isfinite(each) for each in numbers):
+        raise InvalidFilter("bbox is four numbers: west, south, east, north.")
+    west, south, east, north = numbers
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
+        raise InvalidFilter("bbox must be west, south, east, north in CRS84 degrees with south <= north.")
+    return west, south, east, north
+
+
+@dataclass(frozen=True, slots=True)
+class Page(Sequence[CatalogRecord]):
+    """Some of the records that match, in order; ``next`` is the cursor behind them, ``None`` at the end."""
+
+    items: tuple[CatalogRecord, ...] = ()
+    next: str | None = None
+    matched: int | None = None
+    """How many match in all, when the query asked for the count."""
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    @overload
+    def __getitem__(self, index: int) -> CatalogRecord: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[CatalogRecord]: ...
+    def __getitem__(self, index: int | slice) -> CatalogRecord | Sequence[CatalogRecord]:
+        return self.items[index]
+
+
+@dataclass(frozen=True, slots=True)
+class FieldSummary:
+    """One field of metadata, or ``tags``, over many records. All counts are of records."""
+
+    field: str
+    types: Mapping[str, int]
+    """How many records have a value of each type: ``number``, ``text``, ``boolean``."""
+    records: int
+    examples: tuple[Scalar, ...] = ()
+    """The five smallest values, cut to 80 characters, secrets masked."""
+    schemas: tuple[str, ...] = ()
+
+
+# --- the meaning ----------------------------------------------------------------------------------------------------
+
+
+def leaves(document: Mapping[str, Any]) -> Iterator[tuple[str, Scalar]]:
+    """Yield ``(canonical field, value)`` for each text, number and boolean of a record's document."""
+    for name, value in document.items():
+        yield from _leaves("artifact" if name == "artifacts" else name, value)
+
+
+def _leaves(path: str, value: Any) -> Iterator[tuple[str, Scalar]]:
+    match value:
+        case None:
+            return
+        case Mapping():
+            for key, each in value.items():
+                yield from _leaves(f"{path}.{_join_step(key)}", each)
+        case list() | tuple():
+            for each in value:
+                yield from _leaves(path, each)
+        case _:
+            yield path, value
+
+
+def type_of(value: Scalar) -> int:
+    """Return the place of the value's type in :data:`TYPES`."""
+    return 3 if isinstance(value, bool) else 2 if isinstance(value, str) else 1
+
+
+def comparable(value: Scalar) -> tuple[int, float | str]:
+    """Return what comparisons see: numbers and booleans as doubles, texts by their first 256 characters."""
+    if isinstance(value, str):
+        return 2, value[:TEXT_COMPARED]
+    try:
+        return type_of(value), float(value)
+    except OverflowError:
+        return 1, math.inf if value > 0 else -math.inf
+
+
+def fold(text: str) -> str:
+    """Return *text* with A-Z as a-z, as the operators ``:`` and ``~`` see it."""
+    return text.translate(_ASCII_FOLD)
+
+
+def fits(op: Op, value: Scalar, wanted: Scalar) -> bool:
+    """Tell whether one leaf's *value* fits one *wanted* value; types never mix."""
+    if op in (":", "~"):
+        if not isinstance(value, str) or not isinstance(wanted, str):
+            return False
+        seen, sought = fold(value[:TEXT_COMPARED]), fold(wanted)
+        return sought in seen if op == ":" else _glob(sought, seen)
+    (a_type, a), (b_type, b) = comparable(value), comparable(wanted)
+    if a_type != b_type:
+        return False
+    match op:
+        case "=":
+            return a == b
+        case "<":
+            return a < b  # type: ignore[operator]  # of one type, as their type codes are equal
+        case "<=":
+            return a <= b  # type: ignore[operator]
+        case ">":
+            return a > b  # type: ignore[operator]
+        case _:
+            return a >= b  # type: ignore[operator]
+
+
+def _glob(pattern: str, text: str) -> bool:
+    # Two pointers and one place to fall back to: quadratic at worst, where a regular expression could take for ever.
+    p = t = 0
+    star, resume = -1, 0
+    while t < len(text):
+        if p < len(pattern) and pattern[p] == "*":
+            star, resume = p, t
+            p += 1
+        elif p < len(pattern) and pattern[p] in ("?", text[t]):
+            p, t = p + 1, t + 1
+        elif star >= 0:
+            resume += 1
+            p, t = star + 1, resume
+        else:
+            return False
+    return all(each == "*" for each in pattern[p:])
+
+
+def words(text: str) -> set[str]:
+    """Return the words of *text*: split at what is not alphanumeric, decomposed (NFKD), marks dropped, case folded, 64 characters.
+
+    Folded here, before FTS5 or tsvector see them, so that backends agree.
+    """
+    if text.isascii():
+        text = text.lower()
+    else:
+        for _ in range(2):  # folding may bring marks back: a capital dotted I becomes i and a dot
+            text = "".join(c for c in unicodedata.normalize("NFKD", text) if unicodedata.category(c)[0] != "M").casefold()
+    spaced = "".join(c if c.isalnum() else " " for c in text)
+    return {word[:WORD_COMPARED] for word in spaced.split()}
+
+
+def document_words(document: Mapping[str, Any]) -> set[str]:
+    """Return the words that a text search finds the record by: of its title, description, tags and key."""
+    return words("\n".join(filter(None, (document["title"], document["description"], document["key"], *document["tags"]))))
+
+
+def matches(query: Query, record: CatalogRecord) -> bool:
+    """Tell whether the record fits the query, paging apart. This is what a query means, in every backend."""
+    return document_matches(query, record.to_mapping())
+
+
+def document_matches(query: Query, document: Mapping[str, Any]) -> bool:
+    """Tell whether a record's document fits the query."""
+    if query.statuses is not None and document["status"] not in query.statuses:
+        return False
+    if query.kinds is not None and document["kind"] not in query.kinds:
+        return False
+    if query.interval is not None and not _in_time(query.interval, document["time"]):
+        return False
+    if query.box is not None and not _in_space(query.box, document["bbox"]):
+        return False
+    if query.words:
+        has = document_words(document)
+        if not all(any(each.startswith(word) for each in has) for word in query.words):
+            return False
+    if not query.terms:
+        return True
+    all_leaves = list(leaves(document))
+    return all(_term_fits(term, all_leaves) is not term.negate for term in query.terms)
+
+
+def _term_fits(term: Term, all_leaves: Sequence[tuple[str, Scalar]]) -> bool:
+    if term.op == "?":
+        return any(path == term.field or path.startswith(term.field + ".") for path, _ in all_leaves)
+    return any(fits(term.op, value, wanted) for path, value in all_leaves if path == term.field for wanted in term.wanted)
+
+
+def _in_time(asked: Interval, span: Mapping[str, str | None] | None) -> bool:
+    if span is None:
+        return False
+    starts_in_time = asked.end is None or span["start"] is None or span["start"] <= asked.end
+    return starts_in_time and (asked.start is None or span["end"] is None or span["end"] >= asked.start)
+
+
+def _in_space(asked: Box, bbox: Sequence[float] | None) -> bool:
+    return bbox is not None and any(_meet(a, b) for a in query_boxes(asked) for b in boxes(*bbox))
+
+
+# --- order and pages ------------------------------------------------------------------------------------------------
+
+type SortValue = tuple[int, float | str] | None
+type SortKey = tuple[tuple[SortValue, ...], str]
+"""The values that the record sorts by (``None``: missing), and its id."""
+
+
+def sort_key(query: Query, document: Mapping[str, Any]) -> SortKey:
+    """Return where the record stands; a list stands by its smallest value."""
+    wanted: dict[str, list[tuple[int, float | str]]] = {name: [] for name, _ in query.orders}
+    for path, value in leaves(document):
+        if path in wanted:
+            wanted[path].append(comparable(value))
+    return tuple(min(wanted[name], default=None) for name, _ in query.orders), document["id"]
+
+
+def compare(query: Query, a: SortKey, b: SortKey) -> int:
+    """Return -1, 0 or 1: whether *a* comes before *b*. Numbers < texts < booleans, missing last both ways, ties by id."""
+    for (_, descends), x, y in zip(query.orders, a[0], b[0], strict=True):
+        if x == y:
+            continue
+        if x is None or y is None:
+            return 1 if x is None else -1
+        return -1 if (x < y) is not descends else 1
+    return (a[1] > b[1]) - (a[1] < b[1])
+
+
+def write_cursor(query: Query, key: SortKey) -> str:
+    """Return the opaque text for "behind *key* in this query"."""
+    values, record_id = key
+    # Infinity is no JSON; it stands for integers beyond any double, and sorts as the largest one.
+    said = [None if each is None else [each[0], repr(each[1]) if isinstance(each[1], float) else each[1]] for each in values]
+    return base64.urlsafe_b64encode(dumps([query.binding(), said, record_id]).encode()).decode().rstrip("=")
+
+
+def read_cursor(query: Query) -> SortKey | None:
+    """Return the key behind which the query's cursor stands, ``None`` without one.
+
+    Raises
+    ------
+    InvalidCursor
+        If this query did not give it.
+    """
+    if query.cursor is None:
+        return None
+    try:
+        binding, said, record_id = json.loads(base64.b64decode(query.cursor + "=" * (-len(query.cursor) % 4), b"-_", validate=True))
+        values = tuple(None if each is None else _sort_value(*each) for each in said)
+    except (binascii.Error, ValueError, TypeError, RecursionError):
+        binding, values, record_id = None, (), None
+    if binding != query.binding() or len(values) != len(query.orders) or not isinstance(record_id, str):
+        raise InvalidCursor("The cursor was not given by this query.", next_step="search again without --cursor")
+    return values, record_id
+
+
+def _sort_value(type: int, value: str) -> tuple[int, float | str]:
+    if type not in TYPES or not isinstance(value, str):
+        raise ValueError(type)
+    return type, value if type == 2 else float(value)
+
+
+def select(query: Query, records: Iterable[CatalogRecord]) -> Page:
+    """Return the page that the query asks for, from all records: what every backend's ``search`` must equal."""
+    after = read_cursor(query)
+    found = [(sort_key(query, document), record) for record, document in _matching(query, records)]
+    rest = [each for each in found if after is None or compare(query, each[0], after) > 0]
+
+    def order(a: tuple[SortKey, CatalogRecord], b: tuple[SortKey, CatalogRecord]) -> int:
+        return compare(query, a[0], b[0])
+
+    shown = heapq.nsmallest(query.limit, rest, key=functools.cmp_to_key(order))
+    return Page(
+        tuple(record for _, record in shown),
+        write_cursor(query, shown[-1][0]) if len(rest) > len(shown) else None,
+        len(found) if query.count else None,
+    )
+
+
+def _matching(query: Query, records: Iterable[CatalogRecord]) -> Iterator[tuple[CatalogRecord, dict[str, Any]]]:
+    for record in records:
+        document = record.to_mapping()
+        if document_matches(query, document):
+            yield record, document
+
+
+def summarise(query: Query | None, records: Iterable[CatalogRecord]) -> list[FieldSummary]:
+    """Return the fields of the records that match, sorted: what every backend's ``list_fields`` must equal."""
+    values: dict[str, set[tuple[int, float | str]]] = defaultdict(set)
+    types: dict[str, Counter[int]] = defaultdict(Counter)
+    counts: Counter[str] = Counter()
+    schemas: dict[str, set[str]] = defaultdict(set)
+    for _, document in _matching(query or Query(), records):
+        own: dict[str, set[tuple[int, float | str]]] = defaultdict(set)
+        for path, value in leaves(document):
+            if is_summarised(path):
+                own[path].add(comparable(value))
+        for path, found in own.items():
+            values[path] |= found
+            types[path].update({code for code, _ in found})
+            counts[path] += 1
+            if document["schema_name"]:
+                schemas[path].add(document["schema_name"])
+    return sorted(
+        (field_summary(path, types[path], counts[path], heapq.nsmallest(5, values[path]), schemas[path]) for path in values),
+        key=lambda each: each.field,
+    )
+
+
+def is_summarised(path: str) -> bool:
+    """Tell whether ``fields`` lists this canonical field: metadata and tags, which are the caller's own."""
+    return path == "tags" or path.startswith("metadata.")
+
+
+def field_summary(
+    path: str, types: Mapping[int, int], records: int, smallest: Sequence[tuple[int, float | str]], schemas: Iterable[str]
+) -> FieldSummary:
+    """Return the summary of one canonical field, with its examples fit to be shown."""
+    secret = any(is_secret_name(step) for step in split_field(path))
+    return FieldSummary(
+        shown_field(path),
+        {TYPES[code]: types[code] for code in sorted(types)},
+        records,
+        (MASK,) if secret else tuple(dict.fromkeys(_example(*each) for each in smallest)),
+        tuple(sorted(schemas)),
+    )
+
+
+def plain_value(type: int, value: float | str) -> Scalar:
+    """Return what :func:`comparable` made comparable as a value that JSON can say."""
+    if type == 3:
+        return bool(value)
+    return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value
+
+
+def _example(type: int, value: float | str) -> Scalar:
+    plain = plain_value(type, value)
+    return redact_text(plain)[:80] if isinstance(plain, str) else plain
