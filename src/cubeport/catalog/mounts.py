@@ -1,0 +1,52 @@
+"""What kind of file system a path lies on: shared memory and locks, which SQLite and TinyDB need, work on local ones alone."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from cubeport.errors import NetworkFilesystem
+
+_NETWORK = {"9p", "acfs", "afs", "beegfs", "ceph", "cifs", "coda", "davfs", "fuse", "gfs2", "glusterfs", "gpfs", "lustre", "ncpfs"}
+_NETWORK |= {"nfs", "nfs4", "ocfs2", "orangefs", "panfs", "pvfs2", "smb3", "smbfs", "wekafs"}
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+def mount_type(path: Path, mountinfo: str | None = None) -> str | None:
+    """Return the type of the file system that *path* (or its nearest existing parent) lies on, ``None`` where it cannot be told.
+
+    Parameters
+    ----------
+    mountinfo
+        The text of ``/proc/self/mountinfo`` (proc(5)), read when not given.
+    """
+    if mountinfo is None:
+        try:
+            mountinfo = Path("/proc/self/mountinfo").read_text()
+        except FileNotFoundError:
+            return None
+    resolved = path.resolve()
+    best: tuple[int, str] | None = None
+    for line in mountinfo.splitlines():
+        before, _, after = line.partition(" - ")
+        point = Path(_ESCAPE.sub(lambda found: chr(int(found.group(1), 8)), before.split(" ")[4]))
+        if resolved.is_relative_to(point) and (best is None or len(point.parts) >= best[0]):
+            best = len(point.parts), after.split(" ")[0]  # a later mount on the same point hides the earlier one
+    return best[1] if best else None
+
+
+def is_network(kind: str | None) -> bool:
+    """Tell whether a file system of this type is shared over a network, or made by a program that may do so (FUSE)."""
+    return kind is not None and (kind in _NETWORK or kind.startswith("fuse."))
+
+
+def refuse_network(path: Path, *, mountinfo: str | None = None) -> None:
+    """Raise NetworkFilesystem, naming the type, if *path* lies on such a file system."""
+    kind = mount_type(path, mountinfo)
+    if is_network(kind):
+        raise NetworkFilesystem(
+            f"{path} lies on a file system of type {kind}, where the catalog's shared memory and locks are not reliable.",
+            next_step="put the catalog on a local disk or into PostgreSQL; `allow_network_filesystem: true` in catalog.yaml"
+            " opens SQLite there without any promise",
+            filesystem=kind,
+        )
