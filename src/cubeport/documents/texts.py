@@ -78,5 +78,16 @@ class Shown(BaseModel):
     is_latest: bool = True
     tags: dict[str, str] = {}
     """Tag → version id."""
+    published: bool = True
+    published_at: datetime | None = None
+    source_dataset_id: str | None = None
+    """The template that it was made from; ``None`` when the source was given directly."""
+    latest: str | None = None
+    head: str | None = None
+    """The pointers of the dataset, whatever version this is: what faces show, and what the next ingestion builds on."""
+    seq: int | None = None
+    """The version's number within its dataset."""
+    request_scope: dict[str, Any] | None = None
+    """What its ingestion was asked for."""
     versions: tuple[VersionRef, ...] = ()
     """Retained versions that were ever shown, newest first; filled for item lists and version histories only."""
