@@ -1,0 +1,146 @@
+"""The command line as a whole: global flags anywhere, our commands, those of the service and of plugins, and the exit code."""
+
+# ruff: noqa: ARG001 (the root callback's parameters are declared for the parser; `_remember` takes their values)
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from importlib import import_module
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import typer.core
+
+from cubeport.cli import _output
+from cubeport.cli._session import Session, Wiring
+from cubeport.errors import Usage
+
+CORE: tuple[str, ...] = ()
+"""The modules of the core's commands, each with ``register(app)``; the order is that of the help."""
+
+
+def build(wiring: Wiring) -> typer.core.TyperGroup:
+    """Return the whole command line; every command takes the global flags, unless it has one of that name itself."""
+    app = typer.Typer(cls=_root_class(wiring), add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app.callback(invoke_without_command=True)(_cubeport)
+    for module in CORE:
+        import_module(f"cubeport.cli.{module}").register(app)
+    for register in wiring.registers:
+        register(app)
+    root = typer.main.get_command(app)
+    assert isinstance(root, typer.core.TyperGroup)
+    _share_globals(root, root)
+    return root
+
+
+def run(wiring: Wiring, arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    # What is wrong with the line itself must be told in the form that it asks for, whether or not it could be read so far.
+    session = Session(wiring, replace(wiring.environment, json="--json" in arguments, plugins=_plugins(wiring, arguments)))
+    try:
+        returned = build(wiring).main(args=arguments, prog_name="cubeport", standalone_mode=False, obj=session)
+        return returned if isinstance(returned, int) else 0
+    except typer.TyperException as exc:
+        context = getattr(exc, "ctx", None)
+        command = context.command_path if context is not None else "cubeport"
+        return session.fail(Usage(exc.format_message(), next_step=f"{command} --help"))
+    except typer.Abort:
+        return _output.INTERRUPTED
+    except Exception as exc:  # noqa: BLE001 - the last net: nothing is carried on with, it is told and the run ends
+        return session.fail(exc)
+    finally:
+        session.close()
+
+
+def _plugins(wiring: Wiring, arguments: Sequence[str]) -> bool:
+    return wiring.environment.plugins and "--no-plugins" not in arguments
+
+
+def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> None:
+    """Keep a global flag that was given, before or after the command's name; the later one wins."""
+    session = ctx.find_root().obj
+    if value is None or value is False or not isinstance(session, Session):
+        return
+    given = str(param.name)
+    name, kept = {"no_plugins": ("plugins", False), "no_progress": ("progress", False)}.get(given, (given, value))
+    session.options = replace(session.options, **{name: kept})
+
+
+def _flag(help: str) -> Any:
+    return typer.Option(help=help, callback=_remember, expose_value=False, show_default=False)
+
+
+def _version(value: bool) -> None:
+    if value:
+        from importlib.metadata import version
+
+        sys.stdout.write(f"cubeport {version('cubeport')}\n")
+        raise typer.Exit
+
+
+def _cubeport(
+    ctx: typer.Context,
+    instance: Annotated[
+        Path | None, _flag("The instance; else CUBEPORT_INSTANCE, else the nearest folder upwards with one.")
+    ] = None,
+    json: Annotated[
+        bool, typer.Option("--json", help="One JSON document on stdout.", callback=_remember, expose_value=False)
+    ] = False,
+    user: Annotated[str | None, _flag("Who does it; else CUBEPORT_USER, else the user of the system.")] = None,
+    no_plugins: Annotated[
+        bool, typer.Option("--no-plugins", help="Load no plugins.", callback=_remember, expose_value=False)
+    ] = False,
+    quiet: Annotated[
+        bool, typer.Option("--quiet", help="Results and warnings only.", callback=_remember, expose_value=False)
+    ] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="More on stderr.", callback=_remember, expose_value=False)] = False,
+    no_progress: Annotated[
+        bool, typer.Option("--no-progress", help="No progress bars.", callback=_remember, expose_value=False)
+    ] = False,
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)] = False,
+) -> None:
+    """Publish data cubes: NetCDF and Zarr in; STAC, Zarr and OGC API out; all from one record."""
+    if ctx.invoked_subcommand is None:
+        sys.stdout.write(ctx.get_help() + "\n")
+    else:
+        ctx.obj.command = ctx.invoked_subcommand
+
+
+def _share_globals(root: typer.core.TyperGroup, group: typer.core.TyperGroup) -> None:
+    for command in group.commands.values():
+        taken = {name for param in command.params for name in param.opts}
+        command.params += [p for p in root.params if not p.expose_value and not taken.intersection(p.opts)]
+        if isinstance(command, typer.core.TyperGroup):
+            _share_globals(root, command)
+
+
+def _root_class(wiring: Wiring) -> type[typer.core.TyperGroup]:
+    """Return the root, which asks for the groups of plugins only when it needs them."""
+
+    class Root(typer.core.TyperGroup):
+        def get_command(self, ctx: Any, cmd_name: str) -> Any:
+            if cmd_name not in self.commands:
+                self._add_plugins(ctx)
+            return super().get_command(ctx, cmd_name)
+
+        def list_commands(self, ctx: Any) -> list[str]:
+            self._add_plugins(ctx)
+            return super().list_commands(ctx)
+
+        def _add_plugins(self, ctx: Any) -> None:
+            if isinstance(ctx.obj, Session) and ctx.obj.options.plugins:
+                for name, app in wiring.plugin_commands().items():
+                    if name not in self.commands:
+                        command = typer.main.get_command(app)
+                        command.name = name
+                        self.commands[name] = command
+                        _share_globals(self, _alone(command))
+
+    return Root
+
+
+def _alone(command: Any) -> typer.core.TyperGroup:
+    return typer.core.TyperGroup(name="", commands={command.name: command})

@@ -1,0 +1,134 @@
+"""What commands print: results as JSON or plain text, problems as ``error[kind]: …``, and the exit code of each."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cubeport.errors import Conflict, Corrupt, CubeportError, InvalidRequest, NotFound, Refused, Unavailable
+
+EXIT_CODES: Mapping[type[CubeportError], int] = {
+    CubeportError: 1,
+    Corrupt: 1,
+    InvalidRequest: 2,
+    NotFound: 3,
+    Conflict: 4,
+    Refused: 5,
+    Unavailable: 6,
+}
+"""By group, found along the class's MRO. Beside them: 0 done, 1 findings, 130 interrupted."""
+
+INTERRUPTED = 130
+BROKEN_PIPE = 141
+"""What a shell says of a process whose reader went away."""
+
+
+def exit_code(exc: CubeportError) -> int:
+    """Return the exit code of a problem."""
+    return next(EXIT_CODES[cls] for cls in type(exc).__mro__ if cls in EXIT_CODES)
+
+
+def problem(exc: CubeportError) -> str:
+    """Return the lines of a problem for people."""
+    lines = [f"error[{exc.kind}]: {printable(exc.message, lines=True)}"]
+    if exc.next_step is not None:
+        lines.append(f"next: {printable(exc.next_step)}")
+    if exc.operation_id is not None:
+        lines.append(f"operation: {exc.operation_id}")
+    return "\n".join(lines)
+
+
+def plain(value: Any) -> Any:
+    """Return a twin's result as JSON values: what ``--json`` prints."""
+    from cubeport.catalog.canonical import json_value
+
+    if hasattr(value, "to_mapping"):
+        return value.to_mapping()
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value) if not f.name.startswith("_")}
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, (list, tuple)) or (isinstance(value, Iterable) and not isinstance(value, (str, bytes))):
+        return [plain(inner) for inner in value]
+    return json_value(value)
+
+
+def printable(text: str, *, lines: bool = False) -> str:
+    """Return *text* without what could drive a terminal; records may come from anybody."""
+    return "".join(
+        c if (lines and c == "\n") or unicodedata.category(c) not in ("Cc", "Cs", "Cf", "Zl", "Zp") else "�" for c in text
+    )
+
+
+def cell(value: Any) -> str:
+    """Return a value as it stands in a table: nothing for null, lists with commas, objects as JSON."""
+    match value:
+        case None:
+            return ""
+        case bool():
+            return str(value).lower()
+        case str():
+            return printable(value)
+        case list() | tuple() if all(isinstance(each, (str, int, float)) for each in value):
+            return ", ".join(cell(each) for each in value)
+    from cubeport.catalog.canonical import dumps
+
+    return printable(dumps(plain(value)))
+
+
+def table(rows: Iterable[Sequence[Any]], header: Sequence[str], *, width: int | None = None) -> str:
+    """Return aligned columns, cut to the terminal's width; the last column takes what is left."""
+    cells = [[name.upper() for name in header], *([cell(value) for value in row] for row in rows)]
+    if len(cells) == 1:
+        return ""
+    widths = [min(max(map(_width, column)), 60) for column in zip(*cells, strict=True)]
+    whole = width or shutil.get_terminal_size((120, 24)).columns
+    widths[-1] = max(whole - sum(widths[:-1]) - 2 * (len(widths) - 1), 12)
+    return "\n".join("  ".join(_fit(text, to) for text, to in zip(row, widths, strict=True)).rstrip() for row in cells)
+
+
+def _width(text: str) -> int:
+    return sum(0 if unicodedata.combining(c) else 2 if unicodedata.east_asian_width(c) in "WF" else 1 for c in text)
+
+
+def _fit(text: str, width: int) -> str:
+    if _width(text) > width:
+        while _width(text) > width - 1:
+            text = text[:-1]
+        text += "…"
+    return text + " " * (width - _width(text))
+
+
+def tree(value: Any, indent: int = 0) -> str:
+    """Return a mapping as indented ``name: value`` lines, without its empty members."""
+    pad = "  " * indent
+    lines: list[str] = []
+    for name, inner in value.items():
+        if inner is None or inner in ([], {}, ""):
+            continue
+        if isinstance(inner, Mapping):
+            lines += [f"{pad}{printable(str(name))}:", tree(inner, indent + 1)]
+        elif isinstance(inner, (list, tuple)) and any(isinstance(each, Mapping) for each in inner):
+            for each in inner:
+                first, *rest = tree(each, indent + 2).splitlines() or [""]
+                lines += [f"{pad}{printable(str(name))}:", f"{pad}  - {first.strip()}", *rest]
+        else:
+            lines.append(f"{pad}{printable(str(name))}: {cell(inner)}")
+    return "\n".join(lines)
+
+
+def csv_text(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> str:
+    """Return RFC 4180 lines, each ended by a line feed; a cell that a spreadsheet would run as a formula is quoted by ``'``."""
+    import csv
+    import io
+
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(header)
+    for row in rows:
+        texts = [cell(value) for value in row]
+        writer.writerow([f"'{text}" if text[:1] in "=+@" and text else text for text in texts])
+    return out.getvalue()

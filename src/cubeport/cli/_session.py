@@ -1,0 +1,197 @@
+"""One run of the command line: its global flags, the catalog that it opens once, and what it prints."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from cubeport.cli import _output
+from cubeport.errors import CubeportError, NotACatalog, Usage
+
+if TYPE_CHECKING:
+    from cubeport.catalog.catalog import Catalog
+
+MARK = ".cubeport"
+"""The folder that makes its parent a catalog."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The global flags: the same before and after the command's name."""
+
+    instance: Path | None = None
+    json: bool = False
+    user: str | None = None
+    plugins: bool = True
+    quiet: bool = False
+    verbose: bool = False
+    progress: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Wiring:
+    """What ``main`` hands to the command line, which itself knows no adapters."""
+
+    open_catalog: Callable[..., Catalog]
+    """``(root, *, read_only, user_id, plugins, command)``."""
+    create_catalog: Callable[..., Catalog]
+    """``(root, *, catalog, user_id, plugins, command)``."""
+    registers: tuple[Callable[[typer.Typer], None], ...] = ()
+    """Each adds commands: ``register(app)``. A name registered again replaces the earlier command."""
+    plugin_commands: Callable[[], Mapping[str, typer.Typer]] = dict
+    """The groups that plugins add; asked only when help is shown or no command of ours has the name."""
+    connect: Callable[[Session], Any] | None = None
+    """What ``session.service`` is: the service's twin on this instance."""
+    init_service: Callable[..., Mapping[str, Any]] | None = None
+    """``(session, root, *, catalog, allow_roots, allow_origins)``: what ``init`` adds; returns members of its result."""
+    ingest_service: Callable[..., int | None] | None = None
+    """``(session, sources, flags)``: ``ingest`` of a template, or of files with ``--id``; prints, returns the exit code."""
+    environment: Options = field(default_factory=Options)
+    """What the flags are where they are not given."""
+
+
+@dataclass(slots=True)
+class Session:
+    """What a command gets as ``ctx.obj``."""
+
+    wiring: Wiring
+    options: Options
+    command: str = ""
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _catalog: tuple[bool, Catalog] | None = None
+    _service: Any = None
+
+    @property
+    def root(self) -> Path:
+        """The instance: the flag, else the environment, else the nearest folder upwards that has a catalog.
+
+        Raises
+        ------
+        NotACatalog
+            If there is none.
+        """
+        if self.options.instance is not None:
+            return self.options.instance.absolute()
+        here = Path.cwd()
+        for folder in (here, *here.parents):
+            if (folder / MARK).is_dir():
+                return folder
+        raise NotACatalog(f"Neither {here} nor a folder above it has a catalog.", next_step="cubeport init")
+
+    def catalog(self, *, read_only: bool = False) -> Catalog:
+        """Return the catalog of this run, opened at the first call and closed at the end."""
+        if self._catalog is not None and (read_only or not self._catalog[0]):
+            return self._catalog[1]
+        opened = self.wiring.open_catalog(
+            self.root, read_only=read_only, user_id=self.options.user, plugins=self.options.plugins, command=self.command
+        )
+        return self.holds(opened, read_only=read_only)
+
+    def holds(self, catalog: Catalog, *, read_only: bool = False) -> Catalog:
+        """Take the catalog into this run, which closes it."""
+        self._stack.callback(catalog.close)
+        self._catalog = (read_only, catalog)
+        return catalog
+
+    @property
+    def service(self) -> Any:
+        """The service's twin on this instance, made once."""
+        if self._service is None:
+            if self.wiring.connect is None:
+                raise Usage(f"{self.command} needs the service, which is not part of this command line.")
+            self._service = self.wiring.connect(self)
+            if hasattr(self._service, "close"):
+                self._stack.callback(self._service.close)
+        return self._service
+
+    def close(self) -> None:
+        """Close what was opened, the last first."""
+        self._stack.close()
+
+    # --- results on stdout, the rest on stderr -----------------------------------------------------------------------
+
+    def result(self, value: Any, text: Callable[[], str] | str = "") -> None:
+        """Print a twin's result: its JSON with ``--json``, else *text*."""
+        if self.options.json:
+            from cubeport.catalog.canonical import dumps
+
+            self.write(dumps(_output.plain(value), indent=True))
+        else:
+            self.write(text if isinstance(text, str) else text())
+
+    def write(self, text: str) -> None:
+        """Print lines on stdout; nothing for an empty text."""
+        if not text:
+            return
+        try:
+            sys.stdout.write(text if text.endswith("\n") else text + "\n")
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Whoever read has enough (`| head`). Python would complain once more at exit, when it flushes.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(_output.BROKEN_PIPE) from None
+
+    def note(self, text: str) -> None:
+        """Say something on stderr, unless ``--quiet``."""
+        if not self.options.quiet:
+            sys.stderr.write(_output.printable(text, lines=True) + "\n")
+
+    def warn(self, warnings: Iterable[str]) -> None:
+        """Say each warning on stderr, even with ``--quiet``: somebody has to know."""
+        for warning in warnings:
+            sys.stderr.write(f"warning: {_output.printable(warning)}\n")
+
+    def confirm(self, question: str, *, yes: bool) -> None:
+        """Ask on a terminal; elsewhere ``--yes`` is needed."""
+        if yes:
+            return
+        if not sys.stdin.isatty():
+            raise Usage(f"{question} Nobody can be asked here.", next_step=f"cubeport {self.command} … --yes")
+        if not typer.confirm(question, err=True):
+            raise typer.Exit(_output.INTERRUPTED)
+
+    def fail(self, exc: BaseException) -> int:
+        """Print the problem and return its exit code; what nobody foresaw is logged whole and shown short."""
+        if not isinstance(exc, CubeportError):
+            exc = self._unforeseen(exc)
+        if self.options.json:
+            from cubeport.catalog.canonical import dumps
+
+            sys.stderr.write(dumps(_output.plain(exc.to_mapping()), indent=True) + "\n")
+        else:
+            sys.stderr.write(_output.problem(exc) + "\n")
+        return _output.exit_code(exc)
+
+    def _unforeseen(self, exc: BaseException) -> CubeportError:
+        next_step = "run it again with --verbose for the traceback, and tell us"
+        operation_id = getattr(exc, "operation_id", None)
+        if self._catalog is not None:
+            self._catalog[1].events.emit(
+                "operation.failed",
+                "An unforeseen error.",
+                level="error",
+                exception=exc,
+                command=self.command,
+                operation_id=operation_id,
+            )
+            next_step = f"cubeport logs --operation {operation_id}" if operation_id else "cubeport logs --level error"
+        if self.options.verbose:
+            traceback.print_exception(exc)
+        from cubeport.catalog.redaction import redact_text
+
+        return CubeportError(redact_text(f"{type(exc).__name__}: {exc}"), next_step=next_step, operation_id=operation_id)
+
+
+def current(ctx: typer.Context) -> Session:
+    """Return the session of a command's context."""
+    session = ctx.obj
+    assert isinstance(session, Session)
+    return session
