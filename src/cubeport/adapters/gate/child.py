@@ -1,0 +1,262 @@
+"""A child of the template, from its fork to its answer: it shuts itself in, then runs one task on open sources."""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import resource
+import signal
+import socket
+import stat
+import sys
+import sysconfig
+import tempfile
+import traceback
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from cubeport.adapters.gate import landlock, wire
+from cubeport.adapters.gate.limits import Limits
+from cubeport.errors import CubeportError, ExtraMissing, NoSpace, SourceRejected
+
+TASKS: Mapping[str, str] = {
+    "write": "cubeport.adapters.gate.write:write",
+    "measure": "cubeport.adapters.gate.measure:measure",
+    "scan": "cubeport.adapters.gate.scan:task",
+    "encode": "cubeport.adapters.ogc.encode:encode",
+    "extract": "cubeport.adapters.extract.child:extract",
+}
+"""What children are asked to do, as ``module:function``; each is called as ``function(request, context)``."""
+
+_PR_SET_PDEATHSIG = 1
+_REQUEST_BYTES = 64 * 2**20
+_TRACE = 16_000
+
+type Task = Callable[[Mapping[str, Any], Context], Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """What a task may read: a descriptor that the service opened without following a link."""
+
+    name: str
+    fd: int
+    is_folder: bool
+
+    @property
+    def path(self) -> Path:
+        """A path that leads to the descriptor itself, for libraries that open by name (safety.md R3)."""
+        return Path(f"/proc/self/fd/{self.fd}")
+
+
+class Context:
+    """What a task has besides its request."""
+
+    def __init__(
+        self,
+        channel: socket.socket,
+        *,
+        limits: Limits,
+        sources: tuple[Source, ...] = (),
+        read: tuple[Path, ...] = (),
+        write: tuple[Path, ...] = (),
+        fail_points: bool = False,
+    ) -> None:
+        self.limits = limits
+        self.sources = sources
+        self.read = read
+        """Folders that may be read, as named by the caller."""
+        self.write = write
+        """Folders that may be written; the first is the working folder."""
+        self._channel = channel
+        self._fail_points = fail_points
+
+    def progress(self, phase: str, done: int, total: int) -> None:
+        """Tell how far the task is; a cancelled task is ended from outside."""
+        wire.send(self._channel, {"progress": [phase, done, total]})
+
+    def declare(self, declared_bytes: int) -> None:
+        """Tell what the sources declare, once known: time is given for it (``gate.base_s`` and a rate)."""
+        _cpu_seconds(self.limits.seconds(declared_bytes))
+        wire.send(self._channel, {"declared": declared_bytes})
+
+    def fail_point(self, name: str) -> None:
+        """Pass the fail point *name*; it is counted and acted upon in the service, of which this process cannot kill much."""
+        if self._fail_points:
+            wire.send(self._channel, {"passing": name})
+            wire.receive(self._channel, 1_024)
+
+
+def live(channel: socket.socket, template: int) -> NoReturn:
+    """Be the child of one unit, and end."""
+    code = 1
+    try:
+        _belong(template)
+        request = wire.receive(channel, _REQUEST_BYTES)
+        if request is not None:
+            _work(channel, request)
+            code = 0
+    except OSError:
+        pass  # the service has gone, or does not listen any more: nobody is left to be told
+    finally:
+        os._exit(code)
+
+
+def _belong(template: int) -> None:
+    """Die with the template, whoever kills it."""
+    landlock.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != template:
+        os._exit(1)
+    os.setpgid(0, 0)
+    os.umask(0o077)
+
+
+def _work(channel: socket.socket, request: Mapping[str, Any]) -> None:
+    limits = Limits.from_mapping(request["limits"])
+    try:
+        context = _context(channel, limits, request)
+        task = _task(request["target"])
+        _shut_in(context, request["declared_bytes"])
+        before = [_identity(each) for each in context.sources]
+        result = task(request["request"], context)
+        for source, identity in zip(context.sources, before, strict=True):
+            if _identity(source) != identity:
+                raise SourceRejected(
+                    f"{source.name} changed while it was read",
+                    reason="digest-mismatch",
+                    source=source.name,
+                    next_step="bring it again when nobody writes it",
+                )
+        wire.send(channel, {"result": result})
+    except CubeportError as error:
+        wire.send(channel, {"error": wire.error_to_mapping(error)})
+    except MemoryError:
+        wire.send(channel, {"error": wire.error_to_mapping(out_of_memory(limits))})
+    except OSError as error:
+        wire.send(channel, _os_error(error, limits))
+    except Exception:  # noqa: BLE001 - the last of the child: it is told to the service, which logs it and refuses the source
+        wire.send(channel, _failed())
+
+
+def _failed() -> dict[str, Any]:
+    return {"crashed": traceback.format_exc()[-_TRACE:]}
+
+
+def _context(channel: socket.socket, limits: Limits, request: Mapping[str, Any]) -> Context:
+    fds = wire.receive_descriptors(channel, len(request["sources"]))
+    return Context(
+        channel,
+        limits=limits,
+        sources=tuple(
+            Source(name, fd, stat.S_ISDIR(os.fstat(fd).st_mode)) for name, fd in zip(request["sources"], fds, strict=True)
+        ),
+        read=tuple(map(Path, request["read"])),
+        write=tuple(map(Path, request["write"])),
+        fail_points=request["fail_points"],
+    )
+
+
+def _identity(source: Source) -> tuple[int, ...] | None:
+    """What must be the same at the end; the files of a folder are the scanner's."""
+    if source.is_folder:
+        return None
+    status = os.fstat(source.fd)
+    return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
+
+
+def _os_error(error: OSError, limits: Limits) -> dict[str, Any]:
+    match error.errno:
+        case errno.ENOSPC | errno.EDQUOT:
+            ours: CubeportError = NoSpace("there is not enough free space for the data", next_step="free space, then try again")
+        case errno.EFBIG:
+            ours = limits.too_big("file_bytes", limits.file_bytes + 1, "a file that would be written")
+        case errno.ENOMEM:
+            ours = out_of_memory(limits)
+        case _:
+            return _failed()
+    return {"error": wire.error_to_mapping(ours)}
+
+
+def out_of_memory(limits: Limits) -> SourceRejected:
+    """Return the refusal of what does not fit into ``gate.memory_bytes``."""
+    return SourceRejected(
+        f"reading it takes more than {limits.memory_bytes:,} bytes of memory",
+        reason="too-big",
+        next_step="raise gate.memory_bytes, or bring the data in smaller pieces",
+        setting="gate.memory_bytes",
+        limit=limits.memory_bytes,
+    )
+
+
+def _task(target: str) -> Task:
+    module, _, function = target.partition(":")
+    try:
+        task: Task = getattr(importlib.import_module(module), function)
+    except ModuleNotFoundError as error:
+        missing = error.name or module
+        raise ExtraMissing(f"{missing} is not installed", next_step="pip install 'cubeport[service]'", what=missing) from error
+    return task
+
+
+def _shut_in(context: Context, declared_bytes: int) -> None:
+    limits = context.limits
+    here = str(context.write[0]) if context.write else "/"
+    os.chdir(here)
+    os.environ["TMPDIR"] = tempfile.tempdir = here
+    _limit(resource.RLIMIT_CORE, 0)
+    _limit(resource.RLIMIT_AS, limits.memory_bytes)
+    _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
+    _limit(resource.RLIMIT_NOFILE, limits.open_files + len(context.sources))
+    _cpu_seconds(limits.seconds(declared_bytes), hard=limits.seconds(limits.declared_bytes))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is EFBIG then
+    if limits.sandbox == "off":
+        return
+    if not landlock.restrict(reachable(context)) and not _namespaces() and limits.sandbox == "require":
+        raise ExtraMissing(
+            "gate.sandbox is require, and this kernel has neither Landlock nor user namespaces",
+            next_step="use Linux 5.13 or later, or set gate.sandbox to prefer",
+            what="landlock",
+        )
+
+
+def reachable(context: Context) -> landlock.Rules:
+    """Return what a confined child reaches: its sources and folders, Python, and the system's libraries."""
+    python = {sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib"), *(each for each in sys.path if each)}
+    system = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
+    return landlock.Rules(
+        descriptors=[(each.fd, landlock.READ) for each in context.sources],
+        paths=[
+            *((str(each), landlock.READ) for each in context.read),
+            *((str(each), landlock.WRITE) for each in context.write),
+            *((each, landlock.RUN) for each in sorted(python)),
+            *((each, landlock.RUN) for each in system),
+            ("/dev/null", landlock.READ | landlock.WRITE_FILE),
+            ("/dev/urandom", landlock.READ),
+        ],
+    )
+
+
+def _namespaces() -> bool:
+    """Leave the network behind where Landlock is missing; tell whether that worked."""
+    try:
+        os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNET)
+    except OSError:
+        return False
+    return True
+
+
+def _limit(which: int, value: int) -> None:
+    _, hard = resource.getrlimit(which)
+    value = value if hard == resource.RLIM_INFINITY else min(value, hard)
+    resource.setrlimit(which, (value, value))
+
+
+def _cpu_seconds(soft: float, *, hard: float | None = None) -> None:
+    _, present = resource.getrlimit(resource.RLIMIT_CPU)
+    highest = present if hard is None else int(hard) + 5
+    if present != resource.RLIM_INFINITY:
+        highest = min(highest, present)
+    resource.setrlimit(resource.RLIMIT_CPU, (min(int(soft) + 1, highest), highest))

@@ -1,0 +1,151 @@
+"""The template process: libraries imported, nothing opened, one thread; it forks a child for each unit and waits for it.
+
+Started as ``python -I -m cubeport.adapters.gate.template FD [FOLDER…]``. The service sends, over the socket FD, one message a
+unit: the module of its task, with two descriptors. The first is the child's channel, of which the template keeps nothing; the
+second is the unit's *lead*: the template writes there the child's process id, later its end, and where the lead is let go, the
+child is ended. So a service that cancels, and one that was killed, look the same. When the socket itself ends, all is over.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import selectors
+import signal
+import socket
+import sys
+import time
+from dataclasses import dataclass
+
+from cubeport.adapters.gate import wire
+from cubeport.adapters.gate.child import live
+
+_LIBRARIES = ("numpy", "cftime", "h5py", "netCDF4", "h5netcdf.legacyapi", "numcodecs", "zarr", "xarray", "pandas")
+"""Imported once here, so that a child begins in milliseconds; those that are not installed are left out."""
+
+
+@dataclass(slots=True)
+class _Unit:
+    pid: int
+    lead: socket.socket
+    kill_after_s: float
+    deadline: float | None = None
+    """When SIGKILL follows the SIGTERM."""
+    let_go: bool = False
+
+
+class Template:
+    """The loop: a message forks, an end is told, a lead that is let go ends its child."""
+
+    def __init__(self, control: socket.socket) -> None:
+        self._control = control
+        self._units: dict[int, _Unit] = {}
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(control, selectors.EVENT_READ)
+        self._wake, self._woken = socket.socketpair()
+        for end in (self._wake, self._woken):
+            end.setblocking(False)
+        signal.set_wakeup_fd(self._wake.fileno(), warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        self._selector.register(self._woken, selectors.EVENT_READ)
+
+    def serve(self) -> None:
+        """Serve until the service lets go."""
+        while True:
+            for key, _ in self._selector.select(self._patience()):
+                if key.fileobj is self._control:
+                    if not self._fork():
+                        return self._end()
+                elif key.fileobj is self._woken:
+                    self._woken.recv(4_096)
+                else:
+                    self._let_go(key.data)
+            self._reap()
+            for unit in self._units.values():
+                if unit.deadline is not None and time.monotonic() >= unit.deadline:
+                    _signal(unit.pid, signal.SIGKILL)
+
+    def _patience(self) -> float | None:
+        deadlines = [each.deadline for each in self._units.values() if each.deadline is not None]
+        return max(0.01, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _fork(self) -> bool:
+        body, descriptors, _, _ = socket.recv_fds(self._control, 256, 2)
+        if len(descriptors) != 2:
+            return False
+        module, _, kill_after = body.decode().partition(" ")
+        with contextlib.suppress(ImportError):  # the child imports again, and tells
+            importlib.import_module(module)
+        channel, lead = (socket.socket(fileno=each) for each in descriptors)
+        here = os.getpid()
+        pid = os.fork()
+        if pid == 0:
+            self._become_child(channel, here)
+        channel.close()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.setpgid(pid, pid)  # by both, so that neither has to wait for the other
+        unit = _Unit(pid, lead, float(kill_after))
+        self._units[pid] = unit
+        self._selector.register(lead, selectors.EVENT_READ, unit)
+        _tell(lead, {"pid": pid})
+        return True
+
+    def _become_child(self, channel: socket.socket, template: int) -> None:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        kept = channel.fileno()
+        os.closerange(3, kept)
+        os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+        live(channel, template)
+
+    def _let_go(self, unit: _Unit) -> None:
+        self._selector.unregister(unit.lead)
+        unit.let_go = True
+        unit.deadline = time.monotonic() + unit.kill_after_s
+        _signal(unit.pid, signal.SIGTERM)
+
+    def _reap(self) -> None:
+        for pid in list(self._units):
+            ended, status, usage = os.wait4(pid, os.WNOHANG)
+            if not ended:
+                continue
+            _signal(pid, signal.SIGKILL)  # whatever it left in its group
+            unit = self._units.pop(pid)
+            if not unit.let_go:
+                self._selector.unregister(unit.lead)
+            _tell(unit.lead, {"status": os.waitstatus_to_exitcode(status), "max_rss": usage.ru_maxrss * 1_024})
+            unit.lead.close()
+
+    def _end(self) -> None:
+        for pid in self._units:
+            _signal(pid, signal.SIGKILL)
+        for pid in self._units:
+            os.waitpid(pid, 0)
+
+
+def _signal(pid: int, number: int) -> None:
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(pid, number)
+
+
+def _tell(lead: socket.socket, document: dict[str, int]) -> None:
+    with contextlib.suppress(OSError):
+        wire.send(lead, document)
+
+
+def main(descriptor: int, folders: list[str]) -> None:
+    """Import, then serve; *folders* come after the others in the module path."""
+    sys.path += folders
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for name in _LIBRARIES:
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(name)
+    with socket.socket(fileno=descriptor) as control:
+        control.set_inheritable(False)
+        Template(control).serve()
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

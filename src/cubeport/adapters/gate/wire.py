@@ -1,0 +1,175 @@
+"""What goes between the service and a child: frames of JSON, descriptors, and our errors as plain values.
+
+Whatever a child says is hostile, since a source may have taken it over: sizes are capped before a byte is kept, JSON is
+strict, and an error is rebuilt from a list of known kinds.
+"""
+
+from __future__ import annotations
+
+import array
+import json
+import re
+import socket
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cubeport.errors import CubeportError, Problem, kinds
+
+_LENGTH = struct.Struct("!I")
+_DESCRIPTORS = 128
+"""Descriptors a message: the kernel takes 253."""
+_WORDS = 4_000
+"""Characters of an error's text that are kept."""
+_MEMBER = re.compile(r"[a-z][a-z0-9_]{0,63}")
+_OWN = frozenset(("message", "next_step", "errors", "operation_id", "kind", "title", "detail", "next"))
+
+
+class Garbled(Exception):
+    """The other side sent what no honest side sends."""
+
+
+def send(channel: socket.socket, document: Mapping[str, Any]) -> None:
+    """Send one frame."""
+    body = json.dumps(document, allow_nan=False).encode()
+    channel.sendall(_LENGTH.pack(len(body)) + body)
+
+
+def receive(channel: socket.socket, longest: int) -> dict[str, Any] | None:
+    """Return the next frame, or ``None`` at the end.
+
+    Raises
+    ------
+    Garbled
+        If the frame is longer than *longest* bytes, cut, or not one strict JSON object.
+    """
+    held = bytearray()
+    while (frame := take(held, longest)) is None:
+        wanted = _LENGTH.size - len(held) if len(held) < _LENGTH.size else _LENGTH.size + _length(held, longest) - len(held)
+        part = channel.recv(min(wanted, 1 << 20))
+        if not part:
+            if held:
+                raise Garbled("a cut frame")
+            return None
+        held += part
+    return frame
+
+
+def take(held: bytearray, longest: int) -> dict[str, Any] | None:
+    """Take the first whole frame out of *held*, ``None`` while it is not all there; raises as :func:`receive`."""
+    if len(held) < _LENGTH.size:
+        return None
+    end = _LENGTH.size + _length(held, longest)
+    if len(held) < end:
+        return None
+    body = bytes(held[_LENGTH.size : end])
+    del held[:end]
+    return decode(body)
+
+
+def _length(held: bytearray, longest: int) -> int:
+    (length,) = _LENGTH.unpack_from(held)
+    if length > longest:
+        raise Garbled(f"a frame of {length:,} bytes, over {longest:,}")
+    return int(length)
+
+
+def decode(body: bytes) -> dict[str, Any]:
+    """Return the strict JSON object in *body*: UTF-8, no doubled keys, no NaN."""
+    try:
+        document = json.loads(body.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+    except (ValueError, RecursionError) as error:
+        raise Garbled("not strict JSON") from error
+    if not isinstance(document, dict):
+        raise Garbled("not a JSON object")
+    return document
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a doubled key")
+    return document
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def send_descriptors(channel: socket.socket, descriptors: Sequence[int]) -> None:
+    """Send open descriptors; the other side gets its own copies."""
+    for start in range(0, len(descriptors), _DESCRIPTORS):
+        part = array.array("i", descriptors[start : start + _DESCRIPTORS])
+        channel.sendmsg([b"d"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, part)])
+
+
+def receive_descriptors(channel: socket.socket, count: int) -> list[int]:
+    """Return *count* descriptors, close-on-exec, or fewer where the other side went away."""
+    held: list[int] = []
+    while len(held) < count:
+        body, descriptors, _, _ = socket.recv_fds(channel, 1, _DESCRIPTORS)
+        held += descriptors
+        if not body:
+            break
+    return held
+
+
+def error_to_mapping(error: CubeportError) -> dict[str, Any]:
+    """Return the plain form of one of our errors."""
+    return {
+        "kind": error.kind,
+        "message": error.message,
+        "next_step": error.next_step,
+        "errors": [each.to_mapping() for each in error.errors],
+        "members": dict(error.members),
+    }
+
+
+def error_from_mapping(value: Any) -> CubeportError:
+    """Return the error that :func:`error_to_mapping` gave, of its own class.
+
+    Raises
+    ------
+    Garbled
+        If *value* is not such a form: the child is not to be believed then.
+    """
+    try:
+        cls = next(each for each in kinds() if each.kind == value["kind"])
+        members = {_member(key): _plain(each) for key, each in dict(value["members"]).items()}
+        next_step = value["next_step"]
+        return cls(
+            _text(value["message"]),
+            next_step=None if next_step is None else _text(next_step),
+            errors=[_problem(each) for each in value["errors"][:1_000]],
+            **members,
+        )
+    except (StopIteration, LookupError, TypeError, ValueError, AttributeError) as error:
+        raise Garbled("not an error of ours") from error
+
+
+def _problem(value: Mapping[str, Any]) -> Problem:
+    loc = tuple(each if isinstance(each, int) else _text(each) for each in value["loc"])
+    return Problem(loc, _text(value["kind"]), _text(value["message"]))
+
+
+def _member(key: str) -> str:
+    if key in _OWN or not _MEMBER.fullmatch(key):
+        raise ValueError("not the name of a member")
+    return key
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError("not a text")
+    return "".join(c if c.isprintable() or c == "\n" else "�" for c in value[:_WORDS])
+
+
+def _plain(value: Any) -> Any:
+    match value:
+        case str():
+            return _text(value)
+        case list():
+            return [_plain(each) for each in value]
+        case dict():
+            return {_text(key): _plain(each) for key, each in value.items()}
+    return value

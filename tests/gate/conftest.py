@@ -1,0 +1,20 @@
+"""Fixtures of the gate: one set of children for a module, with tasks of the tests."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cubeport.adapters.gate.child import TASKS
+from cubeport.adapters.gate.children import Children
+
+MODULES = Path(__file__).resolve().parent / "modules"
+OF_TESTS = {name: f"gate_tasks:{name}" for name in ("echo", "refuse", "reach")}
+
+
+@pytest.fixture(scope="module")
+def children() -> Iterator[Children]:
+    with Children(tasks={**TASKS, **OF_TESTS}, modules=[MODULES]) as opened:
+        yield opened

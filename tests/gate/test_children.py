@@ -1,0 +1,399 @@
+"""The child of the gate: confined, bounded, believed only as far as it is right, and never left behind (safety.md 2.1)."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+from tests.gate.conftest import MODULES, OF_TESTS
+
+from cubeport.adapters.gate import landlock
+from cubeport.adapters.gate.child import TASKS
+from cubeport.adapters.gate.children import Children, open_source
+from cubeport.adapters.gate.limits import Limits
+from cubeport.catalog import failpoints
+from cubeport.errors import Cancelled, Interrupted, NoData, NotFound, PathEscapes, SourceRejected
+
+needs_landlock = pytest.mark.skipif(landlock.abi() < 4, reason="this kernel's Landlock knows no TCP")
+
+
+def small(**limits: object) -> Children:
+    return Children(Limits(**limits), tasks=OF_TESTS, modules=[MODULES])
+
+
+def living(opened: Children) -> list[psutil.Process]:
+    """Return the children of the template, and theirs."""
+    return psutil.Process(opened.template_pid()).children(recursive=True)
+
+
+def gone(pid: int, within_s: float = 3) -> bool:
+    end = time.monotonic() + within_s
+    while time.monotonic() < end:
+        try:
+            if psutil.Process(pid).status() == psutil.STATUS_ZOMBIE:
+                return True
+        except psutil.NoSuchProcess:
+            return True
+        time.sleep(0.01)
+    return False
+
+
+class TestAUnit:
+    def test_it_gets_its_sources_and_answers(self, children: Children, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_text("alpha")
+        (tmp_path / "new").mkdir()
+        told: list[tuple[str, int, int]] = []
+        answer = children.run(
+            "echo",
+            {"n": [1, None, "ü"]},
+            sources=[tmp_path / "a.txt", tmp_path],
+            write=[tmp_path / "new"],
+            progress=lambda *what: told.append(what),
+        )
+        assert answer["request"] == {"n": [1, None, "ü"]}
+        assert answer["sources"] == [["a.txt", "alpha"], [tmp_path.name, None]]
+        assert answer["by_path"] == ["alpha"]
+        assert answer["here"] == str(tmp_path / "new")
+        assert answer["group"]
+        assert answer["threads"] == 1
+        assert ("echo", 1, 2) in told
+
+    def test_its_environment_is_ours_alone(self, children: Children, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
+        monkeypatch.setenv("ECCODES_DEFINITION_PATH", "/planted")
+        with Children(tasks=OF_TESTS, modules=[MODULES]) as fresh:
+            environment = fresh.run("echo", {}, write=[tmp_path])["environment"]
+        assert "planted" not in str(environment)
+        assert environment["HDF5_PLUGIN_PRELOAD"] == "::"
+        assert environment["TMPDIR"] == str(tmp_path)
+
+    def test_it_holds_its_sources_one_channel_and_nothing_else(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_text("alpha")
+        with small(sandbox="off") as opened:
+            held = opened.run("echo", {"descriptors": True}, sources=[tmp_path / "a.txt"])["descriptors"]
+        assert len(held) == 3 + 2 + 1  # the three standard ones on /dev/null, channel, source, and the listing itself
+
+    def test_what_is_not_on_the_list_is_not_done(self, children: Children) -> None:
+        with pytest.raises(ValueError, match="no child does"):
+            children.run("shell", {})
+
+    def test_many_threads_share_the_template(self, tmp_path: Path) -> None:
+        answers: list[int] = []
+        with small(children=3) as opened:
+            threads = [
+                threading.Thread(target=lambda n=n: answers.append(opened.run("echo", {"n": n})["request"]["n"])) for n in range(12)
+            ]
+            for each in threads:
+                each.start()
+            for each in threads:
+                each.join()
+            assert not living(opened)
+        assert sorted(answers) == list(range(12))
+
+    def test_no_more_run_at_once_than_allowed(self) -> None:
+        with small(children=1) as opened:
+            stop = threading.Event()
+
+            def held(*_: object) -> None:
+                if stop.is_set():
+                    raise Cancelled("enough")
+
+            def first() -> None:
+                with contextlib.suppress(Cancelled):
+                    opened.run("refuse", {"how": "sleep"}, progress=held)
+
+            thread = threading.Thread(target=first)
+            thread.start()
+            while not living(opened):
+                time.sleep(0.01)
+            beats: list[object] = []
+
+            def tired(*what: object) -> None:
+                beats.append(what)
+                if len(beats) == 2:
+                    raise Cancelled("waited long enough")
+
+            with pytest.raises(Cancelled, match="waited"):
+                opened.run("echo", {}, progress=tired)
+            stop.set()
+            thread.join()
+            assert opened.run("echo", {"n": 1})["request"] == {"n": 1}
+
+
+class TestErrors:
+    def test_ours_come_back_as_they_were(self, children: Children) -> None:
+        with pytest.raises(NoData) as caught:
+            children.run("refuse", {"how": "ours"})
+        assert caught.value.to_mapping() == {
+            "kind": "no-data",
+            "title": "The source holds no data for what was asked",
+            "detail": "nothing there",
+            "errors": [{"loc": ["a", 0], "kind": "k", "message": "w"}],
+            "next": "look elsewhere",
+            "what": "time",
+        }
+
+    def test_refusals_keep_their_reason_and_limit(self, children: Children) -> None:
+        with pytest.raises(SourceRejected) as caught:
+            children.run("refuse", {"how": "rejected"})
+        assert caught.value.reason == "bad-time"
+        assert caught.value.members == {
+            "reason": "bad-time",
+            "source": "x.nc",
+            "setting": "limits.chunks",
+            "limit": 1,
+            "value": 2,
+        }
+
+    @pytest.mark.parametrize("how", ["bug", "nan", "long", "list", "garbled", "huge-frame", "forged", "segfault", "kill", "exit"])
+    def test_whatever_else_it_does_is_a_crash(self, children: Children, how: str) -> None:
+        before = descriptors()
+        with pytest.raises(SourceRejected) as caught:
+            children.run("refuse", {"how": how})
+        assert caught.value.reason == "crashed"
+        assert descriptors() == before
+        assert not living(children)
+
+    def test_a_bug_is_logged_once_and_told_to_nobody(self, children: Children, caplog: pytest.LogCaptureFixture) -> None:
+        with pytest.raises(SourceRejected) as caught:
+            children.run("refuse", {"how": "bug"})
+        assert [each.message.count("planted") for each in caplog.records] == [2]  # the line and the error, in one record
+        assert "planted" not in str(caught.value.to_mapping())
+
+    def test_memory_is_bounded(self) -> None:
+        with small(memory_bytes=2**29) as opened, pytest.raises(SourceRejected) as caught:
+            opened.run("refuse", {"how": "memory"})
+        assert caught.value.reason == "too-big"
+        assert caught.value.members["setting"] == "gate.memory_bytes"
+        assert caught.value.members["limit"] == 2**29
+
+    @pytest.mark.parametrize("how", ["cpu", "sleep"])
+    def test_time_is_bounded(self, how: str) -> None:
+        with small(base_s=1, kill_after_s=0.2) as opened, pytest.raises(SourceRejected) as caught:
+            opened.run("refuse", {"how": how})
+        assert caught.value.reason == "timed-out"
+        assert caught.value.members["limit"] == 1
+
+    def test_the_cpu_has_its_own_bound(self) -> None:
+        class Patient(Limits):
+            """A wall clock that never comes, so that RLIMIT_CPU has to."""
+
+            def seconds(self, declared_bytes: int) -> float:
+                return 60.0
+
+        limits = Patient(base_s=1)
+        with Children(limits, tasks=OF_TESTS, modules=[MODULES]) as opened, pytest.raises(SourceRejected) as caught:
+            opened.run("refuse", {"how": "cpu"})
+        assert caught.value.reason == "timed-out"
+
+    def test_what_it_writes_is_bounded(self, tmp_path: Path) -> None:
+        with small(file_bytes=2**21) as opened, pytest.raises(SourceRejected) as caught:
+            opened.run("refuse", {"how": "file"}, write=[tmp_path])
+        assert caught.value.reason == "too-big"
+        assert (tmp_path / "big").stat().st_size == 2**21
+
+    def test_a_source_that_changes_meanwhile_is_refused(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_text("alpha")
+        with small(sandbox="off") as opened, pytest.raises(SourceRejected) as caught:
+            opened.run("refuse", {"how": "change", "path": str(tmp_path / "a.txt")}, sources=[tmp_path / "a.txt"])
+        assert caught.value.reason == "digest-mismatch"
+
+
+def descriptors() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+class TestNothingIsLeftBehind:
+    def test_a_cancelled_unit_goes_with_its_whole_group(self, tmp_path: Path) -> None:
+        with small(kill_after_s=0.3, sandbox="off") as opened:
+            opened.run("echo", {})
+            before = descriptors()
+            file = tmp_path / "pid"
+
+            def cancel(*_: object) -> None:
+                if file.exists() and len(living(opened)) == 2:
+                    raise Cancelled("enough")
+
+            began = time.monotonic()
+            with pytest.raises(Cancelled):
+                opened.run("refuse", {"how": "stubborn", "file": str(file)}, progress=cancel, write=[tmp_path])
+            assert time.monotonic() - began < 3
+            assert gone(int(file.read_text()))
+            assert not living(opened)
+            assert descriptors() == before
+
+    def test_closing_ends_the_template(self) -> None:
+        before = descriptors()
+        opened = small()
+        opened.run("echo", {})
+        pid = opened.template_pid()
+        opened.close()
+        opened.close()
+        assert not psutil.pid_exists(pid)
+        assert descriptors() == before
+        with pytest.raises(Interrupted):
+            opened.run("echo", {})
+
+    def test_a_killed_template_is_replaced(self) -> None:
+        with small() as opened:
+            first = opened.template_pid()
+            os.kill(first, signal.SIGKILL)
+            assert gone(first)
+            assert opened.run("echo", {"n": 1})["request"] == {"n": 1}
+            assert opened.template_pid() != first
+
+    def test_a_template_killed_under_a_unit_takes_the_child_along(self) -> None:
+        with small() as opened:
+            opened.run("echo", {})
+            pids: list[int] = []
+
+            def kill(*_: object) -> None:
+                for each in psutil.Process(opened.template_pid()).children():
+                    pids.append(each.pid)
+                    os.kill(each.ppid(), signal.SIGKILL)
+
+            with pytest.raises(Interrupted):
+                opened.run("refuse", {"how": "sleep"}, progress=kill)
+            assert pids
+            assert gone(pids[0])
+
+    @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+    def test_when_the_service_is_killed_all_go(self, tmp_path: Path, number: int) -> None:
+        script = f"""
+import sys
+from pathlib import Path
+from cubeport.adapters.gate.children import Children
+opened = Children(tasks={OF_TESTS!r}, modules=[Path({str(MODULES)!r})])
+opened.run("echo", {{}})
+print(opened.template_pid(), flush=True)
+opened.run("refuse", {{"how": "sleep"}})
+"""
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as service:
+            template = int(service.stdout.readline())
+            while not (inner := psutil.Process(template).children()):
+                time.sleep(0.01)
+            service.send_signal(number)
+        assert gone(template)
+        assert gone(inner[0].pid)
+
+
+class TestTheSandbox:
+    @pytest.fixture
+    def request_(self, tmp_path: Path):
+        (tmp_path / "secret").write_text("planted")
+        for name in ("new", "base"):
+            (tmp_path / name).mkdir()
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            yield {
+                "port": server.getsockname()[1],
+                "secret": str(tmp_path / "secret"),
+                "folder": str(tmp_path),
+                "pid": os.getpid(),
+                "read_only": [str(tmp_path / "base")],
+            }
+
+    @needs_landlock
+    def test_a_confined_child_reaches_nothing_else(self, children: Children, request_: dict, tmp_path: Path) -> None:
+        reached = children.run("reach", request_, read=[tmp_path / "base"], write=[tmp_path / "new"])
+        stopped = {"read", "list", "write", "environ", "signal", "connect", "link", "fifo"}
+        assert {name for name, how in reached.items() if how == "worked"} == {"inside"}
+        assert all(isinstance(reached[each], int) for each in stopped)
+        assert reached["beside"] == [13]
+        assert reached["readable"] == ["worked"]
+        assert not (tmp_path / "planted").exists()
+
+    def test_the_defect_without_it(self, request_: dict, tmp_path: Path) -> None:
+        """Planted: with the sandbox off, everything that the test above forbids works, so that test can fail."""
+        with small(sandbox="off") as opened:
+            reached = opened.run("reach", request_, write=[tmp_path / "new"])
+        assert {name for name, how in reached.items() if how == "worked"} >= {"read", "list", "write", "connect", "link", "fifo"}
+        assert (tmp_path / "planted").exists()
+
+    def test_its_settings(self) -> None:
+        with pytest.raises(ValueError, match="prefer"):
+            Limits(sandbox="maybe")
+
+
+class TestFailPoints:
+    @pytest.fixture(autouse=True)
+    def disarmed(self):
+        yield
+        failpoints.arm("")
+
+    def test_they_are_counted_over_all_children(self, children: Children) -> None:
+        failpoints.arm("bytes:half@2=enospc")
+        assert children.run("refuse", {"how": "point"}) == {"went": "on"}
+        with pytest.raises(OSError, match="bytes:half") as caught:
+            children.run("refuse", {"how": "point"})
+        assert caught.value.errno == errno.ENOSPC
+        assert not living(children)
+        assert children.run("refuse", {"how": "point"}) == {"went": "on"}
+
+    def test_without_them_nothing_is_asked(self, children: Children) -> None:
+        assert children.run("refuse", {"how": "point"}) == {"went": "on"}
+
+    def test_kill_ends_the_whole_service(self) -> None:
+        script = f"""
+from pathlib import Path
+from cubeport.adapters.gate.children import Children
+from cubeport.catalog import failpoints
+failpoints.arm("bytes:half")
+opened = Children(tasks={OF_TESTS!r}, modules=[Path({str(MODULES)!r})])
+print(opened.template_pid(), flush=True)
+opened.run("refuse", {{"how": "point"}})
+"""
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as service:
+            template = int(service.stdout.readline())
+            assert service.wait() == -signal.SIGKILL
+        assert gone(template)
+
+
+class TestOpeningASource:
+    def test_no_link_is_followed_anywhere(self, tmp_path: Path) -> None:
+        (tmp_path / "real").mkdir()
+        (tmp_path / "real" / "a.nc").write_text("x")
+        (tmp_path / "linked").symlink_to("real")
+        (tmp_path / "a.nc").symlink_to("real/a.nc")
+        (tmp_path / "loop").symlink_to("loop")
+        for path in ("linked/a.nc", "a.nc", "loop", "linked"):
+            with pytest.raises(SourceRejected) as caught, open_source(tmp_path / path):
+                pass
+            assert caught.value.reason == "unsafe", path
+            assert str(tmp_path) not in caught.value.message
+        with open_source(tmp_path / "real" / "a.nc") as descriptor:
+            assert os.read(descriptor, 9) == b"x"
+
+    def test_only_files_and_folders(self, tmp_path: Path) -> None:
+        os.mkfifo(tmp_path / "fifo")
+        with socket.socket(socket.AF_UNIX) as end:
+            end.bind(str(tmp_path / "socket"))
+            for path in (tmp_path / "fifo", tmp_path / "socket", Path("/dev/zero")):
+                before = descriptors()
+                with pytest.raises(SourceRejected) as caught, open_source(path):
+                    pass
+                assert caught.value.reason == "unsafe"
+                assert descriptors() == before
+
+    def test_absent_and_odd_names(self, tmp_path: Path) -> None:
+        (tmp_path / "a.nc").write_text("x")
+        for path in (tmp_path / "none.nc", tmp_path / "a.nc" / "inner"):
+            with pytest.raises(NotFound) as caught, open_source(path):
+                pass
+            assert caught.value.members["what"] == "source"
+        for path in (Path("a.nc"), tmp_path / ".." / "a.nc"):
+            with pytest.raises(PathEscapes), open_source(path):
+                pass
+
+
+def test_every_task_is_a_name_in_our_own_package() -> None:
+    assert all(target.startswith("cubeport.adapters.") and target.count(":") == 1 for target in TASKS.values())
