@@ -1,0 +1,40 @@
+"""NetCDF-4 and HDF5 by h5netcdf, whose HDF5 is that of the gate; the classic formats by netCDF4."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import xarray as xr
+
+from cubeport.adapters.sources.reading import RAW, Source, opening, prepare, require_fields
+
+
+def open_hdf5(path: str, name: str, *, group: str | None = None, wanted: Collection[str] = ()) -> Source:
+    """Return the file as one lazy source; dimensions without a scale get the names that netCDF gives them."""
+    with opening(name):
+        raw = xr.open_dataset(path, engine="h5netcdf", group=group, phony_dims="sort", **RAW)
+    return require_fields(prepare(name, raw, wanted), lambda: _hdf5_groups(path, name))
+
+
+def open_classic(path: str, name: str, *, group: str | None = None, wanted: Collection[str] = ()) -> Source:
+    """Return a classic file (CDF-1, 2 or 5) as one lazy source."""
+    with opening(name):
+        raw = xr.open_dataset(path, engine="netcdf4", group=group, **RAW)
+    return require_fields(prepare(name, raw, wanted), list)
+
+
+def _hdf5_groups(path: str, name: str) -> list[str]:
+    """Return the paths of all groups that hold variables."""
+    import h5netcdf
+
+    found: list[str] = []
+
+    def visit(group: h5netcdf.Group) -> None:
+        for child in group.groups.values():
+            if child.variables:
+                found.append(child.name.strip("/"))
+            visit(child)
+
+    with opening(name), h5netcdf.File(path, "r", phony_dims="sort") as file:
+        visit(file)
+    return found

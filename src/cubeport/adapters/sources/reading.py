@@ -1,0 +1,161 @@
+"""Opening a scanned source as it is stored: nothing masked, scaled or decoded but text, nothing loaded but text.
+
+A *raw dataset* is an ``xarray.Dataset`` whose variables are numbers as stored or ``StringDType`` text, with their CF
+attributes still in ``attrs``. It has no indexes: pandas would change what it holds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cubeport.errors import CubeportError, SourceRejected
+
+TEXT = np.dtypes.StringDType()
+"""How text is held, whatever the source held it in: characters, fixed bytes, variable-length strings."""
+
+RAW: dict[str, Any] = {"decode_cf": False, "create_default_indexes": False, "cache": False, "chunks": None}
+"""Arguments of ``xarray.open_dataset`` that leave everything as stored and unread."""
+
+_TEXT_BYTES = 64 * 2**20
+"""Bytes of one text variable that are loaded: labels, not documents."""
+
+_NUMBERS = "biuf"
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One opened source: its name as the user knows it, and its raw dataset."""
+
+    name: str
+    raw: xr.Dataset
+    warnings: tuple[tuple[str, str], ...] = ()
+
+
+@contextmanager
+def opening(name: str) -> Iterator[None]:
+    """Turn whatever a reading library raises while it opens *name* into the refusal ``unreadable``."""
+    try:
+        yield
+    except (CubeportError, MemoryError):
+        raise
+    except Exception as error:
+        raise SourceRejected(
+            f"{name} cannot be opened: {_words(error)}", reason="unreadable", source=name, next_step="bring an intact file"
+        ) from error
+
+
+@contextmanager
+def decoding(variable: str) -> Iterator[None]:
+    """Turn whatever is raised while values are read into the refusal ``bad-codec``."""
+    try:
+        yield
+    except (CubeportError, MemoryError):
+        raise
+    except Exception as error:
+        raise SourceRejected(
+            f"the values of {variable!r} cannot be decoded: {_words(error)}", reason="bad-codec", next_step="bring an intact file"
+        ) from error
+
+
+def _words(error: Exception) -> str:
+    """Return the first line of a library's complaint, bounded."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = ()) -> Source:
+    """Return *raw* as a source: text as text, without variables that no cube can hold.
+
+    Raises
+    ------
+    SourceRejected
+        ``not-a-cube`` when a wanted variable is of such a type; ``bad-text`` when text is not UTF-8.
+    """
+    held: dict[str, xr.Variable] = {}
+    strange: list[str] = []
+    for key, variable in raw.variables.items():
+        label = str(key)
+        if variable.dtype.kind in _NUMBERS and variable.dtype.itemsize <= 8:
+            held[label] = _with_flags(variable)
+        elif variable.dtype.kind in "SUOT" and (text := _as_text(label, variable, raw)) is not None:
+            held[label] = text
+        else:
+            strange.append(label)
+    if refused := [label for label in strange if label in wanted]:
+        raise SourceRejected(f"{name}: {', '.join(refused)}: of a type that no cube holds", reason="not-a-cube", source=name)
+    skipped = tuple(("variable-skipped", f"{label} is of a type that no cube holds") for label in strange)
+    return Source(name, dataset(held, raw.attrs), skipped)
+
+
+def dataset(variables: Mapping[str, xr.Variable], attributes: Mapping[str, Any]) -> xr.Dataset:
+    """Return a raw dataset of *variables* in their order, without indexes."""
+    coordinates = xr.Coordinates(variables, indexes={})
+    fields = [name for name, variable in variables.items() if variable.dims != (name,)]
+    return xr.Dataset(coords=coordinates, attrs=dict(attributes)).reset_coords(fields)
+
+
+def _as_text(name: str, variable: xr.Variable, raw: xr.Dataset) -> xr.Variable | None:
+    """Return the text of *variable*, characters joined along their own dimension; ``None`` when its objects are no text."""
+    joined = xr.conventions.decode_cf_variable(
+        name,
+        variable,
+        mask_and_scale=False,
+        decode_times=False,
+        decode_endianness=False,
+        stack_char_dim=variable.ndim > 0 and _only_characters(variable.dims[-1], raw),
+    )
+    if joined.size * max(joined.dtype.itemsize, 1) > _TEXT_BYTES:
+        raise SourceRejected(f"variable {name!r} holds more text than labels do", reason="too-big")
+    with decoding(name):
+        values = joined.values
+    if values.dtype.kind == "O" and not all(isinstance(each, str | bytes) for each in values.flat):
+        return None
+    try:
+        return xr.Variable(joined.dims, _decoded(values).astype(TEXT), variable.attrs)
+    except UnicodeDecodeError as error:
+        raise SourceRejected(f"variable {name!r} is not UTF-8", reason="bad-text") from error
+
+
+def _decoded(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    if values.dtype.kind == "S":
+        return np.asarray(np.char.decode(values, "utf-8"))
+    if values.dtype.kind == "O":
+        texts = [each.decode() if isinstance(each, bytes) else each for each in values.flat]
+        return np.array(texts, dtype=TEXT).reshape(values.shape)
+    return values
+
+
+def _only_characters(dimension: object, raw: xr.Dataset) -> bool:
+    """Tell whether *dimension* only counts the characters of texts (xarray's own rule for stacking)."""
+    users = [variable for variable in raw.variables.values() if dimension in variable.dims]
+    return dimension not in raw.variables and all(each.dtype.kind == "S" and each.dims[-1] == dimension for each in users)
+
+
+def _with_flags(variable: xr.Variable) -> xr.Variable:
+    """Return *variable*; the words of a netCDF-4 enumeration, which Zarr has no type for, become CF flags."""
+    words = (getattr(variable.encoding.get("dtype"), "metadata", None) or {}).get("enum")
+    if not words or "flag_values" in variable.attrs:
+        return variable
+    flags = {"flag_values": np.array(list(words.values()), variable.dtype), "flag_meanings": " ".join(words)}
+    named = variable.copy(deep=False)
+    named.attrs = {**variable.attrs, **flags}
+    return named
+
+
+def require_fields(source: Source, groups: Callable[[], list[str]]) -> Source:
+    """Return *source*, refusing one without data variables and naming the groups that could be chosen instead."""
+    if any(variable.dims != (name,) for name, variable in source.raw.variables.items()):
+        return source
+    others = groups()
+    raise SourceRejected(
+        f"{source.name} has no data variables" + (f"; its groups are {', '.join(others[:20])}" if others else ""),
+        reason="not-a-cube",
+        source=source.name,
+        next_step=f"choose one with group, e.g. {others[0]}" if others else None,
+        groups=others[:100],
+    )

@@ -1,0 +1,26 @@
+"""Zarr folders, version 2 and 3. Consolidated metadata of the source are not read: they may tell another story than the arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+import xarray as xr
+
+from cubeport.adapters.sources.reading import RAW, Source, opening, prepare, require_fields
+
+
+def open_zarr(path: str, name: str, *, group: str | None = None, wanted: Collection[str] = ()) -> Source:
+    """Return the folder as one lazy source."""
+    with opening(name):
+        raw = xr.open_dataset(path, engine="zarr", group=group, consolidated=False, **RAW)
+    return require_fields(prepare(name, raw, wanted), lambda: _groups(path, name))
+
+
+def _groups(path: str, name: str) -> list[str]:
+    """Return the paths of all groups that hold arrays."""
+    import zarr
+
+    with opening(name):
+        members = zarr.open_group(path, mode="r", use_consolidated=False).members(max_depth=None)
+        arrays = [key for key, node in members if isinstance(node, zarr.Array)]
+    return sorted({key.rpartition("/")[0] for key in arrays} - {""})
