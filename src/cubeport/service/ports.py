@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cubeport.cubes.orders import Measured, Progress, Staging, StoredObject, Window, WriteOrder, Written
+from cubeport.service.templates import SourceBlock
 
-__all__ = ["Engine", "Gate", "Measured", "Progress", "Staging", "StoredObject", "Window", "WriteOrder", "Written"]
+__all__ = ["Engine", "Gate", "Measured", "Progress", "Sources", "Staging", "StoredObject", "Window", "WriteOrder", "Written"]
 
 
 class Gate(Protocol):
@@ -70,3 +71,19 @@ class Engine(Protocol):
 
     def drop(self, dataset_id: str, version_id: str) -> None:
         """Remove the version's bytes by way of ``staging/trash-<V>``; idempotent."""
+
+
+class Sources(Protocol):
+    """Where data come from: which local files a source block means. Lists and looks up; never opens a file."""
+
+    def resolve(self, source: SourceBlock) -> tuple[Path, ...]:
+        """Return the files (or one Zarr folder) that the block names, inside ``sources.roots`` or of a plugin.
+
+        Raises
+        ------
+        SourceRejected
+            ``not-allowed`` outside the roots or by a scheme that is refused; ``empty`` when nothing is there.
+        """
+
+    def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
+        """Return the command line's own files; they need lie under no root. Raises SourceRejected when one is not there."""

@@ -50,6 +50,8 @@ class DatasetState(_Value):
     extent_id: str | None = None
     extent_digest: str | None = None
     template_digest: str | None = None
+    variables: tuple[str, ...] = ()
+    """Names of the data variables of what is shown, for searches."""
     shown_since: Timestamp | None = None
     """When ``latest`` last moved."""
 
@@ -89,8 +91,6 @@ class VersionState(_Value):
     engine: str
     request_digest: str
     """sha256 of source identities and options: equal means the same ingestion again."""
-    values_digest: str
-    """sha256 of the value digests of all variables: equal means the same cube again."""
     sources: tuple[dict[str, Any], ...] = ()
     shown_at: Timestamp | None = None
     """When it first was ``latest``; a version that never was is 404 to readers."""

@@ -100,9 +100,9 @@ class SourceBlock(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> SourceBlock:
-        needed = {"files": self.paths, "zarr": self.path, "plugin": self.name}[self.kind]
-        if not needed:
-            raise ValueError(f"a source of kind {self.kind} needs {'paths' if self.kind == 'files' else 'path' if self.kind == 'zarr' else 'name'}")
+        field, value = {"files": ("paths", self.paths), "zarr": ("path", self.path), "plugin": ("name", self.name)}[self.kind]
+        if not value:
+            raise ValueError(f"a source of kind {self.kind} needs {field}")
         return self
 
 

@@ -1,0 +1,118 @@
+"""The instance's templates and extents, from ``config/datasets/*.yaml`` and ``extents/*.yaml``.
+
+Read again when a folder changed, looked at no more than once a second. A wrong entry disables itself only; every problem is kept
+with its file, line and column.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from pydantic import BaseModel, ValidationError
+
+from cubeport.catalog import strictyaml
+from cubeport.errors import InvalidConfiguration
+
+LOOK_AGAIN_S = 1.0
+
+
+class Named(Protocol):
+    """A configuration entry's model, as this module needs it."""
+
+    @classmethod
+    def model_validate(cls, obj: Any) -> Any: ...
+
+
+@dataclass(slots=True)
+class _Folder:
+    """One folder of YAML files, each an entry or a list of entries."""
+
+    path: Path
+    name: str
+    model: type[BaseModel]
+    id_field: str
+    broken: Callable[[str, tuple[str, ...]], Any]
+    entries: Mapping[str, Any] = field(default_factory=dict)
+    problems: tuple[Any, ...] = ()
+    seen: tuple[tuple[str, int, int], ...] | None = None
+
+    def state(self) -> tuple[tuple[str, int, int], ...]:
+        try:
+            files = sorted(self.path.iterdir())
+        except FileNotFoundError:
+            return ()
+        return tuple(
+            (file.name, stat.st_mtime_ns, stat.st_size) for file in files if file.suffix in (".yaml", ".yml") and (stat := file.stat())
+        )
+
+    def read(self) -> None:
+        if (state := self.state()) == self.seen:
+            return
+        entries: dict[str, Any] = {}
+        problems: list[Any] = []
+        for file, _, _ in state:
+            for entry, wrong in self._file(self.path / file, f"{self.name}/{file}"):
+                if wrong:
+                    problems.append(self.broken(f"{self.name}/{file}", wrong))
+                elif (key := getattr(entry, self.id_field)) in entries:
+                    problems.append(self.broken(f"{self.name}/{file}", (f"{self.name}/{file}: {key} is defined twice",)))
+                else:
+                    entries[key] = entry
+        self.entries, self.problems, self.seen = entries, tuple(problems), state
+
+    def _file(self, path: Path, name: str) -> Iterator[tuple[Any, tuple[str, ...]]]:
+        try:
+            document = strictyaml.read(path, name)
+        except InvalidConfiguration as exc:
+            yield None, tuple(problem.message for problem in exc.errors) or (exc.message,)
+            return
+        except OSError as exc:
+            yield None, (f"{name}: cannot be read: {exc.strerror}",)
+            return
+        listed = isinstance(document.value, list)
+        for i, entry in enumerate(document.value if listed else [document.value]):
+            try:
+                yield self.model.model_validate(entry), ()
+            except ValidationError as exc:
+                errors = [{**error, "loc": (i, *error["loc"]) if listed else error["loc"]} for error in exc.errors(include_url=False)]
+                known = {(): self.model.model_fields, (i,): self.model.model_fields}
+                yield None, tuple(p.message for p in strictyaml.problems(document, errors, known))
+
+
+class FolderConfiguration:
+    """The port ``service.templates.Configuration`` over an instance's folders."""
+
+    def __init__(
+        self, root: Path, *, template: type[BaseModel], extent: type[BaseModel], broken: Callable[[str, tuple[str, ...]], Any]
+    ) -> None:
+        self._templates = _Folder(root / "config" / "datasets", "config/datasets", template, "id", broken)
+        self._extents = _Folder(root / "extents", "extents", extent, "extent_id", broken)
+        self._looked = -LOOK_AGAIN_S
+        self._reading = threading.Lock()
+
+    def templates(self) -> Mapping[str, Any]:
+        """Return the templates that are whole, by id."""
+        self._look()
+        return self._templates.entries
+
+    def extents(self) -> Mapping[str, Any]:
+        """Return the extents that are whole, by id."""
+        self._look()
+        return self._extents.entries
+
+    def broken(self) -> tuple[Any, ...]:
+        """Return what disabled itself."""
+        self._look()
+        return (*self._templates.problems, *self._extents.problems)
+
+    def _look(self) -> None:
+        with self._reading:
+            if time.monotonic() - self._looked >= LOOK_AGAIN_S:
+                self._templates.read()
+                self._extents.read()
+                self._looked = time.monotonic()

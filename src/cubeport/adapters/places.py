@@ -1,0 +1,140 @@
+"""Where data come from on this machine: which files a source block means. Looks names up, opens nothing.
+
+Whoever sends a request may name files below ``sources.roots`` only, never inside the instance, and no link is followed: the gate
+opens each component with ``O_NOFOLLOW``. Addresses of other machines are refused until they can be fetched safely.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from fnmatch import translate
+from pathlib import Path
+from typing import Any, Protocol
+
+from cubeport.errors import ExtraMissing, InvalidRequest, SourceRejected
+
+type PluginSource = Callable[[Mapping[str, Any]], Sequence[Path]]
+"""``source(params)`` returns local files; registered by name, so a template can say ``kind: plugin``."""
+
+FILES_AT_MOST = 10_000
+
+_PLACEHOLDERS = {"YYYY": r"\d{4}", "MM": r"\d\d", "DD": r"\d\d", "HH": r"\d\d", "DOY": r"\d{3}", "WW": r"\d\d", "DEKAD": r"\d", "PENTAD": r"\d"}
+
+
+class Block(Protocol):
+    """A source block of ``service.templates``."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def paths(self) -> tuple[str, ...]: ...
+    @property
+    def path(self) -> str | None: ...
+    @property
+    def params(self) -> Mapping[str, Any]: ...
+
+
+class LocalPlaces:
+    """The port ``service.ports.Sources`` on local files."""
+
+    def __init__(self, instance: Path, *, roots: Sequence[Path], plugins: Mapping[str, PluginSource] | None = None) -> None:
+        self._instance = Path(os.path.abspath(instance))  # noqa: PTH100 - lexical on purpose: links are refused, not followed
+        self._roots = tuple(Path(os.path.abspath(self._instance / root)) for root in roots)  # noqa: PTH100 - as above
+        self._plugins = dict(plugins or {})
+
+    def resolve(self, source: Block) -> tuple[Path, ...]:
+        """Return the files, or the one Zarr folder, that *source* names.
+
+        Raises
+        ------
+        SourceRejected
+            ``not-allowed`` for what may not be read, ``empty`` when nothing is there.
+        InvalidRequest
+            For a plugin that is not there or parameters that it does not take.
+        """
+        if source.kind == "plugin":
+            if source.name not in self._plugins:
+                known = ", ".join(sorted(self._plugins)) or "none"
+                raise InvalidRequest(f"There is no source plugin {source.name!r}; installed: {known}.")
+            return self.own(tuple(self._plugins[source.name](source.params)))
+        texts = source.paths if source.kind == "files" else (source.path or "",)
+        found = dict.fromkeys(path for text in texts for path in self._find(text))
+        return tuple(found)
+
+    def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
+        """Return *files* made absolute; each must be there. Raises SourceRejected."""
+        whole = tuple(Path(os.path.abspath(file)) for file in files)  # noqa: PTH100 - links are refused by the gate, not followed
+        for given, file in zip(files, whole, strict=True):
+            if not os.path.lexists(file):
+                raise SourceRejected(f"{given.name}: there is no such file.", reason="empty", source=given.name)
+        return whole
+
+    def _find(self, text: str) -> list[Path]:
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", text) or "::" in text or "\0" in text:
+            raise SourceRejected(
+                "Sources of other machines, uploads and stores come with a later release.",
+                reason="not-allowed",
+                source=text[:200],
+                next_step="copy the files below a folder of sources.roots and name their path",
+            )
+        if ".." in Path(text).parts:
+            raise SourceRejected("A source path may not hold '..'.", reason="not-allowed", source=text[:200])
+        path = Path(os.path.abspath(self._instance / text))  # noqa: PTH100 - lexical on purpose
+        root = next((root for root in self._roots if path.is_relative_to(root)), None)
+        if root is None or path.is_relative_to(self._instance):
+            raise SourceRejected(
+                "The path is under no folder that this server may read.",
+                reason="not-allowed",
+                source=text[:200],
+                next_step="add its folder to sources.roots in config/service.yaml, outside the instance",
+            )
+        found = _match(root, path.relative_to(root).parts) if _is_pattern(text) else [path] if os.path.lexists(path) else []
+        if not found:
+            raise SourceRejected("Nothing is there.", reason="empty", source=text[:200])
+        if len(found) > FILES_AT_MOST:
+            raise SourceRejected(f"More than {FILES_AT_MOST} files fit.", reason="too-big", source=text[:200])
+        return found
+
+
+def _is_pattern(text: str) -> bool:
+    return any(c in text for c in "*?[{")
+
+
+def _match(root: Path, parts: Sequence[str]) -> list[Path]:
+    """Return what fits the pattern, by name, level by level; links are passed over."""
+    level = [root]
+    for part in parts:
+        fits = re.compile(_pattern(part)).fullmatch
+        level = [Path(e.path) for folder in level for e in sorted(os.scandir(folder), key=lambda e: e.name) if fits(e.name) and not e.is_symlink()]
+        if part is not parts[-1]:
+            level = [folder for folder in level if folder.is_dir()]
+    return level
+
+
+def _pattern(part: str) -> str:
+    pieces = re.split(r"(\{[A-Z]+\})", part)
+    return "".join(_PLACEHOLDERS.get(p[1:-1], re.escape(p)) if p.startswith("{") else translate(p)[4:-3] for p in pieces if p)
+
+
+def iris_sample_data(params: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Return the files that ``params["files"]`` names in the package iris-sample-data: real data for a first look.
+
+    Raises
+    ------
+    ExtraMissing
+        If the package is not installed.
+    """
+    try:
+        import iris_sample_data
+    except ImportError as exc:
+        raise ExtraMissing(
+            "The package iris-sample-data is not installed.", next_step="install cubeport with its extra: cubeport[demo]"
+        ) from exc
+    files = params.get("files")
+    if not isinstance(files, list) or not all(isinstance(f, str) and re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?", f) for f in files):
+        raise InvalidRequest("The source plugin iris-sample-data takes params.files, a list of file names.")
+    return tuple(Path(iris_sample_data.path) / file for file in files if ".." not in file)

@@ -1,0 +1,247 @@
+"""Reading: the one look at the catalog that decides what every face shows.
+
+No list of what exists is kept and nothing cached has a time to live: what is cached is a version's cube, which never changes.
+"""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from cubeport.catalog.backend import CatalogBackend, Row
+from cubeport.catalog.canonical import is_id
+from cubeport.catalog.models import CatalogRecord
+from cubeport.catalog.query import Query, Term
+from cubeport.documents.texts import Shown, VersionRef
+from cubeport.errors import Corrupt, NotFound, VersionRemoved
+from cubeport.service.state import CUBE, KIND, VERSION, Cube, DatasetState, VersionState, shown_since
+from cubeport.service.templates import ID_PATTERN
+
+CUBES_CACHED = 256
+"""Descriptions and sealed documents held in memory, the least recently used go first."""
+
+_ID = re.compile(ID_PATTERN)
+
+
+class HasBackend(Protocol):
+    """The catalog, as reading needs it."""
+
+    @property
+    def backend(self) -> CatalogBackend: ...
+
+
+@dataclass(frozen=True, slots=True)
+class ShownPage:
+    """One page of a list of datasets."""
+
+    items: tuple[Shown, ...]
+    next: str | None
+    matched: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A dataset as the catalog holds it: the record and the state in it."""
+
+    record: CatalogRecord
+    state: DatasetState
+
+
+class Datasets:
+    """The datasets of a catalog, as readers see them."""
+
+    def __init__(self, catalog: HasBackend) -> None:
+        self._backend = catalog.backend
+        self._cubes: OrderedDict[str, Cube] = OrderedDict()
+        self._cubes_lock = threading.Lock()
+
+    def generation(self) -> int:
+        """Return the sequence number of the catalog's last commit: equal means that no list changed."""
+        return self._backend.generation()
+
+    def find(self, dataset_id: str) -> Dataset | None:
+        """Return the dataset of whatever publication status, or ``None`` when the catalog said that there is none."""
+        if not _ID.fullmatch(dataset_id):
+            return None
+        record = self._backend.get_by_key(dataset_id)
+        if record is None or record.kind != KIND:
+            return None
+        return Dataset(record, DatasetState.of(record))
+
+    def get(self, dataset_id: str) -> Dataset:
+        """Return the dataset of whatever publication status. Raises NotFound."""
+        if found := self.find(dataset_id):
+            return found
+        raise _no_dataset(dataset_id)
+
+    def shown(self, ref: str, *, unpublished: bool = False) -> Shown:
+        """Return what faces show at ``{dataset_id}`` or ``{dataset_id}@{version id, tag or latest}``.
+
+        Parameters
+        ----------
+        ref
+            The address's own words.
+        unpublished
+            Whether its asker may see datasets that are not published.
+
+        Raises
+        ------
+        NotFound
+            ``what: dataset`` if absent, deleted or (unless *unpublished*) not published; ``what: version`` if it has no such
+            version that was ever shown.
+        VersionRemoved
+            If retention removed that version.
+        """
+        dataset_id, at, name = ref.partition("@")
+        found = self.find(dataset_id)
+        if found is None or not (found.state.published or unpublished):
+            raise _no_dataset(dataset_id)
+        version_id = self._version_id(found, name if at else "latest", unpublished=unpublished)
+        if version_id is None:
+            raise NotFound(f"Dataset {dataset_id!r} has no version {name[:80] or 'latest'!r}.", what="version")
+        row = self._backend.rows.get(VERSION, version_id)
+        return self._shown(found, dataset_id, row, pinned=bool(at) and name != "latest", unpublished=unpublished)
+
+    def _version_id(self, dataset: Dataset, name: str, *, unpublished: bool) -> str | None:
+        state = dataset.state
+        if name == "latest":
+            return state.latest or (state.head if unpublished else None)
+        return name if is_id(name) else state.tags.get(name)
+
+    def _shown(self, dataset: Dataset, dataset_id: str, row: Row | None, *, pinned: bool, unpublished: bool) -> Shown:
+        if row is None or row.owner != dataset.record.id:
+            raise NotFound(f"Dataset {dataset_id!r} has no such version.", what="version")
+        version = VersionState.model_validate(row.document)
+        if version.shown_at is None and not unpublished:
+            raise NotFound(f"Dataset {dataset_id!r} has no such version.", what="version")
+        if row.state == "removed":
+            raise VersionRemoved(
+                f"Version {version.version_id} of {dataset_id!r} was removed by retention.", next_step=f"read {dataset_id}"
+            )
+        return self._join(dataset, version, self.cube(version.version_id), pinned=pinned)
+
+    def _join(self, dataset: Dataset, version: VersionState, cube: Cube, *, pinned: bool) -> Shown:
+        record, state = dataset.record, dataset.state
+        return Shown(
+            texts=state.texts,
+            version=version.ref(),
+            description=cube.description,
+            sealed=cube.documents,
+            record_version=record.version,
+            record_id=record.id,
+            created_at=record.created_at,
+            updated_at=shown_since(state, version),
+            pinned=pinned,
+            is_latest=version.version_id == state.latest,
+            tags=state.tags,
+        )
+
+    def cube(self, version_id: str) -> Cube:
+        """Return the description and sealed documents of a version. Raises Corrupt when its row is gone."""
+        with self._cubes_lock:
+            if version_id in self._cubes:
+                self._cubes.move_to_end(version_id)
+                return self._cubes[version_id]
+        row = self._backend.rows.get(CUBE, version_id)
+        if row is None:
+            raise Corrupt(f"Version {version_id} has lost its documents.", next_step="cubeport fsck")
+        return self._remember(version_id, Cube.of(row.document))
+
+    def _remember(self, version_id: str, cube: Cube) -> Cube:
+        with self._cubes_lock:
+            self._cubes[version_id] = cube
+            while len(self._cubes) > CUBES_CACHED:
+                self._cubes.popitem(last=False)
+        return cube
+
+    def list(
+        self,
+        *,
+        q: str | None = None,
+        bbox: tuple[float, float, float, float] | None = None,
+        datetime: str | None = None,
+        variable: str | None = None,
+        period_type: str | None = None,
+        source_dataset_id: str | None = None,
+        extent_id: str | None = None,
+        keyword: str | None = None,
+        publication: str = "published",
+        sort: str = "dataset_id",
+        limit: int = 100,
+        cursor: str | None = None,
+        count: bool = False,
+    ) -> ShownPage:
+        """Return one page of datasets, by indexed columns only: its cost does not depend on how many there are."""
+        wanted = {
+            "dataset.texts.period_type": period_type,
+            "dataset.variables": variable,
+            "dataset.source_dataset_id": source_dataset_id,
+            "dataset.extent_id": extent_id,
+            "dataset.publication.status": None if publication == "any" else publication,
+            "tags": keyword,
+        }
+        where = tuple(
+            Term(field if field == "tags" else f"metadata.{field}", "=", value)
+            for field, value in wanted.items()
+            if value is not None
+        )
+        query = Query(
+            where=where,
+            text=q,
+            time=datetime,
+            bbox=bbox,
+            kinds=frozenset({KIND}),
+            order=(_order(sort),),
+            limit=limit,
+            cursor=cursor,
+            count=count,
+        )
+        page = self._backend.search(query)
+        return ShownPage(self._shown_many(list(page)), page.next, page.matched)
+
+    def _shown_many(self, records: Sequence[CatalogRecord]) -> tuple[Shown, ...]:
+        """Join the records with their versions, two statements whatever their number."""
+        datasets = [Dataset(record, DatasetState.of(record)) for record in records]
+        heads = {d.record.id: shown for d in datasets if (shown := d.state.latest or d.state.head)}
+        rows = self._backend.rows.get_many(VERSION, list(heads.values()))
+        self._fetch_cubes(list(rows))
+        return tuple(
+            self._join(d, VersionState.model_validate(row.document), self.cube(row.id), pinned=False)
+            for d in datasets
+            if (row := rows.get(heads.get(d.record.id, ""))) is not None
+        )
+
+    def _fetch_cubes(self, version_ids: Sequence[str]) -> None:
+        with self._cubes_lock:
+            missing = [each for each in version_ids if each not in self._cubes]
+        for version_id, row in self._backend.rows.get_many(CUBE, missing).items() if missing else ():
+            self._remember(version_id, Cube.of(row.document))
+
+    def versions(
+        self, dataset: Dataset, *, limit: int = 100, after: tuple[int, str] | None = None
+    ) -> list[tuple[VersionState, str]]:
+        """Return versions with their stored state, newest first."""
+        rows = self._backend.rows.select(VERSION, owner=dataset.record.id, after=after, descending=True, limit=limit)
+        return [(VersionState.model_validate(row.document), row.state) for row in rows]
+
+    def shown_versions(self, dataset: Dataset, *, limit: int = 1000) -> tuple[VersionRef, ...]:
+        """Return the retained versions that were ever shown, newest first."""
+        return tuple(
+            version.ref() for version, state in self.versions(dataset, limit=limit) if state != "removed" and version.shown_at
+        )
+
+
+_ORDERS = {"dataset_id": "key", "dataset_name": "title", "last_updated": "updated_at"}
+
+
+def _order(sort: str) -> str:
+    sign = "-" if sort.startswith("-") else ""
+    return sign + _ORDERS[sort.removeprefix("-")]
+
+
+def _no_dataset(dataset_id: str) -> NotFound:
+    return NotFound(f"There is no dataset {dataset_id[:80]!r}.", what="dataset", next_step="cubeport datasets")

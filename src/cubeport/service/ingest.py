@@ -1,0 +1,543 @@
+"""Ingest: one attempt = one operation, one unit of work, one version, one commit (service.md 5; safety.md 6 names the steps).
+
+:func:`decide` is pure and says what will be done; :class:`Ingester` does it, in the order of the durability protocol.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cubeport.catalog.canonical import dumps, new_id, now
+from cubeport.catalog.catalog import Catalog
+from cubeport.catalog.failpoints import step
+from cubeport.catalog.models import CatalogRecord
+from cubeport.catalog.undo import Action, Compensation
+from cubeport.catalog.unit_of_work import UnitOfWork
+from cubeport.cubes.description import CubeDescription
+from cubeport.documents.native import coverage as coverage_document
+from cubeport.documents.texts import Provider, Texts
+from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TemplateChanged
+from cubeport.service.datasets import Dataset, Datasets
+from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan, Scope
+from cubeport.service.ports import Engine, Gate, Measured, Progress, Sources, Staging, Window, WriteOrder, Written
+from cubeport.service.publish import pointed, with_shown, with_state
+from cubeport.service.scope import check_realised, holds, hull, period_type_of
+from cubeport.service.state import KIND, VERSION, Cube, DatasetState, Publication, VersionState
+from cubeport.service.templates import Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
+
+type DatasetLock = Callable[[str], AbstractContextManager[object]]
+"""``lock(dataset_id)``: held until left, freed by its owner's death. Raises DatasetBusy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """A request with its names looked up: what to read, for which dataset, under which texts."""
+
+    dataset_id: str
+    fields: TemplateFields
+    files: tuple[Path, ...]
+    scope: Scope
+    group: str | None = None
+    template: DatasetTemplate | None = None
+    extent: Extent | None = None
+
+    @property
+    def template_digest(self) -> str | None:
+        """The digest of what changes values, for template sources."""
+        return self.template.digest() if self.template else None
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What an attempt came to."""
+
+    dataset_id: str
+    plan: Plan
+    version_id: str | None = None
+    reused: bool = False
+    coverage: Mapping[str, Any] | None = None
+    warnings: tuple[dict[str, str], ...] = ()
+
+
+type Complete = Callable[[Outcome], None]
+"""Writes that the ingestion completed; called inside the commit's own transaction, so commit and completion are one."""
+
+
+def resolve(ingestion: Ingestion, *, configuration: Configuration, datasets: Datasets, sources: Sources) -> Wanted:
+    """Return the request with template, extent and sources looked up; reads listings, opens nothing.
+
+    Raises
+    ------
+    NotFound
+        No such template, dataset (``what``) or extent.
+    InvalidRequest, SourceRejected
+        A source that is not allowed, or a request that fits neither a template nor a direct source.
+    """
+    request, options = ingestion.request, ingestion.options
+    extents = configuration.extents()
+    if options.files:
+        return _direct(request, sources.own(tuple(Path(f) for f in options.files)), extents)
+    if request.source is not None:
+        block = _block(request.source)
+        return _direct(request, sources.resolve(block), extents, group=block.group)
+    return _from_template(request, configuration.templates(), extents, datasets, sources)
+
+
+def _direct(
+    request: IngestionRequest, files: tuple[Path, ...], extents: Mapping[str, Extent], *, group: str | None = None
+) -> Wanted:
+    extent = _extent(request.extent_id, extents)
+    return Wanted(
+        dataset_id=request.dataset_id,
+        fields=request.template or TemplateFields(),
+        files=files,
+        scope=_scope(request, extent),
+        group=group,
+        extent=extent,
+    )
+
+
+def _from_template(
+    request: IngestionRequest,
+    templates: Mapping[str, DatasetTemplate],
+    extents: Mapping[str, Extent],
+    datasets: Datasets,
+    sources: Sources,
+) -> Wanted:
+    template, extent_id = templates.get(request.dataset_id), request.extent_id
+    if template is None:
+        template, extent_id = _template_of_dataset(request, templates, datasets)
+    extent = _extent(extent_id, extents)
+    dataset_id = f"{template.id}_{extent.extent_id}" if extent else template.id
+    if len(dataset_id) > 64:
+        raise InvalidRequest(f"The id {dataset_id!r} is over 64 characters; shorten the template's or the extent's.")
+    if template.period_type in ("none", "climatology") and (request.start or request.end):
+        raise InvalidRequest(f"Template {template.id!r} has no periods: leave start and end out.")
+    if template.period_type not in ("none", "climatology") and request.start is None:
+        raise InvalidRequest(f"start is required: template {template.id!r} has {template.period_type} periods.")
+    return Wanted(
+        dataset_id=dataset_id,
+        fields=template,
+        files=sources.resolve(template.source),
+        scope=_scope(request, extent),
+        group=template.source.group,
+        template=template,
+        extent=extent,
+    )
+
+
+def _template_of_dataset(
+    request: IngestionRequest, templates: Mapping[str, DatasetTemplate], datasets: Datasets
+) -> tuple[DatasetTemplate, str | None]:
+    dataset = datasets.find(request.dataset_id)
+    if dataset is None:
+        raise NotFound(
+            f"There is no template {request.dataset_id!r}, and no source was given.",
+            what="template",
+            next_step="cubeport templates",
+        )
+    template = templates.get(dataset.state.source_dataset_id or "")
+    if template is None:
+        raise InvalidRequest(
+            f"Dataset {request.dataset_id!r} was not made from a template that is there: name its source.",
+            next_step="give source, with mode replace",
+        )
+    if request.extent_id not in (None, dataset.state.extent_id):
+        raise InvalidRequest(f"Dataset {request.dataset_id!r} has the extent {dataset.state.extent_id!r}: leave extent_id out.")
+    return template, dataset.state.extent_id
+
+
+def _extent(extent_id: str | None, extents: Mapping[str, Extent]) -> Extent | None:
+    if extent_id is None:
+        return None
+    if extent_id not in extents:
+        raise NotFound(f"There is no extent {extent_id!r}.", what="extent", next_step="cubeport extents")
+    return extents[extent_id]
+
+
+def _scope(request: IngestionRequest, extent: Extent | None) -> Scope:
+    return Scope(
+        start=request.start, end=request.end, extent_id=extent.extent_id if extent else None, bbox=extent.bbox if extent else None
+    )
+
+
+def _block(source: str | list[str] | dict[str, Any]) -> SourceBlock:
+    if isinstance(source, dict):
+        return SourceBlock.model_validate(source)
+    return SourceBlock(kind="files", paths=(source,) if isinstance(source, str) else tuple(source))
+
+
+def decide(
+    ingestion: Ingestion, wanted: Wanted, *, dataset: Dataset | None, head: VersionState | None, request_digest: str
+) -> tuple[Plan, Scope]:
+    """Return what to do and the scope to read, from what is asked and what is held (service.md 5.1). Pure.
+
+    Raises
+    ------
+    DatasetExists, TemplateChanged, ExtentChanged, NotFound, InvalidRequest
+    """
+    request, scope = ingestion.request, wanted.scope
+    if dataset is None or head is None:
+        if request.mode == "update" and wanted.template is None:
+            raise NotFound(f"There is no dataset {wanted.dataset_id!r} to update.", what="dataset", next_step="use mode create")
+        return Plan(action="create", reason="nothing is held"), scope
+    held = head.coverage.get("temporal")
+    base = head.version_id
+    if head.request_digest == request_digest:
+        return Plan(
+            action="reuse", reason="the same sources and options as the held version", held=held, base_version_id=base
+        ), scope
+    if wanted.template is None:
+        if request.mode == "replace" or request.overwrite:
+            return Plan(action="replace", reason="another source replaces what is held", held=held, base_version_id=base), scope
+        if request.mode == "update":
+            raise InvalidRequest("Adding files to a dataset comes with a later release; replace it as a whole (mode replace).")
+        raise DatasetExists(
+            f"Dataset {wanted.dataset_id!r} exists, made from other sources or options.",
+            next_step="ingest with mode replace (--replace)",
+        )
+    state = dataset.state
+    if state.extent_digest != (wanted.extent.digest() if wanted.extent else None):
+        raise ExtentChanged(f"The area of extent {state.extent_id!r} changed since {wanted.dataset_id!r} was made.")
+    if state.template_digest != wanted.template_digest and not request.overwrite:
+        raise TemplateChanged(
+            f"Template {wanted.template.id!r} changed since {wanted.dataset_id!r} was made.", next_step="ingest with overwrite"
+        )
+    if request.overwrite or request.mode == "replace":
+        return Plan(action="rematerialize", reason="overwrite was asked", held=held, base_version_id=base), hull(scope, held)
+    if holds(held, scope, wanted.template.period_type):
+        return Plan(action="reuse", reason="all that is asked is held", held=held, base_version_id=base), scope
+    whole = hull(scope, held)
+    action = "append" if held and whole.start == held["start"] else "extend"
+    return Plan(action=action, reason="more periods than are held", held=held, base_version_id=base), whole
+
+
+_KINDS = {
+    "create": "created",
+    "append": "appended",
+    "extend": "extended",
+    "replace": "replaced",
+    "rematerialize": "rematerialized",
+    "revise": "revised",
+}
+
+
+class Ingester:
+    """Makes versions. Whatever it leaves by an error leaves no trace: staging, version and record are one unit of work."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        datasets: Datasets,
+        configuration: Configuration,
+        sources: Sources,
+        gate: Gate,
+        engine: Engine,
+        lock: DatasetLock,
+    ) -> None:
+        self._catalog = catalog
+        self._datasets = datasets
+        self._configuration = configuration
+        self._sources = sources
+        self._gate = gate
+        self._engine = engine
+        self._lock = lock
+
+    def resolve(self, ingestion: Ingestion) -> Wanted:
+        """Return the request with its names looked up; see :func:`resolve`."""
+        return resolve(ingestion, configuration=self._configuration, datasets=self._datasets, sources=self._sources)
+
+    def plan(self, ingestion: Ingestion) -> Plan:
+        """Return what :meth:`attempt` would do; sources are hashed, nothing is written."""
+        wanted = self.resolve(ingestion)
+        dataset, head = self._held(wanted.dataset_id)
+        return decide(ingestion, wanted, dataset=dataset, head=head, request_digest=self._digest(ingestion, wanted))[0]
+
+    def attempt(self, ingestion: Ingestion, *, progress: Progress, complete: Complete) -> Outcome:
+        """Make the version that *ingestion* asks for, or find it held; return when it is committed.
+
+        Parameters
+        ----------
+        progress
+            Told of every phase; may raise Cancelled up to the commit.
+        complete
+            Called inside the committing transaction.
+
+        Raises
+        ------
+        CubeportError
+            Whatever was wrong; nothing of the attempt is left.
+        """
+        wanted = self.resolve(ingestion)
+        progress("waiting", 0, 0)
+        with self._lock(wanted.dataset_id), step("lock"):
+            progress("planning", 0, 0)
+            digest = self._digest(ingestion, wanted)
+            dataset, head = self._held(wanted.dataset_id)
+            plan, scope = decide(ingestion, wanted, dataset=dataset, head=head, request_digest=digest)
+            if plan.action == "reuse":
+                assert dataset is not None
+                assert head is not None
+                return self._reuse(ingestion, dataset, head, plan, complete)
+            return self._make(ingestion, wanted, scope, plan, digest, dataset, head, progress, complete)
+
+    def _held(self, dataset_id: str) -> tuple[Dataset | None, VersionState | None]:
+        dataset = self._datasets.find(dataset_id)
+        if dataset is None or dataset.state.head is None:
+            return dataset, None
+        row = self._catalog.rows.get(VERSION, dataset.state.head)
+        return dataset, VersionState.model_validate(row.document) if row else None
+
+    def _digest(self, ingestion: Ingestion, wanted: Wanted) -> str:
+        """Return the sha256 of the sources' bytes and of every option that changes values."""
+        identities = [{k: s[k] for k in ("name", "size_bytes", "sha256")} for s in self._gate.identify(wanted.files)]
+        options = ingestion.options
+        said = {
+            "sources": identities,
+            "scope": wanted.scope.model_dump(mode="json"),
+            "fields": wanted.fields.model_dump(mode="json", include={"variables", "period_type", "ingestion", "layout"}),
+            "attributes": options.attributes,
+            "append_dim": options.append_dim,
+            "group": wanted.group,
+        }
+        return hashlib.sha256(dumps(said).encode()).hexdigest()
+
+    def _reuse(self, ingestion: Ingestion, dataset: Dataset, head: VersionState, plan: Plan, complete: Complete) -> Outcome:
+        outcome = Outcome(
+            dataset_id=dataset.state.texts.dataset_id, plan=plan, version_id=head.version_id, reused=True, coverage=head.coverage
+        )
+        wants = ingestion.request.publish and not (dataset.state.published and dataset.state.latest == head.version_id)
+        if wants:
+            with self._catalog.unit_of_work(operation_type="publish", parent_id=ingestion.ingestion_id) as work:
+                self._show(work, dataset.record, dataset.state, head)
+                work.join(lambda: complete(outcome))
+                work.commit()
+        else:
+            complete(outcome)
+        return outcome
+
+    def _show(self, work: UnitOfWork, record: CatalogRecord, state: DatasetState, version: VersionState) -> None:
+        work.update_record(with_state(record, pointed(state, version.version_id)))
+        if version.shown_at is None:
+            row = self._catalog.rows.get(VERSION, version.version_id)
+            assert row is not None
+            first = version.model_copy(update={"shown_at": now()})
+            work.join(lambda: self._catalog.rows.put(first.row(row.owner, state=row.state, revision=row.revision)))
+
+    def _make(
+        self,
+        ingestion: Ingestion,
+        wanted: Wanted,
+        scope: Scope,
+        plan: Plan,
+        request_digest: str,
+        dataset: Dataset | None,
+        head: VersionState | None,
+        progress: Progress,
+        complete: Complete,
+    ) -> Outcome:
+        making = _Making(ingestion, wanted, plan, request_digest, dataset, head, new_id())
+        with self._catalog.unit_of_work(
+            operation_type="ingest",
+            parent_id=ingestion.ingestion_id,
+            user_id=ingestion.created_by,
+            inputs=tuple(path.name for path in wanted.files),
+            parameters={"dataset_id": wanted.dataset_id, "action": plan.action},
+        ) as work:
+            work.planned(
+                dataset_id=wanted.dataset_id,
+                record_id=dataset.record.id if dataset else None,
+                record_version=dataset.record.version if dataset else None,
+                parent=plan.base_version_id,
+                version_id=making.version_id,
+                engine=self._engine.name,
+            )
+            staging, undo = self._engine.stage(work.operation_id, wanted.dataset_id, making.version_id)
+            work.compensate(*(Compensation.model_validate(each) for each in undo))
+            written, measured = self._bytes(staging, ingestion, wanted, scope, progress)
+            period_type = wanted.fields.period_type or period_type_of(measured.description)
+            check_realised(wanted.scope, measured.description, period_type, allow_gaps=_allow_gaps(ingestion, wanted))
+            if head is None or head.digest != measured.digest:
+                progress("sealing", 0, 0)
+                self._seal(work, staging, measured)
+                progress("committing", 0, 0)
+                work.afterwards(*_clearing(undo))
+                outcome = self._commit(work, making, written, measured, period_type, complete)
+                progress("done", 1, 1)
+                return outcome
+        # Left without a commit: the result equals the parent in every byte, so the attempt is undone and the parent stands for it.
+        assert dataset is not None
+        return self._reuse(
+            ingestion, dataset, head, plan.model_copy(update={"action": "reuse", "reason": "equal in every value"}), complete
+        )
+
+    def _seal(self, work: UnitOfWork, staging: Staging, measured: Measured) -> None:
+        """Steps 9 to 12: take in what was verified, make it durable, move it to where the version will be read."""
+        with step("assemble"):
+            self._engine.assemble(staging)
+        with step("fsync"):
+            self._engine.sync(staging)
+        work.written(digest=measured.digest, files=measured.files, size_bytes=measured.size_bytes)
+        with step("publish"):
+            self._engine.publish(staging)
+
+    def _commit(
+        self, work: UnitOfWork, making: _Making, written: Written, measured: Measured, period_type: str, complete: Complete
+    ) -> Outcome:
+        """Step 13: record, version, documents, completion and operation row in one transaction."""
+        version = making.version(written, measured, period_type, engine=self._engine.name)
+        record = making.record(version, measured.description, period_type)
+        cube = Cube(description=measured.description, documents=dict(measured.documents))
+        outcome = Outcome(
+            dataset_id=making.wanted.dataset_id,
+            plan=making.plan,
+            version_id=version.version_id,
+            coverage=version.coverage,
+            warnings=version.warnings,
+        )
+        if making.dataset:
+            work.update_record(record)
+        else:
+            work.add_record(record)
+        work.join(lambda: self._catalog.rows.put(version.row(record.id)))
+        work.join(lambda: self._catalog.rows.put(cube.row(version.version_id, record.id)))
+        work.join(lambda: complete(outcome))
+        work.commit()
+        return outcome
+
+    def _bytes(
+        self, staging: Staging, ingestion: Ingestion, wanted: Wanted, scope: Scope, progress: Progress
+    ) -> tuple[Written, Measured]:
+        """Steps 5 to 8: the first child writes, the second decodes what it wrote."""
+        fields = wanted.fields
+        variables = tuple(v.name for v in fields.variables) or None
+        with step("begin"):
+            self._engine.begin(staging, None)
+        order = WriteOrder(
+            sources=wanted.files,
+            target=staging.new,
+            window=Window(bbox=scope.bbox, start=scope.start, end=scope.end, clip=fields.ingestion.clip),
+            variables=variables,
+            attributes=ingestion.options.attributes,
+            chunks=fields.layout.chunks,
+            append_dim=ingestion.options.append_dim,
+            group=wanted.group,
+        )
+        with step("bytes"):
+            written = self._gate.write(order, progress=progress)
+        with step("measure"):
+            measured = self._gate.measure(staging.new, written, fields=variables, progress=progress)
+        return written, measured
+
+
+@dataclass(frozen=True, slots=True)
+class _Making:
+    """One version in the making: everything that is known of it but its bytes."""
+
+    ingestion: Ingestion
+    wanted: Wanted
+    plan: Plan
+    request_digest: str
+    dataset: Dataset | None
+    head: VersionState | None
+    version_id: str
+
+    def version(self, written: Written, measured: Measured, period_type: str, *, engine: str) -> VersionState:
+        """Return what the catalog will say of the version."""
+        at = now()
+        return VersionState(
+            version_id=self.version_id,
+            seq=self.head.seq + 1 if self.head else 1,
+            parent_id=self.plan.base_version_id,
+            kind=_KINDS[self.plan.action],
+            created_at=at,
+            coverage=coverage_document(measured.description, period_type),
+            request_scope=self.wanted.scope,
+            size_bytes=measured.size_bytes,
+            digest=measured.digest,
+            ingestion_id=self.ingestion.ingestion_id,
+            template_digest=self.wanted.template_digest,
+            engine=engine,
+            request_digest=self.request_digest,
+            sources=tuple(dict(each) for each in written.sources),
+            shown_at=at if self.ingestion.request.publish else None,
+            warnings=_warnings(written, measured),
+        )
+
+    def record(self, version: VersionState, description: CubeDescription, period_type: str) -> CatalogRecord:
+        """Return the record pointing to *version*; what is shown moves only when the request publishes."""
+        request, wanted = self.ingestion.request, self.wanted
+        old = self.dataset.state if self.dataset else None
+        state = DatasetState(
+            texts=texts_of(wanted, description, period_type),
+            latest=old.latest if old else None,
+            head=version.version_id,
+            tags={**(old.tags if old else {}), **({request.tag: version.version_id} if request.tag else {})},
+            publication=old.publication if old else Publication(),
+            source_dataset_id=wanted.template.id if wanted.template else None,
+            extent_id=wanted.extent.extent_id if wanted.extent else None,
+            extent_digest=wanted.extent.digest() if wanted.extent else None,
+            template_digest=wanted.template_digest,
+            variables=description.fields,
+            shown_since=old.shown_since if old else None,
+        )
+        record = self.dataset.record if self.dataset else CatalogRecord(key=wanted.dataset_id, kind=KIND)
+        if request.publish:
+            return with_shown(record, pointed(state, version.version_id), description)
+        return with_state(record, state) if state.latest else with_shown(record, state, description)
+
+
+def _clearing(undo: Sequence[Mapping[str, Any]]) -> Iterator[Action]:
+    """Yield the after-action that removes what is left of the staging folder once the version has moved out of it."""
+    for each in undo:
+        if str(each["path"]).startswith("staging/"):
+            proof = {**each.get("proof", {}), "tree": True}
+            yield Action(action="remove_managed", profile=each["profile"], path=each["path"], proof=proof)
+
+
+def texts_of(wanted: Wanted, description: CubeDescription, period_type: str) -> Texts:
+    """Return the texts of the dataset: what the template says, else what the data say of themselves (CF and ACDD)."""
+    fields, said = wanted.fields, description.attributes
+
+    def text(*names: str) -> str | None:
+        return next((value.strip() for name in names if isinstance(value := said.get(name), str) and value.strip()), None)
+
+    title = fields.title or description.title or text("title") or wanted.dataset_id
+    keywords = fields.keywords or tuple(k.strip() for k in (text("keywords") or "").split(",") if k.strip())
+    institution = text("institution")
+    first = description.variable(description.fields[0]) if description.fields else None
+    source = wanted.template.source if wanted.template else None
+    return Texts(
+        dataset_id=wanted.dataset_id,
+        title=title,
+        description=fields.description or description.description or text("summary", "comment") or title,
+        short_name=fields.short_name,
+        keywords=tuple(dict.fromkeys(k[:128] for k in keywords)),
+        license=fields.license,
+        license_url=fields.license_url,
+        providers=fields.providers or ((Provider(name=institution, roles=("producer",)),) if institution else ()),
+        attribution=fields.attribution,
+        citation=fields.citation or text("references"),
+        doi=fields.doi,
+        source=(source.name if source else None) or text("source"),
+        source_url=source.homepage if source else None,
+        render=fields.render,
+        period_type=period_type,
+        units=fields.units or (first.units if first else None),
+        resolution=fields.resolution,
+    )
+
+
+def _allow_gaps(ingestion: Ingestion, wanted: Wanted) -> bool:
+    return ingestion.request.allow_gaps or wanted.fields.ingestion.allow_gaps
+
+
+def _warnings(written: Written, measured: Measured) -> tuple[dict[str, str], ...]:
+    pairs = dict.fromkeys((*written.warnings, *measured.description.warnings))
+    return tuple({"kind": kind, "message": message} for kind, message in pairs)

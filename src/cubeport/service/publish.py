@@ -1,0 +1,160 @@
+"""Publish, unpublish, delete, restore: one commit each, seen by the next request on every face in every process."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from cubeport.catalog.canonical import is_id, now
+from cubeport.catalog.catalog import Catalog
+from cubeport.catalog.models import CatalogRecord, TimeSpan
+from cubeport.catalog.query import Query, Term
+from cubeport.cubes.description import CubeDescription
+from cubeport.errors import NotFound, NothingToPublish, PreconditionFailed, VersionRemoved
+from cubeport.service.datasets import Datasets
+from cubeport.service.ports import Engine
+from cubeport.service.state import KIND, VERSION, DatasetState, Publication, VersionState
+
+
+def pointed(state: DatasetState, version_id: str) -> DatasetState:
+    """Return *state* published at *version_id*."""
+    at = now()
+    first = state.publication.published_at if state.published else at
+    return state.model_copy(
+        update={
+            "latest": version_id,
+            "head": state.head or version_id,
+            "publication": Publication(status="published", published_at=first),
+            "shown_since": state.shown_since if state.latest == version_id and state.shown_since else at,
+        }
+    )
+
+
+def publish(catalog: Catalog, datasets: Datasets, dataset_id: str, *, version: str | None = None) -> CatalogRecord:
+    """Show ``head``, or the version named by id or tag, on every face. Repeating it changes nothing.
+
+    Raises
+    ------
+    NotFound, NothingToPublish, VersionRemoved
+    """
+    dataset = datasets.get(dataset_id)
+    state = dataset.state
+    version_id = _named(state, version) if version else (state.head or state.latest)
+    if version_id is None:
+        raise NothingToPublish(f"Dataset {dataset_id!r} has no version.", next_step=f"cubeport ingest … --id {dataset_id}")
+    row = catalog.rows.get(VERSION, version_id)
+    if row is None or row.owner != dataset.record.id:
+        raise NotFound(f"Dataset {dataset_id!r} has no version {version_id}.", what="version")
+    if row.state == "removed":
+        raise VersionRemoved(f"Version {version_id} was removed by retention.", next_step="publish another version")
+    if state.published and state.latest == version_id:
+        return dataset.record
+    shown = VersionState.model_validate(row.document)
+    with catalog.unit_of_work(operation_type="publish", inputs=(dataset.record.id,)) as work:
+        record = work.update_record(with_shown(dataset.record, pointed(state, version_id), datasets.cube(version_id).description))
+        if shown.shown_at is None:
+            first = shown.model_copy(update={"shown_at": now()})
+            work.join(lambda: catalog.rows.put(first.row(row.owner, state=row.state, revision=row.revision)))
+        return work.commit().records[0]
+
+
+def unpublish(catalog: Catalog, datasets: Datasets, dataset_id: str) -> CatalogRecord:
+    """Take the dataset off every face; versions and pointers stay. Repeating it changes nothing."""
+    dataset = datasets.get(dataset_id)
+    if dataset.state.publication.status == "unpublished":
+        return dataset.record
+    state = dataset.state.model_copy(update={"publication": Publication()})
+    with catalog.unit_of_work(operation_type="unpublish", inputs=(dataset.record.id,)) as work:
+        work.update_record(with_state(dataset.record, state))
+        return work.commit().records[0]
+
+
+def delete(
+    catalog: Catalog, datasets: Datasets, engine: Engine, dataset_id: str, *, if_match: int | None = None, purge: bool = False
+) -> CatalogRecord:
+    """Leave a tombstone: off every face at once, the id free again; the bytes stay, unless *purge* takes them too.
+
+    Raises
+    ------
+    NotFound
+    PreconditionFailed
+        If *if_match* is not the record's version.
+    """
+    dataset = datasets.get(dataset_id)
+    if if_match is not None and if_match != dataset.record.version:
+        raise PreconditionFailed(f"Dataset {dataset_id!r} is at record version {dataset.record.version}.")
+    versions = datasets.versions(dataset, limit=10_000) if purge else []
+    deleted = catalog.delete(dataset.record.id)
+    for version, _ in versions:
+        remove_version(catalog, engine, dataset_id, deleted.id, version.version_id)
+    return deleted
+
+
+def remove_version(catalog: Catalog, engine: Engine, dataset_id: str, owner: str, version_id: str) -> None:
+    """Mark the version ``removed``, then remove its bytes; killed in between, doing it again ends it (safety.md 9, gc)."""
+    row = catalog.rows.get(VERSION, version_id)
+    if row is None or row.owner != owner:
+        raise NotFound(f"Dataset {dataset_id!r} has no version {version_id}.", what="version")
+    if row.state != "removed":
+        catalog.rows.put(VersionState.model_validate(row.document).row(owner, state="removed", revision=row.revision))
+    engine.drop(dataset_id, version_id)
+
+
+def restore(catalog: Catalog, datasets: Datasets, dataset_id: str) -> CatalogRecord:
+    """Bring back the newest deleted dataset of that id, unpublished.
+
+    Raises
+    ------
+    NotFound, KeyExists
+    """
+    found = catalog.backend.search(
+        Query(
+            where=(Term("metadata.dataset.texts.dataset_id", "=", dataset_id),),
+            kinds=frozenset({KIND}),
+            statuses=frozenset({"deleted"}),
+            order=("-deleted_at",),
+            limit=1,
+        )
+    )
+    if not found:
+        raise NotFound(f"No dataset {dataset_id[:80]!r} was deleted.", what="dataset")
+    restored = catalog.restore(found[0].id)
+    hidden = DatasetState.of(restored).model_copy(update={"publication": Publication()})
+    with catalog.unit_of_work(operation_type="unpublish", inputs=(restored.id,)) as work:
+        work.update_record(with_state(restored, hidden))
+        return work.commit().records[0]
+
+
+def with_state(record: CatalogRecord, state: DatasetState) -> CatalogRecord:
+    """Return *record* holding *state*, with the texts that searches use equal to it."""
+    texts = state.texts
+    return record.replace(
+        title=texts.title,
+        description=texts.description,
+        tags=texts.keywords,
+        metadata={**record.metadata, **state.metadata()},
+    )
+
+
+def with_shown(record: CatalogRecord, state: DatasetState, shown: CubeDescription) -> CatalogRecord:
+    """Return *record* holding *state*, found by the time and place of *shown*."""
+    return with_state(record, state.model_copy(update={"variables": shown.fields})).replace(
+        time=time_span(shown), bbox=shown.spatial.bbox
+    )
+
+
+def time_span(description: CubeDescription) -> TimeSpan:
+    """Return the searched span: the outer bounds of the cells; without a time axis every instant (publishing.md 2)."""
+    temporal = description.temporal
+    if temporal is None or not temporal.index_start:
+        return TimeSpan(start=datetime(1, 1, 1, tzinfo=UTC), end=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
+    return TimeSpan.model_validate({"start": temporal.index_start, "end": temporal.index_end})
+
+
+def _named(state: DatasetState, name: str) -> str:
+    if name == "latest" and state.latest:
+        return state.latest
+    if is_id(name):
+        return name
+    if name in state.tags:
+        return state.tags[name]
+    raise NotFound(f"There is no version or tag {name[:80]!r}.", what="version")

@@ -1,0 +1,248 @@
+"""The service of one instance: what the routers, the commands and ``cubeport.connect(DIR)`` call. One method a verb.
+
+It holds no state of its own: the record is the only state, and each call reads it anew.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from cubeport.catalog.catalog import Catalog
+from cubeport.catalog.models import CatalogRecord
+from cubeport.documents.texts import Shown, VersionRef
+from cubeport.errors import InvalidCursor, NotFound, ReadOnly
+from cubeport.service import publish
+from cubeport.service.datasets import Dataset, Datasets, ShownPage
+from cubeport.service.ingest import Ingester
+from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest, Plan
+from cubeport.service.jobs import Jobs, Listener
+from cubeport.service.ports import Engine
+from cubeport.service.state import VersionState
+from cubeport.service.templates import Broken, Configuration, DatasetTemplate, Extent
+
+
+@dataclass(frozen=True, slots=True)
+class IngestionPage:
+    """One page of ingestions, newest first."""
+
+    items: tuple[Ingestion, ...]
+    next: str | None
+
+
+class Service:
+    """An instance at work."""
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        datasets: Datasets,
+        configuration: Configuration,
+        ingester: Ingester,
+        jobs: Jobs,
+        engine: Engine,
+        read_only: bool = False,
+        user: str | None = None,
+        closing: Sequence[Callable[[], None]] = (),
+    ) -> None:
+        self.catalog = catalog
+        self.engine = engine
+        self._datasets = datasets
+        self._configuration = configuration
+        self._ingester = ingester
+        self._jobs = jobs
+        self._read_only = read_only
+        self._user = user
+        self._closing = tuple(closing)
+
+    # --- reading ---
+
+    def generation(self) -> int:
+        """Return the catalog's sequence number: equal means that no list changed."""
+        return self._datasets.generation()
+
+    def shown(self, ref: str, *, unpublished: bool = False) -> Shown:
+        """Return what faces show at ``id`` or ``id@ref``; see :meth:`Datasets.shown`."""
+        return self._datasets.shown(ref, unpublished=unpublished)
+
+    def datasets(self, **filters: Any) -> ShownPage:
+        """Return one page of datasets; see :meth:`Datasets.list`."""
+        return self._datasets.list(**filters)
+
+    def dataset(self, dataset_id: str) -> Dataset:
+        """Return record and state of whatever publication status. Raises NotFound."""
+        return self._datasets.get(dataset_id)
+
+    def versions(
+        self, dataset_id: str, *, limit: int = 100, after: tuple[int, str] | None = None
+    ) -> list[tuple[VersionState, str]]:
+        """Return versions with their stored state (``retained``, ``removed``), newest first."""
+        return self._datasets.versions(self._datasets.get(dataset_id), limit=limit, after=after)
+
+    def shown_versions(self, dataset_id: str) -> tuple[VersionRef, ...]:
+        """Return the retained versions that were ever shown, newest first: what has a STAC item."""
+        return self._datasets.shown_versions(self._datasets.get(dataset_id))
+
+    def extents(self) -> Mapping[str, Extent]:
+        """Return the named areas, by id."""
+        return self._configuration.extents()
+
+    def extent(self, extent_id: str) -> Extent:
+        """Return one named area. Raises NotFound."""
+        return _named(self.extents(), extent_id, "extent")
+
+    def templates(self) -> Mapping[str, DatasetTemplate]:
+        """Return what could be ingested, by id."""
+        return self._configuration.templates()
+
+    def template(self, template_id: str) -> DatasetTemplate:
+        """Return one template. Raises NotFound."""
+        return _named(self.templates(), template_id, "template")
+
+    def broken(self) -> tuple[Broken, ...]:
+        """Return the configuration entries that disabled themselves, and why."""
+        return self._configuration.broken()
+
+    # --- ingesting ---
+
+    def plan(self, request: IngestionRequest, options: FileOptions | None = None) -> Plan:
+        """Return what :meth:`ingest` would do; nothing is written."""
+        return self._ingester.plan(self._ingestion(request, options))
+
+    def ingest(self, request: IngestionRequest, *, waited_for: bool = True) -> Ingestion:
+        """Accept an ingestion as a job and return at once; :meth:`wait` tells how it went.
+
+        Raises
+        ------
+        NotFound, InvalidRequest, SourceRejected, QueueFull, ReadOnly
+            What can be refused before anything is read.
+        """
+        self._writable()
+        ingestion = self._ingestion(request, None, waited_for=waited_for)
+        if request.dry_run:
+            return ingestion.model_copy(update={"status": "planned", "plan": self._ingester.plan(ingestion)})
+        return self._jobs.submit(ingestion)
+
+    def ingest_here(
+        self, request: IngestionRequest, options: FileOptions | None = None, *, listener: Listener | None = None
+    ) -> Ingestion:
+        """Run an ingestion in this thread and return it finished: completed, failed or cancelled."""
+        self._writable()
+        ingestion = self._ingestion(request, options)
+        if request.dry_run:
+            return ingestion.model_copy(update={"status": "planned", "plan": self._ingester.plan(ingestion)})
+        return self._jobs.run(ingestion, listener)
+
+    def _ingestion(self, request: IngestionRequest, options: FileOptions | None, *, waited_for: bool = True) -> Ingestion:
+        asked = Ingestion(
+            dataset_id=request.dataset_id,
+            request=request,
+            options=options or FileOptions(),
+            waited_for=waited_for,
+            created_by=self._user,
+        )
+        wanted = self._ingester.resolve(asked)
+        return asked.model_copy(update={"dataset_id": wanted.dataset_id, "request_scope": wanted.scope})
+
+    def wait(self, ingestion_id: str, seconds: float) -> Ingestion:
+        """Return the ingestion when it has finished, or as it is after *seconds*."""
+        return self._jobs.wait(ingestion_id, seconds)
+
+    def ingestion(self, ingestion_id: str) -> Ingestion:
+        """Return one ingestion, whatever its status. Raises NotFound."""
+        return self._jobs.get(ingestion_id)
+
+    def cancel(self, ingestion_id: str) -> Ingestion:
+        """Ask for an ingestion's end. Raises NotFound, AlreadyFinished."""
+        return self._jobs.cancel(ingestion_id)
+
+    def ingestions(
+        self,
+        *,
+        dataset_id: str | None = None,
+        status: str | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> IngestionPage:
+        """Return one page of ingestions, newest first. Raises InvalidCursor."""
+        found = self._jobs.list(dataset_id=dataset_id, status=status, limit=limit + 1, after=_place(cursor))
+        page = found[:limit]
+        return IngestionPage(tuple(each for each, _ in page), _cursor(page[-1][1]) if len(found) > limit else None)
+
+    # --- publishing ---
+
+    def publish(self, dataset_id: str, *, version: str | None = None) -> CatalogRecord:
+        """Show the head, or the version named, on every face. Raises NotFound, NothingToPublish, VersionRemoved."""
+        self._writable()
+        return publish.publish(self.catalog, self._datasets, dataset_id, version=version)
+
+    def unpublish(self, dataset_id: str) -> CatalogRecord:
+        """Take the dataset off every face. Raises NotFound."""
+        self._writable()
+        return publish.unpublish(self.catalog, self._datasets, dataset_id)
+
+    def delete(self, dataset_id: str, *, if_match: int | None = None, purge: bool = False) -> CatalogRecord:
+        """Leave a tombstone; with *purge* the bytes go too. Raises NotFound, PreconditionFailed."""
+        self._writable()
+        return publish.delete(self.catalog, self._datasets, self.engine, dataset_id, if_match=if_match, purge=purge)
+
+    def restore(self, dataset_id: str) -> CatalogRecord:
+        """Bring the newest deleted dataset of that id back, unpublished. Raises NotFound, DatasetExists."""
+        self._writable()
+        return publish.restore(self.catalog, self._datasets, dataset_id)
+
+    # --- life ---
+
+    def start(self) -> None:
+        """Recover what the dead left, then start this process's workers."""
+        if not self._read_only:
+            self._jobs.recover()
+            self._jobs.start()
+
+    def recover(self) -> list[Ingestion]:
+        """End the jobs of dead workers; the catalog's own recovery runs when it opens."""
+        return self._jobs.recover()
+
+    def close(self) -> None:
+        """Let running jobs end, then close every part."""
+        self._jobs.stop()
+        for close in self._closing:
+            close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def data_path(self, dataset_id: str, version_id: str) -> Path:
+        """Return the folder of a version's cube, for readers in this process."""
+        return self.engine.path(dataset_id, version_id)
+
+    def _writable(self) -> None:
+        if self._read_only:
+            raise ReadOnly("This instance is open for reading only.", setting="read_only")
+
+
+def _named[T](things: Mapping[str, T], name: str, what: str) -> T:
+    if name not in things:
+        raise NotFound(f"There is no {what} {name[:80]!r}.", what=what, next_step=f"cubeport {what}s")
+    return things[name]
+
+
+def _cursor(place: tuple[int, str]) -> str:
+    return base64.urlsafe_b64encode(f"{place[0]}.{place[1]}".encode()).decode().rstrip("=")
+
+
+def _place(cursor: str | None) -> tuple[int, str] | None:
+    if cursor is None:
+        return None
+    try:
+        seq, _, row_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(".")
+        return int(seq), row_id
+    except ValueError as exc:
+        raise InvalidCursor("The cursor was not given by this list.") from exc
