@@ -1,0 +1,377 @@
+"""Schemas of metadata: registered once, kept as JSON Schema beside the catalog, so that every process validates alike.
+
+A schema describes ``metadata`` alone; a record's own fields are checked always, by the model. One that was registered as a Pydantic
+class is checked by the class too, where the class is at hand.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from cubeport.catalog.canonical import check_name, dumps, json_value
+from cubeport.catalog.durable import make_folders, store_errors, sync, sync_folder, write_all
+from cubeport.catalog.models import Artifact, CatalogRecord, Lineage, Locator, Operation
+from cubeport.errors import CorruptCatalog, InvalidRequest, NamespaceTaken, Problem, SchemaExists, SchemaInvalid, UnknownSchema
+
+if TYPE_CHECKING:
+    from jsonschema.exceptions import ValidationError as SchemaViolation
+
+Policy = Literal["off", "warn", "strict"]
+"""``off``: not looked at; ``warn``: stored, warned, logged (the default of adding); ``strict``: refused."""
+
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True, slots=True)
+class Issue:
+    """One thing that does not fit: where in the record, what, which rule, and what to do."""
+
+    path: str
+    message: str
+    code: str
+    hint: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ValidationResult:
+    """All that does not fit, not the first; ``errors`` make it invalid."""
+
+    valid: bool
+    warnings: tuple[Issue, ...] = ()
+    errors: tuple[Issue, ...] = ()
+    schema_name: str | None = None
+    schema_version: str | None = None
+
+    def lines(self) -> list[str]:
+        """Return one line per issue, for people."""
+        return [f"{issue.path}: {issue.message}" for issue in (*self.errors, *self.warnings)]
+
+
+@dataclass(frozen=True, slots=True)
+class Schema:
+    """One version of one schema: ``document`` is its JSON Schema (2020-12)."""
+
+    name: str
+    version: str
+    document: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class KindPolicy:
+    """What ``catalog.yaml`` says of a kind: the schema of records that name none, and the policy."""
+
+    schema: str | None = None
+    policy: Policy | None = None
+
+
+@dataclass(slots=True)
+class Schemas:
+    """The schemas of one catalog and how strictly they are kept."""
+
+    folder: Path
+    """``.cubeport/schemas``: ``<name>/<version>.json``."""
+    policy: Policy = "warn"
+    kinds: Mapping[str, KindPolicy] = field(default_factory=dict)
+    _classes: dict[tuple[str, str], type[BaseModel]] = field(default_factory=dict)
+    _validators: dict[tuple[str, str], Any] = field(default_factory=dict)
+    _plugins: dict[tuple[str, str], tuple[Schema, str]] = field(default_factory=dict)
+
+    # --- registering ------------------------------------------------------------------------------------------------
+
+    def register(self, name: str, model: type[BaseModel] | Mapping[str, Any], version: str = "1") -> Schema:
+        """Keep a Pydantic class or a JSON Schema as *version* of *name*; the same twice is nothing.
+
+        Raises
+        ------
+        SchemaExists
+            If that version is there with other content.
+        InvalidRequest
+            If it is no schema, or refers to one outside itself: nothing is fetched.
+        """
+        schema = schema_of(name, model, version)
+        with store_errors(f"store the schema {name}"):
+            make_folders(self.folder / name)
+            created = _create(self.folder / name / f"{version}.json", dumps(schema.document, indent=True).encode() + b"\n")
+        if not created and self.get(name, version).document != schema.document:
+            raise SchemaExists(
+                f"Schema {name} has a version {version} with other content.", next_step=f"cubeport schema show {name} {version}"
+            )
+        if isinstance(model, type):
+            self._classes[name, version] = model
+        return schema
+
+    def offer(self, name: str, model: type[BaseModel] | Mapping[str, Any], version: str = "1", *, plugin: str) -> None:
+        """Make a plugin's schema known while the plugin is loaded; :meth:`keep` writes it down once a record uses it."""
+        schema = schema_of(name, model, version)
+        former = self._plugins.get((name, version))
+        if former is not None and former != (schema, plugin):
+            raise NamespaceTaken(f"Schema {name} {version} is given by {former[1]} already, so {plugin} cannot.")
+        self._plugins[name, version] = schema, plugin
+        if isinstance(model, type):
+            self._classes[name, version] = model
+
+    def keep(self, name: str, version: str) -> None:
+        """Write down a plugin's schema that a record now uses, so that the record can be validated without the plugin."""
+        if offered := self._plugins.get((name, version)):
+            self.register(name, offered[0].document, version)
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def __iter__(self) -> Iterator[Schema]:
+        """Yield every version of every schema, by name, the oldest first."""
+        for name in self.names():
+            for version in self.versions(name):
+                yield self.get(name, version)
+
+    def names(self) -> list[str]:
+        """Return the names, sorted."""
+        stored = {p.name for p in self.folder.iterdir() if p.is_dir()} if self.folder.is_dir() else set()
+        return sorted(stored | {name for name, _ in self._plugins})
+
+    def versions(self, name: str) -> list[str]:
+        """Return the versions of *name*, the newest last: numbers in them are compared as numbers."""
+        found = {p.stem for p in (self.folder / name).glob("*.json")} if _is_name(name) else set()
+        return sorted(found | {v for n, v in self._plugins if n == name}, key=_natural)
+
+    def get(self, name: str, version: str | None = None) -> Schema:
+        """Return the version, or the newest. Raises UnknownSchema, naming near ones: an unknown schema is never passed over."""
+        versions = self.versions(name)
+        if not versions:
+            near = get_close_matches(name, self.names(), 1)
+            raise UnknownSchema(
+                f"There is no schema {name}" + (f"; do you mean {near[0]}?" if near else "."), next_step="cubeport schema list"
+            )
+        version = version or versions[-1]
+        if version not in versions:
+            raise UnknownSchema(
+                f"Schema {name} has no version {version}; it has {', '.join(versions)}.", next_step="cubeport schema list"
+            )
+        path = self.folder / name / f"{version}.json"
+        if not path.is_file():
+            return self._plugins[name, version][0]
+        try:
+            document = json.loads(path.read_text("utf-8"))
+            if not isinstance(document, dict):
+                raise ValueError("not an object")
+        except ValueError as exc:
+            raise CorruptCatalog(f"The stored schema {name} {version} cannot be read: {exc}", next_step="cubeport fsck") from exc
+        return Schema(name, version, document)
+
+    # --- validating -------------------------------------------------------------------------------------------------
+
+    def settle(self, record: CatalogRecord) -> CatalogRecord:
+        """Return *record* with its schema and version settled: its own, else its kind's; the newest version where none is named.
+
+        Raises
+        ------
+        UnknownSchema
+            Whatever the policy.
+        """
+        name = record.schema_name or self.kinds.get(record.kind, KindPolicy()).schema
+        if name is None:
+            return record
+        version = record.schema_version
+        if record.schema_name is None:
+            name, _, version = name.partition("@")
+        schema = self.get(name, version or None)
+        return record.replace(schema_name=schema.name, schema_version=schema.version)
+
+    def policy_of(self, record: CatalogRecord, asked: Policy | None = None) -> Policy:
+        """Return the policy that holds: the caller's, else the kind's, else the catalog's."""
+        return asked or self.kinds.get(record.kind, KindPolicy()).policy or self.policy
+
+    def validate(self, record: CatalogRecord) -> ValidationResult:
+        """Return everything in *record* that does not fit its schema; valid when it has none."""
+        record = self.settle(record)
+        if record.schema_name is None or record.schema_version is None:
+            return ValidationResult(True)
+        errors = self._issues(self.get(record.schema_name, record.schema_version), record.metadata)
+        return ValidationResult(not errors, (), tuple(errors), record.schema_name, record.schema_version)
+
+    def check(self, record: CatalogRecord, *, policy: Policy | None = None) -> ValidationResult:
+        """Return the result under the policy that holds: ``warn`` makes errors warnings, ``off`` looks at nothing.
+
+        Raises
+        ------
+        SchemaInvalid
+            Under ``strict``, with every issue.
+        """
+        record = self.settle(record)
+        holds = self.policy_of(record, policy)
+        if holds == "off":
+            return ValidationResult(True, (), (), record.schema_name, record.schema_version)
+        result = self.validate(record)
+        if result.valid:
+            return result
+        if holds == "warn":
+            return ValidationResult(True, result.errors, (), result.schema_name, result.schema_version)
+        raise invalid(result)
+
+    def _issues(self, schema: Schema, metadata: Mapping[str, Any]) -> list[Issue]:
+        key = schema.name, schema.version
+        if key not in self._validators:
+            self._validators[key] = _validator(schema.document)
+        found = sorted(map(_issue, self._validators[key].iter_errors(dict(metadata))), key=lambda issue: issue.path)
+        if not found and key in self._classes:
+            try:
+                self._classes[key].model_validate(dict(metadata))
+            except ValidationError as exc:
+                found = [
+                    Issue(_place(each["loc"]), each["msg"], each["type"])
+                    for each in exc.errors(include_input=False, include_url=False)
+                ]
+        return found
+
+
+def invalid(result: ValidationResult) -> SchemaInvalid:
+    """Return a result that is not valid as the problem that ``strict`` raises."""
+    name = f"{result.schema_name} {result.schema_version}"
+    problems = [Problem(tuple(issue.path.split(".")), issue.code, issue.message) for issue in result.errors]
+    return SchemaInvalid(
+        f"The metadata does not fit schema {name}: " + "; ".join(result.lines()), errors=problems, next_step="cubeport validate"
+    )
+
+
+def schema_of(name: str, model: type[BaseModel] | Mapping[str, Any], version: str) -> Schema:
+    """Return the schema if it is one, under a name and version that a file can have."""
+    try:
+        check_name(name)
+    except ValueError as exc:
+        raise InvalidRequest(f"{name!r} is no name for a schema: it {exc}") from None
+    if not _VERSION.fullmatch(version):
+        raise InvalidRequest(f"{version!r} is no version: it must be 1 to 64 of letters, digits, . _ - and begin with no sign.")
+    document = model.model_json_schema() if isinstance(model, type) else dict(model)
+    document = {"$schema": DIALECT} | dict(json_value(document))  # type: ignore[arg-type]  # a mapping stays one
+    if document["$schema"].rstrip("#") != DIALECT:
+        raise InvalidRequest(f"Schema {name} says it is of {document['$schema']}; only {DIALECT} is understood.")
+    _validator(document)
+    return Schema(name, version, document)
+
+
+def _validator(document: Mapping[str, Any]) -> Any:
+    from jsonschema import Draft202012Validator
+    from jsonschema.exceptions import SchemaError
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # it publishes no types
+    from referencing.exceptions import Unresolvable
+    from referencing.jsonschema import DRAFT202012
+
+    try:
+        Draft202012Validator.check_schema(document)
+    except SchemaError as exc:
+        raise InvalidRequest(f"This is no JSON Schema: {'.'.join(map(str, exc.path)) or 'its root'}: {exc.message}") from None
+    # A registry of its own: the library's default one would fetch what a $ref names.
+    resource = DRAFT202012.create_resource(document)
+    registry = REGISTRY.with_resource("", resource)
+    resolver = registry.resolver_with_root(resource)
+    for reference in _references(document):
+        try:
+            resolver.lookup(reference)
+        except Unresolvable:
+            raise InvalidRequest(
+                f"The schema refers to {reference}, which is not in it; schemas must be whole, nothing is fetched."
+            ) from None
+    return Draft202012Validator(document, registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER)
+
+
+def _references(value: Any) -> Iterator[str]:
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            if key in ("$ref", "$dynamicRef") and isinstance(inner, str):
+                yield inner
+            else:
+                yield from _references(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _references(inner)
+
+
+_HINTS: Mapping[str, str] = {
+    "required": "add it",
+    "additionalProperties": "remove it, or add it to the schema",
+    "unevaluatedProperties": "remove it, or add it to the schema",
+}
+
+
+def _issue(error: SchemaViolation) -> Issue:
+    """Return the issue in words of our own: the library's repeat the value, which may be long or private."""
+    rule, path = str(error.validator), list(error.absolute_path)
+    wanted: Any = error.validator_value
+    schema: Any = error.schema
+    instance: Any = error.instance
+    match rule:
+        case "type":
+            message = f"must be {' or '.join([wanted] if isinstance(wanted, str) else wanted)}"
+        case "required":
+            # The library yields an error per missing key, and says which one in its message alone.
+            path.append(next(name for name in wanted if error.message.startswith(repr(name))))
+            message = "is missing"
+        case "additionalProperties" | "unevaluatedProperties":
+            known = schema.get("properties", {})
+            message = "has keys that the schema does not know: " + ", ".join(sorted(set(instance) - set(known)))
+        case "enum":
+            message = f"must be one of {', '.join(dumps(each) for each in wanted)}"
+        case "const":
+            message = f"must be {dumps(wanted)}"
+        case "pattern" | "format":
+            message = f"must have the {rule} {wanted}"
+        case "anyOf" | "oneOf" | "allOf" | "not" | "if" | "then" | "else" | "contains":
+            message = f"does not fit {rule}"
+        case "False" | "None":
+            message = "is not allowed"
+        case _:
+            message = f"does not fit {rule}: {dumps(wanted)}"
+    return Issue(_place(path), message, rule, _HINTS.get(rule))
+
+
+def _place(path: Sequence[Any]) -> str:
+    from cubeport.catalog.query import join_field
+
+    return join_field(("metadata", *map(str, path)))
+
+
+def _create(path: Path, data: bytes) -> bool:
+    """Write a new file whole and durable; False when there is one already."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    try:
+        write_all(descriptor, data)
+        sync(descriptor)
+    finally:
+        os.close(descriptor)
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        return False
+    finally:
+        temporary.unlink()
+    sync_folder(path.parent)
+    return True
+
+
+def _is_name(name: str) -> bool:
+    try:
+        check_name(name)
+    except ValueError:
+        return False
+    return True
+
+
+def _natural(version: str) -> list[tuple[int, int, str]]:
+    return [(0, int(part), "") if part.isdigit() else (1, 0, part) for part in re.split(r"(\d+)", version) if part]
+
+
+def models_schema() -> dict[str, Any]:
+    """Return the JSON Schemas of the catalog's own documents (``schema export --models``)."""
+    adapters = {cls.__name__: TypeAdapter(cls) for cls in (CatalogRecord, Artifact, Lineage, Operation)}
+    adapters["Locator"] = TypeAdapter(Locator)
+    return {name: {"$schema": DIALECT} | adapter.json_schema() for name, adapter in adapters.items()}
