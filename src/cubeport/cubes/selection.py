@@ -1,0 +1,426 @@
+"""What a query asks of a cube, as one value, and the grammar that reads it from parameters.
+
+Every parameter is read by a scanner that looks at each character once, so no text makes it slow (pygeoapi's own expression for
+``subset`` is cubic). What a name means is not known here: :mod:`cubeport.cubes.windows` holds the selection against a cube.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from cubeport.cubes.calendars import Stamp, canonical, exists, ordinal, stamp_of
+from cubeport.errors import InvalidRequest, Problem
+
+CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
+"""Longitude, latitude in degrees on WGS 84: what a ``bbox`` is in when nothing else is said."""
+
+COVERAGE_PARAMETERS = ("bbox", "bbox-crs", "datetime", "subset", "properties", "exclude-properties", "f", "estimate")
+"""Parameters of a coverage (publishing.md 5.2) in the order that a canonical query has them."""
+
+LATER = ("subset-crs", "scale-factor", "scale-axes", "scale-size", "resolution", "width", "height", "crs")
+"""Parameters of the standards that are refused by name, so that nobody takes the answer for the one they asked for."""
+
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
+_TIME = re.compile(
+    r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:[Tt]([0-9]{2})(?::([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?)?"
+    r"([Zz]|[+-][0-9]{2}:[0-9]{2})?)?)?)?"
+)
+_CRS_URI = re.compile(r"https?://www\.opengis\.net/def/crs/([A-Za-z]{2,10})/[0-9.]{1,6}/([A-Za-z0-9]{1,10})")
+_CRS_CURIE = re.compile(r"\[?([A-Za-z]{2,10}):([A-Za-z0-9]{1,10})\]?")
+
+_SPANS = ((1, 12), (1, 31), (0, 23), (0, 59), (0, 59), (0, 999_999))
+"""Least and greatest month, day, hour, minute, second, microsecond: what a shorter form leaves open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Instant:
+    """A time as calendar fields: as many as were given, and the offset in minutes where one was.
+
+    No calendar is applied: ``2095-02-30`` is a day of ``360_day`` and of no other.
+    """
+
+    fields: tuple[int, ...]
+    offset: int = 0
+
+    def __str__(self) -> str:
+        year, *rest = self.fields
+        text = f"{year:04d}"
+        for mark, value in zip(("-", "-", "T", ":", ":"), rest[:5], strict=False):
+            text += f"{mark}{value:02d}"
+        if len(rest) == 6:
+            text += f".{rest[5]:06d}"
+        if len(rest) < 3:
+            return text
+        sign, minutes = "-" if self.offset < 0 else "+", abs(self.offset)
+        return f"{text}{sign}{minutes // 60:02d}:{minutes % 60:02d}" if minutes else f"{text}Z"
+
+
+type Point = float | str
+"""One value on an axis: a number, or the text between quotes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trim:
+    """A closed interval of an axis; ``None`` is open."""
+
+    low: Point | None
+    high: Point | None
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """Single values of an axis: one leaves the axis with one label, several pick labels."""
+
+    values: tuple[Point, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Latest:
+    """The last label of an axis: ``time(*)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subset:
+    """One ``axis(…)`` of a ``subset`` parameter, with the name as it was written."""
+
+    axis: str
+    part: Trim | Slice | Latest
+
+    def __str__(self) -> str:
+        match self.part:
+            case Latest():
+                return f"{self.axis}(*)"
+            case Slice(values):
+                return f"{self.axis}({','.join(map(_shown, values))})"
+            case Trim(low, high):
+                ends = ("*" if end is None else _shown(end) for end in (low, high))
+                return f"{self.axis}({':'.join(ends)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Period:
+    """``a/b``, ``../b``, ``a/..``: a trim in time, ``end`` to the end of its last component."""
+
+    start: Instant | None
+    end: Instant | None
+
+    def __str__(self) -> str:
+        return f"{self.start or '..'}/{self.end or '..'}"
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """What is asked of a coverage. Parsing what :meth:`query` gives is the same selection."""
+
+    bbox: tuple[float, ...] | None = None
+    """Four numbers, or six with the vertical as third and sixth."""
+    bbox_crs: str | None = None
+    """As ``AUTHORITY:code``; ``None`` is CRS84."""
+    datetime: Instant | Period | None = None
+    subsets: tuple[Subset, ...] = ()
+    properties: tuple[str, ...] | None = None
+    excluded: tuple[str, ...] = ()
+    form: str | None = None
+    """The value of ``f``; ``None`` leaves it to ``Accept``."""
+    estimate: bool = False
+
+    def query(self) -> list[tuple[str, str]]:
+        """Return the parameters in canonical form and order."""
+        pairs: list[tuple[str, str | None]] = [
+            ("bbox", None if self.bbox is None else ",".join(map(_shown, self.bbox))),
+            ("bbox-crs", None if self.bbox_crs is None else f"[{self.bbox_crs}]"),
+            ("datetime", None if self.datetime is None else str(self.datetime)),
+            *(("subset", str(subset)) for subset in self.subsets),
+            ("properties", None if self.properties is None else ",".join(self.properties)),
+            ("exclude-properties", ",".join(self.excluded) or None),
+            ("f", self.form),
+            ("estimate", "true" if self.estimate else None),
+        ]
+        return [(name, value) for name, value in pairs if value is not None]
+
+
+class _Malformed(Exception):
+    """A value outside the grammar: words for the caller, never the value."""
+
+    def __init__(self, message: str, kind: str = "malformed") -> None:
+        super().__init__(message)
+        self.kind = kind
+
+
+def parse(pairs: Iterable[tuple[str, str]], *, forms: Sequence[str], allowed: Sequence[str] = COVERAGE_PARAMETERS) -> Selection:
+    """Return the selection that decoded query parameters ask for.
+
+    Parameters
+    ----------
+    pairs
+        Names and values in the order of the query, percent-decoded.
+    forms
+        The values of ``f`` that the resource has.
+    allowed
+        The parameters that the resource takes.
+
+    Raises
+    ------
+    InvalidRequest
+        With one problem for each parameter that is unknown, repeated (but ``subset``) or malformed.
+    """
+    problems: list[Problem] = []
+    found: dict[str, object] = {}
+    subsets: list[Subset] = []
+    for name, value in pairs:
+        try:
+            if name not in allowed:
+                raise _not_taken(name)
+            if name == "subset":
+                subsets.extend(_subsets(value))
+                continue
+            if name in found:
+                raise _Malformed("may stand once", "repeated")
+            found[name] = None
+            found[name] = _value(name, value, forms)
+        except _Malformed as malformed:
+            problems.append(Problem(("query", name[:60]), malformed.kind, f"{name[:60]} {malformed}"))
+    bbox, crs = found.get("bbox"), found.get("bbox-crs")
+    if isinstance(bbox, tuple) and crs is None:
+        problems.extend(_off_the_globe(bbox))
+    if crs is not None and "bbox" not in found:
+        problems.append(Problem(("query", "bbox-crs"), "missing", "bbox-crs says nothing without bbox"))
+    if found.get("properties") is not None and found.get("exclude-properties") is not None:
+        problems.append(Problem(("query", "exclude-properties"), "clash", "properties and exclude-properties exclude each other"))
+    if problems:
+        raise InvalidRequest("The query has parameters that cannot be taken; errors names each.", errors=problems)
+    return Selection(
+        bbox=bbox,  # type: ignore[arg-type]  # _value gives each parameter's own type
+        bbox_crs=None if crs == "OGC:CRS84" else crs,  # type: ignore[arg-type]
+        datetime=found.get("datetime"),  # type: ignore[arg-type]
+        subsets=tuple(subsets),
+        properties=found.get("properties"),  # type: ignore[arg-type]
+        excluded=found.get("exclude-properties") or (),  # type: ignore[arg-type]
+        form=found.get("f"),  # type: ignore[arg-type]
+        estimate=bool(found.get("estimate")),
+    )
+
+
+def parse_datetime(text: str) -> Instant | Period:
+    """Return an instant, or a period where there is a ``/``. Raises ValueError with words for the caller."""
+    try:
+        return _datetime(text)
+    except _Malformed as malformed:
+        raise ValueError(str(malformed)) from malformed
+
+
+def parse_crs(text: str) -> str:
+    """Return ``AUTHORITY:code`` of a URI or a CURIE of a reference system, by its form alone. Raises ValueError."""
+    match = _CRS_URI.fullmatch(text) or _CRS_CURIE.fullmatch(text)
+    if match is None:
+        raise ValueError("must be the URI or the [AUTHORITY:code] of a reference system")
+    return f"{match[1].upper()}:{match[2]}"
+
+
+def _not_taken(name: str) -> _Malformed:
+    return _Malformed("is not offered yet", "not-offered") if name in LATER else _Malformed("is not a parameter here", "unknown")
+
+
+def _value(name: str, text: str, forms: Sequence[str]) -> object:
+    match name:
+        case "bbox":
+            return _bbox(text)
+        case "bbox-crs":
+            try:
+                return parse_crs(text)
+            except ValueError as error:
+                raise _Malformed(str(error)) from error
+        case "datetime":
+            return _datetime(text)
+        case "properties" | "exclude-properties" | "variables":
+            return _names(text)
+        case "estimate":
+            if text not in ("true", "false"):
+                raise _Malformed("must be true or false")
+            return text == "true"
+        case _:
+            if text not in forms:
+                raise _Malformed(f"must be one of {', '.join(forms)}", "not-offered")
+            return text
+
+
+def _number(text: str) -> float:
+    if len(text) > 40 or _NUMBER.fullmatch(text) is None or not math.isfinite(number := float(text)):
+        raise _Malformed("must have finite numbers")
+    return number
+
+
+def _bbox(text: str) -> tuple[float, ...]:
+    box = tuple(_number(part) for part in text.split(",", 7))
+    if len(box) not in (4, 6):
+        raise _Malformed("must have 4 numbers, or 6 with the vertical")
+    half = len(box) // 2
+    if any(box[at] > box[at + half] for at in range(1, half)):
+        raise _Malformed("must have each lower end before its upper end; only west may be greater than east", "invalid-range")
+    return box
+
+
+def _off_the_globe(box: tuple[float, ...]) -> Iterable[Problem]:
+    half = len(box) // 2
+    if max(abs(box[0]), abs(box[half])) > 540:
+        yield Problem(("query", "bbox", 0), "out-of-range", "bbox longitudes must be within ±540")
+    if max(abs(box[1]), abs(box[half + 1])) > 90:
+        yield Problem(("query", "bbox", 1), "out-of-range", "bbox latitudes must be within ±90")
+
+
+def _datetime(text: str) -> Instant | Period:
+    if "/" not in text:
+        return _instant(text)
+    start_text, _, end_text = text.partition("/")
+    start, end = (None if end in ("", "..") else _instant(end) for end in (start_text, end_text))
+    if start is not None and end is not None and first_of(start) > last_of(end):
+        raise _Malformed("must have its start before its end", "invalid-range")
+    return Period(start, end)
+
+
+def _instant(text: str) -> Instant:
+    match = _TIME.fullmatch(text) if len(text) <= 40 else None
+    if match is None:
+        raise _Malformed("must be times of RFC 3339 or a shorter form, as 2006, 2006-04 or 2006-04-01T12:00:00Z")
+    fields = [int(part) for part in match.groups()[:6] if part is not None]
+    if match[7] is not None:
+        fields.append(int(match[7][:6].ljust(6, "0")))
+    if not all(low <= value <= high for value, (low, high) in zip(fields[1:], _SPANS, strict=False)):
+        raise _Malformed("has a month, day, hour, minute or second that no calendar has")
+    offset = 0
+    if match[8] is not None and match[8] not in "Zz":
+        offset = (int(match[8][1:3]) * 60 + int(match[8][4:6])) * (-1 if match[8][0] == "-" else 1)
+        if int(match[8][1:3]) > 23 or int(match[8][4:6]) > 59:
+            raise _Malformed("has an offset of a day or more")
+    return Instant(tuple(fields), offset)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    names = tuple(text.split(","))
+    if not all(0 < len(name) <= 256 for name in names):
+        raise _Malformed("must be names with a comma between them")
+    if len(set(names)) != len(names):
+        raise _Malformed("has a name twice", "repeated")
+    return names
+
+
+def _subsets(text: str) -> list[Subset]:
+    """Read ``axis(…)``, or several with a comma between them, as OWSLib sends them."""
+    found, at = [], 0
+    while True:
+        opening = text.find("(", at)
+        name = text[at:opening].strip() if opening >= 0 else ""
+        if not 0 < len(name) <= 256 or "," in name or ")" in name:
+            raise _Malformed("must be axis(low:high), axis(value) or axis(value,value)")
+        part, at = _part(text, opening + 1)
+        found.append(Subset(name.strip('"'), part))
+        if at == len(text):
+            return found
+        if text[at] != ",":
+            raise _Malformed("must have a comma between one axis and the next")
+        at += 1
+
+
+def _part(text: str, at: int) -> tuple[Trim | Slice | Latest, int]:
+    """Read what stands between the brackets, from *at*; return it and the place after the closing bracket."""
+    ends: list[Point | None] = []
+    marks: list[str] = []
+    while True:
+        value, at = _end(text, at)
+        ends.append(value)
+        if at >= len(text) or text[at] not in ",:)":
+            raise _Malformed("has a bracket that is not closed, or a text without quotes")
+        marks.append(text[at])
+        at += 1
+        if marks[-1] == ")":
+            break
+    points = tuple(end for end in ends if end is not None)
+    if marks == [")"] and not points:
+        return Latest(), at
+    if marks == [":", ")"]:
+        return Trim(ends[0], ends[1]), at
+    if ":" in marks or len(points) != len(ends):
+        raise _Malformed("may have one low:high, or values with commas, in each bracket")
+    return Slice(points), at
+
+
+def _end(text: str, at: int) -> tuple[Point | None, int]:
+    """Read one number, quoted text, bare text or ``*``."""
+    if text[at : at + 1] == '"':
+        closing = text.find('"', at + 1)
+        if closing < 0:
+            raise _Malformed("has a quote that is not closed")
+        return text[at + 1 : closing], closing + 1
+    end = at
+    while end < len(text) and text[end] not in ',:)("':
+        end += 1
+    bare = text[at:end].strip()
+    if not bare:
+        raise _Malformed("has an empty value")
+    if bare == "*":
+        return None, end
+    if _NUMBER.fullmatch(bare) or bare.lower() in ("nan", "inf", "+inf", "-inf", "infinity"):
+        return _number(bare), end
+    return bare, end
+
+
+def _shown(value: Point) -> str:
+    if isinstance(value, str):
+        return f'"{value}"'
+    return repr(int(value)) if value.is_integer() and abs(value) < 1e15 else repr(value)
+
+
+# --- calendar fields as one number ------------------------------------------------------------------------------------
+
+
+def order(fields: Sequence[int]) -> int:
+    """Return year, month, day, hour, minute, second, microsecond as one number that orders as they do, in every calendar.
+
+    It counts no elapsed time: each month has 31 places. Comparing these is comparing calendar fields.
+    """
+    year, month, day, hour, minute, second, micro = fields
+    return (((((year * 12 + month - 1) * 31 + day - 1) * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + micro
+
+
+def stamp_at(order: int) -> Stamp:
+    """Return the fields of :func:`order`."""
+    seconds, micro = divmod(order, 1_000_000)
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    months, day = divmod(days, 31)
+    year, month = divmod(months, 12)
+    return Stamp(year, month + 1, day + 1, hour, minute, second, micro)
+
+
+def first_of(instant: Instant) -> int:
+    """Return the order of the first moment of what the instant names, its offset aside."""
+    given = instant.fields
+    return order(given + tuple(low for low, _ in _SPANS[len(given) - 1 :]))
+
+
+def last_of(instant: Instant) -> int:
+    """Return the order of the last moment of what the instant names; with seconds given it is that moment itself."""
+    given = instant.fields
+    spans = _SPANS[len(given) - 1 :]
+    return order(given + (tuple(low for low, _ in spans) if len(given) >= 6 else tuple(high for _, high in spans)))
+
+
+def in_utc(instant: Instant, calendar: str) -> Instant:
+    """Return the same instant with its offset taken away, by the days of *calendar*.
+
+    Raises
+    ------
+    ValueError
+        When the calendar has no such day.
+    """
+    fields, name = instant.fields, canonical(calendar) or "standard"
+    if len(fields) >= 3 and not exists(fields[0], fields[1], fields[2], name):
+        raise ValueError(f"the calendar {name} has no such day")
+    if not instant.offset:
+        return instant
+    moved = stamp_of(ordinal(Stamp(*fields), name) - instant.offset * 60_000_000, name)
+    return Instant(tuple(moved[: max(5, len(fields))]))
