@@ -1,0 +1,224 @@
+"""Metadata read out of bytes: each extractor's block lies in ``metadata`` under its name, and nothing else is touched."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from cubeport.catalog.canonical import check_name, dumps, json_value, now, timestamp
+from cubeport.catalog.events import EventLog
+from cubeport.catalog.models import BBox, CatalogRecord, TimeSpan
+from cubeport.errors import CubeportError, InvalidRequest, NamespaceTaken, UnsupportedMediaType
+
+MARK = "_extractor"
+"""The member of a block that says who made it; a key without it is the caller's and is never overwritten."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How much of what was found is kept."""
+
+    block_bytes: int = 256 * 1024
+    leaves: int = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Extracted:
+    """What one extractor found."""
+
+    block: Mapping[str, Any]
+    time: TimeSpan | None = None
+    bbox: BBox | None = None
+    truncated: bool = False
+    """Whether the extractor itself left something out."""
+
+
+class MetadataExtractor(Protocol):
+    """Reads one kind of source. Formats that a library decodes are read in a child process behind the gate, never here."""
+
+    name: str
+    version: str
+
+    def accepts(self, source: Path) -> bool:
+        """Tell whether *source*, a local file or folder, is of its kind; cheap, and never by decoding."""
+
+    def extract(self, source: Path, limits: Limits) -> Extracted:
+        """Return what *source* says.
+
+        Raises
+        ------
+        ExtraMissing
+            When the library is not installed, naming the extra.
+        SourceRejected
+            When the gate refuses the source.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Extraction:
+    """What all extractors found in one source, and which of them failed."""
+
+    blocks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    time: TimeSpan | None = None
+    bbox: BBox | None = None
+    failures: Mapping[str, CubeportError] = field(default_factory=dict)
+    """By extractor."""
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """One line per failure."""
+        return tuple(f"extractor {name} failed: {exc.kind}: {exc.message}" for name, exc in self.failures.items())
+
+    def required(self) -> Extraction:
+        """Return itself, or raise the first failure (``--require-metadata``)."""
+        for exc in self.failures.values():
+            raise exc
+        return self
+
+    def apply(self, record: CatalogRecord) -> CatalogRecord:
+        """Return *record* with the blocks; ``time`` and ``bbox`` only where it says nothing. The same object when nothing is new.
+
+        Raises
+        ------
+        NamespaceTaken
+            If the caller's metadata has a key of that name.
+        """
+        for name in self.blocks:
+            mine = record.metadata.get(name)
+            if name in record.metadata and not (isinstance(mine, Mapping) and MARK in mine):
+                raise NamespaceTaken(
+                    f"metadata.{name} is the caller's, so what extractor {name} found cannot go there; rename the key."
+                )
+        changes: dict[str, Any] = {}
+        if self.blocks:
+            changes["metadata"] = record.metadata | {name: dict(block) for name, block in self.blocks.items()}
+        if record.time is None and self.time is not None:
+            changes["time"] = self.time
+        if record.bbox is None and self.bbox is not None:
+            changes["bbox"] = self.bbox
+        return record.replace(**changes) if changes else record
+
+
+@dataclass(slots=True)
+class Extractors:
+    """The extractors of one catalog, in the order of registration."""
+
+    events: EventLog | None = None
+    limits: Limits = Limits()
+    clock: Callable[[], datetime] = now
+    _extractors: dict[str, MetadataExtractor] = field(default_factory=dict)
+
+    def __iter__(self) -> Iterator[MetadataExtractor]:
+        return iter(self._extractors.values())
+
+    def register(self, extractor: MetadataExtractor) -> None:
+        """Add an extractor; the same twice is nothing. Raises NamespaceTaken when another has its name."""
+        try:
+            check_name(extractor.name)
+        except ValueError as exc:
+            raise InvalidRequest(f"{extractor.name!r} is no name for an extractor: it {exc}") from None
+        other = self._extractors.setdefault(extractor.name, extractor)
+        if other is not extractor and type(other) is not type(extractor):
+            raise NamespaceTaken(f"An extractor {extractor.name} is registered already.")
+
+    def extract(self, source: Path, *, only: Sequence[str] = (), **told: Any) -> Extraction:
+        """Run every extractor that accepts *source*, or those named in *only*; a failure is kept, told, and ends no other.
+
+        Parameters
+        ----------
+        told
+            Fields of the event of a failure: ``operation_id``, ``record_id``…
+
+        Raises
+        ------
+        InvalidRequest
+            If *only* names one that is not registered.
+        """
+        unknown = [name for name in only if name not in self._extractors]
+        if unknown:
+            known = ", ".join(self._extractors) or "none"
+            raise InvalidRequest(f"There is no extractor {', '.join(unknown)}; there are {known}.", next_step="cubeport plugins")
+        blocks: dict[str, Mapping[str, Any]] = {}
+        failures: dict[str, CubeportError] = {}
+        time: TimeSpan | None = None
+        bbox: BBox | None = None
+        for extractor in self._extractors.values():
+            if only and extractor.name not in only:
+                continue
+            try:
+                if not extractor.accepts(source):
+                    if only:
+                        raise UnsupportedMediaType(f"{source.name} is nothing that extractor {extractor.name} reads.")
+                    continue
+                found = extractor.extract(source, self.limits)
+                blocks[extractor.name] = self._block(extractor, found)
+            except CubeportError as exc:
+                failures[extractor.name] = exc
+                self._tell(extractor, exc, told)
+            except Exception as exc:  # noqa: BLE001 - a plugin's code: its failure is told and costs its own block only
+                failures[extractor.name] = InvalidRequest(f"{type(exc).__name__}: {exc}")
+                self._tell(extractor, exc, told)
+            else:
+                time = time or found.time
+                bbox = bbox or found.bbox
+        return Extraction(blocks, time, bbox, failures)
+
+    def _block(self, extractor: MetadataExtractor, found: Extracted) -> Mapping[str, Any]:
+        block, cut = cut_to(json_value(dict(found.block)), self.limits)
+        made_by = {
+            "name": extractor.name,
+            "version": extractor.version,
+            "at": timestamp(self.clock()),
+            "truncated": cut or found.truncated,
+        }
+        return {**block, MARK: made_by}
+
+    def _tell(self, extractor: MetadataExtractor, exc: Exception, told: Mapping[str, Any]) -> None:
+        if self.events is not None:
+            message = f"Extractor {extractor.name} failed."
+            self.events.emit("extract.failed", message, level="warning", exception=exc, extractor=extractor.name, **told)
+
+
+def cut_to(block: Any, limits: Limits) -> tuple[dict[str, Any], bool]:
+    """Return as much of *block* as the limits allow, in its order, and whether something was left out."""
+    room = _Room(limits.leaves, limits.block_bytes)
+    kept = room.take(block)
+    return kept, room.full
+
+
+@dataclass(slots=True)
+class _Room:
+    """What may still be kept; the first thing that does not fit ends it."""
+
+    leaves: int
+    bytes: int
+    full: bool = False
+
+    def take(self, value: Any) -> Any:
+        """Return what fits of *value*."""
+        if isinstance(value, dict):
+            kept: dict[str, Any] = {}
+            for key, inner in value.items():
+                if not self.has(inner, len(dumps(key).encode()) + 2):
+                    break
+                kept[key] = self.take(inner)
+            return kept
+        if isinstance(value, list):
+            items: list[Any] = []
+            for inner in value:
+                if not self.has(inner, 1):
+                    break
+                items.append(self.take(inner))
+            return items
+        return value
+
+    def has(self, value: Any, around: int) -> bool:
+        """Take the room for a leaf, or for the signs of a container, with what stands *around* it; False once there is none."""
+        leaf = not isinstance(value, (dict, list))
+        self.leaves -= leaf
+        self.bytes -= around + (len(dumps(value).encode()) if leaf else 2)
+        self.full = self.full or self.leaves < 0 or self.bytes < 0
+        return not self.full
