@@ -1,0 +1,295 @@
+"""The journal: what an operation is about to do, written down before it does it, so that a stranger can finish or undo it.
+
+One file per open operation, ``journal/open/<operation_id>.jsonl``, under flock while its process lives: a free lock says that the
+owner is dead, whatever it died of. A closed operation is appended whole to ``journal/operations-YYYYMM.jsonl`` (the month of its
+start), so recovery lists one folder. The operation's row in the catalog decides; the journal only says what there is to do.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from cubeport.catalog.canonical import dumps, is_id, json_value, now, timestamp
+from cubeport.catalog.durable import make_folders, store_errors, sync, sync_folder, write_all
+from cubeport.catalog.failpoints import STATES, step
+from cubeport.errors import RecordExists
+
+CLOSED = ("committed", "rolled_back")
+"""The states after which nothing is left to do, for anybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """One state that an operation reached."""
+
+    operation_id: str
+    n: int
+    at: str
+    state: str
+    data: Mapping[str, Any] = field(default_factory=dict)
+
+
+class JournalEntry(Protocol):
+    """An operation's journal in the hands of the one who may write it."""
+
+    operation_id: str
+    lines: list[Line]
+
+    def write(self, state: str, data: Mapping[str, Any] | None = None, *, binding: bool = False, durable: bool = False) -> None:
+        """Add a line; *durable* returns when it and all before it are on the disk, *binding* lets :meth:`settle` see to it."""
+
+    def settle(self) -> None:
+        """Return when every binding line is on the disk."""
+
+    def close(self) -> None:
+        """Move the whole to the closed ones."""
+
+    def leave(self) -> None:
+        """Let go of it as it is: it stays open, for ``recover``."""
+
+
+class Journal(Protocol):
+    """Where operations write down what they do; ``FileJournal`` on one machine, a table on several."""
+
+    def begin(self, operation_id: str) -> JournalEntry:
+        """Open a new operation. Raises RecordExists when that id was begun before."""
+
+    def open_ids(self) -> list[str]:
+        """Return the operations that are not closed, alive or dead."""
+
+    def take(self, operation_id: str) -> JournalEntry | None:
+        """Return a dead owner's journal; ``None``, without waiting, while its owner lives or when it is closed."""
+
+    def read(self, operation_id: str) -> list[Line]:
+        """Return the lines of an operation, open or closed, whoever holds it."""
+
+    def alive(self, operation_id: str) -> bool:
+        """Tell whether somebody holds it."""
+
+    def closed(self) -> Iterator[list[Line]]:
+        """Yield the lines of each closed operation, oldest month first."""
+
+
+class FileEntry:
+    """An open journal file under our lock."""
+
+    def __init__(self, journal: FileJournal, operation_id: str, descriptor: int, lines: list[Line]) -> None:
+        self.operation_id = operation_id
+        self.lines = lines
+        self._journal = journal
+        self._descriptor = descriptor
+        self._named = bool(lines)
+        self._owed = False
+
+    def write(self, state: str, data: Mapping[str, Any] | None = None, *, binding: bool = False, durable: bool = False) -> None:
+        """Add a line; see :class:`JournalEntry`."""
+        assert state in STATES, state
+        line = Line(self.operation_id, len(self.lines), timestamp(now()), state, dict(data or {}))
+        with store_errors("write the journal"), step(state):
+            self._append(_text(line))
+            self.lines.append(line)
+            self._owed = self._owed or binding
+            if durable:
+                self._sync()
+
+    def _append(self, text: bytes) -> None:
+        end = os.lseek(self._descriptor, 0, os.SEEK_END)
+        try:
+            write_all(self._descriptor, text)
+        except OSError:
+            # A half line in the middle would hide what follows it; at the end it is only torn.
+            with contextlib.suppress(OSError):
+                os.ftruncate(self._descriptor, end)
+            raise
+
+    def _sync(self) -> None:
+        sync(self._descriptor)
+        if not self._named:
+            sync_folder(self._journal.open_folder)
+            self._named = True
+        self._owed = False
+
+    def settle(self) -> None:
+        """See :class:`JournalEntry`."""
+        if self._owed:
+            with store_errors("write the journal"):
+                self._sync()
+
+    def close(self) -> None:
+        """Append the whole to its month, durably, then unlink it. Killed in between, the month holds it twice: readers fold it."""
+        with store_errors("close the journal"):
+            if self.lines:
+                self._journal.archive(self.lines)
+            self._journal.path(self.operation_id).unlink(missing_ok=True)
+        self.leave()
+
+    def leave(self) -> None:
+        """See :class:`JournalEntry`."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+
+
+class FileJournal:
+    """The journal of a catalog on one machine, in *folder*."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.open_folder = folder / "open"
+
+    def path(self, operation_id: str) -> Path:
+        """Return the file of an open operation."""
+        return self.open_folder / f"{operation_id}.jsonl"
+
+    def begin(self, operation_id: str) -> FileEntry:
+        """Open a new operation; see :class:`Journal`."""
+        with store_errors("write the journal"):
+            make_folders(self.open_folder)
+            while True:
+                try:
+                    descriptor = os.open(self.path(operation_id), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+                except FileExistsError:
+                    raise RecordExists(f"Operation {operation_id} was begun before.", operation_id=operation_id) from None
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if self._is(descriptor, operation_id):
+                    return FileEntry(self, operation_id, descriptor, [])
+                os.close(descriptor)  # recover found it empty before we had its lock, and dropped it
+
+    def _is(self, descriptor: int, operation_id: str) -> bool:
+        try:
+            return os.path.samestat(self.path(operation_id).stat(), os.fstat(descriptor))
+        except FileNotFoundError:
+            return False
+
+    def open_ids(self) -> list[str]:
+        """Return the operations that are not closed, in the order of their ids."""
+        with store_errors("list the journal"):
+            if not self.open_folder.is_dir():
+                return []
+            return sorted(p.stem for p in self.open_folder.iterdir() if p.suffix == ".jsonl" and is_id(p.stem))
+
+    def take(self, operation_id: str) -> FileEntry | None:
+        """Return a dead owner's journal, its torn end cut off; see :class:`Journal`."""
+        with store_errors("read the journal"):
+            try:
+                descriptor = os.open(self.path(operation_id), os.O_RDWR | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return None
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                if self._is(descriptor, operation_id):
+                    lines, length = _parse(_content(descriptor))
+                    os.ftruncate(descriptor, length)
+                    entry = FileEntry(self, operation_id, descriptor, lines)
+                    descriptor = -1
+                    return entry
+            except BlockingIOError:
+                return None
+            finally:
+                if descriptor >= 0:
+                    os.close(descriptor)
+        return None
+
+    def alive(self, operation_id: str) -> bool:
+        """Tell whether somebody holds it."""
+        with store_errors("read the journal"):
+            try:
+                descriptor = os.open(self.path(operation_id), os.O_RDONLY | os.O_CLOEXEC)
+            except FileNotFoundError:
+                return False
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return True
+            finally:
+                os.close(descriptor)
+        return False
+
+    def read(self, operation_id: str) -> list[Line]:
+        """Return the lines of an operation, open or closed."""
+        with store_errors("read the journal"):
+            try:
+                return _parse(self.path(operation_id).read_bytes())[0]
+            except FileNotFoundError:
+                pass
+            found: dict[int, Line] = {}
+            for month in self._months():
+                with month.open("rb") as file:
+                    found |= {each.n: each for line in file if operation_id.encode() in line for each in _parse(line)[0]}
+        return [found[n] for n in sorted(found) if found[n].operation_id == operation_id]
+
+    def closed(self) -> Iterator[list[Line]]:
+        """Yield the lines of each closed operation; one closed twice comes once a month."""
+        for month in self._months():
+            whole: dict[str, dict[int, Line]] = {}
+            with store_errors("read the journal"), month.open("rb") as file:
+                for text in file:
+                    for line in _parse(text)[0]:
+                        whole.setdefault(line.operation_id, {})[line.n] = line
+            yield from ([lines[n] for n in sorted(lines)] for lines in whole.values())
+
+    def _months(self) -> list[Path]:
+        return sorted(self.folder.glob("operations-*.jsonl"))
+
+    def archive(self, lines: list[Line]) -> None:
+        """Append *lines* to the file of their month, durably."""
+        path = self.folder / f"operations-{_month(lines[0].at)}.jsonl"
+        fresh = not path.exists()
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            size = os.fstat(descriptor).st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            write_all(descriptor, b"\n" * torn + b"".join(map(_text, lines)))
+            sync(descriptor)
+        finally:
+            os.close(descriptor)
+        if fresh:
+            sync_folder(self.folder)
+
+
+def _month(at: str) -> str:
+    return at[0:4] + at[5:7]
+
+
+def _text(line: Line) -> bytes:
+    document = {"operation_id": line.operation_id, "n": line.n, "at": line.at, "state": line.state, "data": json_value(line.data)}
+    return dumps(document).encode() + b"\n"
+
+
+def _content(descriptor: int) -> bytes:
+    size = os.fstat(descriptor).st_size
+    content = b""
+    while len(content) < size and (part := os.pread(descriptor, size - len(content), len(content))):
+        content += part
+    return content
+
+
+def _parse(content: bytes) -> tuple[list[Line], int]:
+    """Return the whole lines and the length that they take. What follows the first torn one was never acknowledged."""
+    lines: list[Line] = []
+    length = 0
+    for text in content.splitlines(keepends=True):
+        try:
+            document = json.loads(text)
+            line = Line(**document)
+        except (ValueError, TypeError):
+            break
+        if not text.endswith(b"\n"):
+            break
+        lines.append(line)
+        length += len(text)
+    return lines, length
+
+
+def instant(line: Line) -> datetime:
+    """Return when the line was written."""
+    return datetime.fromisoformat(line.at).astimezone(UTC)

@@ -1,0 +1,134 @@
+"""Path templates: ``{year_added}/{title_slug|original_stem}{original_suffix}`` to plain segments of a path.
+
+Never ``str.format``: a template may come from a call, and ``{a.__class__}`` must mean nothing. What a value holds can never make or
+leave a folder: separators in it become ``_``.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from cubeport.catalog.storage import split_suffix
+from cubeport.errors import InvalidTemplate, PathEscapes
+
+DIRECTORY = "{year_added}/{original_stem}"
+FILENAME = "{title_slug|original_stem}{original_suffix}"
+"""What is used where neither the call, the profile nor ``catalog.yaml`` gives a template."""
+
+FIELDS = (
+    "date_added", "year_added", "month_added", "day_added", "original_filename", "original_stem", "original_suffix", "title_slug",
+    "key_slug", "kind", "schema_name", "role", "id", "object_id", "sha256", "year_month",
+)  # fmt: skip
+"""The fields of every template, besides ``metadata.a.b`` and those of plugins."""
+
+SEGMENT_BYTES = 120
+
+_FORBIDDEN = re.compile(r'[/\\:*?"<>|]')
+_TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
+_NAME = re.compile(r"(?P<name>[a-z_]+|metadata(?:\.[^.|:{}]+)+)(?::(?P<length>[1-9]\d{0,2}))?")
+
+type Field = str | Callable[[], str]
+"""A value, or how to get it where that costs something (``sha256`` reads the source)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """``{a|b:8}``: the first that is not empty, cut to that many characters."""
+
+    names: tuple[tuple[str, int | None], ...]
+
+
+def parse(template: str, known: Mapping[str, object] | None = None) -> list[str | Choice]:
+    """Return the literals and choices of *template*.
+
+    Raises
+    ------
+    InvalidTemplate
+        With the place of what does not fit, and near names for an unknown field.
+    """
+    parts: list[str | Choice] = []
+    end = 0
+    for token in _TOKEN.finditer(template):
+        parts.append(template[end : token.start()])
+        end = token.end()
+        if token[0] in ("{{", "}}"):
+            parts.append(token[0][0])
+        elif token[1] is None:
+            raise InvalidTemplate(f"Template {template!r}: {token[0]} at {token.start() + 1} stands alone; write it twice.")
+        else:
+            parts.append(_choice(template, token[1], known))
+    parts.append(template[end:])
+    return [part for part in parts if part != ""]
+
+
+def _choice(template: str, text: str, known: Mapping[str, object] | None) -> Choice:
+    names = []
+    for each in text.split("|"):
+        found = _NAME.fullmatch(each)
+        if found is None:
+            raise InvalidTemplate(f"Template {template!r}: {each!r} is no field; write {{a}}, {{a|b}} or {{a:8}}.")
+        name = found["name"]
+        if known is not None and name not in known and not name.startswith("metadata."):
+            near = get_close_matches(name, known, 1)
+            words = f"; do you mean {near[0]}?" if near else "."
+            raise InvalidTemplate(f"Template {template!r}: there is no field {name}{words}")
+        names.append((name, int(found["length"]) if found["length"] else None))
+    return Choice(tuple(names))
+
+
+def render(template: str, fields: Mapping[str, Field], metadata: Mapping[str, object] | None = None) -> str:
+    """Return the relative path that *template* means, each segment plain.
+
+    Raises
+    ------
+    InvalidTemplate
+        If it does not fit the grammar.
+    PathEscapes
+        If it is absolute, has ``..``, or a segment comes out empty.
+    """
+    text = ""
+    for part in parse(template, fields):
+        text += part if isinstance(part, str) else _FORBIDDEN.sub("_", _first(part, fields, metadata or {}))
+    if text.startswith("/"):
+        raise PathEscapes(f"Template {template!r} gives an absolute path; give one relative to the profile.")
+    return "/".join(segment(each, template) for each in text.split("/"))
+
+
+def _first(choice: Choice, fields: Mapping[str, Field], metadata: Mapping[str, object]) -> str:
+    for name, length in choice.names:
+        found = fields.get(name) if name in fields else _inner(metadata, name.split(".")[1:])
+        value = found() if callable(found) else "" if found is None else str(found)
+        if value:
+            return value[:length]
+    return ""
+
+
+def _inner(metadata: object, path: list[str]) -> str | None:
+    for name in path:
+        metadata = metadata.get(name) if isinstance(metadata, Mapping) else None
+    return None if isinstance(metadata, (Mapping, list)) or metadata is None else str(metadata)
+
+
+def segment(text: str, template: str | None = None) -> str:
+    """Return *text* as one plain segment of a path: NFC, nothing that a system forbids, no leading dot, at most 120 bytes."""
+    if text in ("", ".", ".."):
+        where = f"Template {template!r}" if template is not None else "The name"
+        raise PathEscapes(f"{where} gives {'an empty segment' if not text else repr(text)}.")
+    text = unicodedata.normalize("NFC", text)
+    text = "".join("_" if unicodedata.category(c) in ("Cc", "Cs") else c for c in _FORBIDDEN.sub("_", text))
+    if text.startswith("."):
+        text = "_" + text[1:]
+    if len(text.encode()) <= SEGMENT_BYTES:
+        return text
+    stem, suffix = split_suffix(text)
+    return stem.encode()[: SEGMENT_BYTES - len(suffix.encode())].decode(errors="ignore") + suffix
+
+
+def slug(text: str | None) -> str:
+    """Return *text* as lower-case ASCII words joined by ``-``: marks are dropped, everything else separates."""
+    plain = unicodedata.normalize("NFKD", text or "")
+    return "-".join(re.findall(r"[a-z0-9]+", plain.lower()))

@@ -1,0 +1,492 @@
+"""One unit of work: bytes first, then one transaction that makes them true, or no trace.
+
+The transaction writes the records *and* the operation's row. That row alone says whether the operation happened; everything before
+it can be undone, and nothing after it undoes.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cubeport.catalog.backend import CatalogBackend
+from cubeport.catalog.canonical import json_value, new_id, now
+from cubeport.catalog.events import EventLog
+from cubeport.catalog.failpoints import passing, step
+from cubeport.catalog.hooks import CommitPayload, ErrorPayload, HookContext, HookManager, RollbackPayload
+from cubeport.catalog.journal import Journal, JournalEntry
+from cubeport.catalog.models import Artifact, CatalogRecord, Operation, OperationStatus, PlannedPathLocator
+from cubeport.catalog.redaction import redact
+from cubeport.catalog.storage import Profiles, StoragePlan, Target, part_path
+from cubeport.catalog.undo import Action, Compensation, Report, Undoer
+from cubeport.errors import BackendUnavailable, CubeportError, InvalidRequest, ReadOnly, RecordExists
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What a catalog is made of; ``main`` brings the parts."""
+
+    catalog_id: str
+    backend: CatalogBackend
+    journal: Journal
+    profiles: Profiles
+    hooks: HookManager
+    events: EventLog
+    undoer: Undoer
+    user_id: str | None = None
+    session_id: str = field(default_factory=new_id)
+    clock: Callable[[], datetime] = now
+    read_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """What a commit made true."""
+
+    operation_id: str
+    generation: int
+    records: tuple[CatalogRecord, ...] = ()
+    """As stored, in the order of the calls."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Write:
+    """One record's part of the transaction."""
+
+    record: CatalogRecord
+    act: Callable[[CatalogRecord], CatalogRecord | None]
+
+
+class UnitOfWork:
+    """One operation. A context manager: leaving it without :meth:`commit`, or by an exception, rolls back."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        operation_type: str,
+        *,
+        operation_id: str | None = None,
+        parent_id: str | None = None,
+        user_id: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        inputs: Iterable[str] = (),
+    ) -> None:
+        if ports.read_only:
+            raise ReadOnly("The catalog is open for reading only.")
+        self.operation_id = operation_id or new_id()
+        self.operation_type = operation_type
+        self.user_id = user_id or ports.user_id
+        self.warnings: list[str] = []
+        self.committed: Committed | None = None
+        self._ports = ports
+        self._parent_id = parent_id
+        self._parameters = redact(json_value(dict(parameters or {})))
+        self._inputs = list(inputs)
+        self._outputs: list[str] = []
+        self._started_at = ports.clock()
+        self._writes: list[_Write] = []
+        self._joined: list[Callable[[], object]] = []
+        self._compensations: list[Compensation] = []
+        self._actions: list[Action] = []
+        self._plans: dict[str, StoragePlan] = {}
+        self._artifacts: dict[str, dict[str, Artifact]] = {}
+        self._planned = False
+        self._row: OperationStatus | None = None
+        self._undecided = False
+
+    # --- its life ---------------------------------------------------------------------------------------------------
+
+    def __enter__(self) -> Self:
+        self._entry: JournalEntry = self._ports.journal.begin(self.operation_id)
+        try:
+            self._entry.write("started", self._header())
+        except BaseException:
+            # Nothing of ours exists but this file.
+            self._entry.leave()
+            raise
+        self._say("started", "info")
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(exc, CubeportError) and exc.operation_id is None:
+            exc.operation_id = self.operation_id
+        try:
+            if self.committed is None and not self._undecided:
+                self._roll_back(exc)
+        finally:
+            self._entry.leave()
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "operation_type": self.operation_type,
+            "parent_id": self._parent_id,
+            "catalog_id": self._ports.catalog_id,
+            "user_id": self.user_id,
+            "session_id": self._ports.session_id,
+            "started_at": self._started_at,
+            "inputs": self._inputs,
+            "parameters": self._parameters,
+            **machine(),
+            "pid": os.getpid(),
+        }
+
+    # --- what it will do --------------------------------------------------------------------------------------------
+
+    def planned(self, **data: Any) -> None:
+        """Journal what is planned: record ids, expected versions, plans (state ``planned``)."""
+        self._entry.write("planned", data)
+        self._planned = True
+
+    def compensate(self, *compensations: Compensation | Mapping[str, Any]) -> None:
+        """Journal how to undo what comes next (``artifact_write_started``); returns when the line is on the disk."""
+        given = [each if isinstance(each, Compensation) else Compensation.from_mapping(each) for each in compensations]
+        self._compensations += given
+        self._entry.write("artifact_write_started", {"compensations": [each.to_mapping() for each in given]}, durable=True)
+
+    def written(self, **data: Any) -> None:
+        """Journal that bytes are whole and durable (state ``artifact_write_succeeded``)."""
+        self._entry.write("artifact_write_succeeded", data)
+
+    def afterwards(self, *actions: Action | Mapping[str, Any]) -> None:
+        """Journal what is done once the commit is certain; on the disk before the commit is tried."""
+        given = [each if isinstance(each, Action) else Action.from_mapping(each) for each in actions]
+        self._entry.write("planned", {"afterwards": [each.to_mapping() for each in given]}, binding=True)
+        self._actions += given
+        self._planned = True
+
+    def add_record(self, record: CatalogRecord) -> None:
+        """Create *record*, with the artifacts that were planned or written for it here."""
+        who, when = self.user_id, self._started_at
+
+        def stamp(each: CatalogRecord) -> CatalogRecord:
+            return each.replace(
+                created_at=when, created_by=who, updated_at=when, updated_by=who, version=1, operation_id=self.operation_id
+            )
+
+        self._write(record, lambda each: self._ports.backend.add_record(stamp(each)))
+
+    def import_record(self, record: CatalogRecord) -> None:
+        """Create *record* exactly as it is: its versions, times and people are those of another catalog."""
+        self._write(record, self._ports.backend.add_record)
+
+    def update_record(self, record: CatalogRecord) -> None:
+        """Replace the record if its version is still the one that *record* carries."""
+
+        def act(each: CatalogRecord) -> CatalogRecord:
+            stamped = each.replace(updated_at=self._ports.clock(), updated_by=self.user_id, operation_id=self.operation_id)
+            return self._ports.backend.update_record(stamped)
+
+        self._write(record, act)
+
+    def delete_record(self, record: CatalogRecord) -> None:
+        """Remove the record's row (purge) if its version is still the one that *record* carries."""
+        self._write(record, lambda each: self._ports.backend.delete_record(each.id, each.version))
+
+    def _write(self, record: CatalogRecord, act: Callable[[CatalogRecord], CatalogRecord | None]) -> None:
+        if made := self._artifacts.pop(record.id, None):
+            others = [each for each in record.artifacts if each.artifact_id not in made]
+            record = record.replace(artifacts=(*others, *made.values()))
+        self._writes.append(_Write(record, act))
+
+    def join(self, fn: Callable[[], object]) -> None:
+        """Run *fn* inside the commit's transaction, behind the records and before the operation's row."""
+        self._joined.append(fn)
+
+    # --- bytes ------------------------------------------------------------------------------------------------------
+
+    def plan_record(self, **fields: Any) -> CatalogRecord:
+        """Return a draft with a fresh id; it is in the catalog once added here and committed."""
+        return CatalogRecord.from_mapping(fields)
+
+    def plan_artifact(
+        self,
+        record: CatalogRecord,
+        *,
+        plan: StoragePlan | None = None,
+        filename: str | None = None,
+        profile: str = "default",
+        **fields: Any,
+    ) -> Artifact:
+        """Return an artifact of *record* with a ``planned`` locator, from a plan or just for *filename*."""
+        if plan is None:
+            if filename is None:
+                raise InvalidRequest("An artifact needs a plan or a file name.")
+            plan = self._simple_plan(record, filename, profile)
+        assert plan.profile is not None, "a reference is no planned artifact"
+        assert plan.relative_path is not None, "a plan with a profile has a path"
+        artifact = Artifact(
+            locator=PlannedPathLocator(profile=plan.profile, path=plan.relative_path),
+            status="planned",
+            target_kind=plan.target_kind,
+            **fields,
+        )
+        self._plans[artifact.artifact_id] = plan
+        self._artifacts.setdefault(record.id, {})[artifact.artifact_id] = artifact
+        return artifact
+
+    def _simple_plan(self, record: CatalogRecord, filename: str, profile: str) -> StoragePlan:
+        from cubeport.catalog.templates import segment
+
+        directory, name = f"{self._started_at:%Y}/{record.id[:8]}", segment(filename)
+        path = f"{directory}/{name}"
+        where = self._ports.profiles.get(profile)
+        return StoragePlan(where.locator(path), "file", "write", profile, path, directory, name, object_id=new_id())
+
+    def write_artifact(self, artifact: Artifact, source: object) -> Artifact:
+        """Write the bytes of a planned artifact (bytes, a path, or a writer with its source) and return it ``available``.
+
+        They are beside their name until they are whole and on the disk, and take it without replacing anything.
+        """
+        from cubeport.catalog.writers import writing
+
+        plan = self._plans.get(artifact.artifact_id)
+        if plan is None or plan.profile is None:
+            raise InvalidRequest(f"Artifact {artifact.artifact_id} was not planned in this unit of work.")
+        profile = self._ports.profiles.get(plan.profile)
+        assert plan.relative_path is not None, "a plan with a profile has a path"
+        # The name holds our id, so this line needs no sync: until the next one there are no bytes in it.
+        temporary = Compensation(undo="remove_temp", profile=plan.profile, path=part_path(plan.relative_path, self.operation_id))
+        self._compensations.append(temporary)
+        self.planned(
+            artifact={"artifact_id": artifact.artifact_id, "profile": plan.profile, "path": plan.relative_path},
+            compensations=[temporary.to_mapping()],
+        )
+        target: Target = profile.target(plan, self.operation_id)
+        self.compensate(*target.compensations)
+        with step("bytes"):
+            result = writing(source).write(target.path, profile.hash)
+        with step("fsync"):
+            target.seal()
+        with step("publish"):
+            path = target.publish(self.compensate)
+        self.written(artifact_id=artifact.artifact_id, path=path, size_bytes=result.size_bytes, hashes=result.hashes)
+        stored = artifact.replace(
+            locator=profile.locator(path),
+            status="available",
+            size_bytes=result.size_bytes,
+            hashes=result.hashes,
+            target_kind=plan.target_kind,
+            created_at=self._ports.clock(),
+        )
+        for made in self._artifacts.values():
+            if artifact.artifact_id in made:
+                made[artifact.artifact_id] = stored
+        return stored
+
+    # --- the commit -------------------------------------------------------------------------------------------------
+
+    def commit(self) -> Committed:
+        """Make it true in one transaction, then run what comes afterwards.
+
+        Raises
+        ------
+        BackendUnavailable
+            When nobody can tell whether the transaction took place. Then nothing is undone: ``recover`` decides by the row.
+        """
+        if self.committed is not None or self._undecided:
+            raise InvalidRequest("This unit of work has ended.", operation_id=self.operation_id)
+        self._run_before_hooks()
+        if not self._planned:
+            self.planned(records=[{"id": each.record.id, "version": each.record.version} for each in self._writes])
+        self._entry.settle()
+        with step("commit"):
+            self._entry.write("catalog_write_started")
+            records = self._transact()
+        return self._go_forward(records)
+
+    def _transact(self) -> tuple[CatalogRecord, ...]:
+        backend = self._ports.backend
+        stored: list[CatalogRecord] = []
+        tried = False
+        try:
+            with backend.transaction():
+                for each in self._writes:
+                    result = each.act(each.record)
+                    stored += [] if result is None else [result]
+                for fn in self._joined:
+                    fn()
+                backend.put_operation(self._operation("succeeded"))
+                tried = True
+            passing("commit:unknown")
+        except BaseException as exc:
+            if not tried:
+                raise
+            # Once COMMIT was sent, an error says nothing about it: the row does.
+            if self._settle() != "succeeded":
+                raise
+            if not isinstance(exc, Exception):
+                self.committed = Committed(self.operation_id, 0, tuple(stored))
+                raise
+        self.committed = Committed(self.operation_id, 0, tuple(stored))
+        return tuple(stored)
+
+    def _settle(self, cause: BaseException | None = None) -> OperationStatus:
+        """Return what became of the operation for good; insert its row as ``rolled_back`` if it has none."""
+        try:
+            self._row = settle(self._ports.backend, self._operation("rolled_back", cause))
+        except Exception as exc:
+            self._undecided = True
+            raise BackendUnavailable(
+                "The catalog does not say whether the operation took place; nothing was undone.",
+                next_step="cubeport recover",
+                operation_id=self.operation_id,
+            ) from exc
+        return self._row
+
+    def _operation(self, status: OperationStatus, cause: BaseException | None = None) -> Operation:
+        outputs = [each.record.id for each in self._writes]
+        return Operation(
+            operation_id=self.operation_id,
+            parent_id=self._parent_id,
+            operation_type=self.operation_type,
+            status=status,
+            inputs=tuple(self._inputs),
+            outputs=tuple(dict.fromkeys((*outputs, *self._outputs))) if status == "succeeded" else (),
+            parameters=self._parameters,
+            started_at=self._started_at,
+            ended_at=self._ports.clock(),
+            created_by=self.user_id,
+            error=None if cause is None else problem(cause),
+        )
+
+    def _go_forward(self, records: tuple[CatalogRecord, ...]) -> Committed:
+        """Nothing here can fail the operation: what cannot be done now is told, and ``recover`` does it."""
+        self.committed = Committed(self.operation_id, self._generation(), records)
+        try:
+            self._entry.write("catalog_write_succeeded", {"generation": self.committed.generation})
+            self._entry.write("hooks_started")
+            self._run_hooks("after_record_commit", CommitPayload(records))
+            with step("afterwards"):
+                report = self._ports.undoer.act(self._actions)
+            if report.left:
+                self._warn("afterwards: " + "; ".join(report.left))
+            else:
+                self._entry.write("committed")
+                self._entry.close()
+        except (CubeportError, OSError) as exc:
+            self._warn(f"committed, but not tidied up yet: {exc}")
+        self.committed = Committed(self.operation_id, self.committed.generation, records, tuple(self.warnings))
+        self._say("succeeded", "info")
+        return self.committed
+
+    def _generation(self) -> int:
+        try:
+            return self._ports.backend.generation()
+        except CubeportError:  # the commit is known; its number only informs
+            return 0
+
+    # --- the way back -----------------------------------------------------------------------------------------------
+
+    def _roll_back(self, cause: BaseException | None) -> None:
+        """Row first, so that no late COMMIT can appear over removed bytes; then undo in reverse."""
+        if cause is not None:
+            self._run_hooks("on_operation_error", ErrorPayload(cause))
+        report = Report()
+        if self._row is None:
+            try:
+                status = settle(self._ports.backend, self._operation("rolled_back", cause))
+            except Exception as exc:  # noqa: BLE001 - told by the second try, which says so or succeeds
+                # No COMMIT was tried and we live: our bytes may go first, which frees a full disk.
+                report = self._ports.undoer.undo(self._compensations, self.operation_id)
+                status = self._settle_late(cause, exc)
+            assert status == "rolled_back", "nobody but us commits this operation"
+        report = self._ports.undoer.undo(self._compensations, self.operation_id)
+        self._run_hooks("on_operation_rollback", RollbackPayload(cause, [each.to_mapping() for each in self._compensations]))
+        try:
+            end(self._entry, report, problem(cause) if cause is not None else None)
+        except CubeportError as exc:
+            self._warn(f"rolled back, but the journal stays open: {exc.message}")
+        self._say("rolled_back", "warning" if cause is None else "error", cause)
+
+    def _settle_late(self, cause: BaseException | None, first: BaseException) -> OperationStatus:
+        try:
+            return settle(self._ports.backend, self._operation("rolled_back", cause))
+        except Exception:  # noqa: BLE001 - the first failure is the cause that helps
+            raise BackendUnavailable(
+                "The operation failed and could not be closed in the catalog; recover will.",
+                next_step="cubeport recover",
+                operation_id=self.operation_id,
+            ) from (cause or first)
+
+    # --- hooks and events -------------------------------------------------------------------------------------------
+
+    def context(self, *, step: str | None = None) -> HookContext:
+        """Return what hooks of this operation are told; their ``journal_undo`` is journalled here."""
+
+        def journal(hook: str, data: Mapping[str, Any]) -> None:
+            self.compensate(Compensation.from_mapping({"undo": "hook_undo", "hook": hook, "data": dict(data)}))
+
+        return HookContext(
+            self._ports.catalog_id,
+            self.operation_id,
+            self.operation_type,
+            self.user_id,
+            self._ports.session_id,
+            step=step,
+            journal=journal,
+        )
+
+    def _run_before_hooks(self) -> None:
+        outcome = self._ports.hooks.run("before_record_commit", self.context(), CommitPayload([w.record for w in self._writes]))
+        self.warnings += outcome.warnings
+        self._writes = [_Write(outcome.apply(each.record), each.act) for each in self._writes]
+
+    def _run_hooks(self, point: str, payload: Any) -> None:
+        self.warnings += self._ports.hooks.run(point, self.context(), payload).warnings
+
+    def _warn(self, message: str) -> None:
+        self.warnings.append(message)
+        self._ports.events.emit("operation.warning", message, level="warning", operation_id=self.operation_id)
+
+    def _say(self, what: str, level: Any, exc: BaseException | None = None) -> None:
+        message = f"{self.operation_type} {what.replace('_', ' ')}"
+        fields = {"operation_id": self.operation_id, "user_id": self.user_id, "operation_type": self.operation_type}
+        self._ports.events.emit(f"operation.{what}", message, level=level, exception=exc, **fields)
+
+
+def settle(backend: CatalogBackend, row: Operation) -> OperationStatus:
+    """Return the status that the operation has for good: that of its row, or that of *row*, inserted now.
+
+    The row's id is unique, so whoever inserts first decides, and a paused owner that wakes up late cannot commit any more.
+    """
+    found = backend.get_operation(row.operation_id)
+    if found is None:
+        try:
+            backend.put_operation(row)
+        except RecordExists:
+            found = backend.get_operation(row.operation_id)
+            assert found is not None, "a row that exists can be read"
+        else:
+            return row.status
+    return found.status
+
+
+def end(entry: JournalEntry, report: Report, cause: Mapping[str, Any] | None) -> None:
+    """Journal how the way back ended, and close it; what could not be undone keeps it open, for a person."""
+    entry.write("rollback_started", {"cause": cause, "done": report.done})
+    if report.left:
+        entry.write("failed", {"left": report.left}, durable=True)
+        return
+    entry.write("rolled_back")
+    entry.close()
+
+
+def problem(exc: BaseException) -> dict[str, Any]:
+    """Return the error as an operation's row keeps it: kind and words, without secrets."""
+    kind = exc.kind if isinstance(exc, CubeportError) else "interrupted" if isinstance(exc, KeyboardInterrupt) else "internal"
+    return {"kind": kind, "message": str(redact(str(exc)))[:2000]}
+
+
+@cache
+def machine() -> Mapping[str, str]:
+    """Return which boot of which machine this is: device numbers prove nothing after a restart."""
+    boot = Path("/proc/sys/kernel/random/boot_id")
+    return {"host": socket.gethostname(), "boot": boot.read_text().strip() if boot.exists() else ""}

@@ -1,0 +1,268 @@
+"""How bytes get into a target that nobody reads yet, and what is then known of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import zipfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, ClassVar, Literal, Protocol
+
+from cubeport.catalog.durable import store_errors
+from cubeport.catalog.failpoints import passing
+from cubeport.catalog.models import TargetKind
+from cubeport.errors import Conflict, InvalidRequest, NotFound, TooLarge
+
+BLOCK = 1024 * 1024
+MAX_UNZIP_BYTES = 50 * 1024**3
+"""Bytes that a zipped file may turn into."""
+
+
+@dataclass(frozen=True, slots=True)
+class WriteResult:
+    """What a writer wrote."""
+
+    size_bytes: int
+    hashes: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class PathSource:
+    """A path and what it is read as: ``file``, ``directory``, or a ``zip_file`` with one member."""
+
+    path: Path
+    kind: Literal["file", "directory", "zip_file"] = "file"
+
+
+def path_source(path: str | Path, kind: Literal["file", "directory", "zip_file"] | None = None) -> PathSource:
+    """Return a writer's source; without *kind*, what the path is."""
+    path = Path(path).absolute()
+    if kind is None:
+        kind = "directory" if path.is_dir() else "file"
+    if not path.exists():
+        raise NotFound(f"There is no {kind.replace('_', ' ')} {path.name}.")
+    return PathSource(path, kind)
+
+
+class ArtifactWriter(Protocol):
+    """Writes *source* into *target*, an empty file or folder in staging, never the final name."""
+
+    @property
+    def target_kind(self) -> TargetKind:
+        """Whether the target is a file or a folder."""
+
+    def write(self, target: Path, source: Any) -> WriteResult | None:
+        """Write all of it; ``None`` leaves measuring to the caller."""
+
+
+class CopyWriter:
+    """Copies a file; one that changes while it is read is refused."""
+
+    target_kind: ClassVar[TargetKind] = "file"
+
+    def write(self, target: Path, source: PathSource) -> WriteResult:
+        """Copy and hash in passing."""
+        with store_errors("read the source"), source.path.open("rb") as reading:
+            before = os.fstat(reading.fileno())
+            if not stat.S_ISREG(before.st_mode):
+                raise InvalidRequest(f"{source.path.name} is no regular file.")
+            result = _pour(_blocks(reading), target, half_at=before.st_size // 2)
+            after = os.fstat(reading.fileno())
+        if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or result.size_bytes != after.st_size:
+            raise Conflict(f"{source.path.name} changed while it was read.")
+        return result
+
+
+class BytesWriter:
+    """Writes bytes, or what a binary file still holds."""
+
+    target_kind: ClassVar[TargetKind] = "file"
+
+    def write(self, target: Path, source: bytes | BinaryIO) -> WriteResult:
+        """Write and hash in passing."""
+        if isinstance(source, bytes):
+            half = len(source) // 2
+            return _pour(iter((source[:half], source[half:])), target, half_at=half)
+        return _pour(_blocks(source), target, half_at=0)
+
+
+class DirectoryWriter:
+    """Copies a folder of regular files; a link or anything else in it is refused."""
+
+    target_kind: ClassVar[TargetKind] = "directory"
+
+    def write(self, target: Path, source: PathSource) -> WriteResult:
+        """Copy every file and hash in passing."""
+        with store_errors("read the source"):
+            files = sorted(_regular(source.path))
+        lines, size = [], 0
+        for n, each in enumerate(files):
+            if n == len(files) // 2:
+                passing("bytes:half")
+            to = target / each.relative_to(source.path)
+            to.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            with store_errors("read the source"), each.open("rb") as reading:
+                result = _pour(_blocks(reading), to)
+            lines.append((result.hashes["sha256"], result.size_bytes, each.relative_to(source.path).as_posix()))
+            size += result.size_bytes
+        return WriteResult(size, {"sha256-tree": tree_hash(lines)})
+
+
+@dataclass(frozen=True, slots=True)
+class FunctionArtifactWriter:
+    """Calls ``fn(target, source)``, which writes what it likes into the target."""
+
+    fn: Callable[[Path, Any], object]
+    target_kind: TargetKind = "file"
+
+    def write(self, target: Path, source: Any) -> None:
+        """Call the function."""
+        passing("bytes:half")
+        self.fn(target, source)
+
+
+@dataclass(frozen=True, slots=True)
+class UnzipSingleFileArtifactWriter:
+    """Writes the one regular member of a zip file; its bytes are counted as they come, whatever the zip declares."""
+
+    max_unzip_bytes: int = MAX_UNZIP_BYTES
+    target_kind: ClassVar[TargetKind] = "file"
+
+    def write(self, target: Path, source: PathSource) -> WriteResult:
+        """Write and hash in passing."""
+        try:
+            with store_errors("read the source"), zipfile.ZipFile(source.path) as archive:
+                member = self.member(archive)
+                with archive.open(member) as reading:
+                    return _pour(_at_most(_blocks(reading), self.max_unzip_bytes), target, half_at=member.file_size // 2)
+        except (zipfile.BadZipFile, NotImplementedError, EOFError) as exc:
+            raise InvalidRequest(f"{source.path.name} is no zip file that can be read: {exc}") from exc
+
+    @staticmethod
+    def member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
+        """Return the only member, a regular file with a plain name. Raises InvalidRequest."""
+        members = [each for each in archive.infolist() if not each.is_dir()]
+        if len(members) != 1:
+            raise InvalidRequest(f"The zip file has {len(members)} members; exactly one file is taken.")
+        [member] = members
+        name = member.filename
+        if name.startswith(("/", "\\")) or ":" in name or ".." in name.replace("\\", "/").split("/"):
+            raise InvalidRequest("The zip file's member has an absolute name or one with '..'.")
+        if member.flag_bits & 0x1:
+            raise InvalidRequest("The zip file's member is encrypted.")
+        kind = stat.S_IFMT(member.external_attr >> 16)
+        if kind not in (0, stat.S_IFREG):
+            raise InvalidRequest("The zip file's member is no regular file.")
+        return member
+
+
+@dataclass(frozen=True, slots=True)
+class Writing:
+    """A writer together with its source."""
+
+    writer: ArtifactWriter
+    source: Any
+
+    def write(self, target: Path, hash: str = "sha256") -> WriteResult:
+        """Write into *target*; measure there what the writer did not tell."""
+        with store_errors("write the artifact"):
+            result = self.writer.write(target, self.source)
+            result = measure(target) if result is None else result
+        return result if hash != "none" else WriteResult(result.size_bytes)
+
+
+def writing(source: object, writer: ArtifactWriter | None = None) -> Writing:
+    """Return the writer that *source* needs: bytes, an open file, a path, or a :class:`PathSource`."""
+    if isinstance(source, Writing):
+        return source
+    if isinstance(source, (str, Path)):
+        source = path_source(source)
+    if writer is not None:
+        return Writing(writer, source)
+    if isinstance(source, PathSource):
+        by_kind: dict[str, ArtifactWriter] = {
+            "file": CopyWriter(),
+            "directory": DirectoryWriter(),
+            "zip_file": UnzipSingleFileArtifactWriter(),
+        }
+        return Writing(by_kind[source.kind], source)
+    if isinstance(source, (bytearray, memoryview)):
+        source = bytes(source)
+    if isinstance(source, bytes) or hasattr(source, "read"):
+        return Writing(BytesWriter(), source)
+    raise InvalidRequest(f"A {type(source).__name__} is no source of bytes; give bytes, a path or an open file.")
+
+
+def measure(path: Path) -> WriteResult:
+    """Return size and hash of what lies at *path*, by reading it."""
+    if not path.is_dir():
+        size, digest = _read(path)
+        return WriteResult(size, {"sha256": digest})
+    lines = []
+    for each in sorted(_regular(path)):
+        size, digest = _read(each)
+        lines.append((digest, size, each.relative_to(path).as_posix()))
+    return WriteResult(sum(size for _, size, _ in lines), {"sha256-tree": tree_hash(lines)})
+
+
+def tree_hash(lines: Iterable[tuple[str, int, str]]) -> str:
+    """Return the ``sha256-tree`` of (sha256, size, relative path) of every file."""
+    text = "".join(f"{digest}  {size}  {path}\n" for digest, size, path in sorted(lines, key=lambda line: line[2]))
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def sha256_of(reading: BinaryIO) -> tuple[int, str]:
+    """Return how many bytes are left in *reading* and their sha256."""
+    size, digest = 0, hashlib.sha256()
+    for block in _blocks(reading):
+        size += len(block)
+        digest.update(block)
+    return size, digest.hexdigest()
+
+
+def _read(path: Path) -> tuple[int, str]:
+    with path.open("rb") as reading:
+        return sha256_of(reading)
+
+
+def _blocks(reading: Any) -> Iterator[bytes]:
+    while block := reading.read(BLOCK):
+        yield block
+
+
+def _at_most(blocks: Iterable[bytes], limit: int) -> Iterator[bytes]:
+    size = 0
+    for block in blocks:
+        size += len(block)
+        if size > limit:
+            raise TooLarge(f"The member turns into more than {limit} bytes.", limit=limit, setting="max_unzip_bytes")
+        yield block
+
+
+def _pour(blocks: Iterator[bytes], target: Path, *, half_at: int | None = None) -> WriteResult:
+    """Write *blocks* into *target*; ``bytes:half`` is passed once, when *half_at* bytes are in."""
+    size, digest = 0, hashlib.sha256()
+    with target.open("wb") as file:
+        for block in blocks:
+            file.write(block)
+            digest.update(block)
+            size += len(block)
+            if half_at is not None and size >= half_at:
+                file.flush()
+                passing("bytes:half")
+                half_at = None
+    return WriteResult(size, {"sha256": digest.hexdigest()})
+
+
+def _regular(top: Path) -> Iterator[Path]:
+    for folder, names, files in os.walk(top):
+        for name in (*names, *files):
+            each = Path(folder) / name
+            mode = each.lstat().st_mode
+            if stat.S_ISREG(mode):
+                yield each
+            elif not stat.S_ISDIR(mode):
+                raise InvalidRequest(f"{each.relative_to(top)} is no regular file; a folder of regular files is taken, no links.")
