@@ -47,7 +47,9 @@ class _Folder:
         except FileNotFoundError:
             return ()
         return tuple(
-            (file.name, stat.st_mtime_ns, stat.st_size) for file in files if file.suffix in (".yaml", ".yml") and (stat := file.stat())
+            (file.name, stat.st_mtime_ns, stat.st_size)
+            for file in files
+            if file.suffix in (".yaml", ".yml") and (stat := file.stat())
         )
 
     def read(self) -> None:
@@ -79,7 +81,9 @@ class _Folder:
             try:
                 yield self.model.model_validate(entry), ()
             except ValidationError as exc:
-                errors = [{**error, "loc": (i, *error["loc"]) if listed else error["loc"]} for error in exc.errors(include_url=False)]
+                errors = [
+                    {**error, "loc": (i, *error["loc"]) if listed else error["loc"]} for error in exc.errors(include_url=False)
+                ]
                 known = {(): self.model.model_fields, (i,): self.model.model_fields}
                 yield None, tuple(p.message for p in strictyaml.problems(document, errors, known))
 

@@ -20,7 +20,16 @@ type PluginSource = Callable[[Mapping[str, Any]], Sequence[Path]]
 
 FILES_AT_MOST = 10_000
 
-_PLACEHOLDERS = {"YYYY": r"\d{4}", "MM": r"\d\d", "DD": r"\d\d", "HH": r"\d\d", "DOY": r"\d{3}", "WW": r"\d\d", "DEKAD": r"\d", "PENTAD": r"\d"}
+_PLACEHOLDERS = {
+    "YYYY": r"\d{4}",
+    "MM": r"\d\d",
+    "DD": r"\d\d",
+    "HH": r"\d\d",
+    "DOY": r"\d{3}",
+    "WW": r"\d\d",
+    "DEKAD": r"\d",
+    "PENTAD": r"\d",
+}
 
 
 class Block(Protocol):
@@ -109,7 +118,12 @@ def _match(root: Path, parts: Sequence[str]) -> list[Path]:
     level = [root]
     for part in parts:
         fits = re.compile(_pattern(part)).fullmatch
-        level = [Path(e.path) for folder in level for e in sorted(os.scandir(folder), key=lambda e: e.name) if fits(e.name) and not e.is_symlink()]
+        level = [
+            Path(e.path)
+            for folder in level
+            for e in sorted(os.scandir(folder), key=lambda e: e.name)
+            if fits(e.name) and not e.is_symlink()
+        ]
         if part is not parts[-1]:
             level = [folder for folder in level if folder.is_dir()]
     return level
@@ -135,6 +149,8 @@ def iris_sample_data(params: Mapping[str, Any]) -> tuple[Path, ...]:
             "The package iris-sample-data is not installed.", next_step="install cubeport with its extra: cubeport[demo]"
         ) from exc
     files = params.get("files")
-    if not isinstance(files, list) or not all(isinstance(f, str) and re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?", f) for f in files):
+    if not isinstance(files, list) or not all(
+        isinstance(f, str) and re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?", f) for f in files
+    ):
         raise InvalidRequest("The source plugin iris-sample-data takes params.files, a list of file names.")
     return tuple(Path(iris_sample_data.path) / file for file in files if ".." not in file)

@@ -138,6 +138,13 @@ class Datasets:
             pinned=pinned,
             is_latest=version.version_id == state.latest,
             tags=state.tags,
+            published=state.published,
+            published_at=state.publication.published_at,
+            source_dataset_id=state.source_dataset_id,
+            latest=state.latest,
+            head=state.head,
+            seq=version.seq,
+            request_scope=version.request_scope.model_dump(mode="json"),
         )
 
     def cube(self, version_id: str) -> Cube:

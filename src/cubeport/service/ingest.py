@@ -19,14 +19,15 @@ from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.undo import Action, Compensation
 from cubeport.catalog.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
-from cubeport.documents.native import coverage as coverage_document
+from cubeport.documents.coverage import coverage as coverage_document
 from cubeport.documents.texts import Provider, Texts
 from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TemplateChanged
 from cubeport.service.datasets import Dataset, Datasets
+from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan, Scope
 from cubeport.service.ports import Engine, Gate, Measured, Progress, Sources, Staging, Window, WriteOrder, Written
 from cubeport.service.publish import pointed, with_shown, with_state
-from cubeport.service.scope import check_realised, holds, hull, period_type_of
+from cubeport.service.scope import check_asked, check_realised, holds, hull, period_type_of
 from cubeport.service.state import KIND, VERSION, Cube, DatasetState, Publication, VersionState
 from cubeport.service.templates import Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
 
@@ -112,6 +113,8 @@ def _from_template(
     template, extent_id = templates.get(request.dataset_id), request.extent_id
     if template is None:
         template, extent_id = _template_of_dataset(request, templates, datasets)
+    if template.period_type not in ("none", "climatology"):
+        check_asked(_scope(request, None), template.period_type, template.calendar or "standard")
     extent = _extent(extent_id, extents)
     dataset_id = f"{template.id}_{extent.extent_id}" if extent else template.id
     if len(dataset_id) > 64:
@@ -201,7 +204,7 @@ def decide(
             f"Dataset {wanted.dataset_id!r} exists, made from other sources or options.",
             next_step="ingest with mode replace (--replace)",
         )
-    state = dataset.state
+    state, period_type = dataset.state, wanted.template.period_type
     if state.extent_digest != (wanted.extent.digest() if wanted.extent else None):
         raise ExtentChanged(f"The area of extent {state.extent_id!r} changed since {wanted.dataset_id!r} was made.")
     if state.template_digest != wanted.template_digest and not request.overwrite:
@@ -209,11 +212,12 @@ def decide(
             f"Template {wanted.template.id!r} changed since {wanted.dataset_id!r} was made.", next_step="ingest with overwrite"
         )
     if request.overwrite or request.mode == "replace":
-        return Plan(action="rematerialize", reason="overwrite was asked", held=held, base_version_id=base), hull(scope, held)
-    if holds(held, scope, wanted.template.period_type):
+        whole = hull(scope, head.coverage, period_type)
+        return Plan(action="rematerialize", reason="overwrite was asked", held=held, base_version_id=base), whole
+    if holds(head.coverage, scope, period_type):
         return Plan(action="reuse", reason="all that is asked is held", held=held, base_version_id=base), scope
-    whole = hull(scope, held)
-    action = "append" if held and whole.start == held["start"] else "extend"
+    whole = hull(scope, head.coverage, period_type)
+    action: PlannedAction = "append" if held and whole.start == held["start"] else "extend"
     return Plan(action=action, reason="more periods than are held", held=held, base_version_id=base), whole
 
 

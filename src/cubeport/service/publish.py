@@ -50,7 +50,7 @@ def publish(catalog: Catalog, datasets: Datasets, dataset_id: str, *, version: s
         return dataset.record
     shown = VersionState.model_validate(row.document)
     with catalog.unit_of_work(operation_type="publish", inputs=(dataset.record.id,)) as work:
-        record = work.update_record(with_shown(dataset.record, pointed(state, version_id), datasets.cube(version_id).description))
+        work.update_record(with_shown(dataset.record, pointed(state, version_id), datasets.cube(version_id).description))
         if shown.shown_at is None:
             first = shown.model_copy(update={"shown_at": now()})
             work.join(lambda: catalog.rows.put(first.row(row.owner, state=row.state, revision=row.revision)))
@@ -99,7 +99,7 @@ def remove_version(catalog: Catalog, engine: Engine, dataset_id: str, owner: str
     engine.drop(dataset_id, version_id)
 
 
-def restore(catalog: Catalog, datasets: Datasets, dataset_id: str) -> CatalogRecord:
+def restore(catalog: Catalog, dataset_id: str) -> CatalogRecord:
     """Bring back the newest deleted dataset of that id, unpublished.
 
     Raises

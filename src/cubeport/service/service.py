@@ -193,7 +193,7 @@ class Service:
     def restore(self, dataset_id: str) -> CatalogRecord:
         """Bring the newest deleted dataset of that id back, unpublished. Raises NotFound, DatasetExists."""
         self._writable()
-        return publish.restore(self.catalog, self._datasets, dataset_id)
+        return publish.restore(self.catalog, dataset_id)
 
     # --- life ---
 
