@@ -108,6 +108,8 @@ class Temporal(Value):
     """ISO 8601 duration when even (``P1D``, ``P1M``, ``PT6H``)."""
     values: tuple[str, ...] | None = None
     """All labels, when ≤ 1 000 and there is no even step."""
+    period_type: str | None = None
+    """The period type of service.md 6 that bounds, spacing and the ``frequency`` attribute show, else ``irregular``."""
     gaps: tuple[tuple[str, str, int], ...] = ()
     index_start: str = ""
     index_end: str = ""
@@ -126,6 +128,8 @@ class Spatial(Value):
     y: str | None = None
     """Names of the horizontal coordinate variables: axes, or 2-D/1-D positions for curvilinear and unstructured grids."""
     crs: Crs | None = None
+    to_crs: float = 1.0
+    """What stored x and y are multiplied by to be in the units of ``crs``: 1000 for kilometres, the height for radians of a satellite."""
 
 
 class CubeDescription(Value):

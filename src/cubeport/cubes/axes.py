@@ -1,0 +1,471 @@
+"""The axes of a gridded dataset by CF: attributes first, then names; never by position.
+
+Datasets come *undecoded* (``decode_cf=False``), with attributes such as ``coordinates``, ``bounds`` and ``grid_mapping`` in place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from cubeport.cubes import crs as reference
+from cubeport.cubes.description import AxisKind, GridFamily
+from cubeport.cubes.times import is_time_units
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+type Role = Literal["data", "auxiliary", "coordinate", "bounds", "grid_mapping"]
+
+_LON_UNITS = {"degrees_east", "degree_east", "degree_e", "degrees_e", "degreee", "degreese"}
+_LAT_UNITS = {"degrees_north", "degree_north", "degree_n", "degrees_n", "degreen", "degreesn"}
+_PRESSURE_UNITS = {"pa", "hpa", "kpa", "mb", "mbar", "millibar", "millibars", "bar", "dbar", "decibar", "atm", "pascal"}
+
+_STANDARD_NAMES: dict[str, AxisKind] = {
+    "longitude": "x",
+    "grid_longitude": "x",
+    "projection_x_coordinate": "x",
+    "projection_x_angular_coordinate": "x",
+    "latitude": "y",
+    "grid_latitude": "y",
+    "projection_y_coordinate": "y",
+    "projection_y_angular_coordinate": "y",
+    "time": "t",
+    "forecast_reference_time": "other",
+    "forecast_period": "other",
+    "realization": "member",
+    "air_pressure": "z",
+    "sea_water_pressure": "z",
+    "altitude": "z",
+    "height": "z",
+    "depth": "z",
+    "geopotential_height": "z",
+    "model_level_number": "z",
+    "height_above_mean_sea_level": "z",
+    "height_above_reference_ellipsoid": "z",
+    "height_above_geopotential_datum": "z",
+    "depth_below_geoid": "z",
+    "depth_below_sea_surface": "z",
+}
+_VERTICAL = re.compile(r"(atmosphere|ocean)_\w*coordinate\w*")
+
+_UCAR_TYPES: dict[str, AxisKind] = {
+    "lon": "x",
+    "geox": "x",
+    "lat": "y",
+    "geoy": "y",
+    "height": "z",
+    "pressure": "z",
+    "geoz": "z",
+    "time": "t",
+    "runtime": "other",
+    "ensemble": "member",
+}
+
+_NAMES: tuple[tuple[AxisKind, re.Pattern[str]], ...] = (
+    ("x", re.compile(r"x|xc|rlon|lon|long|longitude|nav_lon|easting|x_?coord(inate)?|projection_x_coordinate")),
+    ("y", re.compile(r"y|yc|rlat|lat|latitude|nav_lat|northing|y_?coord(inate)?|projection_y_coordinate")),
+    (
+        "z",
+        re.compile(
+            r"z|lev|levels?|plev\d*|depth|height|altitude|pressure|isobaric\w*|heightaboveground|deptht|depthu|depthv|depthw"
+        ),
+    ),
+    ("member", re.compile(r"member|members|member_id|realization|realisation|ensemble|ensemble_member|ens|number")),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class FoundAxis:
+    """One dimension of the data variables, or a scalar coordinate, with the variable that labels it."""
+
+    dimension: str
+    """The dimension; of a scalar coordinate its own name."""
+    labels: str | None
+    kind: AxisKind
+    bounds: str | None = None
+    scalar: bool = False
+
+    @property
+    def name(self) -> str:
+        """The coordinate variable, or the dimension when it has none."""
+        return self.labels or self.dimension
+
+
+@dataclass(frozen=True, slots=True)
+class CubeAxes:
+    """What every variable is, and where the fields lie."""
+
+    roles: Mapping[str, Role]
+    axes: tuple[FoundAxis, ...]
+    fields: tuple[str, ...]
+    family: GridFamily
+    x: str | None
+    y: str | None
+    """Names of the horizontal coordinate variables; 2-D or 1-D positions for curvilinear and unstructured grids."""
+    mapping: Mapping[str, Any]
+    """Attributes of the grid mapping that holds for the fields; empty when there is none."""
+    notes: tuple[tuple[str, str], ...] = ()
+    """``(kind, message)`` of what was passed over."""
+
+    def axis_of(self, kind: AxisKind) -> FoundAxis | None:
+        """Return the axis of that kind among the fields' dimensions, or ``None``."""
+        return next((axis for axis in self.axes if axis.kind == kind), None)
+
+
+def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
+    """Return the axes of an undecoded dataset; reads only one-dimensional labels.
+
+    Parameters
+    ----------
+    raw
+        Opened with ``decode_cf=False``.
+    fields
+        The data variables to offer together; ``None`` finds the group that shares most axes.
+    """
+    named = _named_coordinates(raw)
+    roles = _roles(raw, named)
+    data = [name for name, role in roles.items() if role == "data"]
+    notes: list[tuple[str, str]] = []
+    labels = {dimension: _labels(raw, dimension, named, roles, notes) for dimension in _dimensions(raw, data)}
+    chosen = tuple(fields) if fields is not None else _fields(raw, data, labels)
+    ordered = list(dict.fromkeys((*_dimensions(raw, chosen), *labels)))
+    axes = [labels[d] if d in labels else _labels(raw, d, named, roles, notes) for d in ordered]
+    own = set(_dimensions(raw, chosen))
+    mapping = _mapping(raw, chosen, roles)
+    family, x, y = _grid(raw, chosen, [axis for axis in axes if axis.dimension in own], mapping, named, notes)
+    if family in ("curvilinear", "unstructured"):
+        cells = set(text_dims(raw.variables[str(x)]))
+        # Where positions tell the place, a 1-D x or y along their dimensions is a number of a row, no place.
+        axes = [
+            FoundAxis(axis.dimension, axis.labels, "index")
+            if axis.dimension in cells and axis.kind in ("x", "y", "other")
+            else axis
+            for axis in axes
+        ]
+    axes += _scalars(raw, chosen, [axis.kind for axis in axes if axis.dimension in own], named, roles)
+    if family == "none":
+        scalar = {axis.kind: axis.name for axis in axes if axis.scalar}
+        if "x" in scalar and "y" in scalar:
+            family, x, y = "rectilinear", scalar["x"], scalar["y"]
+    for axis in axes:
+        if axis.labels is not None and roles.get(axis.labels) in ("auxiliary", "data"):
+            roles[axis.labels] = "coordinate"
+    return CubeAxes(roles=roles, axes=tuple(axes), fields=chosen, family=family, x=x, y=y, mapping=mapping, notes=tuple(notes))
+
+
+def text_dims(variable: Any) -> tuple[str, ...]:
+    """Return the dimensions as a reader sees them: the last one of a character array is the length of its texts."""
+    dims = tuple(str(dimension) for dimension in variable.dims)
+    return dims[:-1] if is_chars(variable) else dims
+
+
+def is_chars(variable: Any) -> bool:
+    """Say whether the variable is an array of single characters, NetCDF-3's texts."""
+    return bool(variable.dtype.kind == "S" and variable.dtype.itemsize == 1 and variable.ndim > 0)
+
+
+def is_text(variable: Any) -> bool:
+    """Say whether the variable holds texts."""
+    return variable.dtype.kind in "SUOT"
+
+
+def kind_of(name: str, variable: Any) -> AxisKind | None:
+    """Return what a coordinate variable is by CF, or ``None`` when neither its attributes nor its name say."""
+    attributes = variable.attrs
+    standard = str(attributes.get("standard_name", "")).strip().lower()
+    units = str(attributes.get("units", "")).strip()
+    if "grid_index" in standard:
+        return "index"
+    if is_text(variable):
+        return "member" if standard == "realization" or _matches("member", name) else "category"
+    if standard in _STANDARD_NAMES and (standard != "time" or is_time_units(units)):
+        return _STANDARD_NAMES[standard]
+    if _VERTICAL.fullmatch(standard):
+        return "z"
+    if is_time_units(units):
+        return "t"
+    axis = str(attributes.get("axis", "")).strip().lower()
+    if axis in ("x", "y", "z"):
+        return axis  # type: ignore[return-value]  # narrowed by the tuple, which mypy does not follow
+    if standard == "time" or axis == "t":
+        return "other"  # labels without a date are numbers, no time
+    lowered = units.lower()
+    if lowered in _LON_UNITS:
+        return "x"
+    if lowered in _LAT_UNITS:
+        return "y"
+    ucar = str(attributes.get("_CoordinateAxisType", "")).strip().lower()
+    if ucar in _UCAR_TYPES:
+        return _UCAR_TYPES[ucar] if _UCAR_TYPES[ucar] != "t" else "other"
+    if lowered in _PRESSURE_UNITS or str(attributes.get("positive", "")).lower() in ("up", "down"):
+        return "z"
+    return next((kind for kind, pattern in _NAMES if pattern.fullmatch(name.lower())), None)
+
+
+def _matches(kind: AxisKind, name: str) -> bool:
+    return any(kind == each and pattern.fullmatch(name.lower()) for each, pattern in _NAMES)
+
+
+def is_longitude(name: str, variable: Any) -> bool:
+    """Say whether the variable holds true longitudes (not those of a rotated pole)."""
+    return _is_true(name, variable, "longitude", _LON_UNITS, ("lon", "long", "longitude", "nav_lon"))
+
+
+def is_latitude(name: str, variable: Any) -> bool:
+    """Say whether the variable holds true latitudes."""
+    return _is_true(name, variable, "latitude", _LAT_UNITS, ("lat", "latitude", "nav_lat"))
+
+
+def _is_true(name: str, variable: Any, standard: str, units: set[str], names: tuple[str, ...]) -> bool:
+    if is_text(variable):
+        return False
+    given = str(variable.attrs.get("standard_name", "")).strip().lower()
+    if given == standard or given.startswith(f"{standard}_at_"):
+        return True
+    if given.startswith(("grid_", "projection_")):
+        return False
+    text = str(variable.attrs.get("units", "")).strip().lower()
+    return text in units or (name.lower() in names and text in ("", "degrees", "degree", "deg", "1"))
+
+
+def _named_coordinates(raw: xr.Dataset) -> list[str]:
+    """Names in ``coordinates`` attributes that exist, in the order of their first mention."""
+    texts = [str(v.attrs["coordinates"]) for v in raw.variables.values() if isinstance(v.attrs.get("coordinates"), str)]
+    texts += [str(raw.attrs["coordinates"])] if isinstance(raw.attrs.get("coordinates"), str) else []
+    return [name for name in dict.fromkeys(word for text in texts for word in text.split()) if name in raw.variables]
+
+
+def _roles(raw: xr.Dataset, named: Iterable[str]) -> dict[str, Role]:
+    referred: dict[str, Role] = {}
+    coordinates = set(named)
+    for name, variable in raw.variables.items():
+        for key in ("bounds", "climatology"):
+            if isinstance(variable.attrs.get(key), str) and variable.attrs[key] in raw.variables:
+                referred[variable.attrs[key]] = "bounds"
+        for word in re.findall(r"[^\s:]+", str(variable.attrs.get("grid_mapping", ""))):
+            if word in raw.variables and word not in raw.sizes and raw.variables[word].size <= 1:
+                referred[word] = "grid_mapping"
+        if "grid_mapping_name" in variable.attrs:
+            referred[str(name)] = "grid_mapping"
+    roles: dict[str, Role] = {}
+    for key_, variable in raw.variables.items():
+        name = str(key_)
+        dims = text_dims(variable)
+        if name in referred:
+            roles[name] = referred[name]
+        elif dims == (name,):
+            roles[name] = "coordinate"
+        elif (
+            name in coordinates
+            or variable.ndim == 0
+            or variable.dtype.kind not in "iufb"
+            or "cf_role" in variable.attrs
+            or is_longitude(name, variable)
+            or is_latitude(name, variable)
+            or str(variable.attrs.get("standard_name", "")) in ("longitude", "latitude", "time", "grid_longitude", "grid_latitude")
+            or (str(variable.attrs.get("axis", "")).upper() in ("X", "Y", "Z", "T") and variable.ndim == 1)
+        ):
+            roles[name] = "auxiliary"
+        else:
+            roles[name] = "data"
+    return roles
+
+
+def _dimensions(raw: xr.Dataset, names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(str(d) for name in names for d in raw.variables[name].dims))
+
+
+def _labels(
+    raw: xr.Dataset, dimension: str, named: Sequence[str], roles: Mapping[str, Role], notes: list[tuple[str, str]]
+) -> FoundAxis:
+    """Return the axis of a dimension: its own coordinate, else the best one-dimensional coordinate along it."""
+    own = raw.variables.get(dimension)
+    if own is not None and text_dims(own) == (dimension,) and roles.get(dimension) != "bounds":
+        kind = kind_of(dimension, own) or "other"
+        if kind not in ("other", "category", "member") or _are_labels(own):
+            return FoundAxis(dimension, dimension, kind, _bounds(raw, own))
+        notes.append(("labels-ignored", f"{dimension!r} has labels that are missing or not unique; it is taken as an index"))
+        return FoundAxis(dimension, None, "index")
+    along = [str(n) for n, v in raw.variables.items() if text_dims(v) == (dimension,) and roles[str(n)] == "auxiliary"]
+    kinds = {name: kind for name in along if (kind := kind_of(name, raw.variables[name])) is not None}
+    if {"x", "y"} <= set(kinds.values()):
+        # Longitude and latitude along one dimension are positions of points, no axis.
+        kinds = {name: kind for name, kind in kinds.items() if kind not in ("x", "y")}
+    ranked = sorted(
+        (name for name, kind in kinds.items() if kind not in ("other", "index")),
+        key=lambda name: (is_text(raw.variables[name]), named.index(name) if name in named else len(named)),
+    )
+    for name in ranked:
+        kind = kinds[name]
+        if kind == "t" or _are_labels(raw.variables[name]):
+            return FoundAxis(dimension, name, kind, _bounds(raw, raw.variables[name]))
+    return FoundAxis(dimension, None, "member" if _matches("member", dimension) else "index")
+
+
+def _are_labels(variable: Any) -> bool:
+    """Say whether values can tell the cells of an axis apart: all there, all different."""
+    import numpy as np
+
+    values = decoded(variable)
+    if is_text(variable):
+        texts = ["" if text is None else str(text) for text in np.ravel(values).tolist()]
+        return all(texts) and len(set(texts)) == len(texts)
+    if not np.isfinite(np.asarray(values, dtype="float64")).all():
+        return False
+    return len(np.unique(values)) == len(values)
+
+
+def decoded(variable: Any) -> Any:
+    """Return the values of one variable as a numpy array: scaled, missing as NaN, characters joined; times stay numbers."""
+    import warnings
+
+    import numpy as np
+    import xarray as xr
+
+    attributes = {
+        k: v for k, v in variable.attrs.items() if k not in ("coordinates", "bounds", "grid_mapping", "climatology", "dtype")
+    }
+    if variable.dtype.kind == "f" and not {"_FillValue", "missing_value", "scale_factor", "add_offset"} & set(attributes):
+        return np.asarray(variable.values)
+    with warnings.catch_warnings():
+        # Two fill values in one variable are both missing; describe() tells of them once.
+        warnings.simplefilter("ignore", xr.SerializationWarning)
+        opened = xr.conventions.decode_cf_variable(
+            "values", xr.Variable(variable.dims, variable.data, attributes), decode_times=False, decode_timedelta=False
+        )
+        values = np.asarray(opened.values)
+    if values.dtype.kind == "S":
+        return np.char.decode(np.char.rstrip(values, b"\0 "), "utf-8", "strict")
+    return values
+
+
+def _bounds(raw: xr.Dataset, variable: Any) -> str | None:
+    for key in ("bounds", "climatology"):
+        name = variable.attrs.get(key)
+        if isinstance(name, str) and name in raw.variables and raw.variables[name].ndim == variable.ndim + 1:
+            return name
+    return None
+
+
+def _fields(raw: xr.Dataset, data: Sequence[str], labels: Mapping[str, FoundAxis]) -> tuple[str, ...]:
+    """Return the data variables on the axes that most of them share; what has a place and a time goes before what has none."""
+    groups: dict[frozenset[str], list[str]] = {}
+    for name in data:
+        groups.setdefault(frozenset(str(d) for d in raw.variables[name].dims), []).append(name)
+
+    def weight(dims: frozenset[str]) -> tuple[Any, ...]:
+        kinds = [labels[dimension].kind for dimension in dims]
+        first = raw.variables[groups[dims][0]]
+        x, y = _positions(raw, [groups[dims][0]], [])
+        placed = ("x" in kinds and "y" in kinds) or (x is not None and y is not None)
+        indices = sum(kind == "index" for kind in kinds) - (len(text_dims(raw.variables[x])) if x is not None else 0)
+        return placed, "t" in kinds, len(groups[dims]), -max(indices, 0), len(dims), first.size
+
+    # max() keeps the first of equals: store order.
+    return tuple(groups[max(groups, key=weight)]) if groups else ()
+
+
+def _mapping(raw: xr.Dataset, fields: Sequence[str], roles: Mapping[str, Role]) -> Mapping[str, Any]:
+    """Return the attributes that define the fields' reference system."""
+    for name in fields:
+        for word in re.findall(r"[^\s:]+", str(raw.variables[name].attrs.get("grid_mapping", ""))):
+            if word in raw.variables and roles.get(word) == "grid_mapping":
+                return raw.variables[word].attrs
+            if word in raw.variables and {"grid_mapping_name", "spatial_ref", "crs_wkt"} & set(raw.variables[word].attrs):
+                return raw.variables[word].attrs
+    alone = [name for name, role in roles.items() if role == "grid_mapping"]
+    alone += [n for n in ("spatial_ref", "crs") if n in raw.variables and n not in alone and raw.variables[n].ndim == 0]
+    if len(alone) == 1:
+        return raw.variables[alone[0]].attrs
+    for attributes in (*(raw.variables[name].attrs for name in fields), raw.attrs):
+        texts = {key: attributes[key] for key in ("crs_wkt", "spatial_ref", "crs", "proj4") if isinstance(attributes.get(key), str)}
+        if texts:
+            return texts
+    return {}
+
+
+def _positions(raw: xr.Dataset, fields: Sequence[str], named: Sequence[str]) -> tuple[str | None, str | None]:
+    """Return the names of longitude and latitude, 1-D or 2-D, that place the cells of the first field."""
+    if not fields:
+        return None, None
+    field = raw.variables[fields[0]]
+    words = str(field.attrs.get("coordinates", "")).split()
+    mesh = raw.variables.get(str(field.attrs.get("mesh", "")))
+    if mesh is not None:
+        words += str(mesh.attrs.get(f"{field.attrs.get('location', 'face')}_coordinates", "")).split()
+    candidates = [word for word in dict.fromkeys((*words, *named, *map(str, raw.variables))) if word in raw.variables]
+    within = set(map(str, field.dims))
+
+    def fits(name: str) -> bool:
+        dims = text_dims(raw.variables[name])
+        return 1 <= len(dims) <= 2 and set(dims) <= within
+
+    for x in (name for name in candidates if is_longitude(name, raw.variables[name]) and fits(name)):
+        for y in candidates:
+            if is_latitude(y, raw.variables[y]) and text_dims(raw.variables[y]) == text_dims(raw.variables[x]):
+                return x, y
+    return None, None
+
+
+def _grid(
+    raw: xr.Dataset,
+    fields: Sequence[str],
+    axes: Sequence[FoundAxis],
+    mapping: Mapping[str, Any],
+    named: Sequence[str],
+    notes: list[tuple[str, str]],
+) -> tuple[GridFamily, str | None, str | None]:
+    x = next((axis for axis in axes if axis.kind == "x" and axis.labels), None)
+    y = next((axis for axis in axes if axis.kind == "y" and axis.labels), None)
+    lon, lat = _positions(raw, fields, named)
+    if x is not None and y is not None:
+        x_name, y_name = x.name, y.name
+        if is_longitude(x_name, raw.variables[x_name]) and is_latitude(y_name, raw.variables[y_name]):
+            return "rectilinear", x_name, y_name
+        if mapping.get("grid_mapping_name") == "latitude_longitude":
+            return "rectilinear", x_name, y_name
+        found = reference.from_attributes(mapping) if mapping else None
+        if found is not None:
+            geographic = found.is_geographic and not found.is_derived
+            return ("rectilinear" if geographic else "projected"), x_name, y_name
+        if lon is None:
+            notes.append(
+                ("no-crs", f"{x_name!r} and {y_name!r} have no reference system that is known; the place is taken as unknown")
+            )
+            return "none", None, None
+    if lon is not None and lat is not None:
+        return ("curvilinear" if len(text_dims(raw.variables[lon])) == 2 else "unstructured"), lon, lat
+    return "none", None, None
+
+
+def _scalars(
+    raw: xr.Dataset, fields: Sequence[str], taken: Sequence[AxisKind], named: Sequence[str], roles: Mapping[str, Role]
+) -> list[FoundAxis]:
+    """Return scalar coordinates of the kinds that no dimension has: those that ``coordinates`` names, and a lone scalar time."""
+    words = [word for name in fields for word in str(raw.variables[name].attrs.get("coordinates", "")).split()]
+    words += [word for word in str(raw.attrs.get("coordinates", "")).split() if word in named]
+    times = [
+        str(n)
+        for n, v in raw.variables.items()
+        if v.attrs.get("standard_name") == "time" or str(v.attrs.get("axis", "")).upper() == "T"
+    ]
+    found: dict[AxisKind, FoundAxis] = {}
+    for name in dict.fromkeys((*words, *times, *map(str, raw.variables))):
+        variable = raw.variables.get(name)
+        if variable is None or variable.ndim or is_text(variable) or roles.get(name) not in ("auxiliary", "coordinate"):
+            continue
+        if name not in words and name not in times and not _is_placed(name, words, raw, fields):
+            continue
+        kind = kind_of(name, variable)
+        if kind in ("x", "y", "z", "t", "member") and kind not in taken and kind not in found:
+            found[kind] = FoundAxis(name, name, kind, _bounds(raw, variable), scalar=True)
+    return list(found.values())
+
+
+def _is_placed(name: str, words: Sequence[str], raw: xr.Dataset, fields: Sequence[str]) -> bool:
+    """Say whether an unnamed scalar may be a coordinate: by its name, and where fields name none."""
+    plain = name.lower() in ("lon", "longitude", "lat", "latitude", "time", "height", "depth", "level")
+    return plain and not words and all("coordinates" not in raw.variables[field].attrs for field in fields)

@@ -1,0 +1,98 @@
+"""The reference system of a cube's native x and y, from CF grid mappings and from what other tools write in their place."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from cubeport.cubes.description import Crs
+
+# PROJ reads files and grids that a definition names: text from outside must not say which.
+_READS_FILES = re.compile(r"\binit=|nadgrids|geoidgrids|grids=|catalog=|proj=pipeline|@|file:", re.IGNORECASE)
+
+_TEXTS = ("crs_wkt", "spatial_ref", "crs", "proj4", "proj4_string", "proj4_params", "esri_pe_string", "epsg_code")
+
+
+def from_attributes(attributes: Mapping[str, Any]) -> Any | None:
+    """Return the pyproj CRS that a grid mapping's attributes define, or ``None`` when they define none that PROJ knows."""
+    import pyproj
+    from pyproj.exceptions import CRSError
+
+    texts = {key: str(attributes[key]) for key in _TEXTS if isinstance(attributes.get(key), str)}
+    if any(_READS_FILES.search(text) or len(text) > 20_000 for text in texts.values()):
+        texts = {}
+    if "grid_mapping_name" in attributes and not (_is_bare(attributes) and any(key.startswith("proj4") for key in texts)):
+        plain = {key: _plain(value) for key, value in attributes.items() if key not in _TEXTS}
+        known = {key: texts[key] for key in ("crs_wkt", "spatial_ref") if key in texts}
+        for parameters in (plain | known, plain):
+            try:
+                return pyproj.CRS.from_cf(parameters)
+            except (CRSError, KeyError, TypeError, ValueError):
+                continue
+    for text in texts.values():
+        if re.match(r"\+|EPSG:\d|OGC:|(PROJ|GEO|BOUND|COMPOUND|DERIVED)\w*\[", text.strip(), re.IGNORECASE):
+            try:
+                return pyproj.CRS.from_user_input(text.strip())
+            except CRSError:
+                continue
+    return None
+
+
+def _is_bare(attributes: Mapping[str, Any]) -> bool:
+    """Say whether a grid mapping names no figure of the Earth: a PROJ text beside it knows more than WGS 84 assumed."""
+    return not any(
+        key in attributes for key in ("earth_radius", "semi_major_axis", "crs_wkt", "spatial_ref", "horizontal_datum_name")
+    )
+
+
+def _plain(value: Any) -> Any:
+    listed = value.tolist() if hasattr(value, "tolist") else value
+    return listed[0] if isinstance(listed, list) and len(listed) == 1 else listed
+
+
+def describe(crs: Any, attributes: Mapping[str, Any]) -> Crs:
+    """Return the CRS as a value; its authority only when the attributes name it, never by likeness."""
+    document = crs.to_json_dict()
+    identity = document.get("id")
+    code = str(attributes.get("epsg_code", ""))
+    authority = None
+    if isinstance(identity, dict):
+        authority = f"{identity['authority']}:{identity['code']}"
+    elif re.fullmatch(r"(?:EPSG:)?\d{4,6}", code):
+        authority = f"EPSG:{code.removeprefix('EPSG:')}"
+    return Crs(
+        name=crs.name if crs.name not in ("undefined", "unknown") else str(attributes.get("grid_mapping_name", "unknown")),
+        authority=authority,
+        wkt2=crs.to_wkt("WKT2_2019"),
+        projjson=document,
+        geographic=bool(crs.is_geographic) and not bool(crs.is_derived),
+    )
+
+
+def crs84() -> Crs:
+    """Return CRS84: longitude and latitude in degrees, in that order."""
+    import pyproj
+
+    crs = pyproj.CRS("OGC:CRS84")
+    return Crs(
+        name="WGS 84 (CRS84)", authority="OGC:CRS84", wkt2=crs.to_wkt("WKT2_2019"), projjson=crs.to_json_dict(), geographic=True
+    )
+
+
+def unit_factor(crs: Any, units: str | None, *, largest: float, attributes: Mapping[str, Any]) -> float:
+    """Return what stored x and y are multiplied by to be in the units of the CRS: km → m, radians × height for geostationary."""
+    text = (units or "").strip().lower()
+    if attributes.get("grid_mapping_name") == "geostationary" or "geostationary" in crs.to_wkt().lower():
+        if text in ("rad", "radian", "radians", "1", "") and largest < 1:
+            return float(_plain(attributes.get("perspective_point_height", 1.0)))
+        if text in ("microradian", "microradians", "urad", "µrad"):
+            return float(_plain(attributes.get("perspective_point_height", 1.0))) * 1e-6
+    if crs.is_geographic:
+        return 57.29577951308232 if text in ("rad", "radian", "radians") else 1.0
+    metres = 1000.0 if text in ("km", "kilometer", "kilometers", "kilometre", "kilometres") else 1.0
+    axis = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
+    return metres if axis in (0.0, 1.0) else metres if text == "" else metres / axis if text in _METRES else 1.0
+
+
+_METRES = ("m", "meter", "meters", "metre", "metres", "km", "kilometer", "kilometers", "kilometre", "kilometres")

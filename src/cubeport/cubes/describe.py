@@ -1,0 +1,327 @@
+"""Measure a cube once, when a version is sealed: every number of its description comes from the bytes themselves."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from cubeport.cubes import crs as reference
+from cubeport.cubes import footprint, periods, times
+from cubeport.cubes.axes import CubeAxes, FoundAxis, decoded, find, is_text
+from cubeport.cubes.calendars import CalendarName, Stamp, gregorian
+from cubeport.cubes.cells import bounds, cells, exact, labels, steps
+from cubeport.cubes.description import Axis, CubeDescription, Spatial, Temporal, Variable
+from cubeport.errors import SourceRejected
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_SHOWN = (
+    "standard_name",
+    "long_name",
+    "units",
+    "cell_methods",
+    "positive",
+    "calendar",
+    "valid_range",
+    "flag_values",
+    "flag_meanings",
+)
+
+_BLOCK_BYTES = 32 * 1024 * 1024
+"""Decoded bytes that are in memory at once while values are measured."""
+
+_LISTED = 10_000
+_LISTED_TIMES = 1_000
+
+
+def describe(
+    raw: xr.Dataset, *, chunks: Mapping[str, tuple[int, ...]] | None = None, fields: Sequence[str] | None = None
+) -> CubeDescription:
+    """Return what the dataset is.
+
+    Parameters
+    ----------
+    raw
+        Opened with ``decode_cf=False``, lazily indexable; its values are read once, in blocks.
+    chunks
+        Chunk lengths by variable, of the store; without them, what the encoding says, else the shape.
+    fields
+        The data variables to offer together; ``None`` = those on the axes that most of them share.
+
+    Raises
+    ------
+    SourceRejected
+        When time or coordinates cannot be read (``checks.check`` finds these with better words), or there is no data variable.
+    """
+    found = find(raw, fields)
+    if not found.fields:
+        raise SourceRejected("no variable holds data", reason="not-a-cube")
+    notes = list(found.notes)
+    stamps = {a.name: _stamps(raw, a) for a in found.axes if a.kind == "t" and a.labels is not None}
+    axes = tuple(_axis(raw, each, stamps.get(each.name)) for each in found.axes)
+    variables = tuple(_variable(raw, name, found, chunks or {}, notes) for name in map(str, raw.variables))
+    return CubeDescription(
+        axes=axes,
+        variables=variables,
+        fields=found.fields,
+        spatial=_spatial(raw, found, axes),
+        temporal=_temporal(raw, found, stamps),
+        title=_text(raw.attrs, "title"),
+        description=_text(raw.attrs, "summary", "description", "comment", "abstract"),
+        license=_text(raw.attrs, "license", "licence"),
+        attributes={str(key): plain(value) for key, value in raw.attrs.items()},
+        size_bytes=sum(math.prod(v.shape) * _item_bytes(v) for v in variables),
+        warnings=tuple(dict.fromkeys(notes)),
+    )
+
+
+def plain(value: Any) -> Any:
+    """Return an attribute as a JSON value; what is no finite number becomes its name."""
+    if hasattr(value, "tolist"):
+        value = value.tolist()
+    if isinstance(value, bytes):
+        return value.decode("utf-8", "replace")
+    if isinstance(value, float) and not math.isfinite(value):
+        return str(value)
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, Mapping):
+        return {str(key): plain(each) for key, each in value.items()}
+    return value if value is None or isinstance(value, bool | int | float | str) else str(value)
+
+
+def _text(attributes: Mapping[Any, Any], *names: str) -> str | None:
+    lowered = {str(key).lower(): value for key, value in attributes.items()}
+    return next((value.strip() for n in names if isinstance(value := lowered.get(n), str) and value.strip()), None)
+
+
+def _stamps(raw: xr.Dataset, axis: FoundAxis) -> tuple[CalendarName, list[Stamp]]:
+    variable = raw.variables[axis.name]
+    calendar = times.calendar_of(variable.attrs, name=axis.name)
+    return calendar, times.decode(decoded(variable), str(variable.attrs.get("units", "")), calendar, name=axis.name)
+
+
+def _axis(raw: xr.Dataset, found: FoundAxis, stamps: tuple[CalendarName, list[Stamp]] | None) -> Axis:
+    size = 1 if found.scalar else int(raw.sizes[found.dimension])
+    if found.labels is None:
+        return Axis(name=found.dimension, dimension=found.dimension, kind=found.kind, size=size)
+    variable = raw.variables[found.labels]
+    positive = str(variable.attrs.get("positive", "")).strip().lower()
+    common: dict[str, Any] = {
+        "name": found.labels,
+        "dimension": found.dimension,
+        "kind": found.kind,
+        "size": size,
+        "units": _text(variable.attrs, "units"),
+        "standard_name": _text(variable.attrs, "standard_name"),
+        "long_name": _text(variable.attrs, "long_name"),
+        "positive": positive if positive in ("up", "down") else None,
+        "bounds": found.bounds,
+        "scalar": found.scalar,
+    }
+    values = labels(raw, found.labels)
+    if values.dtype.kind in "SUOT":
+        return Axis(**common, values=tuple(map(str, values.tolist()))[:_LISTED])
+    if len(values) == 0:
+        return Axis(**common)
+    regular, step = steps(values)
+    given = bounds(raw, found)
+    lower, upper = cells(values, given, spread=found.kind in ("x", "y") and not found.scalar).outer
+    shown: tuple[float | str, ...] | None = None
+    if stamps is None and not regular and len(values) <= _LISTED:
+        shown = tuple(values.tolist())
+    return Axis(
+        **common,
+        regular=regular,
+        ascending=bool(values[-1] > values[0]) if len(values) > 1 else None,
+        first=float(values[0]),
+        last=float(values[-1]),
+        step=step if regular else None,
+        lower=lower,
+        upper=upper,
+        values=shown,
+    )
+
+
+def _variable(
+    raw: xr.Dataset, name: str, found: CubeAxes, chunks: Mapping[str, tuple[int, ...]], notes: list[tuple[str, str]]
+) -> Variable:
+    variable = raw.variables[name]
+    role = found.roles[name]
+    shape = tuple(int(n) for n in variable.shape)
+    given = chunks.get(name) or variable.encoding.get("chunks") or variable.encoding.get("chunksizes") or shape
+    own = tuple(min(int(n), m) if m else 1 for n, m in zip(given, shape, strict=True))
+    opened = _opened(name, variable, notes)
+    least, greatest = _range(opened, own) if role in ("data", "auxiliary") and not is_text(variable) else (None, None)
+    mapping = variable.attrs.get("grid_mapping")
+    return Variable(
+        name=name,
+        role=role,
+        dimensions=tuple(map(str, variable.dims)),
+        shape=shape,
+        chunks=own,
+        dtype=_dtype(variable.dtype),
+        decoded_dtype=_dtype(opened.dtype),
+        units=_text(variable.attrs, "units"),
+        standard_name=_text(variable.attrs, "standard_name"),
+        long_name=_text(variable.attrs, "long_name"),
+        nodata=_nodata(variable),
+        grid_mapping=mapping.split(":")[0].split()[0] if isinstance(mapping, str) and mapping.strip() else None,
+        attributes={key: plain(variable.attrs[key]) for key in _SHOWN if key in variable.attrs},
+        valid_min=least,
+        valid_max=greatest,
+    )
+
+
+def _dtype(dtype: Any) -> str:
+    return "string" if dtype.kind in "SUOT" else str(dtype.name)
+
+
+def _nodata(variable: Any) -> float | int | str | None:
+    value = variable.attrs.get("_FillValue", variable.attrs.get("missing_value"))
+    if value is None or is_text(variable):
+        return None
+    listed = plain(value)
+    first = listed[0] if isinstance(listed, list) and listed else listed
+    return first if isinstance(first, int | float | str) and not isinstance(first, bool) else None
+
+
+def _opened(name: str, variable: Any, notes: list[tuple[str, str]]) -> Any:
+    """Return the variable as xarray decodes it, lazily; times stay numbers. What xarray says of it becomes a note."""
+    import xarray as xr
+
+    attributes = {
+        k: v for k, v in variable.attrs.items() if k not in ("coordinates", "bounds", "grid_mapping", "climatology", "dtype")
+    }
+    if not {"_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned"} & set(attributes):
+        return variable
+    bare = variable.copy(deep=False)
+    bare.attrs = attributes
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        opened = xr.conventions.decode_cf_variable(name, bare, decode_times=False, decode_timedelta=False)
+    notes += [("decoding", f"{name!r}: {' '.join(str(each.message).split())[:200]}") for each in caught]
+    return opened
+
+
+def _range(opened: Any, chunks: tuple[int, ...]) -> tuple[float | None, float | None]:
+    """Return the least and the greatest finite value, reading whole chunks, a bounded number at a time."""
+    import numpy as np
+
+    least, greatest = math.inf, -math.inf
+    if opened.dtype.kind not in "iufb":
+        return None, None
+    for block in blocks(opened.shape, chunks, opened.dtype.itemsize):
+        values = np.asarray(opened[block].values)
+        if values.dtype.kind == "f":
+            values = values[np.isfinite(values)]
+        if values.size:
+            least = min(least, float(exact(values.min())))
+            greatest = max(greatest, float(exact(values.max())))
+    return (least, greatest) if least <= greatest else (None, None)
+
+
+def blocks(shape: Sequence[int], chunks: Sequence[int], item_bytes: int, limit: int = _BLOCK_BYTES) -> Iterator[tuple[slice, ...]]:
+    """Yield windows that cover an array once, each of whole chunks and at most *limit* decoded bytes where a chunk is smaller."""
+    if 0 in shape:
+        return
+    lengths = list(chunks)
+    for axis in reversed(range(len(shape))):
+        rest = math.prod(lengths) // lengths[axis] * item_bytes
+        most = max(1, limit // max(1, rest * chunks[axis]))
+        lengths[axis] = min(chunks[axis] * most, max(shape[axis], 1))
+        if lengths[axis] < shape[axis]:
+            break
+    ranges = ([slice(a, min(a + n, size)) for a in range(0, size, n)] for size, n in zip(shape, lengths, strict=True))
+    yield from itertools.product(*ranges)
+
+
+def _item_bytes(variable: Variable) -> int:
+    import numpy as np
+
+    return 1 if variable.decoded_dtype == "string" else int(np.dtype(variable.decoded_dtype).itemsize)
+
+
+def _spatial(raw: xr.Dataset, found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
+    match found.family:
+        case "rectilinear":
+            return _rectilinear(found, axes)
+        case "projected":
+            return _projected(found, axes)
+        case "curvilinear" | "unstructured":
+            x, y = str(found.x), str(found.y)
+            lon, lat = (exact(decoded(raw.variables[name])) for name in (x, y))
+            bbox = footprint.positions(lon, lat, footprint.corners_of(raw, x, y))
+            return Spatial(family=found.family, bbox=bbox, x=x, y=y, crs=reference.crs84())
+        case _:
+            return Spatial(family="none", bbox=footprint.WORLD)
+
+
+def _native(found: CubeAxes, axes: Sequence[Axis]) -> tuple[Axis, Axis, tuple[float, float, float, float]]:
+    x = next(axis for axis in axes if axis.name == found.x)
+    y = next(axis for axis in axes if axis.name == found.y)
+    if x.lower is None or x.upper is None or y.lower is None or y.upper is None:
+        raise SourceRejected(f"coordinates {x.name!r} and {y.name!r} are no numbers", reason="bad-coordinates")
+    return x, y, (x.lower, y.lower, x.upper, y.upper)
+
+
+def _rectilinear(found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
+    x, y, native = _native(found, axes)
+    west, south, east, north = native
+    bbox = footprint.box(west, south, east, north, step=x.step or 0.0)
+    return Spatial(family="rectilinear", bbox=bbox, native_bbox=native, x=x.name, y=y.name, crs=reference.crs84())
+
+
+def _projected(found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
+    x, y, native = _native(found, axes)
+    crs = reference.from_attributes(found.mapping)
+    if crs is None:
+        raise SourceRejected("the grid mapping is none that is known", reason="bad-coordinates")
+    largest = max(map(abs, native))
+    factor = reference.unit_factor(crs, x.units, largest=largest, attributes=found.mapping)
+    view = found.mapping if found.mapping.get("grid_mapping_name") == "geostationary" else None
+    bbox = footprint.projected(crs, native, factor=factor, geostationary=view)
+    return Spatial(
+        family="projected",
+        bbox=bbox,
+        native_bbox=native,
+        x=x.name,
+        y=y.name,
+        crs=reference.describe(crs, found.mapping),
+        to_crs=factor,
+    )
+
+
+def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[CalendarName, list[Stamp]]]) -> Temporal | None:
+    own = {str(d) for name in found.fields for d in raw.variables[name].dims}
+    axis = next((a for a in found.axes if a.kind == "t" and a.name in stamps and (a.scalar or a.dimension in own)), None)
+    if axis is None:
+        return None
+    calendar, labelled = stamps[axis.name]
+    if not labelled:
+        return None
+    given = bounds(raw, axis)
+    starts, ends = labelled, labelled
+    if given is not None:
+        edges = raw.variables[str(axis.bounds)].attrs
+        units = str(edges.get("units", raw.variables[axis.name].attrs.get("units", "")))
+        starts, ends = (times.decode(given[:, side], units, calendar, name=str(axis.bounds)) for side in (0, 1))
+    # The bounds of a climatology tell which years it is of, not where its steps begin and end.
+    whole = (starts, ends) if given is not None and "climatology" not in raw.variables[axis.name].attrs else None
+    step = times.step_of(labelled, calendar, whole[0] if whole is not None else None)
+    return Temporal(
+        axis=axis.name,
+        calendar=calendar,
+        start=str(labelled[0]),
+        end=str(labelled[-1]),
+        count=len(labelled),
+        step=step,
+        values=tuple(map(str, labelled)) if step is None and len(labelled) <= _LISTED_TIMES else None,
+        index_start=str(gregorian(min(starts))),
+        index_end=str(gregorian(max(ends))),
+        period_type=periods.infer(labelled, calendar, whole, frequency=_text(raw.attrs, "frequency")),
+    )

@@ -1,0 +1,250 @@
+"""Where a cube lies on the Earth: one CRS84 box by the table of publishing.md 2, west > east where it crosses the antimeridian."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from cubeport.cubes.description import BoundingBox
+
+if TYPE_CHECKING:
+    import numpy as np
+    import xarray as xr
+
+    type Numbers = np.ndarray[Any, np.dtype[np.float64]]
+
+WORLD: BoundingBox = (-180.0, -90.0, 180.0, 90.0)
+"""The box of what has no horizontal position, as STAC demands one."""
+
+_SIDE = 21
+"""Points on each side of a native box that is taken to CRS84."""
+
+_DIGITS = 9
+"""Decimals of a degree that computed (not stored) boxes keep: a tenth of a millimetre."""
+
+
+def wrap(longitude: float) -> float:
+    """Return the longitude in [−180, 180)."""
+    return (longitude + 180.0) % 360.0 - 180.0
+
+
+def box(west: float, south: float, east: float, north: float, *, step: float = 0.0, digits: int = _DIGITS) -> BoundingBox:
+    """Return the CRS84 box of outer cell edges: latitude cut at ±90, a full circle as −180..180, else west in [−180, 180)."""
+    low, high = max(-90.0, south), min(90.0, north)
+    width = east - west
+    if width >= 360.0 - max(abs(step) * 1e-6, 1e-9):
+        return -180.0, _round(low, digits), 180.0, _round(high, digits)
+    start = _round(wrap(west), digits)
+    start = -180.0 if start >= 180.0 else start
+    end = _round(start + width, digits)
+    return start, _round(low, digits), end - 360.0 if end > 180.0 else end, _round(high, digits)
+
+
+def _round(number: float, digits: int) -> float:
+    return round(number, digits) + 0.0  # −0.0 reads as a mistake
+
+
+def crosses(bbox: BoundingBox) -> bool:
+    """Say whether the box crosses the antimeridian."""
+    return bbox[0] > bbox[2]
+
+
+def projected(crs: Any, native: BoundingBox, *, factor: float, geostationary: Mapping[str, Any] | None = None) -> BoundingBox:
+    """Return the CRS84 box of a native one: densified edges, both poles tested in native space.
+
+    Parameters
+    ----------
+    crs
+        The native pyproj CRS.
+    native
+        Cell edges as stored: xmin, ymin, xmax, ymax.
+    factor
+        What stored numbers are multiplied by to be in the units of the CRS.
+    geostationary
+        Attributes of the grid mapping when the grid is a satellite's view: then rays that miss the disc are dropped.
+    """
+    import numpy as np
+    import pyproj
+
+    x0, y0, x1, y1 = (edge * factor for edge in native)
+    to_world = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    to_native = pyproj.Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+    if geostationary is not None:
+        lon, lat = _seen(to_world, to_native, (x0, y0, x1, y1), geostationary)
+        if not len(lon):
+            return WORLD
+        middle = _number(geostationary.get("longitude_of_projection_origin", 0.0))
+        around = (lon - middle + 180.0) % 360.0 - 180.0
+        return box(middle + around.min(), lat.min(), middle + around.max(), lat.max())
+    across, up = np.linspace(x0, x1, _SIDE), np.linspace(y0, y1, _SIDE)
+    ring_x = np.concatenate((across, np.full(_SIDE, x1), across[::-1], np.full(_SIDE, x0)))
+    ring_y = np.concatenate((np.full(_SIDE, y0), up, np.full(_SIDE, y1), up[::-1]))
+    lon, lat = (np.asarray(part, dtype="float64") for part in to_world.transform(ring_x, ring_y))
+    finite = np.isfinite(lon) & np.isfinite(lat)
+    lon, lat = lon[finite], lat[finite]
+    if not len(lon):
+        return WORLD
+    inside = [pole for pole in (90.0, -90.0) if _holds((x0, y0, x1, y1), to_native.transform(0.0, pole), crs)]
+    south, north = min(lat.min(), *inside, 90.0), max(lat.max(), *inside, -90.0)
+    if inside:
+        return -180.0, _round(max(-90.0, float(south)), _DIGITS), 180.0, _round(min(90.0, float(north)), _DIGITS)
+    turns = (np.diff(lon, append=lon[0]) + 180.0) % 360.0 - 180.0
+    along = lon[0] + np.concatenate(([0.0], np.cumsum(turns[:-1])))
+    return box(float(along.min()), float(south), float(along.max()), float(north))
+
+
+def _holds(native: BoundingBox, point: tuple[float, float], crs: Any) -> bool:
+    x, y = point
+    if not (math.isfinite(x) and math.isfinite(y)):
+        return False
+    x0, y0, x1, y1 = native
+    if crs.is_geographic:  # rotated longitudes repeat
+        x = x0 + (x - x0) % 360.0
+        if abs(y) > 90.0 - 1e-9:
+            x = x0
+    return x0 <= x <= x1 and y0 <= y <= y1
+
+
+def _number(value: Any) -> float:
+    return float(value.ravel()[0]) if hasattr(value, "ravel") else float(value)
+
+
+def _seen(to_world: Any, to_native: Any, native: BoundingBox, view: Mapping[str, Any]) -> tuple[Numbers, Numbers]:
+    """Return longitudes and latitudes that a satellite sees inside a native box: a lattice, and the limb, where rays end."""
+    import numpy as np
+
+    x0, y0, x1, y1 = native
+    x, y = (part.ravel() for part in np.meshgrid(np.linspace(x0, x1, 5 * _SIDE), np.linspace(y0, y1, 5 * _SIDE)))
+    lon, lat = (np.asarray(part, dtype="float64") for part in to_world.transform(x, y))
+    height = _number(view.get("perspective_point_height", 35_786_023.0))
+    reach = math.acos(6_356_752.0 / (6_356_752.0 + height)) * 0.999
+    turn = np.linspace(0.0, 2 * math.pi, 721)
+    limb_lat = np.degrees(np.arcsin(math.sin(reach) * np.cos(turn)))
+    limb_lon = np.degrees(np.arctan2(np.sin(turn) * math.sin(reach), math.cos(reach)))
+    limb_lon = limb_lon + _number(view.get("longitude_of_projection_origin", 0.0))
+    limb_x, limb_y = (np.asarray(part, dtype="float64") for part in to_native.transform(limb_lon, limb_lat))
+    on = np.isfinite(limb_x) & np.isfinite(limb_y) & (limb_x >= x0) & (limb_x <= x1) & (limb_y >= y0) & (limb_y <= y1)
+    lon, lat = np.concatenate((lon, limb_lon[on])), np.concatenate((lat, limb_lat[on]))
+    finite = np.isfinite(lon) & np.isfinite(lat)
+    return lon[finite], lat[finite]
+
+
+def positions(lon: Numbers, lat: Numbers, corners: tuple[Numbers, Numbers] | None) -> BoundingBox:
+    """Return the box of cells given by positions, 2-D or 1-D; missing ones are skipped.
+
+    Longitudes are those outside the largest gap that no cell covers, on the circle.
+
+    Parameters
+    ----------
+    lon, lat
+        Centres in degrees.
+    corners
+        Longitudes and latitudes of vertices, one axis more than the centres; ``None`` takes half the spacing around centres.
+    """
+    import numpy as np
+
+    if corners is not None:
+        west, east, low, high = _from_corners(lon, *corners)
+    else:
+        half_lon, half_lat = (_half_spacing(lon, circle=True), _half_spacing(lat, circle=False)) if lon.ndim == 2 else (0.0, 0.0)
+        west, east, low, high = (
+            part.ravel() for part in np.broadcast_arrays(lon - half_lon, lon + half_lon, lat - half_lat, lat + half_lat)
+        )
+    finite = np.isfinite(west) & np.isfinite(east) & np.isfinite(low) & np.isfinite(high)
+    if not finite.any():
+        return WORLD
+    west, east, low, high = west[finite], east[finite], low[finite], high[finite]
+    start, width = covered(west, east)
+    return box(start, float(low.min()), start + width, float(high.max()))
+
+
+def _from_corners(lon: Numbers, corner_lon: Numbers, corner_lat: Numbers) -> tuple[Numbers, Numbers, Numbers, Numbers]:
+    import warnings
+
+    import numpy as np
+
+    centre = lon[..., None]
+    # Cells on the antimeridian have corners on both sides: measure them from the centre.
+    around = (corner_lon - centre + 180.0) % 360.0 - 180.0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # cells whose corners are all missing
+        return (
+            (lon + np.nanmin(around, axis=-1)).ravel(),
+            (lon + np.nanmax(around, axis=-1)).ravel(),
+            np.nanmin(corner_lat, axis=-1).ravel(),
+            np.nanmax(corner_lat, axis=-1).ravel(),
+        )
+
+
+def _half_spacing(values: Numbers, *, circle: bool) -> Numbers:
+    """Return half of the larger distance to a neighbour along either dimension, per cell."""
+    import numpy as np
+
+    half = np.zeros(values.shape)
+    for axis in (0, 1):
+        if values.shape[axis] < 2:
+            continue
+        distance = np.diff(values, axis=axis)
+        distance = np.abs((distance + 180.0) % 360.0 - 180.0) if circle else np.abs(distance)
+        distance = np.where(np.isfinite(distance), distance, 0.0)
+        padded = np.concatenate((distance.take([0], axis), distance, distance.take([-1], axis)), axis=axis)
+        near = np.minimum(padded.take(range(values.shape[axis]), axis), padded.take(range(1, values.shape[axis] + 1), axis))
+        half = np.maximum(half, near / 2)
+    return half
+
+
+def covered(west: Numbers, east: Numbers) -> tuple[float, float]:
+    """Return start and width of the shortest arc that holds all the arcs from *west* to *east* (≥ west, any turn)."""
+    import numpy as np
+
+    width = east - west
+    if (width >= 360.0).any():
+        return -180.0, 360.0
+    start = (west + 180.0) % 360.0 - 180.0
+    order = np.argsort(start, kind="stable")
+    start, end = start[order], (start + width)[order]
+    reached = np.maximum.accumulate(end)
+    # An arc past 180 reaches over the first ones again.
+    over = float(reached[-1]) - 360.0
+    gaps = np.append(start[1:] - np.maximum(reached[:-1], over), start[0] - over)
+    largest = int(np.argmax(gaps))
+    if gaps[largest] <= 1e-9:
+        return -180.0, 360.0
+    if largest == len(gaps) - 1:
+        return float(start[0]), float(reached[-1] - start[0])
+    # Begin after the gap, end before it one turn on; arcs that wrapped past it are inside already.
+    head = float(start[largest + 1])
+    tail = max(float(reached[largest]), over)
+    return head, tail + 360.0 - head
+
+
+def corners_of(raw: xr.Dataset, x: str, y: str) -> tuple[Numbers, Numbers] | None:
+    """Return the vertices of cells: CF bounds of both positions, or the faces of a UGRID mesh; ``None`` without."""
+    import numpy as np
+
+    from cubeport.cubes.axes import decoded
+
+    lon, lat = raw.variables[x], raw.variables[y]
+    names = lon.attrs.get("bounds"), lat.attrs.get("bounds")
+    if all(isinstance(name, str) and name in raw.variables and raw.variables[name].ndim == lon.ndim + 1 for name in names):
+        values = tuple(np.asarray(decoded(raw.variables[name]), dtype="float64") for name in names)
+        if all(part.shape[:-1] == lon.shape for part in values) and all(
+            (np.abs(part[np.isfinite(part)]) <= 720).all() for part in values
+        ):
+            return values[0], values[1]
+    for mesh in raw.variables.values():
+        if mesh.attrs.get("cf_role") != "mesh_topology" or x not in str(mesh.attrs.get("face_coordinates", "")).split():
+            continue
+        nodes = str(mesh.attrs.get("node_coordinates", "")).split()
+        faces = raw.variables.get(str(mesh.attrs.get("face_node_connectivity", "")))
+        if faces is None or len(nodes) != 2 or any(node not in raw.variables for node in nodes):
+            continue
+        index = np.asarray(decoded(faces), dtype="float64") - float(faces.attrs.get("start_index", 0))
+        node_lon, node_lat = (np.asarray(decoded(raw.variables[node]), dtype="float64") for node in nodes)
+        there = np.isfinite(index) & (index >= 0) & (index < len(node_lon))
+        if index.shape[:1] != lon.shape:
+            continue
+        place = np.where(there, index, 0).astype("int64")
+        return np.where(there, node_lon[place], np.nan), np.where(there, node_lat[place], np.nan)
+    return None

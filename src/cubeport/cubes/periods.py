@@ -1,0 +1,336 @@
+"""Periods of time in every calendar: one parser and one printer for every face (service.md 6).
+
+A period is an ordinal of its type and calendar: consecutive periods have consecutive ordinals, and they are compared as such,
+never as text.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Literal
+
+from cubeport.cubes.calendars import (
+    CalendarName,
+    Stamp,
+    day_number,
+    day_of,
+    days_in_month,
+    exists,
+    ordinal,
+    parse_stamp,
+    stamp_of,
+)
+from cubeport.errors import InvalidPeriod
+
+PERIOD_TYPES = (
+    "hourly",
+    "2-hourly",
+    "3-hourly",
+    "4-hourly",
+    "6-hourly",
+    "8-hourly",
+    "12-hourly",
+    "daily",
+    "weekly",
+    "pentad",
+    "dekadal",
+    "monthly",
+    "yearly",
+    "climatology",
+    "irregular",
+    "none",
+)
+"""Every period type; names are never changed."""
+
+CLIMATOLOGIES: dict[str, tuple[str, ...]] = {
+    "monthly": tuple(f"{n:02d}" for n in range(1, 13)),
+    "daily": tuple(f"{n:03d}" for n in range(1, 367)),
+    "dekadal": tuple(f"{n:02d}" for n in range(1, 37)),
+    "seasonal": ("DJF", "MAM", "JJA", "SON"),
+}
+"""The labels of a climatology, complete and in order; the ordinal is the place in the list."""
+
+type Side = Literal["start", "end"]
+
+_SPAN = re.compile(
+    r"(?P<year>\d{4})"
+    r"(?:-W(?P<week>\d{2})|-(?P<month>\d{2})(?:-P(?P<pentad>\d)|-D(?P<dekad>\d)|-(?P<day>\d{2})(?:T(?P<hour>\d{2}))?)?)?",
+    re.ASCII,
+)
+
+# A later rank is coarser; a text may be coarser than its period type, never finer.
+_RANKS = {"hour": 0, "day": 1, "pentad": 2, "week": 2, "dekad": 3, "month": 4, "year": 5}
+_RANK_OF_TYPE = {"daily": 1, "weekly": 2, "pentad": 2, "dekadal": 3, "monthly": 4, "yearly": 5, "irregular": 0}
+
+
+def _hours(period_type: str) -> int | None:
+    """Return the hours of an hourly type, ``None`` for the others."""
+    if period_type == "hourly":
+        return 1
+    return int(period_type.split("-")[0]) if period_type.endswith("-hourly") else None
+
+
+def check_type(period_type: str, calendar: CalendarName = "standard", climatology: str | None = None) -> None:
+    """Raise InvalidPeriod when there is no such type, or the calendar does not have it."""
+    if period_type not in PERIOD_TYPES:
+        raise InvalidPeriod(f"no such period type; there are {', '.join(PERIOD_TYPES)}")
+    if period_type == "weekly" and calendar not in ("standard", "proleptic_gregorian"):
+        raise InvalidPeriod(f"ISO weeks exist in the standard calendars only, not in {calendar}")
+    if period_type == "climatology" and climatology not in CLIMATOLOGIES:
+        raise InvalidPeriod(f"a climatology is one of {', '.join(CLIMATOLOGIES)}")
+
+
+def of(stamp: Stamp, period_type: str, calendar: CalendarName = "standard") -> int:
+    """Return the ordinal of the period that holds the stamp; of ``irregular``, the stamp's own.
+
+    Raises
+    ------
+    InvalidPeriod
+        For ``climatology`` and ``none``, whose periods are at no moment.
+    """
+    check_type(period_type, calendar, "monthly")
+    month = stamp.year * 12 + stamp.month - 1
+    day = day_number(stamp.year, stamp.month, stamp.day, calendar)
+    if (hours := _hours(period_type)) is not None:
+        return (day * 24 + stamp.hour) // hours
+    match period_type:
+        case "daily":
+            return day
+        case "weekly":
+            return day // 7  # Julian day 0 was a Monday
+        case "pentad":
+            return month * 6 + min((stamp.day - 1) // 5, 5)
+        case "dekadal":
+            return month * 3 + min((stamp.day - 1) // 10, 2)
+        case "monthly":
+            return month
+        case "yearly":
+            return stamp.year
+        case "irregular":
+            return ordinal(stamp, calendar)
+        case _:
+            raise InvalidPeriod(f"periods of type {period_type} are at no moment")
+
+
+def start_of(number: int, period_type: str, calendar: CalendarName = "standard") -> Stamp:
+    """Return the first moment of a period."""
+    if (hours := _hours(period_type)) is not None:
+        day, hour = divmod(number * hours, 24)
+        return Stamp(*day_of(day, calendar), hour)
+    match period_type:
+        case "daily":
+            return Stamp(*day_of(number, calendar))
+        case "weekly":
+            return Stamp(*day_of(number * 7, calendar))
+        case "pentad":
+            return Stamp(number // 72, number // 6 % 12 + 1, number % 6 * 5 + 1)
+        case "dekadal":
+            return Stamp(number // 36, number // 3 % 12 + 1, number % 3 * 10 + 1)
+        case "monthly":
+            return Stamp(number // 12, number % 12 + 1, 1)
+        case "yearly":
+            return Stamp(number, 1, 1)
+        case "irregular":
+            return stamp_of(number, calendar)
+        case _:
+            raise InvalidPeriod(f"periods of type {period_type} are at no moment")
+
+
+def end_of(number: int, period_type: str, calendar: CalendarName = "standard") -> Stamp:
+    """Return the first moment after a period; of ``irregular``, the moment itself."""
+    return start_of(number if period_type == "irregular" else number + 1, period_type, calendar)
+
+
+def format_period(number: int, period_type: str, calendar: CalendarName = "standard", climatology: str | None = None) -> str:
+    """Return the native string of a period."""
+    check_type(period_type, calendar, climatology)
+    if period_type == "climatology":
+        return CLIMATOLOGIES[str(climatology)][number]
+    first = start_of(number, period_type, calendar)
+    date = f"{first.year:04d}-{first.month:02d}-{first.day:02d}"
+    if _hours(period_type) is not None:
+        return f"{date}T{first.hour:02d}"
+    match period_type:
+        case "weekly":
+            year, _, _ = day_of(number * 7 + 3, calendar)  # the year of its Thursday
+            return f"{year:04d}-W{(number * 7 + 3 - day_number(year, 1, 1, calendar)) // 7 + 1:02d}"
+        case "monthly":
+            return date[:7]
+        case "yearly":
+            return date[:4]
+        case "irregular":
+            return str(first)
+        case _:
+            return date
+
+
+def parse(
+    text: str, period_type: str, calendar: CalendarName = "standard", *, side: Side = "start", climatology: str | None = None
+) -> int:
+    """Return the ordinal of a period written natively, as RFC 3339, or coarser.
+
+    Parameters
+    ----------
+    text
+        ``2024-01-31``, ``2024-01-31T18:00:00+02:00``; ``2024-02`` for daily is its first day as start, its last as end.
+    side
+        Which end of a coarser text is meant; ends are inclusive.
+
+    Raises
+    ------
+    InvalidPeriod
+        When the text is no period of that type and calendar.
+    """
+    check_type(period_type, calendar, climatology)
+    if period_type == "none":
+        raise InvalidPeriod("the dataset has no time axis: it takes no start and no end")
+    if period_type == "climatology":
+        try:
+            return CLIMATOLOGIES[str(climatology)].index(text)
+        except ValueError:
+            raise InvalidPeriod(
+                f"not a {climatology} climatology's label; the first is {CLIMATOLOGIES[str(climatology)][0]}"
+            ) from None
+    if len(text) > 40:
+        raise InvalidPeriod(_expected(period_type))
+    if (found := _SPAN.fullmatch(text)) is None:
+        return of(parse_stamp(text, calendar), period_type, calendar)
+    first, last, rank = _span(found, calendar, period_type)
+    if rank < _RANK_OF_TYPE.get(period_type, 0):
+        raise InvalidPeriod(_expected(period_type))
+    number = of(first if side == "start" else last, period_type, calendar)
+    native = rank == _RANK_OF_TYPE.get(period_type, 0)
+    if native and period_type != "irregular" and start_of(number, period_type, calendar) != first:
+        raise InvalidPeriod(_expected(period_type))
+    return number
+
+
+def _expected(period_type: str) -> str:
+    example = {
+        "daily": "2024-01-31",
+        "weekly": "2024-W05",
+        "pentad": "2024-01-26",
+        "dekadal": "2024-01-21",
+        "monthly": "2024-01",
+        "yearly": "2024",
+        "irregular": "2024-01-31T18:03:20Z",
+    }.get(period_type, "2024-01-31T18")
+    return f"not a period of type {period_type}, such as {example}"
+
+
+def _span(found: re.Match[str], calendar: CalendarName, period_type: str) -> tuple[Stamp, Stamp, int]:
+    """Return first and last moment of a text, and how coarse it is."""
+    part = {key: int(value) for key, value in found.groupdict().items() if value is not None}
+    year = part["year"]
+
+    def whole(first: Stamp, after: Stamp, rank: str) -> tuple[Stamp, Stamp, int]:
+        return first, stamp_of(ordinal(after, calendar) - 1, calendar), _RANKS[rank]
+
+    def spread(number: int, kind: str, rank: str) -> tuple[Stamp, Stamp, int]:
+        return whole(start_of(number, kind, calendar), end_of(number, kind, calendar), rank)
+
+    if not exists(year, part.get("month", 1), part.get("day", 1), calendar):
+        raise InvalidPeriod(f"the calendar {calendar} has no such day")
+    if "week" in part:
+        check_type("weekly", calendar)
+        number = day_number(year, 1, 4, calendar) // 7 + part["week"] - 1
+        if not 1 <= part["week"] <= 53 or format_period(number, "weekly", calendar) != found[0]:
+            raise InvalidPeriod("the year has no such week")
+        return spread(number, "weekly", "week")
+    if "month" not in part:
+        return spread(year, "yearly", "year")
+    month = year * 12 + part["month"] - 1
+    for kind, period, count in (("pentad", "pentad", 6), ("dekad", "dekadal", 3)):
+        if kind in part:
+            if not 1 <= part[kind] <= count or period != period_type:
+                raise InvalidPeriod(_expected(period_type))
+            return spread(month * count + part[kind] - 1, period, kind)
+    if "day" not in part:
+        return spread(month, "monthly", "month")
+    if "hour" not in part:
+        first, last, rank = spread(day_number(year, part["month"], part["day"], calendar), "daily", "day")
+        # Pentads and dekads are written as their first day: natively a date is as coarse as they are.
+        return first, last, max(rank, _RANK_OF_TYPE[period_type]) if period_type in ("pentad", "dekadal") else rank
+    if part["hour"] > 23:
+        raise InvalidPeriod("an hour is 00 to 23")
+    number = day_number(year, part["month"], part["day"], calendar) * 24 + part["hour"]
+    return spread(number, "hourly", "hour")
+
+
+def gaps(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Yield first and last ordinal of each hole in ascending ordinals."""
+    return ((a + 1, b - 1) for a, b in pairwise(numbers) if b > a + 1)
+
+
+_FREQUENCIES = {
+    "day": "daily",
+    "daily": "daily",
+    "mon": "monthly",
+    "month": "monthly",
+    "monthly": "monthly",
+    "yr": "yearly",
+    "year": "yearly",
+    "yearly": "yearly",
+    "annual": "yearly",
+    "1hr": "hourly",
+    "hr": "hourly",
+    "hourly": "hourly",
+    "3hr": "3-hourly",
+    "6hr": "6-hourly",
+    "dec": "dekadal",
+}
+
+_FINE_TO_COARSE = ("hourly", "2-hourly", "3-hourly", "4-hourly", "6-hourly", "8-hourly", "12-hourly")
+_FROM_BOUNDS = (*_FINE_TO_COARSE, "daily", "pentad", "weekly", "dekadal", "monthly", "yearly")
+
+
+def infer(
+    labels: Sequence[Stamp],
+    calendar: CalendarName,
+    bounds: tuple[Sequence[Stamp], Sequence[Stamp]] | None = None,
+    *,
+    frequency: str | None = None,
+) -> str:
+    """Return the period type of ascending labels: from bounds, else even spacing, else ``frequency``, else ``irregular``.
+
+    A type is taken only when every label has a period of its own, so that none can overwrite another.
+    """
+    weeks = calendar in ("standard", "proleptic_gregorian")
+    candidates = [each for each in _FROM_BOUNDS if each != "weekly" or weeks]
+    if not labels:
+        return "none"
+
+    def fits(kind: str, stamps: Sequence[Stamp], even: Callable[[int, int], bool]) -> bool:
+        numbers = [of(stamp, kind, calendar) for stamp in stamps]
+        return all(even(a, b) for a, b in pairwise(numbers))
+
+    if bounds is not None:
+        starts, ends = bounds
+        for kind in candidates:
+            if all(
+                start_of(n := of(start, kind, calendar), kind, calendar) == start and end_of(n, kind, calendar) == end
+                for start, end in zip(starts, ends, strict=True)
+            ) and fits(kind, starts, lambda a, b: b > a):
+                return kind
+    if len(labels) > 1:
+        for kind in candidates:
+            if fits(kind, labels, lambda a, b: b == a + 1) and _is_even(labels, kind, calendar):
+                return kind
+    named = _FREQUENCIES.get((frequency or "").strip().lower())
+    if named is not None and fits(named, labels, lambda a, b: b > a):
+        return named
+    return "irregular"
+
+
+def _is_even(labels: Sequence[Stamp], kind: str, calendar: CalendarName) -> bool:
+    """Say whether labels stand at the same place in each of their periods (near enough, where periods differ in length)."""
+    places = []
+    for stamp in labels:
+        number = of(stamp, kind, calendar)
+        start, end = (ordinal(edge(number, kind, calendar), calendar) for edge in (start_of, end_of))
+        places.append((ordinal(stamp, calendar) - start) / (end - start))
+    month_ends = all(stamp.day == days_in_month(stamp.year, stamp.month, calendar) for stamp in labels)
+    # The middle of a month is not at the same share of every month.
+    return month_ends or max(places) - min(places) <= (0.1 if kind == "monthly" else 0.01)

@@ -1,0 +1,132 @@
+"""Time as CF writes it: numbers of units since a date become stamps of their own calendar, and stamps tell their step."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+from cubeport.cubes.calendars import DAY_US, CalendarName, Stamp, canonical, day_number, days_in_month, duration, ordinal, stamp_of
+from cubeport.errors import SourceRejected
+
+_SINCE = re.compile(r"\s*(\w+)\s+since\s+(.+)", re.IGNORECASE)
+
+_SECONDS = {
+    "day": 86400.0,
+    "hour": 3600.0,
+    "minute": 60.0,
+    "second": 1.0,
+    "millisecond": 1e-3,
+    "microsecond": 1e-6,
+    "nanosecond": 1e-9,
+}
+
+
+def is_time_units(units: object) -> bool:
+    """Say whether CF reads these units as time: ``days since 1950-01-01``."""
+    return isinstance(units, str) and _SINCE.match(units) is not None
+
+
+def calendar_of(attributes: Any, *, name: str) -> CalendarName:
+    """Return the calendar of a time variable. Raises SourceRejected (``bad-time``) when CF has none of that name."""
+    text = str(attributes.get("calendar", "standard"))
+    found = canonical(text)
+    if found is None:
+        raise SourceRejected(
+            f"time {name!r}: CF has no calendar of the name {text[:40]!r}",
+            reason="bad-time",
+            next_step=f"correct the attribute 'calendar' of {name!r} in the source",
+        )
+    return found
+
+
+def decode(values: Any, units: str, calendar: CalendarName, *, name: str) -> list[Stamp]:
+    """Return the stamps of decoded numbers, in their order.
+
+    Numbers that are too coarse to tell microseconds (``float64`` days since 1950) are rounded to the millisecond, so that noise of
+    the encoding does not become part of a label.
+
+    Raises
+    ------
+    SourceRejected
+        ``bad-time``, when the units or a number cannot be decoded in that calendar, or lie outside the years 0001–9999.
+    """
+    import cftime
+    import numpy as np
+
+    numbers = np.atleast_1d(np.asarray(values))
+    if numbers.size == 0:
+        return []
+    if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
+        where = int(np.flatnonzero(~np.isfinite(numbers))[0])
+        raise SourceRejected(f"time {name!r}: label {where} is missing or not finite", reason="bad-time")
+    try:
+        moments = cftime.num2date(numbers, units, calendar, only_use_cftime_datetimes=True)
+    except (ValueError, OverflowError, TypeError, KeyError) as exc:
+        raise SourceRejected(
+            f"time {name!r} cannot be decoded: units {units[:80]!r}, calendar {calendar!r}",
+            reason="bad-time",
+            next_step=f"write {name!r} with CF units, such as 'days since 1950-01-01', and a CF calendar",
+        ) from exc
+    stamps = [Stamp(m.year, m.month, m.day, m.hour, m.minute, m.second, m.microsecond) for m in moments.ravel()]
+    if _is_coarse(numbers, units):
+        stamps = [_to_millisecond(stamp, calendar) for stamp in stamps]
+    for index in (0, -1):
+        if not 1 <= stamps[index].year <= 9999:
+            raise SourceRejected(f"time {name!r}: year {stamps[index].year} lies outside 0001–9999", reason="bad-time")
+    return stamps
+
+
+def _is_coarse(numbers: Any, units: str) -> bool:
+    import numpy as np
+
+    found = _SINCE.match(units)
+    if numbers.dtype.kind != "f" or found is None:
+        return False
+    unit = _SECONDS.get(found[1].lower().rstrip("s"), 86400.0)
+    return bool(np.spacing(np.abs(numbers).max()) * unit > 1e-8)
+
+
+def _to_millisecond(stamp: Stamp, calendar: CalendarName) -> Stamp:
+    if stamp.microsecond % 1000 == 0:
+        return stamp
+    return stamp_of((ordinal(stamp, calendar) + 500) // 1000 * 1000, calendar)
+
+
+def step_of(stamps: Sequence[Stamp], calendar: CalendarName, starts: Sequence[Stamp] | None = None) -> str | None:
+    """Return the even step as an ISO 8601 duration, or ``None``.
+
+    Months and years are even in months, not in days: same day and hour, month ends, or labels about the middle of their months;
+    *starts*, the lower CF bounds, decide when the labels do not.
+    """
+    if len(stamps) < 2:
+        return None
+    numbers = [ordinal(stamp, calendar) for stamp in stamps]
+    differences = {b - a for a, b in pairwise(numbers)}
+    months = _months(stamps, calendar) or (_months(starts, calendar) if starts is not None else None)
+    if months is not None:
+        return f"P{months // 12}Y" if months % 12 == 0 else f"P{months}M"
+    # Labels that were kept to the millisecond may differ by one.
+    if max(differences) - min(differences) > (1000 if all(number % 1000 == 0 for number in numbers) else 0):
+        return None
+    return duration(
+        round((numbers[-1] - numbers[0]) / (len(numbers) - 1) / 1000) * 1000 if len(differences) > 1 else differences.pop()
+    )
+
+
+def _months(stamps: Sequence[Stamp], calendar: CalendarName) -> int | None:
+    steps = {(b.year - a.year) * 12 + b.month - a.month for a, b in pairwise(stamps)}
+    if len(steps) != 1 or (step := steps.pop()) < 1:
+        return None
+    same_day = len({stamp[2:] for stamp in stamps}) == 1
+    month_ends = len({stamp[3:] for stamp in stamps}) == 1 and all(
+        stamp.day == days_in_month(stamp.year, stamp.month, calendar) for stamp in stamps
+    )
+    return step if same_day or month_ends or all(_is_mid_month(stamp, calendar) for stamp in stamps) else None
+
+
+def _is_mid_month(stamp: Stamp, calendar: CalendarName) -> bool:
+    first = day_number(stamp.year, stamp.month, 1, calendar)
+    into = ordinal(stamp, calendar) / DAY_US - first
+    return abs(into - days_in_month(stamp.year, stamp.month, calendar) / 2) <= 1.5
