@@ -1,0 +1,247 @@
+"""What other packages add, found by their entry points ``cubeport.plugins = module:register``.
+
+``register(registry)`` is called once. A plugin counts whole or not at all: one that fails, or wants a name that has an owner, adds
+nothing, is told in one line, and all else works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+from pydantic import BaseModel
+
+from cubeport.catalog.canonical import check_name
+from cubeport.catalog.hooks import HookContext, HookManager, HookResult
+from cubeport.catalog.schemas import schema_of
+from cubeport.errors import CubeportError, InvalidRequest, NamespaceTaken
+
+if TYPE_CHECKING:
+    from cubeport.catalog.events import EventLog
+    from cubeport.catalog.extraction import MetadataExtractor
+
+GROUP = "cubeport.plugins"
+
+Kind = Literal[
+    "schema", "extractor", "hook", "template_field", "operation", "relation", "step", "undo", "writer", "profile_type", "cli",
+    "formatter", "source", "transform", "availability",
+]  # fmt: skip
+KINDS: tuple[Kind, ...] = get_args(Kind)
+"""What can be registered; the last three are the service's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Registration:
+    """One thing that a plugin gives."""
+
+    kind: Kind
+    name: str
+    value: Any = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Plugin:
+    """One plugin, as it was found."""
+
+    name: str
+    version: str | None
+    registrations: tuple[Registration, ...] = ()
+    error: str | None = None
+    disabled: bool = False
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return what ``cubeport plugins`` shows."""
+        gives: dict[str, list[str]] = {}
+        for each in self.registrations:
+            gives.setdefault(each.kind, []).append(each.name)
+        return {"name": self.name, "version": self.version, "gives": gives, "error": self.error, "disabled": self.disabled}
+
+
+class PluginRegistry:
+    """What a plugin's ``register`` gets: one method for each thing that it can give."""
+
+    def __init__(self, plugin: str) -> None:
+        self.plugin = plugin
+        self._given: list[Registration] = []
+
+    def schema(self, name: str, model: type[BaseModel] | Mapping[str, Any], version: str = "1") -> None:
+        """Give a schema of metadata: a Pydantic class or a JSON Schema (2020-12)."""
+        schema_of(name, model, version)
+        self._add("schema", name, model, version=version)
+
+    def extractor(self, extractor: MetadataExtractor) -> None:
+        """Give an extractor of metadata."""
+        self._add("extractor", extractor.name, extractor)
+
+    def hook(
+        self,
+        point: str,
+        fn: Callable[[HookContext, Any], HookResult | None],
+        *,
+        name: str,
+        required: bool | None = None,
+        priority: int = 100,
+        undo: Callable[[Mapping[str, Any]], None] | None = None,
+    ) -> None:
+        """Give a hook, as ``catalog.hooks.register`` takes it."""
+        self._add("hook", name, fn, point=point, required=required, priority=priority, undo=undo)
+
+    def template_field(self, name: str, fn: Callable[[Mapping[str, Any]], str]) -> None:
+        """Give a field of path templates: ``fn(fields)`` returns its text."""
+        self._add("template_field", name, fn)
+
+    def operation(self, name: str) -> None:
+        """Give a type of operation."""
+        self._add("operation", name)
+
+    def relation(self, name: str) -> None:
+        """Give a relation of lineage."""
+        self._add("relation", name)
+
+    def step(self, name: str, step: Any) -> None:
+        """Give a step of pipelines: a :class:`~cubeport.catalog.pipelines.Step`."""
+        self._add("step", name, step)
+
+    def undo(self, name: str, fn: Callable[[Mapping[str, Any]], None]) -> None:
+        """Give a compensation: ``fn(data)`` undoes what ``uow.compensate({"undo": name, …})`` journalled."""
+        self._add("undo", name, fn)
+
+    def writer(self, name: str, writer: Any) -> None:
+        """Give an :class:`~cubeport.catalog.writers.ArtifactWriter`."""
+        self._add("writer", name, writer)
+
+    def profile_type(self, protocol: str, factory: Callable[..., Any]) -> None:
+        """Give a type of storage profile: ``factory(name, settings, root)`` returns a Profile for ``protocol: …``."""
+        self._add("profile_type", protocol, factory)
+
+    def cli(self, name: str, app: Any) -> None:
+        """Give a group of commands: a ``typer.Typer``."""
+        self._add("cli", name, app)
+
+    def formatter(self, name: str, fn: Callable[[Iterable[Any]], str]) -> None:
+        """Give a form of search results: ``fn(records)`` returns the text of ``search --format name``."""
+        self._add("formatter", name, fn)
+
+    def source(self, name: str, factory: Callable[..., Any]) -> None:
+        """Give the service a source (``kind: plugin``)."""
+        self._add("source", name, factory)
+
+    def transform(self, name: str, fn: Callable[..., Any]) -> None:
+        """Give the service a transform of values."""
+        self._add("transform", name, fn)
+
+    def availability(self, name: str, fn: Callable[..., Any]) -> None:
+        """Give the service a rule that says which periods are there already."""
+        self._add("availability", name, fn)
+
+    def _add(self, kind: Kind, name: str, value: Any = None, **options: Any) -> None:
+        try:
+            check_name(name)
+        except ValueError as exc:
+            raise InvalidRequest(f"{name!r} is no name for a {kind}: it {exc}") from None
+        given = Registration(kind, name, value, options)
+        if given not in self._given:
+            self._given.append(given)
+
+
+@dataclass(slots=True)
+class Plugins:
+    """The plugins of this process."""
+
+    all: list[Plugin] = field(default_factory=list)
+
+    def __iter__(self) -> Iterator[Plugin]:
+        return iter(self.all)
+
+    @property
+    def broken(self) -> list[Plugin]:
+        """Those that could not be loaded."""
+        return [plugin for plugin in self.all if plugin.error is not None]
+
+    def given(self, kind: Kind) -> list[tuple[Registration, str]]:
+        """Return every registration of *kind* with its plugin's name."""
+        return [(each, plugin.name) for plugin in self.all for each in plugin.registrations if each.kind == kind]
+
+    def values(self, kind: Kind) -> dict[str, Any]:
+        """Return what was given of *kind* by name, for kinds that have one thing a name."""
+        return {each.name: each.value for each, _ in self.given(kind)}
+
+    def lines(self) -> list[str]:
+        """Return one line for each broken plugin."""
+        return [f"plugin {plugin.name} is not used: {plugin.error}" for plugin in self.broken]
+
+    def tell(self, events: EventLog) -> None:
+        """Write an event for each broken plugin."""
+        for plugin in self.broken:
+            events.emit("plugin.failed", str(plugin.error), level="error", plugin=plugin.name, version=plugin.version)
+
+
+def discover(
+    *,
+    disabled: Sequence[str] = (),
+    reserved: Mapping[Kind, Iterable[str]] | None = None,
+    entry_points: Iterable[metadata.EntryPoint] | None = None,
+) -> Plugins:
+    """Load every installed plugin, in the order of their names.
+
+    Parameters
+    ----------
+    disabled
+        Names of plugins that are found and not loaded.
+    reserved
+        Names that are ours already, by kind.
+    """
+    found = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
+    owners: dict[tuple[Kind, str], str] = {(kind, name): "cubeport" for kind, names in (reserved or {}).items() for name in names}
+    loaded: list[Plugin] = []
+    for point in sorted(set(found), key=lambda each: (each.name, each.value)):
+        version = point.dist.version if point.dist is not None else None
+        if point.name in disabled:
+            loaded.append(Plugin(point.name, version, disabled=True))
+            continue
+        try:
+            given = _load(point)
+            _claim(point.name, given, owners, [each for plugin in loaded for each in plugin.registrations])
+        except Exception as exc:  # noqa: BLE001 - other people's code: whatever it raises at import is told, and costs it alone
+            message = exc.message if isinstance(exc, CubeportError) else f"{type(exc).__name__}: {exc}"
+            loaded.append(Plugin(point.name, version, error=" ".join(message.split())))
+        else:
+            loaded.append(Plugin(point.name, version, tuple(given)))
+    return Plugins(loaded)
+
+
+def _load(point: metadata.EntryPoint) -> list[Registration]:
+    registry = PluginRegistry(point.name)
+    point.load()(registry)
+    return registry._given  # noqa: SLF001 - the registry is this module's; plugins see its methods only
+
+
+def _claim(plugin: str, given: Sequence[Registration], owners: dict[tuple[Kind, str], str], before: Sequence[Registration]) -> None:
+    """Make the names the plugin's. Raises NamespaceTaken, having claimed nothing, when one has an owner."""
+    hooks = HookManager()
+    for each in (*before, *given):
+        if each.kind == "hook":
+            hooks.register(each.options["point"], each.value, name=each.name, plugin=plugin, **_hook_options(each))
+    mine: set[tuple[Kind, str]] = set()
+    for each in given:
+        # A schema has versions, a hook several points: one owner may give the name more than once.
+        key = each.kind, each.name
+        if (owner := owners.get(key)) is not None:
+            raise NamespaceTaken(f"the {each.kind} {each.name} is {owner}'s already, so {plugin} cannot give it")
+        if key in mine and each.kind not in ("hook", "schema"):
+            raise NamespaceTaken(f"{plugin} gives the {each.kind} {each.name} twice, differently")
+        mine.add(key)
+    owners.update(dict.fromkeys(mine, plugin))
+
+
+def _hook_options(each: Registration) -> dict[str, Any]:
+    return {name: each.options[name] for name in ("required", "priority", "undo")}
+
+
+def join_hooks(plugins: Plugins, hooks: HookManager) -> None:
+    """Register the plugins' hooks with a catalog."""
+    for each, plugin in plugins.given("hook"):
+        hooks.register(each.options["point"], each.value, name=each.name, plugin=plugin, **_hook_options(each))
