@@ -1,0 +1,240 @@
+"""The walk through an HDF5 or NetCDF-4 file, before any data is read.
+
+HDF5 follows external links, external storage and virtual layouts in silence, into any file that the process can read: a 3 kB
+upload published another file, through both engines of xarray. So every link of every group is looked at, by its info and not by
+opening it, and one that leads out refuses the file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5p, h5s, h5t, h5z
+
+from cubeport.adapters.gate.limits import Limits
+from cubeport.adapters.gate.scanned import (
+    Array,
+    Arrays,
+    Scanned,
+    Texts,
+    bad_codec,
+    rejected,
+    shown,
+    truncated,
+    unreadable,
+    unsafe,
+)
+
+_FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 32001: "blosc", 32004: "lz4", 32015: "zstd", 32026: "blosc2"}
+"""Filters by their registered number; those beyond 255 only where a plugin was installed with this service."""
+
+_PLAIN = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM, h5t.STRING, h5t.BITFIELD)
+_PHANTOM = b"This is a netCDF dimension but not a netCDF variable"
+"""How NetCDF-4 begins the ``NAME`` of a dimension without a variable (NetCDF-4 File Format, "Dimension Scales")."""
+_OF_DIMENSIONS = frozenset((b"DIMENSION_LIST", b"REFERENCE_LIST"))
+_CUT = "truncated file"
+
+
+def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
+    """Return what the file declares, all of it inside the file, decodable and within the limits."""
+    size = os.fstat(descriptor).st_size
+    with _reading(name):
+        access = h5p.create(h5p.FILE_ACCESS)
+        access.set_fclose_degree(h5f.CLOSE_STRONG)
+        file = h5f.open(f"/proc/self/fd/{descriptor}".encode(), h5f.ACC_RDONLY, access)
+        try:
+            walk = _Walk(name, size, limits)
+            walk.group(h5g.open(file, b"/"), "", 0)
+            return Scanned(name, "hdf5", size, walk.arrays.done(size), tuple(walk.skipped), tuple(walk.warnings))
+        finally:
+            file.close()
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Whatever HDF5 raises over a file means that it cannot read it."""
+    try:
+        yield
+    except (OSError, RuntimeError, LookupError, ValueError, TypeError, AttributeError, OverflowError) as error:
+        if _CUT in str(error):
+            raise rejected(name, "is cut: it is shorter than its own header says", "truncated", "transfer it again") from error
+        raise unreadable(name, "cannot be read by HDF5") from error
+
+
+class _Walk:
+    def __init__(self, name: str, size: int, limits: Limits) -> None:
+        self.arrays = Arrays(name, limits)
+        self.skipped: list[str] = []
+        self.warnings: list[tuple[str, str]] = []
+        self._name = name
+        self._size = size
+        self._limits = limits
+        self._texts = Texts(name, limits)
+        self._seen: set[Any] = set()
+
+    def group(self, group: h5g.GroupID, path: str, depth: int) -> None:
+        self._limits.check("depth", depth, f"{self._name} has groups inside each other")
+        if not self._first_time(group):
+            return
+        self.arrays.count(group.get_num_objs())
+        self._attributes(group, path or "the file")
+        for link in list(group):
+            here = f"{path}/{self._texts.decode(path or 'the root', link)}".lstrip("/")
+            match group.links.get_info(link).type:
+                case h5l.TYPE_HARD:
+                    self._object(h5o.open(group, link), here, depth)
+                case h5l.TYPE_SOFT:
+                    self._soft(group, link, here)
+                case h5l.TYPE_EXTERNAL:
+                    raise unsafe(self._name, f"has an external link, {shown(here)}, which leads to another file")
+                case _:
+                    raise unsafe(self._name, f"has a link of a kind of its own, {shown(here)}")
+
+    def _first_time(self, thing: Any) -> bool:
+        """Hard links may form cycles; an object is its address in the file."""
+        address = h5o.get_info(thing).addr
+        known = address in self._seen
+        self._seen.add(address)
+        return not known
+
+    def _soft(self, group: h5g.GroupID, link: bytes, here: str) -> None:
+        """A soft link stays inside, since every link it can pass is walked; it must end somewhere."""
+        try:
+            h5o.open(group, link)
+        except (KeyError, OSError, RuntimeError, ValueError) as error:
+            raise unsafe(self._name, f"has a soft link, {shown(here)}, that ends nowhere", "remove the link") from error
+
+    def _object(self, thing: Any, here: str, depth: int) -> None:
+        match thing:
+            case h5g.GroupID():
+                self.group(thing, here, depth + 1)
+            case h5d.DatasetID():
+                if self._first_time(thing):
+                    self._dataset(thing, here)
+            case h5t.TypeID():
+                pass  # a named type: read with the arrays that use it
+            case _:
+                raise unsafe(self._name, f"has an object of an unknown kind, {shown(here)}")
+
+    def _dataset(self, dataset: h5d.DatasetID, here: str) -> None:
+        self._attributes(dataset, here)
+        plist, space, kind = dataset.get_create_plist(), dataset.get_space(), dataset.get_type()
+        layout = plist.get_layout()
+        if plist.get_external_count():
+            raise unsafe(self._name, f"keeps the values of {shown(here)} in another file")
+        if layout == h5d.VIRTUAL:
+            raise unsafe(self._name, f"takes the values of {shown(here)} from other files: it is a virtual dataset")
+        if layout not in (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED):
+            raise bad_codec(self._name, f"lays out {shown(here)} in an unknown way")
+        self._filters(plist, here)
+        if space.get_simple_extent_type() == h5s.NULL or self._is_phantom(dataset):
+            return
+        shape = tuple(space.get_simple_extent_dims())
+        chunks = tuple(plist.get_chunk()) if layout == h5d.CHUNKED else None
+        if not _readable(kind):
+            self.skipped.append(here)
+            self.warnings.append(
+                ("variable-skipped", f"{shown(here)} is of a type that no cube can hold: {_CLASS[kind.get_class()]}")
+            )
+            return
+        self.arrays.add(Array(here, shape, kind.get_size(), chunks))
+        self._within(dataset, plist, layout, math.prod(chunks or shape) * kind.get_size(), here)
+
+    def _filters(self, plist: Any, here: str) -> None:
+        numbers = [plist.get_filter(n)[0] for n in range(plist.get_nfilters())]
+        self._limits.check("filters", len(numbers), f"{self._name}: {shown(here)} has filters")
+        for number in numbers:
+            if number not in _FILTERS:
+                raise bad_codec(self._name, f"encodes {shown(here)} with the HDF5 filter {number}, which is not on the list")
+            if not h5z.filter_avail(number):
+                raise bad_codec(self._name, f"encodes {shown(here)} with {_FILTERS[number]}, which is not installed here")
+        if len(set(numbers)) != len(numbers):
+            raise bad_codec(self._name, f"encodes {shown(here)} twice with one filter")
+
+    def _is_phantom(self, dataset: h5d.DatasetID) -> bool:
+        if not h5a.exists(dataset, b"NAME"):
+            return False
+        attribute = h5a.open(dataset, b"NAME")
+        if attribute.get_type().get_class() != h5t.STRING or attribute.get_type().is_variable_str():
+            return False
+        return any(each.startswith(_PHANTOM) for each in _values(attribute))
+
+    def _within(self, dataset: h5d.DatasetID, plist: Any, layout: int, whole: int, here: str) -> None:
+        """Every stored byte lies inside the file, and unfiltered chunks have the size that they decode to."""
+        if layout == h5d.CONTIGUOUS and dataset.get_offset() is not None:
+            self._end(dataset.get_offset() + dataset.get_storage_size(), here)
+        elif layout == h5d.CHUNKED:
+            filtered = plist.get_nfilters() > 0
+
+            def check(chunk: Any) -> None:
+                self._end(chunk.byte_offset + chunk.size, here)
+                if not filtered and chunk.size != whole:
+                    raise bad_codec(self._name, f"has a chunk of {shown(here)} that is not of its declared size")
+
+            if dataset.get_num_chunks():
+                dataset.chunk_iter(check)
+
+    def _end(self, end: int, here: str) -> None:
+        if end > self._size:
+            raise truncated(self._name, end, self._size, f"the values of {shown(here)}")
+
+    def _attributes(self, thing: Any, owner: str) -> None:
+        self._limits.check("objects", h5a.get_num_attrs(thing), f"{self._name}: {shown(owner)} has attributes")
+        names: list[bytes] = []
+        h5a.iterate(thing, names.append)
+        for raw in names:
+            if raw in _OF_DIMENSIONS:
+                continue
+            where = f"{owner}: {self._texts.decode(owner, raw)}"
+            attribute = h5a.open(thing, raw)
+            kind, space = attribute.get_type(), attribute.get_space()
+            if space.get_simple_extent_type() == h5s.NULL:
+                continue
+            self._texts.size(where, math.prod(space.get_simple_extent_dims()) * kind.get_size())
+            if kind.get_class() == h5t.STRING:
+                self._text(attribute, kind, where)
+
+    def _text(self, attribute: h5a.AttrID, kind: h5t.TypeStringID, where: str) -> None:
+        values = _values(attribute)
+        for text in values:
+            if kind.is_variable_str():
+                self._texts.size(where, len(text))
+            self._texts.decode(where, text)
+
+
+def _values(attribute: h5a.AttrID) -> list[bytes]:
+    """Return the texts of an attribute as bytes, whatever their form."""
+    values = np.empty(attribute.shape, dtype=attribute.dtype)
+    attribute.read(values)
+    return [bytes(each) for each in values.flat]
+
+
+def _readable(kind: h5t.TypeID) -> bool:
+    """Tell whether numpy has the type: numbers of odd widths are refused by h5py itself."""
+    if kind.get_class() not in _PLAIN:
+        return False
+    try:
+        return kind.dtype is not None
+    except (TypeError, ValueError):
+        return False
+
+
+_CLASS = {
+    h5t.INTEGER: "integer",
+    h5t.FLOAT: "number",
+    h5t.TIME: "time",
+    h5t.STRING: "text",
+    h5t.BITFIELD: "bits",
+    h5t.OPAQUE: "opaque bytes",
+    h5t.COMPOUND: "compound",
+    h5t.REFERENCE: "reference",
+    h5t.ENUM: "enumeration",
+    h5t.VLEN: "arrays of variable length",
+    h5t.ARRAY: "arrays",
+    h5t.COMPLEX: "complex number",
+}

@@ -1,0 +1,185 @@
+"""The header of the classic formats (NetCDF-3: CDF-1, CDF-2, CDF-5), read by ourselves to the byte.
+
+Libraries invent the values that a cut file lacks (netcdf4-python#1030), so the header is held against the file's size first. The
+grammar is that of the NetCDF User's Guide, appendix B, "File Format Specifications".
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from dataclasses import dataclass
+from typing import NoReturn
+
+from cubeport.adapters.gate.limits import Limits
+from cubeport.adapters.gate.scanned import Array, Arrays, Scanned, Texts, shown, truncated, unique, unreadable
+
+_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8}
+_SIZES_5 = _SIZES | {7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
+_CHAR = 2
+_DIMENSIONS, _VARIABLES, _ATTRIBUTES = 10, 11, 12
+_NAME_BYTES = 256
+_PIECE = 64 * 1024
+
+
+def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
+    """Return what the header declares, all of it within the file and the limits."""
+    size = os.fstat(descriptor).st_size
+    arrays = _Header(name, descriptor, size, limits).read()
+    return Scanned(name, "netcdf3", size, arrays)
+
+
+@dataclass(frozen=True, slots=True)
+class _Variable:
+    name: str
+    shape: tuple[int, ...]
+    """Without the record dimension."""
+    is_record: bool
+    kind: int
+    item_bytes: int
+    begin: int
+
+    @property
+    def slab_bytes(self) -> int:
+        """Bytes of all of it, or of one record."""
+        return math.prod(self.shape) * self.item_bytes
+
+
+class _Header:
+    def __init__(self, name: str, descriptor: int, size: int, limits: Limits) -> None:
+        self._name = name
+        self._descriptor = descriptor
+        self._size = size
+        self._limits = limits
+        self._texts = Texts(name, limits)
+        self._arrays = Arrays(name, limits)
+        self._at = 0
+        self._held = b""
+        self._held_at = 0
+        version = self._take(4)[3]
+        self._wide_counts = version == 5
+        self._wide_offsets = version != 1
+        self._sizes = _SIZES_5 if version == 5 else _SIZES
+
+    def read(self) -> tuple[Array, ...]:
+        records = self._integer(8 if self._wide_counts else 4)
+        dimensions = self._dimensions()
+        self._attributes("the file")
+        variables = [self._variable(dimensions) for _ in range(self._list(_VARIABLES, "variables"))]
+        if not unique(each.name for each in variables):
+            self._fail("two variables of one name")
+        record_bytes = self._record_bytes(variables)
+        if records == (1 << (64 if self._wide_counts else 32)) - 1:
+            records = self._streamed(variables, record_bytes)
+        for each in variables:
+            self._within(each, records, record_bytes)
+            shape = (records, *each.shape) if each.is_record else each.shape
+            self._arrays.add(Array(each.name, shape, each.item_bytes))
+        return self._arrays.done(self._size)
+
+    def _dimensions(self) -> list[int]:
+        lengths = []
+        names = []
+        for _ in range(self._list(_DIMENSIONS, "dimensions")):
+            names.append(self._text("a dimension"))
+            lengths.append(self._count())
+        if not unique(names):
+            self._fail("two dimensions of one name")
+        if lengths.count(0) > 1:
+            self._fail("two record dimensions")
+        return lengths
+
+    def _attributes(self, owner: str) -> None:
+        names = []
+        for _ in range(self._list(_ATTRIBUTES, "attributes")):
+            name = self._text(f"an attribute of {owner}")
+            names.append(name)
+            where = f"{owner}: {name}"
+            kind = self._kind()
+            length = self._count() * self._sizes[kind]
+            self._texts.size(where, length)
+            body = self._padded(length)
+            if kind == _CHAR:
+                self._texts.decode(where, body)
+        if not unique(names):
+            self._fail(f"two attributes of one name on {owner}")
+
+    def _variable(self, dimensions: list[int]) -> _Variable:
+        name = self._text("a variable")
+        rank = self._count()
+        self._limits.check("dimensions", rank, f"{self._name}: {shown(name)} has dimensions")
+        numbers = [self._count() for _ in range(rank)]
+        if any(each >= len(dimensions) for each in numbers):
+            self._fail(f"{name} names a dimension that is not there")
+        lengths = [dimensions[each] for each in numbers]
+        if 0 in lengths[1:]:
+            self._fail(f"{name} has its record dimension not in front")
+        is_record = lengths[:1] == [0]
+        self._attributes(name)
+        kind = self._kind()
+        self._integer(8 if self._wide_counts else 4)  # vsize: redundant, and wrong by design over 4 GiB; never believed
+        begin = self._integer(8 if self._wide_offsets else 4)
+        return _Variable(name, tuple(lengths[1:] if is_record else lengths), is_record, kind, self._sizes[kind], begin)
+
+    def _record_bytes(self, variables: list[_Variable]) -> int:
+        """Bytes from one record to the next: each slab padded to four, but for a single variable of small items."""
+        slabs = [each.slab_bytes for each in variables if each.is_record]
+        return slabs[0] if len(slabs) == 1 else sum(-(-each // 4) * 4 for each in slabs)
+
+    def _streamed(self, variables: list[_Variable], record_bytes: int) -> int:
+        """The number of records of a file whose writer never came to count them."""
+        begins = [each.begin for each in variables if each.is_record]
+        return max(self._size - min(begins), 0) // record_bytes if begins and record_bytes else 0
+
+    def _within(self, variable: _Variable, records: int, record_bytes: int) -> None:
+        if variable.begin < self._at:
+            self._fail(f"{variable.name} begins inside the header")
+        end = variable.begin + variable.slab_bytes
+        if variable.is_record:
+            end += (records - 1) * record_bytes
+        if end > self._size and not (variable.is_record and records == 0):
+            raise truncated(self._name, end, self._size, f"the values of {shown(variable.name)}")
+
+    def _list(self, tag: int, what: str) -> int:
+        """Return the length of a list that follows, within the limits."""
+        found, count = self._integer(4), self._count()
+        if found != tag and (found, count) != (0, 0):
+            self._fail(f"no list of {what} where one must be")
+        self._arrays.count(0 if tag == _ATTRIBUTES else count)
+        self._limits.check("objects", count, f"{self._name} has {what}")
+        return count
+
+    def _kind(self) -> int:
+        kind = self._integer(4)
+        if kind not in self._sizes:
+            self._fail("an unknown data type")
+        return kind
+
+    def _count(self) -> int:
+        return self._integer(8 if self._wide_counts else 4)
+
+    def _text(self, where: str) -> str:
+        length = self._count()
+        if not 1 <= length <= _NAME_BYTES:
+            self._fail(f"a name of {length:,} bytes")
+        return self._texts.decode(where, self._padded(length))
+
+    def _integer(self, width: int) -> int:
+        return int.from_bytes(self._take(width))
+
+    def _padded(self, length: int) -> bytes:
+        return self._take(-(-length // 4) * 4)[:length]
+
+    def _take(self, length: int) -> bytes:
+        end = self._at + length
+        if end > self._size:
+            raise truncated(self._name, end, self._size, "its header")
+        if end > self._held_at + len(self._held):
+            self._held = os.pread(self._descriptor, max(length, _PIECE), self._at)
+            self._held_at = self._at
+        start = self._at - self._held_at
+        self._at = end
+        return self._held[start : start + length]
+
+    def _fail(self, why: str) -> NoReturn:
+        raise unreadable(self._name, f"has no valid NetCDF header: {shown(why)}")

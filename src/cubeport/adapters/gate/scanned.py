@@ -1,0 +1,163 @@
+"""What a scan says about a source, and the words it refuses with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from cubeport.adapters.gate.limits import Limits
+from cubeport.errors import SourceRejected
+
+
+@dataclass(frozen=True, slots=True)
+class Array:
+    """One array of a source as its metadata declares it."""
+
+    path: str
+    """From the root, parts joined by ``/``, without one in front."""
+    shape: tuple[int, ...]
+    item_bytes: int
+    """Bytes of one value when decoded."""
+    chunks: tuple[int, ...] | None = None
+
+    @property
+    def declared_bytes(self) -> int:
+        """Decoded size, in Python's integers: no product overflows."""
+        return math.prod(self.shape) * self.item_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Scanned:
+    """A source that the scan let pass."""
+
+    name: str
+    format: str
+    """``netcdf3``, ``hdf5`` (NetCDF-4 too), ``zarr2`` or ``zarr3``."""
+    stored_bytes: int
+    arrays: tuple[Array, ...] = ()
+    skipped: tuple[str, ...] = ()
+    """Paths of arrays that no variable may be made from: references, variable-length arrays, types of their own."""
+    warnings: tuple[tuple[str, str], ...] = ()
+    """(kind, words)."""
+
+    @property
+    def declared_bytes(self) -> int:
+        """Decoded size of all arrays."""
+        return sum(each.declared_bytes for each in self.arrays)
+
+
+def rejected(name: str, why: str, reason: str, next_step: str) -> SourceRejected:
+    """Return the refusal of the source *name*; *why* goes on after its name."""
+    return SourceRejected(f"{name} {why}", reason=reason, source=name, next_step=next_step)
+
+
+def unreadable(name: str, why: str) -> SourceRejected:
+    """Return the refusal of what is not laid out as its format says."""
+    return rejected(name, why, "unreadable", "bring an intact file; this one differs from what its writer made")
+
+
+def truncated(name: str, needed: int, found: int, what: str = "its data") -> SourceRejected:
+    """Return the refusal of a file that ends too soon."""
+    return rejected(name, f"is cut: {what} end at byte {needed:,} and the file at {found:,}", "truncated", "transfer it again")
+
+
+def unsafe(
+    name: str, why: str, next_step: str = "copy the data themselves into the file, for example with nccopy"
+) -> SourceRejected:
+    """Return the refusal of what leads out of the source or makes a reader run code."""
+    return rejected(name, why, "unsafe", next_step)
+
+
+def bad_codec(name: str, why: str) -> SourceRejected:
+    """Return the refusal of an encoding that is not on the list."""
+    return rejected(name, why, "bad-codec", "write the data with deflate, zstd or without compression")
+
+
+@dataclass(slots=True)
+class Arrays:
+    """The arrays of one source while they are found, each checked against the limits of safety.md 2.2 as it comes."""
+
+    name: str
+    limits: Limits
+    found: list[Array] = field(default_factory=list)
+    _declared: int = 0
+    _chunks: int = 0
+    _objects: int = 0
+
+    def count(self, more: int = 1) -> None:
+        """Count *more* objects: groups, arrays, links, types."""
+        self._objects += more
+        self.limits.check("objects", self._objects, f"{self.name} holds objects")
+
+    def add(self, array: Array) -> None:
+        """Keep *array* if it is within the limits, alone and together with the others."""
+        limits, what = self.limits, f"{self.name}: {shown(array.path)}"
+        limits.check("dimensions", len(array.shape), f"{what} has dimensions")
+        limits.check("item_bytes", array.item_bytes, f"{what} has bytes in an item")
+        self._declared += array.declared_bytes
+        limits.check("declared_bytes", self._declared, f"{self.name} declares bytes")
+        if array.chunks is not None:
+            limits.check("chunk_bytes", math.prod(array.chunks) * array.item_bytes, f"{what} has bytes in a chunk")
+            self._chunks += chunk_count(array.shape, array.chunks)
+            limits.check("chunks", self._chunks, f"{self.name} has chunks")
+        self.found.append(array)
+
+    def done(self, stored_bytes: int) -> tuple[Array, ...]:
+        """Return all of them, once their sum was held against what is stored."""
+        self.limits.check_declared(self._declared, stored_bytes, f"{self.name} declares bytes")
+        return tuple(self.found)
+
+
+def chunk_count(shape: Sequence[int], chunks: Sequence[int]) -> int:
+    """Return how many chunks cover *shape*."""
+    return math.prod(-(-length // chunk) for length, chunk in zip(shape, chunks, strict=True))
+
+
+@dataclass(slots=True)
+class Texts:
+    """The texts of one source: attributes and names, held to size and to characters that every document can say."""
+
+    name: str
+    limits: Limits
+    _bytes: int = 0
+
+    def size(self, where: str, count: int) -> None:
+        """Count *count* bytes of an attribute before they are read."""
+        self.limits.check("attribute_bytes", count, f"{self.name}: {shown(where)} has bytes")
+        self._bytes += count
+        self.limits.check("text_bytes", self._bytes, f"{self.name} has bytes of attributes")
+
+    def decode(self, where: str, raw: bytes) -> str:
+        """Return *raw* as text, without the NULs that pad it."""
+        try:
+            return self.check(where, raw.rstrip(b"\0").decode())
+        except UnicodeDecodeError:
+            raise self._bad(where, "is not UTF-8") from None
+
+    def check(self, where: str, text: str) -> str:
+        """Return *text* if it has no control characters but tab and newlines."""
+        text = text.rstrip("\0")
+        if any((c < " " and c not in "\n\t") or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in text):
+            raise self._bad(where, "holds control characters")
+        return text
+
+    def _bad(self, where: str, why: str) -> SourceRejected:
+        return rejected(
+            self.name,
+            f"has text that cannot be published: {shown(where)} {why}",
+            "bad-text",
+            "correct it, for example with ncatted",
+        )
+
+
+def shown(text: str) -> str:
+    """Return a name out of a source such that it can stand in a message."""
+    plain = "".join(c if c.isprintable() else "�" for c in text)
+    return plain if len(plain) <= 80 else plain[:79] + "…"
+
+
+def unique(names: Iterable[str]) -> bool:
+    """Tell whether no name comes twice."""
+    held = list(names)
+    return len(set(held)) == len(held)

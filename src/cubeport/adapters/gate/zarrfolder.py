@@ -1,0 +1,395 @@
+"""A Zarr store in a folder, version 2 or 3: what its metadata declare, read through descriptors and nothing else.
+
+The tree is walked first: a link, FIFO or device anywhere refuses the store, since a library would follow it. Then only the keys that
+are metadata by their name are read, as strict JSON; consolidated metadata are not (they may tell another story than the arrays).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import stat
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from cubeport.adapters.gate.limits import Limits
+from cubeport.adapters.gate.scanned import (
+    Array,
+    Arrays,
+    Scanned,
+    Texts,
+    bad_codec,
+    chunk_count,
+    rejected,
+    shown,
+    unreadable,
+    unsafe,
+)
+
+_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+_FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
+
+_METADATA = (".zgroup", ".zarray", ".zattrs", "zarr.json")
+
+_CODECS = frozenset(
+    ("bytes", "transpose", "sharding_indexed", "crc32c", "gzip", "zlib", "zstd", "blosc", "lz4", "shuffle", "delta")
+    + ("fixedscaleoffset", "packbits", "vlen-utf8")
+)
+"""All that may decode a chunk; pickle, json2 and others hide code or references, also behind another codec."""
+_RUNS_CODE = frozenset(("pickle", "msgpack", "msgpack2", "json", "json2", "categorize"))
+
+_PLAIN_2 = re.compile(r"[<>|=]?([biufcMm])([1-9]\d{0,3})(?:\[[a-zA-Z0-9]{1,8}\])?")
+_TEXT_2 = re.compile(r"[<>|=]?([SU])(\d{1,9})")
+_SIZES_3 = {
+    "bool": 1,
+    "string": 16,
+    "complex64": 8,
+    "complex128": 16,
+    "float16": 2,
+    "float32": 4,
+    "float64": 8,
+    **{f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)},
+}
+_NAMED_3 = {"numpy.datetime64": 8, "numpy.timedelta64": 8}
+_COUNTED_3 = frozenset(("fixed_length_utf32", "null_terminated_bytes", "fixed_length_ascii"))
+_LARGEST = 2**63 - 1
+
+
+def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
+    """Return what the store declares, all of it in the folder, decodable and within the limits."""
+    files = _walk(name, descriptor, limits)
+    if not files:
+        raise rejected(name, "is an empty folder", "empty", "bring a Zarr store")
+    store = _Store(name, descriptor, limits, files)
+    if "zarr.json" in files:
+        arrays, version = _version_3(store), "zarr3"
+    elif ".zgroup" in files or ".zarray" in files:
+        arrays, version = _version_2(store), "zarr2"
+    else:
+        raise unreadable(name, "is a folder without zarr.json or .zgroup")
+    stored = sum(files.values())
+    return Scanned(name, version, stored, arrays.done(stored))
+
+
+def _walk(name: str, descriptor: int, limits: Limits) -> dict[str, int]:
+    """Return the size of every file by its path; anything but regular files and folders refuses the store."""
+    files: dict[str, int] = {}
+    pending = [("", os.dup(descriptor), 0)]
+    most = limits.chunks + 4 * limits.objects
+    try:
+        while pending:
+            path, folder, depth = pending.pop()
+            with _closing(folder):
+                # Arrays lie `limits.depth` deep, their chunks one level more for each dimension.
+                limits.check("depth", depth - limits.dimensions, f"{name} has folders inside each other")
+                with os.scandir(folder) as entries:
+                    for entry in entries:
+                        here = f"{path}{entry.name}"
+                        mode = entry.stat(follow_symlinks=False)
+                        if stat.S_ISDIR(mode.st_mode):
+                            pending.append((f"{here}/", os.open(entry.name, _FOLDER, dir_fd=folder), depth + 1))
+                        elif stat.S_ISREG(mode.st_mode):
+                            files[here] = mode.st_size
+                        else:
+                            raise unsafe(
+                                name, f"holds {shown(here)}, which is neither a file nor a folder", "copy it without links"
+                            )
+                        if len(files) + len(pending) > most:
+                            raise limits.too_big("chunks", len(files), f"{name} has files")
+    except OSError as error:
+        raise unreadable(name, "changed while it was read, or cannot be listed") from error
+    finally:
+        for _, folder, _ in pending:
+            os.close(folder)
+    return files
+
+
+@contextlib.contextmanager
+def _closing(descriptor: int) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@dataclass(slots=True)
+class _Store:
+    name: str
+    descriptor: int
+    limits: Limits
+    files: Mapping[str, int]
+    texts: Texts = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.texts = Texts(self.name, self.limits)
+
+    def document(self, key: str) -> dict[str, Any]:
+        """Return the JSON object at *key*, strictly."""
+        self.limits.check("json_bytes", self.files[key], f"{self.name}: {shown(key)} has bytes")
+        try:
+            document = json.loads(self._read(key), object_pairs_hook=_once, parse_constant=_no_constant)
+        except RecursionError:
+            raise self.limits.too_big("json_depth", self.limits.json_depth + 1, f"{self.name}: {shown(key)} is nested") from None
+        except ValueError as error:
+            raise unreadable(self.name, f"has no strict JSON in {shown(key)}") from error
+        self._values(document, key, 0)
+        if not isinstance(document, dict):
+            raise unreadable(self.name, f"has no JSON object in {shown(key)}")
+        return document
+
+    def _read(self, key: str) -> str:
+        descriptor = os.dup(self.descriptor)
+        try:
+            *folders, file = key.split("/")
+            for part, flags in (*((each, _FOLDER) for each in folders), (file, _FILE)):
+                inner = os.open(part, flags, dir_fd=descriptor)
+                os.close(descriptor)
+                descriptor = inner
+            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+                raise unsafe(self.name, f"has {shown(key)}, which is no regular file", "copy it without links")
+            with os.fdopen(os.dup(descriptor), "rb") as file_:
+                return file_.read(self.limits.json_bytes + 1).decode()
+        except OSError as error:
+            raise unreadable(self.name, f"changed while it was read: {shown(key)}") from error
+        finally:
+            os.close(descriptor)
+
+    def _values(self, value: Any, where: str, depth: int) -> None:
+        self.limits.check("json_depth", depth, f"{self.name}: {shown(where)} is nested")
+        match value:
+            case str():
+                self.texts.check(where, value)
+            case list():
+                for each in value:
+                    self._values(each, where, depth + 1)
+            case dict():
+                for key, each in value.items():
+                    self.texts.check(where, key)
+                    self._values(each, where, depth + 1)
+
+    def attributes(self, where: str, attributes: Any) -> None:
+        """Hold attributes to the limits; their characters were looked at when they were read."""
+        if not isinstance(attributes, dict):
+            raise unreadable(self.name, f"has attributes that are no object: {shown(where)}")
+        for key, value in attributes.items():
+            self.texts.size(f"{where}: {key}", len(json.dumps(value)))
+
+    def fail(self, where: str, why: str) -> Exception:
+        return unreadable(self.name, f"has metadata that do not fit its format: {shown(where or 'the root')} {why}")
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    document = dict(pairs)
+    if len(document) != len(pairs):
+        raise ValueError("a doubled key")
+    return document
+
+
+def _no_constant(text: str) -> float:
+    raise ValueError(f"{text} is not JSON")
+
+
+def _nodes(files: Mapping[str, int], leaf: str) -> list[str]:
+    """Return the folders that hold *leaf*, parents first."""
+    return sorted(key[: -len(leaf)].rstrip("/") for key in files if key == leaf or key.endswith(f"/{leaf}"))
+
+
+# --- version 2 (zarr-specs, v2.0) -----------------------------------------------------------------------------------
+
+_REQUIRED_2 = frozenset(("zarr_format", "shape", "chunks", "dtype", "compressor", "fill_value", "order", "filters"))
+
+
+def _version_2(store: _Store) -> Arrays:
+    arrays = Arrays(store.name, store.limits)
+    if ".zarray" in store.files:
+        raise rejected(store.name, "is one array, not a group of arrays", "not-a-cube", "bring the group that holds the array")
+    for where in _nodes(store.files, ".zgroup"):
+        arrays.count()
+        if store.document(_join(where, ".zgroup")) != {"zarr_format": 2}:
+            raise store.fail(where, "is not a group of Zarr version 2")
+    for where in _nodes(store.files, ".zarray"):
+        arrays.count()
+        arrays.add(_array_2(store, where, store.document(_join(where, ".zarray"))))
+    for where in _nodes(store.files, ".zattrs"):
+        store.attributes(where, store.document(_join(where, ".zattrs")))
+    return arrays
+
+
+def _array_2(store: _Store, where: str, document: dict[str, Any]) -> Array:
+    if set(document) - {"dimension_separator"} != _REQUIRED_2 or document["zarr_format"] != 2:
+        raise store.fail(where, "lacks members or has unknown ones")
+    if document["order"] not in ("C", "F") or document.get("dimension_separator", ".") not in (".", "/"):
+        raise store.fail(where, "has an unknown order or separator")
+    shape = _lengths(store, where, document["shape"], 0)
+    chunks = _lengths(store, where, document["chunks"], 1)
+    filters = document["filters"] or []
+    if len(shape) != len(chunks) or not isinstance(filters, list):
+        raise store.fail(where, "has chunks that do not fit its shape, or filters that are no list")
+    codecs = [*filters, *([document["compressor"]] if document["compressor"] is not None else [])]
+    identities = _codecs(store, where, codecs, _configuration_2)
+    return Array(where, shape, _item_2(store, where, document["dtype"], identities), chunks)
+
+
+def _configuration_2(codec: Mapping[str, Any]) -> tuple[Any, Any]:
+    return codec.get("id"), codec
+
+
+def _item_2(store: _Store, where: str, dtype: Any, codecs: Sequence[str]) -> int:
+    if dtype == "|O":
+        if codecs[:1] != ["vlen-utf8"]:
+            raise unsafe(store.name, f"keeps Python objects in {shown(where)}", "write texts with vlen-utf8, or numbers")
+        return 16
+    if isinstance(dtype, str) and (found := _PLAIN_2.fullmatch(dtype)):
+        return int(found[2])
+    if isinstance(dtype, str) and (found := _TEXT_2.fullmatch(dtype)):
+        return int(found[2]) * (4 if found[1] == "U" else 1)
+    raise bad_codec(store.name, f"has items of a type that no cube can hold in {shown(where)}")
+
+
+# --- version 3 (zarr-specs, v3.1) -----------------------------------------------------------------------------------
+
+_REQUIRED_3 = frozenset(
+    ("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs")
+)
+_OPTIONAL_3 = frozenset(("attributes", "dimension_names", "storage_transformers"))
+
+
+def _version_3(store: _Store) -> Arrays:
+    arrays = Arrays(store.name, store.limits)
+    for where in _nodes(store.files, "zarr.json"):
+        arrays.count()
+        document = store.document(_join(where, "zarr.json"))
+        store.attributes(where, document.get("attributes", {}))
+        match document.get("zarr_format"), document.get("node_type"):
+            case 3, "group":
+                _known(
+                    store,
+                    where,
+                    document,
+                    frozenset(("zarr_format", "node_type")),
+                    frozenset(("attributes", "consolidated_metadata")),
+                )
+            case 3, "array" if where:
+                arrays.add(_array_3(store, where, document, arrays))
+            case 3, "array":
+                raise rejected(
+                    store.name, "is one array, not a group of arrays", "not-a-cube", "bring the group that holds the array"
+                )
+            case _:
+                raise store.fail(where, "is neither a group nor an array of Zarr version 3")
+    return arrays
+
+
+def _known(store: _Store, where: str, document: Mapping[str, Any], required: frozenset[str], optional: frozenset[str]) -> None:
+    """An unknown member refuses the store, unless it says itself that it need not be understood (Zarr v3, "Extensions")."""
+    extra = [
+        key
+        for key, value in document.items()
+        if key not in required | optional and not (isinstance(value, dict) and value.get("must_understand") is False)
+    ]
+    if extra or not required <= set(document):
+        raise store.fail(where, "lacks members or has unknown ones")
+
+
+def _array_3(store: _Store, where: str, document: dict[str, Any], arrays: Arrays) -> Array:
+    _known(store, where, document, _REQUIRED_3, _OPTIONAL_3)
+    if document.get("storage_transformers"):
+        raise bad_codec(store.name, f"transforms the storage of {shown(where)}")
+    shape = _lengths(store, where, document["shape"], 0)
+    match document["chunk_grid"]:
+        case {"name": "regular", "configuration": {"chunk_shape": list(lengths)}}:
+            chunks = _lengths(store, where, lengths, 1)
+        case _:
+            raise store.fail(where, "has a chunk grid that is not regular")
+    match document["chunk_key_encoding"]:
+        case "default" | "v2" | {"name": "default" | "v2"}:
+            pass
+        case _:
+            raise store.fail(where, "names its chunks in an unknown way")
+    if len(chunks) != len(shape):
+        raise store.fail(where, "has chunks that do not fit its shape")
+    item = _item_3(store, where, document["data_type"])
+    identities = _codecs(store, where, document["codecs"], _configuration_3)
+    if document["data_type"] == "string" and "vlen-utf8" not in identities:
+        raise unsafe(store.name, f"keeps Python objects in {shown(where)}", "write texts with vlen-utf8, or numbers")
+    inner = _inner_chunks(store, where, document["codecs"], chunks)
+    if inner != chunks:  # the chunks that are decoded are those inside the shards
+        store.limits.check("chunks", chunk_count(shape, chunks), f"{store.name}: {shown(where)} has shards")
+    return Array(where, shape, item, inner)
+
+
+def _configuration_3(codec: Mapping[str, Any]) -> tuple[Any, Any]:
+    if set(codec) - {"name", "configuration", "must_understand"}:
+        return None, None
+    return codec.get("name"), codec.get("configuration", {})
+
+
+def _item_3(store: _Store, where: str, kind: Any) -> int:
+    match kind:
+        case str() if kind in _SIZES_3:
+            return _SIZES_3[kind]
+        case {"name": str(name)} if name in _NAMED_3:
+            return _NAMED_3[name]
+        case {"name": str(name), "configuration": {"length_bytes": int(length)}} if name in _COUNTED_3 and 0 <= length <= _LARGEST:
+            return length
+        case {"name": str(name)} if name in _SIZES_3:
+            return _SIZES_3[name]
+    raise bad_codec(store.name, f"has items of a type that no cube can hold in {shown(where)}")
+
+
+def _inner_chunks(store: _Store, where: str, codecs: Sequence[Mapping[str, Any]], chunks: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape of what is decoded at once: the chunk, or the innermost one where chunks are shards."""
+    for codec in codecs:
+        if isinstance(codec, Mapping) and codec.get("name") == "sharding_indexed":
+            inner = _lengths(store, where, codec["configuration"].get("chunk_shape"), 1)
+            if len(inner) != len(chunks) or any(outer % part for outer, part in zip(chunks, inner, strict=True)):
+                raise store.fail(where, "has shards that its chunks do not fill")
+            return _inner_chunks(store, where, codec["configuration"]["codecs"], inner)
+    return chunks
+
+
+# --- both -----------------------------------------------------------------------------------------------------------
+
+
+def _codecs(
+    store: _Store, where: str, codecs: Any, configuration: Callable[[Mapping[str, Any]], tuple[Any, Any]], depth: int = 0
+) -> list[str]:
+    """Return the names of the codecs in order, each on the list, with plain settings; those inside shards are looked at too."""
+    if not isinstance(codecs, list):
+        raise store.fail(where, "has codecs that are no list")
+    store.limits.check("filters", len(codecs) + depth, f"{store.name}: {shown(where)} has codecs")
+    names = []
+    for codec in codecs:
+        name, settings = configuration(codec) if isinstance(codec, dict) else (codec, {})
+        plain = name.removeprefix("numcodecs.") if isinstance(name, str) else None
+        if plain in _RUNS_CODE:
+            raise unsafe(
+                store.name, f"keeps Python objects in {shown(where)}: the codec {plain}", "write numbers, or texts with vlen-utf8"
+            )
+        if plain not in _CODECS or not isinstance(settings, dict):
+            raise bad_codec(store.name, f"encodes {shown(where)} with {shown(str(name))}, which is not on the list")
+        if not all(
+            _PLAIN_2.fullmatch(settings[key]) if isinstance(settings[key], str) else settings[key] is None
+            for key in ("dtype", "astype")
+            if key in settings
+        ):
+            raise unsafe(store.name, f"decodes {shown(where)} into Python objects", "write numbers")
+        if plain == "sharding_indexed":
+            for inner in ("codecs", "index_codecs"):
+                _codecs(store, where, settings.get(inner), configuration, depth + 1)
+        names.append(plain)
+    return names
+
+
+def _lengths(store: _Store, where: str, value: Any, least: int) -> tuple[int, ...]:
+    if not isinstance(value, list) or not all(type(each) is int and least <= each <= _LARGEST for each in value):
+        raise store.fail(where, "has lengths that are no whole numbers")
+    store.limits.check("dimensions", len(value), f"{store.name}: {shown(where)} has dimensions")
+    return tuple(value)
+
+
+def _join(where: str, leaf: str) -> str:
+    return f"{where}/{leaf}" if where else leaf
