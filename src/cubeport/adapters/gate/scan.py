@@ -42,7 +42,7 @@ def scan(source: Source, limits: Limits) -> Scanned:
     raise _refusal(source.name, head)
 
 
-def task(request: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
+def task(_: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
     """Scan every source of the unit; the task ``scan`` of :data:`~cubeport.adapters.gate.child.TASKS`."""
     scanned = []
     for done, source in enumerate(context.sources):

@@ -1,7 +1,7 @@
 """A Zarr store in a folder, version 2 or 3: what its metadata declare, read through descriptors and nothing else.
 
-The tree is walked first: a link, FIFO or device anywhere refuses the store, since a library would follow it. Then only the keys that
-are metadata by their name are read, as strict JSON; consolidated metadata are not (they may tell another story than the arrays).
+The tree is walked first: a link, FIFO or device anywhere refuses the store, since a library would follow it. Then only the keys
+that are metadata by their name are read, as strict JSON; consolidated metadata are not: they may tell another story than the arrays.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from cubeport.adapters.gate.scanned import (
     unreadable,
     unsafe,
 )
+from cubeport.errors import SourceRejected
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
@@ -35,11 +36,27 @@ _FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _METADATA = (".zgroup", ".zarray", ".zattrs", "zarr.json")
 
 _CODECS = frozenset(
-    ("bytes", "transpose", "sharding_indexed", "crc32c", "gzip", "zlib", "zstd", "blosc", "lz4", "shuffle", "delta")
-    + ("fixedscaleoffset", "packbits", "vlen-utf8")
+    [
+        "bytes",
+        "transpose",
+        "sharding_indexed",
+        "crc32c",
+        "gzip",
+        "zlib",
+        "zstd",
+        "blosc",
+        "lz4",
+        "shuffle",
+        "delta",
+        "fixedscaleoffset",
+        "packbits",
+        "vlen-utf8",
+    ]
 )
 """All that may decode a chunk; pickle, json2 and others hide code or references, also behind another codec."""
 _RUNS_CODE = frozenset(("pickle", "msgpack", "msgpack2", "json", "json2", "categorize"))
+
+_INSTEAD = "write numbers, or texts with vlen-utf8"
 
 _PLAIN_2 = re.compile(r"[<>|=]?([biufcMm])([1-9]\d{0,3})(?:\[[a-zA-Z0-9]{1,8}\])?")
 _TEXT_2 = re.compile(r"[<>|=]?([SU])(\d{1,9})")
@@ -177,7 +194,10 @@ class _Store:
         for key, value in attributes.items():
             self.texts.size(f"{where}: {key}", len(json.dumps(value)))
 
-    def fail(self, where: str, why: str) -> Exception:
+    def one_array(self) -> SourceRejected:
+        return rejected(self.name, "is one array, not a group of arrays", "not-a-cube", "bring the group that holds the array")
+
+    def fail(self, where: str, why: str) -> SourceRejected:
         return unreadable(self.name, f"has metadata that do not fit its format: {shown(where or 'the root')} {why}")
 
 
@@ -205,7 +225,7 @@ _REQUIRED_2 = frozenset(("zarr_format", "shape", "chunks", "dtype", "compressor"
 def _version_2(store: _Store) -> Arrays:
     arrays = Arrays(store.name, store.limits)
     if ".zarray" in store.files:
-        raise rejected(store.name, "is one array, not a group of arrays", "not-a-cube", "bring the group that holds the array")
+        raise store.one_array()
     for where in _nodes(store.files, ".zgroup"):
         arrays.count()
         if store.document(_join(where, ".zgroup")) != {"zarr_format": 2}:
@@ -240,7 +260,7 @@ def _configuration_2(codec: Mapping[str, Any]) -> tuple[Any, Any]:
 def _item_2(store: _Store, where: str, dtype: Any, codecs: Sequence[str]) -> int:
     if dtype == "|O":
         if codecs[:1] != ["vlen-utf8"]:
-            raise unsafe(store.name, f"keeps Python objects in {shown(where)}", "write texts with vlen-utf8, or numbers")
+            raise unsafe(store.name, f"keeps Python objects in {shown(where)}", _INSTEAD)
         return 16
     if isinstance(dtype, str) and (found := _PLAIN_2.fullmatch(dtype)):
         return int(found[2])
@@ -251,6 +271,7 @@ def _item_2(store: _Store, where: str, dtype: Any, codecs: Sequence[str]) -> int
 
 # --- version 3 (zarr-specs, v3.1) -----------------------------------------------------------------------------------
 
+_GROUP_3 = frozenset(("zarr_format", "node_type"))
 _REQUIRED_3 = frozenset(
     ("zarr_format", "node_type", "shape", "data_type", "chunk_grid", "chunk_key_encoding", "fill_value", "codecs")
 )
@@ -269,15 +290,13 @@ def _version_3(store: _Store) -> Arrays:
                     store,
                     where,
                     document,
-                    frozenset(("zarr_format", "node_type")),
+                    _GROUP_3,
                     frozenset(("attributes", "consolidated_metadata")),
                 )
             case 3, "array" if where:
-                arrays.add(_array_3(store, where, document, arrays))
+                arrays.add(_array_3(store, where, document))
             case 3, "array":
-                raise rejected(
-                    store.name, "is one array, not a group of arrays", "not-a-cube", "bring the group that holds the array"
-                )
+                raise store.one_array()
             case _:
                 raise store.fail(where, "is neither a group nor an array of Zarr version 3")
     return arrays
@@ -294,7 +313,7 @@ def _known(store: _Store, where: str, document: Mapping[str, Any], required: fro
         raise store.fail(where, "lacks members or has unknown ones")
 
 
-def _array_3(store: _Store, where: str, document: dict[str, Any], arrays: Arrays) -> Array:
+def _array_3(store: _Store, where: str, document: dict[str, Any]) -> Array:
     _known(store, where, document, _REQUIRED_3, _OPTIONAL_3)
     if document.get("storage_transformers"):
         raise bad_codec(store.name, f"transforms the storage of {shown(where)}")
@@ -314,7 +333,7 @@ def _array_3(store: _Store, where: str, document: dict[str, Any], arrays: Arrays
     item = _item_3(store, where, document["data_type"])
     identities = _codecs(store, where, document["codecs"], _configuration_3)
     if document["data_type"] == "string" and "vlen-utf8" not in identities:
-        raise unsafe(store.name, f"keeps Python objects in {shown(where)}", "write texts with vlen-utf8, or numbers")
+        raise unsafe(store.name, f"keeps Python objects in {shown(where)}", _INSTEAD)
     inner = _inner_chunks(store, where, document["codecs"], chunks)
     if inner != chunks:  # the chunks that are decoded are those inside the shards
         store.limits.check("chunks", chunk_count(shape, chunks), f"{store.name}: {shown(where)} has shards")
@@ -364,24 +383,22 @@ def _codecs(
     names = []
     for codec in codecs:
         name, settings = configuration(codec) if isinstance(codec, dict) else (codec, {})
-        plain = name.removeprefix("numcodecs.") if isinstance(name, str) else None
+        plain = str(name).removeprefix("numcodecs.")
         if plain in _RUNS_CODE:
-            raise unsafe(
-                store.name, f"keeps Python objects in {shown(where)}: the codec {plain}", "write numbers, or texts with vlen-utf8"
-            )
+            raise unsafe(store.name, f"keeps Python objects in {shown(where)} by the codec {plain}", _INSTEAD)
         if plain not in _CODECS or not isinstance(settings, dict):
-            raise bad_codec(store.name, f"encodes {shown(where)} with {shown(str(name))}, which is not on the list")
-        if not all(
-            _PLAIN_2.fullmatch(settings[key]) if isinstance(settings[key], str) else settings[key] is None
-            for key in ("dtype", "astype")
-            if key in settings
-        ):
-            raise unsafe(store.name, f"decodes {shown(where)} into Python objects", "write numbers")
+            raise bad_codec(store.name, f"encodes {shown(where)} with {shown(plain)}, which is not on the list")
+        if not all(_is_plain(settings[key]) for key in ("dtype", "astype") if key in settings):
+            raise unsafe(store.name, f"decodes {shown(where)} into Python objects", _INSTEAD)
         if plain == "sharding_indexed":
             for inner in ("codecs", "index_codecs"):
                 _codecs(store, where, settings.get(inner), configuration, depth + 1)
         names.append(plain)
     return names
+
+
+def _is_plain(dtype: Any) -> bool:
+    return dtype is None or (isinstance(dtype, str) and _PLAIN_2.fullmatch(dtype) is not None)
 
 
 def _lengths(store: _Store, where: str, value: Any, least: int) -> tuple[int, ...]:
