@@ -19,7 +19,7 @@ from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.undo import Action, Compensation
 from cubeport.catalog.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
-from cubeport.documents.coverage import coverage as coverage_document
+from cubeport.documents.native import coverage as coverage_document
 from cubeport.documents.texts import Provider, Texts
 from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TemplateChanged
 from cubeport.service.datasets import Dataset, Datasets
@@ -110,6 +110,8 @@ def _from_template(
     datasets: Datasets,
     sources: Sources,
 ) -> Wanted:
+    if request.template is not None:
+        raise InvalidRequest("template goes with source: a template id needs neither.")
     template, extent_id = templates.get(request.dataset_id), request.extent_id
     if template is None:
         template, extent_id = _template_of_dataset(request, templates, datasets)
@@ -461,7 +463,7 @@ class _Making:
             parent_id=self.plan.base_version_id,
             kind=_KINDS[self.plan.action],
             created_at=at,
-            coverage=coverage_document(measured.description, period_type),
+            coverage=coverage_document(measured.description, period_type).model_dump(mode="json"),
             request_scope=self.wanted.scope,
             size_bytes=measured.size_bytes,
             digest=measured.digest,

@@ -40,9 +40,7 @@ class IngestionRequest(_Value):
     dry_run: bool = False
 
     @model_validator(mode="after")
-    def _go_together(self) -> IngestionRequest:
-        if self.template is not None and self.source is None:
-            raise ValueError("template goes with source: a template id needs neither")
+    def _no_tag_of_ours(self) -> IngestionRequest:
         if self.tag == "latest":
             raise ValueError("a tag may not be called latest")
         return self

@@ -7,8 +7,7 @@ from typing import Any
 
 from cubeport.cubes import periods
 from cubeport.cubes.calendars import CalendarName, canonical, parse_stamp
-from cubeport.cubes.description import CubeDescription
-from cubeport.documents.coverage import period
+from cubeport.cubes.description import CubeDescription, Temporal
 from cubeport.errors import CoverageIncomplete, Gap, InvalidRange, SourceRejected
 from cubeport.service.ingestions import Scope
 
@@ -95,6 +94,14 @@ def check_realised(asked: Scope, description: CubeDescription, period_type: str,
         )
     if temporal.count < span and not allow_gaps:
         raise _gap(description, period_type, calendar, span)
+
+
+def period(temporal: Temporal, label: str, period_type: str) -> str:
+    """Return the native string of the period that holds *label*; the label itself where there are no periods."""
+    calendar = canonical(temporal.calendar)
+    if calendar is None or period_type in ("irregular", "none", "climatology"):
+        return label
+    return periods.format_period(periods.of(parse_stamp(label, calendar), period_type, calendar), period_type, calendar)
 
 
 def _gap(description: CubeDescription, period_type: str, calendar: CalendarName, span: int) -> Gap:

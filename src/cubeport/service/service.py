@@ -45,12 +45,14 @@ class Service:
         ingester: Ingester,
         jobs: Jobs,
         engine: Engine,
+        public_url: str = "http://127.0.0.1:8000",
         read_only: bool = False,
         user: str | None = None,
         closing: Sequence[Callable[[], None]] = (),
     ) -> None:
         self.catalog = catalog
         self.engine = engine
+        self.public_url = public_url
         self._datasets = datasets
         self._configuration = configuration
         self._ingester = ingester
