@@ -284,9 +284,9 @@ def _labels(
     """Return the axis of a dimension: its own coordinate, else the best one-dimensional coordinate along it."""
     own = raw.variables.get(dimension)
     if own is not None and text_dims(own) == (dimension,) and roles.get(dimension) != "bounds":
-        kind = kind_of(dimension, own) or "other"
-        if kind not in ("other", "category", "member") or _are_labels(own):
-            return FoundAxis(dimension, dimension, kind, _bounds(raw, own))
+        its_kind = kind_of(dimension, own) or "other"
+        if its_kind not in ("other", "category", "member") or _are_labels(own):
+            return FoundAxis(dimension, dimension, its_kind, _bounds(raw, own))
         notes.append(("labels-ignored", f"{dimension!r} has labels that are missing or not unique; it is taken as an index"))
         return FoundAxis(dimension, None, "index")
     along = [str(n) for n, v in raw.variables.items() if text_dims(v) == (dimension,) and roles[str(n)] == "auxiliary"]

@@ -129,7 +129,7 @@ class Spatial(Value):
     """Names of the horizontal coordinate variables: axes, or 2-D/1-D positions for curvilinear and unstructured grids."""
     crs: Crs | None = None
     to_crs: float = 1.0
-    """What stored x and y are multiplied by to be in the units of ``crs``: 1000 for kilometres, the height for radians of a satellite."""
+    """Stored x and y times this are in the units of ``crs``: 1000 for kilometres, the height for radians of a satellite."""
 
 
 class CubeDescription(Value):

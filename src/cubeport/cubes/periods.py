@@ -244,7 +244,7 @@ def _span(found: re.Match[str], calendar: CalendarName, period_type: str) -> tup
     month = year * 12 + part["month"] - 1
     for kind, period, count in (("pentad", "pentad", 6), ("dekad", "dekadal", 3)):
         if kind in part:
-            if not 1 <= part[kind] <= count or period != period_type:
+            if not 1 <= part[kind] <= count or period_type not in (period, "irregular"):
                 raise InvalidPeriod(_expected(period_type))
             return spread(month * count + part[kind] - 1, period, kind)
     if "day" not in part:
