@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
@@ -19,13 +19,6 @@ from cubeport.catalog import strictyaml
 from cubeport.errors import InvalidConfiguration
 
 LOOK_AGAIN_S = 1.0
-
-
-class Named(Protocol):
-    """A configuration entry's model, as this module needs it."""
-
-    @classmethod
-    def model_validate(cls, obj: Any) -> Any: ...
 
 
 @dataclass(slots=True)
@@ -92,11 +85,18 @@ class FolderConfiguration:
     """The port ``service.templates.Configuration`` over an instance's folders."""
 
     def __init__(
-        self, root: Path, *, template: type[BaseModel], extent: type[BaseModel], broken: Callable[[str, tuple[str, ...]], Any]
+        self,
+        root: Path,
+        *,
+        template: type[BaseModel],
+        extent: type[BaseModel],
+        broken: Callable[[str, tuple[str, ...]], Any],
+        look_again_s: float = LOOK_AGAIN_S,
     ) -> None:
         self._templates = _Folder(root / "config" / "datasets", "config/datasets", template, "id", broken)
         self._extents = _Folder(root / "extents", "extents", extent, "extent_id", broken)
-        self._looked = -LOOK_AGAIN_S
+        self._look_again_s = look_again_s
+        self._looked = -float("inf")
         self._reading = threading.Lock()
 
     def templates(self) -> Mapping[str, Any]:
@@ -116,7 +116,7 @@ class FolderConfiguration:
 
     def _look(self) -> None:
         with self._reading:
-            if time.monotonic() - self._looked >= LOOK_AGAIN_S:
+            if time.monotonic() - self._looked >= self._look_again_s:
                 self._templates.read()
                 self._extents.read()
                 self._looked = time.monotonic()

@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from cubeport.cubes.description import CubeDescription, Spatial, Temporal
+from cubeport.errors import CoverageIncomplete, Gap, InvalidPeriod, InvalidRange, SourceRejected
+from cubeport.service.ingestions import Scope
+from cubeport.service.scope import check_asked, check_realised, holds, hull
+
+MONTHS = {"temporal": {"start": "2006-04", "end": "2010-09", "count": 54}, "calendar": "standard"}
+YEARS_360 = {"temporal": {"start": "1860", "end": "2099", "count": 240}, "calendar": "360_day"}
+
+
+def cube(start: str, end: str, count: int, *, values: tuple[str, ...] | None = None, calendar: str = "standard") -> CubeDescription:
+    temporal = Temporal(axis="time", calendar=calendar, start=start, end=end, count=count, values=values)
+    return CubeDescription(axes=(), variables=(), fields=(), spatial=Spatial(family="none", bbox=(-180, -90, 180, 90)), temporal=temporal)
+
+
+@pytest.mark.parametrize(
+    ("start", "end", "held"),
+    [
+        ("2006-04", "2010-09", True),
+        ("2006-04", None, True),
+        ("2007", "2008", True),
+        ("2006-03", "2010-09", False),
+        ("2006-04", "2010-10", False),
+        ("2010", None, True),
+    ],
+)
+def test_what_is_held_is_told_by_periods(start: str, end: str | None, held: bool) -> None:
+    assert holds(MONTHS, Scope(start=start, end=end), "monthly") is held
+
+
+def test_a_hull_never_shrinks() -> None:
+    assert hull(Scope(start="2007-01", end="2011-12"), MONTHS, "monthly") == Scope(start="2006-04", end="2011-12")
+    assert hull(Scope(start="2005-01", end="2005-12"), MONTHS, "monthly") == Scope(start="2005-01", end="2010-09")
+    assert hull(Scope(start="1900", end="1950"), YEARS_360, "yearly") == Scope(start="1860", end="2099")
+
+
+def test_a_range_is_compared_by_calendar_and_not_as_text() -> None:
+    check_asked(Scope(start="2095-02-30", end="2095-03-01"), "daily", "360_day")
+    with pytest.raises(InvalidPeriod):
+        check_asked(Scope(start="2095-02-30"), "daily", "standard")
+    with pytest.raises(InvalidRange):
+        check_asked(Scope(start="2010-02", end="2010-01"), "monthly", "standard")
+
+
+def refused(error: type[Exception], asked: Scope, description: CubeDescription, **options: Any) -> Any:
+    with pytest.raises(error) as caught:
+        check_realised(asked, description, "daily", allow_gaps=options.get("allow_gaps", False))
+    return caught.value
+
+
+def test_an_end_that_the_source_does_not_have_is_incomplete() -> None:
+    january = cube("2024-01-01T00:00:00Z", "2024-01-30T00:00:00Z", 30)
+    problem = refused(CoverageIncomplete, Scope(start="2024-01-01", end="2024-01-31"), january)
+    assert problem.members["available"] == {"start": "2024-01-01", "end": "2024-01-30"}
+    check_realised(Scope(start="2024-01-01", end="2024-01-30"), january, "daily", allow_gaps=False)
+
+
+def test_missing_days_are_a_gap_that_can_be_allowed() -> None:
+    days = ("2024-01-01T12:00:00Z", "2024-01-02T12:00:00Z", "2024-01-05T12:00:00Z")
+    holed = cube(days[0], days[-1], 3, values=days)
+    problem = refused(Gap, Scope(), holed)
+    assert problem.members["gaps"] == [{"start": "2024-01-03", "end": "2024-01-04", "count": 2}]
+    check_realised(Scope(), holed, "daily", allow_gaps=True)
+
+
+def test_two_steps_in_one_day_are_no_daily_data() -> None:
+    hourly = cube("2024-01-01T00:00:00Z", "2024-01-01T18:00:00Z", 4)
+    assert refused(SourceRejected, Scope(), hourly).reason == "bad-time"
