@@ -12,20 +12,18 @@ import hashlib
 import itertools
 import json
 import math
-import re
 import struct
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from numcodecs import VLenUTF8, Zstd
 
 LEVEL = 3
 """zstd's own default, which readers' expectations of size rest on."""
 
-NODE = r"(?!\.{1,2}/|__)[A-Za-z0-9_.+@-]{1,128}"
-KEY = re.compile(rf"(?:{NODE}/)*(?:zarr\.json|c(?:/(?:0|[1-9][0-9]{{0,9}}))*)")
-"""The key grammar of publishing.md 4."""
+_NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 type Values = np.ndarray[Any, Any]
 type Region = tuple[slice, ...]
@@ -61,31 +59,51 @@ class Grid:
             slice(i * length, min((i + 1) * length, size)) for i, length, size in zip(index, self.chunks, self.shape, strict=True)
         )
 
-    def plain(self, values: Values) -> bytes:
-        """Return *values* in C order as the bytes that are hashed and compressed: little-endian numbers, or length and UTF-8."""
+    def within(self, region: Region) -> Iterator[tuple[int, ...]]:
+        """Yield the indices of the chunks that lie whole in *region*."""
+        ranges = []
+        for part, length, size in zip(region, self.chunks, self.shape, strict=True):
+            last = math.ceil(size / length) if part.stop >= size else part.stop // length
+            ranges.append(range(math.ceil(part.start / length), last))
+        yield from itertools.product(*ranges)
+
+    def has(self, chunk: str) -> bool:
+        """Tell whether *chunk* is the key of one of the grid's chunks, below its array."""
+        head, *indices = chunk.split("/")
+        counts = self.counts
+        return (
+            head == "c"
+            and len(indices) == len(counts)
+            and all(each.isdecimal() and str(int(each)) == each and int(each) < n for each, n in zip(indices, counts, strict=True))
+        )
+
+    def plain(self, values: Values) -> Any:
+        """Return *values* in C order as what is hashed and compressed: little-endian numbers, or length and UTF-8 of each text."""
         if self.is_text:
-            from numcodecs import VLenUTF8
+            return VLenUTF8().encode(values.astype(object).ravel())
+        return np.ascontiguousarray(values, self.dtype.newbyteorder("<"))
 
-            return bytes(VLenUTF8().encode(values.astype(object).ravel()))
-        return np.ascontiguousarray(values, self.dtype.newbyteorder("<")).tobytes()
+    def digest(self, values: Values) -> bytes:
+        """Return the sha256 of the plain values."""
+        return hashlib.sha256(self.plain(values)).digest()
 
-    def encode(self, values: Values) -> bytes | None:
-        """Return the stored chunk, padded at the edges; ``None`` when every bit of it is fill, as readers then need no bytes."""
-        from numcodecs import Zstd
-
-        if not self.is_text and self._is_fill(values):
-            return None
+    def encode(self, values: Values) -> tuple[bytes, bytes | None]:
+        """Return the digest of *values* and their stored chunk: padded at the edges, ``None`` where every bit is fill."""
+        plain = self.plain(values)
+        digest = hashlib.sha256(plain).digest()
+        if not self.is_text and self._is_fill(plain):
+            return digest, None
         if values.shape != self.chunks:
             whole = np.full(self.chunks, self.fill, self.dtype)
             whole[tuple(slice(size) for size in values.shape)] = values
-            values = whole
-        return bytes(Zstd(level=LEVEL, checksum=True).encode(self.plain(values)))
+            plain = self.plain(whole)
+        return digest, bytes(Zstd(level=LEVEL, checksum=True).encode(plain))
 
-    def _is_fill(self, values: Values) -> bool:
+    def _is_fill(self, plain: Values) -> bool:
         """Compare bits: −0.0 is not 0.0, and one NaN is not another."""
-        bits = np.dtype(f"u{self.dtype.itemsize}")
-        fill = np.array(self.fill, self.dtype).view(bits)
-        held = np.ascontiguousarray(values, self.dtype).view(bits)
+        bits = np.dtype(f"<u{self.dtype.itemsize}")
+        fill = np.array(self.fill, self.dtype.newbyteorder("<")).view(bits)
+        held = plain.view(bits)
         return bool(held.flat[0] == fill and (held == fill).all())
 
 
@@ -131,9 +149,9 @@ def blocks(grid: Grid, source: tuple[int, ...] | None, budget: int) -> Iterator[
         yield region, list(itertools.product(*(range(a, b) for a, b in zip(corner, stop, strict=True))))
 
 
-def inside(chunk: Region, block: Region) -> Region:
-    """Return where *chunk* lies in values that were read for *block*."""
-    return tuple(slice(c.start - b.start, c.stop - b.start) for c, b in zip(chunk, block, strict=True))
+def inside(chunk: Region, block: Region) -> Any:
+    """Return where *chunk* lies in values that were read for *block*; of a scalar, the array and not its item."""
+    return (*(slice(c.start - b.start, c.stop - b.start) for c, b in zip(chunk, block, strict=True)), ...)
 
 
 def array_document(grid: Grid, dimensions: tuple[str, ...], attributes: Mapping[str, Any]) -> dict[str, Any]:
@@ -172,16 +190,36 @@ def to_bytes(document: Mapping[str, Any]) -> bytes:
     return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
 
 
+def parse_array(document: Mapping[str, Any]) -> tuple[Grid, tuple[str, ...], dict[str, Any]]:
+    """Return what :func:`array_document` was made of.
+
+    Raises
+    ------
+    ValueError
+        If the document is not exactly what :func:`array_document` makes: other codecs, members or types.
+    """
+    try:
+        dtype = np.dtypes.StringDType() if document["data_type"] == "string" else np.dtype(document["data_type"])
+        lengths = document["chunk_grid"]["configuration"]["chunk_shape"]
+        grid = Grid(tuple(document["shape"]), tuple(lengths), dtype, _fill_from_json(document["fill_value"], dtype))
+        parts = grid, tuple(document["dimension_names"]), dict(document["attributes"])
+        same = document == array_document(*parts) and all(n >= 0 for n in grid.shape) and all(n >= 1 for n in grid.chunks)
+    except (LookupError, TypeError, AttributeError, OverflowError) as error:
+        raise ValueError("not an array of ours") from error
+    if not same:
+        raise ValueError("not an array of ours")
+    return parts
+
+
 def _fill_json(grid: Grid) -> Any:
     if grid.dtype.kind != "f":
         return grid.fill
-    value = np.array(grid.fill, grid.dtype)
-    if not np.isfinite(value):
-        bits = int(value.view(f"u{grid.dtype.itemsize}"))
-        plain = {float("inf"): "Infinity", float("-inf"): "-Infinity"}.get(float(value))
-        usual = bits == int(np.array(np.nan, grid.dtype).view(f"u{grid.dtype.itemsize}"))
-        return plain or ("NaN" if usual else f"0x{bits:0{2 * grid.dtype.itemsize}x}")
-    return float(value)
+    value = float(np.array(grid.fill, grid.dtype))
+    return _NOT_FINITE.get(value, "NaN") if not math.isfinite(value) else value
+
+
+def _fill_from_json(value: Any, dtype: np.dtype[Any]) -> Any:
+    return float(value) if dtype.kind == "f" else value
 
 
 def float_to_text(value: float) -> str:

@@ -9,18 +9,22 @@ import xarray as xr
 from cubeport.adapters.sources.reading import RAW, Source, opening, prepare, require_fields
 
 
-def open_hdf5(path: str, name: str, *, group: str | None = None, wanted: Collection[str] = ()) -> Source:
+def open_hdf5(
+    path: str, name: str, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
+) -> Source:
     """Return the file as one lazy source; dimensions without a scale get the names that netCDF gives them."""
     with opening(name):
         raw = xr.open_dataset(path, engine="h5netcdf", group=group, phony_dims="sort", **RAW)
-    return require_fields(prepare(name, raw, wanted), lambda: _hdf5_groups(path, name))
+    return require_fields(prepare(name, raw, wanted, skipped), lambda: _hdf5_groups(path, name))
 
 
-def open_classic(path: str, name: str, *, group: str | None = None, wanted: Collection[str] = ()) -> Source:
+def open_classic(
+    path: str, name: str, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
+) -> Source:
     """Return a classic file (CDF-1, 2 or 5) as one lazy source."""
     with opening(name):
         raw = xr.open_dataset(path, engine="netcdf4", group=group, **RAW)
-    return require_fields(prepare(name, raw, wanted), list)
+    return require_fields(prepare(name, raw, wanted, skipped), list)
 
 
 def _hdf5_groups(path: str, name: str) -> list[str]:

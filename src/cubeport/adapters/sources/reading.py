@@ -68,8 +68,8 @@ def _words(error: Exception) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = ()) -> Source:
-    """Return *raw* as a source: text as text, without variables that no cube can hold.
+def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: Collection[str] = ()) -> Source:
+    """Return *raw* as a source: text as text, without variables that no cube can hold or that the scan has *skipped*.
 
     Raises
     ------
@@ -80,7 +80,9 @@ def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = ()) -> Source:
     strange: list[str] = []
     for key, variable in raw.variables.items():
         label = str(key)
-        if variable.dtype.kind in _NUMBERS and variable.dtype.itemsize <= 8:
+        if label in skipped:
+            strange.append(label)
+        elif variable.dtype.kind in _NUMBERS and variable.dtype.itemsize <= 8:
             held[label] = _with_flags(variable)
         elif variable.dtype.kind in "SUOT" and (text := _as_text(label, variable, raw)) is not None:
             held[label] = text
@@ -88,8 +90,8 @@ def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = ()) -> Source:
             strange.append(label)
     if refused := [label for label in strange if label in wanted]:
         raise SourceRejected(f"{name}: {', '.join(refused)}: of a type that no cube holds", reason="not-a-cube", source=name)
-    skipped = tuple(("variable-skipped", f"{label} is of a type that no cube holds") for label in strange)
-    return Source(name, dataset(held, raw.attrs), skipped)
+    warnings = tuple(("variable-skipped", f"{label} is of a type that no cube holds") for label in strange)
+    return Source(name, dataset(held, raw.attrs), warnings)
 
 
 def dataset(variables: Mapping[str, xr.Variable], attributes: Mapping[str, Any]) -> xr.Dataset:

@@ -9,11 +9,13 @@ import xarray as xr
 from cubeport.adapters.sources.reading import RAW, Source, opening, prepare, require_fields
 
 
-def open_zarr(path: str, name: str, *, group: str | None = None, wanted: Collection[str] = ()) -> Source:
+def open_zarr(
+    path: str, name: str, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
+) -> Source:
     """Return the folder as one lazy source."""
     with opening(name):
         raw = xr.open_dataset(path, engine="zarr", group=group, consolidated=False, **RAW)
-    return require_fields(prepare(name, raw, wanted), lambda: _groups(path, name))
+    return require_fields(prepare(name, raw, wanted, skipped), lambda: _groups(path, name))
 
 
 def _groups(path: str, name: str) -> list[str]:

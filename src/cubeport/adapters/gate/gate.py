@@ -1,0 +1,120 @@
+"""The port ``Gate``: two confined children, one that has the sources and writes, one that never saw them and judges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cubeport.adapters.gate.children import Children, Progress, open_source
+from cubeport.adapters.sources.identity import identity
+from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.orders import Measured, WriteOrder, Written
+from cubeport.errors import SourceRejected
+
+type _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+type _Words = Annotated[str, Field(max_length=2_000)]
+
+
+class ConfinedGate:
+    """The only way in for data.
+
+    Parameters
+    ----------
+    children
+        Who runs the tasks; closed with the gate.
+    """
+
+    def __init__(self, children: Children) -> None:
+        self._children = children
+
+    def identify(self, sources: Sequence[Path]) -> tuple[Mapping[str, Any], ...]:
+        """Return ``name, size_bytes, sha256, modified_at`` of each source, read as bytes and never decoded.
+
+        Raises
+        ------
+        SourceRejected
+            ``unsafe`` for a link, a device, or a folder that holds one; ``not-allowed`` when it may not be read.
+        NotFound
+            When it is not there.
+        """
+        found = []
+        for path in sources:
+            with open_source(path) as descriptor:
+                found.append(identity(path.name, descriptor))
+        return tuple(found)
+
+    def write(self, order: WriteOrder, *, progress: Progress | None = None) -> Written:
+        """Run the first child over the sources; see :class:`~cubeport.service.ports.Gate`."""
+        request = {
+            "target": str(order.target),
+            "window": asdict(order.window),
+            "variables": None if order.variables is None else list(order.variables),
+            "attributes": dict(order.attributes),
+            "chunks": None if order.chunks is None else dict(order.chunks),
+            "append_dim": order.append_dim,
+            "group": order.group,
+        }
+        said = self._children.run("write", request, sources=order.sources, write=[order.target], progress=progress)
+        answer = _believed(_WriteAnswer, said)
+        return Written(
+            digests=answer.digests, warnings=tuple(answer.warnings), sources=tuple(each.model_dump() for each in answer.sources)
+        )
+
+    def measure(
+        self, written: Path, expected: Written, *, fields: Sequence[str] | None = None, progress: Progress | None = None
+    ) -> Measured:
+        """Run the second child over what the first has written; see :class:`~cubeport.service.ports.Gate`."""
+        request = {
+            "target": str(written),
+            "digests": dict(expected.digests),
+            "fields": None if fields is None else list(fields),
+        }
+        answer = _believed(_MeasureAnswer, self._children.run("measure", request, write=[written], progress=progress))
+        return Measured(
+            description=answer.description,
+            documents=answer.documents,
+            files=answer.files,
+            size_bytes=answer.size_bytes,
+            digest=answer.digest,
+        )
+
+    def close(self) -> None:
+        """End the children; idempotent."""
+        self._children.close()
+
+
+class _Answer(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class _Identity(_Answer):
+    name: Annotated[str, Field(max_length=1_024)]
+    size_bytes: Annotated[int, Field(ge=0)]
+    sha256: _Sha256
+    modified_at: Annotated[str, Field(max_length=40)]
+
+
+class _WriteAnswer(_Answer):
+    digests: Annotated[dict[str, _Sha256], Field(max_length=10_000)]
+    warnings: Annotated[list[tuple[_Words, _Words]], Field(max_length=10_000)]
+    sources: Annotated[list[_Identity], Field(max_length=100_000)]
+
+
+class _MeasureAnswer(_Answer):
+    description: CubeDescription
+    documents: dict[str, Any]
+    files: Annotated[int, Field(ge=1)]
+    size_bytes: Annotated[int, Field(ge=0)]
+    digest: _Sha256
+
+
+def _believed[A: _Answer](model: type[A], said: Mapping[str, Any]) -> A:
+    """Return what a child said, held against its form: a source may have taken the child over."""
+    try:
+        return model.model_validate(dict(said))
+    except ValidationError as error:
+        raise SourceRejected("the process that read it gave no answer that can be believed", reason="crashed") from error

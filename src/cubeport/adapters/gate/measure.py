@@ -1,0 +1,171 @@
+"""What the second child does: judge what the first one wrote, without having seen the source.
+
+Every object is looked at without following links, every array's metadata must be such as we write, every chunk is decoded
+by zarr-python and held against the first child's digests. Only then is the cube described, its metadata consolidated, and
+the manifest written, which alone says what the engine takes in.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+import stat
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+from cubeport.adapters.engines import zarrv3
+from cubeport.adapters.engines.keys import CUBE, KEY, MANIFEST, METADATA
+from cubeport.adapters.engines.zarrv3 import Grid
+from cubeport.adapters.gate import child, wire
+from cubeport.adapters.gate.write import put
+from cubeport.adapters.sources.reading import dataset, decoding
+from cubeport.adapters.sources.zarr import open_zarr
+from cubeport.cubes.describe import describe
+from cubeport.documents import ogc, stac
+from cubeport.errors import SourceRejected
+
+_BLOCK_BYTES = 32 * 2**20
+
+
+def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
+    """Judge ``target/cube.zarr`` by ``digests`` and return ``description, documents, files, size_bytes, digest``.
+
+    ``request``: ``target``; ``digests`` by variable, in the store's order; ``fields``, a list or ``None``.
+    """
+    target = Path(request["target"])
+    root = target / CUBE
+    expected: Mapping[str, str] = request["digests"]
+    sizes = _objects(root)
+    nodes = {name: _document(root / name) for name in expected}
+    arrays = {name: _parsed(name, node) for name, node in nodes.items()}
+    _check_keys(sizes, arrays)
+    context.declare(sum(math.prod(grid.shape) * grid.itemsize for grid in arrays.values()))
+    with ThreadPoolExecutor(max_workers=max(2, len(os.sched_getaffinity(0)))) as pool:
+        digests = pool.map(lambda key: _file_digest(root / key), chunks := [key for key in sizes if key != METADATA])
+        raw = open_zarr(str(root), CUBE).raw
+        watched = {name: _Watched(name, grid, raw.variables[name]) for name, grid in arrays.items()}
+        seen = dataset({name: each.variable() for name, each in watched.items()}, raw.attrs)
+        lengths = {name: grid.chunks for name, grid in arrays.items()}
+        description = describe(seen, chunks=lengths, fields=request["fields"])
+        for done, (name, each) in enumerate(watched.items()):
+            context.progress("measuring", done, len(watched))
+            if each.digest() != expected[name]:
+                raise SourceRejected(f"variable {name!r} does not read back as it was written", reason="digest-mismatch")
+        entries = dict(zip(chunks, digests, strict=True))
+    whole = zarrv3.to_bytes(zarrv3.consolidated(zarrv3.group_document(_document(root).get("attributes", {})), nodes))
+    (root / METADATA).unlink()
+    put(root / METADATA, whole)
+    sizes[METADATA], entries[METADATA] = len(whole), hashlib.sha256(whole).hexdigest()
+    manifest = zarrv3.to_bytes(
+        {"algorithm": "sha256", "entries": [{"key": key, "size": sizes[key], "sha256": entries[key]} for key in sorted(entries)]}
+    )
+    put(target / MANIFEST, manifest)
+    return {
+        "description": description.model_dump(mode="json"),
+        "documents": {**stac.seal(description, seen), "ogc": ogc.seal(description)},
+        "files": len(entries),
+        "size_bytes": sum(sizes.values()),
+        "digest": hashlib.sha256(manifest).hexdigest(),
+    }
+
+
+def _objects(root: Path) -> dict[str, int]:
+    """Return the size of every object by its key, refusing what is no plain file with a name of ours and no other name."""
+    sizes = {}
+    for folder, folders, files, descriptor in os.fwalk(root, follow_symlinks=False):
+        for name in (*folders, *files):
+            status = os.stat(name, dir_fd=descriptor, follow_symlinks=False)
+            key = str((Path(folder) / name).relative_to(root))
+            if stat.S_ISDIR(status.st_mode):
+                continue
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or not KEY.fullmatch(key):
+                raise SourceRejected(f"{key[:200]!r} was written, which is no object of a cube", reason="unsafe")
+            sizes[key] = status.st_size
+    return sizes
+
+
+def _document(folder: Path) -> dict[str, Any]:
+    """Return a node's metadata as strict JSON."""
+    try:
+        return wire.decode((folder / METADATA).read_bytes())
+    except (wire.Garbled, FileNotFoundError) as error:
+        raise _foreign(folder.name) from error
+
+
+def _parsed(name: str, document: Mapping[str, Any]) -> Grid:
+    try:
+        return zarrv3.parse_array(document)[0]
+    except ValueError as error:
+        raise _foreign(name) from error
+
+
+def _foreign(name: str) -> SourceRejected:
+    return SourceRejected(f"the metadata of {name!r} are not such as are written here", reason="unsafe")
+
+
+def _check_keys(sizes: Mapping[str, int], arrays: Mapping[str, Grid]) -> None:
+    """Refuse objects that the metadata do not name: another array, a chunk outside its grid."""
+    known = {METADATA, *(f"{name}/{METADATA}" for name in arrays)}
+    for key in sizes:
+        name, _, chunk = key.partition("/")
+        if key not in known and not (name in arrays and arrays[name].has(chunk)):
+            raise SourceRejected(f"{key!r} was written, which the metadata do not name", reason="unsafe")
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+class _Watched(BackendArray):
+    """An array whose chunks are hashed as they are read for the description, so that no value is decoded twice."""
+
+    def __init__(self, name: str, grid: Grid, variable: xr.Variable) -> None:
+        if (variable.shape, variable.dtype) != (grid.shape, grid.dtype):
+            raise _foreign(name)
+        self._name, self._grid, self._variable = name, grid, variable
+        self._found: dict[tuple[int, ...], bytes] = {}
+        self.shape, self.dtype = variable.shape, variable.dtype
+
+    def variable(self) -> xr.Variable:
+        """Return the variable to describe; text is held already."""
+        if self._grid.is_text:
+            return self._variable
+        return xr.Variable(self._variable.dims, indexing.LazilyIndexedArray(self), self._variable.attrs)
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._get)
+
+    def _get(self, key: tuple[Any, ...]) -> Any:
+        values = self._read(key)
+        if all(isinstance(each, slice) and each.step in (None, 1) for each in key):
+            region = tuple(slice(*each.indices(size)[:2]) for each, size in zip(key, self.shape, strict=True))
+            for index in self._grid.within(region):
+                self._note(index, region, values)
+        return values
+
+    def _read(self, key: tuple[Any, ...]) -> zarrv3.Values:
+        with decoding(self._name):
+            return np.asarray(self._variable[key].values, dtype=self.dtype)
+
+    def _note(self, index: tuple[int, ...], region: zarrv3.Region, values: zarrv3.Values) -> None:
+        if index not in self._found:
+            chunk = values[zarrv3.inside(self._grid.region(index), region)]
+            self._found[index] = self._grid.digest(chunk)
+
+    def digest(self) -> str:
+        """Return the digest of all values, reading what nobody has asked for yet."""
+        for region, indices in zarrv3.blocks(self._grid, None, _BLOCK_BYTES):
+            if any(index not in self._found for index in indices):
+                values = self._read(region)
+                for index in indices:
+                    self._note(index, region, values)
+        return zarrv3.digest_of([self._found[index] for index in sorted(self._found)])

@@ -1,0 +1,236 @@
+"""What the first child does: open the sources as stored, hold them against the rules, and write them as one Zarr v3 group.
+
+It runs confined (safety.md 2.1), and what it says is hostile until the second child, ``measure``, has read everything back.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cubeport.adapters.engines import attributes, zarrv3
+from cubeport.adapters.engines.keys import CUBE, METADATA, NODE
+from cubeport.adapters.engines.zarrv3 import Grid
+from cubeport.adapters.gate import child
+from cubeport.adapters.gate.scan import scan
+from cubeport.adapters.sources.identity import identity
+from cubeport.adapters.sources.netcdf import open_classic, open_hdf5
+from cubeport.adapters.sources.reading import TEXT, Source, dataset, decoding
+from cubeport.adapters.sources.series import join
+from cubeport.adapters.sources.zarr import open_zarr
+from cubeport.cubes import checks, layout, window
+from cubeport.cubes.orders import Window
+from cubeport.errors import NoData, SourceRejected, VariablesMismatch
+
+_BLOCK_BYTES = 32 * 2**20
+"""Decoded bytes read at once; two such blocks are in memory at most."""
+
+_REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms", "ancillary_variables")
+"""CF attributes that name variables which a variable cannot be read without."""
+
+
+_OPENERS: Mapping[str, Callable[..., Source]] = {
+    "hdf5": open_hdf5,
+    "netcdf3": open_classic,
+    "zarr2": open_zarr,
+    "zarr3": open_zarr,
+}
+
+
+def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
+    """Write the sources into ``target/cube.zarr`` and return ``digests, warnings, sources``.
+
+    ``request``: ``target, window, variables, attributes, chunks, append_dim, group`` as in ``WriteOrder``, JSON values only.
+    """
+    wanted = request["variables"]
+    with ThreadPoolExecutor(max_workers=max(2, len(os.sched_getaffinity(0)))) as pool:
+        identities = [pool.submit(identity, each.name, each.fd) for each in context.sources]
+        opened = [_open(each, context, request["group"], wanted or ()) for each in context.sources]
+        whole = join(opened, request["append_dim"])
+        raw = _selected(whole.raw, wanted)
+        warnings = [*whole.warnings, *checks.check(raw)]
+        raw = _windowed(raw, Window(**request["window"]))
+        raw.attrs.update(request["attributes"])
+        lengths = layout.chunks(raw, request["chunks"])
+        writer = _Writer(Path(request["target"]) / CUBE, pool, _Progress(context, _declared(raw)), warnings)
+        digests = writer.write(raw, lengths)
+        return {
+            "digests": digests,
+            "warnings": [list(each) for each in dict.fromkeys(writer.warnings)],
+            "sources": [each.result() for each in identities],
+        }
+
+
+def _open(source: child.Source, context: child.Context, group: str | None, wanted: Sequence[str]) -> Source:
+    """Return the source, opened by what its content is, once the scan has let it pass."""
+    found = scan(source, context.limits)
+    prefix = f"{group.strip('/')}/" if group else ""
+    skipped = [path.removeprefix(prefix) for path in found.skipped if path.startswith(prefix)]
+    opened = _OPENERS[found.format](str(source.path), source.name, group=group, wanted=wanted, skipped=skipped)
+    return replace(opened, warnings=(*found.warnings, *opened.warnings))
+
+
+def _selected(raw: xr.Dataset, wanted: Sequence[str] | None) -> xr.Dataset:
+    """Return the wanted variables with all that they refer to; everything when none is named."""
+    held = {str(name): variable for name, variable in raw.variables.items()}
+    if wanted is not None:
+        missing = [name for name in wanted if name not in held]
+        if missing:
+            raise VariablesMismatch(
+                f"the source has no variable {', '.join(map(repr, missing))}",
+                next_step=f"choose among {', '.join(sorted(held))[:500]}",
+            )
+        front, kept = list(wanted), set[str]()
+        while front:
+            name = front.pop()
+            if name in kept:
+                continue
+            kept.add(name)
+            variable = held[name]
+            words = re.findall(r"[^\s:]+", " ".join(str(variable.attrs.get(key, "")) for key in _REFERENCES))
+            front += [each for each in (*words, *map(str, variable.dims)) if each in held]
+        held = {name: variable for name, variable in held.items() if name in kept}
+    _check_names(held)
+    return dataset(held, raw.attrs)
+
+
+def _check_names(names: Mapping[str, Any]) -> None:
+    """Refuse names that cannot be keys of a store everywhere: by grammar, reserved, or equal but for case."""
+    folded: dict[str, str] = {}
+    for name in names:
+        if not re.fullmatch(NODE, name) or name in ("c", METADATA):
+            raise SourceRejected(
+                f"{name[:80]!r} cannot be the name of a variable", reason="bad-text", next_step=f"normalise: rename {name[:80]!r}"
+            )
+        other = folded.setdefault(name.casefold(), name)
+        if other != name:
+            raise SourceRejected(
+                f"{other!r} and {name!r} differ in case only", reason="bad-text", next_step=f"normalise: rename {name!r}"
+            )
+
+
+def _windowed(raw: xr.Dataset, asked: Window) -> xr.Dataset:
+    indexers = window.window_indexers(raw, asked)
+    cut = raw.isel({dim: index for dim, index in indexers.items() if dim in raw.sizes})
+    empty = [str(dim) for dim, size in cut.sizes.items() if size == 0]
+    if empty:
+        raise NoData(f"the source holds no data for what was asked: nothing is left along {', '.join(empty)}")
+    return cut
+
+
+def _declared(raw: xr.Dataset) -> int:
+    return sum(variable.size * (64 if variable.dtype == TEXT else variable.dtype.itemsize) for variable in raw.variables.values())
+
+
+@dataclass
+class _Progress:
+    """Counts decoded bytes, and passes ``bytes:half`` once."""
+
+    context: child.Context
+    total: int
+    done: int = 0
+    told: int = 0
+    halved: bool = False
+
+    def add(self, size: int) -> None:
+        self.done += size
+        if self.done >= self.told + self.total // 100:
+            self.told = self.done
+            self.context.progress("writing", min(self.done, self.total), self.total)
+        if not self.halved and 2 * self.done >= self.total:
+            self.halved = True
+            self.context.fail_point("bytes:half")
+
+
+@dataclass(frozen=True, slots=True)
+class _Flying:
+    """A chunk between its reading and its storing."""
+
+    found: dict[tuple[int, ...], bytes]
+    index: tuple[int, ...]
+    size: int
+    chunk: Future[bytes]
+
+
+@dataclass
+class _Writer:
+    """Writes variables chunk by chunk: the calling thread reads, the pool hashes, compresses and stores."""
+
+    root: Path
+    pool: ThreadPoolExecutor
+    progress: _Progress
+    warnings: list[tuple[str, str]]
+    _made: set[Path] = field(default_factory=set)
+    _flying: deque[_Flying] = field(default_factory=deque)
+    _bytes: int = 0
+
+    def write(self, raw: xr.Dataset, lengths: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
+        self.progress.context.declare(self.progress.total)
+        self.root.mkdir()
+        found = {}
+        for key, variable in raw.variables.items():
+            name = str(key)
+            dtype = variable.dtype if variable.dtype == TEXT else variable.dtype.newbyteorder("=")
+            grid = Grid(variable.shape, lengths[name], dtype, attributes.fill_of(variable.attrs, dtype))
+            held = attributes.encode(variable.attrs, dtype, name, self.warnings)
+            folder = self.root / name
+            folder.mkdir()
+            put(folder / METADATA, zarrv3.to_bytes(zarrv3.array_document(grid, tuple(map(str, variable.dims)), held)))
+            found[name] = self._values(folder, name, grid, variable)
+        self._land(0)
+        held = attributes.encode(raw.attrs, None, "global", self.warnings)
+        put(self.root / METADATA, zarrv3.to_bytes(zarrv3.group_document(held)))
+        return {name: zarrv3.digest_of([chunks[index] for index in sorted(chunks)]) for name, chunks in found.items()}
+
+    def _values(self, folder: Path, name: str, grid: Grid, variable: xr.Variable) -> dict[tuple[int, ...], bytes]:
+        """Read all chunks and hand them on; return where their digests will stand once they have landed."""
+        found: dict[tuple[int, ...], bytes] = {}
+        own = variable.encoding.get("chunksizes") or variable.encoding.get("chunks")
+        for region, indices in zarrv3.blocks(grid, own, _BLOCK_BYTES):
+            self._land(_BLOCK_BYTES)
+            with decoding(name):
+                values = np.asarray(variable[region].values, dtype=grid.dtype)
+            for index in indices:
+                part = values[zarrv3.inside(grid.region(index), region)]
+                self._bytes += part.size * grid.itemsize
+                future = self.pool.submit(self._chunk, folder, grid, index, part)
+                self._flying.append(_Flying(found, index, part.size * grid.itemsize, future))
+        return found
+
+    def _land(self, limit: int) -> None:
+        """Wait until no more than *limit* bytes are still to be stored."""
+        while self._bytes > limit or (self._flying and limit == 0):
+            first = self._flying.popleft()
+            first.found[first.index] = first.chunk.result()
+            self._bytes -= first.size
+            self.progress.add(first.size)
+
+    def _chunk(self, folder: Path, grid: Grid, index: tuple[int, ...], values: zarrv3.Values) -> bytes:
+        digest, stored = grid.encode(values)
+        if stored is not None:
+            path = folder / zarrv3.chunk_key(index)
+            if path.parent not in self._made:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                self._made.add(path.parent)
+            put(path, stored)
+        return digest
+
+
+def put(path: Path, data: bytes) -> None:
+    """Write a new file; one that is there already is an error."""
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        left = memoryview(data)
+        while left:
+            left = left[os.write(descriptor, left) :]
+    finally:
+        os.close(descriptor)
