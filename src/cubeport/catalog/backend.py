@@ -13,7 +13,7 @@ from datetime import datetime
 from typing import Any, Literal, Protocol
 
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus
-from cubeport.catalog.query import FieldSummary, Page, Query
+from cubeport.catalog.query import FieldSummary, Page, Query, Scalar
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,7 +137,11 @@ class CatalogBackend(Protocol):
 
     def count(self, query: Query) -> int: ...
 
-    def list_fields(self, query: Query | None = None) -> list[FieldSummary]: ...
+    def list_fields(self, query: Query | None = None) -> list[FieldSummary]:
+        """Return the metadata fields and tags of the records that match (of the active ones, if not asked), sorted."""
+
+    def field_values(self, field: str, query: Query | None = None, limit: int = 1000) -> list[tuple[Scalar, int]]:
+        """Return the distinct values of any field with how many records have each, most frequent first, then smallest."""
 
     def match_prefix(self, prefix: str, limit: int = 10) -> list[str]:
         """Return up to *limit* ids that begin with *prefix*, in order, of every status."""
@@ -161,7 +165,10 @@ class CatalogBackend(Protocol):
         """All or nothing. Reads inside see own writes; nesting is an error; leaving by an exception rolls back."""
 
     def generation(self) -> int:
-        """Return the sequence number of the last commit: +1 per commit, under the commit's lock, without gaps."""
+        """Return the sequence number of the last commit that changed records: +1 each, under the commit's lock, without gaps.
+
+        A commit of rows or operations alone leaves it, so that a job's progress makes no reader of records look again.
+        """
 
     def changes(self, after: int, limit: int = 1000) -> list[Change]:
         """Return changes of records behind generation *after*, oldest first."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag as PydanticTag, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, ValidationError, model_validator
+from pydantic import Tag as PydanticTag
 
 from cubeport.catalog.canonical import TRUSTED, Id, JsonObject, Key, Name, Tag, Timestamp, dumps, new_id, now
 from cubeport.errors import InvalidRequest, NewerModel, Problem
@@ -413,6 +414,29 @@ def _from_kind(document: dict[str, Any]) -> Any:
     if "value" in document and kind in _LOCATORS and field != "value":
         document[field] = document.pop("value")
     return _LOCATORS.get(kind, UnknownLocator).model_validate(document | {"kind": kind})
+
+
+def storable(record: CatalogRecord) -> tuple[dict[str, Any], str]:
+    """Return the record's document and its canonical text, as a backend keeps them.
+
+    Raises
+    ------
+    InvalidRequest
+        If it is over :data:`RECORD_BYTES` or its metadata have more than :data:`METADATA_LEAVES` values.
+    """
+    document = record.to_mapping()
+    text = dumps(document)
+    if len(text) > RECORD_BYTES // 4 and len(text.encode()) > RECORD_BYTES:
+        raise InvalidRequest(f"The record is larger than {RECORD_BYTES} bytes; keep large documents as artifacts.")
+    if (found := _leaves_in(document["metadata"])) > METADATA_LEAVES:
+        raise InvalidRequest(f"The metadata have {found} values; a record holds at most {METADATA_LEAVES}.")
+    return document, text
+
+
+def _leaves_in(value: Any) -> int:
+    if isinstance(value, dict):
+        return sum(map(_leaves_in, value.values()))
+    return sum(map(_leaves_in, value)) if isinstance(value, list) else 1
 
 
 def record_from_json(text: str) -> CatalogRecord:

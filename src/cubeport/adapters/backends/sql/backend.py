@@ -1,0 +1,601 @@
+"""``CatalogBackend`` in SQLite."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import secrets
+import sqlite3
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal, Self
+
+from sqlalchemy import bindparam, case, delete, distinct, func, insert, or_, select, tuple_, update
+
+from cubeport.adapters.backends.sql import search
+from cubeport.adapters.backends.sql.rows import SqlRows
+from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store, configure, corrupt
+from cubeport.adapters.backends.sql.tables import (
+    DERIVED,
+    KEY_IS_LIVE,
+    SCHEMA,
+    Derived,
+    at_most,
+    change,
+    ddl,
+    field,
+    lineage,
+    operation,
+    record,
+    record_row,
+    sql,
+    state,
+)
+from cubeport.catalog.backend import Change, Edge, Finding, Row
+from cubeport.catalog.canonical import timestamp
+from cubeport.catalog.durable import sync_folder
+from cubeport.catalog.locks import FileLock
+from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, record_from_json, storable
+from cubeport.catalog.mounts import is_network, mount_type, refuse_network
+from cubeport.catalog.query import FieldSummary, Page, Query, field_summary, read_cursor, sort_key, write_cursor
+from cubeport.errors import (
+    BackendUnavailable,
+    CatalogExists,
+    CatalogMoved,
+    CorruptCatalog,
+    InvalidRequest,
+    KeyExists,
+    NewerModel,
+    RecordExists,
+    StaleRecord,
+    TargetExists,
+)
+
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
+"""``{n: function}`` that turn tables of schema n into n + 1, each in one transaction; none yet."""
+
+_R = record.c
+_GET = sql(select(_R.doc).where(_R.id == bindparam("id")))
+_BY_KEY = sql(select(_R.doc).where(_R.key == bindparam("key"), KEY_IS_LIVE))
+_STORED = sql(select(_R.n, _R.version, _R.doc).where(_R.id == bindparam("id")))
+_INSERT = sql(insert(record).values({each.name: bindparam(each.name) for each in _R if each.name != "n"}))
+_UPDATE = sql(
+    update(record)
+    .values({each.name: bindparam(each.name) for each in _R if each.name not in ("n", "id")})
+    .where(_R.n == bindparam("number"), _R.version == bindparam("read"))
+)
+_DELETE = sql(delete(record).where(_R.n == bindparam("number")))
+_PREFIX = sql(at_most(select(_R.id).where(_R.id >= bindparam("first"), _R.id < bindparam("last")).order_by(_R.id)))
+_ALL = sql(at_most(select(_R.id, _R.doc).where(_R.id > bindparam("last")).order_by(_R.id)))
+_NUMBERED = sql(at_most(select(_R.n, _R.id, _R.doc).where(_R.n > bindparam("last")).order_by(_R.n)))
+_STATE = sql(select(state))
+_CHANGES = sql(at_most(select(change).where(change.c.generation > bindparam("after")).order_by(change.c.generation, change.c.id)))
+_PUT_OPERATION = sql(insert(operation).values({each.name: bindparam(each.name) for each in operation.c}))
+_GET_OPERATION = sql(select(operation.c.doc).where(operation.c.operation_id == bindparam("id")))
+
+# Rows of the derived tables, by position; they come and go by the hundred.
+_IN = {
+    "fields": "INSERT INTO field (path, type, num, text, rank, n) VALUES (?, ?, ?, ?, ?, ?)",
+    "artifacts": "INSERT INTO artifact (artifact_id, role, format, status, profile, path, size, n) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+    "edges": "INSERT INTO lineage (rel, dst, src, n) VALUES (?, ?, ?, ?)",
+}
+_OUT = {
+    "fields": "DELETE FROM field WHERE path = ? AND type = ? AND num = ? AND text = ? AND n = ?",
+    "artifacts": "DELETE FROM artifact WHERE artifact_id = ? AND n = ?",
+    "edges": "DELETE FROM lineage WHERE rel = ? AND dst = ? AND n = ?",
+}
+_BATCH = 200
+
+
+class SqlBackend:
+    """A catalog in one SQLite file. Its objects serve the threads of one process.
+
+    Parameters
+    ----------
+    path
+        The database file, which exists; see :meth:`create`.
+    lock_path
+        The lock of all writers; ``locks/catalog.lock`` beside the file if not given.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        lock_path: Path | None = None,
+        read_only: bool = False,
+        lock_timeout_s: float = 10.0,
+        allow_network_filesystem: bool = False,
+    ) -> None:
+        self._network = mount_type(path) if is_network(mount_type(path)) else None
+        if not allow_network_filesystem:
+            refuse_network(path)
+        elif self._network:
+            warnings.warn(f"{path} lies on {self._network}: nothing is promised there", RuntimeWarning, stacklevel=3)
+        if not path.exists():
+            raise corrupt(f"The catalog's database {path.name} is missing.")
+        lock_path = lock_path or path.parent / "locks" / "catalog.lock"
+        if not read_only:
+            lock_path.parent.mkdir(parents=True, exist_ok=True)
+        self._store = Store(path, lock_path, read_only=read_only, lock_timeout_s=lock_timeout_s, wal=not self._network)
+        self.rows = SqlRows(self._store)
+        try:
+            self._check_schema()
+        except BaseException:
+            self.close()
+            raise
+
+    @classmethod
+    def open(cls, path: Path, **options: Any) -> Self:
+        """Return the catalog in the file at *path*; options as of the class.
+
+        Raises
+        ------
+        CorruptCatalog
+            If the file is missing or is no catalog's database: never an empty catalog.
+        NewerModel, BackendUnavailable
+            If a newer release wrote it, or an older one, which ``cubeport migrate`` lifts.
+        NetworkFilesystem
+            If it does not lie on a local disk.
+        """
+        return cls(path, **options)
+
+    @classmethod
+    def create(cls, path: Path, catalog_id: str, **options: Any) -> Self:
+        """Make a new database file, whole or not at all, and open it. Raises CatalogExists."""
+        if not options.get("allow_network_filesystem"):
+            refuse_network(path)
+        part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+        try:
+            with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as connection, TRANSLATED:
+                connection.execute("PRAGMA journal_mode = DELETE")
+                connection.execute("PRAGMA synchronous = FULL")
+                connection.execute("BEGIN")
+                for statement in ddl():
+                    connection.execute(statement)
+                connection.execute("INSERT INTO state VALUES (?, ?, 0, NULL)", (catalog_id, SCHEMA))
+                connection.execute("COMMIT")
+                connection.execute("PRAGMA journal_mode = WAL")
+            try:
+                os.link(part, path)
+            except FileExistsError:
+                raise CatalogExists(f"There is a catalog already: {path}.", next_step="open it") from None
+        finally:
+            for leftover in (part, *(part.with_name(part.name + end) for end in ("-wal", "-shm", "-journal"))):
+                leftover.unlink(missing_ok=True)
+        sync_folder(path.parent)
+        return cls(path, **options)
+
+    @property
+    def catalog_id(self) -> str:
+        """The catalog that the database is of."""
+        found: str = self._state()[0]
+        return found
+
+    def _state(self) -> Sequence[Any]:
+        row: Sequence[Any] | None = self._store.one(_STATE, {})
+        if row is None:
+            raise corrupt("The catalog's database has lost its state.")
+        return row
+
+    def _check_schema(self) -> None:
+        _, schema, _, retired = self._state()
+        if schema > SCHEMA:
+            raise NewerModel(f"The database has schema {schema}; this release knows up to {SCHEMA}.", next_step="upgrade cubeport")
+        if schema < SCHEMA:
+            raise BackendUnavailable(
+                f"The database has schema {schema}; this release needs {SCHEMA}.", next_step="cubeport migrate"
+            )
+        if retired is not None and not self._store.read_only:
+            raise _moved(retired)
+
+    # --- records ----------------------------------------------------------------------------------------------------
+
+    def add_record(self, record: CatalogRecord) -> CatalogRecord:
+        """Create the record; never overwrite."""
+        document, text = storable(record)
+        with self._store.write() as transaction, _naming(record):
+            values = record_row(document, text, transaction.generation)
+            number = transaction.connection.execute(_INSERT, values).lastrowid or 0
+            _write_derived(transaction.connection, number, record.id, None, Derived.of(document))
+            transaction.changed[record.id] = False
+        return record
+
+    def get_record(self, id: str) -> CatalogRecord | None:
+        """Return the record of any status, or ``None`` only when the database said that there is none."""
+        found = self._store.one(_GET, {"id": id})
+        return None if found is None else _read(found[0])
+
+    def get_by_key(self, key: str) -> CatalogRecord | None:
+        """Return the one record with that key that is not deleted."""
+        found = self._store.one(_BY_KEY, {"key": key})
+        return None if found is None else _read(found[0])
+
+    def update_record(self, record: CatalogRecord) -> CatalogRecord:
+        """Compare-and-set on ``record.version``; return the record as stored."""
+        stored = record.model_copy(update={"version": record.version + 1})
+        document, text = storable(stored)
+        with self._store.write() as transaction, _naming(record):
+            number, old = self._stored(transaction.connection, record.id, record.version)
+            values = record_row(document, text, transaction.generation) | {"number": number, "read": record.version}
+            del values["id"]
+            if transaction.connection.execute(_UPDATE, values).rowcount != 1:
+                raise _stale(record.id)
+            _write_derived(transaction.connection, number, record.id, Derived.of(old), Derived.of(document))
+            transaction.changed[record.id] = False
+        return stored
+
+    def delete_record(self, id: str, version: int) -> None:
+        """Remove the row (purge)."""
+        with self._store.write() as transaction:
+            number, old = self._stored(transaction.connection, id, version)
+            _write_derived(transaction.connection, number, id, Derived.of(old), None)
+            transaction.connection.execute(_DELETE, {"number": number})
+            transaction.changed[id] = True
+
+    def _stored(self, connection: sqlite3.Connection, id: str, version: int) -> tuple[int, dict[str, Any]]:
+        row = connection.execute(_STORED, {"id": id}).fetchone()
+        if row is None or row[1] != version:
+            raise _stale(id)
+        return row[0], _read(row[2]).to_mapping()
+
+    # --- searching --------------------------------------------------------------------------------------------------
+
+    def search(self, query: Query) -> Page:
+        """Return the page of records that the query asks for."""
+        after = read_cursor(query)
+        with self._store.reading() as connection:
+            found = search.page_documents(connection, query, after)
+            matched = search.count_records(connection, query) if query.count else None
+        items = tuple(_read(text) for text in found[: query.limit])
+        more = len(found) > query.limit
+        return Page(items, write_cursor(query, sort_key(query, items[-1].to_mapping())) if more else None, matched)
+
+    def count(self, query: Query) -> int:
+        """Return how many records match."""
+        with self._store.reading() as connection:
+            return search.count_records(connection, query)
+
+    def list_fields(self, query: Query | None = None) -> list[FieldSummary]:
+        """Return the metadata fields and tags of the records that match (all that are active, if not asked)."""
+        with self._store.snapshot() as connection:
+            numbers = search.matching_numbers(connection, query or Query())
+            return _summaries(connection, numbers)
+
+    def field_values(self, field: str, query: Query | None = None, limit: int = 1000) -> list[tuple[Any, int]]:
+        """Return the distinct values of a field with the number of records that have each, most frequent first."""
+        with self._store.snapshot() as connection:
+            return search.distinct_values(connection, field, query or Query(), limit)
+
+    def match_prefix(self, prefix: str, limit: int = 10) -> list[str]:
+        """Return up to *limit* ids that begin with *prefix*, in order."""
+        return [row[0] for row in self._store.all(_PREFIX, {"first": prefix, "last": prefix + "g", "most": limit})]
+
+    def iterate(self) -> Iterator[CatalogRecord]:
+        """Yield every record by id, from one snapshot, in flat memory."""
+        with self._store.snapshot() as connection:
+            last = ""
+            while rows := connection.execute(_ALL, {"last": last, "most": _BATCH}).fetchall():
+                last = rows[-1][0]
+                yield from (_read(text) for _, text in rows)
+
+    def edges(self, id: str, direction: Literal["out", "in"], rel: str | None = None) -> list[Edge]:
+        """Return the lineage edges from (``out``) or to (``in``) the record."""
+        c = lineage.c
+        statement = select(c.src, c.rel, c.dst).where((c.src if direction == "out" else c.dst) == id)
+        if rel is not None:
+            statement = statement.where(c.rel == rel)
+        with self._store.reading() as connection:
+            return [Edge(*row) for row in search.run(connection, statement.order_by(c.src, c.rel, c.dst))]
+
+    # --- operations -------------------------------------------------------------------------------------------------
+
+    def put_operation(self, operation: Operation) -> None:
+        """Insert the operation's row; never overwrite."""
+        document = operation.to_mapping()
+        columns = ("operation_id", "parent_id", "operation_type", "status", "started_at", "ended_at")
+        with self._store.write() as transaction:
+            transaction.connection.execute(_PUT_OPERATION, {n: document[n] for n in columns} | {"doc": operation.to_json()})
+
+    def get_operation(self, id: str) -> Operation | None:
+        """Return the operation's row, or ``None`` only when the database said that there is none."""
+        found = self._store.one(_GET_OPERATION, {"id": id})
+        return None if found is None else _read_operation(found[0])
+
+    def list_operations(
+        self, *, status: OperationStatus | None = None, since: datetime | None = None, limit: int = 50
+    ) -> list[Operation]:
+        """Return operations, newest first."""
+        c = operation.c
+        statement = select(c.doc).order_by(c.started_at.desc(), c.operation_id).limit(limit)
+        if status is not None:
+            statement = statement.where(c.status == status)
+        if since is not None:
+            statement = statement.where(c.started_at >= timestamp(since))
+        with self._store.reading() as connection:
+            return [_read_operation(row[0]) for row in search.run(connection, statement)]
+
+    # --- the store --------------------------------------------------------------------------------------------------
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Return the context in which everything is committed together, or not at all."""
+        return self._transaction()
+
+    @contextlib.contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._store.begin():
+            yield
+
+    def generation(self) -> int:
+        """Return the sequence number of the last commit that changed a record. Raises CatalogMoved once converted."""
+        _, _, generation, retired = self._state()
+        if retired is not None and not self._store.read_only:
+            raise _moved(retired)
+        return int(generation)
+
+    def changes(self, after: int, limit: int = 1000) -> list[Change]:
+        """Return changes of records behind generation *after*, oldest first."""
+        rows = self._store.all(_CHANGES, {"after": after, "most": limit})
+        return [Change(generation, id_, bool(removed)) for generation, id_, removed in rows]
+
+    def check(self, deep: bool = False) -> list[Finding]:
+        """Return what is wrong: the file by SQLite's own check; *deep*, also each derived table against the documents."""
+        try:
+            with self._store.snapshot() as connection:
+                found = list(_damage(connection, deep))
+                return found or (list(_differences(connection)) if deep else [])
+        except CorruptCatalog as exc:
+            return [Finding("corrupt-catalog", self._store.path.name, exc.message, exc.next_step)]
+
+    def rebuild(self) -> None:
+        """Make every derived table anew from the documents, in one transaction."""
+        with self._store.begin() as transaction:
+            _rebuild(transaction.connection)
+
+    def retire(self, target: str) -> None:
+        """Mark the catalog as converted to *target*: writers get CatalogMoved from now on."""
+        with self._store.begin() as transaction:
+            transaction.connection.execute("UPDATE state SET retired = ?", (target,))
+
+    def load(
+        self, records: Iterable[CatalogRecord], operations: Iterable[Operation], rows: Iterable[Row], changes: Iterable[Change]
+    ) -> None:
+        """Take over a whole catalog into this empty one, as one commit: documents, revisions and generations as they are."""
+        with self._store.begin() as transaction:
+            connection = transaction.connection
+            log = list(changes)
+            generation = max((each.generation for each in log), default=0)
+            by_record = {each.id: each.generation for each in log}
+            for each in records:
+                document, text = storable(each)
+                values = record_row(document, text, by_record.get(each.id, generation))
+                number = connection.execute(_INSERT, values).lastrowid or 0
+                _write_derived(connection, number, each.id, None, Derived.of(document))
+            for each_operation in operations:
+                self.put_operation(each_operation)
+            for row in rows:
+                self.rows.restore(row)
+            connection.execute("UPDATE state SET generation = ?", (generation,))
+            connection.executemany(
+                "INSERT INTO change (generation, id, removed) VALUES (?, ?, ?)", [(c.generation, c.id, c.removed) for c in log]
+            )
+
+    def all_operations(self) -> Iterator[Operation]:
+        """Yield every operation by id."""
+        with self._store.snapshot() as connection:
+            for (text,) in connection.execute(sql(select(operation.c.doc).order_by(operation.c.operation_id))):
+                yield _read_operation(text)
+
+    def all_rows(self) -> Iterator[Row]:
+        """Yield every row beside the records, by table and id."""
+        yield from self.rows.all()
+
+    def close(self) -> None:
+        """Close the connections. Safe to call twice."""
+        self._store.close()
+
+
+def migrate(
+    path: Path, *, lock_path: Path | None = None, migrations: Mapping[int, Callable[[sqlite3.Connection], None]] = MIGRATIONS
+) -> tuple[int, int]:
+    """Lift the database's schema to this release's, one transaction for each step; return the schema before and after."""
+    if not path.exists():
+        raise corrupt(f"The catalog's database {path.name} is missing.")
+    lock_path = lock_path or path.parent / "locks" / "catalog.lock"
+    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    newest = max((n + 1 for n in migrations), default=SCHEMA)
+    with (
+        FileLock(lock_path, {"command": "migrate"}),
+        contextlib.closing(sqlite3.connect(path, isolation_level=None)) as connection,
+        TRANSLATED,
+    ):
+        configure(connection, wal=True, read_only=False)
+        (before,) = connection.execute("SELECT schema FROM state").fetchone() or (newest,)
+        if before > newest:
+            raise NewerModel(f"The database has schema {before}; this release knows up to {newest}.", next_step="upgrade cubeport")
+        for step in range(before, newest):
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                migrations[step](connection)
+                connection.execute("UPDATE state SET schema = ?", (step + 1,))
+                connection.execute("COMMIT")
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+    return before, newest
+
+
+# --- derived tables -------------------------------------------------------------------------------------------------
+
+
+def _write_derived(connection: sqlite3.Connection, number: int, record_id: str, old: Derived | None, new: Derived | None) -> None:
+    """Turn the derived rows of *old* into those of *new*; only what differs is touched."""
+    for name in ("fields", "artifacts", "edges"):
+        before: frozenset[Any] = getattr(old, name) if old else frozenset()
+        after: frozenset[Any] = getattr(new, name) if new else frozenset()
+        width = {"fields": 4, "artifacts": 1, "edges": 2}[name]
+        connection.executemany(_OUT[name], [(*row[:width], number) for row in before - after])
+        own = (record_id, number) if name == "edges" else (number,)
+        connection.executemany(_IN[name], [(*row, *own) for row in after - before])
+    if (old.words if old else None) != (new.words if new else None):
+        if old:
+            connection.execute("DELETE FROM record_text WHERE rowid = ?", (number,))
+        if new:
+            connection.execute("INSERT INTO record_text (rowid, words) VALUES (?, ?)", (number, new.words))
+    if (old.boxes if old else ()) != (new.boxes if new else ()):
+        connection.execute("DELETE FROM record_box WHERE id IN (?, ?)", (2 * number, 2 * number + 1))
+        for half, box in enumerate(new.boxes if new else ()):
+            connection.execute(f"INSERT INTO record_box VALUES ({', '.join('?' * 11)})", (2 * number + half, *box))  # noqa: S608  # marks
+
+
+def _rebuild(connection: sqlite3.Connection) -> None:
+    for name in DERIVED:
+        connection.execute(f"DROP TABLE IF EXISTS {name}")
+    for statement in ddl(*DERIVED):
+        connection.execute(statement)
+    for number, record_id, text in _numbered(connection):
+        _write_derived(connection, number, record_id, None, Derived.of(_read(text).to_mapping()))
+
+
+def _numbered(connection: sqlite3.Connection) -> Iterator[tuple[int, str, str]]:
+    last = 0
+    while rows := connection.execute(_NUMBERED, {"last": last, "most": _BATCH}).fetchall():
+        last = rows[-1][0]
+        yield from rows
+
+
+def _damage(connection: sqlite3.Connection, deep: bool) -> Iterator[Finding]:
+    try:
+        for (message,) in connection.execute(f"PRAGMA {'integrity' if deep else 'quick'}_check(20)"):
+            if message != "ok":
+                yield Finding("corrupt-catalog", "catalog.db", message, "restore a backup")
+        for table, *_ in connection.execute("PRAGMA foreign_key_check"):
+            yield Finding("index-differs", str(table), "has rows of a record that is not there", "cubeport fsck --repair")
+    except sqlite3.DatabaseError as exc:
+        yield Finding("corrupt-catalog", "catalog.db", str(exc), "restore a backup")
+
+
+def _differences(connection: sqlite3.Connection) -> Iterator[Finding]:
+    for number, record_id, text in _numbered(connection):
+        try:
+            derived = Derived.of(_read(text).to_mapping())
+        except CorruptCatalog as exc:
+            yield Finding("corrupt-catalog", record_id, exc.message, exc.next_step)
+            continue
+        found = _held(connection, number)
+        wrong = [name for name in ("fields", "artifacts", "edges", "words") if getattr(found, name) != getattr(derived, name)]
+        if not _same_boxes(found.boxes, derived.boxes):
+            wrong.append("boxes")
+        if wrong:
+            words = f"the record's {', '.join(wrong)} differ from its document"
+            yield Finding("index-differs", record_id, words, "cubeport fsck --repair")
+
+
+def _held(connection: sqlite3.Connection, number: int) -> Derived:
+    """Return the derived rows that the tables hold for the record."""
+
+    def rows(columns: str, name: str) -> list[Any]:
+        return connection.execute(f"SELECT {columns} FROM {name} WHERE n = ?", (number,)).fetchall()  # noqa: S608  # our own names
+
+    text = connection.execute("SELECT words FROM record_text WHERE rowid = ?", (number,)).fetchone()
+    boxes = connection.execute("SELECT * FROM record_box WHERE id IN (?, ?) ORDER BY id", (2 * number, 2 * number + 1)).fetchall()
+    return Derived(
+        frozenset(rows("path, type, num, text, rank", "field")),
+        frozenset(rows("artifact_id, role, format, status, profile, path, size", "artifact")),
+        frozenset(rows("rel, dst", "lineage")),
+        text[0] if text else "",
+        tuple(box[1:] for box in boxes),
+    )
+
+
+def _same_boxes(held: Sequence[Any], wanted: Sequence[Any]) -> bool:
+    """Tell whether the boxes agree: exactly in the exact part; the R*Tree's own coordinates were rounded outwards."""
+    if len(held) != len(wanted):
+        return False
+    return all(
+        h[6:] == w[6:] and all(h[i] <= w[i] and h[i + 1] >= w[i + 1] for i in (0, 2, 4)) for h, w in zip(held, wanted, strict=True)
+    )
+
+
+def _summaries(connection: sqlite3.Connection, numbers: Any | None) -> list[FieldSummary]:
+    c = field.c
+    ours = or_(c.path == "tags", (c.path > "metadata.") & (c.path < "metadata/"))
+    among = [] if numbers is None else [c.n.in_(numbers)]
+    counts = select(c.path, c.type, func.sum(case((c.rank >= 1, 1), else_=0)), func.sum(case((c.rank == 2, 1), else_=0))).where(
+        ours, *among
+    )
+    types: dict[str, dict[int, int]] = {}
+    records: dict[str, int] = {}
+    for path, code, of_type, first in search.run(connection, counts.group_by(c.path, c.type)):
+        types.setdefault(path, {})[code] = of_type
+        records[path] = records.get(path, 0) + first
+    schemas: dict[str, set[str]] = {}
+    own = select(distinct(c.path), _R.schema_name).join(record, _R.n == c.n).where(_R.schema_name.is_not(None), ours, *among)
+    if search.run(connection, select(_R.n).where(_R.schema_name.is_not(None)).limit(1)):
+        for path, schema in search.run(connection, own):
+            schemas.setdefault(path, set()).add(schema)
+    return sorted(
+        (
+            field_summary(path, types[path], records[path], list(_smallest(connection, path, among)), schemas.get(path, ()))
+            for path in types
+        ),
+        key=lambda each: each.field,
+    )
+
+
+def _smallest(connection: sqlite3.Connection, path: str, among: list[Any]) -> Iterator[tuple[int, Any]]:
+    """Yield the five smallest values of a field, each by one seek."""
+    c = field.c
+    behind = tuple_(c.type, c.num, c.text) > tuple_(bindparam("t"), bindparam("x"), bindparam("s"))
+    ordered = select(c.type, c.num, c.text).where(c.path == path, behind, *among).order_by(c.type, c.num, c.text).limit(1)
+    text, values = search.said(ordered)
+    last = (0, 0.0, "")
+    for _ in range(5):
+        found = connection.execute(text, values | dict(zip("txs", last, strict=True))).fetchone()
+        if found is None:
+            return
+        last = found
+        yield last[0], last[2] if last[0] == 2 else last[1]
+
+
+# --- small ----------------------------------------------------------------------------------------------------------
+
+
+def _read(text: str) -> CatalogRecord:
+    try:
+        return record_from_json(text)
+    except (InvalidRequest, ValueError) as exc:
+        raise corrupt(f"A record in the catalog's database is not valid: {exc}") from exc
+
+
+def _read_operation(text: str) -> Operation:
+    try:
+        return Operation.from_mapping(json.loads(text))
+    except (InvalidRequest, ValueError) as exc:
+        raise corrupt(f"An operation in the catalog's database is not valid: {exc}") from exc
+
+
+def _stale(id: str) -> StaleRecord:
+    return StaleRecord(f"Record {id[:8]} changed since it was read.", next_step="read it again")
+
+
+def _moved(target: str) -> CatalogMoved:
+    return CatalogMoved(f"The catalog was converted and lives in {target} now.", next_step="open the catalog again")
+
+
+@contextlib.contextmanager
+def _naming(record: CatalogRecord) -> Iterator[None]:
+    """Say in a conflict which record it is about."""
+    try:
+        with TRANSLATED:
+            yield
+    except RecordExists:
+        raise RecordExists(f"A record has the id {record.id} already.") from None
+    except KeyExists:
+        raise KeyExists(f"A record has the key {record.key!r} already.", next_step="use --on-exists skip or new_version") from None
+    except TargetExists:
+        raise TargetExists("An artifact of another record has the same managed path; no path is used twice.") from None

@@ -1,0 +1,133 @@
+"""The rows that users of the core keep beside the records, in the same transactions."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import bindparam, delete, func, insert, literal_column, select, tuple_, update
+
+from cubeport.adapters.backends.sql.search import run
+from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store
+from cubeport.adapters.backends.sql.tables import beside, sql
+from cubeport.catalog.backend import Row
+from cubeport.catalog.canonical import dumps
+from cubeport.errors import RecordExists, StaleRecord
+
+_C = beside.c
+_COLUMNS = (_C.tbl, _C.id, _C.doc, _C.owner, _C.state, _C.seq, _C.revision)
+_THIS = (_C.tbl == bindparam("in_tbl"), _C.id == bindparam("in_id"))
+
+_GET = sql(select(*_COLUMNS).where(*_THIS))
+_INSERT = sql(insert(beside).values({each.name: bindparam(each.name) for each in _C}))
+_UPDATE = sql(
+    update(beside)
+    .values({name: bindparam(name) for name in ("owner", "state", "seq", "doc")} | {"revision": _C.revision + literal_column("1")})
+    .where(*_THIS, _C.revision == bindparam("read"))
+)
+_DELETE = sql(delete(beside).where(*_THIS))
+_ALL = sql(select(*_COLUMNS).order_by(_C.tbl, _C.id))
+_HIGHEST = sql(select(func.max(_C.seq)).where(_C.tbl == bindparam("in_tbl"), _C.owner == bindparam("in_owner")))
+
+
+class SqlRows:
+    """``Rows`` in the table ``beside``. A commit of rows alone leaves the catalog's generation as it is."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+
+    def get(self, table: str, id: str) -> Row | None:
+        """Return the row, or ``None``."""
+        found = self._store.one(_GET, {"in_tbl": table, "in_id": id})
+        return None if found is None else _row(found)
+
+    def get_many(self, table: str, ids: Sequence[str]) -> dict[str, Row]:
+        """Return the rows that are there, by id."""
+        if not ids:
+            return {}
+        found = self._run(select(*_COLUMNS).where(_C.tbl == table, _C.id.in_(list(ids))))
+        return {row.id: row for row in found}
+
+    def put(self, row: Row) -> Row:
+        """Insert or compare-and-set; return the row with its new revision."""
+        values = {"owner": row.owner, "state": row.state, "seq": row.seq, "doc": dumps(row.document)}
+        stored = replace(row, revision=row.revision + 1)
+        with self._store.write() as transaction:
+            if row.revision == 0:
+                try:
+                    with TRANSLATED:
+                        transaction.connection.execute(_INSERT, values | {"tbl": row.table, "id": row.id, "revision": 1})
+                except RecordExists:
+                    raise RecordExists(f"The {row.table} {row.id} is there already.") from None
+                return stored
+            done = transaction.connection.execute(_UPDATE, values | {"in_tbl": row.table, "in_id": row.id, "read": row.revision})
+            if done.rowcount != 1:
+                raise StaleRecord(f"The {row.table} {row.id} changed since it was read.", next_step="read it again")
+        return stored
+
+    def delete(self, table: str, id: str) -> None:
+        """Remove the row if it is there."""
+        with self._store.write() as transaction:
+            transaction.connection.execute(_DELETE, {"in_tbl": table, "in_id": id})
+
+    def select(
+        self,
+        table: str,
+        *,
+        owner: str | None = None,
+        states: Sequence[str] | None = None,
+        after: tuple[int, str] | None = None,
+        descending: bool = False,
+        limit: int = 100,
+    ) -> list[Row]:
+        """Return rows ordered by ``(seq, id)``, strictly behind *after* in that direction."""
+        statement = select(*_COLUMNS).where(*_cut(table, owner, states))
+        place = tuple_(_C.seq, _C.id)
+        if after is not None:
+            statement = statement.where(place < tuple_(*after) if descending else place > tuple_(*after))
+        order = [each.desc() if descending else each.asc() for each in (_C.seq, _C.id)]
+        return self._run(statement.order_by(*order).limit(limit))
+
+    def next_seq(self, table: str, owner: str = "") -> int:
+        """Return the highest ``seq`` of the owner's rows plus one."""
+        (highest,) = self._store.one(_HIGHEST, {"in_tbl": table, "in_owner": owner})
+        return (highest or 0) + 1
+
+    def count(self, table: str, *, owner: str | None = None, states: Sequence[str] | None = None) -> int:
+        """Return how many rows there are."""
+        statement = select(func.count()).select_from(beside).where(*_cut(table, owner, states))
+        with self._store.reading() as connection:
+            found: int = run(connection, statement)[0][0]
+        return found
+
+    def restore(self, row: Row) -> None:
+        """Insert the row with the revision that it has, as a conversion does."""
+        values = {"owner": row.owner, "state": row.state, "seq": row.seq, "doc": dumps(row.document)}
+        with self._store.write() as transaction:
+            transaction.connection.execute(_INSERT, values | {"tbl": row.table, "id": row.id, "revision": row.revision})
+
+    def all(self) -> Iterator[Row]:
+        """Yield every row, by table and id, from one snapshot."""
+        with self._store.snapshot() as connection:
+            for found in connection.execute(_ALL):
+                yield _row(found)
+
+    def _run(self, statement: Any) -> list[Row]:
+        with self._store.reading() as connection:
+            return [_row(found) for found in run(connection, statement)]
+
+
+def _cut(table: str, owner: str | None, states: Sequence[str] | None) -> list[Any]:
+    conditions: list[Any] = [_C.tbl == table]
+    if owner is not None:
+        conditions.append(_C.owner == owner)
+    if states is not None:
+        conditions.append(_C.state.in_(list(states)))
+    return conditions
+
+
+def _row(found: Sequence[Any]) -> Row:
+    table, id_, doc, owner, state, seq, revision = found
+    return Row(table, id_, json.loads(doc), owner, state, seq, revision)

@@ -1,0 +1,291 @@
+"""SQLite connections: what is set on each, who may write when, and what its errors mean.
+
+Every write transaction and its automatic checkpoint run under flock, since SQLite from 3.7.0 to 3.51.2 can corrupt a WAL
+database when two connections write and checkpoint at once (safety.md 8).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+from collections import deque
+from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+from urllib.parse import quote
+
+from cubeport.catalog.locks import FileLock
+from cubeport.errors import (
+    BackendUnavailable,
+    CatalogMoved,
+    CorruptCatalog,
+    CubeportError,
+    KeyExists,
+    Locked,
+    NoSpace,
+    ReadOnly,
+    RecordExists,
+    TargetExists,
+)
+
+BUSY_TIMEOUT_MS = 5_000
+CACHE_KIB = 8 * 1024
+WAL_KEPT_BYTES = 64 * 1024 * 1024
+IDLE_CONNECTIONS = 8
+
+_UNIQUE: Mapping[str, tuple[type[CubeportError], str]] = {
+    "record.id": (RecordExists, "A record has that id already."),
+    "record.key": (KeyExists, "A record has that key already."),
+    "artifact.profile": (TargetExists, "An artifact has that managed path already; no path is used twice."),
+    "operation.operation_id": (RecordExists, "An operation has that id already."),
+    "beside.tbl": (RecordExists, "A row has that id already."),
+}
+
+
+class Transaction:
+    """A write transaction in progress, which belongs to the context that began it."""
+
+    __slots__ = ("changed", "connection", "generation", "open")
+
+    def __init__(self, connection: sqlite3.Connection, generation: int) -> None:
+        self.connection = connection
+        self.generation = generation
+        """The generation that this transaction will commit, if it changes records."""
+        self.changed: dict[str, bool] = {}
+        """Ids of changed records, and whether they were removed."""
+        self.open = True
+
+
+class Translated:
+    """Turns SQLite's errors into ours. A class and no generator: reads pass here by the thousand."""
+
+    def __enter__(self) -> None:
+        return
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        if isinstance(exc, sqlite3.Error):
+            raise translate(exc) from exc
+
+
+def translate(exc: sqlite3.Error) -> Exception:
+    """Return our error for one of SQLite's, or the same where it can only be a mistake of ours."""
+    code = getattr(exc, "sqlite_errorcode", 0)
+    match code & 0xFF:
+        case sqlite3.SQLITE_CONSTRAINT:
+            message = str(exc)
+            for place, (cls, words) in _UNIQUE.items():
+                if f"failed: {place}" in message:
+                    return cls(words)
+        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_FORMAT:
+            return corrupt(f"The catalog's database cannot be read ({exc}).")
+        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+            return Locked(f"The catalog's database is busy ({exc}).", next_step="try again")
+        case sqlite3.SQLITE_FULL:
+            return NoSpace("There is no space left for the catalog's database.", next_step="cubeport gc")
+        case sqlite3.SQLITE_READONLY:
+            return ReadOnly("The catalog's database cannot be written.")
+        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_PROTOCOL:
+            return BackendUnavailable(f"The catalog's database does not answer ({exc}).", next_step="cubeport doctor")
+    if "no such table" in str(exc) or "no such column" in str(exc):
+        return corrupt(f"The catalog's database lacks a part ({exc}).")
+    return exc
+
+
+def corrupt(message: str) -> CorruptCatalog:
+    """Return the error for a database that cannot be read."""
+    return CorruptCatalog(message, next_step="restore a backup; `cubeport doctor` tells what is readable")
+
+
+TRANSLATED = Translated()
+
+
+class Store:
+    """The connections to one database file, for the threads of one process.
+
+    Idle connections wait in a pool; a read borrows one, a transaction keeps one for the context that began it.
+    """
+
+    def __init__(self, path: Path, lock_path: Path, *, read_only: bool, lock_timeout_s: float, wal: bool) -> None:
+        self.path = path
+        self.lock_path = lock_path
+        self.read_only = read_only
+        self._lock_timeout_s = lock_timeout_s
+        self._wal = wal
+        self._idle: deque[sqlite3.Connection] = deque()
+        self._pid = os.getpid()
+        self._closed = False
+        self._current: ContextVar[Transaction | None] = ContextVar("cubeport-sql-transaction", default=None)
+
+    def connect(self) -> sqlite3.Connection:
+        """Return a new connection with everything set. The file must exist: an absent database is never an empty catalog."""
+        mode = "ro" if self.read_only else "rw"
+        connection = sqlite3.connect(
+            f"file:{quote(str(self.path))}?mode={mode}",
+            uri=True,
+            isolation_level=None,
+            check_same_thread=False,  # one thread at a time, as a borrowed connection is in nobody else's hands
+            timeout=BUSY_TIMEOUT_MS / 1000,
+            cached_statements=256,
+        )
+        try:
+            configure(connection, wal=self._wal, read_only=self.read_only)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def current(self) -> Transaction | None:
+        """Return the transaction of this context, if it is in one."""
+        transaction = self._current.get()
+        return transaction if transaction is not None and transaction.open else None
+
+    def borrow(self) -> sqlite3.Connection:
+        """Return a connection to give back."""
+        if self._pid != os.getpid():
+            raise RuntimeError("a catalog does not survive a fork: open it again in the child")
+        if self._closed:
+            raise RuntimeError("the catalog is closed")
+        try:
+            return self._idle.pop()
+        except IndexError:
+            return self.connect()
+
+    def give_back(self, connection: sqlite3.Connection) -> None:
+        """Return the connection to the pool, or close it where there are enough."""
+        if self._closed or connection.in_transaction or len(self._idle) >= IDLE_CONNECTIONS:
+            connection.close()
+        else:
+            self._idle.append(connection)
+
+    def one(self, statement: str, values: Mapping[str, Any]) -> Any:
+        """Return the first row, or ``None``."""
+        with TRANSLATED:
+            if (transaction := self.current()) is not None:
+                return transaction.connection.execute(statement, values).fetchone()
+            connection = self.borrow()
+            try:
+                return connection.execute(statement, values).fetchone()
+            finally:
+                self.give_back(connection)
+
+    def all(self, statement: str, values: Mapping[str, Any]) -> list[Any]:
+        """Return every row."""
+        with TRANSLATED:
+            if (transaction := self.current()) is not None:
+                return transaction.connection.execute(statement, values).fetchall()
+            connection = self.borrow()
+            try:
+                return connection.execute(statement, values).fetchall()
+            finally:
+                self.give_back(connection)
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection whose every statement sees the newest state."""
+        with TRANSLATED:
+            if (transaction := self.current()) is not None:
+                yield transaction.connection
+                return
+            connection = self.borrow()
+            try:
+                yield connection
+            finally:
+                self.give_back(connection)
+
+    @contextlib.contextmanager
+    def snapshot(self) -> Iterator[sqlite3.Connection]:
+        """Give a connection whose reads all see one state: the transaction's, or a snapshot of their own."""
+        with TRANSLATED:
+            if (transaction := self.current()) is not None:
+                yield transaction.connection
+                return
+            connection = self.borrow()
+            try:
+                connection.execute("BEGIN")
+                yield connection
+            finally:
+                with contextlib.suppress(sqlite3.Error):
+                    connection.execute("ROLLBACK")
+                self.give_back(connection)
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[Transaction]:
+        """Give the transaction of this context, or one of its own that commits at the end."""
+        if (transaction := self.current()) is not None:
+            with TRANSLATED:
+                # One statement group is whole or absent even where the caller carries on after its error.
+                transaction.connection.execute("SAVEPOINT step")
+                changed = dict(transaction.changed)
+                try:
+                    yield transaction
+                except BaseException:
+                    transaction.changed = changed
+                    transaction.connection.execute("ROLLBACK TO step")
+                    raise
+                finally:
+                    transaction.connection.execute("RELEASE step")
+            return
+        with self.begin() as transaction:
+            yield transaction
+
+    @contextlib.contextmanager
+    def begin(self) -> Iterator[Transaction]:
+        """Give a new write transaction: all of it is committed, with its generation, or nothing is."""
+        if self.current() is not None:
+            raise RuntimeError("transactions do not nest")
+        if self.read_only:
+            raise ReadOnly("The catalog is open for reading only.", next_step="open it for writing")
+        with FileLock(self.lock_path, {}, self._lock_timeout_s), TRANSLATED:
+            connection = self.borrow()
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+                row = connection.execute("SELECT generation, retired FROM state").fetchone()
+                if row is None:
+                    raise corrupt("The catalog's database has lost its state.")
+                if row[1] is not None:
+                    raise CatalogMoved(f"The catalog was converted and lives in {row[1]} now.", next_step="open the catalog again")
+                transaction = Transaction(connection, row[0] + 1)
+                token = self._current.set(transaction)
+                try:
+                    yield transaction
+                    if transaction.changed:
+                        self._advance(transaction)
+                finally:
+                    transaction.open = False
+                    self._current.reset(token)
+                connection.execute("COMMIT")
+            except BaseException:
+                with contextlib.suppress(sqlite3.Error):  # a failed COMMIT may have rolled back already
+                    connection.execute("ROLLBACK")
+                raise
+            finally:
+                self.give_back(connection)
+
+    def _advance(self, transaction: Transaction) -> None:
+        transaction.connection.execute("UPDATE state SET generation = ?", (transaction.generation,))
+        transaction.connection.executemany(
+            "INSERT INTO change (generation, id, removed) VALUES (?, ?, ?)",
+            [(transaction.generation, each, removed) for each, removed in transaction.changed.items()],
+        )
+
+    def close(self) -> None:
+        """Close the idle connections; those in use are closed when they come back."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().close()
+
+
+def configure(connection: sqlite3.Connection, *, wal: bool, read_only: bool) -> None:
+    """Set what every connection needs."""
+    connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
+    connection.setconfig(sqlite3.SQLITE_DBCONFIG_TRUSTED_SCHEMA, False)
+    settings = {"foreign_keys": "ON", "cache_size": f"-{CACHE_KIB}", "mmap_size": "0", "temp_store": "MEMORY"}
+    if read_only:
+        settings["query_only"] = "ON"
+    else:
+        settings |= {"journal_mode": "WAL" if wal else "DELETE", "synchronous": "FULL", "journal_size_limit": f"{WAL_KEPT_BYTES}"}
+    for name, value in settings.items():
+        connection.execute(f"PRAGMA {name} = {value}")

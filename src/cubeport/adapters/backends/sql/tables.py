@@ -1,0 +1,303 @@
+"""The tables, and what a record's document puts into those that are derived from it.
+
+SQLAlchemy Core is the language here: every statement is built with it and compiled once, values always bound. Connections,
+transactions and execution are our own (``sqlite``), as BEGIN IMMEDIATE, the lock and a hot path of microseconds ask for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import (
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    Select,
+    Table,
+    Text,
+    UniqueConstraint,
+    bindparam,
+    column,
+    literal_column,
+    table,
+)
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.sql import ClauseElement
+
+from cubeport.catalog.query import boxes, comparable, document_words, leaves
+
+SCHEMA = 1
+"""The form of the tables that this release writes."""
+
+
+class _Compiler(SQLiteCompiler):
+    def get_from_hint_text(self, table: Any, text: str | None) -> str | None:  # noqa: ARG002  # the base class names them
+        return text  # INDEXED BY and NOT INDEXED, which the dialect leaves out
+
+
+DIALECT = sqlite.dialect(paramstyle="named")
+DIALECT.statement_compiler = _Compiler
+
+
+def sql(statement: ClauseElement) -> str:
+    """Return the text of a statement whose values are all named binds."""
+    compiled = statement.compile(dialect=DIALECT)
+    unnamed = [name for name, value in (compiled.params or {}).items() if value is not None]
+    assert not unnamed, f"values inside a prepared statement: {unnamed}"
+    return str(compiled)
+
+
+def at_most(statement: Select[Any]) -> Select[Any]:
+    """Return the statement cut at the bind ``most``; the dialect would bind the absent offset as a value."""
+    return statement.limit(bindparam("most")).offset(literal_column("0"))
+
+
+META = MetaData()
+
+state = Table(
+    "state",
+    META,
+    Column("catalog_id", Text, nullable=False),
+    Column("schema", Integer, nullable=False),
+    Column("generation", Integer, nullable=False),
+    Column("retired", Text),  # where the catalog went, once it was converted
+)
+
+record = Table(
+    "record",
+    META,
+    Column("n", Integer, primary_key=True),
+    Column("id", Text, nullable=False),
+    Column("key", Text),
+    Column("kind", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("schema_name", Text),
+    Column("schema_version", Text),
+    Column("version", Integer, nullable=False),
+    Column("title", Text),
+    Column("created_at", Text, nullable=False),
+    Column("created_by", Text),
+    Column("updated_at", Text, nullable=False),
+    Column("updated_by", Text),
+    Column("time_start", Text),
+    Column("time_end", Text),
+    Column("operation_id", Text),
+    Column("generation", Integer, nullable=False),
+    Column("visibility", Text),
+    Column("model_version", Integer, nullable=False),
+    Column("doc", Text, nullable=False),  # canonical JSON as text: JSONB would rewrite numbers
+)
+Index("record_id", record.c.id, unique=True)
+KEY_IS_LIVE = record.c.status != literal_column("'deleted'")
+"""In these words of the index itself, as SQLite uses a partial index only where it sees its condition."""
+Index("record_key", record.c.key, unique=True, sqlite_where=KEY_IS_LIVE)
+Index("record_kind", record.c.status, record.c.kind, record.c.created_at, record.c.id)
+# Holds what a list without terms asks, so that skipping a record does not read it.
+Index("record_created", record.c.created_at, record.c.id, record.c.status, record.c.kind)
+Index("record_time_start", record.c.time_start)
+Index("record_time_end", record.c.time_end)
+Index("record_generation", record.c.generation)
+
+COLUMNS: Mapping[str, tuple[Column[Any], int]] = {
+    **{name: (record.c[name], 2) for name in ("id", "key", "kind", "status", "schema_name", "schema_version", "title")},
+    **{name: (record.c[name], 2) for name in ("created_at", "created_by", "updated_at", "updated_by")},
+    **{name: (record.c[name], 2) for name in ("operation_id", "visibility")},
+    **{name: (record.c[name], 1) for name in ("version", "model_version")},
+    "time.start": (record.c.time_start, 2),
+    "time.end": (record.c.time_end, 2),
+}
+"""Fields that are columns of ``record``, with their type code; every other leaf is a row of ``field``."""
+
+field = Table(
+    "field",
+    META,
+    Column("path", Text, primary_key=True),
+    Column("type", Integer, primary_key=True),
+    Column("num", Float, primary_key=True),  # 0 for texts and
+    Column("text", Text, primary_key=True),  # empty for numbers, not null: all five are the key
+    Column("n", Integer, ForeignKey("record.n", ondelete="CASCADE"), primary_key=True),
+    # 2: the record's smallest value of this path; 1: the smallest of its type; 0: neither. What orders and summaries count.
+    Column("rank", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("field_n", field.c.n, field.c.path, field.c.rank)
+
+artifact = Table(
+    "artifact",
+    META,
+    Column("n", Integer, ForeignKey("record.n", ondelete="CASCADE"), primary_key=True),
+    Column("artifact_id", Text, primary_key=True),
+    Column("role", Text, nullable=False),
+    Column("format", Text),
+    Column("status", Text, nullable=False),
+    Column("profile", Text),
+    Column("path", Text),
+    Column("size", Integer),
+    UniqueConstraint("profile", "path"),
+    sqlite_with_rowid=False,
+)
+
+lineage = Table(
+    "lineage",
+    META,
+    Column("n", Integer, ForeignKey("record.n", ondelete="CASCADE"), primary_key=True),
+    Column("rel", Text, primary_key=True),
+    Column("dst", Text, primary_key=True),
+    Column("src", Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+Index("lineage_src", lineage.c.src, lineage.c.rel, lineage.c.dst)
+Index("lineage_dst", lineage.c.dst, lineage.c.rel, lineage.c.src)
+
+operation = Table(
+    "operation",
+    META,
+    Column("operation_id", Text, primary_key=True),
+    Column("parent_id", Text),
+    Column("operation_type", Text, nullable=False),
+    Column("status", Text, nullable=False),
+    Column("started_at", Text, nullable=False),
+    Column("ended_at", Text),
+    Column("doc", Text, nullable=False),
+)
+Index("operation_status", operation.c.status, operation.c.started_at)
+Index("operation_started", operation.c.started_at)
+
+change = Table(
+    "change",
+    META,
+    Column("generation", Integer, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("removed", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# The rows that users of the core keep beside the records.
+beside = Table(
+    "beside",
+    META,
+    Column("tbl", Text, primary_key=True),
+    Column("id", Text, primary_key=True),
+    Column("owner", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("revision", Integer, nullable=False),
+    Column("doc", Text, nullable=False),
+)
+Index("beside_owner", beside.c.tbl, beside.c.owner, beside.c.seq, beside.c.id)
+Index("beside_state", beside.c.tbl, beside.c.state, beside.c.seq, beside.c.id)
+Index("beside_seq", beside.c.tbl, beside.c.seq, beside.c.id)
+
+record_text = table("record_text", column("rowid", Integer), column("words", Text))
+"""The words of a record, folded by us; the tokenizer splits at spaces only, as nothing else is left."""
+
+_BOX = ("west", "east", "south", "north")
+record_box = table(
+    "record_box",
+    *(column(name, Integer if name == "id" else Float) for name in ("id", *_BOX, "start", "stop", *(f"x_{each}" for each in _BOX))),
+)
+"""Space and time as an R*Tree: rows 2n, and 2n + 1 over the antimeridian. Its own coordinates are 32 bits wide and rounded
+outwards, so ``x_*`` hold the exact box; the exact times are columns of ``record``. Times are in years."""
+
+_NOWHERE = (1000.0, 1000.0, 1000.0, 1000.0)
+_ALWAYS = 1e6
+
+DERIVED = ("field", "artifact", "lineage", "record_text", "record_box")
+"""Tables that are rebuilt from the documents."""
+
+_VIRTUAL = {
+    "record_text": "CREATE VIRTUAL TABLE record_text USING fts5(words, tokenize='ascii', detail=none, columnsize=0, prefix='2 3')",
+    "record_box": "CREATE VIRTUAL TABLE record_box USING rtree(id, west, east, south, north, start, stop,"
+    " +x_west, +x_east, +x_south, +x_north)",
+}
+
+
+def ddl(*names: str) -> list[str]:
+    """Return the statements that create the named tables with their indexes, or all of them."""
+    statements: list[str] = []
+    for each in META.sorted_tables:
+        if not names or each.name in names:
+            statements.append(sql(CreateTable(each)))
+            statements += [sql(CreateIndex(index)) for index in sorted(each.indexes, key=lambda index: str(index.name))]
+    return statements + [text for name, text in _VIRTUAL.items() if not names or name in names]
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """The rows that one document has in each derived table, without the record's number."""
+
+    fields: frozenset[tuple[str, int, float, str, int]]
+    artifacts: frozenset[tuple[Any, ...]]
+    edges: frozenset[tuple[str, str]]
+    words: str
+    boxes: tuple[tuple[float | None, ...], ...]
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Derived:
+        """Return the rows of a record's document."""
+        return cls(
+            frozenset(_field_rows(document)),
+            frozenset(_artifact_row(each) for each in document["artifacts"]),
+            frozenset((edge["rel"], edge["target"]) for edge in document["lineage"]),
+            " ".join(sorted(document_words(document))),
+            tuple(_box_rows(document)),
+        )
+
+
+def record_row(document: Mapping[str, Any], doc: str, generation: int) -> dict[str, Any]:
+    """Return the values of the ``record`` table's columns, without the record's number."""
+    span = document["time"] or {"start": None, "end": None}
+    row = {each.name: document.get(each.name) for each in record.c if each.name != "n"}
+    return row | {"time_start": span["start"], "time_end": span["end"], "generation": generation, "doc": doc}
+
+
+def _field_rows(document: Mapping[str, Any]) -> list[tuple[str, int, float, str, int]]:
+    by_path: dict[str, set[tuple[int, Any]]] = {}
+    for path, value in leaves(document):
+        if path not in COLUMNS:
+            by_path.setdefault(path, set()).add(comparable(value))
+    rows: list[tuple[str, int, float, str, int]] = []
+    for path, values in by_path.items():
+        last = 0
+        for place, (code, value) in enumerate(sorted(values)):
+            rank = 2 if place == 0 else 1 if code != last else 0
+            last = code
+            rows.append((path, code, 0.0, value, rank) if code == 2 else (path, code, value, "", rank))
+    return rows
+
+
+def _artifact_row(each: Mapping[str, Any]) -> tuple[Any, ...]:
+    locator = each["locator"]
+    profile = locator.get("profile")
+    path = locator.get("path") or locator.get("urlpath") if profile else None
+    return each["artifact_id"], each["role"], each["format"], each["status"], profile, path, each["size_bytes"]
+
+
+def _box_rows(document: Mapping[str, Any]) -> list[tuple[float | None, ...]]:
+    span, bbox = document["time"], document["bbox"]
+    if span is None and bbox is None:
+        return []
+    times = (_ALWAYS, _ALWAYS)
+    if span is not None:
+        times = (
+            -_ALWAYS if span["start"] is None else years(span["start"]),
+            _ALWAYS if span["end"] is None else years(span["end"]),
+        )
+    if bbox is None:
+        return [(*_NOWHERE, *times, None, None, None, None)]
+    exact = [(west, east, south, north) for west, south, east, north in boxes(*bbox)]
+    return [(*each, *times, *each) for each in exact]
+
+
+def years(instant: str) -> float:
+    """Return a timestamp as years, for the R*Tree: monotone, and of the size of degrees, so that no axis drowns the others."""
+    moment = datetime.fromisoformat(instant)
+    return (moment.toordinal() + (moment.hour * 3600 + moment.minute * 60 + moment.second) / 86400) / 365.25
