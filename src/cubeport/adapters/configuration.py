@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -77,7 +77,7 @@ class _Folder:
                 errors = [
                     {**error, "loc": (i, *error["loc"]) if listed else error["loc"]} for error in exc.errors(include_url=False)
                 ]
-                known = {(): self.model.model_fields, (i,): self.model.model_fields}
+                known: dict[strictyaml.Loc, Iterable[str]] = {(): self.model.model_fields, (i,): self.model.model_fields}
                 yield None, tuple(p.message for p in strictyaml.problems(document, errors, known))
 
 

@@ -165,7 +165,7 @@ class Datasets:
                 self._cubes.popitem(last=False)
         return cube
 
-    def list(
+    def page(
         self,
         *,
         q: str | None = None,

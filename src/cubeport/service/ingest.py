@@ -28,7 +28,7 @@ from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan, Scope
 from cubeport.service.ports import Engine, Gate, Measured, Progress, Sources, Staging, Window, WriteOrder, Written
 from cubeport.service.publish import pointed, with_shown, with_state
 from cubeport.service.scope import check_asked, check_realised, holds, hull, period_type_of
-from cubeport.service.state import KIND, VERSION, Cube, DatasetState, Publication, VersionState
+from cubeport.service.state import KIND, VERSION, Cube, DatasetState, Publication, VersionKind, VersionState
 from cubeport.service.templates import Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
 
 type DatasetLock = Callable[[str], AbstractContextManager[object]]
@@ -65,7 +65,7 @@ class Outcome:
     warnings: tuple[dict[str, str], ...] = ()
 
 
-type Complete = Callable[[Outcome], None]
+type Complete = Callable[[Outcome], object]
 """Writes that the ingestion completed; called inside the commit's own transaction, so commit and completion are one."""
 
 
@@ -223,7 +223,7 @@ def decide(
     return Plan(action=action, reason="more periods than are held", held=held, base_version_id=base), whole
 
 
-_KINDS = {
+_KINDS: Mapping[PlannedAction, VersionKind] = {
     "create": "created",
     "append": "appended",
     "extend": "extended",

@@ -77,7 +77,7 @@ class Jobs:
         """Return the ingestion. Raises NotFound."""
         return _ingestion(self._row(ingestion_id))
 
-    def list(
+    def page(
         self,
         *,
         dataset_id: str | None = None,

@@ -72,8 +72,8 @@ class Service:
         return self._datasets.shown(ref, unpublished=unpublished)
 
     def datasets(self, **filters: Any) -> ShownPage:
-        """Return one page of datasets; see :meth:`Datasets.list`."""
-        return self._datasets.list(**filters)
+        """Return one page of datasets; see :meth:`Datasets.page`."""
+        return self._datasets.page(**filters)
 
     def dataset(self, dataset_id: str) -> Dataset:
         """Return record and state of whatever publication status. Raises NotFound."""
@@ -171,7 +171,7 @@ class Service:
         cursor: str | None = None,
     ) -> IngestionPage:
         """Return one page of ingestions, newest first. Raises InvalidCursor."""
-        found = self._jobs.list(dataset_id=dataset_id, status=status, limit=limit + 1, after=_place(cursor))
+        found = self._jobs.page(dataset_id=dataset_id, status=status, limit=limit + 1, after=_place(cursor))
         page = found[:limit]
         return IngestionPage(tuple(each for each, _ in page), _cursor(page[-1][1]) if len(found) > limit else None)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -18,6 +18,8 @@ from cubeport.catalog.models import CatalogRecord
 from cubeport.cubes.description import CubeDescription
 from cubeport.documents.texts import Texts, VersionRef
 from cubeport.service.ingestions import Scope
+
+type VersionKind = Literal["created", "appended", "extended", "revised", "replaced", "rematerialized"]
 
 KIND = "dataset"
 VERSION, CUBE, JOB, CHANGE = "version", "cube", "job", "change"
@@ -76,7 +78,7 @@ class VersionState(_Value):
     version_id: str
     seq: int
     parent_id: str | None = None
-    kind: Literal["created", "appended", "extended", "revised", "replaced", "rematerialized"]
+    kind: VersionKind
     created_at: Timestamp
     format: str = "zarr"
     copies: tuple[dict[str, Any], ...] = ()
@@ -129,4 +131,4 @@ class Cube(_Value):
 
 def shown_since(state: DatasetState, version: VersionState) -> datetime:
     """Return when the shown version became the shown one."""
-    return cast("datetime", state.shown_since or version.created_at)
+    return state.shown_since or version.created_at

@@ -1,0 +1,31 @@
+"""The documentation says what the code does."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_every_setting_is_documented_and_every_documented_setting_exists() -> None:
+    from cubeport import settings
+
+    page = (ROOT / "docs" / "configuration.md").read_text()
+    documented = set(re.findall(r"^\| `([a-z_.]+)` \|", page, re.MULTILINE))
+    assert documented == set(settings.names()) - {"instance"}
+
+
+def test_the_words_of_the_design_are_headings_of_the_first_decision() -> None:
+    page = (ROOT / "docs" / "adr" / "0001-core-concepts.md").read_text()
+    headings = {line.removeprefix("### ").lower() for line in page.splitlines() if line.startswith("### ")}
+    words = "catalog backend record artifact locator metadata schema hook operation|unit of work|journal|event log"
+    words += "|storage profile|storage plan|plugin|pipeline|extent|dataset template|dataset|version|job|ingestion|sync"
+    words += "|projection|store engine|source|instance"
+    first, *rest = words.split("|")
+    assert {*first.split(), *rest} <= headings
+
+
+def test_every_decision_is_numbered_once() -> None:
+    numbers = [path.name[:4] for path in sorted((ROOT / "docs" / "adr").glob("*.md"))]
+    assert numbers == [f"{n:04d}" for n in range(1, len(numbers) + 1)]
