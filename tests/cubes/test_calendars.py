@@ -1,0 +1,127 @@
+"""Calendar arithmetic agrees with cftime, and turns back."""
+
+from __future__ import annotations
+
+import cftime
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cubeport.cubes.calendars import (
+    DAY_US,
+    Stamp,
+    canonical,
+    day_number,
+    day_of,
+    days_in_month,
+    duration,
+    exists,
+    gregorian,
+    ordinal,
+    parse_stamp,
+    same,
+    stamp_of,
+)
+from cubeport.errors import InvalidPeriod
+
+CALENDARS = ("standard", "proleptic_gregorian", "noleap", "all_leap", "360_day", "julian")
+calendars = st.sampled_from(CALENDARS)
+
+
+@st.composite
+def stamps(draw: st.DrawFn) -> tuple[str, Stamp]:
+    calendar = draw(calendars)
+    year, month = draw(st.integers(1, 9998)), draw(st.integers(1, 12))
+    day = draw(st.integers(1, days_in_month(year, month, calendar)))
+    if not exists(year, month, day, calendar):
+        day = 15
+    return calendar, Stamp(
+        year,
+        month,
+        day,
+        draw(st.integers(0, 23)),
+        draw(st.integers(0, 59)),
+        draw(st.integers(0, 59)),
+        draw(st.integers(0, 999_999)),
+    )
+
+
+@given(stamps())
+def test_an_ordinal_turns_back_into_its_stamp(case: tuple[str, Stamp]) -> None:
+    calendar, stamp = case
+    assert stamp_of(ordinal(stamp, calendar), calendar) == stamp  # type: ignore[arg-type]
+    assert parse_stamp(str(stamp), calendar) == stamp  # type: ignore[arg-type]
+
+
+@given(stamps(), st.integers(-200_000, 200_000))
+def test_days_are_counted_as_cftime_counts_them(case: tuple[str, Stamp], days: int) -> None:
+    calendar, stamp = case
+    first = cftime.datetime(stamp.year, stamp.month, stamp.day, calendar=calendar)
+    number = day_number(stamp.year, stamp.month, stamp.day, calendar) + days  # type: ignore[arg-type]
+    moved = day_of(number, calendar)  # type: ignore[arg-type]
+    if not 1 <= moved[0] <= 9999:
+        return
+    then = cftime.num2date(days, f"days since {stamp.year:04d}-{stamp.month:02d}-{stamp.day:02d}", calendar)
+    assert moved == (then.year, then.month, then.day)
+    assert (then - first).days == days
+
+
+def test_the_standard_calendar_jumps_in_october_1582() -> None:
+    assert day_number(1582, 10, 15, "standard") == day_number(1582, 10, 4, "standard") + 1
+    assert not exists(1582, 10, 10, "standard")
+    assert exists(1582, 10, 10, "proleptic_gregorian")
+    assert exists(1500, 2, 29, "standard")
+    assert not exists(1500, 2, 29, "proleptic_gregorian")
+
+
+def test_a_day_that_gregorian_lacks_becomes_the_last_of_its_month() -> None:
+    assert str(gregorian(Stamp(2095, 2, 30))) == "2095-02-28T00:00:00Z"
+    assert str(gregorian(Stamp(2096, 2, 30))) == "2096-02-29T00:00:00Z"
+    assert str(gregorian(Stamp(2095, 4, 30))) == "2095-04-30T00:00:00Z"
+
+
+def test_names_of_calendars() -> None:
+    assert canonical("Gregorian") == "standard"
+    assert canonical("365_day") == "noleap"
+    assert canonical("365_days") is None
+    assert same("gregorian", "proleptic_gregorian", earliest=Stamp(1582, 10, 15))
+    assert not same("gregorian", "proleptic_gregorian", earliest=Stamp(1582, 10, 4))
+    assert not same("noleap", "standard", earliest=Stamp(2000, 1, 1))
+    assert same("365_day", "noleap", earliest=Stamp(1, 1, 1))
+
+
+def test_offsets_are_taken_to_utc() -> None:
+    assert parse_stamp("2024-03-01T00:30:00+02:00", "standard") == Stamp(2024, 2, 29, 22, 30)
+    assert parse_stamp("2095-02-30T23:30:00-01:00", "360_day") == Stamp(2095, 3, 1, 0, 30)
+    assert str(parse_stamp("2024-03-01T00:00:00.250Z", "standard")) == "2024-03-01T00:00:00.25Z"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "2024",
+        "2024-01-01",
+        "2024-02-30T00:00:00Z",
+        "2024-01-01T24:00:00Z",
+        "2024-01-01T00:00:00+25:00",
+        "２０２４-01-01T00:00:00Z",
+    ],
+)
+def test_what_is_no_moment_is_refused(text: str) -> None:
+    with pytest.raises(InvalidPeriod):
+        parse_stamp(text, "standard")
+
+
+@pytest.mark.parametrize(
+    ("microseconds", "text"),
+    [
+        (DAY_US, "P1D"),
+        (6 * 3_600_000_000, "PT6H"),
+        (30 * DAY_US + 10 * 3_600_000_000 + 29 * 60_000_000 + 6_000_000, "P30DT10H29M6S"),
+        (300_000_000, "PT5M"),
+        (1_500_000, "PT1.5S"),
+    ],
+)
+def test_durations_are_iso_8601(microseconds: int, text: str) -> None:
+    assert duration(microseconds) == text
