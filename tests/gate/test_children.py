@@ -15,7 +15,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.gate.conftest import MODULES, OF_TESTS
 
 from cubeport.adapters.gate import landlock
 from cubeport.adapters.gate.child import TASKS
@@ -23,6 +22,8 @@ from cubeport.adapters.gate.children import Children, open_source
 from cubeport.adapters.gate.limits import Limits
 from cubeport.catalog import failpoints
 from cubeport.errors import Cancelled, Interrupted, NoData, NotFound, PathEscapes, SourceRejected
+
+from .conftest import MODULES, OF_TESTS
 
 needs_landlock = pytest.mark.skipif(landlock.abi() < 4, reason="this kernel's Landlock knows no TCP")
 

@@ -1,7 +1,7 @@
 """A Zarr store in a folder, version 2 or 3: what its metadata declare, read through descriptors and nothing else.
 
 The tree is walked first: a link, FIFO or device anywhere refuses the store, since a library would follow it. Then only the keys
-that are metadata by their name are read, as strict JSON; consolidated metadata are not: they may tell another story than the arrays.
+that are metadata by their name are read, as strict JSON; consolidated metadata are not: they may differ from the arrays.
 """
 
 from __future__ import annotations
@@ -36,23 +36,8 @@ _FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _METADATA = (".zgroup", ".zarray", ".zattrs", "zarr.json")
 
 _CODECS = frozenset(
-    [
-        "bytes",
-        "transpose",
-        "sharding_indexed",
-        "crc32c",
-        "gzip",
-        "zlib",
-        "zstd",
-        "blosc",
-        "lz4",
-        "shuffle",
-        "delta",
-        "fixedscaleoffset",
-        "packbits",
-        "vlen-utf8",
-    ]
-)
+    ("bytes", "transpose", "sharding_indexed", "crc32c", "gzip", "zlib", "zstd", "blosc", "lz4", "shuffle", "delta")
+) | {"fixedscaleoffset", "packbits", "vlen-utf8"}
 """All that may decode a chunk; pickle, json2 and others hide code or references, also behind another codec."""
 _RUNS_CODE = frozenset(("pickle", "msgpack", "msgpack2", "json", "json2", "categorize"))
 
@@ -68,9 +53,10 @@ _SIZES_3 = {
     "float16": 2,
     "float32": 4,
     "float64": 8,
+    "numpy.datetime64": 8,
+    "numpy.timedelta64": 8,
     **{f"{sign}int{bits}": bits // 8 for sign in ("", "u") for bits in (8, 16, 32, 64)},
 }
-_NAMED_3 = {"numpy.datetime64": 8, "numpy.timedelta64": 8}
 _COUNTED_3 = frozenset(("fixed_length_utf32", "null_terminated_bytes", "fixed_length_ascii"))
 _LARGEST = 2**63 - 1
 
@@ -330,10 +316,7 @@ def _array_3(store: _Store, where: str, document: dict[str, Any]) -> Array:
             raise store.fail(where, "names its chunks in an unknown way")
     if len(chunks) != len(shape):
         raise store.fail(where, "has chunks that do not fit its shape")
-    item = _item_3(store, where, document["data_type"])
-    identities = _codecs(store, where, document["codecs"], _configuration_3)
-    if document["data_type"] == "string" and "vlen-utf8" not in identities:
-        raise unsafe(store.name, f"keeps Python objects in {shown(where)}", _INSTEAD)
+    item = _item_3(store, where, document["data_type"], _codecs(store, where, document["codecs"], _configuration_3))
     inner = _inner_chunks(store, where, document["codecs"], chunks)
     if inner != chunks:  # the chunks that are decoded are those inside the shards
         store.limits.check("chunks", chunk_count(shape, chunks), f"{store.name}: {shown(where)} has shards")
@@ -346,23 +329,21 @@ def _configuration_3(codec: Mapping[str, Any]) -> tuple[Any, Any]:
     return codec.get("name"), codec.get("configuration", {})
 
 
-def _item_3(store: _Store, where: str, kind: Any) -> int:
-    match kind:
-        case str() if kind in _SIZES_3:
-            return _SIZES_3[kind]
-        case {"name": str(name)} if name in _NAMED_3:
-            return _NAMED_3[name]
-        case {"name": str(name), "configuration": {"length_bytes": int(length)}} if name in _COUNTED_3 and 0 <= length <= _LARGEST:
-            return length
+def _item_3(store: _Store, where: str, kind: Any, codecs: Sequence[str]) -> int:
+    match {"name": kind} if isinstance(kind, str) else kind:
+        case {"name": "string"} if "vlen-utf8" not in codecs:
+            raise unsafe(store.name, f"keeps Python objects in {shown(where)}", _INSTEAD)
         case {"name": str(name)} if name in _SIZES_3:
             return _SIZES_3[name]
+        case {"name": str(name), "configuration": {"length_bytes": int(length)}} if name in _COUNTED_3 and 0 <= length <= _LARGEST:
+            return length
     raise bad_codec(store.name, f"has items of a type that no cube can hold in {shown(where)}")
 
 
-def _inner_chunks(store: _Store, where: str, codecs: Sequence[Mapping[str, Any]], chunks: tuple[int, ...]) -> tuple[int, ...]:
+def _inner_chunks(store: _Store, where: str, codecs: Any, chunks: tuple[int, ...]) -> tuple[int, ...]:
     """Return the shape of what is decoded at once: the chunk, or the innermost one where chunks are shards."""
     for codec in codecs:
-        if isinstance(codec, Mapping) and codec.get("name") == "sharding_indexed":
+        if isinstance(codec, dict) and codec.get("name") == "sharding_indexed":
             inner = _lengths(store, where, codec["configuration"].get("chunk_shape"), 1)
             if len(inner) != len(chunks) or any(outer % part for outer, part in zip(chunks, inner, strict=True)):
                 raise store.fail(where, "has shards that its chunks do not fill")

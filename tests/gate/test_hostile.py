@@ -1,0 +1,113 @@
+"""Hostile bytes cost their sender, nobody else (safety.md 2.2): every case is refused for its reason, and leaves nothing behind."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cubeport.adapters.gate.children import Children
+from cubeport.errors import SOURCE_REASONS, SourceRejected
+
+from .hostile import CASES, SECRET, Case
+
+SAMPLE = CASES.found[::9]
+
+
+def hold(children: Children, case: Case, folder: Path) -> None:
+    source = case.make(folder)
+    children.template_pid()
+    service = psutil.Process()
+    before = service.memory_info().rss
+    descriptors = service.num_fds()
+    began = time.monotonic()
+    told = ""
+    try:
+        answer = children.run("scan", {}, sources=[source])
+    except SourceRejected as refusal:
+        told = str(refusal.to_mapping())
+        assert refusal.reason == case.reason, told
+        assert refusal.reason in SOURCE_REASONS
+        assert refusal.members.get("setting") == case.setting, told
+        if case.setting is not None:
+            assert refusal.members["value"] > refusal.members["limit"]
+        assert refusal.next_step
+        assert refusal.members["source"] in (source.name, None)
+    else:
+        told = str(answer)
+        assert case.reason is None, told
+    assert SECRET not in told
+    assert str(folder) not in told
+    assert time.monotonic() - began < 30
+    assert service.memory_info().rss - before < 50 * 2**20
+    assert service.num_fds() == descriptors
+    assert not psutil.Process(children.template_pid()).children()
+
+
+@pytest.mark.parametrize("case", SAMPLE, ids=lambda case: case.name)
+def test_a_sample(children: Children, case: Case, tmp_path: Path) -> None:
+    hold(children, case, tmp_path)
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize("case", CASES.found, ids=lambda case: case.name)
+def test_all(children: Children, case: Case, tmp_path: Path) -> None:
+    hold(children, case, tmp_path)
+
+
+def test_the_generator_is_wide() -> None:
+    assert len(CASES.found) >= 200
+    names = [each.name for each in CASES.found]
+    assert len(set(names)) == len(names)
+    # What only reading the values or their meaning can tell is the writer's: bad-time, bad-coordinates, and so on.
+    assert {each.reason for each in CASES.found} - {None} == {
+        "unreadable",
+        "truncated",
+        "too-big",
+        "unsafe",
+        "bad-codec",
+        "bad-text",
+        "not-a-cube",
+        "empty",
+        "not-allowed",
+    }
+
+
+@pytest.mark.parametrize(
+    ("file", "reason"),
+    [
+        ("empty.nc", "empty"),
+        ("html_error_page.nc", "unreadable"),
+        ("truncated.grib", "not-allowed"),
+        ("truncated_classic.nc", "truncated"),
+        ("truncated_netcdf4.nc", "truncated"),
+        ("truncated_netcdf4_b.nc", "truncated"),
+    ],
+)
+def test_real_files_that_are_broken(children: Children, realdata: Path, file: str, reason: str) -> None:
+    with pytest.raises(SourceRejected) as caught:
+        children.run("scan", {}, sources=[realdata / "corrupt" / file])
+    assert caught.value.reason == reason
+    assert caught.value.members["source"] == file
+
+
+def test_every_real_file_passes_or_is_grib(children: Children, realdata: Path) -> None:
+    passed = refused = 0
+    for path in sorted(
+        [*realdata.glob("*.nc"), *realdata.glob("*.zarr"), *realdata.glob("*_multi/*.nc"), *realdata.glob("*.grib*")]
+    ):
+        if "grib" in path.suffix:
+            with pytest.raises(SourceRejected, match="GRIB") as caught:
+                children.run("scan", {}, sources=[path])
+            assert caught.value.reason == "not-allowed"
+            refused += 1
+            continue
+        (found,) = children.run("scan", {}, sources=[path])["sources"]
+        assert found["name"] == path.name
+        assert found["format"] in ("netcdf3", "hdf5", "zarr2", "zarr3")
+        assert found["skipped"] == []
+        passed += 1
+    assert passed >= 55
+    assert refused >= 9
