@@ -1,0 +1,485 @@
+"""The service's own documents: what ``/datasets`` and the commands say, as values from values (service.md 3).
+
+Field names are the service's and are never renamed. Space is in the data's own reference system, cell edges; time is the first
+and last period. Links are absolute from ``public_url`` and lead only where something answers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date, datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cubeport.catalog.canonical import Timestamp
+from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Temporal
+from cubeport.documents.texts import Provider, Shown
+
+CRS84 = "OGC:CRS84"
+
+
+class _Document(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Link(_Document):
+    """Where to go from here."""
+
+    href: str
+    rel: str
+    title: str
+    type: str | None = None
+
+
+class Box(_Document):
+    """Cell edges in the data's reference system."""
+
+    xmin: float
+    ymin: float
+    xmax: float
+    ymax: float
+
+
+class Periods(_Document):
+    """First and last period, both inclusive."""
+
+    start: str | None
+    end: str | None
+
+
+class SpaceTime(_Document):
+    """Where and when."""
+
+    spatial: Box | None
+    spatial_wgs84: BoundingBox | None
+    temporal: Periods | None
+
+
+class VariableSummary(_Document):
+    """One data variable."""
+
+    name: str
+    long_name: str | None
+    standard_name: str | None
+    units: str | None
+    dimensions: tuple[str, ...]
+    shape: tuple[int, ...]
+    dtype: str
+
+
+class PublicationState(_Document):
+    """Whether the faces show it, and since when."""
+
+    status: Literal["published", "unpublished"]
+    published_at: Timestamp | None
+
+
+class DatasetSummary(_Document):
+    """A dataset in a list."""
+
+    dataset_id: str
+    source_dataset_id: str | None
+    dataset_name: str
+    short_name: str | None
+    variable: str | None
+    period_type: str
+    units: str | None
+    resolution: str | None
+    source: str | None
+    source_url: str | None
+    extent: SpaceTime
+    last_updated: Timestamp
+    links: tuple[Link, ...]
+    publication: PublicationState
+    description: str
+    variables: tuple[VariableSummary, ...]
+    crs: str | None
+    calendar: str | None
+    license: str
+    latest_version: str | None
+    head_version: str | None
+    record_version: int
+
+
+class Gap(_Document):
+    """Missing periods."""
+
+    start: str
+    end: str
+    count: int
+
+
+class TemporalCoverage(_Document):
+    """When there are data."""
+
+    start: str
+    end: str
+    count: int
+    gaps: tuple[Gap, ...] = ()
+    empty: tuple[str, ...] = ()
+
+
+class Grid(_Document):
+    """The horizontal grid: ``shape`` and ``step`` as (y, x); steps keep their sign."""
+
+    shape: tuple[int, ...]
+    step: tuple[float | None, ...]
+    crs: str | None
+
+
+class Coverage(_Document):
+    """What was measured of a version."""
+
+    temporal: TemporalCoverage | None
+    spatial: Box | None
+    spatial_wgs84: BoundingBox | None
+    grid: Grid | None
+    calendar: str | None
+
+
+class Version(_Document):
+    """One immutable state of a cube."""
+
+    version_id: str
+    seq: int
+    parent_id: str | None
+    kind: str
+    created_at: Timestamp
+    format: str
+    copies: tuple[dict[str, Any], ...]
+    coverage: dict[str, Any]
+    request_scope: dict[str, Any]
+    added: tuple[dict[str, Any], ...]
+    replaced: tuple[dict[str, Any], ...]
+    size_bytes: int
+    digest: str
+    ingestion_id: str
+    template_digest: str | None
+    tags: tuple[str, ...]
+    state: Literal["latest", "head", "retained", "removed"]
+    retained_until: Timestamp | None = None
+    links: tuple[Link, ...]
+
+
+class Sync(_Document):
+    """How the dataset follows its source."""
+
+    kind: str
+    execution: str
+    schedule: str | None = None
+    last_run: Timestamp | None = None
+    next_run: Timestamp | None = None
+
+
+class DatasetDetail(DatasetSummary):
+    """A dataset by itself."""
+
+    versions: tuple[Version, ...]
+    """The newest 20."""
+    tags: dict[str, str]
+    grid: Grid | None
+    size_bytes: int
+    providers: tuple[Provider, ...]
+    keywords: tuple[str, ...]
+    attribution: str | None
+    citation: str | None
+    doi: str | None
+    license_url: str | None
+    sync: Sync
+    created_at: Timestamp
+
+
+class ExtentDocument(_Document):
+    """A named area."""
+
+    extent_id: str
+    name: str | None
+    description: str | None
+    bbox: BoundingBox
+    geometry: dict[str, Any] | None
+
+
+class TemplateDocument(_Document):
+    """A source that could be ingested; never its paths or parameters."""
+
+    id: str
+    title: str
+    short_name: str | None
+    description: str | None
+    keywords: tuple[str, ...]
+    variables: tuple[dict[str, Any], ...]
+    units: str | None
+    resolution: str | None
+    period_type: str
+    extents: dict[str, Any]
+    sync: Sync
+    render: tuple[dict[str, Any], ...]
+    license: str
+    source: str | None
+    source_url: str | None
+    source_kind: str
+    datasets: tuple[str, ...]
+
+
+class Listing[T](_Document):
+    """A page: ``links`` has ``next`` unless it is the last."""
+
+    kind: str
+    items: tuple[T, ...]
+    links: tuple[Link, ...]
+    number_returned: int
+    number_matched: int | None = None
+
+
+def listing(kind: str, items: Sequence[BaseModel], links: Sequence[Link], *, matched: int | None = None) -> dict[str, Any]:
+    """Return one page of a list; ``number_matched`` only when it was counted."""
+    page: dict[str, Any] = {
+        "kind": kind,
+        "items": [item.model_dump(mode="json") for item in items],
+        "links": [link.model_dump(mode="json", exclude_none=True) for link in links],
+        "number_returned": len(items),
+    }
+    return page if matched is None else page | {"number_matched": matched}
+
+
+def summary(shown: Shown, public_url: str) -> DatasetSummary:
+    """Return a dataset as lists show it."""
+    return DatasetSummary(**_summary(shown, public_url))
+
+
+def detail(shown: Shown, public_url: str, *, versions: Sequence[Version], sync: Sync | None = None) -> DatasetDetail:
+    """Return a dataset with its newest *versions*."""
+    texts, description = shown.texts, shown.description
+    return DatasetDetail(
+        **_summary(shown, public_url),
+        versions=tuple(versions),
+        tags=shown.tags,
+        grid=grid(description),
+        size_bytes=shown.version.size_bytes,
+        providers=texts.providers,
+        keywords=texts.keywords,
+        attribution=texts.attribution,
+        citation=texts.citation,
+        doi=texts.doi,
+        license_url=texts.license_url,
+        sync=sync or Sync(kind="static", execution="append"),
+        created_at=shown.created_at,
+    )
+
+
+def _summary(shown: Shown, public_url: str) -> dict[str, Any]:
+    texts, cube = shown.texts, shown.description
+    fields = [cube.variable(name) for name in cube.fields]
+    kind = period_type(texts.period_type, cube.temporal)
+    return {
+        "dataset_id": texts.dataset_id,
+        "source_dataset_id": shown.source_dataset_id,
+        "dataset_name": texts.title,
+        "short_name": texts.short_name,
+        "variable": fields[0].name if fields else None,
+        "period_type": kind,
+        "units": texts.units or (fields[0].units if fields else None),
+        "resolution": texts.resolution or _resolution(cube),
+        "source": texts.source,
+        "source_url": texts.source_url,
+        "extent": SpaceTime(
+            spatial=_box(cube),
+            spatial_wgs84=None if _is_crs84(cube) else cube.spatial.bbox,
+            temporal=_periods(cube.temporal, kind),
+        ),
+        "last_updated": shown.updated_at,
+        "links": links(shown, public_url),
+        "publication": PublicationState(status="published" if shown.published else "unpublished", published_at=shown.published_at),
+        "description": texts.description,
+        "variables": tuple(
+            VariableSummary(
+                name=each.name,
+                long_name=each.long_name,
+                standard_name=each.standard_name,
+                units=each.units,
+                dimensions=each.dimensions,
+                shape=each.shape,
+                dtype=each.decoded_dtype,
+            )
+            for each in fields
+        ),
+        "crs": crs(cube),
+        "calendar": cube.temporal.calendar if cube.temporal else None,
+        "license": texts.license,
+        "latest_version": shown.latest or (shown.version.version_id if shown.is_latest and shown.published else None),
+        "head_version": shown.head,
+        "record_version": shown.record_version,
+    }
+
+
+def links(shown: Shown, public_url: str) -> tuple[Link, ...]:
+    """Return the addresses of a dataset, pinned when it was asked for pinned; of an unpublished one only its own."""
+    plain = shown.texts.dataset_id
+    address = f"{plain}@{shown.version.version_id}" if shown.pinned else plain
+    found = [
+        Link(href=f"{public_url}/datasets/{address}", rel="self", title="This dataset", type="application/json"),
+        Link(href=f"{public_url}/datasets/{plain}/versions", rel="versions", title="Its versions", type="application/json"),
+    ]
+    if shown.published:
+        # ``application/vnd.zarr`` bare: clients compare it exactly (publishing.md 3.1).
+        found += [
+            Link(href=f"{public_url}/zarr/{address}", rel="zarr", title="The cube as Zarr", type="application/vnd.zarr"),
+            Link(href=f"{public_url}/stac/collections/{address}", rel="stac", title="STAC Collection", type="application/json"),
+            Link(
+                href=f"{public_url}/ogcapi/collections/{address}",
+                rel="ogc-collection",
+                title="OGC API collection",
+                type="application/json",
+            ),
+            Link(
+                href=f"{public_url}/datasets/{address}/download",
+                rel="download",
+                title="The data as a NetCDF file",
+                type="application/x-netcdf",
+            ),
+        ]
+    return tuple(found)
+
+
+def version(
+    fields: Mapping[str, Any],
+    *,
+    dataset_id: str,
+    public_url: str,
+    state: Literal["latest", "head", "retained", "removed"],
+    tags: Sequence[str] = (),
+    published: bool = True,
+    retained_until: datetime | None = None,
+) -> Version:
+    """Return one version from what the catalog holds of it (*fields* may hold more than is shown)."""
+    address = f"{dataset_id}@{fields['version_id']}"
+    found = [
+        Link(
+            href=f"{public_url}/datasets/{dataset_id}/versions/{fields['version_id']}",
+            rel="self",
+            title="This version",
+            type="application/json",
+        )
+    ]
+    if published and state != "removed":
+        found += [
+            Link(href=f"{public_url}/zarr/{address}", rel="zarr", title="This version as Zarr", type="application/vnd.zarr"),
+            Link(
+                href=f"{public_url}/stac/collections/{dataset_id}/items/{address}",
+                rel="stac",
+                title="STAC Item",
+                type="application/geo+json",
+            ),
+            Link(
+                href=f"{public_url}/zarr/{address}?f=manifest",
+                rel="manifest",
+                title="Every object with its sha256",
+                type="application/json",
+            ),
+        ]
+    taken = {name: fields[name] for name in _VERSION_FIELDS if name in fields}
+    return Version(**taken, state=state, tags=tuple(sorted(tags)), retained_until=retained_until, links=tuple(found))
+
+
+_VERSION_FIELDS = tuple(name for name in Version.model_fields if name not in ("tags", "state", "retained_until", "links"))
+
+
+def coverage(cube: CubeDescription, kind: str | None = None) -> Coverage:
+    """Return what was measured of a cube: periods of *kind* (found from the steps when ``None``), cells and grid."""
+    temporal = cube.temporal
+    kind = period_type(kind, temporal)
+    return Coverage(
+        temporal=TemporalCoverage(
+            start=period(temporal.start, kind),
+            end=period(temporal.end, kind),
+            count=temporal.count,
+            gaps=tuple(Gap(start=period(a, kind), end=period(b, kind), count=n) for a, b, n in temporal.gaps),
+        )
+        if temporal
+        else None,
+        spatial=_box(cube),
+        spatial_wgs84=None if _is_crs84(cube) else cube.spatial.bbox,
+        grid=grid(cube),
+        calendar=temporal.calendar if temporal else None,
+    )
+
+
+def grid(cube: CubeDescription) -> Grid | None:
+    """Return the horizontal grid, ``None`` when no axis has a horizontal position."""
+    axes = [axis for axis in (_axis(cube, cube.spatial.y), _axis(cube, cube.spatial.x)) if axis is not None]
+    if not axes:
+        return None
+    return Grid(shape=tuple(axis.size for axis in axes), step=tuple(axis.step for axis in axes), crs=crs(cube))
+
+
+def crs(cube: CubeDescription) -> str | None:
+    """Return the reference system's authority and code, else its name; ``None`` without a horizontal position."""
+    if cube.spatial.family == "none":
+        return None
+    named = cube.spatial.crs
+    return CRS84 if named is None else (named.authority or named.name)
+
+
+def _axis(cube: CubeDescription, name: str | None) -> Axis | None:
+    return next((axis for axis in cube.axes if axis.name == name), None) if name else None
+
+
+def _is_crs84(cube: CubeDescription) -> bool:
+    return crs(cube) == CRS84
+
+
+def _box(cube: CubeDescription) -> Box | None:
+    if cube.spatial.family == "none":
+        return None
+    edges = cube.spatial.bbox if _is_crs84(cube) else (cube.spatial.native_bbox or cube.spatial.bbox)
+    return Box(xmin=edges[0], ymin=edges[1], xmax=edges[2], ymax=edges[3])
+
+
+def _resolution(cube: CubeDescription) -> str | None:
+    x, y = _axis(cube, cube.spatial.x), _axis(cube, cube.spatial.y)
+    if x is None or y is None or x.step is None or y.step is None:
+        return None
+    unit = "°" if _is_crs84(cube) else f" {x.units}" if x.units else ""
+    across, along = f"{abs(x.step):g}", f"{abs(y.step):g}"
+    return f"{across}{unit}" if across == along else f"{across} × {along}{unit}"
+
+
+# --- periods ---------------------------------------------------------------------------------------------------------
+
+_BY_STEP = {"PT1H": "hourly", "P1D": "daily", "P7D": "weekly", "P1M": "monthly", "P1Y": "yearly"}
+_BY_STEP |= {f"PT{n}H": f"{n}-hourly" for n in (2, 3, 4, 6, 8, 12)}
+
+
+def period_type(named: str | None, temporal: Temporal | None) -> str:
+    """Return the period type: as named, else by the step of the time axis, else ``irregular``; ``none`` without time."""
+    if named is not None:
+        return named
+    if temporal is None:
+        return "none"
+    return _BY_STEP.get(temporal.step or "", "irregular")
+
+
+def period(label: str, kind: str) -> str:
+    """Return the period of *kind* that holds the time *label* (RFC 3339, fields of the data's own calendar)."""
+    if kind == "yearly":
+        return label[:4]
+    if kind == "monthly":
+        return label[:7]
+    if kind == "daily":
+        return label[:10]
+    if kind == "weekly":
+        year, week, _ = date.fromisoformat(label[:10]).isocalendar()
+        return f"{year:04d}-W{week:02d}"
+    if kind in ("pentad", "dekadal"):
+        length, last = (5, 26) if kind == "pentad" else (10, 21)
+        first = min((int(label[8:10]) - 1) // length * length + 1, last)
+        return f"{label[:8]}{first:02d}"
+    if kind.endswith("hourly"):
+        every = int(kind.split("-")[0]) if "-" in kind else 1
+        return f"{label[:11]}{int(label[11:13]) // every * every:02d}"
+    return label
+
+
+def _periods(temporal: Temporal | None, kind: str) -> Periods | None:
+    return Periods(start=period(temporal.start, kind), end=period(temporal.end, kind)) if temporal else None

@@ -1,0 +1,273 @@
+"""The edge of HTTP: one ASGI application that decides by path, before the framework sees a request.
+
+It makes what every answer has in common true in one place: request ids, headers of safety and CORS, HEAD as GET, trailing slashes
+and the prefix of ``public_url``, who may, and problem documents for whatever goes wrong. Everything here is plain ASGI: behind one
+``BaseHTTPMiddleware`` the same Zarr handler costs four times as much.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from fastapi import APIRouter, FastAPI
+from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.asyncexitstack import AsyncExitStackMiddleware
+from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
+from starlette.routing import Match, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from cubeport import errors
+from cubeport.errors import CubeportError, MethodNotAllowed, NotFound, Problem, UriTooLong
+from cubeport.server import incoming, native, pages, problems, stac
+from cubeport.server.auth import scope_of
+from cubeport.server.parts import Parts
+from cubeport.server.zarr import ZarrFace
+
+log = logging.getLogger("cubeport.server")
+
+_READS = ("GET", "HEAD", "OPTIONS")
+_ALLOW_HEADERS = b"Range, If-Range, If-None-Match, Accept, Content-Type, Prefer"
+_EXPOSE_HEADERS = (
+    b"ETag, Content-Range, Accept-Ranges, Content-Length, Link, Retry-After, Content-Crs, Content-Bbox, Content-Datetime, "
+    b"Cubeport-Version"
+)
+
+
+def create_app(parts: Parts) -> ASGIApp:
+    """Return the application. It opens nothing and starts nothing: *parts* are ready."""
+    return App(parts)
+
+
+class App:
+    """Every face behind one door."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._prefix = urlsplit(parts.public_url).path.rstrip("/").encode()
+        self._cors = _Cors(parts.cors_origins)
+        offload_prefix = parts.offload_prefix if parts.offload == "x-accel-redirect" else None
+        self._zarr = ZarrFace(parts.service, parts.engine, parts.public_url, offload_prefix=offload_prefix)
+        self.framework = _framework(parts)
+        self._routed = AsyncExitStackMiddleware(_handle)
+
+    @property
+    def routes(self) -> list[Route]:
+        """Every route but those below ``/zarr/``, for the test that each has a scope."""
+        return [route for route in self.framework.router.routes if isinstance(route, Route)]
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request, whatever happens."""
+        if scope["type"] == "lifespan":
+            await _lifespan(receive, send)
+            return
+        if scope["type"] != "http":
+            await send({"type": "websocket.close", "code": 1000})
+            return
+        request_id = os.urandom(8).hex()
+        out = _Outgoing(send, scope["method"], [*self._cors.headers(scope), *_COMMON, (b"x-request-id", request_id.encode())])
+        try:
+            await self._answer({**scope, "cubeport.request_id": request_id}, receive, out)
+        except CubeportError as exc:
+            await self._problem(exc, request_id, out)
+        except RequestValidationError as exc:
+            found = [Problem(tuple(each["loc"]), each["type"], each["msg"]) for each in exc.errors()]
+            await self._problem(errors.InvalidRequest("The request is not valid", errors=found), request_id, out)
+        except HTTPException as exc:
+            await self._problem(_BY_STATUS.get(exc.status_code, CubeportError)(exc.detail), request_id, out)
+        except Exception:
+            # The one place for what nobody foresaw: its traceback goes to the log once, and nothing of it to the caller.
+            log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
+            await self._problem(CubeportError("unforeseen"), request_id, out)
+
+    async def _answer(self, scope: Scope, receive: Receive, send: _Outgoing) -> None:
+        method = scope["method"]
+        raw = _below(scope.get("raw_path") or scope["path"].encode(), self._prefix)
+        if len(scope["query_string"]) > incoming.MAX_QUERY:
+            raise UriTooLong("The query is too long", limit=incoming.MAX_QUERY, value=len(scope["query_string"]), unit="bytes")
+        if raw.startswith(b"/zarr/"):
+            await self._answer_zarr({**scope, "cubeport.path": raw[6:]}, receive, send)
+            return
+        path = _decoded(raw)
+        asked = {**scope, "path": path, "raw_path": raw, "root_path": "", "app": self.framework, "cubeport.head": method == "HEAD"}
+        asked["method"] = "GET" if method == "HEAD" else method
+        route, allowed = self._match(asked)
+        if not allowed:
+            raise NotFound("There is nothing at this address", what="path", next_step=f"Begin at {self._parts.public_url}/.")
+        if method == "OPTIONS":
+            await self._options(scope, send, allowed)
+            return
+        if route is None:
+            raise MethodNotAllowed(f"This address does not take {method[:20]}", allow=allowed)
+        caller = self._parts.gatekeeper.check(scope_of(asked["method"], route.path), method, scope["headers"], _peer(scope))
+        if asked["method"] != "GET" and "dataset_id" in asked["path_params"]:
+            caller.check_dataset(asked["path_params"]["dataset_id"])
+        await self._routed({**asked, "cubeport.caller": caller, "cubeport.route": route}, receive, send)
+
+    async def _answer_zarr(self, scope: Scope, receive: Receive, send: _Outgoing) -> None:
+        if scope["method"] == "OPTIONS":
+            await self._options(scope, send, _READS)
+            return
+        if scope["method"] not in _READS:
+            raise MethodNotAllowed("Zarr is read with GET and HEAD", allow=_READS)
+        self._parts.gatekeeper.check("read", "GET", scope["headers"], _peer(scope))
+        await self._zarr(scope, receive, send)
+
+    def _match(self, scope: Scope) -> tuple[Route | None, tuple[str, ...]]:
+        """Return the route of method and path, and all methods that the path takes; the path's parameters go into *scope*."""
+        found: Route | None = None
+        allowed: set[str] = set()
+        for route in self.routes:
+            match, child = route.matches(scope)
+            if match is Match.NONE:
+                continue
+            allowed |= route.methods or set()
+            if match is Match.FULL and found is None:
+                found = route
+                scope.update(child)
+        if "GET" in allowed:
+            allowed |= {"HEAD"}
+        return found, tuple(sorted(allowed | {"OPTIONS"})) if allowed else ()
+
+    async def _options(self, scope: Scope, send: _Outgoing, allowed: Iterable[str]) -> None:
+        headers = [(b"allow", ", ".join(allowed).encode())]
+        if any(name == b"access-control-request-method" for name, _ in scope["headers"]):
+            headers += [
+                # Reads alone are open to pages of other origins: a browser stops the rest itself.
+                (b"access-control-allow-methods", ", ".join(each for each in allowed if each in _READS).encode()),
+                (b"access-control-allow-headers", _ALLOW_HEADERS),
+                (b"access-control-max-age", b"86400"),
+            ]
+        await send({"type": "http.response.start", "status": 204, "headers": headers})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def _problem(self, exc: CubeportError, request_id: str, out: _Outgoing) -> None:
+        status = problems.status_of(type(exc))
+        if status >= 500 and type(exc) is not CubeportError:
+            log.error("request %s: %s: %s", request_id, exc.kind, exc, exc_info=exc if status == 500 else None)
+        if out.started:
+            return  # The server closes a connection whose answer is not whole.
+        content = problems.body(exc, public_url=self._parts.public_url, request_id=request_id)
+        headers = {
+            "content-type": problems.MEDIA_TYPE,
+            "content-length": str(len(content)),
+            "cache-control": "no-store",
+            **problems.headers(exc),
+        }
+        encoded = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]
+        await out({"type": "http.response.start", "status": status, "headers": encoded})
+        await out({"type": "http.response.body", "body": content})
+
+
+_COMMON = [
+    (b"x-content-type-options", b"nosniff"),
+    (b"cross-origin-resource-policy", b"cross-origin"),
+    (b"referrer-policy", b"no-referrer"),
+]
+
+_BY_STATUS: dict[int, type[CubeportError]] = {404: NotFound, 405: MethodNotAllowed, 400: errors.InvalidRequest}
+
+
+class _Outgoing:
+    """Sends what every answer carries with the first message, and no body to HEAD."""
+
+    def __init__(self, send: Send, method: str, headers: list[tuple[bytes, bytes]]) -> None:
+        self._send = send
+        self._head = method == "HEAD"
+        self._headers = headers
+        self.started = False
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.started = True
+            await self._send({**message, "headers": [*message.get("headers", ()), *self._headers]})
+        elif self._head and message["type"] == "http.response.body":
+            await self._send({**message, "body": b""})
+        else:
+            await self._send(message)
+
+
+class _Cors:
+    """Reads are open to pages of the configured origins, without credentials; writes to none."""
+
+    def __init__(self, origins: tuple[str, ...]) -> None:
+        self._any = "*" in origins
+        self._origins = frozenset(origin.encode() for origin in origins)
+
+    def headers(self, scope: Scope) -> list[tuple[bytes, bytes]]:
+        """Return the CORS headers of an answer."""
+        if scope["method"] not in _READS:
+            return []
+        if self._any:
+            return _ANY_ORIGIN
+        origin = next((value for name, value in scope["headers"] if name == b"origin"), None)
+        if origin is None or origin.lower() not in self._origins:
+            return [(b"vary", b"Origin")]
+        return [(b"access-control-allow-origin", origin), (b"vary", b"Origin"), (b"access-control-expose-headers", _EXPOSE_HEADERS)]
+
+
+_ANY_ORIGIN = [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", _EXPOSE_HEADERS)]
+
+
+def _framework(parts: Parts) -> FastAPI:
+    """Return FastAPI as router and schema writer alone: no pages of its own, no middleware, no redirects."""
+    framework = FastAPI(
+        title=parts.title,
+        description=parts.description,
+        version=parts.version,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        redirect_slashes=False,
+    )
+    for router in _routers(parts, framework):
+        # Not include_router: it keeps routes in a nested object, and who may do what is decided by walking them.
+        framework.router.routes.extend(router.routes)
+    return framework
+
+
+def _routers(parts: Parts, framework: FastAPI) -> Iterable[APIRouter]:
+    yield native.routes(parts)
+    yield stac.routes(parts)
+    yield pages.routes(parts, framework)
+    if parts.queries is not None:
+        yield parts.queries.routes()
+
+
+async def _handle(scope: Scope, receive: Receive, send: Send) -> None:
+    route: APIRoute = scope["cubeport.route"]
+    await route.handle(scope, receive, send)
+
+
+def _below(raw: bytes, prefix: bytes) -> bytes:
+    """Return the path without the prefix of ``public_url``, if it is there, and without a last slash."""
+    if prefix and raw.startswith(prefix) and raw[len(prefix) : len(prefix) + 1] in (b"", b"/"):
+        raw = raw[len(prefix) :]
+    return (raw[:-1] if len(raw) > 1 and raw.endswith(b"/") else raw) or b"/"
+
+
+def _decoded(raw: bytes) -> str:
+    try:
+        return unquote_to_bytes(raw).decode("utf-8")
+    except UnicodeDecodeError as exc:
+        raise NotFound("There is nothing at this address", what="path") from exc
+
+
+def _peer(scope: Scope) -> str | None:
+    client: Any = scope.get("client")
+    return client[0] if client else None
+
+
+async def _lifespan(receive: Receive, send: Send) -> None:
+    """Say yes to start and stop: ``main`` starts and closes the parts."""
+    while True:
+        message = await receive()
+        if message["type"] == "lifespan.startup":
+            await send({"type": "lifespan.startup.complete"})
+        elif message["type"] == "lifespan.shutdown":
+            await send({"type": "lifespan.shutdown.complete"})
+            return

@@ -1,0 +1,15 @@
+// Shows the API that the page names; asks nothing of any other host.
+window.addEventListener("DOMContentLoaded", () => {
+  const place = document.getElementById("swagger");
+  SwaggerUIBundle({
+    url: place.dataset.openapi,
+    domNode: place,
+    deepLinking: true,
+    validatorUrl: null,
+    docExpansion: "list",
+    defaultModelsExpandDepth: 0,
+    tryItOutEnabled: true,
+    presets: [SwaggerUIBundle.presets.apis],
+    layout: "BaseLayout",
+  });
+});

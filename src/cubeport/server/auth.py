@@ -1,0 +1,255 @@
+"""Who may do what: default deny, decided before any handler runs (service.md 11).
+
+Each route has a scope in :data:`RULES`; a route that is not there is refused for everybody. ``/zarr`` and the read faces need
+``read``, which nobody needs a key for unless ``auth.public_reads`` is false.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from fnmatch import fnmatchcase
+from ipaddress import ip_address
+from typing import Literal, Protocol
+from urllib.parse import urlsplit
+
+from cubeport.errors import Forbidden, InvalidConfiguration, ReadOnly, Unauthorized
+
+type Scope = Literal["none", "read", "ingest", "admin"]
+
+ORDER: tuple[Scope, ...] = ("none", "read", "ingest", "admin")
+"""Each scope holds those before it."""
+
+RULES: Mapping[tuple[str, str], Scope] = {
+    ("GET", "/health"): "none",
+    ("GET", "/ready"): "none",
+    ("GET", "/"): "read",
+    ("GET", "/info"): "read",
+    ("GET", "/docs"): "read",
+    ("GET", "/docs/calendars"): "read",
+    ("GET", "/openapi.json"): "read",
+    ("GET", "/assets/{name}"): "read",
+    ("GET", "/problems/{kind}"): "read",
+    ("POST", "/ingestions"): "ingest",
+    ("GET", "/ingestions"): "ingest",
+    ("GET", "/ingestions/{ingestion_id}"): "ingest",
+    ("GET", "/extent"): "read",
+    ("GET", "/extent/{extent_id}"): "read",
+    ("GET", "/dataset-templates"): "read",
+    ("GET", "/dataset-templates/{template_id}"): "read",
+    ("GET", "/datasets"): "read",
+    ("GET", "/datasets/{dataset_id}"): "read",
+    ("GET", "/datasets/{dataset_id}/versions"): "read",
+    ("GET", "/datasets/{dataset_id}/versions/{ref}"): "read",
+    ("GET", "/datasets/{dataset_id}/download"): "read",
+    ("GET", "/datasets/{dataset_id}/thumbnail.png"): "read",
+    ("POST", "/datasets/{dataset_id}/publish"): "ingest",
+    ("POST", "/datasets/{dataset_id}/unpublish"): "ingest",
+    ("DELETE", "/datasets/{dataset_id}"): "admin",
+    ("GET", "/stac"): "read",
+    ("GET", "/stac/catalog.json"): "read",
+    ("GET", "/stac/conformance"): "read",
+    ("GET", "/stac/api"): "read",
+    ("GET", "/stac/api.html"): "read",
+    ("GET", "/stac/collections"): "read",
+    ("GET", "/stac/collections/{collection_id}"): "read",
+    ("GET", "/stac/collections/{collection_id}/items"): "read",
+    ("GET", "/stac/collections/{collection_id}/items/{item_id}"): "read",
+}
+"""Scope by method and route. Reads below ``/ogcapi`` are ``read``, whatever their path."""
+
+
+def scope_of(method: str, template: str) -> Scope | None:
+    """Return the scope that a route needs, or ``None``: nobody may."""
+    if method == "GET" and (template == "/ogcapi" or template.startswith("/ogcapi/")):
+        return "read"
+    return RULES.get((method, template))
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A key as the catalog keeps it: never the secret, only its sha256."""
+
+    key_id: str
+    sha256: str
+    name: str
+    scope: Scope
+    datasets: tuple[str, ...] = ("*",)
+    expires_at: datetime | None = None
+
+
+class Keys(Protocol):
+    """Where keys are kept. Asked at each request, so that a revoked key stops everywhere at once."""
+
+    def any(self) -> bool:
+        """Tell whether any key exists."""
+
+    def get(self, key_id: str) -> Key | None: ...
+
+
+class NoKeys:
+    """An instance without keys."""
+
+    def any(self) -> bool:
+        """Return False."""
+        return False
+
+    def get(self, key_id: str) -> Key | None:  # noqa: ARG002 (the protocol's signature)
+        """Return None."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks."""
+
+    scope: Scope
+    name: str | None = None
+    datasets: tuple[str, ...] = ("*",)
+
+    def may(self, scope: Scope) -> bool:
+        """Tell whether the caller has *scope*."""
+        return ORDER.index(self.scope) >= ORDER.index(scope)
+
+    def covers(self, dataset_id: str) -> bool:
+        """Tell whether the key is for this dataset."""
+        return any(fnmatchcase(dataset_id, pattern) for pattern in self.datasets)
+
+    def check_dataset(self, dataset_id: str) -> None:
+        """Refuse a dataset that the key is not for. Raises Forbidden."""
+        if not self.covers(dataset_id):
+            raise Forbidden("The key is not for this dataset")
+
+
+_KEY = re.compile(r"cp_([a-z0-9]{4,32})_([A-Za-z0-9_-]{22,128})")
+_FORWARDING = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via")
+
+type Headers = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Gatekeeper:
+    """Decides who a caller is and what it may."""
+
+    keys: Keys
+    public_reads: bool = True
+    open_on_loopback: bool = False
+    read_only: bool = False
+
+    def caller(self, headers: Headers, peer: str | None, now: datetime | None = None) -> Caller:
+        """Return who asks.
+
+        Raises
+        ------
+        Unauthorized
+            For a key that is malformed, unknown, expired or not in the one place that it must be.
+        """
+        given = _given_key(headers)
+        if given is not None:
+            return self._known(given, now or datetime.now(UTC))
+        if self.open_on_loopback and is_local(headers, peer) and not foreign_origin(headers) and not self.keys.any():
+            return Caller("admin", "loopback")
+        return Caller("read" if self.public_reads else "none")
+
+    def check(self, needed: Scope | None, method: str, headers: Headers, peer: str | None) -> Caller:
+        """Return the caller if it may do what needs *needed*; ``None`` is for nobody.
+
+        Raises
+        ------
+        ReadOnly
+            For everything but reads, when the server only reads.
+        Unauthorized, Forbidden
+            Without a key, or with one that has not the right.
+        """
+        if needed == "none":
+            return Caller("none")
+        caller = self.caller(headers, peer)
+        if needed is None:
+            raise Forbidden("Nobody may do this over HTTP")
+        if method not in ("GET", "HEAD") and self.read_only:
+            raise ReadOnly("This server only reads")
+        if caller.may(needed):
+            return caller
+        if caller.name is not None:
+            raise Forbidden(f"This needs the scope {needed}")
+        if method not in ("GET", "HEAD") and foreign_origin(headers):
+            raise Forbidden("A page of another origin may not do this")
+        raise Unauthorized(f"This needs a key with the scope {needed}", next_step="Send it as Authorization: Bearer cp_….")
+
+    def _known(self, given: str, now: datetime) -> Caller:
+        match = _KEY.fullmatch(given)
+        key = self.keys.get(match[1]) if match else None
+        digest = hashlib.sha256(given.encode()).hexdigest()
+        # Compared even when there is no such key, so that time does not tell which ids exist.
+        right = hmac.compare_digest(digest, key.sha256 if key else "0" * 64)
+        if key is None or not right or (key.expires_at is not None and key.expires_at <= now):
+            raise Unauthorized("The key is not known or no longer valid")
+        return Caller(key.scope, key.name, key.datasets)
+
+
+def _given_key(headers: Headers) -> str | None:
+    found: list[str] = []
+    for name, value in headers:
+        if name == b"x-api-key":
+            found.append(value.decode("latin-1").strip())
+        elif name == b"authorization":
+            scheme, _, token = value.decode("latin-1").partition(" ")
+            if scheme.lower() != "bearer":
+                raise Unauthorized("The only scheme is Bearer", next_step="Send Authorization: Bearer cp_….")
+            found.append(token.strip())
+    if len(found) > 1:
+        raise Unauthorized("There is more than one key in the request")
+    return found[0] if found else None
+
+
+def is_local(headers: Headers, peer: str | None) -> bool:
+    """Tell whether the peer and the one ``Host`` are loopback and nobody forwarded the request."""
+    hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
+    forwarded = any(name in _FORWARDING for name, _ in headers)
+    return not forwarded and len(hosts) == 1 and is_loopback(peer or "") and is_loopback(host_of(hosts[0]))
+
+
+def foreign_origin(headers: Headers) -> bool:
+    """Tell whether a page of another origin sent this: its ``Origin`` is not the ``Host`` that it asked."""
+    hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
+    origins = [value.decode("latin-1").lower() for name, value in headers if name == b"origin"]
+    return any(len(hosts) != 1 or urlsplit(origin).netloc != hosts[0] for origin in origins)
+
+
+def host_of(authority: str) -> str:
+    """Return the host of ``host``, ``host:port`` or ``[v6]:port``."""
+    if authority.startswith("["):
+        return authority[1:].partition("]")[0]
+    return authority.partition(":")[0]
+
+
+def is_loopback(host: str) -> bool:
+    """Tell whether a host name or address is this machine's own."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def check_exposure(*, host: str, public_url: str | None, keys_exist: bool, read_only: bool) -> None:
+    """Refuse to start a server that others can reach and anybody could change.
+
+    Raises
+    ------
+    InvalidConfiguration
+        When the bind address or ``public_url`` is not loopback and there is neither a key nor ``read_only``; and when the bind
+        address is not loopback and no ``public_url`` says where links lead.
+    """
+    outside = not is_loopback(host) or (public_url is not None and not is_loopback(urlsplit(public_url).hostname or ""))
+    if not is_loopback(host) and public_url is None:
+        raise InvalidConfiguration(f"server.host {host} is not loopback, so public_url is required: links come from it")
+    if outside and not keys_exist and not read_only:
+        raise InvalidConfiguration(
+            "Others can reach this server and no key exists", next_step="Add a key with cubeport keys add, or set read_only."
+        )

@@ -1,0 +1,168 @@
+"""The OpenAPI 3.1 document: every route with its parameters and statuses, from the models that check them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastapi import FastAPI
+from pydantic import BaseModel
+from starlette.responses import Response
+
+from cubeport.server import problems
+
+_STATUSES = {
+    400: "The request is not valid",
+    401: "A valid key is needed",
+    403: "The key does not allow this, or the server only reads",
+    404: "There is nothing at this name",
+    406: "None of the forms asked for",
+    409: "The request does not fit the present state",
+    410: "It was here and was removed",
+    412: "It is no longer what was read",
+    413: "Over a limit",
+    414: "The address is too long",
+    415: "The body is no JSON",
+    416: "No byte of the object is in the range",
+    422: "The source was refused",
+    429: "Too many requests",
+    500: "Something in the service went wrong",
+    502: "The source's server failed",
+    503: "Something that is needed does not answer now",
+    504: "The source's server took too long",
+    507: "There is not enough free space",
+}
+
+READ = (400, 401, 403, 404, 410, 414, 500, 503)
+"""Statuses of every read."""
+WRITE = (*READ, 409, 412, 413, 415)
+INGEST = (*WRITE, 422, 429, 502, 504, 507)
+
+_ID = "^[a-z0-9][a-z0-9_-]{0,63}$"
+_REF = "^[a-z0-9][a-z0-9_-]{0,63}(@[a-z0-9][a-z0-9._-]{0,63})?$"
+_PATH_PARAMETERS: Mapping[str, tuple[str, str]] = {
+    "dataset_id": (_REF, "A dataset's id, or pinned: id@version, id@tag, id@latest"),
+    "collection_id": (_REF, "A dataset's id, or pinned: id@version, id@tag, id@latest"),
+    "item_id": (_REF, "id@version"),
+    "ref": ("^[a-z0-9][a-z0-9._-]{0,63}$", "A version id, a tag, or latest"),
+    "extent_id": (_ID, "A named area's id"),
+    "template_id": (_ID, "A template's id"),
+    "ingestion_id": ("^[0-9a-f]{32}$", "An ingestion's id"),
+    "kind": ("^[a-z][a-z-]{0,63}$", "A problem's kind"),
+}
+
+
+def described(
+    template: str,
+    *,
+    query: type[BaseModel] | None = None,
+    body: type[BaseModel] | None = None,
+    body_required: bool = True,
+    statuses: Iterable[int] = READ,
+    success: Mapping[int, str] | None = None,
+    media_types: Iterable[str] = ("application/json",),
+    schema: type[BaseModel] | None = None,
+) -> dict[str, Any]:
+    """Return the arguments of a route that say in OpenAPI what its handler takes and gives."""
+    parameters = [_path_parameter(name) for name in re.findall(r"\{(\w+)(?::\w+)?\}", template)]
+    if query is not None:
+        parameters += _query_parameters(query)
+    extra: dict[str, Any] = {"parameters": parameters} if parameters else {}
+    if body is not None:
+        reference = {"$ref": f"#/components/schemas/{body.__name__}"}
+        extra["requestBody"] = {"required": body_required, "content": {"application/json": {"schema": reference}}}
+    answer = {"schema": {"$ref": f"#/components/schemas/{_name(schema)}"}} if schema is not None else {}
+    content = {media_type: answer if "json" in media_type else {} for media_type in media_types}
+    responses: dict[str, Any] = {
+        str(status): {"description": text, "content": content} for status, text in (success or {200: "As asked"}).items()
+    }
+    if 304 not in (success or {}):
+        responses["304"] = {"description": "What the client holds is still right"}
+    responses |= {str(status): {"description": _STATUSES[status], "content": _PROBLEM} for status in sorted(statuses)}
+    extra["responses"] = responses
+    return {"openapi_extra": extra, "response_class": Response}
+
+
+_PROBLEM = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+
+
+def _path_parameter(name: str) -> dict[str, Any]:
+    pattern, text = _PATH_PARAMETERS.get(name, (".+", name.replace("_", " ")))
+    return {"name": name, "in": "path", "required": True, "description": text, "schema": {"type": "string", "pattern": pattern}}
+
+
+def _query_parameters(model: type[BaseModel]) -> list[dict[str, Any]]:
+    schema = model.model_json_schema()
+    required = schema.get("required", ())
+    found = []
+    for name, value in schema.get("properties", {}).items():
+        text = value.pop("description", None)
+        value.pop("title", None)
+        parameter: dict[str, Any] = {"name": name, "in": "query", "required": name in required, "schema": value}
+        found.append(parameter | ({"description": text} if text else {}))
+    return found
+
+
+def _name(model: type[BaseModel]) -> str:
+    return re.sub(r"[^A-Za-z0-9]+", "_", model.__name__).strip("_")
+
+
+def document(
+    framework: FastAPI, models: Iterable[type[BaseModel]], *, public_url: str, limits: Mapping[str, int]
+) -> dict[str, Any]:
+    """Return the document: the routes' own words, the *models* as components, our problems as one schema."""
+    made = framework.openapi()
+    schemas: dict[str, Any] = made.setdefault("components", {}).setdefault("schemas", {})
+    for model in models:
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
+        schemas |= schema.pop("$defs", {})
+        schemas[_name(model)] = schema
+    schemas["Problem"] = PROBLEM_SCHEMA
+    made["servers"] = [{"url": public_url}]
+    made["info"]["x-OGC-limits"] = {"coverages": {"maxCells": limits.get("binary_cells", 0)}}
+    made["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer", "description": "A key: cp_…"},
+        "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, operations in made["paths"].items():
+        for method, operation in operations.items():
+            # FastAPI adds a 200 of its own to what a route declares; ours are complete.
+            operation["responses"] = {
+                status: answer
+                for status, answer in operation["responses"].items()
+                if answer.get("description") != "Successful Response"
+            }
+            if method != "get" or path.startswith("/ingestions"):
+                operation["security"] = [{"bearer": []}, {"header": []}]
+    return made
+
+
+PROBLEM_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "title": "Problem",
+    "description": "RFC 9457. `kind` is never renamed; `code` and `description` repeat `kind` and `detail` for OGC and STAC.",
+    "required": ["type", "kind", "title", "status", "detail", "instance", "errors", "code", "description"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "kind": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "instance": {"type": "string", "description": "The request's id, also in X-Request-Id"},
+        "code": {"type": "string"},
+        "description": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["loc", "kind", "message"],
+                "properties": {
+                    "loc": {"type": "array", "items": {"type": ["string", "integer"]}},
+                    "kind": {"type": "string"},
+                    "message": {"type": "string"},
+                },
+            },
+        },
+    },
+}

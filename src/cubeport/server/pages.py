@@ -1,0 +1,344 @@
+"""Pages for people, and what the API says of itself: landing, problem kinds, OpenAPI, its interactive page, assets.
+
+Everything that a page needs comes from here: no script, style, font or picture of another host, and no inline code.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import mimetypes
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib.resources import files
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+import jinja2
+from fastapi import APIRouter, FastAPI
+from markupsafe import Markup
+from pydantic import BaseModel, Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cubeport import errors
+from cubeport.cubes.description import BoundingBox
+from cubeport.documents import native as documents
+from cubeport.documents.texts import Shown
+from cubeport.errors import NotFound
+from cubeport.server import incoming, native, openapi, problems, replies
+from cubeport.server.openapi import READ, described
+from cubeport.server.parts import Parts
+
+_ASSETS = ("cubeport.css", "docs.js", "icon.svg", "swagger-ui/swagger-ui-bundle.js", "swagger-ui/swagger-ui.css")
+_PAGE = 50
+"""Datasets on the landing page."""
+
+_CALENDARS = (
+    ("standard", "Mixed Julian and Gregorian, the calendar of civil life since 1582-10-15."),
+    ("gregorian", "The same as standard."),
+    ("proleptic_gregorian", "Gregorian leap years for all of time."),
+    ("julian", "A leap year every fourth year."),
+    ("noleap", "Every year has 365 days; there is no 29 February."),
+    ("365_day", "The same as noleap."),
+    ("all_leap", "Every year has 366 days."),
+    ("366_day", "The same as all_leap."),
+    ("360_day", "Twelve months of 30 days: 30 February is a day."),
+)
+
+_ADVICE = {
+    errors.InvalidRequest: "change the request; errors names each place.",
+    errors.NotFound: "look at what there is, then ask for that.",
+    errors.Conflict: "read the present state, then decide.",
+    errors.Refused: "bring another source; reason says what is wrong with this one.",
+    errors.Unavailable: "try again later; Retry-After says when.",
+    errors.Corrupt: "tell the operator; stored bytes must be restored.",
+    errors.CubeportError: "tell the operator, with the request id.",
+}
+
+
+class LandingQuery(incoming.Model):
+    """What the landing page takes."""
+
+    f: Literal["json", "html"] | None = None
+    q: Annotated[str | None, Field(max_length=500)] = None
+    cursor: Annotated[str | None, Field(max_length=1000)] = None
+
+
+class LandingPage(BaseModel):
+    """Every face of the service."""
+
+    title: str
+    description: str
+    links: tuple[documents.Link, ...]
+
+
+class ProblemKind(BaseModel):
+    """What a problem's kind means."""
+
+    kind: str
+    title: str
+    status: int
+    advice: str
+    type: str
+
+
+def routes(parts: Parts, framework: FastAPI) -> APIRouter:
+    """Return the routes of this face; *framework* is asked for its document when somebody wants it."""
+    router = APIRouter()
+    face = _Pages(parts, framework)
+
+    def add(template: str, handler: Callable[..., Any], summary: str, **description: Any) -> None:
+        router.add_api_route(
+            template, handler, methods=["GET"], summary=summary, tags=["The service"], **described(template, **description)
+        )
+
+    both = ("application/json", "text/html")
+    form = native.FormQuery
+    add("/", face.landing, "Every face", query=LandingQuery, statuses=(*READ, 406), schema=LandingPage, media_types=both)
+    add(
+        "/problems/{kind}",
+        face.problem,
+        "What a kind means",
+        query=form,
+        statuses=(*READ, 406),
+        schema=ProblemKind,
+        media_types=both,
+    )
+    add("/openapi.json", face.openapi, "This document")
+    add("/docs", face.docs, "Interactive documentation", media_types=("text/html",))
+    add("/docs/calendars", face.calendars, "What calendars mean", media_types=("text/html",))
+    add("/assets/{name}", face.asset, "Styles, scripts and pictures of the pages", media_types=("text/css", "text/javascript"))
+    return router
+
+
+class _Pages:
+    def __init__(self, parts: Parts, framework: FastAPI) -> None:
+        self._parts = parts
+        self._framework = framework
+        self._url = parts.public_url
+        self._openapi: bytes | None = None
+
+    def landing(self, request: Request) -> Response:
+        asked = incoming.query(request.scope["query_string"], LandingQuery)
+        form = replies.form(request, asked.f)
+        links = _faces(self._url)
+        tag = replies.etag_of_list(self._parts.service.generation(), request, form, f"{self._url} {self._parts.version}")
+        if form == "json":
+            page = LandingPage(title=self._parts.title, description=self._parts.description, links=tuple(link for link, _ in links))
+            return replies.reply(request, lambda: page.model_dump_json(exclude_none=True).encode(), tag=tag, varies=("Accept",))
+
+        def build() -> bytes:
+            found = self._parts.service.datasets(q=asked.q or None, limit=_PAGE, cursor=asked.cursor)
+            further = {"f": "html", "q": asked.q, "cursor": found.next}
+            return _rendered(
+                "landing.html",
+                self._parts,
+                faces=[{"href": link.href, "title": link.title, "text": text} for link, text in links if link.rel in _SHOWN_FACES],
+                datasets=[_card(shown, self._url) for shown in found.items],
+                q=asked.q,
+                next=found.next and f"{self._url}/?{urlencode({k: v for k, v in further.items() if v})}",
+            )
+
+        return _page(request, build, tag=tag)
+
+    def problem(self, request: Request) -> Response:
+        asked = incoming.query(request.scope["query_string"], native.FormQuery)
+        form = replies.form(request, asked.f)
+        kind = next((each for each in errors.kinds() if each.kind == request.path_params["kind"]), None)
+        if kind is None:
+            raise NotFound("No problem has that kind", what="path")
+        status = problems.status_of(kind)
+        advice = next(_ADVICE[each] for each in kind.__mro__ if each in _ADVICE)
+        meaning = ProblemKind(
+            kind=kind.kind, title=kind.title(), status=status, advice=advice, type=f"{self._url}/problems/{kind.kind}"
+        )
+        tag = replies.etag("problem", meaning.model_dump_json(), form, self._parts.version)
+        if form == "json":
+            return replies.reply(request, meaning.model_dump_json().encode(), tag=tag, varies=("Accept",))
+        return _page(
+            request,
+            lambda: _rendered("problem.html", self._parts, kind=kind.kind, text=kind.title(), status=status, advice=advice),
+            tag=tag,
+        )
+
+    def openapi(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        if self._openapi is None:
+            models = (*native.SCHEMAS, LandingPage, ProblemKind)
+            made = openapi.document(self._framework, models, public_url=self._url, limits=self._parts.limits)
+            self._openapi = replies.dumps(made)
+        return replies.reply(request, self._openapi, tag=replies.etag("openapi", hashlib.sha256(self._openapi).hexdigest()))
+
+    def docs(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        tag = replies.etag("docs", self._parts.title, self._url, self._parts.version)
+        return _page(request, lambda: _rendered("docs.html", self._parts), tag=tag, varies=())
+
+    def calendars(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        tag = replies.etag("calendars", self._parts.title, self._url, self._parts.version)
+        return _page(request, lambda: _rendered("calendars.html", self._parts, calendars=_CALENDARS), tag=tag, varies=())
+
+    def asset(self, request: Request) -> Response:
+        asset = _assets().get(request.path_params["name"])
+        if asset is None:
+            raise NotFound("There is no such file", what="path")
+        return replies.reply(request, asset.content, zipped=asset.zipped, media_type=asset.media_type, tag=asset.tag)
+
+
+def dataset(parts: Parts, detail: documents.DatasetDetail, shown: Shown) -> bytes:
+    """Return the page of one dataset."""
+    links = {link.rel: link.href for link in detail.links}
+    ways = [{"href": href, "title": _WAYS[rel]} for rel, href in links.items() if rel in _WAYS]
+    return _rendered(
+        "dataset.html",
+        parts,
+        it=detail,
+        bbox=shown.description.spatial.bbox,
+        links=links,
+        ways=[*ways, {"href": f"{links['self']}?f=json", "title": "JSON"}],
+        snippets=list(_snippets(parts.public_url, detail, shown)) if detail.publication.status == "published" else [],
+        ld=_linked_data(detail, links),
+    )
+
+
+_WAYS = {"zarr": "Zarr", "stac": "STAC", "ogc-collection": "OGC API", "download": "NetCDF file"}
+
+
+def _snippets(url: str, detail: documents.DatasetDetail, shown: Shown) -> Iterable[Mapping[str, str]]:
+    name, pinned = detail.dataset_id, f"{detail.dataset_id}@{shown.version.version_id}"
+    yield {
+        "title": "xarray",
+        "code": f'import xarray as xr\n\ncube = xr.open_dataset("{url}/zarr/{name}.zarr", engine="zarr", chunks=None)\n'
+        f'same_for_ever = xr.open_dataset("{url}/zarr/{pinned}.zarr", engine="zarr", chunks=None)',
+    }
+    yield {
+        "title": "STAC with pystac-client",
+        "code": f'import pystac_client\n\ncatalog = pystac_client.Client.open("{url}/stac")\n'
+        f'collection = catalog.get_collection("{name}")\nprint(collection.assets["zarr"].href)',
+    }
+    yield {
+        "title": "curl",
+        "code": f"curl -OJ '{url}/datasets/{name}/download'\n"
+        f"curl '{url}/ogcapi/collections/{name}'\n"
+        f"curl '{url}/zarr/{pinned}/zarr.json'",
+    }
+
+
+def _linked_data(detail: documents.DatasetDetail, links: Mapping[str, str]) -> Markup:
+    document: dict[str, Any] = {
+        "@context": "https://schema.org/",
+        "@type": "Dataset",
+        "name": detail.dataset_name,
+        "description": detail.description,
+        "identifier": detail.doi or detail.dataset_id,
+        "url": links["self"],
+        "keywords": list(detail.keywords),
+        "version": detail.latest_version,
+        "variableMeasured": [v.standard_name or v.name for v in detail.variables],
+    }
+    if detail.license_url:
+        document["license"] = detail.license_url
+    if detail.extent.temporal:
+        document["temporalCoverage"] = f"{detail.extent.temporal.start}/{detail.extent.temporal.end}"
+    # A text may say </script>: inside it, < is written as JSON can write it too.
+    return Markup(replies.dumps(document).decode().replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704
+
+
+def _card(shown: Shown, url: str) -> Mapping[str, Any]:
+    it = documents.summary(shown, url)
+    links = [{"href": link.href, "title": _WAYS[link.rel]} for link in it.links if link.rel in _WAYS]
+    when = it.extent.temporal
+    return {
+        "id": it.dataset_id,
+        "page": f"{url}/datasets/{it.dataset_id}?f=html",
+        "title": it.dataset_name,
+        "description": it.description,
+        "variables": ", ".join(v.name for v in it.variables),
+        "period": f"{when.start} to {when.end}" if when else None,
+        "resolution": it.resolution,
+        "license": it.license,
+        "bbox": shown.description.spatial.bbox,
+        "links": links,
+    }
+
+
+def _boxes(box: BoundingBox) -> list[tuple[float, float, float, float]]:
+    """Return the rectangles of *box* on a map whose y points down: two when it crosses the antimeridian."""
+    west, south, east, north = box
+    spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
+    return [(a, -north, max(b - a, 1.0), max(north - south, 1.0)) for a, b in spans]
+
+
+def _place(box: BoundingBox) -> str:
+    west, south, east, north = box
+    return f"{_degrees(south, 'SN')} to {_degrees(north, 'SN')}, {_degrees(west, 'WE')} to {_degrees(east, 'WE')}"
+
+
+def _degrees(value: float, letters: str) -> str:
+    return f"{abs(value):.4g}° {letters[value > 0]}" if value else "0°"
+
+
+_SHOWN_FACES = ("data", "stac", "ogc", "service-doc")
+
+
+def _faces(url: str) -> list[tuple[documents.Link, str]]:
+    def face(rel: str, path: str, title: str, text: str, type: str = "application/json") -> tuple[documents.Link, str]:
+        return documents.Link(href=f"{url}{path}", rel=rel, title=title, type=type), text
+
+    return [
+        face("self", "/?f=json", "This document", ""),
+        face("alternate", "/?f=html", "This document as a page", "", "text/html"),
+        face("stac", "/stac", "STAC", "Collections and items for STAC clients and browsers."),
+        face("ogc", "/ogcapi", "OGC API", "Coverages and EDR: parts of a cube by place, time and variable."),
+        face("data", "/datasets", "Datasets", "The service's own list: every dataset with all its addresses."),
+        face("service-doc", "/docs", "API", "Every route, to read and to try.", "text/html"),
+        face("service-desc", "/openapi.json", "The API's description", "", "application/vnd.oai.openapi+json;version=3.1"),
+        face("templates", "/dataset-templates", "Sources that can be ingested", ""),
+        face("extents", "/extent", "Named areas", ""),
+        face("about", "/info", "What this service is", ""),
+    ]
+
+
+def _page(request: Request, build: Callable[[], bytes], *, tag: str, varies: tuple[str, ...] = ("Accept",)) -> Response:
+    return replies.reply(request, build, media_type=replies.HTML, tag=tag, varies=varies, headers=replies.PAGE_HEADERS)
+
+
+@cache
+def _environment() -> jinja2.Environment:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("cubeport.server"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
+    )
+    environment.globals |= {"parts": _boxes, "place": _place}
+    return environment
+
+
+def _rendered(name: str, parts: Parts, **values: Any) -> bytes:
+    site = {"title": parts.title, "description": parts.description, "url": parts.public_url, "version": parts.version}
+    return _environment().get_template(name).render(site=site, **values).encode()
+
+
+@dataclass(frozen=True, slots=True)
+class _Asset:
+    content: bytes
+    zipped: bytes
+    media_type: str
+    tag: str
+
+
+@cache
+def _assets() -> Mapping[str, _Asset]:
+    """Return every file of ours, read and compressed once: the only names that the address knows."""
+    found = {}
+    for name in _ASSETS:
+        content = (files("cubeport.server") / "assets" / name).read_bytes()
+        media_type = mimetypes.guess_type(name)[0] or "application/octet-stream"
+        found[name.rpartition("/")[2]] = _Asset(
+            content,
+            gzip.compress(content, mtime=0),
+            f"{media_type}; charset=utf-8" if media_type.startswith("text/") else media_type,
+            replies.etag("asset", hashlib.sha256(content).hexdigest()),
+        )
+    return found

@@ -1,0 +1,109 @@
+"""What ``main`` hands to the HTTP edge: the service below it and the few settings that it needs, as plain values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+from cubeport.catalog.models import CatalogRecord
+from cubeport.documents.texts import Shown, VersionRef
+from cubeport.service.ingestions import Ingestion, IngestionRequest
+from cubeport.service.ports import Engine
+from cubeport.service.state import VersionState
+from cubeport.service.templates import DatasetTemplate, Extent
+
+if TYPE_CHECKING:
+    from cubeport.server.auth import Gatekeeper
+
+
+class Page[T](Protocol):
+    """One page of a list."""
+
+    @property
+    def items(self) -> tuple[T, ...]: ...
+
+    @property
+    def next(self) -> str | None: ...
+
+
+class Counted[T](Page[T], Protocol):
+    """One page of a list that may have been counted."""
+
+    @property
+    def matched(self) -> int | None: ...
+
+
+class Service(Protocol):
+    """The service, as routers call it: :class:`cubeport.service.service.Service`."""
+
+    def generation(self) -> int: ...
+
+    def shown(self, ref: str, *, unpublished: bool = False) -> Shown: ...
+
+    def datasets(self, **filters: Any) -> Counted[Shown]: ...
+
+    def versions(
+        self, dataset_id: str, *, limit: int = 100, after: tuple[int, str] | None = None
+    ) -> list[tuple[VersionState, str]]: ...
+
+    def shown_versions(self, dataset_id: str) -> tuple[VersionRef, ...]: ...
+
+    def ingest(self, request: IngestionRequest, *, waited_for: bool = True) -> Ingestion: ...
+
+    def wait(self, ingestion_id: str, seconds: float) -> Ingestion: ...
+
+    def ingestion(self, ingestion_id: str) -> Ingestion: ...
+
+    def ingestions(
+        self, *, dataset_id: str | None = None, status: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page[Ingestion]: ...
+
+    def publish(self, dataset_id: str, *, version: str | None = None) -> CatalogRecord: ...
+
+    def unpublish(self, dataset_id: str) -> CatalogRecord: ...
+
+    def delete(self, dataset_id: str, *, if_match: int | None = None, purge: bool = False) -> CatalogRecord: ...
+
+    def extents(self) -> Mapping[str, Extent]: ...
+
+    def extent(self, extent_id: str) -> Extent: ...
+
+    def templates(self) -> Mapping[str, DatasetTemplate]: ...
+
+    def template(self, template_id: str) -> DatasetTemplate: ...
+
+
+class Queries(Protocol):
+    """Answers that read values: coverages and downloads. They bring their own routes."""
+
+    def routes(self) -> Any:
+        """Return an ``APIRouter`` with ``/ogcapi…`` and ``/datasets/{dataset_id}/download``."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parts:
+    """Everything that the app is made of."""
+
+    service: Service
+    engine: Engine
+    gatekeeper: Gatekeeper
+    public_url: str
+    """Where the world finds this service; every link begins with it."""
+    queries: Queries | None = None
+
+    id: str = "cubeport"
+    title: str = "cubeport"
+    description: str = "Data cubes as STAC, Zarr and OGC API coverages."
+    version: str = "0"
+    wait_s: float = 60.0
+    """How long ``POST /ingestions`` waits."""
+    cors_origins: tuple[str, ...] = ("*",)
+    offload: Literal["none", "x-accel-redirect"] = "none"
+    offload_prefix: str = "/_cubeport/"
+    limits: Mapping[str, int] = field(default_factory=dict)
+    """Shown by ``/info``."""
+    info: Mapping[str, Any] = field(default_factory=dict)
+    """``engines, source_kinds, formats, libraries`` of ``/info``."""
+    checks: Mapping[str, Any] = field(default_factory=dict)
+    """What ``/ready`` asks: name → function that raises when the thing does not answer."""

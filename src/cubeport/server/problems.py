@@ -1,0 +1,119 @@
+"""Errors as problem documents (RFC 9457): the one table of statuses, and nothing in an answer that should stay inside.
+
+Every member is safe to show: no traceback, path, SQL or secret, and never the value that was refused (safety.md R6).
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from typing import Any
+
+from cubeport import errors
+from cubeport.catalog.redaction import redact, redact_text
+from cubeport.errors import CubeportError, Problem
+
+MEDIA_TYPE = "application/problem+json"
+
+STATUS: Mapping[type[CubeportError], int] = {
+    CubeportError: 500,
+    errors.InvalidRequest: 400,
+    errors.Unauthorized: 401,
+    errors.Forbidden: 403,
+    errors.ReadOnly: 403,
+    errors.MethodNotAllowed: 405,
+    errors.NotAcceptable: 406,
+    errors.PreconditionFailed: 412,
+    errors.TooLarge: 413,
+    errors.UriTooLong: 414,
+    errors.UnsupportedMediaType: 415,
+    errors.NotFound: 404,
+    errors.Gone: 410,
+    errors.Conflict: 409,
+    errors.Refused: 422,
+    errors.Unavailable: 503,
+    errors.RateLimited: 429,
+    errors.SourceFailed: 502,
+    errors.SourceTimeout: 504,
+    errors.NoSpace: 507,
+    errors.Corrupt: 500,
+}
+"""By class; a class without a row has that of the nearest one above it."""
+
+_RETRY_AFTER_S = {429: 1, 503: 5}
+_RESERVED = frozenset({"type", "kind", "title", "status", "detail", "instance", "errors", "code", "description"})
+_LONGEST_TEXT = 200
+_SERVER_PATH = re.compile(r"(?<![\w:/.])/(?:[\w.@+-]+/)+[\w.@+-]*")
+
+
+def status_of(kind: type[CubeportError]) -> int:
+    """Return the HTTP status of an error class."""
+    return next(STATUS[each] for each in kind.__mro__ if each in STATUS)
+
+
+def document(exc: CubeportError, *, public_url: str, request_id: str) -> dict[str, Any]:
+    """Return the problem document of *exc*. ``code`` and ``description`` are what the OGC and STAC schemas call kind and detail."""
+    status = status_of(type(exc))
+    detail = _detail(exc, status)
+    problem: dict[str, Any] = {
+        "type": f"{public_url}/problems/{exc.kind}",
+        "kind": exc.kind,
+        "title": exc.title(),
+        "status": status,
+        "detail": detail,
+        "instance": request_id,
+        "errors": [_shown(each) for each in exc.errors],
+        "code": exc.kind,
+        "description": detail,
+    }
+    members = {name: value for name, value in exc.members.items() if name not in _RESERVED and value is not None}
+    return {**problem, **redact(members)}
+
+
+def headers(exc: CubeportError) -> dict[str, str]:
+    """Return the headers that the status of *exc* asks for."""
+    status = status_of(type(exc))
+    found: dict[str, str] = {}
+    if status == 401:
+        found["WWW-Authenticate"] = 'Bearer realm="cubeport"'
+    if status == 405:
+        found["Allow"] = ", ".join(exc.members.get("allow", ()))
+    if status in _RETRY_AFTER_S or exc.kind == "dataset-busy":
+        found["Retry-After"] = str(exc.members.get("retry_after_s", _RETRY_AFTER_S.get(status, 5)))
+    return found
+
+
+def body(exc: CubeportError, *, public_url: str, request_id: str) -> bytes:
+    """Return the problem document as bytes."""
+    problem = document(exc, public_url=public_url, request_id=request_id)
+    return json.dumps(problem, ensure_ascii=False, allow_nan=False, default=str).encode("utf-8", "replace")
+
+
+def _detail(exc: CubeportError, status: int) -> str:
+    if type(exc) is CubeportError:
+        return "Something in the service went wrong; its log has the request id."
+    message = redact_text(exc.message)
+    if status >= 500:
+        # What is wrong with us may be said in words that name our files.
+        message = _SERVER_PATH.sub("…", message)
+    message = message if message.endswith((".", "!", "?")) else f"{message}."
+    return f"{message} {exc.next_step}" if exc.next_step else message
+
+
+def _shown(problem: Problem) -> dict[str, Any]:
+    loc = [part[:_LONGEST_TEXT] if isinstance(part, str) else part for part in problem.loc]
+    return {"loc": loc, "kind": problem.kind, "message": redact_text(problem.message)[: 4 * _LONGEST_TEXT]}
+
+
+def revived(problem: Mapping[str, Any], **members: Any) -> CubeportError:
+    """Return the error that a stored problem was, as its own class, so that it gets the status that it would have had."""
+    kind = next((each for each in errors.kinds() if each.kind == problem["kind"]), CubeportError)
+    exc = kind.__new__(kind)
+    found = [Problem(tuple(each["loc"]), each["kind"], each["message"]) for each in problem.get("errors", ())]
+    kept = {name: value for name, value in problem.items() if name not in _STORED}
+    CubeportError.__init__(exc, problem["detail"], next_step=problem.get("next"), errors=found, **{**kept, **members})
+    return exc
+
+
+_STORED = frozenset({"kind", "title", "detail", "errors", "next", "operation_id"})

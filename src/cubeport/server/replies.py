@@ -1,0 +1,175 @@
+"""Answers: strong ETags from values, 304 before any document is built, forms by ``f`` or ``Accept``, gzip for text.
+
+An ETag is ``"{version or generation}-{digest}"`` of all that the bytes depend on, so it is known before they are.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cubeport.documents.texts import Shown
+from cubeport.errors import InvalidRequest, NotAcceptable, PreconditionFailed, Problem
+
+REVISION = 1
+"""Counts up when a document changes its shape: answers kept by clients are then asked for again."""
+
+NO_CACHE = "no-cache"
+IMMUTABLE = "public, max-age=31536000, immutable"
+JSON, HTML = "application/json", "text/html; charset=utf-8"
+
+PAGE_HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
+        "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    )
+}
+"""What every page carries: nothing from outside, no inline code."""
+
+_GZIP_FROM = 1024
+_COMPRESSIBLE = ("json", "html", "csv", "xml", "css", "javascript", "svg")
+_ETAGS = re.compile(r'(?:W/)?"([^"]*)"')
+
+
+def etag(head: str, *values: object) -> str:
+    """Return the strong ETag of *values*, begun by a version id or a generation."""
+    digest = hashlib.sha256("\0".join(str(value) for value in values).encode()).hexdigest()
+    return f'"{head[:16]}-{digest[:16]}"'
+
+
+def etag_of(shown: Shown, request: Request, form: str, public_url: str, *more: object) -> str:
+    """Return the ETag of a document about one dataset."""
+    query = request.scope.get("query_string", b"").decode("latin-1")
+    path = request.scope.get("path", "")
+    return etag(shown.version.version_id, path, query, form, shown.record_version, shown.record_id, REVISION, public_url, *more)
+
+
+def etag_at(shown: Shown, path: str, form: str, public_url: str, *more: object) -> str:
+    """Return the ETag that a document at *path* without query has, for the check of an ``If-Match``."""
+    return etag(shown.version.version_id, path, "", form, shown.record_version, shown.record_id, REVISION, public_url, *more)
+
+
+def etag_of_list(generation: int, request: Request, form: str, public_url: str) -> str:
+    """Return the ETag of a list: it holds for one generation of the catalog."""
+    query = request.scope.get("query_string", b"").decode("latin-1")
+    return etag(f"g{generation}", request.scope.get("path", ""), query, form, generation, REVISION, public_url)
+
+
+def fits(header: str | None, tag: str) -> bool:
+    """Tell whether an ``If-None-Match`` names *tag* (weak comparison, RFC 9110 13.1.2)."""
+    return header is not None and (header.strip() == "*" or tag.strip('"') in _ETAGS.findall(header))
+
+
+def reply(
+    request: Request,
+    build: Callable[[], bytes] | bytes,
+    *,
+    media_type: str = JSON,
+    tag: str | None = None,
+    cache: str = NO_CACHE,
+    headers: Mapping[str, str] | None = None,
+    varies: Iterable[str] = (),
+    status: int = 200,
+    zipped: bytes | None = None,
+) -> Response:
+    """Return the answer, or 304 without calling *build* when the client has it already. *zipped*: the content compressed."""
+    compressible = any(part in media_type for part in _COMPRESSIBLE)
+    wants_gzip = compressible and _accepts_gzip(request.headers.get("accept-encoding", ""))
+    fields = {"Cache-Control": cache, **(headers or {})}
+    vary = [*varies, *(("Accept-Encoding",) if compressible else ())]
+    if vary:
+        fields["Vary"] = ", ".join(vary)
+    known = request.headers.get("if-none-match")
+    if tag is not None and known is not None and request.method in ("GET", "HEAD"):
+        for each in (tag, _zipped(tag)):
+            if fits(known, each):
+                return Response(status_code=304, headers={**fields, "ETag": each})
+    content = build if isinstance(build, bytes) else build()
+    if wants_gzip and len(content) > _GZIP_FROM:
+        content = zipped or gzip.compress(content, compresslevel=4, mtime=0)
+        fields["Content-Encoding"] = "gzip"
+        tag = tag and _zipped(tag)
+    if tag is not None:
+        fields["ETag"] = tag
+    return Response(content, status, headers={**fields, "Content-Type": media_type})
+
+
+def _zipped(tag: str) -> str:
+    return f'{tag[:-1]}-gz"'
+
+
+def _accepts_gzip(header: str) -> bool:
+    for part in header.lower().split(","):
+        coding, _, weight = part.partition(";")
+        if coding.strip() == "gzip":
+            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
+    return False
+
+
+def dumps(value: Any) -> bytes:
+    """Return *value* as strict JSON in UTF-8."""
+    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+
+
+def form(request: Request, f: str | None) -> str:
+    """Return ``json`` or ``html``: ``f`` beats ``Accept``; no wish is JSON.
+
+    Raises
+    ------
+    NotAcceptable
+        When ``Accept`` takes neither.
+    InvalidRequest
+        When ``f`` is another word.
+    """
+    if f is not None:
+        if f not in ("json", "html"):
+            raise InvalidRequest(
+                "f: must be json or html", errors=[Problem(("query", "f"), "not-a-choice", "must be json or html")]
+            )
+        return f
+    best, weight = None, 0.0
+    accepted = request.headers.get("accept") or "*/*"
+    for media_range, quality in _ranges(accepted):
+        name = _FORMS.get(media_range)
+        if name is not None and quality > weight:
+            best, weight = name, quality
+    if best is None:
+        raise NotAcceptable("This address has JSON and HTML", next_step="Ask with Accept: application/json or text/html.")
+    return best
+
+
+_FORMS = {
+    "*/*": "json",
+    "application/*": "json",
+    "application/json": "json",
+    "text/html": "html",
+    "text/*": "html",
+    "application/xhtml+xml": "html",
+}
+
+
+def _ranges(accept: str) -> Iterable[tuple[str, float]]:
+    for part in accept[:2000].lower().split(","):
+        media_range, *options = (piece.strip() for piece in part.split(";"))
+        quality = 1.0
+        for option in options:
+            if option.startswith("q="):
+                quality = float(option[2:]) if re.fullmatch(r"[01](\.\d{0,3})?", option[2:]) else 0.0
+        yield media_range, quality
+
+
+def check_if_match(request: Request, tags: Iterable[str]) -> None:
+    """Refuse a write whose ``If-Match`` names another state than one of *tags*. Raises PreconditionFailed."""
+    wanted = request.headers.get("if-match")
+    if wanted is None or wanted.strip() == "*":
+        return
+    named = re.findall(r'(?<!W/)"([^"]*)"', wanted)
+    if not any(each.strip('"') in named for tag in tags for each in (tag, _zipped(tag))):
+        raise PreconditionFailed("The dataset changed since it was read", next_step="Read it again and repeat with its ETag.")

@@ -1,0 +1,402 @@
+"""Raw Zarr over HTTP: key grammar → engine → bytes (publishing.md 4). A small ASGI application, reached before the framework.
+
+A key is known by its grammar and by the shape of the version's arrays before the store is asked; its ETag is a value of version and
+key, so a 304 opens nothing. Absent is not unreadable: 404 only when grammar, shape or manifest said none, since a reader fills a
+missing chunk with fill values.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from hashlib import sha256
+from math import ceil, prod
+from typing import BinaryIO
+from urllib.parse import unquote_to_bytes
+
+from starlette.types import Receive, Scope, Send
+
+from cubeport.cubes.description import CubeDescription, Variable
+from cubeport.documents.texts import Shown
+from cubeport.errors import Corrupt, InvalidRequest, NotFound, StoreUnavailable
+from cubeport.server import incoming, problems, replies
+from cubeport.server.parts import Service
+from cubeport.service.ports import Engine, StoredObject
+
+PIECE = 4 << 20
+"""Bytes read at once: an answer of any size takes no more memory than this."""
+
+PAGE = 1_000
+"""Entries of a listing."""
+
+_KNOWN = 1_024
+"""Addresses remembered within one generation of the catalog."""
+
+_NODE = r"(?!__)(?!\.{1,2}(?:/|\Z))(?!c(?:/|\Z))(?!zarr\.json(?:/|\Z))[A-Za-z0-9_.+@-]{1,128}"
+_INDEX = r"(?:0|[1-9][0-9]{0,9})"
+_NODES = rf"{_NODE}(?:/{_NODE})*"
+_KEY = re.compile(rf"(?:(?P<node>{_NODES})/)?(?:zarr\.json|c(?P<indices>(?:/{_INDEX})*))", re.ASCII)
+_PATH = re.compile(rf"(?:{_NODES})?", re.ASCII)
+_REF = re.compile(r"(?P<id>[a-z0-9][a-z0-9_-]{0,63})(?:@(?P<ref>[a-z0-9][a-z0-9._-]{0,63}?))?(?P<suffix>\.zarr)?", re.ASCII)
+_RANGE = re.compile(r"\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII)
+
+
+def parse_ref(segment: str) -> str | None:
+    """Return ``id`` or ``id@ref`` of a first path segment, its ``.zarr`` taken off; ``None`` when it is no such thing."""
+    match = _REF.fullmatch(segment)
+    if match is None:
+        return None
+    return f"{match['id']}@{match['ref']}" if match["ref"] else match["id"]
+
+
+def parse_key(text: str) -> tuple[str, tuple[int, ...] | None] | None:
+    """Return the node of a key, and its chunk indices (``None`` for metadata); ``None`` when it does not fit the grammar."""
+    match = _KEY.fullmatch(text)
+    if match is None:
+        return None
+    indices = match["indices"]
+    return match["node"] or "", None if indices is None else tuple(int(index) for index in indices.split("/")[1:])
+
+
+def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
+    """Return first and behind-last byte of a ``Range``; ``None`` means all of it.
+
+    Raises
+    ------
+    Unsatisfiable
+        For one malformed or empty range of bytes. Several ranges, and other units, are answered whole (RFC 9110, 14.2).
+    """
+    if header is None:
+        return None
+    unit, _, ranges = header.partition("=")
+    if unit.strip().lower() != "bytes" or "," in ranges:
+        return None
+    match = _RANGE.fullmatch(ranges)
+    if match is None or not (match[1] or match[2]):
+        raise Unsatisfiable
+    first, last = match[1], match[2]
+    begin = int(first) if first else max(0, size - int(last))
+    end = min(int(last) + 1, size) if first and last else size
+    if begin >= end:
+        raise Unsatisfiable
+    return begin, end
+
+
+class Unsatisfiable(Exception):
+    """No byte of the object is in the range."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tree:
+    """The nodes of one version: groups, and arrays with the number of chunks along each axis."""
+
+    arrays: Mapping[str, Variable]
+    groups: frozenset[str]
+
+    @classmethod
+    def of(cls, cube: CubeDescription) -> Tree:
+        """Return the nodes that a description names."""
+        arrays = {variable.name: variable for variable in cube.variables}
+        parents = {name.rsplit("/", n)[0] for name in arrays for n in range(1, name.count("/") + 1)}
+        return cls(arrays, frozenset({"", *parents}))
+
+    def has(self, node: str, indices: Sequence[int] | None) -> bool:
+        """Tell whether a key with this node and these indices could be in the version."""
+        if indices is None:
+            return node in self.arrays or node in self.groups
+        array = self.arrays.get(node)
+        if array is None or len(indices) != len(array.shape):
+            return False
+        # Bounded by the inner chunks: of a sharded array fewer keys are there, and the manifest says which.
+        return all(index * chunk < size for index, chunk, size in zip(indices, array.chunks, array.shape, strict=True))
+
+    def children(self, group: str) -> list[tuple[str, str]]:
+        """Return name and kind of what lies in a group, in order of name."""
+        below = f"{group}/" if group else ""
+        nodes = {*self.arrays, *self.groups} - {group}
+        names = {node[len(below) :].split("/")[0] for node in nodes if node.startswith(below)}
+        return sorted([*((name, "directory") for name in names if name), ("zarr.json", "file")])
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """One address of one generation: which version it names."""
+
+    dataset_id: str
+    version_id: str
+    tree: Tree
+    immutable: bool
+    shown: Shown
+
+
+class ZarrFace:
+    """Serves ``/zarr/{id}[@ref][/{key}]`` below whatever path it is called for.
+
+    Parameters
+    ----------
+    offload_prefix
+        With it, the proxy in front sends the bytes (``X-Accel-Redirect``); status, ETag and access stay decided here.
+    """
+
+    def __init__(self, service: Service, engine: Engine, public_url: str, *, offload_prefix: str | None = None) -> None:
+        self._service = service
+        self._engine = engine
+        self._public_url = public_url
+        self._url = f"{public_url}/zarr"
+        self._offload_prefix = offload_prefix
+        self._generation = -1
+        self._known: dict[str, Known] = {}
+        self._trees: dict[str, Tree] = {}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI; no body is read)
+        """Answer GET and HEAD for ``scope["cubeport.path"]``, the raw path below ``/zarr/``."""
+        ref, _, path = _decoded(scope["cubeport.path"]).partition("/")
+        name = parse_ref(ref)
+        if name is None:
+            raise _no_path()
+        known = self._look(name)
+        parsed = parse_key(path) if path else None
+        if parsed is not None:
+            await self._object(scope, send, known, path, *parsed)
+        elif _PATH.fullmatch(path):
+            await self._document(scope, send, known, path, ref)
+        else:
+            raise _no_path()
+
+    def _look(self, name: str) -> Known:
+        # Read at each request: a commit of any process shows at once, and within one generation nothing can have changed.
+        generation = self._service.generation()
+        if generation != self._generation:
+            self._known.clear()
+            self._generation = generation
+        known = self._known.get(name)
+        if known is None:
+            shown = self._service.shown(name)
+            version_id = shown.version.version_id
+            immutable = name.partition("@")[2] == version_id
+            known = Known(shown.texts.dataset_id, version_id, self._tree(shown), immutable, shown)
+            if len(self._known) >= _KNOWN:
+                self._known.clear()
+            self._known[name] = known
+        return known
+
+    def _tree(self, shown: Shown) -> Tree:
+        tree = self._trees.get(shown.version.version_id)
+        if tree is None:
+            if len(self._trees) >= _KNOWN:
+                self._trees.clear()
+            tree = self._trees[shown.version.version_id] = Tree.of(shown.description)
+        return tree
+
+    async def _object(self, scope: Scope, send: Send, known: Known, key: str, node: str, indices: tuple[int, ...] | None) -> None:
+        headers = _headers(known)
+        if not known.tree.has(node, indices):
+            raise _no_path()
+        tag = f'"{known.version_id[:16]}-{sha256(key.encode()).hexdigest()[:16]}"'
+        headers.append((b"etag", tag.encode()))
+        asked = _asked(scope)
+        wanted = asked.get(b"if-none-match")
+        if wanted is not None and wanted.strip() != "*" and replies.fits(wanted, tag):
+            await _send(send, 304, headers)
+            return
+        stored = self._engine.read(known.dataset_id, known.version_id, key)
+        if stored is None:
+            await self._absent(send, known, scope)
+            return
+        with stored.file as file:
+            if wanted is not None and replies.fits(wanted, tag):
+                await _send(send, 304, headers)
+                return
+            headers.append((b"content-type", b"application/json" if indices is None else b"application/octet-stream"))
+            headers.append((b"accept-ranges", b"bytes"))
+            if self._offload_prefix is not None:
+                place = f"{self._offload_prefix}{known.dataset_id}/{known.version_id}/cube.zarr/{key}"
+                headers.append((b"x-accel-redirect", place.encode()))
+                await _send(send, 200, headers)
+                return
+            await _send_object(scope, send, stored, file, headers, asked, tag)
+
+    async def _absent(self, send: Send, known: Known, scope: Scope) -> None:
+        """A chunk that the version never had: the client fills it, so this is an answer and not a failure."""
+        missing = NotFound("The version has no such object", what="data")
+        body = problems.body(missing, public_url=self._public_url, request_id=scope["cubeport.request_id"])
+        headers = [*_headers(known), (b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
+        await _send(send, 404, headers, b"" if scope["method"] == "HEAD" else body)
+
+    async def _document(self, scope: Scope, send: Send, known: Known, path: str, ref: str) -> None:
+        values = incoming.query(scope["query_string"], ListingQuery)
+        if values.f == "manifest":
+            if path:
+                raise InvalidRequest("The manifest is that of the whole version", next_step=f"Ask {self._url}/{ref}?f=manifest.")
+            build: Callable[[], bytes] = lambda: self._engine.manifest(known.dataset_id, known.version_id)  # noqa: E731
+        elif path in known.tree.arrays or path in known.tree.groups:
+            build = lambda: replies.dumps(self._listing(known, path, ref, values.cursor))  # noqa: E731
+        else:
+            raise _no_path()
+        query = scope["query_string"].decode("latin-1")
+        tag = replies.etag(known.version_id, "listing", ref, path, query, known.shown.record_version, replies.REVISION, self._url)
+        headers = [*_headers(known, immutable=False), (b"etag", tag.encode())]
+        if replies.fits(_asked(scope).get(b"if-none-match"), tag):
+            await _send(send, 304, headers)
+            return
+        body = build()
+        headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+        await _send(send, 200, headers, b"" if scope["method"] == "HEAD" else body)
+
+    def _listing(self, known: Known, path: str, ref: str, cursor: str | None) -> dict[str, object]:
+        base = f"{self._url}/{ref}"
+        here = f"{base}/{path}" if path else base
+        array = known.tree.arrays.get(path)
+        children = [("zarr.json", "file")] if array else known.tree.children(path)
+        page = [child for child in children if cursor is None or child[0] > cursor][: PAGE + 1]
+        more, page = len(page) > PAGE, page[:PAGE]
+        pinned = f"{self._url}/{known.dataset_id}@{known.version_id}"
+        links = [
+            {"href": here, "rel": "self", "type": "application/json", "title": "This listing"},
+            {"href": base, "rel": "root", "type": "application/json", "title": "The root of the cube"},
+            {"href": pinned, "rel": "version", "type": "application/json", "title": "This version, which never changes"},
+            {
+                "href": f"{pinned}?f=manifest",
+                "rel": "manifest",
+                "type": "application/json",
+                "title": "Every object with its sha256",
+            },
+        ]
+        if path:
+            parent = f"{base}/{path.rpartition('/')[0]}".rstrip("/")
+            links.append({"href": parent, "rel": "up", "type": "application/json", "title": "The group around it"})
+        if more:
+            links.append(
+                {"href": f"{here}?cursor={page[-1][0]}", "rel": "next", "type": "application/json", "title": "More entries"}
+            )
+        listing: dict[str, object] = {
+            "kind": "ZarrListing",
+            "dataset_id": known.dataset_id,
+            "version_id": known.version_id,
+            "path": path,
+            "entries": [{"name": name, "kind": kind, "href": f"{here}/{name}"} for name, kind in page],
+            "links": links,
+        }
+        if array is not None:
+            grid = [ceil(size / chunk) if chunk else 0 for size, chunk in zip(array.shape, array.chunks, strict=True)]
+            listing |= {"shape": array.shape, "chunks": array.chunks, "shards": None, "chunk_count": prod(grid)}
+        return listing
+
+
+class ListingQuery(incoming.Model):
+    """What a listing takes."""
+
+    f: str | None = None
+    cursor: str | None = None
+
+
+def _decoded(raw: bytes) -> str:
+    """Return the path with each segment percent-decoded once; what decodes to a separator fits no grammar."""
+    if b"%" not in raw:
+        return raw.decode("latin-1")
+    segments = [unquote_to_bytes(segment).decode("latin-1") for segment in raw.split(b"/")]
+    if any("/" in segment or "%" in segment for segment in segments):
+        raise _no_path()
+    return "/".join(segments)
+
+
+def _no_path() -> NotFound:
+    return NotFound("There is no such object", what="path")
+
+
+def _headers(known: Known, *, immutable: bool = True) -> list[tuple[bytes, bytes]]:
+    cache = replies.IMMUTABLE if known.immutable and immutable else replies.NO_CACHE
+    return [(b"cache-control", cache.encode()), (b"cubeport-version", known.version_id.encode())]
+
+
+_ASKED = frozenset({b"range", b"if-range", b"if-none-match"})
+
+
+def _asked(scope: Scope) -> dict[bytes, str]:
+    return {name: value.decode("latin-1") for name, value in scope["headers"] if name in _ASKED}
+
+
+async def _send_object(
+    scope: Scope,
+    send: Send,
+    stored: StoredObject,
+    file: BinaryIO,
+    headers: list[tuple[bytes, bytes]],
+    asked: Mapping[bytes, str],
+    tag: str,
+) -> None:
+    size = stored.size
+    status, begin, end = 200, 0, size
+    if scope["method"] == "HEAD":
+        await _send(send, 200, [*headers, (b"content-length", b"%d" % size)])
+        return
+    if b"range" in asked and asked.get(b"if-range", tag) == tag:
+        try:
+            part = parse_range(asked[b"range"], size)
+        except Unsatisfiable:
+            await _send(send, 416, [*headers, (b"content-range", b"bytes */%d" % size), (b"content-length", b"0")])
+            return
+        if part is not None:
+            status, (begin, end) = 206, part
+            headers.append((b"content-range", b"bytes %d-%d/%d" % (begin, end - 1, size)))
+    headers.append((b"content-length", b"%d" % (end - begin)))
+    # The first piece is read before the status is sent: bytes that cannot be read are an error, never a short 200.
+    piece = await _read(file, begin, min(PIECE, end - begin))
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    begin += len(piece)
+    while begin < end:
+        await send({"type": "http.response.body", "body": piece, "more_body": True})
+        piece = await _read(file, begin, min(PIECE, end - begin))
+        begin += len(piece)
+    await send({"type": "http.response.body", "body": piece})
+
+
+async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+async def _read(file: BinaryIO, begin: int, count: int) -> bytearray:
+    """Return exactly *count* bytes: at once when the kernel holds them, else by a thread, so that no disk stops the loop.
+
+    Raises
+    ------
+    Corrupt
+        When the file ends before that.
+    StoreUnavailable
+        When it cannot be read.
+    """
+    buffer = bytearray(count)
+    descriptor = file.fileno()
+    try:
+        got = _read_now(descriptor, buffer, begin) if count else 0
+        if got < count:
+            got = await asyncio.to_thread(_read_on, descriptor, memoryview(buffer), begin, got)
+    except OSError as exc:
+        raise StoreUnavailable("An object of this version cannot be read now") from exc
+    if got < count:
+        raise Corrupt("An object of this version is shorter than its manifest says", next_step="Tell the operator: cubeport fsck.")
+    return buffer
+
+
+def _read_now(descriptor: int, buffer: bytearray, begin: int) -> int:
+    """Return how many bytes could be read without waiting for the disk."""
+    try:
+        return os.preadv(descriptor, [buffer], begin, _NOWAIT)
+    except OSError as exc:
+        if exc.errno in (errno.EAGAIN, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL):
+            return 0
+        raise
+
+
+_NOWAIT = getattr(os, "RWF_NOWAIT", 0)
+
+
+def _read_on(descriptor: int, buffer: memoryview, begin: int, got: int) -> int:
+    while got < len(buffer) and (count := os.preadv(descriptor, [buffer[got:]], begin + got)):
+        got += count
+    return got

@@ -1,0 +1,397 @@
+"""A service in memory over a real Zarr store, the app around it, and a real server when a test wants sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import socket
+import threading
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+import xarray as xr
+
+from cubeport.cubes.description import Axis, CubeDescription, Crs, Spatial, Temporal, Variable
+from cubeport.cubes.orders import StoredObject
+from cubeport.documents.texts import Shown, Texts, VersionRef
+from cubeport.errors import CubeportError, NotFound, VersionRemoved
+from cubeport.server.app import App
+from cubeport.server.auth import Gatekeeper, NoKeys
+from cubeport.server.parts import Parts
+from cubeport.service.ingestions import Ingestion, IngestionRequest
+from cubeport.service.state import VersionState
+from cubeport.service.templates import DatasetTemplate, Extent
+
+V1, V2, GONE = "1" * 32, "2" * 32, "3" * 32
+MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+URL = "https://data.example/cubes"
+
+
+def cube() -> xr.Dataset:
+    """A small cube, south-up, whose values say where they are; one chunk is all missing and so is not stored."""
+    values = np.arange(4 * 6 * 8, dtype="float32").reshape(4, 6, 8)
+    values[2:, 3:, 4:] = np.nan
+    return xr.Dataset(
+        {"sst": (("time", "lat", "lon"), values, {"units": "K", "standard_name": "sea_surface_temperature"})},
+        coords={
+            "time": ("time", np.arange(4), {"units": "days since 2020-01-01", "calendar": "standard"}),
+            "lat": ("lat", np.linspace(-25.0, 25.0, 6), {"units": "degrees_north"}),
+            "lon": ("lon", np.linspace(170.0, 205.0, 8), {"units": "degrees_east"}),
+        },
+        attrs={"title": "Sea"},
+    )
+
+
+def write(folder: Path) -> Path:
+    """Write the cube as Zarr v3, consolidated, without its empty chunk."""
+    target = folder / "cube.zarr"
+    cube().to_zarr(
+        target,
+        zarr_format=3,
+        consolidated=True,
+        encoding={"sst": {"chunks": (2, 3, 4), "fill_value": np.float32("nan")}},
+        write_empty_chunks=False,
+    )
+    return target
+
+
+def described() -> CubeDescription:
+    def coordinate(name: str, size: int, dtype: str) -> Variable:
+        return Variable(
+            name=name, role="coordinate", dimensions=(name,), shape=(size,), chunks=(size,), dtype=dtype, decoded_dtype=dtype
+        )
+
+    return CubeDescription(
+        axes=(
+            Axis(name="time", dimension="time", kind="t", size=4, regular=True, first=0, last=3, step=1),
+            Axis(name="lat", dimension="lat", kind="y", size=6, regular=True, first=-25, last=25, step=10, lower=-30, upper=30),
+            Axis(
+                name="lon", dimension="lon", kind="x", size=8, regular=True, first=170, last=205, step=5, lower=167.5, upper=207.5
+            ),
+        ),
+        variables=(
+            coordinate("time", 4, "int64"),
+            coordinate("lat", 6, "float64"),
+            coordinate("lon", 8, "float64"),
+            Variable(
+                name="sst",
+                role="data",
+                dimensions=("time", "lat", "lon"),
+                shape=(4, 6, 8),
+                chunks=(2, 3, 4),
+                dtype="float32",
+                decoded_dtype="float32",
+                units="K",
+                standard_name="sea_surface_temperature",
+            ),
+        ),
+        fields=("sst",),
+        spatial=Spatial(
+            family="rectilinear",
+            bbox=(167.5, -30.0, -152.5, 30.0),
+            native_bbox=(167.5, -30.0, 207.5, 30.0),
+            x="lon",
+            y="lat",
+            crs=Crs(name="WGS 84", authority="OGC:CRS84"),
+        ),
+        temporal=Temporal(
+            axis="time", calendar="standard", start="2020-01-01T00:00:00Z", end="2020-01-04T00:00:00Z", count=4, step="P1D"
+        ),
+    )
+
+
+def shown(dataset_id: str = "sea", version_id: str = V2, **changes: Any) -> Shown:
+    texts = Texts(
+        dataset_id=dataset_id, title="Sea <script>", description='${HOME} {{7*7}} "quoted"', keywords=("sea",), license="CC-BY-4.0"
+    )
+    values: dict[str, Any] = {
+        "texts": texts,
+        "version": VersionRef(version_id=version_id, created_at=MADE, digest="d" * 64, size_bytes=1000),
+        "description": described(),
+        "sealed": {},
+        "record_version": 3,
+        "record_id": "r" * 32,
+        "created_at": MADE,
+        "updated_at": MADE,
+        "published_at": MADE,
+        "latest": V2,
+        "head": V2,
+        "tags": {"first": V1},
+    }
+    return Shown(**(values | changes))
+
+
+def version_state(version_id: str, seq: int, **changes: Any) -> VersionState:
+    values: dict[str, Any] = {
+        "version_id": version_id,
+        "seq": seq,
+        "kind": "created" if seq == 1 else "appended",
+        "created_at": MADE,
+        "coverage": {"calendar": "standard"},
+        "request_scope": {},
+        "size_bytes": 1000,
+        "digest": "d" * 64,
+        "ingestion_id": "a" * 32,
+        "engine": "zarr",
+        "request_digest": "e" * 64,
+        "shown_at": MADE,
+    }
+    return VersionState(**(values | changes))
+
+
+@dataclass
+class FakeEngine:
+    """Reads a folder; counts what it is asked, and fails or lies on demand."""
+
+    folder: Path
+    reads: list[str] = field(default_factory=list)
+    fail: CubeportError | None = None
+    short: bool = False
+
+    def _objects(self) -> dict[str, Path]:
+        return {str(path.relative_to(self.folder)): path for path in sorted(self.folder.rglob("*")) if path.is_file()}
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
+        self.reads.append(key)
+        if self.fail is not None:
+            raise self.fail
+        path = self._objects().get(key)
+        if path is None:
+            return None
+        content = path.read_bytes()
+        size = len(content) + 10 if self.short else len(content)
+        return StoredObject(path.open("rb", buffering=0), size, hashlib.sha256(content).hexdigest())
+
+    def manifest(self, dataset_id: str, version_id: str) -> bytes:
+        entries = [
+            {"key": key, "size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+            for key, path in self._objects().items()
+        ]
+        return json.dumps({"algorithm": "sha256", "entries": entries}).encode()
+
+
+@dataclass
+class FakeService:
+    """One dataset ``sea`` of two versions, and what was asked of it."""
+
+    state: int = 1
+    published: bool = True
+    deleted: bool = False
+    busy: CubeportError | None = None
+    outcome: str = "completed"
+    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    filters: dict[str, Any] = field(default_factory=dict)
+    record_version: int = 3
+    ingestions_: dict[str, Ingestion] = field(default_factory=dict)
+
+    def generation(self) -> int:
+        if self.busy is not None:
+            raise self.busy
+        return self.state
+
+    def commit(self) -> None:
+        self.state += 1
+        self.record_version += 1
+
+    def shown(self, ref: str, *, unpublished: bool = False) -> Shown:
+        dataset_id, _, name = ref.partition("@")
+        if dataset_id != "sea" or self.deleted or not (self.published or unpublished):
+            raise NotFound("There is no such dataset", what="dataset")
+        if name == GONE:
+            raise VersionRemoved("Retention removed this version")
+        versions = {"": V2, "latest": V2, "first": V1, V1: V1, V2: V2}
+        if name not in versions:
+            raise NotFound("There is no such version", what="version")
+        version_id = versions[name]
+        return shown(
+            version_id=version_id,
+            pinned=name not in ("", "latest"),
+            is_latest=version_id == V2,
+            published=self.published,
+            record_version=self.record_version,
+        )
+
+    def datasets(self, **filters: Any) -> Any:
+        self.filters = filters
+        found = [] if self.deleted or not self.published else [self.shown("sea")]
+        return SimpleNamespace(
+            items=tuple(found),
+            next="abc" if filters.get("limit") == 1 else None,
+            matched=len(found) if filters.get("count") else None,
+        )
+
+    def versions(
+        self, dataset_id: str, *, limit: int = 100, after: tuple[int, str] | None = None
+    ) -> list[tuple[VersionState, str]]:
+        found = [
+            (version_state("4" * 32, 4, shown_at=None), "retained"),
+            (version_state(GONE, 3), "removed"),
+            (version_state(V2, 2, parent_id=V1), "retained"),
+            (version_state(V1, 1), "retained"),
+        ]
+        return [each for each in found if after is None or each[0].seq < after[0]][:limit]
+
+    def shown_versions(self, dataset_id: str) -> tuple[VersionRef, ...]:
+        return tuple(state.ref() for state, stored in self.versions(dataset_id) if stored != "removed" and state.shown_at)
+
+    def ingest(self, request: IngestionRequest, *, waited_for: bool = True) -> Ingestion:
+        self.calls.append(("ingest", request.dataset_id, waited_for))
+        made = Ingestion(dataset_id=request.dataset_id, request=request, waited_for=waited_for)
+        if request.dry_run:
+            return made.model_copy(update={"status": "planned"})
+        self.ingestions_[made.ingestion_id] = made
+        return made
+
+    def wait(self, ingestion_id: str, seconds: float) -> Ingestion:
+        self.calls.append(("wait", seconds))
+        held = self.ingestions_[ingestion_id]
+        changes: dict[str, Any] = {"status": self.outcome}
+        if self.outcome == "failed":
+            changes["error"] = {"kind": "source-rejected", "title": "t", "detail": "Cut short", "errors": [], "reason": "truncated"}
+        return held.model_copy(update=changes)
+
+    def ingestion(self, ingestion_id: str) -> Ingestion:
+        if ingestion_id not in self.ingestions_:
+            raise NotFound("There is no such ingestion", what="ingestion")
+        return self.ingestions_[ingestion_id]
+
+    def ingestions(self, **filters: Any) -> Any:
+        return SimpleNamespace(items=tuple(self.ingestions_.values()), next=None)
+
+    def publish(self, dataset_id: str, *, version: str | None = None) -> Any:
+        self.shown(dataset_id, unpublished=True)
+        self.calls.append(("publish", dataset_id, version))
+        self.published = True
+        self.commit()
+
+    def unpublish(self, dataset_id: str) -> Any:
+        self.shown(dataset_id, unpublished=True)
+        self.calls.append(("unpublish", dataset_id))
+        self.published = False
+        self.commit()
+
+    def delete(self, dataset_id: str, *, if_match: int | None = None, purge: bool = False) -> Any:
+        self.shown(dataset_id, unpublished=True)
+        self.calls.append(("delete", dataset_id, if_match, purge))
+        self.deleted = True
+        self.commit()
+        return SimpleNamespace(version=self.record_version)
+
+    def extents(self) -> Mapping[str, Extent]:
+        return {"north": Extent(extent_id="north", bbox=(0, 50, 10, 60), name="North", country_code="NOR")}
+
+    def extent(self, extent_id: str) -> Extent:
+        if extent_id not in self.extents():
+            raise NotFound("There is no such extent", what="extent")
+        return self.extents()[extent_id]
+
+    def templates(self) -> Mapping[str, DatasetTemplate]:
+        block = {"kind": "files", "paths": ["/secret/place/*.nc"], "name": "A centre", "params": {"token": "planted"}}
+        return {
+            id: DatasetTemplate.model_validate({"id": id, "title": id.upper(), "period_type": "daily", "source": block})
+            for id in ("air", "sea-source")
+        }
+
+    def template(self, template_id: str) -> DatasetTemplate:
+        if template_id not in self.templates():
+            raise NotFound("There is no such template", what="template")
+        return self.templates()[template_id]
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("store"))
+
+
+@pytest.fixture
+def engine(store: Path) -> FakeEngine:
+    return FakeEngine(store)
+
+
+@pytest.fixture
+def service() -> FakeService:
+    return FakeService()
+
+
+def make_parts(service: Any, engine: Any, **changes: Any) -> Parts:
+    values: dict[str, Any] = {
+        "service": service,
+        "engine": engine,
+        "gatekeeper": Gatekeeper(NoKeys(), open_on_loopback=True),
+        "public_url": URL,
+        "title": "Test cubes",
+        "version": "0.1",
+        "limits": {"binary_cells": 64_000_000},
+    }
+    return Parts(**(values | changes))
+
+
+class Client(httpx.Client):
+    """A synchronous client of an ASGI application: the transport of httpx is asynchronous only."""
+
+    def __init__(self, app: App, *, peer: str = "127.0.0.1", base_url: str = "http://localhost") -> None:
+        super().__init__(transport=_Transport(app, peer), base_url=base_url)
+
+
+class _Transport(httpx.BaseTransport):
+    def __init__(self, app: App, peer: str) -> None:
+        self._inner = httpx.ASGITransport(app=app, client=(peer, 1234), raise_app_exceptions=True)  # type: ignore[arg-type]
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        async def ask() -> httpx.Response:
+            answer = await self._inner.handle_async_request(
+                httpx.Request(request.method, request.url, headers=request.headers.raw, content=request.read())
+            )
+            content = b"".join([part async for part in answer.aiter_raw()])
+            return httpx.Response(answer.status_code, headers=answer.headers.raw, content=content)
+
+        return asyncio.run(ask())
+
+
+@pytest.fixture
+def app(service: FakeService, engine: FakeEngine) -> App:
+    return App(make_parts(service, engine))
+
+
+@pytest.fixture
+def client(app: App) -> Iterator[Client]:
+    with Client(app) as client:
+        yield client
+
+
+class Live:
+    """A real server on a free port, in a thread of its own."""
+
+    def __init__(self, make: Any) -> None:
+        self.socket = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self.socket.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        config = uvicorn.Config(make(self.url), http="httptools", log_level="warning", access_log=False, lifespan="on")
+        self.server = uvicorn.Server(config)
+        self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
+
+    def __enter__(self) -> Live:
+        self.thread.start()
+        while not self.server.started:
+            assert self.thread.is_alive()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.should_exit = True
+        self.thread.join()
+        self.socket.close()
+
+
+@pytest.fixture
+def live(service: FakeService, engine: FakeEngine) -> Iterator[Live]:
+    with Live(lambda url: App(make_parts(service, engine, public_url=url))) as live:
+        yield live
