@@ -5,6 +5,7 @@ It runs confined (safety.md 2.1), and what it says is hostile until the second c
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections import deque
@@ -30,6 +31,10 @@ from cubeport.adapters.sources.zarr import open_zarr
 from cubeport.cubes import checks, layout, window
 from cubeport.cubes.orders import Window
 from cubeport.errors import NoData, SourceRejected, VariablesMismatch
+
+with contextlib.suppress(ImportError):
+    # xarray looks for dask at the first value it decodes, half a second of every child; here it is once, in their template.
+    import dask.array  # noqa: F401
 
 _BLOCK_BYTES = 32 * 2**20
 """Decoded bytes read at once; two such blocks are in memory at most."""
