@@ -23,6 +23,14 @@ from numcodecs import VLenUTF8, Zstd
 LEVEL = 3
 """zstd's own default, which readers' expectations of size rest on."""
 
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "string": np.dtypes.StringDType(),
+    "bool": np.dtype("bool"),
+    **{f"{kind}{bits}": np.dtype(f"{kind}{bits}") for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
+    **{f"float{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
+}
+"""All that is written, by its Zarr v3 name."""
+
 _NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 type Values = np.ndarray[Any, Any]
@@ -199,7 +207,7 @@ def parse_array(document: Mapping[str, Any]) -> tuple[Grid, tuple[str, ...], dic
         If the document is not exactly what :func:`array_document` makes: other codecs, members or types.
     """
     try:
-        dtype = np.dtypes.StringDType() if document["data_type"] == "string" else np.dtype(document["data_type"])
+        dtype = _DTYPES[document["data_type"]]
         lengths = document["chunk_grid"]["configuration"]["chunk_shape"]
         grid = Grid(tuple(document["shape"]), tuple(lengths), dtype, _fill_from_json(document["fill_value"], dtype))
         parts = grid, tuple(document["dimension_names"]), dict(document["attributes"])
@@ -219,7 +227,11 @@ def _fill_json(grid: Grid) -> Any:
 
 
 def _fill_from_json(value: Any, dtype: np.dtype[Any]) -> Any:
-    return float(value) if dtype.kind == "f" else value
+    if dtype.kind == "f":
+        return float(value)
+    if type(value) is not type(np.zeros((), dtype).item()):
+        raise TypeError("a fill value of another type")
+    return np.array(value, dtype).item()
 
 
 def float_to_text(value: float) -> str:
