@@ -272,6 +272,10 @@ class Jobs:
         return folder / f"{worker}.lock"
 
 
+_PHASES = {"start": "checking"}
+"""What a gate child calls its phases, where an ingestion says otherwise."""
+
+
 class _Progress:
     """Stores a job's phase now and then, and raises when somebody asked for its end."""
 
@@ -283,6 +287,7 @@ class _Progress:
         self._phase = ""
 
     def __call__(self, phase: str, done: int, total: int) -> None:
+        phase = _PHASES.get(phase, phase)
         if self._listener is not None:
             self._listener(phase, done, total)
         at = time.monotonic()

@@ -1,0 +1,5 @@
+"""``python -m cubeport``."""
+
+from cubeport.main import run
+
+run()

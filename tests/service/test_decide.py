@@ -1,0 +1,106 @@
+"""What an ingestion does is decided before a byte is written: asked against held, as a pure function (service.md 5.1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cubeport.catalog.canonical import now
+from cubeport.catalog.models import CatalogRecord
+from cubeport.documents.texts import Texts
+from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TemplateChanged
+from cubeport.service.datasets import Dataset
+from cubeport.service.ingest import Wanted, decide
+from cubeport.service.ingestions import Ingestion, IngestionRequest, Scope
+from cubeport.service.state import KIND, DatasetState, VersionState
+from cubeport.service.templates import DatasetTemplate, Extent, TemplateFields
+
+TEMPLATE = DatasetTemplate.model_validate(
+    {"id": "sst", "title": "SST", "period_type": "monthly", "source": {"kind": "files", "paths": ["a.nc"]}}
+)
+LAKES = Extent(extent_id="lakes", bbox=(-93, 41, -76, 49))
+HELD = {"temporal": {"start": "2006-04", "end": "2010-09", "count": 54}, "calendar": "standard"}
+
+
+def wanted(template: DatasetTemplate | None = TEMPLATE, extent: Extent | None = None, **scope: Any) -> Wanted:
+    return Wanted("sst", template or TemplateFields(), (Path("/a.nc"),), Scope(**scope), template=template, extent=extent)
+
+
+def held(*, template: DatasetTemplate | None = TEMPLATE, extent: Extent | None = None, digest: str = "old") -> dict[str, Any]:
+    version = VersionState(
+        version_id="f" * 32,
+        seq=1,
+        kind="created",
+        created_at=now(),
+        coverage=HELD,
+        request_scope=Scope(),
+        size_bytes=1,
+        digest="d",
+        ingestion_id="e" * 32,
+        engine="zarr",
+        request_digest=digest,
+    )
+    state = DatasetState(
+        texts=Texts(dataset_id="sst", title="SST", description="SST"),
+        latest=version.version_id,
+        head=version.version_id,
+        template_digest=template.digest() if template else None,
+        extent_id=extent.extent_id if extent else None,
+        extent_digest=extent.digest() if extent else None,
+    )
+    return {"dataset": Dataset(CatalogRecord(kind=KIND, key="sst", metadata=state.metadata()), state), "head": version}
+
+
+def ask(what: Wanted, have: dict[str, Any] | None = None, *, digest: str = "new", **request: Any) -> tuple[str, Scope]:
+    ingestion = Ingestion(dataset_id="sst", request=IngestionRequest(dataset_id="sst", **request))
+    plan, scope = decide(ingestion, what, **(have or {"dataset": None, "head": None}), request_digest=digest)
+    return plan.action, scope
+
+
+def test_nothing_held_is_created() -> None:
+    assert ask(wanted(start="2006-04")) == ("create", Scope(start="2006-04"))
+
+
+def test_the_same_again_is_reused_whatever_the_source() -> None:
+    assert ask(wanted(), held(), digest="old")[0] == "reuse"
+    assert ask(wanted(template=None), held(template=None), digest="old", source="a.nc")[0] == "reuse"
+
+
+def test_a_narrower_request_is_reused_and_a_wider_one_keeps_what_is_held() -> None:
+    assert ask(wanted(start="2007-01", end="2007-12"), held())[0] == "reuse"
+    assert ask(wanted(start="2007-01", end="2011-12"), held()) == ("append", Scope(start="2006-04", end="2011-12"))
+    assert ask(wanted(start="2005-01", end="2005-12"), held()) == ("extend", Scope(start="2005-01", end="2010-09"))
+
+
+def test_overwrite_makes_it_anew_and_never_shrinks() -> None:
+    assert ask(wanted(start="2007-01", end="2007-12"), held(), overwrite=True) == (
+        "rematerialize",
+        Scope(start="2006-04", end="2010-09"),
+    )
+
+
+def test_another_direct_source_needs_to_say_that_it_replaces() -> None:
+    direct, have = wanted(template=None), held(template=None)
+    assert "mode replace" in _refused(DatasetExists, direct, have).next_step
+    assert ask(direct, have, source="b.nc", mode="replace")[0] == "replace"
+    assert isinstance(_refused(InvalidRequest, direct, have, mode="update"), InvalidRequest)
+
+
+def test_an_update_of_nothing_is_not_found() -> None:
+    assert _refused(NotFound, wanted(template=None), None, mode="update").members["what"] == "dataset"
+
+
+def test_a_template_or_an_area_that_changed_is_told_before_anything_is_read() -> None:
+    changed = TEMPLATE.model_copy(update={"variables": ()}).model_copy(update={"period_type": "daily"})
+    assert _refused(TemplateChanged, wanted(template=changed), held()).next_step == "ingest with overwrite"
+    assert ask(wanted(template=TEMPLATE.model_copy(update={"title": "Other"})), held(), digest="old")[0] == "reuse"
+    moved = LAKES.model_copy(update={"bbox": (-93, 41, -76, 50)})
+    assert _refused(ExtentChanged, wanted(extent=moved), held(extent=LAKES))
+
+
+def _refused(error: type[Any], what: Wanted, have: dict[str, Any] | None, **request: Any) -> Any:
+    with pytest.raises(error) as caught:
+        ask(what, have, **request)
+    return caught.value
