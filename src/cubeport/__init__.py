@@ -1,1 +1,105 @@
-"""cubeport."""
+"""cubeport: NetCDF and Zarr in; STAC, raw Zarr and OGC API coverages out, all from one record.
+
+Every public name loads at its first use, so ``import cubeport`` costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cubeport.catalog.models import (
+        Artifact,
+        BundleMemberLocator,
+        CatalogRecord,
+        ExternalURILocator,
+        FSSpecLocator,
+        InlineLocator,
+        Lineage,
+        LocalPathLocator,
+        Locator,
+        OpaqueLocator,
+        Operation,
+        PlannedPathLocator,
+        TimeSpan,
+        UnknownLocator,
+        normalise_locator,
+    )
+    from cubeport.catalog.query import Page, Query, Term
+    from cubeport.catalog.storage import StoragePlan
+    from cubeport.catalog.writers import (
+        FunctionArtifactWriter,
+        UnzipSingleFileArtifactWriter,
+        WriteResult,
+        path_source,
+    )
+    from cubeport.errors import CubeportError
+    from cubeport.main import Catalog, connect
+
+_HOMES = {
+    "cubeport.catalog.models": (
+        "Artifact",
+        "BundleMemberLocator",
+        "CatalogRecord",
+        "ExternalURILocator",
+        "FSSpecLocator",
+        "InlineLocator",
+        "Lineage",
+        "LocalPathLocator",
+        "Locator",
+        "OpaqueLocator",
+        "Operation",
+        "PlannedPathLocator",
+        "TimeSpan",
+        "UnknownLocator",
+        "normalise_locator",
+    ),
+    "cubeport.catalog.query": ("Page", "Query", "Term"),
+    "cubeport.catalog.storage": ("StoragePlan",),
+    "cubeport.catalog.writers": ("FunctionArtifactWriter", "UnzipSingleFileArtifactWriter", "WriteResult", "path_source"),
+    "cubeport.errors": ("CubeportError",),
+    "cubeport.main": ("Catalog", "connect"),
+}
+_HOME = {name: home for home, names in _HOMES.items() for name in names}
+
+__all__ = [
+    "Artifact",
+    "BundleMemberLocator",
+    "Catalog",
+    "CatalogRecord",
+    "CubeportError",
+    "ExternalURILocator",
+    "FSSpecLocator",
+    "FunctionArtifactWriter",
+    "InlineLocator",
+    "Lineage",
+    "LocalPathLocator",
+    "Locator",
+    "OpaqueLocator",
+    "Operation",
+    "Page",
+    "PlannedPathLocator",
+    "Query",
+    "StoragePlan",
+    "Term",
+    "TimeSpan",
+    "UnknownLocator",
+    "UnzipSingleFileArtifactWriter",
+    "WriteResult",
+    "connect",
+    "normalise_locator",
+    "path_source",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'cubeport' has no attribute {name!r}")
+    value = getattr(import_module(_HOME[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -85,7 +85,8 @@ def _recover(ports: Ports, entry: JournalEntry, *, dry_run: bool, skip: bool) ->
     if dry_run:
         todo = [f"{a.action} {a.path}" for a in actions] if forward else [f"{c.undo} {c.path or ''}".strip() for c in compensations]
         return recovered("forward" if forward else "back", done=tuple(f"would {each}" for each in todo))
-    report = ports.undoer.act(actions) if forward else ports.undoer.undo(compensations, entry.operation_id)
+    undoer = ports.undoer
+    report = undoer.act(actions, entry.operation_id) if forward else undoer.undo(compensations, entry.operation_id)
     try:
         if forward and (skip or not report.left):
             entry.write("committed", {"recovered": report.done, "left": report.left})

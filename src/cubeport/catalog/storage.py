@@ -78,11 +78,15 @@ _LONGEST_SUFFIX = 16
 
 
 class Target(Protocol):
-    """Bytes on their way to a final name: ``path`` is beside it, and nobody looks there."""
+    """Bytes on their way to a final name, beside it, where nobody looks."""
 
-    path: Path
-    compensations: Sequence[Mapping[str, Any]]
-    """To be journalled, durably, before the first byte."""
+    @property
+    def path(self) -> Path:
+        """The empty file or folder to write into."""
+
+    @property
+    def compensations(self) -> Sequence[Mapping[str, Any]]:
+        """What is to be journalled, durably, before the first byte."""
 
     def seal(self) -> None:
         """Return when all bytes are on the disk. An error abandons them."""

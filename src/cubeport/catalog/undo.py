@@ -77,9 +77,9 @@ class Undoer:
         """Run *compensations* in reverse; one that fails does not keep the others from running."""
         return _each(reversed(list(compensations)), lambda each: self._undo(each, operation_id), lambda each: each.undo)
 
-    def act(self, actions: Iterable[Action]) -> Report:
+    def act(self, actions: Iterable[Action], operation_id: str) -> Report:
         """Run after-actions in order."""
-        return _each(actions, self._act, lambda each: each.action)
+        return _each(actions, lambda each: self._act(each, operation_id), lambda each: each.action)
 
     def _undo(self, each: Compensation, operation_id: str) -> Undone:
         if each.undo == "hook_undo":
@@ -100,11 +100,11 @@ class Undoer:
         profile.remove_folders(folders)
         return undone
 
-    def _act(self, each: Action) -> Undone:
+    def _act(self, each: Action, operation_id: str) -> Undone:
         if each.action == "remove_source":
             return _remove_source(Path(each.path), each.proof)
         assert each.profile is not None, "managed bytes have a profile"
-        return self.profiles.get(each.profile).remove(each.path, each.proof)
+        return self.profiles.get(each.profile).remove(each.path, each.proof, operation_id=operation_id)
 
 
 _UNDOS = ("remove_file", "remove_tree", "remove_temp", "abort_upload")

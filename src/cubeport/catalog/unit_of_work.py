@@ -167,9 +167,8 @@ class UnitOfWork:
         who, when = self.user_id, self._started_at
 
         def stamp(each: CatalogRecord) -> CatalogRecord:
-            return each.replace(
-                created_at=when, created_by=who, updated_at=when, updated_by=who, version=1, operation_id=self.operation_id
-            )
+            stamped = each.replace(created_at=when, created_by=who, updated_at=when, updated_by=who, version=1)
+            return self._owned(stamped)
 
         self._write(record, lambda each: self._ports.backend.add_record(stamp(each)))
 
@@ -181,10 +180,16 @@ class UnitOfWork:
         """Replace the record if its version is still the one that *record* carries."""
 
         def act(each: CatalogRecord) -> CatalogRecord:
-            stamped = each.replace(updated_at=self._ports.clock(), updated_by=self.user_id, operation_id=self.operation_id)
-            return self._ports.backend.update_record(stamped)
+            stamped = each.replace(updated_at=self._ports.clock(), updated_by=self.user_id)
+            return self._ports.backend.update_record(self._owned(stamped))
 
         self._write(record, act)
+
+    def _owned(self, record: CatalogRecord) -> CatalogRecord:
+        """Return *record* as this operation's: itself, and the edges that are new in it."""
+        made = {"operation_id": self.operation_id, "created_at": self._started_at}
+        lineage = tuple(edge if edge.operation_id else edge.replace(**made) for edge in record.lineage)
+        return record.replace(operation_id=self.operation_id, lineage=lineage)
 
     def delete_record(self, record: CatalogRecord) -> None:
         """Remove the record's row (purge) if its version is still the one that *record* carries."""
@@ -281,6 +286,10 @@ class UnitOfWork:
                 made[artifact.artifact_id] = stored
         return stored
 
+    def forget(self, record_id: str) -> None:
+        """Do not attach what was planned and written for the record: the caller places it itself."""
+        self._artifacts.pop(record_id, None)
+
     # --- the commit -------------------------------------------------------------------------------------------------
 
     def commit(self) -> Committed:
@@ -365,7 +374,7 @@ class UnitOfWork:
             self._entry.write("hooks_started")
             self._run_hooks("after_record_commit", CommitPayload(records))
             with step("afterwards"):
-                report = self._ports.undoer.act(self._actions)
+                report = self._ports.undoer.act(self._actions, self.operation_id)
             if report.left:
                 self._warn("afterwards: " + "; ".join(report.left))
             else:

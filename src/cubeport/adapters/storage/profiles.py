@@ -1,0 +1,173 @@
+"""Storage profiles from ``config/profiles.yaml``: names and places; secrets stay in the variables that it names."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+
+from cubeport.adapters.storage.local import LocalProfile
+from cubeport.adapters.storage.remote import SCRATCH, RemoteProfile
+from cubeport.catalog import strictyaml
+from cubeport.catalog.canonical import check_name
+from cubeport.catalog.redaction import url_secrets
+from cubeport.catalog.storage import Profile, Profiles
+from cubeport.catalog.templates import parse
+from cubeport.errors import InvalidConfiguration, InvalidTemplate
+
+FILE = "config/profiles.yaml"
+
+DEFAULT = """\
+# Where managed bytes lie. Records name the profile only, so an instance can be moved.
+profiles:
+  default: {protocol: file, root: ./files}
+"""
+
+
+class ProfileSettings(BaseModel):
+    """One profile, as written."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    protocol: str = "file"
+    root: str
+    storage_options_env: str | None = None
+    endpoint_url: str | None = None
+    region: str | None = None
+    anonymous: bool = False
+    key_env: str | None = None
+    secret_env: str | None = None
+    token_env: str | None = None
+    use: tuple[Literal["data", "source"], ...] = ()
+    directory: str | None = None
+    filename: str | None = None
+    collision: Literal["suffix", "error"] = "suffix"
+    hash: Literal["sha256", "none"] = "sha256"
+    writable: bool = True
+
+    @field_validator("root", "endpoint_url")
+    @classmethod
+    def _no_secrets(cls, value: str | None) -> str | None:
+        if value is not None and "://" in value and (why := url_secrets(value)):
+            raise ValueError(why)
+        return value
+
+    @field_validator("directory", "filename")
+    @classmethod
+    def _template(cls, value: str | None) -> str | None:
+        if value is not None:
+            try:
+                parse(value)
+            except InvalidTemplate as exc:
+                raise ValueError(exc.message) from None
+        return value
+
+
+def read_profiles(
+    instance: Path,
+    scratch: Path,
+    environment: Mapping[str, str],
+    more: Mapping[str, Callable[..., Profile]] | None = None,
+) -> tuple[Profiles, dict[str, ProfileSettings]]:
+    """Return the profiles of an instance and what was written of each; ``default`` is there even where the file is not.
+
+    Parameters
+    ----------
+    scratch
+        Where bytes for remote profiles are made.
+    environment
+        ``CUBEPORT_PROFILES__NAME__KEY`` overrides, and the variables that the file names.
+    more
+        Protocols that plugins add: ``factory(name, settings, root)``.
+
+    Raises
+    ------
+    InvalidConfiguration
+        With every problem at its ``file:line:column``.
+    """
+    path = instance / FILE
+    document = strictyaml.read(path, FILE) if path.is_file() else strictyaml.parse(DEFAULT, FILE)
+    written = document.value
+    if not isinstance(written, dict) or set(written) != {"profiles"} or not isinstance(written["profiles"], dict):
+        raise InvalidConfiguration(f"{FILE}:1:1: must hold profiles: and nothing else")
+    profiles, settings = Profiles(), {}
+    local = LocalProfile(SCRATCH, scratch)
+    for name, values in written["profiles"].items():
+        settings[name] = _one(document, name, values, environment)
+        profiles.add(_made(name, settings[name], instance, local, environment, more or {}))
+    if any(each.protocol not in ("file", *(more or {})) for each in settings.values()):
+        scratch.mkdir(parents=True, exist_ok=True)
+        profiles.add(local)
+    return profiles, settings
+
+
+def _one(document: strictyaml.Document, name: str, values: Any, environment: Mapping[str, str]) -> ProfileSettings:
+    place = document.place(("profiles", name))
+    try:
+        check_name(name)
+    except ValueError as exc:
+        raise InvalidConfiguration(f"{place}: profiles.{name}: a profile's name {exc}") from None
+    if not isinstance(values, dict):
+        raise InvalidConfiguration(f"{place}: profiles.{name}: must be a mapping")
+    prefix = f"CUBEPORT_PROFILES__{name.upper().replace('-', '_').replace('.', '_')}__"
+    given = {key.removeprefix(prefix).lower(): value for key, value in environment.items() if key.startswith(prefix)}
+    try:
+        return ProfileSettings.model_validate(values | given)
+    except ValidationError as exc:
+        errors = [{**error, "loc": ("profiles", name, *error["loc"])} for error in exc.errors(include_url=False)]
+        found = strictyaml.problems(document, errors, {("profiles", name): ProfileSettings.model_fields})
+        raise InvalidConfiguration("\n".join(each.message for each in found), errors=found) from None
+
+
+def _made(
+    name: str,
+    settings: ProfileSettings,
+    instance: Path,
+    scratch: LocalProfile,
+    environment: Mapping[str, str],
+    more: Mapping[str, Callable[..., Profile]],
+) -> Profile:
+    common: dict[str, Any] = {
+        "writable": settings.writable,
+        "hash": settings.hash,
+        "directory": settings.directory,
+        "filename": settings.filename,
+        "collision": settings.collision,
+    }
+    if settings.protocol in more:
+        return more[settings.protocol](name, settings, instance)
+    if settings.protocol in ("file", "local"):
+        # `~` alone expands; anything like ${X} is the name of a folder.
+        root = Path(settings.root.removeprefix("file://"))
+        return LocalProfile(name, instance / (root.expanduser() if settings.root.startswith("~") else root), **common)
+    return RemoteProfile(name, settings.protocol, settings.root, scratch, options=_options(name, settings, environment), **common)
+
+
+def _options(name: str, settings: ProfileSettings, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Return what the driver is told; a variable that is named must be there."""
+
+    def variable(key: str) -> str:
+        if key not in environment:
+            raise InvalidConfiguration(f"Profile {name} names the variable {key}, which is not set.")
+        return environment[key]
+
+    if settings.storage_options_env:
+        try:
+            options = json.loads(variable(settings.storage_options_env))
+        except ValueError:
+            options = None
+        if not isinstance(options, dict):
+            raise InvalidConfiguration(f"The variable {settings.storage_options_env} of profile {name} must hold a JSON object.")
+        return options
+    names = {"key": settings.key_env, "secret": settings.secret_env, "token": settings.token_env}
+    options = {key: variable(env) for key, env in names.items() if env}
+    if settings.endpoint_url:
+        options["endpoint_url"] = settings.endpoint_url
+    if settings.region:
+        options["client_kwargs"] = {"region_name": settings.region}
+    if settings.anonymous:
+        options["anon"] = True
+    return options

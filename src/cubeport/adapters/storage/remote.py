@@ -1,0 +1,223 @@
+"""A profile on anything that fsspec reaches: names carry the object id, as no check there is atomic.
+
+fsspec's own transactions are not used: they skip ``put_file`` and ``makedirs``, and know nothing of our journal. Bytes are made in
+a local scratch folder, then sent under a fresh name, and compared by length.
+"""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from cubeport.adapters.storage.local import LocalProfile, LocalTarget
+from cubeport.catalog.durable import make_folders, store_errors
+from cubeport.catalog.models import FSSpecLocator
+from cubeport.catalog.storage import Collision, StoragePlan, Stored
+from cubeport.errors import ArtifactMissing, CubeportError, StoreUnavailable, TargetExists
+
+SCRATCH = "_scratch"
+"""The profile in which remote bytes are made; it is ours alone and has no artifacts."""
+
+
+class RemoteProfile:
+    """Managed bytes below one fsspec address."""
+
+    unique_names = True
+
+    def __init__(
+        self,
+        name: str,
+        protocol: str,
+        root: str,
+        scratch: LocalProfile,
+        *,
+        options: Mapping[str, Any] | None = None,
+        writable: bool = True,
+        hash: str = "sha256",
+        directory: str | None = None,
+        filename: str | None = None,
+        collision: Collision = "suffix",
+    ) -> None:
+        self.name = name
+        self.writable = writable
+        self.hash = hash
+        self.directory = directory
+        self.filename = filename
+        self.collision: Collision = collision
+        self.scratch = scratch
+        self._protocol = protocol
+        self._options = dict(options or {})
+        self._root = root.removeprefix(f"{protocol}://").rstrip("/")
+        self._filesystem: Any = None
+
+    @property
+    def fs(self) -> Any:
+        """The file system; fsspec is loaded at the first use."""
+        if self._filesystem is None:
+            import fsspec
+
+            with self._errors("reach the store"):
+                self._filesystem = fsspec.filesystem(self._protocol, **self._options)
+        return self._filesystem
+
+    def locator(self, path: str) -> FSSpecLocator:
+        """Return the locator of a path relative to the root."""
+        return FSSpecLocator(urlpath=path, profile=self.name)
+
+    def check(self, path: str) -> None:
+        """Accept: the locator has refused what could leave the root."""
+
+    def target(self, plan: StoragePlan, operation_id: str) -> RemoteTarget:
+        """Make an empty local place for bytes that will go to a fresh name."""
+        assert plan.relative_path is not None, "a plan for this profile has a path"
+        with store_errors("write the artifact"):
+            make_folders(self.scratch.root)
+            return RemoteTarget(self, plan, operation_id)
+
+    def stat(self, path: str) -> Stored | None:
+        """Return what lies there; see :class:`~cubeport.catalog.storage.Profile`."""
+        with self._errors("look at the artifact"):
+            try:
+                return self._stored(path, self.fs.info(self.key(path)))
+            except FileNotFoundError:
+                return None
+
+    def open(self, path: str) -> BinaryIO:
+        """Open a file for reading."""
+        with self._errors("open the artifact"):
+            try:
+                opened: BinaryIO = self.fs.open(self.key(path), "rb")
+            except FileNotFoundError:
+                raise ArtifactMissing(f"The bytes at {path} are not there.", next_step="cubeport verify") from None
+        return opened
+
+    def local_path(self, path: str) -> Path | None:  # noqa: ARG002 - the protocol's
+        """Return ``None``: nothing here is a local file."""
+        return None
+
+    def files(self, path: str) -> Iterator[Stored]:
+        """Yield what a directory artifact holds, sorted by path relative to it."""
+        top = self.key(path) + "/"
+        with self._errors("list the artifact"):
+            for key, found in sorted(self.fs.find(self.key(path), detail=True).items()):
+                yield self._stored(key.removeprefix("/").removeprefix(top.removeprefix("/")), found)
+
+    def walk(self) -> Iterator[Stored]:
+        """Yield every object below the root."""
+        with self._errors("list the store"):
+            for key, found in sorted(self.fs.find(self._root, detail=True).items()):
+                yield self._stored(key.removeprefix("/").removeprefix(self._root.removeprefix("/") + "/"), found)
+
+    def remove(
+        self, path: str, proof: Mapping[str, Any], *, operation_id: str | None = None
+    ) -> Literal["removed", "absent", "not-ours"]:
+        """Remove it if the object id of the proof is in its name: nobody else was ever given that."""
+        proofs = [each for each in (proof.get("object"), operation_id) if each]
+        with self._errors("remove the bytes"):
+            if not self.fs.exists(self.key(path)):
+                return "absent"
+            if not any(each in path for each in proofs):
+                return "not-ours"
+            self.fs.rm(self.key(path), recursive=True)
+        return "removed"
+
+    def remove_folders(self, folders: Iterable[Mapping[str, Any]]) -> None:
+        """Do nothing: folders are no things here."""
+
+    def quarantine(self, path: str, to: Path) -> None:
+        """Bring what lies there to *to*, then remove it."""
+        with self._errors("move to quarantine"):
+            make_folders(to.parent)
+            self.fs.get(self.key(path), str(to), recursive=True)
+            self.fs.rm(self.key(path), recursive=True)
+
+    def now(self) -> float:
+        """Return the present; the clock of most stores is not to be asked."""
+        return time.time()
+
+    def free_bytes(self) -> int | None:
+        """Return ``None``: nobody can tell."""
+        return None
+
+    def problems(self) -> list[str]:
+        """Return what is wrong with the profile, changing nothing."""
+        try:
+            with self._errors("reach the store"):
+                self.fs.exists(self._root)
+        except CubeportError as exc:
+            return [exc.message]
+        return []
+
+    def key(self, path: str) -> str:
+        """Return the whole address of a path below the root."""
+        return f"{self._root}/{path}"
+
+    def _stored(self, path: str, found: Mapping[str, Any]) -> Stored:
+        modified = found.get("LastModified") or found.get("mtime") or found.get("created")
+        seconds = modified.timestamp() if isinstance(modified, datetime) else float(modified or 0)
+        kind: Literal["file", "directory"] = "directory" if found["type"] == "directory" else "file"
+        # The random id in the name is the proof; the whole name holds it.
+        return Stored(path, kind, int(found.get("size") or 0), seconds, {"object": path.rpartition("/")[2]})
+
+    @contextmanager
+    def _errors(self, what: str) -> Iterator[None]:
+        """Turn whatever a driver raises into ours: each protocol has errors of its own."""
+        try:
+            with store_errors(what):
+                yield
+        except (CubeportError, FileNotFoundError):
+            raise
+        except ImportError as exc:
+            raise StoreUnavailable(f"Could not {what}: {exc.name} is not installed.", next_step="pip install it") from exc
+        except Exception as exc:
+            raise StoreUnavailable(f"Could not {what}: {type(exc).__name__}.", next_step="cubeport doctor") from exc
+
+
+class RemoteTarget:
+    """Bytes on their way to a store: whole in the scratch folder first."""
+
+    def __init__(self, profile: RemoteProfile, plan: StoragePlan, operation_id: str) -> None:
+        assert plan.relative_path is not None, "a plan for this profile has a path"
+        self._profile = profile
+        self._path = plan.relative_path
+        self._kind = plan.target_kind
+        self._local = LocalTarget(profile.scratch, plan, plan.object_id, operation_id)
+        self.path = self._local.path
+        undo = {"undo": "remove_tree" if self._kind == "directory" else "remove_file", "profile": profile.name}
+        self.compensations: list[dict[str, Any]] = [
+            *self._local.compensations,
+            {**undo, "path": self._path, "proof": {"object": plan.object_id[:8]}},
+        ]
+
+    def seal(self) -> None:
+        """Do nothing: what was sent is the store's to keep, what was not is nothing."""
+
+    def publish(self, claim: Callable[[Mapping[str, Any]], None]) -> str:  # noqa: ARG002 - nothing is claimed here
+        """Send the bytes to the fresh name, the root's ``zarr.json`` last, and compare lengths."""
+        profile, fs = self._profile, self._profile.fs
+        with profile._errors("send the artifact"):  # noqa: SLF001 - one adapter in two classes
+            if fs.exists(profile.key(self._path)):
+                raise TargetExists(f"{self._path} is there already in profile {profile.name}.")
+            for local, path in self._objects():
+                fs.put_file(str(local), profile.key(path))
+                if fs.info(profile.key(path))["size"] != local.stat().st_size:
+                    raise StoreUnavailable("The store took another number of bytes than were sent.", next_step="try again")
+            shutil.rmtree(self.path) if self._kind == "directory" else self.path.unlink()
+        return self._path
+
+    def _objects(self) -> Iterator[tuple[Path, str]]:
+        if self._kind == "file":
+            self._profile.fs.makedirs(self._profile.key(self._path).rpartition("/")[0], exist_ok=True)
+            yield self.path, self._path
+            return
+        files = sorted(each for each in self.path.rglob("*") if each.is_file())
+        files.sort(key=lambda each: each == self.path / "zarr.json")
+        for each in files:
+            key = f"{self._path}/{each.relative_to(self.path).as_posix()}"
+            self._profile.fs.makedirs(self._profile.key(key).rpartition("/")[0], exist_ok=True)
+            yield each, key

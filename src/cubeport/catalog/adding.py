@@ -1,0 +1,349 @@
+"""Adding: validate, extract, plan, write, validate again what changed, commit. Each step with its hooks around it."""
+
+from __future__ import annotations
+
+import mimetypes
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from cubeport.catalog.canonical import new_id
+from cubeport.catalog.extraction import Extractors
+from cubeport.catalog.hooks import ExtractPayload, HookContext, PlanPayload, ValidatePayload, WritePayload
+from cubeport.catalog.models import (
+    Artifact,
+    CatalogRecord,
+    ExternalURILocator,
+    Lineage,
+    LocalPathLocator,
+    OpaqueLocator,
+    PlannedPathLocator,
+    TargetKind,
+    normalise_locator,
+)
+from cubeport.catalog.planning import Place, Planner, moved
+from cubeport.catalog.schemas import Policy, Schemas
+from cubeport.catalog.storage import StoragePlan, WriteMode
+from cubeport.catalog.templates import Field
+from cubeport.catalog.undo import Action, source_proof
+from cubeport.catalog.unit_of_work import Ports, UnitOfWork
+from cubeport.catalog.writers import ArtifactWriter, PathSource, Writing, measure, path_source, writing
+from cubeport.errors import InvalidRequest, KeyExists, RecordExists
+
+OnExists = Literal["error", "skip", "new_version"]
+
+MINE = frozenset({"kind", "schema_name", "schema_version", "title", "description", "tags", "time", "bbox", "status", "visibility"})
+"""The record's fields that a caller gives, besides ``id``, ``key``, ``metadata`` and ``lineage``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to add; the same for every way of adding."""
+
+    key: str | None = None
+    on_exists: OnExists = "error"
+    place: Place = field(default_factory=Place)
+    role: str = "primary"
+    media_type: str | None = None
+    format: str | None = None
+    extract: bool | Sequence[str] = False
+    """Whether to run the extractors, or which."""
+    require_metadata: bool = False
+    schema_policy: Policy | None = None
+    hash: bool = False
+    """Hash references too."""
+    dry_run: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where the bytes of an artifact come from: a path, or a writer with whatever it reads."""
+
+    name: str
+    """What the file was called; templates and media types look at it."""
+    writing: Writing | None = None
+    path: Path | None = None
+    """The local path, where there is one: extractors read it, ``move`` removes it."""
+    mode: WriteMode = "copy"
+    target_kind: TargetKind = "file"
+    locator: Any = None
+    """What a reference refers to."""
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What adding did."""
+
+    record: CatalogRecord
+    outcome: Literal["added", "skipped", "planned"] = "added"
+    warnings: tuple[str, ...] = ()
+    plan: StoragePlan | None = None
+    operation_id: str | None = None
+
+    @property
+    def id(self) -> str:
+        """The record's id."""
+        return self.record.id
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return the record's document, with ``outcome`` and ``warnings`` beside its fields."""
+        return self.record.to_mapping() | {"outcome": self.outcome, "warnings": list(self.warnings)}
+
+
+def source_of(
+    path: str | Path | PathSource, operation: Literal["copy", "move", "reference"], writer: ArtifactWriter | None = None
+) -> Source:
+    """Return the source that a path is."""
+    source = path if isinstance(path, PathSource) else path_source(path)
+    if operation == "reference":
+        return Source(
+            source.path.name,
+            path=source.path,
+            mode="reference",
+            target_kind="directory" if source.kind == "directory" else "file",
+            locator=LocalPathLocator.from_path(source.path),
+        )
+    prepared = writing(source, writer)
+    name = source.path.name
+    if source.kind == "zip_file":
+        import zipfile
+
+        with zipfile.ZipFile(source.path) as archive:
+            name = Path(prepared.writer.member(archive).filename).name if hasattr(prepared.writer, "member") else source.path.stem
+    return Source(name, prepared, source.path, operation, prepared.writer.target_kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Adder:
+    """Adds records and artifacts to one catalog."""
+
+    ports: Ports
+    schemas: Schemas
+    extractors: Extractors
+    planner: Planner
+
+    def add(self, draft: CatalogRecord, source: Source | None, options: Options) -> Added:
+        """Add *draft*, with the bytes of *source* if there is one; see :meth:`Catalog.add`."""
+        former = None
+        if options.key is not None:
+            draft = draft.replace(key=options.key)
+            former = self.ports.backend.get_by_key(options.key)
+            if former is not None and options.on_exists == "skip":
+                return Added(former, "skipped")
+            if former is not None and options.on_exists == "error":
+                raise KeyExists(
+                    f"A record has the key {options.key[:80]!r} already.", next_step="add with on_exists=skip or new_version"
+                )
+            if former is not None:
+                draft = draft.replace(lineage=(*draft.lineage, Lineage(rel="version_of", target=former.id)))
+        if self.ports.backend.get_record(draft.id) is not None:
+            raise RecordExists(f"A record has the id {draft.id} already.")
+        if options.dry_run:
+            return self._dry(draft, source, options)
+        parameters = {"kind": draft.kind, "key": options.key, "mode": source.mode if source else None}
+        try:
+            with UnitOfWork(self.ports, "add", parameters=parameters, inputs=[source.name] if source else []) as work:
+                record, plan = self._make(work, draft, source, options)
+                if former is not None:
+                    work.update_record(former.replace(key=None, status="deprecated"))
+                work.add_record(record)
+                done = work.commit()
+        except KeyExists:
+            if options.on_exists == "skip" and (there := self.ports.backend.get_by_key(str(options.key))) is not None:
+                return Added(there, "skipped")
+            raise
+        return Added(done.records[-1], "added", done.warnings, plan, done.operation_id)
+
+    def attach(self, record: CatalogRecord, source: Source, options: Options) -> Added:
+        """Give an existing record one more artifact."""
+        if options.dry_run:
+            return self._dry(record, source, options)
+        with UnitOfWork(self.ports, "update", inputs=[source.name], parameters={"record": record.id}) as work:
+            changed, plan = self._make(work, record, source, options)
+            work.update_record(changed)
+            done = work.commit()
+        return Added(done.records[0], "added", done.warnings, plan, done.operation_id)
+
+    def _dry(self, draft: CatalogRecord, source: Source | None, options: Options) -> Added:
+        context = HookContext(self.ports.catalog_id, "0" * 32, "add", self.ports.user_id, self.ports.session_id, dry_run=True)
+        warnings: list[str] = []
+        record = self._described(context, draft, source, options, warnings)
+        plan = self._planned(context, record, source, options, warnings) if source else None
+        return Added(record, "planned", tuple(warnings), plan)
+
+    # --- the steps --------------------------------------------------------------------------------------------------
+
+    def _make(
+        self, work: UnitOfWork, draft: CatalogRecord, source: Source | None, options: Options
+    ) -> tuple[CatalogRecord, StoragePlan | None]:
+        context = work.context()
+        record = self._described(context, draft, source, options, work.warnings)
+        if source is None:
+            return record, None
+        plan = self._planned(context, record, source, options, work.warnings)
+        work.warnings += plan.warnings
+        record = self._written(work, context, record, plan, source, options)
+        return record, plan
+
+    def _described(
+        self, context: HookContext, draft: CatalogRecord, source: Source | None, options: Options, warnings: list[str]
+    ) -> CatalogRecord:
+        """Validate, then extract, then validate again if that changed anything."""
+        record = self._validated(context, draft, options, warnings)
+        if source is None or source.path is None or not options.extract:
+            return record
+        run = self.ports.hooks.run
+        before = run("before_metadata_extract", context, ExtractPayload(source.path))
+        only = () if options.extract is True else tuple(options.extract or ())
+        found = self.extractors.extract(source.path, only=only, operation_id=context.operation_id, record_id=record.id)
+        if options.require_metadata:
+            found.required()
+        extracted = before.apply(found.apply(record))
+        after = run("after_metadata_extract", context, ExtractPayload(source.path, found.blocks))
+        warnings += [*before.warnings, *found.warnings, *after.warnings]
+        changed = after.apply(extracted)
+        return record if changed == record else self._validated(context, changed, options, warnings, again=True)
+
+    def _validated(
+        self, context: HookContext, record: CatalogRecord, options: Options, warnings: list[str], *, again: bool = False
+    ) -> CatalogRecord:
+        run = self.ports.hooks.run
+        if not again:
+            before = run("before_record_validate", context, ValidatePayload(record))
+            warnings += before.warnings
+            record = before.apply(record)
+        record = self.schemas.settle(record)
+        result = self.schemas.check(record, policy=options.schema_policy)
+        found = [f"{issue.path}: {issue.message}" for issue in result.warnings]
+        if found:
+            self.ports.events.emit(
+                "validation.failed", "; ".join(found), level="warning", operation_id=context.operation_id, record_id=record.id
+            )
+        warnings += [each for each in found if each not in warnings]
+        if not context.dry_run and record.schema_name and record.schema_version:
+            self.schemas.keep(record.schema_name, record.schema_version)
+        if again:
+            return record
+        after = run("after_record_validate", context, ValidatePayload(record, result))
+        warnings += after.warnings
+        return after.apply(record)
+
+    def _planned(
+        self, context: HookContext, record: CatalogRecord, source: Source, options: Options, warnings: list[str]
+    ) -> StoragePlan:
+        place = replace(options.place, locator=source.locator) if source.mode == "reference" else options.place
+        object_id = new_id()
+        fields = self.planner.fields(record, original=source.name, role=options.role, object_id=object_id, sha256=_digest(source))
+        locators = [place.locator] if place.locator is not None else []
+        before = self.ports.hooks.run("before_path_plan", context, PlanPayload(fields, locators))
+        plan = self.planner.plan(record, place, fields, target_kind=source.target_kind, write_mode=source.mode, object_id=object_id)
+        if before.locator is not None and source.mode != "reference":
+            plan = moved(plan, before.locator, self.planner)
+        after = self.ports.hooks.run("after_path_plan", context, PlanPayload(fields, locators, plan))
+        warnings += [*before.warnings, *after.warnings]
+        return plan
+
+    def _written(
+        self, work: UnitOfWork, context: HookContext, record: CatalogRecord, plan: StoragePlan, source: Source, options: Options
+    ) -> CatalogRecord:
+        said: dict[str, Any] = {
+            "role": options.role,
+            "media_type": options.media_type or mimetypes.guess_type(source.name)[0],
+            "format": options.format or _format(source),
+        }
+        if source.path is not None:
+            said["modified_at"] = datetime.fromtimestamp(source.path.stat().st_mtime, UTC)
+        if source.mode == "reference" or source.writing is None:
+            artifact = _referred(source, said, measured=options.hash)
+            return self._around(context, record, plan, artifact, lambda: artifact, options, work.warnings, attach=True)
+        artifact = work.plan_artifact(record, plan=plan, **said)
+        if source.mode == "move":
+            assert source.path is not None, "only a path can be moved"
+            work.afterwards(Action(action="remove_source", path=str(source.path), proof=source_proof(source.path)))
+        bytes_of = source.writing
+        return self._around(
+            context, record, plan, artifact, lambda: work.write_artifact(artifact, bytes_of), options, work.warnings, attach=False
+        )
+
+    def _around(
+        self,
+        context: HookContext,
+        record: CatalogRecord,
+        plan: StoragePlan,
+        artifact: Artifact,
+        write: Callable[[], Artifact],
+        options: Options,
+        warnings: list[str],
+        *,
+        attach: bool,
+    ) -> CatalogRecord:
+        """Write between the two hooks; what they change is validated again."""
+        before = self.ports.hooks.run("before_artifact_write", context, WritePayload(plan, artifact))
+        written = write()
+        after = self.ports.hooks.run("after_artifact_write", context, WritePayload(plan, written))
+        warnings += [*before.warnings, *after.warnings]
+        changed = after.apply(before.apply(record))
+        if changed != record:
+            changed = self._validated(context, changed, options, warnings, again=True)
+        return changed.replace(artifacts=(*changed.artifacts, written)) if attach else changed
+
+
+def _referred(source: Source, said: Mapping[str, Any], *, measured: bool) -> Artifact:
+    """Return the artifact of a place that is not ours; nothing there is touched, ever."""
+    locator = source.locator
+    match locator:
+        case ExternalURILocator():
+            status = "external"
+        case PlannedPathLocator():
+            status = "planned"
+        case _:
+            status = "available"
+    facts: dict[str, Any] = {}
+    if source.path is not None and source.path.is_file():
+        facts["size_bytes"] = source.path.stat().st_size
+    if measured and source.path is not None:
+        result = measure(source.path)
+        facts = {"size_bytes": result.size_bytes, "hashes": result.hashes}
+    return Artifact.from_mapping(
+        {"locator": locator.to_mapping(), "status": status, "target_kind": source.target_kind, **said, **facts}
+    )
+
+
+_FORMATS: Mapping[str, str] = {
+    ".nc": "netcdf", ".nc4": "netcdf", ".cdf": "netcdf", ".zarr": "zarr", ".grib": "grib", ".grib2": "grib", ".grb": "grib",
+    ".csv": "csv", ".pdf": "pdf", ".json": "json", ".txt": "text",
+}  # fmt: skip
+
+
+def _format(source: Source) -> str | None:
+    """Return the format that the name says; nothing is opened for it."""
+    found = _FORMATS.get(Path(source.name).suffix.lower())
+    return found or ("directory" if source.target_kind == "directory" else None)
+
+
+def _digest(source: Source) -> Field:
+    """Return how to get the sha256 of the source: it is read only if a template asks."""
+
+    def digest() -> str:
+        if source.path is not None:
+            return next(iter(measure(source.path).hashes.values()))
+        if source.writing is not None and isinstance(source.writing.source, bytes):
+            import hashlib
+
+            return hashlib.sha256(source.writing.source).hexdigest()
+        raise InvalidRequest("This source cannot be read twice, so no template can name its sha256.")
+
+    return digest
+
+
+def referring(locator: object) -> Source:
+    """Return the source that a locator alone is: nothing is read from it."""
+    place = normalise_locator(locator)
+    if isinstance(place, OpaqueLocator):
+        return Source("opaque", mode="reference", locator=place)
+    text = str(getattr(place, "path", None) or getattr(place, "urlpath", None) or getattr(place, "uri", None) or "bytes")
+    name = text.rstrip("/").rpartition("/")[2] or "bytes"
+    path = Path(place.path) if isinstance(place, LocalPathLocator) and place.profile is None else None
+    return Source(name, path=path if path is not None and path.exists() else None, mode="reference", locator=place)

@@ -1,0 +1,681 @@
+"""The catalog: what a user of the core calls. Every command is one call here plus formatting."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Literal, Self
+
+from cubeport.catalog import integrity, recovery, upkeep
+from cubeport.catalog.adding import MINE, Added, Adder, OnExists, Options, referring, source_of
+from cubeport.catalog.adding import Source as ArtifactSource
+from cubeport.catalog.backend import CatalogBackend, Change, Edge, Finding, Rows
+from cubeport.catalog.canonical import is_id
+from cubeport.catalog.events import EventPage
+from cubeport.catalog.extraction import Extractors
+from cubeport.catalog.hooks import set_paths
+from cubeport.catalog.locks import clear_note
+from cubeport.catalog.models import Artifact, CatalogRecord, Lineage, LocalPathLocator, Model, Operation, OperationStatus, TargetKind, normalise_locator
+from cubeport.catalog.planning import Place, Planner
+from cubeport.catalog.plugins import Plugins
+from cubeport.catalog.query import FieldSummary, Page, Query, Term, canonical_field, leaves
+from cubeport.catalog.recovery import Recovered
+from cubeport.catalog.schemas import Policy, Schema, Schemas, ValidationResult
+from cubeport.catalog.storage import Fetcher, StoragePlan, WriteMode
+from cubeport.catalog.unit_of_work import Ports, UnitOfWork
+from cubeport.catalog.views import ViewPlan, apply_view, plan_view
+from cubeport.catalog.writers import ArtifactWriter, PathSource, Writing, writing
+from cubeport.errors import AmbiguousId, Conflict, InvalidRequest, NoMatch, ReadOnly, RecordNotFound, StaleRecord
+
+SHORTEST_PREFIX = 4
+_PAGE = 500
+_LOCKED = frozenset({"id", "version", "model_version", "created_at", "created_by", "updated_at", "updated_by", "operation_id"})
+_GUARDED = frozenset({"deleted_at", "deleted_by", "deleted_from", "artifacts"})
+
+
+@dataclass(frozen=True, slots=True)
+class LineageGraph:
+    """What is reached from one record along lineage."""
+
+    root: str
+    edges: tuple[Edge, ...]
+    records: Mapping[str, CatalogRecord | None]
+    """By id: ``None`` where nothing (any more) has it; URIs are not in it."""
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        nodes = {
+            key: None if r is None else {"id": key, "kind": r.kind, "title": r.title, "status": r.status}
+            for key, r in self.records.items()
+        }
+        edges = [{"source": e.source, "rel": e.rel, "target": e.target} for e in self.edges]
+        return {"root": self.root, "edges": edges, "records": nodes}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What ``main`` brings besides the ports of a unit of work."""
+
+    schemas: Schemas
+    extractors: Extractors
+    planner: Planner
+    root: Path | None = None
+    """The instance's folder, where there is one."""
+    fetcher: Fetcher | None = None
+    locks: Path | None = None
+    quarantine: Path | None = None
+    apart: frozenset[str] = frozenset()
+    """Profiles that hold the service's versions: its rows, not artifacts, tell what lives there."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What ``info`` shows of ``catalog.yaml``."""
+    plugins: Plugins = field(default_factory=Plugins)
+    """What other packages added; their hooks, schemas and so on are in their places already."""
+
+
+class Catalog:
+    """A catalog that is open. ``main`` makes it; use it as a context manager, or close it."""
+
+    def __init__(self, ports: Ports, parts: Parts) -> None:
+        self.ports = ports
+        self.parts = parts
+        self.hooks = ports.hooks
+        self.events = ports.events
+        self.schemas = parts.schemas
+        self.extractors = parts.extractors
+        self.profiles = ports.profiles
+        self.plugins = parts.plugins
+        self.backend: CatalogBackend = ports.backend
+        self.rows: Rows = ports.backend.rows
+        self._adder = Adder(ports, parts.schemas, parts.extractors, parts.planner)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back what is open."""
+        self.backend.close()
+
+    @property
+    def catalog_id(self) -> str:
+        """The catalog's own id, which a copy keeps."""
+        return self.ports.catalog_id
+
+    @property
+    def root(self) -> Path | None:
+        """The instance's folder."""
+        return self.parts.root
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written."""
+        return self.ports.read_only
+
+    # --- finding ----------------------------------------------------------------------------------------------------
+
+    def get(self, name: str) -> CatalogRecord:
+        """Return the record of that id, else key, else the only one whose id begins so (4 characters or more).
+
+        Raises
+        ------
+        RecordNotFound
+        AmbiguousId
+            With up to ten candidates.
+        """
+        record = self.backend.get_record(name) if is_id(name) else None
+        record = record or self.backend.get_by_key(name)
+        if record is not None:
+            return record
+        ids = self.backend.match_prefix(name, 11) if len(name) >= SHORTEST_PREFIX else []
+        if len(ids) > 1:
+            raise self._ambiguous(name, ids)
+        if ids and (found := self.backend.get_record(ids[0])) is not None:
+            return found
+        raise RecordNotFound(f"No record has the id, key or prefix {name[:80]!r}.", next_step="cubeport search")
+
+    def _ambiguous(self, name: str, ids: Sequence[str]) -> AmbiguousId:
+        found = [record for each in ids[:10] if (record := self.backend.get_record(each)) is not None]
+        candidates = [{"id": each.id, "kind": each.kind, "title": each.title} for each in found]
+        lines = "".join(f"\n  {each.id}  {each.kind}  {each.title or ''}".rstrip() for each in found)
+        return AmbiguousId(f"{name} begins several ids:{lines}", next_step="type more of the id", candidates=candidates)
+
+    def search(self, *where: Query | Term | str, **asked: Any) -> Page:
+        """Return one page of the records that match: a :class:`Query`, or terms and the query's fields."""
+        return self.backend.search(_query(where, asked))
+
+    def count(self, *where: Query | Term | str, **asked: Any) -> int:
+        """Return how many records match."""
+        return self.backend.count(_query(where, asked))
+
+    def iterate(self, *where: Query | Term | str, **asked: Any) -> Iterator[CatalogRecord]:
+        """Yield every record that matches, page by page: one there during the whole walk comes exactly once."""
+        query = _query(where, {"limit": _PAGE, **asked})
+        while True:
+            page = self.backend.search(query)
+            yield from page
+            if page.next is None:
+                return
+            query = query.at(page.next)
+
+    def one(self, *where: Query | Term | str, **asked: Any) -> CatalogRecord:
+        """Return the only record that matches. Raises NoMatch, AmbiguousId."""
+        found = self.backend.search(_query(where, {**asked, "limit": 11}))
+        if len(found) == 1:
+            return found[0]
+        if not found:
+            raise NoMatch("No record fits.", next_step="cubeport fields")
+        raise self._ambiguous("The filter", [each.id for each in found])
+
+    def fields(self, *where: Query | Term | str, **asked: Any) -> list[FieldSummary]:
+        """Return which fields of metadata there are, with their types and examples."""
+        return self.backend.list_fields(_query(where, asked) if where or asked else None)
+
+    def generation(self) -> int:
+        """Return the sequence number of the last commit: equal means that nothing changed."""
+        return self.backend.generation()
+
+    def changes(self, after: int, limit: int = 1000) -> list[Change]:
+        """Return which records changed behind generation *after*, oldest first."""
+        return self.backend.changes(after, limit)
+
+    def lineage(
+        self, name: str, *, direction: Literal["up", "down", "both"] = "both", depth: int | None = None, rel: str | None = None
+    ) -> LineageGraph:
+        """Return what the record comes from (*up*), what comes from it (*down*), as far as *depth* goes."""
+        root = self.get(name)
+        edges: dict[Edge, None] = {}
+        ways: Mapping[str, tuple[Literal["out", "in"], ...]] = {"up": ("out",), "down": ("in",), "both": ("out", "in")}
+        for way in ways[direction]:
+            front, seen, level = {root.id}, {root.id}, 0
+            while front and (depth is None or level < depth):
+                found = [edge for each in sorted(front) for edge in self.backend.edges(each, way, rel)]
+                edges |= dict.fromkeys(found)
+                reached = {edge.target if way == "out" else edge.source for edge in found}
+                front = set(filter(is_id, reached)) - seen
+                seen |= front
+                level += 1
+        ids = {root.id}.union(*(filter(is_id, (edge.source, edge.target)) for edge in edges))
+        return LineageGraph(root.id, tuple(edges), {each: self.backend.get_record(each) for each in sorted(ids)})
+
+    # --- adding -----------------------------------------------------------------------------------------------------
+
+    def add(self, metadata: Mapping[str, Any] | None = None, **said: Any) -> Added:
+        """Add a record without bytes.
+
+        Parameters
+        ----------
+        said
+            The record's fields (``id kind title description tags schema_name schema_version time bbox status visibility lineage``)
+            and, for all ways of adding, ``key``, ``on_exists`` (``error``, ``skip``, ``new_version``), ``schema_policy`` and
+            ``dry_run``; with bytes also ``profile``, ``directory_template``, ``filename_template``, ``locator``, ``role``,
+            ``media_type``, ``format``, ``extract_metadata``, ``require_metadata``, ``hash`` (of references).
+
+        Raises
+        ------
+        KeyExists, RecordExists, SchemaInvalid, UnknownSchema, HookFailed
+        """
+        draft, options = self._draft(metadata, said)
+        self._writable()
+        return self._adder.add(draft, None, options)
+
+    def add_file(
+        self,
+        path: str | Path | PathSource,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        operation: Literal["copy", "move", "reference"] = "copy",
+        filename: str | None = None,
+        **said: Any,
+    ) -> Added:
+        """Add a record with a file or folder: copied, moved (the source goes after the commit), or only referred to."""
+        draft, options = self._draft(metadata, said)
+        self._writable()
+        return self._adder.add(draft, _named(source_of(path, operation), filename), options)
+
+    def add_bytes(
+        self, data: bytes | BinaryIO, metadata: Mapping[str, Any] | None = None, *, filename: str | None = None, **said: Any
+    ) -> Added:
+        """Add a record with these bytes; without *filename* they are called by the record's id."""
+        draft, options = self._draft(metadata, said)
+        self._writable()
+        return self._adder.add(draft, ArtifactSource(filename or draft.id, writing(data), mode="write"), options)
+
+    def add_artifact(
+        self,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        record: CatalogRecord | str | None = None,
+        storage_plan: StoragePlan | None = None,
+        locator: object = None,
+        source: object = None,
+        artifact_writer: ArtifactWriter | None = None,
+        filename: str | None = None,
+        **said: Any,
+    ) -> Added:
+        """Add an artifact: a new record's, or one more of *record*.
+
+        Parameters
+        ----------
+        locator
+            Alone: where the bytes are, which stay there untouched. With a *source*: where to write, under a writable profile.
+        source
+            A path, bytes, an open file, or whatever *artifact_writer* reads.
+        """
+        self._writable()
+        if storage_plan is not None:
+            if storage_plan.write_mode == "reference":
+                locator, source = storage_plan.locator, None
+            else:
+                locator = storage_plan.locator
+        draft, options = self._draft(metadata, said, locator=None if source is None else locator)
+        prepared = _source(source, artifact_writer, filename or (storage_plan.filename if storage_plan else None), draft.id)
+        if prepared is None:
+            if locator is None:
+                raise InvalidRequest("An artifact needs a locator, or a source to write.")
+            prepared = referring(locator)
+        if storage_plan is not None and storage_plan.target_kind != prepared.target_kind:
+            raise InvalidRequest(f"The plan is for a {storage_plan.target_kind}, the source is a {prepared.target_kind}.")
+        if record is None:
+            return self._adder.add(draft, prepared, options)
+        return self._adder.attach(self.get(record) if isinstance(record, str) else record, prepared, options)
+
+    def plan_artifact_storage(
+        self,
+        path: str | Path | None = None,
+        *,
+        kind: str = "document",
+        metadata: Mapping[str, Any] | None = None,
+        profile: str | None = None,
+        locator: object = None,
+        target_kind: TargetKind = "file",
+        write_mode: WriteMode = "copy",
+        **said: Any,
+    ) -> StoragePlan:
+        """Return where an artifact would go; nothing is written or reserved."""
+        draft, options = self._draft(metadata, {"kind": kind, "profile": profile, "dry_run": True, **said}, locator=locator)
+        if write_mode == "reference":
+            place = locator if locator is not None else path
+            prepared = referring(place)
+        else:
+            name = Path(path).name if path is not None else draft.id
+            prepared = ArtifactSource(name, path=Path(path) if path else None, mode=write_mode, target_kind=target_kind)
+        added = self._adder.add(draft, prepared, options)
+        assert added.plan is not None, "an artifact was planned"
+        return added.plan
+
+    def _draft(
+        self, metadata: Mapping[str, Any] | None, said: Mapping[str, Any], *, locator: object = None
+    ) -> tuple[CatalogRecord, Options]:
+        """Return the record that a caller describes, and how to add it; an unknown name is refused."""
+        rest = {key: value for key, value in said.items() if value is not None}
+        on_exists: OnExists = rest.pop("on_exists", "error")
+        if on_exists not in ("error", "skip", "new_version"):
+            raise InvalidRequest(f"on_exists is error, skip or new_version, not {on_exists!r}.")
+        document = {key: rest.pop(key) for key in MINE | {"id"} if key in rest}
+        document["metadata"] = dict(metadata or {})
+        document["lineage"] = [self._edge(each) for each in rest.pop("lineage", ())]
+        options = Options(
+            key=rest.pop("key", None),
+            on_exists=on_exists,
+            place=Place(
+                rest.pop("profile", None),
+                rest.pop("directory_template", None),
+                rest.pop("filename_template", None),
+                None if locator is None else normalise_locator(locator),
+            ),
+            role=rest.pop("role", "primary"),
+            media_type=rest.pop("media_type", None),
+            format=rest.pop("format", None),
+            extract=rest.pop("extract_metadata", False),
+            require_metadata=rest.pop("require_metadata", False),
+            schema_policy=rest.pop("schema_policy", None),
+            hash=rest.pop("hash", False),
+            dry_run=rest.pop("dry_run", False),
+        )
+        if rest:
+            raise InvalidRequest(f"Unknown: {', '.join(sorted(rest))}.")
+        return CatalogRecord.from_mapping(document), options
+
+    # --- changing ---------------------------------------------------------------------------------------------------
+
+    def update(
+        self,
+        name: str,
+        *,
+        set: Mapping[str, Any] | None = None,
+        unset: Iterable[str] = (),
+        metadata: Mapping[str, Any] | None = None,
+        tags_add: Iterable[str] = (),
+        tags_remove: Iterable[str] = (),
+        link: Iterable[Lineage | tuple[str, str]] = (),
+        if_version: int | None = None,
+        schema_policy: Policy | None = None,
+        **fields: Any,
+    ) -> CatalogRecord:
+        """Change a record; the former state is in the operations.
+
+        Parameters
+        ----------
+        set, unset
+            Dotted paths of metadata.
+        metadata
+            Takes the place of all metadata.
+        link
+            Lineage edges, or pairs of relation and target.
+        if_version
+            Refuse unless this is the record's version.
+        fields
+            Any field of the record that is the caller's; ``None`` clears it.
+
+        Raises
+        ------
+        StaleRecord
+        """
+        record = self.get(name)
+        if if_version is not None and record.version != if_version:
+            raise StaleRecord(
+                f"The record is at version {record.version}, not {if_version}.", next_step=f"cubeport show {record.id}"
+            )
+        if refused := (_LOCKED | _GUARDED) & fields.keys():
+            raise InvalidRequest(f"{', '.join(sorted(refused))}: set by the catalog alone.")
+        if fields.get("status") == "deleted" or record.status == "deleted":
+            raise InvalidRequest(
+                "A record is deleted by delete and brought back by restore.", next_step=f"cubeport restore {record.id}"
+            )
+        changed = dict(record.metadata if metadata is None else metadata)
+        changed = set_paths(changed, set or {})
+        for path in unset:
+            changed = _without(changed, path.split("."))
+        tags = [*(fields.pop("tags", None) or record.tags), *tags_add]
+        gone = {*tags_remove}
+        edges = {(each.rel, each.target): each for each in (*record.lineage, *map(self._edge, link))}
+        document = record.to_mapping() | {
+            "metadata": changed,
+            "tags": [tag for tag in dict.fromkeys(tags) if tag not in gone],
+            "lineage": [each.to_mapping() for each in edges.values()],
+            **{key: value.to_mapping() if isinstance(value, Model) else value for key, value in fields.items()},
+        }
+        after = self.schemas.settle(CatalogRecord.from_mapping(document))
+        result = self.schemas.check(after, policy=schema_policy)
+        if after == record:
+            return record
+        with self.unit_of_work("update", inputs=[record.id]) as work:
+            work.warnings += [f"{issue.path}: {issue.message}" for issue in result.warnings]
+            work.update_record(after)
+            return work.commit().records[0]
+
+    def _edge(self, each: Lineage | Mapping[str, Any] | tuple[str, str]) -> Lineage:
+        """Return the edge that a caller means; a target that is no URI names a record as ever."""
+        if isinstance(each, Lineage):
+            return each
+        if not isinstance(each, Mapping):
+            each = {"rel": each[0], "target": each[1]}
+        target = str(each.get("target", ""))
+        return Lineage.from_mapping({**each, "target": target if ":" in target else self.get(target).id})
+
+    def update_metadata(
+        self,
+        name: str,
+        updates: Mapping[str, Any],
+        *,
+        unset: Iterable[str] = (),
+        replace: bool = False,
+        if_version: int | None = None,
+    ) -> CatalogRecord:
+        """Set dotted paths of metadata; with *replace*, the updates are all that is left."""
+        if replace:
+            return self.update(name, metadata=set_paths({}, updates), unset=unset, if_version=if_version)
+        return self.update(name, set=updates, unset=unset, if_version=if_version)
+
+    def delete(self, name: str, *, if_version: int | None = None) -> CatalogRecord:
+        """Leave a tombstone: the key is free at once, bytes stay. Repeating it changes nothing."""
+        record = self.get(name)
+        if record.status == "deleted":
+            return record
+        if if_version is not None and record.version != if_version:
+            raise StaleRecord(
+                f"The record is at version {record.version}, not {if_version}.", next_step=f"cubeport show {record.id}"
+            )
+        with self.unit_of_work("delete", inputs=[record.id]) as work:
+            work.update_record(
+                record.replace(status="deleted", deleted_from=record.status, deleted_at=self.ports.clock(), deleted_by=work.user_id)
+            )
+            return work.commit().records[0]
+
+    def restore(self, name: str) -> CatalogRecord:
+        """Bring a deleted record back as it was. Raises KeyExists when its key was taken meanwhile."""
+        record = self.get(name)
+        if record.status != "deleted":
+            return record
+        with self.unit_of_work("restore", inputs=[record.id]) as work:
+            work.update_record(
+                record.replace(status=record.deleted_from or "active", deleted_from=None, deleted_at=None, deleted_by=None)
+            )
+            return work.commit().records[0]
+
+    def purge(self, name: str, *, force: bool = False, dry_run: bool = False) -> CatalogRecord:
+        """Remove the record's row, then its managed bytes; references are never touched. Returns what was removed.
+
+        Raises
+        ------
+        Conflict
+            When others point to it, without *force*; their edges stay, and ``fsck`` names them.
+        """
+        record = self.get(name)
+        pointing = self.backend.edges(record.id, "in")
+        if pointing and not force:
+            raise Conflict(
+                f"{len(pointing)} record(s) point to {record.id}.", next_step=f"cubeport lineage {record.id} --down; purge --force"
+            )
+        actions = [action for artifact in record.artifacts for action in integrity.removal(self.profiles, artifact)]
+        if dry_run:
+            return record
+        with self.unit_of_work("purge", inputs=[record.id]) as work:
+            if actions:
+                work.afterwards(*actions)
+            work.delete_record(record)
+            work.commit()
+        return record
+
+    def unit_of_work(
+        self,
+        operation_type: str = "add",
+        *,
+        operation_id: str | None = None,
+        parent_id: str | None = None,
+        user_id: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        inputs: Iterable[str] = (),
+    ) -> UnitOfWork:
+        """Return a unit of work: all of it with ``commit()``, or no trace."""
+        return UnitOfWork(
+            self.ports,
+            operation_type,
+            operation_id=operation_id,
+            parent_id=parent_id,
+            user_id=user_id,
+            parameters=parameters,
+            inputs=inputs,
+        )
+
+    # --- bytes ------------------------------------------------------------------------------------------------------
+
+    def path(self, name: str, artifact: str | None = None) -> Path:
+        """Return where the artifact (the primary one) lies locally. Raises ArtifactMissing."""
+        record = self.get(name)
+        return integrity.local_path(self.profiles, record, integrity.choose(record, artifact))
+
+    def open_artifact(self, name: str, artifact: str | None = None) -> BinaryIO:
+        """Open the artifact's bytes. Raises ArtifactMissing."""
+        return integrity.open_artifact(self.profiles, integrity.choose(self.get(name), artifact))
+
+    def verify(self, *names: str, all: bool = False, fast: bool = False, record: bool = False) -> list[integrity.Verified]:
+        """Compare artifacts with what the catalog says of them; *record* stores when, and which are missing."""
+        records = self.iterate(statuses=None, order=("id",)) if all else (self.get(name) for name in names)
+        found: list[integrity.Verified] = []
+        for each in records:
+            verdicts = list(integrity.verify(self.profiles, each, fast=fast))
+            found += verdicts
+            if record and verdicts:
+                with self.unit_of_work("repair", inputs=[each.id]) as work:
+                    work.update_record(integrity.checked(each, verdicts, self.ports.clock()))
+                    work.commit()
+        return found
+
+    def fetch(self, name: str, artifact: str | None = None, *, profile: str | None = None) -> CatalogRecord:
+        """Bring an external artifact's bytes here; a known hash must agree."""
+        self._writable()
+        record = self.get(name)
+        chosen = integrity.choose(record, artifact, status="external")
+        return integrity.fetch(self.ports, self.parts.planner, self.parts.fetcher, record, chosen, Place(profile))
+
+    def drop(self, name: str, artifact: str | None = None, *, force: bool = False) -> CatalogRecord:
+        """Give up fetched bytes whose origin still has them."""
+        record = self.get(name)
+        chosen = integrity.choose(record, artifact, status="available")
+        return integrity.drop(self.ports, self.parts.fetcher, record, chosen, force=force)
+
+    # --- schemas ----------------------------------------------------------------------------------------------------
+
+    def register_schema(self, name: str, model: Any, version: str = "1") -> Schema:
+        """Keep a schema of metadata: a Pydantic class or a JSON Schema."""
+        self._writable()
+        return self.schemas.register(name, model, version)
+
+    def validate(self, *names: str, all: bool = False) -> dict[str, ValidationResult]:
+        """Return what does not fit, by record id."""
+        records = self.iterate(order=("id",)) if all else (self.get(name) for name in names)
+        return {each.id: self.schemas.validate(each) for each in records}
+
+    def extract_metadata(
+        self, name: str, *, only: Sequence[str] = (), require: bool = False, dry_run: bool = False
+    ) -> CatalogRecord:
+        """Read metadata out of the record's primary artifact again."""
+        record = self.get(name)
+        found = self.extractors.extract(self.path(name), only=only, record_id=record.id)
+        if require:
+            found.required()
+        after = found.apply(record)
+        if dry_run or after == record:
+            return after, found.warnings
+        with self.unit_of_work("extract_metadata", inputs=[record.id]) as work:
+            work.warnings += found.warnings
+            work.update_record(after)
+            done = work.commit()
+        return done.records[0], done.warnings
+
+    # --- views, pipelines, batches ----------------------------------------------------------------------------------
+
+    def view(self, folder: str | Path, template: str, *where: Query | Term | str, apply: bool = False, prune: bool = False) -> ViewPlan:
+        """Plan a folder of relative links to the artifacts of the records that match; with *apply*, make it."""
+        more = self.parts.planner.more
+        plan = plan_view(Path(folder), self.iterate(*where, order=("id",)), template, resolve=self._local, more=more)
+        return apply_view(plan, prune=prune) if apply else plan
+
+    def _local(self, artifact: Artifact) -> Path | None:
+        """Return where an artifact would lie locally, whether or not anything does."""
+        place = integrity.place_of(artifact)
+        if place is not None:
+            return self.profiles.get(place[0]).local_path(place[1])
+        return Path(artifact.locator.path) if isinstance(artifact.locator, LocalPathLocator) else None
+
+    # --- upkeep -----------------------------------------------------------------------------------------------------
+
+    def logs(self, **asked: Any) -> EventPage:
+        """Return events, the newest last; see :meth:`cubeport.catalog.events.EventLog.read`."""
+        return self.events.read(**asked)
+
+    def history(self, name: str, limit: int = 1000) -> list[Operation]:
+        """Return the operations on a record, among the last *limit* of all, newest first."""
+        id = self.get(name).id
+        return [each for each in self.operations(limit=limit) if id in each.outputs or id in each.inputs]
+
+    def values(self, field: str, *where: Query | Term | str, **asked: Any) -> list[dict[str, Any]]:
+        """Return the distinct values of a field, with how many records have each, the most frequent first."""
+        wanted = canonical_field(field)
+        counts: Counter[tuple[str, Any]] = Counter()
+        for record in self.iterate(*where, **asked):
+            counts.update({(type(value).__name__, value) for path, value in leaves(record.to_mapping()) if path == wanted})
+        ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0][0], str(each[0][1])))
+        return [{"value": value, "records": n} for (_, value), n in ranked]
+
+    def operations(
+        self, *, status: OperationStatus | None = None, since: datetime | None = None, limit: int = 50
+    ) -> list[Operation]:
+        """Return operations, newest first; those still open are ``running``, or ``failed`` when a person must look."""
+        return upkeep.operations(self.ports, status=status, since=since, limit=limit)
+
+    def operation(self, operation_id: str) -> dict[str, Any]:
+        """Return one operation (its id, or how it begins) with the lines of its journal. Raises NotFound."""
+        return upkeep.operation(self.ports, operation_id)
+
+    def recover(self, operation_id: str | None = None, *, dry_run: bool = False, skip: bool = False) -> list[Recovered]:
+        """Finish or undo what dead processes left open; twice is once."""
+        if not dry_run:
+            self._writable()
+            if self.parts.locks is not None:
+                for path in self.parts.locks.rglob("*.lock"):
+                    clear_note(path)
+        return recovery.recover(self.ports, operation_id, dry_run=dry_run, skip=skip)
+
+    def doctor(self) -> list[Finding]:
+        """Return what is well and what is not, with next steps; changes nothing, reads no data."""
+        return upkeep.doctor(self.ports, self.parts)
+
+    def fsck(self, name: str | None = None, **asked: Any) -> upkeep.Checked:
+        """Compare the catalog with its stores; see :func:`cubeport.catalog.upkeep.fsck`."""
+        if asked.get("repair"):
+            self._writable()
+        return upkeep.fsck(self.ports, self.parts, self.get(name) if name else None, **asked)
+
+    def gc(self, *, older_than_s: float = 24 * 3600, dry_run: bool = False) -> list[upkeep.Garbage]:
+        """Remove bytes that are provably ours and that nothing holds; strangers are listed and stay."""
+        if not dry_run:
+            self._writable()
+        return upkeep.gc(self.ports, self.parts, older_than_s=older_than_s, dry_run=dry_run)
+
+    def info(self) -> dict[str, Any]:
+        """Return what this catalog is and holds."""
+        return upkeep.info(self.ports, self.parts)
+
+    def _writable(self) -> None:
+        if self.ports.read_only:
+            raise ReadOnly("The catalog is open for reading only.")
+
+
+def _query(where: Sequence[Query | Term | str], asked: Mapping[str, Any]) -> Query:
+    if where and isinstance(where[0], Query):
+        if len(where) > 1 or asked.keys() - {"limit"}:
+            raise InvalidRequest("Give a whole query, or terms and fields of one.")
+        return where[0]
+    terms = [each for each in where if not isinstance(each, Query)]
+    return Query(where=terms, **asked)
+
+
+def _named(source: ArtifactSource, filename: str | None) -> ArtifactSource:
+    return source if filename is None else replace(source, name=filename)
+
+
+def _source(source: object, writer: ArtifactWriter | None, filename: str | None, id: str) -> ArtifactSource | None:
+    if source is None and writer is None:
+        return None
+    if isinstance(source, (str, Path, PathSource)):
+        return _named(source_of(source, "copy", writer), filename)
+    prepared = Writing(writer, source) if writer is not None else writing(source)
+    return ArtifactSource(filename or id, prepared, mode="write", target_kind=prepared.writer.target_kind)
+
+
+def _without(metadata: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
+    """Return *metadata* without what lies at *path*; nothing happens where nothing does."""
+    rest = dict(metadata)
+    if len(path) == 1:
+        rest.pop(path[0], None)
+    elif isinstance(inner := rest.get(path[0]), Mapping):
+        rest[path[0]] = _without(inner, path[1:])
+    return rest

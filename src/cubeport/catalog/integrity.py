@@ -1,0 +1,244 @@
+"""Whether artifacts are what the catalog says, and bringing external ones here and back."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal
+
+from cubeport.catalog.models import Artifact, CatalogRecord, ExternalURILocator, FSSpecLocator, InlineLocator, LocalPathLocator
+from cubeport.catalog.planning import Place, Planner
+from cubeport.catalog.storage import Fetcher, Profiles, Stored
+from cubeport.catalog.undo import Action
+from cubeport.catalog.unit_of_work import Ports, UnitOfWork
+from cubeport.catalog.writers import measure, sha256_of, tree_hash
+from cubeport.errors import ArtifactMissing, CubeportError, HashMismatch, InvalidRequest, SourceRejected, StoreUnavailable
+
+Verdict = Literal["ok", "missing", "size-differs", "hash-differs", "unhashed", "unreachable"]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """What verifying one artifact found."""
+
+    record_id: str
+    artifact_id: str
+    verdict: Verdict
+    place: str
+    detail: str | None = None
+
+
+def place_of(artifact: Artifact) -> tuple[str, str] | None:
+    """Return profile and path of managed bytes, or ``None`` for all others."""
+    match artifact.locator:
+        case LocalPathLocator(profile=str() as profile, path=path):
+            return profile, path
+        case FSSpecLocator(profile=str() as profile, urlpath=path):
+            return profile, path
+    return None
+
+
+def shown(artifact: Artifact) -> str:
+    """Return the artifact's place as people read it: ``profile:path`` for managed bytes."""
+    if managed := place_of(artifact):
+        return ":".join(managed)
+    locator = artifact.locator
+    return str(getattr(locator, "path", None) or getattr(locator, "urlpath", None) or getattr(locator, "uri", None) or locator.kind)
+
+
+def verify(profiles: Profiles, record: CatalogRecord, *, fast: bool) -> Iterator[Verified]:
+    """Yield what is true of each artifact whose bytes should be here; *fast* reads none."""
+    for artifact in record.artifacts:
+        if artifact.status in ("external", "planned"):
+            continue
+        try:
+            verdict = _verdict(profiles, artifact, fast=fast)
+        except CubeportError as exc:
+            # A store that fails says nothing about its bytes.
+            yield Verified(record.id, artifact.artifact_id, "unreachable", shown(artifact), exc.message)
+        else:
+            if verdict is not None:
+                yield Verified(record.id, artifact.artifact_id, verdict, shown(artifact))
+
+
+def _verdict(profiles: Profiles, artifact: Artifact, *, fast: bool) -> Verdict | None:
+    match artifact.locator:
+        case InlineLocator():
+            return None
+        case LocalPathLocator(profile=None, path=path):
+            return _of_reference(Path(path), artifact, fast=fast)
+    managed = place_of(artifact)
+    if managed is None:
+        raise StoreUnavailable("Nothing here can read a locator of this kind.")
+    profile = profiles.get(managed[0])
+    found = profile.stat(managed[1])
+    if found is None:
+        return "missing"
+    if artifact.target_kind == "directory":
+        files = list(profile.files(managed[1]))
+        size = sum(each.size_bytes for each in files)
+    else:
+        files, size = [found], found.size_bytes
+    if artifact.size_bytes is not None and size != artifact.size_bytes:
+        return "size-differs"
+    expected = next(iter(artifact.hashes.items()), None)
+    if expected is None:
+        return "unhashed"
+    if fast:
+        return "ok"
+    if expected[0] == "sha256-tree":
+        digest = tree_hash((_hash(profile.open(f"{managed[1]}/{each.path}")), each.size_bytes, each.path) for each in files)
+    else:
+        digest = _hash(profile.open(managed[1]))
+    return "ok" if digest == expected[1] else "hash-differs"
+
+
+def _hash(reading: BinaryIO) -> str:
+    with reading:
+        return sha256_of(reading)[1]
+
+
+def _of_reference(path: Path, artifact: Artifact, *, fast: bool) -> Verdict:
+    if not path.exists():
+        return "missing" if path.parent.is_dir() else "unreachable"
+    if path.is_file() and artifact.size_bytes is not None and path.stat().st_size != artifact.size_bytes:
+        return "size-differs"
+    expected = next(iter(artifact.hashes.items()), None)
+    if expected is None:
+        return "unhashed"
+    return "ok" if fast or measure(path).hashes.get(expected[0]) == expected[1] else "hash-differs"
+
+
+def checked(record: CatalogRecord, found: Iterable[Verified], at: Any) -> CatalogRecord:
+    """Return *record* with what verifying found: when, and which artifacts are missing. Unreachable ones stay as they were."""
+    verdicts = {each.artifact_id: each.verdict for each in found if each.verdict != "unreachable"}
+
+    def one(artifact: Artifact) -> Artifact:
+        verdict = verdicts.get(artifact.artifact_id)
+        if verdict is None:
+            return artifact
+        return artifact.replace(checked_at=at, status="missing" if verdict == "missing" else "available")
+
+    return record.replace(artifacts=tuple(one(each) for each in record.artifacts))
+
+
+def choose(record: CatalogRecord, artifact_id: str | None, *, status: str | None = None) -> Artifact:
+    """Return the artifact of that id (or how it begins), else the primary one of that *status*. Raises ArtifactMissing."""
+    found = [
+        each
+        for each in record.artifacts
+        if (artifact_id is None or each.artifact_id.startswith(artifact_id)) and (status is None or each.status == status)
+    ]
+    found.sort(key=lambda each: each.role != "primary")
+    if not found:
+        what = f"artifact {artifact_id}" if artifact_id else "artifact"
+        of_status = f"{status} " if status else ""
+        raise ArtifactMissing(f"Record {record.id} has no {of_status}{what}.", next_step=f"cubeport show {record.id}")
+    return found[0]
+
+
+def local_path(profiles: Profiles, record: CatalogRecord, artifact: Artifact) -> Path:
+    """Return where the artifact lies in the local file system. Raises ArtifactMissing."""
+    path = None
+    if managed := place_of(artifact):
+        path = profiles.get(managed[0]).local_path(managed[1])
+    elif isinstance(artifact.locator, LocalPathLocator):
+        path = Path(artifact.locator.path)
+    if path is None:
+        raise ArtifactMissing(
+            f"Artifact {artifact.artifact_id} has no local path; it is {artifact.status}.", next_step=f"cubeport fetch {record.id}"
+        )
+    if not path.exists():
+        raise ArtifactMissing(f"The bytes of artifact {artifact.artifact_id} are gone.", next_step=f"cubeport verify {record.id}")
+    return path
+
+
+def open_artifact(profiles: Profiles, artifact: Artifact) -> BinaryIO:
+    """Open an artifact's bytes, wherever they are here. Raises ArtifactMissing."""
+    match artifact.locator:
+        case InlineLocator(text=str() as text):
+            return io.BytesIO(text.encode())
+        case InlineLocator(data_base64=str() as data):
+            return io.BytesIO(base64.b64decode(data))
+        case LocalPathLocator(profile=None, path=path) if Path(path).is_file():
+            return Path(path).open("rb")
+    if managed := place_of(artifact):
+        return profiles.get(managed[0]).open(managed[1])
+    raise ArtifactMissing(f"The bytes of artifact {artifact.artifact_id} are not here.", next_step="cubeport fetch")
+
+
+def fetch(
+    ports: Ports, planner: Planner, fetcher: Fetcher | None, record: CatalogRecord, artifact: Artifact, place: Place
+) -> CatalogRecord:
+    """Bring an external artifact's bytes here through the gate; ``origin`` keeps where they came from."""
+    origin = artifact.locator
+    if not isinstance(origin, ExternalURILocator):
+        raise InvalidRequest(f"Artifact {artifact.artifact_id} is not at an address that can be fetched.")
+    if fetcher is None:
+        raise SourceRejected(
+            "No origin may be fetched from here.", reason="not-allowed", source=origin.uri, next_step="set sources.origins"
+        )
+    name = origin.uri.rstrip("/").rpartition("/")[2].partition("?")[0] or "bytes"
+    with UnitOfWork(ports, "fetch", inputs=[origin.uri], parameters={"record": record.id}) as work:
+        fields = planner.fields(record, original=name, role=artifact.role, object_id=artifact.artifact_id, sha256=_unread)
+        plan = planner.plan(record, place, fields, target_kind="file")
+        planned = work.plan_artifact(record, plan=plan)
+        with fetcher.open(origin.uri) as reading:
+            written = work.write_artifact(planned, reading)
+        _agree(artifact, written)
+        fetched = artifact.replace(
+            locator=written.locator,
+            origin=origin,
+            status="available",
+            size_bytes=written.size_bytes,
+            hashes=artifact.hashes | written.hashes,
+            created_at=written.created_at,
+        )
+        work.forget(record.id)
+        work.update_record(_with(record, fetched))
+        return work.commit().records[0]
+
+
+def _unread() -> str:
+    raise InvalidRequest("What is fetched cannot be named by its sha256: it is not known yet.")
+
+
+def _agree(artifact: Artifact, written: Artifact) -> None:
+    known = artifact.hashes.get("sha256")
+    if known is not None and known != written.hashes.get("sha256", known):
+        raise HashMismatch("What the origin sent differs from the recorded hash.", next_step="ask the origin; nothing was kept")
+    if artifact.size_bytes is not None and artifact.size_bytes != written.size_bytes:
+        raise HashMismatch("What the origin sent differs from the recorded size.", next_step="ask the origin; nothing was kept")
+
+
+def drop(ports: Ports, fetcher: Fetcher | None, record: CatalogRecord, artifact: Artifact, *, force: bool) -> CatalogRecord:
+    """Give up fetched bytes, which go behind the commit; hash and address stay."""
+    managed, origin = place_of(artifact), artifact.origin
+    if managed is None or not isinstance(origin, ExternalURILocator):
+        raise InvalidRequest(f"Artifact {artifact.artifact_id} was not fetched, so it cannot be fetched again.")
+    if not force and (fetcher is None or fetcher.size(origin.uri) != artifact.size_bytes):
+        raise InvalidRequest("The origin does not answer with that size any more.", next_step="cubeport drop --force")
+    with UnitOfWork(ports, "drop", parameters={"record": record.id}) as work:
+        work.afterwards(*removal(ports.profiles, artifact))
+        work.update_record(_with(record, artifact.replace(locator=origin, origin=None, status="external")))
+        return work.commit().records[0]
+
+
+def removal(profiles: Profiles, artifact: Artifact) -> list[Action]:
+    """Return what removes the artifact's bytes after a commit: only managed ones, and only those that lie there now."""
+    managed = place_of(artifact)
+    if managed is None:
+        return []
+    found: Stored | None = profiles.get(managed[0]).stat(managed[1])
+    if found is None:
+        return []
+    return [Action(action="remove_managed", profile=managed[0], path=managed[1], proof=dict(found.proof))]
+
+
+def _with(record: CatalogRecord, artifact: Artifact) -> CatalogRecord:
+    return record.replace(
+        artifacts=tuple(artifact if each.artifact_id == artifact.artifact_id else each for each in record.artifacts)
+    )

@@ -1,0 +1,141 @@
+"""Where a new artifact will go: template fields to a plan, by the call's templates, else the profile's, else the catalog's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from cubeport.catalog.canonical import new_id, timestamp
+from cubeport.catalog.models import CatalogRecord, FSSpecLocator, LocalPathLocator, PlannedPathLocator, TargetKind
+from cubeport.catalog.storage import Profile, Profiles, StoragePlan, WriteMode, split_suffix, suffixed
+from cubeport.catalog.templates import DIRECTORY, FILENAME, Field, render, segment, slug
+from cubeport.errors import InvalidRequest, OutsideProfile, ReadOnly
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """What a caller says of where bytes go; ``None`` leaves it to the profile, then to the catalog."""
+
+    profile: str | None = None
+    directory: str | None = None
+    filename: str | None = None
+    locator: Any = None
+    """An explicit place: templates are skipped, checks are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planner:
+    """Makes plans. It writes nothing and reserves nothing: whoever uses a plan checks again."""
+
+    profiles: Profiles
+    clock: Callable[[], datetime]
+    directory: str = DIRECTORY
+    filename: str = FILENAME
+    more: Mapping[str, Callable[[Mapping[str, Field]], str]] = field(default_factory=dict)
+    """Fields that plugins add: ``name → fn(our fields)``."""
+
+    def fields(self, record: CatalogRecord, *, original: str, role: str, object_id: str, sha256: Field) -> dict[str, Field]:
+        """Return the fields that templates of this artifact may name."""
+        now = self.clock()
+        stem, suffix = split_suffix(original)
+        start = record.time.start if record.time else None
+        values: dict[str, Field] = {
+            "date_added": f"{now:%Y-%m-%d}",
+            "year_added": f"{now:%Y}",
+            "month_added": f"{now:%m}",
+            "day_added": f"{now:%d}",
+            "original_filename": original,
+            "original_stem": stem,
+            "original_suffix": suffix,
+            "title_slug": slug(record.title),
+            "key_slug": slug(record.key),
+            "kind": record.kind,
+            "schema_name": record.schema_name or "",
+            "role": role,
+            "id": record.id,
+            "object_id": object_id,
+            "sha256": sha256,
+            "year_month": timestamp(start)[:7] if start else "",
+        }
+        return {**{name: partial(fn, values) for name, fn in self.more.items()}, **values}
+
+    def plan(
+        self,
+        record: CatalogRecord,
+        place: Place,
+        fields: Mapping[str, Field],
+        *,
+        target_kind: TargetKind = "file",
+        write_mode: WriteMode = "copy",
+        object_id: str | None = None,
+    ) -> StoragePlan:
+        """Return where the artifact will go.
+
+        Raises
+        ------
+        InvalidTemplate, PathEscapes, UnknownProfile, OutsideProfile, ReadOnly
+        """
+        if write_mode == "reference":
+            return _reference(place.locator, target_kind)
+        object_id = object_id or new_id()
+        if place.locator is not None:
+            profile, path = self._explicit(place.locator)
+        else:
+            profile = self.profiles.get(place.profile or "default")
+            directory = place.directory or profile.directory or self.directory
+            filename = place.filename or profile.filename or self.filename
+            folder = render(directory, fields, record.metadata)
+            name = segment(render(filename, fields, record.metadata), filename)
+            path = f"{folder}/{name}"
+            if profile.unique_names:
+                path = suffixed(path, object_id)
+        if not profile.writable:
+            raise ReadOnly(f"Profile {profile.name} is not writable.", next_step="cubeport profiles")
+        profile.check(path)
+        folder, _, name = path.rpartition("/")
+        explicit = place.locator is not None
+        return StoragePlan(
+            locator=profile.locator(path),
+            target_kind=target_kind,
+            write_mode=write_mode,
+            profile=profile.name,
+            relative_path=path,
+            directory=folder,
+            filename=name,
+            collision="error" if explicit else profile.collision,
+            object_id=object_id,
+        )
+
+    def _explicit(self, locator: Any) -> tuple[Profile, str]:
+        """Return the writable profile that an explicit locator lies under, and the path in it."""
+        match locator:
+            case PlannedPathLocator() | LocalPathLocator(profile=str()):
+                return self.profiles.get(str(locator.profile)), locator.path
+            case FSSpecLocator(profile=str()):
+                return self.profiles.get(str(locator.profile)), locator.urlpath
+            case LocalPathLocator():
+                for profile in self.profiles:
+                    root = profile.local_path("x")
+                    if root is not None and Path(locator.path).is_relative_to(root.parent) and not profile.name.startswith("_"):
+                        return profile, Path(locator.path).relative_to(root.parent).as_posix()
+        raise OutsideProfile("The place lies under no writable storage profile.", next_step="cubeport profiles")
+
+
+def _reference(locator: Any, target_kind: TargetKind) -> StoragePlan:
+    if locator is None:
+        raise InvalidRequest("A reference needs the place that it refers to.")
+    text = str(getattr(locator, "path", None) or getattr(locator, "urlpath", None) or getattr(locator, "uri", ""))
+    folder, _, name = text.rpartition("/")
+    return StoragePlan(locator, target_kind, "reference", None, None, folder, name)
+
+
+def moved(plan: StoragePlan, locator: Any, planner: Planner) -> StoragePlan:
+    """Return *plan* at the place that a hook gives; it is checked like any explicit one."""
+    profile, path = planner._explicit(locator)  # noqa: SLF001 - the planner's own other half
+    profile.check(path)
+    folder, _, name = path.rpartition("/")
+    return replace(plan, locator=profile.locator(path), profile=profile.name, relative_path=path, directory=folder, filename=name)

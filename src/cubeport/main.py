@@ -1,0 +1,518 @@
+"""The only place where parts meet: settings to adapters, adapters to the catalog, all of it to commands and apps."""
+
+from __future__ import annotations
+
+import getpass
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cubeport.catalog import catalog as core
+from cubeport.catalog import failpoints, strictyaml
+from cubeport.catalog.backend import CatalogBackend
+from cubeport.catalog.canonical import Id, dumps, new_id
+from cubeport.catalog.durable import make_folders, replace_file, store_errors
+from cubeport.catalog.events import EventLog, session_id
+from cubeport.catalog.extraction import Extractors
+from cubeport.catalog.hooks import HookManager
+from cubeport.catalog.journal import FileJournal
+from cubeport.catalog.planning import Planner
+from cubeport.catalog.plugins import Plugins, discover, join_hooks
+from cubeport.catalog.schemas import KindPolicy, Policy, Schemas
+from cubeport.catalog.storage import Profiles
+from cubeport.catalog.templates import DIRECTORY, FIELDS, FILENAME
+from cubeport.catalog.undo import Undoer
+from cubeport.catalog.unit_of_work import Ports
+from cubeport.errors import (
+    CatalogExists,
+    CorruptCatalog,
+    InvalidConfiguration,
+    InvalidRequest,
+    NewerModel,
+    NotACatalog,
+)
+
+if TYPE_CHECKING:
+    from cubeport.adapters.gate.limits import Limits
+    from cubeport.server.parts import Parts as AppParts
+    from cubeport.service.service import Service
+    from cubeport.settings import Settings
+
+# --- the catalog ----------------------------------------------------------------------------------------------------
+
+MARK = ".cubeport"
+"""The folder that makes its parent a catalog."""
+
+CATALOG_FILE = "catalog.yaml"
+FORMAT = 1
+"""The form of ``.cubeport`` that this release writes."""
+
+WRITTEN = """\
+# What this folder is. Templates, schemas and policies may be set here.
+catalog_id: {}
+format: {}
+backend: {}
+"""
+
+DATA = "data"
+"""The profile of the service's versions and staging; its root is ``data_dir``."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Templates(_Section):
+    directory: str = DIRECTORY
+    filename: str = FILENAME
+
+
+class _KindSchema(_Section):
+    schema_: str | None = Field(default=None, alias="schema")
+    policy: Policy | None = None
+
+
+class _PluginSettings(_Section):
+    disabled: tuple[str, ...] = ()
+
+
+class CatalogFile(_Section):
+    """``.cubeport/catalog.yaml``: what a catalog is."""
+
+    catalog_id: Id
+    format: int = FORMAT
+    backend: str = "sqlite"
+    """``sqlite``, ``tinydb``, or the address of a database."""
+    templates: _Templates = _Templates()
+    schemas: dict[str, _KindSchema] = {}
+    schema_policy: Policy = "warn"
+    plugins: _PluginSettings = _PluginSettings()
+    lock_timeout_s: float = Field(default=10.0, ge=0)
+    allow_network_filesystem: bool = False
+
+
+class Catalog(core.Catalog):
+    """A catalog in a folder: ``Catalog.create(folder)`` once, then ``Catalog.open(folder)``."""
+
+    @classmethod
+    def create(
+        cls,
+        directory: str | Path,
+        catalog: str = "sqlite",
+        *,
+        user_id: str | None = None,
+        plugins: bool = True,
+        command: str | None = None,
+    ) -> Self:
+        """Make a catalog in *directory* and open it; configuration files that are there stay as they are.
+
+        Raises
+        ------
+        CatalogExists
+        """
+        root = Path(directory).resolve()
+        inner = root / MARK
+        if (inner / CATALOG_FILE).exists():
+            raise CatalogExists(f"{root} has a catalog already.", next_step="cubeport info")
+        with store_errors("make the catalog"):
+            for folder in (inner, inner / "locks", inner / "journal" / "open", root / "files", root / "config"):
+                make_folders(folder)
+        # Its own file comes last: without it there is no catalog, and whoever is killed before can simply begin again.
+        catalog_id = _create_backend(inner, catalog, new_id())
+        from cubeport.adapters.storage.profiles import DEFAULT, FILE
+
+        with store_errors("make the catalog"):
+            if not (root / FILE).exists():
+                replace_file(root / FILE, DEFAULT.encode())
+            replace_file(inner / CATALOG_FILE, WRITTEN.format(catalog_id, FORMAT, dumps(catalog)).encode())
+        return cls.open(root, user_id=user_id, plugins=plugins, command=command)
+
+    @classmethod
+    def open(
+        cls,
+        directory: str | Path = ".",
+        read_only: bool = False,
+        *,
+        user_id: str | None = None,
+        plugins: bool = True,
+        command: str | None = None,
+        data_dir: Path | None = None,
+        recover: bool = True,
+    ) -> Self:
+        """Open the catalog in *directory*; what dead processes left open is finished or undone first.
+
+        Parameters
+        ----------
+        read_only
+            Write nothing, take no lock, recover nothing.
+        data_dir
+            The root of the service's versions, if it is not the one that the instance's settings say.
+
+        Raises
+        ------
+        NotACatalog, CorruptCatalog, NewerModel, NetworkFilesystem, InvalidConfiguration
+        """
+        arm(os.environ)
+        root = Path(directory).resolve()
+        file = _catalog_file(root)
+        ports, parts = _parts(root, file, read_only, user_id, plugins, command, data_dir)
+        opened = cls(ports, parts)
+        if recover and not read_only:
+            opened.recover()
+        return opened
+
+
+def _catalog_file(root: Path) -> CatalogFile:
+    path = root / MARK / CATALOG_FILE
+    if not path.is_file():
+        raise NotACatalog(f"{root} is not a catalog.", next_step="cubeport init")
+    document = strictyaml.read(path, f"{MARK}/{CATALOG_FILE}")
+    if isinstance(document.value, dict) and isinstance(written := document.value.get("format"), int) and written > FORMAT:
+        raise NewerModel(f"The catalog has format {written}; this release knows up to {FORMAT}.", next_step="upgrade cubeport")
+    try:
+        return CatalogFile.model_validate(document.value)
+    except ValidationError as exc:
+        found = strictyaml.problems(document, exc.errors(include_url=False), {(): CatalogFile.model_fields})
+        raise InvalidConfiguration("\n".join(each.message for each in found), errors=found) from None
+
+
+def _parts(
+    root: Path,
+    file: CatalogFile,
+    read_only: bool,
+    user_id: str | None,
+    use_plugins: bool,
+    command: str | None,
+    data_dir: Path | None,
+) -> tuple[Ports, core.Parts]:
+    from cubeport.adapters.extract.files import DirectoryExtractor, FileExtractor
+    from cubeport.adapters.storage.profiles import read_profiles
+
+    inner = root / MARK
+    backend = _open_backend(inner, file, read_only=read_only)
+    found = _plugins(file, use_plugins)
+    who = user_id or os.environ.get("CUBEPORT_USER") or getpass.getuser()
+    context = {"catalog_path": str(root), "backend": file.backend.partition(":")[0], "user_id": who, "command": command}
+    events = EventLog(inner / "logs", context)
+    found.tell(events)
+    hooks = HookManager(events)
+    join_hooks(found, hooks)
+    profiles, written = read_profiles(root, inner / "scratch", os.environ, found.values("profile_type"))
+    _add_data(profiles, data_dir or _data_dir(root))
+    undoer = Undoer(profiles, hooks)
+    for name, fn in found.values("undo").items():
+        undoer.register(name, fn)
+    extractors = Extractors(events)
+    for extractor in (FileExtractor(), DirectoryExtractor(), *found.values("extractor").values()):
+        extractors.register(extractor)
+    schemas = Schemas(
+        inner / "schemas",
+        file.schema_policy,
+        {kind: KindPolicy(each.schema_, each.policy) for kind, each in file.schemas.items()},
+    )
+    for each, plugin in found.given("schema"):
+        schemas.offer(each.name, each.value, each.options["version"], plugin=plugin)
+    ports = Ports(
+        catalog_id=file.catalog_id,
+        backend=failpoints.counted(backend),
+        journal=FileJournal(inner / "journal"),
+        profiles=profiles,
+        hooks=hooks,
+        events=events,
+        undoer=undoer,
+        user_id=who,
+        session_id=session_id(),
+        read_only=read_only,
+    )
+    planner = Planner(profiles, ports.clock, file.templates.directory, file.templates.filename, found.values("template_field"))
+    parts = core.Parts(
+        schemas=schemas,
+        extractors=extractors,
+        planner=planner,
+        root=root,
+        locks=inner / "locks",
+        quarantine=inner / "quarantine",
+        apart=frozenset({DATA} | {name for name, each in written.items() if "data" in each.use}),
+        settings={"backend": file.backend.partition(":")[0], "format": file.format, "schema_policy": file.schema_policy},
+    )
+    return ports, parts
+
+
+def _plugins(file: CatalogFile, wanted: bool) -> Plugins:
+    if not wanted or os.environ.get("CUBEPORT_PLUGINS") == "off":
+        return Plugins()
+    reserved: Mapping[Any, Any] = {"template_field": FIELDS, "extractor": ("file", "directory", "netcdf", "zarr")}
+    return discover(disabled=file.plugins.disabled, reserved=reserved)
+
+
+def _data_dir(root: Path) -> Path:
+    """Return the root of the service's versions; its settings are read only where an instance has any."""
+    if (root / "config" / "service.yaml").is_file() or "CUBEPORT_DATA_DIR" in os.environ:
+        from cubeport.settings import load
+
+        return load(root).data_dir
+    return root / "data"
+
+
+def _add_data(profiles: Profiles, data_dir: Path) -> None:
+    from cubeport.adapters.storage.local import LocalProfile
+
+    if data_dir.is_dir():  # a catalog without the service has none
+        profiles.add(LocalProfile(DATA, data_dir))
+
+
+def _create_backend(inner: Path, kind: str, catalog_id: str) -> str:
+    """Make the catalog's store and return its id; one left by a creation that was killed is taken as it is."""
+    match kind:
+        case "sqlite":
+            from cubeport.adapters.backends.sql import SqlBackend
+
+            path = inner / "catalog.db"
+            backend = SqlBackend.open(path) if path.exists() else SqlBackend.create(path, catalog_id)
+            try:
+                return backend.catalog_id
+            finally:
+                backend.close()
+        case "tinydb":
+            from cubeport.adapters.backends.tinydb import TinyBackend
+
+            path = inner / "catalog.json"
+            tiny = TinyBackend.open(path) if path.exists() else TinyBackend.create(path, catalog_id)
+            try:
+                return str(tiny.catalog_id)
+            finally:
+                tiny.close()
+    raise InvalidRequest(f"A catalog is sqlite or tinydb, not {kind[:40]!r}.", next_step="cubeport init --catalog sqlite")
+
+
+def _open_backend(inner: Path, file: CatalogFile, *, read_only: bool) -> CatalogBackend:
+    options: dict[str, Any] = {
+        "lock_path": inner / "locks" / "catalog.lock",
+        "read_only": read_only,
+        "lock_timeout_s": file.lock_timeout_s,
+        "allow_network_filesystem": file.allow_network_filesystem,
+    }
+    opened: Any
+    match file.backend:
+        case "sqlite":
+            from cubeport.adapters.backends.sql import SqlBackend
+
+            opened = SqlBackend.open(inner / "catalog.db", **options)
+        case "tinydb":
+            from cubeport.adapters.backends.tinydb import TinyBackend
+
+            del options["allow_network_filesystem"]  # nothing makes a JSON file safe there
+            opened = TinyBackend.open(inner / "catalog.json", **options)
+        case other:
+            raise InvalidConfiguration(f"{MARK}/{CATALOG_FILE}: backend: {other.partition(':')[0]!r} is not sqlite or tinydb")
+    if opened.catalog_id != file.catalog_id:
+        opened.close()
+        raise CorruptCatalog("The catalog's store belongs to another catalog.", next_step="restore a backup of the whole folder")
+    backend: CatalogBackend = opened
+    return backend
+
+
+def arm(environment: Mapping[str, str]) -> None:
+    """Arm the fail points of a test, once a process. Raises InvalidConfiguration where this is no test."""
+    text = environment.get("CUBEPORT_FAIL_POINTS")
+    if not text or failpoints.armed():
+        return
+    if environment.get("CUBEPORT_TESTING") != "1":
+        raise InvalidConfiguration("CUBEPORT_FAIL_POINTS is for tests: set CUBEPORT_TESTING=1 as well, or unset it.")
+    root = os.environ.setdefault("CUBEPORT_FAIL_POINTS_ROOT", str(os.getpid()))
+    failpoints.arm(text, root=int(root))
+
+
+# --- the service ----------------------------------------------------------------------------------------------------
+
+DEMO: tuple[Mapping[str, Any], ...] = (
+    {"dataset_id": "a1b-temperature", "start": "1860"},
+    {"dataset_id": "a1b-temperature", "start": "1860", "extent_id": "great-lakes"},
+    {"dataset_id": "ostia-sst", "start": "2006-04"},
+    {"dataset_id": "toa-brightness"},
+)
+"""What ``cubeport demo`` ingests: templates of the ready instance."""
+
+
+def connect(directory: str | Path = ".", *, read_only: bool = False, user_id: str | None = None, **flags: Any) -> Service:
+    """Return the service of the instance in *directory*: every command has its twin there. Close it, or use it with ``with``.
+
+    Parameters
+    ----------
+    flags
+        Settings by their dotted names, above environment and file (``**{"server.port": 9000}``).
+
+    Raises
+    ------
+    NotACatalog, InvalidConfiguration, CubeportError
+        What opening the catalog raises.
+    """
+    from cubeport.settings import load
+
+    settings = load(directory, **({"read_only": True} if read_only else {}), **flags)
+    catalog = Catalog.open(directory, read_only=settings.read_only, user_id=user_id, data_dir=settings.data_dir)
+    return _service(settings, catalog)
+
+
+def _service(settings: Settings, catalog: Catalog, *, public_url: str | None = None) -> Service:
+    from cubeport.adapters.configuration import FolderConfiguration
+    from cubeport.adapters.engines.zarr import ZarrEngine
+    from cubeport.adapters.gate.children import Children
+    from cubeport.adapters.gate.gate import ConfinedGate
+    from cubeport.adapters.places import LocalPlaces, iris_sample_data
+    from cubeport.catalog.locks import FileLock
+    from cubeport.errors import DatasetBusy, Locked
+    from cubeport.service.datasets import Datasets
+    from cubeport.service.ingest import Ingester
+    from cubeport.service.jobs import Jobs
+    from cubeport.service.service import Service
+    from cubeport.service.templates import Broken, DatasetTemplate, Extent
+
+    locks = settings.instance / MARK / "locks"
+    children = Children(_limits(settings))
+    engine = ZarrEngine(settings.data_dir)
+
+    @contextmanager
+    def lock(dataset_id: str) -> Iterator[None]:
+        make_folders(locks / "datasets")
+        try:
+            with FileLock(locks / "datasets" / f"{dataset_id}.lock", {}, settings.ingest.lock_wait_s):
+                catalog.recover()
+                yield
+        except Locked as exc:
+            raise DatasetBusy(exc.message, next_step="try again when it is done") from exc
+
+    datasets = Datasets(catalog)
+    configuration = FolderConfiguration(settings.instance, template=DatasetTemplate, extent=Extent, broken=Broken)
+    ingester = Ingester(
+        catalog=catalog,
+        datasets=datasets,
+        configuration=configuration,
+        sources=LocalPlaces(settings.instance, roots=settings.sources.roots, plugins={"iris-sample-data": iris_sample_data}),
+        gate=ConfinedGate(children),
+        engine=engine,
+        lock=lock,
+    )
+    return Service(
+        catalog=catalog,
+        datasets=datasets,
+        configuration=configuration,
+        ingester=ingester,
+        jobs=Jobs(catalog=catalog, ingester=ingester, locks=locks, workers=settings.jobs.workers, queue=settings.jobs.queue),
+        engine=engine,
+        public_url=public_url or settings.public_url or f"http://{settings.server.host}:{settings.server.port}",
+        read_only=settings.read_only,
+        user=catalog.ports.user_id,
+        closing=(children.close, catalog.close),
+    )
+
+
+def _limits(settings: Settings) -> Limits:
+    from cubeport.adapters.gate.limits import Limits
+
+    gate = settings.gate
+    return Limits(
+        declared_bytes=settings.limits.declared_bytes,
+        expansion=settings.limits.expansion,
+        memory_bytes=gate.memory_bytes,
+        base_s=gate.base_s,
+        children=gate.children or os.cpu_count() or 1,
+        sandbox=gate.sandbox,
+    )
+
+
+def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **flags: Any) -> int:
+    """Serve the instance until SIGINT or SIGTERM; *announce* gets the address once requests are answered.
+
+    Raises
+    ------
+    InvalidConfiguration
+        Off loopback without a key, unless ``read_only``.
+    Unavailable
+        When the address cannot be bound.
+    """
+    import logging
+
+    from cubeport.server import auth, run
+    from cubeport.server.app import create_app
+    from cubeport.settings import load
+
+    settings = load(root, **flags)
+    logging.basicConfig(level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    auth.check_exposure(host=settings.server.host, public_url=settings.public_url, keys_exist=False, read_only=settings.read_only)
+    bound = run.bind(settings.server.host, settings.server.port)
+    public_url = settings.public_url or run.address(bound)
+    with _service(
+        settings, Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir), public_url=public_url
+    ) as service:
+        if jobs:
+            service.start()
+        app = create_app(_app_parts(settings, service, public_url))
+        run.serve(app, [bound], max_connections=settings.server.max_connections, ready=lambda: announce(public_url))
+    return 0
+
+
+def _app_parts(settings: Settings, service: Service, public_url: str) -> AppParts:
+    from importlib.metadata import version
+
+    from cubeport.server.auth import Gatekeeper, NoKeys
+    from cubeport.server.parts import Parts as AppParts
+
+    return AppParts(
+        service=service,
+        engine=service.engine,
+        gatekeeper=Gatekeeper(
+            keys=NoKeys(),
+            public_reads=settings.auth.public_reads,
+            open_on_loopback=settings.auth.open_on_loopback,
+            read_only=settings.read_only,
+        ),
+        public_url=public_url,
+        id=settings.id,
+        title=settings.title,
+        description=settings.description,
+        version=version("cubeport"),
+        wait_s=settings.ingest.wait_s,
+        cors_origins=settings.cors.origins,
+        offload=settings.zarr.offload,
+        offload_prefix=settings.zarr.offload_prefix,
+        limits=settings.limits.model_dump(),
+        info={"engines": [service.engine.name], "source_kinds": ["files", "zarr", "plugin"], "formats": ["netcdf", "zarr"]},
+        checks={"catalog": service.generation, "storage": lambda: os.scandir(settings.data_dir).close()},
+    )
+
+
+def prepare(root: Path, catalog: str = "sqlite", *, allow_roots: Sequence[str] = (), samples: bool = False) -> None:
+    """Make *root* an instance; what is there stays as it is.
+
+    Parameters
+    ----------
+    allow_roots
+        Folders that requests may name files of, written to a new ``config/service.yaml``.
+    samples
+        Whether to add the ready instance's templates and extents.
+    """
+    ready = _ready_instance()
+    for folder in ("config/datasets", "config/pipelines", "extents"):
+        make_folders(root / folder)
+    service_yaml = root / "config" / "service.yaml"
+    if not service_yaml.exists():
+        roots = f"sources:\n  roots: {dumps(list(allow_roots))}\n" if allow_roots else ""
+        replace_file(service_yaml, (ready / "config" / "service.yaml").read_bytes() + roots.encode())
+    if samples:
+        for file in (*ready.glob("config/datasets/*.yaml"), *ready.glob("extents/*.yaml")):
+            target = root / file.relative_to(ready)
+            if not target.exists():
+                replace_file(target, file.read_bytes())
+    if not (root / MARK / CATALOG_FILE).exists():
+        Catalog.create(root, catalog).close()
+
+
+def _ready_instance() -> Path:
+    """Return the folder with the ready ``config/`` and ``extents/``: in the package, or in the checkout it is installed from."""
+    packaged = Path(__file__).parent / "_instance"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2]
