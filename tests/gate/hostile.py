@@ -30,17 +30,17 @@ class Case:
     """Makes the source below the given folder and returns it."""
     reason: str | None
     """Of the refusal; ``None`` for a source that is odd and good."""
-    setting: str | None = None
-    """The limit that refuses it."""
+    limit: str | None = None
+    """The setting or rule that refuses it."""
 
 
 @dataclass
 class Cases:
     found: list[Case] = field(default_factory=list)
 
-    def add(self, reason: str | None, setting: str | None = None) -> Callable[[Callable[[Path], Path]], Callable[[Path], Path]]:
+    def add(self, reason: str | None, limit: str | None = None) -> Callable[[Callable[[Path], Path]], Callable[[Path], Path]]:
         def keep(make: Callable[[Path], Path]) -> Callable[[Path], Path]:
-            self.found.append(Case(make.__name__, make, reason, setting))
+            self.found.append(Case(make.__name__, make, reason, limit))
             return make
 
         return keep
@@ -130,7 +130,7 @@ def a_device(folder: Path) -> Path:
 # --- HDF5 -----------------------------------------------------------------------------------------------------------
 
 
-def hdf5(reason: str | None, setting: str | None = None, **options: Any) -> Callable[[Callable[[h5py.File, Path], None]], None]:
+def hdf5(reason: str | None, limit: str | None = None, **options: Any) -> Callable[[Callable[[h5py.File, Path], None]], None]:
     def keep(fill: Callable[[h5py.File, Path], None]) -> None:
         def make(folder: Path) -> Path:
             path = folder / "source.nc"
@@ -139,7 +139,7 @@ def hdf5(reason: str | None, setting: str | None = None, **options: Any) -> Call
             return path
 
         make.__name__ = f"hdf5_{fill.__name__}"
-        CASES.add(reason, setting)(make)
+        CASES.add(reason, limit)(make)
 
     return keep
 
@@ -201,6 +201,24 @@ def soft_link_to_nothing(file: h5py.File, folder: Path) -> None:
     file["a"] = h5py.SoftLink("/none")
 
 
+@hdf5("unsafe")
+def virtual_dataset_without_end(file: h5py.File, folder: Path) -> None:
+    with h5py.File(folder / "other.h5", "w") as other:
+        other.create_dataset("a", data=np.frombuffer(SECRET.encode(), "u1"), maxshape=(None,), chunks=(19,))
+    layout = h5py.VirtualLayout(shape=(19,), maxshape=(None,), dtype="u1")
+    source = h5py.VirtualSource(str(folder / "other.h5"), "a", shape=(19,), maxshape=(None,))
+    layout[: h5py.h5s.UNLIMITED] = source[: h5py.h5s.UNLIMITED]
+    file.create_virtual_dataset("a", layout)
+
+
+@hdf5("too-big", "limits.declared_bytes")
+def one_array_by_many_names(file: h5py.File, folder: Path) -> None:
+    data = file.create_dataset("a", data=np.zeros(2**22, "u1"))
+    for n in range(1_000):
+        file[f"b{n}"] = h5py.SoftLink("/a") if n % 2 else data
+    file.create_dataset("d", shape=(48 * 2**30,), chunks=(2**24,), dtype="u1")
+
+
 @hdf5(None)
 def soft_link_inside(file: h5py.File, folder: Path) -> None:
     file["a"] = np.arange(4)
@@ -260,56 +278,56 @@ def bomb_of_zeros(file: h5py.File, folder: Path) -> None:
         data.id.write_direct_chunk((n * 2**25,), twice)
 
 
-@hdf5("too-big", "limits.chunk_bytes")
+@hdf5("too-big", "chunk_bytes")
 def huge_chunk(file: h5py.File, folder: Path) -> None:
     file.create_dataset("a", shape=(2**26,), chunks=(2**26,), maxshape=(None,), dtype="f8")
 
 
-@hdf5("too-big", "limits.chunks")
+@hdf5("too-big", "chunks")
 def too_many_chunks(file: h5py.File, folder: Path) -> None:
     file.create_dataset("a", shape=(2_000_000,), chunks=(1,), dtype="u1")
 
 
-@hdf5("too-big", "limits.objects")
+@hdf5("too-big", "objects")
 def too_many_objects(file: h5py.File, folder: Path) -> None:
     for n in range(2_001):
         file.create_group(f"g{n}")
 
 
-@hdf5("too-big", "limits.objects")
+@hdf5("too-big", "objects")
 def too_many_links_to_one_object(file: h5py.File, folder: Path) -> None:
     file["a"] = np.arange(2)
     for n in range(2_001):
         file[f"b{n}"] = file["a"]
 
 
-@hdf5("too-big", "limits.depth")
+@hdf5("too-big", "depth")
 def too_deep(file: h5py.File, folder: Path) -> None:
     file.create_group("/".join("g" * 40))
 
 
-@hdf5("too-big", "limits.item_bytes")
+@hdf5("too-big", "item_bytes")
 def huge_items(file: h5py.File, folder: Path) -> None:
     file.create_dataset("a", shape=(2,), dtype="S2000")
 
 
-@hdf5("too-big", "limits.attribute_bytes", libver="latest")
+@hdf5("too-big", "attribute_bytes", libver="latest")
 def huge_attribute(file: h5py.File, folder: Path) -> None:
     file.attrs["history"] = "x" * 70_000
 
 
-@hdf5("too-big", "limits.attribute_bytes", libver="latest")
+@hdf5("too-big", "attribute_bytes", libver="latest")
 def huge_attribute_of_variable_length(file: h5py.File, folder: Path) -> None:
     file.attrs.create("history", "x" * 70_000, dtype=h5py.string_dtype())
 
 
-@hdf5("too-big", "limits.text_bytes", libver="latest")
+@hdf5("too-big", "text_bytes", libver="latest")
 def attributes_huge_together(file: h5py.File, folder: Path) -> None:
     for n in range(80):
         file.attrs[f"a{n}"] = "x" * 60_000
 
 
-@hdf5("too-big", "limits.objects", libver="latest")
+@hdf5("too-big", "objects", libver="latest")
 def too_many_attributes(file: h5py.File, folder: Path) -> None:
     for n in range(2_001):
         file.attrs[f"a{n}"] = n
@@ -466,14 +484,14 @@ class Classic:
         return self.tag(kind).count(0).offset(begin)
 
 
-def classic(name: str, body: Classic, reason: str | None, setting: str | None = None, size: int = 1_000) -> None:
+def classic(name: str, body: Classic, reason: str | None, limit: str | None = None, size: int = 1_000) -> None:
     def make(folder: Path) -> Path:
         path = folder / "source.nc"
         path.write_bytes(body.body.ljust(size, b"\0"))
         return path
 
     make.__name__ = f"classic_{name}"
-    CASES.add(reason, setting)(make)
+    CASES.add(reason, limit)(make)
 
 
 def good(version: int = 1, records: int = 0) -> Classic:
@@ -512,18 +530,18 @@ classic("name_too_long", good().dimensions(3, names=(b"x" * 300,)), "unreadable"
 classic("name_not_utf8", good().dimensions(3, names=(b"\xff\xfe",)), "bad-text")
 classic("attribute_not_utf8", good().dimensions().attributes((b"units", 2, b"\xb0C", 2)), "bad-text")
 classic("attribute_with_controls", good().dimensions().attributes((b"title", 2, b"a\x1b[2J", 5)), "bad-text")
-classic("attribute_too_long", good().dimensions().attributes((b"a", 2, b"", 70_000)), "too-big", "limits.attribute_bytes")
-classic("attribute_count_overflows", good(5).dimensions().attributes((b"a", 6, b"", 2**61)), "too-big", "limits.attribute_bytes")
-classic("attributes_without_end", good().dimensions().tag(12).count(2**31), "too-big", "limits.objects")
-classic("dimensions_without_end", good().tag(10).count(2**32 - 1), "too-big", "limits.objects")
-classic("variables_without_end", good(5).dimensions().attributes().tag(11).count(2**64 - 1), "too-big", "limits.objects")
+classic("attribute_too_long", good().dimensions().attributes((b"a", 2, b"", 70_000)), "too-big", "attribute_bytes")
+classic("attribute_count_overflows", good(5).dimensions().attributes((b"a", 6, b"", 2**61)), "too-big", "attribute_bytes")
+classic("attributes_without_end", good().dimensions().tag(12).count(2**31), "too-big", "objects")
+classic("dimensions_without_end", good().tag(10).count(2**32 - 1), "too-big", "objects")
+classic("variables_without_end", good(5).dimensions().attributes().tag(11).count(2**64 - 1), "too-big", "objects")
 classic(
     "rank_without_end",
     good().dimensions(3).attributes().variables(1).text(b"a").count(2**32 - 1),
     "too-big",
-    "limits.dimensions",
+    "dimensions",
 )
-classic("rank_65", good().dimensions(1).attributes().variables(1).variable(b"a", (0,) * 65), "too-big", "limits.dimensions")
+classic("rank_65", good().dimensions(1).attributes().variables(1).variable(b"a", (0,) * 65), "too-big", "dimensions")
 classic("cut_in_the_header", good().dimensions(3), "truncated", size=0)
 
 
@@ -588,20 +606,20 @@ def store_3(folder: Path, **members: Any) -> Path:
     return folder / "source.zarr"
 
 
-def zarr2(name: str, reason: str | None, setting: str | None = None, **members: Any) -> None:
+def zarr2(name: str, reason: str | None, limit: str | None = None, **members: Any) -> None:
     def make(folder: Path) -> Path:
         return store_2(folder, **members)
 
     make.__name__ = f"zarr2_{name}"
-    CASES.add(reason, setting)(make)
+    CASES.add(reason, limit)(make)
 
 
-def zarr3(name: str, reason: str | None, setting: str | None = None, **members: Any) -> None:
+def zarr3(name: str, reason: str | None, limit: str | None = None, **members: Any) -> None:
     def make(folder: Path) -> Path:
         return store_3(folder, **members)
 
     make.__name__ = f"zarr3_{name}"
-    CASES.add(reason, setting)(make)
+    CASES.add(reason, limit)(make)
 
 
 def grid(*lengths: int) -> dict[str, Any]:
@@ -639,7 +657,7 @@ zarr2("codec_without_a_name", "bad-codec", compressor={"level": 1})
 zarr2("codec_that_is_text", "bad-codec", compressor="lzma")
 zarr2("structured", "bad-codec", dtype=[["x", "<f8"], ["y", "<f8"]])
 zarr2("filters_that_are_text", "unreadable", filters="zlib")
-zarr2("too_many_filters", "too-big", "limits.filters", filters=[{"id": "shuffle"}] * 20)
+zarr2("too_many_filters", "too-big", "filters", filters=[{"id": "shuffle"}] * 20)
 zarr2("huge_shape", "too-big", "limits.declared_bytes", shape=[10**9, 10**9], chunks=[10**6, 10])
 zarr2("shape_over_64_bits", "unreadable", shape=[2**64, 4])
 zarr2("shape_negative", "unreadable", shape=[-4, 4])
@@ -648,11 +666,11 @@ zarr2("shape_of_truths", "unreadable", shape=[True, 4])
 zarr2("shape_null", "unreadable", shape=None)
 zarr2("chunk_zero", "unreadable", chunks=[0, 4])
 zarr2("chunks_of_another_rank", "unreadable", chunks=[4])
-zarr2("huge_chunk", "too-big", "limits.chunk_bytes", shape=[10**4, 10**4], chunks=[10**5, 10**5])
-zarr2("too_many_chunks", "too-big", "limits.chunks", shape=[2_000, 2_000], chunks=[1, 1], dtype="|u1")
-zarr2("too_many_dimensions", "too-big", "limits.dimensions", shape=[1] * 65, chunks=[1] * 65)
+zarr2("huge_chunk", "too-big", "chunk_bytes", shape=[10**4, 10**4], chunks=[10**5, 10**5])
+zarr2("too_many_chunks", "too-big", "chunks", shape=[2_000, 2_000], chunks=[1, 1], dtype="|u1")
+zarr2("too_many_dimensions", "too-big", "dimensions", shape=[1] * 65, chunks=[1] * 65)
 zarr2("empty_but_huge", "too-big", "limits.expansion", shape=[2**20, 2**8], chunks=[2**16, 2**8])
-zarr2("huge_items", "too-big", "limits.item_bytes", dtype="<U2000")
+zarr2("huge_items", "too-big", "item_bytes", dtype="<U2000")
 zarr2("unknown_order", "unreadable", order="K")
 zarr2("separator_that_escapes", "unreadable", dimension_separator="/../")
 zarr2("unknown_member", "unreadable", object_codec={"id": "pickle"})
@@ -673,9 +691,7 @@ zarr3("codec_with_unknown_members", "bad-codec", codecs=[{"name": "bytes", "path
 zarr3("codecs_that_are_text", "unreadable", codecs="bytes")
 zarr3("unknown_type", "bad-codec", data_type="variable_length_bytes")
 zarr3("type_that_is_a_list", "bad-codec", data_type=["float64"])
-zarr3(
-    "huge_items", "too-big", "limits.item_bytes", data_type={"name": "fixed_length_utf32", "configuration": {"length_bytes": 2**40}}
-)
+zarr3("huge_items", "too-big", "item_bytes", data_type={"name": "fixed_length_utf32", "configuration": {"length_bytes": 2**40}})
 zarr3("transformed_storage", "bad-codec", storage_transformers=[{"name": "reference"}])
 zarr3("odd_grid", "unreadable", chunk_grid={"name": "rectilinear", "configuration": {"chunk_shapes": [[1]]}})
 zarr3("grid_zero", "unreadable", chunk_grid=grid(0, 4))
@@ -686,27 +702,35 @@ zarr3("missing_member", "unreadable", fill_value=...)
 zarr3("of_no_kind", "unreadable", node_type="link")
 zarr3("of_another_version", "unreadable", zarr_format=4)
 zarr3("attributes_that_are_a_list", "unreadable", attributes=[1])
-zarr3("attribute_too_long", "too-big", "limits.attribute_bytes", attributes={"history": "x" * 70_000})
+zarr3("attribute_too_long", "too-big", "attribute_bytes", attributes={"history": "x" * 70_000})
 zarr3("attribute_with_controls", "bad-text", attributes={"title": "a\x1b[2J"})
 zarr3("attribute_with_a_lone_surrogate", "bad-text", attributes={"title": "\ud800"})
 zarr3("attribute_name_with_controls", "bad-text", attributes={"a\x07": 1})
 zarr3("shards_that_do_not_fit", "unreadable", chunk_grid=grid(4, 4), codecs=sharding(3, 4))
 zarr3("shards_of_another_rank", "unreadable", chunk_grid=grid(4, 4), codecs=sharding(2))
 zarr3("shard_without_codecs", "unreadable", codecs=[{"name": "sharding_indexed", "configuration": {"chunk_shape": [2, 4]}}])
-zarr3("shard_of_a_million", "too-big", "limits.chunks", shape=[2**11, 2**11], chunk_grid=grid(2**11, 2**11), codecs=sharding(1, 1), data_type="uint8")  # fmt: skip
-zarr3("shards_in_shards", "too-big", "limits.filters", codecs=nested(7))
-zarr3("huge_chunk", "too-big", "limits.chunk_bytes", shape=[2**13, 2**13], chunk_grid=grid(2**13, 2**13))
+zarr3(
+    "shard_of_millions",
+    "too-big",
+    "chunks",
+    shape=[2**11, 2**11],
+    data_type="uint8",
+    chunk_grid=grid(2**11, 2**11),
+    codecs=sharding(1, 1),
+)
+zarr3("shards_in_shards", "too-big", "filters", codecs=nested(7))
+zarr3("huge_chunk", "too-big", "chunk_bytes", shape=[2**13, 2**13], chunk_grid=grid(2**13, 2**13))
 zarr3("huge_shape", "too-big", "limits.declared_bytes", shape=[2**62, 2**62], chunk_grid=grid(2**61, 2**61))
 
 
-def text_of(name: str, document: str, reason: str, setting: str | None = None, key: str = "a/zarr.json") -> None:
+def text_of(name: str, document: str, reason: str, limit: str | None = None, key: str = "a/zarr.json") -> None:
     def make(folder: Path) -> Path:
         path = store_3(folder)
         put(path / key, document)
         return path
 
     make.__name__ = f"zarr_json_{name}"
-    CASES.add(reason, setting)(make)
+    CASES.add(reason, limit)(make)
 
 
 text_of("doubled_key", json.dumps(ARRAY_3)[:-1] + ', "shape": [9, 9]}', "unreadable")
@@ -714,9 +738,9 @@ text_of("nan", json.dumps(ARRAY_3 | {"fill_value": float("nan")}), "unreadable")
 text_of("not_json", "{", "unreadable")
 text_of("a_list", "[]", "unreadable")
 text_of("a_number_without_end", '{"a": ' + "9" * 5_000 + "}", "unreadable")
-text_of("deep", '{"a": ' + "[" * 40 + "]" * 40 + "}", "too-big", "limits.json_depth")
-text_of("very_deep", "[" * 200_000, "too-big", "limits.json_depth")
-text_of("huge", json.dumps(GROUP_3 | {"attributes": {"a": "x" * 5_000_000}}), "too-big", "limits.json_bytes", "zarr.json")
+text_of("deep", '{"a": ' + "[" * 40 + "]" * 40 + "}", "too-big", "json_depth")
+text_of("very_deep", "[" * 200_000, "too-big", "json_depth")
+text_of("huge", json.dumps(GROUP_3 | {"attributes": {"a": "x" * 5_000_000}}), "too-big", "json_bytes", "zarr.json")
 
 
 @CASES.add("unreadable")
@@ -748,6 +772,12 @@ def zarr2_root_is_an_array(folder: Path) -> Path:
 def zarr3_root_is_an_array(folder: Path) -> Path:
     put(folder / "source.zarr" / "zarr.json", ARRAY_3)
     return folder / "source.zarr"
+
+
+@CASES.add("unreadable")
+def zarr_of_both_versions(folder: Path) -> Path:
+    store_2(folder)
+    return store_3(folder)
 
 
 @CASES.add("unreadable")

@@ -21,7 +21,7 @@ from cubeport.adapters.gate.child import TASKS
 from cubeport.adapters.gate.children import Children, open_source
 from cubeport.adapters.gate.limits import Limits
 from cubeport.catalog import failpoints
-from cubeport.errors import Cancelled, Interrupted, NoData, NotFound, PathEscapes, SourceRejected
+from cubeport.errors import Cancelled, ExtraMissing, Interrupted, NoData, NotFound, PathEscapes, SourceRejected
 
 from .conftest import MODULES, OF_TESTS
 
@@ -151,7 +151,7 @@ class TestErrors:
         assert caught.value.members == {
             "reason": "bad-time",
             "source": "x.nc",
-            "setting": "limits.chunks",
+            "setting": "limits.declared_bytes",
             "limit": 1,
             "value": 2,
         }
@@ -170,6 +170,17 @@ class TestErrors:
             children.run("refuse", {"how": "bug"})
         assert [each.message.count("planted") for each in caplog.records] == [2]  # the line and the error, in one record
         assert "planted" not in str(caught.value.to_mapping())
+
+    def test_a_module_that_does_not_import_is_a_bug_too(self, caplog: pytest.LogCaptureFixture) -> None:
+        tasks = {"broken": "gate_broken:run", "missing": "gate_missing:run", **OF_TESTS}
+        with Children(tasks=tasks, modules=[MODULES]) as opened:
+            with pytest.raises(SourceRejected) as caught:
+                opened.run("broken", {})
+            assert caught.value.reason == "crashed"
+            assert "planted" in caplog.text
+            with pytest.raises(ExtraMissing, match="gate_missing"):
+                opened.run("missing", {})
+            assert opened.run("echo", {"n": 1})["request"] == {"n": 1}
 
     def test_memory_is_bounded(self) -> None:
         with small(memory_bytes=2**29) as opened, pytest.raises(SourceRejected) as caught:
@@ -222,7 +233,7 @@ class TestNothingIsLeftBehind:
             file = tmp_path / "pid"
 
             def cancel(*_: object) -> None:
-                if file.exists() and len(living(opened)) == 2:
+                if file.exists() and len(living(opened)) == 3:
                     raise Cancelled("enough")
 
             began = time.monotonic()

@@ -31,7 +31,7 @@ def refuse(request, context):
         case "ours":
             raise NoData("nothing there", next_step="look elsewhere", errors=[Problem(("a", 0), "k", "w")], what="time")
         case "rejected":
-            raise SourceRejected("no", reason="bad-time", source="x.nc", setting="limits.chunks", limit=1, value=2)
+            raise SourceRejected("no", reason="bad-time", source="x.nc", setting="limits.declared_bytes", limit=1, value=2)
         case "bug":
             raise KeyError("planted")
         case "nan":
@@ -68,8 +68,11 @@ def refuse(request, context):
         case "stubborn":
             signal.signal(signal.SIGTERM, signal.SIG_IGN)
             Path(request["file"]).write_text(str(os.getpid()))
-            if os.fork() == 0:
-                time.sleep(600)
+            for leave in (False, True):
+                if os.fork() == 0:
+                    if leave:
+                        os.setsid()
+                    time.sleep(600)
             time.sleep(600)
         case "file":
             with Path("big").open("wb") as file:

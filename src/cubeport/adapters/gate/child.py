@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import importlib
 import os
@@ -112,6 +113,8 @@ def _belong(template: int) -> None:
         os._exit(1)
     os.setpgid(0, 0)
     os.umask(0o077)
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends for all, this process goes first
 
 
 def _work(channel: socket.socket, request: Mapping[str, Any]) -> None:

@@ -32,6 +32,8 @@ type Progress = Callable[[str, int, int], None]
 _LOG = logging.getLogger("cubeport.gate")
 _BEAT_S = 0.5
 """How often ``progress`` is called while a child says nothing: so a cancelled job ends within it."""
+_PATIENCE_S = 30.0
+"""How long the template may take for what it does at once, but for imports on a busy machine."""
 _PHASE = 64
 
 _ENVIRONMENT = {
@@ -334,7 +336,7 @@ class _Unit:
     def ended(self) -> _Ended:
         """Wait for the child's end, which is sure once it has answered or was asked to."""
         if self._outcome is None:
-            self._lead.settimeout(self._limits.kill_after_s + 1)
+            self._lead.settimeout(self._limits.kill_after_s)
             self._outcome = self._wait()
         return self._outcome
 
@@ -348,6 +350,7 @@ class _Unit:
                     raise Interrupted("the gate's template process does not answer") from None
                 asked = True  # it answered and does not go: a thread or a handler of a library holds it
                 self.end()
+                self._lead.settimeout(self._limits.kill_after_s + _PATIENCE_S)
                 continue
             except (wire.Garbled, OSError):
                 return _Ended(None)

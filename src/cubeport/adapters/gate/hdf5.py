@@ -36,7 +36,6 @@ _FILTERS = {1: "deflate", 2: "shuffle", 3: "fletcher32", 4: "szip", 32001: "blos
 _PLAIN = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM, h5t.STRING, h5t.BITFIELD)
 _PHANTOM = b"This is a netCDF dimension but not a netCDF variable"
 """How NetCDF-4 begins the ``NAME`` of a dimension without a variable (NetCDF-4 File Format, "Dimension Scales")."""
-_OF_DIMENSIONS = frozenset((b"DIMENSION_LIST", b"REFERENCE_LIST"))
 _CUT = "truncated file"
 
 
@@ -49,7 +48,7 @@ def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
         file = h5f.open(f"/proc/self/fd/{descriptor}".encode(), h5f.ACC_RDONLY, access)
         try:
             walk = _Walk(name, size, limits)
-            walk.group(h5g.open(file, b"/"), "", 0)
+            walk.run(h5g.open(file, b"/"))
             return Scanned(name, "hdf5", size, walk.arrays.done(size), tuple(walk.skipped), tuple(walk.warnings))
         finally:
             file.close()
@@ -73,14 +72,21 @@ class _Walk:
         self.warnings: list[tuple[str, str]] = []
         self._name = name
         self._size = size
-        self._limits = limits
         self._texts = Texts(name, limits)
         self._seen: set[Any] = set()
+        self._soft_links: list[tuple[h5g.GroupID, bytes, str]] = []
 
-    def group(self, group: h5g.GroupID, path: str, depth: int) -> None:
-        self._limits.check("depth", depth, f"{self._name} has groups inside each other")
-        if not self._first_time(group):
+    def run(self, root: h5g.GroupID) -> None:
+        self._group(root, "", 0)
+        for group, link, here in self._soft_links:
+            self._soft(group, link, here)
+
+    def _group(self, group: h5g.GroupID, path: str, depth: int) -> None:
+        self.arrays.check("depth", depth, "depth of groups")
+        address = h5o.get_info(group).addr
+        if address in self._seen:  # hard links may form cycles; an object is its address in the file
             return
+        self._seen.add(address)
         self.arrays.count(group.get_num_objs())
         self._attributes(group, path or "the file")
         for link in list(group):
@@ -89,65 +95,58 @@ class _Walk:
                 case h5l.TYPE_HARD:
                     self._object(h5o.open(group, link), here, depth)
                 case h5l.TYPE_SOFT:
-                    self._soft(group, link, here)
+                    self._soft_links.append((group, link, here))
                 case h5l.TYPE_EXTERNAL:
                     raise unsafe(self._name, f"has an external link, {shown(here)}, which leads to another file")
                 case _:
                     raise unsafe(self._name, f"has a link of a kind of its own, {shown(here)}")
 
-    def _first_time(self, thing: Any) -> bool:
-        """Hard links may form cycles; an object is its address in the file."""
-        address = h5o.get_info(thing).addr
-        known = address in self._seen
-        self._seen.add(address)
-        return not known
-
     def _soft(self, group: h5g.GroupID, link: bytes, here: str) -> None:
-        """A soft link stays inside, since every link it can pass is walked; it must end somewhere."""
+        """Follow a soft link, which stays inside: by now no link that it can pass leads out. It must end somewhere."""
         try:
-            h5o.open(group, link)
+            thing = h5o.open(group, link)
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             raise unsafe(self._name, f"has a soft link, {shown(here)}, that ends nowhere", "remove the link") from error
+        if isinstance(thing, h5d.DatasetID):  # one more array for a reader
+            self._dataset(thing, here)
 
     def _object(self, thing: Any, here: str, depth: int) -> None:
         match thing:
             case h5g.GroupID():
-                self.group(thing, here, depth + 1)
+                self._group(thing, here, depth + 1)
             case h5d.DatasetID():
-                if self._first_time(thing):
-                    self._dataset(thing, here)
+                self._dataset(thing, here)
             case h5t.TypeID():
                 pass  # a named type: read with the arrays that use it
             case _:
                 raise unsafe(self._name, f"has an object of an unknown kind, {shown(here)}")
 
     def _dataset(self, dataset: h5d.DatasetID, here: str) -> None:
-        self._attributes(dataset, here)
-        plist, space, kind = dataset.get_create_plist(), dataset.get_space(), dataset.get_type()
+        plist = dataset.get_create_plist()
         layout = plist.get_layout()
-        if plist.get_external_count():
-            raise unsafe(self._name, f"keeps the values of {shown(here)} in another file")
+        # First of all: HDF5 opens the files behind a virtual layout as soon as it is asked for the shape.
         if layout == h5d.VIRTUAL:
             raise unsafe(self._name, f"takes the values of {shown(here)} from other files: it is a virtual dataset")
-        if layout not in (h5d.COMPACT, h5d.CONTIGUOUS, h5d.CHUNKED):
-            raise bad_codec(self._name, f"lays out {shown(here)} in an unknown way")
+        if plist.get_external_count():
+            raise unsafe(self._name, f"keeps the values of {shown(here)} in another file")
+        self._attributes(dataset, here)
         self._filters(plist, here)
+        space, kind = dataset.get_space(), dataset.get_type()
         if space.get_simple_extent_type() == h5s.NULL or self._is_phantom(dataset):
+            return
+        if not _readable(kind):
+            self.skipped.append(here)
+            what = _CLASS.get(kind.get_class(), "unknown")
+            self.warnings.append(("variable-skipped", f"{shown(here)} is of a type that no cube can hold: {what}"))
             return
         shape = tuple(space.get_simple_extent_dims())
         chunks = tuple(plist.get_chunk()) if layout == h5d.CHUNKED else None
-        if not _readable(kind):
-            self.skipped.append(here)
-            self.warnings.append(
-                ("variable-skipped", f"{shown(here)} is of a type that no cube can hold: {_CLASS[kind.get_class()]}")
-            )
-            return
         self.arrays.add(Array(here, shape, kind.get_size(), chunks))
         self._within(dataset, plist, layout, math.prod(chunks or shape) * kind.get_size(), here)
 
     def _filters(self, plist: Any, here: str) -> None:
         numbers = [plist.get_filter(n)[0] for n in range(plist.get_nfilters())]
-        self._limits.check("filters", len(numbers), f"{self._name}: {shown(here)} has filters")
+        self.arrays.check("filters", len(numbers), f"filters of {shown(here)}")
         for number in numbers:
             if number not in _FILTERS:
                 raise bad_codec(self._name, f"encodes {shown(here)} with the HDF5 filter {number}, which is not on the list")
@@ -184,12 +183,10 @@ class _Walk:
             raise truncated(self._name, end, self._size, f"the values of {shown(here)}")
 
     def _attributes(self, thing: Any, owner: str) -> None:
-        self._limits.check("objects", h5a.get_num_attrs(thing), f"{self._name}: {shown(owner)} has attributes")
+        self.arrays.check("objects", h5a.get_num_attrs(thing), f"attributes of {shown(owner)}")
         names: list[bytes] = []
         h5a.iterate(thing, names.append)
         for raw in names:
-            if raw in _OF_DIMENSIONS:
-                continue
             where = f"{owner}: {self._texts.decode(owner, raw)}"
             attribute = h5a.open(thing, raw)
             kind, space = attribute.get_type(), attribute.get_space()

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any, Self
 
 from cubeport.errors import SourceRejected
@@ -13,14 +14,18 @@ MIB = 2**20
 
 SANDBOXES = ("prefer", "require", "off")
 
-_OF_THE_CHILD = frozenset(
-    ("memory_bytes", "base_s", "bytes_per_s", "children", "sandbox", "file_bytes", "open_files", "answer_bytes", "kill_after_s")
-)
+SETTINGS = {
+    "declared_bytes": "limits.declared_bytes",
+    "expansion": "limits.expansion",
+    "memory_bytes": "gate.memory_bytes",
+    "base_s": "gate.base_s",
+}
+"""The limits that an operator can set, by field of :class:`Limits`; the others are rules of the gate."""
 
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """Every limit with its safe default; a refusal names the setting, the limit and the value that broke it."""
+    """Every limit with its safe default; a refusal names the setting or rule, the limit and the value that broke it."""
 
     declared_bytes: int = 50 * GIB
     """Decoded size that a source may declare: Σ product(shape) × itemsize."""
@@ -48,7 +53,8 @@ class Limits:
     """Time is :attr:`base_s` and the declared bytes at this rate."""
     file_bytes: int = 4 * GIB
     open_files: int = 256
-    children: int = 2
+    children: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
+    """At once; one per core."""
     sandbox: str = "prefer"
     answer_bytes: int = 8 * MIB
     """One frame of a child's answer: a measured description may need a few MiB."""
@@ -63,29 +69,29 @@ class Limits:
         """Return the wall clock and CPU time for a unit that declares so many bytes; more than the limit counts as the limit."""
         return self.base_s + min(max(declared_bytes, 0), self.declared_bytes) / self.bytes_per_s
 
-    def too_big(self, setting: str, value: int, what: str) -> SourceRejected:
-        """Return the refusal for *value* over the limit *setting* (a field's name); *what* begins the sentence."""
-        limit = getattr(self, setting)
-        name = setting_name(setting)
+    def too_big(self, limit: str, value: int, what: str, *, source: str | None = None) -> SourceRejected:
+        """Return the refusal for *value* over *limit* (a field's name); *what* begins the sentence."""
+        most = getattr(self, limit)
+        setting = SETTINGS.get(limit)
         return SourceRejected(
-            f"{what}: {value:,} is over the limit of {limit:,}",
+            f"{what}: {value:,} is over the limit of {most:,}",
             reason="too-big",
-            next_step=f"raise {name}, or bring a smaller source",
-            setting=name,
-            limit=limit,
+            source=source,
+            next_step=f"raise {setting}, or bring a smaller source" if setting else "bring a smaller or simpler source",
+            **({"setting": setting} if setting else {"rule": limit}),
+            limit=most,
             value=value,
         )
 
-    def check(self, setting: str, value: int, what: str) -> None:
+    def check(self, limit: str, value: int, what: str, *, source: str | None = None) -> None:
         """Raise :meth:`too_big` when *value* is over the limit."""
-        if value > getattr(self, setting):
-            raise self.too_big(setting, value, what)
+        if value > getattr(self, limit):
+            raise self.too_big(limit, value, what, source=source)
 
-    def check_declared(self, declared: int, stored: int, what: str = "the decoded size in bytes") -> None:
-        """Refuse what would grow beyond the bounds: *stored* bytes on disk that declare *declared* bytes."""
-        self.check("declared_bytes", declared, what)
+    def check_expansion(self, declared: int, stored: int, what: str, *, source: str | None = None) -> None:
+        """Refuse *stored* bytes on disk that declare too many *declared* bytes."""
         if declared > max(self.small_bytes, stored * self.expansion):
-            raise self.too_big("expansion", declared // max(stored, 1), f"{what} against the stored size")
+            raise self.too_big("expansion", -(-declared // max(stored, 1)), what, source=source)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the plain values that a request to a child carries."""
@@ -95,8 +101,3 @@ class Limits:
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
         """Return the limits that :meth:`to_mapping` gave."""
         return cls(**{each.name: values[each.name] for each in fields(cls)})
-
-
-def setting_name(field: str) -> str:
-    """Return the setting behind a field of :class:`Limits`: ``limits.…`` or ``gate.…``."""
-    return f"{'gate' if field in _OF_THE_CHILD else 'limits'}.{field}"

@@ -50,7 +50,6 @@ class _Header:
         self._name = name
         self._descriptor = descriptor
         self._size = size
-        self._limits = limits
         self._texts = Texts(name, limits)
         self._arrays = Arrays(name, limits)
         self._at = 0
@@ -107,7 +106,7 @@ class _Header:
     def _variable(self, dimensions: list[int]) -> _Variable:
         name = self._text("a variable")
         rank = self._count()
-        self._limits.check("dimensions", rank, f"{self._name}: {shown(name)} has dimensions")
+        self._arrays.check("dimensions", rank, f"dimensions of {shown(name)}")
         numbers = [self._count() for _ in range(rank)]
         if any(each >= len(dimensions) for each in numbers):
             self._fail(f"{name} names a dimension that is not there")
@@ -146,7 +145,7 @@ class _Header:
         if found != tag and (found, count) != (0, 0):
             self._fail(f"no list of {what} where one must be")
         self._arrays.count(0 if tag == _ATTRIBUTES else count)
-        self._limits.check("objects", count, f"{self._name} has {what}")
+        self._arrays.check("objects", count, f"number of {what}")
         return count
 
     def _kind(self) -> int:

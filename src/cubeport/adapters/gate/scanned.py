@@ -85,27 +85,32 @@ class Arrays:
     _chunks: int = 0
     _objects: int = 0
 
+    def check(self, limit: str, value: int, what: str) -> None:
+        """Hold one value against one limit."""
+        self.limits.check(limit, value, f"{self.name}: {what}", source=self.name)
+
     def count(self, more: int = 1) -> None:
         """Count *more* objects: groups, arrays, links, types."""
         self._objects += more
-        self.limits.check("objects", self._objects, f"{self.name} holds objects")
+        self.check("objects", self._objects, "number of objects")
 
     def add(self, array: Array) -> None:
         """Keep *array* if it is within the limits, alone and together with the others."""
-        limits, what = self.limits, f"{self.name}: {shown(array.path)}"
-        limits.check("dimensions", len(array.shape), f"{what} has dimensions")
-        limits.check("item_bytes", array.item_bytes, f"{what} has bytes in an item")
+        where = shown(array.path)
+        self.check("dimensions", len(array.shape), f"dimensions of {where}")
+        self.check("item_bytes", array.item_bytes, f"bytes in an item of {where}")
         self._declared += array.declared_bytes
-        limits.check("declared_bytes", self._declared, f"{self.name} declares bytes")
+        self.check("declared_bytes", self._declared, "declared bytes")
         if array.chunks is not None:
-            limits.check("chunk_bytes", math.prod(array.chunks) * array.item_bytes, f"{what} has bytes in a chunk")
+            self.check("chunk_bytes", math.prod(array.chunks) * array.item_bytes, f"bytes in a chunk of {where}")
             self._chunks += chunk_count(array.shape, array.chunks)
-            limits.check("chunks", self._chunks, f"{self.name} has chunks")
+            self.check("chunks", self._chunks, "number of chunks")
         self.found.append(array)
 
     def done(self, stored_bytes: int) -> tuple[Array, ...]:
         """Return all of them, once their sum was held against what is stored."""
-        self.limits.check_declared(self._declared, stored_bytes, f"{self.name} declares bytes")
+        what = f"{self.name}: declared bytes for each stored one"
+        self.limits.check_expansion(self._declared, stored_bytes, what, source=self.name)
         return tuple(self.found)
 
 
@@ -124,9 +129,9 @@ class Texts:
 
     def size(self, where: str, count: int) -> None:
         """Count *count* bytes of an attribute before they are read."""
-        self.limits.check("attribute_bytes", count, f"{self.name}: {shown(where)} has bytes")
+        self.limits.check("attribute_bytes", count, f"{self.name}: bytes of {shown(where)}", source=self.name)
         self._bytes += count
-        self.limits.check("text_bytes", self._bytes, f"{self.name} has bytes of attributes")
+        self.limits.check("text_bytes", self._bytes, f"{self.name}: bytes of all attributes", source=self.name)
 
     def decode(self, where: str, raw: bytes) -> str:
         """Return *raw* as text, without the NULs that pad it."""

@@ -17,12 +17,16 @@ import socket
 import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
-from cubeport.adapters.gate import wire
+from cubeport.adapters.gate import landlock, wire
 from cubeport.adapters.gate.child import live
 
 _LIBRARIES = ("numpy", "cftime", "h5py", "netCDF4", "h5netcdf.legacyapi", "numcodecs", "zarr", "xarray", "pandas")
 """Imported once here, so that a child begins in milliseconds; those that are not installed are left out."""
+
+
+_PR_SET_CHILD_SUBREAPER = 36
 
 
 @dataclass(slots=True)
@@ -75,7 +79,7 @@ class Template:
         if len(descriptors) != 2:
             return False
         module, _, kill_after = body.decode().partition(" ")
-        with contextlib.suppress(ImportError):  # the child imports again, and tells
+        with contextlib.suppress(Exception):  # whatever it is, the child imports again, and tells
             importlib.import_module(module)
         channel, lead = (socket.socket(fileno=each) for each in descriptors)
         here = os.getpid()
@@ -107,22 +111,44 @@ class Template:
         _signal(unit.pid, signal.SIGTERM)
 
     def _reap(self) -> None:
-        for pid in list(self._units):
-            ended, status, usage = os.wait4(pid, os.WNOHANG)
-            if not ended:
+        while (pid := _ended()) is not None:
+            _signal(pid, signal.SIGKILL)  # whatever it left in its group; before it is reaped, so the number is still its own
+            _, status, usage = os.wait4(pid, 0)
+            unit = self._units.pop(pid, None)
+            if unit is None:
                 continue
-            _signal(pid, signal.SIGKILL)  # whatever it left in its group
-            unit = self._units.pop(pid)
+            self._clear_strays()
             if not unit.let_go:
                 self._selector.unregister(unit.lead)
             _tell(unit.lead, {"status": os.waitstatus_to_exitcode(status), "max_rss": usage.ru_maxrss * 1_024})
             unit.lead.close()
 
+    def _clear_strays(self) -> None:
+        """End what left its group: this process is the reaper of all that its children begin, so strays are its children now."""
+        here = os.getpid()
+        while True:
+            pids = map(int, Path(f"/proc/{here}/task/{here}/children").read_text().split())
+            strays = [pid for pid in pids if pid not in self._units]
+            if not strays:
+                return
+            for pid in strays:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+
     def _end(self) -> None:
         for pid in self._units:
             _signal(pid, signal.SIGKILL)
-        for pid in self._units:
-            os.waitpid(pid, 0)
+        self._units.clear()
+        self._clear_strays()
+
+
+def _ended() -> int | None:
+    """Return the process id of a child that has ended and was not reaped yet, ``None`` while all live."""
+    try:
+        ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return None
+    return ended.si_pid if ended else None
 
 
 def _signal(pid: int, number: int) -> None:
@@ -139,6 +165,7 @@ def main(descriptor: int, folders: list[str]) -> None:
     """Import, then serve; *folders* come after the others in the module path."""
     sys.path += folders
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    landlock.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     for name in _LIBRARIES:
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(name)

@@ -33,8 +33,6 @@ from cubeport.errors import SourceRejected
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 _FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 
-_METADATA = (".zgroup", ".zarray", ".zattrs", "zarr.json")
-
 _CODECS = frozenset(
     ("bytes", "transpose", "sharding_indexed", "crc32c", "gzip", "zlib", "zstd", "blosc", "lz4", "shuffle", "delta")
 ) | {"fixedscaleoffset", "packbits", "vlen-utf8"}
@@ -67,6 +65,9 @@ def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
     if not files:
         raise rejected(name, "is an empty folder", "empty", "bring a Zarr store")
     store = _Store(name, descriptor, limits, files)
+    leaves = {key.rpartition("/")[2] for key in files}
+    if "zarr.json" in leaves and leaves & {".zgroup", ".zarray"}:
+        raise unreadable(name, "has metadata of Zarr version 2 and of version 3, which may tell two stories")
     if "zarr.json" in files:
         arrays, version = _version_3(store), "zarr3"
     elif ".zgroup" in files or ".zarray" in files:
@@ -87,7 +88,7 @@ def _walk(name: str, descriptor: int, limits: Limits) -> dict[str, int]:
             path, folder, depth = pending.pop()
             with _closing(folder):
                 # Arrays lie `limits.depth` deep, their chunks one level more for each dimension.
-                limits.check("depth", depth - limits.dimensions, f"{name} has folders inside each other")
+                limits.check("depth", depth - limits.dimensions, f"{name}: depth of folders", source=name)
                 with os.scandir(folder) as entries:
                     for entry in entries:
                         here = f"{path}{entry.name}"
@@ -101,7 +102,7 @@ def _walk(name: str, descriptor: int, limits: Limits) -> dict[str, int]:
                                 name, f"holds {shown(here)}, which is neither a file nor a folder", "copy it without links"
                             )
                         if len(files) + len(pending) > most:
-                            raise limits.too_big("chunks", len(files), f"{name} has files")
+                            raise limits.too_big("chunks", len(files), f"{name}: number of files", source=name)
     except OSError as error:
         raise unreadable(name, "changed while it was read, or cannot be listed") from error
     finally:
@@ -129,13 +130,18 @@ class _Store:
     def __post_init__(self) -> None:
         self.texts = Texts(self.name, self.limits)
 
+    def check(self, limit: str, value: int, what: str) -> None:
+        self.limits.check(limit, value, f"{self.name}: {what}", source=self.name)
+
     def document(self, key: str) -> dict[str, Any]:
         """Return the JSON object at *key*, strictly."""
-        self.limits.check("json_bytes", self.files[key], f"{self.name}: {shown(key)} has bytes")
+        self.check("json_bytes", self.files[key], f"bytes of {shown(key)}")
         try:
             document = json.loads(self._read(key), object_pairs_hook=_once, parse_constant=_no_constant)
         except RecursionError:
-            raise self.limits.too_big("json_depth", self.limits.json_depth + 1, f"{self.name}: {shown(key)} is nested") from None
+            raise self.limits.too_big(
+                "json_depth", self.limits.json_depth + 1, f"{self.name}: nesting of {shown(key)}", source=self.name
+            ) from None
         except ValueError as error:
             raise unreadable(self.name, f"has no strict JSON in {shown(key)}") from error
         self._values(document, key, 0)
@@ -161,7 +167,7 @@ class _Store:
             os.close(descriptor)
 
     def _values(self, value: Any, where: str, depth: int) -> None:
-        self.limits.check("json_depth", depth, f"{self.name}: {shown(where)} is nested")
+        self.check("json_depth", depth, f"nesting of {shown(where)}")
         match value:
             case str():
                 self.texts.check(where, value)
@@ -319,7 +325,7 @@ def _array_3(store: _Store, where: str, document: dict[str, Any]) -> Array:
     item = _item_3(store, where, document["data_type"], _codecs(store, where, document["codecs"], _configuration_3))
     inner = _inner_chunks(store, where, document["codecs"], chunks)
     if inner != chunks:  # the chunks that are decoded are those inside the shards
-        store.limits.check("chunks", chunk_count(shape, chunks), f"{store.name}: {shown(where)} has shards")
+        store.check("chunks", chunk_count(shape, chunks), f"shards of {shown(where)}")
     return Array(where, shape, item, inner)
 
 
@@ -360,7 +366,7 @@ def _codecs(
     """Return the names of the codecs in order, each on the list, with plain settings; those inside shards are looked at too."""
     if not isinstance(codecs, list):
         raise store.fail(where, "has codecs that are no list")
-    store.limits.check("filters", len(codecs) + depth, f"{store.name}: {shown(where)} has codecs")
+    store.check("filters", len(codecs) + depth, f"codecs of {shown(where)}")
     names = []
     for codec in codecs:
         name, settings = configuration(codec) if isinstance(codec, dict) else (codec, {})
@@ -385,7 +391,7 @@ def _is_plain(dtype: Any) -> bool:
 def _lengths(store: _Store, where: str, value: Any, least: int) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(each) is int and least <= each <= _LARGEST for each in value):
         raise store.fail(where, "has lengths that are no whole numbers")
-    store.limits.check("dimensions", len(value), f"{store.name}: {shown(where)} has dimensions")
+    store.check("dimensions", len(value), f"dimensions of {shown(where)}")
     return tuple(value)
 
 

@@ -1,0 +1,3 @@
+"""A task whose module cannot be imported."""
+
+raise ZeroDivisionError("planted")
