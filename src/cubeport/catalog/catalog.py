@@ -19,7 +19,17 @@ from cubeport.catalog.events import EventPage
 from cubeport.catalog.extraction import Extractors
 from cubeport.catalog.hooks import set_paths
 from cubeport.catalog.locks import clear_note
-from cubeport.catalog.models import Artifact, CatalogRecord, Lineage, LocalPathLocator, Model, Operation, OperationStatus, TargetKind, normalise_locator
+from cubeport.catalog.models import (
+    Artifact,
+    CatalogRecord,
+    Lineage,
+    LocalPathLocator,
+    Model,
+    Operation,
+    OperationStatus,
+    TargetKind,
+    normalise_locator,
+)
 from cubeport.catalog.planning import Place, Planner
 from cubeport.catalog.plugins import Plugins
 from cubeport.catalog.query import FieldSummary, Page, Query, Term, canonical_field, leaves
@@ -553,10 +563,24 @@ class Catalog:
         records = self.iterate(order=("id",)) if all else (self.get(name) for name in names)
         return {each.id: self.schemas.validate(each) for each in records}
 
+    def validate_metadata(
+        self, metadata: Mapping[str, Any], schema_name: str, schema_version: str | None = None
+    ) -> ValidationResult:
+        """Return what does not fit in metadata that no record has yet."""
+        schema = self.schemas.get(schema_name, schema_version)
+        draft = CatalogRecord(metadata=dict(metadata), schema_name=schema.name, schema_version=schema.version)
+        return self.schemas.validate(draft)
+
     def extract_metadata(
         self, name: str, *, only: Sequence[str] = (), require: bool = False, dry_run: bool = False
     ) -> CatalogRecord:
         """Read metadata out of the record's primary artifact again."""
+        return self.extract(name, only=only, require=require, dry_run=dry_run)[0]
+
+    def extract(
+        self, name: str, *, only: Sequence[str] = (), require: bool = False, dry_run: bool = False
+    ) -> tuple[CatalogRecord, tuple[str, ...]]:
+        """Do as :meth:`extract_metadata`; return the warnings too."""
         record = self.get(name)
         found = self.extractors.extract(self.path(name), only=only, record_id=record.id)
         if require:
@@ -572,7 +596,9 @@ class Catalog:
 
     # --- views, pipelines, batches ----------------------------------------------------------------------------------
 
-    def view(self, folder: str | Path, template: str, *where: Query | Term | str, apply: bool = False, prune: bool = False) -> ViewPlan:
+    def view(
+        self, folder: str | Path, template: str, *where: Query | Term | str, apply: bool = False, prune: bool = False
+    ) -> ViewPlan:
         """Plan a folder of relative links to the artifacts of the records that match; with *apply*, make it."""
         more = self.parts.planner.more
         plan = plan_view(Path(folder), self.iterate(*where, order=("id",)), template, resolve=self._local, more=more)
@@ -593,8 +619,8 @@ class Catalog:
 
     def history(self, name: str, limit: int = 1000) -> list[Operation]:
         """Return the operations on a record, among the last *limit* of all, newest first."""
-        id = self.get(name).id
-        return [each for each in self.operations(limit=limit) if id in each.outputs or id in each.inputs]
+        record = self.get(name)
+        return [each for each in self.operations(limit=limit) if record.id in (*each.outputs, *each.inputs)]
 
     def values(self, field: str, *where: Query | Term | str, **asked: Any) -> list[dict[str, Any]]:
         """Return the distinct values of a field, with how many records have each, the most frequent first."""

@@ -139,7 +139,7 @@ class EventLog:
         since, until
             A date (until: its whole day), a timestamp, or an age (``7d``, ``2h``, ``30m``); both ends are included.
         """
-        first, last = _instant(since, ends=False), _instant(until, ends=True)
+        first, last = instant_of(since, ends=False), instant_of(until, ends=True)
         if first is not None and last is not None and last < first:
             raise InvalidRange(f"Since {since} lies behind until {until}.")
         lowest = _level(level)
@@ -262,7 +262,8 @@ _AGE = re.compile(r"(\d+)\s*([smhdw])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks"}
 
 
-def _instant(value: str | datetime | None, *, ends: bool) -> datetime | None:
+def instant_of(value: str | datetime | None, *, ends: bool) -> datetime | None:
+    """Return the instant of a date (with *ends*: its last), a timestamp, or an age (``7d``, ``2h``) before now."""
     if value is None or isinstance(value, datetime):
         return value
     if age := _AGE.fullmatch(value):

@@ -154,16 +154,23 @@ class Outcome:
         return record.replace(metadata=set_paths(record.metadata, self.metadata_updates), tags=tags)
 
 
-def set_paths(metadata: Mapping[str, Any], updates: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *metadata* with each dotted path set, objects made on the way; raises InvalidRequest where a value is in the way."""
+def set_paths(metadata: Mapping[str, Any], updates: Mapping[Any, Any]) -> dict[str, Any]:
+    """Return *metadata* with each path set, dotted or as its steps, objects made on the way.
+
+    Raises
+    ------
+    InvalidRequest
+        Where a value is in the way.
+    """
     result = dict(metadata)
     for path, value in updates.items():
-        *parents, last = path.split(".")
+        *parents, last = path.split(".") if isinstance(path, str) else path
         here = result
         for name in parents:
             inner = here.get(name, {})
             if not isinstance(inner, Mapping):
-                raise InvalidRequest(f"metadata.{path} cannot be set: {name} holds a value, not an object.")
+                where = ".".join((*parents, last))
+                raise InvalidRequest(f"metadata.{where} cannot be set: {name} holds a value, not an object.")
             here[name] = dict(inner)
             here = here[name]
         here[last] = value

@@ -10,7 +10,9 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 from cubeport.catalog.canonical import dumps, timestamp
@@ -64,7 +66,7 @@ def plan_view(
     template: str,
     *,
     resolve: Callable[[Artifact], Path | None],
-    extra_fields: Callable[[Mapping[str, Any]], Mapping[str, str]] = lambda fields: {},  # noqa: ARG005 - no plugin gives any
+    more: Mapping[str, Callable[[Mapping[str, Field]], str]] = MappingProxyType({}),
 ) -> ViewPlan:
     """Return the plan for the primary artifacts of *records*.
 
@@ -72,6 +74,8 @@ def plan_view(
     ----------
     resolve
         An artifact's place in the local file system, ``None`` where it has none; nothing need be there.
+    more
+        Template fields of plugins: ``name → fn(fields)``.
     """
     folder = folder.absolute()
     ours, _ = _read_list(folder)
@@ -81,7 +85,7 @@ def plan_view(
         for artifact in record.artifacts:
             if artifact.role != "primary":
                 continue
-            link = _link(folder, record, artifact, template, resolve, extra_fields)
+            link = _link(folder, record, artifact, template, resolve, more)
             if link.state != "planned":
                 others.append(link)
             elif (first := wanted.get(link.path)) is not None:
@@ -130,12 +134,13 @@ def _link(
     artifact: Artifact,
     template: str,
     resolve: Callable[[Artifact], Path | None],
-    extra_fields: Callable[[Mapping[str, Any]], Mapping[str, str]],
+    more: Mapping[str, Callable[[Mapping[str, Field]], str]],
 ) -> ViewLink:
     place = resolve(artifact)
     name = place.name if place is not None else artifact.artifact_id
-    fields = view_fields(record, artifact, name)
-    path = render(template, {**fields, **extra_fields(fields)}, record.metadata)
+    ours = view_fields(record, artifact, name)
+    theirs: dict[str, Field] = {key: partial(fn, ours) for key, fn in more.items()}
+    path = render(template, theirs | ours, record.metadata)
     link = ViewLink(path, "planned", record.id, artifact.artifact_id)
     if place is None:
         return replace(link, state="unsupported", reason=f"a {artifact.locator.kind} is no local file")
