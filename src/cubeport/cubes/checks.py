@@ -68,14 +68,14 @@ def _check_names(what: str, names: Iterable[str]) -> None:
             raise SourceRejected(
                 f"{what} {shown!r} is no name for an address: at most 128 letters, digits and _ . + @ -, not starting with '__'",
                 reason="bad-text",
-                next_step=f"in the template: normalise: {{rename: {{{_quoted(shown)}: {_cured(name)}}}}}",
+                next_step=f"in the template: normalise: [{{rename: {{{_quoted(shown)}: {_cured(name)}}}}}]",
             )
         other = seen.setdefault(name.casefold(), name)
         if other != name:
             raise SourceRejected(
                 f"{what}s {other!r} and {name!r} differ in case only, which not every store can keep apart",
                 reason="bad-text",
-                next_step=f"in the template: normalise: {{rename: {{{name}: {name}_2}}}}",
+                next_step=f"in the template: normalise: [{{rename: {{{name}: {name}_2}}}}]",
             )
 
 
@@ -224,7 +224,7 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
         raise SourceRejected(
             f"coordinate {name!r} turns back at index {where}: labels must rise or fall all the way",
             reason="bad-coordinates",
-            next_step=f"sort the source along {axis.dimension!r}",
+            next_step=f"in the template: normalise: [{{sort: {axis.dimension}}}]",
         )
     if axis.name == found.y and found.family == "rectilinear":
         _check_latitude(numbers, name)
@@ -247,7 +247,7 @@ def _check_time(variable: Any, name: str, values: Any) -> None:
             raise SourceRejected(
                 f"time {name!r} must rise all the way: {a} at index {index} {what}",
                 reason="bad-time",
-                next_step=f"sort the source along {name!r} and remove what is there twice",
+                next_step="sort the source in time and remove what is there twice",
             )
 
 

@@ -1,0 +1,436 @@
+"""STAC 1.1 documents: what was sealed with a version, joined with the texts of its record; a request only fills in links.
+
+Values from values: nothing is read, and nothing heavy is imported but by :func:`seal`, which the measuring child calls.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote, urlencode
+
+from cubeport.catalog.canonical import timestamp
+from cubeport.cubes.description import CubeDescription
+from cubeport.documents.texts import Provider, Shown, VersionRef
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+STAC_VERSION = "1.1.0"
+
+CONFORMS_TO = (
+    "https://api.stacspec.org/v1.0.0/core",
+    "https://api.stacspec.org/v1.0.0/collections",
+    "https://api.stacspec.org/v1.0.0/ogcapi-features",
+    "https://api.stacspec.org/v1.0.0/browseable",
+    "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/core",
+    "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson",
+)
+"""Classes that have a test; no other is listed."""
+
+JSON = "application/json"
+GEOJSON = "application/geo+json"
+OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
+COVERAGE = "http://www.opengis.net/def/rel/ogc/1.0/coverage"
+ZARR = "application/vnd.zarr"
+"""Bare, as xpystac compares it: parameters make it fail."""
+
+CHILDREN = 1_000
+"""Collections that the landing page links to."""
+
+ITEM_LINKS = 100
+"""Items that a Collection links to."""
+
+_EXTENSIONS = {
+    "zarr": "https://stac-extensions.github.io/zarr/v1.1.0/schema.json",
+    "xarray": "https://stac-extensions.github.io/xarray-assets/v1.0.0/schema.json",
+    "version": "https://stac-extensions.github.io/version/v1.2.0/schema.json",
+    "file": "https://stac-extensions.github.io/file/v2.1.0/schema.json",
+    "renders": "https://stac-extensions.github.io/render/v2.0.0/schema.json",
+    "sci": "https://stac-extensions.github.io/scientific/v1.0.0/schema.json",
+}
+_DOI = re.compile(r"10\.[0-9a-zA-Z]{4,}/\S+")
+
+_OPEN = {
+    "zarr:zarr_format": 3,
+    "zarr:node_type": "group",
+    "zarr:consolidated": True,
+    "xarray:open_kwargs": {"engine": "zarr", "consolidated": True, "zarr_format": 3},
+}
+"""How to open a store of ours: said once, it spares a client three of nine requests."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Site:
+    """The instance as its documents name it."""
+
+    public_url: str
+    """Without a slash at its end; every link begins with it."""
+    id: str = "cubeport"
+    title: str = "cubeport"
+    description: str = "Data cubes as STAC, Zarr and OGC API coverages."
+    download_cells: int = 64_000_000
+    """Values that one download may have: a larger cube has no ``netcdf`` asset."""
+
+
+def seal(description: CubeDescription, raw: xr.Dataset) -> dict[str, Any]:
+    """Return ``{"stac", "item"}`` of a version, to be kept with it. Heavy: imports pystac, xstac and xarray."""
+    from cubeport.documents import stac_sealing
+
+    return stac_sealing.seal(description, raw)
+
+
+# --- documents -------------------------------------------------------------------------------------------------------
+
+
+def catalog(site: Site, children: Iterable[tuple[str, str]], *, path: str = "/stac") -> dict[str, Any]:
+    """Return the landing page, which is a Catalog.
+
+    Parameters
+    ----------
+    site
+        The instance.
+    children
+        Id and title of the shown datasets, at most :data:`CHILDREN`.
+    path
+        Its own address: ``/stac`` or ``/stac/catalog.json``; only ``self`` differs.
+    """
+    url = site.public_url
+    links = [
+        _link("self", f"{url}{path}", JSON, site.title),
+        _link("root", f"{url}/stac", JSON, site.title),
+        _link("conformance", f"{url}/stac/conformance", JSON, "Conformance classes"),
+        _link("data", f"{url}/stac/collections", JSON, "Collections"),
+        _link("service-desc", f"{url}/openapi.json", OPENAPI, "The API's description"),
+        _link("service-doc", f"{url}/docs", "text/html", "The API's documentation"),
+        _link("related", f"{url}/ogcapi", JSON, "The same data by OGC API"),
+        *(_link("child", _collection_url(site, dataset_id), JSON, title) for dataset_id, title in children),
+    ]
+    return {
+        "type": "Catalog",
+        "stac_version": STAC_VERSION,
+        "id": site.id,
+        "title": site.title,
+        "description": site.description,
+        "conformsTo": list(CONFORMS_TO),
+        "links": links,
+    }
+
+
+def conformance() -> dict[str, Any]:
+    """Return the classes that the STAC face conforms to."""
+    return {"conformsTo": list(CONFORMS_TO)}
+
+
+def collection(shown: Shown, site: Site) -> dict[str, Any]:
+    """Return the Collection of a dataset: of its shown version, or of the one that the address pinned."""
+    texts, version = shown.texts, shown.version
+    sealed: Mapping[str, Any] = shown.sealed["stac"]
+    renders = _renders(sealed.get("renders", {}), texts.render, shown.description)
+    assets = _collection_assets(shown, site)
+    citation = _citation(shown)
+    extensions = [each for each in sealed["stac_extensions"] if each != _EXTENSIONS["renders"]]
+    extensions += [_EXTENSIONS[key] for key in ("zarr", "xarray", "version", "file")]
+    extensions += [_EXTENSIONS["renders"]] * bool(renders) + [_EXTENSIONS["sci"]] * bool(citation)
+    document: dict[str, Any] = {
+        "type": "Collection",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": extensions,
+        "id": _id(shown),
+        "title": texts.title,
+        "description": texts.description or texts.title,
+        **({"keywords": list(texts.keywords)} if texts.keywords else {}),
+        "license": texts.license,
+        "providers": _providers(texts.providers, site),
+        "extent": sealed["extent"],
+        "created": timestamp(shown.created_at),
+        "updated": timestamp(shown.updated_at),
+        "version": version.version_id,
+        **_sealed_fields(sealed),
+        **({"renders": renders} if renders else {}),
+        **citation,
+        **({"summaries": sealed["summaries"]} if "summaries" in sealed else {}),
+        "assets": assets,
+        "item_assets": {key: _without_place(asset) for key, asset in _item_assets(shown, site).items()},
+        "links": _collection_links(shown, site),
+    }
+    return document
+
+
+def collections(
+    page: Sequence[Shown],
+    site: Site,
+    *,
+    query: Mapping[str, str] | None = None,
+    next_token: str | None = None,
+    matched: int | None = None,
+) -> dict[str, Any]:
+    """Return one page of Collections.
+
+    Parameters
+    ----------
+    page, site
+        The datasets of this page; the instance.
+    query
+        The parameters that the page was asked with, for its ``self``.
+    next_token
+        What continues the walk; ``None`` on the last page.
+    matched
+        How many there are in all, when known.
+    """
+    documents = [collection(each, site) for each in page]
+    links = _page_links(site, f"{site.public_url}/stac/collections", "Collections", JSON, query, next_token)
+    return {"collections": documents, "links": links, **_counted(len(documents), matched)}
+
+
+def item(shown: Shown, site: Site) -> dict[str, Any]:
+    """Return the Item of one version: *shown* is that version's own, whatever version the dataset shows now.
+
+    ``shown.versions``, when filled, gives its neighbours.
+    """
+    sealed: Mapping[str, Any] = shown.sealed["item"]
+    version, texts = shown.version, shown.texts
+    created = timestamp(version.created_at)
+    properties: dict[str, Any] = {
+        **({"datetime": created} if "datetime" not in sealed["properties"] else {}),
+        **sealed["properties"],
+        "title": f"{texts.title}, version {version.version_id}",
+        "created": created,
+        "version": version.version_id,
+        "deprecated": not shown.is_latest,
+    }
+    return {
+        "type": "Feature",
+        "stac_version": STAC_VERSION,
+        "stac_extensions": [*sealed["stac_extensions"], *(_EXTENSIONS[key] for key in ("zarr", "xarray", "version", "file"))],
+        "id": item_id(texts.dataset_id, version.version_id),
+        "collection": texts.dataset_id,
+        "geometry": sealed["geometry"],
+        "bbox": sealed["bbox"],
+        "properties": properties,
+        "assets": _item_assets(shown, site),
+        "links": _item_links(shown, site),
+    }
+
+
+def items(
+    dataset: Shown,
+    page: Sequence[Shown],
+    site: Site,
+    *,
+    query: Mapping[str, str] | None = None,
+    next_token: str | None = None,
+    matched: int | None = None,
+) -> dict[str, Any]:
+    """Return one page of the Items of a dataset, newest first; *page* has one :class:`Shown` for each version."""
+    features = [item(each, site) for each in page]
+    url = _collection_url(site, dataset.texts.dataset_id)
+    links = _page_links(site, f"{url}/items", f"Versions of {dataset.texts.title}", GEOJSON, query, next_token)
+    links.insert(2, _link("parent", url, JSON, dataset.texts.title))
+    links.insert(3, _link("collection", url, JSON, dataset.texts.title))
+    return {"type": "FeatureCollection", "features": features, "links": links, **_counted(len(features), matched)}
+
+
+def item_id(dataset_id: str, version_id: str) -> str:
+    """Return the id of a version's Item."""
+    return f"{dataset_id}@{version_id}"
+
+
+# --- parts -----------------------------------------------------------------------------------------------------------
+
+
+def _sealed_fields(sealed: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in sealed.items() if key.startswith(("cube:", "proj:"))}
+
+
+def _id(shown: Shown) -> str:
+    return item_id(shown.texts.dataset_id, shown.version.version_id) if shown.pinned else shown.texts.dataset_id
+
+
+def _path(id: str) -> str:
+    return quote(id, safe="@")
+
+
+def _collection_url(site: Site, id: str) -> str:
+    return f"{site.public_url}/stac/collections/{_path(id)}"
+
+
+def _link(rel: str, href: str, type: str, title: str) -> dict[str, Any]:
+    return {"rel": rel, "href": href, "type": type, "title": title or rel}
+
+
+def _page_links(
+    site: Site, url: str, title: str, type: str, query: Mapping[str, str] | None, next_token: str | None
+) -> list[dict[str, Any]]:
+    asked = dict(query or {})
+    links = [
+        _link("self", f"{url}?{urlencode(asked)}" if asked else url, type, title),
+        _link("root", f"{site.public_url}/stac", JSON, site.title),
+    ]
+    if next_token is not None:
+        links.append(_link("next", f"{url}?{urlencode(asked | {'token': next_token})}", type, "Next page"))
+    return links
+
+
+def _counted(returned: int, matched: int | None) -> dict[str, int]:
+    return {"numberReturned": returned, **({"numberMatched": matched} if matched is not None else {})}
+
+
+def _providers(given: Sequence[Provider], site: Site) -> list[dict[str, Any]]:
+    listed = [
+        {
+            "name": each.name,
+            **({"roles": list(each.roles)} if each.roles else {}),
+            **({"url": each.url} if each.url else {}),
+        }
+        for each in given
+    ]
+    return [*listed, {"name": site.title, "roles": ["host"], "url": site.public_url}]
+
+
+def _citation(shown: Shown) -> dict[str, Any]:
+    doi = (shown.texts.doi or "").removeprefix("https://doi.org/").removeprefix("doi:")
+    found = {"sci:doi": doi} if _DOI.fullmatch(doi) else {}
+    return {**found, **({"sci:citation": shown.texts.citation} if shown.texts.citation else {})}
+
+
+def _renders(sealed: Mapping[str, Any], given: Sequence[Mapping[str, Any]], cube: CubeDescription) -> dict[str, Any]:
+    """Return how to draw each field: measured ranges, and what the template says of one field or of all."""
+    found = {name: dict(render) for name, render in sealed.items()}
+    for each in given:
+        named = each.get("variable")
+        for name in [str(named)] if named is not None else list(cube.fields):
+            if name not in cube.fields:
+                continue
+            render = found.setdefault(name, {"title": cube.variable(name).long_name or name, "assets": ["zarr"]})
+            span = each.get("range")
+            if isinstance(span, list | tuple) and len(span) == 2:
+                render["rescale"] = [[float(span[0]), float(span[1])]]
+            if each.get("colormap"):
+                render["colormap_name"] = str(each["colormap"])
+            if each.get("nodata") is not None:
+                render["nodata"] = each["nodata"]
+    return found
+
+
+def _collection_assets(shown: Shown, site: Site) -> dict[str, Any]:
+    url, own, version = site.public_url, _path(shown.texts.dataset_id), shown.version
+    pinned = f"{url}/zarr/{own}@{version.version_id}"
+    assets: dict[str, Any] = {
+        "zarr": {
+            "href": pinned if shown.pinned else f"{url}/zarr/{own}",
+            "title": "Zarr" if shown.pinned else "Zarr, always the version that is shown",
+            "type": ZARR,
+            "roles": ["data", "version" if shown.pinned else "latest"],
+            **_OPEN,
+        },
+        "zarr-pinned": {
+            "href": pinned,
+            "title": "Zarr, this version, which never changes",
+            "type": f"{ZARR}; version=3",
+            "roles": ["data", "version"],
+            **_OPEN,
+            "version": version.version_id,
+        },
+        "manifest": _manifest(shown, site),
+    }
+    if cells(shown.description) <= site.download_cells:
+        assets["netcdf"] = {
+            "href": f"{url}/datasets/{own}/download",
+            "title": "NetCDF, made when asked for",
+            "type": "application/x-netcdf",
+            "roles": ["data"],
+        }
+        if shown.pinned:
+            assets["netcdf"]["href"] = f"{url}/datasets/{own}@{version.version_id}/download"
+    return assets
+
+
+def cells(cube: CubeDescription) -> int:
+    """Return the number of values that a download of the whole cube has."""
+    return sum(math.prod(each.shape) for each in cube.variables if each.role == "data")
+
+
+def _manifest(shown: Shown, site: Site) -> dict[str, Any]:
+    version = shown.version
+    return {
+        "href": f"{site.public_url}/zarr/{_path(shown.texts.dataset_id)}@{version.version_id}?f=manifest",
+        "title": "Manifest: every key with its size and sha256",
+        "type": JSON,
+        "roles": ["metadata"],
+        "file:checksum": f"1220{version.digest}",
+    }
+
+
+def _item_assets(shown: Shown, site: Site) -> dict[str, Any]:
+    href = f"{site.public_url}/zarr/{_path(shown.texts.dataset_id)}@{shown.version.version_id}"
+    zarr = {"href": href, "title": "Zarr, this version, which never changes", "type": ZARR, "roles": ["data", "version"], **_OPEN}
+    return {"zarr": zarr, "manifest": _manifest(shown, site)}
+
+
+def _without_place(asset: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in asset.items() if key not in ("href", "file:checksum")}
+
+
+def _collection_links(shown: Shown, site: Site) -> list[dict[str, Any]]:
+    url, texts = site.public_url, shown.texts
+    dataset_id = texts.dataset_id
+    own = _collection_url(site, dataset_id)
+    links = [
+        _link("self", _collection_url(site, _id(shown)), JSON, texts.title),
+        _link("root", f"{url}/stac", JSON, site.title),
+        _link("parent", f"{url}/stac", JSON, site.title),
+        _link("items", f"{own}/items", GEOJSON, "Versions as items"),
+        *(_item_link("item", dataset_id, each, site) for each in shown.versions[:ITEM_LINKS]),
+        _link("alternate", f"{url}/datasets/{_path(dataset_id)}", JSON, "The service's own document"),
+        _link(COVERAGE, f"{url}/ogcapi/collections/{_path(_id(shown))}/coverage", "application/vnd.cov+json", "OGC API coverage"),
+        _link("version-history", f"{url}/datasets/{_path(dataset_id)}/versions", JSON, "All versions"),
+    ]
+    if shown.pinned:
+        links.append(_link("latest-version", own, JSON, f"{texts.title}, the version that is shown"))
+    if (older := _neighbours(shown)[0]) is not None:
+        links.append(
+            _link("predecessor-version", _collection_url(site, item_id(dataset_id, older.version_id)), JSON, "The version before")
+        )
+    if texts.license_url:
+        links.append(_link("license", texts.license_url, "text/html", texts.license))
+    if doi := _citation(shown).get("sci:doi"):
+        links.append(_link("cite-as", f"https://doi.org/{doi}", "text/html", doi))
+    if texts.source_url:
+        links.append(_link("via", texts.source_url, "text/html", texts.source or texts.source_url))
+    return links
+
+
+def _item_link(rel: str, dataset_id: str, version: VersionRef, site: Site) -> dict[str, Any]:
+    place = _path(item_id(dataset_id, version.version_id))
+    return _link(rel, f"{_collection_url(site, dataset_id)}/items/{place}", GEOJSON, f"Version {version.version_id}")
+
+
+def _item_links(shown: Shown, site: Site) -> list[dict[str, Any]]:
+    texts = shown.texts
+    own = _collection_url(site, texts.dataset_id)
+    older, newer = _neighbours(shown)
+    links = [
+        _item_link("self", texts.dataset_id, shown.version, site),
+        _link("root", f"{site.public_url}/stac", JSON, site.title),
+        _link("parent", own, JSON, texts.title),
+        _link("collection", own, JSON, texts.title),
+    ]
+    if shown.latest is not None and not shown.is_latest:
+        latest = item_id(texts.dataset_id, shown.latest)
+        links.append(_link("latest-version", f"{own}/items/{_path(latest)}", GEOJSON, f"Version {shown.latest}"))
+    links += [_item_link("predecessor-version", texts.dataset_id, older, site)] if older is not None else []
+    links += [_item_link("successor-version", texts.dataset_id, newer, site)] if newer is not None else []
+    return links
+
+
+def _neighbours(shown: Shown) -> tuple[VersionRef | None, VersionRef | None]:
+    """Return the versions before and after this one, among those that are retained and were ever shown."""
+    place = next((n for n, each in enumerate(shown.versions) if each.version_id == shown.version.version_id), None)
+    if place is None:
+        return None, None
+    older = shown.versions[place + 1] if place + 1 < len(shown.versions) else None
+    return older, shown.versions[place - 1] if place else None

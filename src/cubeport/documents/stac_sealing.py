@@ -1,0 +1,310 @@
+"""The half of STAC that comes from the bytes: made once, when a version is sealed, with pystac and xstac (publishing.md 3.1).
+
+xstac builds the datacube of horizontal axes and variables. It refuses vertical axes, gives centres for edges, misses steps of
+float32 and writes an older schema: what it made is corrected from the description here, and all other axes are ours.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
+
+from cubeport.cubes import times
+from cubeport.cubes.axes import decoded
+from cubeport.cubes.calendars import Stamp, canonical, gregorian, parse_stamp
+from cubeport.cubes.cells import labels
+from cubeport.cubes.description import Axis, CubeDescription, Variable
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+EXTENSIONS = {
+    "cube": "https://stac-extensions.github.io/datacube/v2.3.0/schema.json",
+    "proj": "https://stac-extensions.github.io/projection/v2.0.0/schema.json",
+    "cf": "https://stac-extensions.github.io/cf/v0.3.0/schema.json",
+    "renders": "https://stac-extensions.github.io/render/v2.0.0/schema.json",
+}
+"""The extensions of sealed fields."""
+
+_LISTED = 10_000
+_LISTED_TIMES = 1_000
+_LISTED_RENDERS = 100
+
+_DATA_TYPES = frozenset(("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"))
+
+
+def seal(cube: CubeDescription, raw: xr.Dataset) -> dict[str, Any]:
+    """Return ``{"stac", "item"}``: what Collection and Item of this version say of its content, without texts and links.
+
+    Parameters
+    ----------
+    cube
+        Of the same dataset.
+    raw
+        Opened with ``decode_cf=False``; only labels are read.
+    """
+    skeleton = _skeleton(cube, raw)
+    dimensions = _dimensions(cube, raw, skeleton["cube:dimensions"])
+    variables = _variables(cube, skeleton["cube:variables"])
+    projection = _projection(cube)
+    datacube = {"cube:dimensions": dimensions, "cube:variables": variables, **projection}
+    base = [EXTENSIONS["cube"], *([EXTENSIONS["proj"]] if projection else [])]
+    summaries, renders = _summaries(cube), _renders(cube)
+    stac: dict[str, Any] = {"extent": skeleton["extent"], **datacube}
+    if summaries:
+        stac["summaries"] = summaries
+    if renders:
+        stac["renders"] = renders
+    extra = [EXTENSIONS["cf"]] * bool(summaries) + [EXTENSIONS["renders"]] * bool(renders)
+    return {
+        "stac": {"stac_extensions": [*base, *extra], **stac},
+        "item": {
+            "stac_extensions": base,
+            "geometry": geometry(cube.spatial.bbox),
+            "bbox": list(cube.spatial.bbox),
+            "properties": {**_moments(cube), **datacube},
+        },
+    }
+
+
+def interval(cube: CubeDescription) -> tuple[str | None, str | None]:
+    """Return first and last label as Gregorian instants; both ``None`` without time."""
+    if cube.temporal is None:
+        return None, None
+    calendar = canonical(cube.temporal.calendar) or "standard"
+    return tuple(str(gregorian(parse_stamp(edge, calendar))) for edge in (cube.temporal.start, cube.temporal.end))  # type: ignore[return-value]
+
+
+def geometry(bbox: tuple[float, float, float, float]) -> dict[str, Any]:
+    """Return the box as GeoJSON, counter-clockwise, cut at 180° where it crosses; a box without area as a point or a line."""
+    west, south, east, north = bbox
+    if west == east or south == north:
+        if (west, south) == (east, north):
+            return {"type": "Point", "coordinates": [west, south]}
+        return {"type": "LineString", "coordinates": [[west, south], [east, north]]}
+
+    def ring(left: float, right: float) -> list[list[list[float]]]:
+        return [[[left, south], [right, south], [right, north], [left, north], [left, south]]]
+
+    if west > east:
+        return {"type": "MultiPolygon", "coordinates": [ring(west, 180.0), ring(-180.0, east)]}
+    return {"type": "Polygon", "coordinates": ring(west, east)}
+
+
+def _skeleton(cube: CubeDescription, raw: xr.Dataset) -> dict[str, Any]:
+    """Return what pystac and xstac make of the dataset, as a mapping."""
+    import pystac
+    import xarray as xr
+    import xstac
+
+    bounds = [None if edge is None else datetime.fromisoformat(edge) for edge in interval(cube)]
+    template = pystac.Collection(
+        id="sealed",
+        description="sealed",
+        extent=pystac.Extent(pystac.SpatialExtent([list(cube.spatial.bbox)]), pystac.TemporalExtent([bounds])),
+    )
+    x, y = _horizontal(cube)
+    with warnings.catch_warnings():
+        # About packing and fill values: describe() has told of them.
+        warnings.simplefilter("ignore")
+        opened = xstac.fix_attrs(xr.decode_cf(raw, decode_times=False, decode_timedelta=False))
+        made = xstac.xarray_to_stac(
+            opened,
+            template,
+            temporal_dimension=False,
+            x_dimension=x.name if x else False,
+            x_extent=[x.lower, x.upper] if x else None,
+            x_step=x.step if x and x.step is not None else False,
+            y_dimension=y.name if y else False,
+            y_extent=[y.lower, y.upper] if y else None,
+            y_step=y.step if y and y.step is not None else False,
+            reference_system=_reference_system(cube) or False,
+            validate=False,
+        ).to_dict(include_self_link=False, transform_hrefs=False)
+    extent = {"spatial": {"bbox": [list(cube.spatial.bbox)]}, "temporal": {"interval": [list(interval(cube))]}}
+    return {**made, "extent": extent}
+
+
+def _horizontal(cube: CubeDescription) -> tuple[Axis | None, Axis | None]:
+    """Return the x and y axes that xstac can read: dimensions with labels of their own name."""
+
+    def readable(name: str | None) -> Axis | None:
+        axis = next((each for each in cube.axes if each.name == name), None)
+        fits = axis is not None and axis.name == axis.dimension and not axis.scalar and axis.kind in ("x", "y")
+        return axis if fits else None
+
+    x, y = readable(cube.spatial.x), readable(cube.spatial.y)
+    return (x, y) if x is not None and y is not None else (None, None)
+
+
+def _reference_system(cube: CubeDescription) -> int | dict[str, Any] | None:
+    """Return the EPSG code as a number, else PROJJSON."""
+    crs = cube.spatial.crs
+    if crs is None:
+        return None
+    if crs.authority == "OGC:CRS84":
+        return 4326
+    if crs.authority is not None and crs.authority.startswith("EPSG:") and crs.authority[5:].isdigit():
+        return int(crs.authority[5:])
+    return crs.projjson
+
+
+def _listed(cube: CubeDescription) -> list[Variable]:
+    """Return data and auxiliary variables; labels that are no dimension's own count as auxiliary."""
+    own = {axis.name for axis in cube.axes if axis.name == axis.dimension and not axis.scalar}
+    return [
+        each
+        for each in cube.variables
+        if each.role in ("data", "auxiliary")
+        or (each.role == "coordinate" and each.name not in own and each.dimensions != (each.name,))
+    ]
+
+
+def _dimensions(cube: CubeDescription, raw: xr.Dataset, made: Mapping[str, Any]) -> dict[str, Any]:
+    axes = {axis.dimension: axis for axis in cube.axes if not axis.scalar}
+    sizes = {d: n for each in _listed(cube) for d, n in zip(each.dimensions, each.shape, strict=True)}
+    found = {}
+    for dimension, size in sizes.items():
+        axis = axes.get(dimension) or Axis(name=dimension, dimension=dimension, kind="index", size=size)
+        found[dimension] = {**made.get(dimension, {}), **_dimension(cube, raw, axis)}
+    return found
+
+
+def _dimension(cube: CubeDescription, raw: xr.Dataset, axis: Axis) -> dict[str, Any]:
+    found: dict[str, Any]
+    match axis.kind:
+        case "x" | "y" if axis.lower is not None and axis.upper is not None:
+            found = {"type": "spatial", "axis": axis.kind, "extent": [axis.lower, axis.upper], **_steps(axis)}
+            system = _reference_system(cube)
+            if axis.name in (cube.spatial.x, cube.spatial.y) and system is not None:
+                found["reference_system"] = system
+        case "z" if axis.lower is not None:
+            values = labels(raw, axis.name).tolist()
+            listed = {"values": values} if len(values) <= _LISTED else {}
+            found = {"type": "spatial", "axis": "z", **listed, "extent": [axis.lower, axis.upper]}
+        case "t" if axis.lower is not None:
+            found = _time(cube, raw, axis)
+        case "member":
+            found = {"type": "ensemble", **_labels(raw, axis)}
+        case "category":
+            found = {"type": "nominal", **_labels(raw, axis)}
+        case "index":
+            found = {"type": "index", "extent": [0, axis.size - 1]}
+        case _:
+            found = {"type": "ordinal", **_labels(raw, axis)}
+    if axis.units and axis.kind != "t":
+        found["unit"] = axis.units
+    description = _about(cube, axis)
+    return {**found, "description": description} if description else found
+
+
+def _about(cube: CubeDescription, axis: Axis) -> str | None:
+    positions = cube.spatial.family in ("curvilinear", "unstructured") and cube.spatial.x is not None
+    if positions and axis.dimension in cube.variable(str(cube.spatial.x)).dimensions:
+        return f"cells at the positions {cube.spatial.x} and {cube.spatial.y}"
+    said = [axis.long_name or axis.standard_name, f"positive {axis.positive}" if axis.positive else None]
+    return ", ".join(each for each in said if each) or None
+
+
+def _steps(axis: Axis) -> dict[str, Any]:
+    if axis.step is not None:
+        return {"step": axis.step}
+    return {"step": None, "values": list(axis.values)} if axis.values else {"step": None}
+
+
+def _labels(raw: xr.Dataset, axis: Axis) -> dict[str, Any]:
+    if axis.values is None and (axis.first is None or axis.name not in raw.variables):
+        return {"extent": [0, axis.size - 1]}
+    if axis.step is not None and axis.size > _LISTED_TIMES:
+        return {"extent": [axis.lower, axis.upper], "step": axis.step}
+    values = list(axis.values) if axis.values is not None else labels(raw, axis.name).tolist()
+    return {"values": values} if len(values) <= _LISTED else {"extent": [axis.lower, axis.upper]}
+
+
+def _time(cube: CubeDescription, raw: xr.Dataset, axis: Axis) -> dict[str, Any]:
+    temporal = cube.temporal
+    if temporal is not None and temporal.axis == axis.name:
+        values = list(temporal.values) if temporal.values is not None else None
+        return _temporal(interval(cube), temporal.step, values)
+    attributes = raw.variables[axis.name].attrs
+    calendar = times.calendar_of(attributes, name=axis.name)
+    stamps: list[Stamp] = times.decode(
+        decoded(raw.variables[axis.name]), str(attributes.get("units", "")), calendar, name=axis.name
+    )
+    step = times.step_of(stamps, calendar)
+    listed = [str(each) for each in stamps] if step is None and len(stamps) <= _LISTED_TIMES else None
+    return _temporal((str(gregorian(stamps[0])), str(gregorian(stamps[-1]))), step, listed)
+
+
+def _temporal(extent: tuple[str | None, str | None], step: str | None, values: list[str] | None) -> dict[str, Any]:
+    found: dict[str, Any] = {"type": "temporal", "extent": list(extent), "step": step}
+    return {**found, "values": values} if values else found
+
+
+def _variables(cube: CubeDescription, made: Mapping[str, Any]) -> dict[str, Any]:
+    found = {}
+    for each in _listed(cube):
+        known = made.get(each.name, {})
+        entry: dict[str, Any] = {
+            "type": "data" if each.role == "data" else "auxiliary",
+            "dimensions": list(each.dimensions),
+            "description": each.long_name or known.get("description") or each.standard_name,
+            "unit": each.units,
+            "shape": list(each.shape),
+            "chunks": list(each.chunks),
+            "data_type": each.dtype if each.dtype in _DATA_TYPES else "other",
+            "nodata": each.nodata,
+            "attrs": each.attributes or None,
+        }
+        found[each.name] = {key: value for key, value in entry.items() if value is not None}
+    return found
+
+
+def _projection(cube: CubeDescription) -> dict[str, Any]:
+    """Return ``proj:*`` in the units of the CRS, rows first, as stored: south-up grids have a positive step of y."""
+    x, y = (next((a for a in cube.axes if a.name == name), None) for name in (cube.spatial.x, cube.spatial.y))
+    crs, native, factor = cube.spatial.crs, cube.spatial.native_bbox, cube.spatial.to_crs
+    if x is None or y is None or crs is None or native is None or x.scalar or y.scalar:
+        return {}
+    found: dict[str, Any] = {}
+    if crs.authority is not None:
+        found["proj:code"] = "EPSG:4326" if crs.authority == "OGC:CRS84" else crs.authority
+    else:
+        found |= {"proj:code": None, "proj:projjson": crs.projjson, "proj:wkt2": crs.wkt2}
+    found["proj:bbox"] = [edge * factor for edge in native]
+    found["proj:shape"] = [y.size, x.size]
+    if x.step is not None and y.step is not None:
+        xmin, ymin, xmax, ymax = native
+        corner = xmin if x.step > 0 else xmax, ymin if y.step > 0 else ymax
+        found["proj:transform"] = [x.step * factor, 0.0, corner[0] * factor, 0.0, y.step * factor, corner[1] * factor]
+    return found
+
+
+def _summaries(cube: CubeDescription) -> dict[str, Any]:
+    data = [each for each in cube.variables if each.role == "data"]
+    names = list(dict.fromkeys(each.standard_name for each in data if each.standard_name))
+    methods = list(dict.fromkeys(str(m) for each in data if (m := each.attributes.get("cell_methods")) and str(m).strip()))
+    return {**({"cf:standard_name": names} if names else {}), **({"cf:cell_methods": methods} if methods else {})}
+
+
+def _renders(cube: CubeDescription) -> dict[str, Any]:
+    found = {}
+    for name in cube.fields[:_LISTED_RENDERS]:
+        each = cube.variable(name)
+        if each.valid_min is None or each.valid_max is None:
+            continue
+        nodata = {"nodata": each.nodata} if each.nodata is not None else {}
+        found[name] = {"title": each.long_name or name, "assets": ["zarr"], "rescale": [[each.valid_min, each.valid_max]], **nodata}
+    return found
+
+
+def _moments(cube: CubeDescription) -> dict[str, Any]:
+    """Return the times of an Item; without time, whoever joins it puts the day it was made."""
+    start, end = interval(cube)
+    if start is None:
+        return {}
+    if start == end:
+        return {"datetime": start}
+    return {"datetime": None, "start_datetime": start, "end_datetime": end}
