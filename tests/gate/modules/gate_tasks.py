@@ -113,3 +113,57 @@ def reach(request, context):
         "beside": [attempt(lambda each=each: Path(each, "x").write_text("x")) for each in request["read_only"]],
         "readable": [attempt(lambda each=each: list(Path(each).iterdir())) for each in request["read_only"]],
     }
+
+
+def read(request, context):
+    """Read one variable as a library does that knows no gate."""
+    import h5py
+    import netCDF4
+
+    (source,) = context.sources
+    if request["library"] == "h5py":
+        with h5py.File(source.path) as file:
+            return {"values": file[request["variable"]][...].ravel()[:100].tolist()}
+    with netCDF4.Dataset(source.path) as file:
+        return {"values": file[request["variable"]][...].filled(0).ravel()[:100].tolist()}
+
+
+def mutate(request, context):
+    """Scan many mutations of one source: each is passed or refused, and nothing else happens."""
+    import random
+
+    from cubeport.adapters.gate.child import Source
+    from cubeport.adapters.gate.scan import scan
+
+    (source,) = context.sources
+    original = os.pread(source.fd, 2**26, 0)
+    outcomes = {}
+    for seed in range(request["from"], request["to"]):
+        context.progress(str(seed), 0, 0)
+        chance = random.Random(seed)
+        body = bytearray(original)
+        reach = min(len(body), chance.choice((64, 512, 4_096, len(body))))
+        for _ in range(chance.choice((1, 1, 2, 8, 64))):
+            at = chance.randrange(max(1, min(reach, len(body) - 8)))
+            match chance.randrange(5):
+                case 0:
+                    body[at] ^= 1 << chance.randrange(8)
+                case 1:
+                    body[at] = chance.choice((0, 1, 0x7F, 0x80, 0xFF))
+                case 2:
+                    body[at : at + 4] = chance.choice((b"\0\0\0\0", b"\xff\xff\xff\xff", b"\x7f\xff\xff\xff"))
+                case 3:
+                    body[at : at + 1] = b"" if chance.randrange(2) else b"\0\0"
+                case 4 if chance.randrange(4) == 0:
+                    del body[max(8, at) :]
+        Path("mutation").write_bytes(body)
+        descriptor = os.open("mutation", os.O_RDONLY)
+        try:
+            scan(Source("mutation", descriptor, False), context.limits)
+            outcome = "passed"
+        except SourceRejected as refusal:
+            outcome = refusal.reason
+        finally:
+            os.close(descriptor)
+        outcomes[outcome] = outcomes.get(outcome, 0) + 1
+    return outcomes
