@@ -147,7 +147,8 @@ def test_a_real_file_is_what_it_is(
     assert cube.spatial.bbox == pytest.approx(bbox, abs=0.1 if name.startswith("goes") else 1e-3)
     assert (cube.temporal.calendar if cube.temporal else None) == calendar
     assert (cube.temporal.period_type if cube.temporal else None) == period
-    assert cube.fields[0] == field
+    # zarr-python lists the arrays of an unconsolidated group in any order.
+    assert field in cube.fields if name.endswith(".zarr") else cube.fields[0] == field
     assert describe(raw) == cube
     assert type(cube).model_validate_json(cube.model_dump_json()) == cube
 
