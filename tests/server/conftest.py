@@ -7,12 +7,13 @@ import hashlib
 import json
 import socket
 import threading
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Self
 
 import httpx
 import numpy as np
@@ -20,7 +21,7 @@ import pytest
 import uvicorn
 import xarray as xr
 
-from cubeport.cubes.description import Axis, CubeDescription, Crs, Spatial, Temporal, Variable
+from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
 from cubeport.cubes.orders import StoredObject
 from cubeport.documents.texts import Shown, Texts, VersionRef
 from cubeport.errors import CubeportError, NotFound, VersionRemoved
@@ -54,13 +55,15 @@ def cube() -> xr.Dataset:
 def write(folder: Path) -> Path:
     """Write the cube as Zarr v3, consolidated, without its empty chunk."""
     target = folder / "cube.zarr"
-    cube().to_zarr(
-        target,
-        zarr_format=3,
-        consolidated=True,
-        encoding={"sst": {"chunks": (2, 3, 4), "fill_value": np.float32("nan")}},
-        write_empty_chunks=False,
-    )
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata")
+        cube().to_zarr(
+            target,
+            zarr_format=3,
+            consolidated=True,
+            encoding={"sst": {"chunks": (2, 3, 4), "fill_value": np.float32("nan")}},
+            write_empty_chunks=False,
+        )
     return target
 
 
@@ -297,8 +300,8 @@ class FakeService:
     def templates(self) -> Mapping[str, DatasetTemplate]:
         block = {"kind": "files", "paths": ["/secret/place/*.nc"], "name": "A centre", "params": {"token": "planted"}}
         return {
-            id: DatasetTemplate.model_validate({"id": id, "title": id.upper(), "period_type": "daily", "source": block})
-            for id in ("air", "sea-source")
+            name: DatasetTemplate.model_validate({"id": name, "title": name.upper(), "period_type": "daily", "source": block})
+            for name in ("air", "sea-source")
         }
 
     def template(self, template_id: str) -> DatasetTemplate:
@@ -357,6 +360,29 @@ class _Transport(httpx.BaseTransport):
         return asyncio.run(ask())
 
 
+def ask_raw(app: App, path: bytes, method: str = "GET", headers: tuple[tuple[bytes, bytes], ...] = ()) -> tuple[int, bytes]:
+    """Return status and body for a raw path: clients normalise paths before they send them."""
+    scope = {
+        "type": "http",
+        "method": method,
+        "path": path.decode("latin-1"),
+        "raw_path": path,
+        "query_string": b"",
+        "headers": [(b"host", b"localhost"), *headers],
+        "client": ("127.0.0.1", 1),
+    }
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    asyncio.run(app(scope, receive, send))
+    return sent[0]["status"], b"".join(message.get("body", b"") for message in sent[1:])
+
+
 @pytest.fixture
 def app(service: FakeService, engine: FakeEngine) -> App:
     return App(make_parts(service, engine))
@@ -379,7 +405,7 @@ class Live:
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
 
-    def __enter__(self) -> Live:
+    def __enter__(self) -> Self:
         self.thread.start()
         while not self.server.started:
             assert self.thread.is_alive()

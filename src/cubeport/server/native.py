@@ -43,9 +43,9 @@ def _bbox(text: str) -> str:
     return text
 
 
-type Limit = Annotated[int, Field(ge=1, le=1000)]
-type Cursor = Annotated[str, Field(max_length=1000)]
-type Sort = Literal["dataset_id", "-dataset_id", "dataset_name", "-dataset_name", "last_updated", "-last_updated"]
+Limit = Annotated[int, Field(ge=1, le=1000)]
+Cursor = Annotated[str, Field(max_length=1000)]
+Sort = Literal["dataset_id", "-dataset_id", "dataset_name", "-dataset_name", "last_updated", "-last_updated"]
 
 
 class DatasetsQuery(incoming.Model):

@@ -1,0 +1,172 @@
+"""The protocol below ASGI: slow, silent and malformed connections end here (safety.md 4).
+
+uvicorn has no deadline for a request's head, its body, or a reader that takes nothing, and httptools takes two ``Host`` headers,
+none, and heads of any size. One timer a connection watches all of it, so that a request pays for none.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from typing import ClassVar
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+_HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+
+class Edge(HttpToolsProtocol):
+    """uvicorn's own protocol with limits of size, form and time."""
+
+    HEAD_S: ClassVar[float] = 10.0
+    """From connecting, or from the last answer, to the end of a request's head."""
+    BODY_IDLE_S: ClassVar[float] = 10.0
+    BODY_S: ClassVar[float] = 30.0
+    READER_S: ClassVar[float] = 30.0
+    """How long a client may take nothing of what is waiting for it."""
+    TICK_S: ClassVar[float] = 1.0
+    MAX_HEADERS: ClassVar[int] = 100
+    MAX_HEAD: ClassVar[int] = 32 << 10
+    MAX_TARGET: ClassVar[int] = 8 << 10
+
+    _refusal: int = 400
+    _head_bytes = 0
+    _body_began: float | None = None
+    _stuck: tuple[float, int] | None = None
+    _timer: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it too
+        """Begin to watch."""
+        super().connection_made(transport)
+        self._head_began: float | None = self.loop.time()
+        self._timer = self.loop.call_later(self.TICK_S, self._watch)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Watch no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Feed the parser, and count the bytes of a head that does not end."""
+        if self.transport.is_closing():
+            return
+        super().data_received(data)
+        if self._head_began is not None and not self.transport.is_closing():
+            self._head_bytes += len(data)
+            if self._head_bytes > self.MAX_HEAD:
+                self._refuse(431)
+
+    def on_message_begin(self) -> None:
+        """Begin the head of a request: on an idle connection, its time runs since the last answer."""
+        if self._head_began is None:
+            self._head_began = self.loop.time()
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        """Check the head as a whole, then let uvicorn begin the request."""
+        status = self._fault()
+        if status is not None:
+            self._refusal = status
+            # httptools turns it into its own error, which ends in send_400_response.
+            raise ValueError("refused")
+        self._head_began, self._head_bytes = None, 0
+        self._body_began = self._body_last = self.loop.time()
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        self._body_last = self.loop.time()
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The body is whole."""
+        self._body_began = None
+        super().on_message_complete()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next head."""
+        self._body_began = None
+        if not self.pipeline and self._head_began is None:
+            self._head_began = self.loop.time()
+        super().on_response_complete()
+
+    def pause_writing(self) -> None:
+        """The client takes less than is waiting for it."""
+        self._stuck = (self.loop.time(), self.transport.get_write_buffer_size())
+        super().pause_writing()
+
+    def resume_writing(self) -> None:
+        """The client has caught up."""
+        self._stuck = None
+        super().resume_writing()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's words are for all faults alike)
+        """Answer what is no request."""
+        self._refuse(self._refusal)
+
+    def _fault(self) -> int | None:
+        if len(self.url) > self.MAX_TARGET:
+            return 414
+        if len(self.headers) > self.MAX_HEADERS or sum(len(name) + len(value) + 4 for name, value in self.headers) > self.MAX_HEAD:
+            return 431
+        hosts = [value for name, value in self.headers if name == b"host"]
+        if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+            return 400
+        names = {name for name, _ in self.headers}
+        return 400 if {b"content-length", b"transfer-encoding"} <= names else None
+
+    def _refuse(self, status: int) -> None:
+        """Answer without a request to answer, and close: nothing behind a bad head can be trusted."""
+        text = STATUS_LINE[status][9:].strip()
+        kind = {414: b"uri-too-long", 408: b"unavailable"}.get(status, b"invalid-request")
+        body = b'{"kind":"%s","title":"%s","status":%d,"detail":"%s","code":"%s","description":"%s","errors":[]}' % (
+            kind,
+            text,
+            status,
+            text,
+            kind,
+            text,
+        )
+        self.transport.write(
+            b"%scontent-type: application/problem+json\r\nx-content-type-options: nosniff\r\ncontent-length: %d\r\n"
+            b"connection: close\r\n\r\n%s" % (STATUS_LINE[status], len(body), body)
+        )
+        self.transport.close()
+
+    def _watch(self) -> None:
+        if self.transport.is_closing():
+            # A closing transport that cannot send what is left would stay for ever.
+            if self._reader_is_stuck():
+                self.transport.abort()
+                return
+        else:
+            self._check()
+        self._timer = self.loop.call_later(self.TICK_S, self._watch)
+
+    def _check(self) -> None:
+        now = self.loop.time()
+        if self._head_began is not None and now - self._head_began > self.HEAD_S:
+            if self._head_bytes:
+                self._refuse(408)
+            else:
+                self.transport.close()
+        elif self._body_began is not None and (now - self._body_began > self.BODY_S or now - self._body_last > self.BODY_IDLE_S):
+            if self.cycle.response_started:
+                self.transport.abort()
+            else:
+                self.cycle.disconnected = True
+                self.cycle.message_event.set()
+                self._refuse(408)
+        elif self._reader_is_stuck():
+            self.transport.abort()
+
+    def _reader_is_stuck(self) -> bool:
+        if self._stuck is None:
+            return False
+        since, size = self._stuck
+        now, left = self.loop.time(), self.transport.get_write_buffer_size()
+        if left < size:
+            self._stuck = (now, left)
+            return False
+        return now - since > self.READER_S

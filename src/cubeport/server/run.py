@@ -1,0 +1,91 @@
+"""Listening: sockets bound first, the application made for their address, requests drained at the end."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator, Sequence
+
+import uvicorn
+from starlette.types import ASGIApp
+
+from cubeport.errors import Unavailable
+from cubeport.server.edge import Edge
+
+DRAIN_S = 30
+"""How long running requests may take to end after SIGTERM."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """Return a listening socket; port 0 takes a free one.
+
+    Raises
+    ------
+    Unavailable
+        When the address is taken or not this machine's.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=2048)
+    except (OSError, OverflowError) as exc:
+        reason = getattr(exc, "strerror", None) or "the address cannot be used"
+        raise Unavailable(f"Port {port} on {host}: {reason}", next_step="Choose another with --port, or 0 for a free one.") from exc
+
+
+def address(bound: socket.socket) -> str:
+    """Return the URL of what was bound."""
+    host, port = bound.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def serve(
+    app: ASGIApp, bound: Sequence[socket.socket], *, max_connections: int = 1_000, ready: Callable[[], None] | None = None
+) -> None:
+    """Answer until SIGINT or SIGTERM, then let running requests end (30 s at most), and return.
+
+    Parameters
+    ----------
+    ready
+        Called once requests are answered.
+    """
+    config = uvicorn.Config(
+        app,
+        http=Edge,
+        ws="none",
+        lifespan="on",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        # Forwarding headers decide nothing here: links come from public_url.
+        proxy_headers=False,
+        limit_concurrency=max_connections,
+        timeout_keep_alive=10,
+        timeout_graceful_shutdown=DRAIN_S,
+    )
+    _Server(config, ready).run(sockets=list(bound))
+
+
+class _Server(uvicorn.Server):
+    def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None = None) -> None:
+        super().__init__(config)
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        if self._ready is not None and self.started:
+            self._ready()
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Stop at a signal and return; uvicorn's own raises it again, which would skip closing the parts."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

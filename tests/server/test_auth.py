@@ -1,0 +1,179 @@
+"""service.md 11 and safety.md 4: default deny, the loopback exemption exactly, keys as sha256."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from cubeport.errors import Forbidden, InvalidConfiguration, ReadOnly, Unauthorized
+from cubeport.server.app import App
+from cubeport.server.auth import RULES, Gatekeeper, Key, NoKeys, check_exposure, scope_of
+
+from .conftest import Client, make_parts
+
+LOCAL = [(b"host", b"localhost:8000")]
+SECRET = "cp_abcd_" + "s" * 24
+
+
+class KnownKeys:
+    def __init__(self, *keys: Key) -> None:
+        self.keys = {key.key_id: key for key in keys}
+
+    def any(self) -> bool:
+        return bool(self.keys)
+
+    def get(self, key_id: str) -> Key | None:
+        return self.keys.get(key_id)
+
+
+def key(**changes: Any) -> Key:
+    values = {"key_id": "abcd", "sha256": hashlib.sha256(SECRET.encode()).hexdigest(), "name": "ann", "scope": "ingest"}
+    return Key(**(values | changes))
+
+
+def bearer(secret: str) -> list[tuple[bytes, bytes]]:
+    return [*LOCAL, (b"authorization", f"Bearer {secret}".encode())]
+
+
+def test_every_route_has_a_scope_and_no_write_is_a_read(app: App) -> None:
+    walked = {(method, route.path) for route in app.routes for method in route.methods or ()}
+    assert {each for each in walked if scope_of(*each) is None} == set()
+    assert {each for each in walked if each[0] not in ("GET", "HEAD") and scope_of(*each) in ("none", "read")} == set()
+    assert {each for each in walked if each[1].startswith("/ingestions") and scope_of(*each) != "ingest"} == set()
+    assert len(walked) >= 20
+
+
+def test_a_route_without_a_rule_is_for_nobody(app: App, client: Client) -> None:
+    app.framework.add_api_route("/forgotten", lambda: "open", methods=["GET"])
+    assert client.get("/forgotten").status_code == 403
+    assert ("GET", "/forgotten") not in RULES
+
+
+@pytest.mark.parametrize(("method", "path"), [each for each in RULES if each[0] != "GET" or each[1].startswith("/ingestions")])
+def test_who_has_no_right_is_told_401_and_nothing_happens(service: Any, engine: Any, method: str, path: str) -> None:
+    concrete = path.replace("{dataset_id}", "sea").replace("{ingestion_id}", "a" * 32)
+    with Client(App(make_parts(service, engine, gatekeeper=Gatekeeper(NoKeys())))) as client:
+        answer = client.request(method, concrete, json={"dataset_id": "sea"} if method == "POST" else None)
+    assert answer.status_code == 401
+    assert answer.headers["www-authenticate"] == 'Bearer realm="cubeport"'
+    assert answer.json()["kind"] == "unauthorized"
+    assert service.calls == []
+
+
+class TestLoopback:
+    """Without any key, a loopback peer with a loopback Host, no forwarding header and no foreign Origin has all scopes."""
+
+    open = Gatekeeper(NoKeys(), open_on_loopback=True)
+
+    @pytest.mark.parametrize("host", [b"localhost", b"127.0.0.1:8000", b"[::1]:80", b"LOCALHOST:1", b"127.9.9.9"])
+    def test_here(self, host: bytes) -> None:
+        assert self.open.check("admin", "DELETE", [(b"host", host)], "127.0.0.1").scope == "admin"
+        assert self.open.check("admin", "DELETE", [(b"host", host)], "::1").scope == "admin"
+
+    @pytest.mark.parametrize(
+        ("headers", "peer"),
+        [
+            (LOCAL, "192.168.1.7"),
+            (LOCAL, None),
+            ([(b"host", b"data.example")], "127.0.0.1"),
+            ([(b"host", b"localhost.evil.example")], "127.0.0.1"),
+            ([(b"host", b"127.0.0.1.nip.io")], "127.0.0.1"),
+            ([], "127.0.0.1"),
+            ([*LOCAL, *LOCAL], "127.0.0.1"),
+            ([*LOCAL, (b"x-forwarded-for", b"127.0.0.1")], "127.0.0.1"),
+            ([*LOCAL, (b"forwarded", b"for=127.0.0.1")], "127.0.0.1"),
+            ([*LOCAL, (b"via", b"1.1 proxy")], "127.0.0.1"),
+            ([*LOCAL, (b"x-real-ip", b"127.0.0.1")], "127.0.0.1"),
+        ],
+    )
+    def test_elsewhere(self, headers: list[tuple[bytes, bytes]], peer: str | None) -> None:
+        with pytest.raises(Unauthorized):
+            self.open.check("ingest", "POST", headers, peer)
+
+    @pytest.mark.parametrize("origin", [b"https://evil.example", b"null", b"http://localhost:9999", b"http://127.0.0.1:8000"])
+    def test_a_page_of_another_origin_is_forbidden(self, origin: bytes) -> None:
+        with pytest.raises(Forbidden):
+            self.open.check("ingest", "POST", [*LOCAL, (b"origin", origin)], "127.0.0.1")
+
+    def test_a_page_of_this_origin_may(self) -> None:
+        assert self.open.check("ingest", "POST", [*LOCAL, (b"origin", b"http://localhost:8000")], "127.0.0.1").may("ingest")
+
+    def test_a_key_ends_it(self) -> None:
+        with pytest.raises(Unauthorized):
+            Gatekeeper(KnownKeys(key()), open_on_loopback=True).check("ingest", "POST", LOCAL, "127.0.0.1")
+
+    def test_it_is_off_by_default(self) -> None:
+        with pytest.raises(Unauthorized):
+            Gatekeeper(NoKeys()).check("ingest", "POST", LOCAL, "127.0.0.1")
+
+
+class TestKeys:
+    def test_a_known_key_has_its_scope_and_those_below(self) -> None:
+        keeper = Gatekeeper(KnownKeys(key()))
+        assert keeper.check("ingest", "POST", bearer(SECRET), "8.8.8.8").name == "ann"
+        assert keeper.check("read", "GET", [(b"x-api-key", SECRET.encode())], "8.8.8.8").name == "ann"
+        with pytest.raises(Forbidden):
+            keeper.check("admin", "DELETE", bearer(SECRET), "8.8.8.8")
+
+    @pytest.mark.parametrize("secret", ["", "cp_abcd_" + "t" * 24, "cp_zzzz_" + "s" * 24, SECRET[:-1], SECRET.upper(), "x" * 5000])
+    def test_a_wrong_key_is_401_even_for_reads(self, secret: str) -> None:
+        with pytest.raises(Unauthorized):
+            Gatekeeper(KnownKeys(key())).check("read", "GET", bearer(secret), "127.0.0.1")
+
+    def test_an_expired_key_is_401(self) -> None:
+        old = key(expires_at=datetime.now(UTC) - timedelta(seconds=1))
+        with pytest.raises(Unauthorized):
+            Gatekeeper(KnownKeys(old)).check("ingest", "POST", bearer(SECRET), None)
+
+    def test_two_keys_and_other_schemes_are_401(self) -> None:
+        keeper = Gatekeeper(KnownKeys(key()))
+        with pytest.raises(Unauthorized):
+            keeper.check("read", "GET", [*bearer(SECRET), (b"x-api-key", SECRET.encode())], None)
+        with pytest.raises(Unauthorized):
+            keeper.check("read", "GET", [(b"authorization", b"Basic dTpw")], None)
+
+    def test_a_key_of_other_datasets_is_forbidden(self, service: Any, engine: Any) -> None:
+        keeper = Gatekeeper(KnownKeys(key(datasets=("air_*",))))
+        headers = {"Authorization": f"Bearer {SECRET}"}
+        with Client(App(make_parts(service, engine, gatekeeper=keeper)), peer="8.8.8.8") as client:
+            assert client.post("/datasets/sea/unpublish", headers=headers).status_code == 403
+            assert client.post("/ingestions", json={"dataset_id": "sea"}, headers=headers).status_code == 403
+            assert client.post("/ingestions", json={"dataset_id": "air_no"}, headers=headers).status_code == 200
+        assert [call[0] for call in service.calls] == ["ingest", "wait"]
+
+    def test_without_public_reads_reading_needs_a_key(self, service: Any, engine: Any) -> None:
+        keeper = Gatekeeper(KnownKeys(key(scope="read")), public_reads=False)
+        with Client(App(make_parts(service, engine, gatekeeper=keeper))) as client:
+            for path in ("/datasets", "/zarr/sea/zarr.json", "/"):
+                assert client.get(path).status_code == 401
+                assert client.get(path, headers={"X-API-Key": SECRET}).status_code == 200
+            assert client.get("/health").status_code == 200
+
+
+def test_read_only_refuses_writes_whoever_asks() -> None:
+    with pytest.raises(ReadOnly):
+        Gatekeeper(KnownKeys(key(scope="admin")), read_only=True).check("admin", "DELETE", bearer(SECRET), None)
+    assert Gatekeeper(NoKeys(), read_only=True).check("read", "GET", LOCAL, None).may("read")
+
+
+@pytest.mark.parametrize(
+    ("host", "public_url", "keys", "read_only", "starts"),
+    [
+        ("127.0.0.1", None, False, False, True),
+        ("::1", "http://localhost:8000/x", False, False, True),
+        ("127.0.0.1", "https://data.example", False, False, False),
+        ("0.0.0.0", "https://data.example", False, False, False),
+        ("0.0.0.0", None, True, True, False),
+        ("0.0.0.0", "https://data.example", True, False, True),
+        ("127.0.0.1", "https://data.example", False, True, True),
+    ],
+)
+def test_no_start_where_others_could_write(host: str, public_url: str | None, keys: bool, read_only: bool, starts: bool) -> None:
+    if starts:
+        check_exposure(host=host, public_url=public_url, keys_exist=keys, read_only=read_only)
+        return
+    with pytest.raises(InvalidConfiguration):
+        check_exposure(host=host, public_url=public_url, keys_exist=keys, read_only=read_only)
