@@ -1,5 +1,7 @@
 """``python -m cubeport``."""
 
+import sys
+
 from cubeport.main import run
 
-run()
+sys.exit(run())

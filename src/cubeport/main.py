@@ -23,7 +23,6 @@ from cubeport.catalog.journal import FileJournal
 from cubeport.catalog.planning import Planner
 from cubeport.catalog.plugins import Plugins, discover, join_hooks
 from cubeport.catalog.schemas import KindPolicy, Policy, Schemas
-from cubeport.catalog.storage import Profiles
 from cubeport.catalog.templates import DIRECTORY, FIELDS, FILENAME
 from cubeport.catalog.undo import Undoer
 from cubeport.catalog.unit_of_work import Ports
@@ -37,6 +36,7 @@ from cubeport.errors import (
 )
 
 if TYPE_CHECKING:
+    from cubeport.adapters.gate.children import Children
     from cubeport.adapters.gate.limits import Limits
     from cubeport.server.parts import Parts as AppParts
     from cubeport.service.service import Service
@@ -189,12 +189,14 @@ def _parts(
     command: str | None,
     data_dir: Path | None,
 ) -> tuple[Ports, core.Parts]:
+    from cubeport.adapters.extract.cubes import NetCDFExtractor, ZarrExtractor
     from cubeport.adapters.extract.files import DirectoryExtractor, FileExtractor
+    from cubeport.adapters.storage.local import LocalProfile
     from cubeport.adapters.storage.profiles import read_profiles
 
     inner = root / MARK
     backend = _open_backend(inner, file, read_only=read_only)
-    found = _plugins(file, use_plugins)
+    found = _plugins(file.plugins.disabled, wanted=use_plugins)
     who = user_id or os.environ.get("CUBEPORT_USER") or getpass.getuser()
     context = {"catalog_path": str(root), "backend": file.backend.partition(":")[0], "user_id": who, "command": command}
     events = EventLog(inner / "logs", context)
@@ -202,12 +204,15 @@ def _parts(
     hooks = HookManager(events)
     join_hooks(found, hooks)
     profiles, written = read_profiles(root, inner / "scratch", os.environ, found.values("profile_type"))
-    _add_data(profiles, data_dir or _data_dir(root))
+    if data_dir is not None or (data_dir := _data_dir(root)).is_dir():  # a catalog without the service has none
+        profiles.add(LocalProfile(DATA, data_dir))
     undoer = Undoer(profiles, hooks)
     for name, fn in found.values("undo").items():
         undoer.register(name, fn)
     extractors = Extractors(events)
-    for extractor in (FileExtractor(), DirectoryExtractor(), *found.values("extractor").values()):
+    gate = _LazyGate(root)
+    ours = (FileExtractor(), DirectoryExtractor(), NetCDFExtractor(gate), ZarrExtractor(gate))
+    for extractor in (*ours, *found.values("extractor").values()):
         extractors.register(extractor)
     schemas = Schemas(
         inner / "schemas",
@@ -238,15 +243,37 @@ def _parts(
         quarantine=inner / "quarantine",
         apart=frozenset({DATA} | {name for name, each in written.items() if "data" in each.use}),
         settings={"backend": file.backend.partition(":")[0], "format": file.format, "schema_policy": file.schema_policy},
+        plugins=found,
+        closing=(gate.close,),
     )
     return ports, parts
 
 
-def _plugins(file: CatalogFile, wanted: bool) -> Plugins:
+class _LazyGate:
+    """The children that extraction needs, started at the first call and ended with the catalog."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._children: Children | None = None
+
+    def __call__(self) -> Children:
+        if self._children is None:
+            from cubeport.adapters.gate.children import Children
+            from cubeport.settings import load
+
+            self._children = Children(_limits(load(self._root)))
+        return self._children
+
+    def close(self) -> None:
+        if self._children is not None:
+            self._children.close()
+
+
+def _plugins(disabled: Sequence[str], *, wanted: bool) -> Plugins:
     if not wanted or os.environ.get("CUBEPORT_PLUGINS") == "off":
         return Plugins()
     reserved: Mapping[Any, Any] = {"template_field": FIELDS, "extractor": ("file", "directory", "netcdf", "zarr")}
-    return discover(disabled=file.plugins.disabled, reserved=reserved)
+    return discover(disabled=disabled, reserved=reserved)
 
 
 def _data_dir(root: Path) -> Path:
@@ -256,13 +283,6 @@ def _data_dir(root: Path) -> Path:
 
         return load(root).data_dir
     return root / "data"
-
-
-def _add_data(profiles: Profiles, data_dir: Path) -> None:
-    from cubeport.adapters.storage.local import LocalProfile
-
-    if data_dir.is_dir():  # a catalog without the service has none
-        profiles.add(LocalProfile(DATA, data_dir))
 
 
 def _create_backend(inner: Path, kind: str, catalog_id: str) -> str:
@@ -486,23 +506,31 @@ def _app_parts(settings: Settings, service: Service, public_url: str) -> AppPart
     )
 
 
-def prepare(root: Path, catalog: str = "sqlite", *, allow_roots: Sequence[str] = (), samples: bool = False) -> None:
+def prepare(
+    root: Path,
+    catalog: str = "sqlite",
+    *,
+    allow_roots: Sequence[str] = (),
+    allow_origins: Sequence[str] = (),
+    samples: bool = False,
+) -> None:
     """Make *root* an instance; what is there stays as it is.
 
     Parameters
     ----------
-    allow_roots
-        Folders that requests may name files of, written to a new ``config/service.yaml``.
+    allow_roots, allow_origins
+        Folders and origins that requests may name sources of, written to a new ``config/service.yaml``.
     samples
         Whether to add the ready instance's templates and extents.
     """
     ready = _ready_instance()
-    for folder in ("config/datasets", "config/pipelines", "extents"):
+    for folder in ("config/datasets", "config/pipelines", "extents", "data"):
         make_folders(root / folder)
     service_yaml = root / "config" / "service.yaml"
     if not service_yaml.exists():
-        roots = f"sources:\n  roots: {dumps(list(allow_roots))}\n" if allow_roots else ""
-        replace_file(service_yaml, (ready / "config" / "service.yaml").read_bytes() + roots.encode())
+        allowed = {name: dumps(list(values)) for name, values in (("roots", allow_roots), ("origins", allow_origins)) if values}
+        lines = ["sources:", *(f"  {name}: {values}" for name, values in allowed.items()), ""] if allowed else []
+        replace_file(service_yaml, (ready / "config" / "service.yaml").read_bytes() + "\n".join(lines).encode())
     if samples:
         for file in (*ready.glob("config/datasets/*.yaml"), *ready.glob("extents/*.yaml")):
             target = root / file.relative_to(ready)
@@ -516,3 +544,44 @@ def _ready_instance() -> Path:
     """Return the folder with the ready ``config/`` and ``extents/``: in the package, or in the checkout it is installed from."""
     packaged = Path(__file__).parent / "_instance"
     return packaged if packaged.is_dir() else Path(__file__).parents[2]
+
+
+# --- the command line -----------------------------------------------------------------------------------------------
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line (default: this process's) and return its exit code: the console script ``cubeport``."""
+    from functools import partial
+
+    from cubeport.cli import _app, service
+    from cubeport.cli._session import Options, Session, Wiring
+
+    environment = Options(
+        instance=Path(instance) if (instance := os.environ.get("CUBEPORT_INSTANCE")) else None,
+        user=os.environ.get("CUBEPORT_USER"),
+        plugins=os.environ.get("CUBEPORT_PLUGINS") != "off",
+    )
+
+    def plugins(root: Path | None) -> Plugins:
+        file = _catalog_file(root) if root is not None and (root / MARK / CATALOG_FILE).is_file() else None
+        return _plugins(file.plugins.disabled if file is not None else (), wanted=True)
+
+    def init_service(_: Session, root: Path, *, catalog: str, allow_roots: Sequence[Path], allow_origins: Sequence[str]) -> Any:
+        prepare(root, catalog, allow_roots=[str(each.absolute()) for each in allow_roots], allow_origins=allow_origins)
+        return {"configuration": "config/service.yaml"}
+
+    def of_service(session: Session) -> Service:
+        return connect(session.root, user_id=session.options.user)
+
+    faces = service.ServiceWiring(serve=serve, prepare=partial(prepare, samples=True), demo=DEMO)
+    wiring = Wiring(
+        open_catalog=Catalog.open,
+        create_catalog=Catalog.create,
+        registers=(partial(service.register, wiring=faces),),
+        plugins=plugins,
+        connect=of_service,
+        init_service=init_service,
+        ingest_service=service.ingest,
+        environment=environment,
+    )
+    return _app.run(wiring, arguments)

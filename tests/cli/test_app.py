@@ -10,6 +10,7 @@ import pytest
 import typer
 
 from cubeport import errors
+from cubeport.catalog.plugins import Plugin, Plugins, Registration
 from cubeport.cli import _output
 from cubeport.cli._app import run
 from cubeport.cli._session import Options, Session, Wiring, current
@@ -59,7 +60,7 @@ def never(*args: Any, **kwargs: Any) -> Any:
     raise AssertionError("opens no catalog")
 
 
-def plugin_commands() -> dict[str, typer.Typer]:
+def plugins(name: str = "fake", *broken: Plugin) -> Plugins:
     app = typer.Typer()
 
     @app.command("hello")
@@ -69,10 +70,10 @@ def plugin_commands() -> dict[str, typer.Typer]:
     @app.command("bye")
     def bye(ctx: typer.Context) -> None: ...
 
-    return {"fake": app}
+    return Plugins([Plugin("one", "1", (Registration("cli", name, app),)), *broken])
 
 
-WIRING = Wiring(never, never, (register,), plugin_commands=plugin_commands)
+WIRING = Wiring(never, never, (register,), plugins=lambda root: plugins())
 
 
 class Line:
@@ -194,17 +195,19 @@ class TestProblems:
 
 class TestPluginCommands:
     def test_they_are_found_shown_and_take_the_global_flags(self, line: Line) -> None:
-        assert json.loads(line("fake", "hello", "--json", "--user", "ann")[1]) == {"user": "ann"}
+        wiring = Wiring(never, never, (register,), plugins=lambda root: plugins("fake", Plugin("two", "1", error="it broke")))
+        _, out, err = line("fake", "hello", "--json", "--user", "ann", wiring=wiring)
+        assert (json.loads(out), err) == ({"user": "ann"}, "warning: plugin two is not used: it broke\n")
         assert "fake" in line("--help")[1]
 
     def test_without_plugins_there_are_none_and_nobody_asks(self, line: Line) -> None:
-        wiring = Wiring(never, never, (register,), plugin_commands=never)
+        wiring = Wiring(never, never, (register,), plugins=never)
         assert line("show", "x", wiring=wiring)[0] == 0
         assert line("fake", "hello", "--no-plugins", wiring=wiring)[0] == 2
         assert line("--no-plugins", "--help", wiring=wiring)[0] == 0
 
     def test_one_of_ours_is_never_replaced(self, line: Line) -> None:
-        wiring = Wiring(never, never, (register,), plugin_commands=lambda: {"show": plugin_commands()["fake"]})
+        wiring = Wiring(never, never, (register,), plugins=lambda root: plugins("show"))
         assert line("show", "x", wiring=wiring)[1] == "x\n"
 
 
@@ -250,6 +253,8 @@ class TestSession:
         happened: list[object] = []
 
         class Opened:
+            plugins = Plugins([Plugin("two", "1", error="it broke")])
+
             def close(self) -> None:
                 happened.append("closed")
 
@@ -265,7 +270,8 @@ class TestSession:
             @app.command("other")
             def other(ctx: typer.Context) -> None: ...
 
-        assert line("twice", "--instance", str(tmp_path), "--user", "ann", wiring=Wiring(opens, never, (two,)))[0] == 0
+        code, _, err = line("twice", "--instance", str(tmp_path), "--user", "ann", wiring=Wiring(opens, never, (two,)))
+        assert (code, err) == (0, "warning: plugin two is not used: it broke\n")
         how = {"read_only": True, "user_id": "ann", "plugins": True, "command": "twice"}
         assert happened == [(tmp_path, how), "closed"]
 

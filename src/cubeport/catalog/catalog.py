@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -84,6 +84,8 @@ class Parts:
     """What ``info`` shows of ``catalog.yaml``."""
     plugins: Plugins = field(default_factory=Plugins)
     """What other packages added; their hooks, schemas and so on are in their places already."""
+    closing: tuple[Callable[[], None], ...] = ()
+    """What :meth:`Catalog.close` calls besides closing the backend."""
 
 
 class Catalog:
@@ -110,6 +112,8 @@ class Catalog:
 
     def close(self) -> None:
         """Give back what is open."""
+        for close in self.parts.closing:
+            close()
         self.backend.close()
 
     @property

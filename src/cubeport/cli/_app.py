@@ -17,13 +17,13 @@ from cubeport.cli import _output
 from cubeport.cli._session import Session, Wiring
 from cubeport.errors import Usage
 
-CORE: tuple[str, ...] = ()
+CORE = ("records", "looks", "ingest", "keeping")
 """The modules of the core's commands, each with ``register(app)``; the order is that of the help."""
 
 
 def build(wiring: Wiring) -> typer.core.TyperGroup:
     """Return the whole command line; every command takes the global flags, unless it has one of that name itself."""
-    app = typer.Typer(cls=_root_class(wiring), add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app = typer.Typer(cls=_Root, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
     app.callback(invoke_without_command=True)(_cubeport)
     for module in CORE:
         import_module(f"cubeport.cli.{module}").register(app)
@@ -117,29 +117,27 @@ def _share_globals(root: typer.core.TyperGroup, group: typer.core.TyperGroup) ->
             _share_globals(root, command)
 
 
-def _root_class(wiring: Wiring) -> type[typer.core.TyperGroup]:
-    """Return the root, which asks for the groups of plugins only when it needs them."""
+class _Root(typer.core.TyperGroup):
+    """The root, which asks for the groups of plugins only when it needs them."""
 
-    class Root(typer.core.TyperGroup):
-        def get_command(self, ctx: Any, cmd_name: str) -> Any:
-            if cmd_name not in self.commands:
-                self._add_plugins(ctx)
-            return super().get_command(ctx, cmd_name)
-
-        def list_commands(self, ctx: Any) -> list[str]:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands:
             self._add_plugins(ctx)
-            return super().list_commands(ctx)
+        return super().get_command(ctx, cmd_name)
 
-        def _add_plugins(self, ctx: Any) -> None:
-            if isinstance(ctx.obj, Session) and ctx.obj.options.plugins:
-                for name, app in wiring.plugin_commands().items():
-                    if name not in self.commands:
-                        command = typer.main.get_command(app)
-                        command.name = name
-                        self.commands[name] = command
-                        _share_globals(self, _alone(command))
+    def list_commands(self, ctx: Any) -> list[str]:
+        self._add_plugins(ctx)
+        return super().list_commands(ctx)
 
-    return Root
+    def _add_plugins(self, ctx: Any) -> None:
+        if not isinstance(ctx.obj, Session) or not ctx.obj.options.plugins:
+            return
+        for name, app in ctx.obj.plugins.values("cli").items():
+            if name not in self.commands:
+                command = typer.main.get_command(app)
+                command.name = name
+                self.commands[name] = command
+                _share_globals(self, _alone(command))
 
 
 def _alone(command: Any) -> typer.core.TyperGroup:

@@ -18,6 +18,7 @@ from cubeport.errors import CubeportError, NotACatalog, Usage
 
 if TYPE_CHECKING:
     from cubeport.catalog.catalog import Catalog
+    from cubeport.catalog.plugins import Plugins
 
 MARK = ".cubeport"
 """The folder that makes its parent a catalog."""
@@ -46,8 +47,12 @@ class Wiring:
     """``(root, *, catalog, user_id, plugins, command)``."""
     registers: tuple[Callable[[typer.Typer], None], ...] = ()
     """Each adds commands: ``register(app)``. A name registered again replaces the earlier command."""
-    plugin_commands: Callable[[], Mapping[str, typer.Typer]] = dict
-    """The groups that plugins add; asked only when help is shown or no command of ours has the name."""
+    plugins: Callable[[Path | None], Plugins] | None = None
+    """``(root)``: the plugins, those apart that the catalog at *root* disables; asked only where they are needed."""
+    convert: Callable[..., Any] | None = None
+    """``(root, to, *, user_id, command)``: ``convert``."""
+    migrate: Callable[..., Any] | None = None
+    """``(root, *, user_id, command)``: ``migrate``."""
     connect: Callable[[Session], Any] | None = None
     """What ``session.service`` is: the service's twin on this instance."""
     init_service: Callable[..., Mapping[str, Any]] | None = None
@@ -68,6 +73,7 @@ class Session:
     _stack: ExitStack = field(default_factory=ExitStack)
     _catalog: tuple[bool, Catalog] | None = None
     _service: Any = None
+    _plugins: Plugins | None = None
 
     @property
     def root(self) -> Path:
@@ -90,16 +96,39 @@ class Session:
         """Return the catalog of this run, opened at the first call and closed at the end."""
         if self._catalog is not None and (read_only or not self._catalog[0]):
             return self._catalog[1]
-        opened = self.wiring.open_catalog(
-            self.root, read_only=read_only, user_id=self.options.user, plugins=self.options.plugins, command=self.command
-        )
-        return self.holds(opened, read_only=read_only)
+        how = {"user_id": self.options.user, "plugins": self.options.plugins, "command": self.command}
+        return self.holds(self.wiring.open_catalog(self.root, read_only=read_only, **how), read_only=read_only)
+
+    def create(self, root: Path, *, catalog: str) -> Catalog:
+        """Make a catalog and take it into this run."""
+        how = {"user_id": self.options.user, "plugins": self.options.plugins, "command": self.command}
+        return self.holds(self.wiring.create_catalog(root, catalog=catalog, **how))
 
     def holds(self, catalog: Catalog, *, read_only: bool = False) -> Catalog:
-        """Take the catalog into this run, which closes it."""
+        """Take the catalog into this run, which closes it; each broken plugin is a line on stderr."""
         self._stack.callback(catalog.close)
         self._catalog = (read_only, catalog)
+        if self._plugins is None:
+            self._plugins = catalog.plugins
+            self.warn(self._plugins.lines())
         return catalog
+
+    @property
+    def plugins(self) -> Plugins:
+        """The plugins of this run, found once; each broken one is a line on stderr."""
+        if self._plugins is None:
+            from cubeport.catalog.plugins import Plugins
+
+            if self.wiring.plugins is None or not self.options.plugins:
+                self._plugins = Plugins()
+            else:
+                try:
+                    root: Path | None = self.root
+                except NotACatalog:
+                    root = None
+                self._plugins = self.wiring.plugins(root)
+                self.warn(self._plugins.lines())
+        return self._plugins
 
     @property
     def service(self) -> Any:

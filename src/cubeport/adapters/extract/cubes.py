@@ -1,0 +1,94 @@
+"""``netcdf`` and ``zarr``: what such a source says of itself, read by a confined child behind the gate, never in this process."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Protocol
+
+from cubeport.catalog.canonical import json_value
+from cubeport.catalog.extraction import Extracted, Limits
+from cubeport.catalog.models import TimeSpan
+from cubeport.errors import ExtraMissing, SourceRejected
+
+_HDF5 = b"\x89HDF\r\n\x1a\n"
+_CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
+_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+
+
+class Runs(Protocol):
+    """The part of the gate that extraction needs (``adapters.gate.children.Children``)."""
+
+    def run(self, task: str, request: Mapping[str, Any], *, sources: Any = ()) -> Mapping[str, Any]:
+        """Run *task* in a child on *sources* and return what it says, which is hostile."""
+
+
+class _InChild:
+    """What both extractors share: the extra they need, the child, and a look at what it said."""
+
+    name: str
+    version = "1"
+    needs: tuple[str, ...]
+
+    def __init__(self, children: Callable[[], Runs]) -> None:
+        self._children = children
+
+    def extract(self, source: Path, limits: Limits) -> Extracted:
+        """Return what the child says. Raises ExtraMissing, SourceRejected."""
+        missing = [module for module in self.needs if find_spec(module) is None]
+        if missing:
+            raise ExtraMissing(
+                f"{source.name} cannot be read: {', '.join(missing)} is not installed",
+                next_step=f"pip install 'cubeport[{self.name}]'",
+                what=self.name,
+            )
+        request = {"extractor": self.name, "leaves": limits.leaves, "bytes": limits.block_bytes}
+        said = self._children().run("extract", request, sources=[source.resolve()])
+        match said:
+            case {"block": dict(block), "start": start, "end": end, "bbox": bbox, "truncated": bool(truncated)}:
+                time = None if start is None and end is None else TimeSpan.from_mapping({"start": start, "end": end})
+                return Extracted(dict(json_value(block)), time, _box(bbox), truncated)  # type: ignore[arg-type]  # an object stays one
+        raise SourceRejected(f"what was said of {source.name} cannot be believed", reason="crashed", source=source.name)
+
+
+def _box(value: Any) -> tuple[float, float, float, float] | None:
+    match value:
+        case [float() | int() as w, float() | int() as s, float() | int() as e, float() | int() as n]:
+            if -180 <= w <= 180 and -180 <= e <= 180 and -90 <= s <= n <= 90:
+                return float(w), float(s), float(e), float(n)
+    return None
+
+
+class NetCDFExtractor(_InChild):
+    """``netcdf``: groups, dimensions, coordinates, variables, attributes, conventions; its time and place."""
+
+    name = "netcdf"
+    needs = ("xarray", "h5netcdf", "h5py", "netCDF4")
+
+    def accepts(self, source: Path) -> bool:
+        """Tell by the first bytes, whatever the name says."""
+        if not source.is_file():
+            return False
+        size = source.stat().st_size
+        with source.open("rb") as file:
+            if file.read(4) in _CLASSIC:
+                return True
+            at = 0
+            while at < size:  # the signature lies at byte 0, 512, 1024 and so on, doubling (HDF5 File Format, II.A)
+                file.seek(at)
+                if file.read(len(_HDF5)) == _HDF5:
+                    return True
+                at = at * 2 if at else 512
+        return False
+
+
+class ZarrExtractor(_InChild):
+    """``zarr``: the same of a Zarr folder, and whether its metadata are consolidated."""
+
+    name = "zarr"
+    needs = ("xarray", "zarr")
+
+    def accepts(self, source: Path) -> bool:
+        """Tell by the metadata file of its root."""
+        return source.is_dir() and any((source / name).is_file() for name in _ZARR)

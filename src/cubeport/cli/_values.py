@@ -1,0 +1,137 @@
+"""What flags say, as values that the twins take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cubeport.errors import CubeportError, Usage
+
+_URL = ("http://", "https://", "ftp://", "doi:", "urn:")
+
+
+def is_url(text: str) -> bool:
+    """Tell whether *text* is an address rather than a local path."""
+    return "://" in text or text.startswith(_URL)
+
+
+def metadata_of(assignments: Iterable[str], file: Path | None = None) -> dict[str, Any]:
+    """Return what ``--meta-file`` and ``--meta F=V`` say together; a flag wins over the file."""
+    from cubeport.catalog.hooks import set_paths
+    from cubeport.catalog.query import parse_assignment
+
+    held = mapping_from(file) if file is not None else {}
+    for text in assignments:
+        steps, value = parse_assignment(text)
+        steps = steps[1:] if steps[0] == "metadata" and len(steps) > 1 else steps
+        held = set_paths(held, {steps: value})
+    return held
+
+
+def mapping_from(path: Path) -> dict[str, Any]:
+    """Return the object in a JSON or YAML file. Raises Usage when there is none."""
+    try:
+        if path.suffix.lower() == ".json":
+            value = json.loads(path.read_text("utf-8"))
+        else:
+            from cubeport.catalog import strictyaml
+
+            value = strictyaml.read(path).value
+    except (OSError, ValueError) as exc:
+        raise Usage(f"{path} cannot be read: {exc}") from None
+    if not isinstance(value, dict):
+        raise Usage(f"{path} does not hold an object.")
+    return value
+
+
+def schema_of(catalog: Any, text: str | None) -> dict[str, str]:
+    """Return ``schema_name`` and ``schema_version`` of ``NAME`` (the newest) or ``NAME@VERSION``."""
+    if text is None:
+        return {}
+    name, _, version = text.partition("@")
+    schema = catalog.schemas.get(name, version or None)
+    return {"schema_name": schema.name, "schema_version": schema.version}
+
+
+def time_of(text: str | None) -> dict[str, Any] | None:
+    """Return ``start`` and ``end`` of an instant, a part of a date, or ``A/B``."""
+    if text is None:
+        return None
+    from cubeport.catalog.query import parse_interval
+
+    start, end = parse_interval(text)
+    return {"start": start, "end": end}
+
+
+def bbox_of(text: str | None) -> list[float] | None:
+    """Return the four numbers of ``W,S,E,N``."""
+    if text is None:
+        return None
+    try:
+        west, south, east, north = (float(part) for part in text.replace(" ", ",").split(",") if part)
+    except ValueError:
+        raise Usage(f"--bbox {text!r} is not four numbers W,S,E,N.") from None
+    return [west, south, east, north]
+
+
+def links_of(catalog: Any, texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Return relation and target of each ``REL=ID``; a target that is no URI names a record."""
+    links = []
+    for text in texts:
+        rel, equals, target = text.partition("=")
+        if not equals or not target:
+            raise Usage(f"--link {text!r} is not REL=ID.")
+        links.append((rel, target if ":" in target else catalog.get(target).id))
+    return links
+
+
+def terms_of(terms: Sequence[str] | None, negated: Sequence[str] | None) -> list[Any]:
+    """Return the terms of a search, negated ones too."""
+    from cubeport.catalog.query import parse_term
+
+    return [*map(parse_term, terms or ()), *(parse_term(text, negate=True) for text in negated or ())]
+
+
+def only_one(**given: Any) -> str | None:
+    """Return the name of the one flag that was given. Raises Usage when there are two."""
+    names = [name for name, value in given.items() if value]
+    if len(names) > 1:
+        raise Usage(f"--{names[0].replace('_', '-')} and --{names[1].replace('_', '-')} exclude each other.")
+    return names[0] if names else None
+
+
+def seconds_of(text: str) -> float:
+    """Return the seconds of an age or a span: ``90``, ``30m``, ``24h``, ``7d``."""
+    units = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
+    number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
+    try:
+        seconds = float(number) * units[unit]
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise Usage(f"{text!r} is no span of time; write 90s, 30m, 24h or 7d.")
+    return seconds
+
+
+def column(record: Any, field: str) -> Any:
+    """Return what *record* says at a field as a search names it; a list for lists on the way, ``None`` where it says nothing."""
+    from cubeport.catalog.query import resolve, split_field
+
+    steps: tuple[str, ...] = resolve(split_field(field))
+    document = record.to_mapping()
+    found = [document | {"artifact": document["artifacts"]}]
+    spread = False
+    for step in steps:
+        inner = [each[step] for each in found if isinstance(each, Mapping) and each.get(step) is not None]
+        spread = spread or any(isinstance(each, list) for each in inner)
+        found = [one for each in inner for one in (each if isinstance(each, list) else [each])]
+    if not found:
+        return None
+    return found if spread or len(found) > 1 else found[0]
+
+
+def told(exc: CubeportError) -> dict[str, Any]:
+    """Return a failure inside a list of results."""
+    return {"kind": exc.kind, "message": exc.message}

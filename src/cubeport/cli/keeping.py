@@ -1,0 +1,294 @@
+"""Commands that make, check, mend and move a catalog, and that tell what happened in it."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cubeport.cli import _output, _values
+from cubeport.cli._session import current
+from cubeport.cli.records import DryRun, Not, Terms, operations_table
+from cubeport.errors import Unavailable, Usage
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for name, command in _COMMANDS.items():
+        app.command(name)(command)
+    export = typer.Typer(rich_markup_mode=None)
+    export.callback()(_export)
+    export.command("records")(export_records)
+    app.add_typer(export, name="export", help="Write records out.")
+
+
+def init(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path(),
+    catalog: Annotated[str, typer.Option("--catalog", help="sqlite, tinydb, or a database URL.")] = "sqlite",
+    allow_root: Annotated[list[Path] | None, typer.Option("--allow-root", help="A folder that requests may read from.")] = None,
+    allow_origin: Annotated[list[str] | None, typer.Option("--allow-origin", help="scheme://host[:port] to fetch from.")] = None,
+) -> None:
+    """Make a new instance; files of config/ and extents/ that are there stay."""
+    session = current(ctx)
+    made = session.holds(session.create(folder.absolute(), catalog=catalog))
+    result: dict[str, Any] = {"root": str(made.root), "catalog_id": made.catalog_id, "catalog": catalog}
+    if session.wiring.init_service is not None:
+        result |= session.wiring.init_service(
+            session, made.root, catalog=catalog, allow_roots=allow_root or [], allow_origins=allow_origin or []
+        )
+    elif allow_root or allow_origin:
+        raise Usage("--allow-root and --allow-origin are the service's, which is not part of this command line.")
+    session.result(result, f"made {result['root']}")
+
+
+def plugins(ctx: typer.Context) -> None:
+    """List the plugins: what each gives, or why it is not used."""
+    session = current(ctx)
+    found = [plugin.to_mapping() for plugin in session.plugins]
+    rows = ([each["name"], each["version"], _state(each), _gives(each["gives"])] for each in found)
+    session.result(found, lambda: _output.table(rows, ["plugin", "version", "state", "gives"]))
+
+
+def _state(plugin: dict[str, Any]) -> str:
+    return "off" if plugin["disabled"] else "broken" if plugin["error"] else "ok"
+
+
+def _gives(gives: dict[str, list[str]]) -> str:
+    return "; ".join(f"{kind} {', '.join(names)}" for kind, names in gives.items())
+
+
+def profiles(ctx: typer.Context) -> None:
+    """List the storage profiles, and what is wrong with them."""
+    session = current(ctx)
+    found = [
+        {
+            "name": each.name,
+            "writable": each.writable,
+            "hash": each.hash,
+            "collision": each.collision,
+            "directory": each.directory,
+            "filename": each.filename,
+            "free_bytes": each.free_bytes(),
+            "problems": each.problems(),
+        }
+        for each in session.catalog(read_only=True).profiles
+    ]
+    rows = ([each["name"], each["writable"], each["hash"], each["free_bytes"], each["problems"]] for each in found)
+    session.result(found, lambda: _output.table(rows, ["profile", "writable", "hash", "free bytes", "problems"]))
+
+
+def logs(
+    ctx: typer.Context,
+    user: Annotated[str | None, typer.Option("--user", help="Only what this user did.")] = None,
+    record: Annotated[str | None, typer.Option("--record", help="An id, or how it begins.")] = None,
+    artifact: Annotated[str | None, typer.Option("--artifact")] = None,
+    operation: Annotated[str | None, typer.Option("--operation", help="An id, or how it begins.")] = None,
+    level: Annotated[str | None, typer.Option("--level", help="debug, info, warning, error: this and above.")] = None,
+    event: Annotated[str | None, typer.Option("--event", help="operation.failed, or operation for all of them.")] = None,
+    plugin: Annotated[str | None, typer.Option("--plugin")] = None,
+    hook: Annotated[str | None, typer.Option("--hook")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="A date, a timestamp, 7d, 2h.")] = None,
+    until: Annotated[str | None, typer.Option("--until", help="A date, a timestamp, 7d, 2h.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="0: all.")] = 100,
+) -> None:
+    """Show what happened, the newest last."""
+    session = current(ctx)
+    page = session.catalog(read_only=True).logs(
+        user=user,
+        record=record,
+        artifact=artifact,
+        operation=operation,
+        level=level,
+        event=event,
+        plugin=plugin,
+        hook=hook,
+        since=since,
+        until=until,
+        limit=limit or None,
+    )
+    if page.skipped:
+        session.note(f"{page.skipped} lines could not be read")
+    session.result(page, lambda: "\n".join(_event(each) for each in page.items))
+
+
+def _event(event: dict[str, Any]) -> str:
+    about = " ".join(f"{name}={str(event[key])[:8]}" for name, key in _ABOUT if event.get(key))
+    failure = f" {event['exception_type']}: {event['exception_message']}" if event.get("exception_type") else ""
+    line = f"{event.get('timestamp')} {event.get('level')} {event.get('event')} {event.get('message')}{failure} {about}"
+    return _output.printable(line).rstrip()
+
+
+_ABOUT = (("operation", "operation_id"), ("record", "record_id"), ("user", "user_id"), ("hook", "hook"), ("plugin", "plugin"))
+
+
+def operations(
+    ctx: typer.Context,
+    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One, with the lines of its journal.")] = None,
+    status: Annotated[str | None, typer.Option("--status", help="planned, running, succeeded, failed, rolled_back.")] = None,
+    since: Annotated[str | None, typer.Option("--since", help="A date, a timestamp, 7d, 2h.")] = None,
+    limit: Annotated[int, typer.Option("--limit")] = 50,
+) -> None:
+    """List operations, the newest first; with an id, show one whole."""
+    from cubeport.catalog.events import instant_of
+
+    session = current(ctx)
+    catalog = session.catalog(read_only=True)
+    if id is not None:
+        found = catalog.operation(id)
+        session.result(found, lambda: _output.tree(found))
+        return
+    if status not in (None, "planned", "running", "succeeded", "failed", "rolled_back"):
+        raise Usage(f"--status {status!r} is not known.", next_step="cubeport operations --help")
+    listed = catalog.operations(status=status, since=instant_of(since, ends=False), limit=limit)  # type: ignore[arg-type]  # checked above
+    session.result(listed, lambda: operations_table(listed))
+
+
+def doctor(ctx: typer.Context, strict: Annotated[bool, typer.Option("--strict", help="Exit 1 on warnings too.")] = False) -> int:
+    """Look at everything, change nothing."""
+    session = current(ctx)
+    found = [*session.catalog(read_only=True).doctor(), *plugin_findings(session)]
+    rows = ([each.level, each.kind, each.place, each.message, each.next_step] for each in found)
+    session.result(found, lambda: _output.table(rows, ["", "what", "where", "message", "next"], width=10_000))
+    bad = ("error", "warn") if strict else ("error",)
+    return 1 if any(each.level in bad for each in found) else 0
+
+
+def plugin_findings(session: Any) -> list[Any]:
+    """Return what ``doctor`` says of plugins and of the event log."""
+    from cubeport.catalog.backend import Finding
+
+    found = [
+        Finding("plugin-broken", plugin.name, str(plugin.error), f"repair or uninstall {plugin.name}, or disable it", "error")
+        for plugin in session.plugins.broken
+    ]
+    working = [plugin.name for plugin in session.plugins if plugin.error is None and not plugin.disabled]
+    return found or [Finding("plugins", "plugins", ", ".join(working) or "none", None, "ok")]
+
+
+def recover(
+    ctx: typer.Context,
+    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this operation.")] = None,
+    dry_run: DryRun = False,
+    skip: Annotated[bool, typer.Option("--skip", help="Close what cannot be undone; a person has looked.")] = False,
+) -> int:
+    """Finish or undo what dead processes left open; twice is once."""
+    session = current(ctx)
+    found = session.catalog(read_only=dry_run).recover(id, dry_run=dry_run, skip=skip)
+    rows = (
+        [each.operation_id[:8], each.operation_type, each.last_state, each.outcome, "; ".join((*each.done, *each.left))]
+        for each in found
+    )
+    session.result(found, lambda: _output.table(rows, ["operation", "type", "last state", "outcome", "what"]))
+    if any(each.unreachable for each in found):
+        raise Unavailable("A store does not answer, so operations stay open.", next_step="cubeport doctor")
+    return 1 if any(each.outcome == "left" for each in found) else 0
+
+
+def fsck(
+    ctx: typer.Context,
+    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this record.")] = None,
+    data: Annotated[bool, typer.Option("--data", help="Read every byte.")] = False,
+    time_limit: Annotated[str | None, typer.Option("--time-limit", metavar="T", help="90s, 30m, 2h.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on where the last one was stopped.")] = False,
+    repair: Annotated[bool, typer.Option("--repair", help="Move orphans to quarantine and mark what is missing.")] = False,
+) -> int:
+    """Compare the catalog with its stores; exit 1 with findings, or when the limit stopped it."""
+    session = current(ctx)
+    limit_s = None if time_limit is None else _values.seconds_of(time_limit)
+    checked = session.catalog(read_only=not repair).fsck(id, data=data, time_limit_s=limit_s, resume=resume, repair=repair)
+    document = {**_output.plain(checked), "counts": checked.counts}
+    rows = ([each.kind, each.place, each.message, each.next_step] for each in checked.findings)
+    session.result(document, lambda: _output.table(rows, ["finding", "where", "message", "next"], width=10_000))
+    state = "complete" if checked.complete else "stopped by the time limit: go on with --resume"
+    session.note(f"{checked.records} records, {checked.artifacts} artifacts, {len(checked.findings)} findings; {state}")
+    return 1 if checked.findings or not checked.complete else 0
+
+
+def gc(
+    ctx: typer.Context,
+    older_than: Annotated[str, typer.Option("--older-than", metavar="T", help="Leave what is younger: 24h, 7d.")] = "24h",
+    dry_run: DryRun = False,
+) -> None:
+    """Remove bytes that are provably ours and that nothing holds."""
+    session = current(ctx)
+    found = session.catalog(read_only=dry_run).gc(older_than_s=_values.seconds_of(older_than), dry_run=dry_run)
+    rows = ([each.profile, each.path, each.size_bytes, each.reason] for each in found)
+    session.result(found, lambda: _output.table(rows, ["profile", "path", "bytes", "why"]))
+
+
+def convert(ctx: typer.Context, to: Annotated[str, typer.Option("--to", help="sqlite, tinydb, or a database URL.")]) -> None:
+    """Move the catalog to another backend; the old store stays."""
+    session = current(ctx)
+    if session.wiring.convert is None:
+        raise Usage("This command line cannot convert.")
+    found = session.wiring.convert(session.root, to, user_id=session.options.user, command=session.command)
+    session.result(found, lambda: _output.tree(_output.plain(found)))
+
+
+def migrate(ctx: typer.Context) -> None:
+    """Bring the catalog's store to this release's form."""
+    session = current(ctx)
+    if session.wiring.migrate is None:
+        raise Usage("This command line cannot migrate.")
+    found = session.wiring.migrate(session.root, user_id=session.options.user, command=session.command)
+    session.result(found, lambda: _output.tree(_output.plain(found)))
+
+
+def _export() -> None:
+    """Write records out."""
+
+
+def export_records(
+    ctx: typer.Context,
+    terms: Terms = None,
+    not_: Not = None,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: stdout.")] = None,
+    with_bytes: Annotated[Path | None, typer.Option("--with-bytes", metavar="DIR", help="Copy the managed bytes too.")] = None,
+) -> None:
+    """Write records as NDJSON, by id: every record and every status, or those that fit."""
+    session = current(ctx)
+    catalog = session.catalog(read_only=True)
+    where = _values.terms_of(terms, not_)
+    if output is None:
+        for line in catalog.export_lines(*where, with_bytes=with_bytes):
+            session.write(line)
+        return
+    written = catalog.export_records(output, *where, with_bytes=with_bytes)
+    session.result({"file": str(output), "records": written}, f"wrote {written} records to {output}")
+
+
+def import_(
+    ctx: typer.Context,
+    file: Annotated[str, typer.Argument(metavar="FILE|-", help="NDJSON of `export records`, or one record of `show --json`.")],
+    on_exists: Annotated[str, typer.Option("--on-exists", help="error or skip.")] = "error",
+) -> None:
+    """Bring records back with their ids, versions and statuses."""
+    session = current(ctx)
+    if on_exists not in ("error", "skip"):
+        raise Usage("--on-exists takes error or skip.")
+    try:
+        text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        raise Usage(f"{file} cannot be read: {exc}") from None
+    found = session.catalog().import_records(text, on_exists=on_exists)
+    session.result(found, lambda: _output.tree(_output.plain(found)))
+
+
+_COMMANDS: dict[str, Callable[..., Any]] = {
+    "init": init,
+    "plugins": plugins,
+    "profiles": profiles,
+    "logs": logs,
+    "operations": operations,
+    "doctor": doctor,
+    "recover": recover,
+    "fsck": fsck,
+    "gc": gc,
+    "convert": convert,
+    "migrate": migrate,
+    "import": import_,
+}

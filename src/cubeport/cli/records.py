@@ -1,0 +1,425 @@
+"""Commands on records: add, search, show, path, edit, delete, restore, purge."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cubeport.cli import _output, _values
+from cubeport.cli._session import Session, current
+from cubeport.errors import ArtifactMissing, NoMatch, Usage
+
+if TYPE_CHECKING:
+    from cubeport.catalog.models import CatalogRecord
+
+Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, keys, or how an id begins (4 characters or more).")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="An id, a key, or how an id begins (4 characters or more).")]
+Terms = Annotated[list[str] | None, typer.Argument(metavar="[TERM]...", help='"FIELD OP VALUE" (= != < <= > >= : ~) or "FIELD?".')]
+Not = Annotated[list[str] | None, typer.Option("--not", metavar="TERM", help="A term that must not fit.")]
+Metas = Annotated[list[str] | None, typer.Option("--meta", metavar="FIELD=VALUE", help="Metadata; again for more.")]
+MetaFile = Annotated[Path | None, typer.Option("--meta-file", metavar="FILE", help="Metadata from a JSON or YAML file.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; write nothing.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for name, command in _COMMANDS.items():
+        app.command(name)(command)
+
+
+def add(
+    ctx: typer.Context,
+    source: Annotated[
+        str | None, typer.Argument(metavar="[PATH|URL|-]", help="A file, a folder, an address, - for stdin; nothing: no bytes.")
+    ] = None,
+    meta: Metas = None,
+    meta_file: MetaFile = None,
+    title: Annotated[str | None, typer.Option("--title")] = None,
+    description: Annotated[str | None, typer.Option("--description")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Again for more.")] = None,
+    kind: Annotated[str | None, typer.Option("--kind", help="Default: document.")] = None,
+    id: Annotated[str | None, typer.Option("--id", help="32 hex digits; default: random.")] = None,
+    key: Annotated[str | None, typer.Option("--key", help="A name of yours, unique among records.")] = None,
+    on_exists: Annotated[str, typer.Option("--on-exists", help="What if the key is there: error, skip, new_version.")] = "error",
+    schema: Annotated[str | None, typer.Option("--schema", metavar="NAME[@VERSION]")] = None,
+    policy: Annotated[str | None, typer.Option("--policy", help="off, warn or strict.")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", help="The storage profile.")] = None,
+    copy: Annotated[bool, typer.Option("--copy", help="Copy the bytes (the default for paths).")] = False,
+    move: Annotated[bool, typer.Option("--move", help="The source goes once the commit is certain.")] = False,
+    reference: Annotated[bool, typer.Option("--reference", help="Leave the bytes where they are.")] = False,
+    role: Annotated[str | None, typer.Option("--role", help="Default: primary.")] = None,
+    media_type: Annotated[str | None, typer.Option("--media-type")] = None,
+    format: Annotated[str | None, typer.Option("--format", help="netcdf, zarr, csv…")] = None,
+    directory_template: Annotated[str | None, typer.Option("--directory-template")] = None,
+    filename_template: Annotated[str | None, typer.Option("--filename-template")] = None,
+    filename: Annotated[str | None, typer.Option("--filename", help="What the bytes are called.")] = None,
+    unzip: Annotated[bool, typer.Option("--unzip", help="Store the one file in a zip.")] = False,
+    hash: Annotated[str | None, typer.Option("--hash", help="sha256: hash a reference too.")] = None,
+    time: Annotated[str | None, typer.Option("--time", metavar="A/B")] = None,
+    bbox: Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N")] = None,
+    link: Annotated[list[str] | None, typer.Option("--link", metavar="REL=ID", help="Lineage; again for more.")] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="ID", help="One more artifact of this record.")] = None,
+    extract_metadata: Annotated[bool, typer.Option("--extract-metadata", help="Read metadata out of the bytes.")] = False,
+    require_metadata: Annotated[bool, typer.Option("--require-metadata", help="Refuse when that fails.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Add a record, with or without bytes."""
+    session = current(ctx)
+    mode = _values.only_one(copy=copy, move=move, reference=reference)
+    if hash not in (None, "sha256"):
+        raise Usage("--hash takes sha256; whether copied bytes are hashed is their profile's (hash: none).")
+    catalog = session.catalog()
+    of_record: dict[str, Any] = {
+        "title": title,
+        "description": description,
+        "tags": tag,
+        "kind": kind,
+        "id": id,
+        "key": key,
+        "time": _values.time_of(time),
+        "bbox": _values.bbox_of(bbox),
+        "lineage": _values.links_of(catalog, link or ()),
+        **_values.schema_of(catalog, schema),
+    }
+    said: dict[str, Any] = {name: value for name, value in of_record.items() if value}
+    metadata = _values.metadata_of(meta or (), meta_file)
+    if to is not None and (said or metadata):
+        raise Usage(f"--to adds bytes to a record that is there; change the record itself with `cubeport edit {to}`.")
+    said |= {"on_exists": on_exists, "schema_policy": policy, "dry_run": dry_run}
+    of_bytes: dict[str, Any] = {
+        "profile": profile,
+        "role": role,
+        "media_type": media_type,
+        "format": format,
+        "directory_template": directory_template,
+        "filename_template": filename_template,
+        "hash": hash == "sha256",
+        "extract_metadata": extract_metadata or require_metadata,
+        "require_metadata": require_metadata,
+    }
+    if source is None and (to or mode or filename or unzip or any(of_bytes.values())):
+        raise Usage("Without a path, an address or - there are no bytes to say that of.", next_step="cubeport add PATH …")
+    if source is None:
+        added = catalog.add(metadata, **said)
+    elif source == "-":
+        if mode is not None or unzip:
+            raise Usage("What comes on stdin can only be stored.")
+        said |= of_bytes
+        data = sys.stdin.buffer
+        if to is None:
+            added = catalog.add_bytes(data, metadata, filename=filename, **said)
+        else:
+            added = catalog.add_artifact(record=to, source=data, filename=filename, **said)
+    elif _values.is_url(source):
+        if mode in ("copy", "move") or unzip:
+            raise Usage("An address is referred to; bring its bytes here with `cubeport fetch` afterwards.")
+        added = catalog.add_artifact(metadata, record=to, locator=source, **said, **of_bytes)
+    else:
+        added = _add_path(catalog, source, metadata, mode, to, unzip=unzip, filename=filename, said=said | of_bytes)
+    session.warn(added.warnings)
+    session.result(added, lambda: f"{added.outcome} {added.record.id}{_where(added)}")
+
+
+def _add_path(
+    catalog: Any,
+    source: str,
+    metadata: dict[str, Any],
+    mode: str | None,
+    to: str | None,
+    *,
+    unzip: bool,
+    filename: str | None,
+    said: dict[str, Any],
+) -> Any:
+    from cubeport.catalog.writers import path_source
+
+    if unzip and mode is not None and mode != "copy":
+        raise Usage(f"--unzip writes another file, so --{mode} does not go with it.")
+    path = path_source(source, "zip_file" if unzip else None)
+    if to is None:
+        return catalog.add_file(path, metadata, operation=mode or "copy", filename=filename, **said)
+    if mode == "move":
+        raise Usage("--to takes --copy or --reference.")
+    if mode == "reference":
+        return catalog.add_artifact(record=to, locator=path.path, **said)
+    return catalog.add_artifact(record=to, source=path, filename=filename, **said)
+
+
+def _where(added: Any) -> str:
+    plan = added.plan
+    if plan is None or plan.relative_path is None:
+        return ""
+    return f"  {plan.profile}:{added.record.artifacts[-1].locator.path if added.outcome == 'added' else plan.relative_path}"
+
+
+def search(
+    ctx: typer.Context,
+    terms: Terms = None,
+    not_: Not = None,
+    text: Annotated[str | None, typer.Option("--text", help="Words of title, description, tags or key.")] = None,
+    time: Annotated[str | None, typer.Option("--time", metavar="A/B", help="Meets this time: 2020-03, A/B, ../B.")] = None,
+    bbox: Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N", help="Meets this area.")] = None,
+    kind: Annotated[list[str] | None, typer.Option("--kind", help="Again for more: any of them.")] = None,
+    status: Annotated[list[str] | None, typer.Option("--status", help="Default: active; any for all.")] = None,
+    order: Annotated[list[str] | None, typer.Option("--order", help="Fields, - in front descends. Default: -created_at.")] = None,
+    limit: Annotated[int, typer.Option("--limit", help="0: all.")] = 50,
+    cursor: Annotated[str | None, typer.Option("--cursor", help="Where the last page ended.")] = None,
+    count: Annotated[bool, typer.Option("--count", help="How many match.")] = False,
+    first: Annotated[bool, typer.Option("--first", help="Only the first.")] = False,
+    ids: Annotated[bool, typer.Option("--ids", help="One id a line.")] = False,
+    paths: Annotated[bool, typer.Option("--paths", help="One local path a line.")] = False,
+    fields: Annotated[str | None, typer.Option("--fields", metavar="F,F", help="The columns.")] = None,
+    format: Annotated[str, typer.Option("--format", help="table, compact, csv, or a plugin's.")] = "table",
+) -> None:
+    """Find records; exit 3 when a filter fits none."""
+    session = current(ctx)
+    catalog = session.catalog(read_only=True)
+    asked: dict[str, Any] = {
+        "text": text,
+        "time": time,
+        "bbox": _values.bbox_of(bbox),
+        "kinds": kind or None,
+        "statuses": None if status and "any" in status else status or {"active"},
+    }
+    filtered = bool(terms or not_ or kind or status or any(asked[name] for name in ("text", "time", "bbox")))
+    where = _values.terms_of(terms, not_)
+    if count and not session.options.json:
+        number = catalog.count(*where, **asked)
+        session.write(str(number))
+        if number == 0 and filtered:
+            raise _no_match()
+        return
+    if order:
+        asked["order"] = [part for each in order for part in each.split(",")]
+    page = _page(catalog, where, asked, limit=1 if first else limit, cursor=cursor, count=count)
+    session.result(page_mapping(page), lambda: _listed(session, page.items, ids=ids, paths=paths, fields=fields, format=format))
+    if page.next is not None and not first and not session.options.json:
+        session.note(f"more: --cursor {page.next}")
+    if not page.items and filtered:
+        raise _no_match()
+
+
+def _page(catalog: Any, where: list[Any], asked: dict[str, Any], *, limit: int, cursor: str | None, count: bool) -> Any:
+    from cubeport.catalog.query import Page
+
+    if limit < 0:
+        raise Usage("--limit is 0 (all) or more.")
+    if limit:
+        return catalog.search(*where, **asked, limit=limit, cursor=cursor, count=count)
+    items = tuple(catalog.iterate(*where, **asked, cursor=cursor))
+    return Page(items, None, len(items) if count and cursor is None else None)
+
+
+def page_mapping(page: Any) -> dict[str, Any]:
+    """Return a page as ``--json`` prints it."""
+    return {
+        "items": [record.to_mapping() for record in page.items],
+        "next": page.next,
+        "number_returned": len(page.items),
+        "number_matched": page.matched,
+    }
+
+
+def _no_match() -> NoMatch:
+    return NoMatch("No record fits.", next_step="cubeport fields")
+
+
+def _listed(session: Session, records: Iterable[CatalogRecord], *, ids: bool, paths: bool, fields: str | None, format: str) -> str:
+    if ids:
+        return "\n".join(record.id for record in records)
+    if paths:
+        return "\n".join(_local_paths(session, records))
+    header = ["id", "kind", "title", "tags", "created_at"] if fields is None else [name for name in fields.split(",") if name]
+    rows = ([_values.column(record, name) for name in header] for record in records)
+    match format:
+        case "table" if fields is None:
+            short = ([r.id[:8], r.kind, r.title, f"{r.created_at:%Y-%m-%d %H:%M}", list(r.tags)] for r in records)
+            return _output.table(short, ["id", "kind", "title", "created", "tags"])
+        case "table":
+            return _output.table(rows, header)
+        case "csv":
+            return _output.csv_text(rows, header)
+        case "compact":
+            return "\n".join(
+                f"{record.id[:8]} {_output.printable(record.title or record.key or '')}".rstrip() for record in records
+            )
+    formatters = session.plugins.values("formatter") if session.options.plugins else {}
+    if format not in formatters:
+        known = ", ".join(["table", "compact", "csv", *formatters])
+        raise Usage(f"--format {format!r} is not known; there are {known}.")
+    return str(formatters[format](list(records)))
+
+
+def _local_paths(session: Session, records: Iterable[CatalogRecord]) -> Iterable[str]:
+    for record in records:
+        try:
+            yield str(session.catalog(read_only=True).path(record.id))
+        except ArtifactMissing as exc:
+            session.note(f"{record.id[:8]}: {exc.message}")
+
+
+def show(
+    ctx: typer.Context,
+    id: Id,
+    history: Annotated[bool, typer.Option("--history", help="The operations on it too, newest first.")] = False,
+) -> None:
+    """Show a record whole."""
+    session = current(ctx)
+    catalog = session.catalog(read_only=True)
+    record = catalog.get(id)
+    if not history:
+        session.result(record, lambda: _output.tree(record.to_mapping()))
+        return
+    operations = catalog.history(record.id)
+    document = {"record": record.to_mapping(), "history": [each.to_mapping() for each in operations]}
+    session.result(document, lambda: f"{_output.tree(record.to_mapping())}\n\n{operations_table(operations)}")
+
+
+def operations_table(operations: Iterable[Any]) -> str:
+    """Return operations as a table."""
+    rows = (
+        [
+            each.operation_id[:8],
+            each.operation_type,
+            each.status,
+            f"{each.started_at:%Y-%m-%d %H:%M:%S}",
+            each.created_by,
+            error_of(each),
+        ]
+        for each in operations
+    )
+    return _output.table(rows, ["id", "operation", "status", "started", "by", "error"])
+
+
+def error_of(operation: Any) -> str | None:
+    """Return kind and words of what ended an operation."""
+    return None if operation.error is None else f"{operation.error.get('kind')}: {operation.error.get('message')}"
+
+
+def path(
+    ctx: typer.Context,
+    id: Id,
+    artifact: Annotated[str | None, typer.Option("--artifact", help="Its id or role; default: the primary one.")] = None,
+) -> None:
+    """Print where an artifact lies in the local file system."""
+    session = current(ctx)
+    found = session.catalog(read_only=True).path(id, artifact)
+    session.result(str(found), str(found))
+
+
+def edit(
+    ctx: typer.Context,
+    id: Id,
+    set_: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A record field, or metadata.")] = None,
+    unset: Annotated[list[str] | None, typer.Option("--unset", metavar="FIELD")] = None,
+    replace: Annotated[bool, typer.Option("--replace", help="What is given is all the metadata that is left.")] = False,
+    meta_file: MetaFile = None,
+    title: Annotated[str | None, typer.Option("--title")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Add it; again for more.")] = None,
+    untag: Annotated[list[str] | None, typer.Option("--untag", help="Take it away; again for more.")] = None,
+    status: Annotated[str | None, typer.Option("--status")] = None,
+    link: Annotated[list[str] | None, typer.Option("--link", metavar="REL=ID", help="Lineage; again for more.")] = None,
+    if_version: Annotated[int | None, typer.Option("--if-version", help="Refuse when the record is at another version.")] = None,
+) -> None:
+    """Change a record."""
+    from cubeport.catalog.query import parse_assignment, resolve, split_field
+
+    session = current(ctx)
+    catalog = session.catalog()
+    record: dict[str, Any] = {"title": title} if title is not None else {}
+    if status is not None:
+        record["status"] = status
+    metadata: dict[Any, Any] = {(key,): value for key, value in (_values.mapping_from(meta_file) if meta_file else {}).items()}
+    for text in set_ or ():
+        steps, value = parse_assignment(text)
+        steps = resolve(steps)
+        if steps[0] == "metadata" and len(steps) > 1:
+            metadata[steps[1:]] = value
+        elif len(steps) == 1 and steps[0] not in ("metadata", "artifact"):
+            record[steps[0]] = value
+        else:
+            raise Usage(f"--set {text!r}: only whole record fields and fields of metadata can be set.")
+    gone: list[str] = []
+    for text in unset or ():
+        steps = resolve(split_field(text))
+        if steps[0] == "metadata" and len(steps) > 1:
+            gone.append(".".join(steps[1:]))
+        elif len(steps) == 1:
+            record[steps[0]] = None
+        else:
+            raise Usage(f"--unset {text!r}: only whole record fields and fields of metadata can be unset.")
+    if not (record or metadata or gone or replace or tag or untag or link):
+        raise Usage("Nothing to change was given.", next_step="cubeport edit --help")
+    changed = catalog.update(
+        id,
+        set=metadata,
+        unset=gone,
+        metadata={} if replace else None,
+        tags_add=tag or (),
+        tags_remove=untag or (),
+        link=_values.links_of(catalog, link or ()),
+        if_version=if_version,
+        **record,
+    )
+    session.result(changed, lambda: f"{changed.id} is at version {changed.version}")
+
+
+def delete(ctx: typer.Context, ids: Ids, yes: Yes = False, dry_run: DryRun = False) -> None:
+    """Delete records: their bytes stay, `restore` brings them back."""
+    session = current(ctx)
+    catalog = session.catalog()
+    found = [catalog.get(name) for name in ids]
+    if not dry_run:
+        session.confirm(f"Delete {_named(found)}?", yes=yes)
+        found = [catalog.delete(record.id) for record in found]
+    session.result(found, "\n".join(f"{'would delete' if dry_run else 'deleted'} {record.id}" for record in found))
+
+
+def restore(ctx: typer.Context, ids: Ids, dry_run: DryRun = False) -> None:
+    """Bring deleted records back."""
+    session = current(ctx)
+    catalog = session.catalog()
+    found = [catalog.get(name) for name in ids]
+    if not dry_run:
+        found = [catalog.restore(record.id) for record in found]
+    session.result(found, "\n".join(f"{'would restore' if dry_run else 'restored'} {record.id}" for record in found))
+
+
+def purge(
+    ctx: typer.Context,
+    ids: Ids,
+    yes: Yes = False,
+    force: Annotated[bool, typer.Option("--force", help="Even if other records point to them.")] = False,
+    dry_run: DryRun = False,
+) -> None:
+    """Remove records for good, with the bytes that are ours; references are never touched."""
+    session = current(ctx)
+    catalog = session.catalog()
+    found = [catalog.get(name) for name in ids]
+    if not dry_run:
+        session.confirm(f"Remove {_named(found)} for good?", yes=yes)
+    found = [catalog.purge(record.id, force=force, dry_run=dry_run) for record in found]
+    session.result(found, "\n".join(f"{'would purge' if dry_run else 'purged'} {record.id}" for record in found))
+
+
+def _named(records: list[CatalogRecord]) -> str:
+    if len(records) == 1:
+        return f"{records[0].id[:8]} {records[0].title or ''}".rstrip()
+    return f"{len(records)} records"
+
+
+_COMMANDS: dict[str, Callable[..., None]] = {
+    "add": add,
+    "search": search,
+    "show": show,
+    "path": path,
+    "edit": edit,
+    "delete": delete,
+    "restore": restore,
+    "purge": purge,
+}
