@@ -413,6 +413,30 @@ def references_beside_good_data(file: h5py.File, folder: Path) -> None:
     file.create_dataset("s", data=["text", "of any length"], dtype=h5py.string_dtype())
 
 
+@hdf5(None)
+def links_and_types_of_all_kinds(file: h5py.File, folder: Path) -> None:
+    file["g/a"] = np.arange(4)
+    file["h"] = h5py.SoftLink("/g")
+    file["t"] = np.dtype("f4")
+    file["nothing"] = h5py.Empty("f4")
+    file.attrs["nothing"] = h5py.Empty("S9")
+    file["g/a"].attrs["NAME"] = 7
+    file.create_dataset("b", data=[1.0]).attrs["NAME"] = "of any length"
+
+
+@hdf5(None)
+def dimension_without_a_variable(file: h5py.File, folder: Path) -> None:
+    file.create_dataset("x", shape=(2**40,), chunks=(2**20,), dtype=">f4").make_scale(
+        "This is a netCDF dimension but not a netCDF variable.       1099511627776"
+    )
+
+
+@hdf5(None)
+def fixed_text(file: h5py.File, folder: Path) -> None:
+    file["s"] = np.array([b"a", b"bc"])
+    file.attrs["s"] = np.array([b"a\0\0", b"bc"], "S9")
+
+
 def hdf5_cut(fraction: float) -> None:
     def make(folder: Path) -> Path:
         path = folder / "source.nc"
@@ -504,6 +528,9 @@ classic("good_64_bit_offsets", good(2).dimensions(10, 20).attributes().variables
 classic("good_64_bit_counts", good(5).dimensions(10, 9).attributes().variables(1).variable(b"a", (0, 1), 10, 280), None)
 classic("good_records", good(1, 5).dimensions(0, 20).attributes().variables(1).variable(b"a", (0, 1)), None)
 classic("good_streamed", good(1, 2**32 - 1).dimensions(0, 20).attributes().variables(1).variable(b"a", (0, 1)), None)
+classic("good_streamed_without_records", good(1, 2**32 - 1).dimensions(9).attributes().variables(1).variable(b"a", (0,)), None)
+classic("good_no_records_yet", good(1, 0).dimensions(0).attributes().variables(1).variable(b"a", (0,), 5, 1_000), None)
+classic("good_attributes", good().dimensions().attributes((b"a", 6, bytes(16), 2), (b"b", 2, b"words\n", 6)), None)
 classic("good_and_empty", good().dimensions().attributes().tag(0).count(0), None)
 classic("values_beyond_the_end", good().dimensions(10, 21).attributes().variables(1).variable(b"a", (0, 1)), "truncated")
 classic("records_beyond_the_end", good(1, 11).dimensions(0, 20).attributes().variables(1).variable(b"a", (0, 1)), "truncated")
@@ -640,6 +667,9 @@ def nested(depth: int) -> Any:
 zarr2("good", None)
 zarr2("good_text", None, dtype="|O", filters=[{"id": "vlen-utf8"}])
 zarr2("good_filters", None, filters=[{"id": "delta", "dtype": "<f8"}, {"id": "shuffle", "elementsize": 8}], compressor=None)
+zarr2("good_text_of_one_length", None, dtype="<U9")
+zarr2("good_bytes_of_one_length", None, dtype="|S9", chunks=[4, 4], dimension_separator="/")
+zarr2("good_times", None, dtype="<M8[ns]")
 zarr2("pickle", "unsafe", dtype="|O", filters=[{"id": "pickle"}])
 zarr2("pickle_behind_vlen_utf8", "unsafe", dtype="|O", filters=[{"id": "vlen-utf8"}, {"id": "pickle"}])
 zarr2("pickle_as_compressor", "unsafe", compressor={"id": "pickle", "protocol": 5})
@@ -676,6 +706,7 @@ zarr2("separator_that_escapes", "unreadable", dimension_separator="/../")
 zarr2("unknown_member", "unreadable", object_codec={"id": "pickle"})
 zarr2("missing_member", "unreadable", order=...)
 zarr3("good", None)
+zarr3("good_text_of_one_length", None, data_type={"name": "fixed_length_utf32", "configuration": {"length_bytes": 16}})
 zarr3("good_shards", None, chunk_grid=grid(4, 4), codecs=sharding(2, 4))
 zarr3("good_text", None, data_type="string", codecs=[{"name": "vlen-utf8"}])
 zarr3("good_time", None, data_type={"name": "numpy.datetime64", "configuration": {"unit": "s", "scale_factor": 1}})
@@ -772,6 +803,26 @@ def zarr2_root_is_an_array(folder: Path) -> Path:
 def zarr3_root_is_an_array(folder: Path) -> Path:
     put(folder / "source.zarr" / "zarr.json", ARRAY_3)
     return folder / "source.zarr"
+
+
+@CASES.add("too-big", "depth")
+def zarr_folders_without_end(folder: Path) -> Path:
+    path = store_3(folder)
+    inner = path
+    for _ in range(120):
+        inner /= "d"
+    inner.mkdir(parents=True)
+    return path
+
+
+@CASES.add(None)
+def zarr_of_many_folders(folder: Path) -> Path:
+    """More folders than a child may have descriptors."""
+    path = store_3(folder, shape=[600, 4])
+    for n in range(300):
+        (path / "a" / "c" / str(n)).mkdir(parents=True)
+        (path / "a" / "c" / str(n) / "0").write_bytes(b"x")
+    return path
 
 
 @CASES.add("unreadable")

@@ -81,40 +81,39 @@ def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
 def _walk(name: str, descriptor: int, limits: Limits) -> dict[str, int]:
     """Return the size of every file by its path; anything but regular files and folders refuses the store."""
     files: dict[str, int] = {}
-    pending = [("", os.dup(descriptor), 0)]
-    most = limits.chunks + 4 * limits.objects
+    entries = 0
+
+    def walk(folder: int, path: str, depth: int) -> None:
+        nonlocal entries
+        # Arrays lie `limits.depth` deep, their chunks one level more for each dimension.
+        limits.check("depth", depth - limits.dimensions, f"{name}: depth of folders", source=name)
+        with os.scandir(folder) as found:
+            for entry in found:
+                entries += 1
+                if entries > limits.chunks + 4 * limits.objects:
+                    raise limits.too_big("chunks", entries, f"{name}: number of files", source=name)
+                here = f"{path}{entry.name}"
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode):
+                    files[here] = status.st_size
+                elif stat.S_ISDIR(status.st_mode):
+                    with _opened(entry.name, _FOLDER, folder) as inner:
+                        walk(inner, f"{here}/", depth + 1)
+                else:
+                    raise unsafe(name, f"holds {shown(here)}, neither file nor folder", "copy it without links")
+
     try:
-        while pending:
-            path, folder, depth = pending.pop()
-            with _closing(folder):
-                # Arrays lie `limits.depth` deep, their chunks one level more for each dimension.
-                limits.check("depth", depth - limits.dimensions, f"{name}: depth of folders", source=name)
-                with os.scandir(folder) as entries:
-                    for entry in entries:
-                        here = f"{path}{entry.name}"
-                        mode = entry.stat(follow_symlinks=False)
-                        if stat.S_ISDIR(mode.st_mode):
-                            pending.append((f"{here}/", os.open(entry.name, _FOLDER, dir_fd=folder), depth + 1))
-                        elif stat.S_ISREG(mode.st_mode):
-                            files[here] = mode.st_size
-                        else:
-                            raise unsafe(
-                                name, f"holds {shown(here)}, which is neither a file nor a folder", "copy it without links"
-                            )
-                        if len(files) + len(pending) > most:
-                            raise limits.too_big("chunks", len(files), f"{name}: number of files", source=name)
+        walk(descriptor, "", 0)
     except OSError as error:
         raise unreadable(name, "changed while it was read, or cannot be listed") from error
-    finally:
-        for _, folder, _ in pending:
-            os.close(folder)
     return files
 
 
 @contextlib.contextmanager
-def _closing(descriptor: int) -> Iterator[None]:
+def _opened(name: str, flags: int, folder: int) -> Iterator[int]:
+    descriptor = os.open(name, flags, dir_fd=folder)
     try:
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
@@ -150,21 +149,16 @@ class _Store:
         return document
 
     def _read(self, key: str) -> str:
-        descriptor = os.dup(self.descriptor)
+        *folders, file = key.split("/")
         try:
-            *folders, file = key.split("/")
-            for part, flags in (*((each, _FOLDER) for each in folders), (file, _FILE)):
-                inner = os.open(part, flags, dir_fd=descriptor)
-                os.close(descriptor)
-                descriptor = inner
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                raise unsafe(self.name, f"has {shown(key)}, which is no regular file", "copy it without links")
-            with os.fdopen(os.dup(descriptor), "rb") as file_:
-                return file_.read(self.limits.json_bytes + 1).decode()
+            with contextlib.ExitStack() as stack:
+                folder = self.descriptor
+                for part in folders:
+                    folder = stack.enter_context(_opened(part, _FOLDER, folder))
+                descriptor = stack.enter_context(_opened(file, _FILE, folder))
+                return os.pread(descriptor, self.limits.json_bytes + 1, 0).decode()
         except OSError as error:
             raise unreadable(self.name, f"changed while it was read: {shown(key)}") from error
-        finally:
-            os.close(descriptor)
 
     def _values(self, value: Any, where: str, depth: int) -> None:
         self.check("json_depth", depth, f"nesting of {shown(where)}")
