@@ -131,7 +131,7 @@ class Selection:
         """Return the parameters in canonical form and order."""
         pairs: list[tuple[str, str | None]] = [
             ("bbox", None if self.bbox is None else ",".join(map(_shown, self.bbox))),
-            ("bbox-crs", None if self.bbox_crs is None else f"[{self.bbox_crs}]"),
+            ("bbox-crs", None if self.bbox_crs is None else "#storageCrs" if self.bbox_crs == "native" else f"[{self.bbox_crs}]"),
             ("datetime", None if self.datetime is None else str(self.datetime)),
             *(("subset", str(subset)) for subset in self.subsets),
             ("properties", None if self.properties is None else ",".join(self.properties)),
@@ -213,7 +213,12 @@ def parse_datetime(text: str) -> Instant | Period:
 
 
 def parse_crs(text: str) -> str:
-    """Return ``AUTHORITY:code`` of a URI or a CURIE of a reference system, by its form alone. Raises ValueError."""
+    """Return ``AUTHORITY:code`` of a URI or a CURIE of a reference system, by its form alone. Raises ValueError.
+
+    A native system that no authority has named is ``native``: collections give it their own address with ``#storageCrs``.
+    """
+    if text.endswith("#storageCrs"):
+        return "native"
     match = _CRS_URI.fullmatch(text) or _CRS_CURIE.fullmatch(text)
     if match is None:
         raise ValueError("must be the URI or the [AUTHORITY:code] of a reference system")

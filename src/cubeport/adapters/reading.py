@@ -1,0 +1,409 @@
+"""Opened versions: the one way by which queries read data, cached because a version never changes.
+
+Two bounded caches, keyed by values that are never used twice (dataset id, version id): handles with their decoded coordinates, and
+decoded chunks (10–60× on repeats, measured; zarr-python keeps none). So nothing is ever invalidated.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from itertools import product
+from typing import Any, Protocol, cast
+
+import numpy as np
+import xarray as xr
+import zarr
+from numpy.typing import NDArray
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.buffer.core import default_buffer_prototype
+
+from cubeport.cubes.cells import exact
+from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.orders import StoredObject
+from cubeport.cubes.selection import order
+from cubeport.cubes.times import calendar_of, decode
+from cubeport.cubes.windows import Labels, Run, Window, Windows, time_axis
+from cubeport.documents.coveragejson import Cut
+from cubeport.errors import Corrupt, CubeportError, StoreUnavailable
+
+type Array = NDArray[Any]
+
+MIB = 1 << 20
+
+
+class Reads(Protocol):
+    """The part of an engine that reading needs: the object, ``None`` when the version has none, else an error."""
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None: ...
+
+
+class VersionStore(Store):
+    """One version as a read-only Zarr store, asked through its engine.
+
+    What the manifest lists and the store does not have raises ``Corrupt`` there, so that a lost chunk is never read as fill values.
+    """
+
+    def __init__(self, engine: Reads, dataset_id: str, version_id: str) -> None:
+        super().__init__(read_only=True)
+        self._engine = engine
+        self._address = dataset_id, version_id
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, VersionStore) and other._address == self._address
+
+    __hash__ = None  # type: ignore[assignment]  # as the base class: stores are compared, not kept in sets
+
+    def get_sync(
+        self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        found = self._engine.read(*self._address, key)
+        if found is None:
+            return None
+        with found.file as file:
+            start, length = _span(byte_range, found.size)
+            if start:
+                file.seek(start)
+            data = _whole(file, length)
+        if len(data) != length:
+            raise Corrupt(f"An object of {self._address[0]} is shorter than it was written.", what=key)
+        return (prototype or default_buffer_prototype()).buffer.from_bytes(data)
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        return self.get_sync(key, prototype=prototype, byte_range=byte_range)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        return [self.get_sync(key, prototype=prototype, byte_range=asked) for key, asked in key_ranges]
+
+    async def exists(self, key: str) -> bool:
+        found = self._engine.read(*self._address, key)
+        if found is not None:
+            found.file.close()
+        return found is not None
+
+    @property
+    def supports_writes(self) -> bool:
+        return False
+
+    @property
+    def supports_deletes(self) -> bool:
+        return False
+
+    @property
+    def supports_listing(self) -> bool:
+        return False
+
+    async def set(self, key: str, value: Buffer) -> None:
+        raise _changed(key, value)
+
+    def set_sync(self, key: str, value: Buffer) -> None:
+        raise _changed(key, value)
+
+    async def delete(self, key: str) -> None:
+        raise _changed(key)
+
+    def delete_sync(self, key: str) -> None:
+        raise _changed(key)
+
+    def list(self) -> AsyncIterator[str]:
+        raise _changed()
+
+    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        raise _changed(prefix)
+
+    def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        raise _changed(prefix)
+
+
+class _Bounded:
+    """A least-recently-used mapping whose weights stay under a sum; safe in threads."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._weight = 0
+        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, key: Hashable) -> Any | None:
+        with self._lock:
+            found = self._kept.get(key)
+            if found is None:
+                return None
+            self._kept.move_to_end(key)
+            return found[0]
+
+    def put(self, key: Hashable, value: Any, weight: int) -> None:
+        if weight > self._most:
+            return
+        with self._lock:
+            _, before = self._kept.pop(key, (None, 0))
+            self._weight += weight - before
+            self._kept[key] = value, weight
+            while self._weight > self._most:
+                _, (_, gone) = self._kept.popitem(last=False)
+                self._weight -= gone
+
+    @property
+    def weight(self) -> int:
+        return self._weight
+
+
+class Opened:
+    """One version, open for reading."""
+
+    def __init__(self, engine: Reads, dataset_id: str, version_id: str, description: CubeDescription, chunks: _Bounded) -> None:
+        self.description = description
+        self._key = dataset_id, version_id
+        self._chunks = chunks
+        self._lock = threading.RLock()
+        self._labels: Labels | None = None
+        store = VersionStore(engine, dataset_id, version_id)
+        with _reading(dataset_id):
+            self._group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=True)
+            raw = xr.open_zarr(store, consolidated=True, zarr_format=3, chunks=None, decode_cf=False, create_default_indexes=False)
+        self._variables = raw.variables
+        self._arrays: dict[str, Any] = {}
+
+    def attributes(self, name: str) -> Mapping[str, Any]:
+        """Return the attributes of a variable as stored, packing and fill value with them."""
+        return cast(Mapping[str, Any], self._variables[name].attrs)
+
+    def labels(self) -> Labels:
+        """Return the decoded coordinates, read at the first call."""
+        with self._lock:
+            if self._labels is None:
+                self._labels = self._read_labels()
+            return self._labels
+
+    def read(self, name: str, windows: Windows) -> Array:
+        """Return the values of a field in *windows*, decoded exactly as xarray decodes them, C-contiguous and in native byte order.
+
+        Raises
+        ------
+        Corrupt
+            When stored bytes are missing or cannot be decoded: never fill values in their place.
+        StoreUnavailable
+            When the store cannot be read now.
+        """
+        return self.decode(name, self.raw(name, windows.along))
+
+    def decode(self, name: str, raw: Array) -> Array:
+        """Return stored values masked, unpacked and scaled as xarray does; times and spans of time stay numbers."""
+        stored = self._variables[name]
+        decoded = xr.conventions.decode_cf_variable(
+            name, xr.Variable(stored.dims, raw, stored.attrs), decode_times=False, decode_timedelta=False, concat_characters=False
+        ).values
+        return np.ascontiguousarray(decoded.astype(decoded.dtype.newbyteorder("="), copy=False))
+
+    def cut(self, windows: Windows) -> Cut:
+        """Return everything that a document about *windows* tells, read and decoded."""
+        labels, bounds = self._cut_labels(windows)
+        positions = None
+        spatial = self.description.spatial
+        x, y = (spatial.x, spatial.y) if spatial.family in ("curvilinear", "unstructured") else (None, None)
+        if x is not None and y is not None and set(self._variables[x].dims) <= windows.along.keys():
+            positions = self._in_window(x, windows), self._in_window(y, windows)
+        values = {name: self.read(name, windows) for name in windows.fields}
+        return Cut(self.description, windows, labels, bounds, values, positions)
+
+    def _in_window(self, name: str, windows: Windows) -> Array:
+        indices = [windows.along[str(dimension)].indices() for dimension in self._variables[name].dims]
+        return cast(Array, self.labels().values[name][np.ix_(*indices)])
+
+    def _cut_labels(self, windows: Windows) -> tuple[dict[str, Array], dict[str, Array]]:
+        """Return labels and bounds in the windows; longitudes turned by each run's shift run on without a jump."""
+        whole = self.labels()
+        labels: dict[str, Array] = {}
+        bounds: dict[str, Array] = {}
+        for axis in self.description.axes:
+            if axis.name not in whole.values or not (axis.scalar or axis.dimension in windows.along):
+                continue
+            window = None if axis.scalar else windows.along[axis.dimension]
+            for cut, found in ((labels, whole.values), (bounds, whole.bounds)):
+                if axis.name in found:
+                    cut[axis.name] = found[axis.name] if window is None else turned(found[axis.name], window)
+        return labels, bounds
+
+    def raw(self, name: str, along: Mapping[str, Window]) -> Array:
+        """Return the stored values in the windows of the variable's dimensions; a dimension without a window is whole."""
+        array = self._array(name)
+        dimensions = self._variables[name].dims
+        runs = [
+            along[str(dimension)].runs if dimension in along else (Run(0, size),)
+            for dimension, size in zip(dimensions, array.shape, strict=True)
+        ]
+        shape = tuple(sum(run.stop - run.start for run in each) for each in runs)
+        out = np.empty(shape, dtype=array.dtype)
+        with _reading(self._key[0]):
+            for corner in product(*(_placed(each) for each in runs)):
+                self._fill(out, name, array, corner)
+        return out
+
+    def _array(self, name: str) -> Any:
+        with self._lock:
+            if name not in self._arrays:
+                with _reading(self._key[0]):
+                    self._arrays[name] = self._group[name]
+            return self._arrays[name]
+
+    def _fill(self, out: Array, name: str, array: Any, corner: tuple[tuple[int, Run], ...]) -> None:
+        """Copy one block (a run along each dimension) from its chunks."""
+        steps = [
+            [(at, offset, run, length) for at in range(run.start // length, (run.stop - 1) // length + 1)]
+            for (offset, run), length in zip(corner, array.chunks, strict=True)
+        ]
+        for place in product(*steps):
+            chunk = self._chunk(name, array, tuple(at for at, *_ in place))
+            source, target = [], []
+            for at, offset, run, length in place:
+                low, high = max(run.start, at * length), min(run.stop, (at + 1) * length)
+                source.append(slice(low - at * length, high - at * length))
+                target.append(slice(offset + low - run.start, offset + high - run.start))
+            out[tuple(target)] = chunk[tuple(source)]
+
+    def _chunk(self, name: str, array: Any, at: tuple[int, ...]) -> Array:
+        key = (*self._key, name, at)
+        found = self._chunks.get(key)
+        if found is None:
+            cut = tuple(
+                slice(number * length, min((number + 1) * length, size))
+                for number, length, size in zip(at, array.chunks, array.shape, strict=True)
+            )
+            found = np.asarray(array[cut])
+            self._chunks.put(key, found, found.nbytes or 1)
+        return cast(Array, found)
+
+    def _read_labels(self) -> Labels:
+        values: dict[str, Array] = {}
+        bounds: dict[str, Array] = {}
+        time = time_axis(self.description)
+        for axis in self.description.axes:
+            if axis.name not in self._variables:
+                continue
+            attributes = self._variables[axis.name].attrs
+            raw = self.raw(axis.name, {})
+            is_time = axis is time
+            values[axis.name] = np.atleast_1d(_orders(axis.name, raw, attributes) if is_time else self.decode(axis.name, raw))
+            edges = axis.bounds
+            if edges is None or edges not in self._variables or edges == attributes.get("climatology"):
+                continue
+            pairs = self.raw(edges, {})
+            if pairs.shape != (*raw.shape, 2):
+                continue
+            # CF, 7.1: bounds without units are in those of their coordinate.
+            cells = _orders(edges, pairs, {**attributes, **self._variables[edges].attrs}) if is_time else self.decode(edges, pairs)
+            bounds[axis.name] = cells.reshape(-1, 2)
+        spatial = self.description.spatial
+        if spatial.family in ("curvilinear", "unstructured"):
+            for name in (spatial.x, spatial.y):
+                if name is not None and name not in values:
+                    values[name] = self.decode(name, self.raw(name, {}))
+        return Labels(values, bounds)
+
+
+class OpenedVersions:
+    """The opened versions of a process.
+
+    Parameters
+    ----------
+    engine
+        Where versions are read.
+    most
+        How many stay open.
+    chunk_bytes
+        How much of decoded chunks is kept over all of them.
+    """
+
+    def __init__(self, engine: Reads, *, most: int = 64, chunk_bytes: int = 256 * MIB) -> None:
+        self._engine = engine
+        self._kept = _Bounded(most)
+        self._chunks = _Bounded(chunk_bytes)
+        self._opening = threading.Lock()
+
+    def open(self, dataset_id: str, version_id: str, description: CubeDescription) -> Opened:
+        """Return the opened version; *description* is what was measured when it was sealed."""
+        key = dataset_id, version_id
+        found: Opened | None = self._kept.get(key)
+        if found is None:
+            with self._opening:
+                found = self._kept.get(key)
+                if found is None:
+                    found = Opened(self._engine, dataset_id, version_id, description, self._chunks)
+                    self._kept.put(key, found, 1)
+        return found
+
+
+@contextmanager
+def _reading(dataset_id: str) -> Iterator[None]:
+    """Turn what zarr and its codecs raise into our errors: a store that fails is not damaged bytes."""
+    try:
+        yield
+    except CubeportError:
+        raise
+    except OSError as error:
+        raise StoreUnavailable(f"The data of {dataset_id} cannot be read now.", next_step="try again later") from error
+    except (ValueError, TypeError, KeyError, RuntimeError, ArithmeticError, LookupError) as error:
+        # numcodecs, zarr and crc32c raise each of these for bytes that are not what was written.
+        raise Corrupt(f"Stored data of {dataset_id} cannot be decoded.", next_step="tell the administrator to run fsck") from error
+
+
+def turned(values: Array, window: Window) -> Array:
+    """Return the labels of a window (or their bounds), moved by the whole turns of its runs.
+
+    Where anything moves, the result is float64 by the shortest decimal of what is stored: 359.9 less 360 is −0.1.
+    """
+    taken = values[window.indices()]
+    if not any(run.shift for run in window.runs):
+        return taken
+    shift = np.concatenate([np.full(run.stop - run.start, run.shift) for run in window.runs])
+    return cast(Array, np.round(exact(taken) + shift.reshape(-1, *[1] * (taken.ndim - 1)), 10))
+
+
+def _changed(*what: object) -> Exception:
+    return ValueError(f"a version is never changed or listed through its reader: {what[:1]}")
+
+
+def _whole(file: Any, length: int) -> bytes:
+    """Read *length* bytes of an unbuffered file, which may give fewer at once."""
+    data = bytearray()
+    while len(data) < length:
+        more = file.read(length - len(data))
+        if not more:
+            break
+        data += more
+    return bytes(data)
+
+
+def _span(asked: ByteRequest | None, size: int) -> tuple[int, int]:
+    match asked:
+        case None:
+            return 0, size
+        case RangeByteRequest(start, end):
+            return start, max(0, min(end, size) - start)
+        case OffsetByteRequest(offset):
+            return offset, max(0, size - offset)
+        case SuffixByteRequest(suffix):
+            return max(0, size - suffix), min(size, suffix)
+    raise ValueError("unknown byte range")
+
+
+def _placed(runs: Iterable[Run]) -> list[tuple[int, Run]]:
+    """Pair each run with where it begins in the answer."""
+    placed, offset = [], 0
+    for run in runs:
+        placed.append((offset, run))
+        offset += run.stop - run.start
+    return placed
+
+
+def _orders(name: str, raw: Array, attributes: Mapping[str, Any]) -> Array:
+    """Return CF times as the numbers that their calendar fields order by."""
+    stamps = decode(
+        raw.astype(raw.dtype.newbyteorder("="), copy=False), attributes["units"], calendar_of(attributes, name=name), name=name
+    )
+    return np.fromiter(map(order, stamps), dtype="int64", count=len(stamps)).reshape(raw.shape)

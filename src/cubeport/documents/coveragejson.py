@@ -1,0 +1,370 @@
+"""CoverageJSON 1.0 from arrays (publishing.md 5.3): bytes by orjson, so float32 stays float32 and missing is ``null``."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from cubeport.cubes.description import Axis, CubeDescription, Variable
+from cubeport.cubes.selection import stamp_at
+from cubeport.cubes.windows import Windows, time_axis
+from cubeport.errors import NotAcceptable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    type Array = NDArray[Any]
+
+MEDIA_TYPE = "application/vnd.cov+json"
+NERC = "http://vocab.nerc.ac.uk/standard_name/"
+"""Where CF standard names have addresses."""
+UCUM = "http://www.opengis.net/def/uom/UCUM/"
+CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
+
+_AXES = ("t", "z", "y", "x")
+_POSITIONS = ("curvilinear", "unstructured")
+_UCUM_WORDS = {
+    **{
+        word: word
+        for word in ("m", "s", "g", "K", "Pa", "J", "W", "N", "V", "Hz", "mol", "cd", "A", "%", "1", "h", "rad", "sr", "bar", "dB")
+    },
+    **{
+        f"{prefix}{unit}": f"{prefix}{unit}"
+        for prefix in ("k", "c", "m", "h", "u", "n", "M", "G")
+        for unit in ("m", "g", "s", "Pa", "J", "W", "mol")
+    },
+    **dict.fromkeys(("degC", "deg_C", "celsius", "Celsius", "degree_Celsius", "degrees_Celsius", "degree_C", "°C", "C"), "Cel"),
+    **dict.fromkeys(("degree", "degrees", "degrees_north", "degrees_east", "degree_north", "degree_east", "deg"), "deg"),
+    **dict.fromkeys(("kelvin", "Kelvin", "degK", "deg_K"), "K"),
+    **dict.fromkeys(("meter", "meters", "metre", "metres"), "m"),
+    **dict.fromkeys(("second", "seconds", "sec"), "s"),
+    **dict.fromkeys(("day", "days"), "d"),
+    **dict.fromkeys(("hour", "hours"), "h"),
+    **dict.fromkeys(("minute", "minutes", "min"), "min"),
+    **dict.fromkeys(("radian", "radians"), "rad"),
+    **dict.fromkeys(("millibar", "millibars", "mb", "mbar"), "mbar"),
+    "percent": "%",
+    "pascal": "Pa",
+    "µm": "um",
+}
+_UNIT_WORD = re.compile(r"([^\d\s.*/^-]+|1|%)(?:\*\*|\^)?(-?[1-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class Cut:
+    """A cut of a cube: windows with the labels and the values in them.
+
+    ``labels`` has, by axis name: decoded numbers (turned as the answer turns them), text, or for time the numbers of
+    :func:`cubeport.cubes.selection.order`; ``bounds`` likewise, (n, 2). ``positions`` are x and y of grids without straight axes,
+    in the window. ``values`` are decoded, by field, in the order of the field's own dimensions.
+    """
+
+    description: CubeDescription
+    windows: Windows
+    labels: Mapping[str, Array]
+    bounds: Mapping[str, Array]
+    values: Mapping[str, Array]
+    positions: tuple[Array, Array] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Fields that share their dimensions, and so a domain."""
+
+    fields: tuple[Variable, ...]
+    dimensions: tuple[str, ...]
+    named: Mapping[str, Axis]
+    """The axes ``t z y x`` of the domain."""
+    extra: tuple[str, ...]
+    """Dimensions that CoverageJSON has no name for: one coverage for each of their labels."""
+    composite: tuple[str, ...]
+    """Dimensions of cells that lie anywhere: their positions are tuples."""
+
+    def coverages(self, windows: Windows) -> int:
+        """Return how many coverages the group becomes."""
+        return prod(windows.shape(self.extra))
+
+
+def groups(description: CubeDescription, windows: Windows) -> tuple[Group, ...]:
+    """Return the domains that the chosen fields need, from metadata alone."""
+    found: dict[frozenset[str], list[Variable]] = {}
+    for variable in map(description.variable, windows.fields):
+        found.setdefault(frozenset(variable.dimensions), []).append(variable)
+    return tuple(_group(description, windows, tuple(fields)) for fields in found.values())
+
+
+def encode(cut: Cut, *, public_url: str) -> bytes:
+    """Return the cut as one Coverage, or as a CoverageCollection where its fields or axes need several.
+
+    Raises
+    ------
+    NotAcceptable
+        When the data have no axis of place, height or time, which every domain needs.
+    """
+    import orjson
+
+    layout = groups(cut.description, cut.windows)
+    if not all(group.named or group.composite for group in layout):
+        raise NotAcceptable(
+            "CoverageJSON needs an axis of place, height or time, which some of these fields lack.", next_step="Ask with f=netcdf."
+        )
+    coverages = [coverage for group in layout for coverage in _coverages(cut, group)]
+    parameters = {name: _parameter(cut.description.variable(name)) for name in cut.windows.fields}
+    referencing = _referencing(cut.description, layout, public_url)
+    if len(coverages) == 1:
+        (only,) = coverages
+        domain = {**only["domain"], "referencing": referencing}
+        document = {**only, "domain": domain, "parameters": parameters, "ranges": only["ranges"]}
+    else:
+        document = {"type": "CoverageCollection", "parameters": parameters, "referencing": referencing, "coverages": coverages}
+    return orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+
+
+def _group(description: CubeDescription, windows: Windows, fields: tuple[Variable, ...]) -> Group:
+    dimensions = fields[0].dimensions
+    time = time_axis(description)
+    composite: tuple[str, ...] = ()
+    if description.spatial.family in _POSITIONS and description.spatial.x is not None:
+        positions = description.variable(description.spatial.x).dimensions
+        composite = positions if set(positions) <= set(dimensions) else ()
+    named: dict[str, Axis] = {}
+    for axis in sorted(description.axes, key=lambda each: each.scalar):
+        here = axis.scalar or (axis.dimension in dimensions and axis.dimension not in composite)
+        is_number = axis is time or (axis.kind in ("x", "y", "z") and axis.units != "" and _has_numbers(axis))
+        kind = "t" if axis is time else axis.kind
+        if here and is_number and kind in _AXES and not (composite and kind in ("x", "y")):
+            named.setdefault(kind, axis)
+    height = named.get("z")
+    if composite and height is not None and not height.scalar and windows.along[height.dimension].size > 1:
+        # A tuple has one height: several heights are several coverages.
+        del named["z"]
+    taken = {axis.dimension for axis in named.values() if not axis.scalar} | set(composite)
+    extra = tuple(dimension for dimension in dimensions if dimension not in taken)
+    return Group(fields, dimensions, {kind: named[kind] for kind in _AXES if kind in named}, extra, composite)
+
+
+def _has_numbers(axis: Axis) -> bool:
+    return not (axis.values is not None and any(isinstance(value, str) for value in axis.values))
+
+
+def _coverages(cut: Cut, group: Group) -> Iterator[dict[str, Any]]:
+    chosen = _cells(cut) if group.composite else None
+    domain = _domain(cut, group, chosen)
+    sizes = cut.windows.shape(group.extra)
+    for place in product(*(range(size) for size in sizes)):
+        at = dict(zip(group.extra, place, strict=True))
+        coverage: dict[str, Any] = {"type": "Coverage"}
+        if at:
+            coverage["id"] = ",".join(f"{name}={label}" for name, label in (_label(cut, *each) for each in at.items()))
+        coverage["domain"] = domain
+        coverage["ranges"] = {field.name: _range(cut, group, field, at, chosen) for field in group.fields}
+        yield coverage
+
+
+def _label(cut: Cut, dimension: str, at: int) -> tuple[str, Any]:
+    """Return the name and the label of one place on a dimension: its number where there are no labels."""
+    for axis in cut.description.axes:
+        if axis.dimension == dimension and not axis.scalar and axis.name in cut.labels:
+            value = cut.labels[axis.name][at]
+            return axis.name, stamp_at(int(value)) if axis is time_axis(cut.description) else value
+    return dimension, int(cut.windows.along[dimension].indices()[at])
+
+
+def _cells(cut: Cut) -> Array:
+    """Return which cells of the window are told: those in the box whose position is known. Shape of the positions."""
+    import numpy as np
+
+    assert cut.positions is not None  # the group has a composite axis because the cube has positions
+    x, y = cut.positions
+    inside = np.isfinite(x) & np.isfinite(y)
+    return inside if cut.windows.mask is None else inside & cut.windows.mask.inside
+
+
+def _domain(cut: Cut, group: Group, chosen: Array | None) -> dict[str, Any]:
+    time = time_axis(cut.description)
+    axes: dict[str, Any] = {}
+    if chosen is not None and cut.positions is not None:
+        columns: list[Sequence[Any]] = [cut.positions[0][chosen].tolist(), cut.positions[1][chosen].tolist()]
+        coordinates = ["x", "y"]
+        if "z" in group.named:
+            height = cut.labels[group.named["z"].name].tolist()[0]
+            columns.append([height] * len(columns[0]))
+            coordinates.append("z")
+        if "t" in group.named:
+            axes["t"] = _axis(cut, group.named["t"], is_time=True)
+        axes["composite"] = {"dataType": "tuple", "coordinates": coordinates, "values": list(zip(*columns, strict=True))}
+        series = "t" in axes and len(axes["t"]["values"]) > 1
+        return {"type": "Domain", "domainType": "MultiPointSeries" if series else "MultiPoint", "axes": axes}
+    for kind in ("x", "y", "z", "t"):
+        if kind in group.named:
+            axes[kind] = _axis(cut, group.named[kind], is_time=group.named[kind] is time)
+    kind_of = {"domainType": "Grid"} if "x" in axes and "y" in axes else {}
+    return {"type": "Domain", **kind_of, "axes": axes}
+
+
+def _axis(cut: Cut, axis: Axis, *, is_time: bool) -> dict[str, Any]:
+    values, bounds = cut.labels[axis.name], cut.bounds.get(axis.name)
+    if is_time:
+        told: dict[str, Any] = {"values": [str(stamp_at(int(value))) for value in values]}
+        if bounds is not None:
+            told["bounds"] = [str(stamp_at(int(value))) for value in bounds.ravel()]
+        return told
+    told = {"values": _plain(values)}
+    if bounds is not None:
+        told["bounds"] = _plain(bounds.ravel())
+    return told
+
+
+def _range(cut: Cut, group: Group, field: Variable, at: Mapping[str, int], chosen: Array | None) -> dict[str, Any]:
+    import numpy as np
+
+    values = cut.values[field.name]
+    values = values[tuple(at.get(dimension, slice(None)) for dimension in field.dimensions)]
+    kinds = {axis.dimension: kind for kind, axis in group.named.items() if not axis.scalar}
+    left = [dimension for dimension in field.dimensions if dimension not in at]
+    if chosen is not None:
+        kept = [dimension for dimension in left if dimension not in group.composite and kinds[dimension] == "t"]
+        order = [left.index(dimension) for dimension in (*kept, *group.composite)]
+        # A height of one label has gone into the tuples.
+        values = (
+            np.squeeze(values, axis=tuple(number for number in range(values.ndim) if number not in order))
+            if len(order) < len(left)
+            else values
+        )
+        ranks = sorted(order)
+        values = values.transpose([ranks.index(number) for number in order])[..., chosen]
+        names, shape = [*(["t"] * len(kept)), "composite"], list(values.shape)
+        if "t" in group.named and not kept:
+            names, shape = ["t", *names], [1, *shape]
+    else:
+        alone = [kind for kind, axis in group.named.items() if axis.scalar]
+        names = alone + [kinds[dimension] for dimension in left]
+        shape = [1] * len(alone) + list(values.shape)
+    return {"type": "NdArray", "dataType": _type(values), "axisNames": names, "shape": shape, "values": _plain(values.ravel())}
+
+
+def _type(values: Array) -> str:
+    return {"f": "float", "i": "integer", "u": "integer", "b": "integer"}.get(values.dtype.kind, "string")
+
+
+def _plain(values: Array) -> Any:
+    """Return a one-dimensional array as orjson takes it; NaN and infinity become ``null`` there."""
+    import numpy as np
+
+    match values.dtype.kind:
+        case "f" if values.dtype.itemsize not in (4, 8):
+            return np.ascontiguousarray(values, dtype="float32" if values.dtype.itemsize < 4 else "float64")
+        case "b":
+            return np.ascontiguousarray(values, dtype="int8")
+        case "i" | "u" | "f":
+            return np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("="))
+        case _:
+            return [None if value is None or value != value else str(value) for value in values.tolist()]
+
+
+# --- what the numbers mean ----------------------------------------------------------------------------------------------
+
+
+def _parameter(variable: Variable) -> dict[str, Any]:
+    standard_name = (variable.standard_name or "").split()
+    label = variable.long_name or " ".join(standard_name) or variable.name
+    observed: dict[str, Any] = {
+        "id": f"{NERC}{standard_name[0]}/" if standard_name else variable.name,
+        "label": {"en": label},
+    }
+    parameter: dict[str, Any] = {"type": "Parameter"}
+    if variable.long_name:
+        parameter["description"] = {"en": variable.long_name}
+    parameter["observedProperty"] = observed
+    flags = _flags(variable.attributes)
+    if flags:
+        observed["categories"] = [{"id": meaning, "label": {"en": meaning.replace("_", " ")}} for meaning in flags]
+        parameter["categoryEncoding"] = flags
+    elif unit := unit_of(variable.units):
+        parameter["unit"] = unit
+    return parameter
+
+
+def _flags(attributes: Mapping[str, Any]) -> dict[str, int | list[int]]:
+    """Return the meaning of each flag value (CF 3.5); nothing where the attributes do not agree."""
+    meanings, values = attributes.get("flag_meanings"), attributes.get("flag_values")
+    if not isinstance(meanings, str) or values is None:
+        return {}
+    numbers = values if isinstance(values, list | tuple) else [values]
+    words = meanings.split()
+    if len(words) != len(numbers) or not all(isinstance(number, int) for number in numbers):
+        return {}
+    found: dict[str, list[int]] = {}
+    for word, number in zip(words, numbers, strict=True):
+        found.setdefault(word, []).append(number)
+    return {word: each[0] if len(each) == 1 else each for word, each in found.items()}
+
+
+def unit_of(units: str | None) -> dict[str, Any] | None:
+    """Return the ``unit`` member: a UCUM symbol where the CF units map, else the text; ``None`` without units."""
+    text = (units or "").strip()
+    if not text:
+        return None
+    symbol = ucum(text)
+    return {"label": {"en": text}} if symbol is None else {"label": {"en": text}, "symbol": {"value": symbol, "type": UCUM}}
+
+
+def ucum(units: str) -> str | None:
+    """Return CF units as a UCUM code, ``None`` where a word is unknown: ``kg m-2 s-1`` → ``kg.m-2.s-1``."""
+    divided = units.split("/")
+    words: list[str] = []
+    for number, part in enumerate(divided):
+        for word in part.replace("*", " ").replace(".", " ").split() if "**" not in part else part.split():
+            match = _UNIT_WORD.fullmatch(word)
+            if match is None or (known := _UCUM_WORDS.get(match[1])) is None:
+                return None
+            power = int(match[2] or 1) * (-1 if number else 1)
+            if known != "1" or len(divided) == 1:
+                words.append(known if power == 1 else f"{known}{power}")
+    return ".".join(words) or None
+
+
+def _referencing(description: CubeDescription, layout: Sequence[Group], public_url: str) -> list[dict[str, Any]]:
+    kinds = {kind for group in layout for kind in group.named} | ({"x", "y"} if any(group.composite for group in layout) else set())
+    found: list[dict[str, Any]] = []
+    horizontal = [kind for kind in ("x", "y") if kind in kinds]
+    if horizontal:
+        found.append({"coordinates": horizontal, "system": _horizontal(description)})
+    z = next((group.named["z"] for group in layout if "z" in group.named), None)
+    if z is not None:
+        found.append({"coordinates": ["z"], "system": _vertical(z)})
+    if "t" in kinds and description.temporal is not None:
+        calendar = description.temporal.calendar
+        gregorian = calendar in ("standard", "gregorian", "proleptic_gregorian")
+        name = "Gregorian" if gregorian else f"{public_url}/docs/calendars#{calendar}"
+        found.append({"coordinates": ["t"], "system": {"type": "TemporalRS", "calendar": name}})
+    return found
+
+
+def _horizontal(description: CubeDescription) -> dict[str, Any]:
+    crs = description.spatial.crs
+    if description.spatial.family != "projected" or crs is None:
+        return {"type": "GeographicCRS", "id": CRS84}
+    system: dict[str, Any] = {"type": "GeographicCRS" if crs.geographic else "ProjectedCRS"}
+    if crs.authority:
+        return {**system, "id": crs_uri(crs.authority)}
+    return {**system, "description": {"en": crs.name}, **({"wkt": crs.wkt2} if crs.wkt2 else {})}
+
+
+def crs_uri(code: str) -> str:
+    """Return the address of a reference system in the OGC registry."""
+    authority, _, number = code.partition(":")
+    return CRS84 if code == "OGC:CRS84" else f"http://www.opengis.net/def/crs/{authority}/0/{number}"
+
+
+def _vertical(axis: Axis) -> dict[str, Any]:
+    up = axis.positive or ("down" if ucum(axis.units or "") in ("Pa", "hPa", "mbar", "bar") else "up")
+    about = {"name": {"en": axis.long_name or axis.standard_name or axis.name}, "direction": up}
+    unit = unit_of(axis.units)
+    if unit is not None:
+        about["unit"] = unit
+    return {"type": "VerticalCRS", "cs": {"csAxes": [about]}}

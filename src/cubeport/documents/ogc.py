@@ -1,0 +1,264 @@
+"""OGC API documents (publishing.md 5) from values: what sealing keeps of a cube, and what a request joins to it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from cubeport.cubes.calendars import canonical as calendar_named
+from cubeport.cubes.calendars import gregorian, parse_stamp
+from cubeport.cubes.description import Axis, CubeDescription, Temporal, Variable
+from cubeport.cubes.windows import storage_crs, time_axis
+from cubeport.documents.coveragejson import CRS84, MEDIA_TYPE, NERC, crs_uri, ucum, unit_of
+from cubeport.documents.texts import Shown
+
+GREGORIAN = "http://www.opengis.net/def/uom/ISO-8601/0/Gregorian"
+NETCDF = "application/x-netcdf"
+SCHEMA = "application/schema+json"
+_REL = "http://www.opengis.net/def/rel/ogc/1.0/"
+_SPEC = "http://www.opengis.net/spec/ogcapi-"
+
+FORMS: Mapping[str, str] = {"json": MEDIA_TYPE, "covjson": MEDIA_TYPE, "netcdf": NETCDF}
+"""Values of ``f`` of a coverage, with their media types."""
+
+CONFORMANCE = (
+    f"{_SPEC}common-1/1.0/conf/core",
+    f"{_SPEC}common-1/1.0/conf/landing-page",
+    f"{_SPEC}common-1/1.0/conf/json",
+    f"{_SPEC}common-2/1.0/conf/collections",
+    f"{_SPEC}common-2/1.0/conf/uad-collections",
+    *(
+        f"{scheme}{_SPEC.removeprefix('http')}coverages-1/1.0/conf/{name}"
+        for scheme in ("http", "https")
+        for name in (
+            "core",
+            "subsetting-spatial",
+            "subsetting-temporal",
+            "subsetting-general",
+            "multi-slicing",
+            "field-selection",
+            "coveragejson",
+            "netcdf",
+        )
+    ),
+)
+"""Only classes that are true; each has a test of its name. The Coverages draft writes its own with ``https``."""
+
+
+def seal(description: CubeDescription) -> dict[str, Any]:
+    """Return what is kept with a version: ``collection`` without texts and links, and the ``schema`` of its fields."""
+    crs = storage_crs(description)
+    collection: dict[str, Any] = {
+        "extent": _extent(description),
+        "crs": [CRS84] if crs in ("OGC:CRS84", "native") else [crs_uri(crs), CRS84],
+        "storageCrs": None if crs == "native" else crs_uri(crs),
+        "output_formats": list(FORMS),
+        "parameter_names": {name: _parameter(description.variable(name)) for name in description.fields},
+    }
+    return {"collection": collection, "schema": _schema(description)}
+
+
+def collection(shown: Shown, *, public_url: str) -> dict[str, Any]:
+    """Return the description of one collection, texts and links joined."""
+    kept: Mapping[str, Any] = _kept(shown)["collection"]
+    name = name_of(shown)
+    base = f"{public_url}/ogcapi/collections/{name}"
+    texts = shown.texts
+    document: dict[str, Any] = {"id": name, "title": texts.title, "description": texts.description}
+    if texts.keywords:
+        document["keywords"] = list(texts.keywords)
+    if texts.attribution:
+        document["attribution"] = texts.attribution
+    document["links"] = _collection_links(shown, base, public_url)
+    # A grid whose reference system has no address of its own gets this one, which bbox-crs takes too.
+    named = {"storageCrs": f"{base}#storageCrs", "crs": [f"{base}#storageCrs", CRS84]} if kept["storageCrs"] is None else {}
+    return {**document, **kept, **named}
+
+
+def collections(
+    page: Iterable[Shown], *, public_url: str, links: Sequence[Mapping[str, str]], matched: int | None
+) -> dict[str, Any]:
+    """Return one page of collections, each described in full."""
+    described = [collection(shown, public_url=public_url) for shown in page]
+    counted = {} if matched is None else {"numberMatched": matched}
+    return {"collections": described, "links": list(links), "numberReturned": len(described), **counted}
+
+
+def schema(shown: Shown, *, public_url: str) -> dict[str, Any]:
+    """Return the fields of the coverage as JSON Schema."""
+    kept = _kept(shown)["schema"]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "$id": f"{public_url}/ogcapi/collections/{name_of(shown)}/schema",
+        "title": shown.texts.title,
+        **kept,
+    }
+
+
+def landing(*, title: str, description: str, public_url: str) -> dict[str, Any]:
+    """Return the landing page of the OGC face."""
+    base = f"{public_url}/ogcapi"
+    links = [
+        link(base, "self", "This document"),
+        link(f"{base}/conformance", "conformance", "Conformance classes"),
+        link(f"{base}/conformance", f"{_REL}conformance", "Conformance classes"),
+        link(f"{base}/collections", "data", "Collections"),
+        link(f"{base}/collections", f"{_REL}data", "Collections"),
+        link(f"{public_url}/openapi.json", "service-desc", "API definition", "application/vnd.oai.openapi+json;version=3.1"),
+        link(f"{public_url}/stac", "service-meta", "The same data as a STAC catalog"),
+        link(public_url or "/", "about", title),
+    ]
+    return {"title": title, "description": description, "links": links}
+
+
+def conformance() -> dict[str, Any]:
+    """Return the conformance declaration."""
+    return {"conformsTo": list(CONFORMANCE)}
+
+
+def link(href: str, rel: str, title: str, media_type: str = "application/json") -> dict[str, str]:
+    """Return one link; every member is there."""
+    return {"href": href, "rel": rel, "type": media_type, "title": title}
+
+
+def name_of(shown: Shown) -> str:
+    """Return the id that the address used: pinned addresses carry their version."""
+    return f"{shown.texts.dataset_id}@{shown.version.version_id}" if shown.pinned else shown.texts.dataset_id
+
+
+def _kept(shown: Shown) -> Mapping[str, Any]:
+    """Return what was sealed; versions that were sealed without it are described the same way now."""
+    kept: Mapping[str, Any] | None = shown.sealed.get("ogc")
+    return seal(shown.description) if kept is None else kept
+
+
+def _collection_links(shown: Shown, base: str, public_url: str) -> list[dict[str, str]]:
+    name, title = name_of(shown), shown.texts.title
+    links = [
+        link(base, "self", title),
+        link(f"{public_url}/ogcapi", "root", "OGC API"),
+        link(f"{public_url}/ogcapi/collections", "parent", "Collections"),
+        link(f"{base}/schema", f"{_REL}schema", "Fields", SCHEMA),
+        link(f"{base}/coverage?f=covjson", f"{_REL}coverage", "Coverage as CoverageJSON", MEDIA_TYPE),
+        link(f"{base}/coverage?f=netcdf", f"{_REL}coverage", "Coverage as NetCDF", NETCDF),
+        link(f"{public_url}/stac/collections/{name}", "describedby", "STAC Collection"),
+        link(f"{public_url}/zarr/{name}", "enclosure", "Zarr", "application/vnd.zarr"),
+    ]
+    if shown.texts.license_url:
+        links.append(link(shown.texts.license_url, "license", shown.texts.license, "text/html"))
+    return links
+
+
+# --- extents --------------------------------------------------------------------------------------------------------------
+
+
+def _extent(description: CubeDescription) -> dict[str, Any]:
+    spatial = description.spatial
+    place: dict[str, Any] = {"bbox": [list(spatial.bbox)], "crs": CRS84}
+    if spatial.native_bbox is not None:
+        place["storageCrsBbox"] = [list(spatial.native_bbox)]
+    x, y = description.axis_of("x"), description.axis_of("y")
+    if x is not None and y is not None and spatial.family in ("rectilinear", "projected"):
+        place["grid"] = [_grid(axis) for axis in (x, y)]
+    extent: dict[str, Any] = {"spatial": place}
+    time = time_axis(description)
+    if description.temporal is not None:
+        extent["temporal"] = _temporal(description.temporal)
+    # Axes without a name in the standard stand under their own: so do all that a subset may name but x, y and time.
+    for axis in description.axes:
+        if axis is not time and axis not in (x, y) and not axis.scalar:
+            key = "vertical" if axis.kind == "z" and "vertical" not in extent else axis.name
+            if key not in extent:
+                extent[key] = _vertical(axis) if key == "vertical" else _dimension(axis)
+    return extent
+
+
+def _grid(axis: Axis) -> dict[str, Any]:
+    if axis.regular and axis.first is not None and axis.step is not None:
+        return {"cellsCount": axis.size, "firstCoordinate": axis.first, "resolution": axis.step}
+    if axis.values:
+        return {"cellsCount": axis.size, "coordinates": list(axis.values)}
+    only = {"coordinates": [axis.first]} if axis.size == 1 and axis.first is not None else {}
+    return {"cellsCount": axis.size, **only}
+
+
+def _temporal(temporal: Temporal) -> dict[str, Any]:
+    interval = [_gregorian(end, temporal.calendar) for end in (temporal.start, temporal.end)]
+    grid: dict[str, Any] = {"cellsCount": temporal.count}
+    if temporal.step is not None:
+        grid |= {"firstCoordinate": temporal.start, "resolution": temporal.step}
+    elif temporal.values:
+        grid["coordinates"] = list(temporal.values)
+    return {"interval": [interval], "trs": GREGORIAN, "grid": grid}
+
+
+def _gregorian(label: str, calendar: str) -> str:
+    """Return a label as a day that exists: 30 February becomes that month's last day (publishing.md 2)."""
+    return str(gregorian(parse_stamp(label, calendar_named(calendar) or "standard")))
+
+
+def _vertical(axis: Axis) -> dict[str, Any]:
+    """Return a vertical axis in EDR's form: strings, and a reference system."""
+    low, high = _ends(axis)
+    told = {"interval": [[str(low), str(high)]], "vrs": _vrs(axis), "grid": _grid(axis)}
+    return told | ({"values": [str(value) for value in axis.values]} if axis.values else {})
+
+
+def _vrs(axis: Axis) -> str:
+    unit = ucum(axis.units or "") or axis.units or "1"
+    name, direction = axis.long_name or axis.standard_name or axis.name, (axis.positive or "up").upper()
+    return f"VERTCS['{name}',AXIS['{axis.name}',{direction}],UNIT['{unit}']]"
+
+
+def _dimension(axis: Axis) -> dict[str, Any]:
+    low, high = _ends(axis)
+    definition = f"{NERC}{axis.standard_name}/" if axis.standard_name else f"{_REL}dimension#{axis.name}"
+    told: dict[str, Any] = {"interval": [[low, high]], "definition": definition, "grid": _grid(axis)}
+    unit = ucum(axis.units or "")
+    return told | ({"unit": unit} if unit else {})
+
+
+def _ends(axis: Axis) -> tuple[Any, Any]:
+    """Return the outer edges; of text the first and last label; of mere indices the first and last index."""
+    if axis.lower is not None and axis.upper is not None:
+        return axis.lower, axis.upper
+    if axis.values:
+        return axis.values[0], axis.values[-1]
+    return 0, max(0, axis.size - 1)
+
+
+# --- fields ---------------------------------------------------------------------------------------------------------------
+
+
+def _schema(description: CubeDescription) -> dict[str, Any]:
+    properties = {name: _field(description.variable(name), at) for at, name in enumerate(description.fields, 1)}
+    return {"type": "object", "properties": properties}
+
+
+def _field(variable: Variable, at: int) -> dict[str, Any]:
+    kind = variable.decoded_dtype.lower()
+    numbers = {"f": "number", "i": "integer", "u": "integer", "b": "boolean"}
+    field: dict[str, Any] = {
+        "title": variable.long_name or variable.standard_name or variable.name,
+        "type": numbers.get(kind[:1], "string"),
+        "x-ogc-propertySeq": at,
+    }
+    if variable.units:
+        field["x-ogc-unit"] = ucum(variable.units) or variable.units
+    if variable.standard_name:
+        field["x-ogc-definition"] = f"{NERC}{variable.standard_name.split()[0]}/"
+    if variable.valid_min is not None and variable.valid_max is not None:
+        field["x-ogc-statistics"] = {"minimum": variable.valid_min, "maximum": variable.valid_max}
+    return field
+
+
+def _parameter(variable: Variable) -> dict[str, Any]:
+    """Return EDR's description of a field."""
+    label = variable.long_name or variable.standard_name or variable.name
+    known = f"{NERC}{variable.standard_name.split()[0]}/" if variable.standard_name else variable.name
+    unit = unit_of(variable.units)
+    if unit is not None and "label" in unit:
+        unit = {**unit, "label": unit["label"]["en"]}
+    described: dict[str, Any] = {"type": "Parameter", "id": variable.name, "description": label}
+    described["observedProperty"] = {"id": known, "label": label}
+    return described | ({"unit": unit} if unit else {})
