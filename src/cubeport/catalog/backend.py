@@ -111,7 +111,7 @@ class CatalogBackend(Protocol):
     rows: Rows
 
     def add_record(self, record: CatalogRecord) -> CatalogRecord:
-        """Create the record; never overwrite. Raises RecordExists, KeyExists."""
+        """Create the record; never overwrite. Raises RecordExists, KeyExists, TargetExists (a managed path is taken)."""
 
     def get_record(self, id: str) -> CatalogRecord | None:
         """Return the record of any status, or ``None`` only when the store said that there is none."""
@@ -171,7 +171,10 @@ class CatalogBackend(Protocol):
         """
 
     def changes(self, after: int, limit: int = 1000) -> list[Change]:
-        """Return changes of records behind generation *after*, oldest first."""
+        """Return which records changed behind generation *after*, oldest first, each once, at its last change.
+
+        About *limit* of them, but whole generations, so that the last one's generation is what to ask from next.
+        """
 
     def check(self, deep: bool = False) -> list[Finding]:
         """Return what is wrong with the store; empty when all is well."""

@@ -439,9 +439,14 @@ def _leaves_in(value: Any) -> int:
     return sum(map(_leaves_in, value)) if isinstance(value, list) else 1
 
 
-def record_from_json(text: str) -> CatalogRecord:
-    """Return the record that a JSON text from our own store says; like ``from_mapping``, but its metadata are not walked again."""
+def trusted_record(document: Mapping[str, Any]) -> CatalogRecord:
+    """Return the record that a document from our own store says: ``from_mapping``, but the metadata are not walked again."""
     try:
-        return CatalogRecord.model_validate(json.loads(text), context=TRUSTED)
+        return CatalogRecord.model_validate(document, context=TRUSTED)
     except ValidationError as exc:
         raise invalid(CatalogRecord.label, exc) from None
+
+
+def record_from_json(text: str) -> CatalogRecord:
+    """Return :func:`trusted_record` of a JSON text."""
+    return trusted_record(json.loads(text))

@@ -720,6 +720,16 @@ def summarise(query: Query | None, records: Iterable[CatalogRecord]) -> list[Fie
     )
 
 
+def count_values(query: Query | None, name: str, records: Iterable[CatalogRecord], limit: int) -> list[tuple[Scalar, int]]:
+    """Return a field's values with how many records have each: what every backend's ``field_values`` must equal."""
+    path = canonical_field(name)
+    counts: Counter[tuple[int, float | str]] = Counter()
+    for _, document in _matching(query or Query(), records):
+        counts.update({comparable(value) for at, value in leaves(document) if at == path})
+    ranked = heapq.nsmallest(limit, counts.items(), key=lambda item: (-item[1], item[0]))
+    return [(plain_value(*value), count) for value, count in ranked]
+
+
 def is_summarised(path: str) -> bool:
     """Tell whether ``fields`` lists this canonical field: metadata and tags, which are the caller's own."""
     return path == "tags" or path.startswith("metadata.")
