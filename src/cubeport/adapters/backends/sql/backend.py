@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from sqlalchemy import bindparam, case, delete, distinct, func, insert, or_, select, tuple_, update
+from sqlalchemy import bindparam, case, delete, distinct, func, insert, literal_column, or_, select, tuple_, update
 
 from cubeport.adapters.backends.sql import search
 from cubeport.adapters.backends.sql.rows import SqlRows
@@ -73,7 +73,13 @@ _PREFIX = sql(at_most(select(_R.id).where(_R.id >= bindparam("first"), _R.id < b
 _ALL = sql(at_most(select(_R.id, _R.doc).where(_R.id > bindparam("last")).order_by(_R.id)))
 _NUMBERED = sql(at_most(select(_R.n, _R.id, _R.doc).where(_R.n > bindparam("last")).order_by(_R.n)))
 _STATE = sql(select(state))
-_CHANGES = sql(at_most(select(change).where(change.c.generation > bindparam("after")).order_by(change.c.generation, change.c.id)))
+_AFTER = select(change.c.generation).where(change.c.generation > bindparam("after")).order_by(change.c.generation)
+_LAST = _AFTER.limit(literal_column("1")).offset(bindparam("most") - literal_column("1")).scalar_subquery()
+_CHANGES = sql(
+    select(change.c.generation, change.c.id, change.c.removed)
+    .where(change.c.generation > bindparam("after"), change.c.generation <= func.coalesce(_LAST, literal_column("9e18")))
+    .order_by(change.c.generation, change.c.id)
+)
 _PUT_OPERATION = sql(insert(operation).values({each.name: bindparam(each.name) for each in operation.c}))
 _GET_OPERATION = sql(select(operation.c.doc).where(operation.c.operation_id == bindparam("id")))
 
@@ -116,8 +122,7 @@ class SqlBackend:
             refuse_network(path)
         elif self._network:
             warnings.warn(f"{path} lies on {self._network}: nothing is promised there", RuntimeWarning, stacklevel=3)
-        if not path.exists():
-            raise corrupt(f"The catalog's database {path.name} is missing.")
+        _demand_database(path)
         lock_path = lock_path or path.parent / "locks" / "catalog.lock"
         if not read_only:
             lock_path.parent.mkdir(parents=True, exist_ok=True)
@@ -338,7 +343,7 @@ class SqlBackend:
         return int(generation)
 
     def changes(self, after: int, limit: int = 1000) -> list[Change]:
-        """Return changes of records behind generation *after*, oldest first."""
+        """Return which records changed behind generation *after*, each once, oldest first, whole generations."""
         rows = self._store.all(_CHANGES, {"after": after, "most": limit})
         return [Change(generation, id_, bool(removed)) for generation, id_, removed in rows]
 
@@ -362,27 +367,29 @@ class SqlBackend:
             transaction.connection.execute("UPDATE state SET retired = ?", (target,))
 
     def load(
-        self, records: Iterable[CatalogRecord], operations: Iterable[Operation], rows: Iterable[Row], changes: Iterable[Change]
+        self,
+        records: Iterable[CatalogRecord],
+        operations: Iterable[Operation],
+        rows: Iterable[Row],
+        changes: Iterable[Change],
+        generation: int,
     ) -> None:
         """Take over a whole catalog into this empty one, as one commit: documents, revisions and generations as they are."""
         with self._store.begin() as transaction:
             connection = transaction.connection
-            log = list(changes)
-            generation = max((each.generation for each in log), default=0)
-            by_record = {each.id: each.generation for each in log}
-            for each in records:
-                document, text = storable(each)
-                values = record_row(document, text, by_record.get(each.id, generation))
+            log = [(each.id, each.generation, each.removed) for each in changes]
+            changed_in = {each: at for each, at, _ in log}
+            connection.executemany("INSERT INTO change (id, generation, removed) VALUES (?, ?, ?)", log)
+            for record in records:
+                document, text = storable(record)
+                values = record_row(document, text, changed_in.get(record.id, generation))
                 number = connection.execute(_INSERT, values).lastrowid or 0
-                _write_derived(connection, number, each.id, None, Derived.of(document))
-            for each_operation in operations:
-                self.put_operation(each_operation)
+                _write_derived(connection, number, record.id, None, Derived.of(document))
+            for operation in operations:
+                self.put_operation(operation)
             for row in rows:
                 self.rows.restore(row)
             connection.execute("UPDATE state SET generation = ?", (generation,))
-            connection.executemany(
-                "INSERT INTO change (generation, id, removed) VALUES (?, ?, ?)", [(c.generation, c.id, c.removed) for c in log]
-            )
 
     def all_operations(self) -> Iterator[Operation]:
         """Yield every operation by id."""
@@ -403,8 +410,7 @@ def migrate(
     path: Path, *, lock_path: Path | None = None, migrations: Mapping[int, Callable[[sqlite3.Connection], None]] = MIGRATIONS
 ) -> tuple[int, int]:
     """Lift the database's schema to this release's, one transaction for each step; return the schema before and after."""
-    if not path.exists():
-        raise corrupt(f"The catalog's database {path.name} is missing.")
+    _demand_database(path)
     lock_path = lock_path or path.parent / "locks" / "catalog.lock"
     lock_path.parent.mkdir(parents=True, exist_ok=True)
     newest = max((n + 1 for n in migrations), default=SCHEMA)
@@ -550,7 +556,7 @@ def _summaries(connection: sqlite3.Connection, numbers: Any | None) -> list[Fiel
 def _smallest(connection: sqlite3.Connection, path: str, among: list[Any]) -> Iterator[tuple[int, Any]]:
     """Yield the five smallest values of a field, each by one seek."""
     c = field.c
-    behind = tuple_(c.type, c.num, c.text) > tuple_(bindparam("t"), bindparam("x"), bindparam("s"))
+    behind = tuple_(c.type, c.num, c.text) > tuple_(bindparam("t", 0), bindparam("x", 0.0), bindparam("s", ""))
     ordered = select(c.type, c.num, c.text).where(c.path == path, behind, *among).order_by(c.type, c.num, c.text).limit(1)
     text, values = search.said(ordered)
     last = (0, 0.0, "")
@@ -563,6 +569,16 @@ def _smallest(connection: sqlite3.Connection, path: str, among: list[Any]) -> It
 
 
 # --- small ----------------------------------------------------------------------------------------------------------
+
+
+def _demand_database(path: Path) -> None:
+    # SQLite takes an empty file for an empty database and writes a header into it: look before it does.
+    try:
+        with path.open("rb") as file:
+            if file.read(16) != b"SQLite format 3\0":
+                raise corrupt(f"The catalog's database {path.name} is no SQLite database.")
+    except FileNotFoundError:
+        raise corrupt(f"The catalog's database {path.name} is missing.") from None
 
 
 def _read(text: str) -> CatalogRecord:

@@ -267,7 +267,8 @@ class Store:
     def _advance(self, transaction: Transaction) -> None:
         transaction.connection.execute("UPDATE state SET generation = ?", (transaction.generation,))
         transaction.connection.executemany(
-            "INSERT INTO change (generation, id, removed) VALUES (?, ?, ?)",
+            "INSERT INTO change (generation, id, removed) VALUES (?, ?, ?)"
+            " ON CONFLICT (id) DO UPDATE SET generation = excluded.generation, removed = excluded.removed",
             [(transaction.generation, each, removed) for each, removed in transaction.changed.items()],
         )
 

@@ -174,11 +174,12 @@ Index("operation_started", operation.c.started_at)
 change = Table(
     "change",
     META,
-    Column("generation", Integer, primary_key=True),
     Column("id", Text, primary_key=True),
+    Column("generation", Integer, nullable=False),
     Column("removed", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
+Index("change_generation", change.c.generation, change.c.id, change.c.removed)
 
 # The rows that users of the core keep beside the records.
 beside = Table(

@@ -1,0 +1,443 @@
+"""``CatalogBackend`` over documents in memory: what TinyDB keeps in a file, and the fake that tests run on.
+
+A state is never changed once others can see it: a transaction works on a copy, and a commit puts the copy in its place.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from contextvars import ContextVar
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Any, Literal
+
+from cubeport.catalog.backend import Change, Edge, Finding, Row
+from cubeport.catalog.canonical import dumps, new_id
+from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, storable
+from cubeport.catalog.query import FieldSummary, Page, Query, Scalar, count_values, select, summarise
+from cubeport.errors import CatalogMoved, KeyExists, Locked, ReadOnly, RecordExists, StaleRecord, TargetExists
+
+type ManagedPath = tuple[str, str]
+
+
+@dataclass(slots=True)
+class State:
+    """Everything that a catalog holds, at one generation."""
+
+    catalog_id: str
+    generation: int = 0
+    retired: str | None = None
+    records: dict[str, CatalogRecord] = field(default_factory=dict)
+    operations: dict[str, Operation] = field(default_factory=dict)
+    rows: dict[tuple[str, str], Row] = field(default_factory=dict)
+    changes: dict[str, Change] = field(default_factory=dict)
+    keys: dict[str, str] = field(default_factory=dict)
+    """Record ids by the keys of the records that are not deleted."""
+    paths: dict[ManagedPath, str] = field(default_factory=dict)
+    """Record ids by the managed paths of their artifacts."""
+
+    def copy(self) -> State:
+        """Return a state that can be changed without this one noticing."""
+        return replace(
+            self,
+            records=dict(self.records),
+            operations=dict(self.operations),
+            rows=dict(self.rows),
+            changes=dict(self.changes),
+            keys=dict(self.keys),
+            paths=dict(self.paths),
+        )
+
+    def put(self, record: CatalogRecord) -> None:
+        """Put the record in, with its keys and paths, or leave everything as it is and raise."""
+        old = self.records.get(record.id)
+        paths = [path for each in record.artifacts if (path := managed_path(each.locator)) is not None]
+        if record.key is not None and record.status != "deleted" and self.keys.get(record.key, record.id) != record.id:
+            raise KeyExists(f"A record has the key {record.key!r} already.", next_step="use --on-exists skip or new_version")
+        if len(set(paths)) != len(paths) or any(self.paths.get(path, record.id) != record.id for path in paths):
+            raise TargetExists("An artifact has that managed path already; no path is used twice.")
+        if old is not None:
+            self._forget(old)
+        self.records[record.id] = record
+        if record.key is not None and record.status != "deleted":
+            self.keys[record.key] = record.id
+        self.paths |= dict.fromkeys(paths, record.id)
+
+    def remove(self, record: CatalogRecord) -> None:
+        """Take the record out."""
+        self._forget(record)
+        del self.records[record.id]
+
+    def _forget(self, record: CatalogRecord) -> None:
+        if record.key is not None and self.keys.get(record.key) == record.id:
+            del self.keys[record.key]
+        for each in record.artifacts:
+            if (path := managed_path(each.locator)) is not None:
+                self.paths.pop(path, None)
+
+
+def managed_path(locator: Any) -> ManagedPath | None:
+    """Return the profile and path of a managed locator."""
+    profile = getattr(locator, "profile", None)
+    path = getattr(locator, "path", None) or getattr(locator, "urlpath", None)
+    return (profile, path) if isinstance(profile, str) and isinstance(path, str) else None
+
+
+class _Transaction:
+    __slots__ = ("changed", "open", "state", "touched")
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.changed: dict[str, bool] = {}
+        self.touched = False
+        self.open = True
+
+
+class DocumentBackend:
+    """The part that TinyDB and the fake share; a subclass says where the state lives."""
+
+    def __init__(self, *, read_only: bool = False) -> None:
+        self.rows = DocumentRows(self)
+        self.read_only = read_only
+        self._current: ContextVar[_Transaction | None] = ContextVar("cubeport-documents-transaction", default=None)
+
+    def load_state(self) -> State:
+        """Return the newest committed state."""
+        raise NotImplementedError
+
+    def save_state(self, state: State) -> None:
+        """Make *state* the committed one, durably, or raise."""
+        raise NotImplementedError
+
+    def lock(self) -> AbstractContextManager[Any]:
+        """Return the lock under which one writer at a time works."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        """Let go of what is held. Safe to call twice."""
+
+    def check(self, deep: bool = False) -> list[Finding]:
+        """Return what is wrong with the store."""
+        raise NotImplementedError
+
+    # --- transactions -----------------------------------------------------------------------------------------------
+
+    def state(self) -> State:
+        """Return what this context sees: its transaction's state, or the newest committed one."""
+        transaction = self._current.get()
+        return transaction.state if transaction is not None and transaction.open else self.load_state()
+
+    def transaction(self) -> AbstractContextManager[None]:
+        """Return the context in which everything is committed together, or not at all."""
+        return self._begun()
+
+    @contextlib.contextmanager
+    def _begun(self) -> Iterator[None]:
+        with self._begin():
+            yield
+
+    @contextlib.contextmanager
+    def _begin(self) -> Iterator[_Transaction]:
+        current = self._current.get()
+        if current is not None and current.open:
+            raise RuntimeError("transactions do not nest")
+        if self.read_only:
+            raise ReadOnly("The catalog is open for reading only.", next_step="open it for writing")
+        with self.lock():
+            committed = self.load_state()
+            if committed.retired is not None:
+                raise moved(committed.retired)
+            transaction = _Transaction(committed.copy())
+            token = self._current.set(transaction)
+            try:
+                yield transaction
+            finally:
+                transaction.open = False
+                self._current.reset(token)
+            state = transaction.state
+            if transaction.changed:
+                state.generation += 1
+                for each, removed in transaction.changed.items():
+                    state.changes[each] = Change(state.generation, each, removed)
+            if transaction.changed or transaction.touched:
+                self.save_state(state)
+
+    @contextlib.contextmanager
+    def write(self) -> Iterator[_Transaction]:
+        """Give the transaction of this context, or one of its own that commits at the end."""
+        current = self._current.get()
+        if current is not None and current.open:
+            current.touched = True
+            yield current
+            return
+        with self._begin() as transaction:
+            transaction.touched = True
+            yield transaction
+
+    # --- records ----------------------------------------------------------------------------------------------------
+
+    def add_record(self, record: CatalogRecord) -> CatalogRecord:
+        """Create the record; never overwrite."""
+        storable(record)
+        with self.write() as transaction:
+            if record.id in transaction.state.records:
+                raise RecordExists(f"A record has the id {record.id} already.")
+            transaction.state.put(record)
+            transaction.changed[record.id] = False
+        return record
+
+    def get_record(self, id: str) -> CatalogRecord | None:
+        """Return the record of any status, or ``None``."""
+        return self.state().records.get(id)
+
+    def get_by_key(self, key: str) -> CatalogRecord | None:
+        """Return the one record with that key that is not deleted."""
+        state = self.state()
+        found = state.keys.get(key)
+        return None if found is None else state.records[found]
+
+    def update_record(self, record: CatalogRecord) -> CatalogRecord:
+        """Compare-and-set on ``record.version``; return the record as stored."""
+        stored = record.model_copy(update={"version": record.version + 1})
+        storable(stored)
+        with self.write() as transaction:
+            self._demand(transaction.state, record.id, record.version)
+            transaction.state.put(stored)
+            transaction.changed[record.id] = False
+        return stored
+
+    def delete_record(self, id: str, version: int) -> None:
+        """Remove the row (purge)."""
+        with self.write() as transaction:
+            transaction.state.remove(self._demand(transaction.state, id, version))
+            transaction.changed[id] = True
+
+    @staticmethod
+    def _demand(state: State, id: str, version: int) -> CatalogRecord:
+        found = state.records.get(id)
+        if found is None or found.version != version:
+            raise StaleRecord(f"Record {id[:8]} changed since it was read.", next_step="read it again")
+        return found
+
+    # --- searching --------------------------------------------------------------------------------------------------
+
+    def search(self, query: Query) -> Page:
+        """Return the page of records that the query asks for."""
+        return select(query, self.state().records.values())
+
+    def count(self, query: Query) -> int:
+        """Return how many records match."""
+        matched = select(replace(query, cursor=None, limit=1, count=True), self.state().records.values()).matched
+        return matched or 0
+
+    def list_fields(self, query: Query | None = None) -> list[FieldSummary]:
+        """Return the metadata fields and tags of the records that match."""
+        return summarise(query, self.state().records.values())
+
+    def field_values(self, field: str, query: Query | None = None, limit: int = 1000) -> list[tuple[Scalar, int]]:
+        """Return the distinct values of a field with the number of records that have each."""
+        return count_values(query, field, self.state().records.values(), limit)
+
+    def match_prefix(self, prefix: str, limit: int = 10) -> list[str]:
+        """Return up to *limit* ids that begin with *prefix*, in order."""
+        return sorted(each for each in self.state().records if each.startswith(prefix))[:limit]
+
+    def iterate(self) -> Iterator[CatalogRecord]:
+        """Yield every record by id, from one snapshot."""
+        records = self.state().records
+        for each in sorted(records):
+            yield records[each]
+
+    def edges(self, id: str, direction: Literal["out", "in"], rel: str | None = None) -> list[Edge]:
+        """Return the lineage edges from (``out``) or to (``in``) the record."""
+        found = {Edge(r.id, edge.rel, edge.target) for r in self.state().records.values() for edge in r.lineage}
+        mine = (e for e in found if (e.source if direction == "out" else e.target) == id and rel in (None, e.rel))
+        return sorted(mine, key=lambda e: (e.source, e.rel, e.target))
+
+    # --- operations -------------------------------------------------------------------------------------------------
+
+    def put_operation(self, operation: Operation) -> None:
+        """Insert the operation's row; never overwrite."""
+        with self.write() as transaction:
+            if operation.operation_id in transaction.state.operations:
+                raise RecordExists("An operation has that id already.")
+            transaction.state.operations[operation.operation_id] = operation
+
+    def get_operation(self, id: str) -> Operation | None:
+        """Return the operation's row, or ``None``."""
+        return self.state().operations.get(id)
+
+    def list_operations(
+        self, *, status: OperationStatus | None = None, since: datetime | None = None, limit: int = 50
+    ) -> list[Operation]:
+        """Return operations, newest first."""
+        found = [
+            each
+            for each in self.state().operations.values()
+            if status in (None, each.status) and (since is None or each.started_at >= since)
+        ]
+        found.sort(key=lambda each: each.operation_id)
+        found.sort(key=lambda each: each.started_at, reverse=True)
+        return found[:limit]
+
+    # --- the store --------------------------------------------------------------------------------------------------
+
+    @property
+    def catalog_id(self) -> str:
+        """The catalog that this is."""
+        return self.state().catalog_id
+
+    def generation(self) -> int:
+        """Return the sequence number of the last commit that changed a record. Raises CatalogMoved once converted."""
+        state = self.state()
+        if state.retired is not None and not self.read_only:
+            raise moved(state.retired)
+        return state.generation
+
+    def changes(self, after: int, limit: int = 1000) -> list[Change]:
+        """Return which records changed behind generation *after*, each once, oldest first, whole generations."""
+        found = [each for each in self.state().changes.values() if each.generation > after]
+        found.sort(key=lambda each: (each.generation, each.id))
+        if len(found) <= limit:
+            return found
+        last = found[limit - 1].generation
+        return [each for each in found if each.generation <= last]
+
+    def retire(self, target: str) -> None:
+        """Mark the catalog as converted to *target*: writers get CatalogMoved from now on."""
+        with self.write() as transaction:
+            transaction.state.retired = target
+
+    def load(
+        self,
+        records: Iterable[CatalogRecord],
+        operations: Iterable[Operation],
+        rows: Iterable[Row],
+        changes: Iterable[Change],
+        generation: int,
+    ) -> None:
+        """Take over a whole catalog into this empty one, as one commit: documents, revisions and generations as they are."""
+        with self.write() as transaction:
+            state = transaction.state
+            for record in records:
+                state.put(record)
+            state.operations |= {each.operation_id: each for each in operations}
+            state.rows |= {(each.table, each.id): each for each in rows}
+            state.changes |= {each.id: each for each in changes}
+            state.generation = generation
+
+    def all_operations(self) -> Iterator[Operation]:
+        """Yield every operation by id."""
+        operations = self.state().operations
+        for each in sorted(operations):
+            yield operations[each]
+
+    def all_rows(self) -> Iterator[Row]:
+        """Yield every row beside the records, by table and id."""
+        rows = self.state().rows
+        for each in sorted(rows):
+            yield rows[each]
+
+
+class DocumentRows:
+    """``Rows`` in a state. A commit of rows alone leaves the catalog's generation as it is."""
+
+    def __init__(self, backend: DocumentBackend) -> None:
+        self._backend = backend
+
+    def get(self, table: str, id: str) -> Row | None:
+        """Return the row, or ``None``."""
+        return self._backend.state().rows.get((table, id))
+
+    def get_many(self, table: str, ids: Sequence[str]) -> dict[str, Row]:
+        """Return the rows that are there, by id."""
+        rows = self._backend.state().rows
+        return {each: rows[table, each] for each in ids if (table, each) in rows}
+
+    def put(self, row: Row) -> Row:
+        """Insert or compare-and-set; return the row with its new revision."""
+        dumps(row.document)
+        stored = replace(row, revision=row.revision + 1)
+        with self._backend.write() as transaction:
+            rows = transaction.state.rows
+            old = rows.get((row.table, row.id))
+            if row.revision == 0 and old is not None:
+                raise RecordExists(f"The {row.table} {row.id} is there already.")
+            if row.revision != 0 and (old is None or old.revision != row.revision):
+                raise StaleRecord(f"The {row.table} {row.id} changed since it was read.", next_step="read it again")
+            rows[row.table, row.id] = stored
+        return stored
+
+    def delete(self, table: str, id: str) -> None:
+        """Remove the row if it is there."""
+        with self._backend.write() as transaction:
+            transaction.state.rows.pop((table, id), None)
+
+    def select(
+        self,
+        table: str,
+        *,
+        owner: str | None = None,
+        states: Sequence[str] | None = None,
+        after: tuple[int, str] | None = None,
+        descending: bool = False,
+        limit: int = 100,
+    ) -> list[Row]:
+        """Return rows ordered by ``(seq, id)``, strictly behind *after* in that direction."""
+        found = sorted(self._cut(table, owner, states), key=lambda row: (row.seq, row.id), reverse=descending)
+        if after is not None:
+            found = [row for row in found if ((row.seq, row.id) < after if descending else (row.seq, row.id) > after)]
+        return found[:limit]
+
+    def next_seq(self, table: str, owner: str = "") -> int:
+        """Return the highest ``seq`` of the owner's rows plus one."""
+        return max((row.seq for row in self._cut(table, owner, None)), default=0) + 1
+
+    def count(self, table: str, *, owner: str | None = None, states: Sequence[str] | None = None) -> int:
+        """Return how many rows there are."""
+        return sum(1 for _ in self._cut(table, owner, states))
+
+    def _cut(self, table: str, owner: str | None, states: Sequence[str] | None) -> Iterator[Row]:
+        for (own_table, _), row in self._backend.state().rows.items():
+            if own_table == table and owner in (None, row.owner) and (states is None or row.state in states):
+                yield row
+
+
+class MemoryBackend(DocumentBackend):
+    """A catalog that is gone with its process: for tests."""
+
+    def __init__(self, catalog_id: str | None = None, *, lock_timeout_s: float = 10.0) -> None:
+        super().__init__()
+        self._committed = State(catalog_id or new_id())
+        self._lock = threading.Lock()
+        self._lock_timeout_s = lock_timeout_s
+
+    def load_state(self) -> State:
+        """Return the newest committed state."""
+        return self._committed
+
+    def save_state(self, state: State) -> None:
+        """Make *state* the committed one."""
+        self._committed = state
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Let one thread at a time write."""
+        if not self._lock.acquire(timeout=self._lock_timeout_s):
+            raise Locked("Another thread writes to the catalog.")
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+    def check(self, deep: bool = False) -> list[Finding]:  # noqa: ARG002  # nothing can be wrong with what only memory holds
+        """Return nothing."""
+        return []
+
+
+def moved(target: str) -> CatalogMoved:
+    """Return the error for a catalog that was converted."""
+    return CatalogMoved(f"The catalog was converted and lives in {target} now.", next_step="open the catalog again")

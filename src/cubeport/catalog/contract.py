@@ -1,0 +1,721 @@
+"""The promises of a catalog's backend as tests (catalog.md 3.1). Needs pytest and hypothesis.
+
+A third party inherits the class and says how its store is opened::
+
+    class TestOurs(BackendContract):
+        @pytest.fixture
+        def open_backend(self, tmp_path):
+            OurBackend.create(tmp_path / "catalog").close()
+            return functools.partial(OurBackend, tmp_path / "catalog")
+"""
+
+from __future__ import annotations
+
+import contextlib
+import multiprocessing
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cubeport.catalog.backend import CatalogBackend, Change, Edge, Row
+from cubeport.catalog.canonical import new_id
+from cubeport.catalog.models import (
+    Artifact,
+    BundleMemberLocator,
+    CatalogRecord,
+    ExternalURILocator,
+    FSSpecLocator,
+    InlineLocator,
+    Lineage,
+    LocalPathLocator,
+    OpaqueLocator,
+    Operation,
+    PlannedPathLocator,
+    TimeSpan,
+    UnknownLocator,
+)
+from cubeport.catalog.query import Page, Query, Term, count_values, matches, select, summarise
+from cubeport.errors import Corrupt, InvalidCursor, KeyExists, RecordExists, StaleRecord, TargetExists
+
+type Open = Callable[[], CatalogBackend]
+
+_EXAMPLES = settings(
+    max_examples=60,
+    deadline=None,
+    derandomize=True,
+    database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow, HealthCheck.differing_executors],
+)
+
+
+class _Undo(Exception):
+    """Leaves a transaction without a trace, so that one store serves many examples."""
+
+
+# --- what is generated ----------------------------------------------------------------------------------------------
+
+_TEXTS = st.sampled_from(
+    [
+        *("", "a", "A", "b", "ab", "2018", "18", "true", "Ä", "ä", "straße", "STRASSE", "%", "_", "a%b", "a\\b", "a*", "?", 'a"b'),
+        *("x" * 255 + "a", "x" * 256 + "b", "x" * 256 + "c", "İ", "日本", "a\nb", "active", "dataset", "primary", "path"),
+        *("2020-01-01T00:00:00.000000Z", "derived_from", "k1"),
+    ]
+)
+_NUMBERS = st.sampled_from([0, -0.0, 1, 1.0, 2, 7, 2018, 2018.5, -3, 1e300, 2**53, 2**53 + 1, 10**400, -(10**400)])
+_SCALARS = _TEXTS | _NUMBERS | st.booleans()
+_KEYS = st.sampled_from(["a", "b", "a.b", "title", "é", "metadata", "x y"])
+_METADATA = st.dictionaries(
+    _KEYS,
+    st.recursive(
+        _SCALARS | st.none(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_KEYS, inner, max_size=3),
+        max_leaves=5,
+    ),
+    max_size=3,
+)
+_INSTANTS = st.sampled_from([datetime(2020, month, 1, tzinfo=UTC) for month in (1, 2, 3, 6)] + [datetime(1, 1, 1, tzinfo=UTC)])
+_FIRST = datetime(1, 1, 1, tzinfo=UTC)
+
+
+def _span(ends: tuple[datetime | None, datetime | None]) -> TimeSpan | None:
+    start, end = ends
+    if start is None and end is None:
+        return None
+    return TimeSpan(start=start, end=end) if start is None or end is None else TimeSpan(start=min(start, end), end=max(start, end))
+
+
+_SPANS = st.tuples(st.none() | _INSTANTS, st.none() | _INSTANTS).map(_span)
+_BOXES = st.sampled_from(
+    [
+        *((-180, -90, 180, 90), (0, 0, 10, 10), (10, 10, 20, 20), (10.1, 10.1, 10.2, 10.2), (170, -5, -170, 5), (175, 0, 180, 1)),
+        *((-180, 0, -175, 1), (179.999999999, 0, -179.999999999, 1), (5, 5, 5, 5), (0.1, 0.1, 0.1, 0.1)),
+    ]
+)
+
+
+def every_locator(name: str) -> list[Any]:
+    """Return one locator of each kind, an unknown one among them; *name* keeps the managed paths apart."""
+    return [
+        LocalPathLocator(path=f"{name}/a.nc", profile="default"),
+        LocalPathLocator(path="/data/a.nc"),
+        FSSpecLocator(urlpath=f"{name}/b.zarr", profile="bucket"),
+        FSSpecLocator(urlpath="s3://bucket/b.zarr"),
+        ExternalURILocator(uri="https://example.org/c.nc"),
+        PlannedPathLocator(profile="default", path=f"{name}/d.nc"),
+        OpaqueLocator(value="shelf 7"),
+        OpaqueLocator(),
+        InlineLocator(text="two\nlines ✓"),
+        InlineLocator(data_base64="AAEC"),
+        BundleMemberLocator(bundle=LocalPathLocator(path="/data/x.zip"), member="in/x.csv"),
+        UnknownLocator.model_validate({"kind": "hologram", "plate": [1, {"deep": None}], "path": f"{name}/e", "z": 1.5}),
+    ]
+
+
+@st.composite
+def _record_lists(draw: st.DrawFn, prefix: str = "0", most: int = 8) -> list[CatalogRecord]:
+    return [_draw_record(draw, f"{prefix}{i}") for i in range(draw(st.integers(0, most)))]
+
+
+def _draw_record(draw: st.DrawFn, name: str) -> CatalogRecord:
+    locators = every_locator(name)
+    status = draw(st.sampled_from(["active", "active", "deprecated", "deleted"]))
+    said: dict[str, Any] = {
+        "id": f"{int(name, 16) * 7919 % 65536:04x}".ljust(28, "0") + f"{int(name, 16):04x}",
+        "key": draw(st.sampled_from([None, f"k{name}", f"Ä {name}"])),
+        "kind": draw(st.sampled_from(["document", "dataset"])),
+        "title": draw(st.none() | _TEXTS),
+        "description": draw(st.none() | _TEXTS),
+        "tags": draw(st.lists(_TEXTS.filter(lambda t: t.isprintable() and 0 < len(t) <= 128), max_size=2, unique=True)),
+        "metadata": draw(_METADATA),
+        "artifacts": [
+            Artifact(
+                artifact_id=f"{i:08x}",
+                role=draw(st.sampled_from(["primary", "log"])),
+                locator=locators[i],
+                size_bytes=draw(st.none() | st.integers(0, 3)),
+                metadata=draw(_METADATA),
+            )
+            for i in draw(st.sets(st.integers(0, len(locators) - 1), max_size=2))
+        ],
+        "lineage": [Lineage(rel=draw(st.sampled_from(["derived_from", "uses"])), target="urn:x")] if draw(st.booleans()) else [],
+        "time": draw(st.none() | _SPANS),
+        "bbox": draw(st.none() | _BOXES),
+        "status": status,
+        "deleted_from": "active" if status == "deleted" else None,
+        "version": draw(st.integers(1, 3)),
+        "created_at": draw(_INSTANTS),
+        "created_by": draw(st.none() | _TEXTS),
+    }
+    return CatalogRecord(**said)
+
+
+_FIELDS = st.sampled_from(
+    [
+        *(
+            "a",
+            "b",
+            '"a.b"',
+            "a.b",
+            "a.a",
+            "title",
+            "metadata.title",
+            "metadata",
+            "é",
+            '"x y"',
+            "description",
+            "tags",
+            "kind",
+            "status",
+        ),
+        *("version", "model_version", "created_at", "created_by", "key", "id", "artifact.role", "artifact.size_bytes", "artifact"),
+        *("artifact.locator.kind", "artifact.metadata.a", "lineage.rel", "time", "time.start", "time.end", "bbox", "schema_name"),
+        *("operation_id", "deleted_from", "nothing"),
+    ]
+)
+_TERMS = st.builds(
+    Term,
+    _FIELDS,
+    st.sampled_from(["=", "!=", "<", "<=", ">", ">=", ":", "~", "?"]),
+    _SCALARS | st.lists(_SCALARS, max_size=3),
+    st.booleans(),
+)
+_ORDERS = st.lists(st.builds("".join, st.tuples(st.sampled_from(["", "-"]), _FIELDS)), max_size=3, unique=True)
+_QUERIES = st.builds(
+    Query,
+    where=st.lists(_TERMS, max_size=2),
+    text=st.none() | st.sampled_from(["a", "strasse", "Ä", "a 2018", "!!", "k", "x" * 80, "日"]),
+    time=st.none() | st.sampled_from(["2020", "2020-02", "../2020-01-15", "2020-03/..", "2020-02-01T00:00:00Z", "../.."]),
+    bbox=st.none() | _BOXES,
+    kinds=st.none() | st.sampled_from([{"dataset"}, {"dataset", "document"}, set()]),
+    statuses=st.none() | st.sampled_from([{"active"}, {"active", "deleted"}]),
+    order=_ORDERS | st.just(("-created_at",)),
+    limit=st.integers(1, 4),
+    count=st.booleans(),
+)
+
+
+def walk(backend: CatalogBackend, query: Query) -> Iterator[Page]:
+    """Yield the pages of a query, to the end."""
+    while True:
+        page = backend.search(query)
+        yield page
+        if page.next is None:
+            return
+        query = query.at(page.next)
+
+
+def sample(number: int, **fields: Any) -> CatalogRecord:
+    """Return a plain record; its creation lies *number* seconds after 2020."""
+    return CatalogRecord(
+        created_at=datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=number), **({"title": f"t{number}"} | fields)
+    )
+
+
+# --- what other processes do ----------------------------------------------------------------------------------------
+
+
+def add_many(open_backend: Open, worker: int, adds: int) -> None:
+    """Add records one by one; runs in a process of its own."""
+    backend = open_backend()
+    for i in range(adds):
+        backend.add_record(sample(i, key=f"{worker}-{i}"))
+    backend.close()
+
+
+def _in_processes(target: Callable[..., None], *arguments: tuple[Any, ...]) -> list[Any]:
+    context = multiprocessing.get_context("spawn")
+    children = [context.Process(target=target, args=each) for each in arguments]
+    for child in children:
+        child.start()
+    return children
+
+
+# --- the promises ---------------------------------------------------------------------------------------------------
+
+
+class BackendContract:
+    """What every :class:`~cubeport.catalog.backend.CatalogBackend` keeps."""
+
+    durable = True
+    """Whether ``open_backend`` opens a store that outlives its objects, in other processes too (it is pickled then)."""
+
+    @pytest.fixture
+    def open_backend(self) -> Open:
+        """Give a function without arguments that opens the same store, each time."""
+        raise NotImplementedError
+
+    @pytest.fixture
+    def reopen(self, open_backend: Open) -> Iterator[Open]:
+        """Give a function that opens the same store once more; all of them are closed in the end."""
+        with contextlib.ExitStack() as opened:
+            yield lambda: opened.enter_context(contextlib.closing(open_backend()))
+
+    @pytest.fixture
+    def backend(self, reopen: Open) -> CatalogBackend:
+        """Give the store, open and empty at first."""
+        return reopen()
+
+    def store_file(self, tmp_path: Path) -> Path:
+        """Return the file to damage; every committed byte must be in it when this returns."""
+        raise NotImplementedError
+
+    # records
+
+    def test_records_come_back_as_equal_values_and_equal_bytes(self, reopen: Open, backend: CatalogBackend) -> None:
+        record = CatalogRecord(
+            key="k",
+            title="Überblick ✓",
+            tags=("b", "a"),
+            metadata={"z": [1, 1.0, -0.0, 1e300, 10**30, "é", True, None, {}, []], "a.b": {"c": "x"}},
+            artifacts=tuple(
+                Artifact(locator=each, origin=ExternalURILocator(uri="https://example.org/o"), hashes={"sha256": "0" * 64})
+                for each in every_locator("r")
+            ),
+            lineage=(Lineage(rel="derived_from", target="urn:a", note="n"), Lineage(rel="uses", target=new_id())),
+            time=TimeSpan(start=datetime(2020, 1, 1, tzinfo=UTC)),
+            bbox=(170.5, -10, -170.25, 10),
+        )
+        stored = backend.add_record(record)
+        assert stored == record
+        for found in (backend.get_record(record.id), backend.get_by_key("k"), reopen().get_record(record.id)):
+            assert found == record
+            assert found is not None
+            assert found.to_json() == record.to_json()
+        assert [each.to_json() for each in backend.iterate()] == [record.to_json()]
+
+    def test_none_only_for_what_is_not_there(self, backend: CatalogBackend) -> None:
+        assert backend.get_record(new_id()) is None
+        assert backend.get_by_key("nobody") is None
+        assert backend.get_operation(new_id()) is None
+        assert backend.generation() == 0
+        assert list(backend.iterate()) == []
+        assert tuple(backend.search(Query(count=True))) == ()
+
+    def test_adding_never_overwrites(self, backend: CatalogBackend) -> None:
+        record = backend.add_record(sample(1))
+        with pytest.raises(RecordExists):
+            backend.add_record(record.replace(title="other"))
+        assert backend.get_record(record.id) == record
+        assert backend.generation() == 1
+
+    def test_a_key_belongs_to_one_record_that_is_not_deleted(self, backend: CatalogBackend) -> None:
+        first = backend.add_record(sample(1, key="k"))
+        other = backend.add_record(sample(2))
+        with pytest.raises(KeyExists):
+            backend.add_record(sample(3, key="k"))
+        with pytest.raises(KeyExists):
+            backend.update_record(other.replace(key="k"))
+        assert backend.get_record(other.id) == other
+        tombstone = backend.update_record(first.replace(status="deleted", deleted_from="active"))
+        assert backend.get_by_key("k") is None
+        heir = backend.add_record(sample(4, key="k"))
+        assert backend.get_by_key("k") == heir
+        with pytest.raises(KeyExists):
+            backend.update_record(tombstone.replace(status="active", deleted_from=None))
+        assert backend.get_record(first.id) == tombstone
+
+    def test_a_managed_path_belongs_to_one_artifact(self, backend: CatalogBackend) -> None:
+        def at(path: str, profile: str | None = "default") -> Artifact:
+            return Artifact(locator=LocalPathLocator(path=path, profile=profile))
+
+        first = backend.add_record(sample(1, artifacts=[at("a/x"), at("/abs", None)]))
+        backend.add_record(sample(2, artifacts=[at("a/y"), at("/abs", None), at("a/x", "other")]))
+        with pytest.raises(TargetExists):
+            backend.add_record(sample(3, artifacts=[at("a/x")]))
+        with pytest.raises(TargetExists):
+            backend.add_record(sample(3, artifacts=[at("a/z"), at("a/z")]))
+        moved = backend.update_record(first.replace(artifacts=[at("b/x")]))
+        backend.add_record(sample(4, artifacts=[at("a/x")]))
+        assert backend.get_record(first.id) == moved
+        assert backend.generation() == 4
+
+    def test_an_update_names_the_version_that_it_read(self, backend: CatalogBackend) -> None:
+        record = backend.add_record(sample(1))
+        second = backend.update_record(record.replace(title="second"))
+        assert (second.version, second.title) == (2, "second")
+        with pytest.raises(StaleRecord):
+            backend.update_record(record.replace(title="late"))
+        assert backend.get_record(record.id) == second
+        with pytest.raises(StaleRecord):
+            backend.update_record(sample(2))
+        with pytest.raises(StaleRecord):
+            backend.delete_record(record.id, 1)
+        backend.delete_record(record.id, 2)
+        assert backend.get_record(record.id) is None
+        with pytest.raises(StaleRecord):
+            backend.delete_record(record.id, 2)
+        assert len(backend.search(Query(statuses=None, text="second"))) == 0
+
+    def test_what_an_update_drops_is_found_no_more(self, backend: CatalogBackend) -> None:
+        old = {
+            "metadata": {"a": 1, "b": ["x", "y"]},
+            "tags": ["t"],
+            "bbox": (0, 0, 1, 1),
+            "time": TimeSpan(start=_FIRST, end=_FIRST),
+        }
+        record = backend.add_record(sample(1, title="old words", **old))
+        record = backend.update_record(
+            record.replace(title="new words", metadata={"b": ["y"]}, tags=(), bbox=(5, 5, 6, 6), time=None)
+        )
+        gone = ["a?", "b=x", "tags?", "time?"]
+        assert [len(backend.search(Query(where=[term]))) for term in gone] == [0, 0, 0, 0]
+        assert len(backend.search(Query(text="old"))) == len(backend.search(Query(bbox=(0, 0, 2, 2)))) == 0
+        assert len(backend.search(Query(time="0001"))) == 0
+        assert tuple(backend.search(Query(where=["b=y"], text="new", bbox=(5, 5, 5, 5)))) == (record,)
+        assert backend.check(deep=True) == []
+
+    def test_prefixes_of_ids(self, backend: CatalogBackend) -> None:
+        ids = ["abcd" + f"{i:028x}" for i in range(12)] + ["abce" + "f" * 28, "f" * 32]
+        with backend.transaction():
+            for i, each in enumerate(ids):
+                backend.add_record(sample(i, id=each, status="deleted" if i == 0 else "active"))
+        assert backend.match_prefix("abcd") == ids[:10]
+        assert backend.match_prefix("abcd", limit=20) == ids[:12]
+        assert backend.match_prefix("abce") == ["abce" + "f" * 28]
+        assert backend.match_prefix("ffff") == ["f" * 32]
+        assert backend.match_prefix("0") == []
+
+    def test_edges_both_ways(self, backend: CatalogBackend) -> None:
+        target = backend.add_record(sample(1))
+        edges = [
+            Lineage(rel="derived_from", target=target.id),
+            Lineage(rel="uses", target=target.id),
+            Lineage(rel="uses", target="urn:x"),
+        ]
+        source = backend.add_record(sample(2, lineage=edges))
+        out = [Edge(source.id, edge.rel, edge.target) for edge in edges]
+        assert sorted(backend.edges(source.id, "out"), key=str) == sorted(out, key=str)
+        assert backend.edges(source.id, "out", "derived_from") == out[:1]
+        assert sorted(backend.edges(target.id, "in"), key=str) == sorted(out[:2], key=str)
+        assert backend.edges(source.id, "in") == []
+        backend.update_record(source.replace(lineage=edges[2:]))
+        assert backend.edges(target.id, "in") == []
+
+    # operations and rows
+
+    def test_operations_are_written_once(self, backend: CatalogBackend) -> None:
+        start = datetime(2020, 1, 1, tzinfo=UTC)
+        operations = [
+            Operation(
+                operation_type="add",
+                status="succeeded" if i % 2 else "failed",
+                started_at=start + timedelta(days=i),
+                outputs=("r",),
+                parameters={"a": [1]},
+                error=None if i % 2 else {"kind": "internal", "message": "m"},
+            )
+            for i in range(4)
+        ]
+        for each in operations:
+            backend.put_operation(each)
+        assert backend.get_operation(operations[0].operation_id) == operations[0]
+        with pytest.raises(RecordExists):
+            backend.put_operation(operations[0].replace(status="rolled_back"))
+        assert backend.get_operation(operations[0].operation_id) == operations[0]
+        assert backend.list_operations() == operations[::-1]
+        assert backend.list_operations(status="failed", limit=1) == [operations[2]]
+        assert backend.list_operations(since=start + timedelta(days=2)) == [operations[3], operations[2]]
+
+    def test_rows_compare_and_set(self, reopen: Open, backend: CatalogBackend) -> None:
+        rows = backend.rows
+        row = rows.put(Row("job", "a", {"n": [1, None, "é"]}, owner="d", state="queued", seq=3))
+        assert row.revision == 1
+        assert rows.get("job", "a") == row == reopen().rows.get("job", "a")
+        assert rows.get("other", "a") is None
+        with pytest.raises(RecordExists):
+            rows.put(replace(row, revision=0, state="x"))
+        running = rows.put(replace(row, state="running", document={"n": 2}))
+        assert running.revision == 2
+        with pytest.raises(StaleRecord):
+            rows.put(replace(row, state="late"))
+        assert rows.get("job", "a") == running
+        rows.delete("job", "a")
+        rows.delete("job", "a")
+        assert rows.get("job", "a") is None
+        with pytest.raises(StaleRecord):
+            rows.put(running)
+        assert backend.generation() == 0, "rows alone do not move the generation of records"
+
+    def test_rows_are_listed_by_sequence(self, backend: CatalogBackend) -> None:
+        rows = backend.rows
+        with backend.transaction():
+            for i in range(9):
+                seq = rows.next_seq("v", f"d{i % 2}")
+                assert seq == i // 2 + 1
+                rows.put(Row("v", f"id{i}", owner=f"d{i % 2}", state="abc"[i % 3], seq=seq))
+            rows.put(Row("w", "other", owner="d0", seq=99))
+        every = rows.select("v")
+        assert [(row.seq, row.id) for row in every] == sorted((i // 2 + 1, f"id{i}") for i in range(9))
+        assert rows.select("v", descending=True) == every[::-1]
+        assert [row.id for row in rows.select("v", owner="d0")] == ["id0", "id2", "id4", "id6", "id8"]
+        assert {row.state for row in rows.select("v", states=["a", "c"])} == {"a", "c"}
+        assert rows.select("v", states=[]) == []
+        for descending in (False, True):
+            walked: list[Row] = []
+            while page := rows.select(
+                "v", after=(walked[-1].seq, walked[-1].id) if walked else None, descending=descending, limit=2
+            ):
+                walked += page
+            assert walked == (every[::-1] if descending else every)
+        assert (rows.count("v"), rows.count("v", owner="d1"), rows.count("v", owner="d0", states=["a"])) == (9, 4, 2)
+        assert rows.get_many("v", ["id1", "nobody", "id3"]) == {each.id: each for each in every if each.id in ("id1", "id3")}
+        assert rows.get_many("v", []) == {}
+
+    # transactions, generation
+
+    def test_a_transaction_is_whole(self, reopen: Open, backend: CatalogBackend) -> None:
+        record = backend.add_record(sample(1))
+        operation = Operation(operation_type="add", status="succeeded")
+        with backend.transaction():
+            added = backend.add_record(sample(2))
+            changed = backend.update_record(record.replace(title="changed"))
+            backend.put_operation(operation)
+            backend.rows.put(Row("job", "a"))
+            assert backend.get_record(added.id) == added, "own writes are seen"
+            assert backend.search(Query(text="changed"))[0] == changed
+            other = ThreadPoolExecutor(1)
+            assert other.submit(backend.get_record, added.id).result() is None, "nobody else sees them"
+            assert other.submit(backend.get_record, record.id).result() == record
+            other.shutdown()
+        reopened = reopen()
+        assert reopened.get_record(added.id) == added
+        assert reopened.get_record(record.id) == changed
+        assert reopened.get_operation(operation.operation_id) == operation
+        assert reopened.rows.get("job", "a") is not None
+        assert reopened.generation() == 2, "one commit, one generation"
+        assert {change.id for change in reopened.changes(1)} == {added.id, record.id}
+
+    def test_a_transaction_left_by_an_exception_leaves_no_trace(self, reopen: Open, backend: CatalogBackend) -> None:
+        record = backend.add_record(sample(1, key="k", metadata={"a": 1}))
+        operation = Operation(operation_type="add", status="succeeded")
+        with contextlib.suppress(_Undo), backend.transaction():
+            backend.add_record(sample(2))
+            backend.update_record(record.replace(key=None, title="changed", metadata={}))
+            backend.put_operation(operation)
+            backend.rows.put(Row("job", "a"))
+            raise _Undo
+        for each in (backend, reopen()):
+            assert [r.to_json() for r in each.iterate()] == [record.to_json()]
+            assert each.get_by_key("k") == record
+            assert tuple(each.search(Query(where=["a=1"]))) == (record,)
+            assert each.get_operation(operation.operation_id) is None
+            assert each.rows.get("job", "a") is None
+            assert each.generation() == 1
+            assert each.changes(0) == [Change(1, record.id, False)]
+
+    def test_a_refused_call_in_a_transaction_spoils_nothing_else(self, backend: CatalogBackend) -> None:
+        first = backend.add_record(sample(1, key="k"))
+        with backend.transaction():
+            second = backend.add_record(sample(2))
+            with pytest.raises(KeyExists):
+                backend.add_record(sample(3, key="k", metadata={"a": 1}))
+            artifact = Artifact(locator=LocalPathLocator(path="a", profile="default"))
+            twice = sample(4, artifacts=[artifact, artifact.replace(artifact_id="00000000")])
+            with pytest.raises(TargetExists):
+                backend.add_record(twice)
+        assert {each.id for each in backend.iterate()} == {first.id, second.id}
+        assert backend.changes(1) == [Change(2, second.id, False)]
+        assert backend.check(deep=True) == []
+
+    def test_transactions_do_not_nest(self, backend: CatalogBackend) -> None:
+        with backend.transaction(), pytest.raises(RuntimeError, match="nest"), backend.transaction():
+            pass
+        with backend.transaction():
+            record = backend.add_record(sample(1))
+        assert backend.get_record(record.id) == record
+
+    def test_generation_and_changes(self, backend: CatalogBackend) -> None:
+        records = [backend.add_record(sample(i)) for i in range(3)]
+        assert backend.generation() == 3
+        backend.update_record(records[0])
+        with backend.transaction():
+            backend.delete_record(records[1].id, 1)
+            extra = sorted((backend.add_record(sample(i)) for i in (3, 4)), key=lambda r: r.id)
+        backend.put_operation(Operation(operation_type="add", status="failed"))
+        with backend.transaction():
+            pass
+        assert backend.generation() == 5
+        fifth = sorted([(records[1].id, True), *((each.id, False) for each in extra)])
+        expected = [Change(3, records[2].id, False), Change(4, records[0].id, False), *(Change(5, *each) for each in fifth)]
+        assert backend.changes(0) == expected
+        assert backend.changes(4) == expected[2:]
+        assert backend.changes(5) == []
+        assert backend.changes(0, limit=1) == expected[:1]
+        assert backend.changes(3, limit=2) == expected[1:], "a generation is never cut"
+
+    # searching
+
+    @_EXAMPLES
+    @given(records=_record_lists(), queries=st.lists(_QUERIES, min_size=4, max_size=4))
+    def test_searching_is_what_matches_says(
+        self, backend: CatalogBackend, records: list[CatalogRecord], queries: list[Query]
+    ) -> None:
+        with contextlib.suppress(_Undo), backend.transaction():
+            for each in records:
+                backend.add_record(each)
+            for query in queries:
+                expected = select(replace(query, limit=1000, count=True), records)
+                pages = list(walk(backend, query))
+                assert [r.id for page in pages for r in page] == [r.id for r in expected], query
+                assert [r for page in pages for r in page] == list(expected)
+                assert {r.id for r in expected} == {r.id for r in records if matches(query, r)}
+                assert all(len(page) == query.limit for page in pages[:-1])
+                assert {page.matched for page in pages} == {len(expected) if query.count else None}
+                assert backend.count(query) == len(expected)
+            raise _Undo
+
+    @_EXAMPLES
+    @given(data=st.data(), first=_record_lists("1", 6), later=_record_lists("2", 6), query=_QUERIES)
+    def test_pages_joined_are_the_whole_while_others_insert(
+        self, backend: CatalogBackend, data: st.DataObject, first: list[CatalogRecord], later: list[CatalogRecord], query: Query
+    ) -> None:
+        with contextlib.suppress(_Undo), backend.transaction():
+            for each in first:
+                backend.add_record(each)
+            waiting = list(later)
+            seen: list[str] = []
+            for page in walk(backend, query):
+                seen += [r.id for r in page]
+                for _ in range(data.draw(st.integers(0, 2))):
+                    if waiting:
+                        backend.add_record(waiting.pop())
+            assert len(seen) == len(set(seen)), "nothing comes twice"
+            assert {r.id for r in first if matches(query, r)} <= set(seen), "nothing that was there all the time is missing"
+            raise _Undo
+
+    @_EXAMPLES
+    @given(records=_record_lists(), query=st.none() | _QUERIES, field=_FIELDS)
+    def test_fields_and_values_are_summed_up_alike(
+        self, backend: CatalogBackend, records: list[CatalogRecord], query: Query | None, field: str
+    ) -> None:
+        with contextlib.suppress(_Undo), backend.transaction():
+            for each in records:
+                backend.add_record(each)
+            assert backend.list_fields(query) == summarise(query, records)
+            assert backend.field_values(field, query, 5) == count_values(query, field, records, 5)
+            raise _Undo
+
+    def test_order(self, backend: CatalogBackend) -> None:
+        values = [10, 9.5, "a", "B", True, False, [3, 1], None, {}, 10**400]
+        with backend.transaction():
+            for i, value in enumerate(values):
+                backend.add_record(sample(i, id=f"{i:032x}", metadata={"v": value}))
+
+        def ordered(*order: str) -> list[int]:
+            return [int(r.id, 16) for page in walk(backend, Query(order=order, limit=3)) for r in page]
+
+        assert ordered("v") == [6, 1, 0, 9, 3, 2, 5, 4, 7, 8], "numbers, texts, booleans, missing; ties by id"
+        assert ordered("-v") == [4, 5, 2, 3, 9, 0, 1, 6, 7, 8], "missing last both ways"
+        assert ordered("-created_at") == list(range(9, -1, -1))
+        assert ordered() == list(range(10))
+
+    def test_a_cursor_belongs_to_its_query(self, backend: CatalogBackend) -> None:
+        for i in range(3):
+            backend.add_record(sample(i))
+        query = Query(limit=2, text="t")
+        cursor = backend.search(query).next
+        assert cursor is not None
+        assert len(backend.search(replace(query, cursor=cursor, limit=5, count=True))) == 1, "limit and count may change"
+        for other in (Query(), replace(query, text="u"), replace(query, order=("title",)), replace(query, where=("a=1",))):
+            with pytest.raises(InvalidCursor):
+                backend.search(other.at(cursor))
+        for bad in ("", "x", cursor[:-4], "é", "W10"):
+            with pytest.raises(InvalidCursor):
+                backend.search(query.at(bad))
+
+    # concurrency and damage
+
+    def test_one_object_serves_threads(self, backend: CatalogBackend) -> None:
+        start = threading.Barrier(4)
+
+        def work(worker: int) -> None:
+            start.wait()
+            for i in range(5):
+                with backend.transaction():
+                    backend.add_record(sample(i, key=f"{worker}-{i}"))
+                    backend.rows.put(Row("job", f"{worker}-{i}"))
+                assert backend.get_by_key(f"{worker}-{i}") is not None
+
+        with ThreadPoolExecutor(4) as pool:
+            for done in [pool.submit(work, i) for i in range(4)]:
+                done.result()
+        assert backend.count(Query()) == backend.rows.count("job") == backend.generation() == 20
+
+    def test_processes_in_turn_lose_nothing_and_a_reader_sees_whole_commits(
+        self, open_backend: Open, backend: CatalogBackend
+    ) -> None:
+        if not self.durable:
+            pytest.skip("lives in one process")
+        children = _in_processes(add_many, *((open_backend, worker, 50) for worker in range(4)))
+        last = 0
+        while any(child.is_alive() for child in children):
+            generation = backend.generation()
+            records = list(backend.iterate())
+            assert len(records) >= generation >= last
+            last = generation
+            time.sleep(0.02)
+        assert [child.exitcode for child in children] == [0, 0, 0, 0]
+        assert {r.key for r in backend.iterate()} == {f"{worker}-{i}" for worker in range(4) for i in range(50)}
+        assert backend.generation() == 200
+        assert sorted(change.generation for change in backend.changes(0)) == list(range(1, 201)), "no gaps, no doubles"
+        assert backend.check(deep=True) == []
+
+    def test_a_reader_beside_a_writer_sees_whole_commits(self, reopen: Open, backend: CatalogBackend) -> None:
+        writer = reopen()
+        done = threading.Event()
+
+        def write() -> None:
+            try:
+                for i in range(15):
+                    with writer.transaction():
+                        writer.add_record(sample(i))
+                        writer.add_record(sample(i))
+            finally:
+                done.set()
+
+        with ThreadPoolExecutor(1) as pool:
+            outcome = pool.submit(write)
+            seen = [0]
+            while not done.is_set():
+                seen.append(len(list(backend.iterate())))
+                assert backend.count(Query()) % 2 == 0
+            outcome.result()
+        assert all(count % 2 == 0 for count in seen)
+        assert seen == sorted(seen)
+        assert backend.count(Query()) == 30
+
+    @pytest.mark.parametrize("damage", ["removed", "emptied", "cut", "overwritten"])
+    def test_unreadable_is_corrupt_never_empty(self, open_backend: Open, tmp_path: Path, damage: str) -> None:
+        if not self.durable:
+            pytest.skip("lives in one process")
+        backend = open_backend()
+        with backend.transaction():
+            for i in range(40):
+                backend.add_record(sample(i, metadata={"text": "x" * 500}))
+        backend.close()
+        path = self.store_file(tmp_path)
+        whole = path.read_bytes()
+        match damage:
+            case "removed":
+                path.unlink()
+            case "emptied":
+                path.write_bytes(b"")
+            case "cut":
+                path.write_bytes(whole[: len(whole) // 2])
+            case "overwritten":
+                path.write_bytes(b"\0" * 2048 + whole[2048:])
+        left = path.read_bytes() if path.exists() else None
+
+        for use in (lambda backend: list(backend.iterate()), lambda backend: backend.add_record(sample(1))):
+            with pytest.raises(Corrupt), contextlib.closing(open_backend()) as damaged:
+                use(damaged)
+        assert (path.read_bytes() if path.exists() else None) == left, "nothing is written over it"
