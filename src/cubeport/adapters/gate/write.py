@@ -57,9 +57,13 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
     ``request``: ``target, window, variables, attributes, chunks, append_dim, group`` as in ``WriteOrder``, JSON values only.
     """
     wanted = request["variables"]
-    with ThreadPoolExecutor(max_workers=max(2, len(os.sched_getaffinity(0)))) as pool:
+    with contextlib.ExitStack() as stack:
+        pool = stack.enter_context(ThreadPoolExecutor(max_workers=max(2, len(os.sched_getaffinity(0)))))
         identities = [pool.submit(identity, each.name, each.fd) for each in context.sources]
-        opened = [_open(each, context, request["group"], wanted or ()) for each in context.sources]
+        opened = []
+        for each in context.sources:
+            opened.append(_open(each, context, request["group"], wanted or ()))
+            stack.callback(opened[-1].close)
         whole = join(opened, request["append_dim"])
         raw = _selected(whole.raw, wanted)
         warnings = [*whole.warnings, *checks.check(raw)]

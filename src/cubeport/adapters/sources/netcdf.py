@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import xarray as xr
 
-from cubeport.adapters.sources.reading import RAW, Source, opening, prepare, require_fields
+from cubeport.adapters.sources.reading import RAW, Source, opened, opening
 
 
 def open_hdf5(
@@ -15,7 +15,7 @@ def open_hdf5(
     """Return the file as one lazy source; dimensions without a scale get the names that netCDF gives them."""
     with opening(name):
         raw = xr.open_dataset(path, engine="h5netcdf", group=group, phony_dims="sort", **RAW)
-    return require_fields(prepare(name, raw, wanted, skipped), lambda: _hdf5_groups(path, name))
+    return opened(name, raw, wanted, skipped, lambda: _hdf5_groups(path, name))
 
 
 def open_classic(
@@ -24,7 +24,7 @@ def open_classic(
     """Return a classic file (CDF-1, 2 or 5) as one lazy source."""
     with opening(name):
         raw = xr.open_dataset(path, engine="netcdf4", group=group, **RAW)
-    return require_fields(prepare(name, raw, wanted, skipped), list)
+    return opened(name, raw, wanted, skipped, list)
 
 
 def _hdf5_groups(path: str, name: str) -> list[str]:

@@ -6,8 +6,8 @@ attributes still in ``attrs``. It has no indexes: pandas would change what it ho
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,9 +35,11 @@ class Source:
     name: str
     raw: xr.Dataset
     warnings: tuple[tuple[str, str], ...] = ()
+    close: Callable[[], None] = lambda: None
+    """Lets go of the file; what was not read by then cannot be read any more."""
 
 
-@contextmanager
+@contextlib.contextmanager
 def opening(name: str) -> Iterator[None]:
     """Turn whatever a reading library raises while it opens *name* into the refusal ``unreadable``."""
     try:
@@ -50,7 +52,7 @@ def opening(name: str) -> Iterator[None]:
         ) from error
 
 
-@contextmanager
+@contextlib.contextmanager
 def decoding(variable: str) -> Iterator[None]:
     """Turn whatever is raised while values are read into the refusal ``bad-codec``."""
     try:
@@ -91,7 +93,7 @@ def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: C
     if refused := [label for label in strange if label in wanted]:
         raise SourceRejected(f"{name}: {', '.join(refused)}: of a type that no cube holds", reason="not-a-cube", source=name)
     warnings = tuple(("variable-skipped", f"{label} is of a type that no cube holds") for label in strange)
-    return Source(name, dataset(held, raw.attrs), warnings)
+    return Source(name, dataset(held, raw.attrs), warnings, raw.close)
 
 
 def dataset(variables: Mapping[str, xr.Variable], attributes: Mapping[str, Any]) -> xr.Dataset:
@@ -149,15 +151,24 @@ def _with_flags(variable: xr.Variable) -> xr.Variable:
     return named
 
 
-def require_fields(source: Source, groups: Callable[[], list[str]]) -> Source:
-    """Return *source*, refusing one without data variables and naming the groups that could be chosen instead."""
-    if any(variable.dims != (name,) for name, variable in source.raw.variables.items()):
-        return source
-    others = groups()
-    raise SourceRejected(
-        f"{source.name} has no data variables" + (f"; its groups are {', '.join(others[:20])}" if others else ""),
+def opened(
+    name: str, raw: xr.Dataset, wanted: Collection[str], skipped: Collection[str], groups: Callable[[], list[str]]
+) -> Source:
+    """Return *raw* as a source, refusing one without data variables and naming the *groups* that could be chosen instead."""
+    with contextlib.ExitStack() as refused:
+        refused.callback(raw.close)
+        source = prepare(name, raw, wanted, skipped)
+        if all(variable.dims == (label,) for label, variable in source.raw.variables.items()):
+            raise _no_fields(name, groups())
+        refused.pop_all()
+    return source
+
+
+def _no_fields(name: str, groups: list[str]) -> SourceRejected:
+    return SourceRejected(
+        f"{name} has no data variables" + (f"; its groups are {', '.join(groups[:20])}" if groups else ""),
         reason="not-a-cube",
-        source=source.name,
-        next_step=f"choose one with group, e.g. {others[0]}" if others else None,
-        groups=others[:100],
+        source=name,
+        next_step=f"choose one with group, e.g. {groups[0]}" if groups else None,
+        groups=groups[:100],
     )

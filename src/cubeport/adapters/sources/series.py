@@ -37,11 +37,12 @@ _OWN_UNITS = re.compile(r"\s*(\w+)\s+since\s", re.IGNORECASE)
 _ALIASES = {
     **dict.fromkeys(("degree_north", "degree_n", "degrees_n", "degreen", "degreesn"), "degrees_north"),
     **dict.fromkeys(("degree_east", "degree_e", "degrees_e", "degreee", "degreese"), "degrees_east"),
-    **dict.fromkeys(("kelvin", "degk", "deg_k", "degrees_kelvin", "degree_kelvin"), "k"),
-    **dict.fromkeys(("degc", "deg_c", "degree_celsius", "degrees_celsius", "degree_c", "degrees_c"), "celsius"),
+    **dict.fromkeys(("kelvin", "degk", "deg_k", "degrees_kelvin", "degree_kelvin"), "K"),
+    **dict.fromkeys(("degc", "deg_c", "celsius", "degree_celsius", "degrees_celsius", "degree_c", "degrees_c"), "degC"),
     **dict.fromkeys(("metre", "metres", "meter", "meters"), "m"),
     **dict.fromkeys(("", "dimensionless", "none", "unitless"), "1"),
 }
+"""Words for the same unit, in lower case; a unit itself is told by its case (``MPa`` is not ``mPa``)."""
 _MICROSECONDS = {"day": 86_400_000_000, "hour": 3_600_000_000, "minute": 60_000_000, "second": 1_000_000, "millisecond": 1_000}
 _SHORT = {"d": "day", "h": "hour", "hr": "hour", "min": "minute", "s": "second", "sec": "second", "ms": "millisecond"}
 

@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 import xarray as xr
 
-from cubeport.adapters.sources.reading import RAW, Source, dataset, opening, prepare, require_fields
+from cubeport.adapters.sources.reading import RAW, Source, dataset, opened, opening
 
 
 def open_zarr(
@@ -17,7 +17,7 @@ def open_zarr(
         listed = xr.open_dataset(path, engine="zarr", group=group, consolidated=False, **RAW)
     # A folder has no order: the same source gives the same bytes only when its variables are given one.
     raw = dataset({name: listed.variables[name] for name in sorted(map(str, listed.variables))}, listed.attrs)
-    return require_fields(prepare(name, raw, wanted, skipped), lambda: _groups(path, name))
+    return opened(name, raw, wanted, skipped, lambda: _groups(path, name))
 
 
 def _groups(path: str, name: str) -> list[str]:

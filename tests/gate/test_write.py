@@ -1,0 +1,466 @@
+"""What the first child writes: stored values untouched, in their own order and names, or a refusal that says which file and why."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import h5netcdf
+import h5py
+import netCDF4
+import numpy as np
+import pytest
+import xarray as xr
+import zarr
+
+from cubeport.errors import (
+    AreaOutsideSource,
+    CalendarMismatch,
+    CubeportError,
+    DtypeMismatch,
+    GridMismatch,
+    InvalidTemplate,
+    NoData,
+    SourceRejected,
+    UnitsMismatch,
+    VariablesMismatch,
+)
+
+from .desk import WINDOW, desk, ours_of, source_of, tree, write, written
+
+RAW = {"decode_cf": False, "create_default_indexes": False}
+
+
+def grid(
+    path: Path,
+    *,
+    days: Any = (0, 1, 2),
+    units: str = "days since 2000-01-01",
+    calendar: str | None = "standard",
+    lat: Any = (10.0, 20.0),
+    lon: Any = (0.0, 10.0, 20.0),
+    dtype: str = "f4",
+    values: Any = None,
+    attributes: Mapping[str, Any] | None = None,
+    times: str = "f8",
+    bounds: bool = False,
+    format: str = "NETCDF4",
+) -> Path:
+    """Write a small file of one field on (time, lat, lon)."""
+    with netCDF4.Dataset(path, "w", format=format) as file:
+        for name, labels in (("time", days), ("lat", lat), ("lon", lon)):
+            file.createDimension(name, len(labels))
+        time = file.createVariable("time", times, ("time",))
+        time[:] = days
+        time.units = units
+        if calendar is not None:
+            time.calendar = calendar
+        for name, labels, words in (("lat", lat, "degrees_north"), ("lon", lon, "degrees_east")):
+            variable = file.createVariable(name, "f8", (name,))
+            variable[:] = labels
+            variable.units = words
+        if bounds:
+            time.bounds = "time_bnds"
+            file.createDimension("bnds", 2)
+            file.createVariable("time_bnds", times, ("time", "bnds"))[:] = np.stack([np.asarray(days) - 1, days], axis=1)
+        given = dict(attributes or {})
+        endian = "big" if dtype.startswith(">") else "native"
+        fill = given.pop("_FillValue", None)
+        field = file.createVariable("t", dtype, ("time", "lat", "lon"), fill_value=fill, endian=endian)
+        field.set_auto_maskandscale(False)
+        field.setncatts({"units": "K", **given})
+        shape = (len(days), len(lat), len(lon))
+        field[:] = np.arange(np.prod(shape)).reshape(shape) + np.asarray(days).reshape(-1, 1, 1) if values is None else values
+    return path
+
+
+def stored(target: Path) -> xr.Dataset:
+    with ours_of(target, **RAW) as opened:
+        return opened.load()
+
+
+# --- one file --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("dtype", [">i2", ">f4", ">f8", "<u2", "u1", "i8", "u8", "f8"])
+def test_numbers_keep_type_and_bits(dtype: str, tmp_path: Path) -> None:
+    bits = np.random.default_rng(1).integers(0, 255, (3, 2, 3, np.dtype(dtype).itemsize), dtype="u1")
+    values = bits.reshape(3, 2, -1).view(dtype)
+    path = grid(tmp_path / "a.nc", dtype=dtype, values=values.astype(values.dtype.newbyteorder("=")))
+    written(tmp_path / "new", path)
+    ours = stored(tmp_path / "new")["t"]
+    assert ours.dtype == np.dtype(dtype).newbyteorder("=")
+    assert ours.values.tobytes() == values.astype(ours.dtype).tobytes()
+
+
+def test_packed_values_stay_packed(tmp_path: Path) -> None:
+    packing = {"scale_factor": 0.01, "add_offset": 273.15, "_FillValue": np.int16(-32768)}
+    values = np.array([-32768, 0, 1, 2, 3, 4] * 3, "i2").reshape(3, 2, 3)
+    written(tmp_path / "new", grid(tmp_path / "a.nc", dtype="i2", values=values, attributes=packing))
+    ours = stored(tmp_path / "new")["t"]
+    assert ours.dtype == np.int16
+    assert (ours.values == values).all()
+    assert (ours.attrs["scale_factor"], ours.attrs["add_offset"], ours.attrs["_FillValue"]) == (0.01, 273.15, -32768)
+    with ours_of(tmp_path / "new") as opened:
+        assert np.isnan(opened["t"].values[:, 0, 0]).all()
+    assert zarr.open_array(tmp_path / "new/cube.zarr/t").fill_value == -32768
+
+
+def test_unsigned_fill_values_are_found(tmp_path: Path) -> None:
+    values = np.full((3, 2, 3), -1, "i1")
+    path = grid(tmp_path / "a.nc", dtype="i1", values=values, attributes={"_Unsigned": "true", "_FillValue": np.int8(-1)})
+    written(tmp_path / "new", path)
+    with ours_of(tmp_path / "new") as opened:
+        assert np.isnan(opened["t"].values).all()
+
+
+def test_text_of_every_kind_is_text(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc")
+    with netCDF4.Dataset(path, "a") as file:
+        file.createDimension("n", 3)
+        file.createDimension("letters", 5)
+        chars = file.createVariable("chars", "S1", ("n", "letters"))
+        chars[:] = np.array([b"abc", b"", b"\xc3\xa9 x"], "S5").view("S1").reshape(3, 5)
+        texts = file.createVariable("texts", str, ("n",))
+        texts[:] = np.array(["Åland", "", "long " * 50], dtype=object)
+        letter = file.createVariable("letter", "S1", ())
+        letter[...] = "T"
+    written(tmp_path / "new", path)
+    ours = stored(tmp_path / "new")
+    assert ours["chars"].values.tolist() == ["abc", "", "é x"]
+    assert ours["chars"].dims == ("n",)
+    assert ours["texts"].values.tolist() == ["Åland", "", "long " * 50]
+    assert ours["letter"].values.item() == "T"
+
+
+def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", format="NETCDF3_CLASSIC")
+    with netCDF4.Dataset(path, "a") as file:
+        file.createDimension("letters", 2)
+        file.createVariable("place", "S1", ("letters",))[:] = np.array([b"\xe9", b"t"], "S1")
+    with pytest.raises(SourceRejected) as refusal:
+        written(tmp_path / "new", path)
+    assert refusal.value.reason == "bad-text"
+
+
+def test_an_enumeration_becomes_flags(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc")
+    with netCDF4.Dataset(path, "a") as file:
+        kind = file.createEnumType(np.uint8, "cloud_t", {"clear": 0, "cloudy": 1, "missing": 255})
+        file.createVariable("cloud", kind, ("lat", "lon"))[:] = [[0, 1, 255], [1, 1, 0]]
+    written(tmp_path / "new", path)
+    ours = stored(tmp_path / "new")["cloud"]
+    assert ours.values.tolist() == [[0, 1, 255], [1, 1, 0]]
+    assert ours.attrs["flag_values"] == [0, 1, 255]
+    assert ours.attrs["flag_meanings"] == "clear cloudy missing"
+
+
+def test_types_that_no_cube_holds_are_left_out_or_refused_when_wanted(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc")
+    with h5py.File(path, "a") as file:
+        file.create_dataset("pairs", data=np.zeros(3, np.dtype([("a", "i4"), ("b", "f4")])))
+    said = written(tmp_path / "new", path)
+    assert any(kind == "variable-skipped" and "pairs" in words for kind, words in said["warnings"])
+    assert "pairs" not in said["digests"]
+    with pytest.raises(SourceRejected) as refusal:
+        written(tmp_path / "other", path, variables=["t", "pairs"])
+    assert refusal.value.reason == "not-a-cube"
+
+
+def test_attributes_that_json_cannot_hold_are_told(tmp_path: Path) -> None:
+    attributes = {"missing_value": np.float32(np.nan), "valid_range": np.array([0, np.inf]), "n": np.int16(4), "s": np.float32(0.1)}
+    said = written(tmp_path / "new", grid(tmp_path / "a.nc", attributes=attributes), attributes={"title": "ours", "note": "x"})
+    ours = stored(tmp_path / "new")
+    assert ours["t"].attrs["valid_range"] == [0.0, "Infinity"]
+    assert np.isnan(ours["t"].attrs["_FillValue"])
+    assert ours["t"].attrs["n"] == 4
+    assert ours["t"].attrs["s"] == float(np.float32(0.1))
+    assert "missing_value" not in ours["t"].attrs
+    assert (ours.attrs["title"], ours.attrs["note"]) == ("ours", "x")
+    assert [kind for kind, _ in said["warnings"]] == ["attribute-as-text"]
+    assert b"NaN" not in tree(tmp_path / "new")["cube.zarr/t/zarr.json"].replace(b'"fill_value":"NaN"', b"")
+
+
+def test_dimensions_without_scales_get_names(tmp_path: Path) -> None:
+    path = tmp_path / "a.nc"
+    with h5py.File(path, "w") as file:
+        for name, units in (("lat", "degrees_north"), ("lon", "degrees_east")):
+            file.create_dataset(name, data=np.arange(6.0).reshape(2, 3)).attrs["units"] = units
+        file.create_dataset("t", data=np.arange(24.0).reshape(2, 3, 4)).attrs["coordinates"] = "lat lon"
+    written(tmp_path / "new", path)
+    ours = stored(tmp_path / "new")
+    assert ours["t"].dims == ("phony_dim_0", "phony_dim_1", "phony_dim_2")
+    assert ours["lat"].dims == ("phony_dim_0", "phony_dim_1")
+    assert ours["t"].values.ravel().tolist() == list(range(24))
+
+
+def test_a_root_without_data_names_its_groups(tmp_path: Path) -> None:
+    path = tmp_path / "a.nc"
+    inner = grid(tmp_path / "inner.nc")
+    with netCDF4.Dataset(path, "w") as file, xr.open_dataset(inner, decode_cf=False) as opened:
+        file.createGroup("surface")
+        deep = file.createGroup("model/level")
+        for name, size in opened.sizes.items():
+            deep.createDimension(name, size)
+        for name, variable in opened.variables.items():
+            deep.createVariable(name, variable.dtype, variable.dims)[:] = variable.values
+            deep[name].setncatts({k: v for k, v in variable.attrs.items() if k != "_FillValue"})
+    with pytest.raises(SourceRejected) as refusal:
+        written(tmp_path / "a", path)
+    assert (refusal.value.reason, refusal.value.members["groups"]) == ("not-a-cube", ["model/level"])
+    assert refusal.value.next_step is not None
+    assert "model/level" in refusal.value.next_step
+    written(tmp_path / "b", path, group="model/level")
+    with xr.open_dataset(inner, decode_cf=False) as opened:
+        assert (stored(tmp_path / "b")["t"].values == opened["t"].values).all()
+
+
+@pytest.mark.parametrize("name", ["c", "__t", "a b", "é", "t" * 129])
+def test_names_that_cannot_be_keys_are_refused_with_the_cure(name: str, tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc")
+    with netCDF4.Dataset(path, "a") as file:
+        file.renameVariable("t", name)
+    with pytest.raises(SourceRejected) as refusal:
+        written(tmp_path / "new", path)
+    assert refusal.value.reason == "bad-text"
+    assert refusal.value.next_step is not None
+    assert "rename" in refusal.value.next_step
+
+
+def test_names_that_differ_in_case_only_are_refused(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc")
+    with netCDF4.Dataset(path, "a") as file:
+        file.createVariable("T", "f4", ("lat", "lon"))[:] = 0
+    with pytest.raises(SourceRejected, match="case") as refusal:
+        written(tmp_path / "new", path)
+    assert refusal.value.reason == "bad-text"
+
+
+def test_chosen_variables_bring_what_they_refer_to(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", bounds=True, attributes={"coordinates": "height", "grid_mapping": "crs"})
+    with netCDF4.Dataset(path, "a") as file:
+        file.createVariable("height", "f8", ())[...] = 2
+        file.createVariable("crs", "i4", ()).grid_mapping_name = "latitude_longitude"
+        file.createVariable("other", "f4", ("lat", "lon"))[:] = 1
+    said = written(tmp_path / "new", path, variables=["t"])
+    assert set(said["digests"]) == {"t", "time", "time_bnds", "lat", "lon", "height", "crs"}
+    with pytest.raises(VariablesMismatch, match="nothere"):
+        written(tmp_path / "other", path, variables=["t", "nothere"])
+
+
+def test_a_window_is_what_isel_gives(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", days=range(10), lat=np.arange(-80.0, 81, 20), lon=np.arange(0.0, 360, 30), bounds=True)
+    # A day is where its bounds begin: the label of 3 January ends at 3 January here.
+    window = {**WINDOW, "bbox": (35, -35, 95, 45), "start": "2000-01-03", "end": "2000-01-05"}
+    written(tmp_path / "new", path, window=window)
+    with source_of(path, **RAW) as theirs:
+        expected = theirs.isel(time=slice(3, 6), lat=slice(2, 7), lon=slice(1, 4)).load()
+    ours = stored(tmp_path / "new")
+    for name in expected.variables:
+        assert (ours[name].values == expected[name].values).all(), name
+
+
+@pytest.mark.parametrize(
+    ("window", "error"),
+    [
+        ({"bbox": (0, 60, 10, 70)}, AreaOutsideSource),
+        ({"start": "2001-01-01", "end": "2001-01-02"}, NoData),
+    ],
+)
+def test_a_window_without_data_is_refused(window: dict[str, Any], error: type[CubeportError], tmp_path: Path) -> None:
+    with pytest.raises(error):
+        written(tmp_path / "new", grid(tmp_path / "a.nc"), window={**WINDOW, **window})
+
+
+def test_chunks_are_those_that_were_asked_for(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", days=range(10))
+    written(tmp_path / "new", path, chunks={"time": 4, "lat": 1})
+    array = zarr.open_array(tmp_path / "new/cube.zarr/t")
+    assert array.chunks[:2] == (4, 1)
+    with source_of(path, **RAW) as theirs:
+        assert (array[...] == theirs["t"].values).all()
+    with pytest.raises(InvalidTemplate):
+        written(tmp_path / "other", path, chunks={"depth": 4})
+
+
+def test_the_same_source_gives_the_same_bytes(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", days=range(50))
+    said = [written(tmp_path / name, path, chunks={"time": 7}) for name in ("one", "two")]
+    assert said[0] == said[1]
+    assert tree(tmp_path / "one") == tree(tmp_path / "two")
+
+
+def test_chunks_that_hold_nothing_need_no_file(tmp_path: Path) -> None:
+    values = np.full((4, 2, 3), np.nan, "f4")
+    values[2] = 1
+    written(tmp_path / "new", grid(tmp_path / "a.nc", days=range(4), values=values), chunks={"time": 1})
+    assert [key for key in tree(tmp_path / "new/cube.zarr/t") if key != "zarr.json"] == ["c/2/0/0"]
+    assert np.array_equal(stored(tmp_path / "new")["t"].values, values, equal_nan=True)
+
+
+def test_progress_counts_bytes_and_half_is_passed_once(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", days=range(200))
+    (tmp_path / "new").mkdir()
+    request = {"target": str(tmp_path / "new"), "window": WINDOW, "variables": None, "attributes": {}}
+    with desk([path]) as context:
+        write({**request, "chunks": {"time": 10}, "append_dim": None, "group": None}, context)
+        assert context.points == ["bytes:half"]
+        assert context.declared == 200 * 6 * 4 + (200 + 2 + 3) * 8
+        done = [each[1] for each in context.told]
+        assert done == sorted(done)
+        assert {each[2] for each in context.told} == {context.declared}
+        assert done[-1] >= 0.98 * context.declared
+
+
+def test_the_source_is_named_with_its_digest(tmp_path: Path) -> None:
+    import hashlib
+
+    path = grid(tmp_path / "a.nc")
+    (said,) = written(tmp_path / "new", path)["sources"]
+    assert said["name"] == "a.nc"
+    assert said["size_bytes"] == path.stat().st_size
+    assert said["sha256"] == hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def test_zarr_sources_of_both_versions(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", dtype="i2", attributes={"_FillValue": np.int16(-1), "scale_factor": 0.5})
+    with xr.open_dataset(path) as opened:
+        for version in (2, 3):
+            opened.to_zarr(tmp_path / f"{version}.zarr", zarr_format=version, consolidated=version == 2)  # type: ignore[arg-type]
+            written(tmp_path / f"new{version}", tmp_path / f"{version}.zarr")
+            with ours_of(tmp_path / f"new{version}") as ours:
+                xr.testing.assert_identical(ours.load(), opened.load())
+
+
+# --- several files ---------------------------------------------------------------------------------------------------
+
+
+def test_files_are_joined_by_time_and_not_by_name(tmp_path: Path) -> None:
+    late, early = grid(tmp_path / "a.nc", days=(10, 11)), grid(tmp_path / "b.nc", days=(1, 2, 3))
+    written(tmp_path / "new", late, early, chunks={"time": 2})
+    ours = stored(tmp_path / "new")
+    assert ours["time"].values.tolist() == [1, 2, 3, 10, 11]
+    with source_of(early, **RAW) as first, source_of(late, **RAW) as second:
+        assert (ours["t"].values == np.concatenate([first["t"].values, second["t"].values])).all()
+
+
+def test_other_reference_dates_are_reckoned_exactly(tmp_path: Path) -> None:
+    first = grid(tmp_path / "a.nc", days=(0, 1), bounds=True)
+    second = grid(tmp_path / "b.nc", days=(0, 1), units="days since 2000-01-03 12:00", bounds=True)
+    written(tmp_path / "new", first, second)
+    ours = stored(tmp_path / "new")
+    assert ours["time"].values.tolist() == [0, 1, 2.5, 3.5]
+    assert ours["time"].attrs["units"] == "days since 2000-01-01"
+    assert ours["time_bnds"].values.tolist() == [[-1, 0], [0, 1], [1.5, 2.5], [2.5, 3.5]]
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        {"days": (0, 1), "units": "days since 2000-01-03 12:00", "times": "i4"},  # half a day is no integer
+        {"days": (2**31 - 1, 2**31 - 1), "units": "days since 2000-01-03", "times": "i4"},  # overflows
+        {"days": (0, 1), "units": "days since 2000-01-03 08:00"},  # a third of a day is no double
+        {"days": (240, 264), "units": "hours since 2000-01-01"},
+    ],
+)
+def test_times_that_cannot_be_reckoned_exactly_are_refused(second: dict[str, Any], tmp_path: Path) -> None:
+    times = second.get("times", "f8")
+    files = grid(tmp_path / "a.nc", days=(0, 1), times=times), grid(tmp_path / "b.nc", **second)
+    with pytest.raises(UnitsMismatch):
+        written(tmp_path / "new", *files)
+
+
+Change = Callable[[Path], Path]
+
+
+def without(name: str) -> Change:
+    def make(path: Path) -> Path:
+        grid(tmp := path.with_suffix(".tmp"), days=(5, 6))
+        with xr.open_dataset(tmp, decode_cf=False) as opened:
+            opened.drop_vars(name).to_netcdf(path)
+        return path
+
+    return make
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (without("lat"), VariablesMismatch, "'lat' is missing"),
+        (lambda path: grid(path, days=(5, 6), dtype="f8"), DtypeMismatch, "float64"),
+        (lambda path: grid(path, days=(5, 6), calendar="360_day"), CalendarMismatch, "360_day"),
+        (lambda path: grid(path, days=(5, 6), attributes={"units": "degC"}), UnitsMismatch, "degC"),
+        (lambda path: grid(path, days=(5, 6), lat=(10.0, 20.001)), GridMismatch, "index 1"),
+        (lambda path: grid(path, days=(5, 6), lat=(10.0, 20.0, 30.0)), GridMismatch, "shape"),
+    ],
+)
+def test_files_that_do_not_belong_together_are_named(make: Change, error: type[CubeportError], words: str, tmp_path: Path) -> None:
+    good = grid(tmp_path / "a.nc", days=(0, 1)), grid(tmp_path / "b.nc", days=(2, 3))
+    bad = make(tmp_path / "c.nc")
+    with pytest.raises(error, match=words) as mismatch:
+        written(tmp_path / "new", *good, bad)
+    assert {problem.loc[1] for problem in mismatch.value.errors} == {"c.nc"}
+    assert not any((tmp_path / "new").iterdir())
+
+
+@pytest.mark.parametrize("units", ["kelvin", " K ", "K"])
+def test_aliases_of_units_and_grids_within_a_millionth_pass(units: str, tmp_path: Path) -> None:
+    files = grid(tmp_path / "a.nc"), grid(tmp_path / "b.nc", days=(5, 6), attributes={"units": units}, lat=(10.0, 20.0000000001))
+    written(tmp_path / "new", *files)
+    assert stored(tmp_path / "new")["t"].attrs["units"] == "K"
+
+
+def test_standard_and_proleptic_are_one_calendar_today_only(tmp_path: Path) -> None:
+    today = grid(tmp_path / "a.nc"), grid(tmp_path / "b.nc", days=(5, 6), calendar="proleptic_gregorian")
+    written(tmp_path / "new", *today)
+    old = {"units": "days since 1000-01-01"}
+    with pytest.raises(CalendarMismatch):
+        written(
+            tmp_path / "old",
+            grid(tmp_path / "c.nc", **old),
+            grid(tmp_path / "d.nc", days=(5,), calendar="proleptic_gregorian", **old),
+        )
+
+
+@pytest.mark.parametrize("days", [(2, 3), (0, 5), (1,)])
+def test_times_that_meet_or_overlap_are_refused(days: tuple[int, ...], tmp_path: Path) -> None:
+    with pytest.raises(SourceRejected) as refusal:
+        written(tmp_path / "new", grid(tmp_path / "a.nc"), grid(tmp_path / "b.nc", days=days))
+    assert refusal.value.reason == "bad-time"
+
+
+def test_files_that_only_mark_missing_differently_are_decoded(tmp_path: Path) -> None:
+    one = np.array([-1, 2, 3, 4, 5, 6], "i2").reshape(1, 2, 3)
+    two = np.array([-9, 2, 3, 4, 5, -1], "i2").reshape(1, 2, 3)
+    files = [
+        grid(tmp_path / f"{fill}.nc", days=(day,), dtype="i2", values=values, attributes={"_FillValue": np.int16(fill)})
+        for day, fill, values in ((0, -1, one), (1, -9, two))
+    ]
+    said = written(tmp_path / "new", *files)
+    assert [kind for kind, _ in said["warnings"]] == ["unpacked"]
+    with ours_of(tmp_path / "new") as ours:
+        assert np.array_equal(ours["t"].values.ravel(), [np.nan, 2, 3, 4, 5, 6, np.nan, 2, 3, 4, 5, -1], equal_nan=True)
+        assert ours["t"].dtype == np.float32
+
+
+def test_members_are_joined_along_another_dimension(tmp_path: Path) -> None:
+    paths = []
+    for member in (7, 3):
+        with xr.open_dataset(grid(tmp_path / f"{member}.tmp"), decode_cf=False) as opened:
+            path = tmp_path / f"{member}.nc"
+            opened["t"] = opened["t"].expand_dims(member=[member]) + member
+            opened.to_netcdf(path)
+            paths.append(path)
+    written(tmp_path / "new", *paths, append_dim="member")
+    ours = stored(tmp_path / "new")
+    assert ours["member"].values.tolist() == [3, 7]
+    assert (ours["t"].values[1] - ours["t"].values[0] == 4).all()
+    with pytest.raises(VariablesMismatch, match="depth"):
+        written(tmp_path / "other", *paths, append_dim="depth")
+
+
+def test_h5netcdf_and_netcdf4_stay_installed_side_by_side() -> None:
+    # Two builds of HDF5 in one process: reading with one must not break the other.
+    assert h5netcdf.__version__
+    assert netCDF4.__version__
