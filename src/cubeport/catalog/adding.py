@@ -55,6 +55,8 @@ class Options:
     hash: bool = False
     """Hash references too."""
     dry_run: bool = False
+    parent_id: str | None = None
+    """The operation that this one is a part of: a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +126,10 @@ class Adder:
     extractors: Extractors
     planner: Planner
 
-    def add(self, draft: CatalogRecord, source: Source | None, options: Options) -> Added:
-        """Add *draft*, with the bytes of *source* if there is one; see :meth:`Catalog.add`."""
+    def add(
+        self, draft: CatalogRecord, source: Source | None, options: Options, more: Sequence[tuple[Source, Options]] = ()
+    ) -> Added:
+        """Add *draft*, with the bytes of *source* if there is one, and *more* artifacts; see :meth:`Catalog.add`."""
         former = None
         if options.key is not None:
             draft = draft.replace(key=options.key)
@@ -144,8 +148,11 @@ class Adder:
             return self._dry(draft, source, options)
         parameters = {"kind": draft.kind, "key": options.key, "mode": source.mode if source else None}
         try:
-            with UnitOfWork(self.ports, "add", parameters=parameters, inputs=[source.name] if source else []) as work:
+            inputs = [source.name] if source else []
+            with UnitOfWork(self.ports, "add", parameters=parameters, inputs=inputs, parent_id=options.parent_id) as work:
                 record, plan = self._make(work, draft, source, options)
+                for each, how in more:
+                    record, _ = self._make(work, record, each, how)
                 if former is not None:
                     work.update_record(former.replace(key=None, status="deprecated"))
                 work.add_record(record)
@@ -170,7 +177,7 @@ class Adder:
         context = HookContext(self.ports.catalog_id, "0" * 32, "add", self.ports.user_id, self.ports.session_id, dry_run=True)
         warnings: list[str] = []
         record = self._described(context, draft, source, options, warnings)
-        plan = self._planned(context, record, source, options, warnings) if source else None
+        plan = self.planned(context, record, source, options, warnings) if source else None
         return Added(record, "planned", tuple(warnings), plan)
 
     # --- the steps --------------------------------------------------------------------------------------------------
@@ -182,33 +189,40 @@ class Adder:
         record = self._described(context, draft, source, options, work.warnings)
         if source is None:
             return record, None
-        plan = self._planned(context, record, source, options, work.warnings)
+        plan = self.planned(context, record, source, options, work.warnings)
         work.warnings += plan.warnings
-        record = self._written(work, context, record, plan, source, options)
+        record = self.written(work, context, record, plan, source, options)
         return record, plan
 
     def _described(
         self, context: HookContext, draft: CatalogRecord, source: Source | None, options: Options, warnings: list[str]
     ) -> CatalogRecord:
         """Validate, then extract, then validate again if that changed anything."""
-        record = self._validated(context, draft, options, warnings)
+        record = self.validated(context, draft, options, warnings)
         if source is None or source.path is None or not options.extract:
             return record
+        changed = self.extracted(context, record, source.path, options, warnings)
+        return record if changed == record else self.validated(context, changed, options, warnings, again=True)
+
+    def extracted(
+        self, context: HookContext, record: CatalogRecord, path: Path, options: Options, warnings: list[str]
+    ) -> CatalogRecord:
+        """Return *record* with what the extractors find at *path*."""
         run = self.ports.hooks.run
-        before = run("before_metadata_extract", context, ExtractPayload(source.path))
-        only = () if options.extract is True else tuple(options.extract or ())
-        found = self.extractors.extract(source.path, only=only, operation_id=context.operation_id, record_id=record.id)
+        before = run("before_metadata_extract", context, ExtractPayload(path))
+        only = options.extract if isinstance(options.extract, Sequence) else ()
+        found = self.extractors.extract(path, only=only, operation_id=context.operation_id, record_id=record.id)
         if options.require_metadata:
             found.required()
         extracted = before.apply(found.apply(record))
-        after = run("after_metadata_extract", context, ExtractPayload(source.path, found.blocks))
+        after = run("after_metadata_extract", context, ExtractPayload(path, found.blocks))
         warnings += [*before.warnings, *found.warnings, *after.warnings]
-        changed = after.apply(extracted)
-        return record if changed == record else self._validated(context, changed, options, warnings, again=True)
+        return after.apply(extracted)
 
-    def _validated(
+    def validated(
         self, context: HookContext, record: CatalogRecord, options: Options, warnings: list[str], *, again: bool = False
     ) -> CatalogRecord:
+        """Return *record* with its schema settled and what hooks add; ``again`` after bytes or blocks changed it."""
         run = self.ports.hooks.run
         if not again:
             before = run("before_record_validate", context, ValidatePayload(record))
@@ -230,9 +244,10 @@ class Adder:
         warnings += after.warnings
         return after.apply(record)
 
-    def _planned(
+    def planned(
         self, context: HookContext, record: CatalogRecord, source: Source, options: Options, warnings: list[str]
     ) -> StoragePlan:
+        """Return where the bytes of *source* will go."""
         place = replace(options.place, locator=source.locator) if source.mode == "reference" else options.place
         object_id = new_id()
         fields = self.planner.fields(record, original=source.name, role=options.role, object_id=object_id, sha256=_digest(source))
@@ -245,9 +260,10 @@ class Adder:
         warnings += [*before.warnings, *after.warnings]
         return plan
 
-    def _written(
+    def written(
         self, work: UnitOfWork, context: HookContext, record: CatalogRecord, plan: StoragePlan, source: Source, options: Options
     ) -> CatalogRecord:
+        """Return *record* with the artifact of *source*, written or referred to."""
         said: dict[str, Any] = {
             "role": options.role,
             "media_type": options.media_type or mimetypes.guess_type(source.name)[0],
@@ -286,7 +302,7 @@ class Adder:
         warnings += [*before.warnings, *after.warnings]
         changed = after.apply(before.apply(record))
         if changed != record:
-            changed = self._validated(context, changed, options, warnings, again=True)
+            changed = self.validated(context, changed, options, warnings, again=True)
         return changed.replace(artifacts=(*changed.artifacts, written)) if attach else changed
 
 

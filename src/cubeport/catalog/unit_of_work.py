@@ -85,6 +85,8 @@ class UnitOfWork:
         self.operation_type = operation_type
         self.user_id = user_id or ports.user_id
         self.warnings: list[str] = []
+        self.step: str | None = None
+        """The pipeline's step that is running: hooks are told."""
         self.committed: Committed | None = None
         self._ports = ports
         self._parent_id = parent_id
@@ -389,7 +391,7 @@ class UnitOfWork:
     def _generation(self) -> int:
         try:
             return self._ports.backend.generation()
-        except CubeportError:  # the commit is known; its number only informs
+        except (CubeportError, OSError):  # the commit is known; its number only informs
             return 0
 
     # --- the way back -----------------------------------------------------------------------------------------------
@@ -439,7 +441,7 @@ class UnitOfWork:
             self.operation_type,
             self.user_id,
             self._ports.session_id,
-            step=step,
+            step=step or self.step,
             journal=journal,
         )
 
