@@ -161,6 +161,15 @@ def test_a_bad_file_is_refused_for_its_reason(opened: Callable[[str], xr.Dataset
     assert word in caught.value.message
 
 
+def test_periods_are_those_of_the_bounds(opened: Callable[[str], xr.Dataset]) -> None:
+    temporal = describe(opened("hadgem2_multi/tas_Amon_HadGEM2-ES_rcp85_200512-203011.nc")).temporal
+    assert temporal is not None
+    assert (temporal.first_period, temporal.last_period) == ("2005-12", "2030-11")
+    days = describe(opened("tasmax_day_HadGEM2-CC_360day_2095.nc")).temporal
+    assert days is not None
+    assert (days.first_period, days.last_period) == ("2095-01-01", "2095-12-30")
+
+
 def test_every_netcdf_and_zarr_is_in_the_tables(realdata) -> None:  # type: ignore[no-untyped-def]
     there = {str(path.relative_to(realdata)) for pattern in ("*.nc", "*_multi/*.nc", "*.zarr") for path in realdata.glob(pattern)}
     assert there == {row[0] for row in (*ACCEPTED, *REFUSED)}

@@ -64,10 +64,10 @@ def test_nothing_inside_is_said() -> None:
 
 
 @given(
-    st.floats(-180, 179, allow_nan=False),
-    st.floats(0.01, 200, allow_nan=False),
-    st.floats(-90, 89),
-    st.floats(0, 100),
+    st.floats(-180, 179).map(lambda number: round(number, 3)),
+    st.floats(0.01, 200).map(lambda number: round(number, 3)),
+    st.floats(-90, 89).map(lambda number: round(number, 3)),
+    st.floats(0, 100).map(lambda number: round(number, 3)),
     st.sampled_from([0.0, -180.0, 30.0]),
 )
 def test_exactly_the_cells_that_the_box_enters_are_taken(
@@ -105,6 +105,24 @@ def test_months_are_cut_by_their_bounds_whatever_their_labels(opened: Callable[[
         window_indexers(raw, Window(start="2007", end="2006"))
     with pytest.raises(NoData, match="2005-12-16"):
         window_indexers(raw, Window(start="1990", end="1991"))
+
+
+def test_years_that_begin_in_december_are_the_years_of_their_labels() -> None:
+    days = np.arange(3.0) * 360
+    raw = xr.Dataset(
+        {"v": (("time",), np.zeros(3)), "time_bnds": (("time", "bnds"), np.stack((days - 180, days + 180), axis=1))},
+        coords={"time": ("time", days, {"units": "days since 1860-06-01", "calendar": "360_day", "bounds": "time_bnds"})},
+    )
+    assert window_indexers(raw, Window(start="1861", end="1861")) == {"time": slice(1, 2)}
+
+
+def test_a_day_stamped_at_its_end_belongs_to_its_own_day() -> None:
+    days = np.arange(1.0, 4)
+    raw = xr.Dataset(
+        {"v": (("time",), np.zeros(3)), "time_bnds": (("time", "bnds"), np.stack((days - 1, days), axis=1))},
+        coords={"time": ("time", days, {"units": "days since 2024-01-01", "bounds": "time_bnds"})},
+    )
+    assert window_indexers(raw, Window(start="2024-01-01", end="2024-01-01")) == {"time": slice(0, 1)}
 
 
 def test_days_keep_their_own_calendar(opened: Callable[[str], xr.Dataset]) -> None:

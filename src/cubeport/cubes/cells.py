@@ -49,7 +49,10 @@ def bounds(raw: xr.Dataset, axis: FoundAxis) -> np.ndarray[Any, np.dtype[np.floa
 
 
 def steps(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[bool, float | None]:
-    """Return whether labels are evenly spaced within 10⁻⁶ of a step, and the mean step, ten significant digits, signed."""
+    """Return whether labels are evenly spaced, and the mean step, ten significant digits, signed.
+
+    Evenly means within 10⁻⁶ of a step; of labels in single precision, within what that precision can hold.
+    """
     import numpy as np
 
     if len(values) < 2:
@@ -58,8 +61,9 @@ def steps(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[bool, float | 
     if step == 0 or not math.isfinite(step):
         return False, None
     even = values[0] + step * np.arange(len(values))
-    # float32 labels are off by their own last digits; that is no unevenness.
-    noise = min(2.5e-7 * float(np.abs(values).max()), abs(step) * 1e-2) if _is_single(values) else 0.0
+    # float32 labels, or sums of float32 steps, are off by their own last digits; that is no unevenness.
+    single = max(2.5e-7 * float(np.abs(values).max()), abs(step) * 5e-5)
+    noise = min(single, abs(step) * 1e-2) if _is_single(values) else 0.0
     regular = bool(np.abs(values - even).max() <= max(abs(step) * 1e-6, noise))
     return regular, float(f"{step:.10g}")
 

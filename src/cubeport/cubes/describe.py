@@ -313,6 +313,9 @@ def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[Calen
     # The bounds of a climatology tell which years it is of, not where its steps begin and end.
     whole = (starts, ends) if given is not None and "climatology" not in raw.variables[axis.name].attrs else None
     step = times.step_of(labelled, calendar, whole[0] if whole is not None else None)
+    kind = periods.infer(labelled, calendar, whole, frequency=_text(raw.attrs, "frequency"))
+    moments = periods.moments(labelled, kind, calendar, whole)
+    first, last = (periods.format_period(periods.of(moments[n], kind, calendar), kind, calendar) for n in (0, -1))
     return Temporal(
         axis=axis.name,
         calendar=calendar,
@@ -323,5 +326,7 @@ def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[Calen
         values=tuple(map(str, labelled)) if step is None and len(labelled) <= _LISTED_TIMES else None,
         index_start=str(gregorian(min(starts))),
         index_end=str(gregorian(max(ends))),
-        period_type=periods.infer(labelled, calendar, whole, frequency=_text(raw.attrs, "frequency")),
+        period_type=kind,
+        first_period=first,
+        last_period=last,
     )

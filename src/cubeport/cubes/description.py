@@ -110,6 +110,9 @@ class Temporal(Value):
     """All labels, when ≤ 1 000 and there is no even step."""
     period_type: str | None = None
     """The period type of service.md 6 that bounds, spacing and the ``frequency`` attribute show, else ``irregular``."""
+    first_period: str | None = None
+    last_period: str | None = None
+    """Native strings of that type: of the periods that the first and the last step belong to (the start of their bounds)."""
     gaps: tuple[tuple[str, str, int], ...] = ()
     index_start: str = ""
     index_end: str = ""

@@ -307,12 +307,8 @@ def infer(
         return all(even(a, b) for a, b in pairwise(numbers))
 
     if bounds is not None:
-        starts, ends = bounds
         for kind in candidates:
-            if all(
-                start_of(n := of(start, kind, calendar), kind, calendar) == start and end_of(n, kind, calendar) == end
-                for start, end in zip(starts, ends, strict=True)
-            ) and fits(kind, starts, lambda a, b: b > a):
+            if _are_periods(bounds, kind, calendar) and fits(kind, bounds[0], lambda a, b: b > a):
                 return kind
     if len(labels) > 1:
         for kind in candidates:
@@ -322,6 +318,25 @@ def infer(
     if named is not None and fits(named, labels, lambda a, b: b > a):
         return named
     return "irregular"
+
+
+def moments(
+    labels: Sequence[Stamp], kind: str, calendar: CalendarName, bounds: tuple[Sequence[Stamp], Sequence[Stamp]] | None
+) -> Sequence[Stamp]:
+    """Return the moments that say which period each step belongs to: the starts of bounds that are periods, else the labels.
+
+    Bounds that are none (a year from December on) would put a step into the period before its own.
+    """
+    if bounds is None or kind in ("irregular", "none", "climatology"):
+        return labels
+    return bounds[0] if _are_periods(bounds, kind, calendar) else labels
+
+
+def _are_periods(bounds: tuple[Sequence[Stamp], Sequence[Stamp]], kind: str, calendar: CalendarName) -> bool:
+    return all(
+        start_of(n := of(start, kind, calendar), kind, calendar) == start and end_of(n, kind, calendar) == end
+        for start, end in zip(*bounds, strict=True)
+    )
 
 
 def _is_even(labels: Sequence[Stamp], kind: str, calendar: CalendarName) -> bool:

@@ -192,8 +192,7 @@ def _times(raw: xr.Dataset, found: CubeAxes, start: str | None, end: str | None)
         low, high = _limits(start, end, kind, calendar)
     if low is not None and high is not None and high < low:
         raise InvalidRange("the end lies before the start")
-    moments = starts[0] if starts is not None and kind != "irregular" else stamps
-    numbers = [periods.of(moment, kind, calendar) for moment in moments]
+    numbers = [periods.of(moment, kind, calendar) for moment in periods.moments(stamps, kind, calendar, starts)]
     where = [n for n, number in enumerate(numbers) if (low is None or number >= low) and (high is None or number <= high)]
     if not where:
         raise NoData(f"no step of the source lies between start and end; it has {stamps[0]} to {stamps[-1]}")
