@@ -7,6 +7,7 @@ the manifest written, which alone says what the engine takes in.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 import os
@@ -28,9 +29,15 @@ from cubeport.adapters.gate import child, wire
 from cubeport.adapters.gate.write import put
 from cubeport.adapters.sources.reading import dataset, decoding
 from cubeport.adapters.sources.zarr import open_zarr
+from cubeport.cubes import checks
 from cubeport.cubes.describe import describe
 from cubeport.documents import ogc, stac
 from cubeport.errors import SourceRejected
+
+with contextlib.suppress(ImportError):
+    # What the documents are made with, imported once in the template and not by each child.
+    import pystac  # noqa: F401
+    import xstac  # noqa: F401
 
 _BLOCK_BYTES = 32 * 2**20
 
@@ -53,6 +60,7 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
         raw = open_zarr(str(root), CUBE).raw
         watched = {name: _Watched(name, grid, raw.variables[name]) for name, grid in arrays.items()}
         seen = dataset({name: each.variable() for name, each in watched.items()}, raw.attrs)
+        checks.check(seen)  # the first child did; whether it still was itself, nobody knows
         lengths = {name: grid.chunks for name, grid in arrays.items()}
         description = describe(seen, chunks=lengths, fields=request["fields"])
         for done, (name, each) in enumerate(watched.items()):

@@ -1,0 +1,154 @@
+"""From a file to a published version and back, through real children and the real engine."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from pathlib import Path
+
+import pytest
+import xarray as xr
+
+from cubeport.adapters.engines.zarr import ZarrEngine
+from cubeport.adapters.gate.children import Children
+from cubeport.adapters.gate.gate import ConfinedGate
+from cubeport.adapters.gate.measure import measure
+from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.orders import Measured, Staging, Window, WriteOrder, Written
+from cubeport.errors import Cancelled, NotFound, SourceRejected
+from cubeport.service.ports import Engine, Gate
+
+from .desk import desk, same_values, source_of, tree, written
+
+
+@pytest.fixture
+def gate(children: Children) -> ConfinedGate:
+    return ConfinedGate(children)
+
+
+@pytest.fixture
+def engine(tmp_path: Path) -> ZarrEngine:
+    return ZarrEngine(tmp_path / "data")
+
+
+def staged(engine: ZarrEngine) -> Staging:
+    staging, _ = engine.stage(secrets.token_hex(16), "made", secrets.token_hex(16))
+    engine.begin(staging, None)
+    return staging
+
+
+def ingest(gate: ConfinedGate, engine: ZarrEngine, order: WriteOrder, staging: Staging) -> tuple[Written, Measured]:
+    said = gate.write(order)
+    found = gate.measure(staging.new, said)
+    engine.assemble(staging)
+    engine.sync(staging)
+    engine.publish(staging)
+    engine.clear(staging)
+    return said, found
+
+
+def test_they_are_what_the_service_asks_for(gate: ConfinedGate, engine: ZarrEngine) -> None:
+    # mypy holds the types together here: neither side imports the other.
+    ports: tuple[Gate, Engine] = (gate, engine)
+    assert ports[1].name == "zarr"
+
+
+@pytest.mark.filterwarnings("ignore::xarray.SerializationWarning")
+@pytest.mark.parametrize(
+    "name", ["rlds_Amon_IPSL-CM6A-LR_185001.nc", "small_FC_167_mon_19601101.nc", "analysed_sst.zarr", "goes_Cloud_Top_Height.nc"]
+)
+def test_a_version_is_read_by_its_keys_and_equals_the_source(
+    name: str, realdata: Path, gate: ConfinedGate, engine: ZarrEngine, tmp_path: Path
+) -> None:
+    staging = staged(engine)
+    said, found = ingest(gate, engine, WriteOrder(sources=(realdata / name,), target=staging.new), staging)
+    assert isinstance(found.description, CubeDescription)
+    assert found.documents["stac"]["extent"]
+    assert said.sources[0]["sha256"] == gate.identify([realdata / name])[0]["sha256"]
+    manifest = json.loads(engine.manifest("made", staging.version_id))
+    assert len(manifest["entries"]) == found.files
+    copy = tmp_path / "copy.zarr"
+    for entry in manifest["entries"]:
+        stored = engine.read("made", staging.version_id, entry["key"])
+        assert stored is not None
+        path = copy / entry["key"]
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with stored.file as file:
+            path.write_bytes(file.read())
+    with xr.open_zarr(copy, chunks=None) as ours, source_of(realdata / name) as theirs:
+        assert set(ours.variables) == set(theirs.variables)
+        for key, variable in theirs.variables.items():
+            assert same_values(variable.values, ours[key].values), key
+
+
+def test_confinement_changes_no_byte(realdata: Path, gate: ConfinedGate, engine: ZarrEngine, tmp_path: Path) -> None:
+    source = realdata / "eraint_uvz.nc"
+    staging = staged(engine)
+    _, found = ingest(gate, engine, WriteOrder(sources=(source,), target=staging.new), staging)
+    said = written(tmp_path / "new", source)
+    with desk([]) as context:
+        here = measure({"target": str(tmp_path / "new"), "digests": said["digests"], "fields": None}, context)
+    assert here["digest"] == found.digest
+    assert tree(engine.path("made", staging.version_id)) == tree(tmp_path / "new/cube.zarr")
+
+
+def test_a_damaged_file_is_refused_and_leaves_no_version(realdata: Path, gate: ConfinedGate, engine: ZarrEngine) -> None:
+    staging = staged(engine)
+    with pytest.raises(SourceRejected) as refusal:
+        gate.write(WriteOrder(sources=(realdata / "corrupt/damaged_chunk.nc",), target=staging.new))
+    assert refusal.value.reason == "bad-codec"
+    engine.clear(staging)
+    assert not any((engine.data / "staging").iterdir())
+
+
+def test_an_order_is_carried_out_whole(realdata: Path, gate: ConfinedGate, engine: ZarrEngine) -> None:
+    staging = staged(engine)
+    order = WriteOrder(
+        sources=(realdata / "cmems_mod_bal_phy_anfc_P1D.nc",),
+        target=staging.new,
+        window=Window(bbox=(23.4, 59.2, 23.5, 59.5)),
+        variables=("thetao",),
+        attributes={"title": "A window"},
+        chunks={"depth": 3},
+    )
+    told: list[tuple[str, int, int]] = []
+    said = gate.write(order, progress=lambda *step: told.append(step))
+    found = gate.measure(staging.new, said, fields=["thetao"]).description
+    assert set(said.digests) == {"thetao", "time", "depth", "latitude", "longitude"}
+    assert found.title == "A window"
+    assert found.variable("thetao").chunks[1] == 3
+    west, south, east, north = found.spatial.bbox
+    assert west <= 23.4 <= 23.5 <= east
+    assert south <= 59.2 <= 59.5 <= north
+    assert east - west < 0.2
+    assert told[-1][0] == "writing"
+
+
+def test_a_cancelled_job_ends_its_child(realdata: Path, gate: ConfinedGate, engine: ZarrEngine) -> None:
+    def cancel(*_: object) -> None:
+        raise Cancelled("the job was cancelled")
+
+    staging = staged(engine)
+    with pytest.raises(Cancelled):
+        gate.write(WriteOrder(sources=(realdata / "eraint_uvz.nc",), target=staging.new), progress=cancel)
+
+
+def test_identities_are_told_without_decoding(gate: ConfinedGate, realdata: Path, tmp_path: Path) -> None:
+    import hashlib
+
+    junk = tmp_path / "junk"
+    junk.write_bytes(b"no data at all")
+    (found,) = gate.identify([junk])
+    assert (found["name"], found["size_bytes"]) == ("junk", 14)
+    assert found["sha256"] == hashlib.sha256(b"no data at all").hexdigest()
+    folder = tmp_path / "a.zarr"
+    (folder / "v/c").mkdir(parents=True)
+    (folder / "zarr.json").write_bytes(b"{}")
+    (folder / "v/c/0").write_bytes(b"1")
+    (whole,) = gate.identify([folder])
+    assert whole["sha256"] == hashlib.sha256(b"v/c/0\x001zarr.json\x00{}").hexdigest()
+    (folder / "v/c/1").symlink_to(junk)
+    with pytest.raises(SourceRejected):
+        gate.identify([folder])
+    with pytest.raises(NotFound):
+        gate.identify([tmp_path / "nothing"])
