@@ -19,7 +19,17 @@ from .conftest import CUBEPORT, cli
 
 pytest.importorskip("iris_sample_data", reason="the demonstration's data need the extra cubeport[demo]")
 
-STEPS = ["started", "planned", "artifact_write_started", "begin", "bytes", "measure", "assemble", "fsync", "artifact_write_succeeded"]
+STEPS = [
+    "started",
+    "planned",
+    "artifact_write_started",
+    "begin",
+    "bytes",
+    "measure",
+    "assemble",
+    "fsync",
+    "artifact_write_succeeded",
+]
 STEPS += ["publish", "catalog_write_started", "commit", "catalog_write_succeeded", "hooks_started", "afterwards"]
 POINTS = [f"{name}:{side}" for name in STEPS for side in ("before", "after")] + ["bytes:half", "commit:unknown"]
 SAMPLE = ["bytes:half", "publish:after", "commit:after"]

@@ -122,6 +122,8 @@ def register(app: typer.Typer, wiring: ServiceWiring) -> None:
         session = current(ctx)
         found = [t.model_dump(mode="json", exclude={"source", "ingestion"}) for t in session.service.templates().values()]
         session.warn(problem for each in session.service.broken() for problem in each.problems)
+        if not found:
+            session.note("There are no templates: put one in config/datasets/, or ingest files with --id.")
         rows = [(t["id"], t["period_type"], t["title"]) for t in found]
         session.result(
             {"kind": "DatasetTemplateList", "items": found}, lambda: _output.table(rows, ("template", "periods", "title"))

@@ -1,0 +1,136 @@
+"""One state, every face: what is committed in one process shows in another at its next request, and never on one face alone."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from .conftest import Server, cli, start, stop
+
+FACES = ("/datasets/{id}", "/stac/collections/{id}", "/zarr/{id}", "/zarr/{id}/zarr.json", "/ogcapi/collections/{id}")
+LISTS = {
+    "/datasets": lambda page: {each["dataset_id"] for each in page["items"]},
+    "/stac/collections": lambda page: {each["id"] for each in page["collections"]},
+    "/ogcapi/collections": lambda page: {each["id"] for each in page["collections"]},
+}
+
+
+@pytest.fixture
+def two(tmp_path: Path, realdata: Path) -> Iterator[tuple[Server, Server]]:
+    """Two server processes on one instance."""
+    root = tmp_path / "instance"
+    incoming = tmp_path / "incoming"
+    incoming.mkdir()
+    shutil.copy(realdata / "rlds_Amon_IPSL-CM6A-LR_185001.nc", incoming / "rlds.nc")
+    made = cli("init", root, "--allow-root", incoming)
+    assert made.returncode == 0, made.stderr
+    running = [start(root) for _ in range(2)]
+    yield (Server(running[0][1], root, running[0][0]), Server(running[1][1], root, running[1][0]))
+    for process, _ in running:
+        stop(process)
+
+
+def seen(server: Server, dataset_id: str) -> set[int]:
+    """Return the status codes of all faces: one, or the faces disagree."""
+    codes = {server.get(face.format(id=dataset_id)).status_code for face in FACES}
+    for path, ids in LISTS.items():
+        codes.add(200 if dataset_id in ids(server.json(path)) else 404)
+    return codes
+
+
+def ingest(server: Server, dataset_id: str, **request: object) -> httpx.Response:
+    return httpx.post(f"{server.url}/ingestions", json={"dataset_id": dataset_id, **request}, timeout=120, trust_env=False)
+
+
+def test_a_dataset_comes_and_goes_on_every_face_of_every_process_at_once(two: tuple[Server, Server], tmp_path: Path) -> None:
+    one, other = two
+    assert seen(one, "rlds") == seen(other, "rlds") == {404}
+
+    made = ingest(one, "rlds", source=str(tmp_path / "incoming" / "rlds.nc"))
+    assert made.status_code == 200, made.text
+    document = made.json()
+    assert (document["status"], document["action"], document["reused"]) == ("completed", "create", False)
+    assert seen(other, "rlds") == {200} == seen(one, "rlds")
+    assert document["dataset"]["dataset_id"] == "rlds"
+    assert other.json(f"/ingestions/{document['ingestion_id']}")["version_id"] == document["version_id"]
+
+    again = ingest(other, "rlds", source=str(tmp_path / "incoming" / "rlds.nc")).json()
+    assert (again["reused"], again["version_id"]) == (True, document["version_id"])
+
+    assert httpx.post(f"{other.url}/datasets/rlds/unpublish", trust_env=False).status_code == 200
+    assert seen(one, "rlds") == {404} == seen(other, "rlds")
+    assert httpx.post(f"{one.url}/datasets/rlds/publish", trust_env=False).status_code == 200
+    assert seen(other, "rlds") == {200}
+
+    assert httpx.delete(f"{one.url}/datasets/rlds", trust_env=False).status_code == 200
+    assert seen(other, "rlds") == {404} == seen(one, "rlds")
+    assert ingest(one, "rlds", source=str(tmp_path / "incoming" / "rlds.nc")).json()["reused"] is False
+    assert seen(other, "rlds") == {200}
+
+
+def test_what_is_refused_leaves_no_trace(two: tuple[Server, Server], tmp_path: Path, realdata: Path) -> None:
+    server, _ = two
+    before = sorted(str(path) for path in (server.root / "data").rglob("*"))
+    for name in ("truncated_classic.nc", "truncated_netcdf4.nc", "html_error_page.nc", "empty.nc", "damaged_chunk.nc"):
+        shutil.copy(realdata / "corrupt" / name, tmp_path / "incoming" / name)
+        refused = ingest(server, "broken", source=str(tmp_path / "incoming" / name))
+        assert refused.status_code == 422, (name, refused.text)
+        assert refused.headers["content-type"] == "application/problem+json"
+        problem = refused.json()
+        assert problem["kind"] == "source-rejected", name
+        assert problem["reason"] in ("truncated", "unreadable", "empty", "bad-codec"), (name, problem)
+        assert problem["detail"]
+    secret = ingest(server, "broken", source="/etc/passwd")
+    assert (secret.status_code, secret.json()["reason"]) == (422, "not-allowed")
+    assert seen(server, "broken") == {404}
+    assert sorted(str(path) for path in (server.root / "data").rglob("*")) == before
+    assert not list((server.root / ".cubeport" / "journal" / "open").iterdir())
+
+
+def test_links_come_from_public_url_and_never_from_the_host(two: tuple[Server, Server], tmp_path: Path) -> None:
+    server, _ = two
+    ingest(server, "rlds", source=str(tmp_path / "incoming" / "rlds.nc"))
+    for path in (
+        "/",
+        "/datasets",
+        "/datasets/rlds",
+        "/stac",
+        "/stac/collections/rlds",
+        "/ogcapi",
+        "/ogcapi/collections/rlds",
+        "/zarr/rlds",
+    ):
+        response = httpx.get(
+            server.url + path,
+            headers={"Host": "evil.example", "X-Forwarded-Host": "evil.example", "Accept": "application/json"},
+            trust_env=False,
+        )
+        assert response.status_code == 200, path
+        assert "evil.example" not in response.text, path
+        assert server.url in response.text, path
+
+
+def test_a_stranger_may_not_write(two: tuple[Server, Server], tmp_path: Path) -> None:
+    server, _ = two
+    body = {"dataset_id": "rlds", "source": str(tmp_path / "incoming" / "rlds.nc")}
+    for headers, status in (
+        ({"Host": "evil.example"}, 401),
+        ({"X-Forwarded-For": "10.0.0.1"}, 401),
+        ({"Origin": "https://evil.example"}, 403),
+        ({"Authorization": "Bearer cp_abcd_0123456789012345678901234567890123456789"}, 401),
+    ):
+        response = httpx.post(f"{server.url}/ingestions", json=body, headers=headers, trust_env=False)
+        assert response.status_code == status, (headers, response.text)
+        assert response.headers["content-type"] == "application/problem+json"
+    assert seen(server, "rlds") == {404}
+
+
+def test_serving_the_world_without_a_key_is_refused_at_start(tmp_path: Path) -> None:
+    cli("init", tmp_path)
+    refused = cli("serve", "--instance", tmp_path, "--host", "0.0.0.0", "--port", "0", "--public-url", "https://example.org")
+    assert refused.returncode == 2
+    assert "error[invalid-configuration]" in refused.stderr
