@@ -125,6 +125,11 @@ def armed() -> bool:
     return bool(_armed)
 
 
+def passed(name: str) -> int:
+    """Return how often the armed point *name* was passed, for tests that walk until nothing fires."""
+    return max((point.passed for point in _armed.get(name, ())), default=0)
+
+
 def passing(name: str) -> None:
     """Pass the point *name*: nothing happens unless it is armed for this passing."""
     if _armed:
