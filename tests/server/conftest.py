@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, Self
@@ -107,9 +108,26 @@ def described() -> CubeDescription:
             crs=Crs(name="WGS 84", authority="OGC:CRS84"),
         ),
         temporal=Temporal(
-            axis="time", calendar="standard", start="2020-01-01T00:00:00Z", end="2020-01-04T00:00:00Z", count=4, step="P1D"
+            axis="time",
+            calendar="standard",
+            start="2020-01-01T00:00:00Z",
+            end="2020-01-04T00:00:00Z",
+            count=4,
+            step="P1D",
+            index_start="2020-01-01T00:00:00Z",
+            index_end="2020-01-04T00:00:00Z",
         ),
     )
+
+
+@cache
+def sealed() -> dict[str, Any]:
+    """The documents that sealing makes of the cube."""
+    from cubeport.documents import stac
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return stac.seal(described(), cube())
 
 
 def shown(dataset_id: str = "sea", version_id: str = V2, **changes: Any) -> Shown:
@@ -120,7 +138,7 @@ def shown(dataset_id: str = "sea", version_id: str = V2, **changes: Any) -> Show
         "texts": texts,
         "version": VersionRef(version_id=version_id, created_at=MADE, digest="d" * 64, size_bytes=1000),
         "description": described(),
-        "sealed": {},
+        "sealed": sealed(),
         "record_version": 3,
         "record_id": "r" * 32,
         "created_at": MADE,

@@ -13,23 +13,11 @@ from cubeport.server.app import App
 from .conftest import GONE, URL, V1, V2, Client, FakeEngine, FakeService, ask_raw, make_parts
 
 GETS = [
-    "/",
-    "/datasets",
-    "/datasets/sea",
-    "/datasets/sea/versions",
-    "/datasets/sea/versions/first",
-    "/extent",
-    "/extent/north",
-    "/dataset-templates",
-    "/dataset-templates/air",
-    "/ingestions",
-    "/health",
-    "/ready",
-    "/info",
-    "/problems/gap",
-    "/openapi.json",
-    "/docs",
-    "/docs/calendars",
+    *("/", "/datasets", "/datasets/sea", "/datasets/sea/versions", "/datasets/sea/versions/first", "/extent", "/extent/north"),
+    *("/dataset-templates", "/dataset-templates/air", "/ingestions", "/health", "/ready", "/info", "/problems/gap"),
+    *("/openapi.json", "/docs", "/docs/calendars", "/stac", "/stac/catalog.json", "/stac/conformance", "/stac/collections"),
+    *("/stac/collections/sea", "/stac/collections/sea@first", "/stac/collections/sea/items"),
+    f"/stac/collections/sea/items/sea@{V1}",
 ]
 
 
@@ -130,8 +118,10 @@ class TestDatasets:
 
     @pytest.mark.parametrize(
         "query",
-        ["bbox=1,2,3", "bbox=a,b,c,d", "bbox=nan,0,1,1", "bbox=0,10,1,5", "limit=0", "limit=1001", "sort=size"]
-        + ["publication=all", "count=maybe", "limit=1&limit=2"],
+        [
+            *("bbox=1,2,3", "bbox=a,b,c,d", "bbox=nan,0,1,1", "bbox=0,10,1,5", "limit=0", "limit=1001", "sort=size"),
+            *("publication=all", "count=maybe", "limit=1&limit=2"),
+        ],
     )
     def test_malformed_parameters_are_400(self, client: Client, query: str) -> None:
         assert client.get(f"/datasets?{query}").status_code == 400

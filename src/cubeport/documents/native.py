@@ -7,12 +7,13 @@ and last period. Links are absolute from ``public_url`` and lead only where some
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from cubeport.catalog.canonical import Timestamp
+from cubeport.cubes import calendars, periods
 from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Temporal
 from cubeport.documents.texts import Provider, Shown
 
@@ -391,10 +392,13 @@ def coverage(cube: CubeDescription, kind: str | None = None) -> Coverage:
     kind = period_type(kind, temporal)
     return Coverage(
         temporal=TemporalCoverage(
-            start=period(temporal.start, kind),
-            end=period(temporal.end, kind),
+            start=period(temporal.start, kind, temporal.calendar),
+            end=period(temporal.end, kind, temporal.calendar),
             count=temporal.count,
-            gaps=tuple(Gap(start=period(a, kind), end=period(b, kind), count=n) for a, b, n in temporal.gaps),
+            gaps=tuple(
+                Gap(start=period(a, kind, temporal.calendar), end=period(b, kind, temporal.calendar), count=n)
+                for a, b, n in temporal.gaps
+            ),
         )
         if temporal
         else None,
@@ -460,26 +464,19 @@ def period_type(named: str | None, temporal: Temporal | None) -> str:
     return _BY_STEP.get(temporal.step or "", "irregular")
 
 
-def period(label: str, kind: str) -> str:
-    """Return the period of *kind* that holds the time *label* (RFC 3339, fields of the data's own calendar)."""
-    if kind == "yearly":
-        return label[:4]
-    if kind == "monthly":
-        return label[:7]
-    if kind == "daily":
-        return label[:10]
-    if kind == "weekly":
-        year, week, _ = date.fromisoformat(label[:10]).isocalendar()
-        return f"{year:04d}-W{week:02d}"
-    if kind in ("pentad", "dekadal"):
-        length, last = (5, 26) if kind == "pentad" else (10, 21)
-        first = min((int(label[8:10]) - 1) // length * length + 1, last)
-        return f"{label[:8]}{first:02d}"
-    if kind.endswith("hourly"):
-        every = int(kind.split("-")[0]) if "-" in kind else 1
-        return f"{label[:11]}{int(label[11:13]) // every * every:02d}"
-    return label
+def period(label: str, kind: str, calendar: str = "standard") -> str:
+    """Return the period of *kind* that holds the time *label* (RFC 3339, in the fields of *calendar*).
+
+    A climatology's labels are at no moment, so they stay as they are.
+    """
+    known = calendars.canonical(calendar)
+    if known is None or kind in ("climatology", "none"):
+        return label
+    return periods.format_period(periods.of(calendars.parse_stamp(label, known), kind, known), kind, known)
 
 
 def _periods(temporal: Temporal | None, kind: str) -> Periods | None:
-    return Periods(start=period(temporal.start, kind), end=period(temporal.end, kind)) if temporal else None
+    if temporal is None:
+        return None
+    first, last = (period(label, kind, temporal.calendar) for label in (temporal.start, temporal.end))
+    return Periods(start=first, end=last)

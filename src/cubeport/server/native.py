@@ -32,7 +32,8 @@ NEWEST = 20
 """Versions in a dataset's detail."""
 
 
-def _bbox(text: str) -> str:
+def check_bbox(text: str) -> str:
+    """Return *text* if it is a box; west > east crosses the antimeridian. Raises ValueError."""
     parts = text.split(",")
     try:
         west, south, east, north = (float(part) for part in parts)
@@ -53,7 +54,7 @@ class DatasetsQuery(incoming.Model):
 
     q: Annotated[str | None, Field(description="Words to find", max_length=500)] = None
     bbox: Annotated[
-        Annotated[str, AfterValidator(_bbox)] | None, Field(description="west,south,east,north; west > east crosses 180°")
+        Annotated[str, AfterValidator(check_bbox)] | None, Field(description="west,south,east,north; west > east crosses 180°")
     ] = None
     datetime: Annotated[str | None, Field(description="An RFC 3339 instant, or an interval a/b, ../b, a/..", max_length=100)] = None
     variable: Annotated[str | None, Field(max_length=200)] = None
@@ -628,6 +629,8 @@ def _answers(check: Callable[[], object]) -> str:
         check()
     except CubeportError as exc:
         return exc.kind
+    except OSError:
+        return "unavailable"
     return "ok"
 
 

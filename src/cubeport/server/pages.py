@@ -32,6 +32,8 @@ from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Parts
 
 _ASSETS = ("cubeport.css", "docs.js", "icon.svg", "swagger-ui/swagger-ui-bundle.js", "swagger-ui/swagger-ui.css")
+OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
+
 _PAGE = 50
 """Datasets on the landing page."""
 
@@ -169,7 +171,8 @@ class _Pages:
             models = (*native.SCHEMAS, LandingPage, ProblemKind)
             made = openapi.document(self._framework, models, public_url=self._url, limits=self._parts.limits)
             self._openapi = replies.dumps(made)
-        return replies.reply(request, self._openapi, tag=replies.etag("openapi", hashlib.sha256(self._openapi).hexdigest()))
+        tag = replies.etag("openapi", hashlib.sha256(self._openapi).hexdigest())
+        return replies.reply(request, self._openapi, media_type=OPENAPI, tag=tag)
 
     def docs(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
@@ -295,7 +298,7 @@ def _faces(url: str) -> list[tuple[documents.Link, str]]:
         face("ogc", "/ogcapi", "OGC API", "Coverages and EDR: parts of a cube by place, time and variable."),
         face("data", "/datasets", "Datasets", "The service's own list: every dataset with all its addresses."),
         face("service-doc", "/docs", "API", "Every route, to read and to try.", "text/html"),
-        face("service-desc", "/openapi.json", "The API's description", "", "application/vnd.oai.openapi+json;version=3.1"),
+        face("service-desc", "/openapi.json", "The API's description", "", OPENAPI),
         face("templates", "/dataset-templates", "Sources that can be ingested", ""),
         face("extents", "/extent", "Named areas", ""),
         face("about", "/info", "What this service is", ""),

@@ -1,0 +1,133 @@
+"""The STAC face over HTTP; what the documents say is tested with ``documents/stac``."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import xarray as xr
+
+from .conftest import GONE, URL, V1, V2, Client, FakeService, Live, cube
+
+
+def test_one_state_on_every_face(client: Client, service: FakeService) -> None:
+    def ids() -> tuple[list[str], ...]:
+        children = [link["href"].rpartition("/")[2] for link in client.get("/stac").json()["links"] if link["rel"] == "child"]
+        collections = [each["id"] for each in client.get("/stac/collections").json()["collections"]]
+        datasets = [each["dataset_id"] for each in client.get("/datasets").json()["items"]]
+        return children, collections, datasets
+
+    assert ids() == (["sea"], ["sea"], ["sea"])
+    assert client.get("/stac/catalog.json").json()["links"][0]["href"] == f"{URL}/stac/catalog.json"
+    service.unpublish("sea")
+    assert ids() == ([], [], [])
+    for path in ("/stac/collections/sea", "/stac/collections/sea/items", f"/stac/collections/sea/items/sea@{V1}"):
+        assert client.get(path).status_code == 404
+
+
+def test_a_pinned_collection_is_pinned(client: Client) -> None:
+    document = client.get("/stac/collections/sea@first").json()
+    assert (document["id"], document["assets"]["zarr"]["href"]) == (f"sea@{V1}", f"{URL}/zarr/sea@{V1}")
+    assert client.get(f"/stac/collections/sea@{GONE}").status_code == 410
+
+
+def test_items_are_the_retained_versions_newest_first_and_page_into_the_whole(client: Client) -> None:
+    found, path = [], "/stac/collections/sea/items?limit=1"
+    while path:
+        answer = client.get(path)
+        assert answer.headers["content-type"] == "application/geo+json"
+        found += [each["id"] for each in answer.json()["features"]]
+        path = next((link["href"].removeprefix(URL) for link in answer.json()["links"] if link["rel"] == "next"), "")
+    assert found == [f"sea@{V2}", f"sea@{V1}"]
+    for item_id in found:
+        item = client.get(f"/stac/collections/sea/items/{item_id}").json()
+        assert (item["id"], item["properties"]["deprecated"]) == (item_id, item_id.endswith(V1))
+
+
+@pytest.mark.parametrize("name", [f"sea@{'9' * 32}", "sea@first", "sea", f"other@{V1}", f"sea@{'4' * 32}"])
+def test_what_is_no_item_is_404(client: Client, name: str) -> None:
+    assert client.get(f"/stac/collections/sea/items/{name}").status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "count"),
+    [
+        ("bbox=-160,-5,-155,5", 2),
+        ("bbox=175,0,-175,1", 2),
+        ("bbox=-140,0,-130,1", 0),
+        ("bbox=0,40,10,50", 0),
+        ("datetime=2020-01-02T00:00:00Z", 2),
+        ("datetime=2020-01-02T00:00:00%2B02:00", 2),
+        ("datetime=../2019-12-31T00:00:00Z", 0),
+        ("datetime=2020-01-03T00:00:00Z/..", 2),
+        ("datetime=/2020-06-01T00:00:00Z", 2),
+        ("limit=5000", 2),
+    ],
+)
+def test_items_are_filtered_by_place_and_time(client: Client, query: str, count: int) -> None:
+    assert client.get(f"/stac/collections/sea/items?{query}").json()["numberReturned"] == count
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        *(
+            "bbox=1,2,3",
+            "bbox=0,10,1,5",
+            "bbox=-190,0,1,1",
+            "limit=0",
+            "limit=x",
+            "token=nix",
+            "datetime=2020-01-02",
+            "datetime=../..",
+        ),
+        *("datetime=2020-13-01T00:00:00Z", "datetime=2021-01-01T00:00:00Z/2020-01-01T00:00:00Z", "limit=1&limit=1", "what=1"),
+    ],
+)
+def test_malformed_parameters_are_400(client: Client, query: str) -> None:
+    assert client.get(f"/stac/collections/sea/items?{query}").status_code == 400
+
+
+def test_collections_pass_their_filters_down(client: Client, service: FakeService) -> None:
+    client.get("/stac/collections?limit=5000&q=sea&bbox=1,2,3,4&datetime=2020-01-02T00:00:00z&token=abc")
+    assert service.filters == {
+        "limit": 1000, "cursor": "abc", "q": "sea", "bbox": (1.0, 2.0, 3.0, 4.0), "datetime": "2020-01-02T00:00:00Z",
+    }  # fmt: skip
+
+
+def test_every_own_link_answers_as_it_is_typed(client: Client) -> None:
+    known = {"/ogcapi", "/download", "/docs"}
+    pending, seen = [f"{URL}/stac"], set()
+    while pending:
+        href = pending.pop()
+        if href in seen or any(part in href for part in known) or not href.startswith(URL):
+            continue
+        seen.add(href)
+        answer = client.get(href.removeprefix(URL))
+        assert answer.status_code == 200, href
+        if "json" in answer.headers["content-type"]:
+            document = answer.json()
+            assets = [asset["href"] for asset in document.get("assets", {}).values()]
+            for link in document.get("links", ()):
+                pending.append(link["href"])
+                assert link["title"]
+                if link["rel"] == "self":
+                    assert link["href"] == href
+            pending += assets
+    assert len(seen) >= 8
+
+
+def test_pystac_client_walks_it_and_xarray_opens_what_it_finds(live: Live) -> None:
+    pystac_client = pytest.importorskip("pystac_client")
+    catalog = pystac_client.Client.open(f"{live.url}/stac")
+    [collection] = catalog.get_collections()
+    assert collection.id == "sea"
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Server does not conform to ITEM_SEARCH|Falling back to pystac")
+        items = list(collection.get_items())
+    assert [item.id for item in items] == [f"sea@{V2}", f"sea@{V1}"]
+    for name in ("zarr", "zarr-pinned"):
+        asset = collection.assets[name]
+        kwargs = dict(asset.extra_fields["xarray:open_kwargs"])
+        with xr.open_dataset(asset.href, **kwargs, chunks=None) as opened:
+            xr.testing.assert_identical(opened.load(), xr.decode_cf(cube()).load())
