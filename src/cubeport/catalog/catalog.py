@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
-from cubeport.catalog import integrity, recovery, upkeep
+from cubeport.catalog import batch, integrity, ndjson, pipelines, recovery, upkeep
 from cubeport.catalog.adding import MINE, Added, Adder, OnExists, Options, referring, source_of
 from cubeport.catalog.adding import Source as ArtifactSource
 from cubeport.catalog.backend import CatalogBackend, Change, Edge, Finding, Rows
 from cubeport.catalog.canonical import is_id
+from cubeport.catalog.durable import make_folders, store_errors
 from cubeport.catalog.events import EventPage
 from cubeport.catalog.extraction import Extractors
 from cubeport.catalog.hooks import set_paths
@@ -35,11 +38,11 @@ from cubeport.catalog.plugins import Plugins
 from cubeport.catalog.query import FieldSummary, Page, Query, Term, canonical_field, leaves
 from cubeport.catalog.recovery import Recovered
 from cubeport.catalog.schemas import Policy, Schema, Schemas, ValidationResult
-from cubeport.catalog.storage import Fetcher, StoragePlan, WriteMode
+from cubeport.catalog.storage import Fetcher, Profiles, StoragePlan, WriteMode
 from cubeport.catalog.unit_of_work import Ports, UnitOfWork
 from cubeport.catalog.views import ViewPlan, apply_view, plan_view
 from cubeport.catalog.writers import ArtifactWriter, PathSource, Writing, writing
-from cubeport.errors import AmbiguousId, Conflict, InvalidRequest, NoMatch, ReadOnly, RecordNotFound, StaleRecord
+from cubeport.errors import AmbiguousId, Conflict, InvalidRequest, NoMatch, ReadOnly, RecordNotFound, StaleRecord, TargetExists
 
 SHORTEST_PREFIX = 4
 _PAGE = 500
@@ -608,12 +611,131 @@ class Catalog:
         plan = plan_view(Path(folder), self.iterate(*where, order=("id",)), template, resolve=self._local, more=more)
         return apply_view(plan, prune=prune) if apply else plan
 
+    def ingest(
+        self,
+        *sources: str | Path,
+        manifest: bool = False,
+        kind: str | None = None,
+        mode: batch.Mode | None = None,
+        extract_metadata: bool = False,
+        continue_on_error: bool = False,
+        on_changed: batch.OnChanged = "skip",
+        dry_run: bool = False,
+    ) -> batch.BatchResult:
+        """Add the files that the patterns name, or with *manifest* what the one manifest says, each as one operation.
+
+        A second call skips what is held, and goes on where an interrupted one ended.
+        """
+        if on_changed not in ("skip", "new_version"):
+            raise InvalidRequest(f"on_changed is skip or new_version, not {on_changed!r}.")
+        if manifest:
+            items = [each for source in sources for each in batch.read_manifest(Path(source))]
+            items = [each.model_copy(update={"kind": kind or each.kind, "mode": mode or each.mode}) for each in items]
+        else:
+            items = batch.from_patterns([str(source) for source in sources], kind=kind, mode=mode)
+        add = partial(self._add_item, extract=extract_metadata)
+        running = batch.Batch(self.backend.get_by_key, add, continue_on_error, on_changed)
+        if dry_run:
+            return running.plan(items)
+        self._writable()
+        done = running.run(items)
+        made = [each.record_id for each in done.items if each.operation_id and each.record_id]
+        if made:
+            parameters = {"counts": done.counts, "manifest": manifest}
+            with self.unit_of_work("ingest", operation_id=done.batch_id, parameters=parameters, inputs=map(str, sources)) as work:
+                work.commit()
+        return done
+
+    def run(self, name: str, *sources: str | Path, dry_run: bool = False) -> pipelines.RunResult:
+        """Run a pipeline of ``config/pipelines`` over sources, paths or ids of records, as one unit of work.
+
+        Raises
+        ------
+        NotFound, InvalidConfiguration
+            Before anything runs.
+        """
+        if self.root is None:
+            raise InvalidRequest("A catalog without a folder has no pipelines.")
+        pipeline = pipelines.read_pipeline(self.root / "config" / "pipelines", name, self.plugins.values("step"))
+        begun = pipelines.drafts(pipeline, [self._begin(source) for source in sources])
+        names = tuple(map(str, sources))
+        if dry_run:
+            return pipelines.RunResult(pipeline.name, pipeline.steps, names, dry_run=True)
+        with self.unit_of_work(pipeline.operation_type, parameters={"pipeline": name}, inputs=names) as work:
+            records = pipelines.run(pipeline, begun, self._adder, work, self.plugins.values("writer"))
+        return pipelines.RunResult(pipeline.name, pipeline.steps, names, records, tuple(work.warnings), work.operation_id)
+
+    def _begin(self, source: str | Path) -> tuple[Path | None, CatalogRecord | None]:
+        """Return the path that a source is, or the record and where its bytes lie."""
+        if Path(source).exists():
+            return Path(source).absolute(), None
+        record = self.get(str(source))
+        return (self.path(record.id) if record.artifacts else None), record
+
+    def _add_item(self, item: batch.Item, key: str, on_exists: OnExists, parent_id: str, *, extract: bool) -> Added:
+        schema = self.schemas.get(*item.schema_.split("@", 1)) if item.schema_ else None
+        said: dict[str, Any] = {
+            "title": item.title,
+            "description": item.description,
+            "kind": item.kind,
+            "tags": list(item.tags) or None,
+            "schema_name": schema.name if schema else None,
+            "schema_version": schema.version if schema else None,
+            "key": key,
+            "on_exists": on_exists,
+            "role": item.role,
+            "profile": item.profile,
+            "extract_metadata": extract and not batch.is_address(item.source),
+        }
+        draft, options = self._draft(item.metadata, said)
+        options = replace(options, parent_id=parent_id)
+        more = [(_from(each.source, each.mode), replace(options, role=each.role, extract=False)) for each in item.artifacts]
+        return self._adder.add(draft, _from(item.source, item.mode), options, more)
+
     def _local(self, artifact: Artifact) -> Path | None:
         """Return where an artifact would lie locally, whether or not anything does."""
         place = integrity.place_of(artifact)
         if place is not None:
             return self.profiles.get(place[0]).local_path(place[1])
         return Path(artifact.locator.path) if isinstance(artifact.locator, LocalPathLocator) else None
+
+    # --- out and in -------------------------------------------------------------------------------------------------
+
+    def export_lines(self, *where: Query | Term | str, with_bytes: Path | None = None, **asked: Any) -> Iterator[str]:
+        """Yield the records that match as NDJSON, by id and of every status; *with_bytes*, copy their managed bytes there."""
+        for record in self.iterate(*where, **{"statuses": None, "order": ("id",), **asked}):
+            if with_bytes is not None:
+                for artifact in record.artifacts:
+                    _copy_out(self.profiles, artifact, with_bytes)
+            yield from ndjson.export_lines([record])
+
+    def export_records(self, file: str | Path, *where: Query | Term | str, with_bytes: Path | None = None, **asked: Any) -> int:
+        """Write NDJSON to a new *file*; return how many records. Raises TargetExists."""
+        count = 0
+        try:
+            with Path(file).open("x", encoding="utf-8") as out:
+                for line in self.export_lines(*where, with_bytes=with_bytes, **asked):
+                    out.write(line)
+                    count += 1
+        except FileExistsError:
+            raise TargetExists(f"{file} is there already.") from None
+        return count
+
+    def import_records(self, text: str | Iterable[str], *, on_exists: str = "error") -> ndjson.Imported:
+        """Bring records back as they were, all or none: lines of NDJSON, or a whole document of ``show --json``."""
+        if on_exists not in ("error", "skip"):
+            raise InvalidRequest(f"on_exists is error or skip, not {on_exists!r}.")
+        lines = text.splitlines(keepends=True) if isinstance(text, str) else text
+        skipped = added = 0
+        with self.unit_of_work("import") as work:
+            for record in ndjson.read_records(lines):
+                if on_exists == "skip" and self.backend.get_record(record.id) is not None:
+                    skipped += 1
+                else:
+                    work.import_record(record)
+                    added += 1
+            work.commit()
+        return ndjson.Imported(added, skipped)
 
     # --- upkeep -----------------------------------------------------------------------------------------------------
 
@@ -686,6 +808,27 @@ def _query(where: Sequence[Query | Term | str], asked: Mapping[str, Any]) -> Que
         return where[0]
     terms = [each for each in where if not isinstance(each, Query)]
     return Query(where=terms, **asked)
+
+
+def _copy_out(profiles: Profiles, artifact: Artifact, folder: Path) -> None:
+    """Copy managed bytes to ``folder/<profile>/<path>``: a copy of the profiles' roots. What is there already stays."""
+    place = integrity.place_of(artifact)
+    if place is None:
+        return
+    name, path = place
+    profile = profiles.get(name)
+    files = [each.path for each in profile.files(path)] if artifact.target_kind == "directory" else [path]
+    for each in files:
+        target = folder / name / each
+        with store_errors("copy the bytes"):
+            make_folders(target.parent)
+            if not target.exists():
+                with profile.open(each) as reading, target.open("xb") as writing_to:
+                    shutil.copyfileobj(reading, writing_to)
+
+
+def _from(source: str, mode: batch.Mode | None) -> ArtifactSource:
+    return referring(source) if batch.is_address(source) else source_of(source, mode or "copy")
 
 
 def _named(source: ArtifactSource, filename: str | None) -> ArtifactSource:

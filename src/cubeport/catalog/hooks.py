@@ -63,7 +63,7 @@ class WritePayload:
     """``before_artifact_write`` and ``after_artifact_write``: the plan and the artifact as it is known then."""
 
     plan: Any
-    artifact: Artifact
+    artifact: Artifact | None
 
 
 @dataclass(frozen=True, slots=True)

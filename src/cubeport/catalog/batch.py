@@ -1,0 +1,275 @@
+"""Many files at once: each is planned first, then added as an operation of its own, so that a second run goes on where one ended.
+
+The key of an item is its source's address unless a manifest gives one: what is there already is skipped, what differs is told.
+"""
+
+from __future__ import annotations
+
+import glob
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cubeport.catalog import strictyaml
+from cubeport.catalog.canonical import new_id
+from cubeport.catalog.models import CatalogRecord
+from cubeport.errors import CubeportError, InvalidConfiguration, NoMatch
+
+Mode = Literal["copy", "move", "reference"]
+OnChanged = Literal["skip", "new_version"]
+Intent = Literal["add", "skip", "changed", "error"]
+Outcome = Literal["add", "skip", "changed", "error", "added", "skipped", "failed"]
+"""What would be done (a dry run), or what was; ``changed`` is both."""
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class MoreBytes(_Model):
+    """One more artifact of an item's record."""
+
+    source: str
+    role: str = "derived"
+    mode: Mode | None = None
+
+
+class Item(_Model):
+    """One record to be."""
+
+    source: str
+    key: str | None = None
+    title: str | None = None
+    description: str | None = None
+    kind: str | None = None
+    schema_: str | None = Field(default=None, alias="schema")
+    metadata: dict[str, Any] = {}
+    tags: tuple[str, ...] = ()
+    mode: Mode | None = None
+    role: str | None = None
+    profile: str | None = None
+    artifacts: tuple[MoreBytes, ...] = ()
+
+
+class _Defaults(_Model):
+    kind: str | None = None
+    schema_: str | None = Field(default=None, alias="schema")
+    metadata: dict[str, Any] = {}
+    tags: tuple[str, ...] = ()
+    mode: Mode = "copy"
+    role: str | None = None
+    profile: str | None = None
+
+
+class Manifest(_Model):
+    """``MANIFEST.yaml``: what every item has, and the items."""
+
+    manifest: Literal[1]
+    defaults: _Defaults = _Defaults()
+    items: tuple[Item, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ItemResult:
+    """What became of one item, or would."""
+
+    source: str
+    key: str
+    outcome: Outcome
+    reason: str | None = None
+    record_id: str | None = None
+    operation_id: str | None = None
+    warnings: tuple[str, ...] = ()
+    error: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of a batch, or would (``dry_run``)."""
+
+    batch_id: str
+    items: tuple[ItemResult, ...]
+    dry_run: bool = False
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """How many items came out how."""
+        counted = Counter[str](item.outcome for item in self.items)
+        names = ("add", "skip", "changed", "error") if self.dry_run else ("added", "skipped", "changed", "failed")
+        return {name: counted[name] for name in names}
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        items = [{name: getattr(item, name) for name in ItemResult.__slots__} for item in self.items]
+        items = [item | {"warnings": list(item["warnings"])} for item in items]
+        return {"batch_id": self.batch_id, "dry_run": self.dry_run, "counts": self.counts, "items": items}
+
+
+def read_manifest(path: Path) -> list[Item]:
+    """Return a manifest's items with its defaults; their paths count from its own folder.
+
+    Raises
+    ------
+    InvalidConfiguration
+        With every problem at its ``file:line:column``.
+    """
+    document = strictyaml.read(path)
+    try:
+        manifest = Manifest.model_validate(document.value)
+    except ValidationError as exc:
+        known: Mapping[strictyaml.Loc, Iterable[str]] = {(): Manifest.model_fields, ("defaults",): _Defaults.model_fields}
+        found = strictyaml.problems(document, exc.errors(include_url=False), known)
+        raise InvalidConfiguration("\n".join(each.message for each in found), errors=found) from None
+    folder = path.absolute().parent
+    return [_with_defaults(item, manifest.defaults, folder) for item in manifest.items]
+
+
+def _with_defaults(item: Item, defaults: _Defaults, folder: Path) -> Item:
+    def place(source: str) -> str:
+        return source if is_address(source) else str(folder / source)
+
+    return item.model_copy(
+        update={
+            "source": place(item.source),
+            "kind": item.kind or defaults.kind,
+            "schema_": item.schema_ or defaults.schema_,
+            "metadata": defaults.metadata | item.metadata,
+            "tags": tuple(dict.fromkeys((*defaults.tags, *item.tags))),
+            "mode": item.mode or defaults.mode,
+            "role": item.role or defaults.role,
+            "profile": item.profile or defaults.profile,
+            "artifacts": tuple(
+                each.model_copy(update={"source": place(each.source), "mode": each.mode or item.mode or defaults.mode})
+                for each in item.artifacts
+            ),
+        }
+    )
+
+
+def from_patterns(patterns: Sequence[str], **common: Any) -> list[Item]:
+    """Return an item for each path that the patterns (``*``, ``?``, ``**``) or plain paths name, in order, each once.
+
+    Raises
+    ------
+    NoMatch
+        If a pattern fits nothing; a plain path that is not there becomes an item that fails.
+    """
+    sources: dict[str, None] = {}
+    for pattern in patterns:
+        if is_address(pattern) or not glob.has_magic(pattern):
+            sources[pattern if is_address(pattern) else str(Path(pattern).absolute())] = None
+            continue
+        found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
+        if not found:
+            raise NoMatch(f"Nothing fits {pattern}.")
+        sources |= dict.fromkeys(str(Path(each).absolute()) for each in found)
+    return [Item(source=source, **common) for source in sources]
+
+
+def is_address(source: str) -> bool:
+    """Tell whether a source is an address and no local path."""
+    return "://" in source
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """One item, and what would be done with it."""
+
+    item: Item
+    key: str
+    intent: Intent
+    reason: str | None = None
+    record_id: str | None = None
+    error: CubeportError | None = None
+
+
+def plan_item(item: Item, held: Callable[[str], CatalogRecord | None]) -> Plan:
+    """Return what would be done: the one decision, for a dry run and a real one."""
+    key = item.key or (item.source if is_address(item.source) else Path(item.source).resolve().as_uri())
+    try:
+        record = held(key)
+    except CubeportError as exc:
+        return Plan(item, key, "error", exc.message, error=exc)
+    missing = [each for each in (item.source, *(more.source for more in item.artifacts)) if not _is_there(each)]
+    if record is None:
+        if missing:
+            return Plan(item, key, "error", f"{missing[0]} is not there")
+        return Plan(item, key, "add", "is new")
+    if not _is_there(item.source):
+        return Plan(item, key, "skip", "is held; the source is gone", record.id)
+    differs = _difference(item.source, record)
+    if differs is None:
+        return Plan(item, key, "skip", "is held", record.id)
+    return Plan(item, key, "changed", differs, record.id)
+
+
+def _is_there(source: str) -> bool:
+    return is_address(source) or Path(source).exists()
+
+
+def _difference(source: str, record: CatalogRecord) -> str | None:
+    """Return how a source differs from the artifact that was made from it, by size and time of change."""
+    if is_address(source) or not record.artifacts:
+        return None
+    artifact = next((each for each in record.artifacts if each.role == "primary"), record.artifacts[0])
+    path = Path(source)
+    files = [path] if path.is_file() else [each for each in path.rglob("*") if each.is_file()]
+    size = sum(each.stat().st_size for each in files)
+    if artifact.size_bytes is not None and artifact.size_bytes != size:
+        return f"has {size} bytes, not {artifact.size_bytes}"
+    changed = datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    if artifact.modified_at is not None and artifact.modified_at != changed:
+        return f"was changed at {changed:%Y-%m-%dT%H:%M:%SZ}"
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """How a batch is run; ``held`` and ``add`` are the catalog's."""
+
+    held: Callable[[str], CatalogRecord | None]
+    add: Callable[..., Any]
+    """``(item, key, on_exists, parent_id) -> Added``."""
+    continue_on_error: bool = False
+    on_changed: OnChanged = "skip"
+    batch_id: str = field(default_factory=new_id)
+
+    def plan(self, items: Iterable[Item]) -> BatchResult:
+        """Return what would be done."""
+        return BatchResult(self.batch_id, tuple(self._result(plan_item(item, self.held)) for item in items), dry_run=True)
+
+    def run(self, items: Iterable[Item]) -> BatchResult:
+        """Add what is new, each as one operation; stop at the first failure unless told to go on. What is committed stays."""
+        done: list[ItemResult] = []
+        for item in items:
+            result = self._one(plan_item(item, self.held))
+            done.append(result)
+            if result.outcome == "failed" and not self.continue_on_error:
+                break
+        return BatchResult(self.batch_id, tuple(done))
+
+    def _result(self, plan: Plan) -> ItemResult:
+        error = plan.error.to_mapping() if plan.error is not None else None
+        return ItemResult(plan.item.source, plan.key, plan.intent, plan.reason, plan.record_id, error=error)
+
+    def _one(self, plan: Plan) -> ItemResult:
+        result = self._result(plan)
+        if plan.intent == "error":
+            return replace(result, outcome="failed")
+        if plan.intent == "skip":
+            return replace(result, outcome="skipped")
+        if plan.intent == "changed" and self.on_changed == "skip":
+            return replace(result, reason=f"{plan.reason}; --on-changed new_version would take it")
+        try:
+            added = self.add(plan.item, plan.key, "new_version" if plan.intent == "changed" else "skip", self.batch_id)
+        except CubeportError as exc:
+            return replace(
+                result, outcome="failed", reason=exc.message, operation_id=exc.operation_id, record_id=None, error=exc.to_mapping()
+            )
+        outcome: Outcome = "changed" if plan.intent == "changed" else "skipped" if added.outcome == "skipped" else "added"
+        return replace(result, outcome=outcome, record_id=added.id, operation_id=added.operation_id, warnings=tuple(added.warnings))
