@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import h5netcdf
 import h5py
 import netCDF4
 import numpy as np
@@ -460,7 +459,18 @@ def test_members_are_joined_along_another_dimension(tmp_path: Path) -> None:
         written(tmp_path / "other", *paths, append_dim="depth")
 
 
-def test_h5netcdf_and_netcdf4_stay_installed_side_by_side() -> None:
-    # Two builds of HDF5 in one process: reading with one must not break the other.
-    assert h5netcdf.__version__
-    assert netCDF4.__version__
+def test_members_with_names_stay_in_the_order_given(tmp_path: Path) -> None:
+    paths = []
+    for member in ("r2", "r10", "r1"):
+        with xr.open_dataset(grid(tmp_path / f"{member}.tmp"), decode_cf=False) as opened:
+            opened["t"] = opened["t"].expand_dims(member=[member])
+            opened.to_netcdf(tmp_path / f"{member}.nc")
+            paths.append(tmp_path / f"{member}.nc")
+    written(tmp_path / "new", *paths, append_dim="member")
+    assert stored(tmp_path / "new")["member"].values.tolist() == ["r2", "r10", "r1"]
+
+
+def test_attributes_of_the_order_are_held_to_the_same_rules(tmp_path: Path) -> None:
+    with pytest.raises(SourceRejected) as refusal:
+        written(tmp_path / "new", grid(tmp_path / "a.nc"), attributes={"title": "bell \a"})
+    assert refusal.value.reason == "bad-text"

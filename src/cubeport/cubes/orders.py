@@ -51,7 +51,7 @@ class Written:
     """What the first child says it wrote; hostile until the second child has read it back."""
 
     digests: Mapping[str, str]
-    """sha256 of the stored values by variable, C order, little-endian."""
+    """By variable, in the store's order: sha256 over the sha256s of its chunks' values (C order, little-endian), in C order."""
     warnings: tuple[tuple[str, str], ...] = ()
     sources: tuple[Mapping[str, Any], ...] = ()
     """Identity of each source: name, size_bytes, sha256, modified_at."""

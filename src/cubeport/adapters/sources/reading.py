@@ -22,6 +22,11 @@ TEXT = np.dtypes.StringDType()
 RAW: dict[str, Any] = {"decode_cf": False, "create_default_indexes": False, "cache": False, "chunks": None}
 """Arguments of ``xarray.open_dataset`` that leave everything as stored and unread."""
 
+def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type in this machine's byte order; text has none."""
+    return dtype if dtype == TEXT else dtype.newbyteorder("=")
+
+
 _TEXT_BYTES = 64 * 2**20
 """Bytes of one text variable that are loaded: labels, not documents."""
 

@@ -17,7 +17,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from cubeport.adapters.sources.reading import TEXT, Source, dataset, decoding
+from cubeport.adapters.sources.reading import TEXT, Source, dataset, decoding, native
 from cubeport.cubes import axes, calendars, times
 from cubeport.errors import (
     CalendarMismatch,
@@ -129,7 +129,7 @@ def _same_dtypes(sources: Sequence[Source]) -> None:
         (each.name, f"variable {name!r} is {each.raw.variables[name].dtype} and not {variable.dtype}")
         for each in sources[1:]
         for name, variable in first.variables.items()
-        if each.raw.variables[name].dtype.newbyteorder("=") != variable.dtype.newbyteorder("=")
+        if native(each.raw.variables[name].dtype) != native(variable.dtype)
     ]
     _Differences(DtypeMismatch, "dtype-mismatch").refuse(found, sources[0].name)
 
@@ -247,10 +247,10 @@ def _finite(values: Values) -> Values:
 
 
 def _ordered(sources: Sequence[Source], along: str) -> list[Source]:
-    """Return the files in the order of their labels: decoded times, numbers or texts; as given when they have none."""
+    """Return the files in the order of their times or numbers; as given when they have none, or texts."""
     labels = axes.find(sources[0].raw)
     axis = next((each for each in labels.axes if each.dimension == along and each.labels), None)
-    if axis is None:
+    if axis is None or axes.is_text(sources[0].raw.variables[axis.name]):
         return list(sources)
     spans = []
     for source in sources:
@@ -260,15 +260,14 @@ def _ordered(sources: Sequence[Source], along: str) -> list[Source]:
         spans.append((min(found), max(found), found[0] <= found[-1], source))
     descending = any(not upward for *_, upward, _ in spans)
     spans.sort(key=lambda span: span[0], reverse=descending)
-    if axis.kind == "t" or not isinstance(spans[0][0], str):
-        for (low, high, _, one), (following, top, _, other) in pairwise(spans):
-            if (low <= top) if descending else (following <= high):
-                raise SourceRejected(
-                    f"{one.name} and {other.name} overlap along {along!r}",
-                    reason="bad-time" if axis.kind == "t" else "bad-coordinates",
-                    source=other.name,
-                    next_step="leave one of them out",
-                )
+    for (low, high, _, one), (following, top, _, other) in pairwise(spans):
+        if (low <= top) if descending else (following <= high):
+            raise SourceRejected(
+                f"{one.name} and {other.name} overlap along {along!r}",
+                reason="bad-time" if axis.kind == "t" else "bad-coordinates",
+                source=other.name,
+                next_step="leave one of them out",
+            )
     return [source for *_, source in spans]
 
 
