@@ -1,0 +1,269 @@
+"""safety.md 4, over real sockets: heads of bad form and size, slow and silent clients, readers that take nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+import uvicorn
+
+from cubeport.errors import Unavailable
+from cubeport.server import run
+from cubeport.server.app import App
+from cubeport.server.edge import Edge
+
+from .conftest import FakeEngine, FakeService, make_parts
+
+
+class Hasty(Edge):
+    """The same with short deadlines."""
+
+    HEAD_S = 0.4
+    BODY_IDLE_S = 0.4
+    BODY_S = 1.2
+    READER_S = 0.4
+    TICK_S = 0.05
+
+
+class Big:
+    """Sends 40 MB whoever reads; says when it was cut."""
+
+    def __init__(self) -> None:
+        self.ended = threading.Event()
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"40000000")]})
+        for _ in range(40):
+            await send({"type": "http.response.body", "body": bytes(1_000_000), "more_body": True})
+        await send({"type": "http.response.body", "body": b""})
+        self.ended.set()
+
+
+def serving(app: Any) -> Iterator[int]:
+    bound = run.bind("127.0.0.1", 0)
+    server = uvicorn.Server(
+        uvicorn.Config(app, http=Hasty, ws="none", log_config=None, access_log=False, server_header=False, timeout_keep_alive=10)
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    yield bound.getsockname()[1]
+    server.should_exit = server.force_exit = True
+    thread.join()
+    bound.close()
+
+
+@pytest.fixture
+def port(service: FakeService, engine: FakeEngine) -> Iterator[int]:
+    yield from serving(App(make_parts(service, engine)))
+
+
+def talk(port: int, *parts: bytes, pause: float = 0.0, timeout: float = 5.0) -> bytes:
+    """Send the parts one after another; return all that comes back until the server closes."""
+    with socket.create_connection(("127.0.0.1", port), timeout=timeout) as connection:
+        answer = b""
+        try:
+            for part in parts:
+                connection.sendall(part)
+                time.sleep(pause)
+            while piece := connection.recv(65536):
+                answer += piece
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+        return answer
+
+
+def status(answer: bytes) -> int:
+    return int(answer.split(b" ", 2)[1]) if answer else 0
+
+
+HEAD = b"GET /health HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+
+
+def test_a_good_head(port: int) -> None:
+    answer = talk(port, HEAD + b"\r\n")
+    assert (status(answer), answer.endswith(b'{"status":"ok"}')) == (200, True)
+    assert b"\r\nserver:" not in answer.lower()
+
+
+@pytest.mark.parametrize(
+    ("raw", "expected"),
+    [
+        (b"GET /health HTTP/1.1\r\n\r\n", 400),
+        (HEAD + b"Host: localhost\r\n\r\n", 400),
+        (HEAD.replace(b"localhost", b"a b") + b"\r\n", 400),
+        (HEAD.replace(b"localhost", b"user@h") + b"\r\n", 400),
+        (HEAD.replace(b"localhost", b"") + b"\r\n", 400),
+        (HEAD + b"Content-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+        (HEAD + b"Content-Length: 1\r\nContent-Length: 2\r\n\r\nx", 400),
+        (HEAD + b"Content-Length: -1\r\n\r\n", 400),
+        (HEAD + b"".join(b"X-%d: 1\r\n" % n for n in range(100)) + b"\r\n", 431),
+        (HEAD + b"X: " + b"a" * 40_000 + b"\r\n\r\n", 431),
+        (HEAD.replace(b"/health", b"/" + b"a" * 9_000) + b"\r\n", 414),
+        (b"GET /health?" + b"a" * 8_185 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"nonsense\r\n\r\n", 400),
+        (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
+    ],
+)
+def test_a_bad_head_is_refused_and_the_connection_closed(port: int, raw: bytes, expected: int) -> None:
+    answer = talk(port, raw)
+    assert status(answer) == expected
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert b"connection: close" in head
+    assert json.loads(body)["status"] == expected
+
+
+def test_a_head_that_does_not_end_is_cut_by_size(port: int) -> None:
+    began = time.monotonic()
+    answer = talk(port, HEAD, *(b"X: " + b"a" * 8_000 for _ in range(8)), pause=0.005)
+    assert status(answer) in (431, 0)  # 0: the reset came before the answer was read
+    assert time.monotonic() - began < 0.4 + 1
+
+
+def test_a_slow_head_a_silent_connection_and_an_idle_one_are_cut(port: int) -> None:
+    for parts, expected in (((HEAD,), 408), ((), 0)):
+        began = time.monotonic()
+        assert status(talk(port, *parts)) == expected
+        assert 0.3 < time.monotonic() - began < 2
+    began = time.monotonic()
+    answer = talk(port, b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n", b"GET /health HTTP/1.1\r\n", pause=0.1)
+    assert answer.count(b"HTTP/1.1 200") == 1
+    assert answer.count(b"HTTP/1.1 408") == 1
+    assert time.monotonic() - began < 2
+
+
+def test_one_byte_at_a_time_does_not_help(port: int) -> None:
+    began = time.monotonic()
+    answer = talk(port, *(bytes([byte]) for byte in HEAD + b"X: 1\r\n" * 20), pause=0.01)
+    assert status(answer) in (408, 0)
+    assert time.monotonic() - began < 2.5
+
+
+def test_a_slow_body_is_cut_and_nothing_happens(port: int, service: FakeService) -> None:
+    head = b"POST /ingestions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n"
+    assert status(talk(port, head + b"{")) == 408
+    began = time.monotonic()
+    assert status(talk(port, head, *([b" "] * 20), pause=0.1)) in (408, 0)
+    assert time.monotonic() - began < 3.5
+    assert service.calls == []
+
+
+def test_others_are_answered_meanwhile(port: int) -> None:
+    held = [socket.create_connection(("127.0.0.1", port)) for _ in range(50)]
+    try:
+        for each in held:
+            each.sendall(b"GET /")
+        began = time.monotonic()
+        assert httpx.get(f"http://127.0.0.1:{port}/health").status_code == 200
+        assert time.monotonic() - began < 1
+    finally:
+        for each in held:
+            each.close()
+
+
+def test_pipelined_requests_are_all_answered(port: int) -> None:
+    one = b"GET /health HTTP/1.1\r\nHost: a\r\n\r\n"
+    answer = talk(port, one * 4 + HEAD + b"\r\n")
+    assert answer.count(b"HTTP/1.1 200") == 5
+
+
+def drained(connection: socket.socket, pause: float = 0.0) -> int:
+    """Return how many bytes came until the connection ended, whole or cut."""
+    taken = 0
+    with contextlib.suppress(ConnectionResetError):
+        while piece := connection.recv(1 << 20):
+            taken += len(piece)
+            time.sleep(pause)
+    return taken
+
+
+def test_a_reader_that_takes_nothing_is_cut_and_a_slow_one_is_not() -> None:
+    big = Big()
+    servers = serving(big)
+    port = next(servers)
+    try:
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(HEAD + b"\r\n")
+            time.sleep(1.5)
+            assert drained(connection) < 40_000_000
+        with socket.create_connection(("127.0.0.1", port)) as connection:
+            connection.sendall(HEAD + b"\r\n")
+            assert drained(connection, pause=0.005) > 40_000_000
+    finally:
+        next(servers, None)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        *(b"%2e%2e/zarr.json", b"%252e%252e/zarr.json", b"../zarr.json", b"..%2fzarr.json", b"sst\\c/0/0/0", b"sst%5cc/0/0/0"),
+        *(
+            b"sst/c/00/0/0",
+            b"sst/c/-1/0/0",
+            b"zarr.json%00",
+            b"zarr.json\x00",
+            b"//etc/passwd",
+            b"%2fetc%2fpasswd",
+            b"sst/c/0/0/0%20",
+        ),
+    ],
+)
+def test_keys_on_the_wire_are_the_keys_that_are_checked(port: int, engine: FakeEngine, key: bytes) -> None:
+    answer = talk(port, b"GET /zarr/sea/" + key + b" HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+    assert status(answer) in (400, 404)
+    assert engine.reads == []
+
+
+class TestRun:
+    def test_a_taken_port_is_told_plainly(self) -> None:
+        with run.bind("127.0.0.1", 0) as bound, pytest.raises(Unavailable, match="Address already in use"):
+            run.bind("127.0.0.1", bound.getsockname()[1])
+
+    def test_the_address_is_what_was_bound(self) -> None:
+        with run.bind("127.0.0.1", 0) as bound:
+            assert run.address(bound) == f"http://127.0.0.1:{bound.getsockname()[1]}"
+
+    def test_sigterm_lets_a_running_request_end_and_returns(self) -> None:
+        script = """
+import asyncio, sys
+from cubeport.server import run
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        while True:
+            message = await receive()
+            await send({"type": message["type"] + ".complete"})
+            if message["type"] == "lifespan.shutdown":
+                return
+    await asyncio.sleep(0.8)
+    await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"4")]})
+    await send({"type": "http.response.body", "body": b"done"})
+
+bound = run.bind("127.0.0.1", 0)
+run.serve(app, [bound], ready=lambda: print(run.address(bound), flush=True))
+print("closed", flush=True)
+"""
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            url = process.stdout.readline().strip()
+            answers: list[str] = []
+            asking = threading.Thread(target=lambda: answers.append(httpx.get(url).text))
+            asking.start()
+            time.sleep(0.3)
+            os.kill(process.pid, signal.SIGTERM)
+            asking.join()
+            assert process.stdout.read().strip() == "closed"
+            assert process.wait() == 0
+            assert answers == ["done"]
