@@ -483,6 +483,39 @@ def test_a_failing_fsync_abandons_the_bytes(ports, monkeypatch):
     assert (files(ports), ports.backend.records) == ([], {})
 
 
+def test_what_is_durable_before_what(ports, monkeypatch):
+    """A kill cannot show this: the page cache survives it. A power cut would."""
+    from cubeport.catalog import durable
+    from cubeport.catalog.writers import FunctionArtifactWriter, Writing
+
+    synced: list[str] = []
+    real = os.fsync
+
+    def fsync(descriptor: int) -> None:
+        synced.append(Path(f"/proc/self/fd/{descriptor}").readlink().name)
+        real(descriptor)
+
+    monkeypatch.setattr(durable.os, "fsync", fsync)
+    seen = {}
+
+    def write(target: Path, source: object) -> None:
+        seen["bytes"] = list(synced)
+        target.write_bytes(b"1")
+
+    with UnitOfWork(ports, "add") as uow:
+        line, part = f"{uow.operation_id}.jsonl", f".x.txt.{uow.operation_id}.part"
+        record = uow.plan_record()
+        artifact = uow.write_artifact(uow.plan_artifact(record, filename="x.txt"), Writing(FunctionArtifactWriter(write), None))
+        folder = Path(artifact.locator.path).parent.name
+        uow.add_record(record)
+        uow.afterwards(Action(action="remove_source", path="/nowhere"))
+        uow.join(lambda: seen.update(commit=list(synced)))
+        uow.commit()
+    assert seen["bytes"][-2:] == [line, "open"], "the compensation, and its file's name, before the first byte"
+    assert seen["commit"][len(seen["bytes"]) :] == [part, folder, line], "bytes, then their name, then what follows the commit"
+    assert synced[-2].startswith("operations-"), "the closed journal"
+
+
 # --- hooks ----------------------------------------------------------------------------------------------------------
 
 

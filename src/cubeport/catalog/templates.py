@@ -130,5 +130,5 @@ def segment(text: str, template: str | None = None) -> str:
 
 def slug(text: str | None) -> str:
     """Return *text* as lower-case ASCII words joined by ``-``: marks are dropped, everything else separates."""
-    plain = unicodedata.normalize("NFKD", text or "")
+    plain = "".join(c for c in unicodedata.normalize("NFKD", text or "") if not unicodedata.combining(c))
     return "-".join(re.findall(r"[a-z0-9]+", plain.lower()))
