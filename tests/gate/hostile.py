@@ -432,6 +432,13 @@ def dimension_without_a_variable(file: h5py.File, folder: Path) -> None:
 
 
 @hdf5(None)
+def chunked_text(file: h5py.File, folder: Path) -> None:
+    words = np.array(["a", "of any length"] * 8, dtype=object)
+    for name, options in (("plain", {}), ("packed", {"compression": "gzip", "shuffle": True})):
+        file.create_dataset(name, data=words, dtype=h5py.string_dtype(), chunks=(5,), **options)
+
+
+@hdf5(None)
 def fixed_text(file: h5py.File, folder: Path) -> None:
     file["s"] = np.array([b"a", b"bc"])
     file.attrs["s"] = np.array([b"a\0\0", b"bc"], "S9")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from concurrent.futures import Executor
 from typing import Any
 
 from cubeport.adapters.gate import netcdf3, zarrfolder
@@ -40,6 +41,20 @@ def scan(source: Source, limits: Limits) -> Scanned:
 
         return hdf5.scan(source.name, source.fd, limits)
     raise _refusal(source.name, head)
+
+
+def verify(source: Source, pool: Executor, *, group: str | None = None, left_out: Collection[str] = ()) -> None:
+    """Check what only a look at the values can tell, before a library decodes them: of one group, but for variables *left_out*.
+
+    Raises
+    ------
+    SourceRejected
+        ``bad-codec`` where a chunk does not decode to its declared length.
+    """
+    if not source.is_folder and _is_hdf5(source.fd):
+        from cubeport.adapters.gate import hdf5
+
+        hdf5.verify(source.name, source.fd, pool, group=(group or "").strip("/"), left_out=left_out)
 
 
 def task(_: Mapping[str, Any], context: Context) -> Mapping[str, Any]:

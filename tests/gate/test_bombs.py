@@ -1,0 +1,70 @@
+"""What goes off when it is decoded ends the child at most: the limits of memory and time are the wall (safety.md 2.2, decoding)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from cubeport.adapters.gate.children import Children
+from cubeport.adapters.gate.gate import ConfinedGate
+from cubeport.adapters.gate.limits import Limits
+from cubeport.cubes.orders import WriteOrder
+from cubeport.errors import SourceRejected
+
+from .bombs import CASES, netcdf, netcdf_of_all_filters, store
+
+SAMPLE = ("hdf5_deflate_bomb", "zarr3_zstd_bomb", "zarr3_chunk_too_short")
+
+
+@pytest.fixture(scope="module")
+def small() -> Iterator[Children]:
+    with Children(Limits(memory_bytes=3 * 2**28)) as opened:
+        yield opened
+
+
+def hold(children: Children, name: str, folder: Path) -> None:
+    make, reasons = CASES[name]
+    source = make(folder)
+    target = folder / "new"
+    target.mkdir()
+    children.template_pid()
+    service = psutil.Process()
+    before, descriptors, began = service.memory_info().rss, service.num_fds(), time.monotonic()
+    with pytest.raises(SourceRejected) as caught:
+        ConfinedGate(children).write(WriteOrder(sources=(source,), target=target))
+    assert caught.value.reason in reasons, caught.value
+    assert time.monotonic() - began < 30
+    assert service.memory_info().rss - before < 50 * 2**20
+    assert service.num_fds() == descriptors
+    assert not psutil.Process(children.template_pid()).children()
+
+
+@pytest.mark.parametrize("name", SAMPLE)
+def test_a_sample(small: Children, name: str, tmp_path: Path) -> None:
+    hold(small, name, tmp_path)
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize("name", CASES)
+def test_all(small: Children, name: str, tmp_path: Path) -> None:
+    hold(small, name, tmp_path)
+
+
+GOOD = {
+    "netcdf": netcdf,
+    "netcdf_of_all_filters": netcdf_of_all_filters,
+    "zarr2": lambda folder: store(folder, 2, None),
+    "zarr3": lambda folder: store(folder, 3, None),
+}
+
+
+@pytest.mark.parametrize("make", GOOD.values(), ids=GOOD)
+def test_without_the_bad_chunk_they_pass(small: Children, make, tmp_path: Path) -> None:
+    source = make(tmp_path)
+    target = tmp_path / "new"
+    target.mkdir()
+    assert "tas" in ConfinedGate(small).write(WriteOrder(sources=(source,), target=target)).digests
