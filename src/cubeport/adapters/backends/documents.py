@@ -440,4 +440,4 @@ class MemoryBackend(DocumentBackend):
 
 def moved(target: str) -> CatalogMoved:
     """Return the error for a catalog that was converted."""
-    return CatalogMoved(f"The catalog was converted and lives in {target} now.", next_step="open the catalog again")
+    return CatalogMoved(f"The catalog was converted and lives in {target} now.", next_step="open the catalog again", target=target)

@@ -1,7 +1,7 @@
 """The catalog in one readable JSON file, for small catalogs: recoverable operations, never "ACID".
 
 The file is a TinyDB database: tables of numbered documents. Our own storage class is what makes it safe; TinyDB's own writes over
-the file in place, and two such writers destroy it. Each commit writes the whole file, so ``check`` warns past 1,000 records.
+the file in place, and two such writers destroy it. Each commit writes the whole file, so ``doctor`` warns past 1,000 records.
 """
 
 from __future__ import annotations
@@ -31,9 +31,6 @@ from cubeport.errors import BackendUnavailable, CatalogExists, Conflict, Corrupt
 
 SCHEMA = 1
 """The form of the file that this release writes."""
-
-MANY_RECORDS = 1_000
-"""From here on each commit takes long enough to be told about."""
 
 OPERATIONS_KEPT = 100
 """Finished operations that the file keeps, the newest; open ones all stay."""
@@ -245,15 +242,12 @@ class TinyBackend(DocumentBackend):
         return {place: (value, text) for (place, value), text in zip(_places(self._state), texts, strict=True)}
 
     def check(self, deep: bool = False) -> list[Finding]:  # noqa: ARG002  # every reading verifies the whole file
-        """Return what is wrong: a file that cannot be read, or one that has grown too large for this backend."""
+        """Return what is wrong with the file."""
         try:
-            state = _state_of(CatalogStorage(self._path).read())
+            _state_of(CatalogStorage(self._path).read())
         except CorruptCatalog as exc:
             return [Finding("corrupt-catalog", self._path.name, exc.message, exc.next_step)]
-        if len(state.records) <= MANY_RECORDS:
-            return []
-        words = f"holds {len(state.records)} records; each commit writes them all"
-        return [Finding("many-records", self._path.name, words, "cubeport convert --to sqlite", "warn")]
+        return []
 
 
 type Place = tuple[str, str]

@@ -18,7 +18,7 @@ from sqlalchemy import bindparam, case, delete, distinct, func, insert, literal_
 
 from cubeport.adapters.backends.sql import search
 from cubeport.adapters.backends.sql.rows import SqlRows
-from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store, configure, corrupt
+from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store, configure, corrupt, moved
 from cubeport.adapters.backends.sql.tables import (
     DERIVED,
     KEY_IS_LIVE,
@@ -45,7 +45,6 @@ from cubeport.catalog.query import FieldSummary, Page, Query, field_summary, rea
 from cubeport.errors import (
     BackendUnavailable,
     CatalogExists,
-    CatalogMoved,
     CorruptCatalog,
     InvalidRequest,
     KeyExists,
@@ -196,7 +195,7 @@ class SqlBackend:
                 f"The database has schema {schema}; this release needs {SCHEMA}.", next_step="cubeport migrate"
             )
         if retired is not None and not self._store.read_only:
-            raise _moved(retired)
+            raise moved(retired)
 
     # --- records ----------------------------------------------------------------------------------------------------
 
@@ -339,7 +338,7 @@ class SqlBackend:
         """Return the sequence number of the last commit that changed a record. Raises CatalogMoved once converted."""
         _, _, generation, retired = self._state()
         if retired is not None and not self._store.read_only:
-            raise _moved(retired)
+            raise moved(retired)
         return int(generation)
 
     def changes(self, after: int, limit: int = 1000) -> list[Change]:
@@ -363,7 +362,7 @@ class SqlBackend:
 
     def retire(self, target: str) -> None:
         """Mark the catalog as converted to *target*: writers get CatalogMoved from now on."""
-        with self._store.begin() as transaction:
+        with self._store.write() as transaction:
             transaction.connection.execute("UPDATE state SET retired = ?", (target,))
 
     def load(
@@ -597,10 +596,6 @@ def _read_operation(text: str) -> Operation:
 
 def _stale(id: str) -> StaleRecord:
     return StaleRecord(f"Record {id[:8]} changed since it was read.", next_step="read it again")
-
-
-def _moved(target: str) -> CatalogMoved:
-    return CatalogMoved(f"The catalog was converted and lives in {target} now.", next_step="open the catalog again")
 
 
 @contextlib.contextmanager

@@ -94,6 +94,12 @@ def translate(exc: sqlite3.Error) -> Exception:
     return exc
 
 
+def moved(target: str) -> CatalogMoved:
+    """Return the error for a catalog that was converted."""
+    message = f"The catalog was converted and lives in {target} now."
+    return CatalogMoved(message, next_step="open the catalog again", target=target)
+
+
 def corrupt(message: str) -> CorruptCatalog:
     """Return the error for a database that cannot be read."""
     return CorruptCatalog(message, next_step="restore a backup; `cubeport doctor` tells what is readable")
@@ -246,7 +252,7 @@ class Store:
                 if row is None:
                     raise corrupt("The catalog's database has lost its state.")
                 if row[1] is not None:
-                    raise CatalogMoved(f"The catalog was converted and lives in {row[1]} now.", next_step="open the catalog again")
+                    raise moved(row[1])
                 transaction = Transaction(connection, row[0] + 1)
                 token = self._current.set(transaction)
                 try:

@@ -1,0 +1,100 @@
+"""Records as text: one canonical JSON document a line, out and in again, ids, versions and statuses as they were."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from cubeport.catalog.backend import CatalogBackend
+from cubeport.catalog.models import CatalogRecord, Operation
+from cubeport.errors import InvalidRequest
+
+
+@dataclass(frozen=True, slots=True)
+class Imported:
+    """How many records came in, and how many were there already."""
+
+    added: int
+    skipped: int
+
+
+def export_lines(records: Iterable[CatalogRecord]) -> Iterator[str]:
+    """Yield each record's line, with its line end."""
+    for record in records:
+        yield record.to_json() + "\n"
+
+
+def read_records(lines: Iterable[str]) -> Iterator[CatalogRecord]:
+    """Yield the records of NDJSON, or of documents indented over several lines, as ``show --json`` prints them.
+
+    Raises
+    ------
+    InvalidRequest, NewerModel
+        Naming the line that a document begins on.
+    """
+    held: list[str] = []
+    begins = 0
+    for number, line in enumerate(lines, 1):
+        if not held:
+            begins = number
+        held.append(line)
+        # A document ends with its line, or, indented, with the first brace that stands at the margin.
+        if len(held) > 1 and not line.startswith("}"):
+            continue
+        if (document := _whole("".join(held), begins, more=len(held) == 1)) is not None:
+            yield _record(document, begins)
+        if document is not None or not "".join(held).strip():
+            held = []
+    if held:
+        yield _record(_whole("".join(held), begins, more=False), begins)
+
+
+def _whole(text: str, line: int, *, more: bool) -> object:
+    """Return the JSON document that *text* is, ``None`` for blank text or where *more* lines may complete it."""
+    if not text.strip():
+        return None
+    try:
+        return json.loads(text)
+    except ValueError as exc:
+        if more and text.strip() in ("{", "["):
+            return None
+        raise InvalidRequest(f"Line {line} begins no JSON document: {exc}", next_step="give NDJSON of `export records`") from None
+
+
+def _record(document: object, line: int) -> CatalogRecord:
+    if not isinstance(document, dict):
+        raise InvalidRequest(f"Line {line} begins no record.", next_step="give NDJSON of `export records`")
+    try:
+        return CatalogRecord.from_mapping(document)
+    except InvalidRequest as exc:
+        raise InvalidRequest(f"Line {line}: {exc.message}", errors=exc.errors) from None
+
+
+def import_records(
+    backend: CatalogBackend,
+    records: Iterable[CatalogRecord],
+    *,
+    on_exists: Literal["error", "skip"] = "error",
+    operation: Operation | None = None,
+) -> Imported:
+    """Add every record as it is, in one transaction with the *operation*'s row: all of them, or none.
+
+    Raises
+    ------
+    RecordExists, KeyExists
+        With ``on_exists="error"``. With ``"skip"`` a record whose id is there is left as it is; a key that another record has is
+        an error all the same.
+    """
+    added = skipped = 0
+    with backend.transaction():
+        for record in records:
+            if on_exists == "skip" and backend.get_record(record.id) is not None:
+                skipped += 1
+                continue
+            backend.add_record(record)
+            added += 1
+        if operation is not None:
+            backend.put_operation(operation)
+    return Imported(added, skipped)

@@ -1,0 +1,349 @@
+"""What SQLite promises beyond the contract: how it is set up, what it costs, and what it does when something is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from cubeport.adapters.backends.sql import SqlBackend
+from cubeport.adapters.backends.sql.backend import migrate
+from cubeport.catalog.backend import Row
+from cubeport.catalog.contract import sample
+from cubeport.catalog.locks import FileLock
+from cubeport.catalog.models import CatalogRecord
+from cubeport.catalog.query import Query
+from cubeport.errors import (
+    BackendUnavailable,
+    CatalogExists,
+    CatalogMoved,
+    CorruptCatalog,
+    InvalidRequest,
+    Locked,
+    NetworkFilesystem,
+    NewerModel,
+    NoSpace,
+    ReadOnly,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "catalog.db"
+
+
+@pytest.fixture
+def backend(path: Path) -> Iterator[SqlBackend]:
+    with contextlib.closing(SqlBackend.create(path, "c" * 32)) as backend:
+        yield backend
+
+
+def raw(path: Path) -> contextlib.closing[sqlite3.Connection]:
+    return contextlib.closing(sqlite3.connect(path, isolation_level=None))
+
+
+@contextlib.contextmanager
+def traced(backend: SqlBackend) -> Iterator[list[str]]:
+    """Collect the statements that the backend's one idle connection runs, without those of the virtual tables themselves."""
+    said: list[str] = []
+    connection = backend._store.borrow()
+    connection.set_trace_callback(lambda text: None if text.startswith("--") else said.append(text))
+    backend._store.give_back(connection)
+    yield said
+    connection.set_trace_callback(None)
+
+
+# --- how it is set up -----------------------------------------------------------------------------------------------
+
+
+def test_connections_are_durable_and_distrustful(backend: SqlBackend) -> None:
+    with backend._store.reading() as connection:
+        said = {
+            name: connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("journal_mode", "synchronous", "foreign_keys", "trusted_schema", "mmap_size", "busy_timeout")
+        }
+        assert said == {
+            "journal_mode": "wal",
+            "synchronous": 2,
+            "foreign_keys": 1,
+            "trusted_schema": 0,
+            "mmap_size": 0,
+            "busy_timeout": 5000,
+        }
+        assert connection.getconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE)
+
+
+def test_creating_never_touches_what_is_there(path: Path, backend: SqlBackend) -> None:
+    backend.add_record(sample(1))
+    with pytest.raises(CatalogExists):
+        SqlBackend.create(path, "d" * 32)
+    assert backend.catalog_id == "c" * 32
+    assert backend.count(Query()) == 1
+    assert [each.name for each in path.parent.iterdir() if each.name.endswith((".part", ".part-wal"))] == []
+
+
+def test_the_core_imports_no_driver() -> None:
+    program = "import sys, cubeport.catalog.backend, cubeport.catalog.query; print({'sqlalchemy', 'tinydb'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout == "set()\n"
+
+
+def test_network_file_systems_are_refused_and_allowed_only_aloud(
+    path: Path, backend: SqlBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend.add_record(sample(1))
+    backend.close()
+    monkeypatch.setattr("cubeport.catalog.mounts.mount_type", lambda path, mountinfo=None: "nfs4")
+    monkeypatch.setattr("cubeport.adapters.backends.sql.backend.mount_type", lambda path: "nfs4")
+    with pytest.raises(NetworkFilesystem, match="nfs4"):
+        SqlBackend.open(path)
+    with pytest.warns(RuntimeWarning, match="nothing is promised"):
+        allowed = SqlBackend.open(path, allow_network_filesystem=True)
+    with contextlib.closing(allowed), allowed._store.reading() as connection:
+        assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
+        assert allowed.count(Query()) == 1
+
+
+# --- locks and death ------------------------------------------------------------------------------------------------
+
+
+def test_a_writer_waits_for_the_lock_and_names_its_holder_while_readers_read(path: Path, backend: SqlBackend) -> None:
+    record = backend.add_record(sample(1))
+    with (
+        contextlib.closing(SqlBackend.open(path, lock_timeout_s=0.05)) as other,
+        FileLock(path.parent / "locks" / "catalog.lock", {"command": "cubeport import"}),
+    ):
+        with pytest.raises(Locked, match="doing: cubeport import"):
+            other.add_record(sample(2))
+        assert other.get_record(record.id) == record
+    backend.add_record(sample(3))
+    assert backend.generation() == 2
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from cubeport.adapters.backends.sql import SqlBackend
+from cubeport.catalog.models import CatalogRecord
+backend = SqlBackend.open(Path(sys.argv[1]))
+backend.add_record(CatalogRecord(key="acknowledged"))
+with backend.transaction():
+    backend.add_record(CatalogRecord(key="never"))
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_killed_writer_leaves_what_was_acknowledged_and_nothing_else(path: Path, backend: SqlBackend) -> None:
+    assert subprocess.run([sys.executable, "-c", KILLED, str(path)], check=False).returncode == -signal.SIGKILL
+    assert [each.key for each in backend.iterate()] == ["acknowledged"]
+    assert backend.generation() == 1
+    backend.add_record(sample(1))
+    assert backend.check(deep=True) == []
+
+
+def test_reading_takes_no_lock_and_cannot_write(path: Path, backend: SqlBackend) -> None:
+    record = backend.add_record(sample(1))
+    with contextlib.closing(SqlBackend.open(path, read_only=True, lock_path=path.parent / "none" / "x.lock")) as reader:
+        assert reader.get_record(record.id) == record
+        for act in (lambda: reader.add_record(sample(2)), lambda: reader.rows.put(Row("job", "a")), reader.rebuild):
+            with pytest.raises(ReadOnly):
+                act()
+        backend.add_record(sample(3))
+        assert reader.count(Query()) == 2
+    assert not (path.parent / "none").exists()
+
+
+def test_a_fork_is_told_apart(backend: SqlBackend) -> None:
+    backend._store._pid = os.getppid()
+    with pytest.raises(RuntimeError, match="fork"):
+        backend.count(Query())
+    backend._store._pid = os.getpid()
+
+
+def test_a_full_disk_is_no_space_and_changes_nothing(backend: SqlBackend) -> None:
+    backend.add_record(sample(1))
+    connection = backend._store.borrow()
+    (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    backend._store.give_back(connection)
+    with pytest.raises(NoSpace):
+        backend.add_record(sample(2, metadata={"text": "x" * 100_000}))
+    assert backend.generation() == 1
+    assert backend.check(deep=True) == []
+
+
+def test_what_is_too_large_is_refused(backend: SqlBackend) -> None:
+    with pytest.raises(InvalidRequest, match="larger than 1048576 bytes"):
+        backend.add_record(sample(1, metadata={"text": "é" * 600_000}))
+    with pytest.raises(InvalidRequest, match="2001 values"):
+        backend.add_record(sample(1, metadata={"list": list(range(2001))}))
+    assert backend.generation() == 0
+
+
+# --- what it costs --------------------------------------------------------------------------------------------------
+
+QUERIES = {
+    "key": Query(where=["key=k7"], statuses=None),
+    "field": Query(where=["n=7"]),
+    "two fields": Query(where=["n>=3", "deep.flag=true"]),
+    "text": Query(text="t7"),
+    "time and bbox": Query(time="2020-01-05", bbox=(0, 0, 5, 5)),
+    "the newest": Query(),
+    "one kind": Query(kinds={"document"}),
+}
+
+
+def fill(backend: SqlBackend, first: int, last: int) -> None:
+    with backend.transaction():
+        for i in range(first, last):
+            day = f"2020-01-{i % 28 + 1:02d}T00:00:00Z"
+            backend.add_record(
+                CatalogRecord(
+                    key=f"k{i}",
+                    title=f"t{i}",
+                    metadata={"n": i, "deep": {"flag": i % 2 == 0}},
+                    time={"start": day, "end": day},
+                    bbox=(i % 90, i % 80, i % 90 + 1, i % 80 + 1),
+                )
+            )
+
+
+def test_statements_per_page_are_few_and_do_not_grow(backend: SqlBackend) -> None:
+    def statements() -> dict[str, int]:
+        counts = {}
+        for name, query in QUERIES.items():
+            with traced(backend) as said:
+                backend.search(Query(**{each: getattr(query, each) for each in query.__slots__} | {"count": True, "limit": 5}))
+            counts[name] = len(said)
+        return counts
+
+    fill(backend, 0, 10)
+    few = statements()
+    fill(backend, 10, 400)
+    assert statements() == few
+    assert max(few.values()) <= 4
+
+
+def test_key_field_time_area_and_text_use_an_index(backend: SqlBackend) -> None:
+    fill(backend, 0, 200)
+    for name, query in QUERIES.items():
+        with traced(backend) as said:
+            assert len(backend.search(query)) > 0, name
+        with backend._store.reading() as connection:
+            steps = [row[3] for each in said for row in connection.execute(f"EXPLAIN QUERY PLAN {each}")]
+        scans = [step for step in steps if step.startswith("SCAN") and "INDEX" not in step and "VIRTUAL TABLE INDEX" not in step]
+        assert [step for step in scans if "record" in step.split() or "field" in step.split()] == [], (name, steps)
+    with traced(backend) as said:
+        backend.get_by_key("k7")
+        backend.match_prefix("abcd")
+    with backend._store.reading() as connection:
+        steps = [row[3] for each in said for row in connection.execute(f"EXPLAIN QUERY PLAN {each}")]
+    assert all(step.startswith("SEARCH record USING") for step in steps), steps
+
+
+def test_dense_and_sparse_conditions_give_the_same_page(backend: SqlBackend, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(backend, 0, 300)
+    query = Query(where=["n>=10", "deep.flag=true"], text="t", time="2020-01", bbox=(0, 0, 60, 60), limit=20, count=True)
+    pages = []
+    for few, many in ((2_000, 20_000), (0, 20_000), (0, 10), (40, 100)):
+        monkeypatch.setattr("cubeport.adapters.backends.sql.search.FEW", few)
+        monkeypatch.setattr("cubeport.adapters.backends.sql.search.MANY", many)
+        pages.append((backend.search(query), backend.count(query)))
+    assert pages[0][1] > 20
+    assert all(page == pages[0] for page in pages)
+
+
+# --- schema, damage -------------------------------------------------------------------------------------------------
+
+
+def test_other_schemas_ask_for_the_right_step(path: Path, backend: SqlBackend) -> None:
+    backend.close()
+    with raw(path) as connection:
+        connection.execute("UPDATE state SET schema = 99")
+    with pytest.raises(NewerModel, match="schema 99"):
+        SqlBackend.open(path)
+    with raw(path) as connection:
+        connection.execute("UPDATE state SET schema = 0")
+    with pytest.raises(BackendUnavailable) as caught:
+        SqlBackend.open(path)
+    assert caught.value.next_step == "cubeport migrate"
+
+
+def test_migrations_run_in_order_each_whole(path: Path, backend: SqlBackend) -> None:
+    backend.close()
+
+    def fail(connection: sqlite3.Connection) -> None:
+        connection.execute("CREATE TABLE half (a)")
+        raise RuntimeError("stop")
+
+    steps = {1: lambda c: c.execute("CREATE TABLE one (a)"), 2: lambda c: c.execute("INSERT INTO one VALUES (1)"), 3: fail}
+    with pytest.raises(RuntimeError, match="stop"):
+        migrate(path, migrations=steps)
+    with raw(path) as connection:
+        assert connection.execute("SELECT schema FROM state").fetchone() == (3,)
+        assert connection.execute("SELECT a FROM one").fetchall() == [(1,)]
+        assert connection.execute("SELECT 1 FROM sqlite_master WHERE name = 'half'").fetchone() is None
+    assert migrate(path, migrations=steps | {3: lambda c: None}) == (3, 4)
+
+
+def test_migrating_what_is_up_to_date_does_nothing(path: Path, backend: SqlBackend) -> None:
+    assert migrate(path) == (1, 1)
+    assert backend.add_record(sample(1)).version == 1
+
+
+def test_derived_tables_are_checked_and_made_anew(path: Path, backend: SqlBackend) -> None:
+    fill(backend, 0, 5)
+    record = backend.get_by_key("k2")
+    assert record is not None
+    with raw(path) as connection:
+        (n,) = connection.execute("SELECT n FROM record WHERE key = 'k2'").fetchone()
+        connection.execute("DELETE FROM field WHERE n = ? AND path = 'metadata.n'", (n,))
+        connection.execute("UPDATE record_text SET words = 'wrong' WHERE rowid = ?", (n,))
+        connection.execute("DELETE FROM record_box WHERE id = ?", (2 * n,))
+    (finding,) = backend.check(deep=True)
+    assert (finding.kind, finding.place) == ("index-differs", record.id)
+    assert "fields, words, boxes" in finding.message
+    assert len(backend.search(Query(where=["n=2"]))) == 0
+    backend.rebuild()
+    assert backend.check(deep=True) == []
+    assert tuple(backend.search(Query(where=["n=2"], text="t2", bbox=(2, 2, 3, 3)))) == (record,)
+
+
+def test_a_document_that_is_no_record_is_corrupt(path: Path, backend: SqlBackend) -> None:
+    record = backend.add_record(sample(1))
+    with raw(path) as connection:
+        connection.execute("UPDATE record SET doc = replace(doc, 'active', 'alive')")
+    with pytest.raises(CorruptCatalog, match="not valid"):
+        backend.get_record(record.id)
+    assert [each.kind for each in backend.check(deep=True)] == ["corrupt-catalog"]
+
+
+def test_damaged_pages_are_found(path: Path, backend: SqlBackend) -> None:
+    fill(backend, 0, 200)
+    backend.close()
+    with raw(path) as connection:
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    whole = bytearray(path.read_bytes())
+    whole[len(whole) // 2 :] = os.urandom(len(whole) - len(whole) // 2)
+    path.write_bytes(whole)
+    with contextlib.closing(SqlBackend.open(path)) as damaged:
+        assert {each.kind for each in damaged.check()} == {"corrupt-catalog"}
+        with pytest.raises(CorruptCatalog):
+            list(damaged.iterate())
+
+
+def test_a_retired_catalog_sends_its_writers_away(path: Path, backend: SqlBackend) -> None:
+    record = backend.add_record(sample(1))
+    with contextlib.closing(SqlBackend.open(path)) as other:
+        backend.retire("tinydb")
+        for act in (lambda: other.add_record(sample(2)), other.generation, lambda: SqlBackend.open(path)):
+            with pytest.raises(CatalogMoved) as caught:
+                act()
+            assert caught.value.members["target"] == "tinydb"
+        assert other.get_record(record.id) == record

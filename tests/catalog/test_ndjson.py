@@ -1,0 +1,66 @@
+"""Records out as lines and in again: equal bytes, all or none."""
+
+from __future__ import annotations
+
+import io
+
+import pytest
+
+from cubeport.adapters.backends.documents import MemoryBackend
+from cubeport.catalog.contract import every_locator, sample
+from cubeport.catalog.models import Artifact, Operation
+from cubeport.catalog.ndjson import Imported, export_lines, import_records, read_records
+from cubeport.errors import InvalidRequest, KeyExists, RecordExists
+
+
+@pytest.fixture
+def records():
+    return [
+        sample(1, key="k", artifacts=[Artifact(locator=each) for each in every_locator("a")], metadata={"n": [1.0, "é\u2028x"]}),
+        sample(2, status="deleted", deleted_from="active", version=7),
+    ]
+
+
+def test_lines_come_back_as_equal_records(records) -> None:
+    text = "".join(export_lines(records))
+    assert text.count("\n") == 2
+    assert list(read_records(io.StringIO(text, newline="\n"))) == records
+
+
+def test_what_show_prints_is_read_too(records) -> None:
+    first, second = records
+    text = first.to_json(indent=True) + "\n\n" + second.to_json() + "\n" + first.to_json(indent=True)
+    assert list(read_records(io.StringIO(text, newline="\n"))) == [first, second, first]
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [('\n{"a"\n', 2), ("[1]\n", 1), ('{\n  "a": 1\n', 1), ("x", 1), ('{"kind": "UPPER"}', 1)],
+)
+def test_what_is_no_record_names_its_line(text: str, line: int) -> None:
+    with pytest.raises(InvalidRequest, match=f"Line {line}"):
+        list(read_records(io.StringIO(text)))
+
+
+def test_importing_is_all_or_none(records) -> None:
+    backend = MemoryBackend()
+    backend.add_record(sample(9, key="k"))
+    with pytest.raises(KeyExists):
+        import_records(backend, records[::-1])
+    assert len(list(backend.iterate())) == 1
+
+
+def test_importing_keeps_ids_versions_and_statuses_and_can_be_repeated(records) -> None:
+    backend = MemoryBackend()
+    operation = Operation(operation_type="import", status="succeeded")
+    assert import_records(backend, records, operation=operation) == Imported(2, 0)
+    assert [each.to_json() for each in backend.iterate()] == sorted(
+        (r.to_json() for r in records), key=lambda t: t[t.index('"id"') :]
+    )
+    assert backend.get_operation(operation.operation_id) == operation
+    assert backend.generation() == 1
+    with pytest.raises(RecordExists):
+        import_records(backend, records)
+    extra = sample(3)
+    assert import_records(backend, [*records, extra], on_exists="skip") == Imported(1, 2)
+    assert backend.get_record(extra.id) == extra
