@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
+import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,6 +29,8 @@ from cubeport.catalog.undo import Undoer
 from cubeport.catalog.unit_of_work import Ports
 from cubeport.errors import (
     CatalogExists,
+    CatalogMoved,
+    Conflict,
     CorruptCatalog,
     InvalidConfiguration,
     InvalidRequest,
@@ -38,6 +41,7 @@ from cubeport.errors import (
 if TYPE_CHECKING:
     from cubeport.adapters.gate.children import Children
     from cubeport.adapters.gate.limits import Limits
+    from cubeport.catalog.convert import Conversion
     from cubeport.server.parts import Parts as AppParts
     from cubeport.service.service import Service
     from cubeport.settings import Settings
@@ -48,6 +52,12 @@ MARK = ".cubeport"
 """The folder that makes its parent a catalog."""
 
 CATALOG_FILE = "catalog.yaml"
+CONVERTING = "converting.json"
+"""Is there while a conversion runs, or after it died."""
+
+STORES: Mapping[str, str] = {"sqlite": "catalog.db", "tinydb": "catalog.json"}
+"""The file of each backend's store."""
+
 FORMAT = 1
 """The form of ``.cubeport`` that this release writes."""
 
@@ -159,11 +169,96 @@ class Catalog(core.Catalog):
         arm(os.environ)
         root = Path(directory).resolve()
         file = _catalog_file(root)
+        if not read_only and (root / MARK / CONVERTING).exists():
+            file = _finish_conversion(root, file)
         ports, parts = _parts(root, file, read_only, user_id, plugins, command, data_dir)
         opened = cls(ports, parts)
         if recover and not read_only:
             opened.recover()
         return opened
+
+
+    def convert(self, to: str) -> Conversion:
+        """Move the catalog to another backend, ``sqlite`` or ``tinydb``; the old store's file stays.
+
+        Afterwards this object reads the old store, and every write to it is CatalogMoved: open the catalog again.
+
+        Raises
+        ------
+        Conflict
+            If it is of that backend already.
+        HashMismatch
+            If the new store does not give back what went in; the old one stays in use.
+        """
+        from cubeport.catalog.convert import convert
+
+        self._writable()
+        root = self.root
+        assert root is not None, "a catalog in a folder has one"
+        file, inner = _catalog_file(root), root / MARK
+        if to not in STORES:
+            raise InvalidRequest(f"A catalog is sqlite or tinydb, not {to[:40]!r}.", next_step="cubeport convert --to tinydb")
+        if to == file.backend:
+            raise Conflict(f"The catalog is of {to} already.", next_step="cubeport info")
+        with store_errors("convert the catalog"):
+            _set_aside(inner, to)
+            replace_file(inner / CONVERTING, dumps({"from": file.backend, "to": to}).encode())
+        _create_backend(inner, to, file.catalog_id)
+        target = _open_store(inner, to, lock_path=inner / "locks" / "convert.lock", lock_timeout_s=file.lock_timeout_s)
+        source: Any = self.backend
+        try:
+            done = convert(source, target, to)
+        finally:
+            target.close()
+        _swap(root, to)
+        self.events.emit("operation.succeeded", f"converted from {file.backend} to {to}", operation_type="convert", to=to)
+        return done
+
+    @classmethod
+    def migrate(cls, directory: str | Path = ".") -> dict[str, Any]:
+        """Bring the store of the catalog in *directory* to this release's form; twice is once."""
+        root = Path(directory).resolve()
+        file, inner = _catalog_file(root), root / MARK
+        if file.backend != "sqlite":
+            return {"backend": file.backend, "before": FORMAT, "after": FORMAT}
+        from cubeport.adapters.backends.sql.backend import migrate
+
+        before, after = migrate(inner / STORES["sqlite"], lock_path=inner / "locks" / "catalog.lock")
+        return {"backend": file.backend, "before": before, "after": after}
+
+
+def _set_aside(inner: Path, kind: str) -> None:
+    """Give a store that lies where a new one will be another name: it was converted from, or a conversion to it died."""
+    store = inner / STORES[kind]
+    number = next(n for n in range(1, 10_000) if not store.with_name(f"{store.name}.old{n}").exists())
+    for suffix in ("", "-wal", "-shm", ".bak"):
+        part = store.with_name(store.name + suffix)
+        if part.exists():
+            part.rename(part.with_name(f"{store.name}.old{number}{suffix}"))
+
+
+def _swap(root: Path, to: str) -> None:
+    """Make *to* the catalog's backend: its line in ``catalog.yaml`` changes, all others stay."""
+    path = root / MARK / CATALOG_FILE
+    line = f"backend: {dumps(to)}"
+    text, found = re.subn(r"(?m)^backend:.*$", line, path.read_text("utf-8"))
+    with store_errors("convert the catalog"):
+        replace_file(path, (text if found else f"{text.rstrip()}\n{line}\n").encode())
+        (root / MARK / CONVERTING).unlink(missing_ok=True)
+
+
+def _finish_conversion(root: Path, file: CatalogFile) -> CatalogFile:
+    """Finish a conversion whose process died: forward if the old store has retired, else there was none."""
+    inner = root / MARK
+    backend = _open_backend(inner, file, read_only=False)
+    try:
+        with backend.transaction():
+            (inner / CONVERTING).unlink(missing_ok=True)
+    except CatalogMoved as exc:
+        _swap(root, str(exc.members["target"]))
+    finally:
+        backend.close()
+    return _catalog_file(root)
 
 
 def _catalog_file(root: Path) -> CatalogFile:
@@ -316,24 +411,26 @@ def _open_backend(inner: Path, file: CatalogFile, *, read_only: bool) -> Catalog
         "lock_timeout_s": file.lock_timeout_s,
         "allow_network_filesystem": file.allow_network_filesystem,
     }
-    opened: Any
-    match file.backend:
-        case "sqlite":
-            from cubeport.adapters.backends.sql import SqlBackend
-
-            opened = SqlBackend.open(inner / "catalog.db", **options)
-        case "tinydb":
-            from cubeport.adapters.backends.tinydb import TinyBackend
-
-            del options["allow_network_filesystem"]  # nothing makes a JSON file safe there
-            opened = TinyBackend.open(inner / "catalog.json", **options)
-        case other:
-            raise InvalidConfiguration(f"{MARK}/{CATALOG_FILE}: backend: {other.partition(':')[0]!r} is not sqlite or tinydb")
+    opened = _open_store(inner, file.backend, **options)
     if opened.catalog_id != file.catalog_id:
         opened.close()
         raise CorruptCatalog("The catalog's store belongs to another catalog.", next_step="restore a backup of the whole folder")
     backend: CatalogBackend = opened
     return backend
+
+
+def _open_store(inner: Path, kind: str, **options: Any) -> Any:
+    match kind:
+        case "sqlite":
+            from cubeport.adapters.backends.sql import SqlBackend
+
+            return SqlBackend.open(inner / STORES[kind], **options)
+        case "tinydb":
+            from cubeport.adapters.backends.tinydb import TinyBackend
+
+            options.pop("allow_network_filesystem", None)  # nothing makes a JSON file safe there
+            return TinyBackend.open(inner / STORES[kind], **options)
+    raise InvalidConfiguration(f"{MARK}/{CATALOG_FILE}: backend: {kind.partition(':')[0]!r} is not sqlite or tinydb")
 
 
 def arm(environment: Mapping[str, str]) -> None:
@@ -364,7 +461,7 @@ def connect(directory: str | Path = ".", *, read_only: bool = False, user_id: st
     Parameters
     ----------
     flags
-        Settings by their dotted names, above environment and file (``**{"server.port": 9000}``).
+        Settings above environment and file, levels joined by ``__`` (``jobs__workers=4``).
 
     Raises
     ------
@@ -463,6 +560,7 @@ def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **f
 
     settings = load(root, **flags)
     logging.basicConfig(level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("uvicorn").setLevel("WARNING")  # our own words say where we listen
     auth.check_exposure(host=settings.server.host, public_url=settings.public_url, keys_exist=False, read_only=settings.read_only)
     bound = run.bind(settings.server.host, settings.server.port)
     public_url = settings.public_url or run.address(bound)
@@ -577,6 +675,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     wiring = Wiring(
         open_catalog=Catalog.open,
         create_catalog=Catalog.create,
+        migrate=Catalog.migrate,
         registers=(partial(service.register, wiring=faces),),
         plugins=plugins,
         connect=of_service,

@@ -49,10 +49,8 @@ class Wiring:
     """Each adds commands: ``register(app)``. A name registered again replaces the earlier command."""
     plugins: Callable[[Path | None], Plugins] | None = None
     """``(root)``: the plugins, those apart that the catalog at *root* disables; asked only where they are needed."""
-    convert: Callable[..., Any] | None = None
-    """``(root, to, *, user_id, command)``: ``convert``."""
-    migrate: Callable[..., Any] | None = None
-    """``(root, *, user_id, command)``: ``migrate``."""
+    migrate: Callable[[Path], Any] | None = None
+    """``(root)``: ``migrate``, for a catalog that cannot be opened before."""
     connect: Callable[[Session], Any] | None = None
     """What ``session.service`` is: the service's twin on this instance."""
     init_service: Callable[..., Mapping[str, Any]] | None = None

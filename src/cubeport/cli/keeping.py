@@ -223,9 +223,8 @@ def gc(
 def convert(ctx: typer.Context, to: Annotated[str, typer.Option("--to", help="sqlite, tinydb, or a database URL.")]) -> None:
     """Move the catalog to another backend; the old store stays."""
     session = current(ctx)
-    if session.wiring.convert is None:
-        raise Usage("This command line cannot convert.")
-    found = session.wiring.convert(session.root, to, user_id=session.options.user, command=session.command)
+    catalog: Any = session.catalog()
+    found = catalog.convert(to)
     session.result(found, lambda: _output.tree(_output.plain(found)))
 
 
@@ -234,7 +233,7 @@ def migrate(ctx: typer.Context) -> None:
     session = current(ctx)
     if session.wiring.migrate is None:
         raise Usage("This command line cannot migrate.")
-    found = session.wiring.migrate(session.root, user_id=session.options.user, command=session.command)
+    found = session.wiring.migrate(session.root)
     session.result(found, lambda: _output.tree(_output.plain(found)))
 
 
