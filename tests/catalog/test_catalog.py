@@ -349,6 +349,19 @@ def test_a_missing_file_is_told_before_anything_is_written(catalog, tmp_path):
     assert catalog.operations() == []
 
 
+def test_an_error_is_one_event_with_its_type_and_user(catalog, tmp_path):
+    catalog.hooks.register("before_record_commit", lambda context, payload: 1 / 0, name="broken")
+    for fail, error in (
+        (lambda: catalog.add_file(tmp_path / "nothing"), NotFound),
+        (lambda: catalog.add_bytes(b"1"), HookFailed),
+    ):
+        with pytest.raises(error):
+            fail()
+    told = [each for each in catalog.events.read(user="ana", level="error").items if each["event"] == "operation.failed"]
+    assert [each["exception_type"] for each in told] == ["NotFound", "HookFailed"]
+    assert [each["operation_id"] is None for each in told] == [True, False]
+
+
 def test_unknown_words_are_refused(catalog):
     with pytest.raises(InvalidRequest, match="titel"):
         catalog.add(titel="x")

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from functools import partial
+from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, BinaryIO, Literal, Self, cast
 
 from cubeport.catalog import batch, integrity, ndjson, pipelines, recovery, upkeep
 from cubeport.catalog.adding import MINE, Added, Adder, OnExists, Options, referring, source_of
@@ -35,14 +34,24 @@ from cubeport.catalog.models import (
 )
 from cubeport.catalog.planning import Place, Planner
 from cubeport.catalog.plugins import Plugins
-from cubeport.catalog.query import FieldSummary, Page, Query, Term, canonical_field, leaves
+from cubeport.catalog.query import FieldSummary, Page, Query, Term
 from cubeport.catalog.recovery import Recovered
 from cubeport.catalog.schemas import Policy, Schema, Schemas, ValidationResult
 from cubeport.catalog.storage import Fetcher, Profiles, StoragePlan, WriteMode
 from cubeport.catalog.unit_of_work import Ports, UnitOfWork
 from cubeport.catalog.views import ViewPlan, apply_view, plan_view
 from cubeport.catalog.writers import ArtifactWriter, PathSource, Writing, writing
-from cubeport.errors import AmbiguousId, Conflict, InvalidRequest, NoMatch, ReadOnly, RecordNotFound, StaleRecord, TargetExists
+from cubeport.errors import (
+    AmbiguousId,
+    Conflict,
+    CubeportError,
+    InvalidRequest,
+    NoMatch,
+    ReadOnly,
+    RecordNotFound,
+    StaleRecord,
+    TargetExists,
+)
 
 SHORTEST_PREFIX = 4
 _PAGE = 500
@@ -89,6 +98,21 @@ class Parts:
     """What other packages added; their hooks, schemas and so on are in their places already."""
     closing: tuple[Callable[[], None], ...] = ()
     """What :meth:`Catalog.close` calls besides closing the backend."""
+
+
+def _told[F: Callable[..., Any]](method: F) -> F:
+    """Have an error told in the event log also where it came before there was an operation to tell it."""
+
+    @wraps(method)
+    def call(self: Catalog, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except CubeportError as exc:
+            if exc.operation_id is None and not self.read_only:
+                self.events.emit("operation.failed", f"{method.__name__} failed", level="error", exception=exc)
+            raise
+
+    return cast("F", call)
 
 
 class Catalog:
@@ -222,6 +246,7 @@ class Catalog:
 
     # --- adding -----------------------------------------------------------------------------------------------------
 
+    @_told
     def add(self, metadata: Mapping[str, Any] | None = None, **said: Any) -> Added:
         """Add a record without bytes.
 
@@ -241,6 +266,7 @@ class Catalog:
         self._writable()
         return self._adder.add(draft, None, options)
 
+    @_told
     def add_file(
         self,
         path: str | Path | PathSource,
@@ -255,6 +281,7 @@ class Catalog:
         self._writable()
         return self._adder.add(draft, _named(source_of(path, operation), filename), options)
 
+    @_told
     def add_bytes(
         self, data: bytes | BinaryIO, metadata: Mapping[str, Any] | None = None, *, filename: str | None = None, **said: Any
     ) -> Added:
@@ -263,6 +290,7 @@ class Catalog:
         self._writable()
         return self._adder.add(draft, ArtifactSource(filename or draft.id, writing(data), mode="write"), options)
 
+    @_told
     def add_artifact(
         self,
         metadata: Mapping[str, Any] | None = None,
@@ -361,6 +389,7 @@ class Catalog:
 
     # --- changing ---------------------------------------------------------------------------------------------------
 
+    @_told
     def update(
         self,
         name: str,
@@ -450,6 +479,7 @@ class Catalog:
             return self.update(name, metadata=set_paths({}, updates), unset=unset, if_version=if_version)
         return self.update(name, set=updates, unset=unset, if_version=if_version)
 
+    @_told
     def delete(self, name: str, *, if_version: int | None = None) -> CatalogRecord:
         """Leave a tombstone: the key is free at once, bytes stay. Repeating it changes nothing."""
         record = self.get(name)
@@ -465,6 +495,7 @@ class Catalog:
             )
             return work.commit().records[0]
 
+    @_told
     def restore(self, name: str) -> CatalogRecord:
         """Bring a deleted record back as it was. Raises KeyExists when its key was taken meanwhile."""
         record = self.get(name)
@@ -476,6 +507,7 @@ class Catalog:
             )
             return work.commit().records[0]
 
+    @_told
     def purge(self, name: str, *, force: bool = False, dry_run: bool = False) -> CatalogRecord:
         """Remove the record's row, then its managed bytes; references are never touched. Returns what was removed.
 
@@ -545,6 +577,7 @@ class Catalog:
                     work.commit()
         return found
 
+    @_told
     def fetch(self, name: str, artifact: str | None = None, *, profile: str | None = None) -> CatalogRecord:
         """Bring an external artifact's bytes here; a known hash must agree."""
         self._writable()
@@ -552,6 +585,7 @@ class Catalog:
         chosen = integrity.choose(record, artifact, status="external")
         return integrity.fetch(self.ports, self.parts.planner, self.parts.fetcher, record, chosen, Place(profile))
 
+    @_told
     def drop(self, name: str, artifact: str | None = None, *, force: bool = False) -> CatalogRecord:
         """Give up fetched bytes whose origin still has them."""
         record = self.get(name)
@@ -725,10 +759,9 @@ class Catalog:
         """Bring records back as they were, all or none: lines of NDJSON, or a whole document of ``show --json``."""
         if on_exists not in ("error", "skip"):
             raise InvalidRequest(f"on_exists is error or skip, not {on_exists!r}.")
-        lines = text.splitlines(keepends=True) if isinstance(text, str) else text
         skipped = added = 0
         with self.unit_of_work("import") as work:
-            for record in ndjson.read_records(lines):
+            for record in ndjson.read_records(text):
                 if on_exists == "skip" and self.backend.get_record(record.id) is not None:
                     skipped += 1
                 else:
@@ -750,12 +783,7 @@ class Catalog:
 
     def values(self, field: str, *where: Query | Term | str, **asked: Any) -> list[dict[str, Any]]:
         """Return the distinct values of a field, with how many records have each, the most frequent first."""
-        wanted = canonical_field(field)
-        counts: Counter[tuple[str, Any]] = Counter()
-        for record in self.iterate(*where, **asked):
-            counts.update({(type(value).__name__, value) for path, value in leaves(record.to_mapping()) if path == wanted})
-        ranked = sorted(counts.items(), key=lambda each: (-each[1], each[0][0], str(each[0][1])))
-        return [{"value": value, "records": n} for (_, value), n in ranked]
+        return [{"value": value, "records": n} for value, n in self.backend.field_values(field, _query(where, asked))]
 
     def operations(
         self, *, status: OperationStatus | None = None, since: datetime | None = None, limit: int = 50

@@ -399,6 +399,7 @@ class UnitOfWork:
     def _roll_back(self, cause: BaseException | None) -> None:
         """Row first, so that no late COMMIT can appear over removed bytes; then undo in reverse."""
         if cause is not None:
+            self._say("failed", "error", cause)
             self._run_hooks("on_operation_error", ErrorPayload(cause))
         report = Report()
         if self._row is None:
@@ -415,7 +416,7 @@ class UnitOfWork:
             end(self._entry, report, problem(cause) if cause is not None else None)
         except CubeportError as exc:
             self._warn(f"rolled back, but the journal stays open: {exc.message}")
-        self._say("rolled_back", "warning" if cause is None else "error", cause)
+        self._say("rolled_back", "info")
 
     def _settle_late(self, cause: BaseException | None, first: BaseException) -> OperationStatus:
         try:

@@ -20,6 +20,7 @@ from cubeport.catalog.failpoints import step
 from cubeport.catalog.integrity import place_of, verify
 from cubeport.catalog.journal import Line
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus
+from cubeport.catalog.mounts import is_network, mount_type
 from cubeport.catalog.query import Query
 from cubeport.catalog.storage import Stored
 from cubeport.catalog.unit_of_work import Ports, UnitOfWork
@@ -126,7 +127,15 @@ def info(ports: Ports, parts: Parts) -> dict[str, Any]:
 
 def doctor(ports: Ports, parts: Parts) -> list[Finding]:
     """Return a line for everything looked at, ``ok`` too; changes nothing and reads no data."""
-    return [*_store(ports), *_open_operations(ports), *_profiles(ports), *_locks(parts), *_logs(ports)]
+    return [
+        *_store(ports),
+        *_mount(parts),
+        *_open_operations(ports),
+        *_profiles(ports),
+        *_locks(parts),
+        *_logs(ports),
+        *_plugins(parts),
+    ]
 
 
 def _store(ports: Ports) -> Iterator[Finding]:
@@ -142,6 +151,23 @@ def _store(ports: Ports) -> Iterator[Finding]:
     if "tinydb" in type(ports.backend).__name__.lower() and count > TINYDB_RECORDS:
         message = f"{count} records: each commit rewrites the whole file"
         yield Finding("tinydb-size", "catalog", message, "cubeport convert --to sqlite", "warn")
+
+
+def _mount(parts: Parts) -> Iterator[Finding]:
+    if parts.root is None:
+        return
+    kind = mount_type(parts.root)
+    if is_network(kind):
+        message = f"lies on {kind}, where nothing is promised"
+        yield Finding("network-filesystem", "catalog", message, "put the catalog on a local disk", "warn")
+    elif kind is not None:
+        yield Finding("filesystem", "catalog", f"lies on {kind}", level="ok")
+
+
+def _plugins(parts: Parts) -> Iterator[Finding]:
+    for each in parts.plugins:
+        if each.error is not None:
+            yield Finding("plugin", each.name, f"is not used: {each.error}", "cubeport plugins", "warn")
 
 
 def _open_operations(ports: Ports) -> Iterator[Finding]:
