@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import re
+import resource
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -22,10 +23,10 @@ from cubeport.adapters.engines import attributes, zarrv3
 from cubeport.adapters.engines.keys import CUBE, METADATA, NODE
 from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.gate import child
-from cubeport.adapters.gate.scan import scan
+from cubeport.adapters.gate.scan import scan, verify
 from cubeport.adapters.sources.identity import identity
 from cubeport.adapters.sources.netcdf import open_classic, open_hdf5
-from cubeport.adapters.sources.reading import TEXT, Source, dataset, decoding
+from cubeport.adapters.sources.reading import TEXT, Source, dataset, decoding, load_labels, native
 from cubeport.adapters.sources.series import join
 from cubeport.adapters.sources.zarr import open_zarr
 from cubeport.cubes import checks, layout, window
@@ -58,17 +59,25 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
     """
     wanted = request["variables"]
     with contextlib.ExitStack() as stack:
+        # Files of a long series are opened anew for each variable where fewer may stay open.
+        kept = _open_files(len(context.sources))
+        stack.enter_context(xr.set_options(file_cache_maxsize=kept))  # type: ignore[no-untyped-call]  # xarray leaves it so
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=max(2, len(os.sched_getaffinity(0)))))
         identities = [pool.submit(identity, each.name, each.fd) for each in context.sources]
         opened = []
         for each in context.sources:
             opened.append(_open(each, context, request["group"], wanted or ()))
             stack.callback(opened[-1].close)
+            if len(context.sources) > 1:
+                load_labels(opened[-1])
         whole = join(opened, request["append_dim"])
         raw = _selected(whole.raw, wanted)
-        warnings = [*whole.warnings, *checks.check(raw)]
-        raw = _windowed(raw, Window(**request["window"]))
+        for each in context.sources:
+            verify(each, pool, group=request["group"], left_out=set(map(str, whole.raw.variables)) - set(map(str, raw.variables)))
         raw.attrs.update(request["attributes"])
+        with decoding("coordinates"):  # they are read here
+            warnings = [*whole.warnings, *checks.check(raw)]
+        raw = _windowed(raw, Window(**request["window"]))
         lengths = layout.chunks(raw, request["chunks"])
         writer = _Writer(Path(request["target"]) / CUBE, pool, _Progress(context, _declared(raw)), warnings)
         digests = writer.write(raw, lengths)
@@ -77,6 +86,11 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
             "warnings": [list(each) for each in dict.fromkeys(writer.warnings)],
             "sources": [each.result() for each in identities],
         }
+
+
+def _open_files(sources: int) -> int:
+    """Return how many files may stay open beside the descriptors of the sources themselves and those of libraries."""
+    return max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - sources - 64)
 
 
 def _open(source: child.Source, context: child.Context, group: str | None, wanted: Sequence[str]) -> Source:
@@ -188,7 +202,7 @@ class _Writer:
         found = {}
         for key, variable in raw.variables.items():
             name = str(key)
-            dtype = variable.dtype if variable.dtype == TEXT else variable.dtype.newbyteorder("=")
+            dtype = native(variable.dtype)
             grid = Grid(variable.shape, lengths[name], dtype, attributes.fill_of(variable.attrs, dtype))
             held = attributes.encode(variable.attrs, dtype, name, self.warnings)
             folder = self.root / name

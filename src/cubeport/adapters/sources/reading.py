@@ -22,6 +22,7 @@ TEXT = np.dtypes.StringDType()
 RAW: dict[str, Any] = {"decode_cf": False, "create_default_indexes": False, "cache": False, "chunks": None}
 """Arguments of ``xarray.open_dataset`` that leave everything as stored and unread."""
 
+
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
     """Return the type in this machine's byte order; text has none."""
     return dtype if dtype == TEXT else dtype.newbyteorder("=")
@@ -29,6 +30,8 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 _TEXT_BYTES = 64 * 2**20
 """Bytes of one text variable that are loaded: labels, not documents."""
+
+_LABEL_BYTES = 64 * 2**10
 
 _NUMBERS = "biuf"
 
@@ -154,6 +157,14 @@ def _with_flags(variable: xr.Variable) -> xr.Variable:
     named = variable.copy(deep=False)
     named.attrs = {**variable.attrs, **flags}
     return named
+
+
+def load_labels(source: Source) -> None:
+    """Read what is one-dimensional and small now: a series asks for it again, when its file may have been let go of."""
+    for name, variable in source.raw.variables.items():
+        if variable.ndim <= 1 and variable.nbytes <= _LABEL_BYTES:
+            with decoding(str(name)):
+                variable.load()
 
 
 def opened(
