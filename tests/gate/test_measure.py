@@ -100,7 +100,8 @@ def test_every_value_is_decoded_once(made: Made, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(_Watched, "_read", counted)
     measured(made)
-    assert [name for name, _ in reads].count("t") == 1
+    sizes = [np.prod([each.stop - each.start for each in key]) for name, key in reads if name == "t"]
+    assert [size for size in sizes if size > 1] == [120]  # one value may be tried before
 
 
 def chunk(made: Made) -> Path:
