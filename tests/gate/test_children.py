@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -83,6 +84,28 @@ class TestAUnit:
         with small(sandbox="off") as opened:
             held = opened.run("echo", {"descriptors": True}, sources=[tmp_path / "a.txt"])["descriptors"]
         assert len(held) == 3 + 2 + 1  # the three standard ones on /dev/null, channel, source, and the listing itself
+
+    def test_its_limits_are_those_of_the_settings(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_text("alpha")
+        with small(memory_bytes=2**30, base_s=50, file_bytes=2**20, open_files=99) as opened:
+            answer = opened.run("echo", {}, sources=[tmp_path / "a.txt"], declared_bytes=200_000_000)
+        # One more second, so that 60.0 s do not become 59; one more descriptor for each source.
+        assert answer["limits"] == {"AS": 2**30, "CPU": 50 + 10 + 1, "FSIZE": 2**20, "NOFILE": 99 + 1, "CORE": 0}
+        assert answer["umask"] == 0o077
+
+    def test_a_series_may_have_more_files_than_the_service_may_open(self, tmp_path: Path) -> None:
+        paths = [tmp_path / f"{n:04}" for n in range(600)]
+        for n, path in enumerate(paths):
+            path.write_text(str(n))
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        with small() as opened:
+            opened.template_pid()
+            resource.setrlimit(resource.RLIMIT_NOFILE, (300, hard))
+            try:
+                answer = opened.run("echo", {}, sources=paths)
+            finally:
+                resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert answer["by_path"] == [str(n) for n in range(600)]
 
     def test_what_is_not_on_the_list_is_not_done(self, children: Children) -> None:
         with pytest.raises(ValueError, match="no child does"):

@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import resource
 import signal
 import socket
 import threading
@@ -22,6 +23,10 @@ def echo(request, context):
         "here": str(Path.cwd()),
         "group": os.getpgid(0) == os.getpid(),
         "pid": os.getpid(),
+        "limits": {
+            name: resource.getrlimit(getattr(resource, f"RLIMIT_{name}"))[0] for name in ("AS", "CPU", "FSIZE", "NOFILE", "CORE")
+        },
+        "umask": os.umask(0o077),
         "threads": threading.active_count(),
     }
 

@@ -149,13 +149,16 @@ def _failed() -> dict[str, Any]:
 
 
 def _context(channel: socket.socket, limits: Limits, request: Mapping[str, Any]) -> Context:
-    fds = wire.receive_descriptors(channel, len(request["sources"]))
+    names = request["sources"]
+    _limit(resource.RLIMIT_NOFILE, limits.open_files + len(names))
+    fds: list[int] = []
+    while len(fds) < len(names):
+        fds += wire.receive_descriptors(channel)
+        wire.send(channel, {"received": len(fds)})
     return Context(
         channel,
         limits=limits,
-        sources=tuple(
-            Source(name, fd, stat.S_ISDIR(os.fstat(fd).st_mode)) for name, fd in zip(request["sources"], fds, strict=True)
-        ),
+        sources=tuple(Source(name, fd, stat.S_ISDIR(os.fstat(fd).st_mode)) for name, fd in zip(names, fds, strict=True)),
         read=tuple(map(Path, request["read"])),
         write=tuple(map(Path, request["write"])),
         fail_points=request["fail_points"],
@@ -176,6 +179,8 @@ def _os_error(error: OSError, limits: Limits) -> dict[str, Any]:
             ours: CubeportError = NoSpace("there is not enough free space for the data", next_step="free space, then try again")
         case errno.EFBIG:
             ours = limits.too_big("file_bytes", limits.file_bytes + 1, "a file that would be written")
+        case errno.EMFILE:
+            ours = limits.too_big("open_files", limits.open_files + 1, "files that are open at once")
         case errno.ENOMEM:
             ours = out_of_memory(limits)
         case _:
@@ -212,7 +217,6 @@ def _shut_in(context: Context, declared_bytes: int) -> None:
     _limit(resource.RLIMIT_CORE, 0)
     _limit(resource.RLIMIT_AS, limits.memory_bytes)
     _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
-    _limit(resource.RLIMIT_NOFILE, limits.open_files + len(context.sources))
     _cpu_seconds(limits.seconds(declared_bytes), hard=limits.seconds(limits.declared_bytes))
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is EFBIG then
     if limits.sandbox == "off":

@@ -6,6 +6,7 @@ Nothing here opens a source with a library, and this process is never forked.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import logging
 import os
 import signal
@@ -125,8 +126,10 @@ class Children:
         if task not in self._tasks:
             raise ValueError(f"no child does {task!r}")
         beat = _Beat(progress)
+        for each in sources:  # what cannot be opened needs no child
+            with open_source(each):
+                pass
         with contextlib.ExitStack() as stack:
-            opened = [stack.enter_context(open_source(each)) for each in sources]
             while not self._free.acquire(timeout=_BEAT_S):
                 beat.now()
             stack.callback(self._free.release)
@@ -142,7 +145,8 @@ class Children:
                 "fail_points": failpoints.armed(),
             }
             try:
-                unit.send(document, opened)
+                unit.send(document)
+                self._hand_over(unit, beat, sources)
                 answer = self._listen(unit, beat, declared_bytes or 0)
             except wire.Garbled as error:
                 _LOG.error("a child of the gate broke off: %s", error)
@@ -191,20 +195,24 @@ class Children:
             lead_theirs.close()
         return _Unit(channel, lead, self.limits)
 
+    def _hand_over(self, unit: _Unit, beat: _Beat, sources: Sequence[Path]) -> None:
+        """Give the child the sources' descriptors, some at a time: a series of years has more files than this process may open."""
+        deadline = time.monotonic() + self.limits.seconds(0)
+        for batch in itertools.batched(sources, wire.DESCRIPTORS):
+            with contextlib.ExitStack() as stack:
+                unit.send_descriptors([stack.enter_context(open_source(each)) for each in batch])
+                match frame := self._next(unit, beat, deadline):
+                    case {"received": int()}:
+                        continue
+                    case {"error": _}:
+                        _result(frame, self.limits, unit.ended())
+                raise wire.Garbled("it does not take its sources")
+
     def _listen(self, unit: _Unit, beat: _Beat, declared_bytes: int) -> Mapping[str, Any] | None:
         """Return the child's last word, ``None`` when it ended without one."""
         deadline = time.monotonic() + self.limits.seconds(declared_bytes)
         while True:
-            left = deadline - time.monotonic()
-            if left <= 0:
-                unit.end()
-                raise _timed_out(self.limits)
-            try:
-                frame = unit.next_frame(min(_BEAT_S, left))
-            except TimeoutError:
-                beat.now()
-                continue
-            match frame:
+            match frame := self._next(unit, beat, deadline):
                 case {"progress": [str(phase), int(done), int(total)]}:
                     beat.tell(phase[:_PHASE], done, total)
                 case {"declared": int(declared)}:
@@ -215,6 +223,16 @@ class Children:
                     unit.send({})
                 case _:
                     return frame
+
+    def _next(self, unit: _Unit, beat: _Beat, deadline: float) -> Mapping[str, Any] | None:
+        """Return the child's next word, ``None`` at its end; whoever waits for the job hears of it meanwhile."""
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                return unit.next_frame(min(_BEAT_S, left))
+            except TimeoutError:
+                beat.now()
+        unit.end()
+        raise _timed_out(self.limits)
 
 
 class _Beat:
@@ -305,10 +323,14 @@ class _Unit:
             self._channel.close()
             self._lead.close()
 
-    def send(self, document: Mapping[str, Any], descriptors: Sequence[int] = ()) -> None:
-        self._channel.settimeout(self._limits.base_s)
+    def send(self, document: Mapping[str, Any]) -> None:
         with _broken_off():
+            self._channel.settimeout(self._limits.base_s)
             wire.send(self._channel, document)
+
+    def send_descriptors(self, descriptors: Sequence[int]) -> None:
+        with _broken_off():
+            self._channel.settimeout(self._limits.base_s)
             wire.send_descriptors(self._channel, descriptors)
 
     def next_frame(self, timeout_s: float) -> Mapping[str, Any] | None:

@@ -7,6 +7,7 @@ strict, and an error is rebuilt from a list of known kinds.
 from __future__ import annotations
 
 import array
+import errno
 import json
 import re
 import socket
@@ -17,7 +18,7 @@ from typing import Any
 from cubeport.errors import CubeportError, Problem, kinds
 
 _LENGTH = struct.Struct("!I")
-_DESCRIPTORS = 128
+DESCRIPTORS = 128
 """Descriptors a message: the kernel takes 253."""
 _WORDS = 4_000
 """Characters of an error's text that are kept."""
@@ -97,21 +98,22 @@ def _no_constant(text: str) -> float:
 
 
 def send_descriptors(channel: socket.socket, descriptors: Sequence[int]) -> None:
-    """Send open descriptors; the other side gets its own copies."""
-    for start in range(0, len(descriptors), _DESCRIPTORS):
-        part = array.array("i", descriptors[start : start + _DESCRIPTORS])
-        channel.sendmsg([b"d"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, part)])
+    """Send at most :data:`DESCRIPTORS` open descriptors; the other side gets its own copies."""
+    channel.sendmsg([b"d"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
 
 
-def receive_descriptors(channel: socket.socket, count: int) -> list[int]:
-    """Return *count* descriptors, close-on-exec, or fewer where the other side went away."""
-    held: list[int] = []
-    while len(held) < count:
-        body, descriptors, _, _ = socket.recv_fds(channel, 1, _DESCRIPTORS)
-        held += descriptors
-        if not body:
-            break
-    return held
+def receive_descriptors(channel: socket.socket) -> list[int]:
+    """Return the descriptors of one message, close-on-exec.
+
+    Raises
+    ------
+    OSError
+        If this process may not have as many open.
+    """
+    _, descriptors, flags, _ = socket.recv_fds(channel, 1, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+    if flags & socket.MSG_CTRUNC:
+        raise OSError(errno.EMFILE, "too many sources")
+    return descriptors
 
 
 def error_to_mapping(error: CubeportError) -> dict[str, Any]:
