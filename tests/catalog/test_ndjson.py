@@ -24,6 +24,7 @@ def records():
 def test_lines_come_back_as_equal_records(records) -> None:
     text = "".join(export_lines(records))
     assert text.count("\n") == 2
+    assert list(read_records(text)) == records
     assert list(read_records(io.StringIO(text, newline="\n"))) == records
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -26,14 +27,20 @@ def export_lines(records: Iterable[CatalogRecord]) -> Iterator[str]:
         yield record.to_json() + "\n"
 
 
-def read_records(lines: Iterable[str]) -> Iterator[CatalogRecord]:
+def read_records(text: str | Iterable[str]) -> Iterator[CatalogRecord]:
     """Yield the records of NDJSON, or of documents indented over several lines, as ``show --json`` prints them.
+
+    Parameters
+    ----------
+    text
+        Whole, or line by line. Only a line feed ends a line: JSON may hold the other separators that ``splitlines`` knows.
 
     Raises
     ------
     InvalidRequest, NewerModel
         Naming the line that a document begins on.
     """
+    lines = io.StringIO(text, newline="\n") if isinstance(text, str) else text
     held: list[str] = []
     begins = 0
     for number, line in enumerate(lines, 1):
