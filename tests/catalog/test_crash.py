@@ -238,6 +238,17 @@ def test_a_kill_where_nothing_can_be_undone_stays_for_a_person(run, root, point)
         check_whole(catalog)
 
 
+def test_a_commit_is_known_however_many_follow_before_recovery(run, root):
+    """A backend may forget old operations, but not one whose journal is open: its row alone keeps the committed bytes."""
+    assert run("add", "commit:unknown") == KILLED
+    with cubeport.Catalog.open(root, plugins=False, recover=False) as catalog:
+        for n in range(120):
+            catalog.add(title=str(n))
+    with cubeport.Catalog.open(root, plugins=False) as catalog:
+        assert catalog.path("new").read_bytes() == b"new bytes" * 1000
+        check_whole(catalog)
+
+
 def test_every_name_fires_somewhere():
     """A fail point that no test passes is not there."""
     fired = {point.partition("@")[0] for _, point in CASES} | {*RECOVERY, *sides("gc", "failed"), "port"}

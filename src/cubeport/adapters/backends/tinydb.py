@@ -33,7 +33,7 @@ SCHEMA = 1
 """The form of the file that this release writes."""
 
 OPERATIONS_KEPT = 100
-"""Finished operations that the file keeps, the newest; open ones all stay."""
+"""Finished operations that the file keeps, the newest; those whose journal is open all stay."""
 
 type Tables = Mapping[str, Mapping[str, Any]]
 type Signature = tuple[int, int, int]
@@ -218,8 +218,11 @@ class TinyBackend(DocumentBackend):
         """Write the state in place of the file."""
         finished = [each for each in state.operations.values() if each.status not in ("planned", "running")]
         finished.sort(key=lambda each: each.started_at)
+        # The row of an operation whose journal is open still decides what recovery does: without it, committed bytes would go.
+        journals = self._path.parent / "journal" / "open"
         for each in finished[: max(0, len(finished) - OPERATIONS_KEPT)]:
-            del state.operations[each.operation_id]
+            if not (journals / f"{each.operation_id}.jsonl").exists():
+                del state.operations[each.operation_id]
         with self._reading:
             known = self._texts if self._texts is not None else self._recall()
             texts = {}
