@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import re
@@ -173,10 +174,13 @@ class Catalog(core.Catalog):
             file = _finish_conversion(root, file)
         ports, parts = _parts(root, file, read_only, user_id, plugins, command, data_dir)
         opened = cls(ports, parts)
-        if recover and not read_only:
-            opened.recover()
+        try:
+            if recover and not read_only:
+                opened.recover()
+        except BaseException:
+            opened.close()
+            raise
         return opened
-
 
     def convert(self, to: str) -> Conversion:
         """Move the catalog to another backend, ``sqlite`` or ``tinydb``; the old store's file stays.
@@ -250,14 +254,11 @@ def _swap(root: Path, to: str) -> None:
 def _finish_conversion(root: Path, file: CatalogFile) -> CatalogFile:
     """Finish a conversion whose process died: forward if the old store has retired, else there was none."""
     inner = root / MARK
-    backend = _open_backend(inner, file, read_only=False)
     try:
-        with backend.transaction():
+        with contextlib.closing(_open_backend(inner, file, read_only=False)) as backend, backend.transaction():
             (inner / CONVERTING).unlink(missing_ok=True)
     except CatalogMoved as exc:
         _swap(root, str(exc.members["target"]))
-    finally:
-        backend.close()
     return _catalog_file(root)
 
 
@@ -290,7 +291,6 @@ def _parts(
     from cubeport.adapters.storage.profiles import read_profiles
 
     inner = root / MARK
-    backend = _open_backend(inner, file, read_only=read_only)
     found = _plugins(file.plugins.disabled, wanted=use_plugins)
     who = user_id or os.environ.get("CUBEPORT_USER") or getpass.getuser()
     context = {"catalog_path": str(root), "backend": file.backend.partition(":")[0], "user_id": who, "command": command}
@@ -316,6 +316,9 @@ def _parts(
     )
     for each, plugin in found.given("schema"):
         schemas.offer(each.name, each.value, each.options["version"], plugin=plugin)
+    planner_fields = found.values("template_field")
+    # Last, so that nothing that is wrong above leaves it open.
+    backend = _open_backend(inner, file, read_only=read_only)
     ports = Ports(
         catalog_id=file.catalog_id,
         backend=failpoints.counted(backend),
@@ -328,7 +331,7 @@ def _parts(
         session_id=session_id(),
         read_only=read_only,
     )
-    planner = Planner(profiles, ports.clock, file.templates.directory, file.templates.filename, found.values("template_field"))
+    planner = Planner(profiles, ports.clock, file.templates.directory, file.templates.filename, planner_fields)
     parts = core.Parts(
         schemas=schemas,
         extractors=extractors,

@@ -26,6 +26,7 @@ from cubeport.errors import (
     Conflict,
     HashMismatch,
     HookFailed,
+    InvalidConfiguration,
     InvalidRequest,
     KeyExists,
     NewerModel,
@@ -104,6 +105,12 @@ def test_a_newer_format_is_neither_read_nor_written(tmp_path):
     file.write_text(file.read_text().replace("format: 1", "format: 2"))
     with pytest.raises(NewerModel):
         cubeport.Catalog.open(tmp_path)
+
+
+def test_wrong_profiles_stop_the_opening_and_leave_nothing_open(catalog):
+    (catalog.root / "config" / "profiles.yaml").write_text("profiles:\n  default: {rot: ./files}\n")
+    with pytest.raises(InvalidConfiguration, match="profiles.yaml:2"):
+        cubeport.Catalog.open(catalog.root)
 
 
 def test_read_only_writes_nothing(catalog):

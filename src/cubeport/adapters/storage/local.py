@@ -168,7 +168,9 @@ class LocalProfile:
     def _reachable(self) -> None:
         # A root that is gone (not mounted) says nothing about what lies in it: absent is not unreadable.
         if not self.root.is_dir():
-            raise StoreUnavailable(f"The root of profile {self.name} is not there.", next_step="cubeport doctor")
+            raise StoreUnavailable(
+                f"The root of profile {self.name} is not there.", next_step="make the folder, or mount it; cubeport doctor"
+            )
 
 
 class LocalTarget:
