@@ -299,8 +299,9 @@ def _parts(
     hooks = HookManager(events)
     join_hooks(found, hooks)
     profiles, written = read_profiles(root, inner / "scratch", os.environ, found.values("profile_type"))
-    if data_dir is not None or (data_dir := _data_dir(root)).is_dir():  # a catalog without the service has none
-        profiles.add(LocalProfile(DATA, data_dir))
+    versions = data_dir or _data_dir(root)
+    if data_dir is not None or versions.is_dir():  # a catalog without the service has none
+        profiles.add(LocalProfile(DATA, versions))
     undoer = Undoer(profiles, hooks)
     for name, fn in found.values("undo").items():
         undoer.register(name, fn)

@@ -26,7 +26,7 @@ from cubeport.catalog.models import Artifact, CatalogRecord, Operation, Operatio
 from cubeport.catalog.redaction import redact
 from cubeport.catalog.storage import Profiles, StoragePlan, Target, part_path
 from cubeport.catalog.undo import Action, Compensation, Report, Undoer
-from cubeport.errors import BackendUnavailable, CubeportError, InvalidRequest, ReadOnly, RecordExists
+from cubeport.errors import BackendUnavailable, CatalogMoved, CubeportError, InvalidRequest, ReadOnly, RecordExists
 
 
 @dataclass(frozen=True, slots=True)
@@ -421,6 +421,8 @@ class UnitOfWork:
     def _settle_late(self, cause: BaseException | None, first: BaseException) -> OperationStatus:
         try:
             return settle(self._ports.backend, self._operation("rolled_back", cause))
+        except CatalogMoved:
+            return "rolled_back"  # nothing is committed in a store that has retired
         except Exception:  # noqa: BLE001 - the first failure is the cause that helps
             raise BackendUnavailable(
                 "The operation failed and could not be closed in the catalog; recover will.",
