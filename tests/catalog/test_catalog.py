@@ -109,7 +109,7 @@ def test_a_newer_format_is_neither_read_nor_written(tmp_path):
 
 def test_wrong_profiles_stop_the_opening_and_leave_nothing_open(catalog):
     (catalog.root / "config" / "profiles.yaml").write_text("profiles:\n  default: {rot: ./files}\n")
-    with pytest.raises(InvalidConfiguration, match="profiles.yaml:2"):
+    with pytest.raises(InvalidConfiguration, match=r"profiles\.yaml:2"):
         cubeport.Catalog.open(catalog.root)
 
 
