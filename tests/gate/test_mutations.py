@@ -30,7 +30,7 @@ def hold(children: Children, path: Path, folder: Path, mutations: int) -> Counte
     def batch(begin: int, end: int) -> None:
         try:
             outcomes.update(children.run("mutate", {"from": begin, "to": end}, sources=[path], write=[folder]))
-        except SourceRejected as refusal:
+        except SourceRejected as refusal:  # a library died of it
             if end - begin == 1:
                 outcomes[refusal.reason] += 1
                 return
