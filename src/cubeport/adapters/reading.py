@@ -6,7 +6,9 @@ decoded chunks (10–60× on repeats, measured; zarr-python keeps none). So noth
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -28,7 +30,7 @@ from cubeport.cubes.selection import order
 from cubeport.cubes.times import calendar_of, decode
 from cubeport.cubes.windows import Labels, Run, Window, Windows, time_axis
 from cubeport.documents.coveragejson import Cut
-from cubeport.errors import Corrupt, CubeportError, StoreUnavailable
+from cubeport.errors import Corrupt, CubeportError, StoreUnavailable, Unavailable
 
 type Array = NDArray[Any]
 
@@ -167,7 +169,30 @@ class Opened:
             self._group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=True)
             raw = xr.open_zarr(store, consolidated=True, zarr_format=3, chunks=None, decode_cf=False, create_default_indexes=False)
         self._variables = raw.variables
+        self._attributes = dict(raw.attrs)
         self._arrays: dict[str, Any] = {}
+
+    def names(self) -> tuple[str, ...]:
+        """Return all variables in the store's order."""
+        known = [each.name for each in self.description.variables if each.name in self._variables]
+        return (*known, *(str(name) for name in self._variables if name not in known))
+
+    def dimensions(self, name: str) -> tuple[str, ...]:
+        """Return a variable's dimensions."""
+        return tuple(map(str, self._variables[name].dims))
+
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Return a variable's lengths in the store."""
+        return tuple(self._variables[name].shape)
+
+    def dtype(self, name: str) -> np.dtype[Any]:
+        """Return the type of a variable's stored values, in native byte order."""
+        stored: np.dtype[Any] = self._variables[name].dtype
+        return _native(stored)
+
+    def global_attributes(self) -> Mapping[str, Any]:
+        """Return the attributes of the whole, as stored."""
+        return self._attributes
 
     def attributes(self, name: str) -> Mapping[str, Any]:
         """Return the attributes of a variable as stored, packing and fill value with them."""
@@ -180,8 +205,13 @@ class Opened:
                 self._labels = self._read_labels()
             return self._labels
 
-    def read(self, name: str, windows: Windows) -> Array:
+    def read(self, name: str, windows: Windows, *, until: float = math.inf) -> Array:
         """Return the values of a field in *windows*, decoded exactly as xarray decodes them, C-contiguous and in native byte order.
+
+        Parameters
+        ----------
+        until
+            A moment of ``time.monotonic`` after which no further chunk is read.
 
         Raises
         ------
@@ -189,26 +219,35 @@ class Opened:
             When stored bytes are missing or cannot be decoded: never fill values in their place.
         StoreUnavailable
             When the store cannot be read now.
+        Unavailable
+            When it takes too long.
         """
-        return self.decode(name, self.raw(name, windows.along))
+        return self.decode(name, self.raw(name, windows.along, until=until))
+
+    def decode_like(self, name: str, values: Array) -> Array:
+        """Return a few stored values decoded like those of a field, whatever its shape."""
+        values, attributes = _one_fill(values, self._variables[name].attrs)
+        decoded: Array = xr.conventions.decode_cf_variable(name, xr.Variable(("n",), values, attributes), decode_times=False).values
+        return decoded
 
     def decode(self, name: str, raw: Array) -> Array:
         """Return stored values masked, unpacked and scaled as xarray does; times and spans of time stay numbers."""
         stored = self._variables[name]
+        raw, attributes = _one_fill(raw, stored.attrs)
         decoded = xr.conventions.decode_cf_variable(
-            name, xr.Variable(stored.dims, raw, stored.attrs), decode_times=False, decode_timedelta=False, concat_characters=False
+            name, xr.Variable(stored.dims, raw, attributes), decode_times=False, decode_timedelta=False, concat_characters=False
         ).values
-        return np.ascontiguousarray(decoded.astype(decoded.dtype.newbyteorder("="), copy=False))
+        return np.ascontiguousarray(decoded.astype(_native(decoded.dtype), copy=False))
 
-    def cut(self, windows: Windows) -> Cut:
-        """Return everything that a document about *windows* tells, read and decoded."""
+    def cut(self, windows: Windows, *, until: float = math.inf) -> Cut:
+        """Return everything that a document about *windows* tells, read and decoded. *until*: see :meth:`read`."""
         labels, bounds = self._cut_labels(windows)
         positions = None
         spatial = self.description.spatial
         x, y = (spatial.x, spatial.y) if spatial.family in ("curvilinear", "unstructured") else (None, None)
         if x is not None and y is not None and set(self._variables[x].dims) <= windows.along.keys():
             positions = self._in_window(x, windows), self._in_window(y, windows)
-        values = {name: self.read(name, windows) for name in windows.fields}
+        values = {name: self.read(name, windows, until=until) for name in windows.fields}
         return Cut(self.description, windows, labels, bounds, values, positions)
 
     def _in_window(self, name: str, windows: Windows) -> Array:
@@ -229,7 +268,7 @@ class Opened:
                     cut[axis.name] = found[axis.name] if window is None else turned(found[axis.name], window)
         return labels, bounds
 
-    def raw(self, name: str, along: Mapping[str, Window]) -> Array:
+    def raw(self, name: str, along: Mapping[str, Window], *, until: float = math.inf) -> Array:
         """Return the stored values in the windows of the variable's dimensions; a dimension without a window is whole."""
         array = self._array(name)
         dimensions = self._variables[name].dims
@@ -241,7 +280,7 @@ class Opened:
         out = np.empty(shape, dtype=array.dtype)
         with _reading(self._key[0]):
             for corner in product(*(_placed(each) for each in runs)):
-                self._fill(out, name, array, corner)
+                self._fill(out, name, array, corner, until)
         return out
 
     def _array(self, name: str) -> Any:
@@ -251,13 +290,15 @@ class Opened:
                     self._arrays[name] = self._group[name]
             return self._arrays[name]
 
-    def _fill(self, out: Array, name: str, array: Any, corner: tuple[tuple[int, Run], ...]) -> None:
+    def _fill(self, out: Array, name: str, array: Any, corner: tuple[tuple[int, Run], ...], until: float) -> None:
         """Copy one block (a run along each dimension) from its chunks."""
         steps = [
             [(at, offset, run, length) for at in range(run.start // length, (run.stop - 1) // length + 1)]
             for (offset, run), length in zip(corner, array.chunks, strict=True)
         ]
         for place in product(*steps):
+            if time.monotonic() > until:
+                raise Unavailable("The answer takes too long.", next_step="Ask for less, or read the Zarr store.")
             chunk = self._chunk(name, array, tuple(at for at, *_ in place))
             source, target = [], []
             for at, offset, run, length in place:
@@ -281,13 +322,13 @@ class Opened:
     def _read_labels(self) -> Labels:
         values: dict[str, Array] = {}
         bounds: dict[str, Array] = {}
-        time = time_axis(self.description)
+        clock = time_axis(self.description)
         for axis in self.description.axes:
             if axis.name not in self._variables:
                 continue
             attributes = self._variables[axis.name].attrs
             raw = self.raw(axis.name, {})
-            is_time = axis is time
+            is_time = axis is clock
             values[axis.name] = np.atleast_1d(_orders(axis.name, raw, attributes) if is_time else self.decode(axis.name, raw))
             edges = axis.bounds
             if edges is None or edges not in self._variables or edges == attributes.get("climatology"):
@@ -361,7 +402,43 @@ def turned(values: Array, window: Window) -> Array:
     if not any(run.shift for run in window.runs):
         return taken
     shift = np.concatenate([np.full(run.stop - run.start, run.shift) for run in window.runs])
-    return cast(Array, np.round(exact(taken) + shift.reshape(-1, *[1] * (taken.ndim - 1)), 10))
+    moved: Array = np.round(exact(taken) + shift.reshape(-1, *[1] * (taken.ndim - 1)), 10)
+    return moved
+
+
+def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    """Return the type in this machine's byte order; text has none."""
+    return dtype.newbyteorder("=") if dtype.kind in "iufc" else dtype
+
+
+def _one_fill(raw: Array, attributes: Mapping[str, Any]) -> tuple[Array, Mapping[str, Any]]:
+    """Return values and attributes with at most one fill value that the type can hold.
+
+    xarray decodes several to missing as well, and drops what cannot be a value, but with a warning at each read.
+    """
+    if raw.dtype.kind not in "iuf" or not {"_FillValue", "missing_value"} & attributes.keys():
+        return raw, attributes
+    told = [np.ravel(attributes[key]) for key in ("_FillValue", "missing_value") if key in attributes]
+    numbers = [each for part in told if part.dtype.kind in "iuf" for each in part.tolist()]
+    rest = {key: value for key, value in attributes.items() if key not in ("_FillValue", "missing_value")}
+    fills: list[Any] = []
+    for number in numbers:
+        if raw.dtype.kind == "f":
+            fill = raw.dtype.type(number)
+        else:
+            limits = np.iinfo(raw.dtype)
+            signed = number + 2 ** (8 * raw.dtype.itemsize) if number < 0 and raw.dtype.kind == "u" else number
+            if signed != signed or signed % 1 or not limits.min <= signed <= limits.max:
+                continue
+            fill = raw.dtype.type(signed)
+        if not any(fill == each or (fill != fill and each != each) for each in fills):
+            fills.append(fill)
+    if not fills:
+        return raw, rest
+    others = np.array(fills[1:], dtype=raw.dtype)
+    if others.size:
+        raw = np.where(np.isin(raw, others), fills[0], raw)
+    return raw, {**rest, "_FillValue": fills[0]}
 
 
 def _changed(*what: object) -> Exception:
@@ -403,7 +480,5 @@ def _placed(runs: Iterable[Run]) -> list[tuple[int, Run]]:
 
 def _orders(name: str, raw: Array, attributes: Mapping[str, Any]) -> Array:
     """Return CF times as the numbers that their calendar fields order by."""
-    stamps = decode(
-        raw.astype(raw.dtype.newbyteorder("="), copy=False), attributes["units"], calendar_of(attributes, name=name), name=name
-    )
+    stamps = decode(raw.astype(_native(raw.dtype), copy=False), attributes["units"], calendar_of(attributes, name=name), name=name)
     return np.fromiter(map(order, stamps), dtype="int64", count=len(stamps)).reshape(raw.shape)

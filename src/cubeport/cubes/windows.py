@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.cells import cells as cells_of
 from cubeport.cubes.cells import exact
+from cubeport.cubes.crs import unit_factor
 from cubeport.cubes.description import Axis, CubeDescription
 from cubeport.cubes.selection import (
     Instant,
@@ -334,7 +335,11 @@ class _Resolver:
             return
         if family == "projected" and crs is None:
             west, south, east, north = self._into_native(west, south, east, north, x)
-        self._take(x, self._around(x, west, east) if turns(self.description, x) else self._between(x, west, east))
+        runs = self._around(x, west, east) if turns(self.description, x) else self._between(x, west, east)
+        if family == "projected":
+            # The frame of the query is not that of a turned grid: its labels stay as stored, but beyond a seam.
+            runs = tuple(replace(run, shift=run.shift - runs[0].shift) for run in runs)
+        self._take(x, runs)
         self._take(y, self._between(y, south, north))
 
     def _vertical(self, low: float, high: float) -> None:
@@ -573,9 +578,9 @@ class _Resolver:
         if not seen.any():
             raise _Outside
         xs, ys = xs[seen], ys[seen]
-        if (x.units or "").lower() in _RADIANS:
-            height = float(native.to_cf()["perspective_point_height"])
-            xs, ys = xs / height, ys / height
+        largest = max(abs(x.first or 0), abs(x.last or 0))
+        factor = unit_factor(native, x.units, largest=largest, attributes=native.to_cf())
+        xs, ys = xs / factor, ys / factor
         if not turns(self.description, x):
             return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
         pole_lon, pole_lat = onto.transform([0.0, 0.0], [90.0, -90.0], direction="INVERSE")

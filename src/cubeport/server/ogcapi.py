@@ -1,0 +1,360 @@
+"""The OGC API face below ``/ogcapi``, and ``/datasets/{dataset_id}/download``: the answers that read values.
+
+Parameters are read by our own grammar before anything else sees them, answers are counted before they are read, and a 304 is
+answered from the record alone.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from urllib.parse import unquote_to_bytes, urlencode
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from cubeport.cubes.selection import COVERAGE_PARAMETERS, Selection, parse
+from cubeport.documents import ogc
+from cubeport.documents.coveragejson import MEDIA_TYPE as COVJSON
+from cubeport.documents.texts import Shown
+from cubeport.errors import InvalidRequest, NotAcceptable, Problem
+from cubeport.server import incoming, replies
+from cubeport.server.openapi import READ, described
+
+if TYPE_CHECKING:
+    from cubeport.adapters.ogc.answers import Answers
+    from cubeport.server.parts import Service
+
+_BLOCK = 1 << 18
+_ACCEPTED: Mapping[str, str] = {
+    "*/*": "covjson",
+    "application/*": "covjson",
+    COVJSON: "covjson",
+    "application/prs.coverage+json": "covjson",
+    "application/json": "covjson",
+    ogc.NETCDF: "netcdf",
+    "application/netcdf": "netcdf",
+}
+"""What ``Accept`` may name of a coverage, and the form that it gets."""
+
+_DOWNLOAD_NAMES = {"format": "f", "variables": "properties"}
+_DOWNLOAD_PARAMETERS = ("format", "bbox", "datetime", "start", "end", "variables", "estimate")
+_DOWNLOAD_FORMS = ("netcdf",)
+_BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
+
+
+class DocumentQuery(incoming.Model):
+    """What a document takes."""
+
+    f: Annotated[str | None, Field(pattern="^json$", description="json")] = None
+
+
+class CollectionsQuery(DocumentQuery):
+    """What ``GET /ogcapi/collections`` takes."""
+
+    limit: Annotated[int, Field(ge=1, le=1000)] = 100
+    cursor: Annotated[str | None, Field(max_length=1000)] = None
+    bbox: Annotated[str | None, Field(max_length=200, description="west,south,east,north; west > east crosses 180°")] = None
+    datetime: Annotated[str | None, Field(max_length=100, description="An RFC 3339 instant, or a/b, ../b, a/..")] = None
+    q: Annotated[str | None, Field(max_length=500, description="Words to find")] = None
+
+
+class CoverageQuery(incoming.Model):
+    """What a coverage takes; this model is for the definition, the grammar is :mod:`cubeport.cubes.selection`."""
+
+    bbox: Annotated[str | None, Field(description="4 numbers, or 6 with the vertical; west > east crosses 180°")] = None
+    bbox_crs: Annotated[str | None, Field(alias="bbox-crs", description="CRS84 (default) or the storage CRS")] = None
+    datetime: Annotated[str | None, Field(description="One value is a slice; a/b, ../b, a/.. a trim")] = None
+    subset: Annotated[str | None, Field(description="axis(low:high), axis(value), axis(v1,v2); repeatable")] = None
+    properties: Annotated[str | None, Field(description="Fields, with commas")] = None
+    exclude_properties: Annotated[str | None, Field(alias="exclude-properties", description="Fields to leave out")] = None
+    f: Annotated[str | None, Field(description=", ".join(ogc.FORMS))] = None
+    estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False
+
+
+class DownloadQuery(incoming.Model):
+    """What a download takes; this model is for the definition."""
+
+    format: Annotated[str | None, Field(description="netcdf")] = None
+    bbox: Annotated[str | None, Field(description="west,south,east,north; west > east crosses 180°")] = None
+    datetime: Annotated[str | None, Field(description="An RFC 3339 instant, or a/b, ../b, a/..")] = None
+    start: Annotated[str | None, Field(description="First period, inclusive")] = None
+    end: Annotated[str | None, Field(description="Last period, inclusive")] = None
+    variables: Annotated[str | None, Field(description="Names, with commas")] = None
+    estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False
+
+
+class OgcFace:
+    """The answers that read values, with their routes (``Parts.queries``)."""
+
+    def __init__(self, service: Service, answers: Answers, *, public_url: str, title: str, description: str) -> None:
+        self._service = service
+        self._answers = answers
+        self._url = public_url
+        self._title = title
+        self._description = description
+
+    def routes(self) -> APIRouter:
+        """Return the routes of this face."""
+        router = APIRouter()
+
+        def add(template: str, handler: Callable[..., Response], summary: str, name: str, **words: Any) -> None:
+            tag = "OGC API" if template.startswith("/ogcapi") else "Datasets"
+            router.add_api_route(
+                template, handler, methods=["GET"], summary=summary, tags=[tag], operation_id=name, **described(template, **words)
+            )
+
+        one = "/ogcapi/collections/{collection_id}"
+        documents = {"query": DocumentQuery, "statuses": (*READ, 406)}
+        files = {"statuses": (*READ, 406, 413, 507), "media_types": (COVJSON, ogc.NETCDF, "application/json")}
+        add("/ogcapi", self.landing, "Where the OGC API begins", "ogc.getLandingPage", **documents)
+        add("/ogcapi/conformance", self.conformance, "Classes that it keeps to", "ogc.getConformance", **documents)
+        add(
+            "/ogcapi/collections",
+            self.collections,
+            "All published datasets",
+            "ogc.getCollections",
+            query=CollectionsQuery,
+            statuses=(*READ, 406),
+        )
+        add(one, self.collection, "One dataset", "ogc.getCollection", **documents)
+        add(f"{one}/schema", self.schema, "Its fields", "ogc.getSchema", **{**documents, "media_types": (ogc.SCHEMA,)})
+        add(
+            f"{one}/coverage",
+            self.coverage,
+            "Its values, or a part of them",
+            "collection.getCoverage",
+            query=CoverageQuery,
+            **files,
+        )
+        add(
+            "/datasets/{dataset_id}/download",
+            self.download,
+            "A part of it as a file, as stored",
+            "downloadDataset",
+            query=DownloadQuery,
+            **{**files, "media_types": (ogc.NETCDF, "application/json")},
+        )
+        return router
+
+    # --- documents ------------------------------------------------------------------------------------------------------
+
+    def landing(self, request: Request) -> Response:
+        """Answer ``/ogcapi``."""
+        document = ogc.landing(title=self._title, description=self._description, public_url=self._url)
+        return self._fixed(request, document)
+
+    def conformance(self, request: Request) -> Response:
+        """Answer ``/ogcapi/conformance``."""
+        return self._fixed(request, ogc.conformance())
+
+    def _fixed(self, request: Request, document: Mapping[str, Any]) -> Response:
+        incoming.query(request.scope["query_string"], DocumentQuery)
+        _accepts_json(request)
+        content = replies.dumps(document)
+        return replies.reply(request, content, tag=replies.etag("fixed", content))
+
+    def collections(self, request: Request) -> Response:
+        """Answer ``/ogcapi/collections``: one page, each collection in full."""
+        asked = incoming.query(request.scope["query_string"], CollectionsQuery)
+        _accepts_json(request)
+        tag = replies.etag_of_list(self._service.generation(), request, "ogc", self._url)
+        box = None if asked.bbox is None else parse([("bbox", asked.bbox)], forms=()).bbox
+        if asked.datetime is not None:
+            parse([("datetime", asked.datetime)], forms=())
+
+        def build() -> bytes:
+            filters = {"q": asked.q, "datetime": asked.datetime, "bbox": None if box is None else _flat(box)}
+            given = {name: value for name, value in filters.items() if value is not None}
+            page = self._service.datasets(limit=asked.limit, cursor=asked.cursor, **given)
+            base = f"{self._url}/ogcapi/collections"
+            here = request.scope["query_string"].decode("latin-1")
+            links = [
+                ogc.link(f"{base}?{here}" if here else base, "self", "This page"),
+                ogc.link(f"{self._url}/ogcapi", "root", "OGC API"),
+            ]
+            if page.next is not None:
+                kept = {name: value for name, value in asked.model_dump(exclude_none=True).items() if name != "cursor"}
+                links.append(ogc.link(f"{base}?{urlencode({**kept, 'cursor': page.next})}", "next", "The next page"))
+            return replies.dumps(ogc.collections(page.items, public_url=self._url, links=links, matched=page.matched))
+
+        return replies.reply(request, build, tag=tag)
+
+    def collection(self, request: Request) -> Response:
+        """Answer ``/ogcapi/collections/{collection_id}``."""
+        return self._described(request, lambda shown: ogc.collection(shown, public_url=self._url))
+
+    def schema(self, request: Request) -> Response:
+        """Answer ``…/schema``."""
+        return self._described(request, lambda shown: ogc.schema(shown, public_url=self._url), media_type=ogc.SCHEMA)
+
+    def _described(
+        self, request: Request, build: Callable[[Shown], Mapping[str, Any]], *, media_type: str = replies.JSON
+    ) -> Response:
+        incoming.query(request.scope["query_string"], DocumentQuery)
+        _accepts_json(request, media_type)
+        shown = self._service.shown(request.path_params["collection_id"])
+        tag = replies.etag_of(shown, request, media_type, self._url)
+        return replies.reply(
+            request,
+            lambda: replies.dumps(build(shown)),
+            media_type=media_type,
+            tag=tag,
+            headers={"Cubeport-Version": shown.version.version_id},
+        )
+
+    # --- values ---------------------------------------------------------------------------------------------------------
+
+    def coverage(self, request: Request) -> Response:
+        """Answer ``…/coverage``."""
+        selection = parse(_pairs(request), forms=tuple(ogc.FORMS), allowed=COVERAGE_PARAMETERS)
+        form = _form(request, selection)
+        shown = self._service.shown(request.path_params["collection_id"])
+        return self._answer(request, shown, selection, "covjson" if form == "json" else form, download=False)
+
+    def download(self, request: Request) -> Response:
+        """Answer ``/datasets/{dataset_id}/download``."""
+        selection = _download_selection(_pairs(request))
+        if not _takes(request, {ogc.NETCDF, "application/netcdf", "application/octet-stream"}) and not selection.estimate:
+            raise NotAcceptable("A download is NetCDF.", next_step=f"Ask with Accept: {ogc.NETCDF}.")
+        shown = self._service.shown(request.path_params["dataset_id"])
+        return self._answer(request, shown, selection, "netcdf", download=True)
+
+    def _answer(self, request: Request, shown: Shown, selection: Selection, form: str, *, download: bool) -> Response:
+        from cubeport.adapters.ogc import answers
+
+        tag = replies.etag_of(shown, request, form, self._url)
+        base = {"Cubeport-Version": shown.version.version_id}
+        # Only addresses that name the version itself never change: a tag can be moved, latest moves.
+        cache = replies.IMMUTABLE if shown.pinned and _names_version(request, shown) else replies.NO_CACHE
+        known = replies.reply(request, b"", tag=tag, cache=cache, headers=base, varies=("Accept",))
+        if known.status_code == 304:
+            return known
+        plan = self._answers.plan(shown, selection, form=form, download=download)
+        if selection.estimate:
+            return replies.reply(request, replies.dumps(self._answers.estimate(plan)), headers=base)
+        self._answers.check(plan)
+        told = base | answers.headers(plan, public_url=self._url)
+        if form == "netcdf":
+            told["Content-Disposition"] = f'attachment; filename="{answers.file_name(plan)}"'
+        if request.scope.get("cubeport.head"):
+            # The headers of GET without a length: it is known only when the values have been read.
+            fields = {**told, "ETag": tag, "Cache-Control": cache, "Vary": "Accept", "Content-Type": ogc.FORMS[form]}
+            return StreamingResponse(iter(()), headers=fields)
+        content = self._answers.download(plan) if download else self._answers.coverage(plan)
+        if isinstance(content, bytes):
+            return replies.reply(
+                request, content, media_type=ogc.FORMS[form], tag=tag, cache=cache, headers=told, varies=("Accept",)
+            )
+        return _file(content, {**told, "ETag": tag, "Cache-Control": cache, "Vary": "Accept", "Content-Type": ogc.FORMS[form]})
+
+
+def _names_version(request: Request, shown: Shown) -> bool:
+    address = request.path_params.get("collection_id") or request.path_params.get("dataset_id") or ""
+    return str(address).endswith(f"@{shown.version.version_id}")
+
+
+def _file(file: BinaryIO, headers: Mapping[str, str]) -> Response:
+    """Return the file as an answer; it has no name any more, and is gone when it is closed."""
+    size = file.seek(0, 2)
+    file.seek(0)
+
+    def blocks() -> Iterator[bytes]:
+        with file:
+            while block := file.read(_BLOCK):
+                yield block
+
+    return StreamingResponse(blocks(), headers={**headers, "Content-Length": str(size)})
+
+
+def _pairs(request: Request) -> list[tuple[str, str]]:
+    """Return names and values as given, repeated ones too. Raises InvalidRequest for what is no text."""
+    parts = [part for part in request.scope["query_string"].split(b"&") if part]
+    if len(parts) > incoming.MAX_PARAMETERS:
+        raise InvalidRequest(f"There are more than {incoming.MAX_PARAMETERS} parameters.")
+    pairs, problems = [], []
+    for part in parts:
+        name, _, value = part.replace(b"+", b" ").partition(b"=")
+        try:
+            if _BAD_PERCENT.search(part):
+                raise ValueError
+            pairs.append((unquote_to_bytes(name).decode(), unquote_to_bytes(value).decode()))
+        except ValueError:
+            problems.append(Problem(("query",), "bad-text", "a parameter is not percent-encoded UTF-8"))
+    if problems:
+        raise InvalidRequest("The query is not text.", errors=problems)
+    return pairs
+
+
+def _download_selection(pairs: Sequence[tuple[str, str]]) -> Selection:
+    """Return the selection of a download, whose parameters have names of their own."""
+    ends = {name: value for name, value in pairs if name in ("start", "end")}
+    renamed = [(_DOWNLOAD_NAMES.get(name, name), value) for name, value in pairs if name not in ends]
+    problems = []
+    if ends and any(name == "datetime" for name, _ in pairs):
+        problems.append(Problem(("query", "datetime"), "clash", "datetime says the same as start and end"))
+    if len(ends) < sum(name in ends for name, _ in pairs):
+        problems.append(Problem(("query", "start"), "repeated", "start and end may stand once"))
+    for name, _ in pairs:
+        if name not in _DOWNLOAD_PARAMETERS:
+            problems.append(Problem(("query", name[:60]), "unknown", f"{name[:60]} is not a parameter here"))
+    if ends and not problems:
+        renamed.append(("datetime", f"{ends.get('start', '..')}/{ends.get('end', '..')}"))
+    taken = [(name, value) for name, value in renamed if name in ("f", "bbox", "datetime", "properties", "estimate")]
+    selection = Selection()
+    try:
+        selection = parse(taken, forms=_DOWNLOAD_FORMS, allowed=("f", "bbox", "datetime", "properties", "estimate"))
+    except InvalidRequest as refused:
+        back = {theirs: ours for ours, theirs in _DOWNLOAD_NAMES.items()}
+        if ends:
+            back["datetime"] = "start"
+        for each in refused.errors:
+            name = str(each.loc[1])
+            words = each.message.replace(name, back.get(name, name), 1)
+            problems.append(Problem(("query", back.get(name, name), *each.loc[2:]), each.kind, words))
+    if problems:
+        raise InvalidRequest("The query has parameters that cannot be taken; errors names each.", errors=problems)
+    return selection
+
+
+def _form(request: Request, selection: Selection) -> str:
+    """Return the form of a coverage: ``f`` beats ``Accept``."""
+    if selection.form is not None:
+        return selection.form
+    if selection.estimate:
+        return "covjson"
+    best, weight = None, 0.0
+    for media_type, quality in _accepted(request):
+        form = _ACCEPTED.get(media_type)
+        if form is not None and quality > weight:
+            best, weight = form, quality
+    if best is None:
+        raise NotAcceptable("A coverage is CoverageJSON or NetCDF.", next_step=f"Ask with Accept: {COVJSON} or {ogc.NETCDF}.")
+    return best
+
+
+def _accepted(request: Request) -> Iterator[tuple[str, float]]:
+    for part in (request.headers.get("accept") or "*/*")[:2000].lower().split(","):
+        media_type, *options = (piece.strip() for piece in part.split(";"))
+        quality = next((option[2:] for option in options if option.startswith("q=")), "1")
+        yield media_type, float(quality) if re.fullmatch(r"[01](\.\d{0,3})?", quality) else 0.0
+
+
+def _takes(request: Request, media_types: set[str]) -> bool:
+    wanted = {"*/*", "application/*", *media_types}
+    return any(media_type in wanted and quality > 0 for media_type, quality in _accepted(request))
+
+
+def _accepts_json(request: Request, media_type: str = replies.JSON) -> None:
+    asked = incoming.parameters(request.scope["query_string"])[0]
+    if "f" not in asked and not _takes(request, {replies.JSON, media_type}):
+        raise NotAcceptable("This document is JSON.", next_step=f"Ask with Accept: {media_type}.")
+
+
+def _flat(box: Sequence[float]) -> tuple[float, float, float, float]:
+    """Return the horizontal part of a box of four or six numbers."""
+    half = len(box) // 2
+    return box[0], box[1], box[half], box[half + 1]

@@ -1,0 +1,220 @@
+"""Real files as stored versions, written and measured by the tasks of the gate, behind the real engine and a small app."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import uvicorn
+import xarray as xr
+
+from cubeport.adapters.engines.zarr import ZarrEngine
+from cubeport.adapters.gate.child import Context, Source
+from cubeport.adapters.gate.children import Children
+from cubeport.adapters.gate.limits import Limits as GateLimits
+from cubeport.adapters.gate.measure import measure
+from cubeport.adapters.gate.write import write
+from cubeport.adapters.ogc.answers import Answers, Limits
+from cubeport.adapters.reading import Opened, OpenedVersions
+from cubeport.cubes.description import CubeDescription
+from cubeport.documents.texts import Shown, Texts, VersionRef
+from cubeport.errors import NotFound
+from cubeport.server.app import create_app
+from cubeport.server.auth import Gatekeeper, NoKeys
+from cubeport.server.ogcapi import OgcFace
+from cubeport.server.parts import Parts
+
+VERSION = "0123456789abcdef0123456789abcdef"
+MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
+
+
+class Desk(Context):
+    """A context of the gate that nobody listens to."""
+
+    def __init__(self, *sources: Source) -> None:
+        super().__init__(socket.socket(), limits=GateLimits(), sources=sources)
+        self._channel.close()
+
+    def progress(self, phase: str, done: int, total: int) -> None: ...
+    def declare(self, declared_bytes: int) -> None: ...
+    def fail_point(self, name: str) -> None: ...
+
+
+@dataclass
+class CountingEngine:
+    """The engine, with what was asked of it."""
+
+    engine: ZarrEngine
+    reads: list[str] = field(default_factory=list)
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> Any:
+        self.reads.append(f"{dataset_id}/{key}")
+        return self.engine.read(dataset_id, version_id, key)
+
+    def path(self, dataset_id: str, version_id: str) -> Path:
+        return self.engine.path(dataset_id, version_id)
+
+
+@dataclass
+class Stored:
+    """One stored version with the file that it came from."""
+
+    dataset_id: str
+    engine: CountingEngine
+    description: CubeDescription
+    documents: dict[str, Any]
+    source: Path
+
+    def open(self) -> Opened:
+        return OpenedVersions(self.engine).open(self.dataset_id, VERSION, self.description)
+
+    def truth(self) -> xr.Dataset:
+        """The source file as xarray reads it, times as numbers: what every answer is compared with."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", xr.SerializationWarning)
+            return xr.open_dataset(self.source, decode_times=False, engine="netcdf4", decode_timedelta=False).load()
+
+    def shown(self, **changes: Any) -> Shown:
+        texts = Texts(dataset_id=self.dataset_id, title=f"Data of {self.dataset_id}", description="<b>${HOME}</b>")
+        version = VersionRef(version_id=VERSION, created_at=MADE, digest="d" * 64, size_bytes=1)
+        values: dict[str, Any] = {"texts": texts, "version": version, "description": self.description, "sealed": self.documents}
+        values |= {"record_version": 1, "record_id": "r" * 32, "created_at": MADE, "updated_at": MADE}
+        return Shown(**(values | changes))
+
+
+class Shelf:
+    """The service, as far as this face asks it, and the store behind it."""
+
+    def __init__(self, data: Path, realdata: Path) -> None:
+        self.engine = CountingEngine(ZarrEngine(data))
+        self._realdata = realdata
+        self._kept: dict[Any, Stored] = {}
+
+    def put(self, name: str, *, chunks: dict[str, int] | None = None, fields: list[str] | None = None) -> Stored:
+        """Store a real file, once for each name and chunking; its id is made of the name."""
+        key = name, tuple((chunks or {}).items()), tuple(fields or ())
+        if key not in self._kept:
+            base = Path(name).stem.lower().replace(".", "-")[:40]
+            count = sum(each[0] == name for each in self._kept)
+            self._kept[key] = self._store(base + (f"-{count}" if count else ""), self._realdata / name, chunks, fields)
+        return self._kept[key]
+
+    def _store(self, dataset_id: str, source: Path, chunks: dict[str, int] | None, fields: list[str] | None) -> Stored:
+        target = self.engine.path(dataset_id, VERSION).parent
+        target.mkdir(parents=True)
+        descriptor = os.open(source, os.O_RDONLY)
+        request = {"target": str(target), "window": {"bbox": None, "start": None, "end": None, "clip": "touch"}, "variables": None}
+        try:
+            told = write(
+                {**request, "attributes": {}, "chunks": chunks, "append_dim": None, "group": None},
+                Desk(Source(source.name, descriptor, False)),
+            )
+        finally:
+            os.close(descriptor)
+        found = measure({"target": str(target), "digests": told["digests"], "fields": fields}, Desk())
+        description = CubeDescription.model_validate(found["description"])
+        return Stored(dataset_id, self.engine, description, found["documents"], source)
+
+    # --- the service ---
+
+    def generation(self) -> int:
+        return len(self._kept)
+
+    def shown(self, ref: str, *, unpublished: bool = False) -> Shown:
+        dataset_id, at, version = ref.partition("@")
+        for stored in self._kept.values():
+            if stored.dataset_id == dataset_id and version in ("", "latest", VERSION):
+                return stored.shown(pinned=bool(at) and version != "latest")
+        raise NotFound("There is no such dataset.", what="dataset")
+
+    def datasets(self, *, limit: int = 100, cursor: str | None = None, **_: Any) -> Any:
+        found = sorted((each.shown() for each in self._kept.values()), key=lambda each: each.texts.dataset_id)
+        start = int(cursor or 0)
+        following = str(start + limit) if start + limit < len(found) else None
+        return SimpleNamespace(items=tuple(found[start : start + limit]), next=following, matched=None)
+
+
+@pytest.fixture(scope="session")
+def shelf(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
+    return Shelf(tmp_path_factory.mktemp("data"), realdata)
+
+
+@pytest.fixture(scope="session")
+def stored(shelf: Shelf) -> Callable[..., Stored]:
+    return shelf.put
+
+
+@pytest.fixture(scope="session")
+def children() -> Iterator[Children]:
+    with Children() as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("scratch")
+
+
+@pytest.fixture(scope="session")
+def serve(shelf: Shelf, children: Children, scratch: Path) -> Iterator[Callable[..., httpx.Client]]:
+    """Start the app on a free port, with limits of one's own; returns a client of it."""
+    running: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
+
+    def start(**limits: Any) -> httpx.Client:
+        listener = socket.create_server(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        answers = Answers(shelf.engine, children, scratch=scratch, public_url=url, limits=Limits(**limits))
+        face = OgcFace(shelf, answers, public_url=url, title="Test", description="Test")  # type: ignore[arg-type]
+        keeper = Gatekeeper(NoKeys())
+        app = create_app(Parts(service=shelf, engine=shelf.engine, gatekeeper=keeper, public_url=url, queries=face))  # type: ignore[arg-type]
+        server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+        thread.start()
+        while not server.started:
+            time.sleep(0.01)
+        client = httpx.Client(base_url=url, timeout=60)
+        running.append((server, thread, client))
+        return client
+
+    yield start
+    for server, thread, client in running:
+        client.close()
+        server.should_exit = True
+        thread.join(10)
+
+
+@pytest.fixture(scope="session")
+def client(serve: Callable[..., httpx.Client]) -> httpx.Client:
+    return serve()
+
+
+@pytest.fixture(scope="session")
+def equal() -> Callable[[Any, Any], bool]:
+    """Compare numbers of an answer (``None`` for missing) with those of the source, bit by bit in the source's type.
+
+    A ``float32`` scale factor is ``float64`` in Zarr's JSON: what it unpacks is equal to the last place of a ``float32``.
+    """
+
+    def same(answer: Any, truth: Any, *, packed: bool = False) -> bool:
+        truth = np.ravel(np.asarray(truth))
+        flat = np.ravel(np.array(answer, dtype=object))
+        ours = np.array([np.nan if value is None else value for value in flat], dtype="float64").astype(truth.dtype)
+        if truth.dtype.kind != "f" or not packed:
+            return np.array_equal(ours, truth, equal_nan=truth.dtype.kind == "f")
+        held = ~np.isnan(truth)
+        room = 2 * np.spacing(np.abs(truth[held]).max(initial=0).astype("float32"))
+        return np.array_equal(np.isnan(ours), ~held) and bool((np.abs(ours[held] - truth[held]) <= room).all())
+
+    return same
