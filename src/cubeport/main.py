@@ -176,7 +176,7 @@ class Catalog(core.Catalog):
         opened = cls(ports, parts)
         try:
             if recover and not read_only:
-                opened.recover()
+                opened.recovered = tuple(opened.recover())
         except BaseException:
             opened.close()
             raise

@@ -238,6 +238,28 @@ def test_a_kill_where_nothing_can_be_undone_stays_for_a_person(run, root, point)
         check_whole(catalog)
 
 
+def test_opening_says_what_it_recovered(run, root):
+    assert run("move", "publish:after") == KILLED
+    with cubeport.Catalog.open(root, plugins=False) as catalog:
+        [back] = catalog.recovered
+        assert (back.operation_type, back.last_state, back.outcome) == ("add", "artifact_write_started", "back")
+        assert any("removed" in each for each in back.done)
+        [event] = catalog.events.read(event="recover").items
+        assert (event["event"], event["operation_id"]) == ("recover.back", back.operation_id)
+
+
+def test_fail_points_need_a_test(root):
+    """Whoever sets them by mistake is told, and nothing starts."""
+    code = "import sys, cubeport; cubeport.Catalog.open(sys.argv[1])"
+    environment = {"CUBEPORT_FAIL_POINTS": "publish:before", "PATH": ""}
+    done = subprocess.run([sys.executable, "-c", code, str(root)], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1
+    assert "CUBEPORT_TESTING=1" in done.stderr
+    add = "import sys, cubeport; cubeport.Catalog.open(sys.argv[1]).add_bytes(b'1')"
+    killed = subprocess.run([sys.executable, "-c", add, str(root)], env=environment | {"CUBEPORT_TESTING": "1"}, timeout=60)
+    assert killed.returncode == KILLED
+
+
 def test_a_commit_is_known_however_many_follow_before_recovery(run, root):
     """A backend may forget old operations, but not one whose journal is open: its row alone keeps the committed bytes."""
     assert run("add", "commit:unknown") == KILLED

@@ -129,6 +129,8 @@ class Catalog:
         self.plugins = parts.plugins
         self.backend: CatalogBackend = ports.backend
         self.rows: Rows = ports.backend.rows
+        self.recovered: tuple[Recovered, ...] = ()
+        """What opening it finished or undid, or had to leave."""
         self._adder = Adder(ports, parts.schemas, parts.extractors, parts.planner)
 
     def __enter__(self) -> Self:

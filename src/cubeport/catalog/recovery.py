@@ -41,7 +41,7 @@ class Recovered:
 
 
 def recover(ports: Ports, operation_id: str | None = None, *, dry_run: bool = False, skip: bool = False) -> list[Recovered]:
-    """Recover every open operation whose owner is dead, or the one asked for.
+    """Recover every open operation whose owner is dead, or the one asked for (its id, or how it begins).
 
     Parameters
     ----------
@@ -52,7 +52,7 @@ def recover(ports: Ports, operation_id: str | None = None, *, dry_run: bool = Fa
     """
     found = []
     for each in ports.journal.open_ids():
-        if operation_id is not None and each != operation_id:
+        if not each.startswith(operation_id or ""):
             continue
         entry = ports.journal.take(each)
         if entry is None:
@@ -60,9 +60,21 @@ def recover(ports: Ports, operation_id: str | None = None, *, dry_run: bool = Fa
         try:
             with step("recover"):
                 found.append(_recover(ports, entry, dry_run=dry_run, skip=skip))
+            if not dry_run:
+                _tell(ports, found[-1])
         finally:
             entry.leave()
     return found
+
+
+def _tell(ports: Ports, what: Recovered) -> None:
+    said = "; ".join((*what.done, *what.left)) or "there was nothing to do"
+    ports.events.emit(
+        f"recover.{what.outcome}",
+        f"{what.operation_type or 'an operation'} died at {what.last_state}: {said}",
+        level="warning" if what.outcome == "left" else "info",
+        operation_id=what.operation_id,
+    )
 
 
 def _recover(ports: Ports, entry: JournalEntry, *, dry_run: bool, skip: bool) -> Recovered:

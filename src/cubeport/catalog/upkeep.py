@@ -303,7 +303,8 @@ def fsck(
     """
     began = time.monotonic()
     folder = parts.quarantine.parent if parts.quarantine else None
-    progress = _Progress(folder / "fsck.json" if folder and record is None else None)
+    kept = folder is not None and record is None and (resume or time_limit_s is not None)
+    progress = _Progress(folder / "fsck.json" if folder and kept else None)
     if resume:
         progress.load()
     repaired: list[str] = []

@@ -177,7 +177,10 @@ def recover(
 ) -> int:
     """Finish or undo what dead processes left open; twice is once."""
     session = current(ctx)
-    found = session.catalog(read_only=dry_run).recover(id, dry_run=dry_run, skip=skip)
+    catalog = session.catalog(read_only=dry_run)
+    # Opening it for writing has recovered already; what that left is tried again, and counts as it ends.
+    both = (*catalog.recovered, *catalog.recover(id, dry_run=dry_run, skip=skip))
+    found = list({each.operation_id: each for each in both if each.operation_id.startswith(id or "")}.values())
     rows = (
         [each.operation_id[:8], each.operation_type, each.last_state, each.outcome, "; ".join((*each.done, *each.left))]
         for each in found
