@@ -1,0 +1,271 @@
+"""Server CPU per request for the bytes of a Zarr store: ours, nginx, and Starlette's ``FileResponse``, in one run.
+
+    python benchmarks/serve.py [--write docs/performance.md]
+
+All three serve the same files of one ingested version over one kept connection; ours also reads the catalog at each request. CPU
+is that of the server's threads (``/proc/*/schedstat``), so neither the client nor a busy machine counts. nginx is needed in PATH.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import netCDF4
+import numpy as np
+
+HEADING = "## Serving bytes"
+COMMAND = "python benchmarks/serve.py --write docs/performance.md"
+
+STARLETTE = """
+import sys
+from pathlib import Path
+from starlette.applications import Starlette
+from starlette.responses import FileResponse
+from starlette.routing import Route
+from cubeport.server import run
+
+root = Path(sys.argv[1])
+
+async def file(request):
+    return FileResponse(root / request.path_params["key"])
+
+bound = run.bind("127.0.0.1", 0)
+run.serve(Starlette(routes=[Route("/{key:path}", file)]), [bound], ready=lambda: print(run.address(bound), flush=True))
+"""
+
+NGINX = """
+daemon off; master_process off; worker_processes 1; pid {folder}/nginx.pid; error_log {folder}/error.log;
+events {{ worker_connections 64; }}
+http {{
+  access_log off; sendfile on; tcp_nopush on; keepalive_requests 1000000; types {{ application/json json; }}
+  client_body_temp_path {folder}/b; proxy_temp_path {folder}/p; fastcgi_temp_path {folder}/f; uwsgi_temp_path {folder}/u;
+  scgi_temp_path {folder}/s;
+  server {{ listen 127.0.0.1:{port}; root {root}; }}
+}}
+"""
+
+
+@dataclass(frozen=True)
+class Served:
+    name: str
+    address: tuple[str, int]
+    prefix: str
+    process: int
+
+
+@dataclass(frozen=True)
+class Case:
+    name: str
+    key: str
+    header: str = ""
+    conditional: bool = False
+
+
+CASES = (
+    Case("metadata (`zarr.json` of the root)", "zarr.json"),
+    Case("the same, held by the client: 304", "zarr.json", conditional=True),
+    Case("a chunk of about 340 kB", "field/c/0/0/0"),
+    Case("its last 4 kB by a suffix range", "field/c/0/0/0", header="Range: bytes=-4096"),
+)
+
+
+class Connection:
+    """One kept connection that reads whole answers and keeps nothing."""
+
+    def __init__(self, served: Served) -> None:
+        self._served = served
+        self._socket = socket.create_connection(served.address, timeout=10)
+        self._buffer = bytearray(1 << 20)
+
+    def get(self, key: str, headers: str = "") -> tuple[int, dict[str, str], int]:
+        extra = f"{headers}\r\n" if headers else ""
+        self._socket.sendall(f"GET {self._served.prefix}/{key} HTTP/1.1\r\nHost: 127.0.0.1\r\n{extra}\r\n".encode())
+        have = self._take(0)
+        while (end := self._buffer.find(b"\r\n\r\n", 0, have)) < 0:
+            have += self._take(have)
+        lines = self._buffer[:end].decode("latin-1").split("\r\n")
+        fields = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines[1:])}
+        status = int(lines[0].split(" ")[1])
+        length = 0 if status == 304 else int(fields["content-length"])
+        left = length - (have - end - 4)
+        while left > 0:
+            left -= self._take(0)
+        return status, fields, length
+
+    def _take(self, at: int) -> int:
+        count = self._socket.recv_into(memoryview(self._buffer)[at:])
+        if not count:
+            raise ConnectionError(f"{self._served.name} closed the connection")
+        return count
+
+
+def cpu_ns(process: int) -> int:
+    """Return the time on a processor of all threads of a process."""
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{process}/task").iterdir())
+
+
+def measure(served: Served, case: Case, requests: int) -> tuple[float, float]:
+    """Return microseconds of server CPU, and of waiting, a request."""
+    connection = Connection(served)
+    headers = case.header
+    status, fields, length = connection.get(case.key, headers)
+    if case.conditional:
+        headers = f"If-None-Match: {fields['etag']}"
+        status, _, length = connection.get(case.key, headers)
+        assert status == 304, (served.name, status)
+    elif case.header:
+        assert (status, length) == (206, 4096), (served.name, status)
+    else:
+        assert status == 200, (served.name, status)
+    for _ in range(requests // 5):
+        connection.get(case.key, headers)
+    cpu, clock = cpu_ns(served.process), time.perf_counter()
+    for _ in range(requests):
+        connection.get(case.key, headers)
+    return (cpu_ns(served.process) - cpu) / requests / 1e3, (time.perf_counter() - clock) / requests * 1e6
+
+
+def make_instance(folder: Path) -> tuple[Path, Path]:
+    """Ingest a field of noise, whose chunks compress to about 340 kB; return the instance and the served tree."""
+    source = folder / "noise.nc"
+    rng = np.random.default_rng(1)
+    with netCDF4.Dataset(source, "w") as made:
+        for name, size in (("time", 8), ("lat", 256), ("lon", 344)):
+            made.createDimension(name, size)
+        time_, lat, lon = (made.createVariable(name, "f8", (name,)) for name in ("time", "lat", "lon"))
+        time_.units, time_.standard_name = "days since 2020-01-01", "time"
+        lat.units, lon.units = "degrees_north", "degrees_east"
+        time_[:], lat[:], lon[:] = np.arange(8), np.linspace(-80, 80, 256), np.linspace(0, 343, 344)
+        field = made.createVariable("field", "f4", ("time", "lat", "lon"))
+        field[:] = rng.normal(size=(8, 256, 344)).astype("f4")
+    instance = folder / "instance"
+    command([sys.executable, "-m", "cubeport", "init", str(instance)])
+    chunks = json.dumps({"time": 1, "lat": 256, "lon": 344})
+    command(
+        [sys.executable, "-m", "cubeport", "ingest", str(source), "--id", "noise", "--chunks", chunks, "--instance", str(instance)]
+    )
+    [root] = instance.glob("data/store/noise/*/cube.zarr")
+    return instance, root
+
+
+def command(arguments: list[str]) -> None:
+    subprocess.run(arguments, check=True, capture_output=True)
+
+
+@contextmanager
+def started(arguments: list[str], **options: object) -> Iterator[subprocess.Popen[str]]:
+    process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, **options)  # type: ignore[call-overload]
+    try:
+        yield process
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+@contextmanager
+def ours(instance: Path, version: str) -> Iterator[list[Served]]:
+    arguments = [sys.executable, "-m", "cubeport", "serve", "--port", "0", "--no-jobs", "--instance", str(instance)]
+    with started(arguments, env={**os.environ, "CUBEPORT_JOBS__WORKERS": "1"}) as process:
+        address = announced(process)
+        yield [
+            Served("cubeport", address, f"/zarr/noise@{version}", process.pid),
+            Served("cubeport, plain id", address, "/zarr/noise", process.pid),
+        ]
+
+
+@contextmanager
+def starlette(root: Path) -> Iterator[Served]:
+    with started([sys.executable, "-c", STARLETTE, str(root)]) as process:
+        yield Served("Starlette FileResponse", announced(process), "", process.pid)
+
+
+def announced(process: subprocess.Popen[str]) -> tuple[str, int]:
+    assert process.stdout is not None
+    for line in process.stdout:
+        if found := re.search(r"http://(127\.0\.0\.1):(\d+)", line):
+            return found[1], int(found[2])
+    raise RuntimeError("the server did not start")
+
+
+@contextmanager
+def nginx(root: Path, folder: Path) -> Iterator[Served]:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    folder.mkdir()
+    (folder / "nginx.conf").write_text(f"user root;\n{NGINX}".format(folder=folder, port=port, root=root))
+    with started(["nginx", "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]) as process:
+        for _ in range(100):
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.05)
+        yield Served("nginx", ("127.0.0.1", port), "", process.pid)
+
+
+def run(requests: int) -> str:
+    if shutil.which("nginx") is None:
+        raise SystemExit("nginx is not in PATH")
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        instance, root = make_instance(folder)
+        with ours(instance, root.parent.name) as mine, starlette(root) as theirs, nginx(root, folder / "nginx") as plain:
+            everyone = [*mine, plain, theirs]
+            results = {case: {each.name: measure(each, case, requests) for each in everyone if can(each, case)} for case in CASES}
+            size = len(httpx.get(f"http://{plain.address[0]}:{plain.address[1]}/field/c/0/0/0").content)
+    names = [each.name for each in everyone]
+    lines = [
+        f"| server CPU a request, µs (in brackets: answered after, µs) | {' | '.join(names)} |",
+        f"|---|{'---:|' * len(names)}",
+        *(f"| {case.name} | {' | '.join(shown(found.get(each)) for each in names)} |" for case, found in results.items()),
+    ]
+    python = f"Python {platform.python_version()}, {os.cpu_count()} cores"
+    return "\n".join([*lines, "", f"{requests} requests each over one connection; the chunk has {size:,} bytes. {python}."])
+
+
+def can(served: Served, case: Case) -> bool:
+    """Starlette's FileResponse never answers 304."""
+    return not (case.conditional and "Starlette" in served.name)
+
+
+def shown(result: tuple[float, float] | None) -> str:
+    return "never" if result is None else f"{result[0]:.0f} ({result[1]:.0f})"
+
+
+def write(path: Path, table: str) -> None:
+    text = path.read_text() if path.exists() else "# Performance\n"
+    section = f"{HEADING}\n\n`{COMMAND}`\n\n{table}\n"
+    before, found, after = text.partition(f"{HEADING}\n")
+    rest = re.search(r"^## ", after, re.MULTILINE)
+    tail = after[rest.start() :] if found and rest else ""
+    path.write_text(f"{before.rstrip()}\n\n{section}" + (f"\n{tail}" if tail else ""))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--requests", type=int, default=3000)
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args()
+    table = run(options.requests)
+    print(table)
+    if options.write:
+        write(options.write, table)
+
+
+if __name__ == "__main__":
+    main()
