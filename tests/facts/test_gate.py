@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -113,6 +114,17 @@ def test_hdf5_says_that_a_file_is_cut(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes()[:4_000])
     with pytest.raises(OSError, match="truncated file"):
         h5py.File(path)
+
+
+@pytest.mark.parametrize("length", [10, 5_000])
+def test_hdf5_takes_a_chunk_of_any_length(tmp_path: Path, length: int) -> None:
+    """What a short chunk lacks is read from elsewhere in memory: so chunks are measured before HDF5 decodes them."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w") as file:
+        data = file.create_dataset("a", shape=(1_000,), chunks=(1_000,), dtype="u1", compression="gzip")
+        data.id.write_direct_chunk((0,), zlib.compress(bytes([7]) * length))
+    with h5py.File(path) as file:
+        assert file["a"][: min(length, 1_000)].tolist() == [7] * min(length, 1_000)
 
 
 def test_the_filters_that_hdf5_has_built_in() -> None:

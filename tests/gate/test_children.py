@@ -237,10 +237,15 @@ class TestErrors:
         assert caught.value.reason == "too-big"
         assert (tmp_path / "big").stat().st_size == 2**21
 
-    def test_a_source_that_changes_meanwhile_is_refused(self, tmp_path: Path) -> None:
-        (tmp_path / "a.txt").write_text("alpha")
-        with small(sandbox="off") as opened, pytest.raises(SourceRejected) as caught:
-            opened.run("refuse", {"how": "change", "path": str(tmp_path / "a.txt")}, sources=[tmp_path / "a.txt"])
+    @pytest.mark.parametrize("source", ["a/b/c.txt", "a"])
+    def test_a_source_that_changes_meanwhile_is_refused(self, tmp_path: Path, source: str) -> None:
+        path = tmp_path / "a" / "b" / "c.txt"
+        path.parent.mkdir(parents=True)
+        path.write_text("alpha")
+        with small(sandbox="off") as opened:
+            opened.run("refuse", {"how": "change", "path": str(tmp_path)}, sources=[tmp_path / source])
+            with pytest.raises(SourceRejected) as caught:
+                opened.run("refuse", {"how": "change", "path": str(path)}, sources=[tmp_path / source])
         assert caught.value.reason == "digest-mismatch"
 
 
@@ -353,6 +358,14 @@ class TestTheSandbox:
             reached = opened.run("reach", request_, write=[tmp_path / "new"])
         assert {name for name, how in reached.items() if how == "worked"} >= {"read", "list", "write", "connect", "link", "fifo"}
         assert (tmp_path / "planted").exists()
+
+    def test_without_landlock_the_network_is_left_behind(self, request_: dict, tmp_path: Path) -> None:
+        with small(sandbox="off") as opened:
+            if not opened.run("unshare", {})["left"]:
+                pytest.skip("this system lets nobody make user namespaces")
+            reached = opened.run("reach", request_ | {"unshare": True}, write=[tmp_path / "new"])
+        assert isinstance(reached["connect"], int)
+        assert reached["inside"] == "worked"
 
     def test_its_settings(self) -> None:
         with pytest.raises(ValueError, match="prefer"):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import importlib
 import os
 import resource
@@ -165,11 +166,19 @@ def _context(channel: socket.socket, limits: Limits, request: Mapping[str, Any])
     )
 
 
-def _identity(source: Source) -> tuple[int, ...] | None:
-    """What must be the same at the end; the files of a folder are the scanner's."""
-    if source.is_folder:
-        return None
-    status = os.fstat(source.fd)
+def _identity(source: Source) -> object:
+    """What must be the same at the end: that of the file, or of all that is in the folder."""
+    if not source.is_folder:
+        return _marks(os.fstat(source.fd))
+    digest = hashlib.sha256()
+    for path, folders, files, folder in os.fwalk(".", dir_fd=source.fd):
+        folders.sort()
+        for name in sorted((*folders, *files)):
+            digest.update(repr((path, name, _marks(os.stat(name, dir_fd=folder, follow_symlinks=False)))).encode())
+    return digest.digest()
+
+
+def _marks(status: os.stat_result) -> tuple[int, ...]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
