@@ -30,7 +30,7 @@ needs_landlock = pytest.mark.skipif(landlock.abi() < 4, reason="this kernel's La
 
 
 def small(**limits: object) -> Children:
-    return Children(Limits(**limits), tasks=OF_TESTS, modules=[MODULES])
+    return Children(Limits(**limits), tasks=OF_TESTS, modules=[MODULES], libraries=())
 
 
 def living(opened: Children) -> list[psutil.Process]:
@@ -73,7 +73,7 @@ class TestAUnit:
     def test_its_environment_is_ours_alone(self, children: Children, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted-secret")
         monkeypatch.setenv("ECCODES_DEFINITION_PATH", "/planted")
-        with Children(tasks=OF_TESTS, modules=[MODULES]) as fresh:
+        with Children(tasks=OF_TESTS, modules=[MODULES], libraries=()) as fresh:
             environment = fresh.run("echo", {}, write=[tmp_path])["environment"]
         assert "planted" not in str(environment)
         assert environment["HDF5_PLUGIN_PRELOAD"] == "::"
@@ -196,7 +196,7 @@ class TestErrors:
 
     def test_a_module_that_does_not_import_is_a_bug_too(self, caplog: pytest.LogCaptureFixture) -> None:
         tasks = {"broken": "gate_broken:run", "missing": "gate_missing:run", **OF_TESTS}
-        with Children(tasks=tasks, modules=[MODULES]) as opened:
+        with Children(tasks=tasks, modules=[MODULES], libraries=()) as opened:
             with pytest.raises(SourceRejected) as caught:
                 opened.run("broken", {})
             assert caught.value.reason == "crashed"
@@ -227,7 +227,7 @@ class TestErrors:
                 return 60.0
 
         limits = Patient(base_s=1)
-        with Children(limits, tasks=OF_TESTS, modules=[MODULES]) as opened, pytest.raises(SourceRejected) as caught:
+        with Children(limits, tasks=OF_TESTS, modules=[MODULES], libraries=()) as opened, pytest.raises(SourceRejected) as caught:
             opened.run("refuse", {"how": "cpu"})
         assert caught.value.reason == "timed-out"
 
@@ -313,7 +313,7 @@ class TestNothingIsLeftBehind:
 import sys
 from pathlib import Path
 from cubeport.adapters.gate.children import Children
-opened = Children(tasks={OF_TESTS!r}, modules=[Path({str(MODULES)!r})])
+opened = Children(tasks={OF_TESTS!r}, modules=[Path({str(MODULES)!r})], libraries=())
 opened.run("echo", {{}})
 print(opened.template_pid(), flush=True)
 opened.run("refuse", {{"how": "sleep"}})
@@ -396,7 +396,7 @@ from pathlib import Path
 from cubeport.adapters.gate.children import Children
 from cubeport.catalog import failpoints
 failpoints.arm("bytes:half")
-opened = Children(tasks={OF_TESTS!r}, modules=[Path({str(MODULES)!r})])
+opened = Children(tasks={OF_TESTS!r}, modules=[Path({str(MODULES)!r})], libraries=())
 print(opened.template_pid(), flush=True)
 opened.run("refuse", {{"how": "point"}})
 """

@@ -1,9 +1,10 @@
 """The template process: libraries imported, nothing opened, one thread; it forks a child for each unit and waits for it.
 
-Started as ``python -I -m cubeport.adapters.gate.template FD [FOLDER…]``. The service sends, over the socket FD, one message a
-unit: the module of its task, with two descriptors. The first is the child's channel, of which the template keeps nothing; the
-second is the unit's *lead*: the template writes there the child's process id, later its end, and where the lead is let go, the
-child is ended. So a service that cancels, and one that was killed, look the same. When the socket itself ends, all is over.
+Started as ``python -I -m cubeport.adapters.gate.template FD LIBRARIES [FOLDER…]``. The service sends, over the socket FD, one
+message a unit: the module of its task, with two descriptors. The first is the child's channel, of which the template keeps
+nothing; the second is the unit's *lead*: the template writes there the child's process id, later its end, and where the lead is
+let go, the child is ended. So a service that cancels, and one that was killed, look the same. When the socket itself ends, all is
+over.
 """
 
 from __future__ import annotations
@@ -21,10 +22,6 @@ from pathlib import Path
 
 from cubeport.adapters.gate import landlock, wire
 from cubeport.adapters.gate.child import live
-
-_LIBRARIES = ("numpy", "cftime", "h5py", "netCDF4", "h5netcdf.legacyapi", "numcodecs", "zarr", "xarray", "pandas")
-"""Imported once here, so that a child begins in milliseconds; those that are not installed are left out."""
-
 
 _PR_SET_CHILD_SUBREAPER = 36
 
@@ -161,13 +158,13 @@ def _tell(lead: socket.socket, document: dict[str, int]) -> None:
         wire.send(lead, document)
 
 
-def main(descriptor: int, folders: list[str]) -> None:
-    """Import, then serve; *folders* come after the others in the module path."""
+def main(descriptor: int, libraries: list[str], folders: list[str]) -> None:
+    """Import *libraries*, as far as they are installed, then serve; *folders* come after the others in the module path."""
     sys.path += folders
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     landlock.prctl(_PR_SET_CHILD_SUBREAPER, 1)
-    for name in _LIBRARIES:
-        with contextlib.suppress(ModuleNotFoundError):
+    for name in libraries:
+        with contextlib.suppress(ModuleNotFoundError, ValueError):  # ValueError: no name at all
             importlib.import_module(name)
     with socket.socket(fileno=descriptor) as control:
         control.set_inheritable(False)
@@ -175,4 +172,4 @@ def main(descriptor: int, folders: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]), sys.argv[2:])
+    main(int(sys.argv[1]), sys.argv[2].split(","), sys.argv[3:])
