@@ -114,7 +114,7 @@ class App:
             return
         if scope["method"] not in _READS:
             raise MethodNotAllowed("Zarr is read with GET and HEAD", allow=_READS)
-        self._parts.gatekeeper.check("read", "GET", scope["headers"], _peer(scope))
+        self._parts.gatekeeper.check_read(scope["headers"], _peer(scope))
         await self._zarr(scope, receive, send)
 
     def _match(self, scope: Scope) -> tuple[Route | None, tuple[str, ...]]:

@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
+from functools import lru_cache
 from ipaddress import ip_address
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
@@ -128,6 +129,8 @@ class Caller:
 _KEY = re.compile(r"cp_([a-z0-9]{4,32})_([A-Za-z0-9_-]{22,128})")
 _FORWARDING = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via")
 
+_KEY_HEADERS = frozenset({b"authorization", b"x-api-key"})
+
 type Headers = Sequence[tuple[bytes, bytes]]
 
 
@@ -154,6 +157,11 @@ class Gatekeeper:
         if self.open_on_loopback and is_local(headers, peer) and not foreign_origin(headers) and not self.keys.any():
             return Caller("admin", "loopback")
         return Caller("read" if self.public_reads else "none")
+
+    def check_read(self, headers: Headers, peer: str | None) -> None:
+        """Refuse a read that needs a key; where reads are public and none is given, nothing else is looked at."""
+        if not self.public_reads or any(name in _KEY_HEADERS for name, _ in headers):
+            self.check("read", "GET", headers, peer)
 
     def check(self, needed: Scope | None, method: str, headers: Headers, peer: str | None) -> Caller:
         """Return the caller if it may do what needs *needed*; ``None`` is for nobody.
@@ -227,6 +235,7 @@ def host_of(authority: str) -> str:
     return authority.partition(":")[0]
 
 
+@lru_cache(1024)
 def is_loopback(host: str) -> bool:
     """Tell whether a host name or address is this machine's own."""
     if host.lower().rstrip(".") == "localhost":

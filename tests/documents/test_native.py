@@ -1,0 +1,170 @@
+"""The service's own documents, as values from values."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+import pytest
+
+from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
+from cubeport.documents import native
+from cubeport.documents.texts import Shown, Texts, VersionRef
+
+URL = "https://data.example/p"
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+V = "a" * 32
+
+
+def description(**changes: Any) -> CubeDescription:
+    values: dict[str, Any] = {
+        "axes": (
+            Axis(name="y", dimension="y", kind="y", size=3, units="m", step=-1000.0),
+            Axis(name="x", dimension="x", kind="x", size=4, units="m", step=1000.0),
+        ),
+        "variables": (
+            Variable(
+                name="t",
+                role="data",
+                dimensions=("y", "x"),
+                shape=(3, 4),
+                chunks=(3, 4),
+                dtype="int16",
+                decoded_dtype="float32",
+                units="K",
+            ),
+        ),
+        "fields": ("t",),
+        "spatial": Spatial(
+            family="projected",
+            bbox=(1, 2, 3, 4),
+            native_bbox=(0, 0, 4000, 3000),
+            x="x",
+            y="y",
+            crs=Crs(name="LAEA", geographic=False),
+        ),
+    }
+    return CubeDescription(**(values | changes))
+
+
+def shown(cube: CubeDescription | None = None, texts: dict[str, Any] | None = None, **changes: Any) -> Shown:
+    values: dict[str, Any] = {
+        "texts": Texts(**({"dataset_id": "d", "title": "D", "description": "all of it"} | (texts or {}))),
+        "version": VersionRef(version_id=V, created_at=NOW, digest="d" * 64, size_bytes=5),
+        "description": cube or description(),
+        "sealed": {},
+        "record_version": 1,
+        "record_id": "r" * 32,
+        "created_at": NOW,
+        "updated_at": NOW,
+    }
+    return Shown(**(values | changes))
+
+
+def temporal(start: str, end: str, **changes: Any) -> Temporal:
+    return Temporal(**({"axis": "time", "calendar": "standard", "start": start, "end": end, "count": 2} | changes))
+
+
+class TestSpace:
+    def test_projected_space_is_native_and_wgs84_beside_it(self) -> None:
+        found = native.summary(shown(), URL)
+        assert found.extent.spatial == native.Box(xmin=0, ymin=0, xmax=4000, ymax=3000)
+        assert found.extent.spatial_wgs84 == (1, 2, 3, 4)
+        assert (found.crs, found.resolution, found.variables[0].dtype) == ("LAEA", "1000 m", "float32")
+
+    def test_geographic_space_is_crs84(self) -> None:
+        spatial = Spatial(family="rectilinear", bbox=(170, -5, -170, 5), native_bbox=(170, -5, 190, 5), x="x", y="y")
+        found = native.summary(shown(description(spatial=spatial)), URL)
+        assert found.extent.spatial == native.Box(xmin=170, ymin=-5, xmax=-170, ymax=5)
+        assert (found.extent.spatial_wgs84, found.crs) == (None, "OGC:CRS84")
+
+    def test_without_position_there_is_no_space(self) -> None:
+        spatial = Spatial(family="none", bbox=(-180, -90, 180, 90))
+        found = native.summary(shown(description(spatial=spatial)), URL)
+        assert (found.extent.spatial, found.crs, native.grid(description(spatial=spatial))) == (None, None, None)
+
+    def test_the_grid_keeps_the_sign_of_its_steps(self) -> None:
+        assert native.grid(description()) == native.Grid(shape=(3, 4), step=(-1000.0, 1000.0), crs="LAEA")
+
+
+class TestTime:
+    @pytest.mark.parametrize(
+        ("label", "kind", "calendar", "expected"),
+        [
+            ("2024-01-31T18:30:00Z", "hourly", "standard", "2024-01-31T18"),
+            ("2024-01-31T17:00:00Z", "6-hourly", "standard", "2024-01-31T12"),
+            ("2024-01-31T12:00:00Z", "daily", "standard", "2024-01-31"),
+            ("2021-01-03T00:00:00Z", "weekly", "standard", "2020-W53"),
+            ("2024-01-31T00:00:00Z", "pentad", "standard", "2024-01-26"),
+            ("2024-01-31T00:00:00Z", "dekadal", "standard", "2024-01-21"),
+            ("2095-02-30T00:00:00Z", "daily", "360_day", "2095-02-30"),
+            ("2024-01-16T00:00:00Z", "monthly", "noleap", "2024-01"),
+            ("0850-07-02T00:00:00Z", "yearly", "standard", "0850"),
+            ("2024-01-31T18:03:20Z", "irregular", "standard", "2024-01-31T18:03:20Z"),
+            ("2024-01-31T18:03:20Z", "climatology", "standard", "2024-01-31T18:03:20Z"),
+        ],
+    )
+    def test_a_label_is_told_as_its_period(self, label: str, kind: str, calendar: str, expected: str) -> None:
+        assert native.period(label, kind, calendar) == expected
+
+    @pytest.mark.parametrize(
+        ("step", "expected"),
+        [("P1D", "daily"), ("P1M", "monthly"), ("P1Y", "yearly"), ("PT6H", "6-hourly"), ("PT7H", "irregular"), (None, "irregular")],
+    )
+    def test_the_type_comes_from_the_step_when_it_is_not_named(self, step: str | None, expected: str) -> None:
+        assert native.period_type(None, temporal("2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z", step=step)) == expected
+        assert native.period_type("dekadal", temporal("2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z", step=step)) == "dekadal"
+
+    def test_without_time(self) -> None:
+        found = native.summary(shown(), URL)
+        assert (found.period_type, found.extent.temporal, found.calendar) == ("none", None, None)
+
+    def test_coverage_says_what_was_measured(self) -> None:
+        when = temporal(
+            "2024-01-16T00:00:00Z", "2024-04-16T00:00:00Z", step=None, count=3, gaps=(("2024-03-16T00:00:00Z",) * 2 + (1,),)
+        )
+        found = native.coverage(description(temporal=when), "monthly").temporal
+        assert found == native.TemporalCoverage(
+            start="2024-01", end="2024-04", count=3, gaps=(native.Gap(start="2024-03", end="2024-03", count=1),)
+        )
+
+
+class TestLinks:
+    def test_only_what_answers_is_linked(self) -> None:
+        rels = [link.rel for link in native.summary(shown(), URL).links]
+        assert rels == ["self", "versions", "zarr", "stac", "ogc-collection", "download"]
+        assert [link.rel for link in native.summary(shown(published=False), URL).links] == ["self", "versions"]
+
+    def test_pinned_links_name_the_version(self) -> None:
+        found = {link.rel: link.href for link in native.summary(shown(pinned=True), URL).links}
+        assert found["zarr"] == f"{URL}/zarr/d@{V}"
+        assert found["versions"] == f"{URL}/datasets/d/versions"
+
+    def test_a_removed_version_links_to_itself_alone(self) -> None:
+        fields = {
+            "version_id": V, "seq": 1, "parent_id": None, "kind": "created", "created_at": NOW, "format": "zarr", "copies": (),
+            "coverage": {}, "request_scope": {}, "added": (), "replaced": (), "size_bytes": 1, "digest": "d", "ingestion_id": "i",
+            "template_digest": None,
+            "sources": "never shown",
+        }  # fmt: skip
+        removed = native.version(fields, dataset_id="d", public_url=URL, state="removed", tags=["b", "a"])
+        assert ([link.rel for link in removed.links], removed.tags) == (["self"], ("a", "b"))
+        kept = native.version(fields, dataset_id="d", public_url=URL, state="retained")
+        assert [link.rel for link in kept.links] == ["self", "zarr", "stac", "manifest"]
+
+
+def test_texts_win_over_what_the_data_say() -> None:
+    found = native.summary(shown(texts={"units": "°C", "resolution": "1 km", "period_type": "monthly"}), URL)
+    assert (found.units, found.resolution, found.period_type) == ("°C", "1 km", "monthly")
+
+
+def test_a_detail_is_its_summary_and_more() -> None:
+    detail = native.detail(shown(), URL, versions=[]).model_dump(mode="json")
+    summary = native.summary(shown(), URL).model_dump(mode="json")
+    assert {name: detail[name] for name in summary} == summary
+    assert detail["sync"] == {"kind": "static", "execution": "append", "schedule": None, "last_run": None, "next_run": None}
+
+
+def test_a_list_counts_only_when_it_was_counted() -> None:
+    assert native.listing("XList", [], []) == {"kind": "XList", "items": [], "links": [], "number_returned": 0}
+    assert native.listing("XList", [], [], matched=7)["number_matched"] == 7
