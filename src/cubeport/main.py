@@ -476,13 +476,18 @@ def connect(directory: str | Path = ".", *, read_only: bool = False, user_id: st
 
     settings = load(directory, **({"read_only": True} if read_only else {}), **flags)
     catalog = Catalog.open(directory, read_only=settings.read_only, user_id=user_id, data_dir=settings.data_dir)
-    return _service(settings, catalog)
+    return _service(settings, catalog, _children(settings))
 
 
-def _service(settings: Settings, catalog: Catalog, *, public_url: str | None = None) -> Service:
+def _children(settings: Settings) -> Children:
+    from cubeport.adapters.gate.children import Children
+
+    return Children(_limits(settings))
+
+
+def _service(settings: Settings, catalog: Catalog, children: Children, *, public_url: str | None = None) -> Service:
     from cubeport.adapters.configuration import FolderConfiguration
     from cubeport.adapters.engines.zarr import ZarrEngine
-    from cubeport.adapters.gate.children import Children
     from cubeport.adapters.gate.gate import ConfinedGate
     from cubeport.adapters.places import LocalPlaces, iris_sample_data
     from cubeport.catalog.locks import FileLock
@@ -494,7 +499,6 @@ def _service(settings: Settings, catalog: Catalog, *, public_url: str | None = N
     from cubeport.service.templates import Broken, DatasetTemplate, Extent
 
     locks = settings.instance / MARK / "locks"
-    children = Children(_limits(settings))
     engine = ZarrEngine(settings.data_dir)
 
     @contextmanager
@@ -564,26 +568,44 @@ def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **f
 
     settings = load(root, **flags)
     logging.basicConfig(level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    logging.getLogger("uvicorn").setLevel("WARNING")  # our own words say where we listen
+    for chatty in ("uvicorn", "pygeoapi"):  # where we listen is said in our own words
+        logging.getLogger(chatty).setLevel("WARNING")
     auth.check_exposure(host=settings.server.host, public_url=settings.public_url, keys_exist=False, read_only=settings.read_only)
     bound = run.bind(settings.server.host, settings.server.port)
     public_url = settings.public_url or run.address(bound)
-    with _service(
-        settings, Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir), public_url=public_url
-    ) as service:
+    children = _children(settings)
+    catalog = Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir)
+    with _service(settings, catalog, children, public_url=public_url) as service:
         if jobs:
             service.start()
-        app = create_app(_app_parts(settings, service, public_url))
+        app = create_app(_app_parts(settings, service, children))
         run.serve(app, [bound], max_connections=settings.server.max_connections, ready=lambda: announce(public_url))
     return 0
 
 
-def _app_parts(settings: Settings, service: Service, public_url: str) -> AppParts:
+def _app_parts(settings: Settings, service: Service, children: Children) -> AppParts:
     from importlib.metadata import version
 
+    from cubeport.adapters.ogc.answers import Answers
+    from cubeport.adapters.ogc.answers import Limits as AnswerLimits
     from cubeport.server.auth import Gatekeeper, NoKeys
+    from cubeport.server.ogcapi import OgcFace
     from cubeport.server.parts import Parts as AppParts
 
+    limits = settings.limits
+    answers = Answers(
+        service.engine,
+        children,
+        scratch=settings.data_dir / "answers",
+        public_url=service.public_url,
+        limits=AnswerLimits(
+            json_cells=limits.json_cells,
+            binary_cells=limits.binary_cells,
+            download_cells=limits.download_cells,
+            answer_bytes=limits.answer_bytes,
+            chunks=limits.chunks,
+        ),
+    )
     return AppParts(
         service=service,
         engine=service.engine,
@@ -593,7 +615,8 @@ def _app_parts(settings: Settings, service: Service, public_url: str) -> AppPart
             open_on_loopback=settings.auth.open_on_loopback,
             read_only=settings.read_only,
         ),
-        public_url=public_url,
+        public_url=service.public_url,
+        queries=OgcFace(service, answers, public_url=service.public_url, title=settings.title, description=settings.description),
         id=settings.id,
         title=settings.title,
         description=settings.description,

@@ -20,7 +20,6 @@ FILES: dict[str, tuple[str, ...]] = {
     # id: files below the folder of real data. Of as many kinds as there are.
     "arctic-ocean": ("Arctic20_1to5Feb_2016.nc",),
     "pcp-yearly": ("CMIP5_rcp8.5_PCP_pctl25_P1Y.nc",),
-    "modis": ("MODIS_ARRAY.nc",),
     "planet": ("PLANET_SCOPE_3D.nc",),
     "co2": ("SMALL_total_column_co2.nc",),
     "hycom": ("archv_hycom.nc",),

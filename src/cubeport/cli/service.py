@@ -47,7 +47,7 @@ def register(app: typer.Typer, wiring: ServiceWiring) -> None:
     ) -> int:
         """Serve the instance: STAC, Zarr, OGC API and the native API."""
         session = current(ctx)
-        flags = {"server.host": host, "server.port": port, "server.workers": workers, "public_url": public_url}
+        flags = {"server__host": host, "server__port": port, "server__workers": workers, "public_url": public_url}
         return _serve(session, wiring, session.root, {**flags, "read_only": read_only or None}, jobs=not no_jobs)
 
     @app.command("demo")
@@ -68,7 +68,7 @@ def register(app: typer.Typer, wiring: ServiceWiring) -> None:
         if no_serve:
             return 0
         session.close()
-        return _serve(session, wiring, root, {"server.port": port}, jobs=True, datasets=[each.dataset_id for each in outcomes])
+        return _serve(session, wiring, root, {"server__port": port}, jobs=True, datasets=[each.dataset_id for each in outcomes])
 
     @app.command("datasets")
     def datasets(

@@ -515,6 +515,8 @@ def texts_of(wanted: Wanted, description: CubeDescription, period_type: str) -> 
         return next((value.strip() for name in names if isinstance(value := said.get(name), str) and value.strip()), None)
 
     title = fields.title or description.title or text("title") or wanted.dataset_id
+    if wanted.extent is not None:
+        title = f"{title}: {wanted.extent.name or wanted.extent.extent_id}"
     keywords = fields.keywords or tuple(k.strip() for k in (text("keywords") or "").split(",") if k.strip())
     institution = text("institution")
     first = description.variable(description.fields[0]) if description.fields else None
