@@ -28,6 +28,7 @@ from hypothesis import strategies as st
 
 from cubeport.catalog.backend import CatalogBackend, Change, Edge, Row
 from cubeport.catalog.canonical import new_id
+from cubeport.catalog.journal_contract import JournalContract
 from cubeport.catalog.models import (
     Artifact,
     BundleMemberLocator,
@@ -44,7 +45,10 @@ from cubeport.catalog.models import (
     UnknownLocator,
 )
 from cubeport.catalog.query import Page, Query, Term, count_values, matches, select, summarise
+from cubeport.catalog.storage_contract import StorageContract
 from cubeport.errors import Corrupt, InvalidCursor, KeyExists, RecordExists, StaleRecord, TargetExists
+
+__all__ = ["BackendContract", "JournalContract", "StorageContract"]
 
 type Open = Callable[[], CatalogBackend]
 

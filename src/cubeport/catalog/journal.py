@@ -127,7 +127,7 @@ class FileEntry:
         """Append the whole to its month, durably, then unlink it. Killed in between, the month holds it twice: readers fold it."""
         with store_errors("close the journal"):
             if self.lines:
-                self._journal.archive(self.lines)
+                self._journal.archive(_month(self.lines[0].at), _content(self._descriptor))
             self._journal.path(self.operation_id).unlink(missing_ok=True)
         self.leave()
 
@@ -239,16 +239,16 @@ class FileJournal:
     def _months(self) -> list[Path]:
         return sorted(self.folder.glob("operations-*.jsonl"))
 
-    def archive(self, lines: list[Line]) -> None:
-        """Append *lines* to the file of their month, durably."""
-        path = self.folder / f"operations-{_month(lines[0].at)}.jsonl"
+    def archive(self, month: str, content: bytes) -> None:
+        """Append whole lines to the file of their month, durably."""
+        path = self.folder / f"operations-{month}.jsonl"
         fresh = not path.exists()
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            write_all(descriptor, b"\n" * torn + b"".join(map(_text, lines)))
+            write_all(descriptor, b"\n" * torn + content)
             sync(descriptor)
         finally:
             os.close(descriptor)
