@@ -7,6 +7,7 @@ decoded chunks (10–60× on repeats, measured; zarr-python keeps none). So noth
 from __future__ import annotations
 
 import math
+import re
 import threading
 import time
 from collections import OrderedDict
@@ -35,6 +36,8 @@ from cubeport.errors import Corrupt, CubeportError, StoreUnavailable, Unavailabl
 type Array = NDArray[Any]
 
 MIB = 1 << 20
+_REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms", "ancillary_variables")
+"""CF attributes that name variables which a variable cannot be read without."""
 
 
 class Reads(Protocol):
@@ -176,6 +179,21 @@ class Opened:
         """Return all variables in the store's order."""
         known = [each.name for each in self.description.variables if each.name in self._variables]
         return (*known, *(str(name) for name in self._variables if name not in known))
+
+    def needed(self, fields: Iterable[str]) -> list[str]:
+        """Return the fields and all that they refer to (coordinates, bounds, grid mappings, cell measures) in the store's order."""
+        names = self.names()
+        # Scalar coordinates belong to every field, whether it names them or not.
+        front = [*fields, *(axis.name for axis in self.description.axes if axis.scalar and axis.name in names)]
+        kept: set[str] = set()
+        while front:
+            name = front.pop()
+            if name not in kept:
+                kept.add(name)
+                attributes = self.attributes(name)
+                words = re.findall(r"[^\s:]+", " ".join(str(attributes.get(key, "")) for key in _REFERENCES))
+                front += [each for each in (*words, *self.dimensions(name)) if each in names]
+        return [name for name in names if name in kept]
 
     def dimensions(self, name: str) -> tuple[str, ...]:
         """Return a variable's dimensions."""

@@ -25,7 +25,7 @@ from cubeport.server import incoming, replies
 from cubeport.server.openapi import READ, described
 
 if TYPE_CHECKING:
-    from cubeport.adapters.ogc.answers import Answers
+    from cubeport.adapters.ogc.answers import Answers, Plan
     from cubeport.server.parts import Service
 
 _BLOCK = 1 << 18
@@ -241,15 +241,25 @@ class OgcFace:
         if form == "netcdf":
             told["Content-Disposition"] = f'attachment; filename="{answers.file_name(plan)}"'
         if request.scope.get("cubeport.head"):
-            # The headers of GET without a length: it is known only when the values have been read.
-            fields = {**told, "ETag": tag, "Cache-Control": cache, "Vary": "Accept", "Content-Type": ogc.FORMS[form]}
-            return StreamingResponse(iter(()), headers=fields)
+            return self._without_values(request, plan, tag, cache, told)
         content = self._answers.download(plan) if download else self._answers.coverage(plan)
         if isinstance(content, bytes):
             return replies.reply(
                 request, content, media_type=ogc.FORMS[form], tag=tag, cache=cache, headers=told, varies=("Accept",)
             )
         return _file(content, {**told, "ETag": tag, "Cache-Control": cache, "Vary": "Accept", "Content-Type": ogc.FORMS[form]})
+
+    def _without_values(self, request: Request, plan: Plan, tag: str, cache: str, told: Mapping[str, str]) -> Response:
+        """Return the headers of GET without a length: it is known only when the values have been read."""
+        media_type = ogc.FORMS[plan.form]
+        if plan.form == "netcdf":
+            fields = {**told, "ETag": tag, "Cache-Control": cache, "Vary": "Accept", "Content-Type": media_type}
+        else:
+            # The same decision on gzip, and so on the ETag, as for the document itself.
+            like = b" " * min(4096, self._answers.estimate(plan)["bytes"])
+            given = replies.reply(request, like, media_type=media_type, tag=tag, cache=cache, headers=told, varies=("Accept",))
+            fields = {name: value for name, value in given.headers.items() if name != "content-length"}
+        return StreamingResponse(iter(()), headers=fields)
 
 
 def _names_version(request: Request, shown: Shown) -> bool:
@@ -301,7 +311,7 @@ def _download_selection(pairs: Sequence[tuple[str, str]]) -> Selection:
     for name, _ in pairs:
         if name not in _DOWNLOAD_PARAMETERS:
             problems.append(Problem(("query", name[:60]), "unknown", f"{name[:60]} is not a parameter here"))
-    if ends and not problems:
+    if ends and not any(problem.kind in ("clash", "repeated") for problem in problems):
         renamed.append(("datetime", f"{ends.get('start', '..')}/{ends.get('end', '..')}"))
     taken = [(name, value) for name, value in renamed if name in ("f", "bbox", "datetime", "properties", "estimate")]
     selection = Selection()

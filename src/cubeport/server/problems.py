@@ -68,7 +68,9 @@ def document(exc: CubeportError, *, public_url: str, request_id: str) -> dict[st
         "description": detail,
     }
     members = {name: value for name, value in exc.members.items() if name not in _RESERVED and value is not None}
-    return {**problem, **redact(members)}
+    # Redaction cuts the query off a URL, as it may hold a secret; what else can be asked is a URL of ours, and all query.
+    ours = {name: members.pop(name) for name in ("alternatives",) if name in members}
+    return {**problem, **redact(members), **ours}
 
 
 def headers(exc: CubeportError) -> dict[str, str]:

@@ -32,8 +32,10 @@ _COVERAGE_CELLS = 1_000
 """What a coverage of its own within a collection counts as, in cells: its domain is written again for each."""
 _LIGHT_CELLS = 65_536
 """Answers up to this size do not wait for a place among the heavy ones."""
-_NETCDF_HEAD = 24_576
-"""Bytes of a NetCDF-4 file beside its values, about."""
+_NETCDF_VARIABLE = 2_600
+"""Bytes that a NetCDF-4 file has for a variable beside its values, about."""
+_LEARNT = 4_096
+"""How many answers' true sizes are remembered, to better later estimates of the same fields."""
 
 
 class Engine(Protocol):
@@ -122,6 +124,8 @@ class Answers:
         self._places = threading.BoundedSemaphore(self.limits.heavy)
         self._rates = {"json": 20e6, "netcdf": 40e6}
         """Decoded bytes a second of recent answers; guesses at first."""
+        self._true_sizes: dict[tuple[str, ...], float] = {}
+        """How far estimates of a version's fields were off."""
         _sweep(scratch)
 
     # --- planning -------------------------------------------------------------------------------------------------------
@@ -241,9 +245,14 @@ class Answers:
         return f"{base}?{urlencode(pairs)}" if pairs else base
 
     def _size(self, plan: Plan) -> int:
-        if plan.form == "netcdf":
-            return _netcdf_size(plan)
-        return _json_size(plan)
+        """Return the bytes of the answer: how much is missing no metadata tell, so answers before this one count too."""
+        size = _netcdf_size(plan) if plan.form == "netcdf" else _json_size(plan)
+        return round(size * self._true_sizes.get(_kind_of(plan), 1.0))
+
+    def _remember(self, plan: Plan, size: int) -> None:
+        if len(self._true_sizes) >= _LEARNT:
+            self._true_sizes.clear()
+        self._true_sizes[_kind_of(plan)] = size / max(1, _json_size(plan))
 
     # --- carrying out ---------------------------------------------------------------------------------------------------
 
@@ -286,7 +295,9 @@ class Answers:
 
     def _json(self, plan: Plan) -> bytes:
         until = time.monotonic() + self.limits.seconds
-        return coveragejson.encode(plan.opened.cut(plan.windows, until=until), public_url=self.public_url)
+        content = coveragejson.encode(plan.opened.cut(plan.windows, until=until), public_url=self.public_url)
+        self._remember(plan, len(content))
+        return content
 
     def _netcdf(self, plan: Plan) -> BinaryIO:
         address = plan.shown.texts.dataset_id, plan.shown.version.version_id
@@ -422,18 +433,16 @@ def _with_everything(description: CubeDescription, windows: Windows) -> Windows:
 
 
 def _netcdf_size(plan: Plan) -> int:
-    """Return the bytes of the file: values as stored, uncompressed."""
-    import numpy as np
-
-    size = _NETCDF_HEAD
-    fields = set(plan.windows.fields)
-    for variable in plan.description.variables:
-        if variable.name in fields or variable.role in ("coordinate", "bounds"):
-            shape = [
-                plan.windows.along[d].size if d in plan.windows.along else n
-                for d, n in zip(variable.dimensions, variable.shape, strict=True)
-            ]
-            size += math.prod(shape) * (np.dtype(variable.dtype).itemsize if _is_number(variable.dtype) else 32)
+    """Return the bytes of the file: values as stored, uncompressed, and what HDF5 keeps of each variable and attribute."""
+    opened = plan.opened
+    names = opened.names() if plan.download and plan.selection.properties is None else opened.needed(plan.windows.fields)
+    size = _NETCDF_VARIABLE * len(names) + 3 * len(str(opened.global_attributes()))
+    for name in names:
+        lengths = [
+            plan.windows.along[dimension].size if dimension in plan.windows.along else length
+            for dimension, length in zip(opened.dimensions(name), opened.shape(name), strict=True)
+        ]
+        size += math.prod(lengths) * (opened.dtype(name).itemsize if opened.dtype(name).kind in "iufb" else 48)
     return size
 
 
@@ -482,6 +491,10 @@ def _value_length(plan: Plan, name: str) -> float:
         )
         return _mean_length(plan.opened.decode_like(name, stored))
     return _mean_length(spread.astype(variable.decoded_dtype))
+
+
+def _kind_of(plan: Plan) -> tuple[str, ...]:
+    return (plan.shown.version.version_id, plan.form, *plan.windows.fields)
 
 
 def _is_number(dtype: str) -> bool:

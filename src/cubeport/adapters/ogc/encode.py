@@ -10,7 +10,6 @@ from __future__ import annotations
 import base64
 import json
 import math
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,7 +32,6 @@ type Array = NDArray[Any]
 MIB = 1 << 20
 _STRIP_BYTES = 32 * MIB
 """Values in memory at once."""
-_REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms", "ancillary_variables")
 _OF_VALUES = ("_FillValue", "missing_value", "valid_min", "valid_max", "valid_range", "flag_values", "flag_masks", "actual_range")
 """Attributes that are of the type of the values (CF 2.5.1, 3.5); JSON has kept the number and not the type."""
 
@@ -85,8 +83,7 @@ class _Writer:
         # Only coverages drop what was sliced: a download keeps the dimensions of the store.
         self._dropped = set() if self._as_stored else {name for name, window in self._windows.items() if window.sliced}
         self._mask = _mask(request["mask"])
-        everything = opened.names() if request["everything"] else self._needed()
-        self._names = [name for name in opened.names() if name in everything]
+        self._names = list(opened.names()) if request["everything"] else opened.needed(self._fields)
         self._turned = self._turned_names()
 
     def write(self) -> None:
@@ -101,22 +98,6 @@ class _Writer:
         for done, name in enumerate(self._names):
             self._variable(name)
             self._context.progress("encoding", done + 1, len(self._names))
-
-    def _needed(self) -> set[str]:
-        """Return the fields with all that they refer to: coordinates, bounds, grid mappings, cell measures."""
-        names = set(self._opened.names())
-        front, kept = list(self._fields), set[str]()
-        # Scalar coordinates belong to every field, whether it names them or not.
-        front += [axis.name for axis in self._description.axes if axis.scalar and axis.name in names]
-        while front:
-            name = front.pop()
-            if name in kept:
-                continue
-            kept.add(name)
-            attributes = self._opened.attributes(name)
-            words = re.findall(r"[^\s:]+", " ".join(str(attributes.get(key, "")) for key in _REFERENCES))
-            front += [each for each in (*words, *self._opened.dimensions(name)) if each in names]
-        return kept
 
     def _turned_names(self) -> dict[str, str]:
         """Return the longitude and its bounds, with the dimension whose window turns them."""
