@@ -60,7 +60,7 @@ class ZarrEngine:
     """The storage profile whose root *data* is: compensations name places in it."""
     disk: Disk = field(default_factory=Disk)
     name: str = field(default="zarr", init=False)
-    _manifests: OrderedDict[tuple[str, str], Entries] = field(default_factory=OrderedDict, init=False, repr=False)
+    _manifests: OrderedDict[tuple[str, str], tuple[str, Entries]] = field(default_factory=OrderedDict, init=False, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
 
     def __post_init__(self) -> None:
@@ -220,14 +220,15 @@ class ZarrEngine:
         StoreUnavailable
             When the store cannot be read.
         """
-        entry = self._entries(dataset_id, version_id).get(key)
+        cube, entries = self._held(dataset_id, version_id)
+        entry = entries.get(key)
         if entry is None:
             return None
         size, digest = entry
         *folders, name = key.split("/")
         with store_errors("read an object"):
             try:
-                with _opened(self.path(dataset_id, version_id), folders) as folder:
+                with _opened(cube, folders) as folder:
                     descriptor = os.open(name, _FILE, dir_fd=folder)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise _corrupt(f"{key!r} is missing", dataset_id, version_id) from error
@@ -249,8 +250,8 @@ class ZarrEngine:
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise _corrupt("its manifest is missing", dataset_id, version_id) from error
 
-    def _entries(self, dataset_id: str, version_id: str) -> Entries:
-        """Return the manifest's entries; a version never changes, so they are kept as long as there is room."""
+    def _held(self, dataset_id: str, version_id: str) -> tuple[str, Entries]:
+        """Return the tree's folder and the manifest's entries; a version never changes, so they are kept while there is room."""
         name = dataset_id, version_id
         with self._lock:
             held = self._manifests.get(name)
@@ -258,14 +259,14 @@ class ZarrEngine:
                 self._manifests.move_to_end(name)
                 return held
         try:
-            entries = _parsed(self.manifest(dataset_id, version_id))
+            held = str(self.path(*name)), _parsed(self.manifest(*name))
         except ValueError as error:
             raise _corrupt("its manifest cannot be read", dataset_id, version_id) from error
         with self._lock:
-            self._manifests[name] = entries
-            while len(self._manifests) > 1 and sum(map(len, self._manifests.values())) > _CACHED_ENTRIES:
+            self._manifests[name] = held
+            while len(self._manifests) > 1 and sum(len(entries) for _, entries in self._manifests.values()) > _CACHED_ENTRIES:
                 self._manifests.popitem(last=False)
-        return entries
+        return held
 
     def _version(self, dataset_id: str, version_id: str) -> Path:
         return self._store / _checked(_DATASET, dataset_id) / _checked(_ID, version_id)
@@ -335,7 +336,7 @@ def _descriptor(path: Path, flags: int) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _opened(root: Path, folders: Sequence[str]) -> Iterator[int]:
+def _opened(root: str | Path, folders: Sequence[str]) -> Iterator[int]:
     """Open the folder below *root*, step by step, following no link."""
     descriptor = os.open(root, _FOLDER)
     try:
