@@ -166,7 +166,6 @@ class App:
 _COMMON = [
     (b"x-content-type-options", b"nosniff"),
     (b"cross-origin-resource-policy", b"cross-origin"),
-    (b"referrer-policy", b"no-referrer"),
 ]
 
 _BY_STATUS: dict[int, type[CubeportError]] = {404: NotFound, 405: MethodNotAllowed, 400: errors.InvalidRequest}

@@ -26,10 +26,11 @@ IMMUTABLE = "public, max-age=31536000, immutable"
 JSON, HTML = "application/json", "text/html; charset=utf-8"
 
 PAGE_HEADERS = {
+    "Referrer-Policy": "no-referrer",
     "Content-Security-Policy": (
         "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; font-src 'self'; connect-src 'self'; "
         "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
-    )
+    ),
 }
 """What every page carries: nothing from outside, no inline code."""
 
