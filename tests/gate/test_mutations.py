@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import random
+import shutil
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from cubeport.adapters.gate.children import Children
-from cubeport.errors import SourceRejected
+from cubeport.adapters.gate.gate import ConfinedGate
+from cubeport.cubes.orders import WriteOrder
+from cubeport.errors import CubeportError, SourceRejected
 
 FILES = (
     "small_rotPole_precipitation.nc",  # classic, fixed
@@ -58,3 +62,34 @@ def test_all(children: Children, realdata: Path, tmp_path: Path, file: str, caps
         print(f"\n{file}: {dict(outcomes.most_common())}", end=" ")
     # A library may die of what it reads, in a child; our own code never does.
     assert not file.startswith(CLASSIC) or not outcomes["crashed"]
+
+
+@pytest.mark.hostile
+@pytest.mark.parametrize("file", [*FILES, "rlds_v3.zarr", "analysed_sst.zarr"])
+def test_what_passes_is_written_or_refused(children: Children, realdata: Path, tmp_path: Path, file: str) -> None:
+    """The whole way in: scan, decoding, rules, writing."""
+    gate = ConfinedGate(children)
+    outcomes: Counter[str] = Counter()
+    for seed in range(30):
+        source, target = tmp_path / f"{seed}{Path(file).suffix}", tmp_path / f"new{seed}"
+        (shutil.copytree if (realdata / file).is_dir() else shutil.copy)(realdata / file, source)
+        target.mkdir()
+        flip(source, random.Random(seed))
+        try:
+            gate.write(WriteOrder(sources=(source,), target=target))
+            outcomes["written"] += 1
+        except CubeportError as error:
+            outcomes[str(error.members.get("reason", error.kind))] += 1
+        shutil.rmtree(target)
+    assert outcomes.total() == 30
+    assert not outcomes["crashed"], outcomes
+
+
+def flip(source: Path, chance: random.Random) -> None:
+    """Change some bits of a file, or of one file of a folder."""
+    path = chance.choice(sorted(each for each in source.rglob("*") if each.is_file())) if source.is_dir() else source
+    body = bytearray(path.read_bytes())
+    reach = chance.choice((512, 4_096, len(body), len(body)))
+    for _ in range(chance.choice((1, 1, 2, 8))):
+        body[chance.randrange(min(reach, len(body)))] ^= 1 << chance.randrange(8)
+    path.write_bytes(body)
