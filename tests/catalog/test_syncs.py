@@ -1,4 +1,4 @@
-"""What reaches the disk and when, by the system calls of a whole process: SQLite's own syncs are in it, a kill could not show it."""
+"""What reaches the disk and when, by the system calls of a whole process: a kill could not show it."""
 
 from __future__ import annotations
 
