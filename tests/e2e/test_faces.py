@@ -39,8 +39,8 @@ def assert_equal(served: xr.Dataset, wanted: xr.Dataset) -> None:
             assert texts(a.values) == texts(b.values), name
         elif "scale_factor" in b.encoding or "add_offset" in b.encoding:
             # JSON has no float32, so xarray unpacks to float64 where the source's float32 factors gave float32.
-            packed = xr.Variable((), np.float32([b.encoding.get("scale_factor", 1), b.encoding.get("add_offset", 0)]).max())
-            np.testing.assert_allclose(a.values, b.values, rtol=2e-7, atol=abs(float(packed)) * 2e-7, err_msg=str(name))
+            nearest = np.finfo(np.float32).eps * float(np.nanmax(np.abs(b.values.astype(float)), initial=0))
+            np.testing.assert_allclose(a.values, b.values, rtol=0, atol=nearest, err_msg=str(name))
         else:
             np.testing.assert_array_equal(a.values, b.values, err_msg=str(name))
 

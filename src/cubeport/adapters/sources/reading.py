@@ -90,6 +90,7 @@ def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: C
     strange: list[str] = []
     for key, variable in raw.variables.items():
         label = str(key)
+        variable.attrs = _utf8(variable.attrs)
         if label in skipped:
             strange.append(label)
         elif variable.dtype.kind in _NUMBERS and variable.dtype.itemsize <= 8:
@@ -101,7 +102,7 @@ def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: C
     if refused := [label for label in strange if label in wanted]:
         raise SourceRejected(f"{name}: {', '.join(refused)}: of a type that no cube holds", reason="not-a-cube", source=name)
     warnings = tuple(("variable-skipped", f"{label} is of a type that no cube holds") for label in strange)
-    return Source(name, dataset(held, raw.attrs), warnings, raw.close)
+    return Source(name, dataset(held, _utf8(raw.attrs)), warnings, raw.close)
 
 
 def dataset(variables: Mapping[str, xr.Variable], attributes: Mapping[str, Any]) -> xr.Dataset:
@@ -109,6 +110,18 @@ def dataset(variables: Mapping[str, xr.Variable], attributes: Mapping[str, Any])
     coordinates = xr.Coordinates(variables, indexes={})
     fields = [name for name, variable in variables.items() if variable.dims != (name,)]
     return xr.Dataset(coords=coordinates, attrs=dict(attributes)).reset_coords(fields)
+
+
+def _utf8(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
+    """Return *attributes* with UTF-8 that HDF5 calls ASCII read as what it is; what is no UTF-8 stays, for the checks to refuse."""
+
+    def read(value: Any) -> Any:
+        if isinstance(value, str) and not value.isascii():
+            with contextlib.suppress(UnicodeDecodeError):
+                return value.encode("utf-8", "surrogateescape").decode("utf-8")
+        return value
+
+    return {name: read(value) for name, value in attributes.items()}
 
 
 def _as_text(name: str, variable: xr.Variable, raw: xr.Dataset) -> xr.Variable | None:
