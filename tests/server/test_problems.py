@@ -76,6 +76,12 @@ def test_nothing_leaks(exc: CubeportError) -> None:
     assert "planted" not in text
 
 
+def test_a_step_of_the_command_line_reads_as_one() -> None:
+    assert make(errors.NotFound("There is no dataset 'x'.", next_step="cubeport datasets"))["detail"] == (
+        "There is no dataset 'x'. Next: cubeport datasets."
+    )
+
+
 def test_members_never_replace_what_every_problem_has() -> None:
     assert make(CubeportError("x", status=200, type="other"))["status"] == 500
 

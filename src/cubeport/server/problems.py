@@ -99,8 +99,16 @@ def _detail(exc: CubeportError, status: int) -> str:
     if status >= 500:
         # What is wrong with us may be said in words that name our files.
         message = _SERVER_PATH.sub("…", message)
-    message = message if message.endswith((".", "!", "?")) else f"{message}."
-    return f"{message} {exc.next_step}" if exc.next_step else message
+    return " ".join(_sentence(each) for each in (message, _next(exc.next_step)) if each)
+
+
+def _next(step: str | None) -> str | None:
+    """Return the next step as a sentence: the command line says it as a command or in a few words."""
+    return f"Next: {step}" if step and not step[0].isupper() else step
+
+
+def _sentence(text: str) -> str:
+    return text if text.endswith((".", "!", "?")) else f"{text}."
 
 
 def _shown(problem: Problem) -> dict[str, Any]:
