@@ -331,6 +331,7 @@ def _parts(
         user_id=who,
         session_id=session_id(),
         read_only=read_only,
+        check=schemas.check,
     )
     planner = Planner(profiles, ports.clock, file.templates.directory, file.templates.filename, planner_fields)
     parts = core.Parts(

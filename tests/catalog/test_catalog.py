@@ -513,6 +513,21 @@ def test_hooks_change_what_they_may(catalog):
     assert files(catalog) == ["by/hook.bin"]
 
 
+def test_what_the_last_hook_changes_is_validated_again(catalog):
+    catalog.register_schema("paper", Paper)
+    catalog.schemas.policy = "strict"
+    catalog.hooks.register("before_record_commit", lambda c, p: HookResult(metadata_updates={"year": "x"}), name="late")
+    with pytest.raises(SchemaInvalid):
+        catalog.add_bytes(b"1", {"year": 2020}, schema_name="paper", schema_version="1")
+    assert (catalog.count(), files(catalog)) == (0, [])
+
+
+def test_an_error_of_others_names_its_operation_too(catalog):
+    with pytest.raises(ZeroDivisionError) as caught, catalog.unit_of_work() as work:
+        raise ZeroDivisionError
+    assert caught.value.operation_id == work.operation_id
+
+
 def test_an_optional_hook_that_fails_is_a_warning(catalog):
     catalog.hooks.register("after_path_plan", lambda c, p: 1 / 0, name="weak", required=False)
     added = catalog.add_bytes(b"1", filename="x")
@@ -658,6 +673,16 @@ def test_fsck_stops_at_its_time_and_goes_on(catalog):
     rest = catalog.fsck(resume=True)
     assert (rest.complete, rest.records) == (True, 3)
     assert sorted(f.place.partition("/")[0] for f in rest.findings if f.kind == "missing-object") == sorted(ids)
+
+
+def test_gc_removes_empty_folders_that_we_made_and_no_others(catalog):
+    added = catalog.add_bytes(b"1", filename="x.bin", directory_template="ours/{original_stem}")
+    theirs = catalog.root / "files" / "theirs"
+    theirs.mkdir()
+    catalog.purge(added.id)
+    assert (catalog.root / "files" / "ours" / "x").is_dir()
+    catalog.gc()
+    assert [p.name for p in (catalog.root / "files").iterdir()] == ["theirs"]
 
 
 def test_gc_removes_ours_by_age_and_lists_strangers(catalog):

@@ -86,6 +86,15 @@ class TestRemote(StorageContract):
         with pytest.raises(StoreUnavailable, match="number of bytes"):
             self.put(profile, "x", b"22", [])
 
+    def test_a_store_that_flips_a_bit_is_told(self, profile, monkeypatch):
+        fs = profile.fs
+        real = type(fs).put_file
+        monkeypatch.setattr(
+            type(fs), "put_file", lambda self, here, there, **kw: (real(self, here, there), self.pipe_file(there, b"3"))
+        )
+        with pytest.raises(StoreUnavailable, match="other bytes"):
+            self.put(profile, "x", b"2", [])
+
     def test_a_driver_that_fails_is_unavailable_never_absent(self, profile, monkeypatch):
         def info(self, path, **kw):
             raise ConnectionError("reset")

@@ -44,6 +44,8 @@ class Ports:
     session_id: str = field(default_factory=new_id)
     clock: Callable[[], datetime] = now
     read_only: bool = False
+    check: Callable[[CatalogRecord], object] | None = None
+    """Raises when a record may not be committed as it is; asked about what hooks changed at the last moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,8 +120,8 @@ class UnitOfWork:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(exc, CubeportError) and exc.operation_id is None:
-            exc.operation_id = self.operation_id
+        if exc is not None and getattr(exc, "operation_id", None) is None:
+            exc.operation_id = self.operation_id  # type: ignore[attr-defined]  # on others' errors too: their log is found by it
         try:
             if self.committed is None and not self._undecided:
                 self._roll_back(exc)
@@ -451,7 +453,12 @@ class UnitOfWork:
     def _run_before_hooks(self) -> None:
         outcome = self._ports.hooks.run("before_record_commit", self.context(), CommitPayload([w.record for w in self._writes]))
         self.warnings += outcome.warnings
-        self._writes = [_Write(outcome.apply(each.record), each.act) for each in self._writes]
+        changed = [_Write(outcome.apply(each.record), each.act) for each in self._writes]
+        if self._ports.check is not None:
+            for before, after in zip(self._writes, changed, strict=True):
+                if after.record != before.record:
+                    self._ports.check(after.record)
+        self._writes = changed
 
     def _run_hooks(self, point: str, payload: Any) -> None:
         self.warnings += self._ports.hooks.run(point, self.context(), payload).warnings

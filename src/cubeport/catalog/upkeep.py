@@ -400,7 +400,19 @@ def gc(ports: Ports, parts: Parts, *, older_than_s: float, dry_run: bool) -> lis
             found.append(replace(each, removed=removed))
         elif removable or not each.ours:
             found.append(each)
+    if not dry_run:
+        _remove_empty_folders(ports, parts)
     return found
+
+
+def _remove_empty_folders(ports: Ports, parts: Parts) -> None:
+    """Remove folders that journals say we made (path and inode), as far as they are empty; whoever wants one makes it again."""
+    for operation in ports.journal.closed():
+        for line in operation:
+            for each in line.data.get("compensations", ()):
+                name = each.get("profile")
+                if each.get("folders") and name in ports.profiles and name not in parts.apart:
+                    ports.profiles.get(name).remove_folders(each["folders"])
 
 
 def garbage(ports: Ports, parts: Parts) -> list[Garbage]:

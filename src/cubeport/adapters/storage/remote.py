@@ -1,7 +1,7 @@
 """A profile on anything that fsspec reaches: names carry the object id, as no check there is atomic.
 
 fsspec's own transactions are not used: they skip ``put_file`` and ``makedirs``, and know nothing of our journal. Bytes are made in
-a local scratch folder, then sent under a fresh name, and compared by length.
+a local scratch folder, then sent under a fresh name, and compared by length and hash.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from cubeport.adapters.storage.local import LocalProfile, LocalTarget
 from cubeport.catalog.durable import make_folders, store_errors
 from cubeport.catalog.models import FSSpecLocator
 from cubeport.catalog.storage import Collision, StoragePlan, Stored
+from cubeport.catalog.writers import sha256_of
 from cubeport.errors import ArtifactMissing, CubeportError, StoreUnavailable, TargetExists
 
 SCRATCH = "_scratch"
@@ -207,6 +208,9 @@ class RemoteTarget:
                 fs.put_file(str(local), profile.key(path))
                 if fs.info(profile.key(path))["size"] != local.stat().st_size:
                     raise StoreUnavailable("The store took another number of bytes than were sent.", next_step="try again")
+                with fs.open(profile.key(path), "rb") as there, local.open("rb") as here:
+                    if sha256_of(there) != sha256_of(here):
+                        raise StoreUnavailable("The store gives back other bytes than were sent.", next_step="try again")
             shutil.rmtree(self.path) if self._kind == "directory" else self.path.unlink()
         return self._path
 
