@@ -326,6 +326,27 @@ opened.run("refuse", {{"how": "sleep"}})
         assert gone(template)
         assert gone(inner[0].pid)
 
+    def test_when_a_fork_of_the_service_outlives_it(self) -> None:
+        """The fork has the template's socket too, so no end of it tells of the death."""
+        script = f"""
+import os, time
+from pathlib import Path
+from cubeport.adapters.gate.children import Children
+opened = Children(tasks={OF_TESTS!r}, modules=[Path({str(MODULES)!r})], libraries=())
+opened.run("echo", {{}})
+fork = os.fork()
+if fork == 0:
+    time.sleep(60)
+print(opened.template_pid(), fork, flush=True)
+time.sleep(60)
+"""
+        with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as service:
+            template, fork = map(int, service.stdout.readline().split())
+            service.kill()
+            service.wait()
+            assert gone(template)
+            os.kill(fork, signal.SIGKILL)
+
 
 class TestTheSandbox:
     @pytest.fixture

@@ -169,6 +169,7 @@ def mutate(request, context):
                     body[at : at + 1] = b"" if chance.randrange(2) else b"\0\0"
                 case 4 if chance.randrange(4) == 0:
                     del body[max(8, at) :]
+        Path("mutation").unlink(missing_ok=True)  # HDF5 takes a file of the same inode for the one that it has open
         Path("mutation").write_bytes(body)
         descriptor = os.open("mutation", os.O_RDONLY)
         try:

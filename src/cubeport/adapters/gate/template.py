@@ -24,6 +24,8 @@ from cubeport.adapters.gate import landlock, wire
 from cubeport.adapters.gate.child import live
 
 _PR_SET_CHILD_SUBREAPER = 36
+_GLANCE_S = 1.0
+"""How often it looks whether its service lives, if nothing tells it."""
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class Template:
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
+        self._service = os.getppid()
         self._units: dict[int, _Unit] = {}
         self._selector = selectors.DefaultSelector()
         self._selector.register(control, selectors.EVENT_READ)
@@ -53,11 +56,11 @@ class Template:
 
     def serve(self) -> None:
         """Serve until the service lets go."""
-        while True:
+        while os.getppid() == self._service:  # a fork of the service may hold the socket open after its death
             for key, _ in self._selector.select(self._patience()):
                 if key.fileobj is self._control:
                     if not self._fork():
-                        return self._end()
+                        return
                 elif key.fileobj is self._woken:
                     self._woken.recv(4_096)
                 else:
@@ -67,9 +70,9 @@ class Template:
                 if unit.deadline is not None and time.monotonic() >= unit.deadline:
                     _signal(unit.pid, signal.SIGKILL)
 
-    def _patience(self) -> float | None:
+    def _patience(self) -> float:
         deadlines = [each.deadline for each in self._units.values() if each.deadline is not None]
-        return max(0.01, min(deadlines) - time.monotonic()) if deadlines else None
+        return max(0.01, min([_GLANCE_S, *(each - time.monotonic() for each in deadlines)]))
 
     def _fork(self) -> bool:
         body, descriptors, _, _ = socket.recv_fds(self._control, 256, 2)
@@ -132,7 +135,8 @@ class Template:
                 os.kill(pid, signal.SIGKILL)
                 os.waitpid(pid, 0)
 
-    def _end(self) -> None:
+    def end(self) -> None:
+        """End all children and what they began."""
         for pid in self._units:
             _signal(pid, signal.SIGKILL)
         self._units.clear()
@@ -168,7 +172,11 @@ def main(descriptor: int, libraries: list[str], folders: list[str]) -> None:
             importlib.import_module(name)
     with socket.socket(fileno=descriptor) as control:
         control.set_inheritable(False)
-        Template(control).serve()
+        template = Template(control)
+        try:
+            template.serve()
+        finally:
+            template.end()
 
 
 if __name__ == "__main__":
