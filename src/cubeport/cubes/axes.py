@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from cubeport.cubes import crs as reference
+from cubeport.cubes.decoding import decoded as decoded
 from cubeport.cubes.description import AxisKind, GridFamily
 from cubeport.cubes.times import is_time_units
 
@@ -181,6 +182,8 @@ def kind_of(name: str, variable: Any) -> AxisKind | None:
         return "index"
     if is_text(variable):
         return "member" if standard == "realization" or _matches("member", name) else "category"
+    if variable.dtype.kind not in "iuf":
+        return "other"
     if standard in _STANDARD_NAMES and (standard != "time" or is_time_units(units)):
         return _STANDARD_NAMES[standard]
     if _VERTICAL.fullmatch(standard):
@@ -316,30 +319,6 @@ def _are_labels(variable: Any) -> bool:
     if not np.isfinite(np.asarray(values, dtype="float64")).all():
         return False
     return len(np.unique(values)) == len(values)
-
-
-def decoded(variable: Any) -> Any:
-    """Return the values of one variable as a numpy array: scaled, missing as NaN, characters joined; times stay numbers."""
-    import warnings
-
-    import numpy as np
-    import xarray as xr
-
-    attributes = {
-        k: v for k, v in variable.attrs.items() if k not in ("coordinates", "bounds", "grid_mapping", "climatology", "dtype")
-    }
-    if variable.dtype.kind == "f" and not {"_FillValue", "missing_value", "scale_factor", "add_offset"} & set(attributes):
-        return np.asarray(variable.values)
-    with warnings.catch_warnings():
-        # Two fill values in one variable are both missing; describe() tells of them once.
-        warnings.simplefilter("ignore", xr.SerializationWarning)
-        opened = xr.conventions.decode_cf_variable(
-            "values", xr.Variable(variable.dims, variable.data, attributes), decode_times=False, decode_timedelta=False
-        )
-        values = np.asarray(opened.values)
-    if values.dtype.kind == "S":
-        return np.char.decode(np.char.rstrip(values, b"\0 "), "utf-8", "strict")
-    return values
 
 
 def _bounds(raw: xr.Dataset, variable: Any) -> str | None:

@@ -6,7 +6,8 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cubeport.cubes.axes import FoundAxis, decoded
+from cubeport.cubes.axes import FoundAxis
+from cubeport.cubes.decoding import decoded
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,7 +28,7 @@ def labels(raw: xr.Dataset, name: str) -> Any:
     """Return the labels of a coordinate as a one-dimensional array: texts, or numbers as a reader sees them."""
     import numpy as np
 
-    values = np.atleast_1d(decoded(raw.variables[name]))
+    values = np.atleast_1d(decoded(raw.variables[name], name=name))
     return values if values.dtype.kind in "SUOT" else exact(values)
 
 
@@ -40,7 +41,7 @@ def bounds(raw: xr.Dataset, axis: FoundAxis) -> np.ndarray[Any, np.dtype[np.floa
     variable = raw.variables[axis.bounds]
     if variable.dtype.kind not in "iuf":
         return None
-    values = exact(decoded(variable))
+    values = exact(decoded(variable, name=axis.bounds))
     if axis.scalar:
         values = values.reshape(1, -1)
     if values.ndim != 2 or values.shape != (raw.variables[axis.labels].size, 2) or not np.isfinite(values).all():

@@ -13,8 +13,9 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import times
-from cubeport.cubes.axes import CubeAxes, FoundAxis, decoded, find, is_latitude, is_text
+from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_text
 from cubeport.cubes.cells import exact
+from cubeport.cubes.decoding import decoded, opened, whole
 from cubeport.errors import SourceRejected
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ ATTRIBUTE_BYTES = 64 * 1024
 
 TEXT_BYTES = 4 * 1024 * 1024
 """The attributes of a dataset together."""
+
+_LONGITUDE = 720
+"""Degrees that a longitude may run to: two turns; more is no longitude, and would be turned back without end."""
 
 _LATITUDE_SLACK = 1e-4
 """Degrees past a pole that are noise of the encoding."""
@@ -57,6 +61,7 @@ def check(raw: xr.Dataset) -> tuple[tuple[str, str], ...]:
             _check_axis(raw, axis, found, notes)
     if found.family in ("curvilinear", "unstructured"):
         _check_positions(raw, str(found.x), str(found.y))
+    _check_decodable(raw)
     return tuple(dict.fromkeys(notes))
 
 
@@ -148,7 +153,7 @@ def _check_packing(raw: xr.Dataset) -> None:
                 continue
             value = variable.attrs[key]
             try:
-                number = float(value.ravel()[0] if hasattr(value, "ravel") and value.size == 1 else value)
+                number = math.nan if isinstance(value, str | bytes) else float(value.item() if hasattr(value, "item") else value)
             except (TypeError, ValueError):
                 number = math.nan
             if not math.isfinite(number) or (key == "scale_factor" and number == 0):
@@ -170,9 +175,18 @@ def _check_dates(raw: xr.Dataset) -> None:
         name = str(key)
         calendar = times.calendar_of(variable.attrs, name=name)
         corner = variable[tuple(slice(0, 1) for _ in variable.dims)]
-        values = np.asarray(decoded(corner), dtype="float64").ravel()
+        values = np.asarray(decoded(corner, name=name), dtype="float64").ravel()
         # A missing date among data is missing data; whether an axis may miss one is asked elsewhere.
         times.decode(values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1), str(units), calendar, name=name)
+
+
+def _check_decodable(raw: xr.Dataset) -> None:
+    """What xarray cannot decode no reader can open; a corner of each variable tells."""
+    whole(raw, times=True)
+    for key, variable in raw.variables.items():
+        corner = variable[tuple(slice(0, 1) for _ in variable.dims)]
+        decoded(corner, name=str(key))
+        opened(corner, name=str(key), times=True)
 
 
 def _check_cube(found: CubeAxes) -> None:
@@ -195,10 +209,7 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
 
     name = axis.name
     variable = raw.variables[name]
-    try:
-        values = np.atleast_1d(decoded(variable))
-    except UnicodeDecodeError:
-        raise SourceRejected(f"the labels of {name!r} are not UTF-8", reason="bad-text") from None
+    values = np.atleast_1d(decoded(variable, name=name))
     if is_text(variable):
         for text in map(str, values.tolist()):
             _check_text(text, f"a label of {name!r}")
@@ -228,6 +239,8 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
         )
     if axis.name == found.y and found.family == "rectilinear":
         _check_latitude(numbers, name)
+    if axis.name == found.x and found.family == "rectilinear":
+        _check_longitude(numbers, name)
 
 
 def _check_finite(numbers: Any, name: str, reason: str) -> None:
@@ -259,16 +272,22 @@ def _check_latitude(numbers: Any, name: str) -> None:
         raise SourceRejected(f"latitude {name!r} lies outside ±90", reason="bad-coordinates")
 
 
+def _check_longitude(numbers: Any, name: str) -> None:
+    import numpy as np
+
+    if float(np.abs(numbers).max()) > _LONGITUDE:
+        raise SourceRejected(f"longitude {name!r} lies outside ±{_LONGITUDE}", reason="bad-coordinates")
+
+
 def _check_positions(raw: xr.Dataset, x: str, y: str) -> None:
     import numpy as np
 
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore", RuntimeWarning)
-        lon, lat = (np.asarray(decoded(raw.variables[name]), dtype="float64") for name in (x, y))
+        lon, lat = (np.asarray(decoded(raw.variables[name], name=name), dtype="float64") for name in (x, y))
     known = np.isfinite(lon) & np.isfinite(lat)
     if not known.any():
         raise SourceRejected(f"positions {x!r} and {y!r} are all missing", reason="bad-coordinates")
     if is_latitude(y, raw.variables[y]):
         _check_latitude(lat[known], y)
-    if float(np.abs(lon[known]).max()) > 720:
-        raise SourceRejected(f"longitude {x!r} lies outside ±720", reason="bad-coordinates")
+    _check_longitude(lon[known], x)

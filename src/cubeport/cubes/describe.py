@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import crs as reference
 from cubeport.cubes import footprint, periods, times
-from cubeport.cubes.axes import CubeAxes, FoundAxis, decoded, find, is_text
+from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_text
 from cubeport.cubes.calendars import CalendarName, Stamp, gregorian
 from cubeport.cubes.cells import bounds, cells, exact, labels, steps
+from cubeport.cubes.decoding import decoded, opened
 from cubeport.cubes.description import Axis, CubeDescription, Spatial, Temporal, Variable
 from cubeport.errors import SourceRejected
 
@@ -102,7 +102,7 @@ def _text(attributes: Mapping[Any, Any], *names: str) -> str | None:
 def _stamps(raw: xr.Dataset, axis: FoundAxis) -> tuple[CalendarName, list[Stamp]]:
     variable = raw.variables[axis.name]
     calendar = times.calendar_of(variable.attrs, name=axis.name)
-    return calendar, times.decode(decoded(variable), str(variable.attrs.get("units", "")), calendar, name=axis.name)
+    return calendar, times.decode(decoded(variable, name=axis.name), str(variable.attrs.get("units", "")), calendar, name=axis.name)
 
 
 def _axis(raw: xr.Dataset, found: FoundAxis, stamps: tuple[CalendarName, list[Stamp]] | None) -> Axis:
@@ -155,8 +155,9 @@ def _variable(
     shape = tuple(int(n) for n in variable.shape)
     given = chunks.get(name) or variable.encoding.get("chunks") or variable.encoding.get("chunksizes") or shape
     own = tuple(min(int(n), m) if m else 1 for n, m in zip(given, shape, strict=True))
-    opened = _opened(name, variable, notes)
-    least, greatest = _range(opened, own) if role in ("data", "auxiliary") and not is_text(variable) else (None, None)
+    seen, said = opened(variable, name=name)
+    notes += [("decoding", f"{name!r}: {words}") for words in said]
+    least, greatest = _range(seen, own) if role in ("data", "auxiliary") and not is_text(variable) else (None, None)
     mapping = variable.attrs.get("grid_mapping")
     return Variable(
         name=name,
@@ -165,7 +166,7 @@ def _variable(
         shape=shape,
         chunks=own,
         dtype=_dtype(variable.dtype),
-        decoded_dtype=_dtype(opened.dtype),
+        decoded_dtype=_dtype(seen.dtype),
         units=_text(variable.attrs, "units"),
         standard_name=_text(variable.attrs, "standard_name"),
         long_name=_text(variable.attrs, "long_name"),
@@ -187,36 +188,20 @@ def _nodata(variable: Any) -> float | int | str | None:
         return None
     listed = plain(value)
     first = listed[0] if isinstance(listed, list) and listed else listed
-    return first if isinstance(first, int | float | str) and not isinstance(first, bool) else None
+    if isinstance(first, str):
+        return first if first in ("nan", "inf", "-inf") else None
+    return first if isinstance(first, int | float) and not isinstance(first, bool) else None
 
 
-def _opened(name: str, variable: Any, notes: list[tuple[str, str]]) -> Any:
-    """Return the variable as xarray decodes it, lazily; times stay numbers. What xarray says of it becomes a note."""
-    import xarray as xr
-
-    attributes = {
-        k: v for k, v in variable.attrs.items() if k not in ("coordinates", "bounds", "grid_mapping", "climatology", "dtype")
-    }
-    if not {"_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned"} & set(attributes):
-        return variable
-    bare = variable.copy(deep=False)
-    bare.attrs = attributes
-    with warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always")
-        opened = xr.conventions.decode_cf_variable(name, bare, decode_times=False, decode_timedelta=False)
-    notes += [("decoding", f"{name!r}: {' '.join(str(each.message).split())[:200]}") for each in caught]
-    return opened
-
-
-def _range(opened: Any, chunks: tuple[int, ...]) -> tuple[float | None, float | None]:
+def _range(seen: Any, chunks: tuple[int, ...]) -> tuple[float | None, float | None]:
     """Return the least and the greatest finite value, reading whole chunks, a bounded number at a time."""
     import numpy as np
 
     least, greatest = math.inf, -math.inf
-    if opened.dtype.kind not in "iufb":
+    if seen.dtype.kind not in "iufb":
         return None, None
-    for block in blocks(opened.shape, chunks, opened.dtype.itemsize):
-        values = np.asarray(opened[block].values)
+    for block in blocks(seen.shape, chunks, seen.dtype.itemsize):
+        values = np.asarray(seen[block].values)
         if values.dtype.kind == "f":
             values = values[np.isfinite(values)]
         if values.size:
@@ -254,7 +239,7 @@ def _spatial(raw: xr.Dataset, found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
             return _projected(found, axes)
         case "curvilinear" | "unstructured":
             x, y = str(found.x), str(found.y)
-            lon, lat = (exact(decoded(raw.variables[name])) for name in (x, y))
+            lon, lat = (exact(decoded(raw.variables[name], name=name)) for name in (x, y))
             bbox = footprint.positions(lon, lat, footprint.corners_of(raw, x, y))
             return Spatial(family=found.family, bbox=bbox, x=x, y=y, crs=reference.crs84())
         case _:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cubeport.cubes.decoding import decoded
 from cubeport.cubes.description import BoundingBox
 
 if TYPE_CHECKING:
@@ -223,12 +224,10 @@ def corners_of(raw: xr.Dataset, x: str, y: str) -> tuple[Numbers, Numbers] | Non
     """Return the vertices of cells: CF bounds of both positions, or the faces of a UGRID mesh; ``None`` without."""
     import numpy as np
 
-    from cubeport.cubes.axes import decoded
-
     lon, lat = raw.variables[x], raw.variables[y]
     names = lon.attrs.get("bounds"), lat.attrs.get("bounds")
     if all(isinstance(name, str) and name in raw.variables and raw.variables[name].ndim == lon.ndim + 1 for name in names):
-        values = tuple(np.asarray(decoded(raw.variables[name]), dtype="float64") for name in names)
+        values = tuple(np.asarray(decoded(raw.variables[name], name=str(name)), dtype="float64") for name in names)
         if all(part.shape[:-1] == lon.shape for part in values) and all(
             (np.abs(part[np.isfinite(part)]) <= 720).all() for part in values
         ):
@@ -240,8 +239,10 @@ def corners_of(raw: xr.Dataset, x: str, y: str) -> tuple[Numbers, Numbers] | Non
         faces = raw.variables.get(str(mesh.attrs.get("face_node_connectivity", "")))
         if faces is None or len(nodes) != 2 or any(node not in raw.variables for node in nodes):
             continue
-        index = np.asarray(decoded(faces), dtype="float64") - float(faces.attrs.get("start_index", 0))
-        node_lon, node_lat = (np.asarray(decoded(raw.variables[node]), dtype="float64") for node in nodes)
+        index = np.asarray(decoded(faces, name="face_node_connectivity"), dtype="float64") - float(
+            faces.attrs.get("start_index", 0)
+        )
+        node_lon, node_lat = (np.asarray(decoded(raw.variables[node], name=node), dtype="float64") for node in nodes)
         there = np.isfinite(index) & (index >= 0) & (index < len(node_lon))
         if index.shape[:1] != lon.shape:
             continue

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import crs as reference
 from cubeport.cubes import periods, times
-from cubeport.cubes.axes import CubeAxes, FoundAxis, decoded, find, text_dims
+from cubeport.cubes.axes import CubeAxes, FoundAxis, find, text_dims
 from cubeport.cubes.calendars import CalendarName, Stamp
 from cubeport.cubes.cells import Cells, bounds, cells, exact, labels
+from cubeport.cubes.decoding import decoded
 from cubeport.cubes.orders import Window
 from cubeport.errors import AreaOutsideSource, InvalidPeriod, InvalidRange, InvalidRequest, NoData
 
@@ -154,7 +155,7 @@ def _positions(raw: xr.Dataset, found: CubeAxes, bbox: tuple[float, float, float
     import numpy as np
 
     variable = raw.variables[str(found.x)]
-    lon, lat = (exact(decoded(raw.variables[str(name)])) for name in (found.x, found.y))
+    lon, lat = (exact(decoded(raw.variables[str(name)], name=str(name))) for name in (found.x, found.y))
     west, south, east, north = bbox
     width = (east - west) % 360.0 if east != west + 360.0 else 360.0
     with np.errstate(invalid="ignore"):
@@ -179,7 +180,7 @@ def _times(raw: xr.Dataset, found: CubeAxes, start: str | None, end: str | None)
         raise InvalidPeriod("the source has no time axis: it takes no start and no end")
     variable = raw.variables[axis.name]
     calendar = times.calendar_of(variable.attrs, name=axis.name)
-    stamps = times.decode(decoded(variable), str(variable.attrs.get("units", "")), calendar, name=axis.name)
+    stamps = times.decode(decoded(variable, name=axis.name), str(variable.attrs.get("units", "")), calendar, name=axis.name)
     starts = _starts(raw, axis, calendar)
     kind = periods.infer(stamps, calendar, starts, frequency=_frequency(raw))
     try:

@@ -12,9 +12,9 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import times
-from cubeport.cubes.axes import decoded
 from cubeport.cubes.calendars import Stamp, canonical, gregorian, parse_stamp
 from cubeport.cubes.cells import labels
+from cubeport.cubes.decoding import decoded, whole
 from cubeport.cubes.description import Axis, CubeDescription, Variable
 
 if TYPE_CHECKING:
@@ -96,7 +96,6 @@ def geometry(bbox: tuple[float, float, float, float]) -> dict[str, Any]:
 def _skeleton(cube: CubeDescription, raw: xr.Dataset) -> dict[str, Any]:
     """Return what pystac and xstac make of the dataset, as a mapping."""
     import pystac
-    import xarray as xr
     import xstac
 
     bounds = [None if edge is None else datetime.fromisoformat(edge) for edge in interval(cube)]
@@ -107,9 +106,9 @@ def _skeleton(cube: CubeDescription, raw: xr.Dataset) -> dict[str, Any]:
     )
     x, y = _horizontal(cube)
     with warnings.catch_warnings():
-        # About packing and fill values: describe() has told of them.
+        # xstac asks pandas and pystac for what they call old; no one but its maker can change that.
         warnings.simplefilter("ignore")
-        opened = xstac.fix_attrs(xr.decode_cf(raw, decode_times=False, decode_timedelta=False))
+        opened = xstac.fix_attrs(whole(raw, times=False))
         made = xstac.xarray_to_stac(
             opened,
             template,
@@ -231,7 +230,7 @@ def _time(cube: CubeDescription, raw: xr.Dataset, axis: Axis) -> dict[str, Any]:
     attributes = raw.variables[axis.name].attrs
     calendar = times.calendar_of(attributes, name=axis.name)
     stamps: list[Stamp] = times.decode(
-        decoded(raw.variables[axis.name]), str(attributes.get("units", "")), calendar, name=axis.name
+        decoded(raw.variables[axis.name], name=axis.name), str(attributes.get("units", "")), calendar, name=axis.name
     )
     step = times.step_of(stamps, calendar)
     listed = [str(each) for each in stamps] if step is None and len(stamps) <= _LISTED_TIMES else None

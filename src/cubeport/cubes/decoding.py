@@ -1,0 +1,85 @@
+"""Values as a reader sees them: unpacked, missing as NaN, characters joined to texts; times stay the numbers that they are."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+from cubeport.errors import SourceRejected
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+_PACKING = {"_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned"}
+_REFERENCES = ("coordinates", "bounds", "grid_mapping", "climatology")
+
+
+def opened(variable: Any, *, name: str, times: bool = False) -> tuple[Any, tuple[str, ...]]:
+    """Return the variable as xarray decodes it, lazily where it is lazy, and what xarray has to say about it.
+
+    Parameters
+    ----------
+    variable
+        Undecoded.
+    name
+        For the refusal.
+    times
+        Whether times become dates.
+
+    Raises
+    ------
+    SourceRejected
+        ``bad-coordinates``, when its attributes make it impossible to decode: no reader could open it.
+    """
+    import xarray as xr
+
+    attributes = {key: value for key, value in variable.attrs.items() if key not in _REFERENCES}
+    if variable.dtype.kind in "fiu" and not times and not {*_PACKING, "dtype", "_Encoding"} & set(attributes):
+        return variable, ()
+    bare = variable.copy(deep=False)
+    bare.attrs = attributes
+    with warnings.catch_warnings(record=True) as caught, _readable(name):
+        warnings.simplefilter("always")
+        found = xr.conventions.decode_cf_variable(name, bare, decode_times=times, decode_timedelta=False)
+    return found, tuple(" ".join(str(each.message).split())[:200] for each in caught)
+
+
+def whole(raw: xr.Dataset, *, times: bool) -> xr.Dataset:
+    """Return the dataset as xarray opens it, lazily; *times* as in :func:`opened`. Raises SourceRejected as :func:`opened`."""
+    import xarray as xr
+
+    with warnings.catch_warnings(), _readable("dataset"):
+        # Of packing and fill values; opened() hands them on by variable.
+        warnings.simplefilter("ignore")
+        return xr.decode_cf(raw, decode_times=times, decode_timedelta=False)
+
+
+def decoded(variable: Any, *, name: str = "coordinate") -> Any:
+    """Return the values of one variable as a numpy array. Raises SourceRejected as :func:`opened`, ``bad-text`` for bad UTF-8."""
+    import numpy as np
+
+    found, _ = opened(variable, name=name)
+    with _readable(name):
+        values = np.asarray(found.values)
+    if values.dtype.kind != "S":
+        return values
+    try:
+        return np.char.decode(np.char.rstrip(values, b"\0 "), "utf-8", "strict")
+    except UnicodeDecodeError:
+        raise SourceRejected(f"the texts of {name!r} are not UTF-8", reason="bad-text") from None
+
+
+@contextmanager
+def _readable(name: str) -> Iterator[None]:
+    """Turn what xarray raises over attributes that make no sense together into a refusal."""
+    try:
+        yield
+    except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, NotImplementedError) as exc:
+        words = (str(exc).strip().splitlines() or [type(exc).__name__])[0][:200]
+        raise SourceRejected(
+            f"{name!r} cannot be decoded by its attributes: {words}",
+            reason="bad-coordinates",
+            next_step=f"correct the attributes of {name!r} in the source",
+        ) from exc

@@ -1,0 +1,191 @@
+"""Each refusal has its reason, names its place and tells what to do next."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from cubeport.cubes.axes import find
+from cubeport.cubes.checks import check
+from cubeport.cubes.describe import describe
+from cubeport.errors import SourceRejected
+
+
+def cube(**changes: Any) -> xr.Dataset:
+    """Return a small sound cube; a change is ``name=(dims, values, attributes)``, or ``None`` to leave it out."""
+    variables: dict[str, Any] = {
+        "sst": (("time", "lat", "lon"), np.zeros((3, 4, 5), "f4"), {"units": "K"}),
+        "time": (("time",), np.arange(3.0), {"units": "days since 2000-01-01"}),
+        "lat": (("lat",), np.array([10.0, 20, 30, 40]), {"units": "degrees_north"}),
+        "lon": (("lon",), np.array([1.0, 2, 3, 4, 5]), {"units": "degrees_east"}),
+    }
+    attributes = changes.pop("attrs", {})
+    return xr.Dataset({name: value for name, value in (variables | changes).items() if value is not None}, attrs=attributes)
+
+
+def test_a_sound_cube_passes_without_a_word() -> None:
+    assert check(cube()) == ()
+
+
+TIME = {"units": "days since 2000-01-01"}
+NORTH, EAST = {"units": "degrees_north"}, {"units": "degrees_east"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "words"),
+    [
+        ({"time": (("time",), [0.0, 1, 1], TIME)}, "bad-time", "index 1 is there twice"),
+        ({"time": (("time",), [0.0, 2, 1], TIME)}, "bad-time", "2000-01-03T00:00:00Z at index 1 is followed by 2000-01-02"),
+        ({"time": (("time",), [2.0, 1, 0], TIME)}, "bad-time", "rise"),
+        ({"time": (("time",), [0.0, np.nan, 2], TIME)}, "bad-time", "label 1 is missing"),
+        ({"time": (("time",), [0, 1, -9], {**TIME, "_FillValue": np.int64(-9)})}, "bad-time", "label 2 is missing"),
+        ({"time": (("time",), [0.0, 1, 2], {"units": "days since the flood"})}, "bad-time", "'time' cannot be decoded"),
+        ({"time": (("time",), [0.0, 1, 2], {**TIME, "calendar": "mayan"})}, "bad-time", "no calendar of the name 'mayan'"),
+        ({"time": (("time",), [0.0, 1, 1e9], TIME)}, "bad-time", "time"),
+        ({"lat": (("lat",), [10.0, 20, 20, 30], NORTH)}, "bad-coordinates", "'lat' has the same label at 1 and 2"),
+        ({"lat": (("lat",), [10.0, 30, 20, 40], NORTH)}, "bad-coordinates", "'lat' turns back at index 2"),
+        ({"lat": (("lat",), [10.0, 20, np.inf, 40], NORTH)}, "bad-coordinates", "'lat': label 2 is missing or not finite"),
+        ({"lat": (("lat",), [80.0, 85, 90, 95], NORTH)}, "bad-coordinates", "outside ±90"),
+        ({"lon": (("lon",), [0.0, 1, 2, 3, 1e20], EAST)}, "bad-coordinates", "outside ±720"),
+        (
+            {"sst": (("time", "lat", "lon"), np.zeros((3, 4, 5), "i2"), {"scale_factor": 0.0})},
+            "bad-coordinates",
+            "'scale_factor' of 'sst'",
+        ),
+        (
+            {"sst": (("time", "lat", "lon"), np.zeros((3, 4, 5), "i2"), {"scale_factor": np.nan})},
+            "bad-coordinates",
+            "no finite number",
+        ),
+        (
+            {"sst": (("time", "lat", "lon"), np.zeros((3, 4, 5), "i2"), {"add_offset": "2"})},
+            "bad-coordinates",
+            "'add_offset' of 'sst'",
+        ),
+        ({"sst": (("time", "lat", "lon"), np.zeros((3, 4, 5), "f4"), {"coordinates": 5})}, "bad-coordinates", "cannot be decoded"),
+        ({"sst": None}, "not-a-cube", "no variable holds numbers"),
+        ({"time": None, "lat": None, "lon": None}, "not-a-cube", "'sst' has no coordinates"),
+        ({"sst": (("time", "lat", "lon"), np.zeros((0, 4, 5), "f4")), "time": (("time",), np.zeros(0), TIME)}, "empty", "length 0"),
+        ({"SST": (("time",), np.zeros(3))}, "bad-text", "'sst' and 'SST' differ in case only"),
+        ({"a b": (("time",), np.zeros(3))}, "bad-text", "'a b'"),
+        ({"c": (("time",), np.zeros(3))}, "bad-text", "'c'"),
+        ({"__x": (("time",), np.zeros(3))}, "bad-text", "'__x'"),
+        ({"zarr.json": (("time",), np.zeros(3))}, "bad-text", "'zarr.json'"),
+        ({"v" * 129: (("time",), np.zeros(3))}, "bad-text", "at most 128"),
+        ({"w": (("é",), np.zeros(3))}, "bad-text", "dimension"),
+        ({"attrs": {"title": "a\x00b"}}, "bad-text", "'title' has the control character U+0000 at place 1"),
+        ({"attrs": {"title": "\x85"}}, "bad-text", "U+0085"),
+        ({"attrs": {"title": "bad \udce9 byte"}}, "bad-text", "'title' is not UTF-8"),
+        ({"attrs": {"title": ["fine", "bad \udce9"]}}, "bad-text", "'title' is not UTF-8"),
+        ({"attrs": {"title": b"\xff"}}, "bad-text", "'title' is not UTF-8"),
+        ({"attrs": {"history": "x" * 65_537}}, "bad-text", "65544 bytes, more than 65536"),
+        ({"attrs": {f"a{n}": "x" * 60_000 for n in range(70)}}, "bad-text", "together"),
+        ({"attrs": {"table": np.zeros(8193)}}, "bad-text", "'table' has"),
+    ],
+)
+def test_what_would_mislead_is_refused(changes: dict[str, Any], reason: str, words: str) -> None:
+    with pytest.raises(SourceRejected) as caught:
+        check(cube(**changes))
+    assert caught.value.reason == reason
+    assert words in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"attrs": {"history": "line\none\ttab", "note": "Zürich ☀"}}, set()),
+        ({"lat": (("lat",), [40.0, 30, 20, 10], NORTH)}, set()),
+        ({"lat": (("lat",), np.array([-90.0, -30, 30, 90.00001], "f4"), NORTH)}, set()),
+        ({"run": (("run",), [1.0, 1.0]), "w": (("run", "time"), np.zeros((2, 3)))}, {"labels-ignored"}),
+        ({"time": (("time",), [0.0, 1, 2], {"units": "second", "standard_name": "time"})}, {"undated-time"}),
+        ({"lonely": (("lonely",), [1.0, 1.0, np.nan], {"standard_name": "latitude"})}, set()),  # labels of nothing
+        ({"sst": (("time", "lat", "lon"), np.zeros((3, 4, 5), "i2"), {"scale_factor": np.array([0.5])})}, set()),
+    ],
+)
+def test_what_does_no_harm_is_taken(changes: dict[str, Any], told: set[str]) -> None:
+    assert {kind for kind, _ in check(cube(**changes))} == told
+
+
+def test_a_name_is_cured_in_the_line_that_refuses_it() -> None:
+    with pytest.raises(SourceRejected) as caught:
+        check(cube(**{"sea temp's": (("time",), np.zeros(3))}))
+    assert caught.value.next_step == "in the template: normalise: [{rename: {'sea temp''s': sea_temp_s}}]"
+
+
+GRIDS = [
+    # attributes are read first: names that say otherwise do not count
+    (
+        {
+            "lat": (("lat",), [10.0, 20, 30, 40], {"axis": "X", "standard_name": "longitude", "units": "degrees_east"}),
+            "lon": (("lon",), [1.0, 2, 3, 4, 5], {"standard_name": "latitude", "units": "degrees_north"}),
+        },
+        ("rectilinear", "lat", "lon"),
+    ),
+    # then units, then names
+    ({"lat": (("lat",), [10.0, 20, 30, 40], NORTH), "lon": (("lon",), [1.0, 2, 3, 4, 5], EAST)}, ("rectilinear", "lon", "lat")),
+    ({"lat": (("lat",), [10.0, 20, 30, 40]), "lon": (("lon",), [1.0, 2, 3, 4, 5])}, ("rectilinear", "lon", "lat")),
+    # one axis alone is no place
+    ({"lon": None}, ("none", None, None)),
+    # labels under another name than their dimension's
+    ({"lon": None, "east": (("lon",), [1.0, 2, 3, 4, 5], EAST)}, ("rectilinear", "east", "lat")),
+    # two-dimensional positions
+    (
+        {
+            "lon": None,
+            "lat": None,
+            "nav_lon": (("lat", "lon"), np.zeros((4, 5)) + np.arange(5.0), EAST),
+            "nav_lat": (("lat", "lon"), np.zeros((4, 5)) + np.arange(4.0)[:, None], NORTH),
+        },
+        ("curvilinear", "nav_lon", "nav_lat"),
+    ),
+    # metres without a reference system are no place
+    (
+        {
+            "lat": (("lat",), [10.0, 20, 30, 40], {"standard_name": "projection_y_coordinate", "units": "m"}),
+            "lon": (("lon",), [1.0, 2, 3, 4, 5], {"standard_name": "projection_x_coordinate", "units": "m"}),
+        },
+        ("none", None, None),
+    ),
+]
+
+
+@pytest.mark.parametrize(("changes", "grid"), GRIDS, ids=range(len(GRIDS)))
+def test_axes_are_found_by_cf(changes: dict[str, Any], grid: tuple[str, str | None, str | None]) -> None:
+    found = find(cube(**changes))
+    assert (found.family, found.x, found.y) == grid
+
+
+def test_scalar_coordinates_are_axes_of_one_label() -> None:
+    raw = cube(
+        sst=(("time", "lat", "lon"), np.zeros((3, 4, 5), "f4"), {"coordinates": "height realization"}),
+        height=((), 2.0, {"units": "m", "standard_name": "height", "positive": "up"}),
+        realization=((), 7, {"standard_name": "realization"}),
+        stray=((), 3.0, {"standard_name": "depth"}),
+    )
+    axes = {axis.name: axis for axis in describe(raw).axes}
+    assert (axes["height"].kind, axes["height"].first, axes["height"].positive, axes["height"].scalar) == ("z", 2.0, "up", True)
+    assert axes["realization"].kind == "member"
+    assert "stray" not in axes
+
+
+def test_fields_are_those_that_share_their_axes_or_those_that_are_named() -> None:
+    raw = cube(
+        u=(("time", "lat", "lon"), np.zeros((3, 4, 5), "f4")),
+        area=(("lat", "lon"), np.zeros((4, 5), "f4")),
+        rate=(("time",), np.zeros(3, "f4")),
+    )
+    assert describe(raw).fields == ("sst", "u")
+    assert describe(raw, fields=("area",)).fields == ("area",)
+    assert describe(raw, fields=("area",)).temporal is None
+
+
+def test_a_reference_system_may_not_read_files_of_the_host() -> None:
+    from cubeport.cubes.crs import from_attributes
+
+    assert from_attributes({"crs": "+proj=sinu +lon_0=0 +R=6371007.181"}) is not None
+    for text in ("+init=epsg:4326", "+proj=longlat +nadgrids=@/etc/passwd", "+proj=geoc +geoidgrids=x", "file:/etc/passwd"):
+        assert from_attributes({"crs": text}) is None
+    assert from_attributes({"grid_mapping_name": "of no kind"}) is None
