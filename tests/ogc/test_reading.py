@@ -1,0 +1,176 @@
+"""Opened versions: bounded caches that are never stale, and failures that are told as failures, never as fill values."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cubeport.adapters.engines.zarr import ZarrEngine
+from cubeport.adapters.reading import OpenedVersions
+from cubeport.cubes.selection import parse
+from cubeport.cubes.windows import Windows, resolve
+from cubeport.errors import Corrupt, StoreUnavailable, Unavailable
+
+VERSION = "0123456789abcdef0123456789abcdef"
+CHUNKS = {"time": 4, "latitude": 60, "longitude": 80}
+
+
+@pytest.fixture(scope="module")
+def co2(stored: Any) -> Any:
+    return stored("SMALL_total_column_co2.nc", chunks=CHUNKS)
+
+
+@pytest.fixture
+def copied(co2: Any, tmp_path: Path) -> tuple[ZarrEngine, Path]:
+    """A store of one's own to damage: the engine, and the folder of the packed variable's chunks."""
+    engine = ZarrEngine(tmp_path / "data")
+    target = engine.path(co2.dataset_id, VERSION).parent
+    shutil.copytree(co2.engine.path(co2.dataset_id, VERSION).parent, target)
+    for path in target.rglob("*"):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+    return engine, target / "cube.zarr" / "tcco2" / "c"
+
+
+def window(co2: Any, **query: str) -> Windows:
+    return resolve(co2.description, co2.open().labels(), parse(query.items(), forms=()))
+
+
+CORNER = {"bbox": "0,80,1,90", "datetime": "2006-01-01T06:00:00Z"}
+
+
+class Failing:
+    """An engine that fails from the n-th read of a chunk on."""
+
+    def __init__(self, engine: Any, after: int) -> None:
+        self._engine, self._left = engine, after
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> Any:
+        if "/c/" in key and key.startswith("tcco2"):
+            self._left -= 1
+            if self._left < 0:
+                raise StoreUnavailable("the disk does not answer")
+        return self._engine.read(dataset_id, version_id, key)
+
+
+def test_values_are_those_of_the_source(co2: Any) -> None:
+    whole = co2.open().read("tcco2", window(co2))
+    assert whole.dtype.isnative
+    assert whole.flags["C_CONTIGUOUS"]
+    assert np.allclose(whole, co2.truth()["tcco2"].values, rtol=1e-6)
+
+
+def test_a_lost_chunk_is_corrupt_and_never_fill(co2: Any, copied: tuple[ZarrEngine, Path]) -> None:
+    engine, chunks = copied
+    opened = OpenedVersions(engine).open(co2.dataset_id, VERSION, co2.description)
+    assert np.isfinite(opened.read("tcco2", window(co2, **CORNER))).all()
+    (chunks / "0/0/0").unlink()
+    fresh = OpenedVersions(engine).open(co2.dataset_id, VERSION, co2.description)
+    with pytest.raises(Corrupt):
+        fresh.read("tcco2", window(co2, **CORNER))
+    # The other chunks are unharmed.
+    assert np.isfinite(fresh.read("tcco2", window(co2, bbox="200,-90,210,-80", datetime="2006-01-01T06:00:00Z"))).all()
+
+
+@pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
+def test_damaged_bytes_are_corrupt(co2: Any, copied: tuple[ZarrEngine, Path], damage: str) -> None:
+    engine, chunks = copied
+    chunk = chunks / "0/0/0"
+    data = bytearray(chunk.read_bytes())
+    if damage == "flipped":
+        data[len(data) // 2] ^= 0xFF
+    chunk.write_bytes({"flipped": bytes(data), "cut": bytes(data[: len(data) // 2]), "empty": b""}[damage])
+    opened = OpenedVersions(engine).open(co2.dataset_id, VERSION, co2.description)
+    with pytest.raises(Corrupt):
+        opened.read("tcco2", window(co2, **CORNER))
+
+
+def test_a_store_that_fails_is_unavailable_and_recovers(co2: Any) -> None:
+    failing = Failing(co2.engine, after=3)
+    opened = OpenedVersions(failing).open(co2.dataset_id, VERSION, co2.description)
+    with pytest.raises(StoreUnavailable):
+        opened.read("tcco2", window(co2))
+    failing._left = 10**9
+    assert np.allclose(opened.read("tcco2", window(co2)), co2.truth()["tcco2"].values, rtol=1e-6)
+
+
+def test_metadata_that_are_gone_are_told_when_opening(co2: Any, copied: tuple[ZarrEngine, Path]) -> None:
+    engine, chunks = copied
+    (chunks.parent.parent / "zarr.json").write_text("{")
+    with pytest.raises(Corrupt):
+        OpenedVersions(engine).open(co2.dataset_id, VERSION, co2.description)
+
+
+def test_reading_ends_at_its_deadline(co2: Any) -> None:
+    with pytest.raises(Unavailable):
+        co2.open().read("tcco2", window(co2), until=0.0)
+
+
+def test_a_chunk_is_read_once(co2: Any) -> None:
+    opened = OpenedVersions(co2.engine).open(co2.dataset_id, VERSION, co2.description)
+    corner = window(co2, **CORNER)
+    first = opened.read("tcco2", corner)
+    before = len(co2.engine.reads)
+    assert np.array_equal(opened.read("tcco2", corner), first)
+    assert len(co2.engine.reads) == before
+
+
+def test_what_is_handed_out_is_nobody_elses(co2: Any) -> None:
+    opened = OpenedVersions(co2.engine).open(co2.dataset_id, VERSION, co2.description)
+    first = opened.read("tcco2", window(co2, **CORNER))
+    kept = first.copy()
+    first[...] = -1
+    assert np.array_equal(opened.read("tcco2", window(co2, **CORNER)), kept)
+
+
+def test_caches_are_bounded(co2: Any) -> None:
+    versions = OpenedVersions(co2.engine, most=1, chunk_bytes=200_000)
+    opened = versions.open(co2.dataset_id, VERSION, co2.description)
+    opened.read("tcco2", window(co2))
+    assert 0 < versions._chunks.weight <= 200_000
+    assert versions.open(co2.dataset_id, VERSION, co2.description) is opened
+    versions._kept.put(("other", VERSION), object(), 1)
+    assert versions.open(co2.dataset_id, VERSION, co2.description) is not opened
+
+
+def test_threads_share_one_opened_version(co2: Any) -> None:
+    versions = OpenedVersions(co2.engine, chunk_bytes=300_000)
+    truth = co2.truth()["tcco2"].values
+    start = threading.Barrier(8)
+
+    def work(number: int) -> bool:
+        start.wait()
+        opened = versions.open(co2.dataset_id, VERSION, co2.description)
+        return bool(
+            np.allclose(
+                opened.read("tcco2", window(co2, datetime=f"2006-01-0{number % 7 + 2}")), truth[[4 * (number % 7) + 3]], rtol=1e-6
+            )
+        )
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(work, range(8)))
+
+
+def test_a_damaged_dataset_harms_no_other_over_http(client: Any, shelf: Any, stored: Any) -> None:
+    cube = stored("euro_air_temp.nc")
+    sound = stored("gebco_2020.nc")
+    chunk = next((shelf.engine.path(cube.dataset_id, VERSION) / "air_temperature" / "c").rglob("*/*"))
+    kept = chunk.read_bytes()
+    chunk.chmod(0o644)
+    chunk.unlink()
+    try:
+        for form, kind in (("covjson", "corrupt"), ("netcdf", "corrupt")):
+            answer = client.get(f"/ogcapi/collections/{cube.dataset_id}/coverage", params={"f": form})
+            assert answer.status_code == 500
+            assert answer.json()["kind"] == kind
+            assert str(shelf.engine.path(cube.dataset_id, VERSION)) not in answer.text
+        assert client.get(f"/ogcapi/collections/{cube.dataset_id}").status_code == 200
+        assert client.get(f"/ogcapi/collections/{sound.dataset_id}/coverage").status_code == 200
+    finally:
+        chunk.write_bytes(kept)
+    assert client.get(f"/ogcapi/collections/{cube.dataset_id}/coverage").status_code == 200
