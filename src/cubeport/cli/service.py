@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cubeport.cli import _output
+from cubeport.cli import _output, records
 from cubeport.cli._session import Session, current
-from cubeport.errors import CubeportError, InvalidRequest, Usage, kinds
+from cubeport.errors import CubeportError, InvalidRequest, RecordNotFound, Usage, kinds
 
 if TYPE_CHECKING:
+    from cubeport.catalog.models import CatalogRecord
     from cubeport.service.ingestions import Ingestion
     from cubeport.service.service import Service
 
@@ -174,6 +175,58 @@ def register(app: typer.Typer, wiring: ServiceWiring) -> None:
         session = current(ctx)
         session.service.unpublish(dataset_id)
         _summary(session, dataset_id, "is unpublished")
+
+    @app.command("delete")
+    def delete(
+        ctx: typer.Context,
+        ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+        yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+        purge: Annotated[bool, typer.Option("--purge", help="Of a dataset: remove its versions' bytes too.")] = False,
+        dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+    ) -> None:
+        """Delete datasets or records: off every face at once; `restore` brings them back."""
+        session = current(ctx)
+        if not any((record := _found(session, each)) is not None and record.kind == "dataset" for each in ids):
+            if purge:
+                raise Usage("--purge is for datasets; a record goes for good by `cubeport purge`.")
+            records.delete(ctx, ids, yes=yes, dry_run=dry_run)
+            return
+        found = [session.service.dataset(each) for each in ids]
+        if not dry_run:
+            session.confirm(f"Delete {', '.join(each.state.texts.dataset_id for each in found)}?", yes=yes)
+        done = [
+            {"dataset_id": each.state.texts.dataset_id, "status": "active", "record_version": each.record.version} for each in found
+        ]
+        for each in () if dry_run else done:
+            deleted = session.service.delete(each["dataset_id"], purge=purge)
+            each |= {"status": "deleted", "record_version": deleted.version}
+        words = "would delete" if dry_run else "deleted"
+        session.result({"kind": "DatasetList", "items": done}, "\n".join(f"{words} {each['dataset_id']}" for each in done))
+
+    @app.command("restore")
+    def restore(
+        ctx: typer.Context,
+        ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+        dry_run: Annotated[bool, typer.Option("--dry-run")] = False,
+    ) -> None:
+        """Bring deleted datasets back, unpublished, or deleted records."""
+        session = current(ctx)
+        found = [_found(session, each) for each in ids]
+        if dry_run or all(each is not None and each.kind != "dataset" for each in found):
+            records.restore(ctx, ids, dry_run=dry_run)
+            return
+        for name, record in zip(ids, found, strict=True):
+            dataset_id = record.metadata["dataset"]["texts"]["dataset_id"] if record and record.kind == "dataset" else name
+            session.service.restore(dataset_id)
+            _summary(session, dataset_id, "is restored, unpublished")
+
+
+def _found(session: Session, name: str) -> CatalogRecord | None:
+    """Return the record that a name means, if any: a deleted dataset has given up its id, so its name means none."""
+    try:
+        return session.catalog().get(name)
+    except RecordNotFound:
+        return None
 
 
 def _summary(session: Session, dataset_id: str, words: str) -> None:
