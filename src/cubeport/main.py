@@ -8,6 +8,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -21,7 +22,7 @@ from cubeport.catalog.durable import make_folders, replace_file, store_errors
 from cubeport.catalog.events import EventLog, session_id
 from cubeport.catalog.extraction import Extractors
 from cubeport.catalog.hooks import HookManager
-from cubeport.catalog.journal import FileJournal
+from cubeport.catalog.journal import FileJournal, Journal
 from cubeport.catalog.planning import Planner
 from cubeport.catalog.plugins import Plugins, discover, join_hooks
 from cubeport.catalog.schemas import KindPolicy, Policy, Schemas
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from cubeport.catalog.convert import Conversion
     from cubeport.server.parts import Parts as AppParts
     from cubeport.service.service import Service
+    from cubeport.service.upkeep import VersionKeeper
     from cubeport.settings import Settings
 
 # --- the catalog ----------------------------------------------------------------------------------------------------
@@ -341,12 +343,22 @@ def _parts(
         root=root,
         locks=inner / "locks",
         quarantine=inner / "quarantine",
+        keepers=partial(_keepers, backend, ports.journal, versions),
         apart=frozenset({DATA} | {name for name, each in written.items() if "data" in each.use}),
         settings={"backend": file.backend.partition(":")[0], "format": file.format, "schema_policy": file.schema_policy},
         plugins=found,
         closing=(gate.close,),
     )
     return ports, parts
+
+
+def _keepers(backend: CatalogBackend, journal: Journal, versions: Path) -> Iterator[VersionKeeper]:
+    """Yield who looks after the versions, where there are any."""
+    from cubeport.adapters.engines.listing import DataFolder
+    from cubeport.service.upkeep import VersionKeeper
+
+    if versions.is_dir():
+        yield VersionKeeper(backend, journal, DataFolder(versions), DATA)
 
 
 class _LazyGate:
@@ -565,22 +577,28 @@ def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **f
 
     from cubeport.server import auth, run
     from cubeport.server.app import create_app
+    from cubeport.service.keys import Keys
     from cubeport.settings import load
 
     settings = load(root, **flags)
     logging.basicConfig(level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("uvicorn", "pygeoapi"):  # where we listen is said in our own words
         logging.getLogger(chatty).setLevel("WARNING")
-    auth.check_exposure(host=settings.server.host, public_url=settings.public_url, keys_exist=False, read_only=settings.read_only)
-    bound = run.bind(settings.server.host, settings.server.port)
-    public_url = settings.public_url or run.address(bound)
-    children = _children(settings)
-    catalog = Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir)
-    with _service(settings, catalog, children, public_url=public_url) as service:
-        if jobs:
-            service.start()
-        app = create_app(_app_parts(settings, service, children))
-        run.serve(app, [bound], max_connections=settings.server.max_connections, ready=lambda: announce(public_url))
+    with run.bind(settings.server.host, settings.server.port) as bound:
+        public_url = settings.public_url or run.address(bound)
+        children = _children(settings)
+        catalog = Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir)
+        with _service(settings, catalog, children, public_url=public_url) as service:
+            auth.check_exposure(
+                host=settings.server.host,
+                public_url=settings.public_url,
+                keys_exist=Keys(catalog.backend).any(),
+                read_only=settings.read_only,
+            )
+            if jobs:
+                service.start()
+            app = create_app(_app_parts(settings, service, children))
+            run.serve(app, [bound], max_connections=settings.server.max_connections, ready=lambda: announce(public_url))
     return 0
 
 
@@ -589,9 +607,10 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
 
     from cubeport.adapters.ogc.answers import Answers
     from cubeport.adapters.ogc.answers import Limits as AnswerLimits
-    from cubeport.server.auth import Gatekeeper, NoKeys
+    from cubeport.server.auth import Gatekeeper
     from cubeport.server.ogcapi import OgcFace
     from cubeport.server.parts import Parts as AppParts
+    from cubeport.service.keys import Keys
 
     limits = settings.limits
     answers = Answers(
@@ -611,7 +630,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
         service=service,
         engine=service.engine,
         gatekeeper=Gatekeeper(
-            keys=NoKeys(),
+            keys=Keys(service.catalog.backend),
             public_reads=settings.auth.public_reads,
             open_on_loopback=settings.auth.open_on_loopback,
             read_only=settings.read_only,
@@ -679,7 +698,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's) and return its exit code: the console script ``cubeport``."""
     from functools import partial
 
-    from cubeport.cli import _app, service
+    from cubeport.cli import _app, keys, service
     from cubeport.cli._session import Options, Session, Wiring
 
     environment = Options(
@@ -704,7 +723,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         open_catalog=Catalog.open,
         create_catalog=Catalog.create,
         migrate=Catalog.migrate,
-        registers=(partial(service.register, wiring=faces),),
+        registers=(partial(service.register, wiring=faces), keys.register),
         plugins=plugins,
         connect=of_service,
         init_service=init_service,

@@ -36,6 +36,7 @@ from cubeport.catalog.planning import Place, Planner
 from cubeport.catalog.plugins import Plugins
 from cubeport.catalog.query import FieldSummary, Page, Query, Term
 from cubeport.catalog.recovery import Recovered
+from cubeport.catalog.redaction import redact_text
 from cubeport.catalog.schemas import Policy, Schema, Schemas, ValidationResult
 from cubeport.catalog.storage import Fetcher, Profiles, StoragePlan, WriteMode
 from cubeport.catalog.unit_of_work import Ports, UnitOfWork
@@ -92,6 +93,8 @@ class Parts:
     quarantine: Path | None = None
     apart: frozenset[str] = frozenset()
     """Profiles that hold the service's versions: its rows, not artifacts, tell what lives there."""
+    keepers: Callable[[], Iterable[upkeep.Keeper]] = tuple
+    """Who looks after those; asked by ``fsck`` and ``gc`` alone."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What ``info`` shows of ``catalog.yaml``."""
     plugins: Plugins = field(default_factory=Plugins)
@@ -678,7 +681,7 @@ class Catalog:
         made = [each.record_id for each in done.items if each.operation_id and each.record_id]
         if made:
             parameters = {"counts": done.counts, "manifest": manifest}
-            with self.unit_of_work("ingest", operation_id=done.batch_id, parameters=parameters, inputs=map(str, sources)) as work:
+            with self.unit_of_work("ingest", operation_id=done.batch_id, parameters=parameters, inputs=_told(sources)) as work:
                 work.commit()
         return done
 
@@ -694,7 +697,7 @@ class Catalog:
             raise InvalidRequest("A catalog without a folder has no pipelines.")
         pipeline = pipelines.read_pipeline(self.root / "config" / "pipelines", name, self.plugins.values("step"))
         begun = pipelines.drafts(pipeline, [self._begin(source) for source in sources])
-        names = tuple(map(str, sources))
+        names = _told(sources)
         if dry_run:
             return pipelines.RunResult(pipeline.name, pipeline.steps, names, dry_run=True)
         with self.unit_of_work(pipeline.operation_type, parameters={"pipeline": name}, inputs=names) as work:
@@ -838,6 +841,11 @@ def _query(where: Sequence[Query | Term | str], asked: Mapping[str, Any]) -> Que
         return where[0]
     terms = [each for each in where if not isinstance(each, Query)]
     return Query(where=terms, **asked)
+
+
+def _told(sources: Iterable[str | Path]) -> tuple[str, ...]:
+    """Return sources as an operation's row names them."""
+    return tuple(redact_text(str(source)) for source in sources)
 
 
 def _copy_out(profiles: Profiles, artifact: Artifact, folder: Path) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cubeport.catalog.backend import Finding
 from cubeport.catalog.canonical import is_id, new_id, timestamp
@@ -322,6 +322,7 @@ def fsck(
             progress.save()
     findings = list(progress.findings)
     if record is None:
+        findings += [fault for keeper in parts.keepers() for fault in keeper.faults(data=data)]
         findings += ports.backend.check(deep=True)
         findings += _open_journals(ports)
         findings += _strangers(ports, parts, repaired if repair else None)
@@ -358,7 +359,7 @@ def _open_journals(ports: Ports) -> Iterator[Finding]:
 def _strangers(ports: Ports, parts: Parts, repaired: list[str] | None) -> Iterator[Finding]:
     """Yield what lies in the stores and in no record: orphans if a journal proves them ours, else unknown."""
     for found in garbage(ports, parts):
-        kind = "orphan-file" if found.ours else "unknown-file"
+        kind = found.kind if found.ours else "unknown-file"
         yield Finding(kind, f"{found.profile}:{found.path}", found.reason, "cubeport gc" if found.ours else "look at it")
         if found.ours and repaired is not None and parts.quarantine is not None:
             profile = ports.profiles.get(found.profile)
@@ -381,6 +382,18 @@ class Garbage:
     ours: bool
     """Whether a journal, or an operation's id in the name, proves that we made it."""
     removed: bool = False
+    kind: str = "orphan-file"
+    """What ``fsck`` calls it (safety.md 9); a stranger's is always ``unknown-file``."""
+
+
+class Keeper(Protocol):
+    """Looks after bytes that are no artifacts: the service's versions."""
+
+    def garbage(self) -> list[Garbage]:
+        """Return what nothing keeps; stores are listed first, then journals, then rows."""
+
+    def faults(self, *, data: bool) -> Iterator[Finding]:
+        """Yield what is wrong with what is kept."""
 
 
 def gc(ports: Ports, parts: Parts, *, older_than_s: float, dry_run: bool) -> list[Garbage]:
@@ -417,6 +430,7 @@ def _remove_empty_folders(ports: Ports, parts: Parts) -> None:
 
 def garbage(ports: Ports, parts: Parts) -> list[Garbage]:
     """Return what nothing names. Stores are listed first, then open journals, then records: nothing living looks orphaned."""
+    kept = [each for keeper in parts.keepers() for each in keeper.garbage()]
     searched = [profile for profile in ports.profiles if profile.writable and profile.name not in parts.apart]
     listed = [(profile, list(profile.walk())) for profile in searched]
     in_work = set(ports.journal.open_ids())
@@ -424,7 +438,7 @@ def garbage(ports: Ports, parts: Parts) -> list[Garbage]:
     for record in ports.backend.iterate():
         held |= {place for artifact in record.artifacts if (place := place_of(artifact)) is not None}
     made = _made(ports)
-    return [
+    return kept + [
         Garbage(profile.name, each.path, each.size_bytes, _at(each), reason, reason != STRANGE)
         for profile, stored in listed
         for each in stored

@@ -1,0 +1,129 @@
+"""Looking after versions: ``fsck`` compares them with their rows and manifests, ``gc`` finds what no row keeps.
+
+Bytes are listed first, then the journals of running operations, then the rows: nothing that lives can look orphaned.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+from cubeport.catalog.backend import CatalogBackend, Finding, Row
+from cubeport.catalog.canonical import is_id, timestamp
+from cubeport.catalog.journal import Journal
+from cubeport.catalog.models import CatalogRecord
+from cubeport.catalog.upkeep import STRANGE, Garbage
+from cubeport.service.state import VERSION, VersionState
+
+_TRASH = re.compile(r"trash-[0-9a-f]{32}")
+_PAGE = 500
+
+
+class Listed(Protocol):
+    """One folder in a store."""
+
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def modified_s(self) -> float: ...
+
+
+class VersionStore(Protocol):
+    """What upkeep needs of the bytes."""
+
+    def staged(self) -> Sequence[Listed]:
+        """Return what lies in staging."""
+
+    def versions(self) -> Sequence[tuple[str, Listed]]:
+        """Return the dataset and the folder of every version."""
+
+    def size(self, path: str) -> int:
+        """Return the bytes below a path."""
+
+    def faults(self, path: str, *, digest: str, data: bool) -> Iterator[tuple[str, str]]:
+        """Yield kind and key of all that is not as the version's manifest says."""
+
+
+@dataclass(frozen=True, slots=True)
+class VersionKeeper:
+    """Looks after the versions of one catalog."""
+
+    backend: CatalogBackend
+    journal: Journal
+    store: VersionStore
+    profile: str
+    """The profile whose root the store's paths count from."""
+
+    def garbage(self) -> list[Garbage]:
+        """Return staging and versions that no running operation and no row keeps."""
+        staged, stored = self.store.staged(), self.store.versions()
+        in_work = set(self.journal.open_ids())
+        making = {each["path"] for op in in_work for line in self.journal.read(op) for each in line.data.get("compensations", ())}
+        found = [self._garbage(each, "orphan-staging", reason) for each in staged if (reason := _of_staging(each, in_work))]
+        for start in range(0, len(stored), _PAGE):
+            part = stored[start : start + _PAGE]
+            rows = self.backend.rows.get_many(VERSION, [each.name for _, each in part])
+            for _, each in part:
+                if each.path not in making and (reason := self._of_version(each, rows.get(each.name))):
+                    found.append(self._garbage(each, "orphan-version", reason))
+        return found
+
+    def _of_version(self, each: Listed, row: Row | None) -> str | None:
+        """Return why nothing keeps the version, or ``None``."""
+        if row is None:
+            return "no row names this version" if is_id(each.name) else STRANGE
+        if row.state == "removed":
+            return "this version was removed"
+        return None if self.backend.get_record(row.owner) is not None else "the dataset of this version was purged"
+
+    def _garbage(self, each: Listed, kind: str, reason: str) -> Garbage:
+        at = timestamp(datetime.fromtimestamp(each.modified_s, UTC))
+        return Garbage(self.profile, each.path, self.store.size(each.path), at, reason, reason != STRANGE, kind=kind)
+
+    def faults(self, *, data: bool) -> Iterator[Finding]:
+        """Yield what is wrong with the versions that rows keep; with *data*, every byte is read."""
+        places = {each.name: each.path for _, each in self.store.versions()}
+        for row in self._rows():
+            record = self.backend.get_record(row.owner)
+            if row.state == "removed" or record is None:
+                continue
+            name = f"{_dataset(record)}@{row.id}"
+            path = places.get(row.id)
+            if path is None:
+                yield Finding("missing-data", name, "its folder is not in the store", "restore it from a copy")
+                continue
+            version = VersionState.model_validate(row.document)
+            for kind, key in self.store.faults(path, digest=version.digest, data=data):
+                yield Finding(kind, f"{name}/{key}", _WORDS[kind], "restore it from a copy, or ingest again with overwrite")
+
+    def _rows(self) -> Iterator[Row]:
+        after: tuple[int, str] | None = None
+        while rows := self.backend.rows.select(VERSION, after=after, limit=_PAGE):
+            yield from rows
+            after = rows[-1].seq, rows[-1].id
+
+
+_WORDS = {
+    "missing-object": "is not there",
+    "extra-object": "is there, and the manifest does not list it",
+    "size-differs": "has another size than was written",
+    "digest-differs": "has other bytes than were written",
+}
+
+
+def _dataset(record: CatalogRecord) -> str:
+    return record.key or record.id
+
+
+def _of_staging(each: Listed, in_work: set[str]) -> str | None:
+    """Return why nothing needs the folder, or ``None``: its operation runs, or it is not ours."""
+    if is_id(each.name):
+        return None if each.name in in_work else f"left by operation {each.name}"
+    return "left by removing a version" if _TRASH.fullmatch(each.name) else None

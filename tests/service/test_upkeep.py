@@ -1,0 +1,173 @@
+"""Versions under ``fsck`` and ``gc``: planted faults are found, what lives is left alone, and only what is ours goes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+import cubeport
+from cubeport.catalog.canonical import new_id, now
+from cubeport.service.ingestions import Scope
+from cubeport.service.state import VERSION, VersionState
+
+OBJECTS = {"zarr.json": b"{}", "sst/zarr.json": b"{}", "sst/c/0": b"chunk 0", "sst/c/1": b"chunk 1"}
+
+
+@pytest.fixture
+def catalog(tmp_path):
+    (tmp_path / "data" / "store").mkdir(parents=True)
+    (tmp_path / "data" / "staging").mkdir()
+    with cubeport.Catalog.create(tmp_path, plugins=False) as opened:
+        yield opened
+
+
+def data(catalog) -> Path:
+    return catalog.root / "data"
+
+
+def keep(catalog, dataset: str = "sst", state: str = "retained") -> tuple[str, Path]:
+    """Make a version whole: its folder, its record and its row."""
+    version = new_id()
+    folder = data(catalog) / "store" / dataset / version
+    entries = []
+    for key, content in sorted(OBJECTS.items()):
+        (folder / "cube.zarr" / key).parent.mkdir(parents=True, exist_ok=True)
+        (folder / "cube.zarr" / key).write_bytes(content)
+        entries.append({"key": key, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()})
+    manifest = json.dumps({"algorithm": "sha256", "entries": entries}).encode()
+    (folder / "manifest.json").write_bytes(manifest)
+    record = catalog.add(kind="dataset", key=dataset, on_exists="skip").record
+    row = VersionState(
+        version_id=version,
+        seq=1,
+        kind="created",
+        created_at=now(),
+        coverage={},
+        request_scope=Scope(),
+        size_bytes=1,
+        digest=hashlib.sha256(manifest).hexdigest(),
+        ingestion_id=new_id(),
+        engine="zarr",
+        request_digest="0" * 64,
+    ).row(record.id, state=state)
+    catalog.rows.put(row)
+    return version, folder
+
+
+def findings(catalog, **how) -> list[tuple[str, str]]:
+    return sorted((each.kind, each.place) for each in catalog.fsck(**how).findings)
+
+
+def age(path: Path) -> None:
+    os.utime(path, (path.stat().st_mtime - 90_000,) * 2)
+
+
+def test_a_whole_version_has_no_findings(catalog):
+    keep(catalog)
+    assert findings(catalog, data=True) == []
+    assert catalog.gc(older_than_s=0) == []
+
+
+def test_every_planted_fault_is_found_and_named(catalog):
+    version, folder = keep(catalog)
+    cube = folder / "cube.zarr"
+    (cube / "sst" / "c" / "0").unlink()
+    (cube / "sst" / "c" / "2").write_bytes(b"nobody listed me")
+    (cube / "sst" / "zarr.json").write_bytes(b"{ }")
+    (cube / "sst" / "c" / "1").write_bytes(b"chunk X")
+    named = f"sst@{version}/sst"
+    quick = [("extra-object", f"{named}/c/2"), ("missing-object", f"{named}/c/0"), ("size-differs", f"{named}/zarr.json")]
+    assert findings(catalog) == quick
+    assert findings(catalog, data=True) == sorted([*quick, ("digest-differs", f"{named}/c/1")])
+
+
+def test_an_object_that_is_a_link_is_not_what_was_written(catalog, tmp_path):
+    version, folder = keep(catalog)
+    chunk = folder / "cube.zarr" / "sst" / "c" / "0"
+    chunk.unlink()
+    (tmp_path / "other").write_bytes(OBJECTS["sst/c/0"])
+    chunk.symlink_to(tmp_path / "other")
+    assert findings(catalog) == [("size-differs", f"sst@{version}/sst/c/0")]
+
+
+def test_a_manifest_that_changed_is_believed_in_nothing(catalog):
+    version, folder = keep(catalog)
+    (folder / "manifest.json").write_bytes(b"{}")
+    assert findings(catalog) == [("digest-differs", f"sst@{version}/manifest.json")]
+
+
+def test_a_version_that_is_gone_is_missing(catalog):
+    version, folder = keep(catalog)
+    folder.rename(catalog.root / "elsewhere")
+    assert findings(catalog) == [("missing-data", f"sst@{version}")]
+
+
+def test_what_nothing_keeps_goes_when_it_is_old_enough(catalog):
+    _, kept = keep(catalog)
+    _, removed = keep(catalog, state="removed")
+    store, staging = data(catalog) / "store", data(catalog) / "staging"
+    orphan = store / "sst" / new_id()
+    orphan.mkdir()
+    stale, trash, strange = staging / new_id(), staging / f"trash-{new_id()}", store / "sst" / "my-notes"
+    for each in (stale, trash, strange):
+        each.mkdir()
+        (each / "file").write_bytes(b"1")
+    assert [kind for kind, _ in findings(catalog)] == [
+        "orphan-staging",
+        "orphan-staging",
+        "orphan-version",
+        "orphan-version",
+        "unknown-file",
+    ]
+    assert [each.path for each in catalog.gc() if each.removed] == [], "too young"
+    for each in (orphan, stale, trash, strange, removed):
+        age(each)
+    assert sorted(each.path for each in catalog.gc() if each.removed) == sorted(
+        each.relative_to(data(catalog)).as_posix() for each in (orphan, stale, trash, removed)
+    )
+    assert kept.is_dir()
+    assert strange.is_dir()
+    assert findings(catalog, data=True) == [("unknown-file", f"data:store/sst/{strange.name}")]
+
+
+def test_a_running_operation_keeps_its_bytes(catalog):
+    with catalog.unit_of_work("ingest") as work:
+        version = new_id()
+        staging = data(catalog) / "staging" / work.operation_id
+        made = data(catalog) / "store" / "sst" / version
+        for each in (staging, made):
+            each.mkdir(parents=True)
+        work.compensate({"undo": "remove_tree", "profile": "data", "path": f"store/sst/{version}", "proof": {"inode": 0}})
+        assert catalog.gc(older_than_s=0) == []
+        assert findings(catalog) == []
+
+
+def test_versions_of_a_purged_dataset_are_garbage(catalog):
+    version, folder = keep(catalog)
+    catalog.purge("sst")
+    assert [(each.path, each.removed) for each in catalog.gc(older_than_s=0)] == [(f"store/sst/{version}", True)]
+    assert not folder.exists()
+
+
+def test_repair_moves_orphans_to_quarantine(catalog):
+    orphan = data(catalog) / "store" / "sst" / new_id()
+    orphan.mkdir(parents=True)
+    (orphan / "file").write_bytes(b"1")
+    [repaired] = catalog.fsck(repair=True).repaired
+    assert repaired.endswith("moved to quarantine")
+    assert not orphan.exists()
+    [moved] = (catalog.root / ".cubeport" / "quarantine").iterdir()
+    assert (moved / "file").read_bytes() == b"1"
+
+
+def test_the_row_of_a_version_is_never_touched(catalog):
+    version, folder = keep(catalog)
+    before = catalog.rows.get(VERSION, version)
+    (folder / "cube.zarr" / "zarr.json").unlink()
+    catalog.fsck(data=True, repair=True)
+    catalog.gc(older_than_s=0)
+    assert catalog.rows.get(VERSION, version) == before
