@@ -10,7 +10,8 @@ import pytest
 
 from cubeport.errors import Forbidden, InvalidConfiguration, ReadOnly, Unauthorized
 from cubeport.server.app import App
-from cubeport.server.auth import RULES, Gatekeeper, Key, NoKeys, check_exposure, scope_of
+from cubeport.server.auth import RULES, Gatekeeper, NoKeys, check_exposure, scope_of
+from cubeport.service.keys import Key
 
 from .conftest import Client, make_parts
 

@@ -15,12 +15,11 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Literal, Protocol
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from cubeport.errors import Forbidden, InvalidConfiguration, ReadOnly, Unauthorized
-
-type Scope = Literal["none", "read", "ingest", "admin"]
+from cubeport.service.keys import Key, Scope
 
 ORDER: tuple[Scope, ...] = ("none", "read", "ingest", "admin")
 """Each scope holds those before it."""
@@ -69,18 +68,6 @@ def scope_of(method: str, template: str) -> Scope | None:
     if method == "GET" and (template == "/ogcapi" or template.startswith("/ogcapi/")):
         return "read"
     return RULES.get((method, template))
-
-
-@dataclass(frozen=True, slots=True)
-class Key:
-    """A key as the catalog keeps it: never the secret, only its sha256."""
-
-    key_id: str
-    sha256: str
-    name: str
-    scope: Scope
-    datasets: tuple[str, ...] = ("*",)
-    expires_at: datetime | None = None
 
 
 class Keys(Protocol):

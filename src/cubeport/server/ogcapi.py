@@ -6,13 +6,16 @@ answered from the record alone.
 
 from __future__ import annotations
 
+import asyncio
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 from urllib.parse import unquote_to_bytes, urlencode
 
 from fastapi import APIRouter
 from pydantic import Field
+from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
@@ -101,7 +104,7 @@ class OgcFace:
         """Return the routes of this face."""
         router = APIRouter()
 
-        def add(template: str, handler: Callable[..., Response], summary: str, name: str, **words: Any) -> None:
+        def add(template: str, handler: Callable[..., Any], summary: str, name: str, **words: Any) -> None:
             tag = "OGC API" if template.startswith("/ogcapi") else "Datasets"
             router.add_api_route(
                 template, handler, methods=["GET"], summary=summary, tags=[tag], operation_id=name, **described(template, **words)
@@ -208,22 +211,30 @@ class OgcFace:
 
     # --- values ---------------------------------------------------------------------------------------------------------
 
-    def coverage(self, request: Request) -> Response:
+    async def coverage(self, request: Request) -> Response:
         """Answer ``…/coverage``."""
+        return await _while_there(request, self._coverage)
+
+    async def download(self, request: Request) -> Response:
+        """Answer ``/datasets/{dataset_id}/download``."""
+        return await _while_there(request, self._download)
+
+    def _coverage(self, request: Request, left: threading.Event) -> Response:
         selection = parse(_pairs(request), forms=tuple(ogc.FORMS), allowed=COVERAGE_PARAMETERS)
         form = _form(request, selection)
         shown = self._service.shown(request.path_params["collection_id"])
-        return self._answer(request, shown, selection, "covjson" if form == "json" else form, download=False)
+        return self._answer(request, shown, selection, "covjson" if form == "json" else form, left)
 
-    def download(self, request: Request) -> Response:
-        """Answer ``/datasets/{dataset_id}/download``."""
+    def _download(self, request: Request, left: threading.Event) -> Response:
         selection = _download_selection(_pairs(request))
         if not _takes(request, {ogc.NETCDF, "application/netcdf", "application/octet-stream"}) and not selection.estimate:
             raise NotAcceptable("A download is NetCDF.", next_step=f"Ask with Accept: {ogc.NETCDF}.")
         shown = self._service.shown(request.path_params["dataset_id"])
-        return self._answer(request, shown, selection, "netcdf", download=True)
+        return self._answer(request, shown, selection, "netcdf", left, download=True)
 
-    def _answer(self, request: Request, shown: Shown, selection: Selection, form: str, *, download: bool) -> Response:
+    def _answer(
+        self, request: Request, shown: Shown, selection: Selection, form: str, left: threading.Event, *, download: bool = False
+    ) -> Response:
         from cubeport.adapters.ogc import answers
 
         tag = replies.etag_of(shown, request, form, self._url)
@@ -242,7 +253,7 @@ class OgcFace:
             told["Content-Disposition"] = f'attachment; filename="{answers.file_name(plan)}"'
         if request.scope.get("cubeport.head"):
             return self._without_values(request, plan, tag, cache, told)
-        content = self._answers.download(plan) if download else self._answers.coverage(plan)
+        content = self._answers.download(plan, left=left) if download else self._answers.coverage(plan, left=left)
         if isinstance(content, bytes):
             return replies.reply(
                 request, content, media_type=ogc.FORMS[form], tag=tag, cache=cache, headers=told, varies=("Accept",)
@@ -260,6 +271,22 @@ class OgcFace:
             given = replies.reply(request, like, media_type=media_type, tag=tag, cache=cache, headers=told, varies=("Accept",))
             fields = {name: value for name, value in given.headers.items() if name != "content-length"}
         return StreamingResponse(iter(()), headers=fields)
+
+
+async def _while_there(request: Request, work: Callable[[Request, threading.Event], Response]) -> Response:
+    """Do the work in a thread, and tell it when the client leaves: nobody pays for answers that nobody reads."""
+    left = threading.Event()
+
+    async def watch() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+        left.set()
+
+    watching = asyncio.create_task(watch())
+    try:
+        return await run_in_threadpool(work, request, left)
+    finally:
+        watching.cancel()
 
 
 def _names_version(request: Request, shown: Shown) -> bool:

@@ -1,0 +1,81 @@
+"""``cubeport keys``: who may write from elsewhere."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from cubeport.cli import _output
+from cubeport.cli._session import Session, current
+from cubeport.errors import Usage
+
+if TYPE_CHECKING:
+    from cubeport.service.keys import Keys
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands."""
+    keys = typer.Typer(help="Keys of callers over HTTP.", no_args_is_help=True)
+    app.add_typer(keys, name="keys")
+
+    @keys.command("add")
+    def add(
+        ctx: typer.Context,
+        name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is.")],
+        scope: Annotated[
+            Literal["read", "ingest", "admin"], typer.Option(help="What it opens; each holds those before.")
+        ] = "ingest",
+        datasets: Annotated[str, typer.Option(help="Globs of dataset ids, with commas.")] = "*",
+        expires: Annotated[str | None, typer.Option(help="When it ends: an RFC 3339 instant.")] = None,
+    ) -> None:
+        """Make a key and show it, this once."""
+        from pydantic import ValidationError
+
+        from cubeport.catalog.models import invalid
+
+        session = current(ctx)
+        globs = [each.strip() for each in datasets.split(",") if each.strip()]
+        try:
+            made = _keys(session).add(name, scope=scope, datasets=globs, expires_at=_instant(expires))
+        except ValidationError as exc:
+            raise invalid("key", exc) from None
+        session.result(
+            made.key.to_mapping() | {"key": made.text}, f"{made.text}\nIt is shown only now. Its id is {made.key.key_id}."
+        )
+
+    @keys.command("list")
+    def list_(ctx: typer.Context) -> None:
+        """List the active keys."""
+        session = current(ctx)
+        found = [each.to_mapping() for each in _keys(session).list()]
+        rows = [(each["key_id"], each["name"], each["scope"], ", ".join(each["datasets"]), each["expires_at"]) for each in found]
+        session.result(
+            {"kind": "KeyList", "items": found}, lambda: _output.table(rows, ("key", "name", "scope", "datasets", "expires"))
+        )
+
+    @keys.command("revoke")
+    def revoke(ctx: typer.Context, key_id: Annotated[str, typer.Argument(metavar="KEY_ID")]) -> None:
+        """End a key at once, in every process."""
+        session = current(ctx)
+        ended = _keys(session).revoke(key_id)
+        session.result(ended.to_mapping(), f"Key {ended.key_id} of {ended.name} opens nothing any more.")
+
+
+def _keys(session: Session) -> Keys:
+    from cubeport.service.keys import Keys
+
+    return Keys(session.service.catalog.backend)
+
+
+def _instant(text: str | None) -> datetime | None:
+    if text is None:
+        return None
+    try:
+        instant = datetime.fromisoformat(text)
+    except ValueError as exc:
+        raise Usage("--expires must be an RFC 3339 instant, such as 2027-01-01T00:00:00Z.") from exc
+    if instant.tzinfo is None:
+        raise Usage("--expires must name its offset from UTC, for example a final Z.")
+    return instant

@@ -1,0 +1,37 @@
+"""``cubeport keys``: shown once, listed without its text, ended at once."""
+
+from __future__ import annotations
+
+from cubeport.server.auth import Gatekeeper
+from cubeport.service.keys import Keys
+
+from .conftest import Shell
+
+
+def test_a_key_is_made_listed_and_ended(shell: Shell) -> None:
+    made = shell.ok(
+        "keys", "add", "ann", "--scope", "ingest", "--datasets", "sea-*, air", "--expires", "2999-01-01T00:00:00Z", "--json"
+    ).json
+    assert (made["name"], made["scope"], made["datasets"]) == ("ann", "ingest", ["sea-*", "air"])
+    with shell.catalog() as catalog:
+        headers = [(b"x-api-key", made["key"].encode())]
+        assert Gatekeeper(Keys(catalog.backend)).caller(headers, None).covers("sea-ice")
+    listed = shell.ok("keys", "list", "--json")
+    assert [each["key_id"] for each in listed.json["items"]] == [made["key_id"]]
+    assert made["key"] not in listed.out + shell.ok("keys", "list").out
+    shell.ok("keys", "revoke", made["key_id"])
+    assert shell.ok("keys", "list", "--json").json["items"] == []
+    assert shell("keys", "revoke", made["key_id"]).code == 3
+
+
+def test_what_is_wrong_is_told(shell: Shell) -> None:
+    assert shell("keys", "add", "Ann Lee").code == 2
+    assert shell("keys", "add", "ann", "--expires", "2999-01-01").code == 2
+    assert shell("keys", "add", "ann", "--expires", "2001-01-01T00:00:00Z").code == 2
+    assert shell("keys", "add", "ann", "--scope", "all").code == 2
+    assert shell.ok("keys", "list", "--json").json["items"] == []
+
+
+def test_a_server_that_others_reach_needs_a_key(shell: Shell) -> None:
+    said = shell("serve", "--port", "0", "--public-url", "https://data.example/cubes")
+    assert (said.code, "cubeport keys add" in said.err) == (2, True)
