@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from cubeport.adapters.engines.zarr import ZarrEngine
+from cubeport.adapters.ogc.answers import Patience
 from cubeport.adapters.reading import OpenedVersions
 from cubeport.cubes.selection import parse
 from cubeport.cubes.windows import Windows, resolve
-from cubeport.errors import Corrupt, StoreUnavailable, Unavailable
+from cubeport.errors import Cancelled, Corrupt, StoreUnavailable, Unavailable
 
 VERSION = "0123456789abcdef0123456789abcdef"
 CHUNKS = {"time": 4, "latitude": 60, "longitude": 80}
@@ -108,7 +109,22 @@ def test_metadata_that_are_gone_are_told_when_opening(co2: Any, copied: tuple[Za
 
 def test_reading_ends_at_its_deadline(co2: Any) -> None:
     with pytest.raises(Unavailable):
-        co2.open().read("tcco2", window(co2), until=0.0)
+        co2.open().read("tcco2", window(co2), patience=Patience(0))
+
+
+def test_reading_ends_when_the_client_leaves(co2: Any) -> None:
+    left, opened = threading.Event(), co2.open()
+    patience, chunks = Patience(60, left), []
+
+    def one_more() -> None:
+        chunks.append(1)
+        if len(chunks) == 3:
+            left.set()
+        patience()
+
+    with pytest.raises(Cancelled):
+        opened.read("tcco2", window(co2), patience=one_more)
+    assert len(chunks) == 3
 
 
 def test_a_chunk_is_read_once(co2: Any) -> None:

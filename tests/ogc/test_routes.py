@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -428,6 +429,19 @@ def test_heavy_answers_wait_for_a_place_and_then_503(serve: Any, co2: Any) -> No
     assert statuses.count(200) >= 1
     assert statuses.count(503) >= 1
     assert set(statuses) == {200, 503}
+
+
+def test_the_work_is_given_up_when_the_client_leaves(serve: Any, co2: Any, scratch: Path) -> None:
+    server = serve(heavy=1, wait_s=20)
+    address = f"/datasets/{co2.dataset_id}/download"
+    host = urlsplit(str(server.base_url))
+    for _ in range(3):
+        with socket.create_connection((host.hostname, host.port)) as impatient:
+            impatient.sendall(f"GET {address} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
+            time.sleep(0.05)
+    # The one place is free again, and nothing lies about.
+    assert server.get(address).status_code == 200
+    assert list(scratch.iterdir()) == []
 
 
 # --- downloads ----------------------------------------------------------------------------------------------------------

@@ -6,12 +6,10 @@ decoded chunks (10–60× on repeats, measured; zarr-python keeps none). So noth
 
 from __future__ import annotations
 
-import math
 import re
 import threading
-import time
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Hashable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from itertools import product
 from typing import Any, Protocol, cast
@@ -31,7 +29,7 @@ from cubeport.cubes.selection import order
 from cubeport.cubes.times import calendar_of, decode
 from cubeport.cubes.windows import Labels, Run, Window, Windows, time_axis
 from cubeport.documents.coveragejson import Cut
-from cubeport.errors import Corrupt, CubeportError, StoreUnavailable, Unavailable
+from cubeport.errors import Corrupt, CubeportError, StoreUnavailable
 
 type Array = NDArray[Any]
 
@@ -44,6 +42,13 @@ class Reads(Protocol):
     """The part of an engine that reading needs: the object, ``None`` when the version has none, else an error."""
 
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None: ...
+
+
+type Patience = Callable[[], None]
+"""Returns while there is still time and somebody who waits; else raises."""
+
+
+def _endless() -> None: ...
 
 
 class VersionStore(Store):
@@ -223,13 +228,13 @@ class Opened:
                 self._labels = self._read_labels()
             return self._labels
 
-    def read(self, name: str, windows: Windows, *, until: float = math.inf) -> Array:
+    def read(self, name: str, windows: Windows, *, patience: Patience = _endless) -> Array:
         """Return the values of a field in *windows*, decoded exactly as xarray decodes them, C-contiguous and in native byte order.
 
         Parameters
         ----------
-        until
-            A moment of ``time.monotonic`` after which no further chunk is read.
+        patience
+            Called before each chunk; whatever it raises ends the reading.
 
         Raises
         ------
@@ -237,10 +242,8 @@ class Opened:
             When stored bytes are missing or cannot be decoded: never fill values in their place.
         StoreUnavailable
             When the store cannot be read now.
-        Unavailable
-            When it takes too long.
         """
-        return self.decode(name, self.raw(name, windows.along, until=until))
+        return self.decode(name, self.raw(name, windows.along, patience=patience))
 
     def decode_like(self, name: str, values: Array) -> Array:
         """Return a few stored values decoded like those of a field, whatever its shape."""
@@ -257,15 +260,15 @@ class Opened:
         ).values
         return np.ascontiguousarray(decoded.astype(_native(decoded.dtype), copy=False))
 
-    def cut(self, windows: Windows, *, until: float = math.inf) -> Cut:
-        """Return everything that a document about *windows* tells, read and decoded. *until*: see :meth:`read`."""
+    def cut(self, windows: Windows, *, patience: Patience = _endless) -> Cut:
+        """Return everything that a document about *windows* tells, read and decoded. *patience*: see :meth:`read`."""
         labels, bounds = self._cut_labels(windows)
         positions = None
         spatial = self.description.spatial
         x, y = (spatial.x, spatial.y) if spatial.family in ("curvilinear", "unstructured") else (None, None)
         if x is not None and y is not None and set(self._variables[x].dims) <= windows.along.keys():
             positions = self._in_window(x, windows), self._in_window(y, windows)
-        values = {name: self.read(name, windows, until=until) for name in windows.fields}
+        values = {name: self.read(name, windows, patience=patience) for name in windows.fields}
         return Cut(self.description, windows, labels, bounds, values, positions)
 
     def _in_window(self, name: str, windows: Windows) -> Array:
@@ -286,7 +289,7 @@ class Opened:
                     cut[axis.name] = found[axis.name] if window is None else turned(found[axis.name], window)
         return labels, bounds
 
-    def raw(self, name: str, along: Mapping[str, Window], *, until: float = math.inf) -> Array:
+    def raw(self, name: str, along: Mapping[str, Window], *, patience: Patience = _endless) -> Array:
         """Return the stored values in the windows of the variable's dimensions; a dimension without a window is whole."""
         array = self._array(name)
         dimensions = self._variables[name].dims
@@ -298,7 +301,7 @@ class Opened:
         out = np.empty(shape, dtype=array.dtype)
         with _reading(self._key[0]):
             for corner in product(*(_placed(each) for each in runs)):
-                self._fill(out, name, array, corner, until)
+                self._fill(out, name, array, corner, patience)
         return out
 
     def _array(self, name: str) -> Any:
@@ -308,15 +311,14 @@ class Opened:
                     self._arrays[name] = self._group[name]
             return self._arrays[name]
 
-    def _fill(self, out: Array, name: str, array: Any, corner: tuple[tuple[int, Run], ...], until: float) -> None:
+    def _fill(self, out: Array, name: str, array: Any, corner: tuple[tuple[int, Run], ...], patience: Patience) -> None:
         """Copy one block (a run along each dimension) from its chunks."""
         steps = [
             [(at, offset, run, length) for at in range(run.start // length, (run.stop - 1) // length + 1)]
             for (offset, run), length in zip(corner, array.chunks, strict=True)
         ]
         for place in product(*steps):
-            if time.monotonic() > until:
-                raise Unavailable("The answer takes too long.", next_step="Ask for less, or read the Zarr store.")
+            patience()
             chunk = self._chunk(name, array, tuple(at for at, *_ in place))
             source, target = [], []
             for at, offset, run, length in place:

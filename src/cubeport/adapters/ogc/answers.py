@@ -22,7 +22,7 @@ from cubeport.cubes.selection import Selection, parse_datetime, stamp_at
 from cubeport.cubes.windows import Price, Run, Window, Windows, axis_named, cells, count, fitting, resolve, storage_crs, time_axis
 from cubeport.documents import coveragejson, ogc
 from cubeport.documents.texts import Shown
-from cubeport.errors import Corrupt, NoSpace, SourceRejected, TooLarge, Unavailable
+from cubeport.errors import Cancelled, Corrupt, NoSpace, SourceRejected, TooLarge, Unavailable
 
 if TYPE_CHECKING:
     from cubeport.adapters.reading import Opened, OpenedVersions
@@ -34,6 +34,8 @@ _LIGHT_CELLS = 65_536
 """Answers up to this size do not wait for a place among the heavy ones."""
 _NETCDF_VARIABLE = 2_600
 """Bytes that a NetCDF-4 file has for a variable beside its values, about."""
+_DOWNLOAD_PATIENCE = 10
+"""How many times longer a download may take than a query: it is made to be large."""
 _LEARNT = 4_096
 """How many answers' true sizes are remembered, to better later estimates of the same fields."""
 
@@ -102,6 +104,21 @@ class Plan:
     def description(self) -> CubeDescription:
         found: CubeDescription = self.shown.description
         return found
+
+
+class Patience:
+    """Lasts for some seconds, and as long as the client is there."""
+
+    def __init__(self, seconds: float, left: threading.Event | None = None) -> None:
+        self._until = time.monotonic() + seconds
+        self._left = left
+
+    def __call__(self) -> None:
+        """Return, or raise Cancelled when the client has gone and Unavailable when the time is up."""
+        if self._left is not None and self._left.is_set():
+            raise Cancelled("The client has left.")
+        if time.monotonic() > self._until:
+            raise _too_slow()
 
 
 class Answers:
@@ -256,22 +273,36 @@ class Answers:
 
     # --- carrying out ---------------------------------------------------------------------------------------------------
 
-    def coverage(self, plan: Plan) -> bytes | BinaryIO:
-        """Return CoverageJSON as bytes, or NetCDF as an open file that is nowhere in a folder any more. Raises as :meth:`check`."""
+    def coverage(self, plan: Plan, *, left: threading.Event | None = None) -> bytes | BinaryIO:
+        """Return CoverageJSON as bytes, or NetCDF as an open file that is nowhere in a folder any more.
+
+        Parameters
+        ----------
+        left
+            Set when the client has gone: then the work is given up.
+
+        Raises
+        ------
+        TooLarge, Unavailable, Cancelled
+            As :meth:`check`; when there is no place or no time; when the client left.
+        """
         from cubeport.adapters.ogc import provider
 
         self.check(plan)
         with self._place(plan):
             name = f"{plan.shown.texts.dataset_id}@{plan.shown.version.version_id}"
             work = self._netcdf if plan.form == "netcdf" else self._json
-            answer: bytes | BinaryIO = provider.coverage(name, lambda: work(plan), form=plan.form, media_type=ogc.FORMS[plan.form])
+            patience = Patience(self.limits.seconds, left)
+            answer: bytes | BinaryIO = provider.coverage(
+                name, lambda: work(plan, patience), form=plan.form, media_type=ogc.FORMS[plan.form]
+            )
             return answer
 
-    def download(self, plan: Plan) -> BinaryIO:
-        """Return the NetCDF file, values as stored. Raises as :meth:`check`."""
+    def download(self, plan: Plan, *, left: threading.Event | None = None) -> BinaryIO:
+        """Return the NetCDF file, values as stored. Raises as :meth:`coverage`."""
         self.check(plan)
         with self._place(plan):
-            return self._netcdf(plan)
+            return self._netcdf(plan, Patience(_DOWNLOAD_PATIENCE * self.limits.seconds, left))
 
     @contextmanager
     def _place(self, plan: Plan) -> Iterator[None]:
@@ -293,27 +324,25 @@ class Answers:
         if plan.price.bytes > MIB:
             self._rates[kind] = 0.7 * self._rates[kind] + 0.3 * plan.price.bytes / max(seconds, 1e-3)
 
-    def _json(self, plan: Plan) -> bytes:
-        until = time.monotonic() + self.limits.seconds
-        content = coveragejson.encode(plan.opened.cut(plan.windows, until=until), public_url=self.public_url)
+    def _json(self, plan: Plan, patience: Patience) -> bytes:
+        content = coveragejson.encode(plan.opened.cut(plan.windows, patience=patience), public_url=self.public_url)
         self._remember(plan, len(content))
         return content
 
-    def _netcdf(self, plan: Plan) -> BinaryIO:
+    def _netcdf(self, plan: Plan, patience: Patience) -> BinaryIO:
         address = plan.shown.texts.dataset_id, plan.shown.version.version_id
         store = self._engine.path(*address)
         folder = self._scratch / f"{os.getpid()}-{secrets.token_hex(8)}"
-        until = time.monotonic() + self.limits.seconds * (10 if plan.download else 1)
-
-        def in_time(*_: object) -> None:
-            if time.monotonic() > until:
-                raise _too_slow()
-
         try:
             folder.mkdir(parents=True)
             request = encode_request(plan, folder / "answer.nc", store)
             self._children.run(
-                "encode", request, read=[store.parent], write=[folder], declared_bytes=plan.price.bytes, progress=in_time
+                "encode",
+                request,
+                read=[store.parent],
+                write=[folder],
+                declared_bytes=plan.price.bytes,
+                progress=lambda *_: patience(),
             )
             return (folder / "answer.nc").open("rb", buffering=0)
         except SourceRejected as error:
