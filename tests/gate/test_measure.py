@@ -104,6 +104,15 @@ def test_every_value_is_decoded_once(made: Made, monkeypatch: pytest.MonkeyPatch
     assert [size for size in sizes if size > 1] == [120]  # one value may be tried before
 
 
+def test_progress_counts_every_byte_once(made: Made) -> None:
+    with desk([]) as context:
+        measure({"target": str(made[0]), "digests": made[1], "fields": None}, context)
+    done = [each[1] for each in context.told]
+    assert done == sorted(set(done))
+    assert {each[0] for each in context.told} == {"measuring"}
+    assert done[-1] == context.declared == context.told[-1][2]
+
+
 def chunk(made: Made) -> Path:
     return made[0] / "cube.zarr/t/c/1/0/0"
 

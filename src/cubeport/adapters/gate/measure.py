@@ -54,27 +54,24 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     nodes = {name: _document(root / name) for name in expected}
     arrays = {name: _parsed(name, node) for name, node in nodes.items()}
     _check_keys(sizes, arrays)
-    context.declare(sum(math.prod(grid.shape) * grid.itemsize for grid in arrays.values()))
+    told = _Told(context, sum(math.prod(grid.shape) * grid.itemsize for grid in arrays.values()))
     with ThreadPoolExecutor(max_workers=max(2, len(os.sched_getaffinity(0)))) as pool:
-        digests = pool.map(lambda key: _file_digest(root / key), chunks := [key for key in sizes if key != METADATA])
+        others = [key for key in sizes if key != METADATA]
+        digests = pool.map(lambda key: _file_digest(root / key), others)
         raw = open_zarr(str(root), CUBE).raw
-        watched = {name: _Watched(name, grid, raw.variables[name]) for name, grid in arrays.items()}
+        watched = {name: _Watched(name, grid, raw.variables[name], told) for name, grid in arrays.items()}
         seen = dataset({name: each.variable() for name, each in watched.items()}, raw.attrs)
         checks.check(seen)  # the first child did; whether it still was itself, nobody knows
-        lengths = {name: grid.chunks for name, grid in arrays.items()}
-        description = describe(seen, chunks=lengths, fields=request["fields"])
-        for done, (name, each) in enumerate(watched.items()):
-            context.progress("measuring", done, len(watched))
+        description = describe(seen, chunks={name: grid.chunks for name, grid in arrays.items()}, fields=request["fields"])
+        for name, each in watched.items():
             if each.digest() != expected[name]:
                 raise SourceRejected(f"variable {name!r} does not read back as it was written", reason="digest-mismatch")
-        entries = dict(zip(chunks, digests, strict=True))
+        entries = dict(zip(others, digests, strict=True))
     whole = zarrv3.to_bytes(zarrv3.consolidated(zarrv3.group_document(_document(root).get("attributes", {})), nodes))
     (root / METADATA).unlink()
     put(root / METADATA, whole)
     sizes[METADATA], entries[METADATA] = len(whole), hashlib.sha256(whole).hexdigest()
-    manifest = zarrv3.to_bytes(
-        {"algorithm": "sha256", "entries": [{"key": key, "size": sizes[key], "sha256": entries[key]} for key in sorted(entries)]}
-    )
+    manifest = _manifest(sizes, entries)
     put(target / MANIFEST, manifest)
     return {
         "description": description.model_dump(mode="json"),
@@ -83,6 +80,11 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
         "size_bytes": sum(sizes.values()),
         "digest": hashlib.sha256(manifest).hexdigest(),
     }
+
+
+def _manifest(sizes: Mapping[str, int], digests: Mapping[str, str]) -> bytes:
+    entries = [{"key": key, "size": sizes[key], "sha256": digests[key]} for key in sorted(digests)]
+    return zarrv3.to_bytes({"algorithm": "sha256", "entries": entries})
 
 
 def _objects(root: Path) -> dict[str, int]:
@@ -133,13 +135,28 @@ def _file_digest(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+class _Told:
+    """Tells how many bytes have been judged, a hundred times at most."""
+
+    def __init__(self, context: child.Context, total: int) -> None:
+        self._context, self._total = context, total
+        self._done = self._told = 0
+        context.declare(total)
+
+    def add(self, size: int) -> None:
+        self._done += size
+        if self._done >= self._told + self._total // 100:
+            self._told = self._done
+            self._context.progress("measuring", self._done, self._total)
+
+
 class _Watched(BackendArray):
     """An array whose chunks are hashed as they are read for the description, so that no value is decoded twice."""
 
-    def __init__(self, name: str, grid: Grid, variable: xr.Variable) -> None:
+    def __init__(self, name: str, grid: Grid, variable: xr.Variable, told: _Told) -> None:
         if (variable.shape, variable.dtype) != (grid.shape, grid.dtype):
             raise _foreign(name)
-        self._name, self._grid, self._variable = name, grid, variable
+        self._name, self._grid, self._variable, self._told = name, grid, variable, told
         self._found: dict[tuple[int, ...], bytes] = {}
         self.shape, self.dtype = variable.shape, variable.dtype
 
@@ -168,6 +185,7 @@ class _Watched(BackendArray):
         if index not in self._found:
             chunk = values[zarrv3.inside(self._grid.region(index), region)]
             self._found[index] = self._grid.digest(chunk)
+            self._told.add(chunk.size * self._grid.itemsize)
 
     def digest(self) -> str:
         """Return the digest of all values, reading what nobody has asked for yet."""
