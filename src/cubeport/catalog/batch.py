@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cubeport.catalog import strictyaml
 from cubeport.catalog.canonical import new_id
 from cubeport.catalog.models import CatalogRecord
+from cubeport.catalog.redaction import redact_text, url_secrets
 from cubeport.errors import CubeportError, InvalidConfiguration, NoMatch
 
 Mode = Literal["copy", "move", "reference"]
@@ -208,6 +209,11 @@ def plan_item(item: Item, held: Callable[[str], CatalogRecord | None]) -> Plan:
     return Plan(item, key, "changed", differs, record.id)
 
 
+def _shown(source: str) -> str:
+    """Return a source as it may be printed: an address with a secret, which no record takes, comes without it."""
+    return redact_text(source) if is_address(source) and url_secrets(source) else source
+
+
 def _is_there(source: str) -> bool:
     return is_address(source) or Path(source).exists()
 
@@ -255,7 +261,7 @@ class Batch:
 
     def _result(self, plan: Plan) -> ItemResult:
         error = plan.error.to_mapping() if plan.error is not None else None
-        return ItemResult(plan.item.source, plan.key, plan.intent, plan.reason, plan.record_id, error=error)
+        return ItemResult(_shown(plan.item.source), _shown(plan.key), plan.intent, plan.reason, plan.record_id, error=error)
 
     def _one(self, plan: Plan) -> ItemResult:
         result = self._result(plan)

@@ -681,7 +681,7 @@ class Catalog:
         made = [each.record_id for each in done.items if each.operation_id and each.record_id]
         if made:
             parameters = {"counts": done.counts, "manifest": manifest}
-            with self.unit_of_work("ingest", operation_id=done.batch_id, parameters=parameters, inputs=_told(sources)) as work:
+            with self.unit_of_work("ingest", operation_id=done.batch_id, parameters=parameters, inputs=_shown(sources)) as work:
                 work.commit()
         return done
 
@@ -697,7 +697,7 @@ class Catalog:
             raise InvalidRequest("A catalog without a folder has no pipelines.")
         pipeline = pipelines.read_pipeline(self.root / "config" / "pipelines", name, self.plugins.values("step"))
         begun = pipelines.drafts(pipeline, [self._begin(source) for source in sources])
-        names = _told(sources)
+        names = _shown(sources)
         if dry_run:
             return pipelines.RunResult(pipeline.name, pipeline.steps, names, dry_run=True)
         with self.unit_of_work(pipeline.operation_type, parameters={"pipeline": name}, inputs=names) as work:
@@ -843,7 +843,7 @@ def _query(where: Sequence[Query | Term | str], asked: Mapping[str, Any]) -> Que
     return Query(where=terms, **asked)
 
 
-def _told(sources: Iterable[str | Path]) -> tuple[str, ...]:
+def _shown(sources: Iterable[str | Path]) -> tuple[str, ...]:
     """Return sources as an operation's row names them."""
     return tuple(redact_text(str(source)) for source in sources)
 

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
 from cubeport.catalog.canonical import dumps, json_value, new_id, now, timestamp
-from cubeport.catalog.redaction import MASK, redact
+from cubeport.catalog.redaction import redact
 from cubeport.errors import InvalidRange, InvalidRequest
 
 Level = Literal["debug", "info", "warning", "error"]
@@ -70,8 +70,6 @@ class EventLog:
     context: Mapping[str, Any] = field(default_factory=dict)
     """Fields of every event: ``catalog_path``, ``backend``, ``user_id``, ``command``…"""
     sinks: Sequence[Sink] = ()
-    known_secrets: Sequence[str] = ()
-    """Values masked wherever they stand, whatever their key."""
     failure: str | None = None
     """Why an event could not be written, for ``doctor``; said on stderr once."""
 
@@ -92,7 +90,7 @@ class EventLog:
                 "exception_message": str(exception),
                 "traceback": "".join(traceback.format_exception(exception)),
             }
-        written = compose(said, self.known_secrets)
+        written = compose(said)
         try:
             self._append(written)
         except OSError as exc:
@@ -180,7 +178,7 @@ class EventLog:
         return sorted((p for p in self.folder.glob("events-*.jsonl") if low <= p.name <= high), reverse=True)
 
 
-def compose(said: Mapping[str, Any], known_secrets: Sequence[str] = ()) -> str:
+def compose(said: Mapping[str, Any]) -> str:
     """Return the line of one event: every member, redacted, cut to :data:`MAX_LINE`."""
     whole: dict[str, Any] = dict.fromkeys(FIELDS) | _process() | {"timestamp": timestamp(now())}
     extra: dict[str, Any] = {}
@@ -190,10 +188,10 @@ def compose(said: Mapping[str, Any], known_secrets: Sequence[str] = ()) -> str:
         whole["extra"] = extra | (whole["extra"] or {})
     whole = redact(whole)
     for longest in (MAX_LINE, 8_000, 2_000, 500, 100):
-        line = _masked(dumps(_cut(whole, longest)), known_secrets)
+        line = dumps(_cut(whole, longest))
         if len(line.encode()) < MAX_LINE:
             return line
-    return _masked(dumps(_cut(whole | {"extra": {"cut": True}}, 100)), known_secrets)
+    return dumps(_cut(whole | {"extra": {"cut": True}}, 100))
 
 
 @functools.cache
@@ -230,13 +228,6 @@ def _cut(value: Any, longest: int) -> Any:
     if isinstance(value, dict):
         return {key: _cut(inner, longest) for key, inner in value.items()}
     return [_cut(inner, longest) for inner in value] if isinstance(value, list) else value
-
-
-def _masked(line: str, secrets: Sequence[str]) -> str:
-    for secret in secrets:
-        if secret:
-            line = line.replace(dumps(secret)[1:-1], MASK)
-    return line
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any] | None]:

@@ -269,6 +269,12 @@ class Lineage(Model):
     created_at: Timestamp | None = None
     note: str | None = None
 
+    @model_validator(mode="after")
+    def _clean(self) -> Self:
+        if "://" in self.target:
+            check_url(self.target)
+        return self
+
 
 class TimeSpan(Model):
     """A closed interval of time; a null end is open, and null altogether stands for calendars without such instants."""

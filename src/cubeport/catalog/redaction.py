@@ -1,4 +1,4 @@
-"""What no record, event, journal line or message may hold: secrets, known by the name of their key or their place in a URL."""
+"""What no record, event, journal line or message may hold: secrets, known by key, by place in a URL, or by value."""
 
 from __future__ import annotations
 
@@ -37,8 +37,25 @@ def url_secrets(url: str) -> str | None:
     return None
 
 
+def remember(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return *options*, whose secrets' values are masked from now on wherever this process writes a text."""
+    for name, value in options.items():
+        if isinstance(value, Mapping):
+            remember(value)
+        elif isinstance(value, str) and len(value) >= _SHORTEST and _QUERY_SECRETS.search(name.replace("-", "_")):
+            _values.add(value)
+    return options
+
+
+_values: set[str] = set()
+_SHORTEST = 6
+"""Characters of a value that is looked for: shorter ones would mask ordinary words."""
+
+
 def redact_text(text: str) -> str:
-    """Return *text* with user info and queries taken out of every URL in it."""
+    """Return *text* with user info and queries taken out of every URL in it, and every remembered secret masked."""
+    for value in _values:
+        text = text.replace(value, MASK)
     return _URL.sub(lambda found: _plain_url(found.group()), text)
 
 

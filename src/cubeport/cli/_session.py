@@ -189,12 +189,14 @@ class Session:
         """Print the problem and return its exit code; what nobody foresaw is logged whole and shown short."""
         if not isinstance(exc, CubeportError):
             exc = self._unforeseen(exc)
+        from cubeport.catalog.redaction import redact, redact_text
+
         if self.options.json:
             from cubeport.catalog.canonical import dumps
 
-            sys.stderr.write(dumps(_output.plain(exc.to_mapping()), indent=True) + "\n")
+            sys.stderr.write(dumps(redact(_output.plain(exc.to_mapping())), indent=True) + "\n")
         else:
-            sys.stderr.write(_output.problem(exc) + "\n")
+            sys.stderr.write(redact_text(_output.problem(exc)) + "\n")
         return _output.exit_code(exc)
 
     def _unforeseen(self, exc: BaseException) -> CubeportError:
@@ -212,9 +214,7 @@ class Session:
             next_step = f"cubeport logs --operation {operation_id}" if operation_id else "cubeport logs --level error"
         if self.options.verbose:
             traceback.print_exception(exc)
-        from cubeport.catalog.redaction import redact_text
-
-        return CubeportError(redact_text(f"{type(exc).__name__}: {exc}"), next_step=next_step, operation_id=operation_id)
+        return CubeportError(f"{type(exc).__name__}: {exc}", next_step=next_step, operation_id=operation_id)
 
 
 def current(ctx: typer.Context) -> Session:

@@ -13,7 +13,7 @@ from cubeport.adapters.storage.local import LocalProfile
 from cubeport.adapters.storage.remote import SCRATCH, RemoteProfile
 from cubeport.catalog import strictyaml
 from cubeport.catalog.canonical import check_name
-from cubeport.catalog.redaction import url_secrets
+from cubeport.catalog.redaction import remember, url_secrets
 from cubeport.catalog.storage import Profile, Profiles
 from cubeport.catalog.templates import parse
 from cubeport.errors import InvalidConfiguration, InvalidTemplate
@@ -143,7 +143,8 @@ def _made(
         # `~` alone expands; anything like ${X} is the name of a folder.
         root = Path(settings.root.removeprefix("file://"))
         return LocalProfile(name, instance / (root.expanduser() if settings.root.startswith("~") else root), **common)
-    return RemoteProfile(name, settings.protocol, settings.root, scratch, options=_options(name, settings, environment), **common)
+    options = remember(_options(name, settings, environment))
+    return RemoteProfile(name, settings.protocol, settings.root, scratch, options=options, **common)
 
 
 def _options(name: str, settings: ProfileSettings, environment: Mapping[str, str]) -> dict[str, Any]:
