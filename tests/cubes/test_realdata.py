@@ -140,8 +140,12 @@ def test_a_real_file_is_what_it_is(
     field: str,
 ) -> None:
     raw = opened(name)
+    before = {key: dict(variable.attrs) for key, variable in raw.variables.items()}
     check(raw)
     cube = describe(raw)
+    assert {key: list(variable.attrs) for key, variable in raw.variables.items()} == {
+        key: list(attrs) for key, attrs in before.items()
+    }
     assert cube.spatial.family == family
     # The GOES file tells its own extent, of its image's edge as the producer computed it: a tenth of a degree.
     assert cube.spatial.bbox == pytest.approx(bbox, abs=0.1 if name.startswith("goes") else 1e-3)

@@ -50,10 +50,14 @@ def whole(raw: xr.Dataset, *, times: bool) -> xr.Dataset:
     """Return the dataset as xarray opens it, lazily; *times* as in :func:`opened`. Raises SourceRejected as :func:`opened`."""
     import xarray as xr
 
+    ours = raw.copy(deep=False)
+    for variable in ours.variables.values():
+        # xarray writes the units of an axis into the attributes of its bounds, as if they had been there.
+        variable.attrs = dict(variable.attrs)
     with warnings.catch_warnings(), _readable("dataset"):
         # Of packing and fill values; opened() hands them on by variable.
         warnings.simplefilter("ignore")
-        return xr.decode_cf(raw, decode_times=times, decode_timedelta=False)
+        return xr.decode_cf(ours, decode_times=times, decode_timedelta=False)
 
 
 def decoded(variable: Any, *, name: str = "coordinate") -> Any:
