@@ -17,7 +17,11 @@ import pytest
 
 from cubeport.adapters.engines.disk import Disk
 from cubeport.adapters.engines.zarr import ZarrEngine
+from cubeport.adapters.storage.local import LocalProfile
 from cubeport.catalog import failpoints
+from cubeport.catalog.hooks import HookManager
+from cubeport.catalog.storage import Profiles
+from cubeport.catalog.undo import Compensation, Undoer
 from cubeport.cubes.orders import Staging
 from cubeport.errors import (
     Corrupt,
@@ -369,6 +373,50 @@ def test_every_call_may_fail_and_nothing_is_lost_or_left(tmp_path: Path, number:
         assert everything(tmp_path / "data/staging") == set()
         assert [path.name for path in (tmp_path / "data/store/sst").iterdir()] == [before[1]]
     assert disk.calls.count("sync") >= len(OBJECTS) + 1
+
+
+STEPS = ("begin", "new", "assemble", "sync", "publish", "clear")
+
+
+@pytest.mark.parametrize("reached", range(len(STEPS) + 1))
+def test_what_was_journalled_undoes_whatever_was_reached(tmp_path: Path, reached: int) -> None:
+    # A kill leaves no process: compensations as data, read back from the journal, have to do.
+    engine = ZarrEngine(tmp_path / "data")
+    kept = make(engine)
+    operation = new_id()
+    staging, undo = engine.stage(operation, "sst", new_id())
+    journalled = json.dumps(undo)
+    acts = {
+        "begin": lambda: engine.begin(staging, None),
+        "new": lambda: write_new(staging, OBJECTS),
+        "assemble": lambda: engine.assemble(staging),
+        "sync": lambda: engine.sync(staging),
+        "publish": lambda: engine.publish(staging),
+        "clear": lambda: engine.clear(staging),
+    }
+    for name in STEPS[:reached]:
+        acts[name]()
+    profiles = Profiles()
+    profiles.add(LocalProfile("data", tmp_path / "data"))
+    undoer = Undoer(profiles, HookManager())
+    for _ in range(2):
+        report = undoer.undo([Compensation.model_validate(each) for each in json.loads(journalled)], operation)
+        assert report.left == ()
+        assert all(words.endswith((": removed", ": absent")) for words in report.done), report.done
+    assert everything(tmp_path / "data/staging") == set()
+    assert [path.name for path in (tmp_path / "data/store/sst").iterdir()] == [kept[1]]
+    assert content(engine, kept, "v/c/0/1") == b"one"
+
+
+def test_what_another_made_is_never_undone(tmp_path: Path) -> None:
+    engine = ZarrEngine(tmp_path / "data")
+    dataset, version = make(engine)
+    staging, undo = engine.stage(new_id(), dataset, version)  # the same name by a chance that must not count
+    profiles = Profiles()
+    profiles.add(LocalProfile("data", tmp_path / "data"))
+    report = Undoer(profiles, HookManager()).undo([Compensation.model_validate(each) for each in undo], staging.operation_id)
+    assert [words for words in report.done if words.endswith("not-ours")]
+    assert content(engine, (dataset, version), "zarr.json") == OBJECTS["zarr.json"]
 
 
 @pytest.fixture
