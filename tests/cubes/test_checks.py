@@ -182,6 +182,21 @@ def test_fields_are_those_that_share_their_axes_or_those_that_are_named() -> Non
     assert describe(raw, fields=("area",)).temporal is None
 
 
+def test_ranges_leave_out_what_is_missing_or_infinite() -> None:
+    values = np.array([np.nan, -np.inf, 2.0, 5.0, np.inf, 3.0, np.nan, 4.0, 9.0, 9.0, 9.0, 9.0], "f4").reshape(3, 4)
+    raw = cube(
+        some=(("time", "lat"), values, {"_FillValue": np.float32(9)}),
+        none=(("time", "lat"), np.full((3, 4), np.nan)),
+        huge=(("time", "lat"), np.full((3, 4), np.inf)),
+        flags=(("time", "lat"), values > 2),
+    )
+    described = describe(raw)
+    ranges = {
+        name: (described.variable(name).valid_min, described.variable(name).valid_max) for name in ("some", "none", "huge", "flags")
+    }
+    assert ranges == {"some": (2.0, 5.0), "none": (None, None), "huge": (None, None), "flags": (0.0, 1.0)}
+
+
 def test_a_reference_system_may_not_read_files_of_the_host() -> None:
     from cubeport.cubes.crs import from_attributes
 

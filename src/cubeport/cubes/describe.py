@@ -202,11 +202,13 @@ def _range(seen: Any, chunks: tuple[int, ...]) -> tuple[float | None, float | No
         return None, None
     for block in blocks(seen.shape, chunks, seen.dtype.itemsize):
         values = np.asarray(seen[block].values)
-        if values.dtype.kind == "f":
+        # fmin passes over NaN without a copy of all that is none; infinities are rare enough to pay for one.
+        low, high = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
+        if np.isinf(low) or np.isinf(high):
             values = values[np.isfinite(values)]
-        if values.size:
-            least = min(least, float(exact(values.min())))
-            greatest = max(greatest, float(exact(values.max())))
+            low, high = (values.min(), values.max()) if values.size else (np.nan, np.nan)
+        if not np.isnan(low):
+            least, greatest = min(least, float(exact(low))), max(greatest, float(exact(high)))
     return (least, greatest) if least <= greatest else (None, None)
 
 
