@@ -6,10 +6,12 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -258,6 +260,48 @@ def test_fail_points_need_a_test(root):
     add = "import sys, cubeport; cubeport.Catalog.open(sys.argv[1]).add_bytes(b'1')"
     killed = subprocess.run([sys.executable, "-c", add, str(root)], env=environment | {"CUBEPORT_TESTING": "1"}, timeout=60)
     assert killed.returncode == KILLED
+
+
+def start(root: Path, points: str) -> subprocess.Popen[bytes]:
+    code = (
+        "import sys, cubeport\nwith cubeport.Catalog.open(sys.argv[1]) as c: c.add_bytes(b'paused' * 9, filename='x', key='paused')"
+    )
+    environment = {"CUBEPORT_FAIL_POINTS": points, "CUBEPORT_TESTING": "1", "PATH": ""}
+    return subprocess.Popen([sys.executable, "-c", code, str(root)], env=environment, stderr=subprocess.DEVNULL)
+
+
+def test_a_paused_owner_is_alive_and_goes_on(root):
+    """Nobody may undo what a stopped process holds: its lock says that it lives."""
+    owner = start(root, "catalog_write_started:before=stop")
+    _, status = os.waitpid(owner.pid, os.WUNTRACED)
+    assert os.WIFSTOPPED(status)
+    with cubeport.Catalog.open(root, plugins=False) as catalog:
+        assert catalog.recovered == ()
+        assert [o.status for o in catalog.operations(status="running")] == ["running"]
+        assert catalog.gc(older_than_s=0) == []
+        os.kill(owner.pid, signal.SIGCONT)
+        assert owner.wait(60) == 0
+        with catalog.open_artifact("paused") as reading:
+            assert reading.read() == b"paused" * 9
+        check_whole(catalog)
+
+
+def test_an_interrupt_rolls_back(root):
+    owner = start(root, "bytes:half=sleep:60")
+    part = root / "files"
+    deadline = time.monotonic() + 30
+    while not list(part.rglob("*.part")):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.2)  # from making the file to its first half
+    owner.send_signal(signal.SIGINT)
+    assert owner.wait(30) != 0
+    with cubeport.Catalog.open(root, plugins=False) as catalog:
+        assert catalog.recovered == (), "it undid itself"
+        [last] = catalog.operations(limit=1)
+        assert (last.status, last.error["kind"]) == ("rolled_back", "interrupted")
+        check_whole(catalog)
+        assert len(names(root)) == 1
 
 
 def test_a_commit_is_known_however_many_follow_before_recovery(run, root):
