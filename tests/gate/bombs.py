@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import struct
 import zlib
@@ -78,7 +79,7 @@ def with_chunk(folder: Path, body: bytes, **options: Any) -> Path:
     return path
 
 
-@case("bad-codec", "too-big")
+@case("bad-codec")
 def hdf5_deflate_bomb(folder: Path) -> Path:
     squeeze = zlib.compressobj(9)
     zeros = bytes(2**24)
@@ -159,31 +160,45 @@ def store(folder: Path, version: int, body: bytes | None, **options: Any) -> Pat
 BLOWN = bytes(3 * 2**28)
 
 
-@case("bad-codec", "too-big")
+@case("bad-codec")
 def zarr2_zstd_bomb(folder: Path) -> Path:
     return store(folder, 2, numcodecs.Zstd(1).encode(BLOWN), compressors=numcodecs.Zstd(1))
 
 
-@case("bad-codec", "too-big")
+@case("bad-codec")
 def zarr3_zstd_bomb(folder: Path) -> Path:
     return store(folder, 3, numcodecs.Zstd(1).encode(BLOWN))
 
 
-@case("bad-codec", "too-big")
+@case("bad-codec")
 def zarr2_zlib_bomb(folder: Path) -> Path:
     return store(folder, 2, zlib.compress(BLOWN, 1), compressors=numcodecs.Zlib(1))
 
 
-@case("bad-codec", "too-big")
+@case("bad-codec")
 def zarr3_blosc_that_lies(folder: Path) -> Path:
     """A header of two GiB over sixteen bytes."""
     lies = struct.pack("<BBBBIII", 2, 1, 0x21, 4, 2**31 - 17, 2**31 - 17, 32) + bytes(16)
     return store(folder, 3, lies, compressors=zarr.codecs.BloscCodec())
 
 
-@case("bad-codec", "too-big")
+@case("bad-codec")
 def zarr2_lz4_that_lies(folder: Path) -> Path:
     return store(folder, 2, struct.pack("<I", 2**31 - 1) + bytes(16), compressors=numcodecs.LZ4())
+
+
+@case("bad-codec")
+def zarr2_gzip_bomb(folder: Path) -> Path:
+    return store(folder, 2, gzip.compress(BLOWN, 1), compressors=numcodecs.GZip(1))
+
+
+@case("bad-codec", "too-big")
+def zarr2_zstd_bomb_that_says_nothing(folder: Path) -> Path:
+    """Frames without a length: only the limit of memory stops them."""
+    block = struct.pack("<I", 2**17 << 3 | 1 << 1)[:3] + b"\0"  # 128 KiB of one byte (RFC 8878, 3.1.1.2)
+    last = struct.pack("<I", 2**17 << 3 | 1 << 1 | 1)[:3] + b"\0"
+    frame = b"\x28\xb5\x2f\xfd" + b"\x00" + b"\x38" + block * (8 * 768) + last
+    return store(folder, 2, frame, compressors=numcodecs.Zstd(1))
 
 
 @case("bad-codec")
@@ -206,17 +221,26 @@ def zarr3_noise(folder: Path) -> Path:
     return store(folder, 3, bytes(range(256)))
 
 
-@case("bad-codec", "too-big")
-def zarr3_shard_that_points_outside(folder: Path) -> Path:
+def with_inner_chunk(folder: Path, more: bytes, entry: tuple[int, int] | None) -> Path:
+    """A shard whose third chunk is *more*, or lies where *entry* says."""
     path = store(folder, 3, None, shards=(4, 16, 16))
     shard = path / "tas" / "c" / "0" / "0" / "0"
-    body = bytearray(shard.read_bytes())
-    index = struct.pack("<QQ", 2**62, 2**62)
-    at = len(body) - 4 - 4 * 16
-    body[at : at + 16] = index
-    body[-4:] = struct.pack("<I", int(numcodecs.CRC32C().encode(bytes(body[at:-4]))[-4:].view("<u4")[0]))
-    shard.write_bytes(body)
+    body = shard.read_bytes()
+    data, index = body[: -4 - 4 * 16], bytearray(body[-4 - 4 * 16 : -4])
+    index[32:48] = struct.pack("<QQ", *(entry or (len(data), len(more))))
+    checksum = numcodecs.CRC32C().encode(bytes(index))[-4:]
+    shard.write_bytes(data + more + bytes(index) + bytes(checksum))
     return path
+
+
+@case("bad-codec")
+def zarr3_shard_that_points_outside(folder: Path) -> Path:
+    return with_inner_chunk(folder, b"", (2**62, 2**62))
+
+
+@case("bad-codec", "too-big")
+def zarr3_bomb_in_a_shard(folder: Path) -> Path:
+    return with_inner_chunk(folder, bytes(numcodecs.Zstd(1).encode(BLOWN)), None)
 
 
 @case("bad-codec", "too-big", "bad-text")

@@ -54,7 +54,7 @@ def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
         return Scanned(name, "hdf5", size, walk.arrays.done(size), tuple(walk.skipped), tuple(walk.warnings))
 
 
-def verify(name: str, descriptor: int, pool: Executor, *, group: str = "", left_out: Collection[str] = ()) -> None:
+def verify(name: str, descriptor: int, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
     """Check that every stored chunk of the arrays of *group*, but for those *left_out*, decodes to its declared length.
 
     HDF5 does not: what a chunk lacks is then read from whatever lies behind it in memory, and what it has too much fills the

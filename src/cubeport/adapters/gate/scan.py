@@ -43,7 +43,7 @@ def scan(source: Source, limits: Limits) -> Scanned:
     raise _refusal(source.name, head)
 
 
-def verify(source: Source, pool: Executor, *, group: str | None = None, left_out: Collection[str] = ()) -> None:
+def verify(source: Source, limits: Limits, pool: Executor, *, group: str | None = None, left_out: Collection[object] = ()) -> None:
     """Check what only a look at the values can tell, before a library decodes them: of one group, but for variables *left_out*.
 
     Raises
@@ -51,10 +51,13 @@ def verify(source: Source, pool: Executor, *, group: str | None = None, left_out
     SourceRejected
         ``bad-codec`` where a chunk does not decode to its declared length.
     """
-    if not source.is_folder and _is_hdf5(source.fd):
+    group = (group or "").strip("/")
+    if source.is_folder:
+        zarrfolder.verify(source.name, source.fd, limits, pool, group=group, left_out=left_out)
+    elif _is_hdf5(source.fd):
         from cubeport.adapters.gate import hdf5
 
-        hdf5.verify(source.name, source.fd, pool, group=(group or "").strip("/"), left_out=left_out)
+        hdf5.verify(source.name, source.fd, pool, group=group, left_out=left_out)
 
 
 def task(_: Mapping[str, Any], context: Context) -> Mapping[str, Any]:

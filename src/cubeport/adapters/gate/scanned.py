@@ -20,6 +20,8 @@ class Array:
     item_bytes: int
     """Bytes of one value when decoded."""
     chunks: tuple[int, ...] | None = None
+    codecs: tuple[str, ...] = ()
+    """Of a Zarr array, in the order of encoding."""
 
     @property
     def declared_bytes(self) -> int:

@@ -73,7 +73,7 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
         whole = join(opened, request["append_dim"])
         raw = _selected(whole.raw, wanted)
         for each in context.sources:
-            verify(each, pool, group=request["group"], left_out=set(map(str, whole.raw.variables)) - set(map(str, raw.variables)))
+            verify(each, context.limits, pool, group=request["group"], left_out=set(whole.raw.variables) - set(raw.variables))
         raw.attrs.update(request["attributes"])
         with decoding("coordinates"):  # they are read here
             warnings = [*whole.warnings, *checks.check(raw)]

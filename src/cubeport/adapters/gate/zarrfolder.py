@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import re
 import stat
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from cubeport.adapters.gate.limits import Limits
@@ -38,6 +42,10 @@ _CODECS = frozenset(
 ) | {"fixedscaleoffset", "packbits", "vlen-utf8"}
 """All that may decode a chunk; pickle, json2 and others hide code or references, also behind another codec."""
 _RUNS_CODE = frozenset(("pickle", "msgpack", "msgpack2", "json", "json2", "categorize"))
+
+_COMPRESSORS = frozenset(("gzip", "zlib", "zstd", "blosc", "lz4"))
+_KEEP_LENGTH = frozenset(("bytes", "transpose", "shuffle", "crc32c"))
+_METADATA = frozenset((".zgroup", ".zarray", ".zattrs", ".zmetadata", "zarr.json"))
 
 _INSTEAD = "write numbers, or texts with vlen-utf8"
 
@@ -76,6 +84,84 @@ def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
         raise unreadable(name, "is a folder without zarr.json or .zgroup")
     stored = sum(files.values())
     return Scanned(name, version, stored, arrays.done(stored))
+
+
+def verify(
+    name: str, descriptor: int, limits: Limits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()
+) -> None:
+    """Check that no stored chunk of the arrays of *group*, but for those *left_out*, decodes to more than it may.
+
+    Decoders make room for whatever a chunk says of itself (8 kB of zstd became 256 MiB before zarr refused it), so what it
+    says is read first. What lies in shards, and zstd that says nothing, is left to the limit on memory.
+
+    Raises
+    ------
+    SourceRejected
+        ``bad-codec``.
+    """
+    inside = f"{group}/" if group else ""
+    found = scan(name, descriptor, limits)
+    arrays = {each.path: each for each in found.arrays if each.path.removeprefix(inside) not in left_out}
+    chunks = [
+        (key, array)
+        for key in _walk(name, descriptor, limits)
+        if key.startswith(inside) and key.rpartition("/")[2] not in _METADATA and (array := _owner(key, arrays)) is not None
+    ]
+    for (_, array), is_bounded in zip(chunks, pool.map(partial(_is_bounded, descriptor, limits), chunks), strict=True):
+        if not is_bounded:
+            raise bad_codec(name, f"has a chunk of {shown(array.path)} that decodes to more than its declared length")
+
+
+def _owner(key: str, arrays: Mapping[str, Array]) -> Array | None:
+    """Return the array that the file *key* may be a chunk of: the nearest one above."""
+    while key:
+        key = key.rpartition("/")[0]
+        if key in arrays:
+            return arrays[key]
+    return None
+
+
+def _is_bounded(descriptor: int, limits: Limits, chunk: tuple[str, Array]) -> bool:
+    key, array = chunk
+    compressors = [each for each in array.codecs if each not in _KEEP_LENGTH]
+    last = next((each for each in reversed(array.codecs) if each != "crc32c"), "bytes")
+    if last not in _COMPRESSORS:
+        return True
+    declared = math.prod(array.chunks or array.shape) * array.item_bytes
+    most = declared + 64 if compressors == [last] else limits.chunk_bytes  # 64: checksums inside
+    with _key(descriptor, key) as file:
+        size = os.fstat(file).st_size
+        match last:
+            case "zstd":
+                return _zstd_length(os.pread(file, 18, 0)) <= most
+            case "blosc":
+                return int.from_bytes(os.pread(file, 4, 4), "little") <= most
+            case "lz4":
+                return int.from_bytes(os.pread(file, 4, 0), "little") <= most
+        return size <= most + most // 8 + 4_096 and _inflates(os.pread(file, size, 0), most)
+
+
+def _zstd_length(head: bytes) -> int:
+    """Return the decoded length that a zstd frame declares, 0 where it declares none (RFC 8878, 3.1.1.1)."""
+    if len(head) < 6 or not head.startswith(b"\x28\xb5\x2f\xfd"):
+        return 0
+    is_single = head[4] >> 5 & 1
+    width = (is_single, 2, 4, 8)[head[4] >> 6]
+    at = 5 + (1 - is_single) + (0, 1, 2, 4)[head[4] & 3]
+    return int.from_bytes(head[at : at + width], "little") + (256 if width == 2 else 0)
+
+
+def _inflates(body: bytes, most: int) -> bool:
+    """Tell whether zlib or gzip data decode to no more than *most* bytes, a piece at a time; noise is for the decoder to refuse."""
+    inflater = zlib.decompressobj(wbits=47)  # either header
+    length = 0
+    try:
+        while body and not inflater.eof and length <= most:
+            length += len(inflater.decompress(body, 1 << 20))
+            body = inflater.unconsumed_tail
+    except zlib.error:
+        pass
+    return length <= most
 
 
 def _walk(name: str, descriptor: int, limits: Limits) -> dict[str, int]:
@@ -118,6 +204,16 @@ def _opened(name: str, flags: int, folder: int) -> Iterator[int]:
         os.close(descriptor)
 
 
+@contextlib.contextmanager
+def _key(store: int, key: str) -> Iterator[int]:
+    """Open one file of the store, component by component."""
+    *folders, file = key.split("/")
+    with contextlib.ExitStack() as stack:
+        for part in folders:
+            store = stack.enter_context(_opened(part, _FOLDER, store))
+        yield stack.enter_context(_opened(file, _FILE, store))
+
+
 @dataclass(slots=True)
 class _Store:
     name: str
@@ -149,13 +245,8 @@ class _Store:
         return document
 
     def _read(self, key: str) -> str:
-        *folders, file = key.split("/")
         try:
-            with contextlib.ExitStack() as stack:
-                folder = self.descriptor
-                for part in folders:
-                    folder = stack.enter_context(_opened(part, _FOLDER, folder))
-                descriptor = stack.enter_context(_opened(file, _FILE, folder))
+            with _key(self.descriptor, key) as descriptor:
                 return os.pread(descriptor, self.limits.json_bytes + 1, 0).decode()
         except OSError as error:
             raise unreadable(self.name, f"changed while it was read: {shown(key)}") from error
@@ -236,7 +327,7 @@ def _array_2(store: _Store, where: str, document: dict[str, Any]) -> Array:
         raise store.fail(where, "has chunks that do not fit its shape, or filters that are no list")
     codecs = [*filters, *([document["compressor"]] if document["compressor"] is not None else [])]
     identities = _codecs(store, where, codecs, _configuration_2)
-    return Array(where, shape, _item_2(store, where, document["dtype"], identities), chunks)
+    return Array(where, shape, _item_2(store, where, document["dtype"], identities), chunks, tuple(identities))
 
 
 def _configuration_2(codec: Mapping[str, Any]) -> tuple[Any, Any]:
@@ -316,11 +407,12 @@ def _array_3(store: _Store, where: str, document: dict[str, Any]) -> Array:
             raise store.fail(where, "names its chunks in an unknown way")
     if len(chunks) != len(shape):
         raise store.fail(where, "has chunks that do not fit its shape")
-    item = _item_3(store, where, document["data_type"], _codecs(store, where, document["codecs"], _configuration_3))
+    identities = _codecs(store, where, document["codecs"], _configuration_3)
+    item = _item_3(store, where, document["data_type"], identities)
     inner = _inner_chunks(store, where, document["codecs"], chunks)
     if inner != chunks:  # the chunks that are decoded are those inside the shards
         store.check("chunks", chunk_count(shape, chunks), f"shards of {shown(where)}")
-    return Array(where, shape, item, inner)
+    return Array(where, shape, item, inner, tuple(identities))
 
 
 def _configuration_3(codec: Mapping[str, Any]) -> tuple[Any, Any]:
