@@ -6,12 +6,17 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import h5netcdf
 import h5py
 import netCDF4
+import numcodecs
 import numpy as np
 import pytest
 import xarray as xr
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
 
 from cubeport.errors import (
     AreaOutsideSource,
@@ -26,7 +31,7 @@ from cubeport.errors import (
     VariablesMismatch,
 )
 
-from .desk import WINDOW, desk, ours_of, source_of, tree, write, written
+from .desk import WINDOW, desk, ours_of, same_values, source_of, tree, write, written
 
 RAW = {"decode_cf": False, "create_default_indexes": False}
 
@@ -330,6 +335,69 @@ def test_zarr_sources_of_both_versions(tmp_path: Path) -> None:
             written(tmp_path / f"new{version}", tmp_path / f"{version}.zarr")
             with ours_of(tmp_path / f"new{version}") as ours:
                 xr.testing.assert_identical(ours.load(), opened.load())
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"zarr_format": 2, "order": "F"},
+        {"zarr_format": 2, "dtype": ">f4"},
+        {"zarr_format": 2, "filters": [numcodecs.Delta(dtype="<f4")]},
+        {"zarr_format": 2, "compressors": numcodecs.Blosc()},
+        {"zarr_format": 3, "shards": (8, 6)},
+        {"zarr_format": 3, "compressors": [zarr.codecs.BloscCodec(), zarr.codecs.Crc32cCodec()]},
+        {"zarr_format": 3, "filters": [zarr.codecs.TransposeCodec(order=(1, 0))], "compressors": [zarr.codecs.GzipCodec()]},
+    ],
+    ids=str,
+)
+def test_zarr_arrays_of_every_make_come_out_equal(how: dict[str, Any], tmp_path: Path) -> None:
+    how = dict(how)
+    version = how.pop("zarr_format")
+    values = np.arange(13 * 9, dtype="f4").reshape(13, 9) * 1.1
+    group = zarr.create_group(tmp_path / "a.zarr", zarr_format=version)
+    for name, data, units in (("lat", np.arange(1.0, 14), "degrees_north"), ("lon", np.arange(1.0, 10), "degrees_east")):
+        # From one: version 2 has a fill value of 0 by default, and xarray reads that as missing.
+        named = {"dimension_names": [name]} if version == 3 else {"attributes": {"_ARRAY_DIMENSIONS": [name]}}
+        group.create_array(name, data=data, **named).attrs["units"] = units
+    named = {"dimension_names": ["lat", "lon"]} if version == 3 else {"attributes": {"_ARRAY_DIMENSIONS": ["lat", "lon"]}}
+    array = group.create_array(
+        "t", shape=values.shape, dtype=how.pop("dtype", "f4"), chunks=(4, 3), fill_value=np.nan, **how, **named
+    )
+    array[...] = values
+    written(tmp_path / "new", tmp_path / "a.zarr")
+    ours = stored(tmp_path / "new")["t"]
+    assert ours.dtype == np.float32
+    assert ours.values.tobytes() == values.astype("f4").tobytes()
+
+
+@st.composite
+def fields(draw: st.DrawFn) -> tuple[np.ndarray[Any, Any], Any, bool]:
+    dtype = np.dtype(draw(st.sampled_from(["i1", "u1", "<i2", ">i2", "<u2", "<i4", ">i4", "<i8", "<f4", ">f4", "<f8", ">f8"])))
+    shape = draw(st.tuples(st.integers(1, 9), st.integers(1, 9)))
+    values = draw(hnp.arrays(dtype, shape))
+    fill = draw(st.none() | hnp.from_dtype(dtype))
+    return values, fill, draw(st.booleans())
+
+
+@settings(max_examples=40, deadline=None)
+@given(fields(), st.integers(1, 4))
+def test_whatever_the_numbers_are_their_bits_stay(
+    tmp_path_factory: pytest.TempPathFactory, made: tuple[np.ndarray[Any, Any], Any, bool], length: int
+) -> None:
+    values, fill, compressed = made
+    folder = tmp_path_factory.mktemp("any")
+    with h5netcdf.File(folder / "a.nc", "w") as file:
+        for name, size, units in (("lat", values.shape[0], "degrees_north"), ("lon", values.shape[1], "degrees_east")):
+            file.dimensions[name] = size
+            axis = file.create_variable(name, (name,), "f8", data=np.arange(size, dtype="f8"))
+            axis.attrs["units"] = units
+        how = {"compression": "gzip", "shuffle": True, "chunks": (1, values.shape[1])} if compressed else {}
+        file.create_variable("t", ("lat", "lon"), values.dtype, data=values, fillvalue=fill, **how)
+    written(folder / "new", folder / "a.nc", chunks={"lat": length})
+    ours = stored(folder / "new")["t"]
+    assert ours.values.tobytes() == values.astype(values.dtype.newbyteorder("=")).tobytes()
+    with source_of(folder / "a.nc") as theirs, ours_of(folder / "new") as opened:
+        assert same_values(theirs["t"].values, opened["t"].values)
 
 
 # --- several files ---------------------------------------------------------------------------------------------------
