@@ -171,6 +171,23 @@ def test_scalar_coordinates_are_axes_of_one_label() -> None:
     assert "stray" not in axes
 
 
+def test_forecasts_have_the_time_that_their_values_hold_at() -> None:
+    lead = {"standard_name": "forecast_period", "units": "hours"}
+    start = {"standard_name": "forecast_reference_time", "units": "hours since 2024-01-01"}
+    raw = cube(
+        sst=(("step", "lat", "lon"), np.zeros((3, 4, 5), "f4")),
+        step=(("step",), [6.0, 12, 18], lead),
+        valid_time=(("step",), [6.0, 12, 18], {"standard_name": "time", "units": "hours since 2024-01-01"}),
+        time=((), 0.0, start),
+    )
+    temporal = describe(raw).temporal
+    assert temporal is not None
+    assert (temporal.axis, temporal.start, temporal.step) == ("valid_time", "2024-01-01T06:00:00Z", "PT6H")
+    runs = describe(cube(time=(("time",), [0.0, 24, 48], start))).temporal
+    assert runs is not None
+    assert (runs.axis, runs.step) == ("time", "P1D")
+
+
 def test_fields_are_those_that_share_their_axes_or_those_that_are_named() -> None:
     raw = cube(
         u=(("time", "lat", "lon"), np.zeros((3, 4, 5), "f4")),

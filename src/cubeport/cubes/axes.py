@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from cubeport.cubes import crs as reference
@@ -146,6 +146,9 @@ def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
             else axis
             for axis in axes
         ]
+    if not any(axis.kind == "t" for axis in axes if axis.dimension in own):
+        # The start of forecasts is the only time that there is.
+        axes = [replace(axis, kind="t") if _is_reference_time(raw, axis) and axis.dimension in own else axis for axis in axes]
     axes += _scalars(raw, chosen, [axis.kind for axis in axes if axis.dimension in own], named, roles)
     if family == "none":
         scalar = {axis.kind: axis.name for axis in axes if axis.scalar}
@@ -155,6 +158,11 @@ def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
         if axis.labels is not None and roles.get(axis.labels) in ("auxiliary", "data"):
             roles[axis.labels] = "coordinate"
     return CubeAxes(roles=roles, axes=tuple(axes), fields=chosen, family=family, x=x, y=y, mapping=mapping, notes=tuple(notes))
+
+
+def _is_reference_time(raw: xr.Dataset, axis: FoundAxis) -> bool:
+    attributes = raw.variables[axis.labels].attrs if axis.labels is not None else {}
+    return attributes.get("standard_name") == "forecast_reference_time" and is_time_units(attributes.get("units"))
 
 
 def text_dims(variable: Any) -> tuple[str, ...]:
@@ -288,6 +296,8 @@ def _labels(
     own = raw.variables.get(dimension)
     if own is not None and text_dims(own) == (dimension,) and roles.get(dimension) != "bounds":
         its_kind = kind_of(dimension, own) or "other"
+        if str(own.attrs.get("standard_name", "")) == "forecast_period" and (valid := _valid_time(raw, dimension, roles)):
+            return FoundAxis(dimension, valid, "t", _bounds(raw, raw.variables[valid]))
         if its_kind not in ("other", "category", "member") or _are_labels(own):
             return FoundAxis(dimension, dimension, its_kind, _bounds(raw, own))
         notes.append(("labels-ignored", f"{dimension!r} has labels that are missing or not unique; it is taken as an index"))
@@ -306,6 +316,16 @@ def _labels(
         if kind == "t" or _are_labels(raw.variables[name]):
             return FoundAxis(dimension, name, kind, _bounds(raw, raw.variables[name]))
     return FoundAxis(dimension, None, "member" if _matches("member", dimension) else "index")
+
+
+def _valid_time(raw: xr.Dataset, dimension: str, roles: Mapping[str, Role]) -> str | None:
+    """Return the times along a dimension of lead times: they say when the values hold."""
+    times = (
+        str(name)
+        for name, variable in raw.variables.items()
+        if text_dims(variable) == (dimension,) and roles[str(name)] == "auxiliary" and kind_of(str(name), variable) == "t"
+    )
+    return next(times, None)
 
 
 def _are_labels(variable: Any) -> bool:

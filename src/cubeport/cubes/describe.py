@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import crs as reference
 from cubeport.cubes import footprint, periods, times
-from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_text
+from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_longitude, is_text
 from cubeport.cubes.calendars import CalendarName, Stamp, gregorian
 from cubeport.cubes.cells import bounds, cells, exact, labels, steps
 from cubeport.cubes.decoding import decoded, opened
@@ -245,7 +245,24 @@ def _spatial(raw: xr.Dataset, found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
             bbox = footprint.positions(lon, lat, footprint.corners_of(raw, x, y))
             return Spatial(family=found.family, bbox=bbox, x=x, y=y, crs=reference.crs84())
         case _:
-            return Spatial(family="none", bbox=footprint.WORLD)
+            return Spatial(family="none", bbox=_named_place(raw, found))
+
+
+def _named_place(raw: xr.Dataset, found: CubeAxes) -> tuple[float, float, float, float]:
+    """Return the box of positions that fields name but do not lie along (a mooring), or the world."""
+    words = [word for name in found.fields for word in str(raw.variables[name].attrs.get("coordinates", "")).split()]
+    named = [word for word in dict.fromkeys(words) if word in raw.variables and raw.variables[word].ndim == 1]
+    lon = next((name for name in named if is_longitude(name, raw.variables[name])), None)
+    lat = next((name for name in named if is_latitude(name, raw.variables[name])), None)
+    if lon is None or lat is None or raw.variables[lon].shape != raw.variables[lat].shape:
+        return footprint.WORLD
+    import numpy as np
+
+    places = [exact(decoded(raw.variables[name], name=name)) for name in (lon, lat)]
+    known = np.isfinite(places[0]) & np.isfinite(places[1])
+    if not known.any() or np.abs(places[0][known]).max() > 720 or np.abs(places[1][known]).max() > 90:
+        return footprint.WORLD
+    return footprint.positions(places[0], places[1], None)
 
 
 def _native(found: CubeAxes, axes: Sequence[Axis]) -> tuple[Axis, Axis, tuple[float, float, float, float]]:
