@@ -260,6 +260,8 @@ selections = st.builds(
     bbox=st.none() | boxes(),
     datetime=st.none() | instants() | periods(),
     subsets=st.lists(st.builds(Subset, names, parts), max_size=3).map(tuple),
+    crs=st.sampled_from([None, "OGC:CRS84", "EPSG:27700", "native"]),
+    subset_crs=st.sampled_from([None, "OGC:CRS84", "EPSG:27700", "native"]),
     properties=st.none() | st.lists(names, min_size=1, max_size=3, unique=True).map(tuple),
     form=st.none() | st.sampled_from(FORMS),
     estimate=st.booleans(),

@@ -76,6 +76,7 @@ class Stored:
     description: CubeDescription
     documents: dict[str, Any]
     source: Path
+    period_type: str | None = None
 
     def open(self) -> Opened:
         return OpenedVersions(self.engine).open(self.dataset_id, VERSION, self.description)
@@ -87,7 +88,12 @@ class Stored:
             return xr.open_dataset(self.source, decode_times=False, engine="netcdf4", decode_timedelta=False).load()
 
     def shown(self, **changes: Any) -> Shown:
-        texts = Texts(dataset_id=self.dataset_id, title=f"Data of {self.dataset_id}", description="<b>${HOME}</b>")
+        texts = Texts(
+            dataset_id=self.dataset_id,
+            title=f"Data of {self.dataset_id}",
+            description="<b>${HOME}</b>",
+            period_type=self.period_type,
+        )
         version = VersionRef(version_id=VERSION, created_at=MADE, digest="d" * 64, size_bytes=1)
         values: dict[str, Any] = {"texts": texts, "version": version, "description": self.description, "sealed": self.documents}
         values |= {"record_version": 1, "record_id": "r" * 32, "created_at": MADE, "updated_at": MADE}

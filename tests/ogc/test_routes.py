@@ -223,6 +223,7 @@ def test_forms_that_are_not_there_are_refused(client: httpx.Client, url: str) ->
         {"properties": "snow"},
         {"scale-factor": "2"},
         {"crs": "EPSG:3857"},
+        {"subset": "Lat(1:2)", "subset-crs": "EPSG:4326"},
         {"colour": "red"},
         {"bbox": "0,0,1,1", "bbox-crs": "[EPSG:4326]"},
         {"bbox": "0,0,1,1", "subset": "Lon(1:2)"},
@@ -561,6 +562,26 @@ def test_downloads_are_refused_like_coverages(client: httpx.Client, small: httpx
     href = too_large["alternatives"][0]["href"]
     assert "/datasets/" in href
     assert small.get(href).status_code == 200
+
+
+def test_start_and_end_are_periods_of_the_dataset(client: httpx.Client, stored: Any, shelf: Any) -> None:
+    cube = stored("tasmax_day_HadGEM2-CC_360day_2095.nc")
+    address = f"/datasets/{cube.dataset_id}/download"
+
+    def days(**query: str) -> str:
+        answer = client.get(address, params=query)
+        assert answer.status_code == 200, answer.text
+        return answer.headers["content-datetime"]
+
+    assert days(start="2095-02") == "2095-02-01T00:00:00Z/2095-12-30T00:00:00Z"
+    cube.period_type = "pentad"
+    try:
+        assert days(start="2095-02-P6", end="2095-03-P1") == "2095-02-26T00:00:00Z/2095-03-05T00:00:00Z"
+        assert days(end="2095-02") == "2095-01-01T00:00:00Z/2095-02-30T00:00:00Z"
+        problem(client.get(address, params={"start": "2095-02-P7"}), 400, "invalid-period")
+        problem(client.get(address, params={"start": "2095-03", "end": "2095-02"}), 400, "invalid-range")
+    finally:
+        cube.period_type = None
 
 
 def test_a_download_is_estimated(client: httpx.Client, co2: Any) -> None:

@@ -17,10 +17,21 @@ from cubeport.errors import InvalidRequest, Problem
 CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 """Longitude, latitude in degrees on WGS 84: what a ``bbox`` is in when nothing else is said."""
 
-COVERAGE_PARAMETERS = ("bbox", "bbox-crs", "datetime", "subset", "properties", "exclude-properties", "f", "estimate")
+COVERAGE_PARAMETERS = (
+    "bbox",
+    "bbox-crs",
+    "datetime",
+    "subset",
+    "subset-crs",
+    "properties",
+    "exclude-properties",
+    "crs",
+    "f",
+    "estimate",
+)
 """Parameters of a coverage (publishing.md 5.2) in the order that a canonical query has them."""
 
-LATER = ("subset-crs", "scale-factor", "scale-axes", "scale-size", "resolution", "width", "height", "crs")
+LATER = ("scale-factor", "scale-axes", "scale-size", "resolution", "width", "height")
 """Parameters of the standards that are refused by name, so that nobody takes the answer for the one they asked for."""
 
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
@@ -121,8 +132,11 @@ class Selection:
     """As ``AUTHORITY:code``; ``None`` is CRS84."""
     datetime: Instant | Period | None = None
     subsets: tuple[Subset, ...] = ()
+    subset_crs: str | None = None
     properties: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
+    crs: str | None = None
+    """Of the answer, as ``AUTHORITY:code``; ``None`` is that of the store."""
     form: str | None = None
     """The value of ``f``; ``None`` leaves it to ``Accept``."""
     estimate: bool = False
@@ -131,11 +145,13 @@ class Selection:
         """Return the parameters in canonical form and order."""
         pairs: list[tuple[str, str | None]] = [
             ("bbox", None if self.bbox is None else ",".join(map(_shown, self.bbox))),
-            ("bbox-crs", None if self.bbox_crs is None else "#storageCrs" if self.bbox_crs == "native" else f"[{self.bbox_crs}]"),
+            ("bbox-crs", _curie(self.bbox_crs)),
             ("datetime", None if self.datetime is None else str(self.datetime)),
             *(("subset", str(subset)) for subset in self.subsets),
+            ("subset-crs", _curie(self.subset_crs)),
             ("properties", None if self.properties is None else ",".join(self.properties)),
             ("exclude-properties", ",".join(self.excluded) or None),
+            ("crs", _curie(self.crs)),
             ("f", self.form),
             ("estimate", "true" if self.estimate else None),
         ]
@@ -197,8 +213,10 @@ def parse(pairs: Iterable[tuple[str, str]], *, forms: Sequence[str], allowed: Se
         bbox_crs=None if crs == "OGC:CRS84" else crs,  # type: ignore[arg-type]
         datetime=found.get("datetime"),  # type: ignore[arg-type]
         subsets=tuple(subsets),
+        subset_crs=found.get("subset-crs"),  # type: ignore[arg-type]
         properties=found.get("properties"),  # type: ignore[arg-type]
         excluded=found.get("exclude-properties") or (),  # type: ignore[arg-type]
+        crs=found.get("crs"),  # type: ignore[arg-type]
         form=found.get("f"),  # type: ignore[arg-type]
         estimate=bool(found.get("estimate")),
     )
@@ -225,6 +243,10 @@ def parse_crs(text: str) -> str:
     return f"{match[1].upper()}:{match[2]}"
 
 
+def _curie(code: str | None) -> str | None:
+    return None if code is None else "#storageCrs" if code == "native" else f"[{code}]"
+
+
 def _not_taken(name: str) -> _Malformed:
     return _Malformed("is not offered yet", "not-offered") if name in LATER else _Malformed("is not a parameter here", "unknown")
 
@@ -233,7 +255,7 @@ def _value(name: str, text: str, forms: Sequence[str]) -> object:
     match name:
         case "bbox":
             return _bbox(text)
-        case "bbox-crs":
+        case "bbox-crs" | "subset-crs" | "crs":
             try:
                 return parse_crs(text)
             except ValueError as error:

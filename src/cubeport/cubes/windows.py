@@ -248,6 +248,7 @@ class _Resolver:
     def windows(self) -> Windows:
         fields = self._fields()
         outside = False
+        self._crs()
         for step in (self._subsets, self._datetime, self._bbox):
             try:
                 step()
@@ -279,6 +280,13 @@ class _Resolver:
         if not kept:
             self._problem("exclude-properties", "empty", "exclude-properties leaves no field")
         return kept
+
+    def _crs(self) -> None:
+        """Take the storage CRS by its name, for the answer and for subsets: both are in it anyway."""
+        native = storage_crs(self.description)
+        for parameter, crs in (("crs", self.selection.crs), ("subset-crs", self.selection.subset_crs)):
+            if crs not in (None, native):
+                self._problem(parameter, "not-offered", f"{parameter} may be the storage CRS: {native}")
 
     # --- parameters ---------------------------------------------------------------------------------------------------
 

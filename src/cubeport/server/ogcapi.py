@@ -10,6 +10,7 @@ import asyncio
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 from urllib.parse import unquote_to_bytes, urlencode
 
@@ -19,11 +20,13 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from cubeport.cubes.selection import COVERAGE_PARAMETERS, Selection, parse
+from cubeport.cubes import periods
+from cubeport.cubes.calendars import canonical, ordinal, stamp_of
+from cubeport.cubes.selection import COVERAGE_PARAMETERS, Instant, Period, Selection, first_of, last_of, parse, parse_datetime
 from cubeport.documents import ogc
 from cubeport.documents.coveragejson import MEDIA_TYPE as COVJSON
 from cubeport.documents.texts import Shown
-from cubeport.errors import InvalidRequest, NotAcceptable, Problem
+from cubeport.errors import InvalidPeriod, InvalidRange, InvalidRequest, NotAcceptable, Problem
 from cubeport.server import incoming, replies
 from cubeport.server.openapi import READ, described
 
@@ -46,6 +49,7 @@ _ACCEPTED: Mapping[str, str] = {
 _DOWNLOAD_NAMES = {"format": "f", "variables": "properties"}
 _DOWNLOAD_PARAMETERS = ("format", "bbox", "datetime", "start", "end", "variables", "estimate")
 _DOWNLOAD_FORMS = ("netcdf",)
+_PERIOD = re.compile(r"[0-9]{4}[0-9TtZzWPD:.+-]{0,36}", re.ASCII)
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
@@ -72,8 +76,10 @@ class CoverageQuery(incoming.Model):
     bbox_crs: Annotated[str | None, Field(alias="bbox-crs", description="CRS84 (default) or the storage CRS")] = None
     datetime: Annotated[str | None, Field(description="One value is a slice; a/b, ../b, a/.. a trim")] = None
     subset: Annotated[str | None, Field(description="axis(low:high), axis(value), axis(v1,v2); repeatable")] = None
+    subset_crs: Annotated[str | None, Field(alias="subset-crs", description="The storage CRS")] = None
     properties: Annotated[str | None, Field(description="Fields, with commas")] = None
     exclude_properties: Annotated[str | None, Field(alias="exclude-properties", description="Fields to leave out")] = None
+    crs: Annotated[str | None, Field(description="The storage CRS")] = None
     f: Annotated[str | None, Field(description=", ".join(ogc.FORMS))] = None
     estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False
 
@@ -226,10 +232,12 @@ class OgcFace:
         return self._answer(request, shown, selection, "covjson" if form == "json" else form, left)
 
     def _download(self, request: Request, left: threading.Event) -> Response:
-        selection = _download_selection(_pairs(request))
+        selection, ends = _download_selection(_pairs(request))
         if not _takes(request, {ogc.NETCDF, "application/netcdf", "application/octet-stream"}) and not selection.estimate:
             raise NotAcceptable("A download is NetCDF.", next_step=f"Ask with Accept: {ogc.NETCDF}.")
         shown = self._service.shown(request.path_params["dataset_id"])
+        if ends:
+            selection = replace(selection, datetime=_periods(shown, ends))
         return self._answer(request, shown, selection, "netcdf", left, download=True)
 
     def _answer(
@@ -326,11 +334,14 @@ def _pairs(request: Request) -> list[tuple[str, str]]:
     return pairs
 
 
-def _download_selection(pairs: Sequence[tuple[str, str]]) -> Selection:
-    """Return the selection of a download, whose parameters have names of their own."""
+def _download_selection(pairs: Sequence[tuple[str, str]]) -> tuple[Selection, dict[str, str]]:
+    """Return the selection of a download, whose parameters have names of their own, and its ``start`` and ``end``."""
     ends = {name: value for name, value in pairs if name in ("start", "end")}
-    renamed = [(_DOWNLOAD_NAMES.get(name, name), value) for name, value in pairs if name not in ends]
-    problems = []
+    problems = [
+        Problem(("query", name), "malformed", f"{name} must be a period, as 2024-01-31, 2024-01 or 2024-W05")
+        for name, value in ends.items()
+        if not _PERIOD.fullmatch(value)
+    ]
     if ends and any(name == "datetime" for name, _ in pairs):
         problems.append(Problem(("query", "datetime"), "clash", "datetime says the same as start and end"))
     if len(ends) < sum(name in ends for name, _ in pairs):
@@ -338,23 +349,63 @@ def _download_selection(pairs: Sequence[tuple[str, str]]) -> Selection:
     for name, _ in pairs:
         if name not in _DOWNLOAD_PARAMETERS:
             problems.append(Problem(("query", name[:60]), "unknown", f"{name[:60]} is not a parameter here"))
-    if ends and not any(problem.kind in ("clash", "repeated") for problem in problems):
-        renamed.append(("datetime", f"{ends.get('start', '..')}/{ends.get('end', '..')}"))
-    taken = [(name, value) for name, value in renamed if name in ("f", "bbox", "datetime", "properties", "estimate")]
+    taken = [(_DOWNLOAD_NAMES.get(name, name), value) for name, value in pairs if name in _DOWNLOAD_PARAMETERS and name not in ends]
     selection = Selection()
     try:
         selection = parse(taken, forms=_DOWNLOAD_FORMS, allowed=("f", "bbox", "datetime", "properties", "estimate"))
     except InvalidRequest as refused:
         back = {theirs: ours for ours, theirs in _DOWNLOAD_NAMES.items()}
-        if ends:
-            back["datetime"] = "start"
         for each in refused.errors:
             name = str(each.loc[1])
             words = each.message.replace(name, back.get(name, name), 1)
             problems.append(Problem(("query", back.get(name, name), *each.loc[2:]), each.kind, words))
     if problems:
         raise InvalidRequest("The query has parameters that cannot be taken; errors names each.", errors=problems)
-    return selection
+    return selection, ends
+
+
+def _periods(shown: Shown, ends: Mapping[str, str]) -> Period:
+    """Return the time from the first moment of ``start`` to the last of ``end``, as periods of the dataset's own type.
+
+    Raises
+    ------
+    InvalidRequest, InvalidPeriod
+        When the dataset has no time, or the text is no period of its type and calendar.
+    """
+    temporal = shown.description.temporal
+    if temporal is None:
+        raise InvalidRequest("This data has no time.", errors=[Problem(("query", "start"), "no-axis", "this data has no time")])
+    calendar = canonical(temporal.calendar) or "standard"
+    kind = shown.texts.period_type
+    # Where no period is known, any date is one: each end is a day, a month, a year as it is written.
+    kind = kind if kind in periods.PERIOD_TYPES and kind not in ("climatology", "irregular", "none") else None
+
+    def end(name: str) -> Instant | None:
+        if name not in ends:
+            return None
+        if kind is None:
+            try:
+                found = parse_datetime(ends[name])
+            except ValueError as error:
+                raise InvalidPeriod(
+                    f"{name} {error}.", errors=[Problem(("query", name), "malformed", f"{name} {error}")]
+                ) from error
+            if isinstance(found, Instant):
+                return found
+            raise InvalidPeriod(
+                f"{name} must be one period.", errors=[Problem(("query", name), "malformed", f"{name} is an interval")]
+            )
+        number = periods.parse(ends[name], kind, calendar, side="start" if name == "start" else "end")
+        if name == "start":
+            return Instant(tuple(periods.start_of(number, kind, calendar)))
+        return Instant(tuple(stamp_of(ordinal(periods.end_of(number, kind, calendar), calendar) - 1, calendar)))
+
+    first, last = end("start"), end("end")
+    if first is not None and last is not None and first_of(first) > last_of(last):
+        raise InvalidRange(
+            "The end lies before the start.", errors=[Problem(("query", "end"), "invalid-range", "end lies before start")]
+        )
+    return Period(first, last)
 
 
 def _form(request: Request, selection: Selection) -> str:
@@ -392,6 +443,10 @@ def _accepts_json(request: Request, media_type: str = replies.JSON) -> None:
 
 
 def _flat(box: Sequence[float]) -> tuple[float, float, float, float]:
-    """Return the horizontal part of a box of four or six numbers."""
+    """Return the horizontal part of a box of four or six numbers, its longitudes within ±180."""
     half = len(box) // 2
-    return box[0], box[1], box[half], box[half + 1]
+    west, south, east, north = box[0], box[1], box[half], box[half + 1]
+    if east - west >= 360:
+        return -180.0, south, 180.0, north
+    west, east = ((edge + 180) % 360 - 180 if abs(edge) > 180 else edge for edge in (west, east))
+    return west, south, east, north
