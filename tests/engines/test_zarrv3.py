@@ -90,7 +90,7 @@ def test_every_chunk_lies_whole_in_one_block(made: tuple[np.ndarray[Any, Any], G
     seen = []
     for region, indices in zarrv3.blocks(grid, tuple(source[: len(grid.shape)]), budget):
         size = math.prod(each.stop - each.start for each in region) * grid.itemsize
-        assert size <= budget or len(indices) == 1
+        assert size <= 4 * budget or len(indices) == 1
         for index in indices:
             chunk = grid.region(index)
             assert all(b.start <= c.start and c.stop <= b.stop for b, c in zip(region, chunk, strict=True))
@@ -103,6 +103,8 @@ def test_a_block_covers_the_chunks_of_the_source() -> None:
     grid = Grid((1000, 400, 400), (10, 100, 100), np.dtype("float32"), 0.0)
     for region, _ in zarrv3.blocks(grid, (1000, 10, 10), 64 * 2**20):
         assert (region[0].start, region[0].stop) == (0, 1000)
+    longest = max(region[0].stop - region[0].start for region, _ in zarrv3.blocks(grid, (1000, 10, 10), 5 * 2**20))
+    assert longest >= 250, "as much of it as there is room for"
 
 
 @given(arrays())

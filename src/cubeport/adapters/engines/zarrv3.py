@@ -128,25 +128,26 @@ def digest_of(chunks: list[bytes]) -> str:
 def blocks(grid: Grid, source: tuple[int, ...] | None, budget: int) -> Iterator[tuple[Region, list[tuple[int, ...]]]]:
     """Yield the regions to read at once, each with the indices of the chunks in it; every chunk falls whole into one.
 
-    A block begins as one chunk, grows to cover the *source*'s own chunks, which would else be decoded for each of ours
-    again, then along the fastest dimensions, as long as it stays below *budget* bytes.
+    A block begins as one chunk. It grows to cover the *source*'s own chunks, which would else be decoded again for each of
+    ours, up to four times *budget* bytes; then along the fastest dimensions up to *budget*.
     """
     counts = grid.counts
     steps = [1] * len(counts)
 
-    def grow(axis: int, step: int) -> None:
-        trial = [*steps[:axis], min(step, counts[axis]), *steps[axis + 1 :]]
-        if math.prod(n * length for n, length in zip(trial, grid.chunks, strict=True)) * grid.itemsize <= budget:
-            steps[axis] = trial[axis]
+    def grow(axis: int, step: int, limit: int) -> None:
+        step = min(step, counts[axis])
+        while step > steps[axis]:
+            trial = [*steps[:axis], step, *steps[axis + 1 :]]
+            if math.prod(n * length for n, length in zip(trial, grid.chunks, strict=True)) * grid.itemsize <= limit:
+                steps[axis] = step
+            step //= 2
 
     for axis in reversed(range(len(counts))):
         if source:
-            grow(axis, math.ceil(source[axis] / grid.chunks[axis]))
+            grow(axis, math.ceil(source[axis] / grid.chunks[axis]), 4 * budget)
     for axis in reversed(range(len(counts))):
-        grow(axis, counts[axis])
+        grow(axis, counts[axis], budget)
         if steps[axis] < counts[axis]:
-            for step in (64, 32, 16, 8, 4, 2):
-                grow(axis, max(steps[axis], step))
             break
     for corner in itertools.product(*(range(0, n, step) for n, step in zip(counts, steps, strict=True))):
         stop = [min(first + step, n) for first, step, n in zip(corner, steps, counts, strict=True)]

@@ -26,7 +26,7 @@ from cubeport.adapters.engines import zarrv3
 from cubeport.adapters.engines.keys import CUBE, KEY, MANIFEST, METADATA
 from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.gate import child, wire
-from cubeport.adapters.gate.write import put
+from cubeport.adapters.gate.write import THREADS, put
 from cubeport.adapters.sources.reading import dataset, decoding
 from cubeport.adapters.sources.zarr import open_zarr
 from cubeport.cubes import checks
@@ -55,7 +55,7 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     arrays = {name: _parsed(name, node) for name, node in nodes.items()}
     _check_keys(sizes, arrays)
     told = _Told(context, sum(math.prod(grid.shape) * grid.itemsize for grid in arrays.values()))
-    with ThreadPoolExecutor(max_workers=max(2, len(os.sched_getaffinity(0)))) as pool:
+    with ThreadPoolExecutor(max_workers=THREADS) as pool:
         others = [key for key in sizes if key != METADATA]
         digests = pool.map(lambda key: _file_digest(root / key), others)
         raw = open_zarr(str(root), CUBE).raw

@@ -37,8 +37,11 @@ with contextlib.suppress(ImportError):
     # xarray looks for dask at the first value it decodes, half a second of every child; here it is once, in their template.
     import dask.array  # noqa: F401
 
+THREADS = max(2, min(4, len(os.sched_getaffinity(0))))
+"""That hash and compress beside the reading; other children want the other cores."""
+
 _BLOCK_BYTES = 32 * 2**20
-"""Decoded bytes read at once; two such blocks are in memory at most."""
+"""Decoded bytes read at once, up to four times as many where the source's chunks are long; two blocks are in memory at most."""
 
 _REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms", "ancillary_variables")
 """CF attributes that name variables which a variable cannot be read without."""
@@ -62,7 +65,7 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
         # Files of a long series are opened anew for each variable where fewer may stay open.
         kept = _open_files(len(context.sources))
         stack.enter_context(xr.set_options(file_cache_maxsize=kept))  # type: ignore[no-untyped-call]  # xarray leaves it so
-        pool = stack.enter_context(ThreadPoolExecutor(max_workers=max(2, len(os.sched_getaffinity(0)))))
+        pool = stack.enter_context(ThreadPoolExecutor(max_workers=THREADS))
         identities = [pool.submit(identity, each.name, each.fd) for each in context.sources]
         opened = []
         for each in context.sources:
