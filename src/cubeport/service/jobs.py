@@ -64,6 +64,7 @@ class Jobs:
         return accepted
 
     def _accept(self, ingestion: Ingestion, *, worker: str | None) -> Ingestion:
+        self.recover()
         with self._catalog.backend.transaction():
             for row in self._rows.select(JOB, owner=ingestion.dataset_id, states=UNFINISHED):
                 if (held := _ingestion(row)).digest == ingestion.digest:
@@ -94,9 +95,14 @@ class Jobs:
     def wait(self, ingestion_id: str, seconds: float) -> Ingestion:
         """Return the ingestion when it has finished, or as it is after *seconds*; it may run in any process."""
         deadline = time.monotonic() + seconds
+        looked = time.monotonic()
         while not (ingestion := self.get(ingestion_id)).finished and (left := deadline - time.monotonic()) > 0:
             with self._work:
                 self._work.wait(min(0.25, left))
+            if time.monotonic() - looked > POLL_S:
+                # Whoever has it may have died meanwhile: nobody waits for the dead.
+                self.recover()
+                looked = time.monotonic()
         return ingestion
 
     def cancel(self, ingestion_id: str) -> Ingestion:
