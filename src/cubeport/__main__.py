@@ -4,4 +4,5 @@ import sys
 
 from cubeport.main import run
 
-sys.exit(run())
+if __name__ == "__main__":  # a server process of several imports this under another name
+    sys.exit(run())

@@ -41,6 +41,8 @@ from cubeport.errors import (
 )
 
 if TYPE_CHECKING:
+    from socket import socket
+
     from cubeport.adapters.gate.children import Children
     from cubeport.adapters.gate.limits import Limits
     from cubeport.catalog.convert import Conversion
@@ -573,33 +575,58 @@ def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **f
     Unavailable
         When the address cannot be bound.
     """
-    import logging
-
-    from cubeport.server import auth, run
-    from cubeport.server.app import create_app
-    from cubeport.service.keys import Keys
+    from cubeport.server import run
     from cubeport.settings import load
 
     settings = load(root, **flags)
+    _log(settings)
+    with run.bind(settings.server.host, settings.server.port) as bound:
+        public_url = settings.public_url or run.address(bound)
+        # What would stop the start stops it here, and what the dead left is recovered once, before any process serves.
+        with Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir) as catalog:
+            _check_exposure(settings, catalog)
+        work = partial(_serve_one, root, flags, bound, public_url, jobs)
+        if settings.server.workers > 1:
+            return run.serve_many(work, settings.server.workers, ready=lambda: announce(public_url))
+        work(lambda: announce(public_url))
+    return 0
+
+
+def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: str, jobs: bool, ready: Callable[[], None]) -> None:
+    """Serve in this process until SIGTERM. Settings are loaded again: it may be a process of its own."""
+    from cubeport.server import run
+    from cubeport.server.app import create_app
+    from cubeport.settings import load
+
+    settings = load(root, **flags)
+    _log(settings)
+    children = _children(settings)
+    catalog = Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir)
+    with _service(settings, catalog, children, public_url=public_url) as service:
+        if jobs:
+            service.start()
+        app = create_app(_app_parts(settings, service, children))
+        run.serve(app, [bound], max_connections=settings.server.max_connections, ready=ready)
+
+
+def _check_exposure(settings: Settings, catalog: Catalog) -> None:
+    from cubeport.server import auth
+    from cubeport.service.keys import Keys
+
+    auth.check_exposure(
+        host=settings.server.host,
+        public_url=settings.public_url,
+        keys_exist=Keys(catalog.backend).any(),
+        read_only=settings.read_only,
+    )
+
+
+def _log(settings: Settings) -> None:
+    import logging
+
     logging.basicConfig(level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     for chatty in ("uvicorn", "pygeoapi"):  # where we listen is said in our own words
         logging.getLogger(chatty).setLevel("WARNING")
-    with run.bind(settings.server.host, settings.server.port) as bound:
-        public_url = settings.public_url or run.address(bound)
-        children = _children(settings)
-        catalog = Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir)
-        with _service(settings, catalog, children, public_url=public_url) as service:
-            auth.check_exposure(
-                host=settings.server.host,
-                public_url=settings.public_url,
-                keys_exist=Keys(catalog.backend).any(),
-                read_only=settings.read_only,
-            )
-            if jobs:
-                service.start()
-            app = create_app(_app_parts(settings, service, children))
-            run.serve(app, [bound], max_connections=settings.server.max_connections, ready=lambda: announce(public_url))
-    return 0
 
 
 def _app_parts(settings: Settings, service: Service, children: Children) -> AppParts:

@@ -3,16 +3,24 @@
 from __future__ import annotations
 
 import contextlib
+import logging
+import multiprocessing
+import multiprocessing.connection
+import os
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from multiprocessing.context import SpawnContext
+from multiprocessing.synchronize import Event
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from cubeport.errors import Unavailable
 from cubeport.server.edge import Edge
+
+log = logging.getLogger("cubeport.server")
 
 DRAIN_S = 30
 """How long running requests may take to end after SIGTERM."""
@@ -71,6 +79,81 @@ def serve(
         timeout_graceful_shutdown=DRAIN_S,
     )
     _Server(config, ready).run(sockets=list(bound))
+
+
+def serve_many(work: Callable[[Callable[[], None]], object], count: int, *, ready: Callable[[], None] | None = None) -> int:
+    """Keep *count* processes serving until SIGINT or SIGTERM, then let each drain; return the exit code.
+
+    Parameters
+    ----------
+    work
+        What each process does: it builds its own parts, calls what it is given once it answers, and serves until SIGTERM. It is
+        started in a fresh interpreter (never a fork of this one), so it must be picklable.
+    ready
+        Called once every process answers.
+    """
+    context = multiprocessing.get_context("spawn")
+    stopping = threading.Event()
+    before = {number: signal.signal(number, lambda *_: stopping.set()) for number in (signal.SIGINT, signal.SIGTERM)}
+    workers = [_Worker(context, work) for _ in range(count)]
+    try:
+        while not stopping.wait(0.1):
+            if ready is not None and all(worker.answers for worker in workers):
+                ready()
+                ready = None
+            for worker in workers:
+                if not worker.keep_alive():
+                    log.error("a server process ended before it answered; the others are stopped")
+                    return 1
+        return 0
+    finally:
+        for worker in workers:
+            worker.process.terminate()
+        for worker in workers:
+            worker.process.join(DRAIN_S + 5)
+            worker.process.kill()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+class _Worker:
+    """One server process, started again when it dies; one that never answered is a fault that starting again does not cure."""
+
+    def __init__(self, context: SpawnContext, work: Callable[[Callable[[], None]], object]) -> None:
+        self._context = context
+        self._work = work
+        self._start()
+
+    def _start(self) -> None:
+        self._ready = self._context.Event()
+        self.process = self._context.Process(target=_in_worker, args=(self._work, self._ready))
+        self.process.start()
+
+    @property
+    def answers(self) -> bool:
+        return self._ready.is_set()
+
+    def keep_alive(self) -> bool:
+        if self.process.is_alive():
+            return True
+        if not self._ready.is_set():
+            return False
+        log.error("server process %s died (%s) and is started again", self.process.pid, self.process.exitcode)
+        self._start()
+        return True
+
+
+def _in_worker(work: Callable[[Callable[[], None]], object], ready: Event) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    # A parent that was killed cannot stop us: its end is watched, so that no orphan holds the port.
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    work(ready.set)
+
+
+def _end_with(sentinel: int) -> None:
+    multiprocessing.connection.wait([sentinel])
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 class _Server(uvicorn.Server):
