@@ -26,7 +26,7 @@ from cubeport.catalog.journal import FileJournal, Journal
 from cubeport.catalog.planning import Planner
 from cubeport.catalog.plugins import Plugins, discover, join_hooks
 from cubeport.catalog.schemas import KindPolicy, Policy, Schemas
-from cubeport.catalog.templates import DIRECTORY, FIELDS, FILENAME
+from cubeport.catalog.templates import DIRECTORY, FILENAME
 from cubeport.catalog.undo import Undoer
 from cubeport.catalog.unit_of_work import Ports
 from cubeport.errors import (
@@ -386,8 +386,7 @@ class _LazyGate:
 def _plugins(disabled: Sequence[str], *, wanted: bool) -> Plugins:
     if not wanted or os.environ.get("CUBEPORT_PLUGINS") == "off":
         return Plugins()
-    reserved: Mapping[Any, Any] = {"template_field": FIELDS, "extractor": ("file", "directory", "netcdf", "zarr")}
-    return discover(disabled=disabled, reserved=reserved)
+    return discover(disabled=disabled)
 
 
 def _data_dir(root: Path) -> Path:

@@ -149,8 +149,11 @@ class TestInstalled:
         assert "weather  " in command(root, site, "--help").stdout
         assert "weather  1.2" in command(root, site, "plugins").stdout
 
-    def test_switched_off_it_is_gone(self, site: Path, root: Path) -> None:
+    def test_switched_off_it_is_gone(self, site: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         install(site)
+        monkeypatch.setenv("CUBEPORT_PLUGINS", "off")
+        assert command(root, site, "weather", "network").returncode == 2
+        monkeypatch.delenv("CUBEPORT_PLUGINS")
         assert command(root, site, "--no-plugins", "weather", "stations").returncode == 2
         assert command(root, site, "--no-plugins", "plugins", "--json").stdout == "[]\n"
         file = root / ".cubeport" / "catalog.yaml"
@@ -223,6 +226,16 @@ class TestPipelines:
             ("before_artifact_write", "write-artifact"), ("after_artifact_write", "write-artifact"),
             ("before_record_commit", "commit-record"), ("after_record_commit", "commit-record"),
         ]  # fmt: skip
+
+    def test_each_step_leaves_events(self, site: Path, root: Path) -> None:
+        install(site)
+        with Catalog.open(root) as catalog:
+            done = catalog.run("readings", reading(root))
+            events = catalog.logs(event="step", operation=done.operation_id).items
+        names = [step.name for step in done.steps]
+        assert [(e["event"], e["extra"]["step"]) for e in events] == [
+            (event, name) for name in names for event in ("step.started", "step.succeeded")
+        ]
 
     @pytest.mark.parametrize(
         ("steps", "words"),

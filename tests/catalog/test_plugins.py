@@ -11,7 +11,7 @@ import pytest
 
 from cubeport.catalog.events import EventLog
 from cubeport.catalog.hooks import POINTS, HookManager
-from cubeport.catalog.plugins import GROUP, KINDS, PluginRegistry, Plugins, discover, join_hooks
+from cubeport.catalog.plugins import GROUP, KINDS, RESERVED, PluginRegistry, Plugins, discover, join_hooks
 
 
 @pytest.fixture
@@ -134,6 +134,16 @@ def test_a_second_owner_of_a_name_is_refused_whole_and_both_are_named(installed:
 def test_our_own_names_are_reserved(installed: Callable[..., EntryPoint]) -> None:
     (plugin,) = discover(entry_points=[installed("x", everything)], reserved={"extractor": ["bibtex"]})
     assert plugin.error == "the extractor bibtex is cubeport's already, so x cannot give it"
+    (plugin,) = discover(entry_points=[installed("y", lambda r: r.relation("derived_from"))])
+    assert plugin.error == "the relation derived_from is cubeport's already, so y cannot give it"
+
+
+def test_the_names_that_are_reserved_are_those_that_are_ours() -> None:
+    from cubeport.catalog import pipelines, templates, undo
+
+    assert set(RESERVED["step"]) == set(pipelines.STEPS)
+    assert set(RESERVED["template_field"]) == set(templates.FIELDS)
+    assert set(RESERVED["undo"]) == {*undo._UNDOS, "hook_undo"}
 
 
 def test_hooks_of_one_name_and_undo_may_stand_at_several_points(installed: Callable[..., EntryPoint]) -> None:

@@ -1,11 +1,18 @@
 from __future__ import annotations
 
 import json
+import logging
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from tests.cli.conftest import Shell
 
+from cubeport.catalog.events import LoggingBridge
 from cubeport.errors import CatalogMoved
 from cubeport.main import Catalog
 
@@ -78,6 +85,42 @@ class TestTold:
         (profile, *_) = shell.ok("profiles", "--json").json
         assert (profile["name"], profile["writable"], profile["hash"], profile["problems"]) == ("default", True, "sha256", [])
         assert shell.ok("plugins", "--json", "--no-plugins").json == []
+
+
+def test_an_interrupted_command_is_rolled_back_and_130(shell: Shell) -> None:
+    script = Path(sys.executable).with_name("cubeport")
+    add = subprocess.Popen([script, "add", "-", "--filename", "x"], cwd=shell.root, stdin=subprocess.PIPE, stderr=subprocess.PIPE)
+    assert add.stdin is not None
+    add.stdin.write(b"x" * 3_000_000)
+    add.stdin.flush()
+    deadline = time.monotonic() + 30
+    # Until it has taken what there is, and waits for more: a signal on the way into that wait would be seen only after it.
+    while not [p for p in (shell.root / "files").rglob("*.part") if p.stat().st_size > 2_000_000] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    time.sleep(0.5)
+    add.send_signal(signal.SIGINT)
+    assert add.wait(30) == 130
+    add.stdin.close()
+    assert add.stderr is not None
+    assert b"Traceback" not in add.stderr.read()
+    add.stderr.close()
+    assert [path for path in (shell.root / "files").rglob("*") if path.is_file()] == []
+    assert shell.ok("recover", "--json").json == []
+    assert shell.ok("operations", "--json").json[0]["status"] == "rolled_back"
+
+
+def test_what_libraries_warn_of_goes_into_the_log(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    add_file = Catalog.add_file
+
+    def warns(self: Catalog, *args: Any, **said: Any) -> Any:
+        logging.getLogger("some.library").warning("the disk is nearly full")
+        return add_file(self, *args, **said)
+
+    monkeypatch.setattr(Catalog, "add_file", warns)
+    assert shell.ok("add", shell.file("a.txt")).err == ""
+    (event,) = shell.ok("logs", "--event", "log", "--json").json["items"]
+    assert (event["event"], event["message"], event["command"]) == ("log.some.library", "the disk is nearly full", "add")
+    assert all(not isinstance(handler, LoggingBridge) for handler in logging.getLogger().handlers)
 
 
 class TestChecks:

@@ -13,7 +13,9 @@ Each step belongs to one of the five stages of hooks, and that stage's hooks run
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
 from pathlib import Path
@@ -421,9 +423,24 @@ def run(
     for draft in begun:
         for step in pipeline.steps:
             work.step = step.name
-            draft = _around(step, draft, Tools(adder, work, work.context(), writers))
-    work.step = COMMIT
+            with _told(adder, work, step):
+                draft = _around(step, draft, Tools(adder, work, work.context(), writers))
     return work.commit().records
+
+
+@contextmanager
+def _told(adder: Adder, work: UnitOfWork, step: ResolvedStep) -> Iterator[None]:
+    """Write the step's events."""
+    said: Mapping[str, Any] = {"operation_id": work.operation_id, "user_id": work.user_id, "step": step.name}
+    emit = adder.ports.events.emit
+    emit("step.started", f"Step {step.name} started.", level="debug", **said)
+    begun = time.perf_counter()
+    try:
+        yield
+    except BaseException as exc:
+        emit("step.failed", f"Step {step.name} failed.", level="error", exception=exc, **said)
+        raise
+    emit("step.succeeded", f"Step {step.name} succeeded.", milliseconds=round((time.perf_counter() - begun) * 1000, 3), **said)
 
 
 def _around(step: ResolvedStep, draft: Draft, tools: Tools) -> Draft:

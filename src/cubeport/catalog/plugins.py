@@ -16,6 +16,7 @@ from pydantic import BaseModel
 from cubeport.catalog.canonical import check_name
 from cubeport.catalog.hooks import HookContext, HookManager, HookResult
 from cubeport.catalog.schemas import schema_of
+from cubeport.catalog.templates import FIELDS
 from cubeport.errors import CubeportError, InvalidRequest, NamespaceTaken
 
 if TYPE_CHECKING:
@@ -30,6 +31,25 @@ Kind = Literal[
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """What can be registered; the last three are the service's."""
+
+
+RESERVED: Mapping[Kind, tuple[str, ...]] = {
+    "extractor": ("file", "directory", "netcdf", "zarr"),
+    "template_field": FIELDS,
+    "step": (
+        "extract-metadata", "validate-record", "validate-data-schema", "plan-path", "write-artifact", "transform", "commit-record",
+    ),
+    "undo": ("remove_file", "remove_tree", "remove_temp", "abort_upload", "hook_undo"),
+    "relation": ("derived_from", "version_of", "member_of", "produced_by", "uses"),
+    "operation": (
+        "add", "ingest", "update", "extract_metadata", "validate", "transform", "export", "import", "delete", "restore", "purge",
+        "fetch", "drop", "convert", "repair",
+    ),
+    "writer": ("unzip",),
+    "profile_type": ("file", "local"),
+    "formatter": ("table", "compact", "csv"),
+}  # fmt: skip
+"""Names that are ours; the names of our commands are kept by the command line itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +202,7 @@ class Plugins:
 def discover(
     *,
     disabled: Sequence[str] = (),
-    reserved: Mapping[Kind, Iterable[str]] | None = None,
+    reserved: Mapping[Kind, Iterable[str]] = RESERVED,
     entry_points: Iterable[metadata.EntryPoint] | None = None,
 ) -> Plugins:
     """Load every installed plugin, in the order of their names.
@@ -195,7 +215,7 @@ def discover(
         Names that are ours already, by kind.
     """
     found = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
-    owners: dict[tuple[Kind, str], str] = {(kind, name): "cubeport" for kind, names in (reserved or {}).items() for name in names}
+    owners: dict[tuple[Kind, str], str] = {(kind, name): "cubeport" for kind, names in reserved.items() for name in names}
     loaded: list[Plugin] = []
     for point in sorted(set(found), key=lambda each: (each.name, each.value)):
         version = point.dist.version if point.dist is not None else None

@@ -120,6 +120,10 @@ def _share_globals(root: typer.core.TyperGroup, group: typer.core.TyperGroup) ->
 class _Root(typer.core.TyperGroup):
     """The root, which asks for the groups of plugins only when it needs them."""
 
+    def __init__(self, **how: Any) -> None:
+        super().__init__(**how)
+        self.theirs: set[str] = set()
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.commands:
             self._add_plugins(ctx)
@@ -132,12 +136,17 @@ class _Root(typer.core.TyperGroup):
     def _add_plugins(self, ctx: Any) -> None:
         if not isinstance(ctx.obj, Session) or not ctx.obj.options.plugins:
             return
-        for name, app in ctx.obj.plugins.values("cli").items():
-            if name not in self.commands:
-                command = typer.main.get_command(app)
-                command.name = name
-                self.commands[name] = command
-                _share_globals(self, _alone(command))
+        for given, plugin in ctx.obj.plugins.given("cli"):
+            if given.name in self.theirs:
+                continue
+            if given.name in self.commands:
+                ctx.obj.warn([f"plugin {plugin} cannot give the command {given.name}, which is cubeport's"])
+                continue
+            command = typer.main.get_command(given.value)
+            command.name = given.name
+            self.theirs.add(given.name)
+            self.commands[given.name] = command
+            _share_globals(self, _alone(command))
 
 
 def _alone(command: Any) -> typer.core.TyperGroup:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,6 +107,8 @@ class Session:
         """Take the catalog into this run, which closes it; each broken plugin is a line on stderr."""
         self._stack.callback(catalog.close)
         self._catalog = (read_only, catalog)
+        if not read_only:
+            self._stack.enter_context(_logged(catalog))
         if self._plugins is None:
             self._plugins = catalog.plugins
             self.warn(self._plugins.lines())
@@ -215,6 +218,22 @@ class Session:
         if self.options.verbose:
             traceback.print_exception(exc)
         return CubeportError(f"{type(exc).__name__}: {exc}", next_step=next_step, operation_id=operation_id)
+
+
+@contextmanager
+def _logged(catalog: Catalog) -> Iterator[None]:
+    """Take what libraries log and warn into the event log, while the catalog is open: the screen is for results and problems."""
+    from cubeport.catalog.events import LoggingBridge
+
+    bridge = LoggingBridge(catalog.events)
+    root = logging.getLogger()
+    root.addHandler(bridge)
+    logging.captureWarnings(True)
+    try:
+        yield
+    finally:
+        logging.captureWarnings(False)
+        root.removeHandler(bridge)
 
 
 def current(ctx: typer.Context) -> Session:
