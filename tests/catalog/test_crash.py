@@ -20,7 +20,7 @@ import pytest
 import cubeport
 from cubeport.catalog import failpoints
 from cubeport.catalog.failpoints import NAMES, STATES
-from cubeport.errors import BackendUnavailable, RecordNotFound, StoreUnavailable
+from cubeport.errors import BackendUnavailable, NoSpace, RecordNotFound, StoreUnavailable
 
 KILLED = -signal.SIGKILL
 ROLLBACK = ("rollback_started", "rolled_back", "failed")
@@ -336,7 +336,7 @@ def test_every_call_of_a_port_may_fail(root, action):
             try:
                 catalog.add_bytes(b"1", filename="x.txt", title=str(n))
                 outcomes.append("added")
-            except (OSError, StoreUnavailable, BackendUnavailable):
+            except (StoreUnavailable, NoSpace, BackendUnavailable):
                 outcomes.append("refused")
             finally:
                 fired = failpoints.passed("port") >= n

@@ -19,6 +19,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
+from cubeport.catalog.durable import store_errors
 from cubeport.errors import InvalidConfiguration
 
 STATES = (
@@ -162,7 +163,8 @@ class _Counted:
 
         @wraps(value)
         def call(*args: Any, **kwargs: Any) -> Any:
-            passing("port")
+            with store_errors("reach the store"):  # as an adapter turns its library's errors into ours
+                passing("port")
             return value(*args, **kwargs)
 
         return call

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
+from cubeport.catalog.durable import store_errors
 from cubeport.catalog.failpoints import step
 from cubeport.catalog.journal import CLOSED, JournalEntry, Line
 from cubeport.catalog.models import Operation, OperationStatus
@@ -58,7 +59,7 @@ def recover(ports: Ports, operation_id: str | None = None, *, dry_run: bool = Fa
         if entry is None:
             continue
         try:
-            with step("recover"):
+            with store_errors("recover"), step("recover"):
                 found.append(_recover(ports, entry, dry_run=dry_run, skip=skip))
             if not dry_run:
                 _tell(ports, found[-1])

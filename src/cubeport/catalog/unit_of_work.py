@@ -18,6 +18,7 @@ from typing import Any, Self
 
 from cubeport.catalog.backend import CatalogBackend
 from cubeport.catalog.canonical import json_value, new_id, now
+from cubeport.catalog.durable import store_errors
 from cubeport.catalog.events import EventLog
 from cubeport.catalog.failpoints import passing, step
 from cubeport.catalog.hooks import CommitPayload, ErrorPayload, HookContext, HookManager, RollbackPayload
@@ -270,12 +271,13 @@ class UnitOfWork:
         )
         target: Target = profile.target(plan, self.operation_id)
         self.compensate(*target.compensations)
-        with step("bytes"):
-            result = writing(source).write(target.path, profile.hash)
-        with step("fsync"):
-            target.seal()
-        with step("publish"):
-            path = target.publish(self.compensate)
+        with store_errors("write the artifact"):
+            with step("bytes"):
+                result = writing(source).write(target.path, profile.hash)
+            with step("fsync"):
+                target.seal()
+            with step("publish"):
+                path = target.publish(self.compensate)
         self.written(artifact_id=artifact.artifact_id, path=path, size_bytes=result.size_bytes, hashes=result.hashes)
         stored = artifact.replace(
             locator=profile.locator(path),
@@ -310,7 +312,7 @@ class UnitOfWork:
         if not self._planned:
             self.planned(records=[{"id": each.record.id, "version": each.record.version} for each in self._writes])
         self._entry.settle()
-        with step("commit"):
+        with store_errors("commit the operation"), step("commit"):
             self._entry.write("catalog_write_started")
             records = self._transact()
         return self._go_forward(records)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cubeport.catalog.backend import Finding
 from cubeport.catalog.canonical import is_id, new_id, timestamp
-from cubeport.catalog.durable import replace_file
+from cubeport.catalog.durable import replace_file, store_errors
 from cubeport.catalog.failpoints import step
 from cubeport.catalog.integrity import place_of, verify
 from cubeport.catalog.journal import Line
@@ -408,7 +408,7 @@ def gc(ports: Ports, parts: Parts, *, older_than_s: float, dry_run: bool) -> lis
         removable = each.ours and profile.writable and age >= older_than_s
         if removable and not dry_run:
             there = profile.stat(each.path)
-            with step("gc"):
+            with store_errors("remove the bytes"), step("gc"):
                 removed = there is not None and profile.remove(each.path, there.proof) == "removed"
             found.append(replace(each, removed=removed))
         elif removable or not each.ours:
