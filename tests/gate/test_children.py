@@ -284,6 +284,15 @@ class TestNothingIsLeftBehind:
         with pytest.raises(Interrupted):
             opened.run("echo", {})
 
+    def test_a_service_that_is_asked_to_stop_may_finish_what_runs(self) -> None:
+        with small() as opened:
+            pid = opened.template_pid()
+            opened.run("echo", {})
+            os.kill(pid, signal.SIGTERM)
+            os.kill(pid, signal.SIGINT)
+            assert opened.run("echo", {"n": 1})["request"] == {"n": 1}
+            assert opened.template_pid() == pid
+
     def test_a_killed_template_is_replaced(self) -> None:
         with small() as opened:
             first = opened.template_pid()

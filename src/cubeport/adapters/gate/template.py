@@ -98,7 +98,8 @@ class Template:
     def _become_child(self, channel: socket.socket, template: int) -> None:
         signal.set_wakeup_fd(-1)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_DFL)
         kept = channel.fileno()
         os.closerange(3, kept)
         os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
@@ -165,7 +166,8 @@ def _tell(lead: socket.socket, document: dict[str, int]) -> None:
 def main(descriptor: int, libraries: list[str], folders: list[str]) -> None:
     """Import *libraries*, as far as they are installed, then serve; *folders* come after the others in the module path."""
     sys.path += folders
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a service that is asked to stop may first finish what runs
+        signal.signal(number, signal.SIG_IGN)
     landlock.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     for name in libraries:
         with contextlib.suppress(ModuleNotFoundError, ValueError):  # ValueError: no name at all
