@@ -255,6 +255,7 @@ class TestSession:
 
         class Opened:
             plugins = Plugins([Plugin("two", "1", error="it broke")])
+            recovered = ()
 
             def close(self) -> None:
                 happened.append("closed")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -154,6 +155,24 @@ class TestChecks:
     def test_recover_has_nothing_to_do_and_can_be_repeated(self, shell: Shell) -> None:
         assert shell.ok("recover", "--json").json == []
         assert shell.ok("recover", "--dry-run").out == ""
+
+    @pytest.mark.parametrize("by_command", [True, False])
+    def test_what_a_killed_command_left_is_undone_and_told(self, shell: Shell, by_command: bool) -> None:
+        script = Path(sys.executable).with_name("cubeport")
+        armed = os.environ | {"CUBEPORT_TESTING": "1", "CUBEPORT_FAIL_POINTS": "bytes:half"}
+        killed = subprocess.run([script, "add", shell.file("a.txt")], cwd=shell.root, env=armed, capture_output=True, timeout=60)
+        assert killed.returncode != 0
+        assert [p.name for p in (shell.root / "files").rglob("*.part")]
+        (planned,) = shell.ok("recover", "--dry-run", "--json").json
+        assert [p.name for p in (shell.root / "files").rglob("*.part")]
+        if by_command:
+            (done,) = shell.ok("recover", "--json").json
+            assert (done["operation_id"], done["outcome"]) == (planned["operation_id"], "back")
+        else:
+            said = shell.ok("add", "a.txt")
+            assert f"operation {planned['operation_id'][:8]} of a dead process: back" in said.err
+        assert [p.name for p in (shell.root / "files").rglob("*.part")] == []
+        assert shell.ok("recover", "--json").json == []
 
 
 class TestMoving:

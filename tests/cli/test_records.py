@@ -142,6 +142,8 @@ class TestAdd:
     def test_a_missing_file_is_an_event_of_its_user_with_its_type(self, shell: Shell) -> None:
         said = shell("add", "nothing.nc", "--user", "a")
         assert (said.code, said.err.split("]")[0]) == (3, "error[not-found")
+        (event,) = shell.ok("logs", "--user", "a", "--level", "error", "--json").json["items"]
+        assert (event["exception_type"], event["command"]) == ("NotFound", "add")
 
 
 class TestSearch:

@@ -136,17 +136,18 @@ def _add_path(
     filename: str | None,
     said: dict[str, Any],
 ) -> Any:
-    from cubeport.catalog.writers import path_source
+    from cubeport.catalog.writers import PathSource, path_source
 
     if unzip and mode is not None and mode != "copy":
         raise Usage(f"--unzip writes another file, so --{mode} does not go with it.")
-    path = path_source(source, "zip_file" if unzip else None)
+    # Whether it is there is the twin's to find: what it refuses is in the event log.
+    path = PathSource(Path(source).absolute(), "zip_file") if unzip else Path(source)
     if to is None:
         return catalog.add_file(path, metadata, operation=mode or "copy", filename=filename, **said)
     if mode == "move":
         raise Usage("--to takes --copy or --reference.")
     if mode == "reference":
-        return catalog.add_artifact(record=to, locator=path.path, **said)
+        return catalog.add_artifact(record=to, locator=path_source(source).path, **said)
     return catalog.add_artifact(record=to, source=path, filename=filename, **said)
 
 
