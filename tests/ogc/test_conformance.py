@@ -1,0 +1,167 @@
+"""Every conformance class that is claimed has a test of its name here, and no test stands for a class that is not."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import xarray as xr
+
+from cubeport.documents import ogc
+
+VERSION = "0123456789abcdef0123456789abcdef"
+
+
+class Server:
+    """One collection behind the server: 31 steps, 161 × 320, packed, north-up, 0–360."""
+
+    def __init__(self, client: httpx.Client, cube: Any) -> None:
+        self.client, self.cube = client, cube
+        self.path = f"/ogcapi/collections/{cube.dataset_id}"
+
+    def get(self, path: str = "", **query: str) -> Any:
+        answer = self.client.get(
+            path or f"{self.path}/coverage", params={name.replace("_", "-"): text for name, text in query.items()}
+        )
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+
+@pytest.fixture(scope="module")
+def server(client: httpx.Client, stored: Any) -> Server:
+    return Server(client, stored("SMALL_total_column_co2.nc", chunks={"time": 4, "latitude": 60, "longitude": 80}))
+
+
+def common_core(server: Server) -> None:
+    """/req/core/http: HTTP/1.1, errors with a type of their own."""
+    assert server.client.get("/ogcapi").http_version == "HTTP/1.1"
+    assert server.client.get("/ogcapi/nothing").headers["content-type"] == "application/problem+json"
+
+
+def common_landing_page(server: Server) -> None:
+    """/req/landing-page/root-success, conformance-success, api-definition."""
+    rels = {link["rel"] for link in server.get("/ogcapi")["links"]}
+    assert {"self", "service-desc", "conformance", "data"} <= rels
+    assert server.client.get("/openapi.json").json()["openapi"].startswith("3.1")
+
+
+def common_json(server: Server) -> None:
+    """/req/json/content: every document is JSON."""
+    for path in ("/ogcapi", "/ogcapi/conformance", "/ogcapi/collections", server.path):
+        assert server.client.get(path).headers["content-type"] == "application/json"
+
+
+def common_collections(server: Server) -> None:
+    """/req/collections: the list and each member agree."""
+    listed = {each["id"]: each for each in server.get("/ogcapi/collections", limit="1000")["collections"]}
+    assert listed[server.cube.dataset_id] == server.get(server.path)
+
+
+def common_uad_collections(server: Server) -> None:
+    """Further dimensions stand in the extent under their own name."""
+    assert "grid" in server.get(server.path)["extent"]["temporal"]
+
+
+def coverages_core(server: Server) -> None:
+    """A link to the coverage, and the coverage behind it."""
+    links = server.get(server.path)["links"]
+    href = next(
+        link["href"]
+        for link in links
+        if link["rel"] == "http://www.opengis.net/def/rel/ogc/1.0/coverage" and "netcdf" in link["type"]
+    )
+    answer = server.client.get(href)
+    assert answer.status_code == 200
+    assert answer.headers["content-crs"] == "<http://www.opengis.net/def/crs/OGC/1.3/CRS84>"
+
+
+def subsetting_spatial(server: Server) -> None:
+    """``bbox``, and ``subset`` by Lat and Lon: the same cells."""
+    box = server.get(bbox="10,40,20,50", datetime="2006-01-05")
+    assert box["ranges"] == server.get(subset="Lat(40:50),Lon(10:20)", datetime="2006-01-05")["ranges"]
+    assert all(9 <= each <= 21 for each in box["domain"]["axes"]["x"]["values"])
+
+
+def subsetting_temporal(server: Server) -> None:
+    """``datetime``, and ``subset`` by time: the same steps."""
+    trim = server.get(bbox="10,40,12,42", datetime="2006-01-03/2006-01-04")
+    assert len(trim["domain"]["axes"]["t"]["values"]) == 8
+    assert trim["ranges"] == server.get(bbox="10,40,12,42", subset='time("2006-01-03":"2006-01-04")')["ranges"]
+
+
+def subsetting_general(server: Server) -> None:
+    """``subset`` by the store's own names, trims and slices."""
+    one = server.get(subset="latitude(45.2),longitude(10)", datetime="2006-01-03T06:00:00Z")
+    assert one["ranges"]["tcco2"]["shape"] == [1, 1, 1]
+
+
+def multi_slicing(server: Server) -> None:
+    """``subset=axis(v1,v2)``: several places on an axis."""
+    document = server.get(subset="latitude(45,-45),longitude(10)", datetime="2006-01-03T06:00:00Z")
+    assert document["domain"]["axes"]["y"]["values"] == [45, -45]
+
+
+def field_selection(server: Server) -> None:
+    """``properties``: the fields asked for, unknown ones refused."""
+    assert list(server.get(properties="tcco2", bbox="10,40,12,42")["ranges"]) == ["tcco2"]
+    assert server.client.get(f"{server.path}/coverage", params={"properties": "snow"}).status_code == 400
+    assert list(server.get(f"{server.path}/schema")["properties"]) == ["tcco2"]
+
+
+def coveragejson(server: Server) -> None:
+    """CoverageJSON by its media type."""
+    answer = server.client.get(
+        f"{server.path}/coverage", params={"bbox": "10,40,12,42"}, headers={"Accept": "application/vnd.cov+json"}
+    )
+    assert answer.headers["content-type"] == "application/vnd.cov+json"
+    assert json.loads(answer.content)["type"] == "Coverage"
+
+
+def netcdf(server: Server) -> None:
+    """NetCDF by its media type, with the same values."""
+    query = {"bbox": "10,40,12,42", "datetime": "2006-01-03/2006-01-03"}
+    answer = server.client.get(f"{server.path}/coverage", params=query, headers={"Accept": "application/x-netcdf"})
+    with xr.open_dataset(io.BytesIO(answer.content), engine="h5netcdf") as found:
+        told = np.array(server.get(**query)["ranges"]["tcco2"]["values"])
+        assert np.allclose(found["tcco2"].values.ravel(), told, rtol=1e-12)
+
+
+_COVERAGES = {
+    "core": coverages_core,
+    "subsetting-spatial": subsetting_spatial,
+    "subsetting-temporal": subsetting_temporal,
+    "subsetting-general": subsetting_general,
+    "multi-slicing": multi_slicing,
+    "field-selection": field_selection,
+    "coveragejson": coveragejson,
+    "netcdf": netcdf,
+}
+TESTS: dict[str, Callable[[Server], None]] = {
+    "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/core": common_core,
+    "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/landing-page": common_landing_page,
+    "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/json": common_json,
+    "http://www.opengis.net/spec/ogcapi-common-2/1.0/conf/collections": common_collections,
+    "http://www.opengis.net/spec/ogcapi-common-2/1.0/conf/uad-collections": common_uad_collections,
+    **{
+        f"{scheme}://www.opengis.net/spec/ogcapi-coverages-1/1.0/conf/{name}": test
+        for scheme in ("http", "https")
+        for name, test in _COVERAGES.items()
+    },
+}
+
+
+def test_what_is_claimed_is_what_is_tested() -> None:
+    assert set(ogc.CONFORMANCE) == set(TESTS)
+    assert len(ogc.CONFORMANCE) == len(set(ogc.CONFORMANCE))
+
+
+@pytest.mark.parametrize(
+    "name", list(TESTS), ids=lambda name: name.split("ogcapi-")[1] + (" https" if name.startswith("https") else "")
+)
+def test_class(name: str, server: Server) -> None:
+    TESTS[name](server)
