@@ -1,0 +1,33 @@
+"""The page on sources says what the code does."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from cubeport.adapters.gate import zarrfolder
+from cubeport.adapters.gate.limits import SETTINGS, Limits
+from cubeport.errors import SOURCE_REASONS
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sources.md").read_text()
+ROWS = dict(re.findall(r"^\| `([a-z._-]+)` \| ([^|]+?) \|", PAGE, re.MULTILINE))
+UNITS = {"KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
+NOT_OF_SOURCES = {"children", "sandbox", "answer_bytes", "kill_after_s", "small_bytes", "bytes_per_s"}
+
+
+def test_every_reason_is_explained() -> None:
+    assert set(ROWS) >= set(SOURCE_REASONS)
+
+
+@pytest.mark.parametrize("name", sorted({each.name for each in fields(Limits)} - NOT_OF_SOURCES))
+def test_every_limit_stands_there_with_its_value(name: str) -> None:
+    number, unit = re.fullmatch(r"([\d ]+?) ?([KMG]iB)?", ROWS[SETTINGS.get(name, name)]).groups()
+    assert int(number.replace(" ", "")) * UNITS.get(unit, 1) == getattr(Limits(), name)
+
+
+def test_every_codec_stands_there() -> None:
+    (line,) = re.findall(r"^\| Zarr 2 and 3 \|.*codecs ([^;]+);", PAGE, re.MULTILINE)
+    assert set(line.replace("sharding", "sharding_indexed").split(", ")) == zarrfolder._CODECS
