@@ -497,6 +497,31 @@ def test_times_that_meet_or_overlap_are_refused(days: tuple[int, ...], tmp_path:
     assert refusal.value.reason == "bad-time"
 
 
+def test_the_damaged_file_of_a_series_is_named(tmp_path: Path) -> None:
+    files = []
+    for day in range(3):
+        path = tmp_path / f"{day}.nc"
+        with h5netcdf.File(path, "w") as file:
+            file.dimensions = {"time": 1, "lat": 40, "lon": 50}
+            for name, values, units in (
+                ("time", [day], "days since 2000-01-01"),
+                ("lat", np.arange(40), "degrees_north"),
+                ("lon", np.arange(50), "degrees_east"),
+            ):
+                file.create_variable(name, (name,), "f8", data=np.asarray(values, "f8")).attrs["units"] = units
+            data = np.random.default_rng(day).normal(size=(1, 40, 50))
+            file.create_variable("t", ("time", "lat", "lon"), "f8", data=data, chunks=(1, 40, 50), fletcher32=True)
+        files.append(path)
+    with h5py.File(files[1]) as file:
+        where = file["t"].id.get_chunk_info(0).byte_offset
+    body = bytearray(files[1].read_bytes())
+    body[where + 100] ^= 1
+    files[1].write_bytes(body)
+    with pytest.raises(SourceRejected) as refusal:
+        written(tmp_path / "new", *files)
+    assert (refusal.value.reason, refusal.value.members["source"]) == ("bad-codec", "1.nc")
+
+
 def test_files_that_only_mark_missing_differently_are_decoded(tmp_path: Path) -> None:
     one = np.array([-1, 2, 3, 4, 5, 6], "i2").reshape(1, 2, 3)
     two = np.array([-9, 2, 3, 4, 5, -1], "i2").reshape(1, 2, 3)

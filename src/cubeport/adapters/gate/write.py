@@ -82,7 +82,7 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
             warnings = [*whole.warnings, *checks.check(raw)]
         raw = _windowed(raw, Window(**request["window"]))
         lengths = layout.chunks(raw, request["chunks"])
-        writer = _Writer(Path(request["target"]) / CUBE, pool, _Progress(context, _declared(raw)), warnings)
+        writer = _Writer(Path(request["target"]) / CUBE, pool, _Progress(context, _declared(raw)), warnings, whole.name)
         digests = writer.write(raw, lengths)
         return {
             "digests": digests,
@@ -195,6 +195,8 @@ class _Writer:
     pool: ThreadPoolExecutor
     progress: _Progress
     warnings: list[tuple[str, str]]
+    source: str
+    """Its name, for refusals."""
     _made: set[Path] = field(default_factory=set)
     _flying: deque[_Flying] = field(default_factory=deque)
     _bytes: int = 0
@@ -223,7 +225,7 @@ class _Writer:
         own = variable.encoding.get("chunksizes") or variable.encoding.get("chunks")
         for region, indices in zarrv3.blocks(grid, own, _BLOCK_BYTES):
             self._land(_BLOCK_BYTES)
-            with decoding(name):
+            with decoding(name, self.source):
                 values = np.asarray(variable[region].values, dtype=grid.dtype)
             for index in indices:
                 part = values[zarrv3.inside(grid.region(index), region)]

@@ -7,6 +7,7 @@ attributes still in ``attrs``. It has no indexes: pandas would change what it ho
 from __future__ import annotations
 
 import contextlib
+import re
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -30,6 +31,9 @@ def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
 
 _TEXT_BYTES = 64 * 2**20
 """Bytes of one text variable that are loaded: labels, not documents."""
+
+_PLACE = re.compile(r"(?:file://|(?<!\w))(?:/[^\s'\"/:,)]+){2,}/?")
+"""An absolute path as libraries put it into their words."""
 
 _LABEL_BYTES = 64 * 2**10
 
@@ -61,21 +65,26 @@ def opening(name: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def decoding(variable: str) -> Iterator[None]:
+def decoding(variable: str, source: str | None = None) -> Iterator[None]:
     """Turn whatever is raised while values are read into the refusal ``bad-codec``."""
     try:
         yield
     except (CubeportError, MemoryError):
         raise
     except Exception as error:
+        where = f"{source}: " if source else ""
         raise SourceRejected(
-            f"the values of {variable!r} cannot be decoded: {_words(error)}", reason="bad-codec", next_step="bring an intact file"
+            f"{where}the values of {variable!r} cannot be decoded: {_words(error)}",
+            reason="bad-codec",
+            source=source,
+            next_step="bring an intact file",
         ) from error
 
 
 def _words(error: Exception) -> str:
-    """Return the first line of a library's complaint, bounded."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    """Return the first line of a library's complaint, bounded, without the places of this machine."""
+    line = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return _PLACE.sub("…", line)[:200]
 
 
 def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: Collection[str] = ()) -> Source:
@@ -176,7 +185,7 @@ def load_labels(source: Source) -> None:
     """Read what is one-dimensional and small now: a series asks for it again, when its file may have been let go of."""
     for name, variable in source.raw.variables.items():
         if variable.ndim <= 1 and variable.nbytes <= _LABEL_BYTES:
-            with decoding(str(name)):
+            with decoding(str(name), source.name):
                 variable.load()
 
 

@@ -72,7 +72,7 @@ def join(sources: Sequence[Source], dimension: str | None = None) -> Source:
     sources, warnings = _same_packing(sources, along)
     head = sources[0].raw
     joined = {
-        str(name): _joined([each.raw.variables[name] for each in sources], along) if along in variable.dims else variable
+        str(name): _joined(sources, str(name), along) if along in variable.dims else variable
         for name, variable in head.variables.items()
     }
     said = dict.fromkeys([each for source in sources for each in source.warnings] + warnings)
@@ -211,7 +211,7 @@ def _shifted(source: str, name: str, variable: xr.Variable, gap: int, units: str
     """Return *variable* with *gap* microseconds added to its numbers; refused where that would round or overflow."""
     unit = _MICROSECONDS.get(_time_unit(units.split()[0]))
     steps = Fraction(gap, unit) if unit else None
-    with decoding(name):
+    with decoding(name, source):
         values = variable.values
     if steps is not None and not set(PACKING[:2]) & set(variable.attrs):
         shift = float(steps) if values.dtype.kind == "f" else int(steps)
@@ -273,7 +273,7 @@ def _ordered(sources: Sequence[Source], along: str) -> list[Source]:
 
 def _labels(source: Source, name: str) -> list[Any]:
     variable = source.raw.variables[name]
-    with decoding(name):
+    with decoding(name, source.name):
         values = axes.decoded(variable)
     if times.is_time_units(variable.attrs.get("units")):
         return list(times.decode(values, variable.attrs["units"], times.calendar_of(variable.attrs, name=name), name=name))
@@ -292,10 +292,10 @@ def _same_grid(sources: Sequence[Source], along: str) -> None:
                 if tuple(size for dim, size in other.sizes.items() if dim != along) != shape:
                     found.append((each.name, f"variable {name!r} has another shape"))
             continue
-        with decoding(name):
+        with decoding(name, sources[0].name):
             values = variable.values
         for each in sources[1:]:
-            with decoding(name):
+            with decoding(name, each.name):
                 other_values = each.raw.variables[name].values
             if (where := _differs(values, other_values, variable.dims == (name,))) is not None:
                 found.append((each.name, f"{name!r} differs at {where}"))
@@ -378,8 +378,8 @@ class _Cast(BackendArray):
 class _Joined(BackendArray):
     """Arrays laid end to end, read only where they are asked for."""
 
-    def __init__(self, pieces: Sequence[xr.Variable], axis: int) -> None:
-        self._pieces, self._axis = pieces, axis
+    def __init__(self, name: str, sources: Sequence[str], pieces: Sequence[xr.Variable], axis: int) -> None:
+        self._name, self._sources, self._pieces, self._axis = name, sources, pieces, axis
         self._stops = np.cumsum([piece.shape[axis] for piece in pieces]).tolist()
         shape = list(pieces[0].shape)
         shape[axis] = self._stops[-1]
@@ -407,13 +407,16 @@ class _Joined(BackendArray):
         return int(self._stops[piece - 1]) if piece else 0
 
     def _piece(self, piece: int, key: tuple[Any, ...], along: Any) -> Values:
-        values = self._pieces[piece][(*key[: self._axis], along, *key[self._axis + 1 :])].values
+        with decoding(self._name, self._sources[piece]):
+            values = self._pieces[piece][(*key[: self._axis], along, *key[self._axis + 1 :])].values
         return np.asarray(values).astype(self.dtype, copy=False)
 
 
-def _joined(pieces: Sequence[xr.Variable], along: str) -> xr.Variable:
+def _joined(sources: Sequence[Source], name: str, along: str) -> xr.Variable:
+    pieces = [each.raw.variables[name] for each in sources]
     first = pieces[0]
     axis = first.dims.index(along)
     if first.dtype == TEXT:
         return xr.Variable(first.dims, np.concatenate([piece.values for piece in pieces], axis=axis), first.attrs)
-    return xr.Variable(first.dims, indexing.LazilyIndexedArray(_Joined(pieces, axis)), first.attrs, first.encoding)
+    lazily = indexing.LazilyIndexedArray(_Joined(name, [each.name for each in sources], pieces, axis))
+    return xr.Variable(first.dims, lazily, first.attrs, first.encoding)
