@@ -16,7 +16,7 @@ import pytest
 from cubeport.adapters.backends.sql import SqlBackend
 from cubeport.adapters.backends.sql.backend import migrate
 from cubeport.catalog.backend import Row
-from cubeport.catalog.contract import sample
+from cubeport.catalog.contract import BackendContract, sample
 from cubeport.catalog.locks import FileLock
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Query
@@ -251,9 +251,9 @@ def test_dense_and_sparse_conditions_give_the_same_page(backend: SqlBackend, mon
     fill(backend, 0, 300)
     query = Query(where=["n>=10", "deep.flag=true"], text="t", time="2020-01", bbox=(0, 0, 60, 60), limit=20, count=True)
     pages = []
-    for few, many in ((2_000, 20_000), (0, 20_000), (0, 10), (40, 100)):
+    for few, listed in ((1_000, 6_000), (0, 6_000), (0, 1), (1_000, 200)):
         monkeypatch.setattr("cubeport.adapters.backends.sql.search.FEW", few)
-        monkeypatch.setattr("cubeport.adapters.backends.sql.search.MANY", many)
+        monkeypatch.setattr("cubeport.adapters.backends.sql.search.LISTED", listed)
         pages.append((backend.search(query), backend.count(query)))
     assert pages[0][1] > 20
     assert all(page == pages[0] for page in pages)
@@ -347,3 +347,12 @@ def test_a_retired_catalog_sends_its_writers_away(path: Path, backend: SqlBacken
                 act()
             assert caught.value.members["target"] == "tinydb"
         assert other.get_record(record.id) == record
+
+
+@pytest.mark.parametrize(("few", "listed"), [(0, 1), (1, 3)])
+def test_conditions_that_many_fit_mean_the_same(
+    backend: SqlBackend, monkeypatch: pytest.MonkeyPatch, few: int, listed: int
+) -> None:
+    monkeypatch.setattr("cubeport.adapters.backends.sql.search.FEW", few)
+    monkeypatch.setattr("cubeport.adapters.backends.sql.search.LISTED", listed)
+    BackendContract().test_searching_is_what_matches_says(backend=backend)

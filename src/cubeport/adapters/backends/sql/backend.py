@@ -253,8 +253,9 @@ class SqlBackend:
         """Return the page of records that the query asks for."""
         after = read_cursor(query)
         with self._store.reading() as connection:
-            found = search.page_documents(connection, query, after)
-            matched = search.count_records(connection, query) if query.count else None
+            start = search.Start.of(connection, query)
+            found = search.page_documents(connection, query, start, after)
+            matched = search.count_records(connection, start) if query.count else None
         items = tuple(_read(text) for text in found[: query.limit])
         more = len(found) > query.limit
         return Page(items, write_cursor(query, sort_key(query, items[-1].to_mapping())) if more else None, matched)
@@ -262,7 +263,7 @@ class SqlBackend:
     def count(self, query: Query) -> int:
         """Return how many records match."""
         with self._store.reading() as connection:
-            return search.count_records(connection, query)
+            return search.count_records(connection, search.Start.of(connection, query))
 
     def list_fields(self, query: Query | None = None) -> list[FieldSummary]:
         """Return the metadata fields and tags of the records that match (all that are active, if not asked)."""

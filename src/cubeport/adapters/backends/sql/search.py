@@ -1,8 +1,8 @@
 """A query as SQL. What it means is ``catalog.query``'s; this module only says it so that few rows are looked at.
 
-A page is driven either by its most selective condition (few candidates, then sorted) or by the index of its order (then each
-condition is probed per record). The first statement counts candidates up to a bound, so that the choice never rests on a guess:
-SQLite's planner knows nothing of how a caller's values are spread.
+First the numbers of the records that fit each condition are asked for, up to a bound: SQLite's planner knows nothing of how a
+caller's values are spread, and so the choice never rests on a guess. Conditions that few records fit are intersected, and give the
+page; those that many fit are probed for each record, along the index of the order.
 """
 
 from __future__ import annotations
@@ -48,11 +48,11 @@ from cubeport.catalog.query import (
     query_boxes,
 )
 
-FEW = 2_000
-"""Up to so many candidates, reading and sorting them beats walking an index and probing."""
+LISTED = 6_000
+"""Up to so many records are listed for a condition; one that more fit is probed for each record."""
 
-MANY = 20_000
-"""From so many candidates on, a probe per record beats collecting them."""
+FEW = 1_000
+"""Up to so many records are read and sorted; among more, walking along the order finds a page sooner."""
 
 _LONG = ("title", "key", "schema_version", "created_by", "updated_by")
 
@@ -80,11 +80,6 @@ class Candidates:
     def numbers(self) -> Any:
         """Return the select of all the numbers."""
         return self.parts[0] if len(self.parts) == 1 else union_all(*self.parts)
-
-    def bounded_count(self, most: int) -> Any:
-        """Return the scalar select of how many there are, at most *most* being counted."""
-        inner = self.numbers().limit(most).subquery()
-        return select(func.count()).select_from(inner).scalar_subquery()
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +175,9 @@ def _with_key(term: Term) -> Candidates:
 
 def _with_field(term: Term) -> Candidates:
     conditions = _field_conditions(term)
-    probe = exists(select(literal(1)).select_from(field).where(field.c.n == record.c.n, or_(*conditions)))
+    # The table's own key begins with what many records share, and SQLite would take it.
+    own = select(literal(1)).select_from(field).with_hint(field, "INDEXED BY field_n")
+    probe = exists(own.where(field.c.n == record.c.n, or_(*conditions)))
     return Candidates(tuple(select(field.c.n).where(each) for each in conditions), probe)
 
 
@@ -204,11 +201,10 @@ def _field_conditions(term: Term) -> list[ColumnElement[bool]]:
 def _with_words(words: Sequence[str]) -> Candidates:
     asked = " AND ".join(f'"{word}" *' for word in words)
     match: ColumnElement[bool] = column("record_text").op("MATCH")(asked)  # the table's hidden column, which means all of it
-    own = record_text.c.rowid == record.c.n
-    return Candidates(
-        (select(record_text.c.rowid).where(match),),
-        exists(select(literal(1)).select_from(record_text).where(own, match)),
-    )
+    # For one record its words are read: FTS5 would look up every record of a common word, each time.
+    held = literal(" ").concat(record_text.c.words)
+    probe = and_(record_text.c.rowid == record.c.n, *(held.like(f"% {word}%") for word in words))
+    return Candidates((select(record_text.c.rowid).where(match),), exists(select(literal(1)).select_from(record_text).where(probe)))
 
 
 def _in_time(asked: Interval) -> ColumnElement[bool]:
@@ -229,14 +225,22 @@ def _in_box(interval: Interval | None, box: Box | None) -> Candidates:
         times.append(c.stop >= years(interval.start))
     areas = [and_(*times)] if times else [c.id >= 0]
     if box is not None:
-        areas = [
-            and_(*times, c.west <= e, c.east >= w, c.south <= n, c.north >= s, c.x_west <= e, c.x_east >= w)
-            & and_(c.x_south <= n, c.x_north >= s)
-            for w, s, e, n in query_boxes(box)
-        ]
+        areas = [and_(*times, *_meets(each)) for each in query_boxes(box)]
     numbers = tuple(select(c.id.op(">>")(1)).select_from(record_box).where(each) for each in areas)
     own = c.id.in_([record.c.n * 2, record.c.n * 2 + 1])
     return Candidates(numbers, exists(select(literal(1)).select_from(record_box).where(own, or_(*areas))))
+
+
+_ROUNDING_DEG = 1e-4
+"""More than 32 bits lose of a coordinate."""
+
+
+def _meets(box: Box) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions that the record's box meets this one, exactly; reading the exact box is slow, and rarely needed."""
+    c, (west, south, east, north), d = record_box.c, box, _ROUNDING_DEG
+    clear = and_(c.west <= east - d, c.east >= west + d, c.south <= north - d, c.north >= south + d)
+    exact = and_(c.x_west <= east, c.x_east >= west, c.x_south <= north, c.x_north >= south)
+    return c.west <= east, c.east >= west, c.south <= north, c.north >= south, or_(clear, exact)
 
 
 # --- order ----------------------------------------------------------------------------------------------------------
@@ -315,17 +319,72 @@ def _parts(key: OrderKey, value: tuple[int, float | str] | None) -> list[Any] | 
 # --- statements -----------------------------------------------------------------------------------------------------
 
 
-def page_documents(connection: sqlite3.Connection, query: Query, after: SortKey | None) -> list[str]:
+@dataclass(frozen=True, slots=True)
+class Start:
+    """A plan, and what its conditions turned out to select."""
+
+    plan: Plan
+    few: frozenset[int] | None
+    """The numbers of the records that fit every condition that could be listed; ``None`` where none could."""
+    many: tuple[Candidates, ...]
+    """The conditions that more records fit."""
+
+    @classmethod
+    def of(cls, connection: sqlite3.Connection, query: Query) -> Start:
+        """Return where to start with *query*: one statement lists the records that fit each condition, up to a bound."""
+        plan = Plan.of(query)
+        if not plan.candidates:
+            return cls(plan, None, ())
+        lists = [each.numbers().limit(LISTED).subquery() for each in plan.candidates]
+        parts = [select(literal_column(str(i)), numbers.c[0]) for i, numbers in enumerate(lists)]
+        listed: list[list[int]] = [[] for _ in lists]
+        for i, number in run(connection, parts[0] if len(parts) == 1 else union_all(*parts)):
+            listed[i].append(number)
+        few = [frozenset(numbers) for numbers in listed if len(numbers) < LISTED]
+        many = (each for each, numbers in zip(plan.candidates, listed, strict=True) if len(numbers) >= LISTED)
+        return cls(plan, frozenset.intersection(*few) if few else None, tuple(many))
+
+    @property
+    def nothing(self) -> bool:
+        """Whether no record can fit."""
+        return self.few is not None and not self.few
+
+    def page(self, order: str) -> Select[Any]:
+        """Return the select of the records that fit, to be walked along the index *order* where few cannot be sorted."""
+        probes = (*self.plan.filters, *(each.probe for each in self.many))
+        statement = select().select_from(record).where(*probes)
+        if self.few is None:
+            return statement.with_hint(record, order)
+        numbers = f"({','.join(map(str, sorted(self.few)))})"
+        if len(self.few) <= FEW or order == UNORDERED:
+            return statement.where(literal_column(f"record.n IN {numbers}")).with_hint(record, UNORDERED)
+        # "+ 0" keeps the planner from starting here.
+        return statement.where(literal_column(f"record.n + 0 IN {numbers}")).with_hint(record, order)
+
+    def number(self) -> Select[Any]:
+        """Return the select of how many fit."""
+        if self.few is not None or not self.plan.candidates:
+            return self.page(BY_CREATION if self.plan.candidates else "").add_columns(func.count())
+        among = ((record.c.n + 0).in_(each.numbers()) for each in self.many)
+        walk = select(func.count()).select_from(record).where(*self.plan.filters, *among)
+        return walk.with_hint(record, BY_CREATION)
+
+
+BY_CREATION = "INDEXED BY record_created"
+UNORDERED = "NOT INDEXED"
+
+
+def page_documents(connection: sqlite3.Connection, query: Query, start: Start, after: SortKey | None) -> list[str]:
     """Return the documents of the page behind *after*, and one more where there is one."""
-    plan = Plan.of(query)
+    if start.nothing:
+        return []
     keys = _order_keys(query)
-    conditions, few = _conditions(connection, plan)
+    statement = start.page(_order_index(query)).add_columns(record.c.doc)
     source: Any = record
     for key in keys:
         if key.joined is not None:
             source = source.outerjoin(*key.joined)
-    statement = select(record.c.doc).select_from(source).where(*conditions)
-    statement = statement.with_hint(record, "NOT INDEXED" if few else _order_index(query))
+    statement = statement.select_from(source)
     if after is not None:
         statement = statement.where(_behind(keys, after))
     order = [each for key in keys for each in key.order_by()]
@@ -338,54 +397,25 @@ def _order_index(query: Query) -> str:
             return "INDEXED BY record_id"
         case (("created_at", _),):
             single = all(each is not None and len(list(each)) == 1 for each in (query.statuses, query.kinds))
-            return "INDEXED BY record_kind" if single else "INDEXED BY record_created"
-    return "NOT INDEXED"
+            return "INDEXED BY record_kind" if single else BY_CREATION
+    return UNORDERED
 
 
-def _conditions(connection: sqlite3.Connection, plan: Plan) -> tuple[list[ColumnElement[bool]], bool]:
-    """Return the plan's conditions, and whether one of them leaves few candidates, which then are where to start."""
-    counts = _counts(connection, plan)
-    best = min(counts, default=MANY)
-    conditions = list(plan.filters)
-    driven = False
-    for each, count in zip(plan.candidates, counts, strict=True):
-        if best <= FEW:
-            starts = count == best and not driven
-            driven = driven or starts
-            conditions.append(record.c.n.in_(each.numbers()) if starts else each.probe)
-        else:
-            # "+ 0" keeps the planner from starting here.
-            conditions.append(each.probe if count >= MANY else (record.c.n + 0).in_(each.numbers()))
-    return conditions, driven
-
-
-def _counts(connection: sqlite3.Connection, plan: Plan) -> Sequence[int]:
-    if not plan.candidates:
-        return ()
-    counts: Sequence[int] = run(connection, select(*(each.bounded_count(MANY) for each in plan.candidates)))[0]
-    return counts
-
-
-def count_records(connection: sqlite3.Connection, query: Query) -> int:
+def count_records(connection: sqlite3.Connection, start: Start) -> int:
     """Return how many records fit, paging apart."""
-    plan = Plan.of(query)
-    conditions, few = _conditions(connection, plan)
-    statement = select(func.count()).select_from(record).where(*conditions)
-    if plan.candidates:
-        statement = statement.with_hint(record, "NOT INDEXED" if few else "INDEXED BY record_created")
-    found: int = run(connection, statement)[0][0]
+    if start.nothing:
+        return 0
+    found: int = run(connection, start.number())[0][0]
     return found
 
 
 def matching_numbers(connection: sqlite3.Connection, query: Query) -> Any | None:
     """Return the select of the numbers of all records that fit, or ``None`` where that is every record."""
     plan = Plan.of(query)
-    conditions, _ = _conditions(connection, plan)
-    if not plan.candidates and not run(
-        connection, select(record.c.n).where(not_(func.coalesce(and_(*conditions, true()), false()))).limit(1)
-    ):
+    fits = and_(true(), *plan.filters, *(record.c.n.in_(each.numbers()) for each in plan.candidates))
+    if not plan.candidates and not run(connection, select(record.c.n).where(not_(func.coalesce(fits, false()))).limit(1)):
         return None
-    return select(record.c.n).where(*conditions)
+    return select(record.c.n).where(fits)
 
 
 def distinct_values(connection: sqlite3.Connection, name: str, query: Query, most: int) -> list[tuple[Scalar, int]]:
