@@ -50,6 +50,11 @@ class TestLocal(StorageContract):
             profile.open("link")
         assert [each.kind for each in profile.walk()] == ["other"]
 
+    def test_a_folder_that_cannot_be_is_told(self, profile):
+        (profile.root / "dangling").symlink_to(profile.root / "nothing" / "here")
+        with pytest.raises(StoreUnavailable):
+            self.target(profile, "dangling/x.txt", [])
+
 
 class TestLocalWithoutLinks(TestLocal):
     """A file system that cannot link: an empty placeholder takes the name, and the bytes are renamed over it."""

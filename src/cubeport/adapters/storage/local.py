@@ -18,6 +18,9 @@ from cubeport.catalog.models import LocalPathLocator, TargetKind
 from cubeport.catalog.storage import Collision, StoragePlan, Stored, part_path, suffixed
 from cubeport.errors import ArtifactMissing, PathEscapes, StoreUnavailable, TargetExists
 
+_TRIES = 20
+"""Times that a folder is made again after others removed it."""
+
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV, errno.ENOSYS}
 
 
@@ -194,7 +197,7 @@ class LocalTarget:
 
     def _make(self) -> list[Path]:
         made: list[Path] = []
-        while True:
+        for _ in range(_TRIES):
             made += make_folders(self.path.parent)
             try:
                 if self._kind == "directory":
@@ -204,6 +207,7 @@ class LocalTarget:
             except FileNotFoundError:
                 continue  # the folder was empty, and whoever made it has just rolled back
             return made
+        raise StoreUnavailable("The artifact's folder goes away as soon as it is made.", next_step="cubeport doctor")
 
     def seal(self) -> None:
         """Sync every file, then every folder, deepest first."""
