@@ -68,7 +68,8 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=THREADS))
         identities = [pool.submit(identity, each.name, each.fd) for each in context.sources]
         opened = []
-        for each in context.sources:
+        for done, each in enumerate(context.sources):
+            context.progress("checking", done, len(context.sources))
             opened.append(_open(each, context, request["group"], wanted or ()))
             stack.callback(opened[-1].close)
             if len(context.sources) > 1:
