@@ -198,7 +198,7 @@ def test_f_beats_accept(client: httpx.Client, url: str) -> None:
 def test_forms_that_are_not_there_are_refused(client: httpx.Client, url: str) -> None:
     problem(client.get(f"{url}/coverage", headers={"Accept": "image/tiff"}), 406, "not-acceptable")
     problem(client.get(url, headers={"Accept": "text/html"}), 406, "not-acceptable")
-    for form in ("geotiff", "html", "csv", "zarr", "gif"):
+    for form in ("geotiff", "html", "zarr", "gif"):
         problem(client.get(f"{url}/coverage", params={"f": form}), 400, "invalid-request")
     problem(client.get(url, params={"f": "html"}), 400, "invalid-request")
 
@@ -551,12 +551,12 @@ def test_an_instant_keeps_the_dimension_in_a_download_and_not_in_a_coverage(clie
 
 def test_downloads_are_refused_like_coverages(client: httpx.Client, small: httpx.Client, co2: Any) -> None:
     address = f"/datasets/{co2.dataset_id}/download"
-    document = problem(client.get(f"{address}?variables=snow&bbox=1&format=csv&start=x&colour=red"), 400, "invalid-request")
+    document = problem(client.get(f"{address}?variables=snow&bbox=1&format=geotiff&start=x&colour=red"), 400, "invalid-request")
     assert {each["loc"][1] for each in document["errors"]} == {"bbox", "format", "start", "colour"}
     problem(client.get(address, params={"start": "2006", "datetime": "2006"}), 400, "invalid-request")
     problem(client.get(address, params={"variables": "snow"}), 400, "invalid-request")
     problem(client.get(address, params={"start": "2006-02"}), 404, "not-found")
-    problem(client.get(address, headers={"Accept": "text/csv"}), 406, "not-acceptable")
+    problem(client.get(address, headers={"Accept": "image/png"}), 406, "not-acceptable")
     too_large = problem(small.get(address), 413, "too-large")
     assert too_large["setting"] == "limits.download_cells"
     href = too_large["alternatives"][0]["href"]

@@ -213,9 +213,9 @@ def _axis(cut: Cut, axis: Axis, *, is_time: bool) -> dict[str, Any]:
         if bounds is not None:
             told["bounds"] = [str(stamp_at(int(value))) for value in bounds.ravel()]
         return told
-    told = {"values": _plain(values)}
+    told = {"values": plain(values)}
     if bounds is not None:
-        told["bounds"] = _plain(bounds.ravel())
+        told["bounds"] = plain(bounds.ravel())
     return told
 
 
@@ -244,14 +244,14 @@ def _range(cut: Cut, group: Group, field: Variable, at: Mapping[str, int], chose
         alone = [kind for kind, axis in group.named.items() if axis.scalar]
         names = alone + [kinds[dimension] for dimension in left]
         shape = [1] * len(alone) + list(values.shape)
-    return {"type": "NdArray", "dataType": _type(values), "axisNames": names, "shape": shape, "values": _plain(values.ravel())}
+    return {"type": "NdArray", "dataType": _type(values), "axisNames": names, "shape": shape, "values": plain(values.ravel())}
 
 
 def _type(values: Array) -> str:
     return {"f": "float", "i": "integer", "u": "integer", "b": "integer"}.get(values.dtype.kind, "string")
 
 
-def _plain(values: Array) -> Any:
+def plain(values: Array) -> Any:
     """Return a one-dimensional array as orjson takes it; NaN and infinity become ``null`` there."""
     import numpy as np
 

@@ -18,7 +18,8 @@ SCHEMA = "application/schema+json"
 _REL = "http://www.opengis.net/def/rel/ogc/1.0/"
 _SPEC = "http://www.opengis.net/spec/ogcapi-"
 
-FORMS: Mapping[str, str] = {"json": MEDIA_TYPE, "covjson": MEDIA_TYPE, "netcdf": NETCDF}
+CSV = "text/csv"
+FORMS: Mapping[str, str] = {"json": MEDIA_TYPE, "covjson": MEDIA_TYPE, "netcdf": NETCDF, "csv": CSV}
 """Values of ``f`` of a coverage, with their media types."""
 
 CONFORMANCE = (
@@ -141,6 +142,7 @@ def _collection_links(shown: Shown, base: str, public_url: str) -> list[dict[str
         link(f"{base}/schema", f"{_REL}schema", "Fields", SCHEMA),
         link(f"{base}/coverage?f=covjson", f"{_REL}coverage", "Coverage as CoverageJSON", MEDIA_TYPE),
         link(f"{base}/coverage?f=netcdf", f"{_REL}coverage", "Coverage as NetCDF", NETCDF),
+        link(f"{base}/coverage?f=csv", f"{_REL}coverage", "Coverage as CSV", CSV),
         link(f"{public_url}/stac/collections/{name}", "describedby", "STAC Collection"),
         link(f"{public_url}/zarr/{name}", "enclosure", "Zarr", "application/vnd.zarr"),
     ]

@@ -43,12 +43,14 @@ _ACCEPTED: Mapping[str, str] = {
     "application/json": "covjson",
     ogc.NETCDF: "netcdf",
     "application/netcdf": "netcdf",
+    ogc.CSV: "csv",
 }
 """What ``Accept`` may name of a coverage, and the form that it gets."""
 
+_FILES = {ogc.NETCDF, "application/netcdf", "application/octet-stream"}
 _DOWNLOAD_NAMES = {"format": "f", "variables": "properties"}
 _DOWNLOAD_PARAMETERS = ("format", "bbox", "datetime", "start", "end", "variables", "estimate")
-_DOWNLOAD_FORMS = ("netcdf",)
+_DOWNLOAD_FORMS = ("netcdf", "csv")
 _PERIOD = re.compile(r"[0-9]{4}[0-9TtZzWPD:.+-]{0,36}", re.ASCII)
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
@@ -87,7 +89,7 @@ class CoverageQuery(incoming.Model):
 class DownloadQuery(incoming.Model):
     """What a download takes; this model is for the definition."""
 
-    format: Annotated[str | None, Field(description="netcdf")] = None
+    format: Annotated[str | None, Field(description="netcdf (default), csv")] = None
     bbox: Annotated[str | None, Field(description="west,south,east,north; west > east crosses 180°")] = None
     datetime: Annotated[str | None, Field(description="An RFC 3339 instant, or a/b, ../b, a/..")] = None
     start: Annotated[str | None, Field(description="First period, inclusive")] = None
@@ -118,7 +120,7 @@ class OgcFace:
 
         one = "/ogcapi/collections/{collection_id}"
         documents = {"query": DocumentQuery, "statuses": (*READ, 406)}
-        files = {"statuses": (*READ, 406, 413, 507), "media_types": (COVJSON, ogc.NETCDF, "application/json")}
+        files = {"statuses": (*READ, 406, 413, 507), "media_types": (COVJSON, ogc.NETCDF, ogc.CSV, "application/json")}
         add("/ogcapi", self.landing, "Where the OGC API begins", "ogc.getLandingPage", **documents)
         add("/ogcapi/conformance", self.conformance, "Classes that it keeps to", "ogc.getConformance", **documents)
         add(
@@ -145,7 +147,7 @@ class OgcFace:
             "A part of it as a file, as stored",
             "downloadDataset",
             query=DownloadQuery,
-            **{**files, "media_types": (ogc.NETCDF, "application/json")},
+            **{**files, "media_types": (ogc.NETCDF, ogc.CSV, "application/json")},
         )
         return router
 
@@ -233,12 +235,13 @@ class OgcFace:
 
     def _download(self, request: Request, left: threading.Event) -> Response:
         selection, ends = _download_selection(_pairs(request))
-        if not _takes(request, {ogc.NETCDF, "application/netcdf", "application/octet-stream"}) and not selection.estimate:
-            raise NotAcceptable("A download is NetCDF.", next_step=f"Ask with Accept: {ogc.NETCDF}.")
+        form = selection.form or ("csv" if _takes_only(request, ogc.CSV) else "netcdf")
+        if selection.form is None and not selection.estimate and not _takes(request, {*_FILES, ogc.CSV}):
+            raise NotAcceptable("A download is NetCDF or CSV.", next_step=f"Ask with Accept: {ogc.NETCDF}.")
         shown = self._service.shown(request.path_params["dataset_id"])
         if ends:
             selection = replace(selection, datetime=_periods(shown, ends))
-        return self._answer(request, shown, selection, "netcdf", left, download=True)
+        return self._answer(request, shown, selection, form, left, download=True)
 
     def _answer(
         self, request: Request, shown: Shown, selection: Selection, form: str, left: threading.Event, *, download: bool = False
@@ -257,7 +260,7 @@ class OgcFace:
             return replies.reply(request, replies.dumps(self._answers.estimate(plan)), headers=base)
         self._answers.check(plan)
         told = base | answers.headers(plan, public_url=self._url)
-        if form == "netcdf":
+        if form == "netcdf" or download:
             told["Content-Disposition"] = f'attachment; filename="{answers.file_name(plan)}"'
         if request.scope.get("cubeport.head"):
             return self._without_values(request, plan, tag, cache, told)
@@ -420,7 +423,7 @@ def _form(request: Request, selection: Selection) -> str:
         if form is not None and quality > weight:
             best, weight = form, quality
     if best is None:
-        raise NotAcceptable("A coverage is CoverageJSON or NetCDF.", next_step=f"Ask with Accept: {COVJSON} or {ogc.NETCDF}.")
+        raise NotAcceptable("A coverage is CoverageJSON, NetCDF or CSV.", next_step=f"Ask with Accept: {COVJSON} or {ogc.NETCDF}.")
     return best
 
 
@@ -432,8 +435,13 @@ def _accepted(request: Request) -> Iterator[tuple[str, float]]:
 
 
 def _takes(request: Request, media_types: set[str]) -> bool:
-    wanted = {"*/*", "application/*", *media_types}
+    wanted = {"*/*", *media_types, *(f"{each.partition('/')[0]}/*" for each in media_types)}
     return any(media_type in wanted and quality > 0 for media_type, quality in _accepted(request))
+
+
+def _takes_only(request: Request, media_type: str) -> bool:
+    """Tell whether that is asked for and nothing that a file is by default."""
+    return _takes(request, {media_type}) and not _takes(request, _FILES)
 
 
 def _accepts_json(request: Request, media_type: str = replies.JSON) -> None:

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.selection import Selection, parse_datetime, stamp_at
 from cubeport.cubes.windows import Price, Run, Window, Windows, axis_named, cells, count, fitting, resolve, storage_crs, time_axis
-from cubeport.documents import coveragejson, ogc
+from cubeport.documents import coveragejson, ogc, table
 from cubeport.documents.texts import Shown
 from cubeport.errors import Cancelled, Corrupt, NoSpace, SourceRejected, TooLarge, Unavailable
 
@@ -67,6 +67,7 @@ class Limits:
     """Bounds of one answer (publishing.md 5.5); each refusal names its setting."""
 
     json_cells: int = 1_000_000
+    csv_cells: int = 1_000_000
     binary_cells: int = 64_000_000
     download_cells: int = 64_000_000
     answer_bytes: int = 256 * MIB
@@ -157,7 +158,7 @@ class Answers:
         """
         opened = self._open(shown)
         windows = resolve(shown.description, opened.labels(), selection)
-        if download and selection.properties is None:
+        if download and form == "netcdf" and selection.properties is None:
             windows = _with_everything(shown.description, windows)
         price = count(shown.description, windows)
         plan = Plan(shown, selection, form, windows, price, opened, None, download)
@@ -173,7 +174,8 @@ class Answers:
 
     def _refusal(self, plan: Plan) -> Refusal | None:
         limits = self.limits
-        name = "json_cells" if plan.form != "netcdf" else "download_cells" if plan.download else "binary_cells"
+        binary = "download_cells" if plan.download else "binary_cells"
+        name = {"netcdf": binary, "csv": "csv_cells"}.get(plan.form, "json_cells")
         value = plan.price.cells
         if name == "json_cells":
             parts = sum(group.coverages(plan.windows) for group in coveragejson.groups(plan.description, plan.windows))
@@ -219,7 +221,7 @@ class Answers:
         if shorter is not None:
             found.append({"title": "The longest leading time that fits", "href": self._href(plan, shorter)})
         if plan.form != "netcdf":
-            binary = self.plan(plan.shown, replace(plan.selection, form="netcdf"), form="netcdf")
+            binary = self.plan(plan.shown, replace(plan.selection, form="netcdf"), form="netcdf", download=plan.download)
             if binary.refusal is None:
                 found.append({"title": "The same as NetCDF", "href": self._href(plan, binary.selection)})
         pinned = f"{plan.shown.texts.dataset_id}@{plan.shown.version.version_id}"
@@ -263,7 +265,7 @@ class Answers:
 
     def _size(self, plan: Plan) -> int:
         """Return the bytes of the answer: how much is missing no metadata tell, so answers before this one count too."""
-        size = _netcdf_size(plan) if plan.form == "netcdf" else _json_size(plan)
+        size = {"netcdf": _netcdf_size, "csv": _csv_size}.get(plan.form, _json_size)(plan)
         return round(size * self._true_sizes.get(_kind_of(plan), 1.0))
 
     def _remember(self, plan: Plan, size: int) -> None:
@@ -291,17 +293,19 @@ class Answers:
         self.check(plan)
         with self._place(plan):
             name = f"{plan.shown.texts.dataset_id}@{plan.shown.version.version_id}"
-            work = self._netcdf if plan.form == "netcdf" else self._json
+            work = {"netcdf": self._netcdf, "csv": self._csv}.get(plan.form, self._json)
             patience = Patience(self.limits.seconds, left)
             answer: bytes | BinaryIO = provider.coverage(
                 name, lambda: work(plan, patience), form=plan.form, media_type=ogc.FORMS[plan.form]
             )
             return answer
 
-    def download(self, plan: Plan, *, left: threading.Event | None = None) -> BinaryIO:
-        """Return the NetCDF file, values as stored. Raises as :meth:`coverage`."""
+    def download(self, plan: Plan, *, left: threading.Event | None = None) -> bytes | BinaryIO:
+        """Return the NetCDF file, values as stored, or the table. Raises as :meth:`coverage`."""
         self.check(plan)
         with self._place(plan):
+            if plan.form == "csv":
+                return self._csv(plan, Patience(self.limits.seconds, left))
             return self._netcdf(plan, Patience(_DOWNLOAD_PATIENCE * self.limits.seconds, left))
 
     @contextmanager
@@ -328,6 +332,9 @@ class Answers:
         content = coveragejson.encode(plan.opened.cut(plan.windows, patience=patience), public_url=self.public_url)
         self._remember(plan, len(content))
         return content
+
+    def _csv(self, plan: Plan, patience: Patience) -> bytes:
+        return table.encode(plan.opened.cut(plan.windows, patience=patience))
 
     def _netcdf(self, plan: Plan, patience: Patience) -> BinaryIO:
         address = plan.shown.texts.dataset_id, plan.shown.version.version_id
@@ -435,13 +442,13 @@ def _box(plan: Plan) -> tuple[float, float, float, float] | None:
 
 
 def file_name(plan: Plan) -> str:
-    """Return ``{id}_{start}_{end}.nc``; days alone where every label is at midnight."""
+    """Return ``{id}_{start}_{end}.nc`` (or ``.csv``); days alone where every label is at midnight."""
     span = period(plan)
-    name = plan.shown.texts.dataset_id
+    name, ending = plan.shown.texts.dataset_id, "csv" if plan.form == "csv" else "nc"
     if span is None:
-        return f"{name}.nc"
+        return f"{name}.{ending}"
     midnight = all(end.endswith("T00:00:00Z") for end in span)
-    return "_".join([name, *(end[:10] if midnight else end.replace(":", "").replace("-", "") for end in span)]) + ".nc"
+    return "_".join([name, *(end[:10] if midnight else end.replace(":", "").replace("-", "") for end in span)]) + f".{ending}"
 
 
 # --- sizes ---------------------------------------------------------------------------------------------------------------
@@ -473,6 +480,23 @@ def _netcdf_size(plan: Plan) -> int:
         ]
         size += math.prod(lengths) * (opened.dtype(name).itemsize if opened.dtype(name).kind in "iufb" else 48)
     return size
+
+
+def _csv_size(plan: Plan) -> int:
+    """Return the bytes of the table: each row has its labels again."""
+    labels = plan.opened.labels().values
+    clock = time_axis(plan.description)
+    size = 0.0
+    for group in coveragejson.groups(plan.description, plan.windows):
+        rows = math.prod(plan.windows.shape(group.fields[0].dimensions))
+        width = 1.0
+        for dimension in group.fields[0].dimensions:
+            axis = next((each for each in plan.description.axes if each.dimension == dimension and not each.scalar), None)
+            known = axis is not None and axis.name in labels
+            width += 4.0 if axis is None or not known else 21.0 if axis is clock else _mean_length(labels[axis.name])
+        width += 18.0 * len(group.composite)
+        size += rows * (width + sum(_value_length(plan, field.name) for field in group.fields))
+    return int(size)
 
 
 def _json_size(plan: Plan) -> int:

@@ -1,0 +1,108 @@
+"""CSV from a cut of a cube (publishing.md 5.3): a row for each cell, axes first, then fields; missing is empty."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import prod
+from typing import TYPE_CHECKING, Any
+
+from cubeport.cubes.selection import stamp_at
+from cubeport.cubes.windows import time_axis
+from cubeport.documents.coveragejson import Cut, Group, groups, plain
+from cubeport.errors import NotAcceptable
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    type Array = NDArray[Any]
+
+MEDIA_TYPE = "text/csv"
+_BLOCK_ROWS = 100_000
+
+
+def encode(cut: Cut) -> bytes:
+    """Return the cut as one table, rows in the order of the store, lines ended by CRLF (RFC 4180).
+
+    Raises
+    ------
+    NotAcceptable
+        When the fields lie on different axes: one table cannot hold them.
+    """
+    import numpy as np
+
+    layout = groups(cut.description, cut.windows)
+    if len(layout) != 1:
+        raise NotAcceptable(
+            "These fields lie on different axes, and a table has one kind of row.",
+            next_step="Ask for fields that share their axes with properties.",
+        )
+    (group,) = layout
+    dimensions = group.fields[0].dimensions
+    shape = cut.windows.shape(dimensions)
+    names, columns = _axes(cut, group, dimensions, shape)
+    for field in group.fields:
+        values = cut.values[field.name]
+        if field.dimensions != dimensions:
+            values = values.transpose([field.dimensions.index(each) for each in dimensions])
+        names.append(_quoted(field.name))
+        columns.append(_texts(values.ravel()))
+    rows: Any = np.arange(prod(shape))
+    if cut.windows.mask is not None and set(cut.windows.mask.dimensions) <= set(dimensions):
+        rows = rows[_inside(cut, dimensions, shape)]
+    lines = [b",".join(names)]
+    for start in range(0, len(rows), _BLOCK_ROWS):
+        taken = rows[start : start + _BLOCK_ROWS]
+        lines.append(b"\r\n".join(map(b",".join, zip(*(column[taken].tolist() for column in columns), strict=True))))
+    return b"\r\n".join(lines) + b"\r\n"
+
+
+def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int]) -> tuple[list[bytes], list[Array]]:
+    """Return the names and columns of labels: of each dimension its axis, or its indices; then the positions of cells."""
+    import numpy as np
+
+    time = time_axis(cut.description)
+    names, columns = [], []
+    for at, dimension in enumerate(dimensions):
+        axis = next((each for each in cut.description.axes if each.dimension == dimension and not each.scalar), None)
+        if axis is not None and axis.name in cut.labels:
+            labels = cut.labels[axis.name]
+            stamps = [str(stamp_at(int(each))) for each in labels] if axis is time else None
+            texts = _texts(labels if stamps is None else np.array(stamps, dtype=object))
+        else:
+            texts = _texts(cut.windows.along[dimension].indices())
+        names.append(_quoted(dimension if axis is None else axis.name))
+        columns.append(np.tile(np.repeat(texts, prod(shape[at + 1 :])), prod(shape[:at])))
+    spatial = cut.description.spatial
+    if group.composite and cut.positions is not None:
+        order = [dimensions.index(each) for each in group.composite]
+        for name, values in zip((spatial.x, spatial.y), cut.positions, strict=True):
+            aligned = values.transpose(np.argsort(order)).reshape([size if at in order else 1 for at, size in enumerate(shape)])
+            names.append(_quoted(str(name)))
+            columns.append(_texts(np.broadcast_to(aligned, shape).ravel()))
+    return names, columns
+
+
+def _inside(cut: Cut, dimensions: Sequence[str], shape: Sequence[int]) -> Array:
+    import numpy as np
+
+    mask = cut.windows.mask
+    assert mask is not None  # the caller has looked
+    order = [dimensions.index(each) for each in mask.dimensions]
+    aligned = mask.inside.transpose(np.argsort(order)).reshape([size if at in order else 1 for at, size in enumerate(shape)])
+    return np.broadcast_to(aligned, shape).ravel()
+
+
+def _texts(values: Array) -> Array:
+    """Return each value as it is written: the shortest decimal of its type; missing and infinite as nothing."""
+    import numpy as np
+    import orjson
+
+    if values.dtype.kind in "iufb":
+        written = orjson.dumps(plain(values), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
+        return np.array([b"" if each == b"null" else each for each in written] if values.size else [], dtype=object)
+    return np.array([b"" if each is None else _quoted(each) for each in plain(values)], dtype=object)
+
+
+def _quoted(text: str) -> bytes:
+    needs = any(mark in text for mark in ',"\r\n')
+    return ('"' + text.replace('"', '""') + '"' if needs else text).encode()
