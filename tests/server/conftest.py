@@ -25,7 +25,7 @@ import xarray as xr
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
 from cubeport.cubes.orders import StoredObject
 from cubeport.documents.texts import Shown, Texts, VersionRef
-from cubeport.errors import CubeportError, NotFound, VersionRemoved
+from cubeport.errors import AlreadyFinished, CubeportError, DatasetExists, NotFound, VersionRemoved
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
 from cubeport.server.parts import Parts
@@ -285,6 +285,13 @@ class FakeService:
             raise NotFound("There is no such ingestion", what="ingestion")
         return self.ingestions_[ingestion_id]
 
+    def cancel(self, ingestion_id: str) -> Ingestion:
+        held = self.ingestion(ingestion_id)
+        if held.finished:
+            raise AlreadyFinished("It has ended")
+        self.ingestions_[ingestion_id] = held.model_copy(update={"cancel_requested": True})
+        return self.ingestions_[ingestion_id]
+
     def ingestions(self, **filters: Any) -> Any:
         return SimpleNamespace(items=tuple(self.ingestions_.values()), next=None)
 
@@ -306,6 +313,13 @@ class FakeService:
         self.deleted = True
         self.commit()
         return SimpleNamespace(version=self.record_version)
+
+    def restore(self, dataset_id: str) -> Any:
+        if not self.deleted:
+            raise DatasetExists("There is one")
+        self.calls.append(("restore", dataset_id))
+        self.deleted, self.published = False, False
+        self.commit()
 
     def extents(self) -> Mapping[str, Extent]:
         return {"north": Extent(extent_id="north", bbox=(0, 50, 10, 60), name="North", country_code="NOR")}

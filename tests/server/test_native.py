@@ -200,6 +200,12 @@ class TestDatasets:
         assert client.get("/datasets/sea").status_code == 404
         assert client.delete("/datasets/sea").status_code == 404
 
+    def test_restore_brings_it_back_unpublished(self, client: Client, service: FakeService) -> None:
+        assert client.post("/datasets/sea/restore").json()["kind"] == "dataset-exists"
+        client.delete("/datasets/sea")
+        assert client.post("/datasets/sea/restore").json()["publication"]["status"] == "unpublished"
+        assert service.calls[-1] == ("restore", "sea")
+
     def test_a_version_is_not_written_to(self, client: Client, service: FakeService) -> None:
         assert client.delete(f"/datasets/sea@{V1}").status_code == 404
         assert service.calls == []
@@ -243,6 +249,17 @@ class TestIngestions:
     def test_a_dry_run_has_no_id(self, client: Client, service: FakeService) -> None:
         document = client.post("/ingestions", json={"dataset_id": "sea", "dry_run": True}).json()
         assert (document["status"], document["ingestion_id"], document["links"]) == ("planned", None, [])
+
+    def test_cancel_is_asked_for_once_and_again(self, client: Client, service: FakeService) -> None:
+        headers = {"Prefer": "respond-async"}
+        ingestion_id = client.post("/ingestions", json={"dataset_id": "sea"}, headers=headers).json()["ingestion_id"]
+        for _ in range(2):
+            answer = client.delete(f"/ingestions/{ingestion_id}")
+            assert (answer.status_code, answer.json()["cancel_requested"]) == (202, True)
+        done = service.ingestions_[ingestion_id].model_copy(update={"status": "completed"})
+        service.ingestions_[ingestion_id] = done
+        assert client.delete(f"/ingestions/{ingestion_id}").json()["kind"] == "already-finished"
+        assert client.delete(f"/ingestions/{'9' * 32}").status_code == 404
 
     def test_a_full_queue_says_when(self, client: Client, service: FakeService) -> None:
         def full(*_: Any, **__: Any) -> Any:

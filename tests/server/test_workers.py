@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import os
 import signal
 import socket
@@ -12,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import netCDF4
 import psutil
 import pytest
 
@@ -19,9 +21,12 @@ from cubeport.main import Catalog
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def served(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
     root = tmp_path / "instance"
-    Catalog.create(root).close()
+    if "published" in request.fixturenames:
+        request.getfixturevalue("published")
+    else:
+        Catalog.create(root).close()
     command = [sys.executable, "-m", "cubeport", "serve", "--port", "0", "--workers", "2", "--no-jobs", "--instance", str(root)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
         assert process.stdout is not None
@@ -53,6 +58,55 @@ def test_a_killed_process_comes_back_and_sigterm_ends_all(served: tuple[subproce
     process.send_signal(signal.SIGTERM)
     assert process.wait(40) == 0
     assert not [each for each in last if each.is_running() and each.status() != psutil.STATUS_ZOMBIE]
+
+
+@pytest.fixture
+def published(tmp_path: Path) -> Path:
+    """An instance with one small dataset."""
+    source = tmp_path / "small.nc"
+    with netCDF4.Dataset(source, "w") as made:
+        for name, size in (("lat", 4), ("lon", 5)):
+            made.createDimension(name, size)
+            variable = made.createVariable(name, "f8", (name,))
+            variable.units = {"lat": "degrees_north", "lon": "degrees_east"}[name]
+            variable[:] = range(size)
+        made.createVariable("t", "f4", ("lat", "lon"))[:] = 1.5
+    root = tmp_path / "instance"
+    for command in (["init", str(root)], ["ingest", str(source), "--id", "small", "--instance", str(root)]):
+        subprocess.run([sys.executable, "-m", "cubeport", *command], check=True, capture_output=True)
+    return root
+
+
+def fetched(url: str, path: str) -> tuple[int, str]:
+    """Ask as a reader from elsewhere, over a connection of its own."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=20)
+    try:
+        connection.request("GET", path, headers={"X-Forwarded-For": "8.8.8.8"})
+        answer = connection.getresponse()
+        return answer.status, answer.read().decode()
+    finally:
+        connection.close()
+
+
+def test_a_commit_shows_in_every_process_at_the_next_request(published: Path, served: tuple[subprocess.Popen[str], str]) -> None:
+    _, url = served
+    faces = ("/datasets/small", "/zarr/small/zarr.json", "/stac/collections/small", "/stac/collections", "/datasets")
+
+    def seen() -> set[tuple[str, bool]]:
+        """What fresh connections see: the kernel spreads them over the processes."""
+        found = set()
+        for _ in range(8):
+            for face in faces:
+                status, text = fetched(url, face)
+                found.add((face, status == 200 and (face.startswith("/zarr") or "small" in text)))
+        return found
+
+    assert seen() == {(face, True) for face in faces}
+    for _ in range(3):
+        assert httpx.post(f"{url}/datasets/small/unpublish").status_code == 200
+        assert seen() == {(face, False) for face in faces}
+        assert httpx.post(f"{url}/datasets/small/publish").status_code == 200
+        assert seen() == {(face, True) for face in faces}
 
 
 def test_no_orphan_holds_the_port(served: tuple[subprocess.Popen[str], str]) -> None:

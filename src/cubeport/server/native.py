@@ -201,6 +201,15 @@ def routes(parts: Parts) -> APIRouter:
         statuses=WRITE,
         schema=DatasetSummary,
     )
+    add(
+        "POST",
+        "/datasets/{dataset_id}/restore",
+        face.restore,
+        "Bring the newest deleted dataset of that id back, unpublished",
+        "Datasets",
+        statuses=WRITE,
+        schema=DatasetSummary,
+    )
     add("DELETE", "/datasets/{dataset_id}", face.delete, "Delete it", "Datasets", query=DeleteQuery, statuses=WRITE)
     add(
         "POST",
@@ -223,6 +232,16 @@ def routes(parts: Parts) -> APIRouter:
         schema=listing[IngestionDocument],
     )
     add("GET", "/ingestions/{ingestion_id}", face.ingestion, "One ingestion", "Ingestions", schema=IngestionDocument)
+    add(
+        "DELETE",
+        "/ingestions/{ingestion_id}",
+        face.cancel,
+        "Ask for its end",
+        "Ingestions",
+        statuses=(*READ, 409),
+        success={202: "It will end; its address tells when"},
+        schema=IngestionDocument,
+    )
     add("GET", "/extent", face.extents, "Named areas", "What can be ingested", schema=listing[documents.ExtentDocument])
     add("GET", "/extent/{extent_id}", face.extent, "One area", "What can be ingested", schema=documents.ExtentDocument)
     add(
@@ -378,6 +397,10 @@ class _Native:
         incoming.validated(await incoming.body(request, may_be_empty=True), incoming.NoParameters)
         return await self._written(request, self._service.unpublish)
 
+    async def restore(self, request: Request) -> Response:
+        incoming.validated(await incoming.body(request, may_be_empty=True), incoming.NoParameters)
+        return await self._written(request, self._service.restore)
+
     async def _written(self, request: Request, write: Callable[[str], object]) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         dataset_id = _plain(request)
@@ -452,6 +475,14 @@ class _Native:
         if not _may_see(request, ingestion.dataset_id):
             raise NotFound("There is no such ingestion", what="ingestion")
         return _fresh(replies.dumps(self._ingestion(ingestion)))
+
+    def cancel(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        ingestion_id = request.path_params["ingestion_id"]
+        _caller(request).check_dataset(self._service.ingestion(ingestion_id).dataset_id)
+        ingestion = self._service.cancel(ingestion_id)
+        headers = {"Location": f"{self._url}/ingestions/{ingestion_id}", "Retry-After": "1"}
+        return _fresh(replies.dumps(self._ingestion(ingestion)), status=202, headers=headers)
 
     def _ingestion(self, ingestion: Ingestion) -> dict[str, Any]:
         document = ingestion.model_dump(mode="json", exclude={"request", "options", "dataset_id", "waited_for", "created_by"})
