@@ -11,7 +11,7 @@ import xarray as xr
 from cubeport.cubes.axes import find
 from cubeport.cubes.checks import check
 from cubeport.cubes.describe import describe
-from cubeport.errors import SourceRejected
+from cubeport.errors import SourceRejected, VariablesMismatch
 
 
 def cube(**changes: Any) -> xr.Dataset:
@@ -188,6 +188,17 @@ def test_forecasts_have_the_time_that_their_values_hold_at() -> None:
     assert (runs.axis, runs.step) == ("time", "P1D")
 
 
+def test_holes_between_periods_are_listed() -> None:
+    days = {**TIME, "bounds": "time_bnds"}
+    raw = cube(time=(("time",), [0.5, 3.5, 4.5], days), time_bnds=(("time", "bnds"), np.array([[0.0, 1], [3, 4], [4, 5]])))
+    temporal = describe(raw).temporal
+    assert temporal is not None
+    assert (temporal.period_type, temporal.gaps) == ("daily", (("2000-01-02", "2000-01-03", 2),))
+    even = describe(cube()).temporal
+    assert even is not None
+    assert even.gaps == ()
+
+
 def test_fields_are_those_that_share_their_axes_or_those_that_are_named() -> None:
     raw = cube(
         u=(("time", "lat", "lon"), np.zeros((3, 4, 5), "f4")),
@@ -197,6 +208,8 @@ def test_fields_are_those_that_share_their_axes_or_those_that_are_named() -> Non
     assert describe(raw).fields == ("sst", "u")
     assert describe(raw, fields=("area",)).fields == ("area",)
     assert describe(raw, fields=("area",)).temporal is None
+    with pytest.raises(VariablesMismatch, match="'missing'"):
+        describe(raw, fields=("missing",))
 
 
 def test_ranges_leave_out_what_is_missing_or_infinite() -> None:

@@ -14,7 +14,7 @@ from cubeport.cubes.calendars import CalendarName, Stamp, gregorian
 from cubeport.cubes.cells import bounds, cells, exact, labels, steps
 from cubeport.cubes.decoding import decoded, opened
 from cubeport.cubes.description import Axis, CubeDescription, Spatial, Temporal, Variable
-from cubeport.errors import SourceRejected
+from cubeport.errors import SourceRejected, VariablesMismatch
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -56,7 +56,12 @@ def describe(
     ------
     SourceRejected
         When time or coordinates cannot be read (``checks.check`` finds these with better words), or there is no data variable.
+    VariablesMismatch
+        When one of *fields* is not there.
     """
+    missing = [name for name in fields or () if name not in raw.variables]
+    if missing:
+        raise VariablesMismatch(f"there is no variable {', '.join(map(repr, missing))}")
     found = find(raw, fields)
     if not found.fields:
         raise SourceRejected("no variable holds data", reason="not-a-cube")
@@ -319,7 +324,12 @@ def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[Calen
     step = times.step_of(labelled, calendar, whole[0] if whole is not None else None)
     kind = periods.infer(labelled, calendar, whole, frequency=_text(raw.attrs, "frequency"))
     moments = periods.moments(labelled, kind, calendar, whole)
-    first, last = (periods.format_period(periods.of(moments[n], kind, calendar), kind, calendar) for n in (0, -1))
+    numbers = [periods.of(moment, kind, calendar) for moment in moments]
+
+    def native(number: int) -> str:
+        return periods.format_period(number, kind, calendar)
+
+    holes = periods.gaps(numbers) if kind != "irregular" else ()
     return Temporal(
         axis=axis.name,
         calendar=calendar,
@@ -331,6 +341,7 @@ def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[Calen
         index_start=str(gregorian(min(starts))),
         index_end=str(gregorian(max(ends))),
         period_type=kind,
-        first_period=first,
-        last_period=last,
+        first_period=native(numbers[0]),
+        last_period=native(numbers[-1]),
+        gaps=tuple((native(first), native(last), last - first + 1) for first, last in itertools.islice(holes, _LISTED_TIMES)),
     )

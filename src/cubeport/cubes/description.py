@@ -114,6 +114,7 @@ class Temporal(Value):
     last_period: str | None = None
     """Native strings of that type: of the periods that the first and the last step belong to (the start of their bounds)."""
     gaps: tuple[tuple[str, str, int], ...] = ()
+    """Holes between periods, as first and last missing period and how many; none is known of ``irregular`` labels."""
     index_start: str = ""
     index_end: str = ""
     """Outer bounds of the cells as Gregorian instants: what searches are answered from."""
