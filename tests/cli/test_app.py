@@ -12,7 +12,7 @@ import typer
 from cubeport import errors
 from cubeport.catalog.plugins import Plugin, Plugins, Registration
 from cubeport.cli import _output
-from cubeport.cli._app import run
+from cubeport.cli._app import group, run
 from cubeport.cli._session import Options, Session, Wiring, current
 
 
@@ -191,6 +191,16 @@ class TestProblems:
         assert (code, out) == (2, "")
         assert "--yes" in err
         assert line("purge", "--yes") == (0, "gone\n", "")
+
+
+def test_a_later_module_can_add_to_a_group(line: Line) -> None:
+    def more(app: typer.Typer) -> None:
+        @group(app, "schema").command("more")
+        def command(ctx: typer.Context) -> None:
+            current(ctx).result("more", "more")
+
+    assert line("schema", "more", wiring=Wiring(never, never, (register, more)))[1] == "more\n"
+    assert line("schema", "list", wiring=Wiring(never, never, (register, more)))[1] == "a\n"
 
 
 class TestPluginCommands:

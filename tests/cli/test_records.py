@@ -287,6 +287,12 @@ class TestOne:
         assert shell("edit", record.id).code == 2
         assert stored(shell, record.id) == record
 
+    def test_an_edit_that_does_not_fit_its_schema_warns(self, shell: Shell) -> None:
+        shell.ok("schema", "import", "paper", shell.file("s.json", '{"required": ["year"]}'))
+        record = shell.add("--schema", "paper", "--meta", "year=1")
+        said = shell.ok("edit", record.id, "--unset", "year")
+        assert said.err == "warning: metadata.year: is missing\n"
+
     def test_delete_restore_purge(self, shell: Shell) -> None:
         record = shell.add(shell.file("a.txt"), "--key", "k")
         path = Path(shell.ok("path", record.id).out.strip())

@@ -35,6 +35,12 @@ def build(wiring: Wiring) -> typer.core.TyperGroup:
     return root
 
 
+def group(app: typer.Typer, name: str) -> typer.Typer:
+    """Return the group of commands that was added under *name*, so that another module can add to it: ``export``, ``schema``."""
+    found = (each.typer_instance for each in reversed(app.registered_groups) if each.name == name)
+    return next(each for each in found if each is not None)
+
+
 def run(wiring: Wiring, arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)

@@ -265,7 +265,7 @@ def verify(
     return 0 if not any(each.verdict in ("missing", "size-differs", "hash-differs", "unreachable") for each in found) else 1
 
 
-Artifact = Annotated[str | None, typer.Option("--artifact", help="Its id or role; default: the only one that it can be.")]
+Artifact = Annotated[str | None, typer.Option("--artifact", help="Its id, or how it begins; default: the one that it can be.")]
 
 
 def fetch(

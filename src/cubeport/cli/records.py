@@ -305,7 +305,7 @@ def error_of(operation: Any) -> str | None:
 def path(
     ctx: typer.Context,
     id: Id,
-    artifact: Annotated[str | None, typer.Option("--artifact", help="Its id or role; default: the primary one.")] = None,
+    artifact: Annotated[str | None, typer.Option("--artifact", help="Its id, or how it begins; default: the primary one.")] = None,
 ) -> None:
     """Print where an artifact lies in the local file system."""
     session = current(ctx)
@@ -367,6 +367,7 @@ def edit(
         if_version=if_version,
         **record,
     )
+    session.warn(catalog.schemas.check(changed).lines())
     session.result(changed, lambda: f"{changed.id} is at version {changed.version}")
 
 
