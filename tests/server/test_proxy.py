@@ -1,0 +1,74 @@
+"""docs/serving.md: the nginx configuration there, taken as it is, sends the same bytes with our status, ETag and access."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+import xarray as xr
+
+from cubeport.server.app import App
+
+from .conftest import V1, V2, FakeEngine, FakeService, Live, cube, make_parts
+
+PAGE = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
+
+
+@pytest.fixture
+def proxied(tmp_path: Path, service: FakeService, engine: FakeEngine, store: Path) -> Iterator[str]:
+    nginx = shutil.which("nginx")
+    if nginx is None:
+        pytest.skip("no nginx")
+    served = tmp_path / "store"
+    for version in (V1, V2):
+        shutil.copytree(store, served / "sea" / version / "cube.zarr")
+    tmp_path.chmod(0o755)
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    url = f"http://127.0.0.1:{port}"
+    parts = lambda _: App(make_parts(service, engine, public_url=url, offload="x-accel-redirect"))  # noqa: E731
+    with Live(parts) as live:
+        [block] = re.findall(r"```nginx\n(.*?)```", PAGE.read_text(), re.DOTALL)
+        block = block.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("127.0.0.1:8000", f"127.0.0.1:{live.port}")
+        block = block.replace("/srv/instance/data/store/", f"{served}/")
+        paths = "".join(f"{name}_temp_path {tmp_path}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+        text = f"daemon off; master_process off; pid {tmp_path}/pid; error_log {tmp_path}/error.log;\nevents {{}}\n"
+        (tmp_path / "nginx.conf").write_text(f"{text}http {{ access_log off; {paths}\n{block} }}")
+        with subprocess.Popen([nginx, "-c", str(tmp_path / "nginx.conf"), "-e", str(tmp_path / "error.log")]) as process:
+            for _ in range(200):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                assert process.poll() is None, (tmp_path / "error.log").read_text()
+                time.sleep(0.02)
+            yield url
+            process.terminate()
+
+
+def test_the_proxy_sends_the_bytes_and_we_decide(proxied: str, store: Path, service: FakeService) -> None:
+    with httpx.Client(base_url=proxied) as client:
+        chunk, whole = f"/zarr/sea@{V1}/sst/c/0/0/0", (store / "sst/c/0/0/0").read_bytes()
+        answer = client.get(chunk)
+        assert (answer.status_code, answer.content) == (200, whole)
+        assert "x-accel-redirect" not in answer.headers
+        assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+        assert answer.headers["content-type"] == "application/octet-stream"
+        assert answer.headers["cubeport-version"] == V1
+        assert answer.headers["access-control-allow-origin"] == "*"
+        assert client.get(chunk, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+        part = client.get(chunk, headers={"Range": "bytes=-5"})
+        assert (part.status_code, part.content) == (206, whole[-5:])
+        assert client.get(f"/zarr/sea@{V1}/sst/c/1/1/1").status_code == 404
+        assert client.get(f"/_cubeport/sea/{V1}/cube.zarr/zarr.json").status_code == 404
+        with xr.open_dataset(f"{proxied}/zarr/sea.zarr", engine="zarr", chunks=None) as opened:
+            xr.testing.assert_identical(opened.load(), xr.decode_cf(cube()).load())
+        assert client.post("/datasets/sea/unpublish").status_code == 401
+        service.unpublish("sea")
+        assert client.get(chunk).status_code == 404
