@@ -164,11 +164,22 @@ def test_types_that_no_cube_holds_are_left_out_or_refused_when_wanted(tmp_path: 
     path = grid(tmp_path / "a.nc")
     with h5py.File(path, "a") as file:
         file.create_dataset("pairs", data=np.zeros(3, np.dtype([("a", "i4"), ("b", "f4")])))
+        file.create_dataset("ragged", (2,), h5py.vlen_dtype("f4"))
+        file.create_dataset("pointers", (2,), h5py.ref_dtype)
     said = written(tmp_path / "new", path)
-    assert any(kind == "variable-skipped" and "pairs" in words for kind, words in said["warnings"])
-    assert "pairs" not in said["digests"]
-    with pytest.raises(SourceRejected) as refusal:
-        written(tmp_path / "other", path, variables=["t", "pairs"])
+    left_out = {words.split()[0] for kind, words in said["warnings"] if kind == "variable-skipped"}
+    assert left_out == {"pairs", "ragged", "pointers"}
+    assert set(said["digests"]) == {"time", "lat", "lon", "t"}
+    for name in left_out:
+        with pytest.raises(SourceRejected, match=name) as refusal:
+            written(tmp_path / name, path, variables=["t", name])
+        assert refusal.value.reason == "not-a-cube"
+
+
+def test_zarr_arrays_without_dimensions_are_no_cube(tmp_path: Path) -> None:
+    zarr.create_group(tmp_path / "a.zarr").create_array("t", shape=(4,), dtype="f4")
+    with pytest.raises(SourceRejected, match="do not name their dimensions") as refusal:
+        written(tmp_path / "new", tmp_path / "a.zarr")
     assert refusal.value.reason == "not-a-cube"
 
 

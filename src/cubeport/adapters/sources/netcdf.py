@@ -14,7 +14,7 @@ def open_hdf5(
 ) -> Source:
     """Return the file as one lazy source; dimensions without a scale get the names that netCDF gives them."""
     with opening(name):
-        raw = xr.open_dataset(path, engine="h5netcdf", group=group, phony_dims="sort", **RAW)
+        raw = xr.open_dataset(path, engine="h5netcdf", group=group, phony_dims="sort", drop_variables=list(skipped), **RAW)
     return opened(name, raw, wanted, skipped, lambda: _hdf5_groups(path, name))
 
 
@@ -23,7 +23,7 @@ def open_classic(
 ) -> Source:
     """Return a classic file (CDF-1, 2 or 5) as one lazy source."""
     with opening(name):
-        raw = xr.open_dataset(path, engine="netcdf4", group=group, **RAW)
+        raw = xr.open_dataset(path, engine="netcdf4", group=group, drop_variables=list(skipped), **RAW)
     return opened(name, raw, wanted, skipped, list)
 
 

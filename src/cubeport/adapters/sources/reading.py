@@ -88,7 +88,7 @@ def _words(error: Exception) -> str:
 
 
 def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: Collection[str] = ()) -> Source:
-    """Return *raw* as a source: text as text, without variables that no cube can hold or that the scan has *skipped*.
+    """Return *raw* as a source: text as text, without variables that no cube can hold; those that the scan *skipped* are not in it.
 
     Raises
     ------
@@ -100,15 +100,13 @@ def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: C
     for key, variable in raw.variables.items():
         label = str(key)
         variable.attrs = _utf8(variable.attrs)
-        if label in skipped:
-            strange.append(label)
-        elif variable.dtype.kind in _NUMBERS and variable.dtype.itemsize <= 8:
+        if variable.dtype.kind in _NUMBERS and variable.dtype.itemsize <= 8:
             held[label] = _with_flags(variable)
         elif variable.dtype.kind in "SUOT" and (text := _as_text(label, variable, raw)) is not None:
             held[label] = text
         else:
             strange.append(label)
-    if refused := [label for label in strange if label in wanted]:
+    if refused := [label for label in (*skipped, *strange) if label in wanted]:
         raise SourceRejected(f"{name}: {', '.join(refused)}: of a type that no cube holds", reason="not-a-cube", source=name)
     warnings = tuple(("variable-skipped", f"{label} is of a type that no cube holds") for label in strange)
     return Source(name, dataset(held, _utf8(raw.attrs)), warnings, raw.close)

@@ -7,6 +7,7 @@ from collections.abc import Collection
 import xarray as xr
 
 from cubeport.adapters.sources.reading import RAW, Source, dataset, opened, opening
+from cubeport.errors import SourceRejected
 
 
 def open_zarr(
@@ -14,7 +15,15 @@ def open_zarr(
 ) -> Source:
     """Return the folder as one lazy source."""
     with opening(name):
-        listed = xr.open_dataset(path, engine="zarr", group=group, consolidated=False, **RAW)
+        try:
+            listed = xr.open_dataset(path, engine="zarr", group=group, consolidated=False, drop_variables=list(skipped), **RAW)
+        except KeyError as error:  # xarray's word for an array that does not name its dimensions
+            raise SourceRejected(
+                f"{name} has arrays that do not name their dimensions",
+                reason="not-a-cube",
+                source=name,
+                next_step="write it with xarray, or set dimension_names (version 2: _ARRAY_DIMENSIONS)",
+            ) from error
     # A folder has no order: the same source gives the same bytes only when its variables are given one.
     raw = dataset({name: listed.variables[name] for name in sorted(map(str, listed.variables))}, listed.attrs)
     return opened(name, raw, wanted, skipped, lambda: _groups(path, name))
