@@ -129,7 +129,7 @@ def _is_bounded(descriptor: int, limits: Limits, chunk: tuple[str, Array]) -> bo
         return True
     declared = math.prod(array.chunks or array.shape) * array.item_bytes
     most = declared + 64 if compressors == [last] else limits.chunk_bytes  # 64: checksums inside
-    with _key(descriptor, key) as file:
+    with opened_key(descriptor, key) as file:
         size = os.fstat(file).st_size
         match last:
             case "zstd":
@@ -166,23 +166,33 @@ def _inflates(body: bytes, most: int) -> bool:
 
 def _walk(name: str, descriptor: int, limits: Limits) -> dict[str, int]:
     """Return the size of every file by its path; anything but regular files and folders refuses the store."""
+    return listing(name, descriptor, limits)[0]
+
+
+def listing(name: str, descriptor: int, limits: Limits) -> tuple[dict[str, int], set[str]]:
+    """Return the size of every file by its path, and the paths of all folders.
+
+    Raises
+    ------
+    SourceRejected
+        ``unsafe`` for anything but regular files and folders, ``too-big`` for more of them than a store may have.
+    """
     files: dict[str, int] = {}
-    entries = 0
+    folders: set[str] = set()
 
     def walk(folder: int, path: str, depth: int) -> None:
-        nonlocal entries
         # Arrays lie `limits.depth` deep, their chunks one level more for each dimension.
         limits.check("depth", depth - limits.dimensions, f"{name}: depth of folders", source=name)
         with os.scandir(folder) as found:
             for entry in found:
-                entries += 1
-                if entries > limits.chunks + 4 * limits.objects:
-                    raise limits.too_big("chunks", entries, f"{name}: number of files", source=name)
+                if len(files) + len(folders) >= limits.chunks + 4 * limits.objects:
+                    raise limits.too_big("chunks", len(files) + len(folders), f"{name}: number of files", source=name)
                 here = f"{path}{entry.name}"
                 status = entry.stat(follow_symlinks=False)
                 if stat.S_ISREG(status.st_mode):
                     files[here] = status.st_size
                 elif stat.S_ISDIR(status.st_mode):
+                    folders.add(here)
                     with _opened(entry.name, _FOLDER, folder) as inner:
                         walk(inner, f"{here}/", depth + 1)
                 else:
@@ -192,7 +202,7 @@ def _walk(name: str, descriptor: int, limits: Limits) -> dict[str, int]:
         walk(descriptor, "", 0)
     except OSError as error:
         raise unreadable(name, "changed while it was read, or cannot be listed") from error
-    return files
+    return files, folders
 
 
 @contextlib.contextmanager
@@ -205,7 +215,7 @@ def _opened(name: str, flags: int, folder: int) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def _key(store: int, key: str) -> Iterator[int]:
+def opened_key(store: int, key: str) -> Iterator[int]:
     """Open one file of the store, component by component."""
     *folders, file = key.split("/")
     with contextlib.ExitStack() as stack:
@@ -246,7 +256,7 @@ class _Store:
 
     def _read(self, key: str) -> str:
         try:
-            with _key(self.descriptor, key) as descriptor:
+            with opened_key(self.descriptor, key) as descriptor:
                 return os.pread(descriptor, self.limits.json_bytes + 1, 0).decode()
         except OSError as error:
             raise unreadable(self.name, f"changed while it was read: {shown(key)}") from error

@@ -1,0 +1,150 @@
+"""A Zarr store in a folder as a store of zarr-python, read through descriptors: what was scanned is what is read (safety.md R3).
+
+zarr's own ``LocalStore`` follows links that came after the scan, and takes a folder at the place of a chunk for a chunk that is
+not there, which a reader then fills in silence.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import weakref
+from collections.abc import AsyncIterator, Iterable
+from typing import NoReturn
+
+from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.core.buffer import Buffer, BufferPrototype
+from zarr.core.buffer.core import default_buffer_prototype
+
+from cubeport.adapters.gate.limits import Limits
+from cubeport.adapters.gate.scanned import shown, unreadable
+from cubeport.adapters.gate.zarrfolder import listing, opened_key
+
+
+class FolderStore(Store):
+    """The store below *path*, read-only, as it was when this was made."""
+
+    def __init__(self, name: str, path: str, limits: Limits | None = None) -> None:
+        super().__init__(read_only=True)
+        self._name = name
+        self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        self._let_go = weakref.finalize(self, os.close, self._descriptor)  # xarray does not close stores that it was given
+        try:
+            self._files, self._folders = listing(name, self._descriptor, limits or Limits())
+        except BaseException:
+            self._let_go()
+            raise
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+    __hash__ = None  # type: ignore[assignment]  # as the base class: stores are compared, not kept in sets
+
+    def close(self) -> None:
+        """Let go of the folder; idempotent."""
+        super().close()
+        self._let_go()
+
+    def get_sync(
+        self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
+    ) -> Buffer | None:
+        """Return the bytes, or ``None`` where the folder had no such file.
+
+        Raises
+        ------
+        SourceRejected
+            Where it had one that cannot be read now, or something else at its place: absent is not unreadable.
+        """
+        if not self._has(key):
+            return None
+        try:
+            with opened_key(self._descriptor, key) as file:
+                start, end = _span(byte_range, self._files[key])
+                body = _pread(file, start, end - start)
+        except OSError as error:
+            raise unreadable(self._name, f"changed while it was read: {shown(key)}") from error
+        if len(body) != end - start:
+            raise unreadable(self._name, f"changed while it was read: {shown(key)}")
+        return (prototype or default_buffer_prototype()).buffer.from_bytes(body)
+
+    async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
+        return await asyncio.to_thread(self.get_sync, key, prototype=prototype, byte_range=byte_range)
+
+    async def get_partial_values(
+        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
+    ) -> list[Buffer | None]:
+        return [await self.get(key, prototype, asked) for key, asked in key_ranges]
+
+    def _has(self, key: str) -> bool:
+        if key in self._files:
+            return True
+        above = key
+        while above:
+            if above in self._files or (above == key and key in self._folders and not self._is_node(key)):
+                raise unreadable(self._name, f"has something else at the place of {shown(key)}")
+            above = above.rpartition("/")[0]
+        return False
+
+    def _is_node(self, key: str) -> bool:
+        return any(f"{key}/{leaf}" in self._files for leaf in ("zarr.json", ".zarray", ".zgroup"))
+
+    async def exists(self, key: str) -> bool:
+        return self._has(key)
+
+    @property
+    def supports_writes(self) -> bool:
+        return False
+
+    @property
+    def supports_deletes(self) -> bool:
+        return False
+
+    @property
+    def supports_listing(self) -> bool:
+        return True
+
+    async def set(self, key: str, value: Buffer) -> None:
+        _read_only(key, value)
+
+    async def delete(self, key: str) -> None:
+        _read_only(key)
+
+    async def list(self) -> AsyncIterator[str]:
+        for key in sorted(self._files):
+            yield key
+
+    async def list_prefix(self, prefix: str) -> AsyncIterator[str]:
+        for key in sorted(self._files):
+            if key.startswith(prefix):
+                yield key
+
+    async def list_dir(self, prefix: str) -> AsyncIterator[str]:
+        inside = f"{prefix.strip('/')}/" if prefix.strip("/") else ""
+        for key in sorted({*self._files, *self._folders}):
+            if key.startswith(inside) and "/" not in key.removeprefix(inside):
+                yield key.removeprefix(inside)
+
+
+def _span(asked: ByteRequest | None, size: int) -> tuple[int, int]:
+    """Return the first byte and the one after the last, within the file."""
+    match asked:
+        case RangeByteRequest(start=start, end=end):
+            return min(start, size), max(min(end, size), min(start, size))
+        case OffsetByteRequest(offset=offset):
+            return min(offset, size), size
+        case SuffixByteRequest(suffix=suffix):
+            return max(0, size - suffix), size
+    return 0, size
+
+
+def _pread(file: int, start: int, length: int) -> bytes:
+    """Return *length* bytes from *start*, or fewer where the file ends: one call gives 2 GiB at most."""
+    parts = []
+    while length and (part := os.pread(file, length, start)):
+        parts.append(part)
+        start, length = start + len(part), length - len(part)
+    return b"".join(parts)
+
+
+def _read_only(*_: object) -> NoReturn:
+    raise PermissionError("a source is only read")
