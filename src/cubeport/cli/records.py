@@ -187,7 +187,9 @@ def search(
         "kinds": kind or None,
         "statuses": None if status and "any" in status else status or {"active"},
     }
-    filtered = bool(terms or not_ or kind or status or any(asked[name] for name in ("text", "time", "bbox")))
+    filtered = bool(
+        terms or not_ or kind or (status and asked["statuses"]) or any(asked[name] for name in ("text", "time", "bbox"))
+    )
     where = _values.terms_of(terms, not_)
     if count and not session.options.json:
         number = catalog.count(*where, **asked)
