@@ -73,6 +73,14 @@ class TestNetCDF:
         assert block["variables"]["deep/er/t2m"]["shape"] == [2, 3, 4]
         assert set(block["groups"]) == {"deep", "deep/er"}
 
+    def test_text_is_a_string_in_each_format(self, netcdf: NetCDFExtractor, tmp_path: Path) -> None:
+        for form in ("NETCDF4", "NETCDF3_CLASSIC"):
+            path = tmp_path / f"{form}.nc"
+            xr.Dataset({"name": ("i", ["Oslo", "Tromsø"]), "n": ("i", [1, 2])}).to_netcdf(path, format=form, engine="netcdf4")
+            variables = netcdf.extract(path, Limits()).block["variables"]
+            assert variables["name"]["dtype"] == "string"
+            assert variables["n"]["dtype"].startswith("int")
+
     def test_what_says_nothing_of_space_and_time_says_why(self, netcdf: NetCDFExtractor, tmp_path: Path) -> None:
         path = tmp_path / "plain.nc"
         xr.Dataset({"n": ("i", [1, 2, 3])}).to_netcdf(path)

@@ -67,7 +67,7 @@ def _join(path: str, name: str) -> str:
 
 def _variable(dtype: Any, shape: Any, dimensions: Any, chunks: Any, attributes: Mapping[str, Any]) -> dict[str, Any]:
     return {
-        "dtype": "string" if getattr(dtype, "kind", None) in "OTSU" or dtype is str else str(dtype),
+        "dtype": "string" if getattr(dtype, "kind", "O") in ("O", "T", "S", "U") else str(dtype),
         "shape": [int(length) for length in shape],
         "dimensions": [str(each) for each in dimensions],
         "chunks": None if chunks is None or isinstance(chunks, str) else [int(length) for length in chunks],
