@@ -418,7 +418,7 @@ def test_fields_are_summed_up_with_secrets_masked() -> None:
 
 
 def test_leaves() -> None:
-    assert list(leaves({"artifacts": [{"role": "log"}], "metadata": {"a.b": [1, [None, {"c": True}]]}, "title": None})) == [
+    assert leaves({"artifacts": [{"role": "log"}], "metadata": {"a.b": [1, [None, {"c": True}]]}, "title": None}) == [
         ("artifact.role", "log"),
         ('metadata."a.b"', 1),
         ('metadata."a.b".c', True),

@@ -470,24 +470,26 @@ class FieldSummary:
 # --- the meaning ----------------------------------------------------------------------------------------------------
 
 
-def leaves(document: Mapping[str, Any]) -> Iterator[tuple[str, Scalar]]:
-    """Yield ``(canonical field, value)`` for each text, number and boolean of a record's document."""
+def leaves(document: Mapping[str, Any]) -> list[tuple[str, Scalar]]:
+    """Return ``(canonical field, value)`` for each text, number and boolean of a record's document, which is plain JSON."""
+    found: list[tuple[str, Scalar]] = []
     for name, value in document.items():
-        yield from _leaves("artifact" if name == "artifacts" else name, value)
+        if value is not None:
+            _collect("artifact" if name == "artifacts" else name, value, found)
+    return found
 
 
-def _leaves(path: str, value: Any) -> Iterator[tuple[str, Scalar]]:
-    match value:
-        case None:
-            return
-        case Mapping():
-            for key, each in value.items():
-                yield from _leaves(f"{path}.{_join_step(key)}", each)
-        case list() | tuple():
-            for each in value:
-                yield from _leaves(path, each)
-        case _:
-            yield path, value
+def _collect(path: str, value: Any, found: list[tuple[str, Scalar]]) -> None:
+    if isinstance(value, dict):
+        for key, each in value.items():
+            if each is not None:
+                _collect(f"{path}.{_join_step(key)}", each, found)
+    elif isinstance(value, list):
+        for each in value:
+            if each is not None:
+                _collect(path, each, found)
+    else:
+        found.append((path, value))
 
 
 def type_of(value: Scalar) -> int:
@@ -591,7 +593,7 @@ def document_matches(query: Query, document: Mapping[str, Any]) -> bool:
             return False
     if not query.terms:
         return True
-    all_leaves = list(leaves(document))
+    all_leaves = leaves(document)
     return all(_term_fits(term, all_leaves) is not term.negate for term in query.terms)
 
 

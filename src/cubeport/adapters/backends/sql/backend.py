@@ -206,7 +206,7 @@ class SqlBackend:
             values = record_row(document, text, transaction.generation)
             number = transaction.connection.execute(_INSERT, values).lastrowid or 0
             _write_derived(transaction.connection, number, record.id, None, Derived.of(document))
-            transaction.changed[record.id] = False
+            transaction.note(record.id)
         return record
 
     def get_record(self, id: str) -> CatalogRecord | None:
@@ -230,7 +230,7 @@ class SqlBackend:
             if transaction.connection.execute(_UPDATE, values).rowcount != 1:
                 raise _stale(record.id)
             _write_derived(transaction.connection, number, record.id, Derived.of(old), Derived.of(document))
-            transaction.changed[record.id] = False
+            transaction.note(record.id)
         return stored
 
     def delete_record(self, id: str, version: int) -> None:
@@ -239,7 +239,7 @@ class SqlBackend:
             number, old = self._stored(transaction.connection, id, version)
             _write_derived(transaction.connection, number, id, Derived.of(old), None)
             transaction.connection.execute(_DELETE, {"number": number})
-            transaction.changed[id] = True
+            transaction.note(id, removed=True)
 
     def _stored(self, connection: sqlite3.Connection, id: str, version: int) -> tuple[int, dict[str, Any]]:
         row = connection.execute(_STORED, {"id": id}).fetchone()
@@ -376,6 +376,7 @@ class SqlBackend:
     ) -> None:
         """Take over a whole catalog into this empty one, as one commit: documents, revisions and generations as they are."""
         with self._store.begin() as transaction:
+            transaction.enlarge()
             connection = transaction.connection
             log = [(each.id, each.generation, each.removed) for each in changes]
             changed_in = {each: at for each, at, _ in log}

@@ -33,6 +33,10 @@ from cubeport.errors import (
 
 BUSY_TIMEOUT_MS = 5_000
 CACHE_KIB = 8 * 1024
+BULK_CACHE_KIB = 128 * 1024
+BULK_RECORDS = 1_000
+"""A transaction that has changed so many records gets the large cache, else each page of the indexes is written again and again."""
+
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 IDLE_CONNECTIONS = 8
 
@@ -48,7 +52,7 @@ _UNIQUE: Mapping[str, tuple[type[CubeportError], str]] = {
 class Transaction:
     """A write transaction in progress, which belongs to the context that began it."""
 
-    __slots__ = ("changed", "connection", "generation", "open")
+    __slots__ = ("changed", "connection", "generation", "large", "open")
 
     def __init__(self, connection: sqlite3.Connection, generation: int) -> None:
         self.connection = connection
@@ -56,7 +60,19 @@ class Transaction:
         """The generation that this transaction will commit, if it changes records."""
         self.changed: dict[str, bool] = {}
         """Ids of changed records, and whether they were removed."""
+        self.large = False
         self.open = True
+
+    def note(self, id: str, *, removed: bool = False) -> None:
+        """Note that this transaction changed the record."""
+        self.changed[id] = removed
+        if len(self.changed) == BULK_RECORDS:
+            self.enlarge()
+
+    def enlarge(self) -> None:
+        """Take the large cache, until the transaction ends."""
+        self.large = True
+        self.connection.execute(f"PRAGMA cache_size = -{BULK_CACHE_KIB}")
 
 
 class Translated:
@@ -246,6 +262,7 @@ class Store:
             raise ReadOnly("The catalog is open for reading only.", next_step="open it for writing")
         with FileLock(self.lock_path, {}, self._lock_timeout_s), TRANSLATED:
             connection = self.borrow()
+            transaction: Transaction | None = None
             try:
                 connection.execute("BEGIN IMMEDIATE")
                 row = connection.execute("SELECT generation, retired FROM state").fetchone()
@@ -268,6 +285,8 @@ class Store:
                     connection.execute("ROLLBACK")
                 raise
             finally:
+                if transaction is not None and transaction.large:
+                    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
                 self.give_back(connection)
 
     def _advance(self, transaction: Transaction) -> None:

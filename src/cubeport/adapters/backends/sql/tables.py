@@ -215,7 +215,9 @@ DERIVED = ("field", "artifact", "lineage", "record_text", "record_box")
 """Tables that are rebuilt from the documents."""
 
 _VIRTUAL = {
-    "record_text": "CREATE VIRTUAL TABLE record_text USING fts5(words, tokenize='ascii', detail=none, columnsize=0, prefix='2 3')",
+    # With an index of beginnings a common one is read as it comes; without, all of its records are collected before the first.
+    "record_text": "CREATE VIRTUAL TABLE record_text USING fts5(words, tokenize='ascii', detail=none, columnsize=0,"
+    " prefix='1 2 3 4 5 6 7 8 9 10 11 12')",
     "record_box": "CREATE VIRTUAL TABLE record_box USING rtree(id, west, east, south, north, start, stop,"
     " +x_west, +x_east, +x_south, +x_north)",
 }
@@ -263,15 +265,19 @@ def record_row(document: Mapping[str, Any], doc: str, generation: int) -> dict[s
 def _field_rows(document: Mapping[str, Any]) -> list[tuple[str, int, float, str, int]]:
     by_path: dict[str, set[tuple[int, Any]]] = {}
     for path, value in leaves(document):
-        if path not in COLUMNS:
-            by_path.setdefault(path, set()).add(comparable(value))
+        if path in COLUMNS:
+            continue
+        if path in by_path:
+            by_path[path].add(comparable(value))
+        else:
+            by_path[path] = {comparable(value)}
     rows: list[tuple[str, int, float, str, int]] = []
     for path, values in by_path.items():
         last = 0
-        for place, (code, value) in enumerate(sorted(values)):
-            rank = 2 if place == 0 else 1 if code != last else 0
+        for code, value in sorted(values) if len(values) > 1 else values:
+            rank = 2 if last == 0 else 1 if code != last else 0
             last = code
-            rows.append((path, code, 0.0, value, rank) if code == 2 else (path, code, value, "", rank))
+            rows.append((path, 2, 0.0, value, rank) if code == 2 else (path, code, value, "", rank))
     return rows
 
 
