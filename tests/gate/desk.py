@@ -110,7 +110,7 @@ def same_values(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> bool:
 
 
 def plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return attributes such that equal ones compare equal: lists for arrays, NaN as a word."""
+    """Return attributes such that equal ones compare equal: lists for arrays, NaN as a word, text as UTF-8."""
 
     def one(value: Any) -> Any:
         if isinstance(value, np.ndarray | np.generic):
@@ -119,6 +119,9 @@ def plain(attributes: Mapping[Any, Any]) -> dict[str, Any]:
             return [one(each) for each in value]
         if isinstance(value, bytes):
             return value.decode()
+        if isinstance(value, str):
+            # UTF-8 that its HDF5 type calls ASCII comes with its bytes escaped.
+            return value.encode("utf-8", "surrogateescape").decode()
         return "NaN" if isinstance(value, float) and value != value else value
 
     return {str(key): one(value) for key, value in attributes.items()}

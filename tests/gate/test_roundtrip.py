@@ -61,6 +61,7 @@ ACCEPTED = [
     "tmean_1910_1910.nc",
     "tmmx_20190121.nc",
     "tos_Omon_CNRM-CM6-1_ssp245_201501.nc",
+    "tos_Omon_IITM-ESM_1pctCO2_193001.nc",
     "unicode.nc",
     "analysed_sst.zarr",
     "rlds_v3.zarr",
@@ -72,7 +73,6 @@ REFUSED = {
     "climdiv_prcp_1899-1999.nc": "bad-time",  # months since jan 1899
     "test_monotonic_coordinate.nc": "bad-time",  # a time that stands still
     "tiny.nc": "not-a-cube",
-    "tos_Omon_IITM-ESM_1pctCO2_193001.nc": "bad-text",  # an attribute in Latin-1
     "zero_length_time.nc": "empty",
     "corrupt/damaged_chunk.nc": "bad-codec",
     "corrupt/empty.nc": "empty",
