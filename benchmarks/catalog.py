@@ -1,6 +1,7 @@
 """Figures of the catalog core (docs/performance.md): medians, beside plain sqlite3 and plain TinyDB in the same run.
 
     python benchmarks/catalog.py [--records 1000 100000] [--output results.json] [--compare earlier.json]
+                                 [--write docs/performance.md]
 
 Prints JSON; never a test. What only reads is CPU time, as nothing else is waited for; what writes is wall-clock time, beside the
 same work done plainly. Milliseconds, or seconds where the name ends in ``_s``.
@@ -346,11 +347,82 @@ def compared(now: Any, earlier: Any) -> Any:
     return round(now / earlier, 2) if numbers else None
 
 
+HEADING = "## Catalog"
+
+SHOWN = {
+    "add": "one record added and synced (ms)",
+    "add_plain_sqlite3": "the same by plain sqlite3: a document, its id, its key (ms)",
+    "rows_update": "one row beside the records written and synced (ms)",
+    "get": "a record by id (CPU ms)",
+    "get_by_key_and_row": "a record by key, and a row (CPU ms)",
+    "prefix": "ids by their beginning (CPU ms)",
+    "page_newest": "page of 50: the newest (CPU ms)",
+    "page_two_fields": "by two fields, 1 in 500 fits (CPU ms)",
+    "page_two_fields_dense": "by two fields that most fit (CPU ms)",
+    "page_next": "its second page (CPU ms)",
+    "page_one_value": "by a value that one has (CPU ms)",
+    "page_contains": "by a part of a text (CPU ms)",
+    "page_text_rare": "by two words, 1 in 200 fits (CPU ms)",
+    "page_text_common": "by a word that 1 in 4 has (CPU ms)",
+    "page_time_and_bbox": "by time and area (CPU ms)",
+    "page_by_title": "in the order of titles (CPU ms)",
+    "count": "count of all (CPU ms)",
+    "count_field": "count by a field (CPU ms)",
+    "fields": "all fields, types and examples (CPU ms)",
+    "import_s": "NDJSON import, one commit (s)",
+    "import_cpu_s": "of which CPU (s)",
+    "open_s": "opening (s)",
+    "iterate_s": "reading all (s)",
+    "memory_mb": "memory to open, search and read all (MB)",
+    "size_mb": "files (MB)",
+}
+
+
+def section(results: dict[str, Any]) -> str:
+    """Return the results as a section of ``docs/performance.md``."""
+    sizes = list(results["sqlite"])
+    machine = results["machine"]
+    lines = [
+        HEADING,
+        "",
+        "`python benchmarks/catalog.py --write docs/performance.md`: medians,"
+        f" CPython {machine['python']}, SQLite {machine['sqlite']},",
+        f"{machine['cpus']} cores and a disk shared with other work. Records have 14 leaves of metadata, a file,",
+        "a month and a box. What only reads is CPU time.",
+        "",
+        f"| SQLite | {' | '.join(f'{int(size):,} records' for size in sizes)} |",
+        f"|---|{'--:|' * len(sizes)}",
+        *(f"| {words} | {' | '.join(str(results['sqlite'][size][name]) for size in sizes)} |" for name, words in SHOWN.items()),
+        "",
+    ]
+    tiny, bytes_, start = results["tinydb"], results["add_bytes"], results["start_cpu_s"]
+    lines += [
+        f"- `add_bytes` of 1 kB, whole: {bytes_['add_bytes']} ms, {bytes_['ratio']} × its bare parts"
+        " (an insert, a file, two journal syncs).",
+        f"- TinyDB at 1,000 records: an add {tiny['add']} ms, plain TinyDB without a sync {tiny['add_plain_tinydb']} ms;"
+        f" converting there and back {tiny['convert_there_and_back_s']} s.",
+        f"- 8 processes × 100 adds: {results['crowd_8x100_s']} s with the start of the processes, none lost.",
+        f"- Start (CPU): `import cubeport` {start['import_cubeport']} s, `cubeport --help` {start['help']} s,"
+        f" `cubeport search` {start['search']} s, of which Python {start['python']} s.",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def write_section(path: Path, text: str) -> None:
+    """Put the section in place of the former one, or at the end."""
+    page = path.read_text() if path.exists() else "# Performance\n"
+    before, found, after = page.partition(f"{HEADING}\n")
+    rest = after[after.index("\n## ") + 1 :] if found and "\n## " in after else ""
+    path.write_text(f"{before.rstrip()}\n\n{text.rstrip()}\n" + (f"\n{rest}" if rest else ""))
+
+
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--records", type=int, nargs="+", default=[1_000, 100_000])
     parser.add_argument("--output", type=Path)
     parser.add_argument("--compare", type=Path, help="an earlier output; adds the ratio of each figure to it")
+    parser.add_argument("--write", type=Path, help="the page whose section is replaced")
     return parser.parse_args()
 
 
@@ -359,6 +431,8 @@ if __name__ == "__main__":
     found = run(asked.records)
     if asked.compare:
         found["compared"] = compared(found, json.loads(asked.compare.read_text()))
+    if asked.write:
+        write_section(asked.write, section(found))
     text = json.dumps(found, indent=2)
     if asked.output:
         asked.output.write_text(text + "\n")
