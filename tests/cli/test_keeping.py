@@ -16,6 +16,7 @@ from tests.cli.conftest import Shell
 from cubeport.catalog.events import LoggingBridge
 from cubeport.errors import CatalogMoved
 from cubeport.main import Catalog
+from cubeport.settings import load
 
 
 class TestInit:
@@ -33,8 +34,19 @@ class TestInit:
         new = tmp_path / "new"
         (new / "config").mkdir(parents=True)
         (new / "config" / "profiles.yaml").write_text("profiles:\n  default: {protocol: file, root: ./mine}\n")
-        shell.ok("init", new)
+        (new / "config" / "service.yaml").write_text("title: Mine\n")
+        said = shell("init", new, "--allow-root", tmp_path)
+        assert (said.code, (new / ".cubeport").exists()) == (2, False)
+        shell.ok("--instance", new, "init")
         assert "./mine" in (new / "config" / "profiles.yaml").read_text()
+        assert (new / "config" / "service.yaml").read_text() == "title: Mine\n"
+
+    def test_what_requests_may_read_is_written_into_the_new_configuration(self, shell: Shell, tmp_path: Path) -> None:
+        new = tmp_path / "new"
+        shell.ok("init", new, "--allow-root", tmp_path, "--allow-origin", "https://example.org")
+        settings = load(new)
+        assert settings.sources.roots == (tmp_path,)
+        assert settings.sources.origins == ("https://example.org",)
 
     def test_the_instance_comes_from_flag_environment_or_folder(
         self, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

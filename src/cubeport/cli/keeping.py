@@ -27,14 +27,17 @@ def register(app: typer.Typer) -> None:
 
 def init(
     ctx: typer.Context,
-    folder: Annotated[Path, typer.Argument(metavar="[DIR]")] = Path(),
+    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Default: --instance, else here.")] = None,
     catalog: Annotated[str, typer.Option("--catalog", help="sqlite, tinydb, or a database URL.")] = "sqlite",
     allow_root: Annotated[list[Path] | None, typer.Option("--allow-root", help="A folder that requests may read from.")] = None,
     allow_origin: Annotated[list[str] | None, typer.Option("--allow-origin", help="scheme://host[:port] to fetch from.")] = None,
 ) -> None:
     """Make a new instance; files of config/ and extents/ that are there stay."""
     session = current(ctx)
-    made = session.holds(session.create(folder.absolute(), catalog=catalog))
+    root = (folder or session.options.instance or Path()).absolute()
+    if (allow_root or allow_origin) and (root / "config" / "service.yaml").exists():
+        raise Usage("config/service.yaml is there already and stays as it is.", next_step="write sources.roots and origins in it")
+    made = session.create(root, catalog=catalog)
     result: dict[str, Any] = {"root": str(made.root), "catalog_id": made.catalog_id, "catalog": catalog}
     if session.wiring.init_service is not None:
         result |= session.wiring.init_service(
