@@ -51,7 +51,7 @@ def shown_of(raw: xr.Dataset, **changes: Any) -> Shown:
         "texts": texts,
         "version": ref(V2, 2),
         "description": cube,
-        "sealed": json.loads(json.dumps(stac.seal(cube, raw), allow_nan=False)),
+        "sealed": json.loads(json.dumps({**stac.seal(cube, raw), "manifest": {"file:size": 321}}, allow_nan=False)),
         "record_version": 3,
         "record_id": "f" * 32,
         "created_at": datetime(2026, 11, 1, tzinfo=UTC),
@@ -190,6 +190,7 @@ def test_assets_come_in_their_order_and_open_as_xpystac_wants_them() -> None:
     assert assets["zarr-pinned"]["version"] == V2
     assert assets["manifest"]["href"].endswith(f"@{V2}?f=manifest")
     assert assets["manifest"]["file:checksum"] == "1220" + "ab" * 32
+    assert assets["manifest"]["file:size"] == 321
     assert assets["netcdf"]["href"] == "https://cubes.example/port/datasets/sst/download"
     tight = stac.Site(public_url="https://cubes.example", download_cells=35)
     assert stac.cells(shown.description) == 36

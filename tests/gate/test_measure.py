@@ -63,9 +63,10 @@ def test_what_was_written_is_described_and_listed(made: Made) -> None:
     assert description.variable("t").chunks[0] == 2
     assert (description.variable("t").valid_min, description.variable("t").valid_max) == (0, 119)
     assert [each.name for each in description.variables] == list(made[1])
-    assert set(said["documents"]) == {"stac", "item", "ogc"}
+    assert set(said["documents"]) == {"stac", "item", "ogc", "manifest"}
     json.dumps(said, allow_nan=False)
     manifest = (made[0] / "manifest.json").read_bytes()
+    assert said["documents"]["manifest"] == {"file:size": len(manifest)}
     assert said["digest"] == hashlib.sha256(manifest).hexdigest()
     files = tree(made[0] / "cube.zarr")
     document = json.loads(manifest)

@@ -361,6 +361,7 @@ def _manifest(shown: Shown, site: Site) -> dict[str, Any]:
         "title": "Manifest: every key with its size and sha256",
         "type": JSON,
         "roles": ["metadata"],
+        **shown.sealed.get("manifest", {}),
         "file:checksum": f"1220{version.digest}",
     }
 
@@ -372,7 +373,7 @@ def _item_assets(shown: Shown, site: Site) -> dict[str, Any]:
 
 
 def _without_place(asset: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in asset.items() if key not in ("href", "file:checksum")}
+    return {key: value for key, value in asset.items() if key not in ("href", "file:size", "file:checksum")}
 
 
 def _collection_links(shown: Shown, site: Site) -> list[dict[str, Any]]:

@@ -66,7 +66,7 @@ class Shown(BaseModel):
     description: Any
     """:class:`~cubeport.cubes.description.CubeDescription` of the version."""
     sealed: dict[str, Any]
-    """The documents made when the version was sealed: ``stac``, ``item``, ``ogc``, ``schema``."""
+    """The documents made when the version was sealed: ``stac``, ``item``, ``ogc``, ``schema``; ``manifest``, its ``file:size``."""
     record_version: int
     record_id: str
     created_at: datetime

@@ -75,7 +75,7 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     put(target / MANIFEST, manifest)
     return {
         "description": description.model_dump(mode="json"),
-        "documents": {**stac.seal(description, seen), "ogc": ogc.seal(description)},
+        "documents": {**stac.seal(description, seen), "ogc": ogc.seal(description), "manifest": {"file:size": len(manifest)}},
         "files": len(entries),
         "size_bytes": sum(sizes.values()),
         "digest": hashlib.sha256(manifest).hexdigest(),
