@@ -39,7 +39,7 @@ def understood(sources: list[str], id: str | None) -> Understood:
 
 def ingest(
     ctx: typer.Context,
-    sources: Annotated[list[str], typer.Argument(metavar="TEMPLATE|FILE...|MANIFEST.yaml|GLOB...")],
+    sources: Annotated[list[str], typer.Argument(metavar="TEMPLATE|FILE|MANIFEST.yaml|GLOB")],
     id: Annotated[str | None, typer.Option("--id", help="Files: the dataset that they become.")] = None,
     start: Annotated[str | None, typer.Option("--start", help="First period, inclusive.")] = None,
     end: Annotated[str | None, typer.Option("--end", help="Last period, inclusive.")] = None,
@@ -123,7 +123,7 @@ def _batch(session: Session, sources: list[str], meant: Understood, said: dict[s
 def run(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME", help="A file of config/pipelines, without .yaml.")],
-    sources: Annotated[list[str] | None, typer.Argument(metavar="[SOURCE]...", help="Paths, or ids of records.")] = None,
+    sources: Annotated[list[str] | None, typer.Argument(metavar="SOURCE", help="Paths, or ids of records.")] = None,
     dry_run: DryRun = False,
 ) -> None:
     """Run a pipeline over sources, as one unit of work."""

@@ -27,7 +27,7 @@ def register(app: typer.Typer) -> None:
 
 def init(
     ctx: typer.Context,
-    folder: Annotated[Path | None, typer.Argument(metavar="[DIR]", help="Default: --instance, else here.")] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Default: --instance, else here.")] = None,
     catalog: Annotated[str, typer.Option("--catalog", help="sqlite, tinydb, or a database URL.")] = "sqlite",
     allow_root: Annotated[list[Path] | None, typer.Option("--allow-root", help="A folder that requests may read from.")] = None,
     allow_origin: Annotated[list[str] | None, typer.Option("--allow-origin", help="scheme://host[:port] to fetch from.")] = None,
@@ -130,7 +130,7 @@ _ABOUT = (("operation", "operation_id"), ("record", "record_id"), ("user", "user
 
 def operations(
     ctx: typer.Context,
-    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="One, with the lines of its journal.")] = None,
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="One, with the lines of its journal.")] = None,
     status: Annotated[str | None, typer.Option("--status", help="planned, running, succeeded, failed, rolled_back.")] = None,
     since: Annotated[str | None, typer.Option("--since", help="A date, a timestamp, 7d, 2h.")] = None,
     limit: Annotated[int, typer.Option("--limit")] = 50,
@@ -174,7 +174,7 @@ def plugin_findings(session: Any) -> list[Any]:
 
 def recover(
     ctx: typer.Context,
-    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this operation.")] = None,
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this operation.")] = None,
     dry_run: DryRun = False,
     skip: Annotated[bool, typer.Option("--skip", help="Close what cannot be undone; a person has looked.")] = False,
 ) -> int:
@@ -196,7 +196,7 @@ def recover(
 
 def fsck(
     ctx: typer.Context,
-    id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only this record.")] = None,
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this record.")] = None,
     data: Annotated[bool, typer.Option("--data", help="Read every byte.")] = False,
     time_limit: Annotated[str | None, typer.Option("--time-limit", metavar="T", help="90s, 30m, 2h.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on where the last one was stopped.")] = False,

@@ -13,7 +13,7 @@ from cubeport.cli._session import current
 from cubeport.cli.records import DryRun, Id, Not, Terms
 from cubeport.errors import NoMatch, Usage
 
-SomeIds = Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids, keys, or how an id begins.")]
+SomeIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids, keys, or how an id begins.")]
 All = Annotated[bool, typer.Option("--all", help="Every record.")]
 
 
@@ -36,7 +36,7 @@ def info(ctx: typer.Context) -> None:
 
 def fields(
     ctx: typer.Context,
-    field: Annotated[str | None, typer.Argument(metavar="[FIELD]", help="Only this one.")] = None,
+    field: Annotated[str | None, typer.Argument(metavar="FIELD", help="Only this one.")] = None,
     values: Annotated[bool, typer.Option("--values", help="Count its distinct values.")] = False,
 ) -> None:
     """Show which fields of metadata there are, with their types and examples."""
@@ -170,7 +170,7 @@ def schema_list(ctx: typer.Context) -> None:
 def schema_show(
     ctx: typer.Context,
     name: Annotated[str, typer.Argument(metavar="NAME")],
-    version: Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Default: the newest.")] = None,
+    version: Annotated[str | None, typer.Argument(metavar="VERSION", help="Default: the newest.")] = None,
 ) -> None:
     """Show a schema."""
     session = current(ctx)
@@ -181,8 +181,8 @@ def schema_show(
 
 def schema_export(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="[NAME]")] = None,
-    version: Annotated[str | None, typer.Argument(metavar="[VERSION]", help="Default: the newest.")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME")] = None,
+    version: Annotated[str | None, typer.Argument(metavar="VERSION", help="Default: the newest.")] = None,
     models: Annotated[bool, typer.Option("--models", help="The catalog's own documents.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE")] = None,
 ) -> None:
@@ -228,7 +228,7 @@ def _json(document: Any) -> str:
 
 def extract_metadata(
     ctx: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID")],
     only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Only this extractor; again for more.")] = None,
     require_metadata: Annotated[bool, typer.Option("--require-metadata", help="Refuse when an extractor fails.")] = False,
     dry_run: DryRun = False,

@@ -16,9 +16,9 @@ from cubeport.errors import ArtifactMissing, NoMatch, Usage
 if TYPE_CHECKING:
     from cubeport.catalog.models import CatalogRecord
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID...", help="Ids, keys, or how an id begins (4 characters or more).")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Ids, keys, or how an id begins (4 characters or more).")]
 Id = Annotated[str, typer.Argument(metavar="ID", help="An id, a key, or how an id begins (4 characters or more).")]
-Terms = Annotated[list[str] | None, typer.Argument(metavar="[TERM]...", help='"FIELD OP VALUE" (= != < <= > >= : ~) or "FIELD?".')]
+Terms = Annotated[list[str] | None, typer.Argument(metavar="TERM", help='"FIELD OP VALUE" (= != < <= > >= : ~) or "FIELD?".')]
 Not = Annotated[list[str] | None, typer.Option("--not", metavar="TERM", help="A term that must not fit.")]
 Metas = Annotated[list[str] | None, typer.Option("--meta", metavar="FIELD=VALUE", help="Metadata; again for more.")]
 MetaFile = Annotated[Path | None, typer.Option("--meta-file", metavar="FILE", help="Metadata from a JSON or YAML file.")]
@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def add(
     ctx: typer.Context,
     source: Annotated[
-        str | None, typer.Argument(metavar="[PATH|URL|-]", help="A file, a folder, an address, - for stdin; nothing: no bytes.")
+        str | None, typer.Argument(metavar="PATH|URL|-", help="A file, a folder, an address, - for stdin; nothing: no bytes.")
     ] = None,
     meta: Metas = None,
     meta_file: MetaFile = None,
