@@ -160,6 +160,15 @@ class TestDatasets:
             assert reader.get("/datasets/sea").status_code == 404
             assert reader.get("/datasets?publication=any").status_code == 401
 
+    def test_what_differs_has_another_tag(self, service: FakeService, engine: FakeEngine) -> None:
+        app = App(make_parts(service, engine))
+        with Client(app) as here, Client(app, peer="8.8.8.8") as reader:
+            mine, theirs = (each.get("/datasets/sea") for each in (here, reader))
+            assert mine.json() != theirs.json()
+            assert mine.headers["etag"] != theirs.headers["etag"]
+            assert reader.get("/datasets/sea", headers={"If-None-Match": mine.headers["etag"]}).status_code == 200
+            assert here.delete("/datasets/sea", headers={"If-Match": theirs.headers["etag"]}).status_code == 200
+
     def test_versions_page_into_the_whole(self, client: Client) -> None:
         found, path = [], "/datasets/sea/versions?limit=1"
         while path:

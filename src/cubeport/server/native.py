@@ -307,7 +307,8 @@ class _Native:
         asked = incoming.query(request.scope["query_string"], FormQuery)
         form = replies.form(request, asked.f)
         shown = self._shown(request)
-        tag = replies.etag_of(shown, request, form, self._url, shown.published)
+        # Whoever may ingest sees versions that were never shown: another document, so another tag.
+        tag = replies.etag_of(shown, request, form, self._url, self._may_see_all(request))
 
         def build() -> bytes:
             detail = documents.detail(shown, self._url, versions=self._versions(request, shown, NEWEST)[0])
@@ -431,8 +432,9 @@ class _Native:
 
     def _check_if_match(self, request: Request, shown: Shown) -> None:
         tags = [
-            replies.etag_at(shown, f"/datasets/{shown.texts.dataset_id}", form, self._url, shown.published)
+            replies.etag_at(shown, f"/datasets/{shown.texts.dataset_id}", form, self._url, sees_all)
             for form in ("json", "html")
+            for sees_all in (True, False)
         ]
         replies.check_if_match(request, tags)
 

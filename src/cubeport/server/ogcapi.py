@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 from urllib.parse import unquote_to_bytes, urlencode
@@ -22,6 +22,7 @@ from starlette.responses import Response, StreamingResponse
 
 from cubeport.cubes import periods
 from cubeport.cubes.calendars import canonical, ordinal, stamp_of
+from cubeport.cubes.edr import Kind, Place, parse_query
 from cubeport.cubes.selection import COVERAGE_PARAMETERS, Instant, Period, Selection, first_of, last_of, parse, parse_datetime
 from cubeport.documents import ogc
 from cubeport.documents.coveragejson import MEDIA_TYPE as COVJSON
@@ -35,6 +36,11 @@ if TYPE_CHECKING:
     from cubeport.server.parts import Service
 
 _BLOCK = 1 << 18
+_QUERIES: tuple[tuple[Kind, str], ...] = (
+    ("position", "Its values at a point"),
+    ("area", "Its values in a polygon"),
+    ("cube", "Its values in a box"),
+)
 _ACCEPTED: Mapping[str, str] = {
     "*/*": "covjson",
     "application/*": "covjson",
@@ -81,6 +87,30 @@ class CoverageQuery(incoming.Model):
     subset_crs: Annotated[str | None, Field(alias="subset-crs", description="The storage CRS")] = None
     properties: Annotated[str | None, Field(description="Fields, with commas")] = None
     exclude_properties: Annotated[str | None, Field(alias="exclude-properties", description="Fields to leave out")] = None
+    crs: Annotated[str | None, Field(description="The storage CRS")] = None
+    f: Annotated[str | None, Field(description=", ".join(ogc.FORMS))] = None
+    estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False
+
+
+class PositionQuery(incoming.Model):
+    """What a position or an area takes; this model is for the definition, the grammar is :mod:`cubeport.cubes.edr`."""
+
+    coords: Annotated[str, Field(description="POINT(lon lat), or of an area POLYGON((…)); CRS84")]
+    z: Annotated[str | None, Field(description="v, a/b, v1,v2 or Rn/start/step")] = None
+    datetime: Annotated[str | None, Field(description="One value is a slice; a/b, ../b, a/.. a trim")] = None
+    parameter_name: Annotated[str | None, Field(alias="parameter-name", description="Fields, with commas")] = None
+    crs: Annotated[str | None, Field(description="The storage CRS")] = None
+    f: Annotated[str | None, Field(description=", ".join(ogc.FORMS))] = None
+    estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False
+
+
+class CubeQuery(incoming.Model):
+    """What a cube takes; for the definition."""
+
+    bbox: Annotated[str, Field(description="4 numbers, or 6 with the vertical; west > east crosses 180°")]
+    z: Annotated[str | None, Field(description="v, a/b, v1,v2 or Rn/start/step")] = None
+    datetime: Annotated[str | None, Field(description="One value is a slice; a/b, ../b, a/.. a trim")] = None
+    parameter_name: Annotated[str | None, Field(alias="parameter-name", description="Fields, with commas")] = None
     crs: Annotated[str | None, Field(description="The storage CRS")] = None
     f: Annotated[str | None, Field(description=", ".join(ogc.FORMS))] = None
     estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False
@@ -141,6 +171,9 @@ class OgcFace:
             query=CoverageQuery,
             **files,
         )
+        for kind, summary in _QUERIES:
+            model = CubeQuery if kind == "cube" else PositionQuery
+            add(f"{one}/{kind}", self._edr(kind), summary, f"collection.query{kind.capitalize()}", query=model, **files)
         add(
             "/datasets/{dataset_id}/download",
             self.download,
@@ -227,6 +260,20 @@ class OgcFace:
         """Answer ``/datasets/{dataset_id}/download``."""
         return await _while_there(request, self._download)
 
+    def _edr(self, kind: Kind) -> Callable[[Request], Awaitable[Response]]:
+        """Return the handler of one kind of EDR query."""
+
+        def work(request: Request, left: threading.Event) -> Response:
+            place, selection = parse_query(kind, _pairs(request), forms=tuple(ogc.FORMS))
+            form = _form(request, selection)
+            shown = self._service.shown(request.path_params["collection_id"])
+            return self._answer(request, shown, selection, "covjson" if form == "json" else form, left, place=place)
+
+        async def handler(request: Request) -> Response:
+            return await _while_there(request, work)
+
+        return handler
+
     def _coverage(self, request: Request, left: threading.Event) -> Response:
         selection = parse(_pairs(request), forms=tuple(ogc.FORMS), allowed=COVERAGE_PARAMETERS)
         form = _form(request, selection)
@@ -244,7 +291,15 @@ class OgcFace:
         return self._answer(request, shown, selection, form, left, download=True)
 
     def _answer(
-        self, request: Request, shown: Shown, selection: Selection, form: str, left: threading.Event, *, download: bool = False
+        self,
+        request: Request,
+        shown: Shown,
+        selection: Selection,
+        form: str,
+        left: threading.Event,
+        *,
+        download: bool = False,
+        place: Place | None = None,
     ) -> Response:
         from cubeport.adapters.ogc import answers
 
@@ -255,7 +310,7 @@ class OgcFace:
         known = replies.reply(request, b"", tag=tag, cache=cache, headers=base, varies=("Accept",))
         if known.status_code == 304:
             return known
-        plan = self._answers.plan(shown, selection, form=form, download=download)
+        plan = self._answers.plan(shown, selection, form=form, download=download, place=place)
         if selection.estimate:
             return replies.reply(request, replies.dumps(self._answers.estimate(plan)), headers=base)
         self._answers.check(plan)

@@ -130,7 +130,7 @@ class Known:
     version_id: str
     tree: Tree
     immutable: bool
-    shown: Shown
+    record_version: int
 
 
 class ZarrFace:
@@ -178,7 +178,7 @@ class ZarrFace:
             shown = self._service.shown(name)
             version_id = shown.version.version_id
             immutable = name.partition("@")[2] == version_id
-            known = Known(shown.texts.dataset_id, version_id, self._tree(shown), immutable, shown)
+            known = Known(shown.texts.dataset_id, version_id, self._tree(shown), immutable, shown.record_version)
             if len(self._known) >= _KNOWN:
                 self._known.clear()
             self._known[name] = known
@@ -238,7 +238,7 @@ class ZarrFace:
         else:
             raise _no_path()
         query = scope["query_string"].decode("latin-1")
-        tag = replies.etag(known.version_id, "listing", ref, path, query, known.shown.record_version, replies.REVISION, self._url)
+        tag = replies.etag(known.version_id, "listing", ref, path, query, known.record_version, replies.REVISION, self._url)
         headers = [*_headers(known, immutable=False), (b"etag", tag.encode())]
         if replies.fits(_asked(scope).get(b"if-none-match"), tag):
             await _send(send, 304, headers)
