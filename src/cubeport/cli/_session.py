@@ -162,10 +162,13 @@ class Session:
 
     def write(self, text: str) -> None:
         """Print lines on stdout; nothing for an empty text."""
-        if not text:
-            return
+        if text:
+            self.stream([text if text.endswith("\n") else text + "\n"])
+
+    def stream(self, lines: Iterable[str]) -> None:
+        """Print lines, with their ends, as they come."""
         try:
-            sys.stdout.write(text if text.endswith("\n") else text + "\n")
+            sys.stdout.writelines(lines)
             sys.stdout.flush()
         except BrokenPipeError:
             # Whoever read has enough (`| head`). Python would complain once more at exit, when it flushes.

@@ -259,8 +259,7 @@ def export_records(
     catalog = session.catalog(read_only=True)
     where = _values.terms_of(terms, not_)
     if output is None:
-        for line in catalog.export_lines(*where, with_bytes=with_bytes):
-            session.write(line)
+        session.stream(catalog.export_lines(*where, with_bytes=with_bytes))
         return
     written = catalog.export_records(output, *where, with_bytes=with_bytes)
     session.result({"file": str(output), "records": written}, f"wrote {written} records to {output}")
