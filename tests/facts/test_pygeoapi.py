@@ -109,6 +109,33 @@ def test_it_is_not_loaded_before_it_is_needed() -> None:
     subprocess.run([sys.executable, "-c", script], check=True, timeout=60)
 
 
+@pytest.mark.parametrize(
+    ("kind", "where"),
+    [
+        ("position", {"coords": "POINT (1 2)"}),
+        ("area", {"coords": "POLYGON ((0 0, 1 1, 1 0, 0 0))"}),
+        ("cube", {"bbox": "1,2,3,4"}),
+    ],
+)
+@pytest.mark.parametrize("form", ["covjson", "netcdf", "csv"])
+def test_edr_lets_bytes_through_a_formatter_of_that_name(provider: Any, kind: str, where: dict[str, str], form: str) -> None:
+    content = b'{"title": "<b>"}\xff'
+    assert provider.edr("sea@v1", lambda: content, kind=kind, where=where, form=form, media_type="x/y") is content
+
+
+def test_edr_lets_our_exceptions_through(provider: Any) -> None:
+    def fails() -> bytes:
+        raise NotFound("nothing there", what="data")
+
+    with pytest.raises(NotFound):
+        provider.edr("sea@v1", fails, kind="position", where={"coords": "POINT (1 2)"}, form="csv", media_type="x/y")
+
+
+def test_edr_takes_a_place_across_the_antimeridian(provider: Any) -> None:
+    for box in ("170,-10,-170,10", "-540,-90,540,90", "1,2,3,1,2,3"):
+        assert provider.edr("d", lambda: b"x", kind="cube", where={"bbox": box}, form="csv", media_type="x/y") == b"x"
+
+
 # --- why parameters never reach it --------------------------------------------------------------------------------------
 
 

@@ -131,6 +131,43 @@ def netcdf(server: Server) -> None:
         assert np.allclose(found["tcco2"].values.ravel(), told, rtol=1e-12)
 
 
+def edr_core(server: Server) -> None:
+    """Landing page, conformance and an API definition are those of Common; a position answers."""
+    document = server.get(f"{server.path}/position", coords="POINT(10 45)", datetime="2006-01-03T06:00:00Z")
+    assert document["domain"]["domainType"] == "Point"
+
+
+def edr_collections(server: Server) -> None:
+    """/req/collections: extent, data queries, parameter names, output formats and reference systems of each."""
+    for each in server.get("/ogcapi/collections", limit="1000")["collections"]:
+        assert {"extent", "data_queries", "parameter_names", "output_formats", "crs", "links"} <= each.keys()
+
+
+def edr_queries(server: Server) -> None:
+    """Each query that is listed answers."""
+    where = {
+        "position": {"coords": "POINT(10 45)"},
+        "area": {"coords": "POLYGON((8 44,12 44,10 48,8 44))"},
+        "cube": {"bbox": "8,44,12,48"},
+    }
+    listed = server.get(server.path)["data_queries"]
+    assert set(listed) == set(where)
+    for kind, query in listed.items():
+        assert server.client.get(query["link"]["href"], params=where[kind]).status_code == 200
+
+
+def edr_json(server: Server) -> None:
+    """Documents are JSON."""
+    assert server.client.get(server.path).headers["content-type"] == "application/json"
+
+
+def edr_covjson(server: Server) -> None:
+    """Answers are CoverageJSON."""
+    answer = server.client.get(f"{server.path}/position", params={"coords": "POINT(10 45)"})
+    assert answer.headers["content-type"] == "application/vnd.cov+json"
+
+
+_EDR = {"core": edr_core, "collections": edr_collections, "queries": edr_queries, "json": edr_json, "covjson": edr_covjson}
 _COVERAGES = {
     "core": coverages_core,
     "subsetting-spatial": subsetting_spatial,
@@ -151,6 +188,11 @@ TESTS: dict[str, Callable[[Server], None]] = {
         f"{scheme}://www.opengis.net/spec/ogcapi-coverages-1/1.0/conf/{name}": test
         for scheme in ("http", "https")
         for name, test in _COVERAGES.items()
+    },
+    **{
+        f"http://www.opengis.net/spec/ogcapi-edr-1/{version}/conf/{name}": test
+        for version in ("1.1", "1.2")
+        for name, test in _EDR.items()
     },
 }
 

@@ -22,12 +22,11 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.buffer.core import default_buffer_prototype
 
-from cubeport.cubes.cells import exact
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.orders import StoredObject
 from cubeport.cubes.selection import order
 from cubeport.cubes.times import calendar_of, decode
-from cubeport.cubes.windows import Labels, Run, Window, Windows, time_axis
+from cubeport.cubes.windows import Labels, Run, Window, Windows, time_axis, turned_labels
 from cubeport.documents.coveragejson import Cut
 from cubeport.errors import Corrupt, CubeportError, StoreUnavailable
 
@@ -286,7 +285,7 @@ class Opened:
             window = None if axis.scalar else windows.along[axis.dimension]
             for cut, found in ((labels, whole.values), (bounds, whole.bounds)):
                 if axis.name in found:
-                    cut[axis.name] = found[axis.name] if window is None else turned(found[axis.name], window)
+                    cut[axis.name] = found[axis.name] if window is None else turned_labels(found[axis.name], window)
         return labels, bounds
 
     def raw(self, name: str, along: Mapping[str, Window], *, patience: Patience = _endless) -> Array:
@@ -411,19 +410,6 @@ def _reading(dataset_id: str) -> Iterator[None]:
     except (ValueError, TypeError, KeyError, RuntimeError, ArithmeticError, LookupError) as error:
         # numcodecs, zarr and crc32c raise each of these for bytes that are not what was written.
         raise Corrupt(f"Stored data of {dataset_id} cannot be decoded.", next_step="tell the administrator to run fsck") from error
-
-
-def turned(values: Array, window: Window) -> Array:
-    """Return the labels of a window (or their bounds), moved by the whole turns of its runs.
-
-    Where anything moves, the result is float64 by the shortest decimal of what is stored: 359.9 less 360 is −0.1.
-    """
-    taken = values[window.indices()]
-    if not any(run.shift for run in window.runs):
-        return taken
-    shift = np.concatenate([np.full(run.stop - run.start, run.shift) for run in window.runs])
-    moved: Array = np.round(exact(taken) + shift.reshape(-1, *[1] * (taken.ndim - 1)), 10)
-    return moved
 
 
 def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:

@@ -230,6 +230,14 @@ def parse_datetime(text: str) -> Instant | Period:
         raise ValueError(str(malformed)) from malformed
 
 
+def read_number(text: str) -> float:
+    """Return a finite number. Raises ValueError with words for the caller."""
+    try:
+        return _number(text.strip())
+    except _Malformed as malformed:
+        raise ValueError(str(malformed)) from malformed
+
+
 def parse_crs(text: str) -> str:
     """Return ``AUTHORITY:code`` of a URI or a CURIE of a reference system, by its form alone. Raises ValueError.
 

@@ -204,6 +204,32 @@ def storage_crs(description: CubeDescription) -> str:
     return crs.authority or "native"
 
 
+def native_system(description: CubeDescription, x: Axis) -> tuple[Any, float]:
+    """Return what carries CRS84 into the native system (pyproj, x before y), and what brings stored labels into its units."""
+    from pyproj import CRS, Transformer
+
+    crs = description.spatial.crs
+    native = CRS.from_wkt(crs.wkt2) if crs is not None and crs.wkt2 else CRS.from_json_dict((crs and crs.projjson) or {})
+    largest = max(abs(x.first or 0), abs(x.last or 0))
+    factor = unit_factor(native, x.units, largest=largest, attributes=native.to_cf())
+    return Transformer.from_crs("OGC:CRS84", native, always_xy=True), factor
+
+
+def turned_labels(values: Array, window: Window) -> Array:
+    """Return the labels of a window (or their bounds), moved by the whole turns of its runs.
+
+    Where anything moves, the result is float64 by the shortest decimal of what is stored: 359.9 less 360 is −0.1.
+    """
+    import numpy as np
+
+    taken = values[window.indices()]
+    if not any(run.shift for run in window.runs):
+        return taken
+    shift = np.concatenate([np.full(run.stop - run.start, run.shift) for run in window.runs])
+    moved: Array = np.round(exact(taken) + shift.reshape(-1, *[1] * (taken.ndim - 1)), 10)
+    return moved
+
+
 def turns(description: CubeDescription, axis: Axis) -> bool:
     """Return whether the axis goes round the Earth, so that 350 and −10 are one place."""
     units = (axis.units or "").lower()
@@ -571,11 +597,8 @@ class _Resolver:
     def _into_native(self, west: float, south: float, east: float, north: float, x: Axis) -> tuple[float, float, float, float]:
         """Return the native window around the densified edges of a CRS84 box, and around the poles of the grid that lie in it."""
         import numpy as np
-        from pyproj import CRS, Transformer
 
-        crs = self.description.spatial.crs
-        native = CRS.from_wkt(crs.wkt2) if crs is not None and crs.wkt2 else CRS.from_json_dict((crs and crs.projjson) or {})
-        onto = Transformer.from_crs("OGC:CRS84", native, always_xy=True)
+        onto, factor = native_system(self.description, x)
         width = 360.0 if east - west >= 360 else (east - west) % 360
         side = max(_SIDE, math.ceil(width) + 1, math.ceil(north - south) + 1)
         lons, lats = np.linspace(west, west + width, side), np.linspace(south, north, side)
@@ -586,8 +609,6 @@ class _Resolver:
         if not seen.any():
             raise _Outside
         xs, ys = xs[seen], ys[seen]
-        largest = max(abs(x.first or 0), abs(x.last or 0))
-        factor = unit_factor(native, x.units, largest=largest, attributes=native.to_cf())
         xs, ys = xs / factor, ys / factor
         if not turns(self.description, x):
             return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())

@@ -69,6 +69,8 @@ class Cut:
     bounds: Mapping[str, Array]
     values: Mapping[str, Array]
     positions: tuple[Array, Array] | None = None
+    point: bool = False
+    """Whether one position was asked for: its domain is a point, a series or a profile."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,8 +204,15 @@ def _domain(cut: Cut, group: Group, chosen: Array | None) -> dict[str, Any]:
     for kind in ("x", "y", "z", "t"):
         if kind in group.named:
             axes[kind] = _axis(cut, group.named[kind], is_time=group.named[kind] is time)
-    kind_of = {"domainType": "Grid"} if "x" in axes and "y" in axes else {}
+    kind_of = {"domainType": _domain_type(cut, axes)} if "x" in axes and "y" in axes else {}
     return {"type": "Domain", **kind_of, "axes": axes}
+
+
+def _domain_type(cut: Cut, axes: Mapping[str, Any]) -> str:
+    times, heights = (len(axes[kind]["values"]) if kind in axes else 0 for kind in ("t", "z"))
+    if not cut.point or (times > 1 and heights > 1):
+        return "Grid"
+    return "PointSeries" if times > 1 else "VerticalProfile" if heights > 1 else "Point"
 
 
 def _axis(cut: Cut, axis: Axis, *, is_time: bool) -> dict[str, Any]:
@@ -244,6 +253,17 @@ def _range(cut: Cut, group: Group, field: Variable, at: Mapping[str, int], chose
         alone = [kind for kind, axis in group.named.items() if axis.scalar]
         names = alone + [kinds[dimension] for dimension in left]
         shape = [1] * len(alone) + list(values.shape)
+        mask = cut.windows.mask
+        if mask is not None and set(mask.dimensions) <= set(left):
+            order = [left.index(dimension) for dimension in mask.dimensions]
+            inside = mask.inside.transpose(np.argsort(order)).reshape(
+                [n if at in order else 1 for at, n in enumerate(values.shape)]
+            )
+            told = {"type": "NdArray", "dataType": _type(values), "axisNames": names, "shape": shape}
+            if values.dtype.kind != "f":
+                shown = np.broadcast_to(inside, values.shape).ravel().tolist()
+                return {**told, "values": [v if kept else None for v, kept in zip(values.ravel().tolist(), shown, strict=True)]}
+            values = np.where(inside, values, values.dtype.type(np.nan))
     return {"type": "NdArray", "dataType": _type(values), "axisNames": names, "shape": shape, "values": plain(values.ravel())}
 
 

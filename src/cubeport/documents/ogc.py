@@ -19,6 +19,11 @@ _REL = "http://www.opengis.net/def/rel/ogc/1.0/"
 _SPEC = "http://www.opengis.net/spec/ogcapi-"
 
 CSV = "text/csv"
+CRS84_WKT = (
+    'GEOGCRS["WGS 84 (CRS84)",DATUM["World Geodetic System 1984",ELLIPSOID["WGS 84",6378137,298.257223563]],CS[ellipsoidal,2],'
+    'AXIS["geodetic longitude (Lon)",east],AXIS["geodetic latitude (Lat)",north],'
+    'UNIT["degree",0.0174532925199433],ID["OGC","CRS84"]]'
+)
 FORMS: Mapping[str, str] = {"json": MEDIA_TYPE, "covjson": MEDIA_TYPE, "netcdf": NETCDF, "csv": CSV}
 """Values of ``f`` of a coverage, with their media types."""
 
@@ -41,6 +46,11 @@ CONFORMANCE = (
             "coveragejson",
             "netcdf",
         )
+    ),
+    *(
+        f"{_SPEC}edr-1/{version}/conf/{name}"
+        for version in ("1.1", "1.2")
+        for name in ("core", "collections", "queries", "json", "covjson")
     ),
 )
 """Only classes that are true; each has a test of its name. The Coverages draft writes its own with ``https``."""
@@ -73,7 +83,7 @@ def collection(shown: Shown, *, public_url: str) -> dict[str, Any]:
     document["links"] = _collection_links(shown, base, public_url)
     # A grid whose reference system has no address of its own gets this one, which bbox-crs takes too.
     named = {"storageCrs": f"{base}#storageCrs", "crs": [f"{base}#storageCrs", CRS84]} if kept["storageCrs"] is None else {}
-    return {**document, **kept, **named}
+    return {**document, **kept, **named, "data_queries": _data_queries(shown, base)}
 
 
 def collections(
@@ -149,6 +159,36 @@ def _collection_links(shown: Shown, base: str, public_url: str) -> list[dict[str
     if shown.texts.license_url:
         links.append(link(shown.texts.license_url, "license", shown.texts.license, "text/html"))
     return links
+
+
+def _data_queries(shown: Shown, base: str) -> dict[str, Any]:
+    """Return the EDR queries that the collection takes: none where there is no horizontal position."""
+    description: CubeDescription = shown.description
+    if description.spatial.family == "none":
+        return {}
+    crs = description.spatial.crs
+    native = description.spatial.family == "projected" and crs is not None and crs.wkt2
+    systems = [{"crs": crs_uri(storage_crs(description)), "wkt": crs.wkt2}] if native and crs and crs.authority else []
+    z = description.axis_of("z")
+    about = {
+        "position": ("Position", "Values of the cell that holds a point"),
+        "area": ("Area", "Values of the cells whose centres lie in a polygon"),
+        "cube": ("Cube", "Values of the cells that meet a box"),
+    }
+    found: dict[str, Any] = {}
+    for kind, (title, text) in about.items():
+        variables: dict[str, Any] = {
+            "title": title,
+            "description": text,
+            "query_type": kind,
+            "output_formats": list(FORMS),
+            "default_output_format": "covjson",
+            "crs_details": [*systems, {"crs": "CRS84", "wkt": CRS84_WKT}],
+        }
+        if kind == "cube":
+            variables["height_units"] = [z.units] if z is not None and z.units else []
+        found[kind] = {"link": {**link(f"{base}/{kind}", "data", f"{title} query", MEDIA_TYPE), "variables": variables}}
+    return found
 
 
 # --- extents --------------------------------------------------------------------------------------------------------------

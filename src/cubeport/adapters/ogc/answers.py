@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.edr import Place, query_of, resolve_query
 from cubeport.cubes.selection import Selection, parse_datetime, stamp_at
 from cubeport.cubes.windows import Price, Run, Window, Windows, axis_named, cells, count, fitting, resolve, storage_crs, time_axis
 from cubeport.documents import coveragejson, ogc, table
@@ -100,6 +101,8 @@ class Plan:
     opened: Opened
     refusal: Refusal | None
     download: bool = False
+    place: Place | None = None
+    """Of EDR queries."""
 
     @property
     def description(self) -> CubeDescription:
@@ -148,7 +151,7 @@ class Answers:
 
     # --- planning -------------------------------------------------------------------------------------------------------
 
-    def plan(self, shown: Shown, selection: Selection, *, form: str, download: bool = False) -> Plan:
+    def plan(self, shown: Shown, selection: Selection, *, form: str, download: bool = False, place: Place | None = None) -> Plan:
         """Return the plan, refused or not: coordinates are read (once a version), no values.
 
         Raises
@@ -157,11 +160,15 @@ class Answers:
             What the selection names and the cube does not have; what lies outside the data.
         """
         opened = self._open(shown)
-        windows = resolve(shown.description, opened.labels(), selection)
+        labels = opened.labels()
+        if place is None:
+            windows = resolve(shown.description, labels, selection)
+        else:
+            windows = resolve_query(shown.description, labels, selection, place)
         if download and form == "netcdf" and selection.properties is None:
             windows = _with_everything(shown.description, windows)
         price = count(shown.description, windows)
-        plan = Plan(shown, selection, form, windows, price, opened, None, download)
+        plan = Plan(shown, selection, form, windows, price, opened, None, download, place)
         return replace(plan, refusal=self._refusal(plan))
 
     def _open(self, shown: Shown) -> Opened:
@@ -221,7 +228,9 @@ class Answers:
         if shorter is not None:
             found.append({"title": "The longest leading time that fits", "href": self._href(plan, shorter)})
         if plan.form != "netcdf":
-            binary = self.plan(plan.shown, replace(plan.selection, form="netcdf"), form="netcdf", download=plan.download)
+            binary = self.plan(
+                plan.shown, replace(plan.selection, form="netcdf"), form="netcdf", download=plan.download, place=plan.place
+            )
             if binary.refusal is None:
                 found.append({"title": "The same as NetCDF", "href": self._href(plan, binary.selection)})
         pinned = f"{plan.shown.texts.dataset_id}@{plan.shown.version.version_id}"
@@ -245,7 +254,7 @@ class Answers:
             others = tuple(each for each in plan.selection.subsets if axis_named(plan.description, each.axis) is not time_is)
             text = first if first == last else f"{first}/{last}"
             selection = replace(plan.selection, subsets=others, datetime=parse_datetime(text))
-            if self.plan(plan.shown, selection, form=plan.form, download=plan.download).refusal is None:
+            if self.plan(plan.shown, selection, form=plan.form, download=plan.download, place=plan.place).refusal is None:
                 return selection
             budget = budget * 3 // 4
         return None
@@ -260,7 +269,8 @@ class Answers:
             renamed = {"properties": "variables", "f": "format"}
             pairs = [(renamed.get(key, key), value) for key, value in pairs]
         else:
-            base = f"{self.public_url}/ogcapi/collections/{name}/coverage"
+            base = f"{self.public_url}/ogcapi/collections/{name}/{plan.place.kind if plan.place else 'coverage'}"
+            pairs = pairs if plan.place is None else query_of(plan.place, selection)
         return f"{base}?{urlencode(pairs)}" if pairs else base
 
     def _size(self, plan: Plan) -> int:
@@ -295,6 +305,17 @@ class Answers:
             name = f"{plan.shown.texts.dataset_id}@{plan.shown.version.version_id}"
             work = {"netcdf": self._netcdf, "csv": self._csv}.get(plan.form, self._json)
             patience = Patience(self.limits.seconds, left)
+            if plan.place is not None:
+                where = dict(pair for pair in query_of(plan.place, plan.selection) if pair[0] in ("coords", "bbox"))
+                answered: bytes | BinaryIO = provider.edr(
+                    name,
+                    lambda: work(plan, patience),
+                    kind=plan.place.kind,
+                    where=where,
+                    form=plan.form,
+                    media_type=ogc.FORMS[plan.form],
+                )
+                return answered
             answer: bytes | BinaryIO = provider.coverage(
                 name, lambda: work(plan, patience), form=plan.form, media_type=ogc.FORMS[plan.form]
             )
@@ -329,12 +350,16 @@ class Answers:
             self._rates[kind] = 0.7 * self._rates[kind] + 0.3 * plan.price.bytes / max(seconds, 1e-3)
 
     def _json(self, plan: Plan, patience: Patience) -> bytes:
-        content = coveragejson.encode(plan.opened.cut(plan.windows, patience=patience), public_url=self.public_url)
+        content = coveragejson.encode(self._cut(plan, patience), public_url=self.public_url)
         self._remember(plan, len(content))
         return content
 
+    def _cut(self, plan: Plan, patience: Patience) -> coveragejson.Cut:
+        point = plan.place is not None and plan.place.kind == "position"
+        return replace(plan.opened.cut(plan.windows, patience=patience), point=point)
+
     def _csv(self, plan: Plan, patience: Patience) -> bytes:
-        return table.encode(plan.opened.cut(plan.windows, patience=patience))
+        return table.encode(self._cut(plan, patience))
 
     def _netcdf(self, plan: Plan, patience: Patience) -> BinaryIO:
         address = plan.shown.texts.dataset_id, plan.shown.version.version_id

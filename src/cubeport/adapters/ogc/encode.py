@@ -18,10 +18,10 @@ import netCDF4
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeport.adapters.reading import Opened, OpenedVersions, turned
+from cubeport.adapters.reading import Opened, OpenedVersions
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.orders import StoredObject
-from cubeport.cubes.windows import Run, Window
+from cubeport.cubes.windows import Run, Window, turned_labels
 from cubeport.errors import Corrupt, StoreUnavailable
 
 if TYPE_CHECKING:
@@ -125,7 +125,7 @@ class _Writer:
         if name in self._turned:
             window = self._windows[self._turned[name]]
             decoded = opened.decode(name, opened.raw(name, {}))
-            values = turned(decoded, Window(window.dimension, self._shifts(window))).astype("float64")
+            values = turned_labels(decoded, Window(window.dimension, self._shifts(window))).astype("float64")
             values = values.reshape(
                 [size for size, each in zip(values.shape, opened.dimensions(name), strict=True) if each not in self._dropped]
             )

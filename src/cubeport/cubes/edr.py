@@ -1,0 +1,251 @@
+"""Queries of OGC API EDR: a place (point, polygon or box), held against a cube like any other selection."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Literal
+
+from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.selection import Point, Selection, Slice, Subset, Trim, parse
+from cubeport.cubes.windows import Labels, Mask, Run, Window, Windows, native_system, resolve, turned_labels
+from cubeport.errors import InvalidRequest, NotFound, Problem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    type Array = NDArray[Any]
+
+type Kind = Literal["position", "area", "cube"]
+
+KINDS: tuple[Kind, ...] = ("position", "area", "cube")
+PARAMETERS = ("coords", "z", "datetime", "parameter-name", "crs", "f", "estimate")
+"""Of position and area; a cube has ``bbox`` in place of ``coords``."""
+_NAMES = {"properties": "parameter-name", "subset": "z"}
+"""What EDR calls parameters of coverages."""
+_MOST_VERTICES = 10_000
+_MOST_LEVELS = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where: what kind of query, and the geometry of ``coords`` in CRS84 (WKT), none for a cube."""
+
+    kind: Kind
+    coords: str | None = None
+
+
+def parse_query(kind: Kind, pairs: Iterable[tuple[str, str]], *, forms: Sequence[str]) -> tuple[Place, Selection]:
+    """Return the place and the rest of the selection. Raises InvalidRequest with every problem."""
+    given = list(pairs)
+    allowed = ("bbox", *PARAMETERS[1:]) if kind == "cube" else PARAMETERS
+    problems = [
+        Problem(("query", name[:60]), "unknown", f"{name[:60]} is not a parameter here") for name, _ in given if name not in allowed
+    ]
+    own = {name: value for name, value in given if name in ("coords", "z")}
+    problems += [
+        Problem(("query", name), "repeated", f"{name} may stand once") for name in own if sum(each == name for each, _ in given) > 1
+    ]
+    needed = "bbox" if kind == "cube" else "coords"
+    if not any(name == needed for name, _ in given):
+        problems.append(Problem(("query", needed), "missing", f"a {kind} query needs {needed}"))
+    selection, coords, levels = Selection(), None, None
+    rest = [
+        ("properties" if name == "parameter-name" else name, value) for name, value in given if name in allowed and name not in own
+    ]
+    try:
+        selection = parse(rest, forms=forms, allowed=("bbox", "datetime", "properties", "crs", "f", "estimate"))
+    except InvalidRequest as refused:
+        problems += [_renamed(each) for each in refused.errors]
+    for name, read in (("coords", lambda text: _geometry(text, kind)), ("z", _levels)):
+        try:
+            if name in own and name in allowed:
+                found = read(own[name])
+                coords, levels = (found, levels) if name == "coords" else (coords, found)
+        except ValueError as error:
+            problems.append(Problem(("query", name), "malformed", f"{name} {error}"))
+    if problems:
+        raise InvalidRequest("The query has parameters that cannot be taken; errors names each.", errors=problems)
+    if levels is not None:
+        selection = replace(selection, subsets=(Subset("z", levels),))  # type: ignore[arg-type]  # _levels gives no text
+    return Place(kind, coords if isinstance(coords, str) else None), selection
+
+
+def query_of(place: Place, selection: Selection) -> list[tuple[str, str]]:
+    """Return the parameters in canonical form: parsing them is the same place and selection."""
+    pairs = [] if place.coords is None else [("coords", place.coords)]
+    pairs += [("z", _levels_text(subset.part)) for subset in selection.subsets]
+    plain = replace(selection, subsets=()).query()
+    return pairs + [("parameter-name" if name == "properties" else name, value) for name, value in plain]
+
+
+def resolve_query(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
+    """Return what the query takes of the cube. Raises as :func:`cubeport.cubes.windows.resolve`."""
+    try:
+        return _resolved(description, labels, selection, place)
+    except InvalidRequest as refused:
+        names = _NAMES if place.coords is None else {**_NAMES, "bbox": "coords"}
+        raise InvalidRequest(refused.message, errors=[_renamed(each, names) for each in refused.errors]) from refused
+
+
+def _resolved(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
+    import shapely
+
+    if place.coords is None:
+        return resolve(description, labels, selection)
+    if description.spatial.family == "none":
+        problem = Problem(("query", "coords"), "no-axis", "this data has no horizontal position")
+        raise InvalidRequest("This data has no horizontal position.", errors=[problem])
+    geometry: Any = shapely.from_wkt(place.coords)
+    if place.kind == "position":
+        return _at(description, labels, selection, float(geometry.x), float(geometry.y))
+    west, south, east, north = geometry.bounds
+    windows = resolve(description, labels, replace(selection, bbox=(west, south, east, north)))
+    dimensions, lon, lat = _centres(description, labels, windows)
+    lon = west + (lon - west) % 360
+    inside = shapely.contains_xy(geometry, lon, lat) | shapely.contains_xy(geometry, lon - 360, lat)
+    if not inside.any():
+        # No centre lies in an area within one cell, as a box within one cell: it is that cell.
+        middle = geometry.representative_point()
+        return _at(description, labels, selection, float(middle.x), float(middle.y))
+    if len(dimensions) == 1:
+        window = windows.along[dimensions[0]]
+        runs = tuple(Run(int(at), int(at) + 1) for at in window.indices()[inside])
+        return replace(windows, along={**windows.along, dimensions[0]: Window(dimensions[0], runs)})
+    return replace(windows, mask=Mask((dimensions[0], dimensions[1]), inside))
+
+
+def _at(description: CubeDescription, labels: Labels, selection: Selection, lon: float, lat: float) -> Windows:
+    """Return the cell that holds the point; on grids without straight axes the one whose centre is nearest."""
+    if description.spatial.family in ("curvilinear", "unstructured"):
+        return _nearest(description, labels, selection, lon, lat)
+    x, y = description.axis_of("x"), description.axis_of("y")
+    if x is None or y is None:
+        problem = Problem(("query", "coords"), "no-axis", "this data has no horizontal position")
+        raise InvalidRequest("This data has no horizontal position.", errors=[problem])
+    if description.spatial.family == "projected":
+        onto, factor = native_system(description, x)
+        native_x, native_y = onto.transform(lon, lat)
+        if not (math.isfinite(native_x) and math.isfinite(native_y)):
+            raise NotFound("There is no data at what was asked for.", what="data")
+        lon, lat = native_x / factor, native_y / factor
+    place = (Subset(x.name, Slice((lon,))), Subset(y.name, Slice((lat,))))
+    windows = resolve(description, labels, replace(selection, subsets=(*selection.subsets, *place)))
+    if description.spatial.family == "projected" and x.dimension in windows.along:
+        # The labels of a turned grid stay as stored.
+        window = windows.along[x.dimension]
+        still = replace(window, runs=tuple(replace(run, shift=0.0) for run in window.runs))
+        windows = replace(windows, along={**windows.along, x.dimension: still})
+    return windows
+
+
+def _nearest(description: CubeDescription, labels: Labels, selection: Selection, lon: float, lat: float) -> Windows:
+    import numpy as np
+
+    windows = resolve(description, labels, selection)
+    x, y = labels.values[description.spatial.x or ""], labels.values[description.spatial.y or ""]
+    far = _distance(x, y, lon, lat)
+    if not np.isfinite(far).any():
+        raise NotFound("There is no data at what was asked for.", what="data")
+    at = np.unravel_index(int(np.nanargmin(far)), far.shape)
+    # Outside the grid a nearest cell is no answer: it must lie closer than the cells around it lie to each other.
+    around = _distance(x, y, float(x[at]), float(y[at]))
+    spacing = np.sort(around[np.isfinite(around) & (around > 0)].ravel())[: 2 * len(at)]
+    if spacing.size and far[at] > spacing.max():
+        raise NotFound("There is no data at what was asked for.", what="data", extent={"bbox": list(description.spatial.bbox)})
+    dimensions = description.variable(description.spatial.x or "").dimensions
+    cut = {name: Window(name, (Run(int(index), int(index) + 1),), sliced=True) for name, index in zip(dimensions, at, strict=True)}
+    return replace(windows, along={**windows.along, **{name: each for name, each in cut.items() if name in windows.along}})
+
+
+def _distance(x: Array, y: Array, lon: float, lat: float) -> Array:
+    """Return the angle between positions and a point, in radians."""
+    import numpy as np
+
+    east, north = np.radians(x - lon), np.radians(y)
+    here = math.radians(lat)
+    half = np.sin((north - here) / 2) ** 2 + math.cos(here) * np.cos(north) * np.sin(east / 2) ** 2
+    return np.asarray(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1))))
+
+
+def _centres(description: CubeDescription, labels: Labels, windows: Windows) -> tuple[tuple[str, ...], Array, Array]:
+    """Return the dimensions of the cells in the window, and the longitudes and latitudes of their centres."""
+    import numpy as np
+
+    spatial = description.spatial
+    if spatial.family in ("curvilinear", "unstructured"):
+        dimensions = description.variable(spatial.x or "").dimensions
+        cut = np.ix_(*(windows.along[each].indices() for each in dimensions))
+        return dimensions, labels.values[spatial.x or ""][cut], labels.values[spatial.y or ""][cut]
+    x, y = description.axis_of("x"), description.axis_of("y")
+    assert x is not None  # resolve has taken a box of both
+    assert y is not None
+    columns = turned_labels(labels.values[x.name], windows.along[x.dimension])
+    rows = turned_labels(labels.values[y.name], windows.along[y.dimension])
+    lon, lat = np.meshgrid(columns.astype("float64"), rows.astype("float64"))
+    if spatial.family == "projected":
+        onto, factor = native_system(description, x)
+        lon, lat = onto.transform(lon * factor, lat * factor, direction="INVERSE")
+    return (y.dimension, x.dimension), lon, lat
+
+
+# --- the grammar --------------------------------------------------------------------------------------------------------
+
+
+def _renamed(problem: Problem, names: Mapping[str, str] = _NAMES) -> Problem:
+    """Return the problem with the name that the parameter has here."""
+    name = str(problem.loc[1])
+    if name not in names:
+        return problem
+    return Problem(("query", names[name]), problem.kind, problem.message.replace(name, names[name]))
+
+
+def _geometry(text: str, kind: Kind) -> str:
+    """Return well-known text in canonical form. Raises ValueError with words for the caller."""
+    import shapely
+
+    try:
+        geometry: Any = shapely.from_wkt(text)
+    except shapely.errors.ShapelyError as error:
+        raise ValueError("must be well-known text") from error
+    wanted = ("Point",) if kind == "position" else ("Polygon", "MultiPolygon")
+    if geometry is None or geometry.geom_type not in wanted or geometry.is_empty or geometry.has_z:
+        raise ValueError(f"must be a {' or '.join(each.upper() for each in wanted)} of two dimensions")
+    if shapely.get_num_coordinates(geometry) > _MOST_VERTICES:
+        raise ValueError(f"may have {_MOST_VERTICES} vertices")
+    west, south, east, north = geometry.bounds
+    if not all(map(math.isfinite, geometry.bounds)) or max(abs(west), abs(east)) > 540 or max(abs(south), abs(north)) > 90:
+        raise ValueError("must be within longitudes of ±540 and latitudes of ±90")
+    if not geometry.is_valid:
+        raise ValueError("must be a polygon that does not cross itself")
+    return str(shapely.to_wkt(geometry, rounding_precision=-1))
+
+
+def _levels(text: str) -> Trim | Slice:
+    """Return ``v``, ``a/b``, ``v1,v2`` or ``Rn/start/step``. Raises ValueError."""
+    parts = text.split("/")
+    if len(parts) == 3 and parts[0][:1] in "Rr" and parts[0][1:].isascii() and parts[0][1:].isdigit():
+        count, start, step = int(parts[0][1:]), _number(parts[1]), _number(parts[2])
+        if not 1 <= count <= _MOST_LEVELS:
+            raise ValueError(f"may have up to {_MOST_LEVELS} levels")
+        return Slice(tuple(start + step * at for at in range(count)))
+    if len(parts) == 2:
+        low, high = (None if part in ("", "..") else _number(part) for part in parts)
+        return Trim(*sorted((low, high))) if low is not None and high is not None else Trim(low, high)
+    if len(parts) == 1 and text.count(",") < _MOST_LEVELS:
+        return Slice(tuple(map(_number, text.split(","))))
+    raise ValueError("must be a level, low/high, levels with commas, or Rn/start/step")
+
+
+def _number(text: str) -> float:
+    from cubeport.cubes.selection import read_number
+
+    return read_number(text)
+
+
+def _levels_text(part: Any) -> str:
+    def one(value: Point | None) -> str:
+        return ".." if value is None else repr(value)
+
+    return f"{one(part.low)}/{one(part.high)}" if isinstance(part, Trim) else ",".join(map(one, part.values))
