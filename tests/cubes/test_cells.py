@@ -6,13 +6,14 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from cubeport.cubes.calendars import Stamp, stamp_of
 from cubeport.cubes.cells import cells, exact, steps
+from cubeport.cubes.crs import from_attributes
 from cubeport.cubes.describe import blocks
-from cubeport.cubes.footprint import box, covered, crosses, positions
+from cubeport.cubes.footprint import box, covered, crosses, positions, projected
 from cubeport.cubes.times import decode, step_of
 
 
@@ -95,6 +96,51 @@ def test_positions_on_both_sides_of_the_antimeridian_make_one_crossing_box() -> 
     assert positions(lon, lat, None) == (174.0, 9.0, -176.0, 13.0)
 
 
+def test_the_full_disc_of_a_satellite_ends_at_the_limb() -> None:
+    view = {
+        "grid_mapping_name": "geostationary",
+        "perspective_point_height": 35786023.0,
+        "semi_major_axis": 6378137.0,
+        "semi_minor_axis": 6356752.31414,
+        "longitude_of_projection_origin": 140.7,
+        "latitude_of_projection_origin": 0.0,
+        "sweep_angle_axis": "y",
+    }
+    crs = from_attributes(view)
+    disc = projected(crs, (-0.1519, -0.1519, 0.1519, 0.1519), factor=35786023.0, geostationary=view)
+    assert disc == pytest.approx((59.4, -81.3, 222.0 - 360, 81.3), abs=0.3)
+    assert projected(crs, (0.2, 0.2, 0.3, 0.3), factor=35786023.0, geostationary=view) == (-180, -90, 180, 90)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    *(st.integers(-2000, 2000).map(lambda n: n * 1e3 + 500.0) for _ in "xy"),
+    *(st.integers(100, 3000).map(lambda n: n * 1e3) for _ in "wh"),
+)
+def test_a_native_box_lies_inside_its_crs84_box(x: float, y: float, width: float, height: float) -> None:
+    crs = from_attributes(
+        {
+            "grid_mapping_name": "polar_stereographic",
+            "latitude_of_projection_origin": 90.0,
+            "straight_vertical_longitude_from_pole": -45.0,
+            "standard_parallel": 70.0,
+        }
+    )
+    west, south, east, north = projected(crs, (x, y, x + width, y + height), factor=1.0)
+    over_the_pole = x <= 0 <= x + width and y <= 0 <= y + height
+    assert (north == 90) == over_the_pole
+    from pyproj import Transformer
+
+    inside = np.meshgrid(np.linspace(x, x + width, 9), np.linspace(y, y + height, 9))
+    lon, lat = Transformer.from_crs(crs, "OGC:CRS84", always_xy=True).transform(*inside)
+    # between two points of a densified side the circle bends by less than this
+    slack = 0.1
+    assert south - slack <= lat.min()
+    assert lat.max() <= north + slack
+    around = (lon - west + slack) % 360
+    assert (around <= (east - west) % 360 + 2 * slack).all() or (west, east) == (-180, 180)
+
+
 def test_missing_positions_are_skipped() -> None:
     lon, lat = np.meshgrid(np.array([10.0, 11, 12]), np.array([50.0, 51]))
     lon[0, 0] = lat[1, 2] = np.nan
@@ -150,8 +196,9 @@ def test_noise_of_the_encoding_is_no_part_of_a_label() -> None:
     assert str(labels[1]) == "2022-09-01T00:30:00Z"
     assert step_of(labels, "standard") == "PT30M"
     # a number that can tell microseconds keeps them
-    fine = decode(np.array([0.250125]), "seconds since 2000-01-01", "standard", name="time")
-    assert str(fine[0]) == "2000-01-01T00:00:00.250125Z"
+    for unit in ("seconds", "s", "sec"):
+        fine = decode(np.array([0.250125]), f"{unit} since 2000-01-01", "standard", name="time")
+        assert str(fine[0]) == "2000-01-01T00:00:00.250125Z"
 
 
 @given(st.integers(-50_000, 60_000))

@@ -13,13 +13,13 @@ from cubeport.errors import SourceRejected
 _SINCE = re.compile(r"\s*(\w+)\s+since\s+(.+)", re.IGNORECASE)
 
 _SECONDS = {
-    "day": 86400.0,
-    "hour": 3600.0,
-    "minute": 60.0,
-    "second": 1.0,
-    "millisecond": 1e-3,
-    "microsecond": 1e-6,
-    "nanosecond": 1e-9,
+    **dict.fromkeys(("day", "days", "d"), 86400.0),
+    **dict.fromkeys(("hour", "hours", "hr", "hrs", "h"), 3600.0),
+    **dict.fromkeys(("minute", "minutes", "min", "mins"), 60.0),
+    **dict.fromkeys(("second", "seconds", "sec", "secs", "s"), 1.0),
+    **dict.fromkeys(("millisecond", "milliseconds", "msec", "msecs", "ms", "millis"), 1e-3),
+    **dict.fromkeys(("microsecond", "microseconds", "us"), 1e-6),
+    **dict.fromkeys(("nanosecond", "nanoseconds", "ns"), 1e-9),
 }
 
 
@@ -84,7 +84,7 @@ def _is_coarse(numbers: Any, units: str) -> bool:
     found = _SINCE.match(units)
     if numbers.dtype.kind != "f" or found is None:
         return False
-    unit = _SECONDS.get(found[1].lower().rstrip("s"), 86400.0)
+    unit = _SECONDS.get(found[1].lower(), 86400.0)
     return bool(np.spacing(np.abs(numbers).max()) * unit > 1e-8)
 
 
