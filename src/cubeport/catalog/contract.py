@@ -53,7 +53,7 @@ __all__ = ["BackendContract", "JournalContract", "StorageContract"]
 type Open = Callable[[], CatalogBackend]
 
 _EXAMPLES = settings(
-    max_examples=60,
+    max_examples=40,
     deadline=None,
     derandomize=True,
     database=None,
