@@ -299,7 +299,8 @@ def _parts(
     who = user_id or os.environ.get("CUBEPORT_USER") or getpass.getuser()
     context = {"catalog_path": str(root), "backend": file.backend.partition(":")[0], "user_id": who, "command": command}
     events = EventLog(inner / "logs", context)
-    found.tell(events)
+    if not read_only:
+        found.tell(events)
     hooks = HookManager(events)
     join_hooks(found, hooks)
     profiles, written = read_profiles(root, inner / "scratch", os.environ, found.values("profile_type"))

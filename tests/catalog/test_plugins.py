@@ -84,6 +84,7 @@ def test_the_same_twice_is_nothing(installed: Callable[..., EntryPoint]) -> None
     ("register", "words"),
     [
         (lambda r: 1 / 0, "ZeroDivisionError: division by zero"),
+        (lambda r: exit("bye"), "SystemExit: bye"),
         (lambda r: r.schema("x", {"type": "strin"}), "no JSON Schema"),
         (lambda r: r.hook("before_lunch", nothing, name="x"), "no hook point"),
         (lambda r: r.hook(POINTS[0], lambda: None, name="x"), "cannot be registered"),

@@ -9,9 +9,9 @@ from datetime import datetime
 from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, cast
 
-from cubeport.catalog import batch, integrity, ndjson, pipelines, recovery, upkeep
+from cubeport.catalog import integrity, ndjson, recovery, upkeep
 from cubeport.catalog.adding import MINE, Added, Adder, OnExists, Options, referring, source_of
 from cubeport.catalog.adding import Source as ArtifactSource
 from cubeport.catalog.backend import CatalogBackend, Change, Edge, Finding, Rows
@@ -53,6 +53,10 @@ from cubeport.errors import (
     StaleRecord,
     TargetExists,
 )
+
+if TYPE_CHECKING:
+    # Loaded by the two calls that need them: starting must stay cheap.
+    from cubeport.catalog import batch, pipelines
 
 SHORTEST_PREFIX = 4
 _PAGE = 500
@@ -665,6 +669,8 @@ class Catalog:
 
         A second call skips what is held, and goes on where an interrupted one ended.
         """
+        from cubeport.catalog import batch
+
         if on_changed not in ("skip", "new_version"):
             raise InvalidRequest(f"on_changed is skip or new_version, not {on_changed!r}.")
         if manifest:
@@ -693,6 +699,8 @@ class Catalog:
         NotFound, InvalidConfiguration
             Before anything runs.
         """
+        from cubeport.catalog import pipelines
+
         if self.root is None:
             raise InvalidRequest("A catalog without a folder has no pipelines.")
         pipeline = pipelines.read_pipeline(self.root / "config" / "pipelines", name, self.plugins.values("step"))
@@ -724,7 +732,7 @@ class Catalog:
             "on_exists": on_exists,
             "role": item.role,
             "profile": item.profile,
-            "extract_metadata": extract and not batch.is_address(item.source),
+            "extract_metadata": extract and "://" not in item.source,
         }
         draft, options = self._draft(item.metadata, said)
         options = replace(options, parent_id=parent_id)
@@ -866,7 +874,7 @@ def _copy_out(profiles: Profiles, artifact: Artifact, folder: Path) -> None:
 
 
 def _from(source: str, mode: batch.Mode | None) -> ArtifactSource:
-    return referring(source) if batch.is_address(source) else source_of(source, mode or "copy")
+    return referring(source) if "://" in source else source_of(source, mode or "copy")
 
 
 def _named(source: ArtifactSource, filename: str | None) -> ArtifactSource:

@@ -225,7 +225,7 @@ def discover(
         try:
             given = _load(point)
             _claim(point.name, given, owners, [each for plugin in loaded for each in plugin.registrations])
-        except Exception as exc:  # noqa: BLE001 - other people's code: whatever it raises at import is told, and costs it alone
+        except (Exception, SystemExit) as exc:  # noqa: BLE001 - other people's code: whatever it does at import costs it alone
             message = exc.message if isinstance(exc, CubeportError) else f"{type(exc).__name__}: {exc}"
             loaded.append(Plugin(point.name, version, error=" ".join(message.split())))
         else:
