@@ -69,6 +69,7 @@ def test_what_was_written_is_described_and_listed(made: Made) -> None:
     assert said["documents"]["manifest"] == {"file:size": len(manifest)}
     assert said["digest"] == hashlib.sha256(manifest).hexdigest()
     files = tree(made[0] / "cube.zarr")
+    assert said["documents"]["manifest"] == {"file:size": len(manifest)}
     document = json.loads(manifest)
     assert list(document) == ["algorithm", "entries"]
     assert document["entries"] == [
