@@ -15,7 +15,9 @@ YEARS_360 = {"temporal": {"start": "1860", "end": "2099", "count": 240}, "calend
 
 def cube(start: str, end: str, count: int, *, values: tuple[str, ...] | None = None, calendar: str = "standard") -> CubeDescription:
     temporal = Temporal(axis="time", calendar=calendar, start=start, end=end, count=count, values=values)
-    return CubeDescription(axes=(), variables=(), fields=(), spatial=Spatial(family="none", bbox=(-180, -90, 180, 90)), temporal=temporal)
+    return CubeDescription(
+        axes=(), variables=(), fields=(), spatial=Spatial(family="none", bbox=(-180, -90, 180, 90)), temporal=temporal
+    )
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ from pydantic import AfterValidator, BeforeValidator, PlainSerializer, Validatio
 
 from cubeport.errors import InvalidRequest, Problem
 
-type Json = None | bool | int | float | str | list[Json] | dict[str, Json]
+type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
 
 MAX_DEPTH = 32
 """Levels of nesting that a document may have."""
