@@ -218,6 +218,8 @@ class TestZarrEngine(EngineContract):
             b'{"algorithm":"sha256","entries":[{"key":"b/c","size":1,"sha256":"0"},{"key":"a/c","size":1,"sha256":"0"}]}',
             b'{"algorithm":"sha256","entries":[{"key":"a/c","size":1,"sha256":"0"},{"key":"a/c","size":1,"sha256":"0"}]}',
             b'{"algorithm":"sha256","entries":[{"size":1}]}',
+            b"[" * 100_000,
+            b"\xff",
         ],
     )
     def test_a_manifest_that_is_not_ours_is_refused(self, engine: ZarrEngine, manifest: bytes) -> None:
@@ -456,7 +458,9 @@ def test_everything_is_synced_before_it_is_renamed_and_folders_after(tmp_path: P
             super().rename(source, target, **descriptors)
 
     engine = ZarrEngine(tmp_path, disk=Told())
-    dataset, version = make(engine)
+    make(engine)
+    names.clear()
+    dataset, version = make(engine)  # the second of the dataset, whose folder is there but may not be durable yet
     at = names.index("rename")
     data = names[0].partition("/data/")[0] + "/data"
     synced = {name.removeprefix(data).lstrip("/") for name in names[:at] if name.startswith(data)}
