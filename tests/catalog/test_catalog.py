@@ -717,7 +717,11 @@ def test_operations_tell_what_happened(catalog):
         "invalid-request",
         "ben",
     )
-    assert (ok.operation_type, ok.status, ok.outputs) == ("add", "succeeded", (added.id,))
+    assert (ok.operation_type, ok.status, ok.outputs) == (
+        "add",
+        "succeeded",
+        (added.id, f"{added.id}/{added.record.artifacts[0].artifact_id}"),
+    )
     told = catalog.operation(ok.operation_id[:8])
     assert (told["journal"][0]["state"], told["journal"][-1]["state"]) == ("started", "committed")
 

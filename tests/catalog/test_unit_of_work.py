@@ -167,7 +167,8 @@ def test_an_add_is_a_record_its_bytes_and_an_operation(ports):
     assert artifact.hashes == {"sha256": "277089d91c0bdf4f2e6862ba7e4a07605119431f5d13f726dd352b06f1b206a9"}
     assert (record.created_by, record.updated_by, record.operation_id, record.version) == ("ana", "ana", done.operation_id, 1)
     operation = ports.backend.operations[done.operation_id]
-    assert (operation.status, operation.outputs, operation.created_by) == ("succeeded", (record.id,), "ana")
+    outputs = (record.id, f"{record.id}/{artifact.artifact_id}")
+    assert (operation.status, operation.outputs, operation.created_by) == ("succeeded", outputs, "ana")
     assert done.generation == 1
     assert ports.journal.open_ids() == []
     assert states(ports, done.operation_id) == [
@@ -379,6 +380,34 @@ def test_when_nobody_can_tell_nothing_is_undone(ports):
     ports.backend.fault = ""
     assert [r.outcome for r in recover(ports)] == ["back"]
     assert files(ports) == []
+
+
+def test_an_interrupt_just_behind_the_commit_undoes_nothing(ports):
+    """Between the commit and our noting it there is a moment; the row is asked, whatever we believe."""
+    with pytest.raises(KeyboardInterrupt), UnitOfWork(ports, "add") as uow:
+        record = uow.plan_record()
+        uow.write_artifact(uow.plan_artifact(record, filename="x.txt"), b"1")
+        uow.add_record(record)
+        uow._transact()
+        uow.committed = None
+        raise KeyboardInterrupt
+    assert list(ports.backend.records) == [record.id]
+    assert [r.outcome for r in recover(ports)] == ["forward"]
+    assert len([p for p in files(ports) if p.endswith(".txt")]) == 1
+
+
+def test_when_the_row_cannot_be_read_just_behind_the_commit_nothing_is_undone(ports):
+    with pytest.raises(BackendUnavailable), UnitOfWork(ports, "add") as uow:
+        record = uow.plan_record()
+        uow.write_artifact(uow.plan_artifact(record, filename="x.txt"), b"1")
+        uow.add_record(record)
+        uow._transact()
+        uow.committed = None
+        ports.backend.fault = "down"
+        raise KeyboardInterrupt
+    assert len([p for p in files(ports) if p.endswith(".txt")]) == 1
+    ports.backend.fault = ""
+    assert [r.outcome for r in recover(ports)] == ["forward"]
 
 
 def test_an_owner_that_only_seemed_dead_cannot_commit(ports):

@@ -13,7 +13,6 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -288,8 +287,3 @@ def _parse(content: bytes) -> tuple[list[Line], int]:
         lines.append(line)
         length += len(text)
     return lines, length
-
-
-def instant(line: Line) -> datetime:
-    """Return when the line was written."""
-    return datetime.fromisoformat(line.at).astimezone(UTC)

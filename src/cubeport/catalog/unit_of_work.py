@@ -104,6 +104,7 @@ class UnitOfWork:
         self._plans: dict[str, StoragePlan] = {}
         self._artifacts: dict[str, dict[str, Artifact]] = {}
         self._planned = False
+        self._tried = False
         self._row: OperationStatus | None = None
         self._undecided = False
 
@@ -287,9 +288,10 @@ class UnitOfWork:
             target_kind=plan.target_kind,
             created_at=self._ports.clock(),
         )
-        for made in self._artifacts.values():
+        for record_id, made in self._artifacts.items():
             if artifact.artifact_id in made:
                 made[artifact.artifact_id] = stored
+                self._outputs.append(f"{record_id}/{artifact.artifact_id}")
         return stored
 
     def forget(self, record_id: str) -> None:
@@ -320,7 +322,6 @@ class UnitOfWork:
     def _transact(self) -> tuple[CatalogRecord, ...]:
         backend = self._ports.backend
         stored: list[CatalogRecord] = []
-        tried = False
         try:
             with backend.transaction():
                 for each in self._writes:
@@ -329,10 +330,10 @@ class UnitOfWork:
                 for fn in self._joined:
                     fn()
                 backend.put_operation(self._operation("succeeded"))
-                tried = True
+                self._tried = True
             passing("commit:unknown")
         except BaseException as exc:
-            if not tried:
+            if not self._tried:
                 raise
             # Once COMMIT was sent, an error says nothing about it: the row does.
             if self._settle() != "succeeded":
@@ -405,15 +406,15 @@ class UnitOfWork:
         if cause is not None:
             self._say("failed", "error", cause)
             self._run_hooks("on_operation_error", ErrorPayload(cause))
-        report = Report()
-        if self._row is None:
-            try:
-                status = settle(self._ports.backend, self._operation("rolled_back", cause))
-            except Exception as exc:  # noqa: BLE001 - told by the second try, which says so or succeeds
+        try:
+            status = self._row or settle(self._ports.backend, self._operation("rolled_back", cause))
+        except Exception as exc:  # noqa: BLE001 - told by the second try, which says so or succeeds
+            if not self._tried:
                 # No COMMIT was tried and we live: our bytes may go first, which frees a full disk.
-                report = self._ports.undoer.undo(self._compensations, self.operation_id)
-                status = self._settle_late(cause, exc)
-            assert status == "rolled_back", "nobody but us commits this operation"
+                self._ports.undoer.undo(self._compensations, self.operation_id)
+            status = self._settle_late(cause, exc)
+        if status != "rolled_back":
+            return  # interrupted just behind the commit: it stands, and recover finishes it
         report = self._ports.undoer.undo(self._compensations, self.operation_id)
         self._run_hooks("on_operation_rollback", RollbackPayload(cause, [each.to_mapping() for each in self._compensations]))
         try:
