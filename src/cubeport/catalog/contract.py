@@ -71,7 +71,7 @@ _TEXTS = st.sampled_from(
     [
         *("", "a", "A", "b", "ab", "2018", "18", "true", "Ä", "ä", "straße", "STRASSE", "%", "_", "a%b", "a\\b", "a*", "?", 'a"b'),
         *("x" * 255 + "a", "x" * 256 + "b", "x" * 256 + "c", "İ", "日本", "a\nb", "active", "dataset", "primary", "path"),
-        *("2020-01-01T00:00:00.000000Z", "derived_from", "k1"),
+        *("2020-01-01T00:00:00.000000Z", "derived_from", "k10"),
     ]
 )
 _NUMBERS = st.sampled_from([0, -0.0, 1, 1.0, 2, 7, 2018, 2018.5, -3, 1e300, 2**53, 2**53 + 1, 10**400, -(10**400)])
@@ -134,7 +134,7 @@ def _draw_record(draw: st.DrawFn, name: str) -> CatalogRecord:
     status = draw(st.sampled_from(["active", "active", "deprecated", "deleted"]))
     said: dict[str, Any] = {
         "id": f"{int(name, 16) * 7919 % 65536:04x}".ljust(28, "0") + f"{int(name, 16):04x}",
-        "key": draw(st.sampled_from([None, f"k{name}", f"Ä {name}"])),
+        "key": draw(st.sampled_from([None, f"k{name}", f"Ä {name}", "x" * 256 + name])),
         "kind": draw(st.sampled_from(["document", "dataset"])),
         "title": draw(st.none() | _TEXTS),
         "description": draw(st.none() | _TEXTS),

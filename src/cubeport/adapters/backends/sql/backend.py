@@ -252,7 +252,7 @@ class SqlBackend:
     def search(self, query: Query) -> Page:
         """Return the page of records that the query asks for."""
         after = read_cursor(query)
-        with self._store.reading() as connection:
+        with self._store.snapshot() as connection:
             start = search.Start.of(connection, query)
             found = search.page_documents(connection, query, start, after)
             matched = search.count_records(connection, start) if query.count else None
@@ -262,7 +262,7 @@ class SqlBackend:
 
     def count(self, query: Query) -> int:
         """Return how many records match."""
-        with self._store.reading() as connection:
+        with self._store.snapshot() as connection:
             return search.count_records(connection, search.Start.of(connection, query))
 
     def list_fields(self, query: Query | None = None) -> list[FieldSummary]:

@@ -110,7 +110,7 @@ class Plan:
                 filters.append(not_(func.coalesce(own, false())))
             elif own is not None:
                 filters.append(own)
-            if own is not None and not (term.field in ("id", "key") and term.op == "=" and not term.negate):
+            if own is not None and not _names_records(term):
                 continue
             found = _with_key(term) if own is not None else _with_field(term)
             if term.negate:
@@ -160,9 +160,15 @@ def _pattern(op: Op, wanted: str) -> str:
     return f"%{escaped}%" if op == ":" else escaped.replace("*", "%").replace("?", "_")
 
 
+def _names_records(term: Term) -> bool:
+    """Tell whether the term asks for ids or keys, which an index finds; a text that comparisons cut may stand for more keys."""
+    short = all(isinstance(each, str) and len(each) < TEXT_COMPARED for each in term.wanted)
+    return term.field in ("id", "key") and term.op == "=" and not term.negate and short
+
+
 def _with_key(term: Term) -> Candidates:
     own, _ = COLUMNS[term.field]
-    wanted = [each for each in term.wanted if isinstance(each, str)]
+    wanted = [str(each) for each in term.wanted]
     other = record.alias("other")
     fit = other.c[own.name].in_(wanted)
     if own.name == "id":
