@@ -76,3 +76,8 @@ def test_the_callers_own_files_need_no_root_but_must_be_there(places: LocalPlace
     assert places.own((tmp_path / "secret.nc",)) == (tmp_path / "secret.nc",)
     with pytest.raises(SourceRejected, match="no such file"):
         places.own((tmp_path / "absent.nc",))
+
+
+def test_the_callers_own_files_may_lie_below_a_link(places: LocalPlaces, tmp_path: Path, root: Path) -> None:
+    (tmp_path / "home").symlink_to(root)
+    assert places.own((tmp_path / "home" / "other.nc",)) == (root / "other.nc",)

@@ -75,10 +75,10 @@ class LocalPlaces:
         return tuple(found)
 
     def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
-        """Return *files* made absolute; each must be there. Raises SourceRejected."""
-        whole = tuple(Path(os.path.abspath(file)) for file in files)  # noqa: PTH100 - links are refused by the gate, not followed
+        """Return *files* made absolute, links in them followed: they are the caller's own. Raises SourceRejected."""
+        whole = tuple(file.resolve() for file in files)
         for given, file in zip(files, whole, strict=True):
-            if not os.path.lexists(file):
+            if not file.exists():
                 raise SourceRejected(f"{given.name}: there is no such file.", reason="empty", source=given.name)
         return whole
 
