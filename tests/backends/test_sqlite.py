@@ -109,6 +109,7 @@ def test_network_file_systems_are_refused_and_allowed_only_aloud(
     with contextlib.closing(allowed), allowed._store.reading() as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
         assert allowed.count(Query()) == 1
+        assert [(each.kind, each.level) for each in allowed.check()] == [("network-filesystem", "warn")]
 
 
 # --- locks and death ------------------------------------------------------------------------------------------------
@@ -152,7 +153,7 @@ def test_reading_takes_no_lock_and_cannot_write(path: Path, backend: SqlBackend)
     record = backend.add_record(sample(1))
     with contextlib.closing(SqlBackend.open(path, read_only=True, lock_path=path.parent / "none" / "x.lock")) as reader:
         assert reader.get_record(record.id) == record
-        for act in (lambda: reader.add_record(sample(2)), lambda: reader.rows.put(Row("job", "a")), reader.rebuild):
+        for act in (lambda: reader.add_record(sample(2)), lambda: reader.rows.put(Row("job", "a")), lambda: reader.retire("x")):
             with pytest.raises(ReadOnly):
                 act()
         backend.add_record(sample(3))
@@ -313,7 +314,8 @@ def test_derived_tables_are_checked_and_made_anew(path: Path, backend: SqlBacken
     assert (finding.kind, finding.place) == ("index-differs", record.id)
     assert "fields, words, boxes" in finding.message
     assert len(backend.search(Query(where=["n=2"]))) == 0
-    backend.rebuild()
+    assert finding.next_step == "cubeport migrate"
+    assert migrate(path) == (1, 1)
     assert backend.check(deep=True) == []
     assert tuple(backend.search(Query(where=["n=2"], text="t2", bbox=(2, 2, 3, 3)))) == (record,)
 

@@ -351,15 +351,13 @@ class SqlBackend:
         """Return what is wrong: the file by SQLite's own check; *deep*, also each derived table against the documents."""
         try:
             with self._store.snapshot() as connection:
-                found = list(_damage(connection, deep))
-                return found or (list(_differences(connection)) if deep else [])
+                found = list(_damage(connection, deep)) or (list(_differences(connection)) if deep else [])
         except CorruptCatalog as exc:
-            return [Finding("corrupt-catalog", self._store.path.name, exc.message, exc.next_step)]
-
-    def rebuild(self) -> None:
-        """Make every derived table anew from the documents, in one transaction."""
-        with self._store.begin() as transaction:
-            _rebuild(transaction.connection)
+            found = [Finding("corrupt-catalog", self._store.path.name, exc.message, exc.next_step)]
+        if self._network:
+            words = f"lies on {self._network}: nothing is promised there"
+            found.append(Finding("network-filesystem", self._store.path.name, words, "move it to a local disk", "warn"))
+        return found
 
     def retire(self, target: str) -> None:
         """Mark the catalog as converted to *target*: writers get CatalogMoved from now on."""
@@ -410,7 +408,10 @@ class SqlBackend:
 def migrate(
     path: Path, *, lock_path: Path | None = None, migrations: Mapping[int, Callable[[sqlite3.Connection], None]] = MIGRATIONS
 ) -> tuple[int, int]:
-    """Lift the database's schema to this release's, one transaction for each step; return the schema before and after."""
+    """Lift the database's schema to this release's, one transaction for each step; return the schema before and after.
+
+    Then every derived table is made anew from the documents, which also cures one that differs from them (``index-differs``).
+    """
     _demand_database(path)
     lock_path = lock_path or path.parent / "locks" / "catalog.lock"
     lock_path.parent.mkdir(parents=True, exist_ok=True)
@@ -425,15 +426,21 @@ def migrate(
         if before > newest:
             raise NewerModel(f"The database has schema {before}; this release knows up to {newest}.", next_step="upgrade cubeport")
         for step in range(before, newest):
-            connection.execute("BEGIN IMMEDIATE")
-            try:
-                migrations[step](connection)
-                connection.execute("UPDATE state SET schema = ?", (step + 1,))
-                connection.execute("COMMIT")
-            except BaseException:
-                connection.execute("ROLLBACK")
-                raise
+            _whole(connection, step + 1, migrations[step])
+        _whole(connection, newest, _rebuild)
     return before, newest
+
+
+def _whole(connection: sqlite3.Connection, schema: int, act: Callable[[sqlite3.Connection], None]) -> None:
+    """Do *act* and note the schema that it leaves, as one transaction."""
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        act(connection)
+        connection.execute("UPDATE state SET schema = ?", (schema,))
+        connection.execute("COMMIT")
+    except BaseException:
+        connection.execute("ROLLBACK")
+        raise
 
 
 # --- derived tables -------------------------------------------------------------------------------------------------
@@ -481,7 +488,7 @@ def _damage(connection: sqlite3.Connection, deep: bool) -> Iterator[Finding]:
             if message != "ok":
                 yield Finding("corrupt-catalog", "catalog.db", message, "restore a backup")
         for table, *_ in connection.execute("PRAGMA foreign_key_check"):
-            yield Finding("index-differs", str(table), "has rows of a record that is not there", "cubeport fsck --repair")
+            yield Finding("index-differs", str(table), "has rows of a record that is not there", "cubeport migrate")
     except sqlite3.DatabaseError as exc:
         yield Finding("corrupt-catalog", "catalog.db", str(exc), "restore a backup")
 
@@ -499,7 +506,7 @@ def _differences(connection: sqlite3.Connection) -> Iterator[Finding]:
             wrong.append("boxes")
         if wrong:
             words = f"the record's {', '.join(wrong)} differ from its document"
-            yield Finding("index-differs", record_id, words, "cubeport fsck --repair")
+            yield Finding("index-differs", record_id, words, "cubeport migrate")
 
 
 def _held(connection: sqlite3.Connection, number: int) -> Derived:
