@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
 from cubeport.cubes.calendars import Stamp, stamp_of
@@ -113,6 +113,7 @@ def test_the_full_disc_of_a_satellite_ends_at_the_limb() -> None:
 
 
 @settings(max_examples=25, deadline=None)
+@example(x=-60500.0, y=500.0, width=481000.0, height=100000.0)
 @given(
     *(st.integers(-2000, 2000).map(lambda n: n * 1e3 + 500.0) for _ in "xy"),
     *(st.integers(100, 3000).map(lambda n: n * 1e3) for _ in "wh"),

@@ -78,15 +78,20 @@ def projected(crs: Any, native: BoundingBox, *, factor: float, geostationary: Ma
         middle = _number(geostationary.get("longitude_of_projection_origin", 0.0))
         around = (lon - middle + 180.0) % 360.0 - 180.0
         return box(middle + around.min(), lat.min(), middle + around.max(), lat.max())
+    poles = {pole: to_native.transform(0.0, pole) for pole in (90.0, -90.0)}
     across, up = np.linspace(x0, x1, _SIDE), np.linspace(y0, y1, _SIDE)
-    ring_x = np.concatenate((across, np.full(_SIDE, x1), across[::-1], np.full(_SIDE, x0)))
-    ring_y = np.concatenate((np.full(_SIDE, y0), up, np.full(_SIDE, y1), up[::-1]))
+    for px, py in poles.values():
+        # A side that passes near a pole turns there: its nearest point must be one of the ring's.
+        across = np.union1d(across, [px]) if x0 < px < x1 else across
+        up = np.union1d(up, [py]) if y0 < py < y1 else up
+    ring_x = np.concatenate((across, np.full(len(up), x1), across[::-1], np.full(len(up), x0)))
+    ring_y = np.concatenate((np.full(len(across), y0), up, np.full(len(across), y1), up[::-1]))
     lon, lat = (np.asarray(part, dtype="float64") for part in to_world.transform(ring_x, ring_y))
     finite = np.isfinite(lon) & np.isfinite(lat)
     lon, lat = lon[finite], lat[finite]
     if not len(lon):
         return WORLD
-    inside = [pole for pole in (90.0, -90.0) if _holds((x0, y0, x1, y1), to_native.transform(0.0, pole), crs)]
+    inside = [pole for pole, point in poles.items() if _holds((x0, y0, x1, y1), point, crs)]
     south, north = min(lat.min(), *inside, 90.0), max(lat.max(), *inside, -90.0)
     if inside:
         return -180.0, _round(max(-90.0, float(south)), _DIGITS), 180.0, _round(min(90.0, float(north)), _DIGITS)
