@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import warnings
+from typing import Any
 
 import pytest
 import xarray as xr
 
-from .conftest import GONE, URL, V1, V2, Client, FakeService, Live, cube
+from cubeport.errors import Unavailable
+from cubeport.server import search
+from cubeport.server.app import App
+from cubeport.server.auth import Gatekeeper, NoKeys
+
+from .conftest import GONE, URL, V1, V2, Client, FakeEngine, FakeService, Live, cube, make_parts
 
 
 def test_one_state_on_every_face(client: Client, service: FakeService) -> None:
@@ -61,6 +68,8 @@ def test_what_is_no_item_is_404(client: Client, name: str) -> None:
         ("datetime=../2019-12-31T00:00:00Z", 0),
         ("datetime=2020-01-03T00:00:00Z/..", 2),
         ("datetime=/2020-06-01T00:00:00Z", 2),
+        (f"ids=sea@{V1}&collections=sea", 1),
+        ("collections=other", 0),
         ("limit=5000", 2),
     ],
 )
@@ -115,6 +124,116 @@ def test_every_own_link_answers_as_it_is_typed(client: Client) -> None:
                     assert link["href"] == href
             pending += assets
     assert len(seen) >= 8
+
+
+class TestSearch:
+    """Item search, by GET and by POST alike."""
+
+    @pytest.mark.parametrize(
+        ("asked", "count"),
+        [
+            ({}, 2),
+            ({"ids": [f"sea@{V1}", "nix@x"]}, 1),
+            ({"collections": ["sea"]}, 2),
+            ({"collections": ["other"]}, 0),
+            ({"collections": ["sea"], "ids": [f"sea@{V2}"]}, 1),
+            ({"bbox": [175, 0, -175, 1]}, 2),
+            ({"bbox": [175, 0, -5, -175, 1, 5]}, 2),
+            ({"bbox": [-140, 0, -130, 1]}, 0),
+            ({"datetime": "2020-01-02T00:00:00Z"}, 2),
+            ({"datetime": "../2019-12-31T00:00:00Z"}, 0),
+            ({"intersects": {"type": "Point", "coordinates": [-160, 0]}}, 2),
+            ({"intersects": {"type": "Point", "coordinates": [0, 0]}}, 0),
+            ({"limit": 5000}, 2),
+        ],
+    )
+    def test_get_and_post_find_the_same(self, client: Client, asked: dict[str, Any], count: int) -> None:
+        texts = {
+            name: ",".join(map(str, value)) if isinstance(value, list) else json.dumps(value) if isinstance(value, dict) else value
+            for name, value in asked.items()
+        }
+        got, posted = client.get("/stac/search", params=texts), client.post("/stac/search", json=asked)
+        assert (got.status_code, posted.status_code) == (200, 200), got.text + posted.text
+        assert got.headers["content-type"] == posted.headers["content-type"] == "application/geo+json"
+        assert got.json()["features"] == posted.json()["features"]
+        assert got.json()["numberReturned"] == count
+
+    def test_pages_join_into_the_whole(self, client: Client) -> None:
+        found, path = [], "/stac/search?limit=1&collections=sea"
+        while path:
+            page = client.get(path).json()
+            found += [each["id"] for each in page["features"]]
+            path = next((link["href"].removeprefix(URL) for link in page["links"] if link["rel"] == "next"), "")
+        assert found == [f"sea@{V2}", f"sea@{V1}"]
+        body: dict[str, Any] = {"limit": 1}
+        page = client.post("/stac/search", json=body).json()
+        [following] = [link for link in page["links"] if link["rel"] == "next"]
+        assert (following["method"], following["merge"]) == ("POST", True)
+        last = client.post("/stac/search", json=body | following["body"]).json()
+        assert [each["id"] for each in last["features"]] == [f"sea@{V1}"]
+        assert not [link for link in last["links"] if link["rel"] == "next"]
+
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            {"bbox": [1, 2, 3]},
+            {"bbox": [0, 10, 1, 5]},
+            {"bbox": [0, 0, 1, 1], "intersects": {"type": "Point", "coordinates": [0, 0]}},
+            {"intersects": {"type": "Point"}},
+            {"intersects": {"type": "Polygon", "coordinates": [[[0, 0], [1, 1], [0, 1], [1, 0], [0, 0]]]}},
+            {"intersects": {"type": "MultiPoint", "coordinates": [[0, 0]] * 10_001}},
+            {"datetime": "2020-01-02"},
+            {"limit": 0},
+            {"token": "nix"},
+            {"sortby": []},
+            {"ids": "sea"},
+        ],
+    )
+    def test_malformed_searches_are_400(self, client: Client, asked: dict[str, Any]) -> None:
+        answer = client.post("/stac/search", json=asked)
+        assert (answer.status_code, answer.json()["kind"]) == (400, "invalid-request")
+
+    @pytest.mark.parametrize("query", ["bbox=a,b", "limit=x", "intersects={", "ids=a&ids=b", "what=1", "bbox=nan,0,1,1"])
+    def test_malformed_queries_are_400(self, client: Client, query: str) -> None:
+        assert client.get(f"/stac/search?{query}").status_code == 400
+
+    def test_a_token_is_bound_to_its_query(self, client: Client) -> None:
+        page = client.get("/stac/search?limit=1").json()
+        token = next(link["href"].rpartition("token=")[2] for link in page["links"] if link["rel"] == "next")
+        assert client.get(f"/stac/search?limit=1&token={token}").status_code == 200
+        assert client.get(f"/stac/search?limit=1&collections=sea&token={token}").status_code == 400
+
+    def test_a_search_that_takes_too_long_is_503(self, service: FakeService) -> None:
+        with pytest.raises(Unavailable):
+            search.run(service, search.Search(), deadline_s=-1)
+
+    def test_what_is_unpublished_meanwhile_is_not_found(self, client: Client, service: FakeService) -> None:
+        service.unpublish("sea")
+        assert client.post("/stac/search", json={"collections": ["sea"]}).json()["features"] == []
+
+    def test_pages_of_every_origin_may_search(self, client: Client) -> None:
+        headers = {"Origin": "https://viewer.example"}
+        assert client.post("/stac/search", json={}, headers=headers).headers["access-control-allow-origin"] == "*"
+        asked = headers | {"Access-Control-Request-Method": "POST"}
+        assert "POST" in client.options("/stac/search", headers=asked).headers["access-control-allow-methods"]
+
+    def test_a_read_only_server_searches(self, service: FakeService, engine: FakeEngine) -> None:
+        with Client(App(make_parts(service, engine, gatekeeper=Gatekeeper(NoKeys(), read_only=True)))) as reader:
+            assert reader.post("/stac/search", json={}).status_code == 200
+            assert reader.post("/datasets/sea/unpublish").json()["kind"] == "read-only"
+
+    def test_pystac_client_searches(self, live: Live) -> None:
+        pystac_client = pytest.importorskip("pystac_client")
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message="The item .* is deprecated")
+            catalog = pystac_client.Client.open(f"{live.url}/stac")
+            for method in ("GET", "POST"):
+                found = catalog.search(
+                    collections=["sea"], bbox=[175, -5, 179, 5], datetime="2020-01-02/2020-01-03", limit=1, method=method
+                )
+                assert [each.id for each in found.items()] == [f"sea@{V2}", f"sea@{V1}"]
+            items = list(next(catalog.get_collections()).get_items())
+            assert [each.id for each in items] == [f"sea@{V2}", f"sea@{V1}"]
 
 
 def test_pystac_client_walks_it_and_xarray_opens_what_it_finds(live: Live) -> None:

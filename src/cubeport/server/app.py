@@ -135,10 +135,11 @@ class App:
 
     async def _options(self, scope: Scope, send: _Outgoing, allowed: Iterable[str]) -> None:
         headers = [(b"allow", ", ".join(allowed).encode())]
+        readable = (*_READS, "POST") if _is_search(scope) else _READS
         if any(name == b"access-control-request-method" for name, _ in scope["headers"]):
             headers += [
                 # Reads alone are open to pages of other origins: a browser stops the rest itself.
-                (b"access-control-allow-methods", ", ".join(each for each in allowed if each in _READS).encode()),
+                (b"access-control-allow-methods", ", ".join(each for each in allowed if each in readable).encode()),
                 (b"access-control-allow-headers", _ALLOW_HEADERS),
                 (b"access-control-max-age", b"86400"),
             ]
@@ -171,6 +172,11 @@ _COMMON = [
 _BY_STATUS: dict[int, type[CubeportError]] = {404: NotFound, 405: MethodNotAllowed, 400: errors.InvalidRequest}
 
 
+def _is_search(scope: Scope) -> bool:
+    """Tell whether a request is the one read that may be a POST."""
+    return bool(scope["path"].rstrip("/").endswith("/stac/search"))
+
+
 class _Outgoing:
     """Sends what every answer carries with the first message, and no body to HEAD."""
 
@@ -199,7 +205,7 @@ class _Cors:
 
     def headers(self, scope: Scope) -> list[tuple[bytes, bytes]]:
         """Return the CORS headers of an answer."""
-        if scope["method"] not in _READS:
+        if scope["method"] not in _READS and not _is_search(scope):
             return []
         if self._any:
             return _ANY_ORIGIN

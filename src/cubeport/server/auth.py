@@ -57,6 +57,8 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/stac/conformance"): "read",
     ("GET", "/stac/api"): "read",
     ("GET", "/stac/api.html"): "read",
+    ("GET", "/stac/search"): "read",
+    ("POST", "/stac/search"): "read",
     ("GET", "/stac/collections"): "read",
     ("GET", "/stac/collections/{collection_id}"): "read",
     ("GET", "/stac/collections/{collection_id}/items"): "read",
@@ -167,7 +169,7 @@ class Gatekeeper:
         caller = self.caller(headers, peer)
         if needed is None:
             raise Forbidden("Nobody may do this over HTTP")
-        if method not in ("GET", "HEAD") and self.read_only:
+        if needed != "read" and method not in ("GET", "HEAD") and self.read_only:
             raise ReadOnly("This server only reads")
         if caller.may(needed):
             return caller

@@ -87,6 +87,9 @@ class CoverageQuery(incoming.Model):
     subset_crs: Annotated[str | None, Field(alias="subset-crs", description="The storage CRS")] = None
     properties: Annotated[str | None, Field(description="Fields, with commas")] = None
     exclude_properties: Annotated[str | None, Field(alias="exclude-properties", description="Fields to leave out")] = None
+    scale_factor: Annotated[str | None, Field(alias="scale-factor", description="x and y have so many times fewer cells")] = None
+    scale_axes: Annotated[str | None, Field(alias="scale-axes", description="axis(factor), with commas")] = None
+    scale_size: Annotated[str | None, Field(alias="scale-size", description="axis(cells), with commas")] = None
     crs: Annotated[str | None, Field(description="The storage CRS")] = None
     f: Annotated[str | None, Field(description=", ".join(ogc.FORMS))] = None
     estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable
 from typing import Annotated, Any
+from urllib.parse import urlencode
 
 from fastapi import APIRouter
 from pydantic import AfterValidator, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from cubeport.catalog.query import boxes, parse_interval, query_boxes
+from cubeport.catalog.query import parse_interval
 from cubeport.documents import stac as documents
 from cubeport.documents.texts import Shown, VersionRef
 from cubeport.errors import InvalidFilter, InvalidRequest, NotFound, Problem
-from cubeport.server import incoming, native, replies
+from cubeport.server import incoming, native, replies, search
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Parts
 
@@ -49,6 +51,19 @@ class ItemsQuery(incoming.Model):
     token: Annotated[str | None, Field(max_length=1000)] = None
 
 
+class CollectionItemsQuery(ItemsQuery):
+    """What the items of one collection take; clients that search name ids, and the collection once more."""
+
+    ids: Annotated[str | None, Field(max_length=8000, description="Item ids, with commas")] = None
+    collections: Annotated[str | None, Field(max_length=8000, description="This collection's id")] = None
+
+
+class SearchBody(search.Search):
+    """The body of ``POST /stac/search``."""
+
+    datetime: Annotated[Annotated[str, AfterValidator(_datetime)] | None, Field(max_length=100)] = None
+
+
 class CollectionsQuery(ItemsQuery):
     """What the list of collections takes."""
 
@@ -71,7 +86,22 @@ def routes(parts: Parts) -> APIRouter:
     add("/stac/conformance", face.conformance, "What it conforms to")
     add("/stac/collections", face.collections, "Collections", query=CollectionsQuery)
     add("/stac/collections/{collection_id}", face.collection, "One dataset, or one version of it, as Collection")
-    add("/stac/collections/{collection_id}/items", face.items, "Its versions as Items", query=ItemsQuery, media_types=geojson)
+    add(
+        "/stac/collections/{collection_id}/items",
+        face.items,
+        "Its versions as Items",
+        query=CollectionItemsQuery,
+        media_types=geojson,
+    )
+    add("/stac/search", face.find, "Items of all datasets", query=search.SearchQuery, media_types=geojson)
+    router.add_api_route(
+        "/stac/search",
+        face.find_by_body,
+        methods=["POST"],
+        summary="Items of all datasets",
+        tags=["STAC"],
+        **described("/stac/search", body=search.Search, media_types=geojson, statuses=(*READ, 413, 415)),
+    )
     add(
         "/stac/collections/{collection_id}/items/{item_id}",
         face.item,
@@ -139,7 +169,7 @@ class _Stac:
         return replies.reply(request, build, tag=tag, headers=_versioned(shown))
 
     def items(self, request: Request) -> Response:
-        asked = incoming.query(request.scope["query_string"], ItemsQuery)
+        asked = incoming.query(request.scope["query_string"], CollectionItemsQuery)
         dataset = self._dataset(request)
         tag = replies.etag_of_list(self._service.generation(), request, "json", self._url)
 
@@ -179,6 +209,38 @@ class _Stac:
 
         return replies.reply(request, build, media_type=documents.GEOJSON, tag=tag, headers=_versioned(shown))
 
+    def find(self, request: Request) -> Response:
+        asked = incoming.query(request.scope["query_string"], search.SearchQuery).search()
+        checked = incoming.validated(asked.model_dump(), SearchBody)
+        tag = replies.etag_of_list(self._service.generation(), request, "json", self._url)
+        query = _without_token(request)
+
+        def build() -> bytes:
+            found = search.run(self._service, checked)
+            address = f"{self._url}/stac/search"
+            links = [_link("self", f"{address}?{urlencode(query)}" if query else address)]
+            if found.token is not None:
+                links.append(_link("next", f"{address}?{urlencode(query | {'token': found.token})}"))
+            return self._found(found, links)
+
+        return replies.reply(request, build, media_type=documents.GEOJSON, tag=tag)
+
+    async def find_by_body(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        asked = incoming.validated(await incoming.body(request), SearchBody)
+        found = await asyncio.to_thread(search.run, self._service, asked)
+        address = f"{self._url}/stac/search"
+        links = [_link("self", address) | {"method": "POST"}]
+        if found.token is not None:
+            links.append(_link("next", address) | {"method": "POST", "body": {"token": found.token}, "merge": True})
+        return replies.reply(request, self._found(found, links), media_type=documents.GEOJSON)
+
+    def _found(self, found: search.Found, links: list[dict[str, Any]]) -> bytes:
+        root = {"rel": "root", "href": f"{self._url}/stac", "type": "application/json", "title": self._site.title}
+        features = [documents.item(shown, self._site) for shown in found.page]
+        page = {"type": "FeatureCollection", "features": features, "links": [*links, root], "numberReturned": len(features)}
+        return replies.dumps(page)
+
     def _with_versions(self, shown: Shown) -> Shown:
         return shown.model_copy(update={"versions": self._service.shown_versions(shown.texts.dataset_id)})
 
@@ -187,24 +249,25 @@ class _Stac:
         return self._service.shown(request.path_params["collection_id"])
 
 
+def _link(rel: str, href: str) -> dict[str, Any]:
+    title = "The next page" if rel == "next" else "This search"
+    return {"rel": rel, "href": href, "type": documents.GEOJSON, "title": title}
+
+
 def _box(text: str) -> tuple[float, float, float, float]:
     west, south, east, north = (float(part) for part in text.split(","))
     return west, south, east, north
 
 
-def _fits(shown: Shown, asked: ItemsQuery) -> bool:
-    cube = shown.description
-    if asked.bbox is not None:
-        pairs = ((a, b) for a in query_boxes(_box(asked.bbox)) for b in boxes(*cube.spatial.bbox))
-        if not any(a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3] for a, b in pairs):
-            return False
-    if asked.datetime is None or cube.temporal is None or not cube.temporal.index_start:
-        return True
-    wanted = parse_interval(asked.datetime)
-    held = parse_interval(f"{cube.temporal.index_start}/{cube.temporal.index_end}")
-    assert held.start is not None
-    assert held.end is not None
-    return (wanted.end is None or held.start <= wanted.end) and (wanted.start is None or wanted.start <= held.end)
+def _fits(shown: Shown, asked: CollectionItemsQuery) -> bool:
+    cube, dataset_id = shown.description, shown.texts.dataset_id
+    if asked.ids is not None and f"{dataset_id}@{shown.version.version_id}" not in asked.ids.split(","):
+        return False
+    if asked.collections is not None and dataset_id not in asked.collections.split(","):
+        return False
+    if asked.bbox is not None and not search.meets(cube, _box(asked.bbox)):
+        return False
+    return asked.datetime is None or search.within(cube, *parse_interval(asked.datetime))
 
 
 def _behind(versions: tuple[VersionRef, ...], token: str | None) -> tuple[VersionRef, ...]:
