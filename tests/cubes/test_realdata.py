@@ -42,7 +42,7 @@ ACCEPTED = [
     ("era5_multi/era5_2t_1.nc", "rectilinear", WORLD, "standard", "irregular", "t2m"),
     ("era5_multi/era5_2t_2.nc", "rectilinear", WORLD, "standard", "irregular", "t2m"),
     ("eraint_uvz.nc", "rectilinear", WORLD, None, None, "z"),
-    ("euro_air_temp.nc", "projected", (-67.461, 18.326, 76.342, 77.095), "standard", "irregular", "air_temperature"),
+    ("euro_air_temp.nc", "projected", (-67.461, 18.326, 76.342, 77.1066), "standard", "irregular", "air_temperature"),
     ("gebco_2020.nc", "rectilinear", (12.2, 55.2, 13.1, 56.3), None, None, "elevation"),
     ("goes_Cloud_Top_Height.nc", "projected", (-140.616, 14.000, -49.179, 52.768), "standard", "irregular", "HT"),
     (
@@ -90,7 +90,7 @@ ACCEPTED = [
     ("lfric_ngvat_2D_72t.nc", "unstructured", WORLD, "standard", "irregular", "conv_rain"),
     ("msftmz_Omon_NorCPM1_185001.nc", "none", WORLD, "noleap", "monthly", "msftmz"),
     ("outCSne30_timeseries.nc", "none", WORLD, "proleptic_gregorian", "hourly", "psi"),
-    ("polar_stereographic.nc", "projected", (-102.258, 16.673, 46.913, 81.353), "standard", "irregular", "data"),
+    ("polar_stereographic.nc", "projected", (-102.258, 16.673, 46.913, 81.3572), "standard", "irregular", "data"),
     ("rlds_Amon_IPSL-CM6A-LR_185001.nc", "rectilinear", WORLD, "standard", "monthly", "rlds"),
     ("rlds_v3.zarr", "rectilinear", WORLD, "proleptic_gregorian", "monthly", "rlds"),
     ("roms_multi/Nordic_subset_day1.nc", "curvilinear", (12.2888, 66.6872, 15.7749, 68.0204), "standard", "irregular", "aice"),
