@@ -30,6 +30,7 @@ from cubeport.errors import NotFound
 from cubeport.server import incoming, native, openapi, problems, replies
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Parts
+from cubeport.server.search import Search
 
 _ASSETS = ("cubeport.css", "docs.js", "icon.svg", "swagger-ui/swagger-ui-bundle.js", "swagger-ui/swagger-ui.css")
 OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
@@ -168,7 +169,7 @@ class _Pages:
     def openapi(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         if self._openapi is None:
-            models = (*native.SCHEMAS, LandingPage, ProblemKind)
+            models = (*native.SCHEMAS, LandingPage, ProblemKind, Search)
             made = openapi.document(self._framework, models, public_url=self._url, limits=self._parts.limits)
             self._openapi = replies.dumps(made)
         tag = replies.etag("openapi", hashlib.sha256(self._openapi).hexdigest())
