@@ -15,6 +15,8 @@ from typing import Any
 import pytest
 
 from cubeport import errors
+from cubeport.documents.native import Periods
+from cubeport.server import pages
 
 from .conftest import URL, V2, Client, FakeService, Live
 
@@ -126,6 +128,13 @@ class TestLanding:
 
 
 class TestDataset:
+    def test_time_is_told_once_when_it_is_one_moment(self) -> None:
+        def told(start: str, end: str) -> str:
+            return pages._span(Periods(start=start, end=end))
+
+        assert told("2020-01", "2020-12") == "2020-01 to 2020-12"
+        assert told("1998-12-01T00:00:00Z", "1998-12-01T00:00:00Z") == "1998-12-01"
+
     def test_linked_data_is_json_whatever_the_title(self, client: Client) -> None:
         [block] = re.findall(
             r'<script type="application/ld\+json">(.*?)</script>', client.get("/datasets/sea?f=html").text, re.DOTALL

@@ -259,14 +259,19 @@ def _card(shown: Shown, url: str) -> Mapping[str, Any]:
         "id": it.dataset_id,
         "page": f"{url}/datasets/{it.dataset_id}?f=html",
         "title": it.dataset_name,
-        "description": it.description,
+        "description": it.description if it.description != it.dataset_name else None,
         "variables": ", ".join(v.name for v in it.variables),
-        "period": f"{when.start} to {when.end}" if when else None,
+        "period": _span(when) if when else None,
         "resolution": it.resolution,
         "license": it.license,
         "bbox": shown.description.spatial.bbox,
         "links": links,
     }
+
+
+def _span(periods: documents.Periods) -> str:
+    first, last = (str(each).removesuffix("T00:00:00Z") for each in (periods.start, periods.end))
+    return first if first == last else f"{first} to {last}"
 
 
 def _boxes(box: BoundingBox) -> list[tuple[float, float, float, float]]:
@@ -296,7 +301,7 @@ def _faces(url: str) -> list[tuple[documents.Link, str]]:
         face("self", "/?f=json", "This document", ""),
         face("alternate", "/?f=html", "This document as a page", "", "text/html"),
         face("stac", "/stac", "STAC", "Collections and items for STAC clients and browsers."),
-        face("ogc", "/ogcapi", "OGC API", "Coverages and EDR: parts of a cube by place, time and variable."),
+        face("ogc", "/ogcapi", "OGC API", "Coverages: the part of a cube that you need, by place, time and variable."),
         face("data", "/datasets", "Datasets", "The service's own list: every dataset with all its addresses."),
         face("service-doc", "/docs", "API", "Every route, to read and to try.", "text/html"),
         face("service-desc", "/openapi.json", "The API's description", "", OPENAPI),
@@ -315,7 +320,7 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cubeport.server"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.globals |= {"parts": _boxes, "place": _place}
+    environment.globals |= {"parts": _boxes, "place": _place, "span": _span}
     return environment
 
 
