@@ -14,6 +14,7 @@ from cubeport.cubes.selection import (
     Instant,
     Latest,
     Period,
+    Scale,
     Selection,
     Slice,
     Subset,
@@ -194,7 +195,7 @@ def test_every_problem_is_told_at_once_and_no_value_is_echoed() -> None:
         ("bbox", "1,2,secret"),
         ("bbox", "0,0,1,1"),
         ("colour", "red"),
-        ("scale-factor", "2"),
+        ("width", "2"),
         ("datetime", "x"),
         ("f", "gif"),
         ("estimate", "yes"),
@@ -205,7 +206,7 @@ def test_every_problem_is_told_at_once_and_no_value_is_echoed() -> None:
         ("bbox", "malformed"),
         ("bbox", "repeated"),
         ("colour", "unknown"),
-        ("scale-factor", "not-offered"),
+        ("width", "not-offered"),
         ("datetime", "malformed"),
         ("f", "not-offered"),
         ("estimate", "malformed"),
@@ -262,6 +263,11 @@ selections = st.builds(
     subsets=st.lists(st.builds(Subset, names, parts), max_size=3).map(tuple),
     crs=st.sampled_from([None, "OGC:CRS84", "EPSG:27700", "native"]),
     subset_crs=st.sampled_from([None, "OGC:CRS84", "EPSG:27700", "native"]),
+    scale=st.none()
+    | st.floats(0.01, 1e6).map(lambda factor: Scale("scale-factor", (("", factor),)))
+    | st.lists(st.tuples(names, st.integers(1, 1000).map(float)), min_size=1, max_size=2).map(
+        lambda parts: Scale("scale-size", tuple(parts))
+    ),
     properties=st.none() | st.lists(names, min_size=1, max_size=3, unique=True).map(tuple),
     form=st.none() | st.sampled_from(FORMS),
     estimate=st.booleans(),

@@ -363,6 +363,38 @@ def test_curvilinear_cells_are_picked_by_their_centres() -> None:
     cube.outside(bbox="100,0,110,10")
 
 
+def test_scaling_takes_cells_that_are_there() -> None:
+    assert globe.along("lat", bbox="0,0,9,9", scale_factor="3") == [1.5, 4.5, 7.5]
+    assert down.along("lat", bbox="0,0,9,9", scale_factor="3") == [7.5, 4.5, 1.5]
+    assert globe.along("lon", bbox="-6,0,6,9", scale_size="Lon(4)") == [-4.5, -1.5, 1.5, 4.5]
+    assert len(globe.along("lat", bbox="-6,0,6,9", scale_size="Lon(4)")) == 9
+    assert globe.along("lat", bbox="0,0,9,9", scale_axes="Lat(9),Lon(1)") == [4.5]
+    assert globe.along("lat", bbox="0,0,9,9", scale_factor="100") == [4.5]
+    assert globe.along("lon", scale_size="Lon(360)") == globe.along("lon")
+    assert count(globe.description, globe.take(scale_factor="10", properties="tas")).cells == 18 * 36
+
+
+def test_what_cannot_be_scaled_is_told() -> None:
+    assert globe.kinds(bbox="0,0,9,9", scale_size="Lat(10)") == ["scale-size:out-of-range"]
+    assert globe.kinds(scale_factor="0.5") == ["scale-factor:out-of-range", "scale-factor:out-of-range"]
+    assert globe.kinds(subset="Lat(3)", scale_axes="Lat(2)") == ["scale-axes:clash"]
+    assert monthly.kinds(scale_axes="time(2)") == ["scale-axes:no-axis"]
+    assert globe.kinds(scale_factor="2", scale_axes="Lat(2)") == ["scale-axes:clash"]
+    for text in ("0", "-1", "x", "nan"):
+        assert globe.kinds(scale_factor=text)[0].startswith("scale-factor:")
+    for text in ("Lat", "Lat(1:2)", "Lat(1.5)", 'Lat("a")', "Lat(1,2)"):
+        assert globe.kinds(scale_size=text) == ["scale-size:malformed"]
+
+
+@given(st.integers(1, 180), st.integers(1, 360))
+def test_a_scaled_axis_is_evenly_spread(rows: int, columns: int) -> None:
+    lats = np.array(globe.along("lat", scale_size=f"Lat({rows}),Lon({columns})"))
+    assert lats.size == rows
+    assert set(lats) <= set(globe.labels.values["lat"])
+    ideal = -90 + 180 * (np.arange(rows) + 0.5) / rows
+    assert np.abs(lats - ideal).max() <= 1
+
+
 def test_the_price_is_counted_from_metadata() -> None:
     cube = Cube(time=times(*(f"2006-04-{day:02d}" for day in range(1, 11))), lat=np.arange(10.0), lon=np.arange(10.0))
     windows = cube.take(bbox="2.6,0,5.4,2", datetime="2006-04-04/2006-04-06", properties="tas")

@@ -221,7 +221,9 @@ def test_forms_that_are_not_there_are_refused(client: httpx.Client, url: str) ->
         {"datetime": "tomorrow"},
         {"datetime": "1850-02-30"},
         {"properties": "snow"},
-        {"scale-factor": "2"},
+        {"scale-factor": "0.5"},
+        {"scale-size": "Lon(1000)"},
+        {"width": "2"},
         {"crs": "EPSG:3857"},
         {"subset": "Lat(1:2)", "subset-crs": "EPSG:4326"},
         {"colour": "red"},
@@ -323,6 +325,22 @@ def test_gzip_is_offered(client: httpx.Client, url: str) -> None:
     assert answer.headers["etag"].endswith('-gz"')
 
 
+def test_scaled_answers_have_values_of_the_source(client: httpx.Client, co2: Any, equal: Any) -> None:
+    query = {"scale-size": "Lon(36),Lat(18)", "datetime": "2006-01-03T06:00:00Z"}
+    answer = client.get(f"/ogcapi/collections/{co2.dataset_id}/coverage", params=query)
+    assert answer.headers["content-interpolation"] == "nearest-neighbor"
+    document = answer.json()
+    axes, truth = document["domain"]["axes"], co2.truth()
+    x = [int(np.abs(truth["longitude"].values - each).argmin()) for each in axes["x"]["values"]]
+    y = [int(np.abs(truth["latitude"].values - each).argmin()) for each in axes["y"]["values"]]
+    assert (len(x), len(y)) == (36, 18)
+    time_at = [str(each)[:19] for each in xr.decode_cf(truth)["time"].values].index("2006-01-03T06:00:00")
+    assert equal(document["ranges"]["tcco2"]["values"], truth["tcco2"].values[time_at][np.ix_(y, x)], packed=True)
+    netcdf = client.get(f"/ogcapi/collections/{co2.dataset_id}/coverage", params={**query, "f": "netcdf"})
+    with opened(netcdf) as found:
+        assert equal(document["ranges"]["tcco2"]["values"], found["tcco2"].values)
+
+
 # --- limits -------------------------------------------------------------------------------------------------------------
 
 
@@ -344,12 +362,15 @@ def test_what_is_too_large_is_413_before_anything_is_read(small: httpx.Client, c
     assert (document["limit"], document["value"], document["unit"]) == (150_000, 31 * 161 * 320, "cells")
     assert [each["title"] for each in document["alternatives"]] == [
         "The longest leading time that fits",
+        "Fewer cells of all of it",
         "All of it as Zarr",
         "What it would cost",
     ]
     first = small.get(document["alternatives"][0]["href"])
     assert first.status_code == 200
     assert len(first.json()["domain"]["axes"]["t"]["values"]) == 2
+    fewer = small.get(document["alternatives"][1]["href"]).json()
+    assert 90_000 < len(fewer["ranges"]["tcco2"]["values"]) <= 150_000
     assert small.get(document["alternatives"][-1]["href"]).json()["allowed"] is False
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import threading
 from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from typing import Any, Protocol, cast
@@ -291,16 +291,18 @@ class Opened:
     def raw(self, name: str, along: Mapping[str, Window], *, patience: Patience = _endless) -> Array:
         """Return the stored values in the windows of the variable's dimensions; a dimension without a window is whole."""
         array = self._array(name)
-        dimensions = self._variables[name].dims
-        runs = [
-            along[str(dimension)].runs if dimension in along else (Run(0, size),)
-            for dimension, size in zip(dimensions, array.shape, strict=True)
+        windows = [
+            along.get(str(dimension), Window(str(dimension), (Run(0, size),)))
+            for dimension, size in zip(self._variables[name].dims, array.shape, strict=True)
         ]
-        shape = tuple(sum(run.stop - run.start for run in each) for each in runs)
-        out = np.empty(shape, dtype=array.dtype)
+        out = np.empty([window.size for window in windows], dtype=array.dtype)
         with _reading(self._key[0]):
-            for corner in product(*(_placed(each) for each in runs)):
-                self._fill(out, name, array, corner, patience)
+            for place in product(*(_by_chunk(each, length) for each, length in zip(windows, array.chunks, strict=True))):
+                patience()
+                values = self._chunk(name, array, tuple(at for at, _, _ in place))
+                for number, (_, source, _) in enumerate(place):
+                    values = values[(slice(None),) * number + (source,)]
+                out[_all_of([target for _, _, target in place])] = values
         return out
 
     def _array(self, name: str) -> Any:
@@ -309,22 +311,6 @@ class Opened:
                 with _reading(self._key[0]):
                     self._arrays[name] = self._group[name]
             return self._arrays[name]
-
-    def _fill(self, out: Array, name: str, array: Any, corner: tuple[tuple[int, Run], ...], patience: Patience) -> None:
-        """Copy one block (a run along each dimension) from its chunks."""
-        steps = [
-            [(at, offset, run, length) for at in range(run.start // length, (run.stop - 1) // length + 1)]
-            for (offset, run), length in zip(corner, array.chunks, strict=True)
-        ]
-        for place in product(*steps):
-            patience()
-            chunk = self._chunk(name, array, tuple(at for at, *_ in place))
-            source, target = [], []
-            for at, offset, run, length in place:
-                low, high = max(run.start, at * length), min(run.stop, (at + 1) * length)
-                source.append(slice(low - at * length, high - at * length))
-                target.append(slice(offset + low - run.start, offset + high - run.start))
-            out[tuple(target)] = chunk[tuple(source)]
 
     def _chunk(self, name: str, array: Any, at: tuple[int, ...]) -> Array:
         key = (*self._key, name, at)
@@ -475,13 +461,33 @@ def _span(asked: ByteRequest | None, size: int) -> tuple[int, int]:
     raise ValueError("unknown byte range")
 
 
-def _placed(runs: Iterable[Run]) -> list[tuple[int, Run]]:
-    """Pair each run with where it begins in the answer."""
-    placed, offset = [], 0
-    for run in runs:
-        placed.append((offset, run))
-        offset += run.stop - run.start
-    return placed
+type _Selector = slice | Array
+
+
+def _by_chunk(window: Window, length: int) -> list[tuple[int, _Selector, _Selector]]:
+    """Return each chunk that the window touches along its dimension, with what is taken of it and where that goes."""
+    if not window.size:
+        return []
+    indices = window.indices()
+    chunks = indices // length
+    found = []
+    for at in dict.fromkeys(chunks.tolist()):
+        places = np.flatnonzero(chunks == at)
+        found.append((at, _plain(indices[places] - at * length), _plain(places)))
+    return found
+
+
+def _plain(indices: Array) -> _Selector:
+    """Return a slice where neighbours were asked for: it copies at the speed of memory."""
+    first = int(indices[0])
+    return slice(first, first + indices.size) if np.array_equal(indices, np.arange(first, first + indices.size)) else indices
+
+
+def _all_of(selectors: Sequence[_Selector]) -> Any:
+    """Return what selects the product of all: slices as they are, else a mesh of indices."""
+    if all(isinstance(each, slice) for each in selectors):
+        return tuple(selectors)
+    return np.ix_(*(np.arange(each.start, each.stop) if isinstance(each, slice) else each for each in selectors))
 
 
 def _orders(name: str, raw: Array, attributes: Mapping[str, Any]) -> Array:

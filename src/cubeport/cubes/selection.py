@@ -10,6 +10,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 from cubeport.cubes.calendars import Stamp, canonical, exists, ordinal, stamp_of
 from cubeport.errors import InvalidRequest, Problem
@@ -25,15 +26,19 @@ COVERAGE_PARAMETERS = (
     "subset-crs",
     "properties",
     "exclude-properties",
+    "scale-factor",
+    "scale-axes",
+    "scale-size",
     "crs",
     "f",
     "estimate",
 )
 """Parameters of a coverage (publishing.md 5.2) in the order that a canonical query has them."""
 
-LATER = ("scale-factor", "scale-axes", "scale-size", "resolution", "width", "height")
+LATER = ("resolution", "width", "height")
 """Parameters of the standards that are refused by name, so that nobody takes the answer for the one they asked for."""
 
+_SCALES: tuple[Literal["scale-factor", "scale-axes", "scale-size"], ...] = ("scale-factor", "scale-axes", "scale-size")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
 _TIME = re.compile(
     r"([0-9]{4})(?:-([0-9]{2})(?:-([0-9]{2})(?:[Tt]([0-9]{2})(?::([0-9]{2})(?::([0-9]{2})(?:\.([0-9]{1,9}))?)?)?"
@@ -123,6 +128,18 @@ class Period:
 
 
 @dataclass(frozen=True, slots=True)
+class Scale:
+    """Fewer cells along x and y: by a factor on both, by a factor on each named axis, or to a size of each."""
+
+    family: Literal["scale-factor", "scale-axes", "scale-size"]
+    parts: tuple[tuple[str, float], ...]
+    """Axis, as written, and number; of ``scale-factor`` one number without an axis."""
+
+    def __str__(self) -> str:
+        return ",".join(f"{axis}({_shown(number)})" if axis else _shown(number) for axis, number in self.parts)
+
+
+@dataclass(frozen=True, slots=True)
 class Selection:
     """What is asked of a coverage. Parsing what :meth:`query` gives is the same selection."""
 
@@ -135,6 +152,7 @@ class Selection:
     subset_crs: str | None = None
     properties: tuple[str, ...] | None = None
     excluded: tuple[str, ...] = ()
+    scale: Scale | None = None
     crs: str | None = None
     """Of the answer, as ``AUTHORITY:code``; ``None`` is that of the store."""
     form: str | None = None
@@ -151,6 +169,7 @@ class Selection:
             ("subset-crs", _curie(self.subset_crs)),
             ("properties", None if self.properties is None else ",".join(self.properties)),
             ("exclude-properties", ",".join(self.excluded) or None),
+            *(() if self.scale is None else ((self.scale.family, str(self.scale)),)),
             ("crs", _curie(self.crs)),
             ("f", self.form),
             ("estimate", "true" if self.estimate else None),
@@ -206,6 +225,8 @@ def parse(pairs: Iterable[tuple[str, str]], *, forms: Sequence[str], allowed: Se
         problems.append(Problem(("query", "bbox-crs"), "missing", "bbox-crs says nothing without bbox"))
     if found.get("properties") is not None and found.get("exclude-properties") is not None:
         problems.append(Problem(("query", "exclude-properties"), "clash", "properties and exclude-properties exclude each other"))
+    families = [name for name in _SCALES if name in found]
+    problems += [Problem(("query", name), "clash", f"{name} and {families[0]} exclude each other") for name in families[1:]]
     if problems:
         raise InvalidRequest("The query has parameters that cannot be taken; errors names each.", errors=problems)
     return Selection(
@@ -216,6 +237,7 @@ def parse(pairs: Iterable[tuple[str, str]], *, forms: Sequence[str], allowed: Se
         subset_crs=found.get("subset-crs"),  # type: ignore[arg-type]
         properties=found.get("properties"),  # type: ignore[arg-type]
         excluded=found.get("exclude-properties") or (),  # type: ignore[arg-type]
+        scale=next((found[name] for name in _SCALES if name in found), None),  # type: ignore[arg-type]
         crs=found.get("crs"),  # type: ignore[arg-type]
         form=found.get("f"),  # type: ignore[arg-type]
         estimate=bool(found.get("estimate")),
@@ -272,6 +294,10 @@ def _value(name: str, text: str, forms: Sequence[str]) -> object:
             return _datetime(text)
         case "properties" | "exclude-properties" | "variables":
             return _names(text)
+        case "scale-factor":
+            return Scale(name, (("", _factor(text)),))
+        case "scale-axes" | "scale-size":
+            return _scale(name, text)
         case "estimate":
             if text not in ("true", "false"):
                 raise _Malformed("must be true or false")
@@ -331,6 +357,27 @@ def _instant(text: str) -> Instant:
         if int(match[8][1:3]) > 23 or int(match[8][4:6]) > 59:
             raise _Malformed("has an offset of a day or more")
     return Instant(tuple(fields), offset)
+
+
+def _factor(text: str) -> float:
+    number = _number(text)
+    if not 0 < number <= 1e9:
+        raise _Malformed("must be greater than 0", "out-of-range")
+    return number
+
+
+def _scale(family: Literal["scale-axes", "scale-size"], text: str) -> Scale:
+    """Read ``axis(number)``, or several with a comma between them."""
+    parts = []
+    for subset in _subsets(text):
+        values = subset.part.values if isinstance(subset.part, Slice) else ()
+        if len(values) != 1 or not isinstance(values[0], float):
+            raise _Malformed("must be axis(number), or several with commas")
+        number = _factor(_shown(values[0]))
+        if family == "scale-size" and not number.is_integer():
+            raise _Malformed("must have whole numbers")
+        parts.append((subset.axis, number))
+    return Scale(family, tuple(parts))
 
 
 def _names(text: str) -> tuple[str, ...]:

@@ -288,7 +288,7 @@ class _Resolver:
                 whole[dimension] = Window(dimension, (Run(0, size),))
         if outside or not all(whole[dimension].size for dimension in whole):
             raise NotFound("There is no data at what was asked for.", what="data", extent=_extent(self.description))
-        return Windows(fields, whole | self.along, self.mask)
+        return Windows(fields, self._scaled(whole | self.along), self.mask)
 
     def _problem(self, parameter: str, kind: str, message: str) -> None:
         self.problems.append(Problem(("query", parameter), kind, message))
@@ -389,6 +389,32 @@ class _Resolver:
         """Keep the runs of an axis; an empty tuple says that a problem was noted."""
         if runs and not axis.scalar:
             self.along[axis.dimension] = Window(axis.dimension, runs, sliced)
+
+    def _scaled(self, along: dict[str, Window]) -> dict[str, Window]:
+        """Return the windows with fewer cells along x and y: each of the answer is the nearest one of the data, none is made."""
+        scale = self.selection.scale
+        if scale is None:
+            return along
+        x, y = self.description.axis_of("x"), self.description.axis_of("y")
+        asked: list[tuple[Axis, float]] = []
+        for name, number in scale.parts:
+            axes = (x, y) if not name else (axis_named(self.description, name),)
+            if any(axis is None or axis.kind not in ("x", "y") or axis.dimension not in along for axis in axes):
+                self._problem(scale.family, "no-axis", f"{scale.family} takes the axes of x and y")
+            asked += [(axis, number) for axis in axes if axis is not None and axis.dimension in along]
+        scaled = dict(along)
+        for axis, number in asked:
+            window = along[axis.dimension]
+            size = number if scale.family == "scale-size" else max(1, round(window.size / number))
+            if window.sliced:
+                self._problem(scale.family, "clash", f"{axis.name} is sliced, so it cannot be scaled")
+            elif size > window.size:
+                self._problem(scale.family, "out-of-range", f"{axis.name} has {window.size} cells here, and no finer ones")
+            else:
+                scaled[axis.dimension] = replace(window, runs=_every(window, int(size)))
+        if self.problems:
+            raise InvalidRequest("The query asks for what this data cannot give; errors names each part.", errors=self.problems)
+        return scaled
 
     # --- one axis -----------------------------------------------------------------------------------------------------
 
@@ -636,6 +662,16 @@ def _runs(indices: Sequence[int], shifts: Sequence[float] | None = None) -> tupl
         else:
             found.append(Run(at, at + 1, shift))
     return tuple(found)
+
+
+def _every(window: Window, size: int) -> tuple[Run, ...]:
+    """Return *size* cells of the window, evenly spread: of each equal part the one in its middle."""
+    import numpy as np
+
+    indices = window.indices()
+    shifts = np.concatenate([np.full(run.stop - run.start, run.shift) for run in window.runs])
+    taken = ((2 * np.arange(size) + 1) * len(indices)) // (2 * size)
+    return _runs(indices[taken].tolist(), shifts[taken].tolist())
 
 
 def _is_one(subset: Subset) -> bool:

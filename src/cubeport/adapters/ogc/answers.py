@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.edr import Place, query_of, resolve_query
-from cubeport.cubes.selection import Selection, parse_datetime, stamp_at
+from cubeport.cubes.selection import Scale, Selection, parse_datetime, stamp_at
 from cubeport.cubes.windows import Price, Run, Window, Windows, axis_named, cells, count, fitting, resolve, storage_crs, time_axis
 from cubeport.documents import coveragejson, ogc, table
 from cubeport.documents.texts import Shown
@@ -227,6 +227,9 @@ class Answers:
         shorter = self._shorter(plan)
         if shorter is not None:
             found.append({"title": "The longest leading time that fits", "href": self._href(plan, shorter)})
+        coarser = self._coarser(plan)
+        if coarser is not None:
+            found.append({"title": "Fewer cells of all of it", "href": self._href(plan, coarser)})
         if plan.form != "netcdf":
             binary = self.plan(
                 plan.shown, replace(plan.selection, form="netcdf"), form="netcdf", download=plan.download, place=plan.place
@@ -257,6 +260,23 @@ class Answers:
             if self.plan(plan.shown, selection, form=plan.form, download=plan.download, place=plan.place).refusal is None:
                 return selection
             budget = budget * 3 // 4
+        return None
+
+    def _coarser(self, plan: Plan) -> Selection | None:
+        """Return the selection with the least ``scale-factor`` that is within every limit; for coverages with x and y."""
+        over = plan.refusal
+        axes = [plan.description.axis_of(kind) for kind in ("x", "y")]
+        windows = [plan.windows.along.get(axis.dimension) if axis is not None and not axis.scalar else None for axis in axes]
+        if over is None or plan.download or plan.place is not None or plan.selection.scale is not None:
+            return None
+        if any(window is None or window.sliced for window in windows):
+            return None
+        factor = math.ceil(math.sqrt(over.value / over.limit))
+        while factor <= max(window.size for window in windows if window is not None):
+            selection = replace(plan.selection, scale=Scale("scale-factor", (("", float(factor)),)))
+            if self.plan(plan.shown, selection, form=plan.form).refusal is None:
+                return selection
+            factor *= 2
         return None
 
     def _href(self, plan: Plan, selection: Selection) -> str:
@@ -430,6 +450,8 @@ def headers(plan: Plan, *, public_url: str) -> dict[str, str]:
     box = _box(plan)
     if box is not None:
         told["Content-Bbox"] = ",".join(f"{edge:.10g}" for edge in box)
+    if plan.selection.scale is not None:
+        told["Content-Interpolation"] = "nearest-neighbor"
     span = period(plan)
     if span is not None:
         told["Content-Datetime"] = span[0] if span[0] == span[1] else "/".join(span)
