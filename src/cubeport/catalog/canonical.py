@@ -29,6 +29,7 @@ MAX_KEY = 256
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _ID = re.compile(r"[0-9a-f]{32}")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def new_id() -> str:
@@ -97,7 +98,7 @@ def _json(value: object, path: str, depth: int) -> Json:
 
 
 def _text(value: str, path: str) -> str:
-    if "\0" in value or any("\ud800" <= c <= "\udfff" for c in value):
+    if "\0" in value or (not value.isascii() and _SURROGATE.search(value)):
         raise _unsayable(path, "holds U+0000 or a lone surrogate")
     return str(value)
 

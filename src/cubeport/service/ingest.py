@@ -284,7 +284,8 @@ class Ingester:
         progress("waiting", 0, 0)
         with self._lock(wanted.dataset_id), step("lock"):
             progress("planning", 0, 0)
-            digest = self._digest(ingestion, wanted)
+            with step("fetch"):  # local sources are read where they lie: their bytes are hashed, and that is all of fetching
+                digest = self._digest(ingestion, wanted)
             dataset, head = self._held(wanted.dataset_id)
             plan, scope = decide(ingestion, wanted, dataset=dataset, head=head, request_digest=digest)
             if plan.action == "reuse":
