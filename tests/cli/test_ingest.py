@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,3 +43,20 @@ class TestCommand:
         said = shell("ingest", "no-such-template")
         assert said.err.startswith("ingest: a dataset template\n")
         assert said.code in (2, 3)
+
+    def test_two_at_once_take_each_file_once(self, shell: Shell, inbox: Path) -> None:
+        fill(inbox, 20)
+        script = Path(sys.executable).with_name("cubeport")
+        both = [
+            subprocess.Popen(
+                [script, "ingest", inbox / "*.csv", "--json"], cwd=shell.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            )
+            for _ in range(2)
+        ]
+        said = [each.communicate(timeout=120) for each in both]
+        assert [each.returncode for each in both] == [0, 0], said
+        counts = [json.loads(out)["counts"] for out, _ in said]
+        assert sum(each["added"] for each in counts) == 20
+        assert sum(each["skipped"] for each in counts) == 20
+        assert shell.ok("search", "--count").out == "20\n"
+        assert shell.ok("fsck", "--json").json["findings"] == []

@@ -122,6 +122,19 @@ def test_an_interrupted_command_is_rolled_back_and_130(shell: Shell) -> None:
     assert shell.ok("operations", "--json").json[0]["status"] == "rolled_back"
 
 
+def test_a_fault_of_ours_is_short_on_the_screen_and_whole_in_the_log(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(self: Catalog, *args: Any, **said: Any) -> Any:
+        raise ZeroDivisionError("division by zero")
+
+    monkeypatch.setattr(Catalog, "add", broken)
+    said = shell("add", "--title", "x")
+    assert (said.code, said.out) == (1, "")
+    assert said.err == "error[internal]: ZeroDivisionError: division by zero\nnext: cubeport logs --level error\n"
+    (event,) = shell.ok("logs", "--level", "error", "--json").json["items"]
+    assert (event["exception_type"], event["command"]) == ("ZeroDivisionError", "add")
+    assert "in broken" in event["traceback"]
+
+
 def test_what_libraries_warn_of_goes_into_the_log(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     add_file = Catalog.add_file
 
