@@ -136,6 +136,18 @@ def test_a_chunk_is_read_once(co2: Any) -> None:
     assert len(co2.engine.reads) == before
 
 
+def test_a_box_of_chunks_is_fetched_together_and_each_once(co2: Any) -> None:
+    opened = OpenedVersions(co2.engine).open(co2.dataset_id, VERSION, co2.description)
+    whole, first = window(co2), window(co2, datetime="2006-01-01T06:00:00Z")
+    before = len(co2.engine.reads)
+    one = opened.read("tcco2", first)
+    assert len([key for key in co2.engine.reads[before:] if "/tcco2/c/" in key]) == 12
+    truth = co2.truth()["tcco2"].values
+    assert np.allclose(opened.read("tcco2", whole), truth, rtol=1e-6)
+    assert np.allclose(one, truth[:1], rtol=1e-6)
+    assert len([key for key in co2.engine.reads[before:] if "/tcco2/c/" in key]) == 8 * 12
+
+
 def test_what_is_handed_out_is_nobody_elses(co2: Any) -> None:
     opened = OpenedVersions(co2.engine).open(co2.dataset_id, VERSION, co2.description)
     first = opened.read("tcco2", window(co2, **CORNER))
