@@ -50,10 +50,10 @@ class Big:
         self.ended.set()
 
 
-def serving(app: Any) -> Iterator[int]:
+def serving(app: Any, protocol: type[Edge] = Hasty) -> Iterator[int]:
     bound = run.bind("127.0.0.1", 0)
     server = uvicorn.Server(
-        uvicorn.Config(app, http=Hasty, ws="none", log_config=None, access_log=False, server_header=False, timeout_keep_alive=10)
+        uvicorn.Config(app, http=protocol, ws="none", log_config=None, access_log=False, server_header=False, timeout_keep_alive=10)
     )
     thread = threading.Thread(target=server.run, kwargs={"sockets": [bound]})
     thread.start()
@@ -171,6 +171,28 @@ def test_others_are_answered_meanwhile(port: int) -> None:
     finally:
         for each in held:
             each.close()
+
+
+def test_too_many_connections_are_told_to_come_back(service: FakeService, engine: FakeEngine) -> None:
+    class Narrow(Hasty):
+        HEAD_S = 20.0
+        MAX_CONNECTIONS = 3
+
+    servers = serving(App(make_parts(service, engine)), Narrow)
+    port = next(servers)
+    try:
+        held = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+        time.sleep(0.1)
+        answer = talk(port, HEAD + b"\r\n")
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert (status(answer), json.loads(body)["kind"], b"retry-after: 1" in head) == (503, "unavailable", True)
+        held.pop().close()
+        time.sleep(0.1)
+        assert status(talk(port, HEAD + b"\r\n")) == 200
+        for each in held:
+            each.close()
+    finally:
+        next(servers, None)
 
 
 def test_pipelined_requests_are_all_answered(port: int) -> None:

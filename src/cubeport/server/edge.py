@@ -63,6 +63,8 @@ class Edge(HttpToolsProtocol):
     READER_S: ClassVar[float] = 30.0
     """How long a client may take nothing of what is waiting for it."""
     TICK_S: ClassVar[float] = 1.0
+    MAX_CONNECTIONS: ClassVar[int] = 1_000
+    """More than these are answered 503 and closed, whatever they ask."""
     MAX_HEADERS: ClassVar[int] = 100
     MAX_HEAD: ClassVar[int] = 32 << 10
     MAX_TARGET: ClassVar[int] = 8 << 10
@@ -144,6 +146,8 @@ class Edge(HttpToolsProtocol):
         self._refuse(self._refusal)
 
     def _fault(self) -> int | None:
+        if len(self.connections) > self.MAX_CONNECTIONS:
+            return 503
         if len(self.url) > self.MAX_TARGET:
             return 414
         if len(self.headers) > self.MAX_HEADERS or sum(len(name) + len(value) + 4 for name, value in self.headers) > self.MAX_HEAD:
@@ -157,7 +161,8 @@ class Edge(HttpToolsProtocol):
     def _refuse(self, status: int) -> None:
         """Answer without a request to answer, and close: nothing behind a bad head can be trusted."""
         text = STATUS_LINE[status][9:].strip()
-        kind = {414: b"uri-too-long", 408: b"unavailable"}.get(status, b"invalid-request")
+        kind = {414: b"uri-too-long", 408: b"unavailable", 503: b"unavailable"}.get(status, b"invalid-request")
+        retry = b"retry-after: 1\r\n" if status == 503 else b""
         body = b'{"kind":"%s","title":"%s","status":%d,"detail":"%s","code":"%s","description":"%s","errors":[]}' % (
             kind,
             text,
@@ -168,7 +173,7 @@ class Edge(HttpToolsProtocol):
         )
         self.transport.write(
             b"%scontent-type: application/problem+json\r\nx-content-type-options: nosniff\r\ncontent-length: %d\r\n"
-            b"connection: close\r\n\r\n%s" % (STATUS_LINE[status], len(body), body)
+            b"%sconnection: close\r\n\r\n%s" % (STATUS_LINE[status], len(body), retry, body)
         )
         self.transport.close()
 

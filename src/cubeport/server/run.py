@@ -66,7 +66,7 @@ def serve(
     """
     config = uvicorn.Config(
         app,
-        http=Edge,
+        http=type("Edge", (Edge,), {"MAX_CONNECTIONS": max_connections}),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -74,7 +74,6 @@ def serve(
         server_header=False,
         # Forwarding headers decide nothing here: links come from public_url.
         proxy_headers=False,
-        limit_concurrency=max_connections,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=DRAIN_S,
     )
