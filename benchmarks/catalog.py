@@ -182,14 +182,14 @@ def plain_inserts(path: Path, lines: list[str], fresh: list[str]) -> float:
 
 
 MEMORY = """
-import resource, sys
+import sys
 from pathlib import Path
 from cubeport.adapters.backends.sql import SqlBackend
 from cubeport.catalog.query import Query
 backend = SqlBackend.open(Path(sys.argv[1]), read_only=True)
 backend.search(Query(where=["ready=true"], text="ocean"))
 assert sum(1 for _ in backend.iterate()) > 0
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+print(int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024)
 """
 
 

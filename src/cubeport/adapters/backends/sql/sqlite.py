@@ -105,6 +105,8 @@ def translate(exc: sqlite3.Error) -> Exception:
             return ReadOnly("The catalog's database cannot be written.")
         case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_PROTOCOL:
             return BackendUnavailable(f"The catalog's database does not answer ({exc}).", next_step="cubeport doctor")
+    if "no such module" in str(exc):
+        return BackendUnavailable(f"This Python's SQLite was built without a part that the catalog needs ({exc}).")
     if "no such table" in str(exc) or "no such column" in str(exc):
         return corrupt(f"The catalog's database lacks a part ({exc}).")
     return exc
