@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
@@ -324,21 +325,14 @@ class Answers:
         with self._place(plan):
             name = f"{plan.shown.texts.dataset_id}@{plan.shown.version.version_id}"
             work = {"netcdf": self._netcdf, "csv": self._csv}.get(plan.form, self._json)
-            patience = Patience(self.limits.seconds, left)
-            if plan.place is not None:
-                where = dict(pair for pair in query_of(plan.place, plan.selection) if pair[0] in ("coords", "bbox"))
-                answered: bytes | BinaryIO = provider.edr(
-                    name,
-                    lambda: work(plan, patience),
-                    kind=plan.place.kind,
-                    where=where,
-                    form=plan.form,
-                    media_type=ogc.FORMS[plan.form],
-                )
-                return answered
-            answer: bytes | BinaryIO = provider.coverage(
-                name, lambda: work(plan, patience), form=plan.form, media_type=ogc.FORMS[plan.form]
-            )
+            make = partial(work, plan, Patience(self.limits.seconds, left))
+            words = {"form": plan.form, "media_type": ogc.FORMS[plan.form]}
+            answer: bytes | BinaryIO
+            if plan.place is None:
+                answer = provider.coverage(name, make, **words)
+            else:
+                where = {key: value for key, value in query_of(plan.place, plan.selection) if key in ("coords", "bbox")}
+                answer = provider.edr(name, make, kind=plan.place.kind, where=where, **words)
             return answer
 
     def download(self, plan: Plan, *, left: threading.Event | None = None) -> bytes | BinaryIO:
