@@ -431,7 +431,7 @@ def test_an_estimate_is_within_a_fifth(
 
 
 def test_heavy_answers_wait_for_a_place_and_then_503(serve: Any, co2: Any) -> None:
-    server = serve(heavy=1, wait_s=0.05)
+    server = serve(heavy=1, wait_s=0.01)
     address = f"/ogcapi/collections/{co2.dataset_id}/coverage?f=netcdf"
     statuses: list[int] = []
     lock = threading.Lock()
