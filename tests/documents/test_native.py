@@ -107,21 +107,24 @@ class TestTime:
     def test_a_label_is_told_as_its_period(self, label: str, kind: str, calendar: str, expected: str) -> None:
         assert native.period(label, kind, calendar) == expected
 
-    @pytest.mark.parametrize(
-        ("step", "expected"),
-        [("P1D", "daily"), ("P1M", "monthly"), ("P1Y", "yearly"), ("PT6H", "6-hourly"), ("PT7H", "irregular"), (None, "irregular")],
-    )
-    def test_the_type_comes_from_the_step_when_it_is_not_named(self, step: str | None, expected: str) -> None:
-        assert native.period_type(None, temporal("2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z", step=step)) == expected
-        assert native.period_type("dekadal", temporal("2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z", step=step)) == "dekadal"
+    def test_the_type_is_the_measured_one_when_it_is_not_named(self) -> None:
+        when = temporal("2024-01-01T00:00:00Z", "2024-02-01T00:00:00Z", step=None)
+        assert native.period_type(None, when) == "irregular"
+        assert native.period_type(None, when.model_copy(update={"period_type": "pentad"})) == "pentad"
+        assert native.period_type("dekadal", when.model_copy(update={"period_type": "pentad"})) == "dekadal"
 
     def test_without_time(self) -> None:
         found = native.summary(shown(), URL)
         assert (found.period_type, found.extent.temporal, found.calendar) == ("none", None, None)
 
     def test_coverage_says_what_was_measured(self) -> None:
-        when = temporal(
-            "2024-01-16T00:00:00Z", "2024-04-16T00:00:00Z", step=None, count=3, gaps=(("2024-03-16T00:00:00Z",) * 2 + (1,),)
+        when = temporal("2024-01-16T00:00:00Z", "2024-04-16T00:00:00Z", step=None, count=3).model_copy(
+            update={
+                "period_type": "monthly",
+                "first_period": "2024-01",
+                "last_period": "2024-04",
+                "gaps": (("2024-03", "2024-03", 1),),
+            }
         )
         found = native.coverage(description(temporal=when), "monthly").temporal
         assert found == native.TemporalCoverage(

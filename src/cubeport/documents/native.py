@@ -391,21 +391,20 @@ def coverage(cube: CubeDescription, kind: str | None = None) -> Coverage:
     temporal = cube.temporal
     kind = period_type(kind, temporal)
     return Coverage(
-        temporal=TemporalCoverage(
-            start=period(temporal.start, kind, temporal.calendar),
-            end=period(temporal.end, kind, temporal.calendar),
-            count=temporal.count,
-            gaps=tuple(
-                Gap(start=period(a, kind, temporal.calendar), end=period(b, kind, temporal.calendar), count=n)
-                for a, b, n in temporal.gaps
-            ),
-        )
-        if temporal
-        else None,
+        temporal=_measured(temporal, kind) if temporal else None,
         spatial=_box(cube),
         spatial_wgs84=None if _is_crs84(cube) else cube.spatial.bbox,
         grid=grid(cube),
         calendar=temporal.calendar if temporal else None,
+    )
+
+
+def _measured(temporal: Temporal, kind: str) -> TemporalCoverage:
+    first, last = span(temporal, kind)
+    # Gaps are known in periods of the data's own kind; for another kind they were refused or allowed when the cube was made.
+    known = temporal.gaps if kind == temporal.period_type else ()
+    return TemporalCoverage(
+        start=first, end=last, count=temporal.count, gaps=tuple(Gap(start=a, end=b, count=n) for a, b, n in known)
     )
 
 
@@ -451,17 +450,14 @@ def _resolution(cube: CubeDescription) -> str | None:
 
 # --- periods ---------------------------------------------------------------------------------------------------------
 
-_BY_STEP = {"PT1H": "hourly", "P1D": "daily", "P7D": "weekly", "P1M": "monthly", "P1Y": "yearly"}
-_BY_STEP |= {f"PT{n}H": f"{n}-hourly" for n in (2, 3, 4, 6, 8, 12)}
-
 
 def period_type(named: str | None, temporal: Temporal | None) -> str:
-    """Return the period type: as named, else by the step of the time axis, else ``irregular``; ``none`` without time."""
+    """Return the period type: as named, else as measured, else ``irregular``; ``none`` without time."""
     if named is not None:
         return named
     if temporal is None:
         return "none"
-    return _BY_STEP.get(temporal.step or "", "irregular")
+    return temporal.period_type or "irregular"
 
 
 def period(label: str, kind: str, calendar: str = "standard") -> str:
@@ -475,8 +471,15 @@ def period(label: str, kind: str, calendar: str = "standard") -> str:
     return periods.format_period(periods.of(calendars.parse_stamp(label, known), kind, known), kind, known)
 
 
+def span(temporal: Temporal, kind: str) -> tuple[str, str]:
+    """Return first and last period of *kind*: as measured by the bounds where that is the data's own kind, else by the labels."""
+    if kind == temporal.period_type and temporal.first_period is not None and temporal.last_period is not None:
+        return temporal.first_period, temporal.last_period
+    return period(temporal.start, kind, temporal.calendar), period(temporal.end, kind, temporal.calendar)
+
+
 def _periods(temporal: Temporal | None, kind: str) -> Periods | None:
     if temporal is None:
         return None
-    first, last = (period(label, kind, temporal.calendar) for label in (temporal.start, temporal.end))
+    first, last = span(temporal, kind)
     return Periods(start=first, end=last)

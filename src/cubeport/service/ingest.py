@@ -19,7 +19,7 @@ from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.undo import Action, Compensation
 from cubeport.catalog.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
-from cubeport.documents.native import coverage as coverage_document
+from cubeport.documents import native
 from cubeport.documents.texts import Provider, Texts
 from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TemplateChanged
 from cubeport.service.datasets import Dataset, Datasets
@@ -27,7 +27,7 @@ from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan, Scope
 from cubeport.service.ports import Engine, Gate, Measured, Progress, Sources, Staging, Window, WriteOrder, Written
 from cubeport.service.publish import pointed, with_shown, with_state
-from cubeport.service.scope import check_asked, check_realised, holds, hull, period_type_of
+from cubeport.service.scope import check_asked, check_realised, holds, hull
 from cubeport.service.state import KIND, VERSION, Cube, DatasetState, Publication, VersionKind, VersionState
 from cubeport.service.templates import Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
 
@@ -368,7 +368,7 @@ class Ingester:
             staging, undo = self._engine.stage(work.operation_id, wanted.dataset_id, making.version_id)
             work.compensate(*(Compensation.model_validate(each) for each in undo))
             written, measured = self._bytes(staging, ingestion, wanted, scope, progress)
-            period_type = wanted.fields.period_type or period_type_of(measured.description)
+            period_type = native.period_type(wanted.fields.period_type, measured.description.temporal)
             check_realised(wanted.scope, measured.description, period_type, allow_gaps=_allow_gaps(ingestion, wanted))
             if head is None or head.digest != measured.digest:
                 progress("sealing", 0, 0)
@@ -464,7 +464,7 @@ class _Making:
             parent_id=self.plan.base_version_id,
             kind=_KINDS[self.plan.action],
             created_at=at,
-            coverage=coverage_document(measured.description, period_type).model_dump(mode="json"),
+            coverage=native.coverage(measured.description, period_type).model_dump(mode="json"),
             request_scope=self.wanted.scope,
             size_bytes=measured.size_bytes,
             digest=measured.digest,

@@ -7,17 +7,12 @@ from typing import Any
 
 from cubeport.cubes import periods
 from cubeport.cubes.calendars import CalendarName, canonical, parse_stamp
-from cubeport.cubes.description import CubeDescription, Temporal
+from cubeport.cubes.description import CubeDescription
+from cubeport.documents.native import span
 from cubeport.errors import CoverageIncomplete, Gap, InvalidRange, SourceRejected
 from cubeport.service.ingestions import Scope
 
 GAPS_TOLD = 100
-
-
-def period_type_of(description: CubeDescription) -> str:
-    """Return the period type that the data themselves show."""
-    temporal = description.temporal
-    return "none" if temporal is None else temporal.period_type or "irregular"
 
 
 def check_asked(scope: Scope, period_type: str, calendar: str) -> None:
@@ -72,52 +67,45 @@ def check_realised(asked: Scope, description: CubeDescription, period_type: str,
     if temporal is None or period_type in ("irregular", "none", "climatology"):
         return
     calendar = canonical(temporal.calendar) or "standard"
-    first, last = (periods.of(parse_stamp(label, calendar), period_type, calendar) for label in (temporal.start, temporal.end))
+    held_from, held_to = span(temporal, period_type)
+    first, last = _span({"start": held_from, "end": held_to}, period_type, calendar)
     start = _ordinal(asked.start, period_type, calendar, "start")
     end = _ordinal(asked.end, period_type, calendar, "end")
     if (start is not None and start < first) or (end is not None and end > last):
-        available = {
-            name: period(temporal, label, period_type) for name, label in (("start", temporal.start), ("end", temporal.end))
-        }
         raise CoverageIncomplete(
-            f"The source has {available['start']} to {available['end']}.",
+            f"The source has {held_from} to {held_to}.",
             requested={"start": asked.start, "end": asked.end},
-            available=available,
+            available={"start": held_from, "end": held_to},
             next_step="ask for what is available",
         )
-    span = last - first + 1
-    if temporal.count > span:
+    expected = last - first + 1
+    if temporal.count > expected:
         raise SourceRejected(
-            f"{temporal.axis}: {temporal.count} steps lie in {span} {period_type} periods.",
+            f"{temporal.axis}: {temporal.count} steps lie in {expected} {period_type} periods.",
             reason="bad-time",
             next_step="name the period_type that the data have",
         )
-    if temporal.count < span and not allow_gaps:
-        raise _gap(description, period_type, calendar, span)
+    if temporal.count < expected and not allow_gaps:
+        raise _gap(description, period_type, calendar, expected)
 
 
-def period(temporal: Temporal, label: str, period_type: str) -> str:
-    """Return the native string of the period that holds *label*; the label itself where there are no periods."""
-    calendar = canonical(temporal.calendar)
-    if calendar is None or period_type in ("irregular", "none", "climatology"):
-        return label
-    return periods.format_period(periods.of(parse_stamp(label, calendar), period_type, calendar), period_type, calendar)
-
-
-def _gap(description: CubeDescription, period_type: str, calendar: CalendarName, span: int) -> Gap:
+def _gap(description: CubeDescription, period_type: str, calendar: CalendarName, expected: int) -> Gap:
     temporal = description.temporal
     assert temporal is not None
-    numbers = [periods.of(parse_stamp(label, calendar), period_type, calendar) for label in temporal.values or ()]
-    found = [
-        {
-            "start": periods.format_period(a, period_type, calendar),
-            "end": periods.format_period(b, period_type, calendar),
-            "count": b - a + 1,
-        }
-        for a, b in periods.gaps(numbers)
-    ]
+    if period_type == temporal.period_type:
+        found = [{"start": start, "end": end, "count": count} for start, end, count in temporal.gaps]
+    else:
+        numbers = [periods.of(parse_stamp(label, calendar), period_type, calendar) for label in temporal.values or ()]
+        found = [
+            {
+                "start": periods.format_period(a, period_type, calendar),
+                "end": periods.format_period(b, period_type, calendar),
+                "count": b - a + 1,
+            }
+            for a, b in periods.gaps(numbers)
+        ]
     return Gap(
-        f"{span - temporal.count} of {span} {period_type} periods are missing.",
+        f"{expected - temporal.count} of {expected} {period_type} periods are missing.",
         gaps=found[:GAPS_TOLD],
         next_step="allow_gaps, if the source has no more",
     )
