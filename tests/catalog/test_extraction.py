@@ -86,6 +86,13 @@ class TestExtractors:
             ("ZeroDivisionError", "12" * 16),
         ]
 
+    def test_a_library_that_is_absent_is_named(self, extractors: Extractors, tmp_path: Path) -> None:
+        extractors.register(Fake("bib", ModuleNotFoundError("No module named 'pybtex'", name="pybtex")))
+        failure = extractors.extract(tmp_path).failures["bib"]
+        assert (failure.kind, failure.message, failure.next_step) == (
+            "extra-missing", "pybtex is not installed", "pip install pybtex",
+        )  # fmt: skip
+
     def test_only_the_named_run_and_must_read_it(self, extractors: Extractors, tmp_path: Path) -> None:
         extractors.register(Fake("one", Extracted({})))
         extractors.register(Fake("picky", Extracted({}), accepted=False))

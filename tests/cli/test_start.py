@@ -89,3 +89,63 @@ def test_the_console_script_is_the_command_line(instance: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (3, "")
     assert done.stderr.startswith("error[record-not-found]: ")
+
+
+ALONE = """
+import importlib.machinery, json, sys
+
+GONE = set(json.loads(sys.argv[1]))
+
+class Finder(importlib.machinery.PathFinder):
+    @classmethod
+    def find_spec(cls, name, path=None, target=None):
+        return None if name.partition(".")[0] in GONE else super().find_spec(name, path, target)
+
+sys.meta_path = [Finder if each is importlib.machinery.PathFinder else each for each in sys.meta_path]
+from cubeport.main import run
+sys.exit(run(sys.argv[2:]))
+"""
+EXTRAS = [
+    *(name for name in HEAVY if name != "rich"),
+    *("cf_xarray", "cftime", "h5netcdf", "httptools", "jinja2", "numcodecs", "orjson", "uvicorn", "xstac", "iris_sample_data"),
+]
+
+
+def alone(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command where none of the extras is installed."""
+    command = [sys.executable, "-c", ALONE, json.dumps(EXTRAS), *arguments]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=60)
+
+
+def test_a_plain_install_is_the_whole_catalog(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "b.nc").write_bytes(b"CDF\x01" + b"\0" * 40)
+    for arguments in (
+        ["init"],
+        ["add", "a.txt", "--key", "a", "--extract-metadata"],
+        ["search", "--text", "a"],
+        ["ingest", "*.txt"],
+        ["validate", "--all"],
+        ["doctor"],
+        ["fsck"],
+        ["convert", "--to", "tinydb"],
+        ["export", "records"],
+    ):
+        done = alone(tmp_path, *arguments)
+        assert done.returncode == 0, (arguments, done.stderr)
+
+
+def test_what_needs_an_extra_names_it(tmp_path: Path) -> None:
+    assert alone(tmp_path, "init").returncode == 0
+    (tmp_path / "b.nc").write_bytes(b"CDF\x01" + b"\0" * 40)
+    done = alone(tmp_path, "add", "b.nc", "--require-metadata")
+    assert done.returncode == 6
+    assert done.stderr.startswith("error[extra-missing]: ")
+    assert "next: pip install 'cubeport[netcdf]'" in done.stderr
+    done = alone(tmp_path, "add", "b.nc", "--extract-metadata")
+    assert done.returncode == 0
+    assert "warning: extractor netcdf failed: extra-missing" in done.stderr
+    done = alone(tmp_path, "serve", "--port", "0")
+    assert done.returncode == 6, done.stderr
+    assert done.stderr.startswith("error[extra-missing]: ")
+    assert "next: pip install 'cubeport[service]'" in done.stderr

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from cubeport.catalog.canonical import check_name, dumps, json_value, now, timestamp
 from cubeport.catalog.events import EventLog
 from cubeport.catalog.models import BBox, CatalogRecord, TimeSpan
-from cubeport.errors import CubeportError, InvalidRequest, NamespaceTaken, UnsupportedMediaType
+from cubeport.errors import CubeportError, ExtraMissing, InvalidRequest, NamespaceTaken, UnsupportedMediaType
 
 MARK = "_extractor"
 """The member of a block that says who made it; a key without it is the caller's and is never overwritten."""
@@ -157,6 +157,12 @@ class Extractors:
                 blocks[extractor.name] = self._block(extractor, found)
             except CubeportError as exc:
                 failures[extractor.name] = exc
+                self._tell(extractor, exc, told)
+            except ModuleNotFoundError as exc:
+                missing = exc.name or "a library"
+                failures[extractor.name] = ExtraMissing(
+                    f"{missing} is not installed", next_step=f"pip install {missing}", what=missing
+                )
                 self._tell(extractor, exc, told)
             except Exception as exc:  # noqa: BLE001 - a plugin's code: its failure is told and costs its own block only
                 failures[extractor.name] = InvalidRequest(f"{type(exc).__name__}: {exc}")

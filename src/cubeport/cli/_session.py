@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from cubeport.cli import _output
-from cubeport.errors import CubeportError, NotACatalog, Usage
+from cubeport.errors import CubeportError, ExtraMissing, NotACatalog, Usage
 
 if TYPE_CHECKING:
     from cubeport.catalog.catalog import Catalog
@@ -209,6 +210,9 @@ class Session:
         return _output.exit_code(exc)
 
     def _unforeseen(self, exc: BaseException) -> CubeportError:
+        if isinstance(exc, ModuleNotFoundError) and exc.name is not None and (extra := _extra_of(exc.name)) is not None:
+            words = f"{self.command} needs {exc.name}, which is not installed."
+            return ExtraMissing(words, next_step=f"pip install 'cubeport[{extra}]'", what=extra)
         next_step = "run it again with --verbose for the traceback, and tell us"
         operation_id = getattr(exc, "operation_id", None)
         if self._catalog is not None:
@@ -224,6 +228,23 @@ class Session:
         if self.options.verbose:
             traceback.print_exception(exc)
         return CubeportError(f"{type(exc).__name__}: {exc}", next_step=next_step, operation_id=operation_id)
+
+
+def _extra_of(module: str) -> str | None:
+    """Return the smallest extra of ours that brings *module*, by the package's own metadata."""
+    from collections import Counter
+    from importlib.metadata import requires
+
+    wanted = module.partition(".")[0].lower().replace("_", "-")
+    sizes: Counter[str] = Counter()
+    bringing: set[str] = set()
+    for line in requires("cubeport") or ():
+        requirement, _, marker = line.partition(";")
+        if found := re.search(r"extra == ['\"]([a-z0-9-]+)['\"]", marker):
+            sizes[found[1]] += 1
+            if re.split(r"[^a-z0-9-]", requirement.strip().lower().replace("_", "-"))[0] == wanted:
+                bringing.add(found[1])
+    return min(bringing, key=lambda extra: (sizes[extra], extra), default=None)
 
 
 @contextmanager
