@@ -466,8 +466,8 @@ def arm(environment: Mapping[str, str]) -> None:
 # --- the service ----------------------------------------------------------------------------------------------------
 
 DEMO: tuple[Mapping[str, Any], ...] = (
-    {"dataset_id": "a1b-temperature", "start": "1859"},
-    {"dataset_id": "a1b-temperature", "start": "1859", "extent_id": "great-lakes"},
+    {"dataset_id": "a1b-temperature", "start": "1860"},
+    {"dataset_id": "a1b-temperature", "start": "1860", "extent_id": "great-lakes"},
     {"dataset_id": "ostia-sst", "start": "2006-04"},
     {"dataset_id": "toa-brightness"},
 )
