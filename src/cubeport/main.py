@@ -6,9 +6,11 @@ import contextlib
 import getpass
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -606,6 +608,8 @@ def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: 
         if jobs:
             service.start()
         app = create_app(_app_parts(settings, service, children))
+        # What the first query needs takes seconds to import: done beside the first requests, and not in one of them.
+        threading.Thread(target=import_module, args=["cubeport.adapters.ogc.provider"], name="warm-up", daemon=True).start()
         run.serve(app, [bound], max_connections=settings.server.max_connections, ready=ready)
 
 
@@ -647,6 +651,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
         public_url=service.public_url,
         limits=AnswerLimits(
             json_cells=limits.json_cells,
+            csv_cells=limits.csv_cells,
             binary_cells=limits.binary_cells,
             download_cells=limits.download_cells,
             answer_bytes=limits.answer_bytes,
