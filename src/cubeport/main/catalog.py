@@ -1,4 +1,4 @@
-"""The only place where parts meet: settings to adapters, adapters to the catalog, all of it to commands and apps."""
+"""The catalog in a folder: its file, its backend, its profiles and plugins, put together."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import contextlib
 import getpass
 import os
 import re
-import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -43,17 +40,11 @@ from cubeport.errors import (
 )
 
 if TYPE_CHECKING:
-    from socket import socket
-
     from cubeport.adapters.gate.children import Children
     from cubeport.adapters.gate.limits import Limits
     from cubeport.catalog.convert import Conversion
-    from cubeport.server.parts import Parts as AppParts
-    from cubeport.service.service import Service
     from cubeport.service.upkeep import VersionKeeper
     from cubeport.settings import Settings
-
-# --- the catalog ----------------------------------------------------------------------------------------------------
 
 MARK = ".cubeport"
 """The folder that makes its parent a catalog."""
@@ -175,7 +166,7 @@ class Catalog(core.Catalog):
         """
         arm(os.environ)
         root = Path(directory).resolve()
-        file = _catalog_file(root)
+        file = catalog_file(root)
         if not read_only and (root / MARK / CONVERTING).exists():
             file = _finish_conversion(root, file)
         ports, parts = _parts(root, file, read_only, user_id, plugins, command, data_dir)
@@ -205,7 +196,7 @@ class Catalog(core.Catalog):
         self._writable()
         root = self.root
         assert root is not None, "a catalog in a folder has one"
-        file, inner = _catalog_file(root), root / MARK
+        file, inner = catalog_file(root), root / MARK
         if to not in STORES:
             raise InvalidRequest(f"A catalog is sqlite or tinydb, not {to[:40]!r}.", next_step="cubeport convert --to tinydb")
         if to == file.backend:
@@ -228,7 +219,7 @@ class Catalog(core.Catalog):
     def migrate(cls, directory: str | Path = ".") -> dict[str, Any]:
         """Bring the store of the catalog in *directory* to this release's form; twice is once."""
         root = Path(directory).resolve()
-        file, inner = _catalog_file(root), root / MARK
+        file, inner = catalog_file(root), root / MARK
         if file.backend != "sqlite":
             return {"backend": file.backend, "before": FORMAT, "after": FORMAT}
         from cubeport.adapters.backends.sql.backend import migrate
@@ -265,10 +256,11 @@ def _finish_conversion(root: Path, file: CatalogFile) -> CatalogFile:
             (inner / CONVERTING).unlink(missing_ok=True)
     except CatalogMoved as exc:
         _swap(root, str(exc.members["target"]))
-    return _catalog_file(root)
+    return catalog_file(root)
 
 
-def _catalog_file(root: Path) -> CatalogFile:
+def catalog_file(root: Path) -> CatalogFile:
+    """Return what ``.cubeport/catalog.yaml`` says. Raises NotACatalog, NewerModel, InvalidConfiguration."""
     path = root / MARK / CATALOG_FILE
     if not path.is_file():
         raise NotACatalog(f"{root} is not a catalog.", next_step="cubeport init")
@@ -297,7 +289,7 @@ def _parts(
     from cubeport.adapters.storage.profiles import read_profiles
 
     inner = root / MARK
-    found = _plugins(file.plugins.disabled, wanted=use_plugins)
+    found = find_plugins(file.plugins.disabled, wanted=use_plugins)
     who = user_id or os.environ.get("CUBEPORT_USER") or getpass.getuser()
     context = {"catalog_path": str(root), "backend": file.backend.partition(":")[0], "user_id": who, "command": command}
     events = EventLog(inner / "logs", context)
@@ -378,7 +370,7 @@ class _LazyGate:
             from cubeport.adapters.gate.children import Children
             from cubeport.settings import load
 
-            self._children = Children(_limits(load(self._root)))
+            self._children = Children(gate_limits(load(self._root)))
         return self._children
 
     def close(self) -> None:
@@ -386,7 +378,29 @@ class _LazyGate:
             self._children.close()
 
 
-def _plugins(disabled: Sequence[str], *, wanted: bool) -> Plugins:
+def gate_limits(settings: Settings) -> Limits:
+    """Return the bounds that every source is held to."""
+    from cubeport.adapters.gate.limits import Limits
+
+    gate = settings.gate
+    return Limits(
+        declared_bytes=settings.limits.declared_bytes,
+        expansion=settings.limits.expansion,
+        memory_bytes=gate.memory_bytes,
+        base_s=gate.base_s,
+        children=gate.children or os.cpu_count() or 1,
+        sandbox=gate.sandbox,
+    )
+
+
+def plugins_of(root: Path | None) -> Plugins:
+    """Return the plugins of the catalog in *root*, or of none in particular."""
+    file = catalog_file(root) if root is not None and (root / MARK / CATALOG_FILE).is_file() else None
+    return find_plugins(file.plugins.disabled if file is not None else (), wanted=True)
+
+
+def find_plugins(disabled: Sequence[str], *, wanted: bool) -> Plugins:
+    """Return the installed plugins but those switched off; none when the environment says so."""
     if not wanted or os.environ.get("CUBEPORT_PLUGINS") == "off":
         return Plugins()
     return discover(disabled=disabled)
@@ -463,303 +477,3 @@ def arm(environment: Mapping[str, str]) -> None:
         raise InvalidConfiguration("CUBEPORT_FAIL_POINTS is for tests: set CUBEPORT_TESTING=1 as well, or unset it.")
     root = os.environ.setdefault("CUBEPORT_FAIL_POINTS_ROOT", str(os.getpid()))
     failpoints.arm(text, root=int(root))
-
-
-# --- the service ----------------------------------------------------------------------------------------------------
-
-DEMO: tuple[Mapping[str, Any], ...] = (
-    {"dataset_id": "a1b-temperature", "start": "1860"},
-    {"dataset_id": "a1b-temperature", "start": "1860", "extent_id": "great-lakes"},
-    {"dataset_id": "ostia-sst", "start": "2006-04"},
-    {"dataset_id": "toa-brightness"},
-)
-"""What ``cubeport demo`` ingests: templates of the ready instance."""
-
-
-def connect(directory: str | Path = ".", *, read_only: bool = False, user_id: str | None = None, **flags: Any) -> Service:
-    """Return the service of the instance in *directory*: every command has its twin there. Close it, or use it with ``with``.
-
-    Parameters
-    ----------
-    flags
-        Settings above environment and file, levels joined by ``__`` (``jobs__workers=4``).
-
-    Raises
-    ------
-    NotACatalog, InvalidConfiguration, CubeportError
-        What opening the catalog raises.
-    """
-    from cubeport.settings import load
-
-    settings = load(directory, **({"read_only": True} if read_only else {}), **flags)
-    catalog = Catalog.open(directory, read_only=settings.read_only, user_id=user_id, data_dir=settings.data_dir)
-    return _service(settings, catalog, _children(settings))
-
-
-def _children(settings: Settings) -> Children:
-    from cubeport.adapters.gate.children import Children
-
-    return Children(_limits(settings))
-
-
-def _service(settings: Settings, catalog: Catalog, children: Children, *, public_url: str | None = None) -> Service:
-    from cubeport.adapters.configuration import FolderConfiguration
-    from cubeport.adapters.engines.zarr import ZarrEngine
-    from cubeport.adapters.gate.gate import ConfinedGate
-    from cubeport.adapters.places import LocalPlaces, iris_sample_data
-    from cubeport.catalog.locks import FileLock
-    from cubeport.errors import DatasetBusy, Locked
-    from cubeport.service.datasets import Datasets
-    from cubeport.service.ingest import Ingester
-    from cubeport.service.jobs import Jobs
-    from cubeport.service.service import Service
-    from cubeport.service.templates import Broken, DatasetTemplate, Extent
-
-    locks = settings.instance / MARK / "locks"
-    engine = ZarrEngine(settings.data_dir)
-
-    @contextmanager
-    def lock(dataset_id: str) -> Iterator[None]:
-        make_folders(locks / "datasets")
-        try:
-            with FileLock(locks / "datasets" / f"{dataset_id}.lock", {}, settings.ingest.lock_wait_s):
-                catalog.recover()
-                yield
-        except Locked as exc:
-            raise DatasetBusy(exc.message, next_step="try again when it is done") from exc
-
-    datasets = Datasets(catalog)
-    configuration = FolderConfiguration(settings.instance, template=DatasetTemplate, extent=Extent, broken=Broken)
-    ingester = Ingester(
-        catalog=catalog,
-        datasets=datasets,
-        configuration=configuration,
-        sources=LocalPlaces(settings.instance, roots=settings.sources.roots, plugins={"iris-sample-data": iris_sample_data}),
-        gate=ConfinedGate(children),
-        engine=engine,
-        lock=lock,
-    )
-    return Service(
-        catalog=catalog,
-        datasets=datasets,
-        configuration=configuration,
-        ingester=ingester,
-        jobs=Jobs(catalog=catalog, ingester=ingester, locks=locks, workers=settings.jobs.workers, queue=settings.jobs.queue),
-        engine=engine,
-        public_url=public_url or settings.public_url or f"http://{settings.server.host}:{settings.server.port}",
-        read_only=settings.read_only,
-        user=catalog.ports.user_id,
-        closing=(children.close, catalog.close),
-    )
-
-
-def _limits(settings: Settings) -> Limits:
-    from cubeport.adapters.gate.limits import Limits
-
-    gate = settings.gate
-    return Limits(
-        declared_bytes=settings.limits.declared_bytes,
-        expansion=settings.limits.expansion,
-        memory_bytes=gate.memory_bytes,
-        base_s=gate.base_s,
-        children=gate.children or os.cpu_count() or 1,
-        sandbox=gate.sandbox,
-    )
-
-
-def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **flags: Any) -> int:
-    """Serve the instance until SIGINT or SIGTERM; *announce* gets the address once requests are answered.
-
-    Raises
-    ------
-    InvalidConfiguration
-        Off loopback without a key, unless ``read_only``.
-    Unavailable
-        When the address cannot be bound.
-    """
-    from cubeport.server import run
-    from cubeport.settings import load
-
-    settings = load(root, **flags)
-    _log(settings)
-    with run.bind(settings.server.host, settings.server.port) as bound:
-        public_url = settings.public_url or run.address(bound)
-        # What would stop the start stops it here, and what the dead left is recovered once, before any process serves.
-        with Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir) as catalog:
-            _check_exposure(settings, catalog)
-        work = partial(_serve_one, root, flags, bound, public_url, jobs)
-        if settings.server.workers > 1:
-            return run.serve_many(work, settings.server.workers, ready=lambda: announce(public_url))
-        work(lambda: announce(public_url))
-    return 0
-
-
-def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: str, jobs: bool, ready: Callable[[], None]) -> None:
-    """Serve in this process until SIGTERM. Settings are loaded again: it may be a process of its own."""
-    from cubeport.server import run
-    from cubeport.server.app import create_app
-    from cubeport.settings import load
-
-    settings = load(root, **flags)
-    _log(settings)
-    children = _children(settings)
-    catalog = Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir)
-    with _service(settings, catalog, children, public_url=public_url) as service:
-        if jobs:
-            service.start()
-        app = create_app(_app_parts(settings, service, children))
-        # What the first query needs takes seconds to import: done beside the first requests, and not in one of them.
-        threading.Thread(target=import_module, args=["cubeport.adapters.ogc.provider"], name="warm-up", daemon=True).start()
-        run.serve(app, [bound], max_connections=settings.server.max_connections, ready=ready)
-
-
-def _check_exposure(settings: Settings, catalog: Catalog) -> None:
-    from cubeport.server import auth
-    from cubeport.service.keys import Keys
-
-    auth.check_exposure(
-        host=settings.server.host,
-        public_url=settings.public_url,
-        keys_exist=Keys(catalog.backend).any(),
-        read_only=settings.read_only,
-    )
-
-
-def _log(settings: Settings) -> None:
-    import logging
-
-    logging.basicConfig(level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("uvicorn", "pygeoapi"):  # where we listen is said in our own words
-        logging.getLogger(chatty).setLevel("WARNING")
-
-
-def _app_parts(settings: Settings, service: Service, children: Children) -> AppParts:
-    from importlib.metadata import version
-
-    from cubeport.adapters.ogc.answers import Answers
-    from cubeport.adapters.ogc.answers import Limits as AnswerLimits
-    from cubeport.server.auth import Gatekeeper
-    from cubeport.server.ogcapi import OgcFace
-    from cubeport.server.parts import Parts as AppParts
-    from cubeport.service.keys import Keys
-
-    limits = settings.limits
-    answers = Answers(
-        service.engine,
-        children,
-        scratch=settings.data_dir / "answers",
-        public_url=service.public_url,
-        limits=AnswerLimits(
-            json_cells=limits.json_cells,
-            csv_cells=limits.csv_cells,
-            binary_cells=limits.binary_cells,
-            download_cells=limits.download_cells,
-            answer_bytes=limits.answer_bytes,
-            chunks=limits.chunks,
-        ),
-    )
-    return AppParts(
-        service=service,
-        engine=service.engine,
-        gatekeeper=Gatekeeper(
-            keys=Keys(service.catalog.backend),
-            public_reads=settings.auth.public_reads,
-            open_on_loopback=settings.auth.open_on_loopback,
-            read_only=settings.read_only,
-        ),
-        public_url=service.public_url,
-        queries=OgcFace(service, answers, public_url=service.public_url, title=settings.title, description=settings.description),
-        id=settings.id,
-        title=settings.title,
-        description=settings.description,
-        version=version("cubeport"),
-        wait_s=settings.ingest.wait_s,
-        cors_origins=settings.cors.origins,
-        offload=settings.zarr.offload,
-        offload_prefix=settings.zarr.offload_prefix,
-        limits=settings.limits.model_dump(),
-        info={"engines": [service.engine.name], "source_kinds": ["files", "zarr", "plugin"], "formats": ["netcdf", "zarr"]},
-        checks={"catalog": service.generation, "storage": lambda: os.scandir(settings.data_dir).close()},
-    )
-
-
-def prepare(
-    root: Path,
-    catalog: str = "sqlite",
-    *,
-    allow_roots: Sequence[str] = (),
-    allow_origins: Sequence[str] = (),
-    samples: bool = False,
-) -> None:
-    """Make *root* an instance; what is there stays as it is.
-
-    Parameters
-    ----------
-    allow_roots, allow_origins
-        Folders and origins that requests may name sources of, written to a new ``config/service.yaml``.
-    samples
-        Whether to add the ready instance's templates and extents.
-    """
-    ready = _ready_instance()
-    for folder in ("config/datasets", "config/pipelines", "extents", "data"):
-        make_folders(root / folder)
-    service_yaml = root / "config" / "service.yaml"
-    if not service_yaml.exists():
-        allowed = {name: dumps(list(values)) for name, values in (("roots", allow_roots), ("origins", allow_origins)) if values}
-        lines = ["sources:", *(f"  {name}: {values}" for name, values in allowed.items()), ""] if allowed else []
-        replace_file(service_yaml, (ready / "config" / "service.yaml").read_bytes() + "\n".join(lines).encode())
-    if samples:
-        for file in (*ready.glob("config/datasets/*.yaml"), *ready.glob("extents/*.yaml")):
-            target = root / file.relative_to(ready)
-            if not target.exists():
-                replace_file(target, file.read_bytes())
-    if not (root / MARK / CATALOG_FILE).exists():
-        Catalog.create(root, catalog).close()
-
-
-def _ready_instance() -> Path:
-    """Return the folder with the ready ``config/`` and ``extents/``: in the package, or in the checkout it is installed from."""
-    packaged = Path(__file__).parent / "_instance"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2]
-
-
-# --- the command line -----------------------------------------------------------------------------------------------
-
-
-def run(arguments: Sequence[str] | None = None) -> int:
-    """Run one command line (default: this process's) and return its exit code: the console script ``cubeport``."""
-    from functools import partial
-
-    from cubeport.cli import _app, keys, service
-    from cubeport.cli._session import Options, Session, Wiring
-
-    environment = Options(
-        instance=Path(instance) if (instance := os.environ.get("CUBEPORT_INSTANCE")) else None,
-        user=os.environ.get("CUBEPORT_USER"),
-        plugins=os.environ.get("CUBEPORT_PLUGINS") != "off",
-    )
-
-    def plugins(root: Path | None) -> Plugins:
-        file = _catalog_file(root) if root is not None and (root / MARK / CATALOG_FILE).is_file() else None
-        return _plugins(file.plugins.disabled if file is not None else (), wanted=True)
-
-    def init_service(_: Session, root: Path, *, catalog: str, allow_roots: Sequence[Path], allow_origins: Sequence[str]) -> Any:
-        prepare(root, catalog, allow_roots=[str(each.absolute()) for each in allow_roots], allow_origins=allow_origins)
-        return {"configuration": "config/service.yaml"}
-
-    def of_service(session: Session) -> Service:
-        return connect(session.root, user_id=session.options.user)
-
-    faces = service.ServiceWiring(serve=serve, prepare=partial(prepare, samples=True), demo=DEMO)
-    wiring = Wiring(
-        open_catalog=Catalog.open,
-        create_catalog=Catalog.create,
-        migrate=Catalog.migrate,
-        registers=(partial(service.register, wiring=faces), keys.register),
-        plugins=plugins,
-        connect=of_service,
-        init_service=init_service,
-        ingest_service=service.ingest,
-        environment=environment,
-    )
-    return _app.run(wiring, arguments)

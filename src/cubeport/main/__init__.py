@@ -1,0 +1,7 @@
+"""The only place where parts meet: settings to adapters, adapters to the catalog, all of it to commands and apps."""
+
+from cubeport.main.catalog import Catalog, arm
+from cubeport.main.command import run
+from cubeport.main.service import DEMO, connect, prepare, serve
+
+__all__ = ["DEMO", "Catalog", "arm", "connect", "prepare", "run", "serve"]

@@ -1,0 +1,265 @@
+"""The service of an instance: settings, catalog, gate, engine and faces, put together and served."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cubeport.catalog.canonical import dumps
+from cubeport.catalog.durable import make_folders, replace_file
+from cubeport.main.catalog import CATALOG_FILE, MARK, Catalog, gate_limits
+
+if TYPE_CHECKING:
+    from socket import socket
+
+    from cubeport.adapters.gate.children import Children
+    from cubeport.server.parts import Parts as AppParts
+    from cubeport.service.service import Service
+    from cubeport.settings import Settings
+
+DEMO: tuple[Mapping[str, Any], ...] = (
+    {"dataset_id": "a1b-temperature", "start": "1860"},
+    {"dataset_id": "a1b-temperature", "start": "1860", "extent_id": "great-lakes"},
+    {"dataset_id": "ostia-sst", "start": "2006-04"},
+    {"dataset_id": "toa-brightness"},
+)
+"""What ``cubeport demo`` ingests: templates of the ready instance."""
+
+
+def connect(directory: str | Path = ".", *, read_only: bool = False, user_id: str | None = None, **flags: Any) -> Service:
+    """Return the service of the instance in *directory*: every command has its twin there. Close it, or use it with ``with``.
+
+    Parameters
+    ----------
+    flags
+        Settings above environment and file, levels joined by ``__`` (``jobs__workers=4``).
+
+    Raises
+    ------
+    NotACatalog, InvalidConfiguration, CubeportError
+        What opening the catalog raises.
+    """
+    from cubeport.settings import load
+
+    settings = load(directory, **({"read_only": True} if read_only else {}), **flags)
+    catalog = Catalog.open(directory, read_only=settings.read_only, user_id=user_id, data_dir=settings.data_dir)
+    return _service(settings, catalog, _children(settings))
+
+
+def _children(settings: Settings) -> Children:
+    from cubeport.adapters.gate.children import Children
+
+    return Children(gate_limits(settings))
+
+
+def _service(settings: Settings, catalog: Catalog, children: Children, *, public_url: str | None = None) -> Service:
+    from cubeport.adapters.configuration import FolderConfiguration
+    from cubeport.adapters.engines.zarr import ZarrEngine
+    from cubeport.adapters.gate.gate import ConfinedGate
+    from cubeport.adapters.places import LocalPlaces, iris_sample_data
+    from cubeport.catalog.locks import FileLock
+    from cubeport.errors import DatasetBusy, Locked
+    from cubeport.service.datasets import Datasets
+    from cubeport.service.ingest import Ingester
+    from cubeport.service.jobs import Jobs
+    from cubeport.service.service import Service
+    from cubeport.service.templates import Broken, DatasetTemplate, Extent
+
+    locks = settings.instance / MARK / "locks"
+    engine = ZarrEngine(settings.data_dir)
+
+    @contextmanager
+    def lock(dataset_id: str) -> Iterator[None]:
+        make_folders(locks / "datasets")
+        try:
+            with FileLock(locks / "datasets" / f"{dataset_id}.lock", {}, settings.ingest.lock_wait_s):
+                catalog.recover()
+                yield
+        except Locked as exc:
+            raise DatasetBusy(exc.message, next_step="try again when it is done") from exc
+
+    datasets = Datasets(catalog)
+    configuration = FolderConfiguration(settings.instance, template=DatasetTemplate, extent=Extent, broken=Broken)
+    ingester = Ingester(
+        catalog=catalog,
+        datasets=datasets,
+        configuration=configuration,
+        sources=LocalPlaces(settings.instance, roots=settings.sources.roots, plugins={"iris-sample-data": iris_sample_data}),
+        gate=ConfinedGate(children),
+        engine=engine,
+        lock=lock,
+    )
+    return Service(
+        catalog=catalog,
+        datasets=datasets,
+        configuration=configuration,
+        ingester=ingester,
+        jobs=Jobs(catalog=catalog, ingester=ingester, locks=locks, workers=settings.jobs.workers, queue=settings.jobs.queue),
+        engine=engine,
+        public_url=public_url or settings.public_url or f"http://{settings.server.host}:{settings.server.port}",
+        read_only=settings.read_only,
+        user=catalog.ports.user_id,
+        closing=(children.close, catalog.close),
+    )
+
+
+def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **flags: Any) -> int:
+    """Serve the instance until SIGINT or SIGTERM; *announce* gets the address once requests are answered.
+
+    Raises
+    ------
+    InvalidConfiguration
+        Off loopback without a key, unless ``read_only``.
+    Unavailable
+        When the address cannot be bound.
+    """
+    from cubeport.server import run
+    from cubeport.settings import load
+
+    settings = load(root, **flags)
+    _log(settings)
+    with run.bind(settings.server.host, settings.server.port) as bound:
+        public_url = settings.public_url or run.address(bound)
+        # What would stop the start stops it here, and what the dead left is recovered once, before any process serves.
+        with Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir) as catalog:
+            _check_exposure(settings, catalog)
+        work = partial(_serve_one, root, flags, bound, public_url, jobs)
+        if settings.server.workers > 1:
+            return run.serve_many(work, settings.server.workers, ready=lambda: announce(public_url))
+        work(lambda: announce(public_url))
+    return 0
+
+
+def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: str, jobs: bool, ready: Callable[[], None]) -> None:
+    """Serve in this process until SIGTERM. Settings are loaded again: it may be a process of its own."""
+    from cubeport.server import run
+    from cubeport.server.app import create_app
+    from cubeport.settings import load
+
+    settings = load(root, **flags)
+    _log(settings)
+    children = _children(settings)
+    catalog = Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir)
+    with _service(settings, catalog, children, public_url=public_url) as service:
+        if jobs:
+            service.start()
+        app = create_app(_app_parts(settings, service, children))
+        # What the first query needs takes seconds to import: done beside the first requests, and not in one of them.
+        threading.Thread(target=import_module, args=["cubeport.adapters.ogc.provider"], name="warm-up", daemon=True).start()
+        run.serve(app, [bound], max_connections=settings.server.max_connections, ready=ready)
+
+
+def _check_exposure(settings: Settings, catalog: Catalog) -> None:
+    from cubeport.server import auth
+    from cubeport.service.keys import Keys
+
+    auth.check_exposure(
+        host=settings.server.host,
+        public_url=settings.public_url,
+        keys_exist=Keys(catalog.backend).any(),
+        read_only=settings.read_only,
+    )
+
+
+def _log(settings: Settings) -> None:
+    import logging
+
+    logging.basicConfig(level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    for chatty in ("uvicorn", "pygeoapi"):  # where we listen is said in our own words
+        logging.getLogger(chatty).setLevel("WARNING")
+
+
+def _app_parts(settings: Settings, service: Service, children: Children) -> AppParts:
+    from importlib.metadata import version
+
+    from cubeport.adapters.ogc.answers import Answers
+    from cubeport.adapters.ogc.answers import Limits as AnswerLimits
+    from cubeport.server.auth import Gatekeeper
+    from cubeport.server.ogcapi import OgcFace
+    from cubeport.server.parts import Parts as AppParts
+    from cubeport.service.keys import Keys
+
+    limits = settings.limits
+    answers = Answers(
+        service.engine,
+        children,
+        scratch=settings.data_dir / "answers",
+        public_url=service.public_url,
+        limits=AnswerLimits(
+            json_cells=limits.json_cells,
+            csv_cells=limits.csv_cells,
+            binary_cells=limits.binary_cells,
+            download_cells=limits.download_cells,
+            answer_bytes=limits.answer_bytes,
+            chunks=limits.chunks,
+        ),
+    )
+    return AppParts(
+        service=service,
+        engine=service.engine,
+        gatekeeper=Gatekeeper(
+            keys=Keys(service.catalog.backend),
+            public_reads=settings.auth.public_reads,
+            open_on_loopback=settings.auth.open_on_loopback,
+            read_only=settings.read_only,
+        ),
+        public_url=service.public_url,
+        queries=OgcFace(service, answers, public_url=service.public_url, title=settings.title, description=settings.description),
+        id=settings.id,
+        title=settings.title,
+        description=settings.description,
+        version=version("cubeport"),
+        wait_s=settings.ingest.wait_s,
+        cors_origins=settings.cors.origins,
+        offload=settings.zarr.offload,
+        offload_prefix=settings.zarr.offload_prefix,
+        limits=settings.limits.model_dump(),
+        info={"engines": [service.engine.name], "source_kinds": ["files", "zarr", "plugin"], "formats": ["netcdf", "zarr"]},
+        checks={"catalog": service.generation, "storage": lambda: os.scandir(settings.data_dir).close()},
+    )
+
+
+def prepare(
+    root: Path,
+    catalog: str = "sqlite",
+    *,
+    allow_roots: Sequence[str] = (),
+    allow_origins: Sequence[str] = (),
+    samples: bool = False,
+) -> None:
+    """Make *root* an instance; what is there stays as it is.
+
+    Parameters
+    ----------
+    allow_roots, allow_origins
+        Folders and origins that requests may name sources of, written to a new ``config/service.yaml``.
+    samples
+        Whether to add the ready instance's templates and extents.
+    """
+    ready = _ready_instance()
+    for folder in ("config/datasets", "config/pipelines", "extents", "data"):
+        make_folders(root / folder)
+    service_yaml = root / "config" / "service.yaml"
+    if not service_yaml.exists():
+        allowed = {name: dumps(list(values)) for name, values in (("roots", allow_roots), ("origins", allow_origins)) if values}
+        lines = ["sources:", *(f"  {name}: {values}" for name, values in allowed.items()), ""] if allowed else []
+        replace_file(service_yaml, (ready / "config" / "service.yaml").read_bytes() + "\n".join(lines).encode())
+    if samples:
+        for file in (*ready.glob("config/datasets/*.yaml"), *ready.glob("extents/*.yaml")):
+            target = root / file.relative_to(ready)
+            if not target.exists():
+                replace_file(target, file.read_bytes())
+    if not (root / MARK / CATALOG_FILE).exists():
+        Catalog.create(root, catalog).close()
+
+
+def _ready_instance() -> Path:
+    """Return the folder with the ready ``config/`` and ``extents/``: in the package, or in the checkout it is installed from."""
+    packaged = Path(__file__).parents[1] / "_instance"
+    return packaged if packaged.is_dir() else Path(__file__).parents[3]
