@@ -131,7 +131,8 @@ def check_name(text: str) -> str:
 
 def check_plain(text: str, longest: int) -> str:
     """Return *text* if it has 1 to *longest* characters and no control characters, else raise ValueError."""
-    if not 1 <= len(text) <= longest or any(unicodedata.category(c) in ("Cc", "Cs") for c in text):
+    plain = text.isprintable() or not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
+    if not 1 <= len(text) <= longest or not plain:
         raise ValueError(f"must be 1 to {longest} characters without control characters")
     return text
 

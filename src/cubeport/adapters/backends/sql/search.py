@@ -15,7 +15,9 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Select,
+    Text,
     and_,
+    cast,
     column,
     exists,
     false,
@@ -330,7 +332,7 @@ class Start:
     """A plan, and what its conditions turned out to select."""
 
     plan: Plan
-    few: frozenset[int] | None
+    few: frozenset[str] | None
     """The numbers of the records that fit every condition that could be listed; ``None`` where none could."""
     many: tuple[Candidates, ...]
     """The conditions that more records fit."""
@@ -342,10 +344,9 @@ class Start:
         if not plan.candidates:
             return cls(plan, None, ())
         lists = [each.numbers().limit(LISTED).subquery() for each in plan.candidates]
-        parts = [select(literal_column(str(i)), numbers.c[0]) for i, numbers in enumerate(lists)]
-        listed: list[list[int]] = [[] for _ in lists]
-        for i, number in run(connection, parts[0] if len(parts) == 1 else union_all(*parts)):
-            listed[i].append(number)
+        # One text for each condition: thousands of rows would cost more than finding them.
+        texts = [select(func.aggregate_strings(cast(numbers.c[0], Text), ",")).scalar_subquery() for numbers in lists]
+        listed = [text.split(",") if text else [] for text in run(connection, select(*texts))[0]]
         few = [frozenset(numbers) for numbers in listed if len(numbers) < LISTED]
         many = (each for each, numbers in zip(plan.candidates, listed, strict=True) if len(numbers) >= LISTED)
         return cls(plan, frozenset.intersection(*few) if few else None, tuple(many))
@@ -361,7 +362,7 @@ class Start:
         statement = select().select_from(record).where(*probes)
         if self.few is None:
             return statement.with_hint(record, order)
-        numbers = f"({','.join(map(str, sorted(self.few)))})"
+        numbers = f"({','.join(sorted(self.few, key=int))})"
         if len(self.few) <= FEW or order == UNORDERED:
             return statement.where(literal_column(f"record.n IN {numbers}")).with_hint(record, UNORDERED)
         # "+ 0" keeps the planner from starting here.
