@@ -91,7 +91,7 @@ def register(app: typer.Typer, wiring: ServiceWiring) -> None:
         if dataset_id is not None:
             from cubeport.service.present import detail
 
-            document = detail(service, dataset_id, unpublished=True)
+            document = detail(service, dataset_id, service.public_url).model_dump(mode="json")
             session.result(document, lambda: _output.tree(document))
             return
         page = service.datasets(
@@ -108,10 +108,15 @@ def register(app: typer.Typer, wiring: ServiceWiring) -> None:
     @app.command("versions")
     def versions(ctx: typer.Context, dataset_id: Annotated[str, typer.Argument(metavar="ID")]) -> None:
         """List the versions of a dataset, newest first."""
-        from cubeport.service.present import versions as documents
+        from cubeport.service import present
 
         session = current(ctx)
-        found = documents(session.service, dataset_id)
+        service: Service = session.service
+        shown = service.shown(dataset_id, unpublished=True)
+        found = [
+            present.version(shown, state, stored, service.public_url).model_dump(mode="json")
+            for state, stored in service.versions(dataset_id, limit=1000)
+        ]
         rows = [(each["version_id"], each["seq"], each["kind"], each["state"], each["created_at"]) for each in found]
         session.result(
             {"kind": "VersionList", "items": found}, lambda: _output.table(rows, ("version", "seq", "kind", "state", "created"))
@@ -322,7 +327,7 @@ def _as_error(problem: Mapping[str, Any]) -> CubeportError:
 def _ingestion_document(service: Service, done: Ingestion) -> dict[str, Any]:
     from cubeport.service.present import ingestion
 
-    return ingestion(service, done)
+    return ingestion(service, done, service.public_url)
 
 
 def _demo_one(session: Session, request: Mapping[str, Any]) -> Ingestion:

@@ -19,11 +19,12 @@ from starlette.responses import Response
 from cubeport.documents import native as documents
 from cubeport.documents.native import DatasetDetail, DatasetSummary, Link, Version
 from cubeport.documents.texts import Shown
-from cubeport.errors import Cancelled, CubeportError, Forbidden, InvalidCursor, NotFound, Unauthorized, VersionRemoved
+from cubeport.errors import Cancelled, CubeportError, Forbidden, InvalidCursor, NotFound, Unauthorized
 from cubeport.server import incoming, problems, replies
 from cubeport.server.auth import Caller
 from cubeport.server.openapi import INGEST, READ, WRITE, described
 from cubeport.server.parts import Parts, Service
+from cubeport.service import present
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.state import VersionState
 from cubeport.service.templates import DatasetTemplate, Extent
@@ -371,24 +372,7 @@ class _Native:
         return [self._version_document(shown, state, stored) for state, stored in seen], following
 
     def _version_document(self, shown: Shown, state: VersionState, stored: str) -> Version:
-        version_id = state.version_id
-        latest = shown.latest or (shown.version.version_id if shown.is_latest else None)
-        word: Literal["latest", "head", "retained", "removed"] = "retained"
-        if stored == "removed":
-            word = "removed"
-        elif version_id == latest:
-            word = "latest"
-        elif version_id == shown.head:
-            word = "head"
-        tags = [tag for tag, named in shown.tags.items() if named == version_id]
-        return documents.version(
-            state.model_dump(),
-            dataset_id=shown.texts.dataset_id,
-            public_url=self._url,
-            state=word,
-            tags=tags,
-            published=shown.published and state.shown_at is not None,
-        )
+        return present.version(shown, state, stored, self._url)
 
     async def publish(self, request: Request) -> Response:
         asked = incoming.validated(await incoming.body(request, may_be_empty=True), PublishRequest)
@@ -487,23 +471,7 @@ class _Native:
         return _fresh(replies.dumps(self._ingestion(ingestion)), status=202, headers=headers)
 
     def _ingestion(self, ingestion: Ingestion) -> dict[str, Any]:
-        document = ingestion.model_dump(mode="json", exclude={"request", "options", "dataset_id", "waited_for", "created_by"})
-        planned = ingestion.status == "planned"
-        self_url = f"{self._url}/ingestions/{ingestion.ingestion_id}"
-        links = [] if planned else [{"href": self_url, "rel": "self", "title": "This ingestion", "type": "application/json"}]
-        document["ingestion_id"] = None if planned else ingestion.ingestion_id
-        document["error"] = self._error(ingestion)
-        document["dataset"] = None
-        if ingestion.status == "completed":
-            try:
-                shown = self._service.shown(ingestion.dataset_id, unpublished=True)
-            except (NotFound, VersionRemoved):
-                shown = None  # Deleted since: the ingestion stays true without it.
-            if shown is not None:
-                document["dataset"] = documents.summary(shown, self._url).model_dump(mode="json")
-                href = f"{self._url}/datasets/{ingestion.dataset_id}"
-                links.append({"href": href, "rel": "dataset", "title": "What it made", "type": "application/json"})
-        return document | {"links": links}
+        return present.ingestion(self._service, ingestion, self._url) | {"error": self._error(ingestion)}
 
     def _error(self, ingestion: Ingestion) -> dict[str, Any] | None:
         if ingestion.error is None:

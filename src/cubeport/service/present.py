@@ -2,73 +2,72 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from cubeport.documents import native
+from cubeport.documents.texts import Shown
 from cubeport.errors import NotFound
 from cubeport.service.ingestions import Ingestion
-from cubeport.service.service import Service
-from cubeport.service.state import DatasetState, VersionState
+from cubeport.service.state import VersionState
 
 NEWEST = 20
 """Versions in a dataset's own document."""
 
 
-def detail(service: Service, ref: str, *, unpublished: bool = False) -> dict[str, Any]:
-    """Return DatasetDetail. Raises NotFound, VersionRemoved."""
-    shown = service.shown(ref, unpublished=unpublished)
-    newest = versions(service, shown.texts.dataset_id, limit=NEWEST, unpublished=unpublished)
-    document = native.detail(shown, service.public_url, versions=[native.Version.model_validate(each) for each in newest])
-    return document.model_dump(mode="json", exclude_none=False)
+class Shows(Protocol):
+    """The service, as its documents need it."""
+
+    def shown(self, ref: str, *, unpublished: bool = False) -> Shown: ...
+
+    def versions(
+        self, dataset_id: str, *, limit: int = 100, after: tuple[int, str] | None = None
+    ) -> list[tuple[VersionState, str]]: ...
 
 
-def versions(
-    service: Service,
-    dataset_id: str,
-    *,
-    limit: int = 100,
-    after: tuple[int, str] | None = None,
-    unpublished: bool = True,
-) -> list[dict[str, Any]]:
-    """Return Versions, newest first; readers see those that were ever shown."""
-    state = service.dataset(dataset_id).state
-    return [
-        version_document(service, state, version, stored)
-        for version, stored in service.versions(dataset_id, limit=limit, after=after)
-        if unpublished or version.shown_at is not None
-    ]
+def detail(service: Shows, dataset_id: str, public_url: str) -> native.DatasetDetail:
+    """Return the dataset, published or not, with its newest versions. Raises NotFound, VersionRemoved."""
+    shown = service.shown(dataset_id, unpublished=True)
+    newest = [version(shown, state, stored, public_url) for state, stored in service.versions(dataset_id, limit=NEWEST)]
+    return native.detail(shown, public_url, versions=newest)
 
 
-def version_document(service: Service, state: DatasetState, version: VersionState, stored: str) -> dict[str, Any]:
-    """Return one Version."""
-    document = native.version(
-        version.model_dump(mode="json"),
-        dataset_id=state.texts.dataset_id,
-        public_url=service.public_url,
-        state=_pointed(state, version.version_id, stored),
-        tags=[tag for tag, named in state.tags.items() if named == version.version_id],
-        published=state.published,
+def version(shown: Shown, state: VersionState, stored: str, public_url: str) -> native.Version:
+    """Return one version of the dataset that *shown* is of."""
+    return native.version(
+        state.model_dump(mode="json"),
+        dataset_id=shown.texts.dataset_id,
+        public_url=public_url,
+        state=_pointed(shown, state.version_id, stored),
+        tags=[tag for tag, named in shown.tags.items() if named == state.version_id],
+        published=shown.published and state.shown_at is not None,
     )
-    return document.model_dump(mode="json")
 
 
-def _pointed(state: DatasetState, version_id: str, stored: str) -> Literal["latest", "head", "retained", "removed"]:
+def _pointed(shown: Shown, version_id: str, stored: str) -> Literal["latest", "head", "retained", "removed"]:
     if stored == "removed":
         return "removed"
-    return "latest" if version_id == state.latest else "head" if version_id == state.head else "retained"
+    return "latest" if version_id == shown.latest else "head" if version_id == shown.head else "retained"
 
 
-def ingestion(service: Service, done: Ingestion) -> dict[str, Any]:
-    """Return the Ingestion document; ``dataset`` is the summary once there is one, published or not."""
+def ingestion(service: Shows, done: Ingestion, public_url: str) -> dict[str, Any]:
+    """Return the Ingestion document; ``dataset`` is the summary of what it made, published or not, while that is there."""
     document = done.model_dump(mode="json", exclude={"request", "options", "waited_for", "created_by", "dataset_id"})
-    document["dataset"] = None
-    if done.status == "completed":
-        try:
-            document["dataset"] = native.summary(service.shown(done.dataset_id, unpublished=True), service.public_url).model_dump(
-                mode="json"
-            )
-        except NotFound:
-            document["dataset"] = None  # deleted since
-    href = f"{service.public_url}/ingestions/{done.ingestion_id}"
-    document["links"] = [{"href": href, "rel": "self", "type": "application/json", "title": "This ingestion"}]
+    document |= {"dataset": None, "links": []}
+    if done.status == "planned":
+        return document | {"ingestion_id": None}
+    document["links"].append(_link(f"{public_url}/ingestions/{done.ingestion_id}", "self", "This ingestion"))
+    if done.status == "completed" and (shown := _made(service, done)) is not None:
+        document["dataset"] = native.summary(shown, public_url).model_dump(mode="json")
+        document["links"].append(_link(f"{public_url}/datasets/{done.dataset_id}", "dataset", "What it made"))
     return document
+
+
+def _made(service: Shows, done: Ingestion) -> Shown | None:
+    try:
+        return service.shown(done.dataset_id, unpublished=True)
+    except NotFound:  # deleted or removed since: the ingestion stays true without it
+        return None
+
+
+def _link(href: str, rel: str, title: str) -> dict[str, str]:
+    return {"href": href, "rel": rel, "title": title, "type": "application/json"}
