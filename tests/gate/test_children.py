@@ -83,7 +83,13 @@ class TestAUnit:
         (tmp_path / "a.txt").write_text("alpha")
         with small(sandbox="off") as opened:
             held = opened.run("echo", {"descriptors": True}, sources=[tmp_path / "a.txt"])["descriptors"]
-        assert len(held) == 3 + 2 + 1  # the three standard ones on /dev/null, channel, source, and the listing itself
+        held = [each for each in held if each != os.devnull]
+        assert sorted(each.split(":")[0] for each in held if each != "the listing itself") == [str(tmp_path / "a.txt"), "socket"]
+
+    def test_a_library_that_closes_late_what_it_opened_in_the_template_closes_nothing_of_the_child(self, tmp_path: Path) -> None:
+        (tmp_path / "a.txt").write_text("alpha")
+        with Children(Limits(sandbox="off"), tasks=OF_TESTS, modules=[MODULES], libraries=("gate_library",)) as opened:
+            assert opened.run("late", {"file": str(tmp_path / "a.txt")}) == {"lost": 0}
 
     def test_its_limits_are_those_of_the_settings(self, tmp_path: Path) -> None:
         (tmp_path / "a.txt").write_text("alpha")

@@ -19,7 +19,7 @@ def echo(request, context):
         "environment": dict(os.environ),
         "sources": [[each.name, os.read(each.fd, 100).decode() if not each.is_folder else None] for each in context.sources],
         "by_path": [each.path.read_text() for each in context.sources if not each.is_folder],
-        "descriptors": sorted(int(each.name) for each in Path("/proc/self/fd").iterdir()) if request.get("descriptors") else None,
+        "descriptors": [_behind(each) for each in Path("/proc/self/fd").iterdir()] if request.get("descriptors") else None,
         "here": str(Path.cwd()),
         "group": os.getpgid(0) == os.getpid(),
         "pid": os.getpid(),
@@ -29,6 +29,26 @@ def echo(request, context):
         "umask": os.umask(0o077),
         "threads": threading.active_count(),
     }
+
+
+def _behind(descriptor):
+    try:
+        return str(descriptor.readlink())
+    except FileNotFoundError:
+        return "the listing itself"
+
+
+def late(request, context):
+    """Open a file, then do what PROJ does: close a database that was opened in the template."""
+    import gate_library
+
+    with Path(request["file"]).open() as file:
+        for _ in range(20):
+            os.dup(file.fileno())  # whatever numbers are free
+        ours = {int(each.name) for each in Path("/proc/self/fd").iterdir() if _behind(each) == request["file"]}
+        gate_library.close()
+        left = {int(each.name) for each in Path("/proc/self/fd").iterdir() if _behind(each) == request["file"]}
+        return {"lost": len(ours - left)}
 
 
 def refuse(request, context):

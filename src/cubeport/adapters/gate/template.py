@@ -100,9 +100,7 @@ class Template:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_DFL)
-        kept = channel.fileno()
-        os.closerange(3, kept)
-        os.closerange(kept + 1, os.sysconf("SC_OPEN_MAX"))
+        _let_go_of_all_but(channel.fileno())
         live(channel, template)
 
     def _let_go(self, unit: _Unit) -> None:
@@ -142,6 +140,19 @@ class Template:
             _signal(pid, signal.SIGKILL)
         self._units.clear()
         self._clear_strays()
+
+
+def _let_go_of_all_but(kept: int) -> None:
+    """Put nothing behind every inherited descriptor but *kept* and the standard ones.
+
+    The numbers stay taken: what a library opened in the template it may close in the child (PROJ does so with its database, as soon
+    as it finds itself forked), and a number that was given out again by then is closed under its new owner.
+    """
+    nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
+    for descriptor in [int(each.name) for each in Path("/proc/self/fd").iterdir()]:
+        if descriptor > 2 and descriptor not in (kept, nothing):
+            os.dup2(nothing, descriptor, inheritable=False)
+    os.close(nothing)
 
 
 def _ended() -> int | None:
