@@ -182,6 +182,9 @@ def test_addresses_with_secrets_are_refused_without_being_repeated(url: str, mak
             for each in caught.value.errors()  # type: ignore[attr-defined]
         )
     )
+    if isinstance(caught.value, CubeportError):
+        assert caught.value.kind == "secret-refused"
+        assert "storage_options_env" in (caught.value.next_step or "")
     assert "pass@" not in said
     assert "token=1" not in said
 

@@ -137,9 +137,8 @@ class Adder:
             if former is not None and options.on_exists == "skip":
                 return Added(former, "skipped")
             if former is not None and options.on_exists == "error":
-                raise KeyExists(
-                    f"A record has the key {options.key[:80]!r} already.", next_step="add with on_exists=skip or new_version"
-                )
+                words = f"A record has the key {options.key[:80]!r} already."
+                raise KeyExists(words, next_step="use --on-exists skip or new_version")
             if former is not None:
                 draft = draft.replace(lineage=(*draft.lineage, Lineage(rel="version_of", target=former.id)))
         if self.ports.backend.get_record(draft.id) is not None:

@@ -305,7 +305,7 @@ class BackendContract:
         assert tuple(backend.search(Query(count=True))) == ()
 
     def test_adding_never_overwrites(self, backend: CatalogBackend) -> None:
-        record = backend.add_record(sample(1))
+        record = backend.add_record(sample(1, key="k"))
         with pytest.raises(RecordExists):
             backend.add_record(record.replace(title="other"))
         assert backend.get_record(record.id) == record

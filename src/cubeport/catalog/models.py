@@ -13,9 +13,10 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, ValidationError, model_validator
 from pydantic import Tag as PydanticTag
+from pydantic_core import PydanticCustomError
 
 from cubeport.catalog.canonical import TRUSTED, Id, JsonObject, Key, Name, Tag, Timestamp, dumps, new_id, now
-from cubeport.errors import InvalidRequest, NewerModel, Problem
+from cubeport.errors import InvalidRequest, NewerModel, Problem, SecretRefused
 
 MODEL_VERSION = 1
 """The form that this release writes. Older documents are lifted on reading, newer ones are neither read nor written."""
@@ -23,6 +24,7 @@ MODEL_VERSION = 1
 _LIFTS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
 """``{n: function}`` that turn a document of version n into one of n + 1; none yet."""
 
+_REFUSED = "secret-refused"
 INLINE_BYTES = 64 * 1024
 RECORD_BYTES = 1024 * 1024
 METADATA_LEAVES = 2_000
@@ -70,8 +72,12 @@ class Model(BaseModel):
 
 def invalid(label: str, exc: ValidationError) -> InvalidRequest:
     """Return pydantic's findings as one problem that lists them all, without echoing any value."""
-    problems = [Problem(tuple(e["loc"]), e["type"], e["msg"]) for e in exc.errors(include_input=False, include_url=False)]
+    found = exc.errors(include_input=False, include_url=False)
+    problems = [Problem(tuple(e["loc"]), e["type"], e["msg"].removeprefix("Value error, ")) for e in found]
     words = "; ".join(f"{'.'.join(map(str, p.loc)) or 'document'}: {p.message}" for p in problems)
+    if any(p.kind == _REFUSED for p in problems):
+        advice = "name a profile with storage_options_env in config/profiles.yaml"
+        return SecretRefused(f"This {label} is refused: {words}", errors=problems, next_step=advice)
     return InvalidRequest(f"This {label} is not valid: {words}", errors=problems)
 
 
@@ -222,11 +228,14 @@ def _check_relative(path: str) -> None:
 
 def check_url(url: str) -> str:
     """Return *url* if a record may hold it: no user info, ``::`` chain or secret-looking query parameter, else ValueError."""
-    from cubeport.catalog.redaction import url_secrets
+    from cubeport.catalog.redaction import NOT_A_URL, url_secrets
 
-    if why := url_secrets(url):
+    why = url_secrets(url)
+    if why is None:
+        return url
+    if why == NOT_A_URL:
         raise ValueError(why)
-    return url
+    raise PydanticCustomError(_REFUSED, "{why}", {"why": why})
 
 
 # --- artifacts, records ---------------------------------------------------------------------------------------------

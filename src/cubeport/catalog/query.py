@@ -126,11 +126,11 @@ def _read_path(text: str, at: int) -> tuple[Path, int]:
         at += 1
 
 
-def _wrong(text: str, at: int, why: str) -> InvalidFilter:
-    return InvalidFilter(
-        f"{why}\n    {text}\n    {' ' * at}^",
-        next_step='write FIELD OP VALUE with one of = != < <= > >= : ~, or FIELD? (quote it for the shell), e.g. "year>=2018"',
-    )
+_GRAMMAR = 'write FIELD OP VALUE with one of = != < <= > >= : ~, or FIELD? (quote it for the shell), e.g. "year>=2018"'
+
+
+def _wrong(text: str, at: int, why: str, advice: str = _GRAMMAR) -> InvalidFilter:
+    return InvalidFilter(f"{why}\n    {text}\n    {' ' * at}^", next_step=advice)
 
 
 # --- values and terms -----------------------------------------------------------------------------------------------
@@ -239,7 +239,7 @@ def parse_assignment(text: str) -> tuple[Path, Any]:
     path, at = _read_path(text, 0)
     rest = text[at:].lstrip()
     if not rest.startswith("="):
-        raise _wrong(text, at, "= is expected here")
+        raise _wrong(text, at, "= is expected here", 'write FIELD=VALUE, e.g. "year=2018"')
     return path, read_value(rest[1:])
 
 

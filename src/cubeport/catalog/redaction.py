@@ -22,6 +22,9 @@ def is_secret_name(name: str) -> bool:
     return _SECRET.search(name.replace("-", "_")) is not None
 
 
+NOT_A_URL = "is not a URL"
+
+
 def url_secrets(url: str) -> str | None:
     """Return why no record may hold *url*, or ``None``: user info, a ``::`` chain, a secret-looking query parameter."""
     if "::" in url:
@@ -29,7 +32,7 @@ def url_secrets(url: str) -> str | None:
     try:
         parts = urlsplit(url)
     except ValueError:
-        return "is not a URL"
+        return NOT_A_URL
     if parts.username is not None or parts.password is not None:
         return "a URL with user name or password is refused; name a profile with storage_options_env"
     if any(_QUERY_SECRETS.search(name.replace("-", "_")) for name, _ in parse_qsl(parts.query, keep_blank_values=True)):

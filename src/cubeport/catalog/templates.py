@@ -58,7 +58,7 @@ def parse(template: str, known: Mapping[str, object] | None = None) -> list[str 
         if token[0] in ("{{", "}}"):
             parts.append(token[0][0])
         elif token[1] is None:
-            raise InvalidTemplate(f"Template {template!r}: {token[0]} at {token.start() + 1} stands alone; write it twice.")
+            raise _wrong(f"Template {template!r}: {token[0]} at {token.start() + 1} stands alone; write it twice.")
         else:
             parts.append(_choice(template, token[1], known))
     parts.append(template[end:])
@@ -70,14 +70,18 @@ def _choice(template: str, text: str, known: Mapping[str, object] | None) -> Cho
     for each in text.split("|"):
         found = _NAME.fullmatch(each)
         if found is None:
-            raise InvalidTemplate(f"Template {template!r}: {each!r} is no field; write {{a}}, {{a|b}} or {{a:8}}.")
+            raise _wrong(f"Template {template!r}: {each!r} is no field; write {{a}}, {{a|b}} or {{a:8}}.")
         name = found["name"]
         if known is not None and name not in known and not name.startswith("metadata."):
             near = get_close_matches(name, known, 1)
             words = f"; do you mean {near[0]}?" if near else "."
-            raise InvalidTemplate(f"Template {template!r}: there is no field {name}{words}")
+            raise _wrong(f"Template {template!r}: there is no field {name}{words}")
         names.append((name, int(found["length"]) if found["length"] else None))
     return Choice(tuple(names))
+
+
+def _wrong(words: str) -> InvalidTemplate:
+    return InvalidTemplate(words, next_step="cubeport profiles")
 
 
 def render(template: str, fields: Mapping[str, Field], metadata: Mapping[str, object] | None = None) -> str:
@@ -94,7 +98,8 @@ def render(template: str, fields: Mapping[str, Field], metadata: Mapping[str, ob
     for part in parse(template, fields):
         text += part if isinstance(part, str) else _FORBIDDEN.sub("_", _first(part, fields, metadata or {}))
     if text.startswith("/"):
-        raise PathEscapes(f"Template {template!r} gives an absolute path; give one relative to the profile.")
+        words = f"Template {template!r} gives an absolute path; give one relative to the profile."
+        raise PathEscapes(words, next_step="cubeport profiles")
     return "/".join(segment(each, template) for each in text.split("/"))
 
 
@@ -117,7 +122,7 @@ def segment(text: str, template: str | None = None) -> str:
     """Return *text* as one plain segment of a path: NFC, nothing that a system forbids, no leading dot, at most 120 bytes."""
     if text in ("", ".", ".."):
         where = f"Template {template!r}" if template is not None else "The name"
-        raise PathEscapes(f"{where} gives {'an empty segment' if not text else repr(text)}.")
+        raise PathEscapes(f"{where} gives {'an empty segment' if not text else repr(text)}.", next_step="cubeport profiles")
     text = unicodedata.normalize("NFC", text)
     text = "".join("_" if unicodedata.category(c) in ("Cc", "Cs") else c for c in _FORBIDDEN.sub("_", text))
     if text.startswith("."):

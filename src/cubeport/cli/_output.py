@@ -112,9 +112,10 @@ def tree(value: Any, indent: int = 0) -> str:
         if isinstance(inner, Mapping):
             lines += [f"{pad}{printable(str(name))}:", tree(inner, indent + 1)]
         elif isinstance(inner, (list, tuple)) and any(isinstance(each, Mapping) for each in inner):
+            lines.append(f"{pad}{printable(str(name))}:")
             for each in inner:
-                first, *rest = tree(each, indent + 2).splitlines() or [""]
-                lines += [f"{pad}{printable(str(name))}:", f"{pad}  - {first.strip()}", *rest]
+                first, *rest = (tree(each, indent + 2) if isinstance(each, Mapping) else cell(each)).splitlines() or [""]
+                lines += [f"{pad}  - {first.strip()}", *rest]
         else:
             lines.append(f"{pad}{printable(str(name))}: {cell(inner)}")
     return "\n".join(lines)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cubeport.cli import _output, _values
-from cubeport.cli._session import current
+from cubeport.cli._session import Session, current
 from cubeport.cli.records import DryRun, Not, Terms, operations_table
-from cubeport.errors import Unavailable, Usage
+from cubeport.errors import Corrupt, Unavailable, Usage
+
+if TYPE_CHECKING:
+    from cubeport.catalog.backend import Finding
 
 
 def register(app: typer.Typer) -> None:
@@ -153,11 +156,21 @@ def operations(
 def doctor(ctx: typer.Context, strict: Annotated[bool, typer.Option("--strict", help="Exit 1 on warnings too.")] = False) -> int:
     """Look at everything, change nothing."""
     session = current(ctx)
-    found = [*session.catalog(read_only=True).doctor(), *plugin_findings(session)]
+    found = [*_health(session), *plugin_findings(session)]
     rows = ([each.level, each.kind, each.place, each.message, each.next_step] for each in found)
     session.result(found, lambda: _output.table(rows, ["", "what", "where", "message", "next"], width=10_000))
     bad = ("error", "warn") if strict else ("error",)
     return 1 if any(each.level in bad for each in found) else 0
+
+
+def _health(session: Session) -> list[Finding]:
+    from cubeport.catalog.backend import Finding
+
+    try:
+        return session.catalog(read_only=True).doctor()
+    except (Corrupt, Unavailable) as exc:
+        # A catalog that cannot be opened is what a doctor is called for.
+        return [Finding(exc.kind, "catalog", exc.message, exc.next_step, "error")]
 
 
 def plugin_findings(session: Any) -> list[Any]:

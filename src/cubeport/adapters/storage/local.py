@@ -56,7 +56,7 @@ class LocalProfile:
         """Raise PathEscapes if *path* resolves outside the root, by ``..`` or by a link on the way."""
         root = self.root.resolve()
         if not (root / path).parent.resolve().is_relative_to(root):
-            raise PathEscapes(f"{path} leads outside the root of profile {self.name}.")
+            raise PathEscapes(f"{path} leads outside the root of profile {self.name}.", next_step="cubeport profiles")
 
     def target(self, plan: StoragePlan, operation_id: str) -> LocalTarget:
         """Make an empty place beside the final name; see :class:`~cubeport.catalog.storage.Profile`."""

@@ -203,6 +203,9 @@ class SqlBackend:
         """Create the record; never overwrite."""
         document, text = storable(record)
         with self._store.write() as transaction, _naming(record):
+            if transaction.connection.execute(_GET, {"id": record.id}).fetchone() is not None:
+                # Asked, as the database may name the key first where both are taken.
+                raise RecordExists(f"A record has the id {record.id} already.")
             values = record_row(document, text, transaction.generation)
             number = transaction.connection.execute(_INSERT, values).lastrowid or 0
             _write_derived(transaction.connection, number, record.id, None, Derived.of(document))

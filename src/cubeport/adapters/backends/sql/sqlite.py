@@ -120,7 +120,7 @@ def moved(target: str) -> CatalogMoved:
 
 def corrupt(message: str) -> CorruptCatalog:
     """Return the error for a database that cannot be read."""
-    return CorruptCatalog(message, next_step="restore a backup; `cubeport doctor` tells what is readable")
+    return CorruptCatalog(message, next_step="restore a backup; `cubeport fsck` tells what is readable")
 
 
 TRANSLATED = Translated()
