@@ -17,6 +17,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from cubeport.adapters.addresses import Origin
 from cubeport.catalog import strictyaml
 from cubeport.errors import InvalidConfiguration, Problem
 
@@ -48,6 +49,10 @@ def _origin(value: str) -> str:
     if not parts.scheme or not parts.hostname or parts.path not in ("", "/") or parts.query or parts.username is not None:
         raise ValueError("must be scheme://host or scheme://host:port")
     return value.rstrip("/").lower()
+
+
+def _source_origin(value: str) -> str:
+    return str(Origin.parse(value))
 
 
 def _cors_origin(value: str) -> str:
@@ -101,7 +106,7 @@ class SourcesSettings(Section):
     """What requests may name as a source; empty is none."""
 
     roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed)] = ()
-    origins: Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], NoDecode, BeforeValidator(_listed)] = ()
+    origins: Annotated[tuple[Annotated[str, AfterValidator(_source_origin)], ...], NoDecode, BeforeValidator(_listed)] = ()
 
 
 class CorsSettings(Section):

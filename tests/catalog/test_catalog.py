@@ -15,6 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 import cubeport
+from cubeport.adapters.storage.local import LocalProfile
 from cubeport.catalog import durable
 from cubeport.catalog.hooks import HookResult
 from cubeport.catalog.models import ExternalURILocator, Lineage, LocalPathLocator
@@ -617,6 +618,22 @@ def test_fetch_and_drop(fetching):
     with pytest.raises(HashMismatch):
         catalog.fetch(added.id)
     assert files(catalog) == []
+
+
+def test_a_known_hash_must_agree_wherever_the_bytes_go(fetching):
+    catalog, origin = fetching
+    added = catalog.add_artifact(locator=URI)
+    catalog.fetch(added.id)
+    catalog.drop(added.id)
+    catalog.ports.profiles.add(LocalProfile("unhashed", catalog.root / "unhashed", hash="none"))
+    (catalog.root / "unhashed").mkdir()
+    origin.uris[URI] = b"REMOTE BYTES"
+    with pytest.raises(HashMismatch):
+        catalog.fetch(added.id, profile="unhashed")
+    assert list((catalog.root / "unhashed").iterdir()) == []
+    origin.uris[URI] = b"remote bytes"
+    [artifact] = catalog.fetch(added.id, profile="unhashed").artifacts
+    assert artifact.hashes == {"sha256": digest(b"remote bytes")}
 
 
 def test_nothing_is_fetched_without_the_gate(catalog):

@@ -78,6 +78,13 @@ def test_the_instance_comes_from_the_environment_and_paths_count_from_it(instanc
     assert loaded.sources.roots == (instance / "in", Path("/srv"))
 
 
+def test_origins_of_sources_have_one_writing(instance: Path) -> None:
+    write(instance, "sources: {origins: ['HTTPS://Data.Example:443/', 'http://10.0.0.5:8080', 'http://[0:0::1]:80']}\n")
+    assert settings.load(instance).sources.origins == ("https://data.example", "http://10.0.0.5:8080", "http://[::1]")
+    write(instance, "sources: {origins: ['ftp://a.example', 'https://u@a.example', 'http://127.1', 'https://a.example/x']}\n")
+    assert [each.split(": ")[0] for each in refusal(instance)] == [f"config/service.yaml:1:{n}" for n in (21, 40, 63, 79)]
+
+
 def test_it_is_frozen(instance: Path) -> None:
     loaded = settings.load(instance)
     with pytest.raises(ValidationError):

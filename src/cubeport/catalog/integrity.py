@@ -187,7 +187,8 @@ def fetch(
         plan = planner.plan(record, place, fields, target_kind="file")
         planned = work.plan_artifact(record, plan=plan)
         with fetcher.open(origin.uri) as reading:
-            written = work.write_artifact(planned, reading)
+            # A known hash must agree, whatever the profile says of hashing.
+            written = work.write_artifact(planned, reading, hash="sha256" if artifact.hashes else None)
         _agree(artifact, written)
         fetched = artifact.replace(
             locator=written.locator,

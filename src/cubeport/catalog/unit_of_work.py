@@ -251,10 +251,11 @@ class UnitOfWork:
         where = self._ports.profiles.get(profile)
         return StoragePlan(where.locator(path), "file", "write", profile, path, directory, name, object_id=new_id())
 
-    def write_artifact(self, artifact: Artifact, source: object) -> Artifact:
+    def write_artifact(self, artifact: Artifact, source: object, *, hash: str | None = None) -> Artifact:
         """Write the bytes of a planned artifact (bytes, a path, or a writer with its source) and return it ``available``.
 
-        They are beside their name until they are whole and on the disk, and take it without replacing anything.
+        They are beside their name until they are whole and on the disk, and take it without replacing anything. They are hashed
+        as the profile says, unless *hash* says it.
         """
         from cubeport.catalog.writers import writing
 
@@ -274,7 +275,7 @@ class UnitOfWork:
         self.compensate(*target.compensations)
         with store_errors("write the artifact"):
             with step("bytes"):
-                result = writing(source).write(target.path, profile.hash)
+                result = writing(source).write(target.path, hash or profile.hash)
             with step("fsync"):
                 target.seal()
             with step("publish"):

@@ -7,9 +7,10 @@ import getpass
 import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -33,6 +34,7 @@ from cubeport.errors import (
     CatalogMoved,
     Conflict,
     CorruptCatalog,
+    ExtraMissing,
     InvalidConfiguration,
     InvalidRequest,
     NewerModel,
@@ -40,6 +42,7 @@ from cubeport.errors import (
 )
 
 if TYPE_CHECKING:
+    from cubeport.adapters.fetching import OriginFetcher
     from cubeport.adapters.gate.children import Children
     from cubeport.adapters.gate.limits import Limits
     from cubeport.catalog.convert import Conversion
@@ -342,6 +345,7 @@ def _parts(
         quarantine=inner / "quarantine",
         keepers=partial(_keepers, backend, ports.journal, versions),
         apart=frozenset({DATA} | {name for name, each in written.items() if "data" in each.use}),
+        fetcher=_LazyFetcher(root),
         settings={"backend": file.backend.partition(":")[0], "format": file.format, "schema_policy": file.schema_policy},
         plugins=found,
         closing=(gate.close,),
@@ -376,6 +380,30 @@ class _LazyGate:
     def close(self) -> None:
         if self._children is not None:
             self._children.close()
+
+
+class _LazyFetcher:
+    """The core's ``Fetcher``, made when something is fetched: no other command needs what it is made of."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+
+    def size(self, uri: str) -> int | None:
+        return self._made().size(uri)
+
+    def open(self, uri: str) -> AbstractContextManager[BinaryIO]:
+        return self._made().open(uri)
+
+    def _made(self) -> OriginFetcher:
+        try:
+            from cubeport.adapters.fetching import Bounds, OriginFetcher
+        except ModuleNotFoundError as exc:
+            words = f"Fetching needs {exc.name}, which is not installed."
+            raise ExtraMissing(words, next_step="pip install 'cubeport[fetch]'", what="fetch") from exc
+        from cubeport.settings import load
+
+        settings = load(self._root)
+        return OriginFetcher(settings.sources.origins, Bounds(max_bytes=settings.limits.source_bytes))
 
 
 def gate_limits(settings: Settings) -> Limits:

@@ -1,0 +1,266 @@
+"""The core's ``Fetcher``: bytes from allowed origins, whole or not at all (safety.md 3, U1 to U3).
+
+What is checked is what is used: a name is resolved once, every address it has must be public, and the connection goes to the one
+that was checked. Nothing is taken from the environment, and no redirect is followed.
+"""
+
+from __future__ import annotations
+
+import io
+import socket
+import ssl
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_address
+from typing import Any, BinaryIO, cast
+
+import httpcore
+
+from cubeport.adapters.addresses import Origin, WebURL, is_public
+from cubeport.errors import SourceFailed, SourceRejected, SourceTimeout
+
+_AGAIN = {408, 425, 429}
+"""Answers below 500 that mean: later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What a body may cost."""
+
+    max_bytes: int = 50 * 2**30
+    """``limits.source_bytes``."""
+    idle_s: float = 30
+    """Without a byte."""
+    base_s: float = 60
+    bytes_per_s: int = 100_000
+    """Time in all is :attr:`base_s` and what came at this rate: whoever sends less is cut."""
+
+
+def addresses_of(host: str, port: int) -> Sequence[str]:
+    """Return every address that the system's resolver has for *host*. Raises OSError, UnicodeError."""
+    found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    return list(dict.fromkeys(str(each[4][0]) for each in found))
+
+
+class OriginFetcher:
+    """The port ``catalog.storage.Fetcher`` on HTTP.
+
+    Parameters
+    ----------
+    origins
+        Who may be asked, ``scheme://host:port``; a machine of the own network only if its literal address is here.
+    resolve, network
+        How names become addresses, and addresses connections.
+    """
+
+    def __init__(
+        self,
+        origins: Iterable[str],
+        bounds: Bounds | None = None,
+        *,
+        resolve: Callable[[str, int], Sequence[str]] = addresses_of,
+        network: httpcore.NetworkBackend | None = None,
+    ) -> None:
+        self._origins = frozenset(Origin.parse(each) for each in origins)
+        self._bounds = bounds or Bounds()
+        self._resolve = resolve
+        self._network = network or httpcore.SyncBackend()
+
+    def size(self, uri: str) -> int | None:
+        """Return the size that the origin says, or ``None`` if it does not answer with one."""
+        with self._answer("HEAD", self._allowed(uri)) as response:
+            return _length(response) if response.status == 200 and not _encoded(response) else None
+
+    @contextmanager
+    def open(self, uri: str) -> Iterator[BinaryIO]:
+        """Open the bytes. Reading them raises what opening does: an origin may fail, lie or stop at any of them."""
+        url = self._allowed(uri)
+        with self._answer("GET", url) as response:
+            self._check(url, response)
+            body = _Body(url.origin, response.iter_stream(), _length(response), self._bounds)
+            yield cast("BinaryIO", io.BufferedReader(body))
+
+    def _allowed(self, uri: str) -> WebURL:
+        try:
+            url = WebURL.parse(uri)
+        except ValueError as exc:
+            raise SourceRejected(f"The address cannot be fetched: it {exc}.", reason="not-allowed") from None
+        if url.origin not in self._origins:
+            next_step = f"add {url.origin} to sources.origins in config/service.yaml, if it may be trusted"
+            raise _refused(url.origin, "is not an origin that may be fetched from", "not-allowed", next_step=next_step)
+        return url
+
+    @contextmanager
+    def _answer(self, method: str, url: WebURL) -> Iterator[httpcore.Response]:
+        origin = url.origin
+        network = _Network(origin, _Watch(self._bounds), self._resolve, self._network)
+        where = httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=url.target)
+        headers = [("Host", origin.authority), ("User-Agent", "cubeport"), ("Accept", "*/*"), ("Accept-Encoding", "identity")]
+        with httpcore.ConnectionPool(max_connections=1, max_keepalive_connections=0, network_backend=network) as pool:
+            with _source_errors(origin):
+                response = pool.handle_request(httpcore.Request(method, where, headers=headers))
+            try:
+                yield response
+            finally:
+                response.close()
+
+    def _check(self, url: WebURL, response: httpcore.Response) -> None:
+        status, origin = response.status, url.origin
+        if status >= 500 or status in _AGAIN:
+            raise SourceFailed(f"{origin} answers {status}.", upstream_status=status, next_step="try again later")
+        if 300 <= status < 400:
+            next_step = "record the address it redirects to, if that origin may be trusted"
+            raise _refused(origin, "answers with a redirect; none is followed", "not-allowed", next_step=next_step)
+        if status != 200:
+            raise _refused(origin, f"answers {status}", "unreadable", upstream_status=status)
+        if _encoded(response):
+            raise _refused(origin, "encodes what it was asked to send as it is", "unreadable")
+        length = _length(response)
+        if length is None and b"chunked" not in _header(response, b"transfer-encoding").lower():
+            raise _refused(origin, "does not say where the body ends, so nobody could tell whether it is whole", "truncated")
+        _hold(origin, length or 0, self._bounds)
+
+
+class _Body(io.RawIOBase):
+    """A body as a file: counted while it is read, and its end is an error unless all of it came."""
+
+    def __init__(self, origin: Origin, chunks: Iterable[bytes], length: int | None, bounds: Bounds) -> None:
+        self._origin, self._length, self._bounds = origin, length, bounds
+        self._chunks = iter(chunks)
+        self._left = b""
+        self._received = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, into: Any) -> int:
+        if not self._left:
+            with _source_errors(self._origin):
+                self._left = next(self._chunks, b"")
+            self._received += len(self._left)
+            _hold(self._origin, self._received, self._bounds)
+            if not self._left and self._length not in (None, self._received):
+                raise _refused(self._origin, f"sent {self._received} bytes and said {self._length}", "truncated")
+        taken, self._left = self._left[: len(into)], self._left[len(into) :]
+        into[: len(taken)] = taken
+        return len(taken)
+
+
+class _Watch:
+    """How long the next step of a conversation may take."""
+
+    def __init__(self, bounds: Bounds) -> None:
+        self._bounds = bounds
+        self._started = time.monotonic()
+        self.received = 0
+
+    def seconds(self) -> float:
+        """Return the seconds left. Raises httpcore.ReadTimeout when none are."""
+        bounds = self._bounds
+        left = self._started + bounds.base_s + self.received / bounds.bytes_per_s - time.monotonic()
+        if left <= 0:
+            raise httpcore.ReadTimeout("slower than may be")
+        return min(left, bounds.idle_s)
+
+
+class _Network(httpcore.NetworkBackend):
+    """Connects to addresses that were checked; ``Host`` and SNI stay those of the URL."""
+
+    def __init__(
+        self, origin: Origin, watch: _Watch, resolve: Callable[[str, int], Sequence[str]], inner: httpcore.NetworkBackend
+    ) -> None:
+        self._origin, self._watch, self._resolve, self._inner = origin, watch, resolve, inner
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ARG002 (ours holds)
+        local_address: str | None = None,
+        socket_options: Iterable[Any] | None = None,
+    ) -> httpcore.NetworkStream:
+        failure: Exception = httpcore.ConnectError("the name has no address")
+        for address in self._checked(host, port):
+            try:
+                stream = self._inner.connect_tcp(address, port, self._watch.seconds(), local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
+                failure = exc
+            else:
+                return _Watched(stream, self._watch)
+        raise failure
+
+    def _checked(self, host: str, port: int) -> Sequence[str]:
+        if self._origin.literal is not None:  # the allow-list holds this very address
+            return [host]
+        try:
+            found = self._resolve(host, port)
+        except (OSError, UnicodeError) as exc:
+            raise httpcore.ConnectError("the name cannot be resolved") from exc
+        if not all(is_public(ip_address(each)) for each in found):
+            next_step = "write its literal address into sources.origins, if it is a machine of yours"
+            raise _refused(self._origin, "has an address that is not public", "not-allowed", next_step=next_step)
+        return found
+
+
+class _Watched(httpcore.NetworkStream):
+    """A stream whose every step is watched."""
+
+    def __init__(self, inner: httpcore.NetworkStream, watch: _Watch) -> None:
+        self._inner, self._watch = inner, watch
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 (ours holds)
+        data = self._inner.read(max_bytes, self._watch.seconds())
+        self._watch.received += len(data)
+        return data
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
+        self._inner.write(buffer, self._watch.seconds())
+
+    def close(self) -> None:
+        self._inner.close()
+
+    def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ARG002
+    ) -> httpcore.NetworkStream:
+        return _Watched(self._inner.start_tls(ssl_context, server_hostname, self._watch.seconds()), self._watch)
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._inner.get_extra_info(info)
+
+
+@contextmanager
+def _source_errors(origin: Origin) -> Iterator[None]:
+    try:
+        yield
+    except httpcore.TimeoutException as exc:
+        raise SourceTimeout(f"{origin} took too long.", next_step="try again later") from exc
+    except (httpcore.NetworkError, httpcore.ProtocolError) as exc:
+        raise SourceFailed(f"{origin} failed: {str(exc)[:200]}.", next_step="try again later") from exc
+
+
+def _refused(origin: Origin, words: str, reason: str, **rest: Any) -> SourceRejected:
+    return SourceRejected(f"{origin} {words}.", reason=reason, source=str(origin), **rest)
+
+
+def _hold(origin: Origin, size: int, bounds: Bounds) -> None:
+    if size > bounds.max_bytes:
+        members = {"setting": "limits.source_bytes", "limit": bounds.max_bytes, "value": size}
+        raise _refused(origin, f"sends more than {bounds.max_bytes} bytes", "too-big", **members)
+
+
+def _header(response: httpcore.Response, name: bytes) -> bytes:
+    return b",".join(value for key, value in response.headers if key.lower() == name)
+
+
+def _encoded(response: httpcore.Response) -> bool:
+    return _header(response, b"content-encoding").strip().lower() not in (b"", b"identity")
+
+
+def _length(response: httpcore.Response) -> int | None:
+    value = _header(response, b"content-length")
+    return int(value) if value.isdigit() and len(value) < 20 else None
