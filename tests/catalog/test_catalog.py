@@ -813,6 +813,9 @@ ADDS = (
 
 
 def _writers(root: Path, processes: int, adds: int) -> None:
+    # What is held here is that nothing is lost, on any machine; how long a writer may wait is a figure of the benchmarks.
+    file = root / ".cubeport" / "catalog.yaml"
+    file.write_text(f"{file.read_text()}lock_timeout_s: 300\n")
     with cubeport.Catalog.open(root, plugins=False) as reader:
         running = [subprocess.Popen([sys.executable, "-c", ADDS, str(root), str(n), str(adds)]) for n in range(processes)]
         while any(each.poll() is None for each in running):
