@@ -232,9 +232,9 @@ def test_canonical_fields(text: str, canonical: str, shown: str) -> None:
 
 def test_a_pattern_cannot_take_for_ever() -> None:
     record = sample(1, metadata={"a": "a" * 256})
-    started = time.perf_counter()
+    started = time.process_time()
     assert not matches(Query(where=["a~" + "a*" * 60 + "b"]), record)
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 5, "backtracking would take years"
 
 
 # --- words, time, space ---------------------------------------------------------------------------------------------
