@@ -66,15 +66,14 @@ def describe(
     if not found.fields:
         raise SourceRejected("no variable holds data", reason="not-a-cube")
     notes = list(found.notes)
-    stamps = {a.name: _stamps(raw, a) for a in found.axes if a.kind == "t" and a.labels is not None}
-    axes = tuple(_axis(raw, each, stamps.get(each.name)) for each in found.axes)
+    axes, spatial, temporal = _extents(raw, found)
     variables = tuple(_variable(raw, name, found, chunks or {}, notes) for name in map(str, raw.variables))
     return CubeDescription(
         axes=axes,
         variables=variables,
         fields=found.fields,
-        spatial=_spatial(raw, found, axes),
-        temporal=_temporal(raw, found, stamps),
+        spatial=spatial,
+        temporal=temporal,
         title=_text(raw.attrs, "title"),
         description=_text(raw.attrs, "summary", "description", "comment", "abstract"),
         license=_text(raw.attrs, "license", "licence"),
@@ -82,6 +81,24 @@ def describe(
         size_bytes=sum(math.prod(v.shape) * _item_bytes(v) for v in variables),
         warnings=tuple(dict.fromkeys(notes)),
     )
+
+
+def where_and_when(raw: xr.Dataset) -> tuple[Spatial, Temporal | None]:
+    """Return the place and time of a dataset, from its coordinates alone: no values of data are read.
+
+    Raises
+    ------
+    SourceRejected
+        When time or coordinates cannot be read.
+    """
+    _, spatial, temporal = _extents(raw, find(raw))
+    return spatial, temporal
+
+
+def _extents(raw: xr.Dataset, found: CubeAxes) -> tuple[tuple[Axis, ...], Spatial, Temporal | None]:
+    stamps = {a.name: _stamps(raw, a) for a in found.axes if a.kind == "t" and a.labels is not None}
+    axes = tuple(_axis(raw, each, stamps.get(each.name)) for each in found.axes)
+    return axes, _spatial(raw, found, axes), _temporal(raw, found, stamps)
 
 
 def plain(value: Any) -> Any:

@@ -13,7 +13,6 @@ from cubeport.adapters.sources import zarr as zarr_source
 from cubeport.adapters.sources.reading import Source, opening
 from cubeport.catalog.extraction import Limits, cut_to
 from cubeport.cubes import describe, footprint
-from cubeport.cubes.axes import find
 from cubeport.errors import CubeportError, UnsupportedMediaType
 
 if TYPE_CHECKING:
@@ -178,12 +177,7 @@ def _extent(opened: Callable[[], Source], block: dict[str, Any]) -> tuple[str | 
 
 
 def _measured(raw: xr.Dataset) -> tuple[str | None, str | None, list[float] | None]:
-    # Coordinates alone: describe() itself would read every value.
-    found = find(raw)
-    stamps = {a.name: describe._stamps(raw, a) for a in found.axes if a.kind == "t" and a.labels is not None}  # noqa: SLF001
-    axes = tuple(describe._axis(raw, each, stamps.get(each.name)) for each in found.axes)  # noqa: SLF001
-    spatial = describe._spatial(raw, found, axes)  # noqa: SLF001
-    temporal = describe._temporal(raw, found, stamps)  # noqa: SLF001
+    spatial, temporal = describe.where_and_when(raw)
     bbox = (
         None
         if spatial.family == "none" or (spatial.bbox == footprint.WORLD and spatial.native_bbox is None)
