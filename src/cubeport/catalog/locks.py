@@ -62,7 +62,7 @@ class FileLock:
         """Take the lock if it is free; return whether it is ours."""
         if self._fd is not None:
             raise RuntimeError(f"{self.path.name} is held by this object already")
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -157,7 +157,7 @@ def _note_path(path: Path) -> Path:
 
 def _write_note(path: Path, text: str) -> None:
     # Not synced, not renamed: it informs people only, and a torn one reads as none.
-    fd = os.open(_note_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    fd = os.open(_note_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
     try:
         os.write(fd, text.encode())
     finally:

@@ -155,7 +155,10 @@ def _where(added: Any) -> str:
     plan = added.plan
     if plan is None or plan.relative_path is None:
         return ""
-    return f"  {plan.profile}:{added.record.artifacts[-1].locator.path if added.outcome == 'added' else plan.relative_path}"
+    from cubeport.catalog.integrity import shown
+
+    place = shown(added.record.artifacts[-1]) if added.outcome == "added" else f"{plan.profile}:{plan.relative_path}"
+    return f"  {place}"
 
 
 def search(

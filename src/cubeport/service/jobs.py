@@ -17,6 +17,7 @@ from typing import Any
 from cubeport.catalog.backend import Row
 from cubeport.catalog.canonical import new_id, now
 from cubeport.catalog.catalog import Catalog
+from cubeport.catalog.durable import make_folders
 from cubeport.catalog.locks import FileLock
 from cubeport.errors import AlreadyFinished, Cancelled, CubeportError, Interrupted, NotFound, QueueFull, StaleRecord
 from cubeport.service.ingest import Ingester, Outcome
@@ -274,7 +275,7 @@ class Jobs:
 
     def _lock_path(self, worker: str) -> Path:
         folder = self._locks / "workers"
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
         return folder / f"{worker}.lock"
 
 

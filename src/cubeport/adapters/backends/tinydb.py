@@ -23,7 +23,7 @@ from tinydb.storages import Storage
 from cubeport.adapters.backends.documents import DocumentBackend, State, moved
 from cubeport.catalog.backend import Change, Finding, Row
 from cubeport.catalog.canonical import dumps
-from cubeport.catalog.durable import sync, sync_folder, write_all
+from cubeport.catalog.durable import make_folders, sync, sync_folder, write_all
 from cubeport.catalog.locks import FileLock
 from cubeport.catalog.models import Model, Operation, trusted_record
 from cubeport.catalog.mounts import refuse_network
@@ -106,7 +106,7 @@ class CatalogStorage(Storage):
     def _publish(self, raw: bytes, publish: Callable[[Path], None]) -> None:
         part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
         try:
-            fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
             try:
                 write_all(fd, raw)
                 sync(fd)
@@ -180,7 +180,7 @@ class TinyBackend(DocumentBackend):
         self._lock_path = lock_path or path.parent / "locks" / "catalog.lock"
         self._lock_timeout_s = lock_timeout_s
         if not read_only:
-            self._lock_path.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(self._lock_path.parent)
         self._storage = CatalogStorage(path)
         self._state: State | None = None
         self._texts: dict[Place, tuple[object, Written]] | None = None

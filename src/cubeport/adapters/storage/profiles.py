@@ -13,6 +13,7 @@ from cubeport.adapters.storage.local import LocalProfile
 from cubeport.adapters.storage.remote import SCRATCH, RemoteProfile
 from cubeport.catalog import strictyaml
 from cubeport.catalog.canonical import check_name
+from cubeport.catalog.durable import make_folders
 from cubeport.catalog.redaction import remember, url_secrets
 from cubeport.catalog.storage import Profile, Profiles
 from cubeport.catalog.templates import parse
@@ -99,7 +100,7 @@ def read_profiles(
         settings[name] = _one(document, name, values, environment)
         profiles.add(_made(name, settings[name], instance, local, environment, more or {}))
     if any(each.protocol not in ("file", *(more or {})) for each in settings.values()):
-        scratch.mkdir(parents=True, exist_ok=True)
+        make_folders(scratch)
         profiles.add(local)
     return profiles, settings
 

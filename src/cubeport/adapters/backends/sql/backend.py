@@ -37,7 +37,7 @@ from cubeport.adapters.backends.sql.tables import (
 )
 from cubeport.catalog.backend import Change, Edge, Finding, Row
 from cubeport.catalog.canonical import timestamp
-from cubeport.catalog.durable import sync_folder
+from cubeport.catalog.durable import make_folders, sync_folder
 from cubeport.catalog.locks import FileLock
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, record_from_json, storable
 from cubeport.catalog.mounts import is_network, mount_type, refuse_network
@@ -124,7 +124,7 @@ class SqlBackend:
         _demand_database(path)
         lock_path = lock_path or path.parent / "locks" / "catalog.lock"
         if not read_only:
-            lock_path.parent.mkdir(parents=True, exist_ok=True)
+            make_folders(lock_path.parent)
         self._store = Store(path, lock_path, read_only=read_only, lock_timeout_s=lock_timeout_s, wal=not self._network)
         self.rows = SqlRows(self._store)
         try:
@@ -155,6 +155,8 @@ class SqlBackend:
             refuse_network(path)
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         try:
+            # SQLite would make it readable for all; its -wal and -shm take the mode of the file itself.
+            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
             with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as connection, TRANSLATED:
                 connection.execute("PRAGMA journal_mode = DELETE")
                 connection.execute("PRAGMA synchronous = FULL")
@@ -417,7 +419,7 @@ def migrate(
     """
     _demand_database(path)
     lock_path = lock_path or path.parent / "locks" / "catalog.lock"
-    lock_path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(lock_path.parent)
     newest = max((n + 1 for n in migrations), default=SCHEMA)
     with (
         FileLock(lock_path, {"command": "migrate"}),
