@@ -608,6 +608,13 @@ class BackendContract:
             assert backend.field_values(field, query, 5) == count_values(query, field, records, 5)
             raise _Undo
 
+    def test_fields_tell_which_schemas_have_them(self, backend: CatalogBackend) -> None:
+        for i, schema in enumerate(("station", "buoy", "station", None)):
+            names = {} if schema is None else {"schema_name": schema, "schema_version": "1"}
+            backend.add_record(sample(i, metadata={"x": i}, **names))
+        [found] = backend.list_fields()
+        assert (found.field, found.records, list(found.schemas)) == ("x", 4, ["buoy", "station"])
+
     def test_order(self, backend: CatalogBackend) -> None:
         values = [10, 9.5, "a", "B", True, False, [3, 1], None, {}, 10**400]
         with backend.transaction():

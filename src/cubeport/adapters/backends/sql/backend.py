@@ -14,7 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from sqlalchemy import bindparam, case, delete, distinct, func, insert, literal_column, or_, select, tuple_, update
+from sqlalchemy import bindparam, case, delete, func, insert, literal_column, or_, select, tuple_, update
 
 from cubeport.adapters.backends.sql import search
 from cubeport.adapters.backends.sql.rows import SqlRows
@@ -553,7 +553,7 @@ def _summaries(connection: sqlite3.Connection, numbers: Any | None) -> list[Fiel
         types.setdefault(path, {})[code] = of_type
         records[path] = records.get(path, 0) + first
     schemas: dict[str, set[str]] = {}
-    own = select(distinct(c.path), _R.schema_name).join(record, _R.n == c.n).where(_R.schema_name.is_not(None), ours, *among)
+    own = select(c.path, _R.schema_name).distinct().join(record, _R.n == c.n).where(_R.schema_name.is_not(None), ours, *among)
     if search.run(connection, select(_R.n).where(_R.schema_name.is_not(None)).limit(1)):
         for path, schema in search.run(connection, own):
             schemas.setdefault(path, set()).add(schema)
