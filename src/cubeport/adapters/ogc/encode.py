@@ -35,6 +35,9 @@ _STRIP_BYTES = 32 * MIB
 _OF_VALUES = ("_FillValue", "missing_value", "valid_min", "valid_max", "valid_range", "flag_values", "flag_masks", "actual_range")
 """Attributes that are of the type of the values (CF 2.5.1, 3.5); JSON has kept the number and not the type."""
 
+_WIDER: Mapping[str, np.dtype[Any]] = {"b1": np.dtype("int8"), "f2": np.dtype("float32")}
+"""What NetCDF has for the types that it lacks; every value is the same."""
+
 
 class _Folder:
     """A version's folder read as an engine reads it: what the manifest lists must be there."""
@@ -133,13 +136,17 @@ class _Writer:
                 attributes.pop(packing, None)
         dtype = opened.dtype(name) if values is None else values.dtype
         text = dtype.kind not in "iufb"
-        kind = str if text else np.dtype("i1") if dtype.kind == "b" else dtype
+        if dtype.kind == "b":
+            attributes["dtype"] = "bool"  # as xarray writes it, and reads it back
+        dtype = _WIDER.get(dtype.str[1:], dtype)
         fill = attributes.pop("_FillValue", None)
         if self._hides(name) and fill is None and not text:
             fill = netCDF4.default_fillvals[dtype.str[1:]]
         fill_value = {} if text or fill is None else {"fill_value": np.asarray(fill, dtype=dtype).reshape(-1)[0]}
         # Uncompressed, so that the size is known before and sending begins at once.
-        variable = self._file.createVariable(name, kind, dimensions, contiguous=not text and bool(dimensions), **fill_value)
+        variable = self._file.createVariable(
+            name, str if text else dtype, dimensions, contiguous=not text and bool(dimensions), **fill_value
+        )
         variable.set_auto_maskandscale(False)
         variable.set_auto_chartostring(False)
         if name in self._fields:
