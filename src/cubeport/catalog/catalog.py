@@ -99,6 +99,8 @@ class Parts:
     """Profiles that hold the service's versions: its rows, not artifacts, tell what lives there."""
     keepers: Callable[[], Iterable[upkeep.Keeper]] = tuple
     """Who looks after those; asked by ``fsck`` and ``gc`` alone."""
+    surroundings: Callable[[], Iterable[Finding]] = tuple
+    """What ``doctor`` tells of the machine."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """What ``info`` shows of ``catalog.yaml``."""
     plugins: Plugins = field(default_factory=Plugins)

@@ -135,6 +135,7 @@ def doctor(ports: Ports, parts: Parts) -> list[Finding]:
         *_locks(parts),
         *_logs(ports),
         *_plugins(parts),
+        *parts.surroundings(),
     ]
 
 

@@ -6,7 +6,7 @@ import contextlib
 import getpass
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cubeport.catalog import catalog as core
 from cubeport.catalog import failpoints, strictyaml
-from cubeport.catalog.backend import CatalogBackend
+from cubeport.catalog.backend import CatalogBackend, Finding
 from cubeport.catalog.canonical import Id, dumps, new_id
 from cubeport.catalog.durable import make_folders, replace_file, store_errors
 from cubeport.catalog.events import EventLog, session_id
@@ -346,6 +346,7 @@ def _parts(
         keepers=partial(_keepers, backend, ports.journal, versions),
         apart=frozenset({DATA} | {name for name, each in written.items() if "data" in each.use}),
         fetcher=_LazyFetcher(root),
+        surroundings=_surroundings,
         settings={"backend": file.backend.partition(":")[0], "format": file.format, "schema_policy": file.schema_policy},
         plugins=found,
         closing=(gate.close,),
@@ -360,6 +361,12 @@ def _keepers(backend: CatalogBackend, journal: Journal, versions: Path) -> Itera
 
     if versions.is_dir():
         yield VersionKeeper(backend, journal, DataFolder(versions), DATA)
+
+
+def _surroundings() -> Iterable[Finding]:
+    from cubeport.adapters.surroundings import findings
+
+    return findings()
 
 
 class _LazyGate:

@@ -1,0 +1,86 @@
+"""``doctor`` on the machine: what confines the gate, and which libraries are too old."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tests.cli.conftest import Shell
+
+from cubeport.adapters import surroundings
+from cubeport.adapters.gate import landlock
+from cubeport.catalog.backend import Finding
+
+
+def of(kind: str) -> dict[str, Finding]:
+    return {each.place: each for each in surroundings.findings() if each.kind == kind}
+
+
+def installed(site: Path, name: str, version: str) -> None:
+    """Put the metadata of a package at the front of the path."""
+    folder = site / f"{name.replace('-', '_')}-{version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+
+
+def test_doctor_names_each_library_with_its_version(shell: Shell) -> None:
+    from importlib.metadata import version
+
+    said = {each["place"]: each for each in shell.ok("doctor", "--json").json if each["kind"] == "library"}
+    for name in ("pydantic", "sqlalchemy", "zarr", "h5py", "pygeoapi", "httpcore", "h11"):
+        assert (said[name]["message"], said[name]["level"]) == (f"is {version(name)}", "ok")
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "level"),
+    [
+        ("zarr", "3.3.9", "warn"),
+        ("zarr", "3.4", "ok"),
+        ("zarr", "3.4.0rc1", "ok"),
+        ("zarr", "3.10", "ok"),
+        ("zarr", "10", "ok"),
+        ("pygeoapi", "0.23.4", "warn"),
+        ("pydantic-settings", "2.15", "warn"),
+        ("httpcore", "1.0.8", "warn"),
+        ("icechunk", "2.2", "warn"),
+        ("icechunk", "2.3.0", "ok"),
+    ],
+)
+def test_a_version_below_its_floor_is_a_warning(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, version: str, level: str
+) -> None:
+    installed(tmp_path, name, version)
+    monkeypatch.syspath_prepend(tmp_path)
+    found = of("library")[name]
+    assert found.level == level
+    assert version in found.message
+    assert (found.next_step or "").startswith(f"pip install '{name}>=") == (level == "warn")
+
+
+def test_no_library_is_imported_for_it() -> None:
+    heavy = "{'xarray', 'zarr', 'numpy', 'h5py', 'httpcore', 'fastapi', 'pygeoapi'}"
+    looks = "from cubeport.adapters.surroundings import findings; list(findings())"
+    script = f"import sys; {looks}; print(sys.modules.keys() & {heavy})"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
+
+
+@pytest.mark.parametrize(
+    ("abi", "namespaces", "level", "words"),
+    [
+        (7, False, "ok", "Landlock, version 7"),
+        (0, True, "ok", "user namespaces"),
+        (0, False, "warn", "confined by limits alone"),
+    ],
+)
+def test_the_sandbox_that_the_kernel_gives(abi: int, namespaces: bool, level: str, words: str) -> None:
+    found = surroundings.sandbox(abi, lambda: namespaces)
+    assert (found.level, words in found.message) == (level, True)
+
+
+def test_doctor_tells_of_the_sandbox_of_this_machine(shell: Shell) -> None:
+    [found] = [each for each in shell("doctor", "--json").json if each["kind"] == "sandbox"]
+    has = landlock.abi() > 0 or surroundings.has_namespaces()
+    assert found["level"] == ("ok" if has else "warn")
