@@ -186,7 +186,8 @@ class TestBroken:
         )
         done = command(root, site, "doctor")
         assert done.returncode == 1
-        assert "plugin-broken" in done.stdout
+        (line,) = (each for each in done.stdout.splitlines() if "broken" in each)
+        assert line.split()[:3] == ["error", "plugin-broken", "broken"]
         with Catalog.open(root) as catalog:
             events = catalog.logs(plugin="broken").items
         assert {event["event"] for event in events} == {"plugin.failed"}

@@ -28,6 +28,7 @@ from cubeport.errors import (
     HookFailed,
     InvalidRequest,
     KeyExists,
+    Locked,
     NoSpace,
     ReadOnly,
     RecordExists,
@@ -341,6 +342,34 @@ def test_a_catalog_that_is_down_leaves_the_rest_to_recover(ports):
     [back] = recover(ports)
     assert back.outcome == "back"
     assert files(ports) == []
+    assert recover(ports) == []
+
+
+def test_a_catalog_that_somebody_holds_is_locked_and_nothing_of_ours_stays(ports):
+    class Held(MemoryBackend):
+        held = True
+
+        @contextmanager
+        def transaction(self):
+            if self.held:
+                raise Locked("held by anna")
+            with super().transaction():
+                yield
+
+        def put_operation(self, operation):
+            if self.held:
+                raise Locked("held by anna")
+            super().put_operation(operation)
+
+    ports = replace(ports, backend=Held())
+    with pytest.raises(Locked, match="held by anna") as caught:
+        add(ports)
+    assert caught.value.operation_id is not None
+    assert files(ports) == []
+    ports.backend.held = False
+    [back] = recover(ports)
+    assert (back.outcome, back.operation_id) == ("back", caught.value.operation_id)
+    assert ports.backend.operations[back.operation_id].status == "rolled_back"
     assert recover(ports) == []
 
 

@@ -27,7 +27,7 @@ from cubeport.catalog.models import Artifact, CatalogRecord, Operation, Operatio
 from cubeport.catalog.redaction import redact
 from cubeport.catalog.storage import Profiles, StoragePlan, Target, part_path
 from cubeport.catalog.undo import Action, Compensation, Report, Undoer
-from cubeport.errors import BackendUnavailable, CatalogMoved, CubeportError, InvalidRequest, ReadOnly, RecordExists
+from cubeport.errors import BackendUnavailable, CatalogMoved, CubeportError, InvalidRequest, Locked, ReadOnly, RecordExists
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +413,8 @@ class UnitOfWork:
             if not self._tried:
                 # No COMMIT was tried and we live: our bytes may go first, which frees a full disk.
                 self._ports.undoer.undo(self._compensations, self.operation_id)
+                if isinstance(cause, Locked):
+                    return  # the problem names who holds the catalog; recover closes the journal once it is free
             status = self._settle_late(cause, exc)
         if status != "rolled_back":
             return  # interrupted just behind the commit: it stands, and recover finishes it

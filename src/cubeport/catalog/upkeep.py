@@ -166,9 +166,11 @@ def _mount(parts: Parts) -> Iterator[Finding]:
 
 
 def _plugins(parts: Parts) -> Iterator[Finding]:
-    for each in parts.plugins:
-        if each.error is not None:
-            yield Finding("plugin", each.name, f"is not used: {each.error}", "cubeport plugins", "warn")
+    for each in parts.plugins.broken:
+        yield Finding("plugin-broken", each.name, str(each.error), f"repair or uninstall {each.name}, or disable it")
+    working = [each.name for each in parts.plugins if each.error is None and not each.disabled]
+    if not parts.plugins.broken:
+        yield Finding("plugins", "plugins", ", ".join(working) or "none", None, "ok")
 
 
 def _open_operations(ports: Ports) -> Iterator[Finding]:

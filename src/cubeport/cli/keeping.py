@@ -156,7 +156,7 @@ def operations(
 def doctor(ctx: typer.Context, strict: Annotated[bool, typer.Option("--strict", help="Exit 1 on warnings too.")] = False) -> int:
     """Look at everything, change nothing."""
     session = current(ctx)
-    found = [*_health(session), *plugin_findings(session)]
+    found = _health(session)
     rows = ([each.level, each.kind, each.place, each.message, each.next_step] for each in found)
     session.result(found, lambda: _output.table(rows, ["", "what", "where", "message", "next"], width=10_000))
     bad = ("error", "warn") if strict else ("error",)
@@ -171,18 +171,6 @@ def _health(session: Session) -> list[Finding]:
     except (Corrupt, Unavailable) as exc:
         # A catalog that cannot be opened is what a doctor is called for.
         return [Finding(exc.kind, "catalog", exc.message, exc.next_step, "error")]
-
-
-def plugin_findings(session: Any) -> list[Any]:
-    """Return what ``doctor`` says of plugins and of the event log."""
-    from cubeport.catalog.backend import Finding
-
-    found = [
-        Finding("plugin-broken", plugin.name, str(plugin.error), f"repair or uninstall {plugin.name}, or disable it", "error")
-        for plugin in session.plugins.broken
-    ]
-    working = [plugin.name for plugin in session.plugins if plugin.error is None and not plugin.disabled]
-    return found or [Finding("plugins", "plugins", ", ".join(working) or "none", None, "ok")]
 
 
 def recover(
