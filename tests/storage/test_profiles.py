@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import sys
 import uuid
 from pathlib import Path
 
@@ -113,6 +114,12 @@ class TestRemote(StorageContract):
         with pytest.raises(StoreUnavailable):
             profile.stat("x")
         assert profile.problems()
+
+    def test_a_driver_whose_library_is_not_installed_names_it(self, scratch, monkeypatch):
+        monkeypatch.setitem(sys.modules, "s3fs", None)
+        with pytest.raises(StoreUnavailable, match=r"s3fs is not installed") as caught:
+            RemoteProfile("bucket", "s3", "s3://x", scratch).stat("x")
+        assert caught.value.next_step == "pip install s3fs"
 
 
 # --- durability -----------------------------------------------------------------------------------------------------

@@ -174,7 +174,9 @@ class RemoteProfile:
         except (CubeportError, FileNotFoundError):
             raise
         except ImportError as exc:
-            raise StoreUnavailable(f"Could not {what}: {exc.name} is not installed.", next_step="pip install it") from exc
+            # fsspec hides the import that failed behind an error of its own.
+            missing = exc.name or getattr(exc.__cause__, "name", None) or f"the driver of {self._protocol}"
+            raise StoreUnavailable(f"Could not {what}: {missing} is not installed.", next_step=f"pip install {missing}") from exc
         except Exception as exc:
             raise StoreUnavailable(f"Could not {what}: {type(exc).__name__}.", next_step="cubeport doctor") from exc
 
