@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from cubeport.catalog.canonical import now
 from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.texts import Texts
-from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TemplateChanged
+from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TagExists, TemplateChanged
 from cubeport.service.datasets import Dataset
 from cubeport.service.ingest import Wanted, decide
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Scope
 from cubeport.service.state import KIND, DatasetState, VersionState
-from cubeport.service.templates import DatasetTemplate, Extent, TemplateFields
+from cubeport.service.templates import DatasetTemplate, Extent, SourceBlock, TemplateFields
 
 TEMPLATE = DatasetTemplate.model_validate(
     {"id": "sst", "title": "SST", "period_type": "monthly", "source": {"kind": "files", "paths": ["a.nc"]}}
@@ -104,3 +106,30 @@ def _refused(error: type[Any], what: Wanted, have: dict[str, Any] | None, **requ
     with pytest.raises(error) as caught:
         ask(what, have, **request)
     return caught.value
+
+
+def test_a_tag_never_moves_to_another_version() -> None:
+    have = held(template=None)
+    have["dataset"].state.tags["first"] = have["head"].version_id
+    with pytest.raises(TagExists, match="first"):
+        ask(wanted(template=None), have, source="b.nc", mode="replace", tag="first")
+    assert ask(wanted(template=None), have, source="b.nc", mode="replace", tag="second")[0] == "replace"
+    assert ask(wanted(template=None), have, digest="old", source="a.nc", tag="first")[0] == "reuse"
+    have["dataset"].state.tags["first"] = "a" * 32
+    with pytest.raises(TagExists, match="first"):
+        ask(wanted(template=None), have, digest="old", source="a.nc", tag="first")
+
+
+@pytest.mark.parametrize(
+    "source", [[], {}, {"kind": "files"}, {"kind": "files", "paths": []}, {"kind": "url", "template": "https://x"}]
+)
+def test_a_source_that_says_nothing_is_no_request(source: Any) -> None:
+    with pytest.raises(ValidationError, match="source"):
+        IngestionRequest.model_validate({"dataset_id": "sst", "source": source})
+
+
+@pytest.mark.parametrize("source", ["a.nc", ["a.nc"], {"kind": "files", "paths": "a.nc"}])
+def test_a_path_a_list_and_a_block_are_one_source(source: Any) -> None:
+    asked = IngestionRequest.model_validate_json(json.dumps({"dataset_id": "sst", "source": source}), strict=True)
+    assert asked.source == SourceBlock(kind="files", paths=("a.nc",))
+    assert IngestionRequest.model_validate_json(asked.model_dump_json()) == asked

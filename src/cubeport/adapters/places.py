@@ -103,7 +103,12 @@ class LocalPlaces:
             )
         found = _match(root, path.relative_to(root).parts) if _is_pattern(text) else [path] if os.path.lexists(path) else []
         if not found:
-            raise SourceRejected("Nothing is there.", reason="empty", source=text[:200])
+            raise SourceRejected(
+                f"There is nothing at {path.name[:80]!r}.",
+                reason="empty",
+                source=text[:200],
+                next_step="check the path; a pattern must fit at least one file",
+            )
         if len(found) > FILES_AT_MOST:
             raise SourceRejected(f"More than {FILES_AT_MOST} files fit.", reason="too-big", source=text[:200])
         return found

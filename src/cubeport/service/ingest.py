@@ -21,7 +21,7 @@ from cubeport.catalog.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
 from cubeport.documents import native
 from cubeport.documents.texts import Provider, Texts
-from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TemplateChanged
+from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TagExists, TemplateChanged
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan, Scope
@@ -29,7 +29,7 @@ from cubeport.service.ports import Engine, Gate, Measured, Progress, Sources, St
 from cubeport.service.publish import pointed, with_shown, with_state
 from cubeport.service.scope import check_asked, check_realised, holds, hull
 from cubeport.service.state import KIND, VERSION, Cube, DatasetState, Publication, VersionKind, VersionState
-from cubeport.service.templates import Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
+from cubeport.service.templates import Configuration, DatasetTemplate, Extent, TemplateFields
 
 type DatasetLock = Callable[[str], AbstractContextManager[object]]
 """``lock(dataset_id)``: held until left, freed by its owner's death. Raises DatasetBusy."""
@@ -84,8 +84,7 @@ def resolve(ingestion: Ingestion, *, configuration: Configuration, datasets: Dat
     if options.files:
         return _direct(request, sources.own(tuple(Path(f) for f in options.files)), extents)
     if request.source is not None:
-        block = _block(request.source)
-        return _direct(request, sources.resolve(block), extents, group=block.group)
+        return _direct(request, sources.resolve(request.source), extents, group=request.source.group)
     return _from_template(request, configuration.templates(), extents, datasets, sources)
 
 
@@ -171,12 +170,6 @@ def _scope(request: IngestionRequest, extent: Extent | None) -> Scope:
     )
 
 
-def _block(source: str | list[str] | dict[str, Any]) -> SourceBlock:
-    if isinstance(source, dict):
-        return SourceBlock.model_validate(source)
-    return SourceBlock(kind="files", paths=(source,) if isinstance(source, str) else tuple(source))
-
-
 def decide(
     ingestion: Ingestion, wanted: Wanted, *, dataset: Dataset | None, head: VersionState | None, request_digest: str
 ) -> tuple[Plan, Scope]:
@@ -184,8 +177,19 @@ def decide(
 
     Raises
     ------
-    DatasetExists, TemplateChanged, ExtentChanged, NotFound, InvalidRequest
+    DatasetExists, TemplateChanged, ExtentChanged, TagExists, NotFound, InvalidRequest
     """
+    plan, scope = _choose(ingestion, wanted, dataset=dataset, head=head, request_digest=request_digest)
+    tag = ingestion.request.tag
+    tagged = dataset.state.tags.get(tag) if dataset is not None and tag is not None else None
+    if tagged is not None and not (plan.action == "reuse" and tagged == plan.base_version_id):
+        raise TagExists(f"Tag {tag!r} names another version of {wanted.dataset_id!r}.", next_step="choose another tag")
+    return plan, scope
+
+
+def _choose(
+    ingestion: Ingestion, wanted: Wanted, *, dataset: Dataset | None, head: VersionState | None, request_digest: str
+) -> tuple[Plan, Scope]:
     request, scope = ingestion.request, wanted.scope
     if dataset is None or head is None:
         if request.mode == "update" and wanted.template is None:
@@ -319,10 +323,18 @@ class Ingester:
         outcome = Outcome(
             dataset_id=dataset.state.texts.dataset_id, plan=plan, version_id=head.version_id, reused=True, coverage=head.coverage
         )
-        wants = ingestion.request.publish and not (dataset.state.published and dataset.state.latest == head.version_id)
-        if wants:
-            with self._catalog.unit_of_work(operation_type="publish", parent_id=ingestion.ingestion_id) as work:
-                self._show(work, dataset.record, dataset.state, head)
+        publishes = ingestion.request.publish and not (dataset.state.published and dataset.state.latest == head.version_id)
+        state, tag = dataset.state, ingestion.request.tag
+        if tag is not None and tag not in state.tags:
+            state = state.model_copy(update={"tags": {**state.tags, tag: head.version_id}})
+        if publishes or state is not dataset.state:
+            with self._catalog.unit_of_work(
+                operation_type="publish" if publishes else "tag", parent_id=ingestion.ingestion_id
+            ) as work:
+                if publishes:
+                    self._show(work, dataset.record, state, head)
+                else:
+                    work.update_record(with_state(dataset.record, state))
                 work.join(lambda: complete(outcome))
                 work.commit()
         else:

@@ -6,10 +6,10 @@ import hashlib
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from cubeport.catalog.canonical import Timestamp, dumps, new_id, now
-from cubeport.service.templates import PublicId, TemplateFields
+from cubeport.service.templates import PublicId, SourceBlock, TemplateFields
 
 type Status = Literal["planned", "accepted", "running", "retrying", "completed", "failed", "cancelled"]
 type Action = Literal["create", "reuse", "append", "extend", "revise", "replace", "rematerialize"]
@@ -19,6 +19,15 @@ UNFINISHED: tuple[Status, ...] = ("accepted", "running", "retrying")
 
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _in_full(source: Any) -> Any:
+    """Return the block that a path, or a list of paths, stands for."""
+    return {"kind": "files", "paths": source} if isinstance(source, str | list | tuple) else source
+
+
+type Source = Annotated[SourceBlock, BeforeValidator(_in_full, json_schema_input_type=str | list[str] | SourceBlock)]
+"""A path, several paths, or a block."""
 
 
 class IngestionRequest(_Value):
@@ -31,7 +40,7 @@ class IngestionRequest(_Value):
     overwrite: bool = False
     prefer_zarr: bool = True
     publish: bool = True
-    source: str | list[str] | dict[str, Any] | None = None
+    source: Source | None = None
     mode: Literal["create", "update", "replace"] | None = None
     on_overlap: Literal["error", "skip", "replace"] | None = None
     template: TemplateFields | None = None

@@ -94,8 +94,9 @@ class SourceBlock(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _one_path_is_a_list(cls, block: Any) -> Any:
-        if isinstance(block, Mapping) and isinstance(block.get("paths"), str):
-            return {**block, "paths": [block["paths"]]}
+        paths = block.get("paths") if isinstance(block, Mapping) else None
+        if isinstance(paths, str | list):
+            return {**block, "paths": (paths,) if isinstance(paths, str) else tuple(paths)}
         return block
 
     @model_validator(mode="after")
