@@ -243,6 +243,20 @@ def test_periods_are_trims_to_the_end_of_their_last_component() -> None:
     hourly.outside(datetime="2007/2008")
 
 
+@pytest.mark.parametrize("labelled", ["start", "end"])
+def test_from_the_first_label_to_the_last_is_all(labelled: str) -> None:
+    edges = times("2006-03-01", "2006-04-01", "2006-05-01", "2006-06-01")
+    labels = edges[:-1] if labelled == "start" else edges[1:]
+    cube = Cube(time=labels, time_bnds=np.stack([edges[:-1], edges[1:]], axis=1), lat=[0.0, 1], lon=[0.0, 1])
+    first, last = ("03", "05") if labelled == "start" else ("04", "06")
+    extent = f"2006-{first}-01T00:00:00Z/2006-{last}-01T00:00:00Z"
+    assert cube.along("time", datetime=extent) == labels.tolist()
+    assert cube.along("time", datetime=f"../2006-{first}-01T00:00:00Z") == labels[:1].tolist()
+    assert cube.along("time", datetime=f"2006-{last}-01T00:00:00Z/..") == labels[-1:].tolist()
+    # A shorter form names a span: cells that only touch it stay out.
+    assert cube.along("time", datetime="2006-04/2006-04") == labels[1:2].tolist()
+
+
 def test_calendars_keep_their_own_days() -> None:
     cube = Cube(time=times("2095-02-29", "2095-02-30", "2095-03-01"), calendar="360_day", lat=[0.0, 1], lon=[0.0, 1])
     assert cube.along("time", datetime="2095-02-30") == times("2095-02-30").tolist()

@@ -589,6 +589,10 @@ class _Resolver:
         points = upper <= lower
         if isinstance(asked, Period):
             inside = np.where(points, (stamps >= low) & (stamps <= high), (lower < high) & (upper > low))
+            # A moment that is a label means its step, as when it is asked alone: else the extent that we tell would lack a step.
+            for moment in (start, end):
+                if moment is not None and len(moment.fields) >= 6:
+                    inside |= stamps == first_of(moment)
             return _runs(np.flatnonzero(inside).tolist())
         exact = np.flatnonzero(stamps == low)
         holding = np.flatnonzero(~points & (lower <= low) & (low < upper))
