@@ -1,0 +1,157 @@
+"""What a stranger sees of the catalog, and the page that says which test shows each promise."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cubeport.catalog.contract import every_locator
+from cubeport.catalog.models import Artifact, CatalogRecord
+from cubeport.catalog.undo import Report, Undoer
+from cubeport.cli import _app
+from cubeport.cli._session import Wiring
+from cubeport.main import Catalog
+
+ROOT = Path(__file__).resolve().parents[2]
+CELL = re.compile(r"`(tests/[^`]+)`")
+
+FEATURES = (
+    "Core words|Models|Backend protocol|Unit of work, journal|Event log|Storage|References, views|Schemas|Hooks|Extraction"
+    "|Commands, twins|Locks, conflicts|Documentation|Packaging, tests|Plugins|Pipelines|Batch ingest|Scale"
+)
+"""What is promised now; what is named for later comes with its examples."""
+
+
+def rows() -> dict[str, list[str]]:
+    """Return the tests that the page names, by feature."""
+    page = (ROOT / "docs" / "core" / "checks.md").read_text()
+    cells = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
+    return {cell[0]: CELL.findall(cell[-1]) for cell in cells[1:]}
+
+
+def definitions(path: Path) -> set[str]:
+    """Return ``name`` and ``Class::name`` of all that a test file defines."""
+    found: set[str] = set()
+    for node in ast.parse(path.read_text()).body:
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            found.add(node.name)
+        if isinstance(node, ast.ClassDef):
+            found |= {f"{node.name}::{each.name}" for each in node.body if isinstance(each, ast.FunctionDef)}
+    return found
+
+
+def test_every_promise_has_a_test() -> None:
+    assert set(FEATURES.split("|")) - set(rows()) == set()
+    assert [feature for feature, tests in rows().items() if not tests] == []
+
+
+@pytest.mark.parametrize("feature", rows())
+def test_every_test_of_the_page_exists(feature: str) -> None:
+    for name in rows()[feature]:
+        path, _, inner = name.partition("::")
+        known = definitions(ROOT / path)
+        if "BackendContract" in (ROOT / path).read_text() and "::" in inner:
+            known |= {f"{inner.partition('::')[0]}::{each.partition('::')[2]}" for each in definitions(CONTRACT)}
+        assert inner in known, name
+
+
+CONTRACT = ROOT / "src" / "cubeport" / "catalog" / "contract.py"
+
+
+FLAGS = {
+    "add": "meta meta-file title description tag kind id key on-exists schema policy profile copy move reference role media-type "
+    "format directory-template filename-template filename unzip hash time bbox link to extract-metadata require-metadata dry-run",
+    "search": "not text time bbox kind status order limit cursor count first ids paths fields format",
+    "show": "history",
+    "path": "artifact",
+    "edit": "set unset replace meta-file title tag untag status link if-version",
+    "delete": "yes dry-run",
+    "restore": "dry-run",
+    "purge": "yes force dry-run",
+    "fields": "values",
+    "lineage": "up down depth rel format",
+    "validate": "all file",
+    "verify": "all fast record",
+    "drop": "force",
+    "view": "template apply prune",
+    "ingest": "id continue-on-error on-changed dry-run",
+    "run": "dry-run",
+    "logs": "user record artifact operation level event plugin hook since until limit",
+    "doctor": "strict",
+    "recover": "dry-run skip",
+    "fsck": "data time-limit resume repair",
+    "gc": "older-than dry-run",
+    "convert": "to",
+    "import": "on-exists",
+    "init": "catalog",
+}
+
+
+@pytest.mark.parametrize(("command", "flags"), FLAGS.items(), ids=FLAGS)
+def test_each_command_has_its_flags(command: str, flags: str) -> None:
+    params = {option.lstrip("-") for each in _app.build(Wiring(_never, _never)).commands[command].params for option in each.opts}
+    assert set(flags.split()) - params == set()
+
+
+def _never(*_: object, **__: object) -> Catalog:
+    raise AssertionError("opens nothing")
+
+
+def test_every_locator_goes_through_both_backends_as_equal_bytes(tmp_path: Path) -> None:
+    record = CatalogRecord(key="k", artifacts=tuple(Artifact(locator=each) for each in every_locator("r")))
+    texts = {record.to_json()}
+    for backend in ("sqlite", "tinydb"):
+        for turn in ("first", "second"):
+            with Catalog.create(tmp_path / backend / turn, catalog=backend, plugins=False) as catalog:
+                catalog.import_records([texts.pop()])
+                texts = {catalog.get("k").to_json()}
+                assert texts == {record.to_json()}
+
+
+HOLDER = """
+import sys
+from pathlib import Path
+from cubeport.catalog.locks import FileLock
+with FileLock(Path(sys.argv[1]), {"command": "cubeport import"}):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_doctor_tells_a_living_holder_from_a_dead_one(tmp_path: Path) -> None:
+    Catalog.create(tmp_path, plugins=False).close()
+    lock = tmp_path / ".cubeport" / "locks" / "catalog.lock"
+    other = subprocess.Popen([sys.executable, "-c", HOLDER, str(lock)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+    def told() -> list[tuple[str, str]]:
+        with Catalog.open(tmp_path, read_only=True, plugins=False) as catalog:
+            assert catalog.count() <= 1, "a reader waits for nobody"
+            return [(each.level, each.message) for each in catalog.doctor() if each.kind == "lock"]
+
+    try:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        [(level, message)] = told()
+        assert (level, f"held by pid {other.pid}" in message) == ("ok", True)
+    finally:
+        other.kill()
+        other.communicate()
+    [(level, message)] = told()
+    assert (level, f"its last holder died (pid {other.pid}" in message) == ("warn", True)
+    with Catalog.open(tmp_path, plugins=False) as catalog:
+        catalog.add(title="nobody has to clear it")
+        catalog.recover()
+    assert told() == []
+
+
+def test_a_broken_line_of_the_rollback_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Undoer, "undo", lambda *_: Report())
+    with Catalog.create(tmp_path, plugins=False) as catalog:
+        with catalog.unit_of_work(operation_type="add") as uow:  # left without a commit: rolled back
+            uow.write_artifact(uow.plan_artifact(uow.plan_record(), filename="x.txt"), b"left behind")
+        assert {each.kind for each in catalog.fsck().findings} == {"orphan-file"}
