@@ -112,7 +112,24 @@ def test_what_does_no_harm_is_taken(changes: dict[str, Any], told: set[str]) -> 
 def test_a_name_is_cured_in_the_line_that_refuses_it() -> None:
     with pytest.raises(SourceRejected) as caught:
         check(cube(**{"sea temp's": (("time",), np.zeros(3))}))
-    assert caught.value.next_step == "in the template: normalise: [{rename: {'sea temp''s': sea_temp_s}}]"
+    assert caught.value.next_step == """rename it in the source, with xarray: ds.rename({"sea temp's": 'sea_temp_s'})"""
+
+
+@pytest.mark.parametrize(
+    ("lon", "cure"),
+    [([170.0, 175, -180, -175, -170], "assign_coords({'lon': ds['lon'] % 360})"), ([0.0, 2, 1, 3, 4], "sortby('lon')")],
+)
+def test_an_axis_out_of_order_is_cured_by_what_it_is_told(lon: list[float], cure: str) -> None:
+    raw = cube(lon=(("lon",), lon, EAST))
+    with pytest.raises(SourceRejected) as caught:
+        check(raw)
+    assert caught.value.next_step == f"put it in order in the source, with xarray: ds.{cure}"
+    check(eval(f"ds.{cure}", {"ds": raw}))
+
+
+def test_missing_dates_among_data_are_missing_data() -> None:
+    when = np.full((4, 5), np.iinfo("int64").min)
+    check(cube(when=(("lat", "lon"), when, {"units": "days since 2001-01-05", "calendar": "proleptic_gregorian"})))
 
 
 GRIDS = [

@@ -46,8 +46,8 @@ def check(raw: xr.Dataset) -> tuple[tuple[str, str], ...]:
     SourceRejected
         ``bad-text``, ``empty``, ``not-a-cube``, ``bad-coordinates`` or ``bad-time``; names the place and the next step.
     """
-    _check_names("variable", map(str, raw.variables))
-    _check_names("dimension", map(str, raw.sizes))
+    check_names("variable", map(str, raw.variables))
+    check_names("dimension", map(str, raw.sizes))
     _check_texts(raw)
     _check_lengths(raw)
     _check_packing(raw)
@@ -65,7 +65,8 @@ def check(raw: xr.Dataset) -> tuple[tuple[str, str], ...]:
     return tuple(dict.fromkeys(notes))
 
 
-def _check_names(what: str, names: Iterable[str]) -> None:
+def check_names(what: str, names: Iterable[str]) -> None:
+    """Refuse names that cannot be keys of a store everywhere: by grammar, reserved, or equal but for case."""
     seen: dict[str, str] = {}
     for name in names:
         if not _NODE.fullmatch(name) or name in _RESERVED:
@@ -73,19 +74,19 @@ def _check_names(what: str, names: Iterable[str]) -> None:
             raise SourceRejected(
                 f"{what} {shown!r} is no name for an address: at most 128 letters, digits and _ . + @ -, not starting with '__'",
                 reason="bad-text",
-                next_step=f"in the template: normalise: [{{rename: {{{_quoted(shown)}: {_cured(name)}}}}}]",
+                next_step=_renaming(shown, _cured(name)),
             )
         other = seen.setdefault(name.casefold(), name)
         if other != name:
             raise SourceRejected(
                 f"{what}s {other!r} and {name!r} differ in case only, which not every store can keep apart",
                 reason="bad-text",
-                next_step=f"in the template: normalise: [{{rename: {{{name}: {name}_2}}}}]",
+                next_step=_renaming(name, f"{name}_2"),
             )
 
 
-def _quoted(name: str) -> str:
-    return "'" + name.replace("'", "''") + "'"
+def _renaming(name: str, cured: str) -> str:
+    return f"rename it in the source, with xarray: ds.rename({{{name!r}: {cured!r}}})"
 
 
 def _cured(name: str) -> str:
@@ -176,8 +177,9 @@ def _check_dates(raw: xr.Dataset) -> None:
         calendar = times.calendar_of(variable.attrs, name=name)
         corner = variable[tuple(slice(0, 1) for _ in variable.dims)]
         values = np.asarray(decoded(corner, name=name), dtype="float64").ravel()
-        # A missing date among data is missing data; whether an axis may miss one is asked elsewhere.
-        times.decode(values[np.isfinite(values)] if np.isfinite(values).any() else np.zeros(1), str(units), calendar, name=name)
+        # A missing date among data is missing data, NaT too, as xarray writes it; whether an axis may miss one is asked elsewhere.
+        values = values[np.isfinite(values) & (values != float(np.iinfo("int64").min))]
+        times.decode(values if values.size else np.zeros(1), str(units), calendar, name=name)
 
 
 def _check_decodable(raw: xr.Dataset) -> None:
@@ -235,12 +237,22 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
         raise SourceRejected(
             f"coordinate {name!r} turns back at index {where}: labels must rise or fall all the way",
             reason="bad-coordinates",
-            next_step=f"in the template: normalise: [{{sort: {axis.dimension}}}]",
+            next_step=f"put it in order in the source, with xarray: ds.{_ordering(axis, numbers)}",
         )
     if axis.name == found.y and found.family == "rectilinear":
         _check_latitude(numbers, name)
     if axis.name == found.x and found.family == "rectilinear":
         _check_longitude(numbers, name)
+
+
+def _ordering(axis: FoundAxis, numbers: Any) -> str:
+    """Return what puts an axis in order: longitudes that jump at the antimeridian are counted on, not sorted apart."""
+    import numpy as np
+
+    on = np.diff(numbers % 360)
+    if axis.kind == "x" and ((on > 0).all() or (on < 0).all()):
+        return f"assign_coords({{{axis.name!r}: ds[{axis.name!r}] % 360}})"
+    return f"sortby({axis.name!r})"
 
 
 def _check_finite(numbers: Any, name: str, reason: str) -> None:

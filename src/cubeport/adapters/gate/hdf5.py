@@ -215,9 +215,11 @@ class _Walk:
         self.arrays.check("filters", len(numbers), f"filters of {shown(here)}")
         for number in numbers:
             if number not in _FILTERS:
-                raise bad_codec(self._name, f"encodes {shown(here)} with the HDF5 filter {number}, which is not on the list")
+                raise bad_codec(
+                    self._name, f"encodes {shown(here)} with the HDF5 filter {number}, which is not on the list", "deflate"
+                )
         if len(set(numbers)) != len(numbers):
-            raise bad_codec(self._name, f"encodes {shown(here)} twice with one filter")
+            raise bad_codec(self._name, f"encodes {shown(here)} twice with one filter", "deflate")
 
     def _is_phantom(self, dataset: h5d.DatasetID) -> bool:
         if not h5a.exists(dataset, b"NAME"):

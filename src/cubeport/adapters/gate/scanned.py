@@ -71,9 +71,9 @@ def unsafe(
     return rejected(name, why, "unsafe", next_step)
 
 
-def bad_codec(name: str, why: str) -> SourceRejected:
-    """Return the refusal of an encoding that is not on the list."""
-    return rejected(name, why, "bad-codec", "write the data with deflate, zstd or without compression")
+def bad_codec(name: str, why: str, codecs: str = "zstd, blosc, gzip") -> SourceRejected:
+    """Return the refusal of an encoding that is not on the list, with some that are."""
+    return rejected(name, why, "bad-codec", f"write the data with {codecs} or without compression")
 
 
 @dataclass(slots=True)

@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 
 from cubeport.adapters.engines import attributes, zarrv3
-from cubeport.adapters.engines.keys import CUBE, METADATA, NODE
+from cubeport.adapters.engines.keys import CUBE, METADATA
 from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.gate import child
 from cubeport.adapters.gate.scan import scan, verify
@@ -31,7 +31,7 @@ from cubeport.adapters.sources.series import join
 from cubeport.adapters.sources.zarr import open_zarr
 from cubeport.cubes import checks, layout, window
 from cubeport.cubes.orders import Window
-from cubeport.errors import NoData, SourceRejected, VariablesMismatch
+from cubeport.errors import NoData, VariablesMismatch
 
 with contextlib.suppress(ImportError):
     # xarray looks for dask at the first value it decodes, half a second of every child; here it is once, in their template.
@@ -126,23 +126,8 @@ def _selected(raw: xr.Dataset, wanted: Sequence[str] | None) -> xr.Dataset:
             words = re.findall(r"[^\s:]+", " ".join(str(variable.attrs.get(key, "")) for key in _REFERENCES))
             front += [each for each in (*words, *map(str, variable.dims)) if each in held]
         held = {name: variable for name, variable in held.items() if name in kept}
-    _check_names(held)
+    checks.check_names("variable", held)
     return dataset(held, raw.attrs)
-
-
-def _check_names(names: Mapping[str, Any]) -> None:
-    """Refuse names that cannot be keys of a store everywhere: by grammar, reserved, or equal but for case."""
-    folded: dict[str, str] = {}
-    for name in names:
-        if not re.fullmatch(NODE, name) or name in ("c", METADATA):
-            raise SourceRejected(
-                f"{name[:80]!r} cannot be the name of a variable", reason="bad-text", next_step=f"normalise: rename {name[:80]!r}"
-            )
-        other = folded.setdefault(name.casefold(), name)
-        if other != name:
-            raise SourceRejected(
-                f"{other!r} and {name!r} differ in case only", reason="bad-text", next_step=f"normalise: rename {name!r}"
-            )
 
 
 def _windowed(raw: xr.Dataset, asked: Window) -> xr.Dataset:
