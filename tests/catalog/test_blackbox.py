@@ -15,6 +15,7 @@ from cubeport.catalog.models import Artifact, CatalogRecord
 from cubeport.catalog.undo import Report, Undoer
 from cubeport.cli import _app
 from cubeport.cli._session import Wiring
+from cubeport.errors import AmbiguousId, InvalidRequest
 from cubeport.main import Catalog
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -155,3 +156,17 @@ def test_a_broken_line_of_the_rollback_is_seen(tmp_path: Path, monkeypatch: pyte
         with catalog.unit_of_work(operation_type="add") as uow:  # left without a commit: rolled back
             uow.write_artifact(uow.plan_artifact(uow.plan_record(), filename="x.txt"), b"left behind")
         assert {each.kind for each in catalog.fsck().findings} == {"orphan-file"}
+
+
+def test_what_no_record_may_say_is_refused_by_the_twin_too(tmp_path: Path) -> None:
+    with Catalog.create(tmp_path, plugins=False) as catalog:
+        catalog.add(key="k", title="a")
+        catalog.add(title="b")
+        with pytest.raises(InvalidRequest, match="key: must be 1 to 512 characters"):
+            catalog.add(key="line\nfeed")
+        with pytest.raises(InvalidRequest, match="no relation invented"):
+            catalog.update("k", link=[("invented", "urn:x")])
+        with pytest.raises(AmbiguousId, match=r"^Several records fit:") as caught:
+            catalog.one()
+        assert [each["title"] for each in caught.value.members["candidates"]] == ["b", "a"]
+        assert catalog.count() == 2

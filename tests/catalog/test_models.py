@@ -276,7 +276,7 @@ def test_replacing_validates() -> None:
     record = sample(1)
     assert record.replace(title="x").title == "x"
     assert record.title == "t1"
-    with pytest.raises(ValueError, match="unique"):
+    with pytest.raises(InvalidRequest, match="unique"):
         record.replace(tags=("a", "a"))
     with pytest.raises(ValueError, match="frozen"):
         record.title = "x"  # type: ignore[misc]

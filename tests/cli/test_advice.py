@@ -19,6 +19,7 @@ ADVICE: list[tuple[str, int, str, str]] = [
     ("add h.txt --filename-template {original_stem", 2, "invalid-template", "cubeport profiles"),
     ("add h.txt --filename-template ../{original_filename}", 2, "path-escapes", "cubeport profiles"),
     ("add h.txt --directory-template /etc", 2, "path-escapes", "cubeport profiles"),
+    ("add --link nope=abcd0000000000000000000000000001", 2, "invalid-request", "cubeport plugins"),
     ("show abcd", 2, "ambiguous-id", "more of the id"),
     ("add --schema nope", 2, "unknown-schema", "cubeport schema list"),
     ("add h.txt --profile nope", 2, "unknown-profile", "cubeport profiles"),

@@ -33,7 +33,7 @@ from cubeport.catalog.models import (
     normalise_locator,
 )
 from cubeport.catalog.planning import Place, Planner
-from cubeport.catalog.plugins import Plugins
+from cubeport.catalog.plugins import RESERVED, Plugins
 from cubeport.catalog.query import FieldSummary, Page, Query, Term
 from cubeport.catalog.recovery import Recovered
 from cubeport.catalog.redaction import redact_text
@@ -186,16 +186,16 @@ class Catalog:
             return record
         ids = self.backend.match_prefix(name, 11) if len(name) >= SHORTEST_PREFIX else []
         if len(ids) > 1:
-            raise self._ambiguous(name, ids)
+            raise self._ambiguous(f"{name} begins several ids:", ids, "type more of the id")
         if ids and (found := self.backend.get_record(ids[0])) is not None:
             return found
         raise RecordNotFound(f"No record has the id, key or prefix {name[:80]!r}.", next_step="cubeport search")
 
-    def _ambiguous(self, name: str, ids: Sequence[str]) -> AmbiguousId:
+    def _ambiguous(self, words: str, ids: Sequence[str], next_step: str) -> AmbiguousId:
         found = [record for each in ids[:10] if (record := self.backend.get_record(each)) is not None]
         candidates = [{"id": each.id, "kind": each.kind, "title": each.title} for each in found]
         lines = "".join(f"\n  {each.id}  {each.kind}  {each.title or ''}".rstrip() for each in found)
-        return AmbiguousId(f"{name} begins several ids:{lines}", next_step="type more of the id", candidates=candidates)
+        return AmbiguousId(f"{words}{lines}", next_step=next_step, candidates=candidates)
 
     def search(self, *where: Query | Term | str, **asked: Any) -> Page:
         """Return one page of the records that match: a :class:`Query`, or terms and the query's fields."""
@@ -222,7 +222,7 @@ class Catalog:
             return found[0]
         if not found:
             raise NoMatch("No record fits.", next_step="cubeport fields")
-        raise self._ambiguous("The filter", [each.id for each in found])
+        raise self._ambiguous("Several records fit:", [each.id for each in found], "say more of the record, or take its id")
 
     def fields(self, *where: Query | Term | str, **asked: Any) -> list[FieldSummary]:
         """Return which fields of metadata there are, with their types and examples."""
@@ -469,12 +469,15 @@ class Catalog:
 
     def _edge(self, each: Lineage | Mapping[str, Any] | tuple[str, str]) -> Lineage:
         """Return the edge that a caller means; a target that is no URI names a record as ever."""
-        if isinstance(each, Lineage):
-            return each
-        if not isinstance(each, Mapping):
-            each = {"rel": each[0], "target": each[1]}
-        target = str(each.get("target", ""))
-        return Lineage.from_mapping({**each, "target": target if ":" in target else self.get(target).id})
+        if not isinstance(each, Lineage):
+            if not isinstance(each, Mapping):
+                each = {"rel": each[0], "target": each[1]}
+            target = str(each.get("target", ""))
+            each = Lineage.from_mapping({**each, "target": target if ":" in target else self.get(target).id})
+        known = (*RESERVED["relation"], *self.plugins.values("relation"))
+        if each.rel not in known:
+            raise InvalidRequest(f"There is no relation {each.rel}; there are {', '.join(known)}.", next_step="cubeport plugins")
+        return each
 
     def update_metadata(
         self,

@@ -66,8 +66,8 @@ class Model(BaseModel):
         return dumps(self.to_mapping(), indent=indent)
 
     def replace(self, **changes: Any) -> Self:
-        """Return a validated copy with *changes*."""
-        return type(self).model_validate(self.model_dump() | changes)
+        """Return a validated copy with *changes*. Raises InvalidRequest as :meth:`from_mapping` does."""
+        return self.from_mapping(self.model_dump() | changes)
 
 
 def invalid(label: str, exc: ValidationError) -> InvalidRequest:
