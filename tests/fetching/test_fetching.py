@@ -177,6 +177,14 @@ class Wire(httpcore.NetworkStream):
         return self
 
 
+def test_nobody_is_asked_where_a_written_address_is(server: Server) -> None:
+    def resolve(host: str, port: int) -> list[str]:
+        raise AssertionError("there is no name")
+
+    server.answers["/x"] = response(b"bytes")
+    assert read(OriginFetcher([server.url], resolve=resolve), f"{server.url}/x") == b"bytes"
+
+
 def test_the_checked_address_is_the_one_connected_to(server: Server) -> None:
     """A second answer of the resolver (rebinding) is never asked for; host and SNI stay those of the address."""
     answers = [["93.184.215.14", "1.1.1.1"], ["127.0.0.1"]]
@@ -265,6 +273,14 @@ def test_who_is_slow_is_cut(server: Server, fetcher: OriginFetcher, answer: Any)
     server.answers["/x"] = answer
     began = time.monotonic()
     assert isinstance(fails(fetcher, f"{server.url}/x"), SourceTimeout)
+    assert time.monotonic() - began < 2
+
+
+@pytest.mark.parametrize("bounds", [Bounds(idle_s=0.2, base_s=30), Bounds(idle_s=30, base_s=0.2)], ids=["idle", "in all"])
+def test_each_of_the_two_bounds_ends_silence(server: Server, bounds: Bounds) -> None:
+    server.answers["/x"] = silent
+    began = time.monotonic()
+    assert isinstance(fails(OriginFetcher([server.url], bounds), f"{server.url}/x"), SourceTimeout)
     assert time.monotonic() - began < 2
 
 
