@@ -377,6 +377,7 @@ class Ingester:
                 version_id=making.version_id,
                 engine=self._engine.name,
             )
+            work.compensate(Compensation.model_validate(self._engine.claim(work.operation_id)))
             staging, undo = self._engine.stage(work.operation_id, wanted.dataset_id, making.version_id)
             work.compensate(*(Compensation.model_validate(each) for each in undo))
             written, measured = self._bytes(staging, ingestion, wanted, scope, progress)

@@ -34,6 +34,9 @@ class Engine(Protocol):
 
     name: str
 
+    def claim(self, operation_id: str) -> Mapping[str, Any]:
+        """Return the compensation to journal before :meth:`stage`: a kill between the two must leave no folder behind."""
+
     def stage(self, operation_id: str, dataset_id: str, version_id: str) -> tuple[Staging, Sequence[Mapping[str, Any]]]:
         """Make ``staging/<op>`` (step 4) and return it with the compensations to journal: ``{undo, profile, path, proof}``."""
 

@@ -79,6 +79,11 @@ class ZarrEngine:
 
     # --- making a version, in the order of safety.md 6 -----------------------------------------------------------------
 
+    def claim(self, operation_id: str) -> Mapping[str, Any]:
+        """Return how to undo ``staging/<op>`` before it is made: its name alone proves it ours, since no other operation has it."""
+        place = self._staging / _checked(_ID, operation_id)
+        return {"undo": "remove_tree", "profile": self.profile, "path": place.relative_to(self.data).as_posix(), "proof": {}}
+
     def stage(self, operation_id: str, dataset_id: str, version_id: str) -> tuple[Staging, Sequence[Mapping[str, Any]]]:
         """Make ``staging/<op>`` (step 4) and return it with the compensations to journal before the first byte."""
         final = self._version(dataset_id, version_id)
