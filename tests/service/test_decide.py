@@ -133,3 +133,26 @@ def test_a_path_a_list_and_a_block_are_one_source(source: Any) -> None:
     asked = IngestionRequest.model_validate_json(json.dumps({"dataset_id": "sst", "source": source}), strict=True)
     assert asked.source == SourceBlock(kind="files", paths=("a.nc",))
     assert IngestionRequest.model_validate_json(asked.model_dump_json()) == asked
+
+
+def test_a_template_of_a_request_may_have_lists() -> None:
+    fields = {
+        "keywords": ["a", "b"],
+        "variables": ["tas", {"name": "pr", "units": "mm"}],
+        "extents": {"spatial": {"bbox": [-10, 40, 10, 50]}},
+        "providers": [{"name": "Met", "roles": ["producer"]}],
+        "render": {"colormap": "viridis", "range": [0, 1]},
+        "layout": {"chunks": {"lat": 10}},
+    }
+    body = json.dumps({"dataset_id": "sst", "source": "a.nc", "template": fields})
+    asked = IngestionRequest.model_validate_json(body, strict=True)
+    assert asked.template is not None
+    assert [each.name for each in asked.template.variables] == ["tas", "pr"]
+    assert asked.template.keywords == ("a", "b")
+    assert asked.template.providers[0].roles == ("producer",)
+    assert asked.template.render == ({"colormap": "viridis", "range": [0, 1]},)
+    assert asked.template.extents.spatial is not None
+    assert asked.template.extents.spatial.bbox == (-10, 40, 10, 50)
+    assert IngestionRequest.model_validate_json(asked.model_dump_json()) == asked
+    with pytest.raises(ValidationError):
+        IngestionRequest.model_validate_json(body.replace('"b"', "3"), strict=True)

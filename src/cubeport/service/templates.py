@@ -107,6 +107,19 @@ class SourceBlock(BaseModel):
         return self
 
 
+_FREE = ("render", "display", "ingestion")
+"""Fields that hold values of any type, which stay as they were written."""
+
+
+def _without_lists(value: Any, *, within: bool) -> Any:
+    """Return *value* with tuples for lists: after a validator of ours, pydantic's strict mode takes no list for a tuple."""
+    if isinstance(value, list | tuple):
+        return tuple(_without_lists(each, within=within) if within else each for each in value)
+    if within and isinstance(value, Mapping):
+        return {key: _without_lists(each, within=True) for key, each in value.items()}
+    return value
+
+
 class TemplateFields(_Part):
     """The fields that a request's ``template`` may carry for a direct source; what is absent is taken from the data."""
 
@@ -145,7 +158,7 @@ class TemplateFields(_Part):
         for name in ("render", "display"):
             if isinstance(fields.get(name), Mapping):
                 fields[name] = [fields[name]]
-        return fields
+        return {name: _without_lists(value, within=name not in _FREE) for name, value in fields.items()}
 
 
 class DatasetTemplate(TemplateFields):
