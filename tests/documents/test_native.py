@@ -131,6 +131,19 @@ class TestTime:
             start="2024-01", end="2024-04", count=3, gaps=(native.Gap(start="2024-03", end="2024-03", count=1),)
         )
 
+    def test_gaps_are_told_in_the_kind_that_was_named(self) -> None:
+        # With a year missing, no kind can be told from the labels.
+        labels = tuple(f"{year}-{month:02d}-16T00:00:00Z" for year in (2000, 2002) for month in range(1, 13))
+        when = temporal(labels[0], labels[-1], step=None, count=24).model_copy(
+            update={"period_type": "irregular", "values": labels}
+        )
+        found = native.coverage(description(temporal=when), "monthly").temporal
+        assert found is not None
+        assert found.gaps == (native.Gap(start="2001-01", end="2001-12", count=12),)
+        assert native.coverage(description(temporal=when)).temporal == native.TemporalCoverage(
+            start=labels[0], end=labels[-1], count=24
+        )
+
 
 class TestLinks:
     def test_only_what_answers_is_linked(self) -> None:

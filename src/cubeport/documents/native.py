@@ -401,10 +401,25 @@ def coverage(cube: CubeDescription, kind: str | None = None) -> Coverage:
 
 def _measured(temporal: Temporal, kind: str) -> TemporalCoverage:
     first, last = span(temporal, kind)
-    # Gaps are known in periods of the data's own kind; for another kind they were refused or allowed when the cube was made.
-    known = temporal.gaps if kind == temporal.period_type else ()
-    return TemporalCoverage(
-        start=first, end=last, count=temporal.count, gaps=tuple(Gap(start=a, end=b, count=n) for a, b, n in known)
+    return TemporalCoverage(start=first, end=last, count=temporal.count, gaps=gaps(temporal, kind))
+
+
+def gaps(temporal: Temporal, kind: str) -> tuple[Gap, ...]:
+    """Return the periods of *kind* that have no step, between the first and the last that have one."""
+    if kind == temporal.period_type:
+        return tuple(Gap(start=first, end=last, count=count) for first, last, count in temporal.gaps)
+    calendar = calendars.canonical(temporal.calendar)
+    if calendar is None or kind in ("irregular", "climatology", "none"):
+        return ()
+    # Where steps lack, their kind cannot always be told from the labels: it was named.
+    numbers = [periods.of(calendars.parse_stamp(label, calendar), kind, calendar) for label in temporal.values or ()]
+    return tuple(
+        Gap(
+            start=periods.format_period(first, kind, calendar),
+            end=periods.format_period(last, kind, calendar),
+            count=last - first + 1,
+        )
+        for first, last in periods.gaps(numbers)
     )
 
 

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from cubeport.cubes import periods
-from cubeport.cubes.calendars import CalendarName, canonical, parse_stamp
+from cubeport.cubes.calendars import CalendarName, canonical
 from cubeport.cubes.description import CubeDescription
-from cubeport.documents.native import span
+from cubeport.documents.native import gaps, span
 from cubeport.errors import CoverageIncomplete, Gap, InvalidRange, SourceRejected
 from cubeport.service.ingestions import Scope
 
@@ -86,29 +86,11 @@ def check_realised(asked: Scope, description: CubeDescription, period_type: str,
             next_step="name the period_type that the data have",
         )
     if temporal.count < expected and not allow_gaps:
-        raise _gap(description, period_type, calendar, expected)
-
-
-def _gap(description: CubeDescription, period_type: str, calendar: CalendarName, expected: int) -> Gap:
-    temporal = description.temporal
-    assert temporal is not None
-    if period_type == temporal.period_type:
-        found = [{"start": start, "end": end, "count": count} for start, end, count in temporal.gaps]
-    else:
-        numbers = [periods.of(parse_stamp(label, calendar), period_type, calendar) for label in temporal.values or ()]
-        found = [
-            {
-                "start": periods.format_period(a, period_type, calendar),
-                "end": periods.format_period(b, period_type, calendar),
-                "count": b - a + 1,
-            }
-            for a, b in periods.gaps(numbers)
-        ]
-    return Gap(
-        f"{expected - temporal.count} of {expected} {period_type} periods are missing.",
-        gaps=found[:GAPS_TOLD],
-        next_step="allow_gaps, if the source has no more",
-    )
+        raise Gap(
+            f"{expected - temporal.count} of {expected} {period_type} periods are missing.",
+            gaps=[gap.model_dump() for gap in gaps(temporal, period_type)[:GAPS_TOLD]],
+            next_step="allow_gaps, if the source has no more",
+        )
 
 
 def _span(temporal: Mapping[str, Any], period_type: str, calendar: CalendarName) -> tuple[int, int]:
