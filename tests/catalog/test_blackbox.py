@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -170,3 +171,23 @@ def test_what_no_record_may_say_is_refused_by_the_twin_too(tmp_path: Path) -> No
             catalog.one()
         assert [each["title"] for each in caught.value.members["candidates"]] == ["b", "a"]
         assert catalog.count() == 2
+
+
+def test_a_pipe_is_refused_before_anybody_waits_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with Catalog.create(tmp_path / "root", plugins=False) as catalog:
+        for operation in ("copy", "move", "reference"):
+            with pytest.raises(InvalidRequest, match="no regular file"):
+                catalog.add_file(tmp_path / "pipe", operation=operation)
+        with pytest.raises(InvalidRequest, match=r"role: must be 1 to 64"):
+            catalog.add_bytes(b"x", filename="x.txt", role="not a/name")
+        assert (catalog.count(), catalog.fsck().findings) == (0, ())
+
+
+def test_metadata_of_bytes_are_never_silently_none(tmp_path: Path) -> None:
+    with Catalog.create(tmp_path / "root", plugins=False) as catalog:
+        added = catalog.add_bytes(b"a,b\n", filename="x.csv", extract_metadata=True)
+        assert [each for each in added.warnings if "extract-metadata" in each] == list(added.warnings) != []
+        with pytest.raises(InvalidRequest, match="extracted from files"):
+            catalog.add_bytes(b"a,b\n", filename="y.csv", extract_metadata=True, require_metadata=True)
+        assert catalog.count() == 1

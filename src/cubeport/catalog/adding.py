@@ -198,7 +198,13 @@ class Adder:
     ) -> CatalogRecord:
         """Validate, then extract, then validate again if that changed anything."""
         record = self.validated(context, draft, options, warnings)
-        if source is None or source.path is None or not options.extract:
+        if source is None or not options.extract:
+            return record
+        if source.path is None:
+            words = "Metadata are extracted from files and folders; extract-metadata reads other bytes once they are here."
+            if options.require_metadata:
+                raise InvalidRequest(words, next_step="add it without --require-metadata, then cubeport extract-metadata")
+            warnings.append(words)
             return record
         changed = self.extracted(context, record, source.path, options, warnings)
         return record if changed == record else self.validated(context, changed, options, warnings, again=True)

@@ -233,12 +233,8 @@ class UnitOfWork:
             plan = self._simple_plan(record, filename, profile)
         assert plan.profile is not None, "a reference is no planned artifact"
         assert plan.relative_path is not None, "a plan with a profile has a path"
-        artifact = Artifact(
-            locator=PlannedPathLocator(profile=plan.profile, path=plan.relative_path),
-            status="planned",
-            target_kind=plan.target_kind,
-            **fields,
-        )
+        place = PlannedPathLocator(profile=plan.profile, path=plan.relative_path)
+        artifact = Artifact.from_mapping({"locator": place, "status": "planned", "target_kind": plan.target_kind, **fields})
         self._plans[artifact.artifact_id] = plan
         self._artifacts.setdefault(record.id, {})[artifact.artifact_id] = artifact
         return artifact

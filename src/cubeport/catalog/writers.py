@@ -44,6 +44,9 @@ def path_source(path: str | Path, kind: Literal["file", "directory", "zip_file"]
         kind = "directory" if path.is_dir() else "file"
     if not path.exists():
         raise NotFound(f"There is no {kind.replace('_', ' ')} {path.name}.")
+    if not (path.is_file() or path.is_dir()):
+        # Asked before it is opened: a pipe would keep us waiting for its other end.
+        raise InvalidRequest(f"{path.name} is no regular file.")
     return PathSource(path, kind)
 
 
