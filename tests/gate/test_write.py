@@ -227,6 +227,10 @@ def test_a_root_without_data_names_its_groups(tmp_path: Path) -> None:
     assert refusal.value.next_step is not None
     assert "model/level" in refusal.value.next_step
     written(tmp_path / "b", path, group="model/level")
+    for group in ("model", "nope"):
+        with pytest.raises(SourceRejected, match=f"has no group '{group}'") as absent:
+            written(tmp_path / group, path, group=group)
+        assert (absent.value.reason, absent.value.members["groups"]) == ("not-a-cube", ["model/level"])
     with xr.open_dataset(inner, decode_cf=False) as opened:
         assert (stored(tmp_path / "b")["t"].values == opened["t"].values).all()
 

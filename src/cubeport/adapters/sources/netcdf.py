@@ -6,13 +6,14 @@ from collections.abc import Collection
 
 import xarray as xr
 
-from cubeport.adapters.sources.reading import RAW, Source, opened, opening
+from cubeport.adapters.sources.reading import RAW, Source, check_group, opened, opening
 
 
 def open_hdf5(
     path: str, name: str, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
 ) -> Source:
     """Return the file as one lazy source; dimensions without a scale get the names that netCDF gives them."""
+    check_group(name, group, lambda: _hdf5_groups(path, name))
     with opening(name):
         raw = xr.open_dataset(path, engine="h5netcdf", group=group, phony_dims="sort", drop_variables=list(skipped), **RAW)
     return opened(name, raw, wanted, skipped, lambda: _hdf5_groups(path, name))
@@ -22,6 +23,7 @@ def open_classic(
     path: str, name: str, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
 ) -> Source:
     """Return a classic file (CDF-1, 2 or 5) as one lazy source."""
+    check_group(name, group, list)
     with opening(name):
         raw = xr.open_dataset(path, engine="netcdf4", group=group, drop_variables=list(skipped), **RAW)
     return opened(name, raw, wanted, skipped, list)

@@ -200,6 +200,22 @@ def opened(
     return source
 
 
+def check_group(name: str, group: str | None, groups: Callable[[], list[str]]) -> None:
+    """Refuse a *group* that the source has not, naming those that could be chosen instead; none, and the root, are always there."""
+    if group is None or not group.strip("/"):
+        return
+    found = groups()
+    if group.strip("/") not in found:
+        raise SourceRejected(
+            f"{name} has no group {group[:80]!r} with variables"
+            + (f"; its groups are {', '.join(found[:20])}" if found else "; it has no groups"),
+            reason="not-a-cube",
+            source=name,
+            next_step=f"choose one with group, e.g. {found[0]}" if found else "leave group out",
+            groups=found[:100],
+        )
+
+
 def _no_fields(name: str, groups: list[str]) -> SourceRejected:
     return SourceRejected(
         f"{name} has no data variables" + (f"; its groups are {', '.join(groups[:20])}" if groups else ""),

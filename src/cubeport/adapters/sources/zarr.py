@@ -7,7 +7,7 @@ from typing import Any
 
 import xarray as xr
 
-from cubeport.adapters.sources.reading import RAW, Source, dataset, opened, opening
+from cubeport.adapters.sources.reading import RAW, Source, check_group, dataset, opened, opening
 from cubeport.errors import SourceRejected
 
 
@@ -19,6 +19,7 @@ def open_zarr(
 
     with opening(name):
         store: Any = FolderStore(name, path)  # xarray's types know no stores of zarr
+        check_group(name, group, lambda: _groups(store, name))
         try:
             listed = xr.open_dataset(store, engine="zarr", group=group, consolidated=False, drop_variables=list(skipped), **RAW)
         except KeyError as error:  # xarray's word for an array that does not name its dimensions
