@@ -81,18 +81,23 @@ def crs84() -> Crs:
 
 
 def unit_factor(crs: Any, units: str | None, *, largest: float, attributes: Mapping[str, Any]) -> float:
-    """Return what stored x and y are multiplied by to be in the units of the CRS: km → m, radians × height for geostationary."""
+    """Return what stored x and y are multiplied by to be in the units of the CRS: km → m, angles × height for geostationary."""
     text = (units or "").strip().lower()
     if attributes.get("grid_mapping_name") == "geostationary" or "geostationary" in crs.to_wkt().lower():
+        height = float(_plain(attributes.get("perspective_point_height", 1.0)))
         if text in ("rad", "radian", "radians", "1", "") and largest < 1:
-            return float(_plain(attributes.get("perspective_point_height", 1.0)))
+            return height
         if text in ("microradian", "microradians", "urad", "µrad"):
-            return float(_plain(attributes.get("perspective_point_height", 1.0))) * 1e-6
+            return height * 1e-6
+        if text in _DEGREES:
+            return height / _DEGREES_OF_RADIAN
     if crs.is_geographic:
-        return 57.29577951308232 if text in ("rad", "radian", "radians") else 1.0
+        return _DEGREES_OF_RADIAN if text in ("rad", "radian", "radians") else 1.0
     metres = 1000.0 if text in ("km", "kilometer", "kilometers", "kilometre", "kilometres") else 1.0
     axis = crs.axis_info[0].unit_conversion_factor if crs.axis_info else 1.0
     return metres if axis in (0.0, 1.0) else metres if text == "" else metres / axis if text in _METRES else 1.0
 
 
+_DEGREES_OF_RADIAN = 57.29577951308232
+_DEGREES = ("degree", "degrees", "deg")
 _METRES = ("m", "meter", "meters", "metre", "metres", "km", "kilometer", "kilometers", "kilometre", "kilometres")
