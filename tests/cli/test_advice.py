@@ -54,6 +54,23 @@ def test_each_problem_says_its_kind_and_what_to_do_next(
     assert {"title", "detail", "errors"} <= set(problem)
 
 
+@pytest.mark.parametrize(
+    "line",
+    [
+        "logs --limit -1",
+        "operations --limit -1",
+        "search --limit -1",
+        "search --ids --paths",
+        "add --policy maybe",
+        "add --on-exists maybe",
+    ],
+)
+def test_what_cannot_be_meant_is_refused_not_guessed(shell: Shell, line: str) -> None:
+    said = shell(*line.split())
+    assert (said.code, said.out) == (2, "")
+    assert shell("search", "--count").out == "0\n"
+
+
 def test_an_ambiguous_prefix_lists_candidates(shell: Shell) -> None:
     for number in (1, 2):
         shell.ok("add", "--id", f"abcd000000000000000000000000000{number}", "--title", f"t{number}")

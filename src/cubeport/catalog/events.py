@@ -137,6 +137,8 @@ class EventLog:
         since, until
             A date (until: its whole day), a timestamp, or an age (``7d``, ``2h``, ``30m``); both ends are included.
         """
+        if limit is not None and limit < 0:
+            raise InvalidRequest("limit must be at least 0")
         first, last = instant_of(since, ends=False), instant_of(until, ends=True)
         if first is not None and last is not None and last < first:
             raise InvalidRange(f"Since {since} lies behind until {until}.")

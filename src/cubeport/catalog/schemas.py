@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -206,6 +206,8 @@ class Schemas:
         SchemaInvalid
             Under ``strict``, with every issue.
         """
+        if policy is not None and policy not in get_args(Policy):
+            raise InvalidRequest(f"A policy is one of {', '.join(get_args(Policy))}, not {policy[:40]!r}.")
         record = self.settle(record)
         holds = self.policy_of(record, policy)
         if holds == "off":

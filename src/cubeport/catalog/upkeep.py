@@ -24,7 +24,7 @@ from cubeport.catalog.mounts import is_network, mount_type
 from cubeport.catalog.query import Query
 from cubeport.catalog.storage import Stored
 from cubeport.catalog.unit_of_work import Ports, UnitOfWork
-from cubeport.errors import CubeportError, NotFound
+from cubeport.errors import CubeportError, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     from cubeport.catalog.catalog import Parts
@@ -48,6 +48,8 @@ _PROBE = re.compile(r"\.probe\.\d+\.part")
 
 def operations(ports: Ports, *, status: OperationStatus | None, since: datetime | None, limit: int) -> list[Operation]:
     """Return operations, newest first: rows of the catalog, and what the journal has open."""
+    if limit < 0:
+        raise InvalidRequest("limit must be at least 0")
     rows = ports.backend.list_operations(status=status, since=since, limit=limit)
     ended = {row.operation_id for row in rows}
     opened = [found for each in ports.journal.open_ids() if each not in ended and (found := _open(ports, each)) is not None]

@@ -182,6 +182,7 @@ def search(
 ) -> None:
     """Find records; exit 3 when a filter fits none."""
     session = current(ctx)
+    _values.only_one(ids=ids, paths=paths, fields=fields)
     catalog = session.catalog(read_only=True)
     asked: dict[str, Any] = {
         "text": text,
