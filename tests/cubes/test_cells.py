@@ -207,3 +207,9 @@ def test_days_decode_as_they_are_counted(day: int) -> None:
     assume(day > -700_000)
     (label,) = decode(np.array([float(day)]), "days since 1900-01-01", "360_day", name="time")
     assert (label.year * 12 + label.month - 1) * 30 + label.day - 1 == 1900 * 360 + day
+
+
+@pytest.mark.parametrize("numbers", [np.array([0, 500_000_000, 86_400_000_000_000]), np.array([0.0, 5e8, 8.64e13])])
+def test_nanoseconds_are_told_as_far_as_calendars_go(numbers: np.ndarray) -> None:
+    found = decode(numbers, "nanoseconds since 2000-01-01", "standard", name="time")
+    assert [str(stamp) for stamp in found] == ["2000-01-01T00:00:00Z", "2000-01-01T00:00:00.5Z", "2000-01-02T00:00:00Z"]

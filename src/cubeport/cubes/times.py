@@ -61,8 +61,11 @@ def decode(values: Any, units: str, calendar: CalendarName, *, name: str) -> lis
     if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
         where = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise SourceRejected(f"time {name!r}: label {where} is missing or not finite", reason="bad-time")
+    given, counted = units, numbers
+    if (found := _SINCE.match(units)) and _SECONDS.get(found[1].lower()) == 1e-9:  # xarray writes these; cftime knows microseconds
+        given, counted = f"microseconds since {found[2]}", numbers // 1000
     try:
-        moments = cftime.num2date(numbers, units, calendar, only_use_cftime_datetimes=True)
+        moments = cftime.num2date(counted, given, calendar, only_use_cftime_datetimes=True)
     except (ValueError, OverflowError, TypeError, KeyError) as exc:
         raise SourceRejected(
             f"time {name!r} cannot be decoded: units {units[:80]!r}, calendar {calendar!r}",
