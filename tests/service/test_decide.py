@@ -156,3 +156,9 @@ def test_a_template_of_a_request_may_have_lists() -> None:
     assert IngestionRequest.model_validate_json(asked.model_dump_json()) == asked
     with pytest.raises(ValidationError):
         IngestionRequest.model_validate_json(body.replace('"b"', "3"), strict=True)
+
+
+def test_what_a_plugin_is_told_stays_as_it_was_written() -> None:
+    block = {"kind": "plugin", "name": "p", "params": {"files": ["a.nc"]}}
+    template = DatasetTemplate.model_validate({"id": "p", "title": "P", "period_type": "none", "source": block})
+    assert template.source.params == {"files": ["a.nc"]}

@@ -107,7 +107,7 @@ class SourceBlock(BaseModel):
         return self
 
 
-_FREE = ("render", "display", "ingestion")
+_FREE = ("render", "display", "ingestion", "source")
 """Fields that hold values of any type, which stay as they were written."""
 
 
