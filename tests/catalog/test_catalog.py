@@ -834,3 +834,16 @@ def test_two_writers_and_a_reader(catalog):
 @pytest.mark.slow
 def test_eight_writers_lose_nothing(catalog):
     _writers(catalog.root, 8, 100)
+
+
+def test_a_key_that_was_taken_meanwhile_is_told_with_its_holder(tmp_path: Path) -> None:
+    with cubeport.Catalog.create(tmp_path) as catalog:
+        first = catalog.add({}, key="k").record
+        catalog.delete(first.id)
+        second = catalog.add({}, key="k").record
+        with pytest.raises(KeyExists) as told:
+            catalog.restore(first.id)
+        assert second.id[:8] in told.value.message
+        assert told.value.next_step == f"cubeport delete {second.id[:8]}, then restore"
+        catalog.delete(second.id)
+        assert catalog.restore(first.id).status == "active"

@@ -47,6 +47,7 @@ from cubeport.errors import (
     Conflict,
     CubeportError,
     InvalidRequest,
+    KeyExists,
     NoMatch,
     ReadOnly,
     RecordNotFound,
@@ -515,6 +516,11 @@ class Catalog:
         record = self.get(name)
         if record.status != "deleted":
             return record
+        if record.key is not None and (holder := self.backend.get_by_key(record.key)) is not None:
+            raise KeyExists(
+                f"The key was taken meanwhile by record {holder.id[:8]}.",
+                next_step=f"cubeport delete {holder.id[:8]}, then restore",
+            )
         with self.unit_of_work("restore", inputs=[record.id]) as work:
             work.update_record(
                 record.replace(status=record.deleted_from or "active", deleted_from=None, deleted_at=None, deleted_by=None)

@@ -116,7 +116,7 @@ def restore(catalog: Catalog, dataset_id: str) -> CatalogRecord:
         )
     )
     if not found:
-        raise NotFound(f"No dataset {dataset_id[:80]!r} was deleted.", what="dataset")
+        raise NotFound(f"No dataset {dataset_id[:80]!r} was deleted.", what="dataset", next_step="cubeport search --status deleted")
     restored = catalog.restore(found[0].id)
     hidden = DatasetState.of(restored).model_copy(update={"publication": Publication()})
     with catalog.unit_of_work(operation_type="unpublish", inputs=(restored.id,)) as work:
