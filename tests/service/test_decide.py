@@ -132,6 +132,8 @@ def test_a_source_that_says_nothing_is_no_request(source: Any) -> None:
 def test_a_path_a_list_and_a_block_are_one_source(source: Any) -> None:
     asked = IngestionRequest.model_validate_json(json.dumps({"dataset_id": "sst", "source": source}), strict=True)
     assert asked.source == SourceBlock(kind="files", paths=("a.nc",))
+    told = IngestionRequest.model_json_schema(mode="serialization")["$defs"]["Source"]
+    assert [form["type"] for form in told["anyOf"]] == ["string", "array", "object"]
     assert IngestionRequest.model_validate_json(asked.model_dump_json()) == asked
 
 

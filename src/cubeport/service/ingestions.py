@@ -6,7 +6,7 @@ import hashlib
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from cubeport.catalog.canonical import Timestamp, dumps, new_id, now
 from cubeport.service.templates import PublicId, SourceBlock, TemplateFields
@@ -26,7 +26,9 @@ def _in_full(source: Any) -> Any:
     return {"kind": "files", "paths": source} if isinstance(source, str | list | tuple) else source
 
 
-type Source = Annotated[SourceBlock, BeforeValidator(_in_full, json_schema_input_type=str | list[str] | SourceBlock)]
+_FORMS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "object"}]}
+
+type Source = Annotated[SourceBlock, BeforeValidator(_in_full), WithJsonSchema(_FORMS)]
 """A path, several paths, or a block."""
 
 
