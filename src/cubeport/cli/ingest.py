@@ -46,7 +46,7 @@ def ingest(
     extent: Annotated[str | None, typer.Option("--extent", help="A named area.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Take held periods again.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Files: a whole new version.")] = False,
-    template: Annotated[str | None, typer.Option("--template", help="Files: the template that they follow.")] = None,
+    template: Annotated[str | None, typer.Option("--template", metavar="F", help="Files: a YAML file of template fields.")] = None,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Do not show it yet.")] = False,
     tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
     variables: Annotated[str | None, typer.Option("--variables", metavar="A,B")] = None,
@@ -56,6 +56,7 @@ def ingest(
     period_type: Annotated[str | None, typer.Option("--period-type")] = None,
     chunks: Annotated[str | None, typer.Option("--chunks", metavar="JSON")] = None,
     append_dim: Annotated[str | None, typer.Option("--append-dim", metavar="D")] = None,
+    group: Annotated[str | None, typer.Option("--group", help="The group of the files to take; the root if not named.")] = None,
     kind: Annotated[str | None, typer.Option("--kind", help="Batch: the records' kind.")] = None,
     reference: Annotated[bool, typer.Option("--reference", help="Batch: leave the bytes where they are.")] = False,
     move: Annotated[bool, typer.Option("--move", help="Batch: each source goes once its record is there.")] = False,
@@ -72,7 +73,7 @@ def ingest(
     service = {
         "start": start, "end": end, "extent": extent, "overwrite": overwrite, "replace": replace, "template": template,
         "no_publish": no_publish, "tag": tag, "variables": variables, "attrs": attrs, "title": title, "license": license,
-        "period_type": period_type, "chunks": chunks, "append_dim": append_dim,
+        "period_type": period_type, "chunks": chunks, "append_dim": append_dim, "group": group,
     }  # fmt: skip
     session.note(f"ingest: {_SAID[meant]}")
     if meant in ("template", "files"):

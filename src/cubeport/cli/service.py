@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cubeport.catalog import strictyaml
 from cubeport.cli import _output, records
 from cubeport.cli._session import Session, current
-from cubeport.errors import CubeportError, InvalidRequest, RecordNotFound, Usage, kinds
+from cubeport.errors import CubeportError, InvalidConfiguration, InvalidRequest, RecordNotFound, Usage, kinds
 
 if TYPE_CHECKING:
     from cubeport.catalog.models import CatalogRecord
@@ -268,6 +269,7 @@ def ingest(session: Session, sources: Sequence[str], flags: Mapping[str, Any]) -
             "files": [str(Path(source).absolute()) for source in sources],
             "attributes": _json(flags.get("attrs"), "--attrs"),
             "append_dim": flags.get("append_dim"),
+            "group": flags.get("group"),
         }
     try:
         request = IngestionRequest.model_validate(asked | _template_fields(flags))
@@ -278,7 +280,15 @@ def ingest(session: Session, sources: Sequence[str], flags: Mapping[str, Any]) -
 
 
 def _template_fields(flags: Mapping[str, Any]) -> dict[str, Any]:
-    """Return ``template`` as the flags for files say it."""
+    """Return ``template`` as a file of its fields says it, and the flags above that."""
+    written: dict[str, Any] = {}
+    if (file := flags.get("template")) is not None:
+        if not Path(file).is_file():
+            raise Usage(f"--template takes a YAML file of template fields; there is no file {file}.")
+        document = strictyaml.read(Path(file))
+        if not isinstance(document.value, dict):
+            raise InvalidConfiguration(f"{document.name}: must be a mapping of template fields")
+        written = document.value
     names = flags.get("variables")
     fields = {
         "title": flags.get("title"),
@@ -287,7 +297,7 @@ def _template_fields(flags: Mapping[str, Any]) -> dict[str, Any]:
         "variables": [v.strip() for v in names.split(",")] if names else None,
         "layout": {"chunks": chunks} if (chunks := _json(flags.get("chunks"), "--chunks")) else None,
     }
-    given = {name: value for name, value in fields.items() if value is not None}
+    given = written | {name: value for name, value in fields.items() if value is not None}
     return {"template": given} if given else {}
 
 

@@ -82,7 +82,7 @@ def resolve(ingestion: Ingestion, *, configuration: Configuration, datasets: Dat
     request, options = ingestion.request, ingestion.options
     extents = configuration.extents()
     if options.files:
-        return _direct(request, sources.own(tuple(Path(f) for f in options.files)), extents)
+        return _direct(request, sources.own(tuple(Path(f) for f in options.files)), extents, group=options.group)
     if request.source is not None:
         return _direct(request, sources.resolve(request.source), extents, group=request.source.group)
     return _from_template(request, configuration.templates(), extents, datasets, sources)

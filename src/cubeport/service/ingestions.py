@@ -64,6 +64,7 @@ class FileOptions(_Value):
     """Absolute paths. They need not lie under ``sources.roots``; the gate reads them all the same."""
     attributes: dict[str, Any] = {}
     append_dim: str | None = None
+    group: str | None = None
 
 
 class Scope(_Value):
