@@ -76,10 +76,12 @@ def test_nothing_leaks(exc: CubeportError) -> None:
     assert "planted" not in text
 
 
-def test_a_step_of_the_command_line_reads_as_one() -> None:
+def test_a_step_of_the_command_line_is_told_as_its_route_or_not_at_all() -> None:
     assert make(errors.NotFound("There is no dataset 'x'.", next_step="cubeport datasets"))["detail"] == (
-        "There is no dataset 'x'. Next: cubeport datasets."
+        "There is no dataset 'x'. Next: GET https://x.example/p/datasets."
     )
+    assert make(errors.Corrupt("It is damaged.", next_step="cubeport fsck"))["detail"] == "It is damaged."
+    assert make(errors.Gap("Two are missing.", next_step="allow_gaps"))["detail"] == "Two are missing. Next: allow_gaps."
 
 
 def test_members_never_replace_what_every_problem_has() -> None:

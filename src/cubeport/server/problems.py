@@ -55,7 +55,7 @@ def status_of(kind: type[CubeportError]) -> int:
 def document(exc: CubeportError, *, public_url: str, request_id: str) -> dict[str, Any]:
     """Return the problem document of *exc*. ``code`` and ``description`` are what the OGC and STAC schemas call kind and detail."""
     status = status_of(type(exc))
-    detail = _detail(exc, status)
+    detail = _detail(exc, status, public_url)
     problem: dict[str, Any] = {
         "type": f"{public_url}/problems/{exc.kind}",
         "kind": exc.kind,
@@ -92,18 +92,29 @@ def body(exc: CubeportError, *, public_url: str, request_id: str) -> bytes:
     return json.dumps(problem, ensure_ascii=False, allow_nan=False, default=str).encode("utf-8", "replace")
 
 
-def _detail(exc: CubeportError, status: int) -> str:
+def _detail(exc: CubeportError, status: int, public_url: str) -> str:
     if type(exc) is CubeportError:
         return "Something in the service went wrong; its log has the request id."
     message = redact_text(exc.message)
     if status >= 500:
         # What is wrong with us may be said in words that name our files.
         message = _SERVER_PATH.sub("…", message)
-    return " ".join(_sentence(each) for each in (message, _next(exc.next_step)) if each)
+    return " ".join(_sentence(each) for each in (message, _next(exc.next_step, public_url)) if each)
 
 
-def _next(step: str | None) -> str | None:
-    """Return the next step as a sentence: the command line says it as a command or in a few words."""
+_INSTEAD = {
+    "cubeport datasets": "/datasets",
+    "cubeport templates": "/dataset-templates",
+    "cubeport extents": "/extent",
+    "cubeport jobs": "/ingestions",
+}
+"""Where a caller over HTTP finds what the command lists."""
+
+
+def _next(step: str | None, public_url: str) -> str | None:
+    """Return the next step as a sentence; a command is of no use over HTTP, but for those that a route stands for."""
+    if step is not None and step.startswith("cubeport "):
+        return f"Next: GET {public_url}{_INSTEAD[step]}" if step in _INSTEAD else None
     return f"Next: {step}" if step and not step[0].isupper() else step
 
 
