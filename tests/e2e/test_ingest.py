@@ -37,3 +37,15 @@ def test_a_group_and_a_file_of_template_fields(tmp_path: Path) -> None:
     assert (document["dataset"]["license"], document["dataset"]["period_type"]) == ("CC-BY-4.0", "daily")
     store = next((root / "data" / "store" / "grouped").glob("*/cube.zarr"))
     np.testing.assert_array_equal(xr.open_zarr(store)["t"].values, cube["t"].values)
+
+
+def test_groups_that_are_left_out_are_told(tmp_path: Path) -> None:
+    axes = {"lat": ("lat", [1.0, 2.0], {"units": "degrees_north"}), "lon": ("lon", [3.0, 4.0], {"units": "degrees_east"})}
+    cube = xr.Dataset({"t": (("lat", "lon"), np.arange(4.0).reshape(2, 2))}, axes)
+    cube.to_netcdf(tmp_path / "both.nc", engine="netcdf4")
+    cube.to_netcdf(tmp_path / "both.nc", engine="netcdf4", group="other", mode="a")
+    root = tmp_path / "instance"
+    assert cli("init", root).returncode == 0
+    made = cli("ingest", tmp_path / "both.nc", "--id", "both", "--instance", root, "--no-progress")
+    assert made.returncode == 0, made.stderr
+    assert "warning: both.nc: only the root is taken; its groups other are left out" in made.stderr

@@ -16,7 +16,7 @@ def open_hdf5(
     check_group(name, group, lambda: _hdf5_groups(path, name))
     with opening(name):
         raw = xr.open_dataset(path, engine="h5netcdf", group=group, phony_dims="sort", drop_variables=list(skipped), **RAW)
-    return opened(name, raw, wanted, skipped, lambda: _hdf5_groups(path, name))
+    return opened(name, raw, wanted, skipped, lambda: _hdf5_groups(path, name), group=group)
 
 
 def open_classic(
@@ -26,7 +26,7 @@ def open_classic(
     check_group(name, group, list)
     with opening(name):
         raw = xr.open_dataset(path, engine="netcdf4", group=group, drop_variables=list(skipped), **RAW)
-    return opened(name, raw, wanted, skipped, list)
+    return opened(name, raw, wanted, skipped, list, group=group)
 
 
 def _hdf5_groups(path: str, name: str) -> list[str]:

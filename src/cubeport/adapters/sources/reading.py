@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -188,16 +188,29 @@ def load_labels(source: Source) -> None:
 
 
 def opened(
-    name: str, raw: xr.Dataset, wanted: Collection[str], skipped: Collection[str], groups: Callable[[], list[str]]
+    name: str,
+    raw: xr.Dataset,
+    wanted: Collection[str],
+    skipped: Collection[str],
+    groups: Callable[[], list[str]],
+    *,
+    group: str | None,
 ) -> Source:
-    """Return *raw* as a source, refusing one without data variables and naming the *groups* that could be chosen instead."""
+    """Return *raw* as a source, refusing one without data variables and naming the *groups* that could be chosen instead.
+
+    Where no group was chosen and the root has data, the groups that are left out are told: nothing is skipped in silence.
+    """
     with contextlib.ExitStack() as refused:
         refused.callback(raw.close)
         source = prepare(name, raw, wanted, skipped)
         if all(variable.dims == (label,) for label, variable in source.raw.variables.items()):
             raise _no_fields(name, groups())
+        others = groups() if group is None else []
         refused.pop_all()
-    return source
+    if not others:
+        return source
+    told = f"{name}: only the root is taken; its groups {', '.join(others[:20])} are left out (choose one with group)"
+    return replace(source, warnings=(*source.warnings, ("groups-left-out", told)))
 
 
 def check_group(name: str, group: str | None, groups: Callable[[], list[str]]) -> None:

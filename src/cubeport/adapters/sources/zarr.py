@@ -31,7 +31,7 @@ def open_zarr(
             ) from error
     # A folder has no order: the same source gives the same bytes only when its variables are given one.
     raw = dataset({name: listed.variables[name] for name in sorted(map(str, listed.variables))}, listed.attrs)
-    return opened(name, raw, wanted, skipped, lambda: _groups(store, name))
+    return opened(name, raw, wanted, skipped, lambda: _groups(store, name), group=group)
 
 
 def _groups(store: Any, name: str) -> list[str]:
