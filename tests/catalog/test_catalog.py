@@ -847,3 +847,11 @@ def test_a_key_that_was_taken_meanwhile_is_told_with_its_holder(tmp_path: Path) 
         assert told.value.next_step == f"cubeport delete {second.id[:8]}, then restore"
         catalog.delete(second.id)
         assert catalog.restore(first.id).status == "active"
+
+
+def test_recovering_an_operation_that_never_was_is_not_found(tmp_path: Path) -> None:
+    with cubeport.Catalog.create(tmp_path) as catalog:
+        done = catalog.add({}, title="x").operation_id
+        assert catalog.recover(done) == []
+        with pytest.raises(NotFound, match="No operations begin with 'nope'"):
+            catalog.recover("nope")

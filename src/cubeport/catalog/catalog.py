@@ -820,7 +820,9 @@ class Catalog:
         return upkeep.operation(self.ports, operation_id)
 
     def recover(self, operation_id: str | None = None, *, dry_run: bool = False, skip: bool = False) -> list[Recovered]:
-        """Finish or undo what dead processes left open; twice is once."""
+        """Finish or undo what dead processes left open; twice is once. Raises NotFound for an operation that never was."""
+        if operation_id is not None:
+            self.operation(operation_id)
         if not dry_run:
             self._writable()
             if self.parts.locks is not None:
