@@ -54,7 +54,7 @@ def assert_whole(root: Path) -> None:
         shown = {each.texts.dataset_id: each for each in service.datasets(limit=1000).items}
         for dataset_id, name in sources.items():
             if dataset_id in shown:
-                path = service.data_path(dataset_id, shown[dataset_id].version.version_id)
+                path = service.engine.path(dataset_id, shown[dataset_id].version.version_id)
                 served = xr.open_zarr(path, consolidated=True, decode_times=False)
                 with xr.open_dataset(Path(iris_sample_data.path) / name, decode_times=False) as wanted:
                     field = shown[dataset_id].description.fields[0]

@@ -26,7 +26,7 @@ from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan, Scope
 from cubeport.service.ports import Engine, Gate, Measured, Progress, Sources, Staging, Window, WriteOrder, Written
-from cubeport.service.publish import pointed, with_shown, with_state
+from cubeport.service.publish import pointed, show, with_shown, with_state
 from cubeport.service.scope import check_asked, check_realised, holds, hull
 from cubeport.service.state import KIND, VERSION, Cube, DatasetState, Publication, VersionKind, VersionState
 from cubeport.service.templates import Configuration, DatasetTemplate, Extent, TemplateFields
@@ -332,7 +332,9 @@ class Ingester:
                 operation_type="publish" if publishes else "tag", parent_id=ingestion.ingestion_id
             ) as work:
                 if publishes:
-                    self._show(work, dataset.record, state, head)
+                    row = self._catalog.rows.get(VERSION, head.version_id)
+                    assert row is not None
+                    show(work, self._catalog, self._datasets, dataset.record, state, row)
                 else:
                     work.update_record(with_state(dataset.record, state))
                 work.join(lambda: complete(outcome))
@@ -340,14 +342,6 @@ class Ingester:
         else:
             complete(outcome)
         return outcome
-
-    def _show(self, work: UnitOfWork, record: CatalogRecord, state: DatasetState, version: VersionState) -> None:
-        work.update_record(with_state(record, pointed(state, version.version_id)))
-        if version.shown_at is None:
-            row = self._catalog.rows.get(VERSION, version.version_id)
-            assert row is not None
-            first = version.model_copy(update={"shown_at": now()})
-            work.join(lambda: self._catalog.rows.put(first.row(row.owner, state=row.state, revision=row.revision)))
 
     def _make(
         self,

@@ -132,7 +132,7 @@ class Jobs:
             self._threads.append(thread)
 
     def stop(self, *, timeout_s: float = 30.0) -> None:
-        """Let running jobs end for *timeout_s*, then cancel and undo them; accepted ones stay for the next process."""
+        """Let running jobs end for *timeout_s*; what runs longer is left to recovery, accepted ones to the next process."""
         self._stopping.set()
         self.wake()
         deadline = time.monotonic() + timeout_s

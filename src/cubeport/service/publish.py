@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
+from cubeport.catalog.backend import Row
 from cubeport.catalog.canonical import is_id, now
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.models import CatalogRecord, TimeSpan
 from cubeport.catalog.query import Query, Term
+from cubeport.catalog.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
 from cubeport.errors import NotFound, NothingToPublish, PreconditionFailed, VersionRemoved
 from cubeport.service.datasets import Datasets
@@ -48,13 +50,18 @@ def publish(catalog: Catalog, datasets: Datasets, dataset_id: str, *, version: s
         raise VersionRemoved(f"Version {version_id} was removed by retention.", next_step="publish another version")
     if state.published and state.latest == version_id:
         return dataset.record
-    shown = VersionState.model_validate(row.document)
     with catalog.unit_of_work(operation_type="publish", inputs=(dataset.record.id,)) as work:
-        work.update_record(with_shown(dataset.record, pointed(state, version_id), datasets.cube(version_id).description))
-        if shown.shown_at is None:
-            first = shown.model_copy(update={"shown_at": now()})
-            work.join(lambda: catalog.rows.put(first.row(row.owner, state=row.state, revision=row.revision)))
+        show(work, catalog, datasets, dataset.record, state, row)
         return work.commit().records[0]
+
+
+def show(work: UnitOfWork, catalog: Catalog, datasets: Datasets, record: CatalogRecord, state: DatasetState, row: Row) -> None:
+    """Make the version of *row* the shown one in this unit of work: the record finds it, and its row says since when."""
+    version = VersionState.model_validate(row.document)
+    work.update_record(with_shown(record, pointed(state, version.version_id), datasets.cube(version.version_id).description))
+    if version.shown_at is None:
+        first = version.model_copy(update={"shown_at": now()})
+        work.join(lambda: catalog.rows.put(first.row(row.owner, state=row.state, revision=row.revision)))
 
 
 def unpublish(catalog: Catalog, datasets: Datasets, dataset_id: str) -> CatalogRecord:

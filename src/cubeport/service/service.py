@@ -8,7 +8,6 @@ from __future__ import annotations
 import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 from cubeport.catalog.catalog import Catalog
@@ -220,10 +219,6 @@ class Service:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def data_path(self, dataset_id: str, version_id: str) -> Path:
-        """Return the folder of a version's cube, for readers in this process."""
-        return self.engine.path(dataset_id, version_id)
 
     def _writable(self) -> None:
         if self._read_only:

@@ -1,0 +1,41 @@
+"""Whatever way a version comes to be shown, searches find the dataset by the time and place of that version."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import xarray as xr
+
+import cubeport
+from cubeport.main import prepare
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+
+
+def cube(path: Path, west: float, day: int) -> FileOptions:
+    axes = {
+        "time": ("time", [day], {"units": "days since 2001-01-01", "standard_name": "time"}),
+        "lat": ("lat", [10.0, 20.0], {"units": "degrees_north"}),
+        "lon": ("lon", [west, west + 1], {"units": "degrees_east"}),
+    }
+    xr.Dataset({"t": (("time", "lat", "lon"), np.full((1, 2, 2), west))}, axes).to_netcdf(path)
+    return FileOptions(files=(str(path),))
+
+
+def test_a_held_version_that_is_published_by_asking_again_is_found_by_its_own_place(tmp_path: Path) -> None:
+    here, there = cube(tmp_path / "here.nc", 10.0, 0), cube(tmp_path / "there.nc", 100.0, 400)
+    root = tmp_path / "instance"
+    prepare(root)
+    with cubeport.connect(root) as service:
+
+        def found(bbox: tuple[float, float, float, float], when: str) -> bool:
+            return bool(service.datasets(bbox=bbox, datetime=when).items)
+
+        assert service.ingest_here(IngestionRequest(dataset_id="x"), here).status == "completed"
+        hidden = service.ingest_here(IngestionRequest(dataset_id="x", mode="replace", publish=False), there)
+        assert (hidden.status, found((10, 10, 11, 20), "2001-01-01")) == ("completed", True)
+        again = service.ingest_here(IngestionRequest(dataset_id="x", mode="replace"), there)
+        assert (again.reused, again.version_id) == (True, hidden.version_id)
+        assert service.shown("x").version.version_id == hidden.version_id
+        assert found((100, 10, 101, 20), "2002-02-05")
+        assert not found((10, 10, 11, 20), "2001-01-01")
