@@ -31,7 +31,7 @@ from cubeport import main
 from cubeport.adapters.backends.sql import SqlBackend
 from cubeport.adapters.backends.tinydb import TinyBackend
 from cubeport.catalog.backend import Row
-from cubeport.catalog.convert import convert
+from cubeport.catalog.keeping.convert import convert
 from cubeport.catalog.models import Artifact, CatalogRecord, LocalPathLocator
 from cubeport.catalog.ndjson import export_lines, import_records, read_records
 from cubeport.catalog.query import Query

@@ -27,8 +27,8 @@ import numpy as np
 import psutil
 
 from cubeport.adapters.engines.zarr import ZarrEngine
-from cubeport.adapters.gate.children import Children
 from cubeport.adapters.gate.gate import ConfinedGate
+from cubeport.adapters.sandbox.children import Children
 from cubeport.cubes.orders import WriteOrder
 
 HEADING = "## Ingest"

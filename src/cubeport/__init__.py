@@ -9,6 +9,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cubeport.catalog.artifacts.storage import StoragePlan
+    from cubeport.catalog.artifacts.writers import (
+        FunctionArtifactWriter,
+        UnzipSingleFileArtifactWriter,
+        WriteResult,
+        path_source,
+    )
     from cubeport.catalog.models import (
         Artifact,
         BundleMemberLocator,
@@ -27,13 +34,6 @@ if TYPE_CHECKING:
         normalise_locator,
     )
     from cubeport.catalog.query import Page, Query, Term
-    from cubeport.catalog.storage import StoragePlan
-    from cubeport.catalog.writers import (
-        FunctionArtifactWriter,
-        UnzipSingleFileArtifactWriter,
-        WriteResult,
-        path_source,
-    )
     from cubeport.errors import CubeportError
     from cubeport.main import Catalog, connect
 
@@ -56,8 +56,8 @@ _HOMES = {
         "normalise_locator",
     ),
     "cubeport.catalog.query": ("Page", "Query", "Term"),
-    "cubeport.catalog.storage": ("StoragePlan",),
-    "cubeport.catalog.writers": ("FunctionArtifactWriter", "UnzipSingleFileArtifactWriter", "WriteResult", "path_source"),
+    "cubeport.catalog.artifacts.storage": ("StoragePlan",),
+    "cubeport.catalog.artifacts.writers": ("FunctionArtifactWriter", "UnzipSingleFileArtifactWriter", "WriteResult", "path_source"),
     "cubeport.errors": ("CubeportError",),
     "cubeport.main": ("Catalog", "connect"),
 }

@@ -17,8 +17,8 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
-from cubeport.adapters.addresses import Origin
-from cubeport.catalog import strictyaml
+from cubeport.catalog.forms import strictyaml
+from cubeport.catalog.forms.addresses import Origin
 from cubeport.errors import InvalidConfiguration, Problem
 
 FILE = "config/service.yaml"

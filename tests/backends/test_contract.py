@@ -12,7 +12,7 @@ import pytest
 from cubeport.adapters.backends.documents import MemoryBackend
 from cubeport.adapters.backends.sql import SqlBackend
 from cubeport.adapters.backends.tinydb import TinyBackend
-from cubeport.catalog.contract import BackendContract, Open
+from cubeport.catalog.testing.backend import BackendContract, Open
 
 PATIENCE_S = 300.0
 """The promises hold on a slow machine too; how long a writer waits there is none of them."""

@@ -12,10 +12,10 @@ from cubeport.adapters.backends.documents import MemoryBackend
 from cubeport.adapters.backends.sql import SqlBackend
 from cubeport.adapters.backends.tinydb import TinyBackend
 from cubeport.catalog.backend import Row
-from cubeport.catalog.contract import every_locator, sample
-from cubeport.catalog.convert import Portable, convert, digest
+from cubeport.catalog.keeping.convert import Portable, convert, digest
 from cubeport.catalog.models import Artifact, Operation
 from cubeport.catalog.query import Query
+from cubeport.catalog.testing.backend import every_locator, sample
 from cubeport.errors import CatalogExists, CatalogMoved, HashMismatch
 
 type Make = Callable[[str], Portable]

@@ -17,10 +17,10 @@ import pytest
 from cubeport.adapters.backends.sql import SqlBackend
 from cubeport.adapters.backends.sql.backend import migrate
 from cubeport.catalog.backend import Row
-from cubeport.catalog.contract import BackendContract, sample
-from cubeport.catalog.locks import FileLock
+from cubeport.catalog.disk.locks import FileLock
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Query
+from cubeport.catalog.testing.backend import BackendContract, sample
 from cubeport.errors import (
     BackendUnavailable,
     CatalogExists,
@@ -100,7 +100,7 @@ def test_network_file_systems_are_refused_and_allowed_only_aloud(
 ) -> None:
     backend.add_record(sample(1))
     backend.close()
-    monkeypatch.setattr("cubeport.catalog.mounts.mount_type", lambda path, mountinfo=None: "nfs4")
+    monkeypatch.setattr("cubeport.catalog.disk.mounts.mount_type", lambda path, mountinfo=None: "nfs4")
     monkeypatch.setattr("cubeport.adapters.backends.sql.backend.mount_type", lambda path: "nfs4")
     with pytest.raises(NetworkFilesystem, match="nfs4"):
         SqlBackend.open(path)

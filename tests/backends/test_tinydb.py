@@ -16,9 +16,9 @@ from tinydb import TinyDB
 from cubeport.adapters.backends import tinydb
 from cubeport.adapters.backends.tinydb import CatalogStorage, TinyBackend, encoded
 from cubeport.catalog.backend import Row
-from cubeport.catalog.contract import sample
 from cubeport.catalog.models import Operation
 from cubeport.catalog.query import Query
+from cubeport.catalog.testing.backend import sample
 from cubeport.errors import BackendUnavailable, CatalogExists, CorruptCatalog, NewerModel, ReadOnly
 
 

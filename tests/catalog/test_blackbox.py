@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from cubeport.catalog.contract import every_locator
 from cubeport.catalog.models import Artifact, CatalogRecord
-from cubeport.catalog.undo import Report, Undoer
+from cubeport.catalog.testing.backend import every_locator
+from cubeport.catalog.work.undo import Report, Undoer
 from cubeport.cli import _app
 from cubeport.cli._session import Wiring
 from cubeport.errors import AmbiguousId, InvalidRequest
@@ -62,7 +62,7 @@ def test_every_test_of_the_page_exists(feature: str) -> None:
         assert inner in known, name
 
 
-CONTRACT = ROOT / "src" / "cubeport" / "catalog" / "contract.py"
+CONTRACT = ROOT / "src" / "cubeport" / "catalog" / "testing" / "backend.py"
 
 
 FLAGS = {
@@ -118,7 +118,7 @@ def test_every_locator_goes_through_both_backends_as_equal_bytes(tmp_path: Path)
 HOLDER = """
 import sys
 from pathlib import Path
-from cubeport.catalog.locks import FileLock
+from cubeport.catalog.disk.locks import FileLock
 with FileLock(Path(sys.argv[1]), {"command": "cubeport import"}):
     print("held", flush=True)
     sys.stdin.read()

@@ -16,10 +16,10 @@ from pydantic import BaseModel
 
 import cubeport
 from cubeport.adapters.storage.local import LocalProfile
-from cubeport.catalog import durable
+from cubeport.catalog.artifacts.writers import path_source
+from cubeport.catalog.disk import durable
 from cubeport.catalog.hooks import HookResult
 from cubeport.catalog.models import ExternalURILocator, Lineage, LocalPathLocator
-from cubeport.catalog.writers import path_source
 from cubeport.errors import (
     AmbiguousId,
     ArtifactMissing,

@@ -18,8 +18,8 @@ from pathlib import Path
 import pytest
 
 import cubeport
-from cubeport.catalog import failpoints
-from cubeport.catalog.failpoints import NAMES, STATES
+from cubeport.catalog.disk import failpoints
+from cubeport.catalog.disk.failpoints import NAMES, STATES
 from cubeport.errors import BackendUnavailable, NoSpace, RecordNotFound, StoreUnavailable
 
 KILLED = -signal.SIGKILL

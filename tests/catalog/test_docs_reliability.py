@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from cubeport.catalog.failpoints import SINGLE, STATES, STEPS
+from cubeport.catalog.disk.failpoints import SINGLE, STATES, STEPS
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "core" / "reliability.md"
 
@@ -16,7 +16,7 @@ def test_every_fail_point_is_documented_and_every_documented_one_exists() -> Non
 
 
 def test_the_examples_fit_the_grammar() -> None:
-    from cubeport.catalog import failpoints
+    from cubeport.catalog.disk import failpoints
 
     found = re.findall(r"CUBEPORT_FAIL_POINTS=(\S+)", PAGE.read_text())
     assert len(found) == 3

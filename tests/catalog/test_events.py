@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubeport.catalog.canonical import now, timestamp
 from cubeport.catalog.events import FIELDS, MAX_LINE, EventLog, LoggingBridge, compose
-from cubeport.catalog.redaction import remember
+from cubeport.catalog.forms.canonical import now, timestamp
+from cubeport.catalog.forms.redaction import remember
 from cubeport.errors import InvalidRange, InvalidRequest
 
 SECRET = "hunter2-9f1c"

@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubeport.adapters.extract.files import DirectoryExtractor, FileExtractor, media_type_of
-from cubeport.catalog.canonical import dumps
 from cubeport.catalog.events import EventLog
 from cubeport.catalog.extraction import MARK, Extracted, Extraction, Extractors, Limits, cut_to
+from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.models import CatalogRecord, TimeSpan
 from cubeport.errors import ExtraMissing, InvalidRequest, NamespaceTaken, SourceRejected
 

@@ -13,7 +13,7 @@ import xarray as xr
 
 from cubeport.adapters.extract import cubes
 from cubeport.adapters.extract.cubes import NetCDFExtractor, ZarrExtractor
-from cubeport.adapters.gate.children import Children
+from cubeport.adapters.sandbox.children import Children
 from cubeport.catalog.extraction import Extractors, Limits
 from cubeport.errors import ExtraMissing, SourceRejected
 

@@ -11,8 +11,8 @@ import time
 
 import pytest
 
-from cubeport.catalog import failpoints
-from cubeport.catalog.failpoints import FailPointRaised, passing, step
+from cubeport.catalog.disk import failpoints
+from cubeport.catalog.disk.failpoints import FailPointRaised, passing, step
 from cubeport.errors import InvalidConfiguration
 
 
@@ -100,7 +100,7 @@ def test_counted_port_passes_once_a_call():
 
 SERVICE = """
 import subprocess, sys
-from cubeport.catalog import failpoints
+from cubeport.catalog.disk import failpoints
 sleep = [sys.executable, "-c", "import time; time.sleep(60)"]
 child = subprocess.Popen(sleep, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 print(child.pid, flush=True)

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from cubeport.catalog import durable, failpoints
-from cubeport.catalog.canonical import new_id
-from cubeport.catalog.journal import FileJournal
-from cubeport.catalog.journal_contract import JournalContract, states
+from cubeport.catalog.disk import durable, failpoints
+from cubeport.catalog.forms.canonical import new_id
+from cubeport.catalog.testing.journal import JournalContract, states
+from cubeport.catalog.work.journal import FileJournal
 from cubeport.errors import NoSpace, StoreUnavailable
 
 
@@ -117,7 +117,7 @@ def test_begin_survives_recovery_of_its_empty_file(journal, monkeypatch):
     """Between creating and locking the file, recovery may find it empty and drop it."""
     import fcntl
 
-    from cubeport.catalog import journal as module
+    from cubeport.catalog.work import journal as module
 
     operation_id, real, stolen = new_id(), fcntl.flock, []
 
@@ -165,7 +165,7 @@ def test_a_killed_owner_leaves_its_lines(journal):
     operation_id = new_id()
     code = (
         "import sys; from pathlib import Path\n"
-        "from cubeport.catalog import failpoints; from cubeport.catalog.journal import FileJournal\n"
+        "from cubeport.catalog.disk import failpoints; from cubeport.catalog.work.journal import FileJournal\n"
         "entry = FileJournal(Path(sys.argv[1])).begin(sys.argv[2]); entry.write('started')\n"
         "failpoints.arm('planned:after'); entry.write('planned')\n"
     )

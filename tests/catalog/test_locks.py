@@ -10,14 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from cubeport.catalog.locks import FileLock, clear_note, holder, lock_state
-from cubeport.catalog.mounts import is_network, mount_type, refuse_network
+from cubeport.catalog.disk.locks import FileLock, clear_note, holder, lock_state
+from cubeport.catalog.disk.mounts import is_network, mount_type, refuse_network
 from cubeport.errors import Locked, NetworkFilesystem
 
 HOLD = """
 import sys
 from pathlib import Path
-from cubeport.catalog.locks import FileLock
+from cubeport.catalog.disk.locks import FileLock
 FileLock(Path(sys.argv[1]), {"operation_id": "op", "user": "anna", "token": "s3cret"}).acquire()
 print("held", flush=True)
 sys.stdin.read()

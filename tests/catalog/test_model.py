@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
 
 import cubeport
-from cubeport.catalog import failpoints
-from cubeport.catalog.failpoints import FailPointRaised
+from cubeport.catalog.disk import failpoints
+from cubeport.catalog.disk.failpoints import FailPointRaised
 from cubeport.errors import CubeportError, KeyExists
 
 BEFORE = [

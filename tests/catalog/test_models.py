@@ -13,8 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubeport.catalog import models
-from cubeport.catalog.canonical import dumps, is_id, json_value, new_id, timestamp
-from cubeport.catalog.contract import every_locator, sample
+from cubeport.catalog.forms.canonical import dumps, is_id, json_value, new_id, timestamp
 from cubeport.catalog.models import (
     Artifact,
     BundleMemberLocator,
@@ -33,6 +32,7 @@ from cubeport.catalog.models import (
     record_from_json,
     storable,
 )
+from cubeport.catalog.testing.backend import every_locator, sample
 from cubeport.errors import CubeportError, InvalidRequest, NewerModel
 
 _JSON = st.recursive(

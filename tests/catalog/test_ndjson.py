@@ -7,9 +7,9 @@ import io
 import pytest
 
 from cubeport.adapters.backends.documents import MemoryBackend
-from cubeport.catalog.contract import every_locator, sample
 from cubeport.catalog.models import Artifact, Operation
 from cubeport.catalog.ndjson import Imported, export_lines, import_records, read_records
+from cubeport.catalog.testing.backend import every_locator, sample
 from cubeport.errors import InvalidRequest, KeyExists, RecordExists
 
 

@@ -140,7 +140,9 @@ def test_our_own_names_are_reserved(installed: Callable[..., EntryPoint]) -> Non
 
 
 def test_the_names_that_are_reserved_are_those_that_are_ours() -> None:
-    from cubeport.catalog import pipelines, templates, undo
+    from cubeport.catalog import pipelines
+    from cubeport.catalog.artifacts import paths as templates
+    from cubeport.catalog.work import undo
 
     assert set(RESERVED["step"]) == set(pipelines.STEPS)
     assert set(RESERVED["template_field"]) == set(templates.FIELDS)

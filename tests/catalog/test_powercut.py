@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 import cubeport
-from cubeport.catalog import recovery
+from cubeport.catalog.work import recovery
 
 MEGABYTES = 48
 BYTES = [f"{name}:{side}" for name in ("artifact_write_started", "bytes", "fsync", "publish") for side in ("before", "after")]

@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cubeport.catalog.contract import sample
 from cubeport.catalog.models import Artifact, CatalogRecord, Lineage, LocalPathLocator, TimeSpan
 from cubeport.catalog.query import (
     FieldSummary,
@@ -37,6 +36,7 @@ from cubeport.catalog.query import (
     words,
     write_cursor,
 )
+from cubeport.catalog.testing.backend import sample
 from cubeport.errors import InvalidCursor, InvalidFilter, InvalidRequest
 
 RECORD = CatalogRecord(

@@ -12,17 +12,17 @@ from pathlib import Path
 import pytest
 
 from cubeport.adapters.storage.local import LocalProfile
-from cubeport.catalog import failpoints
-from cubeport.catalog.canonical import new_id
+from cubeport.catalog.artifacts.storage import Profiles
+from cubeport.catalog.disk import failpoints
+from cubeport.catalog.disk.failpoints import FailPointRaised
 from cubeport.catalog.events import EventLog
-from cubeport.catalog.failpoints import FailPointRaised
+from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.hooks import HookManager
-from cubeport.catalog.journal import FileJournal
 from cubeport.catalog.models import CatalogRecord
-from cubeport.catalog.recovery import recover
-from cubeport.catalog.storage import Profiles
-from cubeport.catalog.undo import Action, Compensation, Undoer, source_proof
-from cubeport.catalog.unit_of_work import Ports, UnitOfWork
+from cubeport.catalog.work.journal import FileJournal
+from cubeport.catalog.work.recovery import recover
+from cubeport.catalog.work.undo import Action, Compensation, Undoer, source_proof
+from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
 from cubeport.errors import (
     BackendUnavailable,
     HookFailed,
@@ -543,8 +543,8 @@ def test_a_failing_fsync_abandons_the_bytes(ports, monkeypatch):
 
 def test_what_is_durable_before_what(ports, monkeypatch):
     """A kill cannot show this: the page cache survives it. A power cut would."""
-    from cubeport.catalog import durable
-    from cubeport.catalog.writers import FunctionArtifactWriter, Writing
+    from cubeport.catalog.artifacts.writers import FunctionArtifactWriter, Writing
+    from cubeport.catalog.disk import durable
 
     synced: list[str] = []
     real = os.fsync
@@ -624,7 +624,7 @@ def test_a_dry_run_says_and_does_nothing(ports):
 
 def test_device_numbers_prove_nothing_after_a_restart(ports, monkeypatch):
     """The journal is of another boot: the inode alone must do, as devices are numbered anew."""
-    from cubeport.catalog import recovery, unit_of_work
+    from cubeport.catalog.work import recovery, unit_of_work
 
     ports.backend.fault = "down-at-commit"
     with pytest.raises(BackendUnavailable):

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from cubeport.catalog.artifacts.views import LIST, ViewPlan, apply_view, plan_view
 from cubeport.catalog.models import Artifact, CatalogRecord, ExternalURILocator, LocalPathLocator
-from cubeport.catalog.views import LIST, ViewPlan, apply_view, plan_view
 from cubeport.errors import Conflict, InvalidTemplate
 
 TEMPLATE = "{metadata.group|kind}/{title_slug|original_stem}{original_suffix}"

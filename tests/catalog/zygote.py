@@ -15,7 +15,7 @@ from pathlib import Path
 import cubeport.adapters.backends.sql
 import cubeport.adapters.backends.tinydb  # noqa: F401 - for the children
 from cubeport import Catalog
-from cubeport.catalog import failpoints
+from cubeport.catalog.disk import failpoints
 from cubeport.errors import CubeportError, InvalidRequest
 
 

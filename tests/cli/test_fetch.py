@@ -108,7 +108,7 @@ def test_the_cap_is_a_setting(shell: Shell, allowed: Server, monkeypatch: pytest
 
 def test_without_the_extra_it_is_named(shell: Shell, allowed: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     record = shell.add(f"{allowed.url}/x")
-    monkeypatch.delitem(sys.modules, "cubeport.adapters.fetching", raising=False)
+    monkeypatch.delitem(sys.modules, "cubeport.adapters.storage.fetching", raising=False)
     monkeypatch.setitem(sys.modules, "httpcore", None)
     said = shell("fetch", record.id, "--json")
     assert (said.code, said.problem["kind"], said.problem["what"]) == (6, "extra-missing", "fetch")

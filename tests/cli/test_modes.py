@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 from tests.cli.conftest import Shell
 
-from cubeport.catalog.locks import FileLock
+from cubeport.catalog.disk.locks import FileLock
 from cubeport.main import connect
 
 

@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 from tests.cli.conftest import Shell
 
-from cubeport.adapters import surroundings
-from cubeport.adapters.gate import landlock
+from cubeport.adapters.sandbox import landlock, surroundings
 from cubeport.catalog.backend import Finding
 
 
@@ -61,7 +60,7 @@ def test_a_version_below_its_floor_is_a_warning(
 
 def test_no_library_is_imported_for_it() -> None:
     heavy = "{'xarray', 'zarr', 'numpy', 'h5py', 'httpcore', 'fastapi', 'pygeoapi'}"
-    looks = "from cubeport.adapters.surroundings import findings; list(findings())"
+    looks = "from cubeport.adapters.sandbox.surroundings import findings; list(findings())"
     script = f"import sys; {looks}; print(sys.modules.keys() & {heavy})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cubeport.cubes.checks import check
+from cubeport.cubes.cutout import window_indexers
 from cubeport.cubes.describe import describe
 from cubeport.cubes.layout import chunks
 from cubeport.cubes.orders import Window
-from cubeport.cubes.window import window_indexers
 from cubeport.documents import stac
 from cubeport.errors import CubeportError, SourceRejected
 

@@ -10,8 +10,8 @@ import xarray as xr
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cubeport.cubes.cutout import window_indexers
 from cubeport.cubes.orders import Window
-from cubeport.cubes.window import window_indexers
 from cubeport.errors import AreaOutsideSource, InvalidPeriod, InvalidRange, InvalidRequest, NoData
 
 

@@ -18,10 +18,10 @@ import pytest
 from cubeport.adapters.engines.disk import Disk
 from cubeport.adapters.engines.zarr import ZarrEngine
 from cubeport.adapters.storage.local import LocalProfile
-from cubeport.catalog import failpoints
+from cubeport.catalog.artifacts.storage import Profiles
+from cubeport.catalog.disk import failpoints
 from cubeport.catalog.hooks import HookManager
-from cubeport.catalog.storage import Profiles
-from cubeport.catalog.undo import Compensation, Undoer
+from cubeport.catalog.work.undo import Compensation, Undoer
 from cubeport.cubes.orders import Staging
 from cubeport.errors import (
     Corrupt,

@@ -14,8 +14,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from cubeport.adapters.engines import zarrv3
-from cubeport.adapters.engines.keys import KEY
 from cubeport.adapters.engines.zarrv3 import Grid
+from cubeport.cubes.keys import KEY
 
 DTYPES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64", "float16", "float32", "float64"]
 

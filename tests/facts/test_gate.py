@@ -13,9 +13,9 @@ import numpy as np
 import pytest
 from h5py import h5z
 
-from cubeport.adapters.gate import landlock
-from cubeport.adapters.gate.children import Children
-from cubeport.adapters.gate.limits import Limits
+from cubeport.adapters.sandbox import landlock
+from cubeport.adapters.sandbox.children import Children
+from cubeport.adapters.sandbox.limits import Limits
 from cubeport.errors import SourceRejected
 
 MODULES = Path(__file__).resolve().parent.parent / "gate" / "modules"

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubeport.adapters.addresses import Origin, WebURL, is_public
+from cubeport.catalog.forms.addresses import Origin, WebURL, is_public
 
 AMBIGUOUS = {
     "user": "http://user@{0}/x",

@@ -12,7 +12,7 @@ import pytest
 from tests.fetching.conftest import Server, dripping, response, silent
 from tests.fetching.test_addresses import AMBIGUOUS
 
-from cubeport.adapters.fetching import Bounds, OriginFetcher
+from cubeport.adapters.storage.fetching import Bounds, OriginFetcher
 from cubeport.errors import CubeportError, SourceFailed, SourceRejected, SourceTimeout
 
 QUICK = Bounds(max_bytes=1_000, idle_s=0.2, base_s=0.4)

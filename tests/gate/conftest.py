@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from cubeport.adapters.gate.child import TASKS
-from cubeport.adapters.gate.children import Children
+from cubeport.adapters.sandbox.child import TASKS
+from cubeport.adapters.sandbox.children import Children
 
 MODULES = Path(__file__).resolve().parent / "modules"
 OF_TESTS = {name: f"gate_tasks:{name}" for name in ("echo", "late", "refuse", "reach", "unshare", "read", "mutate")}

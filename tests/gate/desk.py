@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cubeport.adapters.gate.child import Context, Source
-from cubeport.adapters.gate.limits import Limits
 from cubeport.adapters.gate.write import write
+from cubeport.adapters.sandbox.child import Context, Source
+from cubeport.adapters.sandbox.limits import Limits
 
 WINDOW = {"bbox": None, "start": None, "end": None, "clip": "touch"}
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cubeport.adapters.gate.children import Children
 from cubeport.adapters.gate.gate import ConfinedGate
-from cubeport.adapters.gate.limits import Limits
+from cubeport.adapters.sandbox.children import Children
+from cubeport.adapters.sandbox.limits import Limits
 from cubeport.cubes.orders import WriteOrder
 from cubeport.errors import SourceRejected
 

@@ -17,11 +17,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cubeport.adapters.gate import landlock
-from cubeport.adapters.gate.child import TASKS
-from cubeport.adapters.gate.children import Children, open_source
-from cubeport.adapters.gate.limits import Limits
-from cubeport.catalog import failpoints
+from cubeport.adapters.sandbox import landlock
+from cubeport.adapters.sandbox.child import TASKS
+from cubeport.adapters.sandbox.children import Children, open_source
+from cubeport.adapters.sandbox.limits import Limits
+from cubeport.catalog.disk import failpoints
 from cubeport.errors import Cancelled, ExtraMissing, Interrupted, NoData, NotFound, PathEscapes, SourceRejected
 
 from .conftest import MODULES, OF_TESTS
@@ -327,7 +327,7 @@ class TestNothingIsLeftBehind:
         script = f"""
 import sys
 from pathlib import Path
-from cubeport.adapters.gate.children import Children
+from cubeport.adapters.sandbox.children import Children
 opened = Children(tasks={OF_TESTS!r}, modules=[Path({str(MODULES)!r})], libraries=())
 opened.run("echo", {{}})
 print(opened.template_pid(), flush=True)
@@ -346,7 +346,7 @@ opened.run("refuse", {{"how": "sleep"}})
         script = f"""
 import os, time
 from pathlib import Path
-from cubeport.adapters.gate.children import Children
+from cubeport.adapters.sandbox.children import Children
 opened = Children(tasks={OF_TESTS!r}, modules=[Path({str(MODULES)!r})], libraries=())
 opened.run("echo", {{}})
 fork = os.fork()
@@ -429,8 +429,8 @@ class TestFailPoints:
     def test_kill_ends_the_whole_service(self) -> None:
         script = f"""
 from pathlib import Path
-from cubeport.adapters.gate.children import Children
-from cubeport.catalog import failpoints
+from cubeport.adapters.sandbox.children import Children
+from cubeport.catalog.disk import failpoints
 failpoints.arm("bytes:half")
 opened = Children(tasks={OF_TESTS!r}, modules=[Path({str(MODULES)!r})], libraries=())
 print(opened.template_pid(), flush=True)

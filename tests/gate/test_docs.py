@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from cubeport.adapters.gate import zarrfolder
-from cubeport.adapters.gate.limits import SETTINGS, Limits
+from cubeport.adapters.sandbox.limits import SETTINGS, Limits
+from cubeport.adapters.sources import zarrfolder
 from cubeport.errors import SOURCE_REASONS
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "sources.md").read_text()

@@ -14,7 +14,7 @@ import zarr
 from zarr.abc.store import OffsetByteRequest, RangeByteRequest, SuffixByteRequest
 from zarr.storage import LocalStore
 
-from cubeport.adapters.gate.folder import FolderStore
+from cubeport.adapters.sources.zarrstore import FolderStore
 from cubeport.errors import SourceRejected
 
 from .hostile import CASES

@@ -8,7 +8,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from cubeport.adapters.gate.children import Children
+from cubeport.adapters.sandbox.children import Children
 from cubeport.errors import SourceRejected
 
 from .hostile import CASES, SECRET, Case

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from cubeport.adapters.gate.children import Children
 from cubeport.adapters.gate.gate import ConfinedGate
+from cubeport.adapters.sandbox.children import Children
 from cubeport.cubes.orders import WriteOrder
 from cubeport.errors import CubeportError, SourceRejected
 

@@ -13,9 +13,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cubeport.adapters.gate import netcdf3
-from cubeport.adapters.gate.limits import Limits
-from cubeport.adapters.gate.scanned import Scanned
+from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sources import netcdf3
+from cubeport.adapters.sources.scanned import Scanned
 from cubeport.errors import SourceRejected
 
 FORMATS = {"NETCDF3_CLASSIC": "i1 S1 i2 i4 f4 f8", "NETCDF3_64BIT_OFFSET": "i1 S1 i2 i4 f4 f8"}

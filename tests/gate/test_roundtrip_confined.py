@@ -10,9 +10,9 @@ import pytest
 import xarray as xr
 
 from cubeport.adapters.engines.zarr import ZarrEngine
-from cubeport.adapters.gate.children import Children
 from cubeport.adapters.gate.gate import ConfinedGate
 from cubeport.adapters.gate.measure import measure
+from cubeport.adapters.sandbox.children import Children
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.orders import Measured, Staging, Window, WriteOrder, Written
 from cubeport.errors import Cancelled, NotFound, SourceRejected

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cubeport.adapters.gate import wire
-from cubeport.adapters.gate.limits import SETTINGS, Limits
+from cubeport.adapters.sandbox import wire
+from cubeport.adapters.sandbox.limits import SETTINGS, Limits
 from cubeport.errors import SOURCE_REASONS, Cancelled, CubeportError, NoData, Problem, SourceRejected, kinds
 
 JSON = st.recursive(

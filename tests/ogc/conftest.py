@@ -20,14 +20,14 @@ import pytest
 import uvicorn
 import xarray as xr
 
+from cubeport.adapters.engines.opened import Opened, OpenedVersions
 from cubeport.adapters.engines.zarr import ZarrEngine
-from cubeport.adapters.gate.child import Context, Source
-from cubeport.adapters.gate.children import Children
-from cubeport.adapters.gate.limits import Limits as GateLimits
 from cubeport.adapters.gate.measure import measure
 from cubeport.adapters.gate.write import write
 from cubeport.adapters.ogc.answers import Answers, Limits
-from cubeport.adapters.reading import Opened, OpenedVersions
+from cubeport.adapters.sandbox.child import Context, Source
+from cubeport.adapters.sandbox.children import Children
+from cubeport.adapters.sandbox.limits import Limits as GateLimits
 from cubeport.cubes.description import CubeDescription
 from cubeport.documents.texts import Shown, Texts, VersionRef
 from cubeport.errors import NotFound

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cubeport.adapters.engines.opened import OpenedVersions
 from cubeport.adapters.engines.zarr import ZarrEngine
 from cubeport.adapters.ogc.answers import Patience
-from cubeport.adapters.reading import OpenedVersions
 from cubeport.cubes.selection import parse
 from cubeport.cubes.windows import Windows, resolve
 from cubeport.errors import Cancelled, Corrupt, StoreUnavailable, Unavailable

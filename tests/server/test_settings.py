@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from cubeport import settings
-from cubeport.catalog import strictyaml
+from cubeport.catalog.forms import strictyaml
 from cubeport.errors import InvalidConfiguration
 
 

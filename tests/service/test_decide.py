@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 
-from cubeport.catalog.canonical import now
+from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.texts import Texts
 from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TagExists, TemplateChanged

@@ -12,7 +12,7 @@ import pytest
 from pydantic import ValidationError
 
 from cubeport.adapters.backends.sql import SqlBackend
-from cubeport.catalog.canonical import dumps, now
+from cubeport.catalog.forms.canonical import dumps, now
 from cubeport.errors import Conflict, InvalidRequest, NotFound, Unauthorized
 from cubeport.server.auth import Gatekeeper
 from cubeport.service.keys import KEY, Keys

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cubeport.adapters.places import LocalPlaces
+from cubeport.adapters.sources.places import LocalPlaces
 from cubeport.errors import InvalidRequest, SourceRejected
 from cubeport.service.templates import SourceBlock
 

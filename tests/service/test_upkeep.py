@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import cubeport
-from cubeport.catalog.canonical import new_id, now
+from cubeport.catalog.forms.canonical import new_id, now
 from cubeport.service.ingestions import Scope
 from cubeport.service.state import VERSION, VersionState
 

@@ -15,8 +15,8 @@ from cubeport.adapters.storage import local, remote
 from cubeport.adapters.storage.local import LocalProfile
 from cubeport.adapters.storage.profiles import read_profiles
 from cubeport.adapters.storage.remote import SCRATCH, RemoteProfile
-from cubeport.catalog.storage import Profiles
-from cubeport.catalog.storage_contract import StorageContract
+from cubeport.catalog.artifacts.storage import Profiles
+from cubeport.catalog.testing.storage import StorageContract
 from cubeport.errors import InvalidConfiguration, StoreUnavailable, TargetExists
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cubeport.catalog import strictyaml
+from cubeport.catalog.forms import strictyaml
 from cubeport.errors import InvalidConfiguration
 
 LOOK_AGAIN_S = 1.0

@@ -9,8 +9,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from cubeport.catalog.canonical import new_id
+from cubeport.catalog.artifacts.paths import Field
+from cubeport.catalog.artifacts.planning import Place, Planner, moved
+from cubeport.catalog.artifacts.storage import StoragePlan, WriteMode
+from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, Writing, measure, path_source, writing
 from cubeport.catalog.extraction import Extractors
+from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.hooks import ExtractPayload, HookContext, PlanPayload, ValidatePayload, WritePayload
 from cubeport.catalog.models import (
     Artifact,
@@ -23,13 +27,9 @@ from cubeport.catalog.models import (
     TargetKind,
     normalise_locator,
 )
-from cubeport.catalog.planning import Place, Planner, moved
 from cubeport.catalog.schemas import Policy, Schemas
-from cubeport.catalog.storage import StoragePlan, WriteMode
-from cubeport.catalog.templates import Field
-from cubeport.catalog.undo import Action, source_proof
-from cubeport.catalog.unit_of_work import Ports, UnitOfWork
-from cubeport.catalog.writers import ArtifactWriter, PathSource, Writing, measure, path_source, writing
+from cubeport.catalog.work.undo import Action, source_proof
+from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
 from cubeport.errors import InvalidRequest, KeyExists, RecordExists
 
 OnExists = Literal["error", "skip", "new_version"]

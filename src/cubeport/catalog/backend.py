@@ -1,4 +1,4 @@
-"""What the catalog needs of a store, as protocols. ``catalog.contract`` holds their promises as tests that anybody can inherit.
+"""What the catalog needs of a store, as protocols. ``catalog.testing`` holds their promises as tests that anybody can inherit.
 
 Arguments and results are models; no driver's type leaves its module. Objects serve threads (a transaction belongs to its
 context), never forks. Unreadable is :class:`~cubeport.errors.Corrupt`, never an empty catalog.

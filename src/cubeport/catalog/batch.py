@@ -15,10 +15,10 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cubeport.catalog import strictyaml
-from cubeport.catalog.canonical import new_id
+from cubeport.catalog.forms import strictyaml
+from cubeport.catalog.forms.canonical import new_id
+from cubeport.catalog.forms.redaction import redact_text, url_secrets
 from cubeport.catalog.models import CatalogRecord
-from cubeport.catalog.redaction import redact_text, url_secrets
 from cubeport.errors import CubeportError, InvalidConfiguration, NoMatch
 
 Mode = Literal["copy", "move", "reference"]

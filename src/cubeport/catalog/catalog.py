@@ -11,16 +11,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, cast
 
-from cubeport.catalog import integrity, ndjson, recovery, upkeep
+from cubeport.catalog import ndjson
 from cubeport.catalog.adding import MINE, Added, Adder, OnExists, Options, referring, source_of
 from cubeport.catalog.adding import Source as ArtifactSource
+from cubeport.catalog.artifacts.planning import Place, Planner
+from cubeport.catalog.artifacts.storage import Fetcher, Profiles, StoragePlan, WriteMode
+from cubeport.catalog.artifacts.views import ViewPlan, apply_view, plan_view
+from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, Writing, writing
 from cubeport.catalog.backend import CatalogBackend, Change, Edge, Finding, Rows
-from cubeport.catalog.canonical import is_id
-from cubeport.catalog.durable import make_folders, store_errors
+from cubeport.catalog.disk.durable import make_folders, store_errors
+from cubeport.catalog.disk.locks import clear_note
 from cubeport.catalog.events import EventPage
 from cubeport.catalog.extraction import Extractors
+from cubeport.catalog.forms.canonical import is_id
+from cubeport.catalog.forms.redaction import redact_text
 from cubeport.catalog.hooks import set_paths
-from cubeport.catalog.locks import clear_note
+from cubeport.catalog.keeping import integrity
+from cubeport.catalog.keeping import operations as upkeep
 from cubeport.catalog.models import (
     Artifact,
     CatalogRecord,
@@ -32,16 +39,12 @@ from cubeport.catalog.models import (
     TargetKind,
     normalise_locator,
 )
-from cubeport.catalog.planning import Place, Planner
 from cubeport.catalog.plugins import RESERVED, Plugins
 from cubeport.catalog.query import FieldSummary, Page, Query, Term
-from cubeport.catalog.recovery import Recovered
-from cubeport.catalog.redaction import redact_text
 from cubeport.catalog.schemas import Policy, Schema, Schemas, ValidationResult
-from cubeport.catalog.storage import Fetcher, Profiles, StoragePlan, WriteMode
-from cubeport.catalog.unit_of_work import Ports, UnitOfWork
-from cubeport.catalog.views import ViewPlan, apply_view, plan_view
-from cubeport.catalog.writers import ArtifactWriter, PathSource, Writing, writing
+from cubeport.catalog.work import recovery
+from cubeport.catalog.work.recovery import Recovered
+from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
 from cubeport.errors import (
     AmbiguousId,
     Conflict,
@@ -835,7 +838,7 @@ class Catalog:
         return upkeep.doctor(self.ports, self.parts)
 
     def fsck(self, name: str | None = None, **asked: Any) -> upkeep.Checked:
-        """Compare the catalog with its stores; see :func:`cubeport.catalog.upkeep.fsck`."""
+        """Compare the catalog with its stores; see :func:`cubeport.catalog.keeping.operations.fsck`."""
         if asked.get("repair"):
             self._writable()
         return upkeep.fsck(self.ports, self.parts, self.get(name) if name else None, **asked)

@@ -1,7 +1,7 @@
 """What happened, as one line of JSON each: ``logs/events-YYYYMM.jsonl``.
 
 A line is one ``O_APPEND`` write, so processes never tear each other's lines. Lines are not synced: the journal decides, the log
-informs. It holds no metadata and no payloads, and no secret: see :mod:`cubeport.catalog.redaction`.
+informs. It holds no metadata and no payloads, and no secret: see :mod:`cubeport.catalog.forms.redaction`.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Literal, Protocol, get_args
 
-from cubeport.catalog.canonical import dumps, json_value, new_id, now, timestamp
-from cubeport.catalog.redaction import redact
+from cubeport.catalog.forms.canonical import dumps, json_value, new_id, now, timestamp
+from cubeport.catalog.forms.redaction import redact
 from cubeport.errors import InvalidRange, InvalidRequest
 
 Level = Literal["debug", "info", "warning", "error"]

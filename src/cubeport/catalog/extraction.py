@@ -8,8 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
-from cubeport.catalog.canonical import check_name, dumps, json_value, now, timestamp
 from cubeport.catalog.events import EventLog
+from cubeport.catalog.forms.canonical import check_name, dumps, json_value, now, timestamp
 from cubeport.catalog.models import BBox, CatalogRecord, TimeSpan
 from cubeport.errors import CubeportError, ExtraMissing, InvalidRequest, NamespaceTaken, UnsupportedMediaType
 

@@ -17,8 +17,8 @@ from typing import Any
 
 from pydantic import Field
 
-from cubeport.catalog.canonical import JsonObject, Tag, check_name
 from cubeport.catalog.events import EventLog
+from cubeport.catalog.forms.canonical import JsonObject, Tag, check_name
 from cubeport.catalog.models import Artifact, CatalogRecord, Locator, Model
 from cubeport.errors import HookFailed, InvalidRequest, NamespaceTaken
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, ValidationErro
 from pydantic import Tag as PydanticTag
 from pydantic_core import PydanticCustomError
 
-from cubeport.catalog.canonical import TRUSTED, Id, JsonObject, Key, Name, Tag, Timestamp, dumps, new_id, now
+from cubeport.catalog.forms.canonical import TRUSTED, Id, JsonObject, Key, Name, Tag, Timestamp, dumps, new_id, now
 from cubeport.errors import InvalidRequest, NewerModel, Problem, SecretRefused
 
 MODEL_VERSION = 1
@@ -228,7 +228,7 @@ def _check_relative(path: str) -> None:
 
 def check_url(url: str) -> str:
     """Return *url* if a record may hold it: no user info, ``::`` chain or secret-looking query parameter, else ValueError."""
-    from cubeport.catalog.redaction import NOT_A_URL, url_secrets
+    from cubeport.catalog.forms.redaction import NOT_A_URL, url_secrets
 
     why = url_secrets(url)
     if why is None:

@@ -23,15 +23,15 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cubeport.catalog import strictyaml
 from cubeport.catalog.adding import Adder, Options, Source, source_of
+from cubeport.catalog.artifacts.planning import Place
+from cubeport.catalog.artifacts.storage import StoragePlan
+from cubeport.catalog.artifacts.writers import UnzipSingleFileArtifactWriter, Writing, path_source
+from cubeport.catalog.forms import strictyaml
 from cubeport.catalog.hooks import STAGES, CommitPayload, ExtractPayload, HookContext, PlanPayload, ValidatePayload, WritePayload
 from cubeport.catalog.models import CatalogRecord, Lineage
-from cubeport.catalog.planning import Place
 from cubeport.catalog.schemas import Policy, invalid
-from cubeport.catalog.storage import StoragePlan
-from cubeport.catalog.unit_of_work import UnitOfWork
-from cubeport.catalog.writers import UnzipSingleFileArtifactWriter, Writing, path_source
+from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.errors import InvalidConfiguration, InvalidRequest, NotFound, Problem
 
 Stage = Literal["record_validate", "metadata_extract", "path_plan", "artifact_write", "record_commit"]

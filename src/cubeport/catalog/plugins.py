@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel
 
-from cubeport.catalog.canonical import check_name
+from cubeport.catalog.artifacts.paths import FIELDS
+from cubeport.catalog.forms.canonical import check_name
 from cubeport.catalog.hooks import HookContext, HookManager, HookResult
 from cubeport.catalog.schemas import schema_of
-from cubeport.catalog.templates import FIELDS
 from cubeport.errors import CubeportError, InvalidRequest, NamespaceTaken
 
 if TYPE_CHECKING:
@@ -130,7 +130,7 @@ class PluginRegistry:
         self._add("undo", name, fn)
 
     def writer(self, name: str, writer: Any) -> None:
-        """Give an :class:`~cubeport.catalog.writers.ArtifactWriter`."""
+        """Give an :class:`~cubeport.catalog.artifacts.writers.ArtifactWriter`."""
         self._add("writer", name, writer)
 
     def profile_type(self, protocol: str, factory: Callable[..., Any]) -> None:

@@ -29,9 +29,9 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, overload
 
-from cubeport.catalog.canonical import Json, dumps, json_value, timestamp
+from cubeport.catalog.forms.canonical import Json, dumps, json_value, timestamp
+from cubeport.catalog.forms.redaction import MASK, is_secret_name, redact_text
 from cubeport.catalog.models import CatalogRecord, TimeSpan
-from cubeport.catalog.redaction import MASK, is_secret_name, redact_text
 from cubeport.errors import InvalidCursor, InvalidFilter, InvalidRequest
 
 type Scalar = bool | int | float | str

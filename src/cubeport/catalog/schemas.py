@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from cubeport.catalog.canonical import check_name, dumps, json_value
-from cubeport.catalog.durable import make_folders, store_errors, sync, sync_folder, write_all
+from cubeport.catalog.disk.durable import make_folders, store_errors, sync, sync_folder, write_all
+from cubeport.catalog.forms.canonical import check_name, dumps, json_value
 from cubeport.catalog.models import Artifact, CatalogRecord, Lineage, Locator, Operation
 from cubeport.errors import CorruptCatalog, InvalidRequest, NamespaceTaken, Problem, SchemaExists, SchemaInvalid, UnknownSchema
 

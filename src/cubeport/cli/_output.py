@@ -43,7 +43,7 @@ def problem(exc: CubeportError) -> str:
 
 def plain(value: Any) -> Any:
     """Return a twin's result as JSON values: what ``--json`` prints."""
-    from cubeport.catalog.canonical import json_value
+    from cubeport.catalog.forms.canonical import json_value
 
     if hasattr(value, "to_mapping"):
         return value.to_mapping()
@@ -74,7 +74,7 @@ def cell(value: Any) -> str:
             return printable(value)
         case list() | tuple() if all(isinstance(each, (str, int, float)) for each in value):
             return ", ".join(cell(each) for each in value)
-    from cubeport.catalog.canonical import dumps
+    from cubeport.catalog.forms.canonical import dumps
 
     return printable(dumps(plain(value)))
 

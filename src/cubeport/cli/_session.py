@@ -155,7 +155,7 @@ class Session:
     def result(self, value: Any, text: Callable[[], str] | str = "") -> None:
         """Print a twin's result: its JSON with ``--json``, else *text*."""
         if self.options.json:
-            from cubeport.catalog.canonical import dumps
+            from cubeport.catalog.forms.canonical import dumps
 
             self.write(dumps(_output.plain(value), indent=True))
         else:
@@ -199,10 +199,10 @@ class Session:
         """Print the problem and return its exit code; what nobody foresaw is logged whole and shown short."""
         if not isinstance(exc, CubeportError):
             exc = self._unforeseen(exc)
-        from cubeport.catalog.redaction import redact, redact_text
+        from cubeport.catalog.forms.redaction import redact, redact_text
 
         if self.options.json:
-            from cubeport.catalog.canonical import dumps
+            from cubeport.catalog.forms.canonical import dumps
 
             sys.stderr.write(dumps(redact(_output.plain(exc.to_mapping())), indent=True) + "\n")
         else:

@@ -36,7 +36,7 @@ def mapping_from(path: Path) -> dict[str, Any]:
         if path.suffix.lower() == ".json":
             value = json.loads(path.read_text("utf-8"))
         else:
-            from cubeport.catalog import strictyaml
+            from cubeport.catalog.forms import strictyaml
 
             value = strictyaml.read(path).value
     except (OSError, ValueError) as exc:

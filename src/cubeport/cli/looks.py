@@ -110,7 +110,7 @@ def _tree(graph: Any) -> str:
 
 
 def _dot(graph: Any) -> str:
-    from cubeport.catalog.canonical import dumps
+    from cubeport.catalog.forms.canonical import dumps
 
     def quoted(text: str) -> str:
         return dumps(_output.printable(text))
@@ -218,7 +218,7 @@ def schema_import(
 
 
 def _json(document: Any) -> str:
-    from cubeport.catalog.canonical import dumps
+    from cubeport.catalog.forms.canonical import dumps
 
     return dumps(_output.plain(document), indent=True)
 

@@ -136,7 +136,7 @@ def _add_path(
     filename: str | None,
     said: dict[str, Any],
 ) -> Any:
-    from cubeport.catalog.writers import PathSource, path_source
+    from cubeport.catalog.artifacts.writers import PathSource, path_source
 
     if unzip and mode is not None and mode != "copy":
         raise Usage(f"--unzip writes another file, so --{mode} does not go with it.")
@@ -155,7 +155,7 @@ def _where(added: Any) -> str:
     plan = added.plan
     if plan is None or plan.relative_path is None:
         return ""
-    from cubeport.catalog.integrity import shown
+    from cubeport.catalog.keeping.integrity import shown
 
     place = shown(added.record.artifacts[-1]) if added.outcome == "added" else f"{plan.profile}:{plan.relative_path}"
     return f"  {place}"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cubeport.catalog import strictyaml
+from cubeport.catalog.forms import strictyaml
 from cubeport.cli import _output, records
 from cubeport.cli._session import Session, current
 from cubeport.errors import CubeportError, InvalidConfiguration, InvalidRequest, RecordNotFound, Usage, kinds

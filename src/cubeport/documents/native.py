@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from cubeport.catalog.canonical import Timestamp
+from cubeport.catalog.forms.canonical import Timestamp
 from cubeport.cubes import calendars, periods
 from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Temporal
 from cubeport.documents.texts import Provider, Shown

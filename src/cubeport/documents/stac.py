@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlencode
 
-from cubeport.catalog.canonical import timestamp
+from cubeport.catalog.forms.canonical import timestamp
 from cubeport.cubes.description import CubeDescription
 from cubeport.documents.texts import Provider, Shown, VersionRef
 

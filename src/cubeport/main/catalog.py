@@ -15,20 +15,21 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cubeport.catalog import catalog as core
-from cubeport.catalog import failpoints, strictyaml
+from cubeport.catalog.artifacts.paths import DIRECTORY, FILENAME
+from cubeport.catalog.artifacts.planning import Planner
 from cubeport.catalog.backend import CatalogBackend, Finding
-from cubeport.catalog.canonical import Id, dumps, new_id
-from cubeport.catalog.durable import make_folders, replace_file, store_errors
+from cubeport.catalog.disk import failpoints
+from cubeport.catalog.disk.durable import make_folders, replace_file, store_errors
 from cubeport.catalog.events import EventLog, session_id
 from cubeport.catalog.extraction import Extractors
+from cubeport.catalog.forms import strictyaml
+from cubeport.catalog.forms.canonical import Id, dumps, new_id
 from cubeport.catalog.hooks import HookManager
-from cubeport.catalog.journal import FileJournal, Journal
-from cubeport.catalog.planning import Planner
 from cubeport.catalog.plugins import Plugins, discover, join_hooks
 from cubeport.catalog.schemas import KindPolicy, Policy, Schemas
-from cubeport.catalog.templates import DIRECTORY, FILENAME
-from cubeport.catalog.undo import Undoer
-from cubeport.catalog.unit_of_work import Ports
+from cubeport.catalog.work.journal import FileJournal, Journal
+from cubeport.catalog.work.undo import Undoer
+from cubeport.catalog.work.unit_of_work import Ports
 from cubeport.errors import (
     CatalogExists,
     CatalogMoved,
@@ -42,10 +43,10 @@ from cubeport.errors import (
 )
 
 if TYPE_CHECKING:
-    from cubeport.adapters.fetching import OriginFetcher
-    from cubeport.adapters.gate.children import Children
-    from cubeport.adapters.gate.limits import Limits
-    from cubeport.catalog.convert import Conversion
+    from cubeport.adapters.sandbox.children import Children
+    from cubeport.adapters.sandbox.limits import Limits
+    from cubeport.adapters.storage.fetching import OriginFetcher
+    from cubeport.catalog.keeping.convert import Conversion
     from cubeport.service.upkeep import VersionKeeper
     from cubeport.settings import Settings
 
@@ -194,7 +195,7 @@ class Catalog(core.Catalog):
         HashMismatch
             If the new store does not give back what went in; the old one stays in use.
         """
-        from cubeport.catalog.convert import convert
+        from cubeport.catalog.keeping.convert import convert
 
         self._writable()
         root = self.root
@@ -364,7 +365,7 @@ def _keepers(backend: CatalogBackend, journal: Journal, versions: Path) -> Itera
 
 
 def _surroundings() -> Iterable[Finding]:
-    from cubeport.adapters.surroundings import findings
+    from cubeport.adapters.sandbox.surroundings import findings
 
     return findings()
 
@@ -378,7 +379,7 @@ class _LazyGate:
 
     def __call__(self) -> Children:
         if self._children is None:
-            from cubeport.adapters.gate.children import Children
+            from cubeport.adapters.sandbox.children import Children
             from cubeport.settings import load
 
             self._children = Children(gate_limits(load(self._root)))
@@ -403,7 +404,7 @@ class _LazyFetcher:
 
     def _made(self) -> OriginFetcher:
         try:
-            from cubeport.adapters.fetching import Bounds, OriginFetcher
+            from cubeport.adapters.storage.fetching import Bounds, OriginFetcher
         except ModuleNotFoundError as exc:
             words = f"Fetching needs {exc.name}, which is not installed."
             raise ExtraMissing(words, next_step="pip install 'cubeport[fetch]'", what="fetch") from exc
@@ -415,7 +416,7 @@ class _LazyFetcher:
 
 def gate_limits(settings: Settings) -> Limits:
     """Return the bounds that every source is held to."""
-    from cubeport.adapters.gate.limits import Limits
+    from cubeport.adapters.sandbox.limits import Limits
 
     gate = settings.gate
     return Limits(

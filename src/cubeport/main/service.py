@@ -11,14 +11,14 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cubeport.catalog.canonical import dumps
-from cubeport.catalog.durable import make_folders, replace_file
+from cubeport.catalog.disk.durable import make_folders, replace_file
+from cubeport.catalog.forms.canonical import dumps
 from cubeport.main.catalog import CATALOG_FILE, MARK, Catalog, gate_limits
 
 if TYPE_CHECKING:
     from socket import socket
 
-    from cubeport.adapters.gate.children import Children
+    from cubeport.adapters.sandbox.children import Children
     from cubeport.server.parts import Parts as AppParts
     from cubeport.service.service import Service
     from cubeport.settings import Settings
@@ -53,7 +53,7 @@ def connect(directory: str | Path = ".", *, read_only: bool = False, user_id: st
 
 
 def _children(settings: Settings) -> Children:
-    from cubeport.adapters.gate.children import Children
+    from cubeport.adapters.sandbox.children import Children
 
     return Children(gate_limits(settings))
 
@@ -62,8 +62,8 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.adapters.configuration import FolderConfiguration
     from cubeport.adapters.engines.zarr import ZarrEngine
     from cubeport.adapters.gate.gate import ConfinedGate
-    from cubeport.adapters.places import LocalPlaces, iris_sample_data
-    from cubeport.catalog.locks import FileLock
+    from cubeport.adapters.sources.places import LocalPlaces, iris_sample_data
+    from cubeport.catalog.disk.locks import FileLock
     from cubeport.errors import DatasetBusy, Locked
     from cubeport.service.datasets import Datasets
     from cubeport.service.ingest import Ingester

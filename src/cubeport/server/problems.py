@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from cubeport import errors
-from cubeport.catalog.redaction import redact, redact_text
+from cubeport.catalog.forms.redaction import redact, redact_text
 from cubeport.errors import CubeportError, Problem
 
 MEDIA_TYPE = "application/problem+json"

@@ -18,7 +18,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from cubeport.catalog.canonical import dumps, timestamp
+from cubeport.catalog.forms.canonical import dumps, timestamp
 from cubeport.catalog.query import boxes, parse_interval, query_boxes
 from cubeport.cubes.description import CubeDescription
 from cubeport.documents.texts import Shown, VersionRef

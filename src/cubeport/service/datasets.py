@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cubeport.catalog.backend import CatalogBackend, Row
-from cubeport.catalog.canonical import is_id
+from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Query, Term
 from cubeport.documents.texts import Shown, VersionRef

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cubeport.catalog.canonical import dumps, new_id, now
 from cubeport.catalog.catalog import Catalog
-from cubeport.catalog.failpoints import step
+from cubeport.catalog.disk.failpoints import step
+from cubeport.catalog.forms.canonical import dumps, new_id, now
 from cubeport.catalog.models import CatalogRecord
-from cubeport.catalog.undo import Action, Compensation
-from cubeport.catalog.unit_of_work import UnitOfWork
+from cubeport.catalog.work.undo import Action, Compensation
+from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
 from cubeport.documents import native
 from cubeport.documents.texts import Provider, Texts

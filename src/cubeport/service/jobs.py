@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from cubeport.catalog.backend import Row
-from cubeport.catalog.canonical import new_id, now
 from cubeport.catalog.catalog import Catalog
-from cubeport.catalog.durable import make_folders
-from cubeport.catalog.locks import FileLock
+from cubeport.catalog.disk.durable import make_folders
+from cubeport.catalog.disk.locks import FileLock
+from cubeport.catalog.forms.canonical import new_id, now
 from cubeport.errors import AlreadyFinished, Cancelled, CubeportError, Interrupted, NotFound, QueueFull, StaleRecord
 from cubeport.service.ingest import Ingester, Outcome
 from cubeport.service.ingestions import UNFINISHED, Ingestion, Phase

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from cubeport.catalog.backend import CatalogBackend, Row
-from cubeport.catalog.canonical import Timestamp, now
+from cubeport.catalog.forms.canonical import Timestamp, now
 from cubeport.errors import Conflict, InvalidRequest, NotFound
 
 type Scope = Literal["none", "read", "ingest", "admin"]

@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 from cubeport.catalog.backend import Row
-from cubeport.catalog.canonical import is_id, now
 from cubeport.catalog.catalog import Catalog
+from cubeport.catalog.forms.canonical import is_id, now
 from cubeport.catalog.models import CatalogRecord, TimeSpan
 from cubeport.catalog.query import Query, Term
-from cubeport.catalog.unit_of_work import UnitOfWork
+from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
 from cubeport.errors import NotFound, NothingToPublish, PreconditionFailed, VersionRemoved
 from cubeport.service.datasets import Datasets

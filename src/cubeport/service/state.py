@@ -13,7 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from cubeport.catalog.backend import Row
-from cubeport.catalog.canonical import Timestamp
+from cubeport.catalog.forms.canonical import Timestamp
 from cubeport.catalog.models import CatalogRecord
 from cubeport.cubes.description import CubeDescription
 from cubeport.documents.texts import Texts, VersionRef

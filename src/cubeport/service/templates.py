@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
-from cubeport.catalog.canonical import dumps
+from cubeport.catalog.forms.canonical import dumps
 from cubeport.documents.texts import Provider
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from cubeport.catalog.backend import CatalogBackend, Finding, Row
-from cubeport.catalog.canonical import is_id, timestamp
-from cubeport.catalog.journal import Journal
+from cubeport.catalog.forms.canonical import is_id, timestamp
+from cubeport.catalog.keeping.operations import STRANGE, Garbage
 from cubeport.catalog.models import CatalogRecord
-from cubeport.catalog.upkeep import STRANGE, Garbage
+from cubeport.catalog.work.journal import Journal
 from cubeport.service.state import VERSION, VersionState
 
 _TRASH = re.compile(r"trash-[0-9a-f]{32}")

@@ -70,7 +70,7 @@ def refuse(request, context):
         case "huge-frame":
             context._channel.sendall(b"\xff\xff\xff\xff")
         case "forged":
-            from cubeport.adapters.gate import wire
+            from cubeport.adapters.sandbox import wire
 
             wire.send(
                 context._channel, {"error": {"kind": "no-such-kind", "message": "", "next_step": None, "errors": [], "members": {}}}
@@ -111,7 +111,7 @@ def refuse(request, context):
 
 
 def unshare(request, context):
-    from cubeport.adapters.gate import child
+    from cubeport.adapters.sandbox import child
 
     return {"left": child._namespaces()}
 
@@ -165,8 +165,8 @@ def mutate(request, context):
     """Scan many mutations of one source: each is passed or refused, and nothing else happens."""
     import random
 
-    from cubeport.adapters.gate.child import Source
-    from cubeport.adapters.gate.scan import scan
+    from cubeport.adapters.sandbox.child import Source
+    from cubeport.adapters.sources.formats import scan
 
     (source,) = context.sources
     original = os.pread(source.fd, 2**26, 0)

@@ -15,7 +15,7 @@ from datetime import datetime
 from typing import Any, Literal
 
 from cubeport.catalog.backend import Change, Edge, Finding, Row
-from cubeport.catalog.canonical import dumps, new_id
+from cubeport.catalog.forms.canonical import dumps, new_id
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, storable
 from cubeport.catalog.query import FieldSummary, Page, Query, Scalar, count_values, select, summarise
 from cubeport.errors import CatalogMoved, KeyExists, Locked, ReadOnly, RecordExists, StaleRecord, TargetExists

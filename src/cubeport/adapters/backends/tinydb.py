@@ -22,11 +22,11 @@ from tinydb.storages import Storage
 
 from cubeport.adapters.backends.documents import DocumentBackend, State, moved
 from cubeport.catalog.backend import Change, Finding, Row
-from cubeport.catalog.canonical import dumps
-from cubeport.catalog.durable import make_folders, sync, sync_folder, write_all
-from cubeport.catalog.locks import FileLock
+from cubeport.catalog.disk.durable import make_folders, sync, sync_folder, write_all
+from cubeport.catalog.disk.locks import FileLock
+from cubeport.catalog.disk.mounts import refuse_network
+from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.models import Model, Operation, trusted_record
-from cubeport.catalog.mounts import refuse_network
 from cubeport.errors import BackendUnavailable, CatalogExists, Conflict, CorruptCatalog, InvalidRequest, NewerModel, NoSpace
 
 SCHEMA = 1

@@ -18,14 +18,14 @@ import netCDF4
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeport.adapters.reading import Opened, OpenedVersions
+from cubeport.adapters.engines.opened import Opened, OpenedVersions
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.orders import StoredObject
 from cubeport.cubes.windows import Run, Window, turned_labels
 from cubeport.errors import Corrupt, StoreUnavailable
 
 if TYPE_CHECKING:
-    from cubeport.adapters.gate.child import Context
+    from cubeport.adapters.sandbox.child import Context
 
 type Array = NDArray[Any]
 

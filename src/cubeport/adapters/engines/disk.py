@@ -7,7 +7,7 @@ import errno
 import os
 from pathlib import Path
 
-from cubeport.catalog.durable import sync
+from cubeport.catalog.disk.durable import sync
 
 
 class Disk:

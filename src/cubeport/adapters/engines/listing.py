@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from cubeport.adapters.engines.keys import CUBE, MANIFEST
-from cubeport.catalog.durable import store_errors
+from cubeport.catalog.disk.durable import store_errors
+from cubeport.cubes.keys import CUBE, MANIFEST
 
 _BLOCK = 1024 * 1024
 

@@ -25,9 +25,9 @@ from pathlib import Path
 from typing import Any, BinaryIO, cast
 
 from cubeport.adapters.engines.disk import Disk
-from cubeport.adapters.engines.keys import CUBE, KEY, MANIFEST, NODE
-from cubeport.catalog.durable import make_folders, store_errors
-from cubeport.catalog.failpoints import passing, step
+from cubeport.catalog.disk.durable import make_folders, store_errors
+from cubeport.catalog.disk.failpoints import passing, step
+from cubeport.cubes.keys import CUBE, KEY, MANIFEST, NODE
 from cubeport.cubes.orders import Staging, StoredObject
 from cubeport.errors import Corrupt, InvalidRequest, PathEscapes, SourceRejected, StoreUnavailable, TargetExists
 

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cubeport.adapters.gate.child import Context
-from cubeport.adapters.gate.scan import scan
+from cubeport.adapters.sandbox.child import Context
 from cubeport.adapters.sources import netcdf
 from cubeport.adapters.sources import zarr as zarr_source
+from cubeport.adapters.sources.formats import scan
 from cubeport.adapters.sources.reading import Source, opening
 from cubeport.catalog.extraction import Limits, cut_to
 from cubeport.cubes import describe, footprint

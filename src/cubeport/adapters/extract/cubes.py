@@ -7,8 +7,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
-from cubeport.catalog.canonical import json_value
 from cubeport.catalog.extraction import Extracted, Limits
+from cubeport.catalog.forms.canonical import json_value
 from cubeport.catalog.models import TimeSpan
 from cubeport.errors import ExtraMissing, SourceRejected
 
@@ -18,7 +18,7 @@ _ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
 
 class Runs(Protocol):
-    """The part of the gate that extraction needs (``adapters.gate.children.Children``)."""
+    """The part of the gate that extraction needs (``adapters.sandbox.children.Children``)."""
 
     def run(self, task: str, request: Mapping[str, Any], *, sources: Any = ()) -> Mapping[str, Any]:
         """Run *task* in a child on *sources* and return what it says, which is hostile."""

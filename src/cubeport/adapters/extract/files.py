@@ -10,8 +10,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cubeport.catalog.canonical import timestamp
 from cubeport.catalog.extraction import Extracted, Limits
+from cubeport.catalog.forms.canonical import timestamp
 
 SAMPLE_BYTES = 64 * 1024
 NAMES = 100

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from cubeport.adapters.gate.children import Children, Progress, open_source
+from cubeport.adapters.sandbox.children import Children, Progress, open_source
 from cubeport.adapters.sources.identity import identity
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.orders import Measured, WriteOrder, Written

@@ -23,14 +23,14 @@ from xarray.backends import BackendArray
 from xarray.core import indexing
 
 from cubeport.adapters.engines import zarrv3
-from cubeport.adapters.engines.keys import CUBE, KEY, MANIFEST, METADATA
 from cubeport.adapters.engines.zarrv3 import Grid
-from cubeport.adapters.gate import child, wire
 from cubeport.adapters.gate.write import THREADS, put
+from cubeport.adapters.sandbox import child, wire
 from cubeport.adapters.sources.reading import dataset, decoding
 from cubeport.adapters.sources.zarr import open_zarr
 from cubeport.cubes import checks
 from cubeport.cubes.describe import describe
+from cubeport.cubes.keys import CUBE, KEY, MANIFEST, METADATA
 from cubeport.documents import ogc, stac
 from cubeport.errors import SourceRejected
 

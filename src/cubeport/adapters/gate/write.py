@@ -20,16 +20,17 @@ import numpy as np
 import xarray as xr
 
 from cubeport.adapters.engines import attributes, zarrv3
-from cubeport.adapters.engines.keys import CUBE, METADATA
 from cubeport.adapters.engines.zarrv3 import Grid
-from cubeport.adapters.gate import child
-from cubeport.adapters.gate.scan import scan, verify
+from cubeport.adapters.sandbox import child
+from cubeport.adapters.sources.formats import scan, verify
 from cubeport.adapters.sources.identity import identity
 from cubeport.adapters.sources.netcdf import open_classic, open_hdf5
 from cubeport.adapters.sources.reading import TEXT, Source, dataset, decoding, load_labels, native
 from cubeport.adapters.sources.series import join
 from cubeport.adapters.sources.zarr import open_zarr
-from cubeport.cubes import checks, layout, window
+from cubeport.cubes import checks, layout
+from cubeport.cubes import cutout as window
+from cubeport.cubes.keys import CUBE, METADATA
 from cubeport.cubes.orders import Window
 from cubeport.errors import NoData, VariablesMismatch
 

@@ -27,7 +27,7 @@ from cubeport.documents.texts import Shown
 from cubeport.errors import Cancelled, Corrupt, NoSpace, SourceRejected, TooLarge, Unavailable
 
 if TYPE_CHECKING:
-    from cubeport.adapters.reading import Opened, OpenedVersions
+    from cubeport.adapters.engines.opened import Opened, OpenedVersions
 
 MIB = 1 << 20
 _COVERAGE_CELLS = 1_000
@@ -50,7 +50,7 @@ class Engine(Protocol):
 
 
 class Encoders(Protocol):
-    """The confined children (``adapters.gate.children``)."""
+    """The confined children (``adapters.sandbox.children``)."""
 
     def run(
         self,
@@ -175,7 +175,7 @@ class Answers:
     def _open(self, shown: Shown) -> Opened:
         with self._lock:
             if self._versions is None:
-                from cubeport.adapters.reading import OpenedVersions
+                from cubeport.adapters.engines.opened import OpenedVersions
 
                 self._versions = OpenedVersions(self._engine)
         return self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)

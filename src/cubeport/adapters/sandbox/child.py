@@ -20,15 +20,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NoReturn
 
-from cubeport.adapters.gate import landlock, wire
-from cubeport.adapters.gate.limits import Limits
+from cubeport.adapters.sandbox import landlock, wire
+from cubeport.adapters.sandbox.limits import Limits
 from cubeport.errors import CubeportError, ExtraMissing, NoSpace, SourceRejected
 
 TASKS: Mapping[str, str] = {
     "write": "cubeport.adapters.gate.write:write",
     "measure": "cubeport.adapters.gate.measure:measure",
-    "scan": "cubeport.adapters.gate.scan:task",
-    "encode": "cubeport.adapters.ogc.encode:encode",
+    "scan": "cubeport.adapters.sources.formats:task",
+    "encode": "cubeport.adapters.encoders.netcdf:encode",
     "extract": "cubeport.adapters.extract.child:extract",
 }
 """What children are asked to do, as ``module:function``; each is called as ``function(request, context)``."""

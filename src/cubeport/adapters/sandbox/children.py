@@ -22,10 +22,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from cubeport.adapters.gate import wire
-from cubeport.adapters.gate.child import TASKS, out_of_memory
-from cubeport.adapters.gate.limits import Limits
-from cubeport.catalog import failpoints
+from cubeport.adapters.sandbox import wire
+from cubeport.adapters.sandbox.child import TASKS, out_of_memory
+from cubeport.adapters.sandbox.limits import Limits
+from cubeport.catalog.disk import failpoints
 from cubeport.errors import CubeportError, Interrupted, NotFound, PathEscapes, SourceRejected
 
 LIBRARIES = ("numpy", "cftime", "h5py", "netCDF4", "h5netcdf.legacyapi", "numcodecs", "zarr", "xarray", "pandas")
@@ -265,7 +265,7 @@ class _Template:
             # A fresh interpreter, started and not forked: the service may have threads and locks of any kind. Its own session:
             # an interrupt at the terminal reaches the service alone, which then decides.
             self.process = subprocess.Popen(  # noqa: S603 - our own module, no shell
-                [sys.executable, "-I", "-m", "cubeport.adapters.gate.template", str(theirs.fileno()), *arguments],
+                [sys.executable, "-I", "-m", "cubeport.adapters.sandbox.template", str(theirs.fileno()), *arguments],
                 pass_fds=[theirs.fileno()],
                 env=_ENVIRONMENT,
                 cwd="/",

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import PackageNotFoundError, requires, version
 
-from cubeport.adapters.gate import landlock
+from cubeport.adapters.sandbox import landlock
 from cubeport.catalog.backend import Finding
 
 OTHERS = {

@@ -1,6 +1,6 @@
 """The template process: libraries imported, nothing opened, one thread; it forks a child for each unit and waits for it.
 
-Started as ``python -I -m cubeport.adapters.gate.template FD LIBRARIES [FOLDER…]``. The service sends, over the socket FD, one
+Started as ``python -I -m cubeport.adapters.sandbox.template FD LIBRARIES [FOLDER…]``. The service sends, over the socket FD, one
 message a unit: the module of its task, with two descriptors. The first is the child's channel, of which the template keeps
 nothing; the second is the unit's *lead*: the template writes there the child's process id, later its end, and where the lead is
 let go, the child is ended. So a service that cancels, and one that was killed, look the same. When the socket itself ends, all is
@@ -20,8 +20,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from cubeport.adapters.gate import landlock, wire
-from cubeport.adapters.gate.child import live
+from cubeport.adapters.sandbox import landlock, wire
+from cubeport.adapters.sandbox.child import live
 
 _PR_SET_CHILD_SUBREAPER = 36
 _GLANCE_S = 1.0

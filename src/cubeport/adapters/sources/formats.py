@@ -8,10 +8,10 @@ from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
-from cubeport.adapters.gate import netcdf3, zarrfolder
-from cubeport.adapters.gate.child import Context, Source
-from cubeport.adapters.gate.limits import Limits
-from cubeport.adapters.gate.scanned import Scanned, rejected, unreadable
+from cubeport.adapters.sandbox.child import Context, Source
+from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sources import netcdf3, zarrfolder
+from cubeport.adapters.sources.scanned import Scanned, rejected, unreadable
 
 _HEAD = 4_096
 _HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -37,7 +37,7 @@ def scan(source: Source, limits: Limits) -> Scanned:
     if head.startswith(_NETCDF3):
         return netcdf3.scan(source.name, source.fd, limits)
     if _is_hdf5(source.fd):
-        from cubeport.adapters.gate import hdf5  # h5py is loaded for HDF5 alone
+        from cubeport.adapters.sources import hdf5  # h5py is loaded for HDF5 alone
 
         return hdf5.scan(source.name, source.fd, limits)
     raise _refusal(source.name, head)
@@ -55,13 +55,13 @@ def verify(source: Source, limits: Limits, pool: Executor, *, group: str | None 
     if source.is_folder:
         zarrfolder.verify(source.name, source.fd, limits, pool, group=group, left_out=left_out)
     elif _is_hdf5(source.fd):
-        from cubeport.adapters.gate import hdf5
+        from cubeport.adapters.sources import hdf5
 
         hdf5.verify(source.name, source.fd, pool, group=group, left_out=left_out)
 
 
 def task(_: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
-    """Scan every source of the unit; the task ``scan`` of :data:`~cubeport.adapters.gate.child.TASKS`."""
+    """Scan every source of the unit; the task ``scan`` of :data:`~cubeport.adapters.sandbox.child.TASKS`."""
     scanned = []
     for done, source in enumerate(context.sources):
         context.progress("scan", done, len(context.sources))

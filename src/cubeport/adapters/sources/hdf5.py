@@ -19,8 +19,8 @@ from typing import Any
 import numpy as np
 from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5s, h5t
 
-from cubeport.adapters.gate.limits import Limits
-from cubeport.adapters.gate.scanned import (
+from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sources.scanned import (
     Array,
     Arrays,
     Scanned,

@@ -11,8 +11,8 @@ import os
 from dataclasses import dataclass
 from typing import NoReturn
 
-from cubeport.adapters.gate.limits import Limits
-from cubeport.adapters.gate.scanned import Array, Arrays, Scanned, Texts, shown, truncated, unique, unreadable
+from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sources.scanned import Array, Arrays, Scanned, Texts, shown, truncated, unique, unreadable
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8}
 _SIZES_5 = _SIZES | {7: 1, 8: 2, 9: 4, 10: 8, 11: 8}

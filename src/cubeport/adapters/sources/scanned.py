@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from cubeport.adapters.gate.limits import Limits
+from cubeport.adapters.sandbox.limits import Limits
 from cubeport.errors import SourceRejected
 
 

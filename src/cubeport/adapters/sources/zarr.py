@@ -15,7 +15,7 @@ def open_zarr(
     path: str, name: str, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
 ) -> Source:
     """Return the folder as one lazy source."""
-    from cubeport.adapters.gate.folder import FolderStore  # here: zarr may not be installed where only NetCDF is read
+    from cubeport.adapters.sources.zarrstore import FolderStore  # here: zarr may not be installed where only NetCDF is read
 
     with opening(name):
         store: Any = FolderStore(name, path)  # xarray's types know no stores of zarr

@@ -19,8 +19,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from cubeport.adapters.gate.limits import Limits
-from cubeport.adapters.gate.scanned import (
+from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sources.scanned import (
     Array,
     Arrays,
     Scanned,

@@ -16,9 +16,9 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.buffer.core import default_buffer_prototype
 
-from cubeport.adapters.gate.limits import Limits
-from cubeport.adapters.gate.scanned import shown, unreadable
-from cubeport.adapters.gate.zarrfolder import listing, opened_key
+from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sources.scanned import shown, unreadable
+from cubeport.adapters.sources.zarrfolder import listing, opened_key
 
 
 class FolderStore(Store):

@@ -18,7 +18,7 @@ from typing import Any, BinaryIO, cast
 
 import httpcore
 
-from cubeport.adapters.addresses import Origin, WebURL, is_public
+from cubeport.catalog.forms.addresses import Origin, WebURL, is_public
 from cubeport.errors import SourceFailed, SourceRejected, SourceTimeout
 
 _AGAIN = {408, 425, 429}

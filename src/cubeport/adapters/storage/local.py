@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
-from cubeport.catalog.durable import make_folders, store_errors, sync, sync_folder
-from cubeport.catalog.failpoints import passing
+from cubeport.catalog.artifacts.storage import Collision, StoragePlan, Stored, part_path, suffixed
+from cubeport.catalog.disk.durable import make_folders, store_errors, sync, sync_folder
+from cubeport.catalog.disk.failpoints import passing
 from cubeport.catalog.models import LocalPathLocator, TargetKind
-from cubeport.catalog.storage import Collision, StoragePlan, Stored, part_path, suffixed
 from cubeport.errors import ArtifactMissing, PathEscapes, StoreUnavailable, TargetExists
 
 _TRIES = 20
@@ -59,7 +59,7 @@ class LocalProfile:
             raise PathEscapes(f"{path} leads outside the root of profile {self.name}.", next_step="cubeport profiles")
 
     def target(self, plan: StoragePlan, operation_id: str) -> LocalTarget:
-        """Make an empty place beside the final name; see :class:`~cubeport.catalog.storage.Profile`."""
+        """Make an empty place beside the final name; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
         assert plan.relative_path is not None, "a plan for this profile has a path"
         self._reachable()
         self.check(plan.relative_path)
@@ -67,7 +67,7 @@ class LocalProfile:
             return LocalTarget(self, plan, plan.relative_path, operation_id)
 
     def stat(self, path: str) -> Stored | None:
-        """Return what lies there; see :class:`~cubeport.catalog.storage.Profile`."""
+        """Return what lies there; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
         self._reachable()
         with store_errors("look at the artifact"):
             try:
@@ -109,7 +109,7 @@ class LocalProfile:
     def remove(
         self, path: str, proof: Mapping[str, Any], *, operation_id: str | None = None
     ) -> Literal["removed", "absent", "not-ours"]:
-        """Remove it, durably, if it is what was meant; see :class:`~cubeport.catalog.storage.Profile`."""
+        """Remove it, durably, if it is what was meant; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
         self._reachable()
         place = self.root / path
         with store_errors("remove the bytes"):
@@ -224,7 +224,7 @@ class LocalTarget:
                 sync_folder(folder)
 
     def publish(self, claim: Callable[[Mapping[str, Any]], None]) -> str:
-        """Take the first free name; see :class:`~cubeport.catalog.storage.Target`."""
+        """Take the first free name; see :class:`~cubeport.catalog.artifacts.storage.Target`."""
         with store_errors("publish the artifact"):
             for path in self._candidates:
                 try:

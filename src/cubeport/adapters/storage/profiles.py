@@ -11,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from cubeport.adapters.storage.local import LocalProfile
 from cubeport.adapters.storage.remote import SCRATCH, RemoteProfile
-from cubeport.catalog import strictyaml
-from cubeport.catalog.canonical import check_name
-from cubeport.catalog.durable import make_folders
-from cubeport.catalog.redaction import remember, url_secrets
-from cubeport.catalog.storage import Profile, Profiles
-from cubeport.catalog.templates import parse
+from cubeport.catalog.artifacts.paths import parse
+from cubeport.catalog.artifacts.storage import Profile, Profiles
+from cubeport.catalog.disk.durable import make_folders
+from cubeport.catalog.forms import strictyaml
+from cubeport.catalog.forms.canonical import check_name
+from cubeport.catalog.forms.redaction import remember, url_secrets
 from cubeport.errors import InvalidConfiguration, InvalidTemplate
 
 FILE = "config/profiles.yaml"

@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from cubeport.adapters.storage.local import LocalProfile, LocalTarget
-from cubeport.catalog.durable import make_folders, store_errors
+from cubeport.catalog.artifacts.storage import Collision, StoragePlan, Stored
+from cubeport.catalog.artifacts.writers import sha256_of
+from cubeport.catalog.disk.durable import make_folders, store_errors
 from cubeport.catalog.models import FSSpecLocator
-from cubeport.catalog.storage import Collision, StoragePlan, Stored
-from cubeport.catalog.writers import sha256_of
 from cubeport.errors import ArtifactMissing, CubeportError, StoreUnavailable, TargetExists
 
 SCRATCH = "_scratch"
@@ -81,7 +81,7 @@ class RemoteProfile:
             return RemoteTarget(self, plan, operation_id)
 
     def stat(self, path: str) -> Stored | None:
-        """Return what lies there; see :class:`~cubeport.catalog.storage.Profile`."""
+        """Return what lies there; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
         with self._errors("look at the artifact"):
             try:
                 return self._stored(path, self.fs.info(self.key(path)))

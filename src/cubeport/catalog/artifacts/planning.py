@@ -9,10 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cubeport.catalog.canonical import new_id, timestamp
+from cubeport.catalog.artifacts.paths import DIRECTORY, FILENAME, Field, render, segment, slug
+from cubeport.catalog.artifacts.storage import Profile, Profiles, StoragePlan, WriteMode, split_suffix, suffixed
+from cubeport.catalog.forms.canonical import new_id, timestamp
 from cubeport.catalog.models import CatalogRecord, FSSpecLocator, LocalPathLocator, PlannedPathLocator, TargetKind
-from cubeport.catalog.storage import Profile, Profiles, StoragePlan, WriteMode, split_suffix, suffixed
-from cubeport.catalog.templates import DIRECTORY, FILENAME, Field, render, segment, slug
 from cubeport.errors import InvalidRequest, OutsideProfile, ReadOnly
 
 

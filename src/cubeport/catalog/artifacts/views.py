@@ -15,11 +15,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from cubeport.catalog.canonical import dumps, timestamp
-from cubeport.catalog.durable import make_folders, replace_file, store_errors
+from cubeport.catalog.artifacts.paths import Field, render, slug
+from cubeport.catalog.artifacts.storage import split_suffix
+from cubeport.catalog.disk.durable import make_folders, replace_file, store_errors
+from cubeport.catalog.forms.canonical import dumps, timestamp
 from cubeport.catalog.models import Artifact, CatalogRecord
-from cubeport.catalog.storage import split_suffix
-from cubeport.catalog.templates import Field, render, slug
 from cubeport.errors import Conflict
 
 LIST = ".cubeport-view.json"

@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, Protocol
 
-from cubeport.catalog.durable import store_errors
-from cubeport.catalog.failpoints import passing
+from cubeport.catalog.disk.durable import store_errors
+from cubeport.catalog.disk.failpoints import passing
 from cubeport.catalog.models import TargetKind
 from cubeport.errors import Conflict, InvalidRequest, NotFound, TooLarge
 

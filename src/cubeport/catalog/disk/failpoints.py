@@ -19,7 +19,7 @@ from functools import wraps
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from cubeport.catalog.durable import store_errors
+from cubeport.catalog.disk.durable import store_errors
 from cubeport.errors import InvalidConfiguration
 
 STATES = (

@@ -20,8 +20,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from cubeport.catalog.canonical import dumps, now, timestamp
-from cubeport.catalog.redaction import redact, redact_text
+from cubeport.catalog.forms.canonical import dumps, now, timestamp
+from cubeport.catalog.forms.redaction import redact, redact_text
 from cubeport.errors import Locked
 
 type LockState = Literal["free", "held", "left", "elsewhere"]

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""Text and values in one fixed form: canonical JSON, strict YAML, addresses, redaction of secrets."""

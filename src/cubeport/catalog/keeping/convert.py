@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from cubeport.catalog.backend import CatalogBackend, Change, Row
-from cubeport.catalog.canonical import dumps
+from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.models import CatalogRecord, Operation
 from cubeport.errors import CatalogExists, HashMismatch
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from cubeport.catalog.artifacts.planning import Place, Planner
+from cubeport.catalog.artifacts.storage import Fetcher, Profiles, Stored
+from cubeport.catalog.artifacts.writers import measure, sha256_of, tree_hash
 from cubeport.catalog.models import Artifact, CatalogRecord, ExternalURILocator, FSSpecLocator, InlineLocator, LocalPathLocator
-from cubeport.catalog.planning import Place, Planner
-from cubeport.catalog.storage import Fetcher, Profiles, Stored
-from cubeport.catalog.undo import Action
-from cubeport.catalog.unit_of_work import Ports, UnitOfWork
-from cubeport.catalog.writers import measure, sha256_of, tree_hash
+from cubeport.catalog.work.undo import Action
+from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
 from cubeport.errors import ArtifactMissing, CubeportError, HashMismatch, InvalidRequest, SourceRejected, StoreUnavailable
 
 Verdict = Literal["ok", "missing", "size-differs", "hash-differs", "unhashed", "unreachable"]

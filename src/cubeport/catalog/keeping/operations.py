@@ -13,17 +13,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from cubeport.catalog.artifacts.storage import Stored
 from cubeport.catalog.backend import Finding
-from cubeport.catalog.canonical import is_id, new_id, timestamp
-from cubeport.catalog.durable import replace_file, store_errors
-from cubeport.catalog.failpoints import step
-from cubeport.catalog.integrity import place_of, verify
-from cubeport.catalog.journal import Line
+from cubeport.catalog.disk.durable import replace_file, store_errors
+from cubeport.catalog.disk.failpoints import step
+from cubeport.catalog.disk.mounts import is_network, mount_type
+from cubeport.catalog.forms.canonical import is_id, new_id, timestamp
+from cubeport.catalog.keeping.integrity import place_of, verify
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus
-from cubeport.catalog.mounts import is_network, mount_type
 from cubeport.catalog.query import Query
-from cubeport.catalog.storage import Stored
-from cubeport.catalog.unit_of_work import Ports, UnitOfWork
+from cubeport.catalog.work.journal import Line
+from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
 from cubeport.errors import CubeportError, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def _profiles(ports: Ports) -> Iterator[Finding]:
 
 
 def _locks(parts: Parts) -> Iterator[Finding]:
-    from cubeport.catalog.locks import holder, lock_state
+    from cubeport.catalog.disk.locks import holder, lock_state
 
     if parts.locks is None or not parts.locks.is_dir():
         return

@@ -27,8 +27,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cubeport.catalog.backend import CatalogBackend, Change, Edge, Row
-from cubeport.catalog.canonical import new_id
-from cubeport.catalog.journal_contract import JournalContract
+from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.models import (
     Artifact,
     BundleMemberLocator,
@@ -45,7 +44,8 @@ from cubeport.catalog.models import (
     UnknownLocator,
 )
 from cubeport.catalog.query import Page, Query, Term, count_values, matches, select, summarise
-from cubeport.catalog.storage_contract import StorageContract
+from cubeport.catalog.testing.journal import JournalContract
+from cubeport.catalog.testing.storage import StorageContract
 from cubeport.errors import Corrupt, InvalidCursor, KeyExists, RecordExists, StaleRecord, TargetExists
 
 __all__ = ["BackendContract", "JournalContract", "StorageContract"]

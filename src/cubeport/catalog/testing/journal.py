@@ -10,8 +10,8 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from cubeport.catalog.canonical import new_id
-from cubeport.catalog.journal import Journal, JournalEntry, Line
+from cubeport.catalog.forms.canonical import new_id
+from cubeport.catalog.work.journal import Journal, JournalEntry, Line
 from cubeport.errors import RecordExists
 
 type OpenJournal = Callable[[], Journal]

@@ -1,7 +1,7 @@
 """The promises of a storage profile as tests (catalog.md 4). Needs pytest.
 
-A third party inherits the class and gives the fixtures ``profiles`` (a :class:`~cubeport.catalog.storage.Profiles` that holds the
-profile and whatever it needs beside it) and ``profile``, writable and empty.
+A third party inherits the class and gives the fixtures ``profiles`` (a :class:`~cubeport.catalog.artifacts.storage.Profiles`
+that holds the profile and whatever it needs beside it) and ``profile``, writable and empty.
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
-from cubeport.catalog.canonical import new_id
+from cubeport.catalog.artifacts.storage import Collision, Profile, Profiles, StoragePlan, Target, suffixed
+from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.hooks import HookManager
 from cubeport.catalog.models import TargetKind
-from cubeport.catalog.storage import Collision, Profile, Profiles, StoragePlan, Target, suffixed
-from cubeport.catalog.undo import Compensation, Undoer
+from cubeport.catalog.work.undo import Compensation, Undoer
 from cubeport.errors import ArtifactMissing, TargetExists
 
 

@@ -1,1 +1,1 @@
-"""TODO room."""
+"""The unit of work: its journal, its compensations, and recovery after a crash."""

@@ -16,9 +16,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from cubeport.catalog.canonical import dumps, is_id, json_value, now, timestamp
-from cubeport.catalog.durable import make_folders, store_errors, sync, sync_folder, write_all
-from cubeport.catalog.failpoints import STATES, step
+from cubeport.catalog.disk.durable import make_folders, store_errors, sync, sync_folder, write_all
+from cubeport.catalog.disk.failpoints import STATES, step
+from cubeport.catalog.forms.canonical import dumps, is_id, json_value, now, timestamp
 from cubeport.errors import RecordExists
 
 CLOSED = ("committed", "rolled_back")

@@ -11,12 +11,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from cubeport.catalog.durable import store_errors
-from cubeport.catalog.failpoints import step
-from cubeport.catalog.journal import CLOSED, JournalEntry, Line
+from cubeport.catalog.disk.durable import store_errors
+from cubeport.catalog.disk.failpoints import step
 from cubeport.catalog.models import Operation, OperationStatus
-from cubeport.catalog.undo import Action, Compensation
-from cubeport.catalog.unit_of_work import Ports, end, machine, settle
+from cubeport.catalog.work.journal import CLOSED, JournalEntry, Line
+from cubeport.catalog.work.undo import Action, Compensation
+from cubeport.catalog.work.unit_of_work import Ports, end, machine, settle
 from cubeport.errors import CubeportError
 
 

@@ -16,11 +16,11 @@ from typing import Any, Literal
 
 from pydantic import ConfigDict, Field
 
-from cubeport.catalog.canonical import JsonObject, dumps
-from cubeport.catalog.durable import store_errors
+from cubeport.catalog.artifacts.storage import Profiles
+from cubeport.catalog.disk.durable import store_errors
+from cubeport.catalog.forms.canonical import JsonObject, dumps
 from cubeport.catalog.hooks import HookManager
 from cubeport.catalog.models import Model
-from cubeport.catalog.storage import Profiles
 from cubeport.errors import CubeportError, ExtraMissing, NamespaceTaken
 
 Undone = Literal["removed", "absent", "not-ours", "done"]

@@ -16,17 +16,17 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from cubeport.catalog.artifacts.storage import Profiles, StoragePlan, Target, part_path
 from cubeport.catalog.backend import CatalogBackend
-from cubeport.catalog.canonical import json_value, new_id, now
-from cubeport.catalog.durable import store_errors
+from cubeport.catalog.disk.durable import store_errors
+from cubeport.catalog.disk.failpoints import passing, step
 from cubeport.catalog.events import EventLog
-from cubeport.catalog.failpoints import passing, step
+from cubeport.catalog.forms.canonical import json_value, new_id, now
+from cubeport.catalog.forms.redaction import redact
 from cubeport.catalog.hooks import CommitPayload, ErrorPayload, HookContext, HookManager, RollbackPayload
-from cubeport.catalog.journal import Journal, JournalEntry
 from cubeport.catalog.models import Artifact, CatalogRecord, Operation, OperationStatus, PlannedPathLocator
-from cubeport.catalog.redaction import redact
-from cubeport.catalog.storage import Profiles, StoragePlan, Target, part_path
-from cubeport.catalog.undo import Action, Compensation, Report, Undoer
+from cubeport.catalog.work.journal import Journal, JournalEntry
+from cubeport.catalog.work.undo import Action, Compensation, Report, Undoer
 from cubeport.errors import BackendUnavailable, CatalogMoved, CubeportError, InvalidRequest, Locked, ReadOnly, RecordExists
 
 
@@ -240,7 +240,7 @@ class UnitOfWork:
         return artifact
 
     def _simple_plan(self, record: CatalogRecord, filename: str, profile: str) -> StoragePlan:
-        from cubeport.catalog.templates import segment
+        from cubeport.catalog.artifacts.paths import segment
 
         directory, name = f"{self._started_at:%Y}/{record.id[:8]}", segment(filename)
         path = f"{directory}/{name}"
@@ -253,7 +253,7 @@ class UnitOfWork:
         They are beside their name until they are whole and on the disk, and take it without replacing anything. They are hashed
         as the profile says, unless *hash* says it.
         """
-        from cubeport.catalog.writers import writing
+        from cubeport.catalog.artifacts.writers import writing
 
         plan = self._plans.get(artifact.artifact_id)
         if plan is None or plan.profile is None:

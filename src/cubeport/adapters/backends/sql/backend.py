@@ -36,11 +36,11 @@ from cubeport.adapters.backends.sql.tables import (
     state,
 )
 from cubeport.catalog.backend import Change, Edge, Finding, Row
-from cubeport.catalog.canonical import timestamp
-from cubeport.catalog.durable import make_folders, sync_folder
-from cubeport.catalog.locks import FileLock
+from cubeport.catalog.disk.durable import make_folders, sync_folder
+from cubeport.catalog.disk.locks import FileLock
+from cubeport.catalog.disk.mounts import is_network, mount_type, refuse_network
+from cubeport.catalog.forms.canonical import timestamp
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, record_from_json, storable
-from cubeport.catalog.mounts import is_network, mount_type, refuse_network
 from cubeport.catalog.query import FieldSummary, Page, Query, field_summary, read_cursor, sort_key, write_cursor
 from cubeport.errors import (
     BackendUnavailable,

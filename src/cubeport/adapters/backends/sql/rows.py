@@ -13,7 +13,7 @@ from cubeport.adapters.backends.sql.search import run
 from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store
 from cubeport.adapters.backends.sql.tables import beside, sql
 from cubeport.catalog.backend import Row
-from cubeport.catalog.canonical import dumps
+from cubeport.catalog.forms.canonical import dumps
 from cubeport.errors import RecordExists, StaleRecord
 
 _C = beside.c

@@ -17,7 +17,7 @@ from types import TracebackType
 from typing import Any
 from urllib.parse import quote
 
-from cubeport.catalog.locks import FileLock
+from cubeport.catalog.disk.locks import FileLock
 from cubeport.errors import (
     BackendUnavailable,
     CatalogMoved,
