@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -75,6 +76,32 @@ def test_a_dataset_comes_and_goes_on_every_face_of_every_process_at_once(two: tu
     assert seen(other, "rlds") == {404} == seen(one, "rlds")
     assert ingest(one, "rlds", source=str(tmp_path / "incoming" / "rlds.nc")).json()["reused"] is False
     assert seen(other, "rlds") == {200}
+
+
+def test_a_template_that_says_publish_false_shows_nothing_to_a_caller_without_a_key(
+    two: tuple[Server, Server], tmp_path: Path
+) -> None:
+    server, other = two
+    template = f"""id: quiet
+title: Quiet
+period_type: monthly
+publish: false
+source: {{kind: files, paths: {tmp_path}/incoming/rlds.nc}}
+"""
+    (server.root / "config" / "datasets" / "quiet.yaml").write_text(template)
+    time.sleep(1.1)  # the folder is looked at once a second
+    made = ingest(server, "quiet", start="1850-01")
+    assert (made.status_code, made.json()["status"]) == (200, "completed"), made.text
+    assert seen(server, "quiet") == seen(other, "quiet") == {404}
+    assert server.json("/datasets/quiet")["publication"]["status"] == "unpublished"
+    assert ingest(server, "quiet", start="1850-01").json()["reused"] is True
+    assert seen(server, "quiet") == {404}
+    # The request's own word wins, in both directions.
+    assert ingest(server, "quiet", start="1850-01", publish=True).json()["reused"] is True
+    assert seen(server, "quiet") == seen(other, "quiet") == {200}
+    direct = ingest(server, "hidden", source=str(tmp_path / "incoming" / "rlds.nc"), template={"publish": False})
+    assert direct.json()["status"] == "completed", direct.text
+    assert seen(server, "hidden") == {404}
 
 
 def test_what_is_refused_leaves_no_trace(two: tuple[Server, Server], tmp_path: Path, realdata: Path) -> None:

@@ -47,7 +47,10 @@ def ingest(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Take held periods again.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Files: a whole new version.")] = False,
     template: Annotated[str | None, typer.Option("--template", metavar="F", help="Files: a YAML file of template fields.")] = None,
-    no_publish: Annotated[bool, typer.Option("--no-publish", help="Do not show it yet.")] = False,
+    publish: Annotated[
+        bool | None,
+        typer.Option("--publish/--no-publish", help="Show the new version at once or not yet; else as the template says."),
+    ] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
     variables: Annotated[str | None, typer.Option("--variables", metavar="A,B")] = None,
     attrs: Annotated[str | None, typer.Option("--attrs", metavar="JSON", help="Global attributes to set.")] = None,
@@ -72,7 +75,7 @@ def ingest(
     batch |= {"continue_on_error": continue_on_error, "on_changed": on_changed if on_changed != "skip" else None}
     service = {
         "start": start, "end": end, "extent": extent, "overwrite": overwrite, "replace": replace, "template": template,
-        "no_publish": no_publish, "tag": tag, "variables": variables, "attrs": attrs, "title": title, "license": license,
+        "publish": publish, "tag": tag, "variables": variables, "attrs": attrs, "title": title, "license": license,
         "period_type": period_type, "chunks": chunks, "append_dim": append_dim, "group": group,
     }  # fmt: skip
     session.note(f"ingest: {_SAID[meant]}")
@@ -98,7 +101,7 @@ _SAID: dict[Understood, str] = {
 
 def _refuse(flags: dict[str, Any], why: str) -> None:
     for name, value in flags.items():
-        if value:
+        if value not in (None, False) or (name == "publish" and value is False):
             raise Usage(f"--{name.replace('_', '-')} {why}.")
 
 

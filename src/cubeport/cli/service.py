@@ -258,7 +258,7 @@ def ingest(session: Session, sources: Sequence[str], flags: Mapping[str, Any]) -
         "end": flags.get("end"),
         "extent_id": flags.get("extent"),
         "overwrite": bool(flags.get("overwrite")),
-        "publish": not flags.get("no_publish"),
+        "publish": flags.get("publish"),
         "tag": flags.get("tag"),
         "dry_run": bool(flags.get("dry_run")),
         "mode": "replace" if flags.get("replace") else None,

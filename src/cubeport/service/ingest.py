@@ -295,7 +295,7 @@ class Ingester:
             if plan.action == "reuse":
                 assert dataset is not None
                 assert head is not None
-                return self._reuse(ingestion, dataset, head, plan, complete)
+                return self._reuse(ingestion, dataset, head, plan, complete, publish=publishes(ingestion.request, wanted))
             return self._make(ingestion, wanted, scope, plan, digest, dataset, head, progress, complete)
 
     def _held(self, dataset_id: str) -> tuple[Dataset | None, VersionState | None]:
@@ -319,11 +319,13 @@ class Ingester:
         }
         return hashlib.sha256(dumps(said).encode()).hexdigest()
 
-    def _reuse(self, ingestion: Ingestion, dataset: Dataset, head: VersionState, plan: Plan, complete: Complete) -> Outcome:
+    def _reuse(
+        self, ingestion: Ingestion, dataset: Dataset, head: VersionState, plan: Plan, complete: Complete, *, publish: bool
+    ) -> Outcome:
         outcome = Outcome(
             dataset_id=dataset.state.texts.dataset_id, plan=plan, version_id=head.version_id, reused=True, coverage=head.coverage
         )
-        publishes = ingestion.request.publish and not (dataset.state.published and dataset.state.latest == head.version_id)
+        publishes = publish and not (dataset.state.published and dataset.state.latest == head.version_id)
         state, tag = dataset.state, ingestion.request.tag
         if tag is not None and tag not in state.tags:
             state = state.model_copy(update={"tags": {**state.tags, tag: head.version_id}})
@@ -387,9 +389,8 @@ class Ingester:
                 return outcome
         # Left without a commit: the result equals the parent in every byte, so the attempt is undone and the parent stands for it.
         assert dataset is not None
-        return self._reuse(
-            ingestion, dataset, head, plan.model_copy(update={"action": "reuse", "reason": "equal in every value"}), complete
-        )
+        equal = plan.model_copy(update={"action": "reuse", "reason": "equal in every value"})
+        return self._reuse(ingestion, dataset, head, equal, complete, publish=publishes(ingestion.request, wanted))
 
     def _seal(self, work: UnitOfWork, staging: Staging, measured: Measured) -> None:
         """Steps 9 to 12: take in what was verified, make it durable, move it to where the version will be read."""
@@ -480,7 +481,7 @@ class _Making:
             engine=engine,
             request_digest=self.request_digest,
             sources=tuple(dict(each) for each in written.sources),
-            shown_at=at if self.ingestion.request.publish else None,
+            shown_at=at if publishes(self.ingestion.request, self.wanted) else None,
             warnings=_warnings(written, measured),
         )
 
@@ -502,7 +503,7 @@ class _Making:
             shown_since=old.shown_since if old else None,
         )
         record = self.dataset.record if self.dataset else CatalogRecord(key=wanted.dataset_id, kind=KIND)
-        if request.publish:
+        if publishes(request, wanted):
             return with_shown(record, pointed(state, version.version_id), description)
         return with_state(record, state) if state.latest else with_shown(record, state, description)
 
@@ -548,6 +549,11 @@ def texts_of(wanted: Wanted, description: CubeDescription, period_type: str) -> 
         units=fields.units or (first.units if first else None),
         resolution=fields.resolution,
     )
+
+
+def publishes(request: IngestionRequest, wanted: Wanted) -> bool:
+    """Return whether the new version is shown at once: what the request says, else what the template says."""
+    return wanted.fields.publish if request.publish is None else request.publish
 
 
 def _allow_gaps(ingestion: Ingestion, wanted: Wanted) -> bool:

@@ -41,7 +41,8 @@ class IngestionRequest(_Value):
     extent_id: PublicId | None = None
     overwrite: bool = False
     prefer_zarr: bool = True
-    publish: bool = True
+    publish: bool | None = None
+    """Whether the new version is shown at once; null is what the template says, and a template that says nothing publishes."""
     source: Source | None = None
     mode: Literal["create", "update", "replace"] | None = None
     on_overlap: Literal["error", "skip", "replace"] | None = None

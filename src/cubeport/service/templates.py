@@ -137,6 +137,7 @@ class TemplateFields(_Part):
     ingestion: IngestionRules = IngestionRules()
     layout: LayoutRules = LayoutRules()
     publish: bool = True
+    """Whether an ingestion that does not say it itself shows the new version at once."""
     render: Annotated[tuple[dict[str, Any], ...], Field(validation_alias=AliasChoices("render", "display"))] = ()
     license: str = "various"
     license_url: str | None = None
