@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
+from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import order, parse
-from cubeport.cubes.windows import Labels, Price, Windows, count, fitting, resolve
+from cubeport.cubes.windows import Labels, Price, Windows, count, fitting
 from cubeport.errors import InvalidRequest, NotFound
 
 WORLD = (-180.0, -90.0, 180.0, 90.0)

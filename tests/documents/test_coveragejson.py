@@ -15,10 +15,11 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 from jsonschema.validators import validator_for
 
+from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
 from cubeport.cubes.selection import order
 from cubeport.cubes.windows import Mask, Run, Window, Windows
-from cubeport.documents.coveragejson import Cut, encode, groups, ucum, unit_of
+from cubeport.documents.coveragejson import encode, groups, ucum, unit_of
 from cubeport.errors import NotAcceptable
 
 URL = "https://data.example"

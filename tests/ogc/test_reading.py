@@ -14,8 +14,9 @@ import pytest
 from cubeport.adapters.engines.opened import OpenedVersions
 from cubeport.adapters.engines.zarr import ZarrEngine
 from cubeport.adapters.ogc.answers import Patience
+from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import parse
-from cubeport.cubes.windows import Windows, resolve
+from cubeport.cubes.windows import Windows
 from cubeport.errors import Cancelled, Corrupt, StoreUnavailable, Unavailable
 
 VERSION = "0123456789abcdef0123456789abcdef"

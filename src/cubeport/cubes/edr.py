@@ -8,8 +8,9 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Point, Selection, Slice, Subset, Trim, parse
-from cubeport.cubes.windows import Labels, Mask, Run, Window, Windows, native_system, resolve, turned_labels
+from cubeport.cubes.windows import Labels, Mask, Run, Window, Windows, native_system, turned_labels
 from cubeport.errors import InvalidRequest, NotFound, Problem
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ def query_of(place: Place, selection: Selection) -> list[tuple[str, str]]:
 
 
 def resolve_query(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
-    """Return what the query takes of the cube. Raises as :func:`cubeport.cubes.windows.resolve`."""
+    """Return what the query takes of the cube. Raises as :func:`cubeport.cubes.resolve.resolve`."""
     try:
         return _resolved(description, labels, selection, place)
     except InvalidRequest as refused:

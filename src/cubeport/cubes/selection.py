@@ -1,7 +1,7 @@
 """What a query asks of a cube, as one value, and the grammar that reads it from parameters.
 
 Every parameter is read by a scanner that looks at each character once, so no text makes it slow (pygeoapi's own expression for
-``subset`` is cubic). What a name means is not known here: :mod:`cubeport.cubes.windows` holds the selection against a cube.
+``subset`` is cubic). What a name means is not known here: :mod:`cubeport.cubes.resolve` holds the selection against a cube.
 """
 
 from __future__ import annotations

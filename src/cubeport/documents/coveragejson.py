@@ -9,6 +9,7 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import Axis, CubeDescription, Variable
 from cubeport.cubes.selection import stamp_at
 from cubeport.cubes.windows import Windows, time_axis
@@ -52,25 +53,6 @@ _UCUM_WORDS = {
     "µm": "um",
 }
 _UNIT_WORD = re.compile(r"([^\d\s.*/^-]+|1|%)(?:\*\*|\^)?(-?[1-9])?")
-
-
-@dataclass(frozen=True, slots=True)
-class Cut:
-    """A cut of a cube: windows with the labels and the values in them.
-
-    ``labels`` has, by axis name: decoded numbers (turned as the answer turns them), text, or for time the numbers of
-    :func:`cubeport.cubes.selection.order`; ``bounds`` likewise, (n, 2). ``positions`` are x and y of grids without straight axes,
-    in the window. ``values`` are decoded, by field, in the order of the field's own dimensions.
-    """
-
-    description: CubeDescription
-    windows: Windows
-    labels: Mapping[str, Array]
-    bounds: Mapping[str, Array]
-    values: Mapping[str, Array]
-    positions: tuple[Array, Array] | None = None
-    point: bool = False
-    """Whether one position was asked for: its domain is a point, a series or a profile."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from cubeport.cubes.cut import Cut
 from cubeport.cubes.selection import stamp_at
 from cubeport.cubes.windows import time_axis
-from cubeport.documents.coveragejson import Cut, Group, groups, plain
+from cubeport.documents.coveragejson import Group, groups, plain
 from cubeport.errors import NotAcceptable
 
 if TYPE_CHECKING:

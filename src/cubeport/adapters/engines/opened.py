@@ -23,12 +23,12 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.buffer.core import default_buffer_prototype
 
+from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.orders import StoredObject
 from cubeport.cubes.selection import order
 from cubeport.cubes.times import calendar_of, decode
 from cubeport.cubes.windows import Labels, Run, Window, Windows, time_axis, turned_labels
-from cubeport.documents.coveragejson import Cut
 from cubeport.errors import Corrupt, CubeportError, StoreUnavailable
 
 type Array = NDArray[Any]

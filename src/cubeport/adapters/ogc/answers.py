@@ -18,10 +18,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
+from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.edr import Place, query_of, resolve_query
+from cubeport.cubes.resolve import axis_named, cells, resolve
 from cubeport.cubes.selection import Scale, Selection, parse_datetime, stamp_at
-from cubeport.cubes.windows import Price, Run, Window, Windows, axis_named, cells, count, fitting, resolve, storage_crs, time_axis
+from cubeport.cubes.windows import Price, Run, Window, Windows, count, fitting, storage_crs, time_axis
 from cubeport.documents import coveragejson, ogc, table
 from cubeport.documents.texts import Shown
 from cubeport.errors import Cancelled, Corrupt, NoSpace, SourceRejected, TooLarge, Unavailable
@@ -368,7 +370,7 @@ class Answers:
         self._remember(plan, len(content))
         return content
 
-    def _cut(self, plan: Plan, patience: Patience) -> coveragejson.Cut:
+    def _cut(self, plan: Plan, patience: Patience) -> Cut:
         point = plan.place is not None and plan.place.kind == "position"
         return replace(plan.opened.cut(plan.windows, patience=patience), point=point)
 

@@ -1,0 +1,552 @@
+"""A selection held against a cube: which cells it takes. Pure: labels come in, index windows go out.
+
+The rules of trims, slices, longitudes and order are those of ``docs/values.md``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from cubeport.cubes.cells import cells as cells_of
+from cubeport.cubes.cells import exact
+from cubeport.cubes.description import Axis, CubeDescription
+from cubeport.cubes.selection import (
+    Instant,
+    Latest,
+    Period,
+    Point,
+    Selection,
+    Slice,
+    Subset,
+    Trim,
+    first_of,
+    in_utc,
+    last_of,
+    parse_datetime,
+)
+from cubeport.cubes.windows import Labels, Mask, Run, Window, Windows, native_system, storage_crs, time_axis
+from cubeport.errors import InvalidRequest, NotFound, Problem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    type Array = NDArray[Any]
+
+_ALIASES = {
+    "x": ("lon", "long", "longitude", "e", "x"),
+    "y": ("lat", "latitude", "n", "y"),
+    "z": ("z", "h", "height", "depth", "elev", "elevation", "level", "pressure"),
+    "t": ("time", "t", "date", "datetime"),
+    "member": ("member", "ensemble", "realization"),
+}
+"""What an axis may be called beside its own name, in small letters."""
+
+_RADIANS = ("rad", "radian", "radians")
+_SIDE = 21
+"""How many points of each side of a box are carried into a projected grid, at least; wide boxes get more."""
+
+
+def resolve(description: CubeDescription, labels: Labels, selection: Selection) -> Windows:
+    """Return what *selection* takes of the cube.
+
+    Raises
+    ------
+    InvalidRequest
+        With a problem for each name that the cube does not have and each value that its axis cannot take.
+    NotFound
+        ``what="data"``, with the extent, where nothing of the cube is meant.
+    """
+    return _Resolver(description, labels, selection).windows()
+
+
+def axis_named(description: CubeDescription, name: str) -> Axis | None:
+    """Return the axis of that name: the store's own, else a usual name of its kind."""
+    for axis in description.axes:
+        if name in (axis.name, axis.dimension):
+            return axis
+    for kind, names in _ALIASES.items():
+        if name.lower() in names:
+            found = time_axis(description) if kind == "t" else description.axis_of(kind)  # type: ignore[arg-type]  # keys are kinds
+            # Lat and Lon are degrees on the Earth: in metres, or on a turned grid, they would be other numbers.
+            native = description.spatial.family == "projected" and kind in ("x", "y") and name.lower() not in ("x", "y", "e", "n")
+            return None if native else found
+    return None
+
+
+def turns(description: CubeDescription, axis: Axis) -> bool:
+    """Return whether the axis goes round the Earth, so that 350 and −10 are one place."""
+    units = (axis.units or "").lower()
+    if axis.kind != "x" or units in _RADIANS:
+        return False
+    return description.spatial.family != "projected" or units.startswith("degree")
+
+
+def cells(description: CubeDescription, axis: Axis, labels: Labels) -> tuple[Array, Array]:
+    """Return the lower and the upper edges of an axis' cells: CF bounds; else midpoints (x, y); else the labels themselves."""
+    import numpy as np
+
+    values, given = exact(labels.values[axis.name]), labels.bounds.get(axis.name)
+    found = cells_of(values, None if given is None else np.sort(exact(given), axis=1), spread=axis.kind in ("x", "y"))
+    lower, upper = found.lower, found.upper
+    if given is not None and turns(description, axis):
+        # A cell over the seam is sometimes written [358.75, 1.25]: read as it stands it would be all the others.
+        wraps = (upper - lower > 180) & (upper - lower < 360 - 1e-6)
+        lower, upper = np.where(wraps, upper - 360, lower), np.where(wraps, lower, upper)
+        apart = np.where(wraps, np.round((values - (lower + upper) / 2) / 360) * 360, 0)
+        lower, upper = lower + apart, upper + apart
+    if axis.kind == "y" and description.spatial.family != "projected" and (axis.units or "degree").lower().startswith("degree"):
+        lower, upper = np.clip(lower, -90, 90), np.clip(upper, -90, 90)
+    return lower, upper
+
+
+class _Outside(Exception):
+    """Nothing of the axis is meant."""
+
+
+class _Resolver:
+    """One resolution: the cube, and the problems found so far."""
+
+    def __init__(self, description: CubeDescription, labels: Labels, selection: Selection) -> None:
+        self.description = description
+        self.labels = labels
+        self.selection = selection
+        self.problems: list[Problem] = []
+        self.along: dict[str, Window] = {}
+        self.mask: Mask | None = None
+
+    def windows(self) -> Windows:
+        fields = self._fields()
+        outside = False
+        self._crs()
+        for step in (self._subsets, self._datetime, self._bbox):
+            try:
+                step()
+            except _Outside:
+                outside = True
+        if self.problems:
+            raise InvalidRequest("The query asks for what this data cannot give; errors names each part.", errors=self.problems)
+        whole: dict[str, Window] = {}
+        for variable in map(self.description.variable, fields):
+            for dimension, size in zip(variable.dimensions, variable.shape, strict=True):
+                whole[dimension] = Window(dimension, (Run(0, size),))
+        if outside or not all(whole[dimension].size for dimension in whole):
+            raise NotFound("There is no data at what was asked for.", what="data", extent=_extent(self.description))
+        return Windows(fields, self._scaled(whole | self.along), self.mask)
+
+    def _problem(self, parameter: str, kind: str, message: str) -> None:
+        self.problems.append(Problem(("query", parameter), kind, message))
+
+    # --- names --------------------------------------------------------------------------------------------------------
+
+    def _fields(self) -> tuple[str, ...]:
+        known = self.description.fields
+        for parameter, names in (("properties", self.selection.properties or ()), ("exclude-properties", self.selection.excluded)):
+            if not set(names) <= set(known):
+                self._problem(parameter, "unknown", f"{parameter} may name {', '.join(known[:50])}")
+        if self.selection.properties is not None:
+            return tuple(name for name in self.selection.properties if name in known)
+        kept = tuple(name for name in known if name not in self.selection.excluded)
+        if not kept:
+            self._problem("exclude-properties", "empty", "exclude-properties leaves no field")
+        return kept
+
+    def _crs(self) -> None:
+        """Take the storage CRS by its name, for the answer and for subsets: both are in it anyway."""
+        native = storage_crs(self.description)
+        for parameter, crs in (("crs", self.selection.crs), ("subset-crs", self.selection.subset_crs)):
+            if crs not in (None, native):
+                self._problem(parameter, "not-offered", f"{parameter} may be the storage CRS: {native}")
+
+    # --- parameters ---------------------------------------------------------------------------------------------------
+
+    def _subsets(self) -> None:
+        asked: set[str] = set()
+        for subset in self.selection.subsets:
+            axis = axis_named(self.description, subset.axis)
+            if axis is None or (axis.name not in self.labels.values and axis.kind != "index"):
+                names = ", ".join(each.name for each in self.description.axes if not each.scalar)
+                self._problem("subset", "unknown", f"subset may name the axes {names}")
+            elif axis.name in asked:
+                self._problem("subset", "repeated", f"subset names the axis {axis.name} twice")
+            elif axis.kind in ("x", "y") and self.selection.bbox is not None:
+                self._problem("subset", "clash", f"bbox and subset both select {axis.name}")
+            elif self._is_time(axis) and self.selection.datetime is not None:
+                self._problem("subset", "clash", f"datetime and subset both select {axis.name}")
+            else:
+                asked.add(axis.name)
+                self._take(axis, self._on_axis(axis, subset), sliced=_is_one(subset))
+
+    def _datetime(self) -> None:
+        asked = self.selection.datetime
+        if asked is None:
+            return
+        axis = time_axis(self.description)
+        if axis is None:
+            self._problem("datetime", "no-axis", "this data has no time")
+            return
+        self._take(axis, self._in_time(axis, asked, "datetime"), sliced=isinstance(asked, Instant))
+
+    def _bbox(self) -> None:
+        box = self.selection.bbox
+        if box is None:
+            return
+        half = len(box) // 2
+        if half == 3:
+            self._vertical(box[2], box[5])
+        crs, native = self.selection.bbox_crs, storage_crs(self.description)
+        if crs not in (None, native):
+            offered = "OGC:CRS84" if native in ("OGC:CRS84", "native") else f"OGC:CRS84, {native}"
+            self._problem("bbox-crs", "not-offered", f"bbox-crs may be {offered}")
+            return
+        west, south, east, north = box[0], box[1], box[half], box[half + 1]
+        if crs is not None and west > east and native != "OGC:CRS84":
+            self._problem("bbox", "invalid-range", "bbox must have its lower end before its upper end")
+            return
+        family = self.description.spatial.family
+        if family in ("curvilinear", "unstructured"):
+            self._by_centre(west, south, east, north)
+            return
+        x, y = self.description.axis_of("x"), self.description.axis_of("y")
+        if family == "none" or x is None or y is None:
+            self._problem("bbox", "no-axis", "this data has no horizontal position: use subset with the names of its axes")
+            return
+        if family == "projected" and crs is None:
+            west, south, east, north = self._into_native(west, south, east, north, x)
+        runs = self._around(x, west, east) if turns(self.description, x) else self._between(x, west, east)
+        if family == "projected":
+            # The frame of the query is not that of a turned grid: its labels stay as stored, but beyond a seam.
+            runs = tuple(replace(run, shift=run.shift - runs[0].shift) for run in runs)
+        self._take(x, runs)
+        self._take(y, self._between(y, south, north))
+
+    def _vertical(self, low: float, high: float) -> None:
+        axis = self.description.axis_of("z")
+        if axis is None:
+            self._problem("bbox", "no-axis", "this data has no vertical axis: a bbox has 4 numbers")
+        elif any(axis_named(self.description, subset.axis) is axis for subset in self.selection.subsets):
+            self._problem("subset", "clash", f"bbox and subset both select {axis.name}")
+        else:
+            self._take(axis, self._between(axis, low, high))
+
+    def _take(self, axis: Axis, runs: tuple[Run, ...], *, sliced: bool = False) -> None:
+        """Keep the runs of an axis; an empty tuple says that a problem was noted."""
+        if runs and not axis.scalar:
+            self.along[axis.dimension] = Window(axis.dimension, runs, sliced)
+
+    def _scaled(self, along: dict[str, Window]) -> dict[str, Window]:
+        """Return the windows with fewer cells along x and y: each of the answer is the nearest one of the data, none is made."""
+        scale = self.selection.scale
+        if scale is None:
+            return along
+        x, y = self.description.axis_of("x"), self.description.axis_of("y")
+        asked: list[tuple[Axis, float]] = []
+        for name, number in scale.parts:
+            axes = (x, y) if not name else (axis_named(self.description, name),)
+            if any(axis is None or axis.kind not in ("x", "y") or axis.dimension not in along for axis in axes):
+                self._problem(scale.family, "no-axis", f"{scale.family} takes the axes of x and y")
+            asked += [(axis, number) for axis in axes if axis is not None and axis.dimension in along]
+        scaled = dict(along)
+        for axis, number in asked:
+            window = along[axis.dimension]
+            size = number if scale.family == "scale-size" else max(1, round(window.size / number))
+            if window.sliced:
+                self._problem(scale.family, "clash", f"{axis.name} is sliced, so it cannot be scaled")
+            elif size > window.size:
+                self._problem(scale.family, "out-of-range", f"{axis.name} has {window.size} cells here, and no finer ones")
+            else:
+                scaled[axis.dimension] = replace(window, runs=_every(window, int(size)))
+        if self.problems:
+            raise InvalidRequest("The query asks for what this data cannot give; errors names each part.", errors=self.problems)
+        return scaled
+
+    # --- one axis -----------------------------------------------------------------------------------------------------
+
+    def _is_time(self, axis: Axis) -> bool:
+        return axis is time_axis(self.description)
+
+    def _values(self, axis: Axis) -> Array:
+        import numpy as np
+
+        values = self.labels.values.get(axis.name)
+        return np.arange(axis.size) if values is None else values
+
+    def _on_axis(self, axis: Axis, subset: Subset) -> tuple[Run, ...]:
+        match subset.part:
+            case Latest():
+                if not self._is_time(axis):
+                    self._problem("subset", "malformed", f"only time can be asked for its latest, not {axis.name}")
+                    return ()
+                return _runs([int(self._values(axis).argmax())])
+            case Trim(low, high):
+                return self._trim(axis, low, high)
+            case Slice(points):
+                return self._slices(axis, points)
+
+    def _trim(self, axis: Axis, low: Point | None, high: Point | None) -> tuple[Run, ...]:
+        if self._is_time(axis):
+            ends = [None if end is None else self._time(end) for end in (low, high)]
+            if any(end is None and given is not None for end, given in zip(ends, (low, high), strict=True)):
+                return ()
+            return self._in_time(axis, Period(*ends), "subset")
+        if isinstance(low, str) or isinstance(high, str) or self._values(axis).dtype.kind not in "iuf":
+            self._problem("subset", "malformed", f"{axis.name}(low:high) needs numbers and an axis of numbers")
+            return ()
+        if turns(self.description, axis) and low is not None and high is not None:
+            return self._around(axis, low, high)
+        if low is not None and high is not None and low > high:
+            self._problem("subset", "invalid-range", f"{axis.name} must have its lower end before its upper end")
+            return ()
+        return self._between(axis, -math.inf if low is None else low, math.inf if high is None else high)
+
+    def _slices(self, axis: Axis, points: Sequence[Point]) -> tuple[Run, ...]:
+        if self._is_time(axis):
+            times = [self._time(point) for point in points]
+            found = [self._in_time(axis, time, "subset") for time in times if time is not None]
+            return _runs(sorted({run.start for runs in found for run in runs})) if all(found) and None not in times else ()
+        values = self._values(axis)
+        if values.dtype.kind not in "iuf":
+            matches = [[at for at, label in enumerate(values.tolist()) if str(label) == _as_text(point)] for point in points]
+            if not all(matches):
+                raise _Outside
+            return _runs(sorted({match[0] for match in matches}))
+        if any(isinstance(point, str) for point in points):
+            self._problem("subset", "malformed", f"{axis.name} has numbers")
+            return ()
+        found_runs = [self._holding(axis, float(point)) for point in points]
+        if len(found_runs) == 1:
+            return (found_runs[0],)
+        # Several keep the labels and the order of the store: turned one by one, longitudes would jump.
+        return _runs(sorted({run.start for run in found_runs}))
+
+    def _between(self, axis: Axis, low: float, high: float) -> tuple[Run, ...]:
+        """Trim: cells whose inside meets the closed interval."""
+        import numpy as np
+
+        lower, upper = self._cells(axis)
+        slack = self._slack(axis, lower, upper)
+        points = upper <= lower
+        inside = np.where(points, (lower <= high + slack) & (upper >= low - slack), (lower < high - slack) & (upper > low + slack))
+        if low == high and not inside.any():
+            return (self._holding(axis, low),)
+        return _runs(np.flatnonzero(inside).tolist())
+
+    def _around(self, axis: Axis, west: float, east: float) -> tuple[Run, ...]:
+        """Trim on the circle: each cell is turned to the first place that meets [west, east], and the answer runs on from there."""
+        import numpy as np
+
+        values = exact(self._values(axis))
+        lower, upper = self._cells(axis)
+        slack = self._slack(axis, lower, upper)
+        width = 360.0 if east - west >= 360 else (east - west) % 360 if west > east else east - west
+        points = upper <= lower
+        if width >= 360:
+            # All of it, in the frame of the query: the labels decide, so that none lies before its west end.
+            turn, inside = np.ceil((west - values - slack) / 360), np.ones(values.shape, bool)
+        else:
+            turn = np.where(points, np.ceil((west - upper - slack) / 360), np.floor((west + slack - upper) / 360) + 1)
+            begin = lower + 360 * turn
+            inside = np.where(points, begin <= west + width + slack, begin < west + width - slack)
+        if width == 0 and not inside.any():
+            return (self._holding(axis, west),)
+        places = values + 360 * turn
+        taken = np.flatnonzero(inside)
+        if not taken.size:
+            raise _Outside
+        order = taken[np.argsort(places[taken], kind="stable")]
+        # A column that the data repeats at its end stands at one place twice: it is served once.
+        order = order[np.concatenate([[True], np.diff(places[order]) > np.maximum(slack[order][1:], 1e-9)])]
+        if axis.ascending is False:
+            order = order[::-1]
+        return _runs(order.tolist(), (360.0 * turn[order]).tolist())
+
+    def _holding(self, axis: Axis, value: float) -> Run:
+        """Slice: the cell [low, high) that holds the value, the last one closed; on points the nearest label inside the range."""
+        import numpy as np
+
+        lower, upper = self._cells(axis)
+        labels = exact(self._values(axis))
+        slack = self._slack(axis, lower, upper)
+        turned = np.zeros(labels.shape)
+        if turns(self.description, axis):
+            turned = 360 * np.where(upper > lower, np.ceil((value - upper - slack) / 360), np.round((value - labels) / 360))
+            lower, upper = lower + turned, upper + turned
+        if (upper > lower).any():
+            holds = (lower - slack <= value) & (value < upper - slack)
+            if not holds.any():
+                holds = (lower - slack <= value) & (value <= upper + slack)
+            if not holds.any():
+                raise _Outside
+            at = int(np.flatnonzero(holds)[0])
+        else:
+            if not labels.size or not (lower - slack).min() <= value <= (upper + slack).max():
+                raise _Outside
+            at = int(np.abs(lower - value).argmin())
+        return Run(at, at + 1, float(turned[at]))
+
+    def _cells(self, axis: Axis) -> tuple[Array, Array]:
+        if axis.name not in self.labels.values:
+            values = exact(self._values(axis))
+            return values, values
+        return cells(self.description, axis, self.labels)
+
+    def _slack(self, axis: Axis, lower: Array, upper: Array) -> Array:
+        """Return how far apart numbers may be that mean the same: 10⁻⁹ of a cell, and what the stored type cannot tell apart."""
+        import numpy as np
+
+        stored = self._values(axis).dtype
+        grain = float(np.finfo(stored).eps) if stored.kind == "f" else 0.0
+        size = np.maximum(np.abs(lower), np.abs(upper))
+        return np.asarray(np.maximum(1e-9 * (upper - lower), 2 * grain * size))
+
+    # --- time ---------------------------------------------------------------------------------------------------------
+
+    def _time(self, point: Point) -> Instant | None:
+        try:
+            instant = parse_datetime(point if isinstance(point, str) else _as_text(point))
+        except ValueError as error:
+            self._problem("subset", "malformed", f"subset of time {error}")
+            return None
+        if isinstance(instant, Period):
+            self._problem("subset", "malformed", "a period in subset is written time(low:high)")
+            return None
+        return instant
+
+    def _in_time(self, axis: Axis, asked: Instant | Period, parameter: str) -> tuple[Run, ...]:
+        """Return what is meant, by calendar fields; an empty tuple when the calendar has no such day (noted)."""
+        import numpy as np
+
+        calendar = self.description.temporal.calendar if self.description.temporal else "standard"
+        ends = (asked.start, asked.end) if isinstance(asked, Period) else (asked, asked)
+        try:
+            start, end = (None if each is None else in_utc(each, calendar) for each in ends)
+        except ValueError as error:
+            self._problem(parameter, "invalid-period", f"{parameter}: {error}")
+            return ()
+        low, high = -math.inf if start is None else first_of(start), math.inf if end is None else last_of(end)
+        if low > high:
+            self._problem(parameter, "invalid-range", f"{parameter} must have its start before its end")
+            return ()
+        stamps = self.labels.values[axis.name]
+        bounds = self.labels.bounds.get(axis.name)
+        lower, upper = (stamps, stamps) if bounds is None else (bounds.min(axis=1), bounds.max(axis=1))
+        points = upper <= lower
+        if isinstance(asked, Period):
+            inside = np.where(points, (stamps >= low) & (stamps <= high), (lower < high) & (upper > low))
+            # A moment that is a label means its step, as when it is asked alone: else the extent that we tell would lack a step.
+            for moment in (start, end):
+                if moment is not None and len(moment.fields) >= 6:
+                    inside |= stamps == first_of(moment)
+            return _runs(np.flatnonzero(inside).tolist())
+        exact = np.flatnonzero(stamps == low)
+        holding = np.flatnonzero(~points & (lower <= low) & (low < upper))
+        named = np.flatnonzero((stamps >= low) & (stamps <= high))
+        for found in (exact, holding, named):
+            if found.size:
+                return _runs([int(found[0])])
+        raise _Outside
+
+    # --- grids without straight axes ----------------------------------------------------------------------------------
+
+    def _by_centre(self, west: float, south: float, east: float, north: float) -> None:
+        import numpy as np
+
+        spatial = self.description.spatial
+        lon, lat = self.labels.values[spatial.x or ""], self.labels.values[spatial.y or ""]
+        width = 360.0 if east - west >= 360 else (east - west) % 360
+        inside = ((lon - west) % 360 <= width) & (lat >= south) & (lat <= north)
+        if not inside.any():
+            raise _Outside
+        dimensions = self.description.variable(spatial.x or "").dimensions
+        if inside.ndim == 1:
+            self.along[dimensions[0]] = Window(dimensions[0], _runs(np.flatnonzero(inside).tolist()))
+            return
+        cut = []
+        for number, dimension in enumerate(dimensions):
+            hits = np.flatnonzero(inside.any(axis=1 - number))
+            cut.append(slice(int(hits[0]), int(hits[-1]) + 1))
+            self.along[dimension] = Window(dimension, (Run(cut[-1].start, cut[-1].stop),))
+        self.mask = Mask((dimensions[0], dimensions[1]), inside[cut[0], cut[1]])
+
+    def _into_native(self, west: float, south: float, east: float, north: float, x: Axis) -> tuple[float, float, float, float]:
+        """Return the native window around the densified edges of a CRS84 box, and around the poles of the grid that lie in it."""
+        import numpy as np
+
+        onto, factor = native_system(self.description, x)
+        width = 360.0 if east - west >= 360 else (east - west) % 360
+        side = max(_SIDE, math.ceil(width) + 1, math.ceil(north - south) + 1)
+        lons, lats = np.linspace(west, west + width, side), np.linspace(south, north, side)
+        edge_lon = np.concatenate([lons, lons, np.full(side, west), np.full(side, west + width)])
+        edge_lat = np.concatenate([np.full(side, south), np.full(side, north), lats, lats])
+        xs, ys = onto.transform(edge_lon, edge_lat)
+        seen = np.isfinite(xs) & np.isfinite(ys)
+        if not seen.any():
+            raise _Outside
+        xs, ys = xs[seen], ys[seen]
+        xs, ys = xs / factor, ys / factor
+        if not turns(self.description, x):
+            return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
+        pole_lon, pole_lat = onto.transform([0.0, 0.0], [90.0, -90.0], direction="INVERSE")
+        within = [(lon - west) % 360 <= width and south <= lat <= north for lon, lat in zip(pole_lon, pole_lat, strict=True)]
+        top, bottom = 90.0 if within[0] else float(ys.max()), -90.0 if within[1] else float(ys.min())
+        if any(within):
+            return -180.0, bottom, 180.0, top
+        around = np.sort(xs % 360)
+        gaps = np.diff(np.concatenate([around, [around[0] + 360]]))
+        widest = int(gaps.argmax())
+        left = float(around[(widest + 1) % around.size])
+        return left, bottom, left + 360 - float(gaps[widest]), top
+
+
+def _runs(indices: Sequence[int], shifts: Sequence[float] | None = None) -> tuple[Run, ...]:
+    """Join neighbouring indices of one shift into runs. Raises _Outside without any."""
+    if not indices:
+        raise _Outside
+    found: list[Run] = []
+    for number, at in enumerate(indices):
+        shift = shifts[number] if shifts is not None else 0.0
+        if found and found[-1].stop == at and found[-1].shift == shift:
+            found[-1] = replace(found[-1], stop=at + 1)
+        else:
+            found.append(Run(at, at + 1, shift))
+    return tuple(found)
+
+
+def _every(window: Window, size: int) -> tuple[Run, ...]:
+    """Return *size* cells of the window, evenly spread: of each equal part the one in its middle."""
+    import numpy as np
+
+    indices = window.indices()
+    shifts = np.concatenate([np.full(run.stop - run.start, run.shift) for run in window.runs])
+    taken = ((2 * np.arange(size) + 1) * len(indices)) // (2 * size)
+    return _runs(indices[taken].tolist(), shifts[taken].tolist())
+
+
+def _is_one(subset: Subset) -> bool:
+    return isinstance(subset.part, Latest) or (isinstance(subset.part, Slice) and len(subset.part.values) == 1)
+
+
+def _as_text(point: Point) -> str:
+    if isinstance(point, str):
+        return point
+    return str(int(point)) if point.is_integer() and abs(point) < 1e15 else repr(point)
+
+
+def _extent(description: CubeDescription) -> dict[str, Any]:
+    """Return where there is data, for a caller who asked elsewhere."""
+    extent: dict[str, Any] = {"bbox": list(description.spatial.bbox)}
+    if description.temporal is not None:
+        extent["interval"] = [description.temporal.start, description.temporal.end]
+    extent["axes"] = dict(_limits(description))
+    return extent
+
+
+def _limits(description: CubeDescription) -> Iterator[tuple[str, Any]]:
+    for axis in description.axes:
+        if axis.kind in ("z", "member", "category", "other", "index") and not axis.scalar:
+            if axis.lower is not None and axis.upper is not None:
+                yield axis.name, [axis.lower, axis.upper]
+            elif axis.values is not None:
+                yield axis.name, list(axis.values[:100])
