@@ -20,7 +20,7 @@ from cubeport.documents import native as documents
 from cubeport.documents.native import DatasetDetail, DatasetSummary, Link, Version
 from cubeport.documents.texts import Shown
 from cubeport.errors import Cancelled, CubeportError, Forbidden, InvalidCursor, NotFound, Unauthorized
-from cubeport.server import incoming, problems, replies
+from cubeport.server import incoming, negotiation, problems, replies
 from cubeport.server.auth import Caller
 from cubeport.server.openapi import INGEST, READ, WRITE, described
 from cubeport.server.parts import Parts, Service
@@ -306,7 +306,7 @@ class _Native:
 
     def dataset(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], FormQuery)
-        form = replies.form(request, asked.f)
+        form = negotiation.form(request, asked.f)
         shown = self._shown(request)
         # Whoever may ingest sees versions that were never shown: another document, so another tag.
         tag = replies.etag_of(shown, request, form, self._url, self._may_see_all(request))
@@ -323,7 +323,7 @@ class _Native:
         return replies.reply(
             request,
             build,
-            media_type=replies.HTML if html else replies.JSON,
+            media_type=negotiation.HTML if html else negotiation.JSON,
             tag=tag,
             varies=("Accept",),
             headers=_versioned(shown) | (replies.PAGE_HEADERS if html else {}),

@@ -28,7 +28,7 @@ from cubeport.documents import ogc
 from cubeport.documents.coveragejson import MEDIA_TYPE as COVJSON
 from cubeport.documents.texts import Shown
 from cubeport.errors import InvalidPeriod, InvalidRange, InvalidRequest, NotAcceptable, Problem
-from cubeport.server import incoming, replies
+from cubeport.server import incoming, negotiation, replies
 from cubeport.server.openapi import READ, described
 
 if TYPE_CHECKING:
@@ -41,9 +41,7 @@ _QUERIES: tuple[tuple[Kind, str], ...] = (
     ("area", "Its values in a polygon"),
     ("cube", "Its values in a box"),
 )
-_ACCEPTED: Mapping[str, str] = {
-    "*/*": "covjson",
-    "application/*": "covjson",
+_OFFERS: Mapping[str, str] = {
     COVJSON: "covjson",
     "application/prs.coverage+json": "covjson",
     "application/json": "covjson",
@@ -53,7 +51,13 @@ _ACCEPTED: Mapping[str, str] = {
 }
 """What ``Accept`` may name of a coverage, and the form that it gets."""
 
-_FILES = {ogc.NETCDF, "application/netcdf", "application/octet-stream"}
+_DOWNLOADS: Mapping[str, str] = {
+    ogc.NETCDF: "netcdf",
+    "application/netcdf": "netcdf",
+    "application/octet-stream": "netcdf",
+    ogc.CSV: "csv",
+}
+"""What ``Accept`` may name of a download."""
 _DOWNLOAD_NAMES = {"format": "f", "variables": "properties"}
 _DOWNLOAD_PARAMETERS = ("format", "bbox", "datetime", "start", "end", "variables", "estimate")
 _DOWNLOAD_FORMS = ("netcdf", "csv")
@@ -239,7 +243,7 @@ class OgcFace:
         return self._described(request, lambda shown: ogc.schema(shown, public_url=self._url), media_type=ogc.SCHEMA)
 
     def _described(
-        self, request: Request, build: Callable[[Shown], Mapping[str, Any]], *, media_type: str = replies.JSON
+        self, request: Request, build: Callable[[Shown], Mapping[str, Any]], *, media_type: str = negotiation.JSON
     ) -> Response:
         incoming.query(request.scope["query_string"], DocumentQuery)
         _accepts_json(request, media_type)
@@ -285,8 +289,8 @@ class OgcFace:
 
     def _download(self, request: Request, left: threading.Event) -> Response:
         selection, ends = _download_selection(_pairs(request))
-        form = selection.form or ("csv" if _takes_only(request, ogc.CSV) else "netcdf")
-        if selection.form is None and not selection.estimate and not _takes(request, {*_FILES, ogc.CSV}):
+        form = selection.form or negotiation.preferred(request, _DOWNLOADS) or "netcdf"
+        if selection.form is None and not selection.estimate and not negotiation.takes(request, _DOWNLOADS):
             raise NotAcceptable("A download is NetCDF or CSV.", next_step=f"Ask with Accept: {ogc.NETCDF}.")
         shown = self._service.shown(request.path_params["dataset_id"])
         if ends:
@@ -475,36 +479,15 @@ def _form(request: Request, selection: Selection) -> str:
         return selection.form
     if selection.estimate:
         return "covjson"
-    best, weight = None, 0.0
-    for media_type, quality in _accepted(request):
-        form = _ACCEPTED.get(media_type)
-        if form is not None and quality > weight:
-            best, weight = form, quality
+    best = negotiation.preferred(request, _OFFERS)
     if best is None:
         raise NotAcceptable("A coverage is CoverageJSON, NetCDF or CSV.", next_step=f"Ask with Accept: {COVJSON} or {ogc.NETCDF}.")
     return best
 
 
-def _accepted(request: Request) -> Iterator[tuple[str, float]]:
-    for part in (request.headers.get("accept") or "*/*")[:2000].lower().split(","):
-        media_type, *options = (piece.strip() for piece in part.split(";"))
-        quality = next((option[2:] for option in options if option.startswith("q=")), "1")
-        yield media_type, float(quality) if re.fullmatch(r"[01](\.\d{0,3})?", quality) else 0.0
-
-
-def _takes(request: Request, media_types: set[str]) -> bool:
-    wanted = {"*/*", *media_types, *(f"{each.partition('/')[0]}/*" for each in media_types)}
-    return any(media_type in wanted and quality > 0 for media_type, quality in _accepted(request))
-
-
-def _takes_only(request: Request, media_type: str) -> bool:
-    """Tell whether that is asked for and nothing that a file is by default."""
-    return _takes(request, {media_type}) and not _takes(request, _FILES)
-
-
-def _accepts_json(request: Request, media_type: str = replies.JSON) -> None:
+def _accepts_json(request: Request, media_type: str = negotiation.JSON) -> None:
     asked = incoming.parameters(request.scope["query_string"])[0]
-    if "f" not in asked and not _takes(request, {replies.JSON, media_type}):
+    if "f" not in asked and not negotiation.takes(request, {negotiation.JSON, media_type}):
         raise NotAcceptable("This document is JSON.", next_step=f"Ask with Accept: {media_type}.")
 
 

@@ -27,7 +27,7 @@ from cubeport.cubes.description import BoundingBox
 from cubeport.documents import native as documents
 from cubeport.documents.texts import Shown
 from cubeport.errors import NotFound
-from cubeport.server import incoming, native, openapi, problems, replies
+from cubeport.server import incoming, native, negotiation, openapi, problems, replies
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Parts
 from cubeport.server.search import Search
@@ -125,7 +125,7 @@ class _Pages:
 
     def landing(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], LandingQuery)
-        form = replies.form(request, asked.f)
+        form = negotiation.form(request, asked.f)
         links = _faces(self._url)
         tag = replies.etag_of_list(self._parts.service.generation(), request, form, f"{self._url} {self._parts.version}")
         if form == "json":
@@ -148,7 +148,7 @@ class _Pages:
 
     def problem(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], native.FormQuery)
-        form = replies.form(request, asked.f)
+        form = negotiation.form(request, asked.f)
         kind = next((each for each in errors.kinds() if each.kind == request.path_params["kind"]), None)
         if kind is None:
             raise NotFound("No problem has that kind", what="path")
@@ -312,7 +312,7 @@ def _faces(url: str) -> list[tuple[documents.Link, str]]:
 
 
 def _page(request: Request, build: Callable[[], bytes], *, tag: str, varies: tuple[str, ...] = ("Accept",)) -> Response:
-    return replies.reply(request, build, media_type=replies.HTML, tag=tag, varies=varies, headers=replies.PAGE_HEADERS)
+    return replies.reply(request, build, media_type=negotiation.HTML, tag=tag, varies=varies, headers=replies.PAGE_HEADERS)
 
 
 @cache

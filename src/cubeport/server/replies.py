@@ -1,4 +1,4 @@
-"""Answers: strong ETags from values, 304 before any document is built, forms by ``f`` or ``Accept``, gzip for text.
+"""Answers: strong ETags from values, 304 before any document is built, gzip for text.
 
 An ETag is ``"{version or generation}-{digest}"`` of all that the bytes depend on, so it is known before they are.
 """
@@ -16,14 +16,14 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cubeport.documents.texts import Shown
-from cubeport.errors import InvalidRequest, NotAcceptable, PreconditionFailed, Problem
+from cubeport.errors import PreconditionFailed
+from cubeport.server.negotiation import JSON
 
 REVISION = 1
 """Counts up when a document changes its shape: answers kept by clients are then asked for again."""
 
 NO_CACHE = "no-cache"
 IMMUTABLE = "public, max-age=31536000, immutable"
-JSON, HTML = "application/json", "text/html; charset=utf-8"
 
 PAGE_HEADERS = {
     "Referrer-Policy": "no-referrer",
@@ -117,53 +117,6 @@ def _accepts_gzip(header: str) -> bool:
 def dumps(value: Any) -> bytes:
     """Return *value* as strict JSON in UTF-8."""
     return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-
-
-def form(request: Request, f: str | None) -> str:
-    """Return ``json`` or ``html``: ``f`` beats ``Accept``; no wish is JSON.
-
-    Raises
-    ------
-    NotAcceptable
-        When ``Accept`` takes neither.
-    InvalidRequest
-        When ``f`` is another word.
-    """
-    if f is not None:
-        if f not in ("json", "html"):
-            raise InvalidRequest(
-                "f: must be json or html", errors=[Problem(("query", "f"), "not-a-choice", "must be json or html")]
-            )
-        return f
-    best, weight = None, 0.0
-    accepted = request.headers.get("accept") or "*/*"
-    for media_range, quality in _ranges(accepted):
-        name = _FORMS.get(media_range)
-        if name is not None and quality > weight:
-            best, weight = name, quality
-    if best is None:
-        raise NotAcceptable("This address has JSON and HTML", next_step="Ask with Accept: application/json or text/html.")
-    return best
-
-
-_FORMS = {
-    "*/*": "json",
-    "application/*": "json",
-    "application/json": "json",
-    "text/html": "html",
-    "text/*": "html",
-    "application/xhtml+xml": "html",
-}
-
-
-def _ranges(accept: str) -> Iterable[tuple[str, float]]:
-    for part in accept[:2000].lower().split(","):
-        media_range, *options = (piece.strip() for piece in part.split(";"))
-        quality = 1.0
-        for option in options:
-            if option.startswith("q="):
-                quality = float(option[2:]) if re.fullmatch(r"[01](\.\d{0,3})?", option[2:]) else 0.0
-        yield media_range, quality
 
 
 def check_if_match(request: Request, tags: Iterable[str]) -> None:
