@@ -1,0 +1,57 @@
+"""A page of the documentation as the blocks that a reader would paste, and a reader who pastes them."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+DOCS = Path(__file__).resolve().parent.parent / "docs"
+FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+
+
+class Block(NamedTuple):
+    language: str
+    title: str | None
+    text: str
+
+
+def blocks(page: str) -> list[Block]:
+    """Return the fenced blocks of a page below ``docs/``, in order."""
+    return [Block(language, title or None, text) for language, title, text in FENCE.findall((DOCS / page).read_text())]
+
+
+class Follower:
+    """Somebody who does what a page says, in one folder, and compares each answer with the page's."""
+
+    def __init__(self, folder: Path, *, replace: dict[str, str] | None = None) -> None:
+        self.folder = folder
+        self.replace = replace or {}
+        clean = {key: value for key, value in os.environ.items() if not key.startswith("CUBEPORT_")}
+        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+        self.environment = clean | {"PATH": path, "COLUMNS": "120", "LC_ALL": "C.UTF-8", "NO_PROXY": "127.0.0.1"}
+        self.outputs: list[str] = []
+
+    def run(self, block: Block) -> str:
+        text = block.text
+        for old, new in self.replace.items():
+            text = text.replace(old, new)
+        command = ["bash", "-eu", "-c", text] if block.language == "sh" else [sys.executable, "-c", text]
+        done = subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, f"{text}\n{done.stdout}\n{done.stderr}"
+        self.outputs.append(done.stdout)
+        return done.stdout
+
+    def follow(self, page: str) -> int:
+        """Run every ``sh`` and ``python`` block without a title; return how many ``text`` answers were compared."""
+        output, compared = "", 0
+        for block in blocks(page):
+            if block.language == "text":
+                assert output == block.text
+                compared += 1
+            elif block.title is None and block.language in ("sh", "python"):
+                output = self.run(block)
+        return compared
