@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime
 from functools import partial, wraps
 from pathlib import Path
@@ -14,20 +14,22 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, cast
 from cubeport.catalog import ndjson
 from cubeport.catalog.adding import MINE, Added, Adder, OnExists, Options, referring, source_of
 from cubeport.catalog.adding import Source as ArtifactSource
-from cubeport.catalog.artifacts.planning import Place, Planner
-from cubeport.catalog.artifacts.storage import Fetcher, Profiles, StoragePlan, WriteMode
+from cubeport.catalog.artifacts.planning import Place
+from cubeport.catalog.artifacts.storage import Profiles, StoragePlan, WriteMode
 from cubeport.catalog.artifacts.views import ViewPlan, apply_view, plan_view
 from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, Writing, writing
-from cubeport.catalog.backend import CatalogBackend, Change, Edge, Finding, Rows
+from cubeport.catalog.backend import CatalogBackend, Change, Finding, Rows
 from cubeport.catalog.disk.durable import make_folders, store_errors
 from cubeport.catalog.disk.locks import clear_note
 from cubeport.catalog.events import EventPage
-from cubeport.catalog.extraction import Extractors
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.forms.redaction import redact_text
 from cubeport.catalog.hooks import set_paths
-from cubeport.catalog.keeping import integrity
-from cubeport.catalog.keeping import operations as upkeep
+from cubeport.catalog.keeping import integrity, operations
+from cubeport.catalog.keeping.doctor import doctor
+from cubeport.catalog.keeping.fsck import Checked, fsck
+from cubeport.catalog.keeping.gc import gc
+from cubeport.catalog.lineage import Direction, LineageGraph, lineage_of
 from cubeport.catalog.models import (
     Artifact,
     CatalogRecord,
@@ -39,9 +41,10 @@ from cubeport.catalog.models import (
     TargetKind,
     normalise_locator,
 )
-from cubeport.catalog.plugins import RESERVED, Plugins
+from cubeport.catalog.parts import Garbage, Parts
+from cubeport.catalog.plugins import RESERVED
 from cubeport.catalog.query import FieldSummary, Page, Query, Term
-from cubeport.catalog.schemas import Policy, Schema, Schemas, ValidationResult
+from cubeport.catalog.schemas import Policy, Schema, ValidationResult
 from cubeport.catalog.work import recovery
 from cubeport.catalog.work.recovery import Recovered
 from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
@@ -66,51 +69,6 @@ SHORTEST_PREFIX = 4
 _PAGE = 500
 _LOCKED = frozenset({"id", "version", "model_version", "created_at", "created_by", "updated_at", "updated_by", "operation_id"})
 _GUARDED = frozenset({"deleted_at", "deleted_by", "deleted_from", "artifacts"})
-
-
-@dataclass(frozen=True, slots=True)
-class LineageGraph:
-    """What is reached from one record along lineage."""
-
-    root: str
-    edges: tuple[Edge, ...]
-    records: Mapping[str, CatalogRecord | None]
-    """By id: ``None`` where nothing (any more) has it; URIs are not in it."""
-
-    def to_mapping(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
-        nodes = {
-            key: None if r is None else {"id": key, "kind": r.kind, "title": r.title, "status": r.status}
-            for key, r in self.records.items()
-        }
-        edges = [{"source": e.source, "rel": e.rel, "target": e.target} for e in self.edges]
-        return {"root": self.root, "edges": edges, "records": nodes}
-
-
-@dataclass(frozen=True, slots=True)
-class Parts:
-    """What ``main`` brings besides the ports of a unit of work."""
-
-    schemas: Schemas
-    extractors: Extractors
-    planner: Planner
-    root: Path | None = None
-    """The instance's folder, where there is one."""
-    fetcher: Fetcher | None = None
-    locks: Path | None = None
-    quarantine: Path | None = None
-    apart: frozenset[str] = frozenset()
-    """Profiles that hold the service's versions: its rows, not artifacts, tell what lives there."""
-    keepers: Callable[[], Iterable[upkeep.Keeper]] = tuple
-    """Who looks after those; asked by ``fsck`` and ``gc`` alone."""
-    surroundings: Callable[[], Iterable[Finding]] = tuple
-    """What ``doctor`` tells of the machine."""
-    settings: Mapping[str, Any] = field(default_factory=dict)
-    """What ``info`` shows of ``catalog.yaml``."""
-    plugins: Plugins = field(default_factory=Plugins)
-    """What other packages added; their hooks, schemas and so on are in their places already."""
-    closing: tuple[Callable[[], None], ...] = ()
-    """What :meth:`Catalog.close` calls besides closing the backend."""
 
 
 def _told[F: Callable[..., Any]](method: F) -> F:
@@ -241,23 +199,10 @@ class Catalog:
         return self.backend.changes(after, limit)
 
     def lineage(
-        self, name: str, *, direction: Literal["up", "down", "both"] = "both", depth: int | None = None, rel: str | None = None
+        self, name: str, *, direction: Direction = "both", depth: int | None = None, rel: str | None = None
     ) -> LineageGraph:
         """Return what the record comes from (*up*), what comes from it (*down*), as far as *depth* goes."""
-        root = self.get(name)
-        edges: dict[Edge, None] = {}
-        ways: Mapping[str, tuple[Literal["out", "in"], ...]] = {"up": ("out",), "down": ("in",), "both": ("out", "in")}
-        for way in ways[direction]:
-            front, seen, level = {root.id}, {root.id}, 0
-            while front and (depth is None or level < depth):
-                found = [edge for each in sorted(front) for edge in self.backend.edges(each, way, rel)]
-                edges |= dict.fromkeys(found)
-                reached = {edge.target if way == "out" else edge.source for edge in found}
-                front = set(filter(is_id, reached)) - seen
-                seen |= front
-                level += 1
-        ids = {root.id}.union(*(filter(is_id, (edge.source, edge.target)) for edge in edges))
-        return LineageGraph(root.id, tuple(edges), {each: self.backend.get_record(each) for each in sorted(ids)})
+        return lineage_of(self.backend, self.get(name), direction=direction, depth=depth, rel=rel)
 
     # --- adding -----------------------------------------------------------------------------------------------------
 
@@ -816,11 +761,11 @@ class Catalog:
         self, *, status: OperationStatus | None = None, since: datetime | None = None, limit: int = 50
     ) -> list[Operation]:
         """Return operations, newest first; those still open are ``running``, or ``failed`` when a person must look."""
-        return upkeep.operations(self.ports, status=status, since=since, limit=limit)
+        return operations.operations(self.ports, status=status, since=since, limit=limit)
 
     def operation(self, operation_id: str) -> dict[str, Any]:
         """Return one operation (its id, or how it begins) with the lines of its journal. Raises NotFound."""
-        return upkeep.operation(self.ports, operation_id)
+        return operations.operation(self.ports, operation_id)
 
     def recover(self, operation_id: str | None = None, *, dry_run: bool = False, skip: bool = False) -> list[Recovered]:
         """Finish or undo what dead processes left open; twice is once. Raises NotFound for an operation that never was."""
@@ -835,23 +780,23 @@ class Catalog:
 
     def doctor(self) -> list[Finding]:
         """Return what is well and what is not, with next steps; changes nothing, reads no data."""
-        return upkeep.doctor(self.ports, self.parts)
+        return doctor(self.ports, self.parts)
 
-    def fsck(self, name: str | None = None, **asked: Any) -> upkeep.Checked:
-        """Compare the catalog with its stores; see :func:`cubeport.catalog.keeping.operations.fsck`."""
+    def fsck(self, name: str | None = None, **asked: Any) -> Checked:
+        """Compare the catalog with its stores; see :func:`cubeport.catalog.keeping.fsck.fsck`."""
         if asked.get("repair"):
             self._writable()
-        return upkeep.fsck(self.ports, self.parts, self.get(name) if name else None, **asked)
+        return fsck(self.ports, self.parts, self.get(name) if name else None, **asked)
 
-    def gc(self, *, older_than_s: float = 24 * 3600, dry_run: bool = False) -> list[upkeep.Garbage]:
+    def gc(self, *, older_than_s: float = 24 * 3600, dry_run: bool = False) -> list[Garbage]:
         """Remove bytes that are provably ours and that nothing holds; strangers are listed and stay."""
         if not dry_run:
             self._writable()
-        return upkeep.gc(self.ports, self.parts, older_than_s=older_than_s, dry_run=dry_run)
+        return gc(self.ports, self.parts, older_than_s=older_than_s, dry_run=dry_run)
 
     def info(self) -> dict[str, Any]:
         """Return what this catalog is and holds."""
-        return upkeep.info(self.ports, self.parts)
+        return operations.info(self.ports, self.parts)
 
     def _writable(self) -> None:
         if self.ports.read_only:

@@ -2,45 +2,37 @@
 
 from __future__ import annotations
 
-import contextlib
 import getpass
 import os
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-
+from cubeport.adapters.backends.stores import STORES, create_backend, open_backend
 from cubeport.catalog import catalog as core
-from cubeport.catalog.artifacts.paths import DIRECTORY, FILENAME
 from cubeport.catalog.artifacts.planning import Planner
 from cubeport.catalog.backend import CatalogBackend, Finding
+from cubeport.catalog.catalogfile import CATALOG_FILE, FORMAT, MARK, WRITTEN, CatalogFile, catalog_file
 from cubeport.catalog.disk import failpoints
 from cubeport.catalog.disk.durable import make_folders, replace_file, store_errors
 from cubeport.catalog.events import EventLog, session_id
 from cubeport.catalog.extraction import Extractors
-from cubeport.catalog.forms import strictyaml
-from cubeport.catalog.forms.canonical import Id, dumps, new_id
+from cubeport.catalog.forms.canonical import dumps, new_id
 from cubeport.catalog.hooks import HookManager
+from cubeport.catalog.parts import Parts
 from cubeport.catalog.plugins import Plugins, discover, join_hooks
-from cubeport.catalog.schemas import KindPolicy, Policy, Schemas
+from cubeport.catalog.schemas import KindPolicy, Schemas
 from cubeport.catalog.work.journal import FileJournal, Journal
 from cubeport.catalog.work.undo import Undoer
 from cubeport.catalog.work.unit_of_work import Ports
 from cubeport.errors import (
     CatalogExists,
-    CatalogMoved,
-    Conflict,
-    CorruptCatalog,
     ExtraMissing,
     InvalidConfiguration,
-    InvalidRequest,
-    NewerModel,
-    NotACatalog,
 )
+from cubeport.main import conversion
 
 if TYPE_CHECKING:
     from cubeport.adapters.sandbox.children import Children
@@ -50,61 +42,8 @@ if TYPE_CHECKING:
     from cubeport.service.upkeep import VersionKeeper
     from cubeport.settings import Settings
 
-MARK = ".cubeport"
-"""The folder that makes its parent a catalog."""
-
-CATALOG_FILE = "catalog.yaml"
-CONVERTING = "converting.json"
-"""Is there while a conversion runs, or after it died."""
-
-STORES: Mapping[str, str] = {"sqlite": "catalog.db", "tinydb": "catalog.json"}
-"""The file of each backend's store."""
-
-FORMAT = 1
-"""The form of ``.cubeport`` that this release writes."""
-
-WRITTEN = """\
-# What this folder is. Templates, schemas and policies may be set here.
-catalog_id: {}
-format: {}
-backend: {}
-"""
-
 DATA = "data"
 """The profile of the service's versions and staging; its root is ``data_dir``."""
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class _Templates(_Section):
-    directory: str = DIRECTORY
-    filename: str = FILENAME
-
-
-class _KindSchema(_Section):
-    schema_: str | None = Field(default=None, alias="schema")
-    policy: Policy | None = None
-
-
-class _PluginSettings(_Section):
-    disabled: tuple[str, ...] = ()
-
-
-class CatalogFile(_Section):
-    """``.cubeport/catalog.yaml``: what a catalog is."""
-
-    catalog_id: Id
-    format: int = FORMAT
-    backend: str = "sqlite"
-    """``sqlite``, ``tinydb``, or the address of a database."""
-    templates: _Templates = _Templates()
-    schemas: dict[str, _KindSchema] = {}
-    schema_policy: Policy = "warn"
-    plugins: _PluginSettings = _PluginSettings()
-    lock_timeout_s: float = Field(default=10.0, ge=0)
-    allow_network_filesystem: bool = False
 
 
 class Catalog(core.Catalog):
@@ -134,7 +73,7 @@ class Catalog(core.Catalog):
             for folder in (inner, inner / "locks", inner / "journal" / "open", root / "files", root / "config"):
                 make_folders(folder)
         # Its own file comes last: without it there is no catalog, and whoever is killed before can simply begin again.
-        catalog_id = _create_backend(inner, catalog, new_id())
+        catalog_id = create_backend(inner, catalog, new_id())
         from cubeport.adapters.storage.profiles import DEFAULT, FILE
 
         with store_errors("make the catalog"):
@@ -171,8 +110,8 @@ class Catalog(core.Catalog):
         arm(os.environ)
         root = Path(directory).resolve()
         file = catalog_file(root)
-        if not read_only and (root / MARK / CONVERTING).exists():
-            file = _finish_conversion(root, file)
+        if not read_only and (root / MARK / conversion.CONVERTING).exists():
+            file = conversion.finish_conversion(root, file)
         ports, parts = _parts(root, file, read_only, user_id, plugins, command, data_dir)
         opened = cls(ports, parts)
         try:
@@ -195,28 +134,11 @@ class Catalog(core.Catalog):
         HashMismatch
             If the new store does not give back what went in; the old one stays in use.
         """
-        from cubeport.catalog.keeping.convert import convert
-
         self._writable()
         root = self.root
         assert root is not None, "a catalog in a folder has one"
-        file, inner = catalog_file(root), root / MARK
-        if to not in STORES:
-            raise InvalidRequest(f"A catalog is sqlite or tinydb, not {to[:40]!r}.", next_step="cubeport convert --to tinydb")
-        if to == file.backend:
-            raise Conflict(f"The catalog is of {to} already.", next_step="cubeport info")
-        with store_errors("convert the catalog"):
-            _set_aside(inner, to)
-            replace_file(inner / CONVERTING, dumps({"from": file.backend, "to": to}).encode())
-        _create_backend(inner, to, file.catalog_id)
-        target = _open_store(inner, to, lock_path=inner / "locks" / "convert.lock", lock_timeout_s=file.lock_timeout_s)
-        source: Any = self.backend
-        try:
-            done = convert(source, target, to)
-        finally:
-            target.close()
-        _swap(root, to)
-        self.events.emit("operation.succeeded", f"converted from {file.backend} to {to}", operation_type="convert", to=to)
+        done = conversion.convert(root, self.backend, to)
+        self.events.emit("operation.succeeded", f"converted to {to}", operation_type="convert", to=to)
         return done
 
     @classmethod
@@ -232,52 +154,6 @@ class Catalog(core.Catalog):
         return {"backend": file.backend, "before": before, "after": after}
 
 
-def _set_aside(inner: Path, kind: str) -> None:
-    """Give a store that lies where a new one will be another name: it was converted from, or a conversion to it died."""
-    store = inner / STORES[kind]
-    number = next(n for n in range(1, 10_000) if not store.with_name(f"{store.name}.old{n}").exists())
-    for suffix in ("", "-wal", "-shm", ".bak"):
-        part = store.with_name(store.name + suffix)
-        if part.exists():
-            part.rename(part.with_name(f"{store.name}.old{number}{suffix}"))
-
-
-def _swap(root: Path, to: str) -> None:
-    """Make *to* the catalog's backend: its line in ``catalog.yaml`` changes, all others stay."""
-    path = root / MARK / CATALOG_FILE
-    line = f"backend: {dumps(to)}"
-    text, found = re.subn(r"(?m)^backend:.*$", line, path.read_text("utf-8"))
-    with store_errors("convert the catalog"):
-        replace_file(path, (text if found else f"{text.rstrip()}\n{line}\n").encode())
-        (root / MARK / CONVERTING).unlink(missing_ok=True)
-
-
-def _finish_conversion(root: Path, file: CatalogFile) -> CatalogFile:
-    """Finish a conversion whose process died: forward if the old store has retired, else there was none."""
-    inner = root / MARK
-    try:
-        with contextlib.closing(_open_backend(inner, file, read_only=False)) as backend, backend.transaction():
-            (inner / CONVERTING).unlink(missing_ok=True)
-    except CatalogMoved as exc:
-        _swap(root, str(exc.members["target"]))
-    return catalog_file(root)
-
-
-def catalog_file(root: Path) -> CatalogFile:
-    """Return what ``.cubeport/catalog.yaml`` says. Raises NotACatalog, NewerModel, InvalidConfiguration."""
-    path = root / MARK / CATALOG_FILE
-    if not path.is_file():
-        raise NotACatalog(f"{root} is not a catalog.", next_step="cubeport init")
-    document = strictyaml.read(path, f"{MARK}/{CATALOG_FILE}")
-    if isinstance(document.value, dict) and isinstance(written := document.value.get("format"), int) and written > FORMAT:
-        raise NewerModel(f"The catalog has format {written}; this release knows up to {FORMAT}.", next_step="upgrade cubeport")
-    try:
-        return CatalogFile.model_validate(document.value)
-    except ValidationError as exc:
-        found = strictyaml.problems(document, exc.errors(include_url=False), {(): CatalogFile.model_fields})
-        raise InvalidConfiguration("\n".join(each.message for each in found), errors=found) from None
-
-
 def _parts(
     root: Path,
     file: CatalogFile,
@@ -286,7 +162,7 @@ def _parts(
     use_plugins: bool,
     command: str | None,
     data_dir: Path | None,
-) -> tuple[Ports, core.Parts]:
+) -> tuple[Ports, Parts]:
     from cubeport.adapters.extract.cubes import NetCDFExtractor, ZarrExtractor
     from cubeport.adapters.extract.files import DirectoryExtractor, FileExtractor
     from cubeport.adapters.storage.local import LocalProfile
@@ -322,7 +198,7 @@ def _parts(
         schemas.offer(each.name, each.value, each.options["version"], plugin=plugin)
     planner_fields = found.values("template_field")
     # Last, so that nothing that is wrong above leaves it open.
-    backend = _open_backend(inner, file, read_only=read_only)
+    backend = open_backend(inner, file, read_only=read_only)
     ports = Ports(
         catalog_id=file.catalog_id,
         backend=failpoints.counted(backend),
@@ -337,7 +213,7 @@ def _parts(
         check=schemas.check,
     )
     planner = Planner(profiles, ports.clock, file.templates.directory, file.templates.filename, planner_fields)
-    parts = core.Parts(
+    parts = Parts(
         schemas=schemas,
         extractors=extractors,
         planner=planner,
@@ -449,59 +325,6 @@ def _data_dir(root: Path) -> Path:
 
         return load(root).data_dir
     return root / "data"
-
-
-def _create_backend(inner: Path, kind: str, catalog_id: str) -> str:
-    """Make the catalog's store and return its id; one left by a creation that was killed is taken as it is."""
-    match kind:
-        case "sqlite":
-            from cubeport.adapters.backends.sql import SqlBackend
-
-            path = inner / "catalog.db"
-            backend = SqlBackend.open(path) if path.exists() else SqlBackend.create(path, catalog_id)
-            try:
-                return backend.catalog_id
-            finally:
-                backend.close()
-        case "tinydb":
-            from cubeport.adapters.backends.tinydb import TinyBackend
-
-            path = inner / "catalog.json"
-            tiny = TinyBackend.open(path) if path.exists() else TinyBackend.create(path, catalog_id)
-            try:
-                return str(tiny.catalog_id)
-            finally:
-                tiny.close()
-    raise InvalidRequest(f"A catalog is sqlite or tinydb, not {kind[:40]!r}.", next_step="cubeport init --catalog sqlite")
-
-
-def _open_backend(inner: Path, file: CatalogFile, *, read_only: bool) -> CatalogBackend:
-    options: dict[str, Any] = {
-        "lock_path": inner / "locks" / "catalog.lock",
-        "read_only": read_only,
-        "lock_timeout_s": file.lock_timeout_s,
-        "allow_network_filesystem": file.allow_network_filesystem,
-    }
-    opened = _open_store(inner, file.backend, **options)
-    if opened.catalog_id != file.catalog_id:
-        opened.close()
-        raise CorruptCatalog("The catalog's store belongs to another catalog.", next_step="restore a backup of the whole folder")
-    backend: CatalogBackend = opened
-    return backend
-
-
-def _open_store(inner: Path, kind: str, **options: Any) -> Any:
-    match kind:
-        case "sqlite":
-            from cubeport.adapters.backends.sql import SqlBackend
-
-            return SqlBackend.open(inner / STORES[kind], **options)
-        case "tinydb":
-            from cubeport.adapters.backends.tinydb import TinyBackend
-
-            options.pop("allow_network_filesystem", None)  # nothing makes a JSON file safe there
-            return TinyBackend.open(inner / STORES[kind], **options)
-    raise InvalidConfiguration(f"{MARK}/{CATALOG_FILE}: backend: {kind.partition(':')[0]!r} is not sqlite or tinydb")
 
 
 def arm(environment: Mapping[str, str]) -> None:

@@ -11,9 +11,10 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cubeport.catalog.catalogfile import CATALOG_FILE, MARK
 from cubeport.catalog.disk.durable import make_folders, replace_file
 from cubeport.catalog.forms.canonical import dumps
-from cubeport.main.catalog import CATALOG_FILE, MARK, Catalog, gate_limits
+from cubeport.main.catalog import Catalog, gate_limits
 
 if TYPE_CHECKING:
     from socket import socket

@@ -13,8 +13,9 @@ from typing import Protocol
 
 from cubeport.catalog.backend import CatalogBackend, Finding, Row
 from cubeport.catalog.forms.canonical import is_id, timestamp
-from cubeport.catalog.keeping.operations import STRANGE, Garbage
+from cubeport.catalog.keeping.gc import STRANGE
 from cubeport.catalog.models import CatalogRecord
+from cubeport.catalog.parts import Garbage
 from cubeport.catalog.work.journal import Journal
 from cubeport.service.state import VERSION, VersionState
 

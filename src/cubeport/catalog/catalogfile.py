@@ -1,0 +1,76 @@
+"""``.cubeport/catalog.yaml``: what a catalog is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cubeport.catalog.artifacts.paths import DIRECTORY, FILENAME
+from cubeport.catalog.forms import strictyaml
+from cubeport.catalog.forms.canonical import Id
+from cubeport.catalog.schemas import Policy
+from cubeport.errors import InvalidConfiguration, NewerModel, NotACatalog
+
+MARK = ".cubeport"
+"""The folder that makes its parent a catalog."""
+
+CATALOG_FILE = "catalog.yaml"
+
+FORMAT = 1
+"""The form of ``.cubeport`` that this release writes."""
+
+WRITTEN = """\
+# What this folder is. Templates, schemas and policies may be set here.
+catalog_id: {}
+format: {}
+backend: {}
+"""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class _Templates(_Section):
+    directory: str = DIRECTORY
+    filename: str = FILENAME
+
+
+class _KindSchema(_Section):
+    schema_: str | None = Field(default=None, alias="schema")
+    policy: Policy | None = None
+
+
+class _PluginSettings(_Section):
+    disabled: tuple[str, ...] = ()
+
+
+class CatalogFile(_Section):
+    """``.cubeport/catalog.yaml``: what a catalog is."""
+
+    catalog_id: Id
+    format: int = FORMAT
+    backend: str = "sqlite"
+    """``sqlite``, ``tinydb``, or the address of a database."""
+    templates: _Templates = _Templates()
+    schemas: dict[str, _KindSchema] = {}
+    schema_policy: Policy = "warn"
+    plugins: _PluginSettings = _PluginSettings()
+    lock_timeout_s: float = Field(default=10.0, ge=0)
+    allow_network_filesystem: bool = False
+
+
+def catalog_file(root: Path) -> CatalogFile:
+    """Return what ``.cubeport/catalog.yaml`` says. Raises NotACatalog, NewerModel, InvalidConfiguration."""
+    path = root / MARK / CATALOG_FILE
+    if not path.is_file():
+        raise NotACatalog(f"{root} is not a catalog.", next_step="cubeport init")
+    document = strictyaml.read(path, f"{MARK}/{CATALOG_FILE}")
+    if isinstance(document.value, dict) and isinstance(written := document.value.get("format"), int) and written > FORMAT:
+        raise NewerModel(f"The catalog has format {written}; this release knows up to {FORMAT}.", next_step="upgrade cubeport")
+    try:
+        return CatalogFile.model_validate(document.value)
+    except ValidationError as exc:
+        found = strictyaml.problems(document, exc.errors(include_url=False), {(): CatalogFile.model_fields})
+        raise InvalidConfiguration("\n".join(each.message for each in found), errors=found) from None

@@ -1,0 +1,51 @@
+"""Lineage: what a record comes from, and what comes from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from cubeport.catalog.backend import CatalogBackend, Edge
+from cubeport.catalog.forms.canonical import is_id
+from cubeport.catalog.models import CatalogRecord
+
+Direction = Literal["up", "down", "both"]
+_WAYS: Mapping[Direction, tuple[Literal["out", "in"], ...]] = {"up": ("out",), "down": ("in",), "both": ("out", "in")}
+
+
+@dataclass(frozen=True, slots=True)
+class LineageGraph:
+    """What is reached from one record along lineage."""
+
+    root: str
+    edges: tuple[Edge, ...]
+    records: Mapping[str, CatalogRecord | None]
+    """By id: ``None`` where nothing (any more) has it; URIs are not in it."""
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return it as plain JSON values."""
+        nodes = {
+            key: None if r is None else {"id": key, "kind": r.kind, "title": r.title, "status": r.status}
+            for key, r in self.records.items()
+        }
+        edges = [{"source": e.source, "rel": e.rel, "target": e.target} for e in self.edges]
+        return {"root": self.root, "edges": edges, "records": nodes}
+
+
+def lineage_of(
+    backend: CatalogBackend, root: CatalogRecord, *, direction: Direction = "both", depth: int | None = None, rel: str | None = None
+) -> LineageGraph:
+    """Return what *root* comes from (``up``) and what comes from it (``down``), at most *depth* edges away."""
+    edges: dict[Edge, None] = {}
+    for way in _WAYS[direction]:
+        front, seen, level = {root.id}, {root.id}, 0
+        while front and (depth is None or level < depth):
+            found = [edge for each in sorted(front) for edge in backend.edges(each, way, rel)]
+            edges |= dict.fromkeys(found)
+            reached = {edge.target if way == "out" else edge.source for edge in found}
+            front = set(filter(is_id, reached)) - seen
+            seen |= front
+            level += 1
+    ids = {root.id}.union(*(filter(is_id, (edge.source, edge.target)) for edge in edges))
+    return LineageGraph(root.id, tuple(edges), {each: backend.get_record(each) for each in sorted(ids)})

@@ -1,0 +1,67 @@
+"""What ``main`` puts into a catalog besides the ports of a unit of work, and who keeps the bytes that are not artifacts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Protocol
+
+from cubeport.catalog.artifacts.planning import Planner
+from cubeport.catalog.artifacts.storage import Fetcher
+from cubeport.catalog.backend import Finding
+from cubeport.catalog.extraction import Extractors
+from cubeport.catalog.plugins import Plugins
+from cubeport.catalog.schemas import Schemas
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """Bytes that no record names."""
+
+    profile: str
+    path: str
+    size_bytes: int
+    modified: str
+    reason: str
+    ours: bool
+    """Whether a journal, or an operation's id in the name, proves that we made it."""
+    removed: bool = False
+    kind: str = "orphan-file"
+    """What ``fsck`` calls it (safety.md 9); a stranger's is always ``unknown-file``."""
+
+
+class Keeper(Protocol):
+    """Looks after bytes that are no artifacts: the service's versions."""
+
+    def garbage(self) -> list[Garbage]:
+        """Return what nothing keeps; stores are listed first, then journals, then rows."""
+
+    def faults(self, *, data: bool) -> Iterator[Finding]:
+        """Yield what is wrong with what is kept."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What ``main`` brings besides the ports of a unit of work."""
+
+    schemas: Schemas
+    extractors: Extractors
+    planner: Planner
+    root: Path | None = None
+    """The instance's folder, where there is one."""
+    fetcher: Fetcher | None = None
+    locks: Path | None = None
+    quarantine: Path | None = None
+    apart: frozenset[str] = frozenset()
+    """Profiles that hold the service's versions: its rows, not artifacts, tell what lives there."""
+    keepers: Callable[[], Iterable[Keeper]] = tuple
+    """Who looks after those; asked by ``fsck`` and ``gc`` alone."""
+    surroundings: Callable[[], Iterable[Finding]] = tuple
+    """What ``doctor`` tells of the machine."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """What ``info`` shows of ``catalog.yaml``."""
+    plugins: Plugins = field(default_factory=Plugins)
+    """What other packages added; their hooks, schemas and so on are in their places already."""
+    closing: tuple[Callable[[], None], ...] = ()
+    """What :meth:`Catalog.close` calls besides closing the backend."""
