@@ -28,7 +28,7 @@ import psutil
 
 from cubeport.adapters.engines.zarr import ZarrEngine
 from cubeport.adapters.gate.gate import ConfinedGate
-from cubeport.adapters.sandbox.children import Children
+from cubeport.adapters.gate.tasks import confined
 from cubeport.cubes.orders import WriteOrder
 
 HEADING = "## Ingest"
@@ -154,7 +154,7 @@ def main() -> None:
         "| write / plain (CPU) | all / plain (CPU) |",
         "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
-    with Children() as children, tempfile.TemporaryDirectory() as folder:
+    with confined() as children, tempfile.TemporaryDirectory() as folder:
         gate, clock = ConfinedGate(children), Clock(children.template_pid())
         for case in CASES:
             plain, *ours = run(case, Path(folder), gate, clock, options.repeat)

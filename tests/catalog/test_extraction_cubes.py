@@ -13,6 +13,7 @@ import xarray as xr
 
 from cubeport.adapters.extract import cubes
 from cubeport.adapters.extract.cubes import NetCDFExtractor, ZarrExtractor
+from cubeport.adapters.gate.tasks import confined
 from cubeport.adapters.sandbox.children import Children
 from cubeport.catalog.extraction import Extractors, Limits
 from cubeport.errors import ExtraMissing, SourceRejected
@@ -20,7 +21,7 @@ from cubeport.errors import ExtraMissing, SourceRejected
 
 @pytest.fixture(scope="module")
 def children() -> Iterator[Children]:
-    with Children() as started:
+    with confined() as started:
         yield started
 
 

@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 from h5py import h5z
 
+from cubeport.adapters.gate import tasks
 from cubeport.adapters.sandbox import landlock
 from cubeport.adapters.sandbox.children import Children
 from cubeport.adapters.sandbox.limits import Limits
@@ -24,7 +25,7 @@ needs_landlock = pytest.mark.skipif(not landlock.abi(), reason="this kernel has 
 
 
 def children(**limits: Any) -> Children:
-    return Children(Limits(**limits), tasks={"read": "gate_tasks:read"}, modules=[MODULES])
+    return tasks.confined(Limits(**limits), tasks={"read": "gate_tasks:read"}, modules=[MODULES])
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cubeport.adapters.sandbox.child import TASKS
+from cubeport.adapters.gate.tasks import TASKS, confined
 from cubeport.adapters.sandbox.children import Children
 
 MODULES = Path(__file__).resolve().parent / "modules"
@@ -16,5 +16,5 @@ OF_TESTS = {name: f"gate_tasks:{name}" for name in ("echo", "late", "refuse", "r
 
 @pytest.fixture(scope="module")
 def children() -> Iterator[Children]:
-    with Children(tasks={**TASKS, **OF_TESTS}, modules=[MODULES]) as opened:
+    with confined(tasks={**TASKS, **OF_TESTS}, modules=[MODULES]) as opened:
         yield opened

@@ -14,7 +14,7 @@ import numpy as np
 import xarray as xr
 
 from cubeport.adapters.gate.write import write
-from cubeport.adapters.sandbox.child import Context, Source
+from cubeport.adapters.sandbox.child import Context, Input
 from cubeport.adapters.sandbox.limits import Limits
 
 WINDOW = {"bbox": None, "start": None, "end": None, "clip": "touch"}
@@ -23,7 +23,7 @@ WINDOW = {"bbox": None, "start": None, "end": None, "clip": "touch"}
 class Desk(Context):
     """A context that keeps what it is told."""
 
-    def __init__(self, sources: tuple[Source, ...] = ()) -> None:
+    def __init__(self, sources: tuple[Input, ...] = ()) -> None:
         super().__init__(socket.socket(), limits=Limits(), sources=sources)
         self._channel.close()
         self.told: list[tuple[str, int, int]] = []
@@ -42,7 +42,7 @@ class Desk(Context):
 
 @contextmanager
 def desk(paths: Iterable[Path]) -> Iterator[Desk]:
-    opened = tuple(Source(path.name, os.open(path, os.O_RDONLY), path.is_dir()) for path in paths)
+    opened = tuple(Input(path.name, os.open(path, os.O_RDONLY), path.is_dir()) for path in paths)
     try:
         yield Desk(opened)
     finally:

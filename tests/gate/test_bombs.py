@@ -10,6 +10,7 @@ import psutil
 import pytest
 
 from cubeport.adapters.gate.gate import ConfinedGate
+from cubeport.adapters.gate.tasks import confined
 from cubeport.adapters.sandbox.children import Children
 from cubeport.adapters.sandbox.limits import Limits
 from cubeport.cubes.orders import WriteOrder
@@ -22,7 +23,7 @@ SAMPLE = ("hdf5_deflate_bomb", "zarr3_zstd_bomb", "zarr3_chunk_too_short")
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Children]:
-    with Children(Limits(memory_bytes=3 * 2**28)) as opened:
+    with confined(Limits(memory_bytes=3 * 2**28)) as opened:
         yield opened
 
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import psutil
 import pytest
 
+from cubeport.adapters.gate.tasks import TASKS
 from cubeport.adapters.sandbox import landlock
-from cubeport.adapters.sandbox.child import TASKS
 from cubeport.adapters.sandbox.children import Children, open_source
 from cubeport.adapters.sandbox.limits import Limits
 from cubeport.catalog.disk import failpoints

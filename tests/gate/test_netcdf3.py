@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cubeport.adapters.sandbox.child import Input
 from cubeport.adapters.sandbox.limits import Limits
 from cubeport.adapters.sources import netcdf3
 from cubeport.adapters.sources.scanned import Scanned
@@ -26,7 +27,7 @@ LIMITS = Limits()
 def scan(path: Path) -> Scanned:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        return netcdf3.scan("a.nc", descriptor, LIMITS)
+        return netcdf3.scan(Input("a.nc", descriptor, False), LIMITS)
     finally:
         os.close(descriptor)
 

@@ -23,9 +23,10 @@ import xarray as xr
 from cubeport.adapters.engines.opened import Opened, OpenedVersions
 from cubeport.adapters.engines.zarr import ZarrEngine
 from cubeport.adapters.gate.measure import measure
+from cubeport.adapters.gate.tasks import confined
 from cubeport.adapters.gate.write import write
 from cubeport.adapters.ogc.answers import Answers, Limits
-from cubeport.adapters.sandbox.child import Context, Source
+from cubeport.adapters.sandbox.child import Context, Input
 from cubeport.adapters.sandbox.children import Children
 from cubeport.adapters.sandbox.limits import Limits as GateLimits
 from cubeport.cubes.description import CubeDescription
@@ -43,7 +44,7 @@ MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 class Desk(Context):
     """A context of the gate that nobody listens to."""
 
-    def __init__(self, *sources: Source) -> None:
+    def __init__(self, *sources: Input) -> None:
         super().__init__(socket.socket(), limits=GateLimits(), sources=sources)
         self._channel.close()
 
@@ -125,7 +126,7 @@ class Shelf:
         try:
             told = write(
                 {**request, "attributes": {}, "chunks": chunks, "append_dim": None, "group": None},
-                Desk(Source(source.name, descriptor, False)),
+                Desk(Input(source.name, descriptor, False)),
             )
         finally:
             os.close(descriptor)
@@ -164,7 +165,7 @@ def stored(shelf: Shelf) -> Callable[..., Stored]:
 
 @pytest.fixture(scope="session")
 def children() -> Iterator[Children]:
-    with Children() as running:
+    with confined() as running:
         yield running
 
 

@@ -255,10 +255,10 @@ class _LazyGate:
 
     def __call__(self) -> Children:
         if self._children is None:
-            from cubeport.adapters.sandbox.children import Children
+            from cubeport.adapters.gate.tasks import confined
             from cubeport.settings import load
 
-            self._children = Children(gate_limits(load(self._root)))
+            self._children = confined(gate_limits(load(self._root)))
         return self._children
 
     def close(self) -> None:

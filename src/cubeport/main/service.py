@@ -54,9 +54,9 @@ def connect(directory: str | Path = ".", *, read_only: bool = False, user_id: st
 
 
 def _children(settings: Settings) -> Children:
-    from cubeport.adapters.sandbox.children import Children
+    from cubeport.adapters.gate.tasks import confined
 
-    return Children(gate_limits(settings))
+    return confined(gate_limits(settings))
 
 
 def _service(settings: Settings, catalog: Catalog, children: Children, *, public_url: str | None = None) -> Service:

@@ -165,7 +165,7 @@ def mutate(request, context):
     """Scan many mutations of one source: each is passed or refused, and nothing else happens."""
     import random
 
-    from cubeport.adapters.sandbox.child import Source
+    from cubeport.adapters.sandbox.child import Input
     from cubeport.adapters.sources.formats import scan
 
     (source,) = context.sources
@@ -193,7 +193,7 @@ def mutate(request, context):
         Path("mutation").write_bytes(body)
         descriptor = os.open("mutation", os.O_RDONLY)
         try:
-            scan(Source("mutation", descriptor, False), context.limits)
+            scan(Input("mutation", descriptor, False), context.limits)
             outcome = "passed"
         except SourceRejected as refusal:
             outcome = refusal.reason

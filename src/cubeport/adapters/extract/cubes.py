@@ -7,13 +7,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Protocol
 
+from cubeport.adapters.sources.signatures import is_hdf5, is_netcdf3
 from cubeport.catalog.extraction import Extracted, Limits
 from cubeport.catalog.forms.canonical import json_value
 from cubeport.catalog.models import TimeSpan
 from cubeport.errors import ExtraMissing, SourceRejected
 
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-_CLASSIC = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
 
@@ -70,17 +69,8 @@ class NetCDFExtractor(_InChild):
         """Tell by the first bytes, whatever the name says."""
         if not source.is_file():
             return False
-        size = source.stat().st_size
         with source.open("rb") as file:
-            if file.read(4) in _CLASSIC:
-                return True
-            at = 0
-            while at < size:  # the signature lies at byte 0, 512, 1024 and so on, doubling (HDF5 File Format, II.A)
-                file.seek(at)
-                if file.read(len(_HDF5)) == _HDF5:
-                    return True
-                at = at * 2 if at else 512
-        return False
+            return is_netcdf3(file.fileno()) or is_hdf5(file.fileno())
 
 
 class ZarrExtractor(_InChild):

@@ -1,6 +1,6 @@
 """What the first child does: open the sources as stored, hold them against the rules, and write them as one Zarr v3 group.
 
-It runs confined (safety.md 2.1), and what it says is hostile until the second child, ``measure``, has read everything back.
+It runs confined, and what it says is hostile until the second child, ``measure``, has read everything back.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import re
 import resource
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,12 +22,11 @@ import xarray as xr
 from cubeport.adapters.engines import attributes, zarrv3
 from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.sandbox import child
-from cubeport.adapters.sources.formats import scan, verify
+from cubeport.adapters.sources.formats import format_of, scan
 from cubeport.adapters.sources.identity import identity
-from cubeport.adapters.sources.netcdf import open_classic, open_hdf5
 from cubeport.adapters.sources.reading import TEXT, Source, dataset, decoding, load_labels, native
 from cubeport.adapters.sources.series import join
-from cubeport.adapters.sources.zarr import open_zarr
+from cubeport.catalog.disk.durable import write_all
 from cubeport.cubes import checks, layout
 from cubeport.cubes import cutout as window
 from cubeport.cubes.keys import CUBE, METADATA
@@ -46,14 +45,6 @@ _BLOCK_BYTES = 32 * 2**20
 
 _REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms", "ancillary_variables")
 """CF attributes that name variables which a variable cannot be read without."""
-
-
-_OPENERS: Mapping[str, Callable[..., Source]] = {
-    "hdf5": open_hdf5,
-    "netcdf3": open_classic,
-    "zarr2": open_zarr,
-    "zarr3": open_zarr,
-}
 
 
 def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
@@ -78,7 +69,8 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
         whole = join(opened, request["append_dim"])
         raw = _selected(whole.raw, wanted)
         for each in context.sources:
-            verify(each, context.limits, pool, group=request["group"], left_out=set(whole.raw.variables) - set(raw.variables))
+            group = (request["group"] or "").strip("/")
+            format_of(each).verify(each, context.limits, pool, group=group, left_out=set(whole.raw.variables) - set(raw.variables))
         raw.attrs.update(request["attributes"])
         with decoding("coordinates"):  # they are read here
             warnings = [*whole.warnings, *checks.check(raw)]
@@ -98,12 +90,12 @@ def _open_files(sources: int) -> int:
     return max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - sources - 64)
 
 
-def _open(source: child.Source, context: child.Context, group: str | None, wanted: Sequence[str]) -> Source:
+def _open(source: child.Input, context: child.Context, group: str | None, wanted: Sequence[str]) -> Source:
     """Return the source, opened by what its content is, once the scan has let it pass."""
     found = scan(source, context.limits)
     prefix = f"{group.strip('/')}/" if group else ""
     skipped = [path.removeprefix(prefix) for path in found.skipped if path.startswith(prefix)]
-    opened = _OPENERS[found.format](str(source.path), source.name, group=group, wanted=wanted, skipped=skipped)
+    opened = format_of(source).open(source, group=group, wanted=wanted, skipped=skipped)
     return replace(opened, warnings=(*found.warnings, *opened.warnings))
 
 
@@ -244,8 +236,6 @@ def put(path: Path, data: bytes) -> None:
     """Write a new file; one that is there already is an error."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
-        left = memoryview(data)
-        while left:
-            left = left[os.write(descriptor, left) :]
+        write_all(descriptor, data)
     finally:
         os.close(descriptor)

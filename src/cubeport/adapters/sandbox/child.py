@@ -24,15 +24,6 @@ from cubeport.adapters.sandbox import landlock, wire
 from cubeport.adapters.sandbox.limits import Limits
 from cubeport.errors import CubeportError, ExtraMissing, NoSpace, SourceRejected
 
-TASKS: Mapping[str, str] = {
-    "write": "cubeport.adapters.gate.write:write",
-    "measure": "cubeport.adapters.gate.measure:measure",
-    "scan": "cubeport.adapters.sources.formats:task",
-    "encode": "cubeport.adapters.encoders.netcdf:encode",
-    "extract": "cubeport.adapters.extract.child:extract",
-}
-"""What children are asked to do, as ``module:function``; each is called as ``function(request, context)``."""
-
 _PR_SET_PDEATHSIG = 1
 _REQUEST_BYTES = 64 * 2**20
 _TRACE = 16_000
@@ -41,7 +32,7 @@ type Task = Callable[[Mapping[str, Any], Context], Mapping[str, Any]]
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Input:
     """What a task may read: a descriptor that the service opened without following a link."""
 
     name: str
@@ -50,7 +41,7 @@ class Source:
 
     @property
     def path(self) -> Path:
-        """A path that leads to the descriptor itself, for libraries that open by name (safety.md R3)."""
+        """A path that leads to the descriptor itself, for libraries that open by name."""
         return Path(f"/proc/self/fd/{self.fd}")
 
 
@@ -62,7 +53,7 @@ class Context:
         channel: socket.socket,
         *,
         limits: Limits,
-        sources: tuple[Source, ...] = (),
+        sources: tuple[Input, ...] = (),
         read: tuple[Path, ...] = (),
         write: tuple[Path, ...] = (),
         fail_points: bool = False,
@@ -159,14 +150,14 @@ def _context(channel: socket.socket, limits: Limits, request: Mapping[str, Any])
     return Context(
         channel,
         limits=limits,
-        sources=tuple(Source(name, fd, stat.S_ISDIR(os.fstat(fd).st_mode)) for name, fd in zip(names, fds, strict=True)),
+        sources=tuple(Input(name, fd, stat.S_ISDIR(os.fstat(fd).st_mode)) for name, fd in zip(names, fds, strict=True)),
         read=tuple(map(Path, request["read"])),
         write=tuple(map(Path, request["write"])),
         fail_points=request["fail_points"],
     )
 
 
-def _identity(source: Source) -> object:
+def _identity(source: Input) -> object:
     """What must be the same at the end: that of the file, or of all that is in the folder."""
     if not source.is_folder:
         return _marks(os.fstat(source.fd))

@@ -23,12 +23,10 @@ from types import TracebackType
 from typing import Any, Self
 
 from cubeport.adapters.sandbox import wire
-from cubeport.adapters.sandbox.child import TASKS, out_of_memory
+from cubeport.adapters.sandbox.child import out_of_memory
 from cubeport.adapters.sandbox.limits import Limits
 from cubeport.catalog.disk import failpoints
 from cubeport.errors import CubeportError, Interrupted, NotFound, PathEscapes, SourceRejected
-
-LIBRARIES = ("numpy", "cftime", "h5py", "netCDF4", "h5netcdf.legacyapi", "numcodecs", "zarr", "xarray", "pandas")
 
 type Progress = Callable[[str, int, int], None]
 
@@ -68,16 +66,16 @@ class Children:
     modules
         Folders in which children find modules besides the installed ones.
     libraries
-        What the template imports once, so that a child begins in milliseconds; those that are not installed are left out.
+        What the template imports once, so that a child begins in milliseconds; those that are not installed are skipped.
     """
 
     def __init__(
         self,
         limits: Limits | None = None,
         *,
-        tasks: Mapping[str, str] = TASKS,
+        tasks: Mapping[str, str],
         modules: Sequence[Path] = (),
-        libraries: Sequence[str] = LIBRARIES,
+        libraries: Sequence[str] = (),
     ) -> None:
         self.limits = limits or Limits()
         self._tasks = tasks

@@ -78,12 +78,17 @@ def _length(held: bytearray, longest: int) -> int:
 def decode(body: bytes) -> dict[str, Any]:
     """Return the strict JSON object in *body*: UTF-8, no doubled keys, no NaN."""
     try:
-        document = json.loads(body.decode(), object_pairs_hook=_once, parse_constant=_no_constant)
+        document = strict_json(body.decode())
     except (ValueError, RecursionError) as error:
         raise Garbled("not strict JSON") from error
     if not isinstance(document, dict):
         raise Garbled("not a JSON object")
     return document
+
+
+def strict_json(text: str) -> Any:
+    """Return the JSON value in *text*. Raises ValueError for a doubled key and for NaN, RecursionError for deep nesting."""
+    return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -1,21 +1,69 @@
-"""First look at a source, by its content and on its open descriptor, before any library reads data (safety.md 2.2)."""
+"""Which format a source has, told by its content, and what that format's own module does with it.
+
+A format is one module of this package with ``EXTRA``, ``matches``, ``scan``, ``verify``, ``open`` and ``contents``
+(:class:`Format`), and one word in :data:`FORMATS`. Its module is imported where its library is not installed too, so the
+library is imported inside its functions.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import Executor
-from typing import Any
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, cast
 
-from cubeport.adapters.sandbox.child import Context, Source
+from cubeport.adapters.sandbox.child import Context, Input
 from cubeport.adapters.sandbox.limits import Limits
-from cubeport.adapters.sources import netcdf3, zarrfolder
+from cubeport.adapters.sources.contents import Group
+from cubeport.adapters.sources.reading import Source
 from cubeport.adapters.sources.scanned import Scanned, rejected, unreadable
+from cubeport.errors import ExtraMissing
+
+
+class Format(Protocol):
+    """What the module of a format has."""
+
+    EXTRA: str
+    """The extra of cubeport that installs its library, and the extractor that describes such files."""
+
+    def matches(self, source: Input) -> bool:
+        """Tell by the content whether *source* is of this format; no library is asked."""
+
+    def scan(self, source: Input, limits: Limits) -> Scanned:
+        """Return what *source* declares, before any library reads data. Raises SourceRejected."""
+
+    def verify(self, source: Input, limits: Limits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
+        """Check what only the stored values can tell, of one group but for the variables *left_out*. Raises SourceRejected."""
+
+    def open(
+        self,
+        source: Input,
+        *,
+        group: str | None = None,
+        wanted: Collection[str] = (),
+        skipped: Collection[str] = (),
+    ) -> Source:
+        """Return *source*, scanned, as one lazy dataset as stored. Raises SourceRejected."""
+
+    def contents(self, path: Path) -> Iterator[Group]:
+        """Yield what each group says of itself, the root first; no data are read."""
+
+
+FORMATS: Mapping[str, Format] = {
+    name: cast("Format", import_module(f"{__package__}.{name}"))
+    for name in (
+        "zarr",
+        "netcdf3",
+        "hdf5",
+    )
+}
+"""Every format by its module's name, in the order in which a source is tried."""
 
 _HEAD = 4_096
-_HDF5 = b"\x89HDF\r\n\x1a\n"
-_NETCDF3 = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!")
 _GRIB = re.compile(rb"\A(?:[\x01-\x7f]{0,80}?)GRIB", re.DOTALL)
 """GRIB comes with a bulletin's heading in front, or without."""
@@ -23,45 +71,47 @@ _REFERENCES = re.compile(rb"\A\s*(?:\{.*\"refs\"\s*:|(?:<\?xml.*?>)?\s*(?:<!--.*
 _MARKUP = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*<[!?a-zA-Z]")
 
 
-def scan(source: Source, limits: Limits) -> Scanned:
+def format_of(source: Input) -> Format:
+    """Return the format of *source*.
+
+    Raises
+    ------
+    SourceRejected
+        If it has none of :data:`FORMATS`: the message says what it seems to be.
+    """
+    for form in FORMATS.values():
+        if form.matches(source):
+            return form
+    raise _refusal(source.name, os.pread(source.fd, _HEAD, 0))
+
+
+def scan(source: Input, limits: Limits) -> Scanned:
     """Return what *source* declares, or refuse it.
 
     Raises
     ------
     SourceRejected
         With the reason of the first rule that it breaks; ``setting, limit, value`` where the rule is a limit.
+    ExtraMissing
+        If the library of its format is not installed.
     """
-    if source.is_folder:
-        return zarrfolder.scan(source.name, source.fd, limits)
-    head = os.pread(source.fd, _HEAD, 0)
-    if head.startswith(_NETCDF3):
-        return netcdf3.scan(source.name, source.fd, limits)
-    if _is_hdf5(source.fd):
-        from cubeport.adapters.sources import hdf5  # h5py is loaded for HDF5 alone
-
-        return hdf5.scan(source.name, source.fd, limits)
-    raise _refusal(source.name, head)
+    form = format_of(source)
+    with _installed(form):
+        return form.scan(source, limits)
 
 
-def verify(source: Source, limits: Limits, pool: Executor, *, group: str | None = None, left_out: Collection[object] = ()) -> None:
-    """Check what only a look at the values can tell, before a library decodes them: of one group, but for variables *left_out*.
-
-    Raises
-    ------
-    SourceRejected
-        ``bad-codec`` where a chunk does not decode to its declared length.
-    """
-    group = (group or "").strip("/")
-    if source.is_folder:
-        zarrfolder.verify(source.name, source.fd, limits, pool, group=group, left_out=left_out)
-    elif _is_hdf5(source.fd):
-        from cubeport.adapters.sources import hdf5
-
-        hdf5.verify(source.name, source.fd, pool, group=group, left_out=left_out)
+@contextlib.contextmanager
+def _installed(form: Format) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ExtraMissing(
+            f"{error.name} is not installed", next_step=f"pip install 'cubeport[{form.EXTRA}]'", what=form.EXTRA
+        ) from error
 
 
 def task(_: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
-    """Scan every source of the unit; the task ``scan`` of :data:`~cubeport.adapters.sandbox.child.TASKS`."""
+    """Scan every source of the unit: the task ``scan``."""
     scanned = []
     for done, source in enumerate(context.sources):
         context.progress("scan", done, len(context.sources))
@@ -80,19 +130,6 @@ def to_mapping(scanned: Scanned) -> dict[str, Any]:
         "skipped": list(scanned.skipped),
         "warnings": [list(each) for each in scanned.warnings],
     }
-
-
-def _is_hdf5(descriptor: int) -> bool:
-    """The signature lies at byte 0, 512, 1024 and so on, doubling (HDF5 File Format, II.A)."""
-    return any(os.pread(descriptor, len(_HDF5), at) == _HDF5 for at in _superblocks(os.fstat(descriptor).st_size))
-
-
-def _superblocks(size: int) -> Iterator[int]:
-    yield 0
-    at = 512
-    while at < size:
-        yield at
-        at *= 2
 
 
 def _refusal(name: str, head: bytes) -> Exception:

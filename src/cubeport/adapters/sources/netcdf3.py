@@ -1,18 +1,29 @@
-"""The header of the classic formats (NetCDF-3: CDF-1, CDF-2, CDF-5), read by ourselves to the byte.
+"""The classic formats of netCDF (CDF-1, CDF-2, CDF-5): the header is read here to the byte, the values by netCDF4.
 
-Libraries invent the values that a cut file lacks (netcdf4-python#1030), so the header is held against the file's size first. The
-grammar is that of the NetCDF User's Guide, appendix B, "File Format Specifications".
+Libraries invent the values that are missing in a cut file (netcdf4-python#1030), so the header is compared with the file's size
+first. The grammar is that of the NetCDF User's Guide, appendix B, "File Format Specifications".
 """
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Collection, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import NoReturn
 
+import xarray as xr
+
+from cubeport.adapters.sandbox.child import Input
 from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sources.contents import Group, plain, variable
+from cubeport.adapters.sources.reading import RAW, Source, check_group, opened, opening
 from cubeport.adapters.sources.scanned import Array, Arrays, Scanned, Texts, shown, truncated, unique, unreadable
+from cubeport.adapters.sources.signatures import is_netcdf3
+
+EXTRA = "netcdf"
 
 _SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 4, 6: 8}
 _SIZES_5 = _SIZES | {7: 1, 8: 2, 9: 4, 10: 8, 11: 8}
@@ -22,11 +33,43 @@ _NAME_BYTES = 256
 _PIECE = 64 * 1024
 
 
-def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
+def matches(source: Input) -> bool:
+    """Tell whether the file begins as a classic one."""
+    return not source.is_folder and is_netcdf3(source.fd)
+
+
+def scan(source: Input, limits: Limits) -> Scanned:
     """Return what the header declares, all of it within the file and the limits."""
-    size = os.fstat(descriptor).st_size
-    arrays = _Header(name, descriptor, size, limits).read()
-    return Scanned(name, "netcdf3", size, arrays)
+    size = os.fstat(source.fd).st_size
+    arrays = _Header(source.name, source.fd, size, limits).read()
+    return Scanned(source.name, "netcdf3", size, arrays)
+
+
+def verify(source: Input, limits: Limits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
+    """Do nothing: values are stored plainly, and :func:`scan` found them all inside the file."""
+
+
+def open(  # noqa: A001 - every format has it
+    source: Input, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
+) -> Source:
+    """Return the file as one lazy source; it has no groups."""
+    check_group(source.name, group, list)
+    with opening(source.name):
+        raw = xr.open_dataset(str(source.path), engine="netcdf4", group=group, drop_variables=list(skipped), **RAW)
+    return opened(source.name, raw, wanted, skipped, list, group=group)
+
+
+def contents(path: Path) -> Iterator[Group]:
+    """Yield what the file says of itself."""
+    import netCDF4
+
+    with netCDF4.Dataset(path) as file:
+        variables = {
+            key: variable(each.dtype, each.shape, each.dimensions, None, {name: each.getncattr(name) for name in each.ncattrs()})
+            for key, each in file.variables.items()
+        }
+        sizes = {key: len(each) for key, each in file.dimensions.items()}
+        yield Group("", sizes, variables, plain({name: file.getncattr(name) for name in file.ncattrs()}))
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,7 @@ from functools import partial
 from typing import Any
 
 from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.wire import strict_json
 from cubeport.adapters.sources.scanned import (
     Array,
     Arrays,
@@ -242,7 +243,7 @@ class _Store:
         """Return the JSON object at *key*, strictly."""
         self.check("json_bytes", self.files[key], f"bytes of {shown(key)}")
         try:
-            document = json.loads(self._read(key), object_pairs_hook=_once, parse_constant=_no_constant)
+            document = strict_json(self._read(key))
         except RecursionError:
             raise self.limits.too_big(
                 "json_depth", self.limits.json_depth + 1, f"{self.name}: nesting of {shown(key)}", source=self.name
@@ -286,17 +287,6 @@ class _Store:
 
     def fail(self, where: str, why: str) -> SourceRejected:
         return unreadable(self.name, f"has metadata that do not fit its format: {shown(where or 'the root')} {why}")
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a doubled key")
-    return document
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not JSON")
 
 
 def _nodes(files: Mapping[str, int], leaf: str) -> list[str]:

@@ -1,0 +1,35 @@
+"""What confined children are asked to do, and what their template imports for it: the sandbox itself knows neither."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from cubeport.adapters.sandbox.children import Children
+from cubeport.adapters.sandbox.limits import Limits
+
+TASKS: Mapping[str, str] = {
+    "write": "cubeport.adapters.gate.write:write",
+    "measure": "cubeport.adapters.gate.measure:measure",
+    "scan": "cubeport.adapters.sources.formats:task",
+    "encode": "cubeport.adapters.encoders.netcdf:encode",
+    "extract": "cubeport.adapters.extract.child:extract",
+}
+"""Every task as ``module:function``; each is called as ``function(request, context)``."""
+
+LIBRARIES = (
+    *("numpy", "cftime", "h5py", "netCDF4", "h5netcdf.legacyapi", "numcodecs", "zarr", "xarray", "pandas"),
+    "cubeport.adapters.sources.hdf5walk",
+)
+"""What the template imports once, as far as it is installed."""
+
+
+def confined(
+    limits: Limits | None = None,
+    *,
+    tasks: Mapping[str, str] = TASKS,
+    modules: Sequence[Path] = (),
+    libraries: Sequence[str] = LIBRARIES,
+) -> Children:
+    """Return children for the tasks of this package; see :class:`~cubeport.adapters.sandbox.children.Children`."""
+    return Children(limits, tasks=tasks, modules=modules, libraries=libraries)

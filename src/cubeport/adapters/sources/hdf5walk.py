@@ -1,0 +1,309 @@
+"""The walk through an HDF5 or NetCDF-4 file, before any data is read.
+
+HDF5 follows external links, external storage and virtual layouts in silence, into any file that the process can read: a 3 kB
+upload published another file, through both engines of xarray. So every link of every group is looked at, by its info and not by
+opening it, and one that leads out refuses the file.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import zlib
+from collections.abc import Collection, Iterator
+from concurrent.futures import Executor
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import numpy as np
+from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5s, h5t
+
+from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sources.scanned import (
+    Array,
+    Arrays,
+    Scanned,
+    Texts,
+    bad_codec,
+    rejected,
+    shown,
+    truncated,
+    unreadable,
+    unsafe,
+)
+
+_DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP = 1, 2, 3, 4
+_FILTERS = frozenset((_DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP))
+"""Filters by their registered number: those built into HDF5. Plugins are libraries that a file asks to be loaded: none is."""
+
+_PLAIN = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM, h5t.STRING, h5t.BITFIELD)
+_PHANTOM = b"This is a netCDF dimension but not a netCDF variable"
+"""How NetCDF-4 begins the ``NAME`` of a dimension without a variable (NetCDF-4 File Format, "Dimension Scales")."""
+_NON_COORDINATE = "_nc4_non_coord_"
+"""What NetCDF-4 puts before the name of a variable that is named like a dimension and is not its coordinate."""
+_CUT = "truncated file"
+
+
+def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
+    """Return what the file declares, all of it inside the file, decodable and within the limits."""
+    size = os.fstat(descriptor).st_size
+    with _opened(name, descriptor) as file:
+        walk = _Walk(name, size, limits)
+        walk.run(h5g.open(file, b"/"))
+        return Scanned(name, "hdf5", size, walk.arrays.done(size), tuple(walk.skipped), tuple(walk.warnings))
+
+
+def verify(name: str, descriptor: int, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
+    """Check that every stored chunk of the arrays of *group*, but for those *left_out*, decodes to its declared length.
+
+    HDF5 does not: what a chunk lacks is then read from whatever lies behind it in memory, and what it has too much fills the
+    memory before anybody asks. Here decoding stops one byte after the declared length.
+
+    Raises
+    ------
+    SourceRejected
+        ``bad-codec``.
+    """
+    with _opened(name, descriptor) as file:
+        held = h5g.open(file, f"/{group}".encode())
+        for link in list(held):
+            dataset = h5o.open(held, link)
+            path = link.decode()
+            if not isinstance(dataset, h5d.DatasetID) or path.removeprefix(_NON_COORDINATE) in left_out:
+                continue
+            plist = dataset.get_create_plist()
+            filters = tuple(plist.get_filter(n)[0] for n in range(plist.get_nfilters()))
+            if not filters or not dataset.get_num_chunks():  # the walk has measured chunks without filters
+                continue
+            declared = math.prod(plist.get_chunk()) * _stored_bytes(dataset.get_type())
+            chunks: list[_Chunk] = []
+            dataset.chunk_iter(lambda chunk, into=chunks: into.append((chunk.byte_offset, chunk.size, chunk.filter_mask)))
+            if not all(pool.map(partial(_is_whole, descriptor, filters, declared), chunks)):
+                raise bad_codec(name, f"has a chunk of {shown(path)} that does not decode to its declared length")
+
+
+type _Chunk = tuple[int, int, int]
+"""Where it is stored, in how many bytes, and which filters were left out (a bit each)."""
+
+
+def _is_whole(descriptor: int, filters: tuple[int, ...], declared: int, chunk: _Chunk) -> bool:
+    """Tell whether one stored chunk decodes to *declared* bytes."""
+    offset, length, left_out = chunk
+    applied = [number for n, number in enumerate(filters) if not left_out & (1 << n)]
+    body = os.pread(descriptor, length, offset) if {_DEFLATE, _SZIP} & set(applied) else b""
+    for number in reversed(applied):
+        if number == _FLETCHER32:
+            length -= 4
+            body = body[:length]
+        elif number == _SZIP:
+            length = int.from_bytes(body[:4], "little")  # HDF5 writes it in front, and holds szip to it
+        elif number == _DEFLATE:
+            inflater = zlib.decompressobj()
+            try:
+                body = inflater.decompress(body, declared + 4 * filters.count(_FLETCHER32) + 1)
+            except zlib.error:
+                return False
+            if not inflater.eof:
+                return False
+            length = len(body)
+    return length == declared
+
+
+@contextmanager
+def _opened(name: str, descriptor: int) -> Iterator[h5f.FileID]:
+    with _reading(name):
+        file = h5f.open(f"/proc/self/fd/{descriptor}".encode(), h5f.ACC_RDONLY)
+        try:
+            yield file
+        finally:
+            file.close()
+
+
+@contextmanager
+def _reading(name: str) -> Iterator[None]:
+    """Whatever HDF5 raises over a file means that it cannot read it."""
+    try:
+        yield
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
+        if _CUT in str(error):
+            raise rejected(name, "is cut: it is shorter than its own header says", "truncated", "transfer it again") from error
+        raise unreadable(name, "cannot be read by HDF5") from error
+
+
+class _Walk:
+    def __init__(self, name: str, size: int, limits: Limits) -> None:
+        self.arrays = Arrays(name, limits)
+        self.skipped: list[str] = []
+        self.warnings: list[tuple[str, str]] = []
+        self._name = name
+        self._size = size
+        self._texts = Texts(name, limits)
+        self._seen: set[Any] = set()
+        self._soft_links: list[tuple[h5g.GroupID, bytes, str]] = []
+
+    def run(self, root: h5g.GroupID) -> None:
+        self._group(root, "", 0)
+        for group, link, here in self._soft_links:
+            self._soft(group, link, here)
+
+    def _group(self, group: h5g.GroupID, path: str, depth: int) -> None:
+        self.arrays.check("depth", depth, "depth of groups")
+        address = h5o.get_info(group).addr
+        if address in self._seen:  # hard links may form cycles; an object is its address in the file
+            return
+        self._seen.add(address)
+        self.arrays.count(group.get_num_objs())
+        self._attributes(group, path or "the file")
+        for link in list(group):
+            here = f"{path}/{self._texts.decode(path or 'the root', link)}".lstrip("/")
+            match group.links.get_info(link).type:
+                case h5l.TYPE_HARD:
+                    self._object(h5o.open(group, link), here, depth)
+                case h5l.TYPE_SOFT:
+                    self._soft_links.append((group, link, here))
+                case h5l.TYPE_EXTERNAL:
+                    raise unsafe(self._name, f"has an external link, {shown(here)}, which leads to another file")
+                case _:
+                    raise unsafe(self._name, f"has a link of a kind of its own, {shown(here)}")
+
+    def _soft(self, group: h5g.GroupID, link: bytes, here: str) -> None:
+        """Follow a soft link, which stays inside: by now no link that it can pass leads out. It must end somewhere."""
+        try:
+            thing = h5o.open(group, link)
+        except (KeyError, OSError, RuntimeError, ValueError) as error:
+            raise unsafe(self._name, f"has a soft link, {shown(here)}, that ends nowhere", "remove the link") from error
+        if isinstance(thing, h5d.DatasetID):  # one more array for a reader
+            self._dataset(thing, here)
+
+    def _object(self, thing: Any, here: str, depth: int) -> None:
+        match thing:
+            case h5g.GroupID():
+                self._group(thing, here, depth + 1)
+            case h5d.DatasetID():
+                self._dataset(thing, here)
+            case h5t.TypeID():
+                pass  # a named type: read with the arrays that use it
+            case _:
+                raise unsafe(self._name, f"has an object of an unknown kind, {shown(here)}")
+
+    def _dataset(self, dataset: h5d.DatasetID, here: str) -> None:
+        plist = dataset.get_create_plist()
+        layout = plist.get_layout()
+        # First of all: HDF5 opens the files behind a virtual layout as soon as it is asked for the shape.
+        if layout == h5d.VIRTUAL:
+            raise unsafe(self._name, f"takes the values of {shown(here)} from other files: it is a virtual dataset")
+        if plist.get_external_count():
+            raise unsafe(self._name, f"keeps the values of {shown(here)} in another file")
+        self._attributes(dataset, here)
+        self._filters(plist, here)
+        space, kind = dataset.get_space(), dataset.get_type()
+        if space.get_simple_extent_type() == h5s.NULL or self._is_phantom(dataset):
+            return
+        if not _readable(kind):
+            self.skipped.append(here)
+            what = _CLASS.get(kind.get_class(), "unknown")
+            self.warnings.append(("variable-skipped", f"{shown(here)} is of a type that no cube can hold: {what}"))
+            return
+        shape = tuple(space.get_simple_extent_dims())
+        chunks = tuple(plist.get_chunk()) if layout == h5d.CHUNKED else None
+        self.arrays.add(Array(here, shape, _stored_bytes(kind), chunks))
+        self._within(dataset, plist, layout, math.prod(chunks or shape) * _stored_bytes(kind), here)
+
+    def _filters(self, plist: Any, here: str) -> None:
+        numbers = [plist.get_filter(n)[0] for n in range(plist.get_nfilters())]
+        self.arrays.check("filters", len(numbers), f"filters of {shown(here)}")
+        for number in numbers:
+            if number not in _FILTERS:
+                raise bad_codec(
+                    self._name, f"encodes {shown(here)} with the HDF5 filter {number}, which is not on the list", "deflate"
+                )
+        if len(set(numbers)) != len(numbers):
+            raise bad_codec(self._name, f"encodes {shown(here)} twice with one filter", "deflate")
+
+    def _is_phantom(self, dataset: h5d.DatasetID) -> bool:
+        if not h5a.exists(dataset, b"NAME"):
+            return False
+        attribute = h5a.open(dataset, b"NAME")
+        if attribute.get_type().get_class() != h5t.STRING or attribute.get_type().is_variable_str():
+            return False
+        return any(each.startswith(_PHANTOM) for each in _values(attribute))
+
+    def _within(self, dataset: h5d.DatasetID, plist: Any, layout: int, whole: int, here: str) -> None:
+        """Every stored byte lies inside the file, and unfiltered chunks have the size that they decode to."""
+        if layout == h5d.CONTIGUOUS and dataset.get_offset() is not None:
+            self._end(dataset.get_offset() + dataset.get_storage_size(), here)
+        elif layout == h5d.CHUNKED:
+            filtered = plist.get_nfilters() > 0
+
+            def check(chunk: Any) -> None:
+                self._end(chunk.byte_offset + chunk.size, here)
+                if not filtered and chunk.size != whole:
+                    raise bad_codec(self._name, f"has a chunk of {shown(here)} that is not of its declared size")
+
+            if dataset.get_num_chunks():
+                dataset.chunk_iter(check)
+
+    def _end(self, end: int, here: str) -> None:
+        if end > self._size:
+            raise truncated(self._name, end, self._size, f"the values of {shown(here)}")
+
+    def _attributes(self, thing: Any, owner: str) -> None:
+        self.arrays.check("objects", h5a.get_num_attrs(thing), f"attributes of {shown(owner)}")
+        names: list[bytes] = []
+        h5a.iterate(thing, names.append)
+        for raw in names:
+            where = f"{owner}: {self._texts.decode(owner, raw)}"
+            attribute = h5a.open(thing, raw)
+            kind, space = attribute.get_type(), attribute.get_space()
+            if space.get_simple_extent_type() == h5s.NULL:
+                continue
+            self._texts.size(where, math.prod(space.get_simple_extent_dims()) * kind.get_size())
+            if kind.get_class() == h5t.STRING:
+                self._text(attribute, kind, where)
+
+    def _text(self, attribute: h5a.AttrID, kind: h5t.TypeStringID, where: str) -> None:
+        values = _values(attribute)
+        for text in values:
+            if kind.is_variable_str():
+                self._texts.size(where, len(text))
+            self._texts.decode(where, text)
+
+
+def _values(attribute: h5a.AttrID) -> list[bytes]:
+    """Return the texts of an attribute as bytes, whatever their form."""
+    values = np.empty(attribute.shape, dtype=attribute.dtype)
+    attribute.read(values)
+    return [bytes(each) for each in values.flat]
+
+
+def _stored_bytes(kind: h5t.TypeID) -> int:
+    """Return the size of one item in the file: text of variable length lies elsewhere, and its length and place lie here."""
+    is_elsewhere = kind.get_class() == h5t.STRING and kind.is_variable_str()
+    return 16 if is_elsewhere else int(kind.get_size())
+
+
+def _readable(kind: h5t.TypeID) -> bool:
+    """Tell whether numpy has the type: numbers of odd widths are refused by h5py itself."""
+    if kind.get_class() not in _PLAIN:
+        return False
+    try:
+        return kind.dtype is not None
+    except (TypeError, ValueError):
+        return False
+
+
+_CLASS = {
+    h5t.INTEGER: "integer",
+    h5t.FLOAT: "number",
+    h5t.TIME: "time",
+    h5t.STRING: "text",
+    h5t.BITFIELD: "bits",
+    h5t.OPAQUE: "opaque bytes",
+    h5t.COMPOUND: "compound",
+    h5t.REFERENCE: "reference",
+    h5t.ENUM: "enumeration",
+    h5t.VLEN: "arrays of variable length",
+    h5t.ARRAY: "arrays",
+    h5t.COMPLEX: "complex number",
+}

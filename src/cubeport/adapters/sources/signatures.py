@@ -1,0 +1,27 @@
+"""The first bytes by which formats are told apart; nothing here needs a library."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+HDF5 = b"\x89HDF\r\n\x1a\n"
+NETCDF3 = (b"CDF\x01", b"CDF\x02", b"CDF\x05")
+
+
+def is_hdf5(descriptor: int) -> bool:
+    """Tell whether an HDF5 signature is at byte 0, 512, 1024 and so on, doubling (HDF5 File Format, II.A)."""
+    return any(os.pread(descriptor, len(HDF5), at) == HDF5 for at in _superblocks(os.fstat(descriptor).st_size))
+
+
+def is_netcdf3(descriptor: int) -> bool:
+    """Tell whether the file begins as one of the classic formats of netCDF: CDF-1, CDF-2 or CDF-5."""
+    return os.pread(descriptor, 4, 0) in NETCDF3
+
+
+def _superblocks(size: int) -> Iterator[int]:
+    yield 0
+    at = 512
+    while at < size:
+        yield at
+        at *= 2
