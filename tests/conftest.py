@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+import subprocess
+import sys
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -52,3 +56,24 @@ def _no_instance_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 warnings.filterwarnings("ignore", message="numpy.ndarray size changed", category=RuntimeWarning)
+
+
+NAMESPACE = ["unshare", "--mount", "--map-root-user"]
+
+
+@pytest.fixture
+def on_a_small_disk(tmp_path: Path) -> Callable[..., str]:
+    """Return what runs a script, with a folder as its first argument, where that folder is a file system of *size* of its own."""
+
+    def run(script: str, *arguments: str, size: str = "6m") -> str:
+        inside = 'mount -t tmpfs -o size=$1 none "$2" && shift 2 && exec "$@"'
+        command = [*NAMESPACE, "sh", "-c", inside, "sh", size, str(tmp_path)]
+        if shutil.which("unshare") is None or subprocess.run([*command, "true"], capture_output=True, check=False).returncode:
+            pytest.skip("no file system can be mounted here: A FULL DISK IS NOT TESTED")
+        program = [sys.executable, "-c", script, str(tmp_path), *arguments]
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+        done = subprocess.run([*command, *program], capture_output=True, text=True, timeout=240, env=environment, check=False)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    return run

@@ -12,7 +12,7 @@ import typer
 from cubeport.cli import _output, _values
 from cubeport.cli._session import Session, current
 from cubeport.cli.records import DryRun, Not, Terms, operations_table
-from cubeport.errors import Corrupt, Unavailable, Usage
+from cubeport.errors import Corrupt, NoSpace, Unavailable, Usage
 
 if TYPE_CHECKING:
     from cubeport.catalog.backend import Finding
@@ -190,6 +190,8 @@ def recover(
         for each in found
     )
     session.result(found, lambda: _output.table(rows, ["operation", "type", "last state", "outcome", "what"]))
+    if any(each.full for each in found):
+        raise NoSpace("There is no space left, so operations stay open.", next_step="cubeport gc")
     if any(each.unreachable for each in found):
         raise Unavailable("A store does not answer, so operations stay open.", next_step="cubeport doctor")
     return 1 if any(each.outcome == "left" for each in found) else 0

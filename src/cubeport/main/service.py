@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cubeport.catalog.catalogfile import CATALOG_FILE, MARK
-from cubeport.catalog.disk.durable import make_folders, replace_file
+from cubeport.catalog.disk.durable import demand_space, make_folders, replace_file
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.main.catalog import Catalog, gate_limits
 
@@ -222,7 +222,11 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
         offload_prefix=settings.zarr.offload_prefix,
         limits=settings.limits.model_dump(),
         info={"engines": [service.engine.name], "source_kinds": ["files", "zarr", "plugin"], "formats": ["netcdf", "zarr"]},
-        checks={"catalog": service.generation, "storage": lambda: os.scandir(settings.data_dir).close()},
+        checks={
+            "catalog": service.generation,
+            "storage": lambda: os.scandir(settings.data_dir).close(),
+            **({} if settings.read_only else {"space": partial(demand_space, settings.data_dir, settings.instance / MARK)}),
+        },
     )
 
 

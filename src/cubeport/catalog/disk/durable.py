@@ -16,6 +16,9 @@ _FULL = getattr(fcntl, "F_FULLFSYNC", None)
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
+FREE_BYTES = 1024 * 1024
+"""Below, no commit is sure to find room: its journal, its rows and their log take about a tenth of that."""
+
 
 def sync(descriptor: int) -> None:
     """Return when the file's bytes are on the disk. An error abandons them: a second try could succeed and mean nothing."""
@@ -47,6 +50,25 @@ def make_folders(folder: Path) -> list[Path]:
             made.append(each)
             sync_folder(each.parent)
     return made
+
+
+def demand_space(*folders: Path, free_bytes: int = FREE_BYTES) -> None:
+    """Return if each of *folders* lies on a disk with that much space.
+
+    Raises
+    ------
+    NoSpace
+        Without a server's path in its words.
+    StoreUnavailable
+        If the disk does not answer.
+    """
+    for folder in folders:
+        with store_errors("ask for free space"):
+            found = os.statvfs(folder)
+        free = found.f_bavail * found.f_frsize
+        if free < free_bytes or (found.f_files and not found.f_favail):
+            message = f"There is no space left: {free // 1024} KiB and {found.f_favail} file entries are free."
+            raise NoSpace(message, next_step="cubeport gc")
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -1,7 +1,8 @@
-"""Locks between processes: flock and nothing else, so that death frees them. A note beside the lock says who holds it.
+"""Locks between processes: flock and nothing else, so that the kernel frees them when their holder dies.
 
-Never a pid file, never unlinked, never a soft lock in its place (safety.md 8). A holder's child that is *forked* would share the
-lock; children are started by exec, which closes it.
+A note beside the lock tells people who holds it; nothing depends on the note, so a failure to write it is ignored. There are no pid
+files, lock files are never unlinked, and no other mechanism replaces flock. A *forked* child would share the lock; children are
+started by exec, which closes it.
 """
 
 from __future__ import annotations
@@ -20,12 +21,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
+from cubeport.catalog.disk.durable import store_errors
 from cubeport.catalog.forms.canonical import dumps, now, timestamp
 from cubeport.catalog.forms.redaction import redact, redact_text
 from cubeport.errors import Locked
 
 type LockState = Literal["free", "held", "left", "elsewhere"]
-"""``left``: free, with the note of a process that died. ``elsewhere``: noted by another machine, which cannot be told."""
+"""``left``: free, with the note of a process that died. ``elsewhere``: free here, with the note of another machine."""
 
 _FIRST_PAUSE_S = 0.0005
 _LONGEST_PAUSE_S = 0.01
@@ -41,8 +43,8 @@ class FileLock:
     Parameters
     ----------
     note
-        What to say beside the lock while it is held, over what is known of this process: ``operation_id``, ``user``, ``command``.
-        ``None`` writes no note, for a file that says itself who owns it.
+        What to write beside the lock while it is held, on top of what is known of this process: ``operation_id``, ``user``,
+        ``command``. ``None`` writes no note, for a file that says itself who owns it.
     timeout_s
         How long ``with`` waits before it raises :class:`~cubeport.errors.Locked`, naming the holder.
     """
@@ -59,21 +61,29 @@ class FileLock:
         return self._fd is not None
 
     def try_lock(self) -> bool:
-        """Take the lock if it is free; return whether it is ours."""
+        """Take the lock if it is free; return whether this object holds it now. Any error leaves the lock free.
+
+        Raises
+        ------
+        NoSpace, StoreUnavailable
+            If the lock file cannot be made or opened.
+        """
         if self._fd is not None:
             raise RuntimeError(f"{self.path.name} is held by this object already")
-        fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        with store_errors(f"open the lock {self.path.name}"):
+            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if self.note is not None:
+                note = _own_note() | redact(dict(self.note)) | {"since": timestamp(now())}
+                _write_note(self.path, dumps(note))
+            self._fd = fd
         except BlockingIOError:
-            os.close(fd)
             return False
-        except BaseException:
-            os.close(fd)
-            raise
-        self._fd = fd
-        if self.note is not None:
-            _write_note(self.path, dumps(_own_note() | redact(dict(self.note)) | {"since": timestamp(now())}))
+        finally:
+            # Whatever went wrong above, a lock that nobody holds as an object must not stay taken for the life of the process.
+            if self._fd != fd:
+                _free(fd)
         return True
 
     def acquire(self) -> Self:
@@ -95,7 +105,7 @@ class FileLock:
         return self
 
     def release(self) -> None:
-        """Give the lock back; nothing happens if it is not held."""
+        """Free the lock; nothing happens if it is not held."""
         if self._fd is None:
             return
         fd, self._fd = self._fd, None
@@ -103,8 +113,7 @@ class FileLock:
             if self.note is not None:
                 _write_note(self.path, "")
         finally:
-            fcntl.flock(fd, fcntl.LOCK_UN)  # not by closing alone: a child that is just being started may still have it open
-            os.close(fd)
+            _free(fd)
 
     def __enter__(self) -> Self:
         return self.acquire()
@@ -115,7 +124,7 @@ class FileLock:
 
 def holder(path: Path) -> dict[str, Any] | None:
     """Return the note beside the lock: ``{pid, host, user, process, command, operation_id, since}``, ``None`` without one."""
-    with contextlib.suppress(FileNotFoundError, ValueError):
+    with contextlib.suppress(OSError, ValueError):  # it informs people only: unreadable is as good as none
         note = json.loads(_note_path(path).read_text())
         return note if isinstance(note, dict) else None
     return None
@@ -155,13 +164,22 @@ def _note_path(path: Path) -> Path:
     return path.with_name(path.name + ".note")
 
 
-def _write_note(path: Path, text: str) -> None:
-    # Not synced, not renamed: it informs people only, and a torn one reads as none.
-    fd = os.open(_note_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+def _free(fd: int) -> None:
     try:
-        os.write(fd, text.encode())
+        fcntl.flock(fd, fcntl.LOCK_UN)  # not by closing alone: a child that is just being started may still have it open
     finally:
         os.close(fd)
+
+
+def _write_note(path: Path, text: str) -> None:
+    # Not synced, not renamed: it informs people only, and a torn one reads as none. A full or failing disk must cost the note and
+    # nothing else: the lock itself needs no byte.
+    with contextlib.suppress(OSError):
+        fd = os.open(_note_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        try:
+            os.write(fd, text.encode())
+        finally:
+            os.close(fd)
 
 
 @functools.lru_cache(1)

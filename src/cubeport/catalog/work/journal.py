@@ -157,10 +157,16 @@ class FileJournal:
                     descriptor = os.open(self.path(operation_id), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
                 except FileExistsError:
                     raise RecordExists(f"Operation {operation_id} was begun before.", operation_id=operation_id) from None
-                fcntl.flock(descriptor, fcntl.LOCK_EX)
-                if self._is(descriptor, operation_id):
-                    return FileEntry(self, operation_id, descriptor, [])
-                os.close(descriptor)  # recover found it empty before we had its lock, and dropped it
+                try:
+                    fcntl.flock(descriptor, fcntl.LOCK_EX)
+                    if self._is(descriptor, operation_id):
+                        entry = FileEntry(self, operation_id, descriptor, [])
+                        descriptor = -1
+                        return entry
+                finally:
+                    # Not ours: recover found it empty before we had its lock and dropped it, or something failed on the way.
+                    if descriptor >= 0:
+                        os.close(descriptor)
 
     def _is(self, descriptor: int, operation_id: str) -> bool:
         try:

@@ -17,7 +17,7 @@ from cubeport.catalog.models import Operation, OperationStatus
 from cubeport.catalog.work.journal import CLOSED, JournalEntry, Line
 from cubeport.catalog.work.undo import Action, Compensation
 from cubeport.catalog.work.unit_of_work import Ports, end, machine, settle
-from cubeport.errors import CubeportError
+from cubeport.errors import CubeportError, NoSpace
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,9 @@ class Recovered:
     left: tuple[str, ...] = ()
     """Why it is still open, and what is to be done by a person."""
     unreachable: bool = False
-    """Left because the catalog did not answer."""
+    """Left because the catalog or the disk did not answer."""
+    full: bool = False
+    """Left because there is no space on the disk."""
 
     def to_mapping(self) -> dict[str, Any]:
         """Return it as plain JSON values."""
@@ -92,7 +94,9 @@ def _recover(ports: Ports, entry: JournalEntry, *, dry_run: bool, skip: bool) ->
     try:
         status = _decide(ports, entry, header, dry_run=dry_run)
     except CubeportError as exc:
-        return recovered("left", left=(f"the catalog does not answer: {exc.message}",), unreachable=True)
+        full = isinstance(exc, NoSpace)
+        why = exc.message if full else f"the catalog does not answer: {exc.message}"
+        return recovered("left", left=(why,), unreachable=True, full=full)
     forward = status == "succeeded"
     actions, compensations = actions_of(entry.lines), compensations_of(entry.lines)
     if dry_run:
@@ -110,7 +114,8 @@ def _recover(ports: Ports, entry: JournalEntry, *, dry_run: bool, skip: bool) ->
         elif not forward and not (last == "failed" and report.left):
             end(entry, report, {"kind": "interrupted", "message": "the process died"})
     except CubeportError as exc:
-        return recovered("left", done=report.done, left=(*report.left, exc.message))
+        full = isinstance(exc, NoSpace)
+        return recovered("left", done=report.done, left=(*report.left, exc.message), unreachable=full, full=full)
     if report.left and not skip:
         return recovered("left", done=report.done, left=report.left)
     return recovered("forward" if forward else "back", done=report.done, left=report.left)

@@ -27,7 +27,7 @@ from cubeport.catalog.hooks import CommitPayload, ErrorPayload, HookContext, Hoo
 from cubeport.catalog.models import Artifact, CatalogRecord, Operation, OperationStatus, PlannedPathLocator
 from cubeport.catalog.work.journal import Journal, JournalEntry
 from cubeport.catalog.work.undo import Action, Compensation, Report, Undoer
-from cubeport.errors import BackendUnavailable, CatalogMoved, CubeportError, InvalidRequest, Locked, ReadOnly, RecordExists
+from cubeport.errors import BackendUnavailable, CatalogMoved, CubeportError, InvalidRequest, Locked, NoSpace, ReadOnly, RecordExists
 
 
 @dataclass(frozen=True, slots=True)
@@ -347,6 +347,12 @@ class UnitOfWork:
             self._row = settle(self._ports.backend, self._operation("rolled_back", cause))
         except Exception as exc:
             self._undecided = True
+            if isinstance(exc, NoSpace):
+                raise NoSpace(
+                    "There is no space left. The operation is undone, or finished if it was committed, when there is space again.",
+                    next_step="cubeport gc",
+                    operation_id=self.operation_id,
+                ) from exc
             raise BackendUnavailable(
                 "The catalog does not say whether the operation took place; nothing was undone.",
                 next_step="cubeport recover",
@@ -427,9 +433,15 @@ class UnitOfWork:
             return settle(self._ports.backend, self._operation("rolled_back", cause))
         except CatalogMoved:
             return "rolled_back"  # nothing is committed in a store that has retired
-        except Exception:  # noqa: BLE001 - the first failure is the cause that helps
+        except Exception as last:  # noqa: BLE001 - the first failure is the cause that helps
+            if any(isinstance(each, NoSpace) for each in (cause, first, last)):
+                raise NoSpace(
+                    "There is no space left. The operation was undone; its journal is closed when there is space again.",
+                    next_step="cubeport gc",
+                    operation_id=self.operation_id,
+                ) from (cause or first)
             raise BackendUnavailable(
-                "The operation failed and could not be closed in the catalog; recover will.",
+                "The operation failed and could not be closed in the catalog; `cubeport recover` closes it.",
                 next_step="cubeport recover",
                 operation_id=self.operation_id,
             ) from (cause or first)

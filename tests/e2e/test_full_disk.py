@@ -1,0 +1,70 @@
+"""A server whose disk is full: 507, not 503; ``/ready`` says so; reads go on; and it recovers by itself when space returns."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+SCRIPT = """
+import json, os, sys, time
+from pathlib import Path
+import httpx
+from e2e.conftest import cli, start, stop
+
+disk, source = Path(sys.argv[1]), sys.argv[2]
+root, fill = disk / "instance", disk / "fill"
+assert cli("init", root, "--allow-root", Path(source).parent).returncode == 0
+process, url = start(root)
+said = {}
+
+def call(name, method, path, **body):
+    answer = httpx.request(method, url + path, timeout=60, trust_env=False, **({"json": body} if body else {}))
+    said[name] = [answer.status_code, answer.json()]
+
+def full():
+    with fill.open("wb") as file:
+        try:
+            while True:
+                file.write(bytes(4096))
+                file.flush()
+        except OSError:
+            pass
+
+try:
+    call("made", "POST", "/ingestions", dataset_id="one", source=source)
+    call("ready before", "GET", "/ready")
+    full()
+    call("post", "POST", "/ingestions", dataset_id="two", source=source)
+    call("again", "POST", "/ingestions", dataset_id="two", source=source)
+    call("unpublish", "POST", "/datasets/one/unpublish")
+    call("ready", "GET", "/ready")
+    call("read", "GET", "/datasets/one")
+    done = cli("unpublish", "one", "--instance", root)
+    said["cli"] = [done.returncode, done.stderr]
+    fill.unlink()
+    call("ready after", "GET", "/ready")
+    call("back", "POST", "/ingestions", dataset_id="two", source=source)
+    call("unpublished", "POST", "/datasets/one/unpublish")
+    said["left"] = [len(list((root / ".cubeport/journal/open").iterdir())), len(list((root / "data/staging").iterdir()))]
+finally:
+    stop(process)
+print(json.dumps(said))
+"""
+
+
+def test_a_server_on_a_full_disk_recovers_by_itself(on_a_small_disk: Callable[..., str], realdata: Path) -> None:
+    said = json.loads(on_a_small_disk(SCRIPT, str(realdata / "test_lcc.nc"), size="24m").splitlines()[-1])
+    assert (said["made"][0], said["ready before"][0]) == (200, 200), said["made"]
+    for name in ("post", "again", "unpublish"):
+        assert (said[name][0], said[name][1]["kind"]) == (507, "no-space"), (name, said[name])
+    assert said["ready"][0] == 503
+    assert said["ready"][1]["checks"]["space"] == "no-space"
+    assert said["read"][0] == 200, "reading needs no space"
+    assert said["cli"][0] == 6
+    assert "error[no-space]" in said["cli"][1]
+    assert said["ready after"] == said["ready before"]
+    assert said["back"][0] == 200, said["back"]
+    assert said["back"][1]["status"] == "completed"
+    assert said["unpublished"][0] == 200
+    assert said["left"] == [0, 0]
