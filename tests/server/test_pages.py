@@ -16,7 +16,7 @@ import pytest
 
 from cubeport import errors
 from cubeport.documents.native import Periods
-from cubeport.server import pages
+from cubeport.server.html import _span
 
 from .conftest import URL, V2, Client, FakeService, Live
 
@@ -130,7 +130,7 @@ class TestLanding:
 class TestDataset:
     def test_time_is_told_once_when_it_is_one_moment(self) -> None:
         def told(start: str, end: str) -> str:
-            return pages._span(Periods(start=start, end=end))
+            return _span(Periods(start=start, end=end))
 
         assert told("2020-01", "2020-12") == "2020-01 to 2020-12"
         assert told("1998-12-01T00:00:00Z", "1998-12-01T00:00:00Z") == "1998-12-01"

@@ -23,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cubeport import errors
 from cubeport.errors import CubeportError, MethodNotAllowed, NotFound, Problem, UriTooLong
-from cubeport.server import incoming, native, pages, problems, stac
+from cubeport.server import about, datasets, incoming, ingestions, pages, problems, stac
 from cubeport.server.auth import scope_of
 from cubeport.server.parts import Parts
 from cubeport.server.zarr import ZarrFace
@@ -236,7 +236,9 @@ def _framework(parts: Parts) -> FastAPI:
 
 
 def _routers(parts: Parts, framework: FastAPI) -> Iterable[APIRouter]:
-    yield native.routes(parts)
+    yield datasets.routes(parts)
+    yield ingestions.routes(parts)
+    yield about.routes(parts)
     yield stac.routes(parts)
     yield pages.routes(parts, framework)
     if parts.queries is not None:

@@ -15,8 +15,10 @@ from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from functools import lru_cache
 from ipaddress import ip_address
-from typing import Protocol
+from typing import Literal, Protocol
 from urllib.parse import urlsplit
+
+from starlette.requests import Request
 
 from cubeport.errors import Forbidden, InvalidConfiguration, ReadOnly, Unauthorized
 from cubeport.service.keys import Key, Scope
@@ -115,6 +117,30 @@ class Caller:
         """Refuse a dataset that the key is not for. Raises Forbidden."""
         if not self.covers(dataset_id):
             raise Forbidden("The key is not for this dataset")
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who sent a request that passed the gatekeeper."""
+    caller: Caller = request.scope["cubeport.caller"]
+    return caller
+
+
+def require(request: Request, scope: Literal["ingest", "admin"]) -> None:
+    """Refuse a caller without *scope*. Raises Unauthorized, Forbidden."""
+    caller = caller_of(request)
+    if not caller.may(scope):
+        raise (Unauthorized if caller.name is None else Forbidden)(f"This needs a key with the scope {scope}")
+
+
+def sees_all(request: Request) -> bool:
+    """Tell whether the caller also sees what is not published."""
+    return caller_of(request).may("ingest")
+
+
+def may_see(request: Request, dataset_id: str) -> bool:
+    """Tell whether the caller may see the work on a dataset."""
+    caller = caller_of(request)
+    return caller.may("admin") or caller.covers(dataset_id)
 
 
 _KEY = re.compile(r"cp_([a-z0-9]{4,32})_([A-Za-z0-9_-]{22,128})")

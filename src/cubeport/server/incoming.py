@@ -9,10 +9,10 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, NoReturn
+from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import unquote_to_bytes
 
-from pydantic import BaseModel, ValidationError
+from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from starlette.requests import Request
 from starlette.types import Receive
 
@@ -36,6 +36,36 @@ class Model(BaseModel):
 
 class NoParameters(Model):
     """A query that takes nothing."""
+
+
+def check_bbox(text: str) -> str:
+    """Return *text* if it is a box; west > east crosses the antimeridian. Raises ValueError."""
+    parts = text.split(",")
+    try:
+        west, south, east, north = (float(part) for part in parts)
+    except ValueError as exc:
+        raise ValueError("must be west,south,east,north in degrees") from exc
+    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
+        raise ValueError("must be west,south,east,north in degrees, south not above north")
+    return text
+
+
+BBox = Annotated[Annotated[str, AfterValidator(check_bbox)], Field(description="west,south,east,north; west > east crosses 180°")]
+Limit = Annotated[int, Field(ge=1, le=1000)]
+Cursor = Annotated[str, Field(max_length=1000)]
+
+
+class PageQuery(Model):
+    """What a plain list takes."""
+
+    limit: Limit = 100
+    cursor: Cursor | None = None
+
+
+class FormQuery(Model):
+    """What an address with pages takes."""
+
+    f: Literal["json", "html"] | None = None
 
 
 def query[M: BaseModel](query_string: bytes, model: type[M]) -> M:

@@ -8,26 +8,24 @@ from __future__ import annotations
 import gzip
 import hashlib
 import mimetypes
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any, Literal
 from urllib.parse import urlencode
 
-import jinja2
 from fastapi import APIRouter, FastAPI
-from markupsafe import Markup
 from pydantic import BaseModel, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
 from cubeport import errors
-from cubeport.cubes.description import BoundingBox
 from cubeport.documents import native as documents
-from cubeport.documents.texts import Shown
 from cubeport.errors import NotFound
-from cubeport.server import incoming, native, negotiation, openapi, problems, replies
+from cubeport.server import html, incoming, negotiation, openapi, problems, replies
+from cubeport.server.bodies import SCHEMAS
+from cubeport.server.incoming import FormQuery
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Parts
 from cubeport.server.search import Search
@@ -98,7 +96,7 @@ def routes(parts: Parts, framework: FastAPI) -> APIRouter:
         )
 
     both = ("application/json", "text/html")
-    form = native.FormQuery
+    form = FormQuery
     add("/", face.landing, "Every face", query=LandingQuery, statuses=(*READ, 406), schema=LandingPage, media_types=both)
     add(
         "/problems/{kind}",
@@ -135,11 +133,11 @@ class _Pages:
         def build() -> bytes:
             found = self._parts.service.datasets(q=asked.q or None, limit=_PAGE, cursor=asked.cursor)
             further = {"f": "html", "q": asked.q, "cursor": found.next}
-            return _rendered(
+            return html.rendered(
                 "landing.html",
                 self._parts,
                 faces=[{"href": link.href, "title": link.title, "text": text} for link, text in links if link.rel in _SHOWN_FACES],
-                datasets=[_card(shown, self._url) for shown in found.items],
+                datasets=[html.card(shown, self._url) for shown in found.items],
                 q=asked.q,
                 next=found.next and f"{self._url}/?{urlencode({k: v for k, v in further.items() if v})}",
             )
@@ -147,7 +145,7 @@ class _Pages:
         return _page(request, build, tag=tag)
 
     def problem(self, request: Request) -> Response:
-        asked = incoming.query(request.scope["query_string"], native.FormQuery)
+        asked = incoming.query(request.scope["query_string"], FormQuery)
         form = negotiation.form(request, asked.f)
         kind = next((each for each in errors.kinds() if each.kind == request.path_params["kind"]), None)
         if kind is None:
@@ -162,14 +160,14 @@ class _Pages:
             return replies.reply(request, meaning.model_dump_json().encode(), tag=tag, varies=("Accept",))
         return _page(
             request,
-            lambda: _rendered("problem.html", self._parts, kind=kind.kind, text=kind.title(), status=status, advice=advice),
+            lambda: html.rendered("problem.html", self._parts, kind=kind.kind, text=kind.title(), status=status, advice=advice),
             tag=tag,
         )
 
     def openapi(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         if self._openapi is None:
-            models = (*native.SCHEMAS, LandingPage, ProblemKind, Search)
+            models = (*SCHEMAS, LandingPage, ProblemKind, Search)
             made = openapi.document(self._framework, models, public_url=self._url, limits=self._parts.limits)
             self._openapi = replies.dumps(made)
         tag = replies.etag("openapi", hashlib.sha256(self._openapi).hexdigest())
@@ -178,116 +176,18 @@ class _Pages:
     def docs(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         tag = replies.etag("docs", self._parts.title, self._url, self._parts.version)
-        return _page(request, lambda: _rendered("docs.html", self._parts), tag=tag, varies=())
+        return _page(request, lambda: html.rendered("docs.html", self._parts), tag=tag, varies=())
 
     def calendars(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         tag = replies.etag("calendars", self._parts.title, self._url, self._parts.version)
-        return _page(request, lambda: _rendered("calendars.html", self._parts, calendars=_CALENDARS), tag=tag, varies=())
+        return _page(request, lambda: html.rendered("calendars.html", self._parts, calendars=_CALENDARS), tag=tag, varies=())
 
     def asset(self, request: Request) -> Response:
         asset = _assets().get(request.path_params["name"])
         if asset is None:
             raise NotFound("There is no such file", what="path")
         return replies.reply(request, asset.content, zipped=asset.zipped, media_type=asset.media_type, tag=asset.tag)
-
-
-def dataset(parts: Parts, detail: documents.DatasetDetail, shown: Shown) -> bytes:
-    """Return the page of one dataset."""
-    links = {link.rel: link.href for link in detail.links}
-    ways = [{"href": href, "title": _WAYS[rel]} for rel, href in links.items() if rel in _WAYS]
-    return _rendered(
-        "dataset.html",
-        parts,
-        it=detail,
-        bbox=shown.description.spatial.bbox,
-        links=links,
-        ways=[*ways, {"href": f"{links['self']}?f=json", "title": "JSON"}],
-        snippets=list(_snippets(parts.public_url, detail, shown)) if detail.publication.status == "published" else [],
-        ld=_linked_data(detail, links),
-    )
-
-
-_WAYS = {"zarr": "Zarr", "stac": "STAC", "ogc-collection": "OGC API", "download": "NetCDF file"}
-
-
-def _snippets(url: str, detail: documents.DatasetDetail, shown: Shown) -> Iterable[Mapping[str, str]]:
-    name, pinned = detail.dataset_id, f"{detail.dataset_id}@{shown.version.version_id}"
-    yield {
-        "title": "xarray",
-        "code": f'import xarray as xr\n\ncube = xr.open_dataset("{url}/zarr/{name}.zarr", engine="zarr", chunks=None)\n'
-        f'same_for_ever = xr.open_dataset("{url}/zarr/{pinned}.zarr", engine="zarr", chunks=None)',
-    }
-    yield {
-        "title": "STAC with pystac-client",
-        "code": f'import pystac_client\n\ncatalog = pystac_client.Client.open("{url}/stac")\n'
-        f'collection = catalog.get_collection("{name}")\nprint(collection.assets["zarr"].href)',
-    }
-    yield {
-        "title": "curl",
-        "code": f"curl -OJ '{url}/datasets/{name}/download'\n"
-        f"curl '{url}/ogcapi/collections/{name}'\n"
-        f"curl '{url}/zarr/{pinned}/zarr.json'",
-    }
-
-
-def _linked_data(detail: documents.DatasetDetail, links: Mapping[str, str]) -> Markup:
-    document: dict[str, Any] = {
-        "@context": "https://schema.org/",
-        "@type": "Dataset",
-        "name": detail.dataset_name,
-        "description": detail.description,
-        "identifier": detail.doi or detail.dataset_id,
-        "url": links["self"],
-        "keywords": list(detail.keywords),
-        "version": detail.latest_version,
-        "variableMeasured": [v.standard_name or v.name for v in detail.variables],
-    }
-    if detail.license_url:
-        document["license"] = detail.license_url
-    if detail.extent.temporal:
-        document["temporalCoverage"] = f"{detail.extent.temporal.start}/{detail.extent.temporal.end}"
-    # A text may say </script>: inside it, < is written as JSON can write it too.
-    return Markup(replies.dumps(document).decode().replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704
-
-
-def _card(shown: Shown, url: str) -> Mapping[str, Any]:
-    it = documents.summary(shown, url)
-    links = [{"href": link.href, "title": _WAYS[link.rel]} for link in it.links if link.rel in _WAYS]
-    when = it.extent.temporal
-    return {
-        "id": it.dataset_id,
-        "page": f"{url}/datasets/{it.dataset_id}?f=html",
-        "title": it.dataset_name,
-        "description": it.description if it.description != it.dataset_name else None,
-        "variables": ", ".join(v.name for v in it.variables),
-        "period": _span(when) if when else None,
-        "resolution": it.resolution,
-        "license": it.license,
-        "bbox": shown.description.spatial.bbox,
-        "links": links,
-    }
-
-
-def _span(periods: documents.Periods) -> str:
-    first, last = (str(each).removesuffix("T00:00:00Z") for each in (periods.start, periods.end))
-    return first if first == last else f"{first} to {last}"
-
-
-def _boxes(box: BoundingBox) -> list[tuple[float, float, float, float]]:
-    """Return the rectangles of *box* on a map whose y points down: two when it crosses the antimeridian."""
-    west, south, east, north = box
-    spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
-    return [(a, -north, max(b - a, 1.0), max(north - south, 1.0)) for a, b in spans]
-
-
-def _place(box: BoundingBox) -> str:
-    west, south, east, north = box
-    return f"{_degrees(south, 'SN')} to {_degrees(north, 'SN')}, {_degrees(west, 'WE')} to {_degrees(east, 'WE')}"
-
-
-def _degrees(value: float, letters: str) -> str:
-    return f"{abs(value):.4g}° {letters[value > 0]}" if value else "0°"
 
 
 _SHOWN_FACES = ("data", "stac", "ogc", "service-doc")
@@ -313,20 +213,6 @@ def _faces(url: str) -> list[tuple[documents.Link, str]]:
 
 def _page(request: Request, build: Callable[[], bytes], *, tag: str, varies: tuple[str, ...] = ("Accept",)) -> Response:
     return replies.reply(request, build, media_type=negotiation.HTML, tag=tag, varies=varies, headers=replies.PAGE_HEADERS)
-
-
-@cache
-def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("cubeport.server"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
-    )
-    environment.globals |= {"parts": _boxes, "place": _place, "span": _span}
-    return environment
-
-
-def _rendered(name: str, parts: Parts, **values: Any) -> bytes:
-    site = {"title": parts.title, "description": parts.description, "url": parts.public_url, "version": parts.version}
-    return _environment().get_template(name).render(site=site, **values).encode()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,12 +11,15 @@ import json
 import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
+from urllib.parse import urlencode
 
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cubeport.documents.native import Link
 from cubeport.documents.texts import Shown
 from cubeport.errors import PreconditionFailed
+from cubeport.server import incoming
 from cubeport.server.negotiation import JSON
 
 REVISION = 1
@@ -127,3 +130,30 @@ def check_if_match(request: Request, tags: Iterable[str]) -> None:
     named = re.findall(r'(?<!W/)"([^"]*)"', wanted)
     if not any(each.strip('"') in named for tag in tags for each in (tag, _zipped(tag))):
         raise PreconditionFailed("The dataset changed since it was read", next_step="Read it again and repeat with its ETag.")
+
+
+def versioned(shown: Shown) -> dict[str, str]:
+    """Return the header that names the version of an answer."""
+    return {"Cubeport-Version": shown.version.version_id}
+
+
+def fresh(content: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
+    """Return what no cache may keep: it tells of one moment."""
+    return Response(content, status, headers={"Cache-Control": "no-store", "Content-Type": "application/json", **(headers or {})})
+
+
+def by_content(request: Request, document: Mapping[str, Any]) -> Response:
+    """Answer what comes from files and not from the catalog: its ETag is that of its bytes."""
+    content = dumps(document)
+    return reply(request, content, tag=etag("content", content.decode()))
+
+
+def page_links(address: str, request: Request, following: str | None) -> list[Link]:
+    """Return the links of one page of the list at *address*: itself and, with the cursor *following*, the next one."""
+    values = incoming.parameters(request.scope["query_string"])[0]
+    query = f"?{urlencode(values)}" if values else ""
+    links = [Link(href=f"{address}{query}", rel="self", title="This page", type=JSON)]
+    if following is not None:
+        further = urlencode(values | {"cursor": following})
+        links.append(Link(href=f"{address}?{further}", rel="next", title="The next page", type=JSON))
+    return links

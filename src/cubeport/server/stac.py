@@ -17,7 +17,7 @@ from cubeport.catalog.query import parse_interval
 from cubeport.documents import stac as documents
 from cubeport.documents.texts import Shown, VersionRef
 from cubeport.errors import InvalidFilter, InvalidRequest, NotFound, Problem
-from cubeport.server import incoming, native, replies, search
+from cubeport.server import incoming, replies, search
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Parts
 
@@ -40,10 +40,7 @@ def _datetime(text: str) -> str:
 class ItemsQuery(incoming.Model):
     """What a list of items takes."""
 
-    bbox: Annotated[
-        Annotated[str, AfterValidator(native.check_bbox)] | None,
-        Field(description="west,south,east,north; west > east crosses 180°"),
-    ] = None
+    bbox: incoming.BBox | None = None
     datetime: Annotated[
         Annotated[str, AfterValidator(_datetime)] | None, Field(description="An RFC 3339 instant, or an interval a/b, ../b, a/..")
     ] = None
@@ -166,7 +163,7 @@ class _Stac:
         def build() -> bytes:
             return replies.dumps(documents.collection(self._with_versions(shown), self._site))
 
-        return replies.reply(request, build, tag=tag, headers=_versioned(shown))
+        return replies.reply(request, build, tag=tag, headers=replies.versioned(shown))
 
     def items(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], CollectionItemsQuery)
@@ -207,7 +204,7 @@ class _Stac:
         def build() -> bytes:
             return replies.dumps(documents.item(self._with_versions(shown), self._site))
 
-        return replies.reply(request, build, media_type=documents.GEOJSON, tag=tag, headers=_versioned(shown))
+        return replies.reply(request, build, media_type=documents.GEOJSON, tag=tag, headers=replies.versioned(shown))
 
     def find(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], search.SearchQuery).search()
@@ -283,7 +280,3 @@ def _behind(versions: tuple[VersionRef, ...], token: str | None) -> tuple[Versio
 
 def _without_token(request: Request) -> dict[str, str]:
     return {name: value for name, value in incoming.parameters(request.scope["query_string"])[0].items() if name != "token"}
-
-
-def _versioned(shown: Shown) -> dict[str, str]:
-    return {"Cubeport-Version": shown.version.version_id}

@@ -1,0 +1,168 @@
+"""What a server says of itself: ``/health``, ``/ready``, ``/info``, and what it could ingest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cubeport.documents import native as documents
+from cubeport.errors import CubeportError
+from cubeport.server import incoming, replies
+from cubeport.server.incoming import PageQuery
+from cubeport.server.openapi import described
+from cubeport.server.parts import Parts
+from cubeport.service.templates import DatasetTemplate, Extent
+
+
+class TemplatesQuery(PageQuery):
+    """What ``GET /dataset-templates`` takes."""
+
+    q: Annotated[str | None, Field(max_length=500)] = None
+    period_type: Annotated[str | None, Field(max_length=40)] = None
+
+
+def routes(parts: Parts) -> APIRouter:
+    """Return the routes of this face."""
+    router = APIRouter()
+    face = _About(parts)
+
+    def add(method: str, template: str, handler: Callable[..., Any], summary: str, tag: str, **description: Any) -> None:
+        router.add_api_route(template, handler, methods=[method], summary=summary, tags=[tag], **described(template, **description))
+
+    add("GET", "/extent", face.extents, "Named areas", "What can be ingested", schema=documents.Listing[documents.ExtentDocument])
+    add("GET", "/extent/{extent_id}", face.extent, "One area", "What can be ingested", schema=documents.ExtentDocument)
+    add(
+        "GET",
+        "/dataset-templates",
+        face.templates,
+        "Sources that can be ingested",
+        "What can be ingested",
+        query=TemplatesQuery,
+        schema=documents.Listing[documents.TemplateDocument],
+    )
+    add(
+        "GET",
+        "/dataset-templates/{template_id}",
+        face.template,
+        "One source",
+        "What can be ingested",
+        schema=documents.TemplateDocument,
+    )
+    add("GET", "/health", face.health, "Is the process alive?", "The service", statuses=(400, 500))
+    add("GET", "/ready", face.ready, "Does all that it needs answer?", "The service", statuses=(400, 500, 503))
+    add("GET", "/info", face.info, "What this service is", "The service")
+    return router
+
+
+class _About:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._service = parts.service
+        self._url = parts.public_url
+
+    # --- what can be ingested ---
+
+    def extents(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        items = [_extent(extent) for _, extent in sorted(self._service.extents().items())]
+        return replies.by_content(
+            request, documents.listing("ExtentList", items, replies.page_links(f"{self._url}/extent", request, None))
+        )
+
+    def extent(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        found = _extent(self._service.extent(request.path_params["extent_id"]))
+        return replies.by_content(request, found.model_dump(mode="json"))
+
+    def templates(self, request: Request) -> Response:
+        asked = incoming.query(request.scope["query_string"], TemplatesQuery)
+        words = (asked.q or "").lower().split()
+        fitting = [
+            template
+            for name, template in sorted(self._service.templates().items())
+            if (asked.cursor is None or name > asked.cursor)
+            and asked.period_type in (None, template.period_type)
+            and all(
+                word in f"{name} {template.title} {template.description or ''} {' '.join(template.keywords)}".lower()
+                for word in words
+            )
+        ]
+        page = fitting[: asked.limit]
+        following = page[-1].id if len(fitting) > asked.limit else None
+        links = replies.page_links(f"{self._url}/dataset-templates", request, following)
+        return replies.by_content(request, documents.listing("DatasetTemplateList", [self._template(each) for each in page], links))
+
+    def template(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        found = self._template(self._service.template(request.path_params["template_id"]))
+        return replies.by_content(request, found.model_dump(mode="json"))
+
+    def _template(self, template: DatasetTemplate) -> documents.TemplateDocument:
+        made = self._service.datasets(source_dataset_id=template.id, limit=100)
+        return documents.TemplateDocument(
+            **template.model_dump(include=_TEMPLATE_FIELDS),
+            variables=tuple(each.model_dump(exclude_none=True) for each in template.variables),
+            extents=template.extents.model_dump(mode="json", exclude_none=True),
+            sync=documents.Sync(**template.sync.model_dump()),
+            source=template.source.name,
+            source_url=template.source.homepage,
+            source_kind=template.source.kind,
+            datasets=tuple(shown.texts.dataset_id for shown in made.items),
+        )
+
+    # --- the service ---
+
+    async def health(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        return replies.fresh(b'{"status":"ok"}')
+
+    def ready(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        checks = {name: _answers(check) for name, check in {"catalog": self._service.generation, **self._parts.checks}.items()}
+        good = all(word == "ok" for word in checks.values())
+        content = replies.dumps({"status": "ok" if good else "unavailable", "checks": checks})
+        return replies.fresh(content, status=200 if good else 503, headers={} if good else {"Retry-After": "5"})
+
+    def info(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        parts = self._parts
+        return replies.by_content(
+            request,
+            {
+                "id": parts.id,
+                "title": parts.title,
+                "version": parts.version,
+                "public_url": parts.public_url,
+                "read_only": parts.gatekeeper.read_only,
+                "engines": [],
+                "source_kinds": [],
+                "formats": [],
+                "limits": dict(parts.limits),
+                "libraries": {},
+                **parts.info,
+            },
+        )
+
+
+_TEMPLATE_FIELDS = {
+    "id", "title", "short_name", "description", "keywords", "units", "resolution", "period_type", "license", "render"
+}  # fmt: skip
+
+
+def _extent(extent: Extent) -> documents.ExtentDocument:
+    return documents.ExtentDocument(**extent.model_dump(exclude={"country_code"}))
+
+
+def _answers(check: Callable[[], object]) -> str:
+    try:
+        check()
+    except CubeportError as exc:
+        return exc.kind
+    except OSError:
+        return "unavailable"
+    return "ok"

@@ -1,0 +1,60 @@
+"""The bodies of the native face that have a model of their own, and every model that ``/openapi.json`` names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from cubeport.documents import native as documents
+from cubeport.documents.native import DatasetDetail, DatasetSummary, Link, Version
+from cubeport.server import incoming
+from cubeport.service.ingestions import IngestionRequest
+
+
+class PublishRequest(incoming.Model):
+    """The body of ``POST /datasets/{dataset_id}/publish``; empty means the head."""
+
+    version: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] = None
+
+
+class IngestionDocument(documents._Document):  # noqa: SLF001 (one family of documents)
+    """One ingestion, whatever its status."""
+
+    ingestion_id: str | None
+    status: str
+    dataset: DatasetSummary | None
+    kind: str
+    action: str | None
+    reused: bool
+    version_id: str | None
+    request_scope: dict[str, Any]
+    coverage: dict[str, Any] | None
+    warnings: tuple[dict[str, str], ...]
+    plan: dict[str, Any] | None
+    progress: dict[str, Any] | None
+    attempt: int
+    cancel_requested: bool
+    created_at: str
+    started_at: str | None
+    finished_at: str | None
+    error: dict[str, Any] | None
+    links: tuple[Link, ...]
+
+
+SCHEMAS = (
+    IngestionRequest,
+    IngestionDocument,
+    PublishRequest,
+    DatasetDetail,
+    DatasetSummary,
+    Version,
+    documents.ExtentDocument,
+    documents.TemplateDocument,
+    documents.Listing[DatasetSummary],
+    documents.Listing[Version],
+    documents.Listing[documents.ExtentDocument],
+    documents.Listing[documents.TemplateDocument],
+    documents.Listing[IngestionDocument],
+)
+"""What ``/openapi.json`` names."""

@@ -1,0 +1,286 @@
+"""``/datasets``: their lists, documents and versions, and what may be done to one."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cubeport.documents import native as documents
+from cubeport.documents.native import DatasetDetail, DatasetSummary, Version
+from cubeport.documents.texts import Shown
+from cubeport.errors import InvalidCursor, NotFound
+from cubeport.server import html, incoming, negotiation, replies
+from cubeport.server.auth import require, sees_all
+from cubeport.server.bodies import PublishRequest
+from cubeport.server.incoming import FormQuery, PageQuery
+from cubeport.server.openapi import READ, WRITE, described
+from cubeport.server.parts import Parts
+from cubeport.service import present
+from cubeport.service.state import VersionState
+
+NEWEST = 20
+"""Versions in a dataset's detail."""
+
+Sort = Literal["dataset_id", "-dataset_id", "dataset_name", "-dataset_name", "last_updated", "-last_updated"]
+
+
+class DatasetsQuery(incoming.Model):
+    """What ``GET /datasets`` takes."""
+
+    q: Annotated[str | None, Field(description="Words to find", max_length=500)] = None
+    bbox: incoming.BBox | None = None
+    datetime: Annotated[str | None, Field(description="An RFC 3339 instant, or an interval a/b, ../b, a/..", max_length=100)] = None
+    variable: Annotated[str | None, Field(max_length=200)] = None
+    period_type: Annotated[str | None, Field(max_length=40)] = None
+    source_dataset_id: Annotated[str | None, Field(max_length=64)] = None
+    extent_id: Annotated[str | None, Field(max_length=64)] = None
+    keyword: Annotated[str | None, Field(max_length=200)] = None
+    publication: Literal["published", "unpublished", "any"] = "published"
+    sort: Sort = "dataset_id"
+    limit: incoming.Limit = 100
+    cursor: incoming.Cursor | None = None
+    count: bool = False
+
+
+class DeleteQuery(incoming.Model):
+    """What ``DELETE /datasets/{dataset_id}`` takes."""
+
+    purge: bool = False
+
+
+def routes(parts: Parts) -> APIRouter:
+    """Return the routes of this face."""
+    router = APIRouter()
+    face = _Datasets(parts)
+
+    def add(method: str, template: str, handler: Callable[..., Any], summary: str, tag: str, **description: Any) -> None:
+        router.add_api_route(template, handler, methods=[method], summary=summary, tags=[tag], **described(template, **description))
+
+    add("GET", "/datasets", face.datasets, "Datasets", "Datasets", query=DatasetsQuery, schema=documents.Listing[DatasetSummary])
+    add(
+        "GET",
+        "/datasets/{dataset_id}",
+        face.dataset,
+        "One dataset",
+        "Datasets",
+        query=FormQuery,
+        statuses=(*READ, 406),
+        schema=DatasetDetail,
+        media_types=("application/json", "text/html"),
+    )
+    add(
+        "GET",
+        "/datasets/{dataset_id}/versions",
+        face.versions,
+        "Its versions, newest first",
+        "Datasets",
+        query=PageQuery,
+        schema=documents.Listing[Version],
+    )
+    add("GET", "/datasets/{dataset_id}/versions/{ref}", face.version, "One version", "Datasets", schema=Version)
+    add(
+        "POST",
+        "/datasets/{dataset_id}/publish",
+        face.publish,
+        "Show its head, or the version named, on every face",
+        "Datasets",
+        body=PublishRequest,
+        body_required=False,
+        statuses=WRITE,
+        schema=DatasetSummary,
+    )
+    add(
+        "POST",
+        "/datasets/{dataset_id}/unpublish",
+        face.unpublish,
+        "Take it off every face",
+        "Datasets",
+        statuses=WRITE,
+        schema=DatasetSummary,
+    )
+    add(
+        "POST",
+        "/datasets/{dataset_id}/restore",
+        face.restore,
+        "Bring the newest deleted dataset of that id back, unpublished",
+        "Datasets",
+        statuses=WRITE,
+        schema=DatasetSummary,
+    )
+    add("DELETE", "/datasets/{dataset_id}", face.delete, "Delete it", "Datasets", query=DeleteQuery, statuses=WRITE)
+    return router
+
+
+class _Datasets:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._service = parts.service
+        self._url = parts.public_url
+
+    def datasets(self, request: Request) -> Response:
+        asked = incoming.query(request.scope["query_string"], DatasetsQuery)
+        if asked.publication != "published":
+            require(request, "ingest")
+        tag = replies.etag_of_list(self._service.generation(), request, "json", self._url)
+
+        def build() -> bytes:
+            filters = asked.model_dump(exclude_none=True, exclude={"bbox"})
+            if asked.bbox is not None:
+                filters["bbox"] = tuple(float(part) for part in asked.bbox.split(","))
+            page = self._service.datasets(**filters)
+            items = [documents.summary(shown, self._url) for shown in page.items]
+            links = replies.page_links(f"{self._url}/datasets", request, page.next)
+            return replies.dumps(documents.listing("DatasetList", items, links, matched=page.matched))
+
+        return replies.reply(request, build, tag=tag)
+
+    def dataset(self, request: Request) -> Response:
+        asked = incoming.query(request.scope["query_string"], FormQuery)
+        form = negotiation.form(request, asked.f)
+        shown = self._shown(request)
+        # Whoever may ingest sees versions that were never shown: another document, so another tag.
+        tag = replies.etag_of(shown, request, form, self._url, sees_all(request))
+
+        def build() -> bytes:
+            detail = documents.detail(shown, self._url, versions=self._versions(request, shown, NEWEST)[0])
+            if form == "html":
+                return html.dataset(self._parts, detail, shown)
+            return detail.model_dump_json().encode()
+
+        is_page = form == "html"
+        return replies.reply(
+            request,
+            build,
+            media_type=negotiation.HTML if is_page else negotiation.JSON,
+            tag=tag,
+            varies=("Accept",),
+            headers=replies.versioned(shown) | (replies.PAGE_HEADERS if is_page else {}),
+        )
+
+    def versions(self, request: Request) -> Response:
+        asked = incoming.query(request.scope["query_string"], PageQuery)
+        shown = self._shown(request)
+        tag = replies.etag_of_list(self._service.generation(), request, f"json {sees_all(request)}", self._url)
+
+        def build() -> bytes:
+            items, following = self._versions(request, shown, asked.limit, _place(asked.cursor))
+            path = f"/datasets/{shown.texts.dataset_id}/versions"
+            return replies.dumps(
+                documents.listing("VersionList", items, replies.page_links(f"{self._url}{path}", request, following))
+            )
+
+        return replies.reply(request, build, tag=tag)
+
+    def version(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        dataset_id, ref = request.path_params["dataset_id"].partition("@")[0], request.path_params["ref"]
+        shown = self._service.shown(f"{dataset_id}@{ref}", unpublished=sees_all(request))
+        found = self._version(shown)
+        tag = replies.etag_of(shown, request, "json", self._url, found.state)
+        return replies.reply(request, lambda: found.model_dump_json().encode(), tag=tag, headers=replies.versioned(shown))
+
+    def _version(self, shown: Shown) -> Version:
+        after: tuple[int, str] | None = None
+        while True:
+            page = self._service.versions(shown.texts.dataset_id, limit=1000, after=after)
+            for state, stored in page:
+                if state.version_id == shown.version.version_id:
+                    return self._version_document(shown, state, stored)
+            if len(page) < 1000:
+                raise NotFound("There is no such version", what="version")
+            after = (page[-1][0].seq, page[-1][0].version_id)
+
+    def _versions(
+        self, request: Request, shown: Shown, limit: int, after: tuple[int, str] | None = None
+    ) -> tuple[list[Version], str | None]:
+        """Return one page of versions, and the cursor behind it. What was never shown is only for those who ingest."""
+        found = self._service.versions(shown.texts.dataset_id, limit=limit + 1, after=after)
+        page = found[:limit]
+        seen = [each for each in page if each[0].shown_at is not None or sees_all(request)]
+        last = page[-1][0] if len(found) > limit else None
+        following = _cursor(last.seq, last.version_id) if last else None
+        return [self._version_document(shown, state, stored) for state, stored in seen], following
+
+    def _version_document(self, shown: Shown, state: VersionState, stored: str) -> Version:
+        return present.version(shown, state, stored, self._url)
+
+    async def publish(self, request: Request) -> Response:
+        asked = incoming.validated(await incoming.body(request, may_be_empty=True), PublishRequest)
+        return await self._written(request, lambda dataset_id: self._service.publish(dataset_id, version=asked.version))
+
+    async def unpublish(self, request: Request) -> Response:
+        incoming.validated(await incoming.body(request, may_be_empty=True), incoming.NoParameters)
+        return await self._written(request, self._service.unpublish)
+
+    async def restore(self, request: Request) -> Response:
+        incoming.validated(await incoming.body(request, may_be_empty=True), incoming.NoParameters)
+        return await self._written(request, self._service.restore)
+
+    async def _written(self, request: Request, write: Callable[[str], object]) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        dataset_id = _plain(request)
+
+        def act() -> bytes:
+            if request.headers.get("if-match") is not None:
+                self._check_if_match(request, self._service.shown(dataset_id, unpublished=True))
+            write(dataset_id)
+            shown = self._service.shown(dataset_id, unpublished=True)
+            return documents.summary(shown, self._url).model_dump_json().encode()
+
+        return replies.fresh(await asyncio.to_thread(act))
+
+    async def delete(self, request: Request) -> Response:
+        asked = incoming.query(request.scope["query_string"], DeleteQuery)
+        dataset_id = _plain(request)
+
+        def act() -> bytes:
+            if_match: int | None = None
+            if request.headers.get("if-match") is not None:
+                shown = self._service.shown(dataset_id, unpublished=True)
+                self._check_if_match(request, shown)
+                if_match = shown.record_version
+            record = self._service.delete(dataset_id, if_match=if_match, purge=asked.purge)
+            return replies.dumps({"dataset_id": dataset_id, "status": "deleted", "record_version": record.version})
+
+        return replies.fresh(await asyncio.to_thread(act))
+
+    def _check_if_match(self, request: Request, shown: Shown) -> None:
+        tags = [
+            replies.etag_at(shown, f"/datasets/{shown.texts.dataset_id}", form, self._url, sees_all)
+            for form in ("json", "html")
+            for sees_all in (True, False)
+        ]
+        replies.check_if_match(request, tags)
+
+    def _shown(self, request: Request) -> Shown:
+        return self._service.shown(request.path_params["dataset_id"], unpublished=sees_all(request))
+
+
+def _plain(request: Request) -> str:
+    """Return the dataset id of a write, which is never pinned."""
+    dataset_id: str = request.path_params["dataset_id"]
+    if "@" in dataset_id:
+        raise NotFound("A version is not written to; name the dataset alone", what="dataset")
+    return dataset_id
+
+
+def _cursor(seq: int, row_id: str) -> str:
+    return base64.urlsafe_b64encode(f"{seq}.{row_id}".encode()).decode().rstrip("=")
+
+
+def _place(cursor: str | None) -> tuple[int, str] | None:
+    if cursor is None:
+        return None
+    try:
+        seq, _, row_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(".")
+        return int(seq), row_id
+    except (ValueError, binascii.Error) as exc:
+        raise InvalidCursor("The cursor was not given by this list") from exc

@@ -1,0 +1,147 @@
+"""``/ingestions``: making datasets and following how it goes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cubeport.documents import native as documents
+from cubeport.errors import Cancelled, NotFound
+from cubeport.server import incoming, problems, replies
+from cubeport.server.auth import caller_of, may_see
+from cubeport.server.bodies import IngestionDocument
+from cubeport.server.incoming import PageQuery
+from cubeport.server.openapi import INGEST, READ, described
+from cubeport.server.parts import Parts, Service
+from cubeport.service import present
+from cubeport.service.ingestions import Ingestion, IngestionRequest
+
+
+class IngestionsQuery(PageQuery):
+    """What ``GET /ingestions`` takes."""
+
+    dataset_id: Annotated[str | None, Field(max_length=64)] = None
+    status: Literal["accepted", "running", "retrying", "completed", "failed", "cancelled"] | None = None
+
+
+def routes(parts: Parts) -> APIRouter:
+    """Return the routes of this face."""
+    router = APIRouter()
+    face = _Ingestions(parts)
+
+    def add(method: str, template: str, handler: Callable[..., Any], summary: str, tag: str, **description: Any) -> None:
+        router.add_api_route(template, handler, methods=[method], summary=summary, tags=[tag], **described(template, **description))
+
+    add(
+        "POST",
+        "/ingestions",
+        face.ingest,
+        "Make or change a dataset",
+        "Ingestions",
+        body=IngestionRequest,
+        statuses=INGEST,
+        success={200: "A new or reused version", 202: "Accepted; its Location tells how it goes"},
+        schema=IngestionDocument,
+    )
+    add(
+        "GET",
+        "/ingestions",
+        face.ingestions,
+        "Ingestions, newest first",
+        "Ingestions",
+        query=IngestionsQuery,
+        schema=documents.Listing[IngestionDocument],
+    )
+    add("GET", "/ingestions/{ingestion_id}", face.ingestion, "One ingestion", "Ingestions", schema=IngestionDocument)
+    add(
+        "DELETE",
+        "/ingestions/{ingestion_id}",
+        face.cancel,
+        "Ask for its end",
+        "Ingestions",
+        statuses=(*READ, 409),
+        success={202: "It will end; its address tells when"},
+        schema=IngestionDocument,
+    )
+    return router
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """Threads that only wait for ingestions: their number bounds nothing else."""
+
+    pool: ThreadPoolExecutor
+
+    async def __call__(self, service: Service, ingestion_id: str, seconds: float) -> Ingestion:
+        return await asyncio.get_running_loop().run_in_executor(self.pool, service.wait, ingestion_id, seconds)
+
+
+class _Ingestions:
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self._service = parts.service
+        self._url = parts.public_url
+        self._wait = _Waiting(ThreadPoolExecutor(max_workers=100, thread_name_prefix="waiting"))
+
+    async def ingest(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        asked = incoming.validated(await incoming.body(request), IngestionRequest)
+        caller_of(request).check_dataset(asked.dataset_id)
+        wait_s, applied = incoming.preferred_wait(request.headers.getlist("prefer"), self._parts.wait_s)
+        ingestion = await asyncio.to_thread(self._service.ingest, asked, waited_for=wait_s > 0)
+        if not ingestion.finished and ingestion.status != "planned" and wait_s > 0:
+            # A caller that leaves cancels this wait, never the ingestion.
+            ingestion = await self._wait(self._service, ingestion.ingestion_id, wait_s)
+        if ingestion.status == "failed" and ingestion.error is not None:
+            raise problems.revived(ingestion.error, ingestion_id=ingestion.ingestion_id)
+        if ingestion.status == "cancelled":
+            raise Cancelled("The ingestion was cancelled", ingestion_id=ingestion.ingestion_id)
+        content = await asyncio.to_thread(lambda: replies.dumps(self._ingestion(ingestion)))
+        headers = {"Preference-Applied": applied} if applied else {}
+        if ingestion.finished or ingestion.status == "planned":
+            return replies.fresh(content, headers=headers)
+        headers |= {"Location": f"{self._url}/ingestions/{ingestion.ingestion_id}", "Retry-After": "1"}
+        return replies.fresh(content, status=202, headers=headers)
+
+    def ingestions(self, request: Request) -> Response:
+        asked = incoming.query(request.scope["query_string"], IngestionsQuery)
+        page = self._service.ingestions(**asked.model_dump())
+        seen = [each for each in page.items if may_see(request, each.dataset_id)]
+        links = replies.page_links(f"{self._url}/ingestions", request, page.next)
+        listing = documents.listing("IngestionList", [], links) | {
+            "items": [self._ingestion(each) for each in seen],
+            "number_returned": len(seen),
+        }
+        return replies.fresh(replies.dumps(listing))
+
+    def ingestion(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        ingestion = self._service.ingestion(request.path_params["ingestion_id"])
+        if not may_see(request, ingestion.dataset_id):
+            raise NotFound("There is no such ingestion", what="ingestion")
+        return replies.fresh(replies.dumps(self._ingestion(ingestion)))
+
+    def cancel(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        ingestion_id = request.path_params["ingestion_id"]
+        caller_of(request).check_dataset(self._service.ingestion(ingestion_id).dataset_id)
+        ingestion = self._service.cancel(ingestion_id)
+        headers = {"Location": f"{self._url}/ingestions/{ingestion_id}", "Retry-After": "1"}
+        return replies.fresh(replies.dumps(self._ingestion(ingestion)), status=202, headers=headers)
+
+    def _ingestion(self, ingestion: Ingestion) -> dict[str, Any]:
+        return present.ingestion(self._service, ingestion, self._url) | {"error": self._error(ingestion)}
+
+    def _error(self, ingestion: Ingestion) -> dict[str, Any] | None:
+        if ingestion.error is None:
+            return None
+        exc = problems.revived(ingestion.error)
+        return problems.document(exc, public_url=self._url, request_id=ingestion.ingestion_id)
