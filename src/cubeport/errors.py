@@ -101,6 +101,25 @@ class CubeportError(Exception):
             problem["operation_id"] = self.operation_id
         return problem | dict(self.members)
 
+    @staticmethod
+    def from_mapping(problem: Mapping[str, Any], **members: Any) -> CubeportError:
+        """Return the error that :meth:`to_mapping` described, of its own class, with *members* added."""
+        cls = next((each for each in kinds() if each.kind == problem["kind"]), CubeportError)
+        exc = cls.__new__(cls)
+        # Not by the constructor of its class, which may ask for what the document does not have.
+        CubeportError.__init__(
+            exc,
+            problem["detail"],
+            next_step=problem.get("next"),
+            operation_id=problem.get("operation_id"),
+            errors=[Problem(tuple(each["loc"]), each["kind"], each["message"]) for each in problem.get("errors", ())],
+            **{name: value for name, value in problem.items() if name not in _DOCUMENTED} | members,
+        )
+        return exc
+
+
+_DOCUMENTED = frozenset({"kind", "title", "detail", "errors", "next", "operation_id"})
+
 
 def kinds() -> Iterator[type[CubeportError]]:
     """Yield every class of the tree, parents first, each once."""

@@ -99,7 +99,7 @@ def test_retry_allow_and_authenticate() -> None:
 @pytest.mark.parametrize("kind", sorted({each.kind for each in errors.kinds()}))
 def test_a_stored_problem_comes_back_as_its_class(kind: str) -> None:
     stored = {"kind": kind, "title": "t", "detail": "d", "errors": [{"loc": ["a"], "kind": "k", "message": "m"}], "reason": "empty"}
-    exc = problems.revived(stored, ingestion_id="i")
+    exc = CubeportError.from_mapping(stored, ingestion_id="i")
     assert exc.kind == kind
     assert (exc.message, exc.errors, dict(exc.members)) == (
         "d",
@@ -110,4 +110,4 @@ def test_a_stored_problem_comes_back_as_its_class(kind: str) -> None:
 
 def test_a_refused_source_keeps_its_reason() -> None:
     exc = SourceRejected("Cut short", reason="truncated", source="a.nc")
-    assert problems.revived(exc.to_mapping()).members == {"reason": "truncated", "source": "a.nc"}
+    assert CubeportError.from_mapping(exc.to_mapping()).members == {"reason": "truncated", "source": "a.nc"}

@@ -13,8 +13,6 @@ A record is read as its *leaves*: ``(path, value)`` for every text, number and b
 
 from __future__ import annotations
 
-import base64
-import binascii
 import functools
 import hashlib
 import heapq
@@ -29,6 +27,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, overload
 
+from cubeport.catalog.forms import cursors
 from cubeport.catalog.forms.canonical import Json, dumps, json_value, timestamp
 from cubeport.catalog.forms.redaction import MASK, is_secret_name, redact_text
 from cubeport.catalog.models import CatalogRecord, TimeSpan
@@ -646,7 +645,7 @@ def write_cursor(query: Query, key: SortKey) -> str:
     values, record_id = key
     # Infinity is no JSON; it stands for integers beyond any double, and sorts as the largest one.
     said = [None if each is None else [each[0], repr(each[1]) if isinstance(each[1], float) else each[1]] for each in values]
-    return base64.urlsafe_b64encode(dumps([query.binding(), said, record_id]).encode()).decode().rstrip("=")
+    return cursors.write(query.binding(), said, record_id)
 
 
 def read_cursor(query: Query) -> SortKey | None:
@@ -660,9 +659,9 @@ def read_cursor(query: Query) -> SortKey | None:
     if query.cursor is None:
         return None
     try:
-        binding, said, record_id = json.loads(base64.b64decode(query.cursor + "=" * (-len(query.cursor) % 4), b"-_", validate=True))
+        binding, said, record_id = cursors.read(query.cursor, 3)
         values = tuple(None if each is None else _sort_value(*each) for each in said)
-    except (binascii.Error, ValueError, TypeError, RecursionError):
+    except (ValueError, TypeError):
         binding, values, record_id = None, (), None
     if binding != query.binding() or len(values) != len(query.orders) or not isinstance(record_id, str):
         raise InvalidCursor("The cursor was not given by this query.", next_step="search again without --cursor")

@@ -14,7 +14,7 @@ import typer
 from cubeport.catalog.forms import strictyaml
 from cubeport.cli import _output, records
 from cubeport.cli._session import Session, current
-from cubeport.errors import CubeportError, InvalidConfiguration, InvalidRequest, RecordNotFound, Usage, kinds
+from cubeport.errors import CubeportError, InvalidConfiguration, InvalidRequest, RecordNotFound, Usage
 
 if TYPE_CHECKING:
     from cubeport.catalog.models import CatalogRecord
@@ -310,7 +310,7 @@ def _report(session: Session, done: Ingestion) -> int:
     if done.error is not None:
         if session.options.json:
             session.write(json.dumps(document, indent=2, sort_keys=True))
-        return session.fail(_as_error(done.error))
+        return session.fail(CubeportError.from_mapping(done.error))
     session.warn(each["message"] for each in done.warnings)
     words = "nothing changed, the same is held already" if done.reused else _PAST[done.action or "create"]
     session.result(document, f"{done.dataset_id}: {words} (version {done.version_id}).")
@@ -327,13 +327,6 @@ _PAST = {
 }
 
 
-def _as_error(problem: Mapping[str, Any]) -> CubeportError:
-    """Return the stored problem of a job as the error that it was, so that it is told and coded alike."""
-    members = {k: v for k, v in problem.items() if k not in ("kind", "title", "detail", "errors", "next", "operation_id")}
-    cls = next((each for each in kinds() if each.kind == problem["kind"]), CubeportError)
-    return cls(str(problem["detail"]), next_step=problem.get("next"), operation_id=problem.get("operation_id"), **members)
-
-
 def _ingestion_document(service: Service, done: Ingestion) -> dict[str, Any]:
     from cubeport.service.present import ingestion
 
@@ -347,7 +340,7 @@ def _demo_one(session: Session, request: Mapping[str, Any]) -> Ingestion:
         IngestionRequest.model_validate(request), listener=_bar(session, request["dataset_id"])
     )
     if done.error is not None:
-        raise _as_error(done.error)
+        raise CubeportError.from_mapping(done.error)
     session.note(f"{done.dataset_id}: {'held already' if done.reused else 'made and published'}")
     return done
 

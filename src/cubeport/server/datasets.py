@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import base64
-import binascii
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -13,6 +11,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cubeport.catalog.forms import cursors
 from cubeport.documents import native as documents
 from cubeport.documents.native import DatasetDetail, DatasetSummary, Version
 from cubeport.documents.texts import Shown
@@ -22,7 +21,7 @@ from cubeport.server.auth import require, sees_all
 from cubeport.server.bodies import PublishRequest
 from cubeport.server.incoming import FormQuery, PageQuery
 from cubeport.server.openapi import READ, WRITE, described
-from cubeport.server.parts import Parts
+from cubeport.server.parts import Keeps, Parts
 from cubeport.service import present
 from cubeport.service.state import VersionState
 
@@ -122,7 +121,7 @@ def routes(parts: Parts) -> APIRouter:
 class _Datasets:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
-        self._service = parts.service
+        self._service: Keeps = parts.service
         self._url = parts.public_url
 
     def datasets(self, request: Request) -> Response:
@@ -206,7 +205,7 @@ class _Datasets:
         page = found[:limit]
         seen = [each for each in page if each[0].shown_at is not None or sees_all(request)]
         last = page[-1][0] if len(found) > limit else None
-        following = _cursor(last.seq, last.version_id) if last else None
+        following = cursors.write_place(last.seq, last.version_id) if last else None
         return [self._version_document(shown, state, stored) for state, stored in seen], following
 
     def _version_document(self, shown: Shown, state: VersionState, stored: str) -> Version:
@@ -272,15 +271,8 @@ def _plain(request: Request) -> str:
     return dataset_id
 
 
-def _cursor(seq: int, row_id: str) -> str:
-    return base64.urlsafe_b64encode(f"{seq}.{row_id}".encode()).decode().rstrip("=")
-
-
 def _place(cursor: str | None) -> tuple[int, str] | None:
-    if cursor is None:
-        return None
     try:
-        seq, _, row_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(".")
-        return int(seq), row_id
-    except (ValueError, binascii.Error) as exc:
+        return None if cursor is None else cursors.read_place(cursor)
+    except ValueError as exc:
         raise InvalidCursor("The cursor was not given by this list") from exc

@@ -90,25 +90,40 @@ def query[M: BaseModel](query_string: bytes, model: type[M]) -> M:
 
 
 def parameters(query_string: bytes) -> tuple[dict[str, str], list[Problem]]:
-    """Return the parameters by name, and what is wrong with their writing."""
-    if len(query_string) > MAX_QUERY:
-        raise UriTooLong(f"The query is longer than {MAX_QUERY} bytes", limit=MAX_QUERY, value=len(query_string), unit="bytes")
+    """Return the parameters by name, and what is wrong with their writing; see :func:`pairs`."""
+    found, problems = pairs(query_string)
     values: dict[str, str] = {}
-    problems: list[Problem] = []
-    pairs = [pair for pair in query_string.split(b"&") if pair]
-    if len(pairs) > MAX_PARAMETERS:
-        raise InvalidRequest(f"There are more than {MAX_PARAMETERS} parameters")
-    for pair in pairs:
-        raw_name, _, raw_value = pair.partition(b"=")
-        try:
-            name, value = _decoded(raw_name), _decoded(raw_value)
-        except ValueError as exc:
-            problems.append(Problem(("query",), "bad-text", f"a parameter {exc}"))
-            continue
+    for name, value in found:
         if name in values:
             problems.append(Problem(("query", name), "repeated", "is given more than once"))
         values[name] = value
     return values, problems
+
+
+def pairs(query_string: bytes) -> tuple[list[tuple[str, str]], list[Problem]]:
+    """Return names and values in their order, repeated ones too, and what is wrong with their writing.
+
+    Raises
+    ------
+    UriTooLong
+        Over 8 KiB.
+    InvalidRequest
+        For more than 100 parameters.
+    """
+    if len(query_string) > MAX_QUERY:
+        raise UriTooLong(f"The query is longer than {MAX_QUERY} bytes", limit=MAX_QUERY, value=len(query_string), unit="bytes")
+    parts = [part for part in query_string.split(b"&") if part]
+    if len(parts) > MAX_PARAMETERS:
+        raise InvalidRequest(f"There are more than {MAX_PARAMETERS} parameters")
+    found: list[tuple[str, str]] = []
+    problems: list[Problem] = []
+    for part in parts:
+        name, _, value = part.partition(b"=")
+        try:
+            found.append((_decoded(name), _decoded(value)))
+        except ValueError as exc:
+            problems.append(Problem(("query",), "bad-text", f"a parameter {exc}"))
+    return found, problems
 
 
 def _decoded(raw: bytes) -> str:

@@ -14,13 +14,13 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cubeport.documents import native as documents
-from cubeport.errors import Cancelled, NotFound
+from cubeport.errors import Cancelled, CubeportError, NotFound
 from cubeport.server import incoming, problems, replies
 from cubeport.server.auth import caller_of, may_see
 from cubeport.server.bodies import IngestionDocument
 from cubeport.server.incoming import PageQuery
 from cubeport.server.openapi import INGEST, READ, described
-from cubeport.server.parts import Parts, Service
+from cubeport.server.parts import Ingests, Parts
 from cubeport.service import present
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 
@@ -80,7 +80,7 @@ class _Waiting:
 
     pool: ThreadPoolExecutor
 
-    async def __call__(self, service: Service, ingestion_id: str, seconds: float) -> Ingestion:
+    async def __call__(self, service: Ingests, ingestion_id: str, seconds: float) -> Ingestion:
         return await asyncio.get_running_loop().run_in_executor(self.pool, service.wait, ingestion_id, seconds)
 
 
@@ -101,7 +101,7 @@ class _Ingestions:
             # A caller that leaves cancels this wait, never the ingestion.
             ingestion = await self._wait(self._service, ingestion.ingestion_id, wait_s)
         if ingestion.status == "failed" and ingestion.error is not None:
-            raise problems.revived(ingestion.error, ingestion_id=ingestion.ingestion_id)
+            raise CubeportError.from_mapping(ingestion.error, ingestion_id=ingestion.ingestion_id)
         if ingestion.status == "cancelled":
             raise Cancelled("The ingestion was cancelled", ingestion_id=ingestion.ingestion_id)
         content = await asyncio.to_thread(lambda: replies.dumps(self._ingestion(ingestion)))
@@ -143,5 +143,5 @@ class _Ingestions:
     def _error(self, ingestion: Ingestion) -> dict[str, Any] | None:
         if ingestion.error is None:
             return None
-        exc = problems.revived(ingestion.error)
+        exc = CubeportError.from_mapping(ingestion.error)
         return problems.document(exc, public_url=self._url, request_id=ingestion.ingestion_id)

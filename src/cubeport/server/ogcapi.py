@@ -12,7 +12,7 @@ import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
-from urllib.parse import unquote_to_bytes, urlencode
+from urllib.parse import urlencode
 
 from fastapi import APIRouter
 from pydantic import Field
@@ -62,7 +62,6 @@ _DOWNLOAD_NAMES = {"format": "f", "variables": "properties"}
 _DOWNLOAD_PARAMETERS = ("format", "bbox", "datetime", "start", "end", "variables", "estimate")
 _DOWNLOAD_FORMS = ("netcdf", "csv")
 _PERIOD = re.compile(r"[0-9]{4}[0-9TtZzWPD:.+-]{0,36}", re.ASCII)
-_BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 
 class DocumentQuery(incoming.Model):
@@ -381,19 +380,8 @@ def _file(file: BinaryIO, headers: Mapping[str, str]) -> Response:
 
 
 def _pairs(request: Request) -> list[tuple[str, str]]:
-    """Return names and values as given, repeated ones too. Raises InvalidRequest for what is no text."""
-    parts = [part for part in request.scope["query_string"].split(b"&") if part]
-    if len(parts) > incoming.MAX_PARAMETERS:
-        raise InvalidRequest(f"There are more than {incoming.MAX_PARAMETERS} parameters.")
-    pairs, problems = [], []
-    for part in parts:
-        name, _, value = part.replace(b"+", b" ").partition(b"=")
-        try:
-            if _BAD_PERCENT.search(part):
-                raise ValueError
-            pairs.append((unquote_to_bytes(name).decode(), unquote_to_bytes(value).decode()))
-        except ValueError:
-            problems.append(Problem(("query",), "bad-text", "a parameter is not percent-encoded UTF-8"))
+    """Return names and values as given, repeated ones too. Raises InvalidRequest for what is not text."""
+    pairs, problems = incoming.pairs(request.scope["query_string"])
     if problems:
         raise InvalidRequest("The query is not text.", errors=problems)
     return pairs

@@ -34,20 +34,40 @@ class Counted[T](Page[T], Protocol):
     def matched(self) -> int | None: ...
 
 
-class Service(Protocol):
-    """The service, as routers call it: :class:`cubeport.service.service.Service`."""
+class Reads(Protocol):
+    """What every face that shows datasets asks."""
 
     def generation(self) -> int: ...
 
     def shown(self, ref: str, *, unpublished: bool = False) -> Shown: ...
 
+
+class Lists(Reads, Protocol):
+    """What lists, searches and pages ask."""
+
     def datasets(self, **filters: Any) -> Counted[Shown]: ...
+
+    def shown_versions(self, dataset_id: str) -> tuple[VersionRef, ...]: ...
+
+
+class Keeps(Lists, Protocol):
+    """What ``/datasets`` asks: every version, and what may be done to a dataset."""
 
     def versions(
         self, dataset_id: str, *, limit: int = 100, after: tuple[int, str] | None = None
     ) -> list[tuple[VersionState, str]]: ...
 
-    def shown_versions(self, dataset_id: str) -> tuple[VersionRef, ...]: ...
+    def publish(self, dataset_id: str, *, version: str | None = None) -> CatalogRecord: ...
+
+    def unpublish(self, dataset_id: str) -> CatalogRecord: ...
+
+    def delete(self, dataset_id: str, *, if_match: int | None = None, purge: bool = False) -> CatalogRecord: ...
+
+    def restore(self, dataset_id: str) -> CatalogRecord: ...
+
+
+class Ingests(Protocol):
+    """What ``/ingestions`` asks."""
 
     def ingest(self, request: IngestionRequest, *, waited_for: bool = True) -> Ingestion: ...
 
@@ -61,13 +81,9 @@ class Service(Protocol):
         self, *, dataset_id: str | None = None, status: str | None = None, limit: int = 100, cursor: str | None = None
     ) -> Page[Ingestion]: ...
 
-    def publish(self, dataset_id: str, *, version: str | None = None) -> CatalogRecord: ...
 
-    def unpublish(self, dataset_id: str) -> CatalogRecord: ...
-
-    def delete(self, dataset_id: str, *, if_match: int | None = None, purge: bool = False) -> CatalogRecord: ...
-
-    def restore(self, dataset_id: str) -> CatalogRecord: ...
+class Offers(Protocol):
+    """What ``/extent`` and ``/dataset-templates`` ask."""
 
     def extents(self) -> Mapping[str, Extent]: ...
 
@@ -76,6 +92,10 @@ class Service(Protocol):
     def templates(self) -> Mapping[str, DatasetTemplate]: ...
 
     def template(self, template_id: str) -> DatasetTemplate: ...
+
+
+class Service(Keeps, Ingests, Offers, Protocol):
+    """The service, as the server calls it: :class:`cubeport.service.service.Service`."""
 
 
 class Queries(Protocol):

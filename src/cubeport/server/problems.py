@@ -125,16 +125,3 @@ def _sentence(text: str) -> str:
 def _shown(problem: Problem) -> dict[str, Any]:
     loc = [part[:_LONGEST_TEXT] if isinstance(part, str) else part for part in problem.loc]
     return {"loc": loc, "kind": problem.kind, "message": redact_text(problem.message)[: 4 * _LONGEST_TEXT]}
-
-
-def revived(problem: Mapping[str, Any], **members: Any) -> CubeportError:
-    """Return the error that a stored problem was, as its own class, so that it gets the status that it would have had."""
-    kind = next((each for each in errors.kinds() if each.kind == problem["kind"]), CubeportError)
-    exc = kind.__new__(kind)
-    found = [Problem(tuple(each["loc"]), each["kind"], each["message"]) for each in problem.get("errors", ())]
-    kept = {name: value for name, value in problem.items() if name not in _STORED}
-    CubeportError.__init__(exc, problem["detail"], next_step=problem.get("next"), errors=found, **{**kept, **members})
-    return exc
-
-
-_STORED = frozenset({"kind", "title", "detail", "errors", "next", "operation_id"})

@@ -6,10 +6,7 @@ version is held against the query by its own extent: an older one may lie elsewh
 
 from __future__ import annotations
 
-import base64
-import binascii
 import hashlib
-import json
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,13 +15,14 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
+from cubeport.catalog.forms import cursors
 from cubeport.catalog.forms.canonical import dumps, timestamp
 from cubeport.catalog.query import boxes, parse_interval, query_boxes
 from cubeport.cubes.description import CubeDescription
 from cubeport.documents.texts import Shown, VersionRef
 from cubeport.errors import InvalidRequest, NotFound, Problem, Unavailable, VersionRemoved
 from cubeport.server import incoming
-from cubeport.server.parts import Service
+from cubeport.server.parts import Lists
 
 DEADLINE_S = 5.0
 MAX_PAGE = 1_000
@@ -119,7 +117,7 @@ class _Place:
     cursor: str | None
 
 
-def run(service: Service, asked: Search, *, deadline_s: float = DEADLINE_S) -> Found:
+def run(service: Lists, asked: Search, *, deadline_s: float = DEADLINE_S) -> Found:
     """Return one page of items.
 
     Raises
@@ -149,7 +147,7 @@ def run(service: Service, asked: Search, *, deadline_s: float = DEADLINE_S) -> F
     return Found(tuple(found), None)
 
 
-def _datasets(service: Service, asked: Search, behind: _Place | None) -> Iterator[tuple[str | None, str]]:
+def _datasets(service: Lists, asked: Search, behind: _Place | None) -> Iterator[tuple[str | None, str]]:
     """Yield dataset ids in order, each with the cursor of its page, from that of *behind* on."""
     named = set(asked.collections) if asked.collections is not None else None
     if asked.ids is not None:
@@ -169,7 +167,7 @@ def _datasets(service: Service, asked: Search, behind: _Place | None) -> Iterato
         cursor = page.next
 
 
-def _versions(service: Service, dataset_id: str, behind: _Place | None) -> Iterator[Shown]:
+def _versions(service: Lists, dataset_id: str, behind: _Place | None) -> Iterator[Shown]:
     """Yield the retained versions of a dataset, newest first, behind the last one given; none when it is gone meanwhile."""
     try:
         service.shown(dataset_id)
@@ -264,13 +262,12 @@ def _binding(asked: Search) -> str:
 
 
 def _write(place: _Place, binding: str) -> str:
-    text = json.dumps([binding, place.dataset_id, place.version_id, place.created, place.cursor], separators=(",", ":"))
-    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+    return cursors.write(binding, place.dataset_id, place.version_id, place.created, place.cursor)
 
 
 def _read(token: str, binding: str) -> _Place:
     try:
-        bound, dataset_id, version_id, created, cursor = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+        bound, dataset_id, version_id, created, cursor = cursors.read(token, 5)
         datetime.fromisoformat(created)
         if (
             bound != binding
@@ -279,7 +276,7 @@ def _read(token: str, binding: str) -> _Place:
             or not isinstance(cursor, str | None)
         ):
             raise ValueError("of another query")
-    except (ValueError, TypeError, binascii.Error) as exc:
+    except (ValueError, TypeError) as exc:
         why = "was not given by this search"
         raise InvalidRequest(f"token: {why}", errors=[Problem(("body", "token"), "invalid-cursor", why)]) from exc
     return _Place(dataset_id, version_id, created, cursor)

@@ -19,7 +19,7 @@ from cubeport.documents.texts import Shown, VersionRef
 from cubeport.errors import InvalidFilter, InvalidRequest, NotFound, Problem
 from cubeport.server import incoming, replies, search
 from cubeport.server.openapi import READ, described
-from cubeport.server.parts import Parts
+from cubeport.server.parts import Lists, Parts
 
 MAX_PAGE = 1_000
 
@@ -111,7 +111,7 @@ def routes(parts: Parts) -> APIRouter:
 
 class _Stac:
     def __init__(self, parts: Parts) -> None:
-        self._service = parts.service
+        self._service: Lists = parts.service
         self._url = parts.public_url
         self._site = documents.Site(
             public_url=parts.public_url,

@@ -24,7 +24,7 @@ from cubeport.cubes.description import CubeDescription, Variable
 from cubeport.documents.texts import Shown
 from cubeport.errors import Corrupt, InvalidRequest, NotFound, StoreUnavailable
 from cubeport.server import incoming, problems, replies
-from cubeport.server.parts import Service
+from cubeport.server.parts import Reads
 from cubeport.service.ports import Engine, StoredObject
 
 PIECE = 4 << 20
@@ -142,7 +142,7 @@ class ZarrFace:
         With it, the proxy in front sends the bytes (``X-Accel-Redirect``); status, ETag and access stay decided here.
     """
 
-    def __init__(self, service: Service, engine: Engine, public_url: str, *, offload_prefix: str | None = None) -> None:
+    def __init__(self, service: Reads, engine: Engine, public_url: str, *, offload_prefix: str | None = None) -> None:
         self._service = service
         self._engine = engine
         self._public_url = public_url

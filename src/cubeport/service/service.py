@@ -5,12 +5,12 @@ It holds no state of its own: the record is the only state, and each call reads 
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from cubeport.catalog.catalog import Catalog
+from cubeport.catalog.forms import cursors
 from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.texts import Shown, VersionRef
 from cubeport.errors import InvalidCursor, NotFound, ReadOnly
@@ -172,7 +172,7 @@ class Service:
         """Return one page of ingestions, newest first. Raises InvalidCursor."""
         found = self._jobs.page(dataset_id=dataset_id, status=status, limit=limit + 1, after=_place(cursor))
         page = found[:limit]
-        return IngestionPage(tuple(each for each, _ in page), _cursor(page[-1][1]) if len(found) > limit else None)
+        return IngestionPage(tuple(each for each, _ in page), cursors.write_place(*page[-1][1]) if len(found) > limit else None)
 
     # --- publishing ---
 
@@ -231,15 +231,8 @@ def _named[T](things: Mapping[str, T], name: str, what: str) -> T:
     return things[name]
 
 
-def _cursor(place: tuple[int, str]) -> str:
-    return base64.urlsafe_b64encode(f"{place[0]}.{place[1]}".encode()).decode().rstrip("=")
-
-
 def _place(cursor: str | None) -> tuple[int, str] | None:
-    if cursor is None:
-        return None
     try:
-        seq, _, row_id = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)).decode().partition(".")
-        return int(seq), row_id
+        return None if cursor is None else cursors.read_place(cursor)
     except ValueError as exc:
         raise InvalidCursor("The cursor was not given by this list.") from exc
