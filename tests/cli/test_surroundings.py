@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +15,7 @@ from cubeport.catalog.backend import Finding
 
 
 def of(kind: str) -> dict[str, Finding]:
-    return {each.place: each for each in surroundings.findings() if each.kind == kind}
+    return {each.place: each for each in surroundings.findings("prefer") if each.kind == kind}
 
 
 def installed(site: Path, name: str, version: str) -> None:
@@ -60,26 +61,42 @@ def test_a_version_below_its_floor_is_a_warning(
 
 def test_no_library_is_imported_for_it() -> None:
     heavy = "{'xarray', 'zarr', 'numpy', 'h5py', 'httpcore', 'fastapi', 'pygeoapi'}"
-    looks = "from cubeport.adapters.sandbox.surroundings import findings; list(findings())"
+    looks = "from cubeport.adapters.sandbox.surroundings import findings; list(findings('prefer'))"
     script = f"import sys; {looks}; print(sys.modules.keys() & {heavy})"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout == "set()\n"
 
 
 @pytest.mark.parametrize(
-    ("abi", "namespaces", "level", "words"),
+    ("setting", "abi", "network", "level", "words"),
     [
-        (7, False, "ok", "Landlock, version 7"),
-        (0, True, "ok", "user namespaces"),
-        (0, False, "warn", "confined by limits alone"),
+        ("prefer", 7, True, "ok", "only their sources, by Landlock version 7, and no network"),
+        ("require", 7, False, "ok", "and no TCP"),
+        ("prefer", 3, False, "ok", "and the network of the service"),
+        ("prefer", 0, True, "warn", "reaches all files of the service, and no network"),
+        ("prefer", 0, False, "warn", "reaches all files of the service, and its network"),
+        ("require", 0, True, "error", "every source will be refused"),
+        ("off", 7, True, "warn", "gate.sandbox is off"),
     ],
 )
-def test_the_sandbox_that_the_kernel_gives(abi: int, namespaces: bool, level: str, words: str) -> None:
-    found = surroundings.sandbox(abi, lambda: namespaces)
+def test_the_sandbox_that_children_will_have(setting: str, abi: int, network: bool, level: str, words: str) -> None:
+    found = surroundings.sandbox(setting, abi, lambda: network)
     assert (found.level, words in found.message) == (level, True)
+    assert (found.next_step is None) == (level == "ok")
 
 
-def test_doctor_tells_of_the_sandbox_of_this_machine(shell: Shell) -> None:
-    [found] = [each for each in shell("doctor", "--json").json if each["kind"] == "sandbox"]
-    has = landlock.abi() > 0 or surroundings.has_namespaces()
-    assert found["level"] == ("ok" if has else "warn")
+def test_doctor_reports_the_sandbox_of_this_machine(shell: Shell) -> None:
+    found = next(each for each in shell("doctor", "--json").json if each["place"] == "gate")
+    assert found["level"] == ("ok" if landlock.abi() else "warn")
+
+
+def test_doctor_reports_the_sandbox_that_the_settings_ask_for(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUBEPORT_GATE__SANDBOX", "off")
+    found = next(each for each in shell("doctor", "--json").json if each["place"] == "gate")
+    assert (found["level"], "gate.sandbox is off" in found["message"]) == ("warn", True)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="asks what root is told")
+def test_doctor_warns_root(shell: Shell) -> None:
+    (found,) = [each for each in shell("doctor", "--json").json if each["kind"] == "sandbox" and each["place"] == "user"]
+    assert (found["level"], found["next_step"]) == ("warn", "run cubeport as a user of its own")

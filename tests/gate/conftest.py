@@ -11,7 +11,7 @@ from cubeport.adapters.gate.tasks import TASKS, confined
 from cubeport.adapters.sandbox.children import Children
 
 MODULES = Path(__file__).resolve().parent / "modules"
-OF_TESTS = {name: f"gate_tasks:{name}" for name in ("echo", "late", "refuse", "reach", "unshare", "read", "mutate")}
+OF_TESTS = {name: f"gate_tasks:{name}" for name in ("echo", "late", "refuse", "reach", "unshare", "interfaces", "read", "mutate")}
 
 
 @pytest.fixture(scope="module")

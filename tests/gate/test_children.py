@@ -403,6 +403,30 @@ class TestTheSandbox:
         assert isinstance(reached["connect"], int)
         assert reached["inside"] == "worked"
 
+    def test_require_means_a_wall_around_files(self, tmp_path: Path) -> None:
+        """Namespaces alone confine no file: without Landlock, ``require`` refuses and ``prefer`` goes on."""
+        made = {"tasks": OF_TESTS, "modules": [MODULES], "libraries": ("gate_no_landlock",)}
+        with Children(Limits(sandbox="require"), **made) as opened, pytest.raises(ExtraMissing, match="has no Landlock"):
+            opened.run("echo", {})
+        with Children(Limits(sandbox="prefer"), **made) as opened:
+            assert opened.run("echo", {"a": 1})
+
+    @needs_landlock
+    def test_a_kernel_that_refuses_to_confine_is_named(self) -> None:
+        with (
+            Children(tasks=OF_TESTS, modules=[MODULES], libraries=("gate_refused_landlock",)) as opened,
+            pytest.raises(ExtraMissing, match="refuses to confine"),
+        ):
+            opened.run("echo", {})
+
+    @needs_landlock
+    def test_the_network_is_left_behind_beside_landlock(self, children: Children) -> None:
+        if not children.run("unshare", {})["left"]:
+            pytest.skip("this system lets nobody leave the network")
+        assert children.run("interfaces", {}) == {"names": ["lo"], "datagram": False}
+        with small(sandbox="off") as opened:
+            assert opened.run("interfaces", {})["datagram"]
+
     def test_its_settings(self) -> None:
         with pytest.raises(ValueError, match="prefer"):
             Limits(sandbox="maybe")

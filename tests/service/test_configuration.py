@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -76,3 +77,10 @@ def test_an_extent_that_is_no_area_is_broken(read: FolderConfiguration, tmp_path
 def test_an_extent_may_cross_the_antimeridian(read: FolderConfiguration, tmp_path: Path) -> None:
     (tmp_path / "extents/fiji.yaml").write_text("extent_id: fiji\nbbox: [176.0, -20.0, -178.0, -15.0]\n")
     assert read.extents()["fiji"].bbox == (176.0, -20.0, -178.0, -15.0)
+
+
+def test_a_pipe_is_reported_and_not_opened(read: FolderConfiguration, tmp_path: Path) -> None:
+    folder = tmp_path / "config" / "datasets"
+    folder.mkdir(parents=True, exist_ok=True)
+    os.mkfifo(folder / "pipe.yaml")
+    assert [each.problems for each in read.broken()] == [("config/datasets/pipe.yaml: is not a regular file",)]

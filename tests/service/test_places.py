@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from cubeport.adapters.sources.places import LocalPlaces
+from cubeport.adapters.sources.places import LocalPlaces, iris_sample_data
 from cubeport.errors import InvalidRequest, SourceRejected
 from cubeport.service.templates import SourceBlock
 
@@ -32,6 +32,22 @@ def files(*paths: str) -> SourceBlock:
 def test_placeholders_fit_digits_only_and_links_are_passed_over(places: LocalPlaces, root: Path) -> None:
     found = places.resolve(files(f"{root}/{{YYYY}}/{{MM}}/sst_{{YYYY}}{{MM}}{{DD}}.nc"))
     assert [path.name for path in found] == ["sst_20240101.nc", "sst_20240102.nc"]
+
+
+def test_a_pattern_may_name_two_levels_alike(places: LocalPlaces, root: Path) -> None:
+    (root / "2024" / "a.nc").write_bytes(b"x")
+    assert [path.name for path in places.resolve(files(f"{root}/*/*"))] == ["01", "a.nc"]
+    assert {path.name for path in places.resolve(files(f"{root}/*/*/*1.nc"))} == {"sst_20240101.nc"}
+
+
+@pytest.mark.parametrize("name", ["../x.nc", "nothing.nc"])
+def test_sample_data_outside_the_package_are_refused_by_name(name: str) -> None:
+    pytest.importorskip("iris_sample_data")
+    with pytest.raises(InvalidRequest) as caught:
+        iris_sample_data({"files": [name]})
+    assert "air_temp.pp" not in (caught.value.next_step or "")
+    assert "E1_north_america.nc" in (caught.value.next_step or "")
+    assert iris_sample_data({"files": ["E1_north_america.nc"]})[0].is_file()
 
 
 def test_a_glob_and_a_plain_path_name_each_file_once(places: LocalPlaces, root: Path) -> None:

@@ -43,7 +43,7 @@ class _Folder:
             (file.name, stat.st_mtime_ns, stat.st_size)
             for file in files
             if file.suffix in (".yaml", ".yml") and (stat := file.stat())
-        )
+        )  # a pipe too: it has a state, and is reported as broken without being opened
 
     def read(self) -> None:
         if (state := self.state()) == self.seen:
@@ -61,6 +61,9 @@ class _Folder:
         self.entries, self.problems, self.seen = entries, tuple(problems), state
 
     def _file(self, path: Path, name: str) -> Iterator[tuple[Any, tuple[str, ...]]]:
+        if not path.is_file():  # opening a pipe would wait for its other end
+            yield None, (f"{name}: is not a regular file",)
+            return
         try:
             document = strictyaml.read(path, name)
         except InvalidConfiguration as exc:

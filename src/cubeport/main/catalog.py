@@ -223,7 +223,7 @@ def _parts(
         keepers=partial(_keepers, backend, ports.journal, versions),
         apart=frozenset({DATA} | {name for name, each in written.items() if "data" in each.use}),
         fetcher=_LazyFetcher(root),
-        surroundings=_surroundings,
+        surroundings=partial(_surroundings, root),
         settings={"backend": file.backend.partition(":")[0], "format": file.format, "schema_policy": file.schema_policy},
         plugins=found,
         closing=(gate.close,),
@@ -240,10 +240,11 @@ def _keepers(backend: CatalogBackend, journal: Journal, versions: Path) -> Itera
         yield VersionKeeper(backend, journal, DataFolder(versions), DATA)
 
 
-def _surroundings() -> Iterable[Finding]:
+def _surroundings(root: Path) -> Iterable[Finding]:
     from cubeport.adapters.sandbox.surroundings import findings
+    from cubeport.settings import load
 
-    return findings()
+    return findings(load(root).gate.sandbox)
 
 
 class _LazyGate:

@@ -113,7 +113,18 @@ def refuse(request, context):
 def unshare(request, context):
     from cubeport.adapters.sandbox import child
 
-    return {"left": child._namespaces()}
+    return {"left": child.leave_network()}
+
+
+def interfaces(request, context):
+    """Return the network interfaces of this child, and whether a datagram leaves it."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as end:
+        try:
+            end.sendto(b"x", ("127.0.0.1", 9))
+            sent = True
+        except OSError:
+            sent = False
+    return {"names": sorted(name for _, name in socket.if_nameindex()), "datagram": sent}
 
 
 def reach(request, context):

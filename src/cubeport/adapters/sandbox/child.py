@@ -221,10 +221,19 @@ def _shut_in(context: Context, declared_bytes: int) -> None:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is EFBIG then
     if limits.sandbox == "off":
         return
-    if not landlock.restrict(reachable(context)) and not _namespaces() and limits.sandbox == "require":
+    leave_network()
+    try:
+        version = landlock.restrict(reachable(context))
+    except OSError as error:
         raise ExtraMissing(
-            "gate.sandbox is require, and this kernel has neither Landlock nor user namespaces",
-            next_step="use Linux 5.13 or later, or set gate.sandbox to prefer",
+            f"this kernel has Landlock and refuses to confine the process that reads sources ({os.strerror(error.errno or 0)})",
+            next_step="allow the landlock system calls in the seccomp profile of this container or unit",
+            what="landlock",
+        ) from error
+    if not version and limits.sandbox == "require":
+        raise ExtraMissing(
+            "gate.sandbox is require, and this kernel has no Landlock: nothing else keeps a child from the files of this machine",
+            next_step="use Linux 5.13 or later with Landlock, or set gate.sandbox to prefer",
             what="landlock",
         )
 
@@ -246,13 +255,17 @@ def reachable(context: Context) -> landlock.Rules:
     )
 
 
-def _namespaces() -> bool:
-    """Leave the network behind where Landlock is missing; tell whether that worked."""
-    try:
-        os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNET)
-    except OSError:
-        return False
-    return True
+def leave_network() -> bool:
+    """Go into a network namespace without any interface; return whether the kernel allowed it.
+
+    Landlock stops TCP alone, from version 4. A namespace stops UDP, raw and packet sockets too, but not sockets that have a path.
+    Root needs no user namespace for it, and would lose the right to read files of others in one.
+    """
+    for flags in (os.CLONE_NEWNET, os.CLONE_NEWUSER | os.CLONE_NEWNET):
+        with contextlib.suppress(OSError):
+            os.unshare(flags)
+            return True
+    return False
 
 
 def _limit(which: int, value: int) -> None:

@@ -1,7 +1,8 @@
-"""What ``doctor`` says of the machine: whether the gate's children can be confined, and whether libraries are new enough."""
+"""What ``doctor`` says about the machine: how the children of the gate will be confined, and whether libraries are new enough."""
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -25,9 +26,18 @@ OTHERS = {
 """Floors of what comes with other packages, or beside them (safety.md 12). Our own requirements say theirs."""
 
 
-def findings() -> Iterator[Finding]:
-    """Yield a line for the sandbox and for each library that is here; nothing is imported."""
-    yield sandbox(landlock.abi(), has_namespaces)
+def findings(setting: str) -> Iterator[Finding]:
+    """Yield what will confine children with ``gate.sandbox`` = *setting*, and each installed library; nothing is imported."""
+    yield sandbox(setting, landlock.abi(), can_leave_network)
+    if os.geteuid() == 0:
+        yield Finding(
+            "sandbox",
+            "user",
+            "runs as root: a child that a source has taken over may still change modes and owners of files and connect to the"
+            " sockets of other services",
+            "run cubeport as a user of its own",
+            "warn",
+        )
     for name, floor in sorted((OTHERS | _required()).items()):
         try:
             found = version(name)
@@ -39,20 +49,41 @@ def findings() -> Iterator[Finding]:
             yield Finding("library", name, f"is {found}", level="ok")
 
 
-def sandbox(abi: int, namespaces: Callable[[], bool]) -> Finding:
-    """Return what confines the gate's children here; *namespaces* is asked only where there is no Landlock."""
+def sandbox(setting: str, abi: int, network: Callable[[], bool]) -> Finding:
+    """Return what will confine the children of the gate.
+
+    Parameters
+    ----------
+    setting
+        ``gate.sandbox``: ``prefer``, ``require`` or ``off``.
+    abi
+        The version of Landlock, 0 for none.
+    network
+        Tells whether a child can leave the network; asked only where that is tried.
+    """
+    landlock_next = "use Linux 5.13 or later with Landlock"
+    if setting == "off":
+        message = "gate.sandbox is off: what reads sources reaches all files and networks that the service reaches"
+        return Finding("sandbox", "gate", message, "set gate.sandbox to prefer or require", "warn")
     if abi:
-        return Finding("sandbox", "gate", f"the kernel has Landlock, version {abi}", level="ok")
-    if namespaces():
-        return Finding("sandbox", "gate", "the kernel has no Landlock, and has user namespaces", level="ok")
-    message = "the kernel has neither Landlock nor user namespaces: what reads sources is confined by limits alone"
-    return Finding("sandbox", "gate", message, "use Linux 5.13 or later with Landlock", "warn")
+        net = "no network" if network() else "no TCP" if abi >= _TCP else "the network of the service"
+        return Finding("sandbox", "gate", f"children reach only their sources, by Landlock version {abi}, and {net}", level="ok")
+    if setting == "require":
+        message = "gate.sandbox is require and the kernel has no Landlock: every source will be refused"
+        return Finding("sandbox", "gate", message, f"{landlock_next}, or set gate.sandbox to prefer", "error")
+    net = "no network" if network() else "its network"
+    message = f"the kernel has no Landlock: what reads sources reaches all files of the service, and {net}"
+    return Finding("sandbox", "gate", message, landlock_next, "warn")
 
 
-def has_namespaces() -> bool:
-    """Tell whether a process may give itself user and network namespaces."""
+_TCP = 4
+"""The version of Landlock that stops TCP."""
+
+
+def can_leave_network() -> bool:
+    """Tell whether a process may give itself a network namespace."""
     # Only the call itself tells; in a process of its own, as nobody comes back out of a namespace.
-    attempt = "import os; os.unshare(os.CLONE_NEWUSER | os.CLONE_NEWNET)"
+    attempt = "from cubeport.adapters.sandbox.child import leave_network; raise SystemExit(not leave_network())"
     return subprocess.run([sys.executable, "-I", "-c", attempt], capture_output=True, check=False).returncode == 0  # noqa: S603
 
 

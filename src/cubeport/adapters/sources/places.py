@@ -121,7 +121,7 @@ def _is_pattern(text: str) -> bool:
 def _match(root: Path, parts: Sequence[str]) -> list[Path]:
     """Return what fits the pattern, by name, level by level; links are passed over."""
     level = [root]
-    for part in parts:
+    for depth, part in enumerate(parts, 1):
         fits = re.compile(_pattern(part)).fullmatch
         level = [
             Path(e.path)
@@ -129,7 +129,7 @@ def _match(root: Path, parts: Sequence[str]) -> list[Path]:
             for e in sorted(os.scandir(folder), key=lambda e: e.name)
             if fits(e.name) and not e.is_symlink()
         ]
-        if part is not parts[-1]:
+        if depth < len(parts):
             level = [folder for folder in level if folder.is_dir()]
     return level
 
@@ -158,4 +158,11 @@ def iris_sample_data(params: Mapping[str, Any]) -> tuple[Path, ...]:
         isinstance(f, str) and re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?", f) for f in files
     ):
         raise InvalidRequest("The source plugin iris-sample-data takes params.files, a list of file names.")
-    return tuple(Path(iris_sample_data.path) / file for file in files if ".." not in file)
+    missing = [file for file in files if ".." in file or not (Path(iris_sample_data.path) / file).is_file()]
+    if missing or not files:
+        held = sorted(path.name for path in Path(iris_sample_data.path).iterdir() if path.suffix == ".nc")
+        raise InvalidRequest(
+            f"The package iris-sample-data has no file {missing[0]!r}." if missing else "params.files names no file.",
+            next_step=f"choose among its NetCDF files: {', '.join(held)[:500]}",
+        )
+    return tuple(Path(iris_sample_data.path) / file for file in files)

@@ -19,6 +19,12 @@ from cubeport.errors import Conflict, InvalidRequest, NotFound, TooLarge
 BLOCK = 1024 * 1024
 MAX_UNZIP_BYTES = 50 * 1024**3
 """Bytes that a zipped file may turn into."""
+MAX_UNZIP_RATIO = 200
+"""How many times its own size a zip file may turn into; text and sparse grids seldom reach 50, a bomb has 1 000."""
+SMALL_UNZIP_BYTES = 16 * 1024**2
+"""What any zip file may turn into, however small it is."""
+_ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!")
+"""How archives and compressed files begin; a tar has its name at byte 257."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,9 +135,13 @@ class FunctionArtifactWriter:
 
 @dataclass(frozen=True, slots=True)
 class UnzipSingleFileArtifactWriter:
-    """Writes the one regular member of a zip file; its bytes are counted as they come, whatever the zip declares."""
+    """Writes the one regular member of a zip file; its bytes are counted as they come, whatever the zip declares.
+
+    A member that is an archive itself is refused.
+    """
 
     max_unzip_bytes: int = MAX_UNZIP_BYTES
+    max_unzip_ratio: int = MAX_UNZIP_RATIO
     target_kind: ClassVar[TargetKind] = "file"
 
     def write(self, target: Path, source: PathSource) -> WriteResult:
@@ -139,8 +149,12 @@ class UnzipSingleFileArtifactWriter:
         try:
             with store_errors("read the source"), zipfile.ZipFile(source.path) as archive:
                 member = self.member(archive)
+                stored = source.path.stat().st_size
+                limit, rule = self.max_unzip_bytes, "max_unzip_bytes"
+                if (by_ratio := max(SMALL_UNZIP_BYTES, stored * self.max_unzip_ratio)) < limit:
+                    limit, rule = by_ratio, "max_unzip_ratio"
                 with archive.open(member) as reading:
-                    return _pour(_at_most(_blocks(reading), self.max_unzip_bytes), target, half_at=member.file_size // 2)
+                    return _pour(_at_most(_no_archive(_blocks(reading)), limit, rule), target, half_at=member.file_size // 2)
         except (zipfile.BadZipFile, NotImplementedError, EOFError) as exc:
             raise InvalidRequest(f"{source.path.name} is no zip file that can be read: {exc}") from exc
 
@@ -236,12 +250,27 @@ def _blocks(reading: Any) -> Iterator[bytes]:
         yield block
 
 
-def _at_most(blocks: Iterable[bytes], limit: int) -> Iterator[bytes]:
+def _at_most(blocks: Iterable[bytes], limit: int, rule: str) -> Iterator[bytes]:
     size = 0
     for block in blocks:
         size += len(block)
         if size > limit:
-            raise TooLarge(f"The member turns into more than {limit} bytes.", limit=limit, setting="max_unzip_bytes")
+            raise TooLarge(
+                f"The member turns into more than {limit} bytes.",
+                limit=limit,
+                rule=rule,
+                next_step="unzip it first, then add the file",
+            )
+        yield block
+
+
+def _no_archive(blocks: Iterator[bytes]) -> Iterator[bytes]:
+    """Pass *blocks* on. Raises InvalidRequest when they begin as an archive does."""
+    for number, block in enumerate(blocks):
+        if number == 0 and (block.startswith(_ARCHIVES) or block[257:262] == b"ustar"):
+            raise InvalidRequest(
+                "The zip file's member is an archive or compressed itself.", next_step="unzip it first, then add what is inside"
+            )
         yield block
 
 
