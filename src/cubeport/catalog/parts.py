@@ -40,6 +40,9 @@ class Keeper(Protocol):
     def faults(self, *, data: bool) -> Iterator[Finding]:
         """Yield what is wrong with what is kept."""
 
+    def problems(self) -> Iterator[Finding]:
+        """Yield what ``doctor`` tells of the work on it; reads rows and locks only."""
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:

@@ -130,6 +130,14 @@ class _Root(typer.core.TyperGroup):
         super().__init__(**how)
         self.theirs: set[str] = set()
 
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt as exc:
+            # What was interrupted may have noted what became of it; a bar may stand on this line.
+            ctx.obj.note("\n" + "\n".join(getattr(exc, "__notes__", None) or ["Interrupted."]))
+            raise typer.Exit(_output.INTERRUPTED) from exc
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.commands:
             self._add_plugins(ctx)

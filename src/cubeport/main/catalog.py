@@ -220,7 +220,7 @@ def _parts(
         root=root,
         locks=inner / "locks",
         quarantine=inner / "quarantine",
-        keepers=partial(_keepers, backend, ports.journal, versions),
+        keepers=partial(_keepers, backend, ports.journal, versions, inner / "locks" / "workers"),
         apart=frozenset({DATA} | {name for name, each in written.items() if "data" in each.use}),
         fetcher=_LazyFetcher(root),
         surroundings=partial(_surroundings, root),
@@ -231,13 +231,14 @@ def _parts(
     return ports, parts
 
 
-def _keepers(backend: CatalogBackend, journal: Journal, versions: Path) -> Iterator[VersionKeeper]:
+def _keepers(backend: CatalogBackend, journal: Journal, versions: Path, workers: Path) -> Iterator[VersionKeeper]:
     """Yield who looks after the versions, where there are any."""
     from cubeport.adapters.engines.listing import DataFolder
     from cubeport.service.upkeep import VersionKeeper
+    from cubeport.service.workers import Workers
 
     if versions.is_dir():
-        yield VersionKeeper(backend, journal, DataFolder(versions), DATA)
+        yield VersionKeeper(backend, journal, DataFolder(versions), DATA, Workers(workers))
 
 
 def _surroundings(root: Path) -> Iterable[Finding]:

@@ -101,7 +101,15 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         datasets=datasets,
         configuration=configuration,
         ingester=ingester,
-        jobs=Jobs(catalog=catalog, ingester=ingester, locks=locks, workers=settings.jobs.workers, queue=settings.jobs.queue),
+        jobs=Jobs(
+            catalog=catalog,
+            ingester=ingester,
+            locks=locks,
+            workers=settings.jobs.workers,
+            queue=settings.jobs.queue,
+            max_attempts=settings.jobs.max_attempts,
+            keep_days=settings.jobs.keep_days,
+        ),
         engine=engine,
         public_url=public_url or settings.public_url or f"http://{settings.server.host}:{settings.server.port}",
         read_only=settings.read_only,
@@ -225,6 +233,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
         checks={
             "catalog": service.generation,
             "storage": lambda: os.scandir(settings.data_dir).close(),
+            "jobs": service.check_jobs,
             **({} if settings.read_only else {"space": partial(demand_space, settings.data_dir, settings.instance / MARK)}),
         },
     )

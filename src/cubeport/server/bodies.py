@@ -39,6 +39,7 @@ class IngestionDocument(documents._Document):  # noqa: SLF001 (one family of doc
     started_at: str | None
     finished_at: str | None
     error: dict[str, Any] | None
+    retry_at: str | None
     links: tuple[Link, ...]
 
 

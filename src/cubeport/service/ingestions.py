@@ -126,6 +126,9 @@ class Ingestion(_Value):
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
     error: dict[str, Any] | None = None
+    """Why it failed, or why its last attempt did."""
+    retry_at: Timestamp | None = None
+    """When a job that is ``retrying`` begins its next attempt."""
 
     request: IngestionRequest
     options: FileOptions = FileOptions()
@@ -146,4 +149,6 @@ class Ingestion(_Value):
 
     def started(self, at: datetime) -> Ingestion:
         """Return it as running, one attempt further."""
-        return self.model_copy(update={"status": "running", "attempt": self.attempt + 1, "started_at": at})
+        return self.model_copy(
+            update={"status": "running", "attempt": self.attempt + 1, "started_at": at, "retry_at": None, "error": None}
+        )

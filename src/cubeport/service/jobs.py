@@ -1,28 +1,45 @@
-"""Jobs: ingestions that outlive their request, as rows that every process sees (service.md 10).
+"""Jobs: ingestions that outlive their request, as rows that every process sees.
 
-``accepted → running → completed | failed | cancelled``, each step a compare-and-set. A worker holds a kernel lock for its life: if
-that lock can be taken, the worker is dead and its jobs are ended. No heartbeat, no clock decides.
+``accepted → running → completed | failed | cancelled``, ``running → retrying → running``; each step is a compare-and-set. A worker
+holds a kernel lock for its life: if that lock is free, the worker is dead, and any living process that looks at its jobs ends them
+or queues them again. A worker survives whatever happens to a job: when the job's row cannot be written it tries until it can.
 """
 
 from __future__ import annotations
 
 import logging
+import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta
 from pathlib import Path
-from typing import Any
 
 from cubeport.catalog.backend import Row
 from cubeport.catalog.catalog import Catalog
-from cubeport.catalog.disk.durable import make_folders
-from cubeport.catalog.disk.locks import FileLock
 from cubeport.catalog.forms.canonical import new_id, now
-from cubeport.errors import AlreadyFinished, Cancelled, CubeportError, Interrupted, NotFound, QueueFull, StaleRecord
+from cubeport.errors import (
+    AlreadyFinished,
+    BackendUnavailable,
+    Cancelled,
+    CubeportError,
+    DatasetBusy,
+    Interrupted,
+    Locked,
+    NoSpace,
+    NotFound,
+    QueueFull,
+    SourceFailed,
+    SourceTimeout,
+    StaleRecord,
+    StoreUnavailable,
+    Unavailable,
+)
 from cubeport.service.ingest import Ingester, Outcome
-from cubeport.service.ingestions import UNFINISHED, Ingestion, Phase
+from cubeport.service.ingestions import UNFINISHED, Ingestion, Phase, Status
 from cubeport.service.state import JOB
+from cubeport.service.workers import Life, Workers
 
 PROGRESS_S = 1.0
 """Progress is stored at most so often; what is between is lost, on purpose."""
@@ -30,26 +47,58 @@ PROGRESS_S = 1.0
 POLL_S = 1.0
 """How long a worker sleeps when it knows of no work: jobs accepted by other processes are seen this late at most."""
 
+CLOCK_S = 5.0
+"""How often a process with workers looks for the jobs of dead ones, and for old rows."""
+
+RETRY_AFTER_S = (60.0, 120.0, 240.0)
+"""How long a failed attempt of an asynchronous job waits for the next, plus up to a tenth."""
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 15.0
+_PRUNED_AT_ONCE = 500
+
 _log = logging.getLogger(__name__)
 
 type Listener = Callable[[str, int, int], None]
 
 
 class Jobs:
-    """The queue of an instance, and the worker threads of this process."""
+    """The queue of an instance, and the worker threads of this process.
 
-    def __init__(self, *, catalog: Catalog, ingester: Ingester, locks: Path, workers: int, queue: int) -> None:
+    Parameters
+    ----------
+    locks
+        The folder of the instance's locks.
+    workers, queue, max_attempts, keep_days
+        The settings ``jobs.*``: threads of this process, unfinished jobs at most, attempts of an asynchronous job at most, and how
+        long finished jobs stay listed.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        ingester: Ingester,
+        locks: Path,
+        workers: int,
+        queue: int,
+        max_attempts: int = 3,
+        keep_days: int = 30,
+    ) -> None:
         self._catalog = catalog
         self._rows = catalog.rows
         self._ingester = ingester
-        self._locks = locks
+        self._alive = Workers(locks / "workers")
         self._workers = workers
         self._queue = queue
+        self._max_attempts = max_attempts
+        self._keep_days = keep_days
         self._worker = new_id()
-        self._life: FileLock | None = None
+        self._life: Life | None = None
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._work = threading.Condition()
+        self._trouble: dict[str, CubeportError] = {}
+        """By job, why its row cannot be written now."""
 
     # --- asking ---
 
@@ -76,8 +125,9 @@ class Jobs:
         return ingestion
 
     def get(self, ingestion_id: str) -> Ingestion:
-        """Return the ingestion. Raises NotFound."""
-        return _ingestion(self._row(ingestion_id))
+        """Return the ingestion; one whose worker died is ended by being looked at. Raises NotFound."""
+        row = self._row(ingestion_id)
+        return self._seen([row])[0] if self._is_orphan(row) else _ingestion(row)
 
     def page(
         self,
@@ -88,46 +138,90 @@ class Jobs:
         after: tuple[int, str] | None = None,
     ) -> list[tuple[Ingestion, tuple[int, str]]]:
         """Return ingestions, newest first, each with its place in the list."""
-        rows = self._rows.select(
-            JOB, owner=dataset_id, states=[status] if status else None, after=after, descending=True, limit=limit
-        )
+
+        def select() -> list[Row]:
+            states = [status] if status else None
+            return self._rows.select(JOB, owner=dataset_id, states=states, after=after, descending=True, limit=limit)
+
+        rows = select()
+        if any(self._is_orphan(row) for row in rows):
+            seen = self._seen(rows)
+            rows = [r for r, i in zip(rows, seen, strict=True) if status in (None, i.status)]
+            return [(i, (r.seq, r.id)) for r, i in zip(rows, [i for i in seen if status in (None, i.status)], strict=True)]
         return [(_ingestion(row), (row.seq, row.id)) for row in rows]
+
+    def _is_orphan(self, row: Row) -> bool:
+        worker = row.document.get("worker")
+        return row.state == "running" and worker != self._worker and self._alive.is_dead(str(worker))
+
+    def _seen(self, rows: Sequence[Row]) -> list[Ingestion]:
+        """End the jobs of dead workers, then return *rows* as they are now; where nothing can be written, as they would be."""
+        try:
+            self.recover()
+        except (CubeportError, OSError):
+            return [self._orphaned(_ingestion(row)) if self._is_orphan(row) else _ingestion(row) for row in rows]
+        held = self._rows.get_many(JOB, [row.id for row in rows])
+        return [_ingestion(held.get(row.id, row)) for row in rows]
 
     def wait(self, ingestion_id: str, seconds: float) -> Ingestion:
         """Return the ingestion when it has finished, or as it is after *seconds*; it may run in any process."""
         deadline = time.monotonic() + seconds
-        looked = time.monotonic()
         while not (ingestion := self.get(ingestion_id)).finished and (left := deadline - time.monotonic()) > 0:
             with self._work:
                 self._work.wait(min(0.25, left))
-            if time.monotonic() - looked > POLL_S:
-                # Whoever has it may have died meanwhile: nobody waits for the dead.
-                self.recover()
-                looked = time.monotonic()
         return ingestion
 
     def cancel(self, ingestion_id: str) -> Ingestion:
-        """Ask for its end; seen between units and chunks. Raises NotFound, AlreadyFinished."""
+        """Ask for its end; seen between units and chunks. One that nobody has begun ends at once.
+
+        Raises
+        ------
+        NotFound, AlreadyFinished
+        """
         if self.get(ingestion_id).finished:
             raise AlreadyFinished(f"Ingestion {ingestion_id} has ended.")
-        return self._change(ingestion_id, lambda held: held.model_copy(update={"cancel_requested": True}))
+        return self._change(ingestion_id, _asked_to_end)
+
+    def check(self) -> None:
+        """Return if this process does its jobs as it should.
+
+        Raises
+        ------
+        Unavailable
+            If a worker thread has ended, or the row of a job cannot be written.
+        """
+        ended = [each.name for each in self._threads if not each.is_alive()]
+        if ended and not self._stopping.is_set():
+            raise Unavailable(f"{len(ended)} of {len(self._threads)} threads for jobs have ended.", next_step="restart the server")
+        for exc in list(self._trouble.values()):
+            raise exc
 
     # --- working ---
 
     def run(self, ingestion: Ingestion, listener: Listener | None = None) -> Ingestion:
-        """Run *ingestion* in this thread and return it finished; an identical unfinished one elsewhere is waited for."""
+        """Run *ingestion* in this thread and return it finished; an identical unfinished one elsewhere is waited for.
+
+        An interrupt (Ctrl-C) ends the job as cancelled, undoes what it had begun, and is raised again with a note that says so.
+        """
         with self._living():
             mine = ingestion.started(now())
             accepted = self._accept(mine, worker=self._worker)
-            if accepted.ingestion_id == mine.ingestion_id:
+            if accepted.ingestion_id != mine.ingestion_id:
+                return self.wait(accepted.ingestion_id, float("inf"))
+            try:
                 self._run(mine, listener)
+            except KeyboardInterrupt as exc:
+                ended = self._surely(mine.ingestion_id, _ended(_cancelled), patience_s=_LONGEST_PAUSE_S)
+                exc.add_note(_farewell(ended or mine))
+                raise
             return self.wait(accepted.ingestion_id, float("inf"))
 
     def start(self) -> None:
-        """Start the worker threads of this process."""
+        """Start the worker threads of this process, and its clock."""
         self._live()
-        for n in range(self._workers):
-            thread = threading.Thread(target=self._loop, name=f"cubeport-job-{n}", daemon=True)
+        names = [f"cubeport-job-{n}" for n in range(self._workers)]
+        for name, target in (*((name, self._loop) for name in names), ("cubeport-clock", self._clock)):
+            thread = threading.Thread(target=target, name=name, daemon=True)
             thread.start()
             self._threads.append(thread)
 
@@ -148,18 +242,32 @@ class Jobs:
             self._work.notify_all()
 
     def recover(self) -> list[Ingestion]:
-        """End the jobs of dead workers: queued again if nobody waits for them, else ``failed``, ``interrupted``; return them.
+        """End the jobs of dead workers and return them: queued again if nobody waits for them, else ``failed``, ``interrupted``.
 
-        What their attempts left is undone by the catalog's own recovery, which runs first.
+        What their attempts left in staging is undone as well.
         """
-        ended = []
-        for row in self._rows.select(JOB, states=["running", "retrying"], limit=1000):
+        ended, buried = [], set()
+        for row in self._rows.select(JOB, states=["running"], limit=1000):
             worker = str(row.document.get("worker"))
-            if worker == self._worker or not self._is_dead(worker):
+            if worker == self._worker or not self._alive.is_dead(worker):
                 continue
-            held = _ingestion(row)
-            ended.append(self._change(held.ingestion_id, _again if not held.waited_for else _interrupted))
+            ended.append(self._change(row.id, self._of_the_dead(worker)))
+            buried.add(worker)
+        if ended:
+            self._catalog.recover()
+            self.wake()
+        for worker in buried:
+            self._alive.bury(worker)
         return ended
+
+    def _of_the_dead(self, worker: str) -> Callable[[Ingestion, object], Ingestion]:
+        """Return what ends a job of *worker*, unless another process took it on meanwhile."""
+        return lambda held, owner: self._orphaned(held) if owner == worker and not held.finished else held
+
+    def _orphaned(self, held: Ingestion) -> Ingestion:
+        if held.cancel_requested:
+            return _cancelled(held)
+        return _again(held) if not held.waited_for and held.attempt < self._max_attempts else _interrupted(held)
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
@@ -171,37 +279,68 @@ class Jobs:
                 if not self._stopping.is_set():
                     self._work.wait(POLL_S)
 
+    def _clock(self) -> None:
+        while not self._stopping.wait(CLOCK_S):
+            try:
+                self.recover()
+                self._prune()
+            except (CubeportError, OSError) as exc:
+                _log.warning("jobs: could not look for the jobs of dead workers: %s", exc)
+
+    def _prune(self) -> None:
+        """Forget finished jobs that are older than ``keep_days``, a bounded number at a time."""
+        before = int((now() - timedelta(days=self._keep_days)).timestamp() * 1_000_000)
+        finished = ["completed", "failed", "cancelled"]
+        for row in self._rows.select(JOB, states=finished, limit=_PRUNED_AT_ONCE):
+            if row.seq >= before:
+                return
+            self._rows.delete(JOB, row.id)
+
     def _next(self) -> Ingestion | None:
         try:
-            rows = self._rows.select(JOB, states=["accepted"], limit=10)
-        except CubeportError:
-            _log.exception("jobs: the catalog does not answer")
+            rows = self._rows.select(JOB, states=["accepted", "retrying"], limit=100)
+            return next((claimed for row in rows if (claimed := self._claim(row.id))), None)
+        except (CubeportError, OSError) as exc:
+            _log.warning("jobs: the catalog does not answer: %s", exc)
+            self._stopping.wait(POLL_S)
             return None
-        return next((claimed for row in rows if (claimed := self._claim(row.id))), None)
 
     def _claim(self, ingestion_id: str) -> Ingestion | None:
-        row = self._row(ingestion_id)
-        if row.state != "accepted":
-            return None
-        claimed = _ingestion(row).started(now())
         try:
+            row = self._row(ingestion_id)
+            held = _ingestion(row)
+            if held.status not in ("accepted", "retrying") or (held.retry_at is not None and held.retry_at > now()):
+                return None
+            claimed = held.started(now())
             self._rows.put(_row(claimed, worker=self._worker, revision=row.revision))
-        except StaleRecord:
+        except (StaleRecord, NotFound):
             return None
         return claimed
 
     def _run(self, ingestion: Ingestion, listener: Listener | None) -> None:
         job_id = ingestion.ingestion_id
         try:
+            change = self._attempted(ingestion, listener)
+            if change is not None:
+                self._surely(job_id, change)
+        finally:
+            self.wake()
+
+    def _attempted(self, ingestion: Ingestion, listener: Listener | None) -> Callable[[Ingestion, object], Ingestion] | None:
+        """Run one attempt; return how its row changes, ``None`` when the commit has changed it already."""
+        job_id = ingestion.ingestion_id
+        try:
             self._ingester.attempt(
                 ingestion,
                 progress=_Progress(self, job_id, listener),
-                complete=lambda outcome: self._put(job_id, _completed(outcome)),
+                complete=lambda outcome: self._put(job_id, _ended(_completed(outcome))),
             )
         except Cancelled:
-            self._change(job_id, lambda held: held.model_copy(update={"status": "cancelled", "finished_at": now()}))
+            return _ended(_cancelled)
         except CubeportError as exc:
-            self._change(job_id, _failed(exc))
+            if isinstance(exc, _MAY_PASS) and not ingestion.waited_for and ingestion.attempt < self._max_attempts:
+                return _ended(_retrying(exc))
+            return _ended(_failed(exc))
         except Exception as exc:  # noqa: BLE001 - see below
             # The one place where the unforeseen ends a job instead of a worker: its traceback goes to the log, once.
             _log.exception("ingestion %s failed unforeseen", job_id)
@@ -209,9 +348,8 @@ class Jobs:
                 "Something unforeseen happened; the log has it.", next_step=f"cubeport logs --operation {job_id}"
             )
             problem.__cause__ = exc
-            self._change(job_id, _failed(problem))
-        finally:
-            self.wake()
+            return _ended(_failed(problem))
+        return None
 
     # --- rows ---
 
@@ -221,21 +359,46 @@ class Jobs:
             raise NotFound(f"There is no ingestion {ingestion_id[:40]!r}.", what="ingestion", next_step="cubeport jobs")
         return row
 
-    def _put(self, ingestion_id: str, change: Callable[[Ingestion], Ingestion]) -> Ingestion:
+    def _put(self, ingestion_id: str, change: Callable[[Ingestion, object], Ingestion]) -> Ingestion:
         """Change the row in the transaction that is open, or in one of its own."""
         row = self._row(ingestion_id)
-        changed = change(_ingestion(row))
-        worker = row.document.get("worker") if not changed.finished and changed.status != "accepted" else None
-        self._rows.put(_row(changed, worker=worker, revision=row.revision))
+        held, owner = _ingestion(row), row.document.get("worker")
+        changed = change(held, owner)
+        if changed is not held:
+            worker = owner if changed.status == "running" else None
+            self._rows.put(_row(changed, worker=worker, revision=row.revision))
         return changed
 
-    def _change(self, ingestion_id: str, change: Callable[[Ingestion], Ingestion]) -> Ingestion:
+    def _change(self, ingestion_id: str, change: Callable[[Ingestion, object], Ingestion]) -> Ingestion:
         """Change the row, reading again when another was faster."""
         while True:
             try:
                 return self._put(ingestion_id, change)
             except StaleRecord:
                 continue
+
+    def _surely(
+        self, ingestion_id: str, change: Callable[[Ingestion, object], Ingestion], *, patience_s: float = float("inf")
+    ) -> Ingestion | None:
+        """Change the row however often the catalog must be asked: a job whose row cannot be written would seem to run for ever.
+
+        Return ``None`` when the process stops, or *patience_s* has passed: then the row is ended by whoever sees us dead.
+        """
+        pause, deadline = _FIRST_PAUSE_S, time.monotonic() + patience_s
+        try:
+            while True:
+                try:
+                    return self._change(ingestion_id, change)
+                except NotFound:
+                    return None  # forgotten meanwhile
+                except (CubeportError, OSError) as exc:
+                    _log.warning("ingestion %s has ended, and its row cannot be written yet: %s", ingestion_id, exc)
+                    self._trouble[ingestion_id] = exc if isinstance(exc, CubeportError) else Unavailable(str(exc.strerror))
+                if self._stopping.wait(pause) or time.monotonic() > deadline:
+                    return None
+                pause = min(2 * pause, _LONGEST_PAUSE_S)
+        finally:
+            self._trouble.pop(ingestion_id, None)
 
     # --- this process's life, as others can see it ---
 
@@ -251,32 +414,14 @@ class Jobs:
     def _live(self) -> bool:
         if self._life is not None:
             return False
-        self._life = FileLock(self._lock_path(self._worker), timeout_s=0)
-        self._life.acquire()
+        self._life = self._alive.begin(self._worker)
         return True
 
     def _end(self) -> None:
         assert self._life is not None
-        # Random names: nobody else ever takes this one, so it may be unlinked under its own lock.
-        self._lock_path(self._worker).unlink(missing_ok=True)
-        self._life.release()
+        self._life.end()
         self._life = None
-
-    def _is_dead(self, worker: str) -> bool:
-        path = self._lock_path(worker)
-        if not path.exists():
-            return True
-        lock = FileLock(path, timeout_s=0)
-        if not lock.try_lock():
-            return False
-        path.unlink(missing_ok=True)
-        lock.release()
-        return True
-
-    def _lock_path(self, worker: str) -> Path:
-        folder = self._locks / "workers"
-        make_folders(folder)
-        return folder / f"{worker}.lock"
+        self._worker = new_id()  # a life that has ended does not begin again
 
 
 _PHASES = {"start": "checking"}
@@ -300,15 +445,22 @@ class _Progress:
         at = time.monotonic()
         if phase == "done" or (phase == self._phase and at - self._stored < PROGRESS_S):
             return
-        self._stored, self._phase = at, phase
+        self._phase = phase
         percent = round(100 * done / total, 1) if total else 0.0
         shown = Phase.model_validate({"phase": phase, "done": done, "total": total, "percent": percent})
-        held = self._jobs._change(self._id, lambda each: each.model_copy(update={"progress": shown}))  # noqa: SLF001 - one thing in two classes
+        try:
+            held = self._jobs._change(self._id, lambda each, _: each.model_copy(update={"progress": shown}))  # noqa: SLF001 - one thing in two classes
+        except Unavailable as exc:
+            # Progress may be lost: a catalog that is busy for a while must not end an attempt that needs it only at its commit.
+            _log.info("ingestion %s: its progress was not stored: %s", self._id, exc)
+            return
+        finally:
+            self._stored = time.monotonic()
         if held.cancel_requested and phase != "committing":
             raise Cancelled(f"Ingestion {self._id} was cancelled.")
 
 
-def _row(ingestion: Ingestion, *, worker: Any = None, revision: int = 0) -> Row:
+def _row(ingestion: Ingestion, *, worker: object = None, revision: int = 0) -> Row:
     document = {"ingestion": ingestion.model_dump(mode="json"), "worker": worker}
     seq = int(ingestion.created_at.timestamp() * 1_000_000)
     return Row(JOB, ingestion.ingestion_id, document, ingestion.dataset_id, ingestion.status, seq, revision)
@@ -316,6 +468,22 @@ def _row(ingestion: Ingestion, *, worker: Any = None, revision: int = 0) -> Row:
 
 def _ingestion(row: Row) -> Ingestion:
     return Ingestion.model_validate(row.document["ingestion"])
+
+
+_MAY_PASS = (SourceFailed, SourceTimeout, Interrupted, NoSpace, Locked, BackendUnavailable, StoreUnavailable, DatasetBusy)
+"""What a source, a disk or a neighbour did: the same attempt may succeed later. A refusal is never tried again."""
+
+
+def _ended(change: Callable[[Ingestion], Ingestion]) -> Callable[[Ingestion, object], Ingestion]:
+    """Return *change* for a job that has not ended yet; an end is for good."""
+    return lambda held, _: held if held.finished else change(held)
+
+
+def _asked_to_end(held: Ingestion, _: object) -> Ingestion:
+    if held.finished or held.cancel_requested:
+        return held
+    asked = held.model_copy(update={"cancel_requested": True})
+    return asked if held.status == "running" else _cancelled(asked)
 
 
 def _completed(outcome: Outcome) -> Callable[[Ingestion], Ingestion]:
@@ -329,18 +497,44 @@ def _completed(outcome: Outcome) -> Callable[[Ingestion], Ingestion]:
         "coverage": dict(outcome.coverage) if outcome.coverage else None,
         "warnings": outcome.warnings,
         "finished_at": now(),
+        "error": None,
+        "retry_at": None,
         "progress": Phase(phase="done", done=1, total=1, percent=100.0),
     }
     return lambda held: held.model_copy(update=changes)
 
 
+def _cancelled(held: Ingestion) -> Ingestion:
+    return held.model_copy(update={"status": "cancelled", "cancel_requested": True, "finished_at": now(), "retry_at": None})
+
+
 def _failed(problem: CubeportError) -> Callable[[Ingestion], Ingestion]:
-    return lambda held: held.model_copy(update={"status": "failed", "error": problem.to_mapping(), "finished_at": now()})
+    changes = {"status": "failed", "error": problem.to_mapping(), "finished_at": now(), "retry_at": None}
+    return lambda held: held.model_copy(update=changes)
+
+
+def _retrying(problem: CubeportError) -> Callable[[Ingestion], Ingestion]:
+    """Return what lets the job wait for its next attempt; ``error`` says why the last one failed."""
+
+    def change(held: Ingestion) -> Ingestion:
+        wait_s = RETRY_AFTER_S[min(held.attempt, len(RETRY_AFTER_S)) - 1] * random.uniform(1, 1.1)  # noqa: S311 - spreads load only
+        status: Status = "retrying"
+        changes = {"status": status, "error": problem.to_mapping(), "retry_at": now() + timedelta(seconds=wait_s)}
+        return held.model_copy(update={**changes, "progress": Phase()})
+
+    return change
 
 
 def _interrupted(held: Ingestion) -> Ingestion:
-    return _failed(Interrupted("The process that ran it died; nothing of it is left.", next_step="send the request again"))(held)
+    problem = Interrupted("The process that ran it died; nothing of it is left.", next_step="send the request again")
+    return _failed(problem)(held)
 
 
 def _again(held: Ingestion) -> Ingestion:
     return held.model_copy(update={"status": "accepted", "progress": Phase()})
+
+
+def _farewell(ended: Ingestion) -> str:
+    if ended.status == "completed":
+        return f"Interrupted too late: ingestion {ended.ingestion_id} of {ended.dataset_id} was committed already."
+    return f"Interrupted: ingestion {ended.ingestion_id} of {ended.dataset_id} was cancelled, and nothing of it is left."

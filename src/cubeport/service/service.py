@@ -208,6 +208,10 @@ class Service:
         """End the jobs of dead workers; the catalog's own recovery runs when it opens."""
         return self._jobs.recover()
 
+    def check_jobs(self) -> None:
+        """Return if this process does its jobs as it should; see :meth:`Jobs.check`. Raises Unavailable."""
+        self._jobs.check()
+
     def close(self) -> None:
         """Let running jobs end, then close every part."""
         self._jobs.stop()

@@ -17,7 +17,8 @@ from cubeport.catalog.keeping.gc import STRANGE
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.parts import Garbage
 from cubeport.catalog.work.journal import Journal
-from cubeport.service.state import VERSION, VersionState
+from cubeport.service.state import JOB, VERSION, VersionState
+from cubeport.service.workers import Workers
 
 _TRASH = re.compile(r"trash-[0-9a-f]{32}")
 _PAGE = 500
@@ -61,6 +62,8 @@ class VersionKeeper:
     store: VersionStore
     profile: str
     """The profile whose root the store's paths count from."""
+    workers: Workers | None = None
+    """Who runs jobs."""
 
     def garbage(self) -> list[Garbage]:
         """Return staging and versions that no running operation and no row keeps."""
@@ -103,6 +106,15 @@ class VersionKeeper:
             version = VersionState.model_validate(row.document)
             for kind, key in self.store.faults(path, digest=version.digest, data=data):
                 yield Finding(kind, f"{name}/{key}", _WORDS[kind], "restore it from a copy, or ingest again with overwrite")
+
+    def problems(self) -> Iterator[Finding]:
+        """Yield jobs whose worker is dead: any process that looks at jobs ends them."""
+        if self.workers is None:
+            return
+        for row in self.backend.rows.select(JOB, states=["running"], limit=1000):
+            if self.workers.is_dead(str(row.document.get("worker"))):
+                what = f"the ingestion of {row.owner} is running, and its process is dead"
+                yield Finding("dead-worker", row.id, what, f"cubeport jobs {row.id}", "warn")
 
     def _rows(self) -> Iterator[Row]:
         after: tuple[int, str] | None = None

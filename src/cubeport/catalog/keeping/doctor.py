@@ -28,6 +28,7 @@ def doctor(ports: Ports, parts: Parts) -> list[Finding]:
         *_store(ports),
         *_mount(parts),
         *_open_operations(ports),
+        *_kept(parts),
         *_profiles(ports),
         *_locks(parts),
         *_logs(ports),
@@ -49,6 +50,14 @@ def _store(ports: Ports) -> Iterator[Finding]:
     if "tinydb" in type(ports.backend).__name__.lower() and count > TINYDB_RECORDS:
         message = f"{count} records: each commit rewrites the whole file"
         yield Finding("tinydb-size", "catalog", message, "cubeport convert --to sqlite", "warn")
+
+
+def _kept(parts: Parts) -> Iterator[Finding]:
+    try:
+        for keeper in parts.keepers():
+            yield from keeper.problems()
+    except CubeportError as exc:
+        yield Finding(exc.kind, "jobs", exc.message, exc.next_step)
 
 
 def _mount(parts: Parts) -> Iterator[Finding]:
