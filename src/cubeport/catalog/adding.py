@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import mimetypes
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
 from cubeport.catalog.artifacts.paths import Field
-from cubeport.catalog.artifacts.planning import Place, Planner, moved
+from cubeport.catalog.artifacts.planning import Planner, moved
 from cubeport.catalog.artifacts.storage import StoragePlan, WriteMode
 from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, Writing, measure, path_source, writing
+from cubeport.catalog.drafts import Options
 from cubeport.catalog.extraction import Extractors
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.hooks import ExtractPayload, HookContext, PlanPayload, ValidatePayload, WritePayload
@@ -27,36 +28,10 @@ from cubeport.catalog.models import (
     TargetKind,
     normalise_locator,
 )
-from cubeport.catalog.schemas import Policy, Schemas
+from cubeport.catalog.schemas import Schemas
 from cubeport.catalog.work.undo import Action, source_proof
 from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
 from cubeport.errors import InvalidRequest, KeyExists, RecordExists
-
-OnExists = Literal["error", "skip", "new_version"]
-
-MINE = frozenset({"kind", "schema_name", "schema_version", "title", "description", "tags", "time", "bbox", "status", "visibility"})
-"""The record's fields that a caller gives, besides ``id``, ``key``, ``metadata`` and ``lineage``."""
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How to add; the same for every way of adding."""
-
-    key: str | None = None
-    on_exists: OnExists = "error"
-    place: Place = field(default_factory=Place)
-    role: str = "primary"
-    media_type: str | None = None
-    format: str | None = None
-    extract: bool | Sequence[str] = False
-    """Whether to run the extractors, or which."""
-    require_metadata: bool = False
-    schema_policy: Policy | None = None
-    hash: bool = False
-    """Hash references too."""
-    dry_run: bool = False
-    parent_id: str | None = None
-    """The operation that this one is a part of: a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,3 +343,18 @@ def referring(locator: object) -> Source:
     name = text.rstrip("/").rpartition("/")[2] or "bytes"
     path = Path(place.path) if isinstance(place, LocalPathLocator) and place.profile is None else None
     return Source(name, path=path if path is not None and path.exists() else None, mode="reference", locator=place)
+
+
+def named(source: Source, filename: str | None) -> Source:
+    """Return the source, called *filename* if that is given."""
+    return source if filename is None else replace(source, name=filename)
+
+
+def source_to_write(source: object, writer: ArtifactWriter | None, filename: str | None, record_id: str) -> Source | None:
+    """Return what is to be written: a path, bytes, an open file, or whatever *writer* reads; ``None`` for nothing."""
+    if source is None and writer is None:
+        return None
+    if isinstance(source, (str, Path, PathSource)):
+        return named(source_of(source, "copy", writer), filename)
+    prepared = Writing(writer, source) if writer is not None else writing(source)
+    return Source(filename or record_id, prepared, mode="write", target_kind=prepared.writer.target_kind)

@@ -11,15 +11,18 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cubeport.catalog.adding import Source, referring, source_of
+from cubeport.catalog.drafts import ArtifactFields, OnExists
 from cubeport.catalog.forms import strictyaml
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.forms.redaction import redact_text, url_secrets
 from cubeport.catalog.models import CatalogRecord
-from cubeport.errors import CubeportError, InvalidConfiguration, NoMatch
+from cubeport.catalog.schemas import Schema
+from cubeport.errors import CubeportError, InvalidConfiguration, InvalidRequest, NoMatch
 
 Mode = Literal["copy", "move", "reference"]
 OnChanged = Literal["skip", "new_version"]
@@ -172,6 +175,37 @@ def from_patterns(patterns: Sequence[str], **common: Any) -> list[Item]:
     return [Item(source=source, **common) for source in sources]
 
 
+def collect(sources: Sequence[str | Path], *, manifest: bool, kind: str | None, mode: Mode | None) -> list[Item]:
+    """Return the items that the patterns name, or with *manifest* what the manifests say; *kind* and *mode* win over theirs."""
+    if not manifest:
+        return from_patterns([str(source) for source in sources], kind=kind, mode=mode)
+    items = [each for source in sources for each in read_manifest(Path(source))]
+    return [each.model_copy(update={"kind": kind or each.kind, "mode": mode or each.mode}) for each in items]
+
+
+def fields_of(item: Item, schema: Schema | None, key: str, on_exists: OnExists, *, extract: bool) -> ArtifactFields:
+    """Return what adding the item says of its record and of its first artifact."""
+    return {
+        "title": item.title,
+        "description": item.description,
+        "kind": item.kind,
+        "tags": list(item.tags) or None,
+        "schema_name": schema.name if schema else None,
+        "schema_version": schema.version if schema else None,
+        "key": key,
+        "on_exists": on_exists,
+        "role": item.role,
+        "profile": item.profile,
+        "extract_metadata": extract and not is_address(item.source),
+    }
+
+
+def sources_of(item: Item) -> list[Source]:
+    """Return the sources of the item's artifacts, its own first."""
+    pairs = [(item.source, item.mode), *((each.source, each.mode) for each in item.artifacts)]
+    return [referring(place) if is_address(place) else source_of(place, mode or "copy") for place, mode in pairs]
+
+
 def is_address(source: str) -> bool:
     """Tell whether a source is an address and no local path."""
     return "://" in source
@@ -244,6 +278,10 @@ class Batch:
     continue_on_error: bool = False
     on_changed: OnChanged = "skip"
     batch_id: str = field(default_factory=new_id)
+
+    def __post_init__(self) -> None:
+        if self.on_changed not in get_args(OnChanged):
+            raise InvalidRequest(f"on_changed is skip or new_version, not {self.on_changed!r}.")
 
     def plan(self, items: Iterable[Item]) -> BatchResult:
         """Return what would be done."""

@@ -2,48 +2,46 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
 from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, Unpack, cast
 
 from cubeport.catalog import ndjson
-from cubeport.catalog.adding import MINE, Added, Adder, OnExists, Options, referring, source_of
+from cubeport.catalog.adding import Added, Adder, named, referring, source_of, source_to_write
 from cubeport.catalog.adding import Source as ArtifactSource
 from cubeport.catalog.artifacts.planning import Place
-from cubeport.catalog.artifacts.storage import Profiles, StoragePlan, WriteMode
+from cubeport.catalog.artifacts.storage import StoragePlan, WriteMode
 from cubeport.catalog.artifacts.views import ViewPlan, apply_view, plan_view
-from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, Writing, writing
+from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, writing
 from cubeport.catalog.backend import CatalogBackend, Change, Finding, Rows
-from cubeport.catalog.disk.durable import make_folders, store_errors
 from cubeport.catalog.disk.locks import clear_note
-from cubeport.catalog.events import EventPage
+from cubeport.catalog.drafts import ArtifactFields, Edge, OnExists, Options, RecordFields, draft
+from cubeport.catalog.editing import Edit, EditedFields, demand_version, edited
+from cubeport.catalog.events import EventFields, EventPage
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.forms.redaction import redact_text
 from cubeport.catalog.hooks import set_paths
 from cubeport.catalog.keeping import integrity, operations
 from cubeport.catalog.keeping.doctor import doctor
-from cubeport.catalog.keeping.fsck import Checked, fsck
+from cubeport.catalog.keeping.fsck import Checked, FsckOptions, fsck
 from cubeport.catalog.keeping.gc import gc
-from cubeport.catalog.lineage import Direction, LineageGraph, lineage_of
+from cubeport.catalog.lineage import Direction, LineageGraph, edge_of, lineage_of
 from cubeport.catalog.models import (
     Artifact,
     CatalogRecord,
     Lineage,
     LocalPathLocator,
-    Model,
     Operation,
     OperationStatus,
     TargetKind,
-    normalise_locator,
 )
 from cubeport.catalog.parts import Garbage, Parts
 from cubeport.catalog.plugins import RESERVED
-from cubeport.catalog.query import FieldSummary, Page, Query, Term
+from cubeport.catalog.query import FieldSummary, Page, Query, QueryFields, Term
 from cubeport.catalog.schemas import Policy, Schema, ValidationResult
 from cubeport.catalog.work import recovery
 from cubeport.catalog.work.recovery import Recovered
@@ -57,7 +55,6 @@ from cubeport.errors import (
     NoMatch,
     ReadOnly,
     RecordNotFound,
-    StaleRecord,
     TargetExists,
 )
 
@@ -67,8 +64,6 @@ if TYPE_CHECKING:
 
 SHORTEST_PREFIX = 4
 _PAGE = 500
-_LOCKED = frozenset({"id", "version", "model_version", "created_at", "created_by", "updated_at", "updated_by", "operation_id"})
-_GUARDED = frozenset({"deleted_at", "deleted_by", "deleted_from", "artifacts"})
 
 
 def _told[F: Callable[..., Any]](method: F) -> F:
@@ -159,15 +154,15 @@ class Catalog:
         lines = "".join(f"\n  {each.id}  {each.kind}  {each.title or ''}".rstrip() for each in found)
         return AmbiguousId(f"{words}{lines}", next_step=next_step, candidates=candidates)
 
-    def search(self, *where: Query | Term | str, **asked: Any) -> Page:
+    def search(self, *where: Query | Term | str, **asked: Unpack[QueryFields]) -> Page:
         """Return one page of the records that match: a :class:`Query`, or terms and the query's fields."""
         return self.backend.search(_query(where, asked))
 
-    def count(self, *where: Query | Term | str, **asked: Any) -> int:
+    def count(self, *where: Query | Term | str, **asked: Unpack[QueryFields]) -> int:
         """Return how many records match."""
         return self.backend.count(_query(where, asked))
 
-    def iterate(self, *where: Query | Term | str, **asked: Any) -> Iterator[CatalogRecord]:
+    def iterate(self, *where: Query | Term | str, **asked: Unpack[QueryFields]) -> Iterator[CatalogRecord]:
         """Yield every record that matches, page by page: one there during the whole walk comes exactly once."""
         query = _query(where, {"limit": _PAGE, **asked})
         while True:
@@ -177,7 +172,7 @@ class Catalog:
                 return
             query = query.at(page.next)
 
-    def one(self, *where: Query | Term | str, **asked: Any) -> CatalogRecord:
+    def one(self, *where: Query | Term | str, **asked: Unpack[QueryFields]) -> CatalogRecord:
         """Return the only record that matches. Raises NoMatch, AmbiguousId."""
         found = self.backend.search(_query(where, {**asked, "limit": 11}))
         if len(found) == 1:
@@ -186,7 +181,7 @@ class Catalog:
             raise NoMatch("No record fits.", next_step="cubeport fields")
         raise self._ambiguous("Several records fit:", [each.id for each in found], "say more of the record, or take its id")
 
-    def fields(self, *where: Query | Term | str, **asked: Any) -> list[FieldSummary]:
+    def fields(self, *where: Query | Term | str, **asked: Unpack[QueryFields]) -> list[FieldSummary]:
         """Return which fields of metadata there are, with their types and examples."""
         return self.backend.list_fields(_query(where, asked) if where or asked else None)
 
@@ -207,7 +202,7 @@ class Catalog:
     # --- adding -----------------------------------------------------------------------------------------------------
 
     @_told
-    def add(self, metadata: Mapping[str, Any] | None = None, **said: Any) -> Added:
+    def add(self, metadata: Mapping[str, Any] | None = None, **said: Unpack[RecordFields]) -> Added:
         """Add a record without bytes.
 
         Parameters
@@ -234,16 +229,21 @@ class Catalog:
         *,
         operation: Literal["copy", "move", "reference"] = "copy",
         filename: str | None = None,
-        **said: Any,
+        **said: Unpack[ArtifactFields],
     ) -> Added:
         """Add a record with a file or folder: copied, moved (the source goes after the commit), or only referred to."""
         draft, options = self._draft(metadata, said)
         self._writable()
-        return self._adder.add(draft, _named(source_of(path, operation), filename), options)
+        return self._adder.add(draft, named(source_of(path, operation), filename), options)
 
     @_told
     def add_bytes(
-        self, data: bytes | BinaryIO, metadata: Mapping[str, Any] | None = None, *, filename: str | None = None, **said: Any
+        self,
+        data: bytes | BinaryIO,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        filename: str | None = None,
+        **said: Unpack[ArtifactFields],
     ) -> Added:
         """Add a record with these bytes; without *filename* they are called by the record's id."""
         draft, options = self._draft(metadata, said)
@@ -261,7 +261,7 @@ class Catalog:
         source: object = None,
         artifact_writer: ArtifactWriter | None = None,
         filename: str | None = None,
-        **said: Any,
+        **said: Unpack[ArtifactFields],
     ) -> Added:
         """Add an artifact: a new record's, or one more of *record*.
 
@@ -279,7 +279,7 @@ class Catalog:
             else:
                 locator = storage_plan.locator
         draft, options = self._draft(metadata, said, locator=None if source is None else locator)
-        prepared = _source(source, artifact_writer, filename or (storage_plan.filename if storage_plan else None), draft.id)
+        prepared = source_to_write(source, artifact_writer, filename or (storage_plan.filename if storage_plan else None), draft.id)
         if prepared is None:
             if locator is None:
                 raise InvalidRequest("An artifact needs a locator, or a source to write.")
@@ -294,16 +294,14 @@ class Catalog:
         self,
         path: str | Path | None = None,
         *,
-        kind: str = "document",
         metadata: Mapping[str, Any] | None = None,
-        profile: str | None = None,
         locator: object = None,
         target_kind: TargetKind = "file",
         write_mode: WriteMode = "copy",
-        **said: Any,
+        **said: Unpack[ArtifactFields],
     ) -> StoragePlan:
         """Return where an artifact would go; nothing is written or reserved."""
-        draft, options = self._draft(metadata, {"kind": kind, "profile": profile, "dry_run": True, **said}, locator=locator)
+        draft, options = self._draft(metadata, {**said, "dry_run": True}, locator=locator)
         if write_mode == "reference":
             place = locator if locator is not None else path
             prepared = referring(place)
@@ -317,35 +315,7 @@ class Catalog:
     def _draft(
         self, metadata: Mapping[str, Any] | None, said: Mapping[str, Any], *, locator: object = None
     ) -> tuple[CatalogRecord, Options]:
-        """Return the record that a caller describes, and how to add it; an unknown name is refused."""
-        rest = {key: value for key, value in said.items() if value is not None}
-        on_exists: OnExists = rest.pop("on_exists", "error")
-        if on_exists not in ("error", "skip", "new_version"):
-            raise InvalidRequest(f"on_exists is error, skip or new_version, not {on_exists!r}.")
-        document = {key: rest.pop(key) for key in MINE | {"id"} if key in rest}
-        document["metadata"] = dict(metadata or {})
-        document["lineage"] = [self._edge(each) for each in rest.pop("lineage", ())]
-        options = Options(
-            key=rest.pop("key", None),
-            on_exists=on_exists,
-            place=Place(
-                rest.pop("profile", None),
-                rest.pop("directory_template", None),
-                rest.pop("filename_template", None),
-                None if locator is None else normalise_locator(locator),
-            ),
-            role=rest.pop("role", "primary"),
-            media_type=rest.pop("media_type", None),
-            format=rest.pop("format", None),
-            extract=rest.pop("extract_metadata", False),
-            require_metadata=rest.pop("require_metadata", False),
-            schema_policy=rest.pop("schema_policy", None),
-            hash=rest.pop("hash", False),
-            dry_run=rest.pop("dry_run", False),
-        )
-        if rest:
-            raise InvalidRequest(f"Unknown: {', '.join(sorted(rest))}.")
-        return CatalogRecord.from_mapping(document), options
+        return draft(metadata, said, edge=self._edge, locator=locator)
 
     # --- changing ---------------------------------------------------------------------------------------------------
 
@@ -359,10 +329,10 @@ class Catalog:
         metadata: Mapping[str, Any] | None = None,
         tags_add: Iterable[str] = (),
         tags_remove: Iterable[str] = (),
-        link: Iterable[Lineage | tuple[str, str]] = (),
+        link: Iterable[Edge] = (),
         if_version: int | None = None,
         schema_policy: Policy | None = None,
-        **fields: Any,
+        **fields: Unpack[EditedFields],
     ) -> CatalogRecord:
         """Change a record; the former state is in the operations.
 
@@ -384,30 +354,9 @@ class Catalog:
         StaleRecord
         """
         record = self.get(name)
-        if if_version is not None and record.version != if_version:
-            raise StaleRecord(
-                f"The record is at version {record.version}, not {if_version}.", next_step=f"cubeport show {record.id}"
-            )
-        if refused := (_LOCKED | _GUARDED) & fields.keys():
-            raise InvalidRequest(f"{', '.join(sorted(refused))}: set by the catalog alone.")
-        if fields.get("status") == "deleted" or record.status == "deleted":
-            raise InvalidRequest(
-                "A record is deleted by delete and brought back by restore.", next_step=f"cubeport restore {record.id}"
-            )
-        changed = dict(record.metadata if metadata is None else metadata)
-        changed = set_paths(changed, set or {})
-        for path in unset:
-            changed = _without(changed, path.split("."))
-        tags = [*(fields.pop("tags", None) or record.tags), *tags_add]
-        gone = {*tags_remove}
-        edges = {(each.rel, each.target): each for each in (*record.lineage, *map(self._edge, link))}
-        document = record.to_mapping() | {
-            "metadata": changed,
-            "tags": [tag for tag in dict.fromkeys(tags) if tag not in gone],
-            "lineage": [each.to_mapping() for each in edges.values()],
-            **{key: value.to_mapping() if isinstance(value, Model) else value for key, value in fields.items()},
-        }
-        after = self.schemas.settle(CatalogRecord.from_mapping(document))
+        demand_version(record, if_version)
+        edit = Edit(set or {}, unset, metadata, tags_add, tags_remove, tuple(map(self._edge, link)), fields)
+        after = self.schemas.settle(edited(record, edit))
         result = self.schemas.check(after, policy=schema_policy)
         if after == record:
             return record
@@ -416,17 +365,8 @@ class Catalog:
             work.update_record(after)
             return work.commit().records[0]
 
-    def _edge(self, each: Lineage | Mapping[str, Any] | tuple[str, str]) -> Lineage:
-        """Return the edge that a caller means; a target that is no URI names a record as ever."""
-        if not isinstance(each, Lineage):
-            if not isinstance(each, Mapping):
-                each = {"rel": each[0], "target": each[1]}
-            target = str(each.get("target", ""))
-            each = Lineage.from_mapping({**each, "target": target if ":" in target else self.get(target).id})
-        known = (*RESERVED["relation"], *self.plugins.values("relation"))
-        if each.rel not in known:
-            raise InvalidRequest(f"There is no relation {each.rel}; there are {', '.join(known)}.", next_step="cubeport plugins")
-        return each
+    def _edge(self, each: Edge) -> Lineage:
+        return edge_of(each, record_of=self.get, known=(*RESERVED["relation"], *self.plugins.values("relation")))
 
     def update_metadata(
         self,
@@ -448,10 +388,7 @@ class Catalog:
         record = self.get(name)
         if record.status == "deleted":
             return record
-        if if_version is not None and record.version != if_version:
-            raise StaleRecord(
-                f"The record is at version {record.version}, not {if_version}.", next_step=f"cubeport show {record.id}"
-            )
+        demand_version(record, if_version)
         with self.unit_of_work("delete", inputs=[record.id]) as work:
             work.update_record(
                 record.replace(status="deleted", deleted_from=record.status, deleted_at=self.ports.clock(), deleted_by=work.user_id)
@@ -630,13 +567,7 @@ class Catalog:
         """
         from cubeport.catalog import batch
 
-        if on_changed not in ("skip", "new_version"):
-            raise InvalidRequest(f"on_changed is skip or new_version, not {on_changed!r}.")
-        if manifest:
-            items = [each for source in sources for each in batch.read_manifest(Path(source))]
-            items = [each.model_copy(update={"kind": kind or each.kind, "mode": mode or each.mode}) for each in items]
-        else:
-            items = batch.from_patterns([str(source) for source in sources], kind=kind, mode=mode)
+        items = batch.collect(sources, manifest=manifest, kind=kind, mode=mode)
         add = partial(self._add_item, extract=extract_metadata)
         running = batch.Batch(self.backend.get_by_key, add, continue_on_error, on_changed)
         if dry_run:
@@ -679,24 +610,14 @@ class Catalog:
         return (self.path(record.id) if record.artifacts else None), record
 
     def _add_item(self, item: batch.Item, key: str, on_exists: OnExists, parent_id: str, *, extract: bool) -> Added:
+        from cubeport.catalog import batch
+
         schema = self.schemas.get(*item.schema_.split("@", 1)) if item.schema_ else None
-        said: dict[str, Any] = {
-            "title": item.title,
-            "description": item.description,
-            "kind": item.kind,
-            "tags": list(item.tags) or None,
-            "schema_name": schema.name if schema else None,
-            "schema_version": schema.version if schema else None,
-            "key": key,
-            "on_exists": on_exists,
-            "role": item.role,
-            "profile": item.profile,
-            "extract_metadata": extract and "://" not in item.source,
-        }
-        draft, options = self._draft(item.metadata, said)
+        record, options = self._draft(item.metadata, batch.fields_of(item, schema, key, on_exists, extract=extract))
         options = replace(options, parent_id=parent_id)
-        more = [(_from(each.source, each.mode), replace(options, role=each.role, extract=False)) for each in item.artifacts]
-        return self._adder.add(draft, _from(item.source, item.mode), options, more)
+        source, *more = batch.sources_of(item)
+        others = [(each, replace(options, role=what.role, extract=False)) for each, what in zip(more, item.artifacts, strict=True)]
+        return self._adder.add(record, source, options, others)
 
     def _local(self, artifact: Artifact) -> Path | None:
         """Return where an artifact would lie locally, whether or not anything does."""
@@ -707,15 +628,19 @@ class Catalog:
 
     # --- out and in -------------------------------------------------------------------------------------------------
 
-    def export_lines(self, *where: Query | Term | str, with_bytes: Path | None = None, **asked: Any) -> Iterator[str]:
+    def export_lines(
+        self, *where: Query | Term | str, with_bytes: Path | None = None, **asked: Unpack[QueryFields]
+    ) -> Iterator[str]:
         """Yield the records that match as NDJSON, by id and of every status; *with_bytes*, copy their managed bytes there."""
-        for record in self.iterate(*where, **{"statuses": None, "order": ("id",), **asked}):
+        for record in self.iterate(*where, **(QueryFields(statuses=None, order=("id",)) | asked)):
             if with_bytes is not None:
                 for artifact in record.artifacts:
-                    _copy_out(self.profiles, artifact, with_bytes)
+                    ndjson.copy_out(self.profiles, artifact, with_bytes)
             yield from ndjson.export_lines([record])
 
-    def export_records(self, file: str | Path, *where: Query | Term | str, with_bytes: Path | None = None, **asked: Any) -> int:
+    def export_records(
+        self, file: str | Path, *where: Query | Term | str, with_bytes: Path | None = None, **asked: Unpack[QueryFields]
+    ) -> int:
         """Write NDJSON to a new *file*; return how many records. Raises TargetExists."""
         count = 0
         try:
@@ -744,7 +669,7 @@ class Catalog:
 
     # --- upkeep -----------------------------------------------------------------------------------------------------
 
-    def logs(self, **asked: Any) -> EventPage:
+    def logs(self, **asked: Unpack[EventFields]) -> EventPage:
         """Return events, the newest last; see :meth:`cubeport.catalog.events.EventLog.read`."""
         return self.events.read(**asked)
 
@@ -753,7 +678,7 @@ class Catalog:
         record = self.get(name)
         return [each for each in self.operations(limit=limit) if record.id in (*each.outputs, *each.inputs)]
 
-    def values(self, field: str, *where: Query | Term | str, **asked: Any) -> list[dict[str, Any]]:
+    def values(self, field: str, *where: Query | Term | str, **asked: Unpack[QueryFields]) -> list[dict[str, Any]]:
         """Return the distinct values of a field, with how many records have each, the most frequent first."""
         return [{"value": value, "records": n} for value, n in self.backend.field_values(field, _query(where, asked))]
 
@@ -782,7 +707,7 @@ class Catalog:
         """Return what is well and what is not, with next steps; changes nothing, reads no data."""
         return doctor(self.ports, self.parts)
 
-    def fsck(self, name: str | None = None, **asked: Any) -> Checked:
+    def fsck(self, name: str | None = None, **asked: Unpack[FsckOptions]) -> Checked:
         """Compare the catalog with its stores; see :func:`cubeport.catalog.keeping.fsck.fsck`."""
         if asked.get("repair"):
             self._writable()
@@ -815,47 +740,3 @@ def _query(where: Sequence[Query | Term | str], asked: Mapping[str, Any]) -> Que
 def _shown(sources: Iterable[str | Path]) -> tuple[str, ...]:
     """Return sources as an operation's row names them."""
     return tuple(redact_text(str(source)) for source in sources)
-
-
-def _copy_out(profiles: Profiles, artifact: Artifact, folder: Path) -> None:
-    """Copy managed bytes to ``folder/<profile>/<path>``: a copy of the profiles' roots. What is there already stays."""
-    place = integrity.place_of(artifact)
-    if place is None:
-        return
-    name, path = place
-    profile = profiles.get(name)
-    files = [each.path for each in profile.files(path)] if artifact.target_kind == "directory" else [path]
-    for each in files:
-        target = folder / name / each
-        with store_errors("copy the bytes"):
-            make_folders(target.parent)
-            if not target.exists():
-                with profile.open(each) as reading, target.open("xb") as writing_to:
-                    shutil.copyfileobj(reading, writing_to)
-
-
-def _from(source: str, mode: batch.Mode | None) -> ArtifactSource:
-    return referring(source) if "://" in source else source_of(source, mode or "copy")
-
-
-def _named(source: ArtifactSource, filename: str | None) -> ArtifactSource:
-    return source if filename is None else replace(source, name=filename)
-
-
-def _source(source: object, writer: ArtifactWriter | None, filename: str | None, id: str) -> ArtifactSource | None:
-    if source is None and writer is None:
-        return None
-    if isinstance(source, (str, Path, PathSource)):
-        return _named(source_of(source, "copy", writer), filename)
-    prepared = Writing(writer, source) if writer is not None else writing(source)
-    return ArtifactSource(filename or id, prepared, mode="write", target_kind=prepared.writer.target_kind)
-
-
-def _without(metadata: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
-    """Return *metadata* without what lies at *path*; nothing happens where nothing does."""
-    rest = dict(metadata)
-    if len(path) == 1:
-        rest.pop(path[0], None)
-    elif isinstance(inner := rest.get(path[0]), Mapping):
-        rest[path[0]] = _without(inner, path[1:])
-    return rest

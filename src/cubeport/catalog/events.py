@@ -20,7 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, Protocol, TypedDict, get_args
 
 from cubeport.catalog.forms.canonical import dumps, json_value, new_id, now, timestamp
 from cubeport.catalog.forms.redaction import redact
@@ -59,6 +59,22 @@ class EventPage:
 
     items: list[dict[str, Any]]
     skipped: int = 0
+
+
+class EventFields(TypedDict, total=False):
+    """What :meth:`EventLog.read` takes."""
+
+    user: str | None
+    record: str | None
+    artifact: str | None
+    operation: str | None
+    level: str | None
+    event: str | None
+    plugin: str | None
+    hook: str | None
+    since: str | datetime | None
+    until: str | datetime | None
+    limit: int | None
 
 
 @dataclass(slots=True)
@@ -116,7 +132,7 @@ class EventLog:
         record: str | None = None,
         artifact: str | None = None,
         operation: str | None = None,
-        level: Level | None = None,
+        level: str | None = None,
         event: str | None = None,
         plugin: str | None = None,
         hook: str | None = None,

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from cubeport.catalog.backend import CatalogBackend, Edge
+from cubeport.catalog.backend import CatalogBackend
+from cubeport.catalog.backend import Edge as StoredEdge
+from cubeport.catalog.drafts import Edge
 from cubeport.catalog.forms.canonical import is_id
-from cubeport.catalog.models import CatalogRecord
+from cubeport.catalog.models import CatalogRecord, Lineage
+from cubeport.errors import InvalidRequest
 
 Direction = Literal["up", "down", "both"]
 _WAYS: Mapping[Direction, tuple[Literal["out", "in"], ...]] = {"up": ("out",), "down": ("in",), "both": ("out", "in")}
@@ -19,7 +22,7 @@ class LineageGraph:
     """What is reached from one record along lineage."""
 
     root: str
-    edges: tuple[Edge, ...]
+    edges: tuple[StoredEdge, ...]
     records: Mapping[str, CatalogRecord | None]
     """By id: ``None`` where nothing (any more) has it; URIs are not in it."""
 
@@ -37,7 +40,7 @@ def lineage_of(
     backend: CatalogBackend, root: CatalogRecord, *, direction: Direction = "both", depth: int | None = None, rel: str | None = None
 ) -> LineageGraph:
     """Return what *root* comes from (``up``) and what comes from it (``down``), at most *depth* edges away."""
-    edges: dict[Edge, None] = {}
+    edges: dict[StoredEdge, None] = {}
     for way in _WAYS[direction]:
         front, seen, level = {root.id}, {root.id}, 0
         while front and (depth is None or level < depth):
@@ -49,3 +52,15 @@ def lineage_of(
             level += 1
     ids = {root.id}.union(*(filter(is_id, (edge.source, edge.target)) for edge in edges))
     return LineageGraph(root.id, tuple(edges), {each: backend.get_record(each) for each in sorted(ids)})
+
+
+def edge_of(each: Edge, *, record_of: Callable[[str], CatalogRecord], known: Sequence[str]) -> Lineage:
+    """Return the edge that a caller means; a target that is not a URI names a record. Raises InvalidRequest, RecordNotFound."""
+    if not isinstance(each, Lineage):
+        if not isinstance(each, Mapping):
+            each = {"rel": each[0], "target": each[1]}
+        target = str(each.get("target", ""))
+        each = Lineage.from_mapping({**each, "target": target if ":" in target else record_of(target).id})
+    if each.rel not in known:
+        raise InvalidRequest(f"There is no relation {each.rel}; there are {', '.join(known)}.", next_step="cubeport plugins")
+    return each

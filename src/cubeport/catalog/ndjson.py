@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
+from cubeport.catalog.artifacts.storage import Profiles
 from cubeport.catalog.backend import CatalogBackend
-from cubeport.catalog.models import CatalogRecord, Operation
+from cubeport.catalog.disk.durable import make_folders, store_errors
+from cubeport.catalog.keeping.integrity import place_of
+from cubeport.catalog.models import Artifact, CatalogRecord, Operation
 from cubeport.errors import InvalidRequest
 
 
@@ -105,3 +110,20 @@ def import_records(
         if operation is not None:
             backend.put_operation(operation)
     return Imported(added, skipped)
+
+
+def copy_out(profiles: Profiles, artifact: Artifact, folder: Path) -> None:
+    """Copy managed bytes to ``folder/<profile>/<path>``: a copy of the profiles' roots. What is there already stays."""
+    place = place_of(artifact)
+    if place is None:
+        return
+    name, path = place
+    profile = profiles.get(name)
+    files = [each.path for each in profile.files(path)] if artifact.target_kind == "directory" else [path]
+    for each in files:
+        target = folder / name / each
+        with store_errors("copy the bytes"):
+            make_folders(target.parent)
+            if not target.exists():
+                with profile.open(each) as reading, target.open("xb") as writing_to:
+                    shutil.copyfileobj(reading, writing_to)

@@ -23,10 +23,11 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cubeport.catalog.adding import Adder, Options, Source, source_of
+from cubeport.catalog.adding import Adder, Source, source_of
 from cubeport.catalog.artifacts.planning import Place
 from cubeport.catalog.artifacts.storage import StoragePlan
 from cubeport.catalog.artifacts.writers import UnzipSingleFileArtifactWriter, Writing, path_source
+from cubeport.catalog.drafts import Options
 from cubeport.catalog.forms import strictyaml
 from cubeport.catalog.hooks import STAGES, CommitPayload, ExtractPayload, HookContext, PlanPayload, ValidatePayload, WritePayload
 from cubeport.catalog.models import CatalogRecord, Lineage

@@ -25,7 +25,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, Literal, NamedTuple, overload
+from typing import Any, Literal, NamedTuple, TypedDict, overload
 
 from cubeport.catalog.forms import cursors
 from cubeport.catalog.forms.canonical import Json, dumps, json_value, timestamp
@@ -408,6 +408,20 @@ class Query:
     def at(self, cursor: str | None) -> Query:
         """Return the same query from *cursor* on."""
         return replace(self, cursor=cursor)
+
+
+class QueryFields(TypedDict, total=False):
+    """The parts of a :class:`Query` besides its terms, as every search takes them."""
+
+    text: str | None
+    time: Interval | TimeSpan | str | tuple[datetime | None, datetime | None] | None
+    bbox: Sequence[float] | None
+    kinds: Iterable[str] | None
+    statuses: Iterable[str] | None
+    order: Sequence[str]
+    limit: int
+    cursor: str | None
+    count: bool
 
 
 def _interval(value: Any) -> Interval | None:

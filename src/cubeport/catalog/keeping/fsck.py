@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 from cubeport.catalog.backend import Finding
 from cubeport.catalog.disk.durable import replace_file
@@ -34,6 +35,15 @@ class Checked:
     def counts(self) -> dict[str, int]:
         """How many findings there are of each kind."""
         return dict(Counter(each.kind for each in self.findings))
+
+
+class FsckOptions(TypedDict, total=False):
+    """What :func:`fsck` takes besides the record."""
+
+    data: bool
+    time_limit_s: float | None
+    resume: bool
+    repair: bool
 
 
 _VERDICTS: Mapping[str, str] = {

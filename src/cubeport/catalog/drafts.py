@@ -1,0 +1,142 @@
+"""What a caller says of a new record and of its bytes, read into a draft of the record and the options of adding it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any, Literal, TypedDict, get_args
+
+from cubeport.catalog.artifacts.planning import Place
+from cubeport.catalog.models import CatalogRecord, Lineage, RecordStatus, TimeSpan, normalise_locator
+from cubeport.catalog.query import parse_interval
+from cubeport.catalog.schemas import Policy
+from cubeport.errors import InvalidRequest
+
+OnExists = Literal["error", "skip", "new_version"]
+"""What to do when a record has the key already."""
+
+type Edge = Lineage | Mapping[str, Any] | tuple[str, Any]
+"""A lineage edge as a caller gives it: relation and target, where the target is an id, a key, a record or a URI."""
+
+type Time = TimeSpan | Mapping[str, Any] | tuple[Any, Any] | datetime | date | str
+"""A time as a caller gives it: ``2018-06``, ``A/B``, an instant, a pair, or a ``TimeSpan``."""
+
+
+class RecordFields(TypedDict, total=False):
+    """What every way of adding takes of the record."""
+
+    id: str | None
+    key: str | None
+    on_exists: OnExists
+    kind: str | None
+    title: str | None
+    description: str | None
+    tags: Iterable[str] | None
+    schema_name: str | None
+    schema_version: str | None
+    schema_policy: Policy | None
+    time: Time | None
+    bbox: Sequence[float] | None
+    status: RecordStatus | None
+    visibility: Literal["private", "project", "public"] | None
+    lineage: Iterable[Edge] | None
+    dry_run: bool
+
+
+class ArtifactFields(RecordFields, total=False):
+    """What adding bytes takes besides."""
+
+    profile: str | None
+    directory_template: str | None
+    filename_template: str | None
+    role: str | None
+    media_type: str | None
+    format: str | None
+    extract_metadata: bool | Sequence[str]
+    require_metadata: bool
+    hash: bool
+
+
+OF_RECORD = frozenset(
+    {"kind", "schema_name", "schema_version", "title", "description", "tags", "time", "bbox", "status", "visibility"}
+)
+"""The record's own fields that a caller gives, besides ``id``, ``key``, ``metadata`` and ``lineage``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to add; the same for every way of adding."""
+
+    key: str | None = None
+    on_exists: OnExists = "error"
+    place: Place = field(default_factory=Place)
+    role: str = "primary"
+    media_type: str | None = None
+    format: str | None = None
+    extract: bool | Sequence[str] = False
+    """Whether to run the extractors, or which."""
+    require_metadata: bool = False
+    schema_policy: Policy | None = None
+    hash: bool = False
+    """Hash references too."""
+    dry_run: bool = False
+    parent_id: str | None = None
+    """The operation that this one is a part of: a batch."""
+
+
+def draft(
+    metadata: Mapping[str, Any] | None,
+    said: Mapping[str, Any],
+    *,
+    edge: Callable[[Edge], Lineage],
+    locator: object = None,
+) -> tuple[CatalogRecord, Options]:
+    """Return the record that a caller describes, and how to add it. Raises InvalidRequest for an unknown name."""
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise InvalidRequest(f"Metadata is a mapping of names to values, not a {type(metadata).__name__}.")
+    rest = {key: value for key, value in said.items() if value is not None}
+    on_exists = rest.pop("on_exists", "error")
+    if on_exists not in get_args(OnExists):
+        raise InvalidRequest(f"on_exists is error, skip or new_version, not {on_exists!r}.")
+    document = {key: rest.pop(key) for key in OF_RECORD | {"id"} if key in rest}
+    document["metadata"] = dict(metadata or {})
+    document["lineage"] = [edge(each) for each in rest.pop("lineage", ())]
+    if "time" in document:
+        document["time"] = time_span(document["time"])
+    options = Options(
+        key=rest.pop("key", None),
+        on_exists=on_exists,
+        place=Place(
+            rest.pop("profile", None),
+            rest.pop("directory_template", None),
+            rest.pop("filename_template", None),
+            None if locator is None else normalise_locator(locator),
+        ),
+        role=rest.pop("role", "primary"),
+        media_type=rest.pop("media_type", None),
+        format=rest.pop("format", None),
+        extract=rest.pop("extract_metadata", False),
+        require_metadata=rest.pop("require_metadata", False),
+        schema_policy=rest.pop("schema_policy", None),
+        hash=rest.pop("hash", False),
+        dry_run=rest.pop("dry_run", False),
+    )
+    if rest:
+        raise InvalidRequest(f"Unknown: {', '.join(sorted(rest))}.")
+    return CatalogRecord.from_mapping(document), options
+
+
+def time_span(value: Time) -> Any:
+    """Return the span of a time as a caller gives it; what is not one is left to the model, which says why."""
+    match value:
+        case str():
+            start, end = parse_interval(value)
+            return {"start": start, "end": end}
+        case datetime():
+            return {"start": value, "end": value}
+        case date():
+            return time_span(value.isoformat())
+        case (start, end):
+            return {"start": start, "end": end}
+    return value
