@@ -13,7 +13,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from cubeport.catalog.adding import Source, referring, source_of
 from cubeport.catalog.drafts import ArtifactFields, OnExists
@@ -22,7 +22,7 @@ from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.forms.redaction import redact_text, url_secrets
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.schemas import Schema
-from cubeport.errors import CubeportError, InvalidConfiguration, InvalidRequest, NoMatch
+from cubeport.errors import CubeportError, InvalidRequest, NoMatch
 
 Mode = Literal["copy", "move", "reference"]
 OnChanged = Literal["skip", "new_version"]
@@ -123,12 +123,7 @@ def read_manifest(path: Path) -> list[Item]:
         With every problem at its ``file:line:column``.
     """
     document = strictyaml.read(path)
-    try:
-        manifest = Manifest.model_validate(document.value)
-    except ValidationError as exc:
-        known: Mapping[strictyaml.Loc, Iterable[str]] = {(): Manifest.model_fields, ("defaults",): _Defaults.model_fields}
-        found = strictyaml.problems(document, exc.errors(include_url=False), known)
-        raise InvalidConfiguration("\n".join(each.message for each in found), errors=found) from None
+    manifest = strictyaml.validated(document, Manifest, {(): Manifest.model_fields, ("defaults",): _Defaults.model_fields})
     folder = path.absolute().parent
     return [_with_defaults(item, manifest.defaults, folder) for item in manifest.items]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field
 
 from cubeport.catalog.artifacts.paths import DIRECTORY, FILENAME
 from cubeport.catalog.forms import strictyaml
 from cubeport.catalog.forms.canonical import Id
 from cubeport.catalog.schemas import Policy
-from cubeport.errors import InvalidConfiguration, NewerModel, NotACatalog
+from cubeport.errors import NewerModel, NotACatalog
 
 MARK = ".cubeport"
 """The folder that makes its parent a catalog."""
@@ -69,8 +69,4 @@ def catalog_file(root: Path) -> CatalogFile:
     document = strictyaml.read(path, f"{MARK}/{CATALOG_FILE}")
     if isinstance(document.value, dict) and isinstance(written := document.value.get("format"), int) and written > FORMAT:
         raise NewerModel(f"The catalog has format {written}; this release knows up to {FORMAT}.", next_step="upgrade cubeport")
-    try:
-        return CatalogFile.model_validate(document.value)
-    except ValidationError as exc:
-        found = strictyaml.problems(document, exc.errors(include_url=False), {(): CatalogFile.model_fields})
-        raise InvalidConfiguration("\n".join(each.message for each in found), errors=found) from None
+    return strictyaml.validated(document, CatalogFile, {(): CatalogFile.model_fields})

@@ -13,7 +13,7 @@ from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Literal, get_args
 
 from pydantic import Field
 
@@ -22,7 +22,10 @@ from cubeport.catalog.forms.canonical import JsonObject, Tag, check_name
 from cubeport.catalog.models import Artifact, CatalogRecord, Locator, Model
 from cubeport.errors import HookFailed, InvalidRequest, NamespaceTaken
 
-STAGES = ("record_validate", "metadata_extract", "path_plan", "artifact_write", "record_commit")
+Stage = Literal["record_validate", "metadata_extract", "path_plan", "artifact_write", "record_commit"]
+STAGES: tuple[Stage, ...] = get_args(Stage)
+"""The stages of an operation, in order; hooks run before and after each."""
+
 POINTS = (
     *(f"{side}_{stage}" for stage in STAGES for side in ("before", "after")),
     "on_operation_error",

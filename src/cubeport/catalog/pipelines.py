@@ -29,13 +29,21 @@ from cubeport.catalog.artifacts.storage import StoragePlan
 from cubeport.catalog.artifacts.writers import UnzipSingleFileArtifactWriter, Writing, path_source
 from cubeport.catalog.drafts import Options
 from cubeport.catalog.forms import strictyaml
-from cubeport.catalog.hooks import STAGES, CommitPayload, ExtractPayload, HookContext, PlanPayload, ValidatePayload, WritePayload
+from cubeport.catalog.hooks import (
+    STAGES,
+    CommitPayload,
+    ExtractPayload,
+    HookContext,
+    PlanPayload,
+    Stage,
+    ValidatePayload,
+    WritePayload,
+)
 from cubeport.catalog.models import CatalogRecord, Lineage
 from cubeport.catalog.schemas import Policy, invalid
 from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.errors import InvalidConfiguration, InvalidRequest, NotFound, Problem
 
-Stage = Literal["record_validate", "metadata_extract", "path_plan", "artifact_write", "record_commit"]
 COMMIT = "commit-record"
 
 
@@ -344,12 +352,7 @@ def read_pipeline(folder: Path, name: str, more_steps: Mapping[str, Step]) -> Pi
         words = f"; do you mean {near[0]}?" if near else f"; there are {', '.join(known)}." if known else "."
         raise NotFound(f"There is no pipeline {name}{words}", next_step=f"write config/pipelines/{name}.yaml")
     document = strictyaml.read(folder / f"{name}.yaml", f"config/pipelines/{name}.yaml")
-    try:
-        file = _File.model_validate(document.value)
-    except ValidationError as exc:
-        levels: Mapping[strictyaml.Loc, Iterable[str]] = {(): _File.model_fields, ("operation",): _Operation.model_fields}
-        found = strictyaml.problems(document, exc.errors(include_url=False), levels)
-        raise InvalidConfiguration("\n".join(each.message for each in found), errors=found) from None
+    file = strictyaml.validated(document, _File, {(): _File.model_fields, ("operation",): _Operation.model_fields})
     resolved: list[ResolvedStep] = []
     problems: list[Problem] = []
     for i, entry in enumerate(file.operation.steps):

@@ -7,7 +7,7 @@ import errno
 import os
 from pathlib import Path
 
-from cubeport.catalog.disk.durable import sync
+from cubeport.catalog.disk.durable import sync, write_all
 
 
 class Disk:
@@ -25,9 +25,7 @@ class Disk:
         """Write a new file."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
         try:
-            left = memoryview(data)
-            while left:
-                left = left[os.write(descriptor, left) :]
+            write_all(descriptor, data)
         finally:
             os.close(descriptor)
 

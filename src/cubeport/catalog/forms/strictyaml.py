@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pydantic import BaseModel, ValidationError
 
 from cubeport.errors import InvalidConfiguration, Problem
 
@@ -99,6 +100,20 @@ def problems(
         )
         for error in errors
     ]
+
+
+def validated[M: BaseModel](document: Document, model: type[M], known: Mapping[Loc, Iterable[str]]) -> M:
+    """Return *document* as *model*; *known* names the keys that each level takes, for advice on a misspelt one.
+
+    Raises
+    ------
+    InvalidConfiguration
+        With every problem at its ``file:line:column``.
+    """
+    try:
+        return model.model_validate(document.value)
+    except ValidationError as exc:
+        raise _refused(problems(document, exc.errors(include_url=False), known)) from None
 
 
 def explain(error: Mapping[str, Any], known: Mapping[Loc, Iterable[str]]) -> str:
