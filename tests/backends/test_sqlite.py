@@ -16,6 +16,7 @@ import pytest
 
 from cubeport.adapters.backends.sql import SqlBackend
 from cubeport.adapters.backends.sql.backend import migrate
+from cubeport.adapters.backends.sql.tables import SCHEMA
 from cubeport.catalog.backend import Row
 from cubeport.catalog.disk.locks import FileLock
 from cubeport.catalog.models import CatalogRecord
@@ -26,6 +27,7 @@ from cubeport.errors import (
     CatalogExists,
     CatalogMoved,
     CorruptCatalog,
+    CubeportError,
     InvalidRequest,
     Locked,
     NetworkFilesystem,
@@ -251,6 +253,19 @@ def test_key_field_time_area_and_text_use_an_index(backend: SqlBackend) -> None:
     assert all(step.startswith("SEARCH record USING") for step in steps), steps
 
 
+def test_each_page_of_one_kind_in_the_order_of_keys_is_read_along_an_index(backend: SqlBackend) -> None:
+    fill(backend, 0, 200)
+    query = Query(kinds=frozenset({"document"}), order=["key"], limit=5)
+    page = backend.search(query)
+    assert len(page) == 5
+    for cursor in (None, page.next):
+        with traced(backend) as said:
+            backend.search(replace(query, cursor=cursor))
+        with backend._store.reading() as connection:
+            steps = [row[3] for each in said for row in connection.execute(f"EXPLAIN QUERY PLAN {each}")]
+        assert all(step.startswith("SEARCH record USING INDEX record_by_key") for step in steps), steps
+
+
 def test_dense_and_sparse_conditions_give_the_same_page(backend: SqlBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(backend, 0, 300)
     query = Query(where=["n>=10", "deep.flag=true"], text="t", time="2020-01", bbox=(0, 0, 60, 60), limit=20, count=True)
@@ -286,6 +301,8 @@ def test_migrations_run_in_order_each_whole(path: Path, backend: SqlBackend) -> 
         connection.execute("CREATE TABLE half (a)")
         raise RuntimeError("stop")
 
+    with raw(path) as connection:
+        connection.execute("UPDATE state SET schema = 1")
     steps = {1: lambda c: c.execute("CREATE TABLE one (a)"), 2: lambda c: c.execute("INSERT INTO one VALUES (1)"), 3: fail}
     with pytest.raises(RuntimeError, match="stop"):
         migrate(path, migrations=steps)
@@ -297,8 +314,41 @@ def test_migrations_run_in_order_each_whole(path: Path, backend: SqlBackend) -> 
 
 
 def test_migrating_what_is_up_to_date_does_nothing(path: Path, backend: SqlBackend) -> None:
-    assert migrate(path) == (1, 1)
+    assert migrate(path) == (SCHEMA, SCHEMA)
     assert backend.add_record(sample(1)).version == 1
+
+
+def test_a_catalog_of_the_first_release_is_migrated(path: Path, backend: SqlBackend) -> None:
+    fill(backend, 0, 5)
+    backend.close()
+    with raw(path) as connection:
+        connection.execute("DROP INDEX record_by_key")
+        connection.execute("UPDATE state SET schema = 1")
+    with pytest.raises(CubeportError) as old:
+        SqlBackend.open(path)
+    assert old.value.next_step == "cubeport migrate"
+    assert migrate(path) == (1, SCHEMA)
+    with contextlib.closing(SqlBackend.open(path)) as opened:
+        assert [each.key for each in opened.search(Query(order=["key"], limit=2))] == ["k0", "k1"]
+
+
+@pytest.mark.parametrize("order", ["key", "-key", "title"])
+def test_pages_of_a_list_join_into_the_whole_and_cost_the_same_each(backend: SqlBackend, order: str) -> None:
+    """Records without the value come last; each page is found along the index, wherever it begins."""
+    for n in range(30):
+        backend.add_record(
+            sample(n).replace(key=None if n % 3 == 0 else f"k{n * 7 % 30:02}", title=None if n % 4 == 0 else f"t{n}")
+        )
+    whole = [each.id for each in backend.search(Query(order=[order], limit=100))]
+    pages: list[str] = []
+    cursor = None
+    while True:
+        page = backend.search(Query(order=[order], limit=4, cursor=cursor))
+        pages += [each.id for each in page]
+        if (cursor := page.next) is None:
+            break
+    assert pages == whole
+    assert len(set(pages)) == 30
 
 
 def test_derived_tables_are_checked_and_made_anew(path: Path, backend: SqlBackend) -> None:
@@ -315,7 +365,7 @@ def test_derived_tables_are_checked_and_made_anew(path: Path, backend: SqlBacken
     assert "fields, words, boxes" in finding.message
     assert len(backend.search(Query(where=["n=2"]))) == 0
     assert finding.next_step == "cubeport migrate"
-    assert migrate(path) == (1, 1)
+    assert migrate(path) == (SCHEMA, SCHEMA)
     assert backend.check(deep=True) == []
     assert tuple(backend.search(Query(where=["n=2"], text="t2", bbox=(2, 2, 3, 3)))) == (record,)
 

@@ -15,11 +15,13 @@ from pathlib import Path
 from typing import Any, Literal, Self
 
 from sqlalchemy import bindparam, case, delete, func, insert, literal_column, or_, select, tuple_, update
+from sqlalchemy.schema import CreateIndex
 
 from cubeport.adapters.backends.sql import search
 from cubeport.adapters.backends.sql.rows import SqlRows
 from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store, configure, corrupt, moved
 from cubeport.adapters.backends.sql.tables import (
+    BY_KEY,
     DERIVED,
     KEY_IS_LIVE,
     SCHEMA,
@@ -54,8 +56,13 @@ from cubeport.errors import (
     TargetExists,
 )
 
-MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {}
-"""``{n: function}`` that turn tables of schema n into n + 1, each in one transaction; none yet."""
+
+def _index_keys(connection: sqlite3.Connection) -> None:
+    connection.execute(sql(CreateIndex(BY_KEY)))
+
+
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _index_keys}
+"""``{n: function}`` that turn tables of schema n into n + 1, each in one transaction."""
 
 _R = record.c
 _GET = sql(select(_R.doc).where(_R.id == bindparam("id")))

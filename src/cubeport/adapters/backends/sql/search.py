@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import ClauseElement
 
-from cubeport.adapters.backends.sql.tables import COLUMNS, DIALECT, field, record, record_box, record_text, years
+from cubeport.adapters.backends.sql.tables import BY_KEY, COLUMNS, DIALECT, compared, field, record, record_box, record_text, years
 from cubeport.catalog.query import (
     TEXT_COMPARED,
     Box,
@@ -134,7 +134,7 @@ def _own_column(term: Term) -> ColumnElement[bool] | None:
         return None
     own, code = COLUMNS[term.field]
     wanted = [each for each in term.wanted if comparable(each)[0] == code]
-    seen = func.substr(own, 1, TEXT_COMPARED) if own.name in _LONG else own
+    seen = compared(own) if own.name in _LONG else own
     return or_(false(), *(_compared(seen, term.op, each) for each in wanted))
 
 
@@ -292,7 +292,7 @@ def _order_keys(query: Query) -> list[OrderKey]:
     for name, descends in query.orders:
         if name in COLUMNS:
             own, _ = COLUMNS[name]
-            seen = func.substr(own, 1, TEXT_COMPARED) if own.name in _LONG else own
+            seen = compared(own) if own.name in _LONG else own
             keys.append(OrderKey((seen,), own.is_(None) if own.nullable else None, descends))
         else:
             joined = field.alias(f"order_{len(keys)}")
@@ -300,6 +300,37 @@ def _order_keys(query: Query) -> list[OrderKey]:
             on = and_(joined.c.n == record.c.n, joined.c.path == name, joined.c.rank == 2)
             keys.append(OrderKey(parts, joined.c.n.is_(None), descends, (joined, on)))
     return keys
+
+
+@dataclass(frozen=True, slots=True)
+class Stretch:
+    """A part of the order that one statement gives."""
+
+    conditions: tuple[ColumnElement[bool], ...]
+    order: tuple[ColumnElement[Any], ...]
+
+
+def _stretches(keys: Sequence[OrderKey], after: SortKey | None) -> list[Stretch]:
+    """Return the parts of the order behind *after*.
+
+    Records that miss the first value come last, in a part of their own: asked for both at once, SQLite would read the index from
+    its beginning.
+    """
+    order = tuple(each for key in keys for each in key.order_by())
+    if after is None:
+        return [Stretch((), order)]
+    first, behind = keys[0] if keys else None, _behind(keys, after)
+    if first is None or first.missing is None or first.joined is not None or after[0][0] is None:
+        return [Stretch((behind,), order)]
+    bound = _parts(first, after[0][0])
+    assert bound is not None
+    (part,) = first.parts
+    bounded = part <= bound[0] if first.descends else part >= bound[0]
+    rest = tuple(each for key in keys[1:] for each in key.order_by())
+    return [
+        Stretch((first.missing == literal_column("0"), bounded, behind), order[1:]),
+        Stretch((first.missing,), rest),
+    ]
 
 
 def _behind(keys: Sequence[OrderKey], after: SortKey) -> ColumnElement[bool]:
@@ -392,19 +423,24 @@ def page_documents(connection: sqlite3.Connection, query: Query, start: Start, a
         if key.joined is not None:
             source = source.outerjoin(*key.joined)
     statement = statement.select_from(source)
-    if after is not None:
-        statement = statement.where(_behind(keys, after))
-    order = [each for key in keys for each in key.order_by()]
-    return [row[0] for row in run(connection, statement.order_by(*order, record.c.id).limit(query.limit + 1))]
+    found: list[str] = []
+    for stretch in _stretches(keys, after):
+        rest = statement.where(*stretch.conditions).order_by(*stretch.order, record.c.id)
+        found += [row[0] for row in run(connection, rest.limit(query.limit + 1 - len(found)))]
+        if len(found) > query.limit:
+            break
+    return found
 
 
 def _order_index(query: Query) -> str:
+    single = all(each is not None and len(list(each)) == 1 for each in (query.statuses, query.kinds))
     match query.orders:
         case () | (("id", False),):
             return "INDEXED BY record_id"
         case (("created_at", _),):
-            single = all(each is not None and len(list(each)) == 1 for each in (query.statuses, query.kinds))
             return "INDEXED BY record_kind" if single else BY_CREATION
+        case (("key", False),) if single:
+            return f"INDEXED BY {BY_KEY.name}"
     return UNORDERED
 
 
@@ -431,7 +467,7 @@ def distinct_values(connection: sqlite3.Connection, name: str, query: Query, mos
     numbers = matching_numbers(connection, query)
     if path in COLUMNS:
         own, code = COLUMNS[path]
-        seen = func.substr(own, 1, TEXT_COMPARED) if code == 2 else own
+        seen = compared(own) if code == 2 else own
         statement = select(literal(code), seen, seen, func.count()).where(own.is_not(None)).group_by(seen)
         among = record.c.n
     else:

@@ -13,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Float,
     ForeignKey,
     Index,
@@ -24,6 +25,7 @@ from sqlalchemy import (
     UniqueConstraint,
     bindparam,
     column,
+    func,
     literal_column,
     table,
 )
@@ -32,9 +34,9 @@ from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql import ClauseElement
 
-from cubeport.catalog.query import boxes, comparable, document_words, leaves
+from cubeport.catalog.query import TEXT_COMPARED, boxes, comparable, document_words, leaves
 
-SCHEMA = 1
+SCHEMA = 2
 """The form of the tables that this release writes."""
 
 
@@ -53,6 +55,11 @@ def sql(statement: ClauseElement) -> str:
     unnamed = [name for name, value in (compiled.params or {}).items() if value is not None]
     assert not unnamed, f"values inside a prepared statement: {unnamed}"
     return str(compiled)
+
+
+def compared(own: ColumnElement[Any]) -> ColumnElement[Any]:
+    """Return the part of a long text that comparisons and orders look at, in the words of the indexes on it."""
+    return func.substr(own, literal_column("1"), literal_column(str(TEXT_COMPARED)))
 
 
 def at_most(statement: Select[Any]) -> Select[Any]:
@@ -102,6 +109,8 @@ Index("record_key", record.c.key, unique=True, sqlite_where=KEY_IS_LIVE)
 Index("record_kind", record.c.status, record.c.kind, record.c.created_at, record.c.id)
 # Holds what a list without terms asks, so that skipping a record does not read it.
 Index("record_created", record.c.created_at, record.c.id, record.c.status, record.c.kind)
+BY_KEY = Index("record_by_key", record.c.status, record.c.kind, record.c.key.is_(None), compared(record.c.key), record.c.id)
+"""Lists of one kind in the order of their keys, as the service lists datasets."""
 Index("record_time_start", record.c.time_start)
 Index("record_time_end", record.c.time_end)
 Index("record_generation", record.c.generation)
