@@ -140,6 +140,7 @@ class LimitsSettings(Section):
     csv_cells: Count = 1_000_000
     binary_cells: Count = 64_000_000
     answer_bytes: Count = 256 * MIB
+    answer_files_bytes: Count = 8 * GIB
     chunks: Count = 10_000
 
 

@@ -20,14 +20,14 @@ import pytest
 import uvicorn
 import xarray as xr
 
+from cubeport.adapters.encoders.modules import EncoderModules
+from cubeport.adapters.encoders.room import AnswerRoom
 from cubeport.adapters.engines.opened import Opened, OpenedVersions
 from cubeport.adapters.engines.zarr import ZarrEngine
 from cubeport.adapters.gate.measure import measure
-from cubeport.adapters.gate.tasks import confined
 from cubeport.adapters.gate.write import write
-from cubeport.adapters.ogc.answers import Answers, Limits
+from cubeport.adapters.ogc.way import Pygeoapi
 from cubeport.adapters.sandbox.child import Context, Input
-from cubeport.adapters.sandbox.children import Children
 from cubeport.adapters.sandbox.limits import Limits as GateLimits
 from cubeport.cubes.description import CubeDescription
 from cubeport.documents.texts import Shown, Texts, VersionRef
@@ -36,6 +36,8 @@ from cubeport.server.app import create_app
 from cubeport.server.auth import Gatekeeper, NoKeys
 from cubeport.server.ogcapi import OgcFace
 from cubeport.server.parts import Parts
+from cubeport.service.plans import Limits
+from cubeport.service.queries import Queries
 
 VERSION = "0123456789abcdef0123456789abcdef"
 MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -164,26 +166,21 @@ def stored(shelf: Shelf) -> Callable[..., Stored]:
 
 
 @pytest.fixture(scope="session")
-def children() -> Iterator[Children]:
-    with confined() as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scratch")
 
 
 @pytest.fixture(scope="session")
-def serve(shelf: Shelf, children: Children, scratch: Path) -> Iterator[Callable[..., httpx.Client]]:
+def serve(shelf: Shelf, scratch: Path) -> Iterator[Callable[..., httpx.Client]]:
     """Start the app on a free port, with limits of one's own; returns a client of it."""
     running: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
 
-    def start(**limits: Any) -> httpx.Client:
+    def start(*, disk_bytes: int = 1 << 40, memory_bytes: int = 16 << 20, **limits: Any) -> httpx.Client:
         listener = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-        answers = Answers(shelf.engine, children, scratch=scratch, public_url=url, limits=Limits(**limits))
-        face = OgcFace(shelf, answers, public_url=url, title="Test", description="Test")  # type: ignore[arg-type]
+        room = AnswerRoom(scratch, disk_bytes=disk_bytes, memory_bytes=memory_bytes)
+        queries = Queries(OpenedVersions(shelf.engine), EncoderModules(), room, Pygeoapi(), public_url=url, limits=Limits(**limits))
+        face = OgcFace(shelf, queries, public_url=url, title="Test", description="Test")  # type: ignore[arg-type]
         keeper = Gatekeeper(NoKeys())
         app = create_app(Parts(service=shelf, engine=shelf.engine, gatekeeper=keeper, public_url=url, queries=face))  # type: ignore[arg-type]
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))

@@ -13,11 +13,11 @@ import pytest
 
 from cubeport.adapters.engines.opened import OpenedVersions
 from cubeport.adapters.engines.zarr import ZarrEngine
-from cubeport.adapters.ogc.answers import Patience
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import parse
 from cubeport.cubes.windows import Windows
 from cubeport.errors import Cancelled, Corrupt, StoreUnavailable, Unavailable
+from cubeport.service.queries import Patience
 
 VERSION = "0123456789abcdef0123456789abcdef"
 CHUNKS = {"time": 4, "latitude": 60, "longitude": 80}

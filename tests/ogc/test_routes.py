@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
 import socket
 import threading
 import time
@@ -20,7 +19,6 @@ import xarray as xr
 from jsonschema import Draft4Validator
 from owslib.ogcapi.coverages import Coverages
 
-from cubeport.adapters.ogc.answers import Answers
 from cubeport.documents import ogc
 
 VERSION = "0123456789abcdef0123456789abcdef"
@@ -615,13 +613,6 @@ def test_a_download_is_estimated(client: httpx.Client, co2: Any) -> None:
 def test_no_temporary_file_is_left(client: httpx.Client, co2: Any, scratch: Path) -> None:
     assert client.get(f"/datasets/{co2.dataset_id}/download", params={"bbox": "0,0,5,5"}).status_code == 200
     assert list(scratch.iterdir()) == []
-
-
-def test_what_dead_processes_left_is_removed(tmp_path: Path, shelf: Any) -> None:
-    for name in ("999999999-abc", f"{os.getpid()}-def", "keep"):
-        (tmp_path / name).mkdir()
-    Answers(shelf.engine, None, scratch=tmp_path, public_url="")  # type: ignore[arg-type]
-    assert sorted(each.name for each in tmp_path.iterdir()) == [f"{os.getpid()}-def", "keep"]
 
 
 # --- grids of other kinds -----------------------------------------------------------------------------------------------

@@ -8,24 +8,22 @@ from typing import Any
 from cubeport.cubes.calendars import canonical as calendar_named
 from cubeport.cubes.calendars import gregorian, parse_stamp
 from cubeport.cubes.description import Axis, CubeDescription, Temporal, Variable
+from cubeport.cubes.forms import FORMS
 from cubeport.cubes.windows import storage_crs, time_axis
-from cubeport.documents.coveragejson import CRS84, MEDIA_TYPE, NERC, crs_uri, ucum, unit_of
+from cubeport.documents.coveragejson import CRS84, NERC, crs_uri, ucum, unit_of
 from cubeport.documents.texts import Shown
 
 GREGORIAN = "http://www.opengis.net/def/uom/ISO-8601/0/Gregorian"
-NETCDF = "application/x-netcdf"
 SCHEMA = "application/schema+json"
 _REL = "http://www.opengis.net/def/rel/ogc/1.0/"
 _SPEC = "http://www.opengis.net/spec/ogcapi-"
 
-CSV = "text/csv"
 CRS84_WKT = (
     'GEOGCRS["WGS 84 (CRS84)",DATUM["World Geodetic System 1984",ELLIPSOID["WGS 84",6378137,298.257223563]],CS[ellipsoidal,2],'
     'AXIS["geodetic longitude (Lon)",east],AXIS["geodetic latitude (Lat)",north],'
     'UNIT["degree",0.0174532925199433],ID["OGC","CRS84"]]'
 )
-FORMS: Mapping[str, str] = {"json": MEDIA_TYPE, "covjson": MEDIA_TYPE, "netcdf": NETCDF, "csv": CSV}
-"""Values of ``f`` of a coverage, with their media types."""
+OUTPUT_FORMATS = tuple(form.name for form in FORMS)
 
 CONFORMANCE = (
     f"{_SPEC}common-1/1.0/conf/core",
@@ -63,7 +61,6 @@ def seal(description: CubeDescription) -> dict[str, Any]:
         "extent": _extent(description),
         "crs": [CRS84] if crs in ("OGC:CRS84", "native") else [crs_uri(crs), CRS84],
         "storageCrs": None if crs == "native" else crs_uri(crs),
-        "output_formats": list(FORMS),
         "parameter_names": {name: _parameter(description.variable(name)) for name in description.fields},
     }
     return {"collection": collection, "schema": _schema(description)}
@@ -83,7 +80,9 @@ def collection(shown: Shown, *, public_url: str) -> dict[str, Any]:
     document["links"] = _collection_links(shown, base, public_url)
     # A grid whose reference system has no address of its own gets this one, which bbox-crs takes too.
     named = {"storageCrs": f"{base}#storageCrs", "crs": [f"{base}#storageCrs", CRS84]} if kept["storageCrs"] is None else {}
-    return {**document, **kept, **named, "data_queries": _data_queries(shown, base)}
+    # Forms are those of this release, whatever there was when the version was sealed.
+    offered = {"output_formats": list(OUTPUT_FORMATS), "data_queries": _data_queries(shown, base)}
+    return {**document, **kept, **named, **offered}
 
 
 def collections(
@@ -150,9 +149,10 @@ def _collection_links(shown: Shown, base: str, public_url: str) -> list[dict[str
         link(f"{public_url}/ogcapi", "root", "OGC API"),
         link(f"{public_url}/ogcapi/collections", "parent", "Collections"),
         link(f"{base}/schema", f"{_REL}schema", "Fields", SCHEMA),
-        link(f"{base}/coverage?f=covjson", f"{_REL}coverage", "Coverage as CoverageJSON", MEDIA_TYPE),
-        link(f"{base}/coverage?f=netcdf", f"{_REL}coverage", "Coverage as NetCDF", NETCDF),
-        link(f"{base}/coverage?f=csv", f"{_REL}coverage", "Coverage as CSV", CSV),
+        *(
+            link(f"{base}/coverage?f={form.name}", f"{_REL}coverage", f"Coverage as {form.title}", form.media_type)
+            for form in FORMS
+        ),
         link(f"{public_url}/stac/collections/{name}", "describedby", "STAC Collection"),
         link(f"{public_url}/zarr/{name}", "enclosure", "Zarr", "application/vnd.zarr"),
     ]
@@ -181,13 +181,13 @@ def _data_queries(shown: Shown, base: str) -> dict[str, Any]:
             "title": title,
             "description": text,
             "query_type": kind,
-            "output_formats": list(FORMS),
-            "default_output_format": "covjson",
+            "output_formats": list(OUTPUT_FORMATS),
+            "default_output_format": FORMS[0].name,
             "crs_details": [*systems, {"crs": "CRS84", "wkt": CRS84_WKT}],
         }
         if kind == "cube":
             variables["height_units"] = [z.units] if z is not None and z.units else []
-        found[kind] = {"link": {**link(f"{base}/{kind}", "data", f"{title} query", MEDIA_TYPE), "variables": variables}}
+        found[kind] = {"link": {**link(f"{base}/{kind}", "data", f"{title} query", FORMS[0].media_type), "variables": variables}}
     return found
 
 

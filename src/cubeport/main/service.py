@@ -158,7 +158,7 @@ def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: 
     with _service(settings, catalog, children, public_url=public_url) as service:
         if jobs:
             service.start()
-        app = create_app(_app_parts(settings, service, children))
+        app = create_app(_app_parts(settings, service))
         # What the first query needs takes seconds to import: done beside the first requests, and not in one of them.
         threading.Thread(target=import_module, args=["cubeport.adapters.ogc.provider"], name="warm-up", daemon=True).start()
         run.serve(app, [bound], max_connections=settings.server.max_connections, ready=ready)
@@ -184,23 +184,28 @@ def _log(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel("WARNING")
 
 
-def _app_parts(settings: Settings, service: Service, children: Children) -> AppParts:
+def _app_parts(settings: Settings, service: Service) -> AppParts:
     from importlib.metadata import version
 
-    from cubeport.adapters.ogc.answers import Answers
-    from cubeport.adapters.ogc.answers import Limits as AnswerLimits
+    from cubeport.adapters.encoders.modules import EncoderModules
+    from cubeport.adapters.encoders.room import AnswerRoom
+    from cubeport.adapters.engines.opened import OpenedVersions
+    from cubeport.adapters.ogc.way import Pygeoapi
     from cubeport.server.auth import Gatekeeper
     from cubeport.server.ogcapi import OgcFace
     from cubeport.server.parts import Parts as AppParts
     from cubeport.service.keys import Keys
+    from cubeport.service.plans import Limits
+    from cubeport.service.queries import Queries
 
     limits = settings.limits
-    answers = Answers(
-        service.engine,
-        children,
-        scratch=settings.data_dir / "answers",
+    queries = Queries(
+        OpenedVersions(service.engine),
+        EncoderModules(),
+        AnswerRoom(settings.data_dir / "answers", disk_bytes=limits.answer_files_bytes // settings.server.workers),
+        Pygeoapi(),
         public_url=service.public_url,
-        limits=AnswerLimits(
+        limits=Limits(
             json_cells=limits.json_cells,
             csv_cells=limits.csv_cells,
             binary_cells=limits.binary_cells,
@@ -219,7 +224,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
             read_only=settings.read_only,
         ),
         public_url=service.public_url,
-        queries=OgcFace(service, answers, public_url=service.public_url, title=settings.title, description=settings.description),
+        queries=OgcFace(service, queries, public_url=service.public_url, title=settings.title, description=settings.description),
         id=settings.id,
         title=settings.title,
         description=settings.description,

@@ -7,7 +7,6 @@ answered from the record alone.
 from __future__ import annotations
 
 import asyncio
-import re
 import threading
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -20,19 +19,20 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
-from cubeport.cubes import periods
-from cubeport.cubes.calendars import canonical, ordinal, stamp_of
-from cubeport.cubes.edr import Kind, Place, parse_query
-from cubeport.cubes.selection import COVERAGE_PARAMETERS, Instant, Period, Selection, first_of, last_of, parse, parse_datetime
+from cubeport.cubes.download import parse_download, period_of
+from cubeport.cubes.edr import Kind, parse_query
+from cubeport.cubes.forms import FORMS, Form, downloads, form_named
+from cubeport.cubes.selection import COVERAGE_PARAMETERS, Selection, parse
 from cubeport.documents import ogc
-from cubeport.documents.coveragejson import MEDIA_TYPE as COVJSON
 from cubeport.documents.texts import Shown
-from cubeport.errors import InvalidPeriod, InvalidRange, InvalidRequest, NotAcceptable, Problem
+from cubeport.errors import InvalidRequest, NotAcceptable
 from cubeport.server import incoming, negotiation, replies
 from cubeport.server.openapi import READ, described
+from cubeport.service import answered
+from cubeport.service.plans import Plan, Query
+from cubeport.service.queries import Queries
 
 if TYPE_CHECKING:
-    from cubeport.adapters.ogc.answers import Answers, Plan
     from cubeport.server.parts import Service
 
 _BLOCK = 1 << 18
@@ -41,27 +41,10 @@ _QUERIES: tuple[tuple[Kind, str], ...] = (
     ("area", "Its values in a polygon"),
     ("cube", "Its values in a box"),
 )
-_OFFERS: Mapping[str, str] = {
-    COVJSON: "covjson",
-    "application/prs.coverage+json": "covjson",
-    "application/json": "covjson",
-    ogc.NETCDF: "netcdf",
-    "application/netcdf": "netcdf",
-    ogc.CSV: "csv",
-}
-"""What ``Accept`` may name of a coverage, and the form that it gets."""
-
-_DOWNLOADS: Mapping[str, str] = {
-    ogc.NETCDF: "netcdf",
-    "application/netcdf": "netcdf",
-    "application/octet-stream": "netcdf",
-    ogc.CSV: "csv",
-}
-"""What ``Accept`` may name of a download."""
-_DOWNLOAD_NAMES = {"format": "f", "variables": "properties"}
-_DOWNLOAD_PARAMETERS = ("format", "bbox", "datetime", "start", "end", "variables", "estimate")
-_DOWNLOAD_FORMS = ("netcdf", "csv")
-_PERIOD = re.compile(r"[0-9]{4}[0-9TtZzWPD:.+-]{0,36}", re.ASCII)
+_F = ", ".join(form.name for form in FORMS)
+_MEDIA_TYPES = (*(form.media_type for form in FORMS), "application/json")
+_DOWNLOADS = downloads()
+_NAMES = tuple(form.name for form in FORMS)
 
 
 class DocumentQuery(incoming.Model):
@@ -94,7 +77,7 @@ class CoverageQuery(incoming.Model):
     scale_axes: Annotated[str | None, Field(alias="scale-axes", description="axis(factor), with commas")] = None
     scale_size: Annotated[str | None, Field(alias="scale-size", description="axis(cells), with commas")] = None
     crs: Annotated[str | None, Field(description="The storage CRS")] = None
-    f: Annotated[str | None, Field(description=", ".join(ogc.FORMS))] = None
+    f: Annotated[str | None, Field(description=_F)] = None
     estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False
 
 
@@ -106,7 +89,7 @@ class PositionQuery(incoming.Model):
     datetime: Annotated[str | None, Field(description="One value is a slice; a/b, ../b, a/.. a trim")] = None
     parameter_name: Annotated[str | None, Field(alias="parameter-name", description="Fields, with commas")] = None
     crs: Annotated[str | None, Field(description="The storage CRS")] = None
-    f: Annotated[str | None, Field(description=", ".join(ogc.FORMS))] = None
+    f: Annotated[str | None, Field(description=_F)] = None
     estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False
 
 
@@ -118,14 +101,14 @@ class CubeQuery(incoming.Model):
     datetime: Annotated[str | None, Field(description="One value is a slice; a/b, ../b, a/.. a trim")] = None
     parameter_name: Annotated[str | None, Field(alias="parameter-name", description="Fields, with commas")] = None
     crs: Annotated[str | None, Field(description="The storage CRS")] = None
-    f: Annotated[str | None, Field(description=", ".join(ogc.FORMS))] = None
+    f: Annotated[str | None, Field(description=_F)] = None
     estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False
 
 
 class DownloadQuery(incoming.Model):
     """What a download takes; this model is for the definition."""
 
-    format: Annotated[str | None, Field(description="netcdf (default), csv")] = None
+    format: Annotated[str | None, Field(description=", ".join(form.name for form in _DOWNLOADS))] = None
     bbox: Annotated[str | None, Field(description="west,south,east,north; west > east crosses 180°")] = None
     datetime: Annotated[str | None, Field(description="An RFC 3339 instant, or a/b, ../b, a/..")] = None
     start: Annotated[str | None, Field(description="First period, inclusive")] = None
@@ -137,9 +120,9 @@ class DownloadQuery(incoming.Model):
 class OgcFace:
     """The answers that read values, with their routes (``Parts.queries``)."""
 
-    def __init__(self, service: Service, answers: Answers, *, public_url: str, title: str, description: str) -> None:
+    def __init__(self, service: Service, queries: Queries, *, public_url: str, title: str, description: str) -> None:
         self._service = service
-        self._answers = answers
+        self._queries = queries
         self._url = public_url
         self._title = title
         self._description = description
@@ -156,7 +139,7 @@ class OgcFace:
 
         one = "/ogcapi/collections/{collection_id}"
         documents = {"query": DocumentQuery, "statuses": (*READ, 406)}
-        files = {"statuses": (*READ, 406, 413, 507), "media_types": (COVJSON, ogc.NETCDF, ogc.CSV, "application/json")}
+        files = {"statuses": (*READ, 406, 413, 507), "media_types": _MEDIA_TYPES}
         add("/ogcapi", self.landing, "Where the OGC API begins", "ogc.getLandingPage", **documents)
         add("/ogcapi/conformance", self.conformance, "Classes that it keeps to", "ogc.getConformance", **documents)
         add(
@@ -186,7 +169,7 @@ class OgcFace:
             "A part of it as a file, as stored",
             "downloadDataset",
             query=DownloadQuery,
-            **{**files, "media_types": (ogc.NETCDF, ogc.CSV, "application/json")},
+            **{**files, "media_types": (*(form.media_type for form in _DOWNLOADS), "application/json")},
         )
         return router
 
@@ -270,10 +253,9 @@ class OgcFace:
         """Return the handler of one kind of EDR query."""
 
         def work(request: Request, left: threading.Event) -> Response:
-            place, selection = parse_query(kind, _pairs(request), forms=tuple(ogc.FORMS))
-            form = _form(request, selection)
-            shown = self._service.shown(request.path_params["collection_id"])
-            return self._answer(request, shown, selection, "covjson" if form == "json" else form, left, place=place)
+            place, selection = parse_query(kind, _pairs_with_form(request, "f", FORMS), forms=_NAMES)
+            query = Query(selection, _form(request, selection, FORMS), place)
+            return self._answer(request, self._service.shown(request.path_params["collection_id"]), query, left)
 
         async def handler(request: Request) -> Response:
             return await _while_there(request, work)
@@ -281,67 +263,46 @@ class OgcFace:
         return handler
 
     def _coverage(self, request: Request, left: threading.Event) -> Response:
-        selection = parse(_pairs(request), forms=tuple(ogc.FORMS), allowed=COVERAGE_PARAMETERS)
-        form = _form(request, selection)
-        shown = self._service.shown(request.path_params["collection_id"])
-        return self._answer(request, shown, selection, "covjson" if form == "json" else form, left)
+        selection = parse(_pairs_with_form(request, "f", FORMS), forms=_NAMES, allowed=COVERAGE_PARAMETERS)
+        query = Query(selection, _form(request, selection, FORMS))
+        return self._answer(request, self._service.shown(request.path_params["collection_id"]), query, left)
 
     def _download(self, request: Request, left: threading.Event) -> Response:
-        selection, ends = _download_selection(_pairs(request))
-        form = selection.form or negotiation.preferred(request, _DOWNLOADS) or "netcdf"
-        if selection.form is None and not selection.estimate and not negotiation.takes(request, _DOWNLOADS):
-            raise NotAcceptable("A download is NetCDF or CSV.", next_step=f"Ask with Accept: {ogc.NETCDF}.")
+        selection, ends = parse_download(_pairs_with_form(request, "format", _DOWNLOADS))
+        form = _form(request, selection, _DOWNLOADS)
         shown = self._service.shown(request.path_params["dataset_id"])
         if ends:
-            selection = replace(selection, datetime=_periods(shown, ends))
-        return self._answer(request, shown, selection, form, left, download=True)
+            selection = replace(selection, datetime=period_of(shown.description, shown.texts.period_type, ends))
+        return self._answer(request, shown, Query(selection, form, download=True), left)
 
-    def _answer(
-        self,
-        request: Request,
-        shown: Shown,
-        selection: Selection,
-        form: str,
-        left: threading.Event,
-        *,
-        download: bool = False,
-        place: Place | None = None,
-    ) -> Response:
-        from cubeport.adapters.ogc import answers
-
-        tag = replies.etag_of(shown, request, form, self._url)
+    def _answer(self, request: Request, shown: Shown, query: Query, left: threading.Event) -> Response:
+        tag = replies.etag_of(shown, request, query.form.name, self._url)
         base = {"Cubeport-Version": shown.version.version_id}
         # Only addresses that name the version itself never change: a tag can be moved, latest moves.
         cache = replies.IMMUTABLE if shown.pinned and _names_version(request, shown) else replies.NO_CACHE
         known = replies.reply(request, b"", tag=tag, cache=cache, headers=base, varies=("Accept",))
         if known.status_code == 304:
             return known
-        plan = self._answers.plan(shown, selection, form=form, download=download, place=place)
-        if selection.estimate:
-            return replies.reply(request, replies.dumps(self._answers.estimate(plan)), headers=base)
-        self._answers.check(plan)
-        told = base | answers.headers(plan, public_url=self._url)
-        if form == "netcdf" or download:
-            told["Content-Disposition"] = f'attachment; filename="{answers.file_name(plan)}"'
+        plan = self._queries.plan(shown, query)
+        if query.selection.estimate:
+            return replies.reply(request, replies.dumps(self._queries.estimate(plan)), headers=base)
+        self._queries.check(plan)
+        told = base | answered.headers(plan)
         if request.scope.get("cubeport.head"):
             return self._without_values(request, plan, tag, cache, told)
-        content = self._answers.download(plan, left=left) if download else self._answers.coverage(plan, left=left)
+        content = self._queries.answer(plan, left=left)
+        media_type = query.form.media_type
         if isinstance(content, bytes):
-            return replies.reply(
-                request, content, media_type=ogc.FORMS[form], tag=tag, cache=cache, headers=told, varies=("Accept",)
-            )
-        return _file(content, {**told, "ETag": tag, "Cache-Control": cache, "Vary": "Accept", "Content-Type": ogc.FORMS[form]})
+            return replies.reply(request, content, media_type=media_type, tag=tag, cache=cache, headers=told, varies=("Accept",))
+        return _file(content, {**told, "ETag": tag, "Cache-Control": cache, "Vary": "Accept", "Content-Type": media_type})
 
     def _without_values(self, request: Request, plan: Plan, tag: str, cache: str, told: Mapping[str, str]) -> Response:
         """Return the headers of GET without a length: it is known only when the values have been read."""
-        media_type = ogc.FORMS[plan.form]
-        if plan.form == "netcdf":
-            fields = {**told, "ETag": tag, "Cache-Control": cache, "Vary": "Accept", "Content-Type": media_type}
-        else:
-            # The same decision on gzip, and so on the ETag, as for the document itself.
-            like = b" " * min(4096, self._answers.estimate(plan)["bytes"])
-            given = replies.reply(request, like, media_type=media_type, tag=tag, cache=cache, headers=told, varies=("Accept",))
-            fields = {name: value for name, value in given.headers.items() if name != "content-length"}
+        # The same decision on gzip, and so on the ETag, as for the document itself.
+        like = b" " * min(4096, self._queries.size(plan))
+        media_type = plan.form.media_type
+        given = replies.reply(request, like, media_type=media_type, tag=tag, cache=cache, headers=told, varies=("Accept",))
+        fields = {name: value for name, value in given.headers.items() if name != "content-length"}
         return StreamingResponse(iter(()), headers=fields)
 
 
@@ -387,90 +348,41 @@ def _pairs(request: Request) -> list[tuple[str, str]]:
     return pairs
 
 
-def _download_selection(pairs: Sequence[tuple[str, str]]) -> tuple[Selection, dict[str, str]]:
-    """Return the selection of a download, whose parameters have names of their own, and its ``start`` and ``end``."""
-    ends = {name: value for name, value in pairs if name in ("start", "end")}
-    problems = [
-        Problem(("query", name), "malformed", f"{name} must be a period, as 2024-01-31, 2024-01 or 2024-W05")
-        for name, value in ends.items()
-        if not _PERIOD.fullmatch(value)
-    ]
-    if ends and any(name == "datetime" for name, _ in pairs):
-        problems.append(Problem(("query", "datetime"), "clash", "datetime says the same as start and end"))
-    if len(ends) < sum(name in ends for name, _ in pairs):
-        problems.append(Problem(("query", "start"), "repeated", "start and end may stand once"))
-    for name, _ in pairs:
-        if name not in _DOWNLOAD_PARAMETERS:
-            problems.append(Problem(("query", name[:60]), "unknown", f"{name[:60]} is not a parameter here"))
-    taken = [(_DOWNLOAD_NAMES.get(name, name), value) for name, value in pairs if name in _DOWNLOAD_PARAMETERS and name not in ends]
-    selection = Selection()
-    try:
-        selection = parse(taken, forms=_DOWNLOAD_FORMS, allowed=("f", "bbox", "datetime", "properties", "estimate"))
-    except InvalidRequest as refused:
-        back = {theirs: ours for ours, theirs in _DOWNLOAD_NAMES.items()}
-        for each in refused.errors:
-            name = str(each.loc[1])
-            words = each.message.replace(name, back.get(name, name), 1)
-            problems.append(Problem(("query", back.get(name, name), *each.loc[2:]), each.kind, words))
-    if problems:
-        raise InvalidRequest("The query has parameters that cannot be taken; errors names each.", errors=problems)
-    return selection, ends
+def _pairs_with_form(request: Request, name: str, forms: Sequence[Form]) -> list[tuple[str, str]]:
+    """Return the parameters, that of the form (``f``, ``format``) by its own name however it was written."""
+
+    def plain(value: str) -> str:
+        form = form_named(value, forms)
+        return value if form is None else form.name
+
+    return [(key, plain(value) if key == name else value) for key, value in _pairs(request)]
 
 
-def _periods(shown: Shown, ends: Mapping[str, str]) -> Period:
-    """Return the time from the first moment of ``start`` to the last of ``end``, as periods of the dataset's own type.
+def _form(request: Request, selection: Selection, forms: Sequence[Form]) -> Form:
+    """Return the form of the answer: ``f`` beats ``Accept``, and the first of *forms* is the default.
 
     Raises
     ------
-    InvalidRequest, InvalidPeriod
-        When the dataset has no time, or the text is no period of its type and calendar.
+    NotAcceptable
+        When ``Accept`` names none of them.
     """
-    temporal = shown.description.temporal
-    if temporal is None:
-        raise InvalidRequest("This data has no time.", errors=[Problem(("query", "start"), "no-axis", "this data has no time")])
-    calendar = canonical(temporal.calendar) or "standard"
-    kind = shown.texts.period_type
-    # Where no period is known, any date is one: each end is a day, a month, a year as it is written.
-    kind = kind if kind in periods.PERIOD_TYPES and kind not in ("climatology", "irregular", "none") else None
-
-    def end(name: str) -> Instant | None:
-        if name not in ends:
-            return None
-        if kind is None:
-            try:
-                found = parse_datetime(ends[name])
-            except ValueError as error:
-                raise InvalidPeriod(
-                    f"{name} {error}.", errors=[Problem(("query", name), "malformed", f"{name} {error}")]
-                ) from error
-            if isinstance(found, Instant):
-                return found
-            raise InvalidPeriod(
-                f"{name} must be one period.", errors=[Problem(("query", name), "malformed", f"{name} is an interval")]
-            )
-        number = periods.parse(ends[name], kind, calendar, side="start" if name == "start" else "end")
-        if name == "start":
-            return Instant(tuple(periods.start_of(number, kind, calendar)))
-        return Instant(tuple(stamp_of(ordinal(periods.end_of(number, kind, calendar), calendar) - 1, calendar)))
-
-    first, last = end("start"), end("end")
-    if first is not None and last is not None and first_of(first) > last_of(last):
-        raise InvalidRange(
-            "The end lies before the start.", errors=[Problem(("query", "end"), "invalid-range", "end lies before start")]
-        )
-    return Period(first, last)
-
-
-def _form(request: Request, selection: Selection) -> str:
-    """Return the form of a coverage: ``f`` beats ``Accept``."""
     if selection.form is not None:
-        return selection.form
-    if selection.estimate:
-        return "covjson"
-    best = negotiation.preferred(request, _OFFERS)
+        return next(form for form in forms if form.name == selection.form)
+    best = negotiation.preferred(request, _offers(forms))
+    if best is None and selection.estimate:
+        return forms[0]
     if best is None:
-        raise NotAcceptable("A coverage is CoverageJSON, NetCDF or CSV.", next_step=f"Ask with Accept: {COVJSON} or {ogc.NETCDF}.")
-    return best
+        offered = " or ".join(form.media_type for form in forms)
+        raise NotAcceptable(
+            f"The answer is one of {', '.join(form.title for form in forms)}.", next_step=f"Ask with Accept: {offered}."
+        )
+    return next(form for form in forms if form.name == best)
+
+
+def _offers(forms: Sequence[Form]) -> dict[str, str]:
+    """Return the media types that ``Accept`` may name, with the names of the forms that they mean."""
+    offers = {media_type: form.name for form in forms for media_type in (form.media_type, *form.also) if "/" in media_type}
+    return offers | ({"application/octet-stream": forms[0].name} if forms == _DOWNLOADS else {})
 
 
 def _accepts_json(request: Request, media_type: str = negotiation.JSON) -> None:

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.forms import Answer, Encoder, Form, Room
 from cubeport.cubes.orders import Measured, Progress, Staging, StoredObject, Window, WriteOrder, Written
+from cubeport.cubes.part import Opened
 from cubeport.service.templates import SourceBlock
 
-__all__ = ["Engine", "Gate", "Measured", "Progress", "Sources", "Staging", "StoredObject", "Window", "WriteOrder", "Written"]
+__all__ = [
+    "Encoders",
+    "Engine",
+    "Gate",
+    "Measured",
+    "Opened",
+    "Progress",
+    "Room",
+    "Sources",
+    "Staging",
+    "StoredObject",
+    "Versions",
+    "Way",
+    "Window",
+    "WriteOrder",
+    "Written",
+]
 
 
 class Gate(Protocol):
@@ -90,3 +109,33 @@ class Sources(Protocol):
 
     def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
         """Return the command line's own files; they need lie under no root. Raises SourceRejected when one is not there."""
+
+
+class Versions(Protocol):
+    """Versions open for reading, kept open within bounds: a version never changes, so nothing is ever invalidated."""
+
+    def open(self, dataset_id: str, version_id: str, description: CubeDescription) -> Opened:
+        """Return the opened version; *description* is what was measured when it was sealed.
+
+        Raises
+        ------
+        Corrupt, StoreUnavailable
+            When its metadata are missing or damaged; when the store cannot be read now.
+        """
+
+
+class Encoders(Protocol):
+    """Those who write the output forms."""
+
+    def of(self, form: Form) -> Encoder:
+        """Return the encoder of *form*."""
+
+
+class Way(Protocol):
+    """The way of an answer through pygeoapi: its API functions call our provider, and the provider calls *make*, once."""
+
+    def coverage(self, name: str, make: Callable[[], Answer], *, form: Form) -> Answer:
+        """Return what *make* returns; what it raises comes through. *name* is ``{dataset_id}@{version_id}``."""
+
+    def edr(self, name: str, make: Callable[[], Answer], *, kind: str, where: Mapping[str, str], form: Form) -> Answer:
+        """Return the same for an EDR query of *kind*; *where* is its ``coords`` or ``bbox`` in canonical form."""

@@ -1,1 +1,1 @@
-"""Output forms: one file a form, from values that were read to the bytes of an answer."""
+"""Output forms: one file a form, with an ``ENCODER``; ``cubeport.cubes.forms.FORMS`` names them."""

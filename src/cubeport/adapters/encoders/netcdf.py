@@ -1,4 +1,8 @@
-"""NetCDF-4 written by a confined child: netCDF-C in server threads kills workers (netcdf4-python#844, #1192).
+"""NetCDF-4 written by h5py, in this process, from the values that the server has decoded already (ADR 0010).
+
+netCDF-C is not safe in threads and kills workers (netcdf4-python#844, #1192); h5py holds a lock of its own around HDF5. A
+NetCDF-4 file is an HDF5 file with dimension scales: what is written here follows the NetCDF-4 format specification, appendix B
+of the NetCDF User's Guide ("Interoperability with HDF5").
 
 Values, names, order, attributes, packing and fill values are those of the store. What changes: sliced axes become scalar
 coordinates (coverages), longitudes that run over the seam are turned so that they run on, cells outside the box of a
@@ -7,100 +11,128 @@ curvilinear grid are missing.
 
 from __future__ import annotations
 
-import base64
+import errno
 import json
 import math
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, BinaryIO
 
-import netCDF4
+import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-from cubeport.adapters.engines.opened import Opened, OpenedVersions
-from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.orders import StoredObject
+from cubeport.cubes.forms import Encoder, Room
+from cubeport.cubes.part import Part, Patience
 from cubeport.cubes.windows import Run, Window, turned_labels
-from cubeport.errors import Corrupt, StoreUnavailable
-
-if TYPE_CHECKING:
-    from cubeport.adapters.sandbox.child import Context
+from cubeport.errors import NoSpace, StoreUnavailable
 
 type Array = NDArray[Any]
 
 MIB = 1 << 20
 _STRIP_BYTES = 32 * MIB
 """Values in memory at once."""
+_VARIABLE_BYTES = 2_600
+"""Bytes that a NetCDF-4 file has for a variable beside its values, about."""
 _OF_VALUES = ("_FillValue", "missing_value", "valid_min", "valid_max", "valid_range", "flag_values", "flag_masks", "actual_range")
 """Attributes that are of the type of the values (CF 2.5.1, 3.5); JSON has kept the number and not the type."""
 
 _WIDER: Mapping[str, np.dtype[Any]] = {"b1": np.dtype("int8"), "f2": np.dtype("float32")}
 """What NetCDF has for the types that it lacks; every value is the same."""
+_FILLS: Mapping[str, float] = {
+    "i1": -127, "u1": 255, "i2": -32767, "u2": 65535, "i4": -2147483647, "u4": 4294967295,
+    "i8": -9223372036854775806, "u8": 18446744073709551614, "f4": 9.969209968386869e36, "f8": 9.969209968386869e36,
+}  # fmt: skip
+"""The default fill values of the NetCDF library (netcdf.h, ``NC_FILL_*``)."""
+_ONLY_A_DIMENSION = b"This is a netCDF dimension but not a netCDF variable. %10d"
+_RESERVED = (
+    "_Netcdf4Dimid",
+    "_Netcdf4Coordinates",
+    "_nc3_strict",
+    "_NCProperties",
+    "CLASS",
+    "NAME",
+    "DIMENSION_LIST",
+    "REFERENCE_LIST",
+)
+"""Names that the format uses itself: attributes of the store with these names are left out."""
 
 
-class _Folder:
-    """A version's folder read as an engine reads it: what the manifest lists must be there."""
+class _NetCDF(Encoder):
+    def size(self, part: Part) -> int:
+        """Return the bytes of the file: values as stored, uncompressed, and what HDF5 keeps of each variable and attribute."""
+        opened = part.opened
+        names = opened.names() if part.everything else opened.needed(part.windows.fields)
+        size = _VARIABLE_BYTES * len(names) + 3 * len(str(opened.global_attributes()))
+        for name in names:
+            lengths = [
+                part.windows.along[dimension].size if dimension in part.windows.along else length
+                for dimension, length in zip(opened.dimensions(name), opened.shape(name), strict=True)
+            ]
+            size += math.prod(lengths) * (opened.dtype(name).itemsize if opened.dtype(name).kind in "iufb" else 48)
+        return size
 
-    def __init__(self, store: Path) -> None:
-        self._store = store
-        entries = json.loads((store.parent / "manifest.json").read_bytes())["entries"]
-        self._sizes: Mapping[str, int] = {each["key"]: each["size"] for each in entries}
-
-    def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:  # noqa: ARG002  # there is one version
-        size = self._sizes.get(key)
-        if size is None:
-            return None
+    def encode(self, part: Part, room: Room, patience: Patience) -> BinaryIO:
+        target = room.open(self.size(part))
         try:
-            return StoredObject(file=(self._store / key).open("rb", buffering=0), size=size, digest="")
-        except FileNotFoundError as error:
-            raise Corrupt("An object of the store is missing.", what=key) from error
-        except OSError as error:
-            raise StoreUnavailable("The store cannot be read now.") from error
+            # netCDF-C needs the order of creation; 1.8 and later keep attributes of more than 64 KiB.
+            with h5py.File(target, "w", track_order=True, libver=("v108", "v110")) as file:
+                _Writer(file, part, patience).write()
+            failed: OSError | None = getattr(target, "failed", None)
+            if failed is not None:
+                if failed.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise NoSpace("The disk is full.", next_step="Try a smaller part, or read the Zarr store.") from failed
+                raise StoreUnavailable("The file of the answer cannot be written now.", next_step="Try again later.") from failed
+        except BaseException:
+            target.close()
+            raise
+        return target
 
 
-def encode(request: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """Write ``target`` and return ``{"bytes": size}``; the request is that of ``answers.encode_request``."""
-    description = CubeDescription.model_validate(request["description"])
-    opened = OpenedVersions(_Folder(Path(request["store"])), chunk_bytes=64 * MIB).open("d", "v", description)
-    target = Path(request["target"])
-    with netCDF4.Dataset(target, "w", format="NETCDF4") as file:
-        _Writer(file, opened, request, context).write()
-    return {"bytes": target.stat().st_size}
+ENCODER = _NetCDF()
 
 
 class _Writer:
     """Writes one file."""
 
-    def __init__(self, file: netCDF4.Dataset, opened: Opened, request: Mapping[str, Any], context: Context) -> None:
+    def __init__(self, file: h5py.File, part: Part, patience: Patience) -> None:
         self._file = file
-        self._opened = opened
-        self._context = context
-        self._description = opened.description
-        self._as_stored = bool(request["as_stored"])
-        self._fields = tuple(request["fields"])
-        self._windows = {
-            name: Window(name, tuple(Run(*run) for run in each["runs"]), each["sliced"])
-            for name, each in request["windows"].items()
-        }
+        self._opened = part.opened
+        self._patience = patience
+        self._description = part.description
+        self._as_stored = part.as_stored
+        self._fields = part.windows.fields
+        self._windows = part.windows.along
         # Only coverages drop what was sliced: a download keeps the dimensions of the store.
         self._dropped = set() if self._as_stored else {name for name, window in self._windows.items() if window.sliced}
-        self._mask = _mask(request["mask"])
-        self._names = list(opened.names()) if request["everything"] else opened.needed(self._fields)
+        mask = part.windows.mask
+        self._mask = None if mask is None else (mask.dimensions, mask.inside)
+        self._names = list(part.opened.names()) if part.everything else part.opened.needed(self._fields)
         self._turned = self._turned_names()
+        self._sizes: dict[str, int] = {}
+        self._scales: dict[str, h5py.Dataset] = {}
+        self._made: list[tuple[h5py.Dataset, tuple[str, ...]]] = []
 
     def write(self) -> None:
-        file = self._file
-        file.set_fill_off()
-        file.setncatts({name: _attribute(value) for name, value in self._opened.global_attributes().items()})
+        self._file.attrs["_NCProperties"] = _text(f"version=2,h5py={h5py.__version__},hdf5={h5py.version.hdf5_version}")
+        _set(self._file, {name: _attribute(value) for name, value in self._opened.global_attributes().items()})
         for name in self._names:
             for dimension, size in zip(self._opened.dimensions(name), self._opened.shape(name), strict=True):
-                if dimension not in self._dropped and dimension not in file.dimensions:
+                if dimension not in self._dropped:
                     window = self._windows.get(dimension)
-                    file.createDimension(dimension, size if window is None else window.size)
-        for done, name in enumerate(self._names):
+                    self._sizes.setdefault(dimension, size if window is None else window.size)
+        for name in self._names:
+            self._patience()
             self._variable(name)
-            self._context.progress("encoding", done + 1, len(self._names))
+        for number, (dimension, size) in enumerate(self._sizes.items()):
+            if dimension not in self._scales:
+                scale = self._file.create_dataset(dimension, shape=(size,), dtype=">f4", track_order=True)
+                scale.make_scale((_ONLY_A_DIMENSION % size).decode())
+                self._scales[dimension] = scale
+            self._scales[dimension].attrs["_Netcdf4Dimid"] = np.int32(number)
+        for dataset, dimensions in self._made:
+            for at, dimension in enumerate(dimensions):
+                if dataset != self._scales[dimension]:
+                    dataset.dims[at].attach_scale(self._scales[dimension])
 
     def _turned_names(self) -> dict[str, str]:
         """Return the longitude and its bounds, with the dimension whose window turns them."""
@@ -141,27 +173,39 @@ class _Writer:
         dtype = _WIDER.get(dtype.str[1:], dtype)
         fill = attributes.pop("_FillValue", None)
         if self._hides(name) and fill is None and not text:
-            fill = netCDF4.default_fillvals[dtype.str[1:]]
-        fill_value = {} if text or fill is None else {"fill_value": np.asarray(fill, dtype=dtype).reshape(-1)[0]}
-        # Uncompressed, so that the size is known before and sending begins at once.
-        variable = self._file.createVariable(
-            name, str if text else dtype, dimensions, contiguous=not text and bool(dimensions), **fill_value
+            fill = _FILLS[dtype.str[1:]]
+        fill_value = None if text or fill is None else np.asarray(fill, dtype=dtype).reshape(-1)[0]
+        shape = tuple(self._sizes[each] for each in dimensions)
+        # Uncompressed, so that the size is known before and sending begins at once. All is written: nothing is filled before.
+        own = "_nc4_non_coord_" + name if name in self._sizes and dimensions != (name,) else name
+        variable = self._file.create_dataset(
+            own,
+            shape=shape,
+            dtype=h5py.string_dtype() if text else dtype,
+            fillvalue=fill_value,
+            track_order=True,
+            **({} if text else {"fill_time": "never"}),
         )
-        variable.set_auto_maskandscale(False)
-        variable.set_auto_chartostring(False)
+        if dimensions == (name,):
+            variable.make_scale(name)
+            self._scales[name] = variable
+        self._made.append((variable, dimensions))
         if name in self._fields:
             attributes = self._with_scalars(name, attributes)
-        variable.setncatts(
+        if fill_value is not None:
+            variable.attrs["_FillValue"] = np.array([fill_value])
+        _set(
+            variable,
             {
                 key: _attribute(value, dtype if key in _OF_VALUES and not text else None)
                 for key, value in attributes.items()
                 if value is not None
-            }
+            },
         )
         if values is not None:
             variable[...] = values
             return
-        for place, strip in self._strips(name, fill_value.get("fill_value")):
+        for place, strip in self._strips(name, fill_value):
             variable[place] = np.asarray(strip, dtype=object) if text else strip
 
     def _with_scalars(self, name: str, attributes: dict[str, Any]) -> dict[str, Any]:
@@ -192,7 +236,7 @@ class _Writer:
         step = max(1, _STRIP_BYTES // row)
         for start in range(0, first.size, step):
             part = Window(first.dimension, _part(first.runs, start, start + step))
-            values = opened.raw(name, {**along, first.dimension: part})
+            values = opened.raw(name, {**along, first.dimension: part}, patience=self._patience)
             if self._hides(name):
                 values = self._hidden(values, dimensions, start, fill)
             sliced = tuple(0 if each in self._dropped else slice(None) for each in dimensions)
@@ -223,25 +267,31 @@ def _part(runs: tuple[Run, ...], start: int, stop: int) -> tuple[Run, ...]:
     return tuple(kept)
 
 
-def _mask(told: Mapping[str, Any] | None) -> tuple[tuple[str, str], Array] | None:
-    if told is None:
-        return None
-    bits = np.unpackbits(np.frombuffer(base64.b64decode(told["bits"]), dtype="uint8"))
-    shape = tuple(told["shape"])
-    first, second = told["dimensions"]
-    return (first, second), bits[: math.prod(shape)].astype(bool).reshape(shape)
+def _set(owner: Any, attributes: Mapping[str, Any]) -> None:
+    for name, value in attributes.items():
+        if name not in _RESERVED:
+            owner.attrs[name] = value
+
+
+def _text(text: str) -> Any:
+    """Return text as netCDF-C writes it: characters of a fixed number, so that readers of the classic model have it too."""
+    encoded = text.encode()
+    return np.array(encoded, dtype=h5py.string_dtype("utf-8", len(encoded))) if encoded else h5py.Empty("S1")
 
 
 def _attribute(value: Any, dtype: Any = None) -> Any:
-    """Return an attribute as netCDF4 takes it; numbers about values get the type of the values."""
-    if isinstance(value, bool):
-        return np.int8(value)
-    if isinstance(value, int) and dtype is None:
-        return np.int32(value) if -(2**31) <= value < 2**31 else np.int64(value)
-    if dtype is not None and not isinstance(value, str):
-        return np.asarray(value).astype(dtype)
-    if isinstance(value, list) and value and all(isinstance(each, int) and -(2**31) <= each < 2**31 for each in value):
-        return np.asarray(value, dtype="int32")
+    """Return an attribute as it is written; numbers about values get the type of the values."""
+    if isinstance(value, str):
+        return _text(value)
     if isinstance(value, dict):
-        return json.dumps(value)
-    return value
+        return _text(json.dumps(value))
+    if isinstance(value, list) and (not value or any(isinstance(each, str) for each in value)):
+        return np.array([str(each) for each in value], dtype=h5py.string_dtype()) if value else h5py.Empty("S1")
+    if dtype is not None:
+        return np.atleast_1d(np.asarray(value).astype(dtype))
+    array = np.atleast_1d(np.asarray(value))
+    if array.dtype.kind == "b":
+        return array.astype("int8")
+    if array.dtype == np.int64 and (np.abs(array) < 2**31).all():
+        return array.astype("int32")
+    return _text(json.dumps(value)) if array.dtype.kind == "O" else array

@@ -12,7 +12,6 @@ TASKS: Mapping[str, str] = {
     "write": "cubeport.adapters.gate.write:write",
     "measure": "cubeport.adapters.gate.measure:measure",
     "scan": "cubeport.adapters.sources.formats:task",
-    "encode": "cubeport.adapters.encoders.netcdf:encode",
     "extract": "cubeport.adapters.extract.child:extract",
 }
 """Every task as ``module:function``; each is called as ``function(request, context)``."""

@@ -1,0 +1,52 @@
+"""CoverageJSON (:mod:`cubeport.documents.coveragejson`): read, written, and its size foretold."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import orjson
+
+from cubeport.adapters.encoders.lengths import mean_length, value_length
+from cubeport.cubes.forms import Encoder, Room
+from cubeport.cubes.part import Part, Patience
+from cubeport.cubes.windows import time_axis
+from cubeport.documents import coveragejson
+
+_COVERAGE_CELLS = 1_000
+"""What each further coverage of a collection counts as, in cells: its domain is written again."""
+
+
+class _CoverageJSON(Encoder):
+    def counted(self, part: Part) -> int:
+        coverages = sum(group.coverages(part.windows) for group in coveragejson.groups(part.description, part.windows))
+        return part.price.cells + _COVERAGE_CELLS * (coverages - 1)
+
+    def size(self, part: Part) -> int:
+        """Return the bytes of the document: labels as they will be written, values like those between the least and greatest."""
+        description, found = part.description, part.opened.labels()
+        size = 500.0
+        for group in coveragejson.groups(description, part.windows):
+            copies = group.coverages(part.windows)
+            axes = 0.0
+            for axis in group.named.values():
+                window = None if axis.scalar else part.windows.along[axis.dimension]
+                length = 24.0 if axis is time_axis(description) else mean_length(found.values[axis.name])
+                edges = 2 * length if axis.name in found.bounds else 0
+                axes += (1 if window is None else window.size) * (length + edges)
+            if group.composite:
+                axes += 34.0 * math.prod(part.windows.shape(group.composite))
+            size += copies * (axes + 150)
+            for variable in group.fields:
+                values = math.prod(part.windows.shape(variable.dimensions))
+                size += values * value_length(part, variable.name) + copies * 100 + 300
+        crs = description.spatial.crs
+        size += len(orjson.dumps(crs.wkt2)) if crs is not None and crs.wkt2 and not crs.authority else 0
+        return int(size)
+
+    def encode(self, part: Part, room: Room, patience: Patience) -> bytes:  # noqa: ARG002  # it is made of bytes at once
+        cut = replace(part.opened.cut(part.windows, patience=patience), point=part.point)
+        return coveragejson.encode(cut, public_url=part.public_url)
+
+
+ENCODER = _CoverageJSON()

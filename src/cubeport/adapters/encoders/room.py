@@ -1,0 +1,148 @@
+"""Room for answers that are put together in a file: in memory when small, else on the data disk, without a name, within a quota."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+import threading
+from io import BytesIO
+from pathlib import Path
+from typing import BinaryIO, Self, cast
+
+from cubeport.errors import NoSpace
+
+MIB = 1 << 20
+
+
+class AnswerRoom:
+    """The room of one process.
+
+    Parameters
+    ----------
+    folder
+        Where files of answers are made; it is created when the first is needed.
+    disk_bytes
+        How many bytes of answers may be on the disk at one time, those that are still being sent included.
+    memory_bytes
+        Answers up to this size stay in memory.
+    """
+
+    def __init__(self, folder: Path, *, disk_bytes: int, memory_bytes: int = 16 * MIB) -> None:
+        self._folder = folder
+        self._disk_bytes = disk_bytes
+        self._memory_bytes = memory_bytes
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    def open(self, declared_bytes: int) -> BinaryIO:
+        """Return an empty file for about that many bytes.
+
+        Raises
+        ------
+        NoSpace
+            When the answers that are being sent leave no room within the quota; when the disk is full.
+        """
+        if declared_bytes <= self._memory_bytes:
+            return cast(BinaryIO, _InMemory())
+        with self._lock:
+            if self._taken + declared_bytes > self._disk_bytes:
+                raise NoSpace(
+                    f"Answers that are being sent take {self._taken // MIB} of {self._disk_bytes // MIB} MiB.",
+                    next_step="Try again later, or ask for a smaller part.",
+                )
+            self._taken += declared_bytes
+        try:
+            return cast(BinaryIO, _OnDisk(self, declared_bytes))
+        except BaseException:
+            self.give_back(declared_bytes)
+            raise
+
+    def give_back(self, size: int) -> None:
+        """Free a part of the quota."""
+        with self._lock:
+            self._taken -= size
+
+    @property
+    def taken(self) -> int:
+        """The bytes of the quota that are in use."""
+        return self._taken
+
+
+class _InMemory(BytesIO):
+    """A small answer."""
+
+    failed: OSError | None = None
+
+
+class _OnDisk:
+    """A file without a name, for HDF5 to write to: a failed write is kept in ``failed``, since HDF5 hides it.
+
+    After a failure writing goes on into nothing, so that HDF5 can close what it has open.
+    """
+
+    def __init__(self, room: AnswerRoom, declared_bytes: int) -> None:
+        folder = room._folder  # noqa: SLF001  # two classes, one thing
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            free = shutil.disk_usage(folder).free
+            if free < declared_bytes:
+                raise NoSpace(f"The answer needs {declared_bytes // MIB} MiB; the disk has {free // MIB}.", next_step=_LESS)
+            self._file = cast(BinaryIO, tempfile.TemporaryFile(dir=folder, buffering=0))  # noqa: SIM115  # closed when it is sent
+        except OSError as error:
+            raise NoSpace("There is no room for the file of the answer.", next_step=_LESS) from error
+        self._room = room
+        self._declared = declared_bytes
+        self.failed: OSError | None = None
+
+    def write(self, data: memoryview) -> int:
+        view = memoryview(data).cast("B")
+        try:
+            done = 0
+            while self.failed is None and done < len(view):
+                done += self._file.write(view[done:])
+        except OSError as error:
+            self.failed = error
+        return len(view)
+
+    def readinto(self, buffer: memoryview) -> int:
+        return os.readv(self._file.fileno(), [buffer])
+
+    def read(self, size: int = -1) -> bytes:
+        return self._file.read(size)
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        return self._file.tell()
+
+    def truncate(self, size: int | None = None) -> int:
+        try:
+            return self._file.truncate(size)
+        except OSError as error:
+            self.failed = error
+            return size or 0
+
+    def flush(self) -> None: ...
+
+    def fileno(self) -> int:
+        return self._file.fileno()
+
+    def close(self) -> None:
+        if not self._file.closed:
+            self._file.close()
+            self._room.give_back(self._declared)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_declared"):
+            self.close()
+
+
+_LESS = "Try a smaller part, or read the Zarr store."

@@ -1,0 +1,92 @@
+"""Parameters of a download (``/datasets/{dataset_id}/download``): its own names, and periods of the dataset's own type."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from cubeport.cubes import periods
+from cubeport.cubes.calendars import canonical, ordinal, stamp_of
+from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.forms import downloads
+from cubeport.cubes.selection import Instant, Period, Selection, first_of, last_of, parse, parse_datetime
+from cubeport.errors import InvalidPeriod, InvalidRange, InvalidRequest, Problem
+
+PARAMETERS = ("format", "bbox", "datetime", "start", "end", "variables", "estimate")
+NAMES = {"format": "f", "variables": "properties"}
+"""What a download calls parameters of coverages."""
+_PERIOD = re.compile(r"[0-9]{4}[0-9TtZzWPD:.+-]{0,36}", re.ASCII)
+
+
+def parse_download(pairs: Sequence[tuple[str, str]]) -> tuple[Selection, dict[str, str]]:
+    """Return the selection, and ``start`` and ``end`` as they were written. Raises InvalidRequest with every problem."""
+    ends = {name: value for name, value in pairs if name in ("start", "end")}
+    problems = [
+        Problem(("query", name), "malformed", f"{name} must be a period, as 2024-01-31, 2024-01 or 2024-W05")
+        for name, value in ends.items()
+        if not _PERIOD.fullmatch(value)
+    ]
+    if ends and any(name == "datetime" for name, _ in pairs):
+        problems.append(Problem(("query", "datetime"), "clash", "datetime says the same as start and end"))
+    if len(ends) < sum(name in ends for name, _ in pairs):
+        problems.append(Problem(("query", "start"), "repeated", "start and end may be given once"))
+    for name, _ in pairs:
+        if name not in PARAMETERS:
+            problems.append(Problem(("query", name[:60]), "unknown", f"{name[:60]} is not a parameter here"))
+    taken = [(NAMES.get(name, name), value) for name, value in pairs if name in PARAMETERS and name not in ends]
+    selection = Selection()
+    try:
+        names = tuple(form.name for form in downloads())
+        selection = parse(taken, forms=names, allowed=("f", "bbox", "datetime", "properties", "estimate"))
+    except InvalidRequest as refused:
+        back = {theirs: ours for ours, theirs in NAMES.items()}
+        for each in refused.errors:
+            name = str(each.loc[1])
+            words = each.message.replace(name, back.get(name, name), 1)
+            problems.append(Problem(("query", back.get(name, name), *each.loc[2:]), each.kind, words))
+    if problems:
+        raise InvalidRequest("The query has parameters that cannot be taken; errors names each.", errors=problems)
+    return selection, ends
+
+
+def period_of(description: CubeDescription, period_type: str | None, ends: Mapping[str, str]) -> Period:
+    """Return the time from the first moment of ``start`` to the last of ``end``, as periods of the dataset's own type.
+
+    Raises
+    ------
+    InvalidRequest, InvalidPeriod, InvalidRange
+        When the dataset has no time; when a text is not a period of its type and calendar; when the end is before the start.
+    """
+    temporal = description.temporal
+    if temporal is None:
+        raise InvalidRequest("This data has no time.", errors=[Problem(("query", "start"), "no-axis", "this data has no time")])
+    calendar = canonical(temporal.calendar) or "standard"
+    # Where no period is known, any date is one: each end is a day, a month, a year as it is written.
+    dated = period_type in periods.PERIOD_TYPES and period_type not in ("climatology", "irregular", "none")
+
+    def end(name: str) -> Instant | None:
+        if name not in ends:
+            return None
+        if not dated or period_type is None:
+            return _date(name, ends[name])
+        number = periods.parse(ends[name], period_type, calendar, side="start" if name == "start" else "end")
+        if name == "start":
+            return Instant(tuple(periods.start_of(number, period_type, calendar)))
+        return Instant(tuple(stamp_of(ordinal(periods.end_of(number, period_type, calendar), calendar) - 1, calendar)))
+
+    first, last = end("start"), end("end")
+    if first is not None and last is not None and first_of(first) > last_of(last):
+        raise InvalidRange(
+            "The end lies before the start.", errors=[Problem(("query", "end"), "invalid-range", "end lies before start")]
+        )
+    return Period(first, last)
+
+
+def _date(name: str, text: str) -> Instant:
+    try:
+        found = parse_datetime(text)
+    except ValueError as error:
+        raise InvalidPeriod(f"{name} {error}.", errors=[Problem(("query", name), "malformed", f"{name} {error}")]) from error
+    if isinstance(found, Instant):
+        return found
+    raise InvalidPeriod(f"{name} must be one period.", errors=[Problem(("query", name), "malformed", f"{name} is an interval")])

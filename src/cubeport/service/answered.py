@@ -1,0 +1,68 @@
+"""What is said of an answer, from its plan: headers, the time that it covers, the name of its file."""
+
+from __future__ import annotations
+
+from cubeport.cubes.resolve import cells
+from cubeport.cubes.selection import stamp_at
+from cubeport.cubes.windows import storage_crs, time_axis
+from cubeport.documents import coveragejson, ogc
+from cubeport.service.plans import Plan
+
+
+def headers(plan: Plan) -> dict[str, str]:
+    """Return ``Content-Crs, Content-Bbox, Content-Datetime`` of what is returned."""
+    told: dict[str, str] = {}
+    crs = storage_crs(plan.description)
+    if plan.description.spatial.family != "none":
+        own = f"{plan.part.public_url}/ogcapi/collections/{ogc.name_of(plan.shown)}#storageCrs"
+        told["Content-Crs"] = f"<{own if crs == 'native' else coveragejson.crs_uri(crs)}>"
+    box = _box(plan)
+    if box is not None:
+        told["Content-Bbox"] = ",".join(f"{edge:.10g}" for edge in box)
+    if plan.query.selection.scale is not None:
+        told["Content-Interpolation"] = "nearest-neighbor"
+    span = period(plan)
+    if span is not None:
+        told["Content-Datetime"] = span[0] if span[0] == span[1] else "/".join(span)
+    if plan.form.download:
+        told["Content-Disposition"] = f'attachment; filename="{file_name(plan)}"'
+    return told
+
+
+def period(plan: Plan) -> tuple[str, str] | None:
+    """Return first and last label of the time that is returned."""
+    axis, labels = time_axis(plan.description), plan.part.opened.labels().values
+    if axis is None or axis.name not in labels:
+        return None
+    window = None if axis.scalar else plan.part.windows.along.get(axis.dimension)
+    if not axis.scalar and window is None:
+        return None
+    taken = labels[axis.name] if window is None else labels[axis.name][window.indices()]
+    return str(stamp_at(int(taken.min()))), str(stamp_at(int(taken.max())))
+
+
+def file_name(plan: Plan) -> str:
+    """Return ``{id}_{start}_{end}.{suffix}``; days alone where every label is at midnight."""
+    span = period(plan)
+    name, suffix = plan.shown.texts.dataset_id, plan.form.suffix
+    if span is None:
+        return f"{name}.{suffix}"
+    midnight = all(end.endswith("T00:00:00Z") for end in span)
+    return "_".join([name, *(end[:10] if midnight else end.replace(":", "").replace("-", "") for end in span)]) + f".{suffix}"
+
+
+def _box(plan: Plan) -> tuple[float, float, float, float] | None:
+    """Return the outer edges of the cells that are returned, in the native reference system."""
+    description, labels = plan.description, plan.part.opened.labels()
+    x, y = description.axis_of("x"), description.axis_of("y")
+    if x is None or y is None or description.spatial.family not in ("rectilinear", "projected"):
+        return None
+    ends: list[tuple[float, float]] = []
+    for axis in (x, y):
+        window = plan.part.windows.along.get(axis.dimension)
+        if axis.scalar or window is None:
+            return None
+        lower, upper = cells(description, axis, labels)
+        pieces = [(lower[run.start : run.stop] + run.shift, upper[run.start : run.stop] + run.shift) for run in window.runs]
+        ends.append((min(float(low.min()) for low, _ in pieces), max(float(high.max()) for _, high in pieces)))
+    return ends[0][0], ends[1][0], ends[0][1], ends[1][1]

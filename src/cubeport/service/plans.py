@@ -1,0 +1,242 @@
+"""What a query will take, made once, as a value: resolved against one version, counted from metadata, and refused or not.
+
+Nothing here reads a value. A plan is handed along: to the estimate, to the headers of the answer, to the encoder.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlencode
+
+from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.download import NAMES
+from cubeport.cubes.edr import Place, query_of, resolve_query
+from cubeport.cubes.forms import FORMS, Encoder, Form
+from cubeport.cubes.part import Opened, Part
+from cubeport.cubes.resolve import axis_named, resolve
+from cubeport.cubes.selection import Scale, Selection, parse_datetime, stamp_at
+from cubeport.cubes.windows import Run, Window, Windows, count, fitting, time_axis
+from cubeport.documents import ogc
+from cubeport.documents.texts import Shown
+from cubeport.errors import TooLarge
+from cubeport.service.ports import Encoders
+
+MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """Bounds of one answer; each refusal names its setting."""
+
+    json_cells: int = 1_000_000
+    csv_cells: int = 1_000_000
+    binary_cells: int = 64_000_000
+    download_cells: int = 64_000_000
+    answer_bytes: int = 256 * MIB
+    chunks: int = 10_000
+    seconds: float = 30.0
+    heavy: int = field(default_factory=lambda: os.cpu_count() or 1)
+    """How many heavy answers are made at one time."""
+    wait_s: float = 2.0
+    """How long a heavy answer waits for a place before 503."""
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Which limit a plan is over."""
+
+    setting: str
+    limit: int
+    value: int
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """What a caller asks of one dataset: a coverage, an EDR query (with a place) or a download, in one form."""
+
+    selection: Selection
+    form: Form
+    place: Place | None = None
+    download: bool = False
+
+    def parameters(self) -> list[tuple[str, str]]:
+        """Return the parameters in canonical form."""
+        if self.place is not None:
+            return query_of(self.place, self.selection)
+        renamed = {theirs: ours for ours, theirs in NAMES.items()} if self.download else {}
+        return [(renamed.get(name, name), value) for name, value in self.selection.query()]
+
+    def href(self, public_url: str, name: str) -> str:
+        """Return the address of this query of the dataset *name*."""
+        if self.download:
+            base = f"{public_url}/datasets/{name}/download"
+        else:
+            base = f"{public_url}/ogcapi/collections/{name}/{self.place.kind if self.place else 'coverage'}"
+        pairs = self.parameters()
+        return f"{base}?{urlencode(pairs)}" if pairs else base
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A query held against one version: its part of the cube, what that costs, and the limit that it is over, if any."""
+
+    shown: Shown
+    query: Query
+    part: Part
+    encoder: Encoder
+    refusal: Refusal | None
+
+    @property
+    def description(self) -> CubeDescription:
+        return self.part.description
+
+    @property
+    def form(self) -> Form:
+        return self.query.form
+
+    @property
+    def name(self) -> str:
+        """The version, as ``{dataset_id}@{version_id}``."""
+        return f"{self.shown.texts.dataset_id}@{self.shown.version.version_id}"
+
+
+def plan(shown: Shown, query: Query, opened: Opened, encoder: Encoder, limits: Limits, *, public_url: str) -> Plan:
+    """Return the plan of *query*, refused or not.
+
+    Raises
+    ------
+    InvalidRequest, NotFound
+        What the query names and the cube does not have; what is outside the data.
+    """
+    description, labels = opened.description, opened.labels()
+    if query.place is None:
+        windows = resolve(description, labels, query.selection)
+    else:
+        windows = resolve_query(description, labels, query.selection, query.place)
+    everything = query.download and query.form.stored and query.selection.properties is None
+    if everything:
+        windows = _with_everything(description, windows)
+    part = Part(
+        opened,
+        windows,
+        count(description, windows),
+        public_url,
+        point=query.place is not None and query.place.kind == "position",
+        as_stored=query.download,
+        everything=everything,
+    )
+    return Plan(shown, query, part, encoder, refusal_of(query, part, encoder, limits))
+
+
+def refusal_of(query: Query, part: Part, encoder: Encoder, limits: Limits) -> Refusal | None:
+    """Return the first limit that the part is over, or ``None``."""
+    setting = "download_cells" if query.download and query.form.stored else query.form.limit
+    checks = (
+        Refusal(f"limits.{setting}", getattr(limits, setting), encoder.counted(part), "cells"),
+        Refusal("limits.answer_bytes", limits.answer_bytes, part.price.bytes, "bytes"),
+        Refusal("limits.chunks", limits.chunks, part.price.chunks, "chunks"),
+    )
+    return next((each for each in checks if each.value > each.limit), None)
+
+
+def check(plan: Plan, encoders: Encoders, limits: Limits) -> None:
+    """Raise TooLarge, with what could be asked instead, when the plan is over a limit."""
+    over = plan.refusal
+    if over is not None:
+        raise TooLarge(
+            f"The answer would have {over.value} {over.unit}; the limit is {over.limit}.",
+            limit=over.limit,
+            value=over.value,
+            unit=over.unit,
+            setting=over.setting,
+            alternatives=alternatives(plan, encoders, limits),
+        )
+
+
+def alternatives(plan: Plan, encoders: Encoders, limits: Limits) -> list[dict[str, str]]:
+    """Return queries that would be answered: less time, fewer cells, another form, the store itself, an estimate."""
+    name, public_url = ogc.name_of(plan.shown), plan.part.public_url
+
+    def told(title: str, query: Query) -> dict[str, str]:
+        return {"title": title, "href": query.href(public_url, name)}
+
+    found = [told("The longest leading time that fits", each) for each in _shorter(plan, limits)]
+    found += [told("Fewer cells of all of it", each) for each in _coarser(plan, limits)]
+    for form in FORMS:
+        if form.stored and form is not plan.form and (form.download or not plan.query.download):
+            other = replace(plan.query, form=form, selection=replace(plan.query.selection, form=form.name))
+            if refusal_of(other, plan.part, encoders.of(form), limits) is None:
+                found.append(told(f"The same as {form.title}", other))
+    found.append({"title": "All of it as Zarr", "href": f"{public_url}/zarr/{plan.name}"})
+    estimate = replace(plan.query, selection=replace(plan.query.selection, estimate=True))
+    return [*found, told("What it would cost", estimate)]
+
+
+def _shorter(plan: Plan, limits: Limits) -> Iterator[Query]:
+    """Yield the query with the longest leading time that is within every limit, where there is one."""
+    axis, over, part = time_axis(plan.description), plan.refusal, plan.part
+    if over is None or axis is None or axis.scalar:
+        return
+    budget = int(part.price.cells * over.limit / over.value)
+    while budget > 0:
+        windows = fitting(plan.description, part.windows, cells=budget)
+        if windows is None:
+            return
+        shorter = replace(part, windows=windows, price=count(plan.description, windows))
+        if refusal_of(plan.query, shorter, plan.encoder, limits) is None:
+            labels = part.opened.labels().values[axis.name][windows.along[axis.dimension].indices()]
+            first, last = (str(stamp_at(int(each))) for each in (labels.min(), labels.max()))
+            others = tuple(each for each in plan.query.selection.subsets if axis_named(plan.description, each.axis) is not axis)
+            time = parse_datetime(first if first == last else f"{first}/{last}")
+            yield replace(plan.query, selection=replace(plan.query.selection, subsets=others, datetime=time))
+            return
+        budget = budget * 3 // 4
+
+
+def _coarser(plan: Plan, limits: Limits) -> Iterator[Query]:
+    """Yield the query with the least ``scale-factor`` that is within every limit; for coverages with x and y."""
+    over, query, part = plan.refusal, plan.query, plan.part
+    if over is None or query.download or query.place is not None or query.selection.scale is not None:
+        return
+    axes = [plan.description.axis_of(kind) for kind in ("x", "y")]
+    windows = [part.windows.along.get(axis.dimension) for axis in axes if axis is not None and not axis.scalar]
+    plain = [window for window in windows if window is not None and not window.sliced]
+    if len(plain) < 2:
+        return
+    factor = math.ceil(math.sqrt(over.value / over.limit))
+    while factor <= max(window.size for window in plain):
+        along = {
+            window.dimension: Window(window.dimension, _every(window, max(1, round(window.size / factor)))) for window in plain
+        }
+        coarse = replace(part.windows, along={**part.windows.along, **along}, mask=None)
+        if refusal_of(query, replace(part, windows=coarse, price=count(plan.description, coarse)), plan.encoder, limits) is None:
+            yield replace(query, selection=replace(query.selection, scale=Scale("scale-factor", (("", float(factor)),))))
+            return
+        factor *= 2
+
+
+def _every(window: Window, size: int) -> tuple[Run, ...]:
+    """Return *size* indices of the window, evenly spread, as runs: chunks are counted by where they are."""
+    import numpy as np
+
+    indices = window.indices()
+    taken = indices[((2 * np.arange(size) + 1) * len(indices)) // (2 * size)]
+    return tuple(Run(at, at + 1) for at in taken.tolist())
+
+
+def _with_everything(description: CubeDescription, windows: Windows) -> Windows:
+    """Return the windows for every variable that holds data, those apart from the main axes with them."""
+    data = tuple(variable.name for variable in description.variables if variable.role in ("data", "auxiliary"))
+    along = dict(windows.along)
+    for name in data:
+        variable = description.variable(name)
+        for dimension, size in zip(variable.dimensions, variable.shape, strict=True):
+            along.setdefault(dimension, Window(dimension, (Run(0, size),)))
+    kept = tuple(
+        name for name in data if all(windows.along[d].size for d in description.variable(name).dimensions if d in windows.along)
+    )
+    return replace(windows, fields=kept, along=along)

@@ -1,0 +1,150 @@
+"""Queries that read values: planned once, refused before anything is read, carried out within their time and place."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+from cubeport.cubes.forms import Answer, Form, Room
+from cubeport.documents.texts import Shown
+from cubeport.errors import Cancelled, Unavailable
+from cubeport.service import plans
+from cubeport.service.plans import MIB, Limits, Plan, Query
+from cubeport.service.ports import Encoders, Versions, Way
+
+_LIGHT_CELLS = 65_536
+"""Answers up to this size do not wait for a place among the heavy ones."""
+_LEARNT = 4_096
+"""How many answers' true sizes are remembered, to better later estimates of the same fields."""
+
+
+class Patience:
+    """Lasts for some seconds, and as long as the client is there."""
+
+    def __init__(self, seconds: float, left: threading.Event | None = None) -> None:
+        self._until = time.monotonic() + seconds
+        self._left = left
+
+    def __call__(self) -> None:
+        """Return, or raise Cancelled when the client has gone and Unavailable when the time is up."""
+        if self._left is not None and self._left.is_set():
+            raise Cancelled("The client has left.")
+        if time.monotonic() > self._until:
+            raise Unavailable("The answer takes too long.", retry_after_s=5, next_step="Ask for less, or read the Zarr store.")
+
+
+class Queries:
+    """Makes plans and carries them out; one for a process."""
+
+    def __init__(
+        self,
+        versions: Versions,
+        encoders: Encoders,
+        room: Room,
+        way: Way,
+        *,
+        public_url: str,
+        limits: Limits | None = None,
+    ) -> None:
+        self.limits = limits or Limits()
+        self.public_url = public_url
+        self._versions = versions
+        self._encoders = encoders
+        self._room = room
+        self._way = way
+        self._places = threading.BoundedSemaphore(self.limits.heavy)
+        self._rates: dict[str, float] = {}
+        """Decoded bytes a second of recent answers, by form."""
+        self._true_sizes: dict[tuple[str, ...], float] = {}
+        """How far estimates of a version's fields were off."""
+
+    def plan(self, shown: Shown, query: Query) -> Plan:
+        """Return the plan, refused or not: coordinates are read (once a version), no values. Raises as ``plans.plan``."""
+        opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
+        return plans.plan(shown, query, opened, self._encoders.of(query.form), self.limits, public_url=self.public_url)
+
+    def check(self, plan: Plan) -> None:
+        """Raise TooLarge, with what could be asked instead, when the plan is over a limit."""
+        plans.check(plan, self._encoders, self.limits)
+
+    def estimate(self, plan: Plan) -> dict[str, Any]:
+        """Return what the answer would cost; no value is read."""
+        price, over = plan.part.price, plan.refusal
+        return {
+            "cells": price.cells,
+            "bytes": self.size(plan),
+            "chunks": price.chunks,
+            "seconds": round(0.005 + price.bytes / self._rates.get(plan.form.name, 20e6), 3),
+            "format": plan.form.name,
+            "allowed": over is None,
+            "limit": None if over is None else {"setting": over.setting, "limit": over.limit},
+            "alternatives": plans.alternatives(plan, self._encoders, self.limits) if over is not None else [],
+        }
+
+    def size(self, plan: Plan) -> int:
+        """Return the bytes of the answer: no metadata say how much is missing, so answers before this one count too."""
+        return round(plan.encoder.size(plan.part) * self._true_sizes.get(_kind_of(plan), 1.0))
+
+    def answer(self, plan: Plan, *, left: threading.Event | None = None) -> Answer:
+        """Return the answer: bytes, or an open file without a name.
+
+        Parameters
+        ----------
+        left
+            Set when the client has gone: then the work is given up.
+
+        Raises
+        ------
+        TooLarge, Unavailable, Cancelled, NoSpace
+            As :meth:`check`; when there is no place or no time; when the client left; when there is no room for a file.
+        """
+        self.check(plan)
+        query = plan.query
+        seconds = self.limits.seconds * (query.form.seconds if query.download else 1)
+        make = partial(self._made, plan, Patience(seconds, left))
+        with self._place(plan):
+            if query.download:
+                return make()
+            if query.place is None:
+                return self._way.coverage(plan.name, make, form=query.form)
+            where = {name: value for name, value in query.parameters() if name in ("coords", "bbox")}
+            return self._way.edr(plan.name, make, kind=query.place.kind, where=where, form=query.form)
+
+    def _made(self, plan: Plan, patience: Patience) -> Answer:
+        answer = plan.encoder.encode(plan.part, self._room, patience)
+        if isinstance(answer, bytes):
+            if len(self._true_sizes) >= _LEARNT:
+                self._true_sizes.clear()
+            self._true_sizes[_kind_of(plan)] = len(answer) / max(1, plan.encoder.size(plan.part))
+        return answer
+
+    @contextmanager
+    def _place(self, plan: Plan) -> Iterator[None]:
+        """Hold one of the places of heavy work: as many as there are cores."""
+        if not self.heavy(plan):
+            yield
+            return
+        if not self._places.acquire(timeout=self.limits.wait_s):
+            raise Unavailable("Other large answers are being made.", retry_after_s=5, next_step="Try again in a few seconds.")
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._places.release()
+        self._learn(plan.form, plan.part.price.bytes, time.perf_counter() - began)
+
+    def heavy(self, plan: Plan) -> bool:
+        """Say whether the plan needs a place among the heavy ones."""
+        return plan.part.price.cells > _LIGHT_CELLS
+
+    def _learn(self, form: Form, size: int, seconds: float) -> None:
+        if size > MIB:
+            self._rates[form.name] = 0.7 * self._rates.get(form.name, 20e6) + 0.3 * size / max(seconds, 1e-3)
+
+
+def _kind_of(plan: Plan) -> tuple[str, ...]:
+    return (plan.shown.version.version_id, plan.form.name, *plan.part.windows.fields)
