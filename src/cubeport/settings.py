@@ -19,6 +19,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, Pydanti
 
 from cubeport.catalog.forms import strictyaml
 from cubeport.catalog.forms.addresses import Origin
+from cubeport.catalog.forms.later import Later
 from cubeport.errors import InvalidConfiguration, Problem
 
 FILE = "config/service.yaml"
@@ -90,7 +91,9 @@ class ServerSettings(Section):
     port: Annotated[int, Field(ge=0, le=65535)] = 8000
     workers: Count = 1
     max_connections: Count = 1_000
-    trusted_proxies: Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_listed)] = ()
+    trusted_proxies: Annotated[
+        tuple[Annotated[str, AfterValidator(_network)], ...], NoDecode, BeforeValidator(_listed), Later(())
+    ] = ()
     """Forwarding headers count only from these addresses."""
 
 
@@ -118,7 +121,7 @@ class CorsSettings(Section):
 class MetricsSettings(Section):
     """Who sees ``/metrics``."""
 
-    public: bool = False
+    public: Annotated[bool, Later(False)] = False
 
 
 class LogSettings(Section):
@@ -130,11 +133,11 @@ class LogSettings(Section):
 class LimitsSettings(Section):
     """What is refused as too large; each refusal names its setting."""
 
-    upload_bytes: Count = 10 * GIB
+    upload_bytes: Annotated[Count, Later()] = 10 * GIB
     source_bytes: Count = 50 * GIB
     declared_bytes: Count = 50 * GIB
     expansion: Count = 1_000
-    periods: Count = 1_000_000
+    periods: Annotated[Count, Later()] = 1_000_000
     download_cells: Count = 64_000_000
     json_cells: Count = 1_000_000
     csv_cells: Count = 1_000_000
@@ -166,14 +169,14 @@ class IngestSettings(Section):
 
     wait_s: Annotated[float, Field(ge=0)] = 60
     lock_wait_s: Annotated[float, Field(ge=0)] = 30
-    keep_fetched_h: Amount = 24
-    keep_fetched_bytes: Amount = 50 * GIB
+    keep_fetched_h: Annotated[Amount, Later()] = 24
+    keep_fetched_bytes: Annotated[Amount, Later()] = 50 * GIB
 
 
 class JobsSettings(Section):
     """Who runs jobs, and how many."""
 
-    executor: Literal["local"] = "local"
+    executor: Annotated[Literal["local"], Later("local")] = "local"
     workers: Count = 2
     queue: Count = 100
     max_attempts: Count = 3
@@ -183,28 +186,30 @@ class JobsSettings(Section):
 class RetentionSettings(Section):
     """Which versions outlive the next one."""
 
-    keep_last: Count = 5
-    keep_days: Amount = 7
-    grace_min: Amount = 15
+    keep_last: Annotated[Count, Later()] = 5
+    keep_days: Annotated[Amount, Later()] = 7
+    grace_min: Annotated[Amount, Later()] = 15
 
 
 class ChangesSettings(Section):
     """How far back ``/changes`` reaches."""
 
-    keep_days: Amount = 90
+    keep_days: Annotated[Amount, Later()] = 90
 
 
 class ScheduleSettings(Section):
     """When syncs run by themselves."""
 
-    enabled: bool = True
-    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
+    enabled: Annotated[bool, Later(False)] = True
+    timezone: Annotated[str, AfterValidator(_zone), Later()] = "UTC"
 
 
 class Settings(BaseSettings):
     """Everything that can be set."""
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__")
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", env_prefix=PREFIX, env_nested_delimiter="__", validate_default=False
+    )
 
     instance: Path
     """The folder that ``config/``, ``extents/`` and relative paths count from; a flag or ``CUBEPORT_INSTANCE``."""
@@ -215,11 +220,11 @@ class Settings(BaseSettings):
     public_url: Annotated[str, AfterValidator(_public_url)] | None = None
     """Where the world finds this service; may carry a path. Null is what was bound; required off loopback."""
     data_dir: Path = Path("data")
-    catalog_url: SecretStr | None = None
+    catalog_url: Annotated[SecretStr | None, Later(None)] = None
     """``sqlite:``, ``tinydb:`` or ``postgresql:``; null is the catalog's own. With a password only from the environment."""
-    engine: Literal["zarr", "icechunk"] = "zarr"
-    profile: str | None = None
-    default_extent: PublicId | None = None
+    engine: Annotated[Literal["zarr", "icechunk"], Later("zarr")] = "zarr"
+    profile: Annotated[str | None, Later(None)] = None
+    default_extent: Annotated[PublicId | None, Later(None)] = None
     read_only: bool = False
 
     server: ServerSettings = ServerSettings()

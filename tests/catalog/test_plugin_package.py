@@ -15,7 +15,7 @@ import pytest
 
 from cubeport.catalog.hooks import HookContext, HookManager
 from cubeport.catalog.plugins import discover
-from cubeport.errors import InvalidConfiguration, NotFound
+from cubeport.errors import InvalidConfiguration, InvalidRequest, NotFound
 from cubeport.main import Catalog
 
 PACKAGE = Path(__file__).parent.parent / "plugin_package"
@@ -256,6 +256,12 @@ class TestPipelines:
             catalog.run("wrong", reading(root))
         assert words in caught.value.message
         assert "config/pipelines/wrong.yaml:3:" in caught.value.message
+
+    def test_a_type_of_operation_that_nobody_gives_is_refused(self, site: Path, root: Path) -> None:
+        install(site)
+        (root / "config/pipelines/odd.yaml").write_text("operation:\n  name: odd\n  type: brew\n  steps: [commit-record]\n")
+        with Catalog.open(root) as catalog, pytest.raises(InvalidRequest, match=r"no type of operation brew; .*calibrate"):
+            catalog.run("odd", reading(root))
 
     def test_an_unknown_pipeline_names_near_ones(self, root: Path) -> None:
         with Catalog.open(root) as catalog, pytest.raises(NotFound, match="do you mean readings"):

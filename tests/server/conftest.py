@@ -325,7 +325,7 @@ class FakeService:
         self.commit()
 
     def extents(self) -> Mapping[str, Extent]:
-        return {"north": Extent(extent_id="north", bbox=(0, 50, 10, 60), name="North", country_code="NOR")}
+        return {"north": Extent(extent_id="north", bbox=(0, 50, 10, 60), name="North")}
 
     def extent(self, extent_id: str) -> Extent:
         if extent_id not in self.extents():
@@ -333,7 +333,7 @@ class FakeService:
         return self.extents()[extent_id]
 
     def templates(self) -> Mapping[str, DatasetTemplate]:
-        block = {"kind": "files", "paths": ["/secret/place/*.nc"], "name": "A centre", "params": {"token": "planted"}}
+        block = {"kind": "files", "paths": ["/secret/planted/*.nc"], "name": "A centre"}
         return {
             name: DatasetTemplate.model_validate({"id": name, "title": name.upper(), "period_type": "daily", "source": block})
             for name in ("air", "sea-source")

@@ -287,7 +287,7 @@ class TestIngestions:
 
 
 class TestWhatCanBeIngested:
-    def test_extents_never_show_the_country_code(self, client: Client) -> None:
+    def test_an_extent_is_shown_with_its_box(self, client: Client) -> None:
         assert client.get("/extent/north").json() == {
             "extent_id": "north", "name": "North", "description": None, "bbox": [0, 50, 10, 60], "geometry": None,
         }  # fmt: skip

@@ -189,10 +189,19 @@ def test_a_secret_comes_only_from_the_environment(instance: Path, monkeypatch: p
     assert "hidden" not in message
     write(instance, "")
     monkeypatch.setenv("CUBEPORT_CATALOG_URL", "postgresql://u:hidden@h/db")
-    loaded = settings.load(instance)
-    assert loaded.catalog_url is not None
-    assert "hidden" not in repr(loaded)
-    assert loaded.catalog_url.get_secret_value() == "postgresql://u:hidden@h/db"
+    [message] = refusal(instance)
+    assert message == "CUBEPORT_CATALOG_URL: catalog_url: is not in this version; leave it out"
+
+
+def test_a_setting_that_does_nothing_yet_is_refused_wherever_it_is_written(instance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(instance, "engine: icechunk\nretention: {keep_last: 5}\njobs: {executor: local}\n")
+    monkeypatch.setenv("CUBEPORT_CHANGES__KEEP_DAYS", "9")
+    assert sorted(refusal(instance, limits__periods=3)) == [
+        "--limits-periods: limits.periods: is not in this version; leave it out",
+        "CUBEPORT_CHANGES__KEEP_DAYS: changes.keep_days: is not in this version; leave it out",
+        "config/service.yaml:1:1: engine: is not in this version; it can only be 'zarr'",
+        "config/service.yaml:2:13: retention.keep_last: is not in this version; leave it out",
+    ]
 
 
 @pytest.mark.parametrize(

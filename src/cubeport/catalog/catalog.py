@@ -594,6 +594,12 @@ class Catalog:
         if self.root is None:
             raise InvalidRequest("A catalog without a folder has no pipelines.")
         pipeline = pipelines.read_pipeline(self.root / "config" / "pipelines", name, self.plugins.values("step"))
+        known = (*RESERVED["operation"], *self.plugins.values("operation"))
+        if pipeline.operation_type not in known:
+            raise InvalidRequest(
+                f"There is no type of operation {pipeline.operation_type}; there are {', '.join(known)}.",
+                next_step=f"change operation.type in config/pipelines/{name}.yaml",
+            )
         begun = pipelines.drafts(pipeline, [self._begin(source) for source in sources])
         names = _shown(sources)
         if dry_run:

@@ -32,6 +32,9 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """What can be registered; the last three are the service's."""
 
+WAITING: frozenset[Kind] = frozenset({"source", "transform", "availability"})
+"""Kinds that nothing asks for in this version: a plugin that gives one is refused. Remove a kind here to let it in."""
+
 
 RESERVED: Mapping[Kind, tuple[str, ...]] = {
     "extractor": ("file", "directory", "netcdf", "zarr"),
@@ -43,7 +46,7 @@ RESERVED: Mapping[Kind, tuple[str, ...]] = {
     "relation": ("derived_from", "version_of", "member_of", "produced_by", "uses"),
     "operation": (
         "add", "ingest", "update", "extract_metadata", "validate", "transform", "export", "import", "delete", "restore", "purge",
-        "fetch", "drop", "convert", "repair",
+        "fetch", "drop", "convert", "repair", "run",
     ),
     "writer": ("unzip",),
     "profile_type": ("file", "local"),
@@ -114,7 +117,7 @@ class PluginRegistry:
         self._add("template_field", name, fn)
 
     def operation(self, name: str) -> None:
-        """Give a type of operation."""
+        """Give a type of operation, which a pipeline can name as its ``operation.type``."""
         self._add("operation", name)
 
     def relation(self, name: str) -> None:
@@ -162,6 +165,8 @@ class PluginRegistry:
             check_name(name)
         except ValueError as exc:
             raise InvalidRequest(f"{name!r} is no name for a {kind}: it {exc}") from None
+        if kind in WAITING:
+            raise InvalidRequest(f"{self.plugin} gives the {kind} {name}, and a {kind} is not in this version.")
         given = Registration(kind, name, value, options)
         if given not in self._given:
             self._given.append(given)

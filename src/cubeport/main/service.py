@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from cubeport.catalog.catalogfile import CATALOG_FILE, MARK
 from cubeport.catalog.disk.durable import demand_space, make_folders, replace_file
 from cubeport.catalog.forms.canonical import dumps
+from cubeport.catalog.forms.later import without_waiting
 from cubeport.main.catalog import Catalog, gate_limits
 
 if TYPE_CHECKING:
@@ -233,7 +234,7 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
         cors_origins=settings.cors.origins,
         offload=settings.zarr.offload,
         offload_prefix=settings.zarr.offload_prefix,
-        limits=settings.limits.model_dump(),
+        limits=without_waiting(settings.limits),
         info={"engines": [service.engine.name], "source_kinds": ["files", "zarr", "plugin"], "formats": ["netcdf", "zarr"]},
         checks={
             "catalog": service.generation,

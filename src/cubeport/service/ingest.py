@@ -27,7 +27,7 @@ from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan, Scope
 from cubeport.service.ports import Engine, Gate, Measured, Progress, Sources, Staging, Window, WriteOrder, Written
 from cubeport.service.publish import pointed, show, with_shown, with_state
-from cubeport.service.scope import check_asked, check_realised, holds, hull
+from cubeport.service.scope import check_asked, check_realised, check_said, holds, hull
 from cubeport.service.state import KIND, VERSION, Cube, DatasetState, Publication, VersionKind, VersionState
 from cubeport.service.templates import Configuration, DatasetTemplate, Extent, TemplateFields
 
@@ -378,6 +378,7 @@ class Ingester:
             work.compensate(*(Compensation.model_validate(each) for each in undo))
             written, measured = self._bytes(staging, ingestion, wanted, scope, progress)
             period_type = native.period_type(wanted.fields.period_type, measured.description.temporal)
+            check_said(wanted.fields, measured.description)
             check_realised(wanted.scope, measured.description, period_type, allow_gaps=_allow_gaps(ingestion, wanted))
             if head is None or head.digest != measured.digest:
                 progress("sealing", 0, 0)

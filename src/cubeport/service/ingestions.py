@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema, model_validator
 
 from cubeport.catalog.forms.canonical import Timestamp, dumps, new_id, now
+from cubeport.catalog.forms.later import Later
 from cubeport.service.templates import PublicId, SourceBlock, TemplateFields
 
 type Status = Literal["planned", "accepted", "running", "retrying", "completed", "failed", "cancelled"]
@@ -40,12 +41,12 @@ class IngestionRequest(_Value):
     end: str | None = None
     extent_id: PublicId | None = None
     overwrite: bool = False
-    prefer_zarr: bool = True
+    prefer_zarr: Annotated[bool, Later(True)] = True
     publish: bool | None = None
     """Whether the new version is shown at once; null is what the template says, and a template that says nothing publishes."""
     source: Source | None = None
     mode: Literal["create", "update", "replace"] | None = None
-    on_overlap: Literal["error", "skip", "replace"] | None = None
+    on_overlap: Annotated[Literal["error", "skip", "replace"] | None, Later(None)] = None
     template: TemplateFields | None = None
     allow_gaps: bool = False
     tag: Annotated[str | None, Field(pattern=r"^[a-z][a-z0-9._-]{0,63}$")] = None

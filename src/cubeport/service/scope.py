@@ -9,8 +9,17 @@ from cubeport.cubes import periods
 from cubeport.cubes.calendars import CalendarName, canonical
 from cubeport.cubes.description import CubeDescription
 from cubeport.documents.native import gaps, span
-from cubeport.errors import CoverageIncomplete, Gap, InvalidRange, SourceRejected
+from cubeport.errors import (
+    CalendarMismatch,
+    CoverageIncomplete,
+    Gap,
+    InvalidRange,
+    SourceRejected,
+    UnitsMismatch,
+    VariablesMismatch,
+)
 from cubeport.service.ingestions import Scope
+from cubeport.service.templates import TemplateFields
 
 GAPS_TOLD = 100
 
@@ -91,6 +100,37 @@ def check_realised(asked: Scope, description: CubeDescription, period_type: str,
             gaps=[gap.model_dump() for gap in gaps(temporal, period_type)[:GAPS_TOLD]],
             next_step="allow_gaps, if the source has no more",
         )
+
+
+def check_said(fields: TemplateFields, description: CubeDescription) -> None:
+    """Refuse data that are not what the template says of them: units, standard names, calendar. Values are never converted.
+
+    Raises
+    ------
+    UnitsMismatch, VariablesMismatch, CalendarMismatch
+        With what the template says and what the data say.
+    """
+    units = {choice.name: choice.units for choice in fields.variables}
+    if fields.units and description.fields:
+        units[description.fields[0]] = units.get(description.fields[0]) or fields.units
+    standard_names = {choice.name: choice.standard_name for choice in fields.variables}
+    for variable in description.variables:
+        for said, held, error, word in (
+            (units.get(variable.name), variable.units, UnitsMismatch, "units"),
+            (standard_names.get(variable.name), variable.standard_name, VariablesMismatch, "standard_name"),
+        ):
+            if said is not None and said != held:
+                raise error(
+                    f"{variable.name}: the template says {word} {said!r}, the data say {held!r}.",
+                    next_step=f"leave {word} out of the template, or write what the data say",
+                )
+    if fields.calendar is not None and (temporal := description.temporal) is not None:
+        said_calendar, held_calendar = canonical(fields.calendar), canonical(temporal.calendar)
+        if said_calendar != held_calendar:
+            raise CalendarMismatch(
+                f"The template says calendar {fields.calendar!r}, the data say {temporal.calendar!r}.",
+                next_step="write the calendar of the data in the template",
+            )
 
 
 def _span(temporal: Mapping[str, Any], period_type: str, calendar: CalendarName) -> tuple[int, int]:

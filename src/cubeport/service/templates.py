@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal, Protocol
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from cubeport.catalog.forms.canonical import dumps
+from cubeport.catalog.forms.later import Later
 from cubeport.documents.texts import Provider
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
@@ -37,7 +38,7 @@ class VariableChoice(_Part):
 class IngestionRules(_Part):
     """How a template's periods are fetched."""
 
-    params: dict[str, Any] = {}
+    params: Annotated[dict[str, Any], Later({})] = {}
     clip: Literal["touch", "centre"] = "touch"
     allow_gaps: bool = False
 
@@ -51,9 +52,9 @@ class LayoutRules(_Part):
 class SyncRules(_Part):
     """How a template follows its source."""
 
-    kind: Literal["temporal", "release", "static"] = "static"
-    execution: Literal["append", "rematerialize"] = "append"
-    schedule: str | None = None
+    kind: Annotated[Literal["temporal", "release", "static"], Later("static")] = "static"
+    execution: Annotated[Literal["append", "rematerialize"], Later()] = "append"
+    schedule: Annotated[str | None, Later(None)] = None
 
 
 class SpatialScope(_Part):
@@ -89,7 +90,7 @@ class SourceBlock(BaseModel):
     path: str | None = None
     group: str | None = None
     params: dict[str, Any] = {}
-    combine: dict[str, str] = {}
+    combine: Annotated[dict[str, str], Later({})] = {}
 
     @model_validator(mode="before")
     @classmethod
@@ -104,6 +105,9 @@ class SourceBlock(BaseModel):
         field, value = {"files": ("paths", self.paths), "zarr": ("path", self.path), "plugin": ("name", self.name)}[self.kind]
         if not value:
             raise ValueError(f"a source of kind {self.kind} needs {field}")
+        for other, kind in (("paths", "files"), ("path", "zarr"), ("params", "plugin")):
+            if getattr(self, other) and self.kind != kind:
+                raise ValueError(f"{other} is for a source of kind {kind}, and this one is of kind {self.kind}")
         return self
 
 
@@ -132,7 +136,7 @@ class TemplateFields(_Part):
     resolution: str | None = None
     period_type: str | None = None
     calendar: str | None = None
-    time_label: Literal["start", "middle", "end"] = "start"
+    time_label: Annotated[Literal["start", "middle", "end"], Later("start")] = "start"
     extents: SourceScope = SourceScope()
     ingestion: IngestionRules = IngestionRules()
     layout: LayoutRules = LayoutRules()
@@ -186,7 +190,7 @@ class Extent(_Part):
     name: str | None = None
     description: str | None = None
     geometry: dict[str, Any] | None = None
-    country_code: Annotated[str | None, Field(pattern="^[A-Z]{3}$")] = None
+    country_code: Annotated[str | None, Field(pattern="^[A-Z]{3}$"), Later()] = None
     """Given to plugins, never shown."""
 
     @model_validator(mode="after")

@@ -1,0 +1,56 @@
+"""Fields that are named already and do nothing yet: whoever writes one is told so, instead of being believed in silence."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import BaseModel, GetCoreSchemaHandler, GetJsonSchemaHandler
+from pydantic_core import CoreSchema, core_schema
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """Marks a field that nothing reads yet: ``keep_days: Annotated[int, Later()] = 30``.
+
+    A value that is written there is refused with "is not in this version". The default is never checked. To give the field its
+    meaning, read it and remove the marker; a test compares the two.
+
+    Parameters
+    ----------
+    acting
+        The values that say truly what is done already, and so are accepted: ``Later(True)``.
+    """
+
+    acting: tuple[object, ...]
+
+    def __init__(self, *acting: object) -> None:
+        object.__setattr__(self, "acting", acting)
+
+    def check(self, value: object) -> object:
+        """Return *value* if it acts. Raises ValueError."""
+        if any(type(value) is type(each) and value == each for each in self.acting):
+            return value
+        if self.acting and self.acting[0] not in (None, (), {}):
+            raise ValueError(f"is not in this version; it can only be {self.acting[0]!r}")
+        raise ValueError("is not in this version; leave it out")
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
+        return core_schema.no_info_after_validator_function(self.check, handler(source))
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        described: dict[str, Any] = dict(handler(schema))
+        if self.acting:
+            return {**described, "enum": [list(each) if isinstance(each, tuple) else each for each in self.acting]}
+        return {**described, "description": "Not in this version."}
+
+
+def waiting(model: type[BaseModel]) -> Iterator[str]:
+    """Yield the names of the fields of *model* that do nothing yet."""
+    return (name for name, field in model.model_fields.items() if any(isinstance(each, Later) for each in field.metadata))
+
+
+def without_waiting(value: BaseModel) -> Mapping[str, Any]:
+    """Return the fields of *value* that act, by name."""
+    return value.model_dump(exclude=set(waiting(type(value))))

@@ -1,0 +1,211 @@
+"""What can be configured acts or is refused; what is defined is used. Nothing is accepted and then never read."""
+
+from __future__ import annotations
+
+import ast
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from pydantic import BaseModel, ValidationError
+
+from cubeport import errors
+from cubeport.catalog.forms.later import Later, waiting
+from cubeport.catalog.plugins import KINDS, WAITING
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+from cubeport.service.templates import (
+    DatasetTemplate,
+    Extent,
+    IngestionRules,
+    LayoutRules,
+    SourceBlock,
+    SyncRules,
+    VariableChoice,
+)
+from cubeport.settings import Section, Settings
+
+SOURCE = Path(__file__).parents[1] / "src" / "cubeport"
+
+
+def modules(*without: str) -> Iterator[tuple[str, ast.Module]]:
+    for path in sorted(SOURCE.rglob("*.py")):
+        if (name := path.relative_to(SOURCE).as_posix()) not in without:
+            yield name, ast.parse(path.read_text("utf-8"))
+
+
+def chain(node: ast.expr) -> tuple[str, ...]:
+    """Return the names of ``a.b.c``."""
+    if isinstance(node, ast.Attribute):
+        return (*chain(node.value), node.attr)
+    return (node.id,) if isinstance(node, ast.Name) else ()
+
+
+def read_of(names: dict[str, tuple[str, ...]], tree: ast.AST) -> set[tuple[str, ...]]:
+    """Return what is read of the values called *names*, also where a part was given a short name first."""
+    short = dict(names)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and len(node.targets) == 1 and isinstance(node.targets[0], ast.Name):
+            found = chain(node.value)
+            if found and found[0] in names:
+                short[node.targets[0].id] = (*names[found[0]], *found[1:])
+    found = {chain(node) for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
+    return {(*short[each[0]], *each[1:]) for each in found if each and each[0] in short}
+
+
+def leaves(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], bool]]:
+    """Yield every setting and whether it waits."""
+    waits = set(waiting(model))
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from leaves(field.annotation, (*above, name))
+        else:
+            yield (*above, name), name in waits
+
+
+def test_each_setting_is_read_by_something_or_refused() -> None:
+    read = {each for _, tree in modules("settings.py") for each in read_of({"settings": ()}, tree)}
+    unread = {name for name, waits in leaves(Settings) if not waits and name not in read}
+    assert not unread, f"nothing reads {unread}: mark them with Later()"
+    lifted = {name for name, waits in leaves(Settings) if waits and name in read}
+    assert not lifted, f"{lifted} are read and still refused: remove their Later()"
+
+
+def test_the_documentation_marks_the_settings_that_are_refused() -> None:
+    page = (SOURCE.parents[1] / "docs" / "configuration.md").read_text()
+    marked = set(re.findall(r"^\| `([a-z_.]+)` \|[^|]*\| \*not in this version\*", page, re.MULTILINE))
+    assert marked == {".".join(name) for name, waits in leaves(Settings) if waits}
+
+
+UNRAISED = {"CursorExpired", "NotContiguous", "Overlap", "EncodingMismatch", "RateLimited"}
+"""Kinds of failures that parts of this release are being built for. None may be added here."""
+
+
+def test_each_error_is_raised_by_something() -> None:
+    groups = {cls.__name__ for cls in errors.kinds() if cls.__subclasses__()}
+    used: set[str] = set()
+    # The tables of the edges name every class; a name in them, in an import or in `except` raises nothing.
+    for _, tree in modules("errors.py", "server/problems.py", "cli/_output.py"):
+        caught = {
+            inner for node in ast.walk(tree) if isinstance(node, ast.ExceptHandler) and node.type for inner in ast.walk(node.type)
+        }
+        used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in caught}
+    unraised = {cls.__name__ for cls in errors.kinds()} - groups - used
+    assert unraised <= UNRAISED
+
+
+def test_each_plugin_kind_is_asked_for_or_refused() -> None:
+    asked = {
+        node.args[0].value
+        for _, tree in modules("catalog/plugins.py")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in ("given", "values")
+        and node.args
+        and isinstance(node.args[0], ast.Constant)
+    } | {"hook"}  # join_hooks of catalog/plugins.py asks for them
+    assert set(KINDS) - asked == set(WAITING)
+
+
+FIELDS: dict[type[BaseModel], tuple[str, ...]] = {
+    # What the values of each model are called where they are read.
+    IngestionRequest: ("request",),
+    FileOptions: ("options",),
+    DatasetTemplate: ("template", "fields", "wanted.template", "wanted.fields"),
+    IngestionRules: ("fields.ingestion", "template.ingestion", "wanted.fields.ingestion"),
+    LayoutRules: ("fields.layout", "template.layout"),
+    SyncRules: ("template.sync", "sync"),
+    SourceBlock: ("source", "template.source", "wanted.template.source", "request.source"),
+    VariableChoice: ("v", "each", "choice"),
+    Extent: ("extent", "wanted.extent", "e"),
+}
+DUMPED = {
+    # Whole documents are made of these: a dump of the model is what shows them.
+    Extent: {"name", "description", "geometry", "extent_id", "bbox"},
+    DatasetTemplate: {"extents", "sync"},
+}
+
+
+@pytest.mark.parametrize("model", FIELDS, ids=lambda model: model.__name__)
+def test_each_field_of_templates_and_requests_is_read_or_refused(model: type[BaseModel]) -> None:
+    read: set[tuple[str, ...]] = set()
+    for _, tree in modules("service/templates.py", "service/ingestions.py"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Attribute) and (found := chain(node)):
+                read.add(found[1:] if found[0] == "self" else found)
+    endings = [tuple(name.split(".")) for name in FIELDS[model]]
+    waits = set(waiting(model))
+    unread = {
+        name
+        for name in model.model_fields
+        if name not in waits | DUMPED.get(model, set())
+        and not any(each[-len(ending) - 1 :] == (*ending, name) for each in read for ending in endings)
+    }
+    assert not unread
+
+
+CASES: list[tuple[type[BaseModel], dict[str, Any], str]] = [
+    (IngestionRequest, {"dataset_id": "a", "prefer_zarr": False}, "can only be True"),
+    (IngestionRequest, {"dataset_id": "a", "template": {"time_label": "end"}}, "can only be 'start'"),
+    (SourceBlock, {"kind": "files", "paths": "a", "combine": {"dim": "time"}}, "leave it out"),
+    (SourceBlock, {"kind": "files", "paths": "a", "params": {"x": 1}}, "is for a source of kind plugin"),
+    (SourceBlock, {"kind": "zarr", "path": "a", "paths": ["b"]}, "is for a source of kind files"),
+]
+
+
+@pytest.mark.parametrize(("model", "written", "words"), CASES, ids=[next(reversed(written)) for _, written, _ in CASES])
+def test_a_field_that_does_nothing_is_refused(model: type[BaseModel], written: dict[str, Any], words: str) -> None:
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(written)
+    assert words in str(caught.value)
+
+
+COMES_WITH = {
+    "markupsafe": "jinja2",
+    "pydantic_core": "pydantic",
+    "referencing": "jsonschema",
+    "jsonschema_specifications": "jsonschema",
+    # The contracts for third parties are run by their tests, which bring these.
+    "pytest": "dev",
+    "hypothesis": "dev",
+}
+NAMED = {"httptools": "uvicorn takes it by name", "rich": "typer takes it by name"}
+IMPORTED_AS = {"pyyaml": "yaml", "netcdf4": "netCDF4"}
+
+
+def test_what_is_imported_is_declared_and_what_is_declared_is_imported() -> None:
+    project = tomllib.loads((SOURCE.parents[1] / "pyproject.toml").read_text())["project"]
+    extras = {name: lines for name, lines in project["optional-dependencies"].items() if name != "dev"}
+    lines = [*project["dependencies"], *(line for each in extras.values() for line in each)]
+    declared = {re.split(r"[\[<>=;,\s]", line)[0].lower() for line in lines} - {"cubeport"}
+    declared = {IMPORTED_AS.get(name, name.replace("-", "_")) for name in declared}
+    imported: set[str] = set()
+    for _, tree in modules():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                imported |= {each.name.partition(".")[0] for each in node.names}
+            elif isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                imported.add(node.module.partition(".")[0])
+    imported -= {"cubeport", *sys.stdlib_module_names}
+    assert imported - set(COMES_WITH) <= declared, "imported and not declared"
+    assert declared - set(NAMED) <= imported, "declared and not imported"
+
+
+def test_later_accepts_only_what_is_true_already_and_shows_it_in_the_schema() -> None:
+    from typing import Annotated
+
+    class Model(BaseModel):
+        copy_: Annotated[bool, Later(True)] = True
+        days: Annotated[int, Later()] = 3
+
+    assert Model.model_validate({"copy_": True}) == Model()
+    for written in ({"copy_": False}, {"days": 3}, {"days": 4}):
+        with pytest.raises(ValidationError, match="is not in this version"):
+            Model.model_validate(written)
+    properties = Model.model_json_schema()["properties"]
+    assert properties["copy_"]["enum"] == [True]
+    assert properties["days"]["description"] == "Not in this version."
