@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
-from cubeport.cubes.resolve import resolve
+from cubeport.cubes.resolve import cells, resolve
 from cubeport.cubes.selection import order, parse
 from cubeport.cubes.windows import Labels, Price, Windows, count, fitting
 from cubeport.errors import InvalidRequest, NotFound
@@ -134,18 +134,23 @@ def test_two_windows_are_joined_over_the_seam() -> None:
 
 @pytest.mark.parametrize("cube", [globe, down])
 @pytest.mark.parametrize("box", ["-180,-90,180,90", "0,-90,360,90", "-180,-90,540,90", "10,-90,370,90"])
-def test_all_round_is_every_column_once(cube: Cube, box: str) -> None:
-    found = cube.along("lon", bbox=box)
-    west = float(box.split(",")[0])
-    assert len(found) == 360
-    assert found[0] == west + 0.5
-    assert np.allclose(np.diff(found), 1)
+def test_all_round_is_all_of_it_as_stored(cube: Cube, box: str) -> None:
+    windows = cube.take(bbox=box)
+    assert windows.along["lon"].runs == cube.take().along["lon"].runs
+    assert windows.along["lat"].runs == cube.take().along["lat"].runs
 
 
 def test_a_column_that_is_there_twice_is_served_once() -> None:
     cyclic = Cube(lat=[0.0, 1], lon=np.arange(0.0, 361, 10))
     assert len(cyclic.along("lon", bbox="-180,0,180,1")) == 36
     assert cyclic.along("lon", bbox="-12,0,12,1") == [-10, 0, 10]
+
+
+def test_a_column_that_is_nearly_there_twice_is_served_once() -> None:
+    labels = np.append(np.arange(0.0, 360, 10), np.float32(359.9999))
+    cyclic = Cube(lat=[0.0, 1], lon=labels)
+    assert len(cyclic.along("lon", bbox="-180,0,180,1")) == 36
+    assert cyclic.along("lon", bbox="-12,0,12,1") == pytest.approx([-10, 0, 10], abs=1e-3)
 
 
 def test_descending_longitudes_stay_descending() -> None:
@@ -430,7 +435,7 @@ edges = st.integers(-540, 540)
 
 @given(edges, st.integers(1, 359), st.integers(1, 359))
 def test_two_adjacent_trims_are_the_trim_of_both(west: int, first: int, second: int) -> None:
-    middle, east = west + first, west + min(first + second, 360)
+    middle, east = west + first, west + min(first + second, 359)
     if middle >= east or east > 540:
         return
     for cube in (globe, down):
@@ -463,3 +468,58 @@ def test_a_box_takes_what_lies_in_it_whatever_the_frame(labels: list[float], wes
         except NotFound:
             taken = set()
         assert inside <= taken
+
+
+# --- the circle ----------------------------------------------------------------------------------------------------------
+
+over_180 = Cube(lat=[0.0, 10], lon=np.arange(170.0, 191))
+basin = Cube(lat=[0.0, 10], lon=np.concatenate((np.arange(0.0, 4), np.arange(323.0, 360))))
+jumping = Cube(lat=[0.0, 10], lon=[170.0, 175, -180, -175])
+around_zero = Cube(lat=[0.0, 10], lon=np.concatenate((np.arange(350.0, 360), np.arange(0.0, 11))))
+
+
+@pytest.mark.parametrize("cube", [over_180, basin, jumping, around_zero])
+@pytest.mark.parametrize("box", ["-180,-90,180,90", "0,-90,360,90", "-180,-90,179.99,90"])
+def test_where_nothing_is_cut_labels_stay_as_stored(cube: Cube, box: str) -> None:
+    assert cube.along("lon", bbox=box) == cube.labels.values["lon"].tolist()
+
+
+@pytest.mark.parametrize(
+    ("cube", "west", "east"),
+    [(over_180, 169.5, 190.5), (basin, 322.5, 363.5), (jumping, 167.5, 187.5), (around_zero, 349.5, 370.5)],
+)
+def test_the_largest_gap_is_the_seam_and_cells_end_half_a_step_past_their_labels(cube: Cube, west: float, east: float) -> None:
+    found = cells(cube.description, cube.description.axis("lon"), cube.labels)
+    assert found.outer == (west, east)
+    assert len(set((found.upper - found.lower).tolist())) == 1
+    for place in (east + 0.1, (west + east) / 2 + 180, west - 0.1):
+        cube.outside(subset=f"lon({place})")
+    cube.outside(bbox=f"{east - 359.9},0,{west - 0.1},1")
+
+
+def test_a_basin_over_greenwich_runs_on() -> None:
+    assert basin.along("lon", bbox="-3,0,2,1") == [-3, -2, -1, 0, 1, 2]
+    assert jumping.along("lon", bbox="176,0,-177,1") == [175, 180, 185]
+    assert jumping.along("lon", subset="lon(-176)") == [-175]
+    assert around_zero.along("lon", bbox="-2,0,2,1") == [-2, -1, 0, 1, 2]
+
+
+@pytest.mark.parametrize("count", [7, 96, 320, 576, 1440, 3600])
+@pytest.mark.parametrize("start", [0.0, -180.0, 0.3])
+def test_single_precision_leaves_no_hole_in_a_globe(count: int, start: float) -> None:
+    step = np.float32(360 / count)
+    for labels in (np.float32(start) + step * np.arange(count, dtype="f4"), np.cumsum(np.full(count, step), dtype="f4")):
+        cube = Cube(lat=[0.0, 1], lon=labels)
+        found = cells(cube.description, cube.description.axis("lon"), cube.labels)
+        assert found.outer[1] - found.outer[0] == 360
+        for place in (*(start + 360 * np.arange(0, 8) / 8), float(labels[0]) - 180 / count, float(labels[-1]) + 180 / count):
+            assert len(cube.along("lon", subset=f"lon({float(place)!r})")) == 1
+
+
+def test_a_hole_between_even_labels_is_nobodys_cell() -> None:
+    tiles = Cube(lat=[0.0, 1, 2, 3, 10, 11, 12], lon=np.concatenate((np.arange(0.0, 10), np.arange(40.0, 50))))
+    tiles.outside(bbox="20,0,30,1")
+    tiles.outside(subset="lat(6)")
+    assert tiles.along("lon", bbox="8,0,41,1") == [8, 9, 40, 41]
+    stretched = Cube(lat=[0.0, 1], lon=np.cumsum(1.2 ** np.arange(20)))
+    assert len(stretched.along("lon", bbox="0,0,180,1")) == 20

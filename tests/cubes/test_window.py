@@ -89,7 +89,7 @@ def test_exactly_the_cells_that_the_box_enters_are_taken(
     rows = {
         n
         for n, y in enumerate(np.arange(-87.5, 90, 5))
-        if (y + 2.5 > south and y - 2.5 < north) or y - 2.5 <= south == north <= y + 2.5
+        if (y + 2.5 > south and y - 2.5 < north) or y - 2.5 <= south == north < y + 2.5 or y + 2.5 == south == north == 90
     }
     assert set(range(36)[found["lat"]]) == rows
 

@@ -6,12 +6,16 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from cubeport.cubes.axes import FoundAxis
+from cubeport.cubes.axes import CubeAxes, FoundAxis
+from cubeport.cubes.crs import degrees_of
 from cubeport.cubes.decoding import decoded
+from cubeport.errors import SourceRejected
 
 if TYPE_CHECKING:
     import numpy as np
     import xarray as xr
+
+    type Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def exact(values: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
@@ -30,6 +34,58 @@ def labels(raw: xr.Dataset, name: str) -> Any:
 
     values = np.atleast_1d(decoded(raw.variables[name], name=name))
     return values if values.dtype.kind in "SUOT" else exact(values)
+
+
+def places(raw: xr.Dataset, name: str) -> Numbers:
+    """Return true longitudes or latitudes in degrees, whatever angle they are stored in. Shape as stored.
+
+    Raises
+    ------
+    SourceRejected
+        ``bad-coordinates``, when their units are no angle.
+    """
+    factor = degrees(raw, name)
+    values = exact(decoded(raw.variables[name], name=name))
+    return values if factor == 1.0 else in_degrees(values, factor)
+
+
+def in_degrees(values: Numbers, factor: float) -> Numbers:
+    """Return angles times *factor*, to the tenth of a millimetre on the ground."""
+    import numpy as np
+
+    return np.asarray(np.round(values * factor, 9))
+
+
+def degrees(raw: xr.Dataset, name: str) -> float:
+    """Return what a true longitude or latitude is multiplied by to be degrees. Raises SourceRejected as :func:`places`."""
+    units = raw.variables[name].attrs.get("units")
+    factor = degrees_of(units if isinstance(units, str) else None)
+    if factor is None:
+        raise SourceRejected(
+            f"{name!r} has the units {str(units)[:40]!r}, which are no angle: nothing tells where its places are",
+            reason="bad-coordinates",
+            next_step=f"write {name!r} in degrees in the source, with units 'degrees_east' or 'degrees_north'",
+        )
+    return factor
+
+
+def cells_of(raw: xr.Dataset, found: CubeAxes, axis: FoundAxis) -> Cells:
+    """Return the cells of an axis of numbers; longitudes and latitudes in degrees. Raises SourceRejected as :func:`places`."""
+    import numpy as np
+
+    stored, given = np.atleast_1d(decoded(raw.variables[axis.name], name=axis.name)), bounds(raw, axis)
+    placed = found.family == "rectilinear" and axis.name in (found.x, found.y)
+    factor = degrees(raw, axis.name) if placed else 1.0
+    if factor != 1.0:
+        stored, given = in_degrees(exact(stored), factor), None if given is None else in_degrees(given, factor)
+    turned = str(raw.variables[axis.name].attrs.get("units", "")).strip().lower().startswith("degree")
+    return cells(
+        stored,
+        given,
+        spread=axis.kind in ("x", "y") and not axis.scalar,
+        circle=axis.name == found.x and (placed or (found.family == "projected" and turned)),
+        latitude=placed and axis.name == found.y,
+    )
 
 
 def bounds(raw: xr.Dataset, axis: FoundAxis) -> np.ndarray[Any, np.dtype[np.float64]] | None:
@@ -75,43 +131,199 @@ def _is_single(values: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """The cells of one axis in stored order."""
+    """The cells of one axis in stored order, each in the turn of its own label."""
 
-    lower: np.ndarray[Any, np.dtype[np.float64]]
-    upper: np.ndarray[Any, np.dtype[np.float64]]
+    labels: Numbers
+    lower: Numbers
+    upper: Numbers
     """Per label; on point axes both are the label."""
+    circle: bool = False
+    """Whether the axis goes round the Earth, so that 350 and −10 are one place."""
+    grain: float = 0.0
+    """What the stored type cannot tell apart, as a share of a number."""
 
     @property
     def outer(self) -> tuple[float, float]:
-        """The outermost edges, sorted."""
-        return float(self.lower.min()), float(self.upper.max())
+        """The outermost edges, sorted: on the circle those beside its largest gap, in the turn of the label that comes after it."""
+        import numpy as np
+
+        low, high = float(self.lower.min()), float(self.upper.max())
+        if not self.circle or len(self.lower) < 2:
+            return low, high
+        gaps, order = _gaps_between(self.lower, self.upper)
+        if gaps.max() <= CLOSE * float(np.median(self.upper - self.lower)) + 1e-9:
+            return (low, high) if high - low >= 360 else (low, low + 360.0)
+        if high - low < 360 and gaps.max() <= _SEAM * (360.0 - (high - low)):
+            return low, high
+        first = int(order[(int(gaps.argmax()) + 1) % len(order)])
+        start = float(self.lower[first])
+        digits = digits_of(step=float(np.median(self.upper - self.lower)))
+        return start, round(start + 360.0 - float(gaps.max()), digits)
+
+    @property
+    def slack(self) -> Numbers:
+        """How far apart numbers may be that mean the same: 10⁻⁹ of a cell, and what the stored type cannot tell apart."""
+        import numpy as np
+
+        size = np.maximum(np.abs(self.lower), np.abs(self.upper))
+        return np.asarray(np.maximum(1e-9 * (self.upper - self.lower), 2 * self.grain * size))
 
 
-def cells(
-    values: np.ndarray[Any, np.dtype[np.float64]], given: np.ndarray[Any, np.dtype[np.float64]] | None, *, spread: bool
-) -> Cells:
-    """Return the cells of labels.
+CLOSE = 1e-3
+"""Gaps between cells of up to this share of a cell are noise of their labels, no holes."""
+
+_SEAM = 2.0
+"""Longitudes stay in their stored frame, unless they have a gap this many times as wide as the one at its ends."""
+
+_HOLE = 1.5
+"""Labels this many steps apart, where all others are even, have a hole between them: their cells end half a step past them."""
+_HOLE_OF_UNEVEN = 3.0
+"""The same among labels that are uneven by themselves, such as stretched grids."""
+
+
+def cells(stored: Any, given: Numbers | None, *, spread: bool, circle: bool = False, latitude: bool = False) -> Cells:
+    """Return the cells of labels: CF bounds where given, else from midpoint to midpoint; points on axes that do not spread.
+
+    On the circle the largest gap between labels is the seam, whatever turn they are written in: 323…359, 0…3 as well as
+    170…180, −179…−170. At a seam and at holes a cell ends half a step past its label.
 
     Parameters
     ----------
-    values
-        Labels, monotonic.
+    stored
+        Labels, decoded; in their stored type, which tells their precision.
     given
-        CF bounds, ``(n, 2)``.
+        CF bounds, ``(n, 2)``, in any order.
     spread
         Whether labels without bounds stand for cells (x and y), not for points (all other axes).
+    circle
+        Whether the labels are longitudes in degrees, of the Earth or of a rotated pole.
+    latitude
+        Whether the labels are latitudes in degrees: no cell reaches past a pole.
     """
     import numpy as np
 
+    stored = np.asarray(stored)
+    labels = exact(stored)
     if given is not None:
-        return Cells(given[:, 0], given[:, 1])
-    if not spread or len(values) < 2:
-        return Cells(values, values)
-    middle = (values[:-1] + values[1:]) / 2
-    edges = np.concatenate(([values[0] - (values[1] - values[0]) / 2], middle, [values[-1] + (values[-1] - values[-2]) / 2]))
-    digits = digits_of(step=float(np.abs(np.diff(values)).min()))
-    edges = np.round(edges, digits)
-    return Cells(np.minimum(edges[:-1], edges[1:]), np.maximum(edges[:-1], edges[1:]))
+        lower, upper = np.min(given, axis=1), np.max(given, axis=1)
+        if circle:
+            lower, upper = _in_turn(labels, lower, upper)
+    elif not spread or len(labels) < 2:
+        lower, upper = labels, labels
+    else:
+        lower, upper = _around(labels) if circle and float(np.ptp(labels)) < 360 else _between(labels)
+    if len(labels) > 1:
+        lower, upper = _closed(lower, upper, circle=circle)
+    if latitude:
+        lower, upper = np.clip(lower, -90, 90), np.clip(upper, -90, 90)
+    grain = float(np.finfo(stored.dtype).eps) if stored.dtype.kind == "f" else 0.0
+    return Cells(labels, lower, upper, circle, grain)
+
+
+def _between(labels: Numbers) -> tuple[Numbers, Numbers]:
+    """Return the edges of monotonic labels on a line."""
+    import numpy as np
+
+    gaps = np.diff(labels)
+    before, after = np.concatenate((gaps[:1], gaps)), np.concatenate((gaps, gaps[-1:]))
+    ends = np.zeros(len(labels), bool)
+    holes = _holes(np.abs(gaps), around=False)
+    return _edges(labels, before, after, np.append(ends[:1], holes), np.append(holes, ends[:1]))
+
+
+def _around(labels: Numbers) -> tuple[Numbers, Numbers]:
+    """Return the edges of labels on the circle."""
+    import numpy as np
+
+    places = labels % 360.0
+    order = np.argsort(places, kind="stable")
+    gaps = np.diff(places[order], append=places[order[0]] + 360.0)
+    holes = _holes(gaps, around=True)
+    lower, upper = np.empty(len(labels)), np.empty(len(labels))
+    lower[order], upper[order] = _edges(labels[order], np.roll(gaps, 1), gaps, np.roll(holes, 1), holes)
+    return lower, upper
+
+
+def _holes(gaps: Numbers, *, around: bool) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """Say between which labels there is a hole: a gap much wider than the steps on both of its sides."""
+    import numpy as np
+
+    if len(gaps) < 2:
+        return np.zeros(len(gaps), bool)
+    if around and len(gaps) == 2:  # two labels: the wider way round is the hole
+        return gaps > _HOLE * gaps.min()
+    middle = float(np.median(gaps))
+    usual = gaps[gaps < _HOLE * middle]
+    even = len(usual) > 1 and float(np.ptp(usual)) <= 0.02 * middle
+    nearby = np.maximum(np.roll(gaps, 1), np.roll(gaps, -1)) if around else np.maximum(_shifted(gaps, 1), _shifted(gaps, -1))
+    if around and not even:
+        # The seam is the largest gap; of uneven labels the others are holes only where they are far wider than what is beside them.
+        seam = np.arange(len(gaps)) == int(gaps.argmax())
+        return np.where(seam, gaps > _HOLE * nearby, gaps > _HOLE_OF_UNEVEN * nearby)
+    return gaps > (_HOLE * middle if even else _HOLE_OF_UNEVEN * nearby)
+
+
+def _shifted(gaps: Numbers, by: int) -> Numbers:
+    import numpy as np
+
+    moved = np.roll(gaps, by)
+    moved[0 if by > 0 else -1] = np.inf  # an end has one neighbour: no hole can be told there
+    return moved
+
+
+def _edges(labels: Numbers, before: Numbers, after: Numbers, hole_before: Any, hole_after: Any) -> tuple[Numbers, Numbers]:
+    """Return lower and upper edges, half a gap from each label; beside a hole half the step on the other side of the label."""
+    import numpy as np
+
+    known = np.concatenate((before[~hole_before], after[~hole_after]))
+    alone = float(np.median(known)) if len(known) else 0.0
+    back = np.where(hole_before, np.where(hole_after, alone, after), before)
+    on = np.where(hole_after, np.where(hole_before, alone, before), after)
+    first, second = labels - back / 2, labels + on / 2
+    sizes = np.abs(np.concatenate((before, after)))
+    digits = digits_of(step=float(sizes[sizes > 0].min()) if (sizes > 0).any() else 0.0)
+    first, second = np.round(first, digits), np.round(second, digits)
+    return np.minimum(first, second), np.maximum(first, second)
+
+
+def _in_turn(labels: Numbers, lower: Numbers, upper: Numbers) -> tuple[Numbers, Numbers]:
+    """Return bounds in the turn of their labels; a cell over the seam is sometimes written [358.75, 1.25]."""
+    import numpy as np
+
+    wraps = (upper - lower > 180) & (upper - lower < 360 - 1e-6) & (len(labels) > 1)
+    lower, upper = np.where(wraps, upper - 360, lower), np.where(wraps, lower, upper)
+    apart = np.round((labels - (lower + upper) / 2) / 360) * 360
+    return lower + apart, upper + apart
+
+
+def _gaps_between(lower: Numbers, upper: Numbers) -> tuple[Numbers, Any]:
+    """Return the gap after each cell on the circle, 0 where cells touch, in the order of their lower edges, and that order."""
+    import numpy as np
+
+    start = lower % 360.0
+    order = np.argsort(start, kind="stable")
+    begin = start[order]
+    reached = np.maximum.accumulate(begin + (upper - lower)[order])
+    following = np.append(begin[1:], begin[0] + 360.0)
+    return np.maximum(following - np.maximum(reached, reached[-1] - 360.0), 0.0), order
+
+
+def _closed(lower: Numbers, upper: Numbers, *, circle: bool) -> tuple[Numbers, Numbers]:
+    """Return the edges without hair-wide holes: labels of single precision leave gaps of 10⁻⁴ of a step."""
+    import numpy as np
+
+    width = float(np.median(upper - lower))
+    if width <= 0:
+        return lower, upper
+    if circle:
+        gaps, order = _gaps_between(lower, upper)
+    else:
+        order = np.argsort(lower, kind="stable")
+        gaps = np.append(lower[order][1:] - upper[order][:-1], 0.0)
+    hair = (gaps > 0) & (gaps <= CLOSE * width)
+    upper = upper.copy()
+    upper[order] += np.where(hair, gaps, 0.0)
+    return lower, upper
 
 
 def digits_of(step: float) -> int:

@@ -98,6 +98,18 @@ def unit_factor(crs: Any, units: str | None, *, largest: float, attributes: Mapp
     return metres if axis in (0.0, 1.0) else metres if text == "" else metres / axis if text in _METRES else 1.0
 
 
+def degrees_of(units: str | None) -> float | None:
+    """Return what longitudes and latitudes in *units* are multiplied by to be degrees; ``None`` when the units are no angle."""
+    text = (units or "").strip().lower()
+    if text in ("", "1") or text.startswith("deg"):
+        return 1.0
+    return {
+        **dict.fromkeys(("rad", "radian", "radians"), _DEGREES_OF_RADIAN),
+        **dict.fromkeys(("arc_minute", "arc_minutes", "arcmin", "arcminute", "arcminutes"), 1 / 60),
+        **dict.fromkeys(("arc_second", "arc_seconds", "arcsec", "arcsecond", "arcseconds"), 1 / 3600),
+    }.get(text)
+
+
 _DEGREES_OF_RADIAN = 57.29577951308232
 _DEGREES = ("degree", "degrees", "deg")
 _METRES = ("m", "meter", "meters", "metre", "metres", "km", "kilometer", "kilometers", "kilometre", "kilometres")

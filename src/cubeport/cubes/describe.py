@@ -11,7 +11,7 @@ from cubeport.cubes import crs as reference
 from cubeport.cubes import footprint, periods, times
 from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_longitude, is_text
 from cubeport.cubes.calendars import CalendarName, Stamp, gregorian
-from cubeport.cubes.cells import bounds, cells, exact, labels, steps
+from cubeport.cubes.cells import bounds, cells_of, degrees, exact, labels, places, steps
 from cubeport.cubes.decoding import decoded, opened
 from cubeport.cubes.description import Axis, CubeDescription, Spatial, Temporal, Variable
 from cubeport.errors import SourceRejected, VariablesMismatch
@@ -97,7 +97,7 @@ def where_and_when(raw: xr.Dataset) -> tuple[Spatial, Temporal | None]:
 
 def _extents(raw: xr.Dataset, found: CubeAxes) -> tuple[tuple[Axis, ...], Spatial, Temporal | None]:
     stamps = {a.name: _stamps(raw, a) for a in found.axes if a.kind == "t" and a.labels is not None}
-    axes = tuple(_axis(raw, each, stamps.get(each.name)) for each in found.axes)
+    axes = tuple(_axis(raw, found, each, stamps.get(each.name)) for each in found.axes)
     return axes, _spatial(raw, found, axes), _temporal(raw, found, stamps)
 
 
@@ -127,7 +127,7 @@ def _stamps(raw: xr.Dataset, axis: FoundAxis) -> tuple[CalendarName, list[Stamp]
     return calendar, times.decode(decoded(variable, name=axis.name), str(variable.attrs.get("units", "")), calendar, name=axis.name)
 
 
-def _axis(raw: xr.Dataset, found: FoundAxis, stamps: tuple[CalendarName, list[Stamp]] | None) -> Axis:
+def _axis(raw: xr.Dataset, cube: CubeAxes, found: FoundAxis, stamps: tuple[CalendarName, list[Stamp]] | None) -> Axis:
     size = 1 if found.scalar else int(raw.sizes[found.dimension])
     if found.labels is None:
         return Axis(name=found.dimension, dimension=found.dimension, kind=found.kind, size=size)
@@ -150,9 +150,11 @@ def _axis(raw: xr.Dataset, found: FoundAxis, stamps: tuple[CalendarName, list[St
         return Axis(**common, values=tuple(map(str, values.tolist()))[:_LISTED])
     if len(values) == 0:
         return Axis(**common)
+    edges = cells_of(raw, cube, found)
+    if cube.family == "rectilinear" and found.name in (cube.x, cube.y) and degrees(raw, found.name) != 1.0:
+        values, common["units"] = edges.labels, "degrees"
     regular, step = steps(values)
-    given = bounds(raw, found)
-    lower, upper = cells(values, given, spread=found.kind in ("x", "y") and not found.scalar).outer
+    lower, upper = edges.outer
     shown: tuple[float | str, ...] | None = None
     if stamps is None and not regular and len(values) <= _LISTED:
         shown = tuple(values.tolist())
@@ -258,14 +260,13 @@ def _item_bytes(variable: Variable) -> int:
 def _spatial(raw: xr.Dataset, found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
     match found.family:
         case "rectilinear":
-            return _rectilinear(found, axes)
+            return _rectilinear(raw, found, axes)
         case "projected":
             return _projected(found, axes)
         case "curvilinear" | "unstructured":
             x, y = str(found.x), str(found.y)
-            lon, lat = (exact(decoded(raw.variables[name], name=name)) for name in (x, y))
-            bbox = footprint.positions(lon, lat, footprint.corners_of(raw, x, y))
-            return Spatial(family=found.family, bbox=bbox, x=x, y=y, crs=reference.crs84())
+            bbox = footprint.positions(places(raw, x), places(raw, y), footprint.corners_of(raw, x, y))
+            return Spatial(family=found.family, bbox=bbox, x=x, y=y, crs=reference.crs84(), to_crs=degrees(raw, x))
         case _:
             return Spatial(family="none", bbox=_named_place(raw, found))
 
@@ -280,11 +281,11 @@ def _named_place(raw: xr.Dataset, found: CubeAxes) -> tuple[float, float, float,
         return footprint.WORLD
     import numpy as np
 
-    places = [exact(decoded(raw.variables[name], name=name)) for name in (lon, lat)]
-    known = np.isfinite(places[0]) & np.isfinite(places[1])
-    if not known.any() or np.abs(places[0][known]).max() > 720 or np.abs(places[1][known]).max() > 90:
+    x, y = places(raw, lon), places(raw, lat)
+    known = np.isfinite(x) & np.isfinite(y)
+    if not known.any() or np.abs(x[known]).max() > 720 or np.abs(y[known]).max() > 90:
         return footprint.WORLD
-    return footprint.positions(places[0], places[1], None)
+    return footprint.positions(x, y, None)
 
 
 def _native(found: CubeAxes, axes: Sequence[Axis]) -> tuple[Axis, Axis, tuple[float, float, float, float]]:
@@ -295,11 +296,13 @@ def _native(found: CubeAxes, axes: Sequence[Axis]) -> tuple[Axis, Axis, tuple[fl
     return x, y, (x.lower, y.lower, x.upper, y.upper)
 
 
-def _rectilinear(found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
+def _rectilinear(raw: xr.Dataset, found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
     x, y, native = _native(found, axes)
     west, south, east, north = native
-    bbox = footprint.box(west, south, east, north, step=x.step or 0.0)
-    return Spatial(family="rectilinear", bbox=bbox, native_bbox=native, x=x.name, y=y.name, crs=reference.crs84())
+    bbox = footprint.box(west, south, east, north)
+    return Spatial(
+        family="rectilinear", bbox=bbox, native_bbox=native, x=x.name, y=y.name, crs=reference.crs84(), to_crs=degrees(raw, x.name)
+    )
 
 
 def _projected(found: CubeAxes, axes: Sequence[Axis]) -> Spatial:

@@ -30,7 +30,8 @@ class Axis(Value):
     """One dimension of the cube, with its labels.
 
     ``first``, ``last`` and ``step`` speak of labels as stored (decoded when packed): degrees, metres, or for time the numbers of
-    ``units``. ``lower`` and ``upper`` are the outermost cell edges, sorted; on point axes the outermost labels.
+    ``units``; longitudes and latitudes are in degrees, also where they are stored in radians. ``lower`` and ``upper`` are the
+    outermost cell edges, sorted; on point axes the outermost labels.
     """
 
     name: str
@@ -133,7 +134,8 @@ class Spatial(Value):
     """Names of the horizontal coordinate variables: axes, or 2-D/1-D positions for curvilinear and unstructured grids."""
     crs: Crs | None = None
     to_crs: float = 1.0
-    """Stored x and y times this are in the units of ``crs``: 1000 for kilometres, the height for radians of a satellite."""
+    """Stored x and y times this are in the units of ``crs``: 1000 for kilometres, the height for radians of a satellite, 57.3 for
+    longitudes and latitudes in radians."""
 
 
 class CubeDescription(Value):

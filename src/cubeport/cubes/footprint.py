@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from cubeport.cubes.cells import CLOSE, degrees
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.description import BoundingBox
 
@@ -30,11 +31,11 @@ def wrap(longitude: float) -> float:
     return (longitude + 180.0) % 360.0 - 180.0
 
 
-def box(west: float, south: float, east: float, north: float, *, step: float = 0.0, digits: int = _DIGITS) -> BoundingBox:
+def box(west: float, south: float, east: float, north: float, *, digits: int = _DIGITS) -> BoundingBox:
     """Return the CRS84 box of outer cell edges: latitude cut at ±90, a full circle as −180..180, else west in [−180, 180)."""
     low, high = max(-90.0, south), min(90.0, north)
     width = east - west
-    if width >= 360.0 - max(abs(step) * 1e-6, 1e-9):
+    if width >= 360.0 - 1e-9:
         return -180.0, _round(low, digits), 180.0, _round(high, digits)
     start = _round(wrap(west), digits)
     start = -180.0 if start >= 180.0 else start
@@ -215,7 +216,7 @@ def covered(west: Numbers, east: Numbers) -> tuple[float, float]:
     over = float(reached[-1]) - 360.0
     gaps = np.append(start[1:] - np.maximum(reached[:-1], over), start[0] - over)
     largest = int(np.argmax(gaps))
-    if gaps[largest] <= 1e-9:
+    if gaps[largest] <= 1e-9 + CLOSE * float(np.median(width)):
         return -180.0, 360.0
     if largest == len(gaps) - 1:
         return float(start[0]), float(reached[-1] - start[0])
@@ -232,7 +233,7 @@ def corners_of(raw: xr.Dataset, x: str, y: str) -> tuple[Numbers, Numbers] | Non
     lon, lat = raw.variables[x], raw.variables[y]
     names = lon.attrs.get("bounds"), lat.attrs.get("bounds")
     if all(isinstance(name, str) and name in raw.variables and raw.variables[name].ndim == lon.ndim + 1 for name in names):
-        values = tuple(np.asarray(decoded(raw.variables[name], name=str(name)), dtype="float64") for name in names)
+        values = tuple(_in_degrees(raw, str(name), of=of) for name, of in zip(names, (x, y), strict=True))
         if all(part.shape[:-1] == lon.shape for part in values) and all(
             (np.abs(part[np.isfinite(part)]) <= 720).all() for part in values
         ):
@@ -247,10 +248,18 @@ def corners_of(raw: xr.Dataset, x: str, y: str) -> tuple[Numbers, Numbers] | Non
         index = np.asarray(decoded(faces, name="face_node_connectivity"), dtype="float64") - float(
             faces.attrs.get("start_index", 0)
         )
-        node_lon, node_lat = (np.asarray(decoded(raw.variables[node], name=node), dtype="float64") for node in nodes)
+        node_lon, node_lat = (_in_degrees(raw, node, of=of) for node, of in zip(nodes, (x, y), strict=True))
         there = np.isfinite(index) & (index >= 0) & (index < len(node_lon))
         if index.shape[:1] != lon.shape:
             continue
         place = np.where(there, index, 0).astype("int64")
         return np.where(there, node_lon[place], np.nan), np.where(there, node_lat[place], np.nan)
     return None
+
+
+def _in_degrees(raw: xr.Dataset, name: str, *, of: str) -> Numbers:
+    """Return vertices in degrees; where they have no units, they have those of the positions (CF 7.1)."""
+    import numpy as np
+
+    factor = degrees(raw, name if raw.variables[name].attrs.get("units") else of)
+    return np.asarray(np.asarray(decoded(raw.variables[name], name=name), dtype="float64") * factor)

@@ -10,8 +10,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+from cubeport.cubes import boxes
+from cubeport.cubes.cells import Cells, exact
 from cubeport.cubes.cells import cells as cells_of
-from cubeport.cubes.cells import exact
 from cubeport.cubes.description import Axis, CubeDescription
 from cubeport.cubes.selection import (
     Instant,
@@ -45,8 +46,6 @@ _ALIASES = {
 """What an axis may be called beside its own name, in small letters."""
 
 _RADIANS = ("rad", "radian", "radians")
-_SIDE = 21
-"""How many points of each side of a box are carried into a projected grid, at least; wide boxes get more."""
 
 
 def resolve(description: CubeDescription, labels: Labels, selection: Selection) -> Windows:
@@ -84,26 +83,19 @@ def turns(description: CubeDescription, axis: Axis) -> bool:
     return description.spatial.family != "projected" or units.startswith("degree")
 
 
-def cells(description: CubeDescription, axis: Axis, labels: Labels) -> tuple[Array, Array]:
-    """Return the lower and the upper edges of an axis' cells: CF bounds; else midpoints (x, y); else the labels themselves."""
+def cells(description: CubeDescription, axis: Axis, labels: Labels) -> Cells:
+    """Return the cells of an axis: CF bounds; else from midpoint to midpoint (x, y); else the labels themselves."""
     import numpy as np
 
-    values, given = exact(labels.values[axis.name]), labels.bounds.get(axis.name)
-    found = cells_of(values, None if given is None else np.sort(exact(given), axis=1), spread=axis.kind in ("x", "y"))
-    lower, upper = found.lower, found.upper
-    if given is not None and turns(description, axis):
-        # A cell over the seam is sometimes written [358.75, 1.25]: read as it stands it would be all the others.
-        wraps = (upper - lower > 180) & (upper - lower < 360 - 1e-6)
-        lower, upper = np.where(wraps, upper - 360, lower), np.where(wraps, lower, upper)
-        apart = np.where(wraps, np.round((values - (lower + upper) / 2) / 360) * 360, 0)
-        lower, upper = lower + apart, upper + apart
-    if axis.kind == "y" and description.spatial.family != "projected" and (axis.units or "degree").lower().startswith("degree"):
-        lower, upper = np.clip(lower, -90, 90), np.clip(upper, -90, 90)
-    return lower, upper
-
-
-class _Outside(Exception):
-    """Nothing of the axis is meant."""
+    values, given = labels.values.get(axis.name), labels.bounds.get(axis.name)
+    straight = description.spatial.family != "projected" and (axis.units or "degree").lower().startswith("deg")
+    return cells_of(
+        np.arange(axis.size) if values is None else values,
+        None if given is None else exact(given),
+        spread=axis.kind in ("x", "y") and not axis.scalar,
+        circle=turns(description, axis),
+        latitude=axis.kind == "y" and straight,
+    )
 
 
 class _Resolver:
@@ -124,7 +116,7 @@ class _Resolver:
         for step in (self._subsets, self._datetime, self._bbox):
             try:
                 step()
-            except _Outside:
+            except boxes.Outside:
                 outside = True
         if self.problems:
             raise InvalidRequest("The query asks for what this data cannot give; errors names each part.", errors=self.problems)
@@ -207,18 +199,21 @@ class _Resolver:
             return
         family = self.description.spatial.family
         if family in ("curvilinear", "unstructured"):
-            self._by_centre(west, south, east, north)
+            self._by_centre((west, south, east, north))
             return
         x, y = self.description.axis_of("x"), self.description.axis_of("y")
         if family == "none" or x is None or y is None:
             self._problem("bbox", "no-axis", "this data has no horizontal position: use subset with the names of its axes")
             return
         if family == "projected" and crs is None:
-            west, south, east, north = self._into_native(west, south, east, north, x)
-        runs = self._around(x, west, east) if turns(self.description, x) else self._between(x, west, east)
-        if family == "projected":
-            # The frame of the query is not that of a turned grid: its labels stay as stored, but beyond a seam.
-            runs = tuple(replace(run, shift=run.shift - runs[0].shift) for run in runs)
+            onto, factor = native_system(self.description, x)
+            circle = turns(self.description, x)
+            west, south, east, north = boxes.into_native(onto, (west, south, east, north), factor=factor, circle=circle)
+        if family == "projected" and turns(self.description, x):
+            # The frame of the query is not that of a turned grid: its labels stay as stored.
+            runs = _runs(sorted(boxes.around(self._cells(x), west, east)[0].tolist()))
+        else:
+            runs = self._around(x, west, east) if turns(self.description, x) else self._between(x, west, east)
         self._take(x, runs)
         self._take(y, self._between(y, south, north))
 
@@ -310,7 +305,7 @@ class _Resolver:
         if values.dtype.kind not in "iuf":
             matches = [[at for at, label in enumerate(values.tolist()) if str(label) == _as_text(point)] for point in points]
             if not all(matches):
-                raise _Outside
+                raise boxes.Outside
             return _runs(sorted({match[0] for match in matches}))
         if any(isinstance(point, str) for point in points):
             self._problem("subset", "malformed", f"{axis.name} has numbers")
@@ -322,84 +317,18 @@ class _Resolver:
         return _runs(sorted({run.start for run in found_runs}))
 
     def _between(self, axis: Axis, low: float, high: float) -> tuple[Run, ...]:
-        """Trim: cells whose inside meets the closed interval."""
-        import numpy as np
-
-        lower, upper = self._cells(axis)
-        slack = self._slack(axis, lower, upper)
-        points = upper <= lower
-        inside = np.where(points, (lower <= high + slack) & (upper >= low - slack), (lower < high - slack) & (upper > low + slack))
-        if low == high and not inside.any():
-            return (self._holding(axis, low),)
-        return _runs(np.flatnonzero(inside).tolist())
+        return _runs(boxes.between(self._cells(axis), low, high).tolist())
 
     def _around(self, axis: Axis, west: float, east: float) -> tuple[Run, ...]:
-        """Trim on the circle: each cell is turned to the first place that meets [west, east], and the answer runs on from there."""
-        import numpy as np
-
-        values = exact(self._values(axis))
-        lower, upper = self._cells(axis)
-        slack = self._slack(axis, lower, upper)
-        width = 360.0 if east - west >= 360 else (east - west) % 360 if west > east else east - west
-        points = upper <= lower
-        if width >= 360:
-            # All of it, in the frame of the query: the labels decide, so that none lies before its west end.
-            turn, inside = np.ceil((west - values - slack) / 360), np.ones(values.shape, bool)
-        else:
-            turn = np.where(points, np.ceil((west - upper - slack) / 360), np.floor((west + slack - upper) / 360) + 1)
-            begin = lower + 360 * turn
-            inside = np.where(points, begin <= west + width + slack, begin < west + width - slack)
-        if width == 0 and not inside.any():
-            return (self._holding(axis, west),)
-        places = values + 360 * turn
-        taken = np.flatnonzero(inside)
-        if not taken.size:
-            raise _Outside
-        order = taken[np.argsort(places[taken], kind="stable")]
-        # A column that the data repeats at its end stands at one place twice: it is served once.
-        order = order[np.concatenate([[True], np.diff(places[order]) > np.maximum(slack[order][1:], 1e-9)])]
-        if axis.ascending is False:
-            order = order[::-1]
-        return _runs(order.tolist(), (360.0 * turn[order]).tolist())
+        indices, moved = boxes.around(self._cells(axis), west, east)
+        return _runs(indices.tolist(), moved.tolist())
 
     def _holding(self, axis: Axis, value: float) -> Run:
-        """Slice: the cell [low, high) that holds the value, the last one closed; on points the nearest label inside the range."""
-        import numpy as np
+        at, moved = boxes.holding(self._cells(axis), value)
+        return Run(at, at + 1, moved)
 
-        lower, upper = self._cells(axis)
-        labels = exact(self._values(axis))
-        slack = self._slack(axis, lower, upper)
-        turned = np.zeros(labels.shape)
-        if turns(self.description, axis):
-            turned = 360 * np.where(upper > lower, np.ceil((value - upper - slack) / 360), np.round((value - labels) / 360))
-            lower, upper = lower + turned, upper + turned
-        if (upper > lower).any():
-            holds = (lower - slack <= value) & (value < upper - slack)
-            if not holds.any():
-                holds = (lower - slack <= value) & (value <= upper + slack)
-            if not holds.any():
-                raise _Outside
-            at = int(np.flatnonzero(holds)[0])
-        else:
-            if not labels.size or not (lower - slack).min() <= value <= (upper + slack).max():
-                raise _Outside
-            at = int(np.abs(lower - value).argmin())
-        return Run(at, at + 1, float(turned[at]))
-
-    def _cells(self, axis: Axis) -> tuple[Array, Array]:
-        if axis.name not in self.labels.values:
-            values = exact(self._values(axis))
-            return values, values
+    def _cells(self, axis: Axis) -> Cells:
         return cells(self.description, axis, self.labels)
-
-    def _slack(self, axis: Axis, lower: Array, upper: Array) -> Array:
-        """Return how far apart numbers may be that mean the same: 10⁻⁹ of a cell, and what the stored type cannot tell apart."""
-        import numpy as np
-
-        stored = self._values(axis).dtype
-        grain = float(np.finfo(stored).eps) if stored.kind == "f" else 0.0
-        size = np.maximum(np.abs(lower), np.abs(upper))
-        return np.asarray(np.maximum(1e-9 * (upper - lower), 2 * grain * size))
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -446,19 +375,17 @@ class _Resolver:
         for found in (exact, holding, named):
             if found.size:
                 return _runs([int(found[0])])
-        raise _Outside
+        raise boxes.Outside
 
     # --- grids without straight axes ----------------------------------------------------------------------------------
 
-    def _by_centre(self, west: float, south: float, east: float, north: float) -> None:
+    def _by_centre(self, box: boxes.Box) -> None:
         import numpy as np
 
         spatial = self.description.spatial
-        lon, lat = self.labels.values[spatial.x or ""], self.labels.values[spatial.y or ""]
-        width = 360.0 if east - west >= 360 else (east - west) % 360
-        inside = ((lon - west) % 360 <= width) & (lat >= south) & (lat <= north)
+        inside = boxes.positions_in(self.labels.values[spatial.x or ""], self.labels.values[spatial.y or ""], box)
         if not inside.any():
-            raise _Outside
+            raise boxes.Outside
         dimensions = self.description.variable(spatial.x or "").dimensions
         if inside.ndim == 1:
             self.along[dimensions[0]] = Window(dimensions[0], _runs(np.flatnonzero(inside).tolist()))
@@ -470,40 +397,11 @@ class _Resolver:
             self.along[dimension] = Window(dimension, (Run(cut[-1].start, cut[-1].stop),))
         self.mask = Mask((dimensions[0], dimensions[1]), inside[cut[0], cut[1]])
 
-    def _into_native(self, west: float, south: float, east: float, north: float, x: Axis) -> tuple[float, float, float, float]:
-        """Return the native window around the densified edges of a CRS84 box, and around the poles of the grid that lie in it."""
-        import numpy as np
-
-        onto, factor = native_system(self.description, x)
-        width = 360.0 if east - west >= 360 else (east - west) % 360
-        side = max(_SIDE, math.ceil(width) + 1, math.ceil(north - south) + 1)
-        lons, lats = np.linspace(west, west + width, side), np.linspace(south, north, side)
-        edge_lon = np.concatenate([lons, lons, np.full(side, west), np.full(side, west + width)])
-        edge_lat = np.concatenate([np.full(side, south), np.full(side, north), lats, lats])
-        xs, ys = onto.transform(edge_lon, edge_lat)
-        seen = np.isfinite(xs) & np.isfinite(ys)
-        if not seen.any():
-            raise _Outside
-        xs, ys = xs[seen], ys[seen]
-        xs, ys = xs / factor, ys / factor
-        if not turns(self.description, x):
-            return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
-        pole_lon, pole_lat = onto.transform([0.0, 0.0], [90.0, -90.0], direction="INVERSE")
-        within = [(lon - west) % 360 <= width and south <= lat <= north for lon, lat in zip(pole_lon, pole_lat, strict=True)]
-        top, bottom = 90.0 if within[0] else float(ys.max()), -90.0 if within[1] else float(ys.min())
-        if any(within):
-            return -180.0, bottom, 180.0, top
-        around = np.sort(xs % 360)
-        gaps = np.diff(np.concatenate([around, [around[0] + 360]]))
-        widest = int(gaps.argmax())
-        left = float(around[(widest + 1) % around.size])
-        return left, bottom, left + 360 - float(gaps[widest]), top
-
 
 def _runs(indices: Sequence[int], shifts: Sequence[float] | None = None) -> tuple[Run, ...]:
-    """Join neighbouring indices of one shift into runs. Raises _Outside without any."""
+    """Join neighbouring indices of one shift into runs. Raises boxes.Outside without any."""
     if not indices:
-        raise _Outside
+        raise boxes.Outside
     found: list[Run] = []
     for number, at in enumerate(indices):
         shift = shifts[number] if shifts is not None else 0.0

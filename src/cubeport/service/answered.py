@@ -62,7 +62,8 @@ def _box(plan: Plan) -> tuple[float, float, float, float] | None:
         window = plan.part.windows.along.get(axis.dimension)
         if axis.scalar or window is None:
             return None
-        lower, upper = cells(description, axis, labels)
+        found = cells(description, axis, labels)
+        lower, upper = found.lower, found.upper
         pieces = [(lower[run.start : run.stop] + run.shift, upper[run.start : run.stop] + run.shift) for run in window.runs]
         ends.append((min(float(low.min()) for low, _ in pieces), max(float(high.max()) for _, high in pieces)))
     return ends[0][0], ends[1][0], ends[0][1], ends[1][1]

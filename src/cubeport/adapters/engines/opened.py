@@ -23,6 +23,7 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.buffer.core import default_buffer_prototype
 
+from cubeport.cubes.cells import exact, in_degrees
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.orders import StoredObject
@@ -374,6 +375,12 @@ class Opened:
             for name in (spatial.x, spatial.y):
                 if name is not None and name not in values:
                     values[name] = self.decode(name, self.raw(name, {}))
+        if spatial.family != "projected" and spatial.to_crs != 1.0:
+            # Places are in degrees on every face that takes or tells them, also where the store has radians.
+            for name in (spatial.x, spatial.y):
+                for each in (values, bounds):
+                    if name is not None and name in each:
+                        each[name] = in_degrees(exact(each[name]), spatial.to_crs)
         return Labels(values, bounds)
 
 

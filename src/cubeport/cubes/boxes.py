@@ -1,0 +1,205 @@
+"""Which cells a box takes: one rule for what an ingestion cuts out of a source and what a query asks of a version.
+
+A box is closed, in degrees (CRS84), and crosses the antimeridian where west > east (RFC 7946, 5.2). It takes the cells whose inside
+it meets; edges that only touch do not count, and a point counts on the edge. A box within one cell takes that cell. Longitudes are
+taken modulo 360; a box of 360° or more takes all, as stored.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from cubeport.cubes.cells import CLOSE, Cells
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    type Array = NDArray[Any]
+
+type Box = tuple[float, float, float, float]
+"""West, south, east, north."""
+
+_SIDE = 21
+"""How many points of each side of a box are carried into a native grid, at least; wide boxes get one for each degree."""
+
+
+_NEAR = 1e-9
+"""Degrees that are noise of arithmetic."""
+
+
+class Outside(Exception):
+    """No cell lies in the box."""
+
+
+def width_of(west: float, east: float) -> float:
+    """Return how many degrees a box goes round the Earth."""
+    return 360.0 if east - west >= 360 else (east - west) % 360
+
+
+def between(cells: Cells, low: float, high: float) -> Array:
+    """Return the indices of the cells that the closed interval meets, in stored order. Raises Outside."""
+    import numpy as np
+
+    lower, upper, slack = cells.lower, cells.upper, cells.slack
+    points = upper <= lower
+    inside = np.where(points, (lower <= high + slack) & (upper >= low - slack), (lower < high - slack) & (upper > low + slack))
+    if low == high and not inside.any():
+        return np.array([holding(cells, low)[0]])
+    return _some(np.flatnonzero(inside))
+
+
+def around(cells: Cells, west: float, east: float) -> tuple[Array, Array]:
+    """Return the indices of the cells that [west, east] meets on the circle, and how many degrees their labels are moved.
+
+    Labels run on without a jump inside [west, west + 360), in the stored direction; where no cell is left out they stay as they are
+    stored. A column that the data repeat a turn later is taken once. Raises Outside.
+    """
+    import numpy as np
+
+    labels, lower, upper, slack = cells.labels, cells.lower, cells.upper, cells.slack
+    width = 360.0 if east - west >= 360 else (east - west) % 360 if west > east else east - west
+    if width >= 360:
+        kept = _once(cells, np.arange(len(labels)))
+        return kept, np.zeros(len(kept))
+    points = upper <= lower
+    turn = np.where(points, np.ceil((west - upper - slack) / 360), np.floor((west + slack - upper) / 360) + 1)
+    begin = lower + 360 * turn
+    inside = np.where(points, begin <= west + width + slack, begin < west + width - slack)
+    if width == 0 and not inside.any():
+        at, moved = holding(cells, west)
+        return np.array([at]), np.array([moved])
+    taken = _some(np.flatnonzero(inside))
+    places = labels + 360 * turn
+    order = taken[np.argsort(places[taken], kind="stable")]
+    if len(taken) == len(labels) and (np.any(np.diff(turn)) or not _runs_on(order)):
+        kept = _once(cells, taken)
+        return kept, np.zeros(len(kept))
+    size = (upper - lower)[order]
+    near = np.maximum(np.maximum(slack[order][1:], _NEAR), CLOSE * np.minimum(size[1:], size[:-1]))
+    order = order[np.concatenate([[True], np.diff(places[order]) > near])]
+    if len(labels) > 1 and labels[-1] < labels[0] and _falls(labels):
+        order = order[::-1]
+    return order, 360.0 * turn[order]
+
+
+def centres(cells: Cells, low: float, high: float) -> Array:
+    """Return the indices of the cells whose label lies in the closed interval, on the circle in any turn. Raises Outside."""
+    import numpy as np
+
+    if not cells.circle:
+        return _some(np.flatnonzero((cells.labels >= low) & (cells.labels <= high)))
+    width = width_of(low, high) if high != low else 0.0
+    return _some(np.flatnonzero((cells.labels - low) % 360.0 <= width))
+
+
+def holding(cells: Cells, value: float) -> tuple[int, float]:
+    """Return the cell [low, high) that holds the value, the last one closed, and how many degrees its label is moved.
+
+    On points it is the nearest label inside their range. Raises Outside.
+    """
+    import numpy as np
+
+    labels, lower, upper, slack = cells.labels, cells.lower, cells.upper, cells.slack
+    moved = np.zeros(labels.shape)
+    if cells.circle:
+        moved = 360 * np.where(upper > lower, np.ceil((value - upper - slack) / 360), np.round((value - labels) / 360))
+        lower, upper = lower + moved, upper + moved
+    if (upper > lower).any():
+        holds = (lower - slack <= value) & (value < upper - slack)
+        if not holds.any():
+            holds = (lower - slack <= value) & (value <= upper + slack)
+        at = int(_some(np.flatnonzero(holds))[0])
+    else:
+        if not labels.size or not (lower - slack).min() <= value <= (upper + slack).max():
+            raise Outside
+        at = int(np.abs(lower - value).argmin())
+    return at, float(moved[at])
+
+
+def positions_in(lon: Array, lat: Array, box: Box) -> Array:
+    """Say which positions lie in the box; those on its edge do, missing ones never."""
+    import numpy as np
+
+    west, south, east, north = box
+    with np.errstate(invalid="ignore"):
+        inside: Array = ((lon - west + _NEAR) % 360.0 <= width_of(west, east) + 2 * _NEAR) & (lat >= south) & (lat <= north)
+    return inside
+
+
+def into_native(onto: Any, box: Box, *, factor: float, circle: bool) -> Box:
+    """Return the native box around a CRS84 box: around its densified edges, and the poles of a rotated grid that lie in it.
+
+    Parameters
+    ----------
+    onto
+        What carries CRS84 into the native system: a pyproj transformer, x before y.
+    factor
+        What stored numbers are multiplied by to be in the units of the native system.
+    circle
+        Whether the native x goes round the Earth (a rotated pole): then the native west may be anything in [0, 360).
+
+    Raises
+    ------
+    Outside
+        When nothing of the box can be seen in the native system.
+    """
+    import numpy as np
+
+    west, south, east, north = box
+    width = width_of(west, east)
+    side = max(_SIDE, math.ceil(width) + 1, math.ceil(north - south) + 1)
+    lons, lats = np.linspace(west, west + width, side), np.linspace(south, north, side)
+    edge_lon = np.concatenate([lons, lons, np.full(side, west), np.full(side, west + width)])
+    edge_lat = np.concatenate([np.full(side, south), np.full(side, north), lats, lats])
+    xs, ys = (np.asarray(part, dtype="float64") for part in onto.transform(edge_lon, edge_lat))
+    seen = np.isfinite(xs) & np.isfinite(ys)
+    if not seen.any():
+        raise Outside
+    xs, ys = xs[seen] / factor, ys[seen] / factor
+    if not circle:
+        return float(xs.min()), float(ys.min()), float(xs.max()), float(ys.max())
+    pole_lon, pole_lat = onto.transform([0.0, 0.0], [90.0, -90.0], direction="INVERSE")
+    within = [(lon - west) % 360 <= width and south <= lat <= north for lon, lat in zip(pole_lon, pole_lat, strict=True)]
+    top, bottom = 90.0 if within[0] else float(ys.max()), -90.0 if within[1] else float(ys.min())
+    if any(within):
+        return -180.0, bottom, 180.0, top
+    places = np.sort(xs % 360)
+    gaps = np.diff(places, append=places[0] + 360)
+    widest = int(gaps.argmax())
+    left = float(places[(widest + 1) % places.size])
+    return left, bottom, left + 360 - float(gaps[widest]), top
+
+
+def _some(indices: Array) -> Array:
+    if not len(indices):
+        raise Outside
+    return indices
+
+
+def _runs_on(indices: Array) -> bool:
+    """Say whether indices are those of the store, one after the other or backwards."""
+    import numpy as np
+
+    return len(set(np.diff(indices).tolist())) <= 1
+
+
+def _falls(labels: Array) -> bool:
+    """Say whether labels go westwards, over a seam too."""
+    import numpy as np
+
+    return bool(np.median(np.diff(labels)) < 0)
+
+
+def _once(cells: Cells, indices: Array) -> Array:
+    """Return the indices without columns that repeat the place of an earlier one."""
+    import numpy as np
+
+    if len(indices) < 2 or float(np.ptp(cells.labels)) < 360 - 1:
+        return indices
+    near = max(CLOSE * float(np.median(cells.upper - cells.lower)), _NEAR)
+    first = cells.labels[indices[0]]
+    again = np.abs((cells.labels[indices] - first + 180) % 360 - 180) <= near
+    again[0] = False
+    kept: Array = indices[~again]
+    return kept
