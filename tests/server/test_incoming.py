@@ -83,10 +83,10 @@ def test_a_query_tells_every_problem_at_once_and_echoes_nothing() -> None:
         incoming.query(b"limit=SECRETVALUE&name=a&name=b&what=SECRETVALUE&x=%zz&y=%ff&z=%00", Query)
     found = [(each.loc, each.kind) for each in caught.value.errors]
     assert found == [
+        (("query",), "bad-text"),
+        (("query",), "bad-text"),
+        (("query",), "bad-text"),
         (("query", "name"), "repeated"),
-        (("query",), "bad-text"),
-        (("query",), "bad-text"),
-        (("query",), "bad-text"),
         (("query", "limit"), "int-parsing"),
         (("query", "what"), "unknown"),
     ]

@@ -212,15 +212,15 @@ class _Datasets:
         return present.version(shown, state, stored, self._url)
 
     async def publish(self, request: Request) -> Response:
-        asked = incoming.validated(await incoming.body(request, may_be_empty=True), PublishRequest)
+        asked = await incoming.body(request, PublishRequest, may_be_empty=True)
         return await self._written(request, lambda dataset_id: self._service.publish(dataset_id, version=asked.version))
 
     async def unpublish(self, request: Request) -> Response:
-        incoming.validated(await incoming.body(request, may_be_empty=True), incoming.NoParameters)
+        await incoming.body(request, incoming.NoParameters, may_be_empty=True)
         return await self._written(request, self._service.unpublish)
 
     async def restore(self, request: Request) -> Response:
-        incoming.validated(await incoming.body(request, may_be_empty=True), incoming.NoParameters)
+        await incoming.body(request, incoming.NoParameters, may_be_empty=True)
         return await self._written(request, self._service.restore)
 
     async def _written(self, request: Request, write: Callable[[str], object]) -> Response:

@@ -1,14 +1,18 @@
-"""What a request says, checked once: its query, its JSON body, its preferences. Every problem is told at once, no value echoed.
+"""What a request says, checked once: its query, its JSON body, its preferences. Every problem is
+reported at once (the first 20), and no value is repeated.
 
 The framework's own readers take UTF-16, duplicate keys and NaN, keep the last of repeated parameters, and echo what was sent.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import math
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, Literal, NoReturn
 from urllib.parse import unquote_to_bytes
 
@@ -20,11 +24,20 @@ from cubeport.errors import InvalidRequest, Problem, TooLarge, UnsupportedMediaT
 
 MAX_BODY = 1 << 20
 MAX_DEPTH = 64
+MAX_VALUES = 10_000
+"""JSON values in a body, unless its address takes geometries."""
+MAX_MEMBERS = 1_000
+"""Members of one object."""
+MAX_ERRORS = 20
+"""Problems that are listed; of more, the first ones and their number."""
 MAX_QUERY = 8 << 10
 MAX_PARAMETERS = 100
 
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
-_BRACKETS = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[{]|[\]}]', re.DOTALL)
+_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_SHORT = 4 << 10
+"""Bytes that are parsed where they arrive: a thread would cost more."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
@@ -85,7 +98,7 @@ def query[M: BaseModel](query_string: bytes, model: type[M]) -> M:
         problems += described(exc, "query")
         checked = None
     if problems or checked is None:
-        raise InvalidRequest(_summary(problems, "parameter"), errors=problems)
+        raise InvalidRequest(_summary(problems, "parameter"), errors=problems[:MAX_ERRORS])
     return checked
 
 
@@ -138,23 +151,34 @@ def _decoded(raw: bytes) -> str:
     return text
 
 
-async def body(request: Request, *, may_be_empty: bool = False) -> Any:
-    """Return the JSON body, read strictly (safety.md 4).
+async def body[M: BaseModel](request: Request, model: type[M], *, may_be_empty: bool = False, max_values: int = MAX_VALUES) -> M:
+    """Return the JSON body as *model*, read strictly and in linear time; a long one is read by a thread.
 
     Raises
     ------
     UnsupportedMediaType
         Not ``application/json`` in UTF-8, or with a content encoding.
     TooLarge
-        Over 1 MiB; seen from its declared length before any of it is read.
+        Over 1 MiB, seen from its declared length before any of it is read; or of more than *max_values* JSON values.
     InvalidRequest
-        Not JSON, or equal keys, NaN, an infinite or endless number, lone surrogates, more than 64 levels.
+        Not JSON, or equal keys, NaN, an infinite or endless number, lone surrogates, more than 64 levels; or not what *model*
+        takes.
     """
     raw = await _read(request.headers, request.receive, MAX_BODY)
     if not raw and may_be_empty:
-        return {}
+        return validated({}, model)
     _check_media_type(request.headers)
-    return strict_json(raw)
+
+    def parse() -> M:
+        return validated(strict_json(raw, max_values=max_values), model)
+
+    if len(raw) <= _SHORT:
+        return parse()
+    return await asyncio.get_running_loop().run_in_executor(_PARSING, parse)
+
+
+_PARSING = ThreadPoolExecutor(max_workers=2, thread_name_prefix="bodies")
+"""Threads of their own, and few: whoever sends long bodies waits for others who do, and nobody else waits for them."""
 
 
 def _check_media_type(headers: Mapping[str, str]) -> None:
@@ -189,35 +213,79 @@ def _too_large(limit: int) -> TooLarge:
     return TooLarge(f"The body is larger than {limit} bytes", limit=limit, unit="bytes")
 
 
-def strict_json(raw: bytes) -> Any:
+def strict_json(raw: bytes, *, max_values: int = MAX_VALUES) -> Any:
     """Return the value of a JSON text in UTF-8; see :func:`body`."""
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as exc:
         raise _not_json("is not UTF-8") from exc
-    if _depth(text) > MAX_DEPTH:
-        raise _not_json(f"is nested deeper than {MAX_DEPTH} levels")
-    problems: list[Problem] = []
+    _check_size(raw, max_values)
+    doubled: dict[str, None] = {}
 
     def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(found) > MAX_MEMBERS:
+            raise TooLarge(f"An object of the body has more than {MAX_MEMBERS} members", limit=MAX_MEMBERS, unit="members")
         value = dict(found)
         if len(value) < len(found):
-            names = [name for name, _ in found]
-            doubled = sorted({name for name in names if names.count(name) > 1})
-            problems.extend(Problem(("body", name), "duplicate-key", "is here more than once") for name in doubled)
+            doubled.update((name, None) for name, count in Counter(name for name, _ in found).items() if count > 1)
         return value
 
     try:
         value = json.loads(text, object_pairs_hook=pairs, parse_constant=_constant, parse_float=_finite)
     except json.JSONDecodeError as exc:
         raise _not_json(f"is not JSON: {exc.msg} in line {exc.lineno}, column {exc.colno}") from exc
-    except (ValueError, RecursionError) as exc:  # a number of more than 4 300 digits; NaN
-        raise _not_json("holds a number that cannot be read") from exc
-    if _has_surrogate(value):
-        problems.append(Problem(("body",), "bad-text", "holds half of a surrogate pair"))
+    except RecursionError as exc:
+        raise _too_deep() from exc
+    except ValueError as exc:  # a number of more than 4 300 digits; NaN
+        raise _not_json("contains a number that cannot be read") from exc
+    problems = [Problem(("body", name), "duplicate-key", "is given more than once") for name in sorted(doubled)]
+    # Only an escape can spell half of a surrogate pair: the bytes are UTF-8.
+    if _walked(value, with_texts=b"\\u" in raw):
+        problems.append(Problem(("body",), "bad-text", "contains half of a surrogate pair"))
     if problems:
-        raise InvalidRequest(_summary(problems, "member"), errors=problems)
+        raise InvalidRequest(_summary(problems, "member"), errors=problems[:MAX_ERRORS])
     return value
+
+
+def _check_size(raw: bytes, limit: int) -> None:
+    """Refuse a text of too many values before a parser makes them. Raises TooLarge, InvalidRequest."""
+    # Each value but the first needs a comma, or a list or object of its own. A text may have commas: then it is looked at again.
+    for part in (b",", b"[", b"{"):
+        if raw.count(part) < limit or _STRINGS.sub(b"", raw).count(part) < limit:
+            continue
+        if part != b",":
+            raise _not_json(f"is nested too deep, or has more than {limit} lists or objects")
+        raise TooLarge(
+            f"The body has more than {limit} values",
+            limit=limit,
+            unit="values",
+            next_step="Send a simpler geometry, or shorter lists in several requests.",
+        )
+
+
+def _walked(value: Any, *, with_texts: bool) -> bool:
+    """Refuse what is nested too deep, and tell whether a text has half of a surrogate pair."""
+    level, half, depth = [value], False, 0
+    while level:
+        depth += any(isinstance(each, dict | list) for each in level)
+        if depth > MAX_DEPTH:
+            raise _too_deep()
+        below: list[Any] = []
+        for each in level:
+            if isinstance(each, dict):
+                below += each.values()
+                if with_texts:
+                    below += each.keys()
+            elif isinstance(each, list):
+                below += each
+            elif with_texts and isinstance(each, str):
+                half = half or _SURROGATE.search(each) is not None
+        level = below
+    return half
+
+
+def _too_deep() -> InvalidRequest:
+    return _not_json(f"is nested deeper than {MAX_DEPTH} levels")
 
 
 def validated[M: BaseModel](value: Any, model: type[M]) -> M:
@@ -226,14 +294,14 @@ def validated[M: BaseModel](value: Any, model: type[M]) -> M:
         return model.model_validate_json(json.dumps(value), strict=True)
     except ValidationError as exc:
         problems = described(exc, "body")
-        raise InvalidRequest(_summary(problems, "member"), errors=problems) from None
+        raise InvalidRequest(_summary(problems, "member", count=exc.error_count()), errors=problems) from None
 
 
 def described(exc: ValidationError, place: str) -> list[Problem]:
-    """Return pydantic's errors in our words, without the values that were sent."""
+    """Return pydantic's errors in our words, without the values that were sent: the first 20."""
     return [
         Problem((place, *error["loc"]), _kind(error["type"]), _words(error["type"], error["msg"]))
-        for error in exc.errors(include_url=False, include_input=False, include_context=False)
+        for error in exc.errors(include_url=False, include_input=False, include_context=False)[:MAX_ERRORS]
     ]
 
 
@@ -250,25 +318,13 @@ def _words(kind: str, message: str) -> str:
     return "is required" if kind == "missing" else message.removeprefix("Value error, ")
 
 
-def _summary(problems: list[Problem], what: str) -> str:
-    if len(problems) == 1:
+def _summary(problems: list[Problem], what: str, *, count: int = 0) -> str:
+    count = max(count, len(problems))
+    if count == 1:
         [problem] = problems
         where = ".".join(str(part)[:100] for part in problem.loc[1:])
         return f"{where}: {problem.message}" if where else f"The request {problem.message}"
-    return f"{len(problems)} {what}s are not valid; errors lists them"
-
-
-def _depth(text: str) -> int:
-    """Return how deep the brackets outside strings go, in one pass, before a parser recurses."""
-    depth = deepest = 0
-    for match in _BRACKETS.finditer(text):
-        first = text[match.start()]
-        if first in "[{":
-            depth += 1
-            deepest = max(deepest, depth)
-        elif first in "]}":
-            depth -= 1
-    return deepest
+    return f"{count} {what}s are not valid; errors lists {'them' if count <= MAX_ERRORS else f'the first {MAX_ERRORS}'}"
 
 
 def _constant(name: str) -> NoReturn:
@@ -280,17 +336,6 @@ def _finite(text: str) -> float:
     if not math.isfinite(value):
         raise ValueError("infinite")
     return value
-
-
-def _has_surrogate(value: Any) -> bool:
-    match value:
-        case str():
-            return any("\ud800" <= character <= "\udfff" for character in value)
-        case dict():
-            return any(_has_surrogate(name) or _has_surrogate(item) for name, item in value.items())
-        case list():
-            return any(_has_surrogate(item) for item in value)
-    return False
 
 
 def _not_json(why: str) -> InvalidRequest:

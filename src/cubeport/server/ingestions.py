@@ -93,7 +93,7 @@ class _Ingestions:
 
     async def ingest(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
-        asked = incoming.validated(await incoming.body(request), IngestionRequest)
+        asked = await incoming.body(request, IngestionRequest)
         caller_of(request).check_dataset(asked.dataset_id)
         wait_s, applied = incoming.preferred_wait(request.headers.getlist("prefer"), self._parts.wait_s)
         ingestion = await asyncio.to_thread(self._service.ingest, asked, waited_for=wait_s > 0)

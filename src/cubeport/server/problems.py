@@ -44,6 +44,8 @@ STATUS: Mapping[type[CubeportError], int] = {
 _RETRY_AFTER_S = {429: 1, 503: 5}
 _RESERVED = frozenset({"type", "kind", "title", "status", "detail", "instance", "errors", "code", "description"})
 _LONGEST_TEXT = 200
+_MOST_ERRORS = 100
+"""So that no answer grows with what was sent; of a request, fewer are listed (:data:`cubeport.server.incoming.MAX_ERRORS`)."""
 _SERVER_PATH = re.compile(r"(?<![\w:/.])/(?:[\w.@+-]+/)+[\w.@+-]*")
 
 
@@ -63,7 +65,7 @@ def document(exc: CubeportError, *, public_url: str, request_id: str) -> dict[st
         "status": status,
         "detail": detail,
         "instance": request_id,
-        "errors": [_shown(each) for each in exc.errors],
+        "errors": [_shown(each) for each in exc.errors[:_MOST_ERRORS]],
         "code": exc.kind,
         "description": detail,
     }

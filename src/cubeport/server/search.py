@@ -27,6 +27,8 @@ from cubeport.server.parts import Lists
 DEADLINE_S = 5.0
 MAX_PAGE = 1_000
 MAX_VERTICES = 10_000
+MAX_VALUES = 32_000
+"""JSON values in the body of a search: a geometry of 10,000 vertices has 30,000."""
 _WALK = 100
 """Datasets read at once."""
 
@@ -49,12 +51,19 @@ def _flat(numbers: list[float]) -> Box:
     return west, south, east, north
 
 
+Names = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=10_000)]
+
+Number = Annotated[float, Field(allow_inf_nan=False)]
+
+
 class Search(incoming.Model):
     """The body of ``POST /stac/search``."""
 
-    ids: list[Annotated[str, Field(max_length=200)]] | None = None
-    collections: list[Annotated[str, Field(max_length=200)]] | None = None
-    bbox: Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], AfterValidator(check_box)] | None = None
+    ids: Names | None = None
+    collections: Names | None = None
+    bbox: Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=6), AfterValidator(check_box)] | None = (
+        None
+    )
     datetime: Annotated[str | None, Field(max_length=100)] = None
     intersects: dict[str, Any] | None = None
     limit: Annotated[int, Field(ge=1, description="At most 1000 are given")] = 100
@@ -95,7 +104,7 @@ def _numbers(text: str) -> list[float]:
 
 
 def _geometry_text(text: str) -> Any:
-    return incoming.strict_json(text.encode())
+    return incoming.strict_json(text.encode(), max_values=MAX_VALUES)
 
 
 @dataclass(frozen=True, slots=True)

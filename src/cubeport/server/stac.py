@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 from urllib.parse import urlencode
 
@@ -121,6 +122,9 @@ class _Stac:
             **({"download_cells": parts.limits["download_cells"]} if "download_cells" in parts.limits else {}),
         )
 
+        # Threads of their own: a search may take seconds, and what else needs a thread does not wait for it.
+        self._searching = ThreadPoolExecutor(max_workers=4, thread_name_prefix="search")
+
     def catalog(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         tag = replies.etag_of_list(self._service.generation(), request, "json", self._url)
@@ -224,13 +228,17 @@ class _Stac:
 
     async def find_by_body(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
-        asked = incoming.validated(await incoming.body(request), SearchBody)
-        found = await asyncio.to_thread(search.run, self._service, asked)
-        address = f"{self._url}/stac/search"
-        links = [_link("self", address) | {"method": "POST"}]
-        if found.token is not None:
-            links.append(_link("next", address) | {"method": "POST", "body": {"token": found.token}, "merge": True})
-        return replies.reply(request, self._found(found, links), media_type=documents.GEOJSON)
+        asked = await incoming.body(request, SearchBody, max_values=search.MAX_VALUES)
+
+        def work() -> Response:
+            found = search.run(self._service, asked)
+            address = f"{self._url}/stac/search"
+            links = [_link("self", address) | {"method": "POST"}]
+            if found.token is not None:
+                links.append(_link("next", address) | {"method": "POST", "body": {"token": found.token}, "merge": True})
+            return replies.reply(request, self._found(found, links), media_type=documents.GEOJSON)
+
+        return await asyncio.get_running_loop().run_in_executor(self._searching, work)
 
     def _found(self, found: search.Found, links: list[dict[str, Any]]) -> bytes:
         root = {"rel": "root", "href": f"{self._url}/stac", "type": "application/json", "title": self._site.title}
