@@ -26,7 +26,7 @@ import netCDF4
 import numpy as np
 import psutil
 
-from cubeport.adapters.engines.zarr import ZarrEngine
+from cubeport.adapters.engines import zarr
 from cubeport.adapters.gate.gate import ConfinedGate
 from cubeport.adapters.gate.tasks import confined
 from cubeport.cubes.orders import WriteOrder
@@ -108,11 +108,11 @@ def run(case: Case, folder: Path, gate: ConfinedGate, clock: Clock, repeat: int)
     """Return the medians of plain, write, measure and publish, wall and CPU seconds each."""
     source, target = folder / "source.nc", folder / "plain.zarr"
     make(source, case)
-    engine = ZarrEngine(folder / "data")
+    engine, lister = zarr.Writer(folder / "data"), zarr.Lister(folder / "data")
     rows = []
     for _ in range(repeat):
         staging, _ = engine.stage(secrets.token_hex(16), "benchmark", secrets.token_hex(16))
-        engine.begin(staging, None)
+        engine.begin(staging)
         before = clock.now()
         written = gate.write(WriteOrder(sources=(source,), target=staging.new))
         wrote = clock.since(before)
@@ -131,7 +131,7 @@ def run(case: Case, folder: Path, gate: ConfinedGate, clock: Clock, repeat: int)
         wall, cpu = said.stdout.split()
         rows.append(((float(wall), float(cpu)), wrote, judged, published))
         shutil.rmtree(target)
-        engine.drop(staging.dataset_id, staging.version_id)
+        lister.drop(staging.dataset_id, staging.version_id)
     source.unlink()
     return [
         (statistics.median(w for w, _ in column), statistics.median(c for _, c in column)) for column in zip(*rows, strict=True)

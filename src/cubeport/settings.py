@@ -15,8 +15,10 @@ from zoneinfo import ZoneInfo
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 from pydantic.fields import FieldInfo
+from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
+from cubeport.adapters.engines import ENGINES
 from cubeport.catalog.forms import strictyaml
 from cubeport.catalog.forms.addresses import Origin
 from cubeport.catalog.forms.later import Later
@@ -69,6 +71,14 @@ def _zone(value: str) -> str:
         ZoneInfo(value)
     except (KeyError, ValueError, OSError) as exc:
         raise ValueError("is not a time zone of the IANA database, for example Europe/Paris") from exc
+    return value
+
+
+def _engine(value: str) -> str:
+    if value not in ENGINES:
+        raise PydanticCustomError(
+            "literal_error", "is not an engine of this release", {"expected": " or ".join(map(repr, ENGINES))}
+        )
     return value
 
 
@@ -222,7 +232,8 @@ class Settings(BaseSettings):
     data_dir: Path = Path("data")
     catalog_url: Annotated[SecretStr | None, Later(None)] = None
     """``sqlite:``, ``tinydb:`` or ``postgresql:``; null is the catalog's own. With a password only from the environment."""
-    engine: Annotated[Literal["zarr", "icechunk"], Later("zarr")] = "zarr"
+    engine: Annotated[str, AfterValidator(_engine)] = "zarr"
+    """How new versions are stored, by the name of an engine; a version is read by the engine that wrote it."""
     profile: Annotated[str | None, Later(None)] = None
     default_extent: Annotated[PublicId | None, Later(None)] = None
     read_only: bool = False

@@ -14,6 +14,7 @@ import pytest
 import xarray as xr
 
 import cubeport
+from cubeport.adapters.engines.opened import VersionStore
 
 from .conftest import CUBEPORT, cli
 
@@ -54,8 +55,8 @@ def assert_whole(root: Path) -> None:
         shown = {each.texts.dataset_id: each for each in service.datasets(limit=1000).items}
         for dataset_id, name in sources.items():
             if dataset_id in shown:
-                path = service.engine.path(dataset_id, shown[dataset_id].version.version_id)
-                served = xr.open_zarr(path, consolidated=True, decode_times=False)
+                store = VersionStore(service.engines, dataset_id, shown[dataset_id].version.version_id)
+                served = xr.open_zarr(store, consolidated=True, decode_times=False)
                 with xr.open_dataset(Path(iris_sample_data.path) / name, decode_times=False) as wanted:
                     field = shown[dataset_id].description.fields[0]
                     np.testing.assert_array_equal(served[field].values, wanted[field].values)

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
+from cubeport.adapters.engines import zarr
 from cubeport.adapters.engines.disk import Disk
-from cubeport.adapters.engines.zarr import ZarrEngine
 from cubeport.adapters.storage.local import LocalProfile
 from cubeport.catalog.artifacts.storage import Profiles
 from cubeport.catalog.disk import failpoints
@@ -26,24 +26,40 @@ from cubeport.cubes.orders import Staging
 from cubeport.errors import (
     Corrupt,
     CubeportError,
-    InvalidRequest,
     NoSpace,
     PathEscapes,
     SourceRejected,
     StoreUnavailable,
     TargetExists,
 )
+from cubeport.service.ports import Lister, Reader, Writer
 
 OBJECTS = {"zarr.json": b'{"zarr_format":3}', "v/zarr.json": b"{}", "v/c/0/0": b"\x00" * 50, "v/c/0/1": b"one", "s/c": b"scalar"}
+
+
+@dataclass
+class Engine:
+    """An engine's roles together."""
+
+    writer: Writer
+    reader: Reader
+    lister: Lister
+
+
+def zarr_engine(data: Path, disk: Disk | None = None) -> Engine:
+    disk = disk or Disk()
+    return Engine(zarr.Writer(data, disk=disk), zarr.Reader(data), zarr.Lister(data, disk))
 
 
 def new_id() -> str:
     return secrets.token_hex(16)
 
 
-def write_new(staging: Staging, objects: dict[str, bytes], **changes: Any) -> bytes:
+def write_new(staging: Staging, objects: dict[str, bytes], *, only: set[str] | None = None, **changes: Any) -> bytes:
     """Leave in ``new`` what the two children would."""
     for key, data in objects.items():
+        if only is not None and key not in only:
+            continue
         path = staging.new / "cube.zarr" / key
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
@@ -53,19 +69,46 @@ def write_new(staging: Staging, objects: dict[str, bytes], **changes: Any) -> by
     return manifest
 
 
-def make(engine: ZarrEngine, objects: dict[str, bytes] = OBJECTS, dataset: str = "sst") -> tuple[str, str]:
-    staging, _ = engine.stage(new_id(), dataset, new_id())
-    engine.begin(staging, None)
+def make(engine: Engine, objects: dict[str, bytes] = OBJECTS, dataset: str = "sst") -> tuple[str, str]:
+    staging, _ = engine.writer.stage(new_id(), dataset, new_id())
+    engine.writer.begin(staging)
     write_new(staging, objects)
-    engine.assemble(staging)
-    engine.sync(staging)
-    engine.publish(staging)
-    engine.clear(staging)
+    finish(engine, staging)
     return staging.dataset_id, staging.version_id
 
 
-def content(engine: ZarrEngine, version: tuple[str, str], key: str) -> bytes | None:
-    found = engine.read(*version, key)
+def finish(engine: Engine, staging: Staging) -> None:
+    engine.writer.assemble(staging)
+    engine.writer.sync(staging)
+    engine.writer.publish(staging)
+    engine.writer.clear(staging)
+
+
+def inode(engine: Engine, version: tuple[str, str], key: str) -> int:
+    return (engine.reader.path(*version) / key).stat().st_ino
+
+
+def digest_of(engine: Engine, version: tuple[str, str]) -> str:
+    return hashlib.sha256(engine.reader.manifest(*version)).hexdigest()
+
+
+@dataclass
+class Unlinking(Disk):
+    """A disk that cannot give a file a second name."""
+
+    number: int
+    synced: int = 0
+
+    def link(self, source: str, target: str, *, source_fd: int, target_fd: int) -> None:
+        raise OSError(self.number, os.strerror(self.number))
+
+    def sync(self, descriptor: int) -> None:
+        self.synced += 1
+        super().sync(descriptor)
+
+
+def content(engine: Engine, version: tuple[str, str], key: str) -> bytes | None:
+    found = engine.reader.read(*version, key)
     if found is None:
         return None
     with found.file as file:
@@ -82,105 +125,98 @@ class EngineContract:
     """What every engine promises."""
 
     @pytest.fixture
-    def engine(self, tmp_path: Path) -> ZarrEngine:
+    def engine(self, tmp_path: Path) -> Engine:
         raise NotImplementedError
 
-    def test_what_was_written_is_read(self, engine: ZarrEngine) -> None:
+    def test_what_was_written_is_read(self, engine: Engine) -> None:
         version = make(engine)
         assert {key: content(engine, version, key) for key in OBJECTS} == OBJECTS
-        entries = json.loads(engine.manifest(*version))["entries"]
+        entries = json.loads(engine.reader.manifest(*version))["entries"]
         assert [each["key"] for each in entries] == sorted(OBJECTS)
 
-    def test_what_the_manifest_does_not_list_is_absent(self, engine: ZarrEngine) -> None:
+    def test_what_the_manifest_does_not_list_is_absent(self, engine: Engine) -> None:
         version = make(engine)
         for key in ("v/c/0/2", "w/zarr.json", ".zgroup", "", "..", "../manifest.json", "v", "/etc/passwd", "v/c/0/0/"):
-            assert engine.read(*version, key) is None
+            assert engine.reader.read(*version, key) is None
 
-    def test_what_the_manifest_lists_is_never_absent(self, engine: ZarrEngine) -> None:
+    def test_what_the_manifest_lists_is_never_absent(self, engine: Engine) -> None:
         version = make(engine)
-        path = engine.path(*version) / "v/c/0/1"
+        path = engine.reader.path(*version) / "v/c/0/1"
         path.unlink()
         with pytest.raises(Corrupt, match="missing"):
-            engine.read(*version, "v/c/0/1")
+            engine.reader.read(*version, "v/c/0/1")
         assert content(engine, version, "v/c/0/0") == OBJECTS["v/c/0/0"]
 
-    def test_versions_do_not_touch_each_other(self, engine: ZarrEngine) -> None:
+    def test_versions_do_not_touch_each_other(self, engine: Engine) -> None:
         first, second = make(engine), make(engine, {**OBJECTS, "v/c/0/1": b"two"})
         assert content(engine, first, "v/c/0/1") == b"one"
         assert content(engine, second, "v/c/0/1") == b"two"
-        engine.drop(*first)
+        engine.lister.drop(*first)
         assert content(engine, second, "v/c/0/1") == b"two"
-        with pytest.raises(Corrupt):
-            engine.read(*first, "v/c/0/1")
+        assert [each.name for _, each in engine.lister.versions()] == [second[1]]
 
-    def test_drop_and_clear_are_idempotent(self, engine: ZarrEngine) -> None:
+    def test_drop_and_clear_are_idempotent(self, engine: Engine) -> None:
         version = make(engine)
-        staging, _ = engine.stage(new_id(), "sst", new_id())
+        staging, _ = engine.writer.stage(new_id(), "sst", new_id())
         for _ in range(2):
-            engine.drop(*version)
-            engine.clear(staging)
+            engine.lister.drop(*version)
+            engine.writer.clear(staging)
 
-    def test_a_parent_is_refused_and_not_ignored(self, engine: ZarrEngine) -> None:
-        version = make(engine)
-        staging, _ = engine.stage(new_id(), "sst", new_id())
-        with pytest.raises(InvalidRequest):
-            engine.begin(staging, version[1])
-
-    def test_only_what_the_manifest_names_is_taken_in(self, engine: ZarrEngine) -> None:
-        staging, _ = engine.stage(new_id(), "sst", new_id())
-        engine.begin(staging, None)
+    def test_only_what_the_manifest_names_is_taken_in(self, engine: Engine) -> None:
+        staging, _ = engine.writer.stage(new_id(), "sst", new_id())
+        engine.writer.begin(staging)
         write_new(staging, OBJECTS)
         (staging.new / "cube.zarr/v/c/0/7").write_bytes(b"stray")
-        engine.assemble(staging)
-        engine.sync(staging)
-        engine.publish(staging)
-        assert engine.read("sst", staging.version_id, "v/c/0/7") is None
-        assert not (engine.path("sst", staging.version_id) / "v/c/0/7").exists()
+        engine.writer.assemble(staging)
+        engine.writer.sync(staging)
+        engine.writer.publish(staging)
+        assert engine.reader.read("sst", staging.version_id, "v/c/0/7") is None
+        assert not (engine.reader.path("sst", staging.version_id) / "v/c/0/7").exists()
 
     @pytest.mark.parametrize("dataset", ["..", "a/b", "", "__x", "a\0"])
-    def test_names_never_become_paths_elsewhere(self, engine: ZarrEngine, dataset: str) -> None:
+    def test_names_never_become_paths_elsewhere(self, engine: Engine, dataset: str) -> None:
         with pytest.raises(PathEscapes):
-            engine.stage(new_id(), dataset, new_id())
+            engine.writer.stage(new_id(), dataset, new_id())
         with pytest.raises(PathEscapes):
-            engine.path(dataset, new_id())
+            engine.reader.path(dataset, new_id())
         with pytest.raises(PathEscapes):
-            engine.drop("sst", dataset)
+            engine.lister.drop("sst", dataset)
 
 
 class TestZarrEngine(EngineContract):
     @pytest.fixture
-    def engine(self, tmp_path: Path) -> ZarrEngine:
-        return ZarrEngine(tmp_path / "data")
+    def engine(self, tmp_path: Path) -> Engine:
+        return zarr_engine(tmp_path / "data")
 
-    def test_files_are_read_only_and_nothing_else_is_left(self, engine: ZarrEngine) -> None:
+    def test_files_are_read_only_and_nothing_else_is_left(self, engine: Engine) -> None:
         version = make(engine)
-        modes = {stat.S_IMODE(path.stat().st_mode) for path in engine.path(*version).rglob("*") if path.is_file()}
+        modes = {stat.S_IMODE(path.stat().st_mode) for path in engine.reader.path(*version).rglob("*") if path.is_file()}
         assert modes == {0o444}
-        assert everything(engine.data / "staging") == set()
+        assert everything(engine.writer.data / "staging") == set()
 
-    def test_a_compensation_names_its_place_and_proves_it_ours(self, engine: ZarrEngine) -> None:
+    def test_a_compensation_names_its_place_and_proves_it_ours(self, engine: Engine) -> None:
         operation, version = new_id(), new_id()
-        staging, undo = engine.stage(operation, "sst", version)
-        engine.begin(staging, None)
+        staging, undo = engine.writer.stage(operation, "sst", version)
+        engine.writer.begin(staging)
         write_new(staging, OBJECTS)
         assert [each["path"] for each in undo] == [f"staging/{operation}", f"store/sst/{version}"]
         assert all(each["undo"] == "remove_tree" and each["profile"] == "data" for each in undo)
         assert undo[0]["proof"]["inode"] == staging.root.stat().st_ino
-        engine.assemble(staging)
-        engine.sync(staging)
-        engine.publish(staging)
-        assert undo[1]["proof"]["inode"] == (engine.data / undo[1]["path"]).stat().st_ino
+        engine.writer.assemble(staging)
+        engine.writer.sync(staging)
+        engine.writer.publish(staging)
+        assert undo[1]["proof"]["inode"] == (engine.writer.data / undo[1]["path"]).stat().st_ino
 
-    def test_an_operation_stages_once(self, engine: ZarrEngine) -> None:
+    def test_an_operation_stages_once(self, engine: Engine) -> None:
         operation = new_id()
-        engine.stage(operation, "sst", new_id())
+        engine.writer.stage(operation, "sst", new_id())
         with pytest.raises(StoreUnavailable):
-            engine.stage(operation, "sst", new_id())
+            engine.writer.stage(operation, "sst", new_id())
 
     @pytest.mark.parametrize("kind", ["symlink", "hardlink", "fifo", "folder", "longer", "shorter", "linked folder"])
-    def test_an_object_that_is_not_the_verified_file_is_refused(self, engine: ZarrEngine, kind: str, tmp_path: Path) -> None:
-        staging, _ = engine.stage(new_id(), "sst", new_id())
-        engine.begin(staging, None)
+    def test_an_object_that_is_not_the_verified_file_is_refused(self, engine: Engine, kind: str, tmp_path: Path) -> None:
+        staging, _ = engine.writer.stage(new_id(), "sst", new_id())
+        engine.writer.begin(staging)
         write_new(staging, OBJECTS)
         secret = tmp_path / "secret"
         secret.write_bytes(b"one")
@@ -204,8 +240,8 @@ class TestZarrEngine(EngineContract):
             case _:
                 victim.write_bytes(b"on" if kind == "shorter" else b"one more")
         with pytest.raises((SourceRejected, StoreUnavailable)):
-            engine.assemble(staging)
-        assert not any((engine.data / "store").iterdir())
+            engine.writer.assemble(staging)
+        assert not any((engine.writer.data / "store").iterdir())
 
     @pytest.mark.parametrize(
         "manifest",
@@ -222,30 +258,30 @@ class TestZarrEngine(EngineContract):
             b"\xff",
         ],
     )
-    def test_a_manifest_that_is_not_ours_is_refused(self, engine: ZarrEngine, manifest: bytes) -> None:
-        staging, _ = engine.stage(new_id(), "sst", new_id())
-        engine.begin(staging, None)
+    def test_a_manifest_that_is_not_ours_is_refused(self, engine: Engine, manifest: bytes) -> None:
+        staging, _ = engine.writer.stage(new_id(), "sst", new_id())
+        engine.writer.begin(staging)
         (staging.new / "cube.zarr").mkdir()
         (staging.new / "manifest.json").write_bytes(manifest)
         with pytest.raises(SourceRejected) as refusal:
-            engine.assemble(staging)
+            engine.writer.assemble(staging)
         assert refusal.value.reason == "unsafe"
 
-    def test_a_version_is_never_put_over_another(self, engine: ZarrEngine) -> None:
+    def test_a_version_is_never_put_over_another(self, engine: Engine) -> None:
         dataset, version = make(engine)
-        staging, _ = engine.stage(new_id(), dataset, version)
-        engine.begin(staging, None)
+        staging, _ = engine.writer.stage(new_id(), dataset, version)
+        engine.writer.begin(staging)
         write_new(staging, {"zarr.json": b"other"})
-        engine.assemble(staging)
-        engine.sync(staging)
+        engine.writer.assemble(staging)
+        engine.writer.sync(staging)
         with pytest.raises(TargetExists):
-            engine.publish(staging)
+            engine.writer.publish(staging)
         assert content(engine, (dataset, version), "zarr.json") == OBJECTS["zarr.json"]
 
     @pytest.mark.parametrize("damage", ["longer", "link", "linked folder", "folder"])
-    def test_what_is_damaged_is_told(self, engine: ZarrEngine, damage: str, tmp_path: Path) -> None:
+    def test_what_is_damaged_is_told(self, engine: Engine, damage: str, tmp_path: Path) -> None:
         version = make(engine)
-        path = engine.path(*version) / "v/c/0/1"
+        path = engine.reader.path(*version) / "v/c/0/1"
         (tmp_path / "other").write_bytes(b"one")
         match damage:
             case "longer":
@@ -261,38 +297,82 @@ class TestZarrEngine(EngineContract):
                 path.unlink()
                 path.mkdir()
         with pytest.raises(Corrupt) as told:
-            engine.read(*version, "v/c/0/1")
-        assert str(engine.data) not in str(told.value.to_mapping())
+            engine.reader.read(*version, "v/c/0/1")
+        assert str(engine.writer.data) not in str(told.value.to_mapping())
 
-    def test_a_lost_or_broken_manifest_is_told(self, engine: ZarrEngine) -> None:
+    def test_a_lost_or_broken_manifest_is_told(self, engine: Engine) -> None:
         dataset, version = make(engine)
-        path = engine.path(dataset, version).parent / "manifest.json"
+        path = engine.reader.path(dataset, version).parent / "manifest.json"
         path.chmod(0o644)
         path.write_bytes(b"{")
         with pytest.raises(Corrupt):
-            engine.read(dataset, version, "zarr.json")
+            engine.reader.read(dataset, version, "zarr.json")
         path.unlink()
         with pytest.raises(Corrupt):
-            engine.manifest(dataset, version)
+            engine.reader.manifest(dataset, version)
 
-    def test_old_manifests_leave_the_memory(self, engine: ZarrEngine, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr("cubeport.adapters.engines.zarr._CACHED_ENTRIES", 12)
+    def test_old_manifests_leave_the_memory(self, engine: Engine) -> None:
+        engine.reader = reader = zarr.Reader(engine.writer.data, entries=12)
         versions = [make(engine) for _ in range(4)]
         for version in (*versions, *versions):
             assert content(engine, version, "s/c") == b"scalar"
-        assert len(engine._manifests) == 2
+        assert len(reader._manifests) == 2
 
-    def test_a_drop_that_was_killed_is_finished_by_the_next(self, engine: ZarrEngine) -> None:
+    def test_objects_that_were_not_written_are_the_parents(self, engine: Engine) -> None:
+        parent = make(engine)
+        staging, _ = engine.writer.stage(new_id(), "sst", new_id(), parent=parent[1])
+        engine.writer.begin(staging)
+        changed = {"zarr.json": b"{...}", "v/c/0/2": b"three"}
+        write_new(staging, {**OBJECTS, **changed}, only=set(changed))
+        finish(engine, staging)
+        child = staging.dataset_id, staging.version_id
+        assert {key: content(engine, child, key) for key in (*OBJECTS, "v/c/0/2")} == {**OBJECTS, **changed}
+        shared = {key for key in OBJECTS if inode(engine, child, key) == inode(engine, parent, key)}
+        assert shared == set(OBJECTS) - set(changed)
+        engine.lister.drop(*parent)
+        assert content(engine, child, "v/c/0/1") == b"one"
+        assert list(engine.lister.faults(f"store/sst/{child[1]}", digest=digest_of(engine, child), data=True)) == []
+
+    @pytest.mark.parametrize("number", [errno.EMLINK, errno.EXDEV, errno.EPERM])
+    def test_what_cannot_be_linked_is_copied(self, engine: Engine, number: int, tmp_path: Path) -> None:
+        parent = make(engine)
+        disk = Unlinking(number)
+        engine.writer = zarr.Writer(tmp_path / "data", disk=disk)
+        staging, _ = engine.writer.stage(new_id(), "sst", new_id(), parent=parent[1])
+        engine.writer.begin(staging)
+        write_new(staging, OBJECTS, only={"zarr.json"})
+        finish(engine, staging)
+        child = staging.dataset_id, staging.version_id
+        assert {key: content(engine, child, key) for key in OBJECTS} == OBJECTS
+        assert inode(engine, child, "s/c") != inode(engine, parent, "s/c")
+        assert disk.synced >= len(OBJECTS)
+
+    def test_a_parent_with_other_bytes_is_not_taken_in(self, engine: Engine) -> None:
+        parent = make(engine)
+        staging, _ = engine.writer.stage(new_id(), "sst", new_id(), parent=parent[1])
+        engine.writer.begin(staging)
+        write_new(staging, {**OBJECTS, "v/c/0/1": b"ONE"}, only={"zarr.json"})
+        with pytest.raises(SourceRejected, match="not the parent's"):
+            engine.writer.assemble(staging)
+        path = engine.reader.path(*parent) / "v/c/0/1"
+        path.unlink()
+        staging, _ = engine.writer.stage(new_id(), "sst", new_id(), parent=parent[1])
+        engine.writer.begin(staging)
+        write_new(staging, OBJECTS, only={"zarr.json"})
+        with pytest.raises(Corrupt, match="missing"):
+            engine.writer.assemble(staging)
+
+    def test_a_drop_that_was_killed_is_finished_by_the_next(self, engine: Engine) -> None:
         version = make(engine)
         failpoints.arm("trash:after=raise")
         try:
             with pytest.raises(failpoints.FailPointRaised):
-                engine.drop(*version)
+                engine.lister.drop(*version)
         finally:
             failpoints.arm("")
-        assert [path.name for path in (engine.data / "staging").iterdir()] == [f"trash-{version[1]}"]
-        engine.drop(*version)
-        assert everything(engine.data / "staging") == set()
+        assert [path.name for path in (engine.writer.data / "staging").iterdir()] == [f"trash-{version[1]}"]
+        engine.lister.drop(*version)
+        assert everything(engine.writer.data / "staging") == set()
 
     def test_staging_on_another_file_system_is_refused(self, tmp_path: Path) -> None:
         other = Path("/dev/shm")
@@ -304,7 +384,7 @@ class TestZarrEngine(EngineContract):
         try:
             (tmp_path / "data/staging").symlink_to(away)
             with pytest.raises(StoreUnavailable, match="one file system"):
-                ZarrEngine(tmp_path / "data")
+                zarr_engine(tmp_path / "data")
             assert not any(away.iterdir())
         finally:
             away.rmdir()
@@ -331,9 +411,13 @@ class Faulty(Disk):
         self._count("rename")
         super().rename(source, target, source_fd=source_fd, target_fd=target_fd)
 
-    def write(self, path: Path, data: bytes) -> None:
+    def write(self, path: str | Path, data: bytes, *, folder_fd: int | None = None) -> None:
         self._count("write")
-        super().write(path, data)
+        super().write(path, data, folder_fd=folder_fd)
+
+    def link(self, source: str, target: str, *, source_fd: int, target_fd: int) -> None:
+        self._count("link")
+        super().link(source, target, source_fd=source_fd, target_fd=target_fd)
 
     def sync(self, descriptor: int) -> None:
         self._count("sync")
@@ -344,21 +428,24 @@ class Faulty(Disk):
         super().sync_all(descriptor)
 
 
+@pytest.mark.parametrize("built_on_a_parent", [False, True])
 @pytest.mark.parametrize(("number", "error"), [(errno.EIO, StoreUnavailable), (errno.ENOSPC, NoSpace), (errno.EDQUOT, NoSpace)])
-def test_every_call_may_fail_and_nothing_is_lost_or_left(tmp_path: Path, number: int, error: type[CubeportError]) -> None:
-    kept = ZarrEngine(tmp_path / "data")
+def test_every_call_may_fail_and_nothing_is_lost_or_left(
+    tmp_path: Path, number: int, error: type[CubeportError], built_on_a_parent: bool
+) -> None:
+    kept = zarr_engine(tmp_path / "data")
     before = make(kept)
     for at in range(1, 100):
         disk = Faulty(at=at, number=number)
-        engine = ZarrEngine(tmp_path / "data", disk=disk)
+        engine = zarr_engine(tmp_path / "data", disk)
         operation, version = new_id(), new_id()
         try:
-            staging, _ = engine.stage(operation, "sst", version)
-            engine.begin(staging, None)
-            write_new(staging, OBJECTS)
-            engine.assemble(staging)
-            engine.sync(staging)
-            engine.publish(staging)
+            staging, _ = engine.writer.stage(operation, "sst", version, parent=before[1] if built_on_a_parent else None)
+            engine.writer.begin(staging)
+            write_new(staging, OBJECTS, only={"zarr.json", "v/c/0/1"} if built_on_a_parent else None)
+            engine.writer.assemble(staging)
+            engine.writer.sync(staging)
+            engine.writer.publish(staging)
         except CubeportError as exc:
             told = exc
         else:
@@ -366,15 +453,16 @@ def test_every_call_may_fail_and_nothing_is_lost_or_left(tmp_path: Path, number:
             break
         finally:
             # What the unit of work does: staging, then the version, as far as they are there.
-            kept.clear(Staging(operation, "sst", version, *(tmp_path / "data/staging" / operation,) * 3))
+            kept.writer.clear(Staging(operation, "sst", version, *(tmp_path / "data/staging" / operation,) * 3))
             if at <= len(disk.calls):
-                kept.drop("sst", version)
+                kept.lister.drop("sst", version)
         assert type(told) is error, (at, disk.calls)
         assert str(tmp_path) not in str(told.to_mapping())
         assert content(kept, before, "zarr.json") == OBJECTS["zarr.json"]
         assert everything(tmp_path / "data/staging") == set()
         assert [path.name for path in (tmp_path / "data/store/sst").iterdir()] == [before[1]]
-    assert disk.calls.count("sync") >= len(OBJECTS) + 1
+    assert disk.calls.count("link") == (3 if built_on_a_parent else 0)
+    assert disk.calls.count("sync") >= (2 if built_on_a_parent else len(OBJECTS)) + 1
 
 
 STEPS = ("begin", "new", "assemble", "sync", "publish", "clear")
@@ -383,18 +471,18 @@ STEPS = ("begin", "new", "assemble", "sync", "publish", "clear")
 @pytest.mark.parametrize("reached", range(len(STEPS) + 1))
 def test_what_was_journalled_undoes_whatever_was_reached(tmp_path: Path, reached: int) -> None:
     # A kill leaves no process: compensations as data, read back from the journal, have to do.
-    engine = ZarrEngine(tmp_path / "data")
+    engine = zarr_engine(tmp_path / "data")
     kept = make(engine)
     operation = new_id()
-    staging, undo = engine.stage(operation, "sst", new_id())
+    staging, undo = engine.writer.stage(operation, "sst", new_id())
     journalled = json.dumps(undo)
     acts = {
-        "begin": lambda: engine.begin(staging, None),
+        "begin": lambda: engine.writer.begin(staging),
         "new": lambda: write_new(staging, OBJECTS),
-        "assemble": lambda: engine.assemble(staging),
-        "sync": lambda: engine.sync(staging),
-        "publish": lambda: engine.publish(staging),
-        "clear": lambda: engine.clear(staging),
+        "assemble": lambda: engine.writer.assemble(staging),
+        "sync": lambda: engine.writer.sync(staging),
+        "publish": lambda: engine.writer.publish(staging),
+        "clear": lambda: engine.writer.clear(staging),
     }
     for name in STEPS[:reached]:
         acts[name]()
@@ -411,9 +499,9 @@ def test_what_was_journalled_undoes_whatever_was_reached(tmp_path: Path, reached
 
 
 def test_what_another_made_is_never_undone(tmp_path: Path) -> None:
-    engine = ZarrEngine(tmp_path / "data")
+    engine = zarr_engine(tmp_path / "data")
     dataset, version = make(engine)
-    staging, undo = engine.stage(new_id(), dataset, version)  # the same name by a chance that must not count
+    staging, undo = engine.writer.stage(new_id(), dataset, version)  # the same name by a chance that must not count
     profiles = Profiles()
     profiles.add(LocalProfile("data", tmp_path / "data"))
     report = Undoer(profiles, HookManager()).undo([Compensation.model_validate(each) for each in undo], staging.operation_id)
@@ -430,18 +518,18 @@ def disarmed() -> Iterator[None]:
 @pytest.mark.usefixtures("disarmed")
 def test_a_failed_sync_is_not_tried_again(tmp_path: Path) -> None:
     disk = Faulty(at=10_000)
-    engine = ZarrEngine(tmp_path, disk=disk)
-    staging, _ = engine.stage(new_id(), "sst", new_id())
-    engine.begin(staging, None)
+    engine = zarr_engine(tmp_path, disk)
+    staging, _ = engine.writer.stage(new_id(), "sst", new_id())
+    engine.writer.begin(staging)
     write_new(staging, OBJECTS)
-    engine.assemble(staging)
+    engine.writer.assemble(staging)
     disk.at, disk.calls = 2, []
     with pytest.raises(StoreUnavailable):
-        engine.sync(staging)
+        engine.writer.sync(staging)
     assert disk.calls == ["sync", "sync"]
     failpoints.arm("fsync:half=enospc")
     with pytest.raises(NoSpace):
-        engine.sync(staging)
+        engine.writer.sync(staging)
 
 
 def test_everything_is_synced_before_it_is_renamed_and_folders_after(tmp_path: Path) -> None:
@@ -457,7 +545,7 @@ def test_everything_is_synced_before_it_is_renamed_and_folders_after(tmp_path: P
                 names.append("rename")
             super().rename(source, target, **descriptors)
 
-    engine = ZarrEngine(tmp_path, disk=Told())
+    engine = zarr_engine(tmp_path, Told())
     make(engine)
     names.clear()
     dataset, version = make(engine)  # the second of the dataset, whose folder is there but may not be durable yet
@@ -474,7 +562,7 @@ def test_everything_is_synced_before_it_is_renamed_and_folders_after(tmp_path: P
 
 def test_many_files_are_synced_by_one_call(tmp_path: Path) -> None:
     disk = Faulty(at=100_000)
-    engine = ZarrEngine(tmp_path, disk=disk)
+    engine = zarr_engine(tmp_path, disk)
     make(engine, {"zarr.json": b"{}", **{f"v/c/{n}": b"x" for n in range(2_100)}})
     assert disk.calls.count("sync_all") == 1
     assert disk.calls.count("sync") == 3

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 import xarray as xr
 
-from cubeport.adapters.engines.zarr import ZarrEngine
+from cubeport.adapters.engines import zarr
 from cubeport.adapters.gate.gate import ConfinedGate
 from cubeport.adapters.gate.measure import measure
 from cubeport.adapters.sandbox.children import Children
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.orders import Measured, Staging, Window, WriteOrder, Written
 from cubeport.errors import Cancelled, NotFound, SourceRejected
-from cubeport.service.ports import Engine, Gate
+from cubeport.service.ports import Gate, Reader, Writer
 
 from .desk import desk, same_values, source_of, tree, written
 
@@ -27,29 +27,34 @@ def gate(children: Children) -> ConfinedGate:
 
 
 @pytest.fixture
-def engine(tmp_path: Path) -> ZarrEngine:
-    return ZarrEngine(tmp_path / "data")
+def writer(tmp_path: Path) -> zarr.Writer:
+    return zarr.Writer(tmp_path / "data")
 
 
-def staged(engine: ZarrEngine) -> Staging:
-    staging, _ = engine.stage(secrets.token_hex(16), "made", secrets.token_hex(16))
-    engine.begin(staging, None)
+@pytest.fixture
+def reader(tmp_path: Path) -> zarr.Reader:
+    return zarr.Reader(tmp_path / "data")
+
+
+def staged(writer: zarr.Writer) -> Staging:
+    staging, _ = writer.stage(secrets.token_hex(16), "made", secrets.token_hex(16))
+    writer.begin(staging)
     return staging
 
 
-def ingest(gate: ConfinedGate, engine: ZarrEngine, order: WriteOrder, staging: Staging) -> tuple[Written, Measured]:
+def ingest(gate: ConfinedGate, writer: zarr.Writer, order: WriteOrder, staging: Staging) -> tuple[Written, Measured]:
     said = gate.write(order)
     found = gate.measure(staging.new, said)
-    engine.assemble(staging)
-    engine.sync(staging)
-    engine.publish(staging)
-    engine.clear(staging)
+    writer.assemble(staging)
+    writer.sync(staging)
+    writer.publish(staging)
+    writer.clear(staging)
     return said, found
 
 
-def test_they_are_what_the_service_asks_for(gate: ConfinedGate, engine: ZarrEngine) -> None:
+def test_they_are_what_the_service_asks_for(gate: ConfinedGate, writer: zarr.Writer, reader: zarr.Reader) -> None:
     # mypy holds the types together here: neither side imports the other.
-    ports: tuple[Gate, Engine] = (gate, engine)
+    ports: tuple[Gate, Writer, Reader] = (gate, writer, reader)
     assert ports[1].name == "zarr"
 
 
@@ -58,18 +63,18 @@ def test_they_are_what_the_service_asks_for(gate: ConfinedGate, engine: ZarrEngi
     "name", ["rlds_Amon_IPSL-CM6A-LR_185001.nc", "small_FC_167_mon_19601101.nc", "analysed_sst.zarr", "goes_Cloud_Top_Height.nc"]
 )
 def test_a_version_is_read_by_its_keys_and_equals_the_source(
-    name: str, realdata: Path, gate: ConfinedGate, engine: ZarrEngine, tmp_path: Path
+    name: str, realdata: Path, gate: ConfinedGate, writer: zarr.Writer, reader: zarr.Reader, tmp_path: Path
 ) -> None:
-    staging = staged(engine)
-    said, found = ingest(gate, engine, WriteOrder(sources=(realdata / name,), target=staging.new), staging)
+    staging = staged(writer)
+    said, found = ingest(gate, writer, WriteOrder(sources=(realdata / name,), target=staging.new), staging)
     assert isinstance(found.description, CubeDescription)
     assert found.documents["stac"]["extent"]
     assert said.sources[0]["sha256"] == gate.identify([realdata / name])[0]["sha256"]
-    manifest = json.loads(engine.manifest("made", staging.version_id))
+    manifest = json.loads(reader.manifest("made", staging.version_id))
     assert len(manifest["entries"]) == found.files
     copy = tmp_path / "copy.zarr"
     for entry in manifest["entries"]:
-        stored = engine.read("made", staging.version_id, entry["key"])
+        stored = reader.read("made", staging.version_id, entry["key"])
         assert stored is not None
         path = copy / entry["key"]
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -81,28 +86,30 @@ def test_a_version_is_read_by_its_keys_and_equals_the_source(
             assert same_values(variable.values, ours[key].values), key
 
 
-def test_confinement_changes_no_byte(realdata: Path, gate: ConfinedGate, engine: ZarrEngine, tmp_path: Path) -> None:
+def test_confinement_changes_no_byte(
+    realdata: Path, gate: ConfinedGate, writer: zarr.Writer, reader: zarr.Reader, tmp_path: Path
+) -> None:
     source = realdata / "eraint_uvz.nc"
-    staging = staged(engine)
-    _, found = ingest(gate, engine, WriteOrder(sources=(source,), target=staging.new), staging)
+    staging = staged(writer)
+    _, found = ingest(gate, writer, WriteOrder(sources=(source,), target=staging.new), staging)
     said = written(tmp_path / "new", source)
     with desk([]) as context:
         here = measure({"target": str(tmp_path / "new"), "digests": said["digests"], "fields": None}, context)
     assert here["digest"] == found.digest
-    assert tree(engine.path("made", staging.version_id)) == tree(tmp_path / "new/cube.zarr")
+    assert tree(reader.path("made", staging.version_id)) == tree(tmp_path / "new/cube.zarr")
 
 
-def test_a_damaged_file_is_refused_and_leaves_no_version(realdata: Path, gate: ConfinedGate, engine: ZarrEngine) -> None:
-    staging = staged(engine)
+def test_a_damaged_file_is_refused_and_leaves_no_version(realdata: Path, gate: ConfinedGate, writer: zarr.Writer) -> None:
+    staging = staged(writer)
     with pytest.raises(SourceRejected) as refusal:
         gate.write(WriteOrder(sources=(realdata / "corrupt/damaged_chunk.nc",), target=staging.new))
     assert refusal.value.reason == "bad-codec"
-    engine.clear(staging)
-    assert not any((engine.data / "staging").iterdir())
+    writer.clear(staging)
+    assert not any((writer.data / "staging").iterdir())
 
 
-def test_an_order_is_carried_out_whole(realdata: Path, gate: ConfinedGate, engine: ZarrEngine) -> None:
-    staging = staged(engine)
+def test_an_order_is_carried_out_whole(realdata: Path, gate: ConfinedGate, writer: zarr.Writer) -> None:
+    staging = staged(writer)
     order = WriteOrder(
         sources=(realdata / "cmems_mod_bal_phy_anfc_P1D.nc",),
         target=staging.new,
@@ -124,11 +131,11 @@ def test_an_order_is_carried_out_whole(realdata: Path, gate: ConfinedGate, engin
     assert told[-1][0] == "writing"
 
 
-def test_a_cancelled_job_ends_its_child(realdata: Path, gate: ConfinedGate, engine: ZarrEngine) -> None:
+def test_a_cancelled_job_ends_its_child(realdata: Path, gate: ConfinedGate, writer: zarr.Writer) -> None:
     def cancel(*_: object) -> None:
         raise Cancelled("the job was cancelled")
 
-    staging = staged(engine)
+    staging = staged(writer)
     with pytest.raises(Cancelled):
         gate.write(WriteOrder(sources=(realdata / "eraint_uvz.nc",), target=staging.new), progress=cancel)
 

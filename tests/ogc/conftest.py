@@ -22,8 +22,8 @@ import xarray as xr
 
 from cubeport.adapters.encoders.modules import EncoderModules
 from cubeport.adapters.encoders.room import AnswerRoom
+from cubeport.adapters.engines import zarr
 from cubeport.adapters.engines.opened import Opened, OpenedVersions
-from cubeport.adapters.engines.zarr import ZarrEngine
 from cubeport.adapters.gate.measure import measure
 from cubeport.adapters.gate.write import write
 from cubeport.adapters.ogc.way import Pygeoapi
@@ -59,7 +59,7 @@ class Desk(Context):
 class CountingEngine:
     """The engine, with what was asked of it."""
 
-    engine: ZarrEngine
+    engine: zarr.Reader
     reads: list[str] = field(default_factory=list)
 
     def read(self, dataset_id: str, version_id: str, key: str) -> Any:
@@ -107,7 +107,7 @@ class Shelf:
     """The service, as far as this face asks it, and the store behind it."""
 
     def __init__(self, data: Path, realdata: Path) -> None:
-        self.engine = CountingEngine(ZarrEngine(data))
+        self.engine = CountingEngine(zarr.Reader(data))
         self._realdata = realdata
         self._kept: dict[Any, Stored] = {}
 

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from cubeport.adapters.engines import zarr
 from cubeport.adapters.engines.opened import OpenedVersions
-from cubeport.adapters.engines.zarr import ZarrEngine
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import parse
 from cubeport.cubes.windows import Windows
@@ -29,9 +29,9 @@ def co2(stored: Any) -> Any:
 
 
 @pytest.fixture
-def copied(co2: Any, tmp_path: Path) -> tuple[ZarrEngine, Path]:
+def copied(co2: Any, tmp_path: Path) -> tuple[zarr.Reader, Path]:
     """A store of one's own to damage: the engine, and the folder of the packed variable's chunks."""
-    engine = ZarrEngine(tmp_path / "data")
+    engine = zarr.Reader(tmp_path / "data")
     target = engine.path(co2.dataset_id, VERSION).parent
     shutil.copytree(co2.engine.path(co2.dataset_id, VERSION).parent, target)
     for path in target.rglob("*"):
@@ -67,7 +67,7 @@ def test_values_are_those_of_the_source(co2: Any) -> None:
     assert np.allclose(whole, co2.truth()["tcco2"].values, rtol=1e-6)
 
 
-def test_a_lost_chunk_is_corrupt_and_never_fill(co2: Any, copied: tuple[ZarrEngine, Path]) -> None:
+def test_a_lost_chunk_is_corrupt_and_never_fill(co2: Any, copied: tuple[zarr.Reader, Path]) -> None:
     engine, chunks = copied
     opened = OpenedVersions(engine).open(co2.dataset_id, VERSION, co2.description)
     assert np.isfinite(opened.read("tcco2", window(co2, **CORNER))).all()
@@ -80,7 +80,7 @@ def test_a_lost_chunk_is_corrupt_and_never_fill(co2: Any, copied: tuple[ZarrEngi
 
 
 @pytest.mark.parametrize("damage", ["flipped", "cut", "empty"])
-def test_damaged_bytes_are_corrupt(co2: Any, copied: tuple[ZarrEngine, Path], damage: str) -> None:
+def test_damaged_bytes_are_corrupt(co2: Any, copied: tuple[zarr.Reader, Path], damage: str) -> None:
     engine, chunks = copied
     chunk = chunks / "0/0/0"
     data = bytearray(chunk.read_bytes())
@@ -101,7 +101,7 @@ def test_a_store_that_fails_is_unavailable_and_recovers(co2: Any) -> None:
     assert np.allclose(opened.read("tcco2", window(co2)), co2.truth()["tcco2"].values, rtol=1e-6)
 
 
-def test_metadata_that_are_gone_are_told_when_opening(co2: Any, copied: tuple[ZarrEngine, Path]) -> None:
+def test_metadata_that_are_gone_are_told_when_opening(co2: Any, copied: tuple[zarr.Reader, Path]) -> None:
     engine, chunks = copied
     (chunks.parent.parent / "zarr.json").write_text("{")
     with pytest.raises(Corrupt):

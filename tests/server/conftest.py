@@ -195,6 +195,9 @@ class FakeEngine:
         size = len(content) + 10 if self.short else len(content)
         return StoredObject(path.open("rb", buffering=0), size, hashlib.sha256(content).hexdigest())
 
+    def place(self, dataset_id: str, version_id: str, key: str) -> str:
+        return f"{dataset_id}/{version_id}/{self.folder.name}/{key}"
+
     def manifest(self, dataset_id: str, version_id: str) -> bytes:
         entries = [
             {"key": key, "size": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}

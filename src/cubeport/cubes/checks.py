@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from cubeport.cubes import times
+from cubeport.cubes import keys, times
 from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_text
 from cubeport.cubes.cells import exact
 from cubeport.cubes.decoding import decoded, opened, whole
@@ -21,8 +21,6 @@ from cubeport.errors import SourceRejected
 if TYPE_CHECKING:
     import xarray as xr
 
-_NODE = re.compile(r"(?!__)[A-Za-z0-9_.+@-]{1,128}", re.ASCII)
-_RESERVED = (".", "..", "c", "zarr.json")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 ATTRIBUTE_BYTES = 64 * 1024
@@ -69,7 +67,7 @@ def check_names(what: str, names: Iterable[str]) -> None:
     """Refuse names that cannot be keys of a store everywhere: by grammar, reserved, or equal but for case."""
     seen: dict[str, str] = {}
     for name in names:
-        if not _NODE.fullmatch(name) or name in _RESERVED:
+        if not keys.is_node(name):
             shown = _CONTROL.sub("?", name[:60]).encode("utf-8", "replace").decode()
             raise SourceRejected(
                 f"{what} {shown!r} is no name for an address: at most 128 letters, digits and _ . + @ -, not starting with '__'",
@@ -91,7 +89,7 @@ def _renaming(name: str, cured: str) -> str:
 
 def _cured(name: str) -> str:
     cured = re.sub(r"[^A-Za-z0-9_.+@-]+", "_", name).strip("_.")[:120]
-    return cured if cured and cured not in _RESERVED else f"{cured or 'variable'}_1"
+    return cured if keys.is_node(cured) else f"{cured or 'variable'}_1"
 
 
 def _check_texts(raw: xr.Dataset) -> None:

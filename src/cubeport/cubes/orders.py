@@ -1,6 +1,6 @@
 """What is said between the service and the parts that make versions: orders and their answers, as plain frozen values.
 
-``service/ports.py`` says who does what with them; they stand here because ``service`` and ``adapters`` never import each other.
+``service/ports.py`` says who does what with them; they are here because ``service`` and ``adapters`` never import each other.
 """
 
 from __future__ import annotations
@@ -83,6 +83,8 @@ class Staging:
     """``staging/<op>/new``: what the children write."""
     source: Path
     """``staging/<op>/source``: what was fetched."""
+    parent: str | None = None
+    """The version that this one is built on: objects that are not written anew are taken from it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +92,8 @@ class StoredObject:
     """One object of a version, open for reading; whoever gets it closes it."""
 
     file: BinaryIO
-    """Unbuffered, on a descriptor opened beneath the version's folder without following links."""
+    """Unbuffered, on a descriptor that was opened below the version's folder without following links; an engine without files
+    gives one in memory (``io.BytesIO``)."""
     size: int
     digest: str
     """sha256 from the manifest, hex."""

@@ -233,12 +233,13 @@ def _parts(
 
 def _keepers(backend: CatalogBackend, journal: Journal, versions: Path, workers: Path) -> Iterator[VersionKeeper]:
     """Yield who looks after the versions, where there are any."""
-    from cubeport.adapters.engines.listing import DataFolder
+    from cubeport.adapters.engines import ENGINES, role
     from cubeport.service.upkeep import VersionKeeper
     from cubeport.service.workers import Workers
 
     if versions.is_dir():
-        yield VersionKeeper(backend, journal, DataFolder(versions), DATA, Workers(workers))
+        listers = {name: role(name, "Lister")(versions) for name in ENGINES}
+        yield VersionKeeper(backend, journal, listers, DATA, Workers(workers))
 
 
 def _surroundings(root: Path) -> Iterable[Finding]:

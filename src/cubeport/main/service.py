@@ -61,20 +61,26 @@ def _children(settings: Settings) -> Children:
 
 
 def _service(settings: Settings, catalog: Catalog, children: Children, *, public_url: str | None = None) -> Service:
+    from cubeport.adapters import engines as installed
     from cubeport.adapters.configuration import FolderConfiguration
-    from cubeport.adapters.engines.zarr import ZarrEngine
     from cubeport.adapters.gate.gate import ConfinedGate
     from cubeport.adapters.sources.places import LocalPlaces, iris_sample_data
     from cubeport.catalog.disk.locks import FileLock
     from cubeport.errors import DatasetBusy, Locked
     from cubeport.service.datasets import Datasets
+    from cubeport.service.engines import Engines
     from cubeport.service.ingest import Ingester
     from cubeport.service.jobs import Jobs
     from cubeport.service.service import Service
     from cubeport.service.templates import Broken, DatasetTemplate, Extent
 
     locks = settings.instance / MARK / "locks"
-    engine = ZarrEngine(settings.data_dir)
+    engines = Engines(
+        catalog.backend,
+        writer=installed.role(settings.engine, "Writer")(settings.data_dir),
+        reader=lambda name: installed.role(name, "Reader")(settings.data_dir),
+        lister=lambda name: installed.role(name, "Lister")(settings.data_dir),
+    )
 
     @contextmanager
     def lock(dataset_id: str) -> Iterator[None]:
@@ -94,7 +100,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         configuration=configuration,
         sources=LocalPlaces(settings.instance, roots=settings.sources.roots, plugins={"iris-sample-data": iris_sample_data}),
         gate=ConfinedGate(children),
-        engine=engine,
+        writer=engines.writer,
         lock=lock,
     )
     return Service(
@@ -111,7 +117,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
             max_attempts=settings.jobs.max_attempts,
             keep_days=settings.jobs.keep_days,
         ),
-        engine=engine,
+        engines=engines,
         public_url=public_url or settings.public_url or f"http://{settings.server.host}:{settings.server.port}",
         read_only=settings.read_only,
         user=catalog.ports.user_id,
@@ -190,6 +196,7 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
 
     from cubeport.adapters.encoders.modules import EncoderModules
     from cubeport.adapters.encoders.room import AnswerRoom
+    from cubeport.adapters.engines import ENGINES
     from cubeport.adapters.engines.opened import OpenedVersions
     from cubeport.adapters.ogc.way import Pygeoapi
     from cubeport.server.auth import Gatekeeper
@@ -201,7 +208,7 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
 
     limits = settings.limits
     queries = Queries(
-        OpenedVersions(service.engine),
+        OpenedVersions(service.engines),
         EncoderModules(),
         AnswerRoom(settings.data_dir / "answers", disk_bytes=limits.answer_files_bytes // settings.server.workers),
         Pygeoapi(),
@@ -217,7 +224,7 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
     )
     return AppParts(
         service=service,
-        engine=service.engine,
+        engine=service.engines,
         gatekeeper=Gatekeeper(
             keys=Keys(service.catalog.backend),
             public_reads=settings.auth.public_reads,
@@ -235,7 +242,7 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
         offload=settings.zarr.offload,
         offload_prefix=settings.zarr.offload_prefix,
         limits=without_waiting(settings.limits),
-        info={"engines": [service.engine.name], "source_kinds": ["files", "zarr", "plugin"], "formats": ["netcdf", "zarr"]},
+        info={"engines": sorted(ENGINES), "source_kinds": ["files", "zarr", "plugin"], "formats": ["netcdf", "zarr"]},
         checks={
             "catalog": service.generation,
             "storage": lambda: os.scandir(settings.data_dir).close(),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.texts import Shown, VersionRef
 from cubeport.service.ingestions import Ingestion, IngestionRequest
-from cubeport.service.ports import Engine
+from cubeport.service.ports import Reader
 from cubeport.service.state import VersionState
 from cubeport.service.templates import DatasetTemplate, Extent
 
@@ -110,7 +110,7 @@ class Parts:
     """Everything that the app is made of."""
 
     service: Service
-    engine: Engine
+    engine: Reader
     gatekeeper: Gatekeeper
     public_url: str
     """Where the world finds this service; every link begins with it."""

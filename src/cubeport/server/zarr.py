@@ -1,4 +1,4 @@
-"""Raw Zarr over HTTP: key grammar → engine → bytes (publishing.md 4). A small ASGI application, reached before the framework.
+"""Raw Zarr over HTTP: key grammar → engine → bytes. A small ASGI application, reached before the framework.
 
 A key is known by its grammar and by the shape of the version's arrays before the store is asked; its ETag is a value of version and
 key, so a 304 opens nothing. Absent is not unreadable: 404 only when grammar, shape or manifest said none, since a reader fills a
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import io
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -20,12 +21,14 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import Receive, Scope, Send
 
+from cubeport.cubes import keys
+from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.description import CubeDescription, Variable
 from cubeport.documents.texts import Shown
 from cubeport.errors import Corrupt, InvalidRequest, NotFound, StoreUnavailable
 from cubeport.server import incoming, problems, replies
 from cubeport.server.parts import Reads
-from cubeport.service.ports import Engine, StoredObject
+from cubeport.service.ports import Reader, StoredObject
 
 PIECE = 4 << 20
 """Bytes read at once: an answer of any size takes no more memory than this."""
@@ -36,11 +39,6 @@ PAGE = 1_000
 _KNOWN = 1_024
 """Addresses remembered within one generation of the catalog."""
 
-_NODE = r"(?!__)(?!\.{1,2}(?:/|\Z))(?!c(?:/|\Z))(?!zarr\.json(?:/|\Z))[A-Za-z0-9_.+@-]{1,128}"
-_INDEX = r"(?:0|[1-9][0-9]{0,9})"
-_NODES = rf"{_NODE}(?:/{_NODE})*"
-_KEY = re.compile(rf"(?:(?P<node>{_NODES})/)?(?:zarr\.json|c(?P<indices>(?:/{_INDEX})*))", re.ASCII)
-_PATH = re.compile(rf"(?:{_NODES})?", re.ASCII)
 _REF = re.compile(r"(?P<id>[a-z0-9][a-z0-9_-]{0,63})(?:@(?P<ref>[a-z0-9][a-z0-9._-]{0,63}?))?(?P<suffix>\.zarr)?", re.ASCII)
 _RANGE = re.compile(r"\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII)
 
@@ -51,15 +49,6 @@ def parse_ref(segment: str) -> str | None:
     if match is None:
         return None
     return f"{match['id']}@{match['ref']}" if match["ref"] else match["id"]
-
-
-def parse_key(text: str) -> tuple[str, tuple[int, ...] | None] | None:
-    """Return the node of a key, and its chunk indices (``None`` for metadata); ``None`` when it does not fit the grammar."""
-    match = _KEY.fullmatch(text)
-    if match is None:
-        return None
-    indices = match["indices"]
-    return match["node"] or "", None if indices is None else tuple(int(index) for index in indices.split("/")[1:])
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
@@ -142,15 +131,15 @@ class ZarrFace:
         With it, the proxy in front sends the bytes (``X-Accel-Redirect``); status, ETag and access stay decided here.
     """
 
-    def __init__(self, service: Reads, engine: Engine, public_url: str, *, offload_prefix: str | None = None) -> None:
+    def __init__(self, service: Reads, engine: Reader, public_url: str, *, offload_prefix: str | None = None) -> None:
         self._service = service
         self._engine = engine
         self._public_url = public_url
         self._url = f"{public_url}/zarr"
         self._offload_prefix = offload_prefix
         self._generation = -1
-        self._known: dict[str, Known] = {}
-        self._trees: dict[str, Tree] = {}
+        self._known: Bounded[str, Known] = Bounded(_KNOWN)
+        self._trees: Bounded[str, Tree] = Bounded(_KNOWN)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI; no body is read)
         """Answer GET and HEAD for ``scope["cubeport.path"]``, the raw path below ``/zarr/``."""
@@ -159,10 +148,10 @@ class ZarrFace:
         if name is None:
             raise _no_path()
         known = self._look(name)
-        parsed = parse_key(path) if path else None
+        parsed = keys.parse(path) if path else None
         if parsed is not None:
             await self._object(scope, send, known, path, *parsed)
-        elif _PATH.fullmatch(path):
+        elif keys.is_path(path):
             await self._document(scope, send, known, path, ref)
         else:
             raise _no_path()
@@ -179,17 +168,14 @@ class ZarrFace:
             version_id = shown.version.version_id
             immutable = name.partition("@")[2] == version_id
             known = Known(shown.texts.dataset_id, version_id, self._tree(shown), immutable, shown.record_version)
-            if len(self._known) >= _KNOWN:
-                self._known.clear()
-            self._known[name] = known
+            self._known.put(name, known)
         return known
 
     def _tree(self, shown: Shown) -> Tree:
         tree = self._trees.get(shown.version.version_id)
         if tree is None:
-            if len(self._trees) >= _KNOWN:
-                self._trees.clear()
-            tree = self._trees[shown.version.version_id] = Tree.of(shown.description)
+            tree = Tree.of(shown.description)
+            self._trees.put(shown.version.version_id, tree)
         return tree
 
     async def _object(self, scope: Scope, send: Send, known: Known, key: str, node: str, indices: tuple[int, ...] | None) -> None:
@@ -213,9 +199,9 @@ class ZarrFace:
                 return
             headers.append((b"content-type", b"application/json" if indices is None else b"application/octet-stream"))
             headers.append((b"accept-ranges", b"bytes"))
-            if self._offload_prefix is not None:
-                place = f"{self._offload_prefix}{known.dataset_id}/{known.version_id}/cube.zarr/{key}"
-                headers.append((b"x-accel-redirect", place.encode()))
+            place = self._engine.place(known.dataset_id, known.version_id, key) if self._offload_prefix is not None else None
+            if place is not None:
+                headers.append((b"x-accel-redirect", f"{self._offload_prefix}{place}".encode()))
                 await _send(send, 200, headers)
                 return
             await _send_object(scope, send, stored, file, headers, asked, tag)
@@ -360,7 +346,7 @@ async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], bod
     await send({"type": "http.response.body", "body": body})
 
 
-async def _read(file: BinaryIO, begin: int, count: int) -> bytearray:
+async def _read(file: BinaryIO, begin: int, count: int) -> bytes | bytearray:
     """Return exactly *count* bytes: at once when the kernel holds them, else by a thread, so that no disk stops the loop.
 
     Raises
@@ -370,6 +356,9 @@ async def _read(file: BinaryIO, begin: int, count: int) -> bytearray:
     StoreUnavailable
         When it cannot be read.
     """
+    if isinstance(file, io.BytesIO):
+        file.seek(begin)
+        return file.read(count)
     buffer = bytearray(count)
     descriptor = file.fileno()
     try:

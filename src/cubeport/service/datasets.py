@@ -6,8 +6,6 @@ No list of what exists is kept and nothing cached has a time to live: what is ca
 from __future__ import annotations
 
 import re
-import threading
-from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -16,6 +14,7 @@ from cubeport.catalog.backend import CatalogBackend, Row
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Query, Term
+from cubeport.cubes.bounded import Bounded
 from cubeport.documents.texts import Shown, VersionRef
 from cubeport.errors import Corrupt, NotFound, VersionRemoved
 from cubeport.service.state import CUBE, KIND, VERSION, Cube, DatasetState, VersionState, shown_since
@@ -56,8 +55,7 @@ class Datasets:
 
     def __init__(self, catalog: HasBackend) -> None:
         self._backend = catalog.backend
-        self._cubes: OrderedDict[str, Cube] = OrderedDict()
-        self._cubes_lock = threading.Lock()
+        self._cubes: Bounded[str, Cube] = Bounded(CUBES_CACHED)
 
     def generation(self) -> int:
         """Return the sequence number of the catalog's last commit: equal means that no list changed."""
@@ -149,20 +147,16 @@ class Datasets:
 
     def cube(self, version_id: str) -> Cube:
         """Return the description and sealed documents of a version. Raises Corrupt when its row is gone."""
-        with self._cubes_lock:
-            if version_id in self._cubes:
-                self._cubes.move_to_end(version_id)
-                return self._cubes[version_id]
+        held = self._cubes.get(version_id)
+        if held is not None:
+            return held
         row = self._backend.rows.get(CUBE, version_id)
         if row is None:
             raise Corrupt(f"Version {version_id} has lost its documents.", next_step="cubeport fsck")
         return self._remember(version_id, Cube.of(row.document))
 
     def _remember(self, version_id: str, cube: Cube) -> Cube:
-        with self._cubes_lock:
-            self._cubes[version_id] = cube
-            while len(self._cubes) > CUBES_CACHED:
-                self._cubes.popitem(last=False)
+        self._cubes.put(version_id, cube)
         return cube
 
     def page(
@@ -223,8 +217,7 @@ class Datasets:
         )
 
     def _fetch_cubes(self, version_ids: Sequence[str]) -> None:
-        with self._cubes_lock:
-            missing = [each for each in version_ids if each not in self._cubes]
+        missing = [each for each in version_ids if each not in self._cubes]
         for version_id, row in self._backend.rows.get_many(CUBE, missing).items() if missing else ():
             self._remember(version_id, Cube.of(row.document))
 

@@ -25,7 +25,7 @@ from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFou
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan, Scope
-from cubeport.service.ports import Engine, Gate, Measured, Progress, Sources, Staging, Window, WriteOrder, Written
+from cubeport.service.ports import Gate, Measured, Progress, Sources, Staging, Window, WriteOrder, Writer, Written
 from cubeport.service.publish import pointed, show, with_shown, with_state
 from cubeport.service.scope import check_asked, check_realised, check_said, holds, hull
 from cubeport.service.state import KIND, VERSION, Cube, DatasetState, Publication, VersionKind, VersionState
@@ -248,7 +248,7 @@ class Ingester:
         configuration: Configuration,
         sources: Sources,
         gate: Gate,
-        engine: Engine,
+        writer: Writer,
         lock: DatasetLock,
     ) -> None:
         self._catalog = catalog
@@ -256,7 +256,7 @@ class Ingester:
         self._configuration = configuration
         self._sources = sources
         self._gate = gate
-        self._engine = engine
+        self._writer = writer
         self._lock = lock
 
     def resolve(self, ingestion: Ingestion) -> Wanted:
@@ -371,10 +371,10 @@ class Ingester:
                 record_version=dataset.record.version if dataset else None,
                 parent=plan.base_version_id,
                 version_id=making.version_id,
-                engine=self._engine.name,
+                engine=self._writer.name,
             )
-            work.compensate(Compensation.model_validate(self._engine.claim(work.operation_id)))
-            staging, undo = self._engine.stage(work.operation_id, wanted.dataset_id, making.version_id)
+            work.compensate(Compensation.model_validate(self._writer.claim(work.operation_id)))
+            staging, undo = self._writer.stage(work.operation_id, wanted.dataset_id, making.version_id)
             work.compensate(*(Compensation.model_validate(each) for each in undo))
             written, measured = self._bytes(staging, ingestion, wanted, scope, progress)
             period_type = native.period_type(wanted.fields.period_type, measured.description.temporal)
@@ -396,18 +396,18 @@ class Ingester:
     def _seal(self, work: UnitOfWork, staging: Staging, measured: Measured) -> None:
         """Steps 9 to 12: take in what was verified, make it durable, move it to where the version will be read."""
         with step("assemble"):
-            self._engine.assemble(staging)
+            self._writer.assemble(staging)
         with step("fsync"):
-            self._engine.sync(staging)
+            self._writer.sync(staging)
         work.written(digest=measured.digest, files=measured.files, size_bytes=measured.size_bytes)
         with step("publish"):
-            self._engine.publish(staging)
+            self._writer.publish(staging)
 
     def _commit(
         self, work: UnitOfWork, making: _Making, written: Written, measured: Measured, period_type: str, complete: Complete
     ) -> Outcome:
         """Step 13: record, version, documents, completion and operation row in one transaction."""
-        version = making.version(written, measured, period_type, engine=self._engine.name)
+        version = making.version(written, measured, period_type, engine=self._writer.name)
         record = making.record(version, measured.description, period_type)
         cube = Cube(description=measured.description, documents=dict(measured.documents))
         outcome = Outcome(
@@ -434,7 +434,7 @@ class Ingester:
         fields = wanted.fields
         variables = tuple(v.name for v in fields.variables) or None
         with step("begin"):
-            self._engine.begin(staging, None)
+            self._writer.begin(staging)
         order = WriteOrder(
             sources=wanted.files,
             target=staging.new,

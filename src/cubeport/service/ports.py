@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,11 +14,13 @@ from cubeport.service.templates import SourceBlock
 
 __all__ = [
     "Encoders",
-    "Engine",
     "Gate",
+    "Listed",
+    "Lister",
     "Measured",
     "Opened",
     "Progress",
+    "Reader",
     "Room",
     "Sources",
     "Staging",
@@ -27,12 +29,13 @@ __all__ = [
     "Way",
     "Window",
     "WriteOrder",
+    "Writer",
     "Written",
 ]
 
 
 class Gate(Protocol):
-    """The only way in: confined children that read what came from outside (safety.md 2)."""
+    """The only way in: confined children that read what came from outside."""
 
     def identify(self, sources: Sequence[Path]) -> tuple[Mapping[str, Any], ...]:
         """Return the identity of each source without decoding it: ``name``, ``size_bytes``, ``sha256``. Raises SourceRejected."""
@@ -48,34 +51,38 @@ class Gate(Protocol):
     def close(self) -> None: ...
 
 
-class Engine(Protocol):
-    """How versions lie on disk (safety.md 7). Named steps are those of safety.md 6."""
+class Writer(Protocol):
+    """The role of an engine that makes versions: the methods are called in this order, for one version after the other."""
 
     name: str
+    """What the catalog records as the engine of the version; it is read by the engine of that name."""
 
     def claim(self, operation_id: str) -> Mapping[str, Any]:
         """Return the compensation to journal before :meth:`stage`: a kill between the two must leave no folder behind."""
 
-    def stage(self, operation_id: str, dataset_id: str, version_id: str) -> tuple[Staging, Sequence[Mapping[str, Any]]]:
-        """Make ``staging/<op>`` (step 4) and return it with the compensations to journal: ``{undo, profile, path, proof}``."""
+    def stage(
+        self, operation_id: str, dataset_id: str, version_id: str, *, parent: str | None = None
+    ) -> tuple[Staging, Sequence[Mapping[str, Any]]]:
+        """Make ``staging/<op>`` and return it with the compensations to journal: ``{undo, profile, path, proof}``."""
 
-    def begin(self, staging: Staging, parent: str | None) -> None:
-        """Step 5: make ``new``; with a parent, set up the overlay over its files."""
+    def begin(self, staging: Staging) -> None:
+        """Make the folder ``new``, in which the gate's children write."""
 
     def assemble(self, staging: Staging) -> None:
-        """Step 9: take the verified keys, and only those, into ``staging/<op>/data``."""
+        """Take in the objects that the manifest in ``new`` lists, and only those; what was not written is the parent's."""
 
     def sync(self, staging: Staging) -> None:
-        """Step 10: files 0444; fsync each, then every folder, deepest first (or one syncfs). An error abandons the version."""
+        """Make every byte and every name durable. An error abandons the version."""
 
     def publish(self, staging: Staging) -> None:
-        """Step 12: rename into ``store/<dataset>/<V>``; fsync both folders."""
+        """Move the version to where it is read, durably. Raises TargetExists."""
 
     def clear(self, staging: Staging) -> None:
         """Remove ``staging/<op>``; idempotent."""
 
-    def path(self, dataset_id: str, version_id: str) -> Path:
-        """Return the folder of the served tree (``cube.zarr``) for readers in this process."""
+
+class Reader(Protocol):
+    """The role of an engine that reads versions."""
 
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
         """Return the object, or ``None`` when the version's manifest does not list the key.
@@ -89,10 +96,44 @@ class Engine(Protocol):
         """
 
     def manifest(self, dataset_id: str, version_id: str) -> bytes:
-        """Return ``manifest.json`` as it lies."""
+        """Return ``manifest.json`` as stored. Raises Corrupt where it is missing."""
+
+    def place(self, dataset_id: str, version_id: str, key: str) -> str | None:
+        """Return the path of the object below the engine's store, for a web server that sends files; ``None`` without files."""
+
+
+class Listed(Protocol):
+    """A folder or file in a store."""
+
+    @property
+    def path(self) -> str:
+        """Relative to the data folder."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def modified_s(self) -> float:
+        """When it last changed, by the clock of the store."""
+
+
+class Lister(Protocol):
+    """The role of an engine that looks after what is stored: it lists, measures, checks and removes."""
+
+    def staged(self) -> Sequence[Listed]:
+        """Return what is in staging."""
+
+    def versions(self) -> Sequence[tuple[str, Listed]]:
+        """Return the dataset and the place of every version of this engine; the name of the place is the version's id."""
+
+    def size(self, path: str) -> int:
+        """Return the bytes of everything at a listed path."""
+
+    def faults(self, path: str, *, digest: str, data: bool) -> Iterator[tuple[str, str]]:
+        """Yield kind and key of all that differs from the version's manifest, whose sha256 is *digest*; *data* reads every byte."""
 
     def drop(self, dataset_id: str, version_id: str) -> None:
-        """Remove the version's bytes by way of ``staging/trash-<V>``; idempotent."""
+        """Remove the version's bytes; idempotent, also after a kill in between."""
 
 
 class Sources(Protocol):

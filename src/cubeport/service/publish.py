@@ -13,7 +13,7 @@ from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
 from cubeport.errors import NotFound, NothingToPublish, PreconditionFailed, VersionRemoved
 from cubeport.service.datasets import Datasets
-from cubeport.service.ports import Engine
+from cubeport.service.engines import Engines
 from cubeport.service.state import KIND, VERSION, DatasetState, Publication, VersionState
 
 
@@ -76,7 +76,7 @@ def unpublish(catalog: Catalog, datasets: Datasets, dataset_id: str) -> CatalogR
 
 
 def delete(
-    catalog: Catalog, datasets: Datasets, engine: Engine, dataset_id: str, *, if_match: int | None = None, purge: bool = False
+    catalog: Catalog, datasets: Datasets, engines: Engines, dataset_id: str, *, if_match: int | None = None, purge: bool = False
 ) -> CatalogRecord:
     """Leave a tombstone: off every face at once, the id free again; the bytes stay, unless *purge* takes them too.
 
@@ -92,18 +92,18 @@ def delete(
     versions = datasets.versions(dataset, limit=10_000) if purge else []
     deleted = catalog.delete(dataset.record.id)
     for version, _ in versions:
-        remove_version(catalog, engine, dataset_id, deleted.id, version.version_id)
+        remove_version(catalog, engines, dataset_id, deleted.id, version.version_id)
     return deleted
 
 
-def remove_version(catalog: Catalog, engine: Engine, dataset_id: str, owner: str, version_id: str) -> None:
+def remove_version(catalog: Catalog, engines: Engines, dataset_id: str, owner: str, version_id: str) -> None:
     """Mark the version ``removed``, then remove its bytes; killed in between, doing it again ends it (safety.md 9, gc)."""
     row = catalog.rows.get(VERSION, version_id)
     if row is None or row.owner != owner:
         raise NotFound(f"Dataset {dataset_id!r} has no version {version_id}.", what="version")
     if row.state != "removed":
         catalog.rows.put(VersionState.model_validate(row.document).row(owner, state="removed", revision=row.revision))
-    engine.drop(dataset_id, version_id)
+    engines.drop(dataset_id, version_id)
 
 
 def restore(catalog: Catalog, dataset_id: str) -> CatalogRecord:

@@ -16,10 +16,10 @@ from cubeport.documents.texts import Shown, VersionRef
 from cubeport.errors import InvalidCursor, NotFound, ReadOnly
 from cubeport.service import publish
 from cubeport.service.datasets import Dataset, Datasets, ShownPage
+from cubeport.service.engines import Engines
 from cubeport.service.ingest import Ingester
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest, Plan
 from cubeport.service.jobs import Jobs, Listener
-from cubeport.service.ports import Engine
 from cubeport.service.state import VersionState
 from cubeport.service.templates import Broken, Configuration, DatasetTemplate, Extent
 
@@ -43,14 +43,14 @@ class Service:
         configuration: Configuration,
         ingester: Ingester,
         jobs: Jobs,
-        engine: Engine,
+        engines: Engines,
         public_url: str = "http://127.0.0.1:8000",
         read_only: bool = False,
         user: str | None = None,
         closing: Sequence[Callable[[], None]] = (),
     ) -> None:
         self.catalog = catalog
-        self.engine = engine
+        self.engines = engines
         self.public_url = public_url
         self._datasets = datasets
         self._configuration = configuration
@@ -189,7 +189,7 @@ class Service:
     def delete(self, dataset_id: str, *, if_match: int | None = None, purge: bool = False) -> CatalogRecord:
         """Leave a tombstone; with *purge* the bytes go too. Raises NotFound, PreconditionFailed."""
         self._writable()
-        return publish.delete(self.catalog, self._datasets, self.engine, dataset_id, if_match=if_match, purge=purge)
+        return publish.delete(self.catalog, self._datasets, self.engines, dataset_id, if_match=if_match, purge=purge)
 
     def restore(self, dataset_id: str) -> CatalogRecord:
         """Bring the newest deleted dataset of that id back, unpublished. Raises NotFound, DatasetExists."""

@@ -6,10 +6,9 @@ Bytes are listed first, then the journals of running operations, then the rows: 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 from cubeport.catalog.backend import CatalogBackend, Finding, Row
 from cubeport.catalog.forms.canonical import is_id, timestamp
@@ -17,40 +16,12 @@ from cubeport.catalog.keeping.gc import STRANGE
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.parts import Garbage
 from cubeport.catalog.work.journal import Journal
+from cubeport.service.ports import Listed, Lister
 from cubeport.service.state import JOB, VERSION, VersionState
 from cubeport.service.workers import Workers
 
 _TRASH = re.compile(r"trash-[0-9a-f]{32}")
 _PAGE = 500
-
-
-class Listed(Protocol):
-    """One folder in a store."""
-
-    @property
-    def path(self) -> str: ...
-
-    @property
-    def name(self) -> str: ...
-
-    @property
-    def modified_s(self) -> float: ...
-
-
-class VersionStore(Protocol):
-    """What upkeep needs of the bytes."""
-
-    def staged(self) -> Sequence[Listed]:
-        """Return what lies in staging."""
-
-    def versions(self) -> Sequence[tuple[str, Listed]]:
-        """Return the dataset and the folder of every version."""
-
-    def size(self, path: str) -> int:
-        """Return the bytes below a path."""
-
-    def faults(self, path: str, *, digest: str, data: bool) -> Iterator[tuple[str, str]]:
-        """Yield kind and key of all that is not as the version's manifest says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,24 +30,30 @@ class VersionKeeper:
 
     backend: CatalogBackend
     journal: Journal
-    store: VersionStore
+    listers: Mapping[str, Lister]
+    """By engine."""
     profile: str
-    """The profile whose root the store's paths count from."""
+    """The profile whose root the listed paths count from."""
     workers: Workers | None = None
     """Who runs jobs."""
 
     def garbage(self) -> list[Garbage]:
         """Return staging and versions that no running operation and no row keeps."""
-        staged, stored = self.store.staged(), self.store.versions()
+        staged = {each.path: (lister, each) for lister in self.listers.values() for each in lister.staged()}
+        stored = [(lister, each) for lister in self.listers.values() for _, each in lister.versions()]
         in_work = set(self.journal.open_ids())
         making = {each["path"] for op in in_work for line in self.journal.read(op) for each in line.data.get("compensations", ())}
-        found = [self._garbage(each, "orphan-staging", reason) for each in staged if (reason := _of_staging(each, in_work))]
+        found = [
+            self._garbage(lister, each, "orphan-staging", reason)
+            for lister, each in staged.values()
+            if (reason := _of_staging(each, in_work))
+        ]
         for start in range(0, len(stored), _PAGE):
             part = stored[start : start + _PAGE]
             rows = self.backend.rows.get_many(VERSION, [each.name for _, each in part])
-            for _, each in part:
+            for lister, each in part:
                 if each.path not in making and (reason := self._of_version(each, rows.get(each.name))):
-                    found.append(self._garbage(each, "orphan-version", reason))
+                    found.append(self._garbage(lister, each, "orphan-version", reason))
         return found
 
     def _of_version(self, each: Listed, row: Row | None) -> str | None:
@@ -87,24 +64,29 @@ class VersionKeeper:
             return "this version was removed"
         return None if self.backend.get_record(row.owner) is not None else "the dataset of this version was purged"
 
-    def _garbage(self, each: Listed, kind: str, reason: str) -> Garbage:
+    def _garbage(self, lister: Lister, each: Listed, kind: str, reason: str) -> Garbage:
         at = timestamp(datetime.fromtimestamp(each.modified_s, UTC))
-        return Garbage(self.profile, each.path, self.store.size(each.path), at, reason, reason != STRANGE, kind=kind)
+        return Garbage(self.profile, each.path, lister.size(each.path), at, reason, reason != STRANGE, kind=kind)
 
     def faults(self, *, data: bool) -> Iterator[Finding]:
         """Yield what is wrong with the versions that rows keep; with *data*, every byte is read."""
-        places = {each.name: each.path for _, each in self.store.versions()}
+        places = {name: {each.name: each.path for _, each in lister.versions()} for name, lister in self.listers.items()}
         for row in self._rows():
             record = self.backend.get_record(row.owner)
             if row.state == "removed" or record is None:
                 continue
             name = f"{_dataset(record)}@{row.id}"
-            path = places.get(row.id)
+            version = VersionState.model_validate(row.document)
+            lister = self.listers.get(version.engine)
+            if lister is None:
+                words = f"its engine {version.engine!r} is not installed here"
+                yield Finding("missing-data", name, words, "install the release or the extra that wrote it")
+                continue
+            path = places[version.engine].get(row.id)
             if path is None:
                 yield Finding("missing-data", name, "its folder is not in the store", "restore it from a copy")
                 continue
-            version = VersionState.model_validate(row.document)
-            for kind, key in self.store.faults(path, digest=version.digest, data=data):
+            for kind, key in lister.faults(path, digest=version.digest, data=data):
                 yield Finding(kind, f"{name}/{key}", _WORDS[kind], "restore it from a copy, or ingest again with overwrite")
 
     def problems(self) -> Iterator[Finding]:
@@ -124,8 +106,8 @@ class VersionKeeper:
 
 
 _WORDS = {
-    "missing-object": "is not there",
-    "extra-object": "is there, and the manifest does not list it",
+    "missing-object": "is missing",
+    "extra-object": "is stored, and the manifest does not list it",
     "size-differs": "has another size than was written",
     "digest-differs": "has other bytes than were written",
 }

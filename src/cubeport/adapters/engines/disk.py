@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import errno
 import os
+import shutil
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from cubeport.catalog.disk.durable import sync, write_all
+
+FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+"""How a folder is opened: no link is followed."""
+
+FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How a file is opened: no link is followed, and a pipe does not block."""
 
 
 class Disk:
@@ -21,9 +30,13 @@ class Disk:
         """Give *source* the name *target*, each below its folder's descriptor where one is given."""
         os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
 
-    def write(self, path: Path, data: bytes) -> None:
-        """Write a new file."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+    def link(self, source: str, target: str, *, source_fd: int, target_fd: int) -> None:
+        """Give the file *source* the name *target* as well, each below its folder's descriptor."""
+        os.link(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)
+
+    def write(self, path: str | Path, data: bytes, *, folder_fd: int | None = None) -> None:
+        """Write a new file, below its folder's descriptor where one is given."""
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640, dir_fd=folder_fd)
         try:
             write_all(descriptor, data)
         finally:
@@ -34,7 +47,7 @@ class Disk:
         sync(descriptor)
 
     def sync_all(self, descriptor: int) -> None:
-        """Return when everything on the file system of *descriptor* is on the disk; errors are told since Linux 5.8."""
+        """Return when everything on the file system of *descriptor* is on the disk; errors are reported since Linux 5.8."""
         if _SYNCFS is None:
             raise OSError(errno.ENOSYS, "no syncfs")
         if _SYNCFS(descriptor) != 0:
@@ -42,3 +55,39 @@ class Disk:
 
 
 _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
+
+
+@contextlib.contextmanager
+def descriptor(path: str | Path, flags: int) -> Iterator[int]:
+    """Open *path* for the block."""
+    opened = os.open(path, flags)
+    try:
+        yield opened
+    finally:
+        os.close(opened)
+
+
+@contextlib.contextmanager
+def beneath(root: str | Path, folders: Sequence[str]) -> Iterator[int]:
+    """Open the folder below *root* for the block, step by step, following no link."""
+    opened = os.open(root, FOLDER)
+    try:
+        for each in folders:
+            inner = os.open(each, FOLDER, dir_fd=opened)
+            os.close(opened)
+            opened = inner
+        yield opened
+    finally:
+        os.close(opened)
+
+
+def read(path: Path) -> bytes:
+    """Return the bytes of a file, following no link."""
+    with descriptor(path, FILE) as opened, os.fdopen(os.dup(opened), "rb") as file:
+        return file.read()
+
+
+def remove(folder: Path) -> None:
+    """Remove a folder with everything in it, if it is there."""
+    with contextlib.suppress(FileNotFoundError):
+        shutil.rmtree(folder)

@@ -9,8 +9,7 @@ from __future__ import annotations
 import math
 import re
 import threading
-from collections import OrderedDict
-from collections.abc import AsyncIterator, Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from typing import Any, Protocol, cast
@@ -23,6 +22,7 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.buffer.core import default_buffer_prototype
 
+from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.cells import exact, in_degrees
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
@@ -33,6 +33,8 @@ from cubeport.cubes.windows import Labels, Run, Window, Windows, time_axis, turn
 from cubeport.errors import Corrupt, CubeportError, StoreUnavailable
 
 type Array = NDArray[Any]
+type Chunks = Bounded[tuple[str, str, str, tuple[int, ...]], Array]
+"""Decoded chunks by dataset, version, variable and place in the chunk grid, weighed in bytes."""
 
 MIB = 1 << 20
 _AT_ONCE = 16 * MIB
@@ -133,43 +135,10 @@ class VersionStore(Store):
         raise _changed(prefix)
 
 
-class _Bounded:
-    """A least-recently-used mapping whose weights stay under a sum; safe in threads."""
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._weight = 0
-        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
-        self._lock = threading.Lock()
-
-    def get(self, key: Hashable) -> Any | None:
-        with self._lock:
-            found = self._kept.get(key)
-            if found is None:
-                return None
-            self._kept.move_to_end(key)
-            return found[0]
-
-    def put(self, key: Hashable, value: Any, weight: int) -> None:
-        if weight > self._most:
-            return
-        with self._lock:
-            _, before = self._kept.pop(key, (None, 0))
-            self._weight += weight - before
-            self._kept[key] = value, weight
-            while self._weight > self._most:
-                _, (_, gone) = self._kept.popitem(last=False)
-                self._weight -= gone
-
-    @property
-    def weight(self) -> int:
-        return self._weight
-
-
 class Opened:
     """One version, open for reading."""
 
-    def __init__(self, engine: Reads, dataset_id: str, version_id: str, description: CubeDescription, chunks: _Bounded) -> None:
+    def __init__(self, engine: Reads, dataset_id: str, version_id: str, description: CubeDescription, chunks: Chunks) -> None:
         self.description = description
         self._key = dataset_id, version_id
         self._chunks = chunks
@@ -348,7 +317,7 @@ class Opened:
             )
             found = np.asarray(array[cut])
             self._chunks.put(key, found, found.nbytes or 1)
-        return cast(Array, found)
+        return found
 
     def _read_labels(self) -> Labels:
         values: dict[str, Array] = {}
@@ -399,14 +368,14 @@ class OpenedVersions:
 
     def __init__(self, engine: Reads, *, most: int = 64, chunk_bytes: int = 256 * MIB) -> None:
         self._engine = engine
-        self._kept = _Bounded(most)
-        self._chunks = _Bounded(chunk_bytes)
+        self._kept: Bounded[tuple[str, str], Opened] = Bounded(most)
+        self._chunks: Chunks = Bounded(chunk_bytes)
         self._opening = threading.Lock()
 
     def open(self, dataset_id: str, version_id: str, description: CubeDescription) -> Opened:
         """Return the opened version; *description* is what was measured when it was sealed."""
         key = dataset_id, version_id
-        found: Opened | None = self._kept.get(key)
+        found = self._kept.get(key)
         if found is None:
             with self._opening:
                 found = self._kept.get(key)

@@ -12,42 +12,33 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import json
+import hashlib
 import os
-import re
-import shutil
 import stat
 import threading
-from collections import OrderedDict
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import BinaryIO, cast
 
-from cubeport.adapters.engines.disk import Disk
+from cubeport.adapters.engines.disk import FILE, FOLDER, Disk, beneath, descriptor, read, remove
+from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entries, parse
+from cubeport.adapters.engines.staging import Listed, StagingArea, folders, size, staged, version_place
 from cubeport.catalog.disk.durable import make_folders, store_errors
 from cubeport.catalog.disk.failpoints import passing, step
-from cubeport.cubes.keys import CUBE, KEY, MANIFEST, NODE
+from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.orders import Staging, StoredObject
-from cubeport.errors import Corrupt, InvalidRequest, PathEscapes, SourceRejected, StoreUnavailable, TargetExists
-
-_ID = re.compile(r"[0-9a-f]{32}")
-_DATASET = re.compile(NODE)
-_FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-_FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+from cubeport.errors import Corrupt, SourceRejected, StoreUnavailable, TargetExists
 
 _SINGLY = 2_000
 """Files and folders that are synced one by one; above, one syncfs is quicker (5 000 files: 0.15 against 1.1 s)."""
-_CACHED_ENTRIES = 500_000
-"""Entries of manifests that are kept in memory, some 200 bytes each."""
 
-type Entries = Mapping[str, tuple[int, str]]
-"""Size and sha256 of every object by its key."""
+_BLOCK = 1024 * 1024
 
 
 @dataclass
-class ZarrEngine:
-    """Versions as folders below *data*; staging and store lie on one file system, which is tried out here.
+class Writer(StagingArea):
+    """Makes versions as folders below *data*; staging and store are on one file system, which is tried out here.
 
     Raises
     ------
@@ -55,162 +46,162 @@ class ZarrEngine:
         If the folders cannot be made, or nothing can be renamed from one into the other.
     """
 
-    data: Path
-    profile: str = "data"
-    """The storage profile whose root *data* is: compensations name places in it."""
-    disk: Disk = field(default_factory=Disk)
-    name: str = field(default="zarr", init=False)
-    _manifests: OrderedDict[tuple[str, str], tuple[str, Entries]] = field(default_factory=OrderedDict, init=False, repr=False)
-    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False)
+    name = "zarr"
 
     def __post_init__(self) -> None:
         with store_errors("set up the data folder"):
-            for each in (self._staging, self._store):
+            for each in (self.data / "staging", self.data / "store"):
                 make_folders(each)
-            _probe(self._staging, self._store)
-
-    @property
-    def _staging(self) -> Path:
-        return self.data / "staging"
-
-    @property
-    def _store(self) -> Path:
-        return self.data / "store"
-
-    # --- making a version, in the order of safety.md 6 -----------------------------------------------------------------
-
-    def claim(self, operation_id: str) -> Mapping[str, Any]:
-        """Return how to undo ``staging/<op>`` before it is made: its name alone proves it ours, since no other operation has it."""
-        place = self._staging / _checked(_ID, operation_id)
-        return {"undo": "remove_tree", "profile": self.profile, "path": place.relative_to(self.data).as_posix(), "proof": {}}
-
-    def stage(self, operation_id: str, dataset_id: str, version_id: str) -> tuple[Staging, Sequence[Mapping[str, Any]]]:
-        """Make ``staging/<op>`` (step 4) and return it with the compensations to journal before the first byte."""
-        final = self._version(dataset_id, version_id)
-        root = self._staging / _checked(_ID, operation_id)
-        with store_errors("make a staging folder"):
-            self.disk.make_folder(root)
-            for each in ("data", "source"):
-                self.disk.make_folder(root / each)
-        undo = [
-            # The folder that is renamed keeps its inode: it proves ours what lies in the store under the version's name.
-            self._compensation(root, root),
-            self._compensation(final, root / "data"),
-        ]
-        return Staging(operation_id, dataset_id, version_id, root=root, new=root / "new", source=root / "source"), undo
-
-    def _compensation(self, path: Path, made: Path) -> dict[str, Any]:
-        found = made.lstat()
-        proof = {"device": found.st_dev, "inode": found.st_ino}
-        return {"undo": "remove_tree", "profile": self.profile, "path": path.relative_to(self.data).as_posix(), "proof": proof}
-
-    def begin(self, staging: Staging, parent: str | None) -> None:
-        """Step 5: make ``new``. Raises InvalidRequest for a parent: this engine makes whole versions only."""
-        if parent is not None:
-            raise InvalidRequest("the engine zarr makes whole versions; it cannot build on a parent", parent=parent)
-        with store_errors("make a staging folder"):
-            self.disk.make_folder(staging.new)
+            _probe(self.data / "staging", self.data / "store")
 
     def assemble(self, staging: Staging) -> None:
-        """Step 9: take the keys of the manifest, and only those, from ``new`` into ``data``.
+        """Take the objects that the manifest lists, and only those, into ``data``.
+
+        An object that the children wrote is renamed from ``new``. Any other is the parent's, unchanged, and shared with it by a
+        hard link; where the file system cannot link, it is copied.
 
         Raises
         ------
         SourceRejected
             ``unsafe``, when the manifest is not one of ours, or an object is not the plain file that it says.
+        Corrupt
+            When an object of the parent is not what was written.
         """
         with store_errors("take in the data"):
-            manifest = _read(staging.new / MANIFEST)
+            manifest = read(staging.new / MANIFEST)
             try:
-                entries = _parsed(manifest)
+                entries = parse(manifest)
             except ValueError as error:
                 raise SourceRejected("the manifest that was written is not one of ours", reason="unsafe") from error
-            self._move(entries, staging.new / CUBE, staging.root / "data" / CUBE)
-            self.disk.write(staging.root / "data" / MANIFEST, manifest)
+            target = staging.root / "data"
+            parent = None if staging.parent is None else self.version(staging.dataset_id, staging.parent)
+            held = {} if parent is None else _entries(parent, staging.dataset_id, str(staging.parent))
+            self.disk.make_folder(target / CUBE)
+            for folder, keys in _by_folder(entries):
+                for each in reversed([folder, *folder.parents][:-1]):
+                    with contextlib.suppress(FileExistsError):
+                        self.disk.make_folder(target / CUBE / each)
+                with _maybe(staging.new / CUBE, folder.parts) as new, beneath(target / CUBE, folder.parts) as made:
+                    shared = [key for key in keys if not self._move(key, entries, new, made)]
+                    if parent is None and shared:
+                        raise SourceRejected(f"{shared[0]!r} is in the manifest and was not written", reason="unsafe")
+                    if parent is not None and shared:
+                        self._share(shared, entries, held, parent / CUBE, folder, made, staging)
+            self.disk.write(target / MANIFEST, manifest)
 
-    def _move(self, entries: Entries, source: Path, target: Path) -> None:
-        self.disk.make_folder(target)
-        for folder, keys in _by_folder(entries):
-            for each in reversed([folder, *folder.parents][:-1]):
-                with contextlib.suppress(FileExistsError):
-                    self.disk.make_folder(target / each)
-            with _opened(source, folder.parts) as old, _opened(target, folder.parts) as new:
-                for key in keys:
+    def _move(self, key: str, entries: Entries, new: int | None, made: int) -> bool:
+        """Take one object from ``new``; tell whether it was there."""
+        name = key.rpartition("/")[2]
+        if new is None:
+            return False
+        try:
+            status = os.stat(name, dir_fd=new, follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size != entries[key].size:
+            raise SourceRejected(f"{key!r} is not the file that the manifest says", reason="unsafe")
+        self.disk.rename(name, name, source_fd=new, target_fd=made)
+        return True
+
+    def _share(
+        self, shared: list[str], entries: Entries, held: Entries, source: Path, folder: Path, made: int, staging: Staging
+    ) -> None:
+        """Take objects of the parent: what the parent's own manifest lists alike, never what its folder happens to have."""
+        where = staging.dataset_id, str(staging.parent)
+        for key in shared:
+            if held.get(key) != entries[key]:
+                raise SourceRejected(f"{key!r} is in the manifest, was not written, and is not the parent's", reason="unsafe")
+        try:
+            with beneath(source, folder.parts) as old:
+                for key in shared:
                     name = key.rpartition("/")[2]
                     status = os.stat(name, dir_fd=old, follow_symlinks=False)
-                    if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size != entries[key][0]:
-                        raise SourceRejected(f"{key!r} is not the file that the manifest says", reason="unsafe")
-                    self.disk.rename(name, name, source_fd=old, target_fd=new)
+                    if not stat.S_ISREG(status.st_mode) or status.st_size != entries[key].size:
+                        raise _corrupt(f"{key!r} has another size than was written", *where)
+                    try:
+                        self.disk.link(name, name, source_fd=old, target_fd=made)
+                    except OSError as error:
+                        if error.errno not in _NO_LINK:
+                            raise
+                        self._copy(name, key, entries, old, made, where)
+        except (FileNotFoundError, NotADirectoryError) as error:
+            raise _corrupt(f"an object in {folder.as_posix()!r} is missing", *where) from error
+
+    def _copy(self, name: str, key: str, entries: Entries, old: int, made: int, where: tuple[str, str]) -> None:
+        data = b""
+        with os.fdopen(os.open(name, FILE, dir_fd=old), "rb") as file:
+            data = file.read()
+        if hashlib.sha256(data).hexdigest() != entries[key].sha256:
+            raise _corrupt(f"{key!r} has other bytes than were written", *where)
+        self.disk.write(name, data, folder_fd=made)
 
     def sync(self, staging: Staging) -> None:
-        """Step 10: files 0444; fsync each, then every folder, deepest first, or one syncfs. An error abandons the version."""
+        """Make files read-only and sync each, then every folder, deepest first, or call one syncfs. An error abandons the version.
+
+        A file that is shared with the parent was synced with it, and nothing has written it since: only its new name is synced.
+        """
         with store_errors("make the data durable"):
-            folders, files = [], []
+            made, files = [], []
             for top, _, names in os.walk(staging.root / "data"):
-                folders.append(Path(top))
-                files += [Path(top) / name for name in names]
-            whole = len(folders) + len(files) > _SINGLY
+                made.append(Path(top))
+                paths = [Path(top) / name for name in names]
+                files += [path for path in paths if path.lstat().st_nlink == 1] if staging.parent else paths
+            whole = len(made) + len(files) > _SINGLY
             for done, each in enumerate(files):
                 if done == len(files) // 2:
                     passing("fsync:half")
-                with _descriptor(each, _FILE) as descriptor:
-                    os.fchmod(descriptor, 0o444)
+                with descriptor(each, FILE) as opened:
+                    os.fchmod(opened, 0o444)
                     if not whole:
-                        self.disk.sync(descriptor)
+                        self.disk.sync(opened)
             if whole:
-                with _descriptor(staging.root, _FOLDER) as descriptor:
-                    self.disk.sync_all(descriptor)
+                with descriptor(staging.root, FOLDER) as opened:
+                    self.disk.sync_all(opened)
                 return
-            for each in reversed(folders):  # os.walk gives parents first
-                self._sync_folder(each)
+            for each in reversed(made):  # os.walk gives parents first
+                _sync_folder(self.disk, each)
 
     def publish(self, staging: Staging) -> None:
-        """Step 12: rename into ``store/<dataset>/<V>``; fsync both folders.
+        """Rename the version into ``store/<dataset>/<version>`` and sync both folders.
 
         Raises
         ------
         TargetExists
             When the version is there already: a rename onto an empty folder would succeed in silence.
         """
-        final = self._version(staging.dataset_id, staging.version_id)
+        final = self.version(staging.dataset_id, staging.version_id)
         with store_errors("publish the data"):
             with contextlib.suppress(FileExistsError):
                 self.disk.make_folder(final.parent)
-            self._sync_folder(self._store)  # also when it was there: whether its maker lived to sync it, nobody knows
+            _sync_folder(self.disk, final.parents[1])  # also when it was there: whether its maker lived to sync it, nobody knows
             if os.path.lexists(final):
                 raise TargetExists("this version is in the store already", version_id=staging.version_id)
             self.disk.rename(staging.root / "data", final)
-            self._sync_folder(final.parent)
-            self._sync_folder(staging.root)
+            _sync_folder(self.disk, final.parent)
+            _sync_folder(self.disk, staging.root)
 
-    def clear(self, staging: Staging) -> None:
-        """Remove ``staging/<op>``; idempotent."""
-        with store_errors("remove a staging folder"):
-            _remove(staging.root)
 
-    def drop(self, dataset_id: str, version_id: str) -> None:
-        """Remove the version's bytes by way of ``staging/trash-<V>``; idempotent, also after a kill in between."""
-        final = self._version(dataset_id, version_id)
-        trash = self._staging / f"trash-{version_id}"
-        with store_errors("remove a version"):
-            if final.exists():
-                with step("trash"):
-                    self.disk.rename(final, trash)
-                    self._sync_folder(final.parent)
-                    self._sync_folder(self._staging)
-            _remove(trash)
-        with self._lock:
-            self._manifests.pop((dataset_id, version_id), None)
+class Reader:
+    """Reads versions below *data*.
 
-    def _sync_folder(self, folder: Path) -> None:
-        with _descriptor(folder, _FOLDER) as descriptor:
-            self.disk.sync(descriptor)
+    Parameters
+    ----------
+    entries
+        How many entries of manifests are kept in memory, some 200 bytes each: a version never changes.
+    """
 
-    # --- reading a version ---------------------------------------------------------------------------------------------
+    def __init__(self, data: Path, *, entries: int = 500_000) -> None:
+        self._data = data
+        self._most = entries
+        self._manifests: Bounded[tuple[str, str], tuple[str, Entries]] = Bounded(entries)
 
     def path(self, dataset_id: str, version_id: str) -> Path:
-        """Return the folder of the served tree for readers in this process."""
-        return self._version(dataset_id, version_id) / CUBE
+        """Return the folder of the served tree."""
+        return version_place(self._data, dataset_id, version_id) / CUBE
+
+    def place(self, dataset_id: str, version_id: str, key: str) -> str | None:
+        """Return where the object is below ``store/``."""
+        return f"{dataset_id}/{version_id}/{CUBE}/{key}"
 
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
         """Return the object, or ``None`` when the version's manifest does not list the key.
@@ -226,59 +217,111 @@ class ZarrEngine:
         entry = entries.get(key)
         if entry is None:
             return None
-        size, digest = entry
-        *folders, name = key.split("/")
+        *inner, name = key.split("/")
         with store_errors("read an object"):
             try:
-                with _opened(cube, folders) as folder:
-                    descriptor = os.open(name, _FILE, dir_fd=folder)
+                with beneath(cube, inner) as folder:
+                    opened = os.open(name, FILE, dir_fd=folder)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise _corrupt(f"{key!r} is missing", dataset_id, version_id) from error
             except OSError as error:
                 if error.errno != errno.ELOOP:
                     raise
                 raise _corrupt(f"{key!r} is reached by a link", dataset_id, version_id) from error
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_size != size:
-                os.close(descriptor)
+            status = os.fstat(opened)
+            if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
+                os.close(opened)
                 raise _corrupt(f"{key!r} has another size than was written", dataset_id, version_id)
-            return StoredObject(file=cast("BinaryIO", os.fdopen(descriptor, "rb", buffering=0)), size=size, digest=digest)
+            file = cast("BinaryIO", os.fdopen(opened, "rb", buffering=0))
+            return StoredObject(file=file, size=entry.size, digest=entry.sha256)
 
     def manifest(self, dataset_id: str, version_id: str) -> bytes:
-        """Return ``manifest.json`` as it lies. Raises Corrupt where there is none."""
+        """Return ``manifest.json`` as stored. Raises Corrupt where it is missing."""
         with store_errors("read a manifest"):
-            try:
-                return _read(self._version(dataset_id, version_id) / MANIFEST)
-            except (FileNotFoundError, NotADirectoryError) as error:
-                raise _corrupt("its manifest is missing", dataset_id, version_id) from error
+            return _manifest(version_place(self._data, dataset_id, version_id), dataset_id, version_id)
 
     def _held(self, dataset_id: str, version_id: str) -> tuple[str, Entries]:
-        """Return the tree's folder and the manifest's entries; a version never changes, so they are kept while there is room."""
+        """Return the tree's folder and the manifest's entries."""
         name = dataset_id, version_id
-        with self._lock:
-            held = self._manifests.get(name)
-            if held is not None:
-                self._manifests.move_to_end(name)
-                return held
-        try:
-            held = str(self.path(*name)), _parsed(self.manifest(*name))
-        except ValueError as error:
-            raise _corrupt("its manifest cannot be read", dataset_id, version_id) from error
-        with self._lock:
-            self._manifests[name] = held
-            while len(self._manifests) > 1 and sum(len(entries) for _, entries in self._manifests.values()) > _CACHED_ENTRIES:
-                self._manifests.popitem(last=False)
+        held = self._manifests.get(name)
+        if held is None:
+            with store_errors("read a manifest"):
+                place = version_place(self._data, dataset_id, version_id)
+                held = str(place / CUBE), _entries(place, dataset_id, version_id)
+            # At least one is kept, whatever its length: it is asked for again at once.
+            self._manifests.put(name, held, min(len(held[1]), self._most))
         return held
 
-    def _version(self, dataset_id: str, version_id: str) -> Path:
-        return self._store / _checked(_DATASET, dataset_id) / _checked(_ID, version_id)
+
+class Lister:
+    """Looks after the versions below *data*. Nothing is made: also an instance that is only read has one."""
+
+    def __init__(self, data: Path, disk: Disk | None = None) -> None:
+        self._data = data
+        self._disk = disk or Disk()
+
+    def staged(self) -> list[Listed]:
+        """Return the folders of ``staging``."""
+        return staged(self._data)
+
+    def versions(self) -> list[tuple[str, Listed]]:
+        """Return the dataset and the folder of every version."""
+        with store_errors("list the store"):
+            return [
+                (dataset.name, Listed.of(self._data, each))
+                for dataset in folders(self._data / "store")
+                for each in folders(dataset)
+            ]
+
+    def size(self, path: str) -> int:
+        """Return the bytes of everything below *path*."""
+        return size(self._data / path)
+
+    def faults(self, path: str, *, digest: str, data: bool) -> Iterator[tuple[str, str]]:
+        """Yield the kind and key of everything in the version at *path* that differs from its manifest.
+
+        Parameters
+        ----------
+        digest
+            The sha256 of the manifest, as the catalog has it: a manifest with another one is not believed.
+        data
+            Read every byte, too.
+        """
+        folder = self._data / path
+        with store_errors("read a version"):
+            try:
+                manifest = (folder / MANIFEST).read_bytes()
+            except (FileNotFoundError, NotADirectoryError):
+                yield "missing-object", MANIFEST
+                return
+            if hashlib.sha256(manifest).hexdigest() != digest:
+                yield "digest-differs", MANIFEST
+                return
+            entries = parse(manifest)
+            there = dict(_objects(folder / CUBE))
+            yield from (("missing-object", key) for key in sorted(entries.keys() - there.keys()))
+            yield from (("extra-object", key) for key in sorted(there.keys() - entries.keys()))
+            for key in sorted(entries.keys() & there.keys()):
+                if there[key] != entries[key].size:
+                    yield "size-differs", key
+                elif data and _sha256(folder / CUBE / key) != entries[key].sha256:
+                    yield "digest-differs", key
+
+    def drop(self, dataset_id: str, version_id: str) -> None:
+        """Remove the version's bytes by way of ``staging/trash-<version>``; idempotent, also after a kill in between."""
+        final = version_place(self._data, dataset_id, version_id)
+        trash = self._data / "staging" / f"trash-{version_id}"
+        with store_errors("remove a version"):
+            if final.exists():
+                with step("trash"):
+                    self._disk.rename(final, trash)
+                    _sync_folder(self._disk, final.parent)
+                    _sync_folder(self._disk, trash.parent)
+            remove(trash)
 
 
-def _checked(grammar: re.Pattern[str], name: str) -> str:
-    """Return *name* once more held against its grammar: it becomes part of a path."""
-    if not grammar.fullmatch(name):
-        raise PathEscapes("not the name of a dataset, version or operation")
-    return name
+_NO_LINK = frozenset({errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
+"""What a file system answers that cannot link the file: too many names already (65 000 on ext4), or none at all."""
 
 
 def _corrupt(what: str, dataset_id: str, version_id: str) -> Corrupt:
@@ -290,6 +333,20 @@ def _corrupt(what: str, dataset_id: str, version_id: str) -> Corrupt:
     )
 
 
+def _manifest(place: Path, dataset_id: str, version_id: str) -> bytes:
+    try:
+        return read(place / MANIFEST)
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise _corrupt("its manifest is missing", dataset_id, version_id) from error
+
+
+def _entries(place: Path, dataset_id: str, version_id: str) -> Entries:
+    try:
+        return parse(_manifest(place, dataset_id, version_id))
+    except ValueError as error:
+        raise _corrupt("its manifest cannot be read", dataset_id, version_id) from error
+
+
 def _probe(staging: Path, store: Path) -> None:
     """Rename a folder from one into the other, as publishing will."""
     name = f".probe-{os.getpid()}-{threading.get_ident()}"
@@ -299,24 +356,9 @@ def _probe(staging: Path, store: Path) -> None:
     except OSError as error:
         (staging / name).rmdir()
         raise StoreUnavailable(
-            "staging and store must lie on one file system", next_step="mount one file system below the data folder"
+            "staging and store must be on one file system", next_step="mount one file system below the data folder"
         ) from error
     (store / name).rmdir()
-
-
-def _parsed(manifest: bytes) -> Entries:
-    """Return the entries. Raises ValueError unless it is a manifest with keys by the grammar, each once, in order."""
-    try:
-        document = json.loads(manifest)
-        entries = {each["key"]: (int(each["size"]), str(each["sha256"])) for each in document["entries"]}
-        ordered = (
-            document["algorithm"] == "sha256" and list(entries) == sorted(entries) and len(entries) == len(document["entries"])
-        )
-    except (LookupError, TypeError, RecursionError) as error:
-        raise ValueError("not a manifest") from error
-    if not ordered or not all(KEY.fullmatch(key) for key in entries):
-        raise ValueError("not a manifest")
-    return entries
 
 
 def _by_folder(keys: Entries) -> Iterator[tuple[Path, list[str]]]:
@@ -329,33 +371,33 @@ def _by_folder(keys: Entries) -> Iterator[tuple[Path, list[str]]]:
 
 
 @contextlib.contextmanager
-def _descriptor(path: Path, flags: int) -> Iterator[int]:
-    descriptor = os.open(path, flags)
-    try:
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _maybe(root: Path, inner: tuple[str, ...]) -> Iterator[int | None]:
+    """Open the folder below *root* for the block; ``None`` where it is missing."""
+    with contextlib.ExitStack() as stack:
+        opened = None
+        with contextlib.suppress(FileNotFoundError):
+            opened = stack.enter_context(beneath(root, inner))
+        yield opened
 
 
-@contextlib.contextmanager
-def _opened(root: str | Path, folders: Sequence[str]) -> Iterator[int]:
-    """Open the folder below *root*, step by step, following no link."""
-    descriptor = os.open(root, _FOLDER)
-    try:
-        for each in folders:
-            inner = os.open(each, _FOLDER, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = inner
-        yield descriptor
-    finally:
-        os.close(descriptor)
+def _sync_folder(disk: Disk, folder: Path) -> None:
+    with descriptor(folder, FOLDER) as opened:
+        disk.sync(opened)
 
 
-def _read(path: Path) -> bytes:
-    with _descriptor(path, _FILE) as descriptor, os.fdopen(os.dup(descriptor), "rb") as file:
-        return file.read()
+def _objects(cube: Path) -> Iterator[tuple[str, int]]:
+    """Yield key and size of everything in the tree; what is not a regular file has the size -1, which no manifest says."""
+    for top, names, files in os.walk(cube):
+        links = [name for name in names if (Path(top) / name).is_symlink()]
+        for name in (*files, *links):
+            each = Path(top) / name
+            found = each.lstat()
+            yield each.relative_to(cube).as_posix(), found.st_size if stat.S_ISREG(found.st_mode) else -1
 
 
-def _remove(folder: Path) -> None:
-    with contextlib.suppress(FileNotFoundError):
-        shutil.rmtree(folder)
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    return digest.hexdigest()

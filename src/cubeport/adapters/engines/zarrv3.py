@@ -75,15 +75,10 @@ class Grid:
             ranges.append(range(math.ceil(part.start / length), last))
         yield from itertools.product(*ranges)
 
-    def has(self, chunk: str) -> bool:
-        """Tell whether *chunk* is the key of one of the grid's chunks, below its array."""
-        head, *indices = chunk.split("/")
+    def has(self, index: tuple[int, ...]) -> bool:
+        """Tell whether there is a chunk at *index*."""
         counts = self.counts
-        return (
-            head == "c"
-            and len(indices) == len(counts)
-            and all(each.isdecimal() and str(int(each)) == each and int(each) < n for each, n in zip(indices, counts, strict=True))
-        )
+        return len(index) == len(counts) and all(each < n for each, n in zip(index, counts, strict=True))
 
     def plain(self, values: Values) -> Any:
         """Return *values* in C order as what is hashed and compressed: little-endian numbers, or length and UTF-8 of each text."""
@@ -113,11 +108,6 @@ class Grid:
         fill = np.array(self.fill, self.dtype.newbyteorder("<")).view(bits)
         held = plain.view(bits)
         return bool(held.flat[0] == fill and (held == fill).all())
-
-
-def chunk_key(index: tuple[int, ...]) -> str:
-    """Return the chunk's key below its array."""
-    return "/".join(("c", *map(str, index)))
 
 
 def digest_of(chunks: list[bytes]) -> str:

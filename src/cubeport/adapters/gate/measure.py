@@ -22,15 +22,17 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from cubeport.adapters.engines import manifest as manifests
 from cubeport.adapters.engines import zarrv3
+from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entry
 from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.gate.write import THREADS, put
 from cubeport.adapters.sandbox import child, wire
 from cubeport.adapters.sources.reading import dataset, decoding
 from cubeport.adapters.sources.zarr import open_zarr
-from cubeport.cubes import checks
+from cubeport.cubes import checks, keys
 from cubeport.cubes.describe import describe
-from cubeport.cubes.keys import CUBE, KEY, MANIFEST, METADATA
+from cubeport.cubes.keys import METADATA
 from cubeport.documents import ogc, stac
 from cubeport.errors import SourceRejected
 
@@ -71,7 +73,7 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     (root / METADATA).unlink()
     put(root / METADATA, whole)
     sizes[METADATA], entries[METADATA] = len(whole), hashlib.sha256(whole).hexdigest()
-    manifest = _manifest(sizes, entries)
+    manifest = manifests.to_bytes({key: Entry(sizes[key], digest) for key, digest in entries.items()})
     put(target / MANIFEST, manifest)
     return {
         "description": description.model_dump(mode="json"),
@@ -80,11 +82,6 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
         "size_bytes": sum(sizes.values()),
         "digest": hashlib.sha256(manifest).hexdigest(),
     }
-
-
-def _manifest(sizes: Mapping[str, int], digests: Mapping[str, str]) -> bytes:
-    entries = [{"key": key, "size": sizes[key], "sha256": digests[key]} for key in sorted(digests)]
-    return zarrv3.to_bytes({"algorithm": "sha256", "entries": entries})
 
 
 def _objects(root: Path) -> dict[str, int]:
@@ -96,7 +93,7 @@ def _objects(root: Path) -> dict[str, int]:
             key = str((Path(folder) / name).relative_to(root))
             if stat.S_ISDIR(status.st_mode):
                 continue
-            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or not KEY.fullmatch(key):
+            if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or keys.parse(key) is None:
                 raise SourceRejected(f"{key[:200]!r} was written, which is no object of a cube", reason="unsafe")
             sizes[key] = status.st_size
     return sizes
@@ -123,11 +120,12 @@ def _foreign(name: str) -> SourceRejected:
 
 def _check_keys(sizes: Mapping[str, int], arrays: Mapping[str, Grid]) -> None:
     """Refuse objects that the metadata do not name: another array, a chunk outside its grid."""
-    known = {METADATA, *(f"{name}/{METADATA}" for name in arrays)}
-    for key in sizes:
-        name, _, chunk = key.partition("/")
-        if key not in known and not (name in arrays and arrays[name].has(chunk)):
-            raise SourceRejected(f"{key!r} was written, which the metadata do not name", reason="unsafe")
+    for text in sizes:
+        key = keys.parse(text)
+        assert key is not None  # `_objects` has asked
+        node, index = key
+        if not (node in ("", *arrays) if index is None else node in arrays and arrays[node].has(index)):
+            raise SourceRejected(f"{text!r} was written, which the metadata do not name", reason="unsafe")
 
 
 def _file_digest(path: Path) -> str:

@@ -20,6 +20,7 @@ import numpy as np
 import xarray as xr
 
 from cubeport.adapters.engines import attributes, zarrv3
+from cubeport.adapters.engines.manifest import CUBE
 from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.sandbox import child
 from cubeport.adapters.sources.formats import format_of, scan
@@ -27,9 +28,8 @@ from cubeport.adapters.sources.identity import identity
 from cubeport.adapters.sources.reading import TEXT, Source, dataset, decoding, load_labels, native
 from cubeport.adapters.sources.series import join
 from cubeport.catalog.disk.durable import write_all
-from cubeport.cubes import checks, layout
+from cubeport.cubes import checks, keys, layout
 from cubeport.cubes import cutout as window
-from cubeport.cubes.keys import CUBE, METADATA
 from cubeport.cubes.orders import Window
 from cubeport.errors import NoData, VariablesMismatch
 
@@ -191,11 +191,11 @@ class _Writer:
             held = attributes.encode(variable.attrs, dtype, name, self.warnings)
             folder = self.root / name
             folder.mkdir()
-            put(folder / METADATA, zarrv3.to_bytes(zarrv3.array_document(grid, tuple(map(str, variable.dims)), held)))
+            put(folder / keys.METADATA, zarrv3.to_bytes(zarrv3.array_document(grid, tuple(map(str, variable.dims)), held)))
             found[name] = self._values(folder, name, grid, variable)
         self._land(0)
         held = attributes.encode(raw.attrs, None, "global", self.warnings)
-        put(self.root / METADATA, zarrv3.to_bytes(zarrv3.group_document(held)))
+        put(self.root / keys.METADATA, zarrv3.to_bytes(zarrv3.group_document(held)))
         return {name: zarrv3.digest_of([chunks[index] for index in sorted(chunks)]) for name, chunks in found.items()}
 
     def _values(self, folder: Path, name: str, grid: Grid, variable: xr.Variable) -> dict[tuple[int, ...], bytes]:
@@ -224,7 +224,7 @@ class _Writer:
     def _chunk(self, folder: Path, grid: Grid, index: tuple[int, ...], values: zarrv3.Values) -> bytes:
         digest, stored = grid.encode(values)
         if stored is not None:
-            path = folder / zarrv3.chunk_key(index)
+            path = folder / keys.chunk("", index)
             if path.parent not in self._made:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 self._made.add(path.parent)

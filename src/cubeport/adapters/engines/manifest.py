@@ -1,0 +1,53 @@
+"""The manifest of a version: the only list of its objects, and the names of what an engine keeps of a version.
+
+``manifest.json`` is ``{"algorithm": "sha256", "entries": [{"key", "size", "sha256"}]}``, sorted by key; its own sha256 is the
+digest of the version. An object that it does not list does not exist; one that it lists and the store has lost is damage.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from cubeport.cubes import keys
+
+CUBE = "cube.zarr"
+"""The folder of the served tree."""
+
+MANIFEST = "manifest.json"
+"""The manifest, next to the tree."""
+
+
+class Entry(NamedTuple):
+    """What the manifest says of one object."""
+
+    size: int
+    """In bytes."""
+    sha256: str
+    """Of its bytes, hex."""
+
+
+type Entries = Mapping[str, Entry]
+"""The entries by key."""
+
+
+def parse(manifest: bytes) -> Entries:
+    """Return the entries. Raises ValueError unless *manifest* lists keys that fit the grammar, each once, in order."""
+    try:
+        document = json.loads(manifest)
+        entries = {each["key"]: Entry(int(each["size"]), str(each["sha256"])) for each in document["entries"]}
+        ordered = (
+            document["algorithm"] == "sha256" and list(entries) == sorted(entries) and len(entries) == len(document["entries"])
+        )
+    except (LookupError, TypeError, RecursionError) as error:
+        raise ValueError("not a manifest") from error
+    if not ordered or any(keys.parse(key) is None for key in entries):
+        raise ValueError("not a manifest")
+    return entries
+
+
+def to_bytes(entries: Entries) -> bytes:
+    """Return the manifest; the same entries always give the same bytes."""
+    listed = [{"key": key, "size": entries[key].size, "sha256": entries[key].sha256} for key in sorted(entries)]
+    return json.dumps({"algorithm": "sha256", "entries": listed}, separators=(",", ":")).encode()

@@ -1,0 +1,128 @@
+"""Where versions are made: one folder an operation below ``staging``, whose name and inode prove later whose it was."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cubeport.adapters.engines.disk import Disk, remove
+from cubeport.catalog.disk.durable import store_errors
+from cubeport.cubes.keys import SEGMENT
+from cubeport.cubes.orders import Staging
+from cubeport.errors import PathEscapes
+
+_ID = re.compile(r"[0-9a-f]{32}")
+_DATASET = re.compile(SEGMENT, re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """One folder or file: its path relative to the data folder, its name, and when it last changed."""
+
+    path: str
+    name: str
+    modified_s: float
+
+    @classmethod
+    def of(cls, data: Path, place: Path, name: str | None = None) -> Listed:
+        """Return what *place* below *data* is."""
+        return cls(place.relative_to(data).as_posix(), name or place.name, place.lstat().st_mtime)
+
+
+@dataclass
+class StagingArea:
+    """The part of a writer that is the same for every engine: it makes and removes ``staging/<operation>``."""
+
+    data: Path
+    profile: str = "data"
+    """The storage profile whose root *data* is: compensations name places in it."""
+    disk: Disk = field(default_factory=Disk)
+
+    def claim(self, operation_id: str) -> Mapping[str, Any]:
+        """Return how to undo ``staging/<op>`` before it is made: its name alone proves it ours, since no other operation has it."""
+        place = self._staging / checked_id(operation_id)
+        return {"undo": "remove_tree", "profile": self.profile, "path": place.relative_to(self.data).as_posix(), "proof": {}}
+
+    def stage(
+        self, operation_id: str, dataset_id: str, version_id: str, *, parent: str | None = None
+    ) -> tuple[Staging, Sequence[Mapping[str, Any]]]:
+        """Make ``staging/<op>`` and return it with the compensations to journal before the first byte."""
+        if parent is not None:
+            checked_id(parent)
+        final = self.version(dataset_id, version_id)
+        root = self._staging / checked_id(operation_id)
+        with store_errors("make a staging folder"):
+            self.disk.make_folder(root)
+            for each in ("data", "source"):
+                self.disk.make_folder(root / each)
+        undo = [
+            # The folder that is renamed keeps its inode: it proves ours what is in the store under the version's name.
+            self.compensation(root, root),
+            self.compensation(final, root / "data"),
+        ]
+        staging = Staging(operation_id, dataset_id, version_id, root=root, new=root / "new", source=root / "source", parent=parent)
+        return staging, undo
+
+    def begin(self, staging: Staging) -> None:
+        """Make ``new``, in which the gate's children write."""
+        with store_errors("make a staging folder"):
+            self.disk.make_folder(staging.new)
+
+    def clear(self, staging: Staging) -> None:
+        """Remove ``staging/<op>``; idempotent."""
+        with store_errors("remove a staging folder"):
+            remove(staging.root)
+
+    def compensation(self, path: Path, made: Path) -> dict[str, Any]:
+        """Return how to undo *path*, which is what is now *made*."""
+        found = made.lstat()
+        proof = {"device": found.st_dev, "inode": found.st_ino}
+        return {"undo": "remove_tree", "profile": self.profile, "path": path.relative_to(self.data).as_posix(), "proof": proof}
+
+    def version(self, dataset_id: str, version_id: str) -> Path:
+        """Return the place of a version in the store."""
+        return version_place(self.data, dataset_id, version_id)
+
+    @property
+    def _staging(self) -> Path:
+        return self.data / "staging"
+
+
+def version_place(data: Path, dataset_id: str, version_id: str) -> Path:
+    """Return the place of a version below the data folder. Raises PathEscapes for names that are not ids."""
+    if not _DATASET.fullmatch(dataset_id):
+        raise PathEscapes("not the name of a dataset")
+    return data / "store" / dataset_id / checked_id(version_id)
+
+
+def checked_id(name: str) -> str:
+    """Return *name* once more checked against its grammar: it becomes part of a path. Raises PathEscapes."""
+    if not _ID.fullmatch(name):
+        raise PathEscapes("not the name of a version or an operation")
+    return name
+
+
+def staged(data: Path) -> list[Listed]:
+    """Return the folders of ``staging``."""
+    with store_errors("list the staging folder"):
+        return [Listed.of(data, each) for each in folders(data / "staging")]
+
+
+def folders(top: Path) -> list[Path]:
+    """Return the folders in *top*, sorted, links left out; none where *top* is missing."""
+    if not top.is_dir():
+        return []
+    return sorted(each for each in top.iterdir() if each.is_dir() and not each.is_symlink())
+
+
+def size(path: Path) -> int:
+    """Return the bytes of everything below *path*."""
+    total = 0
+    with store_errors("measure a folder"):
+        for top, _, names in os.walk(path):
+            total += sum((Path(top) / name).lstat().st_size for name in names)
+    return total

@@ -1,0 +1,85 @@
+"""The engines of an instance: one writes new versions, and each version is read by the engine that wrote it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from cubeport.catalog.backend import CatalogBackend
+from cubeport.cubes.bounded import Bounded
+from cubeport.errors import Configuration, VersionRemoved
+from cubeport.service.ports import Lister, Reader, StoredObject, Writer
+from cubeport.service.state import VERSION
+
+_REMEMBERED = 100_000
+"""Versions whose engine is remembered."""
+
+
+class Engines:
+    """Reads and removes versions by the engine that the catalog names for each.
+
+    Parameters
+    ----------
+    writer
+        Makes new versions: the engine that the settings choose.
+    reader, lister
+        Return the role of the engine with this name. They raise LookupError when there is no such engine.
+    """
+
+    def __init__(
+        self, backend: CatalogBackend, *, writer: Writer, reader: Callable[[str], Reader], lister: Callable[[str], Lister]
+    ) -> None:
+        self.writer = writer
+        self._rows = backend.rows
+        self._make_reader = reader
+        self._make_lister = lister
+        self._readers: dict[str, Reader] = {}
+        self._names: Bounded[str, str] = Bounded(_REMEMBERED)
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
+        """Return one object of a version; see :meth:`Reader.read`."""
+        return self._reader(dataset_id, version_id).read(dataset_id, version_id, key)
+
+    def manifest(self, dataset_id: str, version_id: str) -> bytes:
+        """Return the manifest of a version; see :meth:`Reader.manifest`."""
+        return self._reader(dataset_id, version_id).manifest(dataset_id, version_id)
+
+    def place(self, dataset_id: str, version_id: str, key: str) -> str | None:
+        """Return where a web server finds an object; see :meth:`Reader.place`."""
+        return self._reader(dataset_id, version_id).place(dataset_id, version_id, key)
+
+    def drop(self, dataset_id: str, version_id: str) -> None:
+        """Remove the bytes of a version; idempotent."""
+        name = self._name(dataset_id, version_id)
+        try:
+            lister = self._make_lister(name)
+        except LookupError as error:
+            raise _unknown(name, dataset_id, version_id) from error
+        lister.drop(dataset_id, version_id)
+
+    def _reader(self, dataset_id: str, version_id: str) -> Reader:
+        name = self._name(dataset_id, version_id)
+        reader = self._readers.get(name)
+        if reader is None:
+            try:
+                reader = self._readers[name] = self._make_reader(name)
+            except LookupError as error:
+                raise _unknown(name, dataset_id, version_id) from error
+        return reader
+
+    def _name(self, dataset_id: str, version_id: str) -> str:
+        """Return the engine's name; it is remembered, since a version never changes."""
+        name = self._names.get(version_id)
+        if name is None:
+            row = self._rows.get(VERSION, version_id)
+            if row is None:
+                raise VersionRemoved(f"Version {version_id} of {dataset_id!r} was removed.", next_step=f"read {dataset_id}")
+            name = str(row.document["engine"])
+            self._names.put(version_id, name)
+        return name
+
+
+def _unknown(name: str, dataset_id: str, version_id: str) -> Configuration:
+    return Configuration(
+        f"Version {version_id} of {dataset_id!r} was written by the engine {name!r}, which is not installed here.",
+        next_step="install the release or the extra that wrote it",
+    )

@@ -1,0 +1,76 @@
+"""A version is read by the engine that wrote it; an engine that is not installed is named."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import pytest
+
+from cubeport.catalog.forms.canonical import new_id, now
+from cubeport.cubes.orders import StoredObject
+from cubeport.errors import Configuration, VersionRemoved
+from cubeport.main.catalog import Catalog
+from cubeport.service.engines import Engines
+from cubeport.service.ingestions import Scope
+from cubeport.service.state import VersionState
+
+
+class Memory:
+    """A reader of one word."""
+
+    def __init__(self, word: bytes) -> None:
+        self.word = word
+        self.dropped: list[tuple[str, str]] = []
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
+        return StoredObject(io.BytesIO(self.word), len(self.word), "") if key == "zarr.json" else None
+
+    def manifest(self, dataset_id: str, version_id: str) -> bytes:
+        return self.word
+
+    def place(self, dataset_id: str, version_id: str, key: str) -> str | None:
+        return None
+
+    def drop(self, dataset_id: str, version_id: str) -> None:
+        self.dropped.append((dataset_id, version_id))
+
+
+def keep(catalog: Catalog, engine: str) -> str:
+    record = catalog.add(kind="dataset", key="sst", on_exists="skip").record
+    version = VersionState(
+        version_id=new_id(),
+        seq=1,
+        kind="created",
+        created_at=now(),
+        coverage={},
+        request_scope=Scope(),
+        size_bytes=1,
+        digest="0" * 64,
+        ingestion_id=new_id(),
+        engine=engine,
+        request_digest="0" * 64,
+    )
+    catalog.rows.put(version.row(record.id))
+    return version.version_id
+
+
+def test_each_version_is_read_by_the_engine_that_wrote_it(tmp_path: Path) -> None:
+    installed = {"zarr": Memory(b"plain files"), "zip": Memory(b"one file")}
+    with Catalog.create(tmp_path, plugins=False) as catalog:
+        engines = Engines(catalog.backend, writer=None, reader=installed.__getitem__, lister=installed.__getitem__)  # type: ignore[arg-type]
+        for name, memory in installed.items():
+            version = keep(catalog, name)
+            found = engines.read("sst", version, "zarr.json")
+            assert found is not None
+            assert found.file.read() == memory.word
+            assert engines.read("sst", version, "a/c/0") is None
+            assert engines.manifest("sst", version) == memory.word
+            engines.drop("sst", version)
+            assert memory.dropped == [("sst", version)]
+        version = keep(catalog, "icechunk")
+        for act in (lambda: engines.read("sst", version, "zarr.json"), lambda: engines.drop("sst", version)):
+            with pytest.raises(Configuration, match="by the engine 'icechunk', which is not installed here"):
+                act()
+        with pytest.raises(VersionRemoved):
+            engines.read("sst", new_id(), "zarr.json")
