@@ -29,8 +29,10 @@ from cubeport.errors import AlreadyFinished, CubeportError, DatasetExists, NotFo
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
 from cubeport.server.parts import Parts
+from cubeport.service import items
+from cubeport.service.datasets import Candidate
 from cubeport.service.ingestions import Ingestion, IngestionRequest
-from cubeport.service.state import VersionState
+from cubeport.service.state import Reach, VersionState
 from cubeport.service.templates import DatasetTemplate, Extent
 
 V1, V2, GONE = "1" * 32, "2" * 32, "3" * 32
@@ -207,6 +209,35 @@ class FakeEngine:
 
 
 @dataclass
+class FakeFinds:
+    """The one dataset, as the walk of a search finds it."""
+
+    service: FakeService
+
+    def candidates(self, *, names: Any = None, after: Any = None, limit: int = 100, **_: Any) -> list[Candidate]:
+        there = self.service.published and not self.service.deleted
+        if not there or (names is not None and "sea" not in names) or (after is not None and after >= ("sea", RECORD)):
+            return []
+        dataset = SimpleNamespace(record=SimpleNamespace(id=RECORD), state=SimpleNamespace(texts=self.service.shown("sea").texts))
+        retained = tuple(
+            state for state, stored in self.service.versions("sea") if stored != "removed" and state.shown_at is not None
+        )
+        return [Candidate(dataset, retained)]  # type: ignore[arg-type]
+
+    def reach(self, version: VersionState) -> Reach:
+        return Reach.of(self.service.shown(f"sea@{version.version_id}").description)
+
+    def items(self, found: Any) -> tuple[Shown, ...]:
+        return tuple(
+            self.service.shown(f"sea@{version.version_id}").model_copy(update={"versions": self.service.shown_versions("sea")})
+            for _, version in found
+        )
+
+
+RECORD = "r" * 32
+
+
+@dataclass
 class FakeService:
     """One dataset ``sea`` of two versions, and what was asked of it."""
 
@@ -250,6 +281,8 @@ class FakeService:
     def datasets(self, **filters: Any) -> Any:
         self.filters = filters
         found = [] if self.deleted or not self.published else [self.shown("sea")]
+        if filters.get("versions"):
+            found = [each.model_copy(update={"versions": self.shown_versions("sea")}) for each in found]
         return SimpleNamespace(
             items=tuple(found),
             next="abc" if filters.get("limit") == 1 else None,
@@ -269,6 +302,9 @@ class FakeService:
 
     def shown_versions(self, dataset_id: str) -> tuple[VersionRef, ...]:
         return tuple(state.ref() for state, stored in self.versions(dataset_id) if stored != "removed" and state.shown_at)
+
+    def items(self, search: items.ItemSearch) -> items.ItemPage:
+        return items.find(FakeFinds(self), search)
 
     def ingest(self, request: IngestionRequest, *, waited_for: bool = True) -> Ingestion:
         self.calls.append(("ingest", request.dataset_id, waited_for))

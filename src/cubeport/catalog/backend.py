@@ -98,6 +98,9 @@ class Rows(Protocol):
     ) -> list[Row]:
         """Return rows ordered by ``(seq, id)``, strictly behind *after* in that direction."""
 
+    def of_owners(self, table: str, owners: Sequence[str]) -> dict[str, list[Row]]:
+        """Return the rows of each owner that has any, the highest ``(seq, id)`` first, with one statement."""
+
     def next_seq(self, table: str, owner: str = "") -> int:
         """Return the highest ``seq`` of the owner's rows plus one (1 at first); call it inside the transaction that uses it."""
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.texts import Shown, VersionRef
 from cubeport.service.ingestions import Ingestion, IngestionRequest
+from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.ports import Reader
 from cubeport.service.state import VersionState
 from cubeport.service.templates import DatasetTemplate, Extent
@@ -46,6 +47,8 @@ class Lists(Reads, Protocol):
     """What lists, searches and pages ask."""
 
     def datasets(self, **filters: Any) -> Counted[Shown]: ...
+
+    def items(self, search: ItemSearch) -> ItemPage: ...
 
     def shown_versions(self, dataset_id: str) -> tuple[VersionRef, ...]: ...
 

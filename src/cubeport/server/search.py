@@ -1,36 +1,25 @@
-"""STAC item search: every retained version of every published dataset, by id, collection, place and time (publishing.md 3.2).
-
-Datasets are walked in order of id and versions newest first, so a token names a place that others' inserts do not move. Each
-version is held against the query by its own extent: an older one may lie elsewhere than the one that is shown.
-"""
+"""The parameters of STAC item search: read, checked, and handed to the service as one value (STAC API, Item Search)."""
 
 from __future__ import annotations
 
 import hashlib
-import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from datetime import datetime
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, Field
 
-from cubeport.catalog.forms import cursors
-from cubeport.catalog.forms.canonical import dumps, timestamp
-from cubeport.catalog.query import boxes, parse_interval, query_boxes
+from cubeport.catalog.forms.canonical import dumps
+from cubeport.catalog.query import parse_interval
 from cubeport.cubes.description import CubeDescription
-from cubeport.documents.texts import Shown, VersionRef
-from cubeport.errors import InvalidRequest, NotFound, Problem, Unavailable, VersionRemoved
+from cubeport.errors import InvalidRequest, Problem
 from cubeport.server import incoming
-from cubeport.server.parts import Lists
+from cubeport.service.items import ItemSearch
+from cubeport.service.state import Reach
 
-DEADLINE_S = 5.0
 MAX_PAGE = 1_000
 MAX_VERTICES = 10_000
 MAX_VALUES = 32_000
 """JSON values in the body of a search: a geometry of 10,000 vertices has 30,000."""
-_WALK = 100
-"""Datasets read at once."""
 
 type Box = tuple[float, float, float, float]
 
@@ -107,146 +96,53 @@ def _geometry_text(text: str) -> Any:
     return incoming.strict_json(text.encode(), max_values=MAX_VALUES)
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
-    """One page of a search."""
-
-    page: tuple[Shown, ...]
-    token: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a walk stopped: the last item, and the page of datasets that it was on."""
-
-    dataset_id: str
-    version_id: str
-    created: str
-    """When that version was made: where the walk goes on if retention has removed it since."""
-    cursor: str | None
-
-
-def run(service: Lists, asked: Search, *, deadline_s: float = DEADLINE_S) -> Found:
-    """Return one page of items.
+def checked(asked: Search) -> ItemSearch:
+    """Return the search as the service takes it.
 
     Raises
     ------
     InvalidRequest
-        For a ``bbox`` beside ``intersects``, a bad geometry or time, or a token of another query.
-    Unavailable
-        When nothing was found within the deadline.
+        For a ``bbox`` next to ``intersects``, or a bad geometry or time.
     """
-    fits = _Filter.of(asked)
-    binding = _binding(asked)
-    behind = _read(asked.token, binding) if asked.token else None
-    limit, until = min(asked.limit, MAX_PAGE), time.monotonic() + deadline_s
-    found: list[Shown] = []
-    last: _Place | None = None
-    for cursor, dataset_id in _datasets(service, asked, behind):
-        for shown in _versions(service, dataset_id, behind):
-            if time.monotonic() > until:
-                raise Unavailable("The search took too long", next_step="Name collections, or ask for less at once.")
-            if not fits(shown):
-                continue
-            if len(found) == limit:
-                assert last is not None
-                return Found(tuple(found), _write(last, binding))
-            found.append(shown)
-            last = _Place(dataset_id, shown.version.version_id, timestamp(shown.version.created_at), cursor)
-    return Found(tuple(found), None)
-
-
-def _datasets(service: Lists, asked: Search, behind: _Place | None) -> Iterator[tuple[str | None, str]]:
-    """Yield dataset ids in order, each with the cursor of its page, from that of *behind* on."""
-    named = set(asked.collections) if asked.collections is not None else None
-    if asked.ids is not None:
-        of_ids = {each.partition("@")[0] for each in asked.ids}
-        named = of_ids if named is None else named & of_ids
-    if named is not None:
-        yield from ((None, each) for each in sorted(named) if behind is None or each >= behind.dataset_id)
-        return
-    cursor = behind.cursor if behind is not None else None
-    while True:
-        page = service.datasets(limit=_WALK, cursor=cursor)
-        for shown in page.items:
-            if behind is None or shown.texts.dataset_id >= behind.dataset_id:
-                yield cursor, shown.texts.dataset_id
-        if page.next is None:
-            return
-        cursor = page.next
-
-
-def _versions(service: Lists, dataset_id: str, behind: _Place | None) -> Iterator[Shown]:
-    """Yield the retained versions of a dataset, newest first, behind the last one given; none when it is gone meanwhile."""
-    try:
-        service.shown(dataset_id)
-        versions = service.shown_versions(dataset_id)
-    except (NotFound, VersionRemoved):
-        return
-    for version in versions if behind is None or dataset_id != behind.dataset_id else _older(versions, behind):
-        try:
-            shown = service.shown(f"{dataset_id}@{version.version_id}")
-        except (NotFound, VersionRemoved):
-            continue
-        yield shown.model_copy(update={"versions": versions})
-
-
-def _older(versions: tuple[VersionRef, ...], behind: _Place) -> tuple[VersionRef, ...]:
-    ids = [each.version_id for each in versions]
-    if behind.version_id in ids:
-        return versions[ids.index(behind.version_id) + 1 :]
-    return tuple(each for each in versions if timestamp(each.created_at) < behind.created)
-
-
-@dataclass(frozen=True, slots=True)
-class _Filter:
-    ids: frozenset[str] | None
-    box: Box | None
-    interval: tuple[str | None, str | None] | None
-    geometry: Any
-
-    @classmethod
-    def of(cls, asked: Search) -> _Filter:
-        if asked.bbox is not None and asked.intersects is not None:
-            raise InvalidRequest(
-                "bbox and intersects go one at a time", errors=[Problem(("body", "intersects"), "conflict", "has bbox beside it")]
-            )
-        return cls(
-            ids=frozenset(asked.ids) if asked.ids is not None else None,
-            box=_flat(asked.bbox) if asked.bbox is not None else None,
-            interval=parse_interval(asked.datetime) if asked.datetime is not None else None,
-            geometry=_geometry(asked.intersects) if asked.intersects is not None else None,
-        )
-
-    def __call__(self, shown: Shown) -> bool:
-        cube = shown.description
-        if self.ids is not None and f"{shown.texts.dataset_id}@{shown.version.version_id}" not in self.ids:
-            return False
-        if self.box is not None and not meets(cube, self.box):
-            return False
-        if self.interval is not None and not within(cube, *self.interval):
-            return False
-        if self.geometry is None:
-            return True
-        from shapely.geometry import shape
-
-        return bool(shape(shown.sealed["item"]["geometry"]).intersects(self.geometry))
+    if asked.bbox is not None and asked.intersects is not None:
+        why = "bbox and intersects cannot be combined; send one of them"
+        raise InvalidRequest(why, errors=[Problem(("body", "intersects"), "conflict", why)])
+    geometry = _geometry(asked.intersects) if asked.intersects is not None else None
+    return ItemSearch(
+        ids=frozenset(asked.ids) if asked.ids is not None else None,
+        collections=frozenset(asked.collections) if asked.collections is not None else None,
+        box=_flat(asked.bbox) if asked.bbox is not None else _around(geometry) if geometry is not None else None,
+        datetime=asked.datetime,
+        interval=parse_interval(asked.datetime) if asked.datetime is not None else None,
+        meets=_meets(geometry) if geometry is not None else None,
+        limit=min(asked.limit, MAX_PAGE),
+        token=asked.token,
+        binding=_binding(asked),
+    )
 
 
 def meets(cube: CubeDescription, box: Box) -> bool:
     """Tell whether a cube lies in *box*, its edge included."""
-    pairs = ((a, b) for a in query_boxes(box) for b in boxes(*cube.spatial.bbox))
-    return any(a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3] for a, b in pairs)
+    return Reach.of(cube).meets(box)
 
 
 def within(cube: CubeDescription, start: str | None, end: str | None) -> bool:
-    """Tell whether a cube has time in the closed interval; one without time always has."""
-    if cube.temporal is None or not cube.temporal.index_start:
-        return True
-    held = parse_interval(f"{cube.temporal.index_start}/{cube.temporal.index_end}")
-    assert held.start is not None
-    assert held.end is not None
-    return (end is None or held.start <= end) and (start is None or start <= held.end)
+    """Tell whether a cube has time in the closed interval; one whose time is unknown has none."""
+    return Reach.of(cube).during(start, end)
+
+
+def _around(geometry: Any) -> Box | None:
+    """Return the box around a geometry; ``None`` where it reaches out of the world, for which no box of ours stands."""
+    west, south, east, north = geometry.bounds
+    inside = west >= -180 and east <= 180 and south >= -90 and north <= 90
+    return (west, south, east, north) if inside else None
+
+
+def _meets(geometry: Any) -> Callable[[Mapping[str, Any] | None], bool]:
+    from shapely.geometry import shape
+
+    # An item without a place has no geometry, and meets none.
+    return lambda document: document is not None and bool(shape(dict(document)).intersects(geometry))
 
 
 def _geometry(document: Mapping[str, Any]) -> Any:
@@ -268,24 +164,3 @@ def _geometry(document: Mapping[str, Any]) -> Any:
 def _binding(asked: Search) -> str:
     """Return what a token is bound to: the query without page and token."""
     return hashlib.sha256(dumps(asked.model_dump(mode="json", exclude={"token", "limit"})).encode()).hexdigest()[:12]
-
-
-def _write(place: _Place, binding: str) -> str:
-    return cursors.write(binding, place.dataset_id, place.version_id, place.created, place.cursor)
-
-
-def _read(token: str, binding: str) -> _Place:
-    try:
-        bound, dataset_id, version_id, created, cursor = cursors.read(token, 5)
-        datetime.fromisoformat(created)
-        if (
-            bound != binding
-            or not isinstance(dataset_id, str)
-            or not isinstance(version_id, str)
-            or not isinstance(cursor, str | None)
-        ):
-            raise ValueError("of another query")
-    except (ValueError, TypeError) as exc:
-        why = "was not given by this search"
-        raise InvalidRequest(f"token: {why}", errors=[Problem(("body", "token"), "invalid-cursor", why)]) from exc
-    return _Place(dataset_id, version_id, created, cursor)

@@ -21,6 +21,7 @@ from cubeport.errors import InvalidFilter, InvalidRequest, NotFound, Problem
 from cubeport.server import incoming, replies, search
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Lists, Parts
+from cubeport.service.items import ItemPage
 
 MAX_PAGE = 1_000
 
@@ -151,8 +152,8 @@ class _Stac:
             filters |= {name: value for name, value in (("q", asked.q), ("datetime", asked.datetime)) if value}
             if asked.bbox is not None:
                 filters["bbox"] = _box(asked.bbox)
-            page = self._service.datasets(**filters)
-            known = [self._with_versions(shown) for shown in page.items]
+            page = self._service.datasets(**filters, versions=True)
+            known = list(page.items)
             query = _without_token(request)
             return replies.dumps(documents.collections(known, self._site, query=query, next_token=page.next))
 
@@ -217,7 +218,7 @@ class _Stac:
         query = _without_token(request)
 
         def build() -> bytes:
-            found = search.run(self._service, checked)
+            found = self._service.items(search.checked(checked))
             address = f"{self._url}/stac/search"
             links = [_link("self", f"{address}?{urlencode(query)}" if query else address)]
             if found.token is not None:
@@ -231,7 +232,7 @@ class _Stac:
         asked = await incoming.body(request, SearchBody, max_values=search.MAX_VALUES)
 
         def work() -> Response:
-            found = search.run(self._service, asked)
+            found = self._service.items(search.checked(asked))
             address = f"{self._url}/stac/search"
             links = [_link("self", address) | {"method": "POST"}]
             if found.token is not None:
@@ -240,9 +241,9 @@ class _Stac:
 
         return await asyncio.get_running_loop().run_in_executor(self._searching, work)
 
-    def _found(self, found: search.Found, links: list[dict[str, Any]]) -> bytes:
+    def _found(self, found: ItemPage, links: list[dict[str, Any]]) -> bytes:
         root = {"rel": "root", "href": f"{self._url}/stac", "type": "application/json", "title": self._site.title}
-        features = [documents.item(shown, self._site) for shown in found.page]
+        features = [documents.item(shown, self._site) for shown in found.items]
         page = {"type": "FeatureCollection", "features": features, "links": [*links, root], "numberReturned": len(features)}
         return replies.dumps(page)
 

@@ -7,17 +7,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from cubeport.catalog.backend import CatalogBackend, Row
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.models import CatalogRecord
-from cubeport.catalog.query import Query, Term
+from cubeport.catalog.query import Query, Term, comparable, write_cursor
 from cubeport.cubes.bounded import Bounded
 from cubeport.documents.texts import Shown, VersionRef
 from cubeport.errors import Corrupt, NotFound, VersionRemoved
-from cubeport.service.state import CUBE, KIND, VERSION, Cube, DatasetState, VersionState, shown_since
+from cubeport.service.state import CUBE, KIND, VERSION, Cube, DatasetState, Reach, VersionState, shown_since
 from cubeport.service.templates import ID_PATTERN
 
 CUBES_CACHED = 256
@@ -48,6 +48,24 @@ class Dataset:
 
     record: CatalogRecord
     state: DatasetState
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A published dataset that a search may find, with its retained versions that were ever shown, newest first."""
+
+    dataset: Dataset
+    versions: tuple[VersionState, ...]
+
+    @property
+    def dataset_id(self) -> str:
+        """The dataset's public id, which orders searches."""
+        return self.dataset.state.texts.dataset_id
+
+    @property
+    def record_id(self) -> str:
+        """The id of its record."""
+        return self.dataset.record.id
 
 
 class Datasets:
@@ -175,8 +193,12 @@ class Datasets:
         limit: int = 100,
         cursor: str | None = None,
         count: bool = False,
+        versions: bool = False,
     ) -> ShownPage:
-        """Return one page of datasets, by indexed columns only: its cost does not depend on how many there are."""
+        """Return one page of datasets, by indexed columns only: its cost does not depend on how many there are.
+
+        With *versions*, each has the list of its retained versions, one statement for all of the page.
+        """
         wanted = {
             "dataset.texts.period_type": period_type,
             "dataset.variables": variable,
@@ -202,7 +224,14 @@ class Datasets:
             count=count,
         )
         page = self._backend.search(query)
-        return ShownPage(self._shown_many(list(page)), page.next, page.matched)
+        shown = self._shown_many(list(page))
+        if versions:
+            rows = self._backend.rows.of_owners(VERSION, [each.record_id for each in shown])
+            shown = tuple(
+                each.model_copy(update={"versions": tuple(v.ref() for v in _shown_rows(rows.get(each.record_id, ())))})
+                for each in shown
+            )
+        return ShownPage(shown, page.next, page.matched)
 
     def _shown_many(self, records: Sequence[CatalogRecord]) -> tuple[Shown, ...]:
         """Join the records with their versions, two statements whatever their number."""
@@ -221,6 +250,64 @@ class Datasets:
         for version_id, row in self._backend.rows.get_many(CUBE, missing).items() if missing else ():
             self._remember(version_id, Cube.of(row.document))
 
+    def candidates(
+        self,
+        *,
+        bbox: tuple[float, float, float, float] | None = None,
+        datetime: str | None = None,
+        names: Sequence[str] | None = None,
+        after: tuple[str, str] | None = None,
+        limit: int = 100,
+    ) -> list[Candidate]:
+        """Return published datasets that may have a version in *bbox* and *datetime*, in the order of their ids.
+
+        Fewer than *limit* are all there are. The catalog indexes what each dataset shows; a dataset with an older version
+        somewhere else is marked, and is always a candidate.
+
+        Parameters
+        ----------
+        names
+            Look at these ids only, which are in order.
+        after
+            Dataset id and record id that the page begins behind; an empty record id includes the dataset itself.
+        """
+        if names is not None:
+            some = [each for each in names if after is None or (each, "~") > after]
+            found = [each for name in some if (each := self.find(name)) is not None and each.state.published]
+            found = [each for each in found if after is None or (each.state.texts.dataset_id, each.record.id) > after][:limit]
+        else:
+            asked = Query(
+                where=(Term("metadata.dataset.publication.status", "=", "published"),),
+                kinds=frozenset({KIND}),
+                order=("key",),
+                limit=limit,
+            )
+            queries = [replace(asked, bbox=bbox, time=datetime)]
+            if bbox is not None or datetime is not None:
+                moved = Term("metadata.dataset.elsewhere", "=", True)  # the value of the field
+                queries.append(replace(asked, where=(*asked.where, moved)))
+            pages = [self._backend.search(_behind(each, after)) for each in queries]
+            records = {each.id: each for page in pages for each in page}
+            found = [Dataset(each, DatasetState.of(each)) for each in records.values()]
+            found.sort(key=lambda each: (each.state.texts.dataset_id, each.record.id))
+            del found[limit:]
+        rows = self._backend.rows.of_owners(VERSION, [each.record.id for each in found])
+        return [Candidate(each, _shown_rows(rows.get(each.record.id, ()))) for each in found]
+
+    def reach(self, version: VersionState) -> Reach:
+        """Return the place and time that a search finds the version by."""
+        return version.reach or Reach.of(self.cube(version.version_id).description)
+
+    def items(self, found: Sequence[tuple[Candidate, VersionState]]) -> tuple[Shown, ...]:
+        """Return what faces show of these versions, each with the list of its dataset's versions."""
+        self._fetch_cubes([version.version_id for _, version in found])
+        return tuple(
+            self._join(candidate.dataset, version, self.cube(version.version_id), pinned=True).model_copy(
+                update={"versions": tuple(each.ref() for each in candidate.versions)}
+            )
+            for candidate, version in found
+        )
+
     def versions(
         self, dataset: Dataset, *, limit: int = 100, after: tuple[int, str] | None = None
     ) -> list[tuple[VersionState, str]]:
@@ -233,6 +320,19 @@ class Datasets:
         return tuple(
             version.ref() for version, state in self.versions(dataset, limit=limit) if state != "removed" and version.shown_at
         )
+
+
+def _shown_rows(rows: Sequence[Row]) -> tuple[VersionState, ...]:
+    """Return the versions of *rows* that are retained and were ever shown."""
+    states = (VersionState.model_validate(row.document) for row in rows if row.state != "removed")
+    return tuple(each for each in states if each.shown_at is not None)
+
+
+def _behind(query: Query, after: tuple[str, str] | None) -> Query:
+    """Return the query of what comes behind the dataset *after*, in the order of keys."""
+    if after is None:
+        return query
+    return replace(query, cursor=write_cursor(query, ((comparable(after[0]),), after[1])))
 
 
 _ORDERS = {"dataset_id": "key", "dataset_name": "title", "last_updated": "updated_at"}

@@ -28,7 +28,7 @@ from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan, Scope
 from cubeport.service.ports import Gate, Measured, Progress, Sources, Staging, Window, WriteOrder, Writer, Written
 from cubeport.service.publish import pointed, show, with_shown, with_state
 from cubeport.service.scope import check_asked, check_realised, check_said, holds, hull
-from cubeport.service.state import KIND, VERSION, Cube, DatasetState, Publication, VersionKind, VersionState
+from cubeport.service.state import KIND, VERSION, Cube, DatasetState, Publication, Reach, VersionKind, VersionState
 from cubeport.service.templates import Configuration, DatasetTemplate, Extent, TemplateFields
 
 type DatasetLock = Callable[[str], AbstractContextManager[object]]
@@ -484,6 +484,7 @@ class _Making:
             sources=tuple(dict(each) for each in written.sources),
             shown_at=at if publishes(self.ingestion.request, self.wanted) else None,
             warnings=_warnings(written, measured),
+            reach=Reach.of(measured.description),
         )
 
     def record(self, version: VersionState, description: CubeDescription, period_type: str) -> CatalogRecord:
@@ -502,6 +503,7 @@ class _Making:
             template_digest=wanted.template_digest,
             variables=description.fields,
             shown_since=old.shown_since if old else None,
+            elsewhere=old.elsewhere if old else False,
         )
         record = self.dataset.record if self.dataset else CatalogRecord(key=wanted.dataset_id, kind=KIND)
         if publishes(request, wanted):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
-
 from cubeport.catalog.backend import Row
 from cubeport.catalog.catalog import Catalog
-from cubeport.catalog.forms.canonical import is_id, now
+from cubeport.catalog.forms.canonical import is_id, now, timestamp
 from cubeport.catalog.models import CatalogRecord, TimeSpan
 from cubeport.catalog.query import Query, Term
 from cubeport.catalog.work.unit_of_work import UnitOfWork
@@ -14,7 +12,7 @@ from cubeport.cubes.description import CubeDescription
 from cubeport.errors import NotFound, NothingToPublish, PreconditionFailed, VersionRemoved
 from cubeport.service.datasets import Datasets
 from cubeport.service.engines import Engines
-from cubeport.service.state import KIND, VERSION, DatasetState, Publication, VersionState
+from cubeport.service.state import KIND, VERSION, DatasetState, Publication, Reach, VersionState
 
 
 def pointed(state: DatasetState, version_id: str) -> DatasetState:
@@ -144,17 +142,17 @@ def with_state(record: CatalogRecord, state: DatasetState) -> CatalogRecord:
 
 def with_shown(record: CatalogRecord, state: DatasetState, shown: CubeDescription) -> CatalogRecord:
     """Return *record* holding *state*, found by the time and place of *shown*."""
-    return with_state(record, state.model_copy(update={"variables": shown.fields})).replace(
-        time=time_span(shown), bbox=shown.spatial.bbox
-    )
+    before, reach = _reach(record), Reach.of(shown)
+    moved = state.model_copy(update={"variables": shown.fields, "elsewhere": state.elsewhere or not reach.covers(before)})
+    time = TimeSpan.model_validate({"start": reach.start, "end": reach.end}) if reach.start else None
+    return with_state(record, moved).replace(time=time, bbox=reach.bbox)
 
 
-def time_span(description: CubeDescription) -> TimeSpan:
-    """Return the searched span: the outer bounds of the cells; without a time axis every instant (publishing.md 2)."""
-    temporal = description.temporal
-    if temporal is None or not temporal.index_start:
-        return TimeSpan(start=datetime(1, 1, 1, tzinfo=UTC), end=datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC))
-    return TimeSpan.model_validate({"start": temporal.index_start, "end": temporal.index_end})
+def _reach(record: CatalogRecord) -> Reach:
+    """Return where searches find the record now."""
+    if record.time is None or record.time.start is None or record.time.end is None:
+        return Reach(bbox=record.bbox)
+    return Reach(bbox=record.bbox, start=timestamp(record.time.start), end=timestamp(record.time.end))
 
 
 def _named(state: DatasetState, name: str) -> str:

@@ -14,11 +14,12 @@ from cubeport.catalog.forms import cursors
 from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.texts import Shown, VersionRef
 from cubeport.errors import InvalidCursor, NotFound, ReadOnly
-from cubeport.service import publish
+from cubeport.service import items, publish
 from cubeport.service.datasets import Dataset, Datasets, ShownPage
 from cubeport.service.engines import Engines
 from cubeport.service.ingest import Ingester
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest, Plan
+from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.jobs import Jobs, Listener
 from cubeport.service.state import VersionState
 from cubeport.service.templates import Broken, Configuration, DatasetTemplate, Extent
@@ -87,6 +88,10 @@ class Service:
     def shown_versions(self, dataset_id: str) -> tuple[VersionRef, ...]:
         """Return the retained versions that were ever shown, newest first: what has a STAC item."""
         return self._datasets.shown_versions(self._datasets.get(dataset_id))
+
+    def items(self, search: ItemSearch) -> ItemPage:
+        """Return one page of STAC items. Raises InvalidRequest for a token of another search."""
+        return items.find(self._datasets, search)
 
     def extents(self) -> Mapping[str, Extent]:
         """Return the named areas, by id."""

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from cubeport.catalog.backend import Row
 from cubeport.catalog.forms.canonical import Timestamp
 from cubeport.catalog.models import CatalogRecord
+from cubeport.catalog.query import boxes, parse_interval, query_boxes
 from cubeport.cubes.description import CubeDescription
 from cubeport.documents.texts import Texts, VersionRef
 from cubeport.service.ingestions import Scope
@@ -37,6 +38,50 @@ class Publication(_Value):
     published_at: Timestamp | None = None
 
 
+class Reach(_Value):
+    """The place and the time that a search finds a cube by; what is unknown is found by no search that asks for it."""
+
+    bbox: tuple[float, float, float, float] | None = None
+    """Of the outer cell edges: west, south, east, north in CRS84; west > east crosses the antimeridian (RFC 7946, 5.2)."""
+    start: str | None = None
+    """Outer bounds of the cells in time, RFC 3339, both included."""
+    end: str | None = None
+
+    @classmethod
+    def of(cls, cube: CubeDescription) -> Reach:
+        """Return the reach of a cube."""
+        bbox = cube.spatial.bbox if cube.spatial.family != "none" else None
+        if cube.temporal is None or not cube.temporal.index_start:
+            return cls(bbox=bbox)
+        start, end = parse_interval(f"{cube.temporal.index_start}/{cube.temporal.index_end}")
+        return cls(bbox=bbox, start=start, end=end)
+
+    def meets(self, box: tuple[float, float, float, float]) -> bool:
+        """Tell whether it lies in *box*, edges included."""
+        if self.bbox is None:
+            return False
+        pairs = ((a, b) for a in query_boxes(box) for b in boxes(*self.bbox))
+        return any(a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3] for a, b in pairs)
+
+    def during(self, start: str | None, end: str | None) -> bool:
+        """Tell whether it has time in the closed interval; ``None`` is an open end."""
+        if self.start is None or self.end is None:
+            return False
+        return (end is None or self.start <= end) and (start is None or start <= self.end)
+
+    def _during(self, moment: str) -> bool:
+        return self.during(moment, moment)
+
+    def covers(self, other: Reach) -> bool:
+        """Tell whether each search that finds *other* finds this one too."""
+        if other.start is not None and other.end is not None and not (self._during(other.start) and self._during(other.end)):
+            return False
+        if other.bbox is None:
+            return True
+        mine = boxes(*self.bbox) if self.bbox is not None else ()
+        return all(any(a[0] <= b[0] and b[2] <= a[2] and a[1] <= b[1] and b[3] <= a[3] for a in mine) for b in boxes(*other.bbox))
+
+
 class DatasetState(_Value):
     """``metadata.dataset`` of the record."""
 
@@ -56,6 +101,8 @@ class DatasetState(_Value):
     """Names of the data variables of what is shown, for searches."""
     shown_since: Timestamp | None = None
     """When ``latest`` last moved."""
+    elsewhere: bool = False
+    """Whether a version shown before lies in a place or time where the shown one does not: a search then looks at each version."""
 
     @property
     def published(self) -> bool:
@@ -97,6 +144,8 @@ class VersionState(_Value):
     shown_at: Timestamp | None = None
     """When it first was ``latest``; a version that never was is 404 to readers."""
     warnings: tuple[dict[str, str], ...] = ()
+    reach: Reach | None = None
+    """``None`` in versions of cubeport 0.1.0: their cube tells it."""
 
     def ref(self) -> VersionRef:
         """Return what documents say of it."""

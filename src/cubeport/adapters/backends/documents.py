@@ -392,6 +392,15 @@ class DocumentRows:
             found = [row for row in found if ((row.seq, row.id) < after if descending else (row.seq, row.id) > after)]
         return found[:limit]
 
+    def of_owners(self, table: str, owners: Sequence[str]) -> dict[str, list[Row]]:
+        """Return the rows of each owner that has any, the highest ``(seq, id)`` first."""
+        wanted = set(owners)
+        rows: dict[str, list[Row]] = {}
+        for row in sorted(self._cut(table, None, None), key=lambda row: (row.seq, row.id), reverse=True):
+            if row.owner in wanted:
+                rows.setdefault(row.owner, []).append(row)
+        return rows
+
     def next_seq(self, table: str, owner: str = "") -> int:
         """Return the highest ``seq`` of the owner's rows plus one."""
         return max((row.seq for row in self._cut(table, owner, None)), default=0) + 1

@@ -473,6 +473,10 @@ class BackendContract:
         assert (rows.count("v"), rows.count("v", owner="d1"), rows.count("v", owner="d0", states=["a"])) == (9, 4, 2)
         assert rows.get_many("v", ["id1", "nobody", "id3"]) == {each.id: each for each in every if each.id in ("id1", "id3")}
         assert rows.get_many("v", []) == {}
+        assert rows.of_owners("v", ["d1", "nobody"]) == {"d1": rows.select("v", owner="d1", descending=True)}
+        assert rows.of_owners("v", ["d0", "d1"]) == {
+            owner: rows.select("v", owner=owner, descending=True) for owner in ("d0", "d1")
+        }
 
     # transactions, generation
 

@@ -28,6 +28,14 @@ _UPDATE = sql(
     .where(*_THIS, _C.revision == bindparam("read"))
 )
 _DELETE = sql(delete(beside).where(*_THIS))
+# The values of one JSON text, so that a list of any length is one statement, prepared once.
+_LISTED = func.json_each(bindparam("listed")).table_valued("value")
+_MANY = sql(select(*_COLUMNS).where(_C.tbl == bindparam("in_tbl"), _C.id.in_(select(_LISTED.c.value))))
+_OF_OWNERS = sql(
+    select(*_COLUMNS)
+    .where(_C.tbl == bindparam("in_tbl"), _C.owner.in_(select(_LISTED.c.value)))
+    .order_by(_C.owner, _C.seq.desc(), _C.id.desc())
+)
 _ALL = sql(select(*_COLUMNS).order_by(_C.tbl, _C.id))
 _HIGHEST = sql(select(func.max(_C.seq)).where(_C.tbl == bindparam("in_tbl"), _C.owner == bindparam("in_owner")))
 
@@ -47,8 +55,16 @@ class SqlRows:
         """Return the rows that are there, by id."""
         if not ids:
             return {}
-        found = self._run(select(*_COLUMNS).where(_C.tbl == table, _C.id.in_(list(ids))))
-        return {row.id: row for row in found}
+        found = self._store.all(_MANY, {"in_tbl": table, "listed": json.dumps(list(ids))})
+        return {row.id: row for row in map(_row, found)}
+
+    def of_owners(self, table: str, owners: Sequence[str]) -> dict[str, list[Row]]:
+        """Return the rows of each owner that has any, the highest ``(seq, id)`` first."""
+        rows: dict[str, list[Row]] = {}
+        for found in self._store.all(_OF_OWNERS, {"in_tbl": table, "listed": json.dumps(list(owners))}):
+            row = _row(found)
+            rows.setdefault(row.owner, []).append(row)
+        return rows
 
     def put(self, row: Row) -> Row:
         """Insert or compare-and-set; return the row with its new revision."""
