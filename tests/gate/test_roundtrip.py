@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from pathlib import Path
 
+import numpy as np
 import pytest
 import xarray as xr
 
@@ -68,9 +69,7 @@ ACCEPTED = [
 ]
 
 REFUSED = {
-    "MODIS_ARRAY.nc": "bad-text",  # its variable is called __xarray_dataarray_variable__, which no key may be
     "b003_TS_200-299.nc": "bad-time",  # a calendar that CF does not know, days since the year 0
-    "climdiv_prcp_1899-1999.nc": "bad-time",  # months since jan 1899
     "test_monotonic_coordinate.nc": "bad-time",  # a time that stands still
     "tiny.nc": "not-a-cube",
     "zero_length_time.nc": "empty",
@@ -92,6 +91,12 @@ REFUSED = {
     "rotated_nae.grib2": "not-allowed",
 }
 
+REPAIRED = {
+    "MODIS_ARRAY.nc": ("variable-renamed", "__xarray_dataarray_variable__", "values"),
+    "climdiv_prcp_1899-1999.nc": ("time-repaired", "PRECT_WY_CD7", "PRECT_WY_CD7"),  # months since jan 1899
+}
+"""The warning, and a variable by its name in the source and here."""
+
 FILLS_THAT_NO_VALUE_EQUALS = ("eraint_uvz.nc", *(f"roms_multi/Nordic_subset_day{day}.nc" for day in (1, 2, 3)))
 """NaN or 1e37 as ``_FillValue`` of packed integers: xarray finds no value missing either."""
 
@@ -99,7 +104,7 @@ FILLS_THAT_NO_VALUE_EQUALS = ("eraint_uvz.nc", *(f"roms_multi/Nordic_subset_day{
 def test_every_real_file_is_accepted_or_refused_here(realdata: Path) -> None:
     files = {path.relative_to(realdata).as_posix() for path in realdata.rglob("*") if path.suffix in (".nc", ".grib", ".grib2")}
     stores = {path.relative_to(realdata).as_posix() for path in realdata.rglob("*.zarr")}
-    assert files | stores == set(ACCEPTED) | set(REFUSED)
+    assert files | stores == set(ACCEPTED) | set(REPAIRED) | set(REFUSED)
 
 
 @pytest.mark.filterwarnings("ignore::xarray.SerializationWarning")
@@ -128,6 +133,22 @@ def test_what_is_accepted_comes_out_equal(name: str, realdata: Path, tmp_path: P
             assert ours[key].dims == variable.dims, key
             assert same_values(variable.values, ours[key].values), key
             assert plain(ours[key].attrs) == plain(variable.attrs), key
+
+
+@pytest.mark.parametrize(("name", "kind", "theirs", "ours"), [(name, *row) for name, row in REPAIRED.items()])
+def test_what_is_repaired_keeps_its_values(name: str, kind: str, theirs: str, ours: str, realdata: Path, tmp_path: Path) -> None:
+    said = written(tmp_path / "new", realdata / name)
+    assert kind in {each for each, _ in said["warnings"]}
+    with source_of(realdata / name, decode_times=False) as source, ours_of(tmp_path / "new") as opened:
+        assert same_values(source[theirs].values, opened[ours].values)
+
+
+def test_months_since_are_the_months_of_the_calendar(realdata: Path, tmp_path: Path) -> None:
+    written(tmp_path / "new", realdata / "climdiv_prcp_1899-1999.nc")
+    with ours_of(tmp_path / "new") as opened:
+        months = opened["time"].values.astype("datetime64[M]")
+        assert (np.diff(months.astype(int)) == 1).all()
+        assert (opened["time"].dt.day.values == 1).all()
 
 
 def _decodes(path: Path) -> bool:

@@ -138,14 +138,14 @@ def test_text_of_every_kind_is_text(tmp_path: Path) -> None:
     assert ours["letter"].values.item() == "T"
 
 
-def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+def test_labels_that_are_not_utf8_are_read_as_latin1(tmp_path: Path) -> None:
     path = grid(tmp_path / "a.nc", format="NETCDF3_CLASSIC")
     with netCDF4.Dataset(path, "a") as file:
         file.createDimension("letters", 2)
         file.createVariable("place", "S1", ("letters",))[:] = np.array([b"\xe9", b"t"], "S1")
-    with pytest.raises(SourceRejected) as refusal:
-        written(tmp_path / "new", path)
-    assert refusal.value.reason == "bad-text"
+    said = written(tmp_path / "new", path)
+    assert ["text-repaired", "the texts of 'place' are not UTF-8; they were read as Windows-1252"] in said["warnings"]
+    assert stored(tmp_path / "new")["place"].values.item() == "ét"
 
 
 def test_an_enumeration_becomes_flags(tmp_path: Path) -> None:

@@ -28,11 +28,12 @@ from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entry
 from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.gate.write import THREADS, put
 from cubeport.adapters.sandbox import child, wire
-from cubeport.adapters.sources.reading import dataset, decoding
+from cubeport.adapters.sources.reading import decoding
 from cubeport.adapters.sources.zarr import open_zarr
 from cubeport.cubes import checks, keys
 from cubeport.cubes.describe import describe
 from cubeport.cubes.keys import METADATA
+from cubeport.cubes.raw import dataset
 from cubeport.documents import ogc, stac
 from cubeport.errors import SourceRejected
 

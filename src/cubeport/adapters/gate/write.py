@@ -25,12 +25,14 @@ from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.sandbox import child
 from cubeport.adapters.sources.formats import format_of, scan
 from cubeport.adapters.sources.identity import identity
-from cubeport.adapters.sources.reading import TEXT, Source, dataset, decoding, load_labels, native
+from cubeport.adapters.sources.reading import TEXT, Source, decoding, load_labels, native
 from cubeport.adapters.sources.series import join
 from cubeport.catalog.disk.durable import write_all
 from cubeport.cubes import checks, keys, layout
 from cubeport.cubes import cutout as window
+from cubeport.cubes.mending import mend
 from cubeport.cubes.orders import Window
+from cubeport.cubes.raw import REFERENCES, dataset
 from cubeport.errors import NoData, VariablesMismatch
 
 with contextlib.suppress(ImportError):
@@ -42,9 +44,6 @@ THREADS = max(2, min(4, len(os.sched_getaffinity(0))))
 
 _BLOCK_BYTES = 32 * 2**20
 """Decoded bytes read at once, up to four times as many where the source's chunks are long; two blocks are in memory at most."""
-
-_REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms", "ancillary_variables")
-"""CF attributes that name variables which a variable cannot be read without."""
 
 
 def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
@@ -96,7 +95,8 @@ def _open(source: child.Input, context: child.Context, group: str | None, wanted
     prefix = f"{group.strip('/')}/" if group else ""
     skipped = [path.removeprefix(prefix) for path in found.skipped if path.startswith(prefix)]
     opened = format_of(source).open(source, group=group, wanted=wanted, skipped=skipped)
-    return replace(opened, warnings=(*found.warnings, *opened.warnings))
+    raw, mended = mend(opened.raw)
+    return replace(opened, raw=raw, warnings=(*found.warnings, *opened.warnings, *mended))
 
 
 def _selected(raw: xr.Dataset, wanted: Sequence[str] | None) -> xr.Dataset:
@@ -116,7 +116,7 @@ def _selected(raw: xr.Dataset, wanted: Sequence[str] | None) -> xr.Dataset:
                 continue
             kept.add(name)
             variable = held[name]
-            words = re.findall(r"[^\s:]+", " ".join(str(variable.attrs.get(key, "")) for key in _REFERENCES))
+            words = re.findall(r"[^\s:]+", " ".join(str(variable.attrs.get(key, "")) for key in REFERENCES))
             front += [each for each in (*words, *map(str, variable.dims)) if each in held]
         held = {name: variable for name, variable in held.items() if name in kept}
     checks.check_names("variable", held)

@@ -41,7 +41,6 @@ class Limits:
     item_bytes: int = 1_024
     json_bytes: int = 4 * MIB
     json_depth: int = 32
-    attribute_bytes: int = 64 * 1_024
     text_bytes: int = 4 * MIB
     """All attributes of a source together."""
     filters: int = 8

@@ -200,10 +200,15 @@ class _Walk:
         space, kind = dataset.get_space(), dataset.get_type()
         if space.get_simple_extent_type() == h5s.NULL or self._is_phantom(dataset):
             return
+        what = None
         if not _readable(kind):
+            what = f"is of a type that no cube can hold: {_CLASS.get(kind.get_class(), 'unknown')}"
+        elif kind.get_class() == h5t.STRING and _stored_bytes(kind) > self.arrays.limits.item_bytes:
+            # Such as StructMetadata.0 of HDF-EOS: 32 kB of text beside the grids.
+            what = f"holds a text of {_stored_bytes(kind):,} bytes, which is a document and not a label"
+        if what is not None:
             self.skipped.append(here)
-            what = _CLASS.get(kind.get_class(), "unknown")
-            self.warnings.append(("variable-skipped", f"{shown(here)} is of a type that no cube can hold: {what}"))
+            self.warnings.append(("variable-skipped", f"{shown(here)} {what}"))
             return
         shape = tuple(space.get_simple_extent_dims())
         chunks = tuple(plist.get_chunk()) if layout == h5d.CHUNKED else None
@@ -253,21 +258,15 @@ class _Walk:
         names: list[bytes] = []
         h5a.iterate(thing, names.append)
         for raw in names:
-            where = f"{owner}: {self._texts.decode(owner, raw)}"
+            self._texts.decode(owner, raw)
             attribute = h5a.open(thing, raw)
             kind, space = attribute.get_type(), attribute.get_space()
             if space.get_simple_extent_type() == h5s.NULL:
                 continue
-            self._texts.size(where, math.prod(space.get_simple_extent_dims()) * kind.get_size())
-            if kind.get_class() == h5t.STRING:
-                self._text(attribute, kind, where)
-
-    def _text(self, attribute: h5a.AttrID, kind: h5t.TypeStringID, where: str) -> None:
-        values = _values(attribute)
-        for text in values:
-            if kind.is_variable_str():
-                self._texts.size(where, len(text))
-            self._texts.decode(where, text)
+            self._texts.size(math.prod(space.get_simple_extent_dims()) * kind.get_size())
+            if kind.get_class() == h5t.STRING and kind.is_variable_str():
+                for text in _values(attribute):
+                    self._texts.size(len(text))
 
 
 def _values(attribute: h5a.AttrID) -> list[bytes]:

@@ -41,8 +41,7 @@ def matches(source: Input) -> bool:
 def scan(source: Input, limits: Limits) -> Scanned:
     """Return what the header declares, all of it within the file and the limits."""
     size = os.fstat(source.fd).st_size
-    arrays = _Header(source.name, source.fd, size, limits).read()
-    return Scanned(source.name, "netcdf3", size, arrays)
+    return Scanned(source.name, "netcdf3", size, _Header(source.name, source.fd, size, limits).read())
 
 
 def verify(source: Input, limits: Limits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
@@ -56,6 +55,11 @@ def open(  # noqa: A001 - every format has it
     check_group(source.name, group, list)
     with opening(source.name):
         raw = xr.open_dataset(str(source.path), engine="netcdf4", group=group, drop_variables=list(skipped), **RAW)
+    # netCDF4 puts U+FFFD at the place of bytes that are not UTF-8; the header still has them.
+    header = _Header(source.name, source.fd, os.fstat(source.fd).st_size, Limits())
+    header.read()
+    for (owner, attribute), text in header.latin1.items():
+        (raw.variables[owner] if owner else raw).attrs[attribute] = text
     return opened(source.name, raw, wanted, skipped, list, group=group)
 
 
@@ -95,6 +99,9 @@ class _Header:
         self._size = size
         self._texts = Texts(name, limits)
         self._arrays = Arrays(name, limits)
+        self.latin1: dict[tuple[str, str], str] = {}
+        """Attributes that are not UTF-8 as (variable, name), with their text; of the file where the variable is empty."""
+        self._inside = False
         self._at = 0
         self._held = b""
         self._held_at = 0
@@ -107,6 +114,7 @@ class _Header:
         records = self._integer(8 if self._wide_counts else 4)
         dimensions = self._dimensions()
         self._attributes("the file")
+        self._inside = True
         variables = [self._variable(dimensions) for _ in range(self._list(_VARIABLES, "variables"))]
         if not unique(each.name for each in variables):
             self._fail("two variables of one name")
@@ -136,13 +144,12 @@ class _Header:
         for _ in range(self._list(_ATTRIBUTES, "attributes")):
             name = self._text(f"an attribute of {owner}")
             names.append(name)
-            where = f"{owner}: {name}"
             kind = self._kind()
             length = self._count() * self._sizes[kind]
-            self._texts.size(where, length)
+            self._texts.size(length)
             body = self._padded(length)
-            if kind == _CHAR:
-                self._texts.decode(where, body)
+            if kind == _CHAR and (text := _latin1(body)) is not None:
+                self.latin1[owner if self._inside else "", name] = text
         if not unique(names):
             self._fail(f"two attributes of one name on {owner}")
 
@@ -225,3 +232,13 @@ class _Header:
 
     def _fail(self, why: str) -> NoReturn:
         raise unreadable(self._name, f"has no valid NetCDF header: {shown(why)}")
+
+
+def _latin1(body: bytes) -> str | None:
+    """Return text that is not UTF-8 with its bytes escaped as Python escapes them, ``None`` where it is UTF-8."""
+    body = body.rstrip(b"\0")
+    try:
+        body.decode()
+    except UnicodeDecodeError:
+        return body.decode("utf-8", "surrogateescape")
+    return None

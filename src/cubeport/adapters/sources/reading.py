@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from cubeport.cubes.raw import dataset
 from cubeport.errors import CubeportError, SourceRejected
 
 TEXT = np.dtypes.StringDType()
@@ -93,30 +94,25 @@ def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: C
     Raises
     ------
     SourceRejected
-        ``not-a-cube`` when a wanted variable is of such a type; ``bad-text`` when text is not UTF-8.
+        ``not-a-cube`` when a wanted variable is of such a type.
     """
     held: dict[str, xr.Variable] = {}
     strange: list[str] = []
+    latin: list[str] = []
     for key, variable in raw.variables.items():
         label = str(key)
         variable.attrs = _utf8(variable.attrs)
         if variable.dtype.kind in _NUMBERS and variable.dtype.itemsize <= 8:
             held[label] = _with_flags(variable)
-        elif variable.dtype.kind in "SUOT" and (text := _as_text(label, variable, raw)) is not None:
+        elif variable.dtype.kind in "SUOT" and (text := _as_text(label, variable, raw, latin)) is not None:
             held[label] = text
         else:
             strange.append(label)
     if refused := [label for label in (*skipped, *strange) if label in wanted]:
         raise SourceRejected(f"{name}: {', '.join(refused)}: of a type that no cube holds", reason="not-a-cube", source=name)
-    warnings = tuple(("variable-skipped", f"{label} is of a type that no cube holds") for label in strange)
-    return Source(name, dataset(held, _utf8(raw.attrs)), warnings, raw.close)
-
-
-def dataset(variables: Mapping[str, xr.Variable], attributes: Mapping[str, Any]) -> xr.Dataset:
-    """Return a raw dataset of *variables* in their order, without indexes."""
-    coordinates = xr.Coordinates(variables, indexes={})
-    fields = [name for name, variable in variables.items() if variable.dims != (name,)]
-    return xr.Dataset(coords=coordinates, attrs=dict(attributes)).reset_coords(fields)
+    warnings = [("variable-skipped", f"{label} is of a type that no cube holds") for label in strange]
+    warnings += [("text-repaired", f"the texts of {label!r} are not UTF-8; they were read as Windows-1252") for label in latin]
+    return Source(name, dataset(held, _utf8(raw.attrs)), tuple(warnings), raw.close)
 
 
 def _utf8(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -131,8 +127,11 @@ def _utf8(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
     return {name: read(value) for name, value in attributes.items()}
 
 
-def _as_text(name: str, variable: xr.Variable, raw: xr.Dataset) -> xr.Variable | None:
-    """Return the text of *variable*, characters joined along their own dimension; ``None`` when its objects are no text."""
+def _as_text(name: str, variable: xr.Variable, raw: xr.Dataset, latin: list[str]) -> xr.Variable | None:
+    """Return the text of *variable*, characters joined along their own dimension; ``None`` when its objects are not text.
+
+    Its name goes to *latin* when it is not UTF-8.
+    """
     joined = xr.conventions.decode_cf_variable(
         name,
         variable,
@@ -148,16 +147,18 @@ def _as_text(name: str, variable: xr.Variable, raw: xr.Dataset) -> xr.Variable |
     if values.dtype.kind == "O" and not all(isinstance(each, str | bytes) for each in values.flat):
         return None
     try:
-        return xr.Variable(joined.dims, _decoded(values).astype(TEXT), variable.attrs)
-    except UnicodeDecodeError as error:
-        raise SourceRejected(f"variable {name!r} is not UTF-8", reason="bad-text") from error
+        texts = _decoded(values, "utf-8", "strict")
+    except UnicodeDecodeError:
+        latin.append(name)
+        texts = _decoded(values, "cp1252", "replace")
+    return xr.Variable(joined.dims, texts.astype(TEXT), variable.attrs)
 
 
-def _decoded(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+def _decoded(values: np.ndarray[Any, Any], encoding: str, errors: str) -> np.ndarray[Any, Any]:
     if values.dtype.kind == "S":
-        return np.asarray(np.char.decode(values, "utf-8"))
+        return np.asarray(np.char.decode(values, encoding, errors))
     if values.dtype.kind == "O":
-        texts = [each.decode() if isinstance(each, bytes) else each for each in values.flat]
+        texts = [each.decode(encoding, errors) if isinstance(each, bytes) else each for each in values.flat]
         return np.array(texts, dtype=TEXT).reshape(values.shape)
     return values
 

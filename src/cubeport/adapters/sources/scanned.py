@@ -123,15 +123,14 @@ def chunk_count(shape: Sequence[int], chunks: Sequence[int]) -> int:
 
 @dataclass(slots=True)
 class Texts:
-    """The texts of one source: attributes and names, held to size and to characters that every document can say."""
+    """The texts of one source: all attributes held to a size, names to characters that every document can say."""
 
     name: str
     limits: Limits
     _bytes: int = 0
 
-    def size(self, where: str, count: int) -> None:
+    def size(self, count: int) -> None:
         """Count *count* bytes of an attribute before they are read."""
-        self.limits.check("attribute_bytes", count, f"{self.name}: bytes of {shown(where)}", source=self.name)
         self._bytes += count
         self.limits.check("text_bytes", self._bytes, f"{self.name}: bytes of all attributes", source=self.name)
 

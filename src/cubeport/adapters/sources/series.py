@@ -17,8 +17,9 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from cubeport.adapters.sources.reading import TEXT, Source, dataset, decoding, native
+from cubeport.adapters.sources.reading import TEXT, Source, decoding, native
 from cubeport.cubes import axes, calendars, times
+from cubeport.cubes.raw import dataset
 from cubeport.errors import (
     CalendarMismatch,
     CubeportError,

@@ -13,8 +13,9 @@ from cubeport.adapters.sandbox.child import Input
 from cubeport.adapters.sandbox.limits import Limits
 from cubeport.adapters.sources import zarrfolder
 from cubeport.adapters.sources.contents import Group, plain, variable
-from cubeport.adapters.sources.reading import RAW, Source, check_group, dataset, opened, opening
+from cubeport.adapters.sources.reading import RAW, Source, check_group, opened, opening
 from cubeport.adapters.sources.scanned import Scanned
+from cubeport.cubes.raw import dataset
 from cubeport.errors import SourceRejected
 
 EXTRA = "zarr"

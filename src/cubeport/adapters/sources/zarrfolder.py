@@ -265,8 +265,6 @@ class _Store:
     def _values(self, value: Any, where: str, depth: int) -> None:
         self.check("json_depth", depth, f"nesting of {shown(where)}")
         match value:
-            case str():
-                self.texts.check(where, value)
             case list():
                 for each in value:
                     self._values(each, where, depth + 1)
@@ -280,7 +278,7 @@ class _Store:
         if not isinstance(attributes, dict):
             raise unreadable(self.name, f"has attributes that are no object: {shown(where)}")
         for key, value in attributes.items():
-            self.texts.size(f"{where}: {key}", len(json.dumps(value)))
+            self.texts.size(len(key) + len(json.dumps(value)))
 
     def one_array(self) -> SourceRejected:
         return rejected(self.name, "is one array, not a group of arrays", "not-a-cube", "bring the group that holds the array")

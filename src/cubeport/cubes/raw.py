@@ -1,0 +1,63 @@
+"""Raw datasets: ``xarray.Dataset`` of numbers as stored and of texts, CF attributes still in ``attrs``, without indexes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+import xarray as xr
+from xarray.backends import BackendArray
+from xarray.core import indexing
+
+type Values = np.ndarray[Any, Any]
+
+
+def dataset(variables: Mapping[str, xr.Variable], attributes: Mapping[Any, Any]) -> xr.Dataset:
+    """Return a raw dataset of *variables* in their order, without indexes."""
+    coordinates = xr.Coordinates(variables, indexes={})
+    fields = [name for name, variable in variables.items() if variable.dims != (name,)]
+    return xr.Dataset(coords=coordinates, attrs=dict(attributes)).reset_coords(fields)
+
+
+def variables(raw: xr.Dataset) -> dict[str, xr.Variable]:
+    """Return the variables of *raw* by their names, in their order."""
+    return {str(name): variable for name, variable in raw.variables.items()}
+
+
+def renamed(raw: xr.Dataset, names: Mapping[str, str]) -> xr.Dataset:
+    """Return *raw* with variables and dimensions renamed, in the attributes that refer to them too."""
+    held = {}
+    for name, variable in variables(raw).items():
+        other = variable.copy(deep=False)
+        other.dims = tuple(names.get(str(dim), str(dim)) for dim in variable.dims)
+        other.attrs = {key: _pointed(value, names) if key in REFERENCES else value for key, value in variable.attrs.items()}
+        held[names.get(name, name)] = other
+    return dataset(held, raw.attrs)
+
+
+def _pointed(value: Any, names: Mapping[str, str]) -> Any:
+    return " ".join(names.get(word, word) for word in value.split(" ")) if isinstance(value, str) else value
+
+
+REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms", "ancillary_variables")
+"""CF attributes that name variables which a variable cannot be read without."""
+
+
+def computed(variable: xr.Variable, function: Callable[[Values], Values], dtype: Any, attributes: Mapping[Any, Any]) -> xr.Variable:
+    """Return *variable* with *function* applied to its values when they are read, piece by piece."""
+    lazily = indexing.LazilyIndexedArray(_Computed(variable, function, np.dtype(dtype)))
+    encoding = {key: variable.encoding[key] for key in ("chunksizes", "chunks") if variable.encoding.get(key)}
+    return xr.Variable(variable.dims, lazily, dict(attributes), encoding)
+
+
+class _Computed(BackendArray):
+    def __init__(self, variable: xr.Variable, function: Callable[[Values], Values], dtype: np.dtype[Any]) -> None:
+        self._variable, self._function = variable, function
+        self.shape, self.dtype = variable.shape, dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._get)
+
+    def _get(self, key: tuple[Any, ...]) -> Values:
+        return np.asarray(self._function(np.asarray(self._variable[key].values))).astype(self.dtype, copy=False)

@@ -1,0 +1,102 @@
+"""What is repaired in every source without being asked for: the right value, and a warning that names the part."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+from cubeport.cubes.mending import clean, mend
+from cubeport.errors import SourceRejected
+
+
+def raw(variables: dict[str, Any] | None = None, **attributes: Any) -> xr.Dataset:
+    held = {"t": (("y", "x"), np.zeros((2, 3), "f4"), {}), **(variables or {})}
+    return xr.Dataset({name: xr.Variable(*value) for name, value in held.items()}, attrs=attributes)
+
+
+@pytest.mark.parametrize(
+    ("text", "better"),
+    [
+        ("plain\n\ttext", "plain\n\ttext"),
+        ("Åland °C", "Åland °C"),
+        ("a\r\nb\rc", "a\nb\nc"),
+        ("bell\x07 and \x1b[2J", "bell and [2J"),
+        (b"\xb0C".decode("utf-8", "surrogateescape"), "°C"),
+        (b"\x80 100".decode("utf-8", "surrogateescape"), "€ 100"),
+        (b"\x81\xb0".decode("utf-8", "surrogateescape"), "°"),
+        ("\ud800", "\ufffd"),
+    ],
+)
+def test_texts(text: str, better: str) -> None:
+    assert clean(text) == better
+    mended, warnings = mend(raw(title=text))
+    assert mended.attrs["title"] == better
+    assert [kind for kind, _ in warnings] == ([] if text == better else ["text-repaired"])
+    assert all("'title' of the file" in words for _, words in warnings)
+
+
+def test_lists_of_texts_keep_their_form() -> None:
+    mended, warnings = mend(raw({"s": (("x",), np.zeros(3), {"names": ["a", "b\x07"], "table": np.arange(3)})}))
+    assert mended["s"].attrs["names"] == ["a", "b"]
+    assert mended["s"].attrs["table"].tolist() == [0, 1, 2]
+    assert "'names' of 's'" in warnings[0][1]
+
+
+def test_a_long_attribute_is_skipped_and_the_others_stay() -> None:
+    mended, warnings = mend(raw(history="x" * 65_537, title="kept", table=np.zeros(9_000)))
+    assert mended.attrs == {"title": "kept"}
+    assert warnings[0][0] == "attribute-skipped"
+    assert "'history' of the file, 'table' of the file" in warnings[0][1]
+
+
+def test_a_variable_without_values_is_skipped_and_named() -> None:
+    mended, warnings = mend(raw({"HISTORY": (("n", "x"), np.zeros((0, 3)), {}), "n": (("n",), np.zeros(0), {})}))
+    assert list(mended.variables) == ["t"]
+    assert warnings == [
+        ("variable-skipped", "variables without values are skipped: 'HISTORY' (n has length 0), 'n' (n has length 0)")
+    ]
+
+
+def test_a_source_without_any_values_is_left_for_the_refusal() -> None:
+    source = xr.Dataset({"t": ("time", np.zeros(0)), "z": ("z", np.arange(3.0))})
+    mended, warnings = mend(source)
+    assert (set(mended.variables), warnings) == ({"t", "z"}, [])
+
+
+def test_a_nameless_array_gets_a_name() -> None:
+    source = xr.Dataset({"__xarray_dataarray_variable__": (("y", "x"), np.ones((2, 3)))})
+    mended, warnings = mend(source)
+    assert list(mended.variables) == ["values"]
+    assert warnings[0][0] == "variable-renamed"
+
+
+def time(values: Any, units: str, calendar: str = "standard", **more: Any) -> xr.Dataset:
+    variable = ("time", np.asarray(values), {"units": units, "calendar": calendar, **more})
+    return raw({"time": variable, "f": (("time",), np.zeros(len(values)), {})})
+
+
+@pytest.mark.parametrize(
+    ("values", "units", "calendar", "dates"),
+    [
+        ([0, 1, 2], "months since 1979-01-01", "standard", ["1979-01-01", "1979-02-01", "1979-03-01"]),
+        ([0, 13], "months since jan 1899", "standard", ["1899-01-01", "1900-02-01"]),
+        ([0.0, 1.0], "years since 2000-07-01", "noleap", ["2000-07-01", "2001-07-01"]),
+        ([0, 1], "months since 2023-01-31", "standard", ["2023-01-31", "2023-02-28"]),
+        ([0, 1], "months since 2000-01-01 12:00:00", "standard", ["2000-01-01", "2000-02-01"]),
+    ],
+)
+def test_whole_months_and_years_are_those_of_the_calendar(values: Any, units: str, calendar: str, dates: list[str]) -> None:
+    mended, warnings = mend(time(values, units, calendar))
+    decoded = xr.decode_cf(mended[["time"]], decode_times=xr.coders.CFDatetimeCoder(use_cftime=True))
+    assert [each.strftime("%Y-%m-%d") for each in decoded["time"].values] == dates
+    assert [kind for kind, _ in warnings] == ["time-repaired"]
+
+
+def test_a_part_of_a_month_is_refused_with_the_step_that_takes_it() -> None:
+    with pytest.raises(SourceRejected, match=r"at index 1 is 1\.5 months") as caught:
+        mend(time([0, 1.5], "months since 1979-01-01"))
+    assert caught.value.reason == "bad-time"
+    assert "--normalise 'decode_periods: {time: parts}'" in (caught.value.next_step or "")
