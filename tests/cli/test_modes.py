@@ -1,4 +1,4 @@
-"""What a session leaves below ``.cubeport`` is for its owner and group alone, however open the umask is."""
+"""What a session leaves below ``.cubeport`` is for its owner and group alone, however open the umask is: 0 lets the group write."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def modes(folder: Path) -> dict[str, int]:
 
 
 def allowed(path: Path) -> set[int]:
-    return {0o700, 0o750} if path.is_dir() else {0o600, 0o640}
+    return {0o700, 0o750, 0o770} if path.is_dir() else {0o600, 0o640, 0o660}
 
 
 @pytest.mark.usefixtures("open_umask")

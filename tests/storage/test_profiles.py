@@ -184,27 +184,42 @@ def test_the_environment_wins(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("text", "place"),
+    ("text", "name", "place"),
     [
-        ("profiles:\n  default: {root: x, rooot: y}\n", "config/profiles.yaml:2:22"),
-        ("profiles:\n  Default: {root: x}\n", "config/profiles.yaml:2:3"),
-        ("profiles:\n  default: {protocol: file}\n", "config/profiles.yaml:2"),
-        ('profiles:\n  b: {protocol: s3, root: "s3://user:pw@bucket"}\n', "config/profiles.yaml:2"),
-        ("profiles:\n  default: {root: x, directory: '{a'}\n", "config/profiles.yaml:2"),
-        ("other: 1\n", "config/profiles.yaml:1:1"),
+        ("profiles:\n  bad: {root: x, rooot: y}\n", "bad", "config/profiles.yaml:2:18"),
+        ("profiles:\n  Bad: {root: x}\n", "Bad", "config/profiles.yaml:2:3"),
+        ("profiles:\n  bad: {protocol: file}\n", "bad", "config/profiles.yaml:2"),
+        ('profiles:\n  bad: {protocol: s3, root: "s3://user:pw@bucket"}\n', "bad", "config/profiles.yaml:2"),
+        ("profiles:\n  bad: {root: x, directory: '{a'}\n", "bad", "config/profiles.yaml:2"),
+        ("profiles:\n  bad: {protocol: memory, root: 'memory://b', key_env: THE_KEY}\n", "bad", "THE_KEY"),
     ],
 )
-def test_what_is_wrong_is_told_with_its_place_and_no_value(tmp_path, text, place):
-    with pytest.raises(InvalidConfiguration) as caught:
-        write(tmp_path, text)()
-    assert place in caught.value.message
-    assert "pw" not in caught.value.message
+def test_one_wrong_profile_is_one_line_and_stops_only_what_needs_it(tmp_path, text, name, place):
+    write(tmp_path, text + "  default: {root: ./files}\n")
+    with cubeport.Catalog.create(tmp_path, plugins=False) as catalog:
+        kept = catalog.add_bytes(b"x", filename="x.txt")
+        [problem] = catalog.profiles.get(name).problems()
+        assert place in problem
+        assert "pw" not in problem
+        assert [each.message for each in catalog.doctor() if each.place == f"profile {name}"] == [problem]
+        assert catalog.count() == 1
+        assert catalog.fsck().findings == ()
+        with pytest.raises(InvalidConfiguration) as caught:
+            catalog.add_bytes(b"y", filename="y.txt", profile=name)
+        assert place in caught.value.message
+        assert catalog.path(kept.id).read_bytes() == b"x"
 
 
-def test_a_variable_that_is_named_must_be_there(tmp_path):
-    read = write(tmp_path, "profiles:\n  b: {protocol: memory, root: 'memory://b', key_env: THE_KEY}\n")
-    with pytest.raises(InvalidConfiguration, match="THE_KEY"):
-        read()
+def test_a_file_without_profiles_is_refused_at_its_place(tmp_path):
+    with pytest.raises(InvalidConfiguration, match=r"config/profiles\.yaml:1:1"):
+        write(tmp_path, "other: 1\n")()
+
+
+def test_the_name_of_the_user_is_filled_in_and_nothing_else(tmp_path):
+    read = write(tmp_path, "profiles:\n  a: {root: /scratch/$USER/a}\n  b: {root: '/scratch/${USER}/$HOME'}\n")
+    profiles, _ = read(USER="ana")
+    assert profiles.get("a").root == Path("/scratch/ana/a")
+    assert profiles.get("b").root == Path("/scratch/ana/$HOME")
 
 
 # --- a catalog on a remote store ------------------------------------------------------------------------------------

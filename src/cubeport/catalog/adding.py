@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 from cubeport.catalog.artifacts.paths import Field
 from cubeport.catalog.artifacts.planning import Planner, moved
-from cubeport.catalog.artifacts.storage import StoragePlan, WriteMode
+from cubeport.catalog.artifacts.storage import StoragePlan, WriteMode, root_of
 from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, Writing, measure, path_source, writing
 from cubeport.catalog.drafts import Options
 from cubeport.catalog.extraction import Extractors
@@ -100,6 +100,35 @@ class Adder:
     schemas: Schemas
     extractors: Extractors
     planner: Planner
+    home: Path | None = None
+    """The folder of the catalog itself (``.cubeport``), where it has one."""
+
+    def owns(self, path: Path) -> bool:
+        """Tell whether *path* is inside the catalog's folder or below the root of a storage profile."""
+        place = path.resolve()
+        return any(place.is_relative_to(root) for root in self._places())
+
+    def _places(self) -> list[Path]:
+        roots = [root for each in self.ports.profiles if (root := root_of(each)) is not None]
+        return [each.resolve() for each in ([self.home] if self.home is not None else []) + roots]
+
+    def _demand_foreign(self, source: Source) -> None:
+        """Raise InvalidRequest where adding would take bytes from other records, or copy the catalog into itself."""
+        if source.path is None or source.mode == "reference":
+            return
+        place = source.path.resolve()
+        if self.home is not None and place.is_relative_to(self.home.resolve()):
+            raise InvalidRequest(f"{source.name} belongs to the catalog itself.", next_step="add a file outside .cubeport")
+        if source.mode == "move" and self.owns(place):
+            raise InvalidRequest(
+                f"{source.name} is below the root of a storage profile: other records may own its bytes, so it cannot be moved.",
+                next_step="add it with --reference",
+            )
+        if any(each.is_relative_to(place) for each in self._places()):
+            raise InvalidRequest(
+                f"{source.name} contains the catalog or the root of a storage profile, so it cannot be copied into it.",
+                next_step="add the folders inside it one by one, or the folder with --reference",
+            )
 
     def add(
         self, draft: CatalogRecord, source: Source | None, options: Options, more: Sequence[tuple[Source, Options]] = ()
@@ -227,7 +256,8 @@ class Adder:
     def planned(
         self, context: HookContext, record: CatalogRecord, source: Source, options: Options, warnings: list[str]
     ) -> StoragePlan:
-        """Return where the bytes of *source* will go."""
+        """Return where the bytes of *source* will go. Raises InvalidRequest for bytes that are the catalog's already."""
+        self._demand_foreign(source)
         place = replace(options.place, locator=source.locator) if source.mode == "reference" else options.place
         object_id = new_id()
         fields = self.planner.fields(record, original=source.name, role=options.role, object_id=object_id, sha256=_digest(source))

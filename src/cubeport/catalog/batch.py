@@ -99,6 +99,7 @@ class BatchResult:
     batch_id: str
     items: tuple[ItemResult, ...]
     dry_run: bool = False
+    warnings: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
@@ -111,7 +112,13 @@ class BatchResult:
         """Return it as JSON values."""
         items = [{name: getattr(item, name) for name in ItemResult.__slots__} for item in self.items]
         items = [item | {"warnings": list(item["warnings"])} for item in items]
-        return {"batch_id": self.batch_id, "dry_run": self.dry_run, "counts": self.counts, "items": items}
+        return {
+            "batch_id": self.batch_id,
+            "dry_run": self.dry_run,
+            "counts": self.counts,
+            "items": items,
+            "warnings": list(self.warnings),
+        }
 
 
 def read_manifest(path: Path) -> list[Item]:
@@ -170,12 +177,26 @@ def from_patterns(patterns: Sequence[str], **common: Any) -> list[Item]:
     return [Item(source=source, **common) for source in sources]
 
 
-def collect(sources: Sequence[str | Path], *, manifest: bool, kind: str | None, mode: Mode | None) -> list[Item]:
-    """Return the items that the patterns name, or with *manifest* what the manifests say; *kind* and *mode* win over theirs."""
+def collect(
+    sources: Sequence[str | Path], *, manifest: bool, kind: str | None, mode: Mode | None, owns: Callable[[Path], bool]
+) -> tuple[list[Item], tuple[str, ...]]:
+    """Return the items that the patterns name, or with *manifest* what the manifests say; *kind* and *mode* win over theirs.
+
+    Parameters
+    ----------
+    owns
+        Whether a path belongs to the catalog itself. A pattern skips those, which a warning says: they are stored already.
+    """
     if not manifest:
-        return from_patterns([str(source) for source in sources], kind=kind, mode=mode)
+        found = from_patterns([str(source) for source in sources], kind=kind, mode=mode)
+        named = {str(Path(each).absolute()) for each in sources if not is_address(str(each)) and not glob.has_magic(str(each))}
+        own = {
+            item.source for item in found if not is_address(item.source) and item.source not in named and owns(Path(item.source))
+        }
+        words = f"{len(own)} paths that the patterns name belong to this catalog and were skipped"
+        return [item for item in found if item.source not in own], ((words,) if own else ())
     items = [each for source in sources for each in read_manifest(Path(source))]
-    return [each.model_copy(update={"kind": kind or each.kind, "mode": mode or each.mode}) for each in items]
+    return [each.model_copy(update={"kind": kind or each.kind, "mode": mode or each.mode}) for each in items], ()
 
 
 def fields_of(item: Item, schema: Schema | None, key: str, on_exists: OnExists, *, extract: bool) -> ArtifactFields:
@@ -272,6 +293,7 @@ class Batch:
     """``(item, key, on_exists, parent_id) -> Added``."""
     continue_on_error: bool = False
     on_changed: OnChanged = "skip"
+    warnings: tuple[str, ...] = ()
     batch_id: str = field(default_factory=new_id)
 
     def __post_init__(self) -> None:
@@ -280,7 +302,9 @@ class Batch:
 
     def plan(self, items: Iterable[Item]) -> BatchResult:
         """Return what would be done."""
-        return BatchResult(self.batch_id, tuple(self._result(plan_item(item, self.held)) for item in items), dry_run=True)
+        return BatchResult(
+            self.batch_id, tuple(self._result(plan_item(item, self.held)) for item in items), dry_run=True, warnings=self.warnings
+        )
 
     def run(self, items: Iterable[Item]) -> BatchResult:
         """Add what is new, each as one operation; stop at the first failure unless told to go on. What is committed stays."""
@@ -290,7 +314,7 @@ class Batch:
             done.append(result)
             if result.outcome == "failed" and not self.continue_on_error:
                 break
-        return BatchResult(self.batch_id, tuple(done))
+        return BatchResult(self.batch_id, tuple(done), warnings=self.warnings)
 
     def _result(self, plan: Plan) -> ItemResult:
         error = plan.error.to_mapping() if plan.error is not None else None

@@ -18,6 +18,7 @@ from cubeport.catalog.artifacts.storage import StoragePlan, WriteMode
 from cubeport.catalog.artifacts.views import ViewPlan, apply_view, plan_view
 from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, writing
 from cubeport.catalog.backend import CatalogBackend, Change, Finding, Rows
+from cubeport.catalog.catalogfile import MARK
 from cubeport.catalog.disk.locks import clear_note
 from cubeport.catalog.drafts import ArtifactFields, Edge, OnExists, Options, RecordFields, draft
 from cubeport.catalog.editing import Edit, EditedFields, demand_version, edited
@@ -97,7 +98,7 @@ class Catalog:
         self.rows: Rows = ports.backend.rows
         self.recovered: tuple[Recovered, ...] = ()
         """What opening it finished or undid, or had to leave."""
-        self._adder = Adder(ports, parts.schemas, parts.extractors, parts.planner)
+        self._adder = Adder(ports, parts.schemas, parts.extractors, parts.planner, parts.root / MARK if parts.root else None)
 
     def __enter__(self) -> Self:
         return self
@@ -567,9 +568,9 @@ class Catalog:
         """
         from cubeport.catalog import batch
 
-        items = batch.collect(sources, manifest=manifest, kind=kind, mode=mode)
+        items, warnings = batch.collect(sources, manifest=manifest, kind=kind, mode=mode, owns=self._adder.owns)
         add = partial(self._add_item, extract=extract_metadata)
-        running = batch.Batch(self.backend.get_by_key, add, continue_on_error, on_changed)
+        running = batch.Batch(self.backend.get_by_key, add, continue_on_error, on_changed, warnings)
         if dry_run:
             return running.plan(items)
         self._writable()

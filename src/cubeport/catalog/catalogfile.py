@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from cubeport.catalog.artifacts.paths import DIRECTORY, FILENAME
 from cubeport.catalog.forms import strictyaml
-from cubeport.catalog.forms.canonical import Id
+from cubeport.catalog.forms.canonical import Id, dumps
 from cubeport.catalog.schemas import Policy
 from cubeport.errors import NewerModel, NotACatalog
 
@@ -20,12 +21,18 @@ CATALOG_FILE = "catalog.yaml"
 FORMAT = 1
 """The form of ``.cubeport`` that this release writes."""
 
-WRITTEN = """\
-# What this folder is. Templates, schemas and policies may be set here.
-catalog_id: {}
-format: {}
-backend: {}
-"""
+
+def written(catalog_id: str, backend: str, **more: Any) -> bytes:
+    """Return the text of a new ``catalog.yaml``; *more* are keys that differ from their defaults."""
+    lines = [
+        "# What this folder is. Templates, schemas and policies may be set here.",
+        f"catalog_id: {catalog_id}",
+        f"format: {FORMAT}",
+        f"backend: {dumps(backend)}",
+        *(f"{key}: {dumps(value)}" for key, value in more.items()),
+        "",
+    ]
+    return "\n".join(lines).encode()
 
 
 class _Section(BaseModel):
@@ -59,6 +66,8 @@ class CatalogFile(_Section):
     plugins: _PluginSettings = _PluginSettings()
     lock_timeout_s: float = Field(default=10.0, ge=0)
     allow_network_filesystem: bool = False
+    shared: Literal["group"] | None = None
+    """``group``: every member of the folder's Unix group may write, whatever their umask."""
 
 
 def catalog_file(root: Path) -> CatalogFile:

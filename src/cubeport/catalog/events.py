@@ -22,6 +22,7 @@ from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict, get_args
 
+from cubeport.catalog.disk.durable import make_folders, open_file
 from cubeport.catalog.forms.canonical import dumps, json_value, new_id, now, timestamp
 from cubeport.catalog.forms.redaction import redact
 from cubeport.errors import InvalidRange, InvalidRequest
@@ -117,9 +118,9 @@ class EventLog:
             sink.write(json.loads(written))
 
     def _append(self, line: str) -> None:
-        self.folder.mkdir(parents=True, exist_ok=True, mode=0o750)
+        make_folders(self.folder)
         path = self.folder / f"events-{now():%Y%m}.jsonl"
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o640)
+        descriptor = open_file(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
         try:
             os.write(descriptor, line.encode() + b"\n")
         finally:

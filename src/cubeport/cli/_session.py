@@ -99,10 +99,10 @@ class Session:
         how = {"user_id": self.options.user, "plugins": self.options.plugins, "command": self.command}
         return self.holds(self.wiring.open_catalog(self.root, read_only=read_only, **how), read_only=read_only)
 
-    def create(self, root: Path, *, catalog: str) -> Catalog:
+    def create(self, root: Path, *, catalog: str, **choices: Any) -> Catalog:
         """Make a catalog and take it into this run."""
         how = {"user_id": self.options.user, "plugins": self.options.plugins, "command": self.command}
-        return self.holds(self.wiring.create_catalog(root, catalog=catalog, **how))
+        return self.holds(self.wiring.create_catalog(root, catalog=catalog, **choices, **how))
 
     def holds(self, catalog: Catalog, *, read_only: bool = False) -> Catalog:
         """Take the catalog into this run, which closes it; each broken plugin is a line on stderr."""

@@ -31,7 +31,11 @@ def register(app: typer.Typer) -> None:
 def init(
     ctx: typer.Context,
     folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Default: --instance, else here.")] = None,
-    catalog: Annotated[str, typer.Option("--catalog", help="sqlite, tinydb, or a database URL.")] = "sqlite",
+    catalog: Annotated[str, typer.Option("--catalog", help="sqlite or tinydb.")] = "sqlite",
+    shared: Annotated[str | None, typer.Option("--shared", help="group: every member of the folder's group may write.")] = None,
+    allow_network_filesystem: Annotated[
+        bool, typer.Option("--allow-network-filesystem", help="On NFS and the like, where locks are not reliable.")
+    ] = False,
     allow_root: Annotated[list[Path] | None, typer.Option("--allow-root", help="A folder that requests may read from.")] = None,
     allow_origin: Annotated[list[str] | None, typer.Option("--allow-origin", help="scheme://host[:port] to fetch from.")] = None,
 ) -> None:
@@ -40,7 +44,7 @@ def init(
     root = (folder or session.options.instance or Path()).absolute()
     if (allow_root or allow_origin) and (root / "config" / "service.yaml").exists():
         raise Usage("config/service.yaml is there already and stays as it is.", next_step="write sources.roots and origins in it")
-    made = session.create(root, catalog=catalog)
+    made = session.create(root, catalog=catalog, shared=shared, allow_network_filesystem=allow_network_filesystem)
     result: dict[str, Any] = {"root": str(made.root), "catalog_id": made.catalog_id, "catalog": catalog}
     if session.wiring.init_service is not None:
         result |= session.wiring.init_service(
@@ -78,7 +82,7 @@ def profiles(ctx: typer.Context) -> None:
             "collision": each.collision,
             "directory": each.directory,
             "filename": each.filename,
-            "free_bytes": each.free_bytes(),
+            "free_bytes": None if each.problems() else each.free_bytes(),
             "problems": each.problems(),
         }
         for each in session.catalog(read_only=True).profiles
@@ -229,7 +233,7 @@ def gc(
     session.result(found, lambda: _output.table(rows, ["profile", "path", "bytes", "why"]))
 
 
-def convert(ctx: typer.Context, to: Annotated[str, typer.Option("--to", help="sqlite, tinydb, or a database URL.")]) -> None:
+def convert(ctx: typer.Context, to: Annotated[str, typer.Option("--to", help="sqlite or tinydb.")]) -> None:
     """Move the catalog to another backend; the old store stays."""
     session = current(ctx)
     catalog: Any = session.catalog()

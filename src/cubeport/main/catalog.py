@@ -8,18 +8,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
 
 from cubeport.adapters.backends.stores import STORES, create_backend, open_backend
 from cubeport.catalog import catalog as core
 from cubeport.catalog.artifacts.planning import Planner
 from cubeport.catalog.backend import CatalogBackend, Finding
-from cubeport.catalog.catalogfile import CATALOG_FILE, FORMAT, MARK, WRITTEN, CatalogFile, catalog_file
+from cubeport.catalog.catalogfile import CATALOG_FILE, FORMAT, MARK, CatalogFile, catalog_file, written
 from cubeport.catalog.disk import failpoints
-from cubeport.catalog.disk.durable import make_folders, replace_file, store_errors
+from cubeport.catalog.disk.durable import give_to_group, make_folders, replace_file, share_with_group, store_errors
 from cubeport.catalog.events import EventLog, session_id
 from cubeport.catalog.extraction import Extractors
-from cubeport.catalog.forms.canonical import dumps, new_id
+from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.hooks import HookManager
 from cubeport.catalog.parts import Parts
 from cubeport.catalog.plugins import Plugins, discover, join_hooks
@@ -31,6 +31,7 @@ from cubeport.errors import (
     CatalogExists,
     ExtraMissing,
     InvalidConfiguration,
+    InvalidRequest,
 )
 from cubeport.main import conversion
 
@@ -55,31 +56,52 @@ class Catalog(core.Catalog):
         directory: str | Path,
         catalog: str = "sqlite",
         *,
+        shared: Literal["group"] | None = None,
+        allow_network_filesystem: bool = False,
         user_id: str | None = None,
         plugins: bool = True,
         command: str | None = None,
     ) -> Self:
         """Make a catalog in *directory* and open it; configuration files that are there stay as they are.
 
+        Parameters
+        ----------
+        shared
+            ``group``: every member of the folder's Unix group may write to the catalog, whatever their umask.
+        allow_network_filesystem
+            Make it on NFS, Lustre, GPFS and the like, with a rollback journal. Locks are not reliable there: nothing is promised.
+
         Raises
         ------
-        CatalogExists
+        CatalogExists, NetworkFilesystem
         """
         root = Path(directory).resolve()
         inner = root / MARK
         if (inner / CATALOG_FILE).exists():
             raise CatalogExists(f"{root} has a catalog already.", next_step="cubeport info")
+        if shared not in (None, "group"):
+            raise InvalidRequest(f"A catalog is shared with its group or not at all; shared cannot be {shared!r}.")
+        if allow_network_filesystem and catalog != "sqlite":
+            raise InvalidRequest(
+                f"{catalog} is not safe on a network file system.", next_step="cubeport init --allow-network-filesystem"
+            )
         with store_errors("make the catalog"):
+            make_folders(root)
+            if shared:
+                share_with_group(root)
+                give_to_group(root)
             for folder in (inner, inner / "locks", inner / "journal" / "open", root / "files", root / "config"):
                 make_folders(folder)
         # Its own file comes last: without it there is no catalog, and whoever is killed before can simply begin again.
-        catalog_id = create_backend(inner, catalog, new_id())
+        catalog_id = create_backend(inner, catalog, new_id(), allow_network_filesystem=allow_network_filesystem)
         from cubeport.adapters.storage.profiles import DEFAULT, FILE
 
+        given = {"shared": shared, "allow_network_filesystem": allow_network_filesystem}
+        more = {key: value for key, value in given.items() if value}
         with store_errors("make the catalog"):
             if not (root / FILE).exists():
                 replace_file(root / FILE, DEFAULT.encode())
-            replace_file(inner / CATALOG_FILE, WRITTEN.format(catalog_id, FORMAT, dumps(catalog)).encode())
+            replace_file(inner / CATALOG_FILE, written(catalog_id, catalog, **more))
         return cls.open(root, user_id=user_id, plugins=plugins, command=command)
 
     @classmethod
@@ -110,6 +132,8 @@ class Catalog(core.Catalog):
         arm(os.environ)
         root = Path(directory).resolve()
         file = catalog_file(root)
+        if file.shared:
+            share_with_group(root)
         if not read_only and (root / MARK / conversion.CONVERTING).exists():
             file = conversion.finish_conversion(root, file)
         ports, parts = _parts(root, file, read_only, user_id, plugins, command, data_dir)
@@ -170,14 +194,14 @@ def _parts(
 
     inner = root / MARK
     found = find_plugins(file.plugins.disabled, wanted=use_plugins)
-    who = user_id or os.environ.get("CUBEPORT_USER") or getpass.getuser()
+    who = user_id or os.environ.get("CUBEPORT_USER") or user_name()
     context = {"catalog_path": str(root), "backend": file.backend.partition(":")[0], "user_id": who, "command": command}
     events = EventLog(inner / "logs", context)
     if not read_only:
         found.tell(events)
     hooks = HookManager(events)
     join_hooks(found, hooks)
-    profiles, written = read_profiles(root, inner / "scratch", os.environ, found.values("profile_type"))
+    profiles, configured = read_profiles(root, inner / "scratch", os.environ, found.values("profile_type"))
     versions = data_dir or _data_dir(root)
     if data_dir is not None or versions.is_dir():  # a catalog without the service has none
         profiles.add(LocalProfile(DATA, versions))
@@ -221,7 +245,7 @@ def _parts(
         locks=inner / "locks",
         quarantine=inner / "quarantine",
         keepers=partial(_keepers, backend, ports.journal, versions, inner / "locks" / "workers"),
-        apart=frozenset({DATA} | {name for name, each in written.items() if "data" in each.use}),
+        apart=frozenset({DATA} | {name for name, each in configured.items() if "data" in each.use}),
         fetcher=_LazyFetcher(root),
         surroundings=partial(_surroundings, root),
         settings={"backend": file.backend.partition(":")[0], "format": file.format, "schema_policy": file.schema_policy},
@@ -229,6 +253,14 @@ def _parts(
         closing=(gate.close,),
     )
     return ports, parts
+
+
+def user_name() -> str:
+    """Return the name of the user of this process, or the number where it has none, as in many containers."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # KeyError before Python 3.13
+        return str(os.getuid())
 
 
 def _keepers(backend: CatalogBackend, journal: Journal, versions: Path, workers: Path) -> Iterator[VersionKeeper]:

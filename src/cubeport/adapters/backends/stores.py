@@ -14,14 +14,15 @@ STORES: Mapping[str, str] = {"sqlite": "catalog.db", "tinydb": "catalog.json"}
 """The file of each backend's store."""
 
 
-def create_backend(inner: Path, kind: str, catalog_id: str) -> str:
+def create_backend(inner: Path, kind: str, catalog_id: str, *, allow_network_filesystem: bool = False) -> str:
     """Make the catalog's store and return its id; one left by a creation that was killed is taken as it is."""
     match kind:
         case "sqlite":
             from cubeport.adapters.backends.sql import SqlBackend
 
             path = inner / "catalog.db"
-            backend = SqlBackend.open(path) if path.exists() else SqlBackend.create(path, catalog_id)
+            allowed = {"allow_network_filesystem": allow_network_filesystem}
+            backend = SqlBackend.open(path, **allowed) if path.exists() else SqlBackend.create(path, catalog_id, **allowed)
             try:
                 return backend.catalog_id
             finally:

@@ -22,7 +22,7 @@ from tinydb.storages import Storage
 
 from cubeport.adapters.backends.documents import DocumentBackend, State, moved
 from cubeport.catalog.backend import Change, Finding, Row
-from cubeport.catalog.disk.durable import make_folders, sync, sync_folder, write_all
+from cubeport.catalog.disk.durable import make_folders, open_file, sync, sync_folder, write_all
 from cubeport.catalog.disk.locks import FileLock
 from cubeport.catalog.disk.mounts import refuse_network
 from cubeport.catalog.forms.canonical import dumps
@@ -106,7 +106,7 @@ class CatalogStorage(Storage):
     def _publish(self, raw: bytes, publish: Callable[[Path], None]) -> None:
         part = self.path.with_name(f".{self.path.name}.{secrets.token_hex(4)}.part")
         try:
-            fd = os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+            fd = open_file(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL)
             try:
                 write_all(fd, raw)
                 sync(fd)
@@ -174,7 +174,8 @@ class TinyBackend(DocumentBackend):
     """A catalog in one JSON file: many processes in turn on one machine, readers beside them."""
 
     def __init__(self, path: Path, *, lock_path: Path | None = None, read_only: bool = False, lock_timeout_s: float = 10.0) -> None:
-        refuse_network(path)
+        if not read_only:
+            refuse_network(path)
         super().__init__(read_only=read_only)
         self._path = path
         self._lock_path = lock_path or path.parent / "locks" / "catalog.lock"

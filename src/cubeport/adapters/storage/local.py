@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from cubeport.catalog.artifacts.storage import Collision, StoragePlan, Stored, part_path, suffixed
-from cubeport.catalog.disk.durable import make_folders, store_errors, sync, sync_folder
+from cubeport.catalog.disk.durable import give_to_group, make_folder, make_folders, open_file, store_errors, sync, sync_folder
 from cubeport.catalog.disk.failpoints import passing
 from cubeport.catalog.models import LocalPathLocator, TargetKind
 from cubeport.errors import ArtifactMissing, PathEscapes, StoreUnavailable, TargetExists
@@ -201,9 +201,9 @@ class LocalTarget:
             made += make_folders(self.path.parent)
             try:
                 if self._kind == "directory":
-                    self.path.mkdir(mode=0o750)
+                    make_folder(self.path)
                 else:
-                    os.close(os.open(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+                    os.close(open_file(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             except FileNotFoundError:
                 continue  # the folder was empty, and whoever made it has just rolled back
             return made
@@ -216,6 +216,9 @@ class LocalTarget:
                 _sync_file(self.path)
                 return
             files = [each for each in _below(self.path) if each.is_file() and not each.is_symlink()]
+            # A writer of others made these as it likes; in a shared catalog they are the group's like all else.
+            for each in (*files, *(Path(top) for top, _, _ in os.walk(self.path))):
+                give_to_group(each)
             for n, each in enumerate(files):
                 if n == len(files) // 2:
                     passing("fsync:half")
@@ -238,14 +241,14 @@ class LocalTarget:
     def _take(self, path: str, claim: Callable[[Mapping[str, Any]], None]) -> None:
         final = self._profile.root / path
         if self._kind == "directory":
-            final.mkdir(mode=0o750)
+            make_folder(final)
         else:
             try:
                 os.link(self.path, final, follow_symlinks=False)
             except OSError as exc:
                 if exc.errno not in _NO_LINKS:
                     raise
-                os.close(os.open(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+                os.close(open_file(final, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             else:
                 self.path.unlink()
                 return

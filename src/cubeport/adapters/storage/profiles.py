@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 from cubeport.adapters.storage.local import LocalProfile
 from cubeport.adapters.storage.remote import SCRATCH, RemoteProfile
 from cubeport.catalog.artifacts.paths import parse
-from cubeport.catalog.artifacts.storage import Profile, Profiles
+from cubeport.catalog.artifacts.storage import Collision, Profile, Profiles
 from cubeport.catalog.disk.durable import make_folders
 from cubeport.catalog.forms import strictyaml
 from cubeport.catalog.forms.canonical import check_name
@@ -67,6 +69,31 @@ class ProfileSettings(BaseModel):
         return value
 
 
+class BrokenProfile:
+    """A profile that is configured wrongly: it has a name and a reason, and every use of it raises the reason."""
+
+    writable = False
+    hash = "none"
+    directory: str | None = None
+    filename: str | None = None
+    collision: Collision = "error"
+    unique_names = False
+
+    def __init__(self, name: str, reason: InvalidConfiguration) -> None:
+        self.name = name
+        self._reason = reason
+
+    def problems(self) -> list[str]:
+        """Return what is wrong, each at its place in the file."""
+        return self._reason.message.splitlines()
+
+    def _refuse(self, *_: object, **__: object) -> Any:
+        raise InvalidConfiguration(self._reason.message, errors=self._reason.errors, next_step="cubeport profiles")
+
+    locator = check = target = stat = open = local_path = files = walk = _refuse
+    remove = remove_folders = quarantine = now = free_bytes = _refuse
+
+
 def read_profiles(
     instance: Path,
     scratch: Path,
@@ -84,10 +111,13 @@ def read_profiles(
     more
         Protocols that plugins add: ``factory(name, settings, root)``.
 
+    A profile that is configured wrongly is a :class:`BrokenProfile`: what needs it fails, with every problem at its
+    ``file:line:column``.
+
     Raises
     ------
     InvalidConfiguration
-        With every problem at its ``file:line:column``.
+        If the file is not YAML, or does not hold profiles.
     """
     path = instance / FILE
     document = strictyaml.read(path, FILE) if path.is_file() else strictyaml.parse(DEFAULT, FILE)
@@ -97,8 +127,14 @@ def read_profiles(
     profiles, settings = Profiles(), {}
     local = LocalProfile(SCRATCH, scratch)
     for name, values in written["profiles"].items():
-        settings[name] = _one(document, name, values, environment)
-        profiles.add(_made(name, settings[name], instance, local, environment, more or {}))
+        try:
+            found = _one(document, name, values, environment)
+            profiles.add(_made(name, found, instance, local, environment, more or {}))
+        except InvalidConfiguration as exc:
+            # One profile that is wrong must not stop what does not need it: a search, the other profiles.
+            profiles.add(BrokenProfile(name, exc))
+        else:
+            settings[name] = found
     if any(each.protocol not in ("file", *(more or {})) for each in settings.values()):
         make_folders(scratch)
         profiles.add(local)
@@ -141,11 +177,18 @@ def _made(
     if settings.protocol in more:
         return more[settings.protocol](name, settings, instance)
     if settings.protocol in ("file", "local"):
-        # `~` alone expands; anything like ${X} is the name of a folder.
-        root = Path(settings.root.removeprefix("file://"))
+        # `~` and `$USER` alone expand; anything else like ${X} is the name of a folder.
+        root = Path(_USER.sub(lambda _: _user(environment), settings.root.removeprefix("file://")))
         return LocalProfile(name, instance / (root.expanduser() if settings.root.startswith("~") else root), **common)
     options = remember(_options(name, settings, environment))
     return RemoteProfile(name, settings.protocol, settings.root, scratch, options=options, **common)
+
+
+_USER = re.compile(r"\$USER\b|\$\{USER\}")
+
+
+def _user(environment: Mapping[str, str]) -> str:
+    return environment.get("USER") or environment.get("LOGNAME") or str(os.getuid())
 
 
 def _options(name: str, settings: ProfileSettings, environment: Mapping[str, str]) -> dict[str, Any]:

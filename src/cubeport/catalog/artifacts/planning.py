@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from cubeport.catalog.artifacts.paths import DIRECTORY, FILENAME, Field, render, segment, slug
-from cubeport.catalog.artifacts.storage import Profile, Profiles, StoragePlan, WriteMode, split_suffix, suffixed
+from cubeport.catalog.artifacts.storage import Profile, Profiles, StoragePlan, WriteMode, root_of, split_suffix, suffixed
 from cubeport.catalog.forms.canonical import new_id, timestamp
 from cubeport.catalog.models import CatalogRecord, FSSpecLocator, LocalPathLocator, PlannedPathLocator, TargetKind
 from cubeport.errors import InvalidRequest, OutsideProfile, ReadOnly
@@ -93,9 +93,9 @@ class Planner:
             path = f"{folder}/{name}"
             if profile.unique_names:
                 path = suffixed(path, object_id)
+        profile.check(path)
         if not profile.writable:
             raise ReadOnly(f"Profile {profile.name} is not writable.", next_step="cubeport profiles")
-        profile.check(path)
         folder, _, name = path.rpartition("/")
         explicit = place.locator is not None
         return StoragePlan(
@@ -119,9 +119,9 @@ class Planner:
                 return self.profiles.get(str(locator.profile)), locator.urlpath
             case LocalPathLocator():
                 for profile in self.profiles:
-                    root = profile.local_path("x")
-                    if root is not None and Path(locator.path).is_relative_to(root.parent) and not profile.name.startswith("_"):
-                        return profile, Path(locator.path).relative_to(root.parent).as_posix()
+                    root = root_of(profile)
+                    if root is not None and Path(locator.path).is_relative_to(root) and not profile.name.startswith("_"):
+                        return profile, Path(locator.path).relative_to(root).as_posix()
         raise OutsideProfile("The place lies under no writable storage profile.", next_step="cubeport profiles")
 
 

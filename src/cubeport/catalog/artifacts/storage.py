@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
 from cubeport.catalog.models import FSSpecLocator, LocalPathLocator, TargetKind
-from cubeport.errors import UnknownProfile
+from cubeport.errors import InvalidConfiguration, UnknownProfile
 
 WriteMode = Literal["copy", "move", "write", "reference"]
 Collision = Literal["suffix", "error"]
@@ -201,3 +201,12 @@ class Profiles:
 
     def __contains__(self, name: object) -> bool:
         return name in self._profiles
+
+
+def root_of(profile: Profile) -> Path | None:
+    """Return the local folder that a profile's bytes are below, ``None`` where they are elsewhere or the profile is broken."""
+    try:
+        place = profile.local_path("x")
+    except InvalidConfiguration:
+        return None
+    return None if place is None else place.parent

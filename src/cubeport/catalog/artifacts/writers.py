@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar, Literal, Protocol
 
-from cubeport.catalog.disk.durable import store_errors
+from cubeport.catalog.disk.durable import FOLDER_MODE, store_errors
 from cubeport.catalog.disk.failpoints import passing
 from cubeport.catalog.models import TargetKind
 from cubeport.errors import Conflict, InvalidRequest, NotFound, TooLarge
@@ -112,7 +112,7 @@ class DirectoryWriter:
             if n == len(files) // 2:
                 passing("bytes:half")
             to = target / each.relative_to(source.path)
-            to.parent.mkdir(parents=True, exist_ok=True, mode=0o750)
+            to.parent.mkdir(parents=True, exist_ok=True, mode=FOLDER_MODE)
             with store_errors("read the source"), each.open("rb") as reading:
                 result = _pour(_blocks(reading), to)
             lines.append((result.hashes["sha256"], result.size_bytes, each.relative_to(source.path).as_posix()))

@@ -6,6 +6,7 @@ import contextlib
 import errno
 import fcntl
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,15 @@ from cubeport.errors import NoSpace, StoreUnavailable
 
 _FULL = getattr(fcntl, "F_FULLFSYNC", None)
 """macOS: its fsync leaves the bytes in the drive."""
+
+FILE_MODE = 0o660
+FOLDER_MODE = 0o770
+"""What is asked for files and folders that we make. The umask takes from it: 022 leaves the group reading only, 002 lets it write.
+Others never get anything."""
+
+_shared: set[Path] = set()
+"""Folders of catalogs with ``shared: group``: what is made below them is for the whole group, whatever the umask. One table for the
+process, as files are made by code that knows a path and no catalog."""
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
@@ -37,6 +47,35 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
+def share_with_group(root: Path) -> None:
+    """Let the group write everything that is made below *root* from now on, and keep its group (setgid)."""
+    _shared.add(root.resolve())
+
+
+def give_to_group(path: Path) -> None:
+    """Give the group what the owner may do with *path*, if it is below a shared root and ours; do nothing elsewhere."""
+    if not _shared or not any(path.resolve().is_relative_to(root) for root in _shared):
+        return
+    found = path.stat()
+    wanted = found.st_mode | ((found.st_mode & 0o700) >> 3) | (0o2000 if path.is_dir() else 0)
+    if found.st_uid == os.geteuid() and found.st_mode != wanted:
+        path.chmod(stat.S_IMODE(wanted))
+
+
+def open_file(path: Path, flags: int) -> int:
+    """Return a descriptor of *path*, with the mode of our files if it is made here."""
+    descriptor = os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
+    if _shared and flags & os.O_CREAT:
+        give_to_group(path)
+    return descriptor
+
+
+def make_folder(path: Path) -> None:
+    """Make one folder with the mode of our folders. Raises FileExistsError, FileNotFoundError."""
+    path.mkdir(mode=FOLDER_MODE)
+    give_to_group(path)
+
+
 def make_folders(folder: Path) -> list[Path]:
     """Make *folder* and its missing parents, durably; return those made here, outermost first."""
     missing = []
@@ -46,7 +85,7 @@ def make_folders(folder: Path) -> list[Path]:
     made = []
     for each in reversed(missing):
         with contextlib.suppress(FileExistsError):
-            each.mkdir(mode=0o750)
+            make_folder(each)
             made.append(each)
             sync_folder(each.parent)
     return made
@@ -81,7 +120,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 def replace_file(path: Path, data: bytes) -> None:
     """Make *data* the content of *path*: beside it, synced, renamed over it. Readers see the old bytes or the new ones."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+    descriptor = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         write_all(descriptor, data)
         sync(descriptor)
@@ -99,4 +138,16 @@ def store_errors(what: str) -> Iterator[None]:
     except OSError as exc:
         if exc.errno in _NO_SPACE:
             raise NoSpace(f"There is no space left to {what}.", next_step="cubeport gc") from exc
+        if exc.errno in (errno.EACCES, errno.EPERM) and exc.filename is not None:
+            raise StoreUnavailable(
+                f"Could not {what}: {_shown(exc.filename)}: {exc.strerror}.",
+                next_step="ask its owner; a catalog that a group writes to is made with `cubeport init --shared group`, or has"
+                " `shared: group` in .cubeport/catalog.yaml and `chmod -R g+rwX` of what is there",
+            ) from exc
         raise StoreUnavailable(f"Could not {what}: {exc.strerror or exc}.", next_step="cubeport doctor") from exc
+
+
+def _shown(path: str | bytes | int) -> str:
+    """Return a path as a message may show it: from ``.cubeport`` on, or its last two steps, never a whole path of a server."""
+    parts = Path(os.fsdecode(path) if isinstance(path, (str, bytes)) else str(path)).parts
+    return "/".join(parts[parts.index(".cubeport") :] if ".cubeport" in parts else parts[-2:])

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
 
-from cubeport.catalog.disk.durable import store_errors
+from cubeport.catalog.disk.durable import open_file, store_errors
 from cubeport.catalog.forms.canonical import dumps, now, timestamp
 from cubeport.catalog.forms.redaction import redact, redact_text
 from cubeport.errors import Locked
@@ -71,7 +71,7 @@ class FileLock:
         if self._fd is not None:
             raise RuntimeError(f"{self.path.name} is held by this object already")
         with store_errors(f"open the lock {self.path.name}"):
-            fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o640)
+            fd = open_file(self.path, os.O_RDWR | os.O_CREAT)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if self.note is not None:
@@ -175,7 +175,7 @@ def _write_note(path: Path, text: str) -> None:
     # Not synced, not renamed: it informs people only, and a torn one reads as none. A full or failing disk must cost the note and
     # nothing else: the lock itself needs no byte.
     with contextlib.suppress(OSError):
-        fd = os.open(_note_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o640)
+        fd = open_file(_note_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
             os.write(fd, text.encode())
         finally:

@@ -46,7 +46,7 @@ def refuse_network(path: Path, *, mountinfo: str | None = None) -> None:
     if is_network(kind):
         raise NetworkFilesystem(
             f"{path} lies on a file system of type {kind}, where the catalog's shared memory and locks are not reliable.",
-            next_step="put the catalog on a local disk or into PostgreSQL; `allow_network_filesystem: true` in catalog.yaml"
-            " opens SQLite there without any promise",
+            next_step="put the catalog on a local disk; or, if one process at a time writes, make it with `cubeport init"
+            " --allow-network-filesystem`, or set allow_network_filesystem: true in .cubeport/catalog.yaml of one that is there",
             filesystem=kind,
         )

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from cubeport.catalog.disk.durable import make_folders, store_errors, sync, sync_folder, write_all
+from cubeport.catalog.disk.durable import make_folders, open_file, store_errors, sync, sync_folder, write_all
 from cubeport.catalog.disk.failpoints import STATES, step
 from cubeport.catalog.forms.canonical import dumps, is_id, json_value, now, timestamp
 from cubeport.errors import RecordExists
@@ -154,7 +154,7 @@ class FileJournal:
             make_folders(self.open_folder)
             while True:
                 try:
-                    descriptor = os.open(self.path(operation_id), os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640)
+                    descriptor = open_file(self.path(operation_id), os.O_RDWR | os.O_CREAT | os.O_EXCL)
                 except FileExistsError:
                     raise RecordExists(f"Operation {operation_id} was begun before.", operation_id=operation_id) from None
                 try:
@@ -248,7 +248,7 @@ class FileJournal:
         """Append whole lines to the file of their month, durably."""
         path = self.folder / f"operations-{month}.jsonl"
         fresh = not path.exists()
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o640)
+        descriptor = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size

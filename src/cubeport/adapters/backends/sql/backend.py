@@ -38,7 +38,7 @@ from cubeport.adapters.backends.sql.tables import (
     state,
 )
 from cubeport.catalog.backend import Change, Edge, Finding, Row
-from cubeport.catalog.disk.durable import make_folders, sync_folder
+from cubeport.catalog.disk.durable import make_folders, open_file, sync_folder
 from cubeport.catalog.disk.locks import FileLock
 from cubeport.catalog.disk.mounts import is_network, mount_type, refuse_network
 from cubeport.catalog.forms.canonical import timestamp
@@ -124,9 +124,9 @@ class SqlBackend:
         allow_network_filesystem: bool = False,
     ) -> None:
         self._network = mount_type(path) if is_network(mount_type(path)) else None
-        if not allow_network_filesystem:
+        if not allow_network_filesystem and not read_only:
             refuse_network(path)
-        elif self._network:
+        elif self._network and not read_only:
             warnings.warn(f"{path} lies on {self._network}: nothing is promised there", RuntimeWarning, stacklevel=3)
         _demand_database(path)
         lock_path = lock_path or path.parent / "locks" / "catalog.lock"
@@ -163,7 +163,7 @@ class SqlBackend:
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         try:
             # SQLite would make it readable for all; its -wal and -shm take the mode of the file itself.
-            os.close(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640))
+            os.close(open_file(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as connection, TRANSLATED:
                 connection.execute("PRAGMA journal_mode = DELETE")
                 connection.execute("PRAGMA synchronous = FULL")
@@ -172,7 +172,8 @@ class SqlBackend:
                     connection.execute(statement)
                 connection.execute("INSERT INTO state VALUES (?, ?, 0, NULL)", (catalog_id, SCHEMA))
                 connection.execute("COMMIT")
-                connection.execute("PRAGMA journal_mode = WAL")
+                if not is_network(mount_type(path)):
+                    connection.execute("PRAGMA journal_mode = WAL")
             try:
                 os.link(part, path)
             except FileExistsError:
