@@ -28,6 +28,7 @@ from cubeport.documents.texts import Shown, Texts, VersionRef
 from cubeport.errors import AlreadyFinished, CubeportError, DatasetExists, NotFound, VersionRemoved
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
+from cubeport.server.edge import Edge
 from cubeport.server.parts import Parts
 from cubeport.service import items
 from cubeport.service.datasets import Candidate
@@ -475,7 +476,7 @@ class Live:
         self.socket = socket.create_server(("127.0.0.1", 0))
         self.port: int = self.socket.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
-        config = uvicorn.Config(make(self.url), http="httptools", log_level="warning", access_log=False, lifespan="on")
+        config = uvicorn.Config(make(self.url), http=Edge, log_level="warning", access_log=False, lifespan="on")
         self.server = uvicorn.Server(config)
         self.thread = threading.Thread(target=self.server.run, kwargs={"sockets": [self.socket]})
 

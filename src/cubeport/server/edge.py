@@ -10,7 +10,7 @@ import asyncio
 import re
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
@@ -24,8 +24,10 @@ class _Joined:
         self._head: bytes | None = None
 
     def write(self, data: bytes) -> None:
-        """Write; a head waits for its body, but never longer than this turn of the loop."""
-        if self._head is not None:
+        """Write; a head waits for its body, but never longer than this turn of the loop. What is closed takes nothing more."""
+        if self._transport.is_closing():
+            self._head = None
+        elif self._head is not None:
             head, self._head = self._head, None
             self._transport.writelines((head, data) if data else (head,))
         elif data.startswith(_FINAL_HEADS):
@@ -36,8 +38,8 @@ class _Joined:
 
     def flush(self) -> None:
         """Send a head that nothing followed."""
-        if self._head is not None:
-            head, self._head = self._head, None
+        head, self._head = self._head, None
+        if head is not None and not self._transport.is_closing():
             self._transport.write(head)
 
     def close(self) -> None:
@@ -64,12 +66,15 @@ class Edge(HttpToolsProtocol):
     """How long a client may take nothing of what is waiting for it."""
     TICK_S: ClassVar[float] = 1.0
     MAX_CONNECTIONS: ClassVar[int] = 1_000
-    """More than these are answered 503 and closed, whatever they ask."""
+    """Those that come while there are as many are answered 503 and closed, whatever they ask."""
+    SPARE: ClassVar[int] = 64
+    """Connections beyond these, whose requests are still read for that answer; more are closed at once."""
     MAX_HEADERS: ClassVar[int] = 100
     MAX_HEAD: ClassVar[int] = 32 << 10
     MAX_TARGET: ClassVar[int] = 8 << 10
 
     _refusal: int = 400
+    _is_over = False
     _head_bytes = 0
     _body_began: float | None = None
     _stuck: tuple[float, int] | None = None
@@ -77,14 +82,20 @@ class Edge(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it too
         """Begin to watch."""
+        if len(self.connections) >= self.MAX_CONNECTIONS + self.SPARE:
+            # Not even answered: each one that waits for its request holds a descriptor, and silent ones hold it for seconds.
+            transport.abort()
+            return
+        self._is_over = len(self.connections) >= self.MAX_CONNECTIONS
         super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]  # it is one, by delegation
         self._head_began: float | None = self.loop.time()
         self._timer = self.loop.call_later(self.TICK_S, self._watch)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Watch no longer."""
-        if self._timer is not None:
-            self._timer.cancel()
+        if self._timer is None:
+            return  # it was closed at once
+        self._timer.cancel()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -146,7 +157,7 @@ class Edge(HttpToolsProtocol):
         self._refuse(self._refusal)
 
     def _fault(self) -> int | None:
-        if len(self.connections) > self.MAX_CONNECTIONS:
+        if self._is_over:
             return 503
         if len(self.url) > self.MAX_TARGET:
             return 414
@@ -176,6 +187,11 @@ class Edge(HttpToolsProtocol):
             b"%sconnection: close\r\n\r\n%s" % (STATUS_LINE[status], len(body), retry, body)
         )
         self.transport.close()
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            # Whoever still reads the body of this request learns that nothing more comes.
+            cycle.disconnected = True
+            cycle.message_event.set()
 
     def _watch(self) -> None:
         if self.transport.is_closing():
@@ -198,8 +214,6 @@ class Edge(HttpToolsProtocol):
             if self.cycle.response_started:
                 self.transport.abort()
             else:
-                self.cycle.disconnected = True
-                self.cycle.message_event.set()
                 self._refuse(408)
         elif self._reader_is_stuck():
             self.transport.abort()

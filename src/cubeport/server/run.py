@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import errno
 import logging
+import math
 import multiprocessing
 import multiprocessing.connection
 import os
+import resource
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.context import SpawnContext
 from multiprocessing.synchronize import Event
+from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
@@ -40,7 +45,7 @@ def bind(host: str, port: int) -> socket.socket:
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
-        bound.listen(2048)
+        bound.listen(_BACKLOG)
     except (OSError, OverflowError) as exc:
         bound.close()
         reason = getattr(exc, "strerror", None) or "the address cannot be used"
@@ -52,6 +57,32 @@ def address(bound: socket.socket) -> str:
     """Return the URL of what was bound."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def connections(wanted: int) -> int:
+    """Raise this process's soft limit of open files for *wanted* connections, and return how many it allows.
+
+    Each connection holds a descriptor, and beside them answers are read from files: 256 are kept for those.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + Edge.SPARE + _FILES + _BACKLOG
+    if soft != resource.RLIM_INFINITY and soft < needed:
+        soft = needed if hard == resource.RLIM_INFINITY else min(needed, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    allowed = wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, soft - Edge.SPARE - _FILES))
+    if allowed < wanted:
+        log.warning(
+            "server.max_connections is %s, but the system allows %s open files: %s connections are served at once",
+            wanted,
+            soft,
+            allowed,
+        )
+    return allowed
+
+
+_FILES = 256
+_BACKLOG = 2_048
+"""Connections that the event loop may accept in one turn, before any of them is counted."""
 
 
 def serve(
@@ -66,7 +97,7 @@ def serve(
     """
     config = uvicorn.Config(
         app,
-        http=type("Edge", (Edge,), {"MAX_CONNECTIONS": max_connections}),
+        http=type("Edge", (Edge,), {"MAX_CONNECTIONS": connections(max_connections)}),
         ws="none",
         lifespan="on",
         log_config=None,
@@ -74,6 +105,7 @@ def serve(
         server_header=False,
         # Forwarding headers decide nothing here: links come from public_url.
         proxy_headers=False,
+        backlog=_BACKLOG,
         timeout_keep_alive=10,
         timeout_graceful_shutdown=DRAIN_S,
     )
@@ -155,12 +187,28 @@ def _end_with(sentinel: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+class _Quiet:
+    """Logs what fails in the event loop. A lack of descriptors is one line a second: asyncio reports it for each connection."""
+
+    def __init__(self) -> None:
+        self._logged = -math.inf
+
+    def __call__(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        exc = context.get("exception")
+        if not isinstance(exc, OSError) or exc.errno not in (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM):
+            loop.default_exception_handler(context)
+        elif (now := loop.time()) - self._logged >= 1:
+            self._logged = now
+            log.error("no connection can be accepted now: %s", exc.strerror)
+
+
 class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, ready: Callable[[], None] | None = None) -> None:
         super().__init__(config)
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        asyncio.get_running_loop().set_exception_handler(_Quiet())
         await super().startup(sockets)
         if self._ready is not None and self.started:
             self._ready()
