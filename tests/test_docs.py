@@ -36,3 +36,12 @@ def test_every_page_is_in_the_navigation() -> None:
     nav = (ROOT / "mkdocs.yml").read_text().partition("\nnav:")[2]
     pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
     assert pages == set(re.findall(r"[\w/-]+\.md", nav))
+
+
+def test_the_map_names_only_what_is_there() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    paths = set(re.findall(r"`((?:src|config|docs|tests)/[\w./-]+)`", page))
+    assert len(paths) > 30
+    assert {path for path in paths if not (ROOT / path).exists()} == set()
+    for name, path in re.findall(r"`(\w+)` in `(src/[\w/.]+)`", page):
+        assert re.search(rf"^\s*(class |def )?{name}\b", (ROOT / path).read_text(), re.MULTILINE), (name, path)
