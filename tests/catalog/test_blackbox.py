@@ -81,7 +81,6 @@ FLAGS = {
     "verify": "all fast record",
     "drop": "force",
     "view": "template apply prune",
-    "ingest": "id continue-on-error on-changed dry-run",
     "run": "dry-run",
     "logs": "user record artifact operation level event plugin hook since until limit",
     "doctor": "strict",
@@ -89,7 +88,7 @@ FLAGS = {
     "fsck": "data time-limit resume repair",
     "gc": "older-than dry-run",
     "convert": "to",
-    "import": "on-exists",
+    "import": "kind reference move extract-metadata continue-on-error on-changed on-exists dry-run",
     "init": "catalog",
 }
 

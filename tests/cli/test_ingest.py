@@ -1,62 +1,165 @@
+"""``ingest``: what a person types first, with a folder of files in hand. Nothing is guessed; every advice works when pasted."""
+
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
+import shlex
 from pathlib import Path
 
+import numpy as np
 import pytest
+import xarray as xr
 from tests.cli.conftest import Shell
+
+from cubeport.cli import _names
+
+
+def write(path: Path, *, month: int = 1, name: str = "tas") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    data = np.full((1, 2, 3), float(month), "float32")
+    xr.Dataset(
+        {name: (("time", "lat", "lon"), data, {"units": "K"})},
+        coords={
+            "time": ("time", [month - 1], {"units": "days since 2020-01-01"}),
+            "lat": ("lat", [10.0, 20.0], {"units": "degrees_north"}),
+            "lon": ("lon", [1.0, 2.0, 3.0], {"units": "degrees_east"}),
+        },
+    ).to_netcdf(path, engine="h5netcdf")
+    return path
 
 
 @pytest.fixture
-def inbox(tmp_path: Path) -> Path:
-    folder = tmp_path / "inbox"
-    folder.mkdir()
+def inbox(shell: Shell) -> Path:
+    """Three days of one series, and a text file."""
+    folder = shell.root.parent / "inbox"
+    for day in (1, 2, 3):
+        write(folder / f"tas_2020010{day}.nc", month=day)
+    (folder / "notes.txt").write_text("hello")
     return folder
 
 
-def fill(inbox: Path, count: int) -> None:
-    for i in range(count):
-        (inbox / f"{i:03}.csv").write_text(f"n\n{i}\n")
+def published(shell: Shell) -> dict[str, int]:
+    """Return the number of steps of each dataset that anybody sees."""
+    items = shell.ok("datasets", "--publication", "published", "--json").json["items"]
+    return {each["dataset_id"]: each["variables"][0]["shape"][0] for each in items}
 
 
-class TestCommand:
-    def test_it_says_what_it_understood_and_exits_1_when_any_failed(self, shell: Shell, inbox: Path) -> None:
-        fill(inbox, 2)
-        said = shell("ingest", inbox / "*.csv", "--dry-run")
-        assert (said.code, said.err.splitlines()[0]) == (0, "ingest: files that become records")
-        said = shell("ingest", inbox / "*.csv", inbox / "gone.csv", "--continue-on-error", "--json")
-        assert (said.code, said.json["counts"]) == (1, {"added": 2, "skipped": 0, "changed": 0, "failed": 1})
-        assert "2 added, 0 skipped, 0 changed, 1 failed" in said.err
-        manifest = inbox / "m.yaml"
-        manifest.write_text("manifest: 1\nitems: [{source: 000.csv, key: k}]\n")
-        assert shell.ok("ingest", manifest, "--json").err.startswith("ingest: a manifest of records\n")
-        assert shell.ok("show", "k", "--json").json["artifacts"][0]["size_bytes"] == 4
+class TestOneOrEach:
+    def test_many_files_are_refused_with_both_commands_and_each_works_when_pasted(self, shell: Shell, inbox: Path) -> None:
+        files = sorted(inbox.glob("*.nc"))
+        said = shell("ingest", *files, "--no-progress", "--json")
+        assert (said.code, said.out) == (2, "")
+        series, each = said.problem["commands"]
+        assert series == f"cubeport ingest '{inbox}/tas_2020010*.nc' --no-progress --json --series --id tas"
+        assert each == f"cubeport ingest '{inbox}/tas_2020010*.nc' --no-progress --json --each"
+        assert series in said.problem["next"]
+        assert each in said.problem["next"]
+        assert published(shell) == {}
+        assert shell.ok("search", "--count").out == "0\n"
+        shell.ok(*shlex.split(series)[1:])
+        assert published(shell) == {"tas": 3}
+        shell.ok(*shlex.split(each)[1:])
+        assert published(shell) == {"tas": 3, "tas_20200101": 1, "tas_20200102": 1, "tas_20200103": 1}
 
-    def test_flags_of_the_other_half_are_refused(self, shell: Shell, inbox: Path) -> None:
-        fill(inbox, 1)
-        assert "--start is the service's" in shell("ingest", inbox / "*.csv", "--start", "2018").err
-        assert "--move goes with a batch" in shell("ingest", inbox / "000.csv", "--id", "x", "--move").err
+    def test_one_file_has_the_id_of_its_name_and_says_so(self, shell: Shell, inbox: Path) -> None:
+        file = write(inbox / "Air Temp.2020.nc")
+        said = shell.ok("ingest", file)
+        assert "The id is air-temp-2020, from the name of the file" in said.err
+        assert published(shell) == {"air-temp-2020": 1}
 
+    def test_a_quoted_glob_with_an_id_is_one_dataset(self, shell: Shell, inbox: Path) -> None:
+        shell.ok("ingest", inbox / "*.nc", "--id", "all")
+        assert published(shell) == {"all": 3}
+
+    def test_a_folder_is_walked_by_content_and_what_is_skipped_is_reported(self, shell: Shell, inbox: Path) -> None:
+        said = shell("ingest", inbox)
+        assert said.code == 2
+        assert "3 files" in said.err
+        said = shell.ok("ingest", inbox, "--series", "--id", "all")
+        assert f"skipped   {inbox / 'notes.txt'}: no format that is known" in said.err
+        assert published(shell) == {"all": 3}
+
+    @pytest.mark.parametrize(
+        ("flags", "words"),
+        [
+            (("--each", "--id", "x"), "Leave one of them out"),
+            (("--each", "--series"), "Leave one of them out"),
+            (("--id-pattern", "{stem}"), "goes with --each"),
+            (("--each", "--id-pattern", "fixed"), "takes nothing else in braces"),
+            (("--each", "--id-pattern", "{stem}{year}"), "takes nothing else in braces"),
+        ],
+    )
+    def test_flags_that_contradict_each_other_are_refused(
+        self, shell: Shell, inbox: Path, flags: tuple[str, ...], words: str
+    ) -> None:
+        said = shell("ingest", inbox / "*.nc", *flags)
+        assert (said.code, words in said.err) == (2, True), said.err
+        assert published(shell) == {}
+
+
+class TestEach:
+    def test_a_bad_file_refuses_itself_only_and_a_second_run_goes_on(self, shell: Shell, inbox: Path) -> None:
+        (inbox / "bad.nc").write_bytes((inbox / "tas_20200101.nc").read_bytes()[:300])
+        write(inbox / "deeper" / "pr_2020.nc", name="pr")
+        said = shell("ingest", inbox, "--each", "--no-progress")
+        assert said.code == 1
+        outcomes = {line.split()[1]: line.split()[0] for line in said.out.splitlines()}
+        assert outcomes == {
+            "bad": "refused", "pr_2020": "created", "tas_20200101": "created", "tas_20200102": "created", "tas_20200103": "created",
+        }  # fmt: skip
+        assert "1 refused, 4 created." in said.err
+        assert len(published(shell)) == 4
+        write(inbox / "bad.nc")
+        again = shell.ok("ingest", inbox, "--each", "--json")
+        assert again.json["counts"] == {"created": 1, "held": 4}
+        assert {each["dataset_id"]: each["outcome"] for each in again.json["items"]}["bad"] == "created"
+
+    def test_ids_come_from_a_pattern(self, shell: Shell, inbox: Path) -> None:
+        write(inbox / "b" / "x.nc", name="pr")
+        write(inbox / "a" / "x.nc")
+        said = shell("ingest", inbox / "?" / "x.nc", "--each")
+        assert said.code == 1
+        assert "has the id x already" in said.out
+        shell.ok("ingest", inbox / "?" / "x.nc", "--each", "--id-pattern", "{parent}-{stem}-{variable}")
+        assert published(shell) == {"x": 1, "a-x-tas": 1, "b-x-pr": 1}
+
+    def test_a_dry_run_writes_nothing(self, shell: Shell, inbox: Path) -> None:
+        said = shell.ok("ingest", inbox / "*.nc", "--each", "--dry-run", "--json")
+        assert said.json["counts"] == {"would create": 3}
+        assert published(shell) == {}
+
+
+class TestTemplates:
     def test_a_name_that_is_no_file_is_a_template(self, shell: Shell) -> None:
         said = shell("ingest", "no-such-template")
-        assert said.err.startswith("ingest: a dataset template\n")
-        assert said.code in (2, 3)
+        assert (said.code, "There is no template 'no-such-template'" in said.err) == (3, True)
+        said = shell("ingest", "no-such-template", "--group", "g")
+        assert (said.code, "--group is for files" in said.err) == (2, True)
 
-    def test_two_at_once_take_each_file_once(self, shell: Shell, inbox: Path) -> None:
-        fill(inbox, 20)
-        script = Path(sys.executable).with_name("cubeport")
-        both = [
-            subprocess.Popen(
-                [script, "ingest", inbox / "*.csv", "--json"], cwd=shell.root, stdout=subprocess.PIPE, stderr=subprocess.PIPE
-            )
-            for _ in range(2)
-        ]
-        said = [each.communicate(timeout=120) for each in both]
-        assert [each.returncode for each in both] == [0, 0], said
-        counts = [json.loads(out)["counts"] for out, _ in said]
-        assert sum(each["added"] for each in counts) == 20
-        assert sum(each["skipped"] for each in counts) == 20
-        assert shell.ok("search", "--count").out == "20\n"
-        assert shell.ok("fsck", "--json").json["findings"] == []
+    def test_a_file_that_is_not_there_is_named(self, shell: Shell) -> None:
+        for name in ("gone.nc", "*.nc"):
+            said = shell("ingest", name, "--id", "x")
+            assert (said.code, said.err.startswith(f"error[source-rejected]: {name}")) == (5, True), said.err
+
+
+@pytest.mark.parametrize(
+    ("names", "made"),
+    [
+        (["tas_2001.nc", "tas_2002.nc"], "tas"),
+        (["tas_Amon_200512-203011.nc", "tas_Amon_203012-205511.nc"], "tas_amon"),
+        (["a.nc", "b.nc"], "folder"),
+        (["2001.nc", "2002.nc"], "folder"),
+        (["x.nc"], "x"),
+        (["Größe (m).nc"], "gr-e-m"),
+    ],
+)
+def test_the_id_of_a_series_is_what_the_names_share(names: list[str], made: str) -> None:
+    assert _names.of_series([Path("/data/folder") / name for name in names]) == made
+
+
+def test_a_glob_stands_for_files_only_where_it_fits_just_these(tmp_path: Path) -> None:
+    for name in ("a1.nc", "a2.nc", "a3.nc", "b.nc"):
+        (tmp_path / name).touch()
+    three = [f"{tmp_path}/a{n}.nc" for n in (1, 2, 3)]
+    assert _names.as_globs(three) == [f"{tmp_path}/a*.nc"]
+    assert _names.as_globs([*three, f"{tmp_path}/b.nc"]) == [f"{tmp_path}/*.nc"]
+    assert _names.as_globs([three[0], three[1], f"{tmp_path}/b.nc"]) == [three[0], three[1], f"{tmp_path}/b.nc"]

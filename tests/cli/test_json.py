@@ -31,7 +31,6 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "extract-metadata": ("extract-metadata", "k"),
     "verify": ("verify", "--all"),
     "view": ("view", "links", "--template", "{title_slug}"),
-    "ingest": ("ingest", "a.txt", "--dry-run"),
     "run": ("run", "tidy", "a.txt", "--dry-run"),
     "init": ("init", "new"),
     "plugins": ("plugins", "--no-plugins"),
@@ -45,7 +44,7 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "convert": ("convert", "--to", "tinydb"),
     "migrate": ("migrate",),
     "export records": ("export", "records", "-o", "all.ndjson"),
-    "import": ("import", "empty.ndjson"),
+    "import": ("import", "a.txt", "--dry-run"),
 }
 NEED_A_GATE = {"fetch", "drop"}
 

@@ -56,7 +56,7 @@ def instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ["fields"],
         ["info"],
         ["doctor"],
-        ["ingest", "*.txt", "--dry-run"],
+        ["import", "*.txt", "--dry-run"],
     ],
     ids=" ".join,
 )
@@ -124,7 +124,7 @@ def test_a_plain_install_is_the_whole_catalog(tmp_path: Path) -> None:
         ["init"],
         ["add", "a.txt", "--key", "a", "--extract-metadata"],
         ["search", "--text", "a"],
-        ["ingest", "*.txt"],
+        ["import", "*.txt"],
         ["validate", "--all"],
         ["doctor"],
         ["fsck"],

@@ -17,7 +17,7 @@ from cubeport.cli import _output
 from cubeport.cli._session import Session, Wiring
 from cubeport.errors import Usage
 
-CORE = ("records", "looks", "ingest", "keeping")
+CORE = ("records", "looks", "batch", "keeping")
 """The modules of the core's commands, each with ``register(app)``; the order is that of the help."""
 
 
@@ -46,6 +46,7 @@ def run(wiring: Wiring, arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else list(arguments)
     # What is wrong with the line itself must be told in the form that it asks for, whether or not it could be read so far.
     session = Session(wiring, replace(wiring.environment, json="--json" in arguments, plugins=_plugins(wiring, arguments)))
+    session.arguments = tuple(arguments)
     try:
         returned = build(wiring).main(args=arguments, prog_name="cubeport", standalone_mode=False, obj=session)
         return returned if isinstance(returned, int) else 0

@@ -7,11 +7,11 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import typer
 
@@ -40,6 +40,32 @@ class Options:
 
 
 @dataclass(frozen=True, slots=True)
+class ServiceParts:
+    """What ``main`` hands to the service's commands."""
+
+    serve: Callable[..., int]
+    """``(root, *, announce, jobs, **flags)``: serve until a signal, return the exit code."""
+    prepare: Callable[[Path, str], None]
+    """``(root, catalog)``: make the folder an instance with the sample templates; nothing that is there is changed."""
+    demo: Sequence[Mapping[str, Any]]
+    """The requests that the demonstration ingests."""
+    find: Callable[[Iterable[str]], Found]
+    """``(names)``: the files and Zarr folders that the caller's names, globs and folders mean."""
+
+
+class Found(Protocol):
+    """The caller's own sources, as they were found."""
+
+    @property
+    def sources(self) -> Sequence[Path]:
+        """Files and Zarr folders, in order, each once."""
+
+    @property
+    def skipped(self) -> Sequence[Path]:
+        """Files of the folders that were walked whose content has no known format."""
+
+
+@dataclass(frozen=True, slots=True)
 class Wiring:
     """What ``main`` hands to the command line, which itself knows no adapters."""
 
@@ -57,8 +83,8 @@ class Wiring:
     """What ``session.service`` is: the service's twin on this instance."""
     init_service: Callable[..., Mapping[str, Any]] | None = None
     """``(session, root, *, catalog, allow_roots, allow_origins)``: what ``init`` adds; returns members of its result."""
-    ingest_service: Callable[..., int | None] | None = None
-    """``(session, sources, flags)``: ``ingest`` of a template, or of files with ``--id``; prints, returns the exit code."""
+    service: ServiceParts | None = None
+    """What ``serve``, ``demo`` and ``ingest`` need besides the catalog."""
     environment: Options = field(default_factory=Options)
     """What the flags are where they are not given."""
 
@@ -70,6 +96,8 @@ class Session:
     wiring: Wiring
     options: Options
     command: str = ""
+    arguments: tuple[str, ...] = ()
+    """The command line as it was given, for advice that repeats it."""
     _stack: ExitStack = field(default_factory=ExitStack)
     _catalog: tuple[bool, Catalog] | None = None
     _service: Any = None
@@ -134,6 +162,13 @@ class Session:
                 self._plugins = self.wiring.plugins(root)
                 self.warn(self._plugins.lines())
         return self._plugins
+
+    @property
+    def parts(self) -> ServiceParts:
+        """The service's parts. Raises Usage where the command line has none."""
+        if self.wiring.service is None:
+            raise Usage(f"{self.command} needs the service, which is not part of this command line.")
+        return self.wiring.service
 
     @property
     def service(self) -> Any:

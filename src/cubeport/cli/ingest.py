@@ -1,144 +1,280 @@
-"""``ingest``, of the core (a manifest, files by name) and of the service (a template, files with ``--id``); and ``run``."""
+"""``ingest``: publish a template's dataset, files as one dataset, or each file as a dataset of its own."""
 
 from __future__ import annotations
 
+import json
 import re
+import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cubeport.cli import _output
-from cubeport.cli._session import Session, current
+from cubeport.catalog.forms import strictyaml
+from cubeport.cli import _names, _output, _progress, jobs
+from cubeport.cli._session import Found, Session, current
 from cubeport.cli.records import DryRun
-from cubeport.errors import NotFound, Usage
+from cubeport.errors import CubeportError, InvalidConfiguration, InvalidRequest, Usage
+
+if TYPE_CHECKING:
+    from cubeport.service.ingestions import Ingestion
 
 _TEMPLATE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
-Understood = Literal["template", "files", "manifest", "paths"]
-
 
 def register(app: typer.Typer) -> None:
-    """Add the commands to the command line."""
+    """Add the command to the command line."""
     app.command("ingest")(ingest)
-    app.command("run")(run)
-
-
-def understood(sources: list[str], id: str | None) -> Understood:
-    """Return what is meant: a template or files are the service's, a manifest or paths the core's."""
-    if id is not None:
-        return "files"
-    if len(sources) == 1:
-        path = Path(sources[0])
-        if path.suffix in (".yaml", ".yml", ".json") and path.is_file():
-            return "manifest"
-        if not path.exists() and _TEMPLATE.fullmatch(sources[0]):
-            return "template"
-    return "paths"
 
 
 def ingest(
     ctx: typer.Context,
-    sources: Annotated[list[str], typer.Argument(metavar="TEMPLATE|FILE|MANIFEST.yaml|GLOB")],
-    id: Annotated[str | None, typer.Option("--id", help="Files: the dataset that they become.")] = None,
+    sources: Annotated[
+        list[str], typer.Argument(metavar="TEMPLATE|FILE...", help="A dataset template, or files, folders and quoted globs.")
+    ],
+    id: Annotated[str | None, typer.Option("--id", help="Files: the id of the one dataset that they become.")] = None,
+    series: Annotated[bool, typer.Option("--series", help="Files: one dataset of all of them; --id names it.")] = False,
+    each: Annotated[bool, typer.Option("--each", help="Files: one dataset for each of them, named by its file.")] = False,
+    id_pattern: Annotated[
+        str | None, typer.Option("--id-pattern", help="With --each: how ids are made of {stem}, {parent} and {variable}.")
+    ] = None,
+    title: Annotated[str | None, typer.Option("--title", help="The title; else the data's own.")] = None,
+    license: Annotated[str | None, typer.Option("--license", help="An SPDX identifier, for example CC-BY-4.0.")] = None,
+    variables: Annotated[str | None, typer.Option("--variables", metavar="A,B", help="Only these variables.")] = None,
+    template: Annotated[str | None, typer.Option("--template", metavar="F", help="Files: a YAML file of template fields.")] = None,
+    group: Annotated[str | None, typer.Option("--group", help="The group of the files to take; the root if not named.")] = None,
     start: Annotated[str | None, typer.Option("--start", help="First period, inclusive.")] = None,
     end: Annotated[str | None, typer.Option("--end", help="Last period, inclusive.")] = None,
-    extent: Annotated[str | None, typer.Option("--extent", help="A named area.")] = None,
+    extent: Annotated[str | None, typer.Option("--extent", help="A named area; see `cubeport extents`.")] = None,
+    period_type: Annotated[str | None, typer.Option("--period-type", help="monthly, daily, 6-hourly…; else inferred.")] = None,
+    attrs: Annotated[str | None, typer.Option("--attrs", metavar="JSON", help="Global attributes to set.")] = None,
+    chunks: Annotated[str | None, typer.Option("--chunks", metavar="JSON", help='For example {"time": 1}.')] = None,
+    append_dim: Annotated[str | None, typer.Option("--append-dim", metavar="D", help="Join the files along it.")] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Take held periods again.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Files: a whole new version.")] = False,
-    template: Annotated[str | None, typer.Option("--template", metavar="F", help="Files: a YAML file of template fields.")] = None,
     publish: Annotated[
         bool | None,
         typer.Option("--publish/--no-publish", help="Show the new version at once or not yet; else as the template says."),
     ] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
-    variables: Annotated[str | None, typer.Option("--variables", metavar="A,B")] = None,
-    attrs: Annotated[str | None, typer.Option("--attrs", metavar="JSON", help="Global attributes to set.")] = None,
-    title: Annotated[str | None, typer.Option("--title")] = None,
-    license: Annotated[str | None, typer.Option("--license")] = None,
-    period_type: Annotated[str | None, typer.Option("--period-type")] = None,
-    chunks: Annotated[str | None, typer.Option("--chunks", metavar="JSON")] = None,
-    append_dim: Annotated[str | None, typer.Option("--append-dim", metavar="D")] = None,
-    group: Annotated[str | None, typer.Option("--group", help="The group of the files to take; the root if not named.")] = None,
-    kind: Annotated[str | None, typer.Option("--kind", help="Batch: the records' kind.")] = None,
-    reference: Annotated[bool, typer.Option("--reference", help="Batch: leave the bytes where they are.")] = False,
-    move: Annotated[bool, typer.Option("--move", help="Batch: each source goes once its record is there.")] = False,
-    extract_metadata: Annotated[bool, typer.Option("--extract-metadata", help="Batch: read metadata out of the bytes.")] = False,
-    continue_on_error: Annotated[bool, typer.Option("--continue-on-error", help="Batch: go on after a failure.")] = False,
-    on_changed: Annotated[str, typer.Option("--on-changed", help="Batch, a source that differs: skip or new_version.")] = "skip",
     dry_run: DryRun = False,
 ) -> int | None:
-    """Ingest a template's dataset, files as one dataset (--id), or many files as records (a manifest, or names)."""
+    """Publish data: a template's dataset, files as one dataset, or each file as a dataset. Records of any kind: see `add`."""
     session = current(ctx)
-    meant = understood(sources, id)
-    batch = {"kind": kind, "reference": reference, "move": move, "extract_metadata": extract_metadata}
-    batch |= {"continue_on_error": continue_on_error, "on_changed": on_changed if on_changed != "skip" else None}
-    service = {
-        "start": start, "end": end, "extent": extent, "overwrite": overwrite, "replace": replace, "template": template,
-        "publish": publish, "tag": tag, "variables": variables, "attrs": attrs, "title": title, "license": license,
-        "period_type": period_type, "chunks": chunks, "append_dim": append_dim, "group": group,
-    }  # fmt: skip
-    session.note(f"ingest: {_SAID[meant]}")
-    if meant in ("template", "files"):
-        _refuse(batch, f"goes with a batch, not with {_SAID[meant]}")
-        if session.wiring.ingest_service is None:
-            raise NotFound(f"There is no file {sources[0]}, and no service here to ingest it as a template.")
-        return session.wiring.ingest_service(session, sources, {**service, "id": id, "dry_run": dry_run})
-    _refuse(service, f"is the service's, for a template or files with --id; this is {_SAID[meant]}")
-    if reference and move:
-        raise Usage("--reference and --move exclude each other.")
-    mode = "reference" if reference else "move" if move else None
-    return _batch(session, sources, meant, batch | {"mode": mode}, dry_run=dry_run)
+    request: dict[str, Any] = {
+        "start": start,
+        "end": end,
+        "extent_id": extent,
+        "overwrite": overwrite,
+        "mode": "replace" if replace else None,
+        "publish": publish,
+        "tag": tag,
+        "dry_run": dry_run,
+    }
+    of_files: dict[str, Any] = {"attributes": _json(attrs, "--attrs"), "append_dim": append_dim, "group": group}
+    fields = _template_fields(template, title, license, period_type, variables, chunks)
+    if fields:
+        request["template"] = fields
+    if _is_template(sources, of_files=id is not None or series or each):
+        for flag, given in (("--template", template), ("--group", group), ("--attrs", attrs), ("--append-dim", append_dim)):
+            if given is not None:
+                raise Usage(f"{flag} is for files; {sources[0]} is a template. There is no file {sources[0]}.")
+        return _report(session, _one(session, {"dataset_id": sources[0], **request}, {}))
+    found = session.parts.find(sources)
+    if each:
+        if id is not None or series:
+            raise Usage("--each makes one dataset for each file; --id and --series make one of all. Leave one of them out.")
+        return _each(session, found, id_pattern, request, of_files)
+    if id_pattern is not None:
+        raise Usage("--id-pattern goes with --each.")
+    if len(found.sources) > 1 and id is None and not series:
+        raise _which(session, sources, found)
+    named = id or _names.of_series(found.sources)
+    if id is None:
+        session.note(f"The id is {named}, from the name of the file; --id gives another.")
+    _tell_skipped(session, found)
+    files = {"files": [str(path.absolute()) for path in found.sources], **of_files}
+    return _report(session, _one(session, {"dataset_id": named, **request}, files))
 
 
-_SAID: dict[Understood, str] = {
-    "template": "a dataset template",
-    "files": "files that become a dataset",
-    "manifest": "a manifest of records",
-    "paths": "files that become records",
-}
+def _is_template(sources: Sequence[str], *, of_files: bool) -> bool:
+    """Tell whether a template is meant: one name that a template can have, with no file there and no flag of files given."""
+    return not of_files and len(sources) == 1 and not Path(sources[0]).exists() and bool(_TEMPLATE.fullmatch(sources[0]))
 
 
-def _refuse(flags: dict[str, Any], why: str) -> None:
-    for name, value in flags.items():
-        if value not in (None, False) or (name == "publish" and value is False):
-            raise Usage(f"--{name.replace('_', '-')} {why}.")
-
-
-def _batch(session: Session, sources: list[str], meant: Understood, said: dict[str, Any], *, dry_run: bool) -> int:
-    batch = session.catalog().ingest(
-        *([Path(sources[0])] if meant == "manifest" else sources),
-        manifest=meant == "manifest",
-        kind=said["kind"],
-        mode=said["mode"],
-        extract_metadata=said["extract_metadata"],
-        continue_on_error=said["continue_on_error"],
-        on_changed=said["on_changed"] or "skip",
-        dry_run=dry_run,
+def _which(session: Session, sources: Sequence[str], found: Found) -> Usage:
+    """Return the question that only the caller can answer, with both answers ready to paste."""
+    written = list(session.arguments)
+    at = next((i for i, word in enumerate(written) if word in sources), len(written))
+    given = set(sources)
+    words = [word for word in written if word not in given]
+    words[at:at] = _names.as_globs(sources)
+    line = shlex.join(["cubeport", *words])
+    series = f"{line} --series --id {_names.of_series(found.sources)}"
+    return Usage(
+        f"These are {len(found.sources)} files. Are they one dataset, or is each of them a dataset? Nothing was ingested.",
+        next_step=f"\n  one dataset of all:      {series}\n  one dataset for each:    {line} --each",
+        commands=[series, f"{line} --each"],
     )
-    for item in batch.items:
-        session.warn(item.warnings)
-    rows = ([item.outcome, item.source, item.record_id and item.record_id[:8], item.reason] for item in batch.items)
-    session.result(batch, lambda: _output.table(rows, ["", "source", "record", "why"]))
-    session.note(", ".join(f"{number} {name}" for name, number in batch.counts.items()) or "nothing")
-    return 1 if batch.counts.get("failed") else 0
 
 
-def run(
-    ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="A file of config/pipelines, without .yaml.")],
-    sources: Annotated[list[str] | None, typer.Argument(metavar="SOURCE", help="Paths, or ids of records.")] = None,
-    dry_run: DryRun = False,
-) -> None:
-    """Run a pipeline over sources, as one unit of work."""
-    session = current(ctx)
-    done = session.catalog().run(name, *(sources or ()), dry_run=dry_run)
-    session.warn(done.warnings)
-    session.result(done, lambda: _ran(done))
+def _one(session: Session, request: Mapping[str, Any], files: Mapping[str, Any], name: str | None = None) -> Ingestion:
+    """Run one ingestion in this process and return it finished."""
+    from pydantic import ValidationError
+
+    from cubeport.catalog.models import invalid
+    from cubeport.service.ingestions import FileOptions, IngestionRequest
+
+    try:
+        asked, options = IngestionRequest.model_validate(request), FileOptions.model_validate(files)
+    except ValidationError as exc:
+        raise invalid("request", exc) from None
+    with _progress.listener(session, name) as listener:
+        done: Ingestion = session.service.ingest_here(asked, options, listener=listener)
+    return done
 
 
-def _ran(done: Any) -> str:
-    steps = _output.table(([each.name, each.stage, dict(each.options)] for each in done.steps), ["step", "stage", "options"])
-    if done.dry_run:
-        return steps
-    return "\n".join(f"{record.id} {_output.printable(record.title or '')}".rstrip() for record in done.records)
+# --- each file a dataset ---------------------------------------------------------------------------------------------
+
+
+def _each(session: Session, found: Found, pattern: str | None, request: Mapping[str, Any], of_files: Mapping[str, Any]) -> int:
+    """Ingest every file as a dataset of its own. One that is refused refuses itself only; a second run goes on."""
+    _tell_skipped(session, found)
+    pattern = "{stem}" if pattern is None else pattern
+    _names.check_pattern(pattern)
+    taken: dict[str, Path] = {}
+    documents: list[dict[str, Any]] = []
+    failed = 0
+    for number, path in enumerate(found.sources, 1):
+        named = None
+        try:
+            named = _names.of_file(path, pattern, lambda path: _first_variable(session, path))
+            if named in taken:
+                raise InvalidRequest(
+                    f"{taken[named]} has the id {named} already.", next_step="--id-pattern '{parent}-{stem}' tells them apart"
+                )
+            taken[named] = path
+            files = {"files": [str(path.absolute())], **of_files}
+            done = _one(session, {"dataset_id": named, **request}, files, f"{number}/{len(found.sources)} {named}")
+            problem = CubeportError.from_mapping(done.error) if done.error is not None else None
+        except CubeportError as exc:
+            done, problem = None, exc
+        failed += problem is not None
+        if problem is not None:
+            words = f"{problem.message}" + (f" next: {problem.next_step}" if problem.next_step else "")
+            outcome = "refused"
+        else:
+            assert done is not None
+            outcome, words = _outcome(done), "; ".join(each["message"] for each in done.warnings)
+        documents.append(
+            {
+                "file": str(path),
+                "dataset_id": named,
+                "outcome": outcome,
+                "ingestion": jobs.document(session, done) if done is not None else None,
+                "error": problem.to_mapping() if problem is not None else None,
+            }
+        )
+        if not session.options.json:
+            line = f"{outcome:<9} {named or '-':<24} {path}" + (f": {words}" if words else "")
+            session.write(_output.printable(line))
+    counts = {
+        word: sum(each["outcome"] == word for each in documents) for word in dict.fromkeys(each["outcome"] for each in documents)
+    }
+    if session.options.json:
+        session.result({"kind": "IngestionList", "items": documents, "counts": counts})
+    session.note(", ".join(f"{number} {word}" for word, number in counts.items()) + ".")
+    return 1 if failed else 0
+
+
+def _outcome(done: Ingestion) -> str:
+    if done.status == "planned":
+        assert done.plan is not None
+        return f"would {done.plan.action}"
+    return "held" if done.reused else _PAST[done.action or "create"]
+
+
+def _first_variable(session: Session, path: Path) -> str:
+    """Return the name of the first data variable of a file, which is read in a child process."""
+    extracted = session.service.catalog.extractors.extract(path.absolute()).required()
+    for block in extracted.blocks.values():
+        about = block.get("variables", {})
+        bounds = {each["attributes"].get("bounds") for each in about.values()}
+        data = [name for name in about if name not in (*block.get("coordinates", ()), *bounds)]
+        if data:
+            return str(max(data, key=lambda name: len(about[name]["dimensions"])))
+    raise InvalidRequest(f"{path.name} has no data variable.", next_step="use {stem} in --id-pattern")
+
+
+def _tell_skipped(session: Session, found: Found) -> None:
+    for path in found.skipped[:10]:
+        session.note(f"skipped   {path}: no format that is known")
+    if len(found.skipped) > 10:
+        session.note(f"skipped   {len(found.skipped) - 10} more files of no format that is known")
+
+
+# --- what a request says ---------------------------------------------------------------------------------------------
+
+
+def _template_fields(
+    file: str | None, title: str | None, license: str | None, period_type: str | None, variables: str | None, chunks: str | None
+) -> dict[str, Any]:
+    """Return the template fields that a file of them says, and the flags above that."""
+    written: dict[str, Any] = {}
+    if file is not None:
+        if not Path(file).is_file():
+            raise Usage(f"--template takes a YAML file of template fields; there is no file {file}.")
+        document = strictyaml.read(Path(file))
+        if not isinstance(document.value, dict):
+            raise InvalidConfiguration(f"{document.name}: must be a mapping of template fields")
+        written = document.value
+    fields = {
+        "title": title,
+        "license": license,
+        "period_type": period_type,
+        "variables": [v.strip() for v in variables.split(",")] if variables else None,
+        "layout": {"chunks": given} if (given := _json(chunks, "--chunks")) else None,
+    }
+    return written | {name: value for name, value in fields.items() if value is not None}
+
+
+def _json(text: str | None, flag: str) -> dict[str, Any]:
+    if text is None:
+        return {}
+    try:
+        value = json.loads(text)
+    except ValueError as exc:
+        raise InvalidRequest(f"{flag} takes a JSON object.") from exc
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{flag} takes a JSON object.")
+    return value
+
+
+# --- what became of it -----------------------------------------------------------------------------------------------
+
+
+def _report(session: Session, done: Ingestion) -> int:
+    document = jobs.document(session, done)
+    if done.status == "planned":
+        assert done.plan is not None
+        session.result(document, f"{done.dataset_id}: would {done.plan.action}: {done.plan.reason}.")
+        return 0
+    if done.error is not None:
+        if session.options.json:
+            session.write(json.dumps(document, indent=2, sort_keys=True))
+        return session.fail(CubeportError.from_mapping(done.error))
+    session.warn(each["message"] for each in done.warnings)
+    words = "nothing changed, the same is held already" if done.reused else _PAST[done.action or "create"]
+    session.result(document, f"{done.dataset_id}: {words} (version {done.version_id}).")
+    return 0
+
+
+_PAST = {
+    "create": "created",
+    "append": "appended",
+    "extend": "extended",
+    "revise": "revised",
+    "replace": "replaced",
+    "rematerialize": "rebuilt",
+}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -272,23 +271,6 @@ def export_records(
     session.result({"file": str(output), "records": written}, f"wrote {written} records to {output}")
 
 
-def import_(
-    ctx: typer.Context,
-    file: Annotated[str, typer.Argument(metavar="FILE|-", help="NDJSON of `export records`, or one record of `show --json`.")],
-    on_exists: Annotated[str, typer.Option("--on-exists", help="error or skip.")] = "error",
-) -> None:
-    """Bring records back with their ids, versions and statuses."""
-    session = current(ctx)
-    if on_exists not in ("error", "skip"):
-        raise Usage("--on-exists takes error or skip.")
-    try:
-        text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as exc:
-        raise Usage(f"{file} cannot be read: {exc}") from None
-    found = session.catalog().import_records(text, on_exists=on_exists)
-    session.result(found, lambda: _output.tree(_output.plain(found)))
-
-
 _COMMANDS: dict[str, Callable[..., Any]] = {
     "init": init,
     "plugins": plugins,
@@ -301,5 +283,4 @@ _COMMANDS: dict[str, Callable[..., Any]] = {
     "gc": gc,
     "convert": convert,
     "migrate": migrate,
-    "import": import_,
 }

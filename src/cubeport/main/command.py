@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,13 +12,14 @@ from cubeport.main.catalog import Catalog, plugins_of
 from cubeport.main.service import DEMO, connect, prepare, serve
 
 if TYPE_CHECKING:
+    from cubeport.adapters.sources.own import Found
     from cubeport.service.service import Service
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's) and return its exit code: the console script ``cubeport``."""
-    from cubeport.cli import _app, keys, service
-    from cubeport.cli._session import Options, Session, Wiring
+    from cubeport.cli import _app, configuration, datasets, ingest, jobs, keys, serving
+    from cubeport.cli._session import Options, ServiceParts, Session, Wiring
 
     environment = Options(
         instance=Path(instance) if (instance := os.environ.get("CUBEPORT_INSTANCE")) else None,
@@ -33,16 +34,20 @@ def run(arguments: Sequence[str] | None = None) -> int:
     def of_service(session: Session) -> Service:
         return connect(session.root, user_id=session.options.user)
 
-    faces = service.ServiceWiring(serve=serve, prepare=partial(prepare, samples=True), demo=DEMO)
+    def find(names: Iterable[str]) -> Found:
+        from cubeport.adapters.sources.own import find
+
+        return find(names)
+
     wiring = Wiring(
         open_catalog=Catalog.open,
         create_catalog=Catalog.create,
         migrate=Catalog.migrate,
-        registers=(partial(service.register, wiring=faces), keys.register),
+        service=ServiceParts(serve=serve, prepare=partial(prepare, samples=True), demo=DEMO, find=find),
+        registers=tuple(module.register for module in (serving, ingest, datasets, jobs, configuration, keys)),
         plugins=plugins_of,
         connect=of_service,
         init_service=init_service,
-        ingest_service=service.ingest,
         environment=environment,
     )
     return _app.run(wiring, arguments)

@@ -1,0 +1,96 @@
+"""The caller's own sources: what the names, globs and folders that a person typed mean. Tells formats by content, opens no data."""
+
+from __future__ import annotations
+
+import glob
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cubeport.adapters.sandbox.child import Input
+from cubeport.adapters.sources.formats import FORMATS
+from cubeport.errors import SourceRejected
+
+_ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What was found."""
+
+    sources: tuple[Path, ...]
+    """Files and Zarr folders, each once: in the order of the names, and by name inside a folder or glob."""
+    skipped: tuple[Path, ...] = ()
+    """Files of the folders that were walked whose content has no known format."""
+
+
+def find(names: Iterable[str]) -> Found:
+    """Return the sources that *names* mean: files, Zarr folders, folders of such (walked to the bottom), and globs (``**`` too).
+
+    A file that is named, or that a glob fits, is taken whatever it holds: the gate says what is wrong with it. In a folder that
+    is walked only what has a known format is taken; hidden files are left alone.
+
+    Raises
+    ------
+    SourceRejected
+        ``empty`` if a name or glob fits nothing, or nothing in a folder has a known format.
+    """
+    sources: dict[Path, None] = {}
+    skipped: dict[Path, None] = {}
+    for name in names:
+        for path in _fitting(name):
+            if not path.is_dir() or _is_source(path):
+                sources[path] = None
+                continue
+            before = len(sources)
+            for inner in _walked(path):
+                (sources if _is_source(inner) else skipped)[inner] = None
+            if len(sources) == before:
+                raise SourceRejected(
+                    f"Nothing in the folder {path} has a format that is known.", reason="empty", source=str(path)[:200]
+                )
+    return Found(tuple(sources), tuple(skipped))
+
+
+def _fitting(name: str) -> list[Path]:
+    if os.path.lexists(name):
+        return [Path(name)]
+    if not glob.has_magic(name):
+        raise SourceRejected(f"{name}: there is no such file.", reason="empty", source=name[:200], next_step="check the path")
+    if found := sorted(glob.glob(name, recursive=True)):  # noqa: PTH207 - Path.glob takes no absolute patterns
+        return [Path(each) for each in found]
+    raise SourceRejected(f"{name} fits no file.", reason="empty", source=name[:200], next_step="check the pattern")
+
+
+def _walked(folder: Path) -> Iterator[Path]:
+    """Yield the files and Zarr folders below *folder*, by name. Links to folders are not followed."""
+    for entry in sorted(os.scandir(folder), key=lambda each: each.name):
+        if entry.name.startswith("."):
+            continue
+        path = Path(entry.path)
+        if entry.is_dir(follow_symlinks=False) and not _is_source(path):
+            yield from _walked(path)
+        else:
+            yield path
+
+
+def _is_source(path: Path) -> bool:
+    """Tell by its content whether *path* is a file or folder of a known format."""
+    try:
+        # Without blocking: opening a pipe would wait for whoever writes into it.
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
+            return False
+        if stat.S_ISDIR(mode):
+            # The format zarr takes every folder, to say what is wrong with it. Here a folder without these is one of files.
+            return any((path / name).is_file() for name in _ZARR)
+        source = Input(path.name, descriptor, is_folder=False)
+        return any(form.matches(source) for form in FORMATS.values())
+    finally:
+        os.close(descriptor)

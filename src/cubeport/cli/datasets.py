@@ -1,0 +1,168 @@
+"""Datasets: listed, published, unpublished, deleted, restored; their versions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cubeport.cli import _output, records
+from cubeport.cli._session import Session, current
+from cubeport.errors import RecordNotFound, Usage
+
+if TYPE_CHECKING:
+    from cubeport.catalog.models import CatalogRecord
+    from cubeport.service.service import Service
+
+DatasetId = Annotated[str, typer.Argument(metavar="ID", help="The dataset's id.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (datasets, versions, publish, unpublish, delete, restore):
+        app.command(command.__name__)(command)
+
+
+def datasets(
+    ctx: typer.Context,
+    dataset_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Show this dataset.")] = None,
+    q: Annotated[str | None, typer.Option(help="Words of title, description, keywords or id.")] = None,
+    bbox: Annotated[str | None, typer.Option(help="west,south,east,north in degrees.")] = None,
+    datetime: Annotated[str | None, typer.Option(help="An instant, or a/b with .. for an open end.")] = None,
+    variable: Annotated[str | None, typer.Option(help="The name of a variable.")] = None,
+    publication: Annotated[str, typer.Option(help="published, unpublished or any.")] = "any",
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=1000)] = 100,
+    cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
+) -> None:
+    """List datasets, or show one."""
+    from cubeport.documents import native
+
+    session = current(ctx)
+    service: Service = session.service
+    if dataset_id is not None:
+        from cubeport.service.present import detail
+
+        document = detail(service, dataset_id, service.public_url).model_dump(mode="json")
+        session.result(document, lambda: _output.tree(document))
+        return
+    page = service.datasets(
+        q=q, bbox=_bbox(bbox), datetime=datetime, variable=variable, publication=publication, limit=limit, cursor=cursor
+    )
+    items = [native.summary(each, service.public_url) for each in page.items]
+    listing = native.listing("DatasetList", items, ()) | ({"next": page.next} if page.next else {})
+    rows = [
+        (each.dataset_id, each.publication.status, each.variable, _span(each.extent.temporal), each.dataset_name) for each in items
+    ]
+    session.result(listing, lambda: _output.table(rows, ("dataset", "state", "variable", "time", "title")))
+
+
+def versions(ctx: typer.Context, dataset_id: DatasetId) -> None:
+    """List the versions of a dataset, newest first."""
+    from cubeport.service import present
+
+    session = current(ctx)
+    service: Service = session.service
+    shown = service.shown(dataset_id, unpublished=True)
+    found = [
+        present.version(shown, state, stored, service.public_url).model_dump(mode="json")
+        for state, stored in service.versions(dataset_id, limit=1000)
+    ]
+    rows = [(each["version_id"], each["seq"], each["kind"], each["state"], each["created_at"]) for each in found]
+    session.result(
+        {"kind": "VersionList", "items": found}, lambda: _output.table(rows, ("version", "seq", "kind", "state", "created"))
+    )
+
+
+def publish(
+    ctx: typer.Context,
+    dataset_id: DatasetId,
+    version: Annotated[str | None, typer.Option(help="A version id or tag; the newest if not named.")] = None,
+) -> None:
+    """Show the dataset on every face."""
+    session = current(ctx)
+    session.service.publish(dataset_id, version=version)
+    summary(session, dataset_id, "is published")
+
+
+def unpublish(ctx: typer.Context, dataset_id: DatasetId) -> None:
+    """Remove the dataset from every face; its versions stay."""
+    session = current(ctx)
+    session.service.unpublish(dataset_id)
+    summary(session, dataset_id, "is unpublished")
+
+
+def delete(
+    ctx: typer.Context,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Datasets or records.")],
+    yes: records.Yes = False,
+    purge: Annotated[bool, typer.Option("--purge", help="Of a dataset: remove its versions' bytes too.")] = False,
+    dry_run: records.DryRun = False,
+) -> None:
+    """Delete datasets or records, from every face at once; `restore` brings them back."""
+    session = current(ctx)
+    if not any((record := _found(session, each)) is not None and record.kind == "dataset" for each in ids):
+        if purge:
+            raise Usage("--purge is for datasets; to remove a record for good use `cubeport purge`.")
+        records.delete(ctx, ids, yes=yes, dry_run=dry_run)
+        return
+    found = [session.service.dataset(each) for each in ids]
+    if not dry_run:
+        session.confirm(f"Delete {', '.join(each.state.texts.dataset_id for each in found)}?", yes=yes)
+    done: list[dict[str, Any]] = [
+        {"dataset_id": each.state.texts.dataset_id, "status": "active", "record_version": each.record.version} for each in found
+    ]
+    for each in () if dry_run else done:
+        deleted = session.service.delete(each["dataset_id"], purge=purge)
+        each |= {"status": "deleted", "record_version": deleted.version}
+    words = "would delete" if dry_run else "deleted"
+    session.result({"kind": "DatasetList", "items": done}, "\n".join(f"{words} {each['dataset_id']}" for each in done))
+
+
+def restore(
+    ctx: typer.Context,
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Deleted datasets or records.")],
+    dry_run: records.DryRun = False,
+) -> None:
+    """Restore deleted datasets, unpublished, or deleted records."""
+    session = current(ctx)
+    found = [_found(session, each) for each in ids]
+    if dry_run or all(each is not None and each.kind != "dataset" for each in found):
+        records.restore(ctx, ids, dry_run=dry_run)
+        return
+    for name, record in zip(ids, found, strict=True):
+        dataset_id = record.metadata["dataset"]["texts"]["dataset_id"] if record and record.kind == "dataset" else name
+        session.service.restore(dataset_id)
+        summary(session, dataset_id, "is restored, unpublished")
+
+
+def summary(session: Session, dataset_id: str, words: str) -> None:
+    """Print the dataset's summary, or that it *is published*."""
+    from cubeport.documents import native
+
+    service: Service = session.service
+    shown = service.shown(dataset_id, unpublished=True)
+    session.result(native.summary(shown, service.public_url).model_dump(mode="json"), f"{dataset_id} {words}.")
+
+
+def _found(session: Session, name: str) -> CatalogRecord | None:
+    """Return the record that a name means, if any: a deleted dataset has given up its id, so its name means none."""
+    try:
+        return session.catalog().get(name)
+    except RecordNotFound:
+        return None
+
+
+def _span(periods: Any) -> str:
+    return f"{periods.start} … {periods.end}" if periods else ""
+
+
+def _bbox(text: str | None) -> tuple[float, ...] | None:
+    if text is None:
+        return None
+    try:
+        box = tuple(float(part) for part in text.split(","))
+    except ValueError:
+        box = ()
+    if len(box) != 4:
+        raise Usage("--bbox takes west,south,east,north in degrees.")
+    return box

@@ -1,0 +1,102 @@
+"""``serve`` and ``demo``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cubeport.cli import _progress
+from cubeport.cli._session import Session, current
+from cubeport.errors import CubeportError
+
+if TYPE_CHECKING:
+    from cubeport.service.ingestions import Ingestion
+
+Port = Annotated[int | None, typer.Option("--port", "-p", help="The port; 0 takes a free one.", min=0, max=65535)]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    app.command("serve")(serve)
+    app.command("demo")(demo)
+
+
+def serve(
+    ctx: typer.Context,
+    host: Annotated[str | None, typer.Option(help="The address to bind; 127.0.0.1 if not configured.")] = None,
+    port: Port = None,
+    workers: Annotated[int | None, typer.Option(help="Server processes.", min=1)] = None,
+    read_only: Annotated[bool, typer.Option("--read-only", help="Refuse every write; run no jobs.")] = False,
+    no_jobs: Annotated[bool, typer.Option("--no-jobs", help="Run no jobs in this process.")] = False,
+    public_url: Annotated[str | None, typer.Option(help="What links begin with; needed behind a proxy.")] = None,
+) -> int:
+    """Serve the instance: STAC, Zarr, OGC API and the native API."""
+    session = current(ctx)
+    flags = {"server__host": host, "server__port": port, "server__workers": workers, "public_url": public_url}
+    return _serve(session, session.root, {**flags, "read_only": read_only or None}, jobs=not no_jobs)
+
+
+def demo(
+    ctx: typer.Context,
+    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The instance to make or to go on with.")] = Path("demo"),
+    port: Port = None,
+    no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop when the data are published.")] = False,
+) -> int:
+    """Publish real sample data on every face and serve them. A second run changes nothing."""
+    session = current(ctx)
+    root = directory.absolute()
+    session.parts.prepare(root, "sqlite")
+    session.options = replace(session.options, instance=root)
+    outcomes = [_demo_one(session, request) for request in session.parts.demo]
+    made = sum(not each.reused for each in outcomes)
+    session.note(f"{made} datasets were made." if made else "Nothing changed: every dataset is held already.")
+    if no_serve:
+        return 0
+    session.close()
+    return _serve(session, root, {"server__port": port}, jobs=True, datasets=[each.dataset_id for each in outcomes])
+
+
+def _demo_one(session: Session, request: Mapping[str, Any]) -> Ingestion:
+    from cubeport.service.ingestions import IngestionRequest
+
+    with _progress.listener(session, request["dataset_id"]) as listener:
+        done: Ingestion = session.service.ingest_here(IngestionRequest.model_validate(request), listener=listener)
+    if done.error is not None:
+        raise CubeportError.from_mapping(done.error)
+    texts = session.service.shown(done.dataset_id).texts
+    session.note(f"{done.dataset_id}: {'held already' if done.reused else 'made and published'}")
+    if texts.attribution and not done.reused:
+        session.note(f"  {texts.attribution}")
+    return done
+
+
+def _serve(session: Session, root: Path, flags: Mapping[str, Any], *, jobs: bool, datasets: Sequence[str] = ()) -> int:
+    given = {name: value for name, value in flags.items() if value is not None}
+    return session.parts.serve(root, announce=lambda url: session.write(_faces(url, datasets)), jobs=jobs, **given)
+
+
+def _faces(url: str, datasets: Sequence[str]) -> str:
+    """Return the table of addresses that a person needs first."""
+    if not datasets:
+        faces = (
+            ("pages", "/"),
+            ("STAC", "/stac"),
+            ("Zarr", "/zarr/{id}"),
+            ("OGC API", "/ogcapi"),
+            ("datasets", "/datasets"),
+            ("API", "/docs"),
+        )
+        return "\n".join(f"{name:<9} {url}{path}" for name, path in faces) + "\nPress Ctrl-C to stop."
+    lines = [f"Serving at {url}/  (API: {url}/docs). Press Ctrl-C to stop.", ""]
+    for dataset_id in datasets:
+        lines += [
+            dataset_id,
+            f"  STAC    {url}/stac/collections/{dataset_id}",
+            f"  Zarr    {url}/zarr/{dataset_id}",
+            f"  OGC API {url}/ogcapi/collections/{dataset_id}",
+        ]
+    return "\n".join(lines)
