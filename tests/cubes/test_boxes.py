@@ -10,10 +10,9 @@ import pytest
 import xarray as xr
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.cubes.asking import labels_of
 
-from cubeport.cubes.cells import in_degrees
 from cubeport.cubes.cutout import window_indexers
-from cubeport.cubes.decoding import decoded
 from cubeport.cubes.describe import describe
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.orders import Window
@@ -23,24 +22,6 @@ from cubeport.cubes.windows import Labels
 from cubeport.errors import AreaOutsideSource, InvalidRequest, NotFound
 
 type Box = tuple[float, float, float, float]
-
-
-def labels_of(raw: xr.Dataset, description: CubeDescription) -> Labels:
-    """The labels as an opened version has them."""
-    spatial = description.spatial
-    values, bounds = {}, {}
-    for axis in description.axes:
-        if axis.name in raw.variables and axis.kind != "t":
-            values[axis.name] = np.atleast_1d(decoded(raw.variables[axis.name]))
-            if axis.bounds is not None:
-                bounds[axis.name] = np.asarray(decoded(raw.variables[axis.bounds])).reshape(-1, 2)
-    for name in (spatial.x, spatial.y):
-        if name is not None and name not in values:
-            values[name] = decoded(raw.variables[name])
-    if spatial.family != "projected" and spatial.to_crs != 1:
-        for name in (spatial.x, spatial.y):
-            values[str(name)] = in_degrees(values[str(name)].astype("f8"), spatial.to_crs)
-    return Labels(values, bounds)
 
 
 def asked(description: CubeDescription, labels: Labels, box: Box) -> dict[str, list[int]] | None:

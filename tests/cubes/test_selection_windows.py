@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
+from cubeport.cubes.download import period_of
 from cubeport.cubes.resolve import cells, resolve
-from cubeport.cubes.selection import order, parse
+from cubeport.cubes.selection import Selection, order, parse
 from cubeport.cubes.windows import Labels, Price, Windows, count, fitting
 from cubeport.errors import InvalidRequest, NotFound
 
@@ -205,6 +206,14 @@ def test_slices_of_points_take_the_nearest_label_inside_the_range() -> None:
     cube.outside(subset="lev(510:840)")
 
 
+def test_an_axis_without_labels_is_asked_by_its_numbers() -> None:
+    cube = Cube(member=np.arange(3), lat=[0.0, 1], lon=[0.0, 1])
+    cube.labels = Labels({name: each for name, each in cube.labels.values.items() if name != "member"})
+    assert cube.take(subset="member(2)").along["member"].indices().tolist() == [2]
+    assert cube.take(subset="ensemble(0:1)").along["member"].indices().tolist() == [0, 1]
+    cube.outside(subset="member(3)")
+
+
 def test_members_are_named() -> None:
     cube = Cube(member=np.array(["r1", "r2", "r3"], dtype=object), lat=[0.0, 1], lon=[0.0, 1])
     assert cube.along("member", subset='member("r3","r1")') == ["r1", "r3"]
@@ -224,15 +233,46 @@ hourly = Cube(
 )
 
 
-def test_an_instant_takes_the_label_the_cell_or_the_first_of_the_period() -> None:
+def test_a_moment_takes_the_label_or_the_cell() -> None:
     assert monthly.along("time", datetime="2006-04-16T00:00:00Z") == times("2006-04-16").tolist()
     assert monthly.along("time", datetime="2006-04-03T05:00:00Z") == times("2006-04-16").tolist()
     assert monthly.along("time", datetime="2006-04-01T00:00:00Z") == times("2006-04-16").tolist()
-    assert hourly.along("time", datetime="2006-04-02") == times("2006-04-02T00").tolist()
-    assert hourly.along("time", datetime="2006") == times("2006-04-01T00").tolist()
     assert hourly.along("time", datetime="2006-04-01T14:00:00+02:00") == times("2006-04-01T12").tolist()
     hourly.outside(datetime="2006-04-01T13:00:00Z")
     monthly.outside(datetime="2006-06-01T00:00:00Z")
+
+
+@pytest.mark.parametrize("name", ["2006", "2006-04", "2006-04-01", "2006-04-02", "2006-04-02T06"])
+def test_a_short_time_is_its_whole_period_on_every_door(name: str) -> None:
+    whole = hourly.along("time", datetime=f"{name}/{name}")
+    assert whole
+    assert hourly.along("time", datetime=name) == whole
+    assert hourly.along("time", subset=f'time("{name}")') == whole
+    assert hourly.along("time", subset=f'time("{name}":"{name}")') == whole
+    assert len(whole) == {4: 8, 7: 8, 10: 4, 13: 1}[len(name)]
+    assert monthly.take(datetime="2006-04").along["time"].sliced
+    assert not hourly.take(datetime="2006-04").along["time"].sliced
+
+
+def test_a_day_within_a_longer_step_is_that_step() -> None:
+    assert monthly.along("time", datetime="2006-04-10") == times("2006-04-16").tolist()
+    assert monthly.along("time", datetime="2006-04") == times("2006-04-16").tolist()
+    monthly.outside(datetime="2007")
+
+
+@pytest.mark.parametrize("year", [1991, 1992])
+def test_a_year_is_the_step_of_its_label_where_years_begin_in_december(year: int) -> None:
+    labels = times("1990-06-01", "1991-06-01", "1992-06-01", "1993-06-01")
+    edges = times("1989-12-01", "1990-12-01", "1991-12-01", "1992-12-01", "1993-12-01")
+    cube = Cube(time=labels, time_bnds=np.stack([edges[:-1], edges[1:]], axis=1), lat=[0.0, 1], lon=[0.0, 1], calendar="360_day")
+    yearly = cube.description.temporal.model_copy(update={"period_type": "yearly"})  # type: ignore[union-attr]
+    cube.description = cube.description.model_copy(update={"temporal": yearly})
+    for query in ({"datetime": f"{year}"}, {"datetime": f"{year}/{year}"}, {"subset": f'time("{year}")'}):
+        assert cube.along("time", **query) == times(f"{year}-06-01").tolist()
+    asked = period_of(cube.description, "yearly", {"start": str(year), "end": str(year)})
+    windows = resolve(cube.description, cube.labels, Selection(datetime=asked))
+    assert windows.along["time"].indices().tolist() == [year - 1990]
+    assert cube.along("time", datetime="1990-12-15") == times("1991-06-01").tolist()
 
 
 def test_periods_are_trims_to_the_end_of_their_last_component() -> None:
@@ -245,7 +285,7 @@ def test_periods_are_trims_to_the_end_of_their_last_component() -> None:
         "time", datetime="2006-04-02/2006-04"
     )
     assert hourly.along("time", subset="time(*)") == times("2006-04-02T18").tolist()
-    assert hourly.along("time", subset="time(2006)") == times("2006-04-01T00").tolist()
+    assert hourly.along("time", subset="time(2006)") == hourly.along("time", datetime="2006")
     hourly.outside(datetime="2007/2008")
 
 

@@ -242,6 +242,29 @@ def _is_true(name: str, variable: Any, standard: str, units: set[str], names: tu
     return text in units or (name.lower() in names and text in ("", "degrees", "degree", "deg", "1"))
 
 
+STATION_REACH = 0.25
+"""Degrees around a station, a profile or a point of a way in which its values answer for a place: about 28 km."""
+
+_FEATURES = ("point", "timeseries", "trajectory", "profile", "timeseriesprofile", "trajectoryprofile")
+
+
+def reach_of(raw: xr.Dataset, found: CubeAxes) -> float | None:
+    """Return how far positions along one dimension hold when they are stations or other features (CF 9); ``None`` of cells."""
+    if found.family != "unstructured" or found.x is None:
+        return None
+    position = raw.variables[found.x]
+    along = text_dims(position)
+    if isinstance(position.attrs.get("bounds"), str) or any("mesh" in raw.variables[name].attrs for name in found.fields):
+        return None
+    feature = str(raw.attrs.get("featureType", "")).strip().lower() in _FEATURES
+    named = any(
+        "cf_role" in variable.attrs or (is_text(variable) and text_dims(variable) == along)
+        for variable in raw.variables.values()
+        if text_dims(variable) == along or not variable.ndim
+    )
+    return STATION_REACH if feature or named else None
+
+
 def _named_coordinates(raw: xr.Dataset) -> list[str]:
     """Names in ``coordinates`` attributes that exist, in the order of their first mention."""
     texts = [str(v.attrs["coordinates"]) for v in raw.variables.values() if isinstance(v.attrs.get("coordinates"), str)]

@@ -117,14 +117,98 @@ def holding(cells: Cells, value: float) -> tuple[int, float]:
     return at, float(moved[at])
 
 
-def positions_in(lon: Array, lat: Array, box: Box) -> Array:
-    """Say which positions lie in the box; those on its edge do, missing ones never."""
+def positions_in(lon: Array, lat: Array, box: Box, *, reach: float | None = None) -> Array:
+    """Say which cells, known by their positions, a box takes: those whose position lies in it or on its edge.
+
+    A box within one cell takes that cell. Stations, which have a *reach*, are no cells. Raises Outside.
+    """
     import numpy as np
 
     west, south, east, north = box
     with np.errstate(invalid="ignore"):
         inside: Array = ((lon - west + _NEAR) % 360.0 <= width_of(west, east) + 2 * _NEAR) & (lat >= south) & (lat <= north)
+    if not inside.any():
+        if reach is not None:
+            raise Outside
+        inside[nearest(lon, lat, (west + width_of(west, east) / 2, (south + north) / 2))] = True
     return inside
+
+
+def nearest(lon: Array, lat: Array, place: tuple[float, float], *, reach: float | None = None) -> tuple[int, ...]:
+    """Return the index of the cell that holds a place, among cells known by their positions; missing positions hold none.
+
+    Of a grid it is the nearest position, unless the place lies more than half a step past it towards where there is no neighbour.
+    Of scattered positions it must lie no farther than they lie from each other, or than *reach* where that is given.
+
+    Parameters
+    ----------
+    lon, lat
+        Degrees, of one shape, ``(y, x)`` or ``(n,)``.
+    place
+        Longitude and latitude in degrees.
+    reach
+        How far from a position its values hold, in degrees on the sphere; for stations.
+
+    Raises
+    ------
+    Outside
+        When no cell holds the place.
+    """
+    import numpy as np
+
+    far = _distance(lon, lat, *place)
+    if not np.isfinite(far).any():
+        raise Outside
+    at = tuple(int(index) for index in np.unravel_index(int(np.nanargmin(far)), far.shape))
+    if reach is not None:
+        if far[at] > math.radians(reach):
+            raise Outside
+        return at
+    around = _distance(lon, lat, float(lon[at]), float(lat[at]))
+    spacing = np.sort(around[np.isfinite(around) & (around > 0)].ravel())[: 2 * len(at)]
+    if (spacing.size and far[at] > spacing.max()) or (len(at) == 2 and min(lon.shape) > 1 and _past_its_edge(lon, lat, at, place)):
+        raise Outside
+    return at
+
+
+def _past_its_edge(lon: Array, lat: Array, at: tuple[int, ...], place: tuple[float, float]) -> bool:
+    """Say whether a place lies more than half a step from a cell's centre, on a side where the grid has no cell."""
+    import numpy as np
+
+    def offset(x: float, y: float) -> Array:
+        east = (x - lon[at] + 180) % 360 - 180
+        return np.array([east * math.cos(math.radians(float(lat[at]))), y - lat[at]])
+
+    steps, missing = [], []
+    for axis in (0, 1):
+        sides = []
+        for step in (-1, 1):
+            index = tuple(each + (step if number == axis else 0) for number, each in enumerate(at))
+            there = 0 <= index[axis] < lon.shape[axis] and bool(np.isfinite(lon[index]) and np.isfinite(lat[index]))
+            sides.append(offset(float(lon[index]), float(lat[index])) * step if there else None)
+        known = [side for side in sides if side is not None]
+        if not known:
+            return False  # a cell by itself: its size is not known
+        steps.append(sum(known[1:], known[0]) / len(known))
+        missing.append((sides[0] is None, sides[1] is None))
+    matrix = np.stack(steps, axis=1)
+    if abs(float(np.linalg.det(matrix))) < 1e-12:
+        return False
+    along = np.linalg.solve(matrix, offset(*place))
+    return any((into < -_HALF and before) or (into > _HALF and after) for into, (before, after) in zip(along, missing, strict=True))
+
+
+_HALF = 0.5 + 1e-6
+
+
+def _distance(x: Array, y: Array, lon: float, lat: float) -> Array:
+    """Return the angle between positions and a place, in radians."""
+    import numpy as np
+
+    east, north = np.radians(x - lon), np.radians(y)
+    here = math.radians(lat)
+    half = np.sin((north - here) / 2) ** 2 + math.cos(here) * np.cos(north) * np.sin(east / 2) ** 2
+    return np.asarray(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1))))
 
 
 def into_native(onto: Any, box: Box, *, factor: float, circle: bool) -> Box:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import crs as reference
 from cubeport.cubes import footprint, periods, times
-from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_longitude, is_text
+from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_longitude, is_text, reach_of
 from cubeport.cubes.calendars import CalendarName, Stamp, gregorian
 from cubeport.cubes.cells import bounds, cells_of, degrees, exact, labels, places, steps
 from cubeport.cubes.decoding import decoded, opened
@@ -266,7 +266,8 @@ def _spatial(raw: xr.Dataset, found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
         case "curvilinear" | "unstructured":
             x, y = str(found.x), str(found.y)
             bbox = footprint.positions(places(raw, x), places(raw, y), footprint.corners_of(raw, x, y))
-            return Spatial(family=found.family, bbox=bbox, x=x, y=y, crs=reference.crs84(), to_crs=degrees(raw, x))
+            scale, reach = degrees(raw, x), reach_of(raw, found)
+            return Spatial(family=found.family, bbox=bbox, x=x, y=y, crs=reference.crs84(), to_crs=scale, reach=reach)
         case _:
             return Spatial(family="none", bbox=_named_place(raw, found))
 

@@ -137,6 +137,9 @@ class Spatial(Value):
     """Stored x and y times this are in the units of ``crs``: 1000 for kilometres, the height for radians of a satellite, 57.3 for
     longitudes and latitudes in radians."""
 
+    reach: float | None = None
+    """Of stations: how far from its position each holds, in degrees on the sphere. ``None`` of everything that has cells."""
+
 
 class CubeDescription(Value):
     """The whole cube. ``variables`` are in the store's order; ``fields`` are the data variables that faces offer together."""

@@ -15,6 +15,8 @@ from cubeport.errors import InvalidPeriod, InvalidRange, InvalidRequest, Problem
 PARAMETERS = ("format", "bbox", "datetime", "start", "end", "variables", "estimate")
 NAMES = {"format": "f", "variables": "properties"}
 """What a download calls parameters of coverages."""
+_FIELDS = {"hourly": 4, "daily": 3, "monthly": 2, "yearly": 1}
+"""How many fields name a period of a type: year, month, day, hour."""
 _PERIOD = re.compile(r"[0-9]{4}[0-9TtZzWPD:.+-]{0,36}", re.ASCII)
 
 
@@ -70,6 +72,8 @@ def period_of(description: CubeDescription, period_type: str | None, ends: Mappi
         if not dated or period_type is None:
             return _date(name, ends[name])
         number = periods.parse(ends[name], period_type, calendar, side="start" if name == "start" else "end")
+        if (fields := _FIELDS.get(period_type)) is not None:
+            return Instant(tuple(periods.start_of(number, period_type, calendar))[:fields])
         if name == "start":
             return Instant(tuple(periods.start_of(number, period_type, calendar)))
         return Instant(tuple(stamp_of(ordinal(periods.end_of(number, period_type, calendar), calendar) - 1, calendar)))

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
+from cubeport.cubes import boxes
+from cubeport.cubes.cells import exact
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Point, Selection, Slice, Subset, Trim, parse
@@ -27,6 +29,7 @@ _NAMES = {"properties": "parameter-name", "subset": "z"}
 """What EDR calls parameters of coverages."""
 _MOST_VERTICES = 10_000
 _MOST_LEVELS = 1_000
+_MOST_POINTS = 500
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +42,7 @@ class Place:
 
 def parse_query(kind: Kind, pairs: Iterable[tuple[str, str]], *, forms: Sequence[str]) -> tuple[Place, Selection]:
     """Return the place and the rest of the selection. Raises InvalidRequest with every problem."""
-    given = list(pairs)
+    given = [("parameter-name" if name == "parameter_names" else name, value) for name, value in pairs]
     allowed = ("bbox", *PARAMETERS[1:]) if kind == "cube" else PARAMETERS
     problems = [
         Problem(("query", name[:60]), "unknown", f"{name[:60]} is not a parameter here") for name, _ in given if name not in allowed
@@ -99,17 +102,38 @@ def _resolved(description: CubeDescription, labels: Labels, selection: Selection
         problem = Problem(("query", "coords"), "no-axis", "this data has no horizontal position")
         raise InvalidRequest("This data has no horizontal position.", errors=[problem])
     geometry: Any = shapely.from_wkt(place.coords)
-    if place.kind == "position":
-        return _at(description, labels, selection, float(geometry.x), float(geometry.y))
+    if geometry.geom_type == "Point":
+        return _at(description, labels, selection, (float(geometry.x), float(geometry.y)))
+    if geometry.geom_type == "MultiPoint":
+        return _at_all(description, labels, selection, [(float(each.x), float(each.y)) for each in geometry.geoms])
+    return _in_area(description, labels, selection, geometry)
+
+
+def _in_area(description: CubeDescription, labels: Labels, selection: Selection, geometry: Any) -> Windows:
+    """Return the cells whose centre lies in a polygon or on its edge; an area within one cell is that cell.
+
+    A polygon that is a box of longitudes and latitudes takes what the box takes, so that an area is the cube of the same box.
+    """
+    import numpy as np
+    import shapely
+
     west, south, east, north = geometry.bounds
-    windows = resolve(description, labels, replace(selection, bbox=(west, south, east, north)))
+    middle = geometry.representative_point()
+    try:
+        windows = resolve(description, labels, replace(selection, bbox=(west, south, east, north)))
+    except NotFound:
+        return _at(description, labels, selection, (float(middle.x), float(middle.y)))
+    straight = description.spatial.family == "rectilinear"
+    if straight and geometry.geom_type == "Polygon" and geometry.equals(shapely.box(*geometry.bounds)):
+        return windows
     dimensions, lon, lat = _centres(description, labels, windows)
-    lon = west + (lon - west) % 360
-    inside = shapely.contains_xy(geometry, lon, lat) | shapely.contains_xy(geometry, lon - 360, lat)
+    shapely.prepare(geometry)
+    inside = np.zeros(lon.shape, bool)
+    for turn in range(math.ceil((west - np.nanmax(lon)) / 360 - 1e-6), math.floor((east - np.nanmin(lon)) / 360 + 1e-6) + 1):
+        inside |= shapely.intersects_xy(geometry, lon + 360.0 * turn, lat)
     if not inside.any():
         # No centre lies in an area within one cell, as a box within one cell: it is that cell.
-        middle = geometry.representative_point()
-        return _at(description, labels, selection, float(middle.x), float(middle.y))
+        return _at(description, labels, selection, (float(middle.x), float(middle.y)))
     if len(dimensions) == 1:
         window = windows.along[dimensions[0]]
         runs = tuple(Run(int(at), int(at) + 1) for at in window.indices()[inside])
@@ -117,8 +141,45 @@ def _resolved(description: CubeDescription, labels: Labels, selection: Selection
     return replace(windows, mask=Mask((dimensions[0], dimensions[1]), inside))
 
 
-def _at(description: CubeDescription, labels: Labels, selection: Selection, lon: float, lat: float) -> Windows:
+def _at_all(description: CubeDescription, labels: Labels, selection: Selection, points: Sequence[tuple[float, float]]) -> Windows:
+    """Return the cells that hold several points, each once; points outside the data have none. NotFound when all are outside."""
+    import numpy as np
+
+    found: list[Windows] = []
+    outside: NotFound | None = None
+    for point in points:
+        try:
+            found.append(_at(description, labels, selection, point))
+        except NotFound as refused:
+            outside = refused
+    if not found:
+        raise outside or NotFound("There is no data at what was asked for.", what="data")
+    dimensions = _horizontal(description)
+    cells = sorted({tuple(int(each.along[name].indices()[0]) for name in dimensions) for each in found})
+    shifts = {(name, each.along[name].runs[0].start): each.along[name].runs[0].shift for each in found for name in dimensions}
+    along = dict(found[0].along)
+    taken = {name: sorted({cell[number] for cell in cells}) for number, name in enumerate(dimensions)}
+    for name in dimensions:
+        along[name] = Window(name, tuple(Run(at, at + 1, shifts[name, at]) for at in taken[name]))
+    if len(dimensions) == 1:
+        return replace(found[0], along=along)
+    inside = np.zeros([len(taken[name]) for name in dimensions], bool)
+    for cell in cells:
+        inside[tuple(taken[name].index(at) for name, at in zip(dimensions, cell, strict=True))] = True
+    return replace(found[0], along=along, mask=Mask((dimensions[0], dimensions[1]), inside), scattered=True)
+
+
+def _horizontal(description: CubeDescription) -> tuple[str, ...]:
+    """Return the dimensions of the cells: y and x, or those of their positions."""
+    if description.spatial.family in ("curvilinear", "unstructured"):
+        return description.variable(description.spatial.x or "").dimensions
+    x, y = description.axis_of("x"), description.axis_of("y")
+    return tuple(axis.dimension for axis in (y, x) if axis is not None and not axis.scalar)
+
+
+def _at(description: CubeDescription, labels: Labels, selection: Selection, place: tuple[float, float]) -> Windows:
     """Return the cell that holds the point; on grids without straight axes the one whose centre is nearest."""
+    lon, lat = place
     if description.spatial.family in ("curvilinear", "unstructured"):
         return _nearest(description, labels, selection, lon, lat)
     x, y = description.axis_of("x"), description.axis_of("y")
@@ -131,8 +192,8 @@ def _at(description: CubeDescription, labels: Labels, selection: Selection, lon:
         if not (math.isfinite(native_x) and math.isfinite(native_y)):
             raise NotFound("There is no data at what was asked for.", what="data")
         lon, lat = native_x / factor, native_y / factor
-    place = (Subset(x.name, Slice((lon,))), Subset(y.name, Slice((lat,))))
-    windows = resolve(description, labels, replace(selection, subsets=(*selection.subsets, *place)))
+    slices = (Subset(x.name, Slice((lon,))), Subset(y.name, Slice((lat,))))
+    windows = resolve(description, labels, replace(selection, subsets=(*selection.subsets, *slices)))
     if description.spatial.family == "projected" and x.dimension in windows.along:
         # The labels of a turned grid stay as stored.
         window = windows.along[x.dimension]
@@ -142,32 +203,15 @@ def _at(description: CubeDescription, labels: Labels, selection: Selection, lon:
 
 
 def _nearest(description: CubeDescription, labels: Labels, selection: Selection, lon: float, lat: float) -> Windows:
-    import numpy as np
-
     windows = resolve(description, labels, selection)
-    x, y = labels.values[description.spatial.x or ""], labels.values[description.spatial.y or ""]
-    far = _distance(x, y, lon, lat)
-    if not np.isfinite(far).any():
-        raise NotFound("There is no data at what was asked for.", what="data")
-    at = np.unravel_index(int(np.nanargmin(far)), far.shape)
-    # Outside the grid a nearest cell is no answer: it must lie closer than the cells around it lie to each other.
-    around = _distance(x, y, float(x[at]), float(y[at]))
-    spacing = np.sort(around[np.isfinite(around) & (around > 0)].ravel())[: 2 * len(at)]
-    if spacing.size and far[at] > spacing.max():
-        raise NotFound("There is no data at what was asked for.", what="data", extent={"bbox": list(description.spatial.bbox)})
-    dimensions = description.variable(description.spatial.x or "").dimensions
+    spatial = description.spatial
+    try:
+        at = boxes.nearest(labels.values[spatial.x or ""], labels.values[spatial.y or ""], (lon, lat), reach=spatial.reach)
+    except boxes.Outside:
+        raise NotFound("There is no data at what was asked for.", what="data", extent={"bbox": list(spatial.bbox)}) from None
+    dimensions = description.variable(spatial.x or "").dimensions
     cut = {name: Window(name, (Run(int(index), int(index) + 1),), sliced=True) for name, index in zip(dimensions, at, strict=True)}
     return replace(windows, along={**windows.along, **{name: each for name, each in cut.items() if name in windows.along}})
-
-
-def _distance(x: Array, y: Array, lon: float, lat: float) -> Array:
-    """Return the angle between positions and a point, in radians."""
-    import numpy as np
-
-    east, north = np.radians(x - lon), np.radians(y)
-    here = math.radians(lat)
-    half = np.sin((north - here) / 2) ** 2 + math.cos(here) * np.cos(north) * np.sin(east / 2) ** 2
-    return np.asarray(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1))))
 
 
 def _centres(description: CubeDescription, labels: Labels, windows: Windows) -> tuple[tuple[str, ...], Array, Array]:
@@ -184,7 +228,7 @@ def _centres(description: CubeDescription, labels: Labels, windows: Windows) -> 
     assert y is not None
     columns = turned_labels(labels.values[x.name], windows.along[x.dimension])
     rows = turned_labels(labels.values[y.name], windows.along[y.dimension])
-    lon, lat = np.meshgrid(columns.astype("float64"), rows.astype("float64"))
+    lon, lat = np.meshgrid(exact(columns), exact(rows))
     if spatial.family == "projected":
         onto, factor = native_system(description, x)
         lon, lat = onto.transform(lon * factor, lat * factor, direction="INVERSE")
@@ -210,11 +254,13 @@ def _geometry(text: str, kind: Kind) -> str:
         geometry: Any = shapely.from_wkt(text)
     except shapely.errors.ShapelyError as error:
         raise ValueError("must be well-known text") from error
-    wanted = ("Point",) if kind == "position" else ("Polygon", "MultiPolygon")
+    wanted = ("Point", "MultiPoint") if kind == "position" else ("Polygon", "MultiPolygon")
     if geometry is None or geometry.geom_type not in wanted or geometry.is_empty or geometry.has_z:
         raise ValueError(f"must be a {' or '.join(each.upper() for each in wanted)} of two dimensions")
     if shapely.get_num_coordinates(geometry) > _MOST_VERTICES:
         raise ValueError(f"may have {_MOST_VERTICES} vertices")
+    if geometry.geom_type == "MultiPoint" and len(geometry.geoms) > _MOST_POINTS:
+        raise ValueError(f"may have {_MOST_POINTS} points")
     west, south, east, north = geometry.bounds
     if not all(map(math.isfinite, geometry.bounds)) or max(abs(west), abs(east)) > 540 or max(abs(south), abs(north)) > 90:
         raise ValueError("must be within longitudes of ±540 and latitudes of ±90")

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from cubeport.cubes import boxes
+from cubeport.cubes import boxes, periods
+from cubeport.cubes.calendars import canonical
 from cubeport.cubes.cells import Cells, exact
 from cubeport.cubes.cells import cells as cells_of
-from cubeport.cubes.description import Axis, CubeDescription
+from cubeport.cubes.description import Axis, CubeDescription, Temporal
 from cubeport.cubes.selection import (
     Instant,
     Latest,
@@ -26,10 +27,12 @@ from cubeport.cubes.selection import (
     first_of,
     in_utc,
     last_of,
+    order,
     parse_datetime,
+    stamp_at,
 )
 from cubeport.cubes.windows import Labels, Mask, Run, Window, Windows, native_system, storage_crs, time_axis
-from cubeport.errors import InvalidRequest, NotFound, Problem
+from cubeport.errors import InvalidPeriod, InvalidRequest, NotFound, Problem
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -45,6 +48,9 @@ _ALIASES = {
 }
 """What an axis may be called beside its own name, in small letters."""
 
+_MOMENT = 6
+"""Fields from which on a time is a moment: year to second. A shorter one names a period."""
+
 _RADIANS = ("rad", "radian", "radians")
 
 
@@ -59,6 +65,51 @@ def resolve(description: CubeDescription, labels: Labels, selection: Selection) 
         ``what="data"``, with the extent, where nothing of the cube is meant.
     """
     return _Resolver(description, labels, selection).windows()
+
+
+def steps_named(
+    temporal: Temporal | None, stamps: Array, bounds: Array | None, start: Instant | None, end: Instant | None
+) -> Array | None:
+    """Say which steps belong to the periods from *start* to *end*, short forms as 1991 or 1991-04, both with their whole period.
+
+    A step belongs to the period of its label, or of its bounds where these are periods themselves: a year from December to November
+    is the year of its label, and no other. ``None`` where the data's steps are longer than what is asked, or follow no period: then
+    cells decide.
+
+    Parameters
+    ----------
+    stamps, bounds
+        Labels and CF bounds as numbers of :func:`cubeport.cubes.selection.order`, ``(n,)`` and ``(n, 2)``.
+    """
+    kind = temporal.period_type if temporal is not None else None
+    if temporal is None or kind not in periods.PERIOD_TYPES or kind in ("climatology", "irregular", "none"):
+        return None
+    calendar = canonical(temporal.calendar) or "standard"
+    try:
+        first = None if start is None else periods.parse(_date_of(start), kind, calendar, side="start")
+        last = None if end is None else periods.parse(_date_of(end), kind, calendar, side="end")
+    except InvalidPeriod:
+        return None
+    moments = stamps
+    if bounds is not None:
+        ends = bounds[[0, -1]]
+        pair = [stamp_at(int(each)) for each in ends[:, 0]], [stamp_at(int(each)) for each in ends[:, 1]]
+        labels = [stamp_at(int(each)) for each in stamps[[0, -1]]]
+        if periods.moments(labels, kind, calendar, pair) is pair[0]:
+            moments = bounds[:, 0]
+    inside: Array = moments == moments
+    if first is not None:
+        inside &= moments >= order(periods.start_of(first, kind, calendar))
+    if last is not None:
+        inside &= moments < order(periods.end_of(last, kind, calendar))
+    return inside
+
+
+def _date_of(instant: Instant) -> str:
+    """Return a short time as periods are written: 1991, 1991-04, 1991-04-01 or 1991-04-01T12."""
+    if len(instant.fields) > 4:
+        raise InvalidPeriod("a minute is no period")
+    return str(instant).removesuffix("Z")
 
 
 def axis_named(description: CubeDescription, name: str) -> Axis | None:
@@ -158,7 +209,7 @@ class _Resolver:
         asked: set[str] = set()
         for subset in self.selection.subsets:
             axis = axis_named(self.description, subset.axis)
-            if axis is None or (axis.name not in self.labels.values and axis.kind != "index"):
+            if axis is None:
                 names = ", ".join(each.name for each in self.description.axes if not each.scalar)
                 self._problem("subset", "unknown", f"subset may name the axes {names}")
             elif axis.name in asked:
@@ -229,7 +280,9 @@ class _Resolver:
     def _take(self, axis: Axis, runs: tuple[Run, ...], *, sliced: bool = False) -> None:
         """Keep the runs of an axis; an empty tuple says that a problem was noted."""
         if runs and not axis.scalar:
-            self.along[axis.dimension] = Window(axis.dimension, runs, sliced)
+            window = Window(axis.dimension, runs)
+            # A short time that names several steps leaves the axis as long as they are.
+            self.along[axis.dimension] = replace(window, sliced=sliced and window.size == 1)
 
     def _scaled(self, along: dict[str, Window]) -> dict[str, Window]:
         """Return the windows with fewer cells along x and y: each of the answer is the nearest one of the data, none is made."""
@@ -300,7 +353,8 @@ class _Resolver:
         if self._is_time(axis):
             times = [self._time(point) for point in points]
             found = [self._in_time(axis, time, "subset") for time in times if time is not None]
-            return _runs(sorted({run.start for runs in found for run in runs})) if all(found) and None not in times else ()
+            taken = sorted({at for runs in found for run in runs for at in range(run.start, run.stop)})
+            return _runs(taken) if all(found) and None not in times else ()
         values = self._values(axis)
         if values.dtype.kind not in "iuf":
             matches = [[at for at, label in enumerate(values.tolist()) if str(label) == _as_text(point)] for point in points]
@@ -362,17 +416,18 @@ class _Resolver:
         bounds = self.labels.bounds.get(axis.name)
         lower, upper = (stamps, stamps) if bounds is None else (bounds.min(axis=1), bounds.max(axis=1))
         points = upper <= lower
-        if isinstance(asked, Period):
+        short = all(each is None or len(each.fields) < _MOMENT for each in (start, end))
+        if isinstance(asked, Period) or short:
+            named = steps_named(self.description.temporal, stamps, bounds, start, end) if short else None
+            if named is not None:
+                return _runs(np.flatnonzero(named).tolist())
             inside = np.where(points, (stamps >= low) & (stamps <= high), (lower < high) & (upper > low))
             # A moment that is a label means its step, as when it is asked alone: else the extent that we tell would lack a step.
             for moment in (start, end):
-                if moment is not None and len(moment.fields) >= 6:
+                if moment is not None and len(moment.fields) >= _MOMENT:
                     inside |= stamps == first_of(moment)
             return _runs(np.flatnonzero(inside).tolist())
-        exact = np.flatnonzero(stamps == low)
-        holding = np.flatnonzero(~points & (lower <= low) & (low < upper))
-        named = np.flatnonzero((stamps >= low) & (stamps <= high))
-        for found in (exact, holding, named):
+        for found in (np.flatnonzero(stamps == low), np.flatnonzero(~points & (lower <= low) & (low < upper))):
             if found.size:
                 return _runs([int(found[0])])
         raise boxes.Outside
@@ -383,9 +438,8 @@ class _Resolver:
         import numpy as np
 
         spatial = self.description.spatial
-        inside = boxes.positions_in(self.labels.values[spatial.x or ""], self.labels.values[spatial.y or ""], box)
-        if not inside.any():
-            raise boxes.Outside
+        lon, lat = self.labels.values[spatial.x or ""], self.labels.values[spatial.y or ""]
+        inside = boxes.positions_in(lon, lat, box, reach=spatial.reach)
         dimensions = self.description.variable(spatial.x or "").dimensions
         if inside.ndim == 1:
             self.along[dimensions[0]] = Window(dimensions[0], _runs(np.flatnonzero(inside).tolist()))

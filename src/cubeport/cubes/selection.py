@@ -267,10 +267,12 @@ def parse_crs(text: str) -> str:
     """
     if text.endswith("#storageCrs"):
         return "native"
+    if text.strip("[]").upper() == "CRS84":  # the name that EDR clients know it by
+        return "OGC:CRS84"
     match = _CRS_URI.fullmatch(text) or _CRS_CURIE.fullmatch(text)
     if match is None:
         raise ValueError("must be the URI or the [AUTHORITY:code] of a reference system")
-    return f"{match[1].upper()}:{match[2]}"
+    return "OGC:CRS84" if match[2].upper() == "CRS84" else f"{match[1].upper()}:{match[2]}"
 
 
 def _curie(code: str | None) -> str | None:

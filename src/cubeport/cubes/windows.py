@@ -82,6 +82,8 @@ class Windows:
     fields: tuple[str, ...]
     along: Mapping[str, Window]
     mask: Mask | None = None
+    scattered: bool = False
+    """Several points were asked for: the cells of the mask are an answer's own places, and none between them."""
 
     def shape(self, dimensions: Iterable[str]) -> tuple[int, ...]:
         """Return the lengths of the answer along *dimensions*."""

@@ -115,6 +115,8 @@ def _group(description: CubeDescription, windows: Windows, fields: tuple[Variabl
     if description.spatial.family in _POSITIONS and description.spatial.x is not None:
         positions = description.variable(description.spatial.x).dimensions
         composite = positions if set(positions) <= set(dimensions) else ()
+    elif windows.scattered and windows.mask is not None and set(windows.mask.dimensions) <= set(dimensions):
+        composite = windows.mask.dimensions
     named: dict[str, Axis] = {}
     for axis in sorted(description.axes, key=lambda each: each.scalar):
         here = axis.scalar or (axis.dimension in dimensions and axis.dimension not in composite)

@@ -74,7 +74,7 @@ def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int
         names.append(_quoted(dimension if axis is None else axis.name))
         columns.append(np.tile(np.repeat(texts, prod(shape[at + 1 :])), prod(shape[:at])))
     spatial = cut.description.spatial
-    if group.composite and cut.positions is not None:
+    if group.composite and cut.positions is not None and spatial.family in ("curvilinear", "unstructured"):
         order = [dimensions.index(each) for each in group.composite]
         for name, values in zip((spatial.x, spatial.y), cut.positions, strict=True):
             aligned = values.transpose(np.argsort(order)).reshape([size if at in order else 1 for at, size in enumerate(shape)])

@@ -240,6 +240,9 @@ class Opened:
         x, y = (spatial.x, spatial.y) if spatial.family in ("curvilinear", "unstructured") else (None, None)
         if x is not None and y is not None and set(self._variables[x].dims) <= windows.along.keys():
             positions = self._in_window(x, windows), self._in_window(y, windows)
+        elif windows.scattered and spatial.x in labels and spatial.y in labels:
+            columns, rows = np.meshgrid(labels[spatial.x], labels[spatial.y])
+            positions = columns, rows
         values = {name: self.read(name, windows, patience=patience) for name in windows.fields}
         return Cut(self.description, windows, labels, bounds, values, positions)
 

@@ -1,0 +1,147 @@
+"""Points, areas and boxes of EDR take the cells of their places, on every kind of grid."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+import shapely
+import xarray as xr
+from tests.cubes.asking import Version
+
+from cubeport.errors import InvalidRequest, NotFound
+
+LON = {"units": "degrees_east", "standard_name": "longitude"}
+LAT = {"units": "degrees_north", "standard_name": "latitude"}
+
+
+def straight(lat: Any, lon: Any) -> Version:
+    lat, lon = np.asarray(lat, "f8"), np.asarray(lon, "f8")
+    values = np.arange(lat.size * lon.size, dtype="f4").reshape(lat.size, lon.size)
+    return Version(xr.Dataset({"v": (("lat", "lon"), values)}, {"lat": ("lat", lat, LAT), "lon": ("lon", lon, LON)}))
+
+
+def points(lon: Any, lat: Any, **attributes: Any) -> Version:
+    raw = xr.Dataset(
+        {"v": ("cell", np.arange(len(lon), dtype="f4"), {"coordinates": "lon lat"})},
+        {"lon": ("cell", np.asarray(lon, "f8"), LON), "lat": ("cell", np.asarray(lat, "f8"), LAT)},
+        attributes,
+    )
+    return Version(raw)
+
+
+globe = straight(np.arange(90, -91, -30.0), np.arange(-180, 180, 30.0))
+
+
+@pytest.mark.parametrize("lon", [np.arange(-180, 180, 30.0), np.arange(0, 360, 30.0), np.arange(-165, 180, 30.0)])
+@pytest.mark.parametrize("lat", [np.arange(90, -91, -30.0), np.arange(-75, 90, 30.0)])
+def test_the_world_and_the_caps_are_whole(lat: Any, lon: Any) -> None:
+    grid = straight(lat, lon)
+    world = grid.edr("area", coords="POLYGON((-180 -90,180 -90,180 90,-180 90,-180 -90))")
+    assert len(grid.values(world)) == lat.size * lon.size
+    cap = grid.edr("area", coords="MULTIPOLYGON(((-180 60,180 60,180 90,-180 90,-180 60)))")
+    assert len(grid.values(cap)) == (lat >= 60).sum() * lon.size
+    for half in ("POLYGON((0 -90,180 -90,180 90,0 90,0 -90))", "POLYGON((-180 -90,0 -90,0 90,-180 90,-180 -90))"):
+        assert len(grid.values(grid.edr("area", coords=half))) >= lat.size * lon.size / 2
+
+
+@pytest.mark.parametrize("box", ["0,0,60,60", "5,5,55,55", "-179,-90,179,90", "170,-10,190,10", "2,2,3,3", "-180,60,180,90"])
+def test_an_area_is_the_cube_of_the_same_box(box: str) -> None:
+    west, south, east, north = map(float, box.split(","))
+    polygon = shapely.to_wkt(shapely.box(west, south, east, north))
+    assert globe.values(globe.edr("area", coords=polygon)) == globe.values(globe.edr("cube", bbox=box))
+
+
+def test_cells_on_the_edge_of_any_polygon_are_taken() -> None:
+    triangle = globe.edr("area", coords="POLYGON((0 0,60 0,0 60,0 0))")
+    lat, lon = np.meshgrid(np.arange(90, -91, -30.0), np.arange(-180, 180, 30.0), indexing="ij")
+    on = (lon >= 0) & (lat >= 0) & (lon + lat <= 60)
+    assert globe.values(triangle) == sorted(np.arange(84.0).reshape(7, 12)[on].tolist())
+
+
+def test_an_area_within_one_cell_is_that_cell_on_every_grid() -> None:
+    small = "POLYGON((10.2 47.2,10.3 47.2,10.25 47.3,10.2 47.2))"
+    assert len(globe.values(globe.edr("area", coords=small))) == 1
+    lon, lat = np.meshgrid(np.arange(8.0, 13), np.arange(45.0, 50))
+    mesh = points(lon.ravel(), lat.ravel())
+    assert mesh.values(mesh.edr("area", coords=small)) == [12.0]
+    assert mesh.values(mesh.edr("cube", bbox="10.2,47.2,10.3,47.3")) == [12.0]
+    with pytest.raises(NotFound):
+        mesh.edr("area", coords="POLYGON((30 30,30.1 30,30.1 30.1,30 30))")
+
+
+def test_several_points_are_the_cells_that_hold_them() -> None:
+    found = globe.edr("position", coords="MULTIPOINT((1 1),(100 60),(-179 -89))")
+    assert globe.values(found) == sorted([36 + 6.0, 12 + 9.0, 72 + 0.0])
+    assert found.scattered
+    lone = straight([50.0, 51], [8.0, 9])
+    assert lone.values(lone.edr("position", coords="MULTIPOINT((8 50),(100 0))")) == [0.0]
+    with pytest.raises(NotFound):
+        lone.edr("position", coords="MULTIPOINT((60 50),(100 0))")
+    with pytest.raises(InvalidRequest):
+        lone.edr("position", coords="MULTIPOINT EMPTY")
+
+
+@pytest.mark.parametrize("name", ["CRS84", "OGC:CRS84", "http://www.opengis.net/def/crs/OGC/1.3/CRS84", "[OGC:CRS84]"])
+def test_the_reference_system_has_the_name_that_is_advertised(name: str) -> None:
+    assert globe.values(globe.edr("position", coords="POINT(0 0)", crs=name)) == [42.0]
+
+
+@pytest.mark.parametrize("name", ["parameter-name", "parameter_names"])
+def test_parameters_are_named_as_clients_name_them(name: str) -> None:
+    assert globe.edr("position", coords="POINT(0 0)", **{name: "v"}).fields == ("v",)
+    with pytest.raises(InvalidRequest):
+        globe.edr("position", coords="POINT(0 0)", **{name: "snow"})
+
+
+def test_stations_have_a_reach_and_meshes_do_not() -> None:
+    lon, lat = [-63.5, -75.7, -123.1], [44.6, 45.4, 49.2]
+    for stations in (points(lon, lat, featureType="timeSeries"), named_stations(lon, lat)):
+        assert stations.values(stations.edr("position", coords="POINT(-75.6 45.4)")) == [1.0]
+        for far in ("POINT(-90 47)", "POINT(-75.7 44)"):
+            with pytest.raises(NotFound):
+                stations.edr("position", coords=far)
+        assert stations.values(stations.edr("cube", bbox="-80,40,-60,50")) == [0.0, 1.0]
+        with pytest.raises(NotFound):
+            stations.edr("cube", bbox="-75.69,45.41,-75.68,45.42")
+
+
+def named_stations(lon: Any, lat: Any) -> Version:
+    raw = points(lon, lat).raw
+    return Version(raw.assign_coords(name=("cell", np.array(["a", "b", "c"], dtype=object), {"cf_role": "timeseries_id"})))
+
+
+def test_a_cell_without_position_answers_for_nobody() -> None:
+    lon, lat = np.meshgrid(np.arange(0.0, 10), np.arange(40.0, 50))
+    lon, lat = lon + 0.1 * (lat - 40), lat + 0.05 * lon
+    at = f"POINT({float(lon[5, 5])!r} {float(lat[5, 5])!r})"
+    lon[5, 5] = lat[5, 5] = np.nan
+    raw = xr.Dataset(
+        {"v": (("j", "i"), np.arange(100, dtype="f4").reshape(10, 10), {"coordinates": "lon lat"})},
+        {"lon": (("j", "i"), lon, LON), "lat": (("j", "i"), lat, LAT)},
+    )
+    sea = Version(raw)
+    with pytest.raises(NotFound):
+        sea.edr("position", coords=at)
+    for j, i in ((4, 5), (5, 4), (0, 0), (9, 9), (6, 6)):
+        beside = f"POINT({lon[j, i] + 0.2} {lat[j, i] - 0.1})"
+        assert sea.values(sea.edr("position", coords=beside)) == [10.0 * j + i]
+    for outside in (f"POINT({lon[0, 0] - 0.7} {lat[0, 0]})", f"POINT({lon[9, 9]} {lat[9, 9] + 0.7})"):
+        with pytest.raises(NotFound):
+            sea.edr("position", coords=outside)
+
+
+@pytest.mark.parametrize(("units", "factor"), [("radian", 57.29577951308232), ("arc_minute", 1 / 60), ("degrees", 1)])
+def test_places_are_in_degrees_whatever_angle_is_stored(units: str, factor: float) -> None:
+    lat, lon = np.arange(40.0, 50) / factor, np.arange(0.0, 10) / factor
+    raw = xr.Dataset(
+        {"v": (("lat", "lon"), np.arange(100, dtype="f4").reshape(10, 10))},
+        {"lat": ("lat", lat, {**LAT, "units": units}), "lon": ("lon", lon, {**LON, "units": units})},
+    )
+    grid = Version(raw)
+    assert grid.description.spatial.bbox == pytest.approx((-0.5, 39.5, 9.5, 49.5))
+    assert grid.values(grid.edr("position", coords="POINT(3.2 44.9)")) == [53.0]
+    assert grid.values(grid.edr("cube", bbox="3,44,4,45")) == [43.0, 44.0, 53.0, 54.0]
+    with pytest.raises(NotFound):
+        grid.edr("position", coords="POINT(0.05 0.8)")
