@@ -288,6 +288,7 @@ class FakeService:
             items=tuple(found),
             next="abc" if filters.get("limit") == 1 else None,
             matched=len(found) if filters.get("count") else None,
+            damaged=(),
         )
 
     def versions(

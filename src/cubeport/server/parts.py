@@ -34,6 +34,9 @@ class Counted[T](Page[T], Protocol):
     @property
     def matched(self) -> int | None: ...
 
+    @property
+    def damaged(self) -> tuple[str, ...]: ...
+
 
 class Reads(Protocol):
     """What every face that shows datasets asks."""

@@ -12,7 +12,7 @@ from cubeport.cubes.description import CubeDescription
 from cubeport.errors import NotFound, NothingToPublish, PreconditionFailed, VersionRemoved
 from cubeport.service.datasets import Datasets
 from cubeport.service.engines import Engines
-from cubeport.service.state import KIND, VERSION, DatasetState, Publication, Reach, VersionState
+from cubeport.service.state import GONE, KIND, VERSION, DatasetState, Publication, Reach, VersionState
 
 
 def pointed(state: DatasetState, version_id: str) -> DatasetState:
@@ -44,8 +44,9 @@ def publish(catalog: Catalog, datasets: Datasets, dataset_id: str, *, version: s
     row = catalog.rows.get(VERSION, version_id)
     if row is None or row.owner != dataset.record.id:
         raise NotFound(f"Dataset {dataset_id!r} has no version {version_id}.", what="version")
-    if row.state == "removed":
-        raise VersionRemoved(f"Version {version_id} was removed by retention.", next_step="publish another version")
+    if row.state in GONE:
+        why = "was removed by retention" if row.state == "removed" else "was found damaged and moved to quarantine"
+        raise VersionRemoved(f"Version {version_id} {why}.", next_step="publish another version")
     if state.published and state.latest == version_id:
         return dataset.record
     with catalog.unit_of_work(operation_type="publish", inputs=(dataset.record.id,)) as work:
