@@ -46,6 +46,12 @@ class Reads(Protocol):
     def shown(self, ref: str, *, unpublished: bool = False) -> Shown: ...
 
 
+class Bytes(Reads, Protocol):
+    """What the Zarr face asks."""
+
+    def was_shown(self, ref: str) -> bool: ...
+
+
 class Lists(Reads, Protocol):
     """What lists, searches and pages ask."""
 
@@ -100,7 +106,7 @@ class Offers(Protocol):
     def template(self, template_id: str) -> DatasetTemplate: ...
 
 
-class Service(Keeps, Ingests, Offers, Protocol):
+class Service(Bytes, Keeps, Ingests, Offers, Protocol):
     """The service, as the server calls it: :class:`cubeport.service.service.Service`."""
 
 

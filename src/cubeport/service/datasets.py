@@ -133,6 +133,37 @@ class Datasets:
         row = self._backend.rows.get(VERSION, version_id)
         return self._shown(found, dataset_id, row, pinned=bool(at) and name != "latest", unpublished=unpublished)
 
+    def was_shown(self, ref: str) -> bool:
+        """Tell whether a reader may still hold what *ref* names: it has been on the faces.
+
+        True of a dataset, version or tag that was unpublished, deleted, purged or removed by retention.
+        """
+        dataset_id, _, name = ref.partition("@")
+        if is_id(name):
+            row = self._backend.rows.get(VERSION, name)
+            owner = self._backend.get_record(row.owner) if row is not None else None
+            of_this = owner is None or DatasetState.of(owner).texts.dataset_id == dataset_id
+            return row is not None and row.document.get("shown_at") is not None and of_this
+        if not _ID.fullmatch(dataset_id):
+            return False
+        found = self.find(dataset_id)
+        deleted = self.deleted(dataset_id) if found is None else None
+        state = found.state if found is not None else DatasetState.of(deleted) if deleted is not None else None
+        return state is not None and state.latest is not None and (name in ("", "latest") or name in state.tags)
+
+    def deleted(self, dataset_id: str) -> CatalogRecord | None:
+        """Return the newest deleted dataset of that id, or ``None``."""
+        found = self._backend.search(
+            Query(
+                where=(Term("metadata.dataset.texts.dataset_id", "=", dataset_id),),
+                kinds=frozenset({KIND}),
+                statuses=frozenset({"deleted"}),
+                order=("-deleted_at",),
+                limit=1,
+            )
+        )
+        return found[0] if found else None
+
     def _version_id(self, dataset: Dataset, name: str, *, unpublished: bool) -> str | None:
         state = dataset.state
         if name == "latest":
