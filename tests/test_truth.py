@@ -173,7 +173,7 @@ COMES_WITH = {
     "pytest": "dev",
     "hypothesis": "dev",
 }
-NAMED = {"aiohttp": "fsspec takes it by name", "httptools": "uvicorn takes it by name", "rich": "typer takes it by name"}
+NAMED = {"httptools": "uvicorn takes it by name", "rich": "typer takes it by name"}
 IMPORTED_AS = {"pyyaml": "yaml", "netcdf4": "netCDF4"}
 
 

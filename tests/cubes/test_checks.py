@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shlex
 from typing import Any
 
 import numpy as np
 import pytest
 import xarray as xr
 
+from cubeport.catalog.forms import strictyaml
 from cubeport.cubes.axes import find
-from cubeport.cubes.checks import check
+from cubeport.cubes.checks import check, droppable
 from cubeport.cubes.describe import describe
+from cubeport.cubes.normalise import normalise
+from cubeport.cubes.steps import NormaliseStep, plain
 from cubeport.errors import SourceRejected, VariablesMismatch
 
 
@@ -37,7 +41,7 @@ NORTH, EAST = {"units": "degrees_north"}, {"units": "degrees_east"}
 @pytest.mark.parametrize(
     ("changes", "reason", "words"),
     [
-        ({"time": (("time",), [0.0, 1, 1], TIME)}, "bad-time", "index 1 is there twice"),
+        ({"time": (("time",), [0.0, 1, 1], TIME)}, "bad-time", "twice, at index 1 and 2"),
         ({"time": (("time",), [0.0, 2, 1], TIME)}, "bad-time", "2000-01-03T00:00:00Z at index 1 is followed by 2000-01-02"),
         ({"time": (("time",), [2.0, 1, 0], TIME)}, "bad-time", "rise"),
         ({"time": (("time",), [0.0, np.nan, 2], TIME)}, "bad-time", "label 1 is missing"),
@@ -109,22 +113,61 @@ def test_what_does_no_harm_is_taken(changes: dict[str, Any], told: set[str]) -> 
     assert {kind for kind, _ in check(cube(**changes))} == told
 
 
-def test_a_name_is_cured_in_the_line_that_refuses_it() -> None:
-    with pytest.raises(SourceRejected) as caught:
-        check(cube(**{"sea temp's": (("time",), np.zeros(3))}))
-    assert caught.value.next_step == """rename it in the source, with xarray: ds.rename({"sea temp's": 'sea_temp_s'})"""
+def pasted(refusal: SourceRejected) -> list[dict[str, Any]]:
+    """Return the steps of the flags in the next step, as a shell and the command line read them."""
+    words = shlex.split(str(refusal.next_step))
+    steps = [strictyaml.parse(words[at + 1], "--normalise").value for at, word in enumerate(words) if word == "--normalise"]
+    assert steps == refusal.members["repair"]
+    return plain(tuple(NormaliseStep.model_validate(step) for step in steps))
 
 
 @pytest.mark.parametrize(
-    ("lon", "cure"),
-    [([170.0, 175, -180, -175, -170], "assign_coords({'lon': ds['lon'] % 360})"), ([0.0, 2, 1, 3, 4], "sortby('lon')")],
+    "changes",
+    [
+        {"sea temp's": (("time",), np.zeros(3))},
+        {"Température": (("time",), np.zeros(3)), "sst 2": (("time",), np.zeros(3))},
+        {"SST": (("time",), np.zeros(3))},
+        {"lon": (("lon",), [170.0, 175, -180, -175, -170], EAST)},
+        {"lon": (("lon",), [350.0, 355, 0, 5, 10], EAST)},
+        {"lon": (("lon",), [0.0, 2, 1, 3, 4], EAST)},
+        {"time": (("time",), [2.0, 0, 1], TIME)},
+        {"time": (("time",), [2.0, 0, 1], TIME), "a b": (("time",), np.zeros(3))},
+    ],
 )
-def test_an_axis_out_of_order_is_cured_by_what_it_is_told(lon: list[float], cure: str) -> None:
-    raw = cube(lon=(("lon",), lon, EAST))
+def test_what_the_next_step_says_cures_it_when_pasted(changes: dict[str, Any]) -> None:
+    raw = cube(**changes)
+    for _ in range(2):  # names first, then what only a look at the axes finds
+        try:
+            check(raw)
+            break
+        except SourceRejected as refusal:
+            raw = normalise(raw, pasted(refusal))
+    check(raw)
+
+
+def test_every_problem_is_reported_with_its_place() -> None:
+    raw = cube(
+        **{
+            "a b": (("time",), np.zeros(3)),
+            "p": (("time",), np.zeros(3, "i2"), {"scale_factor": 0.0}),
+            "d": (("time",), np.zeros(3), {"units": "days since yesterday"}),
+        }
+    )
+    with pytest.raises(SourceRejected, match=r"'a b'.*\(and 2 more\)") as caught:
+        check(raw)
+    assert [(each.loc, each.kind) for each in caught.value.errors] == [
+        (("variables", "a b"), "bad-text"),
+        (("variables", "p", "scale_factor"), "bad-coordinates"),
+        (("variables", "d"), "bad-time"),
+    ]
+    assert set(droppable(raw, caught.value)) == {"a b", "p", "d"}
+
+
+def test_a_coordinate_is_not_left_out_without_its_fields() -> None:
+    raw = cube(lat=(("lat",), [40.0, np.nan, 20, 10], NORTH), series=(("time",), np.zeros(3), {}))
     with pytest.raises(SourceRejected) as caught:
         check(raw)
-    assert caught.value.next_step == f"put it in order in the source, with xarray: ds.{cure}"
-    check(eval(f"ds.{cure}", {"ds": raw}))
+    assert set(droppable(raw, caught.value)) == {"lat", "sst"}
 
 
 def test_missing_dates_among_data_are_missing_data() -> None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import xarray as xr
 
-from cubeport.cubes.mending import clean, mend
+from cubeport.cubes.mending import clean, counted_in_days, mend
 from cubeport.errors import SourceRejected
 
 
@@ -89,7 +89,7 @@ def time(values: Any, units: str, calendar: str = "standard", **more: Any) -> xr
     ],
 )
 def test_whole_months_and_years_are_those_of_the_calendar(values: Any, units: str, calendar: str, dates: list[str]) -> None:
-    mended, warnings = mend(time(values, units, calendar))
+    mended, warnings = counted_in_days(time(values, units, calendar))
     decoded = xr.decode_cf(mended[["time"]], decode_times=xr.coders.CFDatetimeCoder(use_cftime=True))
     assert [each.strftime("%Y-%m-%d") for each in decoded["time"].values] == dates
     assert [kind for kind, _ in warnings] == ["time-repaired"]
@@ -97,6 +97,6 @@ def test_whole_months_and_years_are_those_of_the_calendar(values: Any, units: st
 
 def test_a_part_of_a_month_is_refused_with_the_step_that_takes_it() -> None:
     with pytest.raises(SourceRejected, match=r"at index 1 is 1\.5 months") as caught:
-        mend(time([0, 1.5], "months since 1979-01-01"))
+        counted_in_days(time([0, 1.5], "months since 1979-01-01"))
     assert caught.value.reason == "bad-time"
     assert "--normalise 'decode_periods: {time: parts}'" in (caught.value.next_step or "")

@@ -184,7 +184,7 @@ def test_the_name_that_refuses_a_file_is_cured_by_the_line_it_is_told(opened: Ca
     with pytest.raises(SourceRejected) as caught:
         check(raw)
     assert caught.value.next_step is not None
-    assert "ds.rename({'__xarray_dataarray_variable__': 'xarray_dataarray_variable'})" in caught.value.next_step
+    assert caught.value.members["repair"] == [{"rename": {"__xarray_dataarray_variable__": "xarray_dataarray_variable"}}]
     renamed = raw.rename({"__xarray_dataarray_variable__": "xarray_dataarray_variable"})
     check(renamed)
     spatial = describe(renamed).spatial

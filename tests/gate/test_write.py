@@ -471,7 +471,7 @@ def without(name: str) -> Change:
     ("make", "error", "words"),
     [
         (without("lat"), VariablesMismatch, "'lat' is missing"),
-        (lambda path: grid(path, days=(5, 6), dtype="f8"), DtypeMismatch, "float64"),
+        (lambda path: grid(path, days=(5, 6), dtype="i4"), DtypeMismatch, "int32"),
         (lambda path: grid(path, days=(5, 6), calendar="360_day"), CalendarMismatch, "360_day"),
         (lambda path: grid(path, days=(5, 6), attributes={"units": "degC"}), UnitsMismatch, "degC"),
         (lambda path: grid(path, days=(5, 6), lat=(10.0, 20.001)), GridMismatch, "index 1"),

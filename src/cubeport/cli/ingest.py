@@ -51,6 +51,17 @@ def ingest(
     attrs: Annotated[str | None, typer.Option("--attrs", metavar="JSON", help="Global attributes to set.")] = None,
     chunks: Annotated[str | None, typer.Option("--chunks", metavar="JSON", help='For example {"time": 1}.')] = None,
     append_dim: Annotated[str | None, typer.Option("--append-dim", metavar="D", help="Join the files along it.")] = None,
+    normalise: Annotated[
+        list[str] | None,
+        typer.Option("--normalise", metavar="STEP", help="Files: a step that repairs them, 'rename: {a: b}'. Repeatable."),
+    ] = None,
+    transform: Annotated[
+        list[str] | None,
+        typer.Option("--transform", metavar="STEP", help="Files: a step that changes values, 'metres_to_mm: tp'. Repeatable."),
+    ] = None,
+    skip_bad: Annotated[
+        bool, typer.Option("--skip-bad", help="Leave out variables that cannot be published, and report them.")
+    ] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Take held periods again.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Files: a whole new version.")] = False,
     publish: Annotated[
@@ -71,14 +82,22 @@ def ingest(
         "publish": publish,
         "tag": tag,
         "dry_run": dry_run,
+        "skip_bad": skip_bad,
     }
     of_files: dict[str, Any] = {"attributes": _json(attrs, "--attrs"), "append_dim": append_dim, "group": group}
     fields = _template_fields(template, title, license, period_type, variables, chunks)
+    for name, flag, steps in (("normalise", "--normalise", normalise), ("transforms", "--transform", transform)):
+        if steps:
+            fields[name] = [*fields.get(name, []), *(_step(text, flag) for text in steps)]
     if fields:
         request["template"] = fields
     if _is_template(sources, of_files=id is not None or series or each):
-        for flag, given in (("--template", template), ("--group", group), ("--attrs", attrs), ("--append-dim", append_dim)):
-            if given is not None:
+        only_files = {
+            "--template": template, "--group": group, "--attrs": attrs, "--append-dim": append_dim,
+            "--normalise": normalise, "--transform": transform,
+        }  # fmt: skip
+        for flag, given in only_files.items():
+            if given:
                 raise Usage(f"{flag} is for files; {sources[0]} is a template. There is no file {sources[0]}.")
         return _report(session, _one(session, {"dataset_id": sources[0], **request}, {}))
     found = session.parts.find(sources)
@@ -215,6 +234,14 @@ def _tell_skipped(session: Session, found: Found) -> None:
 
 
 # --- what a request says ---------------------------------------------------------------------------------------------
+
+
+def _step(text: str, flag: str) -> Any:
+    """Return a step as its YAML says it: a mapping of one key, or a word."""
+    value = strictyaml.parse(text, flag).value
+    if not isinstance(value, dict | str):
+        raise Usage(f"{flag} takes a step such as 'rename: {{a: b}}', not {text[:80]!r}.")
+    return value
 
 
 def _template_fields(

@@ -1,14 +1,20 @@
-"""What a dataset must be before one value of it is taken (service.md 5.2 "alone"; safety.md 2.2 "meaning", "text", "names").
+"""What a dataset must be before one value of it is taken.
 
-Strict where wrong numbers would follow, generous where not: what is passed over comes back as warnings.
+Strict where wrong numbers would follow, generous where not: what is skipped comes back as warnings. All problems are reported at
+once, each with its place, and with the step of ``normalise`` that repairs it where one does.
 """
 
 from __future__ import annotations
 
+import json
 import math
 import re
+import shlex
+import unicodedata
 import warnings as python_warnings
-from collections.abc import Iterable, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +22,7 @@ from cubeport.cubes import keys, times
 from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_text
 from cubeport.cubes.cells import exact
 from cubeport.cubes.decoding import decoded, opened, whole
-from cubeport.errors import SourceRejected
+from cubeport.errors import Problem, SourceRejected
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -42,70 +48,174 @@ def check(raw: xr.Dataset) -> tuple[tuple[str, str], ...]:
     Raises
     ------
     SourceRejected
-        ``bad-text``, ``empty``, ``not-a-cube``, ``bad-coordinates`` or ``bad-time``; names the place and the next step.
+        ``bad-text``, ``empty``, ``not-a-cube``, ``bad-coordinates`` or ``bad-time``; it names the place and the next step. Of
+        several problems ``errors`` has all, each with its place.
     """
-    check_names("variable", map(str, raw.variables))
-    check_names("dimension", map(str, raw.sizes))
-    _check_texts(raw)
-    _check_lengths(raw)
-    _check_packing(raw)
-    _check_dates(raw)
+    problems = _Problems()
+    _check_names(raw, problems)
+    _check_texts(raw, problems)
+    _check_lengths(raw, problems)
+    _check_packing(raw, problems)
+    _check_dates(raw, problems)
+    problems.refuse()
     found = find(raw)
     _check_cube(found)
     notes = list(found.notes)
     used = {str(d) for name, role in found.roles.items() if role == "data" for d in raw.variables[name].dims}
     for axis in found.axes:
         if axis.labels is not None and (axis.scalar or axis.dimension in used):
-            _check_axis(raw, axis, found, notes)
+            with problems.of("variables", axis.name):
+                _check_axis(raw, axis, found, notes)
     if found.family in ("curvilinear", "unstructured"):
-        _check_positions(raw, str(found.x), str(found.y))
-    _check_decodable(raw)
+        with problems.of("variables", str(found.x)):
+            _check_positions(raw, str(found.x), str(found.y))
+    problems.refuse()
+    _check_decodable(raw, problems)
+    problems.refuse()
     return tuple(dict.fromkeys(notes))
+
+
+class _Problems:
+    """What is wrong with a source, gathered so that all of it is reported at once."""
+
+    def __init__(self) -> None:
+        self._found: list[tuple[tuple[str, ...], SourceRejected]] = []
+
+    @contextmanager
+    def of(self, *loc: str) -> Iterator[None]:
+        """Keep a refusal instead of raising it; *loc* is where it belongs."""
+        try:
+            yield
+        except SourceRejected as error:
+            self._found.append((loc, error))
+
+    def refuse(self) -> None:
+        """Raise what was found as one refusal."""
+        if not self._found:
+            return
+        first = self._found[0][1]
+        steps = list(dict.fromkeys(error.next_step for _, error in self._found if error.next_step))
+        repairs = [step for _, error in self._found for step in error.members.get("repair", ())]
+        if len(steps) > 1 and len(repairs) == len(self._found):
+            steps = [" ".join(flag(step) for step in _merged(repairs))]
+        members = {**first.members, **({"repair": _merged(repairs)} if repairs else {})}
+        more = f" (and {len(self._found) - 1} more)" if len(self._found) > 1 else ""
+        raise SourceRejected(
+            f"{first.message}{more}",
+            next_step="; ".join(steps[:_SHOWN]) or None,
+            errors=[Problem(loc, error.reason, error.message) for loc, error in self._found],
+            **members,
+        ) from first
+
+
+_SHOWN = 5
+"""Next steps that are named at once."""
+
+
+def flag(step: Mapping[str, Any]) -> str:
+    """Return a step of ``normalise`` as the command line takes it, quoted for a shell."""
+    ((name, value),) = step.items()
+    return f"--normalise {shlex.quote(f'{name}: {json.dumps(value, ensure_ascii=False)}')}"
+
+
+def _merged(steps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return *steps* with mappings and lists of one name joined, in their order."""
+    found: dict[str, Any] = {}
+    for step in steps:
+        for name, value in step.items():
+            if isinstance(value, dict):
+                found[name] = {**found.get(name, {}), **value}
+            elif isinstance(value, list):
+                found[name] = list(dict.fromkeys([*found.get(name, []), *value]))
+            else:
+                found[name] = value
+    return [{name: value} for name, value in found.items()]
+
+
+def repairable(message: str, *, reason: str, repair: Mapping[str, Any], before: str = "repeat with") -> SourceRejected:
+    """Return a refusal that the step *repair* of ``normalise`` cures; its next step has the flag ready to paste."""
+    return SourceRejected(message, reason=reason, next_step=f"{before} {flag(repair)}", repair=[dict(repair)])
+
+
+def droppable(raw: xr.Dataset, refusal: SourceRejected) -> dict[str, str]:
+    """Return the variables that *refusal* is about and why, if the source without them still has a field; else nothing.
+
+    What labels a dimension is not left out alone: its fields would lose their place.
+    """
+    parts = {str(each.loc[1]): each.message for each in refusal.errors if len(each.loc) > 1 and each.loc[0] == "variables"}
+    parts = {name: why for name, why in parts.items() if name in raw.variables}
+    if not parts or len(parts) != len({tuple(each.loc[:2]) for each in refusal.errors}):
+        return {}
+    for name in list(parts):
+        if raw.variables[name].dims == (name,):
+            parts |= {str(other): f"its dimension {name!r} is bad" for other, each in raw.variables.items() if name in each.dims}
+    kept = [name for name, each in raw.variables.items() if str(name) not in parts and each.ndim and each.dims != (name,)]
+    return parts if any(raw.variables[name].dtype.kind in "biuf" for name in kept) else {}
 
 
 def check_names(what: str, names: Iterable[str]) -> None:
     """Refuse names that cannot be keys of a store everywhere: by grammar, reserved, or equal but for case."""
     seen: dict[str, str] = {}
     for name in names:
-        if not keys.is_node(name):
-            shown = _CONTROL.sub("?", name[:60]).encode("utf-8", "replace").decode()
-            raise SourceRejected(
-                f"{what} {shown!r} is no name for an address: at most 128 letters, digits and _ . + @ -, not starting with '__'",
-                reason="bad-text",
-                next_step=_renaming(shown, _cured(name)),
-            )
-        other = seen.setdefault(name.casefold(), name)
-        if other != name:
-            raise SourceRejected(
-                f"{what}s {other!r} and {name!r} differ in case only, which not every store can keep apart",
-                reason="bad-text",
-                next_step=_renaming(name, f"{name}_2"),
-            )
+        _check_name(what, name, seen)
 
 
-def _renaming(name: str, cured: str) -> str:
-    return f"rename it in the source, with xarray: ds.rename({{{name!r}: {cured!r}}})"
+def _check_names(raw: xr.Dataset, problems: _Problems) -> None:
+    seen: dict[str, str] = {}
+    for name in map(str, raw.variables):
+        with problems.of("variables", name):
+            _check_name("variable", name, seen)
+    seen = {}
+    for name in map(str, raw.sizes):
+        if name not in raw.variables:
+            with problems.of("dimensions", name):
+                _check_name("dimension", name, seen)
+
+
+def _check_name(what: str, name: str, seen: dict[str, str]) -> None:
+    if not keys.is_node(name):
+        shown = _CONTROL.sub("?", name[:60]).encode("utf-8", "replace").decode()
+        raise repairable(
+            f"{what} {shown!r} cannot be part of an address: at most 128 letters, digits and _ . + @ -, not starting with '__'",
+            reason="bad-text",
+            repair={"rename": {name: _cured(name)}},
+        )
+    other = seen.setdefault(name.casefold(), name)
+    if other != name:
+        raise repairable(
+            f"{what}s {other!r} and {name!r} differ in case only, which not every store can keep apart",
+            reason="bad-text",
+            repair={"rename": {name: f"{name}_2"}},
+        )
 
 
 def _cured(name: str) -> str:
-    cured = re.sub(r"[^A-Za-z0-9_.+@-]+", "_", name).strip("_.")[:120]
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    cured = re.sub(r"[^A-Za-z0-9_.+@-]+", "_", plain).strip("_.")[:120]
     return cured if keys.is_node(cured) else f"{cured or 'variable'}_1"
 
 
-def _check_texts(raw: xr.Dataset) -> None:
+def _check_texts(raw: xr.Dataset, problems: _Problems) -> None:
     total = 0
     for place, attributes in (("", raw.attrs), *((str(name), v.attrs) for name, v in raw.variables.items())):
         for key, value in attributes.items():
-            where = f"attribute {_CONTROL.sub('?', str(key)[:60])!r}" + (f" of {place!r}" if place else "")
-            size = 0
-            for text in (str(key), *_strings(value)):
-                size += _check_text(text, where)
-            size += int(getattr(value, "nbytes", 0))
-            if size > ATTRIBUTE_BYTES:
-                raise SourceRejected(f"{where} has {size} bytes, more than {ATTRIBUTE_BYTES}", reason="bad-text")
-            total += size
+            with problems.of(*(("variables", place) if place else ("attributes",)), str(key)[:60]):
+                total += _check_attribute(place, key, value)
     if total > TEXT_BYTES:
-        raise SourceRejected(f"the attributes together have {total} bytes, more than {TEXT_BYTES}", reason="bad-text")
+        with problems.of("attributes"):
+            raise SourceRejected(f"the attributes together have {total} bytes, more than {TEXT_BYTES}", reason="bad-text")
+
+
+def _check_attribute(place: str, key: Any, value: Any) -> int:
+    """Return the bytes of an attribute. Raises SourceRejected."""
+    where = f"attribute {_CONTROL.sub('?', str(key)[:60])!r}" + (f" of {place!r}" if place else "")
+    size = 0
+    for text in (str(key), *_strings(value)):
+        size += _check_text(text, where)
+    size += int(getattr(value, "nbytes", 0))
+    if size > ATTRIBUTE_BYTES:
+        raise SourceRejected(f"{where} has {size} bytes, more than {ATTRIBUTE_BYTES}", reason="bad-text")
+    return size
 
 
 def _strings(value: Any) -> Iterable[str]:
@@ -138,14 +248,19 @@ def _check_text(text: str, where: str) -> int:
     return size
 
 
-def _check_lengths(raw: xr.Dataset) -> None:
+def _check_lengths(raw: xr.Dataset, problems: _Problems) -> None:
     for name, variable in raw.variables.items():
         for dimension, length in zip(variable.dims, variable.shape, strict=True):
             if length == 0:
-                raise SourceRejected(f"dimension {dimension!r} of {name!r} has length 0: there are no data", reason="empty")
+                with problems.of("variables", str(name)):
+                    raise SourceRejected(
+                        f"dimension {dimension!r} of {name!r} has length 0: there are no data",
+                        reason="empty",
+                        next_step="bring a file that has data",
+                    )
 
 
-def _check_packing(raw: xr.Dataset) -> None:
+def _check_packing(raw: xr.Dataset, problems: _Problems) -> None:
     for name, variable in raw.variables.items():
         for key in ("scale_factor", "add_offset"):
             if key not in variable.attrs:
@@ -156,14 +271,15 @@ def _check_packing(raw: xr.Dataset) -> None:
             except (TypeError, ValueError):
                 number = math.nan
             if not math.isfinite(number) or (key == "scale_factor" and number == 0):
-                raise SourceRejected(
-                    f"{key!r} of {name!r} is {'0' if number == 0 else 'no finite number'}: its values cannot be unpacked",
-                    reason="bad-coordinates",
-                    next_step=f"correct {key!r} in the source",
-                )
+                with problems.of("variables", str(name), key):
+                    raise SourceRejected(
+                        f"{key!r} of {name!r} is {'0' if number == 0 else 'no finite number'}: its values cannot be unpacked",
+                        reason="bad-coordinates",
+                        next_step=f"give it the right {key} with set_attributes of --normalise, or correct it in the source",
+                    )
 
 
-def _check_dates(raw: xr.Dataset) -> None:
+def _check_dates(raw: xr.Dataset, problems: _Problems) -> None:
     """Whatever says ``… since …`` must be decodable: xarray refuses to open a dataset with one that is not."""
     import numpy as np
 
@@ -172,21 +288,24 @@ def _check_dates(raw: xr.Dataset) -> None:
         if not times.is_time_units(units) or variable.dtype.kind not in "iuf" or variable.size == 0:
             continue
         name = str(key)
-        calendar = times.calendar_of(variable.attrs, name=name)
-        corner = variable[tuple(slice(0, 1) for _ in variable.dims)]
-        values = np.asarray(decoded(corner, name=name), dtype="float64").ravel()
-        # A missing date among data is missing data, NaT too, as xarray writes it; whether an axis may miss one is asked elsewhere.
-        values = values[np.isfinite(values) & (values != float(np.iinfo("int64").min))]
-        times.decode(values if values.size else np.zeros(1), str(units), calendar, name=name)
+        with problems.of("variables", name):
+            calendar = times.calendar_of(variable.attrs, name=name)
+            corner = variable[tuple(slice(0, 1) for _ in variable.dims)]
+            values = np.asarray(decoded(corner, name=name), dtype="float64").ravel()
+            # A missing date among data is missing data, NaT too, as xarray writes it; an axis is looked at elsewhere.
+            values = values[np.isfinite(values) & (values != float(np.iinfo("int64").min))]
+            times.decode(values if values.size else np.zeros(1), str(units), calendar, name=name)
 
 
-def _check_decodable(raw: xr.Dataset) -> None:
+def _check_decodable(raw: xr.Dataset, problems: _Problems) -> None:
     """What xarray cannot decode no reader can open; a corner of each variable tells."""
-    whole(raw, times=True)
     for key, variable in raw.variables.items():
-        corner = variable[tuple(slice(0, 1) for _ in variable.dims)]
-        decoded(corner, name=str(key))
-        opened(corner, name=str(key), times=True)
+        with problems.of("variables", str(key)):
+            corner = variable[tuple(slice(0, 1) for _ in variable.dims)]
+            decoded(corner, name=str(key))
+            opened(corner, name=str(key), times=True)
+    problems.refuse()
+    whole(raw, times=True)
 
 
 def _check_cube(found: CubeAxes) -> None:
@@ -232,10 +351,11 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
     if not ((differences > 0).all() or (differences < 0).all()):
         sign = 1 if differences[0] > 0 else -1
         where = int(np.flatnonzero(differences * sign < 0)[0]) + 1
-        raise SourceRejected(
-            f"coordinate {name!r} turns back at index {where}: labels must rise or fall all the way",
+        raise repairable(
+            f"coordinate {name!r} turns back at index {where}, from {numbers[where - 1]:g} to {numbers[where]:g}:"
+            " labels must rise or fall all the way",
             reason="bad-coordinates",
-            next_step=f"put it in order in the source, with xarray: ds.{_ordering(axis, numbers)}",
+            repair=_ordering(axis, numbers),
         )
     if axis.name == found.y and found.family == "rectilinear":
         _check_latitude(numbers, name)
@@ -243,14 +363,15 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
         _check_longitude(numbers, name)
 
 
-def _ordering(axis: FoundAxis, numbers: Any) -> str:
-    """Return what puts an axis in order: longitudes that jump at the antimeridian are counted on, not sorted apart."""
+def _ordering(axis: FoundAxis, numbers: Any) -> dict[str, Any]:
+    """Return the step that puts an axis in order: longitudes that jump at the antimeridian are counted on, not sorted apart."""
     import numpy as np
 
-    on = np.diff(numbers % 360)
-    if axis.kind == "x" and ((on > 0).all() or (on < 0).all()):
-        return f"assign_coords({{{axis.name!r}: ds[{axis.name!r}] % 360}})"
-    return f"sortby({axis.name!r})"
+    for end in (360, 180) if axis.kind == "x" else ():
+        on = np.diff((numbers - end) % 360)
+        if (on > 0).all() or (on < 0).all():
+            return {"wrap_longitude": end}
+    return {"sort": [axis.name]}
 
 
 def _check_finite(numbers: Any, name: str, reason: str) -> None:
@@ -266,11 +387,18 @@ def _check_time(variable: Any, name: str, values: Any) -> None:
     stamps = times.decode(values, str(variable.attrs.get("units", "")), calendar, name=name)
     for index, (a, b) in enumerate(pairwise(stamps)):
         if b <= a:
-            what = "is there twice" if a == b else f"is followed by {b}"
-            raise SourceRejected(
-                f"time {name!r} must rise all the way: {a} at index {index} {what}",
+            if a == b or len(set(stamps)) != len(stamps):
+                twice = a if a == b else next(each for each, count in Counter(stamps).items() if count > 1)
+                raise SourceRejected(
+                    f"time {name!r} has {twice} twice, at index {' and '.join(str(i) for i, s in enumerate(stamps) if s == twice)}",
+                    reason="bad-time",
+                    next_step="remove one of the two in the source, with xarray: "
+                    f"ds.sortby({name!r}).drop_duplicates({name!r}, keep='last')",
+                )
+            raise repairable(
+                f"time {name!r} must rise all the way: {a} at index {index} is followed by {b}",
                 reason="bad-time",
-                next_step="sort the source in time and remove what is there twice",
+                repair={"sort": [name]},
             )
 
 

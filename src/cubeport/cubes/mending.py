@@ -33,18 +33,11 @@ type Warnings = list[tuple[str, str]]
 
 
 def mend(raw: xr.Dataset) -> tuple[xr.Dataset, Warnings]:
-    """Return an undecoded dataset such that its odd parts do not hinder the others, and what was done.
-
-    Raises
-    ------
-    SourceRejected
-        ``bad-time`` for months or years since a date that are not whole numbers.
-    """
+    """Return an undecoded dataset such that its odd parts do not hinder the others, and what was done."""
     warnings: Warnings = []
     raw = _texts(raw, warnings)
     raw = _valued(raw, warnings)
-    raw = _named(raw, warnings)
-    return _dated(raw, warnings), warnings
+    return _named(raw, warnings), warnings
 
 
 def _texts(raw: xr.Dataset, warnings: Warnings) -> xr.Dataset:
@@ -139,8 +132,17 @@ def _named(raw: xr.Dataset, warnings: Warnings) -> xr.Dataset:
     return renamed(raw, {_NAMELESS: _NAMED})
 
 
-def _dated(raw: xr.Dataset, warnings: Warnings) -> xr.Dataset:
-    """Count months and years since a date in days: libraries decode neither, but for calendars of equal months."""
+def counted_in_days(raw: xr.Dataset) -> tuple[xr.Dataset, Warnings]:
+    """Return *raw* with whole months and years since a date counted in days, and what was done.
+
+    Libraries decode neither, but for calendars of equal months.
+
+    Raises
+    ------
+    SourceRejected
+        ``bad-time`` for numbers that are not whole.
+    """
+    warnings: Warnings = []
     for key, variable in list(raw.variables.items()):
         found = _PERIODS.fullmatch(str(variable.attrs.get("units", "")))
         if found is None or variable.dtype.kind not in "iuf" or variable.size == 0:
@@ -155,7 +157,7 @@ def _dated(raw: xr.Dataset, warnings: Warnings) -> xr.Dataset:
                 f"{name!r} counted {found[1].lower()} since {found[2][:40]}; it counts days now, by calendar months",
             )
         )
-    return raw
+    return raw, warnings
 
 
 def in_days(raw: xr.Dataset, name: str, *, parts: bool = False) -> xr.Dataset:

@@ -44,6 +44,12 @@ class WriteOrder:
     append_dim: str | None = None
     """The dimension along which several files are joined; ``None`` = the time axis."""
     group: str | None = None
+    normalise: tuple[Mapping[str, Any], ...] = ()
+    """Steps that change the form of each source, as :meth:`~cubeport.cubes.steps.NormaliseStep.plain` gives them."""
+    transforms: tuple[Mapping[str, Any], ...] = ()
+    """Steps that change values, after the sources are joined."""
+    skip_bad: bool = False
+    """Whether variables that cannot be published are left out, and reported, instead of refusing the source."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -61,3 +61,25 @@ class _Computed(BackendArray):
 
     def _get(self, key: tuple[Any, ...]) -> Values:
         return np.asarray(self._function(np.asarray(self._variable[key].values))).astype(self.dtype, copy=False)
+
+
+def expanded(variable: xr.Variable, dimension: str) -> xr.Variable:
+    """Return *variable* with *dimension*, of length 1, in front; nothing is read."""
+    encoding = {key: (1, *variable.encoding[key]) for key in ("chunksizes", "chunks") if variable.encoding.get(key)}
+    if isinstance(variable.dtype, np.dtypes.StringDType) or variable.ndim == 0:
+        return xr.Variable((dimension, *variable.dims), variable.values[np.newaxis], dict(variable.attrs))
+    lazily = indexing.LazilyIndexedArray(_Expanded(variable))
+    return xr.Variable((dimension, *variable.dims), lazily, dict(variable.attrs), encoding)
+
+
+class _Expanded(BackendArray):
+    def __init__(self, variable: xr.Variable) -> None:
+        self._variable = variable
+        self.shape, self.dtype = (1, *variable.shape), variable.dtype
+
+    def __getitem__(self, key: indexing.ExplicitIndexer) -> Any:
+        return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._get)
+
+    def _get(self, key: tuple[Any, ...]) -> Values:
+        values = np.asarray(self._variable[key[1:]].values)
+        return values[np.newaxis][key[0]] if isinstance(key[0], slice) else values

@@ -2,7 +2,6 @@
 
 from cubeport.main.catalog import Catalog, arm
 from cubeport.main.command import run
-from cubeport.main.connecting import connect
-from cubeport.main.service import DEMO, prepare, serve
+from cubeport.main.service import DEMO, connect, prepare, serve
 
 __all__ = ["DEMO", "Catalog", "arm", "connect", "prepare", "run", "serve"]

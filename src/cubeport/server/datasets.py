@@ -137,8 +137,7 @@ class _Datasets:
             page = self._service.datasets(**filters)
             items = [documents.summary(shown, self._url) for shown in page.items]
             links = replies.page_links(f"{self._url}/datasets", request, page.next)
-            listing = documents.listing("DatasetList", items, links, matched=page.matched, damaged=page.damaged)
-            return replies.dumps(listing)
+            return replies.dumps(documents.listing("DatasetList", items, links, matched=page.matched))
 
         return replies.reply(request, build, tag=tag)
 

@@ -34,9 +34,6 @@ class Counted[T](Page[T], Protocol):
     @property
     def matched(self) -> int | None: ...
 
-    @property
-    def damaged(self) -> tuple[str, ...]: ...
-
 
 class Reads(Protocol):
     """What every face that shows datasets asks."""
@@ -44,12 +41,6 @@ class Reads(Protocol):
     def generation(self) -> int: ...
 
     def shown(self, ref: str, *, unpublished: bool = False) -> Shown: ...
-
-
-class Bytes(Reads, Protocol):
-    """What the Zarr face asks."""
-
-    def was_shown(self, ref: str) -> bool: ...
 
 
 class Lists(Reads, Protocol):
@@ -106,7 +97,7 @@ class Offers(Protocol):
     def template(self, template_id: str) -> DatasetTemplate: ...
 
 
-class Service(Bytes, Keeps, Ingests, Offers, Protocol):
+class Service(Keeps, Ingests, Offers, Protocol):
     """The service, as the server calls it: :class:`cubeport.service.service.Service`."""
 
 

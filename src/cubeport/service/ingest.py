@@ -19,6 +19,7 @@ from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.work.undo import Action, Compensation
 from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.steps import plain
 from cubeport.documents import native
 from cubeport.documents.texts import Provider, Texts
 from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TagExists, TemplateChanged
@@ -316,6 +317,8 @@ class Ingester:
             "attributes": options.attributes,
             "append_dim": options.append_dim,
             "group": wanted.group,
+            **wanted.fields.steps(),
+            **({"skip_bad": True} if ingestion.request.skip_bad else {}),
         }
         return hashlib.sha256(dumps(said).encode()).hexdigest()
 
@@ -444,6 +447,9 @@ class Ingester:
             chunks=fields.layout.chunks,
             append_dim=ingestion.options.append_dim,
             group=wanted.group,
+            normalise=tuple(plain(fields.normalise)),
+            transforms=tuple(plain(fields.transforms)),
+            skip_bad=ingestion.request.skip_bad,
         )
         with step("bytes"):
             written = self._gate.write(order, progress=progress)

@@ -49,6 +49,8 @@ class IngestionRequest(_Value):
     on_overlap: Annotated[Literal["error", "skip", "replace"] | None, Later(None)] = None
     template: TemplateFields | None = None
     allow_gaps: bool = False
+    skip_bad: bool = False
+    """Whether variables that cannot be published are left out and reported, instead of refusing the source."""
     tag: Annotated[str | None, Field(pattern=r"^[a-z][a-z0-9._-]{0,63}$")] = None
     dry_run: bool = False
 

@@ -14,6 +14,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.later import Later
+from cubeport.cubes.steps import NormaliseStep, TransformStep, plain
 from cubeport.documents.texts import Provider
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
@@ -139,6 +140,10 @@ class TemplateFields(_Part):
     time_label: Annotated[Literal["start", "middle", "end"], Later("start")] = "start"
     extents: SourceScope = SourceScope()
     ingestion: IngestionRules = IngestionRules()
+    normalise: tuple[NormaliseStep, ...] = ()
+    """Steps that change the form of each source, in this order; none leaves data as they are stored."""
+    transforms: tuple[TransformStep, ...] = ()
+    """Steps that change values, in this order."""
     layout: LayoutRules = LayoutRules()
     publish: bool = True
     """Whether an ingestion that does not say it itself shows the new version at once."""
@@ -165,6 +170,11 @@ class TemplateFields(_Part):
                 fields[name] = [fields[name]]
         return {name: _without_lists(value, within=name not in _FREE) for name, value in fields.items()}
 
+    def steps(self) -> dict[str, Any]:
+        """Return ``normalise`` and ``transforms`` as JSON values, without those that have no step."""
+        found = {"normalise": plain(self.normalise), "transforms": plain(self.transforms)}
+        return {name: steps for name, steps in found.items() if steps}
+
 
 class DatasetTemplate(TemplateFields):
     """A source that could be ingested: one entry of ``config/datasets/*.yaml``."""
@@ -177,7 +187,7 @@ class DatasetTemplate(TemplateFields):
 
     def digest(self) -> str:
         """Return the sha256 of what changes values; texts, licence and render are not in it."""
-        parts = self.model_dump(mode="json", include={"variables", "period_type", "source", "ingestion", "layout"})
+        parts = self.model_dump(mode="json", include={"variables", "period_type", "source", "ingestion", "layout"}) | self.steps()
         return hashlib.sha256(dumps(parts).encode()).hexdigest()
 
 

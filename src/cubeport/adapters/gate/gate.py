@@ -57,6 +57,9 @@ class ConfinedGate:
             "chunks": None if order.chunks is None else dict(order.chunks),
             "append_dim": order.append_dim,
             "group": order.group,
+            "normalise": [dict(step) for step in order.normalise],
+            "transforms": [dict(step) for step in order.transforms],
+            "skip_bad": order.skip_bad,
         }
         said = self._children.run("write", request, sources=order.sources, write=[order.target], progress=progress)
         answer = _believed(_WriteAnswer, said)

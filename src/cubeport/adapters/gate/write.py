@@ -30,10 +30,12 @@ from cubeport.adapters.sources.series import join
 from cubeport.catalog.disk.durable import write_all
 from cubeport.cubes import checks, keys, layout
 from cubeport.cubes import cutout as window
-from cubeport.cubes.mending import mend
+from cubeport.cubes.mending import counted_in_days, mend
+from cubeport.cubes.normalise import dropped, dropped_by, normalise, tolerance
 from cubeport.cubes.orders import Window
 from cubeport.cubes.raw import REFERENCES, dataset
-from cubeport.errors import NoData, VariablesMismatch
+from cubeport.cubes.transforms import transform
+from cubeport.errors import NoData, SourceRejected, VariablesMismatch
 
 with contextlib.suppress(ImportError):
     # xarray looks for dask at the first value it decodes, half a second of every child; here it is once, in their template.
@@ -49,9 +51,11 @@ _BLOCK_BYTES = 32 * 2**20
 def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
     """Write the sources into ``target/cube.zarr`` and return ``digests, warnings, sources``.
 
-    ``request``: ``target, window, variables, attributes, chunks, append_dim, group`` as in ``WriteOrder``, JSON values only.
+    ``request``: ``target, window, variables, attributes, chunks, append_dim, group``, and ``normalise, transforms, skip_bad`` where
+    they are asked for, as in ``WriteOrder``, JSON values only.
     """
     wanted = request["variables"]
+    steps = request.get("normalise", ())
     with contextlib.ExitStack() as stack:
         # Files of a long series are opened anew for each variable where fewer may stay open.
         kept = _open_files(len(context.sources))
@@ -61,19 +65,20 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
         opened = []
         for done, each in enumerate(context.sources):
             context.progress("checking", done, len(context.sources))
-            opened.append(_open(each, context, request["group"], wanted or ()))
+            opened.append(_open(each, context, request["group"], () if steps else wanted or (), steps))
             stack.callback(opened[-1].close)
             if len(context.sources) > 1:
                 load_labels(opened[-1])
-        whole = join(opened, request["append_dim"])
+        whole = join(opened, request["append_dim"], tolerance=tolerance(steps))
         raw = _selected(whole.raw, wanted)
-        for each in context.sources:
-            group = (request["group"] or "").strip("/")
-            format_of(each).verify(each, context.limits, pool, group=group, left_out=set(whole.raw.variables) - set(raw.variables))
         raw.attrs.update(request["attributes"])
         with decoding("coordinates"):  # they are read here
-            warnings = [*whole.warnings, *checks.check(raw)]
-        raw = _windowed(raw, Window(**request["window"]))
+            raw, warnings = _checked(raw, skip_bad=request.get("skip_bad", False))
+        left_out = (set(whole.raw.variables) - set(raw.variables)) | dropped_by(steps)
+        for each in context.sources:
+            format_of(each).verify(each, context.limits, pool, group=(request["group"] or "").strip("/"), left_out=left_out)
+        warnings = [*whole.warnings, *warnings]
+        raw = _windowed(transform(raw, request.get("transforms", ())), Window(**request["window"]))
         lengths = layout.chunks(raw, request["chunks"])
         writer = _Writer(Path(request["target"]) / CUBE, pool, _Progress(context, _declared(raw)), warnings, whole.name)
         digests = writer.write(raw, lengths)
@@ -89,14 +94,41 @@ def _open_files(sources: int) -> int:
     return max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - sources - 64)
 
 
-def _open(source: child.Input, context: child.Context, group: str | None, wanted: Sequence[str]) -> Source:
-    """Return the source, opened by what its content is, once the scan has let it pass."""
+def _open(
+    source: child.Input, context: child.Context, group: str | None, wanted: Sequence[str], steps: Sequence[Mapping[str, Any]]
+) -> Source:
+    """Return the source, opened by what its content is, once the scan has let it pass, mended, and normalised by *steps*."""
     found = scan(source, context.limits)
     prefix = f"{group.strip('/')}/" if group else ""
     skipped = [path.removeprefix(prefix) for path in found.skipped if path.startswith(prefix)]
     opened = format_of(source).open(source, group=group, wanted=wanted, skipped=skipped)
     raw, mended = mend(opened.raw)
-    return replace(opened, raw=raw, warnings=(*found.warnings, *opened.warnings, *mended))
+    raw, dated = counted_in_days(normalise(raw, steps, file=source.name))
+    return replace(opened, raw=raw, warnings=(*found.warnings, *opened.warnings, *mended, *dated))
+
+
+def _checked(raw: xr.Dataset, *, skip_bad: bool) -> tuple[xr.Dataset, list[tuple[str, str]]]:
+    """Return *raw* once it holds to the rules, without variables that do not where they may be skipped, and warnings.
+
+    Raises
+    ------
+    SourceRejected
+        With every problem, not the first alone, and the flag that skips parts where that would help.
+    """
+    skipped: list[tuple[str, str]] = []
+    while True:
+        try:
+            return raw, [*skipped, *checks.check(raw)]
+        except SourceRejected as refusal:
+            parts = checks.droppable(raw, refusal)
+            if not parts:
+                raise
+            if not skip_bad:
+                flag = f"leave out {', '.join(map(repr, parts))[:200]} with --skip-bad"
+                step = f"{refusal.next_step}; or {flag}" if refusal.next_step else flag
+                raise SourceRejected(refusal.message, next_step=step, errors=refusal.errors, **refusal.members) from None
+            skipped += [("variable-skipped", f"{name!r} is skipped: {why}") for name, why in parts.items()]
+            raw = dropped(raw, parts)
 
 
 def _selected(raw: xr.Dataset, wanted: Sequence[str] | None) -> xr.Dataset:
@@ -119,7 +151,6 @@ def _selected(raw: xr.Dataset, wanted: Sequence[str] | None) -> xr.Dataset:
             words = re.findall(r"[^\s:]+", " ".join(str(variable.attrs.get(key, "")) for key in REFERENCES))
             front += [each for each in (*words, *map(str, variable.dims)) if each in held]
         held = {name: variable for name, variable in held.items() if name in kept}
-    checks.check_names("variable", held)
     return dataset(held, raw.attrs)
 
 

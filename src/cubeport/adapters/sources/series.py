@@ -6,9 +6,11 @@ The checks and their kinds are those of service.md 5.2. Of several files every o
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +21,9 @@ from xarray.core import indexing
 
 from cubeport.adapters.sources.reading import TEXT, Source, decoding, native
 from cubeport.cubes import axes, calendars, times
-from cubeport.cubes.raw import dataset
+from cubeport.cubes.normalise import PACKING, TOLERANCE, dropped, joined_by_scalar
+from cubeport.cubes.raw import computed, dataset, variables
+from cubeport.cubes.units import canonical
 from cubeport.errors import (
     CalendarMismatch,
     CubeportError,
@@ -31,46 +35,42 @@ from cubeport.errors import (
     VariablesMismatch,
 )
 
-PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
-_TOLERANCE = 1e-6
-"""Part of a step by which coordinates of two files may differ."""
 _OWN_UNITS = re.compile(r"\s*(\w+)\s+since\s", re.IGNORECASE)
-_ALIASES = {
-    **dict.fromkeys(("degree_north", "degree_n", "degrees_n", "degreen", "degreesn"), "degrees_north"),
-    **dict.fromkeys(("degree_east", "degree_e", "degrees_e", "degreee", "degreese"), "degrees_east"),
-    **dict.fromkeys(("kelvin", "degk", "deg_k", "degrees_kelvin", "degree_kelvin"), "K"),
-    **dict.fromkeys(("degc", "deg_c", "celsius", "degree_celsius", "degrees_celsius", "degree_c", "degrees_c"), "degC"),
-    **dict.fromkeys(("metre", "metres", "meter", "meters"), "m"),
-    **dict.fromkeys(("", "dimensionless", "none", "unitless"), "1"),
-}
-"""Words for the same unit, in lower case; a unit itself is told by its case (``MPa`` is not ``mPa``)."""
 _MICROSECONDS = {"day": 86_400_000_000, "hour": 3_600_000_000, "minute": 60_000_000, "second": 1_000_000, "millisecond": 1_000}
 _SHORT = {"d": "day", "h": "hour", "hr": "hour", "min": "minute", "s": "second", "sec": "second", "ms": "millisecond"}
 
 type Values = np.ndarray[Any, Any]
 
 
-def join(sources: Sequence[Source], dimension: str | None = None) -> Source:
+def join(sources: Sequence[Source], dimension: str | None = None, *, tolerance: float = TOLERANCE) -> Source:
     """Return *sources* as one, joined along *dimension* (the time axis when not given); one source is returned as it is.
+
+    Parameters
+    ----------
+    tolerance
+        Part of a step by which coordinates of two files may differ; single precision may differ by what it cannot hold.
 
     Raises
     ------
     VariablesMismatch, GridMismatch, DtypeMismatch, UnitsMismatch, CalendarMismatch
-        When they do not belong together; ``errors`` names every offending file.
+        When they do not belong together; ``errors`` names every offending file, for all kinds of difference.
     SourceRejected
         ``bad-time`` when their times meet or overlap.
     """
     if len(sources) == 1:
         return sources[0]
+    sources, warnings = _common_variables(sources)
+    along, sources, more = _along(sources, dimension)
+    warnings += more
     first = sources[0]
-    along = dimension or _time_dimension(first)
     _same_variables(sources, along)
-    _same_calendars(sources)
-    _same_units(sources)
+    _all(partial(_same_calendars, sources), partial(_same_units, sources), partial(_same_dtypes, sources))
     sources = _ordered([_at_reference(first, each) for each in sources], along)
-    _same_dtypes(sources)
-    _same_grid(sources, along)
-    sources, warnings = _same_packing(sources, along)
+    _same_grid(sources, along, tolerance)
+    sources, more = _widened(sources, along)
+    warnings += more
+    sources, more = _same_packing(sources, along)
+    warnings += more
     head = sources[0].raw
     joined = {
         str(name): _joined(sources, str(name), along) if along in variable.dims else variable
@@ -80,14 +80,63 @@ def join(sources: Sequence[Source], dimension: str | None = None) -> Source:
     return Source(f"{len(sources)} files", dataset(joined, head.attrs), tuple(said))
 
 
-def _time_dimension(source: Source) -> str:
-    axis = axes.find(source.raw).axis_of("t")
-    if axis is None or axis.scalar:
-        raise VariablesMismatch(
-            f"{source.name} has no time axis to join several files along",
-            next_step="name the dimension to join along, or ingest one file",
+def _all(*checks: Callable[[], None]) -> None:
+    """Run every check, then raise what they found as one error: the first one, with the problems of all."""
+    found: list[CubeportError] = []
+    for check in checks:
+        try:
+            check()
+        except CubeportError as error:
+            found.append(error)
+    if len(found) > 1:
+        first = found[0]
+        others = "; ".join(error.message for error in found[1:])
+        raise type(first)(
+            f"{first.message}; {others}", next_step=first.next_step, errors=[each for error in found for each in error.errors]
         )
-    return axis.dimension
+    if found:
+        raise found[0]
+
+
+def _common_variables(sources: Sequence[Source]) -> tuple[list[Source], list[tuple[str, str]]]:
+    """Leave out variables that fewer than half of the files have, and report them."""
+    counts = Counter(str(name) for source in sources for name in source.raw.variables)
+    odd = [name for name, count in counts.items() if 2 * count < len(sources)]
+    if not odd:
+        return list(sources), []
+    told = ", ".join(f"{name!r} ({counts[name]} of {len(sources)})" for name in odd[:20])
+    kept = [replace(each, raw=dropped(each.raw, [name for name in odd if name in each.raw.variables])) for each in sources]
+    return kept, [("variable-skipped", f"variables that only some of the files have are skipped: {told}")]
+
+
+def _along(sources: Sequence[Source], dimension: str | None) -> tuple[str, Sequence[Source], list[tuple[str, str]]]:
+    """Return the dimension to join along, and the sources with it: a scalar time of each file becomes one."""
+    if dimension is not None and not all(_is_scalar(each, dimension) for each in sources):
+        return dimension, sources, []
+    name = dimension or _time_axis(sources)
+    if not all(_is_scalar(each, name) for each in sources):
+        return name, sources, []
+    told = f"{name!r} is one value in each file; the files are joined along it"
+    return name, [replace(each, raw=joined_by_scalar(each.raw, name)) for each in sources], [("time-joined", told)]
+
+
+def _is_scalar(source: Source, name: str) -> bool:
+    return name in source.raw.variables and source.raw.variables[name].ndim == 0
+
+
+def _time_axis(sources: Sequence[Source]) -> str:
+    """Return the dimension of time, or the name of the scalar coordinate that every file has."""
+    axis = axes.find(sources[0].raw).axis_of("t")
+    if axis is not None:
+        return axis.name if axis.scalar else axis.dimension
+    names = [source.name for source in sources]
+    dates = all(len(re.findall(r"(?<!\d)\d{8}(?!\d)", name)) == 1 for name in names)
+    raise VariablesMismatch(
+        f"{names[0]} has no time axis to join several files along",
+        next_step="take the time from the file names: --normalise 'set_time: {from_name: \"{YYYY}{MM}{DD}\"}'"
+        if dates
+        else "name the dimension to join along (--append-dim), or take the time from the file names with set_time of --normalise",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,13 +145,14 @@ class _Differences:
 
     error: type[CubeportError]
     kind: str
+    next_step: str | None = None
 
     def refuse(self, found: Iterable[tuple[str, str]], first: str) -> None:
         """Raise unless *found*, pairs of file and words, is empty."""
         problems = [Problem(("sources", file), self.kind, f"{file}: {words}, unlike {first}") for file, words in found]
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
-            raise self.error(problems[0].message + more, errors=problems[:100])
+            raise self.error(problems[0].message + more, next_step=self.next_step, errors=problems[:100])
 
 
 def _same_variables(sources: Sequence[Source], along: str) -> None:
@@ -126,13 +176,42 @@ def _same_variables(sources: Sequence[Source], along: str) -> None:
 
 def _same_dtypes(sources: Sequence[Source]) -> None:
     first = sources[0].raw
+
+    def differ(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
+        # Single beside double precision is widened, or compared as coordinates are: no value is lost.
+        return native(one) != native(other) and not one.kind == other.kind == "f"
+
     found = [
         (each.name, f"variable {name!r} is {each.raw.variables[name].dtype} and not {variable.dtype}")
         for each in sources[1:]
         for name, variable in first.variables.items()
-        if native(each.raw.variables[name].dtype) != native(variable.dtype)
+        if differ(each.raw.variables[name].dtype, variable.dtype)
     ]
     _Differences(DtypeMismatch, "dtype-mismatch").refuse(found, sources[0].name)
+
+
+def _widened(sources: Sequence[Source], along: str) -> tuple[list[Source], list[tuple[str, str]]]:
+    """Return the files with floating-point variables that are joined in the widest precision that one of them has."""
+    found, warnings = list(sources), []
+    for name, variable in variables(found[0].raw).items():
+        kinds = {each.raw.variables[name].dtype for each in found}
+        if along not in variable.dims or len({native(kind) for kind in kinds}) == 1 or any(kind.kind != "f" for kind in kinds):
+            continue
+        wide = np.result_type(*kinds)
+        odd = [each.name for each in found if native(each.raw.variables[name].dtype) != wide]
+        warnings.append(("widened", f"{name!r} is in less precision in {', '.join(odd[:5])}; it is stored as {wide}"))
+        found = [
+            replace(each, raw=each.raw.assign({name: _wide(each.raw.variables[name], wide)}))
+            if native(each.raw.variables[name].dtype) != wide
+            else each
+            for each in found
+        ]
+    return found, warnings
+
+
+def _wide(variable: xr.Variable, kind: np.dtype[Any]) -> xr.Variable:
+    fills = {key: kind.type(variable.attrs[key]) for key in ("_FillValue", "missing_value") if key in variable.attrs}
+    return computed(variable, lambda values: values, kind, {**variable.attrs, **fills})
 
 
 def _same_calendars(sources: Sequence[Source]) -> None:
@@ -173,8 +252,7 @@ def _plain_units(units: Any) -> str | None:
         return None if units is None else str(units)
     if since := _OWN_UNITS.match(units):
         return f"{_time_unit(since[1])} since"
-    text = " ".join(units.split())
-    return _ALIASES.get(text.lower(), text)
+    return canonical(units)
 
 
 def _time_unit(text: str) -> str:
@@ -281,9 +359,10 @@ def _labels(source: Source, name: str) -> list[Any]:
     return list(np.ravel(values).tolist())
 
 
-def _same_grid(sources: Sequence[Source], along: str) -> None:
+def _same_grid(sources: Sequence[Source], along: str, tolerance: float) -> None:
     """Hold every variable that is not joined against the first file's."""
     found = []
+    most = 0.0
     for key, variable in sources[0].raw.variables.items():
         name = str(key)
         if along in variable.dims:
@@ -291,6 +370,7 @@ def _same_grid(sources: Sequence[Source], along: str) -> None:
             for each in sources[1:]:
                 other = each.raw.variables[name]
                 if tuple(size for dim, size in other.sizes.items() if dim != along) != shape:
+                    most = np.inf
                     found.append((each.name, f"variable {name!r} has another shape"))
             continue
         with decoding(name, sources[0].name):
@@ -298,26 +378,48 @@ def _same_grid(sources: Sequence[Source], along: str) -> None:
         for each in sources[1:]:
             with decoding(name, each.name):
                 other_values = each.raw.variables[name].values
-            if (where := _differs(values, other_values, variable.dims == (name,))) is not None:
+            where, apart = _differs(values, other_values, variable.dims == (name,), tolerance)
+            if where is not None:
                 found.append((each.name, f"{name!r} differs at {where}"))
-    _Differences(GridMismatch, "grid-mismatch").refuse(found, sources[0].name)
+                most = max(most, apart)
+    next_step = None
+    if most <= 0.5:
+        next_step = f"take them as one grid: --normalise 'tolerance: {float(f'{most * 1.01:.2g}'):g}'"
+    elif found:
+        next_step = "ingest files of one grid together, each grid as a dataset of its own"
+    _Differences(GridMismatch, "grid-mismatch", next_step).refuse(found, sources[0].name)
 
 
-def _differs(a: Values, b: Values, is_axis: bool) -> str | None:
-    """Say where two arrays differ: axes by more than a millionth of a step, others by a bit that counts."""
+def _differs(a: Values, b: Values, is_axis: bool, tolerance: float) -> tuple[str | None, float]:
+    """Say where two arrays differ, ``None`` for nowhere, and by how many steps at most where they are axes.
+
+    Axes may differ by *tolerance* of a step, others by a millionth of a value; both by what single precision cannot hold.
+    """
     if a.shape != b.shape:
-        return f"its shape, {b.shape} and not {a.shape}"
-    if a.dtype.kind not in "fiub":
+        return f"its shape, {b.shape} and not {a.shape}", np.inf
+    apart = np.inf
+    if a.dtype.kind not in "fiub" or b.dtype.kind not in "fiub" or "f" not in (a.dtype.kind, b.dtype.kind):
         same = np.asarray(a == b)
-    elif is_axis and a.size > 1:
-        step = float(np.abs(np.diff(a.astype("float64"))).min())
-        same = np.abs(a.astype("float64") - b.astype("float64")) <= _TOLERANCE * step
     else:
-        same = np.isclose(a, b, rtol=_TOLERANCE, atol=0, equal_nan=True) if a.dtype.kind == "f" else np.asarray(a == b)
+        one, other = a.astype("float64"), b.astype("float64")
+        single = a.dtype.itemsize < 8 or b.dtype.itemsize < 8
+        with np.errstate(invalid="ignore", over="ignore"):
+            noise = np.spacing(np.abs(one).astype("float32")).astype("float64") if single else np.zeros(one.shape)
+            if is_axis and a.size > 1:
+                step = float(np.abs(np.diff(one)).min())
+                same = np.abs(one - other) <= tolerance * step + noise
+                apart = float(np.abs(one - other).max()) / step if step else np.inf
+            else:
+                same = (np.abs(one - other) <= _RELATIVE * np.abs(one) + noise) | (np.isnan(one) & np.isnan(other)) | (one == other)
     if bool(same.all()):
-        return None
+        return None, 0.0
     where = np.unravel_index(int(np.argmin(same)), a.shape)
-    return "index " + ", ".join(str(int(i)) for i in where) if where else "its value"
+    if not where:
+        return f"its value, {b!s:.40} and not {a!s:.40}", apart
+    return f"index {', '.join(str(int(i)) for i in where)}, {b[where]!s:.40} and not {a[where]!s:.40}", apart
+
+
+_RELATIVE = 1e-6
 
 
 def _same_packing(sources: Sequence[Source], along: str) -> tuple[list[Source], list[tuple[str, str]]]:

@@ -1,0 +1,478 @@
+"""The steps of ``normalise`` on a raw dataset: names, order, attributes and coordinates; no value of a field is changed.
+
+Each step is a pure function of the dataset and what the step says. A step that does not fit the source is refused with its number.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cubeport.cubes import axes
+from cubeport.cubes.decoding import decoded
+from cubeport.cubes.mending import in_days
+from cubeport.cubes.raw import REFERENCES, computed, dataset, expanded, renamed, variables
+from cubeport.cubes.steps import NormaliseStep, Positions, SetTime, parsed
+from cubeport.errors import InvalidRequest, SourceRejected
+
+PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
+TOLERANCE = 1e-5
+"""Part of a step by which coordinates of two files may differ."""
+
+_FILE = "global"
+_CHANGED_RANGES = ("valid_min", "valid_max", "valid_range", "actual_range")
+
+
+def tolerance(steps: Sequence[Mapping[str, Any]]) -> float:
+    """Return the tolerance that *steps* ask for."""
+    return next((float(step["tolerance"]) for step in reversed(steps) if "tolerance" in step), TOLERANCE)
+
+
+def normalise(raw: xr.Dataset, steps: Sequence[Mapping[str, Any]], *, file: str = "") -> xr.Dataset:
+    """Return *raw* after *steps*, in their order.
+
+    Parameters
+    ----------
+    steps
+        As :meth:`~cubeport.cubes.steps.NormaliseStep.plain` gives them.
+    file
+        The name of the file, for ``set_time: {from_name: …}``.
+
+    Raises
+    ------
+    InvalidRequest
+        When a step does not fit the source: which step, and what the source has.
+    SourceRejected
+        When what a step reads cannot be read as it says.
+    """
+    for number, (name, value) in enumerate(parsed(NormaliseStep, list(steps)), 1):
+        try:
+            raw = _STEPS[name](raw, value, file)
+        except Unfit as error:
+            raise InvalidRequest(f"normalise, step {number} ({name}): {error}", next_step=error.next_step) from None
+    return raw
+
+
+def dropped_by(steps: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the names, as the source has them, of variables that *steps* drop."""
+    names: dict[str, str] = {}
+    gone = set()
+    for step in steps:
+        names |= {new: names.get(old, old) for old, new in step.get("rename", {}).items()}
+        gone |= {names.get(name, name) for name in step.get("drop", ())}
+    return gone
+
+
+class Unfit(Exception):
+    """A step does not fit the source."""
+
+    def __init__(self, words: str, next_step: str | None = None) -> None:
+        super().__init__(words)
+        self.next_step = next_step
+
+
+def need(raw: xr.Dataset, names: Iterable[str], *, dimensions: bool = False) -> None:
+    """Raise unless the source has every variable (or dimension) of *names*."""
+    held = {*map(str, raw.variables), *(map(str, raw.sizes) if dimensions else ())}
+    missing = [name for name in names if name not in held]
+    if missing:
+        raise Unfit(f"the source has no {', '.join(map(repr, missing))}", f"choose among {', '.join(sorted(held))[:500]}")
+
+
+def _rename(raw: xr.Dataset, names: Mapping[str, str], _: str) -> xr.Dataset:
+    need(raw, names, dimensions=True)
+    held = [*map(str, raw.variables), *(str(d) for d in raw.sizes if d not in raw.variables)]
+    after = [names.get(name, name) for name in held]
+    if len(set(after)) != len(after):
+        twice = sorted({name for name in after if after.count(name) > 1})
+        raise Unfit(f"two things would be called {', '.join(twice)}", "choose other names")
+    return renamed(raw, names)
+
+
+def _drop(raw: xr.Dataset, names: Sequence[str], _: str) -> xr.Dataset:
+    need(raw, names)
+    return dropped(raw, names)
+
+
+def dropped(raw: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
+    """Return *raw* without the variables *names*, and without words that refer to them."""
+    gone = set(names)
+    held = {}
+    for name, variable in variables(raw).items():
+        if name in gone:
+            continue
+        other = variable.copy(deep=False)
+        other.attrs = dict(variable.attrs)
+        for key in REFERENCES:
+            words = str(other.attrs.get(key, "")).split()
+            if not gone & set(words):
+                continue
+            kept = [] if key in ("formula_terms", "cell_measures") else [word for word in words if word not in gone]
+            other.attrs[key] = " ".join(kept)
+            if not kept:
+                del other.attrs[key]
+        held[name] = other
+    return dataset(held, raw.attrs)
+
+
+def _squeeze(raw: xr.Dataset, dims: Sequence[str] | bool, _: str) -> xr.Dataset:
+    chosen = [str(d) for d, n in raw.sizes.items() if n == 1] if dims is True else list(dims)  # type: ignore[arg-type]  # names then
+    need(raw, chosen, dimensions=True)
+    long = [d for d in chosen if raw.sizes.get(d, 0) != 1]
+    if long:
+        raise Unfit(f"{', '.join(f'{d!r} has length {raw.sizes.get(d, 0)}' for d in long)}; only a length of 1 can be removed")
+    held = {name: each.isel({d: 0 for d in chosen if d in each.dims}) for name, each in variables(raw).items()}
+    return dataset(held, raw.attrs)
+
+
+def _transpose(raw: xr.Dataset, dims: Sequence[str], _: str) -> xr.Dataset:
+    need(raw, dims, dimensions=True)
+
+    def turned(variable: xr.Variable) -> xr.Variable:
+        order = [d for d in dims if d in variable.dims]
+        return variable.transpose(*order, *(d for d in variable.dims if d not in order))
+
+    return dataset({name: turned(each) for name, each in variables(raw).items()}, raw.attrs)
+
+
+def _sort(raw: xr.Dataset, names: Sequence[str], _: str) -> xr.Dataset:
+    for text in names:
+        name = text.removeprefix("-")
+        need(raw, [name])
+        variable = raw.variables[name]
+        if variable.ndim != 1:
+            raise Unfit(f"{name!r} has {variable.ndim} dimensions; only labels along one can be sorted by")
+        values = decoded(variable, name=name)
+        order = np.argsort(values, kind="stable")
+        raw = at(raw, str(variable.dims[0]), order[::-1] if text.startswith("-") else order)
+    return raw
+
+
+def at(raw: xr.Dataset, dimension: str, order: np.ndarray[Any, Any]) -> xr.Dataset:
+    """Return *raw* with the indices *order* of *dimension*."""
+    if len(order) == raw.sizes[dimension] and (np.diff(order) == 1).all():
+        return raw
+    held = {name: each.isel({dimension: order}) if dimension in each.dims else each for name, each in variables(raw).items()}
+    return dataset(held, raw.attrs)
+
+
+def _wrap_longitude(raw: xr.Dataset, end: int, _: str) -> xr.Dataset:
+    found = [name for name, each in variables(raw).items() if each.ndim and axes.is_longitude(name, each)]
+    if not found:
+        raise Unfit("the source has no longitude", "give it units first: set_attributes: {lon: {units: degrees_east}}")
+    for name in found:
+        variable = raw.variables[name]
+
+        def wrapped(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+            numbers = np.asarray(values, "float64")
+            low = end - 360
+            # Only what lies outside is moved: no label changes by a rounding error.
+            return np.where((numbers >= low) & (numbers < end), numbers, (numbers - low) % 360 + low)
+
+        if variable.ndim > 1:
+            held = variables(raw)
+            held[name] = computed(variable, wrapped, _floating(variable.dtype), variable.attrs)
+            raw = dataset(held, raw.attrs)
+            continue
+        values = np.asarray(decoded(variable, name=name), "float64")
+        new = wrapped(values)
+        held = variables(raw)
+        attributes = {key: value for key, value in variable.attrs.items() if key not in (*PACKING, *_CHANGED_RANGES)}
+        held[name] = xr.Variable(variable.dims, new.astype(_floating(variable.dtype)), attributes)
+        bounds = str(variable.attrs.get("bounds"))
+        if bounds in held:
+            edges = held[bounds]
+            moved = np.asarray(decoded(edges, name=bounds), "float64") + (new - values)[:, np.newaxis]
+            held[bounds] = xr.Variable(edges.dims, moved.astype(_floating(edges.dtype)), dict(edges.attrs))
+        raw = at(dataset(held, raw.attrs), str(variable.dims[0]), np.argsort(new, kind="stable"))
+    return raw
+
+
+def _floating(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    return dtype if dtype.kind == "f" else np.dtype("float64")
+
+
+def _decode_packed(raw: xr.Dataset, names: Sequence[str] | bool, _: str) -> xr.Dataset:
+    held = variables(raw)
+    chosen = [n for n, v in held.items() if {"scale_factor", "add_offset"} & set(v.attrs)] if names is True else list(names)  # type: ignore[arg-type]  # names then
+    need(raw, chosen)
+    return dataset({name: unpacked(name, each) if name in chosen else each for name, each in held.items()}, raw.attrs)
+
+
+def unpacked(name: str, variable: xr.Variable) -> xr.Variable:
+    """Return *variable* as the floating-point numbers that it means, missing ones as NaN, lazily."""
+    opened = xr.conventions.decode_cf_variable(name, variable, concat_characters=False, decode_times=False, decode_timedelta=False)
+    kind = opened.dtype if opened.dtype.kind == "f" else np.result_type("float32", opened.dtype)
+    attributes = {key: value for key, value in variable.attrs.items() if key not in PACKING}
+    opened.encoding = dict(variable.encoding)
+    return computed(opened, lambda values: values, kind, {**attributes, "_FillValue": kind.type(np.nan)})
+
+
+def _set_attributes(raw: xr.Dataset, wanted: Mapping[str, Mapping[str, Any]], _: str) -> xr.Dataset:
+    need(raw, [name for name in wanted if name != _FILE or _FILE in raw.variables])
+    held = variables(raw)
+    attributes = dict(raw.attrs)
+    for name, changes in wanted.items():
+        of_file = name == _FILE and name not in held
+        target = attributes if of_file else dict(held[name].attrs)
+        for key, value in changes.items():
+            if value is None:
+                target.pop(key, None)
+            else:
+                target[key] = _like(value, target.get(key), held.get(name), key)
+        if not of_file:
+            held[name] = held[name].copy(deep=False)
+            held[name].attrs = target
+    return dataset(held, attributes)
+
+
+def _like(value: Any, old: Any, variable: xr.Variable | None, key: str) -> Any:
+    """Return a number in the type that it had, or that the values have, where CF asks for the same type."""
+    if isinstance(value, str):
+        return value
+    if key in ("_FillValue", "missing_value", "valid_min", "valid_max", "valid_range", "flag_values") and variable is not None:
+        return np.asarray(value, variable.dtype)[()]
+    return np.asarray(value, getattr(old, "dtype", None))[()]
+
+
+def _set_crs(raw: xr.Dataset, text: str, _: str) -> xr.Dataset:
+    import pyproj
+
+    try:
+        crs = pyproj.CRS.from_user_input(text)
+    except pyproj.exceptions.CRSError:
+        raise Unfit(f"{text[:80]!r} is not a reference system that PROJ knows", "write it as EPSG:3035, or as WKT") from None
+    held = variables(raw)
+    name = next(n for n in ("crs", "spatial_ref", "grid_mapping_of_cubeport") if n not in held and n not in raw.sizes)
+    by_name = {n: v for n, v in held.items() if v.dims == (n,)}
+    x = next((n for n, v in by_name.items() if axes.kind_of(n, v) == "x" or n.lower() in ("x", "easting", "xc")), None)
+    y = next((n for n, v in by_name.items() if axes.kind_of(n, v) == "y" or n.lower() in ("y", "northing", "yc")), None)
+    if x is None or y is None:
+        raise Unfit("the source has no coordinates x and y", "rename them first: rename: {…: x, …: y}")
+    if crs.is_projected:
+        unit = crs.axis_info[0].unit_name
+        for axis, standard in ((x, "projection_x_coordinate"), (y, "projection_y_coordinate")):
+            held[axis] = held[axis].copy(deep=False)
+            given = "units" if "units" in held[axis].attrs else None
+            held[axis].attrs = {**held[axis].attrs, "standard_name": standard}
+            if given is None:
+                held[axis].attrs["units"] = "m" if unit == "metre" else unit
+    for each, variable in held.items():
+        if x in variable.dims and y in variable.dims:
+            held[each] = variable.copy(deep=False)
+            held[each].attrs = {**variable.attrs, "grid_mapping": name}
+    held[name] = xr.Variable((), np.int32(0), crs.to_cf())
+    return dataset(held, raw.attrs)
+
+
+_PLACES = {
+    "YYYY": r"(?P<Y>\d{4})",
+    "MM": r"(?P<m>\d\d)",
+    "DD": r"(?P<d>\d\d)",
+    "DOY": r"(?P<j>\d{3})",
+    "hh": r"(?P<H>\d\d)",
+    "mm": r"(?P<M>\d\d)",
+}
+_SINCE = "minutes since 1970-01-01"
+
+
+def _set_time(raw: xr.Dataset, said: SetTime, file: str) -> xr.Dataset:
+    name = said.variable
+    if said.from_name is not None:
+        minutes = _minutes_of_name(said.from_name, file)
+        return _one_step(raw, name, np.array([minutes]), {"units": _SINCE, "calendar": said.calendar or "standard"})
+    if said.from_variable is not None:
+        return _dates(raw, said)
+    held = variables(raw)
+    attributes = {"units": said.units, "calendar": said.calendar, "standard_name": "time"}
+    given = {key: value for key, value in attributes.items() if value is not None}
+    if said.values is None:
+        need(raw, [name])
+        held[name] = held[name].copy(deep=False)
+        held[name].attrs = {**held[name].attrs, **given}
+        return dataset(held, raw.attrs)
+    values = np.asarray(said.values, "float64")
+    if raw.sizes.get(name, 1 if len(values) == 1 else -1) != len(values):
+        raise Unfit(f"there are {len(values)} values, and {name!r} has {raw.sizes.get(name, 'no')} steps")
+    if name not in raw.sizes:
+        return _one_step(raw, name, values, given)
+    old = held[name].attrs if name in held else {}
+    held[name] = xr.Variable((name,), values, {**{k: v for k, v in old.items() if k not in (*PACKING, "bounds")}, **given})
+    return dataset(held, raw.attrs)
+
+
+def _minutes_of_name(pattern: str, file: str) -> int:
+    pieces = re.split(r"(\{[A-Za-z]+\})", pattern)
+    unknown = [p for p in pieces if p.startswith("{") and p[1:-1] not in _PLACES]
+    if unknown:
+        raise Unfit(f"{unknown[0]} is not a part of a date", f"use {', '.join(f'{{{key}}}' for key in _PLACES)}")
+    expression = "".join(_PLACES[p[1:-1]] if p.startswith("{") else re.escape(p).replace(r"\*", ".*") for p in pieces if p)
+    try:
+        found = re.search(expression, file)
+    except re.error:
+        raise Unfit(f"{pattern!r} names a part of the date twice") from None
+    if found is None:
+        raise Unfit(f"the file name {file[:80]!r} does not fit {pattern!r}")
+    parts = found.groupdict()
+    if "Y" not in parts:
+        raise Unfit(f"{pattern!r} has no year", "put {YYYY} where it is")
+    try:
+        day = date(int(parts["Y"]), int(parts.get("m") or 1), int(parts.get("d") or 1)).toordinal()
+    except ValueError as error:
+        raise Unfit(f"the file name {file[:80]!r} has no date at {pattern!r}: {error}") from None
+    day += int(parts["j"]) - 1 if parts.get("j") else 0
+    return (day - date(1970, 1, 1).toordinal()) * 1_440 + int(parts.get("H") or 0) * 60 + int(parts.get("M") or 0)
+
+
+def _one_step(raw: xr.Dataset, name: str, values: np.ndarray[Any, Any], attributes: Mapping[str, Any]) -> xr.Dataset:
+    """Return *raw* with the time *values*, of one step, as a dimension of every field."""
+    if raw.sizes.get(name, 1) != 1:
+        raise Unfit(f"{name!r} has {raw.sizes[name]} steps, and the file's name has one time")
+    held = variables(raw)
+    held[name] = xr.Variable((), values[0], {"standard_name": "time", **attributes})
+    if name in raw.sizes:
+        held[name] = xr.Variable((name,), values, held[name].attrs)
+        return dataset(held, raw.attrs)
+    return joined_by_scalar(dataset(held, raw.attrs), name)
+
+
+def _dates(raw: xr.Dataset, said: SetTime) -> xr.Dataset:
+    source = str(said.from_variable)
+    need(raw, [source])
+    variable = raw.variables[source]
+    values = decoded(variable, name=source)
+    try:
+        moments = np.array([_moment(each) for each in np.ravel(values)], "datetime64[s]").reshape(values.shape)
+    except ValueError as error:
+        raise SourceRejected(f"{source!r} holds no dates: {error}", reason="bad-time", next_step="leave set_time out") from None
+    seconds = moments.astype("int64")
+    unit, length = next(pair for pair in (("days", 86_400), ("minutes", 60), ("seconds", 1)) if (seconds % pair[1] == 0).all())
+    attributes = {"standard_name": "time", "units": f"{unit} since 1970-01-01", "calendar": said.calendar or "standard"}
+    held = variables(raw)
+    dims = variable.dims
+    name = str(dims[0]) if len(dims) == 1 else said.variable
+    held[name] = xr.Variable(dims, seconds // length, attributes)
+    return dataset(held, raw.attrs)
+
+
+def _moment(value: Any) -> np.datetime64:
+    is_number = isinstance(value, int | float | np.integer | np.floating)
+    text = str(int(value)) if is_number and float(value).is_integer() else str(value).strip()
+    if text.isdigit() and len(text) not in (4, 6, 7, 8, 10, 12, 14):
+        raise ValueError(f"{text} is not a date")
+    match len(text) if text.isdigit() else 0:
+        case 8:
+            text = f"{text[:4]}-{text[4:6]}-{text[6:]}"
+        case 7:
+            year, day = int(text[:4]), int(text[4:])
+            if not 1 <= day <= 366:
+                raise ValueError(f"{text} is not a year and a day of it")
+            return np.datetime64(f"{year:04d}-01-01", "s") + np.timedelta64(day - 1, "D")
+        case 6:
+            text = f"{text[:4]}-{text[4:]}"
+        case 10:
+            text = f"{text[:4]}-{text[4:6]}-{text[6:8]}T{text[8:]}"
+        case 12:
+            text = f"{text[:4]}-{text[4:6]}-{text[6:8]}T{text[8:10]}:{text[10:]}"
+        case 14:
+            text = f"{text[:4]}-{text[4:6]}-{text[6:8]}T{text[8:10]}:{text[10:12]}:{text[12:]}"
+    found = np.datetime64(text.removesuffix("Z").removesuffix("+00:00"), "s")
+    if np.isnat(found):
+        raise ValueError("a date is missing")
+    return found
+
+
+def _decode_periods(raw: xr.Dataset, names: Mapping[str, str], _: str) -> xr.Dataset:
+    need(raw, names)
+    for name, how in names.items():
+        raw = in_days(raw, name, parts=how == "parts")
+    return raw
+
+
+def _coordinate_units(raw: xr.Dataset, units: Mapping[str, str], file: str) -> xr.Dataset:
+    return _set_attributes(raw, {name: {"units": text} for name, text in units.items()}, file)
+
+
+def _positions(raw: xr.Dataset, said: Positions, _: str) -> xr.Dataset:
+    need(raw, [said.longitude, said.latitude])
+    held = variables(raw)
+    for name, standard, units in ((said.longitude, "longitude", "degrees_east"), (said.latitude, "latitude", "degrees_north")):
+        variable = _standing(name, held[name])
+        given = str(variable.attrs.get("units", "")).lower()
+        variable.attrs = {
+            **variable.attrs,
+            "standard_name": standard,
+            "units": variable.attrs["units"] if "rad" in given else units,
+        }
+        held[name] = variable
+    if held[said.longitude].dims != held[said.latitude].dims:
+        raise Unfit(f"{said.longitude!r} and {said.latitude!r} have different dimensions")
+    dims = set(held[said.longitude].dims)
+    for name, variable in held.items():
+        if name not in (said.longitude, said.latitude) and dims <= set(variable.dims) and variable.dtype.kind in "iufb":
+            words = [w for w in str(variable.attrs.get("coordinates", "")).split() if w not in (said.longitude, said.latitude)]
+            held[name] = variable.copy(deep=False)
+            held[name].attrs = {**variable.attrs, "coordinates": " ".join([*words, said.latitude, said.longitude])}
+    return dataset(held, raw.attrs)
+
+
+def _standing(name: str, variable: xr.Variable) -> xr.Variable:
+    """Return positions without a dimension along which they stay the same, such as the time of WRF."""
+    while variable.ndim > 2:
+        values = np.asarray(decoded(variable, name=name))
+        if not (values == values[:1]).all():
+            raise Unfit(f"{name!r} changes along {variable.dims[0]!r}: the grid moves")
+        variable = variable.isel({variable.dims[0]: 0})
+    return variable.copy(deep=False)
+
+
+def _join_scalar_time(raw: xr.Dataset, name: str, _: str) -> xr.Dataset:
+    need(raw, [name])
+    if raw.variables[name].ndim:
+        raise Unfit(f"{name!r} is not one number: it has the dimensions {', '.join(map(str, raw.variables[name].dims))}")
+    return joined_by_scalar(raw, name)
+
+
+def joined_by_scalar(raw: xr.Dataset, name: str) -> xr.Dataset:
+    """Return *raw* with the scalar coordinate *name* as a dimension of length 1, in front, of itself and of every field."""
+    fields = {field for field, role in axes.find(raw).roles.items() if role == "data"}
+    held = {}
+    for each, variable in variables(raw).items():
+        if each == name or each in fields:
+            other = expanded(variable, name)
+            words = [w for w in str(variable.attrs.get("coordinates", "")).split() if w != name]
+            other.attrs = {key: value for key, value in variable.attrs.items() if key != "coordinates"}
+            if words:
+                other.attrs["coordinates"] = " ".join(words)
+            held[each] = other
+        else:
+            held[each] = variable
+    return dataset(held, raw.attrs)
+
+
+def _unchanged(raw: xr.Dataset, _value: float, _: str) -> xr.Dataset:
+    return raw
+
+
+_STEPS: Mapping[str, Callable[[xr.Dataset, Any, str], xr.Dataset]] = {
+    "rename": _rename,
+    "drop": _drop,
+    "squeeze": _squeeze,
+    "transpose": _transpose,
+    "sort": _sort,
+    "wrap_longitude": _wrap_longitude,
+    "decode_packed": _decode_packed,
+    "set_attributes": _set_attributes,
+    "set_crs": _set_crs,
+    "set_time": _set_time,
+    "decode_periods": _decode_periods,
+    "coordinate_units": _coordinate_units,
+    "positions": _positions,
+    "join_scalar_time": _join_scalar_time,
+    "tolerance": _unchanged,  # for the joining of files
+}

@@ -1,0 +1,188 @@
+"""The steps of ``normalise`` (change the form) and ``transforms`` (change values), as a template, a request and a flag write them.
+
+A step is a mapping of one key, ``rename: {a: b}``. Steps run in the order given. Values only: what they do is in
+:mod:`cubeport.cubes.normalise` and :mod:`cubeport.cubes.transforms`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SerializerFunctionWrapHandler, model_serializer, model_validator
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _names(value: Any) -> Any:
+    return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
+
+
+type Name = Annotated[str, Field(min_length=1, max_length=256)]
+type Names = Annotated[tuple[Name, ...], BeforeValidator(_names), Field(min_length=1)]
+"""One name, or several."""
+
+
+class SetTime(_Part):
+    """Where the time of a source is: exactly one of ``values``, ``from_name``, ``from_variable``, or units and calendar alone."""
+
+    variable: Name = "time"
+    units: str | None = None
+    """CF units of the numbers, such as ``days since 1950-01-01``."""
+    calendar: str | None = None
+    values: Annotated[tuple[float, ...] | None, BeforeValidator(_names)] = None
+    """Numbers in ``units``, one for each step."""
+    from_name: str | None = None
+    """A pattern of the file's name with ``{YYYY}``, ``{MM}``, ``{DD}``, ``{DOY}``, ``{hh}``, ``{mm}``: each file is one step."""
+    from_variable: Name | None = None
+    """A variable of dates as whole numbers (``20240131``, ``2024031``, ``202401``) or as ISO 8601 texts."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Self:
+        given = [name for name in ("values", "from_name", "from_variable") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"give one of {' and '.join(given)}")
+        if not given and self.units is None and self.calendar is None:
+            raise ValueError("give units, calendar, values, from_name or from_variable")
+        if self.values is not None and self.units is None:
+            raise ValueError("values need units, such as days since 1950-01-01")
+        return self
+
+
+class Positions(_Part):
+    """The variables that hold the position of each cell."""
+
+    longitude: Name
+    latitude: Name
+
+
+class _Step(_Part):
+    @model_validator(mode="before")
+    @classmethod
+    def _word(cls, value: Any) -> Any:
+        """Take a bare word, ``squeeze``, for a step that needs no more."""
+        return {value: True} if isinstance(value, str) else value
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Self:
+        if len(self.model_fields_set) != 1:
+            raise ValueError(f"a step has one key of {', '.join(type(self).model_fields)}")
+        return self
+
+    @model_serializer(mode="wrap")
+    def _only_its_key(self, handler: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {name: value for name, value in handler(self).items() if name in self.model_fields_set}
+
+    def plain(self) -> dict[str, Any]:
+        """Return the step as JSON values."""
+        return self.model_dump(mode="json")
+
+
+class NormaliseStep(_Step):
+    """One step that changes the form of a source: names, order, attributes, what its coordinates mean."""
+
+    rename: dict[Name, Name] | None = None
+    """Variables and dimensions, old name to new."""
+    drop: Names | None = None
+    """Variables to leave out."""
+    squeeze: Names | Literal[True] | None = None
+    """Dimensions of length 1 to remove; ``true`` is all of them."""
+    transpose: Names | None = None
+    """Dimensions in their new order; those that are not named follow."""
+    sort: Names | None = None
+    """Coordinates to put in rising order, or falling with ``-`` in front."""
+    wrap_longitude: Literal[180, 360] | None = None
+    """180 counts longitudes from -180 to 180, 360 from 0 to 360; columns are put in order."""
+    decode_packed: Names | Literal[True] | None = None
+    """Variables to store as the numbers they mean, without ``scale_factor`` and ``add_offset``."""
+    set_attributes: dict[Name, dict[Name, str | int | float | list[float] | tuple[float, ...] | None]] | None = None
+    """By variable, ``global`` for the file; ``null`` removes an attribute."""
+    set_crs: str | None = None
+    """The reference system of x and y, such as ``EPSG:3035``."""
+    set_time: SetTime | None = None
+    decode_periods: Annotated[dict[Name, Literal["whole", "parts"]] | None, BeforeValidator(lambda value: _periods(value))] = None
+    """Coordinates that count months or years since a date; ``parts`` takes a fraction as that part of its own month or year."""
+    coordinate_units: dict[Name, str] | None = None
+    """The units that the values of coordinates have."""
+    positions: Positions | None = None
+    join_scalar_time: Name | None = None
+    """The scalar coordinate that becomes a dimension, so that files of one image each are joined along it."""
+    tolerance: Annotated[float, Field(gt=0, le=0.5)] | None = None
+    """Part of a step by which coordinates of two files may differ; 1e-5 where nothing is said."""
+
+
+def _periods(value: Any) -> Any:
+    names = _names(value)
+    return dict.fromkeys(names, "whole") if isinstance(names, tuple) else value
+
+
+class Scale(_Part):
+    """``value * factor + offset``."""
+
+    factor: float = 1.0
+    offset: float = 0.0
+    units: str | None = None
+    """The units of the result."""
+
+    @model_validator(mode="after")
+    def _finite(self) -> Self:
+        if not (abs(self.factor) < float("inf") and abs(self.offset) < float("inf") and self.factor):
+            raise ValueError("factor and offset are finite, and factor is not 0")
+        return self
+
+
+class Mask(_Part):
+    """Values that become missing."""
+
+    below: float | None = None
+    above: float | None = None
+    equal: Annotated[tuple[float, ...], BeforeValidator(lambda value: _several(value))] = ()
+
+    @model_validator(mode="after")
+    def _some(self) -> Self:
+        if self.below is None and self.above is None and not self.equal:
+            raise ValueError("give below, above or equal")
+        return self
+
+
+class Deaccumulate(_Part):
+    """How sums since a start become sums of each step."""
+
+    dimension: Name = "time"
+    restarts: bool = True
+    """Whether a sum that falls has begun anew; where it may not fall, ``false`` keeps negative differences."""
+
+
+class TransformStep(_Step):
+    """One step that changes values. A result is stored as floating-point numbers, missing ones as NaN."""
+
+    kelvin_to_celsius: Names | None = None
+    celsius_to_kelvin: Names | None = None
+    metres_to_mm: Names | None = None
+    scale: dict[Name, Scale] | None = None
+    convert_units: dict[Name, str] | None = None
+    """By variable, the units that it shall have."""
+    mask: dict[Name, Mask] | None = None
+    deaccumulate: Annotated[dict[Name, Deaccumulate] | None, BeforeValidator(lambda value: _sums(value))] = None
+
+
+def _several(value: Any) -> Any:
+    return (value,) if isinstance(value, int | float) else _names(value)
+
+
+def _sums(value: Any) -> Any:
+    names = _names(value)
+    return {name: {} for name in names} if isinstance(names, tuple) else value
+
+
+def plain(steps: tuple[_Step, ...]) -> list[dict[str, Any]]:
+    """Return steps as JSON values."""
+    return [step.plain() for step in steps]
+
+
+def parsed[S: _Step](model: type[S], steps: list[Mapping[str, Any]]) -> list[tuple[str, Any]]:
+    """Return ``(name, value)`` of each step that :func:`plain` gave."""
+    found = [model.model_validate(step) for step in steps]
+    return [(name, getattr(step, name)) for step in found for name in step.model_fields_set]

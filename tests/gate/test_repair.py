@@ -1,0 +1,228 @@
+"""Repair on the way in, by the gate's own writer: a refusal prints the step that cures it, and the step gives the right values."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import Any
+
+import netCDF4
+import numpy as np
+import pytest
+import xarray as xr
+
+from cubeport.catalog.forms import strictyaml
+from cubeport.cubes.steps import NormaliseStep, TransformStep, plain
+from cubeport.errors import CubeportError, GridMismatch, SourceRejected, VariablesMismatch
+
+from .desk import ours_of, written
+
+
+def grid(path: Path, *, time: Any = (0, 1), units: str = "days since 2000-01-01", **variables: Any) -> Path:
+    """Make a small cube; a variable is (dims, values, attributes), ``None`` leaves one of the usual ones out."""
+    held: dict[str, Any] = {
+        "time": None if time is None else (("time",), np.asarray(time), {"units": units, "standard_name": "time"}),
+        "lat": (("lat",), np.array([10.0, 20.0]), {"units": "degrees_north", "standard_name": "latitude"}),
+        "lon": (("lon",), np.array([1.0, 2.0, 3.0]), {"units": "degrees_east", "standard_name": "longitude"}),
+        **variables,
+    }
+    if "t" not in held:
+        first = 0 if time is None else len(time)
+        dims = ("lat", "lon") if time is None else ("time", "lat", "lon")
+        shape = (2, 3) if time is None else (first, 2, 3)
+        held["t"] = (dims, np.arange(np.prod(shape), dtype="f4").reshape(shape), {})
+    with netCDF4.Dataset(path, "w") as file:
+        for dims, values, _ in filter(None, held.values()):
+            for dim, size in zip(dims, np.shape(values), strict=True):
+                if dim not in file.dimensions:
+                    file.createDimension(dim, size)
+        for name, (dims, values, attributes) in ((n, v) for n, v in held.items() if v is not None):
+            fill = attributes.pop("_FillValue", None)
+            variable = file.createVariable(name, np.asarray(values).dtype, dims, fill_value=fill)
+            variable.set_auto_maskandscale(False)
+            variable.setncatts(attributes)
+            variable[...] = values
+    return path
+
+
+def steps(*given: Any) -> list[dict[str, Any]]:
+    return plain(tuple(NormaliseStep.model_validate(each) for each in given))
+
+
+def pasted(refusal: CubeportError) -> list[dict[str, Any]]:
+    """Return the steps of the flags in the next step, as a shell and the command line read them."""
+    words = shlex.split(str(refusal.next_step).replace(";", " "))
+    found = [strictyaml.parse(words[at + 1], "--normalise").value for at, word in enumerate(words) if word == "--normalise"]
+    assert found, refusal.next_step
+    return steps(*found)
+
+
+def kinds(said: dict[str, Any]) -> set[str]:
+    return {kind for kind, _ in said["warnings"]}
+
+
+def test_a_name_is_cured_by_the_step_that_the_refusal_prints(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", **{"sea temp": (("time", "lat", "lon"), np.ones((2, 2, 3), "f4"), {})})
+    with pytest.raises(SourceRejected) as caught:
+        written(tmp_path / "new", path)
+    assert "--skip-bad" in str(caught.value.next_step)
+    written(tmp_path / "cured", path, normalise=pasted(caught.value))
+    with ours_of(tmp_path / "cured") as opened:
+        assert (opened["sea_temp"].values == 1).all()
+    said = written(tmp_path / "skipped", path, skip_bad=True)
+    assert "variable-skipped" in kinds(said)
+    with ours_of(tmp_path / "skipped") as opened:
+        assert list(opened.data_vars) == ["t"]
+
+
+def test_time_out_of_order_is_sorted_with_its_values(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", time=(2, 0, 1))
+    with pytest.raises(SourceRejected) as caught:
+        written(tmp_path / "new", path)
+    written(tmp_path / "cured", path, normalise=pasted(caught.value))
+    with ours_of(tmp_path / "cured") as opened:
+        assert [str(each)[:10] for each in opened["time"].values] == ["2000-01-01", "2000-01-02", "2000-01-03"]
+        assert opened["t"][:, 0, 0].values.tolist() == [6.0, 12.0, 0.0]
+
+
+def test_a_part_of_a_month_is_taken_when_the_step_is_pasted(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", time=(0.5, 1.5), units="months since 2001-01-01")
+    with pytest.raises(SourceRejected) as caught:
+        written(tmp_path / "new", path)
+    written(tmp_path / "cured", path, normalise=pasted(caught.value))
+    with ours_of(tmp_path / "cured") as opened:
+        assert [str(each)[:13] for each in opened["time"].values] == ["2001-01-16T12", "2001-02-15T00"]
+
+
+def test_a_bad_variable_costs_itself_when_it_may_be_skipped(tmp_path: Path) -> None:
+    bad = {"scale_factor": 0.0}
+    path = grid(tmp_path / "a.nc", p=(("time", "lat", "lon"), np.zeros((2, 2, 3), "i2"), bad))
+    with pytest.raises(SourceRejected, match="'scale_factor' of 'p' is 0") as caught:
+        written(tmp_path / "new", path)
+    assert "leave out 'p' with --skip-bad" in str(caught.value.next_step)
+    said = written(tmp_path / "skipped", path, skip_bad=True)
+    assert any(kind == "variable-skipped" and "'p' is skipped: 'scale_factor'" in words for kind, words in said["warnings"])
+    with ours_of(tmp_path / "skipped") as opened:
+        assert list(opened.data_vars) == ["t"]
+
+
+def test_nothing_is_left_when_all_is_bad_so_it_is_refused(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", t=(("time", "lat", "lon"), np.zeros((2, 2, 3), "i2"), {"scale_factor": 0.0}))
+    with pytest.raises(SourceRejected, match="scale_factor"):
+        written(tmp_path / "new", path, skip_bad=True)
+
+
+class TestSeries:
+    def test_noise_of_single_precision_is_one_grid(self, tmp_path: Path) -> None:
+        lat = -58.25 + 0.5 * np.arange(2)
+        north = {"units": "degrees_north", "standard_name": "latitude"}
+        a = grid(tmp_path / "a.nc", time=(0,), lat=(("lat",), lat, dict(north)))
+        b = grid(tmp_path / "b.nc", time=(1,), lat=(("lat",), lat + np.array([0, -3.81e-6]), dict(north)))
+        written(tmp_path / "new", a, b)
+        with ours_of(tmp_path / "new") as opened:
+            assert opened.sizes["time"] == 2
+            assert opened["lat"].values.tolist() == lat.tolist()
+
+    def test_single_and_double_precision_are_one_grid(self, tmp_path: Path) -> None:
+        lat = np.array([-88.775, -88.725])
+        north = {"units": "degrees_north", "standard_name": "latitude"}
+        a = grid(tmp_path / "a.nc", time=(0,), lat=(("lat",), lat, dict(north)))
+        b = grid(tmp_path / "b.nc", time=(1,), lat=(("lat",), lat.astype("f4"), dict(north)))
+        written(tmp_path / "new", a, b)
+        with ours_of(tmp_path / "new") as opened:
+            assert opened["lat"].dtype == np.float64
+            assert opened["lat"].values.tolist() == lat.tolist()
+
+    def test_values_of_less_precision_are_stored_in_more(self, tmp_path: Path) -> None:
+        def one(name: str, time: int, kind: str) -> Path:
+            values = np.array([[[0.1, 1e20, 3], [4, 5, 6]]], kind)
+            return grid(tmp_path / name, time=(time,), t=(("time", "lat", "lon"), values, {"_FillValue": np.array(1e20, kind)[()]}))
+
+        said = written(tmp_path / "new", one("a.nc", 0, "f4"), one("b.nc", 1, "f8"))
+        assert "widened" in kinds(said)
+        with ours_of(tmp_path / "new") as opened:
+            assert opened["t"].dtype == np.float64
+            assert opened["t"][:, 0, 0].values.tolist() == [float(np.float32(0.1)), 0.1]
+            assert np.isnan(opened["t"][:, 0, 1].values).all()
+
+    def test_another_grid_is_refused_with_its_place_and_values(self, tmp_path: Path) -> None:
+        north = {"units": "degrees_north", "standard_name": "latitude"}
+        a = grid(tmp_path / "a.nc", time=(0,))
+        b = grid(tmp_path / "b.nc", time=(1,), lat=(("lat",), np.array([10.0, 20.02]), dict(north)))
+        with pytest.raises(GridMismatch, match=r"'lat' differs at index 1, 20.02 and not 20.0") as caught:
+            written(tmp_path / "new", a, b)
+        written(tmp_path / "cured", a, b, normalise=pasted(caught.value))
+        c = grid(tmp_path / "c.nc", time=(1,), lat=(("lat",), np.array([10.0, 40.0]), dict(north)))
+        with pytest.raises(GridMismatch) as caught:
+            written(tmp_path / "other", a, c)
+        assert "--normalise" not in str(caught.value.next_step)
+
+    def test_files_of_one_image_each_are_joined_along_their_scalar_time(self, tmp_path: Path) -> None:
+        def image(name: str, minutes: int) -> Path:
+            clock = ((), np.int32(minutes), {"units": "minutes since 2019-01-01", "standard_name": "time"})
+            rate = (("lat", "lon"), np.full((2, 3), float(minutes)), {"coordinates": "time"})
+            return grid(tmp_path / name, time=None, clock=clock, t=rate)
+
+        said = written(tmp_path / "new", image("b.nc", 72), image("a.nc", 70))
+        assert "time-joined" in kinds(said)
+        with ours_of(tmp_path / "new") as opened:
+            assert opened["t"].dims == ("clock", "lat", "lon")
+            assert [str(each)[11:16] for each in opened["clock"].values] == ["01:10", "01:12"]
+            assert opened["t"][:, 0, 0].values.tolist() == [70.0, 72.0]
+
+    def test_files_without_time_take_it_from_their_names(self, tmp_path: Path) -> None:
+        paths = [
+            grid(tmp_path / f"sst_2024010{day}.nc", time=None, t=(("lat", "lon"), np.full((2, 3), float(day)), {}))
+            for day in (2, 1, 3)
+        ]
+        with pytest.raises(VariablesMismatch, match="no time axis") as caught:
+            written(tmp_path / "new", *paths)
+        written(tmp_path / "cured", *paths, normalise=pasted(caught.value))
+        with ours_of(tmp_path / "cured") as opened:
+            assert [str(each)[:10] for each in opened["time"].values] == ["2024-01-01", "2024-01-02", "2024-01-03"]
+            assert opened["t"][:, 1, 1].values.tolist() == [1.0, 2.0, 3.0]
+
+    def test_a_variable_of_few_files_is_skipped_and_one_that_is_missing_is_named(self, tmp_path: Path) -> None:
+        extra = (("lat", "lon"), np.zeros((2, 3)), {})
+        paths = [grid(tmp_path / f"{n}.nc", time=(n,), **({"odd": extra} if n == 2 else {})) for n in range(3)]
+        said = written(tmp_path / "new", *paths)
+        assert ["variable-skipped", "variables that only some of the files have are skipped: 'odd' (1 of 3)"] in said["warnings"]
+        lacking = grid(tmp_path / "3.nc", time=(3,), t=None, u=(("time", "lat", "lon"), np.zeros((1, 2, 3), "f4"), {}))
+        with pytest.raises(VariablesMismatch, match=r"3\.nc: variables 't' is missing"):
+            written(tmp_path / "other", *paths[:2], lacking)
+
+    def test_all_kinds_of_difference_are_reported_at_once(self, tmp_path: Path) -> None:
+        a = grid(tmp_path / "a.nc", time=(0,), t=(("time", "lat", "lon"), np.zeros((1, 2, 3), "f4"), {"units": "K"}))
+        b = grid(tmp_path / "b.nc", time=(1,), t=(("time", "lat", "lon"), np.zeros((1, 2, 3), "i2"), {"units": "degC"}))
+        with pytest.raises(CubeportError) as caught:
+            written(tmp_path / "new", a, b)
+        assert {each.kind for each in caught.value.errors} == {"units-mismatch", "dtype-mismatch"}
+
+
+def test_values_are_changed_before_the_window_is_cut(tmp_path: Path) -> None:
+    """The first step of a window is a difference too."""
+    path = grid(
+        tmp_path / "a.nc",
+        time=(0, 1, 2),
+        t=(("time", "lat", "lon"), np.array([1.0, 3, 6]).repeat(6).reshape(3, 2, 3), {"units": "m"}),
+    )
+    window = {"bbox": None, "start": "2000-01-02", "end": "2000-01-03", "clip": "touch"}
+    transforms = plain(tuple(TransformStep.model_validate(each) for each in ({"deaccumulate": "t"}, {"metres_to_mm": "t"})))
+    written(tmp_path / "new", path, window=window, transforms=transforms)
+    with ours_of(tmp_path / "new") as opened:
+        assert opened["t"][:, 0, 0].values.tolist() == [2000.0, 3000.0]
+        assert opened["t"].attrs["units"] == "mm"
+
+
+def test_steps_are_lazy_and_equal_to_xarray(tmp_path: Path) -> None:
+    values = np.random.default_rng(1).normal(size=(5, 2, 3)).astype("f4")
+    path = grid(tmp_path / "a.nc", time=(4, 3, 2, 1, 0), t=(("time", "lat", "lon"), values, {"units": "K"}))
+    written(
+        tmp_path / "new",
+        path,
+        normalise=steps({"sort": ["time", "-lat"]}, {"transpose": ["lat", "lon", "time"]}, {"rename": {"t": "temperature"}}),
+    )
+    with xr.open_dataset(path) as theirs, ours_of(tmp_path / "new") as ours:
+        expected = theirs["t"].sortby("time").sortby("lat", ascending=False).transpose("lat", "lon", "time")
+        assert (ours["temperature"].values == expected.values).all()
+        assert ours["temperature"].dims == expected.dims
