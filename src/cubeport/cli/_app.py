@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import typer
 import typer.core
 
-from cubeport.cli import _output
+from cubeport.cli import _help, _output
 from cubeport.cli._session import Session, Wiring
 from cubeport.errors import Usage
 
@@ -23,7 +23,12 @@ CORE = ("records", "looks", "batch", "keeping")
 
 def build(wiring: Wiring) -> typer.core.TyperGroup:
     """Return the whole command line; every command takes the global flags, unless it has one of that name itself."""
-    app = typer.Typer(cls=_Root, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+    app = typer.Typer(
+        cls=_Root,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+        context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    )
     app.callback(invoke_without_command=True)(_cubeport)
     for module in CORE:
         import_module(f"cubeport.cli.{module}").register(app)
@@ -31,7 +36,9 @@ def build(wiring: Wiring) -> typer.core.TyperGroup:
         register(app)
     root = typer.main.get_command(app)
     assert isinstance(root, typer.core.TyperGroup)
+    _help.shown_in_words(root.params)
     _share_globals(root, root)
+    _help.add_examples(root)
     return root
 
 
@@ -76,8 +83,8 @@ def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> Non
     session.options = replace(session.options, **{name: kept})
 
 
-def _flag(help: str) -> Any:
-    return typer.Option(help=help, callback=_remember, expose_value=False, show_default=False)
+def _flag(help: str, *names: str) -> Any:
+    return typer.Option(*names, help=help, callback=_remember, expose_value=False, show_default=False)
 
 
 def _version(value: bool) -> None:
@@ -91,7 +98,7 @@ def _version(value: bool) -> None:
 def _cubeport(
     ctx: typer.Context,
     instance: Annotated[
-        Path | None, _flag("The instance; else CUBEPORT_INSTANCE, else the nearest folder upwards with one.")
+        Path | None, _flag("The instance; else CUBEPORT_INSTANCE, else the nearest folder upwards with one.", "--instance", "-i")
     ] = None,
     json: Annotated[
         bool, typer.Option("--json", help="One JSON document on stdout.", callback=_remember, expose_value=False)
@@ -101,25 +108,36 @@ def _cubeport(
         bool, typer.Option("--no-plugins", help="Load no plugins.", callback=_remember, expose_value=False)
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", help="Results and warnings only.", callback=_remember, expose_value=False)
+        bool, typer.Option("--quiet", "-q", help="Results and warnings only.", callback=_remember, expose_value=False)
     ] = False,
-    verbose: Annotated[bool, typer.Option("--verbose", help="More on stderr.", callback=_remember, expose_value=False)] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="More on stderr.", callback=_remember, expose_value=False)
+    ] = False,
     no_progress: Annotated[
         bool, typer.Option("--no-progress", help="No progress bars.", callback=_remember, expose_value=False)
     ] = False,
-    version: Annotated[bool, typer.Option("--version", help="Show the version.", callback=_version, is_eager=True)] = False,
+    version: Annotated[bool, typer.Option("--version", "-V", help="Show the version.", callback=_version, is_eager=True)] = False,
 ) -> None:
     """Publish data cubes: NetCDF and Zarr in; STAC, Zarr and OGC API out; all from one record."""
     if ctx.invoked_subcommand is None:
-        sys.stdout.write(ctx.get_help() + "\n")
+        sys.stdout.write(_help.FIRST)
     else:
         ctx.obj.command = ctx.invoked_subcommand
+
+
+_GLOBAL = frozenset({"instance", "json", "user", "no_plugins", "quiet", "verbose", "no_progress"})
 
 
 def _share_globals(root: typer.core.TyperGroup, group: typer.core.TyperGroup) -> None:
     for command in group.commands.values():
         taken = {name for param in command.params for name in param.opts}
-        command.params += [p for p in root.params if not p.expose_value and not taken.intersection(p.opts)]
+        _help.shown_in_words(command.params)
+        for param in (each for each in root.params if each.name in _GLOBAL):
+            # A command's own -o or --user wins; of a shared flag only the free ones of its names are left.
+            if free := [name for name in param.opts if name not in taken]:
+                twin = _help.hidden(param)
+                twin.opts = free
+                command.params.append(twin)
         if isinstance(command, typer.core.TyperGroup):
             _share_globals(root, command)
 
@@ -138,6 +156,9 @@ class _Root(typer.core.TyperGroup):
             # What was interrupted may have noted what became of it; a bar may stand on this line.
             ctx.obj.note("\n" + "\n".join(getattr(exc, "__notes__", None) or ["Interrupted."]))
             raise typer.Exit(_output.INTERRUPTED) from exc
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        _help.write_groups(self, ctx, formatter)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in self.commands:

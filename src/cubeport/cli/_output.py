@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import shutil
+import sys
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -35,7 +36,7 @@ def problem(exc: CubeportError) -> str:
     """Return the lines of a problem for people."""
     lines = [f"error[{exc.kind}]: {printable(exc.message, lines=True)}"]
     if exc.next_step is not None:
-        lines.append(f"next: {printable(exc.next_step)}")
+        lines.append(f"next: {printable(exc.next_step, lines=True)}")
     if exc.operation_id is not None:
         lines.append(f"operation: {exc.operation_id}")
     return "\n".join(lines)
@@ -80,13 +81,19 @@ def cell(value: Any) -> str:
 
 
 def table(rows: Iterable[Sequence[Any]], header: Sequence[str], *, width: int | None = None) -> str:
-    """Return aligned columns, cut to the terminal's width; the last column takes what is left."""
+    """Return aligned columns. On a terminal they are cut to its width: the first and the last last."""
     cells = [[name.upper() for name in header], *([cell(value) for value in row] for row in rows)]
     if len(cells) == 1:
         return ""
-    widths = [min(max(map(_width, column)), 60) for column in zip(*cells, strict=True)]
-    whole = width or shutil.get_terminal_size((120, 24)).columns
-    widths[-1] = max(whole - sum(widths[:-1]) - 2 * (len(widths) - 1), 12)
+    widths = [max(map(_width, column)) for column in zip(*cells, strict=True)]
+    whole = width or (shutil.get_terminal_size((120, 24)).columns if sys.stdout.isatty() else None)
+    if whole is not None:
+        over = sum(widths) + 2 * (len(widths) - 1) - whole
+        between, last = range(1, len(widths) - 1), (len(widths) - 1,)
+        for columns, least in ((between, 12), (last, 32), (between, 9), ((0,), 20), (last, 8), ((0,), 8)):
+            while over > 0 and (wide := [i for i in columns if widths[i] > least]):
+                widths[max(wide, key=lambda i: widths[i])] -= 1
+                over -= 1
     return "\n".join("  ".join(_fit(text, to) for text, to in zip(row, widths, strict=True)).rstrip() for row in cells)
 
 

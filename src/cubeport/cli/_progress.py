@@ -1,34 +1,120 @@
-"""How far long work is: one line that is drawn again on a terminal, one line for each phase elsewhere."""
+"""How far long work is: one bar on a terminal, with files, bytes and the time left; elsewhere one line for each phase."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from cubeport.cli._session import Session
 
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
 Listener = Callable[[str, int, int], None]
+
+_WORDS = {
+    "queued": "waiting",
+    "waiting": "waiting for the dataset",
+    "planning": "planning",
+    "fetching": "fetching",
+    "scan": "checking",
+    "start": "checking",
+    "checking": "checking",
+    "writing": "writing",
+    "measuring": "reading back",
+    "sealing": "finishing",
+    "committing": "publishing",
+}
+"""What a phase is called for people."""
+
+_IN_BYTES = ("writing", "measuring", "fetching")
+
+
+@dataclass(slots=True)
+class Shown:
+    """The bar, or the lines, of one command."""
+
+    bar: Progress | None = None
+    lines: bool = False
+    _files: Any = None
+    _work: Any = None
+    _last: str = field(default="")
+
+    def file(self, number: int, total: int, name: str) -> None:
+        """Say that the *number*-th of *total* files is next."""
+        if self.bar is None:
+            return
+        if self._files is None:
+            self._files = self.bar.add_task("files", total=total, amount="")
+        self.bar.update(self._files, completed=number - 1, amount=f"{number} of {total}: {name}")
+
+    def listener(self, name: str | None = None) -> Listener | None:
+        """Return what an ingestion reports to, or ``None`` where nobody wants to see it."""
+        if self.bar is None and not self.lines:
+            return None
+        self._last = ""
+        if self.bar is not None and self._work is not None:
+            self.bar.remove_task(self._work)
+            self._work = None
+
+        def tell(phase: str, done: int, total: int) -> None:
+            words = _WORDS.get(phase, phase)
+            if self.bar is not None:
+                self._drawn(words, phase, done, total)
+            elif words != self._last and phase != "done":
+                sys.stderr.write(f"{name}: {words}\n" if name else f"{words}\n")
+            self._last = words
+
+        return tell
+
+    def _drawn(self, words: str, phase: str, done: int, total: int) -> None:
+        assert self.bar is not None
+        if phase == "done" or (words != self._last and self._work is not None):
+            if self._work is not None:
+                self.bar.remove_task(self._work)
+                self._work = None
+            if phase == "done":
+                return
+        if self._work is None:
+            self._work = self.bar.add_task(words, total=total or None, amount="")
+        amount = f"{100 * done // total:>3} %" if total else ""
+        if total and phase in _IN_BYTES:
+            amount += f"  {_size(done)} of {_size(total)}"
+        self.bar.update(self._work, completed=done, total=total or None, amount=amount)
 
 
 @contextmanager
-def listener(session: Session, name: str | None = None) -> Iterator[Listener | None]:
-    """Give what an ingestion reports to, or ``None`` where nobody wants to see it."""
+def shown(session: Session) -> Iterator[Shown]:
+    """Show progress on stderr while the context is open: a bar on a terminal, lines elsewhere, nothing with ``--no-progress``."""
     if not session.options.progress or session.options.quiet:
-        yield None
+        yield Shown()
         return
-    terminal = sys.stderr.isatty()
-    last = ""
+    if not sys.stderr.isatty():
+        yield Shown(lines=True)
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    def tell(phase: str, done: int, total: int) -> None:
-        nonlocal last
-        share = f" {100 * done // total:>3} %" if total else ""
-        label = f"{name}: " if name else ""
-        if terminal:
-            sys.stderr.write(f"\r\x1b[K{label}{phase}{share}" if phase != "done" else "\r\x1b[K")
-            sys.stderr.flush()
-        elif phase not in (last, "done"):
-            sys.stderr.write(f"{label}{phase}\n")
-        last = phase
+    columns = (  # phases whose length is unknown show a moving bar and no number
+        TextColumn("{task.description:<12}"),
+        BarColumn(bar_width=30),
+        TextColumn("{task.fields[amount]}", markup=False),
+        TimeRemainingColumn(compact=True),
+    )
+    # What is printed meanwhile goes above the bar, unless stdout is a file.
+    terminal = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=terminal) as bar:
+        yield Shown(bar)
 
-    yield tell
+
+def _size(number: int) -> str:
+    """Return bytes in the unit that is read best: ``379 MB``."""
+    value = float(number)
+    for unit in ("B", "kB", "MB", "GB"):
+        if value < 1000:
+            return f"{value:.0f} {unit}"
+        value /= 1000
+    return f"{value:.1f} TB"

@@ -51,6 +51,8 @@ class ServiceParts:
     """The requests that the demonstration ingests."""
     find: Callable[[Iterable[str]], Found]
     """``(names)``: the files and Zarr folders that the caller's names, globs and folders mean."""
+    check: Callable[[Path], Sequence[str]]
+    """``(root)``: each problem of the instance's configuration, as one line with its place."""
 
 
 class Found(Protocol):

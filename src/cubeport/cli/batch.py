@@ -51,7 +51,7 @@ def import_(
     ctx: typer.Context,
     sources: Annotated[
         list[str],
-        typer.Argument(metavar="FILE...", help="Files or quoted globs; a manifest (YAML); NDJSON of `export records`, or -."),
+        typer.Argument(metavar="FILE", help="Files or quoted globs; a manifest (YAML); NDJSON of `export records`, or -."),
     ],
     kind: Annotated[str | None, typer.Option("--kind", help="Files: the records' kind.")] = None,
     reference: Annotated[bool, typer.Option("--reference", help="Files: leave the bytes where they are.")] = False,

@@ -6,12 +6,14 @@ import typer
 
 from cubeport.cli import _output
 from cubeport.cli._session import current
+from cubeport.errors import InvalidConfiguration, Problem
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     app.command("templates")(templates)
     app.command("extents")(extents)
+    app.command("check-config")(check_config)
 
 
 def templates(ctx: typer.Context) -> None:
@@ -31,3 +33,16 @@ def extents(ctx: typer.Context) -> None:
     found = [e.model_dump(mode="json", exclude={"country_code"}) for e in session.service.extents().values()]
     rows = [(e["extent_id"], ", ".join(f"{v:g}" for v in e["bbox"]), e["name"]) for e in found]
     session.result({"kind": "ExtentList", "items": found}, lambda: _output.table(rows, ("extent", "bbox", "name")))
+
+
+def check_config(ctx: typer.Context) -> None:
+    """Check settings, profiles, templates, extents and pipelines; exit 2 with every problem at its file, line and column."""
+    session = current(ctx)
+    found = session.parts.check(session.root)
+    if found:
+        raise InvalidConfiguration(
+            f"{len(found)} problem{'s' if len(found) > 1 else ''}:\n" + "\n".join(found),
+            errors=[Problem((), "configuration", each) for each in found],
+            next_step="change these lines, then run cubeport check-config again",
+        )
+    session.result({"kind": "ConfigurationCheck", "root": str(session.root), "problems": []}, "The configuration is in order.")

@@ -8,7 +8,7 @@ import typer
 
 from cubeport.cli import _output, records
 from cubeport.cli._session import Session, current
-from cubeport.errors import RecordNotFound, Usage
+from cubeport.errors import AmbiguousId, RecordNotFound, Usage
 
 if TYPE_CHECKING:
     from cubeport.catalog.models import CatalogRecord
@@ -25,7 +25,7 @@ def register(app: typer.Typer) -> None:
 
 def datasets(
     ctx: typer.Context,
-    dataset_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Show this dataset.")] = None,
+    dataset_id: Annotated[str | None, typer.Argument(metavar="ID", help="Show this dataset.")] = None,
     q: Annotated[str | None, typer.Option(help="Words of title, description, keywords or id.")] = None,
     bbox: Annotated[str | None, typer.Option(help="west,south,east,north in degrees.")] = None,
     datetime: Annotated[str | None, typer.Option(help="An instant, or a/b with .. for an open end.")] = None,
@@ -42,8 +42,10 @@ def datasets(
     if dataset_id is not None:
         from cubeport.service.present import detail
 
-        document = detail(service, dataset_id, service.public_url).model_dump(mode="json")
-        session.result(document, lambda: _output.tree(document))
+        name, at, version = dataset_id.partition("@")
+        ref = f"{name}@{whole_version(service, name, version)}" if at else name
+        document = detail(service, ref, service.public_url).model_dump(mode="json")
+        session.result(document, lambda: _facts(document))
         return
     page = service.datasets(
         q=q, bbox=_bbox(bbox), datetime=datetime, variable=variable, publication=publication, limit=limit, cursor=cursor
@@ -80,7 +82,8 @@ def publish(
 ) -> None:
     """Show the dataset on every face."""
     session = current(ctx)
-    session.service.publish(dataset_id, version=version)
+    service: Service = session.service
+    service.publish(dataset_id, version=whole_version(service, dataset_id, version) if version else None)
     summary(session, dataset_id, "is published")
 
 
@@ -93,7 +96,7 @@ def unpublish(ctx: typer.Context, dataset_id: DatasetId) -> None:
 
 def delete(
     ctx: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Datasets or records.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Datasets or records.")],
     yes: records.Yes = False,
     purge: Annotated[bool, typer.Option("--purge", help="Of a dataset: remove its versions' bytes too.")] = False,
     dry_run: records.DryRun = False,
@@ -120,7 +123,7 @@ def delete(
 
 def restore(
     ctx: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Deleted datasets or records.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID", help="Deleted datasets or records.")],
     dry_run: records.DryRun = False,
 ) -> None:
     """Restore deleted datasets, unpublished, or deleted records."""
@@ -133,6 +136,55 @@ def restore(
         dataset_id = record.metadata["dataset"]["texts"]["dataset_id"] if record and record.kind == "dataset" else name
         session.service.restore(dataset_id)
         summary(session, dataset_id, "is restored, unpublished")
+
+
+def whole_version(service: Service, dataset_id: str, name: str) -> str:
+    """Return the version of a dataset whose id begins with *name*, 4 characters or more; a tag stays. Raises AmbiguousId."""
+    if len(name) < 4 or not set(name) <= set("0123456789abcdef") or name in service.dataset(dataset_id).state.tags:
+        return name
+    found = [state.version_id for state, _ in service.versions(dataset_id, limit=1000) if state.version_id.startswith(name)]
+    if len(found) > 1:
+        raise AmbiguousId(f"{len(found)} versions of {dataset_id} begin with {name}.", next_step=f"cubeport versions {dataset_id}")
+    return found[0] if found else name
+
+
+def _facts(document: dict[str, Any]) -> str:
+    """Return what a person wants to know of a dataset; ``--json`` has all of it."""
+    extent = document["extent"]
+    space = extent.get("spatial_wgs84") or extent.get("spatial")
+    box = (
+        f"{space['xmin']:g}, {space['ymin']:g}, {space['xmax']:g}, {space['ymax']:g} (west, south, east, north)" if space else None
+    )
+    newest = document["versions"][0] if document["versions"] else None
+    facts = {
+        "title": document["dataset_name"],
+        "description": document["description"] if document["description"] != document["dataset_name"] else None,
+        "state": document["publication"]["status"],
+        "time": f"{extent['temporal']['start']} to {extent['temporal']['end']}" if extent.get("temporal") else None,
+        "periods": document["period_type"],
+        "calendar": document["calendar"],
+        "place": box,
+        "variables": [
+            f"{each['name']} ({', '.join(each['dimensions'])}) {'x'.join(map(str, each['shape']))} {each['units'] or ''}".rstrip()
+            for each in document["variables"]
+        ],
+        "license": document["license"],
+        "attribution": document["attribution"],
+        "versions": f"{len(document['versions'])}; newest {newest['version_id'][:8]} of {newest['created_at']}" if newest else None,
+        "warnings": [each["message"] for each in newest.get("warnings") or ()] if newest else None,
+        "links": {
+            each["rel"]: each["href"]
+            for each in document["links"]
+            if each["rel"] in ("self", "stac", "zarr", "ogc-collection", "download")
+        },
+    }
+    lines = _output.tree({name: value for name, value in facts.items() if not isinstance(value, list)})
+    lists = [
+        f"{name}:" + "".join(f"\n  {_output.printable(each)}" for each in value)
+        for name, value in facts.items()
+        if isinstance(value, list) and value
+    ]
+    return "\n".join([lines, *lists])
 
 
 def summary(session: Session, dataset_id: str, words: str) -> None:

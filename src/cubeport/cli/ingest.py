@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -31,7 +33,7 @@ def register(app: typer.Typer) -> None:
 def ingest(
     ctx: typer.Context,
     sources: Annotated[
-        list[str], typer.Argument(metavar="TEMPLATE|FILE...", help="A dataset template, or files, folders and quoted globs.")
+        list[str], typer.Argument(metavar="TEMPLATE|FILE", help="A dataset template, or files, folders and quoted globs.")
     ],
     id: Annotated[str | None, typer.Option("--id", help="Files: the id of the one dataset that they become.")] = None,
     series: Annotated[bool, typer.Option("--series", help="Files: one dataset of all of them; --id names it.")] = False,
@@ -71,7 +73,7 @@ def ingest(
     tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
     dry_run: DryRun = False,
 ) -> int | None:
-    """Publish data: a template's dataset, files as one dataset, or each file as a dataset. Records of any kind: see `add`."""
+    """Publish a template's dataset, files as one dataset, or each file as a dataset. For records of any kind see `add`."""
     session = current(ctx)
     request: dict[str, Any] = {
         "start": start,
@@ -133,13 +135,18 @@ def _which(session: Session, sources: Sequence[str], found: Found) -> Usage:
     series = f"{line} --series --id {_names.of_series(found.sources)}"
     return Usage(
         f"These are {len(found.sources)} files. Are they one dataset, or is each of them a dataset? Nothing was ingested.",
-        next_step=f"\n  one dataset of all:      {series}\n  one dataset for each:    {line} --each",
+        next_step=f"one of these\n  {series}\n  {line} --each",
         commands=[series, f"{line} --each"],
     )
 
 
-def _one(session: Session, request: Mapping[str, Any], files: Mapping[str, Any], name: str | None = None) -> Ingestion:
+def _one(session: Session, request: Mapping[str, Any], files: Mapping[str, Any]) -> Ingestion:
     """Run one ingestion in this process and return it finished."""
+    with _progress.shown(session) as progress:
+        return _run(session, request, files, progress.listener())
+
+
+def _run(session: Session, request: Mapping[str, Any], files: Mapping[str, Any], listener: _progress.Listener | None) -> Ingestion:
     from pydantic import ValidationError
 
     from cubeport.catalog.models import invalid
@@ -149,12 +156,39 @@ def _one(session: Session, request: Mapping[str, Any], files: Mapping[str, Any],
         asked, options = IngestionRequest.model_validate(request), FileOptions.model_validate(files)
     except ValidationError as exc:
         raise invalid("request", exc) from None
-    with _progress.listener(session, name) as listener:
-        done: Ingestion = session.service.ingest_here(asked, options, listener=listener)
+    done: Ingestion = session.service.ingest_here(asked, options, listener=listener)
     return done
 
 
 # --- each file a dataset ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Each:
+    """What became of one file of many."""
+
+    file: Path
+    dataset_id: str | None
+    outcome: str
+    ingestion: Ingestion | None = None
+    error: CubeportError | None = None
+
+    def line(self) -> str:
+        if self.error is not None:
+            words = f": {self.error.message}" + (f" Next: {self.error.next_step}" if self.error.next_step else "")
+        else:
+            assert self.ingestion is not None
+            words = "".join(f"; {each['message']}" for each in self.ingestion.warnings)
+        return _output.printable(f"{self.outcome:<9} {self.dataset_id or '-':<24} {self.file}{words}")
+
+    def document(self, session: Session) -> dict[str, Any]:
+        return {
+            "file": str(self.file),
+            "dataset_id": self.dataset_id,
+            "outcome": self.outcome,
+            "ingestion": jobs.document(session, self.ingestion) if self.ingestion is not None else None,
+            "error": self.error.to_mapping() if self.error is not None else None,
+        }
 
 
 def _each(session: Session, found: Found, pattern: str | None, request: Mapping[str, Any], of_files: Mapping[str, Any]) -> int:
@@ -163,48 +197,45 @@ def _each(session: Session, found: Found, pattern: str | None, request: Mapping[
     pattern = "{stem}" if pattern is None else pattern
     _names.check_pattern(pattern)
     taken: dict[str, Path] = {}
-    documents: list[dict[str, Any]] = []
-    failed = 0
-    for number, path in enumerate(found.sources, 1):
-        named = None
-        try:
-            named = _names.of_file(path, pattern, lambda path: _first_variable(session, path))
-            if named in taken:
-                raise InvalidRequest(
-                    f"{taken[named]} has the id {named} already.", next_step="--id-pattern '{parent}-{stem}' tells them apart"
-                )
-            taken[named] = path
-            files = {"files": [str(path.absolute())], **of_files}
-            done = _one(session, {"dataset_id": named, **request}, files, f"{number}/{len(found.sources)} {named}")
-            problem = CubeportError.from_mapping(done.error) if done.error is not None else None
-        except CubeportError as exc:
-            done, problem = None, exc
-        failed += problem is not None
-        if problem is not None:
-            words = f"{problem.message}" + (f" next: {problem.next_step}" if problem.next_step else "")
-            outcome = "refused"
-        else:
-            assert done is not None
-            outcome, words = _outcome(done), "; ".join(each["message"] for each in done.warnings)
-        documents.append(
-            {
-                "file": str(path),
-                "dataset_id": named,
-                "outcome": outcome,
-                "ingestion": jobs.document(session, done) if done is not None else None,
-                "error": problem.to_mapping() if problem is not None else None,
-            }
-        )
-        if not session.options.json:
-            line = f"{outcome:<9} {named or '-':<24} {path}" + (f": {words}" if words else "")
-            session.write(_output.printable(line))
-    counts = {
-        word: sum(each["outcome"] == word for each in documents) for word in dict.fromkeys(each["outcome"] for each in documents)
-    }
+    results: list[_Each] = []
+    with _progress.shown(session) as progress:
+        for number, path in enumerate(found.sources, 1):
+            progress.file(number, len(found.sources), path.name)
+            # Off a terminal the line of each file is all; its phases would drown it.
+            listener = progress.listener() if progress.bar is not None else None
+            results.append(_one_of_many(session, path, pattern, taken, request, of_files, listener))
+            if not session.options.json:
+                session.write(results[-1].line())
+    counts = Counter(each.outcome for each in results)
     if session.options.json:
-        session.result({"kind": "IngestionList", "items": documents, "counts": counts})
+        session.result({"kind": "IngestionList", "items": [each.document(session) for each in results], "counts": dict(counts)})
     session.note(", ".join(f"{number} {word}" for word, number in counts.items()) + ".")
-    return 1 if failed else 0
+    return 1 if counts["refused"] else 0
+
+
+def _one_of_many(
+    session: Session,
+    path: Path,
+    pattern: str,
+    taken: dict[str, Path],
+    request: Mapping[str, Any],
+    of_files: Mapping[str, Any],
+    listener: _progress.Listener | None,
+) -> _Each:
+    named = None
+    try:
+        named = _names.of_file(path, pattern, lambda path: _first_variable(session, path))
+        if (other := taken.setdefault(named, path)) is not path:
+            raise InvalidRequest(
+                f"{other} has the id {named} already.", next_step="--id-pattern '{parent}-{stem}' tells them apart"
+            )
+        files = {"files": [str(path.absolute())], **of_files}
+        done = _run(session, {"dataset_id": named, **request}, files, listener)
+        if done.error is not None:
+            raise CubeportError.from_mapping(done.error)
+    except CubeportError as exc:
+        return _Each(path, named, "refused", error=exc)
+    return _Each(path, named, _outcome(done), done)
 
 
 def _outcome(done: Ingestion) -> str:

@@ -22,8 +22,8 @@ Terms = Annotated[list[str] | None, typer.Argument(metavar="TERM", help='"FIELD 
 Not = Annotated[list[str] | None, typer.Option("--not", metavar="TERM", help="A term that must not fit.")]
 Metas = Annotated[list[str] | None, typer.Option("--meta", metavar="FIELD=VALUE", help="Metadata; again for more.")]
 MetaFile = Annotated[Path | None, typer.Option("--meta-file", metavar="FILE", help="Metadata from a JSON or YAML file.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be done; write nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done; write nothing.")]
 
 
 def register(app: typer.Typer) -> None:

@@ -42,7 +42,7 @@ def serve(
 
 def demo(
     ctx: typer.Context,
-    directory: Annotated[Path, typer.Argument(metavar="[DIR]", help="The instance to make or to go on with.")] = Path("demo"),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The instance to make or to go on with.")] = Path("demo"),
     port: Port = None,
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop when the data are published.")] = False,
 ) -> int:
@@ -63,7 +63,8 @@ def demo(
 def _demo_one(session: Session, request: Mapping[str, Any]) -> Ingestion:
     from cubeport.service.ingestions import IngestionRequest
 
-    with _progress.listener(session, request["dataset_id"]) as listener:
+    with _progress.shown(session) as progress:
+        listener = progress.listener(request["dataset_id"])
         done: Ingestion = session.service.ingest_here(IngestionRequest.model_validate(request), listener=listener)
     if done.error is not None:
         raise CubeportError.from_mapping(done.error)

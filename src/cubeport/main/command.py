@@ -9,17 +9,26 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cubeport.main.catalog import Catalog, plugins_of
+from cubeport.main.checking import check_configuration
 from cubeport.main.service import DEMO, connect, prepare, serve
 
 if TYPE_CHECKING:
     from cubeport.adapters.sources.own import Found
+    from cubeport.cli._session import Session, Wiring
     from cubeport.service.service import Service
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line (default: this process's) and return its exit code: the console script ``cubeport``."""
-    from cubeport.cli import _app, configuration, datasets, ingest, jobs, keys, serving
-    from cubeport.cli._session import Options, ServiceParts, Session, Wiring
+    from cubeport.cli import _app
+
+    return _app.run(wiring(), arguments)
+
+
+def wiring() -> Wiring:
+    """Return what the command line of this process is made of."""
+    from cubeport.cli import configuration, datasets, ingest, jobs, keys, serving
+    from cubeport.cli._session import Options, ServiceParts, Wiring
 
     environment = Options(
         instance=Path(instance) if (instance := os.environ.get("CUBEPORT_INSTANCE")) else None,
@@ -39,15 +48,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
         return find(names)
 
-    wiring = Wiring(
+    return Wiring(
         open_catalog=Catalog.open,
         create_catalog=Catalog.create,
         migrate=Catalog.migrate,
-        service=ServiceParts(serve=serve, prepare=partial(prepare, samples=True), demo=DEMO, find=find),
+        service=ServiceParts(serve=serve, prepare=partial(prepare, samples=True), demo=DEMO, find=find, check=check_configuration),
         registers=tuple(module.register for module in (serving, ingest, datasets, jobs, configuration, keys)),
         plugins=plugins_of,
         connect=of_service,
         init_service=init_service,
         environment=environment,
     )
-    return _app.run(wiring, arguments)

@@ -1,0 +1,164 @@
+"""What help says besides flags: the groups of commands, an example of each, and the first thing that ``cubeport`` prints."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import typer
+import typer.core
+
+FIRST = """\
+cubeport publishes data cubes: NetCDF and Zarr in; STAC, Zarr and OGC API out.
+
+  See it work, with real sample data:
+    cubeport demo
+
+  Publish your own files:
+    cubeport init climate
+    cubeport ingest --instance climate FILES... --id tas      (--each: one dataset for each file)
+
+  Serve what is published:
+    cubeport serve --instance climate
+
+Every command: cubeport --help. Help and examples of one: cubeport ingest -h.
+"""
+"""Printed by ``cubeport`` alone: the three things that most people want."""
+
+GROUPS: Mapping[str, Sequence[str]] = {
+    "Publish data": (
+        "demo", "init", "ingest", "update", "sync", "refresh", "describe", "publish", "unpublish", "serve", "worker", "export",
+    ),
+    "Look at what is published": (
+        "datasets", "versions", "tag", "rollback", "diff", "changes", "jobs", "templates", "extents", "usage",
+    ),
+    "Keep a catalog of files": (
+        "add", "import", "run", "search", "show", "path", "edit", "lineage", "fields", "extract-metadata", "validate", "schema",
+        "fetch", "drop", "view",
+    ),
+    "Remove and bring back": ("delete", "restore", "purge"),
+    "Look after an instance": (
+        "check-config", "keys", "info", "doctor", "fsck", "verify", "recover", "gc", "logs", "operations", "profiles", "plugins",
+        "convert", "migrate",
+    ),
+}  # fmt: skip
+"""Commands by what people want to do, publishing first. A command that is in none is listed last."""
+
+EXAMPLES: Mapping[str, Sequence[str]] = {
+    "demo": ("cubeport demo", "cubeport demo /tmp/cubes --port 0 --no-serve"),
+    "init": ("cubeport init climate", "cubeport init climate --allow-root /data --allow-origin https://data.example.org"),
+    "ingest": (
+        "cubeport ingest 'data/tas_*.nc' --id tas --title 'Air temperature'",
+        "cubeport ingest data/ --each",
+        "cubeport ingest data/ --each --id-pattern '{parent}-{stem}' --license CC-BY-4.0",
+        "cubeport ingest a1b-temperature --start 1900 --end 1999 --extent great-lakes",
+        "cubeport ingest tas_2024.zarr --dry-run",
+    ),
+    "publish": ("cubeport publish tas", "cubeport publish tas --version 3f2a"),
+    "unpublish": ("cubeport unpublish tas",),
+    "serve": ("cubeport serve", "cubeport serve --port 9000 --read-only --public-url https://data.example.org"),
+    "export records": ("cubeport export records -o records.ndjson", "cubeport export records year=2018 --with-bytes copies"),
+    "datasets": ("cubeport datasets", "cubeport datasets tas", "cubeport datasets --bbox -10,40,30,60 --variable tas --json"),
+    "versions": ("cubeport versions tas",),
+    "jobs": ("cubeport jobs", "cubeport jobs 3f2a", "cubeport jobs 3f2a --cancel"),
+    "templates": ("cubeport templates",),
+    "extents": ("cubeport extents --json",),
+    "add": ("cubeport add report.pdf --title Report --meta year=2018", "cubeport add https://data.example.org/a.nc --key a"),
+    "import": ("cubeport import 'inbox/*.pdf' --kind report", "cubeport import manifest.yaml", "cubeport import records.ndjson"),
+    "run": ("cubeport run tidy report.pdf",),
+    "search": ("cubeport search year>=2018 author=Ada", "cubeport search --text temperature --format csv"),
+    "show": ("cubeport show 3f2a", "cubeport show 3f2a --json"),
+    "path": ("cubeport path 3f2a",),
+    "edit": ("cubeport edit 3f2a --set year=2019 --tag checked",),
+    "lineage": ("cubeport lineage 3f2a --up",),
+    "fields": ("cubeport fields",),
+    "extract-metadata": ("cubeport extract-metadata 3f2a",),
+    "validate": ("cubeport validate --all",),
+    "schema list": ("cubeport schema list",),
+    "schema show": ("cubeport schema show paper",),
+    "schema export": ("cubeport schema export paper -o paper.json",),
+    "schema import": ("cubeport schema import paper paper.json --version 2",),
+    "fetch": ("cubeport fetch 3f2a",),
+    "drop": ("cubeport drop 3f2a",),
+    "view": ("cubeport view links --template '{title_slug}' --apply",),
+    "delete": ("cubeport delete tas", "cubeport delete tas --purge --yes"),
+    "restore": ("cubeport restore tas",),
+    "purge": ("cubeport purge 3f2a --yes",),
+    "check-config": ("cubeport check-config", "cubeport check-config --instance climate --json"),
+    "keys add": ("cubeport keys add ann --scope ingest --datasets 'sea-*' --expires 2030-01-01T00:00:00Z",),
+    "keys list": ("cubeport keys list",),
+    "keys revoke": ("cubeport keys revoke 3f2a9c01",),
+    "info": ("cubeport info",),
+    "doctor": ("cubeport doctor", "cubeport doctor --strict"),
+    "fsck": ("cubeport fsck --data",),
+    "verify": ("cubeport verify --all",),
+    "recover": ("cubeport recover --dry-run",),
+    "gc": ("cubeport gc --dry-run", "cubeport gc --older-than 7d"),
+    "logs": ("cubeport logs --since 2h --level warning",),
+    "operations": ("cubeport operations", "cubeport operations 3f2a"),
+    "profiles": ("cubeport profiles",),
+    "plugins": ("cubeport plugins",),
+    "convert": ("cubeport convert --to tinydb",),
+    "migrate": ("cubeport migrate",),
+}
+"""Lines that work when pasted, given that the names in them exist. A test reads each as the command line would."""
+
+_SHOWN_AS = {"str": "TEXT", "int": "N", "float": "NUMBER", "Path": "PATH", "list": "TEXT"}
+
+
+def add_examples(group: typer.core.TyperGroup, above: str = "") -> None:
+    """Give each command its examples and the line about global flags, which its own list of options leaves out."""
+    for name, command in group.commands.items():
+        whole = f"{above} {name}".strip()
+        if isinstance(command, typer.core.TyperGroup):
+            add_examples(command, whole)
+            continue
+        lines = [f"  {each}" for each in EXAMPLES.get(whole, ())]
+        examples = "\b\nExamples:\n" + "\n".join(lines) + "\n\n" if lines else ""
+        command.epilog = examples + "Every command also takes --instance, --json, --quiet and the other options of cubeport --help."
+
+
+def shown_in_words(params: Sequence[Any]) -> None:
+    """Name values in plain words: ``--title TEXT`` and ``FILE...``, not the names of Python types."""
+    for param in params:
+        if param.param_type_name == "argument":
+            name = param.display_name_raw if param.required else f"[{param.display_name_raw}]"
+            piece = f"{name}..." if param.nargs != 1 else name
+            param.get_usage_pieces = lambda _, piece=piece: [piece]
+            param.display_type_rich = lambda **_: None
+        if param.param_type_name != "option" or param.metavar is not None or param.is_flag or param.count:
+            continue
+        if param.type_descriptor.is_choice:
+            param.metavar = "|".join(str(each) for each in param.type_descriptor.choices)
+            continue
+        kind = str(param.bare_type()).partition("[")[0]
+        if kind in _SHOWN_AS:
+            param.metavar = _SHOWN_AS[kind]
+
+
+def hidden(param: Any) -> Any:
+    """Return the same option, read by the parser and not listed."""
+    twin = copy.copy(param)
+    twin.hidden = True
+    return twin
+
+
+def write_groups(group: typer.core.TyperGroup, ctx: Any, formatter: Any) -> None:
+    """Write the commands of the root, by what people want to do."""
+    left = dict.fromkeys(group.list_commands(ctx))
+    sections = [(title, [name for name in names if name in left]) for title, names in GROUPS.items()]
+    grouped = {name for _, names in sections for name in names}
+    sections.append(("More", [name for name in left if name not in grouped]))
+    for title, names in sections:
+        rows = [(name, _sentence(found)) for name in names if (found := group.get_command(ctx, name)) is not None]
+        if rows:
+            with formatter.section(title):
+                formatter.write_dl(rows, col_max=18)
+
+
+def _sentence(command: Any) -> str:
+    """Return the first sentence of a command's help."""
+    text = " ".join((command.help or "").split())
+    end = min((at for mark in (". ", "; ", ": ") if (at := text.find(mark)) > 0), default=len(text))
+    return text[:end].rstrip(".")

@@ -1,0 +1,80 @@
+"""Every problem of an instance's configuration, found without opening the catalog or starting anything."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from cubeport.catalog.catalogfile import MARK, catalog_file
+from cubeport.errors import CubeportError
+
+
+def check_configuration(root: Path) -> list[str]:
+    """Return each problem of ``service.yaml`` and the environment, profiles, catalog, templates, extents and pipelines of *root*.
+
+    A problem is one line, ``file:line:column: key: words``. Nothing is written, and no source is read.
+    """
+    return [line for check in (_settings, _catalog, _profiles, _entries, _pipelines) for line in check(root)]
+
+
+def _settings(root: Path) -> Iterator[str]:
+    from cubeport.settings import FILE, load
+
+    try:
+        settings = load(root)
+    except CubeportError as exc:
+        yield from _lines(exc)
+        return
+    for folder in settings.sources.roots:
+        if not folder.is_dir():
+            yield f"{FILE}: sources.roots: there is no folder {folder}"
+
+
+def _catalog(root: Path) -> Iterator[str]:
+    yield from _caught(lambda: catalog_file(root))
+
+
+def _profiles(root: Path) -> Iterator[str]:
+    from cubeport.adapters.storage.profiles import read_profiles
+    from cubeport.main.catalog import plugins_of
+
+    try:
+        plugins = plugins_of(root)
+    except CubeportError:  # of the catalog's own file, which has been reported
+        return
+    yield from plugins.lines()
+    yield from _caught(lambda: read_profiles(root, root / MARK / "scratch", os.environ, plugins.values("profile_type")))
+
+
+def _entries(root: Path) -> Iterator[str]:
+    from cubeport.adapters.configuration import FolderConfiguration
+    from cubeport.service.templates import Broken, DatasetTemplate, Extent
+
+    found = FolderConfiguration(root, template=DatasetTemplate, extent=Extent, broken=Broken)
+    for broken in found.broken():
+        yield from broken.problems
+
+
+def _pipelines(root: Path) -> Iterator[str]:
+    from cubeport.catalog import pipelines
+    from cubeport.main.catalog import plugins_of
+
+    folder = root / "config" / "pipelines"
+    try:
+        steps = plugins_of(root).values("step")
+    except CubeportError:
+        return
+    for file in sorted(folder.glob("*.yaml")):
+        yield from _caught(lambda file=file: pipelines.read_pipeline(folder, file.stem, steps))  # type: ignore[misc]
+
+
+def _caught(read: Callable[[], object]) -> Iterator[str]:
+    try:
+        read()
+    except CubeportError as exc:
+        yield from _lines(exc)
+
+
+def _lines(exc: CubeportError) -> Iterator[str]:
+    yield from (problem.message for problem in exc.errors) if exc.errors else exc.message.splitlines()

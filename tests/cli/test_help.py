@@ -1,0 +1,126 @@
+"""The command line for people: groups, examples, short flags, tables, and a check of the configuration."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.core
+from tests.cli.conftest import Shell
+
+from cubeport.cli import _help, _output
+from cubeport.cli._app import build
+from cubeport.cli._session import Session
+from cubeport.main.command import wiring
+
+
+def commands(group: Any, above: str = "") -> Iterator[tuple[str, Any]]:
+    for name, command in group.commands.items():
+        whole = f"{above} {name}".strip()
+        if isinstance(command, typer.core.TyperGroup):
+            yield from commands(command, whole)
+        else:
+            yield whole, command
+
+
+ROOT = build(wiring())
+LEAVES = dict(commands(ROOT))
+
+
+def test_cubeport_alone_says_the_three_things_that_most_people_want(shell: Shell) -> None:
+    said = shell.ok()
+    assert len(said.out.splitlines()) <= 15
+    for command in ("cubeport demo", "cubeport init", "cubeport ingest", "cubeport serve"):
+        assert command in said.out
+
+
+def test_help_groups_every_command_and_publishing_comes_first(shell: Shell) -> None:
+    said = shell.ok("-h")
+    assert said.out == shell.ok("--help").out
+    titles = re.findall(r"^([A-Z][^:\n]+):$", said.out, re.MULTILINE)
+    assert titles == ["Options", *_help.GROUPS]
+    for name in ROOT.commands:
+        assert re.search(rf"^  {name} ", said.out, re.MULTILINE), name
+    assert said.out.index("Publish data:") < said.out.index("  ingest ") < said.out.index("  add ")
+    assert "..." not in said.out.partition("Publish data")[2]
+
+
+@pytest.mark.parametrize("name", LEAVES)
+def test_each_command_has_an_example_and_no_name_of_a_type(shell: Shell, name: str) -> None:
+    said = shell.ok(*name.split(), "-h").out
+    assert "Examples:" in said
+    for example in _help.EXAMPLES[name]:
+        assert f"  {example}\n" in said
+    assert not re.search(r"<\w+|list\[|range>|\[\[", said)
+    assert "--no-progress" not in said  # one line names the global flags
+
+
+EXAMPLES = [(name, line) for name, lines in _help.EXAMPLES.items() for line in lines if name in LEAVES]
+
+
+@pytest.mark.parametrize(("name", "line"), EXAMPLES, ids=[line for _, line in EXAMPLES])
+def test_each_example_is_a_command_line_that_is_understood(name: str, line: str) -> None:
+    program, *words = shlex.split(line)
+    assert program == "cubeport"
+    assert words[: len(name.split())] == name.split()
+    session = Session(wiring(), wiring().environment)
+    context = ROOT.make_context("cubeport", list(words), obj=session)
+    command: Any = ROOT
+    rest = list(words)
+    while isinstance(command, typer.core.TyperGroup):
+        _, command, rest = command.resolve_command(context, rest)
+    command.make_context(name, rest, parent=context)
+
+
+def test_completion_offers_commands() -> None:
+    script = Path(sys.executable).with_name("cubeport")
+    done = subprocess.run(
+        [script],
+        env={"_CUBEPORT_COMPLETE": "complete_bash", "COMP_WORDS": "cubeport in", "COMP_CWORD": "1", "PATH": "/usr/bin"},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert set(done.stdout.split()) == {"ingest", "init", "info"}, done.stderr
+
+
+def test_a_table_keeps_its_title_and_is_cut_only_on_a_terminal() -> None:
+    rows = [("ostia-sst", "published", "surface_temperature", "2006-04 … 2010-09", "Sea surface temperature along the equator")]
+    header = ("dataset", "state", "variable", "time", "title")
+    assert _output.table(rows, header).splitlines()[1].split("  ")[-1] == rows[0][-1]
+    cut = _output.table(rows, header, width=100).splitlines()
+    assert max(map(len, cut)) <= 100
+    assert cut[1].endswith("Sea surface temperature along the equator")
+    assert cut[1].startswith("ostia-sst ")
+    narrow = _output.table(rows, header, width=80).splitlines()[1]
+    assert narrow.startswith("ostia-sst  published  surface")
+    assert "Sea surface temperature along" in narrow
+
+
+class TestCheckConfig:
+    def test_it_reports_every_problem_at_once_and_each_at_its_place(self, shell: Shell) -> None:
+        assert shell.ok("check-config").out == "The configuration is in order.\n"
+        shell.file("config/service.yaml", "server: {prot: 1}\nretention: {keep_last: 0}\nzarr: {offload: x}\n")
+        shell.file("config/datasets/sst.yaml", "id: sst\ntitle: T\nperiod_type: monthly\nsource: {kind: fils}\n")
+        shell.file("extents/x.yaml", "extent_id: x\nbbox: [0, 10, 5, 5]\n")
+        shell.file("config/pipelines/p.yaml", "operation:\n  name: p\n  steps: [nothing-such]\n")
+        said = shell("check-config")
+        assert said.code == 2
+        for place in (
+            "config/service.yaml:1:10: server.prot: is not known here; did you mean 'port'?",
+            "config/datasets/sst.yaml:4:10: source.kind: 'fils' is not one of",
+            "extents/x.yaml:",
+            "config/pipelines/p.yaml:",
+        ):
+            assert place in said.err, said.err
+        assert len(shell("check-config", "--json").problem["errors"]) >= 5
+
+    def test_a_folder_of_sources_that_is_not_there_is_named(self, shell: Shell) -> None:
+        shell.file("config/service.yaml", "sources: {roots: [gone]}\n")
+        assert "sources.roots: there is no folder" in shell("check-config").err
