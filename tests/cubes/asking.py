@@ -11,7 +11,7 @@ from cubeport.cubes.cells import exact, in_degrees
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.describe import describe
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.edr import parse_query, resolve_query
+from cubeport.cubes.edr import parse_query, resolve_query, settle
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import order, parse
 from cubeport.cubes.times import calendar_of, decode
@@ -36,7 +36,8 @@ class Version:
     def edr(self, kind: Any, **query: str) -> Windows:
         """Resolve an EDR query; underscores in names stay."""
         place, selection = parse_query(kind, list(query.items()), forms=FORMS)
-        return resolve_query(self.description, self.labels, selection, place)
+        windows = resolve_query(self.description, self.labels, selection, place)
+        return settle(self.description, self.labels, windows, selection, place, lambda: None)
 
     def values(self, windows: Windows, field: str | None = None) -> list[float]:
         """Return the values of a field in the windows, those outside the mask left out, sorted."""

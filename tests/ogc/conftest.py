@@ -189,6 +189,8 @@ def serve(shelf: Shelf, scratch: Path) -> Iterator[Callable[..., httpx.Client]]:
         while not server.started:
             time.sleep(0.01)
         client = httpx.Client(base_url=url, timeout=60)
+        client.queries = queries  # type: ignore[attr-defined]  # for tests that take its places
+        client.room = room  # type: ignore[attr-defined]
         running.append((server, thread, client))
         return client
 

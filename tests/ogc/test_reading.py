@@ -158,13 +158,28 @@ def test_what_is_handed_out_is_nobody_elses(co2: Any) -> None:
 
 
 def test_caches_are_bounded(co2: Any) -> None:
-    versions = OpenedVersions(co2.engine, most=1, chunk_bytes=200_000)
+    versions = OpenedVersions(co2.engine, handle_bytes=1 << 20, chunk_bytes=200_000)
     opened = versions.open(co2.dataset_id, VERSION, co2.description)
     opened.read("tcco2", window(co2))
     assert 0 < versions._chunks.weight <= 200_000
     assert versions.open(co2.dataset_id, VERSION, co2.description) is opened
-    versions._kept.put(("other", VERSION), object(), 1)
+    versions._kept.put(("other", VERSION), object(), 1 << 20)
     assert versions.open(co2.dataset_id, VERSION, co2.description) is not opened
+
+
+def test_opened_versions_weigh_what_their_coordinates_weigh(co2: Any) -> None:
+    versions = OpenedVersions(co2.engine)
+    opened = versions.open(co2.dataset_id, VERSION, co2.description)
+    before = versions._kept.weight
+    labels = opened.labels()
+    assert versions._kept.weight - before == sum(each.nbytes for each in (*labels.values.values(), *labels.bounds.values()))
+    # One that is heavier than all that may be kept is served, and not kept.
+    small = OpenedVersions(co2.engine, handle_bytes=before + 1)
+    first = small.open(co2.dataset_id, VERSION, co2.description)
+    assert small.open(co2.dataset_id, VERSION, co2.description) is first
+    first.labels()
+    assert small._kept.weight == 0
+    assert small.open(co2.dataset_id, VERSION, co2.description) is not first
 
 
 def test_threads_share_one_opened_version(co2: Any) -> None:
@@ -177,7 +192,9 @@ def test_threads_share_one_opened_version(co2: Any) -> None:
         opened = versions.open(co2.dataset_id, VERSION, co2.description)
         return bool(
             np.allclose(
-                opened.read("tcco2", window(co2, datetime=f"2006-01-0{number % 7 + 2}")), truth[[4 * (number % 7) + 3]], rtol=1e-6
+                opened.read("tcco2", window(co2, datetime=f"2006-01-0{number % 7 + 2}T00:00:00Z")),
+                truth[[4 * (number % 7) + 3]],
+                rtol=1e-6,
             )
         )
 

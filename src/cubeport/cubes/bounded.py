@@ -43,12 +43,13 @@ class Bounded[K: Hashable, V]:
             return found[0]
 
     def put(self, key: K, value: V, weight: int = 1) -> None:
-        """Keep the value; the least recently used ones make room."""
-        if weight > self._most:
-            return
+        """Keep the value; the least recently used ones make room. One that has become too heavy is no longer kept."""
         with self._lock:
             _, before = self._kept.pop(key, (None, 0))
-            self._weight += weight - before
+            self._weight -= before
+            if weight > self._most:
+                return
+            self._weight += weight
             self._kept[key] = value, weight
             while self._weight > self._most:
                 _, (_, gone) = self._kept.popitem(last=False)

@@ -11,6 +11,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.cells import CLOSE, Cells
+from cubeport.cubes.nearest import index_of
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -154,19 +155,18 @@ def nearest(lon: Array, lat: Array, place: tuple[float, float], *, reach: float 
     Outside
         When no cell holds the place.
     """
-    import numpy as np
-
-    far = _distance(lon, lat, *place)
-    if not np.isfinite(far).any():
+    index = index_of(lon, lat)
+    found = index.nearest(*place)
+    if not found:
         raise Outside
-    at = tuple(int(index) for index in np.unravel_index(int(np.nanargmin(far)), far.shape))
+    ((at, far),) = found
     if reach is not None:
-        if far[at] > math.radians(reach):
+        if far > math.radians(reach):
             raise Outside
         return at
-    around = _distance(lon, lat, float(lon[at]), float(lat[at]))
-    spacing = np.sort(around[np.isfinite(around) & (around > 0)].ravel())[: 2 * len(at)]
-    if (spacing.size and far[at] > spacing.max()) or (len(at) == 2 and min(lon.shape) > 1 and _past_its_edge(lon, lat, at, place)):
+    # Positions may be written several times: those are no neighbours.
+    around = [angle for _, angle in index.nearest(float(lon[at]), float(lat[at]), 9 + 2 * len(at)) if angle > 0][: 2 * len(at)]
+    if (around and far > max(around)) or (len(at) == 2 and min(lon.shape) > 1 and _past_its_edge(lon, lat, at, place)):
         raise Outside
     return at
 
@@ -199,16 +199,6 @@ def _past_its_edge(lon: Array, lat: Array, at: tuple[int, ...], place: tuple[flo
 
 
 _HALF = 0.5 + 1e-6
-
-
-def _distance(x: Array, y: Array, lon: float, lat: float) -> Array:
-    """Return the angle between positions and a place, in radians."""
-    import numpy as np
-
-    east, north = np.radians(x - lon), np.radians(y)
-    here = math.radians(lat)
-    half = np.sin((north - here) / 2) ** 2 + math.cos(here) * np.cos(north) * np.sin(east / 2) ** 2
-    return np.asarray(2 * np.arcsin(np.sqrt(np.clip(half, 0, 1))))
 
 
 def into_native(onto: Any, box: Box, *, factor: float, circle: bool) -> Box:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.axes import CubeAxes, FoundAxis
@@ -17,15 +18,32 @@ if TYPE_CHECKING:
 
     type Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
+_KEPT_LABELS = 1 << 16
+"""Labels of an axis up to this number are kept as float64, for 64 axes."""
+
 
 def exact(values: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return numbers as float64; float32 by its shortest decimal, so that a stored 0.1 reads 0.1 and not 0.10000000149."""
+    """Return numbers as float64; float32 by its shortest decimal, so that a stored 0.1 reads 0.1 and not 0.10000000149.
+
+    The result is not to be written to: short arrays are kept, since each query asks for the same labels several times.
+    """
     import numpy as np
 
     array = np.asarray(values)
-    if array.dtype in (np.float32, np.float16):
+    if array.dtype not in (np.float32, np.float16):
+        return array.astype("float64")
+    if array.size > _KEPT_LABELS:
         return array.astype(str).astype("float64")
-    return array.astype("float64")
+    return _decimals(array.dtype.str, array.tobytes()).reshape(array.shape)
+
+
+@lru_cache(maxsize=64)
+def _decimals(dtype: str, content: bytes) -> np.ndarray[Any, np.dtype[np.float64]]:
+    import numpy as np
+
+    found = np.frombuffer(content, dtype=dtype).astype(str).astype("float64")
+    found.setflags(write=False)
+    return found
 
 
 def labels(raw: xr.Dataset, name: str) -> Any:

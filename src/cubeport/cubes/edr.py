@@ -8,11 +8,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from cubeport.cubes import boxes
+from cubeport.cubes.area import anywhere, on_axes
 from cubeport.cubes.cells import exact
-from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.description import Axis, CubeDescription
+from cubeport.cubes.part import Patience
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Point, Selection, Slice, Subset, Trim, parse
-from cubeport.cubes.windows import Labels, Mask, Run, Window, Windows, native_system, turned_labels
+from cubeport.cubes.windows import Labels, Mask, Run, Window, Windows, native_system, runs_of, turned_labels
 from cubeport.errors import InvalidRequest, NotFound, Problem
 
 if TYPE_CHECKING:
@@ -30,6 +32,8 @@ _NAMES = {"properties": "parameter-name", "subset": "z"}
 _MOST_VERTICES = 10_000
 _MOST_LEVELS = 1_000
 _MOST_POINTS = 500
+_STRIP = 1 << 18
+"""Cells whose positions are in memory at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,7 +89,10 @@ def query_of(place: Place, selection: Selection) -> list[tuple[str, str]]:
 
 
 def resolve_query(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
-    """Return what the query takes of the cube. Raises as :func:`cubeport.cubes.resolve.resolve`."""
+    """Return what the query takes of the cube, of an area its whole box: :func:`settle` then hides what is outside the polygon.
+
+    Raises as :func:`cubeport.cubes.resolve.resolve`.
+    """
     try:
         return _resolved(description, labels, selection, place)
     except InvalidRequest as refused:
@@ -106,38 +113,52 @@ def _resolved(description: CubeDescription, labels: Labels, selection: Selection
         return _at(description, labels, selection, (float(geometry.x), float(geometry.y)))
     if geometry.geom_type == "MultiPoint":
         return _at_all(description, labels, selection, [(float(each.x), float(each.y)) for each in geometry.geoms])
-    return _in_area(description, labels, selection, geometry)
+    try:
+        return resolve(description, labels, replace(selection, bbox=geometry.bounds))
+    except NotFound:
+        return _within_one(description, labels, selection, geometry)
 
 
-def _in_area(description: CubeDescription, labels: Labels, selection: Selection, geometry: Any) -> Windows:
-    """Return the cells whose centre lies in a polygon or on its edge; an area within one cell is that cell.
+def settle(
+    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, patience: Patience
+) -> Windows:
+    """Return the windows of an area with a mask of the cells whose centre is in the polygon or on its edge; others as they are.
 
-    A polygon that is a box of longitudes and latitudes takes what the box takes, so that an area is the cube of the same box.
+    A polygon that is a box of longitudes and latitudes takes what the box takes, so that an area is the cube of the same box. The
+    work grows with the cells of the box, so it is done when the box is known to be within the limits, and gives up when
+    *patience* does.
     """
-    import numpy as np
     import shapely
 
-    west, south, east, north = geometry.bounds
-    middle = geometry.representative_point()
-    try:
-        windows = resolve(description, labels, replace(selection, bbox=(west, south, east, north)))
-    except NotFound:
-        return _at(description, labels, selection, (float(middle.x), float(middle.y)))
-    straight = description.spatial.family == "rectilinear"
-    if straight and geometry.geom_type == "Polygon" and geometry.equals(shapely.box(*geometry.bounds)):
+    if place.kind != "area" or place.coords is None:
         return windows
-    dimensions, lon, lat = _centres(description, labels, windows)
-    shapely.prepare(geometry)
-    inside = np.zeros(lon.shape, bool)
-    for turn in range(math.ceil((west - np.nanmax(lon)) / 360 - 1e-6), math.floor((east - np.nanmin(lon)) / 360 + 1e-6) + 1):
-        inside |= shapely.intersects_xy(geometry, lon + 360.0 * turn, lat)
+    polygon: Any = shapely.from_wkt(place.coords)
+    spatial = description.spatial
+    if spatial.family == "rectilinear" and polygon.geom_type == "Polygon" and polygon.equals(shapely.box(*polygon.bounds)):
+        return windows
+    if spatial.family in ("curvilinear", "unstructured"):
+        dimensions = description.variable(spatial.x or "").dimensions
+        if not set(dimensions) <= windows.along.keys():
+            return windows
+        cut = _cut_of(windows, dimensions)
+        inside = anywhere(polygon, labels.values[spatial.x or ""][cut], labels.values[spatial.y or ""][cut], patience)
+    else:
+        x, y = description.axis_of("x"), description.axis_of("y")
+        if x is None or y is None or not {x.dimension, y.dimension} <= windows.along.keys():
+            return windows
+        dimensions = (y.dimension, x.dimension)
+        columns = exact(turned_labels(labels.values[x.name], windows.along[x.dimension]))
+        rows = exact(turned_labels(labels.values[y.name], windows.along[y.dimension]))
+        if spatial.family == "projected":
+            inside = _projected(description, x, polygon, columns, rows, patience)
+        else:
+            inside = on_axes(polygon, columns, rows, patience)
     if not inside.any():
-        # No centre lies in an area within one cell, as a box within one cell: it is that cell.
-        return _at(description, labels, selection, (float(middle.x), float(middle.y)))
+        # No centre is in an area within one cell, as with a box within one cell: it is that cell.
+        return _within_one(description, labels, selection, polygon)
     if len(dimensions) == 1:
         window = windows.along[dimensions[0]]
-        runs = tuple(Run(int(at), int(at) + 1) for at in window.indices()[inside])
-        return replace(windows, along={**windows.along, dimensions[0]: Window(dimensions[0], runs)})
+        return replace(windows, along={**windows.along, dimensions[0]: Window(dimensions[0], runs_of(window.indices()[inside]))})
     return replace(windows, mask=Mask((dimensions[0], dimensions[1]), inside))
 
 
@@ -177,6 +198,33 @@ def _horizontal(description: CubeDescription) -> tuple[str, ...]:
     return tuple(axis.dimension for axis in (y, x) if axis is not None and not axis.scalar)
 
 
+def _cut_of(windows: Windows, dimensions: Sequence[str]) -> Any:
+    """Return what cuts an array along *dimensions* to the windows."""
+    import numpy as np
+
+    return np.ix_(*(windows.along[each].indices() for each in dimensions))
+
+
+def _projected(description: CubeDescription, x: Axis, polygon: Any, columns: Array, rows: Array, patience: Patience) -> Array:
+    """Return which cells have their centre in the polygon, rows by rows: positions of all of them are never in memory at once."""
+    import numpy as np
+
+    onto, factor = native_system(description, x)
+    inside = np.zeros((rows.size, columns.size), dtype=bool)
+    step = max(1, _STRIP // max(1, columns.size))
+    for start in range(0, rows.size, step):
+        patience()
+        east, north = np.meshgrid(columns, rows[start : start + step])
+        lon, lat = onto.transform(east * factor, north * factor, direction="INVERSE")
+        inside[start : start + step] = anywhere(polygon, lon, lat, patience)
+    return inside
+
+
+def _within_one(description: CubeDescription, labels: Labels, selection: Selection, polygon: Any) -> Windows:
+    middle = polygon.representative_point()
+    return _at(description, labels, selection, (float(middle.x), float(middle.y)))
+
+
 def _at(description: CubeDescription, labels: Labels, selection: Selection, place: tuple[float, float]) -> Windows:
     """Return the cell that holds the point; on grids without straight axes the one whose centre is nearest."""
     lon, lat = place
@@ -214,27 +262,6 @@ def _nearest(description: CubeDescription, labels: Labels, selection: Selection,
     return replace(windows, along={**windows.along, **{name: each for name, each in cut.items() if name in windows.along}})
 
 
-def _centres(description: CubeDescription, labels: Labels, windows: Windows) -> tuple[tuple[str, ...], Array, Array]:
-    """Return the dimensions of the cells in the window, and the longitudes and latitudes of their centres."""
-    import numpy as np
-
-    spatial = description.spatial
-    if spatial.family in ("curvilinear", "unstructured"):
-        dimensions = description.variable(spatial.x or "").dimensions
-        cut = np.ix_(*(windows.along[each].indices() for each in dimensions))
-        return dimensions, labels.values[spatial.x or ""][cut], labels.values[spatial.y or ""][cut]
-    x, y = description.axis_of("x"), description.axis_of("y")
-    assert x is not None  # resolve has taken a box of both
-    assert y is not None
-    columns = turned_labels(labels.values[x.name], windows.along[x.dimension])
-    rows = turned_labels(labels.values[y.name], windows.along[y.dimension])
-    lon, lat = np.meshgrid(exact(columns), exact(rows))
-    if spatial.family == "projected":
-        onto, factor = native_system(description, x)
-        lon, lat = onto.transform(lon * factor, lat * factor, direction="INVERSE")
-    return (y.dimension, x.dimension), lon, lat
-
-
 # --- the grammar --------------------------------------------------------------------------------------------------------
 
 
@@ -250,6 +277,8 @@ def _geometry(text: str, kind: Kind) -> str:
     """Return well-known text in canonical form. Raises ValueError with words for the caller."""
     import shapely
 
+    if text.count(",") >= _MOST_VERTICES:  # counted before anything is made of them
+        raise ValueError(f"may have {_MOST_VERTICES} vertices")
     try:
         geometry: Any = shapely.from_wkt(text)
     except shapely.errors.ShapelyError as error:

@@ -69,6 +69,9 @@ def form_named(text: str, forms: Iterable[Form] = FORMS) -> Form | None:
 class Room(Protocol):
     """Where an answer is put together when it is not made of bytes at once."""
 
+    def hold(self, content: bytes) -> BinaryIO:
+        """Return *content* as a file, as :meth:`open` does."""
+
     def open(self, declared_bytes: int) -> BinaryIO:
         """Return an empty file for about that many bytes: in memory, or without a name on the data disk.
 

@@ -31,7 +31,7 @@ from cubeport.cubes.selection import (
     parse_datetime,
     stamp_at,
 )
-from cubeport.cubes.windows import Labels, Mask, Run, Window, Windows, native_system, storage_crs, time_axis
+from cubeport.cubes.windows import Labels, Mask, Run, Window, Windows, native_system, runs_of, storage_crs, time_axis
 from cubeport.errors import InvalidPeriod, InvalidRequest, NotFound, Problem
 
 if TYPE_CHECKING:
@@ -453,17 +453,11 @@ class _Resolver:
 
 
 def _runs(indices: Sequence[int], shifts: Sequence[float] | None = None) -> tuple[Run, ...]:
-    """Join neighbouring indices of one shift into runs. Raises boxes.Outside without any."""
-    if not indices:
+    """Join neighbouring indices of one shift into runs. Raises _Outside without any."""
+    found = runs_of(indices, shifts)
+    if not found:
         raise boxes.Outside
-    found: list[Run] = []
-    for number, at in enumerate(indices):
-        shift = shifts[number] if shifts is not None else 0.0
-        if found and found[-1].stop == at and found[-1].shift == shift:
-            found[-1] = replace(found[-1], stop=at + 1)
-        else:
-            found.append(Run(at, at + 1, shift))
-    return tuple(found)
+    return found
 
 
 def _every(window: Window, size: int) -> tuple[Run, ...]:

@@ -7,7 +7,7 @@ the store's.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,21 @@ class Run:
     start: int
     stop: int
     shift: float = 0.0
+
+
+def runs_of(indices: Sequence[int] | Array, shifts: Sequence[float] | Array | None = None) -> tuple[Run, ...]:
+    """Return neighbouring indices of one shift joined into runs, in their order; none of no index."""
+    import numpy as np
+
+    numbers = np.asarray(indices, dtype="int64")
+    if not numbers.size:
+        return ()
+    moved = np.zeros(numbers.size) if shifts is None else np.asarray(shifts, dtype="float64")
+    breaks = np.flatnonzero((np.diff(numbers) != 1) | (np.diff(moved) != 0)) + 1
+    first, last = [0, *breaks.tolist()], [*breaks.tolist(), numbers.size]
+    return tuple(
+        Run(int(numbers[low]), int(numbers[high - 1]) + 1, float(moved[low])) for low, high in zip(first, last, strict=True)
+    )
 
 
 @dataclass(frozen=True, slots=True)

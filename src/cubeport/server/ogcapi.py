@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 from urllib.parse import urlencode
 
+from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
 from pydantic import Field
-from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from cubeport.cubes.download import parse_download, period_of
 from cubeport.cubes.edr import Kind, parse_query
@@ -25,17 +28,21 @@ from cubeport.cubes.forms import FORMS, Form, downloads, form_named
 from cubeport.cubes.selection import COVERAGE_PARAMETERS, Selection, parse
 from cubeport.documents import ogc
 from cubeport.documents.texts import Shown
-from cubeport.errors import InvalidRequest, NotAcceptable
+from cubeport.errors import Cancelled, InvalidRequest, NotAcceptable
 from cubeport.server import incoming, negotiation, replies
 from cubeport.server.openapi import READ, described
 from cubeport.service import answered
 from cubeport.service.plans import Plan, Query
-from cubeport.service.queries import Queries
+from cubeport.service.queries import Queries, no_place
 
 if TYPE_CHECKING:
     from cubeport.server.parts import Service
 
 _BLOCK = 1 << 18
+_VARIES = ("Accept",)
+_LIGHT_THREADS = 8
+"""Threads for reading and planning queries and for light answers; heavy answers have as many of their own as there are places."""
+_POLL_S = 0.01
 _QUERIES: tuple[tuple[Kind, str], ...] = (
     ("position", "Its values at a point"),
     ("area", "Its values in a polygon"),
@@ -126,6 +133,8 @@ class OgcFace:
         self._url = public_url
         self._title = title
         self._description = description
+        self._light = CapacityLimiter(_LIGHT_THREADS)
+        self._heavy = CapacityLimiter(queries.limits.heavy)
 
     def routes(self) -> APIRouter:
         """Return the routes of this face."""
@@ -243,83 +252,140 @@ class OgcFace:
 
     async def coverage(self, request: Request) -> Response:
         """Answer ``…/coverage``."""
-        return await _while_there(request, self._coverage)
+        return await self._values(request, self._coverage)
 
     async def download(self, request: Request) -> Response:
         """Answer ``/datasets/{dataset_id}/download``."""
-        return await _while_there(request, self._download)
+        return await self._values(request, self._download)
 
     def _edr(self, kind: Kind) -> Callable[[Request], Awaitable[Response]]:
         """Return the handler of one kind of EDR query."""
 
-        def work(request: Request, left: threading.Event) -> Response:
+        def read(request: Request) -> _Asked:
             place, selection = parse_query(kind, _pairs_with_form(request, "f", FORMS), forms=_NAMES)
             query = Query(selection, _form(request, selection, FORMS), place)
-            return self._answer(request, self._service.shown(request.path_params["collection_id"]), query, left)
+            return self._asked(request, self._service.shown(request.path_params["collection_id"]), query)
 
         async def handler(request: Request) -> Response:
-            return await _while_there(request, work)
+            return await self._values(request, read)
 
         return handler
 
-    def _coverage(self, request: Request, left: threading.Event) -> Response:
+    def _coverage(self, request: Request) -> _Asked:
         selection = parse(_pairs_with_form(request, "f", FORMS), forms=_NAMES, allowed=COVERAGE_PARAMETERS)
         query = Query(selection, _form(request, selection, FORMS))
-        return self._answer(request, self._service.shown(request.path_params["collection_id"]), query, left)
+        return self._asked(request, self._service.shown(request.path_params["collection_id"]), query)
 
-    def _download(self, request: Request, left: threading.Event) -> Response:
+    def _download(self, request: Request) -> _Asked:
         selection, ends = parse_download(_pairs_with_form(request, "format", _DOWNLOADS))
         form = _form(request, selection, _DOWNLOADS)
         shown = self._service.shown(request.path_params["dataset_id"])
         if ends:
             selection = replace(selection, datetime=period_of(shown.description, shown.texts.period_type, ends))
-        return self._answer(request, shown, Query(selection, form, download=True), left)
+        return self._asked(request, shown, Query(selection, form, download=True))
 
-    def _answer(self, request: Request, shown: Shown, query: Query, left: threading.Event) -> Response:
-        tag = replies.etag_of(shown, request, query.form.name, self._url)
-        base = {"Cubeport-Version": shown.version.version_id}
+    def _asked(self, request: Request, shown: Shown, query: Query) -> _Asked:
         # Only addresses that name the version itself never change: a tag can be moved, latest moves.
         cache = replies.IMMUTABLE if shown.pinned and _names_version(request, shown) else replies.NO_CACHE
-        known = replies.reply(request, b"", tag=tag, cache=cache, headers=base, varies=("Accept",))
-        if known.status_code == 304:
-            return known
-        plan = self._queries.plan(shown, query)
-        if query.selection.estimate:
-            return replies.reply(request, replies.dumps(self._queries.estimate(plan)), headers=base)
-        self._queries.check(plan)
-        told = base | answered.headers(plan)
-        if request.scope.get("cubeport.head"):
-            return self._without_values(request, plan, tag, cache, told)
-        content = self._queries.answer(plan, left=left)
-        media_type = query.form.media_type
-        if isinstance(content, bytes):
-            return replies.reply(request, content, media_type=media_type, tag=tag, cache=cache, headers=told, varies=("Accept",))
-        return _file(content, {**told, "ETag": tag, "Cache-Control": cache, "Vary": "Accept", "Content-Type": media_type})
+        return _Asked(request, shown, query, replies.etag_of(shown, request, query.form.name, self._url), cache)
 
-    def _without_values(self, request: Request, plan: Plan, tag: str, cache: str, told: Mapping[str, str]) -> Response:
+    async def _values(self, request: Request, read: Callable[[Request], _Asked]) -> Response:
+        """Answer with values: read the query, plan it, carry it out; each step in a thread of this face's own.
+
+        A query that is heavy waits for its place here, without a thread: lists and light queries are not held up. When the client
+        leaves, the work is given up.
+        """
+        left = threading.Event()
+        watching = asyncio.create_task(_watch(request, left))
+        placed = False
+        try:
+            asked = await to_thread.run_sync(read, request, limiter=self._light)
+            known = asked.known()
+            if known is not None:
+                return known
+            if placed := self._queries.large(asked.shown):
+                await self._place(left)
+            plan = await to_thread.run_sync(self._planned, asked, placed, limiter=self._heavy if placed else self._light)
+            if isinstance(plan, Response):
+                return plan
+            if not placed and self._queries.heavy(plan):
+                await self._place(left)
+                placed = True
+            answer = partial(self._answered, asked, plan, left, placed)
+            return await to_thread.run_sync(answer, limiter=self._heavy if placed else self._light)
+        finally:
+            watching.cancel()
+            if placed:
+                self._queries.leave_place()
+
+    async def _place(self, left: threading.Event) -> None:
+        """Take a place of heavy work. Raises Unavailable when none becomes free in time, Cancelled when the client leaves."""
+        until = time.monotonic() + self._queries.limits.wait_s
+        while not self._queries.try_place():
+            if left.is_set():
+                raise Cancelled("The client has left.")
+            if time.monotonic() > until:
+                raise no_place()
+            await asyncio.sleep(_POLL_S)
+
+    def _planned(self, asked: _Asked, placed: bool) -> Plan | Response:
+        """Return the plan; the whole answer when no value is asked for (``estimate=true``, HEAD)."""
+        plan = self._queries.plan(asked.shown, asked.query, placed=placed)
+        if asked.query.selection.estimate:
+            return replies.reply(asked.request, replies.dumps(self._queries.estimate(plan)), headers=asked.version)
+        self._queries.check(plan)
+        return self._without_values(asked, plan) if asked.request.scope.get("cubeport.head") else plan
+
+    def _answered(self, asked: _Asked, plan: Plan, left: threading.Event, placed: bool) -> Response:
+        done = self._queries.answer(plan, left=left, placed=placed)
+        told = asked.version | answered.headers(done.plan)
+        media_type = asked.query.form.media_type
+        if not isinstance(done.content, bytes):
+            fields = {"ETag": asked.tag, "Cache-Control": asked.cache, "Vary": "Accept", "Content-Type": media_type}
+            return _File(done.content, {**told, **fields})
+        reply = replies.reply(
+            asked.request, done.content, media_type=media_type, tag=asked.tag, cache=asked.cache, headers=told, varies=_VARIES
+        )
+        sent = self._queries.hold(bytes(reply.body))
+        return reply if isinstance(sent, bytes) else _File(sent, reply.headers)
+
+    def _without_values(self, asked: _Asked, plan: Plan) -> Response:
         """Return the headers of GET without a length: it is known only when the values have been read."""
         # The same decision on gzip, and so on the ETag, as for the document itself.
         like = b" " * min(4096, self._queries.size(plan))
-        media_type = plan.form.media_type
-        given = replies.reply(request, like, media_type=media_type, tag=tag, cache=cache, headers=told, varies=("Accept",))
+        told = asked.version | answered.headers(plan)
+        given = replies.reply(
+            asked.request, like, media_type=plan.form.media_type, tag=asked.tag, cache=asked.cache, headers=told, varies=_VARIES
+        )
         fields = {name: value for name, value in given.headers.items() if name != "content-length"}
         return StreamingResponse(iter(()), headers=fields)
 
 
-async def _while_there(request: Request, work: Callable[[Request, threading.Event], Response]) -> Response:
-    """Do the work in a thread, and tell it when the client leaves: nobody pays for answers that nobody reads."""
-    left = threading.Event()
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A request for values, read and not yet planned."""
 
-    async def watch() -> None:
-        while (await request.receive())["type"] != "http.disconnect":
-            pass
-        left.set()
+    request: Request
+    shown: Shown
+    query: Query
+    tag: str
+    cache: str
 
-    watching = asyncio.create_task(watch())
-    try:
-        return await run_in_threadpool(work, request, left)
-    finally:
-        watching.cancel()
+    @property
+    def version(self) -> dict[str, str]:
+        return {"Cubeport-Version": self.shown.version.version_id}
+
+    def known(self) -> Response | None:
+        """Return 304 when the client has the answer already."""
+        reply = replies.reply(self.request, b"", tag=self.tag, cache=self.cache, headers=self.version, varies=_VARIES)
+        return reply if reply.status_code == 304 else None
+
+
+async def _watch(request: Request, left: threading.Event) -> None:
+    """Say when the client leaves: nobody pays for answers that nobody reads."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+    left.set()
 
 
 def _names_version(request: Request, shown: Shown) -> bool:
@@ -327,17 +393,21 @@ def _names_version(request: Request, shown: Shown) -> bool:
     return str(address).endswith(f"@{shown.version.version_id}")
 
 
-def _file(file: BinaryIO, headers: Mapping[str, str]) -> Response:
-    """Return the file as an answer; it has no name any more, and is gone when it is closed."""
-    size = file.seek(0, 2)
-    file.seek(0)
+class _File(StreamingResponse):
+    """A file without a name as an answer: it is gone when it is sent, or when the client leaves."""
 
-    def blocks() -> Iterator[bytes]:
-        with file:
-            while block := file.read(_BLOCK):
-                yield block
+    def __init__(self, file: BinaryIO, headers: Mapping[str, str]) -> None:
+        self._file = file
+        size = file.seek(0, 2)
+        file.seek(0)
+        kept = {name: value for name, value in headers.items() if name.lower() != "content-length"}
+        super().__init__(iter(partial(file.read, _BLOCK), b""), headers={**kept, "Content-Length": str(size)})
 
-    return StreamingResponse(blocks(), headers={**headers, "Content-Length": str(size)})
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._file.close()
 
 
 def _pairs(request: Request) -> list[tuple[str, str]]:

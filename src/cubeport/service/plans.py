@@ -13,18 +13,20 @@ from urllib.parse import urlencode
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.download import NAMES
-from cubeport.cubes.edr import Place, query_of, resolve_query
+from cubeport.cubes.edr import Place, query_of, resolve_query, settle
 from cubeport.cubes.forms import FORMS, Encoder, Form
-from cubeport.cubes.part import Opened, Part
+from cubeport.cubes.part import Opened, Part, Patience
 from cubeport.cubes.resolve import axis_named, resolve
 from cubeport.cubes.selection import Scale, Selection, parse_datetime, stamp_at
-from cubeport.cubes.windows import Run, Window, Windows, count, fitting, time_axis
+from cubeport.cubes.windows import Run, Window, Windows, count, fitting, runs_of, time_axis
 from cubeport.documents import ogc
 from cubeport.documents.texts import Shown
 from cubeport.errors import TooLarge
 from cubeport.service.ports import Encoders
 
 MIB = 1 << 20
+_SETTLED_AT_ONCE = 1 << 16
+"""Cells of the box of an area that are held against its polygon while planning; larger ones wait for a place first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +91,8 @@ class Plan:
     part: Part
     encoder: Encoder
     refusal: Refusal | None
+    settled: bool = True
+    """Whether the part is final: of a large area it is the box until :func:`settled` hides what is outside the polygon."""
 
     @property
     def description(self) -> CubeDescription:
@@ -129,7 +133,22 @@ def plan(shown: Shown, query: Query, opened: Opened, encoder: Encoder, limits: L
         as_stored=query.download,
         everything=everything,
     )
-    return Plan(shown, query, part, encoder, refusal_of(query, part, encoder, limits))
+    area = query.place is not None and query.place.kind == "area"
+    made = Plan(shown, query, part, encoder, refusal_of(query, part, encoder, limits), settled=not area)
+    return settled(made, _at_once) if area and part.price.cells <= _SETTLED_AT_ONCE else made
+
+
+def settled(plan: Plan, patience: Patience) -> Plan:
+    """Return the plan with the cells outside the polygon of an area hidden; plans of other queries as they are."""
+    if plan.settled or plan.query.place is None:
+        return plan
+    part = plan.part
+    windows = settle(plan.description, part.opened.labels(), part.windows, plan.query.selection, plan.query.place, patience)
+    return replace(plan, part=replace(part, windows=windows, price=count(plan.description, windows)), settled=True)
+
+
+def _at_once() -> None:
+    """Patience for what is known to be short."""
 
 
 def refusal_of(query: Query, part: Part, encoder: Encoder, limits: Limits) -> Refusal | None:
@@ -225,7 +244,7 @@ def _every(window: Window, size: int) -> tuple[Run, ...]:
 
     indices = window.indices()
     taken = indices[((2 * np.arange(size) + 1) * len(indices)) // (2 * size)]
-    return tuple(Run(at, at + 1) for at in taken.tolist())
+    return runs_of(taken)
 
 
 def _with_everything(description: CubeDescription, windows: Windows) -> Windows:

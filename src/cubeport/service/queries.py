@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.forms import Answer, Form, Room
 from cubeport.documents.texts import Shown
 from cubeport.errors import Cancelled, Unavailable
@@ -18,6 +21,14 @@ from cubeport.service.ports import Encoders, Versions, Way
 
 _LIGHT_CELLS = 65_536
 """Answers up to this size do not wait for a place among the heavy ones."""
+_LIGHT_CHUNKS = 64
+"""And only if they decode no more chunks than these."""
+_LARGE_GRID = 1 << 20
+"""Positions of a grid without straight axes from which even planning waits for a place: it looks at all of them."""
+_SMALL = 1 << 16
+"""Bytes of an answer that are not worth a file."""
+_TELLING = 1 << 14
+"""Bytes of an answer from which estimates learn."""
 _LEARNT = 4_096
 """How many answers' true sizes are remembered, to better later estimates of the same fields."""
 
@@ -35,6 +46,19 @@ class Patience:
             raise Cancelled("The client has left.")
         if time.monotonic() > self._until:
             raise Unavailable("The answer takes too long.", retry_after_s=5, next_step="Ask for less, or read the Zarr store.")
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """An answer, and the plan as it was carried out."""
+
+    plan: Plan
+    content: Answer
+
+
+def no_place() -> Unavailable:
+    """Return the error of a query for which no place became free."""
+    return Unavailable("Other large answers are being made.", retry_after_s=5, next_step="Try again in a few seconds.")
 
 
 class Queries:
@@ -62,10 +86,17 @@ class Queries:
         self._true_sizes: dict[tuple[str, ...], float] = {}
         """How far estimates of a version's fields were off."""
 
-    def plan(self, shown: Shown, query: Query) -> Plan:
-        """Return the plan, refused or not: coordinates are read (once a version), no values. Raises as ``plans.plan``."""
-        opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
-        return plans.plan(shown, query, opened, self._encoders.of(query.form), self.limits, public_url=self.public_url)
+    def plan(self, shown: Shown, query: Query, *, placed: bool = False) -> Plan:
+        """Return the plan, refused or not: coordinates are read (once a version), no values. Raises as ``plans.plan``.
+
+        Parameters
+        ----------
+        placed
+            Whether the caller holds a place of :meth:`try_place` already, which :meth:`large` grids need.
+        """
+        with self.place() if self.large(shown) and not placed else nullcontext():
+            opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
+            return plans.plan(shown, query, opened, self._encoders.of(query.form), self.limits, public_url=self.public_url)
 
     def check(self, plan: Plan) -> None:
         """Raise TooLarge, with what could be asked instead, when the plan is over a limit."""
@@ -89,13 +120,15 @@ class Queries:
         """Return the bytes of the answer: no metadata say how much is missing, so answers before this one count too."""
         return round(plan.encoder.size(plan.part) * self._true_sizes.get(_kind_of(plan), 1.0))
 
-    def answer(self, plan: Plan, *, left: threading.Event | None = None) -> Answer:
-        """Return the answer: bytes, or an open file without a name.
+    def answer(self, plan: Plan, *, left: threading.Event | None = None, placed: bool = False) -> Answered:
+        """Return the answer, with the plan as it was carried out.
 
         Parameters
         ----------
         left
             Set when the client has gone: then the work is given up.
+        placed
+            Whether the caller holds a place of :meth:`try_place` already.
 
         Raises
         ------
@@ -104,42 +137,69 @@ class Queries:
         """
         self.check(plan)
         query = plan.query
-        seconds = self.limits.seconds * (query.form.seconds if query.download else 1)
-        make = partial(self._made, plan, Patience(seconds, left))
-        with self._place(plan):
+        patience = Patience(self.limits.seconds * (query.form.seconds if query.download else 1), left)
+        with self.place() if self.heavy(plan) and not placed else nullcontext():
+            began = time.perf_counter()
+            plan = plans.settled(plan, patience)
+            make = partial(self._made, plan, patience)
             if query.download:
-                return make()
-            if query.place is None:
-                return self._way.coverage(plan.name, make, form=query.form)
-            where = {name: value for name, value in query.parameters() if name in ("coords", "bbox")}
-            return self._way.edr(plan.name, make, kind=query.place.kind, where=where, form=query.form)
+                content = make()
+            elif query.place is None:
+                content = self._way.coverage(plan.name, make, form=query.form)
+            else:
+                where = {name: value for name, value in query.parameters() if name in ("coords", "bbox")}
+                content = self._way.edr(plan.name, make, kind=query.place.kind, where=where, form=query.form)
+            self._learn(query.form, plan.part.price.bytes, time.perf_counter() - began)
+        return Answered(plan, content)
+
+    def hold(self, content: bytes) -> Answer:
+        """Return what is sent: a large answer is in the room of answers, so that what slow clients have not taken is bounded.
+
+        Raises
+        ------
+        NoSpace
+            When answers that are being sent leave no room.
+        """
+        return content if len(content) <= _SMALL else self._room.hold(content)
 
     def _made(self, plan: Plan, patience: Patience) -> Answer:
         answer = plan.encoder.encode(plan.part, self._room, patience)
-        if isinstance(answer, bytes):
+        # A small answer is mostly its frame, and outside a mask all is missing: neither says how long values are.
+        if isinstance(answer, bytes) and len(answer) > _TELLING and plan.part.windows.mask is None:
             if len(self._true_sizes) >= _LEARNT:
                 self._true_sizes.clear()
             self._true_sizes[_kind_of(plan)] = len(answer) / max(1, plan.encoder.size(plan.part))
         return answer
 
+    def heavy(self, plan: Plan) -> bool:
+        """Say whether the plan needs a place among the heavy ones."""
+        return plan.part.price.cells > _LIGHT_CELLS or plan.part.price.chunks > _LIGHT_CHUNKS
+
+    def large(self, shown: Shown) -> bool:
+        """Say whether a grid has so many positions that even planning, which looks at all of them, is heavy work."""
+        description: CubeDescription = shown.description
+        spatial = description.spatial
+        if spatial.family not in ("curvilinear", "unstructured") or spatial.x is None:
+            return False
+        return math.prod(description.variable(spatial.x).shape) > _LARGE_GRID
+
+    def try_place(self) -> bool:
+        """Take a place of heavy work, of which there are as many as cores, if one is free; :meth:`leave_place` gives it back."""
+        return self._places.acquire(blocking=False)
+
+    def leave_place(self) -> None:
+        """Give a place back."""
+        self._places.release()
+
     @contextmanager
-    def _place(self, plan: Plan) -> Iterator[None]:
-        """Hold one of the places of heavy work: as many as there are cores."""
-        if not self.heavy(plan):
-            yield
-            return
+    def place(self) -> Iterator[None]:
+        """Hold a place of heavy work. Raises Unavailable when none becomes free in ``limits.wait_s``."""
         if not self._places.acquire(timeout=self.limits.wait_s):
-            raise Unavailable("Other large answers are being made.", retry_after_s=5, next_step="Try again in a few seconds.")
-        began = time.perf_counter()
+            raise no_place()
         try:
             yield
         finally:
             self._places.release()
-        self._learn(plan.form, plan.part.price.bytes, time.perf_counter() - began)
-
-    def heavy(self, plan: Plan) -> bool:
-        """Say whether the plan needs a place among the heavy ones."""
-        return plan.part.price.cells > _LIGHT_CELLS
 
     def _learn(self, form: Form, size: int, seconds: float) -> None:
         if size > MIB:

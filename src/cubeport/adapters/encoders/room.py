@@ -25,14 +25,17 @@ class AnswerRoom:
     disk_bytes
         How many bytes of answers may be on the disk at one time, those that are still being sent included.
     memory_bytes
-        Answers up to this size stay in memory.
+        Answers up to this size stay in memory,
+    memory_total
+        as long as those that are in memory are not more than this together.
     """
 
-    def __init__(self, folder: Path, *, disk_bytes: int, memory_bytes: int = 16 * MIB) -> None:
+    def __init__(self, folder: Path, *, disk_bytes: int, memory_bytes: int = 16 * MIB, memory_total: int = 256 * MIB) -> None:
         self._folder = folder
         self._disk_bytes = disk_bytes
         self._memory_bytes = memory_bytes
-        self._taken = 0
+        self._memory_total = memory_total
+        self._on_disk = self._in_memory = 0
         self._lock = threading.Lock()
 
     def open(self, declared_bytes: int) -> BinaryIO:
@@ -43,36 +46,72 @@ class AnswerRoom:
         NoSpace
             When the answers that are being sent leave no room within the quota; when the disk is full.
         """
-        if declared_bytes <= self._memory_bytes:
-            return cast(BinaryIO, _InMemory())
+        if self._take_memory(declared_bytes):
+            return cast(BinaryIO, _InMemory(self, declared_bytes))
+        return self._file(declared_bytes)
+
+    def hold(self, content: bytes) -> BinaryIO:
+        """Return *content* as a file, at its beginning. Raises as :meth:`open`."""
+        if self._take_memory(len(content)):
+            return cast(BinaryIO, _InMemory(self, len(content), content))
+        file = self._file(len(content))
+        file.write(content)
+        failed: OSError | None = getattr(file, "failed", None)
+        if failed is not None:
+            file.close()
+            raise NoSpace("The disk is full.", next_step=_LESS) from failed
+        file.seek(0)
+        return file
+
+    def _take_memory(self, size: int) -> bool:
         with self._lock:
-            if self._taken + declared_bytes > self._disk_bytes:
+            fits = size <= self._memory_bytes and self._in_memory + size <= self._memory_total
+            self._in_memory += size if fits else 0
+            return fits
+
+    def _file(self, size: int) -> BinaryIO:
+        with self._lock:
+            if self._on_disk + size > self._disk_bytes:
                 raise NoSpace(
-                    f"Answers that are being sent take {self._taken // MIB} of {self._disk_bytes // MIB} MiB.",
+                    f"Answers that are being sent take {self._on_disk // MIB} of {self._disk_bytes // MIB} MiB.",
                     next_step="Try again later, or ask for a smaller part.",
                 )
-            self._taken += declared_bytes
+            self._on_disk += size
         try:
-            return cast(BinaryIO, _OnDisk(self, declared_bytes))
+            return cast(BinaryIO, _OnDisk(self, size))
         except BaseException:
-            self.give_back(declared_bytes)
+            self.give_back(size, disk=True)
             raise
 
-    def give_back(self, size: int) -> None:
-        """Free a part of the quota."""
+    def give_back(self, size: int, *, disk: bool) -> None:
+        """Free a part of the quota, or of the memory."""
         with self._lock:
-            self._taken -= size
+            if disk:
+                self._on_disk -= size
+            else:
+                self._in_memory -= size
 
     @property
-    def taken(self) -> int:
-        """The bytes of the quota that are in use."""
-        return self._taken
+    def taken(self) -> tuple[int, int]:
+        """The bytes of answers on the disk and in memory."""
+        return self._on_disk, self._in_memory
 
 
 class _InMemory(BytesIO):
     """A small answer."""
 
-    failed: OSError | None = None
+    def __init__(self, room: AnswerRoom, declared_bytes: int, content: bytes = b"") -> None:
+        super().__init__(content)
+        self._room = room
+        self._declared = declared_bytes
+
+    def close(self) -> None:
+        if not self.closed:
+            super().close()
+            self._room.give_back(self._declared, disk=False)
+
+    def __del__(self) -> None:
+        self.close()
 
 
 class _OnDisk:
@@ -132,7 +171,7 @@ class _OnDisk:
     def close(self) -> None:
         if not self._file.closed:
             self._file.close()
-            self._room.give_back(self._declared)
+            self._room.give_back(self._declared, disk=True)
 
     def __enter__(self) -> Self:
         return self

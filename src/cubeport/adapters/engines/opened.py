@@ -37,6 +37,8 @@ type Chunks = Bounded[tuple[str, str, str, tuple[int, ...]], Array]
 """Decoded chunks by dataset, version, variable and place in the chunk grid, weighed in bytes."""
 
 MIB = 1 << 20
+_HANDLE_BYTES = MIB // 4
+"""What an opened version takes beside its coordinates, about."""
 _AT_ONCE = 16 * MIB
 """Decoded bytes that are read with one call."""
 _REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms", "ancillary_variables")
@@ -138,10 +140,19 @@ class VersionStore(Store):
 class Opened:
     """One version, open for reading."""
 
-    def __init__(self, engine: Reads, dataset_id: str, version_id: str, description: CubeDescription, chunks: Chunks) -> None:
+    def __init__(
+        self,
+        engine: Reads,
+        dataset_id: str,
+        version_id: str,
+        description: CubeDescription,
+        chunks: Chunks,
+        grown: Callable[[Opened, int], None] = lambda *_: None,
+    ) -> None:
         self.description = description
         self._key = dataset_id, version_id
         self._chunks = chunks
+        self._grown = grown
         self._lock = threading.RLock()
         self._labels: Labels | None = None
         store = VersionStore(engine, dataset_id, version_id)
@@ -198,6 +209,8 @@ class Opened:
         with self._lock:
             if self._labels is None:
                 self._labels = self._read_labels()
+                held = (*self._labels.values.values(), *self._labels.bounds.values())
+                self._grown(self, sum(each.nbytes for each in held))
             return self._labels
 
     def read(self, name: str, windows: Windows, *, patience: Patience = _endless) -> Array:
@@ -363,15 +376,15 @@ class OpenedVersions:
     ----------
     engine
         Where versions are read.
-    most
-        How many stay open.
+    handle_bytes
+        How much opened versions may take together, their coordinates included; the longest unused is closed first.
     chunk_bytes
         How much of decoded chunks is kept over all of them.
     """
 
-    def __init__(self, engine: Reads, *, most: int = 64, chunk_bytes: int = 256 * MIB) -> None:
+    def __init__(self, engine: Reads, *, handle_bytes: int = 256 * MIB, chunk_bytes: int = 256 * MIB) -> None:
         self._engine = engine
-        self._kept: Bounded[tuple[str, str], Opened] = Bounded(most)
+        self._kept: Bounded[tuple[str, str], Opened] = Bounded(handle_bytes)
         self._chunks: Chunks = Bounded(chunk_bytes)
         self._opening = threading.Lock()
 
@@ -383,8 +396,15 @@ class OpenedVersions:
             with self._opening:
                 found = self._kept.get(key)
                 if found is None:
-                    found = Opened(self._engine, dataset_id, version_id, description, self._chunks)
-                    self._kept.put(key, found, 1)
+                    found = Opened(
+                        self._engine,
+                        dataset_id,
+                        version_id,
+                        description,
+                        self._chunks,
+                        lambda opened, size: self._kept.put(key, opened, _HANDLE_BYTES + size),
+                    )
+                    self._kept.put(key, found, _HANDLE_BYTES)
         return found
 
 
