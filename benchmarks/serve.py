@@ -247,10 +247,11 @@ def shown(result: tuple[float, float] | None) -> str:
     return "never" if result is None else f"{result[0]:.0f} ({result[1]:.0f})"
 
 
-def write(path: Path, table: str) -> None:
+def write(path: Path, table: str, *, heading: str = HEADING, command: str = COMMAND) -> None:
+    """Replace the section *heading* of the page at *path*, or append it."""
     text = path.read_text() if path.exists() else "# Performance\n"
-    section = f"{HEADING}\n\n`{COMMAND}`\n\n{table}\n"
-    before, found, after = text.partition(f"{HEADING}\n")
+    section = f"{heading}\n\n`{command}`\n\n{table}\n"
+    before, found, after = text.partition(f"{heading}\n")
     rest = re.search(r"^## ", after, re.MULTILINE)
     tail = after[rest.start() :] if found and rest else ""
     path.write_text(f"{before.rstrip()}\n\n{section}" + (f"\n{tail}" if tail else ""))

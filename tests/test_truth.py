@@ -175,7 +175,7 @@ COMES_WITH = {
     "pytest": "dev",
     "hypothesis": "dev",
 }
-NAMED = {"httptools": "uvicorn takes it by name", "rich": "typer takes it by name"}
+NAMED = {"aiohttp": "fsspec takes it by name", "httptools": "uvicorn takes it by name", "rich": "typer takes it by name"}
 IMPORTED_AS = {"pyyaml": "yaml", "netcdf4": "netCDF4"}
 
 

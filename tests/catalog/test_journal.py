@@ -174,3 +174,27 @@ def test_a_killed_owner_leaves_its_lines(journal):
     taken = journal.take(operation_id)
     assert states(taken.lines) == ["started", "planned"]
     taken.leave()
+
+
+def test_a_torn_line_is_no_difference_and_a_changed_one_is(tmp_path: Path) -> None:
+    journal = FileJournal(tmp_path)
+    for n in range(2):
+        entry = journal.begin(f"{n:032x}")
+        entry.write("started", {"operation_type": "add", "n": n})
+        entry.write("committed")
+        entry.close()
+    [month] = tmp_path.glob("operations-*.jsonl")
+    content = month.read_bytes()
+    first, second, _ = content.split(b"\n", 2)
+    month.write_bytes(first + b"\n" + second[:40] + b"\n" + content)  # died while archiving; recover archived it again
+    assert list(journal.differences()) == []
+    assert len(list(journal.closed())) == 2
+    month.write_bytes(content.replace(b'"add"', b'"edd"', 1))
+    assert list(journal.differences()) == [f"{month.name}:1"]
+    open_entry = journal.begin("f" * 32)
+    open_entry.write("started", {"operation_type": "add"})
+    with journal.path("f" * 32).open("ab") as file:
+        file.write(b'{"at":"torn')
+    month.write_bytes(content)
+    assert list(journal.differences()) == []
+    open_entry.leave()

@@ -279,6 +279,10 @@ class FakeService:
             record_version=self.record_version,
         )
 
+    def was_shown(self, ref: str) -> bool:
+        dataset_id, _, name = ref.partition("@")
+        return dataset_id == "sea" and name in ("", "latest", "first", V1, V2, GONE)
+
     def datasets(self, **filters: Any) -> Any:
         self.filters = filters
         found = [] if self.deleted or not self.published else [self.shown("sea")]
@@ -288,6 +292,7 @@ class FakeService:
             items=tuple(found),
             next="abc" if filters.get("limit") == 1 else None,
             matched=len(found) if filters.get("count") else None,
+            damaged=(),
         )
 
     def versions(

@@ -9,6 +9,7 @@ import pytest
 
 from cubeport.errors import StoreUnavailable
 from cubeport.server.app import App
+from cubeport.server.auth import Gatekeeper, NoKeys
 
 from .conftest import GONE, URL, V1, V2, Client, FakeEngine, FakeService, ask_raw, make_parts
 
@@ -187,7 +188,7 @@ class TestDatasets:
             answer = client.post("/datasets/sea/unpublish")
             assert (answer.status_code, answer.json()["publication"]["status"]) == (200, "unpublished")
             assert [link["rel"] for link in answer.json()["links"]] == ["self", "versions"]
-        assert client.get("/zarr/sea/zarr.json").status_code == 404
+        assert client.get("/zarr/sea/zarr.json").status_code == 410
         assert client.get("/datasets/sea", headers={"If-None-Match": tag}).status_code == 200
         assert client.post("/datasets/sea/publish", json={"version": "first"}).json()["publication"]["status"] == "published"
         assert service.calls[-1] == ("publish", "sea", "first")
@@ -311,15 +312,37 @@ class TestTheService:
         service.busy = StoreUnavailable("gone")
         assert client.get("/health").json() == {"status": "ok"}
 
-    def test_ready_asks_each(self, service: FakeService, engine: FakeEngine) -> None:
+    def test_ready_asks_each_part_and_tries_each_face(self, service: FakeService, engine: FakeEngine) -> None:
         def broken() -> None:
             raise StoreUnavailable("/srv/x")
 
         with Client(App(make_parts(service, engine, checks={"storage": broken}))) as client:
             answer = client.get("/ready")
+            faces = dict.fromkeys(("datasets", "pages", "stac", "search", "zarr"), "ok")
             assert (answer.status_code, answer.json()) == (
-                503, {"status": "unavailable", "checks": {"catalog": "ok", "storage": "store-unavailable"}},
+                503, {"status": "unavailable", "checks": {"catalog": "ok", "storage": "store-unavailable"} | faces},
             )  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("broken", "told"), [("items", ["search"]), ("read", ["zarr"]), ("datasets", ["datasets", "pages", "stac"])]
+    )
+    def test_a_face_that_fails_is_seen(
+        self, service: FakeService, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch, broken: str, told: list[str]
+    ) -> None:
+        def fail(*_: object, **__: object) -> None:
+            raise ImportError("cannot import name 'lib' from partially initialized module 'shapely'")
+
+        app = App(make_parts(service, engine))
+        monkeypatch.setattr(engine if broken == "read" else service, broken, fail)
+        with Client(app) as client:
+            answer = client.get("/ready")
+        assert answer.status_code == 503
+        assert [name for name, word in answer.json()["checks"].items() if word != "ok"] == told
+
+    def test_a_server_that_needs_a_key_to_read_is_ready_without_one(self, service: FakeService, engine: FakeEngine) -> None:
+        with Client(App(make_parts(service, engine, gatekeeper=Gatekeeper(NoKeys(), public_reads=False)))) as client:
+            assert client.get("/datasets").status_code == 401
+            assert client.get("/ready").json()["status"] == "ok"
 
     def test_info(self, client: Client) -> None:
         assert client.get("/info").json()["limits"] == {"binary_cells": 64_000_000}

@@ -39,3 +39,26 @@ def test_a_held_version_that_is_published_by_asking_again_is_found_by_its_own_pl
         assert service.shown("x").version.version_id == hidden.version_id
         assert found((100, 10, 101, 20), "2002-02-05")
         assert not found((10, 10, 11, 20), "2001-01-01")
+
+
+def test_what_was_shown_is_remembered_whatever_took_it_away(tmp_path: Path) -> None:
+    here, there = cube(tmp_path / "here.nc", 10.0, 0), cube(tmp_path / "there.nc", 100.0, 400)
+    root = tmp_path / "instance"
+    prepare(root)
+    with cubeport.connect(root) as service:
+        shown = service.ingest_here(IngestionRequest(dataset_id="x"), here).version_id
+        hidden = service.ingest_here(IngestionRequest(dataset_id="x", mode="replace", publish=False), there).version_id
+        service.ingest_here(IngestionRequest(dataset_id="secret", publish=False), here)
+
+        def remembered() -> set[str]:
+            refs = ("x", "x@latest", f"x@{shown}", f"x@{hidden}", "x@tag", f"y@{shown}", "y", "secret", f"x@{'0' * 32}")
+            return {ref for ref in refs if service.was_shown(ref)}
+
+        held = {"x", "x@latest", f"x@{shown}"}
+        service.unpublish("x")
+        assert remembered() == held
+        service.delete("x", purge=True)
+        assert remembered() == held
+        # A dataset of the same id that was never shown hides nothing of the one before it.
+        service.ingest_here(IngestionRequest(dataset_id="x", publish=False), there)
+        assert remembered() == {f"x@{shown}"}

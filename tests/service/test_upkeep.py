@@ -10,9 +10,12 @@ from pathlib import Path
 import pytest
 
 import cubeport
+from cubeport.adapters.engines import zarr
 from cubeport.catalog.forms.canonical import new_id, now
+from cubeport.documents.texts import Texts
 from cubeport.service.ingestions import Scope
-from cubeport.service.state import VERSION, VersionState
+from cubeport.service.publish import with_state
+from cubeport.service.state import VERSION, DatasetState, Publication, VersionState
 
 OBJECTS = {"zarr.json": b"{}", "sst/zarr.json": b"{}", "sst/c/0": b"chunk 0", "sst/c/1": b"chunk 1"}
 
@@ -164,10 +167,129 @@ def test_repair_moves_orphans_to_quarantine(catalog):
     assert (moved / "file").read_bytes() == b"1"
 
 
-def test_the_row_of_a_version_is_never_touched(catalog):
+def test_a_check_without_repair_touches_nothing(catalog):
     version, folder = keep(catalog)
     before = catalog.rows.get(VERSION, version)
     (folder / "cube.zarr" / "zarr.json").unlink()
-    catalog.fsck(data=True, repair=True)
+    catalog.fsck(data=True)
     catalog.gc(older_than_s=0)
     assert catalog.rows.get(VERSION, version) == before
+    assert folder.is_dir()
+
+
+def dataset(catalog, *versions: str, shown: str) -> None:
+    """Give the record of ``sst`` the state of a published dataset with these versions."""
+    record = catalog.get("sst")
+    state = DatasetState(
+        texts=Texts(dataset_id="sst", title="Sea", description="Sea", period_type="none"),
+        latest=shown,
+        head=versions[-1],
+        tags={"first": versions[0], "last": versions[-1]},
+        publication=Publication(status="published", published_at=now()),
+    )
+    with catalog.unit_of_work("test") as work:
+        work.update_record(with_state(record, state))
+        work.commit()
+
+
+def test_repair_takes_a_broken_version_off_and_moves_it_to_quarantine(catalog):
+    whole, _ = keep(catalog)
+    broken, folder = keep(catalog)
+    dataset(catalog, whole, broken, shown=broken)
+    (folder / "cube.zarr" / "sst" / "c" / "1").write_bytes(b"chunk X")
+    assert findings(catalog, data=True) == [("digest-differs", f"sst@{broken}/sst/c/1")]
+    [repaired] = catalog.fsck(data=True, repair=True).repaired
+    assert f"sst@{broken}: marked missing" in repaired
+    assert "sst is unpublished" in repaired
+    assert catalog.rows.get(VERSION, broken).state == "missing"
+    assert catalog.rows.get(VERSION, whole).state == "retained"
+    state = DatasetState.of(catalog.get("sst"))
+    assert (state.published, state.latest, state.head, state.tags) == (False, whole, whole, {"first": whole})
+    assert not folder.exists()
+    [moved] = (catalog.root / ".cubeport" / "quarantine").iterdir()
+    assert (moved / "cube.zarr" / "sst" / "c" / "1").read_bytes() == b"chunk X"
+    assert findings(catalog, data=True) == [], "twice is once"
+    assert catalog.fsck(data=True, repair=True).repaired == ()
+
+
+def test_an_older_broken_version_costs_nothing_that_is_shown(catalog):
+    broken, folder = keep(catalog)
+    whole, _ = keep(catalog)
+    dataset(catalog, broken, whole, shown=whole)
+    (folder / "cube.zarr" / "zarr.json").unlink()
+    catalog.fsck(repair=True)
+    state = DatasetState.of(catalog.get("sst"))
+    assert (state.published, state.latest, state.head, state.tags) == (True, whole, whole, {"last": whole})
+    assert catalog.rows.get(VERSION, broken).state == "missing"
+
+
+def test_an_extra_object_is_moved_alone(catalog):
+    version, folder = keep(catalog)
+    dataset(catalog, version, shown=version)
+    (folder / "cube.zarr" / "extra.txt").write_bytes(b"1")
+    assert [each.endswith("moved to quarantine") for each in catalog.fsck(repair=True).repaired] == [True]
+    assert catalog.rows.get(VERSION, version).state == "retained"
+    assert DatasetState.of(catalog.get("sst")).published
+    assert findings(catalog, data=True) == []
+    [moved] = (catalog.root / ".cubeport" / "quarantine").iterdir()
+    assert moved.read_bytes() == b"1"
+
+
+def test_stray_files_in_the_store_are_seen(catalog):
+    _, folder = keep(catalog)
+    store = data(catalog) / "store"
+    places = (store / "notes.txt", store / "sst" / "notes.txt", folder / "notes.txt")
+    for each in places:
+        each.write_bytes(b"1")
+    seen = findings(catalog)
+    assert seen == sorted(("unknown-file", f"data:{each.relative_to(data(catalog)).as_posix()}") for each in places)
+    assert catalog.fsck(repair=True).repaired == ()
+    assert all(each.exists() for each in places), "nobody proves them ours"
+
+
+def test_the_time_limit_bounds_bytes_and_resume_goes_on(catalog, monkeypatch):
+    kept = [keep(catalog) for _ in range(3)]
+    for _, folder in kept:
+        (folder / "cube.zarr" / "sst" / "c" / "0").write_bytes(b"chunk X")
+    whole = sorted(findings(catalog, data=True))
+    assert len(whole) == 3
+    read: list[str] = []
+    real = zarr._sha256
+    monkeypatch.setattr(zarr, "_sha256", lambda path: read.append(path.as_posix()) or real(path))
+    rounds = 0
+    checked = catalog.fsck(data=True, time_limit_s=0)
+    while not checked.complete:
+        rounds += 1
+        before = len(read)
+        checked = catalog.fsck(data=True, time_limit_s=0, resume=True)
+        assert len(read) - before <= 1, "it stops between two files"
+    assert rounds >= 10
+    assert len(read) == len(set(read)) == 3 * len(OBJECTS), "no byte is read twice"
+    assert sorted((each.kind, each.place) for each in checked.findings) == whole
+
+
+def test_one_dataset_is_checked_with_its_versions(catalog):
+    _, folder = keep(catalog)
+    _, other = keep(catalog, dataset="ice")
+    for each in (folder, other):
+        (each / "cube.zarr" / "zarr.json").unlink()
+    [found] = catalog.fsck("sst").findings
+    assert found.place.startswith("sst@")
+
+
+def test_a_flipped_bit_of_the_journal_is_found(catalog):
+    for n in range(3):
+        catalog.add(metadata={"n": n})
+    assert findings(catalog) == []
+    [month] = (catalog.root / ".cubeport" / "journal").glob("operations-*.jsonl")
+    content = month.read_bytes()
+    lines = content.splitlines(keepends=True)
+    for bit in range(0, 8 * len(content), 97):
+        flipped = bytearray(content)
+        flipped[bit // 8] ^= 1 << bit % 8
+        month.write_bytes(flipped)
+        seen = [place for kind, place in findings(catalog) if kind == "journal-differs"]
+        assert seen, (bit, bytes(flipped[bit // 8 - 20 : bit // 8 + 20]))
+    month.write_bytes(content)
+    assert findings(catalog) == []
+    assert len(lines) >= 3

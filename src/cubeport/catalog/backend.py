@@ -96,7 +96,11 @@ class Rows(Protocol):
         descending: bool = False,
         limit: int = 100,
     ) -> list[Row]:
-        """Return rows ordered by ``(seq, id)``, strictly behind *after* in that direction."""
+        """Return rows ordered by ``(seq, id)``, strictly behind *after* in that direction.
+
+        A row that cannot be read is left out and logged, as a list must not fail for one of its rows; ``get`` and ``get_many``
+        raise CorruptCatalog for it.
+        """
 
     def of_owners(self, table: str, owners: Sequence[str]) -> dict[str, list[Row]]:
         """Return the rows of each owner that has any, the highest ``(seq, id)`` first, with one statement."""
@@ -136,7 +140,8 @@ class CatalogBackend(Protocol):
     def delete_record(self, id: str, version: int) -> None:
         """Remove the row (purge); a tombstone is an update. Raises StaleRecord."""
 
-    def search(self, query: Query) -> Page: ...
+    def search(self, query: Query) -> Page:
+        """Return the page of records that the query asks for; one that cannot be read costs its own place only."""
 
     def count(self, query: Query) -> int: ...
 
@@ -149,8 +154,11 @@ class CatalogBackend(Protocol):
     def match_prefix(self, prefix: str, limit: int = 10) -> list[str]:
         """Return up to *limit* ids that begin with *prefix*, in order, of every status."""
 
-    def iterate(self) -> Iterator[CatalogRecord]:
-        """Yield every record of every status by id, from one snapshot, in flat memory."""
+    def iterate(self, *, skip_damaged: bool = False) -> Iterator[CatalogRecord]:
+        """Yield every record of every status by id, from one snapshot, in flat memory.
+
+        A record that cannot be read raises CorruptCatalog, or is left out with *skip_damaged*: :meth:`check` names it.
+        """
 
     def edges(self, id: str, direction: Literal["out", "in"], rel: str | None = None) -> list[Edge]: ...
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,6 +13,7 @@ from cubeport.catalog.backend import Finding
 from cubeport.catalog.extraction import Extractors
 from cubeport.catalog.plugins import Plugins
 from cubeport.catalog.schemas import Schemas
+from cubeport.catalog.work.unit_of_work import Ports
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +38,14 @@ class Keeper(Protocol):
     def garbage(self) -> list[Garbage]:
         """Return what nothing keeps; stores are listed first, then journals, then rows."""
 
-    def faults(self, *, data: bool) -> Iterator[Finding]:
-        """Yield what is wrong with what is kept."""
+    def faults(self, *, data: bool, after: str = "", owner: str | None = None) -> Iterator[tuple[str, Finding | None]]:
+        """Yield each place that is looked at, behind *after* and always in the same order, with what is wrong there.
+
+        With *data* every byte is read; with *owner* only what the record of that id owns is looked at.
+        """
+
+    def repair(self, ports: Ports, findings: Sequence[Finding], quarantine: Path) -> list[str]:
+        """Move what is broken by *findings* into the folder *quarantine*, take it off the faces, and say what was done."""
 
     def problems(self) -> Iterator[Finding]:
         """Yield what ``doctor`` tells of the work on it; reads rows and locks only."""

@@ -455,6 +455,8 @@ class Page(Sequence[CatalogRecord]):
     next: str | None = None
     matched: int | None = None
     """How many match in all, when the query asked for the count."""
+    damaged: tuple[str, ...] = ()
+    """Ids of records that would be on this page and cannot be read: they are left out, and ``fsck`` tells more."""
 
     def __len__(self) -> int:
         return len(self.items)

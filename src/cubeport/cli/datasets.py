@@ -51,7 +51,8 @@ def datasets(
         q=q, bbox=_bbox(bbox), datetime=datetime, variable=variable, publication=publication, limit=limit, cursor=cursor
     )
     items = [native.summary(each, service.public_url) for each in page.items]
-    listing = native.listing("DatasetList", items, ()) | ({"next": page.next} if page.next else {})
+    session.warn(f"dataset {each} cannot be read and is left out; next: cubeport fsck" for each in page.damaged)
+    listing = native.listing("DatasetList", items, (), damaged=page.damaged) | ({"next": page.next} if page.next else {})
     rows = [
         (each.dataset_id, each.publication.status, each.variable, _span(each.extent.temporal), each.dataset_name) for each in items
     ]

@@ -1,1 +1,6 @@
-"""What a user imports: connect(url) → search → open as xarray."""
+"""The client of a service: ``cubeport.connect(url)`` → search → select → open as xarray, through STAC, Zarr and downloads."""
+
+from cubeport.client.dataset import Dataset, Selection
+from cubeport.client.port import Port
+
+__all__ = ["Dataset", "Port", "Selection"]

@@ -158,7 +158,7 @@ class Version(_Document):
     ingestion_id: str
     template_digest: str | None
     tags: tuple[str, ...]
-    state: Literal["latest", "head", "retained", "removed"]
+    state: Literal["latest", "head", "retained", "removed", "missing"]
     retained_until: Timestamp | None = None
     links: tuple[Link, ...]
 
@@ -233,14 +233,23 @@ class Listing[T](_Document):
     number_matched: int | None = None
 
 
-def listing(kind: str, items: Sequence[BaseModel], links: Sequence[Link], *, matched: int | None = None) -> dict[str, Any]:
-    """Return one page of a list; ``number_matched`` only when it was counted."""
+def listing(
+    kind: str,
+    items: Sequence[BaseModel],
+    links: Sequence[Link],
+    *,
+    matched: int | None = None,
+    damaged: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Return one page of a list; ``number_matched`` only when it was counted, ``damaged`` only when something could not be read."""
     page: dict[str, Any] = {
         "kind": kind,
         "items": [item.model_dump(mode="json") for item in items],
         "links": [link.model_dump(mode="json", exclude_none=True) for link in links],
         "number_returned": len(items),
     }
+    if damaged:
+        page["damaged"] = list(damaged)
     return page if matched is None else page | {"number_matched": matched}
 
 
@@ -348,7 +357,7 @@ def version(
     *,
     dataset_id: str,
     public_url: str,
-    state: Literal["latest", "head", "retained", "removed"],
+    state: Literal["latest", "head", "retained", "removed", "missing"],
     tags: Sequence[str] = (),
     published: bool = True,
     retained_until: datetime | None = None,

@@ -322,14 +322,8 @@ def _renders(sealed: Mapping[str, Any], given: Sequence[Mapping[str, Any]], cube
 def _collection_assets(shown: Shown, site: Site) -> dict[str, Any]:
     url, own, version = site.public_url, _path(shown.texts.dataset_id), shown.version
     pinned = f"{url}/zarr/{own}@{version.version_id}"
+    # The pinned one is first: a reader of the other address mixes two versions when a new one is published meanwhile.
     assets: dict[str, Any] = {
-        "zarr": {
-            "href": pinned if shown.pinned else f"{url}/zarr/{own}",
-            "title": "Zarr" if shown.pinned else "Zarr, always the version that is shown",
-            "type": ZARR,
-            "roles": ["data", "version" if shown.pinned else "latest"],
-            **_OPEN,
-        },
         "zarr-pinned": {
             "href": pinned,
             "title": "Zarr, this version, which never changes",
@@ -337,6 +331,13 @@ def _collection_assets(shown: Shown, site: Site) -> dict[str, Any]:
             "roles": ["data", "version"],
             **_OPEN,
             "version": version.version_id,
+        },
+        "zarr": {
+            "href": pinned if shown.pinned else f"{url}/zarr/{own}",
+            "title": "Zarr" if shown.pinned else "Zarr, always the version that is shown",
+            "type": ZARR,
+            "roles": ["data", "version" if shown.pinned else "latest"],
+            **_OPEN,
         },
         "manifest": _manifest(shown, site),
     }

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -166,9 +166,35 @@ def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: 
         if jobs:
             service.start()
         app = create_app(_app_parts(settings, service))
-        # What the first query needs takes seconds to import: done beside the first requests, and not in one of them.
-        threading.Thread(target=import_module, args=["cubeport.adapters.ogc.provider"], name="warm-up", daemon=True).start()
+        _warm_up()
         run.serve(app, [bound], max_connections=settings.server.max_connections, ready=ready)
+
+
+def _warm_up() -> None:
+    """Import all that a request may need. What fails to import stops the start.
+
+    Two requests that import one library at the same moment can leave it half initialised for the life of the process, and the
+    first query would wait for seconds.
+    """
+    from cubeport.adapters.encoders.modules import EncoderModules
+    from cubeport.cubes.forms import FORMS
+
+    for name in _NEEDED_BY_REQUESTS:
+        import_module(name)
+    if find_spec("dask") is not None:
+        import_module("dask.array")  # xarray imports it at the first values, where it is installed
+    for form in FORMS:
+        EncoderModules().of(form)
+
+
+_NEEDED_BY_REQUESTS = (
+    "anyio._backends._asyncio",
+    "cubeport.adapters.ogc.provider",
+    "encodings.unicode_escape",  # of jinja's lexer
+    "h5py._hl.dims",
+    "pygeoapi.process.manager.dummy",
+    "shapely.geometry",
+)
 
 
 def _check_exposure(settings: Settings, catalog: Catalog) -> None:

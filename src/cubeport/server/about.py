@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -18,6 +19,9 @@ from cubeport.server.openapi import described
 from cubeport.server.parts import Parts
 from cubeport.service.templates import DatasetTemplate, Extent
 
+type Probe = Callable[[], Awaitable[Mapping[str, str]]]
+"""Tries each face: its name → ``ok`` or what is wrong."""
+
 
 class TemplatesQuery(PageQuery):
     """What ``GET /dataset-templates`` takes."""
@@ -26,10 +30,10 @@ class TemplatesQuery(PageQuery):
     period_type: Annotated[str | None, Field(max_length=40)] = None
 
 
-def routes(parts: Parts) -> APIRouter:
-    """Return the routes of this face."""
+def routes(parts: Parts, probe: Probe) -> APIRouter:
+    """Return the routes of this face; *probe* tells which faces answer."""
     router = APIRouter()
-    face = _About(parts)
+    face = _About(parts, probe)
 
     def add(method: str, template: str, handler: Callable[..., Any], summary: str, tag: str, **description: Any) -> None:
         router.add_api_route(template, handler, methods=[method], summary=summary, tags=[tag], **described(template, **description))
@@ -60,8 +64,9 @@ def routes(parts: Parts) -> APIRouter:
 
 
 class _About:
-    def __init__(self, parts: Parts) -> None:
+    def __init__(self, parts: Parts, probe: Probe) -> None:
         self._parts = parts
+        self._probe = probe
         self._service = parts.service
         self._url = parts.public_url
 
@@ -121,9 +126,12 @@ class _About:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         return replies.fresh(b'{"status":"ok"}')
 
-    def ready(self, request: Request) -> Response:
+    async def ready(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
-        checks = {name: _answers(check) for name, check in {"catalog": self._service.generation, **self._parts.checks}.items()}
+        asked = {"catalog": self._service.generation, **self._parts.checks}
+        checks = await asyncio.to_thread(lambda: {name: _answers(check) for name, check in asked.items()})
+        if checks["catalog"] == "ok":
+            checks |= await self._probe()
         good = all(word == "ok" for word in checks.values())
         content = replies.dumps({"status": "ok" if good else "unavailable", "checks": checks})
         return replies.fresh(content, status=200 if good else 503, headers={} if good else {"Retry-After": "5"})

@@ -26,6 +26,7 @@ from cubeport.errors import CubeportError, MethodNotAllowed, NotFound, Problem, 
 from cubeport.server import about, datasets, incoming, ingestions, pages, problems, stac
 from cubeport.server.auth import scope_of
 from cubeport.server.parts import Parts
+from cubeport.server.probes import Probes
 from cubeport.server.zarr import ZarrFace
 
 log = logging.getLogger("cubeport.server")
@@ -52,7 +53,7 @@ class App:
         self._cors = _Cors(parts.cors_origins)
         offload_prefix = parts.offload_prefix if parts.offload == "x-accel-redirect" else None
         self._zarr = ZarrFace(parts.service, parts.engine, parts.public_url, offload_prefix=offload_prefix)
-        self.framework = _framework(parts)
+        self.framework = _framework(parts, Probes(self, queries=parts.queries is not None))
         self._routed = AsyncExitStackMiddleware(_handle)
 
     @property
@@ -103,7 +104,9 @@ class App:
             return
         if route is None:
             raise MethodNotAllowed(f"This address does not take {method[:20]}", allow=allowed)
-        caller = self._parts.gatekeeper.check(scope_of(asked["method"], route.path), method, scope["headers"], _peer(scope))
+        caller = scope.get("cubeport.caller") or self._parts.gatekeeper.check(
+            scope_of(asked["method"], route.path), method, scope["headers"], _peer(scope)
+        )
         if asked["method"] != "GET" and "dataset_id" in asked["path_params"]:
             caller.check_dataset(asked["path_params"]["dataset_id"])
         await self._routed({**asked, "cubeport.caller": caller, "cubeport.route": route}, receive, send)
@@ -114,7 +117,8 @@ class App:
             return
         if scope["method"] not in _READS:
             raise MethodNotAllowed("Zarr is read with GET and HEAD", allow=_READS)
-        self._parts.gatekeeper.check_read(scope["headers"], _peer(scope))
+        if "cubeport.caller" not in scope:
+            self._parts.gatekeeper.check_read(scope["headers"], _peer(scope))
         await self._zarr(scope, receive, send)
 
     def _match(self, scope: Scope) -> tuple[Route | None, tuple[str, ...]]:
@@ -218,7 +222,7 @@ class _Cors:
 _ANY_ORIGIN = [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", _EXPOSE_HEADERS)]
 
 
-def _framework(parts: Parts) -> FastAPI:
+def _framework(parts: Parts, probe: about.Probe) -> FastAPI:
     """Return FastAPI as router and schema writer alone: no pages of its own, no middleware, no redirects."""
     framework = FastAPI(
         title=parts.title,
@@ -229,16 +233,16 @@ def _framework(parts: Parts) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
     )
-    for router in _routers(parts, framework):
+    for router in _routers(parts, framework, probe):
         # Not include_router: it keeps routes in a nested object, and who may do what is decided by walking them.
         framework.router.routes.extend(router.routes)
     return framework
 
 
-def _routers(parts: Parts, framework: FastAPI) -> Iterable[APIRouter]:
+def _routers(parts: Parts, framework: FastAPI, probe: about.Probe) -> Iterable[APIRouter]:
     yield datasets.routes(parts)
     yield ingestions.routes(parts)
-    yield about.routes(parts)
+    yield about.routes(parts, probe)
     yield stac.routes(parts)
     yield pages.routes(parts, framework)
     if parts.queries is not None:

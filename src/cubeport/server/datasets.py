@@ -137,7 +137,8 @@ class _Datasets:
             page = self._service.datasets(**filters)
             items = [documents.summary(shown, self._url) for shown in page.items]
             links = replies.page_links(f"{self._url}/datasets", request, page.next)
-            return replies.dumps(documents.listing("DatasetList", items, links, matched=page.matched))
+            listing = documents.listing("DatasetList", items, links, matched=page.matched, damaged=page.damaged)
+            return replies.dumps(listing)
 
         return replies.reply(request, build, tag=tag)
 

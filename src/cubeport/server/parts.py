@@ -34,6 +34,9 @@ class Counted[T](Page[T], Protocol):
     @property
     def matched(self) -> int | None: ...
 
+    @property
+    def damaged(self) -> tuple[str, ...]: ...
+
 
 class Reads(Protocol):
     """What every face that shows datasets asks."""
@@ -41,6 +44,12 @@ class Reads(Protocol):
     def generation(self) -> int: ...
 
     def shown(self, ref: str, *, unpublished: bool = False) -> Shown: ...
+
+
+class Bytes(Reads, Protocol):
+    """What the Zarr face asks."""
+
+    def was_shown(self, ref: str) -> bool: ...
 
 
 class Lists(Reads, Protocol):
@@ -97,7 +106,7 @@ class Offers(Protocol):
     def template(self, template_id: str) -> DatasetTemplate: ...
 
 
-class Service(Keeps, Ingests, Offers, Protocol):
+class Service(Bytes, Keeps, Ingests, Offers, Protocol):
     """The service, as the server calls it: :class:`cubeport.service.service.Service`."""
 
 

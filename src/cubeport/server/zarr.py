@@ -2,7 +2,7 @@
 
 A key is known by its grammar and by the shape of the version's arrays before the store is asked; its ETag is a value of version and
 key, so a 304 opens nothing. Absent is not unreadable: 404 only when grammar, shape or manifest said none, since a reader fills a
-missing chunk with fill values.
+missing chunk with fill values. What was shown and is not any more (unpublished, deleted, removed) is 410, an error to every client.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from urllib.parse import unquote_to_bytes
 
 from starlette.types import Receive, Scope, Send
 
+from cubeport.catalog.forms.canonical import is_id
 from cubeport.cubes import keys
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.description import CubeDescription, Variable
 from cubeport.documents.texts import Shown
-from cubeport.errors import Corrupt, InvalidRequest, NotFound, StoreUnavailable
+from cubeport.errors import Corrupt, Gone, InvalidRequest, NotFound, StoreUnavailable
 from cubeport.server import incoming, problems, replies
-from cubeport.server.parts import Reads
+from cubeport.server.parts import Bytes
 from cubeport.service.ports import Reader, StoredObject
 
 PIECE = 4 << 20
@@ -40,7 +41,9 @@ _KNOWN = 1_024
 """Addresses remembered within one generation of the catalog."""
 
 _REF = re.compile(r"(?P<id>[a-z0-9][a-z0-9_-]{0,63})(?:@(?P<ref>[a-z0-9][a-z0-9._-]{0,63}?))?(?P<suffix>\.zarr)?", re.ASCII)
-_RANGE = re.compile(r"\s*(\d{0,18})\s*-\s*(\d{0,18})\s*", re.ASCII)
+_DIGITS = 18
+"""Digits of a byte's number that are read; no file has so many bytes."""
+_RANGE = re.compile(r"\s*(\d*)\s*-\s*(\d*)\s*", re.ASCII)
 
 
 def parse_ref(segment: str) -> str | None:
@@ -67,12 +70,17 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
     match = _RANGE.fullmatch(ranges)
     if match is None or not (match[1] or match[2]):
         raise Unsatisfiable
-    first, last = match[1], match[2]
-    begin = int(first) if first else max(0, size - int(last))
-    end = min(int(last) + 1, size) if first and last else size
+    first, last = _place(match[1]), _place(match[2])
+    begin = first if first is not None else max(0, size - (last or 0))
+    end = min(last + 1, size) if first is not None and last is not None else size
     if begin >= end:
         raise Unsatisfiable
     return begin, end
+
+
+def _place(digits: str) -> int | None:
+    """Return the number of a byte; one beyond every file is as good as any other."""
+    return int(digits.lstrip("0")[: _DIGITS + 1] or 0) if digits else None
 
 
 class Unsatisfiable(Exception):
@@ -131,7 +139,7 @@ class ZarrFace:
         With it, the proxy in front sends the bytes (``X-Accel-Redirect``); status, ETag and access stay decided here.
     """
 
-    def __init__(self, service: Reads, engine: Reader, public_url: str, *, offload_prefix: str | None = None) -> None:
+    def __init__(self, service: Bytes, engine: Reader, public_url: str, *, offload_prefix: str | None = None) -> None:
         self._service = service
         self._engine = engine
         self._public_url = public_url
@@ -147,14 +155,34 @@ class ZarrFace:
         name = parse_ref(ref)
         if name is None:
             raise _no_path()
-        known = self._look(name)
         parsed = keys.parse(path) if path else None
         if parsed is not None:
-            await self._object(scope, send, known, path, *parsed)
+            await self._object(scope, send, self._held(name, parsed), path, *parsed)
         elif keys.is_path(path):
-            await self._document(scope, send, known, path, ref)
+            await self._document(scope, send, self._look(name), path, ref)
         else:
             raise _no_path()
+
+    def _held(self, name: str, key: keys.Key) -> Known:
+        """Return what an address of an object names.
+
+        Raises
+        ------
+        Gone
+            When it was shown and is not any more: a reader that opened it would take 404 for a chunk of fill values.
+        NotFound
+            When it never was shown.
+        """
+        try:
+            return self._look(name)
+        except Gone:
+            raise
+        except NotFound as error:
+            # Who asks for a chunk has read metadata: also behind a tag that nobody knows any more.
+            held = name.partition("@")[0] if key.indices is not None and not is_id(name.partition("@")[2]) else name
+            if self._service.was_shown(held):
+                raise _gone(name) from error
+            raise
 
     def _look(self, name: str) -> Known:
         # Read at each request: a commit of any process shows at once, and within one generation nothing can have changed.
@@ -189,7 +217,12 @@ class ZarrFace:
         if wanted is not None and wanted.strip() != "*" and replies.fits(wanted, tag):
             await _send(send, 304, headers)
             return
-        stored = self._engine.read(known.dataset_id, known.version_id, key)
+        try:
+            stored = self._engine.read(known.dataset_id, known.version_id, key)
+        except Corrupt:
+            # Bytes that a removal took between the look at the record and this read are gone, not damaged.
+            self._held(f"{known.dataset_id}@{known.version_id}", keys.Key(node, indices))
+            raise
         if stored is None:
             await self._absent(send, known, scope)
             return
@@ -288,6 +321,14 @@ def _decoded(raw: bytes) -> str:
     if any("/" in segment or "%" in segment for segment in segments):
         raise _no_path()
     return "/".join(segments)
+
+
+def _gone(name: str) -> Gone:
+    return Gone(
+        f"{name[:160]} is not published any more; what was read of it is not complete.",
+        what="version" if "@" in name else "dataset",
+        next_step="open it again, or ask its owner",
+    )
 
 
 def _no_path() -> NotFound:

@@ -5,10 +5,14 @@ No list of what exists is kept and nothing cached has a time to live: what is ca
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Protocol
+
+from pydantic import ValidationError
 
 from cubeport.catalog.backend import CatalogBackend, Row
 from cubeport.catalog.forms.canonical import is_id
@@ -16,12 +20,14 @@ from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Query, Term, comparable, write_cursor
 from cubeport.cubes.bounded import Bounded
 from cubeport.documents.texts import Shown, VersionRef
-from cubeport.errors import Corrupt, NotFound, VersionRemoved
-from cubeport.service.state import CUBE, KIND, VERSION, Cube, DatasetState, Reach, VersionState, shown_since
+from cubeport.errors import Corrupt, CorruptCatalog, NotFound, VersionRemoved
+from cubeport.service.state import CUBE, GONE, KIND, VERSION, Cube, DatasetState, Reach, VersionState, shown_since
 from cubeport.service.templates import ID_PATTERN
 
 CUBES_CACHED = 256
 """Descriptions and sealed documents held in memory, the least recently used go first."""
+
+_log = logging.getLogger(__name__)
 
 _ID = re.compile(ID_PATTERN)
 
@@ -40,6 +46,8 @@ class ShownPage:
     items: tuple[Shown, ...]
     next: str | None
     matched: int | None
+    damaged: tuple[str, ...] = ()
+    """Datasets that would be on this page and cannot be read (their ids, or those of their records): they are left out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +91,10 @@ class Datasets:
         """Return the dataset of whatever publication status, or ``None`` when the catalog said that there is none."""
         if not _ID.fullmatch(dataset_id):
             return None
-        record = self._backend.get_by_key(dataset_id)
+        try:
+            record = self._backend.get_by_key(dataset_id)
+        except CorruptCatalog as exc:
+            raise CorruptCatalog(f"The record of dataset {dataset_id!r} cannot be read.", next_step="cubeport fsck") from exc
         if record is None or record.kind != KIND:
             return None
         return Dataset(record, DatasetState.of(record))
@@ -122,6 +133,37 @@ class Datasets:
         row = self._backend.rows.get(VERSION, version_id)
         return self._shown(found, dataset_id, row, pinned=bool(at) and name != "latest", unpublished=unpublished)
 
+    def was_shown(self, ref: str) -> bool:
+        """Tell whether a reader may still hold what *ref* names: it has been on the faces.
+
+        True of a dataset, version or tag that was unpublished, deleted, purged or removed by retention.
+        """
+        dataset_id, _, name = ref.partition("@")
+        if is_id(name):
+            row = self._backend.rows.get(VERSION, name)
+            owner = self._backend.get_record(row.owner) if row is not None else None
+            of_this = owner is None or DatasetState.of(owner).texts.dataset_id == dataset_id
+            return row is not None and row.document.get("shown_at") is not None and of_this
+        if not _ID.fullmatch(dataset_id):
+            return False
+        found = self.find(dataset_id)
+        deleted = self.deleted(dataset_id) if found is None else None
+        state = found.state if found is not None else DatasetState.of(deleted) if deleted is not None else None
+        return state is not None and state.latest is not None and (name in ("", "latest") or name in state.tags)
+
+    def deleted(self, dataset_id: str) -> CatalogRecord | None:
+        """Return the newest deleted dataset of that id, or ``None``."""
+        found = self._backend.search(
+            Query(
+                where=(Term("metadata.dataset.texts.dataset_id", "=", dataset_id),),
+                kinds=frozenset({KIND}),
+                statuses=frozenset({"deleted"}),
+                order=("-deleted_at",),
+                limit=1,
+            )
+        )
+        return found[0] if found else None
+
     def _version_id(self, dataset: Dataset, name: str, *, unpublished: bool) -> str | None:
         state = dataset.state
         if name == "latest":
@@ -134,10 +176,9 @@ class Datasets:
         version = VersionState.model_validate(row.document)
         if version.shown_at is None and not unpublished:
             raise NotFound(f"Dataset {dataset_id!r} has no such version.", what="version")
-        if row.state == "removed":
-            raise VersionRemoved(
-                f"Version {version.version_id} of {dataset_id!r} was removed by retention.", next_step=f"read {dataset_id}"
-            )
+        if row.state in GONE:
+            why = "was removed by retention" if row.state == "removed" else "was found damaged and moved to quarantine"
+            raise VersionRemoved(f"Version {version.version_id} of {dataset_id!r} {why}.", next_step=f"read {dataset_id}")
         return self._join(dataset, version, self.cube(version.version_id), pinned=pinned)
 
     def _join(self, dataset: Dataset, version: VersionState, cube: Cube, *, pinned: bool) -> Shown:
@@ -224,31 +265,54 @@ class Datasets:
             count=count,
         )
         page = self._backend.search(query)
-        shown = self._shown_many(list(page))
+        shown, damaged = self._shown_many(list(page))
         if versions:
             rows = self._backend.rows.of_owners(VERSION, [each.record_id for each in shown])
             shown = tuple(
                 each.model_copy(update={"versions": tuple(v.ref() for v in _shown_rows(rows.get(each.record_id, ())))})
                 for each in shown
             )
-        return ShownPage(shown, page.next, page.matched)
+        return ShownPage(shown, page.next, page.matched, (*page.damaged, *damaged))
 
-    def _shown_many(self, records: Sequence[CatalogRecord]) -> tuple[Shown, ...]:
-        """Join the records with their versions, two statements whatever their number."""
-        datasets = [Dataset(record, DatasetState.of(record)) for record in records]
-        heads = {d.record.id: shown for d in datasets if (shown := d.state.latest or d.state.head)}
-        rows = self._backend.rows.get_many(VERSION, list(heads.values()))
-        self._fetch_cubes(list(rows))
-        return tuple(
-            self._join(d, VersionState.model_validate(row.document), self.cube(row.id), pinned=False)
+    def _shown_many(self, records: Sequence[CatalogRecord]) -> tuple[tuple[Shown, ...], tuple[str, ...]]:
+        """Join the records with their versions, two statements whatever their number; name those that cannot be read."""
+        damaged: list[str] = []
+        read = [_whole(damaged, each.key or each.id, partial(_dataset, each)) for each in records]
+        datasets = [each for each in read if each is not None]
+        heads = {d.record.id: version for d in datasets if (version := d.state.latest or d.state.head)}
+        rows = self._rows(VERSION, list(heads.values()))
+        self._fetch_cubes([version_id for version_id, row in rows.items() if isinstance(row, Row)])
+        joined = [
+            _whole(damaged, d.record.key or d.record.id, partial(self._joined, d, rows.get(heads[d.record.id])))
             for d in datasets
-            if (row := rows.get(heads.get(d.record.id, ""))) is not None
-        )
+            if d.record.id in heads
+        ]
+        return tuple(each for each in joined if each is not None), tuple(damaged)
+
+    def _joined(self, dataset: Dataset, row: Row | CorruptCatalog | None) -> Shown:
+        if not isinstance(row, Row):
+            raise row or Corrupt("The version that is shown has lost its row.", next_step="cubeport fsck")
+        return self._join(dataset, VersionState.model_validate(row.document), self.cube(row.id), pinned=False)
+
+    def _rows(self, table: str, ids: Sequence[str]) -> Mapping[str, Row | CorruptCatalog]:
+        """Return the rows that are there, by id; one that cannot be read as its error, so that it costs itself alone."""
+        try:
+            return dict(self._backend.rows.get_many(table, ids))
+        except CorruptCatalog:
+            found: dict[str, Row | CorruptCatalog] = {}
+            for each in ids:
+                try:
+                    if (row := self._backend.rows.get(table, each)) is not None:
+                        found[each] = row
+                except CorruptCatalog as exc:
+                    found[each] = exc
+            return found
 
     def _fetch_cubes(self, version_ids: Sequence[str]) -> None:
         missing = [each for each in version_ids if each not in self._cubes]
-        for version_id, row in self._backend.rows.get_many(CUBE, missing).items() if missing else ():
-            self._remember(version_id, Cube.of(row.document))
+        for version_id, row in self._rows(CUBE, missing).items() if missing else ():
+            if isinstance(row, Row):  # a damaged one is told where it is used
+                self._remember(version_id, Cube.of(row.document))
 
     def candidates(
         self,
@@ -288,7 +352,8 @@ class Datasets:
                 queries.append(replace(asked, where=(*asked.where, moved)))
             pages = [self._backend.search(_behind(each, after)) for each in queries]
             records = {each.id: each for page in pages for each in page}
-            found = [Dataset(each, DatasetState.of(each)) for each in records.values()]
+            read = [_whole([], each.key or each.id, partial(_dataset, each)) for each in records.values()]
+            found = [each for each in read if each is not None]
             found.sort(key=lambda each: (each.state.texts.dataset_id, each.record.id))
             del found[limit:]
         rows = self._backend.rows.of_owners(VERSION, [each.record.id for each in found])
@@ -301,12 +366,12 @@ class Datasets:
     def items(self, found: Sequence[tuple[Candidate, VersionState]]) -> tuple[Shown, ...]:
         """Return what faces show of these versions, each with the list of its dataset's versions."""
         self._fetch_cubes([version.version_id for _, version in found])
-        return tuple(
-            self._join(candidate.dataset, version, self.cube(version.version_id), pinned=True).model_copy(
-                update={"versions": tuple(each.ref() for each in candidate.versions)}
-            )
-            for candidate, version in found
-        )
+        joined = [_whole([], c.dataset.record.key or c.dataset.record.id, partial(self._item, c, version)) for c, version in found]
+        return tuple(each for each in joined if each is not None)
+
+    def _item(self, candidate: Candidate, version: VersionState) -> Shown:
+        shown = self._join(candidate.dataset, version, self.cube(version.version_id), pinned=True)
+        return shown.model_copy(update={"versions": tuple(each.ref() for each in candidate.versions)})
 
     def versions(
         self, dataset: Dataset, *, limit: int = 100, after: tuple[int, str] | None = None
@@ -318,13 +383,13 @@ class Datasets:
     def shown_versions(self, dataset: Dataset, *, limit: int = 1000) -> tuple[VersionRef, ...]:
         """Return the retained versions that were ever shown, newest first."""
         return tuple(
-            version.ref() for version, state in self.versions(dataset, limit=limit) if state != "removed" and version.shown_at
+            version.ref() for version, state in self.versions(dataset, limit=limit) if state not in GONE and version.shown_at
         )
 
 
 def _shown_rows(rows: Sequence[Row]) -> tuple[VersionState, ...]:
     """Return the versions of *rows* that are retained and were ever shown."""
-    states = (VersionState.model_validate(row.document) for row in rows if row.state != "removed")
+    states = (VersionState.model_validate(row.document) for row in rows if row.state not in GONE)
     return tuple(each for each in states if each.shown_at is not None)
 
 
@@ -333,6 +398,20 @@ def _behind(query: Query, after: tuple[str, str] | None) -> Query:
     if after is None:
         return query
     return replace(query, cursor=write_cursor(query, ((comparable(after[0]),), after[1])))
+
+
+def _dataset(record: CatalogRecord) -> Dataset:
+    return Dataset(record, DatasetState.of(record))
+
+
+def _whole[T](damaged: list[str], name: str, make: Callable[[], T]) -> T | None:
+    """Return what *make* returns; where what is stored cannot be read, say so and put *name* among the damaged."""
+    try:
+        return make()
+    except (Corrupt, ValidationError, KeyError) as exc:
+        _log.error("dataset %s is left out of a list, as it cannot be read: %s", name, exc)
+        damaged.append(name)
+        return None
 
 
 _ORDERS = {"dataset_id": "key", "dataset_name": "title", "last_updated": "updated_at"}

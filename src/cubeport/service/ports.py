@@ -129,8 +129,17 @@ class Lister(Protocol):
     def size(self, path: str) -> int:
         """Return the bytes of everything at a listed path."""
 
-    def faults(self, path: str, *, digest: str, data: bool) -> Iterator[tuple[str, str]]:
-        """Yield kind and key of all that differs from the version's manifest, whose sha256 is *digest*; *data* reads every byte."""
+    def faults(self, path: str, *, digest: str, data: bool, after: str = "") -> Iterator[tuple[str | None, str]]:
+        """Yield each key of the version behind *after*, in order, with the kind of what differs from the manifest there.
+
+        The manifest itself, whose sha256 is *digest*, is looked at first; *data* reads every byte.
+        """
+
+    def object(self, path: str, key: str) -> str:
+        """Return the path of an object of the version at *path*."""
+
+    def strays(self) -> Iterator[str]:
+        """Yield the paths of files that lie in the store and belong to no version."""
 
     def drop(self, dataset_id: str, version_id: str) -> None:
         """Remove the version's bytes; idempotent, also after a kill in between."""

@@ -43,9 +43,11 @@ def version(shown: Shown, state: VersionState, stored: str, public_url: str) -> 
     )
 
 
-def _pointed(shown: Shown, version_id: str, stored: str) -> Literal["latest", "head", "retained", "removed"]:
+def _pointed(shown: Shown, version_id: str, stored: str) -> Literal["latest", "head", "retained", "removed", "missing"]:
     if stored == "removed":
         return "removed"
+    if stored == "missing":
+        return "missing"
     return "latest" if version_id == shown.latest else "head" if version_id == shown.head else "retained"
 
 

@@ -6,13 +6,12 @@ from cubeport.catalog.backend import Row
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.forms.canonical import is_id, now, timestamp
 from cubeport.catalog.models import CatalogRecord, TimeSpan
-from cubeport.catalog.query import Query, Term
 from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
 from cubeport.errors import NotFound, NothingToPublish, PreconditionFailed, VersionRemoved
 from cubeport.service.datasets import Datasets
 from cubeport.service.engines import Engines
-from cubeport.service.state import KIND, VERSION, DatasetState, Publication, Reach, VersionState
+from cubeport.service.state import GONE, VERSION, DatasetState, Publication, Reach, VersionState
 
 
 def pointed(state: DatasetState, version_id: str) -> DatasetState:
@@ -44,8 +43,9 @@ def publish(catalog: Catalog, datasets: Datasets, dataset_id: str, *, version: s
     row = catalog.rows.get(VERSION, version_id)
     if row is None or row.owner != dataset.record.id:
         raise NotFound(f"Dataset {dataset_id!r} has no version {version_id}.", what="version")
-    if row.state == "removed":
-        raise VersionRemoved(f"Version {version_id} was removed by retention.", next_step="publish another version")
+    if row.state in GONE:
+        why = "was removed by retention" if row.state == "removed" else "was found damaged and moved to quarantine"
+        raise VersionRemoved(f"Version {version_id} {why}.", next_step="publish another version")
     if state.published and state.latest == version_id:
         return dataset.record
     with catalog.unit_of_work(operation_type="publish", inputs=(dataset.record.id,)) as work:
@@ -104,25 +104,17 @@ def remove_version(catalog: Catalog, engines: Engines, dataset_id: str, owner: s
     engines.drop(dataset_id, version_id)
 
 
-def restore(catalog: Catalog, dataset_id: str) -> CatalogRecord:
+def restore(catalog: Catalog, datasets: Datasets, dataset_id: str) -> CatalogRecord:
     """Bring back the newest deleted dataset of that id, unpublished.
 
     Raises
     ------
     NotFound, KeyExists
     """
-    found = catalog.backend.search(
-        Query(
-            where=(Term("metadata.dataset.texts.dataset_id", "=", dataset_id),),
-            kinds=frozenset({KIND}),
-            statuses=frozenset({"deleted"}),
-            order=("-deleted_at",),
-            limit=1,
-        )
-    )
-    if not found:
+    found = datasets.deleted(dataset_id)
+    if found is None:
         raise NotFound(f"No dataset {dataset_id[:80]!r} was deleted.", what="dataset", next_step="cubeport search --status deleted")
-    restored = catalog.restore(found[0].id)
+    restored = catalog.restore(found.id)
     hidden = DatasetState.of(restored).model_copy(update={"publication": Publication()})
     with catalog.unit_of_work(operation_type="unpublish", inputs=(restored.id,)) as work:
         work.update_record(with_state(restored, hidden))

@@ -71,6 +71,10 @@ class Service:
         """Return what faces show at ``id`` or ``id@ref``; see :meth:`Datasets.shown`."""
         return self._datasets.shown(ref, unpublished=unpublished)
 
+    def was_shown(self, ref: str) -> bool:
+        """Tell whether a reader may still hold what *ref* names; see :meth:`Datasets.was_shown`."""
+        return self._datasets.was_shown(ref)
+
     def datasets(self, **filters: Any) -> ShownPage:
         """Return one page of datasets; see :meth:`Datasets.page`."""
         return self._datasets.page(**filters)
@@ -199,7 +203,7 @@ class Service:
     def restore(self, dataset_id: str) -> CatalogRecord:
         """Bring the newest deleted dataset of that id back, unpublished. Raises NotFound, DatasetExists."""
         self._writable()
-        return publish.restore(self.catalog, dataset_id)
+        return publish.restore(self.catalog, self._datasets, dataset_id)
 
     # --- life ---
 

@@ -27,6 +27,10 @@ VERSION, CUBE, JOB, CHANGE = "version", "cube", "job", "change"
 """The service's row tables."""
 
 
+GONE = ("removed", "missing")
+"""States of a version's row without bytes: retention or a purge removed it, or ``fsck --repair`` found it broken."""
+
+
 class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -6,18 +6,22 @@ Bytes are listed first, then the journals of running operations, then the rows: 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 from cubeport.catalog.backend import CatalogBackend, Finding, Row
-from cubeport.catalog.forms.canonical import is_id, timestamp
+from cubeport.catalog.forms.canonical import is_id, new_id, timestamp
 from cubeport.catalog.keeping.gc import STRANGE
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.parts import Garbage
 from cubeport.catalog.work.journal import Journal
+from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
+from cubeport.errors import CorruptCatalog
 from cubeport.service.ports import Listed, Lister
-from cubeport.service.state import JOB, VERSION, VersionState
+from cubeport.service.publish import with_state
+from cubeport.service.state import GONE, JOB, VERSION, DatasetState, Publication, VersionState
 from cubeport.service.workers import Workers
 
 _TRASH = re.compile(r"trash-[0-9a-f]{32}")
@@ -60,7 +64,7 @@ class VersionKeeper:
         """Return why nothing keeps the version, or ``None``."""
         if row is None:
             return "no row names this version" if is_id(each.name) else STRANGE
-        if row.state == "removed":
+        if row.state in GONE:
             return "this version was removed"
         return None if self.backend.get_record(row.owner) is not None else "the dataset of this version was purged"
 
@@ -68,26 +72,91 @@ class VersionKeeper:
         at = timestamp(datetime.fromtimestamp(each.modified_s, UTC))
         return Garbage(self.profile, each.path, lister.size(each.path), at, reason, reason != STRANGE, kind=kind)
 
-    def faults(self, *, data: bool) -> Iterator[Finding]:
-        """Yield what is wrong with the versions that rows keep; with *data*, every byte is read."""
+    def faults(self, *, data: bool, after: str = "", owner: str | None = None) -> Iterator[tuple[str, Finding | None]]:
+        """Yield each object of the versions that rows keep, with what is wrong there; with *data*, every byte is read."""
         places = {name: {each.name: each.path for _, each in lister.versions()} for name, lister in self.listers.items()}
-        for row in self._rows():
-            record = self.backend.get_record(row.owner)
-            if row.state == "removed" or record is None:
+        begin, begun_key = _place(after)
+        for row in self._rows(begin, owner):
+            key_after = begun_key if begin is not None and (row.seq, row.id) == begin else ""
+            for key, finding in self._of_row(row, places, data=data, after=key_after):
+                yield f"{row.seq} {row.id} {key}", finding
+        if owner is None:
+            for name, lister in self.listers.items():
+                for path in lister.strays():
+                    yield (
+                        _LAST,
+                        Finding("unknown-file", f"{self.profile}:{path}", f"no version of the engine {name} has it", "look at it"),
+                    )
+
+    def _of_row(
+        self, row: Row, places: Mapping[str, Mapping[str, str]], *, data: bool, after: str
+    ) -> Iterator[tuple[str, Finding | None]]:
+        if row.state in GONE or (record := self._record(row)) is None:
+            return
+        name = f"{_dataset(record)}@{row.id}"
+        version = VersionState.model_validate(row.document)
+        lister = self.listers.get(version.engine)
+        if lister is None:
+            words = f"its engine {version.engine!r} is not installed here"
+            yield "", Finding("engine-missing", name, words, "install the release or the extra that wrote it")
+            return
+        path = places[version.engine].get(row.id)
+        if path is None:
+            yield "", Finding("missing-data", name, "its folder is not in the store", _CURE)
+            return
+        for kind, key in lister.faults(path, digest=version.digest, data=data, after=after):
+            yield key, None if kind is None else Finding(kind, f"{name}/{key}", _WORDS[kind], _CURE)
+
+    def _record(self, row: Row) -> CatalogRecord | None:
+        try:
+            return self.backend.get_record(row.owner)
+        except CorruptCatalog:  # the backend's own check names it
+            return None
+
+    def repair(self, ports: Ports, findings: Sequence[Finding], quarantine: Path) -> list[str]:
+        """Take broken versions off the faces, mark them ``missing`` and move their bytes to *quarantine*; say what was done.
+
+        An object that no manifest lists is moved alone: the version is whole without it. Pointers to a broken version move to the
+        newest whole one, and a dataset that was shown at a broken one is unpublished: somebody must choose what to show.
+        """
+        extra, broken = _sorted(findings)
+        places = {each.name: (lister, each.path) for lister in self.listers.values() for _, each in lister.versions()}
+        profile = ports.profiles.get(self.profile)
+        done = []
+        for version_id in broken:
+            row = self.backend.rows.get(VERSION, version_id)
+            if row is None or row.state in GONE or (record := self._record(row)) is None:
                 continue
-            name = f"{_dataset(record)}@{row.id}"
-            version = VersionState.model_validate(row.document)
-            lister = self.listers.get(version.engine)
-            if lister is None:
-                words = f"its engine {version.engine!r} is not installed here"
-                yield Finding("missing-data", name, words, "install the release or the extra that wrote it")
-                continue
-            path = places[version.engine].get(row.id)
-            if path is None:
-                yield Finding("missing-data", name, "its folder is not in the store", "restore it from a copy")
-                continue
-            for kind, key in lister.faults(path, digest=version.digest, data=data):
-                yield Finding(kind, f"{name}/{key}", _WORDS[kind], "restore it from a copy, or ingest again with overwrite")
+            done.append(self._mark(ports, record, row))
+            if version_id in places:
+                profile.quarantine(places[version_id][1], quarantine / f"{new_id()[:8]}-{version_id}")
+        for version_id, key in extra:
+            if version_id not in broken and version_id in places:
+                lister, path = places[version_id]
+                profile.quarantine(lister.object(path, key), quarantine / f"{new_id()[:8]}-{key.rpartition('/')[2]}")
+                done.append(f"{version_id}/{key}: moved to quarantine")
+        return done
+
+    def _mark(self, ports: Ports, record: CatalogRecord, row: Row) -> str:
+        state = DatasetState.of(record)
+        rows = self.backend.rows.select(VERSION, owner=record.id, states=["retained"], descending=True, limit=_PAGE)
+        whole = next((each.id for each in rows if each.id != row.id), None)
+        shown = state.published and state.latest == row.id
+        moved = state.model_copy(
+            update={
+                "latest": whole if state.latest == row.id else state.latest,
+                "head": whole if state.head == row.id else state.head,
+                "tags": {tag: version for tag, version in state.tags.items() if version != row.id},
+                "publication": Publication() if shown else state.publication,
+            }
+        )
+        version = VersionState.model_validate(row.document)
+        with UnitOfWork(ports, "repair", inputs=[record.id], parameters={"version_id": row.id}) as work:
+            work.update_record(with_state(record, moved))
+            work.join(lambda: self.backend.rows.put(version.row(row.owner, state="missing", revision=row.revision)))
+            work.commit()
+        said = f"{_dataset(record)}@{row.id}: marked missing and moved to quarantine"
+        return f"{said}; {_dataset(record)} is unpublished: ingest it again, or publish an older version" if shown else said
 
     def problems(self) -> Iterator[Finding]:
         """Yield jobs whose worker is dead: any process that looks at jobs ends them."""
@@ -98,9 +167,14 @@ class VersionKeeper:
                 what = f"the ingestion of {row.owner} is running, and its process is dead"
                 yield Finding("dead-worker", row.id, what, f"cubeport jobs {row.id}", "warn")
 
-    def _rows(self) -> Iterator[Row]:
-        after: tuple[int, str] | None = None
-        while rows := self.backend.rows.select(VERSION, after=after, limit=_PAGE):
+    def _rows(self, begin: tuple[int, str] | None = None, owner: str | None = None) -> Iterator[Row]:
+        """Yield the rows of versions from that of *begin* on."""
+        if begin is not None and (
+            first := self.backend.rows.select(VERSION, owner=owner, after=(begin[0], begin[1][:-1]), limit=1)
+        ):
+            yield from (row for row in first if (row.seq, row.id) == begin)
+        after = begin
+        while rows := self.backend.rows.select(VERSION, owner=owner, after=after, limit=_PAGE):
             yield from rows
             after = rows[-1].seq, rows[-1].id
 
@@ -111,6 +185,35 @@ _WORDS = {
     "size-differs": "has another size than was written",
     "digest-differs": "has other bytes than were written",
 }
+
+
+_CURE = "restore it from a copy, or take it off with --repair and ingest again"
+_BROKEN = ("missing-data", "missing-object", "size-differs", "digest-differs")
+_LAST = f"{10**18} {'f' * 32} "
+"""The place behind all versions."""
+
+
+def _place(text: str) -> tuple[tuple[int, str] | None, str]:
+    """Return the row and the key that a place names."""
+    if not text:
+        return None, ""
+    seq, row_id, key = text.split(" ", 2)
+    return (int(seq), row_id), key
+
+
+def _sorted(findings: Sequence[Finding]) -> tuple[list[tuple[str, str]], list[str]]:
+    """Return the extra objects as (version, key), and the versions that are broken, from the places ``dataset@version/key``."""
+    extra: list[tuple[str, str]] = []
+    broken: dict[str, None] = {}
+    for each in findings:
+        version_id, _, key = each.place.partition("@")[2].partition("/")
+        if not is_id(version_id):
+            continue
+        if each.kind == "extra-object":
+            extra.append((version_id, key))
+        elif each.kind in _BROKEN:
+            broken[version_id] = None
+    return extra, list(broken)
 
 
 def _dataset(record: CatalogRecord) -> str:

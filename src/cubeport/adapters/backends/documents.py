@@ -245,7 +245,7 @@ class DocumentBackend:
         """Return up to *limit* ids that begin with *prefix*, in order."""
         return sorted(each for each in self.state().records if each.startswith(prefix))[:limit]
 
-    def iterate(self) -> Iterator[CatalogRecord]:
+    def iterate(self, *, skip_damaged: bool = False) -> Iterator[CatalogRecord]:  # noqa: ARG002  # the whole file is verified
         """Yield every record by id, from one snapshot."""
         records = self.state().records
         for each in sorted(records):

@@ -26,6 +26,7 @@ from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entries, parse
 from cubeport.adapters.engines.staging import Listed, StagingArea, folders, size, staged, version_place
 from cubeport.catalog.disk.durable import make_folders, store_errors
 from cubeport.catalog.disk.failpoints import passing, step
+from cubeport.catalog.forms.canonical import is_id
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.orders import Staging, StoredObject
 from cubeport.errors import Corrupt, SourceRejected, StoreUnavailable, TargetExists
@@ -277,8 +278,8 @@ class Lister:
         """Return the bytes of everything below *path*."""
         return size(self._data / path)
 
-    def faults(self, path: str, *, digest: str, data: bool) -> Iterator[tuple[str, str]]:
-        """Yield the kind and key of everything in the version at *path* that differs from its manifest.
+    def faults(self, path: str, *, digest: str, data: bool, after: str = "") -> Iterator[tuple[str | None, str]]:
+        """Yield each key of the version at *path*, in order, with the kind of what differs from its manifest, or ``None``.
 
         Parameters
         ----------
@@ -286,6 +287,8 @@ class Lister:
             The sha256 of the manifest, as the catalog has it: a manifest with another one is not believed.
         data
             Read every byte, too.
+        after
+            Look only at keys behind this one; the manifest is always looked at.
         """
         folder = self._data / path
         with store_errors("read a version"):
@@ -299,13 +302,28 @@ class Lister:
                 return
             entries = parse(manifest)
             there = dict(_objects(folder / CUBE))
-            yield from (("missing-object", key) for key in sorted(entries.keys() - there.keys()))
-            yield from (("extra-object", key) for key in sorted(there.keys() - entries.keys()))
-            for key in sorted(entries.keys() & there.keys()):
-                if there[key] != entries[key].size:
+            for key in sorted(key for key in entries.keys() | there.keys() if key > after):
+                if key not in there:
+                    yield "missing-object", key
+                elif key not in entries:
+                    yield "extra-object", key
+                elif there[key] != entries[key].size:
                     yield "size-differs", key
                 elif data and _sha256(folder / CUBE / key) != entries[key].sha256:
                     yield "digest-differs", key
+                else:
+                    yield None, key
+
+    def object(self, path: str, key: str) -> str:
+        """Return the path of an object of the version at *path*."""
+        return f"{path}/{CUBE}/{key}"
+
+    def strays(self) -> Iterator[str]:
+        """Yield the paths of what lies in ``store`` and is neither a dataset's folder, nor a version's, nor in its cube."""
+        with store_errors("list the store"):
+            store = self._data / "store"
+            for each in _strays(store):
+                yield each.relative_to(self._data).as_posix()
 
     def drop(self, dataset_id: str, version_id: str) -> None:
         """Remove the version's bytes by way of ``staging/trash-<version>``; idempotent, also after a kill in between."""
@@ -318,6 +336,20 @@ class Lister:
                     _sync_folder(self._disk, final.parent)
                     _sync_folder(self._disk, trash.parent)
             remove(trash)
+
+
+def _strays(folder: Path, depth: int = 0) -> Iterator[Path]:
+    """Yield what is no folder above the versions, and what is neither cube nor manifest inside one."""
+    if not folder.is_dir():
+        return
+    for each in sorted(folder.iterdir()):
+        if depth == 2:
+            if each.name not in (CUBE, MANIFEST):
+                yield each
+        elif each.is_symlink() or not each.is_dir():
+            yield each
+        elif depth < 2 and (depth == 0 or is_id(each.name)):
+            yield from _strays(each, depth + 1)
 
 
 _NO_LINK = frozenset({errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypedDict
 
@@ -16,8 +17,9 @@ from cubeport.catalog.forms.canonical import is_id, new_id
 from cubeport.catalog.keeping.gc import garbage
 from cubeport.catalog.keeping.integrity import verify
 from cubeport.catalog.models import CatalogRecord
-from cubeport.catalog.parts import Parts
+from cubeport.catalog.parts import Keeper, Parts
 from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
+from cubeport.errors import CorruptCatalog
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,29 +59,47 @@ _CHECKPOINT_RECORDS = 1_000
 
 @dataclass(slots=True)
 class _Progress:
-    """How far a check came: the records behind ``after`` are still to be looked at."""
+    """How far a check came: what is behind ``after`` in the ``stage`` is still to be looked at."""
 
     path: Path | None
+    deadline: float = float("inf")
+    stage: int = 0
+    """0 for the records, n for the n-th keeper, then the rest."""
     after: str = ""
     records: int = 0
     artifacts: int = 0
     findings: list[Finding] = field(default_factory=list)
 
+    def due(self) -> bool:
+        """Tell whether the time is over."""
+        return time.monotonic() > self.deadline
+
+    def next_stage(self) -> None:
+        """Go on to what comes next."""
+        self.stage, self.after = self.stage + 1, ""
+
     def save(self) -> None:
         if self.path is not None:
-            found = [{name: getattr(f, name) for name in Finding.__slots__} for f in self.findings]
-            document = {"after": self.after, "records": self.records, "artifacts": self.artifacts, "findings": found}
+            document = {name: getattr(self, name) for name in _KEPT}
+            document["findings"] = [{name: getattr(f, name) for name in Finding.__slots__} for f in self.findings]
             replace_file(self.path, json.dumps(document).encode())
 
     def load(self) -> None:
         if self.path is not None and self.path.is_file():
             document = json.loads(self.path.read_bytes())
-            self.after, self.records, self.artifacts = document["after"], document["records"], document["artifacts"]
+            for name in _KEPT:
+                setattr(self, name, document.get(name, getattr(self, name)))
             self.findings = [Finding(**each) for each in document["findings"]]
 
     def clear(self) -> None:
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+    def checked(self, repaired: Sequence[str], *, complete: bool) -> Checked:
+        return Checked(tuple(self.findings), complete, self.records, self.artifacts, tuple(repaired))
+
+
+_KEPT = ("stage", "after", "records", "artifacts")
 
 
 def fsck(
@@ -97,39 +117,71 @@ def fsck(
     Parameters
     ----------
     record
-        Look at this one alone; orphans are then not looked for.
+        Look at this one alone, with what it owns; orphans are then not looked for.
+    time_limit_s
+        Stop after that time, between two files at the latest; ``resume`` goes on there.
     resume
-        Go on where a time limit stopped the last one.
+        Go on where a time limit stopped the last check.
     repair
-        Move orphans to quarantine and mark what is missing; nothing is deleted, nothing invented.
+        Move orphans and broken versions to quarantine, and mark what is missing; nothing is deleted, nothing invented.
     """
-    began = time.monotonic()
     folder = parts.quarantine.parent if parts.quarantine else None
     kept = folder is not None and record is None and (resume or time_limit_s is not None)
     progress = _Progress(folder / "fsck.json" if folder and kept else None)
     if resume:
         progress.load()
+    if time_limit_s is not None:
+        progress.deadline = time.monotonic() + time_limit_s
     repaired: list[str] = []
-    for each in [record] if record else ports.backend.iterate():
+    keepers = tuple(parts.keepers())
+    stages = (
+        partial(_records, ports, record, data=data, repaired=repaired if repair else None),
+        *(partial(_kept_by, each, record, data=data) for each in keepers),
+    )
+    while progress.stage < len(stages):
+        if not stages[progress.stage](progress):
+            progress.save()
+            return progress.checked(repaired, complete=False)
+        progress.next_stage()
+        progress.save()
+    if repair and parts.quarantine is not None:
+        for each in keepers:
+            repaired += each.repair(ports, progress.findings, parts.quarantine)
+    if record is None:
+        progress.findings += ports.backend.check(deep=True)
+        progress.findings += _journals(ports)
+        progress.findings += _strangers(ports, parts, repaired if repair else None)
+        progress.clear()
+    return progress.checked(repaired, complete=True)
+
+
+def _records(ports: Ports, record: CatalogRecord | None, progress: _Progress, *, data: bool, repaired: list[str] | None) -> bool:
+    """Look at the records; return whether all were looked at."""
+    # One that cannot be read is named by the backend's own check, and must not end this one.
+    for each in [record] if record else ports.backend.iterate(skip_damaged=True):
         if each.id <= progress.after:
             continue
-        progress.findings += _of_record(ports, each, data=data, repaired=repaired if repair else None)
+        progress.findings += _of_record(ports, each, data=data, repaired=repaired)
         progress.after = each.id
         progress.records += 1
         progress.artifacts += len(each.artifacts)
-        if time_limit_s is not None and time.monotonic() - began > time_limit_s:
-            progress.save()
-            return Checked(tuple(progress.findings), False, progress.records, progress.artifacts, tuple(repaired))
+        if progress.due():
+            return False
         if progress.records % _CHECKPOINT_RECORDS == 0:
             progress.save()
-    findings = list(progress.findings)
-    if record is None:
-        findings += [fault for keeper in parts.keepers() for fault in keeper.faults(data=data)]
-        findings += ports.backend.check(deep=True)
-        findings += _open_journals(ports)
-        findings += _strangers(ports, parts, repaired if repair else None)
-        progress.clear()
-    return Checked(tuple(findings), True, progress.records, progress.artifacts, tuple(repaired))
+    return True
+
+
+def _kept_by(keeper: Keeper, record: CatalogRecord | None, progress: _Progress, *, data: bool) -> bool:
+    """Look at what a keeper keeps; return whether all was looked at."""
+    owner = record.id if record else None
+    for place, finding in keeper.faults(data=data, after=progress.after, owner=owner):
+        progress.after = place
+        if finding is not None:
+            progress.findings.append(finding)
+        if progress.due():
+            return False
+    return True
 
 
 def _of_record(ports: Ports, record: CatalogRecord, *, data: bool, repaired: list[str] | None) -> Iterator[Finding]:
@@ -148,11 +200,20 @@ def _of_record(ports: Ports, record: CatalogRecord, *, data: bool, repaired: lis
                 work.commit()
             repaired += [f"{record.id}/{each}: marked missing" for each in sorted(missing)]
     for edge in record.lineage:
-        if is_id(edge.target) and ports.backend.get_record(edge.target) is None:
+        if is_id(edge.target) and not _is_there(ports, edge.target):
             yield Finding("dangling-edge", record.id, f"{edge.rel} {edge.target}: there is no such record", "cubeport edit --unset")
 
 
-def _open_journals(ports: Ports) -> Iterator[Finding]:
+def _is_there(ports: Ports, record_id: str) -> bool:
+    try:
+        return ports.backend.get_record(record_id) is not None
+    except CorruptCatalog:  # damaged, which the backend's own check says
+        return True
+
+
+def _journals(ports: Ports) -> Iterator[Finding]:
+    for place in ports.journal.differences():
+        yield Finding("journal-differs", place, "the line is not what was written", "restore the journal from a copy")
     for each in ports.journal.open_ids():
         if not ports.journal.alive(each):
             yield Finding("open-operation", each, "its process is gone", f"cubeport recover {each}")
@@ -160,7 +221,13 @@ def _open_journals(ports: Ports) -> Iterator[Finding]:
 
 def _strangers(ports: Ports, parts: Parts, repaired: list[str] | None) -> Iterator[Finding]:
     """Yield what lies in the stores and in no record: orphans if a journal proves them ours, else unknown."""
-    for found in garbage(ports, parts):
+    try:
+        strangers = garbage(ports, parts)
+    except CorruptCatalog as exc:
+        # Without the damaged record nobody can tell what is an orphan: nothing is called one.
+        yield Finding("not-checked", "stores", f"orphans were not looked for: {exc.message}", exc.next_step, "warn")
+        return
+    for found in strangers:
         kind = found.kind if found.ours else "unknown-file"
         yield Finding(kind, f"{found.profile}:{found.path}", found.reason, "cubeport gc" if found.ours else "look at it")
         if found.ours and repaired is not None and parts.quarantine is not None:

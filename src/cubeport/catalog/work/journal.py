@@ -11,8 +11,9 @@ import contextlib
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,6 +76,9 @@ class Journal(Protocol):
 
     def closed(self) -> Iterator[list[Line]]:
         """Yield the lines of each closed operation, oldest month first."""
+
+    def differences(self) -> Iterator[str]:
+        """Yield the place of each line that is not what was written; the torn end of an open operation is none."""
 
 
 class FileEntry:
@@ -241,6 +245,27 @@ class FileJournal:
                         whole.setdefault(line.operation_id, {})[line.n] = line
             yield from ([lines[n] for n in sorted(lines)] for lines in whole.values())
 
+    def differences(self) -> Iterator[str]:
+        """See :class:`Journal`."""
+        with store_errors("read the journal"):
+            opened = {each: self._lines(self.path(each)) for each in self.open_ids()}
+            still_open = [text for texts in opened.values() for text in texts]
+            for operation_id, texts in opened.items():
+                # The end of an open operation may be torn.
+                wrong = (n for n, text in enumerate(texts, 1) if not _is_whole(text) and (n < len(texts) or text.endswith(b"\n")))
+                yield from (f"{operation_id}.jsonl:{n}" for n in wrong)
+            for path in self._months():
+                texts = self._lines(path)
+                for n, text in enumerate(texts, 1):
+                    if not _is_whole(text) and not _was_torn(text, (*texts[n:], *still_open)):
+                        yield f"{path.name}:{n}"
+
+    def _lines(self, path: Path) -> list[bytes]:
+        try:
+            return path.read_bytes().splitlines(keepends=True)
+        except FileNotFoundError:  # closed meanwhile: its lines are in its month now
+            return []
+
     def _months(self) -> list[Path]:
         return sorted(self.folder.glob("operations-*.jsonl"))
 
@@ -265,9 +290,49 @@ def _month(at: str) -> str:
     return at[0:4] + at[5:7]
 
 
+_SUM = b',"sum":"'
+"""Begins the end of a line: the digest of what stands before it."""
+
+
 def _text(line: Line) -> bytes:
     document = {"operation_id": line.operation_id, "n": line.n, "at": line.at, "state": line.state, "data": json_value(line.data)}
-    return dumps(document).encode() + b"\n"
+    body = dumps(document).encode().removesuffix(b"}")
+    return body + _SUM + _digest(body) + b'"}\n'
+
+
+def _digest(body: bytes) -> bytes:
+    return blake2b(body, digest_size=8).hexdigest().encode()
+
+
+def _is_whole(text: bytes) -> bool:
+    try:
+        _line(text)
+    except ValueError:
+        return text == b"\n"
+    return True
+
+
+def _was_torn(text: bytes, others: Sequence[bytes]) -> bool:
+    """Tell whether the line is the beginning of another: a process died while it wrote, and what it wrote comes again."""
+    begun = text.removesuffix(b"\n")
+    return any(other.startswith(begun) and len(other) > len(begun) + 1 for other in others)
+
+
+def _line(text: bytes) -> Line:
+    """Return the line. Raises ValueError if it is torn or not what was written; one of an earlier release has no digest."""
+    document = json.loads(text)
+    if not isinstance(document, dict) or not text.endswith(b"\n"):
+        raise ValueError("not a whole line")
+    body, mark, _ = text.rpartition(_SUM)
+    if "sum" in document:
+        if not mark or document.pop("sum") != _digest(body).decode():
+            raise ValueError("not what was written")
+    elif b'"sum' in text[-32:]:
+        raise ValueError("not what was written")
+    try:
+        return Line(**document)
+    except TypeError as exc:
+        raise ValueError("not a line of a journal") from exc
 
 
 def _content(descriptor: int) -> bytes:
@@ -284,11 +349,8 @@ def _parse(content: bytes) -> tuple[list[Line], int]:
     length = 0
     for text in content.splitlines(keepends=True):
         try:
-            document = json.loads(text)
-            line = Line(**document)
-        except (ValueError, TypeError):
-            break
-        if not text.endswith(b"\n"):
+            line = _line(text)
+        except ValueError:
             break
         lines.append(line)
         length += len(text)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import os
 import secrets
 import sqlite3
@@ -18,7 +19,8 @@ from sqlalchemy import bindparam, case, delete, func, insert, literal_column, or
 from sqlalchemy.schema import CreateIndex
 
 from cubeport.adapters.backends.sql import search
-from cubeport.adapters.backends.sql.rows import SqlRows
+from cubeport.adapters.backends.sql.rows import SqlRows, damaged
+from cubeport.adapters.backends.sql.seal import seal, unseal
 from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store, configure, corrupt, moved
 from cubeport.adapters.backends.sql.tables import (
     BY_KEY,
@@ -50,9 +52,12 @@ from cubeport.errors import (
     CorruptCatalog,
     InvalidRequest,
     KeyExists,
+    Locked,
     NewerModel,
+    NoSpace,
     RecordExists,
     StaleRecord,
+    StoreUnavailable,
     TargetExists,
 )
 
@@ -63,6 +68,8 @@ def _index_keys(connection: sqlite3.Connection) -> None:
 
 MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _index_keys}
 """``{n: function}`` that turn tables of schema n into n + 1, each in one transaction."""
+
+_log = logging.getLogger(__name__)
 
 _R = record.c
 _GET = sql(select(_R.doc).where(_R.id == bindparam("id")))
@@ -267,11 +274,16 @@ class SqlBackend:
         after = read_cursor(query)
         with self._store.snapshot() as connection:
             start = search.Start.of(connection, query)
-            found = search.page_documents(connection, query, start, after)
+            most = query.limit + 1
+            while True:
+                rows = search.page_documents(connection, query, start, after, most)
+                found, damaged = _readable(rows)
+                if len(found) > query.limit or len(rows) < most:
+                    break
+                most += 2 * len(damaged)  # what cannot be read is left out, and its place is taken by those behind it
             matched = search.count_records(connection, start) if query.count else None
-        items = tuple(_read(text) for text in found[: query.limit])
-        more = len(found) > query.limit
-        return Page(items, write_cursor(query, sort_key(query, items[-1].to_mapping())) if more else None, matched)
+        items, more = found[: query.limit], len(found) > query.limit
+        return Page(items, write_cursor(query, sort_key(query, items[-1].to_mapping())) if more else None, matched, damaged)
 
     def count(self, query: Query) -> int:
         """Return how many records match."""
@@ -293,13 +305,20 @@ class SqlBackend:
         """Return up to *limit* ids that begin with *prefix*, in order."""
         return [row[0] for row in self._store.all(_PREFIX, {"first": prefix, "last": prefix + "g", "most": limit})]
 
-    def iterate(self) -> Iterator[CatalogRecord]:
+    def iterate(self, *, skip_damaged: bool = False) -> Iterator[CatalogRecord]:
         """Yield every record by id, from one snapshot, in flat memory."""
         with self._store.snapshot() as connection:
             last = ""
             while rows := connection.execute(_ALL, {"last": last, "most": _BATCH}).fetchall():
                 last = rows[-1][0]
-                yield from (_read(text) for _, text in rows)
+                for _, text in rows:
+                    try:
+                        found = _read(text)
+                    except CorruptCatalog:
+                        if not skip_damaged:
+                            raise
+                        continue
+                    yield found
 
     def edges(self, id: str, direction: Literal["out", "in"], rel: str | None = None) -> list[Edge]:
         """Return the lineage edges from (``out``) or to (``in``) the record."""
@@ -317,7 +336,7 @@ class SqlBackend:
         document = operation.to_mapping()
         columns = ("operation_id", "parent_id", "operation_type", "status", "started_at", "ended_at")
         with self._store.write() as transaction:
-            transaction.connection.execute(_PUT_OPERATION, {n: document[n] for n in columns} | {"doc": operation.to_json()})
+            transaction.connection.execute(_PUT_OPERATION, {n: document[n] for n in columns} | {"doc": seal(operation.to_json())})
 
     def get_operation(self, id: str) -> Operation | None:
         """Return the operation's row, or ``None`` only when the database said that there is none."""
@@ -335,7 +354,8 @@ class SqlBackend:
         if since is not None:
             statement = statement.where(c.started_at >= timestamp(since))
         with self._store.reading() as connection:
-            return [_read_operation(row[0]) for row in search.run(connection, statement)]
+            texts = [row[0] for row in search.run(connection, statement)]
+        return [each for text in texts if (each := _operation_or_none(text)) is not None]
 
     # --- the store --------------------------------------------------------------------------------------------------
 
@@ -364,13 +384,43 @@ class SqlBackend:
         """Return what is wrong: the file by SQLite's own check; *deep*, also each derived table against the documents."""
         try:
             with self._store.snapshot() as connection:
-                found = list(_damage(connection, deep)) or (list(_differences(connection)) if deep else [])
+                found = list(_damage(connection, deep))
+                if deep and not found:
+                    found = [*_differences(connection), *_bits(connection)]
+            if deep and not found:
+                found = list(self._words())
         except CorruptCatalog as exc:
             found = [Finding("corrupt-catalog", self._store.path.name, exc.message, exc.next_step)]
+        except sqlite3.Error as exc:  # our own statements are right, so the tables are not what they were
+            found = [Finding("corrupt-catalog", self._store.path.name, str(exc), "restore a backup")]
         if self._network:
             words = f"lies on {self._network}: nothing is promised there"
             found.append(Finding("network-filesystem", self._store.path.name, words, "move it to a local disk", "warn"))
         return found
+
+    def _words(self) -> Iterator[Finding]:
+        """Yield what is wrong with the index of words. Its check is a command in the form of a write, which changes nothing."""
+        if not os.access(self._store.path, os.W_OK):
+            yield Finding(
+                "not-checked", "record_text", "the index of words cannot be checked in a file that is read-only", None, "warn"
+            )
+            return
+        try:
+            make_folders(self._store.lock_path.parent)
+            with (
+                FileLock(self._store.lock_path, {}, self._store.lock_timeout_s),
+                contextlib.closing(sqlite3.connect(self._store.path, isolation_level=None)) as connection,
+            ):
+                configure(connection, wal=not self._network, read_only=False)
+                connection.execute("BEGIN IMMEDIATE")
+                try:
+                    connection.execute("INSERT INTO record_text (record_text) VALUES ('integrity-check')")
+                except sqlite3.DatabaseError as exc:
+                    yield Finding("index-differs", "record_text", f"the index of words is damaged ({exc})", "cubeport migrate")
+                finally:
+                    connection.execute("ROLLBACK")
+        except (Locked, StoreUnavailable, NoSpace, OSError) as exc:
+            yield Finding("not-checked", "record_text", f"the index of words was not checked: {exc}", None, "warn")
 
     def retire(self, target: str) -> None:
         """Mark the catalog as converted to *target*: writers get CatalogMoved from now on."""
@@ -500,6 +550,10 @@ def _damage(connection: sqlite3.Connection, deep: bool) -> Iterator[Finding]:
         for (message,) in connection.execute(f"PRAGMA {'integrity' if deep else 'quick'}_check(20)"):
             if message != "ok":
                 yield Finding("corrupt-catalog", "catalog.db", message, "restore a backup")
+        if deep:
+            for (message,) in connection.execute("SELECT rtreecheck('record_box')"):
+                if message != "ok":
+                    yield Finding("index-differs", "record_box", message, "cubeport migrate")
         for table, *_ in connection.execute("PRAGMA foreign_key_check"):
             yield Finding("index-differs", str(table), "has rows of a record that is not there", "cubeport migrate")
     except sqlite3.DatabaseError as exc:
@@ -509,17 +563,52 @@ def _damage(connection: sqlite3.Connection, deep: bool) -> Iterator[Finding]:
 def _differences(connection: sqlite3.Connection) -> Iterator[Finding]:
     for number, record_id, text in _numbered(connection):
         try:
-            derived = Derived.of(_read(text).to_mapping())
+            document = _read(text).to_mapping()
+            derived = Derived.of(document)
         except CorruptCatalog as exc:
-            yield Finding("corrupt-catalog", record_id, exc.message, exc.next_step)
+            yield Finding("document-differs", f"record {record_id}", exc.message, "restore a backup")
             continue
         found = _held(connection, number)
         wrong = [name for name in ("fields", "artifacts", "edges", "words") if getattr(found, name) != getattr(derived, name)]
+        if _columns(connection, number) != {name: value for name, value in record_row(document, "", 0).items() if name in _OWN}:
+            wrong.append("columns")
         if not _same_boxes(found.boxes, derived.boxes):
             wrong.append("boxes")
         if wrong:
             words = f"the record's {', '.join(wrong)} differ from its document"
             yield Finding("index-differs", record_id, words, "cubeport migrate")
+
+
+_OWN = [each.name for each in _R if each.name not in ("n", "generation", "doc")]
+
+
+def _columns(connection: sqlite3.Connection, number: int) -> dict[str, Any]:
+    found = connection.execute(f"SELECT {', '.join(_OWN)} FROM record WHERE n = ?", (number,)).fetchone()  # noqa: S608  # our names
+    return dict(zip(_OWN, found, strict=True))
+
+
+def _bits(connection: sqlite3.Connection) -> Iterator[Finding]:
+    """Yield what differs in operations, in rows beside the records, and in the numbers that no document holds."""
+    columns = ("operation_id", "parent_id", "operation_type", "status", "started_at", "ended_at")
+    for *own, text in connection.execute(f"SELECT {', '.join(columns)}, doc FROM operation"):  # noqa: S608  # our own names
+        try:
+            said = _read_operation(text).to_mapping()
+        except CorruptCatalog as exc:
+            yield Finding("document-differs", f"operation {own[0]}", exc.message, "restore a backup")
+            continue
+        if own != [said[name] for name in columns]:
+            yield Finding("document-differs", f"operation {own[0]}", "its columns differ from its document", "restore a backup")
+    for place, problem in damaged(connection):
+        yield Finding("document-differs", place, problem.message, "restore a backup")
+    strays = (
+        "SELECT record.id FROM record LEFT JOIN change ON change.id = record.id"
+        " WHERE change.generation IS NOT record.generation OR change.removed IS NOT 0"
+    )
+    for (record_id,) in connection.execute(strays):
+        yield Finding("index-differs", f"record {record_id}", "its generation differs from the list of changes", "restore a backup")
+    newest, state = connection.execute("SELECT (SELECT max(generation) FROM change), generation FROM state").fetchone()
+    if newest is not None and newest != state:
+        yield Finding("index-differs", "state", f"the last change has generation {newest}, the catalog {state}", "restore a backup")
 
 
 def _held(connection: sqlite3.Connection, number: int) -> Derived:
@@ -604,16 +693,37 @@ def _demand_database(path: Path) -> None:
 
 def _read(text: str) -> CatalogRecord:
     try:
-        return record_from_json(text)
+        return record_from_json(unseal(text, "A record"))
     except (InvalidRequest, ValueError) as exc:
         raise corrupt(f"A record in the catalog's database is not valid: {exc}") from exc
 
 
+def _readable(rows: Sequence[tuple[str, str]]) -> tuple[tuple[CatalogRecord, ...], tuple[str, ...]]:
+    """Return the records, and the ids of those that are not what was written."""
+    found, damaged = [], []
+    for record_id, text in rows:
+        try:
+            found.append(_read(text))
+        except CorruptCatalog as exc:
+            _log.error("record %s is left out of a list: %s", record_id, exc.message)
+            damaged.append(record_id)
+    return tuple(found), tuple(damaged)
+
+
 def _read_operation(text: str) -> Operation:
     try:
-        return Operation.from_mapping(json.loads(text))
+        return Operation.from_mapping(json.loads(unseal(text, "An operation")))
     except (InvalidRequest, ValueError) as exc:
         raise corrupt(f"An operation in the catalog's database is not valid: {exc}") from exc
+
+
+def _operation_or_none(text: str) -> Operation | None:
+    """Return the operation, or ``None``, loudly, where a list must not fail for one of its rows."""
+    try:
+        return _read_operation(text)
+    except CorruptCatalog as exc:
+        _log.error("an operation is left out of a list: %s", exc.message)
+        return None
 
 
 def _stale(id: str) -> StaleRecord:

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import json
+import logging
+import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, literal_column, select, tuple_, update
 
+from cubeport.adapters.backends.sql.seal import seal, unseal
 from cubeport.adapters.backends.sql.search import run
-from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store
+from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store, corrupt
 from cubeport.adapters.backends.sql.tables import beside, sql
 from cubeport.catalog.backend import Row
 from cubeport.catalog.forms.canonical import dumps
-from cubeport.errors import RecordExists, StaleRecord
+from cubeport.errors import CorruptCatalog, RecordExists, StaleRecord
+
+_log = logging.getLogger(__name__)
 
 _C = beside.c
 _COLUMNS = (_C.tbl, _C.id, _C.doc, _C.owner, _C.state, _C.seq, _C.revision)
@@ -62,14 +67,14 @@ class SqlRows:
         """Return the rows of each owner that has any, the highest ``(seq, id)`` first."""
         rows: dict[str, list[Row]] = {}
         for found in self._store.all(_OF_OWNERS, {"in_tbl": table, "listed": json.dumps(list(owners))}):
-            row = _row(found)
-            rows.setdefault(row.owner, []).append(row)
+            if (row := _row_or_none(found)) is not None:
+                rows.setdefault(row.owner, []).append(row)
         return rows
 
     def put(self, row: Row) -> Row:
         """Insert or compare-and-set; return the row with its new revision."""
-        values = {"owner": row.owner, "state": row.state, "seq": row.seq, "doc": dumps(row.document)}
         stored = replace(row, revision=row.revision + 1)
+        values = _values(stored)
         with self._store.write() as transaction:
             if row.revision == 0:
                 try:
@@ -104,7 +109,8 @@ class SqlRows:
         if after is not None:
             statement = statement.where(place < tuple_(*after) if descending else place > tuple_(*after))
         order = [each.desc() if descending else each.asc() for each in (_C.seq, _C.id)]
-        return self._run(statement.order_by(*order).limit(limit))
+        found = self._run(statement.order_by(*order).limit(limit))
+        return [row for each in found if (row := _row_or_none(each)) is not None]
 
     def next_seq(self, table: str, owner: str = "") -> int:
         """Return the highest ``seq`` of the owner's rows plus one."""
@@ -120,7 +126,7 @@ class SqlRows:
 
     def restore(self, row: Row) -> None:
         """Insert the row with the revision that it has, as a conversion does."""
-        values = {"owner": row.owner, "state": row.state, "seq": row.seq, "doc": dumps(row.document)}
+        values = _values(row)
         with self._store.write() as transaction:
             transaction.connection.execute(_INSERT, values | {"tbl": row.table, "id": row.id, "revision": row.revision})
 
@@ -130,9 +136,9 @@ class SqlRows:
             for found in connection.execute(_ALL):
                 yield _row(found)
 
-    def _run(self, statement: Any) -> list[Row]:
+    def _run(self, statement: Any) -> list[Sequence[Any]]:
         with self._store.reading() as connection:
-            return [_row(found) for found in run(connection, statement)]
+            return list(run(connection, statement))
 
 
 def _cut(table: str, owner: str | None, states: Sequence[str] | None) -> list[Any]:
@@ -144,6 +150,39 @@ def _cut(table: str, owner: str | None, states: Sequence[str] | None) -> list[An
     return conditions
 
 
+def _values(row: Row) -> dict[str, Any]:
+    """Return the columns of a row that is stored with the revision that it has."""
+    doc = seal(dumps(row.document), *_belonging(row))
+    return {"owner": row.owner, "state": row.state, "seq": row.seq, "doc": doc}
+
+
+def _belonging(row: Row) -> tuple[object, ...]:
+    return row.table, row.id, row.owner, row.state, row.seq, row.revision
+
+
 def _row(found: Sequence[Any]) -> Row:
+    """Return the row. Raises CorruptCatalog, naming it, if it is not what was written."""
     table, id_, doc, owner, state, seq, revision = found
-    return Row(table, id_, json.loads(doc), owner, state, seq, revision)
+    row = Row(table, id_, {}, owner, state, seq, revision)
+    what = f"The {table} {id_}"
+    try:
+        return replace(row, document=json.loads(unseal(doc, what, *_belonging(row))))
+    except (ValueError, AttributeError) as exc:
+        raise corrupt(f"{what} in the catalog's database cannot be read: {exc}.") from exc
+
+
+def _row_or_none(found: Sequence[Any]) -> Row | None:
+    try:
+        return _row(found)
+    except CorruptCatalog as exc:
+        _log.error("a row is left out of a list: %s", exc.message)
+        return None
+
+
+def damaged(connection: sqlite3.Connection) -> Iterator[tuple[str, CorruptCatalog]]:
+    """Yield what is not what was written: which row, and the error that reading it raises."""
+    for found in connection.execute(_ALL):
+        try:
+            _row(found)
+        except CorruptCatalog as exc:
+            yield f"{found[0]} {found[1]}", exc

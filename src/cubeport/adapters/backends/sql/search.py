@@ -412,22 +412,24 @@ BY_CREATION = "INDEXED BY record_created"
 UNORDERED = "NOT INDEXED"
 
 
-def page_documents(connection: sqlite3.Connection, query: Query, start: Start, after: SortKey | None) -> list[str]:
-    """Return the documents of the page behind *after*, and one more where there is one."""
+def page_documents(
+    connection: sqlite3.Connection, query: Query, start: Start, after: SortKey | None, most: int
+) -> list[tuple[str, str]]:
+    """Return ids and documents of the records behind *after*, *most* of them."""
     if start.nothing:
         return []
     keys = _order_keys(query)
-    statement = start.page(_order_index(query)).add_columns(record.c.doc)
+    statement = start.page(_order_index(query)).add_columns(record.c.id, record.c.doc)
     source: Any = record
     for key in keys:
         if key.joined is not None:
             source = source.outerjoin(*key.joined)
     statement = statement.select_from(source)
-    found: list[str] = []
+    found: list[tuple[str, str]] = []
     for stretch in _stretches(keys, after):
         rest = statement.where(*stretch.conditions).order_by(*stretch.order, record.c.id)
-        found += [row[0] for row in run(connection, rest.limit(query.limit + 1 - len(found)))]
-        if len(found) > query.limit:
+        found += [row[-2:] for row in run(connection, rest.limit(most - len(found)))]
+        if len(found) >= most:
             break
     return found
 

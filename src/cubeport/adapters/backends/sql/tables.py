@@ -34,6 +34,7 @@ from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
 from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql import ClauseElement
 
+from cubeport.adapters.backends.sql.seal import seal
 from cubeport.catalog.query import TEXT_COMPARED, boxes, comparable, document_words, leaves
 
 SCHEMA = 2
@@ -268,7 +269,7 @@ def record_row(document: Mapping[str, Any], doc: str, generation: int) -> dict[s
     """Return the values of the ``record`` table's columns, without the record's number."""
     span = document["time"] or {"start": None, "end": None}
     row = {each.name: document.get(each.name) for each in record.c if each.name != "n"}
-    return row | {"time_start": span["start"], "time_end": span["end"], "generation": generation, "doc": doc}
+    return row | {"time_start": span["start"], "time_end": span["end"], "generation": generation, "doc": seal(doc)}
 
 
 def _field_rows(document: Mapping[str, Any]) -> list[tuple[str, int, float, str, int]]:

@@ -1,0 +1,157 @@
+"""Server CPU of lists and searches at a few datasets and at many, in one run.
+
+    python benchmarks/lists.py [--many 10000] [--write docs/performance.md]
+
+One small real dataset is ingested; its rows are then copied, each copy with a place and time of its own, so that a server answers
+from a catalog of any size. CPU is that of the server's threads (``/proc/*/schedstat``): a busy machine does not count. What is
+found is compared with the copies that were made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import xarray as xr
+
+import cubeport
+from cubeport.catalog.backend import Row
+from cubeport.catalog.forms.canonical import new_id
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+from cubeport.service.state import CUBE, VERSION
+
+from serve import cpu_ns, write  # isort: skip  # the benchmark beside this one
+
+HEADING = "## Lists and searches"
+COMMAND = "python benchmarks/lists.py --write docs/performance.md"
+BOX = (10.0, 10.0, 14.0, 14.0)
+YEAR = 2005
+
+REQUESTS = {
+    "`/datasets?limit=50`": "/datasets?limit=50",
+    "`/stac/collections?limit=50`": "/stac/collections?limit=50",
+    "`/stac/collections?limit=100`": "/stac/collections?limit=100",
+    "`/ogcapi/collections?limit=50`": "/ogcapi/collections?limit=50",
+    "one collection": "/stac/collections/d000001",
+    "`/stac/search?limit=10`": "/stac/search?limit=10",
+    "`/stac/search`, a box of 4° and a quarter": f"/stac/search?limit=10&bbox={','.join(map(str, BOX))}"
+    f"&datetime={YEAR}-01-01T00:00:00Z/{YEAR}-03-31T00:00:00Z",
+    "`/stac/collections`, the same box and quarter": f"/stac/collections?limit=10&bbox={','.join(map(str, BOX))}"
+    f"&datetime={YEAR}-01-01T00:00:00Z/{YEAR}-03-31T00:00:00Z",
+}
+
+
+def instance(root: Path, count: int) -> int:
+    """Make an instance of *count* datasets; return how many of them have a place in :data:`BOX` and time in the quarter."""
+    axes = {"time": ("time", [0, 1], {"units": "days since 2005-01-01"}), "lat": [0.0, 1.0], "lon": [0.0, 1.0]}
+    source = root.parent / "small.nc"
+    data = xr.Dataset({"t": (("time", "lat", "lon"), np.zeros((2, 2, 2), "f4"))}, axes)
+    data.lat.attrs, data.lon.attrs = {"standard_name": "latitude"}, {"standard_name": "longitude"}
+    data.to_netcdf(source)
+    cubeport.Catalog.create(root).close()
+    with cubeport.connect(root) as service:
+        done = service.ingest_here(IngestionRequest(dataset_id="seed"), FileOptions(files=(str(source),)))
+        assert done.status == "completed", done.error
+    rng, hits = random.Random(3), 0
+    with cubeport.Catalog.open(root) as catalog:
+        seed = catalog.backend.get_by_key("seed")
+        assert seed is not None
+        latest = seed.metadata["dataset"]["latest"]
+        rows = {table: catalog.rows.get(table, latest) for table in (VERSION, CUBE)}
+        for start in range(1, count, 500):
+            with catalog.backend.transaction():
+                for n in range(start, min(start + 500, count)):
+                    hits += clone(catalog, seed, rows, n, rng)
+        catalog.backend.delete_record(seed.id, seed.version)
+    return hits
+
+
+def clone(catalog: Any, seed: Any, rows: dict[str, Any], n: int, rng: random.Random) -> bool:
+    dataset_id, version_id, record_id = f"d{n:06}", new_id(), new_id()
+    west, south, year = rng.uniform(-180, 170), rng.uniform(-80, 80), rng.randrange(1990, 2020)
+    box = (west, south, west + 2, south + 2)
+    span = {"start": f"{year}-01-01T00:00:00Z", "end": f"{year}-12-31T00:00:00Z"}
+    metadata = copy.deepcopy(dict(seed.metadata))
+    metadata["dataset"]["texts"] |= {"dataset_id": dataset_id, "title": f"Dataset {n}"}
+    metadata["dataset"] |= {"latest": version_id, "head": version_id}
+    record = seed.replace(id=record_id, key=dataset_id, title=f"Dataset {n}", metadata=metadata, version=1, bbox=box, time=span)
+    catalog.backend.add_record(record)
+    for table, row in rows.items():
+        document = copy.deepcopy(dict(row.document))
+        if table == VERSION:
+            document |= {"version_id": version_id, "reach": {"bbox": box, **span}}
+        catalog.rows.put(Row(table, version_id, document, record_id, row.state, row.seq))
+    inside = west <= BOX[2] and west + 2 >= BOX[0] and south <= BOX[3] and south + 2 >= BOX[1]
+    return inside and year == YEAR
+
+
+@contextmanager
+def served(root: Path) -> Iterator[tuple[httpx.Client, int]]:
+    command = [sys.executable, "-m", "cubeport", "serve", "--instance", str(root), "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
+        assert process.stdout is not None
+        url = next(word for line in process.stdout for word in line.split() if word.startswith("http://127.0.0.1"))
+        try:
+            with httpx.Client(base_url=url.rstrip("/"), timeout=60, trust_env=False) as client:
+                yield client, process.pid
+        finally:
+            process.terminate()
+
+
+def measured(root: Path, hits: int, rounds: int) -> dict[str, float]:
+    """Return the median CPU of each request, in ms; nothing is answered from a list that another request made."""
+    costs: dict[str, list[float]] = {name: [] for name in REQUESTS}
+    with served(root) as (client, process):
+        for name, path in REQUESTS.items():
+            answer = client.get(path)
+            assert answer.status_code == 200, (name, answer.text)
+            if "box" in name:
+                found = answer.json()["features" if "features" in answer.json() else "collections"]
+                assert len(found) == min(10, hits), (name, len(found), hits)
+        for _ in range(rounds):
+            for name, path in REQUESTS.items():
+                before = cpu_ns(process)
+                assert client.get(path).status_code == 200
+                costs[name].append((cpu_ns(process) - before) / 1e6)
+    return {name: statistics.median(each) for name, each in costs.items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--many", type=int, default=10_000)
+    parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--write", type=Path)
+    options = parser.parse_args()
+    columns: dict[int, dict[str, float]] = {}
+    for count in (101, options.many + 1):
+        with tempfile.TemporaryDirectory() as folder:
+            root = Path(folder) / "instance"
+            hits = instance(root, count)
+            columns[count - 1] = measured(root, hits, options.rounds)
+    few, many = columns.values()
+    lines = [
+        f"| server CPU, ms | {' datasets | '.join(f'{n:,}' for n in columns)} datasets | ratio |",
+        "|---|--:|--:|--:|",
+        *(f"| {name} | {few[name]:.1f} | {many[name]:.1f} | {many[name] / few[name]:.2f} |" for name in REQUESTS),
+    ]
+    table = "\n".join([*lines, "", f"Median of {options.rounds}. Python {platform.python_version()}, {os.cpu_count()} cores."])
+    print(table)
+    if options.write:
+        write(options.write, table, heading=HEADING, command=COMMAND)
+
+
+if __name__ == "__main__":
+    main()

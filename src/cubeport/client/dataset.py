@@ -1,0 +1,160 @@
+"""A dataset of a service, and a part of it that was selected."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cubeport.client._http import Session
+from cubeport.errors import ExtraMissing, InvalidRequest
+
+if TYPE_CHECKING:
+    import xarray as xr
+
+
+class Dataset:
+    """One dataset of a service, as it was when it was asked for: pinned to that version."""
+
+    def __init__(self, session: Session, ref: str, summary: Mapping[str, Any]) -> None:
+        self._session = session
+        self._summary = summary
+        self.id: str = summary["dataset_id"]
+        self.version: str = _version(session, ref, summary)
+        """The version's id: what is opened and selected never changes, whatever is published meanwhile."""
+
+    @property
+    def title(self) -> str:
+        """The title."""
+        return str(self._summary["dataset_name"])
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """The names of the data variables."""
+        return tuple(each["name"] for each in self._summary["variables"])
+
+    @property
+    def box(self) -> tuple[float, float, float, float] | None:
+        """West, south, east, north in degrees (CRS84), edges of cells; ``None`` without a place."""
+        extent = self._summary["extent"]
+        space = extent.get("spatial_wgs84") or extent.get("spatial")
+        return None if space is None else (space["xmin"], space["ymin"], space["xmax"], space["ymax"])
+
+    @property
+    def time(self) -> tuple[str, str] | None:
+        """The first and the last period; ``None`` without time."""
+        span = self._summary["extent"].get("temporal")
+        return None if span is None else (span["start"], span["end"])
+
+    def __repr__(self) -> str:
+        span = " to ".join(self.time) if self.time else "no time"
+        return f"<cubeport.Dataset {self.id}: {self.title} ({', '.join(self.variables)}; {span})>"
+
+    @property
+    def stac(self) -> Mapping[str, Any]:
+        """The STAC Collection of this version."""
+        document: Mapping[str, Any] = self._session.json(f"/stac/collections/{self.id}@{self.version}")
+        return document
+
+    def open(self) -> xr.Dataset:
+        """Return all of it, lazily: chunks are read as they are needed, always of this version.
+
+        Raises
+        ------
+        ExtraMissing
+            Without the extra ``client``.
+        """
+        xarray = _xarray()
+        asset = self.stac["assets"]["zarr"]
+        opened: xr.Dataset = xarray.open_dataset(asset["href"], **asset["xarray:open_kwargs"])
+        return opened
+
+    def select(
+        self, *, variables: str | Sequence[str] | None = None, time: str | None = None, box: Sequence[float] | None = None
+    ) -> Selection:
+        """Return a part; nothing is read yet. The service cuts it, by the rules of all its faces.
+
+        Parameters
+        ----------
+        variables
+            A name or names; all if not given.
+        time
+            An RFC 3339 instant (a date, a month or a year stand for their span), or ``a/b``, ends included.
+        box
+            West, south, east, north in degrees (CRS84): cells that meet it; west > east crosses the antimeridian.
+        """
+        names = (variables,) if isinstance(variables, str) else variables
+        if box is not None and len(box) != 4:
+            raise InvalidRequest("box takes west, south, east, north in degrees.")
+        query = {
+            "bbox": ",".join(repr(float(each)) for each in box) if box is not None else None,
+            "datetime": time,
+            "variables": ",".join(names) if names is not None else None,
+        }
+        return Selection(self._session, f"/datasets/{self.id}@{self.version}/download", query)
+
+
+class Selection:
+    """A part of one version of a dataset."""
+
+    def __init__(self, session: Session, path: str, query: Mapping[str, str | None]) -> None:
+        self._session = session
+        self._path = path
+        self._query = query
+
+    def __repr__(self) -> str:
+        return f"<cubeport.Selection {self.url()}>"
+
+    def url(self, f: str = "netcdf") -> str:
+        """Return the address of it as *f* (``netcdf``, ``csv``): it can be shared, and always gives the same."""
+        return self._session.address(self._path, format=f, **self._query)
+
+    def cost(self) -> Mapping[str, Any]:
+        """Return the cells and bytes of it; no value is read."""
+        estimate: Mapping[str, Any] = self._session.json(self._path, **self._query, estimate="true")
+        return estimate
+
+    def load(self) -> xr.Dataset:
+        """Return it with all its values.
+
+        Raises
+        ------
+        TooLarge
+            With smaller alternatives.
+        ExtraMissing
+            Without the extra ``client``.
+        """
+        xarray = _xarray()
+        file = io.BytesIO(self._session.get(self._path, {**self._query, "format": "netcdf"}))
+        with xarray.open_dataset(file, engine="h5netcdf") as opened:
+            loaded: xr.Dataset = opened.load()
+        return loaded
+
+    def save(self, path: str | Path) -> Path:
+        """Write it to *path*, as NetCDF or, by the name's end, CSV; return the path."""
+        target = Path(path)
+        f = {".nc": "netcdf", ".csv": "csv"}.get(target.suffix)
+        if f is None:
+            raise InvalidRequest(f"{target.name} ends in neither .nc nor .csv.", next_step="save('part.nc')")
+        target.write_bytes(self._session.get(self._path, {**self._query, "format": f}))
+        return target
+
+
+def _version(session: Session, ref: str, summary: Mapping[str, Any]) -> str:
+    if "@" in ref:
+        return str(session.json(f"/datasets/{summary['dataset_id']}/versions/{ref.partition('@')[2]}")["version_id"])
+    return str(summary["latest_version"])
+
+
+def _xarray() -> Any:
+    try:
+        import aiohttp  # noqa: F401 - fsspec, which reads the chunks, takes it by name
+        import h5netcdf  # noqa: F401 - as xarray does
+        import xarray
+        import zarr  # noqa: F401 - as above
+    except ModuleNotFoundError as exc:
+        raise ExtraMissing(
+            f"Opening data needs {exc.name}, which is not installed.", next_step="pip install 'cubeport[client]'", what="client"
+        ) from exc
+    return xarray

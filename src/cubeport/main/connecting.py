@@ -1,0 +1,61 @@
+"""``cubeport.connect``: a service elsewhere by its address, or the one of a folder in this process."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, overload
+
+from cubeport.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from cubeport.client.port import Port
+    from cubeport.service.service import Service
+
+
+@overload
+def connect(place: Path, *, read_only: bool = False, user_id: str | None = None, **flags: Any) -> Service: ...
+@overload
+def connect(
+    place: str = ".", *, key: str | None = None, read_only: bool = False, user_id: str | None = None, **flags: Any
+) -> Any: ...
+def connect(
+    place: str | Path = ".", *, key: str | None = None, read_only: bool = False, user_id: str | None = None, **flags: Any
+) -> Service | Port:
+    """Return the service at an http or https address, or the service of the instance in a folder.
+
+    An address gives a :class:`cubeport.client.Port`: search, select, open as xarray. A folder gives the service itself, in this
+    process: every command has its twin there. Close it, or use it with ``with``.
+
+    Parameters
+    ----------
+    place
+        ``https://data.example.org``, or a folder.
+    key
+        For an address: the caller's key, where the service asks for one; else ``CUBEPORT_KEY``.
+    read_only, user_id, flags
+        For a folder. Flags are settings above environment and file, levels joined by ``__`` (``jobs__workers=4``).
+
+    Raises
+    ------
+    InvalidRequest
+        For an address of another scheme, or what belongs to the other kind of place.
+    NotACatalog, InvalidConfiguration, CubeportError
+        What opening the catalog in a folder raises.
+    """
+    if isinstance(place, str) and (scheme := re.match(r"([A-Za-z][A-Za-z0-9+.-]+):/", place)):
+        if scheme[1].lower() not in ("http", "https"):
+            raise InvalidRequest(
+                f"connect takes an http or https address or a folder, and {scheme[1]}: is neither.",
+                next_step="cubeport.connect('https://…') or cubeport.connect('folder')",
+            )
+        if read_only or user_id is not None or flags:
+            raise InvalidRequest("read_only, user_id and settings are for a folder; a service elsewhere has its own.")
+        from cubeport.client.port import Port
+
+        return Port(place, key=key)
+    if key is not None:
+        raise InvalidRequest("key is for the address of a service; a folder asks for none.")
+    from cubeport.main.service import connect as open_here
+
+    return open_here(place, read_only=read_only, user_id=user_id, **flags)
