@@ -23,7 +23,8 @@ def test_the_demonstration_lands_real_data_serves_them_and_changes_nothing_again
     try:
         assert process.stdout is not None
         url = process.stdout.readline().split()[2].rstrip("/")
-        printed = [process.stdout.readline() for _ in range(17)]
+        printed = [process.stdout.readline() for _ in range(21)]
+        assert sum("Open Government Licence v3.0" in line for line in printed) == 4
         catalog = pystac_client.Client.open(f"{url}/stac")
         ids = sorted(each.id for each in catalog.get_collections())
         assert ids == ["a1b-temperature", "a1b-temperature_great-lakes", "ostia-sst", "toa-brightness"]

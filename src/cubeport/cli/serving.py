@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cubeport.cli import _progress
+from cubeport.cli import _output, _progress
 from cubeport.cli._session import Session, current
 from cubeport.errors import CubeportError
 
@@ -54,10 +54,14 @@ def demo(
     outcomes = [_demo_one(session, request) for request in session.parts.demo]
     made = sum(not each.reused for each in outcomes)
     session.note(f"{made} datasets were made." if made else "Nothing changed: every dataset is held already.")
+    shown = [session.service.shown(each.dataset_id, unpublished=True).texts for each in outcomes]
+    # The licences of the data ask for this line wherever the data are shown.
+    attributions = {each.dataset_id: each.attribution or "" for each in shown}
     if no_serve:
+        session.write("\n".join(f"{name}: {words}" for name, words in attributions.items() if words))
         return 0
     session.close()
-    return _serve(session, root, {"server__port": port}, jobs=True, datasets=[each.dataset_id for each in outcomes])
+    return _serve(session, root, {"server__port": port}, jobs=True, datasets=attributions)
 
 
 def _demo_one(session: Session, request: Mapping[str, Any]) -> Ingestion:
@@ -68,20 +72,17 @@ def _demo_one(session: Session, request: Mapping[str, Any]) -> Ingestion:
         done: Ingestion = session.service.ingest_here(IngestionRequest.model_validate(request), listener=listener)
     if done.error is not None:
         raise CubeportError.from_mapping(done.error)
-    texts = session.service.shown(done.dataset_id).texts
     session.note(f"{done.dataset_id}: {'held already' if done.reused else 'made and published'}")
-    if texts.attribution and not done.reused:
-        session.note(f"  {texts.attribution}")
     return done
 
 
-def _serve(session: Session, root: Path, flags: Mapping[str, Any], *, jobs: bool, datasets: Sequence[str] = ()) -> int:
+def _serve(session: Session, root: Path, flags: Mapping[str, Any], *, jobs: bool, datasets: Mapping[str, str] | None = None) -> int:
     given = {name: value for name, value in flags.items() if value is not None}
     return session.parts.serve(root, announce=lambda url: session.write(_faces(url, datasets)), jobs=jobs, **given)
 
 
-def _faces(url: str, datasets: Sequence[str]) -> str:
-    """Return the table of addresses that a person needs first."""
+def _faces(url: str, datasets: Mapping[str, str] | None) -> str:
+    """Return the table of addresses that a person needs first; *datasets* have each their attribution."""
     if not datasets:
         faces = (
             ("pages", "/"),
@@ -93,11 +94,12 @@ def _faces(url: str, datasets: Sequence[str]) -> str:
         )
         return "\n".join(f"{name:<9} {url}{path}" for name, path in faces) + "\nPress Ctrl-C to stop."
     lines = [f"Serving at {url}/  (API: {url}/docs). Press Ctrl-C to stop.", ""]
-    for dataset_id in datasets:
+    for dataset_id, attribution in datasets.items():
         lines += [
             dataset_id,
             f"  STAC    {url}/stac/collections/{dataset_id}",
             f"  Zarr    {url}/zarr/{dataset_id}",
             f"  OGC API {url}/ogcapi/collections/{dataset_id}",
+            *([f"  Data    {_output.printable(attribution)}"] if attribution else []),
         ]
     return "\n".join(lines)
