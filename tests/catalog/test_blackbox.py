@@ -153,8 +153,9 @@ def test_doctor_tells_a_living_holder_from_a_dead_one(tmp_path: Path) -> None:
 def test_a_broken_line_of_the_rollback_is_seen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Undoer, "undo", lambda *_: Report())
     with Catalog.create(tmp_path, plugins=False) as catalog:
-        with catalog.unit_of_work(operation_type="add") as uow:  # left without a commit: rolled back
+        with catalog.unit_of_work(operation_type="add") as uow:
             uow.write_artifact(uow.plan_artifact(uow.plan_record(), filename="x.txt"), b"left behind")
+            uow.rollback()
         assert {each.kind for each in catalog.fsck().findings} == {"orphan-file"}
 
 

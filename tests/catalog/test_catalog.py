@@ -108,9 +108,9 @@ def test_a_newer_format_is_neither_read_nor_written(tmp_path):
         cubeport.Catalog.open(tmp_path)
 
 
-def test_wrong_profiles_stop_the_opening_and_leave_nothing_open(catalog):
-    (catalog.root / "config" / "profiles.yaml").write_text("profiles:\n  default: {rot: ./files}\n")
-    with pytest.raises(InvalidConfiguration, match=r"profiles\.yaml:2"):
+def test_a_file_without_profiles_stops_the_opening_and_leaves_nothing_open(catalog):
+    (catalog.root / "config" / "profiles.yaml").write_text("a: 1\nprofiles:\n  default: {root: ./files}\n")
+    with pytest.raises(InvalidConfiguration, match=r"profiles\.yaml:1"):
         cubeport.Catalog.open(catalog.root)
 
 
@@ -648,7 +648,8 @@ def test_nothing_is_fetched_without_the_gate(catalog):
 
 def test_a_healthy_catalog_is_said_to_be_healthy(catalog):
     catalog.add_bytes(b"1", filename="x")
-    assert {finding.level for finding in catalog.doctor()} == {"ok"}
+    # That the tests run as root, or where the kernel confines less, is no fault of the catalog.
+    assert {finding.level for finding in catalog.doctor() if finding.kind != "sandbox"} == {"ok"}
     checked = catalog.fsck(data=True)
     assert (checked.findings, checked.complete, checked.records, checked.artifacts) == ((), True, 1, 1)
     assert catalog.gc() == []

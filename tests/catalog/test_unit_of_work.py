@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -255,12 +256,30 @@ def test_ended_is_ended(ports):
 # --- rolling back ---------------------------------------------------------------------------------------------------
 
 
-def test_leaving_without_commit_leaves_no_trace(ports):
+def test_the_end_of_the_block_commits(ports):
+    with UnitOfWork(ports, "add") as uow:
+        record = uow.plan_record()
+        uow.write_artifact(uow.plan_artifact(record, filename="x.txt"), b"1")
+        uow.add_record(record)
+    assert uow.committed is not None
+    assert uow.committed.records[0].artifacts[0].size_bytes == 1
+    assert files(ports) != []
+
+
+def test_an_artifact_without_its_record_is_refused_at_the_end(ports):
+    with pytest.raises(InvalidRequest, match="not added"), UnitOfWork(ports, "add") as uow:
+        uow.write_artifact(uow.plan_artifact(uow.plan_record(), filename="x.txt"), b"1")
+    assert files(ports) == []
+    assert ports.journal.open_ids() == []
+
+
+def test_rollback_leaves_no_trace(ports):
     with UnitOfWork(ports, "add") as uow:
         record = uow.plan_record()
         uow.write_artifact(uow.plan_artifact(record, filename="x.txt"), b"1")
         uow.add_record(record)
         assert files(ports) != []
+        uow.rollback()
     assert files(ports) == []
     assert ports.backend.records == {}
     assert ports.backend.operations[uow.operation_id].status == "rolled_back"
@@ -283,6 +302,7 @@ def test_compensations_run_in_reverse_behind_the_row(ports):
         )
     with UnitOfWork(ports, "add") as uow:
         uow.compensate({"undo": "x-one", "value": 1}, Compensation.from_mapping({"undo": "x-two", "value": 2}))
+        uow.rollback()
     assert order == [("two", 2, 1), ("one", 1, 1)]
 
 
@@ -291,6 +311,7 @@ def test_what_others_made_is_never_removed(ports):
     (root / "theirs.txt").write_text("theirs")
     with UnitOfWork(ports, "add") as uow:
         uow.compensate({"undo": "remove_file", "profile": "default", "path": "theirs.txt", "proof": {"inode": 1, "device": 1}})
+        uow.rollback()
     assert (root / "theirs.txt").read_text() == "theirs"
     assert "not-ours" in str(ports.journal.read(uow.operation_id)[-2].data)
 
@@ -301,6 +322,7 @@ def test_an_undo_that_fails_stays_open_for_a_person_and_the_others_run(ports):
         record = uow.plan_record()
         uow.write_artifact(uow.plan_artifact(record, filename="x.txt"), b"1")
         uow.compensate({"undo": "x-broken"})
+        uow.rollback()
     assert files(ports) == []
     assert states(ports, uow.operation_id)[-1] == "failed"
     assert ports.journal.open_ids() == [uow.operation_id]
@@ -457,6 +479,7 @@ def test_after_actions_run_behind_the_commit_only(ports, tmp_path):
     action = Action(action="remove_source", path=str(source), proof=source_proof(source))
     with UnitOfWork(ports, "add") as uow:
         uow.afterwards(action)
+        uow.rollback()
     assert source.exists()
     with UnitOfWork(ports, "add") as uow:
         uow.afterwards(action)
@@ -605,6 +628,7 @@ def test_a_living_owner_is_left_alone(ports):
         uow.write_artifact(uow.plan_artifact(uow.plan_record(), filename="x.txt"), b"1")
         assert recover(ports) == []
         assert files(ports) != []
+        uow.rollback()
 
 
 def test_a_dry_run_says_and_does_nothing(ports):
@@ -633,7 +657,8 @@ def test_device_numbers_prove_nothing_after_a_restart(ports, monkeypatch):
     [operation_id] = ports.journal.open_ids()
     path: Path = ports.journal.path(operation_id)
     device = ports.profiles.get("default").root.stat().st_dev
-    path.write_text(path.read_text().replace(f'"device":{device}', '"device":999999'))
+    # Without the digest of each line, as an earlier release wrote it: else the change is found, as it should be.
+    path.write_text(re.sub(r',"sum":"[0-9a-f]+"', "", path.read_text()).replace(f'"device":{device}', '"device":999999'))
     assert unit_of_work.machine()["boot"]
     monkeypatch.setattr(recovery, "machine", lambda: {"host": os.uname().nodename, "boot": "another"})
     recover(ports)

@@ -49,6 +49,7 @@ def fail(catalog: Catalog, folder: Path) -> None:
 def stuck(catalog: Catalog, folder: Path) -> None:
     with catalog.unit_of_work("add") as work:
         work.compensate({"undo": "x-missing-plugin"})
+        work.rollback()
 
 
 def recover(catalog: Catalog, folder: Path) -> None:

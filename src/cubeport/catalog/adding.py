@@ -152,12 +152,20 @@ class Adder:
         parameters = {"kind": draft.kind, "key": options.key, "mode": source.mode if source else None}
         try:
             inputs = [source.name] if source else []
-            with UnitOfWork(self.ports, "add", parameters=parameters, inputs=inputs, parent_id=options.parent_id) as work:
+            with UnitOfWork(
+                self.ports,
+                "add",
+                parameters=parameters,
+                inputs=inputs,
+                parent_id=options.parent_id,
+                records=[draft.id],
+                schema_policy=options.schema_policy,
+            ) as work:
                 record, plan = self._make(work, draft, source, options)
                 for each, how in more:
                     record, _ = self._make(work, record, each, how)
                 if former is not None:
-                    work.update_record(former.replace(key=None, status="deprecated"))
+                    work.update_record(former.replace(key=None, status="deprecated"), validate=False)
                 work.add_record(record)
                 done = work.commit()
         except KeyExists:
@@ -170,7 +178,14 @@ class Adder:
         """Give an existing record one more artifact."""
         if options.dry_run:
             return self._dry(record, source, options)
-        with UnitOfWork(self.ports, "update", inputs=[source.name], parameters={"record": record.id}) as work:
+        with UnitOfWork(
+            self.ports,
+            "update",
+            inputs=[source.name],
+            parameters={"record": record.id},
+            records=[record.id],
+            schema_policy=options.schema_policy,
+        ) as work:
             changed, plan = self._make(work, record, source, options)
             work.update_record(changed)
             done = work.commit()
@@ -195,7 +210,16 @@ class Adder:
         plan = self.planned(context, record, source, options, work.warnings)
         work.warnings += plan.warnings
         record = self.written(work, context, record, plan, source, options)
-        return record, plan
+        return record, self._as_written(work, plan)
+
+    def _as_written(self, work: UnitOfWork, plan: StoragePlan) -> StoragePlan:
+        """Return *plan* with the name that the bytes got: another one where the planned name was taken."""
+        path = work.written_to.get(plan.object_id)
+        if path is None or plan.profile is None:
+            return plan
+        folder, _, name = path.rpartition("/")
+        locator = self.ports.profiles.get(plan.profile).locator(path)
+        return replace(plan, locator=locator, relative_path=path, directory=folder, filename=name)
 
     def _described(
         self, context: HookContext, draft: CatalogRecord, source: Source | None, options: Options, warnings: list[str]
@@ -278,6 +302,7 @@ class Adder:
             "role": options.role,
             "media_type": options.media_type or mimetypes.guess_type(source.name)[0],
             "format": options.format or _format(source),
+            "metadata": dict(options.metadata),
         }
         if source.path is not None:
             said["modified_at"] = datetime.fromtimestamp(source.path.stat().st_mtime, UTC)

@@ -20,7 +20,7 @@ from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, writi
 from cubeport.catalog.backend import CatalogBackend, Change, Finding, Rows
 from cubeport.catalog.catalogfile import MARK
 from cubeport.catalog.disk.locks import clear_note
-from cubeport.catalog.drafts import ArtifactFields, Edge, OnExists, Options, RecordFields, draft
+from cubeport.catalog.drafts import OF_RECORD, ArtifactFields, Edge, OnExists, Options, RecordFields, draft
 from cubeport.catalog.editing import Edit, EditedFields, demand_version, edited
 from cubeport.catalog.events import EventFields, EventPage
 from cubeport.catalog.forms.canonical import is_id
@@ -40,6 +40,7 @@ from cubeport.catalog.models import (
     OperationStatus,
     TargetKind,
 )
+from cubeport.catalog.names import Named, name_of
 from cubeport.catalog.parts import Garbage, Parts
 from cubeport.catalog.plugins import RESERVED
 from cubeport.catalog.query import FieldSummary, Page, Query, QueryFields, Term
@@ -129,8 +130,10 @@ class Catalog:
 
     # --- finding ----------------------------------------------------------------------------------------------------
 
-    def get(self, name: str) -> CatalogRecord:
+    def get(self, name: Named) -> CatalogRecord:
         """Return the record of that id, else key, else the only one whose id begins so (4 characters or more).
+
+        Wherever a record is named, a record (or what :meth:`add` returned) is taken too: it is read again.
 
         Raises
         ------
@@ -138,6 +141,7 @@ class Catalog:
         AmbiguousId
             With up to ten candidates.
         """
+        name = name_of(name)
         record = self.backend.get_record(name) if is_id(name) else None
         record = record or self.backend.get_by_key(name)
         if record is not None:
@@ -195,7 +199,7 @@ class Catalog:
         return self.backend.changes(after, limit)
 
     def lineage(
-        self, name: str, *, direction: Direction = "both", depth: int | None = None, rel: str | None = None
+        self, name: Named, *, direction: Direction = "both", depth: int | None = None, rel: str | None = None
     ) -> LineageGraph:
         """Return what the record comes from (*up*), what comes from it (*down*), as far as *depth* goes."""
         return lineage_of(self.backend, self.get(name), direction=direction, depth=depth, rel=rel)
@@ -246,7 +250,15 @@ class Catalog:
         filename: str | None = None,
         **said: Unpack[ArtifactFields],
     ) -> Added:
-        """Add a record with these bytes; without *filename* they are called by the record's id."""
+        """Add a record with these bytes; without *filename* they are called by the record's id.
+
+        Parameters
+        ----------
+        data
+            Bytes, or a file opened in binary mode. A path is added by :meth:`add_file`.
+        """
+        if isinstance(data, (str, Path)):
+            raise InvalidRequest("add_bytes takes bytes; add_file takes a path.")
         draft, options = self._draft(metadata, said)
         self._writable()
         return self._adder.add(draft, ArtifactSource(filename or draft.id, writing(data), mode="write"), options)
@@ -256,7 +268,7 @@ class Catalog:
         self,
         metadata: Mapping[str, Any] | None = None,
         *,
-        record: CatalogRecord | str | None = None,
+        record: Named | None = None,
         storage_plan: StoragePlan | None = None,
         locator: object = None,
         source: object = None,
@@ -272,6 +284,8 @@ class Catalog:
             Alone: where the bytes are, which stay there untouched. With a *source*: where to write, under a writable profile.
         source
             A path, bytes, an open file, or whatever *artifact_writer* reads.
+        metadata
+            Of the new record; with *record*, of the artifact.
         """
         self._writable()
         if storage_plan is not None:
@@ -289,7 +303,12 @@ class Catalog:
             raise InvalidRequest(f"The plan is for a {storage_plan.target_kind}, the source is a {prepared.target_kind}.")
         if record is None:
             return self._adder.add(draft, prepared, options)
-        return self._adder.attach(self.get(record) if isinstance(record, str) else record, prepared, options)
+        if refused := sorted(name for name in (*OF_RECORD, "id", "key", "lineage") if said.get(name)):
+            raise InvalidRequest(
+                f"{', '.join(refused)}: of a record, which an artifact does not change.", next_step="cubeport edit ID"
+            )
+        options = replace(options, metadata=draft.metadata)
+        return self._adder.attach(self.get(record), prepared, options)
 
     def plan_artifact_storage(
         self,
@@ -323,7 +342,7 @@ class Catalog:
     @_told
     def update(
         self,
-        name: str,
+        name: Named,
         *,
         set: Mapping[str, Any] | None = None,
         unset: Iterable[str] = (),
@@ -331,6 +350,7 @@ class Catalog:
         tags_add: Iterable[str] = (),
         tags_remove: Iterable[str] = (),
         link: Iterable[Edge] = (),
+        unlink: Iterable[tuple[str, Any]] = (),
         if_version: int | None = None,
         schema_policy: Policy | None = None,
         **fields: Unpack[EditedFields],
@@ -343,8 +363,8 @@ class Catalog:
             Dotted paths of metadata.
         metadata
             Takes the place of all metadata.
-        link
-            Lineage edges, or pairs of relation and target.
+        link, unlink
+            Lineage edges to add, or to remove, as pairs of relation and target: an id, a key, a record or a URI.
         if_version
             Refuse unless this is the record's version.
         fields
@@ -356,22 +376,33 @@ class Catalog:
         """
         record = self.get(name)
         demand_version(record, if_version)
-        edit = Edit(set or {}, unset, metadata, tags_add, tags_remove, tuple(map(self._edge, link)), fields)
+        edit = Edit(set or {}, unset, metadata, tags_add, tags_remove, tuple(map(self._edge, link)), self._ends(unlink), fields)
         after = self.schemas.settle(edited(record, edit))
-        result = self.schemas.check(after, policy=schema_policy)
+        self.schemas.check(after, policy=schema_policy)
         if after == record:
             return record
-        with self.unit_of_work("update", inputs=[record.id]) as work:
-            work.warnings += [f"{issue.path}: {issue.message}" for issue in result.warnings]
-            work.update_record(after)
+        with self.unit_of_work("update", inputs=[record.id], schema_policy=schema_policy) as work:
+            how = Options(schema_policy=schema_policy)
+            work.update_record(self._adder.validated(work.context(), after, how, work.warnings))
             return work.commit().records[0]
 
     def _edge(self, each: Edge) -> Lineage:
         return edge_of(each, record_of=self.get, known=(*RESERVED["relation"], *self.plugins.values("relation")))
 
+    def _ends(self, pairs: Iterable[tuple[str, Any]]) -> frozenset[tuple[str, str]]:
+        """Return edges to remove. Their target may be gone by now: then it is the id, as ``fsck`` shows it."""
+
+        def end(target: Any) -> str:
+            try:
+                return self.get(target).id
+            except RecordNotFound:
+                return str(target)
+
+        return frozenset((rel, end(target)) for rel, target in pairs)
+
     def update_metadata(
         self,
-        name: str,
+        name: Named,
         updates: Mapping[str, Any],
         *,
         unset: Iterable[str] = (),
@@ -384,7 +415,7 @@ class Catalog:
         return self.update(name, set=updates, unset=unset, if_version=if_version)
 
     @_told
-    def delete(self, name: str, *, if_version: int | None = None) -> CatalogRecord:
+    def delete(self, name: Named, *, if_version: int | None = None) -> CatalogRecord:
         """Leave a tombstone: the key is free at once, bytes stay. Repeating it changes nothing."""
         record = self.get(name)
         if record.status == "deleted":
@@ -392,12 +423,15 @@ class Catalog:
         demand_version(record, if_version)
         with self.unit_of_work("delete", inputs=[record.id]) as work:
             work.update_record(
-                record.replace(status="deleted", deleted_from=record.status, deleted_at=self.ports.clock(), deleted_by=work.user_id)
+                record.replace(
+                    status="deleted", deleted_from=record.status, deleted_at=self.ports.clock(), deleted_by=work.user_id
+                ),
+                validate=False,
             )
             return work.commit().records[0]
 
     @_told
-    def restore(self, name: str) -> CatalogRecord:
+    def restore(self, name: Named) -> CatalogRecord:
         """Bring a deleted record back as it was. Raises KeyExists when its key was taken meanwhile."""
         record = self.get(name)
         if record.status != "deleted":
@@ -409,12 +443,13 @@ class Catalog:
             )
         with self.unit_of_work("restore", inputs=[record.id]) as work:
             work.update_record(
-                record.replace(status=record.deleted_from or "active", deleted_from=None, deleted_at=None, deleted_by=None)
+                record.replace(status=record.deleted_from or "active", deleted_from=None, deleted_at=None, deleted_by=None),
+                validate=False,
             )
             return work.commit().records[0]
 
     @_told
-    def purge(self, name: str, *, force: bool = False, dry_run: bool = False) -> CatalogRecord:
+    def purge(self, name: Named, *, force: bool = False, dry_run: bool = False) -> CatalogRecord:
         """Remove the record's row, then its managed bytes; references are never touched. Returns what was removed.
 
         Raises
@@ -447,8 +482,15 @@ class Catalog:
         user_id: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         inputs: Iterable[str] = (),
+        schema_policy: Policy | None = None,
     ) -> UnitOfWork:
-        """Return a unit of work: all of it with ``commit()``, or no trace."""
+        """Return a unit of work: all of it at the end of its block or with ``commit()``, or no trace.
+
+        Parameters
+        ----------
+        schema_policy
+            How strictly its records are held to their schemas, if not as the catalog says.
+        """
         return UnitOfWork(
             self.ports,
             operation_type,
@@ -457,20 +499,21 @@ class Catalog:
             user_id=user_id,
             parameters=parameters,
             inputs=inputs,
+            schema_policy=schema_policy,
         )
 
     # --- bytes ------------------------------------------------------------------------------------------------------
 
-    def path(self, name: str, artifact: str | None = None) -> Path:
+    def path(self, name: Named, artifact: str | None = None) -> Path:
         """Return where the artifact (the primary one) lies locally. Raises ArtifactMissing."""
         record = self.get(name)
         return integrity.local_path(self.profiles, record, integrity.choose(record, artifact))
 
-    def open_artifact(self, name: str, artifact: str | None = None) -> BinaryIO:
+    def open_artifact(self, name: Named, artifact: str | None = None) -> BinaryIO:
         """Open the artifact's bytes. Raises ArtifactMissing."""
         return integrity.open_artifact(self.profiles, integrity.choose(self.get(name), artifact))
 
-    def verify(self, *names: str, all: bool = False, fast: bool = False, record: bool = False) -> list[integrity.Verified]:
+    def verify(self, *names: Named, all: bool = False, fast: bool = False, record: bool = False) -> list[integrity.Verified]:
         """Compare artifacts with what the catalog says of them; *record* stores when, and which are missing."""
         records = self.iterate(statuses=None, order=("id",)) if all else (self.get(name) for name in names)
         found: list[integrity.Verified] = []
@@ -479,12 +522,12 @@ class Catalog:
             found += verdicts
             if record and verdicts:
                 with self.unit_of_work("repair", inputs=[each.id]) as work:
-                    work.update_record(integrity.checked(each, verdicts, self.ports.clock()))
+                    work.update_record(integrity.checked(each, verdicts, self.ports.clock()), validate=False)
                     work.commit()
         return found
 
     @_told
-    def fetch(self, name: str, artifact: str | None = None, *, profile: str | None = None) -> CatalogRecord:
+    def fetch(self, name: Named, artifact: str | None = None, *, profile: str | None = None) -> CatalogRecord:
         """Bring an external artifact's bytes here; a known hash must agree."""
         self._writable()
         record = self.get(name)
@@ -492,7 +535,7 @@ class Catalog:
         return integrity.fetch(self.ports, self.parts.planner, self.parts.fetcher, record, chosen, Place(profile))
 
     @_told
-    def drop(self, name: str, artifact: str | None = None, *, force: bool = False) -> CatalogRecord:
+    def drop(self, name: Named, artifact: str | None = None, *, force: bool = False) -> CatalogRecord:
         """Give up fetched bytes whose origin still has them."""
         record = self.get(name)
         chosen = integrity.choose(record, artifact, status="available")
@@ -505,7 +548,7 @@ class Catalog:
         self._writable()
         return self.schemas.register(name, model, version)
 
-    def validate(self, *names: str, all: bool = False) -> dict[str, ValidationResult]:
+    def validate(self, *names: Named, all: bool = False) -> dict[str, ValidationResult]:
         """Return what does not fit, by record id."""
         records = self.iterate(order=("id",)) if all else (self.get(name) for name in names)
         return {each.id: self.schemas.validate(each) for each in records}
@@ -519,13 +562,13 @@ class Catalog:
         return self.schemas.validate(draft)
 
     def extract_metadata(
-        self, name: str, *, only: Sequence[str] = (), require: bool = False, dry_run: bool = False
+        self, name: Named, *, only: Sequence[str] = (), require: bool = False, dry_run: bool = False
     ) -> CatalogRecord:
         """Read metadata out of the record's primary artifact again."""
         return self.extract(name, only=only, require=require, dry_run=dry_run)[0]
 
     def extract(
-        self, name: str, *, only: Sequence[str] = (), require: bool = False, dry_run: bool = False
+        self, name: Named, *, only: Sequence[str] = (), require: bool = False, dry_run: bool = False
     ) -> tuple[CatalogRecord, tuple[str, ...]]:
         """Do as :meth:`extract_metadata`; return the warnings too."""
         record = self.get(name)
@@ -537,7 +580,7 @@ class Catalog:
             return after, found.warnings
         with self.unit_of_work("extract_metadata", inputs=[record.id]) as work:
             work.warnings += found.warnings
-            work.update_record(after)
+            work.update_record(self._adder.validated(work.context(), after, Options(), work.warnings))
             done = work.commit()
         return done.records[0], done.warnings
 
@@ -649,22 +692,35 @@ class Catalog:
         self, file: str | Path, *where: Query | Term | str, with_bytes: Path | None = None, **asked: Unpack[QueryFields]
     ) -> int:
         """Write NDJSON to a new *file*; return how many records. Raises TargetExists."""
-        count = 0
+        count, target = 0, Path(file)
         try:
-            with Path(file).open("x", encoding="utf-8") as out:
+            out = target.open("x", encoding="utf-8")
+        except FileExistsError:
+            raise TargetExists(f"{file} is there already.", next_step="name another file, or remove it") from None
+        try:
+            with out:
                 for line in self.export_lines(*where, with_bytes=with_bytes, **asked):
                     out.write(line)
                     count += 1
-        except FileExistsError:
-            raise TargetExists(f"{file} is there already.") from None
+        except BaseException:
+            target.unlink(missing_ok=True)  # half of an export would stop the next try, and look whole
+            raise
         return count
 
-    def import_records(self, text: str | Iterable[str], *, on_exists: str = "error") -> ndjson.Imported:
-        """Bring records back as they were, all or none: lines of NDJSON, or a whole document of ``show --json``."""
+    def import_records(
+        self, text: str | Iterable[str], *, on_exists: str = "error", schema_policy: Policy | None = None
+    ) -> ndjson.Imported:
+        """Bring records back as they were, all or none: lines of NDJSON, or a whole document of ``show --json``.
+
+        Parameters
+        ----------
+        schema_policy
+            How strictly they are held to their schemas, if not as the catalog says; ``off`` brings a backup back as it was.
+        """
         if on_exists not in ("error", "skip"):
             raise InvalidRequest(f"on_exists is error or skip, not {on_exists!r}.")
         skipped = added = 0
-        with self.unit_of_work("import") as work:
+        with self.unit_of_work("import", schema_policy=schema_policy) as work:
             for record in ndjson.read_records(text):
                 if on_exists == "skip" and self.backend.get_record(record.id) is not None:
                     skipped += 1
@@ -680,7 +736,7 @@ class Catalog:
         """Return events, the newest last; see :meth:`cubeport.catalog.events.EventLog.read`."""
         return self.events.read(**asked)
 
-    def history(self, name: str, limit: int = 1000) -> list[Operation]:
+    def history(self, name: Named, limit: int = 1000) -> list[Operation]:
         """Return the operations on a record, among the last *limit* of all, newest first."""
         record = self.get(name)
         return [each for each in self.operations(limit=limit) if record.id in (*each.outputs, *each.inputs)]
@@ -714,7 +770,7 @@ class Catalog:
         """Return what is well and what is not, with next steps; changes nothing, reads no data."""
         return doctor(self.ports, self.parts)
 
-    def fsck(self, name: str | None = None, **asked: Unpack[FsckOptions]) -> Checked:
+    def fsck(self, name: Named | None = None, **asked: Unpack[FsckOptions]) -> Checked:
         """Compare the catalog with its stores; see :func:`cubeport.catalog.keeping.fsck.fsck`."""
         if asked.get("repair"):
             self._writable()

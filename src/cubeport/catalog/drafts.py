@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any, Literal, TypedDict, get_args
 
 from cubeport.catalog.artifacts.planning import Place
@@ -81,6 +81,8 @@ class Options:
     hash: bool = False
     """Hash references too."""
     dry_run: bool = False
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    """Of the artifact."""
     parent_id: str | None = None
     """The operation that this one is a part of: a batch."""
 
@@ -134,9 +136,21 @@ def time_span(value: Time) -> Any:
             start, end = parse_interval(value)
             return {"start": start, "end": end}
         case datetime():
-            return {"start": value, "end": value}
+            return {"start": _end(value), "end": _end(value)}
         case date():
             return time_span(value.isoformat())
         case (start, end):
-            return {"start": start, "end": end}
+            return {"start": _end(start), "end": _end(end, last=True)}
+    return value
+
+
+def _end(value: Any, *, last: bool = False) -> Any:
+    """Return one end of a time; a datetime without a zone is UTC, as everywhere in a catalog."""
+    match value:
+        case str():
+            return parse_interval(value)[1 if last else 0]
+        case datetime(tzinfo=None):
+            return value.replace(tzinfo=UTC)
+        case date() if not isinstance(value, datetime):
+            return _end(value.isoformat(), last=last)
     return value

@@ -44,6 +44,8 @@ class Edit:
     tags_add: Iterable[str] = ()
     tags_remove: Iterable[str] = ()
     link: Iterable[Lineage] = ()
+    unlink: frozenset[tuple[str, str]] = frozenset()
+    """Relation and target of the edges that go."""
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -67,15 +69,18 @@ def edited(record: CatalogRecord, edit: Edit) -> CatalogRecord:
     metadata = set_paths(dict(record.metadata if edit.metadata is None else edit.metadata), edit.set)
     for path in edit.unset:
         metadata = without(metadata, path.split("."))
-    tags = [*(fields.pop("tags", None) or record.tags), *edit.tags_add]
+    tags = [*(fields.pop("tags", record.tags) or ()), *edit.tags_add]
     gone = {*edit.tags_remove}
+    if missing := edit.unlink - {(each.rel, each.target) for each in record.lineage}:
+        rel, target = min(missing)
+        raise InvalidRequest(f"The record has no edge {rel} to {target}.", next_step=f"cubeport lineage {record.id}")
     edges = {(each.rel, each.target): each for each in (*record.lineage, *edit.link)}
     if fields.get("time") is not None:
         fields["time"] = time_span(fields["time"])
     document = record.to_mapping() | {
         "metadata": metadata,
         "tags": [tag for tag in dict.fromkeys(tags) if tag not in gone],
-        "lineage": [each.to_mapping() for each in edges.values()],
+        "lineage": [each.to_mapping() for key, each in edges.items() if key not in edit.unlink],
         **{key: value.to_mapping() if isinstance(value, Model) else value for key, value in fields.items()},
     }
     return CatalogRecord.from_mapping(document)

@@ -146,7 +146,7 @@ class EventLog:
         Parameters
         ----------
         operation, record
-            An id, or how one begins.
+            An id, or how one begins. A record's events are all those of the operations on it.
         level
             This level and above.
         event
@@ -157,11 +157,12 @@ class EventLog:
         if limit is not None and limit < 0:
             raise InvalidRequest("limit must be at least 0")
         first, last = instant_of(since, ends=False), instant_of(until, ends=True)
+        operations = self._operations_on(record, first, last) if record is not None else set[str]()
         if first is not None and last is not None and last < first:
             raise InvalidRange(f"Since {since} lies behind until {until}.")
         lowest = _level(level)
         equal = {"user_id": user, "artifact_id": artifact, "plugin": plugin, "hook": hook}
-        begins = {"record_id": record, "operation_id": operation}
+        begins = {"operation_id": operation}
 
         def fits(found: Mapping[str, Any]) -> bool:
             at, name = found.get("timestamp") or "", found.get("event") or ""
@@ -172,6 +173,7 @@ class EventLog:
                 and (event is None or name == event or name.startswith(f"{event}."))
                 and all(value is None or found.get(key) == value for key, value in equal.items())
                 and all(value is None or str(found.get(key) or "").startswith(value) for key, value in begins.items())
+                and (record is None or found.get("operation_id") in operations or _names(found, record))
             )
 
         months: list[list[dict[str, Any]]] = []
@@ -190,11 +192,22 @@ class EventLog:
                     break
         return EventPage([found for month in reversed(months) for found in month], skipped)
 
+    def _operations_on(self, record: str, first: datetime | None, last: datetime | None) -> set[str]:
+        """Return the operations that any event says the record was part of; hooks and steps name the operation alone."""
+        found = (line for path in self._months(first, last) for line in _lines(path) if line is not None)
+        return {str(each["operation_id"]) for each in found if each.get("operation_id") and _names(each, record)}
+
     def _months(self, first: datetime | None, last: datetime | None) -> list[Path]:
         """Return the files that may hold an event of the span, newest first."""
         low = f"events-{first:%Y%m}.jsonl" if first else ""
         high = f"events-{last:%Y%m}.jsonl" if last else "f"
         return sorted((p for p in self.folder.glob("events-*.jsonl") if low <= p.name <= high), reverse=True)
+
+
+def _names(event: Mapping[str, Any], record: str) -> bool:
+    """Tell whether an event is of the record: its id, or how it begins."""
+    more = (event.get("extra") or {}).get("record_ids") or ()
+    return any(str(each).startswith(record) for each in (event.get("record_id"), *more) if each)
 
 
 def compose(said: Mapping[str, Any]) -> str:

@@ -11,11 +11,11 @@ import inspect
 import time
 from bisect import insort
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from difflib import get_close_matches
 from typing import Any, Literal, get_args
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from cubeport.catalog.events import EventLog
 from cubeport.catalog.forms.canonical import JsonObject, Tag, check_name
@@ -263,7 +263,8 @@ class HookManager:
             begun = time.perf_counter()
             self._say(hook, context, "started", level="debug")
             try:
-                result = _checked(hook, hook.fn(replace(context, point=point, hook=hook.name), payload))
+                shown = _copied(payload)
+                result = _checked(hook, hook.fn(replace(context, point=point, hook=hook.name), shown))
             except Exception as exc:  # other people's code: whatever it raises is its failure, and is told
                 self._say(hook, context, "failed", level="error" if hook.required else "warning", begun=begun, exception=exc)
                 if hook.required:
@@ -323,6 +324,22 @@ def _check(name: str, fn: Callable[..., Any], arguments: int) -> None:
         raise InvalidRequest(f"Hook {name!r} cannot be registered: {exc}") from None
     if inspect.iscoroutinefunction(fn):
         raise InvalidRequest(f"Hook {name} is a coroutine function; hooks are plain functions.")
+
+
+def _copied(payload: Any) -> Any:
+    """Return the payload with copies of what a hook could change in place: what it wants changed, it returns."""
+    return replace(payload, **{each.name: _copy(getattr(payload, each.name)) for each in fields(payload)})
+
+
+def _copy(value: Any) -> Any:
+    match value:
+        case BaseModel():
+            return value.model_copy(deep=True)
+        case Mapping():
+            return {key: _copy(inner) for key, inner in value.items()}
+        case list() | tuple():
+            return type(value)(map(_copy, value))
+    return value
 
 
 def _checked(hook: Hook, result: HookResult | None) -> HookResult:

@@ -11,7 +11,7 @@ from cubeport.catalog.backend import Edge as StoredEdge
 from cubeport.catalog.drafts import Edge
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.models import CatalogRecord, Lineage
-from cubeport.errors import InvalidRequest
+from cubeport.errors import InvalidRequest, RecordNotFound
 
 Direction = Literal["up", "down", "both"]
 _WAYS: Mapping[Direction, tuple[Literal["out", "in"], ...]] = {"up": ("out",), "down": ("in",), "both": ("out", "in")}
@@ -54,13 +54,22 @@ def lineage_of(
     return LineageGraph(root.id, tuple(edges), {each: backend.get_record(each) for each in sorted(ids)})
 
 
-def edge_of(each: Edge, *, record_of: Callable[[str], CatalogRecord], known: Sequence[str]) -> Lineage:
+def edge_of(each: Edge, *, record_of: Callable[[Any], CatalogRecord], known: Sequence[str]) -> Lineage:
     """Return the edge that a caller means; a target that is not a URI names a record. Raises InvalidRequest, RecordNotFound."""
     if not isinstance(each, Lineage):
         if not isinstance(each, Mapping):
             each = {"rel": each[0], "target": each[1]}
-        target = str(each.get("target", ""))
-        each = Lineage.from_mapping({**each, "target": target if ":" in target else record_of(target).id})
+        each = Lineage.from_mapping({**each, "target": _target(each.get("target", ""), record_of)})
     if each.rel not in known:
         raise InvalidRequest(f"There is no relation {each.rel}; there are {', '.join(known)}.", next_step="cubeport plugins")
     return each
+
+
+def _target(target: Any, record_of: Callable[[Any], CatalogRecord]) -> str:
+    """Return the id of the record that *target* names, else the URI that it is: keys, DOIs and handles all have colons."""
+    try:
+        return record_of(target).id
+    except RecordNotFound:
+        if isinstance(target, str) and ":" in target:
+            return target
+        raise

@@ -7,6 +7,7 @@ trip and through every backend. Unknown locator kinds survive untouched; other u
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
@@ -402,14 +403,23 @@ def normalise_locator(value: object) -> Any:
         return LocalPathLocator.from_path(value)
     try:
         if isinstance(value, str):
-            if value.startswith(("http://", "https://", "doi:", "urn:", "ftp://")):
-                return ExternalURILocator(uri=value)
-            return FSSpecLocator(urlpath=value) if "://" in value else LocalPathLocator.from_path(value)
+            if not is_uri(value):
+                return LocalPathLocator.from_path(value)
+            web = "://" not in value or value.startswith(("http://", "https://", "ftp://"))
+            return ExternalURILocator(uri=value) if web else FSSpecLocator(urlpath=value)
         if isinstance(value, Mapping):
             return _from_kind(dict(value))
     except ValidationError as exc:
         raise invalid("locator", exc) from None
     raise InvalidRequest(f"A {type(value).__name__} is no locator; give a path, a URL or a locator's mapping.")
+
+
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?=\S)")
+
+
+def is_uri(text: str) -> bool:
+    """Tell whether *text* is an address or an identifier (``https://…``, ``doi:…``, ``hdl:…``), and not a file that exists."""
+    return "://" in text or (_SCHEME.match(text) is not None and not Path(text).exists())
 
 
 _SPOKEN_KINDS = {

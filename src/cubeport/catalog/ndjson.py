@@ -119,7 +119,7 @@ def copy_out(profiles: Profiles, artifact: Artifact, folder: Path) -> None:
         return
     name, path = place
     profile = profiles.get(name)
-    files = [each.path for each in profile.files(path)] if artifact.target_kind == "directory" else [path]
+    files = [f"{path}/{each.path}" for each in profile.files(path)] if artifact.target_kind == "directory" else [path]
     for each in files:
         target = folder / name / each
         with store_errors("copy the bytes"):

@@ -22,7 +22,7 @@ import re
 import unicodedata
 from calendar import monthrange
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypedDict, overload
@@ -220,6 +220,8 @@ def parse_term(text: str, *, negate: bool = False) -> Term:
         raise _wrong(text, at, "an operator is expected here: = != < <= > >= : ~ ?")
     rest = text[found.end() :].strip()
     op: Any = found.group()
+    if rest[:1] in ("=", "<", ">", "!") and not text[found.end() :].startswith(" "):
+        raise _wrong(text, found.end(), f"write {op} once; a value that begins with {rest[0]} is quoted")
     if op == "?":
         if rest:
             raise _wrong(text, found.end(), "nothing may follow ?")
@@ -233,13 +235,35 @@ def parse_term(text: str, *, negate: bool = False) -> Term:
     return Term(join_field(path), op, value, negate)
 
 
-def parse_assignment(text: str) -> tuple[Path, Any]:
-    """Return the steps and the value of ``F=V``, as ``--meta`` and ``--set`` take it; :func:`resolve` the steps for ``--set``."""
+def parse_assignment(text: str, read: Callable[[str], Any] | None = None) -> tuple[Path, Any]:
+    """Return the steps and the value of ``F=V``, as ``--meta`` and ``--set`` take it; :func:`resolve` the steps for ``--set``.
+
+    Parameters
+    ----------
+    read
+        How the value is read; by default as :func:`read_assigned` does.
+    """
     path, at = _read_path(text, 0)
     rest = text[at:].lstrip()
     if not rest.startswith("="):
         raise _wrong(text, at, "= is expected here", 'write FIELD=VALUE, e.g. "year=2018"')
-    return path, read_value(rest[1:])
+    return path, (read or read_assigned)(rest[1:])
+
+
+def read_assigned(text: str) -> Any:
+    """Return what a value of ``F=V`` says: as :func:`read_value`, and JSON objects and ``null`` too."""
+    text = text.strip()
+    return None if text == "null" else read_json(text) if text.startswith("{") else read_value(text)
+
+
+def read_json(text: str) -> Any:
+    """Return the JSON in *text*. Raises InvalidFilter with the place of what is not JSON."""
+    try:
+        return json_value(json.loads(text, parse_constant=_no_constant))
+    except json.JSONDecodeError as exc:
+        raise _wrong(text, exc.pos, f"this is not JSON: {exc.msg}", 'write JSON, e.g. {"a": 1}') from None
+    except InvalidRequest as exc:
+        raise InvalidFilter(exc.message) from None
 
 
 # --- time and space -------------------------------------------------------------------------------------------------
@@ -329,7 +353,7 @@ class Query:
     where
         Terms, or their texts, all of which must fit.
     text
-        Words, each of which begins a word of title, description, tags or key.
+        Words, each of which begins a word of title, description, tags or key. A text without a word fits nothing.
     time
         An interval (text, :class:`TimeSpan` or pair) that the record's must meet, ends included.
     bbox
@@ -364,8 +388,8 @@ class Query:
             put(name, None if value is None else frozenset((value,) if isinstance(value, str) else value))
         order = (self.order,) if isinstance(self.order, str) else self.order
         put("order", tuple(("-" if each.startswith("-") else "") + canonical_field(each.removeprefix("-")) for each in order))
-        if self.limit < 1:
-            raise InvalidRequest("limit must be at least 1")
+        if type(self.limit) is not int or self.limit < 1:
+            raise InvalidRequest(f"limit is a whole number from 1, not {self.limit!r}")
 
     @property
     def terms(self) -> tuple[Term, ...]:
@@ -388,6 +412,11 @@ class Query:
         return tuple(sorted(words(self.text))) if self.text else ()
 
     @property
+    def matches_nothing(self) -> bool:
+        """Whether ``text`` was given and has no word: then no record fits."""
+        return self.text is not None and not self.words
+
+    @property
     def orders(self) -> tuple[tuple[str, bool], ...]:
         """``(canonical field, whether it descends)`` for each part of ``order``."""
         return tuple((each.removeprefix("-"), each.startswith("-")) for each in self.order)
@@ -396,7 +425,7 @@ class Query:
         """Return the digest that a cursor of this query carries; limit, cursor and count may change between pages."""
         said = {
             "where": sorted(dumps([term.field, term.op, term.value, term.negate]) for term in self.terms),
-            "text": self.words,
+            "text": None if self.text is None else self.words,
             "time": self.interval,
             "bbox": self.box,
             "kinds": None if self.kinds is None else sorted(self.kinds),
@@ -601,6 +630,8 @@ def document_matches(query: Query, document: Mapping[str, Any]) -> bool:
     if query.interval is not None and not _in_time(query.interval, document["time"]):
         return False
     if query.box is not None and not _in_space(query.box, document["bbox"]):
+        return False
+    if query.matches_nothing:
         return False
     if query.words:
         has = document_words(document)

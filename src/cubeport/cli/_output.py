@@ -57,10 +57,19 @@ def plain(value: Any) -> Any:
     return json_value(value)
 
 
+_JOINERS = "\u200c\u200d"
+"""Zero-width non-joiner and joiner: Persian, Hindi and emoji are spelled with them, and they drive no terminal."""
+
+
 def printable(text: str, *, lines: bool = False) -> str:
-    """Return *text* without what could drive a terminal; records may come from anybody."""
+    """Return *text* without what could drive a terminal; records may come from anybody. A line feed in it shows as ``↵``."""
     return "".join(
-        c if (lines and c == "\n") or unicodedata.category(c) not in ("Cc", "Cs", "Cf", "Zl", "Zp") else "�" for c in text
+        c
+        if (lines and c == "\n") or c in _JOINERS or unicodedata.category(c) not in ("Cc", "Cs", "Cf", "Zl", "Zp")
+        else "↵"
+        if c == "\n"
+        else "�"
+        for c in text
     )
 
 
@@ -128,6 +137,20 @@ def tree(value: Any, indent: int = 0) -> str:
     return "\n".join(lines)
 
 
+def _csv_cell(value: Any) -> str:
+    """Return a value as it is: a file is no terminal. Lists of plain values are joined by ``; ``, as names hold commas."""
+    match value:
+        case str():
+            return value
+        case list() | tuple() if all(isinstance(each, (str, int, float)) for each in value):
+            return "; ".join(_csv_cell(each) for each in value)
+        case Mapping() | list() | tuple():
+            from cubeport.catalog.forms.canonical import dumps
+
+            return dumps(plain(value))
+    return cell(value)
+
+
 def csv_text(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> str:
     """Return RFC 4180 lines, each ended by a line feed; a cell that a spreadsheet would run as a formula is quoted by ``'``."""
     import csv
@@ -137,6 +160,6 @@ def csv_text(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(header)
     for row in rows:
-        texts = [cell(value) for value in row]
+        texts = [_csv_cell(value) for value in row]
         writer.writerow([f"'{text}" if text[:1] in "=+@" and text else text for text in texts])
     return out.getvalue()

@@ -142,7 +142,7 @@ class Session:
             self._stack.enter_context(_logged(catalog))
         if self.command != "recover":
             for each in catalog.recovered:
-                self.note(f"operation {each.operation_id[:8]} of a dead process: {each.outcome}; see cubeport operations")
+                self.note(f"operation {each.operation_id[:8]} did not end: {each.outcome}; see cubeport operations")
         if self._plugins is None:
             self._plugins = catalog.plugins
             self.warn(self._plugins.lines())

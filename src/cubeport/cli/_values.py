@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cubeport.errors import CubeportError, Usage
 
-_URL = ("http://", "https://", "ftp://", "doi:", "urn:")
-
 
 def is_url(text: str) -> bool:
     """Tell whether *text* is an address rather than a local path."""
-    return "://" in text or text.startswith(_URL)
+    from cubeport.catalog.models import is_uri
+
+    return is_uri(text)
 
 
-def metadata_of(assignments: Iterable[str], file: Path | None = None) -> dict[str, Any]:
-    """Return what ``--meta-file`` and ``--meta F=V`` say together; a flag wins over the file."""
+def metadata_of(
+    assignments: Iterable[str], file: Path | None = None, *, texts: Iterable[str] = (), documents: Iterable[str] = ()
+) -> dict[str, Any]:
+    """Return what ``--meta-file``, ``--meta``, ``--meta-text`` and ``--meta-json`` say together; a flag wins over the file."""
     from cubeport.catalog.hooks import set_paths
-    from cubeport.catalog.query import parse_assignment
+    from cubeport.catalog.query import parse_assignment, read_assigned, read_json
 
     held = mapping_from(file) if file is not None else {}
-    for text in assignments:
-        steps, value = parse_assignment(text)
-        steps = steps[1:] if steps[0] == "metadata" and len(steps) > 1 else steps
-        held = set_paths(held, {steps: value})
+    ways: list[tuple[Iterable[str], Callable[[str], Any]]] = [(assignments, read_assigned), (texts, str), (documents, read_json)]
+    for given, read in ways:
+        for text in given:
+            steps, value = parse_assignment(text, read)
+            steps = steps[1:] if steps[0] == "metadata" and len(steps) > 1 else steps
+            held = set_paths(held, {steps: value})
     return held
 
 
@@ -76,14 +80,14 @@ def bbox_of(text: str | None) -> list[float] | None:
     return [west, south, east, north]
 
 
-def links_of(catalog: Any, texts: Iterable[str]) -> list[tuple[str, str]]:
-    """Return relation and target of each ``REL=ID``; a target that is no URI names a record."""
+def links_of(texts: Iterable[str]) -> list[tuple[str, str]]:
+    """Return relation and target of each ``REL=ID``; a target that names no record is a URI."""
     links = []
     for text in texts:
         rel, equals, target = text.partition("=")
         if not equals or not target:
             raise Usage(f"--link {text!r} is not REL=ID.")
-        links.append((rel, target if ":" in target else catalog.get(target).id))
+        links.append((rel, target))
     return links
 
 

@@ -21,6 +21,11 @@ Id = Annotated[str, typer.Argument(metavar="ID", help="An id, a key, or how an i
 Terms = Annotated[list[str] | None, typer.Argument(metavar="TERM", help='"FIELD OP VALUE" (= != < <= > >= : ~) or "FIELD?".')]
 Not = Annotated[list[str] | None, typer.Option("--not", metavar="TERM", help="A term that must not fit.")]
 Metas = Annotated[list[str] | None, typer.Option("--meta", metavar="FIELD=VALUE", help="Metadata; again for more.")]
+MetaText = Annotated[
+    list[str] | None,
+    typer.Option("--meta-text", metavar="FIELD=TEXT", help="Metadata as text, whatever it looks like: 1.10, null."),
+]
+MetaJson = Annotated[list[str] | None, typer.Option("--meta-json", metavar="FIELD=JSON", help="Metadata as JSON.")]
 MetaFile = Annotated[Path | None, typer.Option("--meta-file", metavar="FILE", help="Metadata from a JSON or YAML file.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done; write nothing.")]
@@ -38,6 +43,8 @@ def add(
         str | None, typer.Argument(metavar="PATH|URL|-", help="A file, a folder, an address, - for stdin; nothing: no bytes.")
     ] = None,
     meta: Metas = None,
+    meta_text: MetaText = None,
+    meta_json: MetaJson = None,
     meta_file: MetaFile = None,
     title: Annotated[str | None, typer.Option("--title")] = None,
     description: Annotated[str | None, typer.Option("--description")] = None,
@@ -83,11 +90,11 @@ def add(
         "key": key,
         "time": _values.time_of(time),
         "bbox": _values.bbox_of(bbox),
-        "lineage": _values.links_of(catalog, link or ()),
+        "lineage": _values.links_of(link or ()),
         **_values.schema_of(catalog, schema),
     }
     said: dict[str, Any] = {name: value for name, value in of_record.items() if value}
-    metadata = _values.metadata_of(meta or (), meta_file)
+    metadata = _values.metadata_of(meta or (), meta_file, texts=meta_text or (), documents=meta_json or ())
     if to is not None and (said or metadata):
         raise Usage(f"--to adds bytes to a record that is there; change the record itself with `cubeport edit {to}`.")
     said |= {"on_exists": on_exists, "schema_policy": policy, "dry_run": dry_run}
@@ -330,7 +337,10 @@ def edit(
     tag: Annotated[list[str] | None, typer.Option("--tag", help="Add it; again for more.")] = None,
     untag: Annotated[list[str] | None, typer.Option("--untag", help="Take it away; again for more.")] = None,
     status: Annotated[str | None, typer.Option("--status")] = None,
+    time: Annotated[str | None, typer.Option("--time", metavar="A/B", help="2020-03, A/B, ../B.")] = None,
+    bbox: Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N")] = None,
     link: Annotated[list[str] | None, typer.Option("--link", metavar="REL=ID", help="Lineage; again for more.")] = None,
+    unlink: Annotated[list[str] | None, typer.Option("--unlink", metavar="REL=ID", help="Remove it; again for more.")] = None,
     if_version: Annotated[int | None, typer.Option("--if-version", help="Refuse when the record is at another version.")] = None,
 ) -> None:
     """Change a record."""
@@ -341,6 +351,10 @@ def edit(
     record: dict[str, Any] = {"title": title} if title is not None else {}
     if status is not None:
         record["status"] = status
+    if time is not None:
+        record["time"] = _values.time_of(time)
+    if bbox is not None:
+        record["bbox"] = _values.bbox_of(bbox)
     metadata: dict[Any, Any] = {(key,): value for key, value in (_values.mapping_from(meta_file) if meta_file else {}).items()}
     for text in set_ or ():
         steps, value = parse_assignment(text)
@@ -360,7 +374,7 @@ def edit(
             record[steps[0]] = None
         else:
             raise Usage(f"--unset {text!r}: only whole record fields and fields of metadata can be unset.")
-    if not (record or metadata or gone or replace or tag or untag or link):
+    if not (record or metadata or gone or replace or tag or untag or link or unlink):
         raise Usage("Nothing to change was given.", next_step="cubeport edit --help")
     changed = catalog.update(
         id,
@@ -369,7 +383,8 @@ def edit(
         metadata={} if replace else None,
         tags_add=tag or (),
         tags_remove=untag or (),
-        link=_values.links_of(catalog, link or ()),
+        link=_values.links_of(link or ()),
+        unlink=_values.links_of(unlink or ()),
         if_version=if_version,
         **record,
     )

@@ -63,7 +63,7 @@ class NetCDFExtractor(_InChild):
     """``netcdf``: groups, dimensions, coordinates, variables, attributes, conventions; its time and place."""
 
     name = "netcdf"
-    needs = ("xarray", "h5netcdf", "h5py", "netCDF4")
+    needs = ("xarray", "h5netcdf", "h5py", "netCDF4", "cftime", "pyproj")
 
     def accepts(self, source: Path) -> bool:
         """Tell by the first bytes, whatever the name says."""
@@ -77,7 +77,7 @@ class ZarrExtractor(_InChild):
     """``zarr``: the same of a Zarr folder, and whether its metadata are consolidated."""
 
     name = "zarr"
-    needs = ("xarray", "zarr")
+    needs = ("xarray", "zarr", "numcodecs", "pyproj")
 
     def accepts(self, source: Path) -> bool:
         """Tell by the metadata file of its root."""

@@ -130,6 +130,8 @@ def _work(channel: socket.socket, request: Mapping[str, Any]) -> None:
         wire.send(channel, {"error": wire.error_to_mapping(error)})
     except MemoryError:
         wire.send(channel, {"error": wire.error_to_mapping(out_of_memory(limits))})
+    except ModuleNotFoundError as error:
+        wire.send(channel, {"error": wire.error_to_mapping(_missing(error.name or str(error)))})
     except OSError as error:
         wire.send(channel, _os_error(error, limits))
     except Exception:  # noqa: BLE001 - the last of the child: it is told to the service, which logs it and refuses the source
@@ -204,9 +206,14 @@ def _task(target: str) -> Task:
     try:
         task: Task = getattr(importlib.import_module(module), function)
     except ModuleNotFoundError as error:
-        missing = error.name or module
-        raise ExtraMissing(f"{missing} is not installed", next_step="pip install 'cubeport[service]'", what=missing) from error
+        raise _missing(error.name or module) from error
     return task
+
+
+def _missing(module: str) -> ExtraMissing:
+    """Return the error for a library that is not installed: the source is not at fault."""
+    name = module.partition(".")[0]
+    return ExtraMissing(f"{name} is not installed", next_step="pip install 'cubeport[service]'", what=name)
 
 
 def _shut_in(context: Context, declared_bytes: int) -> None:

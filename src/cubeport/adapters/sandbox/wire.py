@@ -86,9 +86,15 @@ def decode(body: bytes) -> dict[str, Any]:
     return document
 
 
-def strict_json(text: str) -> Any:
-    """Return the JSON value in *text*. Raises ValueError for a doubled key and for NaN, RecursionError for deep nesting."""
-    return json.loads(text, object_pairs_hook=_once, parse_constant=_no_constant)
+def strict_json(text: str, *, nan: bool = False) -> Any:
+    """Return the JSON value in *text*. Raises ValueError for a doubled key, RecursionError for deep nesting.
+
+    Parameters
+    ----------
+    nan
+        Take NaN and infinity, which zarr writes into attributes; else they are a ValueError.
+    """
+    return json.loads(text, object_pairs_hook=_once, parse_constant=None if nan else _no_constant)
 
 
 def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

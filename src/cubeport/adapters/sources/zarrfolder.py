@@ -243,7 +243,7 @@ class _Store:
         """Return the JSON object at *key*, strictly."""
         self.check("json_bytes", self.files[key], f"bytes of {shown(key)}")
         try:
-            document = strict_json(self._read(key))
+            document = strict_json(self._read(key), nan=True)
         except RecursionError:
             raise self.limits.too_big(
                 "json_depth", self.limits.json_depth + 1, f"{self.name}: nesting of {shown(key)}", source=self.name

@@ -135,5 +135,9 @@ def segment(text: str, template: str | None = None) -> str:
 
 def slug(text: str | None) -> str:
     """Return *text* as lower-case ASCII words joined by ``-``: marks are dropped, everything else separates."""
-    plain = "".join(c for c in unicodedata.normalize("NFKD", text or "") if not unicodedata.combining(c))
-    return "-".join(re.findall(r"[a-z0-9]+", plain.lower()))
+    plain = "".join(c for c in unicodedata.normalize("NFKD", (text or "").casefold()) if not unicodedata.combining(c))
+    return "-".join(re.findall(r"[a-z0-9]+", plain.translate(_LETTERS)))
+
+
+_LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ħ": "h"})
+"""Letters that are no base with a mark, so that decomposition does not find their base. Case folding turns ß into ss."""

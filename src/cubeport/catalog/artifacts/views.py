@@ -20,7 +20,7 @@ from cubeport.catalog.artifacts.storage import split_suffix
 from cubeport.catalog.disk.durable import make_folders, replace_file, store_errors
 from cubeport.catalog.forms.canonical import dumps, timestamp
 from cubeport.catalog.models import Artifact, CatalogRecord
-from cubeport.errors import Conflict
+from cubeport.errors import Conflict, PathEscapes
 
 LIST = ".cubeport-view.json"
 """The name of the list of what is ours."""
@@ -140,7 +140,12 @@ def _link(
     name = place.name if place is not None else artifact.artifact_id
     ours = view_fields(record, artifact, name)
     theirs: dict[str, Field] = {key: partial(fn, ours) for key, fn in more.items()}
-    path = render(template, theirs | ours, record.metadata)
+    try:
+        path = render(template, theirs | ours, record.metadata)
+    except PathEscapes:
+        # The template is right, this record does not fill it: a field is empty, or a list.
+        words = "the template gives an empty part for it; name another field behind |"
+        return ViewLink(name, "unsupported", record.id, artifact.artifact_id, reason=words)
     link = ViewLink(path, "planned", record.id, artifact.artifact_id)
     if place is None:
         return replace(link, state="unsupported", reason=f"a {artifact.locator.kind} is no local file")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 import zipfile
@@ -208,9 +209,11 @@ def writing(source: object, writer: ArtifactWriter | None = None) -> Writing:
         return Writing(by_kind[source.kind], source)
     if isinstance(source, (bytearray, memoryview)):
         source = bytes(source)
+    if isinstance(source, io.TextIOBase):
+        raise InvalidRequest("A file opened as text is not a source of bytes; open it in binary mode.")
     if isinstance(source, bytes) or hasattr(source, "read"):
         return Writing(BytesWriter(), source)
-    raise InvalidRequest(f"A {type(source).__name__} is no source of bytes; give bytes, a path or an open file.")
+    raise InvalidRequest(f"A {type(source).__name__} is not a source of bytes; give bytes, a path or an open file.")
 
 
 def measure(path: Path) -> WriteResult:

@@ -25,7 +25,7 @@ LOG_BYTES = 1024**3
 def doctor(ports: Ports, parts: Parts) -> list[Finding]:
     """Return a line for everything looked at, ``ok`` too; changes nothing and reads no data."""
     return [
-        *_store(ports),
+        *_store(ports, parts),
         *_mount(parts),
         *_open_operations(ports),
         *_kept(parts),
@@ -37,7 +37,7 @@ def doctor(ports: Ports, parts: Parts) -> list[Finding]:
     ]
 
 
-def _store(ports: Ports) -> Iterator[Finding]:
+def _store(ports: Ports, parts: Parts) -> Iterator[Finding]:
     try:
         found = ports.backend.check()
         count = ports.backend.count(Query(statuses=None))
@@ -47,7 +47,7 @@ def _store(ports: Ports) -> Iterator[Finding]:
     yield from found
     if not any(each.level == "error" for each in found):
         yield Finding("catalog", "catalog", f"answers, {count} records", level="ok")
-    if "tinydb" in type(ports.backend).__name__.lower() and count > TINYDB_RECORDS:
+    if parts.settings.get("backend") == "tinydb" and count > TINYDB_RECORDS:
         message = f"{count} records: each commit rewrites the whole file"
         yield Finding("tinydb-size", "catalog", message, "cubeport convert --to sqlite", "warn")
 
@@ -90,7 +90,13 @@ def _open_operations(ports: Ports) -> Iterator[Finding]:
             left = "; ".join(lines[-1].data.get("left", ()))
             yield Finding("open-operation", each, f"could not be undone: {left}", f"cubeport recover {each} --skip")
         else:
-            yield Finding("open-operation", each, f"its process is gone, at {last}", f"cubeport recover {each}", "warn")
+            yield Finding(
+                "open-operation",
+                each,
+                f"did not end, at {last}; its process is gone or has given up",
+                f"cubeport recover {each}",
+                "warn",
+            )
     if not ids:
         yield Finding("journal", "journal", "no open operations", level="ok")
 

@@ -196,12 +196,13 @@ def _of_record(ports: Ports, record: CatalogRecord, *, data: bool, repaired: lis
         marked = tuple(a.replace(status="missing") if a.artifact_id in missing else a for a in record.artifacts)
         if marked != record.artifacts:
             with UnitOfWork(ports, "repair", inputs=[record.id]) as work:
-                work.update_record(record.replace(artifacts=marked))
+                work.update_record(record.replace(artifacts=marked), validate=False)
                 work.commit()
             repaired += [f"{record.id}/{each}: marked missing" for each in sorted(missing)]
     for edge in record.lineage:
         if is_id(edge.target) and not _is_there(ports, edge.target):
-            yield Finding("dangling-edge", record.id, f"{edge.rel} {edge.target}: there is no such record", "cubeport edit --unset")
+            advice = f"cubeport edit {record.id} --unlink {edge.rel}={edge.target}"
+            yield Finding("dangling-edge", record.id, f"{edge.rel} {edge.target}: there is no such record", advice)
 
 
 def _is_there(ports: Ports, record_id: str) -> bool:

@@ -157,7 +157,11 @@ def local_path(profiles: Profiles, record: CatalogRecord, artifact: Artifact) ->
 
 
 def open_artifact(profiles: Profiles, artifact: Artifact) -> BinaryIO:
-    """Open an artifact's bytes, wherever they are here. Raises ArtifactMissing."""
+    """Open an artifact's bytes, wherever they are here. Raises ArtifactMissing; InvalidRequest for a folder."""
+    if artifact.target_kind == "directory":
+        raise InvalidRequest(
+            f"Artifact {artifact.artifact_id} is a folder; take its path, or a copy.", next_step="cubeport get ID DIR"
+        )
     match artifact.locator:
         case InlineLocator(text=str() as text):
             return io.BytesIO(text.encode())
@@ -199,7 +203,7 @@ def fetch(
             created_at=written.created_at,
         )
         work.forget(record.id)
-        work.update_record(_with(record, fetched))
+        work.update_record(_with(record, fetched), validate=False)
         return work.commit().records[0]
 
 
@@ -224,7 +228,7 @@ def drop(ports: Ports, fetcher: Fetcher | None, record: CatalogRecord, artifact:
         raise InvalidRequest("The origin does not answer with that size any more.", next_step="cubeport drop --force")
     with UnitOfWork(ports, "drop", parameters={"record": record.id}) as work:
         work.afterwards(*removal(ports.profiles, artifact))
-        work.update_record(_with(record, artifact.replace(locator=origin, origin=None, status="external")))
+        work.update_record(_with(record, artifact.replace(locator=origin, origin=None, status="external")), validate=False)
         return work.commit().records[0]
 
 

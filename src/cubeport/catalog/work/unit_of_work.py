@@ -9,25 +9,33 @@ from __future__ import annotations
 import os
 import socket
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 from cubeport.catalog.artifacts.storage import Profiles, StoragePlan, Target, part_path
 from cubeport.catalog.backend import CatalogBackend
 from cubeport.catalog.disk.durable import store_errors
 from cubeport.catalog.disk.failpoints import passing, step
 from cubeport.catalog.events import EventLog
-from cubeport.catalog.forms.canonical import json_value, new_id, now
+from cubeport.catalog.forms.canonical import is_id, json_value, new_id, now
 from cubeport.catalog.forms.redaction import redact
 from cubeport.catalog.hooks import CommitPayload, ErrorPayload, HookContext, HookManager, RollbackPayload
 from cubeport.catalog.models import Artifact, CatalogRecord, Operation, OperationStatus, PlannedPathLocator
+from cubeport.catalog.schemas import Policy, ValidationResult
 from cubeport.catalog.work.journal import Journal, JournalEntry
 from cubeport.catalog.work.undo import Action, Compensation, Report, Undoer
 from cubeport.errors import BackendUnavailable, CatalogMoved, CubeportError, InvalidRequest, Locked, NoSpace, ReadOnly, RecordExists
+
+
+class Check(Protocol):
+    """Holds a record to its schema (``Schemas.check``)."""
+
+    def __call__(self, record: CatalogRecord, *, policy: Policy | None = None) -> ValidationResult:
+        """Return what does not fit under the policy. Raises SchemaInvalid, UnknownSchema."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +53,8 @@ class Ports:
     session_id: str = field(default_factory=new_id)
     clock: Callable[[], datetime] = now
     read_only: bool = False
-    check: Callable[[CatalogRecord], object] | None = None
-    """Raises when a record may not be committed as it is; asked about what hooks changed at the last moment."""
+    check: Check | None = None
+    """Raises when a record may not be committed as it is: the last door, whichever way the record came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +74,19 @@ class _Write:
 
     record: CatalogRecord
     act: Callable[[CatalogRecord], CatalogRecord | None]
+    checked: bool = True
+    """Whether the record must fit its schema; one that is removed need not."""
+
+
+_RECORDS_NAMED = 200
+"""Records that an event of an operation names."""
 
 
 class UnitOfWork:
-    """One operation. A context manager: leaving it without :meth:`commit`, or by an exception, rolls back."""
+    """One operation, as a context manager.
+
+    The end of its block commits, unless :meth:`commit` or :meth:`rollback` came before. An exception rolls back.
+    """
 
     def __init__(
         self,
@@ -81,6 +98,8 @@ class UnitOfWork:
         user_id: str | None = None,
         parameters: Mapping[str, Any] | None = None,
         inputs: Iterable[str] = (),
+        records: Iterable[str] = (),
+        schema_policy: Policy | None = None,
     ) -> None:
         if ports.read_only:
             raise ReadOnly("The catalog is open for reading only.")
@@ -88,6 +107,8 @@ class UnitOfWork:
         self.operation_type = operation_type
         self.user_id = user_id or ports.user_id
         self.warnings: list[str] = []
+        self.written_to: dict[str, str] = {}
+        """Where the bytes of each plan are, by its object id."""
         self.step: str | None = None
         """The pipeline's step that is running: hooks are told."""
         self.committed: Committed | None = None
@@ -95,6 +116,8 @@ class UnitOfWork:
         self._parent_id = parent_id
         self._parameters = redact(json_value(dict(parameters or {})))
         self._inputs = list(inputs)
+        self._records = [*records, *filter(is_id, self._inputs)]
+        self._schema_policy = schema_policy
         self._outputs: list[str] = []
         self._started_at = ports.clock()
         self._writes: list[_Write] = []
@@ -107,6 +130,8 @@ class UnitOfWork:
         self._tried = False
         self._row: OperationStatus | None = None
         self._undecided = False
+        self._given_up = False
+        self._kept: set[str] = set()
 
     # --- its life ---------------------------------------------------------------------------------------------------
 
@@ -125,10 +150,34 @@ class UnitOfWork:
         if exc is not None and getattr(exc, "operation_id", None) is None:
             exc.operation_id = self.operation_id  # type: ignore[attr-defined]  # on others' errors too: their log is found by it
         try:
-            if self.committed is None and not self._undecided:
+            if exc is None and not self._ended() and not self._given_up and self._has_work():
+                self._commit_at_the_end()
+            elif not self._ended():
                 self._roll_back(exc)
         finally:
             self._entry.leave()
+
+    def _ended(self) -> bool:
+        return self.committed is not None or self._undecided
+
+    def _commit_at_the_end(self) -> None:
+        try:
+            self.commit()
+        except BaseException as failure:
+            if getattr(failure, "operation_id", None) is None:
+                failure.operation_id = self.operation_id  # type: ignore[attr-defined]  # as above
+            if not self._ended():
+                self._roll_back(failure)
+            raise
+
+    def _has_work(self) -> bool:
+        return bool(self._writes or self._joined or self._plans or self._compensations or self._actions)
+
+    def rollback(self) -> None:
+        """Give up everything: the end of the block undoes it and leaves no trace."""
+        if self.committed is not None or self._undecided:
+            raise InvalidRequest("This unit of work has ended.", operation_id=self.operation_id)
+        self._given_up = True
 
     def _header(self) -> dict[str, Any]:
         return {
@@ -182,14 +231,20 @@ class UnitOfWork:
         """Create *record* exactly as it is: its versions, times and people are those of another catalog."""
         self._write(record, self._ports.backend.add_record)
 
-    def update_record(self, record: CatalogRecord) -> None:
-        """Replace the record if its version is still the one that *record* carries."""
+    def update_record(self, record: CatalogRecord, *, validate: bool = True) -> None:
+        """Replace the record if its version is still the one that *record* carries.
+
+        Parameters
+        ----------
+        validate
+            Whether it must fit its schema. Not where what the caller gave stays as it was: a check, a fetch, a tombstone.
+        """
 
         def act(each: CatalogRecord) -> CatalogRecord:
             stamped = each.replace(updated_at=self._ports.clock(), updated_by=self.user_id)
             return self._ports.backend.update_record(self._owned(stamped))
 
-        self._write(record, act)
+        self._write(record, act, checked=validate)
 
     def _owned(self, record: CatalogRecord) -> CatalogRecord:
         """Return *record* as this operation's: itself, and the edges that are new in it."""
@@ -199,13 +254,14 @@ class UnitOfWork:
 
     def delete_record(self, record: CatalogRecord) -> None:
         """Remove the record's row (purge) if its version is still the one that *record* carries."""
-        self._write(record, lambda each: self._ports.backend.delete_record(each.id, each.version))
+        self._write(record, lambda each: self._ports.backend.delete_record(each.id, each.version), checked=False)
 
-    def _write(self, record: CatalogRecord, act: Callable[[CatalogRecord], CatalogRecord | None]) -> None:
+    def _write(self, record: CatalogRecord, act: Callable[[CatalogRecord], CatalogRecord | None], *, checked: bool = True) -> None:
+        self._kept.add(record.id)
         if made := self._artifacts.pop(record.id, None):
             others = [each for each in record.artifacts if each.artifact_id not in made]
             record = record.replace(artifacts=(*others, *made.values()))
-        self._writes.append(_Write(record, act))
+        self._writes.append(_Write(record, act, checked))
 
     def join(self, fn: Callable[[], object]) -> None:
         """Run *fn* inside the commit's transaction, behind the records and before the operation's row."""
@@ -276,6 +332,7 @@ class UnitOfWork:
                 target.seal()
             with step("publish"):
                 path = target.publish(self.compensate)
+        self.written_to[plan.object_id] = path
         self.written(artifact_id=artifact.artifact_id, path=path, size_bytes=result.size_bytes, hashes=result.hashes)
         stored = artifact.replace(
             locator=profile.locator(path),
@@ -305,8 +362,14 @@ class UnitOfWork:
         BackendUnavailable
             When nobody can tell whether the transaction took place. Then nothing is undone: ``recover`` decides by the row.
         """
-        if self.committed is not None or self._undecided:
+        if self.committed is not None or self._undecided or self._given_up:
             raise InvalidRequest("This unit of work has ended.", operation_id=self.operation_id)
+        if orphans := [record_id for record_id in self._artifacts if record_id not in self._kept]:
+            raise InvalidRequest(
+                f"Artifacts were planned for record {orphans[0][:8]}, which was not added here.",
+                next_step="call add_record or update_record before the end of the unit of work",
+                operation_id=self.operation_id,
+            )
         self._run_before_hooks()
         if not self._planned:
             self.planned(records=[{"id": each.record.id, "version": each.record.version} for each in self._writes])
@@ -467,12 +530,12 @@ class UnitOfWork:
     def _run_before_hooks(self) -> None:
         outcome = self._ports.hooks.run("before_record_commit", self.context(), CommitPayload([w.record for w in self._writes]))
         self.warnings += outcome.warnings
-        changed = [_Write(outcome.apply(each.record), each.act) for each in self._writes]
-        if self._ports.check is not None:
-            for before, after in zip(self._writes, changed, strict=True):
-                if after.record != before.record:
-                    self._ports.check(after.record)
-        self._writes = changed
+        self._writes = [replace(each, record=outcome.apply(each.record)) for each in self._writes]
+        if (check := self._ports.check) is not None:
+            lines = [
+                line for each in self._writes if each.checked for line in check(each.record, policy=self._schema_policy).lines()
+            ]
+            self.warnings += [line for line in dict.fromkeys(lines) if line not in self.warnings]
 
     def _run_hooks(self, point: str, payload: Any) -> None:
         self.warnings += self._ports.hooks.run(point, self.context(), payload).warnings
@@ -483,7 +546,15 @@ class UnitOfWork:
 
     def _say(self, what: str, level: Any, exc: BaseException | None = None) -> None:
         message = f"{self.operation_type} {what.replace('_', ' ')}"
-        fields = {"operation_id": self.operation_id, "user_id": self.user_id, "operation_type": self.operation_type}
+        records = list(dict.fromkeys((*self._records, *(each.record.id for each in self._writes))))
+        fields: dict[str, Any] = {
+            "operation_id": self.operation_id,
+            "user_id": self.user_id,
+            "operation_type": self.operation_type,
+            "record_id": records[0] if records else None,
+        }
+        if len(records) > 1:
+            fields["record_ids"] = records[:_RECORDS_NAMED]
         self._ports.events.emit(f"operation.{what}", message, level=level, exception=exc, **fields)
 
 

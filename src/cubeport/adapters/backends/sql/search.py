@@ -104,6 +104,8 @@ class Plan:
             filters.append(_in_time(query.interval))
         if query.interval is not None or query.box is not None:
             candidates.append(_in_box(query.interval, query.box))
+        if query.matches_nothing:
+            filters.append(false())
         if query.words:
             candidates.append(_with_words(query.words))
         for term in query.terms:

@@ -1,0 +1,25 @@
+"""How a caller names a record: its id, its key, how its id begins, or the record itself."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from cubeport.errors import InvalidRequest
+
+
+class HasId(Protocol):
+    """A record, or what adding it returned."""
+
+    @property
+    def id(self) -> str: ...
+
+
+type Named = str | HasId
+
+
+def name_of(named: Named) -> str:
+    """Return the text that names the record. Raises InvalidRequest for anything else."""
+    found = named if isinstance(named, str) else getattr(named, "id", None)
+    if not isinstance(found, str):
+        raise InvalidRequest(f"A record is named by its id, a key, how its id begins or itself, not by a {type(named).__name__}.")
+    return found
