@@ -127,8 +127,6 @@ def pasted(refusal: SourceRejected) -> list[dict[str, Any]]:
         {"sea temp's": (("time",), np.zeros(3))},
         {"Température": (("time",), np.zeros(3)), "sst 2": (("time",), np.zeros(3))},
         {"SST": (("time",), np.zeros(3))},
-        {"lon": (("lon",), [170.0, 175, -180, -175, -170], EAST)},
-        {"lon": (("lon",), [350.0, 355, 0, 5, 10], EAST)},
         {"lon": (("lon",), [0.0, 2, 1, 3, 4], EAST)},
         {"time": (("time",), [2.0, 0, 1], TIME)},
         {"time": (("time",), [2.0, 0, 1], TIME), "a b": (("time",), np.zeros(3))},
@@ -168,6 +166,23 @@ def test_a_coordinate_is_not_left_out_without_its_fields() -> None:
     with pytest.raises(SourceRejected) as caught:
         check(raw)
     assert set(droppable(raw, caught.value)) == {"lat", "sst"}
+
+
+@pytest.mark.parametrize("lon", [[170.0, 175, -180, -175, -170], [350.0, 355, 0, 5, 10], [5.0, 0, 355, 350, 345]])
+def test_longitudes_that_jump_by_a_turn_are_taken_as_they_are(lon: list[float]) -> None:
+    raw = cube(lon=(("lon",), lon, EAST))
+    assert [kind for kind, _ in check(raw)] == ["labels-jump"]
+    west, _, east, _ = describe(raw).spatial.bbox
+    assert (east - west) % 360 == 25
+
+
+@pytest.mark.parametrize(
+    ("lon", "words"),
+    [([170.0, 175, -180, 178, -170], "turns back"), ([0.0, 90, 180, 270, 10], "turns back"), ([0.0, 1, 1, 2, 3], "same label")],
+)
+def test_longitudes_that_go_to_and_fro_are_refused(lon: list[float], words: str) -> None:
+    with pytest.raises(SourceRejected, match=words):
+        check(cube(lon=(("lon",), lon, EAST)))
 
 
 def test_missing_dates_among_data_are_missing_data() -> None:

@@ -110,6 +110,9 @@ class CubeAxes:
     """Attributes of the grid mapping that holds for the fields; empty when there is none."""
     notes: tuple[tuple[str, str], ...] = ()
     """``(kind, message)`` of what was passed over."""
+    times: str | None = None
+    """The variable that tells when the values hold, where that is no axis: the valid time of each run and step, or the time of
+    each point of several ways."""
 
     def axis_of(self, kind: AxisKind) -> FoundAxis | None:
         """Return the axis of that kind among the fields' dimensions, or ``None``."""
@@ -138,7 +141,7 @@ def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
     mapping = _mapping(raw, chosen, roles)
     family, x, y = _grid(raw, chosen, [axis for axis in axes if axis.dimension in own], mapping, named, notes)
     if family in ("curvilinear", "unstructured"):
-        cells = set(text_dims(raw.variables[str(x)]))
+        cells = set(position_dims(raw, str(x)))
         # Where positions tell the place, a 1-D x or y along their dimensions is a number of a row, no place.
         axes = [
             FoundAxis(axis.dimension, axis.labels, "index")
@@ -146,10 +149,28 @@ def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
             else axis
             for axis in axes
         ]
-    if not any(axis.kind == "t" for axis in axes if axis.dimension in own):
+    times = _times(raw, chosen, roles, named)
+    clock = next((axis for axis in axes if axis.kind == "t" and axis.dimension in own), None)
+    if times is not None and clock is not None:
+        along = set(text_dims(raw.variables[times]))
+        flat = {axis.dimension for axis in axes if axis.kind in ("x", "y")}
+        flat |= set(position_dims(raw, x)) if x is not None else set()
+        if clock.dimension not in along or along & flat:
+            times = None  # the moments at which a scene was seen, beside its time
+    on_the_way = family == "unstructured" and clock is not None and (clock.dimension,) == position_dims(raw, str(x))
+    if clock is not None and on_the_way and not _rises(raw.variables[clock.name]):
+        # Several ways or stations one after the other: their times go on and back, so they are no axis.
+        times = times or clock.labels
+        axes = [FoundAxis(axis.dimension, None, "index") if axis is clock else axis for axis in axes]
+    if times is None and not any(axis.kind == "t" for axis in axes if axis.dimension in own):
         # The start of forecasts is the only time that there is.
         axes = [replace(axis, kind="t") if _is_reference_time(raw, axis) and axis.dimension in own else axis for axis in axes]
-    axes += _scalars(raw, chosen, [axis.kind for axis in axes if axis.dimension in own], named, roles)
+    if times is not None:
+        roles[times] = "auxiliary"
+        axes = [replace(axis, kind="other") if axis.kind == "t" and axis.dimension in own else axis for axis in axes]
+    taken = [axis.kind for axis in axes if axis.dimension in own]
+    axes += _scalars(raw, chosen, [*taken, "t"] if times is not None else taken, named, roles)
+    axes = [_believed(raw, axis, notes) for axis in axes]
     if family == "none":
         scalar = {axis.kind: axis.name for axis in axes if axis.scalar}
         if "x" in scalar and "y" in scalar:
@@ -157,7 +178,103 @@ def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
     for axis in axes:
         if axis.labels is not None and roles.get(axis.labels) in ("auxiliary", "data"):
             roles[axis.labels] = "coordinate"
-    return CubeAxes(roles=roles, axes=tuple(axes), fields=chosen, family=family, x=x, y=y, mapping=mapping, notes=tuple(notes))
+    if times is None and not any(axis.kind == "t" and (axis.scalar or axis.dimension in own) for axis in axes):
+        notes += _undated(raw, own)
+    return CubeAxes(
+        roles=roles, axes=tuple(axes), fields=chosen, family=family, x=x, y=y, mapping=mapping, notes=tuple(notes), times=times
+    )
+
+
+def _times(raw: xr.Dataset, fields: Sequence[str], roles: Mapping[str, Role], named: Sequence[str]) -> str | None:
+    """Return the variable of times along two or more dimensions of the fields: of each run and step, of each point of each way."""
+    if not fields:
+        return None
+    within = set(map(str, raw.variables[fields[0]].dims))
+
+    def fits(name: str) -> bool:
+        variable = raw.variables[name]
+        return (
+            roles.get(name) == "auxiliary"
+            and variable.ndim >= 2
+            and set(text_dims(variable)) <= within
+            and kind_of(name, variable) == "t"
+            and variable.attrs.get("standard_name") != "forecast_reference_time"
+        )
+
+    return next((name for name in dict.fromkeys((*named, *map(str, raw.variables))) if fits(name)), None)
+
+
+def _rises(variable: Any) -> bool:
+    import numpy as np
+
+    values = np.asarray(decoded(variable), dtype="float64")
+    return bool(np.isfinite(values).all() and (np.diff(values) > 0).all())
+
+
+_TIME_NAMES = re.compile(r"(valid_?)?(time|date|datetime|times|xtime)(_counter|_centered|_instant)?|t", re.IGNORECASE)
+
+
+def _undated(raw: xr.Dataset, own: set[str]) -> list[tuple[str, str]]:
+    """Return a warning for each variable or dimension that seems to be a time and cannot be read as one."""
+    found = []
+    for name in dict.fromkeys((*map(str, raw.variables), *own)):
+        variable = raw.variables.get(name)
+        standard = "" if variable is None else str(variable.attrs.get("standard_name", ""))
+        seems = (
+            standard == "time"
+            or _TIME_NAMES.fullmatch(name) is not None
+            or (variable is not None and str(variable.attrs.get("axis", "")).upper() == "T")
+        )
+        along = name in own if variable is None else set(text_dims(variable)) <= own and (variable.ndim > 0 or standard == "time")
+        if seems and along:
+            given = None if variable is None else variable.attrs.get("units")
+            units = "no units" if given is None else f"the units {str(given)[:40]!r}"
+            found.append(
+                (
+                    "undated-time",
+                    f"{name!r} has {units}, so it is not read as time and the data have no time; "
+                    "CF writes a time as numbers with units such as 'days since 2000-01-01'",
+                )
+            )
+    return found
+
+
+def _believed(raw: xr.Dataset, axis: FoundAxis, notes: list[tuple[str, str]]) -> FoundAxis:
+    """Return the axis without bounds that do not hold its labels: written in another order, or never."""
+    import numpy as np
+
+    if axis.bounds is None or axis.labels is None or axis.kind not in ("x", "y", "z", "t", "other"):
+        return axis
+    label, edge = raw.variables[axis.labels], raw.variables[axis.bounds]
+    other_units = edge.attrs.get("units", label.attrs.get("units")) != label.attrs.get("units")
+    if other_units or edge.dtype.kind not in "iuf" or edge.shape != (*label.shape, 2) or "climatology" in label.attrs:
+        return axis
+    values = np.atleast_1d(np.asarray(decoded(label), dtype="float64"))
+    ends = np.asarray(decoded(edge), dtype="float64").reshape(-1, 2)
+    if not np.isfinite(ends).all():
+        return axis
+    low, high = ends.min(axis=1), ends.max(axis=1)
+    if axis.kind == "x" and is_longitude(axis.labels, label):
+        values = values + 360 * np.round(((low + high) / 2 - values) / 360)
+        wraps = (high - low > 180) & (high - low < 360)
+        low, high = np.where(wraps, -np.inf, low), np.where(wraps, np.inf, high)
+    past = np.maximum(np.maximum(low - values, values - high), 0)
+    step = float(np.median(np.abs(np.diff(values)))) if len(values) > 1 else 0.0
+    if (past <= _PAST_BOUNDS * np.maximum(high - low, step) + 1e-6 * np.abs(values)).all():
+        return axis
+    at = int(past.argmax())
+    notes.append(
+        (
+            "bounds-ignored",
+            f"{axis.bounds!r} does not hold the labels of {axis.labels!r} (at index {at}, {values[at]:g} is not within "
+            f"{ends[at].min():g} and {ends[at].max():g}): cells are taken from the labels",
+        )
+    )
+    return replace(axis, bounds=None)
+
+
+_PAST_BOUNDS = 0.25
+"""Labels may lie past their bounds by this share of a cell: rounding."""
 
 
 def _is_reference_time(raw: xr.Dataset, axis: FoundAxis) -> bool:
@@ -242,6 +359,15 @@ def _is_true(name: str, variable: Any, standard: str, units: set[str], names: tu
     return text in units or (name.lower() in names and text in ("", "degrees", "degree", "deg", "1"))
 
 
+def position_dims(raw: xr.Dataset, name: str) -> tuple[str, ...]:
+    """Return the dimensions of the cells that positions are of, without a leading time along which they stand still."""
+    dims = text_dims(raw.variables[name])
+    return dims[1:] if len(dims) == _WITH_TIME else dims
+
+
+_WITH_TIME = 3
+"""Dimensions of positions that a model has written for each step."""
+
 STATION_REACH = 0.25
 """Degrees around a station, a profile or a point of a way in which its values answer for a place: about 28 km."""
 
@@ -252,17 +378,38 @@ def reach_of(raw: xr.Dataset, found: CubeAxes) -> float | None:
     """Return how far positions along one dimension hold when they are stations or other features (CF 9); ``None`` of cells."""
     if found.family != "unstructured" or found.x is None:
         return None
-    position = raw.variables[found.x]
-    along = text_dims(position)
-    if isinstance(position.attrs.get("bounds"), str) or any("mesh" in raw.variables[name].attrs for name in found.fields):
+    return STATION_REACH if _are_features(raw, found.fields, found.x) else None
+
+
+def heights_of(raw: xr.Dataset, found: CubeAxes) -> str | None:
+    """Return the variable of heights or depths that lie along positions as they do, of ways and soundings; ``None`` without."""
+    if found.family != "unstructured" or found.x is None:
         return None
-    feature = str(raw.attrs.get("featureType", "")).strip().lower() in _FEATURES
-    named = any(
-        "cf_role" in variable.attrs or (is_text(variable) and text_dims(variable) == along)
-        for variable in raw.variables.values()
-        if text_dims(variable) == along or not variable.ndim
+    along = position_dims(raw, found.x)
+    heights = (
+        str(name)
+        for name, variable in raw.variables.items()
+        if found.roles.get(str(name)) in ("auxiliary", "coordinate")
+        and text_dims(variable) == along
+        and str(name) not in (found.x, found.y)
+        and kind_of(str(name), variable) == "z"
     )
-    return STATION_REACH if feature or named else None
+    return next(heights, None)
+
+
+def _are_features(raw: xr.Dataset, fields: Sequence[str], x: str) -> bool:
+    """Say whether positions are those of stations, ways or profiles: by ``featureType``, a ``cf_role``, or names along them."""
+    position = raw.variables[x]
+    along = text_dims(position)
+    if isinstance(position.attrs.get("bounds"), str) or any("mesh" in raw.variables[name].attrs for name in fields):
+        return False
+    if str(raw.attrs.get("featureType", raw.attrs.get("feature_type", ""))).strip().lower() in _FEATURES:
+        return True
+    return any(
+        str(variable.attrs.get("cf_role", "")).endswith("_id") or (is_text(variable) and text_dims(variable) == along)
+        for variable in raw.variables.values()
+        if set(text_dims(variable)) <= set(along)
+    )
 
 
 def _named_coordinates(raw: xr.Dataset) -> list[str]:
@@ -319,7 +466,7 @@ def _labels(
     own = raw.variables.get(dimension)
     if own is not None and text_dims(own) == (dimension,) and roles.get(dimension) != "bounds":
         its_kind = kind_of(dimension, own) or "other"
-        if str(own.attrs.get("standard_name", "")) == "forecast_period" and (valid := _valid_time(raw, dimension, roles)):
+        if its_kind == "other" and (valid := _valid_time(raw, dimension, roles)):
             return FoundAxis(dimension, valid, "t", _bounds(raw, raw.variables[valid]))
         if its_kind not in ("other", "category", "member") or _are_labels(own):
             return FoundAxis(dimension, dimension, its_kind, _bounds(raw, own))
@@ -383,7 +530,7 @@ def _fields(raw: xr.Dataset, data: Sequence[str], labels: Mapping[str, FoundAxis
         first = raw.variables[groups[dims][0]]
         x, y = _positions(raw, [groups[dims][0]], [])
         placed = ("x" in kinds and "y" in kinds) or (x is not None and y is not None)
-        indices = sum(kind == "index" for kind in kinds) - (len(text_dims(raw.variables[x])) if x is not None else 0)
+        indices = sum(kind == "index" for kind in kinds) - (len(position_dims(raw, x)) if x is not None else 0)
         return placed, "t" in kinds, len(groups[dims]), -max(indices, 0), len(dims), first.size
 
     # max() keeps the first of equals: store order.
@@ -423,7 +570,7 @@ def _positions(raw: xr.Dataset, fields: Sequence[str], named: Sequence[str]) -> 
 
     def fits(name: str) -> bool:
         dims = text_dims(raw.variables[name])
-        return 1 <= len(dims) <= 2 and set(dims) <= within
+        return 1 <= len(dims) <= _WITH_TIME and set(dims) <= within
 
     for x in (name for name in candidates if is_longitude(name, raw.variables[name]) and fits(name)):
         for y in candidates:
@@ -459,8 +606,21 @@ def _grid(
             )
             return "none", None, None
     if lon is not None and lat is not None:
-        return ("curvilinear" if len(text_dims(raw.variables[lon])) == 2 else "unstructured"), lon, lat
+        leading, *rest = text_dims(raw.variables[lon])
+        if len(rest) + 1 == _WITH_TIME and not (_stands_still(raw, lon) and _stands_still(raw, lat)):
+            words = f"the positions {lon!r} and {lat!r} move along {leading!r}: the place is taken as unknown"
+            notes.append(("no-place", words))
+            return "none", None, None
+        flat = len(position_dims(raw, lon)) == 1 or _are_features(raw, fields, lon)
+        return ("unstructured" if flat else "curvilinear"), lon, lat
     return "none", None, None
+
+
+def _stands_still(raw: xr.Dataset, name: str) -> bool:
+    import numpy as np
+
+    values = np.asarray(decoded(raw.variables[name]))
+    return bool(np.array_equal(values, np.broadcast_to(values[:1], values.shape), equal_nan=values.dtype.kind == "f"))
 
 
 def _scalars(

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from cubeport.cubes.axes import CubeAxes, FoundAxis
+from cubeport.cubes.axes import CubeAxes, FoundAxis, position_dims, text_dims
 from cubeport.cubes.crs import degrees_of
 from cubeport.cubes.decoding import decoded
 from cubeport.errors import SourceRejected
@@ -55,7 +55,7 @@ def labels(raw: xr.Dataset, name: str) -> Any:
 
 
 def places(raw: xr.Dataset, name: str) -> Numbers:
-    """Return true longitudes or latitudes in degrees, whatever angle they are stored in. Shape as stored.
+    """Return true longitudes or latitudes in degrees, whatever angle they are stored in; of those written for each step the first.
 
     Raises
     ------
@@ -63,8 +63,14 @@ def places(raw: xr.Dataset, name: str) -> Numbers:
         ``bad-coordinates``, when their units are no angle.
     """
     factor = degrees(raw, name)
-    values = exact(decoded(raw.variables[name], name=name))
+    values = exact(decoded(_standing(raw, name), name=name))
     return values if factor == 1.0 else in_degrees(values, factor)
+
+
+def _standing(raw: xr.Dataset, name: str) -> Any:
+    """Return positions without a leading time: they stand still."""
+    variable = raw.variables[name]
+    return variable if position_dims(raw, name) == text_dims(variable) else variable[0]
 
 
 def in_degrees(values: Numbers, factor: float) -> Numbers:

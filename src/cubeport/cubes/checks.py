@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import keys, times
 from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_text
-from cubeport.cubes.cells import exact
+from cubeport.cubes.cells import degrees, exact, places
 from cubeport.cubes.decoding import decoded, opened, whole
 from cubeport.errors import Problem, SourceRejected
 
@@ -69,6 +69,9 @@ def check(raw: xr.Dataset) -> tuple[tuple[str, str], ...]:
     if found.family in ("curvilinear", "unstructured"):
         with problems.of("variables", str(found.x)):
             _check_positions(raw, str(found.x), str(found.y))
+    elif found.family == "none" and not any(kind in ("no-place", "no-crs") for kind, _ in notes):
+        names = ", ".join(found.fields[:5])
+        notes.append(("no-place", f"nothing tells where {names} are: they have no place, and no box finds them"))
     problems.refuse()
     _check_decodable(raw, problems)
     problems.refuse()
@@ -336,10 +339,6 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
     if axis.kind == "t":
         _check_time(variable, name, values)
         return
-    if axis.kind == "other" and str(variable.attrs.get("standard_name", "")) == "time":
-        notes.append(
-            ("undated-time", f"{name!r} counts {variable.attrs.get('units', 'steps')!r} since no date: it is an axis of numbers")
-        )
     if axis.kind == "index":
         return
     numbers = exact(values)
@@ -348,30 +347,44 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
     if (differences == 0).any():
         where = int(np.flatnonzero(differences == 0)[0])
         raise SourceRejected(f"coordinate {name!r} has the same label at {where} and {where + 1}", reason="bad-coordinates")
-    if not ((differences > 0).all() or (differences < 0).all()):
+    if axis.name == found.x and found.family == "rectilinear" and _goes_round(differences, degrees(raw, name)):
+        notes.append(
+            (
+                "labels-jump",
+                f"the longitudes {name!r} jump by a turn of 360°, from {_jump(numbers)}: they stay as they are, "
+                "and places are found on both sides of the jump",
+            )
+        )
+    elif not ((differences > 0).all() or (differences < 0).all()):
         sign = 1 if differences[0] > 0 else -1
         where = int(np.flatnonzero(differences * sign < 0)[0]) + 1
         raise repairable(
             f"coordinate {name!r} turns back at index {where}, from {numbers[where - 1]:g} to {numbers[where]:g}:"
             " labels must rise or fall all the way",
             reason="bad-coordinates",
-            repair=_ordering(axis, numbers),
+            repair={"sort": [axis.name]},
         )
     if axis.name == found.y and found.family == "rectilinear":
-        _check_latitude(numbers, name)
+        _check_latitude(numbers * degrees(raw, name), name)
     if axis.name == found.x and found.family == "rectilinear":
-        _check_longitude(numbers, name)
+        _check_longitude(numbers * degrees(raw, name), name)
 
 
-def _ordering(axis: FoundAxis, numbers: Any) -> dict[str, Any]:
-    """Return the step that puts an axis in order: longitudes that jump at the antimeridian are counted on, not sorted apart."""
+def _goes_round(differences: Any, factor: float) -> bool:
+    """Say whether longitudes go one way round the Earth, once at most, with a jump of a turn on the way."""
     import numpy as np
 
-    for end in (360, 180) if axis.kind == "x" else ():
-        on = np.diff((numbers - end) % 360)
-        if (on > 0).all() or (on < 0).all():
-            return {"wrap_longitude": end}
-    return {"sort": [axis.name]}
+    steps = differences * factor
+    turned = (steps + 180) % 360 - 180
+    one_way = (turned > 0).all() or (turned < 0).all()
+    return bool(one_way and (np.abs(turned - steps) > 180).sum() == 1 and abs(turned.sum()) < 360)
+
+
+def _jump(numbers: Any) -> str:
+    import numpy as np
+
+    at = int(np.abs(np.diff(numbers)).argmax())
+    return f"{numbers[at]:g} to {numbers[at + 1]:g} at index {at}"
 
 
 def _check_finite(numbers: Any, name: str, reason: str) -> None:
@@ -422,7 +435,7 @@ def _check_positions(raw: xr.Dataset, x: str, y: str) -> None:
 
     with python_warnings.catch_warnings():
         python_warnings.simplefilter("ignore", RuntimeWarning)
-        lon, lat = (np.asarray(decoded(raw.variables[name], name=name), dtype="float64") for name in (x, y))
+        lon, lat = places(raw, x), places(raw, y)
     known = np.isfinite(lon) & np.isfinite(lat)
     if not known.any():
         raise SourceRejected(f"positions {x!r} and {y!r} are all missing", reason="bad-coordinates")

@@ -30,5 +30,9 @@ class Cut:
     bounds: Mapping[str, Array]
     values: Mapping[str, Array]
     positions: tuple[Array, Array] | None = None
+    times: Array | None = None
+    """Times that are no axis, in the window, along ``description.temporal.dimensions``; missing ones are ``UNKNOWN``."""
+    heights: Array | None = None
+    """Heights of positions, of their shape."""
     point: bool = False
     """Whether one position was asked for: its domain is a point, a series or a profile."""

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import boxes, periods, times
 from cubeport.cubes import crs as reference
-from cubeport.cubes.axes import CubeAxes, FoundAxis, find, reach_of, text_dims
+from cubeport.cubes.axes import CubeAxes, FoundAxis, find, position_dims, reach_of
 from cubeport.cubes.boxes import Box
 from cubeport.cubes.calendars import CalendarName, Stamp
 from cubeport.cubes.cells import Cells, bounds, cells_of, places
@@ -100,7 +100,7 @@ def _positions(raw: xr.Dataset, found: CubeAxes, bbox: Box) -> dict[str, slice |
 
     reach = reach_of(raw, found)
     mask = boxes.positions_in(places(raw, str(found.x)), places(raw, str(found.y)), bbox, reach=reach)
-    dims = text_dims(raw.variables[str(found.x)])
+    dims = position_dims(raw, str(found.x))
     if len(dims) == 2:
         hits = [np.flatnonzero(mask.any(axis=1 - number)) for number in (0, 1)]
         return {dim: slice(int(each[0]), int(each[-1]) + 1) for dim, each in zip(dims, hits, strict=True)}

@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import crs as reference
 from cubeport.cubes import footprint, periods, times
-from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_longitude, is_text, reach_of
+from cubeport.cubes.axes import (
+    CubeAxes,
+    FoundAxis,
+    find,
+    heights_of,
+    is_latitude,
+    is_longitude,
+    is_text,
+    position_dims,
+    reach_of,
+    text_dims,
+)
 from cubeport.cubes.calendars import CalendarName, Stamp, gregorian
 from cubeport.cubes.cells import bounds, cells_of, degrees, exact, labels, places, steps
 from cubeport.cubes.decoding import decoded, opened
@@ -265,9 +276,21 @@ def _spatial(raw: xr.Dataset, found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
             return _projected(found, axes)
         case "curvilinear" | "unstructured":
             x, y = str(found.x), str(found.y)
-            bbox = footprint.positions(places(raw, x), places(raw, y), footprint.corners_of(raw, x, y))
             scale, reach = degrees(raw, x), reach_of(raw, found)
-            return Spatial(family=found.family, bbox=bbox, x=x, y=y, crs=reference.crs84(), to_crs=scale, reach=reach)
+            lon, lat = places(raw, x), places(raw, y)
+            # Stations and ways are points; only cells reach beyond their positions.
+            bbox = footprint.positions(lon, lat, footprint.corners_of(raw, x, y), spread=reach is None)
+            return Spatial(
+                family=found.family,
+                bbox=bbox,
+                x=x,
+                y=y,
+                crs=reference.crs84(),
+                to_crs=scale,
+                reach=reach,
+                z=heights_of(raw, found),
+                dimensions=position_dims(raw, x),
+            )
         case _:
             return Spatial(family="none", bbox=_named_place(raw, found))
 
@@ -327,6 +350,8 @@ def _projected(found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
 
 
 def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[CalendarName, list[Stamp]]]) -> Temporal | None:
+    if found.times is not None:
+        return _times_of_each(raw, found.times)
     own = {str(d) for name in found.fields for d in raw.variables[name].dims}
     axis = next((a for a in found.axes if a.kind == "t" and a.name in stamps and (a.scalar or a.dimension in own)), None)
     if axis is None:
@@ -365,4 +390,31 @@ def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[Calen
         first_period=native(numbers[0]),
         last_period=native(numbers[-1]),
         gaps=tuple((native(first), native(last), last - first + 1) for first, last in itertools.islice(holes, _LISTED_TIMES)),
+    )
+
+
+def _times_of_each(raw: xr.Dataset, name: str) -> Temporal | None:
+    """Return the time of values whose times lie along several dimensions, or along positions without order."""
+    import numpy as np
+
+    variable = raw.variables[name]
+    calendar = times.calendar_of(variable.attrs, name=name)
+    numbers = np.asarray(decoded(variable, name=name), dtype="float64").ravel()
+    known = np.unique(numbers[np.isfinite(numbers)])
+    if not known.size:
+        return None
+    stamps = times.decode(known, str(variable.attrs.get("units", "")), calendar, name=name)
+    return Temporal(
+        axis=name,
+        dimensions=text_dims(variable),
+        calendar=calendar,
+        start=str(stamps[0]),
+        end=str(stamps[-1]),
+        count=len(stamps),
+        values=tuple(map(str, stamps)) if len(stamps) <= _LISTED_TIMES else None,
+        index_start=str(gregorian(stamps[0])),
+        index_end=str(gregorian(stamps[-1])),
+        period_type="irregular",
+        first_period=str(stamps[0]),
+        last_period=str(stamps[-1]),
     )

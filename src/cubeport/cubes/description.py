@@ -100,6 +100,9 @@ class Temporal(Value):
     """The time of the cube, in the fields of its own calendar."""
 
     axis: str
+    """The axis of the steps; or the variable of the times, where ``dimensions`` says that these lie along more than one."""
+    dimensions: tuple[str, ...] = ()
+    """Of times that are no axis: of each run and step, or of each point of several ways."""
     calendar: str
     start: str
     """First label, RFC 3339 ``Z``, calendar fields as they are (30 February stands in ``360_day``)."""
@@ -132,6 +135,10 @@ class Spatial(Value):
     x: str | None = None
     y: str | None = None
     """Names of the horizontal coordinate variables: axes, or 2-D/1-D positions for curvilinear and unstructured grids."""
+    z: str | None = None
+    """The heights of positions along one dimension: of a way, of soundings."""
+    dimensions: tuple[str, ...] = ()
+    """The dimensions of cells that positions place; empty where x and y are axes."""
     crs: Crs | None = None
     to_crs: float = 1.0
     """Stored x and y times this are in the units of ``crs``: 1000 for kilometres, the height for radians of a satellite, 57.3 for
@@ -159,6 +166,13 @@ class CubeDescription(Value):
     """Decoded bytes of all variables."""
     warnings: tuple[tuple[str, str], ...] = ()
     """``(kind, message)`` of what was accepted but should be known."""
+
+    @property
+    def cell_dimensions(self) -> tuple[str, ...]:
+        """The dimensions of cells that positions place, rows before columns; empty where there are none."""
+        if self.spatial.family not in ("curvilinear", "unstructured") or self.spatial.x is None:
+            return ()
+        return self.spatial.dimensions or self.variable(self.spatial.x).dimensions
 
     def axis(self, name: str) -> Axis:
         """Return the axis with that name or dimension. Raises KeyError."""

@@ -137,7 +137,7 @@ def settle(
     if spatial.family == "rectilinear" and polygon.geom_type == "Polygon" and polygon.equals(shapely.box(*polygon.bounds)):
         return windows
     if spatial.family in ("curvilinear", "unstructured"):
-        dimensions = description.variable(spatial.x or "").dimensions
+        dimensions = description.cell_dimensions
         if not set(dimensions) <= windows.along.keys():
             return windows
         cut = _cut_of(windows, dimensions)
@@ -159,7 +159,12 @@ def settle(
     if len(dimensions) == 1:
         window = windows.along[dimensions[0]]
         return replace(windows, along={**windows.along, dimensions[0]: Window(dimensions[0], runs_of(window.indices()[inside]))})
-    return replace(windows, mask=Mask((dimensions[0], dimensions[1]), inside))
+    return _masked(windows, Mask(dimensions, inside))
+
+
+def _masked(windows: Windows, mask: Mask) -> Windows:
+    """Return the windows with one more mask; a time may have put one there."""
+    return replace(windows, mask=mask if windows.mask is None else windows.mask & mask)
 
 
 def _at_all(description: CubeDescription, labels: Labels, selection: Selection, points: Sequence[tuple[float, float]]) -> Windows:
@@ -187,13 +192,13 @@ def _at_all(description: CubeDescription, labels: Labels, selection: Selection, 
     inside = np.zeros([len(taken[name]) for name in dimensions], bool)
     for cell in cells:
         inside[tuple(taken[name].index(at) for name, at in zip(dimensions, cell, strict=True))] = True
-    return replace(found[0], along=along, mask=Mask((dimensions[0], dimensions[1]), inside), scattered=True)
+    return _masked(replace(found[0], along=along, scattered=dimensions), Mask(dimensions, inside))
 
 
 def _horizontal(description: CubeDescription) -> tuple[str, ...]:
     """Return the dimensions of the cells: y and x, or those of their positions."""
     if description.spatial.family in ("curvilinear", "unstructured"):
-        return description.variable(description.spatial.x or "").dimensions
+        return description.cell_dimensions
     x, y = description.axis_of("x"), description.axis_of("y")
     return tuple(axis.dimension for axis in (y, x) if axis is not None and not axis.scalar)
 
@@ -257,7 +262,16 @@ def _nearest(description: CubeDescription, labels: Labels, selection: Selection,
         at = boxes.nearest(labels.values[spatial.x or ""], labels.values[spatial.y or ""], (lon, lat), reach=spatial.reach)
     except boxes.Outside:
         raise NotFound("There is no data at what was asked for.", what="data", extent={"bbox": list(spatial.bbox)}) from None
-    dimensions = description.variable(spatial.x or "").dimensions
+    dimensions = description.cell_dimensions
+    mask = windows.mask
+    if mask is not None and set(mask.dimensions) & set(dimensions):
+        # A time was asked for, and each position has its own.
+        places = {name: windows.along[name].indices().tolist() for name in dimensions}
+        here = {name: places[name].index(index) for name, index in zip(dimensions, at, strict=True) if index in places[name]}
+        mask = mask.at({name: here[name] for name in mask.dimensions if name in here})
+        if len(here) < len(dimensions) or not mask.inside.any():
+            raise NotFound("There is no data at what was asked for.", what="data")
+        windows = replace(windows, mask=mask if mask.dimensions else None)
     cut = {name: Window(name, (Run(int(index), int(index) + 1),), sliced=True) for name, index in zip(dimensions, at, strict=True)}
     return replace(windows, along={**windows.along, **{name: each for name, each in cut.items() if name in windows.along}})
 

@@ -137,7 +137,7 @@ def _seen(to_world: Any, to_native: Any, native: BoundingBox, view: Mapping[str,
     return lon[finite], lat[finite]
 
 
-def positions(lon: Numbers, lat: Numbers, corners: tuple[Numbers, Numbers] | None) -> BoundingBox:
+def positions(lon: Numbers, lat: Numbers, corners: tuple[Numbers, Numbers] | None, *, spread: bool = True) -> BoundingBox:
     """Return the box of cells given by positions, 2-D or 1-D; missing ones are skipped.
 
     Longitudes are those outside the largest gap that no cell covers, on the circle.
@@ -148,13 +148,17 @@ def positions(lon: Numbers, lat: Numbers, corners: tuple[Numbers, Numbers] | Non
         Centres in degrees.
     corners
         Longitudes and latitudes of vertices, one axis more than the centres; ``None`` takes half the spacing around centres.
+    spread
+        Whether centres without corners stand for cells; else they are points.
     """
     import numpy as np
 
     if corners is not None:
         west, east, low, high = _from_corners(lon, *corners)
     else:
-        half_lon, half_lat = (_half_spacing(lon, circle=True), _half_spacing(lat, circle=False)) if lon.ndim == 2 else (0.0, 0.0)
+        half_lon, half_lat = (
+            (_half_spacing(lon, circle=True), _half_spacing(lat, circle=False)) if lon.ndim == 2 and spread else (0.0, 0.0)
+        )
         west, east, low, high = (
             part.ravel() for part in np.broadcast_arrays(lon - half_lon, lon + half_lon, lat - half_lat, lat + half_lat)
         )

@@ -31,7 +31,7 @@ from cubeport.cubes.selection import (
     parse_datetime,
     stamp_at,
 )
-from cubeport.cubes.windows import Labels, Mask, Run, Window, Windows, native_system, runs_of, storage_crs, time_axis
+from cubeport.cubes.windows import UNKNOWN, Labels, Mask, Run, Window, Windows, native_system, runs_of, storage_crs, time_axis
 from cubeport.errors import InvalidPeriod, InvalidRequest, NotFound, Problem
 
 if TYPE_CHECKING:
@@ -158,7 +158,8 @@ class _Resolver:
         self.selection = selection
         self.problems: list[Problem] = []
         self.along: dict[str, Window] = {}
-        self.mask: Mask | None = None
+        self.masks: list[tuple[tuple[str, ...], Array]] = []
+        """Which cells are meant, over all of their dimensions."""
 
     def windows(self) -> Windows:
         fields = self._fields()
@@ -176,8 +177,40 @@ class _Resolver:
             for dimension, size in zip(variable.dimensions, variable.shape, strict=True):
                 whole[dimension] = Window(dimension, (Run(0, size),))
         if outside or not all(whole[dimension].size for dimension in whole):
-            raise NotFound("There is no data at what was asked for.", what="data", extent=_extent(self.description))
-        return Windows(fields, self._scaled(whole | self.along), self.mask)
+            raise self._nothing()
+        along, mask = self._narrowed(whole | self.along)
+        return Windows(fields, self._scaled(along), mask)
+
+    def _narrowed(self, along: dict[str, Window]) -> tuple[dict[str, Window], Mask | None]:
+        """Return the windows around the cells that are meant, and which of them these are."""
+        import numpy as np
+
+        found: Mask | None = None
+        for dimensions, whole in self.masks:
+            if not all(dimension in along for dimension in dimensions):
+                continue
+            inside = whole[np.ix_(*(along[dimension].indices() for dimension in dimensions))]
+            if not inside.any():
+                raise self._nothing()
+            if len(dimensions) == 1:
+                (dimension,) = dimensions
+                along[dimension] = replace(along[dimension], runs=_runs(along[dimension].indices()[inside].tolist()))
+                continue
+            for number, dimension in enumerate(dimensions):
+                hits = np.flatnonzero(inside.any(axis=tuple(each for each in range(inside.ndim) if each != number)))
+                taken = slice(int(hits[0]), int(hits[-1]) + 1)
+                along[dimension] = replace(along[dimension], runs=_runs(along[dimension].indices()[taken].tolist()))
+                inside = inside[(slice(None),) * number + (taken,)]
+        for dimensions, whole in self.masks:
+            if len(dimensions) > 1 and all(dimension in along for dimension in dimensions):
+                mask = Mask(dimensions, whole[np.ix_(*(along[dimension].indices() for dimension in dimensions))])
+                found = mask if found is None else found & mask
+        if found is not None and not found.inside.any():
+            raise self._nothing()
+        return along, found
+
+    def _nothing(self) -> NotFound:
+        return NotFound("There is no data at what was asked for.", what="data", extent=_extent(self.description))
 
     def _problem(self, parameter: str, kind: str, message: str) -> None:
         self.problems.append(Problem(("query", parameter), kind, message))
@@ -226,7 +259,10 @@ class _Resolver:
         asked = self.selection.datetime
         if asked is None:
             return
-        axis = time_axis(self.description)
+        axis, temporal = time_axis(self.description), self.description.temporal
+        if axis is None and temporal is not None:
+            self._at_times(temporal, asked)
+            return
         if axis is None:
             self._problem("datetime", "no-axis", "this data has no time")
             return
@@ -432,24 +468,31 @@ class _Resolver:
                 return _runs([int(found[0])])
         raise boxes.Outside
 
+    def _at_times(self, temporal: Temporal, asked: Instant | Period) -> None:
+        """Take the values whose own time is meant, where times are no axis: of runs and steps, or of points on a way."""
+        ends = (asked.start, asked.end) if isinstance(asked, Period) else (asked, asked)
+        try:
+            start, end = (None if each is None else in_utc(each, temporal.calendar) for each in ends)
+        except ValueError as error:
+            self._problem("datetime", "invalid-period", f"datetime: {error}")
+            return
+        stamps = self.labels.values[temporal.axis]
+        inside = stamps != UNKNOWN
+        if start is not None:
+            inside = inside & (stamps >= first_of(start))
+        if end is not None:
+            inside = inside & (stamps <= last_of(end))
+        if not inside.any():
+            raise boxes.Outside
+        self.masks.append((temporal.dimensions, inside))
+
     # --- grids without straight axes ----------------------------------------------------------------------------------
 
     def _by_centre(self, box: boxes.Box) -> None:
-        import numpy as np
-
         spatial = self.description.spatial
         lon, lat = self.labels.values[spatial.x or ""], self.labels.values[spatial.y or ""]
         inside = boxes.positions_in(lon, lat, box, reach=spatial.reach)
-        dimensions = self.description.variable(spatial.x or "").dimensions
-        if inside.ndim == 1:
-            self.along[dimensions[0]] = Window(dimensions[0], _runs(np.flatnonzero(inside).tolist()))
-            return
-        cut = []
-        for number, dimension in enumerate(dimensions):
-            hits = np.flatnonzero(inside.any(axis=1 - number))
-            cut.append(slice(int(hits[0]), int(hits[-1]) + 1))
-            self.along[dimension] = Window(dimension, (Run(cut[-1].start, cut[-1].stop),))
-        self.mask = Mask((dimensions[0], dimensions[1]), inside[cut[0], cut[1]])
+        self.masks.append((self.description.cell_dimensions, inside))
 
 
 def _runs(indices: Sequence[int], shifts: Sequence[float] | None = None) -> tuple[Run, ...]:

@@ -21,13 +21,17 @@ if TYPE_CHECKING:
     type Array = NDArray[Any]
 
 
+UNKNOWN = -(2**62)
+"""The order of a time that is missing: before all others."""
+
+
 @dataclass(frozen=True, slots=True)
 class Labels:
     """The coordinates of a cube, decoded once for each version.
 
     ``values`` has, by axis name: numbers, text, or for time the numbers of :func:`cubeport.cubes.selection.order`; and the
     positions of curvilinear and unstructured grids under ``spatial.x`` and ``spatial.y``. ``bounds`` has CF bounds (n, 2) in the
-    same form.
+    same form. Times that are no axis stand there too, :data:`UNKNOWN` where they are missing, and so do heights of positions.
     """
 
     values: Mapping[str, Array]
@@ -82,12 +86,35 @@ class Window:
         return len({at for run in self.runs for at in range(run.start // length, (run.stop - 1) // length + 1)})
 
 
+def aligned(values: Array, own: Sequence[str], dimensions: Sequence[str]) -> Array:
+    """Return values along *own* dimensions in the order of *dimensions*, with length 1 along those that they do not have."""
+    import numpy as np
+
+    order = [dimensions.index(each) for each in own]
+    lengths = dict(zip(own, values.shape, strict=True))
+    found: Array = values.transpose(np.argsort(order)).reshape([lengths.get(each, 1) for each in dimensions])
+    return found
+
+
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """Which cells of the window of a curvilinear grid lie in the box: the others are missing in the answer."""
+    """Which cells of the windows are meant, where these hold others too: the others are missing in the answer."""
 
-    dimensions: tuple[str, str]
+    dimensions: tuple[str, ...]
     inside: Array
+
+    def aligned(self, dimensions: Sequence[str]) -> Array:
+        """Return the mask in the order of *dimensions*, with length 1 along those that it says nothing of."""
+        return aligned(self.inside, self.dimensions, dimensions)
+
+    def at(self, places: Mapping[str, int]) -> Mask:
+        """Return the mask at those places of some dimensions."""
+        index = tuple(places.get(each, slice(None)) for each in self.dimensions)
+        return Mask(tuple(each for each in self.dimensions if each not in places), self.inside[index])
+
+    def __and__(self, other: Mask) -> Mask:
+        dimensions = (*self.dimensions, *(each for each in other.dimensions if each not in self.dimensions))
+        return Mask(dimensions, self.aligned(dimensions) & other.aligned(dimensions))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +124,8 @@ class Windows:
     fields: tuple[str, ...]
     along: Mapping[str, Window]
     mask: Mask | None = None
-    scattered: bool = False
-    """Several points were asked for: the cells of the mask are an answer's own places, and none between them."""
+    scattered: tuple[str, ...] = ()
+    """The dimensions of cells of which several points were asked for: they are places of their own, and no part of a grid."""
 
     def shape(self, dimensions: Iterable[str]) -> tuple[int, ...]:
         """Return the lengths of the answer along *dimensions*."""
@@ -154,7 +181,8 @@ def fitting(description: CubeDescription, windows: Windows, *, cells: int) -> Wi
 
 def time_axis(description: CubeDescription) -> Axis | None:
     """Return the axis whose labels are times of a calendar, or ``None``."""
-    return None if description.temporal is None else description.axis(description.temporal.axis)
+    temporal = description.temporal
+    return None if temporal is None or temporal.dimensions else description.axis(temporal.axis)
 
 
 def storage_crs(description: CubeDescription) -> str:

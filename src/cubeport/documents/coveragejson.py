@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import Axis, CubeDescription, Variable
 from cubeport.cubes.selection import stamp_at
-from cubeport.cubes.windows import Windows, time_axis
+from cubeport.cubes.windows import UNKNOWN, Mask, Windows, time_axis
 from cubeport.errors import NotAcceptable
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ UCUM = "http://www.opengis.net/def/uom/UCUM/"
 CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 
 _AXES = ("t", "z", "y", "x")
-_POSITIONS = ("curvilinear", "unstructured")
 _UCUM_WORDS = {
     **{
         word: word
@@ -112,11 +111,10 @@ def _group(description: CubeDescription, windows: Windows, fields: tuple[Variabl
     dimensions = fields[0].dimensions
     time = time_axis(description)
     composite: tuple[str, ...] = ()
-    if description.spatial.family in _POSITIONS and description.spatial.x is not None:
-        positions = description.variable(description.spatial.x).dimensions
+    if positions := description.cell_dimensions:
         composite = positions if set(positions) <= set(dimensions) else ()
-    elif windows.scattered and windows.mask is not None and set(windows.mask.dimensions) <= set(dimensions):
-        composite = windows.mask.dimensions
+    elif windows.scattered and set(windows.scattered) <= set(dimensions):
+        composite = windows.scattered
     named: dict[str, Axis] = {}
     for axis in sorted(description.axes, key=lambda each: each.scalar):
         here = axis.scalar or (axis.dimension in dimensions and axis.dimension not in composite)
@@ -138,17 +136,31 @@ def _has_numbers(axis: Axis) -> bool:
 
 
 def _coverages(cut: Cut, group: Group) -> Iterator[dict[str, Any]]:
-    chosen = _cells(cut) if group.composite else None
-    domain = _domain(cut, group, chosen)
+    chosen = _cells(cut, group) if group.composite else None
+    mask = cut.windows.mask
+    if mask is not None and not set(mask.dimensions) <= set(group.dimensions):
+        mask = None
+    same = None if _own_times(cut, group) else _domain(cut, group, chosen, {})
     sizes = cut.windows.shape(group.extra)
     for place in product(*(range(size) for size in sizes)):
         at = dict(zip(group.extra, place, strict=True))
+        here = None if mask is None else mask.at(at)
+        if here is not None and not here.inside.any():
+            continue  # another time was asked for
         coverage: dict[str, Any] = {"type": "Coverage"}
         if at:
             coverage["id"] = ",".join(f"{name}={label}" for name, label in (_label(cut, *each) for each in at.items()))
-        coverage["domain"] = domain
-        coverage["ranges"] = {field.name: _range(cut, group, field, at, chosen) for field in group.fields}
+        coverage["domain"] = _domain(cut, group, chosen, at) if same is None else same
+        coverage["ranges"] = {field.name: _range(cut, group, field, at, chosen, here) for field in group.fields}
         yield coverage
+
+
+def _own_times(cut: Cut, group: Group) -> bool:
+    """Say whether the values have times that are no axis: then each coverage, or each of its cells, has its own."""
+    temporal = cut.description.temporal
+    if temporal is None or cut.times is None or "t" in group.named:
+        return False
+    return bool(temporal.dimensions) and set(temporal.dimensions) <= {*group.extra, *group.composite}
 
 
 def _label(cut: Cut, dimension: str, at: int) -> tuple[str, Any]:
@@ -160,36 +172,86 @@ def _label(cut: Cut, dimension: str, at: int) -> tuple[str, Any]:
     return dimension, int(cut.windows.along[dimension].indices()[at])
 
 
-def _cells(cut: Cut) -> Array:
+def _cells(cut: Cut, group: Group) -> Array:
     """Return which cells of the window are told: those in the box whose position is known. Shape of the positions."""
     import numpy as np
 
     assert cut.positions is not None  # the group has a composite axis because the cube has positions
     x, y = cut.positions
-    inside = np.isfinite(x) & np.isfinite(y)
-    return inside if cut.windows.mask is None else inside & cut.windows.mask.inside
+    inside: Array = np.isfinite(x) & np.isfinite(y)
+    mask = cut.windows.mask
+    if mask is not None and set(mask.dimensions) <= {*group.composite}:
+        inside = inside & mask.aligned(group.composite)
+    return inside
 
 
-def _domain(cut: Cut, group: Group, chosen: Array | None) -> dict[str, Any]:
+def _domain(cut: Cut, group: Group, chosen: Array | None, at: Mapping[str, int]) -> dict[str, Any]:
     time = time_axis(cut.description)
     axes: dict[str, Any] = {}
+    times = _times_at(cut, group, at)
     if chosen is not None and cut.positions is not None:
         columns: list[Sequence[Any]] = [cut.positions[0][chosen].tolist(), cut.positions[1][chosen].tolist()]
         coordinates = ["x", "y"]
-        if "z" in group.named:
+        if cut.heights is not None:
+            columns.append(_column(cut.heights, chosen))
+            coordinates.append("z")
+        elif "z" in group.named:
             height = cut.labels[group.named["z"].name].tolist()[0]
             columns.append([height] * len(columns[0]))
             coordinates.append("z")
-        if "t" in group.named:
+        on_the_way = _times_on_the_way(cut, group) if times is None else times if times.ndim else None
+        if on_the_way is not None:
+            columns.insert(0, [_stamp(each) for each in on_the_way[chosen].tolist()])
+            coordinates.insert(0, "t")
+        elif times is not None:
+            axes["t"] = {"values": [_stamp(int(times))]}
+        elif "t" in group.named:
             axes["t"] = _axis(cut, group.named["t"], is_time=True)
         axes["composite"] = {"dataType": "tuple", "coordinates": coordinates, "values": list(zip(*columns, strict=True))}
+        if on_the_way is not None:
+            return {"type": "Domain", "domainType": "Trajectory", "axes": axes}
         series = "t" in axes and len(axes["t"]["values"]) > 1
         return {"type": "Domain", "domainType": "MultiPointSeries" if series else "MultiPoint", "axes": axes}
     for kind in ("x", "y", "z", "t"):
         if kind in group.named:
             axes[kind] = _axis(cut, group.named[kind], is_time=group.named[kind] is time)
+    if times is not None and not times.ndim:
+        axes["t"] = {"values": [_stamp(int(times))]}
     kind_of = {"domainType": _domain_type(cut, axes)} if "x" in axes and "y" in axes else {}
     return {"type": "Domain", **kind_of, "axes": axes}
+
+
+def _times_at(cut: Cut, group: Group, at: Mapping[str, int]) -> Array | None:
+    """Return the time of a coverage, or of each of its cells, where times are no axis."""
+    import numpy as np
+
+    temporal = cut.description.temporal
+    if temporal is None or cut.times is None or not _own_times(cut, group):
+        return None
+    here = cut.times[tuple(at.get(each, slice(None)) for each in temporal.dimensions)]
+    left = [each for each in temporal.dimensions if each not in at]
+    if not left:
+        return np.asarray(here)
+    sizes = cut.windows.shape(group.composite)
+    order = [left.index(each) for each in group.composite if each in left]
+    shape = [size if each in left else 1 for each, size in zip(group.composite, sizes, strict=True)]
+    return np.broadcast_to(here.transpose(order).reshape(shape), sizes)
+
+
+def _times_on_the_way(cut: Cut, group: Group) -> Array | None:
+    """Return the time of each position where the axis of time is that of the positions: of one way."""
+    time = time_axis(cut.description)
+    if time is None or group.composite != (time.dimension,) or time.name not in cut.labels:
+        return None
+    return cut.labels[time.name]
+
+
+def _stamp(number: int) -> str | None:
+    return None if number == UNKNOWN else str(stamp_at(number))
+
+
+def _column(values: Array, chosen: Array) -> list[Any]:
+    return [None if each != each else each for each in values[chosen].tolist()]
 
 
 def _domain_type(cut: Cut, axes: Mapping[str, Any]) -> str:
@@ -212,43 +274,53 @@ def _axis(cut: Cut, axis: Axis, *, is_time: bool) -> dict[str, Any]:
     return told
 
 
-def _range(cut: Cut, group: Group, field: Variable, at: Mapping[str, int], chosen: Array | None) -> dict[str, Any]:
+def _range(
+    cut: Cut, group: Group, field: Variable, at: Mapping[str, int], chosen: Array | None, mask: Mask | None
+) -> dict[str, Any]:
     import numpy as np
 
     values = cut.values[field.name]
     values = values[tuple(at.get(dimension, slice(None)) for dimension in field.dimensions)]
     kinds = {axis.dimension: kind for kind, axis in group.named.items() if not axis.scalar}
     left = [dimension for dimension in field.dimensions if dimension not in at]
+    inside = None
+    covered = set() if mask is None else set(mask.dimensions)
+    if mask is not None and covered and covered <= set(left) and not covered <= set(group.composite):
+        inside = np.broadcast_to(mask.aligned(left), values.shape)
     if chosen is not None:
         kept = [dimension for dimension in left if dimension not in group.composite and kinds[dimension] == "t"]
         order = [left.index(dimension) for dimension in (*kept, *group.composite)]
         # A height of one label has gone into the tuples.
-        values = (
-            np.squeeze(values, axis=tuple(number for number in range(values.ndim) if number not in order))
-            if len(order) < len(left)
-            else values
-        )
+        flat = tuple(number for number in range(values.ndim) if number not in order)
         ranks = sorted(order)
-        values = values.transpose([ranks.index(number) for number in order])[..., chosen]
+
+        def told(each: Array) -> Array:
+            squeezed = np.squeeze(each, axis=flat) if flat else each
+            return np.asarray(squeezed.transpose([ranks.index(number) for number in order])[..., chosen])
+
+        values, inside = told(values), None if inside is None else told(inside)
         names, shape = [*(["t"] * len(kept)), "composite"], list(values.shape)
-        if "t" in group.named and not kept:
+        scalar_time = "t" in group.named or (cut.times is not None and _own_times(cut, group) and not _in_tuples(cut, group))
+        if scalar_time and not kept and _times_on_the_way(cut, group) is None:
             names, shape = ["t", *names], [1, *shape]
     else:
         alone = [kind for kind, axis in group.named.items() if axis.scalar]
+        alone += ["t"] if _own_times(cut, group) else []
         names = alone + [kinds[dimension] for dimension in left]
         shape = [1] * len(alone) + list(values.shape)
-        mask = cut.windows.mask
-        if mask is not None and set(mask.dimensions) <= set(left):
-            order = [left.index(dimension) for dimension in mask.dimensions]
-            inside = mask.inside.transpose(np.argsort(order)).reshape(
-                [n if at in order else 1 for at, n in enumerate(values.shape)]
-            )
-            told = {"type": "NdArray", "dataType": _type(values), "axisNames": names, "shape": shape}
-            if values.dtype.kind != "f":
-                shown = np.broadcast_to(inside, values.shape).ravel().tolist()
-                return {**told, "values": [v if kept else None for v, kept in zip(values.ravel().tolist(), shown, strict=True)]}
-            values = np.where(inside, values, values.dtype.type(np.nan))
-    return {"type": "NdArray", "dataType": _type(values), "axisNames": names, "shape": shape, "values": plain(values.ravel())}
+    document = {"type": "NdArray", "dataType": _type(values), "axisNames": names, "shape": shape}
+    if inside is not None and values.dtype.kind != "f":
+        shown = inside.ravel().tolist()
+        return {**document, "values": [v if kept_ else None for v, kept_ in zip(values.ravel().tolist(), shown, strict=True)]}
+    if inside is not None:
+        values = np.where(inside, values, values.dtype.type(np.nan))
+    return {**document, "values": plain(values.ravel())}
+
+
+def _in_tuples(cut: Cut, group: Group) -> bool:
+    """Say whether each cell of a coverage has a time of its own."""
+    temporal = cut.description.temporal
+    return temporal is not None and bool(set(temporal.dimensions) & set(group.composite))
 
 
 def _type(values: Array) -> str:
@@ -334,12 +406,20 @@ def ucum(units: str) -> str | None:
 
 def _referencing(description: CubeDescription, layout: Sequence[Group], public_url: str) -> list[dict[str, Any]]:
     kinds = {kind for group in layout for kind in group.named} | ({"x", "y"} if any(group.composite for group in layout) else set())
+    temporal = description.temporal
+    if temporal is not None:
+        along = set(temporal.dimensions) or {description.axis(temporal.axis).dimension}
+        own = bool(temporal.dimensions) or tuple(along) == description.cell_dimensions
+        kinds |= {"t"} if own and any(along <= {*group.extra, *group.composite} for group in layout) else set()
     found: list[dict[str, Any]] = []
     horizontal = [kind for kind in ("x", "y") if kind in kinds]
     if horizontal:
         found.append({"coordinates": horizontal, "system": _horizontal(description)})
     z = next((group.named["z"] for group in layout if "z" in group.named), None)
-    if z is not None:
+    if description.spatial.z is not None and any(group.composite for group in layout):
+        heights = description.variable(description.spatial.z)
+        found.append({"coordinates": ["z"], "system": _vertical(heights)})
+    elif z is not None:
         found.append({"coordinates": ["z"], "system": _vertical(z)})
     if "t" in kinds and description.temporal is not None:
         calendar = description.temporal.calendar
@@ -365,8 +445,18 @@ def crs_uri(code: str) -> str:
     return CRS84 if code == "OGC:CRS84" else f"http://www.opengis.net/def/crs/{authority}/0/{number}"
 
 
-def _vertical(axis: Axis) -> dict[str, Any]:
-    up = axis.positive or ("down" if ucum(axis.units or "") in ("Pa", "hPa", "mbar", "bar") else "up")
+def direction_of(axis: Axis | Variable) -> str:
+    """Return where a vertical axis grows, ``up`` or ``down``: as it says, else pressures and depths grow downwards."""
+    positive = axis.positive if isinstance(axis, Axis) else str(axis.attributes.get("positive", "")).lower()
+    if positive in ("up", "down"):
+        return positive
+    pressure = ucum(axis.units or "") in ("Pa", "hPa", "kPa", "mbar", "bar", "dbar") or "pressure" in (axis.standard_name or "")
+    deep = "depth" in (axis.standard_name or "").lower() or axis.name.lower().startswith("depth")
+    return "down" if pressure or deep else "up"
+
+
+def _vertical(axis: Axis | Variable) -> dict[str, Any]:
+    up = direction_of(axis)
     about = {"name": {"en": axis.long_name or axis.standard_name or axis.name}, "direction": up}
     unit = unit_of(axis.units)
     if unit is not None:

@@ -200,8 +200,7 @@ def _dimension(cube: CubeDescription, raw: xr.Dataset, axis: Axis) -> dict[str, 
 
 
 def _about(cube: CubeDescription, axis: Axis) -> str | None:
-    positions = cube.spatial.family in ("curvilinear", "unstructured") and cube.spatial.x is not None
-    if positions and axis.dimension in cube.variable(str(cube.spatial.x)).dimensions:
+    if axis.dimension in cube.cell_dimensions:
         return f"cells at the positions {cube.spatial.x} and {cube.spatial.y}"
     said = [axis.long_name or axis.standard_name, f"positive {axis.positive}" if axis.positive else None]
     return ", ".join(each for each in said if each) or None

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.selection import stamp_at
-from cubeport.cubes.windows import time_axis
+from cubeport.cubes.windows import UNKNOWN, aligned, time_axis
 from cubeport.documents.coveragejson import Group, groups, plain
 from cubeport.errors import NotAcceptable
 
@@ -77,9 +77,19 @@ def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int
     if group.composite and cut.positions is not None and spatial.family in ("curvilinear", "unstructured"):
         order = [dimensions.index(each) for each in group.composite]
         for name, values in zip((spatial.x, spatial.y), cut.positions, strict=True):
-            aligned = values.transpose(np.argsort(order)).reshape([size if at in order else 1 for at, size in enumerate(shape)])
+            placed = values.transpose(np.argsort(order)).reshape([size if at in order else 1 for at, size in enumerate(shape)])
             names.append(_quoted(str(name)))
-            columns.append(_texts(np.broadcast_to(aligned, shape).ravel()))
+            columns.append(_texts(np.broadcast_to(placed, shape).ravel()))
+    temporal = cut.description.temporal
+    own: list[tuple[str, Sequence[str], Array]] = []
+    if cut.heights is not None and spatial.z is not None:
+        own.append((spatial.z, group.composite, cut.heights))
+    if cut.times is not None and temporal is not None and set(temporal.dimensions) <= set(dimensions):
+        stamps = ["" if each == UNKNOWN else str(stamp_at(each)) for each in cut.times.ravel().tolist()]
+        own.append((temporal.axis, temporal.dimensions, np.array(stamps, dtype=object).reshape(cut.times.shape)))
+    for name, along, values in own:
+        names.append(_quoted(name))
+        columns.append(_texts(np.broadcast_to(aligned(values, along, dimensions), shape).ravel()))
     return names, columns
 
 
@@ -88,9 +98,7 @@ def _inside(cut: Cut, dimensions: Sequence[str], shape: Sequence[int]) -> Array:
 
     mask = cut.windows.mask
     assert mask is not None  # the caller has looked
-    order = [dimensions.index(each) for each in mask.dimensions]
-    aligned = mask.inside.transpose(np.argsort(order)).reshape([size if at in order else 1 for at, size in enumerate(shape)])
-    return np.broadcast_to(aligned, shape).ravel()
+    return np.broadcast_to(mask.aligned(dimensions), shape).ravel()
 
 
 def _texts(values: Array) -> Array:

@@ -104,8 +104,7 @@ class _Writer:
         self._windows = part.windows.along
         # Only coverages drop what was sliced: a download keeps the dimensions of the store.
         self._dropped = set() if self._as_stored else {name for name, window in self._windows.items() if window.sliced}
-        mask = part.windows.mask
-        self._mask = None if mask is None else (mask.dimensions, mask.inside)
+        self._mask = part.windows.mask
         self._names = list(part.opened.names()) if part.everything else part.opened.needed(self._fields)
         self._turned = self._turned_names()
         self._sizes: dict[str, int] = {}
@@ -218,7 +217,7 @@ class _Writer:
         return attributes | ({"coordinates": " ".join([*words, *added])} if added else {})
 
     def _hides(self, name: str) -> bool:
-        return name in self._fields and self._mask is not None and set(self._mask[0]) <= set(self._opened.dimensions(name))
+        return name in self._fields and self._mask is not None and set(self._mask.dimensions) <= set(self._opened.dimensions(name))
 
     def _strips(self, name: str, fill: Any) -> Iterator[tuple[Any, Array]]:
         """Yield the values in strips along the first dimension, each with its place in the file."""
@@ -247,13 +246,10 @@ class _Writer:
     def _hidden(self, values: Array, dimensions: tuple[str, ...], start: int, fill: Any) -> Array:
         """Return the values with those outside the box missing."""
         assert self._mask is not None  # the caller has asked
-        (first, second), inside = self._mask
-        if dimensions[0] == first:
+        inside = self._mask.aligned(dimensions)
+        if dimensions[0] in self._mask.dimensions:
             inside = inside[start : start + values.shape[0]]
-        shape = [size if each in (first, second) else 1 for size, each in zip(values.shape, dimensions, strict=True)]
-        if dimensions.index(first) > dimensions.index(second):
-            inside = inside.T
-        return np.where(inside.reshape(shape), values, np.asarray(fill, dtype=values.dtype))
+        return np.where(inside, values, np.asarray(fill, dtype=values.dtype))
 
 
 def _part(runs: tuple[Run, ...], start: int, stop: int) -> tuple[Run, ...]:

@@ -29,7 +29,7 @@ from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.orders import StoredObject
 from cubeport.cubes.selection import order
 from cubeport.cubes.times import calendar_of, decode
-from cubeport.cubes.windows import Labels, Run, Window, Windows, time_axis, turned_labels
+from cubeport.cubes.windows import UNKNOWN, Labels, Run, Window, Windows, time_axis, turned_labels
 from cubeport.errors import Corrupt, CubeportError, StoreUnavailable
 
 type Array = NDArray[Any]
@@ -251,16 +251,49 @@ class Opened:
         positions = None
         spatial = self.description.spatial
         x, y = (spatial.x, spatial.y) if spatial.family in ("curvilinear", "unstructured") else (None, None)
-        if x is not None and y is not None and set(self._variables[x].dims) <= windows.along.keys():
+        if x is not None and y is not None and set(self.description.cell_dimensions) <= windows.along.keys():
             positions = self._in_window(x, windows), self._in_window(y, windows)
         elif windows.scattered and spatial.x in labels and spatial.y in labels:
             columns, rows = np.meshgrid(labels[spatial.x], labels[spatial.y])
             positions = columns, rows
         values = {name: self.read(name, windows, patience=patience) for name in windows.fields}
-        return Cut(self.description, windows, labels, bounds, values, positions)
+        return Cut(self.description, windows, labels, bounds, values, positions, *self._cut_own(windows))
+
+    def _cut_own(self, windows: Windows) -> tuple[Array | None, Array | None]:
+        """Return times that are no axis, and heights of positions, in the windows."""
+        whole, temporal, z = self.labels().values, self.description.temporal, self.description.spatial.z
+        found: list[Array | None] = []
+        for name, dimensions in (
+            (temporal.axis if temporal is not None and temporal.dimensions else None, temporal.dimensions if temporal else ()),
+            (z, self.description.cell_dimensions),
+        ):
+            if name is None or not set(dimensions) <= windows.along.keys():
+                found.append(None)
+            else:
+                found.append(whole[name][np.ix_(*(windows.along[each].indices() for each in dimensions))])
+        return found[0], found[1]
+
+    def _own_times(self, name: str) -> Array:
+        """Return times that are no axis as the numbers that their calendar fields order by; missing ones are unknown."""
+        attributes = self._variables[name].attrs
+        numbers = self.decode(name, self.raw(name, {}))
+        known = np.isfinite(numbers)
+        stamps = decode(numbers[known], attributes["units"], calendar_of(attributes, name=name), name=name)
+        found = np.full(numbers.shape, UNKNOWN, dtype="int64")
+        found[known] = np.fromiter(map(order, stamps), dtype="int64", count=len(stamps))
+        return found
+
+    def _positions(self, name: str) -> Array:
+        """Return longitudes or latitudes of cells; of those that were written for each step the first, as they stand still."""
+        dimensions = self._variables[name].dims
+        along = {
+            str(each): Window(str(each), (Run(0, 1),)) for each in dimensions if str(each) not in self.description.cell_dimensions
+        }
+        values = self.decode(name, self.raw(name, along))
+        return values.reshape([size for size, each in zip(values.shape, dimensions, strict=True) if str(each) not in along])
 
     def _in_window(self, name: str, windows: Windows) -> Array:
-        indices = [windows.along[str(dimension)].indices() for dimension in self._variables[name].dims]
+        indices = [windows.along[dimension].indices() for dimension in self.description.cell_dimensions]
         return cast(Array, self.labels().values[name][np.ix_(*indices)])
 
     def _cut_labels(self, windows: Windows) -> tuple[dict[str, Array], dict[str, Array]]:
@@ -359,7 +392,12 @@ class Opened:
         if spatial.family in ("curvilinear", "unstructured"):
             for name in (spatial.x, spatial.y):
                 if name is not None and name not in values:
-                    values[name] = self.decode(name, self.raw(name, {}))
+                    values[name] = self._positions(name)
+        if spatial.z is not None and spatial.z not in values:
+            values[spatial.z] = self.decode(spatial.z, self.raw(spatial.z, {}))
+        temporal = self.description.temporal
+        if temporal is not None and temporal.dimensions:
+            values[temporal.axis] = self._own_times(temporal.axis)
         if spatial.family != "projected" and spatial.to_crs != 1.0:
             # Places are in degrees on every face that takes or tells them, also where the store has radians.
             for name in (spatial.x, spatial.y):
