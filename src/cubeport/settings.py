@@ -112,7 +112,7 @@ class AuthSettings(Section):
 
     public_reads: bool = True
     open_on_loopback: bool = False
-    """Without any key, a caller on this machine has all scopes. ``init`` writes true."""
+    """Without any key, a caller on this machine may ingest, and with the local token do everything. ``init`` writes true."""
 
 
 class SourcesSettings(Section):

@@ -285,7 +285,8 @@ class FakeService:
 
     def datasets(self, **filters: Any) -> Any:
         self.filters = filters
-        found = [] if self.deleted or not self.published else [self.shown("sea")]
+        everything = filters.get("publication") == "any"
+        found = [] if self.deleted or not (self.published or everything) else [self.shown("sea", unpublished=everything)]
         if filters.get("versions"):
             found = [each.model_copy(update={"versions": self.shown_versions("sea")}) for each in found]
         return SimpleNamespace(
@@ -409,13 +410,18 @@ def make_parts(service: Any, engine: Any, **changes: Any) -> Parts:
     values: dict[str, Any] = {
         "service": service,
         "engine": engine,
-        "gatekeeper": Gatekeeper(NoKeys(), open_on_loopback=True),
+        "gatekeeper": Gatekeeper(NoKeys(), open_on_loopback=True, local_token=TOKEN),
         "public_url": URL,
         "title": "Test cubes",
         "version": "0.1",
         "limits": {"binary_cells": 64_000_000},
     }
     return Parts(**(values | changes))
+
+
+TOKEN = "local_" + "t" * 43
+LOCAL = {"Authorization": f"Bearer {TOKEN}"}
+"""What a caller on this machine sends to delete."""
 
 
 class Client(httpx.Client):

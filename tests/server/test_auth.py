@@ -1,21 +1,43 @@
-"""service.md 11 and safety.md 4: default deny, the loopback exemption exactly, keys as sha256."""
+"""Who may do what: default deny, the loopback exemption exactly, keys as sha256."""
 
 from __future__ import annotations
 
 import hashlib
+import socket
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from cubeport.errors import Forbidden, InvalidConfiguration, ReadOnly, Unauthorized
+from cubeport.server import peers
 from cubeport.server.app import App
-from cubeport.server.auth import RULES, Gatekeeper, NoKeys, check_exposure, scope_of
+from cubeport.server.auth import RULES, Caller, Connection, Gatekeeper, NoKeys, check_exposure, scope_of
 from cubeport.service.keys import Key
 
-from .conftest import Client, make_parts
+from .conftest import V1, Client, make_parts
+
+
+def checked(keeper: Gatekeeper, needed: Any, method: str, headers: Any, peer: str | None, **changes: Any) -> Caller:
+    return keeper.check(needed, method, Connection(headers, (peer, 1234) if peer else None, **changes))
+
 
 LOCAL = [(b"host", b"localhost:8000")]
+FORWARDING = (
+    *(
+        b"cf-connecting-ip",
+        b"true-client-ip",
+        b"x-client-ip",
+        b"client-ip",
+        b"x-forwarded",
+        b"x-forwarded-server",
+        b"x-forwarded-port",
+    ),
+    *(b"x-original-host", b"x-original-forwarded-for", b"x-cluster-client-ip", b"x-envoy-external-address", b"x-host", b"cdn-loop"),
+    *(b"fastly-client-ip", b"fly-client-ip", b"x-amzn-trace-id", b"x-amz-cf-id", b"x-azure-clientip", b"x-appengine-user-ip"),
+)
+TOKEN = "local_" + "t" * 43
 SECRET = "cp_abcd_" + "s" * 24
 
 
@@ -69,14 +91,37 @@ def test_who_has_no_right_is_told_401_and_nothing_happens(service: Any, engine: 
 
 
 class TestLoopback:
-    """Without any key, a loopback peer with a loopback Host, no forwarding header and no foreign Origin has all scopes."""
+    """Without any key, a loopback peer with a loopback Host, no forwarding header and no foreign Origin may ingest."""
 
     open = Gatekeeper(NoKeys(), open_on_loopback=True)
 
     @pytest.mark.parametrize("host", [b"localhost", b"127.0.0.1:8000", b"[::1]:80", b"LOCALHOST:1", b"127.9.9.9"])
     def test_here(self, host: bytes) -> None:
-        assert self.open.check("admin", "DELETE", [(b"host", host)], "127.0.0.1").scope == "admin"
-        assert self.open.check("admin", "DELETE", [(b"host", host)], "::1").scope == "admin"
+        assert checked(self.open, "ingest", "POST", [(b"host", host)], "127.0.0.1").scope == "ingest"
+        assert checked(self.open, "ingest", "POST", [(b"host", host)], "::1").scope == "ingest"
+
+    def test_what_destroys_needs_a_key_or_the_local_token(self) -> None:
+        keeper = Gatekeeper(NoKeys(), open_on_loopback=True, local_token=TOKEN)
+        with pytest.raises(Unauthorized, match="reverse proxy"):
+            checked(keeper, "admin", "DELETE", LOCAL, "127.0.0.1")
+        assert checked(keeper, "admin", "DELETE", bearer(TOKEN), "127.0.0.1").name == "local"
+        for wrong in (TOKEN[:-1], TOKEN + "x", "", "local_"):
+            with pytest.raises(Unauthorized):
+                checked(keeper, "admin", "DELETE", bearer(wrong), "127.0.0.1")
+        with pytest.raises(Unauthorized):
+            checked(keeper, "admin", "DELETE", bearer(TOKEN), "192.168.1.7")
+        with pytest.raises(Unauthorized):
+            checked(keeper, "admin", "DELETE", [*bearer(TOKEN), (b"x-client-ip", b"1.2.3.4")], "127.0.0.1")
+        with pytest.raises(Unauthorized):
+            checked(Gatekeeper(NoKeys(), open_on_loopback=True), "admin", "DELETE", bearer(""), "127.0.0.1")
+
+    def test_a_process_of_another_user_and_old_http_are_not_this_machine(self) -> None:
+        """A proxy that adds no header still runs as its own user, and nginx speaks HTTP/1.0 unless told otherwise."""
+        other = Gatekeeper(NoKeys(), open_on_loopback=True, same_user=lambda *_: False)
+        with pytest.raises(Unauthorized):
+            checked(other, "ingest", "POST", LOCAL, "127.0.0.1")
+        with pytest.raises(Unauthorized):
+            checked(self.open, "ingest", "POST", LOCAL, "127.0.0.1", http_version="1.0")
 
     @pytest.mark.parametrize(
         ("headers", "peer"),
@@ -92,53 +137,54 @@ class TestLoopback:
             ([*LOCAL, (b"forwarded", b"for=127.0.0.1")], "127.0.0.1"),
             ([*LOCAL, (b"via", b"1.1 proxy")], "127.0.0.1"),
             ([*LOCAL, (b"x-real-ip", b"127.0.0.1")], "127.0.0.1"),
+            *(([*LOCAL, (name, b"1.2.3.4")], "127.0.0.1") for name in FORWARDING),
         ],
     )
     def test_elsewhere(self, headers: list[tuple[bytes, bytes]], peer: str | None) -> None:
         with pytest.raises(Unauthorized):
-            self.open.check("ingest", "POST", headers, peer)
+            checked(self.open, "ingest", "POST", headers, peer)
 
     @pytest.mark.parametrize("origin", [b"https://evil.example", b"null", b"http://localhost:9999", b"http://127.0.0.1:8000"])
     def test_a_page_of_another_origin_is_forbidden(self, origin: bytes) -> None:
         with pytest.raises(Forbidden):
-            self.open.check("ingest", "POST", [*LOCAL, (b"origin", origin)], "127.0.0.1")
+            checked(self.open, "ingest", "POST", [*LOCAL, (b"origin", origin)], "127.0.0.1")
 
     def test_a_page_of_this_origin_may(self) -> None:
-        assert self.open.check("ingest", "POST", [*LOCAL, (b"origin", b"http://localhost:8000")], "127.0.0.1").may("ingest")
+        assert checked(self.open, "ingest", "POST", [*LOCAL, (b"origin", b"http://localhost:8000")], "127.0.0.1").may("ingest")
 
     def test_a_key_ends_it(self) -> None:
         with pytest.raises(Unauthorized):
-            Gatekeeper(KnownKeys(key()), open_on_loopback=True).check("ingest", "POST", LOCAL, "127.0.0.1")
+            checked(Gatekeeper(KnownKeys(key()), open_on_loopback=True), "ingest", "POST", LOCAL, "127.0.0.1")
 
     def test_it_is_off_by_default(self) -> None:
         with pytest.raises(Unauthorized):
-            Gatekeeper(NoKeys()).check("ingest", "POST", LOCAL, "127.0.0.1")
+            checked(Gatekeeper(NoKeys()), "ingest", "POST", LOCAL, "127.0.0.1")
 
 
 class TestKeys:
     def test_a_known_key_has_its_scope_and_those_below(self) -> None:
         keeper = Gatekeeper(KnownKeys(key()))
-        assert keeper.check("ingest", "POST", bearer(SECRET), "8.8.8.8").name == "ann"
-        assert keeper.check("read", "GET", [(b"x-api-key", SECRET.encode())], "8.8.8.8").name == "ann"
+        assert checked(keeper, "ingest", "POST", bearer(SECRET), "8.8.8.8").name == "ann"
+        assert checked(keeper, "read", "GET", [(b"x-api-key", SECRET.encode())], "8.8.8.8").name == "ann"
         with pytest.raises(Forbidden):
-            keeper.check("admin", "DELETE", bearer(SECRET), "8.8.8.8")
+            checked(keeper, "admin", "DELETE", bearer(SECRET), "8.8.8.8")
 
     @pytest.mark.parametrize("secret", ["", "cp_abcd_" + "t" * 24, "cp_zzzz_" + "s" * 24, SECRET[:-1], SECRET.upper(), "x" * 5000])
     def test_a_wrong_key_is_401_even_for_reads(self, secret: str) -> None:
         with pytest.raises(Unauthorized):
-            Gatekeeper(KnownKeys(key())).check("read", "GET", bearer(secret), "127.0.0.1")
+            checked(Gatekeeper(KnownKeys(key())), "read", "GET", bearer(secret), "127.0.0.1")
 
     def test_an_expired_key_is_401(self) -> None:
         old = key(expires_at=datetime.now(UTC) - timedelta(seconds=1))
         with pytest.raises(Unauthorized):
-            Gatekeeper(KnownKeys(old)).check("ingest", "POST", bearer(SECRET), None)
+            checked(Gatekeeper(KnownKeys(old)), "ingest", "POST", bearer(SECRET), None)
 
     def test_two_keys_and_other_schemes_are_401(self) -> None:
         keeper = Gatekeeper(KnownKeys(key()))
         with pytest.raises(Unauthorized):
-            keeper.check("read", "GET", [*bearer(SECRET), (b"x-api-key", SECRET.encode())], None)
+            checked(keeper, "read", "GET", [*bearer(SECRET), (b"x-api-key", SECRET.encode())], None)
         with pytest.raises(Unauthorized):
-            keeper.check("read", "GET", [(b"authorization", b"Basic dTpw")], None)
+            checked(keeper, "read", "GET", [(b"authorization", b"Basic dTpw")], None)
 
     def test_a_key_of_other_datasets_is_forbidden(self, service: Any, engine: Any) -> None:
         keeper = Gatekeeper(KnownKeys(key(datasets=("air_*",))))
@@ -160,8 +206,8 @@ class TestKeys:
 
 def test_read_only_refuses_writes_whoever_asks() -> None:
     with pytest.raises(ReadOnly):
-        Gatekeeper(KnownKeys(key(scope="admin")), read_only=True).check("admin", "DELETE", bearer(SECRET), None)
-    assert Gatekeeper(NoKeys(), read_only=True).check("read", "GET", LOCAL, None).may("read")
+        checked(Gatekeeper(KnownKeys(key(scope="admin")), read_only=True), "admin", "DELETE", bearer(SECRET), None)
+    assert checked(Gatekeeper(NoKeys(), read_only=True), "read", "GET", LOCAL, None).may("read")
 
 
 @pytest.mark.parametrize(
@@ -182,3 +228,29 @@ def test_no_start_where_others_could_write(host: str, public_url: str | None, ke
         return
     with pytest.raises(InvalidConfiguration):
         check_exposure(host=host, public_url=public_url, keys_exist=keys, read_only=read_only)
+
+
+class TestUnpublished:
+    """A key for some datasets sees what is not published of those alone."""
+
+    @pytest.mark.parametrize(("pattern", "sees"), [("*", True), ("sea", True), ("s*", True), ("air-*", False)])
+    def test_of_others_nothing_is_seen(self, service: Any, engine: Any, pattern: str, sees: bool) -> None:
+        service.published = False
+        keeper = Gatekeeper(KnownKeys(key(datasets=(pattern,))))
+        with Client(App(make_parts(service, engine, gatekeeper=keeper)), peer="8.8.8.8") as client:
+            client.headers["Authorization"] = f"Bearer {SECRET}"
+            for path in ("/datasets/sea", "/datasets/sea/versions", "/datasets/sea/versions/latest", f"/datasets/sea@{V1}"):
+                assert client.get(path).status_code == (200 if sees else 404), path
+            listed = client.get("/datasets?publication=any&count=true").json()
+        assert [each["dataset_id"] for each in listed["items"]] == (["sea"] if sees else [])
+        assert listed.get("number_matched") == (1 if pattern == "*" else None)
+
+
+def test_the_user_of_the_other_end_is_asked_of_the_kernel(live: Any) -> None:
+    if not Path("/proc/net/tcp").exists():
+        pytest.skip("Linux only")
+    with socket.create_connection(("127.0.0.1", live.port)) as connection:
+        peer, here = connection.getsockname(), connection.getpeername()
+        assert peers.same_user(peer, here) is True
+    assert peers.same_user(("127.0.0.1", 1), ("127.0.0.1", 1)) is None
+    assert peers.same_user(None, here) is None

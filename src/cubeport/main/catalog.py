@@ -247,7 +247,7 @@ def _parts(
         keepers=partial(_keepers, backend, ports.journal, versions, inner / "locks" / "workers"),
         apart=frozenset({DATA} | {name for name, each in configured.items() if "data" in each.use}),
         fetcher=_LazyFetcher(root),
-        surroundings=partial(_surroundings, root),
+        surroundings=partial(_surroundings, root, backend),
         settings={"backend": file.backend.partition(":")[0], "format": file.format, "schema_policy": file.schema_policy},
         plugins=found,
         closing=(gate.close,),
@@ -274,11 +274,21 @@ def _keepers(backend: CatalogBackend, journal: Journal, versions: Path, workers:
         yield VersionKeeper(backend, journal, listers, DATA, Workers(workers))
 
 
-def _surroundings(root: Path) -> Iterable[Finding]:
+def _surroundings(root: Path, backend: CatalogBackend) -> Iterable[Finding]:
     from cubeport.adapters.sandbox.surroundings import findings
+    from cubeport.service.keys import Keys
     from cubeport.settings import load
 
-    return findings(load(root).gate.sandbox)
+    settings = load(root)
+    yield from findings(settings.gate.sandbox)
+    if settings.auth.open_on_loopback and not settings.read_only and not Keys(backend).any():
+        yield Finding(
+            "open-on-loopback",
+            "auth",
+            "without a key, callers on this machine may ingest; a reverse proxy that runs as this user would be one of them",
+            "before others can reach this instance: cubeport keys add NAME --scope ingest",
+            "warn",
+        )
 
 
 class _LazyGate:

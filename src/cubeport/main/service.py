@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+import secrets
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
@@ -256,6 +257,7 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
             public_reads=settings.auth.public_reads,
             open_on_loopback=settings.auth.open_on_loopback,
             read_only=settings.read_only,
+            local_token=_local_token(settings) if settings.auth.open_on_loopback and not settings.read_only else None,
         ),
         public_url=service.public_url,
         queries=OgcFace(service, queries, public_url=service.public_url, title=settings.title, description=settings.description),
@@ -276,6 +278,23 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
             **({} if settings.read_only else {"space": partial(demand_space, settings.data_dir, settings.instance / MARK)}),
         },
     )
+
+
+def _local_token(settings: Settings) -> str:
+    """Return the secret of ``.cubeport/local-token``, which only the instance's own user can read; made where there is none."""
+    path = settings.instance / MARK / "local-token"
+    try:
+        return path.read_text().strip()
+    except FileNotFoundError:
+        pass
+    made = f"local_{secrets.token_urlsafe(32)}"
+    beside = path.with_name(f"local-token.{os.getpid()}")
+    with os.fdopen(os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        file.write(made + "\n")
+    with suppress(FileExistsError):  # another server process was first
+        path.hardlink_to(beside)
+    beside.unlink()
+    return path.read_text().strip()
 
 
 def prepare(

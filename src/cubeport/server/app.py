@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
-from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from fastapi import APIRouter, FastAPI
@@ -24,7 +23,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cubeport import errors
 from cubeport.errors import CubeportError, MethodNotAllowed, NotFound, Problem, UriTooLong
 from cubeport.server import about, datasets, incoming, ingestions, pages, problems, stac
-from cubeport.server.auth import scope_of
+from cubeport.server.auth import Connection, scope_of
 from cubeport.server.parts import Parts
 from cubeport.server.probes import Probes
 from cubeport.server.zarr import ZarrFace
@@ -105,7 +104,7 @@ class App:
         if route is None:
             raise MethodNotAllowed(f"This address does not take {method[:20]}", allow=allowed)
         caller = scope.get("cubeport.caller") or self._parts.gatekeeper.check(
-            scope_of(asked["method"], route.path), method, scope["headers"], _peer(scope)
+            scope_of(asked["method"], route.path), method, Connection.of(scope)
         )
         if asked["method"] != "GET" and "dataset_id" in asked["path_params"]:
             caller.check_dataset(asked["path_params"]["dataset_id"])
@@ -118,7 +117,7 @@ class App:
         if scope["method"] not in _READS:
             raise MethodNotAllowed("Zarr is read with GET and HEAD", allow=_READS)
         if "cubeport.caller" not in scope:
-            self._parts.gatekeeper.check_read(scope["headers"], _peer(scope))
+            self._parts.gatekeeper.check_read(Connection.of(scope))
         await self._zarr(scope, receive, send)
 
     def _match(self, scope: Scope) -> tuple[Route | None, tuple[str, ...]]:
@@ -266,11 +265,6 @@ def _decoded(raw: bytes) -> str:
         return unquote_to_bytes(raw).decode("utf-8")
     except UnicodeDecodeError as exc:
         raise NotFound("There is nothing at this address", what="path") from exc
-
-
-def _peer(scope: Scope) -> str | None:
-    client: Any = scope.get("client")
-    return client[0] if client else None
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:

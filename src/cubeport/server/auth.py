@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -19,8 +19,11 @@ from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
+from starlette.types import Scope as ASGIScope
 
 from cubeport.errors import Forbidden, InvalidConfiguration, ReadOnly, Unauthorized
+from cubeport.server import peers
+from cubeport.server.peers import Address
 from cubeport.service.keys import Key, Scope
 
 ORDER: tuple[Scope, ...] = ("none", "read", "ingest", "admin")
@@ -132,9 +135,10 @@ def require(request: Request, scope: Literal["ingest", "admin"]) -> None:
         raise (Unauthorized if caller.name is None else Forbidden)(f"This needs a key with the scope {scope}")
 
 
-def sees_all(request: Request) -> bool:
-    """Tell whether the caller also sees what is not published."""
-    return caller_of(request).may("ingest")
+def sees_unpublished(request: Request, dataset_id: str) -> bool:
+    """Tell whether the caller also sees what is not published of a dataset."""
+    caller = caller_of(request)
+    return caller.may("ingest") and caller.covers(dataset_id)
 
 
 def may_see(request: Request, dataset_id: str) -> bool:
@@ -144,11 +148,32 @@ def may_see(request: Request, dataset_id: str) -> bool:
 
 
 _KEY = re.compile(r"cp_([a-z0-9]{4,32})_([A-Za-z0-9_-]{22,128})")
-_FORWARDING = (b"forwarded", b"x-forwarded-for", b"x-forwarded-host", b"x-forwarded-proto", b"x-real-ip", b"via")
+_FORWARDING = re.compile(
+    rb"forwarded|via|cdn-loop|client-ip|true-client-ip|x-(?:forwarded|original|real|client|cluster|proxy|envoy|remote|host|scheme|"
+    rb"azure|appengine|amzn?|arr|sendfile|accel|traefik|varnish|wap)\b.*|(?:cf|fastly|fly|akamai|do|incap|x-nf|x-vercel)-.*"
+)
+"""Headers that proxies, balancers and content networks add; none is sent by a client that asks by itself."""
 
 _KEY_HEADERS = frozenset({b"authorization", b"x-api-key"})
 
 type Headers = Sequence[tuple[bytes, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """What a request says of where it comes from."""
+
+    headers: Headers
+    peer: Address | None = None
+    here: Address | None = None
+    """This end of the connection."""
+    http_version: str = "1.1"
+
+    @classmethod
+    def of(cls, scope: ASGIScope) -> Connection:
+        """Return that of an ASGI scope."""
+        peer, here = scope.get("client"), scope.get("server")
+        return cls(scope["headers"], peer and tuple(peer), here and tuple(here), scope.get("http_version", "1.1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,8 +184,11 @@ class Gatekeeper:
     public_reads: bool = True
     open_on_loopback: bool = False
     read_only: bool = False
+    local_token: str | None = None
+    """What a caller on this machine proves itself with: a secret that only the instance's own user can read."""
+    same_user: Callable[[Address | None, Address | None], bool | None] = peers.same_user
 
-    def caller(self, headers: Headers, peer: str | None, now: datetime | None = None) -> Caller:
+    def caller(self, connection: Connection, now: datetime | None = None) -> Caller:
         """Return who asks.
 
         Raises
@@ -168,19 +196,37 @@ class Gatekeeper:
         Unauthorized
             For a key that is malformed, unknown, expired or not in the one place that it must be.
         """
-        given = _given_key(headers)
+        given = _given_key(connection.headers)
         if given is not None:
+            if self._is_local_token(given, connection):
+                return Caller("admin", "local")
             return self._known(given, now or datetime.now(UTC))
-        if self.open_on_loopback and is_local(headers, peer) and not foreign_origin(headers) and not self.keys.any():
-            return Caller("admin", "loopback")
+        if self._is_open(connection):
+            return Caller("ingest", "loopback")
         return Caller("read" if self.public_reads else "none")
 
-    def check_read(self, headers: Headers, peer: str | None) -> None:
-        """Refuse a read that needs a key; where reads are public and none is given, nothing else is looked at."""
-        if not self.public_reads or any(name in _KEY_HEADERS for name, _ in headers):
-            self.check("read", "GET", headers, peer)
+    def _is_open(self, connection: Connection) -> bool:
+        """Tell whether a caller on this machine may ingest without a key."""
+        return (
+            self.open_on_loopback
+            and is_local(connection)
+            and not foreign_origin(connection.headers)
+            and not self.keys.any()
+            # A proxy on this machine that adds no header: it runs as a user of its own.
+            and self.same_user(connection.peer, connection.here) is not False
+        )
 
-    def check(self, needed: Scope | None, method: str, headers: Headers, peer: str | None) -> Caller:
+    def _is_local_token(self, given: str, connection: Connection) -> bool:
+        if self.local_token is None or not hmac.compare_digest(given.encode(), self.local_token.encode()):
+            return False
+        return self._is_open(connection)
+
+    def check_read(self, connection: Connection) -> None:
+        """Refuse a read that needs a key; where reads are public and none is given, nothing else is looked at."""
+        if not self.public_reads or any(name in _KEY_HEADERS for name, _ in connection.headers):
+            self.check("read", "GET", connection)
+
+    def check(self, needed: Scope | None, method: str, connection: Connection) -> Caller:
         """Return the caller if it may do what needs *needed*; ``None`` is for nobody.
 
         Raises
@@ -192,16 +238,21 @@ class Gatekeeper:
         """
         if needed == "none":
             return Caller("none")
-        caller = self.caller(headers, peer)
+        caller = self.caller(connection)
         if needed is None:
             raise Forbidden("Nobody may do this over HTTP")
         if needed != "read" and method not in ("GET", "HEAD") and self.read_only:
             raise ReadOnly("This server only reads")
         if caller.may(needed):
             return caller
+        if caller.name == "loopback":
+            raise Unauthorized(
+                "Without a key, a caller on this machine may not delete: a reverse proxy would pass the request on for anybody",
+                next_step="Use the command line, or send a key, or the text of .cubeport/local-token, as Authorization: Bearer ….",
+            )
         if caller.name is not None:
             raise Forbidden(f"This needs the scope {needed}")
-        if method not in ("GET", "HEAD") and foreign_origin(headers):
+        if method not in ("GET", "HEAD") and foreign_origin(connection.headers):
             raise Forbidden("A page of another origin may not do this")
         raise Unauthorized(f"This needs a key with the scope {needed}", next_step="Send it as Authorization: Bearer cp_….")
 
@@ -231,11 +282,13 @@ def _given_key(headers: Headers) -> str | None:
     return found[0] if found else None
 
 
-def is_local(headers: Headers, peer: str | None) -> bool:
-    """Tell whether the peer and the one ``Host`` are loopback and nobody forwarded the request."""
-    hosts = [value.decode("latin-1") for name, value in headers if name == b"host"]
-    forwarded = any(name in _FORWARDING for name, _ in headers)
-    return not forwarded and len(hosts) == 1 and is_loopback(peer or "") and is_loopback(host_of(hosts[0]))
+def is_local(connection: Connection) -> bool:
+    """Tell whether the peer and the one ``Host`` are loopback and nothing says that somebody forwarded the request."""
+    hosts = [value.decode("latin-1") for name, value in connection.headers if name == b"host"]
+    if connection.http_version == "1.0" or any(_FORWARDING.fullmatch(name) for name, _ in connection.headers):
+        return False  # HTTP/1.0: what nginx sends on, unless it is told otherwise
+    peer = connection.peer[0] if connection.peer else ""
+    return len(hosts) == 1 and is_loopback(peer) and is_loopback(host_of(hosts[0]))
 
 
 def foreign_origin(headers: Headers) -> bool:
