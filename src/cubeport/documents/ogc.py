@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cubeport.cubes.calendars import canonical as calendar_named
@@ -11,6 +11,15 @@ from cubeport.cubes.description import Axis, CubeDescription, Temporal, Variable
 from cubeport.cubes.forms import FORMS
 from cubeport.cubes.windows import storage_crs, time_axis
 from cubeport.documents.coveragejson import CRS84, NERC, crs_uri, ucum, unit_of
+from cubeport.documents.json_types import (
+    ConformanceJSON,
+    CoverageCollectionJSON,
+    CoverageCollectionsJSON,
+    LandingPageJSON,
+    LinkJSON,
+    SealedCoverageJSON,
+    SealedOgcJSON,
+)
 from cubeport.documents.texts import Shown
 
 GREGORIAN = "http://www.opengis.net/def/uom/ISO-8601/0/Gregorian"
@@ -54,10 +63,10 @@ CONFORMANCE = (
 """Only classes that are true; each has a test of its name. The Coverages draft writes its own with ``https``."""
 
 
-def seal(description: CubeDescription) -> dict[str, Any]:
+def seal(description: CubeDescription) -> SealedOgcJSON:
     """Return what is kept with a version: ``collection`` without texts and links, and the ``schema`` of its fields."""
     crs = storage_crs(description)
-    collection: dict[str, Any] = {
+    collection: SealedCoverageJSON = {
         "extent": _extent(description),
         "crs": [CRS84] if crs in ("OGC:CRS84", "native") else [crs_uri(crs), CRS84],
         "storageCrs": None if crs == "native" else crs_uri(crs),
@@ -66,32 +75,43 @@ def seal(description: CubeDescription) -> dict[str, Any]:
     return {"collection": collection, "schema": _schema(description)}
 
 
-def collection(shown: Shown, *, public_url: str) -> dict[str, Any]:
+def collection(shown: Shown, *, public_url: str) -> CoverageCollectionJSON:
     """Return the description of one collection, texts and links joined."""
-    kept: Mapping[str, Any] = _kept(shown)["collection"]
+    kept = _kept(shown)["collection"]
     name = name_of(shown)
     base = f"{public_url}/ogcapi/collections/{name}"
     texts = shown.texts
-    document: dict[str, Any] = {"id": name, "title": texts.title, "description": texts.description}
+    # A grid whose reference system has no address of its own gets this one, which bbox-crs takes too.
+    own = f"{base}#storageCrs"
+    document: CoverageCollectionJSON = {
+        "id": name,
+        "title": texts.title,
+        "description": texts.description,
+        "extent": kept["extent"],
+        "crs": [own, CRS84] if kept["storageCrs"] is None else kept["crs"],
+        "storageCrs": kept["storageCrs"] or own,
+        "parameter_names": kept["parameter_names"],
+        # Forms are those of this release, whatever there was when the version was sealed.
+        "output_formats": list(OUTPUT_FORMATS),
+        "data_queries": _data_queries(shown, base),
+        "links": _collection_links(shown, base, public_url),
+    }
     if texts.keywords:
         document["keywords"] = list(texts.keywords)
     if texts.attribution:
         document["attribution"] = texts.attribution
-    document["links"] = _collection_links(shown, base, public_url)
-    # A grid whose reference system has no address of its own gets this one, which bbox-crs takes too.
-    named = {"storageCrs": f"{base}#storageCrs", "crs": [f"{base}#storageCrs", CRS84]} if kept["storageCrs"] is None else {}
-    # Forms are those of this release, whatever there was when the version was sealed.
-    offered = {"output_formats": list(OUTPUT_FORMATS), "data_queries": _data_queries(shown, base)}
-    return {**document, **kept, **named, **offered}
+    return document
 
 
 def collections(
-    page: Iterable[Shown], *, public_url: str, links: Sequence[Mapping[str, str]], matched: int | None
-) -> dict[str, Any]:
+    page: Iterable[Shown], *, public_url: str, links: Sequence[LinkJSON], matched: int | None
+) -> CoverageCollectionsJSON:
     """Return one page of collections, each described in full."""
     described = [collection(shown, public_url=public_url) for shown in page]
-    counted = {} if matched is None else {"numberMatched": matched}
-    return {"collections": described, "links": list(links), "numberReturned": len(described), **counted}
+    document: CoverageCollectionsJSON = {"collections": described, "links": list(links), "numberReturned": len(described)}
+    if matched is not None:
+        document["numberMatched"] = matched
+    return document
 
 
 def schema(shown: Shown, *, public_url: str) -> dict[str, Any]:
@@ -105,7 +125,7 @@ def schema(shown: Shown, *, public_url: str) -> dict[str, Any]:
     }
 
 
-def landing(*, title: str, description: str, public_url: str) -> dict[str, Any]:
+def landing(*, title: str, description: str, public_url: str) -> LandingPageJSON:
     """Return the landing page of the OGC face."""
     base = f"{public_url}/ogcapi"
     links = [
@@ -121,12 +141,12 @@ def landing(*, title: str, description: str, public_url: str) -> dict[str, Any]:
     return {"title": title, "description": description, "links": links}
 
 
-def conformance() -> dict[str, Any]:
+def conformance() -> ConformanceJSON:
     """Return the conformance declaration."""
     return {"conformsTo": list(CONFORMANCE)}
 
 
-def link(href: str, rel: str, title: str, media_type: str = "application/json") -> dict[str, str]:
+def link(href: str, rel: str, title: str, media_type: str = "application/json") -> LinkJSON:
     """Return one link; every member is there."""
     return {"href": href, "rel": rel, "type": media_type, "title": title}
 
@@ -136,13 +156,13 @@ def name_of(shown: Shown) -> str:
     return f"{shown.texts.dataset_id}@{shown.version.version_id}" if shown.pinned else shown.texts.dataset_id
 
 
-def _kept(shown: Shown) -> Mapping[str, Any]:
+def _kept(shown: Shown) -> SealedOgcJSON:
     """Return what was sealed; versions that were sealed without it are described the same way now."""
-    kept: Mapping[str, Any] | None = shown.sealed.get("ogc")
+    kept: SealedOgcJSON | None = shown.sealed.get("ogc")
     return seal(shown.description) if kept is None else kept
 
 
-def _collection_links(shown: Shown, base: str, public_url: str) -> list[dict[str, str]]:
+def _collection_links(shown: Shown, base: str, public_url: str) -> list[LinkJSON]:
     name, title = name_of(shown), shown.texts.title
     links = [
         link(base, "self", title),

@@ -9,17 +9,36 @@ import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote, urlencode
 
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.cubes.description import CubeDescription
+from cubeport.documents.json_types import (
+    AssetJSON,
+    CatalogJSON,
+    CitationJSON,
+    CollectionJSON,
+    CollectionsJSON,
+    ConformanceJSON,
+    CountedJSON,
+    DatacubeJSON,
+    ItemAssetJSON,
+    ItemCollectionJSON,
+    ItemJSON,
+    LinkJSON,
+    PropertiesJSON,
+    ProviderJSON,
+    SealedCollectionJSON,
+    SealedItemJSON,
+    SealedStacJSON,
+)
 from cubeport.documents.texts import Provider, Shown, VersionRef
 
 if TYPE_CHECKING:
     import xarray as xr
 
-STAC_VERSION = "1.1.0"
+STAC_VERSION: Literal["1.1.0"] = "1.1.0"
 
 CONFORMS_TO = (
     "https://api.stacspec.org/v1.0.0/core",
@@ -55,14 +74,6 @@ _EXTENSIONS = {
 }
 _DOI = re.compile(r"10\.[0-9a-zA-Z]{4,}/\S+")
 
-_OPEN = {
-    "zarr:zarr_format": 3,
-    "zarr:node_type": "group",
-    "zarr:consolidated": True,
-    "xarray:open_kwargs": {"engine": "zarr", "consolidated": True, "zarr_format": 3},
-}
-"""How to open a store of ours: said once, it spares a client three of nine requests."""
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
@@ -77,7 +88,7 @@ class Site:
     """Values that one download may have: a larger cube has no ``netcdf`` asset."""
 
 
-def seal(description: CubeDescription, raw: xr.Dataset) -> dict[str, Any]:
+def seal(description: CubeDescription, raw: xr.Dataset) -> SealedStacJSON:
     """Return ``{"stac", "item"}`` of a version, to be kept with it. Heavy: imports pystac, xstac and xarray."""
     from cubeport.documents import stac_sealing
 
@@ -87,7 +98,7 @@ def seal(description: CubeDescription, raw: xr.Dataset) -> dict[str, Any]:
 # --- documents -------------------------------------------------------------------------------------------------------
 
 
-def catalog(site: Site, children: Iterable[tuple[str, str]], *, path: str = "/stac") -> dict[str, Any]:
+def catalog(site: Site, children: Iterable[tuple[str, str]], *, path: str = "/stac") -> CatalogJSON:
     """Return the landing page, which is a Catalog.
 
     Parameters
@@ -123,44 +134,45 @@ def catalog(site: Site, children: Iterable[tuple[str, str]], *, path: str = "/st
     }
 
 
-def conformance() -> dict[str, Any]:
+def conformance() -> ConformanceJSON:
     """Return the classes that the STAC face conforms to."""
     return {"conformsTo": list(CONFORMS_TO)}
 
 
-def collection(shown: Shown, site: Site) -> dict[str, Any]:
+def collection(shown: Shown, site: Site) -> CollectionJSON:
     """Return the Collection of a dataset: of its shown version, or of the one that the address pinned."""
     texts, version = shown.texts, shown.version
-    sealed: Mapping[str, Any] = shown.sealed["stac"]
+    sealed: SealedCollectionJSON = shown.sealed["stac"]
     renders = _renders(sealed.get("renders", {}), texts.render, shown.description)
     assets = _collection_assets(shown, site)
     citation = _citation(shown)
     extensions = [each for each in sealed["stac_extensions"] if each != _EXTENSIONS["renders"]]
     extensions += [_EXTENSIONS[key] for key in ("zarr", "xarray", "version", "file")]
     extensions += [_EXTENSIONS["renders"]] * bool(renders) + [_EXTENSIONS["sci"]] * bool(citation)
-    document: dict[str, Any] = {
+    document: CollectionJSON = {
         "type": "Collection",
         "stac_version": STAC_VERSION,
         "stac_extensions": extensions,
         "id": _id(shown),
         "title": texts.title,
         "description": texts.description or texts.title,
-        **({"keywords": list(texts.keywords)} if texts.keywords else {}),
         "license": texts.license,
         "providers": _providers(texts.providers, site),
         "extent": sealed["extent"],
         "created": timestamp(shown.created_at),
         "updated": timestamp(shown.updated_at),
         "version": version.version_id,
-        **_sealed_fields(sealed),
-        **({"renders": renders} if renders else {}),
-        **citation,
-        **({"summaries": sealed["summaries"]} if "summaries" in sealed else {}),
         "assets": assets,
         "item_assets": {key: _without_place(asset) for key, asset in _item_assets(shown, site).items()},
         "links": _collection_links(shown, site),
     }
-    return document
+    if texts.keywords:
+        document["keywords"] = list(texts.keywords)
+    if renders:
+        document["renders"] = renders
+    if "summaries" in sealed:
+        document["summaries"] = sealed["summaries"]
+    return cast("CollectionJSON", {**document, **_datacube(sealed), **citation})
 
 
 def collections(
@@ -170,7 +182,7 @@ def collections(
     query: Mapping[str, str] | None = None,
     next_token: str | None = None,
     matched: int | None = None,
-) -> dict[str, Any]:
+) -> CollectionsJSON:
     """Return one page of Collections.
 
     Parameters
@@ -189,34 +201,36 @@ def collections(
     return {"collections": documents, "links": links, **_counted(len(documents), matched)}
 
 
-def item(shown: Shown, site: Site) -> dict[str, Any]:
+def item(shown: Shown, site: Site) -> ItemJSON:
     """Return the Item of one version: *shown* is that version's own, whatever version the dataset shows now.
 
     ``shown.versions``, when filled, gives its neighbours.
     """
-    sealed: Mapping[str, Any] = shown.sealed["item"]
+    sealed: SealedItemJSON = shown.sealed["item"]
     version, texts = shown.version, shown.texts
     created = timestamp(version.created_at)
-    properties: dict[str, Any] = {
-        **({"datetime": created} if "datetime" not in sealed["properties"] else {}),
+    properties: PropertiesJSON = {
+        "datetime": created,
         **sealed["properties"],
         "title": f"{texts.title}, version {version.version_id}",
         "created": created,
         "version": version.version_id,
         "deprecated": not shown.is_latest,
     }
-    return {
+    document: ItemJSON = {
         "type": "Feature",
         "stac_version": STAC_VERSION,
         "stac_extensions": [*sealed["stac_extensions"], *(_EXTENSIONS[key] for key in ("zarr", "xarray", "version", "file"))],
         "id": item_id(texts.dataset_id, version.version_id),
         "collection": texts.dataset_id,
         "geometry": sealed["geometry"],
-        "bbox": sealed["bbox"],
         "properties": properties,
         "assets": _item_assets(shown, site),
         "links": _item_links(shown, site),
     }
+    if "bbox" in sealed:
+        document["bbox"] = sealed["bbox"]
+    return document
 
 
 def items(
@@ -227,7 +241,7 @@ def items(
     query: Mapping[str, str] | None = None,
     next_token: str | None = None,
     matched: int | None = None,
-) -> dict[str, Any]:
+) -> ItemCollectionJSON:
     """Return one page of the Items of a dataset, newest first; *page* has one :class:`Shown` for each version."""
     features = [item(each, site) for each in page]
     url = _collection_url(site, dataset.texts.dataset_id)
@@ -245,8 +259,9 @@ def item_id(dataset_id: str, version_id: str) -> str:
 # --- parts -----------------------------------------------------------------------------------------------------------
 
 
-def _sealed_fields(sealed: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in sealed.items() if key.startswith(("cube:", "proj:"))}
+def _datacube(sealed: SealedCollectionJSON) -> DatacubeJSON:
+    """Return the fields of the extensions datacube and projection."""
+    return cast("DatacubeJSON", {key: value for key, value in sealed.items() if key.startswith(("cube:", "proj:"))})
 
 
 def _id(shown: Shown) -> str:
@@ -261,13 +276,13 @@ def _collection_url(site: Site, id: str) -> str:
     return f"{site.public_url}/stac/collections/{_path(id)}"
 
 
-def _link(rel: str, href: str, type: str, title: str) -> dict[str, Any]:
+def _link(rel: str, href: str, type: str, title: str) -> LinkJSON:
     return {"rel": rel, "href": href, "type": type, "title": title or rel}
 
 
 def _page_links(
     site: Site, url: str, title: str, type: str, query: Mapping[str, str] | None, next_token: str | None
-) -> list[dict[str, Any]]:
+) -> list[LinkJSON]:
     asked = dict(query or {})
     links = [
         _link("self", f"{url}?{urlencode(asked)}" if asked else url, type, title),
@@ -278,26 +293,34 @@ def _page_links(
     return links
 
 
-def _counted(returned: int, matched: int | None) -> dict[str, int]:
-    return {"numberReturned": returned, **({"numberMatched": matched} if matched is not None else {})}
+def _counted(returned: int, matched: int | None) -> CountedJSON:
+    counted: CountedJSON = {"numberReturned": returned}
+    if matched is not None:
+        counted["numberMatched"] = matched
+    return counted
 
 
-def _providers(given: Sequence[Provider], site: Site) -> list[dict[str, Any]]:
-    listed = [
-        {
-            "name": each.name,
-            **({"roles": list(each.roles)} if each.roles else {}),
-            **({"url": each.url} if each.url else {}),
-        }
-        for each in given
-    ]
-    return [*listed, {"name": site.title, "roles": ["host"], "url": site.public_url}]
+def _providers(given: Sequence[Provider], site: Site) -> list[ProviderJSON]:
+    return [*(_provider(each) for each in given), {"name": site.title, "roles": ["host"], "url": site.public_url}]
 
 
-def _citation(shown: Shown) -> dict[str, Any]:
+def _provider(given: Provider) -> ProviderJSON:
+    provider: ProviderJSON = {"name": given.name}
+    if given.roles:
+        provider["roles"] = list(given.roles)
+    if given.url:
+        provider["url"] = given.url
+    return provider
+
+
+def _citation(shown: Shown) -> CitationJSON:
     doi = (shown.texts.doi or "").removeprefix("https://doi.org/").removeprefix("doi:")
-    found = {"sci:doi": doi} if _DOI.fullmatch(doi) else {}
-    return {**found, **({"sci:citation": shown.texts.citation} if shown.texts.citation else {})}
+    citation: CitationJSON = {}
+    if _DOI.fullmatch(doi):
+        citation["sci:doi"] = doi
+    if shown.texts.citation:
+        citation["sci:citation"] = shown.texts.citation
+    return citation
 
 
 def _renders(sealed: Mapping[str, Any], given: Sequence[Mapping[str, Any]], cube: CubeDescription) -> dict[str, Any]:
@@ -319,26 +342,16 @@ def _renders(sealed: Mapping[str, Any], given: Sequence[Mapping[str, Any]], cube
     return found
 
 
-def _collection_assets(shown: Shown, site: Site) -> dict[str, Any]:
+def _collection_assets(shown: Shown, site: Site) -> dict[str, AssetJSON]:
     url, own, version = site.public_url, _path(shown.texts.dataset_id), shown.version
     pinned = f"{url}/zarr/{own}@{version.version_id}"
     # The pinned one is first: a reader of the other address mixes two versions when a new one is published meanwhile.
-    assets: dict[str, Any] = {
-        "zarr-pinned": {
-            "href": pinned,
-            "title": "Zarr, this version, which never changes",
-            "type": f"{ZARR}; version=3",
-            "roles": ["data", "version"],
-            **_OPEN,
-            "version": version.version_id,
-        },
-        "zarr": {
-            "href": pinned if shown.pinned else f"{url}/zarr/{own}",
-            "title": "Zarr" if shown.pinned else "Zarr, always the version that is shown",
-            "type": ZARR,
-            "roles": ["data", "version" if shown.pinned else "latest"],
-            **_OPEN,
-        },
+    fixed = _zarr(pinned, "Zarr, this version, which never changes", "version")
+    fixed["version"] = version.version_id
+    address, title = (pinned, "Zarr") if shown.pinned else (f"{url}/zarr/{own}", "Zarr, always the version that is shown")
+    assets: dict[str, AssetJSON] = {
+        "zarr-pinned": fixed,
+        "zarr": _zarr(address, title, "version" if shown.pinned else "latest"),
         "manifest": _manifest(shown, site),
     }
     if cells(shown.description) <= site.download_cells:
@@ -358,29 +371,44 @@ def cells(cube: CubeDescription) -> int:
     return sum(math.prod(each.shape) for each in cube.variables if each.role == "data")
 
 
-def _manifest(shown: Shown, site: Site) -> dict[str, Any]:
-    version = shown.version
+def _zarr(href: str, title: str, role: str) -> AssetJSON:
+    """Return a store of ours and how to open it: written down, it spares a client three of nine requests."""
     return {
-        "href": f"{site.public_url}/zarr/{_path(shown.texts.dataset_id)}@{version.version_id}?f=manifest",
-        "title": "Manifest: every key with its size and sha256",
-        "type": JSON,
-        "roles": ["metadata"],
-        **shown.sealed.get("manifest", {}),
-        "file:checksum": f"1220{version.digest}",
+        "href": href,
+        "title": title,
+        "type": ZARR,
+        "roles": ["data", role],
+        "zarr:zarr_format": 3,
+        "zarr:node_type": "group",
+        "zarr:consolidated": True,
+        "xarray:open_kwargs": {"engine": "zarr", "consolidated": True, "zarr_format": 3},
     }
 
 
-def _item_assets(shown: Shown, site: Site) -> dict[str, Any]:
+def _manifest(shown: Shown, site: Site) -> AssetJSON:
+    version = shown.version
+    manifest: AssetJSON = {
+        "href": f"{site.public_url}/zarr/{_path(shown.texts.dataset_id)}@{version.version_id}?f=manifest",
+        "title": "Manifest: every key with its size and SHA-256",
+        "type": JSON,
+        "roles": ["metadata"],
+        "file:checksum": f"1220{version.digest}",
+    }
+    if "manifest" in shown.sealed:
+        manifest["file:size"] = shown.sealed["manifest"]["file:size"]
+    return manifest
+
+
+def _item_assets(shown: Shown, site: Site) -> dict[str, AssetJSON]:
     href = f"{site.public_url}/zarr/{_path(shown.texts.dataset_id)}@{shown.version.version_id}"
-    zarr = {"href": href, "title": "Zarr, this version, which never changes", "type": ZARR, "roles": ["data", "version"], **_OPEN}
-    return {"zarr": zarr, "manifest": _manifest(shown, site)}
+    return {"zarr": _zarr(href, "Zarr, this version, which never changes", "version"), "manifest": _manifest(shown, site)}
 
 
-def _without_place(asset: Mapping[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in asset.items() if key not in ("href", "file:size", "file:checksum")}
+def _without_place(asset: AssetJSON) -> ItemAssetJSON:
+    return cast("ItemAssetJSON", {key: value for key, value in asset.items() if key not in ("href", "file:size", "file:checksum")})
 
 
-def _collection_links(shown: Shown, site: Site) -> list[dict[str, Any]]:
+def _collection_links(shown: Shown, site: Site) -> list[LinkJSON]:
     url, texts = site.public_url, shown.texts
     dataset_id = texts.dataset_id
     own = _collection_url(site, dataset_id)
@@ -409,12 +437,12 @@ def _collection_links(shown: Shown, site: Site) -> list[dict[str, Any]]:
     return links
 
 
-def _item_link(rel: str, dataset_id: str, version: VersionRef, site: Site) -> dict[str, Any]:
+def _item_link(rel: str, dataset_id: str, version: VersionRef, site: Site) -> LinkJSON:
     place = _path(item_id(dataset_id, version.version_id))
     return _link(rel, f"{_collection_url(site, dataset_id)}/items/{place}", GEOJSON, f"Version {version.version_id}")
 
 
-def _item_links(shown: Shown, site: Site) -> list[dict[str, Any]]:
+def _item_links(shown: Shown, site: Site) -> list[LinkJSON]:
     texts = shown.texts
     own = _collection_url(site, texts.dataset_id)
     older, newer = _neighbours(shown)

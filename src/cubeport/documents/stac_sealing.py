@@ -9,13 +9,15 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from cubeport.cubes import times
 from cubeport.cubes.calendars import Stamp, canonical, gregorian, parse_stamp
 from cubeport.cubes.cells import labels
 from cubeport.cubes.decoding import decoded, whole
 from cubeport.cubes.description import Axis, CubeDescription, Variable
+from cubeport.documents.json_types import SealedStacJSON, problems
+from cubeport.errors import Corrupt
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -35,7 +37,7 @@ _LISTED_RENDERS = 100
 _DATA_TYPES = frozenset(("int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "float16", "float32", "float64"))
 
 
-def seal(cube: CubeDescription, raw: xr.Dataset) -> dict[str, Any]:
+def seal(cube: CubeDescription, raw: xr.Dataset) -> SealedStacJSON:
     """Return ``{"stac", "item"}``: what Collection and Item of this version say of its content, without texts and links.
 
     Parameters
@@ -52,21 +54,24 @@ def seal(cube: CubeDescription, raw: xr.Dataset) -> dict[str, Any]:
     datacube = {"cube:dimensions": dimensions, "cube:variables": variables, **projection}
     base = [EXTENSIONS["cube"], *([EXTENSIONS["proj"]] if projection else [])]
     summaries, renders = _summaries(cube), _renders(cube)
-    stac: dict[str, Any] = {"extent": skeleton["extent"], **datacube}
+    collection: dict[str, Any] = {"extent": skeleton["extent"], **datacube}
     if summaries:
-        stac["summaries"] = summaries
+        collection["summaries"] = summaries
     if renders:
-        stac["renders"] = renders
+        collection["renders"] = renders
     extra = [EXTENSIONS["cf"]] * bool(summaries) + [EXTENSIONS["renders"]] * bool(renders)
-    return {
-        "stac": {"stac_extensions": [*base, *extra], **stac},
+    made = {
+        "stac": {"stac_extensions": [*base, *extra], **collection},
         "item": {
             "stac_extensions": base,
-            "geometry": geometry(cube.spatial.bbox),
-            "bbox": list(cube.spatial.bbox),
+            **_place(cube),
             "properties": {**_moments(cube), **datacube},
         },
     }
+    # What xstac and pystac make is not typed: it is checked here, before anybody reads it.
+    if found := problems(made, SealedStacJSON):
+        raise Corrupt(f"The STAC documents are not as the standard has them: {found[0].message}", errors=found)
+    return cast("SealedStacJSON", made)
 
 
 def interval(cube: CubeDescription) -> tuple[str | None, str | None]:
@@ -75,6 +80,13 @@ def interval(cube: CubeDescription) -> tuple[str | None, str | None]:
         return None, None
     calendar = canonical(cube.temporal.calendar) or "standard"
     return tuple(str(gregorian(parse_stamp(edge, calendar))) for edge in (cube.temporal.start, cube.temporal.end))  # type: ignore[return-value]
+
+
+def _place(cube: CubeDescription) -> dict[str, Any]:
+    """Return geometry and box of an Item; without a place the geometry is null and there is no box (RFC 7946, 3.2 and 5)."""
+    if cube.spatial.family == "none":
+        return {"geometry": None}
+    return {"geometry": geometry(cube.spatial.bbox), "bbox": list(cube.spatial.bbox)}
 
 
 def geometry(bbox: tuple[float, float, float, float]) -> dict[str, Any]:
