@@ -196,9 +196,10 @@ class JobsSettings(Section):
 class RetentionSettings(Section):
     """Which versions outlive the next one."""
 
-    keep_last: Annotated[Count, Later()] = 5
-    keep_days: Annotated[Amount, Later()] = 7
-    grace_min: Annotated[Amount, Later()] = 15
+    keep_last: Count = 5
+    keep_days: Amount = 7
+    grace_min: Amount = 15
+    """Minutes that a version outlives being ``latest``, and its bytes outlive it."""
 
 
 class ChangesSettings(Section):

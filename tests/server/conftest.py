@@ -33,6 +33,7 @@ from cubeport.server.parts import Parts
 from cubeport.service import items
 from cubeport.service.datasets import Candidate
 from cubeport.service.ingestions import Ingestion, IngestionRequest
+from cubeport.service.retain import DatasetUsage, Usage, VersionUsage
 from cubeport.service.state import Reach, VersionState
 from cubeport.service.templates import DatasetTemplate, Extent
 
@@ -278,6 +279,10 @@ class FakeService:
             published=self.published,
             record_version=self.record_version,
         )
+
+    def usage(self) -> Usage:
+        version = VersionUsage(V2, "retained", "2026-01-02T03:04:05Z", 30, 10, 20)
+        return Usage(30, 0, (DatasetUsage("sea", "published", 30, (version,)),))
 
     def was_shown(self, ref: str) -> bool:
         dataset_id, _, name = ref.partition("@")

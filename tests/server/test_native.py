@@ -395,3 +395,12 @@ class TestOpenApi:
         validator = jsonschema.Draft202012Validator({"$ref": "#/components/schemas/Problem", "components": document["components"]})
         for path in ("/nix", "/datasets?x=1", "/zarr/sea/sst/c/1/1/1", "/zarr/nix"):
             validator.validate(client.get(path).json())
+
+
+def test_usage_is_for_administrators(client: Client, service: FakeService, engine: FakeEngine) -> None:
+    answer = client.get("/usage")
+    assert answer.status_code == 200
+    [used] = answer.json()["datasets"]
+    assert (answer.json()["kind"], used["versions"][0]["shared_bytes"]) == ("Usage", 20)
+    with Client(App(make_parts(service, engine)), peer="192.0.2.1") as stranger:
+        assert stranger.get("/usage").status_code == 401

@@ -111,7 +111,7 @@ def test_a_version_that_is_gone_is_missing(catalog):
 
 def test_what_nothing_keeps_goes_when_it_is_old_enough(catalog):
     _, kept = keep(catalog)
-    _, removed = keep(catalog, state="removed")
+    _, removed = keep(catalog, state="freed")
     store, staging = data(catalog) / "store", data(catalog) / "staging"
     orphan = store / "sst" / new_id()
     orphan.mkdir()

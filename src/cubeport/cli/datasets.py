@@ -19,7 +19,7 @@ DatasetId = Annotated[str, typer.Argument(metavar="ID", help="The dataset's id."
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (datasets, versions, publish, unpublish, delete, restore):
+    for command in (datasets, versions, publish, unpublish, delete, restore, usage):
         app.command(command.__name__)(command)
 
 
@@ -195,6 +195,21 @@ def summary(session: Session, dataset_id: str, words: str) -> None:
     service: Service = session.service
     shown = service.shown(dataset_id, unpublished=True)
     session.result(native.summary(shown, service.public_url).model_dump(mode="json"), f"{dataset_id} {words}.")
+
+
+def usage(ctx: typer.Context) -> None:
+    """Show the bytes of every dataset and version, and what retention would free."""
+    from cubeport.service.retain import document
+
+    session = current(ctx)
+    used = session.service.usage()
+    rows = [
+        (each.dataset_id, version.version_id[:8], version.state, version.size_bytes, version.own_bytes, version.shared_bytes)
+        for each in used.datasets
+        for version in each.versions
+    ]
+    session.result(document(used), lambda: _output.table(rows, ("dataset", "version", "state", "bytes", "own", "shared")))
+    session.note(f"{used.size_bytes} bytes in all; retention would free {used.would_free_bytes}; next: cubeport gc")
 
 
 def _found(session: Session, name: str) -> CatalogRecord | None:

@@ -225,11 +225,20 @@ def gc(
     older_than: Annotated[str, typer.Option("--older-than", metavar="T", help="Leave what is younger: 24h, 7d.")] = "24h",
     dry_run: DryRun = False,
 ) -> None:
-    """Remove bytes that are provably ours and that nothing holds."""
+    """Apply retention, then remove bytes that are provably ours and that nothing names."""
     session = current(ctx)
+    retired = session.service.retain(dry_run=dry_run) if _has_versions(session) else []
     found = session.catalog(read_only=dry_run).gc(older_than_s=_values.seconds_of(older_than), dry_run=dry_run)
+    for each in retired:
+        words = f"would be {each.act}" if dry_run else each.act
+        session.note(f"{each.dataset_id}@{each.version_id}: {words}, as {each.why} ({each.size_bytes} bytes of its own)")
     rows = ([each.profile, each.path, each.size_bytes, each.reason] for each in found)
     session.result(found, lambda: _output.table(rows, ["profile", "path", "bytes", "why"]))
+
+
+def _has_versions(session: Session) -> bool:
+    """Tell whether this is an instance of the service: a catalog alone has no versions to retain."""
+    return session.wiring.connect is not None and (session.root / "config" / "service.yaml").is_file()
 
 
 def convert(ctx: typer.Context, to: Annotated[str, typer.Option("--to", help="sqlite or tinydb.")]) -> None:

@@ -94,6 +94,16 @@ class Staging:
 
 
 @dataclass(frozen=True, slots=True)
+class Occupied:
+    """The bytes of a dataset's versions in a store."""
+
+    size_bytes: int
+    """Of everything, an object that versions share counted once."""
+    versions: Mapping[str, tuple[int, int]]
+    """By version: all its bytes, and those that no other version shares."""
+
+
+@dataclass(frozen=True, slots=True)
 class StoredObject:
     """One object of a version, open for reading; whoever gets it closes it."""
 

@@ -72,6 +72,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.service.engines import Engines
     from cubeport.service.ingest import Ingester
     from cubeport.service.jobs import Jobs
+    from cubeport.service.retain import Retention, Rule
     from cubeport.service.service import Service
     from cubeport.service.templates import Broken, DatasetTemplate, Extent
 
@@ -84,10 +85,10 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     )
 
     @contextmanager
-    def lock(dataset_id: str) -> Iterator[None]:
+    def lock(dataset_id: str, *, wait_s: float = settings.ingest.lock_wait_s) -> Iterator[None]:
         make_folders(locks / "datasets")
         try:
-            with FileLock(locks / "datasets" / f"{dataset_id}.lock", {}, settings.ingest.lock_wait_s):
+            with FileLock(locks / "datasets" / f"{dataset_id}.lock", {}, wait_s):
                 catalog.recover()
                 yield
         except Locked as exc:
@@ -104,6 +105,17 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         writer=engines.writer,
         lock=lock,
     )
+    retention = Retention(
+        catalog=catalog,
+        datasets=datasets,
+        engines=engines,
+        rule=Rule(
+            keep_last=settings.retention.keep_last,
+            keep_days=settings.retention.keep_days,
+            grace_min=settings.retention.grace_min,
+        ),
+        lock=partial(lock, wait_s=0.0),
+    )
     return Service(
         catalog=catalog,
         datasets=datasets,
@@ -117,8 +129,10 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
             queue=settings.jobs.queue,
             max_attempts=settings.jobs.max_attempts,
             keep_days=settings.jobs.keep_days,
+            chores=(retention.apply,),
         ),
         engines=engines,
+        retention=retention,
         public_url=public_url or settings.public_url or f"http://{settings.server.host}:{settings.server.port}",
         read_only=settings.read_only,
         user=catalog.ports.user_id,

@@ -17,6 +17,7 @@ from cubeport.server import incoming, replies
 from cubeport.server.incoming import PageQuery
 from cubeport.server.openapi import described
 from cubeport.server.parts import Parts
+from cubeport.service import retain
 from cubeport.service.templates import DatasetTemplate, Extent
 
 type Probe = Callable[[], Awaitable[Mapping[str, str]]]
@@ -59,6 +60,7 @@ def routes(parts: Parts, probe: Probe) -> APIRouter:
     )
     add("GET", "/health", face.health, "Is the process alive?", "The service", statuses=(400, 500))
     add("GET", "/ready", face.ready, "Does all that it needs answer?", "The service", statuses=(400, 500, 503))
+    add("GET", "/usage", face.usage, "Bytes by dataset and version", "The service")
     add("GET", "/info", face.info, "What this service is", "The service")
     return router
 
@@ -69,6 +71,11 @@ class _About:
         self._probe = probe
         self._service = parts.service
         self._url = parts.public_url
+
+    async def usage(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        # Every file of every version is looked at: not on the event loop.
+        return replies.fresh(await asyncio.to_thread(lambda: replies.dumps(retain.document(self._service.usage()))))
 
     # --- what can be ingested ---
 

@@ -56,6 +56,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("POST", "/datasets/{dataset_id}/publish"): "ingest",
     ("POST", "/datasets/{dataset_id}/unpublish"): "ingest",
     ("DELETE", "/datasets/{dataset_id}"): "admin",
+    ("GET", "/usage"): "admin",
     ("POST", "/datasets/{dataset_id}/restore"): "admin",
     ("GET", "/stac"): "read",
     ("GET", "/stac/catalog.json"): "read",

@@ -11,6 +11,7 @@ from cubeport.documents.texts import Shown, VersionRef
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.ports import Reader
+from cubeport.service.retain import Usage
 from cubeport.service.state import VersionState
 from cubeport.service.templates import DatasetTemplate, Extent
 
@@ -106,7 +107,13 @@ class Offers(Protocol):
     def template(self, template_id: str) -> DatasetTemplate: ...
 
 
-class Service(Bytes, Keeps, Ingests, Offers, Protocol):
+class Measures(Protocol):
+    """What ``/usage`` asks."""
+
+    def usage(self) -> Usage: ...
+
+
+class Service(Bytes, Keeps, Ingests, Measures, Offers, Protocol):
     """The service, as the server calls it: :class:`cubeport.service.service.Service`."""
 
 

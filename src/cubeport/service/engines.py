@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from contextlib import suppress
 
 from cubeport.catalog.backend import CatalogBackend
 from cubeport.cubes.bounded import Bounded
+from cubeport.cubes.orders import Occupied
 from cubeport.errors import Configuration, VersionRemoved
 from cubeport.service.ports import Lister, Reader, StoredObject, Writer
 from cubeport.service.state import VERSION
@@ -55,6 +57,16 @@ class Engines:
         except LookupError as error:
             raise _unknown(name, dataset_id, version_id) from error
         lister.drop(dataset_id, version_id)
+
+    def occupied(self, dataset_id: str, names: Iterable[str]) -> Occupied:
+        """Return the bytes of a dataset's versions, over the engines with these names that are installed here."""
+        size, versions = 0, dict[str, tuple[int, int]]()
+        for name in sorted(names):
+            with suppress(LookupError):
+                found = self._make_lister(name).occupied(dataset_id)
+                size += found.size_bytes
+                versions.update(found.versions)
+        return Occupied(size, versions)
 
     def _reader(self, dataset_id: str, version_id: str) -> Reader:
         name = self._name(dataset_id, version_id)

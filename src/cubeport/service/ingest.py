@@ -509,6 +509,7 @@ class _Making:
             template_digest=wanted.template_digest,
             variables=description.fields,
             shown_since=old.shown_since if old else None,
+            left=old.left if old else {},
             elsewhere=old.elsewhere if old else False,
         )
         record = self.dataset.record if self.dataset else CatalogRecord(key=wanted.dataset_id, kind=KIND)

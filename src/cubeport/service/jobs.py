@@ -48,6 +48,8 @@ POLL_S = 1.0
 """How long a worker sleeps when it knows of no work: jobs accepted by other processes are seen this late at most."""
 
 CLOCK_S = 5.0
+CHORES_S = 60.0
+"""How often the clock applies retention."""
 """How often a process with workers looks for the jobs of dead ones, and for old rows."""
 
 RETRY_AFTER_S = (60.0, 120.0, 240.0)
@@ -71,6 +73,8 @@ class Jobs:
     workers, queue, max_attempts, keep_days
         The settings ``jobs.*``: threads of this process, unfinished jobs at most, attempts of an asynchronous job at most, and how
         long finished jobs stay listed.
+    chores
+        What the clock does every minute: retention.
     """
 
     def __init__(
@@ -83,6 +87,7 @@ class Jobs:
         queue: int,
         max_attempts: int = 3,
         keep_days: int = 30,
+        chores: Sequence[Callable[[], object]] = (),
     ) -> None:
         self._catalog = catalog
         self._rows = catalog.rows
@@ -92,6 +97,7 @@ class Jobs:
         self._queue = queue
         self._max_attempts = max_attempts
         self._keep_days = keep_days
+        self._chores = chores
         self._worker = new_id()
         self._life: Life | None = None
         self._threads: list[threading.Thread] = []
@@ -280,12 +286,23 @@ class Jobs:
                     self._work.wait(POLL_S)
 
     def _clock(self) -> None:
+        chores_at = time.monotonic() + CHORES_S
         while not self._stopping.wait(CLOCK_S):
+            if time.monotonic() >= chores_at:
+                chores_at = time.monotonic() + CHORES_S
+                self._do_chores()
             try:
                 self.recover()
                 self._prune()
             except (CubeportError, OSError) as exc:
                 _log.warning("jobs: could not look for the jobs of dead workers: %s", exc)
+
+    def _do_chores(self) -> None:
+        for chore in self._chores:
+            try:
+                chore()
+            except (CubeportError, OSError) as exc:
+                _log.warning("jobs: a regular task failed and is tried again in a minute: %s", exc)
 
     def _prune(self) -> None:
         """Forget finished jobs that are older than ``keep_days``, a bounded number at a time."""

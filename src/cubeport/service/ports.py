@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.forms import Answer, Encoder, Form, Room
-from cubeport.cubes.orders import Measured, Progress, Staging, StoredObject, Window, WriteOrder, Written
+from cubeport.cubes.orders import Measured, Occupied, Progress, Staging, StoredObject, Window, WriteOrder, Written
 from cubeport.cubes.part import Opened
 from cubeport.service.templates import SourceBlock
 
@@ -128,6 +128,9 @@ class Lister(Protocol):
 
     def size(self, path: str) -> int:
         """Return the bytes of everything at a listed path."""
+
+    def occupied(self, dataset_id: str) -> Occupied:
+        """Return the bytes of the dataset's versions of this engine."""
 
     def faults(self, path: str, *, digest: str, data: bool, after: str = "") -> Iterator[tuple[str | None, str]]:
         """Yield each key of the version behind *after*, in order, with the kind of what differs from the manifest there.

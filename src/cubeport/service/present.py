@@ -44,7 +44,7 @@ def version(shown: Shown, state: VersionState, stored: str, public_url: str) -> 
 
 
 def _pointed(shown: Shown, version_id: str, stored: str) -> Literal["latest", "head", "retained", "removed", "missing"]:
-    if stored == "removed":
+    if stored in ("removed", "freed"):
         return "removed"
     if stored == "missing":
         return "missing"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 from cubeport.catalog.backend import Row
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.forms.canonical import is_id, now, timestamp
@@ -10,19 +12,26 @@ from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
 from cubeport.errors import NotFound, NothingToPublish, PreconditionFailed, VersionRemoved
 from cubeport.service.datasets import Datasets
-from cubeport.service.engines import Engines
+from cubeport.service.retain import removed
 from cubeport.service.state import GONE, VERSION, DatasetState, Publication, Reach, VersionState
+
+_LEFT = 100
+"""Versions of which the record says when they stopped being ``latest``: of older ones, it is when ``latest`` last moved."""
 
 
 def pointed(state: DatasetState, version_id: str) -> DatasetState:
     """Return *state* published at *version_id*."""
     at = now()
+    left = {name: when for name, when in state.left.items() if name != version_id}
+    if state.latest is not None and state.latest != version_id:
+        left[state.latest] = at
     first = state.publication.published_at if state.published else at
     return state.model_copy(
         update={
             "latest": version_id,
             "head": state.head or version_id,
             "publication": Publication(status="published", published_at=first),
+            "left": dict(sorted(left.items(), key=lambda each: each[1])[-_LEFT:]),
             "shown_since": state.shown_since if state.latest == version_id and state.shown_since else at,
         }
     )
@@ -44,7 +53,7 @@ def publish(catalog: Catalog, datasets: Datasets, dataset_id: str, *, version: s
     if row is None or row.owner != dataset.record.id:
         raise NotFound(f"Dataset {dataset_id!r} has no version {version_id}.", what="version")
     if row.state in GONE:
-        why = "was removed by retention" if row.state == "removed" else "was found damaged and moved to quarantine"
+        why = "was removed by retention" if row.state != "missing" else "was found damaged and moved to quarantine"
         raise VersionRemoved(f"Version {version_id} {why}.", next_step="publish another version")
     if state.published and state.latest == version_id:
         return dataset.record
@@ -74,9 +83,12 @@ def unpublish(catalog: Catalog, datasets: Datasets, dataset_id: str) -> CatalogR
 
 
 def delete(
-    catalog: Catalog, datasets: Datasets, engines: Engines, dataset_id: str, *, if_match: int | None = None, purge: bool = False
+    catalog: Catalog, datasets: Datasets, dataset_id: str, *, if_match: int | None = None, purge: bool = False
 ) -> CatalogRecord:
-    """Leave a tombstone: off every face at once, the id free again; the bytes stay, unless *purge* takes them too.
+    """Leave a tombstone: off every face at once, the id free again. The bytes stay.
+
+    With *purge* every version is removed in the same commit; ``gc`` and the clock of the jobs free the bytes
+    ``retention.grace_min`` later, since readers that began before still hold them.
 
     Raises
     ------
@@ -87,21 +99,17 @@ def delete(
     dataset = datasets.get(dataset_id)
     if if_match is not None and if_match != dataset.record.version:
         raise PreconditionFailed(f"Dataset {dataset_id!r} is at record version {dataset.record.version}.")
-    versions = datasets.versions(dataset, limit=10_000) if purge else []
-    deleted = catalog.delete(dataset.record.id)
-    for version, _ in versions:
-        remove_version(catalog, engines, dataset_id, deleted.id, version.version_id)
-    return deleted
-
-
-def remove_version(catalog: Catalog, engines: Engines, dataset_id: str, owner: str, version_id: str) -> None:
-    """Mark the version ``removed``, then remove its bytes; killed in between, doing it again ends it (safety.md 9, gc)."""
-    row = catalog.rows.get(VERSION, version_id)
-    if row is None or row.owner != owner:
-        raise NotFound(f"Dataset {dataset_id!r} has no version {version_id}.", what="version")
-    if row.state != "removed":
-        catalog.rows.put(VersionState.model_validate(row.document).row(owner, state="removed", revision=row.revision))
-    engines.drop(dataset_id, version_id)
+    record = dataset.record
+    with catalog.unit_of_work("delete", inputs=(record.id,), parameters={"purge": purge}) as work:
+        gone = {"status": "deleted", "deleted_from": record.status, "deleted_at": now(), "deleted_by": work.user_id}
+        work.update_record(record.replace(**gone))
+        after: tuple[int, str] | None = None
+        while purge and (rows := catalog.rows.select(VERSION, owner=record.id, after=after, limit=500)):
+            for row in rows:
+                if row.state not in GONE:
+                    work.join(partial(catalog.rows.put, removed(row)))
+            after = rows[-1].seq, rows[-1].id
+        return work.commit().records[0]
 
 
 def restore(catalog: Catalog, datasets: Datasets, dataset_id: str) -> CatalogRecord:

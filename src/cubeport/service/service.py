@@ -21,6 +21,7 @@ from cubeport.service.ingest import Ingester
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest, Plan
 from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.jobs import Jobs, Listener
+from cubeport.service.retain import Retention, Retired, Usage
 from cubeport.service.state import VersionState
 from cubeport.service.templates import Broken, Configuration, DatasetTemplate, Extent
 
@@ -45,6 +46,7 @@ class Service:
         ingester: Ingester,
         jobs: Jobs,
         engines: Engines,
+        retention: Retention,
         public_url: str = "http://127.0.0.1:8000",
         read_only: bool = False,
         user: str | None = None,
@@ -52,6 +54,7 @@ class Service:
     ) -> None:
         self.catalog = catalog
         self.engines = engines
+        self._retention = retention
         self.public_url = public_url
         self._datasets = datasets
         self._configuration = configuration
@@ -196,14 +199,26 @@ class Service:
         return publish.unpublish(self.catalog, self._datasets, dataset_id)
 
     def delete(self, dataset_id: str, *, if_match: int | None = None, purge: bool = False) -> CatalogRecord:
-        """Leave a tombstone; with *purge* the bytes go too. Raises NotFound, PreconditionFailed."""
+        """Leave a tombstone; with *purge* the bytes go after ``retention.grace_min``. Raises NotFound, PreconditionFailed."""
         self._writable()
-        return publish.delete(self.catalog, self._datasets, self.engines, dataset_id, if_match=if_match, purge=purge)
+        return publish.delete(self.catalog, self._datasets, dataset_id, if_match=if_match, purge=purge)
 
     def restore(self, dataset_id: str) -> CatalogRecord:
         """Bring the newest deleted dataset of that id back, unpublished. Raises NotFound, DatasetExists."""
         self._writable()
         return publish.restore(self.catalog, self._datasets, dataset_id)
+
+    # --- retention ---
+
+    def retain(self, *, dry_run: bool = False) -> list[Retired]:
+        """Remove what retention does not keep, free what was removed long enough ago, and return both."""
+        if not dry_run:
+            self._writable()
+        return self._retention.apply(dry_run=dry_run)
+
+    def usage(self) -> Usage:
+        """Return the bytes of every version, and what retention would free."""
+        return self._retention.usage()
 
     # --- life ---
 

@@ -27,7 +27,7 @@ VERSION, CUBE, JOB, CHANGE = "version", "cube", "job", "change"
 """The service's row tables."""
 
 
-GONE = ("removed", "missing")
+GONE = ("removed", "freed", "missing")
 """States of a version's row without bytes: retention or a purge removed it, or ``fsck --repair`` found it broken."""
 
 
@@ -105,6 +105,8 @@ class DatasetState(_Value):
     """Names of the data variables of what is shown, for searches."""
     shown_since: Timestamp | None = None
     """When ``latest`` last moved."""
+    left: dict[str, Timestamp] = {}
+    """When each version stopped being ``latest``; the newest ones, for retention."""
     elsewhere: bool = False
     """Whether a version shown before lies in a place or time where the shown one does not: a search then looks at each version."""
 
@@ -148,6 +150,8 @@ class VersionState(_Value):
     shown_at: Timestamp | None = None
     """When it first was ``latest``; a version that never was is 404 to readers."""
     warnings: tuple[dict[str, str], ...] = ()
+    removed_at: Timestamp | None = None
+    """When retention or a purge removed it; its bytes are freed ``retention.grace_min`` later."""
     reach: Reach | None = None
     """``None`` in versions of cubeport 0.1.0: their cube tells it."""
 

@@ -64,9 +64,10 @@ class VersionKeeper:
         """Return why nothing keeps the version, or ``None``."""
         if row is None:
             return "no row names this version" if is_id(each.name) else STRANGE
-        if row.state in GONE:
-            return "this version was removed"
-        return None if self.backend.get_record(row.owner) is not None else "the dataset of this version was purged"
+        if self.backend.get_record(row.owner) is None:
+            return "the dataset of this version was purged"
+        # What is "removed" keeps its bytes for the readers that began before; retention frees them.
+        return "this version was removed" if row.state in GONE and row.state != "removed" else None
 
     def _garbage(self, lister: Lister, each: Listed, kind: str, reason: str) -> Garbage:
         at = timestamp(datetime.fromtimestamp(each.modified_s, UTC))

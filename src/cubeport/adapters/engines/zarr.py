@@ -28,7 +28,7 @@ from cubeport.catalog.disk.durable import make_folders, store_errors
 from cubeport.catalog.disk.failpoints import passing, step
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.cubes.bounded import Bounded
-from cubeport.cubes.orders import Staging, StoredObject
+from cubeport.cubes.orders import Occupied, Staging, StoredObject
 from cubeport.errors import Corrupt, SourceRejected, StoreUnavailable, TargetExists
 
 _SINGLY = 2_000
@@ -277,6 +277,26 @@ class Lister:
     def size(self, path: str) -> int:
         """Return the bytes of everything below *path*."""
         return size(self._data / path)
+
+    def occupied(self, dataset_id: str) -> Occupied:
+        """Return the bytes of the dataset's versions; what they share by hard links is counted once."""
+        versions: dict[str, tuple[int, int]] = {}
+        seen: set[int] = set()
+        total = 0
+        with store_errors("measure the versions of a dataset"):
+            for folder in folders(version_place(self._data, dataset_id, "0" * 32).parent):
+                size = own = 0
+                for top, _, names in os.walk(folder):
+                    for name in names:
+                        found = (Path(top) / name).lstat()
+                        size += found.st_size
+                        own += found.st_size if found.st_nlink == 1 else 0
+                        if found.st_nlink == 1 or found.st_ino not in seen:
+                            total += found.st_size
+                        if found.st_nlink > 1:
+                            seen.add(found.st_ino)
+                versions[folder.name] = size, own
+        return Occupied(total, versions)
 
     def faults(self, path: str, *, digest: str, data: bool, after: str = "") -> Iterator[tuple[str | None, str]]:
         """Yield each key of the version at *path*, in order, with the kind of what differs from its manifest, or ``None``.

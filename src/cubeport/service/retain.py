@@ -1,0 +1,269 @@
+"""Retention: which versions stay, and how the others go.
+
+A version stays while it is ``latest`` or ``head``, while a tag names it, while it is among the newest ``keep_last`` of its
+dataset or younger than ``keep_days``, and for ``grace_min`` after it stopped being ``latest``. What does not stay is *removed*:
+its addresses answer 410 from that commit on, and its row stays. The bytes of what was removed, by retention or by a purge, are
+*freed* ``grace_min`` later, when no reader that began before is left.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from functools import partial
+from typing import Any
+
+from cubeport.catalog.backend import Row
+from cubeport.catalog.catalog import Catalog
+from cubeport.catalog.forms.canonical import now, timestamp
+from cubeport.errors import DatasetBusy
+from cubeport.service.datasets import Dataset, Datasets
+from cubeport.service.engines import Engines
+from cubeport.service.state import GONE, KIND, VERSION, DatasetState, VersionState
+
+_PAGE = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """The settings ``retention.*``."""
+
+    keep_last: int = 5
+    keep_days: int = 7
+    grace_min: int = 15
+
+    @property
+    def grace(self) -> timedelta:
+        """How long a version, and then its bytes, outlive their last reader's beginning."""
+        return timedelta(minutes=self.grace_min)
+
+
+@dataclass(frozen=True, slots=True)
+class Retired:
+    """One version that goes."""
+
+    dataset_id: str
+    version_id: str
+    act: str
+    """``removed``: its addresses answer 410; ``freed``: its bytes are gone."""
+    size_bytes: int
+    """That no other version shares; what freeing gives back."""
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class VersionUsage:
+    """The bytes of one version."""
+
+    version_id: str
+    state: str
+    created_at: str
+    size_bytes: int
+    own_bytes: int
+    """That no other version has."""
+    shared_bytes: int
+    """That other versions have as well, by hard links."""
+
+
+@dataclass(frozen=True, slots=True)
+class DatasetUsage:
+    """The bytes of one dataset, each shared object counted once."""
+
+    dataset_id: str
+    status: str
+    """``published``, ``unpublished`` or ``deleted``."""
+    size_bytes: int
+    versions: tuple[VersionUsage, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """The bytes of an instance's versions, and what retention would free now."""
+
+    size_bytes: int
+    would_free_bytes: int
+    datasets: tuple[DatasetUsage, ...]
+
+
+def expired(state: DatasetState, versions: Sequence[VersionState], rule: Rule, at: datetime) -> list[VersionState]:
+    """Return the versions that the rule does not keep at the time *at*. Pure.
+
+    Parameters
+    ----------
+    versions
+        The retained ones of the dataset, in any order.
+    """
+    newest = sorted(versions, key=lambda version: version.seq, reverse=True)[: rule.keep_last]
+    kept = {state.latest, state.head, *state.tags.values(), *(version.version_id for version in newest)}
+    young = at - timedelta(days=rule.keep_days)
+    return [
+        version
+        for version in versions
+        if version.version_id not in kept and version.created_at <= young and _left(state, version) + rule.grace <= at
+    ]
+
+
+def _left(state: DatasetState, version: VersionState) -> datetime:
+    """Return when the version stopped being ``latest``; of one that never was, when it was made."""
+    if version.shown_at is None:
+        return version.created_at
+    return state.left.get(version.version_id) or state.shown_since or version.created_at
+
+
+class Retention:
+    """Applies the rule to an instance; every dataset under its own lock.
+
+    Parameters
+    ----------
+    lock
+        ``lock(dataset_id)``; raises DatasetBusy. A dataset that is busy is looked at the next time.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        datasets: Datasets,
+        engines: Engines,
+        rule: Rule,
+        lock: Callable[[str], AbstractContextManager[object]],
+    ) -> None:
+        self._catalog = catalog
+        self._datasets = datasets
+        self._engines = engines
+        self._rule = rule
+        self._lock = lock
+
+    def apply(self, *, dry_run: bool = False) -> list[Retired]:
+        """Remove what the rule does not keep and free what was removed long enough ago; return both.
+
+        Killed at any point, the next call goes on: a version is first removed by a commit, then freed, then its row says so.
+        """
+        return [*self._remove(dry_run=dry_run), *self._free(dry_run=dry_run)]
+
+    def _remove(self, *, dry_run: bool) -> Iterator[Retired]:
+        owners: dict[str, None] = {}
+        # Who has had no more versions than are kept anyway is not looked at.
+        for row in self._select(["retained"], after=(self._rule.keep_last, "\uffff")):
+            owners[row.owner] = None
+        for owner in owners:
+            record = self._catalog.backend.get_record(owner)
+            if record is None or record.status == "deleted":
+                continue
+            dataset_id = DatasetState.of(record).texts.dataset_id
+            if dry_run:
+                yield from self._retire(Dataset(record, DatasetState.of(record)), dry_run=True)
+                continue
+            try:
+                with self._lock(dataset_id):
+                    held = self._datasets.find(dataset_id)
+                    if held is not None:
+                        yield from self._retire(held, dry_run=False)
+            except DatasetBusy:
+                continue
+
+    def _retire(self, dataset: Dataset, *, dry_run: bool) -> list[Retired]:
+        rows = {row.id: row for row in self._select(["retained"], owner=dataset.record.id)}
+        versions = {id_: VersionState.model_validate(row.document) for id_, row in rows.items()}
+        found = expired(dataset.state, list(versions.values()), self._rule, now())
+        dataset_id = dataset.state.texts.dataset_id
+        own = self._own(dataset_id, found)
+        gone = [
+            Retired(dataset_id, each.version_id, "removed", own[each.version_id], "retention does not keep it") for each in found
+        ]
+        if found and not dry_run:
+            left = {id_: at for id_, at in dataset.state.left.items() if id_ not in {each.version_id for each in found}}
+            with self._catalog.unit_of_work("retain", inputs=(dataset.record.id,), parameters={"versions": len(found)}) as work:
+                # The record moves with it, so that every process sees the removal at its next request.
+                state = dataset.state.model_copy(update={"left": left})
+                work.update_record(dataset.record.replace(metadata={**dataset.record.metadata, **state.metadata()}))
+                for each in found:
+                    work.join(partial(self._catalog.rows.put, removed(rows[each.version_id])))
+                work.commit()
+        return gone
+
+    def _free(self, *, dry_run: bool) -> Iterator[Retired]:
+        at = now()
+        for row in self._select(["removed"]):
+            version = VersionState.model_validate(row.document)
+            if version.removed_at is not None and version.removed_at + self._rule.grace > at:
+                continue
+            record = self._catalog.backend.get_record(row.owner)
+            if record is None or record.kind != KIND:
+                continue  # `gc` takes the bytes of a record that was purged
+            dataset_id = DatasetState.of(record).texts.dataset_id
+            freed = Retired(dataset_id, row.id, "freed", self._own(dataset_id, [version])[row.id], "it was removed before")
+            if not dry_run:
+                self._engines.drop(dataset_id, row.id)
+                self._catalog.rows.put(version.row(row.owner, state="freed", revision=row.revision))
+            yield freed
+
+    def usage(self) -> Usage:
+        """Return the bytes of every version that is stored, and what :meth:`apply` would free, sooner or later, of it."""
+        found: dict[str, list[tuple[VersionState, str]]] = {}
+        for row in self._select(["retained", "removed", "missing"]):
+            found.setdefault(row.owner, []).append((VersionState.model_validate(row.document), row.state))
+        datasets = [used for owner, versions in found.items() if (used := self._of_dataset(owner, versions)) is not None]
+        going = {(each.dataset_id, each.version_id) for each in self._remove(dry_run=True)}
+        would_free = sum(
+            version.own_bytes
+            for used in datasets
+            for version in used.versions
+            if version.state == "removed" or (used.dataset_id, version.version_id) in going
+        )
+        return Usage(
+            sum(each.size_bytes for each in datasets), would_free, tuple(sorted(datasets, key=lambda each: each.dataset_id))
+        )
+
+    def _of_dataset(self, owner: str, versions: Sequence[tuple[VersionState, str]]) -> DatasetUsage | None:
+        record = self._catalog.backend.get_record(owner)
+        if record is None:
+            return None
+        state = DatasetState.of(record)
+        status = "deleted" if record.status == "deleted" else "published" if state.published else "unpublished"
+        occupied = self._engines.occupied(state.texts.dataset_id, {version.engine for version, _ in versions})
+        used = []
+        for version, stored in sorted(versions, key=lambda each: each[0].seq):
+            size, own = occupied.versions.get(version.version_id, (0, 0))
+            used.append(VersionUsage(version.version_id, stored, timestamp(version.created_at), size, own, size - own))
+        return DatasetUsage(state.texts.dataset_id, status, occupied.size_bytes, tuple(used))
+
+    def _own(self, dataset_id: str, versions: Sequence[VersionState]) -> dict[str, int]:
+        """Return the bytes by version that removing them one by one would free at least."""
+        occupied = self._engines.occupied(dataset_id, {version.engine for version in versions})
+        return {version.version_id: occupied.versions.get(version.version_id, (0, 0))[1] for version in versions}
+
+    def _select(self, states: Sequence[str], *, owner: str | None = None, after: tuple[int, str] | None = None) -> Iterator[Row]:
+        while rows := self._catalog.rows.select(VERSION, owner=owner, states=states, after=after, limit=_PAGE):
+            yield from rows
+            after = rows[-1].seq, rows[-1].id
+
+
+def removed(row: Row) -> Row:
+    """Return the row of a version, removed now; one that is gone already stays as it is."""
+    if row.state in GONE:
+        return row
+    version = VersionState.model_validate(row.document).model_copy(update={"removed_at": now()})
+    return replace(row, document=version.model_dump(mode="json"), state="removed")
+
+
+def document(usage: Usage) -> dict[str, Any]:
+    """Return the usage as HTTP and the command line show it."""
+    return {
+        "kind": "Usage",
+        "size_bytes": usage.size_bytes,
+        "would_free_bytes": usage.would_free_bytes,
+        "datasets": [
+            {
+                "dataset_id": each.dataset_id,
+                "status": each.status,
+                "size_bytes": each.size_bytes,
+                "versions": [
+                    {name: getattr(version, name) for name in VersionUsage.__dataclass_fields__} for version in each.versions
+                ],
+            }
+            for each in usage.datasets
+        ],
+    }
