@@ -80,6 +80,17 @@ def test_the_documentation_marks_the_settings_that_are_refused() -> None:
     assert marked == {".".join(name) for name, waits in leaves(Settings) if waits}
 
 
+def test_the_documentation_has_every_field_of_a_template() -> None:
+    import yaml
+
+    page = (SOURCE.parents[1] / "docs" / "configuration.md").read_text().partition("## Dataset templates")[2]
+    fields, source = page.partition("| `source` | meaning |")[::2]
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", fields, re.MULTILINE)) == set(DatasetTemplate.model_fields)
+    assert set(re.findall(r"^\| `([a-z_]+)` \|", source.partition("## ")[0], re.MULTILINE)) == set(SourceBlock.model_fields)
+    example = yaml.safe_load(page.partition("```yaml\n")[2].partition("```")[0])
+    assert DatasetTemplate.model_validate(example).publish is False
+
+
 UNRAISED = {"CursorExpired", "NotContiguous", "Overlap", "EncodingMismatch", "RateLimited"}
 """Kinds of failures that parts of this release are being built for. None may be added here."""
 
@@ -95,6 +106,21 @@ def test_each_error_is_raised_by_something() -> None:
         used |= {node.id for node in ast.walk(tree) if isinstance(node, ast.Name) and node not in caught}
     unraised = {cls.__name__ for cls in errors.kinds()} - groups - used
     assert unraised <= UNRAISED
+
+
+def test_each_flag_of_a_command_is_read() -> None:
+    unread = set()
+    for name, tree in modules():
+        if not name.startswith("cli/"):
+            continue
+        for node in ast.walk(tree):
+            if not isinstance(node, ast.FunctionDef) or not (args := node.args.args) or args[0].arg != "ctx":
+                continue
+            if name == "cli/_app.py":  # its flags are taken by a callback
+                continue
+            used = {inner.id for statement in node.body for inner in ast.walk(statement) if isinstance(inner, ast.Name)}
+            unread |= {f"{name}: {node.name}: {arg.arg}" for arg in args if arg.arg not in used}
+    assert not unread
 
 
 def test_each_plugin_kind_is_asked_for_or_refused() -> None:

@@ -47,7 +47,7 @@ SOURCE_REASONS = (
     "timed-out",
     "not-allowed",
 )
-"""Why a source may be refused (service.md 1); a reason is never renamed."""
+"""Why a source may be refused ; a reason is never renamed."""
 
 
 @dataclass(frozen=True, slots=True)

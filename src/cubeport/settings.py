@@ -1,6 +1,7 @@
-"""The settings of an instance, as one frozen object: flag > environment > ``config/service.yaml`` > default (service.md 4).
+"""The settings of an instance, as one frozen object: flag > environment > ``config/service.yaml`` > default.
 
-``main`` builds it once and passes its values down; nothing below reads the environment or this module.
+``main`` builds it once and passes its values down; nothing below reads the environment or this module. Every setting acts, or is
+refused (``Later``). docs/configuration.md has the list.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ FILE = "config/service.yaml"
 """Where an instance keeps its settings."""
 
 PREFIX = "CUBEPORT_"
-"""Environment variables of ours; ``__`` stands between levels."""
+"""What our environment variables begin with; ``__`` separates levels."""
 
 MIB, GIB = 1 << 20, 1 << 30
 
@@ -116,7 +117,7 @@ class AuthSettings(Section):
 
 
 class SourcesSettings(Section):
-    """What requests may name as a source; empty is none."""
+    """What requests can name as a source; empty is none."""
 
     roots: Annotated[tuple[Path, ...], NoDecode, BeforeValidator(_listed)] = ()
     origins: Annotated[tuple[Annotated[str, AfterValidator(_source_origin)], ...], NoDecode, BeforeValidator(_listed)] = ()
@@ -158,7 +159,7 @@ class LimitsSettings(Section):
 
 
 class GateSettings(Section):
-    """Limits of the children that read what came from outside (safety.md 2.1)."""
+    """Limits of the child processes that read sources."""
 
     memory_bytes: Count = 3 * GIB
     base_s: Count = 60
@@ -168,7 +169,7 @@ class GateSettings(Section):
 
 
 class ZarrSettings(Section):
-    """Who sends the bytes below ``/zarr`` (publishing.md 4)."""
+    """Who sends the bytes below ``/zarr``: this process, or a proxy that it tells."""
 
     offload: Literal["none", "x-accel-redirect"] = "none"
     offload_prefix: Annotated[str, Field(pattern=r"^/[A-Za-z0-9_./-]*/$")] = "/_cubeport/"
@@ -229,7 +230,7 @@ class Settings(BaseSettings):
     title: Annotated[str, Field(min_length=1, max_length=512)] = "cubeport"
     description: Annotated[str, Field(min_length=1)] = "Data cubes as STAC, Zarr and OGC API coverages."
     public_url: Annotated[str, AfterValidator(_public_url)] | None = None
-    """Where the world finds this service; may carry a path. Null is what was bound; required off loopback."""
+    """The address of this service for everybody; it can have a path. Null is the bound address; required off loopback."""
     data_dir: Path = Path("data")
     catalog_url: Annotated[SecretStr | None, Later(None)] = None
     """``sqlite:``, ``tinydb:`` or ``postgresql:``; null is the catalog's own. With a password only from the environment."""

@@ -1,4 +1,4 @@
-"""service.md 4: one frozen object; flag > environment > file > default; every problem at once, at its place."""
+"""Settings: one frozen object; flag > environment > file > default; every problem at once, at its place."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an ingestion is: the request for it, its plan, and the document that tells how it goes (service.md 2.1, 3)."""
+"""What an ingestion is: the request for it, its plan, and the document that tells how it goes ."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Dataset templates and extents: what could be ingested, and named areas to ingest it for (service.md 4).
+"""Dataset templates and extents: what could be ingested, and named areas to ingest it for.
 
 Values only; ``adapters/configuration.py`` reads them from ``config/datasets/*.yaml`` and ``extents/*.yaml``.
 """
@@ -18,7 +18,7 @@ from cubeport.cubes.steps import NormaliseStep, TransformStep, plain
 from cubeport.documents.texts import Provider
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
-"""Ids of datasets, templates and extents (service.md 1)."""
+"""Ids of datasets, templates and extents."""
 
 type PublicId = Annotated[str, Field(pattern=ID_PATTERN)]
 
@@ -45,7 +45,7 @@ class IngestionRules(_Part):
 
 
 class LayoutRules(_Part):
-    """How a template's versions lie in Zarr; absent = about 1 MiB a chunk, balanced between map and series."""
+    """How a template's versions are chunked; by default about 1 MiB a chunk, balanced between map and series."""
 
     chunks: dict[str, Annotated[int, Field(gt=0)]] | None = None
 
@@ -80,7 +80,7 @@ class SourceScope(_Part):
 
 
 class SourceBlock(BaseModel):
-    """Where a template's data come from: ``files``, ``zarr`` or ``plugin`` now; the other kinds of service.md 9 later."""
+    """Where a template's data come from: ``files``, ``zarr`` or ``plugin``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
