@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     )
     from cubeport.catalog.query import Page, Query, Term
     from cubeport.errors import CubeportError
-    from cubeport.main import Catalog, connect
+    from cubeport.main import Catalog, connect, queries
 
 _HOMES = {
     "cubeport.catalog.models": (
@@ -59,7 +59,7 @@ _HOMES = {
     "cubeport.catalog.artifacts.storage": ("StoragePlan",),
     "cubeport.catalog.artifacts.writers": ("FunctionArtifactWriter", "UnzipSingleFileArtifactWriter", "WriteResult", "path_source"),
     "cubeport.errors": ("CubeportError",),
-    "cubeport.main": ("Catalog", "connect"),
+    "cubeport.main": ("Catalog", "connect", "queries"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -90,6 +90,7 @@ __all__ = [
     "connect",
     "normalise_locator",
     "path_source",
+    "queries",
 ]
 
 

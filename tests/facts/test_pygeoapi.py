@@ -11,14 +11,15 @@ from typing import Any
 
 import pytest
 
+from cubeport.adapters.ogc.provider import Planned
 from cubeport.errors import CubeportError, NotFound
 
 
 @pytest.fixture(scope="module")
 def provider() -> Any:
-    from cubeport.adapters.ogc import provider
+    from cubeport.adapters.ogc import api
 
-    return provider
+    return api
 
 
 def ask(provider: Any, plan: Any, form: str = "netcdf") -> Any:
@@ -47,7 +48,6 @@ def test_our_exceptions_come_through(provider: Any) -> None:
 
 
 def test_another_answer_than_200_is_our_fault(provider: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(provider, "_PROVIDER", "cubeport.adapters.ogc.provider.CoverageProvider")
     monkeypatch.setattr(provider, "get_collection_coverage", lambda *_: ({}, 500, "bug"))
     with pytest.raises(CubeportError, match="500"):
         ask(provider, lambda: b"")
@@ -85,7 +85,7 @@ def test_logging_is_left_as_it_was() -> None:
     script = (
         "import logging\n"
         "logging.getLogger().setLevel(logging.INFO)\n"
-        "from cubeport.adapters.ogc import provider\n"
+        "from cubeport.adapters.ogc import api as provider\n"
         "before = list(logging.getLogger().handlers)\n"
         "provider._api()\n"
         "assert logging.getLogger().handlers == before, logging.getLogger().handlers\n"
@@ -147,8 +147,7 @@ def stock(provider: Any, **params: str) -> tuple[int, str]:
     definition = {
         "type": "coverage",
         "name": provider._PROVIDER,
-        "data": "d",
-        "plan": dict,
+        "data": Planned(dict),
         "format": {"name": "zarr", "mimetype": "x"},
     }
     view = provider.copy.copy(provider._api())

@@ -2,7 +2,7 @@
 
 from cubeport.main.catalog import Catalog, arm
 from cubeport.main.command import run
-from cubeport.main.connecting import connect
+from cubeport.main.connecting import connect, queries
 from cubeport.main.service import DEMO, prepare, serve
 
-__all__ = ["DEMO", "Catalog", "arm", "connect", "prepare", "run", "serve"]
+__all__ = ["DEMO", "Catalog", "arm", "connect", "prepare", "queries", "run", "serve"]

@@ -10,6 +10,7 @@ from cubeport.errors import InvalidRequest
 
 if TYPE_CHECKING:
     from cubeport.client.port import Port
+    from cubeport.service.asking import DatasetQueries
     from cubeport.service.service import Service
 
 
@@ -59,3 +60,31 @@ def connect(
     from cubeport.main.service import connect as open_here
 
     return open_here(place, read_only=read_only, user_id=user_id, **flags)
+
+
+def queries(directory: str | Path = ".", **flags: Any) -> DatasetQueries:
+    """Return what answers coverage and EDR queries of the instance in *directory*, in this process and without a server.
+
+    The instance is opened for reading. Close it, or use it with ``with``::
+
+        with cubeport.queries("climate") as datasets:
+            csv = datasets.ask("tas", "position", [("coords", "POINT(10.7 59.9)"), ("f", "csv")])
+
+    Parameters
+    ----------
+    flags
+        As of :func:`connect`.
+
+    Raises
+    ------
+    NotACatalog, InvalidConfiguration, CubeportError
+        What opening the catalog raises.
+    """
+    from cubeport.main.querying import queries_of
+    from cubeport.main.service import connect as open_here
+    from cubeport.service.asking import DatasetQueries
+    from cubeport.settings import load
+
+    service = open_here(directory, read_only=True, **flags)
+    settings = load(directory, read_only=True, **flags)
+    return DatasetQueries(service, queries_of(settings, service), close=service.close)

@@ -17,6 +17,7 @@ from cubeport.catalog.disk.durable import demand_space, make_folders, replace_fi
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.later import without_waiting
 from cubeport.main.catalog import Catalog, gate_limits
+from cubeport.main.querying import queries_of
 
 if TYPE_CHECKING:
     from socket import socket
@@ -204,7 +205,7 @@ def _warm_up() -> None:
 
 _NEEDED_BY_REQUESTS = (
     "anyio._backends._asyncio",
-    "cubeport.adapters.ogc.provider",
+    "cubeport.adapters.ogc.api",
     "encodings.unicode_escape",  # of jinja's lexer
     "h5py._hl.dims",
     "pygeoapi.process.manager.dummy",
@@ -235,34 +236,13 @@ def _log(settings: Settings) -> None:
 def _app_parts(settings: Settings, service: Service) -> AppParts:
     from importlib.metadata import version
 
-    from cubeport.adapters.encoders.modules import EncoderModules
-    from cubeport.adapters.encoders.room import AnswerRoom
     from cubeport.adapters.engines import ENGINES
-    from cubeport.adapters.engines.opened import OpenedVersions
-    from cubeport.adapters.ogc.way import Pygeoapi
     from cubeport.server.auth import Gatekeeper
     from cubeport.server.ogcapi import OgcFace
     from cubeport.server.parts import Parts as AppParts
     from cubeport.service.keys import Keys
-    from cubeport.service.plans import Limits
-    from cubeport.service.queries import Queries
 
-    limits = settings.limits
-    queries = Queries(
-        OpenedVersions(service.engines),
-        EncoderModules(),
-        AnswerRoom(settings.data_dir / "answers", disk_bytes=limits.answer_files_bytes // settings.server.workers),
-        Pygeoapi(),
-        public_url=service.public_url,
-        limits=Limits(
-            json_cells=limits.json_cells,
-            csv_cells=limits.csv_cells,
-            binary_cells=limits.binary_cells,
-            download_cells=limits.download_cells,
-            answer_bytes=limits.answer_bytes,
-            chunks=limits.chunks,
-        ),
-    )
+    queries = queries_of(settings, service)
     return AppParts(
         service=service,
         engine=service.engines,

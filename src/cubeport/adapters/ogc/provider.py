@@ -1,75 +1,205 @@
-"""pygeoapi's coverage and EDR functions, called with a plan that is already checked, counted and resolved (publishing.md 5.1).
+"""Providers of pygeoapi: any pygeoapi that names them in its configuration serves the datasets of an instance.
 
-pygeoapi is imported here and only here, at the first OGC request. It sees one collection at a time, and of the query nothing but
-``f``: parameters have been read by our own grammar. Our bytes and our exceptions come through it untouched; tests/facts holds the
-behaviour this rests on.
+``data`` is the folder of an instance, read in pygeoapi's own process, or the address of a running service; ``options.dataset``
+is the dataset, or one version of it (``sea@{version_id}``). Our own ``/ogcapi`` goes through the same classes, with ``data`` the
+answer that it has planned. docs/how-to/pygeoapi.md shows a configuration.
 """
 
 from __future__ import annotations
 
-import copy
-import logging
 import threading
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from typing import Any, Protocol
 
-from pygeoapi.api import API, APIRequest
-from pygeoapi.api.coverages import get_collection_coverage
-from pygeoapi.api.environmental_data_retrieval import get_collection_edr_query
+import orjson
 from pygeoapi.formatter.base import BaseFormatter
-from pygeoapi.provider.base import BaseProvider
+from pygeoapi.provider.base import (
+    BaseProvider,
+    ProviderConnectionError,
+    ProviderGenericError,
+    ProviderInvalidQueryError,
+    ProviderItemNotFoundError,
+    ProviderRequestEntityTooLargeError,
+)
 from pygeoapi.provider.base_edr import BaseEDRProvider
 
-from cubeport.errors import CubeportError
+from cubeport.adapters.ogc.address import ServiceAddress
+from cubeport.errors import CubeportError, InvalidRequest, NotFound, TooLarge
 
-type Plan = Callable[[], Any]
-"""What makes the answer; called once, by the provider."""
+type Make = Callable[[], Any]
+"""What makes a planned answer; called once, by the provider."""
 
-_PROVIDER = f"{__name__}.CoverageProvider"
-_LANGUAGE = "en-US"
+_ALIASES = ("x", "y", "z", "t", "lon", "lat", "Lon", "Lat", "time")
+"""Names that a ``subset`` may use for axes, whatever the store calls them."""
 
 
-class CoverageProvider(BaseProvider):  # type: ignore[misc]  # pygeoapi publishes no types
-    """A provider that carries out the plan in its definition. Making one does no I/O."""
+class Source(Protocol):
+    """Where a dataset is asked: an instance in this process, or a service. Each method raises CubeportError."""
+
+    def fields(self, dataset: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return the fields as JSON Schema properties."""
+
+    def axes(self, dataset: str) -> Sequence[str]:
+        """Return the names of the axes in the store."""
+
+    def extent(self, dataset: str) -> Mapping[str, Any]:
+        """Return the ``extent`` of the collection, as our own OGC API describes it."""
+
+    def ask(self, dataset: str, kind: str, parameters: Sequence[tuple[str, str]]) -> bytes:
+        """Return the answer to ``coverage``, ``position``, ``area`` or ``cube`` with the parameters of our own OGC API."""
+
+
+class Planned:
+    """An answer that our own face has planned: asking for it makes it, and errors stay as they are."""
+
+    def __init__(self, make: Make) -> None:
+        self.make = make
+
+
+class _Cubes:
+    """What both providers share: where their dataset is asked. Making one does no I/O; pygeoapi makes one for each request."""
+
+    def _take(self, definition: Mapping[str, Any]) -> None:
+        self._data: Any = definition["data"]
+        self._dataset = str((definition.get("options") or {}).get("dataset") or "")
+        if not isinstance(self._data, Planned) and not self._dataset:
+            raise ProviderConnectionError(user_msg="The provider needs the name of a dataset in options.dataset.")
+        self._native = (definition.get("format") or {}).get("name")
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The fields, each with ``type``, ``title`` and ``x-ogc-unit``."""
+        return self.get_fields()
+
+    def get_fields(self) -> dict[str, Any]:
+        """Return the fields; none of a planned answer, whose names were checked before."""
+        if isinstance(self._data, Planned):
+            return {}
+        with _as_pygeoapi():
+            found = _source(self._data).fields(self._dataset)
+        kinds = {"number": "number", "integer": "integer", "string": "string"}
+        return {
+            name: {**each, "type": kinds.get(str(each.get("type")), "number"), "x-ogc-unit": each.get("x-ogc-unit", "1")}
+            for name, each in found.items()
+        }
+
+    def _answer(self, kind: str, parameters: Sequence[tuple[str, str]], form: str | None, native: bool) -> Any:
+        """Return bytes in a native form, and CoverageJSON as the value that pygeoapi writes itself."""
+        if isinstance(self._data, Planned):
+            return self._data.make()
+        with _as_pygeoapi():
+            asked = [*parameters, ("f", str(form) if native else "covjson")]
+            content = _source(self._data).ask(self._dataset, kind, asked)
+        return content if native else orjson.loads(content)
+
+
+class CoverageProvider(_Cubes, BaseProvider):  # type: ignore[misc]  # pygeoapi publishes no types
+    """A coverage provider."""
 
     def __init__(self, provider_def: dict[str, Any]) -> None:
         super().__init__(provider_def)
-        self._plan: Plan = provider_def["plan"]
+        self._take(provider_def)
 
-    def get_fields(self) -> dict[str, Any]:
-        """Return no fields: names were checked before."""
-        return {}
+    @property
+    def axes(self) -> list[str]:
+        """The axes that ``subset`` may name."""
+        if isinstance(self._data, Planned):
+            return []
+        with _as_pygeoapi():
+            return [*_source(self._data).axes(self._dataset), *_ALIASES]
 
-    def query(self, **_: Any) -> Any:
-        """Return the answer's bytes, or whatever stands for them."""
-        return self._plan()
+    @axes.setter
+    def axes(self, value: Any) -> None:
+        """Take what the base class sets: it knows no axes."""
+
+    @property
+    def _coverage_properties(self) -> dict[str, Any]:
+        """What pygeoapi adds to the description of a collection, by the names that it reads there."""
+        with _as_pygeoapi():
+            extent = _source(self._data).extent(self._dataset)
+        grid: Sequence[Mapping[str, Any]] = extent["spatial"].get("grid") or ({}, {})
+        x, y = grid
+        found = {
+            "width": x.get("cellsCount"),
+            "resx": x.get("resolution"),
+            "height": y.get("cellsCount"),
+            "resy": y.get("resolution"),
+        }
+        time = extent.get("temporal")
+        if time is not None:
+            found |= {"time_range": time["interval"][0], "restime": time["grid"].get("resolution")}
+        return found
+
+    def query(
+        self,
+        properties: Sequence[str] = (),
+        subsets: Mapping[str, Sequence[Any]] | None = None,
+        bbox: Sequence[float] = (),
+        bbox_crs: str | None = None,
+        datetime_: str | None = None,
+        format_: str = "json",
+        **_: Any,
+    ) -> Any:
+        """Return the answer: bytes in the native format, else CoverageJSON as a dictionary."""
+        parameters = [("bbox", ",".join(map(repr, bbox)))] if bbox else []
+        parameters += [("bbox-crs", str(bbox_crs))] if bbox and bbox_crs else []
+        parameters += [("datetime", datetime_)] if datetime_ else []
+        parameters += [("subset", f"{axis}({':'.join(map(_end, ends))})") for axis, ends in (subsets or {}).items()]
+        parameters += [("properties", ",".join(properties))] if properties else []
+        return self._answer("coverage", parameters, format_, format_ == self._native)
 
 
-class EdrProvider(BaseEDRProvider):  # type: ignore[misc]  # as above
-    """The same for EDR. pygeoapi finds the queries by the names of the methods, and calls :meth:`query` for each."""
+class EdrProvider(_Cubes, BaseEDRProvider):  # type: ignore[misc]  # as above
+    """An EDR provider. pygeoapi finds the queries by the names of the methods, and calls :meth:`query` for each."""
 
     def __init__(self, provider_def: dict[str, Any]) -> None:
         super().__init__(provider_def)
-        self._plan: Plan = provider_def["plan"]
+        self._take(provider_def)
 
-    def get_fields(self) -> dict[str, Any]:
-        """Return no fields: names were checked before."""
-        return {}
+    def query(
+        self,
+        *,
+        query_type: str,
+        wkt: Any = None,
+        bbox: Sequence[float] | None = None,
+        datetime_: str | None = None,
+        select_properties: Sequence[str] = (),
+        z: Any = None,
+        format_: str = "json",
+        **_: Any,
+    ) -> Any:
+        """Return CoverageJSON as a dictionary, and bytes in the forms that the collection has a formatter for."""
+        parameters = [("coords", wkt.wkt if query_type != "cube" else "")] if wkt is not None and query_type != "cube" else []
+        parameters += [("bbox", ",".join(map(repr, bbox)))] if bbox else []
+        parameters += [("datetime", datetime_)] if datetime_ else []
+        parameters += [("parameter-name", ",".join(select_properties))] if select_properties else []
+        parameters += [("z", str(z))] if z is not None else []
+        return self._answer(query_type, parameters, format_, format_ not in _AS_VALUES)
 
-    def query(self, **_: Any) -> Any:
-        """Return the answer's bytes, or whatever stands for them."""
-        return self._plan()
+    def position(self, **query: Any) -> Any:
+        """Return the values at a point."""
+        return self.query(**{**query, "query_type": "position"})
 
-    def position(self, **_: Any) -> Any:
-        """Say that positions can be asked for."""
-        return self._plan()
+    def area(self, **query: Any) -> Any:
+        """Return the values in a polygon."""
+        return self.query(**{**query, "query_type": "area"})
 
-    area = cube = position
+    def cube(self, **query: Any) -> Any:
+        """Return the values in a box."""
+        return self.query(**{**query, "query_type": "cube"})
+
+
+_AS_VALUES = (None, "json", "html", "jsonld")
+"""Formats of EDR answers that pygeoapi writes itself, from CoverageJSON."""
 
 
 class Untouched(BaseFormatter):  # type: ignore[misc]  # as above
-    """A formatter of the form asked for that hands on what it gets: EDR lets bytes through by no other way."""
+    """A formatter of one of our forms that hands on what it gets: EDR lets bytes through by no other way.
+
+    Its definition names the ``form`` (a value of our ``f``) and its ``media_type``.
+    """
 
     def __init__(self, formatter_def: dict[str, Any]) -> None:
         super().__init__(formatter_def)
@@ -81,88 +211,45 @@ class Untouched(BaseFormatter):  # type: ignore[misc]  # as above
         return data
 
 
-@dataclass(frozen=True)
-class _Request:
-    """What pygeoapi reads of a request: a canonical query and no header."""
-
-    query_params: dict[str, str]
-    scope: dict[str, str]
-    headers: dict[str, str] = field(default_factory=dict)
+def _end(value: Any) -> str:
+    """Return one end of a subset in our grammar: text in quotes, ``*`` as it is."""
+    text = str(value)
+    return text if text == "*" or not isinstance(value, str) else f'"{text}"'
 
 
-def coverage(name: str, plan: Plan, *, form: str, media_type: str) -> Any:
-    """Return what *plan* returns, by way of ``get_collection_coverage``.
-
-    Parameters
-    ----------
-    name
-        ``{id}@{version_id}``: the data that the definition names.
-    form, media_type
-        The value of ``f`` and its media type: as the collection's native format it lets bytes through.
-
-    Raises
-    ------
-    CubeportError
-        Whatever the plan raises; and a plain one should pygeoapi answer anything but 200.
-    """
-    view = copy.copy(_api())
-    provider = {"type": "coverage", "name": _PROVIDER, "data": name, "plan": plan, "format": {"name": form, "mimetype": media_type}}
-    resource = {"type": "collection", "extents": {"spatial": {"bbox": [-180, -90, 180, 90]}}, "providers": [provider]}
-    view.config = {**view.config, "resources": {name: resource}}
-    request = APIRequest(_Request({"f": form}, {"path": f"/collections/{name}/coverage"}), [_LANGUAGE])
-    _, status, content = get_collection_coverage(view, request, name)
-    if status != 200:
-        raise CubeportError(f"pygeoapi answered {status} to a checked request")
-    return content
+_sources: dict[str, Source] = {}
+_opening = threading.Lock()
 
 
-def edr(name: str, plan: Plan, *, kind: str, where: Mapping[str, str], form: str, media_type: str) -> Any:
-    """Return what *plan* returns, by way of ``get_collection_edr_query``.
-
-    Parameters
-    ----------
-    kind
-        ``position``, ``area`` or ``cube``.
-    where
-        ``coords`` or ``bbox``, in canonical form: pygeoapi demands one, and reads it again.
-
-    Raises
-    ------
-    CubeportError
-        As :func:`coverage`.
-    """
-    view = copy.copy(_api())
-    provider = {"type": "edr", "name": f"{__name__}.EdrProvider", "data": name, "plan": plan}
-    formatter = {"name": f"{__name__}.Untouched", "form": form, "media_type": media_type}
-    resource = {"type": "collection", "extents": {}, "providers": [provider], "formatters": [formatter]}
-    view.config = {**view.config, "resources": {name: resource}}
-    request = APIRequest(_Request({"f": form, **where}, {"path": f"/collections/{name}/{kind}"}), [_LANGUAGE])
-    _, status, content = get_collection_edr_query(view, request, name, None, kind)
-    if status != 200:
-        raise CubeportError(f"pygeoapi answered {status} to a checked request")
-    return content
+def _source(data: str) -> Source:
+    """Return the service at an address, or the instance in a folder: each is opened once for the process."""
+    with _opening:
+        if data not in _sources:
+            _sources[data] = ServiceAddress(data) if data.startswith(("http://", "https://")) else _instance(data)
+        return _sources[data]
 
 
-_made: list[API] = []
-_making = threading.Lock()
+def _instance(folder: str) -> Source:
+    # pygeoapi is the program here, and this module is where it enters: the package's public function puts an instance together. It
+    # is found by its name, as pygeoapi has found us, since no adapter imports what puts adapters together.
+    found: Source = import_module("cubeport").queries(folder)
+    return found
 
 
-def _api() -> API:
-    """Return the one API of this process, with no resources."""
-    with _making:
-        if not _made:
-            _made.append(_quietly())
-        return _made[0]
-
-
-def _quietly() -> API:
-    """Make an API without letting it set up logging: its ``basicConfig`` would add a handler to the root logger."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    server = {"url": "", "languages": [_LANGUAGE], "encoding": "utf-8", "mimetype": "application/json"}
+@contextmanager
+def _as_pygeoapi() -> Iterator[None]:
+    """Raise our errors as pygeoapi knows them: with its status, and with our words."""
     try:
-        return API({"server": server, "logging": {"level": "ERROR"}, "metadata": {}, "resources": {}}, {})
-    finally:
-        for handler in [each for each in root.handlers if each not in handlers]:
-            root.removeHandler(handler)
-        root.setLevel(level)
+        yield
+    except CubeportError as error:
+        words = " ".join([error.message, *(f"{'.'.join(map(str, each.loc))}: {each.message}." for each in error.errors)])
+        kind: type[ProviderGenericError] = ProviderConnectionError
+        for ours, theirs in (
+            (TooLarge, ProviderRequestEntityTooLargeError),
+            (NotFound, ProviderItemNotFoundError),
+            (InvalidRequest, ProviderInvalidQueryError),
+        ):
+            if isinstance(error, ours):
+                kind = theirs
+                break
+        raise kind(words, user_msg=words) from error

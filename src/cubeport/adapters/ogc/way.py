@@ -12,14 +12,14 @@ class Pygeoapi:
 
     def coverage(self, name: str, make: Callable[[], Answer], *, form: Form) -> Answer:
         """Return what *make* returns, by way of ``get_collection_coverage``."""
-        from cubeport.adapters.ogc import provider
+        from cubeport.adapters.ogc import api
 
-        answer: Answer = provider.coverage(name, make, form=form.name, media_type=form.media_type)
+        answer: Answer = api.coverage(name, make, form=form.name, media_type=form.media_type)
         return answer
 
     def edr(self, name: str, make: Callable[[], Answer], *, kind: str, where: Mapping[str, str], form: Form) -> Answer:
         """Return what *make* returns, by way of ``get_collection_edr_query``."""
-        from cubeport.adapters.ogc import provider
+        from cubeport.adapters.ogc import api
 
-        answer: Answer = provider.edr(name, make, kind=kind, where=where, form=form.name, media_type=form.media_type)
+        answer: Answer = api.edr(name, make, kind=kind, where=where, form=form.name, media_type=form.media_type)
         return answer

@@ -1,0 +1,37 @@
+"""What carries out queries, put together from the settings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cubeport.service.queries import Queries
+    from cubeport.service.service import Service
+    from cubeport.settings import Settings
+
+
+def queries_of(settings: Settings, service: Service) -> Queries:
+    """Return what carries out queries of a service: encoders, opened versions, room for answers and the way through pygeoapi."""
+    from cubeport.adapters.encoders.modules import EncoderModules
+    from cubeport.adapters.encoders.room import AnswerRoom
+    from cubeport.adapters.engines.opened import OpenedVersions
+    from cubeport.adapters.ogc.way import Pygeoapi
+    from cubeport.service.plans import Limits
+    from cubeport.service.queries import Queries
+
+    limits = settings.limits
+    return Queries(
+        OpenedVersions(service.engines),
+        EncoderModules(),
+        AnswerRoom(settings.data_dir / "answers", disk_bytes=limits.answer_files_bytes // settings.server.workers),
+        Pygeoapi(),
+        public_url=service.public_url,
+        limits=Limits(
+            json_cells=limits.json_cells,
+            csv_cells=limits.csv_cells,
+            binary_cells=limits.binary_cells,
+            download_cells=limits.download_cells,
+            answer_bytes=limits.answer_bytes,
+            chunks=limits.chunks,
+        ),
+    )

@@ -1,0 +1,104 @@
+"""Datasets asked in this process: the parameters of the OGC API in, the bytes of an answer out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import TracebackType
+from typing import Any, Protocol, Self
+
+from cubeport.cubes.edr import KINDS, parse_query
+from cubeport.cubes.forms import FORMS, form_named
+from cubeport.cubes.selection import COVERAGE_PARAMETERS, parse
+from cubeport.documents import ogc
+from cubeport.documents.texts import Shown
+from cubeport.errors import NotFound
+from cubeport.service.plans import Query
+from cubeport.service.queries import Queries
+
+
+class Datasets(Protocol):
+    """Who knows the published datasets (:class:`cubeport.service.service.Service`)."""
+
+    def shown(self, ref: str) -> Shown: ...
+
+
+def read_query(kind: str, parameters: Sequence[tuple[str, str]]) -> Query:
+    """Return the query of *kind* (``coverage``, ``position``, ``area``, ``cube``); without ``f`` it is CoverageJSON.
+
+    Raises
+    ------
+    InvalidRequest
+        With every problem of the parameters.
+    NotFound
+        When there is no such kind of query.
+    """
+    names = tuple(form.name for form in FORMS)
+    found = [(name, value, form_named(value) if name == "f" else None) for name, value in parameters]
+    pairs = [(name, value if form is None else form.name) for name, value, form in found]
+    if kind == "coverage":
+        place, selection = None, parse(pairs, forms=names, allowed=COVERAGE_PARAMETERS)
+    elif kind in KINDS:
+        place, selection = parse_query(kind, pairs, forms=names)
+    else:
+        raise NotFound(f"There is no query {kind[:40]}: there are coverage, {', '.join(KINDS)}.", what="query")
+    form = FORMS[0] if selection.form is None else next(each for each in FORMS if each.name == selection.form)
+    return Query(selection, form, place)
+
+
+class DatasetQueries:
+    """The published datasets of an instance, asked in this process. Close it, or use it with ``with``."""
+
+    def __init__(self, datasets: Datasets, queries: Queries, *, close: Callable[[], None]) -> None:
+        self._datasets = datasets
+        self._queries = queries
+        self._close = close
+
+    def fields(self, dataset: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return the fields of a dataset as JSON Schema properties. Raises NotFound."""
+        shown = self._datasets.shown(dataset)
+        found: Mapping[str, Mapping[str, Any]] = ogc.schema(shown, public_url=self._queries.public_url)["properties"]
+        return found
+
+    def axes(self, dataset: str) -> Sequence[str]:
+        """Return the names of a dataset's axes in the store. Raises NotFound."""
+        return [axis.name for axis in self._datasets.shown(dataset).description.axes]
+
+    def extent(self, dataset: str) -> Mapping[str, Any]:
+        """Return the ``extent`` of a dataset as the OGC API describes it. Raises NotFound."""
+        found: Mapping[str, Any] = ogc.collection(self._datasets.shown(dataset), public_url=self._queries.public_url)["extent"]
+        return found
+
+    def ask(self, dataset: str, kind: str, parameters: Sequence[tuple[str, str]]) -> bytes:
+        """Return the answer to a query.
+
+        Parameters
+        ----------
+        dataset
+            The id of a published dataset, or ``{id}@{version_id}``.
+        kind
+            ``coverage``, ``position``, ``area`` or ``cube``.
+        parameters
+            Those of the OGC API, decoded: ``("bbox", "-10,40,10,60")``, ``("f", "netcdf")``.
+
+        Raises
+        ------
+        InvalidRequest, NotFound, TooLarge, Unavailable
+            As the OGC API answers 400, 404, 413 and 503.
+        """
+        query = read_query(kind, parameters)
+        content = self._queries.answer(self._queries.plan(self._datasets.shown(dataset), query)).content
+        if isinstance(content, bytes):
+            return content
+        with content:
+            content.seek(0)
+            return content.read()
+
+    def close(self) -> None:
+        """Close the instance."""
+        self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
