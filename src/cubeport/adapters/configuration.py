@@ -102,6 +102,10 @@ class FolderConfiguration:
         self._looked = -float("inf")
         self._reading = threading.Lock()
 
+    def look_again(self) -> None:
+        """Read at once what changed: for work that must follow what was written a moment ago."""
+        self._looked = -float("inf")
+
     def templates(self) -> Mapping[str, Any]:
         """Return the templates that are whole, by id."""
         self._look()

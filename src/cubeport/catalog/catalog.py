@@ -378,6 +378,7 @@ class Catalog:
         demand_version(record, if_version)
         edit = Edit(set or {}, unset, metadata, tags_add, tags_remove, tuple(map(self._edge, link)), self._ends(unlink), fields)
         after = self.schemas.settle(edited(record, edit))
+        self.parts.protect(record, after)
         self.schemas.check(after, policy=schema_policy)
         if after == record:
             return record

@@ -11,6 +11,7 @@ from cubeport.catalog.artifacts.planning import Planner
 from cubeport.catalog.artifacts.storage import Fetcher
 from cubeport.catalog.backend import Finding
 from cubeport.catalog.extraction import Extractors
+from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.plugins import Plugins
 from cubeport.catalog.schemas import Schemas
 from cubeport.catalog.work.unit_of_work import Ports
@@ -67,6 +68,8 @@ class Parts:
     """Profiles that hold the service's versions: its rows, not artifacts, tell what lives there."""
     keepers: Callable[[], Iterable[Keeper]] = tuple
     """Who looks after those; asked by ``fsck`` and ``gc`` alone."""
+    protect: Callable[[CatalogRecord, CatalogRecord], None] = lambda _old, _new: None
+    """Called with a record and what an edit makes of it; raises InvalidRequest where the edit is another command's work."""
     surroundings: Callable[[], Iterable[Finding]] = tuple
     """What ``doctor`` tells of the machine."""
     settings: Mapping[str, Any] = field(default_factory=dict)

@@ -1,7 +1,8 @@
-"""Datasets: listed, published, unpublished, deleted, restored; their versions."""
+"""Datasets: listed, described, published, unpublished, deleted, restored; their versions."""
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -19,7 +20,7 @@ DatasetId = Annotated[str, typer.Argument(metavar="ID", help="The dataset's id."
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (datasets, versions, publish, unpublish, delete, restore, usage):
+    for command in (datasets, versions, describe, refresh, publish, unpublish, delete, restore, usage):
         app.command(command.__name__)(command)
 
 
@@ -74,6 +75,60 @@ def versions(ctx: typer.Context, dataset_id: DatasetId) -> None:
     session.result(
         {"kind": "VersionList", "items": found}, lambda: _output.table(rows, ("version", "seq", "kind", "state", "created"))
     )
+
+
+def describe(
+    ctx: typer.Context,
+    dataset_id: DatasetId,
+    title: Annotated[str | None, typer.Option(help="Its name, for people.")] = None,
+    description: Annotated[str | None, typer.Option(help="What it is, in a few sentences.")] = None,
+    short_name: Annotated[str | None, typer.Option(help="A shorter name.")] = None,
+    keywords: Annotated[str | None, typer.Option(help="Words to find it by, with commas between.")] = None,
+    license: Annotated[str | None, typer.Option(help="An SPDX identifier, for example CC-BY-4.0.")] = None,
+    license_url: Annotated[str | None, typer.Option(help="Where the licence can be read.")] = None,
+    providers: Annotated[str | None, typer.Option(metavar="JSON", help='A list: [{"name": …, "roles": ["producer"]}].')] = None,
+    attribution: Annotated[str | None, typer.Option(help="What users must print.")] = None,
+    citation: Annotated[str | None, typer.Option(help="How to cite it.")] = None,
+    doi: Annotated[str | None, typer.Option(help="Its DOI.")] = None,
+    render: Annotated[str | None, typer.Option(metavar="JSON", help='How to draw it: {"colormap": …, "range": […]}.')] = None,
+    units: Annotated[str | None, typer.Option(help="The units to show.")] = None,
+    resolution: Annotated[str | None, typer.Option(help="The resolution, in words.")] = None,
+    unset: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Give a text back to the template or the data.")] = None,
+) -> None:
+    """Set the texts of a dataset: title, licence and so on. Every face shows them at the next request; no new version."""
+    session = current(ctx)
+    said = {
+        "title": title,
+        "description": description,
+        "short_name": short_name,
+        "keywords": None if keywords is None else [word.strip() for word in keywords.split(",") if word.strip()],
+        "license": license,
+        "license_url": license_url,
+        "providers": _json(providers, "--providers"),
+        "attribution": attribution,
+        "citation": citation,
+        "doi": doi,
+        "render": _json(render, "--render"),
+        "units": units,
+        "resolution": resolution,
+    }
+    texts = {name: value for name, value in said.items() if value is not None}
+    texts |= {name.replace("-", "_"): None for name in unset or ()}
+    session.service.describe(dataset_id, **texts)
+    summary(session, dataset_id, f"has new texts: {', '.join(texts)}")
+
+
+def refresh(
+    ctx: typer.Context,
+    dataset_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="A dataset; all of them if not named.")] = None,
+) -> None:
+    """Bring texts up to what templates say now; what `describe` set stays."""
+    session = current(ctx)
+    service: Service = session.service
+    names = [dataset_id] if dataset_id is not None else list(service.dataset_ids())
+    before = {name: service.dataset(name).record.version for name in names}
+    changed = [name for name in names if service.refresh(name).version != before[name]]
+    session.result({"refreshed": changed}, "\n".join(f"{name}: texts changed" for name in changed) or "Nothing changed.")
 
 
 def publish(
@@ -218,6 +273,15 @@ def _found(session: Session, name: str) -> CatalogRecord | None:
         return session.catalog().get(name)
     except RecordNotFound:
         return None
+
+
+def _json(text: str | None, flag: str) -> Any:
+    if text is None:
+        return None
+    try:
+        return json.loads(text)
+    except ValueError:
+        raise Usage(f"{flag} takes JSON.") from None
 
 
 def _span(periods: Any) -> str:

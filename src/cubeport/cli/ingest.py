@@ -323,7 +323,10 @@ def _report(session: Session, done: Ingestion) -> int:
             session.write(json.dumps(document, indent=2, sort_keys=True))
         return session.fail(CubeportError.from_mapping(done.error))
     session.warn(each["message"] for each in done.warnings)
-    words = "nothing changed, the same is held already" if done.reused else _PAST[done.action or "create"]
+    if not done.reused:
+        words = _PAST[done.action or "create"]
+    else:
+        words = f"no new data; changed: {', '.join(done.changed)}" if done.changed else "nothing changed, the same is held already"
     session.result(document, f"{done.dataset_id}: {words} (version {done.version_id}).")
     return 0
 

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from cubeport.adapters.sandbox.limits import Limits
     from cubeport.adapters.storage.fetching import OriginFetcher
     from cubeport.catalog.keeping.convert import Conversion
+    from cubeport.catalog.models import CatalogRecord
     from cubeport.service.upkeep import VersionKeeper
     from cubeport.settings import Settings
 
@@ -247,6 +248,7 @@ def _parts(
         keepers=partial(_keepers, backend, ports.journal, versions, inner / "locks" / "workers"),
         apart=frozenset({DATA} | {name for name, each in configured.items() if "data" in each.use}),
         fetcher=_LazyFetcher(root),
+        protect=_protect,
         surroundings=partial(_surroundings, root, backend),
         settings={"backend": file.backend.partition(":")[0], "format": file.format, "schema_policy": file.schema_policy},
         plugins=found,
@@ -272,6 +274,13 @@ def _keepers(backend: CatalogBackend, journal: Journal, versions: Path, workers:
     if versions.is_dir():
         listers = {name: role(name, "Lister")(versions) for name in ENGINES}
         yield VersionKeeper(backend, journal, listers, DATA, Workers(workers))
+
+
+def _protect(old: CatalogRecord, new: CatalogRecord) -> None:
+    if "dataset" in old.metadata:  # else it is none of the service's, whose modules need not be loaded
+        from cubeport.service.state import protect
+
+        protect(old, new)
 
 
 def _surroundings(root: Path, backend: CatalogBackend) -> Iterable[Finding]:

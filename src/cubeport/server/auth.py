@@ -53,6 +53,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/datasets/{dataset_id}/versions/{ref}"): "read",
     ("GET", "/datasets/{dataset_id}/download"): "read",
     ("GET", "/datasets/{dataset_id}/thumbnail.png"): "read",
+    ("PATCH", "/datasets/{dataset_id}"): "ingest",
     ("POST", "/datasets/{dataset_id}/publish"): "ingest",
     ("POST", "/datasets/{dataset_id}/unpublish"): "ingest",
     ("DELETE", "/datasets/{dataset_id}"): "admin",

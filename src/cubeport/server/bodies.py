@@ -27,6 +27,7 @@ class IngestionDocument(documents._Document):  # noqa: SLF001 (one family of doc
     kind: str
     action: str | None
     reused: bool
+    changed: tuple[str, ...]
     version_id: str | None
     request_scope: dict[str, Any]
     coverage: dict[str, Any] | None

@@ -23,6 +23,7 @@ from cubeport.server.incoming import FormQuery, PageQuery
 from cubeport.server.openapi import READ, WRITE, described
 from cubeport.server.parts import Keeps, Parts
 from cubeport.service import present
+from cubeport.service.describe import TextChanges
 from cubeport.service.state import VersionState
 
 NEWEST = 20
@@ -85,6 +86,16 @@ def routes(parts: Parts) -> APIRouter:
         schema=documents.Listing[Version],
     )
     add("GET", "/datasets/{dataset_id}/versions/{ref}", face.version, "One version", "Datasets", schema=Version)
+    add(
+        "PATCH",
+        "/datasets/{dataset_id}",
+        face.describe,
+        "Set its texts; null gives one back to the template or the data",
+        "Datasets",
+        body=TextChanges,
+        statuses=WRITE,
+        schema=DatasetDetail,
+    )
     add(
         "POST",
         "/datasets/{dataset_id}/publish",
@@ -215,6 +226,22 @@ class _Datasets:
 
     def _version_document(self, shown: Shown, state: VersionState, stored: str) -> Version:
         return present.version(shown, state, stored, self._url)
+
+    async def describe(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        asked = await incoming.body(request, TextChanges)
+        dataset_id = _plain(request)
+
+        def act() -> bytes:
+            if_match: int | None = None
+            if request.headers.get("if-match") is not None:
+                shown = self._service.shown(dataset_id, unpublished=True)
+                self._check_if_match(request, shown)
+                if_match = shown.record_version
+            self._service.describe(dataset_id, if_match=if_match, **asked.values())
+            return present.detail(self._service, dataset_id, self._url).model_dump_json().encode()
+
+        return replies.fresh(await asyncio.to_thread(act))
 
     async def publish(self, request: Request) -> Response:
         asked = await incoming.body(request, PublishRequest, may_be_empty=True)

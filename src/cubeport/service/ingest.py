@@ -21,8 +21,9 @@ from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.steps import plain
 from cubeport.documents import native
-from cubeport.documents.texts import Provider, Texts
+from cubeport.documents.texts import Texts
 from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TagExists, TemplateChanged
+from cubeport.service import describe
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan, Scope
@@ -64,6 +65,8 @@ class Outcome:
     reused: bool = False
     coverage: Mapping[str, Any] | None = None
     warnings: tuple[dict[str, str], ...] = ()
+    changed: tuple[str, ...] = ()
+    """What changed beside the data, in words for people: ``title``, ``published``, ``tag first``."""
 
 
 type Complete = Callable[[Outcome], object]
@@ -296,7 +299,7 @@ class Ingester:
             if plan.action == "reuse":
                 assert dataset is not None
                 assert head is not None
-                return self._reuse(ingestion, dataset, head, plan, complete, publish=publishes(ingestion.request, wanted))
+                return self._reuse(ingestion, wanted, dataset, head, plan, complete)
             return self._make(ingestion, wanted, scope, plan, digest, dataset, head, progress, complete)
 
     def _held(self, dataset_id: str) -> tuple[Dataset | None, VersionState | None]:
@@ -323,29 +326,40 @@ class Ingester:
         return hashlib.sha256(dumps(said).encode()).hexdigest()
 
     def _reuse(
-        self, ingestion: Ingestion, dataset: Dataset, head: VersionState, plan: Plan, complete: Complete, *, publish: bool
+        self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset, head: VersionState, plan: Plan, complete: Complete
     ) -> Outcome:
-        outcome = Outcome(
-            dataset_id=dataset.state.texts.dataset_id, plan=plan, version_id=head.version_id, reused=True, coverage=head.coverage
+        """Let the held version stand for what was asked; what else the request changes (texts, a tag, showing it) is one commit."""
+        old, tag = dataset.state, ingestion.request.tag
+        shows = publishes(ingestion.request, wanted) and not (old.published and old.latest == head.version_id)
+        texts, described = texts_of(
+            wanted, old, self._datasets.cube(head.version_id).description, old.texts.period_type or "irregular"
         )
-        publishes = publish and not (dataset.state.published and dataset.state.latest == head.version_id)
-        state, tag = dataset.state, ingestion.request.tag
+        state = old.model_copy(update={"texts": texts, "described": described})
         if tag is not None and tag not in state.tags:
             state = state.model_copy(update={"tags": {**state.tags, tag: head.version_id}})
-        if publishes or state is not dataset.state:
-            with self._catalog.unit_of_work(
-                operation_type="publish" if publishes else "tag", parent_id=ingestion.ingestion_id
-            ) as work:
-                if publishes:
-                    row = self._catalog.rows.get(VERSION, head.version_id)
-                    assert row is not None
-                    show(work, self._catalog, self._datasets, dataset.record, state, row)
-                else:
-                    work.update_record(with_state(dataset.record, state))
-                work.join(lambda: complete(outcome))
-                work.commit()
-        else:
+        outcome = Outcome(
+            dataset_id=old.texts.dataset_id,
+            plan=plan,
+            version_id=head.version_id,
+            reused=True,
+            coverage=head.coverage,
+            warnings=head.warnings,
+            changed=_changed(old, state, shows=shows),
+        )
+        if not outcome.changed:
             complete(outcome)
+            return outcome
+        with self._catalog.unit_of_work(
+            operation_type="publish" if shows else "describe" if texts != old.texts else "tag", parent_id=ingestion.ingestion_id
+        ) as work:
+            if shows:
+                row = self._catalog.rows.get(VERSION, head.version_id)
+                assert row is not None
+                show(work, self._catalog, self._datasets, dataset.record, state, row)
+            else:
+                work.update_record(with_state(dataset.record, state))
+            work.join(lambda: complete(outcome))
+            work.commit()
         return outcome
 
     def _make(
@@ -394,7 +408,7 @@ class Ingester:
         # Left without a commit: the result equals the parent in every byte, so the attempt is undone and the parent stands for it.
         assert dataset is not None
         equal = plan.model_copy(update={"action": "reuse", "reason": "equal in every value"})
-        return self._reuse(ingestion, dataset, head, equal, complete, publish=publishes(ingestion.request, wanted))
+        return self._reuse(ingestion, wanted, dataset, head, equal, complete)
 
     def _seal(self, work: UnitOfWork, staging: Staging, measured: Measured) -> None:
         """Steps 9 to 12: take in what was verified, make it durable, move it to where the version will be read."""
@@ -497,8 +511,10 @@ class _Making:
         """Return the record pointing to *version*; what is shown moves only when the request publishes."""
         request, wanted = self.ingestion.request, self.wanted
         old = self.dataset.state if self.dataset else None
+        texts, described = texts_of(wanted, old, description, period_type)
         state = DatasetState(
-            texts=texts_of(wanted, description, period_type),
+            texts=texts,
+            described=described,
             latest=old.latest if old else None,
             head=version.version_id,
             tags={**(old.tags if old else {}), **({request.tag: version.version_id} if request.tag else {})},
@@ -518,6 +534,14 @@ class _Making:
         return with_state(record, state) if state.latest else with_shown(record, state, description)
 
 
+def _changed(old: DatasetState, new: DatasetState, *, shows: bool) -> tuple[str, ...]:
+    texts = [name for name in describe.TEXTS if getattr(old.texts, name) != getattr(new.texts, name)]
+    if not texts and (old.texts, old.described) != (new.texts, new.described):
+        texts = ["texts"]  # what the source is called, or that somebody set what the data say as well
+    tags = (f"tag {tag}" for tag in new.tags.keys() - old.tags.keys())
+    return (*texts, *sorted(tags), *(("published",) if shows else ()))
+
+
 def _clearing(undo: Sequence[Mapping[str, Any]]) -> Iterator[Action]:
     """Yield the after-action that removes what is left of the staging folder once the version has moved out of it."""
     for each in undo:
@@ -526,39 +550,17 @@ def _clearing(undo: Sequence[Mapping[str, Any]]) -> Iterator[Action]:
             yield Action(action="remove_managed", profile=each["profile"], path=each["path"], proof=proof)
 
 
-def texts_of(wanted: Wanted, description: CubeDescription, period_type: str) -> Texts:
-    """Return the texts of the dataset: what the template says, else what the data say of themselves (CF and ACDD)."""
-    fields, said = wanted.fields, description.attributes
-
-    def text(*names: str) -> str | None:
-        return next((value.strip() for name in names if isinstance(value := said.get(name), str) and value.strip()), None)
-
-    title = fields.title or description.title or text("title") or wanted.dataset_id
-    if wanted.extent is not None:
-        title = f"{title}: {wanted.extent.name or wanted.extent.extent_id}"
-    keywords = fields.keywords or tuple(k.strip() for k in (text("keywords") or "").split(",") if k.strip())
-    institution = text("institution")
-    first = description.variable(description.fields[0]) if description.fields else None
-    source = wanted.template.source if wanted.template else None
-    return Texts(
-        dataset_id=wanted.dataset_id,
-        title=title,
-        description=fields.description or description.description or text("summary", "comment") or title,
-        short_name=fields.short_name,
-        keywords=tuple(dict.fromkeys(k[:128] for k in keywords)),
-        license=fields.license,
-        license_url=fields.license_url,
-        providers=fields.providers or ((Provider(name=institution, roles=("producer",)),) if institution else ()),
-        attribution=fields.attribution,
-        citation=fields.citation or text("references"),
-        doi=fields.doi,
-        source=(source.name if source else None) or text("source"),
-        source_url=source.homepage if source else None,
-        render=fields.render,
-        period_type=period_type,
-        units=fields.units or (first.units if first else None),
-        resolution=fields.resolution,
+def texts_of(
+    wanted: Wanted, state: DatasetState | None, description: CubeDescription, period_type: str
+) -> tuple[Texts, dict[str, Any]]:
+    """Return the texts of the dataset, and what of them was set: by ``describe``, or by a request for a direct source."""
+    template = wanted.template
+    described = {**(state.described if state else {}), **({} if template else describe.given(wanted.fields))}
+    fields = wanted.fields if template else wanted.fields.model_copy(update={"title": None})
+    base = describe.base_texts(
+        wanted.dataset_id, fields, description, period_type, source=template.source if template else None, extent=wanted.extent
     )
+    return describe.texts(base, described), described
 
 
 def publishes(request: IngestionRequest, wanted: Wanted) -> bool:

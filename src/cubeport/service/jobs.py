@@ -510,6 +510,7 @@ def _completed(outcome: Outcome) -> Callable[[Ingestion], Ingestion]:
         "action": outcome.plan.action,
         "plan": outcome.plan,
         "reused": outcome.reused,
+        "changed": outcome.changed,
         "version_id": outcome.version_id,
         "coverage": dict(outcome.coverage) if outcome.coverage else None,
         "warnings": outcome.warnings,

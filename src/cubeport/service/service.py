@@ -5,7 +5,7 @@ It holds no state of its own: the record is the only state, and each call reads 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -14,7 +14,7 @@ from cubeport.catalog.forms import cursors
 from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.texts import Shown, VersionRef
 from cubeport.errors import InvalidCursor, NotFound, ReadOnly
-from cubeport.service import items, publish
+from cubeport.service import describe, items, publish
 from cubeport.service.datasets import Dataset, Datasets, ShownPage
 from cubeport.service.engines import Engines
 from cubeport.service.ingest import Ingester
@@ -81,6 +81,15 @@ class Service:
     def datasets(self, **filters: Any) -> ShownPage:
         """Return one page of datasets; see :meth:`Datasets.page`."""
         return self._datasets.page(**filters)
+
+    def dataset_ids(self) -> Iterator[str]:
+        """Yield the id of every dataset, published or not, in order."""
+        cursor: str | None = None
+        while True:
+            page = self._datasets.page(publication="any", limit=1000, cursor=cursor)
+            yield from (each.texts.dataset_id for each in page.items)
+            if (cursor := page.next) is None:
+                return
 
     def dataset(self, dataset_id: str) -> Dataset:
         """Return record and state of whatever publication status. Raises NotFound."""
@@ -158,6 +167,7 @@ class Service:
             waited_for=waited_for,
             created_by=self._user,
         )
+        self._configuration.look_again()
         wanted = self._ingester.resolve(asked)
         return asked.model_copy(update={"dataset_id": wanted.dataset_id, "request_scope": wanted.scope})
 
@@ -192,6 +202,34 @@ class Service:
         """Show the head, or the version named, on every face. Raises NotFound, NothingToPublish, VersionRemoved."""
         self._writable()
         return publish.publish(self.catalog, self._datasets, dataset_id, version=version)
+
+    def describe(self, dataset_id: str, *, if_match: int | None = None, **texts: Any) -> CatalogRecord:
+        """Set texts of a dataset; ``None`` gives one back to the template or the data. No new version.
+
+        ::
+
+            service.describe("sst", title="Sea surface temperature", license="CC-BY-4.0")
+
+        Parameters
+        ----------
+        texts
+            ``title, description, short_name, keywords, license, license_url, providers, attribution, citation, doi, render, units,
+            resolution``.
+
+        Raises
+        ------
+        NotFound, InvalidRequest, PreconditionFailed
+        """
+        self._writable()
+        changes = describe.read(texts)
+        self._configuration.look_again()
+        return describe.describe(self.catalog, self._datasets, self._configuration, dataset_id, changes, if_match=if_match)
+
+    def refresh(self, dataset_id: str) -> CatalogRecord:
+        """Bring a dataset's texts up to its template; what was set by :meth:`describe` stays. Raises NotFound."""
+        self._writable()
+        self._configuration.look_again()
+        return describe.refresh(self.catalog, self._datasets, self._configuration, dataset_id)
 
     def unpublish(self, dataset_id: str) -> CatalogRecord:
         """Take the dataset off every face. Raises NotFound."""

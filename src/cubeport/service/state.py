@@ -18,6 +18,7 @@ from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import boxes, parse_interval, query_boxes
 from cubeport.cubes.description import CubeDescription
 from cubeport.documents.texts import Texts, VersionRef
+from cubeport.errors import InvalidRequest
 from cubeport.service.ingestions import Scope
 
 type VersionKind = Literal["created", "appended", "extended", "revised", "replaced", "rematerialized"]
@@ -90,6 +91,8 @@ class DatasetState(_Value):
     """``metadata.dataset`` of the record."""
 
     texts: Texts
+    described: dict[str, Any] = {}
+    """What somebody set of the texts: it wins over the template and the data until it is unset."""
     latest: str | None = None
     """The version that faces show."""
     head: str | None = None
@@ -123,6 +126,31 @@ class DatasetState(_Value):
     def metadata(self) -> dict[str, Any]:
         """Return it as the record's metadata."""
         return {"dataset": self.model_dump(mode="json")}
+
+
+_MIRRORED = ("key", "kind", "title", "description", "tags", "time", "bbox")
+
+
+def protect(old: CatalogRecord, new: CatalogRecord) -> None:
+    """Refuse an edit of what faces show of a dataset: they read its state, so the edit would be done and never seen.
+
+    Raises
+    ------
+    InvalidRequest
+        With the command that changes it on every face.
+    """
+    state = old.metadata.get("dataset") if old.kind == KIND else None
+    if not isinstance(state, Mapping) or "texts" not in state:
+        return
+    changed = [name for name in _MIRRORED if getattr(old, name) != getattr(new, name)]
+    if new.metadata.get("dataset") != state:
+        changed.append("metadata.dataset")
+    if changed:
+        dataset_id = state["texts"]["dataset_id"]
+        raise InvalidRequest(
+            f"{', '.join(changed)} of dataset {dataset_id!r} are not edited in its record: faces would not show it.",
+            next_step=f"cubeport describe {dataset_id} --title TEXT",
+        )
 
 
 class VersionState(_Value):

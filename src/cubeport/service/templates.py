@@ -226,6 +226,9 @@ class Broken:
 class Configuration(Protocol):
     """The instance's templates and extents, read again when their folders change."""
 
+    def look_again(self) -> None:
+        """Read at once what changed, however short ago it was last looked at."""
+
     def templates(self) -> Mapping[str, DatasetTemplate]: ...
 
     def extents(self) -> Mapping[str, Extent]: ...
