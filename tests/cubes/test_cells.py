@@ -110,7 +110,7 @@ def test_the_full_disc_of_a_satellite_ends_at_the_limb() -> None:
     crs = from_attributes(view)
     disc = projected(crs, (-0.1519, -0.1519, 0.1519, 0.1519), factor=35786023.0, geostationary=view)
     assert disc == pytest.approx((59.4, -81.3, 222.0 - 360, 81.3), abs=0.3)
-    assert projected(crs, (0.2, 0.2, 0.3, 0.3), factor=35786023.0, geostationary=view) == (-180, -90, 180, 90)
+    assert projected(crs, (0.2, 0.2, 0.3, 0.3), factor=35786023.0, geostationary=view) is None
 
 
 @settings(max_examples=25, deadline=None)

@@ -16,7 +16,7 @@ WORLD = (-180.0, -90.0, 180.0, 90.0)
 
 # name, family, bbox, calendar or None, period type, first field
 ACCEPTED = [
-    ("A1B-99999a-river-sep-2070-2099.nc", "none", WORLD, "360_day", "irregular", "temp_dmax_tmean_abs"),
+    ("A1B-99999a-river-sep-2070-2099.nc", "none", None, "360_day", "irregular", "temp_dmax_tmean_abs"),
     ("Arctic20_1to5Feb_2016.nc", "projected", (-11.339, 64.826, 52.794, 82.645), "standard", "daily", "aice"),
     ("CMIP5_rcp8.5_PCP_pctl25_P1Y.nc", "rectilinear", (-150, 40, -45, 90), "noleap", "yearly", "pr"),
     ("NO_TS_MO_FINO1_202209.nc", "none", (6.58333, 54.0, 6.58333, 54.0), "standard", "irregular", "DEPH_QC"),
@@ -88,8 +88,8 @@ ACCEPTED = [
     ("indicators.nc", "rectilinear", (-124.9375, 24.9375, -66.9375, 52.9375), "standard", "yearly", "meantemp"),
     ("landCoverFrac_Lmon_IPSL_201501.nc", "rectilinear", WORLD, "standard", "monthly", "landCoverFrac"),
     ("lfric_ngvat_2D_72t.nc", "unstructured", WORLD, "standard", "irregular", "conv_rain"),
-    ("msftmz_Omon_NorCPM1_185001.nc", "none", WORLD, "noleap", "monthly", "msftmz"),
-    ("outCSne30_timeseries.nc", "none", WORLD, "proleptic_gregorian", "hourly", "psi"),
+    ("msftmz_Omon_NorCPM1_185001.nc", "none", None, "noleap", "monthly", "msftmz"),
+    ("outCSne30_timeseries.nc", "none", None, "proleptic_gregorian", "hourly", "psi"),
     ("polar_stereographic.nc", "projected", (-102.258, 16.673, 46.913, 81.3572), "standard", "irregular", "data"),
     ("rlds_Amon_IPSL-CM6A-LR_185001.nc", "rectilinear", WORLD, "standard", "monthly", "rlds"),
     ("rlds_v3.zarr", "rectilinear", WORLD, "proleptic_gregorian", "monthly", "rlds"),

@@ -214,3 +214,50 @@ def test_several_points_of_a_grid_are_places_of_their_own(client: httpx.Client, 
     truth = cube.truth()
     for number, (x, y) in enumerate(document["domain"]["axes"]["composite"]["values"]):
         assert values[:, number].tolist() == truth.t.sel(lon=x, lat=y).values.tolist()
+
+
+def test_no_document_has_a_day_that_its_calendar_does_not_have(client: httpx.Client, put: Any) -> None:
+    february = FAMILIES["days-of-360"].make()
+    february["time"] = ("time", np.array([58.0, 59, 60]), {"units": "days since 2020-01-01", "calendar": "360_day"})
+    cube = put("february", february)
+    assert cube.description.temporal.end == "2020-03-01T00:00:00Z"
+    extent = client.get(f"/ogcapi/collections/{cube.dataset_id}").json()["extent"]["temporal"]
+    assert extent["trs"].endswith("Gregorian")
+    assert extent["interval"] == [["2020-02-29T00:00:00Z", "2020-03-01T00:00:00Z"]]
+    assert extent["grid"] == {"cellsCount": 3}
+    system = ask(client, cube).json()["domain"]["referencing"][-1]["system"]
+    assert system["calendar"].endswith("#360_day")
+
+
+@pytest.mark.parametrize(
+    ("attributes", "direction"),
+    [
+        ({"units": "millibars", "long_name": "pressure_level"}, "DOWN"),
+        ({"units": "Pa", "positive": "up"}, "UP"),
+        ({"units": "dbar"}, "DOWN"),
+        ({"units": "m", "standard_name": "depth"}, "DOWN"),
+        ({"units": "m", "standard_name": "height"}, "UP"),
+    ],
+)
+def test_vertical_axes_point_where_they_grow(client: httpx.Client, put: Any, attributes: dict[str, str], direction: str) -> None:
+    data = xr.Dataset(
+        {"z": (("level", "lat", "lon"), np.zeros((4, 2, 2), "f4"))},
+        {"level": ("level", [1000.0, 850, 500, 100], attributes), "lat": ("lat", [0.0, 1], LAT), "lon": ("lon", [0.0, 1], LON)},
+    )
+    cube = put("level-" + "-".join(attributes.values()).replace("_", "-"), data)
+    document = client.get(f"/ogcapi/collections/{cube.dataset_id}").json()
+    assert f",{direction}]" in document["extent"]["vertical"]["vrs"]
+    (told,) = [
+        each["system"]["cs"]["csAxes"] for each in ask(client, cube).json()["domain"]["referencing"] if "z" in each["coordinates"]
+    ]
+    assert told[0]["direction"] == direction.lower()
+
+
+def test_what_has_no_place_has_no_box(client: httpx.Client, put: Any) -> None:
+    cube = put("nowhere", xr.Dataset({"v": ("time", np.arange(3, dtype="f4"))}, {"time": ("time", [0.0, 1, 2], HOURS)}))
+    assert cube.description.spatial.bbox is None
+    assert "spatial" not in client.get(f"/ogcapi/collections/{cube.dataset_id}").json()["extent"]
+    assert cube.documents["item"]["geometry"] is None
+    assert "bbox" not in cube.documents["item"]
+    refused = client.get(f"/ogcapi/collections/{cube.dataset_id}/coverage", params={"bbox": "0,0,1,1"})
+    assert refused.status_code == 400

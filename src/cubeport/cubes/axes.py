@@ -22,7 +22,7 @@ type Role = Literal["data", "auxiliary", "coordinate", "bounds", "grid_mapping"]
 
 _LON_UNITS = {"degrees_east", "degree_east", "degree_e", "degrees_e", "degreee", "degreese"}
 _LAT_UNITS = {"degrees_north", "degree_north", "degree_n", "degrees_n", "degreen", "degreesn"}
-_PRESSURE_UNITS = {"pa", "hpa", "kpa", "mb", "mbar", "millibar", "millibars", "bar", "dbar", "decibar", "atm", "pascal"}
+PRESSURE_UNITS = {"pa", "hpa", "kpa", "mb", "mbar", "millibar", "millibars", "bar", "dbar", "decibar", "atm", "pascal"}
 
 _STANDARD_NAMES: dict[str, AxisKind] = {
     "longitude": "x",
@@ -328,7 +328,7 @@ def kind_of(name: str, variable: Any) -> AxisKind | None:
     ucar = str(attributes.get("_CoordinateAxisType", "")).strip().lower()
     if ucar in _UCAR_TYPES:
         return _UCAR_TYPES[ucar] if _UCAR_TYPES[ucar] != "t" else "other"
-    if lowered in _PRESSURE_UNITS or str(attributes.get("positive", "")).lower() in ("up", "down"):
+    if lowered in PRESSURE_UNITS or str(attributes.get("positive", "")).lower() in ("up", "down"):
         return "z"
     return next((kind for kind, pattern in _NAMES if pattern.fullmatch(name.lower())), None)
 

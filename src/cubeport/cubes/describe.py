@@ -24,7 +24,7 @@ from cubeport.cubes.axes import (
 from cubeport.cubes.calendars import CalendarName, Stamp, gregorian
 from cubeport.cubes.cells import bounds, cells_of, degrees, exact, labels, places, steps
 from cubeport.cubes.decoding import decoded, opened
-from cubeport.cubes.description import Axis, CubeDescription, Spatial, Temporal, Variable
+from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Spatial, Temporal, Variable
 from cubeport.errors import SourceRejected, VariablesMismatch
 
 if TYPE_CHECKING:
@@ -295,20 +295,20 @@ def _spatial(raw: xr.Dataset, found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
             return Spatial(family="none", bbox=_named_place(raw, found))
 
 
-def _named_place(raw: xr.Dataset, found: CubeAxes) -> tuple[float, float, float, float]:
-    """Return the box of positions that fields name but do not lie along (a mooring), or the world."""
+def _named_place(raw: xr.Dataset, found: CubeAxes) -> BoundingBox | None:
+    """Return the box of positions that fields name but do not lie along (a mooring), or ``None``."""
     words = [word for name in found.fields for word in str(raw.variables[name].attrs.get("coordinates", "")).split()]
     named = [word for word in dict.fromkeys(words) if word in raw.variables and raw.variables[word].ndim == 1]
     lon = next((name for name in named if is_longitude(name, raw.variables[name])), None)
     lat = next((name for name in named if is_latitude(name, raw.variables[name])), None)
     if lon is None or lat is None or raw.variables[lon].shape != raw.variables[lat].shape:
-        return footprint.WORLD
+        return None
     import numpy as np
 
     x, y = places(raw, lon), places(raw, lat)
     known = np.isfinite(x) & np.isfinite(y)
     if not known.any() or np.abs(x[known]).max() > 720 or np.abs(y[known]).max() > 90:
-        return footprint.WORLD
+        return None
     return footprint.positions(x, y, None)
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 type AxisKind = Literal["x", "y", "z", "t", "member", "category", "index", "other"]
 """What an axis is by CF: ``index`` is a dimension without coordinate labels (curvilinear i/j, nodes)."""
@@ -128,8 +128,8 @@ class Spatial(Value):
     """The place of the cube."""
 
     family: GridFamily
-    bbox: BoundingBox
-    """Of the outer cell edges, CRS84; the world when there is no horizontal position."""
+    bbox: BoundingBox | None = None
+    """Of the outer cell edges, CRS84; ``None`` when nothing tells where the data are."""
     native_bbox: BoundingBox | None = None
     """Cell edges in the native CRS, as stored (0–360 stays): xmin, ymin, xmax, ymax."""
     x: str | None = None
@@ -146,6 +146,14 @@ class Spatial(Value):
 
     reach: float | None = None
     """Of stations: how far from its position each holds, in degrees on the sphere. ``None`` of everything that has cells."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _of_old(cls, values: Any) -> Any:
+        """Read the descriptions of 0.1, in which the world was the box of what has no place."""
+        if isinstance(values, dict) and values.get("family") == "none" and list(values.get("bbox") or ()) == [-180, -90, 180, 90]:
+            return {**values, "bbox": None}
+        return values
 
 
 class CubeDescription(Value):

@@ -261,7 +261,7 @@ def _nearest(description: CubeDescription, labels: Labels, selection: Selection,
     try:
         at = boxes.nearest(labels.values[spatial.x or ""], labels.values[spatial.y or ""], (lon, lat), reach=spatial.reach)
     except boxes.Outside:
-        raise NotFound("There is no data at what was asked for.", what="data", extent={"bbox": list(spatial.bbox)}) from None
+        raise NotFound("There is no data at what was asked for.", what="data", extent={"bbox": list(spatial.bbox or ())}) from None
     dimensions = description.cell_dimensions
     mask = windows.mask
     if mask is not None and set(mask.dimensions) & set(dimensions):

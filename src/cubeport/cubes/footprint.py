@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
     type Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
-WORLD: BoundingBox = (-180.0, -90.0, 180.0, 90.0)
-"""The box of what has no horizontal position, as STAC demands one."""
-
 _SIDE = 21
 """Points on each side of a native box that is taken to CRS84."""
 
@@ -52,8 +49,10 @@ def crosses(bbox: BoundingBox) -> bool:
     return bbox[0] > bbox[2]
 
 
-def projected(crs: Any, native: BoundingBox, *, factor: float, geostationary: Mapping[str, Any] | None = None) -> BoundingBox:
-    """Return the CRS84 box of a native one: densified edges, both poles tested in native space.
+def projected(
+    crs: Any, native: BoundingBox, *, factor: float, geostationary: Mapping[str, Any] | None = None
+) -> BoundingBox | None:
+    """Return the CRS84 box of a native one: densified edges, both poles tested in native space; ``None`` where none of it is seen.
 
     Parameters
     ----------
@@ -75,7 +74,7 @@ def projected(crs: Any, native: BoundingBox, *, factor: float, geostationary: Ma
     if geostationary is not None:
         lon, lat = _seen(to_world, to_native, (x0, y0, x1, y1), geostationary)
         if not len(lon):
-            return WORLD
+            return None
         middle = _number(geostationary.get("longitude_of_projection_origin", 0.0))
         around = (lon - middle + 180.0) % 360.0 - 180.0
         return box(middle + around.min(), lat.min(), middle + around.max(), lat.max())
@@ -91,7 +90,7 @@ def projected(crs: Any, native: BoundingBox, *, factor: float, geostationary: Ma
     finite = np.isfinite(lon) & np.isfinite(lat)
     lon, lat = lon[finite], lat[finite]
     if not len(lon):
-        return WORLD
+        return None
     inside = [pole for pole, point in poles.items() if _holds((x0, y0, x1, y1), point, crs)]
     south, north = min(lat.min(), *inside, 90.0), max(lat.max(), *inside, -90.0)
     if inside:
@@ -137,8 +136,8 @@ def _seen(to_world: Any, to_native: Any, native: BoundingBox, view: Mapping[str,
     return lon[finite], lat[finite]
 
 
-def positions(lon: Numbers, lat: Numbers, corners: tuple[Numbers, Numbers] | None, *, spread: bool = True) -> BoundingBox:
-    """Return the box of cells given by positions, 2-D or 1-D; missing ones are skipped.
+def positions(lon: Numbers, lat: Numbers, corners: tuple[Numbers, Numbers] | None, *, spread: bool = True) -> BoundingBox | None:
+    """Return the box of cells given by positions, 2-D or 1-D; missing ones are skipped, and ``None`` tells that all are.
 
     Longitudes are those outside the largest gap that no cell covers, on the circle.
 
@@ -164,7 +163,7 @@ def positions(lon: Numbers, lat: Numbers, corners: tuple[Numbers, Numbers] | Non
         )
     finite = np.isfinite(west) & np.isfinite(east) & np.isfinite(low) & np.isfinite(high)
     if not finite.any():
-        return WORLD
+        return None
     west, east, low, high = west[finite], east[finite], low[finite], high[finite]
     start, width = covered(west, east)
     return box(start, float(low.min()), start + width, float(high.max()))

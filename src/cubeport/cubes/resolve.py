@@ -525,7 +525,9 @@ def _as_text(point: Point) -> str:
 
 def _extent(description: CubeDescription) -> dict[str, Any]:
     """Return where there is data, for a caller who asked elsewhere."""
-    extent: dict[str, Any] = {"bbox": list(description.spatial.bbox)}
+    extent: dict[str, Any] = {}
+    if description.spatial.bbox is not None:
+        extent["bbox"] = list(description.spatial.bbox)
     if description.temporal is not None:
         extent["interval"] = [description.temporal.start, description.temporal.end]
     extent["axes"] = dict(_limits(description))

@@ -9,6 +9,7 @@ from itertools import product
 from math import prod
 from typing import TYPE_CHECKING, Any
 
+from cubeport.cubes.axes import PRESSURE_UNITS
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import Axis, CubeDescription, Variable
 from cubeport.cubes.selection import stamp_at
@@ -450,7 +451,7 @@ def direction_of(axis: Axis | Variable) -> str:
     positive = axis.positive if isinstance(axis, Axis) else str(axis.attributes.get("positive", "")).lower()
     if positive in ("up", "down"):
         return positive
-    pressure = ucum(axis.units or "") in ("Pa", "hPa", "kPa", "mbar", "bar", "dbar") or "pressure" in (axis.standard_name or "")
+    pressure = (axis.units or "").lower() in PRESSURE_UNITS or "pressure" in (axis.standard_name or "")
     deep = "depth" in (axis.standard_name or "").lower() or axis.name.lower().startswith("depth")
     return "down" if pressure or deep else "up"
 

@@ -460,6 +460,8 @@ def _box(cube: CubeDescription) -> Box | None:
     if cube.spatial.family == "none":
         return None
     edges = cube.spatial.bbox if _is_crs84(cube) else (cube.spatial.native_bbox or cube.spatial.bbox)
+    if edges is None:
+        return None
     return Box(xmin=edges[0], ymin=edges[1], xmax=edges[2], ymax=edges[3])
 
 

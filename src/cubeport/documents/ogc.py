@@ -10,7 +10,7 @@ from cubeport.cubes.calendars import gregorian, parse_stamp
 from cubeport.cubes.description import Axis, CubeDescription, Temporal, Variable
 from cubeport.cubes.forms import FORMS
 from cubeport.cubes.windows import storage_crs, time_axis
-from cubeport.documents.coveragejson import CRS84, NERC, crs_uri, ucum, unit_of
+from cubeport.documents.coveragejson import CRS84, NERC, crs_uri, direction_of, ucum, unit_of
 from cubeport.documents.json_types import (
     ConformanceJSON,
     CoverageCollectionJSON,
@@ -216,13 +216,15 @@ def _data_queries(shown: Shown, base: str) -> dict[str, Any]:
 
 def _extent(description: CubeDescription) -> dict[str, Any]:
     spatial = description.spatial
-    place: dict[str, Any] = {"bbox": [list(spatial.bbox)], "crs": CRS84}
+    place: dict[str, Any] = {"crs": CRS84}
+    if spatial.bbox is not None:
+        place["bbox"] = [list(spatial.bbox)]
     if spatial.native_bbox is not None:
         place["storageCrsBbox"] = [list(spatial.native_bbox)]
     x, y = description.axis_of("x"), description.axis_of("y")
     if x is not None and y is not None and spatial.family in ("rectilinear", "projected"):
         place["grid"] = [_grid(axis) for axis in (x, y)]
-    extent: dict[str, Any] = {"spatial": place}
+    extent: dict[str, Any] = {"spatial": place} if spatial.bbox is not None else {}
     time = time_axis(description)
     if description.temporal is not None:
         extent["temporal"] = _temporal(description.temporal)
@@ -247,11 +249,22 @@ def _grid(axis: Axis) -> dict[str, Any]:
 def _temporal(temporal: Temporal) -> dict[str, Any]:
     interval = [_gregorian(end, temporal.calendar) for end in (temporal.start, temporal.end)]
     grid: dict[str, Any] = {"cellsCount": temporal.count}
-    if temporal.step is not None:
+    if temporal.step is not None and _is_gregorian(temporal, (temporal.start,), step=temporal.step):
         grid |= {"firstCoordinate": temporal.start, "resolution": temporal.step}
-    elif temporal.values:
+    elif temporal.step is None and temporal.values and _is_gregorian(temporal, temporal.values):
         grid["coordinates"] = list(temporal.values)
     return {"interval": [interval], "trs": GREGORIAN, "grid": grid}
+
+
+def _is_gregorian(temporal: Temporal, labels: Sequence[str], *, step: str = "P1M") -> bool:
+    """Say whether labels and their step mean the same in the Gregorian calendar, the only one that ``trs`` may name.
+
+    30 February is no day of it, and steps of days run on differently from one 28 February: then a count is all that can be told.
+    """
+    calendar = calendar_named(temporal.calendar) or "standard"
+    if calendar in ("standard", "proleptic_gregorian"):
+        return True
+    return step[-1] in "MY" and "T" not in step and all(str(gregorian(parse_stamp(each, calendar))) == each for each in labels)
 
 
 def _gregorian(label: str, calendar: str) -> str:
@@ -268,7 +281,7 @@ def _vertical(axis: Axis) -> dict[str, Any]:
 
 def _vrs(axis: Axis) -> str:
     unit = ucum(axis.units or "") or axis.units or "1"
-    name, direction = axis.long_name or axis.standard_name or axis.name, (axis.positive or "up").upper()
+    name, direction = axis.long_name or axis.standard_name or axis.name, direction_of(axis).upper()
     return f"VERTCS['{name}',AXIS['{axis.name}',{direction}],UNIT['{unit}']]"
 
 

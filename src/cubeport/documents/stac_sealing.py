@@ -74,6 +74,10 @@ def seal(cube: CubeDescription, raw: xr.Dataset) -> SealedStacJSON:
     return cast("SealedStacJSON", made)
 
 
+WORLD = (-180.0, -90.0, 180.0, 90.0)
+"""The box of a Collection whose place is unknown: STAC allows none without. Its Items have none."""
+
+
 def interval(cube: CubeDescription) -> tuple[str | None, str | None]:
     """Return first and last label as Gregorian instants; both ``None`` without time."""
     if cube.temporal is None:
@@ -84,7 +88,7 @@ def interval(cube: CubeDescription) -> tuple[str | None, str | None]:
 
 def _place(cube: CubeDescription) -> dict[str, Any]:
     """Return geometry and box of an Item; without a place the geometry is null and there is no box (RFC 7946, 3.2 and 5)."""
-    if cube.spatial.family == "none":
+    if cube.spatial.bbox is None:
         return {"geometry": None}
     return {"geometry": geometry(cube.spatial.bbox), "bbox": list(cube.spatial.bbox)}
 
@@ -114,7 +118,7 @@ def _skeleton(cube: CubeDescription, raw: xr.Dataset) -> dict[str, Any]:
     template = pystac.Collection(
         id="sealed",
         description="sealed",
-        extent=pystac.Extent(pystac.SpatialExtent([list(cube.spatial.bbox)]), pystac.TemporalExtent([bounds])),
+        extent=pystac.Extent(pystac.SpatialExtent([list(cube.spatial.bbox or WORLD)]), pystac.TemporalExtent([bounds])),
     )
     x, y = _horizontal(cube)
     with warnings.catch_warnings():
@@ -134,7 +138,7 @@ def _skeleton(cube: CubeDescription, raw: xr.Dataset) -> dict[str, Any]:
             reference_system=_reference_system(cube) or False,
             validate=False,
         ).to_dict(include_self_link=False, transform_hrefs=False)
-    extent = {"spatial": {"bbox": [list(cube.spatial.bbox)]}, "temporal": {"interval": [list(interval(cube))]}}
+    extent = {"spatial": {"bbox": [list(cube.spatial.bbox or WORLD)]}, "temporal": {"interval": [list(interval(cube))]}}
     return {**made, "extent": extent}
 
 

@@ -55,7 +55,7 @@ class Reach(_Value):
     @classmethod
     def of(cls, cube: CubeDescription) -> Reach:
         """Return the reach of a cube."""
-        bbox = cube.spatial.bbox if cube.spatial.family != "none" else None
+        bbox = cube.spatial.bbox
         if cube.temporal is None or not cube.temporal.index_start:
             return cls(bbox=bbox)
         start, end = parse_interval(f"{cube.temporal.index_start}/{cube.temporal.index_end}")

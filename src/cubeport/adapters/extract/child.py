@@ -11,7 +11,7 @@ from cubeport.adapters.sources.contents import Group, joined
 from cubeport.adapters.sources.formats import format_of, scan
 from cubeport.adapters.sources.reading import Source, opening
 from cubeport.catalog.extraction import Limits, cut_to
-from cubeport.cubes import describe, footprint
+from cubeport.cubes import describe
 from cubeport.errors import CubeportError, UnsupportedMediaType
 
 if TYPE_CHECKING:
@@ -77,11 +77,7 @@ def _extent(opened: Callable[[], Source], block: dict[str, Any]) -> tuple[str | 
 
 def _measured(raw: xr.Dataset) -> tuple[str | None, str | None, list[float] | None]:
     spatial, temporal = describe.where_and_when(raw)
-    bbox = (
-        None
-        if spatial.family == "none" or (spatial.bbox == footprint.WORLD and spatial.native_bbox is None)
-        else list(spatial.bbox)
-    )
+    bbox = None if spatial.bbox is None else list(spatial.bbox)
     if temporal is None:
         return None, None, bbox
     return temporal.index_start, temporal.index_end, bbox
