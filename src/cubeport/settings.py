@@ -6,6 +6,7 @@ refused (``Later``). docs/configuration.md has the list.
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Iterator, Mapping
 from ipaddress import ip_network
@@ -302,11 +303,13 @@ def load(instance: Path | str | None = None, **flags: Any) -> Settings:
     root = Path(instance or os.environ.get(f"{PREFIX}INSTANCE") or ".").resolve()
     given = _nested(flags)
     document = _read_file(root)
+    found = list(_unknown_variables(os.environ))
     try:
         settings = Settings(**(given | {"instance": root, "_file": document.value}))
     except ValidationError as exc:
-        found = list(_explained(exc, document, given))
-        raise InvalidConfiguration("\n".join(problem.message for problem in found), errors=found) from None
+        found += _explained(exc, document, given)
+    if found:
+        raise InvalidConfiguration("\n".join(problem.message for problem in found), errors=found)
     return settings.model_copy(
         update={
             "data_dir": root / settings.data_dir,
@@ -322,8 +325,8 @@ def names() -> tuple[str, ...]:
 
 def _leaves(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
     for name, field in model.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            yield from ((name, *rest) for rest in _leaves(field.annotation))
+        if (section := _section(field)) is not None:
+            yield from ((name, *rest) for rest in _leaves(section))
         else:
             yield (name,)
 
@@ -363,11 +366,37 @@ def _read_file(root: Path) -> strictyaml.Document:
     return document
 
 
+_SECTIONS_OF_OTHERS = ("profiles",)
+"""Sections of environment variables that another file of the instance has: ``config/profiles.yaml``."""
+
+
+def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Problem]:
+    """Yield the variables of ours that mean no setting: of an unknown section, or a setting's name with a slip of the pen.
+
+    Other names that begin as ours do are left alone: programs around cubeport may have variables of their own.
+    """
+    sections = {name for name, field in Settings.model_fields.items() if _section(field)}
+    for variable in sorted(environment):
+        if not variable.upper().startswith(PREFIX):
+            continue
+        name, nested, _ = variable[len(PREFIX) :].lower().partition("__")
+        if nested and name not in (*sections, *_SECTIONS_OF_OTHERS):
+            near = strictyaml.suggestion(name, sections)
+            yield Problem((name,), "extra_forbidden", f"{variable}: {name}: is not a section of settings{near}")
+        elif not nested and name not in Settings.model_fields and difflib.get_close_matches(name, Settings.model_fields, 1, 0.8):
+            near = strictyaml.suggestion(name, Settings.model_fields)
+            yield Problem((name,), "extra_forbidden", f"{variable}: {name}: is not known here{near}")
+
+
+def _section(field: FieldInfo) -> type[Section] | None:
+    return field.annotation if isinstance(field.annotation, type) and issubclass(field.annotation, Section) else None
+
+
 def _explained(exc: ValidationError, document: strictyaml.Document, flags: Mapping[str, Any]) -> Iterator[Problem]:
     known: dict[strictyaml.Loc, list[str]] = {(): list(Settings.model_fields)}
     for name, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
-            known[(name,)] = list(field.annotation.model_fields)
+        if (section := _section(field)) is not None:
+            known[(name,)] = list(section.model_fields)
     environment = EnvSettingsSource(Settings)()
     for error in exc.errors(include_url=False):
         loc = tuple(error["loc"])

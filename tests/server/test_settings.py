@@ -109,6 +109,17 @@ def test_all_problems_are_told_at_once_each_at_its_place(instance: Path, monkeyp
     ]
 
 
+def test_a_variable_that_means_no_setting_is_refused(instance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("CUBEPORT_RETENTON__KEEP_LAST", "CUBEPORT_TITEL"):
+        monkeypatch.setenv(name, "5")
+    for name in ("CUBEPORT_USER", "CUBEPORT_KEY", "CUBEPORT_PLUGINS", "CUBEPORT_PROFILES__S3__ROOT", "CUBEPORT_REALDATA"):
+        monkeypatch.setenv(name, "x")
+    assert refusal(instance) == [
+        "CUBEPORT_RETENTON__KEEP_LAST: retenton: is not a section of settings; did you mean 'retention'?",
+        "CUBEPORT_TITEL: titel: is not known here; did you mean 'title'?",
+    ]
+
+
 def test_equal_keys_tags_and_aliases_are_refused(instance: Path) -> None:
     write(instance, "id: a\nserver:\n  port: 1\n  port: 2\nid: b\n")
     assert refusal(instance) == [
