@@ -7,6 +7,7 @@ import re
 import sys
 import tomllib
 from collections.abc import Iterator
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,32 @@ def test_each_setting_is_read_by_something_or_refused() -> None:
     assert not unread, f"nothing reads {unread}: mark them with Later()"
     lifted = {name for name, waits in leaves(Settings) if waits and name in read}
     assert not lifted, f"{lifted} are read and still refused: remove their Later()"
+
+
+def test_a_default_that_is_written_twice_is_that_of_the_settings() -> None:
+    from cubeport.adapters.sandbox import limits as sandbox
+    from cubeport.server.edge import Edge
+    from cubeport.server.parts import Parts
+    from cubeport.service import plans
+
+    defaults = {".".join(name): value for name, value in _defaults(Settings)}
+    twice = {f"limits.{each.name}": each.default for each in fields(plans.Limits) if f"limits.{each.name}" in defaults}
+    gate = {each.name: each.default for each in fields(sandbox.Limits)}
+    twice |= {setting: gate[name] for name, setting in sandbox.SETTINGS.items()}
+    parts = {each.name: each.default for each in fields(Parts)}
+    twice |= {"ingest.wait_s": parts["wait_s"], "cors.origins": parts["cors_origins"], "title": parts["title"]}
+    twice |= {"zarr.offload": parts["offload"], "zarr.offload_prefix": parts["offload_prefix"]}
+    twice |= {"server.max_connections": Edge.MAX_CONNECTIONS}
+    assert len(twice) >= 14
+    assert {name: defaults[name] for name in twice} == twice
+
+
+def _defaults(model: type[BaseModel], above: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, Section):
+            yield from _defaults(type(field.default), (*above, name))
+        else:
+            yield (*above, name), field.default
 
 
 def test_the_documentation_marks_the_settings_that_are_refused() -> None:
