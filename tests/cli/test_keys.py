@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cubeport.server.auth import Gatekeeper
+from cubeport.server.auth import Connection, Gatekeeper
 from cubeport.service.keys import Keys
 
 from .conftest import Shell
@@ -15,7 +15,7 @@ def test_a_key_is_made_listed_and_ended(shell: Shell) -> None:
     assert (made["name"], made["scope"], made["datasets"]) == ("ann", "ingest", ["sea-*", "air"])
     with shell.catalog() as catalog:
         headers = [(b"x-api-key", made["key"].encode())]
-        assert Gatekeeper(Keys(catalog.backend)).caller(headers, None).covers("sea-ice")
+        assert Gatekeeper(Keys(catalog.backend)).caller(Connection(headers)).covers("sea-ice")
     listed = shell.ok("keys", "list", "--json")
     assert [each["key_id"] for each in listed.json["items"]] == [made["key_id"]]
     assert made["key"] not in listed.out + shell.ok("keys", "list").out

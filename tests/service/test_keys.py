@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from cubeport.adapters.backends.sql import SqlBackend
 from cubeport.catalog.forms.canonical import dumps, now
 from cubeport.errors import Conflict, InvalidRequest, NotFound, Unauthorized
-from cubeport.server.auth import Gatekeeper
+from cubeport.server.auth import Connection, Gatekeeper
 from cubeport.service.keys import KEY, Keys
 
 
@@ -37,7 +37,7 @@ def test_a_key_opens_what_it_is_for_and_its_text_is_kept_nowhere(keys: Keys, bac
     assert not keys.any()
     made = keys.add("ann", scope="ingest", datasets=["sea-*"])
     assert keys.any()
-    caller = Gatekeeper(keys).check("ingest", "POST", bearer(made.text), "8.8.8.8")
+    caller = Gatekeeper(keys).check("ingest", "POST", Connection(bearer(made.text), ("8.8.8.8", 1234)))
     assert (caller.name, caller.scope, caller.covers("sea-ice"), caller.covers("land")) == ("ann", "ingest", True, False)
     row = backend.rows.get(KEY, made.key.key_id)
     assert row is not None
@@ -50,14 +50,14 @@ def test_texts_are_random_and_fit_the_grammar_of_the_edge(keys: Keys) -> None:
     texts = {keys.add(f"n{n}", scope="read").text for n in range(50)}
     assert len(texts) == 50
     for text in texts:
-        assert Gatekeeper(keys).check("read", "GET", bearer(text), None).scope == "read"
+        assert Gatekeeper(keys).check("read", "GET", Connection(bearer(text))).scope == "read"
 
 
 def test_a_revoked_key_opens_nothing_at_the_next_request(keys: Keys, backend: SqlBackend) -> None:
     made = keys.add("ann", scope="admin")
     Keys(backend).revoke(made.key.key_id)
     with pytest.raises(Unauthorized):
-        Gatekeeper(keys).check("read", "GET", bearer(made.text), None)
+        Gatekeeper(keys).check("read", "GET", Connection(bearer(made.text)))
     assert (keys.list(), keys.any()) == ([], False)
     with pytest.raises(NotFound):
         keys.revoke(made.key.key_id)
@@ -66,9 +66,9 @@ def test_a_revoked_key_opens_nothing_at_the_next_request(keys: Keys, backend: Sq
 def test_a_key_expires(keys: Keys) -> None:
     made = keys.add("ann", expires_at=now() + timedelta(hours=1))
     keeper = Gatekeeper(keys)
-    assert keeper.caller(bearer(made.text), None).name == "ann"
+    assert keeper.caller(Connection(bearer(made.text))).name == "ann"
     with pytest.raises(Unauthorized):
-        keeper.caller(bearer(made.text), None, now=now() + timedelta(hours=2))
+        keeper.caller(Connection(bearer(made.text)), now=now() + timedelta(hours=2))
     with pytest.raises(InvalidRequest):
         keys.add("ann", expires_at=now() - timedelta(seconds=1))
 
