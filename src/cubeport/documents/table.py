@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
@@ -112,6 +113,13 @@ def _texts(values: Array) -> Array:
     return np.array([b"" if each is None else _quoted(each) for each in plain(values)], dtype=object)
 
 
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+_HARMLESS = re.compile(r"[+-]?[0-9][0-9TZ:.eE+-]*", re.ASCII)
+
+
 def _quoted(text: str) -> bytes:
+    """Return a text as a cell. One that a spreadsheet would run as a formula gets a ' before it, as OWASP says."""
+    if _FORMULA.match(text) and not _HARMLESS.fullmatch(text):
+        text = "'" + text
     needs = any(mark in text for mark in ',"\r\n')
     return ('"' + text.replace('"', '""') + '"' if needs else text).encode()

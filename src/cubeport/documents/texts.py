@@ -3,9 +3,36 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
+
+
+def check_web_address(text: str) -> str:
+    """Return *text* if it is an http or https address: it becomes a link on pages and in documents. Raises ValueError."""
+    try:
+        parts = urlsplit(text)
+    except ValueError:
+        parts = urlsplit("")
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(each.isspace() for each in text):
+        raise ValueError("must be an http or https address, for example https://example.org/licence")
+    return text
+
+
+def _web_address_or_none(value: object) -> object:
+    """Return what was kept before addresses were checked, or nothing: no page may link it."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return check_web_address(value)
+    except ValueError:
+        return None
+
+
+type WebAddress = Annotated[str, AfterValidator(check_web_address)]
+"""An http or https address; another scheme (javascript:, data:) would run in the reader's browser."""
+type KeptAddress = Annotated[str | None, BeforeValidator(_web_address_or_none)]
 
 
 class Provider(BaseModel):
@@ -15,7 +42,7 @@ class Provider(BaseModel):
 
     name: str
     roles: tuple[Literal["licensor", "producer", "processor", "host"], ...] = ()
-    url: str | None = None
+    url: WebAddress | None = None
 
 
 class Texts(BaseModel):
@@ -30,13 +57,13 @@ class Texts(BaseModel):
     short_name: str | None = None
     keywords: tuple[str, ...] = ()
     license: str = "various"
-    license_url: str | None = None
+    license_url: KeptAddress = None
     providers: tuple[Provider, ...] = ()
     attribution: str | None = None
     citation: str | None = None
     doi: str | None = None
     source: str | None = None
-    source_url: str | None = None
+    source_url: KeptAddress = None
     render: tuple[dict[str, Any], ...] = ()
     period_type: str | None = None
     units: str | None = None

@@ -15,7 +15,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.later import Later
 from cubeport.cubes.steps import NormaliseStep, TransformStep, plain
-from cubeport.documents.texts import Provider
+from cubeport.documents.texts import Provider, WebAddress
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 """Ids of datasets, templates and extents."""
@@ -86,7 +86,7 @@ class SourceBlock(BaseModel):
 
     kind: Literal["files", "zarr", "plugin"]
     name: str | None = None
-    homepage: str | None = None
+    homepage: WebAddress | None = None
     paths: tuple[str, ...] = ()
     path: str | None = None
     group: str | None = None
@@ -149,7 +149,7 @@ class TemplateFields(_Part):
     """Whether an ingestion that does not say it itself shows the new version at once."""
     render: Annotated[tuple[dict[str, Any], ...], Field(validation_alias=AliasChoices("render", "display"))] = ()
     license: str = "various"
-    license_url: str | None = None
+    license_url: WebAddress | None = None
     providers: tuple[Provider, ...] = ()
     attribution: str | None = None
     citation: str | None = None
