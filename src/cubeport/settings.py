@@ -133,13 +133,15 @@ class CorsSettings(Section):
 class MetricsSettings(Section):
     """Who sees ``/metrics``."""
 
-    public: Annotated[bool, Later(False)] = False
+    public: bool = False
 
 
 class LogSettings(Section):
     """How much is logged."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    access: bool = False
+    """Whether each answer of the server is a line: time, peer, method, target, status, bytes, milliseconds, request id."""
 
 
 class LimitsSettings(Section):

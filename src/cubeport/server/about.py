@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter
@@ -17,6 +19,7 @@ from cubeport.server import incoming, replies
 from cubeport.server.incoming import PageQuery
 from cubeport.server.openapi import described
 from cubeport.server.parts import Parts
+from cubeport.server.traffic import MEDIA_TYPE, Traffic
 from cubeport.service import retain
 from cubeport.service.templates import DatasetTemplate, Extent
 
@@ -31,10 +34,10 @@ class TemplatesQuery(PageQuery):
     period_type: Annotated[str | None, Field(max_length=40)] = None
 
 
-def routes(parts: Parts, probe: Probe) -> APIRouter:
-    """Return the routes of this face; *probe* tells which faces answer."""
+def routes(parts: Parts, traffic: Traffic, probe: Probe) -> APIRouter:
+    """Return the routes of this face; *probe* tells which faces answer, *traffic* what was answered."""
     router = APIRouter()
-    face = _About(parts, probe)
+    face = _About(parts, traffic, probe)
 
     def add(method: str, template: str, handler: Callable[..., Any], summary: str, tag: str, **description: Any) -> None:
         router.add_api_route(template, handler, methods=[method], summary=summary, tags=[tag], **described(template, **description))
@@ -62,12 +65,22 @@ def routes(parts: Parts, probe: Probe) -> APIRouter:
     add("GET", "/ready", face.ready, "Does all that it needs answer?", "The service", statuses=(400, 500, 503))
     add("GET", "/usage", face.usage, "Bytes by dataset and version", "The service")
     add("GET", "/info", face.info, "What this service is", "The service")
+    add(
+        "GET",
+        "/metrics",
+        face.metrics,
+        "Counts for Prometheus",
+        "The service",
+        statuses=(400, 401, 403, 500),
+        media_types=(MEDIA_TYPE,),
+    )
     return router
 
 
 class _About:
-    def __init__(self, parts: Parts, probe: Probe) -> None:
+    def __init__(self, parts: Parts, traffic: Traffic, probe: Probe) -> None:
         self._parts = parts
+        self._traffic = traffic
         self._probe = probe
         self._service = parts.service
         self._url = parts.public_url
@@ -143,6 +156,16 @@ class _About:
         content = replies.dumps({"status": "ok" if good else "unavailable", "checks": checks})
         return replies.fresh(content, status=200 if good else 503, headers={} if good else {"Retry-After": "5"})
 
+    def metrics(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        checks = {f'name="{name}"': float(_answers(check) == "ok") for name, check in self._parts.checks.items()}
+        gauges = {"cubeport_check": ("Whether what the service needs answers, as /ready asks it.", checks)}
+        if checks.get('name="catalog"', 1.0):
+            generation = {"": float(self._service.generation())}
+            gauges["cubeport_catalog_generation"] = ("Sequence number of the newest commit.", generation)
+        content = self._traffic.text(gauges | _process()).encode()
+        return Response(content, headers={"Cache-Control": "no-store", "Content-Type": MEDIA_TYPE})
+
     def info(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         parts = self._parts
@@ -181,3 +204,17 @@ def _answers(check: Callable[[], object]) -> str:
     except OSError:
         return "unavailable"
     return "ok"
+
+
+def _process() -> dict[str, tuple[str, Mapping[str, float]]]:
+    """Return memory and descriptors of this process, by the names that Prometheus gives them; nothing where /proc is not there."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+        descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir())
+    except OSError:
+        return {}
+    resident = {"": float(pages * os.sysconf("SC_PAGE_SIZE"))}
+    return {
+        "process_resident_memory_bytes": ("Resident memory of this process.", resident),
+        "process_open_fds": ("Open file descriptors of this process.", {"": float(descriptors)}),
+    }

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterable
 from urllib.parse import unquote_to_bytes, urlsplit
 
@@ -26,6 +27,7 @@ from cubeport.server import about, datasets, incoming, ingestions, pages, proble
 from cubeport.server.auth import Connection, scope_of
 from cubeport.server.parts import Parts
 from cubeport.server.probes import Probes
+from cubeport.server.traffic import Traffic, to_stderr
 from cubeport.server.zarr import ZarrFace
 
 log = logging.getLogger("cubeport.server")
@@ -52,7 +54,8 @@ class App:
         self._cors = _Cors(parts.cors_origins)
         offload_prefix = parts.offload_prefix if parts.offload == "x-accel-redirect" else None
         self._zarr = ZarrFace(parts.service, parts.engine, parts.public_url, offload_prefix=offload_prefix)
-        self.framework = _framework(parts, Probes(self, queries=parts.queries is not None))
+        self.traffic = Traffic(to_stderr if parts.access_log else None)
+        self.framework = _framework(parts, self.traffic, Probes(self, queries=parts.queries is not None))
         self._routed = AsyncExitStackMiddleware(_handle)
 
     @property
@@ -64,10 +67,12 @@ class App:
         """Answer one request, whatever happens."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
+            self.traffic.flush()
             return
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1000})
             return
+        began = time.perf_counter()
         request_id = os.urandom(8).hex()
         out = _Outgoing(send, scope["method"], [*self._cors.headers(scope), *_COMMON, (b"x-request-id", request_id.encode())])
         try:
@@ -83,6 +88,23 @@ class App:
             # The one place for what nobody foresaw: its traceback goes to the log once, and nothing of it to the caller.
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             await self._problem(CubeportError("unforeseen"), request_id, out)
+        finally:
+            if "cubeport.caller" not in scope:  # our own probes are nobody's requests
+                self._note(scope, out, time.perf_counter() - began, request_id)
+
+    def _note(self, scope: Scope, out: _Outgoing, seconds: float, request_id: str) -> None:
+        client, query = scope.get("client"), scope["query_string"]
+        raw: bytes = scope.get("raw_path") or scope["path"].encode()
+        self.traffic.add(
+            route=out.route,
+            method=scope["method"],
+            target=(raw + (b"?" + query if query else b"")).decode("latin-1"),
+            peer=client[0] if client else "-",
+            status=out.status,
+            size=out.size,
+            seconds=seconds,
+            request_id=request_id,
+        )
 
     async def _answer(self, scope: Scope, receive: Receive, send: _Outgoing) -> None:
         method = scope["method"]
@@ -90,6 +112,7 @@ class App:
         if len(scope["query_string"]) > incoming.MAX_QUERY:
             raise UriTooLong("The query is too long", limit=incoming.MAX_QUERY, value=len(scope["query_string"]), unit="bytes")
         if raw.startswith(b"/zarr/"):
+            send.route = "/zarr/{key}"
             await self._answer_zarr({**scope, "cubeport.path": raw[6:]}, receive, send)
             return
         path = _decoded(raw)
@@ -101,6 +124,8 @@ class App:
         if method == "OPTIONS":
             await self._options(scope, send, allowed)
             return
+        if route is not None:
+            send.route = route.path
         if route is None:
             raise MethodNotAllowed(f"This address does not take {method[:20]}", allow=allowed)
         caller = scope.get("cubeport.caller") or self._parts.gatekeeper.check(
@@ -188,14 +213,19 @@ class _Outgoing:
         self._head = method == "HEAD"
         self._headers = headers
         self.started = False
+        self.route = "none"
+        """Which address answers, as its template."""
+        self.status, self.size = 0, 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.started = True
+            self.status = message["status"]
             await self._send({**message, "headers": [*message.get("headers", ()), *self._headers]})
         elif self._head and message["type"] == "http.response.body":
             await self._send({**message, "body": b""})
         else:
+            self.size += len(message.get("body", b""))
             await self._send(message)
 
 
@@ -221,7 +251,7 @@ class _Cors:
 _ANY_ORIGIN = [(b"access-control-allow-origin", b"*"), (b"access-control-expose-headers", _EXPOSE_HEADERS)]
 
 
-def _framework(parts: Parts, probe: about.Probe) -> FastAPI:
+def _framework(parts: Parts, traffic: Traffic, probe: about.Probe) -> FastAPI:
     """Return FastAPI as router and schema writer alone: no pages of its own, no middleware, no redirects."""
     framework = FastAPI(
         title=parts.title,
@@ -232,16 +262,16 @@ def _framework(parts: Parts, probe: about.Probe) -> FastAPI:
         openapi_url=None,
         redirect_slashes=False,
     )
-    for router in _routers(parts, framework, probe):
+    for router in _routers(parts, framework, traffic, probe):
         # Not include_router: it keeps routes in a nested object, and who may do what is decided by walking them.
         framework.router.routes.extend(router.routes)
     return framework
 
 
-def _routers(parts: Parts, framework: FastAPI, probe: about.Probe) -> Iterable[APIRouter]:
+def _routers(parts: Parts, framework: FastAPI, traffic: Traffic, probe: about.Probe) -> Iterable[APIRouter]:
     yield datasets.routes(parts)
     yield ingestions.routes(parts)
-    yield about.routes(parts, probe)
+    yield about.routes(parts, traffic, probe)
     yield stac.routes(parts)
     yield pages.routes(parts, framework)
     if parts.queries is not None:

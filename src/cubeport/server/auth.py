@@ -32,6 +32,7 @@ ORDER: tuple[Scope, ...] = ("none", "read", "ingest", "admin")
 RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/health"): "none",
     ("GET", "/ready"): "none",
+    ("GET", "/metrics"): "admin",
     ("GET", "/"): "read",
     ("GET", "/info"): "read",
     ("GET", "/docs"): "read",
@@ -186,6 +187,7 @@ class Gatekeeper:
     public_reads: bool = True
     open_on_loopback: bool = False
     read_only: bool = False
+    public_metrics: bool = False
     local_token: str | None = None
     """What a caller on this machine proves itself with: a secret that only the instance's own user can read."""
     same_user: Callable[[Address | None, Address | None], bool | None] = peers.same_user
@@ -218,6 +220,10 @@ class Gatekeeper:
             and self.same_user(connection.peer, connection.here) is not False
         )
 
+    def _may_watch(self, connection: Connection) -> bool:
+        """Tell whether a caller may read what the operator reads: everybody if that is public, else this machine's own user."""
+        return self.public_metrics or (is_local(connection) and self.same_user(connection.peer, connection.here) is not False)
+
     def _is_local_token(self, given: str, connection: Connection) -> bool:
         if self.local_token is None or not hmac.compare_digest(given.encode(), self.local_token.encode()):
             return False
@@ -245,7 +251,7 @@ class Gatekeeper:
             raise Forbidden("Nobody may do this over HTTP")
         if needed != "read" and method not in ("GET", "HEAD") and self.read_only:
             raise ReadOnly("This server only reads")
-        if caller.may(needed):
+        if caller.may(needed) or (needed == "admin" and method in ("GET", "HEAD") and self._may_watch(connection)):
             return caller
         if caller.name == "loopback":
             raise Unauthorized(

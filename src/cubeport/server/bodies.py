@@ -9,6 +9,7 @@ from pydantic import Field
 from cubeport.documents import native as documents
 from cubeport.documents.native import DatasetDetail, DatasetSummary, Link, Version
 from cubeport.server import incoming
+from cubeport.service.describe import TextChanges
 from cubeport.service.ingestions import IngestionRequest
 
 
@@ -48,6 +49,7 @@ SCHEMAS = (
     IngestionRequest,
     IngestionDocument,
     PublishRequest,
+    TextChanges,
     DatasetDetail,
     DatasetSummary,
     Version,

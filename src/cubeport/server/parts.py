@@ -143,6 +143,8 @@ class Parts:
     version: str = "0"
     wait_s: float = 60.0
     """How long ``POST /ingestions`` waits."""
+    access_log: bool = False
+    """Whether each answer is a line of the log."""
     cors_origins: tuple[str, ...] = ("*",)
     offload: Literal["none", "x-accel-redirect"] = "none"
     offload_prefix: str = "/_cubeport/"

@@ -1,0 +1,110 @@
+"""What this process answered: counts for ``/metrics``, in the text form of Prometheus (0.0.4), and the access log."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import sys
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+
+MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0)
+"""Upper bounds of the times of answers."""
+
+_BATCH = 200
+_DELAY_S = 0.5
+
+
+class Traffic:
+    """Counts answers by route, method and status. Used by the event loop alone, so it needs no lock.
+
+    Parameters
+    ----------
+    write
+        Takes lines of the access log; ``None`` keeps no log.
+    """
+
+    def __init__(self, write: Callable[[str], object] | None = None) -> None:
+        self._requests: Counter[tuple[str, str, int]] = Counter()
+        self._bytes: Counter[str] = Counter()
+        self._times: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS_S) + 1))
+        self._seconds: dict[str, float] = defaultdict(float)
+        self._write = write
+        self._lines: list[str] = []
+
+    def add(
+        self, *, route: str, method: str, target: str, peer: str, status: int, size: int, seconds: float, request_id: str
+    ) -> None:
+        """Note one answer, when its last byte was given to the connection."""
+        method = method if method in _METHODS else "OTHER"
+        self._requests[route, method, status] += 1
+        self._bytes[route] += size
+        self._seconds[route] += seconds
+        bounds = self._times[route]
+        bounds[bisect_left(BUCKETS_S, seconds)] += 1
+        if self._write is not None:
+            now = datetime.now(UTC).isoformat(timespec="milliseconds")
+            line = f"{now} {peer} {method} {_printable(target)} {status} {size} {seconds * 1000:.1f}ms {request_id}\n"
+            self._lines.append(line)
+            # Several lines in one write: a line each would cost more than a small answer.
+            if len(self._lines) >= _BATCH:
+                self.flush()
+            elif len(self._lines) == 1:
+                asyncio.get_running_loop().call_later(_DELAY_S, self.flush)
+
+    def flush(self) -> None:
+        """Write the lines of the access log that wait."""
+        if self._write is not None and self._lines:
+            lines, self._lines = self._lines, []
+            self._write("".join(lines))
+
+    def text(self, gauges: Mapping[str, tuple[str, Mapping[str, float]]]) -> str:
+        """Return everything counted, and *gauges*: name → help text and values by label text (``""``, ``state="ok"``)."""
+        return "".join(f"{line}\n" for line in self._all(gauges))
+
+    def _all(self, gauges: Mapping[str, tuple[str, Mapping[str, float]]]) -> Iterable[str]:
+        yield from _head("cubeport_requests_total", "counter", "Answers of this process by route, method and status.")
+        for (route, method, status), count in sorted(self._requests.items()):
+            yield f'cubeport_requests_total{{route="{route}",method="{method}",status="{status}"}} {count}'
+        yield from _head("cubeport_response_bytes_total", "counter", "Bytes of bodies by route.")
+        for route, size in sorted(self._bytes.items()):
+            yield f'cubeport_response_bytes_total{{route="{route}"}} {size}'
+        yield from _head("cubeport_request_seconds", "histogram", "Seconds from the head of a request to the end of its answer.")
+        for route, counts in sorted(self._times.items()):
+            total = 0
+            for bound, count in zip((*map(str, BUCKETS_S), "+Inf"), counts, strict=True):
+                total += count
+                yield f'cubeport_request_seconds_bucket{{route="{route}",le="{bound}"}} {total}'
+            yield f'cubeport_request_seconds_sum{{route="{route}"}} {self._seconds[route]:.6f}'
+            yield f'cubeport_request_seconds_count{{route="{route}"}} {total}'
+        for name, (text, values) in gauges.items():
+            yield from _head(name, "gauge", text)
+            for labels, value in sorted(values.items()):
+                yield f"{name}{{{labels}}} {value:g}" if labels else f"{name} {value:g}"
+
+
+_METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})
+
+
+def _head(name: str, kind: str, text: str) -> tuple[str, str]:
+    return f"# HELP {name} {text}", f"# TYPE {name} {kind}"
+
+
+_PLAIN = re.compile("[!-~]{1,2000}")
+
+
+def _printable(text: str) -> str:
+    """Return a target of a request as one word of a line: what could break the line or the terminal is escaped."""
+    if _PLAIN.fullmatch(text):
+        return text
+    return "".join(each if "!" <= each <= "~" else f"\\x{ord(each):02x}" for each in text[:2000])
+
+
+def to_stderr(text: str) -> None:
+    """Write lines of the access log where the rest of the log goes."""
+    sys.stderr.write(text)
+    sys.stderr.flush()
