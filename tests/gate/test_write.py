@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from cubeport.catalog.forms import strictyaml
 from cubeport.errors import (
     AreaOutsideSource,
     CalendarMismatch,
@@ -583,3 +585,60 @@ def test_attributes_of_the_order_are_held_to_the_same_rules(tmp_path: Path) -> N
     with pytest.raises(SourceRejected) as refusal:
         written(tmp_path / "new", grid(tmp_path / "a.nc"), attributes={"title": "bell \a"})
     assert refusal.value.reason == "bad-text"
+
+
+@pytest.mark.parametrize("form", ["hdf5", "zarr"])
+def test_a_group_has_the_coordinates_of_the_groups_above_it(tmp_path: Path, form: str) -> None:
+    path = tmp_path / ("a.nc" if form == "hdf5" else "a.zarr")
+    top = xr.Dataset(
+        coords={
+            "time": ("time", [0, 1], {"units": "days since 2020-01-01"}),
+            "lat": ("lat", [1.0, 2.0], {"units": "degrees_north"}),
+            "other": ("other", [1.0]),
+        }
+    )
+    inner = xr.Dataset(
+        {"t": (("time", "lat", "lon"), np.arange(12.0).reshape(2, 2, 3), {"coordinates": "height", "grid_mapping": "/model/crs"})},
+        coords={"lon": ("lon", [1.0, 2.0, 3.0], {"units": "degrees_east"})},
+    )
+    model = xr.Dataset({"height": ((), 2.0, {"units": "m"}), "crs": ((), 0, {"grid_mapping_name": "latitude_longitude"})})
+    for group, cube in ((None, top), ("model", model), ("model/run", inner)):
+        if form == "hdf5":
+            cube.to_netcdf(path, group=group, mode="a" if group else "w", engine="netcdf4")
+        else:
+            cube.to_zarr(path, group=group, mode="a", zarr_format=3, consolidated=False)
+    written(tmp_path / "new", path, group="model/run")
+    ours = stored(tmp_path / "new")
+    assert set(ours.variables) == {"t", "time", "lat", "lon", "height", "crs"}
+    assert ours["time"].attrs["units"] == "days since 2020-01-01"
+    assert ours["t"].attrs["grid_mapping"] == "crs"
+    assert ours["lat"].values.tolist() == [1.0, 2.0]
+
+
+def test_chunks_that_were_never_written_are_reported(tmp_path: Path) -> None:
+    path = tmp_path / "a.zarr"
+    cube = xr.Dataset(
+        {"count": (("time", "lat"), np.arange(8, dtype="i4").reshape(4, 2))},
+        {
+            "time": ("time", [0, 1, 2, 3], {"units": "days since 2020-01-01"}),
+            "lat": ("lat", [1.0, 2.0], {"units": "degrees_north"}),
+        },
+    )
+    cube.to_zarr(path, zarr_format=2, consolidated=False, encoding={"count": {"chunks": (1, 2)}})
+    (path / "count" / "2.0").unlink()
+    told = "1 of 4 chunks of 'count' were never written, and it has no fill value: zeros are read there, which are no data"
+    assert ["chunks-missing", told] in written(tmp_path / "new", path)["warnings"]
+
+
+def test_a_time_of_plain_numbers_is_reported_with_the_step_that_reads_dates(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc")
+    with netCDF4.Dataset(path, "a") as file:
+        time = file["time"]
+        for key in time.ncattrs():
+            time.delncattr(key)
+        time[:] = [20100131, 20100228, 20100331][: len(time)]
+    (told,) = [words for kind, words in written(tmp_path / "new", path)["warnings"] if kind == "undated-time"]
+    repair = shlex.split(told.partition("ingest with ")[2])
+    assert repair[0] == "--normalise"
+    written(tmp_path / "cured", path, normalise=[strictyaml.parse(repair[1], "--normalise").value])
+    assert [str(each)[:10] for each in ours_of(tmp_path / "cured")["time"].values] == ["2010-01-31", "2010-02-28", "2010-03-31"]

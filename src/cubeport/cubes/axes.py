@@ -222,7 +222,7 @@ def _undated(raw: xr.Dataset, own: set[str]) -> list[tuple[str, str]]:
         standard = "" if variable is None else str(variable.attrs.get("standard_name", ""))
         seems = (
             standard == "time"
-            or _TIME_NAMES.fullmatch(name) is not None
+            or (_TIME_NAMES.fullmatch(name) is not None and (variable is None or variable.ndim < 2))  # t is a temperature too
             or (variable is not None and str(variable.attrs.get("axis", "")).upper() == "T")
         )
         along = name in own if variable is None else set(text_dims(variable)) <= own and (variable.ndim > 0 or standard == "time")
@@ -233,7 +233,8 @@ def _undated(raw: xr.Dataset, own: set[str]) -> list[tuple[str, str]]:
                 (
                     "undated-time",
                     f"{name!r} has {units}, so it is not read as time and the data have no time; "
-                    "CF writes a time as numbers with units such as 'days since 2000-01-01'",
+                    "CF writes a time as numbers with units such as 'days since 2000-01-01'. Where it holds dates, ingest with "
+                    f"--normalise 'set_time: {{from_variable: {name}}}'",
                 )
             )
     return found

@@ -160,6 +160,8 @@ class Version(_Document):
     tags: tuple[str, ...]
     state: Literal["latest", "head", "retained", "removed", "missing"]
     retained_until: Timestamp | None = None
+    warnings: tuple[dict[str, str], ...] = ()
+    """What was skipped, repaired, assumed or is unknown, in the words of the ingestion's answer."""
     links: tuple[Link, ...]
 
 

@@ -13,6 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.models import CatalogRecord, invalid
 from cubeport.cubes.description import CubeDescription
+from cubeport.documents.licences import stated
 from cubeport.documents.texts import Provider, Texts
 from cubeport.errors import InvalidRequest, PreconditionFailed
 from cubeport.service.datasets import Dataset, Datasets
@@ -116,6 +117,7 @@ def base_texts(
         title = f"{title}: {extent.name or extent.extent_id}"
     keywords = fields.keywords or tuple(k.strip() for k in (text("keywords") or "").split(",") if k.strip())
     institution = text("institution")
+    licence = stated(said) if fields.license is None else None
     first = description.variable(description.fields[0]) if description.fields else None
     return Texts(
         dataset_id=dataset_id,
@@ -123,10 +125,10 @@ def base_texts(
         description=fields.description or description.description or text("summary", "comment") or title,
         short_name=fields.short_name,
         keywords=tuple(dict.fromkeys(k[:128] for k in keywords)),
-        license=fields.license,
-        license_url=fields.license_url,
+        license=fields.license or (licence.identifier if licence else "various"),
+        license_url=fields.license_url or (licence.url if licence else None),
         providers=fields.providers or ((Provider(name=institution, roles=("producer",)),) if institution else ()),
-        attribution=fields.attribution,
+        attribution=fields.attribution or (licence.text if licence else None),
         citation=fields.citation or text("references"),
         doi=fields.doi,
         source=(source.name if source else None) or text("source"),

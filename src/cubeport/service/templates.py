@@ -148,7 +148,8 @@ class TemplateFields(_Part):
     publish: bool = True
     """Whether an ingestion that does not say it itself shows the new version at once."""
     render: Annotated[tuple[dict[str, Any], ...], Field(validation_alias=AliasChoices("render", "display"))] = ()
-    license: str = "various"
+    license: str | None = None
+    """An SPDX identifier, or ``other``; absent = what the data state in their attribute ``license``."""
     license_url: WebAddress | None = None
     providers: tuple[Provider, ...] = ()
     attribution: str | None = None

@@ -12,11 +12,14 @@ import xarray as xr
 from cubeport.adapters.sandbox.child import Input
 from cubeport.adapters.sandbox.limits import Limits
 from cubeport.adapters.sources.contents import Group, joined, plain, variable
-from cubeport.adapters.sources.reading import RAW, Source, check_group, opened, opening
+from cubeport.adapters.sources.reading import RAW, Source, check_group, opened, opening, parents, with_parents
 from cubeport.adapters.sources.scanned import Scanned
 from cubeport.adapters.sources.signatures import is_hdf5
 
 EXTRA = "netcdf"
+
+_COORDINATE = 2
+"""Dimensions that a coordinate has at most: of the groups above the chosen one, nothing else is read."""
 
 
 def matches(source: Input) -> bool:
@@ -36,6 +39,8 @@ def verify(source: Input, limits: Limits, pool: Executor, *, group: str = "", le
     from cubeport.adapters.sources import hdf5walk
 
     hdf5walk.verify(source.name, source.fd, pool, group=group, left_out=left_out)
+    for above in parents(group):
+        hdf5walk.verify(source.name, source.fd, pool, group=above, left_out=left_out, most_dimensions=_COORDINATE)
 
 
 def open(  # noqa: A001 - every format has it
@@ -44,8 +49,14 @@ def open(  # noqa: A001 - every format has it
     """Return the file as one lazy source; dimensions without a scale get the names that netCDF gives them."""
     path, name = str(source.path), source.name
     check_group(name, group, lambda: _groups(path, name))
+
+    def read(at: str | None) -> xr.Dataset:
+        return xr.open_dataset(path, engine="h5netcdf", group=at or None, phony_dims="sort", drop_variables=list(skipped), **RAW)
+
     with opening(name):
-        raw = xr.open_dataset(path, engine="h5netcdf", group=group, phony_dims="sort", drop_variables=list(skipped), **RAW)
+        raw = read(group)
+        if above := parents(group):
+            raw = with_parents(raw, [(each, read(each)) for each in above])
     return opened(name, raw, wanted, skipped, lambda: _groups(path, name), group=group)
 
 

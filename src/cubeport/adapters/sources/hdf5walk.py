@@ -54,7 +54,15 @@ def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
         return Scanned(name, "hdf5", size, walk.arrays.done(size), tuple(walk.skipped), tuple(walk.warnings))
 
 
-def verify(name: str, descriptor: int, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
+def verify(
+    name: str,
+    descriptor: int,
+    pool: Executor,
+    *,
+    group: str = "",
+    left_out: Collection[object] = (),
+    most_dimensions: int | None = None,
+) -> None:
     """Check that every stored chunk of the arrays of *group*, but for those *left_out*, decodes to its declared length.
 
     HDF5 does not: what a chunk lacks is then read from whatever lies behind it in memory, and what it has too much fills the
@@ -71,6 +79,8 @@ def verify(name: str, descriptor: int, pool: Executor, *, group: str = "", left_
             dataset = h5o.open(held, link)
             path = link.decode()
             if not isinstance(dataset, h5d.DatasetID) or path.removeprefix(_NON_COORDINATE) in left_out:
+                continue
+            if most_dimensions is not None and dataset.rank > most_dimensions:
                 continue
             plist = dataset.get_create_plist()
             filters = tuple(plist.get_filter(n)[0] for n in range(plist.get_nfilters()))

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import xarray as xr
 
-from cubeport.cubes.raw import dataset
+from cubeport.cubes.raw import REFERENCES, dataset, variables
 from cubeport.errors import CubeportError, SourceRejected
 
 TEXT = np.dtypes.StringDType()
@@ -212,6 +212,50 @@ def opened(
         return source
     told = f"{name}: only the root is taken; its groups {', '.join(others[:20])} are left out (choose one with group)"
     return replace(source, warnings=(*source.warnings, ("groups-left-out", told)))
+
+
+def with_parents(raw: xr.Dataset, above: Sequence[tuple[str, xr.Dataset]]) -> xr.Dataset:
+    """Return a group's *raw* with the coordinates that it uses of the groups *above* it, the nearest first.
+
+    Those are the labels of its dimensions, what its attributes refer to, by name or by the absolute path of such a group, and what
+    these need in turn (CF Conventions, 2.7 "Groups": a search goes upwards).
+    """
+    held = variables(raw)
+    for path, parent in above:
+        at = f"/{path}/" if path else "/"
+        for name, variable in held.items():
+            pointed = {
+                key: " ".join(word.removeprefix(at) if "/" not in word.removeprefix(at) else word for word in str(value).split())
+                for key, value in variable.attrs.items()
+                if key in REFERENCES and at in str(value)
+            }
+            if pointed:
+                held[name] = variable.copy(deep=False)
+                held[name].attrs = {**variable.attrs, **pointed}
+        front = list(held)
+        while front:
+            used = held[front.pop()]
+            words = " ".join(str(used.attrs.get(key, "")) for key in REFERENCES)
+            for name in dict.fromkeys((*map(str, used.dims), *re.findall(r"[^\s:]+", words))):
+                found = parent.variables.get(name)
+                if found is None or name in held or any(raw.sizes.get(d, n) != n for d, n in found.sizes.items()):
+                    continue
+                held[name] = found
+                front.append(name)
+    whole = dataset(held, raw.attrs)
+
+    def close() -> None:
+        for each in (raw, *(parent for _, parent in above)):
+            each.close()
+
+    whole.set_close(close)
+    return whole
+
+
+def parents(group: str | None) -> list[str]:
+    """Return the paths of the groups above *group*, the nearest first, the root last."""
+    parts = (group or "").strip("/").split("/")
+    return ["/".join(parts[:n]) for n in range(len(parts) - 1, -1, -1)] if parts != [""] else []
 
 
 def check_group(name: str, group: str | None, groups: Callable[[], list[str]]) -> None:

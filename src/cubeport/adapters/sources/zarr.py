@@ -13,7 +13,7 @@ from cubeport.adapters.sandbox.child import Input
 from cubeport.adapters.sandbox.limits import Limits
 from cubeport.adapters.sources import zarrfolder
 from cubeport.adapters.sources.contents import Group, plain, variable
-from cubeport.adapters.sources.reading import RAW, Source, check_group, opened, opening
+from cubeport.adapters.sources.reading import RAW, Source, check_group, opened, opening, parents, with_parents
 from cubeport.adapters.sources.scanned import Scanned
 from cubeport.cubes.raw import dataset
 from cubeport.errors import SourceRejected
@@ -33,7 +33,8 @@ def scan(source: Input, limits: Limits) -> Scanned:
 
 def verify(source: Input, limits: Limits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
     """Check that no stored chunk of the arrays of *group*, but for those *left_out*, decodes to more than it may."""
-    zarrfolder.verify(source.name, source.fd, limits, pool, group=group, left_out=left_out)
+    for each in (group, *parents(group)):
+        zarrfolder.verify(source.name, source.fd, limits, pool, group=each, left_out=left_out)
 
 
 def open(  # noqa: A001 - every format has it
@@ -52,8 +53,14 @@ def open_zarr(
     with opening(name):
         store: Any = FolderStore(name, path)  # xarray's types know no stores of zarr
         check_group(name, group, lambda: _groups(store, name))
+
+        def read(at: str | None) -> xr.Dataset:
+            return xr.open_dataset(store, engine="zarr", group=at or None, consolidated=False, drop_variables=list(skipped), **RAW)
+
         try:
-            listed = xr.open_dataset(store, engine="zarr", group=group, consolidated=False, drop_variables=list(skipped), **RAW)
+            listed = read(group)
+            if above := parents(group):
+                listed = with_parents(listed, [(each, read(each)) for each in above])
         except KeyError as error:  # xarray's word for an array that does not name its dimensions
             raise SourceRejected(
                 f"{name} has arrays that do not name their dimensions",

@@ -84,7 +84,7 @@ def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
     else:
         raise unreadable(name, "is a folder without zarr.json or .zgroup")
     stored = sum(files.values())
-    return Scanned(name, version, stored, arrays.done(stored))
+    return Scanned(name, version, stored, arrays.done(stored), warnings=tuple(store.warnings))
 
 
 def verify(
@@ -232,6 +232,7 @@ class _Store:
     limits: Limits
     files: Mapping[str, int]
     texts: Texts = field(init=False)
+    warnings: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.texts = Texts(self.name, self.limits)
@@ -325,6 +326,12 @@ def _array_2(store: _Store, where: str, document: dict[str, Any]) -> Array:
         raise store.fail(where, "has chunks that do not fit its shape, or filters that are no list")
     codecs = [*filters, *([document["compressor"]] if document["compressor"] is not None else [])]
     identities = _codecs(store, where, codecs, _configuration_2)
+    if document["fill_value"] is None and chunks:
+        wanted = chunk_count(shape, chunks)
+        held = sum(key.startswith(f"{where}/") and key.rpartition("/")[2] not in _METADATA for key in store.files)
+        if held < wanted:
+            told = f"{wanted - held} of {wanted} chunks of {shown(where)!r} were never written, and it has no fill value"
+            store.warnings.append(("chunks-missing", f"{told}: zeros are read there, which are no data"))
     return Array(where, shape, _item_2(store, where, document["dtype"], identities), chunks, tuple(identities))
 
 

@@ -1,0 +1,54 @@
+"""The licence that a file states in its global attribute ``license`` (ACDD) or ``licence``: identifier, link and words."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+_URL = re.compile(r"https?://[^\s<>\"\'()]+")
+_CREATIVE = re.compile(
+    r"(?:creative\s+commons|cc)[\s-]*(?P<kind>by(?:[\s-]*(?:nc|sa|nd))*|attribution(?:[\s-]*(?:non[\s-]*commercial|share[\s-]*alike|no[\s-]*derivatives))*)"
+    r"(?:[\s-]*(?:international|unported|licen[cs]e|\(.{1,20}?\)))*[\s-]*v?(?P<version>[1-4]\.\d)",
+    re.IGNORECASE,
+)
+_WORDS = (("attribution", "BY"), ("noncommercial", "NC"), ("sharealike", "SA"), ("noderivatives", "ND"))
+_PLAIN = re.compile(r"CC0-1\.0|CC-BY(?:-(?:NC|SA|ND))*-[1-4]\.\d|ODbL-1\.0|ODC-By-1\.0|PDDL-1\.0|OGL-UK-[123]\.0|MIT|Apache-2\.0")
+_TEXT = 2_000
+_NAME = 60
+"""Characters that the name of a licence has at most."""
+
+
+@dataclass(frozen=True, slots=True)
+class Licence:
+    """What a file states about its use."""
+
+    identifier: str
+    """An SPDX identifier where the words are those of one licence, else ``other`` (STAC 1.1, "license")."""
+    url: str | None
+    text: str
+    """The words of the file, the first 2 000 characters."""
+
+
+def stated(attributes: Mapping[str, Any]) -> Licence | None:
+    """Return the licence that the attributes of a file state, ``None`` when they state none."""
+    lowered = {key.lower(): value for key, value in attributes.items() if isinstance(value, str) and value.strip()}
+    words = next((" ".join(lowered[name].split()) for name in ("license", "licence", "license_id") if name in lowered), None)
+    if words is None:
+        return None
+    url = _URL.search(words)
+    return Licence(_identifier(words), url[0].rstrip(".,;") if url else None, words[:_TEXT])
+
+
+def _identifier(words: str) -> str:
+    if len(words) > _NAME:
+        return "other"  # a sentence may add conditions to the licence that it names
+    found = {each[0] for each in _PLAIN.finditer(words)} | {_creative(each) for each in _CREATIVE.finditer(words)}
+    return found.pop() if len(found) == 1 else "other"
+
+
+def _creative(found: re.Match[str]) -> str:
+    kind = re.sub(r"[\s-]+", "", found["kind"].lower())
+    parts = [short for word, short in _WORDS if word in kind] or [p for p in ("BY", "NC", "SA", "ND") if p.lower() in kind]
+    return f"CC-{'-'.join(parts)}-{found['version']}"
