@@ -218,7 +218,7 @@ class TemplateDocument(_Document):
     extents: dict[str, Any]
     sync: Sync
     render: tuple[dict[str, Any], ...]
-    license: str
+    license: str | None
     source: str | None
     source_url: str | None
     source_kind: str
