@@ -16,6 +16,8 @@ if TYPE_CHECKING:
         WriteResult,
         path_source,
     )
+    from cubeport.catalog.extraction import Extracted, MetadataExtractor
+    from cubeport.catalog.hooks import HookContext, HookResult
     from cubeport.catalog.models import (
         Artifact,
         BundleMemberLocator,
@@ -34,6 +36,9 @@ if TYPE_CHECKING:
         normalise_locator,
     )
     from cubeport.catalog.query import Page, Query, Term
+    from cubeport.catalog.schemas import Schema, ValidationResult
+    from cubeport.catalog.testing.backend import BackendContract
+    from cubeport.catalog.work.unit_of_work import UnitOfWork
     from cubeport.errors import CubeportError
     from cubeport.main import Catalog, connect, queries
 
@@ -58,6 +63,11 @@ _HOMES = {
     "cubeport.catalog.query": ("Page", "Query", "Term"),
     "cubeport.catalog.artifacts.storage": ("StoragePlan",),
     "cubeport.catalog.artifacts.writers": ("FunctionArtifactWriter", "UnzipSingleFileArtifactWriter", "WriteResult", "path_source"),
+    "cubeport.catalog.extraction": ("Extracted", "MetadataExtractor"),
+    "cubeport.catalog.hooks": ("HookContext", "HookResult"),
+    "cubeport.catalog.schemas": ("Schema", "ValidationResult"),
+    "cubeport.catalog.testing.backend": ("BackendContract",),
+    "cubeport.catalog.work.unit_of_work": ("UnitOfWork",),
     "cubeport.errors": ("CubeportError",),
     "cubeport.main": ("Catalog", "connect", "queries"),
 }
@@ -65,27 +75,35 @@ _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
 __all__ = [
     "Artifact",
+    "BackendContract",
     "BundleMemberLocator",
     "Catalog",
     "CatalogRecord",
     "CubeportError",
     "ExternalURILocator",
+    "Extracted",
     "FSSpecLocator",
     "FunctionArtifactWriter",
+    "HookContext",
+    "HookResult",
     "InlineLocator",
     "Lineage",
     "LocalPathLocator",
     "Locator",
+    "MetadataExtractor",
     "OpaqueLocator",
     "Operation",
     "Page",
     "PlannedPathLocator",
     "Query",
+    "Schema",
     "StoragePlan",
     "Term",
     "TimeSpan",
+    "UnitOfWork",
     "UnknownLocator",
     "UnzipSingleFileArtifactWriter",
+    "ValidationResult",
     "WriteResult",
     "connect",
     "normalise_locator",

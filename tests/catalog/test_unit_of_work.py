@@ -44,6 +44,7 @@ class MemoryBackend:
     def __init__(self) -> None:
         self.records: dict[str, CatalogRecord] = {}
         self.operations: dict = {}
+        self.kept: list = []
         self.commits = 0
         self.open = False
         self.fault = ""
@@ -78,6 +79,20 @@ class MemoryBackend:
     def _answer(self) -> None:
         if self.fault == "down":
             raise BackendUnavailable("nothing answers")
+
+    @property
+    def rows(self):
+        return self
+
+    def put(self, row):
+        assert self.open
+        self.kept.append(row)
+
+    def select(self, table, *, owner, limit):
+        return []
+
+    def get_record(self, id):
+        return self.records.get(id)
 
     def add_record(self, record):
         assert self.open

@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from cubeport.catalog.artifacts.paths import Field
 from cubeport.catalog.artifacts.planning import Planner, moved
 from cubeport.catalog.artifacts.storage import StoragePlan, WriteMode, root_of
 from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, Writing, measure, path_source, writing
@@ -28,10 +27,11 @@ from cubeport.catalog.models import (
     TargetKind,
     normalise_locator,
 )
+from cubeport.catalog.query import Query, Term
 from cubeport.catalog.schemas import Schemas
 from cubeport.catalog.work.undo import Action, source_proof
 from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
-from cubeport.errors import InvalidRequest, KeyExists, RecordExists
+from cubeport.errors import HashMismatch, InvalidRequest, KeyExists, RecordExists
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ class Source:
     target_kind: TargetKind = "file"
     locator: Any = None
     """What a reference refers to."""
+    original: str | None = None
+    """What the bytes are called where they come from, if they are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,24 @@ class Added:
     def id(self) -> str:
         """The record's id."""
         return self.record.id
+
+    @property
+    def title(self) -> str | None:
+        """The record's title."""
+        return self.record.title
+
+    @property
+    def metadata(self) -> Mapping[str, Any]:
+        """The record's metadata."""
+        return self.record.metadata
+
+    def path(self, artifact: str | None = None) -> Path:
+        """Return where the record's artifact is in the local file system."""
+        return self.record.path(artifact)
+
+    def open(self, artifact: str | None = None) -> Any:
+        """Open the record's artifact by its format."""
+        return self.record.open(artifact)
 
     def to_mapping(self) -> dict[str, Any]:
         """Return the record's document, with ``outcome`` and ``warnings`` beside its fields."""
@@ -81,6 +101,7 @@ def source_of(
             mode="reference",
             target_kind="directory" if source.kind == "directory" else "file",
             locator=LocalPathLocator.from_path(source.path),
+            original=source.path.name,
         )
     prepared = writing(source, writer)
     name = source.path.name
@@ -89,7 +110,7 @@ def source_of(
 
         with zipfile.ZipFile(source.path) as archive:
             name = Path(prepared.writer.member(archive).filename).name if hasattr(prepared.writer, "member") else source.path.stem
-    return Source(name, prepared, source.path, operation, prepared.writer.target_kind)
+    return Source(name, prepared, source.path, operation, prepared.writer.target_kind, original=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +166,11 @@ class Adder:
                 raise KeyExists(words, next_step="use --on-exists skip or new_version")
             if former is not None:
                 draft = draft.replace(lineage=(*draft.lineage, Lineage(rel="version_of", target=former.id)))
+        if source is not None and options.duplicates != "allow" and (same := self._with_the_bytes(source)) is not None:
+            if options.duplicates == "skip":
+                return Added(same, "skipped")
+            words = f"Record {same.id[:8]} has the same bytes already."
+            raise RecordExists(words, next_step=f"cubeport show {same.id[:8]}; or add it with --duplicates allow")
         if self.ports.backend.get_record(draft.id) is not None:
             raise RecordExists(f"A record has the id {draft.id} already.")
         if options.dry_run:
@@ -174,6 +200,13 @@ class Adder:
             raise
         return Added(done.records[-1], "added", done.warnings, plan, done.operation_id)
 
+    def _with_the_bytes(self, source: Source) -> CatalogRecord | None:
+        """Return an active record that has the same bytes as *source*, by their sha256."""
+        digest = _digest(source)()
+        name = "sha256-tree" if source.target_kind == "directory" else "sha256"
+        found = self.ports.backend.search(Query([Term(f"artifact.hashes.{name}", "=", digest)], limit=1, order=("created_at",)))
+        return found[0] if found else None
+
     def attach(self, record: CatalogRecord, source: Source, options: Options) -> Added:
         """Give an existing record one more artifact."""
         if options.dry_run:
@@ -187,6 +220,26 @@ class Adder:
             schema_policy=options.schema_policy,
         ) as work:
             changed, plan = self._make(work, record, source, options)
+            work.update_record(changed)
+            done = work.commit()
+        return Added(done.records[0], "added", done.warnings, plan, done.operation_id)
+
+    def put_in_place(
+        self, record: CatalogRecord, old: Artifact, source: Source, options: Options, undone: Sequence[Action]
+    ) -> Added:
+        """Give *record* the bytes of *source* in the place of *old*, whose own go once the commit is certain (*undone*)."""
+        with UnitOfWork(
+            self.ports,
+            "update",
+            inputs=[source.name],
+            parameters={"record": record.id, "replaces": old.artifact_id},
+            records=[record.id],
+            schema_policy=options.schema_policy,
+        ) as work:
+            rest = record.replace(artifacts=tuple(each for each in record.artifacts if each.artifact_id != old.artifact_id))
+            changed, plan = self._make(work, rest, source, options)
+            if undone:
+                work.afterwards(*undone)
             work.update_record(changed)
             done = work.commit()
         return Added(done.records[0], "added", done.warnings, plan, done.operation_id)
@@ -303,20 +356,25 @@ class Adder:
             "media_type": options.media_type or mimetypes.guess_type(source.name)[0],
             "format": options.format or _format(source),
             "metadata": dict(options.metadata),
+            "original_name": options.original_name or source.original,
         }
         if source.path is not None:
             said["modified_at"] = datetime.fromtimestamp(source.path.stat().st_mtime, UTC)
         if source.mode == "reference" or source.writing is None:
-            artifact = _referred(source, said, measured=options.hash)
+            artifact = _referred(source, said, options)
             return self._around(context, record, plan, artifact, lambda: artifact, options, work.warnings, attach=True)
         artifact = work.plan_artifact(record, plan=plan, **said)
         if source.mode == "move":
             assert source.path is not None, "only a path can be moved"
             work.afterwards(Action(action="remove_source", path=str(source.path), proof=source_proof(source.path)))
         bytes_of = source.writing
-        return self._around(
-            context, record, plan, artifact, lambda: work.write_artifact(artifact, bytes_of), options, work.warnings, attach=False
-        )
+
+        def write() -> Artifact:
+            stored = work.write_artifact(artifact, bytes_of, hash="sha256" if options.hashes else None)
+            agree(options, stored)
+            return stored
+
+        return self._around(context, record, plan, artifact, write, options, work.warnings, attach=False)
 
     def _around(
         self,
@@ -341,7 +399,18 @@ class Adder:
         return changed.replace(artifacts=(*changed.artifacts, written)) if attach else changed
 
 
-def _referred(source: Source, said: Mapping[str, Any], *, measured: bool) -> Artifact:
+def agree(known: Options | Artifact, stored: Artifact) -> None:
+    """Raise HashMismatch where bytes that were written differ from what is known of them."""
+    if known.size_bytes not in (None, stored.size_bytes):
+        raise HashMismatch(
+            f"The bytes are {stored.size_bytes}, not {known.size_bytes} as was said.", next_step="look at the source"
+        )
+    for name, digest in known.hashes.items():
+        if stored.hashes.get(name, digest) != digest:
+            raise HashMismatch(f"The bytes have another {name} than was said.", next_step="look at the source")
+
+
+def _referred(source: Source, said: Mapping[str, Any], options: Options) -> Artifact:
     """Return the artifact of a place that is not ours; nothing there is touched, ever."""
     locator = source.locator
     match locator:
@@ -351,20 +420,22 @@ def _referred(source: Source, said: Mapping[str, Any], *, measured: bool) -> Art
             status = "planned"
         case _:
             status = "available"
-    facts: dict[str, Any] = {}
+    facts: dict[str, Any] = {"size_bytes": options.size_bytes, "hashes": dict(options.hashes)}
     if source.path is not None and source.path.is_file():
         facts["size_bytes"] = source.path.stat().st_size
-    if measured and source.path is not None:
+    if options.hash and source.path is not None:
         result = measure(source.path)
         facts = {"size_bytes": result.size_bytes, "hashes": result.hashes}
-    return Artifact.from_mapping(
+    artifact = Artifact.from_mapping(
         {"locator": locator.to_mapping(), "status": status, "target_kind": source.target_kind, **said, **facts}
     )
+    agree(options, artifact)
+    return artifact
 
 
 _FORMATS: Mapping[str, str] = {
     ".nc": "netcdf", ".nc4": "netcdf", ".cdf": "netcdf", ".zarr": "zarr", ".grib": "grib", ".grib2": "grib", ".grb": "grib",
-    ".csv": "csv", ".pdf": "pdf", ".json": "json", ".txt": "text",
+    ".csv": "csv", ".parquet": "parquet", ".pdf": "pdf", ".json": "json", ".txt": "text",
 }  # fmt: skip
 
 
@@ -374,7 +445,7 @@ def _format(source: Source) -> str | None:
     return found or ("directory" if source.target_kind == "directory" else None)
 
 
-def _digest(source: Source) -> Field:
+def _digest(source: Source) -> Callable[[], str]:
     """Return how to get the sha256 of the source: it is read only if a template asks."""
 
     def digest() -> str:
@@ -397,7 +468,7 @@ def referring(locator: object) -> Source:
     text = str(getattr(place, "path", None) or getattr(place, "urlpath", None) or getattr(place, "uri", None) or "bytes")
     name = text.rstrip("/").rpartition("/")[2] or "bytes"
     path = Path(place.path) if isinstance(place, LocalPathLocator) and place.profile is None else None
-    return Source(name, path=path if path is not None and path.exists() else None, mode="reference", locator=place)
+    return Source(name, path=path if path is not None and path.exists() else None, mode="reference", locator=place, original=name)
 
 
 def named(source: Source, filename: str | None) -> Source:
@@ -412,4 +483,4 @@ def source_to_write(source: object, writer: ArtifactWriter | None, filename: str
     if isinstance(source, (str, Path, PathSource)):
         return named(source_of(source, "copy", writer), filename)
     prepared = Writing(writer, source) if writer is not None else writing(source)
-    return Source(filename or record_id, prepared, mode="write", target_kind=prepared.writer.target_kind)
+    return Source(filename or record_id, prepared, mode="write", target_kind=prepared.writer.target_kind, original=filename)

@@ -6,6 +6,7 @@ The key of an item is its source's address unless a manifest gives one: what is 
 from __future__ import annotations
 
 import glob
+import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -48,6 +49,13 @@ class Item(_Model):
 
     source: str
     key: str | None = None
+    time: str | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    links: dict[str, str | tuple[str, ...]] = {}
+    """Targets by relation: ``{derived_from: [ID, …]}``."""
+    size_bytes: int | None = Field(default=None, ge=0)
+    sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
+    """What is known of the bytes, which what is stored or fetched must agree with."""
     title: str | None = None
     description: str | None = None
     kind: str | None = None
@@ -58,9 +66,13 @@ class Item(_Model):
     role: str | None = None
     profile: str | None = None
     artifacts: tuple[MoreBytes, ...] = ()
+    problem: str | None = Field(default=None, exclude=True)
+    """Why the item cannot be added: its name does not fit the pattern."""
 
 
 class _Defaults(_Model):
+    pattern: str | None = None
+    """What file names say: ``{station}_{year}.nc``."""
     kind: str | None = None
     schema_: str | None = Field(default=None, alias="schema")
     metadata: dict[str, Any] = {}
@@ -132,7 +144,7 @@ def read_manifest(path: Path) -> list[Item]:
     document = strictyaml.read(path)
     manifest = strictyaml.validated(document, Manifest, {(): Manifest.model_fields, ("defaults",): _Defaults.model_fields})
     folder = path.absolute().parent
-    return [_with_defaults(item, manifest.defaults, folder) for item in manifest.items]
+    return [_with_pattern(_with_defaults(item, manifest.defaults, folder), manifest.defaults.pattern) for item in manifest.items]
 
 
 def _with_defaults(item: Item, defaults: _Defaults, folder: Path) -> Item:
@@ -178,9 +190,9 @@ def from_patterns(patterns: Sequence[str], **common: Any) -> list[Item]:
 
 
 def collect(
-    sources: Sequence[str | Path], *, manifest: bool, kind: str | None, mode: Mode | None, owns: Callable[[Path], bool]
+    sources: Sequence[str | Path], *, manifest: bool, common: Common, owns: Callable[[Path], bool]
 ) -> tuple[list[Item], tuple[str, ...]]:
-    """Return the items that the patterns name, or with *manifest* what the manifests say; *kind* and *mode* win over theirs.
+    """Return the items that the patterns name, or with *manifest* what the manifests say, each with what is *common* to all.
 
     Parameters
     ----------
@@ -188,15 +200,77 @@ def collect(
         Whether a path belongs to the catalog itself. A pattern skips those, which a warning says: they are stored already.
     """
     if not manifest:
-        found = from_patterns([str(source) for source in sources], kind=kind, mode=mode)
+        found = from_patterns([str(source) for source in sources])
         named = {str(Path(each).absolute()) for each in sources if not is_address(str(each)) and not glob.has_magic(str(each))}
         own = {
             item.source for item in found if not is_address(item.source) and item.source not in named and owns(Path(item.source))
         }
         words = f"{len(own)} paths that the patterns name belong to this catalog and were skipped"
-        return [item for item in found if item.source not in own], ((words,) if own else ())
+        return [common.of(item) for item in found if item.source not in own], ((words,) if own else ())
     items = [each for source in sources for each in read_manifest(Path(source))]
-    return [each.model_copy(update={"kind": kind or each.kind, "mode": mode or each.mode}) for each in items], ()
+    return [common.of(each) for each in items], ()
+
+
+_PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
+
+
+def from_name(pattern: str, name: str) -> dict[str, Any]:
+    """Return the fields that a file's *name* holds where *pattern* says: ``{station}_{year}.nc``. Raises InvalidRequest.
+
+    A field is as short as the text behind it allows. Numbers are numbers, but with a leading zero they stay text.
+    """
+    parts = _PLACE.split(pattern)
+    names = parts[1::2]
+    if not names or len(set(names)) != len(names):
+        raise InvalidRequest(f"The pattern {pattern!r} needs fields in braces, each once, for example {{station}}_{{year}}.nc.")
+    texts = [re.escape(each).replace(r"\*", ".*") for each in parts[0::2]]
+    expression = texts[0] + "".join(f"(.+?){text}" for text in texts[1:])
+    found = re.fullmatch(expression, name)
+    if found is None:
+        raise InvalidRequest(f"{name} does not fit the pattern {pattern}.")
+    return dict(zip(names, map(_number_or_text, found.groups()), strict=True))
+
+
+def _number_or_text(text: str) -> Any:
+    return int(text) if re.fullmatch(r"-?(0|[1-9]\d{0,17})", text) else text
+
+
+def _with_pattern(item: Item, pattern: str | None) -> Item:
+    """Return the item with what its file's name says; what it says itself wins."""
+    if pattern is None:
+        return item
+    try:
+        found = from_name(pattern, item.source.rstrip("/").rpartition("/")[2].partition("?")[0])
+    except InvalidRequest as exc:
+        return item.model_copy(update={"problem": exc.message})
+    return item.model_copy(update={"metadata": found | item.metadata})
+
+
+@dataclass(frozen=True, slots=True)
+class Common:
+    """What a call says of every item; it wins over a manifest, but metadata and tags are added to an item's own."""
+
+    kind: str | None = None
+    mode: Mode | None = None
+    schema: str | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    tags: Sequence[str] = ()
+    profile: str | None = None
+    pattern: str | None = None
+
+    def of(self, item: Item) -> Item:
+        """Return the item with what is said of all."""
+        changed = item.model_copy(
+            update={
+                "kind": self.kind or item.kind,
+                "mode": self.mode or item.mode,
+                "schema_": self.schema or item.schema_,
+                "metadata": {**self.metadata, **item.metadata},
+                "tags": tuple(dict.fromkeys((*self.tags, *item.tags))),
+                "profile": self.profile or item.profile,
+            }
+        )
+        return _with_pattern(changed, self.pattern)
 
 
 def fields_of(item: Item, schema: Schema | None, key: str, on_exists: OnExists, *, extract: bool) -> ArtifactFields:
@@ -213,6 +287,11 @@ def fields_of(item: Item, schema: Schema | None, key: str, on_exists: OnExists, 
         "role": item.role,
         "profile": item.profile,
         "extract_metadata": extract and not is_address(item.source),
+        "time": item.time,
+        "bbox": item.bbox,
+        "lineage": [(rel, to) for rel, named in item.links.items() for to in ((named,) if isinstance(named, str) else named)],
+        "size_bytes": item.size_bytes,
+        "hashes": {"sha256": item.sha256} if item.sha256 else None,
     }
 
 
@@ -241,6 +320,8 @@ class Plan:
 
 def plan_item(item: Item, held: Callable[[str], CatalogRecord | None]) -> Plan:
     """Return what would be done: the one decision, for a dry run and a real one."""
+    if item.problem is not None:
+        return Plan(item, item.key or item.source, "error", item.problem)
     key = item.key or (item.source if is_address(item.source) else Path(item.source).resolve().as_uri())
     try:
         record = held(key)

@@ -8,21 +8,22 @@ from datetime import datetime
 from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, Unpack, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, Unpack, cast, overload
 
-from cubeport.catalog import ndjson
+from cubeport.catalog import history, ndjson
 from cubeport.catalog.adding import Added, Adder, named, referring, source_of, source_to_write
 from cubeport.catalog.adding import Source as ArtifactSource
 from cubeport.catalog.artifacts.planning import Place
 from cubeport.catalog.artifacts.storage import StoragePlan, WriteMode
 from cubeport.catalog.artifacts.views import ViewPlan, apply_view, plan_view
-from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, writing
+from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, path_source, writing
 from cubeport.catalog.backend import CatalogBackend, Change, Finding, Rows
 from cubeport.catalog.catalogfile import MARK
 from cubeport.catalog.disk.locks import clear_note
 from cubeport.catalog.drafts import OF_RECORD, ArtifactFields, Edge, OnExists, Options, RecordFields, draft
-from cubeport.catalog.editing import Edit, EditedFields, demand_version, edited
+from cubeport.catalog.editing import DescribedFields, Edit, EditedFields, demand_version, edited, without
 from cubeport.catalog.events import EventFields, EventPage
+from cubeport.catalog.extraction import ExtractedRecord
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.forms.redaction import redact_text
 from cubeport.catalog.hooks import set_paths
@@ -63,6 +64,9 @@ from cubeport.errors import (
 if TYPE_CHECKING:
     # Loaded by the two calls that need them: starting must stay cheap.
     from cubeport.catalog import batch, pipelines
+
+type Where = Query | Term | str | Mapping[str, Any]
+"""What a search takes: a whole query, a term (also as text), or fields and the values that they are equal to."""
 
 SHORTEST_PREFIX = 4
 _PAGE = 500
@@ -128,6 +132,9 @@ class Catalog:
         """Whether nothing can be written."""
         return self.ports.read_only
 
+    def __repr__(self) -> str:
+        return f"<Catalog {self.root or self.catalog_id} ({self.parts.settings.get('backend', 'in memory')})>"
+
     # --- finding ----------------------------------------------------------------------------------------------------
 
     def get(self, name: Named) -> CatalogRecord:
@@ -145,12 +152,12 @@ class Catalog:
         record = self.backend.get_record(name) if is_id(name) else None
         record = record or self.backend.get_by_key(name)
         if record is not None:
-            return record
+            return record.of(self)
         ids = self.backend.match_prefix(name, 11) if len(name) >= SHORTEST_PREFIX else []
         if len(ids) > 1:
             raise self._ambiguous(f"{name} begins several ids:", ids, "type more of the id")
         if ids and (found := self.backend.get_record(ids[0])) is not None:
-            return found
+            return found.of(self)
         raise RecordNotFound(f"No record has the id, key or prefix {name[:80]!r}.", next_step="cubeport search")
 
     def _ambiguous(self, words: str, ids: Sequence[str], next_step: str) -> AmbiguousId:
@@ -159,34 +166,53 @@ class Catalog:
         lines = "".join(f"\n  {each.id}  {each.kind}  {each.title or ''}".rstrip() for each in found)
         return AmbiguousId(f"{words}{lines}", next_step=next_step, candidates=candidates)
 
-    def search(self, *where: Query | Term | str, **asked: Unpack[QueryFields]) -> Page:
-        """Return one page of the records that match: a :class:`Query`, or terms and the query's fields."""
-        return self.backend.search(_query(where, asked))
+    def search(self, *where: Where, **asked: Unpack[QueryFields]) -> Page:
+        """Return one page of the records that match.
 
-    def count(self, *where: Query | Term | str, **asked: Unpack[QueryFields]) -> int:
+        Parameters
+        ----------
+        where
+            A whole :class:`Query`; or terms, as text (``"year>=2018"``) or as a mapping of fields to values that are equal.
+        asked
+            Fields of a :class:`Query`. Any other name is a field of metadata that is equal to the value: ``search(site="Oslo")``.
+        """
+        return self._ours(self.backend.search(_query(where, asked)))
+
+    def _ours(self, page: Page) -> Page:
+        for record in page:
+            record.of(self)
+        return page
+
+    def count(self, *where: Where, **asked: Unpack[QueryFields]) -> int:
         """Return how many records match."""
         return self.backend.count(_query(where, asked))
 
-    def iterate(self, *where: Query | Term | str, **asked: Unpack[QueryFields]) -> Iterator[CatalogRecord]:
+    def iterate(self, *where: Where, **asked: Unpack[QueryFields]) -> Iterator[CatalogRecord]:
         """Yield every record that matches, page by page: one there during the whole walk comes exactly once."""
         query = _query(where, {"limit": _PAGE, **asked})
         while True:
-            page = self.backend.search(query)
+            page = self._ours(self.backend.search(query))
             yield from page
             if page.next is None:
                 return
             query = query.at(page.next)
 
-    def one(self, *where: Query | Term | str, **asked: Unpack[QueryFields]) -> CatalogRecord:
+    def one(self, *where: Where, **asked: Unpack[QueryFields]) -> CatalogRecord:
         """Return the only record that matches. Raises NoMatch, AmbiguousId."""
-        found = self.backend.search(_query(where, {**asked, "limit": 11}))
+        found = self._ours(self.backend.search(_query(where, {**asked, "limit": 11})))
         if len(found) == 1:
             return found[0]
         if not found:
             raise NoMatch("No record fits.", next_step="cubeport fields")
         raise self._ambiguous("Several records fit:", [each.id for each in found], "say more of the record, or take its id")
 
-    def fields(self, *where: Query | Term | str, **asked: Unpack[QueryFields]) -> list[FieldSummary]:
+    def to_dataframe(self, *where: Where, **asked: Unpack[QueryFields]) -> Any:
+        """Return the records that match as a ``pandas.DataFrame``: a row each, indexed by id. Raises ExtraMissing."""
+        from cubeport.catalog.frames import to_dataframe
+
+        return to_dataframe(self.iterate(*where, **asked))
+
+    def fields(self, *where: Where, **asked: Unpack[QueryFields]) -> list[FieldSummary]:
         """Return which fields of metadata there are, with their types and examples."""
         return self.backend.list_fields(_query(where, asked) if where or asked else None)
 
@@ -224,7 +250,7 @@ class Catalog:
         """
         draft, options = self._draft(metadata, said)
         self._writable()
-        return self._adder.add(draft, None, options)
+        return self._added(self._adder.add(draft, None, options))
 
     @_told
     def add_file(
@@ -239,7 +265,7 @@ class Catalog:
         """Add a record with a file or folder: copied, moved (the source goes after the commit), or only referred to."""
         draft, options = self._draft(metadata, said)
         self._writable()
-        return self._adder.add(draft, named(source_of(path, operation), filename), options)
+        return self._added(self._adder.add(draft, named(source_of(path, operation), filename), options))
 
     @_told
     def add_bytes(
@@ -261,7 +287,9 @@ class Catalog:
             raise InvalidRequest("add_bytes takes bytes; add_file takes a path.")
         draft, options = self._draft(metadata, said)
         self._writable()
-        return self._adder.add(draft, ArtifactSource(filename or draft.id, writing(data), mode="write"), options)
+        return self._added(
+            self._adder.add(draft, ArtifactSource(filename or draft.id, writing(data), mode="write", original=filename), options)
+        )
 
     @_told
     def add_artifact(
@@ -302,13 +330,13 @@ class Catalog:
         if storage_plan is not None and storage_plan.target_kind != prepared.target_kind:
             raise InvalidRequest(f"The plan is for a {storage_plan.target_kind}, the source is a {prepared.target_kind}.")
         if record is None:
-            return self._adder.add(draft, prepared, options)
+            return self._added(self._adder.add(draft, prepared, options))
         if refused := sorted(name for name in (*OF_RECORD, "id", "key", "lineage") if said.get(name)):
             raise InvalidRequest(
                 f"{', '.join(refused)}: of a record, which an artifact does not change.", next_step="cubeport edit ID"
             )
         options = replace(options, metadata=draft.metadata)
-        return self._adder.attach(self.get(record), prepared, options)
+        return self._added(self._adder.attach(self.get(record), prepared, options))
 
     def plan_artifact_storage(
         self,
@@ -332,10 +360,14 @@ class Catalog:
         assert added.plan is not None, "an artifact was planned"
         return added.plan
 
+    def _added(self, added: Added) -> Added:
+        added.record.of(self)
+        return added
+
     def _draft(
         self, metadata: Mapping[str, Any] | None, said: Mapping[str, Any], *, locator: object = None
     ) -> tuple[CatalogRecord, Options]:
-        return draft(metadata, said, edge=self._edge, locator=locator)
+        return draft(metadata, said, edge=self._edge, newest=lambda name: self.schemas.get(name).version, locator=locator)
 
     # --- changing ---------------------------------------------------------------------------------------------------
 
@@ -355,7 +387,7 @@ class Catalog:
         schema_policy: Policy | None = None,
         **fields: Unpack[EditedFields],
     ) -> CatalogRecord:
-        """Change a record; the former state is in the operations.
+        """Change a record; :meth:`history` shows what changed, :meth:`at` the former state.
 
         Parameters
         ----------
@@ -385,10 +417,12 @@ class Catalog:
         with self.unit_of_work("update", inputs=[record.id], schema_policy=schema_policy) as work:
             how = Options(schema_policy=schema_policy)
             work.update_record(self._adder.validated(work.context(), after, how, work.warnings))
-            return work.commit().records[0]
+            return work.commit().records[0].of(self)
 
     def _edge(self, each: Edge) -> Lineage:
-        return edge_of(each, record_of=self.get, known=(*RESERVED["relation"], *self.plugins.values("relation")))
+        return edge_of(
+            each, record_of=self.get, known=(*RESERVED["relation"], *self.parts.relations, *self.plugins.values("relation"))
+        )
 
     def _ends(self, pairs: Iterable[tuple[str, Any]]) -> frozenset[tuple[str, str]]:
         """Return edges to remove. Their target may be gone by now: then it is the id, as ``fsck`` shows it."""
@@ -429,7 +463,7 @@ class Catalog:
                 ),
                 validate=False,
             )
-            return work.commit().records[0]
+            return work.commit().records[0].of(self)
 
     @_told
     def restore(self, name: Named) -> CatalogRecord:
@@ -447,7 +481,7 @@ class Catalog:
                 record.replace(status=record.deleted_from or "active", deleted_from=None, deleted_at=None, deleted_by=None),
                 validate=False,
             )
-            return work.commit().records[0]
+            return work.commit().records[0].of(self)
 
     @_told
     def purge(self, name: Named, *, force: bool = False, dry_run: bool = False) -> CatalogRecord:
@@ -514,6 +548,101 @@ class Catalog:
         """Open the artifact's bytes. Raises ArtifactMissing."""
         return integrity.open_artifact(self.profiles, integrity.choose(self.get(name), artifact))
 
+    @_told
+    def detach(self, name: Named, artifact: str) -> CatalogRecord:
+        """Take an artifact off its record; managed bytes go once the commit is certain, references stay untouched."""
+        record = self.get(name)
+        chosen = integrity.choose(record, artifact)
+        actions = integrity.removal(self.profiles, chosen)
+        with self.unit_of_work("update", inputs=[record.id], parameters={"detached": chosen.artifact_id}) as work:
+            if actions:
+                work.afterwards(*actions)
+            rest = tuple(each for each in record.artifacts if each.artifact_id != chosen.artifact_id)
+            work.update_record(record.replace(artifacts=rest), validate=False)
+            return work.commit().records[0].of(self)
+
+    @_told
+    def replace_artifact(
+        self,
+        name: Named,
+        source: object,
+        artifact: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        filename: str | None = None,
+        **said: Unpack[ArtifactFields],
+    ) -> Added:
+        """Put other bytes in the place of an artifact (the primary one): one commit, then the former managed bytes go.
+
+        The new artifact has the old one's role and metadata, unless the call says otherwise.
+        """
+        self._writable()
+        record = self.get(name)
+        old = integrity.choose(record, artifact)
+        draft, options = self._draft(dict(old.metadata) if metadata is None else metadata, {"role": old.role, **said})
+        prepared = source_to_write(source, None, filename, draft.id)
+        if prepared is None:
+            raise InvalidRequest("There is nothing to put in the artifact's place.")
+        options = replace(options, metadata=draft.metadata)
+        return self._added(self._adder.put_in_place(record, old, prepared, options, integrity.removal(self.profiles, old)))
+
+    @_told
+    def update_artifact(
+        self,
+        name: Named,
+        artifact: str | None = None,
+        *,
+        set: Mapping[str, Any] | None = None,
+        unset: Iterable[str] = (),
+        **fields: Unpack[DescribedFields],
+    ) -> CatalogRecord:
+        """Change what is said of an artifact: its metadata (dotted paths), role, media type, format or original name."""
+        record = self.get(name)
+        chosen = integrity.choose(record, artifact)
+        metadata = set_paths(dict(chosen.metadata), set or {})
+        for path in unset:
+            metadata = without(metadata, path.split("."))
+        if unknown := fields.keys() - DescribedFields.__annotations__.keys():
+            raise InvalidRequest(f"{', '.join(sorted(unknown))}: set by the catalog alone.")
+        changed = chosen.replace(**{**fields, "metadata": metadata})
+        if changed == chosen:
+            return record
+        with self.unit_of_work("update", inputs=[record.id]) as work:
+            others = tuple(changed if each.artifact_id == chosen.artifact_id else each for each in record.artifacts)
+            work.update_record(record.replace(artifacts=others))
+            return work.commit().records[0].of(self)
+
+    def copy_out(self, name: Named, folder: str | Path, artifact: str | None = None) -> Path:
+        """Copy an artifact's bytes, wherever they are kept, into *folder* under their original name; return where they are.
+
+        Raises
+        ------
+        TargetExists
+            If something of that name is there.
+        ArtifactMissing
+            If the bytes are not kept here; ``fetch`` brings external ones.
+        """
+        return integrity.copy_out(self.profiles, integrity.choose(self.get(name), artifact), Path(folder))
+
+    def load(self, name: Named, artifact: str | None = None) -> Any:
+        """Open an artifact by its format.
+
+        NetCDF, Zarr and GRIB are an ``xarray.Dataset``, CSV and Parquet a data frame, JSON its values; anything else is a file,
+        opened for reading.
+
+        Raises
+        ------
+        ArtifactMissing
+        ExtraMissing
+            If the library that reads the format is not installed.
+        """
+        record = self.get(name)
+        chosen = integrity.choose(record, artifact)
+        opener = self.parts.openers.get(chosen.format or "")
+        if opener is None:
+            return integrity.open_artifact(self.profiles, chosen)
+        return opener(integrity.local_path(self.profiles, record, chosen))
+
     def verify(self, *names: Named, all: bool = False, fast: bool = False, record: bool = False) -> list[integrity.Verified]:
         """Compare artifacts with what the catalog says of them; *record* stores when, and which are missing."""
         records = self.iterate(statuses=None, order=("id",)) if all else (self.get(name) for name in names)
@@ -549,8 +678,17 @@ class Catalog:
         self._writable()
         return self.schemas.register(name, model, version)
 
-    def validate(self, *names: Named, all: bool = False) -> dict[str, ValidationResult]:
-        """Return what does not fit, by record id."""
+    @overload
+    def validate(self, record: CatalogRecord, /) -> ValidationResult: ...  # type: ignore[overload-overlap]  # the first one wins
+    @overload
+    def validate(self, *names: Named, all: bool = False) -> dict[str, ValidationResult]: ...
+    def validate(self, *names: Named, all: bool = False) -> ValidationResult | dict[str, ValidationResult]:
+        """Return what does not fit: of one record that is given as such, its result; else the results by id.
+
+        A record that is given is held to its schema as it is, stored or not.
+        """
+        if len(names) == 1 and isinstance(names[0], CatalogRecord) and not all:
+            return self.schemas.validate(names[0])
         records = self.iterate(order=("id",)) if all else (self.get(name) for name in names)
         return {each.id: self.schemas.validate(each) for each in records}
 
@@ -561,6 +699,15 @@ class Catalog:
         schema = self.schemas.get(schema_name, schema_version)
         draft = CatalogRecord(metadata=dict(metadata), schema_name=schema.name, schema_version=schema.version)
         return self.schemas.validate(draft)
+
+    def read_metadata(self, path: str | Path, *, only: Sequence[str] = (), require: bool = False) -> ExtractedRecord:
+        """Return what the extractors find in a file or folder: blocks of metadata, time and place. Nothing is stored."""
+        source = path_source(path).path
+        found = self.extractors.extract(source, only=only)
+        if require:
+            found.required()
+        record = found.apply(CatalogRecord())
+        return ExtractedRecord(str(source), record.metadata, record.time, record.bbox, tuple(found.warnings))
 
     def extract_metadata(
         self, name: Named, *, only: Sequence[str] = (), require: bool = False, dry_run: bool = False
@@ -583,13 +730,11 @@ class Catalog:
             work.warnings += found.warnings
             work.update_record(self._adder.validated(work.context(), after, Options(), work.warnings))
             done = work.commit()
-        return done.records[0], done.warnings
+        return done.records[0].of(self), done.warnings
 
     # --- views, pipelines, batches ----------------------------------------------------------------------------------
 
-    def view(
-        self, folder: str | Path, template: str, *where: Query | Term | str, apply: bool = False, prune: bool = False
-    ) -> ViewPlan:
+    def view(self, folder: str | Path, template: str, *where: Where, apply: bool = False, prune: bool = False) -> ViewPlan:
         """Plan a folder of relative links to the artifacts of the records that match; with *apply*, make it."""
         more = self.parts.planner.more
         plan = plan_view(Path(folder), self.iterate(*where, order=("id",)), template, resolve=self._local, more=more)
@@ -601,6 +746,11 @@ class Catalog:
         manifest: bool = False,
         kind: str | None = None,
         mode: batch.Mode | None = None,
+        schema: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        tags: Sequence[str] = (),
+        profile: str | None = None,
+        pattern: str | None = None,
         extract_metadata: bool = False,
         continue_on_error: bool = False,
         on_changed: batch.OnChanged = "skip",
@@ -609,16 +759,29 @@ class Catalog:
         """Add the files that the patterns name, or with *manifest* what the one manifest says, each as one operation.
 
         A second call skips what is held, and goes on where an interrupted one ended.
+
+        Parameters
+        ----------
+        schema, metadata, tags, profile
+            Of every record: ``name`` or ``name@version`` of a schema, fields of metadata, tags, the storage profile.
+        pattern
+            What file names say, for example ``{station}_{year}.nc``: fields of metadata. A file that it does not fit fails.
         """
         from cubeport.catalog import batch
 
-        items, warnings = batch.collect(sources, manifest=manifest, kind=kind, mode=mode, owns=self._adder.owns)
+        common = batch.Common(kind, mode, schema, metadata or {}, tags, profile, pattern)
+        items, warnings = batch.collect(sources, manifest=manifest, common=common, owns=self._adder.owns)
         add = partial(self._add_item, extract=extract_metadata)
         running = batch.Batch(self.backend.get_by_key, add, continue_on_error, on_changed, warnings)
         if dry_run:
             return running.plan(items)
         self._writable()
         done = running.run(items)
+        for each in done.items:
+            if each.outcome == "failed" and each.operation_id is None:  # an operation says so itself
+                self.events.emit(
+                    "batch.item_failed", f"{each.source}: {each.reason}", level="error", operation_id=done.batch_id, key=each.key
+                )
         made = [each.record_id for each in done.items if each.operation_id and each.record_id]
         if made:
             parameters = {"counts": done.counts, "manifest": manifest}
@@ -679,9 +842,7 @@ class Catalog:
 
     # --- out and in -------------------------------------------------------------------------------------------------
 
-    def export_lines(
-        self, *where: Query | Term | str, with_bytes: Path | None = None, **asked: Unpack[QueryFields]
-    ) -> Iterator[str]:
+    def export_lines(self, *where: Where, with_bytes: Path | None = None, **asked: Unpack[QueryFields]) -> Iterator[str]:
         """Yield the records that match as NDJSON, by id and of every status; *with_bytes*, copy their managed bytes there."""
         for record in self.iterate(*where, **(QueryFields(statuses=None, order=("id",)) | asked)):
             if with_bytes is not None:
@@ -689,9 +850,7 @@ class Catalog:
                     ndjson.copy_out(self.profiles, artifact, with_bytes)
             yield from ndjson.export_lines([record])
 
-    def export_records(
-        self, file: str | Path, *where: Query | Term | str, with_bytes: Path | None = None, **asked: Unpack[QueryFields]
-    ) -> int:
+    def export_records(self, file: str | Path, *where: Where, with_bytes: Path | None = None, **asked: Unpack[QueryFields]) -> int:
         """Write NDJSON to a new *file*; return how many records. Raises TargetExists."""
         count, target = 0, Path(file)
         try:
@@ -737,12 +896,20 @@ class Catalog:
         """Return events, the newest last; see :meth:`cubeport.catalog.events.EventLog.read`."""
         return self.events.read(**asked)
 
-    def history(self, name: Named, limit: int = 1000) -> list[Operation]:
+    def history(self, name: Named) -> list[history.Edit]:
+        """Return the versions of a record, newest first: when, by whom, in which operation, and which fields changed."""
+        return history.edits(self.rows, self.get(name))
+
+    def at(self, name: Named, version: int) -> CatalogRecord:
+        """Return a record as it was at an earlier version. Raises RecordNotFound if that was never, or is not kept."""
+        return history.at_version(self.rows, self.get(name), version)
+
+    def operations_on(self, name: Named, limit: int = 1000) -> list[Operation]:
         """Return the operations on a record, among the last *limit* of all, newest first."""
         record = self.get(name)
         return [each for each in self.operations(limit=limit) if record.id in (*each.outputs, *each.inputs)]
 
-    def values(self, field: str, *where: Query | Term | str, **asked: Unpack[QueryFields]) -> list[dict[str, Any]]:
+    def values(self, field: str, *where: Where, **asked: Unpack[QueryFields]) -> list[dict[str, Any]]:
         """Return the distinct values of a field, with how many records have each, the most frequent first."""
         return [{"value": value, "records": n} for value, n in self.backend.field_values(field, _query(where, asked))]
 
@@ -792,13 +959,23 @@ class Catalog:
             raise ReadOnly("The catalog is open for reading only.")
 
 
-def _query(where: Sequence[Query | Term | str], asked: Mapping[str, Any]) -> Query:
+def _query(where: Sequence[Where], asked: Mapping[str, Any]) -> Query:
+    """Return the query that a caller means; keywords that are no field of a query are equal to fields of metadata."""
     if where and isinstance(where[0], Query):
         if len(where) > 1 or asked.keys() - {"limit"}:
             raise InvalidRequest("Give a whole query, or terms and fields of one.")
         return where[0]
-    terms = [each for each in where if not isinstance(each, Query)]
-    return Query(where=terms, **asked)
+    terms: list[Term | str] = []
+    for each in where:
+        if isinstance(each, (Term, str)):
+            terms.append(each)
+        elif isinstance(each, Mapping):
+            terms += [Term(str(field), "=", value) for field, value in each.items()]
+        else:
+            raise InvalidRequest(f"A search takes terms, or a mapping of fields to values, not a {type(each).__name__}.")
+    known = QueryFields.__annotations__.keys()
+    terms += [Term(field, "=", value) for field, value in asked.items() if field not in known]
+    return Query(where=terms, **{key: value for key, value in asked.items() if key in known})
 
 
 def _shown(sources: Iterable[str | Path]) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cubeport.catalog.artifacts.paths import DIRECTORY, FILENAME
 from cubeport.catalog.forms import strictyaml
-from cubeport.catalog.forms.canonical import Id, dumps
+from cubeport.catalog.forms.canonical import Id, Name, dumps
 from cubeport.catalog.schemas import Policy
 from cubeport.errors import NewerModel, NotACatalog
 
@@ -39,9 +39,16 @@ class _Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
+class _KindTemplates(_Section):
+    directory: str | None = None
+    filename: str | None = None
+
+
 class _Templates(_Section):
     directory: str = DIRECTORY
     filename: str = FILENAME
+    kinds: dict[str, _KindTemplates] = {}
+    """By the kind of the record; they win over those of a profile."""
 
 
 class _KindSchema(_Section):
@@ -64,6 +71,8 @@ class CatalogFile(_Section):
     schemas: dict[str, _KindSchema] = {}
     schema_policy: Policy = "warn"
     plugins: _PluginSettings = _PluginSettings()
+    relations: tuple[Name, ...] = ()
+    """Relations of lineage besides the built-in ones, for example ``cites``."""
     lock_timeout_s: float = Field(default=10.0, ge=0)
     allow_network_filesystem: bool = False
     shared: Literal["group"] | None = None

@@ -16,6 +16,9 @@ from cubeport.errors import InvalidRequest
 OnExists = Literal["error", "skip", "new_version"]
 """What to do when a record has the key already."""
 
+Duplicates = Literal["allow", "skip", "error"]
+"""What to do when an active record has the same bytes (sha256) already."""
+
 type Edge = Lineage | Mapping[str, Any] | tuple[str, Any]
 """A lineage edge as a caller gives it: relation and target, where the target is an id, a key, a record or a URI."""
 
@@ -56,6 +59,10 @@ class ArtifactFields(RecordFields, total=False):
     extract_metadata: bool | Sequence[str]
     require_metadata: bool
     hash: bool
+    original_name: str | None
+    size_bytes: int | None
+    hashes: Mapping[str, str] | None
+    duplicates: Duplicates
 
 
 OF_RECORD = frozenset(
@@ -83,6 +90,11 @@ class Options:
     dry_run: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
     """Of the artifact."""
+    original_name: str | None = None
+    size_bytes: int | None = None
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    """What is known of the bytes; what is written, or fetched later, must agree."""
+    duplicates: Duplicates = "allow"
     parent_id: str | None = None
     """The operation that this one is a part of: a batch."""
 
@@ -92,9 +104,18 @@ def draft(
     said: Mapping[str, Any],
     *,
     edge: Callable[[Edge], Lineage],
+    newest: Callable[[str], str],
     locator: object = None,
 ) -> tuple[CatalogRecord, Options]:
-    """Return the record that a caller describes, and how to add it. Raises InvalidRequest for an unknown name."""
+    """Return the record that a caller describes, and how to add it. Raises InvalidRequest for an unknown name.
+
+    Parameters
+    ----------
+    edge
+        Reads a lineage edge.
+    newest
+        The newest version of a schema, which is taken where none is named.
+    """
     if metadata is not None and not isinstance(metadata, Mapping):
         raise InvalidRequest(f"Metadata is a mapping of names to values, not a {type(metadata).__name__}.")
     rest = {key: value for key, value in said.items() if value is not None}
@@ -103,6 +124,8 @@ def draft(
         raise InvalidRequest(f"on_exists is error, skip or new_version, not {on_exists!r}.")
     document = {key: rest.pop(key) for key in OF_RECORD | {"id"} if key in rest}
     document["metadata"] = dict(metadata or {})
+    if "schema_name" in document and "schema_version" not in document:
+        document["schema_version"] = newest(document["schema_name"])
     document["lineage"] = [edge(each) for each in rest.pop("lineage", ())]
     if "time" in document:
         document["time"] = time_span(document["time"])
@@ -123,7 +146,13 @@ def draft(
         schema_policy=rest.pop("schema_policy", None),
         hash=rest.pop("hash", False),
         dry_run=rest.pop("dry_run", False),
+        original_name=rest.pop("original_name", None),
+        size_bytes=rest.pop("size_bytes", None),
+        hashes=dict(rest.pop("hashes", {})),
+        duplicates=rest.pop("duplicates", "allow"),
     )
+    if options.duplicates not in get_args(Duplicates):
+        raise InvalidRequest(f"duplicates is allow, skip or error, not {options.duplicates!r}.")
     if rest:
         raise InvalidRequest(f"Unknown: {', '.join(sorted(rest))}.")
     return CatalogRecord.from_mapping(document), options

@@ -32,6 +32,15 @@ class EditedFields(TypedDict, total=False):
     lineage: Iterable[Lineage] | None
 
 
+class DescribedFields(TypedDict, total=False):
+    """What an edit may say of an artifact; ``None`` clears it."""
+
+    role: str
+    media_type: str | None
+    format: str | None
+    original_name: str | None
+
+
 @dataclass(frozen=True, slots=True)
 class Edit:
     """What shall change."""

@@ -26,6 +26,28 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class ExtractedRecord:
+    """What the extractors found in a source that no record has."""
+
+    source: str
+    metadata: Mapping[str, Any]
+    """A block for each extractor, under its name."""
+    time: TimeSpan | None = None
+    bbox: tuple[float, float, float, float] | None = None
+    warnings: tuple[str, ...] = ()
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {
+            "source": self.source,
+            "metadata": dict(self.metadata),
+            "time": self.time.to_mapping() if self.time else None,
+            "bbox": list(self.bbox) if self.bbox else None,
+            "warnings": list(self.warnings),
+        }
+
+
+@dataclass(frozen=True, slots=True)
 class Extracted:
     """What one extractor found."""
 

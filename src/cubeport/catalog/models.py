@@ -10,7 +10,7 @@ import json
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, ValidationError, model_validator
 from pydantic import Tag as PydanticTag
@@ -249,6 +249,8 @@ class Artifact(Model):
 
     artifact_id: str = Field(default_factory=lambda: new_id()[:8], pattern=r"^[0-9a-f]{8}$")
     role: Name = "primary"
+    original_name: str | None = None
+    """What the file was called where it came from."""
     locator: Locator
     origin: Locator | None = None
     media_type: str | None = None
@@ -304,6 +306,27 @@ class TimeSpan(Model):
 type BBox = Annotated[tuple[float, float, float, float], Field(description="west, south, east, north; CRS84 degrees")]
 
 
+class Home(Protocol):
+    """The open catalog that a record came from."""
+
+    def path(self, name: Any, artifact: str | None = None) -> Path: ...
+
+    def load(self, name: Any, artifact: str | None = None) -> Any: ...
+
+
+class _Bound:
+    """A record's way to its catalog. It is no part of the record: it is not compared, written, copied or pickled with it."""
+
+    def __init__(self, home: Home | None) -> None:
+        self.home = home
+
+    def __deepcopy__(self, memo: object) -> _Bound:
+        return self
+
+    def __reduce__(self) -> tuple[type[_Bound], tuple[None]]:
+        return _Bound, (None,)
+
+
 class CatalogRecord(Model):
     """What the catalog knows of one thing. The record is the only state; all else is a projection of it."""
 
@@ -334,6 +357,29 @@ class CatalogRecord(Model):
     deleted_by: str | None = None
     operation_id: Id | None = None
     visibility: Literal["private", "project", "public"] | None = None
+
+    def of(self, home: Home) -> Self:
+        """Return this record, which now knows the open catalog that it came from."""
+        # Beside the fields, as pydantic keeps cached properties: equality and JSON do not see it.
+        self.__dict__["_bound"] = _Bound(home)
+        return self
+
+    def path(self, artifact: str | None = None) -> Path:
+        """Return where an artifact (the primary one) is in the local file system; see ``Catalog.path``."""
+        return self._home().path(self, artifact)
+
+    def open(self, artifact: str | None = None) -> Any:
+        """Open an artifact by its format: an ``xarray.Dataset``, a data frame, JSON, or a file; see ``Catalog.load``."""
+        return self._home().load(self, artifact)
+
+    def _home(self) -> Home:
+        bound = self.__dict__.get("_bound")
+        if bound is None or bound.home is None:
+            raise InvalidRequest(
+                "This record does not come from an open catalog.", next_step="ask the catalog: catalog.path(record)"
+            )
+        home: Home = bound.home
+        return home
 
     @model_validator(mode="before")
     @classmethod

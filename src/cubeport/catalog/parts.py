@@ -76,5 +76,9 @@ class Parts:
     """What ``info`` shows of ``catalog.yaml``."""
     plugins: Plugins = field(default_factory=Plugins)
     """What other packages added; their hooks, schemas and so on are in their places already."""
+    relations: tuple[str, ...] = ()
+    """Relations of lineage that ``catalog.yaml`` names."""
+    openers: Mapping[str, Callable[[Path], Any]] = field(default_factory=dict)
+    """By the format of an artifact: what opens it for a user of Python."""
     closing: tuple[Callable[[], None], ...] = ()
     """What :meth:`Catalog.close` calls besides closing the backend."""

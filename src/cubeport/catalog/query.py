@@ -476,7 +476,7 @@ def _box(value: Sequence[float]) -> Box:
     return west, south, east, north
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Page(Sequence[CatalogRecord]):
     """Some of the records that match, in order; ``next`` is the cursor behind them, ``None`` at the end."""
 
@@ -496,6 +496,18 @@ class Page(Sequence[CatalogRecord]):
     def __getitem__(self, index: slice) -> Sequence[CatalogRecord]: ...
     def __getitem__(self, index: int | slice) -> CatalogRecord | Sequence[CatalogRecord]:
         return self.items[index]
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{each.id[:8]} {each.title or each.key or each.kind!s}" for each in self.items[:5])
+        more = ", …" if len(self.items) > 5 else ""
+        matched = "" if self.matched is None else f" of {self.matched}"
+        return f"<Page of {len(self.items)}{matched} records: {shown}{more}>"
+
+    def to_dataframe(self) -> Any:
+        """Return the page as a ``pandas.DataFrame``: a row for each record, indexed by id. Raises ExtraMissing."""
+        from cubeport.catalog.frames import to_dataframe
+
+        return to_dataframe(self.items)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import os
 import re
+import shutil
 import sys
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 
 import typer
 
@@ -202,6 +203,15 @@ class Session:
         """Print lines on stdout; nothing for an empty text."""
         if text:
             self.stream([text if text.endswith("\n") else text + "\n"])
+
+    def copy(self, reading: BinaryIO) -> None:
+        """Copy bytes to stdout."""
+        try:
+            shutil.copyfileobj(reading, sys.stdout.buffer)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            raise typer.Exit(_output.BROKEN_PIPE) from None
 
     def stream(self, lines: Iterable[str]) -> None:
         """Print lines, with their ends, as they come."""

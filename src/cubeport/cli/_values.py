@@ -17,6 +17,19 @@ def is_url(text: str) -> bool:
     return is_uri(text)
 
 
+def is_path(text: str) -> bool:
+    """Tell whether *text* is written as a path, or is one that exists: then it does not name a record."""
+    return ("/" in text and "://" not in text and not text.startswith("file:")) or Path(text).exists()
+
+
+def name_and_version(name: str, version: str | None) -> tuple[str, str | None]:
+    """Return both of ``NAME@VERSION``, or of the two given apart."""
+    plain, at, inside = name.partition("@")
+    if at and version is not None:
+        raise Usage("The version is given twice.")
+    return plain, inside or version
+
+
 def metadata_of(
     assignments: Iterable[str], file: Path | None = None, *, texts: Iterable[str] = (), documents: Iterable[str] = ()
 ) -> dict[str, Any]:

@@ -128,22 +128,32 @@ def validate(
     ctx: typer.Context,
     ids: SomeIds = None,
     all: All = False,
-    file: Annotated[Path | None, typer.Option("--file", help="Metadata in a file, by --schema.")] = None,
+    file: Annotated[Path | None, typer.Option("--file", help="A record of show --json, or metadata by --schema.")] = None,
     schema: Annotated[str | None, typer.Option("--schema", metavar="NAME[@VERSION]")] = None,
 ) -> int:
     """Hold records against their schemas; exit 1 when one is not valid."""
     session = current(ctx)
     if sum((bool(ids), all, file is not None)) != 1 or (schema is not None and file is None):
-        raise Usage("Give ids, or --all, or --file with --schema.")
+        raise Usage("Give ids, or --all, or --file.")
     catalog = session.catalog(read_only=True)
-    if file is not None:
-        if schema is None:
-            raise Usage("--file needs --schema.")
-        results = {str(file): catalog.validate_metadata(_values.mapping_from(file), **_values.schema_of(catalog, schema))}
-    else:
-        results = catalog.validate(*(ids or ()), all=all)
+    results = {str(file): _of_file(catalog, file, schema)} if file is not None else catalog.validate(*(ids or ()), all=all)
     session.result(results, lambda: "\n".join(_verdict(name, result) for name, result in results.items()))
     return 0 if all_valid(results) else 1
+
+
+def _of_file(catalog: Any, file: Path, schema: str | None) -> Any:
+    """Return the result of a record in a file, as ``show --json`` prints it, or of metadata by the schema that is named."""
+    from cubeport.catalog.models import CatalogRecord
+
+    held = _values.mapping_from(file)
+    if {"id", "kind", "metadata"} <= held.keys():
+        record = CatalogRecord.from_mapping(held)
+        return catalog.validate(record.replace(**_values.schema_of(catalog, schema)) if schema else record)
+    if schema is None:
+        raise Usage(
+            f"{file} holds metadata; name their schema with --schema.", next_step=f"cubeport validate --file {file} --schema S"
+        )
+    return catalog.validate_metadata(held, **_values.schema_of(catalog, schema))
 
 
 def all_valid(results: dict[str, Any]) -> bool:
@@ -169,19 +179,19 @@ def schema_list(ctx: typer.Context) -> None:
 
 def schema_show(
     ctx: typer.Context,
-    name: Annotated[str, typer.Argument(metavar="NAME")],
+    name: Annotated[str, typer.Argument(metavar="NAME[@VERSION]")],
     version: Annotated[str | None, typer.Argument(metavar="VERSION", help="Default: the newest.")] = None,
 ) -> None:
     """Show a schema."""
     session = current(ctx)
-    schema = session.catalog(read_only=True).schemas.get(name, version)
+    schema = session.catalog(read_only=True).schemas.get(*_values.name_and_version(name, version))
     document = {"name": schema.name, "version": schema.version, "schema": dict(schema.document)}
     session.result(document, lambda: f"{schema.name} {schema.version}\n{_json(schema.document)}")
 
 
 def schema_export(
     ctx: typer.Context,
-    name: Annotated[str | None, typer.Argument(metavar="NAME")] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME[@VERSION]")] = None,
     version: Annotated[str | None, typer.Argument(metavar="VERSION", help="Default: the newest.")] = None,
     models: Annotated[bool, typer.Option("--models", help="The catalog's own documents.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE")] = None,
@@ -192,7 +202,11 @@ def schema_export(
     session = current(ctx)
     if models == (name is not None):
         raise Usage("Give a schema's name, or --models.")
-    document = models_schema() if name is None else dict(session.catalog(read_only=True).schemas.get(name, version).document)
+    document = (
+        models_schema()
+        if name is None
+        else dict(session.catalog(read_only=True).schemas.get(*_values.name_and_version(name, version)).document)
+    )
     if output is None:
         session.result(document, lambda: _json(document))
         return
@@ -228,13 +242,21 @@ def _json(document: Any) -> str:
 
 def extract_metadata(
     ctx: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="ID")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID|PATH", help="Records to read again, or paths to look into.")],
     only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Only this extractor; again for more.")] = None,
     require_metadata: Annotated[bool, typer.Option("--require-metadata", help="Refuse when an extractor fails.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Read metadata out of the bytes again."""
+    """Read metadata out of a record's bytes again; out of a path, print them and store nothing."""
     session = current(ctx)
+    if all(_values.is_path(each) for each in ids):
+        looked = [session.catalog(read_only=True).read_metadata(each, only=only or (), require=require_metadata) for each in ids]
+        for each in looked:
+            session.warn(each.warnings)
+        session.result(
+            looked[0] if len(looked) == 1 else looked, lambda: "\n".join(_output.tree(each.to_mapping()) for each in looked)
+        )
+        return
     catalog = session.catalog()
     found = []
     for name in ids:

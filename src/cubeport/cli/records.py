@@ -11,7 +11,7 @@ import typer
 
 from cubeport.cli import _output, _values
 from cubeport.cli._session import Session, current
-from cubeport.errors import ArtifactMissing, NoMatch, Usage
+from cubeport.errors import ArtifactMissing, NoMatch, RecordNotFound, Usage
 
 if TYPE_CHECKING:
     from cubeport.catalog.models import CatalogRecord
@@ -27,6 +27,7 @@ MetaText = Annotated[
 ]
 MetaJson = Annotated[list[str] | None, typer.Option("--meta-json", metavar="FIELD=JSON", help="Metadata as JSON.")]
 MetaFile = Annotated[Path | None, typer.Option("--meta-file", metavar="FILE", help="Metadata from a JSON or YAML file.")]
+ArtifactName = Annotated[str | None, typer.Option("--artifact", help="Its id, role or original name; default: the primary one.")]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done; write nothing.")]
 
@@ -71,6 +72,12 @@ def add(
     bbox: Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N")] = None,
     link: Annotated[list[str] | None, typer.Option("--link", metavar="REL=ID", help="Lineage; again for more.")] = None,
     to: Annotated[str | None, typer.Option("--to", metavar="ID", help="One more artifact of this record.")] = None,
+    original_name: Annotated[
+        str | None, typer.Option("--original-name", help="What the file was called; default: its name.")
+    ] = None,
+    duplicates: Annotated[
+        str, typer.Option("--duplicates", help="If a record has the same bytes: allow, skip or error.")
+    ] = "allow",
     extract_metadata: Annotated[bool, typer.Option("--extract-metadata", help="Read metadata out of the bytes.")] = False,
     require_metadata: Annotated[bool, typer.Option("--require-metadata", help="Refuse when that fails.")] = False,
     dry_run: DryRun = False,
@@ -95,7 +102,7 @@ def add(
     }
     said: dict[str, Any] = {name: value for name, value in of_record.items() if value}
     metadata = _values.metadata_of(meta or (), meta_file, texts=meta_text or (), documents=meta_json or ())
-    if to is not None and (said or metadata):
+    if to is not None and said:
         raise Usage(f"--to adds bytes to a record that is there; change the record itself with `cubeport edit {to}`.")
     said |= {"on_exists": on_exists, "schema_policy": policy, "dry_run": dry_run}
     of_bytes: dict[str, Any] = {
@@ -108,6 +115,8 @@ def add(
         "hash": hash == "sha256",
         "extract_metadata": extract_metadata or require_metadata,
         "require_metadata": require_metadata,
+        "original_name": original_name,
+        "duplicates": duplicates if duplicates != "allow" else None,
     }
     if source is None and (to or mode or filename or unzip or any(of_bytes.values())):
         raise Usage("Without a path, an address or - there are no bytes to say that of.", next_step="cubeport add PATH …")
@@ -121,7 +130,7 @@ def add(
         if to is None:
             added = catalog.add_bytes(data, metadata, filename=filename, **said)
         else:
-            added = catalog.add_artifact(record=to, source=data, filename=filename, **said)
+            added = catalog.add_artifact(metadata, record=to, source=data, filename=filename, **said)
     elif _values.is_url(source):
         if mode in ("copy", "move") or unzip:
             raise Usage("An address is referred to; bring its bytes here with `cubeport fetch` afterwards.")
@@ -154,8 +163,8 @@ def _add_path(
     if mode == "move":
         raise Usage("--to takes --copy or --reference.")
     if mode == "reference":
-        return catalog.add_artifact(record=to, locator=path_source(source).path, **said)
-    return catalog.add_artifact(record=to, source=path, filename=filename, **said)
+        return catalog.add_artifact(metadata, record=to, locator=path_source(source).path, **said)
+    return catalog.add_artifact(metadata, record=to, source=path, filename=filename, **said)
 
 
 def _where(added: Any) -> str:
@@ -282,16 +291,42 @@ def show(
     id: Id,
     history: Annotated[bool, typer.Option("--history", help="The operations on it too, newest first.")] = False,
 ) -> None:
-    """Show a record whole."""
+    """Show a record whole; ID@VERSION as it was then."""
     session = current(ctx)
     catalog = session.catalog(read_only=True)
-    record = catalog.get(id)
+    record = _version_of(catalog, id)
     if not history:
         session.result(record, lambda: _output.tree(record.to_mapping()))
         return
-    operations = catalog.history(record.id)
+    operations = catalog.operations_on(record.id)
     document = {"record": record.to_mapping(), "history": [each.to_mapping() for each in operations]}
     session.result(document, lambda: f"{_output.tree(record.to_mapping())}\n\n{operations_table(operations)}")
+
+
+def _version_of(catalog: Any, name: str) -> Any:
+    """Return the record of a name, or with ``NAME@VERSION`` as it was then; a key may have an ``@`` too."""
+    plain, at, version = name.rpartition("@")
+    try:
+        return catalog.get(name)
+    except RecordNotFound:
+        if not (at and version.isdigit()):
+            raise
+    return catalog.at(plain, int(version))
+
+
+def history(ctx: typer.Context, id: Id) -> None:
+    """Show the versions of a record: when, who, and what changed."""
+    session = current(ctx)
+    found = session.catalog(read_only=True).history(id)
+    rows = (
+        [each.version, each.at[:19].replace("T", " "), each.by, each.operation_id and each.operation_id[:8], _changes(each)]
+        for each in found
+    )
+    session.result(found, lambda: _output.table(rows, ["version", "at", "by", "operation", "changed"]))
+
+
+def _changes(edit: Any) -> str:
+    return "; ".join(f"{each.field}: {_output.cell(each.before)} → {_output.cell(each.after)}" for each in edit.changes)
 
 
 def operations_table(operations: Iterable[Any]) -> str:
@@ -318,12 +353,59 @@ def error_of(operation: Any) -> str | None:
 def path(
     ctx: typer.Context,
     id: Id,
-    artifact: Annotated[str | None, typer.Option("--artifact", help="Its id, or how it begins; default: the primary one.")] = None,
+    artifact: ArtifactName = None,
 ) -> None:
     """Print where an artifact lies in the local file system."""
     session = current(ctx)
     found = session.catalog(read_only=True).path(id, artifact)
     session.result(str(found), str(found))
+
+
+def cat(ctx: typer.Context, id: Id, artifact: ArtifactName = None) -> None:
+    """Write an artifact's bytes to standard output, wherever they are kept."""
+    session = current(ctx)
+    with session.catalog(read_only=True).open_artifact(id, artifact) as reading:
+        session.copy(reading)
+
+
+def get(
+    ctx: typer.Context,
+    id: Id,
+    artifact: ArtifactName = None,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Default: here.")] = Path(),
+) -> None:
+    """Copy an artifact's bytes here under their original name, wherever they are kept."""
+    session = current(ctx)
+    found = session.catalog(read_only=True).copy_out(id, output, artifact)
+    session.result(str(found), str(found))
+
+
+def detach(
+    ctx: typer.Context,
+    id: Id,
+    artifact: Annotated[str, typer.Argument(metavar="ARTIFACT", help="Its id, role or original name.")],
+    yes: Yes = False,
+) -> None:
+    """Take an artifact off its record, with the bytes that are ours; references stay untouched."""
+    session = current(ctx)
+    catalog = session.catalog()
+    record = catalog.get(id)
+    session.confirm(f"Detach {artifact} of {_named([record])}?", yes=yes)
+    changed = catalog.detach(record.id, artifact)
+    session.result(changed, f"{changed.id} is at version {changed.version}")
+
+
+def replace(
+    ctx: typer.Context,
+    id: Id,
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="A file or a folder.")],
+    artifact: ArtifactName = None,
+) -> None:
+    """Put a file in the place of an artifact: one commit, then the former bytes go."""
+    session = current(ctx)
+    added = session.catalog().replace_artifact(id, source, artifact)
+    session.warn(added.warnings)
+    session.result(added, lambda: f"{added.record.id} is at version {added.record.version}{_where(added)}")
 
 
 def edit(
@@ -440,7 +522,12 @@ _COMMANDS: dict[str, Callable[..., None]] = {
     "add": add,
     "search": search,
     "show": show,
+    "history": history,
     "path": path,
+    "cat": cat,
+    "get": get,
+    "detach": detach,
+    "replace": replace,
     "edit": edit,
     "delete": delete,
     "restore": restore,

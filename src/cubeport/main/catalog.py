@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from cubeport.errors import (
     ExtraMissing,
     InvalidConfiguration,
     InvalidRequest,
+    NotACatalog,
 )
 from cubeport.main import conversion
 
@@ -147,6 +148,18 @@ class Catalog(core.Catalog):
             raise
         return opened
 
+    @classmethod
+    def open_or_create(cls, directory: str | Path = ".", catalog: str = "sqlite", **choices: Any) -> Self:
+        """Open the catalog in *directory*, or make one there; *choices* are those of :meth:`create`, used only if it is made."""
+        kept = {name: choices[name] for name in ("user_id", "plugins", "command") if name in choices}
+        try:
+            return cls.open(directory, **kept)
+        except NotACatalog:
+            try:
+                return cls.create(directory, catalog, **choices)
+            except CatalogExists:  # another process was faster
+                return cls.open(directory, **kept)
+
     def convert(self, to: str) -> Conversion:
         """Move the catalog to another backend, ``sqlite`` or ``tinydb``; the old store's file stays.
 
@@ -237,7 +250,14 @@ def _parts(
         read_only=read_only,
         check=schemas.check,
     )
-    planner = Planner(profiles, ports.clock, file.templates.directory, file.templates.filename, planner_fields)
+    planner = Planner(
+        profiles,
+        ports.clock,
+        file.templates.directory,
+        file.templates.filename,
+        {kind: (each.directory, each.filename) for kind, each in file.templates.kinds.items()},
+        planner_fields,
+    )
     parts = Parts(
         schemas=schemas,
         extractors=extractors,
@@ -250,6 +270,8 @@ def _parts(
         fetcher=_LazyFetcher(root),
         protect=_protect,
         surroundings=partial(_surroundings, root, backend),
+        relations=file.relations,
+        openers=_LazyOpeners(),
         settings={"backend": file.backend.partition(":")[0], "format": file.format, "schema_policy": file.schema_policy},
         plugins=found,
         closing=(gate.close,),
@@ -298,6 +320,24 @@ def _surroundings(root: Path, backend: CatalogBackend) -> Iterable[Finding]:
             "before others can reach this instance: cubeport keys add NAME --scope ingest",
             "warn",
         )
+
+
+class _LazyOpeners(Mapping[str, Callable[[Path], Any]]):
+    """What opens artifacts, loaded when something is opened."""
+
+    def _made(self) -> Mapping[str, Callable[[Path], Any]]:
+        from cubeport.adapters.openers import OPENERS
+
+        return OPENERS
+
+    def __getitem__(self, form: str) -> Callable[[Path], Any]:
+        return self._made()[form]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._made())
+
+    def __len__(self) -> int:
+        return len(self._made())
 
 
 class _LazyGate:

@@ -19,6 +19,9 @@ DIRECTORY = "{year_added}/{original_stem}"
 FILENAME = "{title_slug|original_stem}{original_suffix}"
 """What is used where neither the call, the profile nor ``catalog.yaml`` gives a template."""
 
+ATTACHED = "{original_stem}{original_suffix}"
+"""The file name of one more artifact of a record, where nothing else gives a template."""
+
 FIELDS = (
     "date_added", "year_added", "month_added", "day_added", "original_filename", "original_stem", "original_suffix", "title_slug",
     "key_slug", "kind", "schema_name", "role", "id", "object_id", "sha256", "year_month",

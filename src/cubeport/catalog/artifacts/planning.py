@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from cubeport.catalog.artifacts.paths import DIRECTORY, FILENAME, Field, render, segment, slug
+from cubeport.catalog.artifacts.paths import ATTACHED, DIRECTORY, FILENAME, Field, render, segment, slug
 from cubeport.catalog.artifacts.storage import Profile, Profiles, StoragePlan, WriteMode, root_of, split_suffix, suffixed
 from cubeport.catalog.forms.canonical import new_id, timestamp
 from cubeport.catalog.models import CatalogRecord, FSSpecLocator, LocalPathLocator, PlannedPathLocator, TargetKind
@@ -35,6 +35,8 @@ class Planner:
     clock: Callable[[], datetime]
     directory: str = DIRECTORY
     filename: str = FILENAME
+    kinds: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
+    """Templates of directory and file name by the kind of the record."""
     more: Mapping[str, Callable[[Mapping[str, Field]], str]] = field(default_factory=dict)
     """Fields that plugins add: ``name → fn(our fields)``."""
 
@@ -86,8 +88,11 @@ class Planner:
             profile, path = self._explicit(place.locator)
         else:
             profile = self.profiles.get(place.profile or "default")
-            directory = place.directory or profile.directory or self.directory
-            filename = place.filename or profile.filename or self.filename
+            of_kind = self.kinds.get(record.kind, (None, None))
+            directory = place.directory or of_kind[0] or profile.directory or self.directory
+            # One more artifact of a record keeps its own name: the title is the record's, and the first one has it.
+            own = ATTACHED if record.artifacts and self.filename == FILENAME else None
+            filename = place.filename or of_kind[1] or profile.filename or own or self.filename
             folder = render(directory, fields, record.metadata)
             name = segment(render(filename, fields, record.metadata), filename)
             path = f"{folder}/{name}"

@@ -4,18 +4,31 @@ from __future__ import annotations
 
 import base64
 import io
-from collections.abc import Iterable, Iterator
+import shutil
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
+from cubeport.catalog.artifacts.paths import segment
 from cubeport.catalog.artifacts.planning import Place, Planner
 from cubeport.catalog.artifacts.storage import Fetcher, Profiles, Stored
 from cubeport.catalog.artifacts.writers import measure, sha256_of, tree_hash
+from cubeport.catalog.disk.durable import make_folders, store_errors
+from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.models import Artifact, CatalogRecord, ExternalURILocator, FSSpecLocator, InlineLocator, LocalPathLocator
 from cubeport.catalog.work.undo import Action
 from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
-from cubeport.errors import ArtifactMissing, CubeportError, HashMismatch, InvalidRequest, SourceRejected, StoreUnavailable
+from cubeport.errors import (
+    AmbiguousId,
+    ArtifactMissing,
+    CubeportError,
+    HashMismatch,
+    InvalidRequest,
+    SourceRejected,
+    StoreUnavailable,
+    TargetExists,
+)
 
 Verdict = Literal["ok", "missing", "size-differs", "hash-differs", "unhashed", "unreachable"]
 
@@ -125,16 +138,31 @@ def checked(record: CatalogRecord, found: Iterable[Verified], at: Any) -> Catalo
     return record.replace(artifacts=tuple(one(each) for each in record.artifacts))
 
 
-def choose(record: CatalogRecord, artifact_id: str | None, *, status: str | None = None) -> Artifact:
-    """Return the artifact of that id (or how it begins), else the primary one of that *status*. Raises ArtifactMissing."""
-    found = [
-        each
-        for each in record.artifacts
-        if (artifact_id is None or each.artifact_id.startswith(artifact_id)) and (status is None or each.status == status)
-    ]
+def choose(record: CatalogRecord, name: str | None, *, status: str | None = None) -> Artifact:
+    """Return the artifact that *name* selects: its id or how it begins, else its role, else its original name.
+
+    Without a name it is the primary one, of that *status* if one is given.
+
+    Raises
+    ------
+    ArtifactMissing
+    AmbiguousId
+        If several have the role or the name.
+    """
+    able = [each for each in record.artifacts if status is None or each.status == status]
+    ways: tuple[Callable[[Artifact], bool], ...] = (
+        lambda each: name is None or each.artifact_id.startswith(name),
+        lambda each: each.role == name,
+        lambda each: each.original_name == name,
+    )
+    found = next((some for way in ways if (some := [each for each in able if way(each)])), [])
+    if name is not None and len(found) > 1:
+        candidates = [{"id": each.artifact_id, "kind": each.role, "title": each.original_name} for each in found]
+        lines = "".join(f"\n  {each.artifact_id}  {each.role}  {each.original_name or ''}".rstrip() for each in found)
+        raise AmbiguousId(f"{name} is several artifacts:{lines}", next_step="name one by its id", candidates=candidates)
     found.sort(key=lambda each: each.role != "primary")
     if not found:
-        what = f"artifact {artifact_id}" if artifact_id else "artifact"
+        what = f"artifact {name}" if name else "artifact"
         of_status = f"{status} " if status else ""
         raise ArtifactMissing(f"Record {record.id} has no {of_status}{what}.", next_step=f"cubeport show {record.id}")
     return found[0]
@@ -149,7 +177,8 @@ def local_path(profiles: Profiles, record: CatalogRecord, artifact: Artifact) ->
         path = Path(artifact.locator.path)
     if path is None:
         raise ArtifactMissing(
-            f"Artifact {artifact.artifact_id} has no local path; it is {artifact.status}.", next_step=f"cubeport fetch {record.id}"
+            f"Artifact {artifact.artifact_id} has no local path; it is {artifact.status}.",
+            next_step=f"cubeport {'get' if managed else 'fetch'} {record.id}",
         )
     if not path.exists():
         raise ArtifactMissing(f"The bytes of artifact {artifact.artifact_id} are gone.", next_step=f"cubeport verify {record.id}")
@@ -172,6 +201,42 @@ def open_artifact(profiles: Profiles, artifact: Artifact) -> BinaryIO:
     if managed := place_of(artifact):
         return profiles.get(managed[0]).open(managed[1])
     raise ArtifactMissing(f"The bytes of artifact {artifact.artifact_id} are not here.", next_step="cubeport fetch")
+
+
+def copy_out(profiles: Profiles, artifact: Artifact, folder: Path) -> Path:
+    """Copy an artifact's bytes into *folder* under their original name; whole or not at all."""
+    name = segment(artifact.original_name or shown(artifact).rpartition("/")[2].rpartition(":")[2] or artifact.artifact_id)
+    target, part = folder / name, folder / f".{name}.{new_id()[:8]}.part"
+    if target.exists():
+        raise TargetExists(f"{target} is there already.", next_step="name another folder, or remove it")
+    with store_errors("copy the bytes"):
+        make_folders(folder)
+        try:
+            if artifact.target_kind == "directory":
+                _copy_folder(profiles, artifact, part)
+            else:
+                with open_artifact(profiles, artifact) as reading, part.open("xb") as writing:
+                    shutil.copyfileobj(reading, writing)
+            part.rename(target)
+        except BaseException:
+            shutil.rmtree(part) if part.is_dir() else part.unlink(missing_ok=True)
+            raise
+    return target
+
+
+def _copy_folder(profiles: Profiles, artifact: Artifact, to: Path) -> None:
+    managed = place_of(artifact)
+    if managed is None:
+        if not isinstance(artifact.locator, LocalPathLocator):
+            raise ArtifactMissing(f"The bytes of artifact {artifact.artifact_id} are not here.", next_step="cubeport fetch")
+        shutil.copytree(artifact.locator.path, to)
+        return
+    profile = profiles.get(managed[0])
+    to.mkdir()
+    for each in profile.files(managed[1]):
+        (to / each.path).parent.mkdir(parents=True, exist_ok=True)
+        with profile.open(f"{managed[1]}/{each.path}") as reading, (to / each.path).open("xb") as writing:
+            shutil.copyfileobj(reading, writing)
 
 
 def fetch(

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
+from cubeport.catalog import history
 from cubeport.catalog.artifacts.storage import Profiles, StoragePlan, Target, part_path
 from cubeport.catalog.backend import CatalogBackend
 from cubeport.catalog.disk.durable import store_errors
@@ -241,8 +242,13 @@ class UnitOfWork:
         """
 
         def act(each: CatalogRecord) -> CatalogRecord:
+            backend = self._ports.backend
+            former = backend.get_record(each.id)
             stamped = each.replace(updated_at=self._ports.clock(), updated_by=self.user_id)
-            return self._ports.backend.update_record(self._owned(stamped))
+            stored = backend.update_record(self._owned(stamped))
+            assert former is not None, "a record that was updated was there"
+            history.keep(backend.rows, former, stored)
+            return stored
 
         self._write(record, act, checked=validate)
 
@@ -254,7 +260,12 @@ class UnitOfWork:
 
     def delete_record(self, record: CatalogRecord) -> None:
         """Remove the record's row (purge) if its version is still the one that *record* carries."""
-        self._write(record, lambda each: self._ports.backend.delete_record(each.id, each.version), checked=False)
+
+        def act(each: CatalogRecord) -> None:
+            self._ports.backend.delete_record(each.id, each.version)
+            history.forget(self._ports.backend.rows, each.id)
+
+        self._write(record, act, checked=False)
 
     def _write(self, record: CatalogRecord, act: Callable[[CatalogRecord], CatalogRecord | None], *, checked: bool = True) -> None:
         self._kept.add(record.id)

@@ -1,0 +1,74 @@
+"""What a user of Python gets of an artifact, by its format. Libraries load when something is opened."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from cubeport.errors import ExtraMissing, SourceRejected
+
+
+@contextmanager
+def _needing(extra: str, what: str) -> Iterator[None]:
+    try:
+        yield
+    except ModuleNotFoundError as exc:
+        install = f"pip install 'cubeport[{extra}]'" if extra in ("netcdf", "zarr", "grib") else f"pip install {extra}"
+        raise ExtraMissing(f"Opening {what} needs {exc.name}, which is not installed.", next_step=install, what=extra) from exc
+
+
+def _netcdf(path: Path) -> Any:
+    with _needing("netcdf", "NetCDF"):
+        import xarray as xr
+
+        return xr.open_dataset(path)
+
+
+def _zarr(path: Path) -> Any:
+    with _needing("zarr", "Zarr"):
+        import xarray as xr
+        import zarr  # noqa: F401 - asked here, as xarray says of a missing engine only that the file is unknown
+
+        return xr.open_zarr(path)
+
+
+def _grib(path: Path) -> Any:
+    with _needing("grib", "GRIB"):
+        import xarray as xr
+
+        return xr.open_dataset(path, engine="cfgrib")
+
+
+def _csv(path: Path) -> Any:
+    with _needing("pandas", "CSV"):
+        import pandas as pd
+
+        return pd.read_csv(path)
+
+
+def _parquet(path: Path) -> Any:
+    with _needing("pandas", "Parquet"):
+        import pandas as pd
+
+        return pd.read_parquet(path)
+
+
+def _json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_bytes())
+    except ValueError as exc:
+        raise SourceRejected(f"{path.name} is not JSON: {exc}", reason="unreadable", source=path.name) from exc
+
+
+OPENERS: Mapping[str, Callable[[Path], Any]] = {
+    "netcdf": _netcdf,
+    "zarr": _zarr,
+    "grib": _grib,
+    "csv": _csv,
+    "parquet": _parquet,
+    "json": _json,
+}
+"""By ``artifact.format``. What has none is opened as a file."""
