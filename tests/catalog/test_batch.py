@@ -170,3 +170,59 @@ items:
         lines = caught.value.message.splitlines()
         assert any(line.startswith("manifest.yaml:3:") and "sorce" in line for line in lines)
         assert any(line.startswith("manifest.yaml:4:") and "steal" in line for line in lines)
+
+
+# --- what items can say ---------------------------------------------------------------------------------------------
+
+
+def test_an_item_says_time_box_links_and_what_is_known_of_its_bytes(catalog, tmp_path):
+    run = catalog.add(key="run:1")
+    (tmp_path / "m.yaml").write_text(
+        """manifest: 1
+items:
+  - source: https://example.org/v8_ch4_2018.nc
+    time: 2018
+    bbox: [-10, 40, 30, 60]
+    links: {produced_by: "run:1"}
+    size_bytes: 5
+    sha256: "%s"
+"""
+        % ("a" * 64)
+    )
+    [item] = catalog.ingest(tmp_path / "m.yaml", manifest=True).items
+    record = catalog.get(item.record_id)
+    assert (record.time.start.year, record.bbox) == (2018, (-10, 40, 30, 60))
+    assert record.lineage[0].target == run.id
+    assert (record.artifacts[0].size_bytes, record.artifacts[0].hashes) == (5, {"sha256": "a" * 64})
+
+
+def test_file_names_become_metadata_by_a_pattern(catalog, tmp_path):
+    for name in ("MHD_2018_ch4.csv", "CGO_0099_ch4.csv", "odd.csv"):
+        (tmp_path / name).write_text(name)
+    done = catalog.ingest(
+        str(tmp_path / "*.csv"),
+        pattern="{station}_{year}_ch4.csv",
+        metadata={"network": "AGAGE"},
+        tags=["raw"],
+        continue_on_error=True,
+    )
+    assert done.counts == {"added": 2, "skipped": 0, "changed": 0, "failed": 1}
+    found = catalog.one(station="MHD")
+    assert (found.metadata, found.tags) == ({"station": "MHD", "year": 2018, "network": "AGAGE"}, ("raw",))
+    assert catalog.one(station="CGO").metadata["year"] == "0099"
+    assert "does not fit the pattern" in next(each.reason for each in done.items if each.outcome == "failed")
+
+
+def test_a_failed_item_is_in_the_log(catalog, tmp_path):
+    (tmp_path / "x.csv").write_text("x")
+    done = catalog.ingest(str(tmp_path / "x.csv"), str(tmp_path / "missing.csv"), continue_on_error=True)
+    [event] = catalog.logs(event="batch").items
+    assert "missing.csv" in event["message"]
+    assert event["operation_id"] == done.batch_id
+
+
+def test_a_batch_takes_a_schema(catalog, tmp_path):
+    catalog.register_schema("site", {"type": "object", "required": ["site"]})
+    (tmp_path / "x.csv").write_text("x")
+    [item] = catalog.ingest(str(tmp_path / "x.csv"), schema="site", metadata={"site": "a"}).items
+    assert catalog.get(item.record_id).schema_name == "site"

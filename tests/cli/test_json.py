@@ -15,7 +15,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "add": ("add", "a.txt", "--title", "more"),
     "search": ("search",),
     "show": ("show", "k"),
+    "history": ("history", "k"),
     "path": ("path", "k"),
+    "get": ("get", "k", "-o", "copies"),
+    "replace": ("replace", "k", "a.txt"),
+    "detach": ("detach", "k", "primary", "--yes"),
     "edit": ("edit", "k", "--title", "new"),
     "delete": ("delete", "k", "--dry-run"),
     "restore": ("restore", "k", "--dry-run"),
@@ -47,6 +51,8 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "import": ("import", "a.txt", "--dry-run"),
 }
 NEED_A_GATE = {"fetch", "drop"}
+BYTES = {"cat"}
+"""Commands whose result is the bytes of an artifact."""
 
 
 @pytest.fixture
@@ -75,7 +81,7 @@ def test_no_command_of_the_core_is_left_out() -> None:
     every = set()
     for name, command in root.commands.items():
         every |= {f"{name} {inner}" for inner in getattr(command, "commands", {})} or {name}
-    assert every == set(COMMANDS) | NEED_A_GATE
+    assert every == set(COMMANDS) | NEED_A_GATE | BYTES
 
 
 def test_paths_on_stdout_are_whole(shell: Shell, filled: CatalogRecord) -> None:

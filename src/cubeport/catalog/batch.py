@@ -49,7 +49,7 @@ class Item(_Model):
 
     source: str
     key: str | None = None
-    time: str | None = None
+    time: str | int | None = None
     bbox: tuple[float, float, float, float] | None = None
     links: dict[str, str | tuple[str, ...]] = {}
     """Targets by relation: ``{derived_from: [ID, …]}``."""
@@ -66,8 +66,8 @@ class Item(_Model):
     role: str | None = None
     profile: str | None = None
     artifacts: tuple[MoreBytes, ...] = ()
-    problem: str | None = Field(default=None, exclude=True)
-    """Why the item cannot be added: its name does not fit the pattern."""
+    pattern: str | None = None
+    """What the file's name says: ``{station}_{year}.nc``."""
 
 
 class _Defaults(_Model):
@@ -144,7 +144,7 @@ def read_manifest(path: Path) -> list[Item]:
     document = strictyaml.read(path)
     manifest = strictyaml.validated(document, Manifest, {(): Manifest.model_fields, ("defaults",): _Defaults.model_fields})
     folder = path.absolute().parent
-    return [_with_pattern(_with_defaults(item, manifest.defaults, folder), manifest.defaults.pattern) for item in manifest.items]
+    return [_with_defaults(item, manifest.defaults, folder) for item in manifest.items]
 
 
 def _with_defaults(item: Item, defaults: _Defaults, folder: Path) -> Item:
@@ -161,6 +161,7 @@ def _with_defaults(item: Item, defaults: _Defaults, folder: Path) -> Item:
             "mode": item.mode or defaults.mode,
             "role": item.role or defaults.role,
             "profile": item.profile or defaults.profile,
+            "pattern": item.pattern or defaults.pattern,
             "artifacts": tuple(
                 each.model_copy(update={"source": place(each.source), "mode": each.mode or item.mode or defaults.mode})
                 for each in item.artifacts
@@ -235,14 +236,11 @@ def _number_or_text(text: str) -> Any:
     return int(text) if re.fullmatch(r"-?(0|[1-9]\d{0,17})", text) else text
 
 
-def _with_pattern(item: Item, pattern: str | None) -> Item:
-    """Return the item with what its file's name says; what it says itself wins."""
-    if pattern is None:
+def _read_name(item: Item) -> Item:
+    """Return the item with what its file's name says; what it says itself wins. Raises InvalidRequest."""
+    if item.pattern is None:
         return item
-    try:
-        found = from_name(pattern, item.source.rstrip("/").rpartition("/")[2].partition("?")[0])
-    except InvalidRequest as exc:
-        return item.model_copy(update={"problem": exc.message})
+    found = from_name(item.pattern, item.source.rstrip("/").rpartition("/")[2].partition("?")[0])
     return item.model_copy(update={"metadata": found | item.metadata})
 
 
@@ -260,7 +258,7 @@ class Common:
 
     def of(self, item: Item) -> Item:
         """Return the item with what is said of all."""
-        changed = item.model_copy(
+        return item.model_copy(
             update={
                 "kind": self.kind or item.kind,
                 "mode": self.mode or item.mode,
@@ -268,9 +266,9 @@ class Common:
                 "metadata": {**self.metadata, **item.metadata},
                 "tags": tuple(dict.fromkeys((*self.tags, *item.tags))),
                 "profile": self.profile or item.profile,
+                "pattern": self.pattern or item.pattern,
             }
         )
-        return _with_pattern(changed, self.pattern)
 
 
 def fields_of(item: Item, schema: Schema | None, key: str, on_exists: OnExists, *, extract: bool) -> ArtifactFields:
@@ -287,7 +285,7 @@ def fields_of(item: Item, schema: Schema | None, key: str, on_exists: OnExists, 
         "role": item.role,
         "profile": item.profile,
         "extract_metadata": extract and not is_address(item.source),
-        "time": item.time,
+        "time": None if item.time is None else str(item.time),
         "bbox": item.bbox,
         "lineage": [(rel, to) for rel, named in item.links.items() for to in ((named,) if isinstance(named, str) else named)],
         "size_bytes": item.size_bytes,
@@ -320,10 +318,9 @@ class Plan:
 
 def plan_item(item: Item, held: Callable[[str], CatalogRecord | None]) -> Plan:
     """Return what would be done: the one decision, for a dry run and a real one."""
-    if item.problem is not None:
-        return Plan(item, item.key or item.source, "error", item.problem)
     key = item.key or (item.source if is_address(item.source) else Path(item.source).resolve().as_uri())
     try:
+        item = _read_name(item)
         record = held(key)
     except CubeportError as exc:
         return Plan(item, key, "error", exc.message, error=exc)
