@@ -1,4 +1,4 @@
-"""``cubeport keys``: who may write from elsewhere."""
+"""``cubeport keys``: the keys of callers over HTTP."""
 
 from __future__ import annotations
 
@@ -9,58 +9,66 @@ import typer
 
 from cubeport.cli import _output
 from cubeport.cli._session import Session, current
-from cubeport.errors import Usage
+from cubeport.errors import AmbiguousId, Usage
 
 if TYPE_CHECKING:
     from cubeport.service.keys import Keys
 
 
 def register(app: typer.Typer) -> None:
-    """Add the commands."""
+    """Add the commands to the command line."""
     keys = typer.Typer(help="Keys of callers over HTTP.", no_args_is_help=True)
+    for name, command in (("add", add), ("list", list_), ("revoke", revoke)):
+        keys.command(name)(command)
     app.add_typer(keys, name="keys")
 
-    @keys.command("add")
-    def add(
-        ctx: typer.Context,
-        name: Annotated[str, typer.Argument(metavar="NAME", help="Whose key it is.")],
-        scope: Annotated[
-            Literal["read", "ingest", "admin"], typer.Option(help="What it opens; each holds those before.")
-        ] = "ingest",
-        datasets: Annotated[str, typer.Option(help="Globs of dataset ids, with commas.")] = "*",
-        expires: Annotated[str | None, typer.Option(help="When it ends: an RFC 3339 instant.")] = None,
-    ) -> None:
-        """Make a key and show it, this once."""
-        from pydantic import ValidationError
 
-        from cubeport.catalog.models import invalid
+def add(
+    ctx: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Who gets the key.")],
+    scope: Annotated[
+        Literal["read", "ingest", "admin"], typer.Option(help="What the key allows; each scope includes those before it.")
+    ] = "ingest",
+    datasets: Annotated[str, typer.Option(help="The datasets it is for: globs of ids, separated by commas.")] = "*",
+    expires: Annotated[str | None, typer.Option(help="When it expires: an RFC 3339 instant.")] = None,
+) -> None:
+    """Make a key and print it. It is printed only once."""
+    from pydantic import ValidationError
 
-        session = current(ctx)
-        globs = [each.strip() for each in datasets.split(",") if each.strip()]
-        try:
-            made = _keys(session).add(name, scope=scope, datasets=globs, expires_at=_instant(expires))
-        except ValidationError as exc:
-            raise invalid("key", exc) from None
-        session.result(
-            made.key.to_mapping() | {"key": made.text}, f"{made.text}\nIt is shown only now. Its id is {made.key.key_id}."
-        )
+    from cubeport.catalog.models import invalid
 
-    @keys.command("list")
-    def list_(ctx: typer.Context) -> None:
-        """List the active keys."""
-        session = current(ctx)
-        found = [each.to_mapping() for each in _keys(session).list()]
-        rows = [(each["key_id"], each["name"], each["scope"], ", ".join(each["datasets"]), each["expires_at"]) for each in found]
-        session.result(
-            {"kind": "KeyList", "items": found}, lambda: _output.table(rows, ("key", "name", "scope", "datasets", "expires"))
-        )
+    session = current(ctx)
+    globs = [each.strip() for each in datasets.split(",") if each.strip()]
+    try:
+        made = _keys(session).add(name, scope=scope, datasets=globs, expires_at=_instant(expires))
+    except ValidationError as exc:
+        raise invalid("key", exc) from None
+    session.result(
+        made.key.to_mapping() | {"key": made.text}, f"{made.text}\nKeep it: it is not shown again. Its id is {made.key.key_id}."
+    )
 
-    @keys.command("revoke")
-    def revoke(ctx: typer.Context, key_id: Annotated[str, typer.Argument(metavar="KEY_ID")]) -> None:
-        """End a key at once, in every process."""
-        session = current(ctx)
-        ended = _keys(session).revoke(key_id)
-        session.result(ended.to_mapping(), f"Key {ended.key_id} of {ended.name} opens nothing any more.")
+
+def list_(ctx: typer.Context) -> None:
+    """List the active keys."""
+    session = current(ctx)
+    found = [each.to_mapping() for each in _keys(session).list()]
+    rows = [(each["key_id"], each["name"], each["scope"], ", ".join(each["datasets"]), each["expires_at"]) for each in found]
+    session.result(
+        {"kind": "KeyList", "items": found}, lambda: _output.table(rows, ("key", "name", "scope", "datasets", "expires"))
+    )
+
+
+def revoke(
+    ctx: typer.Context, key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key's id, or how it begins.")]
+) -> None:
+    """Revoke a key at once, in every process."""
+    session = current(ctx)
+    keys = _keys(session)
+    fitting = [each.key_id for each in keys.list() if each.key_id.startswith(key_id)] if len(key_id) >= 4 else []
+    if len(fitting) > 1:
+        raise AmbiguousId(f"{len(fitting)} keys begin with {key_id}: {', '.join(fitting)}", next_step="give more of the id")
+    ended = keys.revoke(fitting[0] if fitting else key_id)
+    session.result(ended.to_mapping(), f"Key {ended.key_id} of {ended.name} is revoked.")
 
 
 def _keys(session: Session) -> Keys:
