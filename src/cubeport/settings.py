@@ -209,7 +209,7 @@ class RetentionSettings(Section):
 class ChangesSettings(Section):
     """How far back ``/changes`` reaches."""
 
-    keep_days: Annotated[Amount, Later()] = 90
+    keep_days: Amount = 90
 
 
 class ScheduleSettings(Section):

@@ -20,7 +20,7 @@ DatasetId = Annotated[str, typer.Argument(metavar="ID", help="The dataset's id."
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (datasets, versions, describe, refresh, publish, unpublish, delete, restore, usage):
+    for command in (datasets, versions, changes, describe, refresh, publish, unpublish, rollback, tag, delete, restore, usage):
         app.command(command.__name__)(command)
 
 
@@ -148,6 +148,62 @@ def unpublish(ctx: typer.Context, dataset_id: DatasetId) -> None:
     session = current(ctx)
     session.service.unpublish(dataset_id)
     summary(session, dataset_id, "is unpublished")
+
+
+def rollback(
+    ctx: typer.Context,
+    dataset_id: DatasetId,
+    to: Annotated[str, typer.Option(help="A version id, how it begins, or a tag.")],
+) -> None:
+    """Go back to a version: readers see it at once; later versions stay listed."""
+    session = current(ctx)
+    session.service.rollback(dataset_id, to=_version(session, dataset_id, to))
+    summary(session, dataset_id, f"is back at {to}")
+
+
+def tag(
+    ctx: typer.Context,
+    dataset_id: DatasetId,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="The tag.")],
+    version: Annotated[
+        str, typer.Option(help="A version id, how it begins, or another tag; the shown one if not named.")
+    ] = "latest",
+    delete: Annotated[bool, typer.Option("--delete", help="Remove the tag; the version stays.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Move a tag that names another version.")] = False,
+) -> None:
+    """Name a version: readers pin it as ID@NAME, and retention spares it."""
+    session = current(ctx)
+    if delete:
+        session.service.untag(dataset_id, name)
+    else:
+        session.service.tag(dataset_id, name, version=_version(session, dataset_id, version), force=force)
+    summary(session, dataset_id, f"has no tag {name} any more" if delete else f"has the tag {name}")
+
+
+def changes(
+    ctx: typer.Context,
+    dataset_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only of this dataset.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
+    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=1000)] = 100,
+) -> None:
+    """List what readers saw change, oldest first."""
+    session = current(ctx)
+    page = session.service.changes(cursor=cursor, dataset_id=dataset_id, limit=limit)
+    names = ("cursor", "time", "type", "reason", "dataset_id", "version_id")
+    items = [{name: getattr(each, name) for name in names} for each in page.items]
+    rows = [(each["time"], each["dataset_id"], each["reason"], each["type"], each["version_id"]) for each in items]
+    session.result(
+        {"kind": "ChangeList", "items": items, "next_cursor": page.next},
+        lambda: _output.table(rows, ("time", "dataset", "reason", "type", "version")),
+    )
+
+
+def _version(session: Session, dataset_id: str, name: str) -> str:
+    """Return the version id that *name* begins, else *name*: a tag, ``latest``, or what the service says is unknown."""
+    if len(name) < 4 or len(name) >= 32 or set(name) - set("0123456789abcdef"):
+        return name
+    found = [state.version_id for state, _ in session.service.versions(dataset_id, limit=1000) if state.version_id.startswith(name)]
+    return found[0] if len(found) == 1 else name
 
 
 def delete(

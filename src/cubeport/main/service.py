@@ -69,6 +69,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.adapters.sources.places import LocalPlaces, iris_sample_data
     from cubeport.catalog.disk.locks import FileLock
     from cubeport.errors import DatasetBusy, Locked
+    from cubeport.service.changes import Changes
     from cubeport.service.datasets import Datasets
     from cubeport.service.engines import Engines
     from cubeport.service.ingest import Ingester
@@ -117,6 +118,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         ),
         lock=partial(lock, wait_s=0.0),
     )
+    changes = Changes(catalog.backend, keep_days=settings.changes.keep_days)
     return Service(
         catalog=catalog,
         datasets=datasets,
@@ -130,10 +132,11 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
             queue=settings.jobs.queue,
             max_attempts=settings.jobs.max_attempts,
             keep_days=settings.jobs.keep_days,
-            chores=(retention.apply,),
+            chores=(retention.apply, changes.prune),
         ),
         engines=engines,
         retention=retention,
+        changes=changes,
         public_url=public_url or settings.public_url or f"http://{settings.server.host}:{settings.server.port}",
         read_only=settings.read_only,
         user=catalog.ports.user_id,

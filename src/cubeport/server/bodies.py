@@ -19,6 +19,39 @@ class PublishRequest(incoming.Model):
     version: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] = None
 
 
+class RollbackRequest(incoming.Model):
+    """The body of ``POST /datasets/{dataset_id}/rollback``."""
+
+    to: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="A version id or tag")]
+
+
+class TagRequest(incoming.Model):
+    """The body of ``PUT /datasets/{dataset_id}/tags/{tag}``."""
+
+    version: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$", description="A version id or tag")] = "latest"
+    force: bool = False
+
+
+class ChangeDocument(documents._Document):  # noqa: SLF001 (one family of documents)
+    """One thing that readers saw change."""
+
+    cursor: str
+    time: str
+    type: str
+    reason: str
+    dataset_id: str
+    version_id: str | None
+    href: str
+
+
+class ChangeList(documents._Document):  # noqa: SLF001 (one family of documents)
+    """Changes in the order of their commits; ask again behind ``next_cursor``."""
+
+    kind: str
+    items: tuple[ChangeDocument, ...]
+    next_cursor: str
+
+
 class IngestionDocument(documents._Document):  # noqa: SLF001 (one family of documents)
     """One ingestion, whatever its status."""
 
@@ -49,7 +82,10 @@ SCHEMAS = (
     IngestionRequest,
     IngestionDocument,
     PublishRequest,
+    RollbackRequest,
+    TagRequest,
     TextChanges,
+    ChangeList,
     DatasetDetail,
     DatasetSummary,
     Version,

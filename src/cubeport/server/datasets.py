@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
@@ -18,16 +19,20 @@ from cubeport.documents.texts import Shown
 from cubeport.errors import InvalidCursor, NotFound
 from cubeport.server import html, incoming, negotiation, replies
 from cubeport.server.auth import caller_of, require, sees_unpublished
-from cubeport.server.bodies import PublishRequest
+from cubeport.server.bodies import ChangeList, PublishRequest, RollbackRequest, TagRequest
 from cubeport.server.incoming import FormQuery, PageQuery
 from cubeport.server.openapi import READ, WRITE, described
 from cubeport.server.parts import Keeps, Parts
 from cubeport.service import present
+from cubeport.service.changes import ChangePage
 from cubeport.service.describe import TextChanges
 from cubeport.service.state import VersionState
 
 NEWEST = 20
 """Versions in a dataset's detail."""
+
+_CHANGES_POLL_S = 0.25
+"""How often a request that waits for changes looks."""
 
 Sort = Literal["dataset_id", "-dataset_id", "dataset_name", "-dataset_name", "last_updated", "-last_updated"]
 
@@ -54,6 +59,15 @@ class DeleteQuery(incoming.Model):
     """What ``DELETE /datasets/{dataset_id}`` takes."""
 
     purge: bool = False
+
+
+class ChangesQuery(incoming.Model):
+    """What ``GET /changes`` takes."""
+
+    cursor: incoming.Cursor | None = None
+    limit: incoming.Limit = 100
+    wait: Annotated[float, Field(ge=0, le=60, description="Seconds to wait for a change when there is none yet")] = 0
+    dataset_id: Annotated[str | None, Field(max_length=64)] = None
 
 
 def routes(parts: Parts) -> APIRouter:
@@ -124,6 +138,46 @@ def routes(parts: Parts) -> APIRouter:
         "Datasets",
         statuses=WRITE,
         schema=DatasetSummary,
+    )
+    add(
+        "POST",
+        "/datasets/{dataset_id}/rollback",
+        face.rollback,
+        "Go back to a version; later ones stay listed",
+        "Datasets",
+        body=RollbackRequest,
+        statuses=WRITE,
+        schema=DatasetSummary,
+    )
+    add(
+        "PUT",
+        "/datasets/{dataset_id}/tags/{tag}",
+        face.tag,
+        "Name a version",
+        "Datasets",
+        body=TagRequest,
+        body_required=False,
+        statuses=WRITE,
+        schema=DatasetDetail,
+    )
+    add(
+        "DELETE",
+        "/datasets/{dataset_id}/tags/{tag}",
+        face.untag,
+        "Remove a tag; the version stays",
+        "Datasets",
+        statuses=WRITE,
+        schema=DatasetDetail,
+    )
+    add(
+        "GET",
+        "/changes",
+        face.changes,
+        "What readers saw change, oldest first",
+        "Datasets",
+        query=ChangesQuery,
+        statuses=(*READ, 410),
+        schema=ChangeList,
     )
     add("DELETE", "/datasets/{dataset_id}", face.delete, "Delete it", "Datasets", query=DeleteQuery, statuses=WRITE)
     return router
@@ -247,6 +301,41 @@ class _Datasets:
         asked = await incoming.body(request, PublishRequest, may_be_empty=True)
         return await self._written(request, lambda dataset_id: self._service.publish(dataset_id, version=asked.version))
 
+    async def rollback(self, request: Request) -> Response:
+        asked = await incoming.body(request, RollbackRequest)
+        return await self._written(request, lambda dataset_id: self._service.rollback(dataset_id, to=asked.to))
+
+    async def tag(self, request: Request) -> Response:
+        asked, name = await incoming.body(request, TagRequest, may_be_empty=True), request.path_params["tag"]
+        return await self._written(
+            request, lambda dataset_id: self._service.tag(dataset_id, name, version=asked.version, force=asked.force), detail=True
+        )
+
+    async def untag(self, request: Request) -> Response:
+        await incoming.body(request, incoming.NoParameters, may_be_empty=True)
+        name = request.path_params["tag"]
+        return await self._written(request, lambda dataset_id: self._service.untag(dataset_id, name), detail=True)
+
+    async def changes(self, request: Request) -> Response:
+        asked = incoming.query(request.scope["query_string"], ChangesQuery)
+        deadline = time.monotonic() + asked.wait
+
+        def page() -> ChangePage:
+            return self._service.changes(cursor=asked.cursor, dataset_id=asked.dataset_id, limit=asked.limit)
+
+        found = await asyncio.to_thread(page)
+        while not found.items and time.monotonic() < deadline and not await request.is_disconnected():
+            await asyncio.sleep(_CHANGES_POLL_S)
+            found = await asyncio.to_thread(page)
+        items = [
+            {
+                **{name: getattr(each, name) for name in ("cursor", "time", "type", "reason", "dataset_id", "version_id")},
+                "href": f"{self._url}/datasets/{each.dataset_id}",
+            }
+            for each in found.items
+        ]
+        return replies.fresh(replies.dumps({"kind": "ChangeList", "items": items, "next_cursor": found.next}))
+
     async def unpublish(self, request: Request) -> Response:
         await incoming.body(request, incoming.NoParameters, may_be_empty=True)
         return await self._written(request, self._service.unpublish)
@@ -255,7 +344,7 @@ class _Datasets:
         await incoming.body(request, incoming.NoParameters, may_be_empty=True)
         return await self._written(request, self._service.restore)
 
-    async def _written(self, request: Request, write: Callable[[str], object]) -> Response:
+    async def _written(self, request: Request, write: Callable[[str], object], *, detail: bool = False) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         dataset_id = _plain(request)
 
@@ -263,6 +352,8 @@ class _Datasets:
             if request.headers.get("if-match") is not None:
                 self._check_if_match(request, self._service.shown(dataset_id, unpublished=True))
             write(dataset_id)
+            if detail:
+                return present.detail(self._service, dataset_id, self._url).model_dump_json().encode()
             shown = self._service.shown(dataset_id, unpublished=True)
             return documents.summary(shown, self._url).model_dump_json().encode()
 

@@ -16,6 +16,7 @@ from cubeport.cubes.description import CubeDescription
 from cubeport.documents.licences import stated
 from cubeport.documents.texts import Provider, Texts
 from cubeport.errors import InvalidRequest, PreconditionFailed
+from cubeport.service.changes import announce
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.publish import with_state
 from cubeport.service.state import DatasetState
@@ -196,7 +197,9 @@ def _commit(catalog: Catalog, dataset: Dataset, said: Texts, described: Mapping[
     if state == dataset.state:
         return dataset.record
     with catalog.unit_of_work(operation_type="describe", inputs=(dataset.record.id,)) as work:
-        work.update_record(with_state(dataset.record, state))
+        after = with_state(dataset.record, state)
+        work.update_record(after)
+        announce(work, catalog.backend, dataset.record, after, "metadata")
         return work.commit().records[0]
 
 

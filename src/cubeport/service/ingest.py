@@ -24,6 +24,7 @@ from cubeport.documents import native
 from cubeport.documents.texts import Texts
 from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TagExists, TemplateChanged
 from cubeport.service import describe
+from cubeport.service.changes import Reason, announce
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan, Scope
@@ -355,9 +356,12 @@ class Ingester:
             if shows:
                 row = self._catalog.rows.get(VERSION, head.version_id)
                 assert row is not None
-                show(work, self._catalog, self._datasets, dataset.record, state, row)
+                reason: Reason = "version" if old.published else "published"
+                show(work, self._catalog, self._datasets, dataset.record, state, row, reason=reason)
             else:
-                work.update_record(with_state(dataset.record, state))
+                after = with_state(dataset.record, state)
+                work.update_record(after)
+                announce(work, self._catalog.backend, dataset.record, after, "metadata")
             work.join(lambda: complete(outcome))
             work.commit()
         return outcome
@@ -438,6 +442,9 @@ class Ingester:
             work.update_record(record)
         else:
             work.add_record(record)
+        before = making.dataset.record if making.dataset else None
+        if before is None or DatasetState.of(record).latest == version.version_id:  # else readers see nothing new
+            announce(work, self._catalog.backend, before, record, "version" if before else "created")
         work.join(lambda: self._catalog.rows.put(version.row(record.id)))
         work.join(lambda: self._catalog.rows.put(cube.row(version.version_id, record.id)))
         work.join(lambda: complete(outcome))

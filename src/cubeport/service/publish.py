@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import partial
 
 from cubeport.catalog.backend import Row
@@ -10,11 +11,13 @@ from cubeport.catalog.forms.canonical import is_id, now, timestamp
 from cubeport.catalog.models import CatalogRecord, TimeSpan
 from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
-from cubeport.errors import NotFound, NothingToPublish, PreconditionFailed, VersionRemoved
-from cubeport.service.datasets import Datasets
+from cubeport.errors import InvalidRequest, NotFound, NothingToPublish, PreconditionFailed, TagExists, VersionRemoved
+from cubeport.service.changes import Reason, announce
+from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.retain import removed
 from cubeport.service.state import GONE, VERSION, DatasetState, Publication, Reach, VersionState
 
+_TAG = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _LEFT = 100
 """Versions of which the record says when they stopped being ``latest``: of older ones, it is when ``latest`` last moved."""
 
@@ -49,23 +52,106 @@ def publish(catalog: Catalog, datasets: Datasets, dataset_id: str, *, version: s
     version_id = _named(state, version) if version else (state.head or state.latest)
     if version_id is None:
         raise NothingToPublish(f"Dataset {dataset_id!r} has no version.", next_step=f"cubeport ingest … --id {dataset_id}")
+    row = _row_of(catalog, dataset, version_id)
+    if state.published and state.latest == version_id:
+        return dataset.record
+    with catalog.unit_of_work(operation_type="publish", inputs=(dataset.record.id,)) as work:
+        show(work, catalog, datasets, dataset.record, state, row, reason="version" if state.published else "published")
+        return work.commit().records[0]
+
+
+def rollback(catalog: Catalog, datasets: Datasets, dataset_id: str, *, to: str) -> CatalogRecord:
+    """Go back to a version, named by id or tag: readers see it, and the next ingestion builds on it.
+
+    One commit, and no byte is copied. Later versions stay listed and can be published again; an unpublished dataset stays
+    unpublished. Repeating it changes nothing.
+
+    Raises
+    ------
+    NotFound, VersionRemoved
+    """
+    dataset = datasets.get(dataset_id)
+    state = dataset.state
+    row = _row_of(catalog, dataset, _named(state, to))
+    if state.head == row.id and state.latest in (None, row.id):
+        return dataset.record
+    with catalog.unit_of_work(operation_type="rollback", inputs=(dataset.record.id,), parameters={"to": row.id}) as work:
+        moved = state.model_copy(update={"head": row.id})
+        if state.published:
+            show(work, catalog, datasets, dataset.record, moved, row, reason="rolled_back")
+        else:
+            hidden = moved.model_copy(update={"latest": row.id if state.latest else None})
+            work.update_record(with_shown(dataset.record, hidden, datasets.cube(row.id).description))
+        return work.commit().records[0]
+
+
+def tag(catalog: Catalog, datasets: Datasets, dataset_id: str, name: str, *, version: str, force: bool = False) -> CatalogRecord:
+    """Name a version; readers pin it as ``dataset@tag``, and retention spares it. Repeating it changes nothing.
+
+    Raises
+    ------
+    NotFound, VersionRemoved
+    InvalidRequest
+        If *name* is not lower case letters, digits, dots, dashes and underscores, or is ``latest``.
+    TagExists
+        If it names another version already, unless *force*.
+    """
+    if not _TAG.fullmatch(name) or name == "latest":
+        raise InvalidRequest(
+            f"{name[:80]!r} cannot be a tag: begin with a lower-case letter, then letters, digits, dots, dashes, underscores."
+        )
+    dataset = datasets.get(dataset_id)
+    version_id = _row_of(catalog, dataset, _named(dataset.state, version)).id
+    held = dataset.state.tags.get(name)
+    if held == version_id:
+        return dataset.record
+    if held is not None and not force:
+        raise TagExists(f"Tag {name!r} names version {held} of {dataset_id!r}.", next_step="choose another tag, or --force")
+    return _with_tags(catalog, dataset, {**dataset.state.tags, name: version_id})
+
+
+def untag(catalog: Catalog, datasets: Datasets, dataset_id: str, name: str) -> CatalogRecord:
+    """Remove a tag; the version stays until retention removes it. Raises NotFound."""
+    dataset = datasets.get(dataset_id)
+    if name not in dataset.state.tags:
+        raise NotFound(f"Dataset {dataset_id!r} has no tag {name[:80]!r}.", what="version")
+    return _with_tags(catalog, dataset, {tag: version for tag, version in dataset.state.tags.items() if tag != name})
+
+
+def _with_tags(catalog: Catalog, dataset: Dataset, tags: dict[str, str]) -> CatalogRecord:
+    with catalog.unit_of_work(operation_type="tag", inputs=(dataset.record.id,)) as work:
+        after = with_state(dataset.record, dataset.state.model_copy(update={"tags": tags}))
+        work.update_record(after)
+        announce(work, catalog.backend, dataset.record, after, "metadata")
+        return work.commit().records[0]
+
+
+def _row_of(catalog: Catalog, dataset: Dataset, version_id: str) -> Row:
+    dataset_id = dataset.state.texts.dataset_id
     row = catalog.rows.get(VERSION, version_id)
     if row is None or row.owner != dataset.record.id:
         raise NotFound(f"Dataset {dataset_id!r} has no version {version_id}.", what="version")
     if row.state in GONE:
         why = "was removed by retention" if row.state != "missing" else "was found damaged and moved to quarantine"
-        raise VersionRemoved(f"Version {version_id} {why}.", next_step="publish another version")
-    if state.published and state.latest == version_id:
-        return dataset.record
-    with catalog.unit_of_work(operation_type="publish", inputs=(dataset.record.id,)) as work:
-        show(work, catalog, datasets, dataset.record, state, row)
-        return work.commit().records[0]
+        raise VersionRemoved(f"Version {version_id} {why}.", next_step="choose another version")
+    return row
 
 
-def show(work: UnitOfWork, catalog: Catalog, datasets: Datasets, record: CatalogRecord, state: DatasetState, row: Row) -> None:
+def show(
+    work: UnitOfWork,
+    catalog: Catalog,
+    datasets: Datasets,
+    record: CatalogRecord,
+    state: DatasetState,
+    row: Row,
+    *,
+    reason: Reason,
+) -> None:
     """Make the version of *row* the shown one in this unit of work: the record finds it, and its row says since when."""
     version = VersionState.model_validate(row.document)
-    work.update_record(with_shown(record, pointed(state, version.version_id), datasets.cube(version.version_id).description))
+    after = with_shown(record, pointed(state, version.version_id), datasets.cube(version.version_id).description)
+    work.update_record(after)
+    announce(work, catalog.backend, record, after, reason)
     if version.shown_at is None:
         first = version.model_copy(update={"shown_at": now()})
         work.join(lambda: catalog.rows.put(first.row(row.owner, state=row.state, revision=row.revision)))
@@ -78,7 +164,9 @@ def unpublish(catalog: Catalog, datasets: Datasets, dataset_id: str) -> CatalogR
         return dataset.record
     state = dataset.state.model_copy(update={"publication": Publication()})
     with catalog.unit_of_work(operation_type="unpublish", inputs=(dataset.record.id,)) as work:
-        work.update_record(with_state(dataset.record, state))
+        after = with_state(dataset.record, state)
+        work.update_record(after)
+        announce(work, catalog.backend, dataset.record, after, "unpublished")
         return work.commit().records[0]
 
 
@@ -102,7 +190,9 @@ def delete(
     record = dataset.record
     with catalog.unit_of_work("delete", inputs=(record.id,), parameters={"purge": purge}) as work:
         gone = {"status": "deleted", "deleted_from": record.status, "deleted_at": now(), "deleted_by": work.user_id}
-        work.update_record(record.replace(**gone))
+        deleted = record.replace(**gone)
+        work.update_record(deleted)
+        announce(work, catalog.backend, record, deleted, "deleted")
         after: tuple[int, str] | None = None
         while purge and (rows := catalog.rows.select(VERSION, owner=record.id, after=after, limit=500)):
             for row in rows:

@@ -15,6 +15,7 @@ from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.texts import Shown, VersionRef
 from cubeport.errors import InvalidCursor, NotFound, ReadOnly
 from cubeport.service import describe, items, publish
+from cubeport.service.changes import ChangePage, Changes
 from cubeport.service.datasets import Dataset, Datasets, ShownPage
 from cubeport.service.engines import Engines
 from cubeport.service.ingest import Ingester
@@ -47,6 +48,7 @@ class Service:
         jobs: Jobs,
         engines: Engines,
         retention: Retention,
+        changes: Changes,
         public_url: str = "http://127.0.0.1:8000",
         read_only: bool = False,
         user: str | None = None,
@@ -55,6 +57,7 @@ class Service:
         self.catalog = catalog
         self.engines = engines
         self._retention = retention
+        self._changes = changes
         self.public_url = public_url
         self._datasets = datasets
         self._configuration = configuration
@@ -230,6 +233,25 @@ class Service:
         self._writable()
         self._configuration.look_again()
         return describe.refresh(self.catalog, self._datasets, self._configuration, dataset_id)
+
+    def rollback(self, dataset_id: str, *, to: str) -> CatalogRecord:
+        """Go back to a version, named by id or tag; later ones stay listed. Raises NotFound, VersionRemoved."""
+        self._writable()
+        return publish.rollback(self.catalog, self._datasets, dataset_id, to=to)
+
+    def tag(self, dataset_id: str, name: str, *, version: str = "latest", force: bool = False) -> CatalogRecord:
+        """Name a version. Raises NotFound, VersionRemoved, InvalidRequest, TagExists."""
+        self._writable()
+        return publish.tag(self.catalog, self._datasets, dataset_id, name, version=version, force=force)
+
+    def untag(self, dataset_id: str, name: str) -> CatalogRecord:
+        """Remove a tag. Raises NotFound."""
+        self._writable()
+        return publish.untag(self.catalog, self._datasets, dataset_id, name)
+
+    def changes(self, *, cursor: str | None = None, dataset_id: str | None = None, limit: int = 100) -> ChangePage:
+        """Return what readers saw change, oldest first; see :meth:`Changes.page`. Raises InvalidCursor, CursorExpired."""
+        return self._changes.page(cursor=cursor, dataset_id=dataset_id, limit=limit)
 
     def unpublish(self, dataset_id: str) -> CatalogRecord:
         """Take the dataset off every face. Raises NotFound."""

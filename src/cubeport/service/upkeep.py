@@ -19,6 +19,7 @@ from cubeport.catalog.parts import Garbage
 from cubeport.catalog.work.journal import Journal
 from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
 from cubeport.errors import CorruptCatalog
+from cubeport.service.changes import announce
 from cubeport.service.ports import Listed, Lister
 from cubeport.service.publish import with_state
 from cubeport.service.state import GONE, JOB, VERSION, DatasetState, Publication, VersionState
@@ -153,7 +154,9 @@ class VersionKeeper:
         )
         version = VersionState.model_validate(row.document)
         with UnitOfWork(ports, "repair", inputs=[record.id], parameters={"version_id": row.id}) as work:
-            work.update_record(with_state(record, moved))
+            after = with_state(record, moved)
+            work.update_record(after)
+            announce(work, self.backend, record, after, "unpublished")
             work.join(lambda: self.backend.rows.put(version.row(row.owner, state="missing", revision=row.revision)))
             work.commit()
         said = f"{_dataset(record)}@{row.id}: marked missing and moved to quarantine"

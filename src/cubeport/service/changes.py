@@ -1,0 +1,130 @@
+"""The feed of changes: what readers can see of datasets, one entry a commit, written in the commit itself.
+
+Replayed from the beginning it gives exactly the published datasets. What readers cannot see leaves no entry.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from cubeport.catalog.backend import CatalogBackend, Row
+from cubeport.catalog.forms import cursors
+from cubeport.catalog.forms.canonical import new_id, now, timestamp
+from cubeport.catalog.models import CatalogRecord
+from cubeport.catalog.work.unit_of_work import UnitOfWork
+from cubeport.errors import CursorExpired, InvalidCursor
+from cubeport.service.state import CHANGE, DatasetState
+
+type Reason = Literal["created", "version", "published", "unpublished", "deleted", "restored", "rolled_back", "metadata"]
+
+_PRUNED_AT_ONCE = 1_000
+_BEGINNING = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One thing that readers saw change."""
+
+    seq: int
+    time: str
+    type: Literal["upserted", "removed"]
+    reason: Reason
+    dataset_id: str
+    version_id: str | None
+
+    @property
+    def cursor(self) -> str:
+        """What to ask behind."""
+        return cursors.write(self.seq)
+
+
+@dataclass(frozen=True, slots=True)
+class ChangePage:
+    """Changes in the order of their commits, and the cursor behind them."""
+
+    items: tuple[Change, ...]
+    next: str
+
+
+def announce(work: UnitOfWork, backend: CatalogBackend, before: CatalogRecord | None, after: CatalogRecord, reason: Reason) -> None:
+    """Let the commit of *work* tell of what it does to a dataset, if readers could see that before or can afterwards."""
+    was, state = _shown(before), _shown(after)
+    if was is None and state is None:
+        return
+    shown = state or was
+    assert shown is not None
+    document = {
+        "time": timestamp(now()),
+        "type": "removed" if state is None else "upserted",
+        "reason": reason,
+        "dataset_id": shown.texts.dataset_id,
+        "version_id": None if state is None else state.latest,
+    }
+    # The number is taken inside the transaction, under its lock: the order of numbers is that of commits, without gaps.
+    work.join(lambda: backend.rows.put(Row(CHANGE, new_id(), document, seq=backend.rows.next_seq(CHANGE))))
+
+
+def _shown(record: CatalogRecord | None) -> DatasetState | None:
+    if record is None or record.status == "deleted":
+        return None
+    state = DatasetState.of(record)
+    return state if state.published else None
+
+
+class Changes:
+    """The feed, as readers ask it."""
+
+    def __init__(self, backend: CatalogBackend, *, keep_days: int = 90) -> None:
+        self._rows = backend.rows
+        self._keep_days = keep_days
+
+    def page(self, *, cursor: str | None = None, dataset_id: str | None = None, limit: int = 100) -> ChangePage:
+        """Return changes behind *cursor*, oldest first; without one, from the beginning of what is kept.
+
+        Raises
+        ------
+        InvalidCursor
+        CursorExpired
+            If changes behind the cursor were forgotten (``changes.keep_days``): begin again from the list of datasets.
+        """
+        after = _BEGINNING if cursor is None else _read(cursor)
+        oldest = self._rows.select(CHANGE, limit=1)
+        if cursor is not None and oldest and after < oldest[0].seq - 1:
+            raise CursorExpired(
+                f"Changes older than {self._keep_days} days are forgotten.",
+                next_step="read the list of datasets, then ask without a cursor",
+            )
+        found: list[Change] = []
+        while len(found) < limit and (rows := self._rows.select(CHANGE, after=(after, "~"), limit=limit)):
+            found += [each for row in rows if (each := _change(row)).dataset_id == dataset_id or dataset_id is None]
+            after = rows[-1].seq
+        found = found[:limit]
+        last = found[-1].seq if len(found) == limit else after
+        return ChangePage(tuple(found), cursors.write(last))
+
+    def prune(self, at: datetime | None = None) -> int:
+        """Forget what is older than ``changes.keep_days``, but for the newest entry; return how many entries went."""
+        before = timestamp((at or now()) - timedelta(days=self._keep_days))
+        rows: Sequence[Row] = self._rows.select(CHANGE, limit=_PRUNED_AT_ONCE)
+        old = [row for row in rows[:-1] if str(row.document["time"]) < before]
+        for row in old:
+            self._rows.delete(CHANGE, row.id)
+        return len(old)
+
+
+def _read(cursor: str) -> int:
+    try:
+        (seq,) = cursors.read(cursor, 1)
+    except ValueError as exc:
+        raise InvalidCursor("The cursor was not given by this list.") from exc
+    if not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
+        raise InvalidCursor("The cursor was not given by this list.")
+    return seq
+
+
+def _change(row: Row) -> Change:
+    document: Any = row.document
+    return Change(row.seq, document["time"], document["type"], document["reason"], document["dataset_id"], document["version_id"])

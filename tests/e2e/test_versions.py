@@ -1,0 +1,212 @@
+"""Versions: rollback, tags and the feed of changes, one commit each, seen at once on every face."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import xarray as xr
+
+import cubeport
+from cubeport.errors import CursorExpired, InvalidCursor, InvalidRequest, NotFound, TagExists
+from cubeport.service.changes import Changes
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+from cubeport.service.service import Service
+from cubeport.service.state import CHANGE
+
+from .conftest import cli, start, stop
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Three states of a small series, each with another first value."""
+    folder = tmp_path_factory.mktemp("files")
+    made = []
+    for n in range(3):
+        data = xr.Dataset(
+            {"t": (("time", "lat", "lon"), [[[float(n), 1.0], [2.0, 3.0]]] * 2, {"units": "K"})},
+            coords={
+                "time": ("time", [0, 1], {"units": "days since 2020-01-01", "standard_name": "time"}),
+                "lat": ("lat", [10.0, 20.0], {"units": "degrees_north", "standard_name": "latitude"}),
+                "lon": ("lon", [30.0, 40.0], {"units": "degrees_east", "standard_name": "longitude"}),
+            },
+        )
+        made.append(folder / f"s{n}.nc")
+        data.to_netcdf(made[-1])
+    return made
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    assert cli("init", tmp_path / "i").returncode == 0
+    return tmp_path / "i"
+
+
+@pytest.fixture
+def service(root: Path) -> Iterator[Service]:
+    with cubeport.connect(root) as opened:
+        yield opened
+
+
+def ingest(service: Service, path: Path, dataset_id: str = "t", **request: Any) -> str:
+    asked = IngestionRequest(dataset_id=dataset_id, mode="replace", **request)
+    done = service.ingest_here(asked, FileOptions(files=(str(path),)))
+    assert done.status == "completed", done.error
+    assert done.version_id is not None
+    return done.version_id
+
+
+def first_value(service: Service, ref: str = "t") -> float:
+    shown = service.shown(ref)
+    path = next(Path(service.catalog.root or "").glob(f"data/store/t/{shown.version.version_id}/cube.zarr"))
+    return float(xr.open_zarr(path, consolidated=True)["t"].values[0, 0, 0])
+
+
+def test_rollback_is_one_commit_and_the_next_ingestion_builds_on_it(service: Service, small: list[Path]) -> None:
+    one, two, three = (ingest(service, path) for path in small)
+    assert first_value(service) == 2
+    service.rollback("t", to=one)
+    state = service.dataset("t").state
+    assert (state.latest, state.head, state.published) == (one, one, True)
+    assert first_value(service) == 0
+    assert [state.version_id for state, _ in service.versions("t")] == [three, two, one], "later ones stay listed"
+    record = service.dataset("t").record.version
+    service.rollback("t", to=one)
+    assert service.dataset("t").record.version == record, "twice is once"
+    service.publish("t", version=three)
+    assert first_value(service) == 2
+    service.unpublish("t")
+    service.rollback("t", to=two)
+    state = service.dataset("t").state
+    assert (state.published, state.head) == (False, two)
+    again = ingest(service, small[2], publish=False)
+    versions = {state.version_id: state for state, _ in service.versions("t")}
+    assert versions[again].parent_id == two
+    with pytest.raises(NotFound):
+        service.rollback("t", to="f" * 32)
+    with pytest.raises(NotFound):
+        service.rollback("none", to=one)
+
+
+def test_tags_name_versions_and_never_move_unless_forced(service: Service, small: list[Path]) -> None:
+    one, two = ingest(service, small[0]), ingest(service, small[1])
+    service.tag("t", "first", version=one)
+    service.tag("t", "first", version=one)
+    assert service.shown("t@first").version.version_id == one
+    assert first_value(service, "t@first") == 0
+    with pytest.raises(TagExists):
+        service.tag("t", "first", version=two)
+    service.tag("t", "first", version=two, force=True)
+    assert service.shown("t@first").version.version_id == two
+    service.rollback("t", to="first")
+    service.untag("t", "first")
+    with pytest.raises(NotFound):
+        service.shown("t@first")
+    with pytest.raises(NotFound):
+        service.untag("t", "first")
+    for bad in ("latest", "1st", "UPPER", "with space", "", "x" * 65):
+        with pytest.raises(InvalidRequest):
+            service.tag("t", bad, version=one)
+
+
+def replay(service: Service) -> tuple[dict[str, str | None], list[tuple[str, str, str]]]:
+    """Return what the feed says is published, with its version, and its entries."""
+    seen: dict[str, str | None] = {}
+    entries = []
+    cursor = None
+    while (page := service.changes(cursor=cursor, limit=2)).items:
+        for each in page.items:
+            entries.append((each.dataset_id, each.type, each.reason))
+            if each.type == "removed":
+                seen.pop(each.dataset_id)
+            else:
+                seen[each.dataset_id] = each.version_id
+        cursor = page.next
+    return seen, entries
+
+
+def published(service: Service) -> dict[str, str | None]:
+    return {each.texts.dataset_id: each.latest for each in service.datasets(limit=1000).items}
+
+
+def test_the_feed_replayed_is_the_list_of_datasets(service: Service, small: list[Path]) -> None:
+    one = ingest(service, small[0])
+    ingest(service, small[1])
+    ingest(service, small[0], "other", publish=False)
+    service.describe("other", title="nobody sees it")
+    assert replay(service) == (published(service), [("t", "upserted", "created"), ("t", "upserted", "version")])
+    service.publish("other")
+    service.describe("t", title="Seen")
+    service.rollback("t", to=one)
+    service.unpublish("t")
+    service.unpublish("t")
+    service.publish("t")
+    service.delete("other")
+    service.restore("other")
+    seen, entries = replay(service)
+    assert seen == published(service) == {"t": one}
+    assert entries[2:] == [
+        ("other", "upserted", "published"),
+        ("t", "upserted", "metadata"),
+        ("t", "upserted", "rolled_back"),
+        ("t", "removed", "unpublished"),
+        ("t", "upserted", "published"),
+        ("other", "removed", "deleted"),
+    ]
+    assert [each.dataset_id for each in service.changes(dataset_id="other").items] == ["other", "other"]
+    end = service.changes(limit=1000).next
+    assert service.changes(cursor=end) == service.changes(cursor=end)
+    assert service.changes(cursor=end).items == ()
+    for wrong in ("x", "", end + "x"):
+        with pytest.raises(InvalidCursor):
+            service.changes(cursor=wrong)
+
+
+def test_a_cursor_behind_what_was_forgotten_has_expired(service: Service, small: list[Path]) -> None:
+    ingest(service, small[0])
+    begin = service.changes(limit=1).next
+    for n in range(4):
+        service.describe("t", title=f"title {n}")
+    feed = Changes(service.catalog.backend, keep_days=0)
+    assert feed.prune() == 4
+    assert service.catalog.rows.count(CHANGE) == 1, "the newest stays, so that numbers go on"
+    with pytest.raises(CursorExpired):
+        feed.page(cursor=begin)
+    last = feed.page().items[-1]
+    service.describe("t", title="more")
+    assert [each.seq for each in feed.page(cursor=last.cursor).items] == [last.seq + 1]
+
+
+def test_over_http_and_on_the_command_line(root: Path, small: list[Path]) -> None:
+    with cubeport.connect(root) as service:
+        one, two = ingest(service, small[0]), ingest(service, small[1])
+    process, url = start(root)
+    try:
+        put = httpx.put(f"{url}/datasets/t/tags/old", json={"version": one}, trust_env=False)
+        assert (put.status_code, put.json()["tags"]) == (200, {"old": one})
+        clash = httpx.put(f"{url}/datasets/t/tags/old", json={"version": two}, trust_env=False)
+        assert (clash.status_code, clash.json()["kind"]) == (409, "tag-exists")
+        pinned = httpx.get(f"{url}/datasets/t@old", trust_env=False)
+        assert pinned.status_code == 200
+        back = cli("rollback", "t", "--to", one[:8], "--instance", root)
+        assert back.returncode == 0, back.stderr
+        assert httpx.get(f"{url}/datasets/t", trust_env=False).json()["latest_version"] == one
+        assert httpx.get(f"{url}/stac/collections/t", trust_env=False).status_code == 200
+        feed = httpx.get(f"{url}/changes", trust_env=False).json()
+        assert [each["reason"] for each in feed["items"]] == ["created", "version", "metadata", "rolled_back"]
+        assert feed["items"][-1]["version_id"] == one
+        waited = httpx.get(f"{url}/changes", params={"cursor": feed["next_cursor"], "wait": 1}, timeout=30, trust_env=False)
+        assert waited.json()["items"] == []
+        gone = httpx.delete(f"{url}/datasets/t/tags/old", trust_env=False)
+        assert gone.json()["tags"] == {}
+        listed = cli("changes", "--json", "--instance", root)
+        assert len(json.loads(listed.stdout)["items"]) == 5
+        for method, path in (("POST", "/datasets/t/rollback"), ("PUT", "/datasets/t/tags/x"), ("DELETE", "/datasets/t/tags/x")):
+            reader = httpx.request(method, url + path, json={}, headers={"X-Forwarded-For": "203.0.113.1"}, trust_env=False)
+            assert reader.status_code == 401, (method, path, reader.text)
+    finally:
+        stop(process)
