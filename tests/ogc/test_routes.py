@@ -397,7 +397,7 @@ QUERIES = [
     ("SMALL_total_column_co2.nc", {"datetime": "2006-01-02T06:00:00Z"}),
     ("rlds_Amon_IPSL-CM6A-LR_185001.nc", {}),
     ("gebco_2020.nc", {}),
-    ("tasmax_day_CanESM2_365day_2095.nc", {"datetime": "2095-03"}),
+    ("tasmax_day_CanESM2_365day_2095.nc", {"datetime": "2095-03", "properties": "tasmax"}),
     ("test_lcc.nc", {"datetime": "../.."}),
     ("sst_CMIP6_ssp245_mon_201501-210012.nc", {"datetime": "2050/2060"}),
     ("small_rotPole_precipitation.nc", {}),

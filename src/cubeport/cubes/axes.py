@@ -180,9 +180,47 @@ def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
             roles[axis.labels] = "coordinate"
     if times is None and not any(axis.kind == "t" and (axis.scalar or axis.dimension in own) for axis in axes):
         notes += _undated(raw, own)
+    if fields is None and chosen:
+        placed = position_dims(raw, x) if family in ("curvilinear", "unstructured") and x is not None else ()
+        placed = placed or tuple(axis.dimension for axis in axes if axis.name in (x, y) and not axis.scalar)
+        chosen = (*chosen, *(name for name in data if name not in chosen and _is_beside(raw, name, placed, mapping, roles)))
+        notes += _elsewhere(raw, data, chosen)
     return CubeAxes(
         roles=roles, axes=tuple(axes), fields=chosen, family=family, x=x, y=y, mapping=mapping, notes=tuple(notes), times=times
     )
+
+
+def _is_beside(raw: xr.Dataset, name: str, cells: Sequence[str], mapping: Mapping[str, Any], roles: Mapping[str, Role]) -> bool:
+    """Say whether a variable lies on the same cells as the fields, with heights or times of its own or without any."""
+    dims = text_dims(raw.variables[name])
+    if not cells or not set(cells) <= set(dims):
+        return False
+    return "grid_mapping" not in raw.variables[name].attrs or _mapping(raw, (name,), roles) is mapping
+
+
+def other_groups(raw: xr.Dataset, found: CubeAxes) -> list[CubeAxes]:
+    """Return the axes of data variables that lie on other cells than the fields, by group, where these have a place."""
+    groups: dict[frozenset[str], list[str]] = {}
+    for name, role in found.roles.items():
+        if role == "data" and name not in found.fields:
+            groups.setdefault(frozenset(text_dims(raw.variables[name])), []).append(name)
+    others = [find(raw, names) for names in groups.values()]
+    return [each for each in others if each.family != "none"]
+
+
+def _elsewhere(raw: xr.Dataset, data: Sequence[str], fields: Sequence[str]) -> list[tuple[str, str]]:
+    """Return a warning that names the variables which are no fields, though they have dimensions of their own."""
+    within = set(_dimensions(raw, fields))
+    left = [name for name in data if name not in fields and not set(text_dims(raw.variables[name])) <= within]
+    if not left:
+        return []
+    names = ", ".join(map(repr, left[:20])) + (f" and {len(left) - 20} more" if len(left) > 20 else "")
+    listed = " ".join(f"--variables {name}" for name in left[:3])
+    words = (
+        f"{names} lie on other dimensions than {fields[0]!r}: they are in the Zarr store and in NetCDF downloads of all variables, "
+        f"but no OGC or EDR query has them; publish them as a dataset of their own to ask for them ({listed})"
+    )
+    return [("other-grids", words)]
 
 
 def _times(raw: xr.Dataset, fields: Sequence[str], roles: Mapping[str, Role], named: Sequence[str]) -> str | None:
@@ -573,7 +611,7 @@ def _positions(raw: xr.Dataset, fields: Sequence[str], named: Sequence[str]) -> 
         dims = text_dims(raw.variables[name])
         return 1 <= len(dims) <= _WITH_TIME and set(dims) <= within
 
-    for x in (name for name in candidates if is_longitude(name, raw.variables[name]) and fits(name)):
+    for x in (name for name in candidates if is_longitude(name, raw.variables[name]) and fits(name) and _is_written(raw, name)):
         for y in candidates:
             if is_latitude(y, raw.variables[y]) and text_dims(raw.variables[y]) == text_dims(raw.variables[x]):
                 return x, y
@@ -615,6 +653,19 @@ def _grid(
         flat = len(position_dims(raw, lon)) == 1 or _are_features(raw, fields, lon)
         return ("unstructured" if flat else "curvilinear"), lon, lat
     return "none", None, None
+
+
+def _is_written(raw: xr.Dataset, name: str) -> bool:
+    """Say whether positions are more than the one number that an array has before anything is written into it."""
+    import numpy as np
+
+    variable = raw.variables[name]
+    if variable.ndim < 2 or variable.size < 2:
+        return True
+    corners = variable[tuple(slice(None, None, max(1, size - 1)) for size in variable.shape)]
+    if len(np.unique(np.asarray(decoded(corners), dtype="float64"))) > 1:
+        return True
+    return len(np.unique(np.asarray(decoded(variable), dtype="float64"))) > 1
 
 
 def _stands_still(raw: xr.Dataset, name: str) -> bool:

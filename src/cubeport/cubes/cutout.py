@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import boxes, periods, times
 from cubeport.cubes import crs as reference
-from cubeport.cubes.axes import CubeAxes, FoundAxis, find, position_dims, reach_of
+from cubeport.cubes.axes import CubeAxes, FoundAxis, find, other_groups, position_dims, reach_of
 from cubeport.cubes.boxes import Box
 from cubeport.cubes.calendars import CalendarName, Stamp
 from cubeport.cubes.cells import Cells, bounds, cells_of, places
@@ -38,6 +39,12 @@ def window_indexers(raw: xr.Dataset, window: Window) -> dict[str, slice | Any]:
     indexers: dict[str, slice | Any] = {}
     if window.bbox is not None:
         indexers |= _area(raw, found, window.bbox, centre=window.clip == "centre")
+        for other in other_groups(raw, found):
+            # Grids beside that of the fields, as those of staggered velocities, are cut by the same box.
+            with contextlib.suppress(AreaOutsideSource, InvalidRequest):
+                beside = _area(raw, other, window.bbox, centre=window.clip == "centre")
+                if not set(beside) & set(indexers):
+                    indexers |= beside
     if window.start is not None or window.end is not None:
         indexers |= _times(raw, found, window.start, window.end)
     return indexers

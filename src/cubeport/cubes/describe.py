@@ -17,6 +17,7 @@ from cubeport.cubes.axes import (
     is_latitude,
     is_longitude,
     is_text,
+    other_groups,
     position_dims,
     reach_of,
     text_dims,
@@ -109,7 +110,25 @@ def where_and_when(raw: xr.Dataset) -> tuple[Spatial, Temporal | None]:
 def _extents(raw: xr.Dataset, found: CubeAxes) -> tuple[tuple[Axis, ...], Spatial, Temporal | None]:
     stamps = {a.name: _stamps(raw, a) for a in found.axes if a.kind == "t" and a.labels is not None}
     axes = tuple(_axis(raw, found, each, stamps.get(each.name)) for each in found.axes)
-    return axes, _spatial(raw, found, axes), _temporal(raw, found, stamps)
+    return axes, _box_of_all(raw, found, _spatial(raw, found, axes)), _temporal(raw, found, stamps)
+
+
+def _box_of_all(raw: xr.Dataset, found: CubeAxes, spatial: Spatial) -> Spatial:
+    """Return the place with a box around all variables, also those on other grids than the fields."""
+    import numpy as np
+
+    boxes = [spatial.bbox]
+    for other in other_groups(raw, found):
+        axes = tuple(_axis(raw, other, each, None) for each in other.axes if each.name in (other.x, other.y))
+        boxes.append(_spatial(raw, other, axes).bbox)
+    known = [box for box in boxes if box is not None]
+    if len(set(known)) < 2:
+        return spatial if spatial.bbox is not None or not known else spatial.model_copy(update={"bbox": known[0]})
+    west = np.array([box[0] for box in known])
+    east = np.array([box[2] + (360.0 if box[2] < box[0] else 0.0) for box in known])
+    start, width = footprint.covered(west, east)
+    south, north = min(box[1] for box in known), max(box[3] for box in known)
+    return spatial.model_copy(update={"bbox": footprint.box(start, south, start + width, north)})
 
 
 def plain(value: Any) -> Any:

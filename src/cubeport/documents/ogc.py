@@ -229,8 +229,9 @@ def _extent(description: CubeDescription) -> dict[str, Any]:
     if description.temporal is not None:
         extent["temporal"] = _temporal(description.temporal)
     # Axes without a name in the standard stand under their own: so do all that a subset may name but x, y and time.
+    asked = {dimension for name in description.fields for dimension in description.variable(name).dimensions}
     for axis in description.axes:
-        if axis is not time and axis not in (x, y) and not axis.scalar:
+        if axis is not time and axis not in (x, y) and not axis.scalar and axis.dimension in asked:
             key = "vertical" if axis.kind == "z" and "vertical" not in extent else axis.name
             if key not in extent:
                 extent[key] = _vertical(axis) if key == "vertical" else _dimension(axis)

@@ -1,0 +1,137 @@
+"""Every gridded variable is a field, or an ingestion says which are not; the box is that of all, and all grids are cut."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import xarray as xr
+from tests.cubes.asking import Version
+
+from cubeport.cubes.axes import find
+from cubeport.cubes.checks import check
+from cubeport.cubes.cutout import window_indexers
+from cubeport.cubes.describe import describe
+from cubeport.cubes.orders import Window
+
+LON = {"units": "degrees_east", "standard_name": "longitude"}
+LAT = {"units": "degrees_north", "standard_name": "latitude"}
+DAYS = {"units": "days since 2020-01-01", "standard_name": "time"}
+
+
+def ocean() -> xr.Dataset:
+    """A surface, a depth, and what does not change, on one grid."""
+    return xr.Dataset(
+        {
+            "zos": (("time", "lat", "lon"), np.arange(12, dtype="f4").reshape(2, 2, 3)),
+            "mlotst": (("time", "lat", "lon"), np.zeros((2, 2, 3), "f4")),
+            "thetao": (("time", "depth", "lat", "lon"), np.arange(48, dtype="f4").reshape(2, 4, 2, 3)),
+            "bathymetry": (("lat", "lon"), np.arange(6, dtype="f4").reshape(2, 3)),
+        },
+        {
+            "time": ("time", [0.0, 1], DAYS),
+            "depth": ("depth", [0.0, 10, 50, 100], {"units": "m", "standard_name": "depth", "positive": "down"}),
+            "lat": ("lat", [0.0, 10], LAT),
+            "lon": ("lon", [0.0, 10, 20], LON),
+        },
+    )
+
+
+def two_grids() -> xr.Dataset:
+    return xr.Dataset(
+        {"low": (("time", "lat", "lon"), np.zeros((2, 2, 3))), "high": (("time", "lat_hi", "lon_hi"), np.zeros((2, 4, 6)))},
+        {
+            "time": ("time", [0.0, 1], DAYS),
+            "lat": ("lat", [0.0, 10], LAT),
+            "lon": ("lon", [0.0, 10, 20], LON),
+            "lat_hi": ("lat_hi", np.arange(4) * 5.0, {"units": "degrees_north"}),
+            "lon_hi": ("lon_hi", np.arange(6) * 5.0, {"units": "degrees_east"}),
+        },
+    )
+
+
+def staggered() -> xr.Dataset:
+    """Curvilinear rho, u and v grids, half a step apart."""
+
+    def grid(name: str, rows: float, columns: float, shape: tuple[int, int]) -> dict[str, tuple[tuple[str, str], np.ndarray, dict]]:
+        lon, lat = np.meshgrid(columns + np.arange(shape[1]), rows + np.arange(shape[0]))
+        dims = (f"eta_{name}", f"xi_{name}")
+        return {f"lon_{name}": (dims, lon + 0.1 * lat, LON), f"lat_{name}": (dims, lat, LAT)}
+
+    return xr.Dataset(
+        {
+            "temp": (("eta_rho", "xi_rho"), np.zeros((8, 10)), {"coordinates": "lon_rho lat_rho"}),
+            "h": (("eta_rho", "xi_rho"), np.zeros((8, 10)), {"coordinates": "lon_rho lat_rho"}),
+            "u": (("eta_u", "xi_u"), np.zeros((8, 9)), {"coordinates": "lon_u lat_u"}),
+            "v": (("eta_v", "xi_v"), np.zeros((7, 10)), {"coordinates": "lon_v lat_v"}),
+        },
+        {**grid("rho", 40, 0, (8, 10)), **grid("u", 40, 0.5, (8, 9)), **grid("v", 40.5, 0, (7, 10))},
+    )
+
+
+def test_all_variables_on_one_grid_are_fields() -> None:
+    version = Version(ocean())
+    assert version.description.fields == ("zos", "mlotst", "thetao", "bathymetry")
+    assert check(ocean()) == ()
+    point = version.edr("position", coords="POINT(10 10)", datetime="2020-01-02")
+    assert version.values(point, "thetao") == [24.0 + 4 + 6 * level for level in range(4)]
+    assert version.values(point, "zos") == [10.0]
+    assert version.values(point, "bathymetry") == [4.0]
+    shallow = version.coverage(properties="thetao,bathymetry", bbox="0,0,10,10", subset="depth(0:10)")
+    assert len(version.values(shallow, "thetao")) == 2 * 2 * 4
+    assert len(version.values(shallow, "bathymetry")) == 4
+
+
+def test_a_second_grid_is_named_and_in_the_box() -> None:
+    raw = two_grids()
+    ((kind, words),) = check(raw)
+    assert kind == "other-grids"
+    left, fields = ("low", "high") if "high" in describe(raw).fields else ("high", "low")
+    assert repr(left) in words
+    assert repr(fields) in words
+    assert describe(raw).spatial.bbox == (-5, -5, 27.5, 17.5)
+    assert describe(raw, fields=[left]).fields == (left,)
+
+
+def test_every_grid_of_staggered_ones_is_cut_in_both_directions() -> None:
+    raw = staggered()
+    box = (3.0, 42.0, 11.0, 45.0)
+    cut = raw.isel(window_indexers(raw, Window(bbox=box)))
+    for name in ("rho", "u", "v"):
+        lon, lat = cut[f"lon_{name}"].values, cut[f"lat_{name}"].values
+        assert 0 < lon.size < raw[f"lon_{name}"].size
+        assert lat.min() >= 42
+        assert lat.max() <= 45
+        inside = (raw[f"lon_{name}"] >= 3) & (raw[f"lon_{name}"] <= 11) & (raw[f"lat_{name}"] >= 42) & (raw[f"lat_{name}"] <= 45)
+        assert int(inside.sum()) == int(((lon >= 3) & (lon <= 11)).sum())
+
+
+def test_positions_that_were_never_written_are_no_place() -> None:
+    raw = staggered()
+    raw["lon_u"] = raw["lon_u"] * 0
+    raw["lat_u"] = raw["lat_u"] * 0
+    whole = describe(staggered()).spatial.bbox
+    assert describe(raw).spatial.bbox == pytest.approx(whole, abs=0.6)
+    assert any("'u'" in words for _, words in check(raw))
+
+
+@pytest.mark.parametrize(
+    ("name", "fields"),
+    [
+        ("Arctic20_1to5Feb_2016.nc", {"temperature", "salinity", "u", "v", "aice"}),
+        ("sic_SImon_CanESM5_2020.nc", {"siconc"}),
+        ("roms_multi/Nordic_subset_day1.nc", {"temp", "salt", "zeta", "h"}),
+        ("croco_his.nc", {"zeta", "h"}),
+        ("cmems_mod_bal_phy_anfc_P1D.nc", {"thetao", "so"}),
+    ],
+)
+def test_real_files_lose_no_variable_silently(opened: Callable[[str], xr.Dataset], name: str, fields: set[str]) -> None:
+    raw = opened(name)
+    found = find(raw)
+    assert fields <= set(found.fields)
+    words = " ".join(text for _, text in check(raw))
+    within = {dimension for field in found.fields for dimension in raw.variables[field].dims}
+    for variable, role in found.roles.items():
+        along = set(raw.variables[variable].dims) <= within
+        assert role != "data" or variable in found.fields or along or repr(variable) in words or "more" in words
