@@ -152,7 +152,7 @@ class Shelf:
         found = sorted((each.shown() for each in self._kept.values()), key=lambda each: each.texts.dataset_id)
         start = int(cursor or 0)
         following = str(start + limit) if start + limit < len(found) else None
-        return SimpleNamespace(items=tuple(found[start : start + limit]), next=following, matched=None)
+        return SimpleNamespace(items=tuple(found[start : start + limit]), next=following, matched=len(found))
 
 
 @pytest.fixture(scope="session")

@@ -275,3 +275,21 @@ def test_many_polygons_at_once_leave_the_lists_alone(client: httpx.Client, fine:
         waited = time.perf_counter() - began
         assert {each.result().status_code for each in asked} == {413}
     assert waited < 2
+
+
+def test_many_points_wait_for_a_place_and_few_do_not(serve: Any, curved: Any) -> None:
+    server = serve(heavy=1, wait_s=0.05)
+    address = f"/ogcapi/collections/{curved.dataset_id}/position"
+    truth = curved.truth()
+    cells = [(j, i) for j in range(10, 400, 40) for i in range(10, 500, 50)]
+    many = "MULTIPOINT(" + ",".join(f"{truth.lon.values[cell]:.5f} {truth.lat.values[cell]:.5f}" for cell in cells) + ")"
+    assert server.queries.try_place()
+    try:
+        assert server.get(address, params={"coords": many}).status_code == 503
+        assert server.get(address, params={"coords": "POINT(10 50)"}).status_code == 200
+    finally:
+        server.queries.leave_place()
+    answer = server.get(address, params={"coords": many, "f": "csv"})
+    assert answer.status_code == 200, answer.text[:300]
+    told = sorted(float(row.split(",")[-1]) for row in answer.text.split("\r\n")[1:-1] if row.split(",")[-1])
+    assert told == sorted(float(truth.v.values[cell]) for cell in cells)

@@ -67,6 +67,16 @@ def common_uad_collections(server: Server) -> None:
     assert "grid" in server.get(server.path)["extent"]["temporal"]
 
 
+def common_simple_query(server: Server) -> None:
+    """/req/simple-query: bbox, datetime and limit choose collections, and the answer says how many there are."""
+    page = server.get("/ogcapi/collections", limit="1")
+    assert len(page["collections"]) == page["numberReturned"] == 1
+    assert page["numberMatched"] >= 1
+    west, south, east, north = server.get(server.path)["extent"]["spatial"]["bbox"][0]
+    inside = server.get("/ogcapi/collections", bbox=f"{west},{south},{east},{north}", datetime="../..", limit="1000")
+    assert server.cube.dataset_id in [each["id"] for each in inside["collections"]]
+
+
 def coverages_core(server: Server) -> None:
     """A link to the coverage, and the coverage behind it."""
     links = server.get(server.path)["links"]
@@ -184,6 +194,7 @@ TESTS: dict[str, Callable[[Server], None]] = {
     "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/json": common_json,
     "http://www.opengis.net/spec/ogcapi-common-2/1.0/conf/collections": common_collections,
     "http://www.opengis.net/spec/ogcapi-common-2/1.0/conf/uad-collections": common_uad_collections,
+    "http://www.opengis.net/spec/ogcapi-common-2/1.0/conf/simple-query": common_simple_query,
     **{
         f"{scheme}://www.opengis.net/spec/ogcapi-coverages-1/1.0/conf/{name}": test
         for scheme in ("http", "https")

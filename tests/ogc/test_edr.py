@@ -261,7 +261,9 @@ def test_a_collection_fits_the_edr_schema(client: httpx.Client, stored: Any, sch
 
 def test_owslib_asks_a_position(client: httpx.Client, co2: Any, equal: Any) -> None:
     there = EnvironmentalDataRetrieval(f"{str(client.base_url).rstrip('/')}/ogcapi")
-    document = there.query_data(co2.dataset_id, "position", coords="POINT(10.2 47.9)", datetime_="2006-01-03/2006-01-03")
+    document = there.query_data(
+        co2.dataset_id, "position", coords="POINT(10.2 47.9)", datetime_="2006-01-03/2006-01-03", parameter_names=["tcco2"]
+    )
     truth = co2.truth()
     x, y = int(np.abs(truth["longitude"].values - 10.2).argmin()), int(np.abs(truth["latitude"].values - 47.9).argmin())
     days = [each.startswith("2006-01-03") for each in stamps(truth)]

@@ -40,6 +40,7 @@ CONFORMANCE = (
     f"{_SPEC}common-1/1.0/conf/json",
     f"{_SPEC}common-2/1.0/conf/collections",
     f"{_SPEC}common-2/1.0/conf/uad-collections",
+    f"{_SPEC}common-2/1.0/conf/simple-query",
     *(
         f"{scheme}{_SPEC.removeprefix('http')}coverages-1/1.0/conf/{name}"
         for scheme in ("http", "https")

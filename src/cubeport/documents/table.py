@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -22,8 +22,13 @@ MEDIA_TYPE = "text/csv"
 _BLOCK_ROWS = 100_000
 
 
-def encode(cut: Cut) -> bytes:
+def encode(cut: Cut, *, patience: Callable[[], None] = lambda: None) -> bytes:
     """Return the cut as one table, rows in the order of the store, lines ended by CRLF (RFC 4180).
+
+    Parameters
+    ----------
+    patience
+        Called before each block of rows; whatever it raises ends the work.
 
     Raises
     ------
@@ -53,6 +58,7 @@ def encode(cut: Cut) -> bytes:
         rows = rows[_inside(cut, dimensions, shape)]
     lines = [b",".join(names)]
     for start in range(0, len(rows), _BLOCK_ROWS):
+        patience()
         taken = rows[start : start + _BLOCK_ROWS]
         lines.append(b"\r\n".join(map(b",".join, zip(*(column[taken].tolist() for column in columns), strict=True))))
     return b"\r\n".join(lines) + b"\r\n"

@@ -211,7 +211,7 @@ class OgcFace:
         def build() -> bytes:
             filters = {"q": asked.q, "datetime": asked.datetime, "bbox": None if box is None else _flat(box)}
             given = {name: value for name, value in filters.items() if value is not None}
-            page = self._service.datasets(limit=asked.limit, cursor=asked.cursor, **given)
+            page = self._service.datasets(limit=asked.limit, cursor=asked.cursor, count=True, **given)
             base = f"{self._url}/ogcapi/collections"
             here = request.scope["query_string"].decode("latin-1")
             links = [
@@ -303,8 +303,9 @@ class OgcFace:
             known = asked.known()
             if known is not None:
                 return known
-            if placed := self._queries.large(asked.shown):
+            if self._queries.large(asked.shown, asked.query):
                 await self._place(left)
+                placed = True
             plan = await to_thread.run_sync(self._planned, asked, placed, limiter=self._heavy if placed else self._light)
             if isinstance(plan, Response):
                 return plan

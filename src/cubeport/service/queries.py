@@ -27,6 +27,8 @@ _LARGE_GRID = 1 << 20
 """Positions of a grid without straight axes from which even planning waits for a place: it looks at all of them."""
 _SMALL = 1 << 16
 """Bytes of an answer that are not worth a file."""
+_MANY_POINTS = 20
+"""Points of one query from which planning waits for a place: each is looked for on its own."""
 _TELLING = 1 << 14
 """Bytes of an answer from which estimates learn."""
 _LEARNT = 4_096
@@ -94,7 +96,7 @@ class Queries:
         placed
             Whether the caller holds a place of :meth:`try_place` already, which :meth:`large` grids need.
         """
-        with self.place() if self.large(shown) and not placed else nullcontext():
+        with self.place() if self.large(shown, query) and not placed else nullcontext():
             opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
             return plans.plan(shown, query, opened, self._encoders.of(query.form), self.limits, public_url=self.public_url)
 
@@ -175,8 +177,11 @@ class Queries:
         """Say whether the plan needs a place among the heavy ones."""
         return plan.part.price.cells > _LIGHT_CELLS or plan.part.price.chunks > _LIGHT_CHUNKS
 
-    def large(self, shown: Shown) -> bool:
-        """Say whether a grid has so many positions that even planning, which looks at all of them, is heavy work."""
+    def large(self, shown: Shown, query: Query) -> bool:
+        """Say whether even planning is heavy work: many points, or a grid whose positions are many and all looked at."""
+        place = query.place
+        if place is not None and place.kind == "position" and (place.coords or "").count(",") >= _MANY_POINTS:
+            return True
         description: CubeDescription = shown.description
         spatial = description.spatial
         if spatial.family not in ("curvilinear", "unstructured") or spatial.x is None:

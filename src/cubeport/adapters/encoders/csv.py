@@ -29,7 +29,7 @@ class _Csv(Encoder):
         return int(size)
 
     def encode(self, part: Part, room: Room, patience: Patience) -> bytes:  # noqa: ARG002  # it is made of bytes at once
-        return table.encode(part.opened.cut(part.windows, patience=patience))
+        return table.encode(part.opened.cut(part.windows, patience=patience), patience=patience)
 
 
 ENCODER = _Csv()

@@ -119,7 +119,7 @@ class CoverageProvider(_Cubes, BaseProvider):  # type: ignore[misc]  # pygeoapi 
         """What pygeoapi adds to the description of a collection, by the names that it reads there."""
         with _as_pygeoapi():
             extent = _source(self._data).extent(self._dataset)
-        grid: Sequence[Mapping[str, Any]] = extent["spatial"].get("grid") or ({}, {})
+        grid: Sequence[Mapping[str, Any]] = extent.get("spatial", {}).get("grid") or ({}, {})
         x, y = grid
         found = {
             "width": x.get("cellsCount"),
