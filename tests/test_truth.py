@@ -221,6 +221,7 @@ COMES_WITH = {
     # Starlette runs on it, and its limiter is part of how starlette runs threads.
     "anyio": "starlette",
     "markupsafe": "jinja2",
+    "pandas": "xarray",
     "pydantic_core": "pydantic",
     "referencing": "jsonschema",
     "jsonschema_specifications": "jsonschema",

@@ -83,6 +83,7 @@ class TestOneOrEach:
         [
             (("--each", "--id", "x"), "Leave one of them out"),
             (("--each", "--series"), "Leave one of them out"),
+            (("--each", "--title", "One"), "would name all 3 datasets alike"),
             (("--id-pattern", "{stem}"), "goes with --each"),
             (("--each", "--id-pattern", "fixed"), "takes nothing else in braces"),
             (("--each", "--id-pattern", "{stem}{year}"), "takes nothing else in braces"),
@@ -134,6 +135,8 @@ class TestTemplates:
         assert (said.code, "There is no template 'no-such-template'" in said.err) == (3, True)
         said = shell("ingest", "no-such-template", "--group", "g")
         assert (said.code, "--group is for files" in said.err) == (2, True)
+        said = shell("ingest", "no-such-template", "--title", "T")
+        assert (said.code, "--title is for files" in said.err) == (2, True)
 
     def test_a_file_that_is_not_there_is_named(self, shell: Shell) -> None:
         for name in ("gone.nc", "*.nc"):

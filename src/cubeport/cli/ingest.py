@@ -96,16 +96,22 @@ def ingest(
     if _is_template(sources, of_files=id is not None or series or each):
         only_files = {
             "--template": template, "--group": group, "--attrs": attrs, "--append-dim": append_dim,
-            "--normalise": normalise, "--transform": transform,
+            "--normalise": normalise, "--transform": transform, "--title": title, "--license": license,
+            "--variables": variables, "--period-type": period_type, "--chunks": chunks,
         }  # fmt: skip
         for flag, given in only_files.items():
             if given:
-                raise Usage(f"{flag} is for files; {sources[0]} is a template. There is no file {sources[0]}.")
+                raise Usage(
+                    f"{flag} is for files, and there is no file {sources[0]}: that names a template.",
+                    next_step=f"change the template's file in config/datasets, then cubeport ingest {sources[0]}",
+                )
         return _report(session, _one(session, {"dataset_id": sources[0], **request}, {}))
     found = session.parts.find(sources)
     if each:
         if id is not None or series:
             raise Usage("--each makes one dataset for each file; --id and --series make one of all. Leave one of them out.")
+        if title is not None and len(found.sources) > 1:
+            raise Usage(f"--title would name all {len(found.sources)} datasets alike; without it each has its file's own title.")
         return _each(session, found, id_pattern, request, of_files)
     if id_pattern is not None:
         raise Usage("--id-pattern goes with --each.")

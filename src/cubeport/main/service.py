@@ -244,6 +244,7 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
     from cubeport.server.ogcapi import OgcFace
     from cubeport.server.parts import Parts as AppParts
     from cubeport.service.keys import Keys
+    from cubeport.service.templates import source_kinds
 
     queries = queries_of(settings, service)
     return AppParts(
@@ -269,7 +270,7 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
         offload=settings.zarr.offload,
         offload_prefix=settings.zarr.offload_prefix,
         limits=without_waiting(settings.limits),
-        info={"engines": sorted(ENGINES), "source_kinds": ["files", "zarr", "plugin"], "formats": ["netcdf", "zarr"]},
+        info={"engines": sorted(ENGINES), "source_kinds": source_kinds(), "formats": ["netcdf", "zarr"]},
         checks={
             "catalog": service.generation,
             "storage": lambda: os.scandir(settings.data_dir).close(),

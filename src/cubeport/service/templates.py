@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol
+from typing import Annotated, Any, Literal, Protocol, get_args
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
@@ -110,6 +110,11 @@ class SourceBlock(BaseModel):
             if getattr(self, other) and self.kind != kind:
                 raise ValueError(f"{other} is for a source of kind {kind}, and this one is of kind {self.kind}")
         return self
+
+
+def source_kinds() -> tuple[str, ...]:
+    """Return the kinds of sources that a template can have."""
+    return tuple(str(each) for each in get_args(SourceBlock.model_fields["kind"].annotation))
 
 
 _FREE = ("render", "display", "ingestion", "source")
