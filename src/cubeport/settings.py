@@ -159,6 +159,8 @@ class LimitsSettings(Section):
     answer_bytes: Count = 256 * MIB
     answer_files_bytes: Count = 8 * GIB
     chunks: Count = 10_000
+    map_pixels: Count = 4 * 1024 * 1024
+    map_chunks: Count = 1_024
 
 
 class GateSettings(Section):

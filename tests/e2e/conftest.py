@@ -13,6 +13,7 @@ from typing import Any
 
 import httpx
 import pytest
+from tests.families import FAMILIES
 
 CUBEPORT = [sys.executable, "-m", "cubeport"]
 
@@ -139,4 +140,28 @@ def published(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 refused[dataset_id] = done.error
     process, url = start(root)
     yield Server(url, root, process, refused)
+    stop(process)
+
+
+@pytest.fixture(scope="session")
+def family_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("families")
+    return {name: family.write(folder, name) for name, family in FAMILIES.items()}
+
+
+@pytest.fixture(scope="session")
+def families(family_files: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A small dataset of each grid family in one instance, and its server."""
+    import cubeport
+    from cubeport.service.ingestions import FileOptions, IngestionRequest
+
+    root = tmp_path_factory.mktemp("instance")
+    made = cli("init", root)
+    assert made.returncode == 0, made.stderr
+    with cubeport.connect(root) as service:
+        for name, path in family_files.items():
+            done = service.ingest_here(IngestionRequest(dataset_id=name), FileOptions(files=(str(path),)))
+            assert done.status == "completed", (name, done.error)
+    process, url = start(root)
+    yield Server(url, root, process)
     stop(process)

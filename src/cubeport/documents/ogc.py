@@ -174,6 +174,14 @@ def _collection_links(shown: Shown, base: str, public_url: str) -> list[LinkJSON
             link(f"{base}/coverage?f={form.name}", f"{_REL}coverage", f"Coverage as {form.title}", form.media_type)
             for form in FORMS
         ),
+        *(
+            [
+                link(f"{base}/map", f"{_REL}map", "Map", "image/png"),
+                link(f"{base}/map/tiles", f"{_REL}tilesets-map", "Tiles of the map"),
+            ]
+            if shown.description.spatial.family != "none"
+            else []
+        ),
         link(f"{public_url}/stac/collections/{name}", "describedby", "STAC Collection"),
         link(f"{public_url}/zarr/{name}", "enclosure", "Zarr", "application/vnd.zarr"),
     ]

@@ -354,6 +354,13 @@ def _collection_assets(shown: Shown, site: Site) -> dict[str, AssetJSON]:
         "zarr": _zarr(address, title, "version" if shown.pinned else "latest"),
         "manifest": _manifest(shown, site),
     }
+    if shown.description.spatial.family != "none":
+        assets["thumbnail"] = {
+            "href": f"{url}/datasets/{_path(_id(shown))}/thumbnail.png",
+            "title": "A small map",
+            "type": "image/png",
+            "roles": ["thumbnail"],
+        }
     if cells(shown.description) <= site.download_cells:
         assets["netcdf"] = {
             "href": f"{url}/datasets/{own}/download",

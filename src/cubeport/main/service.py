@@ -241,11 +241,14 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
 
     from cubeport.adapters.engines import ENGINES
     from cubeport.server.auth import Gatekeeper
+    from cubeport.server.maps import MapsFace
     from cubeport.server.ogcapi import OgcFace
     from cubeport.server.parts import Parts as AppParts
     from cubeport.service.keys import Keys
+    from cubeport.service.pictures import Pictures
     from cubeport.service.templates import source_kinds
 
+    limits = settings.limits
     queries = queries_of(settings, service)
     return AppParts(
         service=service,
@@ -260,6 +263,11 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
         ),
         public_url=service.public_url,
         queries=OgcFace(service, queries, public_url=service.public_url, title=settings.title, description=settings.description),
+        pictures=MapsFace(
+            service,
+            Pictures(queries.versions, most_chunks=limits.map_chunks, most_pixels=limits.map_pixels),
+            public_url=service.public_url,
+        ),
         id=settings.id,
         title=settings.title,
         description=settings.description,

@@ -276,6 +276,8 @@ def _routers(parts: Parts, framework: FastAPI, traffic: Traffic, probe: about.Pr
     yield pages.routes(parts, framework)
     if parts.queries is not None:
         yield parts.queries.routes()
+    if parts.pictures is not None:
+        yield parts.pictures.routes()
 
 
 async def _handle(scope: Scope, receive: Receive, send: Send) -> None:

@@ -54,6 +54,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/datasets/{dataset_id}/versions/{ref}"): "read",
     ("GET", "/datasets/{dataset_id}/download"): "read",
     ("GET", "/datasets/{dataset_id}/thumbnail.png"): "read",
+    ("GET", "/datasets/{dataset_id}/legend"): "read",
     ("PATCH", "/datasets/{dataset_id}"): "ingest",
     ("POST", "/datasets/{dataset_id}/publish"): "ingest",
     ("POST", "/datasets/{dataset_id}/unpublish"): "ingest",

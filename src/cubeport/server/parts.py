@@ -145,6 +145,8 @@ class Parts:
     public_url: str
     """Where the world finds this service; every link begins with it."""
     queries: Queries | None = None
+    pictures: Queries | None = None
+    """Maps, tiles, legends and thumbnails; they bring their own routes, too."""
 
     id: str = "cubeport"
     title: str = "cubeport"

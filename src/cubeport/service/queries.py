@@ -78,7 +78,7 @@ class Queries:
     ) -> None:
         self.limits = limits or Limits()
         self.public_url = public_url
-        self._versions = versions
+        self.versions = versions
         self._encoders = encoders
         self._room = room
         self._way = way
@@ -97,7 +97,7 @@ class Queries:
             Whether the caller holds a place of :meth:`try_place` already, which :meth:`large` grids need.
         """
         with self.place() if self.large(shown, query) and not placed else nullcontext():
-            opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
+            opened = self.versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
             return plans.plan(shown, query, opened, self._encoders.of(query.form), self.limits, public_url=self.public_url)
 
     def check(self, plan: Plan) -> None:

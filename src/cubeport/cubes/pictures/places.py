@@ -1,0 +1,398 @@
+"""Where each pixel of a picture is in the data: the index of the cell that contains the pixel's centre."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from cubeport.cubes.cells import Cells
+from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.resolve import cells
+from cubeport.cubes.windows import Labels, native_system
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    type Array = np.ndarray[Any, Any]
+
+EARTH_M = 6378137.0
+MERCATOR_M = math.pi * EARTH_M
+"""Half the width of the world in Web Mercator (EPSG:3857), metres."""
+
+CRS84, MERCATOR = "OGC:CRS84", "EPSG:3857"
+
+LIMIT = 85.0511287798066
+"""The latitude at which the square of Web Mercator ends."""
+
+_BLOCK = 16
+"""Pixels between points whose place is computed exactly; between them it is interpolated where that is right."""
+_ALLOWED = 1 / 8
+"""How far an interpolated place may be off, in pixels."""
+_WIDE = 6.0
+"""A cell of a curvilinear grid that is so many medians wide is a fold of the grid, and not drawn."""
+_BATCH = 2_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Canvas:
+    """A picture's frame: its box in a reference system, and its pixels."""
+
+    bbox: tuple[float, float, float, float]
+    """xmin, ymin, xmax, ymax in units of *crs*, x before y."""
+    width: int
+    height: int
+    crs: str = CRS84
+
+    def centres(self) -> tuple[Array, Array]:
+        """Return x of the columns and y of the rows, the northern row first."""
+        import numpy as np
+
+        x0, y0, x1, y1 = self.bbox
+        return (
+            x0 + (np.arange(self.width) + 0.5) * ((x1 - x0) / self.width),
+            y1 - (np.arange(self.height) + 0.5) * ((y1 - y0) / self.height),
+        )
+
+    def pixels(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Return column and row of points, as numbers: 0.5 is the middle of the first."""
+        x0, y0, x1, y1 = self.bbox
+        return (x - x0) * (self.width / (x1 - x0)), (y1 - y) * (self.height / (y1 - y0))
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """The cell of each pixel, by the dimensions of the grid; −1 where there is none.
+
+    ``apart``: the column of a pixel alone gives its x index and the row its y index, so that ``index`` is (height,) and (width,);
+    else each is (height, width).
+    """
+
+    dimensions: tuple[str, ...]
+    index: tuple[Array, ...]
+    apart: bool
+
+    @property
+    def nbytes(self) -> int:
+        """The memory that it takes."""
+        return sum(each.nbytes for each in self.index)
+
+
+def locate(description: CubeDescription, labels: Labels, canvas: Canvas) -> Places:
+    """Return the cell of each pixel.
+
+    Raises
+    ------
+    ValueError
+        For a cube without horizontal positions, or a reference system that is not known.
+    """
+    spatial = description.spatial
+    if spatial.family == "none" or spatial.x is None or spatial.y is None:
+        raise ValueError("the data have no horizontal position")
+    if spatial.family == "curvilinear":
+        return _curvilinear(description, labels, canvas)
+    if spatial.family == "unstructured":
+        return _unstructured(description, labels, canvas)
+    return _straight(description, labels, canvas)
+
+
+def carried(box: tuple[float, float, float, float], crs: str, to: str) -> tuple[float, float, float, float]:
+    """Return the box around *box* in another reference system, x before y.
+
+    Raises
+    ------
+    ValueError
+        For a system that is not known, or in which the box cannot be drawn.
+    """
+    if crs == to:
+        return box
+    west, south, east, north = box
+    if (crs, to) == (CRS84, MERCATOR):
+        import numpy as np
+
+        x, y = _mercator(np.array([west, east]), np.array([max(-LIMIT, south), min(LIMIT, north)]))
+        return float(x[0]), float(y[0]), float(x[1]), float(y[1])
+    found = _transformer(crs, to).transform_bounds(west, south, east, north, densify_pts=21)
+    if not all(map(math.isfinite, found)) or found[0] >= found[2] or found[1] >= found[3]:
+        raise ValueError(f"the box cannot be drawn in {to}")
+    return float(found[0]), float(found[1]), float(found[2]), float(found[3])
+
+
+# --- straight axes --------------------------------------------------------------------------------------------------------
+
+
+def _straight(description: CubeDescription, labels: Labels, canvas: Canvas) -> Places:
+    spatial = description.spatial
+    x, y = description.axis(str(spatial.x)), description.axis(str(spatial.y))
+    across, along = cells(description, x, labels), cells(description, y, labels)
+    if spatial.family == "rectilinear" and canvas.crs in (CRS84, MERCATOR):
+        columns, rows = canvas.centres()
+        if canvas.crs == MERCATOR:
+            columns, rows = _degrees(columns, rows)
+        return Places((y.dimension, x.dimension), (_holding(along, rows), _holding(across, columns)), apart=True)
+    native_x, native_y = _between(canvas, _into(description, x, canvas.crs))
+    return Places((y.dimension, x.dimension), (_holding(along, native_y), _holding(across, native_x)), apart=False)
+
+
+def _holding(axis: Cells, values: Array) -> Array:
+    """Return the index of the cell that contains each value, int32; −1 where there is none."""
+    import numpy as np
+
+    lower, upper = axis.lower, axis.upper
+    if axis.circle:
+        first = float(axis.outer[0])
+        turned = first + (lower - first + 1e-9) % 360.0 - 1e-9
+        upper = upper + (turned - lower)
+        lower = turned
+        values = first + (values - first) % 360.0
+    order = np.argsort(lower, kind="stable")
+    at = np.clip(np.searchsorted(lower[order], values, side="right") - 1, 0, None)
+    found = order[at]
+    inside = (values >= lower[found] - axis.slack[found]) & (values <= upper[found] + axis.slack[found])
+    if axis.circle:
+        # The last cell may reach over the seam, where the first begins.
+        again = values + 360.0 <= upper[order[-1]]
+        found, inside = np.where(again & ~inside, order[-1], found), inside | again
+    return np.where(inside & np.isfinite(values), found, -1).astype("int32")
+
+
+def _into(description: CubeDescription, x: Any, crs: str) -> Any:
+    """Return the function that carries points of *crs* to stored labels of the grid."""
+    if description.spatial.family == "rectilinear":
+        return _transform(crs, CRS84)
+    to_native, factor = native_system(description, x)
+    if crs == CRS84:
+        return lambda a, b: tuple(each / factor for each in to_native.transform(a, b))
+    to_degrees = _transform(crs, CRS84)
+
+    def both(a: Array, b: Array) -> tuple[Array, Array]:
+        native_x, native_y = to_native.transform(*to_degrees(a, b))
+        return native_x / factor, native_y / factor
+
+    return both
+
+
+def _transform(crs: str, to: str) -> Any:
+    """Return the function from one reference system to another, x before y. Raises ValueError for a system that is not known."""
+    if crs == to:
+        return lambda a, b: (a, b)
+    if (crs, to) == (MERCATOR, CRS84):
+        return _degrees
+    if (crs, to) == (CRS84, MERCATOR):
+        return _mercator
+    return _transformer(crs, to).transform
+
+
+@lru_cache(maxsize=64)
+def _transformer(crs: str, to: str) -> Any:
+    from pyproj import Transformer
+    from pyproj.exceptions import ProjError
+
+    try:
+        return Transformer.from_crs(crs, to, always_xy=True)
+    except ProjError as exc:
+        raise ValueError(f"{crs} is not a known reference system") from exc
+
+
+def _degrees(x: Array, y: Array) -> tuple[Array, Array]:
+    import numpy as np
+
+    return x / MERCATOR_M * 180.0, np.degrees(np.arctan(np.sinh(y / EARTH_M)))
+
+
+def _mercator(lon: Array, lat: Array) -> tuple[Array, Array]:
+    import numpy as np
+
+    sine = np.clip(np.sin(np.radians(lat)), -1 + 1e-12, 1 - 1e-12)
+    return lon / 180.0 * MERCATOR_M, EARTH_M * np.arctanh(sine)
+
+
+def _between(canvas: Canvas, into: Any) -> tuple[Array, Array]:
+    """Return x and y of every pixel in the grid's own system: exact every few pixels, interpolated where that is right."""
+    import numpy as np
+
+    columns, rows = canvas.centres()
+    if canvas.width <= 2 * _BLOCK or canvas.height <= 2 * _BLOCK:
+        return _finite(into(*np.meshgrid(columns, rows)))
+    wide, high = -(-canvas.width // _BLOCK), -(-canvas.height // _BLOCK)
+    at_x = np.linspace(0, canvas.width - 1, wide + 1)
+    at_y = np.linspace(0, canvas.height - 1, high + 1)
+
+    def exact(x: Array, y: Array) -> tuple[Array, Array]:
+        across, down = np.interp(x, np.arange(canvas.width), columns), np.interp(y, np.arange(canvas.height), rows)
+        return _finite(into(*np.meshgrid(across, down)))
+
+    nodes = exact(at_x, at_y)
+    middles = exact((at_x[:-1] + at_x[1:]) / 2, (at_y[:-1] + at_y[1:]) / 2)
+    bad = np.zeros((high, wide), bool)
+    for node, middle in zip(nodes, middles, strict=True):
+        corners = np.stack([node[:-1, :-1], node[:-1, 1:], node[1:, :-1], node[1:, 1:]])
+        pixel = (corners.max(axis=0) - corners.min(axis=0)) / _BLOCK
+        with np.errstate(invalid="ignore"):
+            bad |= ~(np.abs(corners.mean(axis=0) - middle) <= _ALLOWED * pixel)
+    block_x = np.clip(np.searchsorted(at_x, np.arange(canvas.width), side="right") - 1, 0, wide - 1)
+    block_y = np.clip(np.searchsorted(at_y, np.arange(canvas.height), side="right") - 1, 0, high - 1)
+    part_x = (np.arange(canvas.width) - at_x[block_x]) / (at_x[block_x + 1] - at_x[block_x])
+    part_y = ((np.arange(canvas.height) - at_y[block_y]) / (at_y[block_y + 1] - at_y[block_y]))[:, None]
+    found = []
+    with np.errstate(invalid="ignore"):
+        for node in nodes:
+            upper = node[block_y][:, block_x] * (1 - part_x) + node[block_y][:, block_x + 1] * part_x
+            lower = node[block_y + 1][:, block_x] * (1 - part_x) + node[block_y + 1][:, block_x + 1] * part_x
+            found.append(upper * (1 - part_y) + lower * part_y)
+    again = bad[block_y][:, block_x]
+    if again.any():
+        row, column = np.nonzero(again)
+        exact_x, exact_y = _finite(into(columns[column], rows[row]))
+        found[0][again], found[1][again] = exact_x, exact_y
+    return found[0], found[1]
+
+
+def _finite(pair: tuple[Array, Array]) -> tuple[Array, Array]:
+    import numpy as np
+
+    x, y = (np.asarray(each, "float64") for each in pair)
+    outside = ~(np.isfinite(x) & np.isfinite(y))
+    return np.where(outside, np.nan, x), np.where(outside, np.nan, y)
+
+
+# --- positions ------------------------------------------------------------------------------------------------------------
+
+
+def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -> Places:
+    """Each cell is the quadrilateral between the middles of its neighbours; it is filled by points that are a pixel apart."""
+    import numpy as np
+
+    spatial = description.spatial
+    lon, lat = (np.asarray(labels.values[str(name)], "float64") for name in (spatial.x, spatial.y))
+    corners, size, sound = _quads(lon, lat)
+    found = np.full(canvas.height * canvas.width, -1, "int32")
+    project = _transform(CRS84, canvas.crs)
+    with np.errstate(invalid="ignore"):
+        middle = np.stack(canvas.pixels(*_finite(project(_turned(lon, canvas), lat))))
+    per_degree = _pixels_per_degree(canvas)
+    reach = size * per_degree / np.maximum(np.cos(np.radians(np.where(np.isfinite(lat), lat, 0))), 0.05) + 2
+    with np.errstate(invalid="ignore"):
+        near = sound & (middle[0] > -reach) & (middle[0] < canvas.width + reach)
+        near &= (middle[1] > -reach) & (middle[1] < canvas.height + reach)
+    row, column = np.nonzero(near)
+    if not row.size:
+        return _flat(description, found, canvas, lon.shape)
+    need = np.clip(np.ceil(reach[row, column] * 1.5), 1, max(canvas.width, canvas.height)).astype(int)
+    sides = 1 << np.ceil(np.log2(need)).astype(int)
+    # Cells at the border reach as far as their neighbours inside do; they are drawn first, so that these win.
+    border = (row == 0) | (column == 0) | (row == lon.shape[0] - 1) | (column == lon.shape[1] - 1)
+    for outer in (True, False):
+        for side in np.unique(sides):
+            chosen = np.nonzero((sides == side) & (border == outer))[0]
+            step = max(1, _BATCH // int(side * side))
+            for start in range(0, chosen.size, step):
+                part = chosen[start : start + step]
+                _fill(found, corners, row[part], column[part], int(side), canvas, project, lon.shape[1])
+    return _flat(description, found, canvas, lon.shape)
+
+
+def _quads(lon: Array, lat: Array) -> tuple[Array, Array, Array]:
+    """Return the corners of the cells as unit vectors, the length of their diagonals in degrees, and which cells are sound."""
+    import numpy as np
+
+    a, b = np.radians(lon), np.radians(lat)
+    centre = np.stack([np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)], axis=-1)
+    wide = np.full((lon.shape[0] + 2, lon.shape[1] + 2, 3), np.nan)
+    wide[1:-1, 1:-1] = centre
+    first, last = (1, -2) if lon.shape[0] > 1 else (0, -1)
+    wide[0, 1:-1] = 2 * centre[0] - centre[first]
+    wide[-1, 1:-1] = 2 * centre[-1] - centre[last]
+    wide[:, 0], wide[:, -1] = 2 * wide[:, 1] - wide[:, 2], 2 * wide[:, -2] - wide[:, -3]
+    corners = (wide[:-1, :-1] + wide[1:, :-1] + wide[:-1, 1:] + wide[1:, 1:]) / 4
+    corners /= np.linalg.norm(corners, axis=-1, keepdims=True)
+    one = np.linalg.norm(corners[1:, 1:] - corners[:-1, :-1], axis=-1)
+    other = np.linalg.norm(corners[1:, :-1] - corners[:-1, 1:], axis=-1)
+    size = np.degrees(np.maximum(one, other))
+    known = np.isfinite(size)
+    with np.errstate(invalid="ignore"):
+        sound = known & (size < _WIDE * (np.median(size[known]) if known.any() else 1))
+    return corners, np.where(known, size, 0), sound
+
+
+def _fill(found: Array, corners: Array, row: Array, column: Array, side: int, canvas: Canvas, project: Any, width: int) -> None:
+    import numpy as np
+
+    at = (np.arange(side) + 0.5) / side
+    u, v = (each.ravel() for each in np.meshgrid(at, at))
+    weights = ((1 - u) * (1 - v), u * (1 - v), (1 - u) * v, u * v)
+    of = (corners[row, column], corners[row, column + 1], corners[row + 1, column], corners[row + 1, column + 1])
+    points = sum(corner[:, None] * weight[None, :, None] for corner, weight in zip(of, weights, strict=True))
+    lon = np.degrees(np.arctan2(points[..., 1], points[..., 0]))
+    lat = np.degrees(np.arcsin(np.clip(points[..., 2] / np.linalg.norm(points, axis=-1), -1, 1)))
+    x, y = canvas.pixels(*_finite(project(_turned(lon, canvas), lat)))
+    with np.errstate(invalid="ignore"):
+        inside = (x >= 0) & (x < canvas.width) & (y >= 0) & (y < canvas.height)
+    cell = np.broadcast_to((row * width + column)[:, None], x.shape)
+    found[y[inside].astype("int64") * canvas.width + x[inside].astype("int64")] = cell[inside]
+
+
+def _turned(lon: Array, canvas: Canvas) -> Array:
+    """Return longitudes in the turn of the canvas, where that is one of longitudes."""
+    if canvas.crs not in (CRS84, MERCATOR):
+        return lon
+    west = canvas.bbox[0] if canvas.crs == CRS84 else canvas.bbox[0] / MERCATOR_M * 180.0
+    east = canvas.bbox[2] if canvas.crs == CRS84 else canvas.bbox[2] / MERCATOR_M * 180.0
+    first = (west + east) / 2 - 180.0
+    turned: Array = first + (lon - first) % 360.0
+    return turned
+
+
+def _pixels_per_degree(canvas: Canvas) -> float:
+    x0, y0, x1, y1 = canvas.bbox
+    if canvas.crs == CRS84:
+        return max(canvas.width / (x1 - x0), canvas.height / (y1 - y0))
+    metres = math.radians(1) * EARTH_M
+    return max(canvas.width / (x1 - x0), canvas.height / (y1 - y0)) * metres
+
+
+def _flat(description: CubeDescription, found: Array, canvas: Canvas, shape: tuple[int, ...]) -> Places:
+    """Return indices of flattened cells as one for each dimension of the grid."""
+    import numpy as np
+
+    missing = found < 0
+    index = np.unravel_index(np.where(missing, 0, found), shape)
+    return Places(
+        description.cell_dimensions,
+        tuple(np.where(missing, -1, each).astype("int32").reshape(canvas.height, canvas.width) for each in index),
+        apart=False,
+    )
+
+
+def _unstructured(description: CubeDescription, labels: Labels, canvas: Canvas) -> Places:
+    """Each pixel has the nearest node, no farther than nodes are from each other there."""
+    import numpy as np
+    import shapely
+
+    spatial = description.spatial
+    lon, lat = (np.asarray(labels.values[str(name)], "float64") for name in (spatial.x, spatial.y))
+    shape = lon.shape
+    lon, lat = _turned(lon.ravel(), canvas), lat.ravel()
+    project = _transform(CRS84, canvas.crs)
+    nodes = np.arange(lon.size)
+    if canvas.crs in (CRS84, MERCATOR):
+        # A node near the seam is near the pixels on the other side, too.
+        lon, lat, nodes = np.concatenate([lon, lon - 360, lon + 360]), np.tile(lat, 3), np.tile(nodes, 3)
+    with np.errstate(invalid="ignore"):
+        x, y = canvas.pixels(*_finite(project(lon, lat)))
+        margin = max(canvas.width, canvas.height)
+        near = (x > -margin) & (x < canvas.width + margin) & (y > -margin) & (y < canvas.height + margin)
+    x, y, nodes = x[near], y[near], nodes[near]
+    found = np.full(canvas.height * canvas.width, -1, "int32")
+    if nodes.size > 1:
+        points: Any = shapely.points(x, y)
+        tree = shapely.STRtree(points)
+        (own, _), apart = tree.query_nearest(points, return_distance=True, exclusive=True, all_matches=False)
+        spacing = np.full(nodes.size, np.inf)
+        spacing[own] = apart
+        column, row = (each.ravel() for each in np.meshgrid(np.arange(canvas.width) + 0.5, np.arange(canvas.height) + 0.5))
+        (pixel, nearest), distance = tree.query_nearest(shapely.points(column, row), return_distance=True, all_matches=False)
+        close = distance <= np.maximum(1.5 * spacing[nearest], 1.0)
+        found[pixel[close]] = nodes[nearest[close]]
+    return _flat(description, found, canvas, shape)

@@ -1,0 +1,173 @@
+"""Documents about pictures: tile matrix sets, tilesets, TileJSON, legends (OGC API Tiles 1.0; TileJSON 3.0)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+from typing import Any
+
+from cubeport.cubes.pictures.looks import Look
+from cubeport.cubes.pictures.places import CRS84, MERCATOR, MERCATOR_M, Canvas
+
+TILE = 256
+MOST_ZOOM = 18
+TILE_MATRIX_SETS: dict[str, tuple[str, str, str]] = {
+    "WebMercatorQuad": (
+        MERCATOR,
+        "http://www.opengis.net/def/crs/EPSG/0/3857",
+        "http://www.opengis.net/def/tilematrixset/OGC/1.0/WebMercatorQuad",
+    ),
+    "WorldCRS84Quad": (
+        CRS84,
+        "http://www.opengis.net/def/crs/OGC/1.3/CRS84",
+        "http://www.opengis.net/def/tilematrixset/OGC/1.0/WorldCRS84Quad",
+    ),
+}
+"""By name: the reference system, its address, and the address of the set (OGC Two Dimensional Tile Matrix Set, Annex D)."""
+
+_PIXEL_M = 0.00028
+"""The size of a pixel that scale denominators mean."""
+_DEGREE_M = 111319.49079327358
+
+
+def tile(tms: str, zoom: int, row: int, column: int) -> Canvas | None:
+    """Return the canvas of a tile, or ``None`` when the set has no such tile."""
+    wide, high = _tiles(tms, zoom) if tms in TILE_MATRIX_SETS and 0 <= zoom <= MOST_ZOOM else (0, 0)
+    if not (0 <= row < high and 0 <= column < wide):
+        return None
+    west, north, size = _origin(tms, zoom)
+    left, top = west + column * size, north - row * size
+    return Canvas((left, top - size, left + size, top), TILE, TILE, TILE_MATRIX_SETS[tms][0])
+
+
+def _tiles(tms: str, zoom: int) -> tuple[int, int]:
+    return (2**zoom, 2**zoom) if tms == "WebMercatorQuad" else (2 ** (zoom + 1), 2**zoom)
+
+
+def _origin(tms: str, zoom: int) -> tuple[float, float, float]:
+    """Return west, north and the width of a tile."""
+    if tms == "WebMercatorQuad":
+        return -MERCATOR_M, MERCATOR_M, 2 * MERCATOR_M / 2**zoom
+    return -180.0, 90.0, 180.0 / 2**zoom
+
+
+def tile_matrix_set(tms: str) -> dict[str, Any]:
+    """Return the definition of a tile matrix set."""
+    _, crs, uri = TILE_MATRIX_SETS[tms]
+    matrices = []
+    for zoom in range(MOST_ZOOM + 1):
+        west, north, size = _origin(tms, zoom)
+        wide, high = _tiles(tms, zoom)
+        metres = 1.0 if tms == "WebMercatorQuad" else _DEGREE_M
+        matrices.append(
+            {
+                "id": str(zoom),
+                "scaleDenominator": size / TILE * metres / _PIXEL_M,
+                "cellSize": size / TILE,
+                "cornerOfOrigin": "topLeft",
+                "pointOfOrigin": [west, north],
+                "tileWidth": TILE,
+                "tileHeight": TILE,
+                "matrixWidth": wide,
+                "matrixHeight": high,
+            }
+        )
+    return {"id": tms, "title": tms, "uri": uri, "crs": crs, "orderedAxes": ["X", "Y"], "tileMatrices": matrices}
+
+
+def tile_matrix_sets(public_url: str) -> dict[str, Any]:
+    """Return the list of the sets."""
+    found = []
+    for name, (_, crs, uri) in TILE_MATRIX_SETS.items():
+        href = f"{public_url}/ogcapi/tileMatrixSets/{name}"
+        link = {"rel": "self", "type": "application/json", "title": name, "href": href}
+        found.append({"id": name, "title": name, "uri": uri, "crs": crs, "links": [link]})
+    return {"tileMatrixSets": found}
+
+
+def tileset(name: str, title: str, tms: str, public_url: str, query: str) -> dict[str, Any]:
+    """Return the tileset of a map. *query* is kept in the addresses of its tiles."""
+    _, crs, uri = TILE_MATRIX_SETS[tms]
+    base = f"{public_url}/ogcapi/collections/{name}/map/tiles/{tms}"
+    kept = f"?{query}" if query else ""
+    template = f"{base}/{{tileMatrix}}/{{tileRow}}/{{tileCol}}{kept}"
+    return {
+        "title": title,
+        "dataType": "map",
+        "crs": crs,
+        "tileMatrixSetURI": uri,
+        "links": [
+            {"rel": "self", "type": "application/json", "title": f"Tiles in {tms}", "href": f"{base}{kept}"},
+            {"rel": "item", "type": "image/png", "title": "Tiles", "href": template, "templated": True},
+            {
+                "rel": "http://www.opengis.net/def/rel/ogc/1.0/tiling-scheme",
+                "type": "application/json",
+                "title": tms,
+                "href": f"{public_url}/ogcapi/tileMatrixSets/{tms}",
+            },
+        ],
+    }
+
+
+def tilejson(name: str, title: str, bbox: Sequence[float], attribution: str | None, public_url: str, query: str) -> dict[str, Any]:
+    """Return TileJSON 3.0 of a map in Web Mercator; *bbox* in CRS84."""
+    west, south, east, north = bbox
+    kept = f"?{query}" if query else ""
+    crosses = west > east
+    document: dict[str, Any] = {
+        "tilejson": "3.0.0",
+        "name": title,
+        "tiles": [f"{public_url}/ogcapi/collections/{name}/map/tiles/WebMercatorQuad/{{z}}/{{y}}/{{x}}{kept}"],
+        "minzoom": 0,
+        "maxzoom": MOST_ZOOM,
+        "bounds": [-180.0 if crosses else west, max(-85.0511, south), 180.0 if crosses else east, min(85.0511, north)],
+        "scheme": "xyz",
+    }
+    return document | ({"attribution": attribution} if attribution else {})
+
+
+def legend(field: str, title: str, units: str | None, look: Look) -> dict[str, Any]:
+    """Return the legend as a document."""
+    return {
+        "field": field,
+        "title": title,
+        "units": units,
+        "palette": look.palette,
+        "range": [look.low, look.high],
+        "scale": "log" if look.logarithmic else "linear",
+        "beyond": "hide" if look.hide_beyond else "clamp",
+        "stops": look.stops(),
+        **({"meanings": list(look.meanings)} if look.meanings else {}),
+    }
+
+
+def legend_svg(title: str, units: str | None, look: Look) -> bytes:
+    """Return the legend as a picture of its own: a bar of colours with the values below, or a row for each class."""
+    colours = ["#" + bytes(each).hex() for each in look.colours()[1:].tolist()]
+    label = escape(f"{title} ({units})" if units else title)
+    if look.flags:
+        words = look.meanings or tuple(f"{value:g}" for value in look.flags)
+        rows = [
+            f'<rect x="0" y="{24 + 20 * n}" width="16" height="14" fill="{colour}"/>'
+            f'<text x="24" y="{36 + 20 * n}">{escape(word.replace("_", " "))}</text>'
+            for n, (colour, word) in enumerate(zip(colours, words, strict=False))
+        ]
+        return _svg(label, 24 + 20 * len(rows), "".join(rows))
+    stops = "".join(f'<stop offset="{n / 32:.4f}" stop-color="{colours[round(n / 32 * (len(colours) - 1))]}"/>' for n in range(33))
+    values = look.stops()
+    last = len(values) - 1
+    anchors = ("start", *["middle"] * (last - 1), "end")
+    texts = "".join(
+        f'<text x="{n / last * 280:.0f}" y="56" text-anchor="{anchor}">{value:g}</text>'
+        for n, (value, anchor) in enumerate(zip(values, anchors, strict=True))
+    )
+    bar = '<rect x="0" y="24" width="280" height="14" fill="url(#bar)"/>'
+    return _svg(label, 62, f'<defs><linearGradient id="bar">{stops}</linearGradient></defs>{bar}{texts}')
+
+
+def _svg(label: str, height: int, body: str) -> bytes:
+    return (
+        f'<svg xmlns="http://www.w3.org/2000/svg" width="280" height="{height}" viewBox="0 0 280 {height}" role="img" '
+        f'aria-label="{label}" font-family="system-ui, sans-serif" font-size="12" fill="currentColor">'
+        f'<text x="0" y="14">{label}</text>{body}</svg>'
+    ).encode()

@@ -1,0 +1,347 @@
+"""Pictures over HTTP: OGC API Maps and Tiles below ``/ogcapi``, legends and thumbnails below ``/datasets``."""
+
+from __future__ import annotations
+
+import math
+import os
+import re
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Annotated, Any, Literal
+from urllib.parse import urlencode
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter
+from pydantic import Field
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cubeport.cubes.pictures.places import CRS84, MERCATOR, Canvas, carried
+from cubeport.cubes.selection import Selection, parse
+from cubeport.documents import maps as documents
+from cubeport.documents.texts import Shown
+from cubeport.errors import InvalidRequest, NotFound, Problem
+from cubeport.server import incoming, replies
+from cubeport.server.openapi import READ, described
+from cubeport.server.parts import Reads
+from cubeport.service.pictures import MOST_SIDE, Picture, PictureQuery, Pictures, world
+
+PNG, SVG = "image/png", "image/svg+xml"
+_WIDTH, _THUMBNAIL = 1024, 512
+_CODE = re.compile(r"(?:https?://www\.opengis\.net/def/crs/)?\[?([A-Za-z]{2,10})[:/](?:[0-9.]{1,6}/)?([A-Za-z0-9]{1,10})\]?")
+_SELECTION = ("datetime", "subset", "properties")
+
+
+class LookQuery(incoming.Model):
+    """How values become colours."""
+
+    datetime: Annotated[str | None, Field(max_length=100, description="One instant; else the newest step up to now")] = None
+    subset: Annotated[str | None, Field(max_length=500, description="axis(value), with commas: one slice of each axis")] = None
+    properties: Annotated[str | None, Field(max_length=200, description="One field; the first if none is named")] = None
+    palette: Annotated[str | None, Field(max_length=40, description="For example viridis, thermal, balance, rain")] = None
+    range: Annotated[str | None, Field(max_length=60, description="low,high; auto (default); or view: of what is seen")] = None
+    steps: Annotated[int | None, Field(ge=2, le=254, description="Number of colours")] = None
+    beyond: Annotated[Literal["clamp", "hide"] | None, Field(description="What is drawn outside of the range")] = None
+    scale: Annotated[Literal["linear", "log"] | None, Field(description="Of the colours")] = None
+    f: Annotated[Literal["png", "image/png"] | None, Field(description="png")] = None
+    transparent: Annotated[bool, Field(description="Whether pixels without data are transparent")] = True
+    bgcolor: Annotated[
+        str | None,
+        Field(pattern="^(0x|#)?[0-9A-Fa-f]{6}$", description="0xRRGGBB of pixels without data"),
+    ] = None
+
+
+class MapQuery(LookQuery):
+    """What a map takes (OGC API Maps 1.0)."""
+
+    bbox: Annotated[str | None, Field(max_length=200, description="Four numbers, in bbox-crs")] = None
+    bbox_crs: Annotated[str | None, Field(alias="bbox-crs", max_length=100, description="CRS84 (default), EPSG:4326 …")] = None
+    crs: Annotated[str | None, Field(max_length=100, description="Of the picture: CRS84 (default), EPSG:3857 …")] = None
+    width: Annotated[int | None, Field(ge=1, le=MOST_SIDE, description="Pixels")] = None
+    height: Annotated[int | None, Field(ge=1, le=MOST_SIDE, description="Pixels")] = None
+
+
+class TilesetQuery(LookQuery):
+    """What a tileset takes; the same parameters are kept in the addresses of its tiles."""
+
+    f: Annotated[Literal["json", "tilejson"] | None, Field(description="json (default) or tilejson")] = None  # type: ignore[assignment]
+
+
+class LegendQuery(incoming.Model):
+    """What a legend takes."""
+
+    properties: Annotated[str | None, Field(max_length=200, description="One field; the first if none is named")] = None
+    f: Annotated[Literal["svg", "json"] | None, Field(description="svg (default) or json")] = None
+
+
+class MapsFace:
+    """Maps, tiles, legends and thumbnails."""
+
+    def __init__(self, service: Reads, pictures: Pictures, *, public_url: str) -> None:
+        self._service = service
+        self._pictures = pictures
+        self._url = public_url
+        # Pictures have threads of their own, so that lists never wait for them.
+        self._threads = CapacityLimiter(max(2, os.cpu_count() or 2))
+
+    def routes(self) -> APIRouter:
+        """Return the routes of this face."""
+        router = APIRouter()
+
+        def add(template: str, handler: Callable[..., Any], summary: str, **words: Any) -> None:
+            tag = "OGC API" if template.startswith("/ogcapi") else "Datasets"
+            router.add_api_route(template, handler, methods=["GET"], summary=summary, tags=[tag], **described(template, **words))
+
+        one = "/ogcapi/collections/{collection_id}/map"
+        picture = {"statuses": (*READ, 413), "media_types": (PNG,)}
+        add(one, self.map, "A map of one slice", query=MapQuery, **picture)
+        add(f"{one}/tiles", self.tilesets, "Its tilesets", query=incoming.NoParameters)
+        add(f"{one}/tiles/{{tms}}", self.tileset, "One tileset, or its TileJSON", query=TilesetQuery)
+        add(f"{one}/tiles/{{tms}}/{{zoom}}/{{row}}/{{column}}", self.tile, "One tile", query=LookQuery, **picture)
+        add("/ogcapi/tileMatrixSets", self.tile_matrix_sets, "Tile matrix sets", query=incoming.NoParameters)
+        add("/ogcapi/tileMatrixSets/{tms}", self.tile_matrix_set, "One tile matrix set", query=incoming.NoParameters)
+        add(
+            "/datasets/{dataset_id}/legend",
+            self.legend,
+            "The legend of its map",
+            query=LegendQuery,
+            media_types=(SVG, "application/json"),
+        )
+        add("/datasets/{dataset_id}/thumbnail.png", self.thumbnail, "A small map", query=incoming.NoParameters, **picture)
+        return router
+
+    # --- pictures -------------------------------------------------------------------------------------------------------
+
+    async def map(self, request: Request) -> Response:
+        """Answer ``…/map``."""
+        asked = incoming.query(request.scope["query_string"], MapQuery)
+        shown = self._service.shown(request.path_params["collection_id"])
+        return await self._drawn(request, shown, lambda: self._query(asked, _canvas(asked, shown)))
+
+    async def tile(self, request: Request) -> Response:
+        """Answer one tile."""
+        asked = incoming.query(request.scope["query_string"], LookQuery)
+        shown = self._service.shown(request.path_params["collection_id"])
+        named = [request.path_params[each] for each in ("zoom", "row", "column")]
+        numbers = [int(each) if re.fullmatch(r"[0-9]{1,7}", each) else -1 for each in named]
+        canvas = documents.tile(request.path_params["tms"], *numbers)
+        if canvas is None:
+            raise NotFound("The tile matrix set has no such tile.", what="path", next_step=f"{self._url}/ogcapi/tileMatrixSets")
+        return await self._drawn(request, shown, lambda: self._query(asked, canvas))
+
+    async def thumbnail(self, request: Request) -> Response:
+        """Answer ``…/thumbnail.png``."""
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        shown = self._service.shown(request.path_params["dataset_id"])
+        return await self._drawn(request, shown, lambda: PictureQuery(world(shown.description, _THUMBNAIL)))
+
+    async def _drawn(self, request: Request, shown: Shown, query: Callable[[], PictureQuery]) -> Response:
+        pinned = shown.pinned and f"@{shown.version.version_id}" in request.scope["path"]
+        # Without a wish the newest step is drawn that is not in the future: such an address changes with the day.
+        dated = "datetime" in request.query_params or shown.description.temporal is None
+        tag = replies.etag_of(shown, request, "png", self._url, None if dated else _today())
+        answer = partial(self._answer, request, shown, query, tag, replies.IMMUTABLE if pinned and dated else replies.NO_CACHE)
+        return await to_thread.run_sync(answer, limiter=self._threads)
+
+    def _answer(self, request: Request, shown: Shown, query: Callable[[], PictureQuery], tag: str, cache: str) -> Response:
+        drawn: list[Picture] = []
+        asked = query()
+
+        def build() -> bytes:
+            drawn.append(self._pictures.draw(shown, asked))
+            return drawn[0].content
+
+        response = replies.reply(request, build, media_type=PNG, tag=tag, cache=cache, headers=replies.versioned(shown))
+        if drawn:
+            response.headers.update(_described_by(asked.canvas, drawn[0], shown))
+        return response
+
+    def _query(self, asked: LookQuery, canvas: Canvas) -> PictureQuery:
+        return PictureQuery(
+            canvas,
+            _selection(asked.datetime, asked.subset, asked.properties),
+            range=_range(asked.range),
+            palette=asked.palette,
+            steps=asked.steps,
+            hide_beyond=None if asked.beyond is None else asked.beyond == "hide",
+            logarithmic=None if asked.scale is None else asked.scale == "log",
+            background=None if asked.transparent else _colour(asked.bgcolor or "FFFFFF"),
+        )
+
+    # --- documents ------------------------------------------------------------------------------------------------------
+
+    def legend(self, request: Request) -> Response:
+        """Answer ``…/legend``."""
+        asked = incoming.query(request.scope["query_string"], LegendQuery)
+        shown = self._service.shown(request.path_params["dataset_id"])
+        tag = replies.etag_of(shown, request, asked.f or "svg", self._url)
+
+        def build() -> bytes:
+            field, look = self._pictures.look(shown, _selection(None, None, asked.properties))
+            variable = shown.description.variable(field)
+            title = variable.long_name or variable.standard_name or field
+            if asked.f == "json":
+                return replies.dumps(documents.legend(field, title, variable.units, look))
+            return documents.legend_svg(title, variable.units, look)
+
+        kind = "application/json" if asked.f == "json" else SVG
+        return replies.reply(request, build, media_type=kind, tag=tag, headers=replies.versioned(shown))
+
+    def tilesets(self, request: Request) -> Response:
+        """Answer ``…/map/tiles``."""
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        shown = self._service.shown(request.path_params["collection_id"])
+        name = request.path_params["collection_id"]
+
+        def build() -> bytes:
+            sets = [documents.tileset(name, shown.texts.title, each, self._url, "") for each in documents.TILE_MATRIX_SETS]
+            return replies.dumps({"tilesets": sets})
+
+        return replies.reply(request, build, tag=replies.etag_of(shown, request, "json", self._url))
+
+    def tileset(self, request: Request) -> Response:
+        """Answer ``…/map/tiles/{tms}``."""
+        asked = incoming.query(request.scope["query_string"], TilesetQuery)
+        name, tms = request.path_params["collection_id"], request.path_params["tms"]
+        shown = self._service.shown(name)
+        if tms not in documents.TILE_MATRIX_SETS:
+            raise NotFound("There is no such tile matrix set.", what="path", next_step=f"{self._url}/ogcapi/tileMatrixSets")
+        kept = urlencode([(key, value) for key, value in request.query_params.items() if key != "f"])
+
+        def build() -> bytes:
+            if asked.f == "tilejson":
+                box = shown.description.spatial.bbox
+                return replies.dumps(documents.tilejson(name, shown.texts.title, box, shown.texts.attribution, self._url, kept))
+            return replies.dumps(documents.tileset(name, shown.texts.title, tms, self._url, kept))
+
+        return replies.reply(request, build, tag=replies.etag_of(shown, request, "json", self._url))
+
+    def tile_matrix_sets(self, request: Request) -> Response:
+        """Answer ``/ogcapi/tileMatrixSets``."""
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        return _fixed(request, documents.tile_matrix_sets(self._url))
+
+    def tile_matrix_set(self, request: Request) -> Response:
+        """Answer ``/ogcapi/tileMatrixSets/{tms}``."""
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        tms = request.path_params["tms"]
+        if tms not in documents.TILE_MATRIX_SETS:
+            raise NotFound("There is no such tile matrix set.", what="path", next_step=f"{self._url}/ogcapi/tileMatrixSets")
+        return _fixed(request, documents.tile_matrix_set(tms))
+
+
+def _fixed(request: Request, document: Mapping[str, Any]) -> Response:
+    content = replies.dumps(document)
+    return replies.reply(request, content, tag=replies.etag("fixed", content))
+
+
+def _selection(datetime: str | None, subset: str | None, properties: str | None) -> Selection:
+    given = (("datetime", datetime), ("subset", subset), ("properties", properties))
+    return parse([(name, value) for name, value in given if value is not None], forms=(), allowed=_SELECTION)
+
+
+def _canvas(asked: MapQuery, shown: Shown) -> Canvas:
+    """Return the frame of a map: the box that was asked for, or the dataset's own. Raises InvalidRequest."""
+    crs = _crs(asked.crs, "crs") if asked.crs else CRS84
+    own = world(shown.description, _WIDTH)
+    if asked.bbox is None:
+        bbox = _carried(own.bbox, CRS84, crs)
+    else:
+        given_in = _crs(asked.bbox_crs, "bbox-crs") if asked.bbox_crs else CRS84
+        bbox = _carried(_box(asked.bbox, asked.bbox_crs), given_in, crs)
+    x0, y0, x1, y1 = bbox
+    ratio = (y1 - y0) / (x1 - x0)
+    if crs == CRS84:
+        ratio /= max(0.1, math.cos(math.radians((y0 + y1) / 2)))
+    width, height = asked.width, asked.height
+    if width is None and height is None:
+        width = _WIDTH if ratio <= 1 else max(1, round(_WIDTH / ratio))
+    if width is None:
+        assert height is not None
+        width = max(1, round(height / ratio))
+    height = max(1, round(width * ratio)) if height is None else height
+    return Canvas(bbox, width, height, crs)
+
+
+def _crs(text: str, parameter: str) -> str:
+    """Return ``AUTHORITY:code``; both names of CRS84 and Web Mercator are one."""
+    found = _CODE.fullmatch(text.strip())
+    name = "CRS84" if text.strip().upper() == "CRS84" else None
+    if found is None and name is None:
+        why = "must be CRS84, AUTHORITY:code or the address of a reference system"
+        raise InvalidRequest(f"{parameter}: {why}", errors=[Problem(("query", parameter), "malformed", why)])
+    authority, code = (found.group(1).upper(), found.group(2)) if found is not None else ("OGC", "CRS84")
+    if (authority, code) in (("OGC", "CRS84"), ("CRS", "84"), ("EPSG", "4326")):
+        return CRS84
+    return MERCATOR if (authority, code) in (("EPSG", "900913"), ("EPSG", "3785")) else f"{authority}:{code}"
+
+
+def _box(text: str, crs: str | None) -> tuple[float, float, float, float]:
+    """Return the box, x before y: EPSG:4326 has its latitude first. Raises InvalidRequest."""
+    try:
+        numbers = [float(each) for each in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
+        why = "must be four numbers with commas"
+        raise InvalidRequest(f"bbox: {why}", errors=[Problem(("query", "bbox"), "malformed", why)])
+    if crs is not None and "4326" in crs:
+        numbers = [numbers[1], numbers[0], numbers[3], numbers[2]]
+    west, south, east, north = numbers
+    degrees = crs is None or "4326" in crs or "CRS84" in crs.upper()
+    if degrees and east <= west:
+        east += 360.0
+    if not (south < north and west < east) or (degrees and (abs(south) > 90 or abs(north) > 90 or east - west > 720)):
+        why = "must be west,south,east,north: south below north, latitudes within 90 degrees"
+        raise InvalidRequest(f"bbox: {why}", errors=[Problem(("query", "bbox"), "out-of-range", why)])
+    return west, south, east, north
+
+
+def _carried(box: tuple[float, float, float, float], crs: str, to: str) -> tuple[float, float, float, float]:
+    """Return the box around *box* in another reference system. Raises InvalidRequest."""
+    try:
+        return carried(box, crs, to)
+    except ValueError as exc:
+        raise InvalidRequest(f"crs: {exc}", errors=[Problem(("query", "crs"), "out-of-range", str(exc))]) from exc
+
+
+def _range(text: str | None) -> tuple[float, float] | str | None:
+    if text in (None, "auto"):
+        return None
+    if text == "view":
+        return "view"
+    try:
+        low, high = (float(each) for each in str(text).split(","))
+        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+            raise ValueError(text)
+    except ValueError as exc:
+        why = "must be low,high with low below high; auto; or view"
+        raise InvalidRequest(f"range: {why}", errors=[Problem(("query", "range"), "malformed", why)]) from exc
+    return low, high
+
+
+def _colour(text: str) -> tuple[int, int, int]:
+    red, green, blue = bytes.fromhex(text.removeprefix("0x").removeprefix("#"))
+    return red, green, blue
+
+
+def _described_by(canvas: Canvas, picture: Picture, shown: Shown) -> dict[str, str]:
+    """Return the headers that say what was drawn (OGC API Maps 1.0, 7.2)."""
+    address = {CRS84: "http://www.opengis.net/def/crs/OGC/1.3/CRS84"}
+    authority, _, code = canvas.crs.partition(":")
+    headers = {
+        "Content-Bbox": ",".join(f"{each:.10g}" for each in canvas.bbox),
+        "Content-Crs": f"<{address.get(canvas.crs, f'http://www.opengis.net/def/crs/{authority}/0/{code}')}>",
+    }
+    temporal = shown.description.temporal
+    if temporal is not None:
+        axis = next((each for each in shown.description.axes if each.name == temporal.axis), None)
+        if axis is not None and axis.dimension in picture.slices:
+            headers["Content-Datetime"] = picture.slices[axis.dimension]
+    return headers
+
+
+def _today() -> str:
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).strftime("%Y-%m-%d")

@@ -1,0 +1,290 @@
+"""Pictures of datasets: which slice, which cells, drawn. The same selection as a coverage; nothing but the window is read."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from cubeport.cubes.bounded import Bounded
+from cubeport.cubes.description import Axis, CubeDescription
+from cubeport.cubes.part import Opened
+from cubeport.cubes.pictures.looks import Look, look_of, palettes
+from cubeport.cubes.pictures.places import CRS84, Canvas, Places, locate
+from cubeport.cubes.pictures.png import png
+from cubeport.cubes.resolve import resolve
+from cubeport.cubes.selection import Selection, order
+from cubeport.cubes.windows import Run, Window, Windows, count, time_axis
+from cubeport.documents.texts import Shown
+from cubeport.errors import InvalidRequest, NotFound, Problem, TooLarge
+from cubeport.service.ports import Versions
+from cubeport.service.queries import Patience
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    type Array = np.ndarray[Any, Any]
+
+MOST_PIXELS = 4 * 1024 * 1024
+MOST_SIDE = 4096
+MOST_CHUNKS = 1024
+"""Chunks that one picture may read."""
+_PLACES_BYTES = 64 * 1024 * 1024
+"""Memory of the places of pixels that are kept: the next step of a series needs the same."""
+_SECONDS = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class PictureQuery:
+    """What a picture shows."""
+
+    canvas: Canvas
+    selection: Selection = field(default_factory=Selection)
+    """``datetime``, ``subsets`` and at most one of ``properties``: one slice each."""
+    range: tuple[float, float] | str | None = None
+    """Lowest and highest value of the palette, or ``view``: those of what is seen."""
+    palette: str | None = None
+    steps: int | None = None
+    hide_beyond: bool | None = None
+    logarithmic: bool | None = None
+    background: tuple[int, int, int] | None = None
+    """Red, green, blue of pixels without data; ``None`` leaves them transparent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawn picture, and what it shows."""
+
+    content: bytes
+    look: Look
+    field: str
+    slices: Mapping[str, str]
+    """By axis: the label that was drawn."""
+
+
+class Pictures:
+    """Draws pictures; one for a process."""
+
+    def __init__(self, versions: Versions, *, most_chunks: int = MOST_CHUNKS, most_pixels: int = MOST_PIXELS) -> None:
+        self._versions = versions
+        self._most_pixels = most_pixels
+        self._most_chunks = most_chunks
+        self._places: Bounded[tuple[str, Canvas], Places] = Bounded(_PLACES_BYTES)
+
+    def draw(self, shown: Shown, query: PictureQuery, *, left: threading.Event | None = None) -> Picture:
+        """Return the picture. A box without data gives one without anything on it: a map is not an answer about data.
+
+        Raises
+        ------
+        InvalidRequest
+            For a field, an axis, a label, a palette or a reference system that the dataset or the service does not have.
+        TooLarge
+            When it would read too many chunks.
+        NotFound
+            When the dataset has no horizontal position.
+        """
+        canvas = query.canvas
+        self._check(canvas)
+        opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
+        name = self._field(shown, query.selection)
+        places = self._located(shown, opened, canvas)
+        chosen = _slices(opened, name, places.dimensions, query.selection)
+        patience = Patience(_SECONDS, left)
+        values, at = self._values(opened, name, places, chosen, patience)
+        look = self._look(shown, name, query, values)
+        pixels = _placed(look, values, at, places, canvas)
+        colours = look.colours()
+        import numpy as np
+
+        opacity = np.full(len(colours), 255, "uint8")
+        if query.background is None:
+            opacity[0] = 0
+        else:
+            colours[0] = query.background
+        slices = {each: _label(opened, each, place) for each, place in chosen.items()}
+        return Picture(png(pixels, colours, opacity), look, name, slices)
+
+    def look(self, shown: Shown, selection: Selection | None = None) -> tuple[str, Look]:
+        """Return the field that is drawn, and how. Raises InvalidRequest, NotFound."""
+        field = self._field(shown, selection or Selection())
+        return field, self._look(shown, field, PictureQuery(Canvas((0, 0, 1, 1), 1, 1)), None)
+
+    def _check(self, canvas: Canvas) -> None:
+        pixels = canvas.width * canvas.height
+        if pixels > self._most_pixels or max(canvas.width, canvas.height) > MOST_SIDE:
+            raise TooLarge(
+                f"The picture would have {pixels} pixels.",
+                setting="limits.map_pixels",
+                limit=self._most_pixels,
+                value=pixels,
+                unit="pixels",
+                next_step=f"Ask for fewer pixels, and at most {MOST_SIDE} on a side.",
+            )
+
+    def _field(self, shown: Shown, selection: Selection) -> str:
+        description: CubeDescription = shown.description
+        if description.spatial.family == "none":
+            raise _nowhere()
+        named = selection.properties or description.fields[:1]
+        if len(named) != 1 or named[0] not in description.fields:
+            why = f"name one of {', '.join(description.fields[:20])}"
+            raise InvalidRequest(f"properties: {why}", errors=[Problem(("query", "properties"), "unknown-field", why)])
+        return named[0]
+
+    def _located(self, shown: Shown, opened: Opened, canvas: Canvas) -> Places:
+        key = shown.version.version_id, canvas
+        places = self._places.get(key)
+        if places is None:
+            try:
+                places = locate(shown.description, opened.labels(), canvas)
+            except ValueError as exc:
+                raise InvalidRequest(f"crs: {exc}", errors=[Problem(("query", "crs"), "unknown-crs", str(exc))]) from exc
+            self._places.put(key, places, places.nbytes)
+        return places
+
+    def _values(
+        self, opened: Opened, field: str, places: Places, chosen: Mapping[str, int], patience: Patience
+    ) -> tuple[Array | None, tuple[int, ...]]:
+        """Return the values of the smallest window with every cell that is seen, and where it begins; ``None`` when none is."""
+        along = {name: Window(name, (Run(place, place + 1),)) for name, place in chosen.items()}
+        begins = []
+        for dimension, index in zip(places.dimensions, places.index, strict=True):
+            seen = index[index >= 0]
+            if not seen.size:
+                return None, ()
+            low, high = int(seen.min()), int(seen.max()) + 1
+            begins.append(low)
+            along[dimension] = Window(dimension, (Run(low, high),))
+        dimensions = opened.dimensions(field)
+        windows = Windows((field,), {each: along[each] for each in dimensions})
+        cost = count(opened.description, windows)
+        if cost.chunks > self._most_chunks:
+            raise TooLarge(
+                f"The picture would read {cost.chunks} chunks.",
+                setting="limits.map_chunks",
+                limit=self._most_chunks,
+                value=cost.chunks,
+                unit="chunks",
+                next_step="Ask for a smaller box.",
+            )
+        raw = opened.raw(field, windows.along, patience=patience)
+        values = opened.decode(field, raw)
+        order_of = [dimensions.index(each) for each in (*chosen, *places.dimensions)]
+        return values.transpose(order_of).reshape([along[each].size for each in places.dimensions]), tuple(begins)
+
+    def _look(self, shown: Shown, field: str, query: PictureQuery, values: Array | None) -> Look:
+
+        try:
+            look = look_of(shown.description.variable(field), shown.texts.render)
+        except ValueError:
+            look = Look("viridis", 0.0, 1.0)  # all is missing: nothing will be seen of it
+        changes: dict[str, Any] = {}
+        if query.palette is not None:
+            if query.palette not in palettes():
+                why = f"name one of {', '.join(palettes())}"
+                raise InvalidRequest(f"palette: {why}", errors=[Problem(("query", "palette"), "unknown-palette", why)])
+            changes["palette"] = query.palette
+        if query.range == "view" and values is not None and not look.flags:
+            import numpy as np
+
+            known = values[np.isfinite(values.astype("float64", copy=False))]
+            if known.size and known.min() < known.max():
+                changes |= {"low": float(known.min()), "high": float(known.max())}
+        elif isinstance(query.range, tuple):
+            changes |= {"low": query.range[0], "high": query.range[1]}
+        for name in ("steps", "hide_beyond", "logarithmic"):
+            if getattr(query, name) is not None:
+                changes[name] = getattr(query, name)
+        look = replace(look, **changes)
+        if look.logarithmic and look.low <= 0:
+            why = "a logarithmic scale needs a range above 0"
+            raise InvalidRequest(f"scale: {why}", errors=[Problem(("query", "scale"), "out-of-range", why)])
+        return look
+
+
+def world(description: CubeDescription, width: int) -> Canvas:
+    """Return the canvas of a dataset's own box, *width* pixels on its longer side, in CRS84; the height follows the ground.
+
+    Raises
+    ------
+    NotFound
+        When the dataset has no place.
+    """
+    import math
+
+    if description.spatial.bbox is None:
+        raise _nowhere()
+    west, south, east, north = description.spatial.bbox
+    east += 360 if east < west else 0
+    if east - west < 1e-9 or north - south < 1e-9:
+        west, south, east, north = west - 0.5, south - 0.5, east + 0.5, north + 0.5
+    ratio = (north - south) / ((east - west) * max(0.1, math.cos(math.radians((north + south) / 2))))
+    if ratio > 1:
+        return Canvas((west, south, east, north), max(1, round(width / ratio)), width, CRS84)
+    return Canvas((west, south, east, north), width, max(1, round(width * ratio)), CRS84)
+
+
+def _nowhere() -> NotFound:
+    return NotFound("This dataset has no horizontal position, so there is no map of it.", what="data")
+
+
+def _slices(opened: Opened, field: str, across: Sequence[str], selection: Selection) -> dict[str, int]:
+    """Return the index that is drawn of each dimension but those of the map, in the store's order.
+
+    Without a wish: of time the last label that is not in the future, else the first; of every other axis the first.
+    """
+    description = opened.description
+    asked = Selection(datetime=selection.datetime, subsets=selection.subsets, properties=(field,))
+    wished = resolve(description, opened.labels(), asked) if asked.datetime is not None or asked.subsets else None
+    chosen: dict[str, int] = {}
+    time = time_axis(description)
+    for dimension, size in zip(opened.dimensions(field), opened.shape(field), strict=True):
+        if dimension in across:
+            continue
+        taken = wished.along[dimension] if wished is not None and dimension in wished.along else None
+        if taken is not None and taken.size < size:
+            chosen[dimension] = int(taken.indices()[0])
+        elif time is not None and time.dimension == dimension:
+            chosen[dimension] = _newest(opened, time)
+        else:
+            chosen[dimension] = 0
+    return chosen
+
+
+def _newest(opened: Opened, time: Axis) -> int:
+    import numpy as np
+
+    from cubeport.cubes.calendars import parse_stamp
+
+    labels = np.atleast_1d(opened.labels().values[time.name])
+    today = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    past = np.nonzero(labels <= order(parse_stamp(today, "standard")))[0]
+    return int(past[-1]) if past.size else 0
+
+
+def _placed(look: Look, values: Array | None, begins: tuple[int, ...], places: Places, canvas: Canvas) -> Array:
+    """Return the palette index of each pixel."""
+    import numpy as np
+
+    if values is None:
+        return np.zeros((canvas.height, canvas.width), "uint8")
+    # One transparent cell more: that of the pixels that have none.
+    classes = np.zeros([size + 1 for size in values.shape], "uint8")
+    classes[tuple(slice(0, size) for size in values.shape)] = look.classes(values)
+    index = [np.where(each < 0, size, each - begin) for each, size, begin in zip(places.index, values.shape, begins, strict=True)]
+    return classes[np.ix_(*index)] if places.apart else classes[tuple(index)]
+
+
+def _label(opened: Opened, dimension: str, place: int) -> str:
+    axis = next((each for each in opened.description.axes if each.dimension == dimension and not each.scalar), None)
+    labels = opened.labels().values
+    if axis is None or axis.name not in labels:
+        return str(place)
+    value = labels[axis.name][place]
+    if time_axis(opened.description) is axis:
+        from cubeport.cubes.selection import stamp_at
+
+        return str(stamp_at(int(value)))
+    return str(value)
