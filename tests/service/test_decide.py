@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.texts import Texts
-from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TagExists, TemplateChanged
+from cubeport.errors import DatasetExists, ExtentChanged, NotFound, TagExists, TemplateChanged
 from cubeport.service.datasets import Dataset
 from cubeport.service.ingest import Wanted, decide
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Scope
@@ -87,7 +87,10 @@ def test_another_direct_source_needs_to_say_that_it_replaces() -> None:
     direct, have = wanted(template=None), held(template=None)
     assert "mode replace" in _refused(DatasetExists, direct, have).next_step
     assert ask(direct, have, source="b.nc", mode="replace")[0] == "replace"
-    assert isinstance(_refused(InvalidRequest, direct, have, mode="update"), InvalidRequest)
+    assert ask(direct, have, source="b.nc", mode="update")[0] == "append"
+    assert ask(direct, have, source="b.nc", overwrite=True)[0] == "revise"
+    with pytest.raises(ValueError, match="on_overlap goes with mode update"):
+        IngestionRequest(dataset_id="sst", mode="replace", on_overlap="skip")
 
 
 def test_an_update_of_nothing_is_not_found() -> None:

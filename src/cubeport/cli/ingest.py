@@ -28,6 +28,7 @@ _TEMPLATE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
     app.command("ingest")(ingest)
+    app.command("update")(update)
 
 
 def ingest(
@@ -123,6 +124,51 @@ def ingest(
     _tell_skipped(session, found)
     files = {"files": [str(path.absolute()) for path in found.sources], **of_files}
     return _report(session, _one(session, {"dataset_id": named, **request}, files))
+
+
+def update(
+    ctx: typer.Context,
+    id: Annotated[str, typer.Argument(metavar="ID", help="The dataset's id.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Files, folders and quoted globs with the new steps.")],
+    on_overlap: Annotated[
+        str | None,
+        typer.Option("--on-overlap", metavar="error|skip|replace", help="Steps that are held: refuse, keep them, or take the new."),
+    ] = None,
+    allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Accept missing periods; they are listed.")] = False,
+    variables: Annotated[str | None, typer.Option("--variables", metavar="A,B", help="Only these variables of the files.")] = None,
+    group: Annotated[str | None, typer.Option("--group", help="The group of the files to take; the root if not named.")] = None,
+    append_dim: Annotated[str | None, typer.Option("--append-dim", metavar="D", help="Add the steps along it; else time.")] = None,
+    normalise: Annotated[
+        list[str] | None, typer.Option("--normalise", metavar="STEP", help="A step that repairs the files. Repeatable.")
+    ] = None,
+    transform: Annotated[
+        list[str] | None, typer.Option("--transform", metavar="STEP", help="A step that changes values. Repeatable.")
+    ] = None,
+    publish: Annotated[bool | None, typer.Option("--publish/--no-publish", help="Show the new version at once or not yet.")] = None,
+    tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
+    dry_run: DryRun = False,
+) -> int | None:
+    """Add the steps of files to a dataset, or replace steps that it has. Everything else stays, and is shared on disk."""
+    session = current(ctx)
+    request: dict[str, Any] = {
+        "dataset_id": id,
+        "mode": "update",
+        "on_overlap": on_overlap,
+        "allow_gaps": allow_gaps,
+        "publish": publish,
+        "tag": tag,
+        "dry_run": dry_run,
+    }
+    fields = _template_fields(None, None, None, None, variables, None)
+    for name, flag, steps in (("normalise", "--normalise", normalise), ("transforms", "--transform", transform)):
+        if steps:
+            fields[name] = [_step(text, flag) for text in steps]
+    if fields:
+        request["template"] = fields
+    found = session.parts.find(files)
+    _tell_skipped(session, found)
+    said = {"files": [str(path.absolute()) for path in found.sources], "append_dim": append_dim, "group": group}
+    return _report(session, _one(session, request, said))
 
 
 def _is_template(sources: Sequence[str], *, of_files: bool) -> bool:

@@ -51,7 +51,11 @@ _LISTED_TIMES = 1_000
 
 
 def describe(
-    raw: xr.Dataset, *, chunks: Mapping[str, tuple[int, ...]] | None = None, fields: Sequence[str] | None = None
+    raw: xr.Dataset,
+    *,
+    chunks: Mapping[str, tuple[int, ...]] | None = None,
+    fields: Sequence[str] | None = None,
+    ranges: Mapping[str, tuple[float | None, float | None]] | None = None,
 ) -> CubeDescription:
     """Return what the dataset is.
 
@@ -63,6 +67,8 @@ def describe(
         Chunk lengths by variable, of the store; without them, what the encoding says, else the shape.
     fields
         The data variables to offer together; ``None`` = those on the axes that most of them share.
+    ranges
+        The least and greatest values of variables that are known already: their values are not read.
 
     Raises
     ------
@@ -79,7 +85,7 @@ def describe(
         raise SourceRejected("no variable holds data", reason="not-a-cube")
     notes = list(found.notes)
     axes, spatial, temporal = _extents(raw, found)
-    variables = tuple(_variable(raw, name, found, chunks or {}, notes) for name in map(str, raw.variables))
+    variables = tuple(_variable(raw, name, found, chunks or {}, ranges or {}, notes) for name in map(str, raw.variables))
     return CubeDescription(
         axes=axes,
         variables=variables,
@@ -202,7 +208,12 @@ def _axis(raw: xr.Dataset, cube: CubeAxes, found: FoundAxis, stamps: tuple[Calen
 
 
 def _variable(
-    raw: xr.Dataset, name: str, found: CubeAxes, chunks: Mapping[str, tuple[int, ...]], notes: list[tuple[str, str]]
+    raw: xr.Dataset,
+    name: str,
+    found: CubeAxes,
+    chunks: Mapping[str, tuple[int, ...]],
+    ranges: Mapping[str, tuple[float | None, float | None]],
+    notes: list[tuple[str, str]],
 ) -> Variable:
     variable = raw.variables[name]
     role = found.roles[name]
@@ -211,7 +222,9 @@ def _variable(
     own = tuple(min(int(n), m) if m else 1 for n, m in zip(given, shape, strict=True))
     seen, said = opened(variable, name=name)
     notes += [("decoding", f"{name!r}: {words}") for words in said]
-    least, greatest = _range(seen, own) if role in ("data", "auxiliary") and not is_text(variable) else (None, None)
+    least, greatest = None, None
+    if role in ("data", "auxiliary") and not is_text(variable):
+        least, greatest = ranges[name] if name in ranges else _range(seen, own)
     mapping = variable.attrs.get("grid_mapping")
     return Variable(
         name=name,
@@ -245,6 +258,14 @@ def _nodata(variable: Any) -> float | int | str | None:
     if isinstance(first, str):
         return first if first in ("nan", "inf", "-inf") else None
     return first if isinstance(first, int | float) and not isinstance(first, bool) else None
+
+
+def value_range(variable: xr.Variable, name: str, chunks: tuple[int, ...]) -> tuple[float | None, float | None]:
+    """Return the least and the greatest finite value of a variable as :func:`describe` finds them."""
+    if is_text(variable):
+        return None, None
+    own = tuple(min(n, m) if m else 1 for n, m in zip(chunks, variable.shape, strict=True))
+    return _range(opened(variable, name=name)[0], own)
 
 
 def _range(seen: Any, chunks: tuple[int, ...]) -> tuple[float | None, float | None]:

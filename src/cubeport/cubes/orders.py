@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.update import Change, OnOverlap
 
 type Progress = Callable[[str, int, int], None]
 """``progress(phase, done, total)``; raises :class:`~cubeport.errors.Cancelled` when the job was cancelled."""
@@ -25,6 +26,19 @@ class Window:
     start: str | None = None
     end: str | None = None
     clip: str = "touch"
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The version that an update builds on."""
+
+    folder: Path
+    """With its tree and manifest."""
+    digest: str
+    """sha256 of its manifest, as the catalog has it."""
+    ranges: Mapping[str, tuple[float | None, float | None]]
+    """The least and the greatest value of each variable, as measured."""
+    on_overlap: OnOverlap = "error"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,8 @@ class WriteOrder:
     """Steps that change values, after the sources are joined."""
     skip_bad: bool = False
     """Whether variables that cannot be published are left out, and reported, instead of refusing the source."""
+    base: Base | None = None
+    """With it, the sources are added to this version: everything that they do not touch is shared with it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +75,8 @@ class Written:
     digests: Mapping[str, str]
     """By variable, in the store's order: sha256 over the sha256s of its chunks' values (C order, little-endian), in C order."""
     warnings: tuple[tuple[str, str], ...] = ()
+    change: Change | None = None
+    """Of an update: how its steps follow from those of the base. Digests are then of the chunks that were written."""
     sources: tuple[Mapping[str, Any], ...] = ()
     """Identity of each source: name, size_bytes, sha256, modified_at."""
 
@@ -91,6 +109,8 @@ class Staging:
     """``staging/<op>/source``: what was fetched."""
     parent: str | None = None
     """The version that this one is built on: objects that are not written anew are taken from it."""
+    base: Path | None = None
+    """The parent's folder, with tree and manifest, which the children may read."""
 
 
 @dataclass(frozen=True, slots=True)

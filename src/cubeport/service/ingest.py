@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,7 @@ from cubeport.service.changes import Reason, announce
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan, Scope
-from cubeport.service.ports import Gate, Measured, Progress, Sources, Staging, Window, WriteOrder, Writer, Written
+from cubeport.service.ports import Base, Gate, Measured, Progress, Sources, Staging, Window, WriteOrder, Writer, Written
 from cubeport.service.publish import pointed, show, with_shown, with_state
 from cubeport.service.scope import check_asked, check_realised, check_said, holds, hull
 from cubeport.service.state import KIND, VERSION, Cube, DatasetState, Publication, Reach, VersionKind, VersionState
@@ -207,13 +207,15 @@ def _choose(
             action="reuse", reason="the same sources and options as the held version", held=held, base_version_id=base
         ), scope
     if wanted.template is None:
-        if request.mode == "replace" or request.overwrite:
+        if request.mode == "replace":
             return Plan(action="replace", reason="another source replaces what is held", held=held, base_version_id=base), scope
         if request.mode == "update":
-            raise InvalidRequest("Adding files to a dataset comes with a later release; replace it as a whole (mode replace).")
+            return Plan(action="append", reason="the steps of the source are added", held=held, base_version_id=base), scope
+        if request.overwrite:
+            return Plan(action="revise", reason="the steps of the source replace held ones", held=held, base_version_id=base), scope
         raise DatasetExists(
             f"Dataset {wanted.dataset_id!r} exists, made from other sources or options.",
-            next_step="ingest with mode replace (--replace)",
+            next_step=f"add its steps (cubeport update {wanted.dataset_id} FILES), or replace all with mode replace (--replace)",
         )
     state, period_type = dataset.state, wanted.template.period_type
     if state.extent_digest != (wanted.extent.digest() if wanted.extent else None):
@@ -230,6 +232,12 @@ def _choose(
     whole = hull(scope, head.coverage, period_type)
     action: PlannedAction = "append" if held and whole.start == held["start"] else "extend"
     return Plan(action=action, reason="more periods than are held", held=held, base_version_id=base), whole
+
+
+def _updates(ingestion: Ingestion, wanted: Wanted) -> bool:
+    """Tell whether files are added to what is held."""
+    request = ingestion.request
+    return wanted.template is None and (request.mode == "update" or (request.overwrite and request.mode != "replace"))
 
 
 _KINDS: Mapping[PlannedAction, VersionKind] = {
@@ -332,9 +340,10 @@ class Ingester:
         """Let the held version stand for what was asked; what else the request changes (texts, a tag, showing it) is one commit."""
         old, tag = dataset.state, ingestion.request.tag
         shows = publishes(ingestion.request, wanted) and not (old.published and old.latest == head.version_id)
-        texts, described = texts_of(
-            wanted, old, self._datasets.cube(head.version_id).description, old.texts.period_type or "irregular"
-        )
+        texts, described = old.texts, old.described
+        if not _updates(ingestion, wanted):
+            measured = self._datasets.cube(head.version_id).description
+            texts, described = texts_of(wanted, old, measured, old.texts.period_type or "irregular")
         state = old.model_copy(update={"texts": texts, "described": described})
         if tag is not None and tag not in state.tags:
             state = state.model_copy(update={"tags": {**state.tags, tag: head.version_id}})
@@ -395,10 +404,13 @@ class Ingester:
                 engine=self._writer.name,
             )
             work.compensate(Compensation.model_validate(self._writer.claim(work.operation_id)))
-            staging, undo = self._writer.stage(work.operation_id, wanted.dataset_id, making.version_id)
+            parent = head if _updates(ingestion, wanted) else None
+            staging, undo = self._writer.stage(work.operation_id, wanted.dataset_id, making.version_id, parent=self._parent(parent))
             work.compensate(*(Compensation.model_validate(each) for each in undo))
-            written, measured = self._bytes(staging, ingestion, wanted, scope, progress)
-            period_type = native.period_type(wanted.fields.period_type, measured.description.temporal)
+            written, measured = self._bytes(staging, ingestion, wanted, scope, progress, parent)
+            making = making.as_written(written)
+            said = dataset.state.texts.period_type if dataset is not None and parent is not None else None
+            period_type = native.period_type(wanted.fields.period_type or said, measured.description.temporal)
             check_said(wanted.fields, measured.description)
             check_realised(wanted.scope, measured.description, period_type, allow_gaps=_allow_gaps(ingestion, wanted))
             if head is None or head.digest != measured.digest:
@@ -409,7 +421,8 @@ class Ingester:
                 outcome = self._commit(work, making, written, measured, period_type, complete)
                 progress("done", 1, 1)
                 return outcome
-        # Left without a commit: the result equals the parent in every byte, so the attempt is undone and the parent stands for it.
+            # The result equals the parent in every byte: the attempt is undone, and the parent stands for it.
+            work.rollback()
         assert dataset is not None
         equal = plan.model_copy(update={"action": "reuse", "reason": "equal in every value"})
         return self._reuse(ingestion, wanted, dataset, head, equal, complete)
@@ -451,11 +464,41 @@ class Ingester:
         work.commit()
         return outcome
 
+    def _parent(self, held: VersionState | None) -> str | None:
+        """Return the version to build on. Raises InvalidRequest when another engine stores it."""
+        if held is None:
+            return None
+        if held.engine != self._writer.name:
+            raise InvalidRequest(
+                f"The held version is stored by the engine {held.engine!r}, and new ones by {self._writer.name!r}.",
+                next_step="replace the dataset as a whole (--replace)",
+            )
+        return held.version_id
+
+    def _base(self, staging: Staging, ingestion: Ingestion, parent: VersionState | None) -> Base | None:
+        if parent is None or staging.base is None:
+            return None
+        request = ingestion.request
+        measured = self._datasets.cube(parent.version_id).description
+        return Base(
+            folder=staging.base,
+            digest=parent.digest,
+            ranges={each.name: (each.valid_min, each.valid_max) for each in measured.variables},
+            on_overlap=request.on_overlap or ("replace" if request.overwrite else "error"),
+        )
+
     def _bytes(
-        self, staging: Staging, ingestion: Ingestion, wanted: Wanted, scope: Scope, progress: Progress
+        self,
+        staging: Staging,
+        ingestion: Ingestion,
+        wanted: Wanted,
+        scope: Scope,
+        progress: Progress,
+        parent: VersionState | None,
     ) -> tuple[Written, Measured]:
-        """Steps 5 to 8: the first child writes, the second decodes what it wrote."""
+        """The first child writes, the second decodes what it wrote; of an update, what the sources touch."""
         fields = wanted.fields
+        base = self._base(staging, ingestion, parent)
         variables = tuple(v.name for v in fields.variables) or None
         with step("begin"):
             self._writer.begin(staging)
@@ -471,11 +514,12 @@ class Ingester:
             normalise=tuple(plain(fields.normalise)),
             transforms=tuple(plain(fields.transforms)),
             skip_bad=ingestion.request.skip_bad,
+            base=base,
         )
         with step("bytes"):
             written = self._gate.write(order, progress=progress)
         with step("measure"):
-            measured = self._gate.measure(staging.new, written, fields=variables, progress=progress)
+            measured = self._gate.measure(staging.new, written, fields=variables, base=base, progress=progress)
         return written, measured
 
 
@@ -490,6 +534,17 @@ class _Making:
     dataset: Dataset | None
     head: VersionState | None
     version_id: str
+
+    @property
+    def updates(self) -> bool:
+        """Whether the version is its parent with steps added or replaced."""
+        return _updates(self.ingestion, self.wanted) and self.head is not None
+
+    def as_written(self, written: Written) -> _Making:
+        """Return it with the action that the write found: where the steps of an update go is seen when they are read."""
+        if written.change is None or written.change.kind == "none":
+            return self
+        return replace(self, plan=self.plan.model_copy(update={"action": written.change.kind}))
 
     def version(self, written: Written, measured: Measured, period_type: str, *, engine: str) -> VersionState:
         """Return what the catalog will say of the version."""
@@ -518,13 +573,18 @@ class _Making:
         """Return the record pointing to *version*; what is shown moves only when the request publishes."""
         request, wanted = self.ingestion.request, self.wanted
         old = self.dataset.state if self.dataset else None
+        tags = {**(old.tags if old else {}), **({request.tag: version.version_id} if request.tag else {})}
+        if self.updates and old is not None:
+            # Steps are added: texts, template and area stay those of the dataset.
+            state = old.model_copy(update={"head": version.version_id, "tags": tags, "variables": description.fields})
+            return self._pointing(state, version, description)
         texts, described = texts_of(wanted, old, description, period_type)
         state = DatasetState(
             texts=texts,
             described=described,
             latest=old.latest if old else None,
             head=version.version_id,
-            tags={**(old.tags if old else {}), **({request.tag: version.version_id} if request.tag else {})},
+            tags=tags,
             publication=old.publication if old else Publication(),
             source_dataset_id=wanted.template.id if wanted.template else None,
             extent_id=wanted.extent.extent_id if wanted.extent else None,
@@ -535,8 +595,11 @@ class _Making:
             left=old.left if old else {},
             elsewhere=old.elsewhere if old else False,
         )
-        record = self.dataset.record if self.dataset else CatalogRecord(key=wanted.dataset_id, kind=KIND)
-        if publishes(request, wanted):
+        return self._pointing(state, version, description)
+
+    def _pointing(self, state: DatasetState, version: VersionState, description: CubeDescription) -> CatalogRecord:
+        record = self.dataset.record if self.dataset else CatalogRecord(key=self.wanted.dataset_id, kind=KIND)
+        if publishes(self.ingestion.request, self.wanted):
             return with_shown(record, pointed(state, version.version_id), description)
         return with_state(record, state) if state.latest else with_shown(record, state, description)
 

@@ -46,7 +46,8 @@ class IngestionRequest(_Value):
     """Whether the new version is shown at once; null is what the template says, and a template that says nothing publishes."""
     source: Source | None = None
     mode: Literal["create", "update", "replace"] | None = None
-    on_overlap: Annotated[Literal["error", "skip", "replace"] | None, Later(None)] = None
+    on_overlap: Literal["error", "skip", "replace"] | None = None
+    """What an update does with steps that are held: refuse (the default), keep them, or take the new ones."""
     template: TemplateFields | None = None
     allow_gaps: bool = False
     skip_bad: bool = False
@@ -58,6 +59,8 @@ class IngestionRequest(_Value):
     def _no_tag_of_ours(self) -> IngestionRequest:
         if self.tag == "latest":
             raise ValueError("a tag may not be called latest")
+        if self.on_overlap is not None and self.mode != "update":
+            raise ValueError("on_overlap goes with mode update")
         return self
 
 

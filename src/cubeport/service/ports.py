@@ -8,11 +8,12 @@ from typing import Any, Protocol
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.forms import Answer, Encoder, Form, Room
-from cubeport.cubes.orders import Measured, Occupied, Progress, Staging, StoredObject, Window, WriteOrder, Written
+from cubeport.cubes.orders import Base, Measured, Occupied, Progress, Staging, StoredObject, Window, WriteOrder, Written
 from cubeport.cubes.part import Opened
 from cubeport.service.templates import SourceBlock
 
 __all__ = [
+    "Base",
     "Encoders",
     "Gate",
     "Listed",
@@ -44,7 +45,13 @@ class Gate(Protocol):
         """Run the first child; ``target`` stays its owner's. Raises SourceRejected, AreaOutsideSource and data conflicts."""
 
     def measure(
-        self, written: Path, expected: Written, *, fields: Sequence[str] | None = None, progress: Progress | None = None
+        self,
+        written: Path,
+        expected: Written,
+        *,
+        fields: Sequence[str] | None = None,
+        base: Base | None = None,
+        progress: Progress | None = None,
     ) -> Measured:
         """Run the second child: decode all of ``staging/<op>/new``, compare digests, describe, write ``manifest.json`` beside."""
 

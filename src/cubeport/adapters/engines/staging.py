@@ -64,7 +64,9 @@ class StagingArea:
             self.compensation(root, root),
             self.compensation(final, root / "data"),
         ]
-        staging = Staging(operation_id, dataset_id, version_id, root=root, new=root / "new", source=root / "source", parent=parent)
+        base = None if parent is None else self.version(dataset_id, parent)
+        new, source = root / "new", root / "source"
+        staging = Staging(operation_id, dataset_id, version_id, root=root, new=new, source=source, parent=parent, base=base)
         return staging, undo
 
     def begin(self, staging: Staging) -> None:

@@ -13,7 +13,7 @@ import itertools
 import json
 import math
 import struct
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +66,22 @@ class Grid:
         return tuple(
             slice(i * length, min((i + 1) * length, size)) for i, length, size in zip(index, self.chunks, self.shape, strict=True)
         )
+
+    def around(self, indices: Sequence[tuple[int, ...]]) -> Region:
+        """Return the smallest region that has all these chunks."""
+        regions = [self.region(index) for index in indices]
+        return tuple(
+            slice(min(part.start for part in each), max(part.stop for part in each)) for each in zip(*regions, strict=True)
+        )
+
+    def size_of(self, takes: Callable[[tuple[int, ...]], bool]) -> int:
+        """Return the decoded bytes of the chunks that are taken."""
+        lengths = (
+            math.prod(part.stop - part.start for part in self.region(index))
+            for index in itertools.product(*map(range, self.counts))
+            if takes(index)
+        )
+        return int(self.itemsize * sum(lengths))
 
     def within(self, region: Region) -> Iterator[tuple[int, ...]]:
         """Yield the indices of the chunks that lie whole in *region*."""

@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cubeport.adapters.sandbox.children import Children, Progress, open_source
 from cubeport.adapters.sources.identity import identity
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.orders import Measured, WriteOrder, Written
+from cubeport.cubes.orders import Base, Measured, WriteOrder, Written
+from cubeport.cubes.update import Change
 from cubeport.errors import SourceRejected
 
 type _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -60,23 +61,38 @@ class ConfinedGate:
             "normalise": [dict(step) for step in order.normalise],
             "transforms": [dict(step) for step in order.transforms],
             "skip_bad": order.skip_bad,
+            "base": None if order.base is None else _told(order.base),
         }
-        said = self._children.run("write", request, sources=order.sources, write=[order.target], progress=progress)
+        read = [] if order.base is None else [order.base.folder]
+        said = self._children.run("write", request, sources=order.sources, read=read, write=[order.target], progress=progress)
         answer = _believed(_WriteAnswer, said)
         return Written(
-            digests=answer.digests, warnings=tuple(answer.warnings), sources=tuple(each.model_dump() for each in answer.sources)
+            digests=answer.digests,
+            warnings=tuple(answer.warnings),
+            change=None if answer.change is None else answer.change.value(),
+            sources=tuple(each.model_dump() for each in answer.sources),
         )
 
     def measure(
-        self, written: Path, expected: Written, *, fields: Sequence[str] | None = None, progress: Progress | None = None
+        self,
+        written: Path,
+        expected: Written,
+        *,
+        fields: Sequence[str] | None = None,
+        base: Base | None = None,
+        progress: Progress | None = None,
     ) -> Measured:
         """Run the second child over what the first has written; see :class:`~cubeport.service.ports.Gate`."""
         request = {
             "target": str(written),
             "digests": dict(expected.digests),
             "fields": None if fields is None else list(fields),
+            "base": None if base is None else _told(base),
+            "change": None if expected.change is None else asdict(expected.change),
         }
-        answer = _believed(_MeasureAnswer, self._children.run("measure", request, write=[written], progress=progress))
+        read = [] if base is None else [base.folder]
+        said = self._children.run("measure", request, read=read, write=[written], progress=progress)
+        answer = _believed(_MeasureAnswer, said)
         return Measured(
             description=answer.description,
             documents=answer.documents,
@@ -101,7 +117,24 @@ class _Identity(_Answer):
     modified_at: Annotated[str, Field(max_length=40)]
 
 
+class _Change(_Answer):
+    dimension: Annotated[str, Field(max_length=128)]
+    length: Annotated[int, Field(ge=0)]
+    kept: Annotated[list[tuple[int, int]], Field(max_length=10_000)]
+    added: Annotated[int, Field(ge=0)]
+    replaced: Annotated[int, Field(ge=0)]
+
+    def value(self) -> Change:
+        return Change(self.dimension, self.length, tuple(self.kept), self.added, self.replaced)
+
+
+def _told(base: Base) -> dict[str, Any]:
+    ranges = {name: list(values) for name, values in base.ranges.items()}
+    return {"folder": str(base.folder), "digest": base.digest, "ranges": ranges, "on_overlap": base.on_overlap}
+
+
 class _WriteAnswer(_Answer):
+    change: _Change | None = None
     digests: Annotated[dict[str, _Sha256], Field(max_length=10_000)]
     warnings: Annotated[list[tuple[_Words, _Words]], Field(max_length=10_000)]
     sources: Annotated[list[_Identity], Field(max_length=100_000)]

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import math
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from cubeport.adapters.engines import manifest as manifests
 from cubeport.adapters.engines import zarrv3
 from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entry
 from cubeport.adapters.engines.zarrv3 import Grid
+from cubeport.adapters.gate.parent import Parent, Updated, opened
 from cubeport.adapters.gate.write import THREADS, put
 from cubeport.adapters.sandbox import child, wire
 from cubeport.adapters.sources.reading import decoding
@@ -34,6 +35,7 @@ from cubeport.cubes import checks, keys
 from cubeport.cubes.describe import describe
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.raw import dataset
+from cubeport.cubes.update import Change
 from cubeport.documents import ogc, stac
 from cubeport.errors import SourceRejected
 
@@ -57,32 +59,58 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     nodes = {name: _document(root / name) for name in expected}
     arrays = {name: _parsed(name, node) for name, node in nodes.items()}
     _check_keys(sizes, arrays)
-    told = _Told(context, sum(math.prod(grid.shape) * grid.itemsize for grid in arrays.values()))
+    whole = zarrv3.to_bytes(zarrv3.consolidated(zarrv3.group_document(_document(root).get("attributes", {})), nodes))
+    (root / METADATA).unlink()
+    put(root / METADATA, whole)
+    sizes[METADATA] = len(whole)
+    updated = _updated(request, root, arrays, {name: node["dimension_names"] for name, node in nodes.items()})
+    if updated is not None and (twice := [key for key in sizes if updated.is_shared(key)]):
+        raise SourceRejected(f"{twice[0]!r} was written, which the update does not touch", reason="unsafe")
+    takes = {name: partial(_takes, updated, name) for name in arrays}
+    told = _Told(context, sum(grid.size_of(takes[name]) for name, grid in arrays.items()))
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         others = [key for key in sizes if key != METADATA]
         digests = pool.map(lambda key: _file_digest(root / key), others)
-        raw = open_zarr(str(root), CUBE).raw
-        watched = {name: _Watched(name, grid, raw.variables[name], told) for name, grid in arrays.items()}
+        raw = open_zarr(str(root), CUBE).raw if updated is None else opened(updated)
+        watched = {name: _Watched(name, grid, raw.variables[name], told, takes[name]) for name, grid in arrays.items()}
         seen = dataset({name: each.variable() for name, each in watched.items()}, raw.attrs)
         checks.check(seen)  # the first child did; whether it still was itself, nobody knows
-        description = describe(seen, chunks={name: grid.chunks for name, grid in arrays.items()}, fields=request["fields"])
+        lengths = {name: grid.chunks for name, grid in arrays.items()}
+        known = {} if updated is None else updated.ranges(seen, lengths)
+        description = describe(seen, chunks=lengths, fields=request["fields"], ranges=known)
         for name, each in watched.items():
             if each.digest() != expected[name]:
                 raise SourceRejected(f"variable {name!r} does not read back as it was written", reason="digest-mismatch")
         entries = dict(zip(others, digests, strict=True))
-    whole = zarrv3.to_bytes(zarrv3.consolidated(zarrv3.group_document(_document(root).get("attributes", {})), nodes))
-    (root / METADATA).unlink()
-    put(root / METADATA, whole)
-    sizes[METADATA], entries[METADATA] = len(whole), hashlib.sha256(whole).hexdigest()
-    manifest = manifests.to_bytes({key: Entry(sizes[key], digest) for key, digest in entries.items()})
+    entries[METADATA] = hashlib.sha256(whole).hexdigest()
+    listed = {key: Entry(sizes[key], digest) for key, digest in entries.items()}
+    if updated is not None:
+        listed |= updated.kept()
+    manifest = manifests.to_bytes(listed)
     put(target / MANIFEST, manifest)
     return {
         "description": description.model_dump(mode="json"),
         "documents": {**stac.seal(description, seen), "ogc": ogc.seal(description), "manifest": {"file:size": len(manifest)}},
-        "files": len(entries),
-        "size_bytes": sum(sizes.values()),
+        "files": len(listed),
+        "size_bytes": sum(entry.size for entry in listed.values()),
         "digest": hashlib.sha256(manifest).hexdigest(),
     }
+
+
+def _updated(
+    request: Mapping[str, Any], root: Path, arrays: Mapping[str, Grid], dimensions: Mapping[str, list[str]]
+) -> Updated | None:
+    """Return the union with the version that is built on, if there is one."""
+    base, said = request.get("base"), request.get("change")
+    if base is None or said is None:
+        return None
+    change = Change(said["dimension"], said["length"], tuple(map(tuple, said["kept"])), said["added"], said["replaced"])
+    parent = Parent(Path(base["folder"]), base["digest"])
+    return Updated(parent, root, arrays, dimensions, change, base["ranges"])
+
+
+def _takes(updated: Updated | None, name: str, index: tuple[int, ...]) -> bool:
+    return updated is None or not updated.shares(name, index)
 
 
 def _objects(root: Path) -> dict[str, int]:
@@ -152,10 +180,10 @@ class _Told:
 class _Watched(BackendArray):
     """An array whose chunks are hashed as they are read for the description, so that no value is decoded twice."""
 
-    def __init__(self, name: str, grid: Grid, variable: xr.Variable, told: _Told) -> None:
+    def __init__(self, name: str, grid: Grid, variable: xr.Variable, told: _Told, takes: Callable[[tuple[int, ...]], bool]) -> None:
         if (variable.shape, variable.dtype) != (grid.shape, grid.dtype):
             raise _foreign(name)
-        self._name, self._grid, self._variable, self._told = name, grid, variable, told
+        self._name, self._grid, self._variable, self._told, self._takes = name, grid, variable, told, takes
         self._found: dict[tuple[int, ...], bytes] = {}
         self.shape, self.dtype = variable.shape, variable.dtype
 
@@ -181,15 +209,17 @@ class _Watched(BackendArray):
             return np.asarray(self._variable[key].values, dtype=self.dtype)
 
     def _note(self, index: tuple[int, ...], region: zarrv3.Region, values: zarrv3.Values) -> None:
-        if index not in self._found:
+        if index not in self._found and self._takes(index):
             chunk = values[zarrv3.inside(self._grid.region(index), region)]
             self._found[index] = self._grid.digest(chunk)
             self._told.add(chunk.size * self._grid.itemsize)
 
     def digest(self) -> str:
-        """Return the digest of all values, reading what nobody has asked for yet."""
-        for region, indices in zarrv3.blocks(self._grid, None, _BLOCK_BYTES):
+        """Return the digest of the values that were written, reading what nobody has asked for yet."""
+        for _, every in zarrv3.blocks(self._grid, None, _BLOCK_BYTES):
+            indices = [index for index in every if self._takes(index)]
             if any(index not in self._found for index in indices):
+                region = self._grid.around(indices)
                 values = self._read(region)
                 for index in indices:
                     self._note(index, region, values)

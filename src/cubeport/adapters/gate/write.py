@@ -6,13 +6,14 @@ It runs confined, and what it says is hostile until the second child, ``measure`
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import re
 import resource
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,19 +23,22 @@ import xarray as xr
 from cubeport.adapters.engines import attributes, zarrv3
 from cubeport.adapters.engines.manifest import CUBE
 from cubeport.adapters.engines.zarrv3 import Grid
+from cubeport.adapters.gate.parent import Parent, is_shared, merge, shared
 from cubeport.adapters.sandbox import child
 from cubeport.adapters.sources.formats import format_of, scan
 from cubeport.adapters.sources.identity import identity
-from cubeport.adapters.sources.reading import TEXT, Source, decoding, load_labels, native
+from cubeport.adapters.sources.reading import Source, decoding, load_labels, native
 from cubeport.adapters.sources.series import join
 from cubeport.catalog.disk.durable import write_all
 from cubeport.cubes import checks, keys, layout
 from cubeport.cubes import cutout as window
+from cubeport.cubes.axes import find
 from cubeport.cubes.mending import counted_in_days, mend
 from cubeport.cubes.normalise import dropped, dropped_by, normalise, tolerance
 from cubeport.cubes.orders import Window
 from cubeport.cubes.raw import REFERENCES, dataset
 from cubeport.cubes.transforms import transform
+from cubeport.cubes.update import Change
 from cubeport.errors import NoData, SourceRejected, VariablesMismatch
 
 with contextlib.suppress(ImportError):
@@ -79,10 +83,18 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
             format_of(each).verify(each, context.limits, pool, group=(request["group"] or "").strip("/"), left_out=left_out)
         warnings = [*whole.warnings, *warnings]
         raw = _windowed(transform(raw, request.get("transforms", ())), Window(**request["window"]))
-        lengths = layout.chunks(raw, request["chunks"])
-        writer = _Writer(Path(request["target"]) / CUBE, pool, _Progress(context, _declared(raw)), warnings, whole.name)
-        digests = writer.write(raw, lengths)
+        writer = _Writer(Path(request["target"]) / CUBE, pool, context, warnings, whole.name)
+        if (base := request.get("base")) is not None:
+            held = Parent(Path(base["folder"]), base["digest"])
+            new = replace(whole, raw=raw, warnings=())
+            updated, change = merge(held.source(), new, request["append_dim"], base["on_overlap"], tolerance(steps))
+            writer.warnings += updated.warnings
+            digests = writer.write(updated.raw, _kept_lengths(held.grids(), updated.raw, change.dimension), held.grids(), change)
+        else:
+            change = None
+            digests = writer.write(raw, layout.chunks(raw, request["chunks"]))
         return {
+            "change": None if change is None else asdict(change),
             "digests": digests,
             "warnings": [list(each) for each in dict.fromkeys(writer.warnings)],
             "sources": [each.result() for each in identities],
@@ -163,8 +175,28 @@ def _windowed(raw: xr.Dataset, asked: Window) -> xr.Dataset:
     return cut
 
 
-def _declared(raw: xr.Dataset) -> int:
-    return sum(variable.size * (64 if variable.dtype == TEXT else variable.dtype.itemsize) for variable in raw.variables.values())
+_GROWN = 4
+"""A cube that began with a few steps has small chunks; once they could be so many times larger, all are written anew."""
+
+
+def _kept_lengths(held: Mapping[str, Grid], raw: xr.Dataset, dimension: str) -> dict[str, tuple[int, ...]]:
+    """Return the chunk lengths of an updated cube: those of its parent, so that chunks can be shared.
+
+    Coordinates are one chunk before and after. Chunks that nobody chose and that have become much too small grow.
+    """
+    ideal, roles = layout.chunks(raw), find(raw).roles
+    kept = {}
+    for name, lengths in ideal.items():
+        own = held[name].chunks
+        dims = raw.variables[name].dims
+        if roles[name] != "data":
+            kept[name] = lengths if lengths == tuple(max(size, 1) for size in raw.variables[name].shape) else own
+        elif dimension in dims and _GROWN * math.prod(own) <= math.prod(lengths):
+            short = layout.chunks(raw.isel({dimension: slice(0, own[dims.index(dimension)])}))
+            kept[name] = lengths if short[name] == own else own
+        else:
+            kept[name] = own
+    return kept
 
 
 @dataclass
@@ -203,37 +235,58 @@ class _Writer:
 
     root: Path
     pool: ThreadPoolExecutor
-    progress: _Progress
+    context: child.Context
     warnings: list[tuple[str, str]]
     source: str
     """Its name, for refusals."""
     _made: set[Path] = field(default_factory=set)
     _flying: deque[_Flying] = field(default_factory=deque)
     _bytes: int = 0
+    _progress: _Progress = field(init=False)
 
-    def write(self, raw: xr.Dataset, lengths: Mapping[str, tuple[int, ...]]) -> dict[str, str]:
-        self.progress.context.declare(self.progress.total)
+    def write(
+        self,
+        raw: xr.Dataset,
+        lengths: Mapping[str, tuple[int, ...]],
+        parent: Mapping[str, Grid] | None = None,
+        change: Change | None = None,
+    ) -> dict[str, str]:
+        """Write everything, or with a *parent* the chunks that the *change* touches; return the digests of what was written."""
+        grids = {str(key): self._grid(variable, lengths[str(key)]) for key, variable in raw.variables.items()}
+        takes = {name: _taken(name, grid, raw.variables[name].dims, parent, change) for name, grid in grids.items()}
+        self._progress = _Progress(self.context, sum(grid.size_of(takes[name]) for name, grid in grids.items()))
+        self.context.declare(self._progress.total)
         self.root.mkdir()
         found = {}
         for key, variable in raw.variables.items():
             name = str(key)
-            dtype = native(variable.dtype)
-            grid = Grid(variable.shape, lengths[name], dtype, attributes.fill_of(variable.attrs, dtype))
+            grid = grids[name]
+            dtype = grid.dtype
             held = attributes.encode(variable.attrs, dtype, name, self.warnings)
             folder = self.root / name
             folder.mkdir()
             put(folder / keys.METADATA, zarrv3.to_bytes(zarrv3.array_document(grid, tuple(map(str, variable.dims)), held)))
-            found[name] = self._values(folder, name, grid, variable)
+            found[name] = self._values(folder, name, grid, variable, takes[name])
         self._land(0)
         held = attributes.encode(raw.attrs, None, "global", self.warnings)
         put(self.root / keys.METADATA, zarrv3.to_bytes(zarrv3.group_document(held)))
         return {name: zarrv3.digest_of([chunks[index] for index in sorted(chunks)]) for name, chunks in found.items()}
 
-    def _values(self, folder: Path, name: str, grid: Grid, variable: xr.Variable) -> dict[tuple[int, ...], bytes]:
-        """Read all chunks and hand them on; return where their digests will stand once they have landed."""
+    def _grid(self, variable: xr.Variable, lengths: tuple[int, ...]) -> Grid:
+        dtype = native(variable.dtype)
+        return Grid(variable.shape, lengths, dtype, attributes.fill_of(variable.attrs, dtype))
+
+    def _values(
+        self, folder: Path, name: str, grid: Grid, variable: xr.Variable, takes: Callable[[tuple[int, ...]], bool]
+    ) -> dict[tuple[int, ...], bytes]:
+        """Read the chunks that are taken and hand them on; return where their digests will be once they are stored."""
         found: dict[tuple[int, ...], bytes] = {}
         own = variable.encoding.get("chunksizes") or variable.encoding.get("chunks")
-        for region, indices in zarrv3.blocks(grid, own, _BLOCK_BYTES):
+        for _, every in zarrv3.blocks(grid, own, _BLOCK_BYTES):
+            indices = [index for index in every if takes(index)]
+            if not indices:
+                continue
+            region = grid.around(indices)
             self._land(_BLOCK_BYTES)
             with decoding(name, self.source):
                 values = np.asarray(variable[region].values, dtype=grid.dtype)
@@ -250,7 +303,7 @@ class _Writer:
             first = self._flying.popleft()
             first.found[first.index] = first.chunk.result()
             self._bytes -= first.size
-            self.progress.add(first.size)
+            self._progress.add(first.size)
 
     def _chunk(self, folder: Path, grid: Grid, index: tuple[int, ...], values: zarrv3.Values) -> bytes:
         digest, stored = grid.encode(values)
@@ -261,6 +314,17 @@ class _Writer:
                 self._made.add(path.parent)
             put(path, stored)
         return digest
+
+
+def _taken(
+    name: str, grid: Grid, dims: tuple[Any, ...], parent: Mapping[str, Grid] | None, change: Change | None
+) -> Callable[[tuple[int, ...]], bool]:
+    """Return which chunks are written: all, but for those that stay the parent's."""
+    if parent is None or change is None:
+        return lambda _: True
+    axis = dims.index(change.dimension) if change.dimension in dims else None
+    places = shared(name, parent, grid, axis, change)
+    return lambda index: not is_shared(index, places, axis)
 
 
 def put(path: Path, data: bytes) -> None:

@@ -65,7 +65,7 @@ def join(sources: Sequence[Source], dimension: str | None = None, *, tolerance: 
     first = sources[0]
     _same_variables(sources, along)
     _all(partial(_same_calendars, sources), partial(_same_units, sources), partial(_same_dtypes, sources))
-    sources = _ordered([_at_reference(first, each) for each in sources], along)
+    sources = _ordered([at_reference(first, each) for each in sources], along)
     _same_grid(sources, along, tolerance)
     sources, more = _widened(sources, along)
     warnings += more
@@ -78,6 +78,18 @@ def join(sources: Sequence[Source], dimension: str | None = None, *, tolerance: 
     }
     said = dict.fromkeys([each for source in sources for each in source.warnings] + warnings)
     return Source(f"{len(sources)} files", dataset(joined, head.attrs), tuple(said))
+
+
+def check_alike(first: Source, other: Source, along: str, tolerance: float) -> None:
+    """Check that *other* could be joined to *first*: units, calendars and everything that is not joined.
+
+    Raises
+    ------
+    GridMismatch, UnitsMismatch, CalendarMismatch
+    """
+    pair = [first, other]
+    _all(partial(_same_calendars, pair), partial(_same_units, pair))
+    _same_grid(pair, along, tolerance)
 
 
 def _all(*checks: Callable[[], None]) -> None:
@@ -269,7 +281,7 @@ def _reference(variable: xr.Variable, name: str) -> calendars.Stamp:
     return times.decode([0], variable.attrs["units"], times.calendar_of(variable.attrs, name=name), name=name)[0]
 
 
-def _at_reference(first: Source, source: Source) -> Source:
+def at_reference(first: Source, source: Source) -> Source:
     """Return *source* with its times counted from the reference dates of *first*, exactly."""
     held = {str(name): each for name, each in source.raw.variables.items()}
     for name, variable in _dated(first.raw).items():
@@ -333,7 +345,7 @@ def _ordered(sources: Sequence[Source], along: str) -> list[Source]:
         return list(sources)
     spans = []
     for source in sources:
-        found = _labels(source, axis.name)
+        found = labels_of(source, axis.name)
         if not found:
             raise SourceRejected(f"{source.name} has no labels along {along!r}", reason="empty", source=source.name)
         spans.append((min(found), max(found), found[0] <= found[-1], source))
@@ -350,7 +362,8 @@ def _ordered(sources: Sequence[Source], along: str) -> list[Source]:
     return [source for *_, source in spans]
 
 
-def _labels(source: Source, name: str) -> list[Any]:
+def labels_of(source: Source, name: str) -> list[Any]:
+    """Return the labels of an axis: dates of its calendar, else numbers or texts."""
     variable = source.raw.variables[name]
     with decoding(name, source.name):
         values = axes.decoded(variable)

@@ -1,0 +1,293 @@
+"""The version that an update builds on, as the confined children see it: read by its manifest, and joined with what is new."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import xarray as xr
+
+from cubeport.adapters.engines import attributes, zarrv3
+from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entries, Entry, parse
+from cubeport.adapters.engines.opened import VersionStore
+from cubeport.adapters.engines.zarrv3 import Grid
+from cubeport.adapters.sources import series
+from cubeport.adapters.sources.reading import RAW, TEXT, Source, decoding, native
+from cubeport.cubes import axes, keys, update
+from cubeport.cubes.describe import value_range
+from cubeport.cubes.keys import METADATA
+from cubeport.cubes.normalise import PACKING
+from cubeport.cubes.orders import StoredObject
+from cubeport.cubes.raw import dataset, expanded
+from cubeport.cubes.update import Change, OnOverlap
+from cubeport.errors import Corrupt, DtypeMismatch, EncodingMismatch, SourceRejected, VariablesMismatch
+
+
+class Parent:
+    """A version's folder. What its manifest lists must be there: a lost chunk is never read as fill values.
+
+    Raises
+    ------
+    Corrupt
+        When the manifest is not the one that the catalog knows, or an object is not as it says.
+    """
+
+    def __init__(self, folder: Path, digest: str) -> None:
+        self._folder = folder
+        manifest = (folder / MANIFEST).read_bytes()
+        if hashlib.sha256(manifest).hexdigest() != digest:
+            raise _damaged(MANIFEST)
+        self.entries: Entries = parse(manifest)
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:  # noqa: ARG002  # there is one version
+        """Return an object, ``None`` when there is none of this key."""
+        entry = self.entries.get(key)
+        if entry is None:
+            return None
+        try:
+            file = (self._folder / CUBE / key).open("rb", buffering=0)
+        except FileNotFoundError as error:
+            raise _damaged(key) from error
+        return StoredObject(file=file, size=entry.size, digest=entry.sha256)
+
+    def source(self) -> Source:
+        """Return the cube as a lazy source."""
+        return Source("the held data", opened(self))
+
+    def grids(self) -> dict[str, Grid]:
+        """Return the grid of each array."""
+        document = self.document("")
+        nodes: Mapping[str, Any] = document["consolidated_metadata"]["metadata"]
+        return {name: zarrv3.parse_array(node)[0] for name, node in nodes.items()}
+
+    def document(self, node: str) -> dict[str, Any]:
+        """Return the metadata of a node."""
+        found = self.read("", "", f"{node}/{METADATA}" if node else METADATA)
+        if found is None:
+            raise _damaged(METADATA)
+        with found.file as file:
+            document: dict[str, Any] = json.loads(file.read())
+        return document
+
+
+class Updated:
+    """An update before it is taken in: what was written anew, and everything else from the parent."""
+
+    def __init__(
+        self,
+        parent: Parent,
+        root: Path,
+        grids: Mapping[str, Grid],
+        dimensions: Mapping[str, Sequence[str]],
+        change: Change,
+        ranges: Mapping[str, Sequence[float | None]],
+    ) -> None:
+        self._parent = parent
+        self._root = root
+        self._grids = grids
+        self._change = change
+        self._ranges = ranges
+        held = parent.grids()
+        self._axes = {name: list(dims).index(change.dimension) for name, dims in dimensions.items() if change.dimension in dims}
+        self._places = {name: shared(name, held, grid, self._axes.get(name), change) for name, grid in grids.items()}
+
+    def shares(self, name: str, index: tuple[int, ...]) -> bool:
+        """Tell whether a chunk is the parent's."""
+        return is_shared(index, self._places.get(name), self._axes.get(name))
+
+    def is_shared(self, key: str) -> bool:
+        """Tell whether *key* is a chunk of the parent."""
+        parsed = keys.parse(key)
+        return parsed is not None and parsed.indices is not None and self.shares(parsed.node, parsed.indices)
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
+        """Return an object of the union."""
+        if self.is_shared(key):
+            return self._parent.read(dataset_id, version_id, key)
+        path = self._root / key
+        if keys.parse(key) is None or not path.is_file():
+            return None
+        return StoredObject(file=path.open("rb", buffering=0), size=path.stat().st_size, digest="")
+
+    def kept(self) -> dict[str, Entry]:
+        """Return the parent's entries of the chunks that the update shares with it."""
+        found = {}
+        for key, entry in self._parent.entries.items():
+            parsed = keys.parse(key)
+            if parsed is None or parsed.indices is None or parsed.node not in self._grids:
+                continue
+            if self._grids[parsed.node].has(parsed.indices) and self.shares(parsed.node, parsed.indices):
+                found[key] = entry
+        return found
+
+    def ranges(self, raw: xr.Dataset, lengths: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[float | None, float | None]]:
+        """Return the least and greatest values that can be told from the parent's and from what was written.
+
+        Of an append, and of variables that it does not touch. When steps were replaced, all values have to be read.
+        """
+        found = {}
+        for name, (least, greatest) in self._ranges.items():
+            if self._places.get(name) is None or name not in raw.variables:
+                continue
+            axis = self._axes.get(name)
+            if axis is None:
+                found[name] = least, greatest
+            elif self._change.is_append:
+                length = lengths[name][axis]
+                first = self._change.length // length * length
+                tail = raw.variables[name].isel({self._change.dimension: slice(first, None)})
+                found[name] = _hull((least, greatest), value_range(tail, name, lengths[name]))
+        return found
+
+
+def _hull(one: tuple[float | None, float | None], other: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
+    low = [each for each in (one[0], other[0]) if each is not None]
+    high = [each for each in (one[1], other[1]) if each is not None]
+    return min(low, default=None), max(high, default=None)
+
+
+def is_shared(index: tuple[int, ...], places: frozenset[int] | None, axis: int | None) -> bool:
+    """Tell whether the chunk at *index* is the parent's; *places* is that of :func:`shared`, *axis* that of the change."""
+    return places is not None and (axis is None or index[axis] in places)
+
+
+def shared(name: str, old: Mapping[str, Grid], new: Grid, axis: int | None, change: Change) -> frozenset[int] | None:
+    """Return the places along *axis* whose chunks are the parent's; ``None`` when no chunk is. Without *axis* all are.
+
+    The rule is the same for the child that writes and the one that judges.
+    """
+    held = old.get(name)
+    if held is None or (held.chunks, held.dtype) != (new.chunks, new.dtype) or repr(held.fill) != repr(new.fill):
+        return None
+    if axis is None:
+        return frozenset() if held.shape == new.shape else None
+    return update.untouched(new.shape[axis], new.chunks[axis], change)
+
+
+def opened(reader: Any) -> xr.Dataset:
+    """Return a cube as stored, lazily, through whoever gives its objects by key."""
+    store: Any = VersionStore(reader, "", "")
+    return xr.open_dataset(store, engine="zarr", consolidated=True, **{**RAW, "zarr_format": 3})
+
+
+def merge(parent: Source, new: Source, dimension: str | None, on_overlap: OnOverlap, tolerance: float) -> tuple[Source, Change]:
+    """Return the parent with the steps of *new*, in order, and what that changes; attributes and static variables are the parent's.
+
+    Raises
+    ------
+    VariablesMismatch, GridMismatch, DtypeMismatch, EncodingMismatch, UnitsMismatch, CalendarMismatch
+        When they do not belong together.
+    Overlap
+        When steps are held already and *on_overlap* is ``error``.
+    SourceRejected
+        ``bad-time`` when the steps of one of them do not ascend.
+    """
+    axis = axes.find(parent.raw).axis_of("t")
+    along = dimension or (None if axis is None else axis.dimension)
+    if along is None or along not in parent.raw.sizes:
+        raise VariablesMismatch(
+            "the held data have no time axis to add steps along", next_step="replace the dataset as a whole (--replace)"
+        )
+    if along in new.raw.variables and new.raw.variables[along].ndim == 0:
+        new = _one_step(parent, new, along)
+    _same_names(parent, new)
+    new = _same_form(parent, new, along)
+    series.check_alike(parent, new, along, tolerance)
+    new = series.at_reference(parent, new)
+    label = axis.name if axis is not None and axis.dimension == along else along
+    held, coming = series.labels_of(parent, label), series.labels_of(new, label)
+    for source, found in ((parent, held), (new, coming)):
+        if any(not one < other for one, other in pairwise(found)):
+            raise SourceRejected(
+                f"{source.name}: the steps along {along!r} do not ascend",
+                reason="bad-time",
+                next_step="sort them on the way in: --normalise 'sort: [\"time\"]'",
+            )
+    found, replaced = update.runs(held, coming, on_overlap)
+    changed = update.change(along, len(held), found, replaced)
+    parts = [
+        replace(source, name=source.name, raw=source.raw.isel({along: slice(run.start, run.stop)}), warnings=())
+        for run in found
+        for source in [parent if run.of_parent else new]
+    ]
+    joined = series.join(parts, along, tolerance=tolerance) if len(parts) > 1 else parts[0]
+    whole = {}
+    for key, variable in parent.raw.variables.items():
+        name = str(key)
+        if along not in variable.dims:
+            whole[name] = variable
+            continue
+        merged = joined.raw.variables[name].copy(deep=False)
+        merged.attrs = dict(variable.attrs)
+        whole[name] = merged
+    return Source(new.name, dataset(whole, parent.raw.attrs), (*new.warnings, *joined.warnings)), changed
+
+
+def _one_step(parent: Source, new: Source, along: str) -> Source:
+    """Return *new*, whose label is a scalar, with the dimension where the held data have it."""
+    held = parent.raw.variables
+    found = {
+        str(name): expanded(variable, along).transpose(*held[name].dims)
+        if name in held and along in held[name].dims and set(held[name].dims) == {along, *variable.dims}
+        else variable
+        for name, variable in new.raw.variables.items()
+    }
+    return replace(new, raw=dataset(found, new.raw.attrs))
+
+
+def _same_names(parent: Source, new: Source) -> None:
+    held, coming = set(map(str, parent.raw.variables)), set(map(str, new.raw.variables))
+    if held != coming:
+        told = [f"{name!r} is missing" for name in sorted(held - coming)] + [f"{name!r} is new" for name in sorted(coming - held)]
+        raise VariablesMismatch(
+            f"{new.name} has other variables than the held data: {', '.join(told[:10])}",
+            next_step="choose the held ones with --variables, or replace the dataset as a whole (--replace)",
+        )
+
+
+def _same_form(parent: Source, new: Source, along: str) -> Source:
+    """Return *new* with the packing of the held data, once it is the same; an update never changes types or packs values anew."""
+    changed: dict[str, xr.Variable] = {}
+    for key, held in parent.raw.variables.items():
+        name = str(key)
+        coming = new.raw.variables[name].copy(deep=False)
+        if along not in held.dims or held.dtype == TEXT:
+            continue
+        if native(held.dtype) != native(coming.dtype):
+            coming = _cast(name, coming, native(held.dtype), new.name)
+        ours, theirs = (attributes.encode(each.attrs, native(held.dtype), name, []) for each in (held, coming))
+        odd = [each for each in PACKING if ours.get(each) != theirs.get(each)]
+        if odd:
+            raise EncodingMismatch(
+                f"{new.name}: variable {name!r} has another {odd[0]} than the held data, and an update never packs values anew",
+                next_step="write the file with the packing of the held data, or replace the dataset as a whole (--replace)",
+            )
+        kept = {each: value for each, value in coming.attrs.items() if each not in PACKING}
+        coming.attrs = {**kept, **{each: held.attrs[each] for each in PACKING if each in held.attrs}}
+        changed[name] = coming
+    return replace(new, raw=dataset({**{str(k): v for k, v in new.raw.variables.items()}, **changed}, new.raw.attrs))
+
+
+def _cast(name: str, variable: xr.Variable, kind: np.dtype[Any], source: str) -> xr.Variable:
+    """Return labels in the type of the held ones, if every one is exact in it: whole days are the same as int64 and as double."""
+    if variable.ndim == 1 or (variable.ndim == 2 and variable.shape[-1] == 2):
+        with decoding(name, source):
+            values = variable.values
+        with np.errstate(invalid="ignore"):
+            cast = values.astype(kind)
+        if bool((cast.astype(values.dtype) == values).all()):
+            return xr.Variable(variable.dims, cast, variable.attrs, variable.encoding)
+    raise DtypeMismatch(
+        f"{source}: variable {name!r} is {variable.dtype}, and {kind} in the held data",
+        next_step="write the file with the types of the held data, or replace the dataset as a whole (--replace)",
+    )
+
+
+def _damaged(key: str) -> Corrupt:
+    return Corrupt(f"the held version is damaged: {key!r} is not what was written", next_step="cubeport fsck --data")

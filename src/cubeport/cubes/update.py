@@ -1,0 +1,105 @@
+"""What an update changes: steps added to a cube or replaced in it, and the chunks that this touches."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from cubeport.errors import Overlap
+
+type OnOverlap = Literal["error", "skip", "replace"]
+
+_TOLD = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """How the steps of an updated cube follow from those of its parent, along one dimension."""
+
+    dimension: str
+    length: int
+    """Steps of the parent."""
+    kept: tuple[tuple[int, int], ...]
+    """Ranges of steps that are the parent's, at the same place: ``start`` to before ``stop``."""
+    added: int
+    replaced: int
+
+    @property
+    def is_append(self) -> bool:
+        """Whether all steps of the parent are kept where they are, and the others come behind them."""
+        return not self.replaced and self.kept == ((0, self.length),)
+
+    @property
+    def kind(self) -> Literal["none", "append", "extend", "revise"]:
+        """What the catalog calls it."""
+        if not self.added and not self.replaced:
+            return "none"
+        return "revise" if self.replaced else "append" if self.is_append else "extend"
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Steps that come together in the result: of the parent or of the new data, from *start* to before *stop* there."""
+
+    of_parent: bool
+    start: int
+    stop: int
+
+
+def runs(parent: Sequence[object], new: Sequence[object], on_overlap: OnOverlap) -> tuple[list[Run], int]:
+    """Return the union of two ascending lists of labels as runs, and how many steps of the parent are replaced.
+
+    Raises
+    ------
+    Overlap
+        When both have a label and *on_overlap* is ``error``; ``periods`` has the first ones.
+    """
+    places = {label: number for number, label in enumerate(parent)}
+    both = [label for label in new if label in places]
+    if both and on_overlap == "error":
+        raise Overlap(
+            f"{len(both)} of the new steps are held already, the first one is {both[0]}.",
+            periods=[str(label) for label in both[:_TOLD]],
+            next_step="keep the held steps with --on-overlap skip, or take the new ones with --on-overlap replace",
+        )
+    lost = set(both) if on_overlap == "replace" else set()
+    taken = [(label, False, n) for n, label in enumerate(new) if on_overlap == "replace" or label not in places]
+    union = sorted([*((label, True, n) for n, label in enumerate(parent) if label not in lost), *taken], key=lambda each: each[0])  # type: ignore[arg-type,return-value]  # labels of one kind
+    found: list[Run] = []
+    for (of_parent, _), group in groupby(enumerate(union), key=lambda each: (each[1][1], each[1][2] - each[0])):
+        numbers = [number for _, (_, _, number) in group]
+        found.append(Run(of_parent, numbers[0], numbers[-1] + 1))
+    return found, len(lost)
+
+
+def change(dimension: str, length: int, found: Sequence[Run], replaced: int) -> Change:
+    """Return what *found* means for the chunks of the parent, which has *length* steps."""
+    kept, at, new = [], 0, 0
+    for run in found:
+        count = run.stop - run.start
+        if run.of_parent and run.start == at:
+            kept.append((at, at + count))
+        new += 0 if run.of_parent else count
+        at += count
+    return Change(dimension, length, tuple(kept), new - replaced, replaced)
+
+
+def untouched(size: int, length: int, change: Change) -> frozenset[int]:
+    """Return the places in the chunk grid, along the dimension of the change, whose chunks are the parent's.
+
+    Parameters
+    ----------
+    size
+        Steps of the updated cube.
+    length
+        Steps of a chunk, the same as in the parent.
+    """
+    found: set[int] = set()
+    for start, stop in change.kept:
+        # The last chunk is cut by the end of the array: it is the same only where both arrays end together or go on.
+        last = math.ceil(stop / length) if stop == size == change.length else stop // length
+        found.update(range(math.ceil(start / length), last))
+    return frozenset(found)

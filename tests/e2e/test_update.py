@@ -1,0 +1,219 @@
+"""Files are added to a dataset: values, versions, shared bytes, readers of the old version, and interruptions at every call."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+
+import cubeport
+from cubeport.adapters.engines import zarr
+from cubeport.adapters.engines.disk import Disk
+from cubeport.adapters.engines.opened import VersionStore
+from cubeport.catalog.disk import failpoints
+from cubeport.errors import CubeportError
+from cubeport.main import prepare
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+
+
+def save(path: Path, days: list[int], *, add: float = 0.0) -> FileOptions:
+    values = np.stack([np.full((3, 4), day + add, "float32") for day in days])
+    xr.Dataset(
+        {"t": (("time", "lat", "lon"), values, {"units": "K"})},
+        coords={
+            "time": ("time", np.asarray(days, "int64"), {"units": "days since 2000-01-01", "standard_name": "time"}),
+            "lat": ("lat", [10.0, 20.0, 30.0], {"units": "degrees_north"}),
+            "lon": ("lon", [0.0, 1.0, 2.0, 3.0], {"units": "degrees_east"}),
+        },
+        attrs={"title": "Days"},
+    ).to_netcdf(path)
+    return FileOptions(files=(str(path),))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    prepare(tmp_path / "instance")
+    with cubeport.connect(tmp_path / "instance") as service:
+        request = IngestionRequest.model_validate(
+            {"dataset_id": "x", "template": {"layout": {"chunks": {"time": 4}}, "title": "Kept title"}}
+        )
+        assert service.ingest_here(request, save(tmp_path / "first.nc", list(range(10)))).status == "completed"
+    return tmp_path / "instance"
+
+
+def update(service: Any, options: FileOptions, **fields: Any) -> Any:
+    return service.ingest_here(IngestionRequest(dataset_id="x", mode="update", **fields), options)
+
+
+def days_of(service: Any, ref: str = "x") -> dict[int, float]:
+    shown = service.shown(ref)
+    store: Any = VersionStore(service.engines, "x", shown.version.version_id)
+    with xr.open_zarr(store, consolidated=True, chunks=None, decode_times=False) as opened:
+        assert shown.description.temporal.count == opened.sizes["time"]
+        return {int(day): float(opened.t.values[n, 0, 0]) for n, day in enumerate(opened.time.values)}
+
+
+def held(days: range, **changed: float) -> dict[int, float]:
+    return {day: changed.get(f"d{day}", float(day)) for day in days}
+
+
+def test_an_append_is_a_version_that_shares_what_it_does_not_touch(root: Path, tmp_path: Path) -> None:
+    with cubeport.connect(root) as service:
+        first = service.shown("x").version.version_id
+        done = update(service, save(tmp_path / "new.nc", [10, 11]))
+        assert (done.status, done.action, done.reused) == ("completed", "append", False)
+        assert days_of(service) == held(range(12))
+        assert days_of(service, f"x@{first}") == held(range(10))
+        states = {state.version_id: state for state, _ in service.versions("x")}
+        assert (states[done.version_id].kind, states[done.version_id].parent_id) == ("appended", first)
+        assert service.shown("x").texts.title == "Kept title"
+        usage = {each.version_id: each for each in service.usage().datasets[0].versions}
+        assert usage[done.version_id].shared_bytes > 0
+        chunk = "cube.zarr/t/c/0/0/0"
+        old, new = (root / "data/store/x" / version / chunk for version in (first, done.version_id))
+        assert old.stat().st_ino == new.stat().st_ino
+        # The same again is nothing to do, whether it is the same file or the same values in another.
+        assert update(service, save(tmp_path / "new.nc", [10, 11])).reused
+        assert update(service, save(tmp_path / "again.nc", [11]), on_overlap="replace").reused
+        assert update(service, save(tmp_path / "again.nc", [11]), on_overlap="skip").reused
+    with cubeport.Catalog.open(root) as catalog:
+        assert catalog.fsck(data=True).findings == ()
+
+
+def test_overlap_gap_and_a_missing_dataset_are_refused_and_change_nothing(root: Path, tmp_path: Path) -> None:
+    with cubeport.connect(root) as service:
+        before = service.generation()
+        for options, fields, kind in (
+            (save(tmp_path / "a.nc", [9, 10]), {}, "overlap"),
+            (save(tmp_path / "b.nc", [12]), {}, "gap"),
+        ):
+            done = update(service, options, **fields)
+            assert (done.status, done.error["kind"]) == ("failed", kind), done.error
+        assert update(service, save(tmp_path / "b.nc", [12]), allow_gaps=True).status == "completed"
+        assert days_of(service) == {**held(range(10)), 12: 12.0}
+        assert service.generation() > before
+        missing = service.ingest_here(IngestionRequest(dataset_id="nosuch", mode="update"), save(tmp_path / "c.nc", [1]))
+        assert missing.error["kind"] == "not-found"
+
+
+def test_overwrite_with_files_keeps_what_they_do_not_hold(root: Path, tmp_path: Path) -> None:
+    with cubeport.connect(root) as service:
+        new = save(tmp_path / "fixed.nc", [3, 4], add=0.5)
+        done = service.ingest_here(IngestionRequest(dataset_id="x", overwrite=True), new)
+        assert (done.status, done.action) == ("completed", "revise")
+        assert days_of(service) == held(range(10), d3=3.5, d4=4.5)
+
+
+def test_old_versions_go_and_the_shared_bytes_stay(root: Path, tmp_path: Path) -> None:
+    with cubeport.connect(root) as service:
+        update(service, save(tmp_path / "new.nc", [10]))
+    with cubeport.connect(root, retention__keep_last=1, retention__keep_days=0, retention__grace_min=0) as service:
+        assert {each.act for each in service.retain()} == {"removed", "freed"}
+        assert days_of(service) == held(range(11))
+        used = service.usage().datasets[0].versions
+        assert sum(each.own_bytes for each in used if each.state == "retained") > 0
+    with cubeport.Catalog.open(root) as catalog:
+        assert catalog.fsck(data=True).findings == ()
+
+
+def _left(root: Path) -> list[str]:
+    return [path.name for folder in ("data/staging", ".cubeport/journal/open") for path in (root / folder).iterdir()]
+
+
+class _Faulty(Disk):
+    """A disk whose *n*-th call fails."""
+
+    def __init__(self, at: int, number: int) -> None:
+        self.at, self.number, self.calls = at, number, 0
+
+    def _count(self) -> None:
+        self.calls += 1
+        if self.calls == self.at:
+            raise OSError(self.number, os.strerror(self.number))
+
+    def make_folder(self, path: Path) -> None:
+        self._count()
+        super().make_folder(path)
+
+    def rename(self, *names: Any, **folders: Any) -> None:
+        self._count()
+        super().rename(*names, **folders)
+
+    def link(self, *names: Any, **folders: Any) -> None:
+        self._count()
+        super().link(*names, **folders)
+
+    def write(self, *what: Any, **folder: Any) -> None:
+        self._count()
+        super().write(*what, **folder)
+
+    def sync(self, descriptor: int) -> None:
+        self._count()
+        super().sync(descriptor)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "kind"), [(errno.EIO, "store-unavailable"), (errno.ENOSPC, "no-space")])
+def test_a_disk_that_fails_at_any_call_leaves_the_old_version(root: Path, tmp_path: Path, number: int, kind: str) -> None:
+    new = save(tmp_path / "new.nc", [10])
+    with cubeport.connect(root) as service:
+        writer = service.engines.writer
+        assert isinstance(writer, zarr.Writer)
+        failed = 0
+        for at in range(1, 200):
+            writer.disk = disk = _Faulty(at, number)
+            done = update(service, new)
+            if disk.calls < at:
+                break
+            failed += 1
+            assert (done.status, done.error["kind"]) == ("failed", kind), (at, done.error)
+            assert days_of(service) == held(range(10))
+            assert _left(root) == []
+        assert done.status == "completed"
+        assert failed > 20
+        assert days_of(service) == held(range(11))
+
+
+POINTS = (
+    "begin:before", "begin:after", "bytes:after", "measure:after", "assemble:before", "assemble:after", "fsync:half", "fsync:after",
+    "publish:before", "publish:after", "catalog_write_started:after",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("point", POINTS)
+def test_an_update_that_is_interrupted_is_old_or_new(root: Path, tmp_path: Path, point: str) -> None:
+    new = save(tmp_path / "new.nc", [10])
+    failpoints.arm(f"{point}=raise")
+    try:
+        with cubeport.connect(root) as service:
+            update(service, new)
+    except (failpoints.FailPointRaised, CubeportError):
+        pass
+    finally:
+        failpoints.arm("")
+    with cubeport.connect(root) as service:
+        assert days_of(service) in (held(range(10)), held(range(11)))
+        assert update(service, new).status == "completed"
+        assert days_of(service) == held(range(11))
+        assert _left(root) == []
+
+
+def test_the_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from cubeport.main import run
+
+    save(tmp_path / "new.nc", [10])
+    assert run(["--json", "-i", str(root), "update", "x", str(tmp_path / "new.nc")]) == 0
+    assert json.loads(capsys.readouterr().out)["action"] == "append"
+    assert run(["-i", str(root), "update", "nosuch", str(tmp_path / "new.nc")]) == 3
+    save(tmp_path / "over.nc", [10, 11], add=0.5)
+    assert run(["-i", str(root), "update", "x", str(tmp_path / "over.nc")]) == 4
+    assert "--on-overlap skip" in capsys.readouterr().err
+    assert run(["-i", str(root), "update", "x", str(tmp_path / "over.nc"), "--on-overlap", "skip"]) == 0
+    with cubeport.connect(root) as service:
+        assert days_of(service) == held(range(12), d11=11.5)

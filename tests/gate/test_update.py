@@ -1,0 +1,266 @@
+"""An update equals the union of the steps, and touches only what it must: every case against xarray's own concat."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from cubeport.adapters.gate.measure import measure
+from cubeport.errors import (
+    CalendarMismatch,
+    Corrupt,
+    CubeportError,
+    DtypeMismatch,
+    EncodingMismatch,
+    GridMismatch,
+    Overlap,
+    SourceRejected,
+    UnitsMismatch,
+    VariablesMismatch,
+)
+
+from .desk import desk, ours_of, written
+
+CHUNKS = {"time": 4, "lat": 2, "lon": 3}
+
+
+def cube(days: list[int], *, add: float = 0.0, units: str = "days since 2000-01-01", packed: bool = False) -> xr.Dataset:
+    """A small cube whose values say the day and the cell; day 5 is all missing."""
+    cells = np.arange(12, dtype="float32").reshape(3, 4)
+    values = np.stack([np.full((3, 4), np.nan, "f4") if day == 5 else day * 100 + cells + add for day in days]).astype("float32")
+    made = xr.Dataset(
+        {"t": (("time", "lat", "lon"), values, {"units": "K", "_FillValue": np.float32(-9)})},
+        coords={
+            "time": ("time", np.asarray(days, "int64"), {"units": units, "calendar": "standard", "standard_name": "time"}),
+            "lat": ("lat", [10.0, 20.0, 30.0], {"units": "degrees_north"}),
+            "lon": ("lon", [0.0, 1.0, 2.0, 3.0], {"units": "degrees_east"}),
+        },
+        attrs={"title": "held"},
+    )
+    if packed:
+        made["t"] = (("time", "lat", "lon"), np.nan_to_num(values / 10, nan=-99).astype("int16"))
+        made["t"].attrs = {"units": "K", "scale_factor": np.float32(0.1), "_FillValue": np.int16(-99)}
+    made["area"] = (("lat", "lon"), cells.astype("float64"), {"units": "m2"})
+    return made
+
+
+def save(path: Path, made: xr.Dataset) -> Path:
+    attrs = {str(name): dict(variable.attrs) for name, variable in made.variables.items()}
+    for name, variable in made.variables.items():
+        variable.attrs.pop("_FillValue", None)
+        variable.encoding["_FillValue"] = attrs[str(name)].get("_FillValue")
+    made.to_netcdf(path)
+    return path
+
+
+class Held:
+    """A version in a folder, made and updated by the two tasks of the gate."""
+
+    def __init__(self, folder: Path, found: dict[str, Any]) -> None:
+        self.folder = folder
+        self.found = found
+
+    @classmethod
+    def make(cls, folder: Path, source: Path) -> Held:
+        said = written(folder, source, chunks=CHUNKS)
+        with desk([]) as context:
+            return cls(folder, measure({"target": str(folder), "digests": said["digests"], "fields": None}, context))
+
+    def base(self, on_overlap: str = "error") -> dict[str, Any]:
+        ranges = {each["name"]: [each["valid_min"], each["valid_max"]] for each in self.found["description"]["variables"]}
+        return {"folder": str(self.folder), "digest": self.found["digest"], "ranges": ranges, "on_overlap": on_overlap}
+
+    def update(self, folder: Path, *sources: Path, on_overlap: str = "error") -> tuple[Held, set[str], dict[str, Any]]:
+        """Return the updated version, whole in a folder, the keys that were written for it, and the change."""
+        said = written(folder, *sources, base=self.base(on_overlap))
+        request = {"target": str(folder), "digests": said["digests"], "fields": None}
+        with desk([]) as context:
+            found = measure({**request, "base": self.base(on_overlap), "change": said["change"]}, context)
+        wrote = {path.relative_to(folder / "cube.zarr").as_posix() for path in (folder / "cube.zarr").rglob("*") if path.is_file()}
+        manifest = (folder / "manifest.json").read_bytes()
+        assert hashlib.sha256(manifest).hexdigest() == found["digest"]
+        listed = {each["key"]: each for each in json.loads(manifest)["entries"]}
+        assert wrote <= listed.keys()
+        for key in listed.keys() - wrote:
+            data = (self.folder / "cube.zarr" / key).read_bytes()
+            assert (len(data), hashlib.sha256(data).hexdigest()) == (listed[key]["size"], listed[key]["sha256"])
+            (folder / "cube.zarr" / key).parent.mkdir(parents=True, exist_ok=True)
+            (folder / "cube.zarr" / key).hardlink_to(self.folder / "cube.zarr" / key)
+        assert found["files"] == len(listed)
+        return Held(folder, found), wrote, said["change"]
+
+    def values(self) -> xr.Dataset:
+        return xr.open_zarr(self.folder / "cube.zarr", consolidated=True, chunks=None, decode_times=False).load()
+
+    def range_of(self, name: str) -> tuple[float, float]:
+        [found] = [each for each in self.found["description"]["variables"] if each["name"] == name]
+        return found["valid_min"], found["valid_max"]
+
+
+@pytest.fixture
+def held(tmp_path: Path) -> Held:
+    return Held.make(tmp_path / "v1", save(tmp_path / "v1.nc", cube(list(range(10)))))
+
+
+def check(updated: Held, days: list[int], changed: dict[int, float]) -> None:
+    """Compare with the truth: every day's values, ranges, and a version that was written whole at once."""
+    found = updated.values()
+    assert found.time.values.tolist() == days
+    for number, day in enumerate(days):
+        wanted = cube([day], add=changed.get(day, 0.0))
+        np.testing.assert_array_equal(found.t.values[number], wanted.t.values[0], err_msg=f"day {day}")
+    np.testing.assert_array_equal(found.area.values, cube([0]).area.values)
+    assert found.attrs["title"] == "held"
+    assert updated.range_of("t") == (float(np.nanmin(found.t)), float(np.nanmax(found.t)))
+    assert updated.found["description"]["temporal"]["count"] == len(days)
+
+
+def test_an_append_touches_the_last_chunks_only(held: Held, tmp_path: Path) -> None:
+    updated, wrote, change = held.update(tmp_path / "v2", save(tmp_path / "new.nc", cube([10, 11, 12])))
+    check(updated, list(range(13)), {})
+    assert change == {"dimension": "time", "length": 10, "kept": ((0, 10),), "added": 3, "replaced": 0}
+    chunks = {key for key in wrote if "/c" in key}
+    # Steps 8 to 11 share a chunk with what is new, 12 begins another one; the time is one chunk, and the static variables stay.
+    assert chunks == {"time/c/0", *(f"t/c/{t}/{y}/{x}" for t in (2, 3) for y in (0, 1) for x in (0, 1))}
+
+
+def test_interior_steps_are_replaced_and_nothing_else(held: Held, tmp_path: Path) -> None:
+    updated, wrote, change = held.update(tmp_path / "v2", save(tmp_path / "new.nc", cube([4, 6], add=0.5)), on_overlap="replace")
+    check(updated, list(range(10)), {4: 0.5, 6: 0.5})
+    assert (change["added"], change["replaced"]) == (0, 2)
+    assert {key.split("/")[2] for key in wrote if key.startswith("t/c/")} == {"1"}
+
+
+def test_a_replaced_extreme_is_not_in_the_range_any_more(held: Held, tmp_path: Path) -> None:
+    updated, _, _ = held.update(tmp_path / "v2", save(tmp_path / "new.nc", cube([9], add=-900.0)), on_overlap="replace")
+    check(updated, list(range(10)), {9: -900.0})
+
+
+def test_held_steps_are_kept_by_skip_and_refused_by_default(held: Held, tmp_path: Path) -> None:
+    new = save(tmp_path / "new.nc", cube([8, 9, 10], add=0.5))
+    with pytest.raises(Overlap) as refusal:
+        held.update(tmp_path / "refused", new)
+    assert len(refusal.value.members["periods"]) == 2
+    updated, _, change = held.update(tmp_path / "v2", new, on_overlap="skip")
+    check(updated, list(range(11)), {10: 0.5})
+    assert (change["added"], change["replaced"]) == (1, 0)
+
+
+def test_the_same_steps_again_change_no_byte(held: Held, tmp_path: Path) -> None:
+    for number, on_overlap in enumerate(("skip", "replace")):
+        new = save(tmp_path / f"{number}.nc", cube([3, 4]))
+        updated, _, _ = held.update(tmp_path / f"v{number + 2}", new, on_overlap=on_overlap)
+        assert updated.found["digest"] == held.found["digest"]
+
+
+def test_earlier_steps_and_a_hole(held: Held, tmp_path: Path) -> None:
+    updated, _, change = held.update(tmp_path / "v2", save(tmp_path / "new.nc", cube([-3, 12])))
+    check(updated, [-3, *range(10), 12], {})
+    assert change["kept"] == ()
+
+
+def test_another_reference_date_and_type_of_time_are_the_same_days(held: Held, tmp_path: Path) -> None:
+    new = cube([0, 1], units="days since 2000-01-11")
+    new["time"] = new.time.astype("float64")
+    new.time.attrs = {"units": "days since 2000-01-11", "calendar": "proleptic_gregorian", "standard_name": "time"}
+    new["t"].values[:] = cube([10, 11]).t.values
+    updated, _, _ = held.update(tmp_path / "v2", save(tmp_path / "new.nc", new))
+    check(updated, list(range(12)), {})
+
+
+def test_one_step_with_a_scalar_time_joins(held: Held, tmp_path: Path) -> None:
+    updated, _, _ = held.update(tmp_path / "v2", save(tmp_path / "new.nc", cube([10]).squeeze("time")))
+    check(updated, list(range(11)), {})
+
+
+def test_packed_values_stay_packed_alike(tmp_path: Path) -> None:
+    held = Held.make(tmp_path / "v1", save(tmp_path / "v1.nc", cube(list(range(6)), packed=True)))
+    updated, _, _ = held.update(tmp_path / "v2", save(tmp_path / "new.nc", cube([6, 7], packed=True)))
+    both = ours_of(updated.folder, mask_and_scale=False, decode_times=False)
+    assert both.t.dtype == "int16"
+    np.testing.assert_array_equal(both.t.values, cube(list(range(8)), packed=True).t.values)
+    other = cube([8], packed=True)
+    other["t"].attrs["scale_factor"] = np.float32(0.2)
+    with pytest.raises(EncodingMismatch, match="scale_factor"):
+        updated.update(tmp_path / "refused", save(tmp_path / "other.nc", other))
+
+
+def _other(change: str) -> xr.Dataset:
+    new = cube([10])
+    match change:
+        case "grid":
+            new["lat"] = ("lat", [10.0, 20.0, 31.0], new.lat.attrs)
+        case "type":
+            new["t"] = new.t.astype("float64").assign_attrs(new.t.attrs)
+        case "units":
+            new["t"].attrs["units"] = "degC"
+        case "calendar":
+            new["time"].attrs["calendar"] = "noleap"
+        case "variable":
+            new = new.rename(t="u")
+        case "descending":
+            new = cube([12, 11])
+    return new
+
+
+@pytest.mark.parametrize(
+    ("change", "error"),
+    [
+        ("grid", GridMismatch),
+        ("type", DtypeMismatch),
+        ("units", UnitsMismatch),
+        ("calendar", CalendarMismatch),
+        ("variable", VariablesMismatch),
+        ("descending", SourceRejected),
+    ],
+)
+def test_what_does_not_belong_is_refused_by_its_name(held: Held, tmp_path: Path, change: str, error: type[CubeportError]) -> None:
+    with pytest.raises(error) as refusal:
+        held.update(tmp_path / "refused", save(tmp_path / "new.nc", _other(change)))
+    assert refusal.value.message
+
+
+def test_a_lost_chunk_of_the_parent_is_damage_and_never_fill(held: Held, tmp_path: Path) -> None:
+    (held.folder / "cube.zarr/t/c/2/0/0").unlink()
+    with pytest.raises(Corrupt):
+        held.update(tmp_path / "v2", save(tmp_path / "new.nc", cube([10])))
+
+
+def test_a_parent_with_another_manifest_is_not_believed(held: Held, tmp_path: Path) -> None:
+    manifest = held.folder / "manifest.json"
+    manifest.write_bytes(manifest.read_bytes() + b" ")
+    with pytest.raises(Corrupt):
+        held.update(tmp_path / "v2", save(tmp_path / "new.nc", cube([10])))
+
+
+def test_a_small_beginning_does_not_leave_small_chunks_for_ever(tmp_path: Path) -> None:
+    folder = tmp_path / "v0"
+    said = written(folder, save(tmp_path / "0.nc", cube([0])))
+    with desk([]) as context:
+        held = Held(folder, measure({"target": str(folder), "digests": said["digests"], "fields": None}, context))
+    for day in range(1, 40):
+        held, _, _ = held.update(tmp_path / f"v{day}", save(tmp_path / f"{day}.nc", cube([day])))
+    check(held, list(range(40)), {})
+    assert len(list((held.folder / "cube.zarr/t/c").rglob("*"))) < 12
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    days=st.sets(st.integers(0, 16), min_size=1, max_size=10),
+    new=st.sets(st.integers(0, 20), min_size=1, max_size=8),
+    on_overlap=st.sampled_from(["skip", "replace"]),
+)
+def test_any_update_is_the_union(tmp_path_factory: pytest.TempPathFactory, days: set[int], new: set[int], on_overlap: str) -> None:
+    folder = tmp_path_factory.mktemp("update")
+    held = Held.make(folder / "v1", save(folder / "v1.nc", cube(sorted(days))))
+    updated, _, _ = held.update(folder / "v2", save(folder / "new.nc", cube(sorted(new), add=0.5)), on_overlap=on_overlap)
+    changed = {day: 0.5 for day in new if on_overlap == "replace" or day not in days}
+    check(updated, sorted(days | new), changed)
