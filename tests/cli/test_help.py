@@ -68,7 +68,8 @@ EXAMPLES = [(name, line) for name, lines in _help.EXAMPLES.items() for line in l
 def test_each_example_is_a_command_line_that_is_understood(name: str, line: str) -> None:
     program, *words = shlex.split(line)
     assert program == "cubeport"
-    assert words[: len(name.split())] == name.split()
+    if line == _help.EXAMPLES[name][0]:
+        assert words[: len(name.split())] == name.split()
     session = Session(wiring(), wiring().environment)
     context = ROOT.make_context("cubeport", list(words), obj=session)
     command: Any = ROOT

@@ -56,6 +56,16 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "cubeport ingest a1b-temperature --start 1900 --end 1999 --extent great-lakes",
         "cubeport ingest tas_2024.zarr --dry-run",
     ),
+    "update": ("cubeport update tas data/tas_2025-01.nc", "cubeport update tas 'data/new/*.nc' --on-overlap replace"),
+    "describe": (
+        "cubeport describe tas --title 'Air temperature' --license CC-BY-4.0",
+        "cubeport describe tas --unset title",
+    ),
+    "refresh": ("cubeport refresh", "cubeport refresh tas"),
+    "tag": ("cubeport tag tas paper", "cubeport tag tas paper --version 3f2a --force", "cubeport tag tas paper --delete"),
+    "rollback": ("cubeport rollback tas --to 3f2a",),
+    "changes": ("cubeport changes", "cubeport changes tas --json"),
+    "usage": ("cubeport usage",),
     "publish": ("cubeport publish tas", "cubeport publish tas --version 3f2a"),
     "unpublish": ("cubeport unpublish tas",),
     "serve": ("cubeport serve", "cubeport serve --port 9000 --read-only --public-url https://data.example.org"),
@@ -129,7 +139,8 @@ def shown_in_words(params: Sequence[Any]) -> None:
     """Name values in plain words: ``--title TEXT`` and ``FILE...``, not the names of Python types."""
     for param in params:
         if param.param_type_name == "argument":
-            name = param.display_name_raw if param.required else f"[{param.display_name_raw}]"
+            param.metavar = param.display_name_raw.strip("[].…")
+            name = param.metavar if param.required else f"[{param.metavar}]"
             piece = f"{name}..." if param.nargs != 1 else name
             param.get_usage_pieces = lambda _, piece=piece: [piece]
             param.display_type_rich = lambda **_: None
