@@ -1,8 +1,8 @@
-"""Server CPU per request for the bytes of a Zarr store: ours, nginx, and Starlette's ``FileResponse``, in one run.
+"""Server CPU per request for the bytes of a Zarr store: ours, alone and behind nginx, nginx, and Starlette's ``FileResponse``.
 
     python benchmarks/serve.py [--write docs/performance.md]
 
-All three serve the same files of one ingested version over one kept connection; ours also reads the catalog at each request. CPU
+All serve the same files of one ingested version over one kept connection; ours also reads the catalog at each request. CPU
 is that of the server's threads (``/proc/*/schedstat``), so neither the client nor a busy machine counts. nginx is needed in PATH.
 """
 
@@ -66,6 +66,8 @@ class Served:
     address: tuple[str, int]
     prefix: str
     process: int
+    behind: int | None = None
+    """A second process that works for the request."""
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,11 @@ def cpu_ns(process: int) -> int:
     return sum(int((task / "schedstat").read_text().split()[0]) for task in Path(f"/proc/{process}/task").iterdir())
 
 
+def working(served: Served) -> int:
+    """Return the processor time of everything that answers."""
+    return cpu_ns(served.process) + (cpu_ns(served.behind) if served.behind is not None else 0)
+
+
 def measure(served: Served, case: Case, requests: int) -> tuple[float, float]:
     """Return microseconds of server CPU, and of waiting, a request."""
     connection = Connection(served)
@@ -134,10 +141,10 @@ def measure(served: Served, case: Case, requests: int) -> tuple[float, float]:
         assert status == 200, (served.name, status)
     for _ in range(requests // 5):
         connection.get(case.key, headers)
-    cpu, clock = cpu_ns(served.process), time.perf_counter()
+    cpu, clock = working(served), time.perf_counter()
     for _ in range(requests):
         connection.get(case.key, headers)
-    return (cpu_ns(served.process) - cpu) / requests / 1e3, (time.perf_counter() - clock) / requests * 1e6
+    return (working(served) - cpu) / requests / 1e3, (time.perf_counter() - clock) / requests * 1e6
 
 
 def make_instance(folder: Path) -> tuple[Path, Path]:
@@ -209,13 +216,35 @@ def nginx(root: Path, folder: Path) -> Iterator[Served]:
     folder.mkdir()
     (folder / "nginx.conf").write_text(f"user root;\n{NGINX}".format(folder=folder, port=port, root=root))
     with started(["nginx", "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]) as process:
-        for _ in range(100):
-            try:
-                socket.create_connection(("127.0.0.1", port)).close()
-                break
-            except ConnectionRefusedError:
-                time.sleep(0.05)
+        wait_for(port)
         yield Served("nginx", ("127.0.0.1", port), "", process.pid)
+
+
+@contextmanager
+def recipe(mine: Served, store: Path, folder: Path) -> Iterator[Served]:
+    """Serve by the first configuration of docs/serving.md, in front of ours."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    folder.mkdir()
+    page = (Path(__file__).parents[1] / "docs" / "serving.md").read_text()
+    block = re.findall(r"```nginx\n(.*?)```", page, re.DOTALL)[0]
+    block = block.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("127.0.0.1:8000", f"127.0.0.1:{mine.address[1]}")
+    block = block.replace("/srv/instance/data/store/", f"{store}/")
+    paths = "".join(f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    head = f"user root; daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log; events {{}}"
+    (folder / "nginx.conf").write_text(f"{head}\nhttp {{ access_log off; keepalive_requests 1000000; {paths}\n{block} }}")
+    with started(["nginx", "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]) as process:
+        wait_for(port)
+        yield Served("cubeport behind nginx", ("127.0.0.1", port), mine.prefix, process.pid, mine.process)
+
+
+def wait_for(port: int) -> None:
+    for _ in range(100):
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            return
+        except ConnectionRefusedError:
+            time.sleep(0.05)
 
 
 def run(requests: int) -> str:
@@ -224,8 +253,13 @@ def run(requests: int) -> str:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         instance, root = make_instance(folder)
-        with ours(instance, root.parent.name) as mine, starlette(root) as theirs, nginx(root, folder / "nginx") as plain:
-            everyone = [*mine, plain, theirs]
+        with (
+            ours(instance, root.parent.name) as mine,
+            starlette(root) as theirs,
+            nginx(root, folder / "nginx") as plain,
+            recipe(mine[0], root.parents[2], folder / "recipe") as behind,
+        ):
+            everyone = [*mine, behind, plain, theirs]
             results = {case: {each.name: measure(each, case, requests) for each in everyone if can(each, case)} for case in CASES}
             size = len(httpx.get(f"http://{plain.address[0]}:{plain.address[1]}/field/c/0/0/0").content)
     names = [each.name for each in everyone]
@@ -234,7 +268,7 @@ def run(requests: int) -> str:
         f"|---|{'---:|' * len(names)}",
         *(f"| {case.name} | {' | '.join(shown(found.get(each)) for each in names)} |" for case, found in results.items()),
     ]
-    python = f"Python {platform.python_version()}, {os.cpu_count()} cores"
+    python = f"Python {platform.python_version()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.0f}"
     return "\n".join([*lines, "", f"{requests} requests each over one connection; the chunk has {size:,} bytes. {python}."])
 
 

@@ -22,7 +22,7 @@ PAGE = Path(__file__).resolve().parents[2] / "docs" / "serving.md"
 
 
 @pytest.fixture
-def proxied(tmp_path: Path, service: FakeService, engine: FakeEngine, store: Path) -> Iterator[str]:
+def proxied(tmp_path: Path, service: FakeService, engine: FakeEngine, store: Path, offload: str) -> Iterator[str]:
     nginx = shutil.which("nginx")
     if nginx is None:
         pytest.skip("no nginx")
@@ -33,9 +33,11 @@ def proxied(tmp_path: Path, service: FakeService, engine: FakeEngine, store: Pat
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     url = f"http://127.0.0.1:{port}"
-    parts = lambda _: App(make_parts(service, engine, public_url=url, offload="x-accel-redirect"))  # noqa: E731
+    parts = lambda _: App(make_parts(service, engine, public_url=url, offload=offload))  # noqa: E731
     with Live(parts) as live:
-        [block] = re.findall(r"```nginx\n(.*?)```", PAGE.read_text(), re.DOTALL)
+        block, internal = re.findall(r"```nginx\n(.*?)```", PAGE.read_text(), re.DOTALL)
+        if offload != "none":
+            block = re.sub(r"    location ~ .*?\n    }\n", lambda _: internal, block, flags=re.DOTALL)
         block = block.replace("listen 8080", f"listen 127.0.0.1:{port}").replace("127.0.0.1:8000", f"127.0.0.1:{live.port}")
         block = block.replace("/srv/instance/data/store/", f"{served}/")
         paths = "".join(f"{name}_temp_path {tmp_path}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
@@ -52,6 +54,7 @@ def proxied(tmp_path: Path, service: FakeService, engine: FakeEngine, store: Pat
             process.terminate()
 
 
+@pytest.mark.parametrize("offload", ["x-accel-redirect"])
 def test_the_proxy_sends_the_bytes_and_we_decide(proxied: str, store: Path, service: FakeService) -> None:
     with httpx.Client(base_url=proxied) as client:
         chunk, whole = f"/zarr/sea@{V1}/sst/c/0/0/0", (store / "sst/c/0/0/0").read_bytes()
@@ -71,4 +74,35 @@ def test_the_proxy_sends_the_bytes_and_we_decide(proxied: str, store: Path, serv
             xr.testing.assert_identical(opened.load(), xr.decode_cf(cube()).load())
         assert client.post("/datasets/sea/unpublish").status_code == 401
         service.unpublish("sea")
-        assert client.get(chunk).status_code == 404
+        assert client.get(chunk).status_code == 410
+
+
+@pytest.mark.parametrize("offload", ["none"])
+def test_the_proxy_sends_chunks_of_versions_and_asks_for_all_else(
+    proxied: str, store: Path, service: FakeService, engine: FakeEngine
+) -> None:
+    with httpx.Client(base_url=proxied) as client:
+        chunk, whole = f"/zarr/sea@{V1}/sst/c/0/0/0", (store / "sst/c/0/0/0").read_bytes()
+        engine.reads.clear()
+        for address in (chunk, chunk.replace("@", "%40"), chunk.replace("/sst", ".zarr/sst")):
+            answer = client.get(address)
+            assert (answer.status_code, answer.content) == (200, whole), address
+            assert answer.headers["cache-control"] == "public, max-age=31536000, immutable"
+            assert answer.headers["content-type"] == "application/octet-stream"
+            assert answer.headers["cubeport-version"] == V1
+            assert answer.headers["access-control-allow-origin"] == "*"
+            assert client.get(address, headers={"If-None-Match": answer.headers["etag"]}).status_code == 304
+        part = client.get(chunk, headers={"Range": "bytes=-5"})
+        assert (part.status_code, part.content) == (206, whole[-5:])
+        assert engine.reads == [], "cubeport was not asked"
+        absent = client.get(f"/zarr/sea@{V1}/sst/c/1/1/1")
+        assert (absent.status_code, absent.json()["kind"]) == (404, "not-found")
+        up = "%2e%2e"
+        for bad in (f"{V1}/../{V2}/sst/c/0/0/0", f"{V1}/sst/{up}/{up}/manifest.json", f"{V1}/sst/c"):
+            assert client.get(f"/zarr/sea@{bad}").status_code == 404, bad
+        with xr.open_dataset(f"{proxied}/zarr/sea@{V1}.zarr", engine="zarr", chunks=None) as opened:
+            xr.testing.assert_identical(opened.load(), xr.decode_cf(cube()).load())
+            service.unpublish("sea")
+            assert client.get(chunk).status_code == 200, "a reader that began finishes its read"
+            assert client.get(f"/zarr/sea@{V1}/zarr.json").status_code == 410, "and nobody opens it any more"
+            assert client.get(f"/zarr/sea@{V1}/sst/c/1/1/1").status_code == 410
