@@ -261,3 +261,107 @@ def test_what_has_no_place_has_no_box(client: httpx.Client, put: Any) -> None:
     assert "bbox" not in cube.documents["item"]
     refused = client.get(f"/ogcapi/collections/{cube.dataset_id}/coverage", params={"bbox": "0,0,1,1"})
     assert refused.status_code == 400
+
+
+def hybrid() -> xr.Dataset:
+    """Model levels, whose coefficients are named by formula_terms, or by nothing."""
+    level = {"standard_name": "atmosphere_hybrid_sigma_pressure_coordinate", "formula_terms": "a: hyam b: hybm ps: ps", "axis": "Z"}
+    return xr.Dataset(
+        {
+            "t": (("lev", "lat", "lon"), np.arange(12, dtype="f4").reshape(3, 2, 2)),
+            "ps": (("lat", "lon"), np.full((2, 2), 1e5, "f4")),
+            "hyam": ("lev", [0.0, 1000, 2000]),
+            "hybm": ("lev", [1.0, 0.5, 0.1]),
+            "sigma": ("lev", [1.0, 0.8, 0.5]),
+            "hyai": ("ilev", [0.0, 1, 2, 3], {"long_name": "hybrid A coefficient at layer interfaces"}),
+        },
+        {"lev": ("lev", [1.0, 2, 3], level), "lat": ("lat", [0.0, 1], LAT), "lon": ("lon", [0.0, 1], LON)},
+    )
+
+
+def mesh() -> xr.Dataset:
+    """Two triangles of UGRID: positions are named by the topology alone."""
+    return xr.Dataset(
+        {
+            "mesh": (
+                (),
+                np.int32(0),
+                {
+                    "cf_role": "mesh_topology",
+                    "topology_dimension": 2,
+                    "node_coordinates": "node_lon node_lat",
+                    "face_node_connectivity": "faces",
+                    "face_coordinates": "face_lon face_lat",
+                },
+            ),
+            "faces": (
+                ("face", "three"),
+                np.array([[0, 1, 2], [1, 3, 2]], "i4"),
+                {"cf_role": "face_node_connectivity", "start_index": 0},
+            ),
+            "rain": (("time", "face"), np.arange(4, dtype="f4").reshape(2, 2), {"mesh": "mesh", "location": "face"}),
+        },
+        {
+            "time": ("time", [0.0, 1], HOURS),
+            "node_lon": ("node", [0.0, 10, 0, 10], LON),
+            "node_lat": ("node", [0.0, 0, 10, 10], LAT),
+            "face_lon": ("face", [3.0, 7], LON),
+            "face_lat": ("face", [3.0, 7], LAT),
+        },
+    )
+
+
+def cells() -> xr.Dataset:
+    """Cells whose positions no attribute names."""
+    return xr.Dataset(
+        {"tas": (("time", "ncells"), np.arange(8, dtype="f4").reshape(2, 4))},
+        {
+            "time": ("time", [0.0, 1], HOURS),
+            "clon": ("ncells", np.radians([0.0, 1, 2, 3]), {**LON, "units": "radian"}),
+            "clat": ("ncells", np.radians([45.0, 46, 45, 46]), {**LAT, "units": "radian"}),
+        },
+    )
+
+
+@pytest.mark.parametrize(
+    ("made", "names"),
+    [
+        (hybrid, {"t", "ps", "hyam", "hybm", "sigma", "hyai", "lev", "lat", "lon"}),
+        (mesh, {"rain", "mesh", "faces", "node_lon", "node_lat", "face_lon", "face_lat", "time"}),
+        (cells, {"tas", "clon", "clat", "time"}),
+        (ways, {"sst", "when", "lat", "lon", "id"}),
+        (nest, {"T2", "XTIME", "XLAT", "XLONG"}),
+        (runs, {"msl", "time", "step", "valid_time", "lat", "lon"}),
+    ],
+)
+@pytest.mark.parametrize("door", ["coverage", "download"])
+def test_netcdf_has_all_that_locates_a_field(client: httpx.Client, put: Any, made: Any, names: set[str], door: str) -> None:
+    cube, truth = put(made.__name__, made()), made()
+    field = cube.description.fields[0]
+    if door == "coverage":
+        found = netcdf(ask(client, cube, f="netcdf", properties=field))
+    else:
+        answer = client.get(f"/datasets/{cube.dataset_id}/download", params={"variables": field})
+        assert answer.status_code == 200, answer.text
+        found = netcdf(answer)
+    assert set(found.variables) == names
+    for name in names - {"when", "lat", "lon", "sst"} if made is ways else names:
+        assert found[name].values.tolist() == xr.decode_cf(truth)[name].values.tolist()
+
+
+@pytest.mark.parametrize("family", [name for name, each in FAMILIES.items() if each.suffix == ".nc"])
+def test_every_value_is_at_its_place_in_every_form(client: httpx.Client, put: Any, family: str) -> None:
+    cube = put(f"family-{family}", FAMILIES[family].make())
+    field = cube.description.fields[0]
+    table = rows(ask(client, cube, f="csv", properties=field))
+    file = netcdf(ask(client, cube, f="netcdf", properties=field))
+    document = ask(client, cube, properties=field).json()
+    flat = [v for part in document.get("coverages", [document]) for v in part["ranges"][field]["values"] if v is not None]
+    written = [float(row[field]) for row in table if row[field]]
+    assert sorted(flat) == pytest.approx(sorted(written))
+    assert sorted(flat) == pytest.approx(sorted(file[field].values[np.isfinite(file[field].values)].ravel().tolist()))
+    spatial = cube.description.spatial
+    assert spatial.x in file
+    assert spatial.y in file
+    truth = xr.open_dataset(cube.source, engine="netcdf4")[field]
+    assert np.array_equal(truth.values, file[field].values, equal_nan=True)

@@ -458,6 +458,11 @@ def _named_coordinates(raw: xr.Dataset) -> list[str]:
     return [name for name in dict.fromkeys(word for text in texts for word in text.split()) if name in raw.variables]
 
 
+def roles_of(raw: xr.Dataset) -> Mapping[str, Role]:
+    """Return what every variable is, by names and attributes alone."""
+    return _roles(raw, _named_coordinates(raw))
+
+
 def _roles(raw: xr.Dataset, named: Iterable[str]) -> dict[str, Role]:
     referred: dict[str, Role] = {}
     coordinates = set(named)

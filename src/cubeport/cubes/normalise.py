@@ -14,9 +14,10 @@ import numpy as np
 import xarray as xr
 
 from cubeport.cubes import axes
+from cubeport.cubes.companions import REFERENCES
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.mending import in_days
-from cubeport.cubes.raw import REFERENCES, computed, dataset, expanded, renamed, variables
+from cubeport.cubes.raw import computed, dataset, expanded, renamed, variables
 from cubeport.cubes.steps import NormaliseStep, Positions, SetTime, parsed
 from cubeport.errors import InvalidRequest, SourceRejected
 

@@ -10,6 +10,8 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
+from cubeport.cubes.companions import REFERENCES
+
 type Values = np.ndarray[Any, Any]
 
 
@@ -38,10 +40,6 @@ def renamed(raw: xr.Dataset, names: Mapping[str, str]) -> xr.Dataset:
 
 def _pointed(value: Any, names: Mapping[str, str]) -> Any:
     return " ".join(names.get(word, word) for word in value.split(" ")) if isinstance(value, str) else value
-
-
-REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms", "ancillary_variables")
-"""CF attributes that name variables which a variable cannot be read without."""
 
 
 def computed(variable: xr.Variable, function: Callable[[Values], Values], dtype: Any, attributes: Mapping[Any, Any]) -> xr.Variable:

@@ -7,7 +7,6 @@ decoded chunks (10–60× on repeats, measured; zarr-python keeps none). So noth
 from __future__ import annotations
 
 import math
-import re
 import threading
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -24,6 +23,7 @@ from zarr.core.buffer.core import default_buffer_prototype
 
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.cells import exact, in_degrees
+from cubeport.cubes.companions import companions
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.orders import StoredObject
@@ -41,8 +41,6 @@ _HANDLE_BYTES = MIB // 4
 """What an opened version takes beside its coordinates, about."""
 _AT_ONCE = 16 * MIB
 """Decoded bytes that are read with one call."""
-_REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms", "ancillary_variables")
-"""CF attributes that name variables which a variable cannot be read without."""
 
 
 class Reads(Protocol):
@@ -169,19 +167,17 @@ class Opened:
         return (*known, *(str(name) for name in self._variables if name not in known))
 
     def needed(self, fields: Iterable[str]) -> list[str]:
-        """Return the fields and all that they refer to (coordinates, bounds, grid mappings, cell measures) in the store's order."""
+        """Return the fields and all that locates and explains their values, in the store's order."""
+        description = self.description
         names = self.names()
-        # Scalar coordinates belong to every field, whether it names them or not.
-        front = [*fields, *(axis.name for axis in self.description.axes if axis.scalar and axis.name in names)]
-        kept: set[str] = set()
-        while front:
-            name = front.pop()
-            if name not in kept:
-                kept.add(name)
-                attributes = self.attributes(name)
-                words = re.findall(r"[^\s:]+", " ".join(str(attributes.get(key, "")) for key in _REFERENCES))
-                front += [each for each in (*words, *self.dimensions(name)) if each in names]
-        return [name for name in names if name in kept]
+        return companions(
+            fields,
+            names=names,
+            attributes=self.attributes,
+            dimensions=self.dimensions,
+            roles={each.name: each.role for each in description.variables},
+            vertical={axis.dimension for axis in description.axes if axis.kind == "z"},
+        )
 
     def dimensions(self, name: str) -> tuple[str, ...]:
         """Return a variable's dimensions."""

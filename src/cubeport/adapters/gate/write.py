@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import math
 import os
-import re
 import resource
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -32,11 +31,12 @@ from cubeport.adapters.sources.series import join
 from cubeport.catalog.disk.durable import write_all
 from cubeport.cubes import checks, keys, layout
 from cubeport.cubes import cutout as window
-from cubeport.cubes.axes import find
+from cubeport.cubes.axes import find, kind_of, roles_of, text_dims
+from cubeport.cubes.companions import companions
 from cubeport.cubes.mending import counted_in_days, mend
 from cubeport.cubes.normalise import dropped, dropped_by, normalise, tolerance
 from cubeport.cubes.orders import Window
-from cubeport.cubes.raw import REFERENCES, dataset
+from cubeport.cubes.raw import dataset
 from cubeport.cubes.transforms import transform
 from cubeport.cubes.update import Change
 from cubeport.errors import NoData, SourceRejected, VariablesMismatch
@@ -153,15 +153,15 @@ def _selected(raw: xr.Dataset, wanted: Sequence[str] | None) -> xr.Dataset:
                 f"the source has no variable {', '.join(map(repr, missing))}",
                 next_step=f"choose among {', '.join(sorted(held))[:500]}",
             )
-        front, kept = list(wanted), set[str]()
-        while front:
-            name = front.pop()
-            if name in kept:
-                continue
-            kept.add(name)
-            variable = held[name]
-            words = re.findall(r"[^\s:]+", " ".join(str(variable.attrs.get(key, "")) for key in REFERENCES))
-            front += [each for each in (*words, *map(str, variable.dims)) if each in held]
+        roles = roles_of(raw)
+        kept = companions(
+            wanted,
+            names=list(held),
+            attributes=lambda name: held[name].attrs,
+            dimensions=lambda name: text_dims(held[name]),
+            roles=roles,
+            vertical={name for name, each in held.items() if text_dims(each) == (name,) and kind_of(name, each) == "z"},
+        )
         held = {name: variable for name, variable in held.items() if name in kept}
     return dataset(held, raw.attrs)
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
-from cubeport.cubes.raw import REFERENCES, dataset, variables
+from cubeport.cubes.companions import REFERENCES
+from cubeport.cubes.raw import dataset, variables
 from cubeport.errors import CubeportError, SourceRejected
 
 TEXT = np.dtypes.StringDType()
