@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from cubeport.catalog.disk import locks
+from cubeport.catalog.disk import durable, locks
 from cubeport.catalog.disk.locks import FileLock, lock_state
 from cubeport.catalog.work.journal import FileJournal
 from cubeport.errors import CubeportError
@@ -171,7 +171,7 @@ def test_a_journal_that_fails_at_any_call_holds_nothing(tmp_path: Path, code: in
 
 def test_a_lock_file_that_cannot_be_made_says_that_the_disk_is_full(tmp_path: Path) -> None:
     def full(frame: FrameType, event: str, arg: Any) -> None:
-        if event == "c_call" and arg is os.open and frame.f_code.co_filename == locks.__file__:
+        if event == "c_call" and arg is os.open and frame.f_code.co_filename == durable.__file__:
             raise OSError(errno.ENOSPC, "injected")
 
     sys.setprofile(full)
