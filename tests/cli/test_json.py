@@ -48,11 +48,12 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "convert": ("convert", "--to", "tinydb"),
     "migrate": ("migrate",),
     "export records": ("export", "records", "-o", "all.ndjson"),
+    "export ro-crate": ("export", "ro-crate", "crate"),
     "import": ("import", "a.txt", "--dry-run"),
 }
 NEED_A_GATE = {"fetch", "drop"}
-BYTES = {"cat"}
-"""Commands whose result is the bytes of an artifact."""
+BYTES = {"cat", "export openlineage"}
+"""Commands whose result is bytes, or a document a line, with or without ``--json``."""
 
 
 @pytest.fixture

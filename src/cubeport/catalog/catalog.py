@@ -9,8 +9,9 @@ from functools import partial, wraps
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self, Unpack, cast, overload
+from urllib.parse import quote
 
-from cubeport.catalog import history, ndjson
+from cubeport.catalog import history, ndjson, provenance
 from cubeport.catalog.adding import Added, Adder, named, referring, source_of, source_to_write
 from cubeport.catalog.adding import Source as ArtifactSource
 from cubeport.catalog.artifacts.planning import Place
@@ -19,12 +20,13 @@ from cubeport.catalog.artifacts.views import ViewPlan, apply_view, plan_view
 from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, path_source, writing
 from cubeport.catalog.backend import CatalogBackend, Change, Finding, Rows
 from cubeport.catalog.catalogfile import MARK
+from cubeport.catalog.disk.durable import make_folders, replace_file, store_errors
 from cubeport.catalog.disk.locks import clear_note
 from cubeport.catalog.drafts import OF_RECORD, ArtifactFields, Edge, OnExists, Options, RecordFields, draft
 from cubeport.catalog.editing import DescribedFields, Edit, EditedFields, demand_version, edited, without
 from cubeport.catalog.events import EventFields, EventPage
 from cubeport.catalog.extraction import ExtractedRecord
-from cubeport.catalog.forms.canonical import is_id
+from cubeport.catalog.forms.canonical import dumps, is_id
 from cubeport.catalog.forms.redaction import redact_text
 from cubeport.catalog.hooks import set_paths
 from cubeport.catalog.keeping import integrity, operations
@@ -866,6 +868,62 @@ class Catalog:
             target.unlink(missing_ok=True)  # half of an export would stop the next try, and look whole
             raise
         return count
+
+    def export_crate(
+        self,
+        folder: str | Path,
+        *where: Where,
+        name: str,
+        description: str = "Records of a catalog.",
+        license: str | None = None,
+        **asked: Unpack[QueryFields],
+    ) -> int:
+        """Write the records that match as an RO-Crate 1.1 (Process Run Crate) into a new *folder*; return how many.
+
+        Bytes that are kept here are copied in; references and external artifacts are named by their place.
+
+        Raises
+        ------
+        TargetExists
+        ArtifactMissing
+        """
+        target = Path(folder)
+        if target.exists():
+            raise TargetExists(f"{target} is there already.", next_step="name another folder, or remove it")
+        records = list(self.iterate(*where, **(QueryFields(order=("id",)) | asked)))
+        places = {
+            (record.id, each.artifact_id): place
+            for record in records
+            for each in record.artifacts
+            if (place := self._into_crate(target, record, each)) is not None
+        }
+        ids = {record.operation_id for record in records if record.operation_id}
+        done = [each for each in self.operations(limit=100_000) if each.operation_id in ids or ids & set(each.outputs)]
+        published = self.ports.clock().date().isoformat()
+        document = provenance.crate(
+            records, done, name=name, description=description, published=published, places=places, license=license
+        )
+        with store_errors("write the crate"):
+            make_folders(target)
+            replace_file(target / provenance.CRATE_FILE, dumps(document, indent=True).encode() + b"\n")
+        return len(records)
+
+    def _into_crate(self, folder: Path, record: CatalogRecord, artifact: Artifact) -> str | None:
+        """Copy managed bytes into a crate; return where an artifact is, in it or elsewhere."""
+        if artifact.status in ("planned", "missing", "failed"):
+            return None
+        if artifact.managed or artifact.locator.kind == "inline":
+            copied = integrity.copy_out(self.profiles, artifact, folder / record.id / artifact.artifact_id)
+            return quote(copied.relative_to(folder).as_posix()) + ("/" if artifact.target_kind == "directory" else "")
+        if isinstance(artifact.locator, LocalPathLocator):
+            return Path(artifact.locator.path).as_uri()
+        found: str | None = getattr(artifact.locator, "uri", None) or getattr(artifact.locator, "urlpath", None)
+        return found
+
+    def run_events(self, *, since: datetime | None = None) -> Iterator[dict[str, Any]]:
+        """Yield what was done as OpenLineage run events, oldest first: a start and an end for each operation."""
+        for each in reversed(self.operations(since=since, limit=100_000)):
+            yield from provenance.run_events(each, f"cubeport://{self.catalog_id}")
 
     def import_records(
         self, text: str | Iterable[str], *, on_exists: str = "error", schema_policy: Policy | None = None

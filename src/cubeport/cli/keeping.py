@@ -24,6 +24,8 @@ def register(app: typer.Typer) -> None:
     export = typer.Typer(rich_markup_mode=None)
     export.callback()(_export)
     export.command("records")(export_records)
+    export.command("ro-crate")(export_crate)
+    export.command("openlineage")(export_openlineage)
     app.add_typer(export, name="export", help="Write records out.")
 
 
@@ -35,6 +37,7 @@ def init(
     allow_network_filesystem: Annotated[
         bool, typer.Option("--allow-network-filesystem", help="On NFS and the like, where locks are not reliable.")
     ] = False,
+    core: Annotated[bool, typer.Option("--core", help="Only a catalog: no configuration of the service.")] = False,
     allow_root: Annotated[list[Path] | None, typer.Option("--allow-root", help="A folder that requests may read from.")] = None,
     allow_origin: Annotated[list[str] | None, typer.Option("--allow-origin", help="scheme://host[:port] to fetch from.")] = None,
 ) -> None:
@@ -45,7 +48,9 @@ def init(
         raise Usage("config/service.yaml is there already and stays as it is.", next_step="write sources.roots and origins in it")
     made = session.create(root, catalog=catalog, shared=shared, allow_network_filesystem=allow_network_filesystem)
     result: dict[str, Any] = {"root": str(made.root), "catalog_id": made.catalog_id, "catalog": catalog}
-    if session.wiring.init_service is not None:
+    if core and (allow_root or allow_origin):
+        raise Usage("--allow-root and --allow-origin are the service's, which --core leaves out.")
+    if session.wiring.init_service is not None and not core:
         result |= session.wiring.init_service(
             session, made.root, catalog=catalog, allow_roots=allow_root or [], allow_origins=allow_origin or []
         )
@@ -278,6 +283,34 @@ def export_records(
         return
     written = catalog.export_records(output, *where, with_bytes=with_bytes)
     session.result({"file": str(output), "records": written}, f"wrote {written} records to {output}")
+
+
+def export_crate(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    terms: Terms = None,
+    not_: Not = None,
+    name: Annotated[str | None, typer.Option("--name", help="Of the crate; default: the folder's.")] = None,
+    license: Annotated[str | None, typer.Option("--license", metavar="URI", help="None is invented.")] = None,
+) -> None:
+    """Write records with their bytes and provenance as an RO-Crate (1.1, Process Run Crate)."""
+    session = current(ctx)
+    catalog = session.catalog(read_only=True)
+    written = catalog.export_crate(folder, *_values.terms_of(terms, not_), name=name or folder.name, license=license)
+    session.result({"folder": str(folder), "records": written}, f"wrote {written} records to {folder}")
+
+
+def export_openlineage(
+    ctx: typer.Context,
+    since: Annotated[str | None, typer.Option("--since", help="A date, a timestamp, 7d, 2h.")] = None,
+) -> None:
+    """Print what was done as OpenLineage run events, one a line."""
+    from cubeport.catalog.events import instant_of
+    from cubeport.catalog.forms.canonical import dumps
+
+    session = current(ctx)
+    events = session.catalog(read_only=True).run_events(since=instant_of(since, ends=False))
+    session.stream(dumps(each) + "\n" for each in events)
 
 
 _COMMANDS: dict[str, Callable[..., Any]] = {
