@@ -13,7 +13,7 @@ from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temp
 from cubeport.cubes.download import period_of
 from cubeport.cubes.resolve import cells, resolve
 from cubeport.cubes.selection import Selection, order, parse
-from cubeport.cubes.windows import Labels, Price, Windows, count, fitting
+from cubeport.cubes.windows import Cost, Labels, Windows, count, fitting
 from cubeport.errors import InvalidRequest, NotFound
 
 WORLD = (-180.0, -90.0, 180.0, 90.0)
@@ -455,13 +455,13 @@ def test_a_scaled_axis_is_evenly_spread(rows: int, columns: int) -> None:
     assert np.abs(lats - ideal).max() <= 1
 
 
-def test_the_price_is_counted_from_metadata() -> None:
+def test_the_cost_is_counted_from_metadata() -> None:
     cube = Cube(time=times(*(f"2006-04-{day:02d}" for day in range(1, 11))), lat=np.arange(10.0), lon=np.arange(10.0))
     windows = cube.take(bbox="2.6,0,5.4,2", datetime="2006-04-04/2006-04-06", properties="tas")
     assert windows.shape(("time", "lat", "lon")) == (3, 3, 3)
-    assert count(cube.description, windows) == Price(cells=27, chunks=2 * 1 * 2, bytes=27 * 4)
+    assert count(cube.description, windows) == Cost(cells=27, chunks=2 * 1 * 2, bytes=27 * 4)
     whole = cube.take()
-    assert count(cube.description, whole) == Price(cells=1000 + 100, chunks=27 + 1, bytes=4100)
+    assert count(cube.description, whole) == Cost(cells=1000 + 100, chunks=27 + 1, bytes=4100)
     fits = fitting(cube.description, cube.take(properties="tas"), cells=350)
     assert fits is not None
     assert fits.along["time"].size == 3

@@ -66,6 +66,8 @@ def test_every_file(name: str, client: httpx.Client, stored: Any, realdata: Path
         xr.open_dataset(realdata / name, engine="netcdf4", **raw) as theirs,
     ):
         for each in ours.variables:
-            if each in theirs.variables and theirs[each].dtype.kind in "iuf":
+            # Months since are written as days when they come in, and that is reported: months have no length.
+            repaired = each in theirs.variables and str(theirs[each].attrs.get("units")).startswith("months since")
+            if each in theirs.variables and theirs[each].dtype.kind in "iuf" and not repaired:
                 a, b = ours[each].values, theirs[each].values
                 assert np.array_equal(a, b, equal_nan=a.dtype.kind == "f"), each

@@ -87,11 +87,11 @@ class Encoder(ABC):
 
     def counted(self, part: Part) -> int:
         """Return the cells that the form's limit counts."""
-        return part.price.cells
+        return part.cost.cells
 
     def size(self, part: Part) -> int:
         """Return the bytes of the answer, about."""
-        return part.price.bytes
+        return part.cost.bytes
 
     @abstractmethod
     def encode(self, part: Part, room: Room, patience: Patience) -> Answer:

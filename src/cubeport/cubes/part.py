@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.windows import Labels, Price, Window, Windows
+from cubeport.cubes.windows import Cost, Labels, Window, Windows
 
 if TYPE_CHECKING:
     import numpy as np
@@ -74,7 +74,7 @@ class Part:
 
     opened: Opened
     windows: Windows
-    price: Price
+    cost: Cost
     public_url: str
     """Where the service is found: documents link there."""
     point: bool = False

@@ -133,7 +133,7 @@ class Windows:
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
+class Cost:
     """What answering costs, from metadata alone."""
 
     cells: int
@@ -144,8 +144,8 @@ class Price:
     """Decoded bytes of all fields."""
 
 
-def count(description: CubeDescription, windows: Windows) -> Price:
-    """Return the price of *windows*: exact cells and chunks, bytes as decoded."""
+def count(description: CubeDescription, windows: Windows) -> Cost:
+    """Return the cost of *windows*: exact cells and chunks, bytes as decoded."""
     cells = chunks = size = 0
     for name in windows.fields:
         variable = description.variable(name)
@@ -156,7 +156,7 @@ def count(description: CubeDescription, windows: Windows) -> Price:
             windows.along[dimension].chunks(max(1, length))
             for dimension, length in zip(variable.dimensions, variable.chunks, strict=True)
         )
-    return Price(cells, chunks, size)
+    return Cost(cells, chunks, size)
 
 
 def fitting(description: CubeDescription, windows: Windows, *, cells: int) -> Windows | None:

@@ -1,4 +1,4 @@
-"""CoverageJSON 1.0 from arrays (publishing.md 5.3): bytes by orjson, so float32 stays float32 and missing is ``null``."""
+"""CoverageJSON 1.0 from arrays: bytes by orjson, so float32 stays float32 and missing is ``null``."""
 
 from __future__ import annotations
 
@@ -94,7 +94,8 @@ def encode(cut: Cut, *, public_url: str) -> bytes:
     layout = groups(cut.description, cut.windows)
     if not all(group.named or group.composite for group in layout):
         raise NotAcceptable(
-            "CoverageJSON needs an axis of place, height or time, which some of these fields lack.", next_step="Ask with f=netcdf."
+            "CoverageJSON needs an axis of place, height or time, and some of these fields have none.",
+            next_step="Ask with f=netcdf.",
         )
     coverages = [coverage for group in layout for coverage in _coverages(cut, group)]
     parameters = {name: _parameter(cut.description.variable(name)) for name in cut.windows.fields}
@@ -174,7 +175,7 @@ def _label(cut: Cut, dimension: str, at: int) -> tuple[str, Any]:
 
 
 def _cells(cut: Cut, group: Group) -> Array:
-    """Return which cells of the window are told: those in the box whose position is known. Shape of the positions."""
+    """Return which cells of the window are written: those in the box whose position is known. Shape of the positions."""
     import numpy as np
 
     assert cut.positions is not None  # the group has a composite axis because the cube has positions

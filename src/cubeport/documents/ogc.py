@@ -1,4 +1,4 @@
-"""OGC API documents (publishing.md 5) from values: what sealing keeps of a cube, and what a request joins to it."""
+"""OGC API documents from values: what is kept of a cube when it is sealed, and what a request adds to it."""
 
 from __future__ import annotations
 
@@ -278,7 +278,7 @@ def _is_gregorian(temporal: Temporal, labels: Sequence[str], *, step: str = "P1M
 
 
 def _gregorian(label: str, calendar: str) -> str:
-    """Return a label as a day that exists: 30 February becomes that month's last day (publishing.md 2)."""
+    """Return a label as a day that exists: 30 February becomes that month's last day."""
     return str(gregorian(parse_stamp(label, calendar_named(calendar) or "standard")))
 
 

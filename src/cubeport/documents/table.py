@@ -1,4 +1,4 @@
-"""CSV from a cut of a cube (publishing.md 5.3): a row for each cell, axes first, then fields; missing is empty."""
+"""CSV (RFC 4180) from a cut of a cube: a row for each cell, axes first, then fields; missing is empty."""
 
 from __future__ import annotations
 

@@ -339,13 +339,13 @@ class OgcFace:
 
     def _answered(self, asked: _Asked, plan: Plan, left: threading.Event, placed: bool) -> Response:
         done = self._queries.answer(plan, left=left, placed=placed)
-        told = asked.version | answered.headers(done.plan)
+        said = asked.version | answered.headers(done.plan)
         media_type = asked.query.form.media_type
         if not isinstance(done.content, bytes):
             fields = {"ETag": asked.tag, "Cache-Control": asked.cache, "Vary": "Accept", "Content-Type": media_type}
-            return _File(done.content, {**told, **fields})
+            return _File(done.content, {**said, **fields})
         reply = replies.reply(
-            asked.request, done.content, media_type=media_type, tag=asked.tag, cache=asked.cache, headers=told, varies=_VARIES
+            asked.request, done.content, media_type=media_type, tag=asked.tag, cache=asked.cache, headers=said, varies=_VARIES
         )
         sent = self._queries.hold(bytes(reply.body))
         return reply if isinstance(sent, bytes) else _File(sent, reply.headers)
@@ -354,9 +354,9 @@ class OgcFace:
         """Return the headers of GET without a length: it is known only when the values have been read."""
         # The same decision on gzip, and so on the ETag, as for the document itself.
         like = b" " * min(4096, self._queries.size(plan))
-        told = asked.version | answered.headers(plan)
+        said = asked.version | answered.headers(plan)
         given = replies.reply(
-            asked.request, like, media_type=plan.form.media_type, tag=asked.tag, cache=asked.cache, headers=told, varies=_VARIES
+            asked.request, like, media_type=plan.form.media_type, tag=asked.tag, cache=asked.cache, headers=said, varies=_VARIES
         )
         fields = {name: value for name, value in given.headers.items() if name != "content-length"}
         return StreamingResponse(iter(()), headers=fields)

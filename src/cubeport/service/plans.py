@@ -135,7 +135,7 @@ def plan(shown: Shown, query: Query, opened: Opened, encoder: Encoder, limits: L
     )
     area = query.place is not None and query.place.kind == "area"
     made = Plan(shown, query, part, encoder, refusal_of(query, part, encoder, limits), settled=not area)
-    return settled(made, _at_once) if area and part.price.cells <= _SETTLED_AT_ONCE else made
+    return settled(made, _at_once) if area and part.cost.cells <= _SETTLED_AT_ONCE else made
 
 
 def settled(plan: Plan, patience: Patience) -> Plan:
@@ -144,7 +144,7 @@ def settled(plan: Plan, patience: Patience) -> Plan:
         return plan
     part = plan.part
     windows = settle(plan.description, part.opened.labels(), part.windows, plan.query.selection, plan.query.place, patience)
-    return replace(plan, part=replace(part, windows=windows, price=count(plan.description, windows)), settled=True)
+    return replace(plan, part=replace(part, windows=windows, cost=count(plan.description, windows)), settled=True)
 
 
 def _at_once() -> None:
@@ -156,8 +156,8 @@ def refusal_of(query: Query, part: Part, encoder: Encoder, limits: Limits) -> Re
     setting = "download_cells" if query.download and query.form.stored else query.form.limit
     checks = (
         Refusal(f"limits.{setting}", getattr(limits, setting), encoder.counted(part), "cells"),
-        Refusal("limits.answer_bytes", limits.answer_bytes, part.price.bytes, "bytes"),
-        Refusal("limits.chunks", limits.chunks, part.price.chunks, "chunks"),
+        Refusal("limits.answer_bytes", limits.answer_bytes, part.cost.bytes, "bytes"),
+        Refusal("limits.chunks", limits.chunks, part.cost.chunks, "chunks"),
     )
     return next((each for each in checks if each.value > each.limit), None)
 
@@ -200,12 +200,12 @@ def _shorter(plan: Plan, limits: Limits) -> Iterator[Query]:
     axis, over, part = time_axis(plan.description), plan.refusal, plan.part
     if over is None or axis is None or axis.scalar:
         return
-    budget = int(part.price.cells * over.limit / over.value)
+    budget = int(part.cost.cells * over.limit / over.value)
     while budget > 0:
         windows = fitting(plan.description, part.windows, cells=budget)
         if windows is None:
             return
-        shorter = replace(part, windows=windows, price=count(plan.description, windows))
+        shorter = replace(part, windows=windows, cost=count(plan.description, windows))
         if refusal_of(plan.query, shorter, plan.encoder, limits) is None:
             labels = part.opened.labels().values[axis.name][windows.along[axis.dimension].indices()]
             first, last = (str(stamp_at(int(each))) for each in (labels.min(), labels.max()))
@@ -232,7 +232,7 @@ def _coarser(plan: Plan, limits: Limits) -> Iterator[Query]:
             window.dimension: Window(window.dimension, _every(window, max(1, round(window.size / factor)))) for window in plain
         }
         coarse = replace(part.windows, along={**part.windows.along, **along}, mask=None)
-        if refusal_of(query, replace(part, windows=coarse, price=count(plan.description, coarse)), plan.encoder, limits) is None:
+        if refusal_of(query, replace(part, windows=coarse, cost=count(plan.description, coarse)), plan.encoder, limits) is None:
             yield replace(query, selection=replace(query.selection, scale=Scale("scale-factor", (("", float(factor)),))))
             return
         factor *= 2

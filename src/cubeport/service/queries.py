@@ -106,12 +106,12 @@ class Queries:
 
     def estimate(self, plan: Plan) -> dict[str, Any]:
         """Return what the answer would cost; no value is read."""
-        price, over = plan.part.price, plan.refusal
+        cost, over = plan.part.cost, plan.refusal
         return {
-            "cells": price.cells,
+            "cells": cost.cells,
             "bytes": self.size(plan),
-            "chunks": price.chunks,
-            "seconds": round(0.005 + price.bytes / self._rates.get(plan.form.name, 20e6), 3),
+            "chunks": cost.chunks,
+            "seconds": round(0.005 + cost.bytes / self._rates.get(plan.form.name, 20e6), 3),
             "format": plan.form.name,
             "allowed": over is None,
             "limit": None if over is None else {"setting": over.setting, "limit": over.limit},
@@ -151,7 +151,7 @@ class Queries:
             else:
                 where = {name: value for name, value in query.parameters() if name in ("coords", "bbox")}
                 content = self._way.edr(plan.name, make, kind=query.place.kind, where=where, form=query.form)
-            self._learn(query.form, plan.part.price.bytes, time.perf_counter() - began)
+            self._learn(query.form, plan.part.cost.bytes, time.perf_counter() - began)
         return Answered(plan, content)
 
     def hold(self, content: bytes) -> Answer:
@@ -175,7 +175,7 @@ class Queries:
 
     def heavy(self, plan: Plan) -> bool:
         """Say whether the plan needs a place among the heavy ones."""
-        return plan.part.price.cells > _LIGHT_CELLS or plan.part.price.chunks > _LIGHT_CHUNKS
+        return plan.part.cost.cells > _LIGHT_CELLS or plan.part.cost.chunks > _LIGHT_CHUNKS
 
     def large(self, shown: Shown, query: Query) -> bool:
         """Say whether even planning is heavy work: many points, or a grid whose positions are many and all looked at."""

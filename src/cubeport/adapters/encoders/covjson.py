@@ -20,7 +20,7 @@ _COVERAGE_CELLS = 1_000
 class _CoverageJSON(Encoder):
     def counted(self, part: Part) -> int:
         coverages = sum(group.coverages(part.windows) for group in coveragejson.groups(part.description, part.windows))
-        return part.price.cells + _COVERAGE_CELLS * (coverages - 1)
+        return part.cost.cells + _COVERAGE_CELLS * (coverages - 1)
 
     def size(self, part: Part) -> int:
         """Return the bytes of the document: labels as they will be written, values like those between the least and greatest."""
