@@ -122,6 +122,13 @@ class TestCheckConfig:
             assert place in said.err, said.err
         assert len(shell("check-config", "--json").problem["errors"]) >= 5
 
+    def test_doctor_reports_a_template_that_is_not_used(self, shell: Shell) -> None:
+        shell.file("config/datasets/sst.yaml", "id: sst\ntitle: T\nperiod_type: monthly\nsource: {kind: fils}\n")
+        shell.file("config/service.yaml", "sources: {roots: [gone]}\n")
+        said = shell("doctor", "--json")
+        found = {each["place"]: each["level"] for each in said.json if each["kind"] == "configuration"}
+        assert (said.code, found) == (1, {"config/datasets/sst.yaml:4:10": "warn", "config/service.yaml": "error"})
+
     def test_a_folder_of_sources_that_is_not_there_is_named(self, shell: Shell) -> None:
         shell.file("config/service.yaml", "sources: {roots: [gone]}\n")
         assert "sources.roots: there is no folder" in shell("check-config").err

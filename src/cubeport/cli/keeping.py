@@ -175,10 +175,19 @@ def _health(session: Session) -> list[Finding]:
     from cubeport.catalog.backend import Finding
 
     try:
-        return session.catalog(read_only=True).doctor()
+        found = session.catalog(read_only=True).doctor()
     except (Corrupt, Unavailable) as exc:
         # A catalog that cannot be opened is what a doctor is called for.
-        return [Finding(exc.kind, "catalog", exc.message, exc.next_step, "error")]
+        found = [Finding(exc.kind, "catalog", exc.message, exc.next_step, "error")]
+    if session.wiring.service is not None:
+        for line in session.wiring.service.check(session.root):
+            place, _, words = line.partition(": ")
+            # A template or extent that is wrong is not used; wrong settings stop the start. Profiles and plugins were reported.
+            if place.startswith(("config/datasets/", "extents/", "config/pipelines/")):
+                found.append(Finding("configuration", place, words, "cubeport check-config", "warn"))
+            elif place.startswith(("config/service.yaml", "CUBEPORT_")):
+                found.append(Finding("configuration", place, words, "cubeport check-config", "error"))
+    return found
 
 
 def recover(
