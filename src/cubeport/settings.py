@@ -217,8 +217,8 @@ class ChangesSettings(Section):
 class ScheduleSettings(Section):
     """When syncs run by themselves."""
 
-    enabled: Annotated[bool, Later(False)] = True
-    timezone: Annotated[str, AfterValidator(_zone), Later()] = "UTC"
+    enabled: bool = True
+    timezone: Annotated[str, AfterValidator(_zone)] = "UTC"
 
 
 class Settings(BaseSettings):

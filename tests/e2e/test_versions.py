@@ -86,6 +86,7 @@ def test_rollback_is_one_commit_and_the_next_ingestion_builds_on_it(service: Ser
     again = ingest(service, small[2], publish=False)
     versions = {state.version_id: state for state, _ in service.versions("t")}
     assert versions[again].parent_id == two
+    assert service.versions("t")[0][0].version_id == again, "the newest comes first, whatever it builds on"
     with pytest.raises(NotFound):
         service.rollback("t", to="f" * 32)
     with pytest.raises(NotFound):

@@ -17,7 +17,7 @@ from cubeport.service.datasets import Dataset
 from cubeport.service.ingest import Wanted, decide
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Scope
 from cubeport.service.state import KIND, DatasetState, VersionState
-from cubeport.service.templates import DatasetTemplate, Extent, SourceBlock, TemplateFields
+from cubeport.service.templates import DatasetTemplate, Extent, SourceBlock, TemplateFields, VariableChoice
 
 TEMPLATE = DatasetTemplate.model_validate(
     {"id": "sst", "title": "SST", "period_type": "monthly", "source": {"kind": "files", "paths": ["a.nc"]}}
@@ -76,11 +76,12 @@ def test_a_narrower_request_is_reused_and_a_wider_one_keeps_what_is_held() -> No
     assert ask(wanted(start="2005-01", end="2005-12"), held()) == ("extend", Scope(start="2005-01", end="2010-09"))
 
 
-def test_overwrite_makes_it_anew_and_never_shrinks() -> None:
-    assert ask(wanted(start="2007-01", end="2007-12"), held(), overwrite=True) == (
-        "rematerialize",
-        Scope(start="2006-04", end="2010-09"),
-    )
+def test_overwrite_takes_the_asked_periods_again_and_keeps_the_others() -> None:
+    asked = wanted(start="2007-01", end="2007-12")
+    assert ask(asked, held(), overwrite=True) == ("revise", Scope(start="2007-01", end="2007-12"))
+    changed = wanted(template=TEMPLATE.model_copy(update={"variables": (VariableChoice(name="x"),)}), start="2007-01")
+    assert ask(changed, held(), overwrite=True) == ("rematerialize", Scope(start="2006-04")), "the whole by the new rules"
+    assert ask(asked, held(), mode="replace")[0] == "rematerialize"
 
 
 def test_another_direct_source_needs_to_say_that_it_replaces() -> None:
@@ -167,3 +168,15 @@ def test_what_a_plugin_is_told_stays_as_it_was_written() -> None:
     block = {"kind": "plugin", "name": "p", "params": {"files": ["a.nc"]}}
     template = DatasetTemplate.model_validate({"id": "p", "title": "P", "period_type": "none", "source": block})
     assert template.source.params == {"files": ["a.nc"]}
+
+
+def test_without_an_end_the_newest_of_the_source_is_asked_for() -> None:
+    have = held()
+    assert ask(wanted(start="2006-04"), have) == ("append", Scope(start="2006-04")), "the source may have grown"
+    ingestion = Ingestion(dataset_id="sst", request=IngestionRequest(dataset_id="sst"))
+    same = decide(ingestion, wanted(start="2006-04"), **have, request_digest="new", same_sources=True)[0]
+    assert (same.action, same.reason) == ("reuse", "all that is asked is held")
+    synced = ingestion.model_copy(update={"until": "2010-12"})
+    assert decide(synced, wanted(), **have, request_digest="new")[1].end == "2010-12"
+    early = ingestion.model_copy(update={"until": "2010-09"})
+    assert decide(early, wanted(), **have, request_digest="new")[0].action == "reuse", "nothing newer is admitted"

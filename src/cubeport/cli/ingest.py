@@ -379,7 +379,9 @@ def _report(session: Session, done: Ingestion) -> int:
         words = _PAST[done.action or "create"]
     else:
         words = f"no new data; changed: {', '.join(done.changed)}" if done.changed else "nothing changed, the same is held already"
-    session.result(document, f"{done.dataset_id}: {words} (version {done.version_id}).")
+    span = (done.coverage or {}).get("temporal")
+    periods = f"; it has {span['start']} to {span['end']}" if span and span.get("start") else ""
+    session.result(document, f"{done.dataset_id}: {words}{periods} (version {done.version_id}).")
     return 0
 
 

@@ -75,6 +75,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.service.ingest import Ingester
     from cubeport.service.jobs import Jobs
     from cubeport.service.retain import Retention, Rule
+    from cubeport.service.schedules import Schedules
     from cubeport.service.service import Service
     from cubeport.service.templates import Broken, DatasetTemplate, Extent
 
@@ -119,6 +120,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         lock=partial(lock, wait_s=0.0),
     )
     changes = Changes(catalog.backend, keep_days=settings.changes.keep_days)
+    schedules = Schedules(catalog.backend, datasets, configuration, zone=settings.schedule.timezone)
     return Service(
         catalog=catalog,
         datasets=datasets,
@@ -137,6 +139,8 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         engines=engines,
         retention=retention,
         changes=changes,
+        schedules=schedules,
+        scheduled=settings.schedule.enabled,
         public_url=public_url or settings.public_url or f"http://{settings.server.host}:{settings.server.port}",
         read_only=settings.read_only,
         user=catalog.ports.user_id,

@@ -133,7 +133,7 @@ class _About:
             **template.model_dump(include=_TEMPLATE_FIELDS),
             variables=tuple(each.model_dump(exclude_none=True) for each in template.variables),
             extents=template.extents.model_dump(mode="json", exclude_none=True),
-            sync=documents.Sync(**template.sync.model_dump()),
+            sync=documents.Sync(**template.sync.model_dump(include={"kind", "execution", "schedule"})),
             source=template.source.name,
             source_url=template.source.homepage,
             source_kind=template.source.kind,

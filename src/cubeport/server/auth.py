@@ -44,6 +44,8 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/ingestions"): "ingest",
     ("GET", "/ingestions/{ingestion_id}"): "ingest",
     ("DELETE", "/ingestions/{ingestion_id}"): "ingest",
+    ("POST", "/sync/{dataset_id}"): "ingest",
+    ("GET", "/sync/{dataset_id}/plan"): "ingest",
     ("GET", "/extent"): "read",
     ("GET", "/extent/{extent_id}"): "read",
     ("GET", "/dataset-templates"): "read",

@@ -11,6 +11,7 @@ from cubeport.documents.native import DatasetDetail, DatasetSummary, Link, Versi
 from cubeport.server import incoming
 from cubeport.service.describe import TextChanges
 from cubeport.service.ingestions import IngestionRequest
+from cubeport.service.sync import SyncDetail
 
 
 class PublishRequest(incoming.Model):
@@ -78,7 +79,27 @@ class IngestionDocument(documents._Document):  # noqa: SLF001 (one family of doc
     links: tuple[Link, ...]
 
 
+class SyncRequest(incoming.Model):
+    """The body of ``POST /sync/{dataset_id}``; empty means up to the newest that is available."""
+
+    end: Annotated[str | None, Field(max_length=40, description="The last period to have")] = None
+    publish: Annotated[bool | None, Field(description="Whether the new version is shown; null keeps the status")] = None
+
+
+class SyncResponse(documents._Document):  # noqa: SLF001 (one family of documents)
+    """What a sync came to."""
+
+    sync_id: str | None
+    status: str
+    message: str
+    dataset: DatasetDetail | None
+    sync_detail: SyncDetail
+
+
 SCHEMAS = (
+    SyncRequest,
+    SyncResponse,
+    SyncDetail,
     IngestionRequest,
     IngestionDocument,
     PublishRequest,

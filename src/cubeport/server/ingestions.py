@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -17,12 +18,13 @@ from cubeport.documents import native as documents
 from cubeport.errors import Cancelled, CubeportError, NotFound
 from cubeport.server import incoming, problems, replies
 from cubeport.server.auth import caller_of, may_see
-from cubeport.server.bodies import IngestionDocument
+from cubeport.server.bodies import IngestionDocument, SyncRequest, SyncResponse
 from cubeport.server.incoming import PageQuery
 from cubeport.server.openapi import INGEST, READ, described
 from cubeport.server.parts import Ingests, Parts
 from cubeport.service import present
 from cubeport.service.ingestions import Ingestion, IngestionRequest
+from cubeport.service.sync import SyncDetail
 
 
 class IngestionsQuery(PageQuery):
@@ -30,6 +32,12 @@ class IngestionsQuery(PageQuery):
 
     dataset_id: Annotated[str | None, Field(max_length=64)] = None
     status: Literal["accepted", "running", "retrying", "completed", "failed", "cancelled"] | None = None
+
+
+class SyncPlanQuery(incoming.Model):
+    """What ``GET /sync/{dataset_id}/plan`` takes."""
+
+    end: Annotated[str | None, Field(max_length=40, description="The last period to have; empty is none")] = None
 
 
 def routes(parts: Parts) -> APIRouter:
@@ -59,6 +67,28 @@ def routes(parts: Parts) -> APIRouter:
         "Ingestions",
         query=IngestionsQuery,
         schema=documents.Listing[IngestionDocument],
+    )
+    add(
+        "POST",
+        "/sync/{dataset_id}",
+        face.sync,
+        "Bring a dataset up to its source",
+        "Ingestions",
+        body=SyncRequest,
+        body_required=False,
+        statuses=INGEST,
+        success={200: "What it came to", 202: "Accepted; its Location tells how it goes"},
+        schema=SyncResponse,
+    )
+    add(
+        "GET",
+        "/sync/{dataset_id}/plan",
+        face.sync_plan,
+        "What a sync would do; nothing is written",
+        "Ingestions",
+        query=SyncPlanQuery,
+        statuses=(*READ, 409),
+        schema=SyncDetail,
     )
     add("GET", "/ingestions/{ingestion_id}", face.ingestion, "One ingestion", "Ingestions", schema=IngestionDocument)
     add(
@@ -110,6 +140,35 @@ class _Ingestions:
             return replies.fresh(content, headers=headers)
         headers |= {"Location": f"{self._url}/ingestions/{ingestion.ingestion_id}", "Retry-After": "1"}
         return replies.fresh(content, status=202, headers=headers)
+
+    async def sync(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        asked = await incoming.body(request, SyncRequest, may_be_empty=True)
+        dataset_id = request.path_params["dataset_id"]
+        caller_of(request).check_dataset(dataset_id)
+        wait_s, applied = incoming.preferred_wait(request.headers.getlist("prefer"), self._parts.wait_s)
+        begin = partial(self._service.sync, dataset_id, end=asked.end, publish=asked.publish, here=False, waited_for=wait_s > 0)
+        synced = await asyncio.to_thread(begin)
+        ingestion = synced.ingestion
+        if ingestion is not None and not ingestion.finished and wait_s > 0:
+            ingestion = await self._wait(self._service, ingestion.ingestion_id, wait_s)
+            synced = replace(synced, ingestion=ingestion)
+        if ingestion is not None and ingestion.status == "failed" and ingestion.error is not None:
+            raise CubeportError.from_mapping(ingestion.error, ingestion_id=ingestion.ingestion_id)
+        if ingestion is not None and ingestion.status == "cancelled":
+            raise Cancelled("The sync was cancelled", ingestion_id=ingestion.ingestion_id)
+        content = await asyncio.to_thread(lambda: replies.dumps(present.synced(self._service, synced, self._url)))
+        headers = {"Preference-Applied": applied} if applied else {}
+        if ingestion is None or ingestion.finished:
+            return replies.fresh(content, headers=headers)
+        headers |= {"Location": f"{self._url}/ingestions/{ingestion.ingestion_id}", "Retry-After": "1"}
+        return replies.fresh(content, status=202, headers=headers)
+
+    def sync_plan(self, request: Request) -> Response:
+        asked = incoming.query(request.scope["query_string"], SyncPlanQuery)
+        dataset_id = request.path_params["dataset_id"]
+        caller_of(request).check_dataset(dataset_id)
+        return replies.fresh(self._service.sync_plan(dataset_id, end=asked.end).model_dump_json().encode())
 
     def ingestions(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], IngestionsQuery)

@@ -14,6 +14,7 @@ from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.ports import Reader
 from cubeport.service.retain import Usage
 from cubeport.service.state import VersionState
+from cubeport.service.sync import SyncDetail, Synced
 from cubeport.service.templates import DatasetTemplate, Extent
 
 if TYPE_CHECKING:
@@ -94,6 +95,12 @@ class Ingests(Protocol):
     """What ``/ingestions`` asks."""
 
     def ingest(self, request: IngestionRequest, *, waited_for: bool = True) -> Ingestion: ...
+
+    def sync(
+        self, dataset_id: str, *, end: str | None = None, publish: bool | None = None, here: bool = True, waited_for: bool = True
+    ) -> Synced: ...
+
+    def sync_plan(self, dataset_id: str, *, end: str | None = None) -> SyncDetail: ...
 
     def wait(self, ingestion_id: str, seconds: float) -> Ingestion: ...
 

@@ -20,6 +20,7 @@ from cubeport.catalog.work.undo import Action, Compensation
 from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.steps import plain
+from cubeport.cubes.update import OnOverlap
 from cubeport.documents import native
 from cubeport.documents.texts import Texts
 from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TagExists, TemplateChanged
@@ -30,8 +31,8 @@ from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan, Scope
 from cubeport.service.ports import Base, Gate, Measured, Progress, Sources, Staging, Window, WriteOrder, Writer, Written
 from cubeport.service.publish import pointed, show, with_shown, with_state
-from cubeport.service.scope import check_asked, check_realised, check_said, holds, hull
-from cubeport.service.state import KIND, VERSION, Cube, DatasetState, Publication, Reach, VersionKind, VersionState
+from cubeport.service.scope import check_asked, check_kept, check_realised, check_said, holds, hull
+from cubeport.service.state import GONE, KIND, VERSION, Cube, DatasetState, Publication, Reach, VersionKind, VersionState
 from cubeport.service.templates import Configuration, DatasetTemplate, Extent, TemplateFields
 
 type DatasetLock = Callable[[str], AbstractContextManager[object]]
@@ -127,8 +128,12 @@ def _from_template(
         raise InvalidRequest(f"The id {dataset_id!r} is over 64 characters; shorten the template's or the extent's.")
     if template.period_type in ("none", "climatology") and (request.start or request.end):
         raise InvalidRequest(f"Template {template.id!r} has no periods: leave start and end out.")
-    if template.period_type not in ("none", "climatology") and request.start is None:
-        raise InvalidRequest(f"start is required: template {template.id!r} has {template.period_type} periods.")
+    held = datasets.find(dataset_id)
+    if template.period_type not in ("none", "climatology") and request.start is None and (held is None or held.state.head is None):
+        raise InvalidRequest(
+            f"start is required: template {template.id!r} has {template.period_type} periods, and nothing of it is held.",
+            next_step=f"name the first period (--start), then `cubeport ingest {template.id}` goes on from what is held",
+        )
     return Wanted(
         dataset_id=dataset_id,
         fields=template,
@@ -176,7 +181,13 @@ def _scope(request: IngestionRequest, extent: Extent | None) -> Scope:
 
 
 def decide(
-    ingestion: Ingestion, wanted: Wanted, *, dataset: Dataset | None, head: VersionState | None, request_digest: str
+    ingestion: Ingestion,
+    wanted: Wanted,
+    *,
+    dataset: Dataset | None,
+    head: VersionState | None,
+    request_digest: str,
+    same_sources: bool = False,
 ) -> tuple[Plan, Scope]:
     """Return what to do and the scope to read, from what is asked and what is held (service.md 5.1). Pure.
 
@@ -184,7 +195,9 @@ def decide(
     ------
     DatasetExists, TemplateChanged, ExtentChanged, TagExists, NotFound, InvalidRequest
     """
-    plan, scope = _choose(ingestion, wanted, dataset=dataset, head=head, request_digest=request_digest)
+    plan, scope = _choose(ingestion, wanted, dataset=dataset, head=head, request_digest=request_digest, same_sources=same_sources)
+    if scope.end is None and ingestion.until is not None:
+        scope = scope.model_copy(update={"end": ingestion.until})
     tag = ingestion.request.tag
     tagged = dataset.state.tags.get(tag) if dataset is not None and tag is not None else None
     if tagged is not None and not (plan.action == "reuse" and tagged == plan.base_version_id):
@@ -193,7 +206,13 @@ def decide(
 
 
 def _choose(
-    ingestion: Ingestion, wanted: Wanted, *, dataset: Dataset | None, head: VersionState | None, request_digest: str
+    ingestion: Ingestion,
+    wanted: Wanted,
+    *,
+    dataset: Dataset | None,
+    head: VersionState | None,
+    request_digest: str,
+    same_sources: bool,
 ) -> tuple[Plan, Scope]:
     request, scope = ingestion.request, wanted.scope
     if dataset is None or head is None:
@@ -224,10 +243,20 @@ def _choose(
         raise TemplateChanged(
             f"Template {wanted.template.id!r} changed since {wanted.dataset_id!r} was made.", next_step="ingest with overwrite"
         )
+    if (
+        request.overwrite
+        and request.mode != "replace"
+        and state.template_digest == wanted.template_digest
+        and held
+        and ingestion.kind != "sync"
+    ):
+        return Plan(action="revise", reason="the asked periods are taken again", held=held, base_version_id=base), scope
     if request.overwrite or request.mode == "replace":
         whole = hull(scope, head.coverage, period_type)
         return Plan(action="rematerialize", reason="overwrite was asked", held=held, base_version_id=base), whole
-    if holds(head.coverage, scope, period_type):
+    # Without an end the newest that the source has is asked for: held is that only where the source is what it was.
+    asked = scope if scope.end is not None else scope.model_copy(update={"end": ingestion.until})
+    if holds(head.coverage, asked, period_type) and (asked.end is not None or same_sources):
         return Plan(action="reuse", reason="all that is asked is held", held=held, base_version_id=base), scope
     whole = hull(scope, head.coverage, period_type)
     action: PlannedAction = "append" if held and whole.start == held["start"] else "extend"
@@ -238,6 +267,11 @@ def _updates(ingestion: Ingestion, wanted: Wanted) -> bool:
     """Tell whether files are added to what is held."""
     request = ingestion.request
     return wanted.template is None and (request.mode == "update" or (request.overwrite and request.mode != "replace"))
+
+
+def _builds(ingestion: Ingestion, wanted: Wanted, plan: Plan) -> bool:
+    """Tell whether the version is its parent with steps added or replaced, so that what they do not touch is shared."""
+    return _updates(ingestion, wanted) or (wanted.template is not None and plan.action in ("append", "extend", "revise"))
 
 
 _KINDS: Mapping[PlannedAction, VersionKind] = {
@@ -280,7 +314,15 @@ class Ingester:
         """Return what :meth:`attempt` would do; sources are hashed, nothing is written."""
         wanted = self.resolve(ingestion)
         dataset, head = self._held(wanted.dataset_id)
-        return decide(ingestion, wanted, dataset=dataset, head=head, request_digest=self._digest(ingestion, wanted))[0]
+        identities = self._identities(wanted)
+        return decide(
+            ingestion,
+            wanted,
+            dataset=dataset,
+            head=head,
+            request_digest=_digest(ingestion, wanted, identities),
+            same_sources=_is_made_of(head, identities),
+        )[0]
 
     def attempt(self, ingestion: Ingestion, *, progress: Progress, complete: Complete) -> Outcome:
         """Make the version that *ingestion* asks for, or find it held; return when it is committed.
@@ -302,9 +344,17 @@ class Ingester:
         with self._lock(wanted.dataset_id), step("lock"):
             progress("planning", 0, 0)
             with step("fetch"):  # local sources are read where they lie: their bytes are hashed, and that is all of fetching
-                digest = self._digest(ingestion, wanted)
+                identities = self._identities(wanted, progress)
+            digest = _digest(ingestion, wanted, identities)
             dataset, head = self._held(wanted.dataset_id)
-            plan, scope = decide(ingestion, wanted, dataset=dataset, head=head, request_digest=digest)
+            plan, scope = decide(
+                ingestion,
+                wanted,
+                dataset=dataset,
+                head=head,
+                request_digest=digest,
+                same_sources=_is_made_of(head, identities),
+            )
             if plan.action == "reuse":
                 assert dataset is not None
                 assert head is not None
@@ -315,24 +365,22 @@ class Ingester:
         dataset = self._datasets.find(dataset_id)
         if dataset is None or dataset.state.head is None:
             return dataset, None
-        row = self._catalog.rows.get(VERSION, dataset.state.head)
-        return dataset, VersionState.model_validate(row.document) if row else None
+        return dataset, self.head(dataset)
 
-    def _digest(self, ingestion: Ingestion, wanted: Wanted) -> str:
-        """Return the sha256 of the sources' bytes and of every option that changes values."""
-        identities = [{k: s[k] for k in ("name", "size_bytes", "sha256")} for s in self._gate.identify(wanted.files)]
-        options = ingestion.options
-        said = {
-            "sources": identities,
-            "scope": wanted.scope.model_dump(mode="json"),
-            "fields": wanted.fields.model_dump(mode="json", include={"variables", "period_type", "ingestion", "layout"}),
-            "attributes": options.attributes,
-            "append_dim": options.append_dim,
-            "group": wanted.group,
-            **wanted.fields.steps(),
-            **({"skip_bad": True} if ingestion.request.skip_bad else {}),
-        }
-        return hashlib.sha256(dumps(said).encode()).hexdigest()
+    def head(self, dataset: Dataset) -> VersionState | None:
+        """Return the version that the next ingestion of the dataset builds on."""
+        row = self._catalog.rows.get(VERSION, dataset.state.head) if dataset.state.head else None
+        return VersionState.model_validate(row.document) if row is not None and row.state not in GONE else None
+
+    def _identities(self, wanted: Wanted, progress: Progress | None = None) -> list[dict[str, Any]]:
+        """Return name, size and sha256 of each source; between two of them a cancelled job ends."""
+        found: list[dict[str, Any]] = []
+        for number, path in enumerate(wanted.files):
+            if progress is not None:
+                progress("planning", number, len(wanted.files))
+            [identity] = self._gate.identify([path])
+            found.append({name: identity[name] for name in _IDENTITY})
+        return found
 
     def _reuse(
         self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset, head: VersionState, plan: Plan, complete: Complete
@@ -404,15 +452,20 @@ class Ingester:
                 engine=self._writer.name,
             )
             work.compensate(Compensation.model_validate(self._writer.claim(work.operation_id)))
-            parent = head if _updates(ingestion, wanted) else None
+            parent = head if _builds(ingestion, wanted, plan) else None
+            if wanted.template is not None and plan.action != "revise" and head is not None and head.engine != self._writer.name:
+                parent = None  # all of it is read again, into the engine of new versions
             staging, undo = self._writer.stage(work.operation_id, wanted.dataset_id, making.version_id, parent=self._parent(parent))
             work.compensate(*(Compensation.model_validate(each) for each in undo))
-            written, measured = self._bytes(staging, ingestion, wanted, scope, progress, parent)
+            base = self._base(staging, ingestion, wanted, plan, parent)
+            written, measured = self._bytes(staging, ingestion, wanted, scope, progress, base)
             making = making.as_written(written)
             said = dataset.state.texts.period_type if dataset is not None and parent is not None else None
             period_type = native.period_type(wanted.fields.period_type or said, measured.description.temporal)
             check_said(wanted.fields, measured.description)
             check_realised(wanted.scope, measured.description, period_type, allow_gaps=_allow_gaps(ingestion, wanted))
+            if head is not None and wanted.template is not None:
+                check_kept(head.coverage, measured.description, period_type)
             if head is None or head.digest != measured.digest:
                 progress("sealing", 0, 0)
                 self._seal(work, staging, measured)
@@ -441,7 +494,9 @@ class Ingester:
         self, work: UnitOfWork, making: _Making, written: Written, measured: Measured, period_type: str, complete: Complete
     ) -> Outcome:
         """Step 13: record, version, documents, completion and operation row in one transaction."""
-        version = making.version(written, measured, period_type, engine=self._writer.name)
+        # Counted over all versions, not from the parent: after a rollback the parent is not the newest.
+        seq = self._catalog.rows.next_seq(VERSION, making.dataset.record.id) if making.dataset else 1
+        version = making.version(written, measured, period_type, seq=seq, engine=self._writer.name)
         record = making.record(version, measured.description, period_type)
         cube = Cube(description=measured.description, documents=dict(measured.documents))
         outcome = Outcome(
@@ -475,16 +530,18 @@ class Ingester:
             )
         return held.version_id
 
-    def _base(self, staging: Staging, ingestion: Ingestion, parent: VersionState | None) -> Base | None:
+    def _base(self, staging: Staging, ingestion: Ingestion, wanted: Wanted, plan: Plan, parent: VersionState | None) -> Base | None:
         if parent is None or staging.base is None:
             return None
         request = ingestion.request
+        takes_new = request.overwrite or plan.action == "revise"
+        overlap: OnOverlap = "replace" if takes_new else "error" if wanted.template is None else "skip"
         measured = self._datasets.cube(parent.version_id).description
         return Base(
             folder=staging.base,
             digest=parent.digest,
             ranges={each.name: (each.valid_min, each.valid_max) for each in measured.variables},
-            on_overlap=request.on_overlap or ("replace" if request.overwrite else "error"),
+            on_overlap=request.on_overlap or overlap,
         )
 
     def _bytes(
@@ -494,11 +551,10 @@ class Ingester:
         wanted: Wanted,
         scope: Scope,
         progress: Progress,
-        parent: VersionState | None,
+        base: Base | None,
     ) -> tuple[Written, Measured]:
         """The first child writes, the second decodes what it wrote; of an update, what the sources touch."""
         fields = wanted.fields
-        base = self._base(staging, ingestion, parent)
         variables = tuple(v.name for v in fields.variables) or None
         with step("begin"):
             self._writer.begin(staging)
@@ -546,12 +602,12 @@ class _Making:
             return self
         return replace(self, plan=self.plan.model_copy(update={"action": written.change.kind}))
 
-    def version(self, written: Written, measured: Measured, period_type: str, *, engine: str) -> VersionState:
+    def version(self, written: Written, measured: Measured, period_type: str, *, seq: int, engine: str) -> VersionState:
         """Return what the catalog will say of the version."""
         at = now()
         return VersionState(
             version_id=self.version_id,
-            seq=self.head.seq + 1 if self.head else 1,
+            seq=seq,
             parent_id=self.plan.base_version_id,
             kind=_KINDS[self.plan.action],
             created_at=at,
@@ -561,6 +617,7 @@ class _Making:
             digest=measured.digest,
             ingestion_id=self.ingestion.ingestion_id,
             template_digest=self.wanted.template_digest,
+            release=_release(self.wanted),
             engine=engine,
             request_digest=self.request_digest,
             sources=tuple(dict(each) for each in written.sources),
@@ -610,6 +667,39 @@ def _changed(old: DatasetState, new: DatasetState, *, shows: bool) -> tuple[str,
         texts = ["texts"]  # what the source is called, or that somebody set what the data say as well
     tags = (f"tag {tag}" for tag in new.tags.keys() - old.tags.keys())
     return (*texts, *sorted(tags), *(("published",) if shows else ()))
+
+
+def _release(wanted: Wanted) -> str | None:
+    version = wanted.template.sync.version if wanted.template else None
+    return version.value if version else None
+
+
+_IDENTITY = ("name", "size_bytes", "sha256")
+
+
+def _digest(ingestion: Ingestion, wanted: Wanted, identities: Sequence[Mapping[str, Any]]) -> str:
+    """Return the sha256 of the sources' bytes and of every option that changes values."""
+    options = ingestion.options
+    said = {
+        "sources": identities,
+        "scope": wanted.scope.model_dump(mode="json"),
+        "fields": wanted.fields.model_dump(mode="json", include={"variables", "period_type", "ingestion", "layout"}),
+        "attributes": options.attributes,
+        "append_dim": options.append_dim,
+        "group": wanted.group,
+        **wanted.fields.steps(),
+        **({"skip_bad": True} if ingestion.request.skip_bad else {}),
+        **({"until": ingestion.until} if ingestion.until is not None else {}),
+    }
+    return hashlib.sha256(dumps(said).encode()).hexdigest()
+
+
+def _is_made_of(head: VersionState | None, identities: Sequence[Mapping[str, Any]]) -> bool:
+    """Tell whether the version was made of exactly these sources."""
+    if head is None or not head.sources:
+        return False
+    held = [{name: each.get(name) for name in _IDENTITY} for each in head.sources]
+    return sorted(map(dumps, held)) == sorted(map(dumps, identities))
 
 
 def _clearing(undo: Sequence[Mapping[str, Any]]) -> Iterator[Action]:

@@ -143,6 +143,8 @@ class Ingestion(_Value):
     waited_for: bool = True
     """Whether its caller waits: then a kill ends it as ``interrupted`` instead of queueing it again."""
     created_by: str | None = None
+    until: str | None = None
+    """Of a sync: the last period that the template's availability admits, when no end was asked for."""
 
     @property
     def digest(self) -> str:

@@ -74,7 +74,7 @@ class Jobs:
         The settings ``jobs.*``: threads of this process, unfinished jobs at most, attempts of an asynchronous job at most, and how
         long finished jobs stay listed.
     chores
-        What the clock does every minute: retention.
+        What the clock does every minute.
     """
 
     def __init__(
@@ -222,8 +222,9 @@ class Jobs:
                 raise
             return self.wait(accepted.ingestion_id, float("inf"))
 
-    def start(self) -> None:
-        """Start the worker threads of this process, and its clock."""
+    def start(self, *chores: Callable[[], object]) -> None:
+        """Start the worker threads of this process, and its clock, which does these *chores* too."""
+        self._chores = (*self._chores, *chores)
         self._live()
         names = [f"cubeport-job-{n}" for n in range(self._workers)]
         for name, target in (*((name, self._loop) for name in names), ("cubeport-clock", self._clock)):

@@ -9,6 +9,7 @@ from cubeport.documents.texts import Shown
 from cubeport.errors import NotFound
 from cubeport.service.ingestions import Ingestion
 from cubeport.service.state import VersionState
+from cubeport.service.sync import Synced
 
 NEWEST = 20
 """Versions in a dataset's own document."""
@@ -53,7 +54,7 @@ def _pointed(shown: Shown, version_id: str, stored: str) -> Literal["latest", "h
 
 def ingestion(service: Shows, done: Ingestion, public_url: str) -> dict[str, Any]:
     """Return the Ingestion document; ``dataset`` is the summary of what it made, published or not, while that is there."""
-    document = done.model_dump(mode="json", exclude={"request", "options", "waited_for", "created_by", "dataset_id"})
+    document = done.model_dump(mode="json", exclude={"request", "options", "waited_for", "created_by", "until", "dataset_id"})
     document |= {"dataset": None, "links": []}
     if done.status == "planned":
         return document | {"ingestion_id": None}
@@ -62,6 +63,25 @@ def ingestion(service: Shows, done: Ingestion, public_url: str) -> dict[str, Any
         document["dataset"] = native.summary(shown, public_url).model_dump(mode="json")
         document["links"].append(_link(f"{public_url}/datasets/{done.dataset_id}", "dataset", "What it made"))
     return document
+
+
+def synced(service: Shows, done: Synced, public_url: str) -> dict[str, Any]:
+    """Return the SyncResponse document; ``dataset`` is the dataset as it is now."""
+    ran = done.ingestion
+    message = done.detail.message
+    if ran is not None and ran.status == "completed":
+        message = "The source has nothing new." if ran.reused else "The dataset is up to its source."
+    try:
+        dataset = detail(service, done.detail.dataset_id, public_url).model_dump(mode="json")
+    except NotFound:  # deleted meanwhile
+        dataset = None
+    return {
+        "sync_id": ran.ingestion_id if ran is not None else None,
+        "status": done.status,
+        "message": message,
+        "dataset": dataset,
+        "sync_detail": done.detail.model_dump(mode="json"),
+    }
 
 
 def _made(service: Shows, done: Ingestion) -> Shown | None:

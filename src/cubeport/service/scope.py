@@ -133,6 +133,30 @@ def check_said(fields: TemplateFields, description: CubeDescription) -> None:
             )
 
 
+def check_kept(held: Mapping[str, Any], description: CubeDescription, period_type: str) -> None:
+    """Refuse a cube that lacks periods which the held version has: nothing that is published shrinks.
+
+    Raises
+    ------
+    CoverageIncomplete
+        With ``requested`` (what is held) and ``available``.
+    """
+    before, temporal = held.get("temporal"), description.temporal
+    if before is None or temporal is None or period_type in ("irregular", "none", "climatology"):
+        return
+    calendar = canonical(temporal.calendar) or "standard"
+    now_from, now_to = span(temporal, period_type)
+    first, last = _span({"start": now_from, "end": now_to}, period_type, calendar)
+    held_first, held_last = _span(before, period_type, calendar)
+    if first > held_first or last < held_last:
+        raise CoverageIncomplete(
+            f"The source has {now_from} to {now_to}, and {before['start']} to {before['end']} are held.",
+            requested={"start": before["start"], "end": before["end"]},
+            available={"start": now_from, "end": now_to},
+            next_step="bring the older files back, or replace the dataset as a whole (mode replace)",
+        )
+
+
 def _span(temporal: Mapping[str, Any], period_type: str, calendar: CalendarName) -> tuple[int, int]:
     return (
         periods.parse(temporal["start"], period_type, calendar, side="start"),

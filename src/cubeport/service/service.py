@@ -5,16 +5,19 @@ It holds no state of its own: the record is the only state, and each call reads 
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Self
 
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.forms import cursors
+from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.texts import Shown, VersionRef
-from cubeport.errors import InvalidCursor, NotFound, ReadOnly
-from cubeport.service import describe, items, publish
+from cubeport.errors import CubeportError, InvalidCursor, NotFound, ReadOnly
+from cubeport.service import describe, items, publish, sync
 from cubeport.service.changes import ChangePage, Changes
 from cubeport.service.datasets import Dataset, Datasets, ShownPage
 from cubeport.service.engines import Engines
@@ -23,8 +26,12 @@ from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest
 from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.jobs import Jobs, Listener
 from cubeport.service.retain import Retention, Retired, Usage
+from cubeport.service.schedules import Schedules
 from cubeport.service.state import VersionState
+from cubeport.service.sync import SyncDetail, Synced
 from cubeport.service.templates import Broken, Configuration, DatasetTemplate, Extent
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,8 @@ class Service:
         engines: Engines,
         retention: Retention,
         changes: Changes,
+        schedules: Schedules,
+        scheduled: bool = True,
         public_url: str = "http://127.0.0.1:8000",
         read_only: bool = False,
         user: str | None = None,
@@ -58,6 +67,8 @@ class Service:
         self.engines = engines
         self._retention = retention
         self._changes = changes
+        self._schedules = schedules
+        self._scheduled = scheduled
         self.public_url = public_url
         self._datasets = datasets
         self._configuration = configuration
@@ -199,6 +210,66 @@ class Service:
         page = found[:limit]
         return IngestionPage(tuple(each for each, _ in page), cursors.write_place(*page[-1][1]) if len(found) > limit else None)
 
+    # --- following sources ---
+
+    def sync_plan(self, dataset_id: str, *, end: str | None = None) -> SyncDetail:
+        """Return what :meth:`sync` would do; nothing is written, no source is read. Raises NotFound, InvalidPeriod."""
+        dataset, head, template = self._followed(dataset_id)
+        return sync.plan(dataset, head, template, end=end or None, now=now())
+
+    def sync(
+        self,
+        dataset_id: str,
+        *,
+        end: str | None = None,
+        publish: bool | None = None,
+        here: bool = True,
+        waited_for: bool = True,
+        listener: Listener | None = None,
+    ) -> Synced:
+        """Bring a dataset up to its source, if there may be something new.
+
+        Parameters
+        ----------
+        end
+            The last period to have; the newest that is available if not named.
+        publish
+            Whether the new version is shown; by default the dataset stays published or unpublished as it is.
+        here
+            Whether to run in this thread; else it is accepted as a job.
+
+        Raises
+        ------
+        NotFound, InvalidPeriod, InvalidRequest, QueueFull, ReadOnly
+        """
+        self._writable()
+        dataset, head, template = self._followed(dataset_id)
+        detail = sync.plan(dataset, head, template, end=end or None, now=now())
+        if detail.action in ("no_op", "not_syncable"):
+            return Synced(detail)
+        request, until = sync.request(dataset, detail, end=end or None, publish=publish)
+        ingestion = self._ingestion(request, None, waited_for=waited_for)
+        ingestion = ingestion.model_copy(update={"kind": "sync", "until": until})
+        return Synced(detail, self._jobs.run(ingestion, listener) if here else self._jobs.submit(ingestion))
+
+    def _followed(self, dataset_id: str) -> tuple[Dataset, VersionState | None, DatasetTemplate | None]:
+        self._configuration.look_again()
+        dataset = self._datasets.get(dataset_id)
+        template = self._configuration.templates().get(dataset.state.source_dataset_id or "")
+        return dataset, self._ingester.head(dataset), template
+
+    def _run_due(self) -> None:
+        for dataset_id in self.due():
+            try:
+                self.sync(dataset_id, here=False, waited_for=False)
+            except CubeportError as exc:
+                _log.warning("the scheduled sync of %s could not begin: %s", dataset_id, exc)
+
+    def due(self, at: datetime | None = None) -> list[str]:
+        """Claim the scheduled syncs that are due, and return their datasets: of all processes one gets each."""
+        self._writable()
+        return self._schedules.claim(at)
+
     # --- publishing ---
 
     def publish(self, dataset_id: str, *, version: str | None = None) -> CatalogRecord:
@@ -286,7 +357,7 @@ class Service:
         """Recover what the dead left, then start this process's workers."""
         if not self._read_only:
             self._jobs.recover()
-            self._jobs.start()
+            self._jobs.start(*((self._run_due,) if self._scheduled else ()))
 
     def recover(self) -> list[Ingestion]:
         """End the jobs of dead workers; the catalog's own recovery runs when it opens."""

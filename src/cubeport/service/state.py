@@ -171,6 +171,8 @@ class VersionState(_Value):
     digest: str
     ingestion_id: str
     template_digest: str | None = None
+    release: str | None = None
+    """Which release of the source it holds, as its template said; ``None`` when nobody said."""
     engine: str
     request_digest: str
     """sha256 of source identities and options: equal means the same ingestion again."""

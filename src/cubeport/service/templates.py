@@ -16,6 +16,7 @@ from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.later import Later
 from cubeport.cubes.steps import NormaliseStep, TransformStep, plain
 from cubeport.documents.texts import Provider, WebAddress
+from cubeport.service.cron import Cron
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 """Ids of datasets, templates and extents."""
@@ -50,12 +51,51 @@ class LayoutRules(_Part):
     chunks: dict[str, Annotated[int, Field(gt=0)]] | None = None
 
 
+class Availability(_Part):
+    """When a source has its newest periods. Each rule names a last period; the earliest wins."""
+
+    lag_hours: Annotated[int, Field(ge=0)] = 0
+    lag_days: Annotated[int, Field(ge=0)] = 0
+    """The period that holds the moment so long ago is the last one; hours and days add up."""
+    complete_month_after_day: Annotated[int | None, Field(ge=0, le=31)] = None
+    """After that day of a month the month before is complete, until then the one before that."""
+    latest_year: Annotated[int | None, Field(ge=1, le=9999)] = None
+    latest_year_offset: Annotated[int | None, Field(le=0)] = None
+    """The last year, counted from this one: -1 is last year."""
+    allow_future: bool = False
+    """Whether periods behind the present one are asked for, as of a forecast."""
+
+
+class Release(_Part):
+    """Which release of the source the template means."""
+
+    value: str
+
+
 class SyncRules(_Part):
     """How a template follows its source."""
 
-    kind: Annotated[Literal["temporal", "release", "static"], Later("static")] = "static"
-    execution: Annotated[Literal["append", "rematerialize"], Later()] = "append"
-    schedule: Annotated[str | None, Later(None)] = None
+    kind: Literal["temporal", "release", "static"] = "static"
+    """``temporal``: new periods come at the end. ``release``: the whole is published anew. ``static``: it does not change."""
+    execution: Literal["append", "rematerialize"] = "append"
+    """Of ``temporal``: add the new periods, or rebuild the dataset."""
+    availability: Availability = Availability()
+    version: Release | None = None
+    """Of ``release``: a dataset of another release is rebuilt."""
+    schedule: str | None = None
+    """When to sync: five cron fields in ``schedule.timezone``."""
+
+    @model_validator(mode="after")
+    def _acts(self) -> SyncRules:
+        if self.kind == "static" and (self.schedule or self.version or self.availability != Availability()):
+            raise ValueError("a static source is not synced: leave schedule, availability and version out, or choose another kind")
+        if self.version is not None and self.kind != "release":
+            raise ValueError("version goes with kind release")
+        if self.execution == "rematerialize" and self.kind != "temporal":
+            raise ValueError("execution goes with kind temporal")
+        if self.schedule is not None:
+            Cron.parse(self.schedule)
+        return self
 
 
 class SpatialScope(_Part):
@@ -190,6 +230,12 @@ class DatasetTemplate(TemplateFields):
     period_type: str
     source: SourceBlock
     sync: SyncRules = SyncRules()
+
+    @model_validator(mode="after")
+    def _syncs_what_has_periods(self) -> DatasetTemplate:
+        if self.sync.kind == "temporal" and self.period_type in ("climatology", "irregular", "none"):
+            raise ValueError(f"sync.kind temporal needs periods that follow one another, and {self.period_type} has none")
+        return self
 
     def digest(self) -> str:
         """Return the sha256 of what changes values; texts, licence and render are not in it."""

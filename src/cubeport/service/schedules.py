@@ -1,0 +1,85 @@
+"""Schedules: syncs that are due by the cron expression of their template. One process of all runs each."""
+
+from __future__ import annotations
+
+import logging
+from datetime import UTC, datetime
+from zoneinfo import ZoneInfo
+
+from cubeport.catalog.backend import CatalogBackend, Row
+from cubeport.catalog.forms.canonical import now, timestamp
+from cubeport.catalog.models import CatalogRecord
+from cubeport.errors import RecordExists
+from cubeport.service.cron import Cron
+from cubeport.service.datasets import Datasets
+from cubeport.service.templates import Configuration
+
+FIRE = "fire"
+"""The table of claims: one row for each dataset and time."""
+
+_KEPT = 10
+
+_log = logging.getLogger(__name__)
+
+
+class Schedules:
+    """The schedules of an instance.
+
+    Parameters
+    ----------
+    zone
+        The setting ``schedule.timezone``: the clock of the cron expressions.
+    """
+
+    def __init__(self, backend: CatalogBackend, datasets: Datasets, configuration: Configuration, *, zone: str = "UTC") -> None:
+        self._backend = backend
+        self._datasets = datasets
+        self._configuration = configuration
+        self._zone = ZoneInfo(zone)
+
+    def claim(self, at: datetime | None = None) -> list[str]:
+        """Return the datasets whose sync is due and that no other process has claimed; each is this caller's to run.
+
+        Of times that passed while nobody looked, the newest counts once.
+        """
+        at = at or now()
+        found: list[str] = []
+        for template in self._configuration.templates().values():
+            if template.sync.schedule is None:
+                continue
+            cron = Cron.parse(template.sync.schedule)
+            made = self._made_from(template.id)
+            found += [str(each.key) for each in made if self._claimed(cron, each, at)]
+        return found
+
+    def following(self, schedule: str, at: datetime | None = None) -> datetime | None:
+        """Return when a schedule is due next."""
+        return Cron.parse(schedule).following(at or now(), self._zone)
+
+    def last(self, dataset_id: str) -> datetime | None:
+        """Return when a sync of the dataset was last due and claimed."""
+        rows = self._backend.rows.select(FIRE, owner=dataset_id, descending=True, limit=1)
+        return datetime.fromtimestamp(rows[0].seq, UTC) if rows else None
+
+    def _made_from(self, template_id: str) -> list[CatalogRecord]:
+        found: list[CatalogRecord] = []
+        cursor: str | None = None
+        while True:
+            page = self._datasets.page(source_dataset_id=template_id, publication="any", limit=1000, cursor=cursor)
+            found += [self._datasets.get(each.texts.dataset_id).record for each in page.items]
+            if (cursor := page.next) is None:
+                return found
+
+    def _claimed(self, cron: Cron, record: CatalogRecord, at: datetime) -> bool:
+        due = cron.latest(at, self._zone)
+        last = self.last(str(record.key))
+        if due is None or due <= record.created_at or (last is not None and due <= last):
+            return False
+        row = Row(FIRE, f"{record.key} {timestamp(due)}", {"at": timestamp(at)}, str(record.key), seq=int(due.timestamp()))
+        try:
+            self._backend.rows.put(row)
+        except RecordExists:
+            return False  # another process was faster
+        for old in self._backend.rows.select(FIRE, owner=str(record.key), descending=True, limit=1000)[_KEPT:]:
+            self._backend.rows.delete(FIRE, old.id)
+        return True

@@ -1,0 +1,269 @@
+"""Sync: bring a dataset up to its source. What to do is a pure function of the dataset, its template, the request and the clock.
+
+The sources of this version cannot list their periods: whether there is something new is planned from the clock and from what the
+template says of availability, and settled when the source is read. What turns out to be equal makes no version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from cubeport.cubes import periods
+from cubeport.cubes.calendars import CalendarName, Stamp, canonical
+from cubeport.errors import InvalidPeriod, InvalidRequest
+from cubeport.service.datasets import Dataset
+from cubeport.service.ingestions import Ingestion, IngestionRequest
+from cubeport.service.state import VersionState
+from cubeport.service.templates import Availability, DatasetTemplate
+
+type SyncAction = Literal["not_syncable", "no_op", "append", "rematerialize"]
+type SyncStatus = Literal["not_syncable", "up_to_date", "waiting_for_source", "completed", "accepted", "running"]
+type Reason = Literal[
+    "static_dataset",
+    "no_template",
+    "template_missing",
+    "template_changed",
+    "new_periods_available_for_append",
+    "new_periods_available",
+    "no_new_period",
+    "release_version_changed",
+    "release_version_unknown",
+    "release_version_unavailable",
+    "new_release_available",
+    "no_new_release",
+]
+
+_TIMELESS = ("climatology", "irregular", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Synced:
+    """What a sync came to: nothing to run, or the ingestion that runs it."""
+
+    detail: SyncDetail
+    ingestion: Ingestion | None = None
+
+    @property
+    def status(self) -> str:
+        """``completed`` only when something new is there: a source that has nothing new after all is up to date."""
+        if self.ingestion is None:
+            return self.detail.status
+        if self.ingestion.status == "completed" and self.ingestion.reused:
+            return "up_to_date"
+        return self.ingestion.status
+
+
+class SyncDetail(BaseModel):
+    """What a sync of a dataset does, and why."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset_id: str
+    source_dataset_id: str | None
+    sync_kind: Literal["temporal", "release", "static"] | None
+    action: SyncAction
+    reason: Reason
+    message: str
+    current_start: str | None = None
+    current_end: str | None = None
+    target_end: str | None = None
+    target_end_source: str | None = None
+    delta_start: str | None = None
+    delta_end: str | None = None
+    period_count: int | None = None
+    current_version: str | None = None
+    target_version: str | None = None
+    revised: tuple[str, ...] = ()
+    estimate: dict[str, int | None] = {}
+    base_version_id: str | None = None
+    warnings: tuple[dict[str, str], ...] = ()
+
+    @property
+    def status(self) -> SyncStatus:
+        """What a sync comes to that has nothing to run; ``completed`` for one that has."""
+        if self.action == "not_syncable":
+            return "not_syncable"
+        if self.reason == "release_version_unavailable":
+            return "waiting_for_source"
+        return "up_to_date" if self.action == "no_op" else "completed"
+
+
+_MESSAGES: Mapping[Reason, str] = {
+    "static_dataset": "The template says that the source does not change.",
+    "no_template": "The dataset was made from files that were named directly: add to it with update.",
+    "template_missing": "The template that it was made from is not in config/datasets, or is broken.",
+    "template_changed": "The template changed since the dataset was made: ingest with overwrite first.",
+    "new_periods_available_for_append": "There may be new periods: they are read and added.",
+    "new_periods_available": "There may be new periods: the dataset is rebuilt with them.",
+    "no_new_period": "Every period up to the target is held.",
+    "release_version_changed": "The source has another release than the held one: the dataset is rebuilt.",
+    "release_version_unknown": "It is not known which release is held: the dataset is rebuilt.",
+    "release_version_unavailable": "The new release does not cover yet what is held.",
+    "new_release_available": "A new release may be available: the dataset is rebuilt.",
+    "no_new_release": "The held release is the newest.",
+}
+
+
+def plan(
+    dataset: Dataset,
+    head: VersionState | None,
+    template: DatasetTemplate | None,
+    *,
+    end: str | None,
+    now: datetime,
+) -> SyncDetail:
+    """Return what a sync would do. Pure.
+
+    Parameters
+    ----------
+    template
+        The dataset's template as it is now; ``None`` when it is gone or broken.
+    end
+        The last period that is asked for, a period of the dataset's type; ``None`` is the period of *now*.
+    now
+        The present, with its zone.
+
+    Raises
+    ------
+    InvalidPeriod, InvalidRequest
+        If *end* is not a period, or lies before what is held begins.
+    """
+    state = dataset.state
+    held: Mapping[str, Any] = (head.coverage.get("temporal") if head else None) or {}
+    known: dict[str, Any] = {
+        "dataset_id": state.texts.dataset_id,
+        "source_dataset_id": state.source_dataset_id,
+        "sync_kind": template.sync.kind if template else None,
+        "current_start": held.get("start"),
+        "current_end": held.get("end"),
+        "current_version": head.release if head else None,
+        "base_version_id": head.version_id if head else None,
+    }
+
+    def detail(action: SyncAction, reason: Reason, **more: Any) -> SyncDetail:
+        return SyncDetail(**known, action=action, reason=reason, message=_MESSAGES[reason], **more)
+
+    if state.source_dataset_id is None:
+        return detail("not_syncable", "no_template")
+    if template is None or head is None:
+        return detail("not_syncable", "template_missing" if template is None else "no_template")
+    if template.sync.kind == "static":
+        return detail("not_syncable", "static_dataset")
+    if state.template_digest != template.digest():
+        return detail("not_syncable", "template_changed")
+    target = _target(template, head.coverage, end=end, now=now)
+    more: dict[str, Any] = {"target_end": target.text, "target_end_source": target.source}
+    if template.sync.kind == "release":
+        return _release(template, head, target, detail, more)
+    if target.number is None or target.held_end is None or target.number <= target.held_end:
+        return detail("no_op", "no_new_period", **more)
+    more |= {
+        "delta_start": periods.format_period(target.held_end + 1, template.period_type, target.calendar),
+        "delta_end": target.text,
+        "period_count": target.number - target.held_end,
+    }
+    if template.sync.execution == "append":
+        return detail("append", "new_periods_available_for_append", **more)
+    return detail("rematerialize", "new_periods_available", **more)
+
+
+def _release(template: DatasetTemplate, head: VersionState, target: _Target, detail: Any, more: dict[str, Any]) -> SyncDetail:
+    wanted = template.sync.version.value if template.sync.version else None
+    if wanted is None:
+        newer = target.number is not None and target.held_end is not None and target.number > target.held_end
+        found: SyncDetail = (
+            detail("rematerialize", "new_release_available", **more) if newer else detail("no_op", "no_new_release", **more)
+        )
+        return found
+    more["target_version"] = wanted
+    if head.release == wanted:
+        same: SyncDetail = detail("no_op", "no_new_release", **more)
+        return same
+    if target.source_end is not None and target.held_end is not None and target.source_end < target.held_end:
+        short: SyncDetail = detail("no_op", "release_version_unavailable", **more)
+        return short
+    reason: Reason = "release_version_unknown" if head.release is None else "release_version_changed"
+    changed: SyncDetail = detail("rematerialize", reason, **more)
+    return changed
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    number: int | None
+    text: str | None
+    source: str | None
+    held_end: int | None
+    source_end: int | None
+    """The last period that the template says the source has."""
+    calendar: CalendarName
+
+
+def _target(template: DatasetTemplate, coverage: Mapping[str, Any], *, end: str | None, now: datetime) -> _Target:
+    """Return the last period to have: what is asked for, else that of now, as far as availability admits it."""
+    kind = template.period_type
+    calendar = canonical(coverage.get("calendar") or "") or "standard"
+    temporal = coverage.get("temporal")
+    if kind in _TIMELESS or temporal is None:
+        if end is not None:
+            raise InvalidRequest(f"Template {template.id!r} has no periods: leave end out.")
+        return _Target(None, None, None, None, None, calendar)
+    held_end = periods.parse(temporal["end"], kind, calendar, side="end")
+    declared = template.extents.temporal.end if template.extents.temporal else None
+    source_end = periods.parse(declared, kind, calendar, side="end") if declared else None
+    if end is None and calendar not in ("standard", "gregorian", "proleptic_gregorian"):
+        raise InvalidPeriod(f"What is now has no place in the calendar {calendar}: name the end.")
+    moment = Stamp(now.year, now.month, now.day, now.hour, now.minute, now.second)
+    present = periods.of(moment, kind, calendar) if calendar in ("standard", "gregorian", "proleptic_gregorian") else None
+    if end is not None:
+        number, source = periods.parse(end, kind, calendar, side="end"), "request"
+        if number < periods.parse(temporal["start"], kind, calendar):
+            raise InvalidRequest(f"The end {end} lies before {temporal['start']}, where what is held begins.")
+    else:
+        assert present is not None
+        number, source = present, "default_today"
+    limits = [
+        each for each in (_admitted(template.sync.availability, kind, calendar, now, present), source_end) if each is not None
+    ]
+    if limits and min(limits) < number:
+        number, source = min(limits), f"{source}_clamped_by_availability"
+    if number <= held_end:
+        return _Target(held_end, temporal["end"], "current_coverage", held_end, source_end, calendar)
+    return _Target(number, periods.format_period(number, kind, calendar), source, held_end, source_end, calendar)
+
+
+def _admitted(rules: Availability, kind: str, calendar: CalendarName, now: datetime, present: int | None) -> int | None:
+    """Return the last period that the rules admit, the earliest of theirs; ``None`` if they say nothing."""
+    found: list[int] = [] if rules.allow_future or present is None else [present]
+
+    def holding(moment: datetime) -> int:
+        return periods.of(Stamp(moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second), kind, calendar)
+
+    lag = timedelta(hours=rules.lag_hours, days=rules.lag_days)
+    if lag and present is not None:
+        found.append(holding(now - lag))
+    if rules.complete_month_after_day is not None and present is not None:
+        back = 1 if now.day > rules.complete_month_after_day else 2
+        month = now.year * 12 + now.month - 1 - back
+        found.append(periods.parse(f"{month // 12:04d}-{month % 12 + 1:02d}", kind, calendar, side="end"))
+    if rules.latest_year is not None:
+        found.append(periods.parse(f"{rules.latest_year:04d}", kind, calendar, side="end"))
+    if rules.latest_year_offset is not None and present is not None:
+        found.append(periods.parse(f"{now.year + rules.latest_year_offset:04d}", kind, calendar, side="end"))
+    return min(found) if found else None
+
+
+def request(dataset: Dataset, detail: SyncDetail, *, end: str | None, publish: bool | None) -> tuple[IngestionRequest, str | None]:
+    """Return the ingestion that carries out *detail*, and the last period that it may take when no end was asked for."""
+    asked = IngestionRequest(
+        dataset_id=dataset.state.texts.dataset_id,
+        start=detail.current_start,
+        end=end,
+        overwrite=detail.action == "rematerialize",
+        publish=dataset.state.published if publish is None else publish,
+    )
+    return asked, None if end is not None else detail.target_end

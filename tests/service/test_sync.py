@@ -1,0 +1,260 @@
+"""Following a source: every row of the plan, what a schedule means, and who runs what is due."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from pydantic import ValidationError
+
+from cubeport.adapters.backends.documents import MemoryBackend
+from cubeport.catalog.forms.canonical import now
+from cubeport.catalog.models import CatalogRecord
+from cubeport.documents.texts import Texts
+from cubeport.errors import InvalidPeriod, InvalidRequest
+from cubeport.service import sync
+from cubeport.service.cron import Cron
+from cubeport.service.datasets import Dataset
+from cubeport.service.ingestions import Ingestion, IngestionRequest, Scope
+from cubeport.service.schedules import FIRE, Schedules
+from cubeport.service.state import KIND, DatasetState, VersionState
+from cubeport.service.sync import Synced
+from cubeport.service.templates import DatasetTemplate
+
+NOW = datetime(2026, 7, 15, 12, tzinfo=UTC)
+
+
+def template(period_type: str = "monthly", extents: dict[str, Any] | None = None, **rules: Any) -> DatasetTemplate:
+    return DatasetTemplate.model_validate(
+        {
+            "id": "sst",
+            "title": "SST",
+            "period_type": period_type,
+            "source": {"kind": "files", "paths": ["a.nc"]},
+            "extents": extents or {},
+            "sync": {"kind": "temporal", **rules},
+        }
+    )
+
+
+def held(
+    of: DatasetTemplate | None,
+    *,
+    start: str = "2020-01",
+    end: str = "2026-05",
+    calendar: str = "standard",
+    release: str | None = None,
+) -> tuple[Dataset, VersionState]:
+    version = VersionState(
+        version_id="f" * 32,
+        seq=1,
+        kind="created",
+        created_at=NOW,
+        coverage={"temporal": {"start": start, "end": end, "count": 1}, "calendar": calendar},
+        request_scope=Scope(),
+        size_bytes=1,
+        digest="d",
+        ingestion_id="e" * 32,
+        engine="zarr",
+        request_digest="r",
+        release=release,
+    )
+    state = DatasetState(
+        texts=Texts(dataset_id="sst", title="SST", description="SST"),
+        head=version.version_id,
+        source_dataset_id=of.id if of else None,
+        template_digest=of.digest() if of else None,
+    )
+    return Dataset(CatalogRecord(kind=KIND, key="sst", metadata=state.metadata()), state), version
+
+
+def plan(of: DatasetTemplate | None, *, end: str | None = None, at: datetime = NOW, **have: Any) -> sync.SyncDetail:
+    dataset, head = held(of, **have)
+    return sync.plan(dataset, head, of, end=end, now=at)
+
+
+def said(detail: sync.SyncDetail) -> tuple[str, str, str]:
+    return detail.action, detail.reason, detail.status
+
+
+def test_what_cannot_be_synced_says_why() -> None:
+    assert said(plan(template(kind="static"))) == ("not_syncable", "static_dataset", "not_syncable")
+    assert said(plan(None)) == ("not_syncable", "no_template", "not_syncable")
+    dataset, head = held(template())
+    assert said(sync.plan(dataset, head, None, end=None, now=NOW)) == ("not_syncable", "template_missing", "not_syncable")
+    changed = template().model_copy(update={"period_type": "daily"})
+    assert said(sync.plan(dataset, head, changed, end=None, now=NOW)) == ("not_syncable", "template_changed", "not_syncable")
+
+
+def test_new_periods_are_added_or_the_whole_is_rebuilt() -> None:
+    found = plan(template())
+    assert said(found) == ("append", "new_periods_available_for_append", "completed")
+    assert (found.delta_start, found.delta_end, found.period_count) == ("2026-06", "2026-07", 2)
+    assert (found.target_end, found.target_end_source) == ("2026-07", "default_today")
+    assert said(plan(template(execution="rematerialize"))) == ("rematerialize", "new_periods_available", "completed")
+    assert said(plan(template(), end="2026-05")) == ("no_op", "no_new_period", "up_to_date")
+    assert plan(template(), end="2026-05").target_end_source == "current_coverage"
+    assert plan(template(), end="2026-06").target_end_source == "request"
+    assert said(plan(template(), end="2026-07")) == ("append", "new_periods_available_for_append", "completed")
+
+
+@pytest.mark.parametrize(
+    ("rules", "target"),
+    [
+        ({"lag_days": 20}, "2026-06"),
+        ({"lag_hours": 24 * 50}, None),
+        ({"complete_month_after_day": 14}, "2026-06"),
+        ({"complete_month_after_day": 15}, None),
+        ({"latest_year": 2026}, "2026-07"),
+        ({"latest_year_offset": 0}, "2026-07"),
+        ({"latest_year_offset": -1}, None),
+        ({"lag_days": 20, "complete_month_after_day": 15}, None),
+    ],
+)
+def test_availability_clamps_and_the_earliest_wins(rules: dict[str, int], target: str | None) -> None:
+    found = plan(template(availability=rules))
+    if target is None:
+        assert said(found) == ("no_op", "no_new_period", "up_to_date"), found
+    else:
+        assert found.target_end == target
+        clamped = target != "2026-07"
+        assert found.target_end_source == ("default_today_clamped_by_availability" if clamped else "default_today")
+
+
+def test_the_future_is_asked_for_only_where_it_exists() -> None:
+    assert plan(template(), end="2027-01").target_end == "2026-07"
+    assert plan(template(), end="2027-01").target_end_source == "request_clamped_by_availability"
+    assert plan(template(availability={"allow_future": True}), end="2027-01").target_end == "2027-01"
+    declared = {"temporal": {"end": "2026-06"}}
+    assert plan(template(extents=declared)).target_end == "2026-06"
+
+
+def test_ends_that_are_none_are_refused() -> None:
+    for end in ("2026", "x", "2026-13"):
+        if end == "2026":
+            assert plan(template(availability={"allow_future": True}), end=end).target_end == "2026-12"
+            continue
+        with pytest.raises(InvalidPeriod):
+            plan(template(), end=end)
+    with pytest.raises(InvalidRequest):
+        plan(template(), end="2019-12")
+    with pytest.raises(InvalidPeriod, match="calendar 360_day"):
+        plan(template(), calendar="360_day")
+    assert plan(template(availability={"allow_future": True}), calendar="360_day", end="2026-06").delta_end == "2026-06"
+
+
+def test_releases() -> None:
+    newer = template(kind="release")
+    assert said(plan(newer)) == ("rematerialize", "new_release_available", "completed")
+    assert said(plan(newer, end="2026-05")) == ("no_op", "no_new_release", "up_to_date")
+    named = template(kind="release", version={"value": "v2"})
+    assert said(plan(named, release="v1")) == ("rematerialize", "release_version_changed", "completed")
+    assert said(plan(named)) == ("rematerialize", "release_version_unknown", "completed")
+    assert said(plan(named, release="v2")) == ("no_op", "no_new_release", "up_to_date")
+    short = template(kind="release", version={"value": "v2"}, extents={"temporal": {"end": "2026-04"}})
+    assert said(plan(short, release="v1")) == ("no_op", "release_version_unavailable", "waiting_for_source")
+
+
+def test_planning_does_not_depend_on_who_plans() -> None:
+    assert plan(template()) == plan(template())
+    request, until = sync.request(held(template())[0], plan(template()), end=None, publish=None)
+    assert (request.start, request.end, request.publish, request.overwrite, until) == ("2020-01", None, False, False, "2026-07")
+    assert sync.request(held(template())[0], plan(template()), end="2026-06", publish=True)[1] is None
+
+
+def test_a_source_with_nothing_new_after_all_is_up_to_date() -> None:
+    ran = Ingestion(dataset_id="sst", request=IngestionRequest(dataset_id="sst"), status="completed", reused=True)
+    assert Synced(plan(template()), ran).status == "up_to_date"
+    assert Synced(plan(template()), ran.model_copy(update={"reused": False})).status == "completed"
+    assert Synced(plan(template(), end="2026-05")).status == "up_to_date"
+
+
+@pytest.mark.parametrize(
+    "rules",
+    [
+        {"kind": "static", "schedule": "0 0 * * *"},
+        {"kind": "temporal", "version": {"value": "1"}},
+        {"kind": "release", "execution": "rematerialize"},
+        {"kind": "temporal", "schedule": "0 0 * *"},
+        {"kind": "temporal", "schedule": "61 0 * * *"},
+        {"kind": "temporal", "schedule": "@daily"},
+        {"kind": "temporal", "schedule": "0 0 5-1 * *"},
+        {"kind": "temporal", "schedule": "*/0 * * * *"},
+    ],
+)
+def test_rules_that_would_do_nothing_are_refused(rules: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        template(**rules)
+    with pytest.raises(ValidationError):
+        template("irregular")
+
+
+UTC_ZONE, PARIS = ZoneInfo("UTC"), ZoneInfo("Europe/Paris")
+
+
+@pytest.mark.parametrize(
+    ("text", "at", "latest", "following"),
+    [
+        ("0 6 * * *", "2026-07-15T12:00", "2026-07-15T06:00", "2026-07-16T06:00"),
+        ("0 6 * * *", "2026-07-15T06:00", "2026-07-15T06:00", "2026-07-16T06:00"),
+        ("*/20 * * * *", "2026-07-15T12:19", "2026-07-15T12:00", "2026-07-15T12:20"),
+        ("30 4 1 * *", "2026-07-15T12:00", "2026-07-01T04:30", "2026-08-01T04:30"),
+        ("0 0 * * 1", "2026-07-15T12:00", "2026-07-13T00:00", "2026-07-20T00:00"),
+        ("0 0 * * 7", "2026-07-15T12:00", "2026-07-12T00:00", "2026-07-19T00:00"),
+        ("0 0 13 * 5", "2026-07-15T12:00", "2026-07-13T00:00", "2026-07-17T00:00"),
+        ("0 0 29 2 *", "2026-07-15T12:00", "2024-02-29T00:00", "2028-02-29T00:00"),
+        ("5,35 8-9 * * *", "2026-07-15T08:40", "2026-07-15T08:35", "2026-07-15T09:05"),
+    ],
+)
+def test_cron(text: str, at: str, latest: str, following: str) -> None:
+    moment = datetime.fromisoformat(at).replace(tzinfo=UTC)
+    cron = Cron.parse(text)
+    assert cron.latest(moment, UTC_ZONE) == datetime.fromisoformat(latest).replace(tzinfo=UTC)
+    assert cron.following(moment, UTC_ZONE) == datetime.fromisoformat(following).replace(tzinfo=UTC)
+
+
+def test_cron_follows_the_clock_of_its_zone() -> None:
+    cron = Cron.parse("30 2 * * *")
+    assert cron.latest(datetime(2026, 7, 15, 12, tzinfo=UTC), PARIS) == datetime(2026, 7, 15, 0, 30, tzinfo=UTC)
+    # On 29 March 2026 there is no half past two in Paris.
+    assert cron.latest(datetime(2026, 3, 29, 12, tzinfo=UTC), PARIS) == datetime(2026, 3, 28, 1, 30, tzinfo=UTC)
+
+
+class Made:
+    """Datasets of one template, as far as schedules look."""
+
+    def __init__(self, created: datetime) -> None:
+        self.record = CatalogRecord(kind=KIND, key="sst", created_at=created)
+
+    def page(self, **_: Any) -> Any:
+        return SimpleNamespace(items=[SimpleNamespace(texts=SimpleNamespace(dataset_id="sst"))], next=None)
+
+    def get(self, _: str) -> Any:
+        return SimpleNamespace(record=self.record)
+
+
+def schedules(backend: MemoryBackend, created: datetime, schedule: str | None = "0 6 * * *") -> Schedules:
+    configuration = SimpleNamespace(templates=lambda: {"sst": template(schedule=schedule)})
+    return Schedules(backend, Made(created), configuration)  # type: ignore[arg-type]
+
+
+def test_what_is_due_is_claimed_once_among_processes() -> None:
+    backend = MemoryBackend()
+    four = [schedules(backend, NOW - timedelta(days=10)) for _ in range(4)]
+    assert [each.claim(NOW) for each in four] == [["sst"], [], [], []]
+    assert four[0].claim(NOW + timedelta(hours=1)) == []
+    missed = NOW + timedelta(days=5)
+    assert [each.claim(missed) for each in four] == [["sst"], [], [], []], "what was missed runs once, not five times"
+    assert four[1].last("sst") == datetime(2026, 7, 20, 6, tzinfo=UTC)
+    for day in range(6, 40):
+        four[0].claim(NOW + timedelta(days=day))
+    assert backend.rows.count(FIRE) <= 11, "claims do not pile up"
+
+
+def test_nothing_is_due_before_the_dataset_was_made_or_without_a_schedule() -> None:
+    assert schedules(MemoryBackend(), NOW - timedelta(hours=1)).claim(NOW) == []
+    assert schedules(MemoryBackend(), NOW - timedelta(days=9), None).claim(NOW) == []
+    assert schedules(MemoryBackend(), now()).following("0 6 * * *", NOW) == datetime(2026, 7, 16, 6, tzinfo=UTC)
