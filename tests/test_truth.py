@@ -229,7 +229,13 @@ COMES_WITH = {
     "pytest": "dev",
     "hypothesis": "dev",
 }
-NAMED = {"aiohttp": "fsspec takes it by name", "httptools": "uvicorn takes it by name", "rich": "typer takes it by name"}
+NAMED = {
+    "aiohttp": "fsspec takes it by name",
+    "eccodes": "cfgrib takes it by name",
+    "eccodeslib": "eccodes takes it by name",
+    "httptools": "uvicorn takes it by name",
+    "rich": "typer takes it by name",
+}
 IMPORTED_AS = {"pyyaml": "yaml", "netcdf4": "netCDF4"}
 
 

@@ -47,6 +47,9 @@ def ingest(
     variables: Annotated[str | None, typer.Option("--variables", metavar="A,B", help="Only these variables.")] = None,
     template: Annotated[str | None, typer.Option("--template", metavar="F", help="Files: a YAML file of template fields.")] = None,
     group: Annotated[str | None, typer.Option("--group", help="The group of the files to take; the root if not named.")] = None,
+    filter_by_keys: Annotated[
+        str | None, typer.Option("--filter-by-keys", metavar="K=V,...", help="GRIB: the messages to take, typeOfLevel=surface.")
+    ] = None,
     start: Annotated[str | None, typer.Option("--start", help="First period, inclusive.")] = None,
     end: Annotated[str | None, typer.Option("--end", help="Last period, inclusive.")] = None,
     extent: Annotated[str | None, typer.Option("--extent", help="A named area; see `cubeport extents`.")] = None,
@@ -87,7 +90,12 @@ def ingest(
         "dry_run": dry_run,
         "skip_bad": skip_bad,
     }
-    of_files: dict[str, Any] = {"attributes": _json(attrs, "--attrs"), "append_dim": append_dim, "group": group}
+    of_files: dict[str, Any] = {
+        "attributes": _json(attrs, "--attrs"),
+        "append_dim": append_dim,
+        "group": group,
+        "filter_by_keys": _keys(filter_by_keys),
+    }
     fields = _template_fields(template, title, license, period_type, variables, chunks)
     for name, flag, steps in (("normalise", "--normalise", normalise), ("transforms", "--transform", transform)):
         if steps:
@@ -99,6 +107,7 @@ def ingest(
             "--template": template, "--group": group, "--attrs": attrs, "--append-dim": append_dim,
             "--normalise": normalise, "--transform": transform, "--title": title, "--license": license,
             "--variables": variables, "--period-type": period_type, "--chunks": chunks,
+            "--filter-by-keys": filter_by_keys,
         }  # fmt: skip
         for flag, given in only_files.items():
             if given:
@@ -317,6 +326,13 @@ def _tell_skipped(session: Session, found: Found) -> None:
 
 
 # --- what a request says ---------------------------------------------------------------------------------------------
+
+
+def _keys(text: str | None) -> dict[str, str]:
+    parts = [part.partition("=") for part in (text or "").split(",") if part]
+    if any(not equals or not value for _, equals, value in parts):
+        raise Usage(f"--filter-by-keys takes keys and their values, typeOfLevel=surface,level=0, not {str(text)[:80]!r}.")
+    return {key.strip(): value.strip() for key, _, value in parts}
 
 
 def _step(text: str, flag: str) -> Any:

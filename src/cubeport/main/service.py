@@ -282,7 +282,7 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
         offload=settings.zarr.offload,
         offload_prefix=settings.zarr.offload_prefix,
         limits=without_waiting(settings.limits),
-        info={"engines": sorted(ENGINES), "source_kinds": source_kinds(), "formats": ["netcdf", "zarr"]},
+        info={"engines": sorted(ENGINES), "source_kinds": source_kinds(), "formats": _formats()},
         checks={
             "catalog": service.generation,
             "storage": lambda: os.scandir(settings.data_dir).close(),
@@ -307,6 +307,13 @@ def _local_token(settings: Settings) -> str:
         path.hardlink_to(beside)
     beside.unlink()
     return path.read_text().strip()
+
+
+def _formats() -> list[str]:
+    """Return the formats that the installed libraries read."""
+    from importlib.util import find_spec
+
+    return ["netcdf", "zarr", *(["grib"] if find_spec("cfgrib") else [])]
 
 
 def prepare(

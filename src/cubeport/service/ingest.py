@@ -88,9 +88,16 @@ def resolve(ingestion: Ingestion, *, configuration: Configuration, datasets: Dat
     request, options = ingestion.request, ingestion.options
     extents = configuration.extents()
     if options.files:
-        return _direct(request, sources.own(tuple(Path(f) for f in options.files)), extents, group=options.group)
+        return _direct(
+            request,
+            sources.own(tuple(Path(f) for f in options.files)),
+            extents,
+            group=_group(options.group, options.filter_by_keys),
+        )
     if request.source is not None:
-        return _direct(request, sources.resolve(request.source), extents, group=request.source.group)
+        return _direct(
+            request, sources.resolve(request.source), extents, group=_group(request.source.group, request.source.filter_by_keys)
+        )
     return _from_template(request, configuration.templates(), extents, datasets, sources)
 
 
@@ -106,6 +113,13 @@ def _direct(
         group=group,
         extent=extent,
     )
+
+
+def _group(group: str | None, keys: Mapping[str, str | int]) -> str | None:
+    """Return the part of a source: a group of NetCDF or Zarr by its path, messages of GRIB by their keys."""
+    if group is not None and keys:
+        raise InvalidRequest("group is for NetCDF and Zarr, filter_by_keys for GRIB: leave one of them out.")
+    return ",".join(f"{key}={value}" for key, value in keys.items()) or group
 
 
 def _from_template(
@@ -139,7 +153,7 @@ def _from_template(
         fields=template,
         files=sources.resolve(template.source),
         scope=_scope(request, extent),
-        group=template.source.group,
+        group=_group(template.source.group, template.source.filter_by_keys),
         template=template,
         extent=extent,
     )

@@ -72,6 +72,7 @@ class FileOptions(_Value):
     attributes: dict[str, Any] = {}
     append_dim: str | None = None
     group: str | None = None
+    filter_by_keys: dict[str, str | int] = {}
 
 
 class Scope(_Value):

@@ -130,6 +130,8 @@ class SourceBlock(BaseModel):
     paths: tuple[str, ...] = ()
     path: str | None = None
     group: str | None = None
+    filter_by_keys: dict[str, str | int] = {}
+    """Of GRIB: the keys of the messages to take, ``typeOfLevel: surface``."""
     params: dict[str, Any] = {}
     combine: Annotated[dict[str, str], Later({})] = {}
 
@@ -240,6 +242,8 @@ class DatasetTemplate(TemplateFields):
     def digest(self) -> str:
         """Return the sha256 of what changes values; texts, licence and render are not in it."""
         parts = self.model_dump(mode="json", include={"variables", "period_type", "source", "ingestion", "layout"}) | self.steps()
+        if not self.source.filter_by_keys:
+            del parts["source"]["filter_by_keys"]
         return hashlib.sha256(dumps(parts).encode()).hexdigest()
 
 

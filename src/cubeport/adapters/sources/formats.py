@@ -59,14 +59,13 @@ FORMATS: Mapping[str, Format] = {
         "zarr",
         "netcdf3",
         "hdf5",
+        "grib",
     )
 }
 """Every format by its module's name, in the order in which a source is tried."""
 
 _HEAD = 4_096
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!")
-_GRIB = re.compile(rb"\A(?:[\x01-\x7f]{0,80}?)GRIB", re.DOTALL)
-"""GRIB comes with a bulletin's heading in front, or without."""
 _REFERENCES = re.compile(rb"\A\s*(?:\{.*\"refs\"\s*:|(?:<\?xml.*?>)?\s*(?:<!--.*?-->\s*)*<netcdf[\s>])", re.DOTALL)
 _MARKUP = re.compile(rb"\A(?:\xef\xbb\xbf)?\s*<[!?a-zA-Z]")
 
@@ -135,13 +134,6 @@ def to_mapping(scanned: Scanned) -> dict[str, Any]:
 def _refusal(name: str, head: bytes) -> Exception:
     if not head:
         return rejected(name, "is empty", "empty", "transfer it again")
-    if _GRIB.match(head):
-        return rejected(
-            name,
-            "is GRIB, which this release does not read",
-            "not-allowed",
-            "convert it to NetCDF first, for example with cdo -f nc4 copy",
-        )
     if head.startswith(_ARCHIVES) or head[257:262] == b"ustar":
         return rejected(name, "is an archive or compressed file", "not-allowed", "unpack it first, then bring the file inside")
     if _REFERENCES.match(head):
@@ -150,4 +142,4 @@ def _refusal(name: str, head: bytes) -> Exception:
         return rejected(
             name, "is a web page or XML, not data; servers answer so when something went wrong", "unreadable", "fetch it again"
         )
-    return unreadable(name, "is neither NetCDF, HDF5 nor a Zarr folder")
+    return unreadable(name, "is neither NetCDF, HDF5, GRIB nor a Zarr folder")

@@ -35,7 +35,7 @@ class Scanned:
 
     name: str
     format: str
-    """``netcdf3``, ``hdf5`` (NetCDF-4 too), ``zarr2`` or ``zarr3``."""
+    """``netcdf3``, ``hdf5`` (NetCDF-4 too), ``zarr2``, ``zarr3`` or ``grib``."""
     stored_bytes: int
     arrays: tuple[Array, ...] = ()
     skipped: tuple[str, ...] = ()

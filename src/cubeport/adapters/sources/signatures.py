@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 
 HDF5 = b"\x89HDF\r\n\x1a\n"
@@ -17,6 +18,14 @@ def is_hdf5(descriptor: int) -> bool:
 def is_netcdf3(descriptor: int) -> bool:
     """Tell whether the file begins as one of the classic formats of netCDF: CDF-1, CDF-2 or CDF-5."""
     return os.pread(descriptor, 4, 0) in NETCDF3
+
+
+def is_grib(descriptor: int) -> bool:
+    """Tell whether the file begins with a GRIB message, after a bulletin's heading of 80 bytes at most."""
+    return _GRIB.match(os.pread(descriptor, 100, 0)) is not None
+
+
+_GRIB = re.compile(rb"[\x01-\x7f]{0,80}?GRIB", re.DOTALL)
 
 
 def _superblocks(size: int) -> Iterator[int]:

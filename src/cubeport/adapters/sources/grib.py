@@ -1,0 +1,198 @@
+"""GRIB, edition 1 and 2: the messages are walked here by their own lengths, the values are read by cfgrib with ecCodes.
+
+A file is one cube where its messages are one: the same grid, one kind of level. Otherwise keys choose, as cfgrib's
+``filter_by_keys`` does; they are written as a group, ``typeOfLevel=surface,stepType=instant``, since a file of several
+cubes is what a group is for.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Collection, Iterator
+from concurrent.futures import Executor
+from pathlib import Path
+from typing import Any
+
+import xarray as xr
+
+from cubeport.adapters.sandbox.child import Input
+from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sources.contents import Group, plain, variable
+from cubeport.adapters.sources.reading import RAW, Source, opened, opening
+from cubeport.adapters.sources.scanned import Array, Arrays, Scanned, rejected, truncated, unreadable
+from cubeport.adapters.sources.signatures import is_grib
+from cubeport.cubes.raw import dataset, variables
+from cubeport.errors import SourceRejected
+
+EXTRA = "grib"
+
+_START, _END = b"GRIB", b"7777"
+_HEADING = 64 * 1_024
+"""Bytes between messages that may be a bulletin's heading or padding."""
+_VALUE = 8
+"""Bytes of a decoded value: ecCodes decodes in double precision."""
+_CHOICE = re.compile(r"filter_by_keys=\{(.+?)\}")
+_KEY = re.compile(r"([A-Za-z][A-Za-z0-9_]{0,63}(?::[a-z]+)?)=([^,=]{1,128})")
+
+
+def matches(source: Input) -> bool:
+    """Tell whether the file begins as a GRIB message does, with or without a bulletin's heading in front."""
+    return not source.is_folder and is_grib(source.fd)
+
+
+def scan(source: Input, limits: Limits) -> Scanned:
+    """Return what the messages declare, each whole and within the limits."""
+    size = os.fstat(source.fd).st_size
+    arrays = Arrays(source.name, limits)
+    at = 0
+    while (at := _next(source, at, size)) < size:
+        head = os.pread(source.fd, 64, at)
+        edition = head[7] if len(head) > 15 else 0
+        if edition not in (1, 2):
+            raise unreadable(source.name, f"has a message of GRIB edition {edition} at byte {at:,}")
+        length = int.from_bytes(head[8:16]) if edition == 2 else int.from_bytes(head[4:7])
+        if edition == 1 and length & 0x800000:
+            raise rejected(
+                source.name, f"has a message of more than 8 MiB of edition 1 at byte {at:,}", "unreadable", "write edition 2"
+            )
+        if at + length > size:
+            raise truncated(source.name, at + length, size, "its messages")
+        if length < 24 or os.pread(source.fd, 4, at + length - 4) != _END:
+            raise unreadable(source.name, f"has a message at byte {at:,} that does not end where it says")
+        points = _points_2(source, at, length) if edition == 2 else _points_1(source, at, head)
+        arrays.check("chunk_bytes", points * _VALUE, f"bytes of the message at byte {at:,}")
+        arrays.add(Array(f"message {len(arrays.found) + 1}", (points,), _VALUE))
+        arrays.check("chunks", len(arrays.found), "number of messages")
+        at += length
+    return Scanned(source.name, "grib", size, arrays.done(size))
+
+
+def _next(source: Input, at: int, size: int) -> int:
+    """Return where the next message begins, *size* where none follows."""
+    gap = os.pread(source.fd, _HEADING, at)
+    found = gap.find(_START)
+    if found >= 0:
+        return at + found
+    if gap.strip(b"\0 \r\n\x01\x03"):
+        raise unreadable(source.name, f"has bytes at {at:,} that are no GRIB message")
+    return size
+
+
+def _points_2(source: Input, at: int, length: int) -> int:
+    """Return the grid points of an edition 2 message (WMO Manual on Codes, 306, sections 3 and 5)."""
+    place, end, most = at + 16, at + length - 4, 0
+    while place < end:
+        head = os.pread(source.fd, 11, place)
+        size = int.from_bytes(head[:4])
+        if len(head) < 5 or size < 5 or place + size > end:
+            raise unreadable(source.name, f"has a message at byte {at:,} whose sections do not fit it")
+        if head[4] == 3:
+            most = max(most, int.from_bytes(head[6:10]))
+        place += size
+    return most
+
+
+def _points_1(source: Input, at: int, head: bytes) -> int:
+    """Return the grid points of an edition 1 message, by its grid description section; 0 where it has none."""
+    product = int.from_bytes(head[8:11])
+    if not head[15] & 0x80:  # a grid of a catalogue, by its number
+        return 0
+    place = at + 8 + product
+    grid = os.pread(source.fd, 32, place)
+    if len(grid) < 10:
+        raise unreadable(source.name, f"has a message at byte {at:,} whose sections do not fit it")
+    columns, rows = int.from_bytes(grid[6:8]), int.from_bytes(grid[8:10])
+    if columns != 0xFFFF:
+        return columns * rows
+    first = place + grid[4] - 1 + 4 * grid[3]  # a reduced grid: the points of each row
+    counts = os.pread(source.fd, 2 * rows, first)
+    return sum(int.from_bytes(counts[i : i + 2]) for i in range(0, len(counts), 2))
+
+
+def verify(source: Input, limits: Limits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
+    """Do nothing: a message says how many points it has, and the scan held them to the limits."""
+
+
+def open(  # noqa: A001 - every format has it
+    source: Input, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
+) -> Source:
+    """Return the messages that *group* chooses as one lazy source.
+
+    Raises
+    ------
+    SourceRejected
+        ``not-a-cube`` when the messages are not one cube: the next step names keys to choose by.
+    """
+    import cfgrib  # noqa: F401 - named here, so that its absence is reported as what it is
+
+    keys = _keys(source.name, group)
+    raw = _opened(source.name, source.path, keys)
+    held = {}
+    for name, each in variables(raw).items():
+        each.attrs.pop("dtype", None)  # cfgrib's word for xarray, which is no attribute of data
+        if each.attrs.get("standard_name") == "unknown":
+            del each.attrs["standard_name"]
+        each.encoding.pop("source", None)
+        held[name] = each
+    whole = dataset(held, {key: value for key, value in raw.attrs.items() if key != "history"})
+    whole.set_close(raw.close)
+    return opened(source.name, whole, wanted, skipped, list, group=group)
+
+
+def _keys(name: str, group: str | None) -> dict[str, Any]:
+    """Return the keys that a group means: whole numbers as numbers, others as texts."""
+    keys: dict[str, Any] = {}
+    for part in filter(None, (group or "").strip("/").split(",")):
+        found = _KEY.fullmatch(part.strip())
+        if found is None:
+            raise rejected(
+                name, f"is GRIB, and {part[:80]!r} is not a key and its value", "not-a-cube", "write typeOfLevel=surface"
+            )
+        keys[found[1]] = int(found[2]) if re.fullmatch(r"-?\d{1,9}", found[2]) else found[2]
+    return keys
+
+
+def _opened(name: str, path: Path, keys: dict[str, Any]) -> xr.Dataset:
+    from cfgrib import DatasetBuildError
+
+    with opening(name):
+        try:
+            raw = xr.open_dataset(
+                str(path), engine="cfgrib", backend_kwargs={"indexpath": "", "errors": "raise", "filter_by_keys": keys}, **RAW
+            )
+        except DatasetBuildError as error:
+            raise _several(name, keys, str(error)) from error
+        if not raw.data_vars:
+            chosen = ", ".join(f"{key}={value}" for key, value in keys.items())
+            raise SourceRejected(
+                f"{name} has no GRIB message with {chosen}" if keys else f"{name} has no GRIB message that is a field",
+                reason="empty",
+                source=name,
+                next_step="leave filter_by_keys out to see what there is" if keys else None,
+            )
+        return raw
+
+
+def _several(name: str, keys: dict[str, Any], words: str) -> SourceRejected:
+    """Return the refusal of messages that are not one cube, with the keys that cfgrib found to choose by."""
+    choices = []
+    for found in _CHOICE.findall(words):
+        pairs = re.findall(r"'([^']+)': ('[^']*'|[^,]+)", found)
+        chosen = {**keys, **{key: value.strip("'") for key, value in pairs}}
+        choices.append(",".join(f"{key}={value}" for key, value in chosen.items()))
+    return SourceRejected(
+        f"{name} holds messages that are not one cube: their levels, grids or kinds of step differ",
+        reason="not-a-cube",
+        source=name,
+        next_step="ingest one of them, each as a dataset of its own: "
+        + (" or ".join(f"--filter-by-keys {each}" for each in choices[:8]) if choices else "--filter-by-keys typeOfLevel=surface"),
+        filter_by_keys=choices[:50],
+    )
+
+
+def contents(path: Path) -> Iterator[Group]:
+    """Yield what the file says of itself; messages that do not fit the first ones are not in it."""
+    with xr.open_dataset(str(path), engine="cfgrib", backend_kwargs={"indexpath": "", "errors": "ignore"}, **RAW) as raw:
+        described = {name: variable(each.dtype, each.shape, each.dims, None, each.attrs) for name, each in variables(raw).items()}
+        yield Group("", {str(d): int(n) for d, n in raw.sizes.items()}, described, plain({str(k): v for k, v in raw.attrs.items()}))
