@@ -123,15 +123,21 @@ def positions_in(lon: Array, lat: Array, box: Box, *, reach: float | None = None
 
     A box within one cell takes that cell. Stations, which have a *reach*, are no cells. Raises Outside.
     """
+    inside = _inside(lon, lat, box)
+    if not inside.any():
+        if reach is not None:
+            raise Outside
+        west, south, east, north = box
+        inside[nearest(lon, lat, (west + width_of(west, east) / 2, (south + north) / 2))] = True
+    return inside
+
+
+def _inside(lon: Array, lat: Array, box: Box) -> Array:
     import numpy as np
 
     west, south, east, north = box
     with np.errstate(invalid="ignore"):
         inside: Array = ((lon - west + _NEAR) % 360.0 <= width_of(west, east) + 2 * _NEAR) & (lat >= south) & (lat <= north)
-    if not inside.any():
-        if reach is not None:
-            raise Outside
-        inside[nearest(lon, lat, (west + width_of(west, east) / 2, (south + north) / 2))] = True
     return inside
 
 
@@ -199,6 +205,72 @@ def _past_its_edge(lon: Array, lat: Array, at: tuple[int, ...], place: tuple[flo
 
 
 _HALF = 0.5 + 1e-6
+
+
+def through(onto: Any, box: Box, columns: Cells, rows: Cells, *, factor: float, outer: Box | None) -> tuple[Array, Array]:
+    """Return the columns and rows of a native grid that a CRS84 box takes, in stored order.
+
+    They are those of the native window around the densified edges of the box, and around the centres that lie in it: edges alone do
+    not bound a box that is larger than what a projection can hold. A box around the whole grid takes all of it.
+
+    Parameters
+    ----------
+    onto
+        What carries CRS84 into the native system: a pyproj transformer, x before y.
+    factor
+        What stored numbers are multiplied by to be in the units of the native system.
+    outer
+        The CRS84 box of the whole grid, where it is known.
+
+    Raises
+    ------
+    Outside
+        When no cell is in the box.
+    """
+    import numpy as np
+
+    if outer is not None and _holds(box, outer):
+        return np.arange(len(columns.labels)), np.arange(len(rows.labels))
+    across, up = np.array([], int), np.array([], int)
+    try:
+        west, south, east, north = into_native(onto, box, factor=factor, circle=columns.circle)
+        first = around(columns, west, east)[0] if columns.circle else between(columns, west, east)
+        across, up = first, between(rows, south, north)
+    except Outside:
+        pass
+    some_columns, some_rows = _spread(len(columns.labels)), _spread(len(rows.labels))
+    xs, ys = np.meshgrid(columns.labels[some_columns] * factor, rows.labels[some_rows] * factor)
+    lon, lat = onto.transform(xs, ys, direction="INVERSE")
+    hits = _inside(np.asarray(lon), np.asarray(lat), box)
+    if hits.any():
+        across = _joined(across, some_columns[hits.any(axis=0)], gaps=columns.circle)
+        up = _joined(up, some_rows[hits.any(axis=1)], gaps=False)
+    return np.sort(_some(across)), np.sort(_some(up))
+
+
+_LATTICE = 48
+"""Columns and rows of a grid whose centres are looked for in a box."""
+
+
+def _spread(size: int) -> Array:
+    import numpy as np
+
+    return np.unique(np.linspace(0, size - 1, min(size, _LATTICE)).astype(int))
+
+
+def _joined(taken: Array, more: Array, *, gaps: bool) -> Array:
+    """Return both, and what is between them where the axis has no seam."""
+    import numpy as np
+
+    both = np.union1d(taken, more).astype(int)
+    return both if gaps or not len(both) else np.arange(int(both.min()), int(both.max()) + 1)
+
+
+def _holds(box: Box, inner: Box) -> bool:
+    """Say whether a box lies in another."""
+    west, south, east, north = inner
+    into, width = (west - box[0] + _NEAR) % 360, width_of(west, east) if west != east else 0.0
+    return into + width <= width_of(box[0], box[2]) + 2 * _NEAR and box[1] <= south and north <= box[3]
 
 
 def into_native(onto: Any, box: Box, *, factor: float, circle: bool) -> Box:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from cubeport.cubes import boxes, periods, times
+from cubeport.cubes import boxes, footprint, periods, times
 from cubeport.cubes import crs as reference
 from cubeport.cubes.axes import CubeAxes, FoundAxis, find, other_groups, position_dims, reach_of
 from cubeport.cubes.boxes import Box
@@ -79,6 +79,12 @@ def _straight(raw: xr.Dataset, found: CubeAxes, bbox: Box, *, centre: bool) -> d
         largest = float(max(abs(columns.labels).max(), abs(rows.labels).max()))
         factor = reference.unit_factor(crs, raw.variables[x.name].attrs.get("units"), largest=largest, attributes=found.mapping)
         onto = pyproj.Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+        native = columns.outer[0], rows.outer[0], columns.outer[1], rows.outer[1]
+        view = found.mapping if found.mapping.get("grid_mapping_name") == "geostationary" else None
+        outer = footprint.projected(crs, native, factor=factor, geostationary=view)
+        if not centre:
+            across, up = boxes.through(onto, bbox, columns, rows, factor=factor, outer=outer)
+            return _along(x, across, columns) | _along(y, up, rows)
         west, south, east, north = boxes.into_native(onto, bbox, factor=factor, circle=columns.circle)
     if centre:
         across, up = boxes.centres(columns, west, east), boxes.centres(rows, south, north)

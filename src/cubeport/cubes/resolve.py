@@ -1,6 +1,6 @@
 """A selection held against a cube: which cells it takes. Pure: labels come in, index windows go out.
 
-The rules of trims, slices, longitudes and order are those of ``docs/values.md``.
+The rules of trims, slices, longitudes and order are those of ``docs/explanation/invariants.md``.
 """
 
 from __future__ import annotations
@@ -294,14 +294,18 @@ class _Resolver:
             return
         if family == "projected" and crs is None:
             onto, factor = native_system(self.description, x)
-            circle = turns(self.description, x)
-            west, south, east, north = boxes.into_native(onto, (west, south, east, north), factor=factor, circle=circle)
-        if family == "projected" and turns(self.description, x):
+            columns, rows = self._cells(x), self._cells(y)
+            outer = self.description.spatial.bbox
+            across, up = boxes.through(onto, (west, south, east, north), columns, rows, factor=factor, outer=outer)
             # The frame of the query is not that of a turned grid: its labels stay as stored.
-            runs = _runs(sorted(boxes.around(self._cells(x), west, east)[0].tolist()))
+            self._take(x, _runs(across.tolist()))
+            self._take(y, _runs(up.tolist()))
+            return
+        if turns(self.description, x):
+            runs = self._around(x, west, east)
+            self._take(x, _runs(sorted(at for run in runs for at in range(run.start, run.stop))) if family == "projected" else runs)
         else:
-            runs = self._around(x, west, east) if turns(self.description, x) else self._between(x, west, east)
-        self._take(x, runs)
+            self._take(x, self._between(x, west, east))
         self._take(y, self._between(y, south, north))
 
     def _vertical(self, low: float, high: float) -> None:
