@@ -31,6 +31,7 @@ from cubeport.server.auth import Gatekeeper, NoKeys
 from cubeport.server.edge import Edge
 from cubeport.server.parts import Parts
 from cubeport.service import items
+from cubeport.service.changes import ChangePage
 from cubeport.service.datasets import Candidate
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.retain import DatasetUsage, Usage, VersionUsage
@@ -348,6 +349,9 @@ class FakeService:
 
     def ingestions(self, **filters: Any) -> Any:
         return SimpleNamespace(items=tuple(self.ingestions_.values()), next=None)
+
+    def changes(self, *, cursor: str | None = None, dataset_id: str | None = None, limit: int = 100) -> ChangePage:
+        return ChangePage((), cursor or "start")
 
     def publish(self, dataset_id: str, *, version: str | None = None) -> Any:
         self.shown(dataset_id, unpublished=True)

@@ -1,4 +1,4 @@
-"""publishing.md 6: pages that ask nothing of other hosts, escape what they show, and can be read by everybody."""
+"""Pages that ask nothing of other hosts, escape what they show, and can be read by everybody."""
 
 from __future__ import annotations
 
@@ -16,9 +16,11 @@ import pytest
 
 from cubeport import errors
 from cubeport.documents.native import Periods
+from cubeport.server.app import App
+from cubeport.server.browsing import BROWSABLE
 from cubeport.server.html import _span
 
-from .conftest import URL, V2, Client, FakeService, Live
+from .conftest import GONE, URL, V1, V2, Client, FakeEngine, FakeService, Live, make_parts
 
 PAGES = ["/?f=html", "/datasets/sea?f=html", "/docs", "/docs/calendars", "/problems/gap?f=html", "/datasets/sea@first?f=html"]
 
@@ -195,3 +197,152 @@ def test_a_browser_shows_it_without_errors(live: Live, path: str, tmp_path: Path
     assert "CONSOLE" not in run.stderr
     if path == "/docs":
         assert "/ingestions/{ingestion_id}" in run.stdout.replace("\u200b", "").replace("<wbr>", "")
+
+
+BROWSER = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,image/avif,image/webp,*/*;q=0.8"}
+DOCUMENTS = (
+    *("/datasets", "/datasets/sea/versions", f"/datasets/sea/versions/{V1}", "/dataset-templates", "/dataset-templates/air"),
+    *("/extent", "/extent/north", "/info", "/ingestions", "/stac", "/stac/conformance", "/stac/collections"),
+    *("/stac/collections/sea", "/stac/collections/sea/items", f"/stac/collections/sea/items/sea@{V1}", "/stac/search", "/zarr/sea"),
+)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS)
+class TestDocumentsAsPages:
+    def test_a_browser_gets_a_page_and_others_the_document(self, client: Client, path: str) -> None:
+        document = client.get(path)
+        assert "json" in document.headers["content-type"]
+        assert "Accept" in document.headers["vary"]
+        page = client.get(path, headers=BROWSER)
+        assert (page.status_code, page.headers["content-type"]) == (200, "text/html; charset=utf-8")
+        assert client.get(f"{path}?f=html").text == page.text
+        assert client.get(f"{path}?f=json", headers=BROWSER).headers["content-type"] == document.headers["content-type"]
+        for link in document.json().get("links", ()):
+            if link["rel"] not in ("self", "next") and "{" not in link["href"]:
+                assert f'href="{link["href"]}"'.replace("&", "&amp;") in page.text, link
+
+    def test_it_is_conditional_has_a_head_and_a_policy(self, client: Client, path: str) -> None:
+        page, document = client.get(path, headers=BROWSER), client.get(path)
+        assert "default-src 'none'" in page.headers["content-security-policy"]
+        assert page.headers.get("cubeport-version") == document.headers.get("cubeport-version")
+        head = client.head(path, headers=BROWSER)
+        assert (head.content, head.headers["content-type"]) == (b"", page.headers["content-type"])
+        tag = page.headers.get("etag")
+        assert (tag is None) == (document.headers.get("etag") is None)
+        if tag is not None:
+            assert tag != document.headers["etag"]
+            assert client.get(path, headers=BROWSER | {"If-None-Match": tag}).status_code == 304
+            assert client.get(path, headers={"If-None-Match": tag}).status_code == 200
+
+    def test_it_is_one_of_our_pages(self, client: Client, path: str) -> None:
+        outline = Outline(client.get(path, headers=BROWSER).text)
+        assert [len(outline.all(tag)) for tag in ("header", "main", "footer", "h1", "title")] == [1] * 5
+        assert "<script>" not in client.get(path, headers=BROWSER).text
+
+
+class TestFailures:
+    @pytest.mark.parametrize(
+        ("path", "status", "title"),
+        [
+            ("/nix", 404, "There is no such thing"),
+            ("/datasets/nix", 404, "There is no such thing"),
+            (f"/datasets/sea@{GONE}", 410, "removed"),
+            ("/datasets?limit=x&f=html", 400, "not valid"),
+        ],
+    )
+    def test_a_browser_gets_a_page_with_the_same_status(self, client: Client, path: str, status: int, title: str) -> None:
+        page, document = client.get(path, headers=BROWSER), client.get(path.removesuffix("&f=html"))
+        assert (page.status_code, page.headers["content-type"]) == (status, "text/html; charset=utf-8")
+        assert (document.status_code, document.headers["content-type"]) == (status, "application/problem+json")
+        assert page.headers["cache-control"] == "no-store"
+        assert document.json()["title"] in page.text
+        assert page.headers["x-request-id"] in page.text
+
+    def test_alternatives_are_links(self, service: FakeService, engine: FakeEngine) -> None:
+        from cubeport.errors import TooLarge
+
+        class Narrow:
+            def routes(self) -> Any:
+                from fastapi import APIRouter
+
+                router = APIRouter()
+
+                def refuse() -> None:
+                    way = {"title": "Less <time>", "href": f"{URL}/ogcapi/collections/sea/coverage?datetime=2020&f=netcdf"}
+                    raise TooLarge("Too many cells", alternatives=[way])
+
+                router.add_api_route("/ogcapi/collections/{collection_id}/coverage", refuse)
+                return router
+
+        with Client(App(make_parts(service, engine, queries=Narrow()))) as client:
+            page = client.get("/ogcapi/collections/sea/coverage", headers=BROWSER)
+        assert page.status_code == 413
+        assert f'<a href="{URL}/ogcapi/collections/sea/coverage?datetime=2020&amp;f=netcdf">Less &lt;time&gt;</a>' in page.text
+
+
+class TestWords:
+    def test_a_licence_that_nobody_stated_is_not_told(self, client: Client) -> None:
+        from cubeport.server.html import license_text
+
+        assert [
+            license_text(*each) for each in (("various", None), ("other", None), ("CC-BY-4.0", None), ("other", "https://a"))
+        ] == [*("not stated", "not stated", "CC-BY-4.0", "other")]
+        for path in ("/?f=html", "/datasets/sea?f=html"):
+            assert "various" not in client.get(path).text
+
+    def test_a_pinned_page_says_so_and_versions_are_short(self, client: Client) -> None:
+        pinned = client.get(f"/datasets/sea@{V1}?f=html").text
+        assert "never changes" in pinned
+        assert f'href="{URL}/datasets/sea?f=html"' in pinned
+        latest = client.get("/datasets/sea?f=html").text
+        assert "never changes" not in latest
+        assert f">{V1[:8]}…<" in latest
+
+    def test_what_has_no_place_has_no_map(self) -> None:
+        from cubeport.server.html import _environment
+
+        macro = _environment().from_string('{% from "_parts.html" import footprint with context %}{{ footprint(box, "x") }}')
+        site = {"url": URL}
+        assert "<svg" not in macro.render(box=None, site=site)
+        assert "No place" in macro.render(box=None, site=site)
+        assert f'href="{URL}/assets/land.svg"' in macro.render(box=(0, 0, 10, 10), site=site)
+
+    @pytest.mark.parametrize(
+        ("box", "view"),
+        [
+            ((-180, -90, 180, 90), (-180, -90, 360, 180)),
+            ((170, -20, -170, 20), (-180, -90, 360, 180)),
+            ((12, 55, 13, 56), (-17.5, -70.5, 60, 30)),
+            ((-180, -90, -170, -80), (-180, 60, 60, 30)),
+        ],
+    )
+    def test_a_small_map_shows_where_a_small_box_is(self, box: Any, view: Any) -> None:
+        from cubeport.server.html import _view
+
+        assert _view(box) == view
+
+
+class TestExamples:
+    def test_every_example_of_the_api_works_as_it_stands(self, client: Client) -> None:
+        tried = 0
+        for path, operations in client.get("/openapi.json").json()["paths"].items():
+            parameters = operations.get("get", {}).get("parameters", ())
+            values = {each["name"]: each["example"] for each in parameters if "example" in each}
+            own = ("/", "/datasets/{dataset_id}", "/problems/{kind}", "/docs", "/assets/{name}")
+            if "{ingestion_id}" in path or not (path in own or path in BROWSABLE):
+                continue  # no example, or values
+            query = {each["name"]: values[each["name"]] for each in parameters if each["in"] == "query" and each["name"] in values}
+            answer = client.get(re.sub(r"\{(\w+)\}", lambda found, values=values: str(values[found[1]]), path), params=query)
+            assert answer.status_code == 200, (path, query, answer.text)
+            tried += 1
+        assert tried > 20
+
+    def test_they_are_of_a_dataset_that_is_there(self, client: Client, service: FakeService) -> None:
+        def example() -> Any:
+            operation = client.get("/openapi.json").json()["paths"]["/datasets/{dataset_id}"]["get"]
+            return next(each.get("example") for each in operation["parameters"] if each["name"] == "dataset_id")
+
+        assert example() == "sea"
+        service.published = False
+        service.commit()
+        assert example() is None

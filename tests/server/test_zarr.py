@@ -312,8 +312,13 @@ class TestListing:
             content = client.get(f"/zarr/sea@{V1}/{entry['key']}").content
             assert (len(content), hashlib.sha256(content).hexdigest()) == (entry["size"], entry["sha256"])
 
-    def test_a_listing_never_depends_on_what_a_browser_wants(self, client: Client) -> None:
-        assert client.get("/zarr/sea", headers={"Accept": "text/html"}).headers["content-type"] == "application/json"
+    def test_a_listing_is_a_page_for_browsers_alone_and_an_object_never(self, client: Client) -> None:
+        for accept in ("*/*", "application/json", "application/json, text/html;q=0.9"):
+            assert client.get("/zarr/sea", headers={"Accept": accept}).headers["content-type"] == "application/json"
+        page = client.get("/zarr/sea", headers={"Accept": "text/html"})
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        assert 'href="https://data.example/cubes/zarr/sea/zarr.json"' in page.text or "/zarr/sea/zarr.json" in page.text
+        assert client.get("/zarr/sea/zarr.json", headers={"Accept": "text/html"}).headers["content-type"] == "application/json"
 
     def test_it_is_conditional_and_checks_its_query(self, client: Client) -> None:
         tag = client.get("/zarr/sea").headers["etag"]

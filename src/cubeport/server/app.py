@@ -22,8 +22,9 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cubeport import errors
+from cubeport.cubes import keys
 from cubeport.errors import CubeportError, MethodNotAllowed, NotFound, Problem, UriTooLong
-from cubeport.server import about, datasets, incoming, ingestions, pages, problems, stac
+from cubeport.server import about, browsing, datasets, html, incoming, ingestions, negotiation, pages, problems, replies, stac
 from cubeport.server.auth import Connection, scope_of
 from cubeport.server.parts import Parts
 from cubeport.server.probes import Probes
@@ -78,16 +79,16 @@ class App:
         try:
             await self._answer({**scope, "cubeport.request_id": request_id}, receive, out)
         except CubeportError as exc:
-            await self._problem(exc, request_id, out)
+            await self._problem(exc, scope, request_id, out)
         except RequestValidationError as exc:
             found = [Problem(tuple(each["loc"]), each["type"], each["msg"]) for each in exc.errors()]
-            await self._problem(errors.InvalidRequest("The request is not valid", errors=found), request_id, out)
+            await self._problem(errors.InvalidRequest("The request is not valid", errors=found), scope, request_id, out)
         except HTTPException as exc:
-            await self._problem(_BY_STATUS.get(exc.status_code, CubeportError)(exc.detail), request_id, out)
+            await self._problem(_BY_STATUS.get(exc.status_code, CubeportError)(exc.detail), scope, request_id, out)
         except Exception:
             # The one place for what nobody foresaw: its traceback goes to the log once, and nothing of it to the caller.
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
-            await self._problem(CubeportError("unforeseen"), request_id, out)
+            await self._problem(CubeportError("unforeseen"), scope, request_id, out)
         finally:
             if "cubeport.caller" not in scope:  # our own probes are nobody's requests
                 self._note(scope, out, time.perf_counter() - began, request_id)
@@ -133,7 +134,11 @@ class App:
         )
         if asked["method"] != "GET" and "dataset_id" in asked["path_params"]:
             caller.check_dataset(asked["path_params"]["dataset_id"])
-        await self._routed({**asked, "cubeport.caller": caller, "cubeport.route": route}, receive, send)
+        asked |= {"cubeport.caller": caller, "cubeport.route": route}
+        if asked["method"] == "GET" and route.path in browsing.BROWSABLE:
+            await browsing.answer(self._parts, asked, receive, send, self._routed)
+        else:
+            await self._routed(asked, receive, send)
 
     async def _answer_zarr(self, scope: Scope, receive: Receive, send: _Outgoing) -> None:
         if scope["method"] == "OPTIONS":
@@ -143,7 +148,12 @@ class App:
             raise MethodNotAllowed("Zarr is read with GET and HEAD", allow=_READS)
         if "cubeport.caller" not in scope:
             self._parts.gatekeeper.check_read(Connection.of(scope))
-        await self._zarr(scope, receive, send)
+        key = scope["cubeport.path"].partition(b"/")[2].decode("latin-1")
+        if scope["method"] != "OPTIONS" and keys.parse(key) is None:
+            path = f"/zarr/{scope['cubeport.path'].decode('latin-1')}"
+            await browsing.answer(self._parts, {**scope, "path": path}, receive, send, self._zarr)
+        else:
+            await self._zarr(scope, receive, send)
 
     def _match(self, scope: Scope) -> tuple[Route | None, tuple[str, ...]]:
         """Return the route of method and path, and all methods that the path takes; the path's parameters go into *scope*."""
@@ -174,17 +184,22 @@ class App:
         await send({"type": "http.response.start", "status": 204, "headers": headers})
         await send({"type": "http.response.body", "body": b""})
 
-    async def _problem(self, exc: CubeportError, request_id: str, out: _Outgoing) -> None:
+    async def _problem(self, exc: CubeportError, scope: Scope, request_id: str, out: _Outgoing) -> None:
         status = problems.status_of(type(exc))
         if status >= 500 and type(exc) is not CubeportError:
             log.error("request %s: %s: %s", request_id, exc.kind, exc, exc_info=exc if status == 500 else None)
         if out.started:
             return  # The server closes a connection whose answer is not whole.
-        content = problems.body(exc, public_url=self._parts.public_url, request_id=request_id)
+        document = problems.document(exc, public_url=self._parts.public_url, request_id=request_id)
+        if scope["method"] in ("GET", "HEAD") and browsing.asked(scope)[0]:
+            content, more = html.problem(self._parts, document), {"content-type": negotiation.HTML, **replies.PAGE_HEADERS}
+        else:
+            content, more = problems.dumps(document), {"content-type": problems.MEDIA_TYPE}
         headers = {
-            "content-type": problems.MEDIA_TYPE,
+            **more,
             "content-length": str(len(content)),
             "cache-control": "no-store",
+            "vary": "Accept",
             **problems.headers(exc),
         }
         encoded = [(name.lower().encode(), value.encode("latin-1", "replace")) for name, value in headers.items()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
@@ -25,12 +26,76 @@ def dataset(parts: Parts, detail: documents.DatasetDetail, shown: Shown) -> byte
         parts,
         it=detail,
         bbox=shown.description.spatial.bbox,
+        license=license_text(detail.license, detail.license_url),
+        pinned=shown.version.version_id if shown.pinned else None,
+        newest=f"{parts.public_url}/datasets/{detail.dataset_id}?f=html",
         links=links,
         ways=[*ways, {"href": f"{links['self']}?f=json", "title": "JSON"}],
         snippets=list(_snippets(parts.public_url, detail, shown)) if detail.publication.status == "published" else [],
         ld=_linked_data(detail, links),
     )
 
+
+def document(parts: Parts, path: str, value: Mapping[str, Any]) -> bytes:
+    """Return a JSON document as a page: what it is, what it lists, what it links to, and the rest as it stands."""
+    rest = dict(value)
+    links = [each for each in rest.pop("links", ()) if isinstance(each, Mapping)]
+    listed = [_entry(each) for name in _LISTED if isinstance(rest.get(name), list) for each in rest.pop(name)]
+    title = next((str(rest[name]) for name in _TITLES if rest.get(name)), path)
+    text = rest.get("description")
+    return rendered(
+        "document.html",
+        parts,
+        heading=title[:200],
+        text=text if isinstance(text, str) and text != title else None,
+        path=path,
+        listed=listed,
+        following=next((link for link in links if link.get("rel") == "next"), None),
+        links=[link for link in links if link.get("rel") not in ("self", "next") and link.get("href")],
+        rest={name: each for name, each in rest.items() if name not in ("title", "description")},
+    )
+
+
+_LISTED = ("items", "collections", "features", "entries")
+_TITLES = ("title", "dataset_name", "name", "id", "dataset_id", "extent_id", "version_id", "ingestion_id", "kind")
+
+
+def _entry(value: Any) -> Mapping[str, Any]:
+    """Return what a list shows of one thing: its name, its address and a line about it."""
+    if not isinstance(value, Mapping):
+        return {"name": str(value), "href": None, "text": None}
+    links = [each for each in value.get("links") or () if isinstance(each, Mapping)]
+    href = value.get("href") or next((link.get("href") for link in links if link.get("rel") == "self"), None)
+    properties = value.get("properties")
+    titled = properties if isinstance(properties, Mapping) and "title" in properties else value
+    return {
+        "name": short(str(next((titled[name] for name in _TITLES if titled.get(name)), "?"))),
+        "href": href,
+        "text": value.get("description") or value.get("created_at") or value.get("status"),
+    }
+
+
+def problem(parts: Parts, document: Mapping[str, Any]) -> bytes:
+    """Return a problem document as a page: what went wrong, where, and where to go instead."""
+    return rendered(
+        "failure.html", parts, it=document, alternatives=[_way_out(each) for each in document.get("alternatives") or ()]
+    )
+
+
+def _way_out(alternative: Any) -> Mapping[str, str | None]:
+    if not isinstance(alternative, Mapping):
+        return {"href": str(alternative) if str(alternative).startswith("http") else None, "text": str(alternative)}
+    href = next((str(alternative[name]) for name in ("href", "url", "link") if alternative.get(name)), None)
+    texts = [str(alternative[name]) for name in ("title", "description", "what") if alternative.get(name)]
+    return {"href": href, "text": texts[0] if texts else href}
+
+
+def short(text: str) -> str:
+    """Return a text with each 32 hex digits of a version shortened to eight: enough for people to tell them apart."""
+    return _HEX.sub(lambda found: f"{found[0][:8]}…", text)
+
+
+_HEX = re.compile(r"\b[0-9a-f]{32}\b")
 
 _WAYS = {"zarr": "Zarr", "stac": "STAC", "ogc-collection": "OGC API", "download": "NetCDF file"}
 
@@ -39,12 +104,13 @@ def _snippets(url: str, detail: documents.DatasetDetail, shown: Shown) -> Iterab
     name, pinned = detail.dataset_id, f"{detail.dataset_id}@{shown.version.version_id}"
     yield {
         "title": "xarray",
-        "code": f'import xarray as xr\n\ncube = xr.open_dataset("{url}/zarr/{name}.zarr", engine="zarr", chunks=None)\n'
-        f'same_for_ever = xr.open_dataset("{url}/zarr/{pinned}.zarr", engine="zarr", chunks=None)',
+        "code": "# pip install xarray zarr fsspec aiohttp\nimport xarray as xr\n\n"
+        f'cube = xr.open_dataset("{url}/zarr/{name}.zarr", engine="zarr", chunks=None)\n'
+        f'pinned = xr.open_dataset("{url}/zarr/{pinned}.zarr", engine="zarr", chunks=None)',
     }
     yield {
         "title": "STAC with pystac-client",
-        "code": f'import pystac_client\n\ncatalog = pystac_client.Client.open("{url}/stac")\n'
+        "code": f'# pip install pystac-client\nimport pystac_client\n\ncatalog = pystac_client.Client.open("{url}/stac")\n'
         f'collection = catalog.get_collection("{name}")\nprint(collection.assets["zarr"].href)',
     }
     yield {
@@ -88,10 +154,15 @@ def card(shown: Shown, url: str) -> Mapping[str, Any]:
         "variables": ", ".join(v.name for v in it.variables),
         "period": _span(when) if when else None,
         "resolution": it.resolution,
-        "license": it.license,
+        "license": license_text(it.license, None),
         "bbox": shown.description.spatial.bbox,
         "links": links,
     }
+
+
+def license_text(license: str, url: str | None) -> str:
+    """Return a licence for people. ``various`` and ``other`` without an address are what is kept when none was stated."""
+    return "not stated" if license in ("various", "other") and url is None else license
 
 
 def _span(periods: documents.Periods) -> str:
@@ -104,6 +175,20 @@ def _boxes(box: BoundingBox) -> list[tuple[float, float, float, float]]:
     west, south, east, north = box
     spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
     return [(a, -north, max(b - a, 1.0), max(north - south, 1.0)) for a, b in spans]
+
+
+def _view(box: BoundingBox) -> tuple[float, float, float, float]:
+    """Return the part of the world that a small map shows (x, y, width, height): at least 60° wide, twice as wide as high."""
+    west, south, east, north = box
+    if west > east or east - west > 100 or north - south > 50:
+        return -180.0, -90.0, 360.0, 180.0
+    width = max(60.0, 3 * (east - west), 6 * (north - south))
+    if width >= 360:
+        return -180.0, -90.0, 360.0, 180.0
+    height = width / 2
+    x = min(max((west + east) / 2 - width / 2, -180.0), 180.0 - width)
+    y = min(max(-(south + north) / 2 - height / 2, -90.0), 90.0 - height)
+    return round(x, 3), round(y, 3), round(width, 3), round(height, 3)
 
 
 def _place(box: BoundingBox) -> str:
@@ -120,7 +205,8 @@ def _environment() -> jinja2.Environment:
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("cubeport.server"), autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True
     )
-    environment.globals |= {"parts": _boxes, "place": _place, "span": _span}
+    environment.globals |= {"parts": _boxes, "place": _place, "span": _span, "view": _view}
+    environment.filters["short"] = short
     return environment
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from typing import Any
 
 from fastapi import FastAPI
@@ -109,10 +110,21 @@ def _name(model: type[BaseModel]) -> str:
 
 
 def document(
-    framework: FastAPI, models: Iterable[type[BaseModel]], *, public_url: str, limits: Mapping[str, int]
+    framework: FastAPI,
+    models: Iterable[type[BaseModel]],
+    *,
+    public_url: str,
+    limits: Mapping[str, int],
+    examples: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the document: the routes' own words, the *models* as components, our problems as one schema."""
-    made = framework.openapi()
+    """Return the document: the routes' own words, the *models* as components, our problems as one schema.
+
+    Parameters
+    ----------
+    examples
+        Values by the name of a parameter, of a dataset that is there: what the page of the API fills in.
+    """
+    made = deepcopy(framework.openapi())  # FastAPI keeps the one that it made
     schemas: dict[str, Any] = made.setdefault("components", {}).setdefault("schemas", {})
     for model in models:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
@@ -127,6 +139,7 @@ def document(
     }
     for path, operations in made["paths"].items():
         for method, operation in operations.items():
+            _exemplify(path, operation, examples or {})
             # FastAPI adds a 200 of its own to what a route declares; ours are complete.
             operation["responses"] = {
                 status: answer
@@ -137,6 +150,36 @@ def document(
                 operation["security"] = [{"bearer": []}, {"header": []}]
     return made
 
+
+_EXAMPLES: Mapping[str, Any] = {
+    "q": "temperature",
+    "limit": 10,
+    "kind": "not-found",
+    "name": "cubeport.css",
+}
+_BODIES: Mapping[str, Any] = {
+    "/ingestions": {"dataset_id": "sea-ice", "source": "incoming/*.nc", "template": {"title": "Sea ice"}},
+    "/datasets/{dataset_id}/publish": {"version": "latest"},
+    "/stac/search": {"bbox": [-10, 35, 30, 60], "limit": 10},
+}
+
+
+def _exemplify(path: str, operation: dict[str, Any], examples: Mapping[str, Any]) -> None:
+    """Give parameters and body of an operation values that work: optional ones that narrow the answer are left empty."""
+    required = path.endswith(("/position", "/area", "/cube", "/radius", "/trajectory", "/corridor"))
+    known = dict(_EXAMPLES) | dict(examples) | ({"coords": examples.get("polygon")} if path.endswith("/area") else {})
+    for parameter in operation.get("parameters", ()):
+        value = known.get(parameter["name"])
+        if value is not None and (parameter["required"] or required or parameter["name"] in _ALWAYS):
+            parameter["example"] = value
+        elif value is not None:
+            parameter["schema"] = {**parameter["schema"], "examples": [value]}
+    if path in _BODIES and "requestBody" in operation:
+        for content in operation["requestBody"]["content"].values():
+            content["example"] = _BODIES[path]
+
+
+_ALWAYS = frozenset({"limit", "bbox", "datetime", "properties", "parameter-name", "f"})
 
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -22,6 +22,7 @@ from starlette.responses import Response
 
 from cubeport import errors
 from cubeport.documents import native as documents
+from cubeport.documents.texts import Shown
 from cubeport.errors import NotFound
 from cubeport.server import html, incoming, negotiation, openapi, problems, replies
 from cubeport.server.bodies import SCHEMAS
@@ -30,7 +31,7 @@ from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Parts
 from cubeport.server.search import Search
 
-_ASSETS = ("cubeport.css", "docs.js", "icon.svg", "swagger-ui/swagger-ui-bundle.js", "swagger-ui/swagger-ui.css")
+_ASSETS = ("cubeport.css", "docs.js", "icon.svg", "land.svg", "swagger-ui/swagger-ui-bundle.js", "swagger-ui/swagger-ui.css")
 OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
 
 _PAGE = 50
@@ -120,6 +121,8 @@ class _Pages:
         self._framework = framework
         self._url = parts.public_url
         self._openapi: bytes | None = None
+        self._about: tuple[str, str] | None = None
+        """The dataset and version that the examples of the document are of."""
 
     def landing(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], LandingQuery)
@@ -166,12 +169,21 @@ class _Pages:
 
     def openapi(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
-        if self._openapi is None:
+        shown = next(iter(self._parts.service.datasets(limit=1).items), None)
+        about = (shown.texts.dataset_id, shown.version.version_id) if shown is not None else None
+        if self._openapi is None or about != self._about:
+            self._about = about
             models = (*SCHEMAS, LandingPage, ProblemKind, Search)
-            made = openapi.document(self._framework, models, public_url=self._url, limits=self._parts.limits)
+            examples = _examples(shown) | self._configured()
+            made = openapi.document(self._framework, models, public_url=self._url, limits=self._parts.limits, examples=examples)
             self._openapi = replies.dumps(made)
         tag = replies.etag("openapi", hashlib.sha256(self._openapi).hexdigest())
         return replies.reply(request, self._openapi, media_type=OPENAPI, tag=tag)
+
+    def _configured(self) -> dict[str, str]:
+        """Return the first template and the first area, where there are some."""
+        found = (("template_id", self._parts.service.templates()), ("extent_id", self._parts.service.extents()))
+        return {name: min(things) for name, things in found if things}
 
     def docs(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
@@ -188,6 +200,29 @@ class _Pages:
         if asset is None:
             raise NotFound("There is no such file", what="path")
         return replies.reply(request, asset.content, zipped=asset.zipped, media_type=asset.media_type, tag=asset.tag)
+
+
+def _examples(shown: Shown | None) -> dict[str, Any]:
+    """Return values of parameters that work for a dataset: a part of it that is small, and has data."""
+    if shown is None:
+        return {}
+    dataset_id, cube = shown.texts.dataset_id, shown.description
+    found: dict[str, Any] = {"dataset_id": dataset_id, "collection_id": dataset_id, "ref": "latest"}
+    found["item_id"] = f"{dataset_id}@{shown.version.version_id}"
+    if cube.fields:
+        found |= dict.fromkeys(("properties", "parameter-name", "variables"), cube.fields[0])
+    if cube.temporal is not None and cube.temporal.index_start:
+        found["datetime"] = cube.temporal.index_start
+    if cube.spatial.bbox is not None:
+        west, south, east, north = cube.spatial.bbox
+        east = east if east >= west else 180.0
+        x, y = round((west + east) / 2, 4), round((south + north) / 2, 4)
+        dx, dy = round(min((east - west) / 4, 5.0), 4), round(min((north - south) / 4, 5.0), 4)
+        found["bbox"] = ",".join(f"{each:g}" for each in (x - dx, y - dy, x + dx, y + dy))
+        found["coords"] = f"POINT({x:g} {y:g})"
+        corners = ((x - dx, y - dy), (x + dx, y - dy), (x + dx, y + dy), (x - dx, y - dy))
+        found["polygon"] = f"POLYGON(({','.join(f'{a:g} {b:g}' for a, b in corners)}))"
+    return found
 
 
 _SHOWN_FACES = ("data", "stac", "ogc", "service-doc")

@@ -90,7 +90,11 @@ def headers(exc: CubeportError) -> dict[str, str]:
 
 def body(exc: CubeportError, *, public_url: str, request_id: str) -> bytes:
     """Return the problem document as bytes."""
-    problem = document(exc, public_url=public_url, request_id=request_id)
+    return dumps(document(exc, public_url=public_url, request_id=request_id))
+
+
+def dumps(problem: Mapping[str, Any]) -> bytes:
+    """Return a problem document as bytes, whatever its members are."""
     return json.dumps(problem, ensure_ascii=False, allow_nan=False, default=str).encode("utf-8", "replace")
 
 
