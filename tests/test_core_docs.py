@@ -93,6 +93,12 @@ def test_the_plugin_page_works_as_written(reader: Reader) -> None:
     assert reader.follow("plugins.md") == 3
 
 
+@pytest.mark.parametrize(("page", "answers"), [("python.md", 5), ("files.md", 3)])
+def test_a_page_works_as_written(reader: Reader, page: str, answers: int) -> None:
+    reader.environment["USER"] = "ana"
+    assert reader.follow(page) == answers
+
+
 def test_every_command_of_the_core_is_on_its_page() -> None:
     def never(*args: object, **kwargs: object) -> object:
         raise AssertionError("opens nothing")

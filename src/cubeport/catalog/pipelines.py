@@ -4,7 +4,7 @@
 
     operation:
       name: tidy
-      type: tidy
+      type: run
       steps: [extract-metadata, {validate-record: {policy: strict}}, plan-path, write-artifact, commit-record]
       record: {kind: document, tags: [tidy]}
 
