@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
+from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.calendars import DAY_US, CalendarName, Stamp, canonical, day_number, days_in_month, duration, ordinal, stamp_of
 from cubeport.errors import SourceRejected
 
@@ -52,12 +54,30 @@ def decode(values: Any, units: str, calendar: CalendarName, *, name: str) -> lis
     SourceRejected
         ``bad-time``, when the units or a number cannot be decoded in that calendar, or lie outside the years 0001–9999.
     """
-    import cftime
     import numpy as np
 
     numbers = np.atleast_1d(np.asarray(values))
     if numbers.size == 0:
         return []
+    # A long axis is decoded again and again while a source is checked, joined and described.
+    key = hashlib.sha256(np.ascontiguousarray(numbers).tobytes()).digest(), numbers.dtype.str, units, calendar
+    stamps = _DECODED.get(key)
+    if stamps is None:
+        stamps = tuple(_decoded(numbers, units, calendar, name=name))
+        if len(stamps) >= _LONG:
+            _DECODED.put(key, stamps, len(stamps))
+    return list(stamps)
+
+
+_LONG = 1_000
+_DECODED: Bounded[tuple[bytes, str, str, str], tuple[Stamp, ...]] = Bounded(150_000)
+"""Stamps of long axes; some 150 bytes each."""
+
+
+def _decoded(numbers: Any, units: str, calendar: CalendarName, *, name: str) -> list[Stamp]:
+    import cftime
+    import numpy as np
+
     if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
         where = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise SourceRejected(f"time {name!r}: label {where} is missing or not finite", reason="bad-time")

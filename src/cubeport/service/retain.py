@@ -152,9 +152,12 @@ class Retention:
             record = self._catalog.backend.get_record(owner)
             if record is None or record.status == "deleted":
                 continue
-            dataset_id = DatasetState.of(record).texts.dataset_id
+            # Looked at without the lock first: most times nothing goes.
+            state = DatasetState.of(record)
+            dataset_id, gone = state.texts.dataset_id, self._retire(Dataset(record, state), dry_run=True)
             if dry_run:
-                yield from self._retire(Dataset(record, DatasetState.of(record)), dry_run=True)
+                yield from gone
+            if dry_run or not gone:
                 continue
             try:
                 with self._lock(dataset_id):
