@@ -6,8 +6,14 @@ import csv
 import io
 import json
 from pathlib import Path
+from typing import Any
 
+import pytest
+import xarray as xr
 from tests.pages import Follower
+
+import cubeport
+from cubeport.adapters.engines.opened import VersionStore
 
 from .conftest import start, stop
 
@@ -27,3 +33,16 @@ def test_the_tutorials_work_as_written(tmp_path: Path) -> None:
     assert [float(row["tas"]) for row in csv.DictReader(io.StringIO(series))] == [281.0, 282.0]
     assert sizes.strip() == "{'time': 2, 'lat': 11, 'lon': 21}"
     assert set(json.loads(coverage)["ranges"]["tas"]["values"]) == {285.0}
+
+
+def test_the_page_on_new_steps_works_as_written(tmp_path: Path) -> None:
+    reader = Follower(tmp_path)
+    reader.follow("how-to/update.md")
+    with cubeport.connect(tmp_path / "station") as service:
+        states = [(state.kind, state.coverage["temporal"]["count"]) for state, _ in service.versions("tas")]
+        assert states == [("revised", 12), ("appended", 12), ("created", 10)]
+        store: Any = VersionStore(service.engines, "tas", service.shown("tas").version.version_id)
+        with xr.open_zarr(store, consolidated=True, chunks=None) as opened:
+            assert opened.tas.values[:, 0, 0].tolist() == pytest.approx(
+                [280, 281, 282, 283.2, 284.2, 285, 286, 287, 288, 289, 290.1, 291.1], rel=1e-6
+            )

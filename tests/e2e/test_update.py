@@ -5,6 +5,9 @@ from __future__ import annotations
 import errno
 import json
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +220,30 @@ def test_the_command(root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert run(["-i", str(root), "update", "x", str(tmp_path / "over.nc"), "--on-overlap", "skip"]) == 0
     with cubeport.connect(root) as service:
         assert days_of(service) == held(range(12), d11=11.5)
+
+
+KILLS = (
+    "started", "planned", "artifact_write_started", "begin", "bytes", "measure", "assemble", "fsync", "artifact_write_succeeded",
+    "publish", "catalog_write_started", "commit", "catalog_write_succeeded", "afterwards", "committed",
+)  # fmt: skip
+
+
+@pytest.mark.crash
+@pytest.mark.parametrize(
+    "point", [*(f"{name}:{side}" for name in KILLS for side in ("before", "after")), "bytes:half", "fsync:half"]
+)
+def test_an_update_that_is_killed_is_old_or_new_and_nobody_repairs(root: Path, tmp_path: Path, point: str) -> None:
+    save(tmp_path / "new.nc", [10])
+    command = [sys.executable, "-m", "cubeport", "-i", str(root), "update", "x", str(tmp_path / "new.nc")]
+    testing = {**os.environ, "CUBEPORT_TESTING": "1", "CUBEPORT_FAIL_POINTS": point}
+    killed = subprocess.run(command, capture_output=True, text=True, env=testing, timeout=120, check=False)
+    assert killed.returncode == -signal.SIGKILL, (point, killed.returncode, killed.stderr)
+    with cubeport.connect(root) as service:
+        assert days_of(service) in (held(range(10)), held(range(11)))
+    again = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert again.returncode == 0, again.stderr
+    with cubeport.connect(root) as service:
+        assert days_of(service) == held(range(11))
+        assert _left(root) == []
+    with cubeport.Catalog.open(root) as catalog:
+        assert catalog.fsck(data=True).findings == ()
