@@ -51,7 +51,8 @@ def steps(*given: Any) -> list[dict[str, Any]]:
 
 def pasted(refusal: CubeportError) -> list[dict[str, Any]]:
     """Return the steps of the flags in the next step, as a shell and the command line read them."""
-    words = shlex.split(str(refusal.next_step).replace(";", " "))
+    advice = str(refusal.next_step).partition("; or leave out")[0]
+    words = shlex.split(advice[advice.index("--normalise") :])
     found = [strictyaml.parse(words[at + 1], "--normalise").value for at, word in enumerate(words) if word == "--normalise"]
     assert found, refusal.next_step
     return steps(*found)
@@ -92,6 +93,42 @@ def test_a_part_of_a_month_is_taken_when_the_step_is_pasted(tmp_path: Path) -> N
     written(tmp_path / "cured", path, normalise=pasted(caught.value))
     with ours_of(tmp_path / "cured") as opened:
         assert [str(each)[:13] for each in opened["time"].values] == ["2001-01-16T12", "2001-02-15T00"]
+
+
+def test_a_calendar_that_cf_does_not_know_is_stated_by_the_step(tmp_path: Path) -> None:
+    clock = (("time",), np.array([0.0, 59.0]), {"units": "days since 2000-01-01", "calendar": "365_days", "standard_name": "time"})
+    path = grid(tmp_path / "a.nc", time=None, t=(("time", "lat", "lon"), np.zeros((2, 2, 3), "f4"), {}))
+    with netCDF4.Dataset(path, "a") as file:
+        variable = file.createVariable("time", "f8", ("time",))
+        variable.setncatts(clock[2])
+        variable[:] = clock[1]
+    with pytest.raises(SourceRejected, match="365_days") as caught:
+        written(tmp_path / "new", path)
+    written(tmp_path / "cured", path, normalise=pasted(caught.value))
+    with ours_of(tmp_path / "cured", decode_times=xr.coders.CFDatetimeCoder(use_cftime=True)) as opened:
+        assert [str(each)[:10] for each in opened["time"].values] == ["2000-01-01", "2000-03-01"]
+
+
+def test_a_real_file_with_two_faults_is_taken_after_two_steps(realdata: Path, tmp_path: Path) -> None:
+    path = realdata / "b003_TS_200-299.nc"
+    done: list[dict[str, Any]] = []
+    for words in ("365_days", "0000-00-00"):
+        with pytest.raises(SourceRejected, match=words) as caught:
+            written(tmp_path / words, path, normalise=done)
+        done += pasted(caught.value)
+    written(tmp_path / "cured", path, normalise=done)
+    with ours_of(tmp_path / "cured") as opened, xr.open_dataset(path, decode_times=False) as source:
+        assert (opened["TS"].values == source["TS"].values).all()
+
+
+def test_years_before_the_first_become_an_axis_of_numbers(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", time=(-4_000_000, -3_999_000), units="days since 0001-01-01")
+    with pytest.raises(SourceRejected, match="at index 0 lies outside") as caught:
+        written(tmp_path / "new", path)
+    said = written(tmp_path / "cured", path, normalise=pasted(caught.value))
+    assert "undated-time" in kinds(said)
+    with ours_of(tmp_path / "cured") as opened:
+        assert opened["time"].values.tolist() == [-4_000_000, -3_999_000]
 
 
 def test_a_bad_variable_costs_itself_when_it_may_be_skipped(tmp_path: Path) -> None:

@@ -73,7 +73,7 @@ REFUSED = {
     "test_monotonic_coordinate.nc": "bad-time",  # a time that stands still
     "tiny.nc": "not-a-cube",
     "zero_length_time.nc": "empty",
-    "corrupt/damaged_chunk.nc": "bad-codec",
+    "corrupt/damaged_chunk.nc": "unreadable",
     "corrupt/empty.nc": "empty",
     "corrupt/html_error_page.nc": "unreadable",
     "corrupt/truncated_classic.nc": "truncated",

@@ -6,10 +6,8 @@ once, each with its place, and with the step of ``normalise`` that repairs it wh
 
 from __future__ import annotations
 
-import json
 import math
 import re
-import shlex
 import unicodedata
 import warnings as python_warnings
 from collections import Counter
@@ -22,6 +20,7 @@ from cubeport.cubes import keys, times
 from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_text
 from cubeport.cubes.cells import degrees, exact, places
 from cubeport.cubes.decoding import decoded, opened, whole
+from cubeport.cubes.repairs import flag, repairable
 from cubeport.errors import Problem, SourceRejected
 
 if TYPE_CHECKING:
@@ -115,12 +114,6 @@ _SHOWN = 5
 """Next steps that are named at once."""
 
 
-def flag(step: Mapping[str, Any]) -> str:
-    """Return a step of ``normalise`` as the command line takes it, quoted for a shell."""
-    ((name, value),) = step.items()
-    return f"--normalise {shlex.quote(f'{name}: {json.dumps(value, ensure_ascii=False)}')}"
-
-
 def _merged(steps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return *steps* with mappings and lists of one name joined, in their order."""
     found: dict[str, Any] = {}
@@ -133,11 +126,6 @@ def _merged(steps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
             else:
                 found[name] = value
     return [{name: value} for name, value in found.items()]
-
-
-def repairable(message: str, *, reason: str, repair: Mapping[str, Any], before: str = "repeat with") -> SourceRejected:
-    """Return a refusal that the step *repair* of ``normalise`` cures; its next step has the flag ready to paste."""
-    return SourceRejected(message, reason=reason, next_step=f"{before} {flag(repair)}", repair=[dict(repair)])
 
 
 def droppable(raw: xr.Dataset, refusal: SourceRejected) -> dict[str, str]:

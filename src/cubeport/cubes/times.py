@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import re
+import warnings
 from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any
 
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.calendars import DAY_US, CalendarName, Stamp, canonical, day_number, days_in_month, duration, ordinal, stamp_of
+from cubeport.cubes.repairs import repairable
 from cubeport.errors import SourceRejected
 
 _SINCE = re.compile(r"\s*(\w+)\s+since\s+(.+)", re.IGNORECASE)
@@ -25,6 +27,15 @@ _SECONDS = {
 }
 
 
+_MEANT = (
+    (re.compile(r"365|no_?leap"), "noleap"),
+    (re.compile(r"366|all_?leap"), "all_leap"),
+    (re.compile(r"360"), "360_day"),
+    (re.compile(r"gregor|^std$|normal"), "standard"),
+)
+"""Calendars that words seem to mean; a person decides."""
+
+
 def is_time_units(units: object) -> bool:
     """Say whether CF reads these units as time: ``days since 1950-01-01``."""
     return isinstance(units, str) and _SINCE.match(units) is not None
@@ -35,10 +46,12 @@ def calendar_of(attributes: Any, *, name: str) -> CalendarName:
     text = str(attributes.get("calendar", "standard"))
     found = canonical(text)
     if found is None:
+        words = f"time {name!r}: CF has no calendar of the name {text[:40]!r}"
+        meant = next((calendar for pattern, calendar in _MEANT if pattern.search(text.lower())), None)
+        if meant is not None:
+            raise repairable(words, reason="bad-time", repair={"set_attributes": {name: {"calendar": meant}}})
         raise SourceRejected(
-            f"time {name!r}: CF has no calendar of the name {text[:40]!r}",
-            reason="bad-time",
-            next_step=f"correct the attribute 'calendar' of {name!r} in the source",
+            words, reason="bad-time", next_step=f"state it: --normalise 'set_attributes: {{{name}: {{calendar: standard}}}}'"
         )
     return found
 
@@ -85,19 +98,27 @@ def _decoded(numbers: Any, units: str, calendar: CalendarName, *, name: str) -> 
     if (found := _SINCE.match(units)) and _SECONDS.get(found[1].lower()) == 1e-9:  # xarray writes these; cftime knows microseconds
         given, counted = f"microseconds since {found[2]}", numbers // 1000
     try:
-        moments = cftime.num2date(counted, given, calendar, only_use_cftime_datetimes=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of years before the first, which are refused below
+            moments = cftime.num2date(counted, given, calendar, only_use_cftime_datetimes=True)
     except (ValueError, OverflowError, TypeError, KeyError) as exc:
-        raise SourceRejected(
+        raise repairable(
             f"time {name!r} cannot be decoded: units {units[:80]!r}, calendar {calendar!r}",
             reason="bad-time",
-            next_step=f"write {name!r} with CF units, such as 'days since 1950-01-01', and a CF calendar",
+            repair={"set_attributes": {name: {"units": None}}},
+            before="state what it counts with set_time, or take it as an axis of numbers without a date, with",
         ) from exc
     stamps = [Stamp(m.year, m.month, m.day, m.hour, m.minute, m.second, m.microsecond) for m in moments.ravel()]
     if _is_coarse(numbers, units):
         stamps = [_to_millisecond(stamp, calendar) for stamp in stamps]
     for index in (0, -1):
         if not 1 <= stamps[index].year <= 9999:
-            raise SourceRejected(f"time {name!r}: year {stamps[index].year} lies outside 0001–9999", reason="bad-time")
+            raise repairable(
+                f"time {name!r}: year {stamps[index].year} at index {index % len(stamps)} lies outside 0001–9999",
+                reason="bad-time",
+                repair={"set_attributes": {name: {"units": None}}},
+                before="take it as an axis of numbers without a date, with",
+            )
     return stamps
 
 

@@ -11,8 +11,10 @@ import contextlib
 import hashlib
 import os
 import stat
+import threading
+from collections import deque
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -79,7 +81,7 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
         known = {} if updated is None else updated.ranges(seen, lengths)
         description = describe(seen, chunks=lengths, fields=request["fields"], ranges=known)
         for name, each in watched.items():
-            if each.digest() != expected[name]:
+            if each.digest(pool) != expected[name]:
                 raise SourceRejected(f"variable {name!r} does not read back as it was written", reason="digest-mismatch")
         entries = dict(zip(others, digests, strict=True))
     entries[METADATA] = hashlib.sha256(whole).hexdigest()
@@ -168,13 +170,16 @@ class _Told:
     def __init__(self, context: child.Context, total: int) -> None:
         self._context, self._total = context, total
         self._done = self._told = 0
+        self._lock = threading.Lock()
         context.declare(total)
 
     def add(self, size: int) -> None:
-        self._done += size
-        if self._done >= self._told + self._total // 100:
-            self._told = self._done
-            self._context.progress("measuring", self._done, self._total)
+        """Count *size* more bytes; threads may call it at once, and one at a time writes to the channel."""
+        with self._lock:
+            self._done += size
+            if self._done >= self._told + self._total // 100:
+                self._told = self._done
+                self._context.progress("measuring", self._done, self._total)
 
 
 class _Watched(BackendArray):
@@ -214,13 +219,21 @@ class _Watched(BackendArray):
             self._found[index] = self._grid.digest(chunk)
             self._told.add(chunk.size * self._grid.itemsize)
 
-    def digest(self) -> str:
-        """Return the digest of the values that were written, reading what nobody has asked for yet."""
+    def _hash(self, indices: list[tuple[int, ...]]) -> None:
+        region = self._grid.around(indices)
+        values = self._read(region)
+        for index in indices:
+            self._note(index, region, values)
+
+    def digest(self, pool: Executor) -> str:
+        """Return the digest of the values that were written; *pool* decodes and hashes what nobody has asked for yet."""
+        flying: deque[Future[None]] = deque()
         for _, every in zarrv3.blocks(self._grid, None, _BLOCK_BYTES):
             indices = [index for index in every if self._takes(index)]
             if any(index not in self._found for index in indices):
-                region = self._grid.around(indices)
-                values = self._read(region)
-                for index in indices:
-                    self._note(index, region, values)
+                flying.append(pool.submit(self._hash, indices))
+            if len(flying) > THREADS:  # so many blocks are in memory at most
+                flying.popleft().result()
+        for each in flying:
+            each.result()
         return zarrv3.digest_of([self._found[index] for index in sorted(self._found)])

@@ -14,7 +14,7 @@ from collections.abc import Collection, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5s, h5t
@@ -71,7 +71,7 @@ def verify(
     Raises
     ------
     SourceRejected
-        ``bad-codec``.
+        ``bad-codec`` for a chunk of another length, ``unreadable`` for one that is damaged.
     """
     with _opened(name, descriptor) as file:
         held = h5g.open(file, f"/{group}".encode())
@@ -89,16 +89,20 @@ def verify(
             declared = math.prod(plist.get_chunk()) * _stored_bytes(dataset.get_type())
             chunks: list[_Chunk] = []
             dataset.chunk_iter(lambda chunk, into=chunks: into.append((chunk.byte_offset, chunk.size, chunk.filter_mask)))
-            if not all(pool.map(partial(_is_whole, descriptor, filters, declared), chunks)):
-                raise bad_codec(name, f"has a chunk of {shown(path)} that does not decode to its declared length")
+            for chunk, verdict in zip(chunks, pool.map(partial(_verdict, descriptor, filters, declared), chunks), strict=True):
+                if verdict == "damaged":
+                    why = f"is damaged: a chunk of {shown(path)}, at byte {chunk[0]:,}, cannot be decoded"
+                    raise rejected(name, why, "unreadable", "fetch it again, and compare its checksum with the publisher's")
+                if verdict == "lies":
+                    raise bad_codec(name, f"has a chunk of {shown(path)} that does not decode to its declared length")
 
 
 type _Chunk = tuple[int, int, int]
 """Where it is stored, in how many bytes, and which filters were left out (a bit each)."""
 
 
-def _is_whole(descriptor: int, filters: tuple[int, ...], declared: int, chunk: _Chunk) -> bool:
-    """Tell whether one stored chunk decodes to *declared* bytes."""
+def _verdict(descriptor: int, filters: tuple[int, ...], declared: int, chunk: _Chunk) -> Literal["whole", "damaged", "lies"]:
+    """Tell whether one stored chunk decodes to *declared* bytes, cannot be decoded, or decodes to another length."""
     offset, length, left_out = chunk
     applied = [number for n, number in enumerate(filters) if not left_out & (1 << n)]
     body = os.pread(descriptor, length, offset) if {_DEFLATE, _SZIP} & set(applied) else b""
@@ -110,14 +114,15 @@ def _is_whole(descriptor: int, filters: tuple[int, ...], declared: int, chunk: _
             length = int.from_bytes(body[:4], "little")  # HDF5 writes it in front, and holds szip to it
         elif number == _DEFLATE:
             inflater = zlib.decompressobj()
+            most = declared + 4 * filters.count(_FLETCHER32)
             try:
-                body = inflater.decompress(body, declared + 4 * filters.count(_FLETCHER32) + 1)
+                body = inflater.decompress(body, most + 1)
             except zlib.error:
-                return False
-            if not inflater.eof:
-                return False
+                return "damaged"
             length = len(body)
-    return length == declared
+            if not inflater.eof:
+                return "lies" if length > most else "damaged"
+    return "whole" if length == declared else "lies"
 
 
 @contextmanager
