@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ import cubeport
 from cubeport.catalog.disk import failpoints
 from cubeport.documents.texts import Texts
 from cubeport.errors import CubeportError, VersionRemoved
-from cubeport.main import prepare
+from cubeport.main import prepare, run
 from cubeport.service.ingestions import FileOptions, IngestionRequest, Scope
 from cubeport.service.retain import Rule, expired
 from cubeport.service.state import DatasetState, VersionState
@@ -130,6 +131,20 @@ def test_what_is_not_kept_goes_and_says_410(root: Path) -> None:
     with cubeport.Catalog.open(root) as catalog:
         assert catalog.fsck(data=True).findings == ()
         assert catalog.gc(older_than_s=0) == []
+
+
+def test_gc_tells_what_retention_takes(root: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in NOTHING_STAYS.items():
+        monkeypatch.setenv(f"CUBEPORT_{name.upper()}", str(value))
+    for dry_run in (["--dry-run"], []):
+        assert run(["-i", str(root), "--json", "gc", *dry_run]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert {each["kind"] for each in found} == {"removed-version"} if dry_run else {"removed-version", "freed-version"}
+        assert {each["removed"] for each in found} == {not dry_run}
+        assert len({each["path"] for each in found}) == 2
+    assert run(["-i", str(root), "--json", "usage"]) == 0
+    usage = json.loads(capsys.readouterr().out)
+    assert [each["state"] for each in usage["datasets"][0]["versions"]] == ["retained", "retained"]
 
 
 def test_bytes_of_a_purge_stay_for_the_grace_and_then_go(root: Path) -> None:

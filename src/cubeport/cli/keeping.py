@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cubeport.catalog.parts import Garbage
 from cubeport.cli import _output, _values
 from cubeport.cli._session import Session, current
 from cubeport.cli.records import DryRun, Not, Terms, operations_table
@@ -243,9 +244,11 @@ def gc(
     session = current(ctx)
     retired = session.service.retain(dry_run=dry_run) if _has_versions(session) else []
     found = session.catalog(read_only=dry_run).gc(older_than_s=_values.seconds_of(older_than), dry_run=dry_run)
+    versions = []
     for each in retired:
-        words = f"would be {each.act}" if dry_run else each.act
-        session.note(f"{each.dataset_id}@{each.version_id}: {words}, as {each.why} ({each.size_bytes} bytes of its own)")
+        place, kind = f"{each.dataset_id}@{each.version_id}", f"{each.act}-version"
+        versions.append(Garbage("data", place, each.size_bytes, each.at, each.why, ours=True, removed=not dry_run, kind=kind))
+    found = [*versions, *found]
     rows = ([each.profile, each.path, each.size_bytes, each.reason] for each in found)
     session.result(found, lambda: _output.table(rows, ["profile", "path", "bytes", "why"]))
 

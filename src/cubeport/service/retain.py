@@ -24,6 +24,7 @@ from cubeport.service.engines import Engines
 from cubeport.service.state import GONE, KIND, VERSION, DatasetState, VersionState
 
 _PAGE = 500
+_NOT_KEPT = "retention does not keep it"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +51,8 @@ class Retired:
     """``removed``: its addresses answer 410; ``freed``: its bytes are gone."""
     size_bytes: int
     """That no other version shares; what freeing gives back."""
+    at: str
+    """When it was made; of one that is freed, when it was removed."""
     why: str
 
 
@@ -173,9 +176,10 @@ class Retention:
         found = expired(dataset.state, list(versions.values()), self._rule, now())
         dataset_id = dataset.state.texts.dataset_id
         own = self._own(dataset_id, found)
-        gone = [
-            Retired(dataset_id, each.version_id, "removed", own[each.version_id], "retention does not keep it") for each in found
-        ]
+        gone = []
+        for each in found:
+            size, made = own[each.version_id], timestamp(each.created_at)
+            gone.append(Retired(dataset_id, each.version_id, "removed", size, made, _NOT_KEPT))
         if found and not dry_run:
             left = {id_: at for id_, at in dataset.state.left.items() if id_ not in {each.version_id for each in found}}
             with self._catalog.unit_of_work("retain", inputs=(dataset.record.id,), parameters={"versions": len(found)}) as work:
@@ -197,7 +201,8 @@ class Retention:
             if record is None or record.kind != KIND:
                 continue  # `gc` takes the bytes of a record that was purged
             dataset_id = DatasetState.of(record).texts.dataset_id
-            freed = Retired(dataset_id, row.id, "freed", self._own(dataset_id, [version])[row.id], "it was removed before")
+            own, when = self._own(dataset_id, [version])[row.id], timestamp(version.removed_at or version.created_at)
+            freed = Retired(dataset_id, row.id, "freed", own, when, "it was removed before")
             if not dry_run:
                 self._engines.drop(dataset_id, row.id)
                 self._catalog.rows.put(version.row(row.owner, state="freed", revision=row.revision))
