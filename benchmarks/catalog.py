@@ -3,7 +3,7 @@
     python benchmarks/catalog.py [--records 1000 100000] [--output results.json] [--compare earlier.json]
                                  [--write docs/performance.md]
 
-Prints JSON; never a test. What only reads is CPU time, as nothing else is waited for; what writes is wall-clock time, beside the
+Prints JSON; never a test. What only reads is CPU time, as nothing else is waited for; what writes is wall-clock time, next to the
 same work done plainly. Milliseconds, or seconds where the name ends in ``_s``.
 """
 
@@ -203,7 +203,7 @@ def memory(path: Path) -> float:
 
 
 def adding_figures(folder: Path) -> dict[str, Any]:
-    """Return what ``add_bytes`` of 1 kB costs beside its bare parts: an insert, a file and two journal syncs."""
+    """Return what ``add_bytes`` of 1 kB costs next to its bare parts: an insert, a file and two journal syncs."""
     with main.Catalog.create(folder / "instance") as catalog:
         whole = median_ms([lambda i=i: catalog.add_bytes(os.urandom(1000), filename=f"{i}.bin") for i in range(60)])
     insert = plain_inserts(folder / "bare.db", [], ["x" * 1500] * 60)
@@ -352,7 +352,7 @@ HEADING = "## Catalog"
 SHOWN = {
     "add": "one record added and synced (ms)",
     "add_plain_sqlite3": "the same by plain sqlite3: a document, its id, its key (ms)",
-    "rows_update": "one row beside the records written and synced (ms)",
+    "rows_update": "one row next to the records written and synced (ms)",
     "get": "a record by id (CPU ms)",
     "get_by_key_and_row": "a record by key, and a row (CPU ms)",
     "prefix": "ids by their beginning (CPU ms)",

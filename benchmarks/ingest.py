@@ -3,7 +3,7 @@
     python benchmarks/ingest.py [--write docs/performance.md]
 
 Ours does more: the source is scanned and hashed, both sides of the gate are confined processes, every chunk is decoded again
-and held against what was read, minima and maxima are measured, every object hashed, and all of it synced to the disk.
+and compared with what was read, minima and maxima are measured, every object hashed, and all of it synced to the disk.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ from cubeport.catalog.forms.canonical import new_id
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 from cubeport.service.state import CUBE, VERSION
 
-from serve import cpu_ns, write  # isort: skip  # the benchmark beside this one
+from serve import cpu_ns, write  # isort: skip  # the benchmark next to this one
 
 HEADING = "## Lists and searches"
 COMMAND = "python benchmarks/lists.py --write docs/performance.md"

@@ -150,7 +150,7 @@ def run(rounds: int) -> str:
             "|---|--:|--:|--:|--:|--:|--:|",
             *rows,
             "",
-            f"First NetCDF answer after the start: {first}. Places are random, so most chunks are decoded anew. {python}.",
+            f"First NetCDF answer after the start: {first}. Places are random, so most chunks are decoded again. {python}.",
         ]
     )
 

@@ -182,7 +182,7 @@ class InvalidRange(InvalidRequest):
 
 
 class AreaOutsideSource(InvalidRequest):
-    """What was asked for lies outside what the source has."""
+    """What was asked for is outside what the source has."""
 
     kind = "area-outside-source"
 

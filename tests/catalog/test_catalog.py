@@ -648,7 +648,7 @@ def test_nothing_is_fetched_without_the_gate(catalog):
 
 def test_a_healthy_catalog_is_said_to_be_healthy(catalog):
     catalog.add_bytes(b"1", filename="x")
-    # That the tests run as root, or where the kernel confines less, is no fault of the catalog.
+    # That the tests run as root, or where the kernel confines less, is not a fault of the catalog.
     assert {finding.level for finding in catalog.doctor() if finding.kind != "sandbox"} == {"ok"}
     checked = catalog.fsck(data=True)
     assert (checked.findings, checked.complete, checked.records, checked.artifacts) == ((), True, 1, 1)

@@ -251,7 +251,7 @@ def test_opening_says_what_it_recovered(run, root):
 
 
 def test_fail_points_need_a_test(root):
-    """Whoever sets them by mistake is told, and nothing starts."""
+    """Whoever sets them by mistake is reported, and nothing starts."""
     code = "import sys, cubeport; cubeport.Catalog.open(sys.argv[1])"
     environment = {"CUBEPORT_FAIL_POINTS": "publish:before", "PATH": ""}
     done = subprocess.run([sys.executable, "-c", code, str(root)], env=environment, capture_output=True, text=True, timeout=60)

@@ -662,7 +662,7 @@ def test_a_dry_run_says_and_does_nothing(ports):
 
 
 def test_device_numbers_prove_nothing_after_a_restart(ports, monkeypatch):
-    """The journal is of another boot: the inode alone must do, as devices are numbered anew."""
+    """The journal is of another boot: the inode alone must do, as devices are numbered again."""
     from cubeport.catalog.work import recovery, unit_of_work
 
     ports.backend.fault = "down-at-commit"

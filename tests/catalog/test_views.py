@@ -118,7 +118,7 @@ def test_remote_and_missing_bytes_are_told(shelf: Shelf) -> None:
     shelf.records.append(CatalogRecord(title="Far", artifacts=(remote,)))
     assert {(link.state, link.reason) for link in shelf.apply().links} == {
         ("missing-target", "its bytes are not there"),
-        ("unsupported", "a uri is no local file"),
+        ("unsupported", "a uri is not a local file"),
     }
 
 

@@ -96,7 +96,7 @@ def test_doctor_reports_the_sandbox_that_the_settings_ask_for(shell: Shell, monk
     assert (found["level"], "gate.sandbox is off" in found["message"]) == ("warn", True)
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="asks what root is told")
+@pytest.mark.skipif(os.geteuid() != 0, reason="asks what root is reported")
 def test_doctor_warns_root(shell: Shell) -> None:
     (found,) = [each for each in shell("doctor", "--json").json if each["kind"] == "sandbox" and each["place"] == "user"]
     assert (found["level"], found["next_step"]) == ("warn", "run cubeport as a user of its own")

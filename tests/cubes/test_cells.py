@@ -59,7 +59,7 @@ def test_a_box_has_longitudes_in_their_range_and_keeps_its_width(west: float, wi
     w, s, e, n = box(west, south, west + width, south + height)
     assert -180 <= w < 180 or (w, e) == (-180, 180)
     assert -180 <= e <= 180
-    assert -90 <= s <= n <= 90 or s > n  # a box beyond a pole is no box of the Earth
+    assert -90 <= s <= n <= 90 or s > n  # a box beyond a pole is not a box of the Earth
     if width >= 360:
         assert (w, e) == (-180, 180)
     else:

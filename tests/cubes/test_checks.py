@@ -280,7 +280,7 @@ def test_fields_are_those_that_share_their_axes_or_those_that_are_named() -> Non
         area=(("lat", "lon"), np.zeros((4, 5), "f4")),
         rate=(("time",), np.zeros(3, "f4")),
     )
-    # Those of most company come first; what lies on the same cells without a time is a field too.
+    # Those of most company come first; what is on the same cells without a time is a field too.
     assert describe(raw).fields == ("sst", "u", "area")
     assert describe(raw, fields=("area",)).fields == ("area",)
     assert describe(raw, fields=("area",)).temporal is None

@@ -122,7 +122,7 @@ def holds_place(version: Version) -> None:
 
 
 def holds_area(version: Version) -> None:
-    """The area of a box is the cube of the same box; on projected grids, whose cubes reach past the box, it lies in it."""
+    """The area of a box is the cube of the same box; on projected grids, whose cubes reach past the box, it is in it."""
     for box in some_boxes(version):
         west, _south, east, _north = box
         if west > east:
@@ -224,7 +224,7 @@ def steps(version: Version, **query: str) -> list[int]:
 
 
 def holds_box(version: Version) -> None:
-    """The box is that of all cells: no place of a value lies outside."""
+    """The box is that of all cells: no place of a value is outside."""
     bbox = version.description.spatial.bbox
     if bbox is None:
         return
@@ -304,7 +304,7 @@ class Rolled(Version):
 
 
 class WithoutEdges(Version):
-    """Areas lose what lies on their edges."""
+    """Areas lose what is on their edges."""
 
     def edr(self, kind: Any, **query: str) -> Windows:
         if kind == "area":
@@ -349,7 +349,7 @@ class PastThePoles(Version):
 
 
 class Silent(Version):
-    """A variable on other dimensions is no field, and its name is nowhere."""
+    """A variable on other dimensions is not a field, and its name is nowhere."""
 
     def __init__(self, raw: xr.Dataset) -> None:
         super().__init__(raw.assign(w=(("row", "column"), np.zeros((2, 3)))))

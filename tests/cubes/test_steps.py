@@ -304,7 +304,7 @@ def test_units_of_different_kinds_are_not_converted() -> None:
 
 
 def test_sums_since_a_start_become_those_of_each_step() -> None:
-    sums = np.array([1.0, 3.0, 6.0, 2.0, 5.0])  # begins anew at the fourth
+    sums = np.array([1.0, 3.0, 6.0, 2.0, 5.0])  # begins again at the fourth
     source = dataset({"tp": xr.Variable(("time",), sums, {"units": "m"})}, {})
     found = changed(source, {"deaccumulate": "tp"})
     assert found["tp"].values.tolist() == [1.0, 2.0, 3.0, 2.0, 3.0]

@@ -92,7 +92,7 @@ def written(schemas: Path) -> Callable[..., Any]:
 
     def check(it: Cut, *, pydantic: bool = True) -> Any:
         content = encode(it, public_url=URL)
-        document = json.loads(content, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+        document = json.loads(content, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
         assert [error.message for error in validator.iter_errors(document)] == []
         if pydantic:
             (CoverageCollection if document["type"] == "CoverageCollection" else Coverage).model_validate_json(content)

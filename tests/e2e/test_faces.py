@@ -30,7 +30,7 @@ def source(realdata: Path, dataset_id: str, **options: Any) -> xr.Dataset:
 
 
 def assert_equal(served: xr.Dataset, wanted: xr.Dataset) -> None:
-    """Every variable of *wanted* stands in *served* with the same dimensions and values, missing where missing."""
+    """Every variable of *wanted* is in *served* with the same dimensions and values, missing where missing."""
     assert set(map(str, wanted.variables)) <= set(map(str, served.variables))
     for name in wanted.variables:
         a, b = served[name], wanted[name]
@@ -47,7 +47,7 @@ def assert_equal(served: xr.Dataset, wanted: xr.Dataset) -> None:
 
 
 def assert_same_bits(served: xr.Dataset, wanted: xr.Dataset) -> None:
-    """Nothing was unpacked, converted or filled on the way: numbers lie in the store as they lie in the file."""
+    """Nothing was unpacked, converted or filled on the way: numbers are in the store as they are in the file."""
     for name in wanted.variables:
         a, b = served[name], wanted[name]
         if b.dtype.kind not in "OSUT":

@@ -97,7 +97,7 @@ def test_libraries_open_the_descriptors_own_path(confined: Children, tmp_path: P
 
 
 def test_a_cut_classic_file_is_read_with_invented_values(confined: Children, tmp_path: Path) -> None:
-    """netcdf4-python#1030: so the header is held against the size by ourselves."""
+    """netcdf4-python#1030: so the header is compared with the size by ourselves."""
     path = tmp_path / "a.nc"
     with netCDF4.Dataset(path, "w", format="NETCDF3_CLASSIC") as file:
         file.createDimension("x", 100)

@@ -1,4 +1,4 @@
-"""What we rely on in zarr-python and xarray. A failure here asks for a decision, not for a fix (safety.md 13)."""
+"""What we rely on in zarr-python and xarray. A failure here asks for a decision, not for a fix."""
 
 from __future__ import annotations
 

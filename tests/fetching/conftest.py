@@ -1,4 +1,4 @@
-"""A server of raw sockets: it counts who connects, keeps what was asked, and answers with the bytes it is told to."""
+"""A server of raw sockets: it counts who connects, keeps what was asked, and answers with the bytes it is reported to."""
 
 from __future__ import annotations
 

@@ -21,7 +21,7 @@ WINDOW = {"bbox": None, "start": None, "end": None, "clip": "touch"}
 
 
 class Desk(Context):
-    """A context that keeps what it is told."""
+    """A context that keeps what it is reported."""
 
     def __init__(self, sources: tuple[Input, ...] = ()) -> None:
         super().__init__(socket.socket(), limits=Limits(), sources=sources)

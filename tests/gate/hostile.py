@@ -464,7 +464,7 @@ for each in (0.1, 0.5, 0.99):
 
 
 class Classic:
-    """A writer of classic headers that does as it is told, also what is wrong."""
+    """A writer of classic headers that does as it is reported, also what is wrong."""
 
     def __init__(self, version: int = 1) -> None:
         self.version = version

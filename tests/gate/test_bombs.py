@@ -1,4 +1,4 @@
-"""What goes off when it is decoded ends the child at most: the limits of memory and time are the wall (safety.md 2.2, decoding)."""
+"""What goes off when it is decoded ends the child at most: the limits of memory and time are the wall."""
 
 from __future__ import annotations
 

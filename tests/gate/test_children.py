@@ -1,4 +1,4 @@
-"""The child of the gate: confined, bounded, believed only as far as it is right, and never left behind (safety.md 2.1)."""
+"""The child of the gate: confined, bounded, believed only as far as it is right, and never left behind."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was scanned is what is read, and absent is not unreadable (safety.md R3, R7)."""
+"""What was scanned is what is read, and absent is not unreadable."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """GRIB through the gate: the values, places and times of cfgrib, several cubes refused with the keys, cut files refused.
 
-ecCodes is loaded in other processes only: beside the libraries of all other tests its own ones crash when Python ends.
+ecCodes is loaded in other processes only: next to the libraries of all other tests its own ones crash when Python ends.
 """
 
 from __future__ import annotations

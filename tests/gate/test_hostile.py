@@ -1,4 +1,4 @@
-"""Hostile bytes cost their sender, nobody else (safety.md 2.2): every case is refused for its reason, and leaves nothing behind."""
+"""Hostile bytes cost their sender, nobody else: every case is refused for its reason, and leaves nothing behind."""
 
 from __future__ import annotations
 

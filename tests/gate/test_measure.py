@@ -1,4 +1,4 @@
-"""The second child believes nothing: whatever lies there that was not written here, or reads back otherwise, is refused."""
+"""The second child believes nothing: whatever is there that was not written here, or reads back otherwise, is refused."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Real files with bytes changed, lost and cut: whatever comes of it is ours, and the service stays up (safety.md 11)."""
+"""Real files with bytes changed, lost and cut: whatever comes of it is ours, and the service stays up."""
 
 from __future__ import annotations
 

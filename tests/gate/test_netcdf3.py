@@ -1,4 +1,4 @@
-"""The header reader agrees with the library on whole files, and refuses every cut one (safety.md 2.2)."""
+"""The header reader agrees with the library on whole files, and refuses every cut one."""
 
 from __future__ import annotations
 

@@ -123,7 +123,7 @@ def test_a_real_file_with_two_faults_is_taken_after_two_steps(realdata: Path, tm
 
 def test_years_before_the_first_become_an_axis_of_numbers(tmp_path: Path) -> None:
     path = grid(tmp_path / "a.nc", time=(-4_000_000, -3_999_000), units="days since 0001-01-01")
-    with pytest.raises(SourceRejected, match="at index 0 lies outside") as caught:
+    with pytest.raises(SourceRejected, match="at index 0 is outside") as caught:
         written(tmp_path / "new", path)
     said = written(tmp_path / "cured", path, normalise=pasted(caught.value))
     assert "undated-time" in kinds(said)

@@ -443,9 +443,9 @@ def test_other_reference_dates_are_reckoned_exactly(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "second",
     [
-        {"days": (0, 1), "units": "days since 2000-01-03 12:00", "times": "i4"},  # half a day is no integer
+        {"days": (0, 1), "units": "days since 2000-01-03 12:00", "times": "i4"},  # half a day is not an integer
         {"days": (2**31 - 1, 2**31 - 1), "units": "days since 2000-01-03", "times": "i4"},  # overflows
-        {"days": (0, 1), "units": "days since 2000-01-03 08:00"},  # a third of a day is no double
+        {"days": (0, 1), "units": "days since 2000-01-03 08:00"},  # a third of a day is not a double
         {"days": (240, 264), "units": "hours since 2000-01-01"},
     ],
 )

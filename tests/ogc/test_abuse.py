@@ -79,7 +79,7 @@ def test_a_polygon_over_a_fine_grid_is_413_at_once_with_nothing_read(
         assert answer.status_code == 413, answer.text
         assert answer.json()["alternatives"]
     assert shelf.engine.reads == []
-    # 2.5 s when each cell was held against the polygon before any was counted.
+    # 2.5 s when each cell was compared with the polygon before any was counted.
     assert min(seconds) < 0.25
 
 

@@ -99,7 +99,7 @@ def ragged() -> xr.Dataset:
 
 
 def runs() -> xr.Dataset:
-    """Two runs of three steps: the time of each value stands in ``valid_time(time, step)``."""
+    """Two runs of three steps: the time of each value is in ``valid_time(time, step)``."""
     return xr.Dataset(
         {"msl": (("time", "step", "lat", "lon"), np.arange(24, dtype="f4").reshape(2, 3, 2, 2), {"coordinates": "valid_time"})},
         {

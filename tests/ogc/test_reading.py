@@ -1,4 +1,4 @@
-"""Opened versions: bounded caches that are never stale, and failures that are told as failures, never as fill values."""
+"""Opened versions: bounded caches that are never stale, and failures that are reported as failures, never as fill values."""
 
 from __future__ import annotations
 

@@ -267,7 +267,7 @@ def test_without_a_place_a_box_is_400(client: httpx.Client, stored: Any) -> None
     assert "domainType" not in answer.json()["coverages"][0]["domain"]
 
 
-# --- what is told beside the values -------------------------------------------------------------------------------------
+# --- what is reported next to the values -------------------------------------------------------------------------------------
 
 
 def test_headers_say_what_is_returned(client: httpx.Client, url: str) -> None:

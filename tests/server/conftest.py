@@ -179,7 +179,7 @@ def version_state(version_id: str, seq: int, **changes: Any) -> VersionState:
 
 @dataclass
 class FakeEngine:
-    """Reads a folder; counts what it is asked, and fails or lies on demand."""
+    """Reads a folder; counts what it is asked, and fails or is on demand."""
 
     folder: Path
     reads: list[str] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""What an ingestion does is decided before a byte is written: asked against held, as a pure function (service.md 5.1)."""
+"""What an ingestion does is decided before a byte is written: asked against held, as a pure function."""
 
 from __future__ import annotations
 

@@ -85,7 +85,7 @@ class Added:
         return self.record.open(artifact)
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return the record's document, with ``outcome`` and ``warnings`` beside its fields."""
+        """Return the record's document, with ``outcome`` and ``warnings`` next to its fields."""
         return self.record.to_mapping() | {"outcome": self.outcome, "warnings": list(self.warnings)}
 
 

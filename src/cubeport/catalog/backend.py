@@ -47,7 +47,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A document that a user of the core keeps beside the records, committed in the same transaction.
+    """A document that a user of the core keeps next to the records, committed in the same transaction.
 
     The service's versions, jobs and changes are such rows; the core neither knows nor reads them. ``(table, id)`` is unique.
     ``owner``, ``state`` and ``seq`` are the three columns that lists are cut and ordered by.
@@ -64,7 +64,7 @@ class Row:
 
 
 class Rows(Protocol):
-    """The rows beside the records. Outside a ``transaction()`` each call is a transaction of its own."""
+    """The rows next to the records. Outside a ``transaction()`` each call is a transaction of its own."""
 
     def get(self, table: str, id: str) -> Row | None:
         """Return the row, or ``None`` when the store said that there is none."""
@@ -113,7 +113,7 @@ class Rows(Protocol):
 
 
 class CatalogBackend(Protocol):
-    """A store of records, operations and rows with one commit point (catalog.md 3.1)."""
+    """A store of records, operations and rows with one commit point."""
 
     rows: Rows
 

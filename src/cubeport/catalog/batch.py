@@ -1,6 +1,6 @@
 """Many files at once: each is planned first, then added as an operation of its own, so that a second run goes on where one ended.
 
-The key of an item is its source's address unless a manifest gives one: what is there already is skipped, what differs is told.
+The key of an item is its source's address unless a manifest gives one: what is there already is skipped, what differs is reported.
 """
 
 from __future__ import annotations

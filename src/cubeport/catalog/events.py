@@ -35,7 +35,7 @@ FIELDS = (
     "backend", "plugin", "hook", "command", "cwd", "hostname", "pid", "process_name", "python_version", "cubeport_version",
     "exception_type", "exception_message", "traceback", "extra",
 )  # fmt: skip
-"""The members of every event, null where nothing is said; whatever else is given lies in ``extra``."""
+"""The members of every event, null where nothing is said; whatever else is given is in ``extra``."""
 
 MAX_LINE = 32 * 1024
 """Bytes of a line with its newline: long texts are cut until it fits."""
@@ -277,7 +277,7 @@ def _level(level: str | None) -> int:
     if level is None:
         return 0
     if level not in LEVELS:
-        raise InvalidRequest(f"{level!r} is no level; there are {', '.join(LEVELS)}.")
+        raise InvalidRequest(f"{level!r} is not a level; there are {', '.join(LEVELS)}.")
     return LEVELS.index(level)
 
 

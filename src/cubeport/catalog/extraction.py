@@ -1,4 +1,4 @@
-"""Metadata read out of bytes: each extractor's block lies in ``metadata`` under its name, and nothing else is touched."""
+"""Metadata read out of bytes: each extractor's block is in ``metadata`` under its name, and nothing else is touched."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ class Extractors:
         try:
             check_name(extractor.name)
         except ValueError as exc:
-            raise InvalidRequest(f"{extractor.name!r} is no name for an extractor: it {exc}") from None
+            raise InvalidRequest(f"{extractor.name!r} is not a name for an extractor: it {exc}") from None
         other = self._extractors.setdefault(extractor.name, extractor)
         if other is not extractor and type(other) is not type(extractor):
             raise NamespaceTaken(f"An extractor {extractor.name} is registered already.")
@@ -186,7 +186,7 @@ class Extractors:
                     f"{missing} is not installed", next_step=f"pip install {missing}", what=missing
                 )
                 self._tell(extractor, exc, told)
-            except Exception as exc:  # noqa: BLE001 - a plugin's code: its failure is told and costs its own block only
+            except Exception as exc:  # noqa: BLE001 - a plugin's code: its failure is reported and costs its own block only
                 failures[extractor.name] = InvalidRequest(f"{type(exc).__name__}: {exc}")
                 self._tell(extractor, exc, told)
             else:

@@ -231,7 +231,7 @@ class HookManager:
         """
         if point not in POINTS:
             near = get_close_matches(point, POINTS, 1)
-            raise InvalidRequest(f"{point!r} is no hook point" + (f"; do you mean {near[0]}?" if near else "."))
+            raise InvalidRequest(f"{point!r} is not a hook point" + (f"; do you mean {near[0]}?" if near else "."))
         _check(name, fn, 2)
         if undo is not None:
             _check(name, undo, 1)
@@ -265,7 +265,7 @@ class HookManager:
             try:
                 shown = _copied(payload)
                 result = _checked(hook, hook.fn(replace(context, point=point, hook=hook.name), shown))
-            except Exception as exc:  # other people's code: whatever it raises is its failure, and is told
+            except Exception as exc:  # other people's code: whatever it raises is its failure, and is reported
                 self._say(hook, context, "failed", level="error" if hook.required else "warning", begun=begun, exception=exc)
                 if hook.required:
                     raise _failed(hook, context, exc) from exc

@@ -266,7 +266,7 @@ class Artifact(Model):
 
     @property
     def managed(self) -> bool:
-        """Whether the locator lies under a profile. Only managed bytes are ever removed."""
+        """Whether the locator is under a profile. Only managed bytes are ever removed."""
         return getattr(self.locator, "profile", None) is not None
 
 
@@ -315,7 +315,7 @@ class Home(Protocol):
 
 
 class _Bound:
-    """A record's way to its catalog. It is no part of the record: it is not compared, written, copied or pickled with it."""
+    """A record's way to its catalog. It is not part of the record: it is not compared, written, copied or pickled with it."""
 
     def __init__(self, home: Home | None) -> None:
         self.home = home
@@ -457,7 +457,7 @@ def normalise_locator(value: object) -> Any:
             return _from_kind(dict(value))
     except ValidationError as exc:
         raise invalid("locator", exc) from None
-    raise InvalidRequest(f"A {type(value).__name__} is no locator; give a path, a URL or a locator's mapping.")
+    raise InvalidRequest(f"A {type(value).__name__} is not a locator; give a path, a URL or a locator's mapping.")
 
 
 _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?=\S)")

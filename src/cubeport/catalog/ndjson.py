@@ -52,7 +52,7 @@ def read_records(text: str | Iterable[str]) -> Iterator[CatalogRecord]:
         if not held:
             begins = number
         held.append(line)
-        # A document ends with its line, or, indented, with the first brace that stands at the margin.
+        # A document ends with its line, or, indented, with the first brace that is at the margin.
         if len(held) > 1 and not line.startswith("}"):
             continue
         if (document := _whole("".join(held), begins, more=len(held) == 1)) is not None:

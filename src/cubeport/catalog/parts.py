@@ -30,7 +30,7 @@ class Garbage:
     """Whether a journal, or an operation's id in the name, proves that we made it."""
     removed: bool = False
     kind: str = "orphan-file"
-    """What ``fsck`` calls it (safety.md 9); a stranger's is always ``unknown-file``."""
+    """What ``fsck`` calls it; a stranger's is always ``unknown-file``."""
 
 
 class Keeper(Protocol):

@@ -1,7 +1,7 @@
 """What other packages add, found by their entry points ``cubeport.plugins = module:register``.
 
 ``register(registry)`` is called once. A plugin counts whole or not at all: one that fails, or wants a name that has an owner, adds
-nothing, is told in one line, and all else works.
+nothing, is reported in one line, and all else works.
 """
 
 from __future__ import annotations
@@ -164,7 +164,7 @@ class PluginRegistry:
         try:
             check_name(name)
         except ValueError as exc:
-            raise InvalidRequest(f"{name!r} is no name for a {kind}: it {exc}") from None
+            raise InvalidRequest(f"{name!r} is not a name for a {kind}: it {exc}") from None
         if kind in WAITING:
             raise InvalidRequest(f"{self.plugin} gives the {kind} {name}, and a {kind} is not in this version.")
         given = Registration(kind, name, value, options)

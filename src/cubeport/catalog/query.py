@@ -72,7 +72,7 @@ def split_field(text: str) -> Path:
 
 
 def resolve(path: Path) -> Path:
-    """Return *path* from the record's root: what is no record field is in ``metadata``; ``artifacts`` is ``artifact``."""
+    """Return *path* from the record's root: what is not a record field is in ``metadata``; ``artifacts`` is ``artifact``."""
     match path[0]:
         case "artifact" | "artifacts":
             return ("artifact", *path[1:])
@@ -184,7 +184,7 @@ class Term:
 
     def __post_init__(self) -> None:
         if self.op not in ("=", "!=", "<", "<=", ">", ">=", ":", "~", "?"):
-            raise InvalidFilter(f"{self.op!r} is no operator; use one of = != < <= > >= : ~ ?")
+            raise InvalidFilter(f"{self.op!r} is not an operator; use one of = != < <= > >= : ~ ?")
         object.__setattr__(self, "field", canonical_field(self.field))
         if self.op == "!=":
             object.__setattr__(self, "op", "=")
@@ -702,7 +702,7 @@ def compare(query: Query, a: SortKey, b: SortKey) -> int:
 def write_cursor(query: Query, key: SortKey) -> str:
     """Return the opaque text for "behind *key* in this query"."""
     values, record_id = key
-    # Infinity is no JSON; it stands for integers beyond any double, and sorts as the largest one.
+    # Infinity is not JSON; it stands for integers beyond any double, and sorts as the largest one.
     said = [None if each is None else [each[0], repr(each[1]) if isinstance(each[1], float) else each[1]] for each in values]
     return cursors.write(query.binding(), said, record_id)
 

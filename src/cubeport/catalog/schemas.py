@@ -1,4 +1,4 @@
-"""Schemas of metadata: registered once, kept as JSON Schema beside the catalog, so that every process validates alike.
+"""Schemas of metadata: registered once, kept as JSON Schema next to the catalog, so that every process validates alike.
 
 A schema describes ``metadata`` alone; a record's own fields are checked always, by the model. One that was registered as a Pydantic
 class is checked by the class too, where the class is at hand.
@@ -249,9 +249,9 @@ def schema_of(name: str, model: type[BaseModel] | Mapping[str, Any], version: st
     try:
         check_name(name)
     except ValueError as exc:
-        raise InvalidRequest(f"{name!r} is no name for a schema: it {exc}") from None
+        raise InvalidRequest(f"{name!r} is not a name for a schema: it {exc}") from None
     if not _VERSION.fullmatch(version):
-        raise InvalidRequest(f"{version!r} is no version: it must be 1 to 64 of letters, digits, . _ - and begin with no sign.")
+        raise InvalidRequest(f"{version!r} is not a version: it must be 1 to 64 of letters, digits, . _ - and begin with no sign.")
     document = model.model_json_schema() if isinstance(model, type) else dict(model)
     document = {"$schema": DIALECT} | dict(json_value(document))  # type: ignore[arg-type]  # a mapping stays one
     if document["$schema"].rstrip("#") != DIALECT:
@@ -270,7 +270,7 @@ def _validator(document: Mapping[str, Any]) -> Any:
     try:
         Draft202012Validator.check_schema(document)
     except SchemaError as exc:
-        raise InvalidRequest(f"This is no JSON Schema: {'.'.join(map(str, exc.path)) or 'its root'}: {exc.message}") from None
+        raise InvalidRequest(f"This is not a JSON Schema: {'.'.join(map(str, exc.path)) or 'its root'}: {exc.message}") from None
     # A registry of its own: the library's default one would fetch what a $ref names.
     resource = DRAFT202012.create_resource(document)
     registry = REGISTRY.with_resource("", resource)

@@ -63,7 +63,7 @@ def run(wiring: Wiring, arguments: Sequence[str] | None = None) -> int:
         return session.fail(Usage(exc.format_message(), next_step=f"{command} --help"))
     except typer.Abort:
         return _output.INTERRUPTED
-    except Exception as exc:  # noqa: BLE001 - the last net: nothing is carried on with, it is told and the run ends
+    except Exception as exc:  # noqa: BLE001 - the last net: nothing is carried on with, it is reported and the run ends
         return session.fail(exc)
     finally:
         session.close()

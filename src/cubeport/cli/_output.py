@@ -74,7 +74,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def cell(value: Any) -> str:
-    """Return a value as it stands in a table: nothing for null, lists with commas, objects as JSON."""
+    """Return a value as it is in a table: nothing for null, lists with commas, objects as JSON."""
     match value:
         case None:
             return ""
@@ -138,7 +138,7 @@ def tree(value: Any, indent: int = 0) -> str:
 
 
 def _csv_cell(value: Any) -> str:
-    """Return a value as it is: a file is no terminal. Lists of plain values are joined by ``; ``, as names hold commas."""
+    """Return a value as it is: a file is not a terminal. Lists of plain values are joined by ``; ``, as names hold commas."""
     match value:
         case str():
             return value

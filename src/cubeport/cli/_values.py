@@ -128,7 +128,7 @@ def seconds_of(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise Usage(f"{text!r} is no span of time; write 90s, 30m, 24h or 7d.")
+        raise Usage(f"{text!r} is not a span of time; write 90s, 30m, 24h or 7d.")
     return seconds
 
 

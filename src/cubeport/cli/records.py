@@ -355,7 +355,7 @@ def path(
     id: Id,
     artifact: ArtifactName = None,
 ) -> None:
-    """Print where an artifact lies in the local file system."""
+    """Print where an artifact is in the local file system."""
     session = current(ctx)
     found = session.catalog(read_only=True).path(id, artifact)
     session.result(str(found), str(found))

@@ -64,7 +64,7 @@ def on_axes(polygon: Any, lon: Array, lat: Array, patience: Patience) -> Array:
 
 
 def anywhere(polygon: Any, lon: Array, lat: Array, patience: Patience) -> Array:
-    """Return which positions lie in the polygon or on its edge; *lon* and *lat* have one shape. See :func:`on_axes`."""
+    """Return which positions are in the polygon or on its edge; *lon* and *lat* have one shape. See :func:`on_axes`."""
     import numpy as np
     import shapely
 

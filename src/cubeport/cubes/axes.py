@@ -111,7 +111,7 @@ class CubeAxes:
     notes: tuple[tuple[str, str], ...] = ()
     """``(kind, message)`` of what was passed over."""
     times: str | None = None
-    """The variable that tells when the values hold, where that is no axis: the valid time of each run and step, or the time of
+    """The variable that tells when the values hold, where that is not an axis: the valid time of each run and step, or the time of
     each point of several ways."""
 
     def axis_of(self, kind: AxisKind) -> FoundAxis | None:
@@ -156,7 +156,7 @@ def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
         flat = {axis.dimension for axis in axes if axis.kind in ("x", "y")}
         flat |= set(position_dims(raw, x)) if x is not None else set()
         if clock.dimension not in along or along & flat:
-            times = None  # the moments at which a scene was seen, beside its time
+            times = None  # the moments at which a scene was seen, next to its time
     on_the_way = family == "unstructured" and clock is not None and (clock.dimension,) == position_dims(raw, str(x))
     if clock is not None and on_the_way and not _rises(raw.variables[clock.name]):
         # Several ways or stations one after the other: their times go on and back, so they are no axis.
@@ -191,7 +191,7 @@ def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
 
 
 def _is_beside(raw: xr.Dataset, name: str, cells: Sequence[str], mapping: Mapping[str, Any], roles: Mapping[str, Role]) -> bool:
-    """Say whether a variable lies on the same cells as the fields, with heights or times of its own or without any."""
+    """Say whether a variable is on the same cells as the fields, with heights or times of its own or without any."""
     dims = text_dims(raw.variables[name])
     if not cells or not set(cells) <= set(dims):
         return False
@@ -199,7 +199,7 @@ def _is_beside(raw: xr.Dataset, name: str, cells: Sequence[str], mapping: Mappin
 
 
 def other_groups(raw: xr.Dataset, found: CubeAxes) -> list[CubeAxes]:
-    """Return the axes of data variables that lie on other cells than the fields, by group, where these have a place."""
+    """Return the axes of data variables that are on other cells than the fields, by group, where these have a place."""
     groups: dict[frozenset[str], list[str]] = {}
     for name, role in found.roles.items():
         if role == "data" and name not in found.fields:
@@ -217,7 +217,7 @@ def _elsewhere(raw: xr.Dataset, data: Sequence[str], fields: Sequence[str]) -> l
     names = ", ".join(map(repr, left[:20])) + (f" and {len(left) - 20} more" if len(left) > 20 else "")
     listed = " ".join(f"--variables {name}" for name in left[:3])
     words = (
-        f"{names} lie on other dimensions than {fields[0]!r}: they are in the Zarr store and in NetCDF downloads of all variables, "
+        f"{names} are on other dimensions than {fields[0]!r}: they are in the Zarr store and in NetCDF downloads of all variables, "
         f"but no OGC or EDR query has them; publish them as a dataset of their own to ask for them ({listed})"
     )
     return [("other-grids", words)]

@@ -30,7 +30,7 @@ _NEAR = 1e-9
 
 
 class Outside(Exception):
-    """No cell lies in the box."""
+    """No cell is in the box."""
 
 
 def width_of(west: float, east: float) -> float:
@@ -85,7 +85,7 @@ def around(cells: Cells, west: float, east: float) -> tuple[Array, Array]:
 
 
 def centres(cells: Cells, low: float, high: float) -> Array:
-    """Return the indices of the cells whose label lies in the closed interval, on the circle in any turn. Raises Outside."""
+    """Return the indices of the cells whose label is in the closed interval, on the circle in any turn. Raises Outside."""
     import numpy as np
 
     if not cells.circle:
@@ -119,7 +119,7 @@ def holding(cells: Cells, value: float) -> tuple[int, float]:
 
 
 def positions_in(lon: Array, lat: Array, box: Box, *, reach: float | None = None) -> Array:
-    """Say which cells, known by their positions, a box takes: those whose position lies in it or on its edge.
+    """Say which cells, known by their positions, a box takes: those whose position is in it or on its edge.
 
     A box within one cell takes that cell. Stations, which have a *reach*, are no cells. Raises Outside.
     """
@@ -210,7 +210,7 @@ _HALF = 0.5 + 1e-6
 def through(onto: Any, box: Box, columns: Cells, rows: Cells, *, factor: float, outer: Box | None) -> tuple[Array, Array]:
     """Return the columns and rows of a native grid that a CRS84 box takes, in stored order.
 
-    They are those of the native window around the densified edges of the box, and around the centres that lie in it: edges alone do
+    They are those of the native window around the densified edges of the box, and around the centres that are in it: edges alone do
     not bound a box that is larger than what a projection can hold. A box around the whole grid takes all of it.
 
     Parameters
@@ -267,14 +267,14 @@ def _joined(taken: Array, more: Array, *, gaps: bool) -> Array:
 
 
 def _holds(box: Box, inner: Box) -> bool:
-    """Say whether a box lies in another."""
+    """Say whether a box is in another."""
     west, south, east, north = inner
     into, width = (west - box[0] + _NEAR) % 360, width_of(west, east) if west != east else 0.0
     return into + width <= width_of(box[0], box[2]) + 2 * _NEAR and box[1] <= south and north <= box[3]
 
 
 def into_native(onto: Any, box: Box, *, factor: float, circle: bool) -> Box:
-    """Return the native box around a CRS84 box: around its densified edges, and the poles of a rotated grid that lie in it.
+    """Return the native box around a CRS84 box: around its densified edges, and the poles of a rotated grid that are in it.
 
     Parameters
     ----------

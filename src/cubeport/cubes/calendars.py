@@ -1,6 +1,6 @@
 """The calendars of CF as arithmetic on fields: a stamp keeps the year, month and day that its own calendar says.
 
-Compared by fields, never by elapsed seconds; 30 February stands in ``360_day``. Nothing here needs numpy or cftime, so every face
+Compared by fields, never by elapsed seconds; 30 February is in ``360_day``. Nothing here needs numpy or cftime, so every face
 can use it.
 """
 
@@ -162,7 +162,7 @@ def stamp_of(number: int, calendar: CalendarName) -> Stamp:
 
 
 def gregorian(stamp: Stamp) -> Stamp:
-    """Return the stamp as a Gregorian instant: a day that Gregorian lacks becomes that month's last (publishing.md 2)."""
+    """Return the stamp as a Gregorian instant: a day that Gregorian lacks becomes that month's last."""
     return stamp._replace(day=min(stamp.day, days_in_month(stamp.year, stamp.month, "proleptic_gregorian")))
 
 
@@ -189,7 +189,7 @@ def parse_stamp(text: str, calendar: CalendarName) -> Stamp:
     shift = minutes * 60_000_000
     moved = stamp_of(ordinal(stamp, calendar) - (shift if found[9] == "+" else -shift), calendar)
     if not 1 <= moved.year <= 9999:
-        raise InvalidPeriod("the year lies outside 0001–9999")
+        raise InvalidPeriod("the year is outside 0001–9999")
     return moved
 
 

@@ -168,7 +168,7 @@ class Cells:
 
     @property
     def outer(self) -> tuple[float, float]:
-        """The outermost edges, sorted: on the circle those beside its largest gap, in the turn of the label that comes after it."""
+        """The outermost edges, sorted: on the circle those next to its largest gap, in the turn of the label after it."""
         import numpy as np
 
         low, high = float(self.lower.min()), float(self.upper.max())
@@ -281,7 +281,7 @@ def _holes(gaps: Numbers, *, around: bool) -> np.ndarray[Any, np.dtype[np.bool_]
     even = len(usual) > 1 and float(np.ptp(usual)) <= 0.02 * middle
     nearby = np.maximum(np.roll(gaps, 1), np.roll(gaps, -1)) if around else np.maximum(_shifted(gaps, 1), _shifted(gaps, -1))
     if around and not even:
-        # The seam is the largest gap; of uneven labels the others are holes only where they are far wider than what is beside them.
+        # The seam is the largest gap; of uneven labels the others are holes only where they are far wider than their neighbours.
         seam = np.arange(len(gaps)) == int(gaps.argmax())
         return np.where(seam, gaps > _HOLE * nearby, gaps > _HOLE_OF_UNEVEN * nearby)
     return gaps > (_HOLE * middle if even else _HOLE_OF_UNEVEN * nearby)

@@ -35,7 +35,7 @@ TEXT_BYTES = 4 * 1024 * 1024
 """The attributes of a dataset together."""
 
 _LONGITUDE = 720
-"""Degrees that a longitude may run to: two turns; more is no longitude, and would be turned back without end."""
+"""Degrees that a longitude may run to: two turns; more is not a longitude, and would be turned back without end."""
 
 _LATITUDE_SLACK = 1e-4
 """Degrees past a pole that are noise of the encoding."""
@@ -408,14 +408,14 @@ def _check_latitude(numbers: Any, name: str) -> None:
 
     known = numbers[np.isfinite(numbers)]
     if known.size and float(np.abs(known).max()) > 90 + _LATITUDE_SLACK:
-        raise SourceRejected(f"latitude {name!r} lies outside ±90", reason="bad-coordinates")
+        raise SourceRejected(f"latitude {name!r} is outside ±90", reason="bad-coordinates")
 
 
 def _check_longitude(numbers: Any, name: str) -> None:
     import numpy as np
 
     if float(np.abs(numbers).max()) > _LONGITUDE:
-        raise SourceRejected(f"longitude {name!r} lies outside ±{_LONGITUDE}", reason="bad-coordinates")
+        raise SourceRejected(f"longitude {name!r} is outside ±{_LONGITUDE}", reason="bad-coordinates")
 
 
 def _check_positions(raw: xr.Dataset, x: str, y: str) -> None:

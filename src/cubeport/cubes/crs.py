@@ -40,7 +40,7 @@ def from_attributes(attributes: Mapping[str, Any]) -> Any | None:
 
 
 def _is_bare(attributes: Mapping[str, Any]) -> bool:
-    """Say whether a grid mapping names no figure of the Earth: a PROJ text beside it knows more than WGS 84 assumed."""
+    """Say whether a grid mapping names no figure of the Earth: a PROJ text next to it knows more than WGS 84 assumed."""
     return not any(
         key in attributes for key in ("earth_radius", "semi_major_axis", "crs_wkt", "spatial_ref", "horizontal_datum_name")
     )

@@ -40,7 +40,7 @@ def window_indexers(raw: xr.Dataset, window: Window) -> dict[str, slice | Any]:
     if window.bbox is not None:
         indexers |= _area(raw, found, window.bbox, centre=window.clip == "centre")
         for other in other_groups(raw, found):
-            # Grids beside that of the fields, as those of staggered velocities, are cut by the same box.
+            # Grids next to that of the fields, as those of staggered velocities, are cut by the same box.
             with contextlib.suppress(AreaOutsideSource, InvalidRequest):
                 beside = _area(raw, other, window.bbox, centre=window.clip == "centre")
                 if not set(beside) & set(indexers):
@@ -64,7 +64,7 @@ def _area(raw: xr.Dataset, found: CubeAxes, bbox: Box, *, centre: bool) -> dict[
 
 
 def _outside() -> AreaOutsideSource:
-    return AreaOutsideSource("no cell of the source lies in the area", next_step="choose an area that the source covers")
+    return AreaOutsideSource("no cell of the source is in the area", next_step="choose an area that the source covers")
 
 
 def _straight(raw: xr.Dataset, found: CubeAxes, bbox: Box, *, centre: bool) -> dict[str, slice]:
@@ -108,7 +108,7 @@ def _along(axis: FoundAxis, taken: Any, cells: Cells) -> dict[str, slice]:
 
 
 def _positions(raw: xr.Dataset, found: CubeAxes, bbox: Box) -> dict[str, slice | Any]:
-    """Return the range around all cells whose centre lies in the box; of points, just those."""
+    """Return the range around all cells whose centre is in the box; of points, just those."""
     import numpy as np
 
     reach = reach_of(raw, found)
@@ -140,7 +140,7 @@ def _times(raw: xr.Dataset, found: CubeAxes, start: str | None, end: str | None)
     except InvalidPeriod:
         if kind == "irregular":
             raise
-        # A moment that is no period of the inferred type is still a moment.
+        # A moment that is not a period of the inferred type is still a moment.
         kind = "irregular"
         low, high = _limits(start, end, kind, calendar)
     if low is not None and high is not None and high < low:

@@ -138,7 +138,7 @@ def _box_of_all(raw: xr.Dataset, found: CubeAxes, spatial: Spatial) -> Spatial:
 
 
 def plain(value: Any) -> Any:
-    """Return an attribute as a JSON value; what is no finite number becomes its name."""
+    """Return an attribute as a JSON value; what is not a finite number becomes its name."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, bytes):

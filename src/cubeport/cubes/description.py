@@ -82,7 +82,7 @@ class Variable(Value):
     flag_meanings."""
     valid_min: float | None = None
     valid_max: float | None = None
-    """Least and greatest decoded value, missing left out; ``None`` when all is missing or it is no number."""
+    """Least and greatest decoded value, missing left out; ``None`` when all is missing or it is not a number."""
 
 
 class Crs(Value):
@@ -105,7 +105,7 @@ class Temporal(Value):
     """Of times that are no axis: of each run and step, or of each point of several ways."""
     calendar: str
     start: str
-    """First label, RFC 3339 ``Z``, calendar fields as they are (30 February stands in ``360_day``)."""
+    """First label, RFC 3339 ``Z``, calendar fields as they are (30 February is in ``360_day``)."""
     end: str
     count: int
     step: str | None = None

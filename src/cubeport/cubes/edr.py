@@ -1,4 +1,4 @@
-"""Queries of OGC API EDR: a place (point, polygon or box), held against a cube like any other selection."""
+"""Queries of OGC API EDR: a place (point, polygon or box), compared with a cube like any other selection."""
 
 from __future__ import annotations
 
@@ -288,7 +288,7 @@ def _renamed(problem: Problem, names: Mapping[str, str] = _NAMES) -> Problem:
 
 
 def _geometry(text: str, kind: Kind) -> str:
-    """Return well-known text in canonical form. Raises ValueError with words for the caller."""
+    """Return well-known text in canonical form. Raises ValueError with a message for the caller."""
     import shapely
 
     if text.count(",") >= _MOST_VERTICES:  # counted before anything is made of them

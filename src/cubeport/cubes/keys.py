@@ -7,7 +7,7 @@
     leaf  = "zarr.json" / "c" *("/" index)
     index = "0" / [1-9] 0*9DIGIT
 
-Every key that comes in, from a manifest, a file name or a request, is held against this one grammar before anything is opened.
+Every key that comes in, from a manifest, a file name or a request, is compared with this one grammar before anything is opened.
 It imports nothing heavy, since the server reads by it.
 """
 

@@ -172,7 +172,7 @@ def _wrap_longitude(raw: xr.Dataset, end: int, _: str) -> xr.Dataset:
         def wrapped(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             numbers = np.asarray(values, "float64")
             low = end - 360
-            # Only what lies outside is moved: no label changes by a rounding error.
+            # Only what is outside is moved: no label changes by a rounding error.
             return np.where((numbers >= low) & (numbers < end), numbers, (numbers - low) % 360 + low)
 
         if variable.ndim > 1:

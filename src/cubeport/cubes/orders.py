@@ -22,7 +22,7 @@ class Window:
     """The part of the source that is asked for; ``None`` is all of it. Periods are labels of the data's own calendar, inclusive."""
 
     bbox: tuple[float, float, float, float] | None = None
-    """CRS84; cells that meet it are taken (``clip: touch``), or cells whose centre lies inside (``centre``)."""
+    """CRS84; cells that meet it are taken (``clip: touch``), or cells whose centre is inside (``centre``)."""
     start: str | None = None
     end: str | None = None
     clip: str = "touch"
@@ -108,7 +108,7 @@ class Staging:
     source: Path
     """``staging/<op>/source``: what was fetched."""
     parent: str | None = None
-    """The version that this one is built on: objects that are not written anew are taken from it."""
+    """The version that this one is built on: objects that are not written again are taken from it."""
     base: Path | None = None
     """The parent's folder, with tree and manifest, which the children may read."""
 

@@ -1,4 +1,4 @@
-"""Periods of time in every calendar: one parser and one printer for every face (service.md 6).
+"""Periods of time in every calendar: one parser and one printer for every face.
 
 A period is an ordinal of its type and calendar: consecutive periods have consecutive ordinals, and they are compared as such,
 never as text.
@@ -181,7 +181,7 @@ def parse(
     Raises
     ------
     InvalidPeriod
-        When the text is no period of that type and calendar.
+        When the text is not a period of that type and calendar.
     """
     check_type(period_type, calendar, climatology)
     if period_type == "none":

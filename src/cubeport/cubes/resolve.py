@@ -1,4 +1,4 @@
-"""A selection held against a cube: which cells it takes. Pure: labels come in, index windows go out.
+"""A selection compared with a cube: which cells it takes. Pure: labels come in, index windows go out.
 
 The rules of trims, slices, longitudes and order are those of ``docs/explanation/invariants.md``.
 """
@@ -46,7 +46,7 @@ _ALIASES = {
     "t": ("time", "t", "date", "datetime"),
     "member": ("member", "ensemble", "realization"),
 }
-"""What an axis may be called beside its own name, in small letters."""
+"""What an axis may be called next to its own name, in small letters."""
 
 _MOMENT = 6
 """Fields from which on a time is a moment: year to second. A shorter one names a period."""
@@ -108,7 +108,7 @@ def steps_named(
 def _date_of(instant: Instant) -> str:
     """Return a short time as periods are written: 1991, 1991-04, 1991-04-01 or 1991-04-01T12."""
     if len(instant.fields) > 4:
-        raise InvalidPeriod("a minute is no period")
+        raise InvalidPeriod("a minute is not a period")
     return str(instant).removesuffix("Z")
 
 

@@ -33,7 +33,7 @@ COVERAGE_PARAMETERS = (
     "f",
     "estimate",
 )
-"""Parameters of a coverage (publishing.md 5.2) in the order that a canonical query has them."""
+"""Parameters of a coverage in the order that a canonical query has them."""
 
 LATER = ("resolution", "width", "height")
 """Parameters of the standards that are refused by name, so that nobody takes the answer for the one they asked for."""
@@ -245,7 +245,7 @@ def parse(pairs: Iterable[tuple[str, str]], *, forms: Sequence[str], allowed: Se
 
 
 def parse_datetime(text: str) -> Instant | Period:
-    """Return an instant, or a period where there is a ``/``. Raises ValueError with words for the caller."""
+    """Return an instant, or a period where there is a ``/``. Raises ValueError with a message for the caller."""
     try:
         return _datetime(text)
     except _Malformed as malformed:
@@ -253,7 +253,7 @@ def parse_datetime(text: str) -> Instant | Period:
 
 
 def read_number(text: str) -> float:
-    """Return a finite number. Raises ValueError with words for the caller."""
+    """Return a finite number. Raises ValueError with a message for the caller."""
     try:
         return _number(text.strip())
     except _Malformed as malformed:

@@ -152,7 +152,7 @@ class Deaccumulate(_Part):
 
     dimension: Name = "time"
     restarts: bool = True
-    """Whether a sum that falls has begun anew; where it may not fall, ``false`` keeps negative differences."""
+    """Whether a sum that falls has begun again; where it may not fall, ``false`` keeps negative differences."""
 
 
 class TransformStep(_Step):

@@ -65,7 +65,7 @@ def decode(values: Any, units: str, calendar: CalendarName, *, name: str) -> lis
     Raises
     ------
     SourceRejected
-        ``bad-time``, when the units or a number cannot be decoded in that calendar, or lie outside the years 0001–9999.
+        ``bad-time``, when the units or a number cannot be decoded in that calendar, or are outside the years 0001–9999.
     """
     import numpy as np
 
@@ -114,7 +114,7 @@ def _decoded(numbers: Any, units: str, calendar: CalendarName, *, name: str) -> 
     for index in (0, -1):
         if not 1 <= stamps[index].year <= 9999:
             raise repairable(
-                f"time {name!r}: year {stamps[index].year} at index {index % len(stamps)} lies outside 0001–9999",
+                f"time {name!r}: year {stamps[index].year} at index {index % len(stamps)} is outside 0001–9999",
                 reason="bad-time",
                 repair={"set_attributes": {name: {"units": None}}},
                 before="take it as an axis of numbers without a date, with",

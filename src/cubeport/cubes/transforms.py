@@ -131,7 +131,7 @@ def _deaccumulate(raw: xr.Dataset, wanted: Mapping[str, Deaccumulate]) -> xr.Dat
 
 
 class _Differences(BackendArray):
-    """Each step less the one before; the first as it is, and one that begins anew too."""
+    """Each step less the one before; the first as it is, and one that begins again too."""
 
     def __init__(self, variable: xr.Variable, axis: int, *, restarts: bool) -> None:
         self._variable, self._axis, self._restarts = variable, axis, restarts

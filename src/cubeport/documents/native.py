@@ -1,4 +1,4 @@
-"""The service's own documents: what ``/datasets`` and the commands say, as values from values (service.md 3).
+"""The service's own documents: what ``/datasets`` and the commands say, as values from values.
 
 Field names are the service's and are never renamed. Space is in the data's own reference system, cell edges; time is the first
 and last period. Links are absolute from ``public_url`` and lead only where something answers.
@@ -334,7 +334,7 @@ def links(shown: Shown, public_url: str) -> tuple[Link, ...]:
         Link(href=f"{public_url}/datasets/{plain}/versions", rel="versions", title="Its versions", type="application/json"),
     ]
     if shown.published:
-        # ``application/vnd.zarr`` bare: clients compare it exactly (publishing.md 3.1).
+        # ``application/vnd.zarr`` bare: clients compare it exactly.
         found += [
             Link(href=f"{public_url}/zarr/{address}", rel="zarr", title="The cube as Zarr", type="application/vnd.zarr"),
             Link(href=f"{public_url}/stac/collections/{address}", rel="stac", title="STAC Collection", type="application/json"),

@@ -201,7 +201,7 @@ def _data_queries(shown: Shown, base: str) -> dict[str, Any]:
     z = description.axis_of("z")
     about = {
         "position": ("Position", "Values of the cell that holds a point"),
-        "area": ("Area", "Values of the cells whose centres lie in a polygon"),
+        "area": ("Area", "Values of the cells whose centres are in a polygon"),
         "cube": ("Cube", "Values of the cells that meet a box"),
     }
     found: dict[str, Any] = {}
@@ -269,7 +269,7 @@ def _temporal(temporal: Temporal) -> dict[str, Any]:
 def _is_gregorian(temporal: Temporal, labels: Sequence[str], *, step: str = "P1M") -> bool:
     """Say whether labels and their step mean the same in the Gregorian calendar, the only one that ``trs`` may name.
 
-    30 February is no day of it, and steps of days run on differently from one 28 February: then a count is all that can be told.
+    30 February is not a day of it, and steps of days run on differently from one 28 February: then a count is all that can be told.
     """
     calendar = calendar_named(temporal.calendar) or "standard"
     if calendar in ("standard", "proleptic_gregorian"):

@@ -1,4 +1,4 @@
-"""The half of STAC that comes from the bytes: made once, when a version is sealed, with pystac and xstac (publishing.md 3.1).
+"""The half of STAC that comes from the bytes: made once, when a version is sealed, with pystac and xstac.
 
 xstac builds the datacube of horizontal axes and variables. It refuses vertical axes, gives centres for edges, misses steps of
 float32 and writes an older schema: what it made is corrected from the description here, and all other axes are ours.

@@ -33,14 +33,14 @@ def encode(cut: Cut, *, patience: Callable[[], None] = lambda: None) -> bytes:
     Raises
     ------
     NotAcceptable
-        When the fields lie on different axes: one table cannot hold them.
+        When the fields are on different axes: one table cannot hold them.
     """
     import numpy as np
 
     layout = groups(cut.description, cut.windows)
     if len(layout) != 1:
         raise NotAcceptable(
-            "These fields lie on different axes, and a table has one kind of row.",
+            "These fields are on different axes, and a table has one kind of row.",
             next_step="Ask for fields that share their axes with properties.",
         )
     (group,) = layout

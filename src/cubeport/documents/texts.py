@@ -71,7 +71,7 @@ class Texts(BaseModel):
 
 
 class VersionRef(BaseModel):
-    """What a document says of one version beside its content."""
+    """What a document says of one version next to its content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 

@@ -422,7 +422,7 @@ def _data_dir(root: Path) -> Path:
 
 
 def arm(environment: Mapping[str, str]) -> None:
-    """Arm the fail points of a test, once a process. Raises InvalidConfiguration where this is no test."""
+    """Arm the fail points of a test, once a process. Raises InvalidConfiguration where this is not a test."""
     text = environment.get("CUBEPORT_FAIL_POINTS")
     if not text or failpoints.armed():
         return

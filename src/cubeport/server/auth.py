@@ -1,4 +1,4 @@
-"""Who may do what: default deny, decided before any handler runs (service.md 11).
+"""Who may do what: default deny, decided before any handler runs.
 
 Each route has a scope in :data:`RULES`; a route that is not there is refused for everybody. ``/zarr`` and the read faces need
 ``read``, which nobody needs a key for unless ``auth.public_reads`` is false.

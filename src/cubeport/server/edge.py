@@ -1,4 +1,4 @@
-"""The protocol below ASGI: slow, silent and malformed connections end here (safety.md 4).
+"""The protocol below ASGI: slow, silent and malformed connections end here.
 
 uvicorn has no deadline for a request's head, its body, or a reader that takes nothing, and httptools takes two ``Host`` headers,
 none, and heads of any size. One timer a connection watches all of it, so that a request pays for none.
@@ -153,7 +153,7 @@ class Edge(HttpToolsProtocol):
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's words are for all faults alike)
-        """Answer what is no request."""
+        """Answer what is not a request."""
         self._refuse(self._refusal)
 
     def _fault(self) -> int | None:

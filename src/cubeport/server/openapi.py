@@ -24,7 +24,7 @@ _STATUSES = {
     412: "It is no longer what was read",
     413: "Over a limit",
     414: "The address is too long",
-    415: "The body is no JSON",
+    415: "The body is not JSON",
     416: "No byte of the object is in the range",
     422: "The source was refused",
     429: "Too many requests",

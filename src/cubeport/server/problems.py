@@ -1,6 +1,6 @@
 """Errors as problem documents (RFC 9457): the one table of statuses, and nothing in an answer that should stay inside.
 
-Every member is safe to show: no traceback, path, SQL or secret, and never the value that was refused (safety.md R6).
+Every member is safe to show: no traceback, path, SQL or secret, and never the value that was refused.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def address(bound: socket.socket) -> str:
 def connections(wanted: int) -> int:
     """Raise this process's soft limit of open files for *wanted* connections, and return how many it allows.
 
-    Each connection holds a descriptor, and beside them answers are read from files: 256 are kept for those.
+    Each connection holds a descriptor, and next to them answers are read from files: 256 are kept for those.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + Edge.SPARE + _FILES + _BACKLOG

@@ -122,7 +122,7 @@ def checked(asked: Search) -> ItemSearch:
 
 
 def meets(cube: CubeDescription, box: Box) -> bool:
-    """Tell whether a cube lies in *box*, its edge included."""
+    """Tell whether a cube is in *box*, its edge included."""
     return Reach.of(cube).meets(box)
 
 

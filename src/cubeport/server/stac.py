@@ -1,4 +1,4 @@
-"""The STAC face: sealed documents joined with the record's texts; a request only fills in links (publishing.md 3)."""
+"""The STAC face: sealed documents joined with the record's texts; a request only fills in links."""
 
 from __future__ import annotations
 

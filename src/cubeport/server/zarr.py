@@ -112,7 +112,7 @@ class Tree:
         return all(index * chunk < size for index, chunk, size in zip(indices, array.chunks, array.shape, strict=True))
 
     def children(self, group: str) -> list[tuple[str, str]]:
-        """Return name and kind of what lies in a group, in order of name."""
+        """Return name and kind of what is in a group, in order of name."""
         below = f"{group}/" if group else ""
         nodes = {*self.arrays, *self.groups} - {group}
         names = {node[len(below) :].split("/")[0] for node in nodes if node.startswith(below)}

@@ -311,7 +311,7 @@ class Datasets:
     def _fetch_cubes(self, version_ids: Sequence[str]) -> None:
         missing = [each for each in version_ids if each not in self._cubes]
         for version_id, row in self._rows(CUBE, missing).items() if missing else ():
-            if isinstance(row, Row):  # a damaged one is told where it is used
+            if isinstance(row, Row):  # a damaged one is reported where it is used
                 self._remember(version_id, Cube.of(row.document))
 
     def candidates(

@@ -1,4 +1,4 @@
-"""Ingest: one attempt = one operation, one unit of work, one version, one commit (service.md 5; safety.md 6 names the steps).
+"""Ingest: one attempt = one operation, one unit of work, one version, one commit.
 
 :func:`decide` is pure and says what will be done; :class:`Ingester` does it, in the order of the durability protocol.
 """
@@ -68,7 +68,7 @@ class Outcome:
     coverage: Mapping[str, Any] | None = None
     warnings: tuple[dict[str, str], ...] = ()
     changed: tuple[str, ...] = ()
-    """What changed beside the data, in words for people: ``title``, ``published``, ``tag first``."""
+    """What changed next to the data, in words for people: ``title``, ``published``, ``tag first``."""
 
 
 type Complete = Callable[[Outcome], object]
@@ -203,7 +203,7 @@ def decide(
     request_digest: str,
     same_sources: bool = False,
 ) -> tuple[Plan, Scope]:
-    """Return what to do and the scope to read, from what is asked and what is held (service.md 5.1). Pure.
+    """Return what to do and the scope to read, from what is asked and what is held. Pure.
 
     Raises
     ------

@@ -122,7 +122,7 @@ class Ingestion(_Value):
     action: Action | None = None
     reused: bool = False
     changed: tuple[str, ...] = ()
-    """What changed beside the data when the held version was reused: names of texts, tags, ``published``."""
+    """What changed next to the data when the held version was reused: names of texts, tags, ``published``."""
     version_id: str | None = None
     request_scope: Scope = Scope()
     coverage: dict[str, Any] | None = None

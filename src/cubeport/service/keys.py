@@ -1,6 +1,6 @@
-"""Keys of callers over HTTP: who may do what without being on this machine (service.md 11).
+"""Keys of callers over HTTP: who may do what without being on this machine.
 
-Kept as rows beside the records, so that every process sees an added or revoked key at its next request. Of a key only the sha256 is
+Rows next to the records: every process sees an added or revoked key at its next request. Of a key only the sha256 is
 kept; its text is shown once, when it is made.
 """
 

@@ -26,7 +26,7 @@ from cubeport.service.ports import Encoders
 
 MIB = 1 << 20
 _SETTLED_AT_ONCE = 1 << 16
-"""Cells of the box of an area that are held against its polygon while planning; larger ones wait for a place first."""
+"""Cells of the box of an area that are compared with its polygon while planning; larger ones wait for a place first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A query held against one version: its part of the cube, what that costs, and the limit that it is over, if any."""
+    """A query compared with one version: its part of the cube, what that costs, and the limit that it is over, if any."""
 
     shown: Shown
     query: Query

@@ -149,7 +149,7 @@ class Lister(Protocol):
         """Return the path of an object of the version at *path*."""
 
     def strays(self) -> Iterator[str]:
-        """Yield the paths of files that lie in the store and belong to no version."""
+        """Yield the paths of files that are in the store and belong to no version."""
 
     def drop(self, dataset_id: str, version_id: str) -> None:
         """Remove the version's bytes; idempotent, also after a kill in between."""

@@ -1,4 +1,4 @@
-"""Asked against held, asked against realised: periods compared by ordinals of the calendar, never as text (service.md 5.1, 6)."""
+"""Asked against held, asked against realised: periods compared by ordinals of the calendar, never as text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GAPS_TOLD = 100
 
 
 def check_asked(scope: Scope, period_type: str, calendar: str) -> None:
-    """Refuse what is no period, or a range whose end lies before its start. Raises InvalidPeriod, InvalidRange."""
+    """Refuse what is not a period, or a range whose end lies before its start. Raises InvalidPeriod, InvalidRange."""
     known = canonical(calendar) or "standard"
     start = _ordinal(scope.start, period_type, known, "start")
     end = _ordinal(scope.end, period_type, known, "end")
@@ -90,7 +90,7 @@ def check_realised(asked: Scope, description: CubeDescription, period_type: str,
     expected = last - first + 1
     if temporal.count > expected:
         raise SourceRejected(
-            f"{temporal.axis}: {temporal.count} steps lie in {expected} {period_type} periods.",
+            f"{temporal.axis}: {temporal.count} steps are in {expected} {period_type} periods.",
             reason="bad-time",
             next_step="name the period_type that the data have",
         )

@@ -1,6 +1,6 @@
 """The service of one instance: what the routers, the commands and ``cubeport.connect(DIR)`` call. One method a verb.
 
-It holds no state of its own: the record is the only state, and each call reads it anew.
+It holds no state of its own: the record is the only state, and each call reads it again.
 """
 
 from __future__ import annotations

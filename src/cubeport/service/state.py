@@ -1,4 +1,4 @@
-"""What the service keeps of a dataset: its state in the catalog's record, and one row a version beside it.
+"""What the service keeps of a dataset: its state in the catalog's record, and one row a version next to it.
 
 The record (kind ``dataset``, key = dataset id) holds the texts and the pointers; ``version`` rows hold what never changes about a
 version, ``cube`` rows the large immutable rest (description and sealed documents), read once and cached by version id.
@@ -62,7 +62,7 @@ class Reach(_Value):
         return cls(bbox=bbox, start=start, end=end)
 
     def meets(self, box: tuple[float, float, float, float]) -> bool:
-        """Tell whether it lies in *box*, edges included."""
+        """Tell whether it is in *box*, edges included."""
         if self.bbox is None:
             return False
         pairs = ((a, b) for a in query_boxes(box) for b in boxes(*self.bbox))
@@ -111,7 +111,7 @@ class DatasetState(_Value):
     left: dict[str, Timestamp] = {}
     """When each version stopped being ``latest``; the newest ones, for retention."""
     elsewhere: bool = False
-    """Whether a version shown before lies in a place or time where the shown one does not: a search then looks at each version."""
+    """Whether a version shown before is in a place or time where the shown one does not: a search then looks at each version."""
 
     @property
     def published(self) -> bool:

@@ -76,7 +76,7 @@ class SyncRules(_Part):
     """How a template follows its source."""
 
     kind: Literal["temporal", "release", "static"] = "static"
-    """``temporal``: new periods come at the end. ``release``: the whole is published anew. ``static``: it does not change."""
+    """``temporal``: new periods come at the end. ``release``: the whole is published again. ``static``: it does not change."""
     execution: Literal["append", "rematerialize"] = "append"
     """Of ``temporal``: add the new periods, or rebuild the dataset."""
     availability: Availability = Availability()

@@ -336,7 +336,7 @@ class DocumentBackend:
             yield operations[each]
 
     def all_rows(self) -> Iterator[Row]:
-        """Yield every row beside the records, by table and id."""
+        """Yield every row next to the records, by table and id."""
         rows = self.state().rows
         for each in sorted(rows):
             yield rows[each]

@@ -162,7 +162,7 @@ def encoded(data: Tables) -> bytes:
 
 
 def written(document: Any) -> Written:
-    """Return the document as it stands in the file."""
+    """Return the document as it is in the file."""
     return Written(dumps(document, indent=True).replace("\n", "\n    "))
 
 
@@ -171,7 +171,7 @@ def _signature(stat: os.stat_result) -> Signature:
 
 
 class TinyBackend(DocumentBackend):
-    """A catalog in one JSON file: many processes in turn on one machine, readers beside them."""
+    """A catalog in one JSON file: many processes in turn on one machine, readers next to them."""
 
     def __init__(self, path: Path, *, lock_path: Path | None = None, read_only: bool = False, lock_timeout_s: float = 10.0) -> None:
         if not read_only:
@@ -185,7 +185,7 @@ class TinyBackend(DocumentBackend):
         self._storage = CatalogStorage(path)
         self._state: State | None = None
         self._texts: dict[Place, tuple[object, Written]] | None = None
-        """By its place, a value and its text in the file: only what changed is written anew."""
+        """By its place, a value and its text in the file: only what changed is written again."""
         self._reading = threading.RLock()
         retired = self.load_state().retired
         if retired is not None and not read_only:

@@ -8,7 +8,7 @@ from cubeport.cubes.forms import Encoder, Form
 
 
 class EncoderModules:
-    """The files beside this one, as the service asks for them (``service.ports.Encoders``)."""
+    """The files next to this one, as the service asks for them (``service.ports.Encoders``)."""
 
     def of(self, form: Form) -> Encoder:
         """Return the encoder of *form*."""

@@ -32,7 +32,7 @@ MIB = 1 << 20
 _STRIP_BYTES = 32 * MIB
 """Values in memory at once."""
 _VARIABLE_BYTES = 2_600
-"""Bytes that a NetCDF-4 file has for a variable beside its values, about."""
+"""Bytes that a NetCDF-4 file has for a variable next to its values, about."""
 _OF_VALUES = ("_FillValue", "missing_value", "valid_min", "valid_max", "valid_range", "flag_values", "flag_masks", "actual_range")
 """Attributes that are of the type of the values (CF 2.5.1, 3.5); JSON has kept the number and not the type."""
 

@@ -38,7 +38,7 @@ type Chunks = Bounded[tuple[str, str, str, tuple[int, ...]], Array]
 
 MIB = 1 << 20
 _HANDLE_BYTES = MIB // 4
-"""What an opened version takes beside its coordinates, about."""
+"""What an opened version takes next to its coordinates, about."""
 _AT_ONCE = 16 * MIB
 """Decoded bytes that are read with one call."""
 

@@ -339,7 +339,7 @@ class Lister:
         return f"{path}/{CUBE}/{key}"
 
     def strays(self) -> Iterator[str]:
-        """Yield the paths of what lies in ``store`` and is neither a dataset's folder, nor a version's, nor in its cube."""
+        """Yield the paths of what is in ``store`` and is neither a dataset's folder, nor a version's, nor in its cube."""
         with store_errors("list the store"):
             store = self._data / "store"
             for each in _strays(store):
@@ -359,7 +359,7 @@ class Lister:
 
 
 def _strays(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """Yield what is no folder above the versions, and what is neither cube nor manifest inside one."""
+    """Yield what is not a folder above the versions, and what is neither cube nor manifest inside one."""
     if not folder.is_dir():
         return
     for each in sorted(folder.iterdir()):

@@ -1,7 +1,7 @@
 """The part of Zarr v3 that cubeport writes: metadata documents, keys, and chunks of numbers or text under checksummed zstd.
 
 Our own hundred lines instead of zarr-python's, since they write a chunk once (no temporary file and rename), compress in
-threads beside the reading, and hash in passing. zarr-python reads everything back before it is published, so that what
+threads next to the reading, and hash in passing. zarr-python reads everything back before it is published, so that what
 we write is Zarr by somebody else's judgement too.
 """
 
@@ -165,7 +165,7 @@ def blocks(grid: Grid, source: tuple[int, ...] | None, budget: int) -> Iterator[
 
 
 def inside(chunk: Region, block: Region) -> Any:
-    """Return where *chunk* lies in values that were read for *block*; of a scalar, the array and not its item."""
+    """Return where *chunk* is in values that were read for *block*; of a scalar, the array and not its item."""
     return (*(slice(c.start - b.start, c.stop - b.start) for c, b in zip(chunk, block, strict=True)), ...)
 
 

@@ -1,1 +1,1 @@
-"""The confined child that reads what came from outside (safety.md 2)."""
+"""The confined child that reads what came from outside."""

@@ -149,7 +149,7 @@ class _MeasureAnswer(_Answer):
 
 
 def _believed[A: _Answer](model: type[A], said: Mapping[str, Any]) -> A:
-    """Return what a child said, held against its form: a source may have taken the child over."""
+    """Return what a child said, compared with its form: a source may have taken the child over."""
     try:
         return model.model_validate(dict(said))
     except ValidationError as error:

@@ -1,7 +1,7 @@
 """What the second child does: judge what the first one wrote, without having seen the source.
 
 Every object is looked at without following links, every array's metadata must be such as we write, every chunk is decoded
-by zarr-python and held against the first child's digests. Only then is the cube described, its metadata consolidated, and
+by zarr-python and compared with the first child's digests. Only then is the cube described, its metadata consolidated, and
 the manifest written, which alone says what the engine takes in.
 """
 
@@ -116,7 +116,7 @@ def _takes(updated: Updated | None, name: str, index: tuple[int, ...]) -> bool:
 
 
 def _objects(root: Path) -> dict[str, int]:
-    """Return the size of every object by its key, refusing what is no plain file with a name of ours and no other name."""
+    """Return the size of every object by its key, refusing what is not a plain file with a name of ours and no other name."""
     sizes = {}
     for folder, folders, files, descriptor in os.fwalk(root, follow_symlinks=False):
         for name in (*folders, *files):
@@ -125,7 +125,7 @@ def _objects(root: Path) -> dict[str, int]:
             if stat.S_ISDIR(status.st_mode):
                 continue
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or keys.parse(key) is None:
-                raise SourceRejected(f"{key[:200]!r} was written, which is no object of a cube", reason="unsafe")
+                raise SourceRejected(f"{key[:200]!r} was written, which is not an object of a cube", reason="unsafe")
             sizes[key] = status.st_size
     return sizes
 

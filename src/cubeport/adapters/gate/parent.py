@@ -77,7 +77,7 @@ class Parent:
 
 
 class Updated:
-    """An update before it is taken in: what was written anew, and everything else from the parent."""
+    """An update before it is taken in: what was written again, and everything else from the parent."""
 
     def __init__(
         self,
@@ -252,7 +252,7 @@ def _same_names(parent: Source, new: Source) -> None:
 
 
 def _same_form(parent: Source, new: Source, along: str) -> Source:
-    """Return *new* with the packing of the held data, once it is the same; an update never changes types or packs values anew."""
+    """Return *new* with the packing of the held data, once it is the same; an update never changes types or packs values again."""
     changed: dict[str, xr.Variable] = {}
     for key, held in parent.raw.variables.items():
         name = str(key)
@@ -265,7 +265,7 @@ def _same_form(parent: Source, new: Source, along: str) -> Source:
         odd = [each for each in PACKING if ours.get(each) != theirs.get(each)]
         if odd:
             raise EncodingMismatch(
-                f"{new.name}: variable {name!r} has another {odd[0]} than the held data, and an update never packs values anew",
+                f"{new.name}: variable {name!r} has another {odd[0]} than the held data, and an update never packs values again",
                 next_step="write the file with the packing of the held data, or replace the dataset as a whole (--replace)",
             )
         kept = {each: value for each, value in coming.attrs.items() if each not in PACKING}

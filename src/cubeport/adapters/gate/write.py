@@ -46,7 +46,7 @@ with contextlib.suppress(ImportError):
     import dask.array  # noqa: F401
 
 THREADS = max(2, min(4, len(os.sched_getaffinity(0))))
-"""That hash and compress beside the reading; other children want the other cores."""
+"""That hash and compress next to the reading; other children want the other cores."""
 
 _BLOCK_BYTES = 32 * 2**20
 """Decoded bytes read at once, up to four times as many where the source's chunks are long; two blocks are in memory at most."""
@@ -61,7 +61,7 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
     wanted = request["variables"]
     steps = request.get("normalise", ())
     with contextlib.ExitStack() as stack:
-        # Files of a long series are opened anew for each variable where fewer may stay open.
+        # Files of a long series are opened again for each variable where fewer may stay open.
         kept = _open_files(len(context.sources))
         stack.enter_context(xr.set_options(file_cache_maxsize=kept))  # type: ignore[no-untyped-call]  # xarray leaves it so
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=THREADS))
@@ -102,7 +102,7 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
 
 
 def _open_files(sources: int) -> int:
-    """Return how many files may stay open beside the descriptors of the sources themselves and those of libraries."""
+    """Return how many files may stay open next to the descriptors of the sources themselves and those of libraries."""
     return max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - sources - 64)
 
 
@@ -176,7 +176,7 @@ def _windowed(raw: xr.Dataset, asked: Window) -> xr.Dataset:
 
 
 _GROWN = 4
-"""A cube that began with a few steps has small chunks; once they could be so many times larger, all are written anew."""
+"""A cube that began with a few steps has small chunks; once they could be so many times larger, all are written again."""
 
 
 def _kept_lengths(held: Mapping[str, Grid], raw: xr.Dataset, dimension: str) -> dict[str, tuple[int, ...]]:

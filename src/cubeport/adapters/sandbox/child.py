@@ -134,7 +134,7 @@ def _work(channel: socket.socket, request: Mapping[str, Any]) -> None:
         wire.send(channel, {"error": wire.error_to_mapping(_missing(error.name or str(error)))})
     except OSError as error:
         wire.send(channel, _os_error(error, limits))
-    except Exception:  # noqa: BLE001 - the last of the child: it is told to the service, which logs it and refuses the source
+    except Exception:  # noqa: BLE001 - the last of the child: it is reported to the service, which logs it and refuses the source
         wire.send(channel, _failed())
 
 

@@ -434,7 +434,7 @@ def _timed_out(limits: Limits) -> SourceRejected:
 
 @contextlib.contextmanager
 def open_source(path: Path) -> Iterator[int]:
-    """Open *path*, an absolute path to a regular file or folder, component by component; no link is followed (safety.md U5).
+    """Open *path*, an absolute path to a regular file or folder, component by component; no link is followed.
 
     Raises
     ------

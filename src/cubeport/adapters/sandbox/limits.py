@@ -1,4 +1,4 @@
-"""The bounds that every source is held to, as one frozen value that is passed down (safety.md R5, 2.1, 2.2)."""
+"""The bounds that every source is held to, as one frozen value that is passed down."""
 
 from __future__ import annotations
 

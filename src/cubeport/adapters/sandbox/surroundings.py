@@ -23,7 +23,7 @@ OTHERS = {
     "s3fs": "2026.9",
     "urllib3": "2.7",
 }
-"""Floors of what comes with other packages, or beside them (safety.md 12). Our own requirements say theirs."""
+"""Floors of what comes with other packages, or next to them. Our own requirements say theirs."""
 
 
 def findings(setting: str) -> Iterator[Finding]:

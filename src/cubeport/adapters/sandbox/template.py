@@ -39,7 +39,7 @@ class _Unit:
 
 
 class Template:
-    """The loop: a message forks, an end is told, a lead that is let go ends its child."""
+    """The loop: a message forks, an end is reported, a lead that is let go ends its child."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control

@@ -130,7 +130,7 @@ def open(  # noqa: A001 - every format has it
     raw = _opened(source.name, source.path, keys)
     held = {}
     for name, each in variables(raw).items():
-        each.attrs.pop("dtype", None)  # cfgrib's word for xarray, which is no attribute of data
+        each.attrs.pop("dtype", None)  # cfgrib's word for xarray, which is not an attribute of data
         if each.attrs.get("standard_name") == "unknown":
             del each.attrs["standard_name"]
         each.encoding.pop("source", None)

@@ -219,7 +219,7 @@ class _Walk:
         if not _readable(kind):
             what = f"is of a type that no cube can hold: {_CLASS.get(kind.get_class(), 'unknown')}"
         elif kind.get_class() == h5t.STRING and _stored_bytes(kind) > self.arrays.limits.item_bytes:
-            # Such as StructMetadata.0 of HDF-EOS: 32 kB of text beside the grids.
+            # Such as StructMetadata.0 of HDF-EOS: 32 kB of text next to the grids.
             what = f"holds a text of {_stored_bytes(kind):,} bytes, which is a document and not a label"
         if what is not None:
             self.skipped.append(here)
@@ -250,7 +250,7 @@ class _Walk:
         return any(each.startswith(_PHANTOM) for each in _values(attribute))
 
     def _within(self, dataset: h5d.DatasetID, plist: Any, layout: int, whole: int, here: str) -> None:
-        """Every stored byte lies inside the file, and unfiltered chunks have the size that they decode to."""
+        """Every stored byte is inside the file, and unfiltered chunks have the size that they decode to."""
         if layout == h5d.CONTIGUOUS and dataset.get_offset() is not None:
             self._end(dataset.get_offset() + dataset.get_storage_size(), here)
         elif layout == h5d.CHUNKED:

@@ -117,7 +117,7 @@ def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: C
 
 
 def _utf8(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return *attributes* with UTF-8 that HDF5 calls ASCII read as what it is; what is no UTF-8 stays, for the checks to refuse."""
+    """Return *attributes* with UTF-8 that HDF5 calls ASCII read as UTF-8; other bytes stay, and the checks refuse them."""
 
     def read(value: Any) -> Any:
         if isinstance(value, str) and not value.isascii():
@@ -200,7 +200,7 @@ def opened(
 ) -> Source:
     """Return *raw* as a source, refusing one without data variables and naming the *groups* that could be chosen instead.
 
-    Where no group was chosen and the root has data, the groups that are left out are told: nothing is skipped in silence.
+    Where no group was chosen and the root has data, the groups that are left out are reported: nothing is skipped in silence.
     """
     with contextlib.ExitStack() as refused:
         refused.callback(raw.close)

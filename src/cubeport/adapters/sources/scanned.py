@@ -110,7 +110,7 @@ class Arrays:
         self.found.append(array)
 
     def done(self, stored_bytes: int) -> tuple[Array, ...]:
-        """Return all of them, once their sum was held against what is stored."""
+        """Return all of them, once their sum was compared with what is stored."""
         what = f"{self.name}: declared bytes for each stored one"
         self.limits.check_expansion(self._declared, stored_bytes, what, source=self.name)
         return tuple(self.found)

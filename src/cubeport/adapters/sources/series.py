@@ -1,4 +1,4 @@
-"""Several files as one lazy dataset: ordered by their decoded times, held against each other whole before a value is taken.
+"""Several files as one lazy dataset: ordered by their decoded times, compared with each other whole before a value is taken.
 
 The checks and their kinds are those of service.md 5.2. Of several files every offender is named, not the first.
 """

@@ -93,7 +93,7 @@ def verify(
     """Check that no stored chunk of the arrays of *group*, but for those *left_out*, decodes to more than it may.
 
     Decoders make room for whatever a chunk says of itself (8 kB of zstd became 256 MiB before zarr refused it), so what it
-    says is read first. What lies in shards, and zstd that says nothing, is left to the limit on memory.
+    says is read first. What is in shards, and zstd that says nothing, is left to the limit on memory.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""A Zarr store in a folder as a store of zarr-python, read through descriptors: what was scanned is what is read (safety.md R3).
+"""A Zarr store in a folder as a store of zarr-python, read through descriptors: what was scanned is what is read.
 
 zarr's own ``LocalStore`` follows links that came after the scan, and takes a folder at the place of a chunk for a chunk that is
 not there, which a reader then fills in silence.

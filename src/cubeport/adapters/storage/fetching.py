@@ -1,4 +1,4 @@
-"""The core's ``Fetcher``: bytes from allowed origins, whole or not at all (safety.md 3, U1 to U3).
+"""The core's ``Fetcher``: bytes from allowed origins, whole or not at all.
 
 What is checked is what is used: a name is resolved once, every address it has must be public, and the connection goes to the one
 that was checked. Nothing is taken from the environment, and no redirect is followed.

@@ -59,7 +59,7 @@ class LocalProfile:
             raise PathEscapes(f"{path} leads outside the root of profile {self.name}.", next_step="cubeport profiles")
 
     def target(self, plan: StoragePlan, operation_id: str) -> LocalTarget:
-        """Make an empty place beside the final name; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
+        """Make an empty place next to the final name; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
         assert plan.relative_path is not None, "a plan for this profile has a path"
         self._reachable()
         self.check(plan.relative_path)
@@ -67,7 +67,7 @@ class LocalProfile:
             return LocalTarget(self, plan, plan.relative_path, operation_id)
 
     def stat(self, path: str) -> Stored | None:
-        """Return what lies there; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
+        """Return what is there; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
         self._reachable()
         with store_errors("look at the artifact"):
             try:
@@ -135,7 +135,7 @@ class LocalProfile:
                     place.rmdir()
 
     def quarantine(self, path: str, to: Path) -> None:
-        """Move what lies there to *to*."""
+        """Move what is there to *to*."""
         with store_errors("move to quarantine"):
             make_folders(to.parent)
             shutil.move(self.root / path, to)
@@ -163,13 +163,13 @@ class LocalProfile:
     def problems(self) -> list[str]:
         """Return what is wrong with the profile, changing nothing."""
         if not self.root.is_dir():
-            return ["its root is no folder"]
+            return ["its root is not a folder"]
         if self.writable and not os.access(self.root, os.W_OK | os.X_OK):
             return ["its root cannot be written"]
         return []
 
     def _reachable(self) -> None:
-        # A root that is gone (not mounted) says nothing about what lies in it: absent is not unreadable.
+        # A root that is gone (not mounted) says nothing about what is in it: absent is not unreadable.
         if not self.root.is_dir():
             raise StoreUnavailable(
                 f"The root of profile {self.name} is not there.", next_step="make the folder, or mount it; cubeport doctor"
@@ -177,7 +177,7 @@ class LocalProfile:
 
 
 class LocalTarget:
-    """Bytes on their way: a hidden file or folder beside the final name, made exclusively."""
+    """Bytes on their way: a hidden file or folder next to the final name, made exclusively."""
 
     def __init__(self, profile: LocalProfile, plan: StoragePlan, path: str, operation_id: str) -> None:
         self._profile = profile
@@ -268,7 +268,7 @@ def _sync_file(path: Path) -> None:
 
 
 def _below(top: Path) -> Iterator[Path]:
-    """Yield what is no folder below *top*; a folder that cannot be listed is an error, not an empty one."""
+    """Yield what is not a folder below *top*; a folder that cannot be listed is an error, not an empty one."""
 
     def refuse(exc: OSError) -> None:
         if not isinstance(exc, FileNotFoundError):

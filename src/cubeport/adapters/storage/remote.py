@@ -81,7 +81,7 @@ class RemoteProfile:
             return RemoteTarget(self, plan, operation_id)
 
     def stat(self, path: str) -> Stored | None:
-        """Return what lies there; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
+        """Return what is there; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
         with self._errors("look at the artifact"):
             try:
                 return self._stored(path, self.fs.info(self.key(path)))
@@ -131,7 +131,7 @@ class RemoteProfile:
         """Do nothing: folders are no things here."""
 
     def quarantine(self, path: str, to: Path) -> None:
-        """Bring what lies there to *to*, then remove it."""
+        """Bring what is there to *to*, then remove it."""
         with self._errors("move to quarantine"):
             make_folders(to.parent)
             self.fs.get(self.key(path), str(to), recursive=True)

@@ -73,7 +73,7 @@ def _choice(template: str, text: str, known: Mapping[str, object] | None) -> Cho
     for each in text.split("|"):
         found = _NAME.fullmatch(each)
         if found is None:
-            raise _wrong(f"Template {template!r}: {each!r} is no field; write {{a}}, {{a|b}} or {{a:8}}.")
+            raise _wrong(f"Template {template!r}: {each!r} is not a field; write {{a}}, {{a|b}} or {{a:8}}.")
         name = found["name"]
         if known is not None and name not in known and not name.startswith("metadata."):
             near = get_close_matches(name, known, 1)

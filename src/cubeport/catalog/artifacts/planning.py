@@ -116,7 +116,7 @@ class Planner:
         )
 
     def _explicit(self, locator: Any) -> tuple[Profile, str]:
-        """Return the writable profile that an explicit locator lies under, and the path in it."""
+        """Return the writable profile that an explicit locator is under, and the path in it."""
         match locator:
             case PlannedPathLocator() | LocalPathLocator(profile=str()):
                 return self.profiles.get(str(locator.profile)), locator.path
@@ -127,7 +127,7 @@ class Planner:
                     root = root_of(profile)
                     if root is not None and Path(locator.path).is_relative_to(root) and not profile.name.startswith("_"):
                         return profile, Path(locator.path).relative_to(root).as_posix()
-        raise OutsideProfile("The place lies under no writable storage profile.", next_step="cubeport profiles")
+        raise OutsideProfile("The place is under no writable storage profile.", next_step="cubeport profiles")
 
 
 def _reference(locator: Any, target_kind: TargetKind) -> StoragePlan:

@@ -1,7 +1,7 @@
 """Where managed bytes lie: profiles, what the core needs of one, and plans for where a new artifact will go.
 
 A record names a profile and a path relative to its root, so an instance can be moved. Paths are created, never looked for and then
-written: exclusive creation is the only check that means anything beside other writers.
+written: exclusive creation is the only check that means anything next to other writers.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Stored:
 
 
 def part_path(path: str, operation_id: str) -> str:
-    """Return where the bytes of *path* are made, beside it: only this operation was ever given that name."""
+    """Return where the bytes of *path* are made, next to it: only this operation was ever given that name."""
     folder, slash, name = path.rpartition("/")
     return f"{folder}{slash}.{name}.{operation_id}.part"
 
@@ -78,7 +78,7 @@ _LONGEST_SUFFIX = 16
 
 
 class Target(Protocol):
-    """Bytes on their way to a final name, beside it, where nobody looks."""
+    """Bytes on their way to a final name, next to it, where nobody looks."""
 
     @property
     def path(self) -> Path:
@@ -123,10 +123,10 @@ class Profile(Protocol):
         """Raise PathEscapes if *path* resolves outside the root."""
 
     def target(self, plan: StoragePlan, operation_id: str) -> Target:
-        """Make an empty place for bytes beside their final name, exclusively."""
+        """Make an empty place for bytes next to their final name, exclusively."""
 
     def stat(self, path: str) -> Stored | None:
-        """Return what lies there; ``None`` only when the store said that nothing does. Raises StoreUnavailable."""
+        """Return what is there; ``None`` only when the store said that nothing does. Raises StoreUnavailable."""
 
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading. Raises ArtifactMissing, StoreUnavailable."""
@@ -143,7 +143,7 @@ class Profile(Protocol):
     def remove(
         self, path: str, proof: Mapping[str, Any], *, operation_id: str | None = None
     ) -> Literal["removed", "absent", "not-ours"]:
-        """Remove what lies there, file or tree, durably, if it is what was meant.
+        """Remove what is there, file or tree, durably, if it is what was meant.
 
         That is shown by *proof* (``device`` and ``inode`` of the thing or of its ``data``; a remote ``object`` id in the name), or
         by the operation's random id in its name: nobody else was ever given that.
@@ -153,7 +153,7 @@ class Profile(Protocol):
         """Remove folders that an operation made, innermost first, as far as they are empty."""
 
     def quarantine(self, path: str, to: Path) -> None:
-        """Move what lies there to *to*, a folder of the catalog."""
+        """Move what is there to *to*, a folder of the catalog."""
 
     def now(self) -> float:
         """Return the present by the store's clock."""
@@ -166,7 +166,7 @@ class Profile(Protocol):
 
 
 class Fetcher(Protocol):
-    """The gate's way to bytes elsewhere: allow-list, size cap, deadline (safety.md 3)."""
+    """The gate's way to bytes elsewhere: allow-list, size cap, deadline."""
 
     def size(self, uri: str) -> int | None:
         """Return the size that the origin says, or ``None`` if it does not answer with one."""

@@ -148,7 +148,7 @@ def _link(
         return ViewLink(name, "unsupported", record.id, artifact.artifact_id, reason=words)
     link = ViewLink(path, "planned", record.id, artifact.artifact_id)
     if place is None:
-        return replace(link, state="unsupported", reason=f"a {artifact.locator.kind} is no local file")
+        return replace(link, state="unsupported", reason=f"a {artifact.locator.kind} is not a local file")
     if not place.exists():
         return replace(link, state="missing-target", reason="its bytes are not there")
     return replace(link, target=os.path.relpath(place.resolve(), (folder.resolve() / path).parent))
@@ -179,11 +179,11 @@ def view_fields(record: CatalogRecord, artifact: Artifact, name: str) -> dict[st
 
 
 def _compare(folder: Path, link: ViewLink, ours: Mapping[str, str]) -> ViewLink:
-    """Return *link* as it stands against what lies at its path now."""
+    """Return *link* as it stands against what is at its path now."""
     path = folder / link.path
     for parent in (path.parents[i] for i in range(len(Path(link.path).parts) - 1)):
         if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
-            return replace(link, state="collision", reason=f"{parent.relative_to(folder)} is no folder")
+            return replace(link, state="collision", reason=f"{parent.relative_to(folder)} is not a folder")
     found = _target(path)
     if found is None:
         return link
@@ -248,7 +248,7 @@ def _read_list(folder: Path) -> tuple[dict[str, str], set[str]]:
             f"{path} cannot be read, so nobody can tell which links are ours: {exc}", next_step="remove the folder, or name another"
         ) from exc
     if any(Path(each).is_absolute() or ".." in Path(each).parts for each in (*links, *folders)):
-        raise Conflict(f"{path} lists what lies outside its folder.", next_step="remove the file, or name another folder")
+        raise Conflict(f"{path} lists what is outside its folder.", next_step="remove the file, or name another folder")
     return links, folders
 
 

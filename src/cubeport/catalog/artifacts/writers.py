@@ -53,7 +53,7 @@ def path_source(path: str | Path, kind: Literal["file", "directory", "zip_file"]
         raise NotFound(f"There is no {kind.replace('_', ' ')} {path.name}.")
     if not (path.is_file() or path.is_dir()):
         # Asked before it is opened: a pipe would keep us waiting for its other end.
-        raise InvalidRequest(f"{path.name} is no regular file.")
+        raise InvalidRequest(f"{path.name} is not a regular file.")
     return PathSource(path, kind)
 
 
@@ -78,7 +78,7 @@ class CopyWriter:
         with store_errors("read the source"), source.path.open("rb") as reading:
             before = os.fstat(reading.fileno())
             if not stat.S_ISREG(before.st_mode):
-                raise InvalidRequest(f"{source.path.name} is no regular file.")
+                raise InvalidRequest(f"{source.path.name} is not a regular file.")
             result = _pour(_blocks(reading), target, half_at=before.st_size // 2)
             after = os.fstat(reading.fileno())
         if (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns) or result.size_bytes != after.st_size:
@@ -157,7 +157,7 @@ class UnzipSingleFileArtifactWriter:
                 with archive.open(member) as reading:
                     return _pour(_at_most(_no_archive(_blocks(reading)), limit, rule), target, half_at=member.file_size // 2)
         except (zipfile.BadZipFile, NotImplementedError, EOFError) as exc:
-            raise InvalidRequest(f"{source.path.name} is no zip file that can be read: {exc}") from exc
+            raise InvalidRequest(f"{source.path.name} is not a zip file that can be read: {exc}") from exc
 
     @staticmethod
     def member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
@@ -173,7 +173,7 @@ class UnzipSingleFileArtifactWriter:
             raise InvalidRequest("The zip file's member is encrypted.")
         kind = stat.S_IFMT(member.external_attr >> 16)
         if kind not in (0, stat.S_IFREG):
-            raise InvalidRequest("The zip file's member is no regular file.")
+            raise InvalidRequest("The zip file's member is not a regular file.")
         return member
 
 
@@ -217,7 +217,7 @@ def writing(source: object, writer: ArtifactWriter | None = None) -> Writing:
 
 
 def measure(path: Path) -> WriteResult:
-    """Return size and hash of what lies at *path*, by reading it."""
+    """Return size and hash of what is at *path*, by reading it."""
     if not path.is_dir():
         size, digest = _read(path)
         return WriteResult(size, {"sha256": digest})
@@ -300,4 +300,6 @@ def _regular(top: Path) -> Iterator[Path]:
             if stat.S_ISREG(mode):
                 yield each
             elif not stat.S_ISDIR(mode):
-                raise InvalidRequest(f"{each.relative_to(top)} is no regular file; a folder of regular files is taken, no links.")
+                raise InvalidRequest(
+                    f"{each.relative_to(top)} is not a regular file; a folder of regular files is taken, no links."
+                )

@@ -92,7 +92,7 @@ def make_folders(folder: Path) -> list[Path]:
 
 
 def demand_space(*folders: Path, free_bytes: int = FREE_BYTES) -> None:
-    """Return if each of *folders* lies on a disk with that much space.
+    """Return if each of *folders* is on a disk with that much space.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def write_all(descriptor: int, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Make *data* the content of *path*: beside it, synced, renamed over it. Readers see the old bytes or the new ones."""
+    """Make *data* the content of *path*: next to it, synced, renamed over it. Readers see the old bytes or the new ones."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     descriptor = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:

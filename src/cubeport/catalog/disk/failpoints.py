@@ -1,4 +1,4 @@
-"""Places where a test may kill, break or pause us, by name (safety.md 10). Unarmed they cost one look at an empty mapping.
+"""Places where a test may kill, break or pause us, by name. Unarmed they cost one look at an empty mapping.
 
 ``NAME[@N][=ACTION],…``: at the Nth passing (1) do ACTION (``kill``). Nothing here reads the environment: ``main`` reads
 ``CUBEPORT_FAIL_POINTS`` once, refuses it without ``CUBEPORT_TESTING=1``, and arms.
@@ -35,7 +35,7 @@ STATES = (
     "rolled_back",
     "failed",
 )
-"""The journal's states in order (catalog.md 5)."""
+"""The journal's states in order."""
 
 STEPS = (
     "lock",
@@ -112,7 +112,7 @@ def arm(text: str, *, root: int | None = None) -> None:
 def _parse(item: str) -> tuple[str, _Point]:
     found = _GRAMMAR.fullmatch(item)
     if found is None:
-        raise InvalidConfiguration(f"{item!r} is no fail point; write NAME[@N][=ACTION].")
+        raise InvalidConfiguration(f"{item!r} is not a fail point; write NAME[@N][=ACTION].")
     action, argument = found["action"] or "kill", found["argument"]
     if found["name"] not in NAMES:
         raise InvalidConfiguration(f"There is no fail point {found['name']!r}.")

@@ -1,6 +1,6 @@
 """Locks between processes: flock and nothing else, so that the kernel frees them when their holder dies.
 
-A note beside the lock tells people who holds it; nothing depends on the note, so a failure to write it is ignored. There are no pid
+A note next to the lock says who holds it. Nothing depends on it, so a failure to write it is ignored. There are no pid
 files, lock files are never unlinked, and no other mechanism replaces flock. A *forked* child would share the lock; children are
 started by exec, which closes it.
 """
@@ -43,7 +43,7 @@ class FileLock:
     Parameters
     ----------
     note
-        What to write beside the lock while it is held, on top of what is known of this process: ``operation_id``, ``user``,
+        What to write next to the lock while it is held, on top of what is known of this process: ``operation_id``, ``user``,
         ``command``. ``None`` writes no note, for a file that says itself who owns it.
     timeout_s
         How long ``with`` waits before it raises :class:`~cubeport.errors.Locked`, naming the holder.
@@ -123,7 +123,7 @@ class FileLock:
 
 
 def holder(path: Path) -> dict[str, Any] | None:
-    """Return the note beside the lock: ``{pid, host, user, process, command, operation_id, since}``, ``None`` without one."""
+    """Return the note next to the lock: ``{pid, host, user, process, command, operation_id, since}``, ``None`` without one."""
     with contextlib.suppress(OSError, ValueError):  # it informs people only: unreadable is as good as none
         note = json.loads(_note_path(path).read_text())
         return note if isinstance(note, dict) else None

@@ -1,4 +1,4 @@
-"""What kind of file system a path lies on: shared memory and locks, which SQLite and TinyDB need, work on local ones alone."""
+"""What kind of file system a path is on: shared memory and locks, which SQLite and TinyDB need, work on local ones alone."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 def mount_type(path: Path, mountinfo: str | None = None) -> str | None:
-    """Return the type of the file system that *path* (or its nearest existing parent) lies on, ``None`` where it cannot be told.
+    """Return the type of the file system that *path* (or its nearest existing parent) is on, ``None`` where it cannot be told.
 
     Parameters
     ----------
@@ -41,11 +41,11 @@ def is_network(kind: str | None) -> bool:
 
 
 def refuse_network(path: Path, *, mountinfo: str | None = None) -> None:
-    """Raise NetworkFilesystem, naming the type, if *path* lies on such a file system."""
+    """Raise NetworkFilesystem, naming the type, if *path* is on such a file system."""
     kind = mount_type(path, mountinfo)
     if is_network(kind):
         raise NetworkFilesystem(
-            f"{path} lies on a file system of type {kind}, where the catalog's shared memory and locks are not reliable.",
+            f"{path} is on a file system of type {kind}, where the catalog's shared memory and locks are not reliable.",
             next_step="put the catalog on a local disk; or, if one process at a time writes, make it with `cubeport init"
             " --allow-network-filesystem`, or set allow_network_filesystem: true in .cubeport/catalog.yaml of one that is there",
             filesystem=kind,

@@ -1,6 +1,6 @@
 """Which addresses of other machines may be asked: one parser, origins that somebody allowed, and the public net behind a name.
 
-Pure: nothing is resolved and nothing is opened here (safety.md 3, U1 and U2).
+Pure: nothing is resolved and nothing is opened here.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def read(path: Path, name: str | None = None) -> Document:
     Raises
     ------
     InvalidConfiguration
-        With every equal key, tag and alias at its place, or the first thing that is no YAML at all.
+        With every equal key, tag and alias at its place, or the first thing that is not YAML at all.
     """
     name = name or path.name
     raw = path.read_bytes()

@@ -29,7 +29,7 @@ class Portable(CatalogBackend, Protocol):
         """Yield every operation by id."""
 
     def all_rows(self) -> Iterator[Row]:
-        """Yield every row beside the records, by table and id."""
+        """Yield every row next to the records, by table and id."""
 
     def load(
         self,

@@ -65,10 +65,10 @@ def _mount(parts: Parts) -> Iterator[Finding]:
         return
     kind = mount_type(parts.root)
     if is_network(kind):
-        message = f"lies on {kind}, where nothing is promised"
+        message = f"is on {kind}, where nothing is promised"
         yield Finding("network-filesystem", "catalog", message, "put the catalog on a local disk", "warn")
     elif kind is not None:
-        yield Finding("filesystem", "catalog", f"lies on {kind}", level="ok")
+        yield Finding("filesystem", "catalog", f"is on {kind}", level="ok")
 
 
 def _plugins(parts: Parts) -> Iterator[Finding]:

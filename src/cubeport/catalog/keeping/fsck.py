@@ -221,7 +221,7 @@ def _journals(ports: Ports) -> Iterator[Finding]:
 
 
 def _strangers(ports: Ports, parts: Parts, repaired: list[str] | None) -> Iterator[Finding]:
-    """Yield what lies in the stores and in no record: orphans if a journal proves them ours, else unknown."""
+    """Yield what is in the stores and in no record: orphans if a journal proves them ours, else unknown."""
     try:
         strangers = garbage(ports, parts)
     except CorruptCatalog as exc:

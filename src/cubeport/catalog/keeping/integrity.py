@@ -169,7 +169,7 @@ def choose(record: CatalogRecord, name: str | None, *, status: str | None = None
 
 
 def local_path(profiles: Profiles, record: CatalogRecord, artifact: Artifact) -> Path:
-    """Return where the artifact lies in the local file system. Raises ArtifactMissing."""
+    """Return where the artifact is in the local file system. Raises ArtifactMissing."""
     path = None
     if managed := place_of(artifact):
         path = profiles.get(managed[0]).local_path(managed[1])
@@ -298,7 +298,7 @@ def drop(ports: Ports, fetcher: Fetcher | None, record: CatalogRecord, artifact:
 
 
 def removal(profiles: Profiles, artifact: Artifact) -> list[Action]:
-    """Return what removes the artifact's bytes after a commit: only managed ones, and only those that lie there now."""
+    """Return what removes the artifact's bytes after a commit: only managed ones, and only those that are there now."""
     managed = place_of(artifact)
     if managed is None:
         return []

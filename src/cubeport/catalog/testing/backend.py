@@ -1,4 +1,4 @@
-"""The promises of a catalog's backend as tests (catalog.md 3.1). Needs pytest and hypothesis.
+"""The promises of a catalog's backend as tests. Needs pytest and hypothesis.
 
 A third party inherits the class and says how its store is opened::
 

@@ -1,4 +1,4 @@
-"""The promises of a journal as tests (catalog.md 5). Needs pytest.
+"""The promises of a journal as tests. Needs pytest.
 
 A third party inherits the class and gives the fixture ``open_journal``: each call opens the same journal again, as another process
 would.

@@ -1,7 +1,7 @@
-"""The promises of a storage profile as tests (catalog.md 4). Needs pytest.
+"""The promises of a storage profile as tests. Needs pytest.
 
 A third party inherits the class and gives the fixtures ``profiles`` (a :class:`~cubeport.catalog.artifacts.storage.Profiles`
-that holds the profile and whatever it needs beside it) and ``profile``, writable and empty.
+that holds the profile and whatever it needs next to it) and ``profile``, writable and empty.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Finishing or undoing what dead processes left open, by one rule: the operation's row decides (catalog.md 5).
+"""Finishing or undoing what dead processes left open, by one rule: the operation's row decides.
 
 Row ``succeeded``: forward. No row: insert it as ``rolled_back``, then undo. Catalog unreachable: leave it, never guess. Journals
 whose lock is held belong to living owners and are not touched. Twice is once.

@@ -144,7 +144,7 @@ def _each[T: Model](things: Iterable[T], run: Callable[[T], Undone], name: Calla
             outcome = run(thing)
         except CubeportError as exc:
             left.append(f"{what}: {exc.message}")
-        except Exception as exc:  # noqa: BLE001 - a plugin's undo: whatever it raises, the others still have to run, and it is told
+        except Exception as exc:  # noqa: BLE001 - a plugin's undo: whatever it raises, the others still have to run, and it is reported
             left.append(f"{what}: {type(exc).__name__}: {exc}")
         else:
             done.append(f"{what}: {outcome}")

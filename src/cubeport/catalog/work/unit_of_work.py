@@ -298,7 +298,7 @@ class UnitOfWork:
             if filename is None:
                 raise InvalidRequest("An artifact needs a plan or a file name.")
             plan = self._simple_plan(record, filename, profile)
-        assert plan.profile is not None, "a reference is no planned artifact"
+        assert plan.profile is not None, "a reference is not a planned artifact"
         assert plan.relative_path is not None, "a plan with a profile has a path"
         place = PlannedPathLocator(profile=plan.profile, path=plan.relative_path)
         artifact = Artifact.from_mapping({"locator": place, "status": "planned", "target_kind": plan.target_kind, **fields})
@@ -317,7 +317,7 @@ class UnitOfWork:
     def write_artifact(self, artifact: Artifact, source: object, *, hash: str | None = None) -> Artifact:
         """Write the bytes of a planned artifact (bytes, a path, or a writer with its source) and return it ``available``.
 
-        They are beside their name until they are whole and on the disk, and take it without replacing anything. They are hashed
+        They are next to their name until they are whole and on the disk, and take it without replacing anything. They are hashed
         as the profile says, unless *hash* says it.
         """
         from cubeport.catalog.artifacts.writers import writing

@@ -74,7 +74,7 @@ class ShoutWriter:
 
 
 def shelf(name: str, settings: Any, root: Path) -> Any:
-    """A type of storage profile: a folder of its own beside the instance's files."""
+    """A type of storage profile: a folder of its own next to the instance's files."""
     from cubeport.adapters.storage.local import LocalProfile
 
     folder = root / "shelves" / name

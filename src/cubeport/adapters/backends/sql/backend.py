@@ -118,7 +118,7 @@ class SqlBackend:
     path
         The database file, which exists; see :meth:`create`.
     lock_path
-        The lock of all writers; ``locks/catalog.lock`` beside the file if not given.
+        The lock of all writers; ``locks/catalog.lock`` next to the file if not given.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class SqlBackend:
         if not allow_network_filesystem and not read_only:
             refuse_network(path)
         elif self._network and not read_only:
-            warnings.warn(f"{path} lies on {self._network}: nothing is promised there", RuntimeWarning, stacklevel=3)
+            warnings.warn(f"{path} is on {self._network}: nothing is promised there", RuntimeWarning, stacklevel=3)
         _demand_database(path)
         lock_path = lock_path or path.parent / "locks" / "catalog.lock"
         if not read_only:
@@ -154,7 +154,7 @@ class SqlBackend:
         Raises
         ------
         CorruptCatalog
-            If the file is missing or is no catalog's database: never an empty catalog.
+            If the file is missing or is not a catalog's database: never an empty catalog.
         NewerModel, BackendUnavailable
             If a newer release wrote it, or an older one, which ``cubeport migrate`` lifts.
         NetworkFilesystem
@@ -394,7 +394,7 @@ class SqlBackend:
         except sqlite3.Error as exc:  # our own statements are right, so the tables are not what they were
             found = [Finding("corrupt-catalog", self._store.path.name, str(exc), "restore a backup")]
         if self._network:
-            words = f"lies on {self._network}: nothing is promised there"
+            words = f"is on {self._network}: nothing is promised there"
             found.append(Finding("network-filesystem", self._store.path.name, words, "move it to a local disk", "warn"))
         return found
 
@@ -460,7 +460,7 @@ class SqlBackend:
                 yield _read_operation(text)
 
     def all_rows(self) -> Iterator[Row]:
-        """Yield every row beside the records, by table and id."""
+        """Yield every row next to the records, by table and id."""
         yield from self.rows.all()
 
     def close(self) -> None:
@@ -473,7 +473,7 @@ def migrate(
 ) -> tuple[int, int]:
     """Lift the database's schema to this release's, one transaction for each step; return the schema before and after.
 
-    Then every derived table is made anew from the documents, which also cures one that differs from them (``index-differs``).
+    Then every derived table is made again from the documents, which also cures one that differs from them (``index-differs``).
     """
     _demand_database(path)
     lock_path = lock_path or path.parent / "locks" / "catalog.lock"
@@ -588,7 +588,7 @@ def _columns(connection: sqlite3.Connection, number: int) -> dict[str, Any]:
 
 
 def _bits(connection: sqlite3.Connection) -> Iterator[Finding]:
-    """Yield what differs in operations, in rows beside the records, and in the numbers that no document holds."""
+    """Yield what differs in operations, in rows next to the records, and in the numbers that no document holds."""
     columns = ("operation_id", "parent_id", "operation_type", "status", "started_at", "ended_at")
     for *own, text in connection.execute(f"SELECT {', '.join(columns)}, doc FROM operation"):  # noqa: S608  # our own names
         try:
@@ -686,7 +686,7 @@ def _demand_database(path: Path) -> None:
     try:
         with path.open("rb") as file:
             if file.read(16) != b"SQLite format 3\0":
-                raise corrupt(f"The catalog's database {path.name} is no SQLite database.")
+                raise corrupt(f"The catalog's database {path.name} is not a SQLite database.")
     except FileNotFoundError:
         raise corrupt(f"The catalog's database {path.name} is missing.") from None
 

@@ -1,4 +1,4 @@
-"""The rows that users of the core keep beside the records, in the same transactions."""
+"""The rows that users of the core keep next to the records, in the same transactions."""
 
 from __future__ import annotations
 

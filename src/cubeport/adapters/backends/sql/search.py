@@ -272,7 +272,7 @@ class OrderKey:
         return parts if self.missing is None else [self.missing.asc(), *parts]
 
     def same(self, values: Sequence[Any] | None) -> ColumnElement[bool]:
-        """Tell whether the record stands at these values; ``None`` stands for missing."""
+        """Tell whether the record is at these values; ``None`` stands for missing."""
         if values is None:
             return self.missing if self.missing is not None else false()
         return and_(*(part == value for part, value in zip(self.parts, values, strict=True)))

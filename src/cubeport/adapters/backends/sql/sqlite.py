@@ -1,7 +1,7 @@
 """SQLite connections: what is set on each, who may write when, and what its errors mean.
 
 Every write transaction and its automatic checkpoint run under flock, since SQLite from 3.7.0 to 3.51.2 can corrupt a WAL
-database when two connections write and checkpoint at once (safety.md 8).
+database when two connections write and checkpoint at once.
 """
 
 from __future__ import annotations

@@ -191,7 +191,7 @@ change = Table(
 )
 Index("change_generation", change.c.generation, change.c.id, change.c.removed)
 
-# The rows that users of the core keep beside the records.
+# The rows that users of the core keep next to the records.
 beside = Table(
     "beside",
     META,
