@@ -25,17 +25,18 @@ import xarray as xr
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
 from cubeport.cubes.orders import StoredObject
 from cubeport.documents.texts import Shown, Texts, VersionRef
-from cubeport.errors import AlreadyFinished, CubeportError, DatasetExists, NotFound, VersionRemoved
+from cubeport.errors import AlreadyFinished, CubeportError, DatasetExists, InvalidRequest, NotFound, VersionRemoved
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
 from cubeport.server.edge import Edge
 from cubeport.server.parts import Parts
 from cubeport.service import items
-from cubeport.service.changes import ChangePage
+from cubeport.service.changes import Change, ChangePage
 from cubeport.service.datasets import Candidate
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.retain import DatasetUsage, Usage, VersionUsage
 from cubeport.service.state import Reach, VersionState
+from cubeport.service.sync import SyncDetail, Synced
 from cubeport.service.templates import DatasetTemplate, Extent
 
 V1, V2, GONE = "1" * 32, "2" * 32, "3" * 32
@@ -350,8 +351,54 @@ class FakeService:
     def ingestions(self, **filters: Any) -> Any:
         return SimpleNamespace(items=tuple(self.ingestions_.values()), next=None)
 
+    def describe(self, dataset_id: str, *, if_match: int | None = None, **texts: Any) -> Any:
+        self.shown(dataset_id, unpublished=True)
+        if not texts:
+            raise InvalidRequest("Name at least one text to set.")
+        self.calls.append(("describe", dataset_id, if_match, texts))
+        self.commit()
+
+    def rollback(self, dataset_id: str, *, to: str) -> Any:
+        self.shown(f"{dataset_id}@{to}", unpublished=True)
+        self.calls.append(("rollback", dataset_id, to))
+        self.commit()
+
+    def tag(self, dataset_id: str, name: str, *, version: str = "latest", force: bool = False) -> Any:
+        self.shown(f"{dataset_id}@{version}", unpublished=True)
+        self.calls.append(("tag", dataset_id, name, version, force))
+        self.commit()
+
+    def untag(self, dataset_id: str, name: str) -> Any:
+        self.shown(dataset_id, unpublished=True)
+        if name != "first":
+            raise NotFound("There is no such tag", what="version")
+        self.calls.append(("untag", dataset_id, name))
+        self.commit()
+
     def changes(self, *, cursor: str | None = None, dataset_id: str | None = None, limit: int = 100) -> ChangePage:
-        return ChangePage((), cursor or "start")
+        if cursor is not None:
+            return ChangePage((), cursor)
+        change = Change(1, "2026-01-02T03:04:05Z", "upserted", "created", "sea", V2)
+        return ChangePage((change,) if dataset_id in (None, "sea") else (), change.cursor)
+
+    def sync_plan(self, dataset_id: str, *, end: str | None = None) -> SyncDetail:
+        self.shown(dataset_id, unpublished=True)
+        self.calls.append(("sync_plan", dataset_id, end))
+        return SyncDetail(
+            dataset_id=dataset_id,
+            source_dataset_id=None,
+            sync_kind=None,
+            action="not_syncable",
+            reason="no_template",
+            message="The dataset was made from files.",
+        )
+
+    def sync(
+        self, dataset_id: str, *, end: str | None = None, publish: bool | None = None, here: bool = True, waited_for: bool = True
+    ) -> Synced:
+        assert not here, "a server runs no ingestion in its request"
+        self.calls.append(("sync", dataset_id, end, publish, waited_for))
+        return Synced(self.sync_plan(dataset_id, end=end))
 
     def publish(self, dataset_id: str, *, version: str | None = None) -> Any:
         self.shown(dataset_id, unpublished=True)
