@@ -17,7 +17,7 @@
     │   └── SourceRejected (reason: one of SOURCE_REASONS)
     ├── Unavailable               try later                       exit 6, HTTP 503
     │   └── Locked, BackendUnavailable, StoreUnavailable, NoSpace, NetworkFilesystem, NewerModel, ExtraMissing,
-    │       QueueFull, Interrupted, RateLimited, SourceFailed, SourceTimeout
+    │       QueueFull, Interrupted, SourceFailed, SourceTimeout
     └── Corrupt                   tell us, restore                exit 1, HTTP 500
         └── CorruptCatalog, HashMismatch, Configuration
 
@@ -469,12 +469,6 @@ class Gap(DataConflict):
     kind = "gap"
 
 
-class NotContiguous(DataConflict):
-    """The new periods would leave a hole."""
-
-    kind = "not-contiguous"
-
-
 class Overlap(DataConflict):
     """The new periods overlap the held ones."""
 
@@ -599,12 +593,6 @@ class Interrupted(Unavailable):
     """The work's process died before it was done."""
 
     kind = "interrupted"
-
-
-class RateLimited(Unavailable):
-    """Too many requests."""
-
-    kind = "rate-limited"
 
 
 class SourceFailed(Unavailable):

@@ -15,9 +15,9 @@ EXPECTED = {
     "forbidden": 403, "read-only": 403, "not-found": 404, "version-removed": 410, "cursor-expired": 410, "method-not-allowed": 405,
     "not-acceptable": 406, "precondition-failed": 412, "dataset-exists": 409, "dataset-busy": 409, "stale-record": 409,
     "already-finished": 409, "cancelled": 409, "tag-exists": 409, "nothing-to-publish": 409, "template-changed": 409,
-    "extent-changed": 409, "no-data": 409, "coverage-incomplete": 409, "gap": 409, "not-contiguous": 409, "overlap": 409,
+    "extent-changed": 409, "no-data": 409, "coverage-incomplete": 409, "gap": 409, "overlap": 409,
     "grid-mismatch": 409, "variables-mismatch": 409, "dtype-mismatch": 409, "units-mismatch": 409, "calendar-mismatch": 409,
-    "encoding-mismatch": 409, "too-large": 413, "uri-too-long": 414, "unsupported-media-type": 415, "rate-limited": 429,
+    "encoding-mismatch": 409, "too-large": 413, "uri-too-long": 414, "unsupported-media-type": 415,
     "internal": 500, "configuration": 500, "corrupt": 500, "source-rejected": 422, "source-failed": 502, "unavailable": 503,
     "queue-full": 503, "interrupted": 503, "source-timeout": 504, "no-space": 507,
 }  # fmt: skip
@@ -90,7 +90,7 @@ def test_members_never_replace_what_every_problem_has() -> None:
 
 def test_retry_allow_and_authenticate() -> None:
     assert problems.headers(errors.QueueFull("x")) == {"Retry-After": "5"}
-    assert problems.headers(errors.RateLimited("x", retry_after_s=9)) == {"Retry-After": "9"}
+    assert problems.headers(errors.QueueFull("x", retry_after_s=9)) == {"Retry-After": "9"}
     assert problems.headers(errors.DatasetBusy("x")) == {"Retry-After": "5"}
     assert problems.headers(errors.MethodNotAllowed("x", allow=("GET", "HEAD"))) == {"Allow": "GET, HEAD"}
     assert problems.headers(errors.Unauthorized("x")) == {"WWW-Authenticate": 'Bearer realm="cubeport"'}

@@ -33,7 +33,6 @@ STATUS: Mapping[type[CubeportError], int] = {
     errors.Conflict: 409,
     errors.Refused: 422,
     errors.Unavailable: 503,
-    errors.RateLimited: 429,
     errors.SourceFailed: 502,
     errors.SourceTimeout: 504,
     errors.NoSpace: 507,
