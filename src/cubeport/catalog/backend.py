@@ -6,7 +6,7 @@ context), never forks. Unreadable is :class:`~cubeport.errors.Corrupt`, never an
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -119,6 +119,9 @@ class CatalogBackend(Protocol):
 
     def add_record(self, record: CatalogRecord) -> CatalogRecord:
         """Create the record; never overwrite. Raises RecordExists, KeyExists, TargetExists (a managed path is taken)."""
+
+    def add_records(self, records: Iterable[CatalogRecord]) -> None:
+        """Create many records, all or none, faster than one by one. Raises as :meth:`add_record` does, naming the record."""
 
     def get_record(self, id: str) -> CatalogRecord | None:
         """Return the record of any status, or ``None`` only when the store said that there is none."""

@@ -189,6 +189,12 @@ class DocumentBackend:
             transaction.changed[record.id] = False
         return record
 
+    def add_records(self, records: Iterable[CatalogRecord]) -> None:
+        """Create many records as one; never overwrite."""
+        with self.write():
+            for record in records:
+                self.add_record(record)
+
     def get_record(self, id: str) -> CatalogRecord | None:
         """Return the record of any status, or ``None``."""
         return self.state().records.get(id)

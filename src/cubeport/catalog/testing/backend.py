@@ -296,6 +296,24 @@ class BackendContract:
             assert found.to_json() == record.to_json()
         assert [each.to_json() for each in backend.iterate()] == [record.to_json()]
 
+    def test_many_records_at_once_are_as_one_by_one(self, backend: CatalogBackend) -> None:
+        """``add_records``: found by every index, with one generation; a conflict names the record and leaves nothing."""
+        many = [CatalogRecord(title=f"number {n}", key=f"k{n}", tags=(f"t{n % 3}",), metadata={"n": n}) for n in range(40)]
+        before = backend.generation()
+        with backend.transaction():
+            backend.add_records(many)
+        assert backend.generation() == before + 1
+        assert list(backend.iterate()) == sorted(many, key=lambda each: each.id)
+        assert backend.get_by_key("k7") == many[7]
+        for query in (Query("n>=30"), Query(text="number 39"), Query("tags=t1"), Query(order=("-n",), limit=3)):
+            assert [each.id for each in backend.search(query)] == [each.id for each in select(query, many)]
+        fresh, taken = CatalogRecord(title="fresh"), CatalogRecord(key="k3")
+        with pytest.raises(KeyExists, match="k3"), backend.transaction():
+            backend.add_records([fresh, taken])
+        with pytest.raises(RecordExists, match=many[0].id), backend.transaction():
+            backend.add_records([fresh, many[0]])
+        assert backend.get_record(fresh.id) is None
+
     def test_none_only_for_what_is_not_there(self, backend: CatalogBackend) -> None:
         assert backend.get_record(new_id()) is None
         assert backend.get_by_key("nobody") is None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cache
+from itertools import groupby
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
@@ -75,6 +76,8 @@ class _Write:
 
     record: CatalogRecord
     act: Callable[[CatalogRecord], CatalogRecord | None]
+    as_it_is: bool = False
+    """Whether it is created without any change: then many are created at once."""
     checked: bool = True
     """Whether the record must fit its schema; one that is removed need not."""
 
@@ -230,7 +233,7 @@ class UnitOfWork:
 
     def import_record(self, record: CatalogRecord) -> None:
         """Create *record* exactly as it is: its versions, times and people are those of another catalog."""
-        self._write(record, self._ports.backend.add_record)
+        self._write(record, self._ports.backend.add_record, as_it_is=True)
 
     def update_record(self, record: CatalogRecord, *, validate: bool = True) -> None:
         """Replace the record if its version is still the one that *record* carries.
@@ -267,12 +270,19 @@ class UnitOfWork:
 
         self._write(record, act, checked=False)
 
-    def _write(self, record: CatalogRecord, act: Callable[[CatalogRecord], CatalogRecord | None], *, checked: bool = True) -> None:
+    def _write(
+        self,
+        record: CatalogRecord,
+        act: Callable[[CatalogRecord], CatalogRecord | None],
+        *,
+        checked: bool = True,
+        as_it_is: bool = False,
+    ) -> None:
         self._kept.add(record.id)
         if made := self._artifacts.pop(record.id, None):
             others = [each for each in record.artifacts if each.artifact_id not in made]
             record = record.replace(artifacts=(*others, *made.values()))
-        self._writes.append(_Write(record, act, checked))
+        self._writes.append(_Write(record, act, as_it_is, checked))
 
     def join(self, fn: Callable[[], object]) -> None:
         """Run *fn* inside the commit's transaction, behind the records and before the operation's row."""
@@ -395,9 +405,13 @@ class UnitOfWork:
         stored: list[CatalogRecord] = []
         try:
             with backend.transaction():
-                for each in self._writes:
-                    result = each.act(each.record)
-                    stored += [] if result is None else [result]
+                for as_it_is, writes in groupby(self._writes, key=lambda each: each.as_it_is):
+                    if as_it_is:
+                        records = [each.record for each in writes]
+                        backend.add_records(records)
+                        stored += records
+                    else:
+                        stored += [result for each in writes if (result := each.act(each.record)) is not None]
                 for fn in self._joined:
                     fn()
                 backend.put_operation(self._operation("succeeded"))

@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import datetime
+from itertools import batched
 from pathlib import Path
 from typing import Any, Literal, Self
 
@@ -21,7 +22,7 @@ from sqlalchemy.schema import CreateIndex
 from cubeport.adapters.backends.sql import search
 from cubeport.adapters.backends.sql.rows import SqlRows, damaged
 from cubeport.adapters.backends.sql.seal import seal, unseal
-from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store, configure, corrupt, moved
+from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store, Transaction, configure, corrupt, moved
 from cubeport.adapters.backends.sql.tables import (
     BY_KEY,
     DERIVED,
@@ -81,6 +82,7 @@ _UPDATE = sql(
     .values({each.name: bindparam(each.name) for each in _R if each.name not in ("n", "id")})
     .where(_R.n == bindparam("number"), _R.version == bindparam("read"))
 )
+_INSERT_NUMBERED = sql(insert(record).values({each.name: bindparam(each.name) for each in _R}))
 _DELETE = sql(delete(record).where(_R.n == bindparam("number")))
 _PREFIX = sql(at_most(select(_R.id).where(_R.id >= bindparam("first"), _R.id < bindparam("last")).order_by(_R.id)))
 _ALL = sql(at_most(select(_R.id, _R.doc).where(_R.id > bindparam("last")).order_by(_R.id)))
@@ -108,6 +110,8 @@ _OUT = {
     "edges": "DELETE FROM lineage WHERE rel = ? AND dst = ? AND n = ?",
 }
 _BATCH = 200
+_BULK = 5_000
+"""Records whose rows are sorted together: more would only take more memory."""
 
 
 class SqlBackend:
@@ -228,6 +232,18 @@ class SqlBackend:
             _write_derived(transaction.connection, number, record.id, None, Derived.of(document))
             transaction.note(record.id)
         return record
+
+    def add_records(self, records: Iterable[CatalogRecord]) -> None:
+        """Create many records as one; never overwrite. Rows go in by the thousand, sorted as their tables are."""
+        with self._store.write() as transaction:
+            for batch in batched(records, _BULK):
+                try:
+                    with self._store.write(), TRANSLATED:
+                        _insert_all(transaction, batch)
+                except (RecordExists, KeyExists, TargetExists):
+                    for record in batch:  # one by one, as the error must say which record it is about
+                        self.add_record(record)
+                    raise
 
     def get_record(self, id: str) -> CatalogRecord | None:
         """Return the record of any status, or ``None`` only when the database said that there is none."""
@@ -527,6 +543,34 @@ def _write_derived(connection: sqlite3.Connection, number: int, record_id: str, 
         connection.execute("DELETE FROM record_box WHERE id IN (?, ?)", (2 * number, 2 * number + 1))
         for half, box in enumerate(new.boxes if new else ()):
             connection.execute(f"INSERT INTO record_box VALUES ({', '.join('?' * 11)})", (2 * number + half, *box))  # noqa: S608  # marks
+
+
+def _insert_all(transaction: Transaction, records: Sequence[CatalogRecord]) -> None:
+    """Insert records that are not there with all their derived rows, each table in the order of its key."""
+    connection = transaction.connection
+    transaction.enlarge()
+    (last,) = connection.execute("SELECT coalesce(max(n), 0) FROM record").fetchone()
+    rows: list[dict[str, Any]] = []
+    derived: dict[str, list[tuple[Any, ...]]] = {"fields": [], "artifacts": [], "edges": []}
+    words: list[tuple[Any, ...]] = []
+    boxes: list[tuple[Any, ...]] = []
+    for number, each in enumerate(records, last + 1):
+        document, text = storable(each)
+        rows.append(record_row(document, text, transaction.generation) | {"n": number})
+        of = Derived.of(document)
+        derived["fields"] += [(*row, number) for row in of.fields]
+        derived["artifacts"] += [(*row, number) for row in of.artifacts]
+        derived["edges"] += [(*row, each.id, number) for row in of.edges]
+        words.append((number, of.words))
+        boxes += [(2 * number + half, *box) for half, box in enumerate(of.boxes)]
+    connection.executemany(_INSERT_NUMBERED, rows)
+    derived["fields"].sort(key=lambda row: (*row[:4], row[-1]))
+    for name, found in derived.items():
+        connection.executemany(_IN[name], found)
+    connection.executemany("INSERT INTO record_text (rowid, words) VALUES (?, ?)", words)
+    connection.executemany(f"INSERT INTO record_box VALUES ({', '.join('?' * 11)})", boxes)  # noqa: S608  # marks
+    for each in records:
+        transaction.changed[each.id] = False
 
 
 def _rebuild(connection: sqlite3.Connection) -> None:
