@@ -120,7 +120,8 @@ def test_a_collection_says_what_the_cube_is(client: httpx.Client, stored: Any, n
     assert document["storageCrs"] in document["crs"]
     for link in document["links"]:
         path = urlsplit(link["href"]).path
-        if path.startswith("/ogcapi"):
+        # The face of maps has tests of its own, and is not in this app.
+        if path.startswith("/ogcapi") and "/map" not in path:
             assert client.head(link["href"]).status_code in ((200, 413) if "coverage" in link["rel"] else (200,))
 
 
@@ -195,10 +196,10 @@ def test_f_beats_accept(client: httpx.Client, url: str) -> None:
 
 def test_forms_that_are_not_there_are_refused(client: httpx.Client, url: str) -> None:
     problem(client.get(f"{url}/coverage", headers={"Accept": "image/tiff"}), 406, "not-acceptable")
-    problem(client.get(url, headers={"Accept": "text/html"}), 406, "not-acceptable")
-    for form in ("geotiff", "html", "zarr", "gif"):
+    problem(client.get(url, headers={"Accept": "image/tiff"}), 406, "not-acceptable")
+    for form in ("geotiff", "zarr", "gif"):
         problem(client.get(f"{url}/coverage", params={"f": form}), 400, "invalid-request")
-    problem(client.get(url, params={"f": "html"}), 400, "invalid-request")
+    problem(client.get(url, params={"f": "gif"}), 400, "invalid-request")
 
 
 # --- refusals -------------------------------------------------------------------------------------------------------------
