@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import io
 import random
+import re
 from typing import Any
 
 import httpx
@@ -146,3 +148,16 @@ def test_pinned_and_dated_pictures_never_change(families: Server) -> None:
         families.url + "/datasets/regular/thumbnail.png", headers={"If-None-Match": again.headers["etag"]}, trust_env=False
     )
     assert known.status_code == 304
+
+
+def test_the_page_of_a_dataset_shows_its_map_and_legend(families: Server) -> None:
+    page = httpx.get(f"{families.url}/datasets/over-the-dateline", headers={"Accept": "text/html"}, trust_env=False).text
+    maps = [html.unescape(each) for each in re.findall(r'<image href="([^"]+/map\?[^"]+)"', page)]
+    assert len(maps) == 2  # the box crosses the antimeridian, so its two halves are drawn
+    for address in maps:
+        pixels, _ = picture(families, address.removeprefix(families.url))
+        assert (pixels[3] == 255).mean() > 0.9
+    (legend,) = re.findall(r'<img class="legend" src="([^"]+)"', page)
+    assert families.get(legend.removeprefix(families.url)).headers["content-type"] == "image/svg+xml"
+    (card,) = re.findall(r'property="og:image" content="([^"]+)"', page)
+    assert families.get(card.removeprefix(families.url)).headers["content-type"] == "image/png"

@@ -26,6 +26,7 @@ def dataset(parts: Parts, detail: documents.DatasetDetail, shown: Shown) -> byte
         parts,
         it=detail,
         bbox=shown.description.spatial.bbox,
+        **_pictures(parts, shown),
         license=license_text(detail.license, detail.license_url),
         pinned=shown.version.version_id if shown.pinned else None,
         newest=f"{parts.public_url}/datasets/{detail.dataset_id}?f=html",
@@ -34,6 +35,19 @@ def dataset(parts: Parts, detail: documents.DatasetDetail, shown: Shown) -> byte
         snippets=list(_snippets(parts.public_url, detail, shown)) if detail.publication.status == "published" else [],
         ld=_linked_data(detail, links),
     )
+
+
+def _pictures(parts: Parts, shown: Shown) -> Mapping[str, str | None]:
+    """Return the addresses of map, legend and thumbnail; none where there is no place, or nobody may see the dataset yet."""
+    if parts.pictures is None or shown.description.spatial.bbox is None or not shown.published:
+        return {"map": None, "legend": None, "thumbnail": None}
+    dataset_id = shown.texts.dataset_id
+    name = f"{dataset_id}@{shown.version.version_id}" if shown.pinned else dataset_id
+    return {
+        "map": f"{parts.public_url}/ogcapi/collections/{name}/map",
+        "legend": f"{parts.public_url}/datasets/{name}/legend",
+        "thumbnail": f"{parts.public_url}/datasets/{name}/thumbnail.png",
+    }
 
 
 def document(parts: Parts, path: str, value: Mapping[str, Any]) -> bytes:
