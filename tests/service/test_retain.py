@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 import cubeport
 from cubeport.catalog.disk import failpoints
 from cubeport.documents.texts import Texts
-from cubeport.errors import CubeportError, VersionRemoved
+from cubeport.errors import Configuration, CubeportError, VersionRemoved
 from cubeport.main import prepare, run
 from cubeport.service.ingestions import FileOptions, IngestionRequest, Scope
 from cubeport.service.retain import Rule, expired
@@ -161,6 +162,18 @@ def test_bytes_of_a_purge_stay_for_the_grace_and_then_go(root: Path) -> None:
         assert {each.act for each in service.retain()} == {"freed"}
         assert stored(root) == set()
         assert service.usage().size_bytes == 0
+
+
+def test_a_version_that_cannot_be_freed_does_not_keep_the_others(root: Path) -> None:
+    with cubeport.connect(root, **NOTHING_STAYS) as service:
+        first = ids_of(service)[1]
+        row = service.catalog.rows.get("version", first)
+        assert row is not None
+        service.catalog.rows.put(replace(row, document={**row.document, "engine": "nosuch"}))
+        with pytest.raises(Configuration, match="'nosuch', which is not installed"):
+            service.retain()
+        assert states_of(service) == {1: "removed", 2: "retained", 3: "freed", 4: "retained"}
+        assert len(stored(root)) == 3
 
 
 def test_usage_counts_what_is_stored(root: Path) -> None:

@@ -210,7 +210,9 @@ def delete(
     ctx: typer.Context,
     ids: Annotated[list[str], typer.Argument(metavar="ID", help="Datasets or records.")],
     yes: records.Yes = False,
-    purge: Annotated[bool, typer.Option("--purge", help="Of a dataset: remove its versions' bytes too.")] = False,
+    purge: Annotated[
+        bool, typer.Option("--purge", help="Of a dataset: its versions go for good; bytes after retention.grace_min.")
+    ] = False,
     dry_run: records.DryRun = False,
 ) -> None:
     """Delete datasets or records, from every face at once; `restore` brings them back."""
@@ -229,6 +231,8 @@ def delete(
     for each in () if dry_run else done:
         deleted = session.service.delete(each["dataset_id"], purge=purge)
         each |= {"status": "deleted", "record_version": deleted.version}
+    if purge and not dry_run:
+        session.note("Readers that began before finish: the bytes go after retention.grace_min, by the server or `cubeport gc`.")
     words = "would delete" if dry_run else "deleted"
     session.result({"kind": "DatasetList", "items": done}, "\n".join(f"{words} {each['dataset_id']}" for each in done))
 

@@ -18,7 +18,7 @@ from typing import Any
 from cubeport.catalog.backend import Row
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.forms.canonical import now, timestamp
-from cubeport.errors import DatasetBusy
+from cubeport.errors import CubeportError, DatasetBusy
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.engines import Engines
 from cubeport.service.state import GONE, KIND, VERSION, DatasetState, VersionState
@@ -192,7 +192,7 @@ class Retention:
         return gone
 
     def _free(self, *, dry_run: bool) -> Iterator[Retired]:
-        at = now()
+        at, failed = now(), None
         for row in self._select(["removed"]):
             version = VersionState.model_validate(row.document)
             if version.removed_at is not None and version.removed_at + self._rule.grace > at:
@@ -204,9 +204,15 @@ class Retention:
             own, when = self._own(dataset_id, [version])[row.id], timestamp(version.removed_at or version.created_at)
             freed = Retired(dataset_id, row.id, "freed", own, when, "it was removed before")
             if not dry_run:
-                self._engines.drop(dataset_id, row.id)
+                try:
+                    self._engines.drop(dataset_id, row.id)
+                except CubeportError as error:
+                    failed = failed or error  # one that cannot be freed now does not keep the others
+                    continue
                 self._catalog.rows.put(version.row(row.owner, state="freed", revision=row.revision))
             yield freed
+        if failed is not None:
+            raise failed
 
     def usage(self) -> Usage:
         """Return the bytes of every version that is stored, and what :meth:`apply` would free, sooner or later, of it."""
