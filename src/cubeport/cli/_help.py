@@ -57,6 +57,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
         "cubeport ingest tas_2024.zarr --dry-run",
     ),
     "update": ("cubeport update tas data/tas_2025-01.nc", "cubeport update tas 'data/new/*.nc' --on-overlap replace"),
+    "sync": ("cubeport sync tas", "cubeport sync --all --plan", "cubeport sync --due --json"),
     "describe": (
         "cubeport describe tas --title 'Air temperature' --license CC-BY-4.0",
         "cubeport describe tas --unset title",
