@@ -246,6 +246,19 @@ class TestUnpublished:
         assert listed.get("number_matched") == (1 if pattern == "*" else None)
 
 
+def test_no_read_asks_the_kernel(service: Any, engine: Any) -> None:
+    """It reads a line for each socket of the machine: 500 clients that left made /health wait for 20 seconds."""
+    asked: list[Any] = []
+    keeper = Gatekeeper(NoKeys(), open_on_loopback=True, same_user=lambda *each: asked.append(each))
+    with Client(App(make_parts(service, engine, gatekeeper=keeper))) as client:
+        for path in ("/health", "/", "/datasets", "/datasets/sea", "/zarr/sea/zarr.json", "/stac/collections/sea", "/openapi.json"):
+            assert client.get(path).status_code == 200
+        assert client.post("/stac/search", json={}).status_code == 200
+        assert asked == []
+        assert client.post("/datasets/sea/unpublish").status_code == 200
+        assert len(asked) == 1
+
+
 def test_the_user_of_the_other_end_is_asked_of_the_kernel(live: Any) -> None:
     if not Path("/proc/net/tcp").exists():
         pytest.skip("Linux only")

@@ -7,10 +7,12 @@ and the prefix of ``public_url``, who may, and problem documents for whatever go
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import os
 import time
 from collections.abc import Iterable
+from functools import partial
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from fastapi import APIRouter, FastAPI
@@ -25,7 +27,7 @@ from cubeport import errors
 from cubeport.cubes import keys
 from cubeport.errors import CubeportError, MethodNotAllowed, NotFound, Problem, UriTooLong
 from cubeport.server import about, browsing, datasets, html, incoming, ingestions, negotiation, pages, problems, replies, stac
-from cubeport.server.auth import Connection, scope_of
+from cubeport.server.auth import OPEN, Connection, scope_of
 from cubeport.server.parts import Parts
 from cubeport.server.probes import Probes
 from cubeport.server.traffic import Traffic, to_stderr
@@ -129,9 +131,10 @@ class App:
             send.route = route.path
         if route is None:
             raise MethodNotAllowed(f"This address does not take {method[:20]}", allow=allowed)
-        caller = scope.get("cubeport.caller") or self._parts.gatekeeper.check(
-            scope_of(asked["method"], route.path), method, Connection.of(scope)
-        )
+        needed = scope_of(asked["method"], route.path)
+        if (caller := scope.get("cubeport.caller")) is None:
+            check = partial(self._parts.gatekeeper.check, needed, method, Connection.of(scope))
+            caller = check() if needed in OPEN else await asyncio.to_thread(check)
         if asked["method"] != "GET" and "dataset_id" in asked["path_params"]:
             caller.check_dataset(asked["path_params"]["dataset_id"])
         asked |= {"cubeport.caller": caller, "cubeport.route": route}

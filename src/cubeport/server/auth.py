@@ -29,6 +29,9 @@ from cubeport.service.keys import Key, Scope
 ORDER: tuple[Scope, ...] = ("none", "read", "ingest", "admin")
 """Each scope holds those before it."""
 
+OPEN: tuple[Scope, ...] = ("none", "read")
+"""Scopes that change nothing."""
+
 RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/health"): "none",
     ("GET", "/ready"): "none",
@@ -199,8 +202,14 @@ class Gatekeeper:
     """What a caller on this machine proves itself with: a secret that only the instance's own user can read."""
     same_user: Callable[[Address | None, Address | None], bool | None] = peers.same_user
 
-    def caller(self, connection: Connection, now: datetime | None = None) -> Caller:
+    def caller(self, connection: Connection, now: datetime | None = None, *, prove: bool = True) -> Caller:
         """Return who asks.
+
+        Parameters
+        ----------
+        prove
+            Whether to ask the kernel who a caller on this machine is. It reads a line for each socket of the machine, so it is
+            done by a thread and for nothing that everybody may read.
 
         Raises
         ------
@@ -209,14 +218,14 @@ class Gatekeeper:
         """
         given = _given_key(connection.headers)
         if given is not None:
-            if self._is_local_token(given, connection):
+            if self._is_local_token(given, connection, prove=prove):
                 return Caller("admin", "local")
             return self._known(given, now or datetime.now(UTC))
-        if self._is_open(connection):
+        if self._is_open(connection, prove=prove):
             return Caller("ingest", "loopback")
         return Caller("read" if self.public_reads else "none")
 
-    def _is_open(self, connection: Connection) -> bool:
+    def _is_open(self, connection: Connection, *, prove: bool) -> bool:
         """Tell whether a caller on this machine may ingest without a key."""
         return (
             self.open_on_loopback
@@ -224,17 +233,17 @@ class Gatekeeper:
             and not foreign_origin(connection.headers)
             and not self.keys.any()
             # A proxy on this machine that adds no header: it runs as a user of its own.
-            and self.same_user(connection.peer, connection.here) is not False
+            and (not prove or self.same_user(connection.peer, connection.here) is not False)
         )
 
     def _may_watch(self, connection: Connection) -> bool:
         """Tell whether a caller may read what the operator reads: everybody if that is public, else this machine's own user."""
         return self.public_metrics or (is_local(connection) and self.same_user(connection.peer, connection.here) is not False)
 
-    def _is_local_token(self, given: str, connection: Connection) -> bool:
+    def _is_local_token(self, given: str, connection: Connection, *, prove: bool) -> bool:
         if self.local_token is None or not hmac.compare_digest(given.encode(), self.local_token.encode()):
             return False
-        return self._is_open(connection)
+        return self._is_open(connection, prove=prove)
 
     def check_read(self, connection: Connection) -> None:
         """Refuse a read that needs a key; where reads are public and none is given, nothing else is looked at."""
@@ -253,7 +262,7 @@ class Gatekeeper:
         """
         if needed == "none":
             return Caller("none")
-        caller = self.caller(connection)
+        caller = self.caller(connection, prove=needed not in OPEN)
         if needed is None:
             raise Forbidden("Nobody may do this over HTTP")
         if needed != "read" and method not in ("GET", "HEAD") and self.read_only:

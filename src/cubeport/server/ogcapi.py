@@ -303,6 +303,7 @@ class OgcFace:
             known = asked.known()
             if known is not None:
                 return known
+            _check_there(left)
             if self._queries.large(asked.shown, asked.query):
                 await self._place(left)
                 placed = True
@@ -312,6 +313,7 @@ class OgcFace:
             if not placed and self._queries.heavy(plan):
                 await self._place(left)
                 placed = True
+            _check_there(left)
             answer = partial(self._answered, asked, plan, left, placed)
             return await to_thread.run_sync(answer, limiter=self._heavy if placed else self._light)
         finally:
@@ -322,9 +324,10 @@ class OgcFace:
     async def _place(self, left: threading.Event) -> None:
         """Take a place of heavy work. Raises Unavailable when none becomes free in time, Cancelled when the client leaves."""
         until = time.monotonic() + self._queries.limits.wait_s
+        # Looked at before a place is taken: a free one is not for a client that has left already.
+        _check_there(left)
         while not self._queries.try_place():
-            if left.is_set():
-                raise Cancelled("The client has left.")
+            _check_there(left)
             if time.monotonic() > until:
                 raise no_place()
             await asyncio.sleep(_POLL_S)
@@ -360,6 +363,12 @@ class OgcFace:
         )
         fields = {name: value for name, value in given.headers.items() if name != "content-length"}
         return StreamingResponse(iter(()), headers=fields)
+
+
+def _check_there(left: threading.Event) -> None:
+    """Give up when the client has left. Raises Cancelled."""
+    if left.is_set():
+        raise Cancelled("The client has left.")
 
 
 @dataclass(frozen=True, slots=True)
