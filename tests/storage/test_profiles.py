@@ -263,3 +263,9 @@ def test_target_exists_is_a_conflict_on_any_store(on_memory):
     on_memory.add_artifact(source=b"1", locator=locator)
     with pytest.raises(TargetExists):
         on_memory.add_artifact(source=b"2", locator=locator)
+
+
+def test_memory_warns_that_it_forgets(on_memory):
+    added = on_memory.add_bytes(b"bytes", filename="x.txt", profile="bucket")
+    assert [each for each in added.warnings if "gone when it ends" in each]
+    assert on_memory.add_bytes(b"bytes", filename="x.txt").warnings == ()

@@ -36,7 +36,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a check found: a slug of safety.md 9, where, in words, and what to do next."""
+    """One thing that a check found: a slug that is never renamed, where, in words, and what to do next."""
 
     kind: str
     place: str

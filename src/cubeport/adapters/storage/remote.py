@@ -30,6 +30,11 @@ class RemoteProfile:
 
     unique_names = True
 
+    @property
+    def volatile(self) -> bool:
+        """Whether the bytes are gone with this process."""
+        return self._protocol == "memory"
+
     def __init__(
         self,
         name: str,

@@ -103,6 +103,9 @@ class Planner:
             raise ReadOnly(f"Profile {profile.name} is not writable.", next_step="cubeport profiles")
         folder, _, name = path.rpartition("/")
         explicit = place.locator is not None
+        warnings: tuple[str, ...] = ()
+        if getattr(profile, "volatile", False):  # a plugin's profile need not say
+            warnings = (f"Profile {profile.name} keeps bytes in this process only: they are gone when it ends.",)
         return StoragePlan(
             locator=profile.locator(path),
             target_kind=target_kind,
@@ -113,6 +116,7 @@ class Planner:
             filename=name,
             collision="error" if explicit else profile.collision,
             object_id=object_id,
+            warnings=warnings,
         )
 
     def _explicit(self, locator: Any) -> tuple[Profile, str]:

@@ -52,7 +52,7 @@ STEPS = (
     "recover",
     "trash",
 )
-"""The steps of safety.md 6 that are no states, and those of recovery and of gc."""
+"""The steps of an operation that are not states of its journal, and those of recovery and of gc."""
 
 SINGLE = ("bytes:half", "fsync:half", "commit:unknown", "port")
 """Points without a before and an after: halfway, the lost answer of a commit, each call of a port."""
