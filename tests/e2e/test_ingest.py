@@ -48,4 +48,4 @@ def test_groups_that_are_left_out_are_told(tmp_path: Path) -> None:
     assert cli("init", root).returncode == 0
     made = cli("ingest", tmp_path / "both.nc", "--id", "both", "--instance", root, "--no-progress")
     assert made.returncode == 0, made.stderr
-    assert "warning: both.nc: only the root is taken; its groups other are left out" in made.stderr
+    assert "warning: both.nc: only the root is read; its groups other are skipped" in made.stderr

@@ -1,4 +1,4 @@
-"""What the gate is built on: each fact was seen with the versions of safety.md 13, and a change of one asks for a decision."""
+"""What the gate is built on: each fact was seen with the versions of requirements.lock, and a change of one asks for a decision."""
 
 from __future__ import annotations
 

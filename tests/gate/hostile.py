@@ -1,6 +1,6 @@
 """A generator of hostile and odd sources: each case makes one, and says what the gate has to answer.
 
-Names are those of the rules in safety.md 2.2. ``SECRET`` stands for what no upload may bring out of the server.
+Names say which rule of docs/sources.md they break. ``SECRET`` stands for what no upload may bring out of the server.
 """
 
 from __future__ import annotations

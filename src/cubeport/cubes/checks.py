@@ -304,13 +304,13 @@ def _check_cube(found: CubeAxes) -> None:
         raise SourceRejected(
             "no variable holds numbers along a dimension",
             reason="not-a-cube",
-            next_step="cubeport add catalogues files that are no cubes",
+            next_step="cubeport add catalogues files that are not cubes",
         )
     if found.family == "none" and not any(axis.labels is not None and axis.kind != "index" for axis in found.axes):
         raise SourceRejected(
             f"{found.fields[0]!r} has no coordinates: nothing says where or when its values are",
             reason="not-a-cube",
-            next_step="add coordinate variables with CF attributes; or cubeport add, which catalogues files that are no cubes",
+            next_step="add coordinate variables with CF attributes; or cubeport add, which catalogues files that are not cubes",
         )
 
 

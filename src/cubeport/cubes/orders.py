@@ -54,7 +54,7 @@ class WriteOrder:
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Global attributes to set (``--attrs``)."""
     chunks: Mapping[str, int] | None = None
-    """Chunk lengths by dimension; ``None`` = DESIGN.md's layout."""
+    """Chunk lengths by dimension; ``None`` = about 1 MiB a chunk, balanced between map and series."""
     append_dim: str | None = None
     """The dimension along which several files are joined; ``None`` = the time axis."""
     group: str | None = None

@@ -75,7 +75,7 @@ def _next(source: Input, at: int, size: int) -> int:
     if found >= 0:
         return at + found
     if gap.strip(b"\0 \r\n\x01\x03"):
-        raise unreadable(source.name, f"has bytes at {at:,} that are no GRIB message")
+        raise unreadable(source.name, f"has bytes at {at:,} that are not a GRIB message")
     return size
 
 

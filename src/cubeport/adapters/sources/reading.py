@@ -90,7 +90,7 @@ def _words(error: Exception) -> str:
 
 
 def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: Collection[str] = ()) -> Source:
-    """Return *raw* as a source: text as text, without variables that no cube can hold; those that the scan *skipped* are not in it.
+    """Return *raw* as a source: text as text, without variables that cannot be in a cube and those that the scan *skipped*.
 
     Raises
     ------
@@ -211,8 +211,8 @@ def opened(
         refused.pop_all()
     if not others:
         return source
-    told = f"{name}: only the root is taken; its groups {', '.join(others[:20])} are left out (choose one with group)"
-    return replace(source, warnings=(*source.warnings, ("groups-left-out", told)))
+    told = f"{name}: only the root is read; its groups {', '.join(others[:20])} are skipped (choose one with group)"
+    return replace(source, warnings=(*source.warnings, ("groups-skipped", told)))
 
 
 def with_parents(raw: xr.Dataset, above: Sequence[tuple[str, xr.Dataset]]) -> xr.Dataset:

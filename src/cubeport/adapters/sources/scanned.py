@@ -78,7 +78,7 @@ def bad_codec(name: str, why: str, codecs: str = "zstd, blosc, gzip") -> SourceR
 
 @dataclass(slots=True)
 class Arrays:
-    """The arrays of one source while they are found, each checked against the limits of safety.md 2.2 as it comes."""
+    """The arrays of one source while they are found, each checked against the limits (docs/sources.md) as it comes."""
 
     name: str
     limits: Limits

@@ -1,6 +1,7 @@
-"""Several files as one lazy dataset: ordered by their decoded times, compared with each other whole before a value is taken.
+"""Several files as one lazy dataset: ordered by their decoded times, compared with each other before a value is taken.
 
-The checks and their kinds are those of service.md 5.2. Of several files every offender is named, not the first.
+Variables, units, calendars, types and coordinates must agree; docs/repair.md says by how much they may differ. Every file that
+differs is named, not only the first.
 """
 
 from __future__ import annotations

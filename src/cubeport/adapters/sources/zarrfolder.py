@@ -277,7 +277,7 @@ class _Store:
     def attributes(self, where: str, attributes: Any) -> None:
         """Hold attributes to the limits; their characters were looked at when they were read."""
         if not isinstance(attributes, dict):
-            raise unreadable(self.name, f"has attributes that are no object: {shown(where)}")
+            raise unreadable(self.name, f"has attributes that are not an object: {shown(where)}")
         for key, value in attributes.items():
             self.texts.size(len(key) + len(json.dumps(value)))
 
@@ -316,14 +316,14 @@ def _version_2(store: _Store) -> Arrays:
 
 def _array_2(store: _Store, where: str, document: dict[str, Any]) -> Array:
     if set(document) - {"dimension_separator"} != _REQUIRED_2 or document["zarr_format"] != 2:
-        raise store.fail(where, "lacks members or has unknown ones")
+        raise store.fail(where, "misses members or has unknown ones")
     if document["order"] not in ("C", "F") or document.get("dimension_separator", ".") not in (".", "/"):
         raise store.fail(where, "has an unknown order or separator")
     shape = _lengths(store, where, document["shape"], 0)
     chunks = _lengths(store, where, document["chunks"], 1)
     filters = document["filters"] or []
     if len(shape) != len(chunks) or not isinstance(filters, list):
-        raise store.fail(where, "has chunks that do not fit its shape, or filters that are no list")
+        raise store.fail(where, "has chunks that do not fit its shape, or filters that are not a list")
     codecs = [*filters, *([document["compressor"]] if document["compressor"] is not None else [])]
     identities = _codecs(store, where, codecs, _configuration_2)
     if document["fill_value"] is None and chunks:
@@ -331,7 +331,7 @@ def _array_2(store: _Store, where: str, document: dict[str, Any]) -> Array:
         held = sum(key.startswith(f"{where}/") and key.rpartition("/")[2] not in _METADATA for key in store.files)
         if held < wanted:
             told = f"{wanted - held} of {wanted} chunks of {shown(where)!r} were never written, and it has no fill value"
-            store.warnings.append(("chunks-missing", f"{told}: zeros are read there, which are no data"))
+            store.warnings.append(("chunks-missing", f"{told}: zeros are read there, which are not data"))
     return Array(where, shape, _item_2(store, where, document["dtype"], identities), chunks, tuple(identities))
 
 
@@ -392,7 +392,7 @@ def _known(store: _Store, where: str, document: Mapping[str, Any], required: fro
         if key not in required | optional and not (isinstance(value, dict) and value.get("must_understand") is False)
     ]
     if extra or not required <= set(document):
-        raise store.fail(where, "lacks members or has unknown ones")
+        raise store.fail(where, "misses members or has unknown ones")
 
 
 def _array_3(store: _Store, where: str, document: dict[str, Any]) -> Array:
@@ -456,7 +456,7 @@ def _codecs(
 ) -> list[str]:
     """Return the names of the codecs in order, each on the list, with plain settings; those inside shards are looked at too."""
     if not isinstance(codecs, list):
-        raise store.fail(where, "has codecs that are no list")
+        raise store.fail(where, "has codecs that are not a list")
     store.check("filters", len(codecs) + depth, f"codecs of {shown(where)}")
     names = []
     for codec in codecs:
@@ -481,7 +481,7 @@ def _is_plain(dtype: Any) -> bool:
 
 def _lengths(store: _Store, where: str, value: Any, least: int) -> tuple[int, ...]:
     if not isinstance(value, list) or not all(type(each) is int and least <= each <= _LARGEST for each in value):
-        raise store.fail(where, "has lengths that are no whole numbers")
+        raise store.fail(where, "has lengths that are not whole numbers")
     store.check("dimensions", len(value), f"dimensions of {shown(where)}")
     return tuple(value)
 
