@@ -119,3 +119,37 @@ def test_a_cancelled_job_ends_within_five_seconds(root: Path, realdata: Path) ->
         assert httpx.delete(path, trust_env=False).json()["kind"] == "already-finished"
     finally:
         stop(process)
+
+
+def test_events_tell_how_it_goes_and_end_last(root: Path, realdata: Path) -> None:
+    process, url = start(root)
+    try:
+        body = {"dataset_id": "lcc", "source": str(realdata / "test_lcc.nc")}
+        accepted = httpx.post(
+            f"{url}/ingestions", json=body, headers={"Prefer": "respond-async"}, timeout=60, trust_env=False
+        ).json()
+        path = f"{url}/ingestions/{accepted['ingestion_id']}/events"
+
+        def heard(last: str | None = None) -> list[tuple[str, int, dict[str, object]]]:
+            headers = {"Last-Event-ID": last} if last else {}
+            with httpx.stream("GET", path, headers=headers, timeout=120, trust_env=False) as answer:
+                assert answer.headers["content-type"].startswith("text/event-stream")
+                text = answer.read().decode()
+            found = []
+            for block in filter(None, text.split("\n\n")):
+                fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
+                if fields:
+                    found.append((fields["event"], int(fields["id"]), json.loads(fields["data"])))
+            return found
+
+        events = heard()
+        assert events[-1][0] == "end"
+        assert events[-1][2]["status"] == "completed"
+        assert [kind for kind, _, _ in events].count("end") == 1
+        numbers = [number for _, number, _ in events]
+        assert numbers == sorted(numbers)
+        again = heard(last=str(numbers[-1]))
+        assert [kind for kind, _, _ in again if kind == "end"] == ["end"], "whoever comes back hears the end"
+        assert httpx.get(f"{url}/ingestions/{'f' * 32}/events", trust_env=False).status_code == 404
+    finally:
+        stop(process)

@@ -341,6 +341,9 @@ class FakeService:
             raise NotFound("There is no such ingestion", what="ingestion")
         return self.ingestions_[ingestion_id]
 
+    def follow(self, ingestion_id: str) -> tuple[Ingestion, int]:
+        return self.ingestion(ingestion_id), 1
+
     def cancel(self, ingestion_id: str) -> Ingestion:
         held = self.ingestion(ingestion_id)
         if held.finished:

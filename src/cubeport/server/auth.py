@@ -46,6 +46,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("POST", "/ingestions"): "ingest",
     ("GET", "/ingestions"): "ingest",
     ("GET", "/ingestions/{ingestion_id}"): "ingest",
+    ("GET", "/ingestions/{ingestion_id}/events"): "ingest",
     ("DELETE", "/ingestions/{ingestion_id}"): "ingest",
     ("POST", "/sync/{dataset_id}"): "ingest",
     ("GET", "/sync/{dataset_id}/plan"): "ingest",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -12,8 +13,9 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import Response
+from starlette.responses import Response, StreamingResponse
 
+from cubeport.catalog.forms.canonical import now, timestamp
 from cubeport.documents import native as documents
 from cubeport.errors import Cancelled, CubeportError, NotFound
 from cubeport.server import incoming, problems, replies
@@ -92,6 +94,14 @@ def routes(parts: Parts) -> APIRouter:
     )
     add("GET", "/ingestions/{ingestion_id}", face.ingestion, "One ingestion", "Ingestions", schema=IngestionDocument)
     add(
+        "GET",
+        "/ingestions/{ingestion_id}/events",
+        face.events,
+        "How it goes, as server-sent events; the last is `end`",
+        "Ingestions",
+        media_types=("text/event-stream",),
+    )
+    add(
         "DELETE",
         "/ingestions/{ingestion_id}",
         face.cancel,
@@ -102,6 +112,17 @@ def routes(parts: Parts) -> APIRouter:
         schema=IngestionDocument,
     )
     return router
+
+
+_FOLLOW_S = 0.3
+"""How often an ingestion is looked at for whoever follows it: it may run in any process."""
+
+_COMMENT_S = 15.0
+"""A line that says nothing is sent so often, so that proxies keep the connection."""
+
+
+def _event(kind: str, number: int, document: Mapping[str, Any]) -> bytes:
+    return f"event: {kind}\nid: {number}\ndata: ".encode() + replies.dumps(document) + b"\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,6 +208,46 @@ class _Ingestions:
         if not may_see(request, ingestion.dataset_id):
             raise NotFound("There is no such ingestion", what="ingestion")
         return replies.fresh(replies.dumps(self._ingestion(ingestion)))
+
+    async def events(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        ingestion_id = request.path_params["ingestion_id"]
+        first, _ = await asyncio.to_thread(self._service.follow, ingestion_id)
+        if not may_see(request, first.dataset_id):
+            raise NotFound("There is no such ingestion", what="ingestion")
+        last = request.headers.get("last-event-id", "")
+        seen = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
+        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
+        return StreamingResponse(self._events(ingestion_id, seen), media_type="text/event-stream", headers=headers)
+
+    async def _events(self, ingestion_id: str, seen: int) -> AsyncIterator[bytes]:
+        """Yield what changes: ids are numbers of changes, so whoever comes back with the last one hears of all behind it."""
+        status, spoke = "", time.monotonic()
+        while True:
+            ingestion, number = await asyncio.to_thread(self._service.follow, ingestion_id)
+            if ingestion.finished:
+                for warning in ingestion.warnings:
+                    yield _event("warning", number, self._told(ingestion, warning=warning))
+                document = await asyncio.to_thread(self._ingestion, ingestion)
+                yield _event("end", number, document)
+                return
+            if number > seen:
+                kind, seen, status = "progress" if ingestion.status == status else "state", number, ingestion.status
+                yield _event(kind, number, self._told(ingestion))
+                spoke = time.monotonic()
+            elif time.monotonic() - spoke > _COMMENT_S:
+                yield b": still there\n\n"
+                spoke = time.monotonic()
+            await asyncio.sleep(_FOLLOW_S)
+
+    def _told(self, ingestion: Ingestion, *, warning: Mapping[str, str] | None = None) -> dict[str, Any]:
+        return {
+            "ingestion_id": ingestion.ingestion_id,
+            "time": timestamp(now()),
+            "status": ingestion.status,
+            "progress": ingestion.progress.model_dump(mode="json"),
+            "warning": warning,
+        }
 
     def cancel(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)

@@ -135,6 +135,13 @@ class Jobs:
         row = self._row(ingestion_id)
         return self._seen([row])[0] if self._is_orphan(row) else _ingestion(row)
 
+    def follow(self, ingestion_id: str) -> tuple[Ingestion, int]:
+        """Return the ingestion and how often its row has changed: a higher number says that there is more to tell."""
+        row = self._row(ingestion_id)
+        if self._is_orphan(row):
+            return self._seen([row])[0], row.revision + 1
+        return _ingestion(row), row.revision
+
     def page(
         self,
         *,

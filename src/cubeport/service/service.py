@@ -193,6 +193,10 @@ class Service:
         """Return one ingestion, whatever its status. Raises NotFound."""
         return self._jobs.get(ingestion_id)
 
+    def follow(self, ingestion_id: str) -> tuple[Ingestion, int]:
+        """Return one ingestion and how often it has changed. Raises NotFound."""
+        return self._jobs.follow(ingestion_id)
+
     def cancel(self, ingestion_id: str) -> Ingestion:
         """Ask for an ingestion's end. Raises NotFound, AlreadyFinished."""
         return self._jobs.cancel(ingestion_id)
