@@ -69,23 +69,6 @@ with instance._service(settings, Catalog.open(root), instance._children(settings
 """
 
 
-@pytest.fixture(scope="module")
-def instance(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An instance with one small dataset."""
-    import numpy as np
-    import xarray as xr
-
-    folder = tmp_path_factory.mktemp("start")
-    lat, lon = (("lat", np.arange(4.0), {"units": "degrees_north"}), ("lon", np.arange(5.0), {"units": "degrees_east"}))
-    values = np.arange(20, dtype="f4").reshape(4, 5)
-    xr.Dataset({"t": (("lat", "lon"), values, {"units": "K"})}, {"lat": lat, "lon": lon}).to_netcdf(folder / "tiny.nc")
-    root = folder / "instance"
-    for arguments in (["init", str(root)], ["ingest", str(folder / "tiny.nc"), "--id", "tiny", "--instance", str(root)]):
-        done = subprocess.run([sys.executable, "-m", "cubeport", *arguments], capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stderr
-    return root
-
-
 def test_no_request_imports_anything(instance: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", IMPORTED, str(instance), json.dumps(KINDS)], capture_output=True, text=True, check=False
