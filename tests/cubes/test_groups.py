@@ -7,10 +7,12 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 import xarray as xr
+from pyproj import Transformer
 from tests.cubes.asking import Version
 
 from cubeport.cubes.axes import find
 from cubeport.cubes.checks import check
+from cubeport.cubes.crs import from_attributes
 from cubeport.cubes.cutout import window_indexers
 from cubeport.cubes.describe import describe
 from cubeport.cubes.orders import Window
@@ -135,3 +137,27 @@ def test_real_files_lose_no_variable_silently(opened: Callable[[str], xr.Dataset
     for variable, role in found.roles.items():
         along = set(raw.variables[variable].dims) <= within
         assert role != "data" or variable in found.fields or along or repr(variable) in words or "more" in words
+
+
+@pytest.mark.parametrize("moved", [0.0, 0.001, 3.0])
+def test_a_grid_mapping_that_contradicts_the_positions_is_not_believed(moved: float) -> None:
+    laea = {"grid_mapping_name": "lambert_azimuthal_equal_area", "longitude_of_projection_origin": 10.0}
+    laea |= {"latitude_of_projection_origin": 52.0, "false_easting": 0.0, "false_northing": 0.0}
+    x, y = np.arange(-2e5, 2.1e5, 2e4), np.arange(-1e5, 1.1e5, 2e4)
+    lon, lat = Transformer.from_crs(from_attributes(laea), "OGC:CRS84", always_xy=True).transform(*np.meshgrid(x, y))
+    metres = {"units": "m"}
+    raw = xr.Dataset(
+        {
+            "v": (("y", "x"), np.zeros((y.size, x.size), "f4"), {"grid_mapping": "crs", "coordinates": "lon lat"}),
+            "crs": ((), 0, laea),
+        },
+        {
+            "x": ("x", x, {**metres, "standard_name": "projection_x_coordinate"}),
+            "y": ("y", y, {**metres, "standard_name": "projection_y_coordinate"}),
+            "lon": (("y", "x"), lon + moved, LON),
+            "lat": (("y", "x"), lat, LAT),
+        },
+    )
+    found = find(raw)
+    told = [kind for kind, _ in check(raw)]
+    assert (found.family, told) == (("curvilinear", ["two-places"]) if moved == 3 else ("projected", []))

@@ -98,7 +98,8 @@ ACCEPTED = [
     ("roms_multi/Nordic_subset_day3.nc", "curvilinear", (12.2888, 66.6872, 15.7749, 68.0204), "standard", "irregular", "aice"),
     ("sic_SImon_CanESM5_2020.nc", "curvilinear", (-180, -78.4945, 180, 89.9417), "noleap", "monthly", "siconc"),
     ("small_FC_167_mon_19601101.nc", "rectilinear", WORLD, None, None, "tas"),
-    ("small_rotPole_precipitation.nc", "projected", (-180.0, 45.4898, 180.0, 90.0), "standard", "daily", "pr"),
+    # Its grid mapping puts it over the pole, its positions over Europe: the positions are believed.
+    ("small_rotPole_precipitation.nc", "curvilinear", (-34.59602, 26.482145, 59.436535, 71.75993), "standard", "daily", "pr"),
     (
         "small_theta_colpex.nc",
         "projected",

@@ -152,7 +152,6 @@ def test_scalar_time_is_in_or_out(opened: Callable[[str], xr.Dataset]) -> None:
         ("test_lcc.nc", (11.2, 47.1, 11.5, 47.3)),
         ("tas_ANT-44_HIRHAM5_20060101.nc", (150.0, -80.0, -150.0, -70.0)),
         ("tas_ANT-44_HIRHAM5_20060101.nc", (-180.0, -90.0, 180.0, -85.0)),
-        ("small_rotPole_precipitation.nc", (0.0, 55.0, 20.0, 65.0)),
         ("small_theta_colpex.nc", (-3.5, 52.2, -2.8, 52.6)),
     ],
 )

@@ -50,7 +50,7 @@ CASES = {
     "one cell": Case("rlds_Amon_IPSL-CM6A-LR_185001.nc", "rlds", {"bbox": "7.1,50.1,7.2,50.2"}),
     "bathymetry without time": Case("gebco_2020.nc", "elevation", {"bbox": "12.31,55.41,12.52,55.63"}),
     "British metres": Case("tmean_1910_1910.nc", "tmean", {"bbox": "-3.5,54,-3,54.5"}),
-    "rotated pole": Case("small_rotPole_precipitation.nc", "pr", {"bbox": "8,47,10,48"}),
+    "rotated pole": Case("tas_ANT-44_HIRHAM5_20060101.nc", "tas", {"bbox": "40,-72,45,-70"}),
     "members": Case(
         "sst_CMIP6_ssp245_mon_201501-210012.nc",
         "sst",

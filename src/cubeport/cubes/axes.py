@@ -642,8 +642,13 @@ def _grid(
             return "rectilinear", x_name, y_name
         found = reference.from_attributes(mapping) if mapping else None
         if found is not None:
-            geographic = found.is_geographic and not found.is_derived
-            return ("rectilinear" if geographic else "projected"), x_name, y_name
+            if found.is_geographic and not found.is_derived:
+                return "rectilinear", x_name, y_name
+            if lon is not None and lat is not None and (apart := _apart(raw, (x, y), (lon, lat), found, mapping)) is not None:
+                words = f"the grid mapping puts cells up to {apart:.3g}° from where {lon!r} and {lat!r} say: these are believed"
+                notes.append(("two-places", words))
+                return "curvilinear", lon, lat
+            return "projected", x_name, y_name
         if lon is None:
             notes.append(
                 ("no-crs", f"{x_name!r} and {y_name!r} have no reference system that is known; the place is taken as unknown")
@@ -658,6 +663,38 @@ def _grid(
         flat = len(position_dims(raw, lon)) == 1 or _are_features(raw, fields, lon)
         return ("unstructured" if flat else "curvilinear"), lon, lat
     return "none", None, None
+
+
+def _apart(
+    raw: xr.Dataset, axes: tuple[FoundAxis, FoundAxis], positions: tuple[str, str], crs: Any, mapping: Mapping[str, Any]
+) -> float | None:
+    """Return how many degrees a grid mapping and 2-D positions differ, where that is more than a cell, else ``None``."""
+    import numpy as np
+    import pyproj
+
+    x, y = axes
+    lon, lat = (raw.variables[name] for name in positions)
+    if text_dims(lon) != (y.dimension, x.dimension) or min(lon.shape) < 2:
+        return None
+    across, up = (np.asarray(decoded(raw.variables[axis.name]), dtype="float64") for axis in axes)
+    largest = float(max(np.abs(across).max(), np.abs(up).max()))
+    factor = reference.unit_factor(crs, raw.variables[x.name].attrs.get("units"), largest=largest, attributes=mapping)
+    onto = pyproj.Transformer.from_crs(crs, "OGC:CRS84", always_xy=True)
+    rows, columns = (np.unique(np.linspace(0, size - 2, 4).astype(int)) for size in lon.shape)
+    farthest, told = 0.0, 0
+    for row in rows.tolist():
+        for column in columns.tolist():
+            here = (slice(row, row + 2), slice(column, column + 2))
+            east, north = (np.asarray(decoded(each[here]), dtype="float64") for each in (lon, lat))
+            ours = onto.transform(across[column] * factor, up[row] * factor)
+            if not (np.isfinite(east).all() and np.isfinite(north).all() and np.isfinite(ours).all()):
+                continue
+            scale = np.cos(np.radians(north[0, 0]))
+            step = np.hypot(((east - east[0, 0] + 180) % 360 - 180) * scale, north - north[0, 0]).max()
+            off = np.hypot(((ours[0] - east[0, 0] + 180) % 360 - 180) * scale, ours[1] - north[0, 0])
+            told += 1
+            farthest = max(farthest, float(off)) if off > step > 0 else farthest
+    return farthest if told and farthest else None
 
 
 def _is_written(raw: xr.Dataset, name: str) -> bool:
