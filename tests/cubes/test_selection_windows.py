@@ -1,4 +1,4 @@
-"""A selection takes exactly the cells that publishing.md 5.2 says, on every kind of axis."""
+"""A selection takes exactly the cells that docs/explanation/invariants.md says, on every kind of axis."""
 
 from __future__ import annotations
 

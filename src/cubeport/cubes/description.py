@@ -14,7 +14,8 @@ type AxisKind = Literal["x", "y", "z", "t", "member", "category", "index", "othe
 """What an axis is by CF: ``index`` is a dimension without coordinate labels (curvilinear i/j, nodes)."""
 
 type GridFamily = Literal["rectilinear", "projected", "curvilinear", "unstructured", "none"]
-"""The five rows of the table in publishing.md 2 (geostationary and rotated pole are ``projected``)."""
+"""How cells are placed: by straight axes in degrees, by axes of a projection (geostationary and rotated pole too), by
+two-dimensional positions, by positions along one dimension, or not at all."""
 
 type BoundingBox = tuple[float, float, float, float]
 """West, south, east, north; CRS84 degrees; west > east crosses the antimeridian (RFC 7946, 5.2)."""
@@ -113,7 +114,7 @@ class Temporal(Value):
     values: tuple[str, ...] | None = None
     """All labels, when ≤ 1 000 and there is no even step."""
     period_type: str | None = None
-    """The period type of service.md 6 that bounds, spacing and the ``frequency`` attribute show, else ``irregular``."""
+    """The type of :mod:`cubeport.cubes.periods` that bounds, spacing and the ``frequency`` attribute show, else ``irregular``."""
     first_period: str | None = None
     last_period: str | None = None
     """Native strings of that type: of the periods that the first and the last step belong to (the start of their bounds)."""

@@ -1,4 +1,4 @@
-"""Where a cube is on the Earth: one CRS84 box by the table of publishing.md 2, west > east where it crosses the antimeridian."""
+"""Where a cube is on the Earth: one CRS84 box around the outer cell edges, west > east where it crosses the antimeridian."""
 
 from __future__ import annotations
 

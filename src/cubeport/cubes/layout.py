@@ -1,4 +1,4 @@
-"""How a cube is cut into chunks: about 1 MiB each, as good for a map as for a series; coordinates whole (DESIGN.md)."""
+"""How a cube is cut into chunks: about 1 MiB each, as good for a map as for a series; coordinates whole."""
 
 from __future__ import annotations
 
