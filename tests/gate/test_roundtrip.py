@@ -80,7 +80,6 @@ REFUSED = {
     "corrupt/truncated_netcdf4.nc": "truncated",
     "corrupt/truncated_netcdf4_b.nc": "truncated",
     "corrupt/truncated.grib": "truncated",
-    "3_layer.grib2": "not-a-cube",
     "era5-levels-corrupted.grib": "unreadable",
 }
 

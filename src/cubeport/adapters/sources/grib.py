@@ -11,6 +11,7 @@ import os
 import re
 from collections.abc import Collection, Iterator
 from concurrent.futures import Executor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from cubeport.adapters.sources.reading import RAW, Source, opened, opening
 from cubeport.adapters.sources.scanned import Array, Arrays, Scanned, rejected, truncated, unreadable
 from cubeport.adapters.sources.signatures import is_grib
 from cubeport.cubes.raw import dataset, variables
-from cubeport.errors import SourceRejected
+from cubeport.errors import ExtraMissing, SourceRejected
 
 EXTRA = "grib"
 
@@ -124,7 +125,10 @@ def open(  # noqa: A001 - every format has it
     SourceRejected
         ``not-a-cube`` when the messages are not one cube: the next step names keys to choose by.
     """
-    import cfgrib  # noqa: F401 - named here, so that its absence is reported as what it is
+    if find_spec("cfgrib") is None:
+        raise ExtraMissing(
+            f"{source.name} is GRIB, and cfgrib is not installed", next_step="pip install 'cubeport[grib]'", what="grib"
+        )
 
     keys = _keys(source.name, group)
     raw = _opened(source.name, source.path, keys)
