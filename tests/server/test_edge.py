@@ -122,7 +122,11 @@ def test_a_bad_head_is_refused_and_the_connection_closed(port: int, raw: bytes, 
     assert status(answer) == expected
     head, _, body = answer.partition(b"\r\n\r\n")
     assert b"connection: close" in head
-    assert json.loads(body)["status"] == expected
+    problem = json.loads(body)
+    assert problem["status"] == expected
+    # The members of every other problem, and a sentence that says what to do.
+    assert problem.keys() == {"type", "kind", "title", "status", "detail", "instance", "errors", "code", "description"}
+    assert problem["detail"].endswith(".")
 
 
 def test_a_head_that_does_not_end_is_cut_by_size(port: int) -> None:

@@ -7,12 +7,23 @@ none, and heads of any size. One timer a connection watches all of it, so that a
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 from typing import Any, ClassVar
+from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+
+
+_DETAILS = {
+    408: "The request did not come in time. Send it again.",
+    414: "The address is longer than 8 KiB. Ask for less at once, or send a search by POST.",
+    431: "The headers are too long, or too many.",
+    503: "Too many connections are open. Try again in a second.",
+}
+"""What is wrong and what to do, of answers that are given before there is a request."""
 
 
 class _Joined:
@@ -174,14 +185,10 @@ class Edge(HttpToolsProtocol):
         text = STATUS_LINE[status][9:].strip()
         kind = {414: b"uri-too-long", 408: b"unavailable", 503: b"unavailable"}.get(status, b"invalid-request")
         retry = b"retry-after: 1\r\n" if status == 503 else b""
-        body = b'{"kind":"%s","title":"%s","status":%d,"detail":"%s","code":"%s","description":"%s","errors":[]}' % (
-            kind,
-            text,
-            status,
-            text,
-            kind,
-            text,
-        )
+        detail = _DETAILS.get(status, "The request is malformed. Send it as HTTP/1.1 says (RFC 9112).")
+        problem = {"type": "about:blank", "kind": kind.decode(), "title": text.decode(), "status": status, "detail": detail}
+        problem |= {"instance": f"urn:uuid:{uuid4()}", "errors": [], "code": kind.decode(), "description": detail}
+        body = json.dumps(problem).encode()
         self.transport.write(
             b"%scontent-type: application/problem+json\r\nx-content-type-options: nosniff\r\ncontent-length: %d\r\n"
             b"%sconnection: close\r\n\r\n%s" % (STATUS_LINE[status], len(body), retry, body)
