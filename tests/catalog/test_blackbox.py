@@ -177,7 +177,7 @@ def test_a_pipe_is_refused_before_anybody_waits_for_it(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with Catalog.create(tmp_path / "root", plugins=False) as catalog:
         for operation in ("copy", "move", "reference"):
-            with pytest.raises(InvalidRequest, match="no regular file"):
+            with pytest.raises(InvalidRequest, match="not a regular file"):
                 catalog.add_file(tmp_path / "pipe", operation=operation)
         with pytest.raises(InvalidRequest, match=r"role: must be 1 to 64"):
             catalog.add_bytes(b"x", filename="x.txt", role="not a/name")

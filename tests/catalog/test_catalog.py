@@ -242,7 +242,7 @@ def test_a_folder_with_a_link_is_refused(catalog, tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "link").symlink_to("/etc/passwd")
-    with pytest.raises(InvalidRequest, match="no regular file"):
+    with pytest.raises(InvalidRequest, match="not a regular file"):
         catalog.add_file(folder)
     assert files(catalog) == []
 

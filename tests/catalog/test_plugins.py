@@ -88,10 +88,10 @@ def test_the_same_twice_is_nothing(installed: Callable[..., EntryPoint]) -> None
     [
         (lambda r: 1 / 0, "ZeroDivisionError: division by zero"),
         (lambda r: exit("bye"), "SystemExit: bye"),
-        (lambda r: r.schema("x", {"type": "strin"}), "no JSON Schema"),
-        (lambda r: r.hook("before_lunch", nothing, name="x"), "no hook point"),
+        (lambda r: r.schema("x", {"type": "strin"}), "not a JSON Schema"),
+        (lambda r: r.hook("before_lunch", nothing, name="x"), "not a hook point"),
         (lambda r: r.hook(POINTS[0], lambda: None, name="x"), "cannot be registered"),
-        (lambda r: r.relation("Not A Name"), "no name for a relation"),
+        (lambda r: r.relation("Not A Name"), "not a name for a relation"),
         (lambda r: (r.step("x", 1), r.step("x", 2)), "twice, differently"),
         (lambda: None, "TypeError"),
     ],

@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.families import FAMILIES
 
 CUBEPORT = [sys.executable, "-m", "cubeport"]
 
@@ -146,6 +145,8 @@ def published(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
 @pytest.fixture(scope="session")
 def family_files(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     folder = tmp_path_factory.mktemp("families")
+    from tests.families import FAMILIES  # here: some tests import this module from elsewhere
+
     return {name: family.write(folder, name) for name, family in FAMILIES.items()}
 
 
