@@ -141,6 +141,12 @@ class Shelf:
     def generation(self) -> int:
         return len(self._kept)
 
+    def templates(self) -> dict[str, Any]:
+        return {}
+
+    def extents(self) -> dict[str, Any]:
+        return {}
+
     def shown(self, ref: str, *, unpublished: bool = False) -> Shown:
         dataset_id, at, version = ref.partition("@")
         for stored in self._kept.values():

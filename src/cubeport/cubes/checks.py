@@ -335,7 +335,9 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
     if (differences == 0).any():
         where = int(np.flatnonzero(differences == 0)[0])
         raise SourceRejected(f"coordinate {name!r} has the same label at {where} and {where + 1}", reason="bad-coordinates")
-    if axis.name == found.x and found.family == "rectilinear" and _goes_round(differences, degrees(raw, name)):
+    straight = bool((differences > 0).all() or (differences < 0).all())
+    around = axis.name == found.x and found.family == "rectilinear" and _goes_round(differences, degrees(raw, name))
+    if around and not straight:  # two labels that are more than half a turn apart do not jump
         notes.append(
             (
                 "labels-jump",
@@ -343,7 +345,7 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
                 "and places are found on both sides of the jump",
             )
         )
-    elif not ((differences > 0).all() or (differences < 0).all()):
+    elif not straight:
         sign = 1 if differences[0] > 0 else -1
         where = int(np.flatnonzero(differences * sign < 0)[0]) + 1
         raise repairable(
