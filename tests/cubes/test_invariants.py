@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,28 +32,23 @@ NAMES = sorted(
 )  # fmt: skip
 
 
-@cache
-def _version(name: str) -> Version | None:
-    path = REALDATA / name
+@pytest.fixture(scope="module", params=NAMES)
+def real(request: pytest.FixtureRequest) -> Iterator[Version]:
+    """Each real file that is accepted, open for all rules and closed before the next: two handles of one file crash netCDF-C."""
+    path = REALDATA / request.param
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         if path.suffix == ".zarr":
             raw = xr.open_zarr(path, decode_cf=False, chunks=None, consolidated=False)
         else:
             raw = xr.open_dataset(path, decode_cf=False, engine="netcdf4")
-        try:
-            check(raw)
-            return Version(raw)
-        except SourceRejected:
-            return None
-
-
-@pytest.fixture(params=NAMES)
-def real(request: pytest.FixtureRequest) -> Version:
-    found = _version(request.param)
-    if found is None:
-        pytest.skip("the file is refused, for a reason of its own")
-    return found
+        with raw:
+            try:
+                check(raw)
+                version = Version(raw)
+            except SourceRejected:
+                pytest.skip("the file is refused, for a reason of its own")
+            yield version
 
 
 # --- the invariants -----------------------------------------------------------------------------------------------------
