@@ -18,7 +18,7 @@ from cubeport.catalog.models import Artifact, CatalogRecord, Operation
 CRATE_FILE = "ro-crate-metadata.json"
 _CRATE = "https://w3id.org/ro/crate/1.1"
 _RUN_CRATE = "https://w3id.org/ro/wfrun/process/0.5"
-_PRODUCER = "https://pypi.org/project/cubeport"
+_PRODUCER = "urn:cubeport"
 _RUN_EVENT = "https://openlineage.io/spec/2-0-2/OpenLineage.json#/$defs/RunEvent"
 _RELATIONS: Mapping[str, str] = {
     "derived_from": "isBasedOn",
@@ -75,7 +75,7 @@ def crate(
         {"@id": CRATE_FILE, "@type": "CreativeWork", "conformsTo": {"@id": _CRATE}, "about": {"@id": "./"}},
         root,
         {"@id": _RUN_CRATE, "@type": "CreativeWork", "name": "Process Run Crate", "version": "0.5"},
-        {"@id": _PRODUCER, "@type": "SoftwareApplication", "name": "cubeport", "url": _PRODUCER},
+        {"@id": _PRODUCER, "@type": "SoftwareApplication", "name": "cubeport"},
     ]
     for record in records:
         graph += _record(record, held, places)
