@@ -8,25 +8,14 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from tests.pages import Block, blocks
 
 from cubeport.cli import _app
 from cubeport.cli._session import Wiring
 
 DOCS = Path(__file__).resolve().parent.parent / "docs" / "core"
-FENCE = re.compile(r"^```(\w+)(?: title=\"([^\"]+)\")?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
-
-
-class Block(NamedTuple):
-    language: str
-    title: str | None
-    text: str
-
-
-def blocks(page: str) -> list[Block]:
-    return [Block(language, title or None, text) for language, title, text in FENCE.findall((DOCS / page).read_text())]
 
 
 class Reader:
@@ -48,7 +37,7 @@ class Reader:
     def follow(self, page: str) -> int:
         """Do all of it; return how many answers were compared."""
         said, compared = "", 0
-        for block in blocks(page):
+        for block in blocks(f"core/{page}"):
             if block.language == "text":
                 assert said == block.text
                 compared += 1

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from cubeport.catalog.disk.durable import make_folders, open_file, store_errors, sync, sync_folder, write_all
+from cubeport.catalog.disk.durable import make_folders, store_errors, sync_folder, write_beside
 from cubeport.catalog.forms.canonical import check_name, dumps, json_value
 from cubeport.catalog.models import Artifact, CatalogRecord, Lineage, Locator, Operation
 from cubeport.errors import CorruptCatalog, InvalidRequest, NamespaceTaken, Problem, SchemaExists, SchemaInvalid, UnknownSchema
@@ -343,13 +343,7 @@ def _place(path: Sequence[Any]) -> str:
 
 def _create(path: Path, data: bytes) -> bool:
     """Write a new file whole and durable; False when there is one already."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    descriptor = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
-    try:
-        write_all(descriptor, data)
-        sync(descriptor)
-    finally:
-        os.close(descriptor)
+    temporary = write_beside(path, data)
     try:
         os.link(temporary, path)
     except FileExistsError:

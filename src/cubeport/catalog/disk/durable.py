@@ -117,16 +117,24 @@ def write_all(descriptor: int, data: bytes) -> None:
         view = view[os.write(descriptor, view) :]
 
 
-def replace_file(path: Path, data: bytes) -> None:
-    """Make *data* the content of *path*: next to it, synced, renamed over it. Readers see the old bytes or the new ones."""
+def write_beside(path: Path, data: bytes) -> Path:
+    """Write *data* next to *path*, whole and synced, and return where it is. A write that fails leaves nothing there."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     descriptor = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
         write_all(descriptor, data)
         sync(descriptor)
+    except OSError:
+        temporary.unlink()
+        raise
     finally:
         os.close(descriptor)
-    temporary.replace(path)
+    return temporary
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Make *data* the content of *path*: next to it, synced, renamed over it. Readers see the old bytes or the new ones."""
+    write_beside(path, data).replace(path)
     sync_folder(path.parent)
 
 
