@@ -7,10 +7,12 @@ import shutil
 import subprocess
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tests import objectstore
+from tests.objectstore import ObjectStore
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,6 +47,13 @@ def schemas() -> Path:
     if not SCHEMAS.is_dir():
         pytest.skip(f"schemas are missing at {SCHEMAS}: set CUBEPORT_SCHEMAS")
     return SCHEMAS
+
+
+@pytest.fixture(scope="session")
+def object_store() -> Iterator[ObjectStore]:
+    """An S3-compatible store in a process of its own, one for all tests; each makes its bucket."""
+    with objectstore.running() as store:
+        yield store
 
 
 @pytest.fixture(autouse=True)

@@ -230,6 +230,7 @@ NAMED = {
     "eccodeslib": "eccodes takes it by name",
     "httptools": "uvicorn takes it by name",
     "rich": "typer takes it by name",
+    "s3fs": "fsspec takes it by the name of the protocol",
 }
 IMPORTED_AS = {"pyyaml": "yaml", "netcdf4": "netCDF4"}
 

@@ -9,6 +9,7 @@ import uuid
 from pathlib import Path
 
 import pytest
+from tests import objectstore
 
 import cubeport
 from cubeport.adapters.storage import local, remote
@@ -119,7 +120,28 @@ class TestRemote(StorageContract):
         monkeypatch.setitem(sys.modules, "s3fs", None)
         with pytest.raises(StoreUnavailable, match=r"s3fs is not installed") as caught:
             RemoteProfile("bucket", "s3", "s3://x", scratch).stat("x")
-        assert caught.value.next_step == "pip install s3fs"
+        assert caught.value.next_step == "pip install 'cubeport[s3]'"
+
+
+class TestS3(StorageContract):
+    """The same promises on an S3-compatible store, over a socket."""
+
+    @pytest.fixture
+    def scratch(self, tmp_path):
+        return LocalProfile(SCRATCH, tmp_path / "scratch")
+
+    @pytest.fixture
+    def profile(self, scratch, object_store):
+        options = {"key": objectstore.KEY, "secret": objectstore.SECRET, "endpoint_url": object_store.endpoint}
+        return RemoteProfile("bucket", "s3", f"s3://{object_store.bucket()}/prefix", scratch, options=options)
+
+    @pytest.fixture
+    def profiles(self, profile, scratch):
+        found = Profiles()
+        scratch.root.mkdir(exist_ok=True)
+        found.add(profile)
+        found.add(scratch)
+        return found
 
 
 # --- durability -----------------------------------------------------------------------------------------------------

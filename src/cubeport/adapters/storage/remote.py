@@ -181,7 +181,8 @@ class RemoteProfile:
         except ImportError as exc:
             # fsspec hides the import that failed behind an error of its own.
             missing = exc.name or getattr(exc.__cause__, "name", None) or f"the driver of {self._protocol}"
-            raise StoreUnavailable(f"Could not {what}: {missing} is not installed.", next_step=f"pip install {missing}") from exc
+            install = "pip install 'cubeport[s3]'" if missing == "s3fs" else f"pip install {missing}"
+            raise StoreUnavailable(f"Could not {what}: {missing} is not installed.", next_step=install) from exc
         except Exception as exc:
             raise StoreUnavailable(f"Could not {what}: {type(exc).__name__}.", next_step="cubeport doctor") from exc
 
