@@ -1,0 +1,128 @@
+"""The bytes of records: where they are, opening, replacing, verifying, fetching."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Unpack
+
+from cubeport.catalog.adding import Added, source_to_write
+from cubeport.catalog.artifacts.planning import Place
+from cubeport.catalog.drafts import ArtifactFields
+from cubeport.catalog.editing import DescribedFields, without
+from cubeport.catalog.front.opened import told
+from cubeport.catalog.front.searches import Searches
+from cubeport.catalog.hooks import set_paths
+from cubeport.catalog.keeping import integrity
+from cubeport.catalog.models import CatalogRecord
+from cubeport.catalog.names import Named
+from cubeport.errors import InvalidRequest
+
+
+class Contents(Searches):
+    """The bytes of records: where they are, opening, replacing, verifying, fetching."""
+
+    def copy_out(self, name: Named, folder: str | Path, artifact: str | None = None) -> Path:
+        """Copy an artifact's bytes, wherever they are kept, into *folder* under their original name; return where they are.
+
+        Raises
+        ------
+        TargetExists
+            If something of that name is there.
+        ArtifactMissing
+            If the bytes are not kept here; ``fetch`` brings external ones.
+        """
+        return integrity.copy_out(self.profiles, integrity.choose(self.get(name), artifact), Path(folder))
+
+    @told
+    def detach(self, name: Named, artifact: str) -> CatalogRecord:
+        """Take an artifact off its record; managed bytes go once the commit is certain, references stay untouched."""
+        record = self.get(name)
+        chosen = integrity.choose(record, artifact)
+        actions = integrity.removal(self.profiles, chosen)
+        with self.unit_of_work("update", inputs=[record.id], parameters={"detached": chosen.artifact_id}) as work:
+            if actions:
+                work.afterwards(*actions)
+            rest = tuple(each for each in record.artifacts if each.artifact_id != chosen.artifact_id)
+            work.update_record(record.replace(artifacts=rest), validate=False)
+            return work.commit().records[0].of(self)
+
+    @told
+    def replace_artifact(
+        self,
+        name: Named,
+        source: object,
+        artifact: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        filename: str | None = None,
+        **said: Unpack[ArtifactFields],
+    ) -> Added:
+        """Put other bytes in the place of an artifact (the primary one): one commit, then the former managed bytes go.
+
+        The new artifact has the old one's role and metadata, unless the call says otherwise.
+        """
+        self._writable()
+        record = self.get(name)
+        old = integrity.choose(record, artifact)
+        draft, options = self._draft(dict(old.metadata) if metadata is None else metadata, {"role": old.role, **said})
+        prepared = source_to_write(source, None, filename, draft.id)
+        if prepared is None:
+            raise InvalidRequest("There is nothing to put in the artifact's place.")
+        options = replace(options, metadata=draft.metadata)
+        return self._added(self._adder.put_in_place(record, old, prepared, options, integrity.removal(self.profiles, old)))
+
+    @told
+    def update_artifact(
+        self,
+        name: Named,
+        artifact: str | None = None,
+        *,
+        set: Mapping[str, Any] | None = None,
+        unset: Iterable[str] = (),
+        **fields: Unpack[DescribedFields],
+    ) -> CatalogRecord:
+        """Change what is said of an artifact: its metadata (dotted paths), role, media type, format or original name."""
+        record = self.get(name)
+        chosen = integrity.choose(record, artifact)
+        metadata = set_paths(dict(chosen.metadata), set or {})
+        for path in unset:
+            metadata = without(metadata, path.split("."))
+        if unknown := fields.keys() - DescribedFields.__annotations__.keys():
+            raise InvalidRequest(f"{', '.join(sorted(unknown))}: set by the catalog alone.")
+        changed = chosen.replace(**{**fields, "metadata": metadata})
+        if changed == chosen:
+            return record
+        with self.unit_of_work("update", inputs=[record.id]) as work:
+            others = tuple(changed if each.artifact_id == chosen.artifact_id else each for each in record.artifacts)
+            work.update_record(record.replace(artifacts=others))
+            return work.commit().records[0].of(self)
+
+    def verify(self, *names: Named, all: bool = False, fast: bool = False, record: bool = False) -> list[integrity.Verified]:
+        """Compare artifacts with what the catalog says of them; *record* stores when, and which are missing."""
+        records = self.iterate(statuses=None, order=("id",)) if all else (self.get(name) for name in names)
+        found: list[integrity.Verified] = []
+        for each in records:
+            verdicts = list(integrity.verify(self.profiles, each, fast=fast))
+            found += verdicts
+            if record and verdicts:
+                with self.unit_of_work("repair", inputs=[each.id]) as work:
+                    work.update_record(integrity.checked(each, verdicts, self.ports.clock()), validate=False)
+                    work.commit()
+        return found
+
+    @told
+    def fetch(self, name: Named, artifact: str | None = None, *, profile: str | None = None) -> CatalogRecord:
+        """Bring an external artifact's bytes here; a known hash must agree."""
+        self._writable()
+        record = self.get(name)
+        chosen = integrity.choose(record, artifact, status="external")
+        return integrity.fetch(self.ports, self.parts.planner, self.parts.fetcher, record, chosen, Place(profile))
+
+    @told
+    def drop(self, name: Named, artifact: str | None = None, *, force: bool = False) -> CatalogRecord:
+        """Give up fetched bytes whose origin still has them."""
+        record = self.get(name)
+        chosen = integrity.choose(record, artifact, status="available")
+        return integrity.drop(self.ports, self.parts.fetcher, record, chosen, force=force)

@@ -1,0 +1,128 @@
+"""Records out and in: NDJSON, RO-Crate, OpenLineage."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Unpack
+from urllib.parse import quote
+
+from cubeport.catalog import ndjson, provenance
+from cubeport.catalog.disk.durable import make_folders, replace_file, store_errors
+from cubeport.catalog.forms.canonical import dumps
+from cubeport.catalog.front.searches import Searches, Where
+from cubeport.catalog.front.upkeep import Upkeep
+from cubeport.catalog.keeping import integrity
+from cubeport.catalog.models import Artifact, CatalogRecord, LocalPathLocator
+from cubeport.catalog.query import QueryFields
+from cubeport.catalog.schemas import Policy
+from cubeport.errors import InvalidRequest, TargetExists
+
+
+class Exchange(Searches, Upkeep):
+    """Records out and in: NDJSON, RO-Crate, OpenLineage."""
+
+    def export_lines(self, *where: Where, with_bytes: Path | None = None, **asked: Unpack[QueryFields]) -> Iterator[str]:
+        """Yield the records that match as NDJSON, by id and of every status; *with_bytes*, copy their managed bytes there."""
+        for record in self.iterate(*where, **(QueryFields(statuses=None, order=("id",)) | asked)):
+            if with_bytes is not None:
+                for artifact in record.artifacts:
+                    ndjson.copy_out(self.profiles, artifact, with_bytes)
+            yield from ndjson.export_lines([record])
+
+    def export_records(self, file: str | Path, *where: Where, with_bytes: Path | None = None, **asked: Unpack[QueryFields]) -> int:
+        """Write NDJSON to a new *file*; return how many records. Raises TargetExists."""
+        count, target = 0, Path(file)
+        try:
+            out = target.open("x", encoding="utf-8")
+        except FileExistsError:
+            raise TargetExists(f"{file} is there already.", next_step="name another file, or remove it") from None
+        try:
+            with out:
+                for line in self.export_lines(*where, with_bytes=with_bytes, **asked):
+                    out.write(line)
+                    count += 1
+        except BaseException:
+            target.unlink(missing_ok=True)  # half of an export would stop the next try, and look whole
+            raise
+        return count
+
+    def export_crate(
+        self,
+        folder: str | Path,
+        *where: Where,
+        name: str,
+        description: str = "Records of a catalog.",
+        license: str | None = None,
+        **asked: Unpack[QueryFields],
+    ) -> int:
+        """Write the records that match as an RO-Crate 1.1 (Process Run Crate) into a new *folder*; return how many.
+
+        Bytes that are kept here are copied in; references and external artifacts are named by their place.
+
+        Raises
+        ------
+        TargetExists
+        ArtifactMissing
+        """
+        target = Path(folder)
+        if target.exists():
+            raise TargetExists(f"{target} is there already.", next_step="name another folder, or remove it")
+        records = list(self.iterate(*where, **(QueryFields(order=("id",)) | asked)))
+        places = {
+            (record.id, each.artifact_id): place
+            for record in records
+            for each in record.artifacts
+            if (place := self._into_crate(target, record, each)) is not None
+        }
+        ids = {record.operation_id for record in records if record.operation_id}
+        done = [each for each in self.operations(limit=100_000) if each.operation_id in ids or ids & set(each.outputs)]
+        published = self.ports.clock().date().isoformat()
+        document = provenance.crate(
+            records, done, name=name, description=description, published=published, places=places, license=license
+        )
+        with store_errors("write the crate"):
+            make_folders(target)
+            replace_file(target / provenance.CRATE_FILE, dumps(document, indent=True).encode() + b"\n")
+        return len(records)
+
+    def _into_crate(self, folder: Path, record: CatalogRecord, artifact: Artifact) -> str | None:
+        """Copy managed bytes into a crate; return where an artifact is, in it or elsewhere."""
+        if artifact.status in ("planned", "missing", "failed"):
+            return None
+        if artifact.managed or artifact.locator.kind == "inline":
+            copied = integrity.copy_out(self.profiles, artifact, folder / record.id / artifact.artifact_id)
+            return quote(copied.relative_to(folder).as_posix()) + ("/" if artifact.target_kind == "directory" else "")
+        if isinstance(artifact.locator, LocalPathLocator):
+            return Path(artifact.locator.path).as_uri()
+        found: str | None = getattr(artifact.locator, "uri", None) or getattr(artifact.locator, "urlpath", None)
+        return found
+
+    def run_events(self, *, since: datetime | None = None) -> Iterator[dict[str, Any]]:
+        """Yield what was done as OpenLineage run events, oldest first: a start and an end for each operation."""
+        for each in reversed(self.operations(since=since, limit=100_000)):
+            yield from provenance.run_events(each, f"cubeport://{self.catalog_id}")
+
+    def import_records(
+        self, text: str | Iterable[str], *, on_exists: str = "error", schema_policy: Policy | None = None
+    ) -> ndjson.Imported:
+        """Bring records back as they were, all or none: lines of NDJSON, or a whole document of ``show --json``.
+
+        Parameters
+        ----------
+        schema_policy
+            How strictly they are held to their schemas, if not as the catalog says; ``off`` brings a backup back as it was.
+        """
+        if on_exists not in ("error", "skip"):
+            raise InvalidRequest(f"on_exists is error or skip, not {on_exists!r}.")
+        skipped = added = 0
+        with self.unit_of_work("import", schema_policy=schema_policy) as work:
+            for record in ndjson.read_records(text):
+                if on_exists == "skip" and self.backend.get_record(record.id) is not None:
+                    skipped += 1
+                else:
+                    work.import_record(record)
+                    added += 1
+            work.commit()
+        return ndjson.Imported(added, skipped)

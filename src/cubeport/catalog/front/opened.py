@@ -1,0 +1,195 @@
+"""What all of a catalog stands on: it is open, a record has a name and bytes, and a unit of work changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import wraps
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self, cast
+
+from cubeport.catalog.adding import Added, Adder
+from cubeport.catalog.backend import CatalogBackend, Rows
+from cubeport.catalog.catalogfile import MARK
+from cubeport.catalog.drafts import Edge, Options, draft
+from cubeport.catalog.forms.canonical import is_id
+from cubeport.catalog.keeping import integrity
+from cubeport.catalog.lineage import edge_of
+from cubeport.catalog.models import CatalogRecord, Lineage
+from cubeport.catalog.names import Named, name_of
+from cubeport.catalog.parts import Parts
+from cubeport.catalog.plugins import RESERVED
+from cubeport.catalog.schemas import Policy
+from cubeport.catalog.work.recovery import Recovered
+from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
+from cubeport.errors import AmbiguousId, CubeportError, ReadOnly, RecordNotFound
+
+SHORTEST_PREFIX = 4
+
+
+def told[F: Callable[..., Any]](method: F) -> F:
+    """Have an error told in the event log also where it came before there was an operation to tell it."""
+
+    @wraps(method)
+    def call(self: Opened, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except CubeportError as exc:
+            if exc.operation_id is None and not self.read_only:
+                self.events.emit("operation.failed", f"{method.__name__} failed", level="error", exception=exc)
+            raise
+
+    return cast("F", call)
+
+
+class Opened:
+    """A catalog that is open."""
+
+    def __init__(self, ports: Ports, parts: Parts) -> None:
+        self.ports = ports
+        self.parts = parts
+        self.hooks = ports.hooks
+        self.events = ports.events
+        self.schemas = parts.schemas
+        self.extractors = parts.extractors
+        self.profiles = ports.profiles
+        self.plugins = parts.plugins
+        self.backend: CatalogBackend = ports.backend
+        self.rows: Rows = ports.backend.rows
+        self.recovered: tuple[Recovered, ...] = ()
+        """What opening it finished or undid, or had to leave."""
+        self._adder = Adder(ports, parts.schemas, parts.extractors, parts.planner, parts.root / MARK if parts.root else None)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give back what is open."""
+        for close in self.parts.closing:
+            close()
+        self.backend.close()
+
+    @property
+    def catalog_id(self) -> str:
+        """The catalog's own id, which a copy keeps."""
+        return self.ports.catalog_id
+
+    @property
+    def root(self) -> Path | None:
+        """The instance's folder."""
+        return self.parts.root
+
+    @property
+    def read_only(self) -> bool:
+        """Whether nothing can be written."""
+        return self.ports.read_only
+
+    def __repr__(self) -> str:
+        return f"<Catalog {self.root or self.catalog_id} ({self.parts.settings.get('backend', 'in memory')})>"
+
+    def get(self, name: Named) -> CatalogRecord:
+        """Return the record of that id, else key, else the only one whose id begins so (4 characters or more).
+
+        Wherever a record is named, a record (or what :meth:`add` returned) is taken too: it is read again.
+
+        Raises
+        ------
+        RecordNotFound
+        AmbiguousId
+            With up to ten candidates.
+        """
+        name = name_of(name)
+        record = self.backend.get_record(name) if is_id(name) else None
+        record = record or self.backend.get_by_key(name)
+        if record is not None:
+            return record.of(self)
+        ids = self.backend.match_prefix(name, 11) if len(name) >= SHORTEST_PREFIX else []
+        if len(ids) > 1:
+            raise self._ambiguous(f"{name} begins several ids:", ids, "type more of the id")
+        if ids and (found := self.backend.get_record(ids[0])) is not None:
+            return found.of(self)
+        raise RecordNotFound(f"No record has the id, key or prefix {name[:80]!r}.", next_step="cubeport search")
+
+    def _ambiguous(self, words: str, ids: Sequence[str], next_step: str) -> AmbiguousId:
+        found = [record for each in ids[:10] if (record := self.backend.get_record(each)) is not None]
+        candidates = [{"id": each.id, "kind": each.kind, "title": each.title} for each in found]
+        lines = "".join(f"\n  {each.id}  {each.kind}  {each.title or ''}".rstrip() for each in found)
+        return AmbiguousId(f"{words}{lines}", next_step=next_step, candidates=candidates)
+
+    def unit_of_work(
+        self,
+        operation_type: str = "add",
+        *,
+        operation_id: str | None = None,
+        parent_id: str | None = None,
+        user_id: str | None = None,
+        parameters: Mapping[str, Any] | None = None,
+        inputs: Iterable[str] = (),
+        schema_policy: Policy | None = None,
+    ) -> UnitOfWork:
+        """Return a unit of work: all of it at the end of its block or with ``commit()``, or no trace.
+
+        Parameters
+        ----------
+        schema_policy
+            How strictly its records are held to their schemas, if not as the catalog says.
+        """
+        return UnitOfWork(
+            self.ports,
+            operation_type,
+            operation_id=operation_id,
+            parent_id=parent_id,
+            user_id=user_id,
+            parameters=parameters,
+            inputs=inputs,
+            schema_policy=schema_policy,
+        )
+
+    def _draft(
+        self, metadata: Mapping[str, Any] | None, said: Mapping[str, Any], *, locator: object = None
+    ) -> tuple[CatalogRecord, Options]:
+        return draft(metadata, said, edge=self._edge, newest=lambda name: self.schemas.get(name).version, locator=locator)
+
+    def _edge(self, each: Edge) -> Lineage:
+        return edge_of(
+            each, record_of=self.get, known=(*RESERVED["relation"], *self.parts.relations, *self.plugins.values("relation"))
+        )
+
+    def _added(self, added: Added) -> Added:
+        added.record.of(self)
+        return added
+
+    def _writable(self) -> None:
+        if self.ports.read_only:
+            raise ReadOnly("The catalog is open for reading only.")
+
+    def path(self, name: Named, artifact: str | None = None) -> Path:
+        """Return where the artifact (the primary one) lies locally. Raises ArtifactMissing."""
+        record = self.get(name)
+        return integrity.local_path(self.profiles, record, integrity.choose(record, artifact))
+
+    def open_artifact(self, name: Named, artifact: str | None = None) -> BinaryIO:
+        """Open the artifact's bytes. Raises ArtifactMissing."""
+        return integrity.open_artifact(self.profiles, integrity.choose(self.get(name), artifact))
+
+    def load(self, name: Named, artifact: str | None = None) -> Any:
+        """Open an artifact by its format.
+
+        NetCDF, Zarr and GRIB are an ``xarray.Dataset``, CSV and Parquet a data frame, JSON its values; anything else is a file,
+        opened for reading.
+
+        Raises
+        ------
+        ArtifactMissing
+        ExtraMissing
+            If the library that reads the format is not installed.
+        """
+        record = self.get(name)
+        chosen = integrity.choose(record, artifact)
+        opener = self.parts.openers.get(chosen.format or "")
+        if opener is None:
+            return integrity.open_artifact(self.profiles, chosen)
+        return opener(integrity.local_path(self.profiles, record, chosen))

@@ -1,0 +1,74 @@
+"""Looking after a catalog: operations, events, recovery, checks."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any, Unpack
+
+from cubeport.catalog.backend import Finding
+from cubeport.catalog.disk.locks import clear_note
+from cubeport.catalog.events import EventFields, EventPage
+from cubeport.catalog.front.opened import Opened
+from cubeport.catalog.keeping import operations
+from cubeport.catalog.keeping.doctor import doctor
+from cubeport.catalog.keeping.fsck import Checked, FsckOptions, fsck
+from cubeport.catalog.keeping.gc import gc
+from cubeport.catalog.models import Operation, OperationStatus
+from cubeport.catalog.names import Named
+from cubeport.catalog.parts import Garbage
+from cubeport.catalog.work import recovery
+from cubeport.catalog.work.recovery import Recovered
+
+
+class Upkeep(Opened):
+    """Looking after a catalog: operations, events, recovery, checks."""
+
+    def logs(self, **asked: Unpack[EventFields]) -> EventPage:
+        """Return events, the newest last; see :meth:`cubeport.catalog.events.EventLog.read`."""
+        return self.events.read(**asked)
+
+    def operations(
+        self, *, status: OperationStatus | None = None, since: datetime | None = None, limit: int = 50
+    ) -> list[Operation]:
+        """Return operations, newest first; those still open are ``running``, or ``failed`` when a person must look."""
+        return operations.operations(self.ports, status=status, since=since, limit=limit)
+
+    def operation(self, operation_id: str) -> dict[str, Any]:
+        """Return one operation (its id, or how it begins) with the lines of its journal. Raises NotFound."""
+        return operations.operation(self.ports, operation_id)
+
+    def operations_on(self, name: Named, limit: int = 1000) -> list[Operation]:
+        """Return the operations on a record, among the last *limit* of all, newest first."""
+        record = self.get(name)
+        return [each for each in self.operations(limit=limit) if record.id in (*each.outputs, *each.inputs)]
+
+    def recover(self, operation_id: str | None = None, *, dry_run: bool = False, skip: bool = False) -> list[Recovered]:
+        """Finish or undo what dead processes left open; twice is once. Raises NotFound for an operation that never was."""
+        if operation_id is not None:
+            self.operation(operation_id)
+        if not dry_run:
+            self._writable()
+            if self.parts.locks is not None:
+                for path in self.parts.locks.rglob("*.lock"):
+                    clear_note(path)
+        return recovery.recover(self.ports, operation_id, dry_run=dry_run, skip=skip)
+
+    def doctor(self) -> list[Finding]:
+        """Return what is well and what is not, with next steps; changes nothing, reads no data."""
+        return doctor(self.ports, self.parts)
+
+    def fsck(self, name: Named | None = None, **asked: Unpack[FsckOptions]) -> Checked:
+        """Compare the catalog with its stores; see :func:`cubeport.catalog.keeping.fsck.fsck`."""
+        if asked.get("repair"):
+            self._writable()
+        return fsck(self.ports, self.parts, self.get(name) if name else None, **asked)
+
+    def gc(self, *, older_than_s: float = 24 * 3600, dry_run: bool = False) -> list[Garbage]:
+        """Remove bytes that are provably ours and that nothing holds; strangers are listed and stay."""
+        if not dry_run:
+            self._writable()
+        return gc(self.ports, self.parts, older_than_s=older_than_s, dry_run=dry_run)
+
+    def info(self) -> dict[str, Any]:
+        """Return what this catalog is and holds."""
+        return operations.info(self.ports, self.parts)
