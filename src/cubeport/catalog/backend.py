@@ -14,6 +14,17 @@ from typing import Any, Literal, Protocol
 
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus
 from cubeport.catalog.query import FieldSummary, Page, Query, Scalar
+from cubeport.errors import RecordExists, StaleRecord
+
+
+def stale(what: str) -> StaleRecord:
+    """Return the error of a compare-and-set that lost."""
+    return StaleRecord(f"{what} changed since it was read.", next_step="read it again")
+
+
+def taken(what: str) -> RecordExists:
+    """Return the error of creating what is there."""
+    return RecordExists(f"{what} is there already.")
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, ValidationErro
 from pydantic import Tag as PydanticTag
 from pydantic_core import PydanticCustomError
 
+from cubeport.catalog.forms.boxes import checked_box
 from cubeport.catalog.forms.canonical import TRUSTED, Id, JsonObject, Key, Name, Tag, Timestamp, dumps, new_id, now
 from cubeport.errors import InvalidRequest, NewerModel, Problem, SecretRefused
 
@@ -405,9 +406,7 @@ class CatalogRecord(Model):
         if any(edge.target == self.id for edge in self.lineage):
             raise ValueError("lineage may not point to the record itself")
         if self.bbox is not None:
-            west, south, east, north = self.bbox
-            if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
-                raise ValueError("bbox must be west, south, east, north in CRS84 degrees with south <= north")
+            checked_box(self.bbox)
         if (self.schema_name is None) != (self.schema_version is None):
             raise ValueError("schema_name and schema_version go together")
         return self

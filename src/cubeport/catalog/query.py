@@ -28,8 +28,10 @@ from datetime import UTC, datetime
 from typing import Any, Literal, NamedTuple, TypedDict, overload
 
 from cubeport.catalog.forms import cursors
+from cubeport.catalog.forms.boxes import Box, checked_box, meet
 from cubeport.catalog.forms.canonical import Json, dumps, json_value, timestamp
 from cubeport.catalog.forms.redaction import MASK, is_secret_name, redact_text
+from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.catalog.models import CatalogRecord, TimeSpan
 from cubeport.errors import InvalidCursor, InvalidFilter, InvalidRequest
 
@@ -150,19 +152,17 @@ def read_value(text: str) -> Any:
     if not begins_json and text not in ("true", "false") and not _is_number(text):
         return text
     try:
-        return json_value(json.loads(text, parse_constant=_no_constant))
+        return json_value(strict_json(text))
     except json.JSONDecodeError as exc:
         raise _wrong(text, exc.pos, f"this is not a whole {'text' if text[0] == '"' else 'array'}: {exc.msg}") from None
     except InvalidRequest as exc:
         raise InvalidFilter(exc.message) from None
+    except ValueError as exc:  # a name twice in an object, or no number
+        raise InvalidFilter(f"{exc}.") from None
 
 
 def _is_number(text: str) -> bool:
     return re.fullmatch(r"-?(0|[1-9]\d*)(\.\d+)?([eE][+-]?\d+)?", text, re.ASCII) is not None
-
-
-def _no_constant(name: str) -> Any:
-    raise InvalidFilter(f"{name} is not a number that a catalog can hold")
 
 
 @dataclass(frozen=True, slots=True)
@@ -259,11 +259,13 @@ def read_assigned(text: str) -> Any:
 def read_json(text: str) -> Any:
     """Return the JSON in *text*. Raises InvalidFilter with the place of what is not JSON."""
     try:
-        return json_value(json.loads(text, parse_constant=_no_constant))
+        return json_value(strict_json(text))
     except json.JSONDecodeError as exc:
         raise _wrong(text, exc.pos, f"this is not JSON: {exc.msg}", 'write JSON, e.g. {"a": 1}') from None
     except InvalidRequest as exc:
         raise InvalidFilter(exc.message) from None
+    except ValueError as exc:  # a name twice in an object, or no number
+        raise InvalidFilter(f"{exc}.") from None
 
 
 # --- time and space -------------------------------------------------------------------------------------------------
@@ -314,31 +316,6 @@ def _moment(text: str, whole: str) -> tuple[str, str]:
             f"{whole!r} is not a time; give an instant, a date (2020, 2020-03, 2020-03-04) or an interval A/B, A/.., ../B.",
         ) from None
     return exact, exact
-
-
-type Box = tuple[float, float, float, float]
-
-
-def boxes(west: float, south: float, east: float, north: float) -> tuple[Box, ...]:
-    """Return the box as one, or as two where it crosses the antimeridian (RFC 7946, 5.2)."""
-    if west > east:
-        return (west, south, 180.0, north), (-180.0, south, east, north)
-    return ((west, south, east, north),)
-
-
-def query_boxes(bbox: Box) -> tuple[Box, ...]:
-    """Return :func:`boxes`, with the antimeridian itself on both its sides, since 180 and -180 are one edge."""
-    west, south, east, north = bbox
-    found = boxes(*bbox)
-    if west == -180 and east != 180:
-        found += ((180.0, south, 180.0, north),)
-    if east == 180 and west != -180:
-        found += ((-180.0, south, -180.0, north),)
-    return found
-
-
-def _meet(a: Box, b: Box) -> bool:
-    return a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3]
 
 
 # --- the query ------------------------------------------------------------------------------------------------------
@@ -467,13 +444,10 @@ def _interval(value: Any) -> Interval | None:
 
 
 def _box(value: Sequence[float]) -> Box:
-    numbers = tuple(float(each) for each in value)
-    if len(numbers) != 4 or not all(math.isfinite(each) for each in numbers):
-        raise InvalidFilter("bbox is four numbers: west, south, east, north.")
-    west, south, east, north = numbers
-    if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):
-        raise InvalidFilter("bbox must be west, south, east, north in CRS84 degrees with south <= north.")
-    return west, south, east, north
+    try:
+        return checked_box(value)
+    except (TypeError, ValueError) as exc:
+        raise InvalidFilter(f"{exc}.") from None
 
 
 @dataclass(frozen=True, slots=True, repr=False)
@@ -669,7 +643,7 @@ def _in_time(asked: Interval, span: Mapping[str, str | None] | None) -> bool:
 
 
 def _in_space(asked: Box, bbox: Sequence[float] | None) -> bool:
-    return bbox is not None and any(_meet(a, b) for a in query_boxes(asked) for b in boxes(*bbox))
+    return bbox is not None and meet(asked, bbox)
 
 
 # --- order and pages ------------------------------------------------------------------------------------------------

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.errors import CubeportError, Usage
 
 
@@ -51,7 +51,7 @@ def mapping_from(path: Path) -> dict[str, Any]:
     """Return the object in a JSON or YAML file. Raises Usage when there is none."""
     try:
         if path.suffix.lower() == ".json":
-            value = json.loads(path.read_text("utf-8"))
+            value = strict_json(path.read_text("utf-8"))
         else:
             from cubeport.catalog.forms import strictyaml
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cli import _output, records
 from cubeport.cli._session import Session, current
 from cubeport.errors import AmbiguousId, RecordNotFound, Usage
@@ -339,9 +339,9 @@ def _json(text: str | None, flag: str) -> Any:
     if text is None:
         return None
     try:
-        return json.loads(text)
-    except ValueError:
-        raise Usage(f"{flag} takes JSON.") from None
+        return strict_json(text)
+    except ValueError as exc:
+        raise Usage(f"{flag} takes JSON: {exc}.") from None
 
 
 def _span(periods: Any) -> str:

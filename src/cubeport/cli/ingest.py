@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cubeport.catalog.forms import strictyaml
+from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cli import _names, _output, _progress, jobs
 from cubeport.cli._session import Found, Session, current
 from cubeport.cli.records import DryRun
@@ -369,9 +370,9 @@ def _json(text: str | None, flag: str) -> dict[str, Any]:
     if text is None:
         return {}
     try:
-        value = json.loads(text)
+        value = strict_json(text)
     except ValueError as exc:
-        raise InvalidRequest(f"{flag} takes a JSON object.") from exc
+        raise InvalidRequest(f"{flag} takes a JSON object: {exc}.") from exc
     if not isinstance(value, dict):
         raise InvalidRequest(f"{flag} takes a JSON object.")
     return value

@@ -8,18 +8,17 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import re
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from typing import Annotated, Any, Literal, NoReturn
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote_to_bytes
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError
 from starlette.requests import Request
 from starlette.types import Receive
 
+from cubeport.catalog.forms import strictjson
 from cubeport.errors import InvalidRequest, Problem, TooLarge, UnsupportedMediaType, UriTooLong
 
 MAX_BODY = 1 << 20
@@ -220,25 +219,20 @@ def strict_json(raw: bytes, *, max_values: int = MAX_VALUES) -> Any:
     except UnicodeDecodeError as exc:
         raise _not_json("is not UTF-8") from exc
     _check_size(raw, max_values)
-    doubled: dict[str, None] = {}
-
-    def pairs(found: list[tuple[str, Any]]) -> dict[str, Any]:
-        if len(found) > MAX_MEMBERS:
-            raise TooLarge(f"An object of the body has more than {MAX_MEMBERS} members", limit=MAX_MEMBERS, unit="members")
-        value = dict(found)
-        if len(value) < len(found):
-            doubled.update((name, None) for name, count in Counter(name for name, _ in found).items() if count > 1)
-        return value
-
+    doubled: list[str] = []
     try:
-        value = json.loads(text, object_pairs_hook=pairs, parse_constant=_constant, parse_float=_finite)
+        value = strictjson.strict_json(text, most=MAX_MEMBERS)
+    except strictjson.DoubledNames as exc:
+        value, doubled = exc.value, exc.names
+    except strictjson.TooManyNames as exc:
+        raise TooLarge(f"An object of the body has more than {MAX_MEMBERS} members", limit=MAX_MEMBERS, unit="members") from exc
     except json.JSONDecodeError as exc:
         raise _not_json(f"is not JSON: {exc.msg} in line {exc.lineno}, column {exc.colno}") from exc
     except RecursionError as exc:
         raise _too_deep() from exc
     except ValueError as exc:  # a number of more than 4 300 digits; NaN
         raise _not_json("contains a number that cannot be read") from exc
-    problems = [Problem(("body", name), "duplicate-key", "is given more than once") for name in sorted(doubled)]
+    problems = [Problem(("body", name), "duplicate-key", "is given more than once") for name in doubled]
     # Only an escape can spell half of a surrogate pair: the bytes are UTF-8.
     if _walked(value, with_texts=b"\\u" in raw):
         problems.append(Problem(("body",), "bad-text", "contains half of a surrogate pair"))
@@ -325,17 +319,6 @@ def _summary(problems: list[Problem], what: str, *, count: int = 0) -> str:
         where = ".".join(str(part)[:100] for part in problem.loc[1:])
         return f"{where}: {problem.message}" if where else f"The request {problem.message}"
     return f"{count} {what}s are not valid; errors lists {'them' if count <= MAX_ERRORS else f'the first {MAX_ERRORS}'}"
-
-
-def _constant(name: str) -> NoReturn:
-    raise ValueError(name)
-
-
-def _finite(text: str) -> float:
-    value = float(text)
-    if not math.isfinite(value):
-        raise ValueError("infinite")
-    return value
 
 
 def _not_json(why: str) -> InvalidRequest:

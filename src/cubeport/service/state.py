@@ -13,9 +13,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from cubeport.catalog.backend import Row
+from cubeport.catalog.forms.boxes import boxes, query_boxes
 from cubeport.catalog.forms.canonical import Timestamp
 from cubeport.catalog.models import CatalogRecord
-from cubeport.catalog.query import boxes, parse_interval, query_boxes
+from cubeport.catalog.query import parse_interval
 from cubeport.cubes.description import CubeDescription
 from cubeport.documents.texts import Texts, VersionRef
 from cubeport.errors import InvalidRequest

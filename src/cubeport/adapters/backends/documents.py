@@ -14,11 +14,11 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any, Literal
 
-from cubeport.catalog.backend import Change, Edge, Finding, Row
+from cubeport.catalog.backend import Change, Edge, Finding, Row, stale, taken
 from cubeport.catalog.forms.canonical import dumps, new_id
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, storable
 from cubeport.catalog.query import FieldSummary, Page, Query, Scalar, count_values, select, summarise
-from cubeport.errors import CatalogMoved, KeyExists, Locked, ReadOnly, RecordExists, StaleRecord, TargetExists
+from cubeport.errors import CatalogMoved, KeyExists, Locked, ReadOnly, RecordExists, TargetExists
 
 type ManagedPath = tuple[str, str]
 
@@ -225,7 +225,7 @@ class DocumentBackend:
     def _demand(state: State, id: str, version: int) -> CatalogRecord:
         found = state.records.get(id)
         if found is None or found.version != version:
-            raise StaleRecord(f"Record {id[:8]} changed since it was read.", next_step="read it again")
+            raise stale(f"Record {id[:8]}")
         return found
 
     # --- searching --------------------------------------------------------------------------------------------------
@@ -371,9 +371,9 @@ class DocumentRows:
             rows = transaction.state.rows
             old = rows.get((row.table, row.id))
             if row.revision == 0 and old is not None:
-                raise RecordExists(f"The {row.table} {row.id} is there already.")
+                raise taken(f"The {row.table} {row.id}")
             if row.revision != 0 and (old is None or old.revision != row.revision):
-                raise StaleRecord(f"The {row.table} {row.id} changed since it was read.", next_step="read it again")
+                raise stale(f"The {row.table} {row.id}")
             rows[row.table, row.id] = stored
         return stored
 

@@ -15,6 +15,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.errors import CubeportError, Problem, kinds
 
 _LENGTH = struct.Struct("!I")
@@ -84,28 +85,6 @@ def decode(body: bytes) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise Garbled("not a JSON object")
     return document
-
-
-def strict_json(text: str, *, nan: bool = False) -> Any:
-    """Return the JSON value in *text*. Raises ValueError for a doubled key, RecursionError for deep nesting.
-
-    Parameters
-    ----------
-    nan
-        Take NaN and infinity, which zarr writes into attributes; else they are a ValueError.
-    """
-    return json.loads(text, object_pairs_hook=_once, parse_constant=None if nan else _no_constant)
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    document = dict(pairs)
-    if len(document) != len(pairs):
-        raise ValueError("a doubled key")
-    return document
-
-
-def _no_constant(text: str) -> float:
-    raise ValueError(f"{text} is not JSON")
 
 
 def send_descriptors(channel: socket.socket, descriptors: Sequence[int]) -> None:

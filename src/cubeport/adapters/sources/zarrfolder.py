@@ -20,7 +20,6 @@ from functools import partial
 from typing import Any
 
 from cubeport.adapters.sandbox.limits import Limits
-from cubeport.adapters.sandbox.wire import strict_json
 from cubeport.adapters.sources.scanned import (
     Array,
     Arrays,
@@ -33,6 +32,7 @@ from cubeport.adapters.sources.scanned import (
     unreadable,
     unsafe,
 )
+from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.errors import SourceRejected
 
 _FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC

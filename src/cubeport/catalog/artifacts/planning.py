@@ -27,6 +27,41 @@ class Place:
     """An explicit place: templates are skipped, checks are not."""
 
 
+def template_fields(
+    record: CatalogRecord, *, added: datetime, original: str, role: str, object_id: str, sha256: Field
+) -> dict[str, Field]:
+    """Return the fields that a template of an artifact, or of a view's link to it, may name.
+
+    Parameters
+    ----------
+    added
+        When the artifact is added, or its record was.
+    original
+        What the file is called.
+    """
+    stem, suffix = split_suffix(original)
+    day = timestamp(added)
+    start = record.time.start if record.time else None
+    return {
+        "date_added": day[:10],
+        "year_added": day[:4],
+        "month_added": day[5:7],
+        "day_added": day[8:10],
+        "original_filename": original,
+        "original_stem": stem,
+        "original_suffix": suffix,
+        "title_slug": slug(record.title),
+        "key_slug": slug(record.key),
+        "kind": record.kind,
+        "schema_name": record.schema_name or "",
+        "role": role,
+        "id": record.id,
+        "object_id": object_id,
+        "sha256": sha256,
+        "year_month": timestamp(start)[:7] if start else "",
+    }
+
+
 @dataclass(frozen=True, slots=True)
 class Planner:
     """Makes plans. It writes nothing and reserves nothing: whoever uses a plan checks again."""
@@ -42,27 +77,7 @@ class Planner:
 
     def fields(self, record: CatalogRecord, *, original: str, role: str, object_id: str, sha256: Field) -> dict[str, Field]:
         """Return the fields that templates of this artifact may name."""
-        now = self.clock()
-        stem, suffix = split_suffix(original)
-        start = record.time.start if record.time else None
-        values: dict[str, Field] = {
-            "date_added": f"{now:%Y-%m-%d}",
-            "year_added": f"{now:%Y}",
-            "month_added": f"{now:%m}",
-            "day_added": f"{now:%d}",
-            "original_filename": original,
-            "original_stem": stem,
-            "original_suffix": suffix,
-            "title_slug": slug(record.title),
-            "key_slug": slug(record.key),
-            "kind": record.kind,
-            "schema_name": record.schema_name or "",
-            "role": role,
-            "id": record.id,
-            "object_id": object_id,
-            "sha256": sha256,
-            "year_month": timestamp(start)[:7] if start else "",
-        }
+        values = template_fields(record, added=self.clock(), original=original, role=role, object_id=object_id, sha256=sha256)
         return {**{name: partial(fn, values) for name, fn in self.more.items()}, **values}
 
     def plan(

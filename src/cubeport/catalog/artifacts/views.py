@@ -15,10 +15,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
-from cubeport.catalog.artifacts.paths import Field, render, slug
-from cubeport.catalog.artifacts.storage import split_suffix
+from cubeport.catalog.artifacts.paths import Field, render
+from cubeport.catalog.artifacts.planning import template_fields
 from cubeport.catalog.disk.durable import make_folders, replace_file, store_errors
-from cubeport.catalog.forms.canonical import dumps, timestamp
+from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.models import Artifact, CatalogRecord
 from cubeport.errors import Conflict, PathEscapes
 
@@ -156,26 +156,14 @@ def _link(
 
 def view_fields(record: CatalogRecord, artifact: Artifact, name: str) -> dict[str, Field]:
     """Return the fields that a view's template can name."""
-    stem, suffix = split_suffix(name)
-    added = timestamp(record.created_at)
-    return {
-        "date_added": added[:10],
-        "year_added": added[:4],
-        "month_added": added[5:7],
-        "day_added": added[8:10],
-        "original_filename": name,
-        "original_stem": stem,
-        "original_suffix": suffix,
-        "title_slug": slug(record.title),
-        "key_slug": slug(record.key),
-        "kind": record.kind,
-        "schema_name": record.schema_name or "",
-        "role": artifact.role,
-        "id": record.id,
-        "object_id": record.id,
-        "sha256": artifact.hashes.get("sha256", ""),
-        "year_month": timestamp(record.time.start)[:7] if record.time is not None and record.time.start is not None else "",
-    }
+    return template_fields(
+        record,
+        added=record.created_at,
+        original=name,
+        role=artifact.role,
+        object_id=record.id,
+        sha256=artifact.hashes.get("sha256", ""),
+    )
 
 
 def _compare(folder: Path, link: ViewLink, ours: Mapping[str, str]) -> ViewLink:

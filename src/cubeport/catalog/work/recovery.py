@@ -6,7 +6,7 @@ whose lock is held belong to living owners and are not touched. Twice is once.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -144,23 +144,19 @@ def _decide(ports: Ports, entry: JournalEntry, header: Any, *, dry_run: bool) ->
 
 def compensations_of(lines: Sequence[Line]) -> list[Compensation]:
     """Return what the operation journalled to undo, in its order; proofs that a restart of the machine has voided are weakened."""
-    header = lines[0].data if lines else {}
-    restarted = header.get("boot") != machine()["boot"]
-    found = []
-    for line in lines:
-        for document in line.data.get("compensations", ()):
-            proof = {k: v for k, v in document.get("proof", {}).items() if not (restarted and k == "device")}
-            found.append(Compensation.from_mapping({**document, "proof": proof}))
-    return found
+    return [Compensation.from_mapping(each) for each in _journalled(lines, "compensations")]
 
 
 def actions_of(lines: Sequence[Line]) -> list[Action]:
     """Return what the operation journalled to do after its commit, in its order."""
+    return [Action.from_mapping(each) for each in _journalled(lines, "afterwards")]
+
+
+def _journalled(lines: Sequence[Line], what: str) -> Iterator[dict[str, Any]]:
+    """Yield documents of the journal. A device's number does not survive a restart of the machine, so it proves nothing then."""
     header = lines[0].data if lines else {}
     restarted = header.get("boot") != machine()["boot"]
-    found = []
     for line in lines:
-        for document in line.data.get("afterwards", ()):
+        for document in line.data.get(what, ()):
             proof = {k: v for k, v in document.get("proof", {}).items() if not (restarted and k == "device")}
-            found.append(Action.from_mapping({**document, "proof": proof}))
-    return found
+            yield {**document, "proof": proof}

@@ -40,7 +40,7 @@ from cubeport.adapters.backends.sql.tables import (
     sql,
     state,
 )
-from cubeport.catalog.backend import Change, Edge, Finding, Row
+from cubeport.catalog.backend import Change, Edge, Finding, Row, stale
 from cubeport.catalog.disk.durable import make_folders, open_file, sync_folder
 from cubeport.catalog.disk.locks import FileLock
 from cubeport.catalog.disk.mounts import is_network, mount_type, refuse_network
@@ -57,7 +57,6 @@ from cubeport.errors import (
     NewerModel,
     NoSpace,
     RecordExists,
-    StaleRecord,
     StoreUnavailable,
     TargetExists,
 )
@@ -264,7 +263,7 @@ class SqlBackend:
             values = record_row(document, text, transaction.generation) | {"number": number, "read": record.version}
             del values["id"]
             if transaction.connection.execute(_UPDATE, values).rowcount != 1:
-                raise _stale(record.id)
+                raise stale(f"Record {record.id[:8]}")
             _write_derived(transaction.connection, number, record.id, Derived.of(old), Derived.of(document))
             transaction.note(record.id)
         return stored
@@ -280,7 +279,7 @@ class SqlBackend:
     def _stored(self, connection: sqlite3.Connection, id: str, version: int) -> tuple[int, dict[str, Any]]:
         row = connection.execute(_STORED, {"id": id}).fetchone()
         if row is None or row[1] != version:
-            raise _stale(id)
+            raise stale(f"Record {id[:8]}")
         return row[0], _read(row[2]).to_mapping()
 
     # --- searching --------------------------------------------------------------------------------------------------
@@ -768,10 +767,6 @@ def _operation_or_none(text: str) -> Operation | None:
     except CorruptCatalog as exc:
         _log.error("an operation is left out of a list: %s", exc.message)
         return None
-
-
-def _stale(id: str) -> StaleRecord:
-    return StaleRecord(f"Record {id[:8]} changed since it was read.", next_step="read it again")
 
 
 @contextlib.contextmanager

@@ -15,9 +15,9 @@ from cubeport.adapters.backends.sql.seal import seal, unseal
 from cubeport.adapters.backends.sql.search import run
 from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store, corrupt
 from cubeport.adapters.backends.sql.tables import beside, sql
-from cubeport.catalog.backend import Row
+from cubeport.catalog.backend import Row, stale, taken
 from cubeport.catalog.forms.canonical import dumps
-from cubeport.errors import CorruptCatalog, RecordExists, StaleRecord
+from cubeport.errors import CorruptCatalog, RecordExists
 
 _log = logging.getLogger(__name__)
 
@@ -81,11 +81,11 @@ class SqlRows:
                     with TRANSLATED:
                         transaction.connection.execute(_INSERT, values | {"tbl": row.table, "id": row.id, "revision": 1})
                 except RecordExists:
-                    raise RecordExists(f"The {row.table} {row.id} is there already.") from None
+                    raise taken(f"The {row.table} {row.id}") from None
                 return stored
             done = transaction.connection.execute(_UPDATE, values | {"in_tbl": row.table, "in_id": row.id, "read": row.revision})
             if done.rowcount != 1:
-                raise StaleRecord(f"The {row.table} {row.id} changed since it was read.", next_step="read it again")
+                raise stale(f"The {row.table} {row.id}")
         return stored
 
     def delete(self, table: str, id: str) -> None:

@@ -34,9 +34,9 @@ from sqlalchemy import (
 from sqlalchemy.sql import ClauseElement
 
 from cubeport.adapters.backends.sql.tables import BY_KEY, COLUMNS, DIALECT, compared, field, record, record_box, record_text, years
+from cubeport.catalog.forms.boxes import Box, query_boxes
 from cubeport.catalog.query import (
     TEXT_COMPARED,
-    Box,
     Interval,
     Op,
     Query,
@@ -47,7 +47,6 @@ from cubeport.catalog.query import (
     comparable,
     fold,
     plain_value,
-    query_boxes,
 )
 
 LISTED = 6_000

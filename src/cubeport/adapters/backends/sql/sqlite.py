@@ -192,25 +192,13 @@ class Store:
 
     def one(self, statement: str, values: Mapping[str, Any]) -> Any:
         """Return the first row, or ``None``."""
-        with TRANSLATED:
-            if (transaction := self.current()) is not None:
-                return transaction.connection.execute(statement, values).fetchone()
-            connection = self.borrow()
-            try:
-                return connection.execute(statement, values).fetchone()
-            finally:
-                self.give_back(connection)
+        with self.reading() as connection:
+            return connection.execute(statement, values).fetchone()
 
     def all(self, statement: str, values: Mapping[str, Any]) -> list[Any]:
         """Return every row."""
-        with TRANSLATED:
-            if (transaction := self.current()) is not None:
-                return transaction.connection.execute(statement, values).fetchall()
-            connection = self.borrow()
-            try:
-                return connection.execute(statement, values).fetchall()
-            finally:
-                self.give_back(connection)
+        with self.reading() as connection:
+            return connection.execute(statement, values).fetchall()
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

@@ -35,7 +35,8 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 from sqlalchemy.sql import ClauseElement
 
 from cubeport.adapters.backends.sql.seal import seal
-from cubeport.catalog.query import TEXT_COMPARED, boxes, comparable, document_words, leaves
+from cubeport.catalog.forms.boxes import boxes
+from cubeport.catalog.query import TEXT_COMPARED, comparable, document_words, leaves
 
 SCHEMA = 2
 """The form of the tables that this release writes."""

@@ -1,0 +1,69 @@
+"""JSON that says one thing: no name twice in an object, no NaN, no infinity, and no number that becomes one."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections import Counter
+from typing import Any
+
+
+class DoubledNames(ValueError):
+    """Objects of the text have a name more than once."""
+
+    def __init__(self, names: list[str], value: Any) -> None:
+        super().__init__(f"{', '.join(names)}: more than once in an object")
+        self.names = names
+        """The names, sorted."""
+        self.value = value
+        """What the text says if the last one of each is taken."""
+
+
+class TooManyNames(ValueError):
+    """An object of the text has more names than are read."""
+
+
+def strict_json(text: str | bytes, *, nan: bool = False, most: int | None = None) -> Any:
+    """Return the value of a JSON text.
+
+    Parameters
+    ----------
+    nan
+        Take NaN and infinity, which zarr writes into attributes.
+    most
+        How many names an object may have.
+
+    Raises
+    ------
+    ValueError
+        :class:`DoubledNames`, :class:`TooManyNames`; ``json.JSONDecodeError`` for what is not JSON; any other one for a number that
+        is not finite or has too many digits.
+    RecursionError
+        If it is nested too deep.
+    """
+    doubled: set[str] = set()
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if most is not None and len(pairs) > most:
+            raise TooManyNames(f"an object has more than {most} members")
+        value = dict(pairs)
+        if len(value) < len(pairs):
+            doubled.update(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
+        return value
+
+    finite: dict[str, Any] = {} if nan else {"parse_constant": _constant, "parse_float": _finite}
+    value = json.loads(text, object_pairs_hook=members, **finite)
+    if doubled:
+        raise DoubledNames(sorted(doubled), value)
+    return value
+
+
+def _constant(name: str) -> float:
+    raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is larger than any number that is read")
+    return number
