@@ -231,6 +231,7 @@ NAMED = {
     "httptools": "uvicorn takes it by name",
     "rich": "typer takes it by name",
     "s3fs": "fsspec takes it by the name of the protocol",
+    "uvloop": "uvicorn takes it by name",
 }
 IMPORTED_AS = {"pyyaml": "yaml", "netcdf4": "netCDF4"}
 
