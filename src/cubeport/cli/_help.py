@@ -75,6 +75,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "export records": ("cubeport export records -o records.ndjson", "cubeport export records year=2018 --with-bytes copies"),
     "datasets": ("cubeport datasets", "cubeport datasets tas", "cubeport datasets --bbox -10,40,30,60 --variable tas --json"),
     "versions": ("cubeport versions tas",),
+    "diff": ("cubeport diff tas@3f2a tas@latest", "cubeport diff tas 3f2a", "cubeport diff tas@paper --json"),
     "jobs": ("cubeport jobs", "cubeport jobs 3f2a", "cubeport jobs 3f2a --cancel"),
     "templates": ("cubeport templates",),
     "extents": ("cubeport extents --json",),

@@ -13,6 +13,7 @@ from cubeport.errors import AmbiguousId, RecordNotFound, Usage
 
 if TYPE_CHECKING:
     from cubeport.catalog.models import CatalogRecord
+    from cubeport.cubes.difference import Difference
     from cubeport.service.service import Service
 
 DatasetId = Annotated[str, typer.Argument(metavar="ID", help="The dataset's id.")]
@@ -20,7 +21,21 @@ DatasetId = Annotated[str, typer.Argument(metavar="ID", help="The dataset's id."
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the command line."""
-    for command in (datasets, versions, changes, describe, refresh, publish, unpublish, rollback, tag, delete, restore, usage):
+    for command in (
+        datasets,
+        versions,
+        diff,
+        changes,
+        describe,
+        refresh,
+        publish,
+        unpublish,
+        rollback,
+        tag,
+        delete,
+        restore,
+        usage,
+    ):
         app.command(command.__name__)(command)
 
 
@@ -75,6 +90,69 @@ def versions(ctx: typer.Context, dataset_id: DatasetId) -> None:
     session.result(
         {"kind": "VersionList", "items": found}, lambda: _output.table(rows, ("version", "seq", "kind", "state", "created"))
     )
+
+
+def diff(
+    ctx: typer.Context,
+    old: Annotated[str, typer.Argument(metavar="ID@OLD", help="The older version: id@version or id@tag; or the id alone.")],
+    new: Annotated[str | None, typer.Argument(metavar="ID@NEW", help="The newer one; the shown one if not named.")] = None,
+    newer: Annotated[str | None, typer.Argument(metavar="", hidden=True)] = None,
+) -> None:
+    """Say what changed from one version to another: coordinates, steps, values, attributes."""
+    from cubeport.service import diff as diffs
+
+    session = current(ctx)
+    service: Service = session.service
+    dataset_id, first, second = _versions_named(old, new, newer)
+    before, after, found = service.diff(*(dataset_id, *(whole_version(service, dataset_id, each) for each in (first, second))))
+    session.result(diffs.document(before, after, found), lambda: _told(found))
+
+
+def _versions_named(old: str, new: str | None, newer: str | None) -> tuple[str, str, str]:
+    """Return the dataset and the two versions of ``ID@A [ID@B]`` or ``ID A [B]``."""
+    dataset_id, at, first = old.partition("@")
+    if not at:
+        if new is None:
+            raise Usage("Name the older version.", next_step=f"cubeport versions {dataset_id}")
+        first, second = new, newer or "latest"
+        return dataset_id, first, second
+    if newer is not None:
+        raise Usage("Name two versions.", next_step=f"cubeport diff {old} {new}")
+    other, at, second = (new or f"{dataset_id}@latest").partition("@")
+    if not at:
+        return dataset_id, first, other
+    if other != dataset_id:
+        raise Usage(f"{dataset_id} and {other} are two datasets: name two versions of one.")
+    return dataset_id, first, second
+
+
+def _told(found: Difference) -> str:
+    """Return the difference for people, a line a fact."""
+    if found.equal:
+        return "The versions are equal in every coordinate, value and attribute."
+    lines = []
+    for each in found.dimensions:
+        for word, labels in (("added", each.added), ("removed", each.removed)):
+            if labels.count:
+                span = f"{labels.first} … {labels.last}" if labels.count > 1 else f"{labels.first}"
+                lines.append(f"{each.dimension}: {labels.count} {word}: {span}")
+        if each.reordered:
+            lines.append(f"{each.dimension}: in another order")
+    lines += [f"variable {name}: added" for name in found.variables.added]
+    lines += [f"variable {name}: removed" for name in found.variables.removed]
+    for variable in found.variables.changed:
+        lines += [f"variable {variable.name}: {name} {pair[0]} → {pair[1]}" for name, pair in variable.form.items()]
+        if variable.changed:
+            steps = variable.steps
+            where = f" in {steps.count} steps, {steps.first} … {steps.last}" if steps is not None else ""
+            most = f"; largest difference {variable.largest.absolute:g}" if variable.largest is not None else ""
+            lost = f"; {variable.became_missing} became missing" if variable.became_missing else ""
+            lines.append(f"variable {variable.name}: {variable.changed} values changed{where}{most}{lost}")
+    lines += [
+        f"attribute {f'{each.variable}.' if each.variable else ''}{each.name}: {each.old!r} → {each.new!r}"
+        for each in found.attributes
+    ]
+    return "\n".join(lines)
 
 
 def describe(

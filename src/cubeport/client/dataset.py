@@ -57,6 +57,21 @@ class Dataset:
         document: Mapping[str, Any] = self._session.json(f"/stac/collections/{self.id}@{self.version}")
         return document
 
+    def diff(self, other: str | Dataset) -> Mapping[str, Any]:
+        """Return what changed from *other*, a version id, a tag or an older state of this dataset, to this version.
+
+        Raises
+        ------
+        NotFound
+            When there is no such version.
+        TooLarge
+            When more values may differ than the service reads for one answer.
+        """
+        old = other.version if isinstance(other, Dataset) else other
+        query = {"from": old, "to": self.version}
+        document: Mapping[str, Any] = self._session.json(f"/datasets/{self.id}/diff", **query)
+        return document
+
     def open(self) -> xr.Dataset:
         """Return all of it, lazily: chunks are read as they are needed, always of this version.
 

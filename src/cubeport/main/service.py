@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from cubeport.adapters.sandbox.children import Children
     from cubeport.server.parts import Parts as AppParts
+    from cubeport.service.engines import Engines
+    from cubeport.service.ports import Versions
     from cubeport.service.service import Service
     from cubeport.settings import Settings
 
@@ -65,12 +67,14 @@ def _children(settings: Settings) -> Children:
 def _service(settings: Settings, catalog: Catalog, children: Children, *, public_url: str | None = None) -> Service:
     from cubeport.adapters import engines as installed
     from cubeport.adapters.configuration import FolderConfiguration
+    from cubeport.adapters.engines.manifest import parse
     from cubeport.adapters.gate.gate import ConfinedGate
     from cubeport.adapters.sources.places import LocalPlaces, iris_sample_data
     from cubeport.catalog.disk.locks import FileLock
     from cubeport.errors import DatasetBusy, Locked
     from cubeport.service.changes import Changes
     from cubeport.service.datasets import Datasets
+    from cubeport.service.diff import Diff
     from cubeport.service.engines import Engines
     from cubeport.service.ingest import Ingester
     from cubeport.service.jobs import Jobs
@@ -140,12 +144,23 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         retention=retention,
         changes=changes,
         schedules=schedules,
+        diff=Diff(
+            partial(_opened_versions, engines),
+            lambda dataset_id, version_id: parse(engines.manifest(dataset_id, version_id)),
+        ),
         scheduled=settings.schedule.enabled,
         public_url=public_url or settings.public_url or f"http://{settings.server.host}:{settings.server.port}",
         read_only=settings.read_only,
         user=catalog.ports.user_id,
         closing=(children.close, catalog.close),
     )
+
+
+def _opened_versions(engines: Engines) -> Versions:
+    """Return what opens versions to compare them; its libraries are imported here, at the first one."""
+    from cubeport.adapters.engines.opened import OpenedVersions
+
+    return OpenedVersions(engines, handle_bytes=64 << 20, chunk_bytes=32 << 20)
 
 
 def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **flags: Any) -> int:

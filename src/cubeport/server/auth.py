@@ -58,6 +58,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/datasets/{dataset_id}"): "read",
     ("GET", "/datasets/{dataset_id}/versions"): "read",
     ("GET", "/datasets/{dataset_id}/versions/{ref}"): "read",
+    ("GET", "/datasets/{dataset_id}/diff"): "read",
     ("GET", "/datasets/{dataset_id}/download"): "read",
     ("GET", "/datasets/{dataset_id}/thumbnail.png"): "read",
     ("GET", "/datasets/{dataset_id}/legend"): "read",

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from cubeport.cubes.difference import AttributeDifference, Compared, DimensionDifference, Variables
 from cubeport.documents import native as documents
 from cubeport.documents.native import DatasetDetail, DatasetSummary, Link, Version
 from cubeport.server import incoming
@@ -51,6 +52,29 @@ class ChangeList(documents._Document):  # noqa: SLF001 (one family of documents)
     kind: str
     items: tuple[ChangeDocument, ...]
     next_cursor: str
+
+
+class DiffVersion(documents._Document):  # noqa: SLF001 (one family of documents)
+    """One of the two versions of a difference."""
+
+    version_id: str
+    created_at: str
+    digest: str
+    seq: int | None
+
+
+class VersionDiff(documents._Document):  # noqa: SLF001 (one family of documents)
+    """What changed from one version to another."""
+
+    kind: str
+    dataset_id: str
+    old: Annotated[DiffVersion, Field(alias="from")]
+    new: Annotated[DiffVersion, Field(alias="to")]
+    equal: bool
+    dimensions: tuple[DimensionDifference, ...]
+    variables: Variables
+    attributes: tuple[AttributeDifference, ...]
+    compared: Compared
 
 
 class IngestionDocument(documents._Document):  # noqa: SLF001 (one family of documents)
@@ -107,6 +131,7 @@ SCHEMAS = (
     TagRequest,
     TextChanges,
     ChangeList,
+    VersionDiff,
     DatasetDetail,
     DatasetSummary,
     Version,

@@ -19,17 +19,23 @@ from cubeport.documents.texts import Shown
 from cubeport.errors import InvalidCursor, NotFound
 from cubeport.server import html, incoming, negotiation, replies
 from cubeport.server.auth import caller_of, require, sees_unpublished
-from cubeport.server.bodies import ChangeList, PublishRequest, RollbackRequest, TagRequest
+from cubeport.server.bodies import ChangeList, PublishRequest, RollbackRequest, TagRequest, VersionDiff
 from cubeport.server.incoming import FormQuery, PageQuery
 from cubeport.server.openapi import READ, WRITE, described
 from cubeport.server.parts import Keeps, Parts
-from cubeport.service import present
+from cubeport.service import diff, present
 from cubeport.service.changes import ChangePage
 from cubeport.service.describe import TextChanges
+from cubeport.service.queries import no_place
 from cubeport.service.state import VersionState
 
 NEWEST = 20
 """Versions in a dataset's detail."""
+
+_DIFFS = 2
+"""Differences that are read at once; a third waits a little and is then refused."""
+_DIFF_S = 30.0
+"""How long one may take."""
 
 _CHANGES_POLL_S = 0.25
 """How often a request that waits for changes looks."""
@@ -53,6 +59,13 @@ class DatasetsQuery(incoming.Model):
     limit: incoming.Limit = 100
     cursor: incoming.Cursor | None = None
     count: bool = False
+
+
+class DiffQuery(incoming.Model):
+    """What ``GET /datasets/{dataset_id}/diff`` takes."""
+
+    old: Annotated[incoming.Ref, Field(alias="from", description="The older version: its id, a tag or latest")]
+    new: Annotated[incoming.Ref, Field(alias="to", description="The newer version: its id, a tag or latest")] = "latest"
 
 
 class DeleteQuery(incoming.Model):
@@ -100,6 +113,16 @@ def routes(parts: Parts) -> APIRouter:
         schema=documents.Listing[Version],
     )
     add("GET", "/datasets/{dataset_id}/versions/{ref}", face.version, "One version", "Datasets", schema=Version)
+    add(
+        "GET",
+        "/datasets/{dataset_id}/diff",
+        face.diff,
+        "What changed from one version to another",
+        "Datasets",
+        query=DiffQuery,
+        statuses=(*READ, 413),
+        schema=VersionDiff,
+    )
     add(
         "PATCH",
         "/datasets/{dataset_id}",
@@ -188,6 +211,7 @@ class _Datasets:
         self._parts = parts
         self._service: Keeps = parts.service
         self._url = parts.public_url
+        self._diffs = asyncio.Semaphore(_DIFFS)
 
     def datasets(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], DatasetsQuery)
@@ -255,6 +279,44 @@ class _Datasets:
         found = self._version(shown)
         tag = replies.etag_of(shown, request, "json", self._url, found.state)
         return replies.reply(request, lambda: found.model_dump_json().encode(), tag=tag, headers=replies.versioned(shown))
+
+    async def diff(self, request: Request) -> Response:
+        asked = incoming.query(request.scope["query_string"], DiffQuery)
+        dataset_id = _plain(request)
+        sees_all = _sees_all(request)
+        deadline = time.monotonic() + _DIFF_S
+
+        def patience() -> None:
+            if time.monotonic() > deadline:
+                raise no_place()
+
+        def act() -> Response:
+            old, new = (self._service.shown(f"{dataset_id}@{ref}", unpublished=sees_all) for ref in (asked.old, asked.new))
+            most = self._parts.limits.get("download_cells")
+
+            def build() -> bytes:
+                found = self._service.diff(
+                    dataset_id,
+                    old.version.version_id,
+                    new.version.version_id,
+                    most_cells=most,
+                    unpublished=sees_all,
+                    patience=patience,
+                )
+                return replies.dumps(diff.document(*found))
+
+            # Two versions never change, so neither does their difference; a tag in the address may move.
+            tag = replies.etag_of(new, request, "json", self._url, old.version.version_id)
+            return replies.reply(request, build, tag=tag)
+
+        try:
+            await asyncio.wait_for(self._diffs.acquire(), _DIFF_S / 3)
+        except TimeoutError:
+            raise no_place() from None
+        try:
+            return await asyncio.to_thread(act)
+        finally:
+            self._diffs.release()
 
     def _version(self, shown: Shown) -> Version:
         after: tuple[int, str] | None = None

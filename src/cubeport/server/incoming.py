@@ -63,6 +63,8 @@ def check_bbox(text: str) -> str:
 
 
 BBox = Annotated[Annotated[str, AfterValidator(check_bbox)], Field(description="west,south,east,north; west > east crosses 180°")]
+Ref = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+"""A version id, a tag or ``latest``."""
 Limit = Annotated[int, Field(ge=1, le=1000)]
 Cursor = Annotated[str, Field(max_length=1000)]
 

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cubeport.catalog.models import CatalogRecord
+from cubeport.cubes.difference import Difference
+from cubeport.cubes.part import Patience
 from cubeport.documents.texts import Shown, VersionRef
 from cubeport.service.changes import ChangePage
 from cubeport.service.ingestions import Ingestion, IngestionRequest
@@ -71,6 +73,17 @@ class Keeps(Lists, Protocol):
     def versions(
         self, dataset_id: str, *, limit: int = 100, after: tuple[int, str] | None = None
     ) -> list[tuple[VersionState, str]]: ...
+
+    def diff(
+        self,
+        dataset_id: str,
+        old: str,
+        new: str = "latest",
+        *,
+        most_cells: int | None = None,
+        unpublished: bool = True,
+        patience: Patience | None = None,
+    ) -> tuple[Shown, Shown, Difference]: ...
 
     def describe(self, dataset_id: str, *, if_match: int | None = None, **texts: Any) -> CatalogRecord: ...
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.forms import cursors
@@ -20,6 +20,7 @@ from cubeport.errors import CubeportError, InvalidCursor, NotFound, ReadOnly
 from cubeport.service import describe, items, publish, sync
 from cubeport.service.changes import ChangePage, Changes
 from cubeport.service.datasets import Dataset, Datasets, ShownPage
+from cubeport.service.diff import Diff
 from cubeport.service.engines import Engines
 from cubeport.service.ingest import Ingester
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest, Plan
@@ -30,6 +31,10 @@ from cubeport.service.schedules import Schedules
 from cubeport.service.state import VersionState
 from cubeport.service.sync import SyncDetail, Synced
 from cubeport.service.templates import Broken, Configuration, DatasetTemplate, Extent
+
+if TYPE_CHECKING:
+    from cubeport.cubes.difference import Difference
+    from cubeport.cubes.part import Patience
 
 _log = logging.getLogger(__name__)
 
@@ -57,6 +62,7 @@ class Service:
         retention: Retention,
         changes: Changes,
         schedules: Schedules,
+        diff: Diff,
         scheduled: bool = True,
         public_url: str = "http://127.0.0.1:8000",
         read_only: bool = False,
@@ -68,6 +74,7 @@ class Service:
         self._retention = retention
         self._changes = changes
         self._schedules = schedules
+        self._diff = diff
         self._scheduled = scheduled
         self.public_url = public_url
         self._datasets = datasets
@@ -114,6 +121,36 @@ class Service:
     ) -> list[tuple[VersionState, str]]:
         """Return versions with their stored state (``retained``, ``removed``), newest first."""
         return self._datasets.versions(self._datasets.get(dataset_id), limit=limit, after=after)
+
+    def diff(
+        self,
+        dataset_id: str,
+        old: str,
+        new: str = "latest",
+        *,
+        most_cells: int | None = None,
+        unpublished: bool = True,
+        patience: Patience | None = None,
+    ) -> tuple[Shown, Shown, Difference]:
+        """Return two versions of a dataset and what changed from *old* to *new*: coordinates, steps, values, attributes.
+
+        ::
+
+            before, after, found = service.diff("sst", "v1")
+
+        Parameters
+        ----------
+        old, new
+            A version id, a tag or ``latest``.
+        most_cells
+            Refuse to read more values than this of each version. Chunks with equal digests are equal, and are not read.
+
+        Raises
+        ------
+        NotFound, VersionRemoved, TooLarge, Corrupt, StoreUnavailable
+        """
+        before, after = (self._datasets.shown(f"{dataset_id}@{ref}", unpublished=unpublished) for ref in (old, new))
+        return before, after, self._diff.between(before, after, most_cells=most_cells, patience=patience)
 
     def shown_versions(self, dataset_id: str) -> tuple[VersionRef, ...]:
         """Return the retained versions that were ever shown, newest first: what has a STAC item."""

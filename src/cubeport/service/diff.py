@@ -1,0 +1,86 @@
+"""Diff: what changed from one version of a dataset to another, read within bounds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from cubeport.documents.texts import Shown
+from cubeport.errors import InvalidRequest, TooLarge
+from cubeport.service.ports import Versions
+
+if TYPE_CHECKING:
+    from cubeport.cubes.difference import Difference
+    from cubeport.cubes.part import Patience
+
+type Manifest = Callable[[str, str], Mapping[str, object]]
+"""``manifest(dataset_id, version_id)``: what is known of the bytes of each object, by key."""
+
+
+class Diff:
+    """Compares versions.
+
+    Parameters
+    ----------
+    versions
+        Makes what opens versions; its caches bound the memory. Called at the first comparison: its libraries take a second.
+    """
+
+    def __init__(self, versions: Callable[[], Versions], manifest: Manifest) -> None:
+        self._versions = cache(versions)
+        self._manifest = manifest
+
+    def between(self, old: Shown, new: Shown, *, most_cells: int | None = None, patience: Patience | None = None) -> Difference:
+        """Return what differs from *old* to *new*, two versions of one dataset.
+
+        Parameters
+        ----------
+        most_cells
+            Refuse to read more values than this of each.
+
+        Raises
+        ------
+        InvalidRequest
+            For versions of two datasets.
+        TooLarge
+            Before any value is read.
+        """
+        from cubeport.cubes.difference import Compared, Comparison, Difference  # numpy, only where values are compared
+
+        dataset_id = old.texts.dataset_id
+        if new.texts.dataset_id != dataset_id:
+            raise InvalidRequest(f"{dataset_id!r} and {new.texts.dataset_id!r} are two datasets: name two versions of one.")
+        ids = old.version.version_id, new.version.version_id
+        if ids[0] == ids[1]:
+            return Difference(equal=True, compared=Compared(same_chunks=0, read_chunks=0, read_cells=0))
+        before, after = (self._versions().open(dataset_id, each.version.version_id, each.description) for each in (old, new))
+        objects = self._manifest(dataset_id, ids[0]), self._manifest(dataset_id, ids[1])
+        comparison = Comparison(before, after, objects, patience=patience)
+        cells = comparison.cells()
+        if most_cells is not None and cells > most_cells:
+            raise TooLarge(
+                f"{cells} values may differ between the versions, and at most {most_cells} are read for one answer.",
+                next_step=f"cubeport diff {dataset_id} {ids[0]} {ids[1]}",
+                limit=most_cells,
+                value=cells,
+                unit="cells",
+                setting="limits.download_cells",
+            )
+        return comparison.difference()
+
+
+def document(old: Shown, new: Shown, found: Difference) -> dict[str, Any]:
+    """Return the difference as HTTP and the command line show it."""
+    return {
+        "kind": "VersionDiff",
+        "dataset_id": old.texts.dataset_id,
+        "from": _named(old),
+        "to": _named(new),
+        **found.model_dump(mode="json"),
+    }
+
+
+def _named(shown: Shown) -> dict[str, Any]:
+    version = shown.version.model_dump(mode="json")
+    return {name: version[name] for name in ("version_id", "created_at", "digest")} | {"seq": shown.seq}
