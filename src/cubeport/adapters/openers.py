@@ -32,7 +32,8 @@ def _zarr(path: Path) -> Any:
         import xarray as xr
         import zarr  # noqa: F401 - asked here, as xarray says of a missing engine only that the file is unknown
 
-        return xr.open_zarr(path)
+        # A folder can be listed, so nobody needs the list that consolidation makes; without it xarray warns.
+        return xr.open_zarr(path, consolidated=False)
 
 
 def _grib(path: Path) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
 
@@ -15,7 +16,7 @@ from cubeport.catalog.drafts import Edge, Options, draft
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.keeping import integrity
 from cubeport.catalog.lineage import edge_of
-from cubeport.catalog.models import CatalogRecord, Lineage
+from cubeport.catalog.models import Artifact, CatalogRecord, Lineage
 from cubeport.catalog.names import Named, name_of
 from cubeport.catalog.parts import Parts
 from cubeport.catalog.plugins import RESERVED
@@ -58,6 +59,8 @@ class Opened:
         self.rows: Rows = ports.backend.rows
         self.recovered: tuple[Recovered, ...] = ()
         """What opening it finished or undid, or had to leave."""
+        self._copies: TemporaryDirectory[str] | None = None
+        """Bytes of other stores that :meth:`load` opened."""
         self._adder = Adder(ports, parts.schemas, parts.extractors, parts.planner, parts.root / MARK if parts.root else None)
 
     def __enter__(self) -> Self:
@@ -70,6 +73,9 @@ class Opened:
         """Give back what is open."""
         for close in self.parts.closing:
             close()
+        if self._copies is not None:
+            self._copies.cleanup()
+            self._copies = None
         self.backend.close()
 
     @property
@@ -179,7 +185,7 @@ class Opened:
         """Open an artifact by its format.
 
         NetCDF, Zarr and GRIB are an ``xarray.Dataset``, CSV and Parquet a data frame, JSON its values; anything else is a file,
-        opened for reading.
+        opened for reading. What is kept on another store is copied first; the copy is gone when the catalog is closed.
 
         Raises
         ------
@@ -192,4 +198,15 @@ class Opened:
         opener = self.parts.openers.get(chosen.format or "")
         if opener is None:
             return integrity.open_artifact(self.profiles, chosen)
-        return opener(integrity.local_path(self.profiles, record, chosen))
+        return opener(self._here(record, chosen))
+
+    def _here(self, record: CatalogRecord, artifact: Artifact) -> Path:
+        """Return where the bytes are in the local file system, or a copy of them."""
+        if not integrity.is_remote(self.profiles, artifact):
+            return integrity.local_path(self.profiles, record, artifact)
+        if self._copies is None:
+            self._copies = TemporaryDirectory(prefix="cubeport-")
+        folder = Path(self._copies.name, record.id, artifact.artifact_id)
+        if folder.is_dir() and (copied := list(folder.iterdir())):
+            return copied[0]
+        return integrity.copy_out(self.profiles, artifact, folder)

@@ -185,6 +185,12 @@ def local_path(profiles: Profiles, record: CatalogRecord, artifact: Artifact) ->
     return path
 
 
+def is_remote(profiles: Profiles, artifact: Artifact) -> bool:
+    """Tell whether the bytes are kept under a profile that has no local paths."""
+    managed = place_of(artifact)
+    return managed is not None and profiles.get(managed[0]).local_path(managed[1]) is None
+
+
 def open_artifact(profiles: Profiles, artifact: Artifact) -> BinaryIO:
     """Open an artifact's bytes, wherever they are here. Raises ArtifactMissing; InvalidRequest for a folder."""
     if artifact.target_kind == "directory":
