@@ -75,6 +75,12 @@ def fits(*terms: str, **asked: Any) -> bool:
     ("term", "expected"),
     [
         ("year=2018", True),
+        ("year:2018", True),
+        ("year:201", False),
+        ('year:"2018"', False),
+        ("year~2018", False),
+        ("ready:true", True),
+        ("label:18", True),
         ("label=2018", True),
         ('year="2018"', False),
         ('label="2018"', True),

@@ -72,3 +72,32 @@ def test_two_at_once_take_each_file_once(shell: Shell, inbox: Path) -> None:
     assert sum(each["skipped"] for each in counts) == 20
     assert shell.ok("search", "--count").out == "20\n"
     assert shell.ok("fsck", "--json").json["findings"] == []
+
+
+def test_what_is_said_of_all_files(shell: Shell, inbox: Path) -> None:
+    """The seed's line, ``import GLOB --schema``: with metadata from names, and a file whose name says nothing."""
+    schema = {"type": "object", "required": ["station", "year", "net"], "properties": {"year": {"type": "integer"}}}
+    shell.file("reading.json", json.dumps(schema))
+    shell.ok("schema", "import", "reading", "reading.json")
+    for name in ("mhd_2018.csv", "mhd_2019.csv", "readme.csv"):
+        (inbox / name).write_text(name)
+    of_all = [
+        "--schema",
+        "reading",
+        "--pattern",
+        "{station}_{year}.csv",
+        "--meta",
+        "net=AGAGE",
+        "--tag",
+        "raw",
+        "--kind",
+        "reading",
+    ]
+    said = shell("import", inbox / "*.csv", *of_all, "--continue-on-error", "--json")
+    assert (said.code, said.json["counts"]) == (1, {"added": 2, "skipped": 0, "changed": 0, "failed": 1})
+    found = shell.ok("search", "year:2018", "station=mhd", "net=AGAGE", "tags=raw", "--json").json["items"]
+    assert [(each["schema_name"], each["kind"], each["metadata"]["year"]) for each in found] == [("reading", "reading", 2018)]
+    assert shell.ok("validate", "--all").code == 0
+    (inbox / "r.ndjson").write_text("")
+    for flags in (["--schema", "reading"], ["--pattern", "{a}"], ["--meta", "a=1"], ["--tag", "x"], ["--profile", "default"]):
+        assert f"{flags[0]} is for files and manifests" in shell("import", inbox / "r.ndjson", *flags).err

@@ -8,7 +8,8 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from cubeport.adapters.engines import zarr
 from cubeport.adapters.engines.disk import Disk
 from cubeport.adapters.storage.local import LocalProfile
 from cubeport.catalog.artifacts.storage import Profiles
-from cubeport.catalog.disk import failpoints
+from cubeport.catalog.disk import durable, failpoints
 from cubeport.catalog.hooks import HookManager
 from cubeport.catalog.work.undo import Compensation, Undoer
 from cubeport.cubes.orders import Staging
@@ -567,3 +568,65 @@ def test_many_files_are_synced_by_one_call(tmp_path: Path) -> None:
     make(engine, {"zarr.json": b"{}", **{f"v/c/{n}": b"x" for n in range(2_100)}})
     assert disk.calls.count("sync_all") == 1
     assert disk.calls.count("sync") == 3
+
+
+GROUP, ANA, BEN = 15_000, 15_001, 15_002
+
+
+def _as(user: int, work: Callable[[], None]) -> int:
+    """Run *work* in a child process as a user of the group whose umask leaves the group nothing; return the exit code."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setgroups([GROUP])
+            os.setgid(user)
+            os.setuid(user)
+            os.umask(0o077)
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_members_of_a_group_read_extend_and_drop_each_others_versions(shared: bool) -> None:
+    """In a catalog that is shared with its group; in any other the umask says so."""
+    if os.geteuid() != 0:
+        pytest.skip("becoming two users needs root: versions of shared catalogs were NOT checked")
+    with tempfile.TemporaryDirectory() as made:
+        Path(made).chmod(0o711)
+        root = Path(made) / "shared"
+        root.mkdir()
+        os.chown(root, 0, GROUP)
+        root.chmod(0o2770)
+        first, second = new_id(), new_id()
+
+        def engine() -> Engine:
+            if shared:
+                durable.share_with_group(root)
+            return zarr_engine(root / "data")
+
+        def publish(version: str, parent: str | None) -> None:
+            made = engine()
+            staging, _ = made.writer.stage(new_id(), "sst", version, parent=parent)
+            made.writer.begin(staging)
+            write_new(staging, OBJECTS, only=None if parent is None else {"zarr.json"})
+            finish(made, staging)
+
+        def use() -> None:
+            made = zarr_engine(root / "data") if not shared else engine()
+            assert content(made, ("sst", first), "v/c/0/1") == b"one"
+            publish(second, first)
+            assert content(made, ("sst", second), "v/c/0/1") == b"one"
+            made.lister.drop("sst", first)
+
+        assert _as(ANA, lambda: publish(first, None)) == 0
+        assert _as(BEN, use) == (0 if shared else 1)
+        assert (root / "data" / "store" / "sst" / first).exists() is not shared
+        if shared:
+            for path in (root / "data").rglob("*"):
+                found = path.stat()
+                assert found.st_gid == GROUP, path
+                assert stat.S_IMODE(found.st_mode) == (0o2770 if path.is_dir() else 0o444), path

@@ -9,6 +9,8 @@ A record is read as its *leaves*: ``(path, value)`` for every text, number and b
     OP    = "=" "!=" "<" "<=" ">" ">=" ":" "~"       ":" contains, "~" glob (* ?), both fold ASCII case; "!=" is "not ="
     VALUE = number | true | false | "text" | [array: any of] | bare text
     FIELD = record field | artifact.FIELD | metadata.a.b | a.b       a dotted key is quoted: "a.b"
+
+A number or boolean contains itself alone: ``year:1843`` fits what ``year=1843`` fits.
 """
 
 from __future__ import annotations
@@ -544,6 +546,8 @@ def fold(text: str) -> str:
 
 def fits(op: Op, value: Scalar, wanted: Scalar) -> bool:
     """Tell whether one leaf's *value* fits one *wanted* value; types never mix."""
+    if op == ":" and not isinstance(wanted, str):
+        op = "="  # a number or boolean contains itself alone
     if op in (":", "~"):
         if not isinstance(value, str) or not isinstance(wanted, str):
             return False

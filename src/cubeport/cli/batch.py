@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 
 import typer
 
-from cubeport.cli import _output
+from cubeport.cli import _output, _values
 from cubeport.cli._session import Session, current
-from cubeport.cli.records import DryRun
+from cubeport.cli.records import DryRun, Metas
 from cubeport.errors import Usage
 
 Brought = Literal["manifest", "records", "files"]
@@ -56,6 +56,15 @@ def import_(
     kind: Annotated[str | None, typer.Option("--kind", help="Files: the records' kind.")] = None,
     reference: Annotated[bool, typer.Option("--reference", help="Files: leave the bytes where they are.")] = False,
     move: Annotated[bool, typer.Option("--move", help="Files: remove each source once its record is committed.")] = False,
+    schema: Annotated[
+        str | None, typer.Option("--schema", metavar="NAME[@VERSION]", help="Files: of what their metadata say.")
+    ] = None,
+    meta: Metas = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Files: a tag of all; again for more.")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", help="Files: the storage profile.")] = None,
+    pattern: Annotated[
+        str | None, typer.Option("--pattern", metavar="TEXT", help="Files: what names say, e.g. '{station}_{year}.nc'.")
+    ] = None,
     extract_metadata: Annotated[bool, typer.Option("--extract-metadata", help="Files: read metadata out of the bytes.")] = False,
     continue_on_error: Annotated[bool, typer.Option("--continue-on-error", help="Files: go on after a failure.")] = False,
     on_changed: Annotated[str | None, typer.Option("--on-changed", help="A source that differs: skip or new_version.")] = None,
@@ -66,6 +75,7 @@ def import_(
     session = current(ctx)
     what = brought(sources)
     of_files: dict[str, Any] = {"kind": kind, "reference": reference, "move": move, "extract_metadata": extract_metadata}
+    of_files |= {"schema": schema, "meta": meta or None, "tag": tag or None, "profile": profile, "pattern": pattern}
     of_files |= {"continue_on_error": continue_on_error, "on_changed": on_changed, "dry_run": dry_run}
     if what == "records":
         _refuse(of_files, "is for files and manifests; these are records that `export records` wrote")
@@ -85,6 +95,11 @@ def import_(
         manifest=what == "manifest",
         kind=kind,
         mode="reference" if reference else "move" if move else None,
+        schema=schema,
+        metadata=_values.metadata_of(meta or ()),
+        tags=tag or (),
+        profile=profile,
+        pattern=pattern,
         extract_metadata=extract_metadata,
         continue_on_error=continue_on_error,
         on_changed="new_version" if on_changed == "new_version" else "skip",

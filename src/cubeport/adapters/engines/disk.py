@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cubeport.catalog.disk.durable import sync, write_all
+from cubeport.catalog.disk.durable import FILE_MODE, make_folder, sync, write_all
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 """How a folder is opened: no link is followed."""
@@ -24,7 +24,7 @@ class Disk:
 
     def make_folder(self, path: Path) -> None:
         """Make one folder. Raises FileExistsError."""
-        path.mkdir(mode=0o750)
+        make_folder(path)
 
     def rename(self, source: str | Path, target: str | Path, *, source_fd: int | None = None, target_fd: int | None = None) -> None:
         """Give *source* the name *target*, each below its folder's descriptor where one is given."""
@@ -36,7 +36,7 @@ class Disk:
 
     def write(self, path: str | Path, data: bytes, *, folder_fd: int | None = None) -> None:
         """Write a new file, below its folder's descriptor where one is given."""
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o640, dir_fd=folder_fd)
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=folder_fd)
         try:
             write_all(descriptor, data)
         finally:

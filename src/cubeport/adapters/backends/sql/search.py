@@ -140,6 +140,8 @@ def _own_column(term: Term) -> ColumnElement[bool] | None:
 
 
 def _compared(seen: ColumnElement[Any], op: Op, wanted: Scalar) -> ColumnElement[bool]:
+    if op == ":" and not isinstance(wanted, str):
+        op = "="  # a number or boolean contains itself alone
     if op in (":", "~"):
         if not isinstance(wanted, str):
             return false()
@@ -198,10 +200,11 @@ def _field_conditions(term: Term) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     for code, own in ((1, field.c.num), (2, field.c.text), (3, field.c.num)):
         wanted = [each for each in term.wanted if comparable(each)[0] == code]
-        if not wanted or (term.op in (":", "~") and code != 2):
+        op: Op = "=" if term.op == ":" and code != 2 else term.op
+        if not wanted or (op == "~" and code != 2):
             continue
-        among = own.in_([comparable(each)[1] for each in wanted]) if term.op == "=" else None
-        fit = among if among is not None else or_(*(_compared(own, term.op, each) for each in wanted))
+        among = own.in_([comparable(each)[1] for each in wanted]) if op == "=" else None
+        fit = among if among is not None else or_(*(_compared(own, op, each) for each in wanted))
         key = [field.c.path == term.field, field.c.type == code]
         conditions.append(and_(*key, *([field.c.num == 0] if code == 2 else []), fit))
     return conditions or [false()]
