@@ -11,7 +11,7 @@ from cubeport.cubes.cells import exact, in_degrees
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.describe import describe
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.edr import parse_query, resolve_query, settle
+from cubeport.cubes.edr.queries import parse_query, resolve_query, settle
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import order, parse
 from cubeport.cubes.times import calendar_of, decode

@@ -19,10 +19,9 @@ from cubeport.cubes.cells import exact
 from cubeport.cubes.checks import check
 from cubeport.cubes.description import BoundingBox
 from cubeport.cubes.download import period_of
-from cubeport.cubes.edr import native_system
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Selection
-from cubeport.cubes.windows import Labels, Run, Window, Windows, time_axis
+from cubeport.cubes.windows import Labels, Run, Window, Windows, native_system, time_axis
 from cubeport.errors import NotFound, SourceRejected
 
 NAMES = sorted(

@@ -16,8 +16,9 @@ import xarray as xr
 
 from cubeport.adapters.encoders.modules import EncoderModules
 from cubeport.adapters.encoders.room import AnswerRoom
-from cubeport.cubes.area import anywhere, on_axes
-from cubeport.cubes.edr import Place, parse_query
+from cubeport.cubes.edr.polygons import anywhere, on_axes
+from cubeport.cubes.edr.queries import parse_query
+from cubeport.cubes.edr.query import Place
 from cubeport.cubes.forms import FORMS, form_named
 from cubeport.cubes.nearest import index_of
 from cubeport.cubes.selection import Selection
@@ -159,7 +160,7 @@ def test_nearest_is_the_least_distance_of_all() -> None:
 def plan_of(cube: Any, coords: str, *, form: str = "netcdf", limits: Limits | None = None) -> plans.Plan:
     named = form_named(form)
     assert named is not None
-    query = Query(Selection(), named, Place("area", coords))
+    query = Query(Selection(), named, Place("area", (("coords", coords),)))
     return plans.plan(cube.shown(), query, cube.open(), EncoderModules().of(named), limits or Limits(), public_url="")
 
 

@@ -22,11 +22,18 @@ from owslib.ogcapi.edr import EnvironmentalDataRetrieval
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT4
 
-from cubeport.cubes.edr import Place, parse_query, query_of
+from cubeport.cubes.edr.queries import parse_query, query_of
+from cubeport.cubes.edr.query import Place
 from cubeport.cubes.selection import Selection, Slice, Subset, Trim
 from cubeport.errors import InvalidRequest
 
 FORMS = ("json", "covjson", "netcdf", "csv")
+EXAMPLES = {
+    "position": {"coords": "POINT(0.5 50.5)"},
+    "radius": {"coords": "POINT(0.5 50.5)", "within": "50", "within-units": "km"},
+    "area": {"coords": "POLYGON((0 50,1 50,1 51,0 50))"},
+    "cube": {"bbox": "0,50,1,51"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -251,12 +258,7 @@ def test_a_collection_fits_the_edr_schema(client: httpx.Client, stored: Any, sch
     validator = Draft4Validator({"$ref": "http://edr/collections/collection.yaml"}, registry=registry)
     assert [f"{list(error.path)}: {error.message[:200]}" for error in validator.iter_errors(document)] == []
     for kind, query in document["data_queries"].items():
-        where = (
-            {"bbox": "0,50,1,51"}
-            if kind == "cube"
-            else {"coords": "POINT(0.5 50.5)" if kind == "position" else "POLYGON((0 50,1 50,1 51,0 50))"}
-        )
-        assert client.get(query["link"]["href"], params=where).status_code in (200, 404)
+        assert client.get(query["link"]["href"], params=EXAMPLES[kind]).status_code in (200, 404)
 
 
 def test_owslib_asks_a_position(client: httpx.Client, co2: Any, equal: Any) -> None:
@@ -285,7 +287,7 @@ numbers = st.floats(-1e6, 1e6).map(lambda value: value + 0.0)
 def test_what_is_formatted_is_read_back(lon: float, lat: float, levels: Any) -> None:
     coords = shapely.to_wkt(shapely.Point(lon, lat), rounding_precision=-1)
     selection = Selection(subsets=() if levels is None else (Subset("z", levels),), properties=("a", "b"))
-    place = Place("position", coords)
+    place = Place("position", (("coords", coords),))
     assert parse_query("position", query_of(place, selection), forms=FORMS) == (place, selection)
 
 

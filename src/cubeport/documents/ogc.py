@@ -8,6 +8,7 @@ from typing import Any
 from cubeport.cubes.calendars import canonical as calendar_named
 from cubeport.cubes.calendars import gregorian, parse_stamp
 from cubeport.cubes.description import Axis, CubeDescription, Temporal, Variable
+from cubeport.cubes.edr.queries import QUERIES
 from cubeport.cubes.forms import FORMS
 from cubeport.cubes.windows import storage_crs, time_axis
 from cubeport.documents.coveragejson import CRS84, NERC, crs_uri, direction_of, ucum, unit_of
@@ -198,25 +199,19 @@ def _data_queries(shown: Shown, base: str) -> dict[str, Any]:
     crs = description.spatial.crs
     native = description.spatial.family == "projected" and crs is not None and crs.wkt2
     systems = [{"crs": crs_uri(storage_crs(description)), "wkt": crs.wkt2}] if native and crs and crs.authority else []
-    z = description.axis_of("z")
-    about = {
-        "position": ("Position", "Values of the cell that holds a point"),
-        "area": ("Area", "Values of the cells whose centres are in a polygon"),
-        "cube": ("Cube", "Values of the cells that meet a box"),
-    }
     found: dict[str, Any] = {}
-    for kind, (title, text) in about.items():
+    for kind in QUERIES:
         variables: dict[str, Any] = {
-            "title": title,
-            "description": text,
-            "query_type": kind,
+            "title": kind.title,
+            "description": kind.text,
+            "query_type": kind.name,
             "output_formats": list(OUTPUT_FORMATS),
             "default_output_format": FORMS[0].name,
             "crs_details": [*systems, {"crs": "CRS84", "wkt": CRS84_WKT}],
+            **kind.link_variables(description),
         }
-        if kind == "cube":
-            variables["height_units"] = [z.units] if z is not None and z.units else []
-        found[kind] = {"link": {**link(f"{base}/{kind}", "data", f"{title} query", FORMS[0].media_type), "variables": variables}}
+        to_query = link(f"{base}/{kind.name}", "data", f"{kind.title} query", FORMS[0].media_type)
+        found[kind.name] = {"link": {**to_query, "variables": variables}}
     return found
 
 

@@ -17,13 +17,14 @@ from urllib.parse import urlencode
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
-from pydantic import Field
+from pydantic import Field, create_model
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from cubeport.cubes.download import parse_download, period_of
-from cubeport.cubes.edr import Kind, parse_query
+from cubeport.cubes.edr.queries import QUERIES, parameters_of, parse_query
+from cubeport.cubes.edr.query import EdrQuery
 from cubeport.cubes.forms import FORMS, Form, downloads, form_named
 from cubeport.cubes.selection import COVERAGE_PARAMETERS, Selection, parse
 from cubeport.documents import ogc
@@ -43,11 +44,6 @@ _VARIES = ("Accept",)
 _LIGHT_THREADS = 8
 """Threads for reading and planning queries and for light answers; heavy answers have as many of their own as there are places."""
 _POLL_S = 0.01
-_QUERIES: tuple[tuple[Kind, str], ...] = (
-    ("position", "Its values at a point"),
-    ("area", "Its values in a polygon"),
-    ("cube", "Its values in a box"),
-)
 _F = ", ".join(form.name for form in FORMS)
 _MEDIA_TYPES = (*(form.media_type for form in FORMS), "application/json")
 _DOWNLOADS = downloads()
@@ -88,28 +84,18 @@ class CoverageQuery(incoming.Model):
     estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False
 
 
-class PositionQuery(incoming.Model):
-    """What a position or an area takes; this model is for the definition, the grammar is :mod:`cubeport.cubes.edr`."""
-
-    coords: Annotated[str, Field(description="POINT(lon lat), or of an area POLYGON((…)); CRS84")]
-    z: Annotated[str | None, Field(description="v, a/b, v1,v2 or Rn/start/step")] = None
-    datetime: Annotated[str | None, Field(description="One value is a slice; a/b, ../b, a/.. a trim")] = None
-    parameter_name: Annotated[str | None, Field(alias="parameter-name", description="Fields, with commas")] = None
-    crs: Annotated[str | None, Field(description="The storage CRS")] = None
-    f: Annotated[str | None, Field(description=_F)] = None
-    estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False
-
-
-class CubeQuery(incoming.Model):
-    """What a cube takes; for the definition."""
-
-    bbox: Annotated[str, Field(description="4 numbers, or 6 with the vertical; west > east crosses 180°")]
-    z: Annotated[str | None, Field(description="v, a/b, v1,v2 or Rn/start/step")] = None
-    datetime: Annotated[str | None, Field(description="One value is a slice; a/b, ../b, a/.. a trim")] = None
-    parameter_name: Annotated[str | None, Field(alias="parameter-name", description="Fields, with commas")] = None
-    crs: Annotated[str | None, Field(description="The storage CRS")] = None
-    f: Annotated[str | None, Field(description=_F)] = None
-    estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False
+def edr_model(kind: EdrQuery) -> type[incoming.Model]:
+    """Return what an EDR query takes; this model is for the definition, the grammar is :mod:`cubeport.cubes.edr.queries`."""
+    fields: dict[str, Any] = {}
+    for each in parameters_of(kind):
+        about = Field(alias=each.name, description=each.description)
+        fields[each.name.replace("-", "_")] = (
+            (Annotated[str, about], ...) if each.required else (Annotated[str | None, about], None)
+        )
+    fields["f"] = (Annotated[str | None, Field(description=_F)], None)
+    fields["estimate"] = (Annotated[bool, Field(description="What it would cost; nothing is read")], False)
+    model: type[incoming.Model] = create_model(f"{kind.title}Query", __base__=incoming.Model, **fields)
+    return model
 
 
 class DownloadQuery(incoming.Model):
@@ -169,9 +155,9 @@ class OgcFace:
             query=CoverageQuery,
             **files,
         )
-        for kind, summary in _QUERIES:
-            model = CubeQuery if kind == "cube" else PositionQuery
-            add(f"{one}/{kind}", self._edr(kind), summary, f"collection.query{kind.capitalize()}", query=model, **files)
+        for kind in QUERIES:
+            name = f"collection.query{kind.title}"
+            add(f"{one}/{kind.name}", self._edr(kind), kind.text, name, query=edr_model(kind), **files)
         add(
             "/datasets/{dataset_id}/download",
             self.download,
@@ -258,11 +244,11 @@ class OgcFace:
         """Answer ``/datasets/{dataset_id}/download``."""
         return await self._values(request, self._download)
 
-    def _edr(self, kind: Kind) -> Callable[[Request], Awaitable[Response]]:
+    def _edr(self, kind: EdrQuery) -> Callable[[Request], Awaitable[Response]]:
         """Return the handler of one kind of EDR query."""
 
         def read(request: Request) -> _Asked:
-            place, selection = parse_query(kind, _pairs_with_form(request, "f", FORMS), forms=_NAMES)
+            place, selection = parse_query(kind.name, _pairs_with_form(request, "f", FORMS), forms=_NAMES)
             query = Query(selection, _form(request, selection, FORMS), place)
             return self._asked(request, self._service.shown(request.path_params["collection_id"]), query)
 

@@ -6,12 +6,11 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-from cubeport.cubes.edr import KINDS, parse_query
+from cubeport.cubes.edr.queries import parse_query
 from cubeport.cubes.forms import FORMS, form_named
 from cubeport.cubes.selection import COVERAGE_PARAMETERS, parse
 from cubeport.documents import ogc
 from cubeport.documents.texts import Shown
-from cubeport.errors import NotFound
 from cubeport.service.plans import Query
 from cubeport.service.queries import Queries
 
@@ -37,10 +36,8 @@ def read_query(kind: str, parameters: Sequence[tuple[str, str]]) -> Query:
     pairs = [(name, value if form is None else form.name) for name, value, form in found]
     if kind == "coverage":
         place, selection = None, parse(pairs, forms=names, allowed=COVERAGE_PARAMETERS)
-    elif kind in KINDS:
-        place, selection = parse_query(kind, pairs, forms=names)
     else:
-        raise NotFound(f"There is no query {kind[:40]}: there are coverage, {', '.join(KINDS)}.", what="query")
+        place, selection = parse_query(kind, pairs, forms=names)
     form = FORMS[0] if selection.form is None else next(each for each in FORMS if each.name == selection.form)
     return Query(selection, form, place)
 

@@ -13,7 +13,8 @@ from urllib.parse import urlencode
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.download import NAMES
-from cubeport.cubes.edr import Place, query_of, resolve_query, settle
+from cubeport.cubes.edr.queries import query_named, query_of, resolve_query, settle
+from cubeport.cubes.edr.query import Place
 from cubeport.cubes.forms import FORMS, Encoder, Form
 from cubeport.cubes.part import Opened, Part, Patience
 from cubeport.cubes.resolve import axis_named, resolve
@@ -26,7 +27,7 @@ from cubeport.service.ports import Encoders
 
 MIB = 1 << 20
 _SETTLED_AT_ONCE = 1 << 16
-"""Cells of the box of an area that are compared with its polygon while planning; larger ones wait for a place first."""
+"""Cells of the box of an area that are compared with the region while planning; larger ones wait for a place first."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +93,7 @@ class Plan:
     encoder: Encoder
     refusal: Refusal | None
     settled: bool = True
-    """Whether the part is final: of a large area it is the box until :func:`settled` hides what is outside the polygon."""
+    """Whether the part is final: of a large region it is the box until :func:`settled` hides what is outside it."""
 
     @property
     def description(self) -> CubeDescription:
@@ -117,6 +118,7 @@ def plan(shown: Shown, query: Query, opened: Opened, encoder: Encoder, limits: L
         What the query names and the cube does not have; what is outside the data.
     """
     description, labels = opened.description, opened.labels()
+    kind = None if query.place is None else query_named(query.place.kind)
     if query.place is None:
         windows = resolve(description, labels, query.selection)
     else:
@@ -129,17 +131,17 @@ def plan(shown: Shown, query: Query, opened: Opened, encoder: Encoder, limits: L
         windows,
         count(description, windows),
         public_url,
-        point=query.place is not None and query.place.kind == "position",
+        point=kind is not None and kind.at_points,
         as_stored=query.download,
         everything=everything,
     )
-    area = query.place is not None and query.place.kind == "area"
-    made = Plan(shown, query, part, encoder, refusal_of(query, part, encoder, limits), settled=not area)
-    return settled(made, _at_once) if area and part.cost.cells <= _SETTLED_AT_ONCE else made
+    unsettled = kind is not None and kind.settle is not None
+    made = Plan(shown, query, part, encoder, refusal_of(query, part, encoder, limits), settled=not unsettled)
+    return settled(made, _at_once) if unsettled and part.cost.cells <= _SETTLED_AT_ONCE else made
 
 
 def settled(plan: Plan, patience: Patience) -> Plan:
-    """Return the plan with the cells outside the polygon of an area hidden; plans of other queries as they are."""
+    """Return the plan with the cells outside the region hidden; plans of other queries as they are."""
     if plan.settled or plan.query.place is None:
         return plan
     part = plan.part

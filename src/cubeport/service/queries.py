@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.edr.queries import query_named
 from cubeport.cubes.forms import Answer, Form, Room
 from cubeport.documents.texts import Shown
 from cubeport.errors import Cancelled, Unavailable
@@ -149,7 +150,8 @@ class Queries:
             elif query.place is None:
                 content = self._way.coverage(plan.name, make, form=query.form)
             else:
-                where = {name: value for name, value in query.parameters() if name in ("coords", "bbox")}
+                own = {name for name, _ in query.place.given} | {"bbox"}
+                where = {name: value for name, value in query.parameters() if name in own}
                 content = self._way.edr(plan.name, make, kind=query.place.kind, where=where, form=query.form)
             self._learn(query.form, plan.part.cost.bytes, time.perf_counter() - began)
         return Answered(plan, content)
@@ -180,7 +182,11 @@ class Queries:
     def large(self, shown: Shown, query: Query) -> bool:
         """Say whether even planning is heavy work: many points, or a grid whose positions are many and all looked at."""
         place = query.place
-        if place is not None and place.kind == "position" and (place.coords or "").count(",") >= _MANY_POINTS:
+        if (
+            place is not None
+            and query_named(place.kind).at_points
+            and any(each.count(",") >= _MANY_POINTS for _, each in place.given)
+        ):
             return True
         description: CubeDescription = shown.description
         spatial = description.spatial

@@ -26,6 +26,8 @@ from pygeoapi.provider.base import (
 from pygeoapi.provider.base_edr import BaseEDRProvider
 
 from cubeport.adapters.ogc.address import ServiceAddress
+from cubeport.cubes.edr.queries import QUERIES, query_named
+from cubeport.cubes.edr.query import EdrQuery
 from cubeport.errors import CubeportError, InvalidRequest, NotFound, TooLarge
 
 type Make = Callable[[], Any]
@@ -151,12 +153,8 @@ class CoverageProvider(_Cubes, BaseProvider):  # type: ignore[misc]  # pygeoapi 
         return self._answer("coverage", parameters, format_, format_ == self._native)
 
 
-class EdrProvider(_Cubes, BaseEDRProvider):  # type: ignore[misc]  # as above
-    """An EDR provider. pygeoapi finds the queries by the names of the methods, and calls :meth:`query` for each."""
-
-    def __init__(self, provider_def: dict[str, Any]) -> None:
-        super().__init__(provider_def)
-        self._take(provider_def)
+class _EdrQueries(_Cubes):
+    """What an EDR provider asks; pygeoapi names its arguments as the parameters, ``coords`` apart, which it reads first."""
 
     def query(
         self,
@@ -168,27 +166,36 @@ class EdrProvider(_Cubes, BaseEDRProvider):  # type: ignore[misc]  # as above
         select_properties: Sequence[str] = (),
         z: Any = None,
         format_: str = "json",
-        **_: Any,
+        **others: Any,
     ) -> Any:
         """Return CoverageJSON as a dictionary, and bytes in the forms that the collection has a formatter for."""
-        parameters = [("coords", wkt.wkt if query_type != "cube" else "")] if wkt is not None and query_type != "cube" else []
+        own = {each.name for each in query_named(query_type).parameters}
+        given = {name.replace("_", "-"): value for name, value in others.items() if value is not None}
+        parameters = [("coords", wkt.wkt)] if wkt is not None and "coords" in own else []
+        parameters += [(name, str(value)) for name, value in given.items() if name in own]
         parameters += [("bbox", ",".join(map(repr, bbox)))] if bbox else []
         parameters += [("datetime", datetime_)] if datetime_ else []
         parameters += [("parameter-name", ",".join(select_properties))] if select_properties else []
         parameters += [("z", str(z))] if z is not None else []
         return self._answer(query_type, parameters, format_, format_ not in _AS_VALUES)
 
-    def position(self, **query: Any) -> Any:
-        """Return the values at a point."""
-        return self.query(**{**query, "query_type": "position"})
 
-    def area(self, **query: Any) -> Any:
-        """Return the values in a polygon."""
-        return self.query(**{**query, "query_type": "area"})
+def _method(kind: EdrQuery) -> Callable[..., Any]:
+    def ask(self: _EdrQueries, **query: Any) -> Any:
+        return self.query(**{**query, "query_type": kind.name})
 
-    def cube(self, **query: Any) -> Any:
-        """Return the values in a box."""
-        return self.query(**{**query, "query_type": "cube"})
+    ask.__name__, ask.__doc__ = kind.name, f"{kind.text}."
+    return ask
+
+
+class EdrProvider(_EdrQueries, BaseEDRProvider):  # type: ignore[misc]  # as above
+    """An EDR provider. pygeoapi finds the queries by the names in the class's body, so each kind of query is put there."""
+
+    vars().update({kind.name: _method(kind) for kind in QUERIES})
+
+    def __init__(self, provider_def: dict[str, Any]) -> None:
+        super().__init__(provider_def)
+        self._take(provider_def)
 
 
 _AS_VALUES = (None, "json", "html", "jsonld")

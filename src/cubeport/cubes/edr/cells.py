@@ -1,0 +1,109 @@
+"""Cells by their place: the one that contains a point, those of several points, the one that contains a whole small area."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import replace
+
+from cubeport.cubes import boxes
+from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.resolve import resolve
+from cubeport.cubes.selection import Selection, Slice, Subset
+from cubeport.cubes.windows import Labels, Mask, Run, Window, Windows, native_system
+from cubeport.errors import InvalidRequest, NotFound, Problem
+
+
+def containing(description: CubeDescription, labels: Labels, selection: Selection, place: tuple[float, float]) -> Windows:
+    """Return the cell that contains the point (longitude, latitude; degrees).
+
+    On grids without straight axes it is the cell whose centre is nearest. Raises NotFound when the point is outside the data.
+    """
+    lon, lat = place
+    if description.spatial.family in ("curvilinear", "unstructured"):
+        return _nearest(description, labels, selection, lon, lat)
+    x, y = description.axis_of("x"), description.axis_of("y")
+    if x is None or y is None:
+        problem = Problem(("query", "coords"), "no-axis", "this data has no horizontal position")
+        raise InvalidRequest("This data has no horizontal position.", errors=[problem])
+    if description.spatial.family == "projected":
+        onto, factor = native_system(description, x)
+        native_x, native_y = onto.transform(lon, lat)
+        if not (math.isfinite(native_x) and math.isfinite(native_y)):
+            raise NotFound("There is no data at what was asked for.", what="data")
+        lon, lat = native_x / factor, native_y / factor
+    slices = (Subset(x.name, Slice((lon,))), Subset(y.name, Slice((lat,))))
+    windows = resolve(description, labels, replace(selection, subsets=(*selection.subsets, *slices)))
+    if description.spatial.family == "projected" and x.dimension in windows.along:
+        # The labels of a turned grid stay as stored.
+        window = windows.along[x.dimension]
+        still = replace(window, runs=tuple(replace(run, shift=0.0) for run in window.runs))
+        windows = replace(windows, along={**windows.along, x.dimension: still})
+    return windows
+
+
+def _nearest(description: CubeDescription, labels: Labels, selection: Selection, lon: float, lat: float) -> Windows:
+    windows = resolve(description, labels, selection)
+    spatial = description.spatial
+    try:
+        at = boxes.nearest(labels.values[spatial.x or ""], labels.values[spatial.y or ""], (lon, lat), reach=spatial.reach)
+    except boxes.Outside:
+        raise NotFound("There is no data at what was asked for.", what="data", extent={"bbox": list(spatial.bbox or ())}) from None
+    dimensions = description.cell_dimensions
+    mask = windows.mask
+    if mask is not None and set(mask.dimensions) & set(dimensions):
+        # A time was asked for, and each position has its own.
+        places = {name: windows.along[name].indices().tolist() for name in dimensions}
+        here = {name: places[name].index(index) for name, index in zip(dimensions, at, strict=True) if index in places[name]}
+        mask = mask.at({name: here[name] for name in mask.dimensions if name in here})
+        if len(here) < len(dimensions) or not mask.inside.any():
+            raise NotFound("There is no data at what was asked for.", what="data")
+        windows = replace(windows, mask=mask if mask.dimensions else None)
+    cut = {name: Window(name, (Run(int(index), int(index) + 1),), sliced=True) for name, index in zip(dimensions, at, strict=True)}
+    return replace(windows, along={**windows.along, **{name: each for name, each in cut.items() if name in windows.along}})
+
+
+def containing_each(
+    description: CubeDescription, labels: Labels, selection: Selection, points: Sequence[tuple[float, float]]
+) -> Windows:
+    """Return the cells that contain several points, each cell once; points outside the data have none.
+
+    Raises NotFound when all are outside.
+    """
+    import numpy as np
+
+    found: list[Windows] = []
+    outside: NotFound | None = None
+    for point in points:
+        try:
+            found.append(containing(description, labels, selection, point))
+        except NotFound as refused:
+            outside = refused
+    if not found:
+        raise outside or NotFound("There is no data at what was asked for.", what="data")
+    dimensions = horizontal(description)
+    cells = sorted({tuple(int(each.along[name].indices()[0]) for name in dimensions) for each in found})
+    shifts = {(name, each.along[name].runs[0].start): each.along[name].runs[0].shift for each in found for name in dimensions}
+    along = dict(found[0].along)
+    taken = {name: sorted({cell[number] for cell in cells}) for number, name in enumerate(dimensions)}
+    for name in dimensions:
+        along[name] = Window(name, tuple(Run(at, at + 1, shifts[name, at]) for at in taken[name]))
+    if len(dimensions) == 1:
+        return replace(found[0], along=along)
+    inside = np.zeros([len(taken[name]) for name in dimensions], bool)
+    for cell in cells:
+        inside[tuple(taken[name].index(at) for name, at in zip(dimensions, cell, strict=True))] = True
+    return masked(replace(found[0], along=along, scattered=dimensions), Mask(dimensions, inside))
+
+
+def horizontal(description: CubeDescription) -> tuple[str, ...]:
+    """Return the dimensions of the cells: y and x, or those of their positions."""
+    if description.spatial.family in ("curvilinear", "unstructured"):
+        return description.cell_dimensions
+    x, y = description.axis_of("x"), description.axis_of("y")
+    return tuple(axis.dimension for axis in (y, x) if axis is not None and not axis.scalar)
+
+
+def masked(windows: Windows, mask: Mask) -> Windows:
+    """Return the windows with one more mask; a time may have put one there."""
+    return replace(windows, mask=mask if windows.mask is None else windows.mask & mask)

@@ -1,0 +1,30 @@
+"""EDR position: the cell that contains a point, or the cells of several points."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.edr.cells import containing, containing_each
+from cubeport.cubes.edr.geometry import canonical, read
+from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
+from cubeport.cubes.selection import Selection
+from cubeport.cubes.windows import Labels, Windows
+
+
+def _resolve(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
+    geometry = read(place["coords"])
+    if geometry.geom_type == "Point":
+        return containing(description, labels, selection, (float(geometry.x), float(geometry.y)))
+    return containing_each(description, labels, selection, [(float(each.x), float(each.y)) for each in geometry.geoms])
+
+
+QUERY = EdrQuery(
+    name="position",
+    text="Values of the cell that contains a point, or of each of several points",
+    parameters=(
+        Parameter("coords", "POINT(lon lat) or MULTIPOINT((lon lat), …); CRS84", partial(canonical, types=("Point", "MultiPoint"))),
+    ),
+    resolve=_resolve,
+    at_points=True,
+)

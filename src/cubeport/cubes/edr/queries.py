@@ -1,0 +1,156 @@
+"""The kinds of EDR query of this release, and what they have in common: parameters, canonical form, names in problems."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.edr import area, cube, position
+from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
+from cubeport.cubes.part import Patience
+from cubeport.cubes.selection import Point, Selection, Slice, Subset, Trim, parse, read_number
+from cubeport.cubes.windows import Labels, Windows
+from cubeport.errors import InvalidRequest, NotFound, Problem
+
+QUERIES: tuple[EdrQuery, ...] = (position.QUERY, area.QUERY, cube.QUERY)
+
+_COMMON = {
+    "z": "v, a/b, v1,v2 or Rn/start/step",
+    "datetime": "One value is a slice; a/b, ../b, a/.. a trim",
+    "parameter-name": "Fields, with commas",
+    "crs": "The storage CRS",
+}
+_BBOX = Parameter("bbox", "4 numbers, or 6 with the vertical; west > east crosses 180°", str)
+_OF_ANSWERS = ("f", "estimate")
+_COVERAGE_NAMES = {"properties": "parameter-name", "subset": "z"}
+"""What EDR calls parameters of coverages."""
+_MOST_LEVELS = 1_000
+
+
+def query_named(name: str) -> EdrQuery:
+    """Return the kind of query. Raises NotFound with the names that there are."""
+    for each in QUERIES:
+        if each.name == name:
+            return each
+    names = ", ".join(each.name for each in QUERIES)
+    raise NotFound(f"There is no query {name[:40]}: there are coverage, {names}.", what="query")
+
+
+def parameters_of(kind: EdrQuery) -> list[Parameter]:
+    """Return what the query takes, beside ``f`` and ``estimate``, in the order of the definition."""
+    common = [Parameter(name, text, str, required=False) for name, text in _COMMON.items()]
+    return [*([_BBOX] if kind.bbox else []), *kind.parameters, *common]
+
+
+def parse_query(name: str, pairs: Iterable[tuple[str, str]], *, forms: Sequence[str]) -> tuple[Place, Selection]:
+    """Return the place and the rest of the selection.
+
+    Raises
+    ------
+    InvalidRequest
+        With every problem.
+    NotFound
+        For an unknown kind of query.
+    """
+    kind = query_named(name)
+    given = [("parameter-name" if key == "parameter_names" else key, value) for key, value in pairs]
+    takes = parameters_of(kind)
+    allowed = (*(each.name for each in takes), *_OF_ANSWERS)
+    problems = [
+        Problem(("query", key[:60]), "unknown", f"{key[:60]} is not a parameter here") for key, _ in given if key not in allowed
+    ]
+    readers: dict[str, Any] = {"z": _levels} | {each.name: each.read for each in kind.parameters}
+    own = {key: value for key, value in given if key in readers}
+    problems += [
+        Problem(("query", key), "repeated", f"{key} may be given once") for key in own if sum(each == key for each, _ in given) > 1
+    ]
+    problems += [
+        Problem(("query", each.name), "missing", f"a {name} query needs {each.name}")
+        for each in takes
+        if each.required and not any(key == each.name for key, _ in given)
+    ]
+    selection = Selection()
+    rest = [
+        ("properties" if key == "parameter-name" else key, value) for key, value in given if key in allowed and key not in readers
+    ]
+    try:
+        selection = parse(rest, forms=forms, allowed=("bbox", "datetime", "properties", "crs", *_OF_ANSWERS))
+    except InvalidRequest as refused:
+        problems += [_renamed(each) for each in refused.errors]
+    read: dict[str, Any] = {}
+    for key, reader in readers.items():
+        if key in own:
+            try:
+                read[key] = reader(own[key])
+            except ValueError as error:
+                problems.append(Problem(("query", key), "malformed", f"{key} {error}"))
+    if problems:
+        raise InvalidRequest("The query has parameters that cannot be taken; errors names each.", errors=problems)
+    if "z" in read:
+        selection = replace(selection, subsets=(Subset("z", read["z"]),))
+    return Place(name, tuple((each.name, read[each.name]) for each in kind.parameters if each.name in read)), selection
+
+
+def query_of(place: Place, selection: Selection) -> list[tuple[str, str]]:
+    """Return the parameters in canonical form: parsing them is the same place and selection."""
+    levels = [("z", _levels_text(subset.part)) for subset in selection.subsets]
+    plain = replace(selection, subsets=()).query()
+    return [*place.given, *levels, *(("parameter-name" if name == "properties" else name, value) for name, value in plain)]
+
+
+def resolve_query(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
+    """Return what the query takes of the cube; of a region its whole box: :func:`settle` then hides what is outside.
+
+    Raises as :func:`cubeport.cubes.resolve.resolve`.
+    """
+    kind = query_named(place.kind)
+    try:
+        return kind.resolve(description, labels, selection, place)
+    except InvalidRequest as refused:
+        names = _COVERAGE_NAMES if kind.bbox else {**_COVERAGE_NAMES, "bbox": "coords"}
+        raise InvalidRequest(refused.message, errors=[_renamed(each, names) for each in refused.errors]) from refused
+
+
+def settle(
+    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, patience: Patience
+) -> Windows:
+    """Return the windows without the cells that the query does not take; most kinds have none.
+
+    The work grows with the cells of the box, so it is done when the box is known to be within the limits, and gives up when
+    *patience* does.
+    """
+    hide = query_named(place.kind).settle
+    return windows if hide is None else hide(description, labels, windows, selection, place, patience)
+
+
+def _renamed(problem: Problem, names: Mapping[str, str] = _COVERAGE_NAMES) -> Problem:
+    """Return the problem with the name that the parameter has here."""
+    name = str(problem.loc[1])
+    if name not in names:
+        return problem
+    return Problem(("query", names[name]), problem.kind, problem.message.replace(name, names[name]))
+
+
+def _levels(text: str) -> Trim | Slice:
+    """Return ``v``, ``a/b``, ``v1,v2`` or ``Rn/start/step``. Raises ValueError."""
+    parts = text.split("/")
+    if len(parts) == 3 and parts[0][:1] in "Rr" and parts[0][1:].isascii() and parts[0][1:].isdigit():
+        count, start, step = int(parts[0][1:]), read_number(parts[1]), read_number(parts[2])
+        if not 1 <= count <= _MOST_LEVELS:
+            raise ValueError(f"may have up to {_MOST_LEVELS} levels")
+        return Slice(tuple(start + step * at for at in range(count)))
+    if len(parts) == 2:
+        low, high = (None if part in ("", "..") else read_number(part) for part in parts)
+        return Trim(*sorted((low, high))) if low is not None and high is not None else Trim(low, high)
+    if len(parts) == 1 and text.count(",") < _MOST_LEVELS:
+        return Slice(tuple(map(read_number, text.split(","))))
+    raise ValueError("must be a level, low/high, levels with commas, or Rn/start/step")
+
+
+def _levels_text(part: Any) -> str:
+    def one(value: Point | None) -> str:
+        return ".." if value is None else repr(value)
+
+    return f"{one(part.low)}/{one(part.high)}" if isinstance(part, Trim) else ",".join(map(one, part.values))

@@ -1,0 +1,111 @@
+"""Which cells of a box have their centre in a region, on every family of grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Protocol
+
+from cubeport.cubes.cells import exact
+from cubeport.cubes.description import Axis, CubeDescription
+from cubeport.cubes.edr.cells import containing, masked
+from cubeport.cubes.part import Patience
+from cubeport.cubes.resolve import resolve
+from cubeport.cubes.selection import Selection
+from cubeport.cubes.windows import Labels, Mask, Window, Windows, native_system, runs_of, turned_labels
+from cubeport.errors import InvalidRequest, NotFound, Problem
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    type Array = NDArray[Any]
+
+_STRIP = 1 << 18
+"""Cells whose positions are in memory at once."""
+
+
+class Region(Protocol):
+    """A region of the earth; longitudes and latitudes are in degrees (CRS84), longitudes in any turn."""
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        """West, south, east, north of what surrounds it; west > east crosses 180°."""
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        """A point inside it."""
+
+    def on_axes(self, lon: Array, lat: Array, patience: Patience) -> Array:
+        """Return which cells of a grid with straight axes have their centre in it: ``(lat, lon)``, bool."""
+
+    def anywhere(self, lon: Array, lat: Array, patience: Patience) -> Array:
+        """Return which positions are in it; *lon*, *lat* and the answer have one shape."""
+
+
+def around(description: CubeDescription, labels: Labels, selection: Selection, region: Region) -> Windows:
+    """Return the box that surrounds the region, or the one cell that the whole region is in.
+
+    Raises as :func:`cubeport.cubes.resolve.resolve`.
+    """
+    if description.spatial.family == "none":
+        problem = Problem(("query", "coords"), "no-axis", "this data has no horizontal position")
+        raise InvalidRequest("This data has no horizontal position.", errors=[problem])
+    try:
+        return resolve(description, labels, replace(selection, bbox=region.bounds))
+    except NotFound:
+        return containing(description, labels, selection, region.middle)
+
+
+def inside(
+    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, region: Region, patience: Patience
+) -> Windows:
+    """Return the windows of :func:`around` without the cells whose centre is not in the region.
+
+    When no centre is in the region, it is within one cell, and that cell is returned. The work gives up when *patience* does.
+    """
+    spatial = description.spatial
+    if spatial.family in ("curvilinear", "unstructured"):
+        dimensions = description.cell_dimensions
+        if not set(dimensions) <= windows.along.keys():
+            return windows
+        cut = _cut_of(windows, dimensions)
+        found = region.anywhere(labels.values[spatial.x or ""][cut], labels.values[spatial.y or ""][cut], patience)
+    else:
+        x, y = description.axis_of("x"), description.axis_of("y")
+        if x is None or y is None or not {x.dimension, y.dimension} <= windows.along.keys():
+            return windows
+        dimensions = (y.dimension, x.dimension)
+        columns = exact(turned_labels(labels.values[x.name], windows.along[x.dimension]))
+        rows = exact(turned_labels(labels.values[y.name], windows.along[y.dimension]))
+        if spatial.family == "projected":
+            found = _projected(description, x, region, columns, rows, patience)
+        else:
+            found = region.on_axes(columns, rows, patience)
+    if not found.any():
+        return containing(description, labels, selection, region.middle)
+    if len(dimensions) == 1:
+        window = windows.along[dimensions[0]]
+        return replace(windows, along={**windows.along, dimensions[0]: Window(dimensions[0], runs_of(window.indices()[found]))})
+    return masked(windows, Mask(dimensions, found))
+
+
+def _cut_of(windows: Windows, dimensions: Sequence[str]) -> Any:
+    """Return what cuts an array along *dimensions* to the windows."""
+    import numpy as np
+
+    return np.ix_(*(windows.along[each].indices() for each in dimensions))
+
+
+def _projected(description: CubeDescription, x: Axis, region: Region, columns: Array, rows: Array, patience: Patience) -> Array:
+    """Return which cells have their centre in the region, rows by rows: positions of all of them are never in memory at once."""
+    import numpy as np
+
+    onto, factor = native_system(description, x)
+    found = np.zeros((rows.size, columns.size), dtype=bool)
+    step = max(1, _STRIP // max(1, columns.size))
+    for start in range(0, rows.size, step):
+        patience()
+        east, north = np.meshgrid(columns, rows[start : start + step])
+        lon, lat = onto.transform(east * factor, north * factor, direction="INVERSE")
+        found[start : start + step] = region.anywhere(lon, lat, patience)
+    return found
