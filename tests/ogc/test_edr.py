@@ -301,3 +301,20 @@ def test_any_text_is_read_or_refused(pairs: list[tuple[str, str]], kind: Any) ->
     except InvalidRequest:
         return
     assert place.kind == kind
+
+
+def test_a_radius_takes_the_cells_within_the_distance(client: httpx.Client, co2: Any, valid: Any) -> None:
+    query = {"coords": "POINT(179.5 62.1)", "within": "800", "within_units": "km", "parameter_name": "tcco2"}
+    document = valid(ask(client, co2, "radius", **query))
+    axes, block = document["domain"]["axes"], document["ranges"]["tcco2"]
+    truth = co2.truth()
+    taken = np.asarray(block["values"], dtype=float).reshape(block["shape"])
+    columns = [int(np.abs((truth["longitude"].values - each + 180) % 360 - 180).argmin()) for each in axes["x"]["values"]]
+    rows = [int(np.abs(truth["latitude"].values - each).argmin()) for each in axes["y"]["values"]]
+    from pyproj import Geod
+
+    lon, lat = np.meshgrid(truth["longitude"].values[columns], truth["latitude"].values[rows])
+    metres = Geod(ellps="WGS84").inv(np.full(lon.shape, 179.5), np.full(lon.shape, 62.1), lon, lat)[2]
+    expected = np.where(metres <= 800_000, truth["tcco2"].values[:, rows][:, :, columns], np.nan)
+    assert np.isfinite(taken).sum() == np.isfinite(expected).sum() > 100
+    assert np.allclose(taken, expected, equal_nan=True)

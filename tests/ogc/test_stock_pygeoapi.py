@@ -19,6 +19,8 @@ import pytest
 import xarray as xr
 import yaml
 
+from cubeport.cubes.edr.queries import QUERIES
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs" / "how-to" / "pygeoapi.md"
 BIN = Path(sys.executable).parent
@@ -137,7 +139,7 @@ def test_the_collection_and_its_fields_are_described(pygeoapi: str) -> None:
     for name in ("tas", "tas-elsewhere"):
         document = get(pygeoapi, f"/collections/{name}", f="json").json()
         assert "data_queries" in document, document
-        assert set(document["data_queries"]) == {"position", "area", "cube"}, document
+        assert set(document["data_queries"]) == {each.name for each in QUERIES}, document
         assert document["parameter_names"]["tas"]["unit"]["symbol"]["value"] == "K"
     extent = get(pygeoapi, "/collections/tas", f="json").json()["extent"]
     assert [each["cellsCount"] for each in extent["spatial"]["grid"]] == [12, 9]
@@ -174,6 +176,21 @@ def test_an_area_and_a_cube_are_cells_of_the_source(pygeoapi: str, truth: xr.Dat
         f="json",
     )
     np.testing.assert_array_equal(values(area.json())[1], told)
+
+
+@pytest.mark.parametrize("collection", ["tas", "tas-elsewhere"])
+def test_a_radius_takes_the_cells_within_the_distance(pygeoapi: str, truth: xr.DataArray, collection: str) -> None:
+    query = {"coords": "POINT(10 0)", "within": "3000", "within-units": "km", "datetime": "2001-02-15T00:00:00Z"}
+    answer = get(pygeoapi, f"/collections/{collection}/radius", f="json", **query)
+    assert answer.status_code == 200, answer.text
+    axes, told = values(answer.json())
+    # The box has cells that reach into it: 30° W is 40° away, and 20° of longitude and of latitude together are 3 100 km.
+    assert (axes["x"], sorted(axes["y"])) == ([-30.0, 0.0, 30.0], [-20.0, 0.0, 20.0])
+    expected = truth.sel(time="2001-02-15", lat=axes["y"], lon=[each % 360 for each in axes["x"]]).values.squeeze()
+    far = [at for at, lat in enumerate(axes["y"]) if lat]
+    expected[:, 0] = np.nan
+    expected[far, 2] = np.nan
+    np.testing.assert_array_equal(np.squeeze(told), expected)
 
 
 def test_a_coverage_is_the_source_in_both_forms(pygeoapi: str, truth: xr.DataArray) -> None:

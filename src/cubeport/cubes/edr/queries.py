@@ -7,14 +7,14 @@ from dataclasses import replace
 from typing import Any
 
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.edr import area, cube, position
+from cubeport.cubes.edr import area, cube, position, radius
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.part import Patience
 from cubeport.cubes.selection import Point, Selection, Slice, Subset, Trim, parse, read_number
 from cubeport.cubes.windows import Labels, Windows
 from cubeport.errors import InvalidRequest, NotFound, Problem
 
-QUERIES: tuple[EdrQuery, ...] = (position.QUERY, area.QUERY, cube.QUERY)
+QUERIES: tuple[EdrQuery, ...] = (position.QUERY, radius.QUERY, area.QUERY, cube.QUERY)
 
 _COMMON = {
     "z": "v, a/b, v1,v2 or Rn/start/step",
