@@ -15,14 +15,14 @@ from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticCustomError
 from pydantic_settings import BaseSettings, EnvSettingsSource, NoDecode, PydanticBaseSettingsSource, SettingsConfigDict
 
 from cubeport.adapters.engines import ENGINES
 from cubeport.catalog.forms import strictyaml
-from cubeport.catalog.forms.addresses import Origin
+from cubeport.catalog.forms.addresses import Origin, WebURL
 from cubeport.catalog.forms.later import Later
 from cubeport.errors import InvalidConfiguration, Problem
 
@@ -60,6 +60,11 @@ def _source_origin(value: str) -> str:
     return str(Origin.parse(value))
 
 
+def _web_address(value: str) -> str:
+    WebURL.parse(value)
+    return value
+
+
 def _cors_origin(value: str) -> str:
     return value if value == "*" else _origin(value)
 
@@ -87,6 +92,7 @@ def _engine(value: str) -> str:
 type Texts = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
 type Count = Annotated[int, Field(ge=1)]
 type Amount = Annotated[int, Field(ge=0)]
+type Reason = Literal["created", "version", "published", "unpublished", "deleted", "restored", "rolled_back", "metadata"]
 type PublicId = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")]
 
 
@@ -214,6 +220,34 @@ class ChangesSettings(Section):
     keep_days: Amount = 90
 
 
+class WebhookTarget(BaseModel):
+    """One receiver of changes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    url: Annotated[str, AfterValidator(_web_address)]
+    events: Annotated[tuple[Reason, ...], NoDecode, BeforeValidator(_listed)] = ()
+    """Reasons of changes; none is all."""
+    secret_env: Annotated[str, Field(pattern=r"^[A-Z][A-Z0-9_]*$")]
+    """The environment variable that has the secret."""
+
+
+class WebhooksSettings(Section):
+    """Who is told of changes."""
+
+    origins: Annotated[tuple[Annotated[str, AfterValidator(_source_origin)], ...], NoDecode, BeforeValidator(_listed)] = ()
+    """Whom the server may send to, ``scheme://host:port``."""
+    targets: tuple[WebhookTarget, ...] = ()
+
+    @model_validator(mode="after")
+    def _allowed(self) -> WebhooksSettings:
+        for each in self.targets:
+            origin = str(WebURL.parse(each.url).origin)
+            if origin not in self.origins:
+                raise ValueError(f"targets has {origin}, which is not among webhooks.origins: add it there if it may be told")
+        return self
+
+
 class ScheduleSettings(Section):
     """When syncs run by themselves."""
 
@@ -259,6 +293,7 @@ class Settings(BaseSettings):
     retention: RetentionSettings = RetentionSettings()
     changes: ChangesSettings = ChangesSettings()
     schedule: ScheduleSettings = ScheduleSettings()
+    webhooks: WebhooksSettings = WebhooksSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -10,10 +10,12 @@ from typing import Any
 
 import pytest
 import xarray as xr
-from tests.pages import Follower
+from tests.pages import Follower, blocks
 
 import cubeport
+from cubeport import settings
 from cubeport.adapters.engines.opened import VersionStore
+from cubeport.main import prepare
 
 from .conftest import start, stop
 
@@ -33,6 +35,15 @@ def test_the_tutorials_work_as_written(tmp_path: Path) -> None:
     assert [float(row["tas"]) for row in csv.DictReader(io.StringIO(series))] == [281.0, 282.0]
     assert sizes.strip() == "{'time': 2, 'lat': 11, 'lon': 21}"
     assert set(json.loads(coverage)["ranges"]["tas"]["values"]) == {285.0}
+
+
+def test_the_page_on_changes_works_as_written(tmp_path: Path) -> None:
+    prepare(tmp_path / "here")
+    reader = Follower(tmp_path / "here")
+    reader.follow("how-to/changes.md")
+    [written] = [each.text for each in blocks("how-to/changes.md") if each.language == "yaml"]
+    (tmp_path / "here/config/service.yaml").write_text(written)
+    assert settings.load(tmp_path / "here").webhooks.targets[0].secret_env == "HOOK_SECRET"
 
 
 def test_the_page_on_new_steps_works_as_written(tmp_path: Path) -> None:

@@ -40,7 +40,8 @@ GROUPS: Mapping[str, Sequence[str]] = {
     ),
     "Remove and bring back": ("delete", "restore", "detach", "purge"),
     "Look after an instance": (
-        "check-config", "keys", "info", "doctor", "fsck", "verify", "recover", "gc", "logs", "operations", "profiles", "plugins",
+        "check-config", "keys", "webhooks", "info", "doctor",
+        "fsck", "verify", "recover", "gc", "logs", "operations", "profiles", "plugins",
         "convert", "migrate",
     ),
 }  # fmt: skip
@@ -109,6 +110,8 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys add": ("cubeport keys add ann --scope ingest --datasets 'sea-*' --expires 2030-01-01T00:00:00Z",),
     "keys list": ("cubeport keys list",),
     "keys revoke": ("cubeport keys revoke 3f2a9c01",),
+    "webhooks list": ("cubeport webhooks list",),
+    "webhooks test": ("cubeport webhooks test 3f2a9c01",),
     "info": ("cubeport info",),
     "doctor": ("cubeport doctor", "cubeport doctor --strict"),
     "fsck": ("cubeport fsck --data",),

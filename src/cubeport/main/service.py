@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from cubeport.service.engines import Engines
     from cubeport.service.ports import Versions
     from cubeport.service.service import Service
+    from cubeport.service.webhooks import Post
     from cubeport.settings import Settings
 
 DEMO: tuple[Mapping[str, Any], ...] = (
@@ -82,6 +83,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.service.schedules import Schedules
     from cubeport.service.service import Service
     from cubeport.service.templates import Broken, DatasetTemplate, Extent
+    from cubeport.service.webhooks import Webhook, Webhooks
 
     locks = settings.instance / MARK / "locks"
     engines = Engines(
@@ -125,6 +127,15 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     )
     changes = Changes(catalog.backend, keep_days=settings.changes.keep_days)
     schedules = Schedules(catalog.backend, datasets, configuration, zone=settings.schedule.timezone)
+    url = public_url or settings.public_url or f"http://{settings.server.host}:{settings.server.port}"
+    webhooks = Webhooks(
+        catalog.backend,
+        [Webhook(each.url, os.environ.get(each.secret_env), each.secret_env, each.events) for each in settings.webhooks.targets],
+        post=_poster(settings),
+        lock=lambda webhook_id: FileLock(locks / f"webhook-{webhook_id}.lock", {}, 0),
+        name=settings.id,
+        public_url=url,
+    )
     return Service(
         catalog=catalog,
         datasets=datasets,
@@ -149,11 +160,24 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
             lambda dataset_id, version_id: parse(engines.manifest(dataset_id, version_id)),
         ),
         scheduled=settings.schedule.enabled,
-        public_url=public_url or settings.public_url or f"http://{settings.server.host}:{settings.server.port}",
+        webhooks=webhooks,
+        public_url=url,
         read_only=settings.read_only,
         user=catalog.ports.user_id,
         closing=(children.close, catalog.close),
     )
+
+
+def _poster(settings: Settings) -> Post:
+    """Return what sends to webhooks; its library is imported with the first one."""
+
+    def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        from cubeport.adapters.posting import OriginPoster
+        from cubeport.adapters.storage.fetching import Bounds
+
+        return OriginPoster(settings.webhooks.origins, Bounds(idle_s=10, base_s=20))(url, body, headers)
+
+    return post
 
 
 def _opened_versions(engines: Engines) -> Versions:

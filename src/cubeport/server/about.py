@@ -64,6 +64,7 @@ def routes(parts: Parts, traffic: Traffic, probe: Probe) -> APIRouter:
     add("GET", "/health", face.health, "Is the process alive?", "The service", statuses=(400, 500))
     add("GET", "/ready", face.ready, "Does all that it needs answer?", "The service", statuses=(400, 500, 503))
     add("GET", "/usage", face.usage, "Bytes by dataset and version", "The service")
+    add("GET", "/webhooks", face.webhooks, "Who is told of changes, and how far each is", "The service")
     add("GET", "/info", face.info, "What this service is", "The service")
     add(
         "GET",
@@ -84,6 +85,11 @@ class _About:
         self._probe = probe
         self._service = parts.service
         self._url = parts.public_url
+
+    async def webhooks(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        found = await asyncio.to_thread(self._service.webhooks)
+        return replies.fresh(replies.dumps({"kind": "WebhookList", "items": found}))
 
     async def usage(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)

@@ -71,6 +71,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/changes"): "read",
     ("DELETE", "/datasets/{dataset_id}"): "admin",
     ("GET", "/usage"): "admin",
+    ("GET", "/webhooks"): "admin",
     ("POST", "/datasets/{dataset_id}/restore"): "admin",
     ("GET", "/stac"): "read",
     ("GET", "/stac/catalog.json"): "read",

@@ -29,6 +29,7 @@ BROWSABLE = frozenset(
         "/ingestions/{ingestion_id}",
         "/info",
         "/usage",
+        "/webhooks",
         "/stac",
         "/stac/catalog.json",
         "/stac/conformance",

@@ -141,7 +141,9 @@ class Offers(Protocol):
 
 
 class Measures(Protocol):
-    """What ``/usage`` asks."""
+    """What ``/usage`` and ``/webhooks`` ask."""
+
+    def webhooks(self) -> list[dict[str, Any]]: ...
 
     def usage(self) -> Usage: ...
 

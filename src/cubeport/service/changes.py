@@ -99,7 +99,7 @@ class Changes:
             )
         found: list[Change] = []
         while len(found) < limit and (rows := self._rows.select(CHANGE, after=(after, "~"), limit=limit)):
-            found += [each for row in rows if (each := _change(row)).dataset_id == dataset_id or dataset_id is None]
+            found += [each for row in rows if (each := change(row)).dataset_id == dataset_id or dataset_id is None]
             after = rows[-1].seq
         found = found[:limit]
         last = found[-1].seq if len(found) == limit else after
@@ -125,6 +125,7 @@ def _read(cursor: str) -> int:
     return seq
 
 
-def _change(row: Row) -> Change:
+def change(row: Row) -> Change:
+    """Return the change that a row of the feed tells."""
     document: Any = row.document
     return Change(row.seq, document["time"], document["type"], document["reason"], document["dataset_id"], document["version_id"])

@@ -6,6 +6,7 @@ It holds no state of its own: the record is the only state, and each call reads 
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -31,12 +32,17 @@ from cubeport.service.schedules import Schedules
 from cubeport.service.state import VersionState
 from cubeport.service.sync import SyncDetail, Synced
 from cubeport.service.templates import Broken, Configuration, DatasetTemplate, Extent
+from cubeport.service.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from cubeport.cubes.difference import Difference
     from cubeport.cubes.part import Patience
 
 _log = logging.getLogger(__name__)
+
+
+_TELLING_S = 25.0
+"""How long the end waits for a webhook that is being told; what it does not take is sent again by the next process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +69,7 @@ class Service:
         changes: Changes,
         schedules: Schedules,
         diff: Diff,
+        webhooks: Webhooks,
         scheduled: bool = True,
         public_url: str = "http://127.0.0.1:8000",
         read_only: bool = False,
@@ -75,6 +82,9 @@ class Service:
         self._changes = changes
         self._schedules = schedules
         self._diff = diff
+        self._webhooks = webhooks
+        self._telling: list[threading.Thread] = []
+        self._stopping = threading.Event()
         self._scheduled = scheduled
         self.public_url = public_url
         self._datasets = datasets
@@ -365,6 +375,14 @@ class Service:
         """Return what readers saw change, oldest first; see :meth:`Changes.page`. Raises InvalidCursor, CursorExpired."""
         return self._changes.page(cursor=cursor, dataset_id=dataset_id, limit=limit)
 
+    def webhooks(self) -> list[dict[str, Any]]:
+        """Return the webhooks of the settings, and how far each is."""
+        return self._webhooks.list()
+
+    def test_webhook(self, webhook_id: str) -> dict[str, Any]:
+        """Send a ``ping`` to a webhook now. Raises NotFound, InvalidConfiguration."""
+        return self._webhooks.test(webhook_id)
+
     def unpublish(self, dataset_id: str) -> CatalogRecord:
         """Take the dataset off every face. Raises NotFound."""
         self._writable()
@@ -398,7 +416,14 @@ class Service:
         """Recover what the dead left, then start this process's workers."""
         if not self._read_only:
             self._jobs.recover()
+            self._webhooks.check()
             self._jobs.start(*((self._run_due,) if self._scheduled else ()))
+            for hook in self._webhooks.hooks:  # a thread each: a slow receiver keeps no other waiting
+                thread = threading.Thread(
+                    target=self._webhooks.run, args=(hook, self._stopping), name="cubeport-webhook", daemon=True
+                )
+                thread.start()
+                self._telling.append(thread)
 
     def recover(self) -> list[Ingestion]:
         """End the jobs of dead workers; the catalog's own recovery runs when it opens."""
@@ -410,7 +435,10 @@ class Service:
 
     def close(self) -> None:
         """Let running jobs end, then close every part."""
+        self._stopping.set()
         self._jobs.stop()
+        for thread in self._telling:
+            thread.join(_TELLING_S)
         for close in self._closing:
             close()
 

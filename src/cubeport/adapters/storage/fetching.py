@@ -68,6 +68,10 @@ class OriginFetcher:
         self._resolve = resolve
         self._network = network or httpcore.SyncBackend()
 
+    def network(self, origin: Origin) -> httpcore.NetworkBackend:
+        """Return what connects to *origin* alone, at addresses that were checked, within the bounds."""
+        return _Network(origin, _Watch(self._bounds), self._resolve, self._network)
+
     def size(self, uri: str) -> int | None:
         """Return the size that the origin says, or ``None`` if it does not answer with one."""
         with self._answer("HEAD", self._allowed(uri)) as response:

@@ -1,0 +1,269 @@
+"""Webhooks: what readers saw change is sent to addresses that the settings name, after the commit, at least once.
+
+A thread reads the feed of changes behind the place that each webhook has reached, and moves that place when its receiver has
+taken a change. Nothing is kept in memory, so a kill loses nothing; a change that was under way is sent again with the same id.
+Requests are signed as https://www.standardwebhooks.com says, so any of its libraries checks them.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+import logging
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any, Protocol
+
+from cubeport.catalog.backend import CatalogBackend, Row
+from cubeport.catalog.forms.canonical import dumps, new_id, now, timestamp
+from cubeport.errors import CubeportError, InvalidConfiguration, Locked, NotFound, StaleRecord
+from cubeport.service.changes import Change
+from cubeport.service.changes import change as read_change
+from cubeport.service.state import CHANGE
+
+WEBHOOK = "webhook"
+"""The table of places: one row a webhook."""
+
+TRIES = 8
+"""How often one change is sent, at most."""
+
+WAITS_S = (2, 10, 30, 120, 600, 1_800, 3_600)
+"""Seconds between the tries of one change."""
+
+LOOK_S = 1.0
+"""How often the feed is looked at."""
+
+_AT_ONCE = 100
+_SHORTEST_SECRET = 16
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Webhook:
+    """One receiver, as the settings name it."""
+
+    url: str
+    secret: str | None
+    """What signs; ``None`` when the variable is not set."""
+    secret_env: str
+    """The name of that variable."""
+    events: tuple[str, ...] = ()
+    """Reasons of changes; none named is all of them."""
+
+    @property
+    def id(self) -> str:
+        """What commands name it by: its address, which may hold a secret, is not shown whole."""
+        return hashlib.sha256(self.url.encode()).hexdigest()[:8]
+
+    @property
+    def origin(self) -> str:
+        """Its scheme, host and port."""
+        scheme, _, rest = self.url.partition("://")
+        return f"{scheme}://{rest.partition('/')[0].partition('?')[0]}"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """How far a webhook is."""
+
+    cursor: int
+    """The number of the last change that is done with: taken by the receiver, given up, or not asked for."""
+    tries: int = 0
+    """Of the change behind it."""
+    next_at: str | None = None
+    """When that is tried again."""
+    delivered: int = 0
+    given_up: int = 0
+    last_at: str | None = None
+    """When something was last taken."""
+    last_error: str | None = None
+
+
+class Post(Protocol):
+    """What sends a body to an allowed address."""
+
+    def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Return the status of the answer. Raises CubeportError when there is none, or the address may not be asked."""
+
+
+def signature(secret: str, message_id: str, at: int, body: bytes) -> str:
+    """Return the value of ``webhook-signature``: HMAC-SHA256 of ``{id}.{timestamp}.{body}``, base64 (Standard Webhooks 1.0)."""
+    signed = b".".join((message_id.encode(), str(at).encode(), body))
+    return "v1," + base64.b64encode(hmac.new(_key(secret), signed, hashlib.sha256).digest()).decode()
+
+
+def _key(secret: str) -> bytes:
+    if not secret.startswith("whsec_"):
+        return secret.encode()
+    try:
+        return base64.b64decode(secret.removeprefix("whsec_"), validate=True)
+    except (binascii.Error, ValueError):
+        raise InvalidConfiguration("A webhook's secret that begins with whsec_ must go on in base64.") from None
+
+
+class Webhooks:
+    """The webhooks of an instance.
+
+    Parameters
+    ----------
+    post
+        Sends; see :class:`Post`.
+    lock
+        ``lock(webhook_id)``: held by the one process that serves a webhook now. Raises Locked at once when another does.
+    name
+        The instance's id: the beginning of every message id.
+    """
+
+    def __init__(
+        self,
+        backend: CatalogBackend,
+        hooks: Sequence[Webhook],
+        *,
+        post: Post,
+        lock: Callable[[str], AbstractContextManager[object]],
+        name: str,
+        public_url: str,
+    ) -> None:
+        self._rows = backend.rows
+        self.hooks = tuple(hooks)
+        self._post = post
+        self._lock = lock
+        self._name = name
+        self._url = public_url
+
+    def check(self) -> None:
+        """Return if every webhook has a secret. Raises InvalidConfiguration, naming the variables."""
+        for hook in self.hooks:
+            if hook.secret is None or len(_key(hook.secret)) < _SHORTEST_SECRET:
+                raise InvalidConfiguration(
+                    f"The webhook to {hook.origin} needs a secret of {_SHORTEST_SECRET} bytes or more in the variable"
+                    f" {hook.secret_env}.",
+                    next_step=f"export {hook.secret_env}=$(openssl rand -hex 32)",
+                )
+
+    def list(self) -> list[dict[str, Any]]:
+        """Return every webhook with how far it is."""
+        newest = self._newest()
+        return [self._document(hook, newest) for hook in self.hooks]
+
+    def _document(self, hook: Webhook, newest: int) -> dict[str, Any]:
+        row = self._rows.get(WEBHOOK, hook.id)
+        place = _place(row) if row is not None else None
+        waiting = newest - place.cursor if place is not None else 0
+        state = "new" if place is None else "failing" if place.tries else "behind" if waiting else "up-to-date"
+        shown = {name: value for name, value in asdict(place or Place(newest)).items() if name != "cursor"}
+        return {
+            "webhook_id": hook.id,
+            "origin": hook.origin,
+            "events": list(hook.events),
+            "secret_env": hook.secret_env,
+            "has_secret": hook.secret is not None,
+            "state": state,
+            "waiting": waiting,
+            **shown,
+        }
+
+    def test(self, webhook_id: str) -> dict[str, Any]:
+        """Send a ``ping`` now and return the answer's status, or why there is none. Raises NotFound, InvalidConfiguration."""
+        found = [each for each in self.hooks if each.id.startswith(webhook_id) and len(webhook_id) >= 4]
+        if len(found) != 1:
+            raise NotFound(f"There is no webhook {webhook_id[:40]!r}.", what="webhook", next_step="cubeport webhooks list")
+        self.check()
+        body = dumps({"kind": "Ping", "time": timestamp(now())}).encode()
+        status, problem = self._send(found[0], f"{self._name}-ping-{new_id()[:12]}", body)
+        return {"webhook_id": found[0].id, "origin": found[0].origin, "status": status, "error": problem}
+
+    def deliver(self, hook: Webhook, at: datetime | None = None) -> int:
+        """Send what is new or due to a webhook, unless another process serves it now; return how many changes were taken."""
+        taken = 0
+        try:
+            with self._lock(hook.id):
+                while (more := self._serve(hook, at or now())) is not None:
+                    taken += more
+        except (Locked, StaleRecord):
+            pass  # another process serves it
+        return taken
+
+    def run(self, hook: Webhook, stopping: threading.Event) -> None:
+        """Deliver to one webhook until *stopping* is set."""
+        while not stopping.is_set():
+            try:
+                self.deliver(hook)
+            except (CubeportError, OSError) as exc:
+                _log.warning("webhooks: the catalog does not answer: %s", exc)
+            stopping.wait(LOOK_S)
+
+    def _serve(self, hook: Webhook, at: datetime) -> int | None:
+        """Do the next thing for a webhook; return 1 if a change was taken, 0 if one was passed, ``None`` if nothing is to do."""
+        row = self._rows.get(WEBHOOK, hook.id)
+        if row is None:
+            # It begins here: what was before it was named is in the feed, for whoever wants it.
+            self._rows.put(Row(WEBHOOK, hook.id, asdict(Place(self._newest()))))
+            return 0
+        place = _place(row)
+        if place.next_at is not None and timestamp(at) < place.next_at:
+            return None
+        changes = self._rows.select(CHANGE, after=(place.cursor, "~"), limit=_AT_ONCE)
+        if not changes:
+            return None
+        if (lost := changes[0].seq - place.cursor - 1) > 0:
+            _log.warning("webhook %s: %d changes were forgotten (changes.keep_days) before it could be told", hook.id, lost)
+            row = self._rows.put(_row(row, replace(place, cursor=changes[0].seq - 1, given_up=place.given_up + lost, tries=0)))
+            place = _place(row)
+        wanted = [each for each in map(read_change, changes) if not hook.events or each.reason in hook.events]
+        if not wanted:
+            self._rows.put(_row(row, replace(place, cursor=changes[-1].seq)))
+            return 0
+        change = wanted[0]
+        _, problem = self._send(hook, f"{self._name}-{change.seq}", self._body(change))
+        done = replace(place, cursor=change.seq, tries=0, next_at=None, last_error=problem)
+        if problem is None:
+            self._rows.put(_row(row, replace(done, delivered=place.delivered + 1, last_at=timestamp(now()))))
+            return 1
+        tries = place.tries + 1
+        _log.warning("webhook %s: change %d was not taken at try %d of %d: %s", hook.id, change.seq, tries, TRIES, problem)
+        if tries >= TRIES:
+            self._rows.put(_row(row, replace(done, given_up=place.given_up + 1)))
+            return 0
+        wait = timedelta(seconds=WAITS_S[tries - 1])
+        self._rows.put(_row(row, replace(place, tries=tries, next_at=timestamp(now() + wait), last_error=problem)))
+        return None
+
+    def _send(self, hook: Webhook, message_id: str, body: bytes) -> tuple[int | None, str | None]:
+        """Return the status and, unless the body was taken (2xx), what was wrong."""
+        if hook.secret is None:
+            return None, f"{hook.secret_env} is not set"
+        at = int(now().timestamp())
+        headers = {
+            "Content-Type": "application/json",
+            "webhook-id": message_id,
+            "webhook-timestamp": str(at),
+            "webhook-signature": signature(hook.secret, message_id, at, body),
+        }
+        try:
+            status = self._post(hook.url, body, headers)
+        except CubeportError as exc:
+            return None, exc.message
+        return status, None if 200 <= status < 300 else f"the receiver answers {status}"
+
+    def _body(self, change: Change) -> bytes:
+        document = {name: getattr(change, name) for name in ("cursor", "time", "type", "reason", "dataset_id", "version_id")}
+        return dumps({**document, "href": f"{self._url}/datasets/{change.dataset_id}"}).encode()
+
+    def _newest(self) -> int:
+        newest = self._rows.select(CHANGE, descending=True, limit=1)
+        return newest[0].seq if newest else 0
+
+
+def _place(row: Row) -> Place:
+    return Place(**dict(row.document))
+
+
+def _row(row: Row, place: Place) -> Row:
+    return replace(row, document=asdict(place))
