@@ -85,15 +85,46 @@ def test_all_variables_on_one_grid_are_fields() -> None:
     assert len(version.values(shallow, "bathymetry")) == 4
 
 
-def test_a_second_grid_is_named_and_in_the_box() -> None:
+def test_a_second_grid_is_described_next_to_the_first_and_in_the_box() -> None:
     raw = two_grids()
-    ((kind, words),) = check(raw)
+    cube = describe(raw)
+    assert check(raw) == ()
+    (other,) = cube.grids
+    assert {*cube.fields, *other.fields} == {*cube.all_fields} == {"low", "high"}
+    assert other.name == other.fields[0]
+    assert cube.spatial.bbox == (-5, -5, 27.5, 17.5)
+    alone = describe(raw, fields=[other.name])
+    assert alone.grids == ()
+    assert cube.on(other.name).spatial == other.spatial == alone.spatial.model_copy(update={"bbox": other.spatial.bbox})
+    assert [axis.name for axis in cube.on(other.name).axes] == [str(each) for each in raw[other.name].dims]
+    with pytest.raises(KeyError):
+        cube.on("missing")
+
+
+def test_grids_have_names_of_their_own_and_are_not_without_number() -> None:
+    columns = {f"v {at}": ((f"lat{at}", f"lon{at}"), np.zeros((2, 3))) for at in range(20)}
+    coordinates = {f"lat{at}": (f"lat{at}", [0.0, 10], LAT) for at in range(20)}
+    coordinates |= {f"lon{at}": (f"lon{at}", [0.0, 10, 20], LON) for at in range(20)}
+    cube = describe(xr.Dataset({**columns, "v-1": (("lat0", "lon1"), np.zeros((2, 3)))}, coordinates))
+    names = [each.name for each in cube.grids]
+    assert len(names) == len(set(names)) == 16
+    assert all(name.isascii() and " " not in name for name in names)
+    ((kind, words),) = cube.warnings
     assert kind == "other-grids"
-    left, fields = ("low", "high") if "high" in describe(raw).fields else ("high", "low")
-    assert repr(left) in words
-    assert repr(fields) in words
-    assert describe(raw).spatial.bbox == (-5, -5, 27.5, 17.5)
-    assert describe(raw, fields=[left]).fields == (left,)
+    assert all(name in cube.all_fields or repr(name) in words for name in (*columns, "v-1"))
+
+
+def test_what_has_neither_place_nor_time_is_named() -> None:
+    raw = ocean()
+    raw["weights"] = (("region", "rank"), np.zeros((2, 2)))
+    raw["monthly_mean"] = (("time",), [1.0, 2.0])
+    cube = describe(raw)
+    ((kind, words),) = cube.warnings
+    assert kind == "other-grids"
+    assert "'weights' have neither" in words
+    assert [(each.name, each.spatial.family, each.temporal.count) for each in cube.grids if each.temporal] == [
+        ("monthly_mean", "none", 2)
+    ]
 
 
 def test_every_grid_of_staggered_ones_is_cut_in_both_directions() -> None:
@@ -116,6 +147,7 @@ def test_positions_that_were_never_written_are_no_place() -> None:
     whole = describe(staggered()).spatial.bbox
     assert describe(raw).spatial.bbox == pytest.approx(whole, abs=0.6)
     assert any("'u'" in words for _, words in check(raw))
+    assert [each.name for each in describe(raw).grids] == ["v"]
 
 
 @pytest.mark.parametrize(
@@ -133,10 +165,11 @@ def test_real_files_lose_no_variable_silently(opened: Callable[[str], xr.Dataset
     found = find(raw)
     assert fields <= set(found.fields)
     words = " ".join(text for _, text in check(raw))
-    within = {dimension for field in found.fields for dimension in raw.variables[field].dims}
+    offered = {field for each in (found, *found.others) for field in each.fields}
+    levels = {axis.dimension for each in (found, *found.others) for axis in each.axes if axis.kind == "z"}
     for variable, role in found.roles.items():
-        along = set(raw.variables[variable].dims) <= within
-        assert role != "data" or variable in found.fields or along or repr(variable) in words or "more" in words
+        coefficient = set(raw.variables[variable].dims) <= levels
+        assert role != "data" or variable in offered or coefficient or repr(variable) in words
 
 
 @pytest.mark.parametrize("moved", [0.0, 0.001, 3.0])

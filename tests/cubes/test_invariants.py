@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -17,6 +18,7 @@ from tests.cubes.asking import Version
 
 from cubeport.cubes.cells import exact
 from cubeport.cubes.checks import check
+from cubeport.cubes.companions import REFERENCES
 from cubeport.cubes.description import BoundingBox
 from cubeport.cubes.download import period_of
 from cubeport.cubes.resolve import resolve
@@ -246,12 +248,15 @@ def holds_unknown(version: Version) -> None:
 
 
 def holds_nothing_lost(version: Version) -> None:
-    """Every variable with dimensions of its own is a field, or a warning names it."""
+    """Every data variable is a field of one of the grids, or goes with the values on levels, or a warning names it."""
     description = version.description
-    within = {each for name in description.fields for each in description.variable(name).dimensions}
+    levels = {axis.dimension for axis in description.axes if axis.kind == "z"}
+    levels |= {axis.dimension for grid in description.grids for axis in grid.axes if axis.kind == "z"}
+    named = " ".join(str(each.attrs.get(key, "")) for each in version.raw.variables.values() for key in REFERENCES)
     words = " ".join(text for _, text in (*description.warnings, *check(version.raw)))
     for variable in description.variables:
-        if variable.role == "data" and variable.name not in description.fields and not set(variable.dimensions) <= within:
+        goes_along = set(variable.dimensions) <= levels or variable.name in re.split(r"[\s:]+", named)
+        if variable.role == "data" and variable.name not in description.all_fields and not goes_along:
             assert repr(variable.name) in words or " more" in words, variable.name
 
 

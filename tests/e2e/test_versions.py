@@ -211,3 +211,20 @@ def test_over_http_and_on_the_command_line(root: Path, small: list[Path]) -> Non
             assert reader.status_code == 401, (method, path, reader.text)
     finally:
         stop(process)
+
+
+def test_a_dataset_with_several_grids_is_found_by_each_of_its_variables(service: Service, tmp_path: Path) -> None:
+    north, east = {"units": "degrees_north"}, {"units": "degrees_east"}
+    xr.Dataset(
+        {"fine": (("y", "x"), [[1.0, 2], [3, 4]]), "coarse": (("yy", "xx"), [[5.0, 6], [7, 8]])},
+        {"y": ("y", [0.0, 1], north), "x": ("x", [0.0, 1], east), "yy": ("yy", [0.0, 2], north), "xx": ("xx", [0.0, 2], east)},
+    ).to_netcdf(tmp_path / "two.nc")
+    ingest(service, tmp_path / "two.nc", "two")
+    xr.open_dataset(tmp_path / "two.nc")[["fine"]].to_netcdf(tmp_path / "one.nc")
+    ingest(service, tmp_path / "one.nc", "one")
+    assert [each.texts.dataset_id for each in service.datasets(variable="coarse").items] == ["two"]
+    assert [each.texts.dataset_id for each in service.datasets(variable="fine").items] == ["one", "two"]
+    assert [each.texts.dataset_id for each in service.datasets(several_grids=True).items] == ["two"]
+    assert service.coverage("two:coarse").description.fields == ("coarse",)
+    with pytest.raises(NotFound):
+        service.coverage("one:coarse")

@@ -154,8 +154,15 @@ class Shelf:
                 return stored.shown(pinned=bool(at) and version != "latest")
         raise NotFound("There is no such dataset.", what="dataset")
 
-    def datasets(self, *, limit: int = 100, cursor: str | None = None, **_: Any) -> Any:
+    def coverage(self, ref: str) -> Shown:
+        name, at, version = ref.partition("@")
+        dataset_id, colon, grid = name.partition(":")
+        shown = self.shown(f"{dataset_id}{at}{version}")
+        return shown.on(grid) if colon else shown
+
+    def datasets(self, *, limit: int = 100, cursor: str | None = None, several_grids: bool = False, **_: Any) -> Any:
         found = sorted((each.shown() for each in self._kept.values()), key=lambda each: each.texts.dataset_id)
+        found = [each for each in found if each.description.grids or not several_grids]
         start = int(cursor or 0)
         following = str(start + limit) if start + limit < len(found) else None
         return SimpleNamespace(items=tuple(found[start : start + limit]), next=following, matched=len(found))

@@ -264,6 +264,12 @@ class FakeService:
         self.state += 1
         self.record_version += 1
 
+    def coverage(self, ref: str) -> Shown:
+        name, at, version = ref.partition("@")
+        dataset_id, colon, grid = name.partition(":")
+        shown = self.shown(f"{dataset_id}{at}{version}")
+        return shown.on(grid) if colon else shown
+
     def shown(self, ref: str, *, unpublished: bool = False) -> Shown:
         dataset_id, _, name = ref.partition("@")
         if dataset_id != "sea" or self.deleted or not (self.published or unpublished):

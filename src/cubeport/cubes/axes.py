@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from cubeport.cubes import crs as reference
+from cubeport.cubes.companions import companions
 from cubeport.cubes.decoding import decoded as decoded
 from cubeport.cubes.description import AxisKind, GridFamily
 from cubeport.cubes.times import is_time_units
@@ -113,6 +114,8 @@ class CubeAxes:
     times: str | None = None
     """The variable that tells when the values hold, where that is not an axis: the valid time of each run and step, or the time of
     each point of several ways."""
+    others: tuple[CubeAxes, ...] = ()
+    """Of the data variables that are no fields: those with a place or a time, by the cells that they share."""
 
     def axis_of(self, kind: AxisKind) -> FoundAxis | None:
         """Return the axis of that kind among the fields' dimensions, or ``None``."""
@@ -134,6 +137,38 @@ def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
     data = [name for name, role in roles.items() if role == "data"]
     notes: list[tuple[str, str]] = []
     labels = {dimension: _labels(raw, dimension, named, roles, notes) for dimension in _dimensions(raw, data)}
+    first = _group(raw, data, labels, named, dict(roles), fields)
+    others: list[CubeAxes] = []
+    left = [name for name in data if name not in first.fields and text_dims(raw.variables[name])]
+    while left and len(others) < _MOST_GRIDS:
+        own = {dimension: labels[dimension] for dimension in _dimensions(raw, left)}
+        other = _group(raw, left, own, named, dict(roles), None)
+        left = [name for name in left if name not in other.fields]
+        along = set(_dimensions(raw, other.fields))
+        axes = tuple(axis for axis in other.axes if axis.scalar or axis.dimension in along)
+        dated = other.times is not None or any(axis.kind == "t" for axis in axes if not axis.scalar)
+        if other.family != "none" or dated:
+            others.append(replace(other, axes=axes))
+    notes += [note for each in (first, *others) for note in each.notes]
+    if fields is None:
+        notes += _nowhere(raw, (first, *others), roles)
+    return replace(first, notes=tuple(dict.fromkeys(notes)), others=tuple(others))
+
+
+_MOST_GRIDS = 16
+"""How many grids of one file are described next to the first."""
+
+
+def _group(
+    raw: xr.Dataset,
+    data: Sequence[str],
+    labels: Mapping[str, FoundAxis],
+    named: Sequence[str],
+    roles: dict[str, Role],
+    fields: Sequence[str] | None,
+) -> CubeAxes:
+    """Return the axes of *fields*, or of those of *data* that share most axes; *roles* change to what these axes make of them."""
+    notes: list[tuple[str, str]] = []
     chosen = tuple(fields) if fields is not None else _fields(raw, data, labels)
     ordered = list(dict.fromkeys((*_dimensions(raw, chosen), *labels)))
     axes = [labels[d] if d in labels else _labels(raw, d, named, roles, notes) for d in ordered]
@@ -184,7 +219,6 @@ def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
         placed = position_dims(raw, x) if family in ("curvilinear", "unstructured") and x is not None else ()
         placed = placed or tuple(axis.dimension for axis in axes if axis.name in (x, y) and not axis.scalar)
         chosen = (*chosen, *(name for name in data if name not in chosen and _is_beside(raw, name, placed, mapping, roles)))
-        notes += _elsewhere(raw, data, chosen)
     return CubeAxes(
         roles=roles, axes=tuple(axes), fields=chosen, family=family, x=x, y=y, mapping=mapping, notes=tuple(notes), times=times
     )
@@ -198,27 +232,25 @@ def _is_beside(raw: xr.Dataset, name: str, cells: Sequence[str], mapping: Mappin
     return "grid_mapping" not in raw.variables[name].attrs or _mapping(raw, (name,), roles) is mapping
 
 
-def other_groups(raw: xr.Dataset, found: CubeAxes) -> list[CubeAxes]:
-    """Return the axes of data variables that are on other cells than the fields, by group, where these have a place."""
-    groups: dict[frozenset[str], list[str]] = {}
-    for name, role in found.roles.items():
-        if role == "data" and name not in found.fields:
-            groups.setdefault(frozenset(text_dims(raw.variables[name])), []).append(name)
-    others = [find(raw, names) for names in groups.values()]
-    return [each for each in others if each.family != "none"]
-
-
-def _elsewhere(raw: xr.Dataset, data: Sequence[str], fields: Sequence[str]) -> list[tuple[str, str]]:
-    """Return a warning that names the variables which are no fields, though they have dimensions of their own."""
-    within = set(_dimensions(raw, fields))
-    left = [name for name in data if name not in fields and not set(text_dims(raw.variables[name])) <= within]
+def _nowhere(raw: xr.Dataset, groups: Sequence[CubeAxes], roles: Mapping[str, Role]) -> list[tuple[str, str]]:
+    """Return a warning that names the data variables which are on no grid and go with none: without a place and without a time."""
+    fields = [name for each in groups for name in each.fields]
+    taken = companions(
+        fields,
+        names=list(map(str, raw.variables)),
+        attributes=lambda name: raw.variables[name].attrs,
+        dimensions=lambda name: text_dims(raw.variables[name]),
+        roles=roles,
+        vertical=[axis.dimension for each in groups for axis in each.axes if axis.kind == "z"],
+    )
+    left = [name for name, role in roles.items() if role == "data" and name not in taken and text_dims(raw.variables[name])]
     if not left:
         return []
     names = ", ".join(map(repr, left[:20])) + (f" and {len(left) - 20} more" if len(left) > 20 else "")
     listed = " ".join(f"--variables {name}" for name in left[:3])
     words = (
-        f"{names} are on other dimensions than {fields[0]!r}: they are in the Zarr store and in NetCDF downloads of all variables, "
-        f"but no OGC or EDR query has them; publish them as a dataset of their own to ask for them ({listed})"
+        f"{names} have neither a place nor a time that is known: they are in the Zarr store and in NetCDF downloads of all "
+        f"variables, but no OGC or EDR query has them; publish them as a dataset of their own to ask for them ({listed})"
     )
     return [("other-grids", words)]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import boxes, footprint, periods, times
 from cubeport.cubes import crs as reference
-from cubeport.cubes.axes import CubeAxes, FoundAxis, find, other_groups, position_dims, reach_of
+from cubeport.cubes.axes import CubeAxes, FoundAxis, find, position_dims, reach_of
 from cubeport.cubes.boxes import Box
 from cubeport.cubes.calendars import CalendarName, Stamp
 from cubeport.cubes.cells import Cells, bounds, cells_of, places
@@ -39,7 +39,7 @@ def window_indexers(raw: xr.Dataset, window: Window) -> dict[str, slice | Any]:
     indexers: dict[str, slice | Any] = {}
     if window.bbox is not None:
         indexers |= _area(raw, found, window.bbox, centre=window.clip == "centre")
-        for other in other_groups(raw, found):
+        for other in found.others:
             # Grids next to that of the fields, as those of staggered velocities, are cut by the same box.
             with contextlib.suppress(AreaOutsideSource, InvalidRequest):
                 beside = _area(raw, other, window.bbox, centre=window.clip == "centre")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,6 @@ from cubeport.cubes.axes import (
     is_latitude,
     is_longitude,
     is_text,
-    other_groups,
     position_dims,
     reach_of,
     text_dims,
@@ -25,7 +25,7 @@ from cubeport.cubes.axes import (
 from cubeport.cubes.calendars import CalendarName, Stamp, gregorian
 from cubeport.cubes.cells import bounds, cells_of, degrees, exact, labels, places, steps
 from cubeport.cubes.decoding import decoded, opened
-from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Spatial, Temporal, Variable
+from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Grid, Spatial, Temporal, Variable
 from cubeport.errors import SourceRejected, VariablesMismatch
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def describe(
     if not found.fields:
         raise SourceRejected("no variable holds data", reason="not-a-cube")
     notes = list(found.notes)
-    axes, spatial, temporal = _extents(raw, found)
+    axes, spatial, temporal, grids = _extents(raw, found)
     variables = tuple(_variable(raw, name, found, chunks or {}, ranges or {}, notes) for name in map(str, raw.variables))
     return CubeDescription(
         axes=axes,
@@ -92,6 +92,7 @@ def describe(
         fields=found.fields,
         spatial=spatial,
         temporal=temporal,
+        grids=grids if fields is None else (),
         title=_text(raw.attrs, "title"),
         description=_text(raw.attrs, "summary", "description", "comment", "abstract"),
         license=_text(raw.attrs, "license", "licence"),
@@ -109,25 +110,34 @@ def where_and_when(raw: xr.Dataset) -> tuple[Spatial, Temporal | None]:
     SourceRejected
         When time or coordinates cannot be read.
     """
-    _, spatial, temporal = _extents(raw, find(raw))
+    _, spatial, temporal, _ = _extents(raw, find(raw))
     return spatial, temporal
 
 
-def _extents(raw: xr.Dataset, found: CubeAxes) -> tuple[tuple[Axis, ...], Spatial, Temporal | None]:
+def _extents(raw: xr.Dataset, found: CubeAxes) -> tuple[tuple[Axis, ...], Spatial, Temporal | None, tuple[Grid, ...]]:
+    axes, spatial, temporal = _extent(raw, found)
+    grids: list[Grid] = []
+    for other in found.others:
+        along, place, time = _extent(raw, other)
+        name = re.sub(r"[^A-Za-z0-9_.-]+", "-", other.fields[0])
+        taken = {each.name for each in grids}
+        names = itertools.chain([name], (f"{name}-{n}" for n in itertools.count(2)))
+        unique = next(each for each in names if each not in taken)
+        grids.append(Grid(name=unique, axes=along, fields=other.fields, spatial=place, temporal=time))
+    return axes, _box_of_all(spatial, [each.spatial for each in grids]), temporal, tuple(grids)
+
+
+def _extent(raw: xr.Dataset, found: CubeAxes) -> tuple[tuple[Axis, ...], Spatial, Temporal | None]:
     stamps = {a.name: _stamps(raw, a) for a in found.axes if a.kind == "t" and a.labels is not None}
     axes = tuple(_axis(raw, found, each, stamps.get(each.name)) for each in found.axes)
-    return axes, _box_of_all(raw, found, _spatial(raw, found, axes)), _temporal(raw, found, stamps)
+    return axes, _spatial(raw, found, axes), _temporal(raw, found, stamps)
 
 
-def _box_of_all(raw: xr.Dataset, found: CubeAxes, spatial: Spatial) -> Spatial:
+def _box_of_all(spatial: Spatial, others: Sequence[Spatial]) -> Spatial:
     """Return the place with a box around all variables, also those on other grids than the fields."""
     import numpy as np
 
-    boxes = [spatial.bbox]
-    for other in other_groups(raw, found):
-        axes = tuple(_axis(raw, other, each, None) for each in other.axes if each.name in (other.x, other.y))
-        boxes.append(_spatial(raw, other, axes).bbox)
-    known = [box for box in boxes if box is not None]
+    known = [each.bbox for each in (spatial, *others) if each.bbox is not None]
     if len(set(known)) < 2:
         return spatial if spatial.bbox is not None or not known else spatial.model_copy(update={"bbox": known[0]})
     west = np.array([box[0] for box in known])

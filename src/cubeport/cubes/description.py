@@ -157,6 +157,17 @@ class Spatial(Value):
         return values
 
 
+class Grid(Value):
+    """Data variables of the store on other cells than its first fields: a staggered velocity, a second resolution, a series."""
+
+    name: str
+    """That of its first field, as an address can have it."""
+    axes: tuple[Axis, ...]
+    fields: tuple[str, ...]
+    spatial: Spatial
+    temporal: Temporal | None = None
+
+
 class CubeDescription(Value):
     """The whole cube. ``variables`` are in the store's order; ``fields`` are the data variables that faces offer together."""
 
@@ -166,6 +177,8 @@ class CubeDescription(Value):
     """The data variables on the axes that most of them share, in store order, or as the template names them."""
     spatial: Spatial
     temporal: Temporal | None = None
+    grids: tuple[Grid, ...] = ()
+    """The other grids of the store; each is a coverage of its own (:meth:`on`)."""
     title: str | None = None
     description: str | None = None
     license: str | None = None
@@ -182,6 +195,19 @@ class CubeDescription(Value):
         if self.spatial.family not in ("curvilinear", "unstructured") or self.spatial.x is None:
             return ()
         return self.spatial.dimensions or self.variable(self.spatial.x).dimensions
+
+    @property
+    def all_fields(self) -> tuple[str, ...]:
+        """The fields of all grids."""
+        return (*self.fields, *(name for grid in self.grids for name in grid.fields))
+
+    def on(self, grid: str) -> CubeDescription:
+        """Return the description of the store as one of its other grids sees it. Raises KeyError."""
+        for each in self.grids:
+            if each.name == grid:
+                own = {"axes": each.axes, "fields": each.fields, "spatial": each.spatial, "temporal": each.temporal}
+                return self.model_copy(update={**own, "grids": ()})
+        raise KeyError(grid)
 
     def axis(self, name: str) -> Axis:
         """Return the axis with that name or dimension. Raises KeyError."""

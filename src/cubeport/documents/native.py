@@ -67,6 +67,8 @@ class VariableSummary(_Document):
     dimensions: tuple[str, ...]
     shape: tuple[int, ...]
     dtype: str
+    coverage: str | None
+    """The OGC API collection whose field it is; ``None`` where it is in the Zarr store and in whole downloads alone."""
 
 
 class PublicationState(_Document):
@@ -282,7 +284,9 @@ def detail(shown: Shown, public_url: str, *, versions: Sequence[Version], sync: 
 
 def _summary(shown: Shown, public_url: str) -> dict[str, Any]:
     texts, cube = shown.texts, shown.description
-    fields = [cube.variable(name) for name in cube.fields]
+    of = {name: each.coverage_name for each in shown.coverages() for name in each.description.fields}
+    fields = [cube.variable(name) for name in of]
+    fields += [each for each in cube.variables if each.role == "data" and each.dimensions and each.name not in of]
     kind = period_type(texts.period_type, cube.temporal)
     return {
         "dataset_id": texts.dataset_id,
@@ -313,6 +317,7 @@ def _summary(shown: Shown, public_url: str) -> dict[str, Any]:
                 dimensions=each.dimensions,
                 shape=each.shape,
                 dtype=each.decoded_dtype,
+                coverage=of.get(each.name) if shown.published else None,
             )
             for each in fields
         ),

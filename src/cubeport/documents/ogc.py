@@ -80,7 +80,7 @@ def seal(description: CubeDescription) -> SealedOgcJSON:
 def collection(shown: Shown, *, public_url: str) -> CoverageCollectionJSON:
     """Return the description of one collection, texts and links joined."""
     kept = _kept(shown)["collection"]
-    name = name_of(shown)
+    name = shown.coverage_name
     base = f"{public_url}/ogcapi/collections/{name}"
     texts = shown.texts
     # A grid whose reference system has no address of its own gets this one, which bbox-crs takes too.
@@ -121,7 +121,7 @@ def schema(shown: Shown, *, public_url: str) -> dict[str, Any]:
     kept = _kept(shown)["schema"]
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
-        "$id": f"{public_url}/ogcapi/collections/{name_of(shown)}/schema",
+        "$id": f"{public_url}/ogcapi/collections/{shown.coverage_name}/schema",
         "title": shown.texts.title,
         **kept,
     }
@@ -153,11 +153,6 @@ def link(href: str, rel: str, title: str, media_type: str = "application/json") 
     return {"href": href, "rel": rel, "type": media_type, "title": title}
 
 
-def name_of(shown: Shown) -> str:
-    """Return the id that the address used: pinned addresses carry their version."""
-    return f"{shown.texts.dataset_id}@{shown.version.version_id}" if shown.pinned else shown.texts.dataset_id
-
-
 def _kept(shown: Shown) -> SealedOgcJSON:
     """Return what was sealed; versions that were sealed without it are described the same way now."""
     kept: SealedOgcJSON | None = shown.sealed.get("ogc")
@@ -165,7 +160,7 @@ def _kept(shown: Shown) -> SealedOgcJSON:
 
 
 def _collection_links(shown: Shown, base: str, public_url: str) -> list[LinkJSON]:
-    name, title = name_of(shown), shown.texts.title
+    name, title = shown.dataset_name, shown.texts.title
     links = [
         link(base, "self", title),
         link(f"{public_url}/ogcapi", "root", "OGC API"),
@@ -182,6 +177,10 @@ def _collection_links(shown: Shown, base: str, public_url: str) -> list[LinkJSON
             ]
             if shown.description.spatial.family != "none"
             else []
+        ),
+        *(
+            link(f"{public_url}/ogcapi/collections/{each.coverage_name}", "related", f"{', '.join(each.description.fields)}")
+            for each in shown.coverages()[1:]
         ),
         link(f"{public_url}/stac/collections/{name}", "describedby", "STAC Collection"),
         link(f"{public_url}/zarr/{name}", "enclosure", "Zarr", "application/vnd.zarr"),

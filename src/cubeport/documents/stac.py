@@ -269,7 +269,7 @@ def _id(shown: Shown) -> str:
 
 
 def _path(id: str) -> str:
-    return quote(id, safe="@")
+    return quote(id, safe="@:")
 
 
 def _collection_url(site: Site, id: str) -> str:
@@ -426,7 +426,14 @@ def _collection_links(shown: Shown, site: Site) -> list[LinkJSON]:
         _link("items", f"{own}/items", GEOJSON, "Versions as items"),
         *(_item_link("item", dataset_id, each, site) for each in shown.versions[:ITEM_LINKS]),
         _link("alternate", f"{url}/datasets/{_path(dataset_id)}", JSON, "The service's own document"),
-        _link(COVERAGE, f"{url}/ogcapi/collections/{_path(_id(shown))}/coverage", "application/vnd.cov+json", "OGC API coverage"),
+        *(
+            _link(COVERAGE, f"{url}/ogcapi/collections/{_path(each.coverage_name)}/coverage", "application/vnd.cov+json", title)
+            for each, title in zip(
+                shown.coverages(),
+                ("OGC API coverage", *(f"OGC API coverage of {', '.join(grid.fields)}" for grid in shown.description.grids)),
+                strict=True,
+            )
+        ),
         _link("version-history", f"{url}/datasets/{_path(dataset_id)}/versions", JSON, "All versions"),
     ]
     if shown.pinned:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import datetime
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -102,6 +103,8 @@ class Shown(BaseModel):
     """When this version became the shown one."""
     pinned: bool = False
     """Whether the address named a version: then ids and links carry ``@{version_id}``."""
+    grid: str | None = None
+    """Which of the other grids of the store ``description`` is of; ``None`` of the one that it offers first."""
     is_latest: bool = True
     tags: dict[str, str] = {}
     """Tag → version id."""
@@ -118,3 +121,29 @@ class Shown(BaseModel):
     """What its ingestion was asked for."""
     versions: tuple[VersionRef, ...] = ()
     """Retained versions that were ever shown, newest first; filled for item lists and version histories only."""
+
+    @property
+    def dataset_name(self) -> str:
+        """The address of the dataset below ``/datasets``: with its version when that was named."""
+        return f"{self.texts.dataset_id}@{self.version.version_id}" if self.pinned else self.texts.dataset_id
+
+    @property
+    def coverage_name(self) -> str:
+        """The id of the OGC API collection: ``{dataset_id}[:{grid}][@{version_id}]``."""
+        name = self.texts.dataset_id if self.grid is None else f"{self.texts.dataset_id}:{self.grid}"
+        return f"{name}@{self.version.version_id}" if self.pinned else name
+
+    def on(self, grid: str) -> Shown:
+        """Return the coverage of another grid of the store. Raises KeyError."""
+        title = f"{self.texts.title}: {', '.join(self.description.on(grid).fields[:5])}"
+        own = {"texts": self.texts.model_copy(update={"title": title}), "description": self.description.on(grid), "grid": grid}
+        return self.model_copy(update={**own, "sealed": {}})
+
+    def coverages(self) -> tuple[Shown, ...]:
+        """Return every coverage of the dataset, that of the first fields first."""
+        return (self, *(self.on(each.name) for each in self.description.grids))
+
+    def having(self, fields: Collection[str]) -> Shown:
+        """Return the coverage with all these fields; the first one where none has them."""
+        name = next((each.name for each in self.description.grids if fields and set(fields) <= set(each.fields)), None)
+        return self if name is None else self.on(name)

@@ -26,6 +26,7 @@ def dataset(parts: Parts, detail: documents.DatasetDetail, shown: Shown) -> byte
         parts,
         it=detail,
         bbox=shown.description.spatial.bbox,
+        coverage=shown.coverage_name,
         **_pictures(parts, shown),
         license=license_text(detail.license, detail.license_url),
         pinned=shown.version.version_id if shown.pinned else None,

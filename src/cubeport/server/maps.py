@@ -115,13 +115,13 @@ class MapsFace:
     async def map(self, request: Request) -> Response:
         """Answer ``…/map``."""
         asked = incoming.query(request.scope["query_string"], MapQuery)
-        shown = self._service.shown(request.path_params["collection_id"])
+        shown = self._service.coverage(request.path_params["collection_id"])
         return await self._drawn(request, shown, lambda: self._query(asked, _canvas(asked, shown)))
 
     async def tile(self, request: Request) -> Response:
         """Answer one tile."""
         asked = incoming.query(request.scope["query_string"], LookQuery)
-        shown = self._service.shown(request.path_params["collection_id"])
+        shown = self._service.coverage(request.path_params["collection_id"])
         named = [request.path_params[each] for each in ("zoom", "row", "column")]
         numbers = [int(each) if re.fullmatch(r"[0-9]{1,7}", each) else -1 for each in named]
         canvas = documents.tile(request.path_params["tms"], *numbers)
@@ -177,7 +177,9 @@ class MapsFace:
         tag = replies.etag_of(shown, request, asked.f or "svg", self._url)
 
         def build() -> bytes:
-            field, look = self._pictures.look(shown, _selection(None, None, asked.properties))
+            selection = _selection(None, None, asked.properties)
+            coverage = shown.having(selection.properties or ())
+            field, look = self._pictures.look(coverage, selection)
             variable = shown.description.variable(field)
             title = variable.long_name or variable.standard_name or field
             if asked.f == "json":
@@ -190,7 +192,7 @@ class MapsFace:
     def tilesets(self, request: Request) -> Response:
         """Answer ``…/map/tiles``."""
         incoming.query(request.scope["query_string"], incoming.NoParameters)
-        shown = self._service.shown(request.path_params["collection_id"])
+        shown = self._service.coverage(request.path_params["collection_id"])
         name = request.path_params["collection_id"]
 
         def build() -> bytes:
@@ -203,7 +205,7 @@ class MapsFace:
         """Answer ``…/map/tiles/{tms}``."""
         asked = incoming.query(request.scope["query_string"], TilesetQuery)
         name, tms = request.path_params["collection_id"], request.path_params["tms"]
-        shown = self._service.shown(name)
+        shown = self._service.coverage(name)
         if tms not in documents.TILE_MATRIX_SETS:
             raise NotFound("There is no such tile matrix set.", what="path", next_step=f"{self._url}/ogcapi/tileMatrixSets")
         kept = urlencode([(key, value) for key, value in request.query_params.items() if key != "f"])

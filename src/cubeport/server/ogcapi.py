@@ -7,6 +7,7 @@ answered from the record alone.
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -40,6 +41,10 @@ if TYPE_CHECKING:
     from cubeport.server.parts import Service
 
 _BLOCK = 1 << 18
+_INSIDE = re.compile(r"([0-9]{1,4})~([a-z0-9_-]{1,64})~(.*)")
+"""A cursor within a dataset: how many of its coverages came before, which dataset it is, and the catalog's cursor."""
+_COUNTED = 100
+"""Datasets with several coverages that are looked at to count all coverages."""
 _VARIES = ("Accept",)
 _LIGHT_THREADS = 8
 """Threads for reading and planning queries and for light answers; heavy answers have as many of their own as there are places."""
@@ -197,19 +202,49 @@ class OgcFace:
         def build() -> bytes:
             filters = {"q": asked.q, "datetime": asked.datetime, "bbox": None if box is None else _flat(box)}
             given = {name: value for name, value in filters.items() if value is not None}
-            page = self._service.datasets(limit=asked.limit, cursor=asked.cursor, count=True, **given)
+            page, following = self._coverages(asked.limit, asked.cursor, given)
             base = f"{self._url}/ogcapi/collections"
             here = request.scope["query_string"].decode("latin-1")
             links = [
                 ogc.link(f"{base}?{here}" if here else base, "self", "This page"),
                 ogc.link(f"{self._url}/ogcapi", "root", "OGC API"),
             ]
-            if page.next is not None:
+            if following is not None:
                 kept = {name: value for name, value in asked.model_dump(exclude_none=True).items() if name != "cursor"}
-                links.append(ogc.link(f"{base}?{urlencode({**kept, 'cursor': page.next})}", "next", "The next page"))
-            return replies.dumps(ogc.collections(page.items, public_url=self._url, links=links, matched=page.matched))
+                links.append(ogc.link(f"{base}?{urlencode({**kept, 'cursor': following})}", "next", "The next page"))
+            matched = self._matched(given)
+            return replies.dumps(ogc.collections(page, public_url=self._url, links=links, matched=matched))
 
         return replies.reply(request, build, tag=tag)
+
+    def _coverages(self, limit: int, cursor: str | None, given: Mapping[str, Any]) -> tuple[list[Shown], str | None]:
+        """Return one page of coverages, of which a dataset may have several, and the cursor of the next page.
+
+        Where a page ends within a dataset, the cursor says how many of its coverages came before, and where the catalog goes on.
+        """
+        inside = _INSIDE.fullmatch(cursor or "")
+        done, of, start = (int(inside[1]), inside[2], inside[3] or None) if inside else (0, "", cursor)
+        page = self._service.datasets(limit=limit, cursor=start, **given)
+        found = [(at, each) for at, shown in enumerate(page.items) for each in shown.coverages()]
+        if inside and page.items and page.items[0].texts.dataset_id == of:
+            found = found[done:]
+        else:
+            done = 0
+        taken = [each for _, each in found[:limit]]
+        if len(taken) == len(found):
+            return taken, page.next
+        at = found[limit][0]
+        before = sum(number == at for number, _ in found[:limit]) + (done if at == 0 else 0)
+        resumed = start if at == 0 else self._service.datasets(limit=at, cursor=start, **given).next
+        return taken, f"{before}~{page.items[at].texts.dataset_id}~{resumed or ''}"
+
+    def _matched(self, given: Mapping[str, Any]) -> int | None:
+        """Return how many coverages there are in all; ``None`` where too many datasets have several to look at each."""
+        matched = self._service.datasets(limit=1, count=True, **given).matched
+        several = self._service.datasets(limit=_COUNTED, several_grids=True, **given)
+        if matched is None or several.next is not None:
+            return None
+        return matched + sum(len(shown.description.grids) for shown in several.items)
 
     def collection(self, request: Request) -> Response:
         """Answer ``/ogcapi/collections/{collection_id}``."""
@@ -224,7 +259,7 @@ class OgcFace:
     ) -> Response:
         incoming.query(request.scope["query_string"], DocumentQuery)
         _accepts_json(request, media_type)
-        shown = self._service.shown(request.path_params["collection_id"])
+        shown = self._service.coverage(request.path_params["collection_id"])
         tag = replies.etag_of(shown, request, media_type, self._url)
         return replies.reply(
             request,
@@ -250,7 +285,7 @@ class OgcFace:
         def read(request: Request) -> _Asked:
             place, selection = parse_query(kind.name, _pairs_with_form(request, "f", FORMS), forms=_NAMES)
             query = Query(selection, _form(request, selection, FORMS), place)
-            return self._asked(request, self._service.shown(request.path_params["collection_id"]), query)
+            return self._asked(request, self._service.coverage(request.path_params["collection_id"]), query)
 
         async def handler(request: Request) -> Response:
             return await self._values(request, read)
@@ -260,12 +295,12 @@ class OgcFace:
     def _coverage(self, request: Request) -> _Asked:
         selection = parse(_pairs_with_form(request, "f", FORMS), forms=_NAMES, allowed=COVERAGE_PARAMETERS)
         query = Query(selection, _form(request, selection, FORMS))
-        return self._asked(request, self._service.shown(request.path_params["collection_id"]), query)
+        return self._asked(request, self._service.coverage(request.path_params["collection_id"]), query)
 
     def _download(self, request: Request) -> _Asked:
         selection, ends = parse_download(_pairs_with_form(request, "format", _DOWNLOADS))
         form = _form(request, selection, _DOWNLOADS)
-        shown = self._service.shown(request.path_params["dataset_id"])
+        shown = self._service.shown(request.path_params["dataset_id"]).having(selection.properties or ())
         if ends:
             selection = replace(selection, datetime=period_of(shown.description, shown.texts.period_type, ends))
         return self._asked(request, shown, Query(selection, form, download=True))

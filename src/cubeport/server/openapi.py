@@ -42,9 +42,11 @@ INGEST = (*WRITE, 422, 429, 502, 504, 507)
 
 _ID = "^[a-z0-9][a-z0-9_-]{0,63}$"
 _REF = "^[a-z0-9][a-z0-9_-]{0,63}(@[a-z0-9][a-z0-9._-]{0,63})?$"
+_COVERAGE = "^[a-z0-9][a-z0-9_-]{0,63}(:[A-Za-z0-9_.-]{1,255})?(@[a-z0-9][a-z0-9._-]{0,63})?$"
 _PATH_PARAMETERS: Mapping[str, tuple[str, str]] = {
     "dataset_id": (_REF, "A dataset's id, or pinned: id@version, id@tag, id@latest"),
     "collection_id": (_REF, "A dataset's id, or pinned: id@version, id@tag, id@latest"),
+    "coverage_id": (_COVERAGE, "A dataset's id, of another of its grids id:grid; pinned with @version, @tag or @latest"),
     "item_id": (_REF, "id@version"),
     "ref": ("^[a-z0-9][a-z0-9._-]{0,63}$", "A version id, a tag, or latest"),
     "extent_id": (_ID, "A named area's id"),
@@ -66,7 +68,8 @@ def described(
     schema: type[BaseModel] | None = None,
 ) -> dict[str, Any]:
     """Return the arguments of a route that say in OpenAPI what its handler takes and gives."""
-    parameters = [_path_parameter(name) for name in re.findall(r"\{(\w+)(?::\w+)?\}", template)]
+    own = {"collection_id": "coverage_id"} if template.startswith("/ogcapi") else {}
+    parameters = [_path_parameter(name, own.get(name, name)) for name in re.findall(r"\{(\w+)(?::\w+)?\}", template)]
     if query is not None:
         parameters += _query_parameters(query)
     extra: dict[str, Any] = {"parameters": parameters} if parameters else {}
@@ -88,8 +91,8 @@ def described(
 _PROBLEM = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
 
 
-def _path_parameter(name: str) -> dict[str, Any]:
-    pattern, text = _PATH_PARAMETERS.get(name, (".+", name.replace("_", " ")))
+def _path_parameter(name: str, meaning: str) -> dict[str, Any]:
+    pattern, text = _PATH_PARAMETERS.get(meaning, (".+", name.replace("_", " ")))
     return {"name": name, "in": "path", "required": True, "description": text, "schema": {"type": "string", "pattern": pattern}}
 
 

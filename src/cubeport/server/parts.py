@@ -50,6 +50,8 @@ class Reads(Protocol):
 
     def shown(self, ref: str, *, unpublished: bool = False) -> Shown: ...
 
+    def coverage(self, ref: str) -> Shown: ...
+
 
 class Bytes(Reads, Protocol):
     """What the Zarr face asks."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cubeport.cubes.resolve import cells
 from cubeport.cubes.selection import stamp_at
 from cubeport.cubes.windows import storage_crs, time_axis
-from cubeport.documents import coveragejson, ogc
+from cubeport.documents import coveragejson
 from cubeport.service.plans import Plan
 
 
@@ -14,7 +14,7 @@ def headers(plan: Plan) -> dict[str, str]:
     told: dict[str, str] = {}
     crs = storage_crs(plan.description)
     if plan.description.spatial.family != "none":
-        own = f"{plan.part.public_url}/ogcapi/collections/{ogc.name_of(plan.shown)}#storageCrs"
+        own = f"{plan.part.public_url}/ogcapi/collections/{plan.shown.coverage_name}#storageCrs"
         told["Content-Crs"] = f"<{own if crs == 'native' else coveragejson.crs_uri(crs)}>"
     box = _box(plan)
     if box is not None:

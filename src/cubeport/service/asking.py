@@ -18,7 +18,7 @@ from cubeport.service.queries import Queries
 class Datasets(Protocol):
     """Who knows the published datasets (:class:`cubeport.service.service.Service`)."""
 
-    def shown(self, ref: str) -> Shown: ...
+    def coverage(self, ref: str) -> Shown: ...
 
 
 def read_query(kind: str, parameters: Sequence[tuple[str, str]]) -> Query:
@@ -52,17 +52,17 @@ class DatasetQueries:
 
     def fields(self, dataset: str) -> Mapping[str, Mapping[str, Any]]:
         """Return the fields of a dataset as JSON Schema properties. Raises NotFound."""
-        shown = self._datasets.shown(dataset)
+        shown = self._datasets.coverage(dataset)
         found: Mapping[str, Mapping[str, Any]] = ogc.schema(shown, public_url=self._queries.public_url)["properties"]
         return found
 
     def axes(self, dataset: str) -> Sequence[str]:
         """Return the names of a dataset's axes in the store. Raises NotFound."""
-        return [axis.name for axis in self._datasets.shown(dataset).description.axes]
+        return [axis.name for axis in self._datasets.coverage(dataset).description.axes]
 
     def extent(self, dataset: str) -> Mapping[str, Any]:
         """Return the ``extent`` of a dataset as the OGC API describes it. Raises NotFound."""
-        found: Mapping[str, Any] = ogc.collection(self._datasets.shown(dataset), public_url=self._queries.public_url)["extent"]
+        found: Mapping[str, Any] = ogc.collection(self._datasets.coverage(dataset), public_url=self._queries.public_url)["extent"]
         return found
 
     def ask(self, dataset: str, kind: str, parameters: Sequence[tuple[str, str]]) -> bytes:
@@ -71,7 +71,7 @@ class DatasetQueries:
         Parameters
         ----------
         dataset
-            The id of a published dataset, or ``{id}@{version_id}``.
+            The id of a published dataset, ``{id}@{version_id}``, or ``{id}:{grid}`` for another grid of it.
         kind
             ``coverage``, ``position``, ``area`` or ``cube``.
         parameters
@@ -83,7 +83,7 @@ class DatasetQueries:
             As the OGC API answers 400, 404, 413 and 503.
         """
         query = read_query(kind, parameters)
-        content = self._queries.answer(self._queries.plan(self._datasets.shown(dataset), query)).content
+        content = self._queries.answer(self._queries.plan(self._datasets.coverage(dataset), query)).content
         if isinstance(content, bytes):
             return content
         with content:

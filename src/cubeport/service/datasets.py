@@ -133,6 +133,18 @@ class Datasets:
         row = self._backend.rows.get(VERSION, version_id)
         return self._shown(found, dataset_id, row, pinned=bool(at) and name != "latest", unpublished=unpublished)
 
+    def coverage(self, ref: str) -> Shown:
+        """Return what the OGC API shows at ``{dataset_id}[:{grid}][@{version id, tag or latest}]``. Raises as :meth:`shown`."""
+        name, at, version = ref.partition("@")
+        dataset_id, colon, grid = name.partition(":")
+        shown = self.shown(f"{dataset_id}{at}{version}")
+        try:
+            return shown.on(grid) if colon else shown
+        except KeyError:
+            named = ", ".join(each.name for each in shown.description.grids) or "none"
+            words = f"Dataset {dataset_id!r} has no grid {grid[:80]!r} next to its first."
+            raise NotFound(words, what="coverage", next_step=f"its other grids: {named}") from None
+
     def was_shown(self, ref: str) -> bool:
         """Tell whether a reader may still hold what *ref* names: it has been on the faces.
 
@@ -230,6 +242,7 @@ class Datasets:
         extent_id: str | None = None,
         keyword: str | None = None,
         publication: str = "published",
+        several_grids: bool = False,
         sort: str = "dataset_id",
         limit: int = 100,
         cursor: str | None = None,
@@ -238,7 +251,8 @@ class Datasets:
     ) -> ShownPage:
         """Return one page of datasets, by indexed columns only: its cost does not depend on how many there are.
 
-        With *versions*, each has the list of its retained versions, one statement for all of the page.
+        With *several_grids* only those with more coverages than one. With *versions*, each
+        has the list of its retained versions, one statement for all of the page.
         """
         wanted = {
             "dataset.texts.period_type": period_type,
@@ -253,6 +267,8 @@ class Datasets:
             for field, value in wanted.items()
             if value is not None
         )
+        if several_grids:
+            where = (*where, Term("metadata.dataset.grids", ">", 0))
         query = Query(
             where=where,
             text=q,

@@ -647,7 +647,8 @@ class _Making:
         tags = {**(old.tags if old else {}), **({request.tag: version.version_id} if request.tag else {})}
         if self.updates and old is not None:
             # Steps are added: texts, template and area stay those of the dataset.
-            state = old.model_copy(update={"head": version.version_id, "tags": tags, "variables": description.fields})
+            held = {"variables": description.all_fields, "grids": len(description.grids)}
+            state = old.model_copy(update={"head": version.version_id, "tags": tags, **held})
             return self._pointing(state, version, description)
         texts, described = texts_of(wanted, old, description, period_type)
         state = DatasetState(
@@ -661,7 +662,8 @@ class _Making:
             extent_id=wanted.extent.extent_id if wanted.extent else None,
             extent_digest=wanted.extent.digest() if wanted.extent else None,
             template_digest=wanted.template_digest,
-            variables=description.fields,
+            variables=description.all_fields,
+            grids=len(description.grids),
             shown_since=old.shown_since if old else None,
             left=old.left if old else {},
             elsewhere=old.elsewhere if old else False,

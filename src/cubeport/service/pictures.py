@@ -71,7 +71,7 @@ class Pictures:
         self._versions = versions
         self._most_pixels = most_pixels
         self._most_chunks = most_chunks
-        self._places: Bounded[tuple[str, Canvas], Places] = Bounded(_PLACES_BYTES)
+        self._places: Bounded[tuple[str, str | None, Canvas], Places] = Bounded(_PLACES_BYTES)
 
     def draw(self, shown: Shown, query: PictureQuery, *, left: threading.Event | None = None) -> Picture:
         """Return the picture. A box without data gives one without anything on it: a map is not an answer about data.
@@ -134,7 +134,7 @@ class Pictures:
         return named[0]
 
     def _located(self, shown: Shown, opened: Opened, canvas: Canvas) -> Places:
-        key = shown.version.version_id, canvas
+        key = shown.version.version_id, shown.grid, canvas
         places = self._places.get(key)
         if places is None:
             try:

@@ -20,7 +20,6 @@ from cubeport.cubes.part import Opened, Part, Patience
 from cubeport.cubes.resolve import axis_named, resolve
 from cubeport.cubes.selection import Scale, Selection, parse_datetime, stamp_at
 from cubeport.cubes.windows import Run, Window, Windows, count, fitting, runs_of, time_axis
-from cubeport.documents import ogc
 from cubeport.documents.texts import Shown
 from cubeport.errors import TooLarge
 from cubeport.service.ports import Encoders
@@ -180,7 +179,7 @@ def check(plan: Plan, encoders: Encoders, limits: Limits) -> None:
 
 def alternatives(plan: Plan, encoders: Encoders, limits: Limits) -> list[dict[str, str]]:
     """Return queries that would be answered: less time, fewer cells, another form, the store itself, an estimate."""
-    name, public_url = ogc.name_of(plan.shown), plan.part.public_url
+    name, public_url = plan.shown.dataset_name if plan.query.download else plan.shown.coverage_name, plan.part.public_url
 
     def told(title: str, query: Query) -> dict[str, str]:
         return {"title": title, "href": query.href(public_url, name)}

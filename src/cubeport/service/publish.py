@@ -233,7 +233,8 @@ def with_state(record: CatalogRecord, state: DatasetState) -> CatalogRecord:
 def with_shown(record: CatalogRecord, state: DatasetState, shown: CubeDescription) -> CatalogRecord:
     """Return *record* holding *state*, found by the time and place of *shown*."""
     before, reach = _reach(record), Reach.of(shown)
-    moved = state.model_copy(update={"variables": shown.fields, "elsewhere": state.elsewhere or not reach.covers(before)})
+    found = {"variables": shown.all_fields, "grids": len(shown.grids)}
+    moved = state.model_copy(update={**found, "elsewhere": state.elsewhere or not reach.covers(before)})
     time = TimeSpan.model_validate({"start": reach.start, "end": reach.end}) if reach.start else None
     return with_state(record, moved).replace(time=time, bbox=reach.bbox)
 

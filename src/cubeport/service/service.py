@@ -105,6 +105,10 @@ class Service:
         """Return what faces show at ``id`` or ``id@ref``; see :meth:`Datasets.shown`."""
         return self._datasets.shown(ref, unpublished=unpublished)
 
+    def coverage(self, ref: str) -> Shown:
+        """Return the coverage at ``id[:grid][@ref]``; see :meth:`Datasets.coverage`."""
+        return self._datasets.coverage(ref)
+
     def was_shown(self, ref: str) -> bool:
         """Tell whether a reader may still hold what *ref* names; see :meth:`Datasets.was_shown`."""
         return self._datasets.was_shown(ref)

@@ -106,7 +106,9 @@ class DatasetState(_Value):
     extent_digest: str | None = None
     template_digest: str | None = None
     variables: tuple[str, ...] = ()
-    """Names of the data variables of what is shown, for searches."""
+    """Names of the data variables of what is shown, on all its grids, for searches."""
+    grids: int = 0
+    """How many coverages what is shown has next to its first."""
     shown_since: Timestamp | None = None
     """When ``latest`` last moved."""
     left: dict[str, Timestamp] = {}

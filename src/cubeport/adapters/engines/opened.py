@@ -418,13 +418,14 @@ class OpenedVersions:
 
     def __init__(self, engine: Reads, *, handle_bytes: int = 256 * MIB, chunk_bytes: int = 256 * MIB) -> None:
         self._engine = engine
-        self._kept: Bounded[tuple[str, str], Opened] = Bounded(handle_bytes)
+        self._kept: Bounded[tuple[str, str, tuple[str, ...]], Opened] = Bounded(handle_bytes)
         self._chunks: Chunks = Bounded(chunk_bytes)
         self._opening = threading.Lock()
 
     def open(self, dataset_id: str, version_id: str, description: CubeDescription) -> Opened:
         """Return the opened version; *description* is what was measured when it was sealed."""
-        key = dataset_id, version_id
+        # Of several grids in one store each has its own axes; the fields tell them apart.
+        key = dataset_id, version_id, description.fields
         found = self._kept.get(key)
         if found is None:
             with self._opening:
