@@ -440,13 +440,28 @@ def test_other_reference_dates_are_reckoned_exactly(tmp_path: Path) -> None:
     assert ours["time_bnds"].values.tolist() == [[-1, 0], [0, 1], [1.5, 2.5], [2.5, 3.5]]
 
 
+@pytest.mark.parametrize("times", ["f8", "i4"])
+def test_other_units_of_time_are_the_same_moments(times: str, tmp_path: Path) -> None:
+    first = grid(tmp_path / "a.nc", days=(0, 1), times=times)
+    second = grid(tmp_path / "b.nc", days=(2880, 4320), units="minutes since 2000-01-01", times=times)
+    third = grid(tmp_path / "c.nc", days=(24, 25), units="hours since 2000-01-04", times="f8" if times == "f8" else "i4")
+    files = (first, second) if times == "i4" else (first, second, third)
+    written(tmp_path / "new", *files)
+    with xr.open_zarr(tmp_path / "new" / "cube.zarr", chunks=None, consolidated=False) as ours:
+        expected = ["2000-01-01", "2000-01-02", "2000-01-03", "2000-01-04", "2000-01-05", "2000-01-05T01"][
+            : 4 if times == "i4" else 6
+        ]
+        assert (ours["time"].values.astype("datetime64[us]") == np.array(expected, "datetime64[us]")).all()
+    assert stored(tmp_path / "new")["time"].attrs["units"] == "days since 2000-01-01"
+
+
 @pytest.mark.parametrize(
     "second",
     [
         {"days": (0, 1), "units": "days since 2000-01-03 12:00", "times": "i4"},  # half a day is not an integer
         {"days": (2**31 - 1, 2**31 - 1), "units": "days since 2000-01-03", "times": "i4"},  # overflows
         {"days": (0, 1), "units": "days since 2000-01-03 08:00"},  # a third of a day is not a double
-        {"days": (240, 264), "units": "hours since 2000-01-01"},
+        {"days": (240, 250), "units": "hours since 2000-01-01", "times": "i4"},  # ten hours are not a number of days
     ],
 )
 def test_times_that_cannot_be_reckoned_exactly_are_refused(second: dict[str, Any], tmp_path: Path) -> None:

@@ -260,11 +260,12 @@ def _units(raw: xr.Dataset, name: str) -> Any:
 
 
 def _plain_units(units: Any) -> str | None:
-    """Return units such that aliases are equal; of time, the unit alone: its reference date may differ."""
+    """Return units such that aliases are equal; all times in units of one length are: they are counted anew."""
     if not isinstance(units, str):
         return None if units is None else str(units)
     if since := _OWN_UNITS.match(units):
-        return f"{_time_unit(since[1])} since"
+        unit = _time_unit(since[1])
+        return "since" if unit in _MICROSECONDS else f"{unit} since"
     return canonical(units)
 
 
@@ -283,7 +284,7 @@ def _reference(variable: xr.Variable, name: str) -> calendars.Stamp:
 
 
 def at_reference(first: Source, source: Source) -> Source:
-    """Return *source* with its times counted from the reference dates of *first*, exactly."""
+    """Return *source* with its times counted in the units of *first*, from its reference dates; the moments stay the same."""
     held = {str(name): each for name, each in source.raw.variables.items()}
     for name, variable in _dated(first.raw).items():
         own = held[name]
@@ -294,33 +295,61 @@ def at_reference(first: Source, source: Source) -> Source:
         gap = calendars.ordinal(_reference(own, name), calendar) - calendars.ordinal(_reference(variable, name), calendar)
         bounds = [own.attrs[key] for key in ("bounds", "climatology") if own.attrs.get(key) in held]
         for each in [name, *(key for key in bounds if "units" not in held[key].attrs)]:
-            held[each] = _shifted(source.name, each, held[each], gap, units)
+            held[each] = _counted_as(variable.attrs["units"], source.name, each, held[each], gap, units)
         held[name].attrs["units"] = variable.attrs["units"]
     return replace(source, raw=dataset(held, source.raw.attrs))
 
 
-def _shifted(source: str, name: str, variable: xr.Variable, gap: int, units: str) -> xr.Variable:
-    """Return *variable* with *gap* microseconds added to its numbers; refused where that would round or overflow."""
-    unit = _MICROSECONDS.get(_time_unit(units.split()[0]))
-    steps = Fraction(gap, unit) if unit else None
+def _counted_as(wanted: str, source: str, name: str, variable: xr.Variable, gap: int, units: str) -> xr.Variable:
+    """Return times in *units* as numbers of *wanted*, whose reference date is *gap* microseconds earlier.
+
+    Raises UnitsMismatch where a number would be another moment, or would not fit into the type.
+    """
+    own, unit = (_MICROSECONDS.get(_time_unit(text.split()[0])) for text in (units, wanted))
     with decoding(name, source):
         values = variable.values
-    if steps is not None and not set(PACKING[:2]) & set(variable.attrs):
+    moved: Values | None = None
+    if own is not None and unit is not None and not set(PACKING[:2]) & set(variable.attrs):
+        steps = Fraction(gap, unit)
         shift = float(steps) if values.dtype.kind == "f" else int(steps)
-        if Fraction(shift) == steps:
+        if own != unit:
+            moved = _in_units(values, own, unit, gap, variable.attrs)
+        elif Fraction(shift) == steps:
             moved = _added(values, shift, variable.attrs)
-            if moved is not None:
-                return xr.Variable(variable.dims, moved, dict(variable.attrs), variable.encoding)
+    if moved is not None:
+        return xr.Variable(variable.dims, moved, dict(variable.attrs), variable.encoding)
     raise UnitsMismatch(
-        f"{source}: {name!r} counts from another date, and its numbers cannot be moved to the first file's without loss",
+        f"{source}: {name!r} has the units {units!r}; as {wanted!r}, which the other data have, they would be rounded",
         next_step="write all files with the same units of time",
     )
 
 
+def _real(values: Values, attributes: Mapping[str, Any]) -> Values:
+    """Say which values are not fill values."""
+    fills = [np.ravel(attributes[key]) for key in ("_FillValue", "missing_value") if key in attributes]
+    return ~np.isin(values, np.concatenate(fills)) if fills else np.ones(values.shape, bool)
+
+
+def _in_units(values: Values, own: int, unit: int, gap: int, attributes: Mapping[str, Any]) -> Values | None:
+    """Return ``(values * own + gap) / unit`` (microseconds) in their own type; ``None`` where that is another microsecond."""
+    real = _real(values, attributes) & _finite(values)
+    if values.dtype.kind != "f":
+        limits = np.iinfo(values.dtype)
+        whole = values[real].astype(object) * own + gap
+        if any(each % unit or not limits.min <= each // unit <= limits.max for each in whole.tolist()):
+            return None
+        moved = values.copy()
+        moved[real] = (whole // unit).astype(values.dtype)
+        return moved
+    moments = values[real].astype("longdouble") * own + gap
+    moved = values.copy()
+    moved[real] = (moments / unit).astype(values.dtype)
+    return moved if bool((np.abs(moved[real].astype("longdouble") * unit - moments) < 0.5).all()) else None
+
+
 def _added(values: Values, shift: float, attributes: Mapping[str, Any]) -> Values | None:
     """Return ``values + shift`` in their own type, fill values left alone; ``None`` where that is not exact."""
-    fills = [np.ravel(attributes[key]) for key in ("_FillValue", "missing_value") if key in attributes]
-    real = ~np.isin(values, np.concatenate(fills)) if fills else np.ones(values.shape, bool)
+    real = _real(values, attributes)
     if values.dtype.kind == "f":
         wide = values.astype("longdouble") + np.longdouble(shift)
     else:
