@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from cubeport.catalog.forms.boxes import Box
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus
-from cubeport.catalog.query import FieldSummary, Page, Query, Scalar
+from cubeport.catalog.query import FieldSummary, Interval, Page, Query, Scalar, in_space, in_time
 from cubeport.errors import RecordExists, StaleRecord
 
 
@@ -74,6 +75,76 @@ class Row:
     """0 for a row not stored yet; +1 at each update. An update names the revision it read."""
 
 
+type RowOrder = Literal["created", "start", "end", "id", "owner.key", "owner.title", "owner.updated_at"]
+"""What found rows may be sorted by: when they were made, the time that they cover, their id, or a field of their record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where and when a row is, for searches: what its document says of itself."""
+
+    created: str
+    """When the row was made; RFC 3339, as all times here, so that their texts compare as they do."""
+    known: bool = True
+    """Whether the rest was ever measured: a row of an unknown place is found by every search, and its reader looks closer."""
+    bbox: tuple[float, float, float, float] | None = None
+    """West, south, east, north in CRS84; west > east crosses the antimeridian. ``None``: found by no search for a box."""
+    start: str | None = None
+    end: str | None = None
+    """Both included. ``None``: found by no search for a time."""
+
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Place | None:
+        """Return the place that a row's document says; ``None`` for a row that no search finds.
+
+        A row is found once its document has ``shown_at``; ``created_at`` orders it, and ``reach`` (``bbox, start, end``) places it.
+        """
+        if "reach" not in document or document.get("shown_at") is None:
+            return None
+        reach = document["reach"]
+        if reach is None:
+            return cls(document["created_at"], known=False)
+        bbox = reach.get("bbox")
+        return cls(document["created_at"], True, tuple(bbox) if bbox is not None else None, reach.get("start"), reach.get("end"))
+
+    def fits(self, box: Box | None, interval: Interval | None) -> bool:
+        """Tell whether the row may be in *box* and *interval*, both closed; one of an unknown place may be anywhere."""
+        if not self.known:
+            return True
+        if interval is not None and not in_time(interval, {"start": self.start, "end": self.end}):
+            return False
+        return box is None or in_space(box, self.bbox)
+
+
+@dataclass(frozen=True, slots=True)
+class RowSearch:
+    """Which rows are searched for by place, time and record, and in which order; all parts must fit."""
+
+    table: str
+    state: str
+    """The state that a row must have."""
+    owner: Query = field(default_factory=Query)
+    """What the record must be that owns the row: ``where``, ``kinds`` and ``statuses``; the rest is not looked at."""
+    box: Box | None = None
+    interval: Interval | None = None
+    ids: Sequence[str] | None = None
+    order: Sequence[tuple[RowOrder, bool]] = (("created", True),)
+    """Keys, and whether each descends; missing values come last both ways. Ties go by id, in the direction of the last key."""
+    after: Sequence[str | None] | None = None
+    """``Placed.at`` of the row that the page begins behind."""
+    limit: int = 100
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A row that a search found."""
+
+    row: Row
+    owner: CatalogRecord
+    at: tuple[str | None, ...]
+    """Where it stands in the order: the value of each key, then its id."""
+
+
 class Rows(Protocol):
     """The rows next to the records. Outside a ``transaction()`` each call is a transaction of its own."""
 
@@ -115,6 +186,18 @@ class Rows(Protocol):
 
     def of_owners(self, table: str, owners: Sequence[str]) -> dict[str, list[Row]]:
         """Return the rows of each owner that has any, the highest ``(seq, id)`` first, with one statement."""
+
+    def find(self, search: RowSearch) -> list[Placed]:
+        """Return rows by place, time and record, in order: the cost depends on what is found, not on how many rows there are.
+
+        A row, or a record, that cannot be read is left out and logged.
+        """
+
+    def newest(self, table: str, state: str, owners: Sequence[str], most: int) -> dict[str, list[Row]]:
+        """Return up to *most* rows of each owner that searches find, the highest ``(seq, id)`` first, with one statement."""
+
+    def neighbours(self, table: str, state: str, ids: Sequence[str]) -> dict[str, tuple[str | None, str | None]]:
+        """Return for each row the ids of the rows of its owner before and behind it that searches find, by ``(seq, id)``."""
 
     def next_seq(self, table: str, owner: str = "") -> int:
         """Return the highest ``seq`` of the owner's rows plus one (1 at first); call it inside the transaction that uses it."""

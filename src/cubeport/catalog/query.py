@@ -332,7 +332,8 @@ class Query:
     where
         Terms, or their texts, all of which must fit.
     text
-        Words, each of which begins a word of title, description, tags or key. A text without a word fits nothing.
+        Words, each of which begins a word of title, description, tags or key; of several texts, any. A text without a word fits
+        nothing.
     time
         An interval (text, :class:`TimeSpan` or pair) that the record's must meet, ends included.
     bbox
@@ -346,7 +347,7 @@ class Query:
     """
 
     where: Sequence[Term | str] = ()
-    text: str | None = None
+    text: str | Sequence[str] | None = None
     time: Interval | TimeSpan | str | None = None
     bbox: Sequence[float] | None = None
     kinds: Iterable[str] | None = None
@@ -386,9 +387,11 @@ class Query:
         return self.bbox  # type: ignore[return-value]  # likewise
 
     @property
-    def words(self) -> tuple[str, ...]:
-        """The words of ``text``, each once."""
-        return tuple(sorted(words(self.text))) if self.text else ()
+    def words(self) -> tuple[tuple[str, ...], ...]:
+        """The words of each text of ``text``, each once; one without a word is left out."""
+        texts = () if self.text is None else (self.text,) if isinstance(self.text, str) else self.text
+        found = (tuple(sorted(words(each))) for each in texts)
+        return tuple(sorted({each for each in found if each}))
 
     @property
     def matches_nothing(self) -> bool:
@@ -617,15 +620,15 @@ def document_matches(query: Query, document: Mapping[str, Any]) -> bool:
         return False
     if query.kinds is not None and document["kind"] not in query.kinds:
         return False
-    if query.interval is not None and not _in_time(query.interval, document["time"]):
+    if query.interval is not None and not in_time(query.interval, document["time"]):
         return False
-    if query.box is not None and not _in_space(query.box, document["bbox"]):
+    if query.box is not None and not in_space(query.box, document["bbox"]):
         return False
     if query.matches_nothing:
         return False
     if query.words:
         has = document_words(document)
-        if not all(any(each.startswith(word) for each in has) for word in query.words):
+        if not any(all(any(each.startswith(word) for each in has) for word in text) for text in query.words):
             return False
     if not query.terms:
         return True
@@ -639,14 +642,16 @@ def _term_fits(term: Term, all_leaves: Sequence[tuple[str, Scalar]]) -> bool:
     return any(fits(term.op, value, wanted) for path, value in all_leaves if path == term.field for wanted in term.wanted)
 
 
-def _in_time(asked: Interval, span: Mapping[str, str | None] | None) -> bool:
-    if span is None:
+def in_time(asked: Interval, span: Mapping[str, str | None] | None) -> bool:
+    """Tell whether the span (``start``, ``end``, one of them open when ``None``) meets the interval; an unknown one does not."""
+    if span is None or (span["start"] is None and span["end"] is None):
         return False
     starts_in_time = asked.end is None or span["start"] is None or span["start"] <= asked.end
     return starts_in_time and (asked.start is None or span["end"] is None or span["end"] >= asked.start)
 
 
-def _in_space(asked: Box, bbox: Sequence[float] | None) -> bool:
+def in_space(asked: Box, bbox: Sequence[float] | None) -> bool:
+    """Tell whether the box meets the one that is asked for, edges included; an unknown one does not."""
     return bbox is not None and meet(asked, bbox)
 
 

@@ -7,17 +7,18 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import cmp_to_key
 from typing import Any, Literal
 
-from cubeport.catalog.backend import Change, Edge, Finding, Row, stale, taken
+from cubeport.catalog.backend import Change, Edge, Finding, Place, Placed, Row, RowSearch, stale, taken
 from cubeport.catalog.forms.canonical import dumps, new_id
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, storable
-from cubeport.catalog.query import FieldSummary, Page, Query, Scalar, count_values, select, summarise
+from cubeport.catalog.query import TEXT_COMPARED, FieldSummary, Page, Query, Scalar, count_values, matches, select, summarise
 from cubeport.errors import CatalogMoved, KeyExists, Locked, ReadOnly, RecordExists, TargetExists
 
 type ManagedPath = tuple[str, str]
@@ -407,6 +408,53 @@ class DocumentRows:
                 rows.setdefault(row.owner, []).append(row)
         return rows
 
+    def find(self, search: RowSearch) -> list[Placed]:
+        """Return rows by place, time and record, in order."""
+        state = self._backend.state()
+        found: list[Placed] = []
+        for row in self._cut(search.table, None, [search.state]):
+            place, owner = Place.of(row.document), state.records.get(row.owner)
+            if place is None or owner is None or not place.fits(search.box, search.interval):
+                continue
+            if (search.ids is None or row.id in search.ids) and matches(
+                replace(search.owner, text=None, time=None, bbox=None), owner
+            ):
+                document = owner.to_mapping()
+                at = (*(_sort_value(name, row, place, document) for name, _ in search.order), row.id)
+                found.append(Placed(row, owner, at))
+        down = [descends for _, descends in search.order]
+
+        def compare(a: Sequence[str | None], b: Sequence[str | None]) -> int:
+            for x, y, descends in zip(a, b, [*down, down[-1]], strict=True):
+                if x == y:
+                    continue
+                if x is None or y is None:
+                    return 1 if x is None else -1
+                return -1 if (x < y) is not descends else 1
+            return 0
+
+        def in_order(a: Placed, b: Placed) -> int:
+            return compare(a.at, b.at)
+
+        after = search.after
+        rest = [each for each in found if after is None or compare(each.at, after) > 0]
+        return sorted(rest, key=cmp_to_key(in_order))[: search.limit]
+
+    def newest(self, table: str, state: str, owners: Sequence[str], most: int) -> dict[str, list[Row]]:
+        """Return up to *most* rows of each owner that searches find, the highest ``(seq, id)`` first."""
+        rows = self.of_owners(table, owners)
+        found = {owner: [row for row in own if row.state == state and Place.of(row.document)] for owner, own in rows.items()}
+        return {owner: own[:most] for owner, own in found.items() if own}
+
+    def neighbours(self, table: str, state: str, ids: Sequence[str]) -> dict[str, tuple[str | None, str | None]]:
+        """Return for each row the ids of the rows of its owner before and behind it that searches find."""
+        owners = {row.owner for row in self.get_many(table, ids).values()}
+        found: dict[str, tuple[str | None, str | None]] = {}
+        for own in self.newest(table, state, sorted(owners), len(self._backend.state().rows)).values():
+            names = [None, *(row.id for row in own), None]
+            found |= {row.id: (names[n + 2], names[n]) for n, row in enumerate(own) if row.id in ids}
+        return found
+
     def next_seq(self, table: str, owner: str = "") -> int:
         """Return the highest ``seq`` of the owner's rows plus one."""
         return max((row.seq for row in self._cut(table, owner, None)), default=0) + 1
@@ -419,6 +467,17 @@ class DocumentRows:
         for (own_table, _), row in self._backend.state().rows.items():
             if own_table == table and owner in (None, row.owner) and (states is None or row.state in states):
                 yield row
+
+
+def _sort_value(name: str, row: Row, place: Place, owner: Mapping[str, Any]) -> str | None:
+    match name:
+        case "created" | "start" | "end":
+            value = getattr(place, name)
+        case "id":
+            value = row.id
+        case _:
+            value = owner[name.removeprefix("owner.")]
+    return None if value is None else str(value)[:TEXT_COMPARED]
 
 
 class MemoryBackend(DocumentBackend):

@@ -13,12 +13,14 @@ from __future__ import annotations
 
 import contextlib
 import multiprocessing
+import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +28,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cubeport.catalog.backend import CatalogBackend, Change, Edge, Row
+from cubeport.catalog.backend import CatalogBackend, Change, Edge, Place, Placed, Row, RowSearch
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.models import (
     Artifact,
@@ -43,7 +45,7 @@ from cubeport.catalog.models import (
     TimeSpan,
     UnknownLocator,
 )
-from cubeport.catalog.query import Page, Query, Term, count_values, matches, select, summarise
+from cubeport.catalog.query import Interval, Page, Query, Term, count_values, matches, select, summarise
 from cubeport.catalog.testing.journal import JournalContract
 from cubeport.catalog.testing.storage import StorageContract
 from cubeport.errors import Corrupt, InvalidCursor, KeyExists, RecordExists, StaleRecord, TargetExists
@@ -467,6 +469,64 @@ class BackendContract:
             rows.put(running)
         assert backend.generation() == 0, "rows alone do not move the generation of records"
 
+    def test_rows_are_found_by_place_time_and_record(self, backend: CatalogBackend) -> None:
+        """Every search, whatever its order and pages, finds what a look at each row finds."""
+        rng = random.Random(5)  # noqa: S311  # the same each time
+        records, rows = _placed_rows(rng, backend)
+        for n in range(60):
+            asked = _random_row_search(rng, rows, records)
+            fits = [row for row in rows if _row_fits(row, records[row.owner], asked)]
+            found: list[Placed] = []
+            while page := backend.rows.find(replace(asked, after=found[-1].at if found else None)):
+                assert len(page) <= asked.limit
+                found += page
+            assert sorted(each.row.id for each in found) == sorted(row.id for row in fits), (n, asked)
+            assert all(each.owner.id == each.row.owner for each in found)
+            keys = [(_row_order(each.row, each.owner, asked), each.row.id) for each in found]
+            down = asked.order[-1][1]
+            for (a, a_id), (b, b_id) in pairwise(keys):
+                assert a < b or (a == b and (a_id > b_id if down else a_id < b_id)), (asked.order, a, b)
+        assert backend.check(deep=True) == []
+
+    def test_rows_are_found_where_they_are_now(self, backend: CatalogBackend) -> None:
+        rows = backend.rows
+        owner = backend.add_record(sample(1, kind="k"))
+        document = {
+            "created_at": "2020-01-01T00:00:00Z",
+            "shown_at": None,
+            "reach": {"bbox": [0, 0, 1, 1], "start": None, "end": None},
+        }
+        asked = RowSearch("v", "there", box=(0.5, 0.5, 0.6, 0.6))
+        row = rows.put(Row("v", "a", document, owner.id, "there", 1))
+        assert rows.find(asked) == [], "not shown"
+        row = rows.put(replace(row, document={**document, "shown_at": "2020-01-02T00:00:00Z"}))
+        assert [each.row for each in rows.find(asked)] == [row]
+        row = rows.put(replace(row, document={**row.document, "reach": {"bbox": [5, 5, 6, 6], "start": None, "end": None}}))
+        assert rows.find(asked) == []
+        row = rows.put(replace(row, document={**row.document, "reach": None}))
+        assert [each.row for each in rows.find(asked)] == [row], "what was never measured may be anywhere"
+        owner = backend.update_record(owner.replace(status="deleted", deleted_from="active", deleted_at=_FIRST))
+        assert rows.find(asked) == []
+        backend.update_record(owner.replace(status="active", deleted_from=None, deleted_at=None))
+        assert [each.row for each in rows.find(asked)] == [row]
+        assert rows.find(replace(asked, state="gone")) == []
+        rows.delete("v", "a")
+        assert rows.find(asked) == []
+        assert backend.check(deep=True) == []
+
+    def test_the_newest_rows_of_each_record_and_their_neighbours(self, backend: CatalogBackend) -> None:
+        rows = backend.rows
+        reach = {"created_at": "2020-01-01T00:00:00Z", "reach": {}}
+        with backend.transaction():
+            for n in range(12):
+                shown = None if n == 7 else "2020-01-01T00:00:00Z"
+                rows.put(Row("v", f"r{n:02}", {**reach, "shown_at": shown}, f"o{n % 2}", "gone" if n == 3 else "there", n))
+        found = rows.newest("v", "there", ["o1", "o0", "nobody"], 2)
+        assert {owner: [row.id for row in own] for owner, own in found.items()} == {"o0": ["r10", "r08"], "o1": ["r11", "r09"]}
+        assert rows.neighbours("v", "there", ["r01", "r05", "r11", "r00", "nobody"]) == {
+            "r01": (None, "r05"), "r05": ("r01", "r09"), "r11": ("r09", None), "r00": (None, "r02"),
+        }  # fmt: skip
+
     def test_rows_are_listed_by_sequence(self, backend: CatalogBackend) -> None:
         rows = backend.rows
         with backend.transaction():
@@ -752,3 +812,84 @@ class BackendContract:
             with pytest.raises(Corrupt), contextlib.closing(open_backend()) as damaged:
                 use(damaged)
         assert (path.read_bytes() if path.exists() else None) == left, "nothing is written over it"
+
+
+# --- rows that searches find ----------------------------------------------------------------------------------------
+
+
+def _placed_rows(rng: random.Random, backend: CatalogBackend) -> tuple[dict[str, CatalogRecord], list[Row]]:
+    records: dict[str, CatalogRecord] = {}
+    rows: list[Row] = []
+    with backend.transaction():
+        for n in range(40):
+            title = rng.choice([None, f"t{n % 7}"])
+            given = {"key": None if n % 11 == 0 else f"k{rng.randrange(10**6)}", "kind": "ab"[n % 5 == 0], "title": title}
+            record = backend.add_record(sample(n, **given, metadata={"listed": n % 4 != 0}))
+            records[record.id] = record
+            for _ in range(rng.choice([1, 1, 2, 6])):
+                rows.append(backend.rows.put(_placed_row(rng, len(rows), record.id)))
+    return records, rows
+
+
+def _placed_row(rng: random.Random, n: int, owner: str) -> Row:
+    reach: dict[str, Any] = {"bbox": None, "start": None, "end": None}
+    if rng.random() < 0.9:
+        west, south = rng.uniform(-180, 180), rng.uniform(-90, 80)
+        east = west + rng.uniform(0, 60)
+        reach["bbox"] = [west, south, east - 360 if east > 180 else east, south + rng.uniform(0, 10)]
+    if rng.random() < 0.9:
+        year = rng.randrange(1990, 2010)
+        reach |= {"start": f"{year}-01-01T00:00:00Z", "end": f"{year + rng.randrange(3)}-12-31T00:00:00Z"}
+    made = f"20{rng.randrange(10, 30)}-01-01T00:00:00Z"
+    return Row(
+        "v",
+        f"{rng.randrange(16**8):08x}{n:04}",
+        {"created_at": made, "shown_at": made, "reach": reach if rng.random() < 0.95 else None},
+        owner,
+        "there",
+        n,
+    )
+
+
+def _random_row_search(rng: random.Random, rows: Sequence[Row], records: Mapping[str, CatalogRecord]) -> RowSearch:
+    names: list[Any] = ["created", "start", "end", "id", "owner.key", "owner.title", "owner.updated_at"]
+    chosen: dict[str, Any] = {}
+    if rng.random() < 0.5:
+        west, south = rng.uniform(-180, 180), rng.uniform(-90, 60)
+        chosen["box"] = (west, south, west + 50 if west < 130 else west - 310, south + 30)
+    if rng.random() < 0.5:
+        ends = f"{rng.randrange(1988, 2012)}-06-01T00:00:00Z"
+        chosen["interval"] = Interval(*rng.choice([(ends, None), (None, ends), (ends, ends)]))
+    if rng.random() < 0.2:
+        chosen["ids"] = [row.id for row in rng.sample(list(rows), 8)] + ["nobody"]
+    where = [Term("metadata.listed", "=", True)] if rng.random() < 0.5 else []
+    if rng.random() < 0.3:
+        named = [each.key for each in rng.sample(list(records.values()), 6) if each.key]
+        where.append(Term("key", "=", (*named, "nobody")))
+    order = [(name, rng.random() < 0.5) for name in rng.sample(names, rng.choice([1, 1, 2]))]
+    kinds = rng.choice([None, ["a"], ["b"]])
+    return RowSearch("v", "there", Query(where=where, kinds=kinds), order=order, limit=rng.choice([1, 7, 1000]), **chosen)
+
+
+def _row_fits(row: Row, owner: CatalogRecord, asked: RowSearch) -> bool:
+    place = Place.of(row.document)
+    return (
+        place is not None
+        and place.fits(asked.box, asked.interval)
+        and (asked.ids is None or row.id in asked.ids)
+        and matches(asked.owner, owner)
+    )
+
+
+def _row_order(row: Row, owner: CatalogRecord, asked: RowSearch) -> tuple[Any, ...]:
+    place, document = Place.of(row.document), owner.to_mapping()
+    assert place is not None
+    values = {"created": place.created, "start": place.start, "end": place.end, "id": row.id}
+    values |= {f"owner.{name}": document[name] for name in ("key", "title", "updated_at")}
+    return tuple(_turned(values[name], descends) for name, descends in asked.order)
+
+
+def _turned(value: str | None, descends: bool) -> tuple[Any, ...]:
+    if value is None:
+        return (1,)
+    return (0, (*(-ord(c) for c in value), 1)) if descends else (0, value)

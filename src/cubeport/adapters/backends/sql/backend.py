@@ -20,7 +20,8 @@ from sqlalchemy import bindparam, case, delete, func, insert, literal_column, or
 from sqlalchemy.schema import CreateIndex
 
 from cubeport.adapters.backends.sql import search
-from cubeport.adapters.backends.sql.rows import SqlRows, damaged
+from cubeport.adapters.backends.sql.places import same_boxes
+from cubeport.adapters.backends.sql.rows import SqlRows, damaged, differing, read_record, rebuild
 from cubeport.adapters.backends.sql.seal import seal, unseal
 from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store, Transaction, configure, corrupt, moved
 from cubeport.adapters.backends.sql.tables import (
@@ -45,7 +46,7 @@ from cubeport.catalog.disk.durable import make_folders, open_file, sync_folder
 from cubeport.catalog.disk.locks import FileLock
 from cubeport.catalog.disk.mounts import is_network, mount_type, refuse_network
 from cubeport.catalog.forms.canonical import timestamp
-from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, record_from_json, storable
+from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, storable
 from cubeport.catalog.query import FieldSummary, Page, Query, field_summary, read_cursor, sort_key, write_cursor
 from cubeport.errors import (
     BackendUnavailable,
@@ -66,7 +67,11 @@ def _index_keys(connection: sqlite3.Connection) -> None:
     connection.execute(sql(CreateIndex(BY_KEY)))
 
 
-MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _index_keys}
+def _index_places(connection: sqlite3.Connection) -> None:
+    """Nothing: the tables of places are derived, and ``migrate`` makes those again."""
+
+
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _index_keys, 2: _index_places}
 """``{n: function}`` that turn tables of schema n into n + 1, each in one transaction."""
 
 _log = logging.getLogger(__name__)
@@ -247,12 +252,12 @@ class SqlBackend:
     def get_record(self, id: str) -> CatalogRecord | None:
         """Return the record of any status, or ``None`` only when the database said that there is none."""
         found = self._store.one(_GET, {"id": id})
-        return None if found is None else _read(found[0])
+        return None if found is None else read_record(found[0])
 
     def get_by_key(self, key: str) -> CatalogRecord | None:
         """Return the one record with that key that is not deleted."""
         found = self._store.one(_BY_KEY, {"key": key})
-        return None if found is None else _read(found[0])
+        return None if found is None else read_record(found[0])
 
     def update_record(self, record: CatalogRecord) -> CatalogRecord:
         """Compare-and-set on ``record.version``; return the record as stored."""
@@ -280,7 +285,7 @@ class SqlBackend:
         row = connection.execute(_STORED, {"id": id}).fetchone()
         if row is None or row[1] != version:
             raise stale(f"Record {id[:8]}")
-        return row[0], _read(row[2]).to_mapping()
+        return row[0], read_record(row[2]).to_mapping()
 
     # --- searching --------------------------------------------------------------------------------------------------
 
@@ -328,7 +333,7 @@ class SqlBackend:
                 last = rows[-1][0]
                 for _, text in rows:
                     try:
-                        found = _read(text)
+                        found = read_record(text)
                     except CorruptCatalog:
                         if not skip_damaged:
                             raise
@@ -578,7 +583,8 @@ def _rebuild(connection: sqlite3.Connection) -> None:
     for statement in ddl(*DERIVED):
         connection.execute(statement)
     for number, record_id, text in _numbered(connection):
-        _write_derived(connection, number, record_id, None, Derived.of(_read(text).to_mapping()))
+        _write_derived(connection, number, record_id, None, Derived.of(read_record(text).to_mapping()))
+    rebuild(connection)
 
 
 def _numbered(connection: sqlite3.Connection) -> Iterator[tuple[int, str, str]]:
@@ -594,9 +600,10 @@ def _damage(connection: sqlite3.Connection, deep: bool) -> Iterator[Finding]:
             if message != "ok":
                 yield Finding("corrupt-catalog", "catalog.db", message, "restore a backup")
         if deep:
-            for (message,) in connection.execute("SELECT rtreecheck('record_box')"):
-                if message != "ok":
-                    yield Finding("index-differs", "record_box", message, "cubeport migrate")
+            for tree in ("record_box", "place_box"):
+                for (message,) in connection.execute("SELECT rtreecheck(?)", (tree,)):
+                    if message != "ok":
+                        yield Finding("index-differs", tree, message, "cubeport migrate")
         for table, *_ in connection.execute("PRAGMA foreign_key_check"):
             yield Finding("index-differs", str(table), "has rows of a record that is not there", "cubeport migrate")
     except sqlite3.DatabaseError as exc:
@@ -606,7 +613,7 @@ def _damage(connection: sqlite3.Connection, deep: bool) -> Iterator[Finding]:
 def _differences(connection: sqlite3.Connection) -> Iterator[Finding]:
     for number, record_id, text in _numbered(connection):
         try:
-            document = _read(text).to_mapping()
+            document = read_record(text).to_mapping()
             derived = Derived.of(document)
         except CorruptCatalog as exc:
             yield Finding("document-differs", f"record {record_id}", exc.message, "restore a backup")
@@ -615,11 +622,13 @@ def _differences(connection: sqlite3.Connection) -> Iterator[Finding]:
         wrong = [name for name in ("fields", "artifacts", "edges", "words") if getattr(found, name) != getattr(derived, name)]
         if _columns(connection, number) != {name: value for name, value in record_row(document, "", 0).items() if name in _OWN}:
             wrong.append("columns")
-        if not _same_boxes(found.boxes, derived.boxes):
+        if not same_boxes(found.boxes, derived.boxes):
             wrong.append("boxes")
         if wrong:
             words = f"the record's {', '.join(wrong)} differ from its document"
             yield Finding("index-differs", record_id, words, "cubeport migrate")
+    for row in differing(connection):
+        yield Finding("index-differs", row, "the index of places differs from the document", "cubeport migrate")
 
 
 _OWN = [each.name for each in _R if each.name not in ("n", "generation", "doc")]
@@ -668,15 +677,6 @@ def _held(connection: sqlite3.Connection, number: int) -> Derived:
         frozenset(rows("rel, dst", "lineage")),
         text[0] if text else "",
         tuple(box[1:] for box in boxes),
-    )
-
-
-def _same_boxes(held: Sequence[Any], wanted: Sequence[Any]) -> bool:
-    """Tell whether the boxes agree: exactly in the exact part; the R*Tree's own coordinates were rounded outwards."""
-    if len(held) != len(wanted):
-        return False
-    return all(
-        h[6:] == w[6:] and all(h[i] <= w[i] and h[i + 1] >= w[i + 1] for i in (0, 2, 4)) for h, w in zip(held, wanted, strict=True)
     )
 
 
@@ -734,19 +734,12 @@ def _demand_database(path: Path) -> None:
         raise corrupt(f"The catalog's database {path.name} is missing.") from None
 
 
-def _read(text: str) -> CatalogRecord:
-    try:
-        return record_from_json(unseal(text, "A record"))
-    except (InvalidRequest, ValueError) as exc:
-        raise corrupt(f"A record in the catalog's database is not valid: {exc}") from exc
-
-
 def _readable(rows: Sequence[tuple[str, str]]) -> tuple[tuple[CatalogRecord, ...], tuple[str, ...]]:
     """Return the records, and the ids of those that are not what was written."""
     found, damaged = [], []
     for record_id, text in rows:
         try:
-            found.append(_read(text))
+            found.append(read_record(text))
         except CorruptCatalog as exc:
             _log.error("record %s is left out of a list: %s", record_id, exc.message)
             damaged.append(record_id)

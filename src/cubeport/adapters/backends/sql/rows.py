@@ -11,13 +11,15 @@ from typing import Any
 
 from sqlalchemy import bindparam, delete, func, insert, literal_column, select, tuple_, update
 
+from cubeport.adapters.backends.sql import places
 from cubeport.adapters.backends.sql.seal import seal, unseal
 from cubeport.adapters.backends.sql.search import run
 from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store, corrupt
 from cubeport.adapters.backends.sql.tables import beside, sql
-from cubeport.catalog.backend import Row, stale, taken
+from cubeport.catalog.backend import Placed, Row, RowSearch, stale, taken
 from cubeport.catalog.forms.canonical import dumps
-from cubeport.errors import CorruptCatalog, RecordExists
+from cubeport.catalog.models import CatalogRecord, record_from_json
+from cubeport.errors import CorruptCatalog, InvalidRequest, RecordExists
 
 _log = logging.getLogger(__name__)
 
@@ -82,16 +84,19 @@ class SqlRows:
                         transaction.connection.execute(_INSERT, values | {"tbl": row.table, "id": row.id, "revision": 1})
                 except RecordExists:
                     raise taken(f"The {row.table} {row.id}") from None
+                places.keep(transaction.connection, stored)
                 return stored
             done = transaction.connection.execute(_UPDATE, values | {"in_tbl": row.table, "in_id": row.id, "read": row.revision})
             if done.rowcount != 1:
                 raise stale(f"The {row.table} {row.id}")
+            places.keep(transaction.connection, stored)
         return stored
 
     def delete(self, table: str, id: str) -> None:
         """Remove the row if it is there."""
         with self._store.write() as transaction:
             transaction.connection.execute(_DELETE, {"in_tbl": table, "in_id": id})
+            places.drop(transaction.connection, table, id)
 
     def select(
         self,
@@ -112,6 +117,38 @@ class SqlRows:
         found = self._run(statement.order_by(*order).limit(limit))
         return [row for each in found if (row := _row_or_none(each)) is not None]
 
+    def find(self, search: RowSearch) -> list[Placed]:
+        """Return rows by place, time and record, in order."""
+        with self._store.snapshot() as connection:
+            found = places.find(connection, search)
+        owners: dict[str, CatalogRecord | None] = {}
+        placed: list[Placed] = []
+        for each in found:
+            own, owner, at = each[:7], each[7], each[8:]
+            row = _row_or_none(own)
+            if own[3] not in owners:
+                owners[own[3]] = _owner_or_none(owner)
+            record = owners[own[3]]
+            if row is not None and record is not None:
+                placed.append(Placed(row, record, tuple(at)))
+        return placed
+
+    def newest(self, table: str, state: str, owners: Sequence[str], most: int) -> dict[str, list[Row]]:
+        """Return up to *most* rows of each owner that searches find, the highest ``(seq, id)`` first."""
+        with self._store.reading() as connection:
+            found = places.newest(connection, table, state, owners, most)
+        rows: dict[str, list[Row]] = {}
+        for each in found:
+            if (row := _row_or_none(each)) is not None:
+                rows.setdefault(row.owner, []).append(row)
+        return rows
+
+    def neighbours(self, table: str, state: str, ids: Sequence[str]) -> dict[str, tuple[str | None, str | None]]:
+        """Return for each row the ids of the rows of its owner before and behind it that searches find."""
+        with self._store.reading() as connection:
+            found = places.neighbours(connection, table, state, ids)
+        return {id_: (before, behind) for id_, before, behind in found}
+
     def next_seq(self, table: str, owner: str = "") -> int:
         """Return the highest ``seq`` of the owner's rows plus one."""
         (highest,) = self._store.one(_HIGHEST, {"in_tbl": table, "in_owner": owner})
@@ -129,6 +166,7 @@ class SqlRows:
         values = _values(row)
         with self._store.write() as transaction:
             transaction.connection.execute(_INSERT, values | {"tbl": row.table, "id": row.id, "revision": row.revision})
+            places.keep(transaction.connection, row)
 
     def all(self) -> Iterator[Row]:
         """Yield every row, by table and id, from one snapshot."""
@@ -177,6 +215,37 @@ def _row_or_none(found: Sequence[Any]) -> Row | None:
     except CorruptCatalog as exc:
         _log.error("a row is left out of a list: %s", exc.message)
         return None
+
+
+def _owner_or_none(text: str) -> CatalogRecord | None:
+    try:
+        return read_record(text)
+    except CorruptCatalog as exc:
+        _log.error("a record is left out of a list: %s", exc.message)
+        return None
+
+
+def read_record(text: str) -> CatalogRecord:
+    """Return the record that a stored text says. Raises CorruptCatalog."""
+    try:
+        return record_from_json(unseal(text, "A record"))
+    except (InvalidRequest, ValueError) as exc:
+        raise corrupt(f"A record in the catalog's database is not valid: {exc}") from exc
+
+
+def rebuild(connection: sqlite3.Connection) -> None:
+    """Make the index of places again from the documents; a row that cannot be read is left out of it."""
+    for found in connection.execute(_ALL).fetchall():
+        if (row := _row_or_none(found)) is not None:
+            places.keep(connection, row)
+
+
+def differing(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield the rows of which the index of places says something else than their documents, or that are not there."""
+    for found in connection.execute(_ALL).fetchall():
+        if (row := _row_or_none(found)) is not None and places.differs(connection, row):
+            yield f"{row.table} {row.id}"
+    yield from places.strays(connection)
 
 
 def damaged(connection: sqlite3.Connection) -> Iterator[tuple[str, CorruptCatalog]]:

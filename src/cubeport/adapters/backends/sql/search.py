@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Select,
+    TableClause,
     Text,
     and_,
     cast,
@@ -210,12 +211,12 @@ def _field_conditions(term: Term) -> list[ColumnElement[bool]]:
     return conditions or [false()]
 
 
-def _with_words(words: Sequence[str]) -> Candidates:
-    asked = " AND ".join(f'"{word}" *' for word in words)
+def _with_words(texts: Sequence[Sequence[str]]) -> Candidates:
+    asked = " OR ".join(f"({' AND '.join(f'"{word}" *' for word in words)})" for words in texts)
     match: ColumnElement[bool] = column("record_text").op("MATCH")(asked)  # the table's hidden column, which means all of it
     # For one record its words are read: FTS5 would look up every record of a common word, each time.
     held = literal(" ").concat(record_text.c.words)
-    probe = and_(record_text.c.rowid == record.c.n, *(held.like(f"% {word}%") for word in words))
+    probe = and_(record_text.c.rowid == record.c.n, or_(*(and_(*(held.like(f"% {word}%") for word in words)) for words in texts)))
     return Candidates((select(record_text.c.rowid).where(match),), exists(select(literal(1)).select_from(record_text).where(probe)))
 
 
@@ -237,7 +238,7 @@ def _in_box(interval: Interval | None, box: Box | None) -> Candidates:
         times.append(c.stop >= years(interval.start))
     areas = [and_(*times)] if times else [c.id >= 0]
     if box is not None:
-        areas = [and_(*times, *_meets(each)) for each in query_boxes(box)]
+        areas = [and_(*times, *meets(record_box, each)) for each in query_boxes(box)]
     numbers = tuple(select(c.id.op(">>")(1)).select_from(record_box).where(each) for each in areas)
     own = c.id.in_([record.c.n * 2, record.c.n * 2 + 1])
     return Candidates(numbers, exists(select(literal(1)).select_from(record_box).where(own, or_(*areas))))
@@ -247,9 +248,9 @@ _ROUNDING_DEG = 1e-4
 """More than 32 bits lose of a coordinate."""
 
 
-def _meets(box: Box) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions that the record's box meets this one, exactly; reading the exact box is slow, and rarely needed."""
-    c, (west, south, east, north), d = record_box.c, box, _ROUNDING_DEG
+def meets(tree: TableClause, box: Box) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions that a box of the R*Tree meets this one, exactly; reading the exact box is slow, and rarely needed."""
+    c, (west, south, east, north), d = tree.c, box, _ROUNDING_DEG
     clear = and_(c.west <= east - d, c.east >= west + d, c.south <= north - d, c.north >= south + d)
     exact = and_(c.x_west <= east, c.x_east >= west, c.x_south <= north, c.x_north >= south)
     return c.west <= east, c.east >= west, c.south <= north, c.north >= south, or_(clear, exact)

@@ -6,7 +6,7 @@ transactions and execution are our own (``sqlite``), as BEGIN IMMEDIATE, the loc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
@@ -38,7 +38,7 @@ from cubeport.adapters.backends.sql.seal import seal
 from cubeport.catalog.forms.boxes import boxes
 from cubeport.catalog.query import TEXT_COMPARED, comparable, document_words, leaves
 
-SCHEMA = 2
+SCHEMA = 3
 """The form of the tables that this release writes."""
 
 
@@ -208,6 +208,31 @@ Index("beside_owner", beside.c.tbl, beside.c.owner, beside.c.seq, beside.c.id)
 Index("beside_state", beside.c.tbl, beside.c.state, beside.c.seq, beside.c.id)
 Index("beside_seq", beside.c.tbl, beside.c.seq, beside.c.id)
 
+# Where and when the rows next to the records are: those that searches find.
+place = Table(
+    "place",
+    META,
+    Column("n", Integer, primary_key=True),
+    Column("tbl", Text, nullable=False),
+    Column("id", Text, nullable=False),
+    Column("owner", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("seq", Integer, nullable=False),
+    Column("known", Integer, nullable=False),
+    Column("created", Text, nullable=False),
+    Column("time_start", Text),
+    Column("time_end", Text),
+    UniqueConstraint("tbl", "id"),
+)
+_SHOWN = (place.c.tbl, place.c.state)
+Index("place_created", *_SHOWN, place.c.created, place.c.id)
+Index("place_start", *_SHOWN, place.c.time_start, place.c.id)
+Index("place_end", *_SHOWN, place.c.time_end, place.c.id)
+Index("place_id", *_SHOWN, place.c.id)
+Index("place_owner", *_SHOWN, place.c.owner, place.c.created, place.c.id)
+Index("place_owner_seq", place.c.tbl, place.c.state, place.c.owner, place.c.seq, place.c.id)
+Index("place_vague", place.c.n, sqlite_where=place.c.known == literal_column("0"))
+
 record_text = table("record_text", column("rowid", Integer), column("words", Text))
 """The words of a record, folded by us; the tokenizer splits at spaces only, as nothing else is left."""
 
@@ -219,18 +244,24 @@ record_box = table(
 """Space and time as an R*Tree: rows 2n, and 2n + 1 over the antimeridian. Its own coordinates are 32 bits wide and rounded
 outwards, so ``x_*`` hold the exact box; the exact times are columns of ``record``. Times are in years."""
 
+place_box = table("place_box", *(column(each.name, each.type) for each in record_box.c))
+"""The same of ``place``."""
+
 _NOWHERE = (1000.0, 1000.0, 1000.0, 1000.0)
 _ALWAYS = 1e6
 
-DERIVED = ("field", "artifact", "lineage", "record_text", "record_box")
+DERIVED = ("field", "artifact", "lineage", "record_text", "record_box", "place", "place_box")
 """Tables that are rebuilt from the documents."""
 
 _VIRTUAL = {
     # With an index of beginnings a common one is read as it comes; without, all of its records are collected before the first.
     "record_text": "CREATE VIRTUAL TABLE record_text USING fts5(words, tokenize='ascii', detail=none, columnsize=0,"
     " prefix='1 2 3 4 5 6 7 8 9 10 11 12')",
-    "record_box": "CREATE VIRTUAL TABLE record_box USING rtree(id, west, east, south, north, start, stop,"
-    " +x_west, +x_east, +x_south, +x_north)",
+    **{
+        name: f"CREATE VIRTUAL TABLE {name} USING rtree(id, west, east, south, north, start, stop,"
+        " +x_west, +x_east, +x_south, +x_north)"
+        for name in ("record_box", "place_box")
+    },
 }
 
 
@@ -262,7 +293,7 @@ class Derived:
             frozenset(_artifact_row(each) for each in document["artifacts"]),
             frozenset((edge["rel"], edge["target"]) for edge in document["lineage"]),
             " ".join(sorted(document_words(document))),
-            tuple(_box_rows(document)),
+            tuple(box_rows(document["time"], document["bbox"])),
         )
 
 
@@ -299,8 +330,8 @@ def _artifact_row(each: Mapping[str, Any]) -> tuple[Any, ...]:
     return each["artifact_id"], each["role"], each["format"], each["status"], profile, path, each["size_bytes"]
 
 
-def _box_rows(document: Mapping[str, Any]) -> list[tuple[float | None, ...]]:
-    span, bbox = document["time"], document["bbox"]
+def box_rows(span: Mapping[str, str | None] | None, bbox: Sequence[float] | None) -> list[tuple[float | None, ...]]:
+    """Return the rows of an R*Tree for a place and a time, either of which may be unknown, without their numbers."""
     if span is None and bbox is None:
         return []
     times = (_ALWAYS, _ALWAYS)

@@ -1,0 +1,305 @@
+"""Searching the rows next to the records by place, time and record; the index of it is derived from their documents.
+
+As in ``search``, first the numbers of the rows that fit each condition are asked for, up to a bound. Where one has few, they give
+the page; else the index of the order is walked, and every row on the way is probed.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import Column, ColumnElement, Text, and_, cast, exists, func, literal, literal_column, or_, select, true, union_all
+
+from cubeport.adapters.backends.sql.search import LISTED, Plan, meets, run
+from cubeport.adapters.backends.sql.tables import BY_KEY, beside, box_rows, compared, place, place_box, record, years
+from cubeport.catalog.backend import Place, Row, RowOrder, RowSearch
+from cubeport.catalog.forms.boxes import Box, query_boxes
+from cubeport.catalog.query import Interval, Query
+
+_P = place.c
+_COLUMNS: dict[RowOrder, Column[Any]] = {
+    "created": _P.created,
+    "start": _P.time_start,
+    "end": _P.time_end,
+    "id": _P.id,
+    "owner.key": record.c.key,
+    "owner.title": record.c.title,
+    "owner.updated_at": record.c.updated_at,
+}
+_LONG: tuple[RowOrder, ...] = ("owner.key", "owner.title")
+
+_INSERT = (
+    "INSERT INTO place (tbl, id, owner, state, seq, known, created, time_start, time_end) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+    " ON CONFLICT (tbl, id) DO UPDATE SET owner = excluded.owner, state = excluded.state, seq = excluded.seq,"
+    " known = excluded.known, created = excluded.created, time_start = excluded.time_start, time_end = excluded.time_end"
+    " RETURNING n"
+)
+_IN_BOX = f"INSERT INTO place_box VALUES ({', '.join('?' * 11)})"  # noqa: S608  # marks
+
+
+# --- keeping --------------------------------------------------------------------------------------------------------
+
+
+def keep(connection: sqlite3.Connection, row: Row) -> None:
+    """Make the index say what the row's document says."""
+    found = Place.of(row.document)
+    if found is None:
+        drop(connection, row.table, row.id)
+        return
+    values = (row.table, row.id, row.owner, row.state, row.seq, int(found.known), found.created, found.start, found.end)
+    ((number,),) = connection.execute(_INSERT, values).fetchall()
+    connection.execute("DELETE FROM place_box WHERE id IN (?, ?)", (2 * number, 2 * number + 1))
+    for half, box in enumerate(_boxes(found)):
+        connection.execute(_IN_BOX, (2 * number + half, *box))
+
+
+def drop(connection: sqlite3.Connection, table: str, id: str) -> None:
+    """Take the row out of the index."""
+    for (number,) in connection.execute("DELETE FROM place WHERE tbl = ? AND id = ? RETURNING n", (table, id)).fetchall():
+        connection.execute("DELETE FROM place_box WHERE id IN (?, ?)", (2 * number, 2 * number + 1))
+
+
+def differs(connection: sqlite3.Connection, row: Row) -> bool:
+    """Tell whether the index says something else than the row's document."""
+    held = connection.execute(
+        "SELECT n, owner, state, seq, known, created, time_start, time_end FROM place WHERE tbl = ? AND id = ?", (row.table, row.id)
+    ).fetchone()
+    wanted = Place.of(row.document)
+    if held is None or wanted is None:
+        return held is not None or wanted is not None
+    number, *columns = held
+    if columns != [row.owner, row.state, row.seq, int(wanted.known), wanted.created, wanted.start, wanted.end]:
+        return True
+    boxes = connection.execute("SELECT * FROM place_box WHERE id IN (?, ?) ORDER BY id", (2 * number, 2 * number + 1)).fetchall()
+    return not same_boxes([box[1:] for box in boxes], _boxes(wanted))
+
+
+def same_boxes(held: Sequence[Any], wanted: Sequence[Any]) -> bool:
+    """Tell whether the boxes agree: exactly in the exact part; the R*Tree's own coordinates were rounded outwards."""
+    if len(held) != len(wanted):
+        return False
+    return all(
+        h[6:] == w[6:] and all(h[i] <= w[i] and h[i + 1] >= w[i + 1] for i in (0, 2, 4)) for h, w in zip(held, wanted, strict=True)
+    )
+
+
+def strays(connection: sqlite3.Connection) -> Iterator[str]:
+    """Yield the rows that the index has and the catalog does not."""
+    missing = (
+        "SELECT place.tbl, place.id FROM place LEFT JOIN beside ON beside.tbl = place.tbl AND beside.id = place.id"
+        " WHERE beside.id IS NULL"
+    )
+    for table, id_ in connection.execute(missing):
+        yield f"{table} {id_}"
+    for (number,) in connection.execute("SELECT id FROM place_box WHERE id >> 1 NOT IN (SELECT n FROM place)"):
+        yield f"place {number}"
+
+
+def _boxes(found: Place) -> list[tuple[float | None, ...]]:
+    span = None if found.start is None and found.end is None else {"start": found.start, "end": found.end}
+    return box_rows(span, found.bbox)
+
+
+# --- searching ------------------------------------------------------------------------------------------------------
+
+
+def find(connection: sqlite3.Connection, asked: RowSearch) -> list[Any]:
+    """Return one row for each that was found: the columns of ``beside``, the record's document, the sort values, the row's id."""
+    where: list[ColumnElement[bool]] = [_P.tbl == asked.table, _P.state == asked.state]
+    owners = _owners(connection, asked.owner)
+    lists: list[frozenset[str] | None] = []
+    if owners is not None:
+        where.append(_P.owner.in_(owners))
+        lists.append(_listed(connection, select(_P.n).where(*where)))
+    if asked.ids is not None:
+        where.append(_P.id.in_(list(asked.ids)))
+        lists.append(_listed(connection, select(_P.n).where(*where), len(asked.ids) + 1))
+    if asked.box is not None or asked.interval is not None:
+        vague, areas = _P.known == literal_column("0"), _areas(asked.interval, asked.box)
+        inside = [select(place_box.c.id.op(">>")(1)).select_from(place_box).where(each) for each in areas]
+        lists.append(_listed(connection, union_all(*inside, select(_P.n).where(vague))))
+        own = place_box.c.id.in_([_P.n * 2, _P.n * 2 + 1])
+        near = [] if lists[-1] is not None else [exists(select(literal(1)).select_from(place_box).where(own, or_(*areas)))]
+        times = [_in_time(asked.interval)] if asked.interval is not None else []
+        where.append(or_(vague, and_(true(), *times, *near)))
+    listed = [each for each in lists if each is not None]
+    few = frozenset.intersection(*listed) if listed else None
+    if few is not None and not few:
+        return []
+    return _with_documents(connection, _page(connection, asked, where, few, owners))
+
+
+def _owners(connection: sqlite3.Connection, owner: Query) -> list[str] | None:
+    """Return the ids of the records, where they are named by their keys."""
+    named = [term for term in owner.terms if term.field == "key" and term.op == "=" and not term.negate]
+    if not named:
+        return None
+    only = replace(owner, where=tuple(named))
+    return [id_ for (id_,) in run(connection, select(record.c.id).where(*_fits(only)))]
+
+
+def _fits(owner: Query) -> list[ColumnElement[bool]]:
+    """Return what a record must be."""
+    plan = Plan.of(replace(owner, text=None, time=None, bbox=None))
+    return [*plan.filters, *(each.probe for each in plan.candidates)]
+
+
+def _listed(connection: sqlite3.Connection, numbers: Any, most: int = LISTED) -> frozenset[str] | None:
+    """Return the numbers as texts; ``None`` where there are as many as *most*."""
+    some = numbers.limit(most).subquery()
+    ((text,),) = run(connection, select(func.aggregate_strings(cast(some.c[0], Text), ",")))
+    found = text.split(",") if text else []
+    return frozenset(found) if len(found) < most else None
+
+
+def _page(
+    connection: sqlite3.Connection,
+    asked: RowSearch,
+    where: Sequence[ColumnElement[bool]],
+    few: frozenset[str] | None,
+    owners: list[str] | None,
+) -> list[Any]:
+    """Return numbers, sort values and ids of the page."""
+    keys = [_key(name) for name, _ in asked.order]
+    statement = select(_P.n, *keys, _P.id).where(*where)
+    of_owners, by_key = any(name.startswith("owner.") for name, _ in asked.order), False
+    if few is not None:
+        statement = statement.where(literal_column(f"place.n IN ({','.join(sorted(few, key=int))})"))
+        statement = statement.with_hint(place, "NOT INDEXED")
+    else:
+        by_key = asked.order[0][0] == "owner.key" and owners is None and len(list(asked.owner.kinds or ())) == 1
+        index = "place_owner" if by_key or (owners is not None and len(owners) == 1) else _INDEXES.get(asked.order[0][0])
+        statement = statement.with_hint(place, f"INDEXED BY {index}" if index else "")
+    if of_owners:
+        statement = statement.select_from(record.join(place, record.c.id == _P.owner)).where(*_fits(asked.owner))
+        statement = statement.with_hint(record, f"INDEXED BY {BY_KEY.name}") if by_key else statement
+    else:
+        owner = select(literal(1)).select_from(record).where(record.c.id == _P.owner, *_fits(asked.owner))
+        statement = statement.select_from(place).where(exists(owner.with_hint(record, "INDEXED BY record_id")))
+    found: list[Any] = []
+    for conditions, order in _stretches(asked, keys, by_key=by_key):
+        found += run(connection, statement.where(*conditions).order_by(*order).limit(asked.limit - len(found)))
+        if len(found) >= asked.limit:
+            break
+    return found
+
+
+_INDEXES: dict[str, str] = {"created": "place_created", "start": "place_start", "end": "place_end", "id": "place_id"}
+
+
+def _key(name: RowOrder) -> ColumnElement[Any]:
+    own = _COLUMNS[name]
+    return compared(own) if name in _LONG else own
+
+
+def _stretches(
+    asked: RowSearch, keys: Sequence[ColumnElement[Any]], *, by_key: bool
+) -> list[tuple[list[ColumnElement[bool]], list[ColumnElement[Any]]]]:
+    """Return conditions and order of the parts of the page, in turn: rows that miss the first value are a part of their own.
+
+    Asked for both at once, SQLite would read the index from its beginning.
+    """
+    down = [descends for _, descends in asked.order]
+    columns = [_COLUMNS[name] for name, _ in asked.order]
+
+    def rest(first: int) -> list[ColumnElement[Any]]:
+        tail = [
+            term
+            for key, own, descends in list(zip(keys, columns, down, strict=True))[first:]
+            for term in ([own.is_(None)] if own.nullable else []) + [key.desc() if descends else key.asc()]
+        ]
+        return [*tail, _P.id.desc() if down[-1] else _P.id.asc()]
+
+    after = asked.after
+    behind = [] if after is None else [_behind(keys, columns, down, after)]
+    leading = keys[0].desc() if down[0] else keys[0].asc()
+    if not columns[0].nullable:
+        bound = [] if after is None else [keys[0] <= after[0] if down[0] else keys[0] >= after[0]]
+        return [([*bound, *behind], [leading, *rest(1)])]
+    parts = []
+    if after is None or after[0] is not None:
+        bound = [] if after is None else [keys[0] <= after[0] if down[0] else keys[0] >= after[0]]
+        known = columns[0].is_(None) == literal_column("0") if by_key else columns[0].is_not(None)  # in the words of the index
+        parts.append(([known, *bound, *behind], [leading, *rest(1)]))
+    missing = columns[0].is_(None) == literal_column("1") if by_key else columns[0].is_(None)
+    parts.append(([missing, *behind], rest(1)))
+    return parts
+
+
+def _behind(
+    keys: Sequence[ColumnElement[Any]], columns: Sequence[Column[Any]], down: Sequence[bool], after: Sequence[str | None]
+) -> ColumnElement[bool]:
+    """Tell whether a row stands behind the place *after*: missing values come last both ways."""
+    ways: list[ColumnElement[bool]] = []
+    same: list[ColumnElement[bool]] = []
+    for key, own, descends, value in zip(keys, columns, down, after[:-1], strict=True):
+        if value is None:
+            same = [*same, own.is_(None)]
+            continue
+        later = key < value if descends else key > value
+        ways.append(and_(*same, or_(later, own.is_(None)) if own.nullable else later))
+        same = [*same, key == value]
+    last = after[-1]
+    ways.append(and_(*same, _P.id < last if down[-1] else _P.id > last))
+    return or_(*ways)
+
+
+def _with_documents(connection: sqlite3.Connection, page: Sequence[Any]) -> list[Any]:
+    if not page:
+        return []
+    own = (beside.c.tbl, beside.c.id, beside.c.doc, beside.c.owner, beside.c.state, beside.c.seq, beside.c.revision)
+    joined = place.join(beside, and_(beside.c.tbl == _P.tbl, beside.c.id == _P.id)).join(record, record.c.id == _P.owner)
+    numbers: ColumnElement[bool] = literal_column(f"place.n IN ({','.join(str(n) for n, *_ in page)})")
+    documents = {n: rest for n, *rest in run(connection, select(_P.n, *own, record.c.doc).select_from(joined).where(numbers))}
+    return [(*documents[n], *at) for n, *at in page if n in documents]
+
+
+def _in_time(asked: Interval) -> ColumnElement[bool]:
+    begins = [] if asked.end is None else [or_(_P.time_start.is_(None), _P.time_start <= asked.end)]
+    ends = [] if asked.start is None else [or_(_P.time_end.is_(None), _P.time_end >= asked.start)]
+    return and_(or_(_P.time_start.is_not(None), _P.time_end.is_not(None)), *begins, *ends)
+
+
+def _areas(interval: Interval | None, box: Box | None) -> list[ColumnElement[bool]]:
+    """Return conditions, any of which puts a row of the R*Tree into the box exactly and the interval as nearly as 32 bits tell."""
+    times: list[ColumnElement[bool]] = []
+    if interval is not None and interval.end is not None:
+        times.append(place_box.c.start <= years(interval.end))
+    if interval is not None and interval.start is not None:
+        times.append(place_box.c.stop >= years(interval.start))
+    if box is None:
+        return [and_(place_box.c.id >= 0, *times)]
+    return [and_(*times, *meets(place_box, each)) for each in query_boxes(box)]
+
+
+# --- of one record --------------------------------------------------------------------------------------------------
+
+_NEWEST = (
+    "SELECT b.tbl, b.id, b.doc, b.owner, b.state, b.seq, b.revision FROM json_each(:owners) o CROSS JOIN place p ON p.n IN"
+    " (SELECT q.n FROM place q INDEXED BY place_owner_seq WHERE q.tbl = :tbl AND q.state = :state AND q.owner = o.value"
+    " ORDER BY q.seq DESC, q.id DESC LIMIT :most)"
+    " JOIN beside b ON b.tbl = p.tbl AND b.id = p.id ORDER BY b.owner, b.seq DESC, b.id DESC"
+)
+_NEIGHBOURS = (
+    "SELECT p.id,"
+    " (SELECT q.id FROM place q INDEXED BY place_owner_seq WHERE q.tbl = p.tbl AND q.state = p.state AND q.owner = p.owner"
+    " AND (q.seq, q.id) < (p.seq, p.id) ORDER BY q.seq DESC, q.id DESC LIMIT 1),"
+    " (SELECT q.id FROM place q INDEXED BY place_owner_seq WHERE q.tbl = p.tbl AND q.state = p.state AND q.owner = p.owner"
+    " AND (q.seq, q.id) > (p.seq, p.id) ORDER BY q.seq, q.id LIMIT 1)"
+    " FROM json_each(:ids) i CROSS JOIN place p ON p.tbl = :tbl AND p.id = i.value WHERE p.state = :state"
+)
+
+
+def newest(connection: sqlite3.Connection, table: str, state: str, owners: Sequence[str], most: int) -> list[Any]:
+    """Return the columns of ``beside`` for the newest rows of each owner."""
+    values = {"tbl": table, "state": state, "owners": json.dumps(list(owners)), "most": most}
+    return connection.execute(_NEWEST, values).fetchall()
+
+
+def neighbours(connection: sqlite3.Connection, table: str, state: str, ids: Sequence[str]) -> list[Any]:
+    """Return each row's id with those of its neighbours among the rows of its owner."""
+    return connection.execute(_NEIGHBOURS, {"tbl": table, "state": state, "ids": json.dumps(list(ids))}).fetchall()
