@@ -58,6 +58,8 @@ def shown_of(raw: xr.Dataset, **changes: Any) -> Shown:
         "updated_at": datetime(2026, 11, 2, 3, 4, 5, tzinfo=UTC),
         "latest": V2,
         "versions": (ref(V3, 3), ref(V2, 2), ref(V1, 1)),
+        "older": V1,
+        "newer": V3,
     }
     return Shown(**(fields | changes))
 
@@ -208,6 +210,7 @@ def test_links_lead_where_something_answers() -> None:
         "parent": f"{url}/stac",
         "items": f"{url}/stac/collections/sst/items",
         "item": f"{url}/stac/collections/sst/items/sst@{V3}",
+        "http://www.opengis.net/def/rel/ogc/1.0/queryables": f"{url}/stac/collections/sst/queryables",
         "alternate": f"{url}/datasets/sst",
         "http://www.opengis.net/def/rel/ogc/1.0/coverage": f"{url}/ogcapi/collections/sst/coverage",
         "version-history": f"{url}/datasets/sst/versions",
@@ -222,7 +225,7 @@ def test_links_lead_where_something_answers() -> None:
 
 
 def test_a_pinned_collection_names_its_version_everywhere(schemas: Path) -> None:
-    document = stac.collection(shown_of(SMALL, pinned=True, version=ref(V1, 1), is_latest=False), SITE)
+    document = stac.collection(shown_of(SMALL, pinned=True, version=ref(V1, 1), is_latest=False, older=None), SITE)
     assert problems(document, schemas) == []
     assert document["id"] == f"sst@{V1}"
     assert document["assets"]["zarr"]["href"].endswith(f"/zarr/sst@{V1}")

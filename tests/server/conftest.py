@@ -22,6 +22,7 @@ import pytest
 import uvicorn
 import xarray as xr
 
+from cubeport.catalog.forms.canonical import timestamp
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
 from cubeport.cubes.orders import StoredObject
 from cubeport.documents.texts import Shown, Texts, VersionRef
@@ -30,12 +31,11 @@ from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
 from cubeport.server.edge import Edge
 from cubeport.server.parts import Parts
-from cubeport.service import items
+from cubeport.service import collections, items
 from cubeport.service.changes import Change, ChangePage
-from cubeport.service.datasets import Candidate
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.retain import DatasetUsage, Usage, VersionUsage
-from cubeport.service.state import Reach, VersionState
+from cubeport.service.state import Cube, DatasetState, Reach, VersionState
 from cubeport.service.sync import SyncDetail, Synced
 from cubeport.service.templates import DatasetTemplate, Extent
 
@@ -218,24 +218,30 @@ class FakeFinds:
 
     service: FakeService
 
-    def candidates(self, *, names: Any = None, after: Any = None, limit: int = 100, **_: Any) -> list[Candidate]:
-        there = self.service.published and not self.service.deleted
-        if not there or (names is not None and "sea" not in names) or (after is not None and after >= ("sea", RECORD)):
+    def look(self, asked: items.Look) -> list[items.Candidate]:
+        if not self.service.published or self.service.deleted or (asked.names is not None and "sea" not in asked.names):
             return []
-        dataset = SimpleNamespace(record=SimpleNamespace(id=RECORD), state=SimpleNamespace(texts=self.service.shown("sea").texts))
-        retained = tuple(
-            state for state, stored in self.service.versions("sea") if stored != "removed" and state.shown_at is not None
-        )
-        return [Candidate(dataset, retained)]  # type: ignore[arg-type]
+        found = []
+        for state, stored in self.service.versions("sea"):
+            shown = stored != "removed" and state.shown_at is not None
+            reach = Reach.of(self.cube(state.version_id).description) if shown else None
+            if reach is None or (asked.versions is not None and state.version_id not in asked.versions):
+                continue
+            if (asked.box is None or reach.meets(asked.box)) and (asked.interval is None or reach.during(*asked.interval)):
+                found.append(self._candidate(state.model_copy(update={"reach": reach})))
+        behind = [each for each in found if asked.after is None or tuple(each.at) < tuple(asked.after)]
+        return sorted(behind, key=lambda each: each.at, reverse=True)[: asked.limit]
 
-    def reach(self, version: VersionState) -> Reach:
-        return Reach.of(self.service.shown(f"sea@{version.version_id}").description)
+    def _candidate(self, version: VersionState) -> items.Candidate:
+        state = DatasetState(texts=self.service.shown("sea").texts, latest=V2)
+        return items.Candidate(RECORD, state, version, (timestamp(MADE), version.version_id))
+
+    def cube(self, version_id: str) -> Cube:
+        shown = self.service.shown(f"sea@{version_id}")
+        return Cube(description=shown.description, documents=shown.sealed)
 
     def items(self, found: Any) -> tuple[Shown, ...]:
-        return tuple(
-            self.service.shown(f"sea@{version.version_id}").model_copy(update={"versions": self.service.shown_versions("sea")})
-            for _, version in found
-        )
+        return self.service.with_versions(*(self.service.shown(each.item_id) for each in found))
 
 
 RECORD = "r" * 32
@@ -301,7 +307,7 @@ class FakeService:
         everything = filters.get("publication") == "any"
         found = [] if self.deleted or not (self.published or everything) else [self.shown("sea", unpublished=everything)]
         if filters.get("versions"):
-            found = [each.model_copy(update={"versions": self.shown_versions("sea")}) for each in found]
+            found = list(self.with_versions(*found))
         return SimpleNamespace(
             items=tuple(found),
             next="abc" if filters.get("limit") == 1 else None,
@@ -320,8 +326,18 @@ class FakeService:
         ]
         return [each for each in found if after is None or each[0].seq < after[0]][:limit]
 
-    def shown_versions(self, dataset_id: str) -> tuple[VersionRef, ...]:
-        return tuple(state.ref() for state, stored in self.versions(dataset_id) if stored != "removed" and state.shown_at)
+    def with_versions(self, *shown: Shown) -> tuple[Shown, ...]:
+        refs = tuple(state.ref() for state, stored in self.versions("sea") if stored != "removed" and state.shown_at)
+        beside = {V2: (V1, None), V1: (None, V2)}
+        return tuple(
+            each.model_copy(
+                update={"versions": refs, "older": beside[each.version.version_id][0], "newer": beside[each.version.version_id][1]}
+            )
+            for each in shown
+        )
+
+    def collections(self, search: collections.CollectionSearch) -> Any:
+        return collections.find(SimpleNamespace(page=self.datasets), search)
 
     def items(self, search: items.ItemSearch) -> items.ItemPage:
         return items.find(FakeFinds(self), search)

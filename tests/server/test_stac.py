@@ -9,12 +9,10 @@ from typing import Any
 import pytest
 import xarray as xr
 
-from cubeport.server import search
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
-from cubeport.service import items
 
-from .conftest import GONE, URL, V1, V2, Client, FakeEngine, FakeFinds, FakeService, Live, cube, make_parts
+from .conftest import GONE, URL, V1, V2, Client, FakeEngine, FakeService, Live, cube, make_parts
 
 
 def test_one_state_on_every_face(client: Client, service: FakeService) -> None:
@@ -100,9 +98,12 @@ def test_malformed_parameters_are_400(client: Client, query: str) -> None:
 def test_collections_pass_their_filters_down(client: Client, service: FakeService) -> None:
     client.get("/stac/collections?limit=5000&q=sea&bbox=1,2,3,4&datetime=2020-01-02T00:00:00z&token=abc")
     assert service.filters == {
-        "limit": 1000, "cursor": "abc", "q": "sea", "bbox": (1.0, 2.0, 3.0, 4.0), "datetime": "2020-01-02T00:00:00Z",
-        "versions": True,
+        "limit": 1000, "cursor": "abc", "q": ("sea",), "bbox": (1.0, 2.0, 3.0, 4.0), "datetime": "2020-01-02T00:00:00Z",
+        "versions": True, "ids": None, "sort": ("dataset_id",), "count": False,
     }  # fmt: skip
+    client.get("/stac/collections?q=sea ice,land&sortby=-title,created&ids=sea,air")
+    assert (service.filters["q"], service.filters["sort"]) == (("sea ice", "land"), ("-dataset_name", "created"))
+    assert service.filters["ids"] == {"sea", "air"}
 
 
 def test_every_own_link_answers_as_it_is_typed(client: Client) -> None:
@@ -186,7 +187,12 @@ class TestSearch:
             {"datetime": "2020-01-02"},
             {"limit": 0},
             {"token": "nix"},
-            {"sortby": []},
+            {"sortby": [{"field": "colour"}]},
+            {"sortby": [{"field": "id", "direction": "up"}]},
+            {"filter": "nonsense ("},
+            {"filter": {"op": "explode", "args": []}},
+            {"filter": "a = 1", "filter-lang": "cql2-json"},
+            {"filter": "a = 1", "filter-crs": "EPSG:3857"},
             {"ids": "sea"},
         ],
     )
@@ -204,16 +210,66 @@ class TestSearch:
         assert client.get(f"/stac/search?limit=1&token={token}").status_code == 200
         assert client.get(f"/stac/search?limit=1&collections=sea&token={token}").status_code == 400
 
-    def test_a_search_that_takes_too_long_goes_on_by_its_token(self, service: FakeService) -> None:
-        """Each step looks at one version at least, so the pages of even the slowest search join into the whole."""
-        found: list[str] = []
-        page = items.find(FakeFinds(service), search.checked(search.Search()), deadline_s=-1)
-        while True:
-            found += [shown.version.version_id for shown in page.items]
-            if page.token is None:
-                break
-            page = items.find(FakeFinds(service), search.checked(search.Search(token=page.token)), deadline_s=-1)
-        assert found == [V2, V1]
+    @pytest.mark.parametrize(
+        ("asked", "versions"),
+        [
+            ({"filter": "deprecated = FALSE"}, [V2]),
+            ({"filter": f"version = '{V1}' OR id = 'sea@{V2}'"}, [V2, V1]),
+            ({"filter": "collection = 'other'"}, []),
+            ({"filter": "S_INTERSECTS(geometry, POINT(-160 0)) AND deprecated = TRUE"}, [V1]),
+            ({"filter": "S_INTERSECTS(geometry, POINT(0 0))"}, []),
+            ({"filter": "T_INTERSECTS(datetime, INTERVAL('2020-01-02T00:00:00Z', '..'))"}, [V2, V1]),
+            ({"filter": {"op": "=", "args": [{"property": "deprecated"}, True]}}, [V1]),
+            ({"filter": "nothing.of_the_kind = 3"}, []),
+            ({"sortby": [{"field": "version", "direction": "asc"}]}, None),
+        ],
+    )
+    def test_filters_fit_the_same_by_get_and_post(self, client: Client, asked: dict[str, Any], versions: list[str] | None) -> None:
+        texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in asked.items() if name == "filter"}
+        if isinstance(asked.get("filter"), dict):
+            texts["filter-lang"] = "cql2-json"
+        if "sortby" in asked:
+            texts["sortby"] = "properties.version"
+        got, posted = client.get("/stac/search", params=texts), client.post("/stac/search", json=asked)
+        assert (got.status_code, posted.status_code) == (200, 200), got.text + posted.text
+        assert got.json()["features"] == posted.json()["features"]
+        if versions is not None:
+            assert [each["properties"]["version"] for each in got.json()["features"]] == versions
+
+    def test_some_fields(self, client: Client) -> None:
+        whole = client.get("/stac/search").json()["features"][0]
+        some = client.get("/stac/search?fields=properties.version,-properties.created").json()["features"][0]
+        assert some == {**{name: whole[name] for name in ("id", "type", "collection")}, "properties": {"version": V2}}
+        body = {"fields": {"exclude": ["assets", "links", "properties.cube:variables"]}}
+        less = client.post("/stac/search", json=body).json()["features"][0]
+        assert set(whole) - set(less) == {"assets", "links"}
+        assert set(whole["properties"]) - set(less["properties"]) == {"cube:variables"}
+        [collection] = client.get("/stac/collections?fields=title").json()["collections"]
+        assert set(collection) == {"id", "type", "title"}
+
+    def test_queryables_are_what_filters_know(self, client: Client) -> None:
+        for path in ("/stac/queryables", "/stac/collections/sea/queryables"):
+            answer = client.get(path)
+            assert answer.headers["content-type"] == "application/schema+json"
+            document = answer.json()
+            assert (document["$id"], document["type"]) == (URL + path, "object")
+            for name in document["properties"]:
+                for address in ("/stac/search", "/stac/collections", "/stac/collections/sea/items"):
+                    assert client.get(address, params={"filter": f'"{name}" IS NULL OR 1 = 1'}).json()["numberReturned"] >= 1
+        assert client.get("/stac/collections/nix/queryables").status_code == 404
+
+    @pytest.mark.parametrize(
+        ("text", "count"),
+        [
+            ("id = 'sea'", 1),
+            ("title LIKE 'S%'", 1),
+            ("deprecated = TRUE", 0),
+            ("A_CONTAINS(variables, ('nix'))", 0),
+            ("updated IS NULL", 0),
+        ],
+    )
+    def test_collections_are_filtered(self, client: Client, text: str, count: int) -> None:
+        assert client.get("/stac/collections", params={"filter": text}).json()["numberReturned"] == count
 
     def test_what_is_unpublished_meanwhile_is_not_found(self, client: Client, service: FakeService) -> None:
         service.unpublish("sea")

@@ -12,13 +12,13 @@ import pytest
 import cubeport
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.models import CatalogRecord
+from cubeport.catalog.query import Interval
 from cubeport.cubes.description import CubeDescription, Spatial, Temporal
+from cubeport.documents import cql2
 from cubeport.documents.texts import Texts
 from cubeport.service import items, publish
 from cubeport.service.datasets import Datasets
 from cubeport.service.state import KIND, Cube, DatasetState, Publication, Reach, VersionState
-
-MADE = "2026-01-01T00:00:00Z"
 
 
 def cube(reach: Reach) -> CubeDescription:
@@ -43,15 +43,17 @@ class Shelf:
         self.catalog = catalog
         self.datasets = Datasets(catalog)
         self.truth: dict[str, Reach] = {}
+        self.versions: dict[str, VersionState] = {}
 
-    def add(self, dataset_id: str, *reaches: Reach, published: bool = True, known: bool = True) -> None:
+    def add(self, dataset_id: str, *reaches: Reach, published: bool = True, known: bool = True, made: str = "2026") -> None:
         record: CatalogRecord | None = None
         state = DatasetState(texts=Texts(dataset_id=dataset_id, title=dataset_id, description=""))
         for seq, reach in enumerate(reaches, 1):
             version_id = new_id()
             version = VersionState(
-                version_id=version_id, seq=seq, kind="created", created_at=MADE, coverage={}, request_scope={}, size_bytes=1,
-                digest="d" * 64, ingestion_id="a" * 32, engine="zarr", request_digest="e" * 64, shown_at=MADE,
+                version_id=version_id, seq=seq, kind="created", created_at=f"{made}-01-01T00:00:00Z", coverage={},
+                request_scope={}, size_bytes=1,
+                digest="d" * 64, ingestion_id="a" * 32, engine="zarr", request_digest="e" * 64, shown_at=f"{made}-01-01T00:00:00Z",
                 reach=reach if known else None,
             )  # fmt: skip
             state = publish.pointed((record and DatasetState.of(record)) or state, version_id)
@@ -61,14 +63,23 @@ class Shelf:
             backend = self.catalog.backend
             record = backend.add_record(shown) if record is None else backend.update_record(shown)
             self.catalog.rows.put(version.row(record.id))
-            self.catalog.rows.put(Cube(description=cube(reach), documents={"item": {}}).row(version_id, record.id))
+            documents = {"item": {"geometry": None, "properties": {}}}
+            self.catalog.rows.put(Cube(description=cube(reach), documents=documents).row(version_id, record.id))
             if published:
                 self.truth[f"{dataset_id}@{version_id}"] = reach
+                self.versions[version_id] = version
+
+    def value(self, item: str, name: str) -> Any:
+        """Return what the item is sorted by."""
+        dataset_id, _, version_id = item.partition("@")
+        if name in ("start", "end"):
+            return getattr(self.truth[item], name)
+        return {"created": self.versions[version_id].created_at, "id": version_id}.get(name, dataset_id)
 
     def found(self, limit: int, **asked: Any) -> list[str]:
         """Return the ids of all pages, in order."""
         interval = asked.pop("interval", None)
-        times = {"interval": interval, "datetime": "/".join(each or ".." for each in interval)} if interval else {}
+        times = {"interval": Interval(*interval)} if interval else {}
         ids: list[str] = []
         token = None
         while True:
@@ -114,7 +125,7 @@ def test_every_search_finds_what_a_look_at_each_version_finds(shelf: Shelf) -> N
             for key, reach in shelf.truth.items()
             if ("box" not in asked or reach.meets(asked["box"])) and ("interval" not in asked or reach.during(*asked["interval"]))
         }
-        found = shelf.found(rng.choice([1, 7, 1000]), **asked)
+        found = shelf.found(rng.choice([1, 7, 1000]), **asked, order=(("owner.key", False), ("created", True)))
         assert len(found) == len(set(found))
         assert set(found) == wanted
         assert [each.partition("@")[0] for each in found] == sorted(each.partition("@")[0] for each in found)
@@ -123,11 +134,8 @@ def test_every_search_finds_what_a_look_at_each_version_finds(shelf: Shelf) -> N
 def test_an_older_version_is_found_where_it_was(shelf: Shelf) -> None:
     shelf.add("moved", Reach(bbox=(0, 0, 1, 1)), Reach(bbox=(50, 0, 51, 1)))
     shelf.add("grown", Reach(bbox=(0, 0, 1, 1)), Reach(bbox=(0, 0, 2, 2)))
-    assert [each.partition("@")[0] for each in shelf.found(10, box=(0.2, 0.2, 0.3, 0.3))] == ["grown", "grown", "moved"]
-    elsewhere = {
-        each.state.texts.dataset_id: each.state.elsewhere for each in (shelf.datasets.get("moved"), shelf.datasets.get("grown"))
-    }
-    assert elsewhere == {"moved": True, "grown": False}
+    names = [each.partition("@")[0] for each in shelf.found(10, box=(0.2, 0.2, 0.3, 0.3), order=(("owner.key", False),))]
+    assert names == ["grown", "grown", "moved"]
 
 
 def test_what_has_no_place_or_no_time_is_found_by_searches_that_do_not_ask(shelf: Shelf) -> None:
@@ -142,5 +150,103 @@ def test_ids_and_collections_name_what_is_looked_at(shelf: Shelf) -> None:
     for name in ("a", "b", "c"):
         shelf.add(name, Reach(), Reach())
     second = next(each for each in shelf.truth if each.startswith("b"))
-    assert shelf.found(1, ids=frozenset({second, "nobody@x"})) == [second]
-    assert [each[0] for each in shelf.found(1, collections=frozenset({"a", "c", "x"}))] == ["a", "a", "c", "c"]
+    assert shelf.found(1, ids=frozenset({second, "nobody@x", f"a@{second.partition('@')[2]}"})) == [second]
+    assert sorted(each[0] for each in shelf.found(1, collections=frozenset({"a", "c", "x"}))) == ["a", "a", "c", "c"]
+    assert shelf.found(1, ids=frozenset({f"a@{second.partition('@')[2]}"})) == []
+
+
+@pytest.mark.parametrize("name", ["created", "start", "end", "id", "owner.key", "owner.title"])
+def test_items_come_in_the_order_that_is_asked_for(shelf: Shelf, name: Any) -> None:
+    rng = random.Random(3)
+    for n in range(12):
+        shelf.add(f"d{rng.randrange(10**6):06}", *(random_reach(rng) for _ in range(1 + n % 2)), made=f"20{rng.randrange(10, 30)}")
+    up, down = (shelf.found(5, order=((name, descends),)) for descends in (False, True))
+    values = {item: shelf.value(item, name) for item in shelf.truth}
+    known = [item for item in up if values[item] is not None]
+    assert sorted(up) == sorted(down) == sorted(shelf.truth)
+    assert [values[item] for item in known] == sorted(values[item] for item in known)
+    assert up[len(known) :] == sorted(up[len(known) :], key=lambda each: each.partition("@")[2]), "what has none comes last"
+    assert [item for item in down if values[item] is not None] == known[::-1]
+
+
+def test_a_filter_is_asked_of_what_the_index_finds(shelf: Shelf) -> None:
+    shelf.add("a", Reach(bbox=(0, 0, 1, 1)), Reach(bbox=(0, 0, 2, 2)))
+    shelf.add("b", Reach())
+
+    def found(text: str, limit: int = 1) -> list[str]:
+        return sorted(each.partition("@")[0] for each in shelf.found(limit, tests=(cql2.read(text).fits,)))
+
+    assert found("deprecated = FALSE") == ["a", "b"]
+    assert found("deprecated = TRUE AND title = 'a'") == ["a"]
+    assert found("S_INTERSECTS(geometry, BBOX(0.5,0.5,3,3))") == ["a", "a"]
+    assert found("geometry IS NULL", 10) == ["b"]
+    assert found("A_CONTAINS(variables, ('t'))", 10) == ["a", "a", "b"]
+    assert found("A_CONTAINS(variables, ('u'))", 10) == []
+
+
+def test_a_search_that_takes_too_long_goes_on_by_its_token(shelf: Shelf) -> None:
+    """Each step looks at one version at least, so the pages of even the slowest search join into the whole."""
+    for name in ("a", "b", "c"):
+        shelf.add(name, Reach(), Reach())
+    found: list[str] = []
+    token, pages = None, 0
+    while True:
+        search = items.ItemSearch(token=token, tests=(cql2.read("deprecated = FALSE").fits,))
+        page = items.find(shelf.datasets, search, deadline_s=-1)
+        found += [each.texts.dataset_id for each in page.items]
+        pages += 1
+        if (token := page.token) is None:
+            break
+    assert (sorted(found), pages) == (["a", "b", "c"], 7)
+
+
+class Counted:
+    """A catalog whose SQL statements are counted, and the rows that they give."""
+
+    def __init__(self, catalog: Any) -> None:
+        self.steps = 0
+        store = catalog.backend._store
+        connect = store.connect
+
+        def counting() -> Any:
+            connection = connect()
+            connection.set_progress_handler(self._step, 100)
+            return connection
+
+        store.connect = counting
+        while store._idle:
+            store._idle.pop().close()
+
+    def _step(self) -> int:
+        self.steps += 1
+        return 0
+
+
+def test_a_search_costs_the_same_whatever_the_number_of_datasets(tmp_path: Path) -> None:
+    """Steps of SQLite's machine, in hundreds: what a page costs at 10 datasets and at 1,000, where nothing walks them all."""
+    costs: dict[int, dict[str, int]] = {}
+    searches: dict[str, dict[str, Any]] = {
+        "box and time": {"box": (10, 10, 14, 14), "interval": Interval("2005-01-01T00:00:00Z", "2005-03-31T00:00:00Z")},
+        "the newest": {},
+        "by id": {"order": (("owner.key", False), ("id", False))},
+        "by time": {"order": (("start", True),)},
+        "one collection": {"collections": frozenset({"d0003"})},
+        "the world": {"box": (-180, -90, 180, 90)},
+    }
+    for count in (20, 1000):
+        with cubeport.Catalog.create(tmp_path / str(count)) as catalog:
+            shelf, rng = Shelf(catalog), random.Random(1)
+            with catalog.backend.transaction():
+                for n in range(count):
+                    shelf.add(f"d{n:04}", random_reach(rng) if n else Reach(bbox=(11, 11, 12, 12)))
+            counted = Counted(catalog)
+            for name, asked in searches.items():
+                items.find(shelf.datasets, items.ItemSearch(limit=10, **asked))
+                counted.steps = 0
+                page = items.find(shelf.datasets, items.ItemSearch(limit=10, **asked))
+                costs.setdefault(count, {})[name] = counted.steps
+                assert page.items or name == "box and time"
+    few, many = costs[20], costs[1000]
+    # Numbers that fit a box are listed up to a bound, some steps for each.
+    assert all(many[name] <= 3 * few[name] + 20 for name in searches if name != "the world"), costs
+    assert many["the world"] <= 3 * few["the world"] + 40 * (1000 - 20) / 100, costs

@@ -33,7 +33,7 @@ from cubeport.documents.json_types import (
     SealedItemJSON,
     SealedStacJSON,
 )
-from cubeport.documents.texts import Provider, Shown, VersionRef
+from cubeport.documents.texts import Provider, Shown
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -46,14 +46,49 @@ CONFORMS_TO = (
     "https://api.stacspec.org/v1.0.0/ogcapi-features",
     "https://api.stacspec.org/v1.0.0/item-search",
     "https://api.stacspec.org/v1.0.0/browseable",
+    "https://api.stacspec.org/v1.0.0/item-search#fields",
+    "https://api.stacspec.org/v1.0.0/item-search#sort",
+    "https://api.stacspec.org/v1.1.0/item-search#sort",
+    "https://api.stacspec.org/v1.0.0/ogcapi-features#fields",
+    "https://api.stacspec.org/v1.0.0/ogcapi-features#sort",
+    "https://api.stacspec.org/v1.0.0-rc.2/item-search#filter",
+    "https://api.stacspec.org/v1.0.0-rc.1/collection-search",
+    "https://api.stacspec.org/v1.0.0-rc.1/collection-search#free-text",
+    "https://api.stacspec.org/v1.0.0-rc.1/collection-search#filter",
+    "https://api.stacspec.org/v1.0.0-rc.1/collection-search#fields",
+    "https://api.stacspec.org/v1.1.0/collection-search#sort",
+    "http://www.opengis.net/spec/ogcapi-common-2/1.0/conf/simple-query",
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/core",
     "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson",
+    "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/filter",
+    "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/features-filter",
+    "http://www.opengis.net/spec/ogcapi-features-3/1.0/conf/queryables",
+    *(
+        f"http://www.opengis.net/spec/cql2/1.0/conf/{name}"
+        for name in (
+            "cql2-text",
+            "cql2-json",
+            "basic-cql2",
+            "advanced-comparison-operators",
+            "case-insensitive-comparison",
+            "accent-insensitive-comparison",
+            "basic-spatial-functions",
+            "spatial-functions",
+            "temporal-functions",
+            "array-functions",
+            "property-property",
+            "arithmetic",
+        )
+    ),
 )
 """Classes that have a test; no other is listed."""
 
 JSON = "application/json"
 GEOJSON = "application/geo+json"
 OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
+SCHEMA = "application/schema+json"
+HTML = "text/html"
+QUERYABLES = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
 COVERAGE = "http://www.opengis.net/def/rel/ogc/1.0/coverage"
 ZARR = "application/vnd.zarr"
 """Bare, as xpystac compares it: parameters make it fail."""
@@ -118,6 +153,8 @@ def catalog(site: Site, children: Iterable[tuple[str, str]], *, path: str = "/st
         _link("data", f"{url}/stac/collections", JSON, "Collections"),
         _link("search", f"{url}/stac/search", GEOJSON, "Search items") | {"method": "GET"},
         _link("search", f"{url}/stac/search", GEOJSON, "Search items") | {"method": "POST"},
+        _link(QUERYABLES, f"{url}/stac/queryables", SCHEMA, "What filters may ask"),
+        _link("alternate", f"{url}{path}?f=html", HTML, "This document as a page"),
         _link("service-desc", f"{url}/openapi.json", OPENAPI, "The API's description"),
         _link("service-doc", f"{url}/docs", "text/html", "The API's documentation"),
         _link("related", f"{url}/ogcapi", JSON, "The same data by OGC API"),
@@ -204,7 +241,7 @@ def collections(
 def item(shown: Shown, site: Site) -> ItemJSON:
     """Return the Item of one version: *shown* is that version's own, whatever version the dataset shows now.
 
-    ``shown.versions``, when filled, gives its neighbours.
+    ``shown.older`` and ``newer``, when filled, are its neighbours.
     """
     sealed: SealedItemJSON = shown.sealed["item"]
     version, texts = shown.version, shown.texts
@@ -424,8 +461,10 @@ def _collection_links(shown: Shown, site: Site) -> list[LinkJSON]:
         _link("root", f"{url}/stac", JSON, site.title),
         _link("parent", f"{url}/stac", JSON, site.title),
         _link("items", f"{own}/items", GEOJSON, "Versions as items"),
-        *(_item_link("item", dataset_id, each, site) for each in shown.versions[:ITEM_LINKS]),
+        *(_item_link("item", dataset_id, each.version_id, site) for each in shown.versions[:ITEM_LINKS]),
+        _link(QUERYABLES, f"{own}/queryables", SCHEMA, "What filters on its items may ask"),
         _link("alternate", f"{url}/datasets/{_path(dataset_id)}", JSON, "The service's own document"),
+        _link("alternate", f"{url}/datasets/{_path(_id(shown))}?f=html", HTML, "The dataset's page"),
         *(
             _link(COVERAGE, f"{url}/ogcapi/collections/{_path(each.coverage_name)}/coverage", "application/vnd.cov+json", title)
             for each, title in zip(
@@ -438,9 +477,9 @@ def _collection_links(shown: Shown, site: Site) -> list[LinkJSON]:
     ]
     if shown.pinned:
         links.append(_link("latest-version", own, JSON, f"{texts.title}, the version that is shown"))
-    if (older := _neighbours(shown)[0]) is not None:
+    if shown.older is not None:
         links.append(
-            _link("predecessor-version", _collection_url(site, item_id(dataset_id, older.version_id)), JSON, "The version before")
+            _link("predecessor-version", _collection_url(site, item_id(dataset_id, shown.older)), JSON, "The version before")
         )
     if texts.license_url:
         links.append(_link("license", texts.license_url, "text/html", texts.license))
@@ -451,33 +490,27 @@ def _collection_links(shown: Shown, site: Site) -> list[LinkJSON]:
     return links
 
 
-def _item_link(rel: str, dataset_id: str, version: VersionRef, site: Site) -> LinkJSON:
-    place = _path(item_id(dataset_id, version.version_id))
-    return _link(rel, f"{_collection_url(site, dataset_id)}/items/{place}", GEOJSON, f"Version {version.version_id}")
+def _item_link(rel: str, dataset_id: str, version_id: str, site: Site) -> LinkJSON:
+    place = _path(item_id(dataset_id, version_id))
+    return _link(rel, f"{_collection_url(site, dataset_id)}/items/{place}", GEOJSON, f"Version {version_id}")
 
 
 def _item_links(shown: Shown, site: Site) -> list[LinkJSON]:
     texts = shown.texts
     own = _collection_url(site, texts.dataset_id)
-    older, newer = _neighbours(shown)
     links = [
-        _item_link("self", texts.dataset_id, shown.version, site),
+        _item_link("self", texts.dataset_id, shown.version.version_id, site),
         _link("root", f"{site.public_url}/stac", JSON, site.title),
         _link("parent", own, JSON, texts.title),
         _link("collection", own, JSON, texts.title),
     ]
+    address = f"{site.public_url}/datasets/{_path(item_id(texts.dataset_id, shown.version.version_id))}?f=html"
+    links.append(_link("alternate", address, HTML, "This version's page"))
     if shown.latest is not None and not shown.is_latest:
         latest = item_id(texts.dataset_id, shown.latest)
         links.append(_link("latest-version", f"{own}/items/{_path(latest)}", GEOJSON, f"Version {shown.latest}"))
-    links += [_item_link("predecessor-version", texts.dataset_id, older, site)] if older is not None else []
-    links += [_item_link("successor-version", texts.dataset_id, newer, site)] if newer is not None else []
+    if shown.older is not None:
+        links.append(_item_link("predecessor-version", texts.dataset_id, shown.older, site))
+    if shown.newer is not None:
+        links.append(_item_link("successor-version", texts.dataset_id, shown.newer, site))
     return links
-
-
-def _neighbours(shown: Shown) -> tuple[VersionRef | None, VersionRef | None]:
-    """Return the versions before and after this one, among those that are retained and were ever shown."""
-    place = next((n for n, each in enumerate(shown.versions) if each.version_id == shown.version.version_id), None)
-    if place is None:
-        return None, None
-    older = shown.versions[place + 1] if place + 1 < len(shown.versions) else None
-    return older, shown.versions[place - 1] if place else None

@@ -16,6 +16,7 @@ from cubeport.cubes.calendars import Stamp, canonical, gregorian, parse_stamp
 from cubeport.cubes.cells import labels
 from cubeport.cubes.decoding import decoded, whole
 from cubeport.cubes.description import Axis, CubeDescription, Variable
+from cubeport.documents.geojson import box_geometry
 from cubeport.documents.json_types import SealedStacJSON, problems
 from cubeport.errors import Corrupt
 
@@ -90,23 +91,7 @@ def _place(cube: CubeDescription) -> dict[str, Any]:
     """Return geometry and box of an Item; without a place the geometry is null and there is no box (RFC 7946, 3.2 and 5)."""
     if cube.spatial.bbox is None:
         return {"geometry": None}
-    return {"geometry": geometry(cube.spatial.bbox), "bbox": list(cube.spatial.bbox)}
-
-
-def geometry(bbox: tuple[float, float, float, float]) -> dict[str, Any]:
-    """Return the box as GeoJSON, counter-clockwise, cut at 180° where it crosses; a box without area as a point or a line."""
-    west, south, east, north = bbox
-    if west == east or south == north:
-        if (west, south) == (east, north):
-            return {"type": "Point", "coordinates": [west, south]}
-        return {"type": "LineString", "coordinates": [[west, south], [east, north]]}
-
-    def ring(left: float, right: float) -> list[list[list[float]]]:
-        return [[[left, south], [right, south], [right, north], [left, north], [left, south]]]
-
-    if west > east:
-        return {"type": "MultiPolygon", "coordinates": [ring(west, 180.0), ring(-180.0, east)]}
-    return {"type": "Polygon", "coordinates": ring(west, east)}
+    return {"geometry": box_geometry(cube.spatial.bbox), "bbox": list(cube.spatial.bbox)}
 
 
 def _skeleton(cube: CubeDescription, raw: xr.Dataset) -> dict[str, Any]:

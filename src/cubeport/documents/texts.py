@@ -120,7 +120,10 @@ class Shown(BaseModel):
     request_scope: dict[str, Any] | None = None
     """What its ingestion was asked for."""
     versions: tuple[VersionRef, ...] = ()
-    """Retained versions that were ever shown, newest first; filled for item lists and version histories only."""
+    """The newest retained versions that were ever shown, newest first; filled where a document lists them."""
+    older: str | None = None
+    newer: str | None = None
+    """The versions before and behind this one, among those that are retained and were ever shown; filled for STAC documents."""
 
     @property
     def dataset_name(self) -> str:

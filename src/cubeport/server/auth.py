@@ -82,6 +82,8 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("POST", "/stac/search"): "read",
     ("GET", "/stac/collections"): "read",
     ("GET", "/stac/collections/{collection_id}"): "read",
+    ("GET", "/stac/queryables"): "read",
+    ("GET", "/stac/collections/{collection_id}/queryables"): "read",
     ("GET", "/stac/collections/{collection_id}/items"): "read",
     ("GET", "/stac/collections/{collection_id}/items/{item_id}"): "read",
 }

@@ -37,6 +37,8 @@ BROWSABLE = frozenset(
         "/stac/collections/{collection_id}",
         "/stac/collections/{collection_id}/items",
         "/stac/collections/{collection_id}/items/{item_id}",
+        "/stac/queryables",
+        "/stac/collections/{collection_id}/queryables",
         "/stac/search",
         "/ogcapi",
         "/ogcapi/conformance",

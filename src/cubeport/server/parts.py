@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from cubeport.catalog.models import CatalogRecord
 from cubeport.cubes.difference import Difference
 from cubeport.cubes.part import Patience
-from cubeport.documents.texts import Shown, VersionRef
+from cubeport.documents.texts import Shown
 from cubeport.service.changes import ChangePage
+from cubeport.service.collections import CollectionSearch
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.ports import Reader
@@ -66,7 +67,9 @@ class Lists(Reads, Protocol):
 
     def items(self, search: ItemSearch) -> ItemPage: ...
 
-    def shown_versions(self, dataset_id: str) -> tuple[VersionRef, ...]: ...
+    def collections(self, search: CollectionSearch) -> Counted[Shown]: ...
+
+    def with_versions(self, *shown: Shown) -> tuple[Shown, ...]: ...
 
 
 class Keeps(Lists, Protocol):

@@ -1,27 +1,46 @@
-"""The parameters of STAC item search: read, checked, and handed to the service as one value (STAC API, Item Search)."""
+"""The parameters of STAC searches: read, checked, and handed to the service as values.
+
+Item Search and Collection Search, with the extensions Fields, Sort, Filter and Free-text, by GET and POST alike.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
-from typing import Annotated, Any
+import re
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field
 
+from cubeport.catalog.forms.boxes import Box
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.query import parse_interval
-from cubeport.cubes.description import CubeDescription
-from cubeport.errors import InvalidRequest, Problem
+from cubeport.documents import cql2
+from cubeport.documents.fields import Fields
+from cubeport.errors import InvalidFilter, InvalidRequest, Problem
 from cubeport.server import incoming
-from cubeport.service.items import ItemSearch
-from cubeport.service.state import Reach
+from cubeport.service.collections import CollectionSearch
+from cubeport.service.items import ItemSearch, Order
 
 MAX_PAGE = 1_000
 MAX_VERTICES = 10_000
 MAX_VALUES = 32_000
 """JSON values in the body of a search: a geometry of 10,000 vertices has 30,000."""
 
-type Box = tuple[float, float, float, float]
+CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
+
+_MOMENT = r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(\.\d{1,9})?([Zz]|[+-]\d\d:\d\d)"
+_DATETIME = re.compile(rf"{_MOMENT}|({_MOMENT}|\.\.)?/{_MOMENT}|{_MOMENT}/({_MOMENT}|\.\.)?", re.ASCII)
+
+
+def _datetime(text: str) -> str:
+    if not _DATETIME.fullmatch(text):
+        raise ValueError("must be an RFC 3339 instant with its offset, or an interval a/b, ../b, a/..")
+    try:
+        parse_interval(text.upper())
+    except InvalidFilter as exc:
+        raise ValueError(exc.message[:200]) from exc
+    return text.upper()
 
 
 def check_box(numbers: list[float]) -> list[float]:
@@ -40,9 +59,36 @@ def _flat(numbers: list[float]) -> Box:
     return west, south, east, north
 
 
-Names = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=10_000)]
+def _crs84(uri: str) -> str:
+    if uri != CRS84:
+        raise ValueError(f"must be {CRS84}: geometries of filters are in longitude and latitude")
+    return uri
 
-Number = Annotated[float, Field(allow_inf_nan=False)]
+
+Names = Annotated[list[Annotated[str, Field(max_length=200)]], Field(max_length=10_000)]
+_Box = Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=6), AfterValidator(check_box)]
+_Datetime = Annotated[
+    Annotated[str, Field(max_length=100), AfterValidator(_datetime)],
+    Field(description="An RFC 3339 instant, or an interval a/b, ../b, a/.."),
+]
+_Limit = Annotated[int, Field(ge=1, description="At most 1000 are given")]
+_Token = Annotated[str, Field(max_length=4000)]
+_Language = Annotated[Literal["cql2-text", "cql2-json"], Field(description="How the filter is written")]
+_Crs = Annotated[str, AfterValidator(_crs84)]
+
+
+class SortKey(incoming.Model):
+    """One key of an order."""
+
+    field: Annotated[str, Field(max_length=100)]
+    direction: Literal["asc", "desc"] = "asc"
+
+
+class FieldsBody(incoming.Model):
+    """Which fields of each document are given."""
+
+    include: Names = Field(default_factory=list)
+    exclude: Names = Field(default_factory=list)
 
 
 class Search(incoming.Model):
@@ -50,85 +96,210 @@ class Search(incoming.Model):
 
     ids: Names | None = None
     collections: Names | None = None
-    bbox: Annotated[list[Annotated[float, Field(allow_inf_nan=False)]], Field(max_length=6), AfterValidator(check_box)] | None = (
-        None
-    )
-    datetime: Annotated[str | None, Field(max_length=100)] = None
+    bbox: _Box | None = None
+    datetime: _Datetime | None = None
     intersects: dict[str, Any] | None = None
-    limit: Annotated[int, Field(ge=1, description="At most 1000 are given")] = 100
-    token: Annotated[str | None, Field(max_length=1000)] = None
+    limit: _Limit = 100
+    token: _Token | None = None
+    sortby: Annotated[list[SortKey], Field(max_length=4)] | None = None
+    fields: FieldsBody | None = None
+    filter: dict[str, Any] | str | None = None
+    filter_lang: _Language | None = Field(None, alias="filter-lang")
+    filter_crs: _Crs | None = Field(None, alias="filter-crs")
 
 
-class SearchQuery(incoming.Model):
-    """What ``GET /stac/search`` takes: lists with commas, a geometry as GeoJSON text."""
+class Paged(incoming.Model):
+    """What every list of items or collections takes by GET."""
 
-    ids: Annotated[str | None, Field(description="Item ids, with commas")] = None
-    collections: Annotated[str | None, Field(description="Collection ids, with commas")] = None
     bbox: Annotated[str | None, Field(description="west,south,east,north; west > east crosses 180°")] = None
     datetime: Annotated[str | None, Field(description="An RFC 3339 instant, or an interval a/b, ../b, a/..")] = None
-    intersects: Annotated[str | None, Field(description="A GeoJSON geometry")] = None
     limit: Annotated[str | None, Field(description="At most 1000 are given")] = None
     token: str | None = None
+    ids: Annotated[str | None, Field(description="Ids, with commas")] = None
+    sortby: Annotated[str | None, Field(description="Fields with commas, - before one that descends: -created,title")] = None
+    fields: Annotated[str | None, Field(description="Fields to give with commas, - before one to leave out")] = None
+    filter: Annotated[str | None, Field(description="CQL2: collection = 'sst' AND deprecated = FALSE")] = None
+    filter_lang: Annotated[str | None, Field(alias="filter-lang", description="cql2-text (default) or cql2-json")] = None
+    filter_crs: Annotated[str | None, Field(alias="filter-crs", description=f"Only {CRS84}")] = None
 
-    def search(self) -> Search:
-        """Return it as the body says it. Raises InvalidRequest."""
-        problems: list[Problem] = []
-        values: dict[str, Any] = {name: value for name, value in self.model_dump().items() if value is not None}
-        for name in ("ids", "collections"):
-            if name in values:
-                values[name] = [part for part in values[name].split(",") if part]
-        for name, read in (("bbox", _numbers), ("limit", int), ("intersects", _geometry_text)):
-            if name in values:
-                try:
-                    values[name] = read(values[name])
-                except (ValueError, InvalidRequest):
-                    problems.append(Problem(("query", name), "malformed", "cannot be read"))
-        if problems:
-            raise InvalidRequest("; ".join(f"{each.loc[1]}: {each.message}" for each in problems), errors=problems)
-        return incoming.validated(values, Search)
+
+class SearchQuery(Paged):
+    """What ``GET /stac/search`` takes: lists with commas, a geometry as GeoJSON text."""
+
+    collections: Annotated[str | None, Field(description="Collection ids, with commas")] = None
+    intersects: Annotated[str | None, Field(description="A GeoJSON geometry")] = None
+
+
+class CollectionsQuery(Paged):
+    """What ``GET /stac/collections`` takes."""
+
+    q: Annotated[str | None, Field(max_length=500, description="Words to find; commas separate texts of which any fits")] = None
+
+
+def read(asked: Paged) -> Search:
+    """Return a query as the body says it. Raises InvalidRequest."""
+    problems: list[Problem] = []
+    values: dict[str, Any] = {
+        name: value for name, value in asked.model_dump(by_alias=True, exclude={"q"}).items() if value is not None
+    }
+    for name in ("ids", "collections"):
+        if name in values:
+            values[name] = [part for part in values[name].split(",") if part]
+    if "fields" in values:
+        fields = Fields.read(values["fields"])
+        values["fields"] = {"include": sorted(fields.include), "exclude": sorted(fields.exclude)}
+    if "sortby" in values:
+        values["sortby"] = [_sort_key(part.strip()) for part in values["sortby"].split(",") if part.strip()]
+    if "filter" in values:
+        values.setdefault("filter-lang", "cql2-text")
+        if values["filter-lang"] == "cql2-json":
+            values["filter"] = _json(values["filter"], "filter", problems)
+    for name, make in (("bbox", _numbers), ("limit", int)):
+        if name in values:
+            try:
+                values[name] = make(values[name])
+            except ValueError:
+                problems.append(Problem(("query", name), "malformed", "cannot be read"))
+    if "intersects" in values:
+        values["intersects"] = _json(values["intersects"], "intersects", problems)
+    if problems:
+        raise InvalidRequest("; ".join(f"{each.loc[1]}: {each.message}" for each in problems), errors=problems)
+    return incoming.validated(values, Search)
 
 
 def _numbers(text: str) -> list[float]:
     return [float(part) for part in text.split(",")]
 
 
-def _geometry_text(text: str) -> Any:
-    return incoming.strict_json(text.encode(), max_values=MAX_VALUES)
+def _json(text: str, name: str, problems: list[Problem]) -> Any:
+    try:
+        return incoming.strict_json(text.encode(), max_values=MAX_VALUES)
+    except InvalidRequest:
+        problems.append(Problem(("query", name), "malformed", "is not JSON"))
+        return None
 
 
-def checked(asked: Search) -> ItemSearch:
-    """Return the search as the service takes it.
+def _sort_key(part: str) -> dict[str, str]:
+    return {"field": part.lstrip("+-"), "direction": "desc" if part.startswith("-") else "asc"}
+
+
+# --- items ----------------------------------------------------------------------------------------------------------
+
+_ITEM_ORDERS: Mapping[str, Order] = {
+    "id": (("owner.key", False), ("id", False)),
+    "collection": (("owner.key", False),),
+    "datetime": (("start", False),),
+    "start_datetime": (("start", False),),
+    "end_datetime": (("end", False),),
+    "created": (("created", False),),
+    "version": (("id", False),),
+    "title": (("owner.title", False),),
+}
+_COLLECTION_ORDERS: Mapping[str, str] = {
+    "id": "dataset_id",
+    "title": "dataset_name",
+    "license": "license",
+    "created": "created",
+    "updated": "shown_since",
+    "datetime": "start",
+    "start_datetime": "start",
+    "end_datetime": "end",
+}
+
+
+def items(asked: Search) -> ItemSearch:
+    """Return the search for items as the service takes it.
 
     Raises
     ------
     InvalidRequest
-        For a ``bbox`` next to ``intersects``, or a bad geometry or time.
+        For a ``bbox`` next to ``intersects``, a bad geometry, an order by what cannot be sorted by, or a bad filter.
     """
     if asked.bbox is not None and asked.intersects is not None:
         why = "bbox and intersects cannot be combined; send one of them"
         raise InvalidRequest(why, errors=[Problem(("body", "intersects"), "conflict", why)])
     geometry = _geometry(asked.intersects) if asked.intersects is not None else None
+    filtered = _filter(asked)
+    box = _flat(asked.bbox) if asked.bbox is not None else _around(geometry) if geometry is not None else None
+    tests: list[Callable[[Mapping[str, Any]], bool]] = [] if geometry is None else [_meets(geometry)]
+    ids = frozenset(asked.ids) if asked.ids is not None else None
+    collections = frozenset(asked.collections) if asked.collections is not None else None
+    if filtered is not None:
+        # What the index can tell is asked of it; the whole filter is asked of what it finds.
+        tests.append(filtered.fits)
+        ids, collections = _both(ids, filtered.values_of("id")), _both(collections, filtered.values_of("collection"))
+        box = filtered.box if box is None else box
     return ItemSearch(
-        ids=frozenset(asked.ids) if asked.ids is not None else None,
-        collections=frozenset(asked.collections) if asked.collections is not None else None,
-        box=_flat(asked.bbox) if asked.bbox is not None else _around(geometry) if geometry is not None else None,
-        datetime=asked.datetime,
+        ids=ids,
+        collections=collections,
+        box=box,
         interval=parse_interval(asked.datetime) if asked.datetime is not None else None,
-        meets=_meets(geometry) if geometry is not None else None,
+        tests=tuple(tests),
+        order=_item_order(asked.sortby) if asked.sortby else (("created", True),),
         limit=min(asked.limit, MAX_PAGE),
         token=asked.token,
         binding=_binding(asked),
     )
 
 
-def meets(cube: CubeDescription, box: Box) -> bool:
-    """Tell whether a cube is in *box*, its edge included."""
-    return Reach.of(cube).meets(box)
+def _both(a: frozenset[str] | None, b: frozenset[str] | None) -> frozenset[str] | None:
+    return b if a is None else a if b is None else a & b
 
 
-def within(cube: CubeDescription, start: str | None, end: str | None) -> bool:
-    """Tell whether a cube has time in the closed interval; one whose time is unknown has none."""
-    return Reach.of(cube).during(start, end)
+def _item_order(keys: Iterable[SortKey]) -> Order:
+    return tuple((name, key.direction == "desc") for key in keys for name, _ in _order_of(key, _ITEM_ORDERS))
+
+
+def _order_of[T](key: SortKey, orders: Mapping[str, T]) -> T:
+    found = orders.get(key.field.removeprefix("properties."))
+    if found is None:
+        why = f"must be one of {', '.join(orders)}"
+        raise InvalidRequest(f"sortby: {why}", errors=[Problem(("query", "sortby"), "not-a-choice", why)])
+    return found
+
+
+def _filter(asked: Search) -> cql2.Filter | None:
+    if asked.filter is None:
+        return None
+    language = asked.filter_lang or ("cql2-text" if isinstance(asked.filter, str) else "cql2-json")
+    if isinstance(asked.filter, str) is not (language == "cql2-text"):
+        why = f"is not {language}"
+        raise InvalidRequest(f"filter: {why}", errors=[Problem(("body", "filter"), "bad-filter", why)])
+    return cql2.read(asked.filter) if isinstance(asked.filter, str) else cql2.read(None, asked.filter)
+
+
+def fields(asked: Search) -> Fields | None:
+    """Return which fields of each document are asked for; ``None`` for all."""
+    given = asked.fields
+    return Fields(frozenset(given.include), frozenset(given.exclude)) if given is not None else None
+
+
+# --- collections ----------------------------------------------------------------------------------------------------
+
+
+def collections(asked: Search, q: str | None) -> CollectionSearch:
+    """Return the search for collections as the service takes it. Raises InvalidRequest."""
+    filtered = _filter(asked)
+    ids = frozenset(asked.ids) if asked.ids is not None else None
+    box = _flat(asked.bbox) if asked.bbox is not None else None
+    if filtered is not None:
+        ids = _both(ids, filtered.values_of("id"))
+        box = filtered.box if box is None else box
+    texts = tuple(part for part in q.split(",") if part.strip()) if q is not None else None
+    order = [("-" if key.direction == "desc" else "") + _order_of(key, _COLLECTION_ORDERS) for key in asked.sortby or ()]
+    return CollectionSearch(
+        q=texts or ((q,) if q else None),
+        ids=ids,
+        box=box,
+        datetime=asked.datetime,
+        tests=(filtered.fits,) if filtered is not None else (),
+        sort=tuple(order) or ("dataset_id",),
+        limit=min(asked.limit, MAX_PAGE),
+        token=asked.token,
+    )
+
+
+# --- geometries -----------------------------------------------------------------------------------------------------
 
 
 def _around(geometry: Any) -> Box | None:
@@ -138,11 +309,14 @@ def _around(geometry: Any) -> Box | None:
     return (west, south, east, north) if inside else None
 
 
-def _meets(geometry: Any) -> Callable[[Mapping[str, Any] | None], bool]:
+def _meets(geometry: Any) -> Callable[[Mapping[str, Any]], bool]:
     from shapely.geometry import shape
 
-    # An item without a place has no geometry, and meets none.
-    return lambda document: document is not None and bool(shape(dict(document)).intersects(geometry))
+    def meets(facts: Mapping[str, Any]) -> bool:
+        own = facts["geometry"]  # an item without a place has none, and meets none
+        return own is not None and bool(shape(dict(own)).intersects(geometry))
+
+    return meets
 
 
 def _geometry(document: Mapping[str, Any]) -> Any:
@@ -163,4 +337,5 @@ def _geometry(document: Mapping[str, Any]) -> Any:
 
 def _binding(asked: Search) -> str:
     """Return what a token is bound to: the query without page and token."""
-    return hashlib.sha256(dumps(asked.model_dump(mode="json", exclude={"token", "limit"})).encode()).hexdigest()[:12]
+    said = asked.model_dump(mode="json", exclude={"token", "limit", "fields"})
+    return hashlib.sha256(dumps(said).encode()).hexdigest()[:12]

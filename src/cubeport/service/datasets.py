@@ -7,25 +7,29 @@ from __future__ import annotations
 
 import logging
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Protocol
 
 from pydantic import ValidationError
 
-from cubeport.catalog.backend import CatalogBackend, Row
+from cubeport.catalog.backend import CatalogBackend, Placed, Row, RowSearch
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.models import CatalogRecord
-from cubeport.catalog.query import Query, Term, comparable, write_cursor
+from cubeport.catalog.query import Query, Term
 from cubeport.cubes.bounded import Bounded
-from cubeport.documents.texts import Shown, VersionRef
+from cubeport.documents.texts import Shown
 from cubeport.errors import Corrupt, CorruptCatalog, NotFound, VersionRemoved
-from cubeport.service.state import CUBE, GONE, KIND, VERSION, Cube, DatasetState, Reach, VersionState, shown_since
+from cubeport.service.items import Candidate, Look
+from cubeport.service.state import CUBE, GONE, KIND, RETAINED, VERSION, Cube, DatasetState, VersionState, shown_since
 from cubeport.service.templates import ID_PATTERN
 
 CUBES_CACHED = 256
 """Descriptions and sealed documents held in memory, the least recently used go first."""
+
+STATES_CACHED = 4096
+"""States of datasets that searches have read, by record and its version: equal means unchanged."""
 
 _log = logging.getLogger(__name__)
 
@@ -58,30 +62,13 @@ class Dataset:
     state: DatasetState
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A published dataset that a search may find, with its retained versions that were ever shown, newest first."""
-
-    dataset: Dataset
-    versions: tuple[VersionState, ...]
-
-    @property
-    def dataset_id(self) -> str:
-        """The dataset's public id, which orders searches."""
-        return self.dataset.state.texts.dataset_id
-
-    @property
-    def record_id(self) -> str:
-        """The id of its record."""
-        return self.dataset.record.id
-
-
 class Datasets:
     """The datasets of a catalog, as readers see them."""
 
     def __init__(self, catalog: HasBackend) -> None:
         self._backend = catalog.backend
         self._cubes: Bounded[str, Cube] = Bounded(CUBES_CACHED)
+        self._states: Bounded[tuple[str, int], DatasetState] = Bounded(STATES_CACHED)
 
     def generation(self) -> int:
         """Return the sequence number of the catalog's last commit: equal means that no list changed."""
@@ -233,7 +220,8 @@ class Datasets:
     def page(
         self,
         *,
-        q: str | None = None,
+        q: str | Sequence[str] | None = None,
+        ids: Iterable[str] | None = None,
         bbox: tuple[float, float, float, float] | None = None,
         datetime: str | None = None,
         variable: str | None = None,
@@ -243,7 +231,7 @@ class Datasets:
         keyword: str | None = None,
         publication: str = "published",
         several_grids: bool = False,
-        sort: str = "dataset_id",
+        sort: str | Sequence[str] = "dataset_id",
         limit: int = 100,
         cursor: str | None = None,
         count: bool = False,
@@ -251,8 +239,8 @@ class Datasets:
     ) -> ShownPage:
         """Return one page of datasets, by indexed columns only: its cost does not depend on how many there are.
 
-        With *several_grids* only those with more coverages than one. With *versions*, each
-        has the list of its retained versions, one statement for all of the page.
+        With *several_grids* only those with more coverages than one. With *versions*, each has the list of its newest versions, and
+        its neighbours.
         """
         wanted = {
             "dataset.texts.period_type": period_type,
@@ -269,13 +257,15 @@ class Datasets:
         )
         if several_grids:
             where = (*where, Term("metadata.dataset.grids", ">", 0))
+        if ids is not None:
+            where = (*where, Term("key", "=", tuple(sorted(ids))))
         query = Query(
             where=where,
             text=q,
             time=datetime,
             bbox=bbox,
             kinds=frozenset({KIND}),
-            order=(_order(sort),),
+            order=tuple(map(_order, (sort,) if isinstance(sort, str) else sort)),
             limit=limit,
             cursor=cursor,
             count=count,
@@ -283,11 +273,7 @@ class Datasets:
         page = self._backend.search(query)
         shown, damaged = self._shown_many(list(page))
         if versions:
-            rows = self._backend.rows.of_owners(VERSION, [each.record_id for each in shown])
-            shown = tuple(
-                each.model_copy(update={"versions": tuple(v.ref() for v in _shown_rows(rows.get(each.record_id, ())))})
-                for each in shown
-            )
+            shown = self.with_versions(shown)
         return ShownPage(shown, page.next, page.matched, (*page.damaged, *damaged))
 
     def _shown_many(self, records: Sequence[CatalogRecord]) -> tuple[tuple[Shown, ...], tuple[str, ...]]:
@@ -330,64 +316,55 @@ class Datasets:
             if isinstance(row, Row):  # a damaged one is reported where it is used
                 self._remember(version_id, Cube.of(row.document))
 
-    def candidates(
-        self,
-        *,
-        bbox: tuple[float, float, float, float] | None = None,
-        datetime: str | None = None,
-        names: Sequence[str] | None = None,
-        after: tuple[str, str] | None = None,
-        limit: int = 100,
-    ) -> list[Candidate]:
-        """Return published datasets that may have a version in *bbox* and *datetime*, in the order of their ids.
+    def look(self, asked: Look) -> list[Candidate]:
+        """Return versions of published datasets that the index says may fit, in order; fewer than the limit are all there are."""
+        named = [] if asked.names is None else [Term("key", "=", tuple(asked.names))]
+        search = RowSearch(
+            VERSION,
+            RETAINED,
+            Query(where=(Term("metadata.dataset.publication.status", "=", "published"), *named), kinds=frozenset({KIND})),
+            box=asked.box,
+            interval=asked.interval,
+            ids=asked.versions,
+            order=asked.order,
+            after=asked.after,
+            limit=asked.limit,
+        )
+        found = [
+            _whole([], each.owner.key or each.owner.id, partial(self._candidate, each)) for each in self._backend.rows.find(search)
+        ]
+        return [each for each in found if each is not None]
 
-        Fewer than *limit* are all there are. The catalog indexes what each dataset shows; a dataset with an older version
-        somewhere else is marked, and is always a candidate.
+    def _candidate(self, found: Placed) -> Candidate:
+        key = found.owner.id, found.owner.version
+        state = self._states.get(key)
+        if state is None:
+            state = DatasetState.of(found.owner)
+            self._states.put(key, state)
+        version = VersionState.model_validate(found.row.document)
+        return Candidate(found.owner.id, state, version, found.at, Dataset(found.owner, state))
 
-        Parameters
-        ----------
-        names
-            Look at these ids only, which are in order.
-        after
-            Dataset id and record id that the page begins behind; an empty record id includes the dataset itself.
-        """
-        if names is not None:
-            some = [each for each in names if after is None or (each, "~") > after]
-            found = [each for name in some if (each := self.find(name)) is not None and each.state.published]
-            found = [each for each in found if after is None or (each.state.texts.dataset_id, each.record.id) > after][:limit]
-        else:
-            asked = Query(
-                where=(Term("metadata.dataset.publication.status", "=", "published"),),
-                kinds=frozenset({KIND}),
-                order=("key",),
-                limit=limit,
-            )
-            queries = [replace(asked, bbox=bbox, time=datetime)]
-            if bbox is not None or datetime is not None:
-                moved = Term("metadata.dataset.elsewhere", "=", True)  # the value of the field
-                queries.append(replace(asked, where=(*asked.where, moved)))
-            pages = [self._backend.search(_behind(each, after)) for each in queries]
-            records = {each.id: each for page in pages for each in page}
-            read = [_whole([], each.key or each.id, partial(_dataset, each)) for each in records.values()]
-            found = [each for each in read if each is not None]
-            found.sort(key=lambda each: (each.state.texts.dataset_id, each.record.id))
-            del found[limit:]
-        rows = self._backend.rows.of_owners(VERSION, [each.record.id for each in found])
-        return [Candidate(each, _shown_rows(rows.get(each.record.id, ()))) for each in found]
+    def items(self, found: Sequence[Candidate]) -> tuple[Shown, ...]:
+        """Return what faces show of these versions, each with its neighbours."""
+        self._fetch_cubes([each.version.version_id for each in found])
+        joined = [_whole([], each.item_id, partial(self._item, each)) for each in found]
+        return self._with_neighbours([each for each in joined if each is not None])
 
-    def reach(self, version: VersionState) -> Reach:
-        """Return the place and time that a search finds the version by."""
-        return version.reach or Reach.of(self.cube(version.version_id).description)
+    def _item(self, candidate: Candidate) -> Shown:
+        return self._join(candidate.origin, candidate.version, self.cube(candidate.version.version_id), pinned=True)
 
-    def items(self, found: Sequence[tuple[Candidate, VersionState]]) -> tuple[Shown, ...]:
-        """Return what faces show of these versions, each with the list of its dataset's versions."""
-        self._fetch_cubes([version.version_id for _, version in found])
-        joined = [_whole([], c.dataset.record.key or c.dataset.record.id, partial(self._item, c, version)) for c, version in found]
-        return tuple(each for each in joined if each is not None)
+    def with_versions(self, shown: Sequence[Shown], *, most: int = 100) -> tuple[Shown, ...]:
+        """Return them with the newest versions of each and with their neighbours: two statements whatever their number."""
+        rows = self._backend.rows.newest(VERSION, RETAINED, [each.record_id for each in shown], most)
+        listed = {owner: tuple(VersionState.model_validate(row.document).ref() for row in own) for owner, own in rows.items()}
+        return self._with_neighbours([each.model_copy(update={"versions": listed.get(each.record_id, ())}) for each in shown])
 
-    def _item(self, candidate: Candidate, version: VersionState) -> Shown:
-        shown = self._join(candidate.dataset, version, self.cube(version.version_id), pinned=True)
-        return shown.model_copy(update={"versions": tuple(each.ref() for each in candidate.versions)})
+    def _with_neighbours(self, shown: Sequence[Shown]) -> tuple[Shown, ...]:
+        beside = self._backend.rows.neighbours(VERSION, RETAINED, [each.version.version_id for each in shown])
+        return tuple(
+            each.model_copy(update=dict(zip(("older", "newer"), beside.get(each.version.version_id, (None, None)), strict=True)))
+            for each in shown
+        )
 
     def versions(
         self, dataset: Dataset, *, limit: int = 100, after: tuple[int, str] | None = None
@@ -395,25 +372,6 @@ class Datasets:
         """Return versions with their stored state, newest first."""
         rows = self._backend.rows.select(VERSION, owner=dataset.record.id, after=after, descending=True, limit=limit)
         return [(VersionState.model_validate(row.document), row.state) for row in rows]
-
-    def shown_versions(self, dataset: Dataset, *, limit: int = 1000) -> tuple[VersionRef, ...]:
-        """Return the retained versions that were ever shown, newest first."""
-        return tuple(
-            version.ref() for version, state in self.versions(dataset, limit=limit) if state not in GONE and version.shown_at
-        )
-
-
-def _shown_rows(rows: Sequence[Row]) -> tuple[VersionState, ...]:
-    """Return the versions of *rows* that are retained and were ever shown."""
-    states = (VersionState.model_validate(row.document) for row in rows if row.state not in GONE)
-    return tuple(each for each in states if each.shown_at is not None)
-
-
-def _behind(query: Query, after: tuple[str, str] | None) -> Query:
-    """Return the query of what comes behind the dataset *after*, in the order of keys."""
-    if after is None:
-        return query
-    return replace(query, cursor=write_cursor(query, ((comparable(after[0]),), after[1])))
 
 
 def _dataset(record: CatalogRecord) -> Dataset:
@@ -430,7 +388,16 @@ def _whole[T](damaged: list[str], name: str, make: Callable[[], T]) -> T | None:
         return None
 
 
-_ORDERS = {"dataset_id": "key", "dataset_name": "title", "last_updated": "updated_at"}
+_ORDERS = {
+    "dataset_id": "key",
+    "dataset_name": "title",
+    "last_updated": "updated_at",
+    "created": "created_at",
+    "shown_since": "metadata.dataset.shown_since",
+    "license": "metadata.dataset.texts.license",
+    "start": "time.start",
+    "end": "time.end",
+}
 
 
 def _order(sort: str) -> str:

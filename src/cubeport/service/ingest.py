@@ -666,7 +666,6 @@ class _Making:
             grids=len(description.grids),
             shown_since=old.shown_since if old else None,
             left=old.left if old else {},
-            elsewhere=old.elsewhere if old else False,
         )
         return self._pointing(state, version, description)
 

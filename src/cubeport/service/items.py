@@ -1,47 +1,75 @@
-"""Search for items: the retained versions of published datasets, by id, place and time (STAC API, Item Search).
+"""Search for items: the retained versions of published datasets, by id, place, time and filter (STAC API, Item Search).
 
-Datasets are walked in the order of their ids and versions newest first, so a token names a place that other people's inserts do not
-move. The catalog's index finds the datasets; each version is then compared by its own reach, since an older version may lie
-elsewhere than the one that is shown.
+The catalog's index of versions finds what may fit, in the order that is asked for. What the index cannot tell (a geometry that is
+not a box, a filter) is asked of each that it finds. A search that is not done at its deadline gives the page that it has, and a
+token to go on from.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from cubeport.catalog.backend import RowOrder
 from cubeport.catalog.forms import cursors
+from cubeport.catalog.forms.boxes import Box
 from cubeport.catalog.forms.canonical import timestamp
+from cubeport.catalog.query import Interval
+from cubeport.documents.geojson import box_geometry
 from cubeport.documents.texts import Shown
 from cubeport.errors import InvalidRequest, Problem
-from cubeport.service.datasets import Candidate
-from cubeport.service.state import Reach, VersionState
+from cubeport.service.state import Cube, DatasetState, Reach, VersionState
 
 DEADLINE_S = 5.0
-_FIRST, _LATER = 25, 200
-"""Datasets looked at in the first step and in each that follows."""
+_STEP = 500
+"""Versions that are looked at at a time where the index does not tell all."""
 
-type Box = tuple[float, float, float, float]
+type Order = tuple[tuple[RowOrder, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What the index is asked."""
+
+    names: Sequence[str] | None
+    """Ids of datasets."""
+    versions: Sequence[str] | None
+    """Ids of versions."""
+    box: Box | None
+    interval: Interval | None
+    order: Order
+    after: Sequence[str | None] | None
+    limit: int
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A version that may fit, with its dataset."""
+
+    record_id: str
+    state: DatasetState
+    version: VersionState
+    at: tuple[str | None, ...]
+    """Where it stands in the order."""
+    origin: Any = None
+    """What the finder needs to make an item of it."""
+
+    @property
+    def item_id(self) -> str:
+        """The id of its item."""
+        return f"{self.state.texts.dataset_id}@{self.version.version_id}"
 
 
 class Finds(Protocol):
     """What a search asks: :class:`~cubeport.service.datasets.Datasets`."""
 
-    def candidates(
-        self,
-        *,
-        bbox: Box | None = None,
-        datetime: str | None = None,
-        names: Sequence[str] | None = None,
-        after: tuple[str, str] | None = None,
-        limit: int = 100,
-    ) -> list[Candidate]: ...
+    def look(self, asked: Look) -> list[Candidate]: ...
 
-    def reach(self, version: VersionState) -> Reach: ...
+    def cube(self, version_id: str) -> Cube: ...
 
-    def items(self, found: Sequence[tuple[Candidate, VersionState]]) -> tuple[Shown, ...]: ...
+    def items(self, found: Sequence[Candidate]) -> tuple[Shown, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,24 +80,14 @@ class ItemSearch:
     collections: frozenset[str] | None = None
     box: Box | None = None
     """The box asked for, or that around the geometry: west, south, east, north in CRS84."""
-    datetime: str | None = None
-    """``A/B``, ``../B``, ``A/..`` or an instant, RFC 3339."""
-    interval: tuple[str | None, str | None] | None = None
-    """The same as two timestamps."""
-    meets: Callable[[Mapping[str, Any] | None], bool] | None = None
-    """Tells whether an item's geometry meets the one asked for."""
+    interval: Interval | None = None
+    tests: tuple[Callable[[Mapping[str, Any]], bool], ...] = ()
+    """What the index cannot tell: each is asked of the facts of an item (:class:`Facts`)."""
+    order: Order = (("created", True),)
     limit: int = 100
     token: str | None = None
     binding: str = ""
     """What the token belongs to: the search without page and token."""
-
-    @property
-    def names(self) -> frozenset[str] | None:
-        """The datasets that are named, by collection or by item id; ``None`` for all."""
-        if self.ids is None:
-            return self.collections
-        of_ids = frozenset(each.partition("@")[0] for each in self.ids)
-        return of_ids if self.collections is None else of_ids & self.collections
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,18 +98,6 @@ class ItemPage:
     token: str | None
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where the walk stopped."""
-
-    dataset_id: str
-    record_id: str
-    version_id: str | None = None
-    """The last version looked at; ``None`` when that was all of the dataset."""
-    created: str | None = None
-    """When that version was made: where the walk goes on if retention has removed it since."""
-
-
 def find(datasets: Finds, search: ItemSearch, *, deadline_s: float = DEADLINE_S) -> ItemPage:
     """Return one page of items. At the deadline it ends early, with a token to go on from.
 
@@ -100,74 +106,116 @@ def find(datasets: Finds, search: ItemSearch, *, deadline_s: float = DEADLINE_S)
     InvalidRequest
         For a token of another search.
     """
-    place = _read(search.token, search.binding) if search.token else None
+    after = _read(search) if search.token else None
     until = time.monotonic() + deadline_s
-    found: list[tuple[Candidate, VersionState]] = []
-    geometries = search.meets
-    names = sorted(search.names) if search.names is not None else None
-    step = _FIRST
-
-    def page(stopped: _Place | None) -> ItemPage:
-        return ItemPage(datasets.items(found), _write(stopped, search.binding) if stopped else None)
-
+    found: list[Candidate] = []
+    ids = search.ids
+    names = search.collections
+    if ids is not None:
+        of_ids = frozenset(each.partition("@")[0] for each in ids)
+        names = of_ids if names is None else of_ids & names
+    step = search.limit + 1
     while True:
-        # A place inside a dataset begins with that very dataset.
-        inside = place is not None and place.version_id is not None
-        after = None if place is None else (place.dataset_id, "" if inside else place.record_id)
-        some = datasets.candidates(bbox=search.box, datetime=search.datetime, names=names, after=after, limit=step)
+        some = datasets.look(
+            Look(
+                names=sorted(names) if names is not None else None,
+                versions=sorted(each.partition("@")[2] for each in ids) if ids is not None else None,
+                box=search.box,
+                interval=search.interval,
+                order=search.order,
+                after=after,
+                limit=step,
+            )
+        )
         for candidate in some:
-            for version in _behind(candidate, place):
-                fits = _fits(datasets, search, candidate, version)
-                if fits and geometries is not None:
-                    (item,) = datasets.items([(candidate, version)])
-                    fits = geometries(item.sealed["item"]["geometry"])
-                if fits and len(found) == search.limit:
-                    return page(_place(*found[-1]))
-                if fits:
-                    found.append((candidate, version))
-                if time.monotonic() > until:
-                    return page(_place(candidate, version))
-            place = _Place(candidate.dataset_id, candidate.record_id)
+            if (ids is None or candidate.item_id in ids) and _fits(datasets, search, candidate):
+                if len(found) == search.limit:
+                    return ItemPage(datasets.items(found), _write(found[-1].at, search))
+                found.append(candidate)
+            after = candidate.at
+            if time.monotonic() > until:
+                return ItemPage(datasets.items(found), _write(candidate.at, search))
         if len(some) < step:
-            return page(None)
-        step = _LATER
+            return ItemPage(datasets.items(found), None)
+        step = max(step, _STEP)
 
 
-def _fits(datasets: Finds, search: ItemSearch, candidate: Candidate, version: VersionState) -> bool:
-    if search.ids is not None and f"{candidate.dataset_id}@{version.version_id}" not in search.ids:
-        return False
-    if search.box is None and search.interval is None:
+def _fits(datasets: Finds, search: ItemSearch, candidate: Candidate) -> bool:
+    reach = candidate.version.reach
+    if reach is None and (search.box is not None or search.interval is not None):
+        reach = Reach.of(datasets.cube(candidate.version.version_id).description)
+        if search.box is not None and not reach.meets(search.box):
+            return False
+        if search.interval is not None and not reach.during(*search.interval):
+            return False
+    if not search.tests:
         return True
-    reach = datasets.reach(version)
-    return (search.box is None or reach.meets(search.box)) and (search.interval is None or reach.during(*search.interval))
+    facts = Facts(datasets, candidate)
+    return all(test(facts) for test in search.tests)
 
 
-def _behind(candidate: Candidate, place: _Place | None) -> tuple[VersionState, ...]:
-    versions = candidate.versions
-    if place is None or place.version_id is None or place.record_id != candidate.record_id:
-        return versions
-    ids = [each.version_id for each in versions]
-    if place.version_id in ids:
-        return versions[ids.index(place.version_id) + 1 :]
-    return tuple(each for each in versions if timestamp(each.created_at) < (place.created or ""))
+class Facts(Mapping[str, Any]):
+    """What may be asked of an item, by the names of the queryables; the cube is opened only for what it alone can tell."""
+
+    def __init__(self, datasets: Finds, candidate: Candidate) -> None:
+        self._datasets, self._candidate = datasets, candidate
+
+    def __getitem__(self, name: str) -> Any:
+        candidate = self._candidate
+        state, version, texts = candidate.state, candidate.version, candidate.state.texts
+        match name:
+            case "id":
+                return candidate.item_id
+            case "collection":
+                return texts.dataset_id
+            case "title" | "description" | "license":
+                return getattr(texts, name)
+            case "keywords":
+                return list(texts.keywords)
+            case "created":
+                return timestamp(version.created_at)
+            case "version":
+                return version.version_id
+            case "deprecated":
+                return version.version_id != state.latest
+            case "geometry" if version.reach is not None:
+                return box_geometry(version.reach.bbox) if version.reach.bbox is not None else None
+        return self._of_cube(name)
+
+    def _of_cube(self, name: str) -> Any:
+        cube = self._datasets.cube(self._candidate.version.version_id)
+        match name:
+            case "variables":
+                return list(cube.description.fields)
+            case "standard_names":
+                fields = map(cube.description.variable, cube.description.fields)
+                return list(dict.fromkeys(each.standard_name for each in fields if each.standard_name))
+            case "geometry":
+                return cube.documents["item"]["geometry"]
+        found = cube.documents["item"]["properties"].get(name)
+        if name == "datetime" and found is None and "start_datetime" not in cube.documents["item"]["properties"]:
+            return timestamp(self._candidate.version.created_at)  # as its item says
+        return found
+
+    def __iter__(self) -> Iterator[str]:
+        raise NotImplementedError("facts are asked for by name")
+
+    def __len__(self) -> int:
+        raise NotImplementedError("facts are asked for by name")
 
 
-def _place(candidate: Candidate, version: VersionState) -> _Place:
-    return _Place(candidate.dataset_id, candidate.record_id, version.version_id, timestamp(version.created_at))
+def _write(at: Sequence[str | None], search: ItemSearch) -> str:
+    return cursors.write(search.binding, list(at))
 
 
-def _write(place: _Place, binding: str) -> str:
-    return cursors.write(binding, place.dataset_id, place.record_id, place.version_id, place.created)
-
-
-def _read(token: str, binding: str) -> _Place:
+def _read(search: ItemSearch) -> tuple[str | None, ...]:
     try:
-        bound, dataset_id, record_id, version_id, created = cursors.read(token, 5)
-        if bound != binding or not (isinstance(dataset_id, str) and isinstance(record_id, str)):
+        bound, at = cursors.read(search.token or "", 2)
+        if bound != search.binding or not isinstance(at, list) or len(at) != len(search.order) + 1:
             raise ValueError("of another search")
-        if not isinstance(version_id, str | None) or not isinstance(created, str | None):
+        if not all(isinstance(each, str | None) for each in at) or at[-1] is None:
             raise ValueError("not a place")
     except ValueError as exc:
         why = "was not given by this search"
         raise InvalidRequest(f"token: {why}", errors=[Problem(("body", "token"), "invalid-cursor", why)]) from exc
-    return _Place(dataset_id, record_id, version_id, created)
+    return tuple(at)

@@ -7,7 +7,7 @@ from functools import partial
 
 from cubeport.catalog.backend import Row
 from cubeport.catalog.catalog import Catalog
-from cubeport.catalog.forms.canonical import is_id, now, timestamp
+from cubeport.catalog.forms.canonical import is_id, now
 from cubeport.catalog.models import CatalogRecord, TimeSpan
 from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
@@ -232,18 +232,10 @@ def with_state(record: CatalogRecord, state: DatasetState) -> CatalogRecord:
 
 def with_shown(record: CatalogRecord, state: DatasetState, shown: CubeDescription) -> CatalogRecord:
     """Return *record* holding *state*, found by the time and place of *shown*."""
-    before, reach = _reach(record), Reach.of(shown)
-    found = {"variables": shown.all_fields, "grids": len(shown.grids)}
-    moved = state.model_copy(update={**found, "elsewhere": state.elsewhere or not reach.covers(before)})
+    reach = Reach.of(shown)
+    moved = state.model_copy(update={"variables": shown.all_fields, "grids": len(shown.grids)})
     time = TimeSpan.model_validate({"start": reach.start, "end": reach.end}) if reach.start else None
     return with_state(record, moved).replace(time=time, bbox=reach.bbox)
-
-
-def _reach(record: CatalogRecord) -> Reach:
-    """Return where searches find the record now."""
-    if record.time is None or record.time.start is None or record.time.end is None:
-        return Reach(bbox=record.bbox)
-    return Reach(bbox=record.bbox, start=timestamp(record.time.start), end=timestamp(record.time.end))
 
 
 def _named(state: DatasetState, name: str) -> str:

@@ -16,10 +16,11 @@ from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.forms import cursors
 from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.models import CatalogRecord
-from cubeport.documents.texts import Shown, VersionRef
+from cubeport.documents.texts import Shown
 from cubeport.errors import CubeportError, InvalidCursor, NotFound, ReadOnly
-from cubeport.service import describe, items, publish, sync
+from cubeport.service import collections, describe, items, publish, sync
 from cubeport.service.changes import ChangePage, Changes
+from cubeport.service.collections import CollectionSearch
 from cubeport.service.datasets import Dataset, Datasets, ShownPage
 from cubeport.service.diff import Diff
 from cubeport.service.engines import Engines
@@ -166,13 +167,17 @@ class Service:
         before, after = (self._datasets.shown(f"{dataset_id}@{ref}", unpublished=unpublished) for ref in (old, new))
         return before, after, self._diff.between(before, after, most_cells=most_cells, patience=patience)
 
-    def shown_versions(self, dataset_id: str) -> tuple[VersionRef, ...]:
-        """Return the retained versions that were ever shown, newest first: what has a STAC item."""
-        return self._datasets.shown_versions(self._datasets.get(dataset_id))
+    def with_versions(self, *shown: Shown) -> tuple[Shown, ...]:
+        """Return them with their newest versions and their neighbours: what has a STAC item."""
+        return self._datasets.with_versions(shown)
 
     def items(self, search: ItemSearch) -> ItemPage:
         """Return one page of STAC items. Raises InvalidRequest for a token of another search."""
         return items.find(self._datasets, search)
+
+    def collections(self, search: CollectionSearch) -> ShownPage:
+        """Return one page of published datasets. Raises InvalidCursor for a token of another search."""
+        return collections.find(self._datasets, search)
 
     def extents(self) -> Mapping[str, Extent]:
         """Return the named areas, by id."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 
 from cubeport.catalog.backend import Row
 from cubeport.catalog.forms.boxes import boxes, query_boxes
@@ -28,6 +28,9 @@ KIND = "dataset"
 VERSION, CUBE, JOB, CHANGE = "version", "cube", "job", "change"
 """The service's row tables."""
 
+
+RETAINED = "retained"
+"""The state of a version's row that has its bytes."""
 
 GONE = ("removed", "freed", "missing")
 """States of a version's row without bytes: retention or a purge removed it, or ``fsck --repair`` found it broken."""
@@ -75,18 +78,6 @@ class Reach(_Value):
             return False
         return (end is None or self.start <= end) and (start is None or start <= self.end)
 
-    def _during(self, moment: str) -> bool:
-        return self.during(moment, moment)
-
-    def covers(self, other: Reach) -> bool:
-        """Tell whether each search that finds *other* finds this one too."""
-        if other.start is not None and other.end is not None and not (self._during(other.start) and self._during(other.end)):
-            return False
-        if other.bbox is None:
-            return True
-        mine = boxes(*self.bbox) if self.bbox is not None else ()
-        return all(any(a[0] <= b[0] and b[2] <= a[2] and a[1] <= b[1] and b[3] <= a[3] for a in mine) for b in boxes(*other.bbox))
-
 
 class DatasetState(_Value):
     """``metadata.dataset`` of the record."""
@@ -113,8 +104,12 @@ class DatasetState(_Value):
     """When ``latest`` last moved."""
     left: dict[str, Timestamp] = {}
     """When each version stopped being ``latest``; the newest ones, for retention."""
-    elsewhere: bool = False
-    """Whether a version shown before is in a place or time where the shown one does not: a search then looks at each version."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_elsewhere(cls, values: Any) -> Any:
+        # A mark of earlier releases; versions are indexed by their own places now.
+        return {key: each for key, each in values.items() if key != "elsewhere"} if isinstance(values, Mapping) else values
 
     @property
     def published(self) -> bool:

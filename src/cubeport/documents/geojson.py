@@ -1,0 +1,21 @@
+"""Boxes as GeoJSON geometries (RFC 7946)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def box_geometry(bbox: tuple[float, float, float, float]) -> dict[str, Any]:
+    """Return the box as GeoJSON, counter-clockwise, cut at 180° where it crosses; a box without area as a point or a line."""
+    west, south, east, north = bbox
+    if west == east or south == north:
+        if (west, south) == (east, north):
+            return {"type": "Point", "coordinates": [west, south]}
+        return {"type": "LineString", "coordinates": [[west, south], [east, north]]}
+
+    def ring(left: float, right: float) -> list[list[list[float]]]:
+        return [[[left, south], [right, south], [right, north], [left, north], [left, south]]]
+
+    if west > east:
+        return {"type": "MultiPolygon", "coordinates": [ring(west, 180.0), ring(-180.0, east)]}
+    return {"type": "Polygon", "coordinates": ring(west, east)}

@@ -1,0 +1,126 @@
+"""Search for collections: published datasets by words, place, time and filter (STAC API, Collection Search)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from cubeport.catalog.forms.boxes import Box
+from cubeport.catalog.forms.canonical import timestamp
+from cubeport.documents.geojson import box_geometry
+from cubeport.documents.texts import Shown
+from cubeport.service.datasets import ShownPage
+
+DEADLINE_S = 5.0
+_STEP = 500
+"""Datasets that are looked at at a time where the index does not tell all."""
+
+
+class Pages(Protocol):
+    """What a search asks: :class:`~cubeport.service.datasets.Datasets`."""
+
+    def page(self, *nothing: Any, **filters: Any) -> ShownPage: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionSearch:
+    """A search that was checked."""
+
+    q: tuple[str, ...] | None = None
+    """Texts, any of which must fit; all words of a text must."""
+    ids: frozenset[str] | None = None
+    box: Box | None = None
+    datetime: str | None = None
+    tests: tuple[Callable[[Mapping[str, Any]], bool], ...] = ()
+    """What the index cannot tell: each is asked of the facts of a collection."""
+    sort: tuple[str, ...] = ("dataset_id",)
+    limit: int = 100
+    token: str | None = None
+    count: bool = False
+
+
+def find(datasets: Pages, search: CollectionSearch, *, deadline_s: float = DEADLINE_S) -> ShownPage:
+    """Return one page of datasets; a page may be short of its limit, and is the last one when it has no cursor.
+
+    Raises
+    ------
+    InvalidCursor
+        For a cursor of another search.
+    """
+    asked: dict[str, Any] = {
+        "q": search.q,
+        "ids": search.ids,
+        "bbox": search.box,
+        "datetime": search.datetime,
+        "sort": search.sort,
+    }
+    if not search.tests:
+        return datasets.page(**asked, limit=search.limit, cursor=search.token, count=search.count, versions=True)
+    until = time.monotonic() + deadline_s
+    found: list[Shown] = []
+    damaged: list[str] = []
+    cursor, step = search.token, search.limit
+    while True:
+        page = datasets.page(**asked, limit=step, cursor=cursor, versions=True)
+        fit = [each for each in page.items if all(test(Facts(each)) for test in search.tests)]
+        room = search.limit - len(found)
+        if len(fit) > room:
+            if room == 0 or found:
+                return ShownPage(tuple(found), cursor, None, tuple(damaged))
+            step = search.limit  # a page of so many has no more that fit
+            continue
+        found += fit
+        damaged += page.damaged
+        cursor = page.next
+        if cursor is None or len(found) == search.limit or time.monotonic() > until:
+            return ShownPage(tuple(found), cursor, None, tuple(damaged))
+        step = max(search.limit, _STEP) if not found else search.limit
+
+
+class Facts(Mapping[str, Any]):
+    """What may be asked of a collection, by the names of the queryables."""
+
+    def __init__(self, shown: Shown) -> None:
+        self._shown = shown
+
+    def __getitem__(self, name: str) -> Any:
+        shown, texts, cube = self._shown, self._shown.texts, self._shown.description
+        match name:
+            case "id" | "collection":
+                return texts.dataset_id
+            case "title" | "description" | "license":
+                return getattr(texts, name)
+            case "keywords":
+                return list(texts.keywords)
+            case "created":
+                return timestamp(shown.created_at)
+            case "updated":
+                return timestamp(shown.updated_at)
+            case "version":
+                return shown.version.version_id
+            case "deprecated":
+                return False
+            case "geometry":
+                return None if cube.spatial.bbox is None else box_geometry(cube.spatial.bbox)
+            case "variables":
+                return list(cube.fields)
+            case "standard_names":
+                fields = map(cube.variable, cube.fields)
+                return list(dict.fromkeys(each.standard_name for each in fields if each.standard_name))
+        start, end = shown.sealed["stac"]["extent"]["temporal"]["interval"][0]
+        match name:
+            case "start_datetime":
+                return start
+            case "end_datetime":
+                return end
+            case "datetime":
+                return start if start == end else None
+        return shown.sealed["stac"].get(name)
+
+    def __iter__(self) -> Iterator[str]:
+        raise NotImplementedError("facts are asked for by name")
+
+    def __len__(self) -> int:
+        raise NotImplementedError("facts are asked for by name")
