@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 import cubeport
+from cubeport.adapters.backends.sql.places import LISTED
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Interval
@@ -247,6 +248,6 @@ def test_a_search_costs_the_same_whatever_the_number_of_datasets(tmp_path: Path)
                 costs.setdefault(count, {})[name] = counted.steps
                 assert page.items or name == "box and time"
     few, many = costs[20], costs[1000]
-    # Numbers that fit a box are listed up to a bound, some steps for each.
-    assert all(many[name] <= 3 * few[name] + 20 for name in searches if name != "the world"), costs
-    assert many["the world"] <= 3 * few["the world"] + 40 * (1000 - 20) / 100, costs
+    assert all(many[name] <= 2 * few[name] + 10 for name in searches if name != "the world"), costs
+    # What is in a box is listed up to a bound, less than a hundred steps for each.
+    assert many["the world"] <= few["the world"] + min(1000, LISTED), costs
