@@ -8,7 +8,7 @@
     │       PathEscapes, OutsideProfile, AmbiguousId, UnknownSchema, UnknownProfile, SchemaInvalid, SecretRefused,
     │       NamespaceTaken, ReadOnly, HookFailed, Unauthorized, Forbidden, MethodNotAllowed, NotAcceptable,
     │       PreconditionFailed, TooLarge, UriTooLong, UnsupportedMediaType, InvalidConfiguration
-    ├── NotFound                  there is no such thing          exit 3, HTTP 404
+    ├── NotFound                  the thing does not exist        exit 3, HTTP 404
     │   └── NotACatalog, RecordNotFound, NoMatch, ArtifactMissing, Gone → VersionRemoved, CursorExpired
     ├── Conflict                  read again, then decide         exit 4, HTTP 409
     │   └── RecordExists, KeyExists, TargetExists, CatalogExists, SchemaExists, StaleRecord, CatalogMoved, DatasetExists,
@@ -47,7 +47,7 @@ SOURCE_REASONS = (
     "timed-out",
     "not-allowed",
 )
-"""Why a source may be refused ; a reason is never renamed."""
+"""Why a source may be refused. A reason is never renamed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +158,7 @@ class InvalidFilter(InvalidRequest):
 
 
 class InvalidCursor(InvalidRequest):
-    """The cursor was not given by this list and query."""
+    """The cursor does not belong to this list and query."""
 
     kind = "invalid-cursor"
 
@@ -176,13 +176,13 @@ class InvalidPeriod(InvalidRequest):
 
 
 class InvalidRange(InvalidRequest):
-    """The end lies before the start."""
+    """The end is before the start."""
 
     kind = "invalid-range"
 
 
 class AreaOutsideSource(InvalidRequest):
-    """What was asked for is outside what the source has."""
+    """The request is outside the area or time of the source."""
 
     kind = "area-outside-source"
 
@@ -194,13 +194,13 @@ class PathEscapes(InvalidRequest):
 
 
 class OutsideProfile(InvalidRequest):
-    """The place is under no writable storage profile."""
+    """The place is not in a writable storage profile."""
 
     kind = "outside-profile"
 
 
 class AmbiguousId(InvalidRequest):
-    """The id prefix fits more than one record."""
+    """The id prefix matches more than one record."""
 
     kind = "ambiguous-id"
 
@@ -224,13 +224,13 @@ class SchemaInvalid(InvalidRequest):
 
 
 class SecretRefused(InvalidRequest):
-    """The locator or value carries a secret, which no record may hold."""
+    """The locator or value contains a secret, which no record may contain."""
 
     kind = "secret-refused"
 
 
 class NamespaceTaken(InvalidRequest):
-    """The name is owned already by somebody else."""
+    """The name already has another owner."""
 
     kind = "namespace-taken"
 
@@ -260,19 +260,19 @@ class Forbidden(InvalidRequest):
 
 
 class MethodNotAllowed(InvalidRequest):
-    """The address does not take this method."""
+    """The address does not accept this method."""
 
     kind = "method-not-allowed"
 
 
 class NotAcceptable(InvalidRequest):
-    """The address has none of the forms asked for."""
+    """The address has none of the requested formats."""
 
     kind = "not-acceptable"
 
 
 class PreconditionFailed(InvalidRequest):
-    """The resource is no longer the one that was read."""
+    """The resource has changed since it was read."""
 
     kind = "precondition-failed"
 
@@ -290,7 +290,7 @@ class UriTooLong(InvalidRequest):
 
 
 class UnsupportedMediaType(InvalidRequest):
-    """The body is of a media type that this address does not take."""
+    """The address does not accept the media type of the body."""
 
     kind = "unsupported-media-type"
 
@@ -299,7 +299,7 @@ class UnsupportedMediaType(InvalidRequest):
 
 
 class NotFound(CubeportError):
-    """There is nothing at this name."""
+    """Nothing has this name."""
 
     kind = "not-found"
 
@@ -317,19 +317,19 @@ class RecordNotFound(NotFound):
 
 
 class NoMatch(NotFound):
-    """The filter fits no record."""
+    """The filter matches no record."""
 
     kind = "no-match"
 
 
 class ArtifactMissing(NotFound):
-    """The artifact's bytes are not here."""
+    """The bytes of the artifact are missing."""
 
     kind = "artifact-missing"
 
 
 class Gone(NotFound):
-    """It was here and was removed."""
+    """It existed and was removed."""
 
     kind = "gone"
 
@@ -341,7 +341,7 @@ class VersionRemoved(Gone):
 
 
 class CursorExpired(Gone):
-    """The cursor is older than what is kept."""
+    """The cursor is older than the list of changes."""
 
     kind = "cursor-expired"
 
@@ -350,31 +350,31 @@ class CursorExpired(Gone):
 
 
 class Conflict(CubeportError):
-    """The request does not fit the present state."""
+    """The request conflicts with the present state."""
 
     kind = "conflict"
 
 
 class RecordExists(Conflict):
-    """A record has that id already."""
+    """A record with that id already exists."""
 
     kind = "record-exists"
 
 
 class KeyExists(Conflict):
-    """A record has that key already."""
+    """A record with that key already exists."""
 
     kind = "key-exists"
 
 
 class TargetExists(Conflict):
-    """The target is there already and is never overwritten."""
+    """The target already exists and is never overwritten."""
 
     kind = "target-exists"
 
 
 class CatalogExists(Conflict):
-    """The folder has a catalog already."""
+    """The folder already contains a catalog."""
 
     kind = "catalog-exists"
 
@@ -398,19 +398,19 @@ class CatalogMoved(Conflict):
 
 
 class DatasetExists(Conflict):
-    """A dataset has that id already."""
+    """A dataset with that id already exists."""
 
     kind = "dataset-exists"
 
 
 class DatasetBusy(Conflict):
-    """Another ingestion holds the dataset."""
+    """Another ingestion is using the dataset."""
 
     kind = "dataset-busy"
 
 
 class AlreadyFinished(Conflict):
-    """The work has ended already."""
+    """The work has already ended."""
 
     kind = "already-finished"
 
@@ -428,37 +428,37 @@ class NothingToPublish(Conflict):
 
 
 class TemplateChanged(Conflict):
-    """The template differs from the one that made the held data."""
+    """The template has changed since the data were ingested."""
 
     kind = "template-changed"
 
 
 class ExtentChanged(Conflict):
-    """The named area differs from the one that made the held data."""
+    """The named area has changed since the data were ingested."""
 
     kind = "extent-changed"
 
 
 class TagExists(Conflict):
-    """The tag names another version already."""
+    """The tag already names another version."""
 
     kind = "tag-exists"
 
 
 class DataConflict(Conflict):
-    """The data do not fit what is held or asked for."""
+    """The data do not fit the existing data or the request."""
 
     kind = "data-conflict"
 
 
 class NoData(DataConflict):
-    """The source holds no data for what was asked."""
+    """The source has no data for the request."""
 
     kind = "no-data"
 
 
 class CoverageIncomplete(DataConflict):
-    """The source does not cover what was asked."""
+    """The source does not cover the request."""
 
     kind = "coverage-incomplete"
 
@@ -470,7 +470,7 @@ class Gap(DataConflict):
 
 
 class Overlap(DataConflict):
-    """The new periods overlap the held ones."""
+    """The new periods overlap existing ones."""
 
     kind = "overlap"
 
@@ -536,7 +536,7 @@ class SourceRejected(Refused):
 
 
 class Unavailable(CubeportError):
-    """Something that is needed does not answer now."""
+    """Something that the service needs does not answer."""
 
     kind = "unavailable"
 
@@ -554,7 +554,7 @@ class BackendUnavailable(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
-    """The bytes' store does not answer."""
+    """The store of the bytes does not answer."""
 
     kind = "store-unavailable"
 
@@ -566,7 +566,7 @@ class NoSpace(Unavailable):
 
 
 class NetworkFilesystem(Unavailable):
-    """The file system cannot keep the promises of this backend."""
+    """The backend is not reliable on this file system."""
 
     kind = "network-filesystem"
 
@@ -611,7 +611,7 @@ class SourceTimeout(Unavailable):
 
 
 class Corrupt(CubeportError):
-    """Stored bytes are not what was written."""
+    """Stored bytes differ from what was written."""
 
     kind = "corrupt"
 

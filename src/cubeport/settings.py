@@ -424,7 +424,7 @@ def _unknown_variables(environment: Mapping[str, str]) -> Iterator[Problem]:
             yield Problem((name,), "extra_forbidden", f"{variable}: {name}: is not a section of settings{near}")
         elif not nested and name not in Settings.model_fields and difflib.get_close_matches(name, Settings.model_fields, 1, 0.8):
             near = strictyaml.suggestion(name, Settings.model_fields)
-            yield Problem((name,), "extra_forbidden", f"{variable}: {name}: is not known here{near}")
+            yield Problem((name,), "extra_forbidden", f"{variable}: {name}: is unknown{near}")
 
 
 def _section(field: FieldInfo) -> type[Section] | None:

@@ -106,7 +106,7 @@ def test_network_file_systems_are_refused_and_allowed_only_aloud(
     monkeypatch.setattr("cubeport.adapters.backends.sql.backend.mount_type", lambda path: "nfs4")
     with pytest.raises(NetworkFilesystem, match="nfs4"):
         SqlBackend.open(path)
-    with pytest.warns(RuntimeWarning, match="nothing is promised"):
+    with pytest.warns(RuntimeWarning, match="guarantees nothing"):
         allowed = SqlBackend.open(path, allow_network_filesystem=True)
     with contextlib.closing(allowed), allowed._store.reading() as connection:
         assert connection.execute("PRAGMA journal_mode").fetchone() == ("delete",)
@@ -374,7 +374,7 @@ def test_a_document_that_is_no_record_is_corrupt(path: Path, backend: SqlBackend
     record = backend.add_record(sample(1))
     with raw(path) as connection:
         connection.execute("UPDATE record SET doc = replace(doc, 'active', 'alive')")
-    with pytest.raises(CorruptCatalog, match="not what was written"):
+    with pytest.raises(CorruptCatalog, match="differs from what was written"):
         backend.get_record(record.id)
     assert [each.kind for each in backend.check(deep=True)] == ["document-differs"]
     with raw(path) as connection:

@@ -100,8 +100,8 @@ class TestFiles:
         os.utime(inbox / "001.csv", (0, 0))
         told = catalog.ingest(str(inbox / "*.csv"))
         assert outcomes(told) == ["changed", "changed"]
-        assert told.items[0].reason == "has 9 bytes, not 4; --on-changed new_version would take it"
-        assert told.items[1].reason == "was changed at 1970-01-01T00:00:00Z; --on-changed new_version would take it"
+        assert told.items[0].reason == "has 9 bytes, not 4; use --on-changed new_version to add it"
+        assert told.items[1].reason == "was changed at 1970-01-01T00:00:00Z; use --on-changed new_version to add it"
         assert catalog.count() == 2
         taken = catalog.ingest(str(inbox / "*.csv"), on_changed="new_version")
         assert outcomes(taken) == ["changed", "changed"]
@@ -115,7 +115,7 @@ class TestFiles:
         path = inbox / "000.csv"
         assert catalog.ingest(path, mode="move").counts["added"] == 1
         assert not path.exists()
-        assert catalog.ingest(path, mode="move").items[0].reason == "is held; the source is gone"
+        assert catalog.ingest(path, mode="move").items[0].reason == "already added; the source is gone"
 
     def test_a_pattern_that_fits_nothing_is_no_match(self, catalog: Catalog, inbox: Path) -> None:
         with pytest.raises(NoMatch):
@@ -210,7 +210,7 @@ def test_file_names_become_metadata_by_a_pattern(catalog, tmp_path):
     found = catalog.one(station="MHD")
     assert (found.metadata, found.tags) == ({"station": "MHD", "year": 2018, "network": "AGAGE"}, ("raw",))
     assert catalog.one(station="CGO").metadata["year"] == "0099"
-    assert "does not fit the pattern" in next(each.reason for each in done.items if each.outcome == "failed")
+    assert "does not match the pattern" in next(each.reason for each in done.items if each.outcome == "failed")
 
 
 def test_a_failed_item_is_in_the_log(catalog, tmp_path):

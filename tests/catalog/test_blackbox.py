@@ -167,7 +167,7 @@ def test_what_no_record_may_say_is_refused_by_the_twin_too(tmp_path: Path) -> No
             catalog.add(key="line\nfeed")
         with pytest.raises(InvalidRequest, match="no relation invented"):
             catalog.update("k", link=[("invented", "urn:x")])
-        with pytest.raises(AmbiguousId, match=r"^Several records fit:") as caught:
+        with pytest.raises(AmbiguousId, match=r"^Several records match:") as caught:
             catalog.one()
         assert [each["title"] for each in caught.value.members["candidates"]] == ["b", "a"]
         assert catalog.count() == 2
@@ -188,6 +188,6 @@ def test_metadata_of_bytes_are_never_silently_none(tmp_path: Path) -> None:
     with Catalog.create(tmp_path / "root", plugins=False) as catalog:
         added = catalog.add_bytes(b"a,b\n", filename="x.csv", extract_metadata=True)
         assert [each for each in added.warnings if "extract-metadata" in each] == list(added.warnings) != []
-        with pytest.raises(InvalidRequest, match="extracted from files"):
+        with pytest.raises(InvalidRequest, match="extracted only from files"):
             catalog.add_bytes(b"a,b\n", filename="y.csv", extract_metadata=True, require_metadata=True)
         assert catalog.count() == 1

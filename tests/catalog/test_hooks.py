@@ -201,7 +201,7 @@ class TestUndo:
     def test_a_dry_run_lets_nothing_act_outside(self, hooks: HookManager) -> None:
         hooks.register("before_record_commit", lambda c, p: c.journal_undo({}), name="maker")
         context = HookContext("c" * 32, "a" * 32, "add", dry_run=True, journal=lambda name, data: None)
-        with pytest.raises(HookFailed, match="look at context"):
+        with pytest.raises(HookFailed, match="check context"):
             hooks.run("before_record_commit", context, CommitPayload([RECORD]))
 
 

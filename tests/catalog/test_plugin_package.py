@@ -244,8 +244,8 @@ class TestPipelines:
             ("[extract-metdata, commit-record]", "there is no step extract-metdata; do you mean extract-metadata?"),
             ("[{plan-path: {folder: x}}, commit-record]", "plan-path: folder: Extra inputs are not permitted"),
             ("[{calibrate: {offset: many}}, commit-record]", "calibrate: offset: Input should be a valid number"),
-            ("[validate-record]", "commit-record must stand once, and last"),
-            ("[commit-record, validate-record]", "commit-record must stand once, and last"),
+            ("[validate-record]", "commit-record must appear once, as the last step"),
+            ("[commit-record, validate-record]", "commit-record must appear once, as the last step"),
             ("[write-artifact, commit-record]", "write-artifact needs plan-path before it"),
         ],
     )

@@ -69,7 +69,7 @@ def test_a_plugin_gives_one_of_each_kind(installed: Callable[..., EntryPoint]) -
 @pytest.mark.parametrize("kind", sorted(WAITING))
 def test_a_kind_that_nothing_asks_for_is_refused(installed: Callable[..., EntryPoint], kind: str) -> None:
     plugins = discover(entry_points=[installed("early", lambda registry: getattr(registry, kind)("x", nothing))])
-    assert plugins.broken[0].error == f"early gives the {kind} x, and a {kind} is not in this version."
+    assert plugins.broken[0].error == f"early provides the {kind} x, and a {kind} is not in this version."
 
 
 def test_the_same_twice_is_nothing(installed: Callable[..., EntryPoint]) -> None:
@@ -130,16 +130,16 @@ def test_a_second_owner_of_a_name_is_refused_whole_and_both_are_named(installed:
     plugins = discover(entry_points=[installed("b", late), installed("a", lambda r: r.relation("cites"))])
     assert [(p.name, p.error) for p in plugins] == [
         ("a", None),
-        ("b", "the relation cites is a's already, so b cannot give it"),
+        ("b", "the relation cites already belongs to a, so b cannot provide it"),
     ]
     assert plugins.values("relation").keys() == {"cites"}
 
 
 def test_our_own_names_are_reserved(installed: Callable[..., EntryPoint]) -> None:
     (plugin,) = discover(entry_points=[installed("x", everything)], reserved={"extractor": ["bibtex"]})
-    assert plugin.error == "the extractor bibtex is cubeport's already, so x cannot give it"
+    assert plugin.error == "the extractor bibtex already belongs to cubeport, so x cannot provide it"
     (plugin,) = discover(entry_points=[installed("y", lambda r: r.relation("derived_from"))])
-    assert plugin.error == "the relation derived_from is cubeport's already, so y cannot give it"
+    assert plugin.error == "the relation derived_from already belongs to cubeport, so y cannot provide it"
 
 
 def test_the_names_that_are_reserved_are_those_that_are_ours() -> None:
@@ -161,7 +161,7 @@ def test_hooks_of_one_name_and_undo_may_stand_at_several_points(installed: Calla
     assert plugins.broken == []
 
     other = installed("y", lambda r: r.hook("before_path_plan", lambda c, p: None, name="mirror", undo=nothing))
-    assert "mirror is x's already" in discover(entry_points=[installed("x", register), other]).lines()[0]
+    assert "mirror already belongs to x" in discover(entry_points=[installed("x", register), other]).lines()[0]
 
 
 def test_a_disabled_plugin_is_shown_and_not_loaded(installed: Callable[..., EntryPoint]) -> None:

@@ -97,7 +97,7 @@ def test_two_records_of_one_path_are_a_collision(shelf: Shelf) -> None:
     first = shelf.add("a.txt", "One")
     shelf.add("b.txt", "One")
     collision = next(link for link in shelf.apply().links if link.state == "collision")
-    assert collision.reason == f"record {first.id} has this path already"
+    assert collision.reason == f"record {first.id} already has this path"
     assert shelf.tree() == {"g/one.txt": "One"}
 
 
@@ -117,7 +117,7 @@ def test_remote_and_missing_bytes_are_told(shelf: Shelf) -> None:
     remote = Artifact(locator=ExternalURILocator(uri="https://example.org/x.nc"))
     shelf.records.append(CatalogRecord(title="Far", artifacts=(remote,)))
     assert {(link.state, link.reason) for link in shelf.apply().links} == {
-        ("missing-target", "its bytes are not there"),
+        ("missing-target", "its bytes are missing"),
         ("unsupported", "a uri is not a local file"),
     }
 

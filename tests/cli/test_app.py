@@ -219,7 +219,7 @@ class TestPluginCommands:
     def test_one_of_ours_is_never_replaced(self, line: Line) -> None:
         wiring = Wiring(never, never, (register,), plugins=lambda root: plugins("show"))
         assert line("show", "x", wiring=wiring) == (0, "x\n", "")
-        assert "plugin one cannot give the command show, which is cubeport's" in line("--help", wiring=wiring)[2]
+        assert "plugin one cannot provide the command show: cubeport has a command of that name" in line("--help", wiring=wiring)[2]
 
 
 class TestOutput:

@@ -106,7 +106,7 @@ def test_a_table_keeps_its_title_and_is_cut_only_on_a_terminal() -> None:
 
 class TestCheckConfig:
     def test_it_reports_every_problem_at_once_and_each_at_its_place(self, shell: Shell) -> None:
-        assert shell.ok("check-config").out == "The configuration is in order.\n"
+        assert shell.ok("check-config").out == "The configuration has no problems.\n"
         shell.file("config/service.yaml", "server: {prot: 1}\nretention: {keep_last: 0}\nzarr: {offload: x}\n")
         shell.file("config/datasets/sst.yaml", "id: sst\ntitle: T\nperiod_type: monthly\nsource: {kind: fils}\n")
         shell.file("extents/x.yaml", "extent_id: x\nbbox: [0, 10, 5, 5]\n")
@@ -114,7 +114,7 @@ class TestCheckConfig:
         said = shell("check-config")
         assert said.code == 2
         for place in (
-            "config/service.yaml:1:10: server.prot: is not known here; did you mean 'port'?",
+            "config/service.yaml:1:10: server.prot: is unknown; did you mean 'port'?",
             "config/datasets/sst.yaml:4:10: source.kind: 'fils' is not one of",
             "extents/x.yaml:",
             "config/pipelines/p.yaml:",

@@ -41,7 +41,7 @@ def test_flags_of_another_form_are_refused(shell: Shell, inbox: Path) -> None:
     assert "--on-exists is for records" in shell("import", inbox / "*.csv", "--on-exists", "skip").err
     (inbox / "r.ndjson").write_text("")
     assert "--move is for files and manifests" in shell("import", inbox / "r.ndjson", "--move").err
-    assert "exclude each other" in shell("import", inbox / "000.csv", "--move", "--reference").err
+    assert "cannot be combined" in shell("import", inbox / "000.csv", "--move", "--reference").err
     assert shell("search", "--count").out == "0\n"
 
 

@@ -75,16 +75,16 @@ class TestOneOrEach:
         assert said.code == 2
         assert "3 files" in said.err
         said = shell.ok("ingest", inbox, "--series", "--id", "all")
-        assert f"skipped   {inbox / 'notes.txt'}: no format that is known" in said.err
+        assert f"skipped   {inbox / 'notes.txt'}: unknown format" in said.err
         assert published(shell) == {"all": 3}
 
     @pytest.mark.parametrize(
         ("flags", "words"),
         [
-            (("--each", "--id", "x"), "Leave one of them out"),
-            (("--each", "--series"), "Leave one of them out"),
-            (("--each", "--title", "One"), "would name all 3 datasets alike"),
-            (("--id-pattern", "{stem}"), "goes with --each"),
+            (("--each", "--id", "x"), "Use only one of them"),
+            (("--each", "--series"), "Use only one of them"),
+            (("--each", "--title", "One"), "would give all 3 datasets the same title"),
+            (("--id-pattern", "{stem}"), "needs --each"),
             (("--each", "--id-pattern", "fixed"), "takes nothing else in braces"),
             (("--each", "--id-pattern", "{stem}{year}"), "takes nothing else in braces"),
         ],
@@ -119,7 +119,7 @@ class TestEach:
         write(inbox / "a" / "x.nc")
         said = shell("ingest", inbox / "?" / "x.nc", "--each")
         assert said.code == 1
-        assert "has the id x already" in said.out
+        assert "already has the id x" in said.out
         shell.ok("ingest", inbox / "?" / "x.nc", "--each", "--id-pattern", "{parent}-{stem}-{variable}")
         assert published(shell) == {"x": 1, "a-x-tas": 1, "b-x-pr": 1}
 

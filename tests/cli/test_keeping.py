@@ -195,7 +195,7 @@ class TestChecks:
             assert (done["operation_id"], done["outcome"]) == (planned["operation_id"], "back")
         else:
             said = shell.ok("add", "a.txt")
-            assert f"operation {planned['operation_id'][:8]} did not end: back" in said.err
+            assert f"operation {planned['operation_id'][:8]} did not finish: back" in said.err
         assert [p.name for p in (shell.root / "files").rglob("*.part")] == []
         assert shell.ok("recover", "--json").json == []
 

@@ -123,8 +123,8 @@ class TestAdd:
     @pytest.mark.parametrize(
         ("arguments", "words"),
         [
-            (("--copy", "--move", "x"), "exclude each other"),
-            (("--role", "log"), "there are no bytes"),
+            (("--copy", "--move", "x"), "cannot be combined"),
+            (("--role", "log"), "there is no path, address or -"),
             (("https://example.org/x", "--copy"), "fetch"),
             (("-", "--move"), "only be stored"),
             (("x", "--bbox", "1,2,3"), "W,S,E,N"),
@@ -212,7 +212,7 @@ class TestSearch:
     def test_a_filter_that_fits_nothing_is_exit_3_with_an_empty_result(self, shell: Shell) -> None:
         said = shell("search", "year=1900")
         assert (said.code, said.out) == (3, "")
-        assert said.err == "error[no-match]: No record fits.\nnext: cubeport fields\n"
+        assert said.err == "error[no-match]: No record matches.\nnext: cubeport fields\n"
         said = shell("search", "year=1900", "--json")
         assert (said.code, said.json["items"], said.problem["kind"]) == (3, [], "no-match")
         assert shell("search", "year=1900", "--count").out == "0\n"

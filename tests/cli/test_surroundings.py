@@ -73,8 +73,8 @@ def test_no_library_is_imported_for_it() -> None:
         ("prefer", 7, True, "ok", "only their sources, by Landlock version 7, and no network"),
         ("require", 7, False, "ok", "and no TCP"),
         ("prefer", 3, False, "ok", "and the network of the service"),
-        ("prefer", 0, True, "warn", "reaches all files of the service, and no network"),
-        ("prefer", 0, False, "warn", "reaches all files of the service, and its network"),
+        ("prefer", 0, True, "warn", "can reach all files of the service, and no network"),
+        ("prefer", 0, False, "warn", "can reach all files of the service, and its network"),
         ("require", 0, True, "error", "every source will be refused"),
         ("off", 7, True, "warn", "gate.sandbox is off"),
     ],
@@ -99,4 +99,4 @@ def test_doctor_reports_the_sandbox_that_the_settings_ask_for(shell: Shell, monk
 @pytest.mark.skipif(os.geteuid() != 0, reason="asks what root is reported")
 def test_doctor_warns_root(shell: Shell) -> None:
     (found,) = [each for each in shell("doctor", "--json").json if each["kind"] == "sandbox" and each["place"] == "user"]
-    assert (found["level"], found["next_step"]) == ("warn", "run cubeport as a user of its own")
+    assert (found["level"], found["next_step"]) == ("warn", "run cubeport as a dedicated user")

@@ -113,5 +113,5 @@ def test_what_is_no_service_is_said(tmp_path: Path) -> None:
         cubeport.connect("s3://bucket/key")
     with pytest.raises(InvalidRequest, match="for a folder"):
         cubeport.connect("https://data.example.org", read_only=True)
-    with pytest.raises(InvalidRequest, match="asks for none"):
+    with pytest.raises(InvalidRequest, match="needs none"):
         cubeport.connect(str(tmp_path), key="cp_x")

@@ -84,7 +84,7 @@ def test_renaming_two_things_alike_is_refused() -> None:
 def test_a_step_that_does_not_fit_names_itself_and_what_there_is() -> None:
     with pytest.raises(InvalidRequest, match=r"step 2 \(drop\): the source has no 'x'") as caught:
         done(raw(), {"rename": {"t": "T"}}, {"drop": ["x"]})
-    assert "choose among T, lat, lon, time" in str(caught.value.next_step)
+    assert "choose from T, lat, lon, time" in str(caught.value.next_step)
 
 
 def test_squeeze_and_transpose() -> None:
@@ -315,5 +315,5 @@ def test_sums_since_a_start_become_those_of_each_step() -> None:
 
 
 def test_dates_that_are_none_are_refused() -> None:
-    with pytest.raises(SourceRejected, match="holds no dates"):
+    with pytest.raises(SourceRejected, match="does not contain dates"):
         done(raw(time=(("time",), [1, 2, 3], {})), {"set_time": {"from_variable": "time"}})

@@ -124,7 +124,7 @@ def test_an_edit_of_the_record_names_the_command_that_works(server: Server) -> N
     assert titles(server) == {"Again"}
     with cubeport.connect(server.root) as service:
         for change in ({"tags_add": ["x"]}, {"set": {"dataset.texts.title": "x"}}, {"description": "x"}, {"bbox": (0, 0, 1, 1)}):
-            with pytest.raises(InvalidRequest, match="faces would not show it"):
+            with pytest.raises(InvalidRequest, match="faces would not show the change"):
                 service.catalog.update("lcc", **change)  # type: ignore[arg-type]
         service.catalog.update("lcc", set={"mine.note": "kept"})
         service.describe("lcc", title="After")

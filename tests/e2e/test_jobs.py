@@ -60,7 +60,7 @@ def test_ctrl_c_ends_the_job_cleans_up_and_says_so(root: Path, realdata: Path) -
     assert process.returncode == 130, said
     [job] = jobs(root)
     assert job["status"] == "cancelled"
-    assert f"Interrupted: ingestion {job['ingestion_id']} of lcc was cancelled, and nothing of it is left." in said
+    assert f"Interrupted: ingestion {job['ingestion_id']} of lcc was cancelled. It left nothing behind." in said
     assert left(root) == []
     assert "dead-worker" not in cli("doctor", "--instance", root).stdout
 

@@ -90,7 +90,7 @@ def test_a_monthly_file_in_place_is_seen(made: Callable[..., Path], tmp_path: Pa
     month(tmp_path / "months", 3, value=13)
     revised = run(root, "ingest", "sst", "--start", "2020-02", "--end", "2020-03", "--overwrite")
     assert revised["action"] == "revise"
-    assert values(root) == [0, 11, 2, 3, 4], "exactly the asked periods are taken again"
+    assert values(root) == [0, 11, 2, 3, 4], "exactly the requested periods are ingested again"
     with cubeport.connect(root) as service:
         kinds = [state.kind for state, _ in service.versions("sst")]
     assert kinds == ["revised", "appended", "appended", "appended", "created"]

@@ -354,7 +354,7 @@ class TestZarrEngine(EngineContract):
         staging, _ = engine.writer.stage(new_id(), "sst", new_id(), parent=parent[1])
         engine.writer.begin(staging)
         write_new(staging, {**OBJECTS, "v/c/0/1": b"ONE"}, only={"zarr.json"})
-        with pytest.raises(SourceRejected, match="not the parent's"):
+        with pytest.raises(SourceRejected, match="does not belong to the parent"):
             engine.writer.assemble(staging)
         path = engine.reader.path(*parent) / "v/c/0/1"
         path.unlink()

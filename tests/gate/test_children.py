@@ -166,7 +166,7 @@ class TestErrors:
             children.run("refuse", {"how": "ours"})
         assert caught.value.to_mapping() == {
             "kind": "no-data",
-            "title": "The source holds no data for what was asked",
+            "title": "The source has no data for the request",
             "detail": "nothing there",
             "errors": [{"loc": ["a", 0], "kind": "k", "message": "w"}],
             "next": "look elsewhere",

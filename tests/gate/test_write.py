@@ -641,7 +641,7 @@ def test_chunks_that_were_never_written_are_reported(tmp_path: Path) -> None:
     )
     cube.to_zarr(path, zarr_format=2, consolidated=False, encoding={"count": {"chunks": (1, 2)}})
     (path / "count" / "2.0").unlink()
-    told = "1 of 4 chunks of 'count' were never written, and it has no fill value: zeros are read there, which are not data"
+    told = "1 of 4 chunks of 'count' were never written, and it has no fill value: readers get zeros there, which are not data"
     assert ["chunks-missing", told] in written(tmp_path / "new", path)["warnings"]
 
 

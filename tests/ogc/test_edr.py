@@ -231,7 +231,7 @@ def test_edr_has_limits_and_estimates_too(serve: Any, co2: Any) -> None:
     address = f"/ogcapi/collections/{co2.dataset_id}/cube"
     refused = small.get(address, params={"bbox": "0,0,10,10"})
     assert refused.status_code == 413
-    href = next(each["href"] for each in refused.json()["alternatives"] if "leading time" in each["title"])
+    href = next(each["href"] for each in refused.json()["alternatives"] if "longest time" in each["title"])
     assert "/cube?" in href
     assert small.get(href).status_code == 200
     assert small.get(address, params={"bbox": "0,0,10,10", "estimate": "true"}).json()["allowed"] is False

@@ -360,10 +360,10 @@ def test_what_is_too_large_is_413_before_anything_is_read(small: httpx.Client, c
     assert document["setting"] == "limits.json_cells"
     assert (document["limit"], document["value"], document["unit"]) == (150_000, 31 * 161 * 320, "cells")
     assert [each["title"] for each in document["alternatives"]] == [
-        "The longest leading time that fits",
-        "Fewer cells of all of it",
+        "The longest time from the start that fits",
+        "All of it with fewer cells",
         "All of it as Zarr",
-        "What it would cost",
+        "The cost",
     ]
     first = small.get(document["alternatives"][0]["href"])
     assert first.status_code == 200

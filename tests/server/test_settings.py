@@ -99,10 +99,10 @@ def test_all_problems_are_told_at_once_each_at_its_place(instance: Path, monkeyp
     monkeypatch.setenv("CUBEPORT_GATE__MEMORY", "1")
     assert sorted(refusal(instance, log__level="loud")) == [
         "--log-level: log.level: 'loud' is not one of debug, info, warning, error",
-        "CUBEPORT_GATE__MEMORY: gate.memory: is not known here; did you mean 'memory_bytes'?",
+        "CUBEPORT_GATE__MEMORY: gate.memory: is unknown; did you mean 'memory_bytes'?",
         "CUBEPORT_LIMITS__CHUNKS: limits.chunks: Input should be a valid integer, unable to parse string as an integer",
-        "config/service.yaml:1:1: titel: is not known here; did you mean 'title'?",
-        "config/service.yaml:3:3: server.prot: is not known here; did you mean 'port'?",
+        "config/service.yaml:1:1: titel: is unknown; did you mean 'title'?",
+        "config/service.yaml:3:3: server.prot: is unknown; did you mean 'port'?",
         "config/service.yaml:4:3: server.workers: Input should be greater than or equal to 1",
         "config/service.yaml:5:1: engine: 'zar' is not one of zarr; did you mean 'zarr'?",
         "config/service.yaml:6:12: schedule.timezone: is not a time zone of the IANA database, for example Europe/Paris",
@@ -116,15 +116,15 @@ def test_a_variable_that_means_no_setting_is_refused(instance: Path, monkeypatch
         monkeypatch.setenv(name, "x")
     assert refusal(instance) == [
         "CUBEPORT_RETENTON__KEEP_LAST: retenton: is not a section of settings; did you mean 'retention'?",
-        "CUBEPORT_TITEL: titel: is not known here; did you mean 'title'?",
+        "CUBEPORT_TITEL: titel: is unknown; did you mean 'title'?",
     ]
 
 
 def test_equal_keys_tags_and_aliases_are_refused(instance: Path) -> None:
     write(instance, "id: a\nserver:\n  port: 1\n  port: 2\nid: b\n")
     assert refusal(instance) == [
-        "config/service.yaml:4:3: server.port: is here twice, first in line 3",
-        "config/service.yaml:5:1: id: is here twice, first in line 1",
+        "config/service.yaml:4:3: server.port: appears twice, first in line 3",
+        "config/service.yaml:5:1: id: appears twice, first in line 1",
     ]
     write(instance, "id: &a x\ntitle: *a\n")
     assert refusal(instance) == ["config/service.yaml:2:8: aliases are refused; write the value again"]

@@ -48,7 +48,7 @@ def test_a_wrong_entry_disables_itself_only_and_says_where(read: FolderConfigura
     assert (
         "config/datasets/b.yaml:6:3: sync.kind: 'tempral' is not one of temporal, release, static; did you mean 'temporal'?" in told
     )
-    assert "config/datasets/c.yaml:5:1: titel: is not known here" in told
+    assert "config/datasets/c.yaml:5:1: titel: is unknown" in told
     assert "config/datasets/d.yaml:" in told
 
 

@@ -90,7 +90,7 @@ def test_another_direct_source_needs_to_say_that_it_replaces() -> None:
     assert ask(direct, have, source="b.nc", mode="replace")[0] == "replace"
     assert ask(direct, have, source="b.nc", mode="update")[0] == "append"
     assert ask(direct, have, source="b.nc", overwrite=True)[0] == "revise"
-    with pytest.raises(ValueError, match="on_overlap goes with mode update"):
+    with pytest.raises(ValueError, match="on_overlap needs mode update"):
         IngestionRequest(dataset_id="sst", mode="replace", on_overlap="skip")
 
 
@@ -175,7 +175,7 @@ def test_without_an_end_the_newest_of_the_source_is_asked_for() -> None:
     assert ask(wanted(start="2006-04"), have) == ("append", Scope(start="2006-04")), "the source may have grown"
     ingestion = Ingestion(dataset_id="sst", request=IngestionRequest(dataset_id="sst"))
     same = decide(ingestion, wanted(start="2006-04"), **have, request_digest="new", same_sources=True)[0]
-    assert (same.action, same.reason) == ("reuse", "all that is asked is held")
+    assert (same.action, same.reason) == ("reuse", "the dataset already has every requested period")
     synced = ingestion.model_copy(update={"until": "2010-12"})
     assert decide(synced, wanted(), **have, request_digest="new")[1].end == "2010-12"
     early = ingestion.model_copy(update={"until": "2010-09"})

@@ -62,7 +62,7 @@ class Attempts:
     def attempt(self, ingestion: Ingestion, *, progress: Any, complete: Any) -> None:
         self.made.append(ingestion.ingestion_id)
         self.act(ingestion, progress)
-        complete(Outcome(dataset_id=ingestion.dataset_id, plan=Plan(action="create", reason="nothing is held")))
+        complete(Outcome(dataset_id=ingestion.dataset_id, plan=Plan(action="create", reason="the dataset does not exist yet")))
 
 
 def catalog(backend: MemoryBackend) -> Any:
@@ -270,7 +270,7 @@ def test_an_interrupt_ends_the_row_and_says_so(tmp_path: Path) -> None:
         made.run(asked("sst"))
     [row] = backend.rows.select(JOB)
     assert row.state == "cancelled"
-    assert caught.value.__notes__ == [f"Interrupted: ingestion {row.id} of sst was cancelled, and nothing of it is left."]
+    assert caught.value.__notes__ == [f"Interrupted: ingestion {row.id} of sst was cancelled. It left nothing behind."]
     assert not list((tmp_path / "workers").iterdir())
 
 
@@ -284,7 +284,7 @@ def test_an_interrupt_behind_the_commit_is_too_late(tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt) as caught:
         jobs(backend, Late(), tmp_path).run(asked("sst"))
     assert [row.state for row in backend.rows.select(JOB)] == ["completed"]
-    assert "committed already" in caught.value.__notes__[0]
+    assert "already committed" in caught.value.__notes__[0]
 
 
 def test_a_job_that_nobody_has_begun_is_cancelled_at_once(tmp_path: Path) -> None:

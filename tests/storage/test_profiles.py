@@ -289,5 +289,5 @@ def test_target_exists_is_a_conflict_on_any_store(on_memory):
 
 def test_memory_warns_that_it_forgets(on_memory):
     added = on_memory.add_bytes(b"bytes", filename="x.txt", profile="bucket")
-    assert [each for each in added.warnings if "gone when it ends" in each]
+    assert [each for each in added.warnings if "lost when it ends" in each]
     assert on_memory.add_bytes(b"bytes", filename="x.txt").warnings == ()

@@ -162,17 +162,17 @@ class Adder:
             if former is not None and options.on_exists == "skip":
                 return Added(former, "skipped")
             if former is not None and options.on_exists == "error":
-                words = f"A record has the key {options.key[:80]!r} already."
+                words = f"A record with the key {options.key[:80]!r} already exists."
                 raise KeyExists(words, next_step="use --on-exists skip or new_version")
             if former is not None:
                 draft = draft.replace(lineage=(*draft.lineage, Lineage(rel="version_of", target=former.id)))
         if source is not None and options.duplicates != "allow" and (same := self._with_the_bytes(source)) is not None:
             if options.duplicates == "skip":
                 return Added(same, "skipped")
-            words = f"Record {same.id[:8]} has the same bytes already."
+            words = f"Record {same.id[:8]} already has the same bytes."
             raise RecordExists(words, next_step=f"cubeport show {same.id[:8]}; or add it with --duplicates allow")
         if self.ports.backend.get_record(draft.id) is not None:
-            raise RecordExists(f"A record has the id {draft.id} already.")
+            raise RecordExists(f"A record with the id {draft.id} already exists.")
         if options.dry_run:
             return self._dry(draft, source, options)
         parameters = {"kind": draft.kind, "key": options.key, "mode": source.mode if source else None}
@@ -282,7 +282,9 @@ class Adder:
         if source is None or not options.extract:
             return record
         if source.path is None:
-            words = "Metadata are extracted from files and folders; extract-metadata reads other bytes once they are here."
+            words = (
+                "Metadata can be extracted only from files and folders; for other bytes, run extract-metadata once they are stored."
+            )
             if options.require_metadata:
                 raise InvalidRequest(words, next_step="add it without --require-metadata, then cubeport extract-metadata")
             warnings.append(words)
@@ -403,11 +405,11 @@ def agree(known: Options | Artifact, stored: Artifact) -> None:
     """Raise HashMismatch where bytes that were written differ from what is known of them."""
     if known.size_bytes not in (None, stored.size_bytes):
         raise HashMismatch(
-            f"The bytes are {stored.size_bytes}, not {known.size_bytes} as was said.", next_step="look at the source"
+            f"The source has {stored.size_bytes} bytes, not {known.size_bytes} as stated.", next_step="check the source"
         )
     for name, digest in known.hashes.items():
         if stored.hashes.get(name, digest) != digest:
-            raise HashMismatch(f"The bytes have another {name} than was said.", next_step="look at the source")
+            raise HashMismatch(f"The bytes have another {name} than stated.", next_step="check the source")
 
 
 def _referred(source: Source, said: Mapping[str, Any], options: Options) -> Artifact:

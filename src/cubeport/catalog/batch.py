@@ -185,7 +185,7 @@ def from_patterns(patterns: Sequence[str], **common: Any) -> list[Item]:
             continue
         found = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob refuses absolute patterns
         if not found:
-            raise NoMatch(f"Nothing fits {pattern}.")
+            raise NoMatch(f"Nothing matches {pattern}.")
         sources |= dict.fromkeys(str(Path(each).absolute()) for each in found)
     return [Item(source=source, **common) for source in sources]
 
@@ -228,7 +228,7 @@ def from_name(pattern: str, name: str) -> dict[str, Any]:
     expression = texts[0] + "".join(f"(.+?){text}" for text in texts[1:])
     found = re.fullmatch(expression, name)
     if found is None:
-        raise InvalidRequest(f"{name} does not fit the pattern {pattern}.")
+        raise InvalidRequest(f"{name} does not match the pattern {pattern}.")
     return dict(zip(names, map(_number_or_text, found.groups()), strict=True))
 
 
@@ -330,7 +330,7 @@ def plan_item(item: Item, held: Callable[[str], CatalogRecord | None]) -> Plan:
             return Plan(item, key, "error", f"{missing[0]} is not there")
         return Plan(item, key, "add", "is new")
     if not _is_there(item.source):
-        return Plan(item, key, "skip", "is held; the source is gone", record.id)
+        return Plan(item, key, "skip", "already added; the source is gone", record.id)
     differs = _difference(item.source, record)
     if differs is None:
         return Plan(item, key, "skip", "is held", record.id)
@@ -405,7 +405,7 @@ class Batch:
         if plan.intent == "skip":
             return replace(result, outcome="skipped")
         if plan.intent == "changed" and self.on_changed == "skip":
-            return replace(result, reason=f"{plan.reason}; --on-changed new_version would take it")
+            return replace(result, reason=f"{plan.reason}; use --on-changed new_version to add it")
         try:
             added = self.add(plan.item, plan.key, "new_version" if plan.intent == "changed" else "skip", self.batch_id)
         except CubeportError as exc:

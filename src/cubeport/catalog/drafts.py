@@ -117,7 +117,7 @@ def draft(
         The newest version of a schema, which is taken where none is named.
     """
     if metadata is not None and not isinstance(metadata, Mapping):
-        raise InvalidRequest(f"Metadata is a mapping of names to values, not a {type(metadata).__name__}.")
+        raise InvalidRequest(f"Metadata must be a mapping of names to values, not a {type(metadata).__name__}.")
     rest = {key: value for key, value in said.items() if value is not None}
     on_exists = rest.pop("on_exists", "error")
     if on_exists not in get_args(OnExists):

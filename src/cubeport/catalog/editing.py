@@ -68,13 +68,11 @@ def edited(record: CatalogRecord, edit: Edit) -> CatalogRecord:
     """Return *record* as the edit leaves it. Raises InvalidRequest for a field that the catalog alone sets."""
     fields = dict(edit.fields)
     if refused := _SET_BY_THE_CATALOG & fields.keys():
-        raise InvalidRequest(f"{', '.join(sorted(refused))}: set by the catalog alone.")
+        raise InvalidRequest(f"{', '.join(sorted(refused))}: only the catalog sets these.")
     if unknown := fields.keys() - _EDITED:
         raise InvalidRequest(f"Unknown: {', '.join(sorted(unknown))}.")
     if fields.get("status") == "deleted" or record.status == "deleted":
-        raise InvalidRequest(
-            "A record is deleted by delete and brought back by restore.", next_step=f"cubeport restore {record.id}"
-        )
+        raise InvalidRequest("Use delete to delete a record, and restore to restore it.", next_step=f"cubeport restore {record.id}")
     metadata = set_paths(dict(record.metadata if edit.metadata is None else edit.metadata), edit.set)
     for path in edit.unset:
         metadata = without(metadata, path.split("."))

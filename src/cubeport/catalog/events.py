@@ -159,7 +159,7 @@ class EventLog:
         first, last = instant_of(since, ends=False), instant_of(until, ends=True)
         operations = self._operations_on(record, first, last) if record is not None else set[str]()
         if first is not None and last is not None and last < first:
-            raise InvalidRange(f"Since {since} lies behind until {until}.")
+            raise InvalidRange(f"Since {since} is after until {until}.")
         lowest = _level(level)
         equal = {"user_id": user, "artifact_id": artifact, "plugin": plugin, "hook": hook}
         begins = {"operation_id": operation}

@@ -112,7 +112,8 @@ class Extraction:
             mine = record.metadata.get(name)
             if name in record.metadata and not (isinstance(mine, Mapping) and MARK in mine):
                 raise NamespaceTaken(
-                    f"metadata.{name} is the caller's, so what extractor {name} found cannot go there; rename the key."
+                    f"metadata.{name} belongs to the caller, so the result of extractor {name} cannot "
+                    "be stored there; rename the key."
                 )
         changes: dict[str, Any] = {}
         if self.blocks:
@@ -144,7 +145,7 @@ class Extractors:
             raise InvalidRequest(f"{extractor.name!r} is not a name for an extractor: it {exc}") from None
         other = self._extractors.setdefault(extractor.name, extractor)
         if other is not extractor and type(other) is not type(extractor):
-            raise NamespaceTaken(f"An extractor {extractor.name} is registered already.")
+            raise NamespaceTaken(f"An extractor {extractor.name} is already registered.")
 
     def extract(self, source: Path, *, only: Sequence[str] = (), **told: Any) -> Extraction:
         """Run every extractor that accepts *source*, or those named in *only*; a failure is kept, told, and ends no other.
@@ -173,7 +174,7 @@ class Extractors:
             try:
                 if not extractor.accepts(source):
                     if only:
-                        raise UnsupportedMediaType(f"{source.name} is nothing that extractor {extractor.name} reads.")
+                        raise UnsupportedMediaType(f"{source.name} is not a source that extractor {extractor.name} can read.")
                     continue
                 found = extractor.extract(source, self.limits)
                 blocks[extractor.name] = self._block(extractor, found)

@@ -123,7 +123,9 @@ class HookContext:
     def journal_undo(self, data: Mapping[str, Any]) -> None:
         """Write down, durably, what the hook's ``undo(data)`` needs; call it before acting outside."""
         if self.dry_run or self.journal is None:
-            raise InvalidRequest(f"Hook {self.hook} acts outside where nothing can be undone; look at context.dry_run first.")
+            raise InvalidRequest(
+                f"Hook {self.hook} changes something outside the catalog where nothing can be undone; check context.dry_run first."
+            )
         self.journal(self.hook, data)
 
 
@@ -236,14 +238,14 @@ class HookManager:
         if undo is not None:
             _check(name, undo, 1)
         if required and point in ADVISORY:
-            raise InvalidRequest(f"Hook {name} cannot be required at {point}: nothing can be refused there any more.")
+            raise InvalidRequest(f"Hook {name} cannot be required at {point}: it is too late to refuse anything there.")
         hook = Hook(point, name, fn, point not in ADVISORY if required is None else required, priority, undo, plugin)
         for other in self:
             if other == hook:
                 return
             if other.name == name and (other.point == point or other.undo != undo):
                 owners = " and ".join(str(owner or "the caller") for owner in (other.plugin, plugin))
-                raise NamespaceTaken(f"Hook {name} is registered already at {other.point}, by {owners}.")
+                raise NamespaceTaken(f"Hook {name} is already registered at {other.point}, by {owners}.")
         insort(self._hooks[point], hook, key=lambda each: each.priority)
 
     def run(self, point: str, context: HookContext, payload: Any) -> Outcome:

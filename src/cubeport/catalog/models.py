@@ -300,7 +300,7 @@ class TimeSpan(Model):
         if self.start is None and self.end is None:
             raise ValueError("at least one end must be known")
         if self.start is not None and self.end is not None and self.end < self.start:
-            raise ValueError("the end lies before the start")
+            raise ValueError("the end is before the start")
         return self
 
 
@@ -377,7 +377,7 @@ class CatalogRecord(Model):
         bound = self.__dict__.get("_bound")
         if bound is None or bound.home is None:
             raise InvalidRequest(
-                "This record does not come from an open catalog.", next_step="ask the catalog: catalog.path(record)"
+                "This record was not read from an open catalog.", next_step="ask the catalog: catalog.path(record)"
             )
         home: Home = bound.home
         return home

@@ -21,5 +21,7 @@ def name_of(named: Named) -> str:
     """Return the text that names the record. Raises InvalidRequest for anything else."""
     found = named if isinstance(named, str) else getattr(named, "id", None)
     if not isinstance(found, str):
-        raise InvalidRequest(f"A record is named by its id, a key, how its id begins or itself, not by a {type(named).__name__}.")
+        raise InvalidRequest(
+            f"Name a record by its id, a key, the first characters of its id or the record itself, not by a {type(named).__name__}."
+        )
     return found

@@ -72,12 +72,14 @@ def _whole(text: str, line: int, *, more: bool) -> object:
     except ValueError as exc:
         if more and text.strip() in ("{", "["):
             return None
-        raise InvalidRequest(f"Line {line} begins no JSON document: {exc}", next_step="give NDJSON of `export records`") from None
+        raise InvalidRequest(
+            f"Line {line} is not the beginning of a JSON document: {exc}", next_step="give NDJSON of `export records`"
+        ) from None
 
 
 def _record(document: object, line: int) -> CatalogRecord:
     if not isinstance(document, dict):
-        raise InvalidRequest(f"Line {line} begins no record.", next_step="give NDJSON of `export records`")
+        raise InvalidRequest(f"Line {line} is not the beginning of a record.", next_step="give NDJSON of `export records`")
     try:
         return CatalogRecord.from_mapping(document)
     except InvalidRequest as exc:

@@ -391,7 +391,7 @@ def _resolve(entry: str | Mapping[str, Mapping[str, Any]], known: Mapping[str, S
 def _order(steps: Sequence[ResolvedStep]) -> Iterator[str]:
     names = [step.name for step in steps]
     if names.count(COMMIT) != 1 or names[-1] != COMMIT:
-        yield f"{COMMIT} must stand once, and last"
+        yield f"{COMMIT} must appear once, as the last step"
     if "write-artifact" in names and "plan-path" not in names[: names.index("write-artifact")]:
         yield "write-artifact needs plan-path before it"
     if any(step.stage not in STAGES for step in steps):

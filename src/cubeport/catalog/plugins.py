@@ -166,7 +166,7 @@ class PluginRegistry:
         except ValueError as exc:
             raise InvalidRequest(f"{name!r} is not a name for a {kind}: it {exc}") from None
         if kind in WAITING:
-            raise InvalidRequest(f"{self.plugin} gives the {kind} {name}, and a {kind} is not in this version.")
+            raise InvalidRequest(f"{self.plugin} provides the {kind} {name}, and a {kind} is not in this version.")
         given = Registration(kind, name, value, options)
         if given not in self._given:
             self._given.append(given)
@@ -255,9 +255,9 @@ def _claim(plugin: str, given: Sequence[Registration], owners: dict[tuple[Kind, 
         # A schema has versions, a hook several points: one owner may give the name more than once.
         key = each.kind, each.name
         if (owner := owners.get(key)) is not None:
-            raise NamespaceTaken(f"the {each.kind} {each.name} is {owner}'s already, so {plugin} cannot give it")
+            raise NamespaceTaken(f"the {each.kind} {each.name} already belongs to {owner}, so {plugin} cannot provide it")
         if key in mine and each.kind not in ("hook", "schema"):
-            raise NamespaceTaken(f"{plugin} gives the {each.kind} {each.name} twice, differently")
+            raise NamespaceTaken(f"{plugin} provides the {each.kind} {each.name} twice, differently")
         mine.add(key)
     owners.update(dict.fromkeys(mine, plugin))
 

@@ -226,7 +226,7 @@ def parse_term(text: str, *, negate: bool = False) -> Term:
         raise _wrong(text, found.end(), f"write {op} once; a value that begins with {rest[0]} is quoted")
     if op == "?":
         if rest:
-            raise _wrong(text, found.end(), "nothing may follow ?")
+            raise _wrong(text, found.end(), "write nothing after ?")
         return Term(join_field(path), "?", negate=negate)
     try:
         value = read_value(rest)
@@ -706,7 +706,7 @@ def read_cursor(query: Query) -> SortKey | None:
     except (ValueError, TypeError):
         binding, values, record_id = None, (), None
     if binding != query.binding() or len(values) != len(query.orders) or not isinstance(record_id, str):
-        raise InvalidCursor("The cursor was not given by this query.", next_step="search again without --cursor")
+        raise InvalidCursor("The cursor does not belong to this query.", next_step="search again without --cursor")
     return values, record_id
 
 

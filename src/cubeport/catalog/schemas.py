@@ -115,7 +115,7 @@ class Schemas:
         schema = schema_of(name, model, version)
         former = self._plugins.get((name, version))
         if former is not None and former != (schema, plugin):
-            raise NamespaceTaken(f"Schema {name} {version} is given by {former[1]} already, so {plugin} cannot.")
+            raise NamespaceTaken(f"Schema {name} {version} is already provided by {former[1]}, so {plugin} cannot provide it.")
         self._plugins[name, version] = schema, plugin
         if isinstance(model, type):
             self._classes[name, version] = model
@@ -255,7 +255,7 @@ def schema_of(name: str, model: type[BaseModel] | Mapping[str, Any], version: st
     document = model.model_json_schema() if isinstance(model, type) else dict(model)
     document = {"$schema": DIALECT} | dict(json_value(document))  # type: ignore[arg-type]  # a mapping stays one
     if document["$schema"].rstrip("#") != DIALECT:
-        raise InvalidRequest(f"Schema {name} says it is of {document['$schema']}; only {DIALECT} is understood.")
+        raise InvalidRequest(f"Schema {name} says that it uses {document['$schema']}; only {DIALECT} is understood.")
     _validator(document)
     return Schema(name, version, document)
 
@@ -319,7 +319,7 @@ def _issue(error: SchemaViolation) -> Issue:
             message = "is missing"
         case "additionalProperties" | "unevaluatedProperties":
             known = schema.get("properties", {})
-            message = "has keys that the schema does not know: " + ", ".join(sorted(set(instance) - set(known)))
+            message = "has keys that are not in the schema: " + ", ".join(sorted(set(instance) - set(known)))
         case "enum":
             message = f"must be one of {', '.join(dumps(each) for each in wanted)}"
         case "const":

@@ -98,23 +98,24 @@ def _version(value: bool) -> None:
 def _cubeport(
     ctx: typer.Context,
     instance: Annotated[
-        Path | None, _flag("The instance; else CUBEPORT_INSTANCE, else the nearest folder upwards with one.", "--instance", "-i")
+        Path | None,
+        _flag(
+            "The folder of the instance. Default: CUBEPORT_INSTANCE, or the nearest parent folder that is one.", "--instance", "-i"
+        ),
     ] = None,
-    json: Annotated[
-        bool, typer.Option("--json", help="One JSON document on stdout.", callback=_remember, expose_value=False)
-    ] = False,
-    user: Annotated[str | None, _flag("Who does it; else CUBEPORT_USER, else the user of the system.")] = None,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON document.", callback=_remember, expose_value=False)] = False,
+    user: Annotated[str | None, _flag("The user to record. Default: CUBEPORT_USER, or the user of the system.")] = None,
     no_plugins: Annotated[
-        bool, typer.Option("--no-plugins", help="Load no plugins.", callback=_remember, expose_value=False)
+        bool, typer.Option("--no-plugins", help="Do not load plugins.", callback=_remember, expose_value=False)
     ] = False,
     quiet: Annotated[
-        bool, typer.Option("--quiet", "-q", help="Results and warnings only.", callback=_remember, expose_value=False)
+        bool, typer.Option("--quiet", "-q", help="Print only results and warnings.", callback=_remember, expose_value=False)
     ] = False,
     verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="More on stderr.", callback=_remember, expose_value=False)
+        bool, typer.Option("--verbose", "-v", help="Print more on stderr.", callback=_remember, expose_value=False)
     ] = False,
     no_progress: Annotated[
-        bool, typer.Option("--no-progress", help="No progress bars.", callback=_remember, expose_value=False)
+        bool, typer.Option("--no-progress", help="Do not show progress bars.", callback=_remember, expose_value=False)
     ] = False,
     version: Annotated[bool, typer.Option("--version", "-V", help="Show the version.", callback=_version, is_eager=True)] = False,
 ) -> None:
@@ -176,7 +177,7 @@ class _Root(typer.core.TyperGroup):
             if given.name in self.theirs:
                 continue
             if given.name in self.commands:
-                ctx.obj.warn([f"plugin {plugin} cannot give the command {given.name}, which is cubeport's"])
+                ctx.obj.warn([f"plugin {plugin} cannot provide the command {given.name}: cubeport has a command of that name"])
                 continue
             command = typer.main.get_command(given.value)
             command.name = given.name

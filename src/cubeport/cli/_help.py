@@ -10,19 +10,19 @@ import typer
 import typer.core
 
 FIRST = """\
-cubeport publishes data cubes: NetCDF and Zarr in; STAC, Zarr and OGC API out.
+cubeport publishes NetCDF and Zarr data as STAC, Zarr over HTTP and OGC API.
 
-  See it work, with real sample data:
+  Try it with real sample data:
     cubeport demo
 
   Publish your own files:
     cubeport init climate
     cubeport ingest --instance climate FILES... --id tas      (--each: one dataset for each file)
 
-  Serve what is published:
+  Serve your datasets:
     cubeport serve --instance climate
 
-Every command: cubeport --help. Help and examples of one: cubeport ingest -h.
+To list all commands, run cubeport --help. For help and examples, run for instance cubeport ingest -h.
 """
 """Printed by ``cubeport`` alone: the three things that most people want."""
 
@@ -30,16 +30,16 @@ GROUPS: Mapping[str, Sequence[str]] = {
     "Publish data": (
         "demo", "init", "ingest", "update", "sync", "refresh", "describe", "publish", "unpublish", "serve", "worker", "export",
     ),
-    "Look at what is published": (
+    "See what is published": (
         "datasets", "versions", "tag", "rollback", "diff", "changes", "jobs", "templates", "extents", "usage",
     ),
-    "Keep a catalog of files": (
+    "Catalogue files": (
         "add", "import", "run", "search", "show", "history", "path", "cat", "get", "edit", "replace",
         "lineage", "fields", "extract-metadata", "validate", "schema",
         "fetch", "drop", "view",
     ),
-    "Remove and bring back": ("delete", "restore", "detach", "purge"),
-    "Look after an instance": (
+    "Remove and restore": ("delete", "restore", "detach", "purge"),
+    "Maintain an instance": (
         "check-config", "keys", "webhooks", "info", "doctor",
         "fsck", "verify", "recover", "gc", "logs", "operations", "profiles", "plugins",
         "convert", "migrate",

@@ -51,7 +51,9 @@ def of_file(path: Path, pattern: str, first_variable: Callable[[Path], str]) -> 
     if "{variable}" in text:
         text = text.replace("{variable}", first_variable(path))
     if (made := of_name(text)) is None:
-        raise InvalidRequest(f"No id can be made of {text!r}.", next_step=f"cubeport ingest {shlex.quote(str(path))} --id ID")
+        raise InvalidRequest(
+            f"cubeport cannot make an id from {text!r}.", next_step=f"cubeport ingest {shlex.quote(str(path))} --id ID"
+        )
     return made
 
 

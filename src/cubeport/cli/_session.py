@@ -121,7 +121,7 @@ class Session:
         for folder in (here, *here.parents):
             if (folder / MARK).is_dir():
                 return folder
-        raise NotACatalog(f"Neither {here} nor a folder above it has a catalog.", next_step="cubeport init")
+        raise NotACatalog(f"Neither {here} nor a folder above it contains a catalog.", next_step="cubeport init")
 
     def catalog(self, *, read_only: bool = False) -> Catalog:
         """Return the catalog of this run, opened at the first call and closed at the end."""
@@ -143,7 +143,7 @@ class Session:
             self._stack.enter_context(_logged(catalog))
         if self.command != "recover":
             for each in catalog.recovered:
-                self.note(f"operation {each.operation_id[:8]} did not end: {each.outcome}; see cubeport operations")
+                self.note(f"operation {each.operation_id[:8]} did not finish: {each.outcome}; see cubeport operations")
         if self._plugins is None:
             self._plugins = catalog.plugins
             self.warn(self._plugins.lines())
@@ -238,7 +238,7 @@ class Session:
         if yes:
             return
         if not sys.stdin.isatty():
-            raise Usage(f"{question} Nobody can be asked here.", next_step=f"cubeport {self.command} … --yes")
+            raise Usage(f"{question} There is no terminal on which to ask.", next_step=f"cubeport {self.command} … --yes")
         if not typer.confirm(question, err=True):
             raise typer.Exit(_output.INTERRUPTED)
 
@@ -260,12 +260,12 @@ class Session:
         if isinstance(exc, ModuleNotFoundError) and exc.name is not None and (extra := _extra_of(exc.name)) is not None:
             words = f"{self.command} needs {exc.name}, which is not installed."
             return ExtraMissing(words, next_step=f"pip install 'cubeport[{extra}]'", what=extra)
-        next_step = "run it again with --verbose for the traceback, and tell us"
+        next_step = "run it again with --verbose for the traceback, and report it"
         operation_id = getattr(exc, "operation_id", None)
         if self._catalog is not None:
             self._catalog[1].events.emit(
                 "operation.failed",
-                "An unforeseen error.",
+                "An unexpected error.",
                 level="error",
                 exception=exc,
                 command=self.command,

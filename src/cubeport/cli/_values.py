@@ -59,7 +59,7 @@ def mapping_from(path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as exc:
         raise Usage(f"{path} cannot be read: {exc}") from None
     if not isinstance(value, dict):
-        raise Usage(f"{path} does not hold an object.")
+        raise Usage(f"{path} does not contain an object.")
     return value
 
 
@@ -115,7 +115,7 @@ def only_one(**given: Any) -> str | None:
     """Return the name of the one flag that was given. Raises Usage when there are two."""
     names = [name for name, value in given.items() if value]
     if len(names) > 1:
-        raise Usage(f"--{names[0].replace('_', '-')} and --{names[1].replace('_', '-')} exclude each other.")
+        raise Usage(f"--{names[0].replace('_', '-')} and --{names[1].replace('_', '-')} cannot be combined.")
     return names[0] if names else None
 
 
@@ -128,7 +128,7 @@ def seconds_of(text: str) -> float:
     except ValueError:
         seconds = -1.0
     if not 0 <= seconds < float("inf"):
-        raise Usage(f"{text!r} is not a span of time; write 90s, 30m, 24h or 7d.")
+        raise Usage(f"{text!r} is not a duration; write for example 90s, 30m, 24h or 7d.")
     return seconds
 
 

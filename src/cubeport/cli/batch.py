@@ -65,10 +65,12 @@ def import_(
     pattern: Annotated[
         str | None, typer.Option("--pattern", metavar="TEXT", help="Files: what names say, e.g. '{station}_{year}.nc'.")
     ] = None,
-    extract_metadata: Annotated[bool, typer.Option("--extract-metadata", help="Files: read metadata out of the bytes.")] = False,
-    continue_on_error: Annotated[bool, typer.Option("--continue-on-error", help="Files: go on after a failure.")] = False,
-    on_changed: Annotated[str | None, typer.Option("--on-changed", help="A source that differs: skip or new_version.")] = None,
-    on_exists: Annotated[str | None, typer.Option("--on-exists", help="NDJSON, a record that is there: error or skip.")] = None,
+    extract_metadata: Annotated[bool, typer.Option("--extract-metadata", help="Files: read metadata from the bytes.")] = False,
+    continue_on_error: Annotated[bool, typer.Option("--continue-on-error", help="Files: continue after a failure.")] = False,
+    on_changed: Annotated[str | None, typer.Option("--on-changed", help="If a source has changed: skip or new_version.")] = None,
+    on_exists: Annotated[
+        str | None, typer.Option("--on-exists", help="NDJSON: what to do if a record exists: error or skip.")
+    ] = None,
     dry_run: DryRun = False,
 ) -> int | None:
     """Bring many files, a manifest or another catalog's records into the catalog. Nothing is published: see `ingest`."""
@@ -86,9 +88,9 @@ def import_(
         f"is for records that `export records` wrote; {'this is' if what == 'manifest' else 'these are'} {_WORDS[what]}",
     )
     if reference and move:
-        raise Usage("--reference and --move exclude each other.")
+        raise Usage("--reference and --move cannot be combined.")
     if on_changed not in (None, "skip", "new_version"):
-        raise Usage("--on-changed takes skip or new_version.")
+        raise Usage("--on-changed must be skip or new_version.")
     session.note(f"import: {_WORDS[what]}")
     batch = session.catalog().ingest(
         *([Path(sources[0])] if what == "manifest" else sources),
@@ -128,7 +130,7 @@ def _refuse(flags: dict[str, Any], why: str) -> None:
 
 def _records(session: Session, file: str, on_exists: str) -> None:
     if on_exists not in ("error", "skip"):
-        raise Usage("--on-exists takes error or skip.")
+        raise Usage("--on-exists must be error or skip.")
     try:
         text = sys.stdin.read() if file == "-" else Path(file).read_text("utf-8")
     except (OSError, UnicodeDecodeError) as exc:

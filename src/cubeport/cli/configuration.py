@@ -45,4 +45,4 @@ def check_config(ctx: typer.Context) -> None:
             errors=[Problem((), "configuration", each) for each in found],
             next_step="change these lines, then run cubeport check-config again",
         )
-    session.result({"kind": "ConfigurationCheck", "root": str(session.root), "problems": []}, "The configuration is in order.")
+    session.result({"kind": "ConfigurationCheck", "root": str(session.root), "problems": []}, "The configuration has no problems.")

@@ -42,13 +42,13 @@ def register(app: typer.Typer) -> None:
 def datasets(
     ctx: typer.Context,
     dataset_id: Annotated[str | None, typer.Argument(metavar="ID", help="Show this dataset.")] = None,
-    q: Annotated[str | None, typer.Option(help="Words of title, description, keywords or id.")] = None,
+    q: Annotated[str | None, typer.Option(help="Words in the title, description, keywords or id.")] = None,
     bbox: Annotated[str | None, typer.Option(help="west,south,east,north in degrees.")] = None,
     datetime: Annotated[str | None, typer.Option(help="An instant, or a/b with .. for an open end.")] = None,
     variable: Annotated[str | None, typer.Option(help="The name of a variable.")] = None,
     publication: Annotated[str, typer.Option(help="published, unpublished or any.")] = "any",
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=1000)] = 100,
-    cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
+    limit: Annotated[int, typer.Option(help="The maximum number of results.", min=1, max=1000)] = 100,
+    cursor: Annotated[str | None, typer.Option(help="The cursor that the previous page printed.")] = None,
 ) -> None:
     """List datasets, or show one."""
     from cubeport.documents import native
@@ -67,7 +67,7 @@ def datasets(
         q=q, bbox=_bbox(bbox), datetime=datetime, variable=variable, publication=publication, limit=limit, cursor=cursor
     )
     items = [native.summary(each, service.public_url) for each in page.items]
-    session.warn(f"dataset {each} cannot be read and is left out; next: cubeport fsck" for each in page.damaged)
+    session.warn(f"dataset {each} cannot be read and is skipped; next: cubeport fsck" for each in page.damaged)
     listing = native.listing("DatasetList", items, (), damaged=page.damaged) | ({"next": page.next} if page.next else {})
     rows = [
         (each.dataset_id, each.publication.status, each.variable, _span(each.extent.temporal), each.dataset_name) for each in items
@@ -158,20 +158,22 @@ def _told(found: Difference) -> str:
 def describe(
     ctx: typer.Context,
     dataset_id: DatasetId,
-    title: Annotated[str | None, typer.Option(help="Its name, for people.")] = None,
-    description: Annotated[str | None, typer.Option(help="What it is, in a few sentences.")] = None,
-    short_name: Annotated[str | None, typer.Option(help="A shorter name.")] = None,
-    keywords: Annotated[str | None, typer.Option(help="Words to find it by, with commas between.")] = None,
+    title: Annotated[str | None, typer.Option(help="The title.")] = None,
+    description: Annotated[str | None, typer.Option(help="A description in a few sentences.")] = None,
+    short_name: Annotated[str | None, typer.Option(help="A shorter title.")] = None,
+    keywords: Annotated[str | None, typer.Option(help="Keywords for searches, separated by commas.")] = None,
     license: Annotated[str | None, typer.Option(help="An SPDX identifier, for example CC-BY-4.0.")] = None,
-    license_url: Annotated[str | None, typer.Option(help="Where the licence can be read.")] = None,
+    license_url: Annotated[str | None, typer.Option(help="The address of the licence text.")] = None,
     providers: Annotated[str | None, typer.Option(metavar="JSON", help='A list: [{"name": …, "roles": ["producer"]}].')] = None,
-    attribution: Annotated[str | None, typer.Option(help="What users must print.")] = None,
+    attribution: Annotated[str | None, typer.Option(help="The line that users of the data must show.")] = None,
     citation: Annotated[str | None, typer.Option(help="How to cite it.")] = None,
     doi: Annotated[str | None, typer.Option(help="Its DOI.")] = None,
     render: Annotated[str | None, typer.Option(metavar="JSON", help='How to draw it: {"colormap": …, "range": […]}.')] = None,
     units: Annotated[str | None, typer.Option(help="The units to show.")] = None,
-    resolution: Annotated[str | None, typer.Option(help="The resolution, in words.")] = None,
-    unset: Annotated[list[str] | None, typer.Option(metavar="NAME", help="Give a text back to the template or the data.")] = None,
+    resolution: Annotated[str | None, typer.Option(help="The resolution, as text.")] = None,
+    unset: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Reset a text to that of the template or the data.")
+    ] = None,
 ) -> None:
     """Set the texts of a dataset: title, licence and so on. Every face shows them at the next request; no new version."""
     session = current(ctx)
@@ -198,7 +200,7 @@ def describe(
 
 def refresh(
     ctx: typer.Context,
-    dataset_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="A dataset; all of them if not named.")] = None,
+    dataset_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="A dataset. Default: all datasets.")] = None,
 ) -> None:
     """Bring texts up to what templates say now; what `describe` set stays."""
     session = current(ctx)
@@ -212,7 +214,7 @@ def refresh(
 def publish(
     ctx: typer.Context,
     dataset_id: DatasetId,
-    version: Annotated[str | None, typer.Option(help="A version id or tag; the newest if not named.")] = None,
+    version: Annotated[str | None, typer.Option(help="A version id or tag. Default: the newest version.")] = None,
 ) -> None:
     """Show the dataset on every face."""
     session = current(ctx)
@@ -231,7 +233,7 @@ def unpublish(ctx: typer.Context, dataset_id: DatasetId) -> None:
 def rollback(
     ctx: typer.Context,
     dataset_id: DatasetId,
-    to: Annotated[str, typer.Option(help="A version id, how it begins, or a tag.")],
+    to: Annotated[str, typer.Option(help="A version id, its first characters, or a tag.")],
 ) -> None:
     """Go back to a version: readers see it at once; later versions stay listed."""
     session = current(ctx)
@@ -244,10 +246,10 @@ def tag(
     dataset_id: DatasetId,
     name: Annotated[str, typer.Argument(metavar="NAME", help="The tag.")],
     version: Annotated[
-        str, typer.Option(help="A version id, how it begins, or another tag; the shown one if not named.")
+        str, typer.Option(help="A version id, its first characters, or another tag. Default: the published version.")
     ] = "latest",
-    delete: Annotated[bool, typer.Option("--delete", help="Remove the tag; the version stays.")] = False,
-    force: Annotated[bool, typer.Option("--force", help="Move a tag that names another version.")] = False,
+    delete: Annotated[bool, typer.Option("--delete", help="Remove the tag, but keep the version.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Move a tag from another version to this one.")] = False,
 ) -> None:
     """Name a version: readers pin it as ID@NAME, and retention spares it."""
     session = current(ctx)
@@ -260,9 +262,9 @@ def tag(
 
 def changes(
     ctx: typer.Context,
-    dataset_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only of this dataset.")] = None,
-    cursor: Annotated[str | None, typer.Option(help="Where the page before ended.")] = None,
-    limit: Annotated[int, typer.Option(help="How many at most.", min=1, max=1000)] = 100,
+    dataset_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="Only changes of this dataset.")] = None,
+    cursor: Annotated[str | None, typer.Option(help="The cursor that the previous page printed.")] = None,
+    limit: Annotated[int, typer.Option(help="The maximum number of results.", min=1, max=1000)] = 100,
 ) -> None:
     """List what readers saw change, oldest first."""
     session = current(ctx)
@@ -289,7 +291,7 @@ def delete(
     ids: Annotated[list[str], typer.Argument(metavar="ID", help="Datasets or records.")],
     yes: records.Yes = False,
     purge: Annotated[
-        bool, typer.Option("--purge", help="Of a dataset: its versions go for good; bytes after retention.grace_min.")
+        bool, typer.Option("--purge", help="For datasets: remove all versions for good, and their bytes after retention.grace_min.")
     ] = False,
     dry_run: records.DryRun = False,
 ) -> None:
@@ -419,7 +421,7 @@ def _json(text: str | None, flag: str) -> Any:
     try:
         return strict_json(text)
     except ValueError as exc:
-        raise Usage(f"{flag} takes JSON: {exc}.") from None
+        raise Usage(f"{flag} must be JSON: {exc}.") from None
 
 
 def _span(periods: Any) -> str:
@@ -434,5 +436,5 @@ def _bbox(text: str | None) -> tuple[float, ...] | None:
     except ValueError:
         box = ()
     if len(box) != 4:
-        raise Usage("--bbox takes west,south,east,north in degrees.")
+        raise Usage("--bbox must be west,south,east,north in degrees.")
     return box

@@ -37,43 +37,50 @@ def ingest(
     sources: Annotated[
         list[str], typer.Argument(metavar="TEMPLATE|FILE", help="A dataset template, or files, folders and quoted globs.")
     ],
-    id: Annotated[str | None, typer.Option("--id", help="Files: the id of the one dataset that they become.")] = None,
-    series: Annotated[bool, typer.Option("--series", help="Files: one dataset of all of them; --id names it.")] = False,
-    each: Annotated[bool, typer.Option("--each", help="Files: one dataset for each of them, named by its file.")] = False,
+    id: Annotated[str | None, typer.Option("--id", help="Files: the id of the dataset that they become.")] = None,
+    series: Annotated[bool, typer.Option("--series", help="Files: make one dataset of all files, named by --id.")] = False,
+    each: Annotated[bool, typer.Option("--each", help="Files: make one dataset of each file, named after the file.")] = False,
     id_pattern: Annotated[
-        str | None, typer.Option("--id-pattern", help="With --each: how ids are made of {stem}, {parent} and {variable}.")
+        str | None, typer.Option("--id-pattern", help="With --each: the pattern of the ids, with {stem}, {parent} and {variable}.")
     ] = None,
-    title: Annotated[str | None, typer.Option("--title", help="The title; else the data's own.")] = None,
+    title: Annotated[str | None, typer.Option("--title", help="The title. Default: the title in the data.")] = None,
     license: Annotated[str | None, typer.Option("--license", help="An SPDX identifier, for example CC-BY-4.0.")] = None,
     variables: Annotated[str | None, typer.Option("--variables", metavar="A,B", help="Only these variables.")] = None,
     template: Annotated[str | None, typer.Option("--template", metavar="F", help="Files: a YAML file of template fields.")] = None,
-    group: Annotated[str | None, typer.Option("--group", help="The group of the files to take; the root if not named.")] = None,
+    group: Annotated[str | None, typer.Option("--group", help="The group of the files to read. Default: the root.")] = None,
     filter_by_keys: Annotated[
-        str | None, typer.Option("--filter-by-keys", metavar="K=V,...", help="GRIB: the messages to take, typeOfLevel=surface.")
+        str | None,
+        typer.Option("--filter-by-keys", metavar="K=V,...", help="GRIB: the messages to read, for example typeOfLevel=surface."),
     ] = None,
     start: Annotated[str | None, typer.Option("--start", help="First period, inclusive.")] = None,
     end: Annotated[str | None, typer.Option("--end", help="Last period, inclusive.")] = None,
     extent: Annotated[str | None, typer.Option("--extent", help="A named area; see `cubeport extents`.")] = None,
-    period_type: Annotated[str | None, typer.Option("--period-type", help="monthly, daily, 6-hourly…; else inferred.")] = None,
+    period_type: Annotated[
+        str | None, typer.Option("--period-type", help="monthly, daily, 6-hourly… Default: inferred from the data.")
+    ] = None,
     attrs: Annotated[str | None, typer.Option("--attrs", metavar="JSON", help="Global attributes to set.")] = None,
     chunks: Annotated[str | None, typer.Option("--chunks", metavar="JSON", help='For example {"time": 1}.')] = None,
-    append_dim: Annotated[str | None, typer.Option("--append-dim", metavar="D", help="Join the files along it.")] = None,
+    append_dim: Annotated[
+        str | None, typer.Option("--append-dim", metavar="D", help="Join the files along this dimension.")
+    ] = None,
     normalise: Annotated[
         list[str] | None,
-        typer.Option("--normalise", metavar="STEP", help="Files: a step that repairs them, 'rename: {a: b}'. Repeatable."),
+        typer.Option(
+            "--normalise", metavar="STEP", help="Files: a step that repairs them, for example 'rename: {a: b}'. Repeatable."
+        ),
     ] = None,
     transform: Annotated[
         list[str] | None,
-        typer.Option("--transform", metavar="STEP", help="Files: a step that changes values, 'metres_to_mm: tp'. Repeatable."),
+        typer.Option(
+            "--transform", metavar="STEP", help="Files: a step that changes values, for example 'metres_to_mm: tp'. Repeatable."
+        ),
     ] = None,
-    skip_bad: Annotated[
-        bool, typer.Option("--skip-bad", help="Leave out variables that cannot be published, and report them.")
-    ] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Take held periods again.")] = False,
-    replace: Annotated[bool, typer.Option("--replace", help="Files: a whole new version.")] = False,
+    skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip variables that cannot be published, and report them.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Ingest the periods again that the dataset already has.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Files: replace the dataset as a whole.")] = False,
     publish: Annotated[
         bool | None,
-        typer.Option("--publish/--no-publish", help="Show the new version at once or not yet; else as the template says."),
+        typer.Option("--publish/--no-publish", help="Publish the new version at once, or not yet. Default: as the template says."),
     ] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
     dry_run: DryRun = False,
@@ -120,17 +127,21 @@ def ingest(
     found = session.parts.find(sources)
     if each:
         if id is not None or series:
-            raise Usage("--each makes one dataset for each file; --id and --series make one of all. Leave one of them out.")
+            raise Usage(
+                "--each makes one dataset of each file; --id and --series make one dataset of all files. Use only one of them."
+            )
         if title is not None and len(found.sources) > 1:
-            raise Usage(f"--title would name all {len(found.sources)} datasets alike; without it each has its file's own title.")
+            raise Usage(
+                f"--title would give all {len(found.sources)} datasets the same title; without it, each has the title in its file."
+            )
         return _each(session, found, id_pattern, request, of_files)
     if id_pattern is not None:
-        raise Usage("--id-pattern goes with --each.")
+        raise Usage("--id-pattern needs --each.")
     if len(found.sources) > 1 and id is None and not series:
         raise _which(session, sources, found)
     named = id or _names.of_series(found.sources)
     if id is None:
-        session.note(f"The id is {named}, from the name of the file; --id gives another.")
+        session.note(f"The id is {named}, from the name of the file; use --id to choose another.")
     _tell_skipped(session, found)
     files = {"files": [str(path.absolute()) for path in found.sources], **of_files}
     return _report(session, _one(session, {"dataset_id": named, **request}, files))
@@ -142,19 +153,23 @@ def update(
     files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Files, folders and quoted globs with the new steps.")],
     on_overlap: Annotated[
         str | None,
-        typer.Option("--on-overlap", metavar="error|skip|replace", help="Steps that are held: refuse, keep them, or take the new."),
+        typer.Option("--on-overlap", metavar="error|skip|replace", help="What to do with steps that the dataset already has."),
     ] = None,
-    allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Accept missing periods; they are listed.")] = False,
+    allow_gaps: Annotated[bool, typer.Option("--allow-gaps", help="Accept missing periods, and list them.")] = False,
     variables: Annotated[str | None, typer.Option("--variables", metavar="A,B", help="Only these variables of the files.")] = None,
-    group: Annotated[str | None, typer.Option("--group", help="The group of the files to take; the root if not named.")] = None,
-    append_dim: Annotated[str | None, typer.Option("--append-dim", metavar="D", help="Add the steps along it; else time.")] = None,
+    group: Annotated[str | None, typer.Option("--group", help="The group of the files to read. Default: the root.")] = None,
+    append_dim: Annotated[
+        str | None, typer.Option("--append-dim", metavar="D", help="The dimension along which to add the steps. Default: time.")
+    ] = None,
     normalise: Annotated[
         list[str] | None, typer.Option("--normalise", metavar="STEP", help="A step that repairs the files. Repeatable.")
     ] = None,
     transform: Annotated[
         list[str] | None, typer.Option("--transform", metavar="STEP", help="A step that changes values. Repeatable.")
     ] = None,
-    publish: Annotated[bool | None, typer.Option("--publish/--no-publish", help="Show the new version at once or not yet.")] = None,
+    publish: Annotated[
+        bool | None, typer.Option("--publish/--no-publish", help="Publish the new version at once, or not yet.")
+    ] = None,
     tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
     dry_run: DryRun = False,
 ) -> int | None:
@@ -196,7 +211,7 @@ def _which(session: Session, sources: Sequence[str], found: Found) -> Usage:
     line = shlex.join(["cubeport", *words])
     series = f"{line} --series --id {_names.of_series(found.sources)}"
     return Usage(
-        f"These are {len(found.sources)} files. Are they one dataset, or is each of them a dataset? Nothing was ingested.",
+        f"These are {len(found.sources)} files. Are they one dataset, or is each file a dataset? Nothing was ingested.",
         next_step=f"one of these\n  {series}\n  {line} --each",
         commands=[series, f"{line} --each"],
     )
@@ -289,7 +304,7 @@ def _one_of_many(
         named = _names.of_file(path, pattern, lambda path: _first_variable(session, path))
         if (other := taken.setdefault(named, path)) is not path:
             raise InvalidRequest(
-                f"{other} has the id {named} already.", next_step="--id-pattern '{parent}-{stem}' tells them apart"
+                f"{other} already has the id {named}.", next_step="--id-pattern '{parent}-{stem}' gives them different ids"
             )
         files = {"files": [str(path.absolute())], **of_files}
         done = _run(session, {"dataset_id": named, **request}, files, listener)
@@ -321,9 +336,9 @@ def _first_variable(session: Session, path: Path) -> str:
 
 def _tell_skipped(session: Session, found: Found) -> None:
     for path in found.skipped[:10]:
-        session.note(f"skipped   {path}: no format that is known")
+        session.note(f"skipped   {path}: unknown format")
     if len(found.skipped) > 10:
-        session.note(f"skipped   {len(found.skipped) - 10} more files of no format that is known")
+        session.note(f"skipped   {len(found.skipped) - 10} more files of unknown format")
 
 
 # --- what a request says ---------------------------------------------------------------------------------------------
@@ -332,7 +347,7 @@ def _tell_skipped(session: Session, found: Found) -> None:
 def _keys(text: str | None) -> dict[str, str]:
     parts = [part.partition("=") for part in (text or "").split(",") if part]
     if any(not equals or not value for _, equals, value in parts):
-        raise Usage(f"--filter-by-keys takes keys and their values, typeOfLevel=surface,level=0, not {str(text)[:80]!r}.")
+        raise Usage(f"--filter-by-keys must be keys and their values, such as typeOfLevel=surface,level=0, not {str(text)[:80]!r}.")
     return {key.strip(): value.strip() for key, _, value in parts}
 
 
@@ -340,7 +355,7 @@ def _step(text: str, flag: str) -> Any:
     """Return a step as its YAML says it: a mapping of one key, or a word."""
     value = strictyaml.parse(text, flag).value
     if not isinstance(value, dict | str):
-        raise Usage(f"{flag} takes a step such as 'rename: {{a: b}}', not {text[:80]!r}.")
+        raise Usage(f"{flag} must be a step such as 'rename: {{a: b}}', not {text[:80]!r}.")
     return value
 
 
@@ -351,7 +366,7 @@ def _template_fields(
     written: dict[str, Any] = {}
     if file is not None:
         if not Path(file).is_file():
-            raise Usage(f"--template takes a YAML file of template fields; there is no file {file}.")
+            raise Usage(f"--template must name a YAML file with template fields; there is no file {file}.")
         document = strictyaml.read(Path(file))
         if not isinstance(document.value, dict):
             raise InvalidConfiguration(f"{document.name}: must be a mapping of template fields")
@@ -372,9 +387,9 @@ def _json(text: str | None, flag: str) -> dict[str, Any]:
     try:
         value = strict_json(text)
     except ValueError as exc:
-        raise InvalidRequest(f"{flag} takes a JSON object: {exc}.") from exc
+        raise InvalidRequest(f"{flag} must be a JSON object: {exc}.") from exc
     if not isinstance(value, dict):
-        raise InvalidRequest(f"{flag} takes a JSON object.")
+        raise InvalidRequest(f"{flag} must be a JSON object.")
     return value
 
 
@@ -395,7 +410,11 @@ def _report(session: Session, done: Ingestion) -> int:
     if not done.reused:
         words = _PAST[done.action or "create"]
     else:
-        words = f"no new data; changed: {', '.join(done.changed)}" if done.changed else "nothing changed, the same is held already"
+        words = (
+            f"no new data; changed: {', '.join(done.changed)}"
+            if done.changed
+            else "nothing changed: the dataset already has these data"
+        )
     span = (done.coverage or {}).get("temporal")
     periods = f"; it has {span['start']} to {span['end']}" if span and span.get("start") else ""
     session.result(document, f"{done.dataset_id}: {words}{periods} (version {done.version_id}).")

@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 def jobs(
     ctx: typer.Context,
-    ingestion_id: Annotated[str | None, typer.Argument(metavar="ID", help="An id, or how it begins.")] = None,
+    ingestion_id: Annotated[str | None, typer.Argument(metavar="ID", help="An id, or its first characters.")] = None,
     cancel: Annotated[bool, typer.Option("--cancel", help="Cancel it.")] = False,
     limit: Annotated[int, typer.Option(min=1, max=1000)] = 100,
 ) -> None:

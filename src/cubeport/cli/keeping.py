@@ -27,18 +27,18 @@ def register(app: typer.Typer) -> None:
     export.command("records")(export_records)
     export.command("ro-crate")(export_crate)
     export.command("openlineage")(export_openlineage)
-    app.add_typer(export, name="export", help="Write records out.")
+    app.add_typer(export, name="export", help="Export records.")
 
 
 def init(
     ctx: typer.Context,
-    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Default: --instance, else here.")] = None,
+    folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Default: --instance, or the current folder.")] = None,
     catalog: Annotated[str, typer.Option("--catalog", help="sqlite or tinydb.")] = "sqlite",
     shared: Annotated[str | None, typer.Option("--shared", help="group: every member of the folder's group may write.")] = None,
     allow_network_filesystem: Annotated[
-        bool, typer.Option("--allow-network-filesystem", help="On NFS and the like, where locks are not reliable.")
+        bool, typer.Option("--allow-network-filesystem", help="Allow NFS and similar file systems, where locks are not reliable.")
     ] = False,
-    core: Annotated[bool, typer.Option("--core", help="Only a catalog: no configuration of the service.")] = False,
+    core: Annotated[bool, typer.Option("--core", help="Make only a catalog, without the configuration of the service.")] = False,
     allow_root: Annotated[list[Path] | None, typer.Option("--allow-root", help="A folder that requests may read from.")] = None,
     allow_origin: Annotated[list[str] | None, typer.Option("--allow-origin", help="scheme://host[:port] to fetch from.")] = None,
 ) -> None:
@@ -46,17 +46,17 @@ def init(
     session = current(ctx)
     root = (folder or session.options.instance or Path()).absolute()
     if (allow_root or allow_origin) and (root / "config" / "service.yaml").exists():
-        raise Usage("config/service.yaml is there already and stays as it is.", next_step="write sources.roots and origins in it")
+        raise Usage("config/service.yaml already exists and is not changed.", next_step="write sources.roots and origins in it")
     made = session.create(root, catalog=catalog, shared=shared, allow_network_filesystem=allow_network_filesystem)
     result: dict[str, Any] = {"root": str(made.root), "catalog_id": made.catalog_id, "catalog": catalog}
     if core and (allow_root or allow_origin):
-        raise Usage("--allow-root and --allow-origin are the service's, which --core leaves out.")
+        raise Usage("--allow-root and --allow-origin belong to the service, which --core leaves out.")
     if session.wiring.init_service is not None and not core:
         result |= session.wiring.init_service(
             session, made.root, catalog=catalog, allow_roots=allow_root or [], allow_origins=allow_origin or []
         )
     elif allow_root or allow_origin:
-        raise Usage("--allow-root and --allow-origin are the service's, which is not part of this command line.")
+        raise Usage("--allow-root and --allow-origin belong to the service, which is not part of this command line.")
     session.result(result, f"made {result['root']}")
 
 
@@ -98,12 +98,14 @@ def profiles(ctx: typer.Context) -> None:
 
 def logs(
     ctx: typer.Context,
-    user: Annotated[str | None, typer.Option("--user", help="Only what this user did.")] = None,
-    record: Annotated[str | None, typer.Option("--record", help="An id, or how it begins.")] = None,
+    user: Annotated[str | None, typer.Option("--user", help="Only events of this user.")] = None,
+    record: Annotated[str | None, typer.Option("--record", help="An id, or its first characters.")] = None,
     artifact: Annotated[str | None, typer.Option("--artifact")] = None,
-    operation: Annotated[str | None, typer.Option("--operation", help="An id, or how it begins.")] = None,
-    level: Annotated[str | None, typer.Option("--level", help="debug, info, warning, error: this and above.")] = None,
-    event: Annotated[str | None, typer.Option("--event", help="operation.failed, or operation for all of them.")] = None,
+    operation: Annotated[str | None, typer.Option("--operation", help="An id, or its first characters.")] = None,
+    level: Annotated[str | None, typer.Option("--level", help="This level and above: debug, info, warning, error.")] = None,
+    event: Annotated[
+        str | None, typer.Option("--event", help="For example operation.failed, or operation for all events of operations.")
+    ] = None,
     plugin: Annotated[str | None, typer.Option("--plugin")] = None,
     hook: Annotated[str | None, typer.Option("--hook")] = None,
     since: Annotated[str | None, typer.Option("--since", help="A date, a timestamp, 7d, 2h.")] = None,
@@ -142,7 +144,7 @@ _ABOUT = (("operation", "operation_id"), ("record", "record_id"), ("user", "user
 
 def operations(
     ctx: typer.Context,
-    id: Annotated[str | None, typer.Argument(metavar="ID", help="One, with the lines of its journal.")] = None,
+    id: Annotated[str | None, typer.Argument(metavar="ID", help="Show this operation, with the lines of its journal.")] = None,
     status: Annotated[str | None, typer.Option("--status", help="planned, running, succeeded, failed, rolled_back.")] = None,
     since: Annotated[str | None, typer.Option("--since", help="A date, a timestamp, 7d, 2h.")] = None,
     limit: Annotated[int, typer.Option("--limit")] = 50,
@@ -162,7 +164,9 @@ def operations(
     session.result(listed, lambda: operations_table(listed))
 
 
-def doctor(ctx: typer.Context, strict: Annotated[bool, typer.Option("--strict", help="Exit 1 on warnings too.")] = False) -> int:
+def doctor(
+    ctx: typer.Context, strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too.")] = False
+) -> int:
     """Look at everything, change nothing."""
     session = current(ctx)
     found = _health(session)
@@ -195,7 +199,9 @@ def recover(
     ctx: typer.Context,
     id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this operation.")] = None,
     dry_run: DryRun = False,
-    skip: Annotated[bool, typer.Option("--skip", help="Close what cannot be undone; a person has looked.")] = False,
+    skip: Annotated[
+        bool, typer.Option("--skip", help="Close operations that cannot be undone, after you have checked them.")
+    ] = False,
 ) -> int:
     """Finish or undo what dead processes left open; twice is once."""
     session = current(ctx)
@@ -220,7 +226,7 @@ def fsck(
     id: Annotated[str | None, typer.Argument(metavar="ID", help="Only this record.")] = None,
     data: Annotated[bool, typer.Option("--data", help="Read every byte.")] = False,
     time_limit: Annotated[str | None, typer.Option("--time-limit", metavar="T", help="90s, 30m, 2h.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on where the last one was stopped.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue where the last check stopped.")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Move orphans to quarantine and mark what is missing.")] = False,
 ) -> int:
     """Compare the catalog with its stores; exit 1 with findings, or when the limit stopped it."""
@@ -230,14 +236,14 @@ def fsck(
     document = {**_output.plain(checked), "counts": checked.counts}
     rows = ([each.kind, each.place, each.message, each.next_step] for each in checked.findings)
     session.result(document, lambda: _output.table(rows, ["finding", "where", "message", "next"], width=10_000))
-    state = "complete" if checked.complete else "stopped by the time limit: go on with --resume"
+    state = "complete" if checked.complete else "stopped by the time limit: continue with --resume"
     session.note(f"{checked.records} records, {checked.artifacts} artifacts, {len(checked.findings)} findings; {state}")
     return 1 if checked.findings or not checked.complete else 0
 
 
 def gc(
     ctx: typer.Context,
-    older_than: Annotated[str, typer.Option("--older-than", metavar="T", help="Leave what is younger: 24h, 7d.")] = "24h",
+    older_than: Annotated[str, typer.Option("--older-than", metavar="T", help="Keep everything that is younger: 24h, 7d.")] = "24h",
     dry_run: DryRun = False,
 ) -> None:
     """Apply retention, then remove bytes that are provably ours and that nothing names."""
@@ -276,7 +282,7 @@ def migrate(ctx: typer.Context) -> None:
 
 
 def _export() -> None:
-    """Write records out."""
+    """Export records."""
 
 
 def export_records(
@@ -302,7 +308,7 @@ def export_crate(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
     terms: Terms = None,
     not_: Not = None,
-    name: Annotated[str | None, typer.Option("--name", help="Of the crate; default: the folder's.")] = None,
+    name: Annotated[str | None, typer.Option("--name", help="The title of the crate. Default: the name of the folder.")] = None,
     license: Annotated[str | None, typer.Option("--license", metavar="URI", help="None is invented.")] = None,
 ) -> None:
     """Write records with their bytes and provenance as an RO-Crate (1.1, Process Run Crate)."""

@@ -44,7 +44,7 @@ def add(
     except ValidationError as exc:
         raise invalid("key", exc) from None
     session.result(
-        made.key.to_mapping() | {"key": made.text}, f"{made.text}\nKeep it: it is not shown again. Its id is {made.key.key_id}."
+        made.key.to_mapping() | {"key": made.text}, f"{made.text}\nSave it now: it is not shown again. Its id is {made.key.key_id}."
     )
 
 
@@ -59,7 +59,7 @@ def list_(ctx: typer.Context) -> None:
 
 
 def revoke(
-    ctx: typer.Context, key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="The key's id, or how it begins.")]
+    ctx: typer.Context, key_id: Annotated[str, typer.Argument(metavar="KEY_ID", help="The id of the key, or its first characters.")]
 ) -> None:
     """Revoke a key at once, in every process."""
     session = current(ctx)

@@ -13,7 +13,7 @@ from cubeport.cli._session import current
 from cubeport.cli.records import DryRun, Id, Not, Terms
 from cubeport.errors import NoMatch, Usage
 
-SomeIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids, keys, or how an id begins.")]
+SomeIds = Annotated[list[str] | None, typer.Argument(metavar="ID", help="Ids, keys, or the first characters of an id.")]
 All = Annotated[bool, typer.Option("--all", help="Every record.")]
 
 
@@ -70,7 +70,7 @@ def lineage(
     id: Id,
     up: Annotated[bool, typer.Option("--up", help="What it comes from.")] = False,
     down: Annotated[bool, typer.Option("--down", help="What comes from it.")] = False,
-    depth: Annotated[int | None, typer.Option("--depth", help="Default: as far as it goes.")] = None,
+    depth: Annotated[int | None, typer.Option("--depth", help="Default: all levels.")] = None,
     rel: Annotated[str | None, typer.Option("--rel", help="Only this relation.")] = None,
     format: Annotated[str, typer.Option("--format", help="tree or dot.")] = "tree",
 ) -> None:
@@ -151,7 +151,7 @@ def _of_file(catalog: Any, file: Path, schema: str | None) -> Any:
         return catalog.validate(record.replace(**_values.schema_of(catalog, schema)) if schema else record)
     if schema is None:
         raise Usage(
-            f"{file} holds metadata; name their schema with --schema.", next_step=f"cubeport validate --file {file} --schema S"
+            f"{file} contains metadata; name the schema with --schema.", next_step=f"cubeport validate --file {file} --schema S"
         )
     return catalog.validate_metadata(held, **_values.schema_of(catalog, schema))
 
@@ -242,9 +242,9 @@ def _json(document: Any) -> str:
 
 def extract_metadata(
     ctx: typer.Context,
-    ids: Annotated[list[str], typer.Argument(metavar="ID|PATH", help="Records to read again, or paths to look into.")],
+    ids: Annotated[list[str], typer.Argument(metavar="ID|PATH", help="Records to read again, or paths to inspect.")],
     only: Annotated[list[str] | None, typer.Option("--only", metavar="NAME", help="Only this extractor; again for more.")] = None,
-    require_metadata: Annotated[bool, typer.Option("--require-metadata", help="Refuse when an extractor fails.")] = False,
+    require_metadata: Annotated[bool, typer.Option("--require-metadata", help="Fail if an extractor fails.")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Read metadata out of a record's bytes again; out of a path, print them and store nothing."""
@@ -274,8 +274,8 @@ def verify(
     ctx: typer.Context,
     ids: SomeIds = None,
     all: All = False,
-    fast: Annotated[bool, typer.Option("--fast", help="Sizes only, no hashes.")] = False,
-    record: Annotated[bool, typer.Option("--record", help="Store when, and which are missing.")] = False,
+    fast: Annotated[bool, typer.Option("--fast", help="Compare only sizes, not hashes.")] = False,
+    record: Annotated[bool, typer.Option("--record", help="Store the time of the check, and what is missing.")] = False,
 ) -> int:
     """Compare bytes with what the catalog says of them; exit 1 when some differ."""
     if bool(ids) == all:
@@ -287,14 +287,16 @@ def verify(
     return 0 if not any(each.verdict in ("missing", "size-differs", "hash-differs", "unreachable") for each in found) else 1
 
 
-Artifact = Annotated[str | None, typer.Option("--artifact", help="Its id, or how it begins; default: the one that it can be.")]
+Artifact = Annotated[
+    str | None, typer.Option("--artifact", help="Its id, or the first characters. Default: the only one that fits.")
+]
 
 
 def fetch(
     ctx: typer.Context,
     id: Id,
     artifact: Artifact = None,
-    profile: Annotated[str | None, typer.Option("--profile", help="Where to keep the bytes.")] = None,
+    profile: Annotated[str | None, typer.Option("--profile", help="The storage profile for the bytes.")] = None,
 ) -> None:
     """Bring an external artifact's bytes here; a known hash must agree."""
     session = current(ctx)
@@ -321,13 +323,15 @@ def view(
     template: Annotated[str, typer.Option("--template", help="The path of each link below DIR.")] = "",
     not_: Not = None,
     apply: Annotated[bool, typer.Option("--apply", help="Make the links.")] = False,
-    prune: Annotated[bool, typer.Option("--prune", help="With --apply: remove our links that stand for nothing now.")] = False,
+    prune: Annotated[
+        bool, typer.Option("--prune", help="With --apply: remove our links that no longer belong to a record.")
+    ] = False,
 ) -> None:
     """Plan a folder of links to artifacts; with --apply, make it."""
     if not template:
         raise Usage("--template is needed, for example '{kind}/{title_slug|original_stem}{original_suffix}'.")
     if prune and not apply:
-        raise Usage("--prune goes with --apply; without it the plan shows what is stale.")
+        raise Usage("--prune needs --apply; without it, the plan lists the stale links.")
     session = current(ctx)
     plan = session.catalog(read_only=True).view(folder, template, *_values.terms_of(terms, not_), apply=apply, prune=prune)
     rows = ([link.state, link.path, link.record_id and link.record_id[:8], link.reason] for link in plan.links)

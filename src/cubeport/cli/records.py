@@ -16,20 +16,20 @@ from cubeport.errors import ArtifactMissing, NoMatch, RecordNotFound, Usage
 if TYPE_CHECKING:
     from cubeport.catalog.models import CatalogRecord
 
-Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Ids, keys, or how an id begins (4 characters or more).")]
-Id = Annotated[str, typer.Argument(metavar="ID", help="An id, a key, or how an id begins (4 characters or more).")]
+Ids = Annotated[list[str], typer.Argument(metavar="ID", help="Ids, keys, or the first characters of an id (4 or more).")]
+Id = Annotated[str, typer.Argument(metavar="ID", help="An id, a key, or the first characters of an id (4 or more).")]
 Terms = Annotated[list[str] | None, typer.Argument(metavar="TERM", help='"FIELD OP VALUE" (= != < <= > >= : ~) or "FIELD?".')]
-Not = Annotated[list[str] | None, typer.Option("--not", metavar="TERM", help="A term that must not fit.")]
-Metas = Annotated[list[str] | None, typer.Option("--meta", metavar="FIELD=VALUE", help="Metadata; again for more.")]
+Not = Annotated[list[str] | None, typer.Option("--not", metavar="TERM", help="A term that must not match.")]
+Metas = Annotated[list[str] | None, typer.Option("--meta", metavar="FIELD=VALUE", help="Metadata. Repeatable.")]
 MetaText = Annotated[
     list[str] | None,
     typer.Option("--meta-text", metavar="FIELD=TEXT", help="Metadata as text, whatever it looks like: 1.10, null."),
 ]
 MetaJson = Annotated[list[str] | None, typer.Option("--meta-json", metavar="FIELD=JSON", help="Metadata as JSON.")]
 MetaFile = Annotated[Path | None, typer.Option("--meta-file", metavar="FILE", help="Metadata from a JSON or YAML file.")]
-ArtifactName = Annotated[str | None, typer.Option("--artifact", help="Its id, role or original name; default: the primary one.")]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done; write nothing.")]
+ArtifactName = Annotated[str | None, typer.Option("--artifact", help="Its id, role or original name. Default: the primary one.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show what would be done, and write nothing.")]
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +41,7 @@ def register(app: typer.Typer) -> None:
 def add(
     ctx: typer.Context,
     source: Annotated[
-        str | None, typer.Argument(metavar="PATH|URL|-", help="A file, a folder, an address, - for stdin; nothing: no bytes.")
+        str | None, typer.Argument(metavar="PATH|URL|-", help="A file, a folder, an address, or - for stdin. Default: no bytes.")
     ] = None,
     meta: Metas = None,
     meta_text: MetaText = None,
@@ -49,44 +49,46 @@ def add(
     meta_file: MetaFile = None,
     title: Annotated[str | None, typer.Option("--title")] = None,
     description: Annotated[str | None, typer.Option("--description")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="Again for more.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Repeatable.")] = None,
     kind: Annotated[str | None, typer.Option("--kind", help="Default: document.")] = None,
     id: Annotated[str | None, typer.Option("--id", help="32 hex digits; default: random.")] = None,
-    key: Annotated[str | None, typer.Option("--key", help="A name of yours, unique among records.")] = None,
-    on_exists: Annotated[str, typer.Option("--on-exists", help="What if the key is there: error, skip, new_version.")] = "error",
+    key: Annotated[str | None, typer.Option("--key", help="A unique name that you choose.")] = None,
+    on_exists: Annotated[
+        str, typer.Option("--on-exists", help="What to do if the key exists: error, skip, new_version.")
+    ] = "error",
     schema: Annotated[str | None, typer.Option("--schema", metavar="NAME[@VERSION]")] = None,
     policy: Annotated[str | None, typer.Option("--policy", help="off, warn or strict.")] = None,
     profile: Annotated[str | None, typer.Option("--profile", help="The storage profile.")] = None,
     copy: Annotated[bool, typer.Option("--copy", help="Copy the bytes (the default for paths).")] = False,
-    move: Annotated[bool, typer.Option("--move", help="The source goes once the commit is certain.")] = False,
+    move: Annotated[bool, typer.Option("--move", help="Remove the source once the record is committed.")] = False,
     reference: Annotated[bool, typer.Option("--reference", help="Leave the bytes where they are.")] = False,
     role: Annotated[str | None, typer.Option("--role", help="Default: primary.")] = None,
     media_type: Annotated[str | None, typer.Option("--media-type")] = None,
     format: Annotated[str | None, typer.Option("--format", help="netcdf, zarr, csv…")] = None,
     directory_template: Annotated[str | None, typer.Option("--directory-template")] = None,
     filename_template: Annotated[str | None, typer.Option("--filename-template")] = None,
-    filename: Annotated[str | None, typer.Option("--filename", help="What the bytes are called.")] = None,
+    filename: Annotated[str | None, typer.Option("--filename", help="The name of the bytes.")] = None,
     unzip: Annotated[bool, typer.Option("--unzip", help="Store the one file in a zip.")] = False,
     hash: Annotated[str | None, typer.Option("--hash", help="sha256: hash a reference too.")] = None,
     time: Annotated[str | None, typer.Option("--time", metavar="A/B")] = None,
     bbox: Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N")] = None,
-    link: Annotated[list[str] | None, typer.Option("--link", metavar="REL=ID", help="Lineage; again for more.")] = None,
-    to: Annotated[str | None, typer.Option("--to", metavar="ID", help="One more artifact of this record.")] = None,
+    link: Annotated[list[str] | None, typer.Option("--link", metavar="REL=ID", help="A lineage edge. Repeatable.")] = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="ID", help="Add the bytes to this record.")] = None,
     original_name: Annotated[
-        str | None, typer.Option("--original-name", help="What the file was called; default: its name.")
+        str | None, typer.Option("--original-name", help="The original name. Default: the name of the file.")
     ] = None,
     duplicates: Annotated[
         str, typer.Option("--duplicates", help="If a record has the same bytes: allow, skip or error.")
     ] = "allow",
-    extract_metadata: Annotated[bool, typer.Option("--extract-metadata", help="Read metadata out of the bytes.")] = False,
-    require_metadata: Annotated[bool, typer.Option("--require-metadata", help="Refuse when that fails.")] = False,
+    extract_metadata: Annotated[bool, typer.Option("--extract-metadata", help="Read metadata from the bytes.")] = False,
+    require_metadata: Annotated[bool, typer.Option("--require-metadata", help="Fail if this fails.")] = False,
     dry_run: DryRun = False,
 ) -> None:
     """Add a record, with or without bytes."""
     session = current(ctx)
     mode = _values.only_one(copy=copy, move=move, reference=reference)
     if hash not in (None, "sha256"):
-        raise Usage("--hash takes sha256; whether copied bytes are hashed is their profile's (hash: none).")
+        raise Usage("--hash must be sha256; the storage profile says whether copied bytes are hashed (hash: none).")
     catalog = session.catalog()
     of_record: dict[str, Any] = {
         "title": title,
@@ -103,7 +105,7 @@ def add(
     said: dict[str, Any] = {name: value for name, value in of_record.items() if value}
     metadata = _values.metadata_of(meta or (), meta_file, texts=meta_text or (), documents=meta_json or ())
     if to is not None and said:
-        raise Usage(f"--to adds bytes to a record that is there; change the record itself with `cubeport edit {to}`.")
+        raise Usage(f"--to adds bytes to an existing record; change the record itself with `cubeport edit {to}`.")
     said |= {"on_exists": on_exists, "schema_policy": policy, "dry_run": dry_run}
     of_bytes: dict[str, Any] = {
         "profile": profile,
@@ -119,12 +121,12 @@ def add(
         "duplicates": duplicates if duplicates != "allow" else None,
     }
     if source is None and (to or mode or filename or unzip or any(of_bytes.values())):
-        raise Usage("Without a path, an address or - there are no bytes to say that of.", next_step="cubeport add PATH …")
+        raise Usage("These flags describe bytes, but there is no path, address or -.", next_step="cubeport add PATH …")
     if source is None:
         added = catalog.add(metadata, **said)
     elif source == "-":
         if mode is not None or unzip:
-            raise Usage("What comes on stdin can only be stored.")
+            raise Usage("Bytes from stdin can only be stored.")
         said |= of_bytes
         data = sys.stdin.buffer
         if to is None:
@@ -133,7 +135,7 @@ def add(
             added = catalog.add_artifact(metadata, record=to, source=data, filename=filename, **said)
     elif _values.is_url(source):
         if mode in ("copy", "move") or unzip:
-            raise Usage("An address is referred to; bring its bytes here with `cubeport fetch` afterwards.")
+            raise Usage("cubeport stores only a reference to an address; download its bytes with `cubeport fetch` afterwards.")
         added = catalog.add_artifact(metadata, record=to, locator=source, **said, **of_bytes)
     else:
         added = _add_path(catalog, source, metadata, mode, to, unzip=unzip, filename=filename, said=said | of_bytes)
@@ -155,13 +157,13 @@ def _add_path(
     from cubeport.catalog.artifacts.writers import PathSource, path_source
 
     if unzip and mode is not None and mode != "copy":
-        raise Usage(f"--unzip writes another file, so --{mode} does not go with it.")
+        raise Usage(f"--unzip writes another file, so it cannot be combined with --{mode}.")
     # Whether it is there is the twin's to find: what it refuses is in the event log.
     path = PathSource(Path(source).absolute(), "zip_file") if unzip else Path(source)
     if to is None:
         return catalog.add_file(path, metadata, operation=mode or "copy", filename=filename, **said)
     if mode == "move":
-        raise Usage("--to takes --copy or --reference.")
+        raise Usage("--to accepts --copy or --reference.")
     if mode == "reference":
         return catalog.add_artifact(metadata, record=to, locator=path_source(source).path, **said)
     return catalog.add_artifact(metadata, record=to, source=path, filename=filename, **said)
@@ -181,18 +183,20 @@ def search(
     ctx: typer.Context,
     terms: Terms = None,
     not_: Not = None,
-    text: Annotated[str | None, typer.Option("--text", help="Words of title, description, tags or key.")] = None,
-    time: Annotated[str | None, typer.Option("--time", metavar="A/B", help="Meets this time: 2020-03, A/B, ../B.")] = None,
-    bbox: Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N", help="Meets this area.")] = None,
-    kind: Annotated[list[str] | None, typer.Option("--kind", help="Again for more: any of them.")] = None,
+    text: Annotated[str | None, typer.Option("--text", help="Words in the title, description, tags or key.")] = None,
+    time: Annotated[str | None, typer.Option("--time", metavar="A/B", help="Overlaps this time: 2020-03, A/B, ../B.")] = None,
+    bbox: Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N", help="Overlaps this area.")] = None,
+    kind: Annotated[list[str] | None, typer.Option("--kind", help="Repeatable: any of them may match.")] = None,
     status: Annotated[list[str] | None, typer.Option("--status", help="Default: active; any for all.")] = None,
-    order: Annotated[list[str] | None, typer.Option("--order", help="Fields, - in front descends. Default: -created_at.")] = None,
+    order: Annotated[
+        list[str] | None, typer.Option("--order", help="Fields; with - in front, descending. Default: -created_at.")
+    ] = None,
     limit: Annotated[int, typer.Option("--limit", help="0: all.")] = 50,
-    cursor: Annotated[str | None, typer.Option("--cursor", help="Where the last page ended.")] = None,
-    count: Annotated[bool, typer.Option("--count", help="How many match.")] = False,
-    first: Annotated[bool, typer.Option("--first", help="Only the first.")] = False,
-    ids: Annotated[bool, typer.Option("--ids", help="One id a line.")] = False,
-    paths: Annotated[bool, typer.Option("--paths", help="One local path a line.")] = False,
+    cursor: Annotated[str | None, typer.Option("--cursor", help="The cursor that the previous page printed.")] = None,
+    count: Annotated[bool, typer.Option("--count", help="Print the number of matches.")] = False,
+    first: Annotated[bool, typer.Option("--first", help="Print only the first match.")] = False,
+    ids: Annotated[bool, typer.Option("--ids", help="Print one id per line.")] = False,
+    paths: Annotated[bool, typer.Option("--paths", help="Print one local path per line.")] = False,
     fields: Annotated[str | None, typer.Option("--fields", metavar="F,F", help="The columns.")] = None,
     format: Annotated[str, typer.Option("--format", help="table, compact, csv, or a plugin's.")] = "table",
 ) -> None:
@@ -249,7 +253,7 @@ def page_mapping(page: Any) -> dict[str, Any]:
 
 
 def _no_match() -> NoMatch:
-    return NoMatch("No record fits.", next_step="cubeport fields")
+    return NoMatch("No record matches.", next_step="cubeport fields")
 
 
 def _listed(session: Session, records: Iterable[CatalogRecord], *, ids: bool, paths: bool, fields: str | None, format: str) -> str:
@@ -289,7 +293,7 @@ def _local_paths(session: Session, records: Iterable[CatalogRecord]) -> Iterable
 def show(
     ctx: typer.Context,
     id: Id,
-    history: Annotated[bool, typer.Option("--history", help="The operations on it too, newest first.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="Show its operations too, newest first.")] = False,
 ) -> None:
     """Show a record whole; ID@VERSION as it was then."""
     session = current(ctx)
@@ -413,17 +417,17 @@ def edit(
     id: Id,
     set_: Annotated[list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="A record field, or metadata.")] = None,
     unset: Annotated[list[str] | None, typer.Option("--unset", metavar="FIELD")] = None,
-    replace: Annotated[bool, typer.Option("--replace", help="What is given is all the metadata that is left.")] = False,
+    replace: Annotated[bool, typer.Option("--replace", help="Replace all metadata with what is given.")] = False,
     meta_file: MetaFile = None,
     title: Annotated[str | None, typer.Option("--title")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="Add it; again for more.")] = None,
-    untag: Annotated[list[str] | None, typer.Option("--untag", help="Take it away; again for more.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="Add it. Repeatable.")] = None,
+    untag: Annotated[list[str] | None, typer.Option("--untag", help="Remove it. Repeatable.")] = None,
     status: Annotated[str | None, typer.Option("--status")] = None,
     time: Annotated[str | None, typer.Option("--time", metavar="A/B", help="2020-03, A/B, ../B.")] = None,
     bbox: Annotated[str | None, typer.Option("--bbox", metavar="W,S,E,N")] = None,
-    link: Annotated[list[str] | None, typer.Option("--link", metavar="REL=ID", help="Lineage; again for more.")] = None,
-    unlink: Annotated[list[str] | None, typer.Option("--unlink", metavar="REL=ID", help="Remove it; again for more.")] = None,
-    if_version: Annotated[int | None, typer.Option("--if-version", help="Refuse when the record is at another version.")] = None,
+    link: Annotated[list[str] | None, typer.Option("--link", metavar="REL=ID", help="A lineage edge. Repeatable.")] = None,
+    unlink: Annotated[list[str] | None, typer.Option("--unlink", metavar="REL=ID", help="Remove it. Repeatable.")] = None,
+    if_version: Annotated[int | None, typer.Option("--if-version", help="Fail if the record has another version.")] = None,
 ) -> None:
     """Change a record."""
     from cubeport.catalog.query import parse_assignment, resolve, split_field
@@ -457,7 +461,7 @@ def edit(
         else:
             raise Usage(f"--unset {text!r}: only whole record fields and fields of metadata can be unset.")
     if not (record or metadata or gone or replace or tag or untag or link or unlink):
-        raise Usage("Nothing to change was given.", next_step="cubeport edit --help")
+        raise Usage("There is nothing to change.", next_step="cubeport edit --help")
     changed = catalog.update(
         id,
         set=metadata,

@@ -32,7 +32,7 @@ def serve(
     workers: Annotated[int | None, typer.Option(help="Server processes.", min=1)] = None,
     read_only: Annotated[bool, typer.Option("--read-only", help="Refuse every write; run no jobs.")] = False,
     no_jobs: Annotated[bool, typer.Option("--no-jobs", help="Run no jobs in this process.")] = False,
-    public_url: Annotated[str | None, typer.Option(help="What links begin with; needed behind a proxy.")] = None,
+    public_url: Annotated[str | None, typer.Option(help="The address that links begin with; needed behind a proxy.")] = None,
 ) -> int:
     """Serve the instance: STAC, Zarr, OGC API and the native API."""
     session = current(ctx)
@@ -42,7 +42,7 @@ def serve(
 
 def demo(
     ctx: typer.Context,
-    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The instance to make or to go on with.")] = Path("demo"),
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="The instance to make or to reuse.")] = Path("demo"),
     port: Port = None,
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop when the data are published.")] = False,
 ) -> int:
@@ -53,7 +53,7 @@ def demo(
     session.options = replace(session.options, instance=root)
     outcomes = [_demo_one(session, request) for request in session.parts.demo]
     made = sum(not each.reused for each in outcomes)
-    session.note(f"{made} datasets were made." if made else "Nothing changed: every dataset is held already.")
+    session.note(f"{made} datasets were made." if made else "Nothing changed: every dataset already exists.")
     shown = [session.service.shown(each.dataset_id, unpublished=True).texts for each in outcomes]
     # The licences of the data ask for this line wherever the data are shown.
     attributions = {each.dataset_id: each.attribution or "" for each in shown}
@@ -72,7 +72,7 @@ def _demo_one(session: Session, request: Mapping[str, Any]) -> Ingestion:
         done: Ingestion = session.service.ingest_here(IngestionRequest.model_validate(request), listener=listener)
     if done.error is not None:
         raise CubeportError.from_mapping(done.error)
-    session.note(f"{done.dataset_id}: {'held already' if done.reused else 'made and published'}")
+    session.note(f"{done.dataset_id}: {'already exists' if done.reused else 'made and published'}")
     return done
 
 

@@ -22,10 +22,10 @@ def register(app: typer.Typer) -> None:
 def sync(
     ctx: typer.Context,
     ids: Annotated[list[str] | None, typer.Argument(metavar="ID...", help="Datasets.")] = None,
-    every: Annotated[bool, typer.Option("--all", help="Every dataset whose template says how it is followed.")] = False,
-    due: Annotated[bool, typer.Option("--due", help="Those whose schedule is due; for cron and timers.")] = False,
-    end: Annotated[str | None, typer.Option("--end", help="The last period to have; the newest available if not named.")] = None,
-    plan: Annotated[bool, typer.Option("--plan", help="Say what would be done; write nothing.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="Every dataset whose template says how to follow its source.")] = False,
+    due: Annotated[bool, typer.Option("--due", help="Datasets whose schedule is due; for cron and timers.")] = False,
+    end: Annotated[str | None, typer.Option("--end", help="The last period to ingest. Default: the newest available.")] = None,
+    plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and write nothing.")] = False,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Keep new versions unpublished.")] = False,
 ) -> int:
     """Bring datasets up to their sources: new periods are added, new releases rebuilt. Exit 1 if one of several failed."""
@@ -65,7 +65,7 @@ def sync(
         {"kind": "SyncList", "items": items}, lambda: _output.table(rows, ("dataset", "status", "action", "reason", "delta"))
     )
     if not names:
-        session.note("No dataset is due." if due else "No template says how its source is followed.")
+        session.note("No dataset is due." if due else "No template says how to follow its source.")
     return 1 if failed is not None else 0
 
 

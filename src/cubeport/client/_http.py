@@ -73,4 +73,4 @@ def _problem(exc: HTTPError, address: str) -> CubeportError:
         return CubeportError.from_mapping(problem)
     except (ValueError, KeyError, TypeError):
         error = NotFound if exc.code == 404 else Unavailable
-        return error(f"{address.partition('?')[0]} answers {exc.code}, and not as a cubeport service does.")
+        return error(f"{address.partition('?')[0]} answers {exc.code}, but not as a cubeport service does.")

@@ -250,7 +250,7 @@ def _nowhere(raw: xr.Dataset, groups: Sequence[CubeAxes], roles: Mapping[str, Ro
     listed = " ".join(f"--variables {name}" for name in left[:3])
     words = (
         f"{names} have neither a place nor a time that is known: they are in the Zarr store and in NetCDF downloads of all "
-        f"variables, but no OGC or EDR query has them; publish them as a dataset of their own to ask for them ({listed})"
+        f"variables, but no OGC or EDR query has them; to query them, publish them as a separate dataset ({listed})"
     )
     return [("other-grids", words)]
 
@@ -303,7 +303,7 @@ def _undated(raw: xr.Dataset, own: set[str]) -> list[tuple[str, str]]:
                 (
                     "undated-time",
                     f"{name!r} has {units}, so it is not read as time and the data have no time; "
-                    "CF writes a time as numbers with units such as 'days since 2000-01-01'. Where it holds dates, ingest with "
+                    "CF writes a time as numbers with units such as 'days since 2000-01-01'. If it contains dates, ingest with "
                     f"--normalise 'set_time: {{from_variable: {name}}}'",
                 )
             )
@@ -337,7 +337,7 @@ def _believed(raw: xr.Dataset, axis: FoundAxis, notes: list[tuple[str, str]]) ->
     notes.append(
         (
             "bounds-ignored",
-            f"{axis.bounds!r} does not hold the labels of {axis.labels!r} (at index {at}, {values[at]:g} is not within "
+            f"{axis.bounds!r} does not contain the labels of {axis.labels!r} (at index {at}, {values[at]:g} is not within "
             f"{ends[at].min():g} and {ends[at].max():g}): cells are taken from the labels",
         )
     )
@@ -546,7 +546,7 @@ def _labels(
             return FoundAxis(dimension, valid, "t", _bounds(raw, raw.variables[valid]))
         if its_kind not in ("other", "category", "member") or _are_labels(own):
             return FoundAxis(dimension, dimension, its_kind, _bounds(raw, own))
-        notes.append(("labels-ignored", f"{dimension!r} has labels that are missing or not unique; it is taken as an index"))
+        notes.append(("labels-ignored", f"{dimension!r} has labels that are missing or not unique; it is used as an index"))
         return FoundAxis(dimension, None, "index")
     along = [str(n) for n, v in raw.variables.items() if text_dims(v) == (dimension,) and roles[str(n)] == "auxiliary"]
     kinds = {name: kind for name in along if (kind := kind_of(name, raw.variables[name])) is not None}
@@ -677,14 +677,14 @@ def _grid(
             if found.is_geographic and not found.is_derived:
                 return "rectilinear", x_name, y_name
             if lon is not None and lat is not None and (apart := _apart(raw, (x, y), (lon, lat), found, mapping)) is not None:
-                words = f"the grid mapping puts cells up to {apart:.3g}° from where {lon!r} and {lat!r} say: these are believed"
+                words = (
+                    f"the grid mapping puts cells up to {apart:.3g}° from where {lon!r} and {lat!r} say; cubeport uses the latter"
+                )
                 notes.append(("two-places", words))
                 return "curvilinear", lon, lat
             return "projected", x_name, y_name
         if lon is None:
-            notes.append(
-                ("no-crs", f"{x_name!r} and {y_name!r} have no reference system that is known; the place is taken as unknown")
-            )
+            notes.append(("no-crs", f"{x_name!r} and {y_name!r} have no known reference system, so the place is unknown"))
             return "none", None, None
     if lon is not None and lat is not None:
         leading, *rest = text_dims(raw.variables[lon])

@@ -70,7 +70,7 @@ def check(raw: xr.Dataset) -> tuple[tuple[str, str], ...]:
             _check_positions(raw, str(found.x), str(found.y))
     elif found.family == "none" and not any(kind in ("no-place", "no-crs") for kind, _ in notes):
         names = ", ".join(found.fields[:5])
-        notes.append(("no-place", f"nothing tells where {names} are: they have no place, and no box finds them"))
+        notes.append(("no-place", f"it is unknown where {names} are: they have no place, so no box finds them"))
     problems.refuse()
     _check_decodable(raw, problems)
     problems.refuse()
@@ -174,7 +174,7 @@ def _check_name(what: str, name: str, seen: dict[str, str]) -> None:
     other = seen.setdefault(name.casefold(), name)
     if other != name:
         raise repairable(
-            f"{what}s {other!r} and {name!r} differ in case only, which not every store can keep apart",
+            f"{what}s {other!r} and {name!r} differ only in case, which not every store can distinguish",
             reason="bad-text",
             repair={"rename": {name: f"{name}_2"}},
         )
@@ -245,7 +245,7 @@ def _check_lengths(raw: xr.Dataset, problems: _Problems) -> None:
             if length == 0:
                 with problems.of("variables", str(name)):
                     raise SourceRejected(
-                        f"dimension {dimension!r} of {name!r} has length 0: there are no data",
+                        f"dimension {dimension!r} of {name!r} has length 0, so there are no data",
                         reason="empty",
                         next_step="bring a file that has data",
                     )
@@ -302,13 +302,13 @@ def _check_decodable(raw: xr.Dataset, problems: _Problems) -> None:
 def _check_cube(found: CubeAxes) -> None:
     if not found.fields:
         raise SourceRejected(
-            "no variable holds numbers along a dimension",
+            "no variable contains numbers along a dimension",
             reason="not-a-cube",
             next_step="cubeport add catalogues files that are not cubes",
         )
     if found.family == "none" and not any(axis.labels is not None and axis.kind != "index" for axis in found.axes):
         raise SourceRejected(
-            f"{found.fields[0]!r} has no coordinates: nothing says where or when its values are",
+            f"{found.fields[0]!r} has no coordinates, so it is unknown where or when its values are",
             reason="not-a-cube",
             next_step="add coordinate variables with CF attributes; or cubeport add, which catalogues files that are not cubes",
         )
@@ -349,8 +349,8 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
         sign = 1 if differences[0] > 0 else -1
         where = int(np.flatnonzero(differences * sign < 0)[0]) + 1
         raise repairable(
-            f"coordinate {name!r} turns back at index {where}, from {numbers[where - 1]:g} to {numbers[where]:g}:"
-            " labels must rise or fall all the way",
+            f"coordinate {name!r} changes direction at index {where}, from {numbers[where - 1]:g} to {numbers[where]:g}:"
+            " labels must always increase or always decrease",
             reason="bad-coordinates",
             repair={"sort": [axis.name]},
         )
@@ -399,7 +399,7 @@ def _check_time(variable: Any, name: str, values: Any) -> None:
                     f"ds.sortby({name!r}).drop_duplicates({name!r}, keep='last')",
                 )
             raise repairable(
-                f"time {name!r} must rise all the way: {a} at index {index} is followed by {b}",
+                f"time {name!r} must always increase: {a} at index {index} is followed by {b}",
                 reason="bad-time",
                 repair={"sort": [name]},
             )

@@ -29,7 +29,7 @@ def window_indexers(raw: xr.Dataset, window: Window) -> dict[str, slice | Any]:
     NoData
         When no step lies between start and end.
     InvalidPeriod, InvalidRange
-        When start or end is none of the source's calendar, or the end lies before the start.
+        When start or end is none of the source's calendar, or the end is before the start.
     InvalidRequest
         When the source has no place to cut at.
     """
@@ -58,7 +58,7 @@ def _area(raw: xr.Dataset, found: CubeAxes, bbox: Box, *, centre: bool) -> dict[
             case "curvilinear" | "unstructured":
                 return _positions(raw, found, bbox)
             case _:
-                raise InvalidRequest("the source has no horizontal position, so no area can be cut out of it")
+                raise InvalidRequest("the source has no horizontal position, so it cannot be cut by an area")
     except boxes.Outside:
         raise _outside() from None
 
@@ -102,7 +102,7 @@ def _along(axis: FoundAxis, taken: Any, cells: Cells) -> dict[str, slice]:
         raise AreaOutsideSource(
             f"the area lies over the seam of {axis.name!r}, whose labels run from {labels[0]:g} to {labels[-1]:g}: "
             "one range of columns cannot hold it, and data are published in their own order",
-            next_step="take an area on one side of the seam, or all longitudes",
+            next_step="use an area on one side of the seam, or all longitudes",
         )
     return {} if axis.scalar else {axis.dimension: slice(low, high + 1)}
 
@@ -118,9 +118,7 @@ def _positions(raw: xr.Dataset, found: CubeAxes, bbox: Box) -> dict[str, slice |
         hits = [np.flatnonzero(mask.any(axis=1 - number)) for number in (0, 1)]
         return {dim: slice(int(each[0]), int(each[-1]) + 1) for dim, each in zip(dims, hits, strict=True)}
     if any(each.attrs.get("cf_role") == "mesh_topology" for each in raw.variables.values()):
-        raise InvalidRequest(
-            "a mesh cannot be cut: its connectivity would point at cells that are gone", next_step="take all of it"
-        )
+        raise InvalidRequest("a mesh cannot be cut: its connectivity would point at missing cells", next_step="ingest all of it")
     where = np.flatnonzero(mask)
     whole = len(where) == where[-1] - where[0] + 1
     return {dims[0]: slice(int(where[0]), int(where[-1]) + 1) if whole else where}
@@ -129,7 +127,7 @@ def _positions(raw: xr.Dataset, found: CubeAxes, bbox: Box) -> dict[str, slice |
 def _times(raw: xr.Dataset, found: CubeAxes, start: str | None, end: str | None) -> dict[str, slice | Any]:
     axis = found.axis_of("t")
     if axis is None:
-        raise InvalidPeriod("the source has no time axis: it takes no start and no end")
+        raise InvalidPeriod("the source has no time axis: it does not accept start or end")
     variable = raw.variables[axis.name]
     calendar = times.calendar_of(variable.attrs, name=axis.name)
     stamps = times.decode(decoded(variable, name=axis.name), str(variable.attrs.get("units", "")), calendar, name=axis.name)
@@ -144,11 +142,11 @@ def _times(raw: xr.Dataset, found: CubeAxes, start: str | None, end: str | None)
         kind = "irregular"
         low, high = _limits(start, end, kind, calendar)
     if low is not None and high is not None and high < low:
-        raise InvalidRange("the end lies before the start")
+        raise InvalidRange("the end is before the start")
     numbers = [periods.of(moment, kind, calendar) for moment in periods.moments(stamps, kind, calendar, starts)]
     where = [n for n, number in enumerate(numbers) if (low is None or number >= low) and (high is None or number <= high)]
     if not where:
-        raise NoData(f"no step of the source lies between start and end; it has {stamps[0]} to {stamps[-1]}")
+        raise NoData(f"the source has no step between start and end; it has {stamps[0]} to {stamps[-1]}")
     return {} if axis.scalar else {axis.dimension: slice(where[0], where[-1] + 1)}
 
 

@@ -82,7 +82,7 @@ def describe(
         raise VariablesMismatch(f"there is no variable {', '.join(map(repr, missing))}")
     found = find(raw, fields)
     if not found.fields:
-        raise SourceRejected("no variable holds data", reason="not-a-cube")
+        raise SourceRejected("no variable contains data", reason="not-a-cube")
     notes = list(found.notes)
     axes, spatial, temporal, grids = _extents(raw, found)
     variables = tuple(_variable(raw, name, found, chunks or {}, ranges or {}, notes) for name in map(str, raw.variables))
@@ -366,7 +366,7 @@ def _native(found: CubeAxes, axes: Sequence[Axis]) -> tuple[Axis, Axis, tuple[fl
     x = next(axis for axis in axes if axis.name == found.x)
     y = next(axis for axis in axes if axis.name == found.y)
     if x.lower is None or x.upper is None or y.lower is None or y.upper is None:
-        raise SourceRejected(f"coordinates {x.name!r} and {y.name!r} are no numbers", reason="bad-coordinates")
+        raise SourceRejected(f"coordinates {x.name!r} and {y.name!r} are not numbers", reason="bad-coordinates")
     return x, y, (x.lower, y.lower, x.upper, y.upper)
 
 
@@ -383,7 +383,7 @@ def _projected(found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
     x, y, native = _native(found, axes)
     crs = reference.from_attributes(found.mapping)
     if crs is None:
-        raise SourceRejected("the grid mapping is none that is known", reason="bad-coordinates")
+        raise SourceRejected("the grid mapping is unknown", reason="bad-coordinates")
     largest = max(map(abs, native))
     factor = reference.unit_factor(crs, x.units, largest=largest, attributes=found.mapping)
     view = found.mapping if found.mapping.get("grid_mapping_name") == "geostationary" else None

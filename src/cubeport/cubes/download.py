@@ -24,14 +24,14 @@ def parse_download(pairs: Sequence[tuple[str, str]]) -> tuple[Selection, dict[st
     """Return the selection, and ``start`` and ``end`` as they were written. Raises InvalidRequest with every problem."""
     ends = {name: value for name, value in pairs if name in ("start", "end")}
     problems = [
-        Problem(("query", name), "malformed", f"{name} must be a period, as 2024-01-31, 2024-01 or 2024-W05")
+        Problem(("query", name), "malformed", f"{name} must be a period, such as 2024-01-31, 2024-01 or 2024-W05")
         for name, value in ends.items()
         if not _PERIOD.fullmatch(value)
     ]
     if ends and any(name == "datetime" for name, _ in pairs):
         problems.append(Problem(("query", "datetime"), "clash", "datetime says the same as start and end"))
     if len(ends) < sum(name in ends for name, _ in pairs):
-        problems.append(Problem(("query", "start"), "repeated", "start and end may be given once"))
+        problems.append(Problem(("query", "start"), "repeated", "start and end may appear only once"))
     for name, _ in pairs:
         if name not in PARAMETERS:
             problems.append(Problem(("query", name[:60]), "unknown", f"{name[:60]} is not a parameter here"))
@@ -47,7 +47,7 @@ def parse_download(pairs: Sequence[tuple[str, str]]) -> tuple[Selection, dict[st
             words = each.message.replace(name, back.get(name, name), 1)
             problems.append(Problem(("query", back.get(name, name), *each.loc[2:]), each.kind, words))
     if problems:
-        raise InvalidRequest("The query has parameters that cannot be taken; errors names each.", errors=problems)
+        raise InvalidRequest("The query has parameters that are not valid; errors lists them.", errors=problems)
     return selection, ends
 
 
@@ -61,7 +61,7 @@ def period_of(description: CubeDescription, period_type: str | None, ends: Mappi
     """
     temporal = description.temporal
     if temporal is None:
-        raise InvalidRequest("This data has no time.", errors=[Problem(("query", "start"), "no-axis", "this data has no time")])
+        raise InvalidRequest("These data have no time.", errors=[Problem(("query", "start"), "no-axis", "these data have no time")])
     calendar = canonical(temporal.calendar) or "standard"
     # Where no period is known, any date is one: each end is a day, a month, a year as it is written.
     dated = period_type in periods.PERIOD_TYPES and period_type not in ("climatology", "irregular", "none")
@@ -81,7 +81,7 @@ def period_of(description: CubeDescription, period_type: str | None, ends: Mappi
     first, last = end("start"), end("end")
     if first is not None and last is not None and first_of(first) > last_of(last):
         raise InvalidRange(
-            "The end lies before the start.", errors=[Problem(("query", "end"), "invalid-range", "end lies before start")]
+            "The end is before the start.", errors=[Problem(("query", "end"), "invalid-range", "end is before start")]
         )
     return Period(first, last)
 

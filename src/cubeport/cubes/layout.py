@@ -34,7 +34,7 @@ def chunks(raw: xr.Dataset, explicit: Mapping[str, int] | None = None) -> dict[s
     Raises
     ------
     InvalidTemplate
-        When *explicit* names a dimension that is not there, or a length is none.
+        When *explicit* names a dimension that does not exist, or a length is none.
     """
     found = find(raw)
     fixed = _fixed(raw, explicit or {})

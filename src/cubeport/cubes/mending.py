@@ -128,7 +128,7 @@ def _valued(raw: xr.Dataset, warnings: Warnings) -> xr.Dataset:
 def _named(raw: xr.Dataset, warnings: Warnings) -> xr.Dataset:
     if _NAMELESS not in raw.variables or _NAMED in raw.variables or _NAMED in raw.sizes:
         return raw
-    warnings.append(("variable-renamed", f"an array that was written without a name is called {_NAMED!r} here"))
+    warnings.append(("variable-renamed", f"an array without a name is called {_NAMED!r} here"))
     return renamed(raw, {_NAMELESS: _NAMED})
 
 
@@ -154,7 +154,7 @@ def counted_in_days(raw: xr.Dataset) -> tuple[xr.Dataset, Warnings]:
         warnings.append(
             (
                 "time-repaired",
-                f"{name!r} counted {found[1].lower()} since {found[2][:40]}; it counts days now, by calendar months",
+                f"{name!r} counted {found[1].lower()} since {found[2][:40]}; it now counts days, by calendar months",
             )
         )
     return raw, warnings
@@ -188,9 +188,11 @@ def in_days(raw: xr.Dataset, name: str, *, parts: bool = False) -> xr.Dataset:
         if not parts and (odd := np.flatnonzero((numbers % 1 != 0).ravel())).size:
             where = int(odd[0])
             raise SourceRejected(
-                f"{each!r} at index {where} is {numbers.ravel()[where]:g} {found[1].lower()}: a fraction has no one length",
+                f"{each!r} at index {where} is {numbers.ravel()[where]:g} {found[1].lower()}: "
+                "a fraction of a month or year has no fixed length",
                 reason="bad-time",
-                next_step=f"take fractions as parts of their own calendar month: --normalise 'decode_periods: {{{name}: parts}}'",
+                next_step="to count fractions as parts of their own calendar month, use "
+                f"--normalise 'decode_periods: {{{name}: parts}}'",
             )
         days = np.array([_days(start, float(n) * months, calendar) for n in numbers.ravel()]).reshape(numbers.shape)
         attributes = {k: v for k, v in old.attrs.items() if k not in ("scale_factor", "add_offset", "_FillValue", "missing_value")}

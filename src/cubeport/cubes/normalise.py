@@ -82,7 +82,7 @@ def need(raw: xr.Dataset, names: Iterable[str], *, dimensions: bool = False) -> 
     held = {*map(str, raw.variables), *(map(str, raw.sizes) if dimensions else ())}
     missing = [name for name in names if name not in held]
     if missing:
-        raise Unfit(f"the source has no {', '.join(map(repr, missing))}", f"choose among {', '.join(sorted(held))[:500]}")
+        raise Unfit(f"the source has no {', '.join(map(repr, missing))}", f"choose from {', '.join(sorted(held))[:500]}")
 
 
 def _rename(raw: xr.Dataset, names: Mapping[str, str], _: str) -> xr.Dataset:
@@ -91,7 +91,7 @@ def _rename(raw: xr.Dataset, names: Mapping[str, str], _: str) -> xr.Dataset:
     after = [names.get(name, name) for name in held]
     if len(set(after)) != len(after):
         twice = sorted({name for name in after if after.count(name) > 1})
-        raise Unfit(f"two things would be called {', '.join(twice)}", "choose other names")
+        raise Unfit(f"two variables or dimensions would be called {', '.join(twice)}", "choose other names")
     return renamed(raw, names)
 
 
@@ -147,7 +147,7 @@ def _sort(raw: xr.Dataset, names: Sequence[str], _: str) -> xr.Dataset:
         need(raw, [name])
         variable = raw.variables[name]
         if variable.ndim != 1:
-            raise Unfit(f"{name!r} has {variable.ndim} dimensions; only labels along one can be sorted by")
+            raise Unfit(f"{name!r} has {variable.ndim} dimensions; you can sort only by labels along one dimension")
         values = decoded(variable, name=name)
         order = np.argsort(values, kind="stable")
         raw = at(raw, str(variable.dims[0]), order[::-1] if text.startswith("-") else order)
@@ -333,7 +333,7 @@ def _minutes_of_name(pattern: str, file: str) -> int:
 def _one_step(raw: xr.Dataset, name: str, values: np.ndarray[Any, Any], attributes: Mapping[str, Any]) -> xr.Dataset:
     """Return *raw* with the time *values*, of one step, as a dimension of every field."""
     if raw.sizes.get(name, 1) != 1:
-        raise Unfit(f"{name!r} has {raw.sizes[name]} steps, and the file's name has one time")
+        raise Unfit(f"{name!r} has {raw.sizes[name]} steps, but the name of the file has one time")
     held = variables(raw)
     held[name] = xr.Variable((), values[0], {"standard_name": "time", **attributes})
     if name in raw.sizes:
@@ -350,7 +350,9 @@ def _dates(raw: xr.Dataset, said: SetTime) -> xr.Dataset:
     try:
         moments = np.array([_moment(each) for each in np.ravel(values)], "datetime64[s]").reshape(values.shape)
     except ValueError as error:
-        raise SourceRejected(f"{source!r} holds no dates: {error}", reason="bad-time", next_step="leave set_time out") from None
+        raise SourceRejected(
+            f"{source!r} does not contain dates: {error}", reason="bad-time", next_step="remove set_time"
+        ) from None
     seconds = moments.astype("int64")
     unit, length = next(pair for pair in (("days", 86_400), ("minutes", 60), ("seconds", 1)) if (seconds % pair[1] == 0).all())
     attributes = {"standard_name": "time", "units": f"{unit} since 1970-01-01", "calendar": said.calendar or "standard"}

@@ -88,7 +88,7 @@ def of(stamp: Stamp, period_type: str, calendar: CalendarName = "standard") -> i
     Raises
     ------
     InvalidPeriod
-        For ``climatology`` and ``none``, whose periods are at no moment.
+        For ``climatology`` and ``none``, whose periods have no moments.
     """
     check_type(period_type, calendar, "monthly")
     month = stamp.year * 12 + stamp.month - 1
@@ -111,7 +111,7 @@ def of(stamp: Stamp, period_type: str, calendar: CalendarName = "standard") -> i
         case "irregular":
             return ordinal(stamp, calendar)
         case _:
-            raise InvalidPeriod(f"periods of type {period_type} are at no moment")
+            raise InvalidPeriod(f"periods of type {period_type} have no moments")
 
 
 def start_of(number: int, period_type: str, calendar: CalendarName = "standard") -> Stamp:
@@ -135,7 +135,7 @@ def start_of(number: int, period_type: str, calendar: CalendarName = "standard")
         case "irregular":
             return stamp_of(number, calendar)
         case _:
-            raise InvalidPeriod(f"periods of type {period_type} are at no moment")
+            raise InvalidPeriod(f"periods of type {period_type} have no moments")
 
 
 def end_of(number: int, period_type: str, calendar: CalendarName = "standard") -> Stamp:
@@ -185,7 +185,7 @@ def parse(
     """
     check_type(period_type, calendar, climatology)
     if period_type == "none":
-        raise InvalidPeriod("the dataset has no time axis: it takes no start and no end")
+        raise InvalidPeriod("the dataset has no time axis: it does not accept start or end")
     if period_type == "climatology":
         try:
             return CLIMATOLOGIES[str(climatology)].index(text)

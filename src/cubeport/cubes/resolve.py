@@ -171,7 +171,7 @@ class _Resolver:
             except boxes.Outside:
                 outside = True
         if self.problems:
-            raise InvalidRequest("The query asks for what this data cannot give; errors names each part.", errors=self.problems)
+            raise InvalidRequest("The query requests something that these data do not have; errors lists it.", errors=self.problems)
         whole: dict[str, Window] = {}
         for variable in map(self.description.variable, fields):
             for dimension, size in zip(variable.dimensions, variable.shape, strict=True):
@@ -210,7 +210,7 @@ class _Resolver:
         return along, found
 
     def _nothing(self) -> NotFound:
-        return NotFound("There is no data at what was asked for.", what="data", extent=_extent(self.description))
+        return NotFound("There are no data for this request.", what="data", extent=_extent(self.description))
 
     def _problem(self, parameter: str, kind: str, message: str) -> None:
         self.problems.append(Problem(("query", parameter), kind, message))
@@ -264,7 +264,7 @@ class _Resolver:
             self._at_times(temporal, asked)
             return
         if axis is None:
-            self._problem("datetime", "no-axis", "this data has no time")
+            self._problem("datetime", "no-axis", "these data have no time")
             return
         self._take(axis, self._in_time(axis, asked, "datetime"), sliced=isinstance(asked, Instant))
 
@@ -290,7 +290,7 @@ class _Resolver:
             return
         x, y = self.description.axis_of("x"), self.description.axis_of("y")
         if family == "none" or x is None or y is None:
-            self._problem("bbox", "no-axis", "this data has no horizontal position: use subset with the names of its axes")
+            self._problem("bbox", "no-axis", "these data have no horizontal position: use subset with the names of its axes")
             return
         if family == "projected" and crs is None:
             onto, factor = native_system(self.description, x)
@@ -311,7 +311,7 @@ class _Resolver:
     def _vertical(self, low: float, high: float) -> None:
         axis = self.description.axis_of("z")
         if axis is None:
-            self._problem("bbox", "no-axis", "this data has no vertical axis: a bbox has 4 numbers")
+            self._problem("bbox", "no-axis", "these data have no vertical axis: a bbox has 4 numbers")
         elif any(axis_named(self.description, subset.axis) is axis for subset in self.selection.subsets):
             self._problem("subset", "clash", f"bbox and subset both select {axis.name}")
         else:
@@ -343,11 +343,13 @@ class _Resolver:
             if window.sliced:
                 self._problem(scale.family, "clash", f"{axis.name} is sliced, so it cannot be scaled")
             elif size > window.size:
-                self._problem(scale.family, "out-of-range", f"{axis.name} has {window.size} cells here, and no finer ones")
+                self._problem(
+                    scale.family, "out-of-range", f"{axis.name} has {window.size} cells here, and there are no finer ones"
+                )
             else:
                 scaled[axis.dimension] = replace(window, runs=_every(window, int(size)))
         if self.problems:
-            raise InvalidRequest("The query asks for what this data cannot give; errors names each part.", errors=self.problems)
+            raise InvalidRequest("The query requests something that these data do not have; errors lists it.", errors=self.problems)
         return scaled
 
     # --- one axis -----------------------------------------------------------------------------------------------------
@@ -365,7 +367,7 @@ class _Resolver:
         match subset.part:
             case Latest():
                 if not self._is_time(axis):
-                    self._problem("subset", "malformed", f"only time can be asked for its latest, not {axis.name}")
+                    self._problem("subset", "malformed", f"only time has a latest value, not {axis.name}")
                     return ()
                 return _runs([int(self._values(axis).argmax())])
             case Trim(low, high):

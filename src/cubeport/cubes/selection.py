@@ -213,7 +213,7 @@ def parse(pairs: Iterable[tuple[str, str]], *, forms: Sequence[str], allowed: Se
                 subsets.extend(_subsets(value))
                 continue
             if name in found:
-                raise _Malformed("may stand once", "repeated")
+                raise _Malformed("may appear only once", "repeated")
             found[name] = None
             found[name] = _value(name, value, forms)
         except _Malformed as malformed:
@@ -222,13 +222,13 @@ def parse(pairs: Iterable[tuple[str, str]], *, forms: Sequence[str], allowed: Se
     if isinstance(bbox, tuple) and crs is None:
         problems.extend(_off_the_globe(bbox))
     if crs is not None and "bbox" not in found:
-        problems.append(Problem(("query", "bbox-crs"), "missing", "bbox-crs says nothing without bbox"))
+        problems.append(Problem(("query", "bbox-crs"), "missing", "bbox-crs needs bbox"))
     if found.get("properties") is not None and found.get("exclude-properties") is not None:
-        problems.append(Problem(("query", "exclude-properties"), "clash", "properties and exclude-properties exclude each other"))
+        problems.append(Problem(("query", "exclude-properties"), "clash", "properties and exclude-properties cannot be combined"))
     families = [name for name in _SCALES if name in found]
-    problems += [Problem(("query", name), "clash", f"{name} and {families[0]} exclude each other") for name in families[1:]]
+    problems += [Problem(("query", name), "clash", f"{name} and {families[0]} cannot be combined") for name in families[1:]]
     if problems:
-        raise InvalidRequest("The query has parameters that cannot be taken; errors names each.", errors=problems)
+        raise InvalidRequest("The query has parameters that are not valid; errors lists them.", errors=problems)
     return Selection(
         bbox=bbox,  # type: ignore[arg-type]  # _value gives each parameter's own type
         bbox_crs=None if crs == "OGC:CRS84" else crs,  # type: ignore[arg-type]
@@ -347,12 +347,12 @@ def _datetime(text: str) -> Instant | Period:
 def _instant(text: str) -> Instant:
     match = _TIME.fullmatch(text) if len(text) <= 40 else None
     if match is None:
-        raise _Malformed("must be times of RFC 3339 or a shorter form, as 2006, 2006-04 or 2006-04-01T12:00:00Z")
+        raise _Malformed("must be times of RFC 3339 or a shorter form, such as 2006, 2006-04 or 2006-04-01T12:00:00Z")
     fields = [int(part) for part in match.groups()[:6] if part is not None]
     if match[7] is not None:
         fields.append(int(match[7][:6].ljust(6, "0")))
     if not all(low <= value <= high for value, (low, high) in zip(fields[1:], _SPANS, strict=False)):
-        raise _Malformed("has a month, day, hour, minute or second that no calendar has")
+        raise _Malformed("has a month, day, hour, minute or second that exists in no calendar")
     offset = 0
     if match[8] is not None and match[8] not in "Zz":
         offset = (int(match[8][1:3]) * 60 + int(match[8][4:6])) * (-1 if match[8][0] == "-" else 1)

@@ -46,7 +46,7 @@ def calendar_of(attributes: Any, *, name: str) -> CalendarName:
     text = str(attributes.get("calendar", "standard"))
     found = canonical(text)
     if found is None:
-        words = f"time {name!r}: CF has no calendar of the name {text[:40]!r}"
+        words = f"time {name!r}: CF has no calendar with the name {text[:40]!r}"
         meant = next((calendar for pattern, calendar in _MEANT if pattern.search(text.lower())), None)
         if meant is not None:
             raise repairable(words, reason="bad-time", repair={"set_attributes": {name: {"calendar": meant}}})
@@ -106,7 +106,7 @@ def _decoded(numbers: Any, units: str, calendar: CalendarName, *, name: str) -> 
             f"time {name!r} cannot be decoded: units {units[:80]!r}, calendar {calendar!r}",
             reason="bad-time",
             repair={"set_attributes": {name: {"units": None}}},
-            before="state what it counts with set_time, or take it as an axis of numbers without a date, with",
+            before="say what it counts with set_time, or use it as an axis of numbers without a date, with",
         ) from exc
     stamps = [Stamp(m.year, m.month, m.day, m.hour, m.minute, m.second, m.microsecond) for m in moments.ravel()]
     if _is_coarse(numbers, units):
@@ -117,7 +117,7 @@ def _decoded(numbers: Any, units: str, calendar: CalendarName, *, name: str) -> 
                 f"time {name!r}: year {stamps[index].year} at index {index % len(stamps)} is outside 0001–9999",
                 reason="bad-time",
                 repair={"set_attributes": {name: {"units": None}}},
-                before="take it as an axis of numbers without a date, with",
+                before="use it as an axis of numbers without a date, with",
             )
     return stamps
 

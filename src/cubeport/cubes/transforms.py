@@ -42,9 +42,11 @@ def _numbers(raw: xr.Dataset, name: str) -> xr.Variable:
     need(raw, [name])
     variable = raw.variables[name]
     if variable.dtype.kind not in "iuf":
-        raise Unfit(f"{name!r} holds no numbers")
+        raise Unfit(f"{name!r} does not contain numbers")
     if variable.dims == (name,):
-        raise Unfit(f"{name!r} is a coordinate: its labels are not changed", "use normalise: set_attributes or coordinate_units")
+        raise Unfit(
+            f"{name!r} is a coordinate, and cubeport does not change labels", "use normalise: set_attributes or coordinate_units"
+        )
     return unpacked(name, variable)
 
 
@@ -122,7 +124,7 @@ def _deaccumulate(raw: xr.Dataset, wanted: Mapping[str, Deaccumulate]) -> xr.Dat
     for name, rule in wanted.items():
         variable = _numbers(raw, name)
         if rule.dimension not in variable.dims:
-            raise Unfit(f"{name!r} has no dimension {rule.dimension!r}", f"choose among {', '.join(map(str, variable.dims))}")
+            raise Unfit(f"{name!r} has no dimension {rule.dimension!r}", f"choose from {', '.join(map(str, variable.dims))}")
         axis = variable.dims.index(rule.dimension)
         lazily = indexing.LazilyIndexedArray(_Differences(variable, axis, restarts=rule.restarts))
         attributes = {key: value for key, value in variable.attrs.items() if key not in _RANGES}

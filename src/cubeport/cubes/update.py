@@ -61,9 +61,9 @@ def runs(parent: Sequence[object], new: Sequence[object], on_overlap: OnOverlap)
     both = [label for label in new if label in places]
     if both and on_overlap == "error":
         raise Overlap(
-            f"{len(both)} of the new steps are held already, the first one is {both[0]}.",
+            f"{len(both)} of the new steps already exist; the first one is {both[0]}.",
             periods=[str(label) for label in both[:_TOLD]],
-            next_step="keep the held steps with --on-overlap skip, or take the new ones with --on-overlap replace",
+            next_step="keep the existing steps with --on-overlap skip, or use the new ones with --on-overlap replace",
         )
     lost = set(both) if on_overlap == "replace" else set()
     taken = [(label, False, n) for n, label in enumerate(new) if on_overlap == "replace" or label not in places]

@@ -95,7 +95,7 @@ def encode(cut: Cut, *, public_url: str) -> bytes:
     if not all(group.named or group.composite for group in layout):
         raise NotAcceptable(
             "CoverageJSON needs an axis of place, height or time, and some of these fields have none.",
-            next_step="Ask with f=netcdf.",
+            next_step="Request f=netcdf instead.",
         )
     coverages = [coverage for group in layout for coverage in _coverages(cut, group)]
     parameters = {name: _parameter(cut.description.variable(name)) for name in cut.windows.fields}

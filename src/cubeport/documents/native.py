@@ -496,7 +496,7 @@ def period_type(named: str | None, temporal: Temporal | None) -> str:
 def period(label: str, kind: str, calendar: str = "standard") -> str:
     """Return the period of *kind* that holds the time *label* (RFC 3339, in the fields of *calendar*).
 
-    A climatology's labels are at no moment, so they stay as they are.
+    A climatology's labels have no moments, so they stay as they are.
     """
     known = calendars.canonical(calendar)
     if known is None or kind in ("climatology", "none"):

@@ -385,7 +385,7 @@ def _collection_assets(shown: Shown, site: Site) -> dict[str, AssetJSON]:
     # The pinned one is first: a reader of the other address mixes two versions when a new one is published meanwhile.
     fixed = _zarr(pinned, "Zarr, this version, which never changes", "version")
     fixed["version"] = version.version_id
-    address, title = (pinned, "Zarr") if shown.pinned else (f"{url}/zarr/{own}", "Zarr, always the version that is shown")
+    address, title = (pinned, "Zarr") if shown.pinned else (f"{url}/zarr/{own}", "Zarr, always the published version")
     assets: dict[str, AssetJSON] = {
         "zarr-pinned": fixed,
         "zarr": _zarr(address, title, "version" if shown.pinned else "latest"),
@@ -401,7 +401,7 @@ def _collection_assets(shown: Shown, site: Site) -> dict[str, AssetJSON]:
     if cells(shown.description) <= site.download_cells:
         assets["netcdf"] = {
             "href": f"{url}/datasets/{own}/download",
-            "title": "NetCDF, made when asked for",
+            "title": "NetCDF, made on request",
             "type": "application/x-netcdf",
             "roles": ["data"],
         }
@@ -476,10 +476,10 @@ def _collection_links(shown: Shown, site: Site) -> list[LinkJSON]:
         _link("version-history", f"{url}/datasets/{_path(dataset_id)}/versions", JSON, "All versions"),
     ]
     if shown.pinned:
-        links.append(_link("latest-version", own, JSON, f"{texts.title}, the version that is shown"))
+        links.append(_link("latest-version", own, JSON, f"{texts.title}, the published version"))
     if shown.older is not None:
         links.append(
-            _link("predecessor-version", _collection_url(site, item_id(dataset_id, shown.older)), JSON, "The version before")
+            _link("predecessor-version", _collection_url(site, item_id(dataset_id, shown.older)), JSON, "The previous version")
         )
     if texts.license_url:
         links.append(_link("license", texts.license_url, "text/html", texts.license))

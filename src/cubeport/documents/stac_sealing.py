@@ -71,7 +71,7 @@ def seal(cube: CubeDescription, raw: xr.Dataset) -> SealedStacJSON:
     }
     # What xstac and pystac make is not typed: it is checked here, before anybody reads it.
     if found := problems(made, SealedStacJSON):
-        raise Corrupt(f"The STAC documents are not as the standard has them: {found[0].message}", errors=found)
+        raise Corrupt(f"The STAC documents do not conform to the standard: {found[0].message}", errors=found)
     return cast("SealedStacJSON", made)
 
 

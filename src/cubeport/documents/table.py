@@ -41,7 +41,7 @@ def encode(cut: Cut, *, patience: Callable[[], None] = lambda: None) -> bytes:
     if len(layout) != 1:
         raise NotAcceptable(
             "These fields are on different axes, and a table has one kind of row.",
-            next_step="Ask for fields that share their axes with properties.",
+            next_step="With properties, request fields that share their axes.",
         )
     (group,) = layout
     dimensions = group.fields[0].dimensions

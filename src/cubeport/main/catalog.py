@@ -80,7 +80,7 @@ class Catalog(core.Catalog):
         root = Path(directory).resolve()
         inner = root / MARK
         if (inner / CATALOG_FILE).exists():
-            raise CatalogExists(f"{root} has a catalog already.", next_step="cubeport info")
+            raise CatalogExists(f"{root} already contains a catalog.", next_step="cubeport info")
         if shared not in (None, "group"):
             raise InvalidRequest(f"A catalog is shared with its group or not at all; shared cannot be {shared!r}.")
         if allow_network_filesystem and catalog != "sqlite":
@@ -317,7 +317,7 @@ def _surroundings(root: Path, backend: CatalogBackend) -> Iterable[Finding]:
             "open-on-loopback",
             "auth",
             "without a key, callers on this machine may ingest; a reverse proxy that runs as this user would be one of them",
-            "before others can reach this instance: cubeport keys add NAME --scope ingest",
+            "before other machines can reach this instance: cubeport keys add NAME --scope ingest",
             "warn",
         )
 

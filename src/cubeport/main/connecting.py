@@ -51,12 +51,12 @@ def connect(
                 next_step="cubeport.connect('https://…') or cubeport.connect('folder')",
             )
         if read_only or user_id is not None or flags:
-            raise InvalidRequest("read_only, user_id and settings are for a folder; a service elsewhere has its own.")
+            raise InvalidRequest("read_only, user_id and settings are for a folder; a remote service has its own.")
         from cubeport.client.port import Port
 
         return Port(place, key=key)
     if key is not None:
-        raise InvalidRequest("key is for the address of a service; a folder asks for none.")
+        raise InvalidRequest("key is for the address of a service; a folder needs none.")
     from cubeport.main.service import connect as open_here
 
     return open_here(place, read_only=read_only, user_id=user_id, **flags)

@@ -25,7 +25,7 @@ def convert(root: Path, source: Any, to: str) -> Conversion:
     if to not in STORES:
         raise InvalidRequest(f"A catalog is sqlite or tinydb, not {to[:40]!r}.", next_step="cubeport convert --to tinydb")
     if to == file.backend:
-        raise Conflict(f"The catalog is of {to} already.", next_step="cubeport info")
+        raise Conflict(f"The catalog already uses {to}.", next_step="cubeport info")
     with store_errors("convert the catalog"):
         _set_aside(inner, to)
         replace_file(inner / CONVERTING, dumps({"from": file.backend, "to": to}).encode())

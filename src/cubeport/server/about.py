@@ -62,7 +62,7 @@ def routes(parts: Parts, traffic: Traffic, probe: Probe) -> APIRouter:
         schema=documents.TemplateDocument,
     )
     add("GET", "/health", face.health, "Is the process alive?", "The service", statuses=(400, 500))
-    add("GET", "/ready", face.ready, "Does all that it needs answer?", "The service", statuses=(400, 500, 503))
+    add("GET", "/ready", face.ready, "Does everything that it needs answer?", "The service", statuses=(400, 500, 503))
     add("GET", "/usage", face.usage, "Bytes by dataset and version", "The service")
     add("GET", "/webhooks", face.webhooks, "Who is told of changes, and how far each is", "The service")
     add("GET", "/info", face.info, "What this service is", "The service")
@@ -165,10 +165,10 @@ class _About:
     def metrics(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         checks = {f'name="{name}"': float(_answers(check) == "ok") for name, check in self._parts.checks.items()}
-        gauges = {"cubeport_check": ("Whether what the service needs answers, as /ready asks it.", checks)}
+        gauges = {"cubeport_check": ("Whether this check of /ready passes.", checks)}
         if checks.get('name="catalog"', 1.0):
             generation = {"": float(self._service.generation())}
-            gauges["cubeport_catalog_generation"] = ("Sequence number of the newest commit.", generation)
+            gauges["cubeport_catalog_generation"] = ("The sequence number of the newest commit.", generation)
         content = self._traffic.text(gauges | _process()).encode()
         return Response(content, headers={"Cache-Control": "no-store", "Content-Type": MEDIA_TYPE})
 

@@ -130,7 +130,7 @@ class App:
         if route is not None:
             send.route = route.path
         if route is None:
-            raise MethodNotAllowed(f"This address does not take {method[:20]}", allow=allowed)
+            raise MethodNotAllowed(f"This address does not accept {method[:20]}", allow=allowed)
         needed = scope_of(asked["method"], route.path)
         if (caller := scope.get("cubeport.caller")) is None:
             check = partial(self._parts.gatekeeper.check, needed, method, Connection.of(scope))

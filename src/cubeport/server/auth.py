@@ -269,20 +269,21 @@ class Gatekeeper:
             return Caller("none")
         caller = self.caller(connection, prove=needed not in OPEN)
         if needed is None:
-            raise Forbidden("Nobody may do this over HTTP")
+            raise Forbidden("This is not possible over HTTP")
         if needed != "read" and method not in ("GET", "HEAD") and self.read_only:
-            raise ReadOnly("This server only reads")
+            raise ReadOnly("This server is read-only")
         if caller.may(needed) or (needed == "admin" and method in ("GET", "HEAD") and self._may_watch(connection)):
             return caller
         if caller.name == "loopback":
             raise Unauthorized(
-                "Without a key, a caller on this machine may not delete: a reverse proxy would pass the request on for anybody",
+                "Without a key, a caller on this machine cannot delete, because a reverse proxy "
+                "could forward the request for anybody",
                 next_step="Use the command line, or send a key, or the text of .cubeport/local-token, as Authorization: Bearer ….",
             )
         if caller.name is not None:
             raise Forbidden(f"This needs the scope {needed}")
         if method not in ("GET", "HEAD") and foreign_origin(connection.headers):
-            raise Forbidden("A page of another origin may not do this")
+            raise Forbidden("A web page from another origin may not do this")
         raise Unauthorized(f"This needs a key with the scope {needed}", next_step="Send it as Authorization: Bearer cp_….")
 
     def _known(self, given: str, now: datetime) -> Caller:
@@ -356,8 +357,9 @@ def check_exposure(*, host: str, public_url: str | None, keys_exist: bool, read_
     """
     outside = not is_loopback(host) or (public_url is not None and not is_loopback(urlsplit(public_url).hostname or ""))
     if not is_loopback(host) and public_url is None:
-        raise InvalidConfiguration(f"server.host {host} is not loopback, so public_url is required: links come from it")
+        raise InvalidConfiguration(f"server.host {host} is not loopback, so public_url is required: links begin with it")
     if outside and not keys_exist and not read_only:
         raise InvalidConfiguration(
-            "Others can reach this server and no key exists", next_step="Add a key with cubeport keys add, or set read_only."
+            "Other machines can reach this server, but no key exists",
+            next_step="Add a key with cubeport keys add, or set read_only.",
         )

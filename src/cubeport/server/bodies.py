@@ -106,8 +106,8 @@ class IngestionDocument(documents._Document):  # noqa: SLF001 (one family of doc
 class SyncRequest(incoming.Model):
     """The body of ``POST /sync/{dataset_id}``; empty means up to the newest that is available."""
 
-    end: Annotated[str | None, Field(max_length=40, description="The last period to have")] = None
-    publish: Annotated[bool | None, Field(description="Whether the new version is shown; null keeps the status")] = None
+    end: Annotated[str | None, Field(max_length=40, description="The last period to ingest")] = None
+    publish: Annotated[bool | None, Field(description="Whether to publish the new version; null keeps the status")] = None
 
 
 class SyncResponse(documents._Document):  # noqa: SLF001 (one family of documents)

@@ -127,7 +127,7 @@ def routes(parts: Parts) -> APIRouter:
         "PATCH",
         "/datasets/{dataset_id}",
         face.describe,
-        "Set its texts; null gives one back to the template or the data",
+        "Set its texts; null resets a text to that of the template or the data",
         "Datasets",
         body=TextChanges,
         statuses=WRITE,
@@ -137,7 +137,7 @@ def routes(parts: Parts) -> APIRouter:
         "POST",
         "/datasets/{dataset_id}/publish",
         face.publish,
-        "Show its head, or the version named, on every face",
+        "Publish its head, or the named version, on every face",
         "Datasets",
         body=PublishRequest,
         body_required=False,
@@ -148,7 +148,7 @@ def routes(parts: Parts) -> APIRouter:
         "POST",
         "/datasets/{dataset_id}/unpublish",
         face.unpublish,
-        "Take it off every face",
+        "Remove it from every face",
         "Datasets",
         statuses=WRITE,
         schema=DatasetSummary,
@@ -157,7 +157,7 @@ def routes(parts: Parts) -> APIRouter:
         "POST",
         "/datasets/{dataset_id}/restore",
         face.restore,
-        "Bring the newest deleted dataset of that id back, unpublished",
+        "Restore the newest deleted dataset with that id, unpublished",
         "Datasets",
         statuses=WRITE,
         schema=DatasetSummary,
@@ -166,7 +166,7 @@ def routes(parts: Parts) -> APIRouter:
         "POST",
         "/datasets/{dataset_id}/rollback",
         face.rollback,
-        "Go back to a version; later ones stay listed",
+        "Go back to a version; later versions stay listed",
         "Datasets",
         body=RollbackRequest,
         statuses=WRITE,
@@ -187,7 +187,7 @@ def routes(parts: Parts) -> APIRouter:
         "DELETE",
         "/datasets/{dataset_id}/tags/{tag}",
         face.untag,
-        "Remove a tag; the version stays",
+        "Remove a tag, but keep the version",
         "Datasets",
         statuses=WRITE,
         schema=DatasetDetail,
@@ -196,7 +196,7 @@ def routes(parts: Parts) -> APIRouter:
         "GET",
         "/changes",
         face.changes,
-        "What readers saw change, oldest first",
+        "The changes that readers could see, oldest first",
         "Datasets",
         query=ChangesQuery,
         statuses=(*READ, 410),
@@ -457,7 +457,7 @@ def _plain(request: Request) -> str:
     """Return the dataset id of a write, which is never pinned."""
     dataset_id: str = request.path_params["dataset_id"]
     if "@" in dataset_id:
-        raise NotFound("A version is not written to; name the dataset alone", what="dataset")
+        raise NotFound("A version cannot be changed; name only the dataset", what="dataset")
     return dataset_id
 
 
@@ -465,4 +465,4 @@ def _place(cursor: str | None) -> tuple[int, str] | None:
     try:
         return None if cursor is None else cursors.read_place(cursor)
     except ValueError as exc:
-        raise InvalidCursor("The cursor was not given by this list") from exc
+        raise InvalidCursor("The cursor does not belong to this list") from exc

@@ -18,8 +18,8 @@ _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9
 
 
 _DETAILS = {
-    408: "The request did not come in time. Send it again.",
-    414: "The address is longer than 8 KiB. Ask for less at once, or send a search by POST.",
+    408: "The request did not arrive in time. Send it again.",
+    414: "The address is longer than 8 KiB. Request less at once, or send the search by POST.",
     431: "The headers are too long, or too many.",
     503: "Too many connections are open. Try again in a second.",
 }
@@ -185,7 +185,7 @@ class Edge(HttpToolsProtocol):
         text = STATUS_LINE[status][9:].strip()
         kind = {414: b"uri-too-long", 408: b"unavailable", 503: b"unavailable"}.get(status, b"invalid-request")
         retry = b"retry-after: 1\r\n" if status == 503 else b""
-        detail = _DETAILS.get(status, "The request is malformed. Send it as HTTP/1.1 says (RFC 9112).")
+        detail = _DETAILS.get(status, "The request is malformed. Send it as HTTP/1.1 requires (RFC 9112).")
         problem = {"type": "about:blank", "kind": kind.decode(), "title": text.decode(), "status": status, "detail": detail}
         problem |= {"instance": f"urn:uuid:{uuid4()}", "errors": [], "code": kind.decode(), "description": detail}
         body = json.dumps(problem).encode()

@@ -148,7 +148,7 @@ def _decoded(raw: bytes) -> str:
     except UnicodeDecodeError as exc:
         raise ValueError("is not UTF-8") from exc
     if _CONTROL.search(text):
-        raise ValueError("holds a control character")
+        raise ValueError("contains a control character")
     return text
 
 
@@ -184,7 +184,7 @@ _PARSING = ThreadPoolExecutor(max_workers=2, thread_name_prefix="bodies")
 
 def _check_media_type(headers: Mapping[str, str]) -> None:
     if headers.get("content-encoding", "identity").lower() != "identity":
-        raise UnsupportedMediaType("A body with a content encoding is not taken", next_step="Send it as it is.")
+        raise UnsupportedMediaType("A body with a content encoding is not accepted", next_step="Send it without an encoding.")
     media_type, *options = (part.strip().lower() for part in headers.get("content-type", "").split(";"))
     charsets = [option.removeprefix("charset=").strip('"') for option in options if option.startswith("charset=")]
     if media_type != "application/json" or any(charset != "utf-8" for charset in charsets):
@@ -310,7 +310,7 @@ def _kind(kind: str) -> str:
 
 def _words(kind: str, message: str) -> str:
     if kind == "extra_forbidden":
-        return "is not known here"
+        return "is unknown"
     return "is required" if kind == "missing" else message.removeprefix("Value error, ")
 
 

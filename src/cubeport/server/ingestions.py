@@ -58,7 +58,7 @@ def routes(parts: Parts) -> APIRouter:
         "Ingestions",
         body=IngestionRequest,
         statuses=INGEST,
-        success={200: "A new or reused version", 202: "Accepted; its Location tells how it goes"},
+        success={200: "A new or reused version", 202: "Accepted; see its Location for the progress"},
         schema=IngestionDocument,
     )
     add(
@@ -74,12 +74,12 @@ def routes(parts: Parts) -> APIRouter:
         "POST",
         "/sync/{dataset_id}",
         face.sync,
-        "Bring a dataset up to its source",
+        "Update a dataset from its source",
         "Ingestions",
         body=SyncRequest,
         body_required=False,
         statuses=INGEST,
-        success={200: "What it came to", 202: "Accepted; its Location tells how it goes"},
+        success={200: "The result", 202: "Accepted; see its Location for the progress"},
         schema=SyncResponse,
     )
     add(
@@ -97,7 +97,7 @@ def routes(parts: Parts) -> APIRouter:
         "GET",
         "/ingestions/{ingestion_id}/events",
         face.events,
-        "How it goes, as server-sent events; the last is `end`",
+        "Its progress, as server-sent events; the last is `end`",
         "Ingestions",
         media_types=("text/event-stream",),
     )
@@ -105,10 +105,10 @@ def routes(parts: Parts) -> APIRouter:
         "DELETE",
         "/ingestions/{ingestion_id}",
         face.cancel,
-        "Ask for its end",
+        "Cancel it",
         "Ingestions",
         statuses=(*READ, 409),
-        success={202: "It will end; its address tells when"},
+        success={202: "It will be cancelled; its address says when"},
         schema=IngestionDocument,
     )
     return router

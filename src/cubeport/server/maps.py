@@ -35,13 +35,15 @@ _SELECTION = ("datetime", "subset", "properties")
 class LookQuery(incoming.Model):
     """How values become colours."""
 
-    datetime: Annotated[str | None, Field(max_length=100, description="One instant; else the newest step up to now")] = None
+    datetime: Annotated[str | None, Field(max_length=100, description="One instant. Default: the newest step up to now")] = None
     subset: Annotated[str | None, Field(max_length=500, description="axis(value), with commas: one slice of each axis")] = None
-    properties: Annotated[str | None, Field(max_length=200, description="One field; the first if none is named")] = None
+    properties: Annotated[str | None, Field(max_length=200, description="One field. Default: the first")] = None
     palette: Annotated[str | None, Field(max_length=40, description="For example viridis, thermal, balance, rain")] = None
-    range: Annotated[str | None, Field(max_length=60, description="low,high; auto (default); or view: of what is seen")] = None
+    range: Annotated[
+        str | None, Field(max_length=60, description="low,high; auto (default); or view: the range of the values in the picture")
+    ] = None
     steps: Annotated[int | None, Field(ge=2, le=254, description="Number of colours")] = None
-    beyond: Annotated[Literal["clamp", "hide"] | None, Field(description="What is drawn outside of the range")] = None
+    beyond: Annotated[Literal["clamp", "hide"] | None, Field(description="What to draw outside the range")] = None
     scale: Annotated[Literal["linear", "log"] | None, Field(description="Of the colours")] = None
     f: Annotated[Literal["png", "image/png"] | None, Field(description="png")] = None
     transparent: Annotated[bool, Field(description="Whether pixels without data are transparent")] = True
@@ -70,7 +72,7 @@ class TilesetQuery(LookQuery):
 class LegendQuery(incoming.Model):
     """What a legend takes."""
 
-    properties: Annotated[str | None, Field(max_length=200, description="One field; the first if none is named")] = None
+    properties: Annotated[str | None, Field(max_length=200, description="One field. Default: the first")] = None
     f: Annotated[Literal["svg", "json"] | None, Field(description="svg (default) or json")] = None
 
 

@@ -85,5 +85,5 @@ def form(request: Request, f: str | None) -> str:
         return f
     best = preferred(request, _PAGES)
     if best is None:
-        raise NotAcceptable("This address has JSON and HTML", next_step="Ask with Accept: application/json or text/html.")
+        raise NotAcceptable("This address has JSON and HTML", next_step="Send Accept: application/json or text/html.")
     return best

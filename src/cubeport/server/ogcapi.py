@@ -80,13 +80,15 @@ class CoverageQuery(incoming.Model):
     subset: Annotated[str | None, Field(description="axis(low:high), axis(value), axis(v1,v2); repeatable")] = None
     subset_crs: Annotated[str | None, Field(alias="subset-crs", description="The storage CRS")] = None
     properties: Annotated[str | None, Field(description="Fields, with commas")] = None
-    exclude_properties: Annotated[str | None, Field(alias="exclude-properties", description="Fields to leave out")] = None
-    scale_factor: Annotated[str | None, Field(alias="scale-factor", description="x and y have so many times fewer cells")] = None
+    exclude_properties: Annotated[str | None, Field(alias="exclude-properties", description="Fields to exclude")] = None
+    scale_factor: Annotated[str | None, Field(alias="scale-factor", description="The factor by which x and y have fewer cells")] = (
+        None
+    )
     scale_axes: Annotated[str | None, Field(alias="scale-axes", description="axis(factor), with commas")] = None
     scale_size: Annotated[str | None, Field(alias="scale-size", description="axis(cells), with commas")] = None
     crs: Annotated[str | None, Field(description="The storage CRS")] = None
     f: Annotated[str | None, Field(description=_F)] = None
-    estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False
+    estimate: Annotated[bool, Field(description="Return what it would cost, and read nothing")] = False
 
 
 def edr_model(kind: EdrQuery) -> type[incoming.Model]:
@@ -98,7 +100,7 @@ def edr_model(kind: EdrQuery) -> type[incoming.Model]:
             (Annotated[str, about], ...) if each.required else (Annotated[str | None, about], None)
         )
     fields["f"] = (Annotated[str | None, Field(description=_F)], None)
-    fields["estimate"] = (Annotated[bool, Field(description="What it would cost; nothing is read")], False)
+    fields["estimate"] = (Annotated[bool, Field(description="Return what it would cost, and read nothing")], False)
     model: type[incoming.Model] = create_model(f"{kind.title}Query", __base__=incoming.Model, **fields)
     return model
 
@@ -112,7 +114,7 @@ class DownloadQuery(incoming.Model):
     start: Annotated[str | None, Field(description="First period, inclusive")] = None
     end: Annotated[str | None, Field(description="Last period, inclusive")] = None
     variables: Annotated[str | None, Field(description="Names, with commas")] = None
-    estimate: Annotated[bool, Field(description="What it would cost; nothing is read")] = False
+    estimate: Annotated[bool, Field(description="Return what it would cost, and read nothing")] = False
 
 
 class OgcFace:
@@ -140,8 +142,8 @@ class OgcFace:
         one = "/ogcapi/collections/{collection_id}"
         documents = {"query": DocumentQuery, "statuses": (*READ, 406)}
         files = {"statuses": (*READ, 406, 413, 507), "media_types": _MEDIA_TYPES}
-        add("/ogcapi", self.landing, "Where the OGC API begins", "ogc.getLandingPage", **documents)
-        add("/ogcapi/conformance", self.conformance, "Classes that it keeps to", "ogc.getConformance", **documents)
+        add("/ogcapi", self.landing, "The landing page of the OGC API", "ogc.getLandingPage", **documents)
+        add("/ogcapi/conformance", self.conformance, "Its conformance classes", "ogc.getConformance", **documents)
         add(
             "/ogcapi/collections",
             self.collections,
@@ -389,7 +391,7 @@ class OgcFace:
 def _check_there(left: threading.Event) -> None:
     """Give up when the client has left. Raises Cancelled."""
     if left.is_set():
-        raise Cancelled("The client has left.")
+        raise Cancelled("The client has closed the connection.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -475,7 +477,7 @@ def _form(request: Request, selection: Selection, forms: Sequence[Form]) -> Form
     if best is None:
         offered = " or ".join(form.media_type for form in forms)
         raise NotAcceptable(
-            f"The answer is one of {', '.join(form.title for form in forms)}.", next_step=f"Ask with Accept: {offered}."
+            f"The answer is one of {', '.join(form.title for form in forms)}.", next_step=f"Send Accept: {offered}."
         )
     return next(form for form in forms if form.name == best)
 
@@ -489,7 +491,7 @@ def _offers(forms: Sequence[Form]) -> dict[str, str]:
 def _accepts_json(request: Request, media_type: str = negotiation.JSON) -> None:
     asked = incoming.parameters(request.scope["query_string"])[0]
     if "f" not in asked and not negotiation.takes(request, {negotiation.JSON, media_type}):
-        raise NotAcceptable("This document is JSON.", next_step=f"Ask with Accept: {media_type}.")
+        raise NotAcceptable("This document is JSON.", next_step=f"Send Accept: {media_type}.")
 
 
 def _flat(box: Sequence[float]) -> tuple[float, float, float, float]:

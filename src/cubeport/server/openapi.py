@@ -17,20 +17,20 @@ _STATUSES = {
     400: "The request is not valid",
     401: "A valid key is needed",
     403: "The key does not allow this, or the server only reads",
-    404: "There is nothing at this name",
-    406: "None of the forms asked for",
-    409: "The request does not fit the present state",
-    410: "It was here and was removed",
-    412: "It is no longer what was read",
+    404: "Nothing has this name",
+    406: "None of the requested formats is available",
+    409: "The request conflicts with the present state",
+    410: "It existed and was removed",
+    412: "It has changed since it was read",
     413: "Over a limit",
     414: "The address is too long",
     415: "The body is not JSON",
-    416: "No byte of the object is in the range",
+    416: "The range is outside the object",
     422: "The source was refused",
     429: "Too many requests",
     500: "Something in the service went wrong",
     502: "The source's server failed",
-    503: "Something that is needed does not answer now",
+    503: "Something that the service needs does not answer",
     504: "The source's server took too long",
     507: "There is not enough free space",
 }
@@ -82,7 +82,7 @@ def described(
         str(status): {"description": text, "content": content} for status, text in (success or {200: "As asked"}).items()
     }
     if 304 not in (success or {}):
-        responses["304"] = {"description": "What the client holds is still right"}
+        responses["304"] = {"description": "The client's copy is still current"}
     responses |= {str(status): {"description": _STATUSES[status], "content": _PROBLEM} for status in sorted(statuses)}
     extra["responses"] = responses
     return {"openapi_extra": extra, "response_class": Response}

@@ -38,7 +38,7 @@ _PAGE = 50
 """Datasets on the landing page."""
 
 _CALENDARS = (
-    ("standard", "Mixed Julian and Gregorian, the calendar of civil life since 1582-10-15."),
+    ("standard", "Mixed Julian and Gregorian: Gregorian since 1582-10-15, as in civil life."),
     ("gregorian", "The same as standard."),
     ("proleptic_gregorian", "Gregorian leap years for all of time."),
     ("julian", "A leap year every fourth year."),
@@ -51,7 +51,7 @@ _CALENDARS = (
 
 _ADVICE = {
     errors.InvalidRequest: "change the request; errors names each place.",
-    errors.NotFound: "look at what there is, then ask for that.",
+    errors.NotFound: "see what exists, then request that.",
     errors.Conflict: "read the present state, then decide.",
     errors.Refused: "bring another source; reason says what is wrong with this one.",
     errors.Unavailable: "try again later; Retry-After says when.",
@@ -236,7 +236,7 @@ def _faces(url: str) -> list[tuple[documents.Link, str]]:
         face("self", "/?f=json", "This document", ""),
         face("alternate", "/?f=html", "This document as a page", "", "text/html"),
         face("stac", "/stac", "STAC", "Collections and items for STAC clients and browsers."),
-        face("ogc", "/ogcapi", "OGC API", "Coverages: the part of a cube that you need, by place, time and variable."),
+        face("ogc", "/ogcapi", "OGC API", "Coverages: select the part of a cube that you need by place, time and variable."),
         face("data", "/datasets", "Datasets", "The service's own list: every dataset with all its addresses."),
         face("service-doc", "/docs", "API", "Every route, to read and to try.", "text/html"),
         face("service-desc", "/openapi.json", "The API's description", "", OPENAPI),

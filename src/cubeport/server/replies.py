@@ -131,7 +131,9 @@ def check_if_match(request: Request, tags: Iterable[str]) -> None:
         return
     named = re.findall(r'(?<!W/)"([^"]*)"', wanted)
     if not any(each.strip('"') in named for tag in tags for each in (tag, _zipped(tag))):
-        raise PreconditionFailed("The dataset changed since it was read", next_step="Read it again and repeat with its ETag.")
+        raise PreconditionFailed(
+            "The dataset changed since it was read", next_step="Read it again, and repeat the request with its ETag."
+        )
 
 
 def versioned(shown: Shown) -> dict[str, str]:

@@ -134,7 +134,7 @@ def serve_many(work: Callable[[Callable[[], None]], object], count: int, *, read
                 ready = None
             for worker in workers:
                 if not worker.keep_alive():
-                    log.error("a server process ended before it answered; the others are stopped")
+                    log.error("a server process ended before it answered, so the others are stopped")
                     return 1
         return 0
     finally:
@@ -199,7 +199,7 @@ class _Quiet:
             loop.default_exception_handler(context)
         elif (now := loop.time()) - self._logged >= 1:
             self._logged = now
-            log.error("no connection can be accepted now: %s", exc.strerror)
+            log.error("cannot accept connections now: %s", exc.strerror)
 
 
 class _Server(uvicorn.Server):

@@ -84,7 +84,7 @@ def _place(digits: str) -> int | None:
 
 
 class Unsatisfiable(Exception):
-    """No byte of the object is in the range."""
+    """The range is outside the object."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -287,7 +287,7 @@ class ZarrFace:
         ]
         if path:
             parent = f"{base}/{path.rpartition('/')[0]}".rstrip("/")
-            links.append({"href": parent, "rel": "up", "type": "application/json", "title": "The group around it"})
+            links.append({"href": parent, "rel": "up", "type": "application/json", "title": "The parent group"})
         if more:
             links.append(
                 {"href": f"{here}?cursor={page[-1][0]}", "rel": "next", "type": "application/json", "title": "More entries"}
@@ -325,7 +325,7 @@ def _decoded(raw: bytes) -> str:
 
 def _gone(name: str) -> Gone:
     return Gone(
-        f"{name[:160]} is not published any more; what was read of it is not complete.",
+        f"{name[:160]} is no longer published; what you have read of it is incomplete.",
         what="version" if "@" in name else "dataset",
         next_step="open it again, or ask its owner",
     )

@@ -94,8 +94,8 @@ class Changes:
         oldest = self._rows.select(CHANGE, limit=1)
         if cursor is not None and oldest and after < oldest[0].seq - 1:
             raise CursorExpired(
-                f"Changes older than {self._keep_days} days are forgotten.",
-                next_step="read the list of datasets, then ask without a cursor",
+                f"Changes older than {self._keep_days} days are no longer listed.",
+                next_step="read the list of datasets, then request changes without a cursor",
             )
         found: list[Change] = []
         while len(found) < limit and (rows := self._rows.select(CHANGE, after=(after, "~"), limit=limit)):
@@ -119,9 +119,9 @@ def _read(cursor: str) -> int:
     try:
         (seq,) = cursors.read(cursor, 1)
     except ValueError as exc:
-        raise InvalidCursor("The cursor was not given by this list.") from exc
+        raise InvalidCursor("The cursor does not belong to this list.") from exc
     if not isinstance(seq, int) or isinstance(seq, bool) or seq < 0:
-        raise InvalidCursor("The cursor was not given by this list.")
+        raise InvalidCursor("The cursor does not belong to this list.")
     return seq
 
 

@@ -210,7 +210,7 @@ class Datasets:
             return held
         row = self._backend.rows.get(CUBE, version_id)
         if row is None:
-            raise Corrupt(f"Version {version_id} has lost its documents.", next_step="cubeport fsck")
+            raise Corrupt(f"Version {version_id} has no documents any longer.", next_step="cubeport fsck")
         return self._remember(version_id, Cube.of(row.document))
 
     def _remember(self, version_id: str, cube: Cube) -> Cube:
@@ -293,7 +293,7 @@ class Datasets:
 
     def _joined(self, dataset: Dataset, row: Row | CorruptCatalog | None) -> Shown:
         if not isinstance(row, Row):
-            raise row or Corrupt("The version that is shown has lost its row.", next_step="cubeport fsck")
+            raise row or Corrupt("The row of the published version is missing.", next_step="cubeport fsck")
         return self._join(dataset, VersionState.model_validate(row.document), self.cube(row.id), pinned=False)
 
     def _rows(self, table: str, ids: Sequence[str]) -> Mapping[str, Row | CorruptCatalog]:
@@ -383,7 +383,7 @@ def _whole[T](damaged: list[str], name: str, make: Callable[[], T]) -> T | None:
     try:
         return make()
     except (Corrupt, ValidationError, KeyError) as exc:
-        _log.error("dataset %s is left out of a list, as it cannot be read: %s", name, exc)
+        _log.error("dataset %s is missing from a list, because it cannot be read: %s", name, exc)
         damaged.append(name)
         return None
 

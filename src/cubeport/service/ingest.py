@@ -145,8 +145,10 @@ def _from_template(
     held = datasets.find(dataset_id)
     if template.period_type not in ("none", "climatology") and request.start is None and (held is None or held.state.head is None):
         raise InvalidRequest(
-            f"start is required: template {template.id!r} has {template.period_type} periods, and nothing of it is held.",
-            next_step=f"name the first period (--start), then `cubeport ingest {template.id}` goes on from what is held",
+            f"start is required: template {template.id!r} has {template.period_type} periods, and nothing of it is ingested yet.",
+            next_step=(
+                f"name the first period (--start), then `cubeport ingest {template.id}` continues after the last ingested period"
+            ),
         )
     return Wanted(
         dataset_id=dataset_id,
@@ -172,7 +174,7 @@ def _template_of_dataset(
     template = templates.get(dataset.state.source_dataset_id or "")
     if template is None:
         raise InvalidRequest(
-            f"Dataset {request.dataset_id!r} was not made from a template that is there: name its source.",
+            f"Dataset {request.dataset_id!r} was not made from an existing template: name its source.",
             next_step="give source, with mode replace",
         )
     if request.extent_id not in (None, dataset.state.extent_id):
@@ -232,20 +234,24 @@ def _choose(
     if dataset is None or head is None:
         if request.mode == "update" and wanted.template is None:
             raise NotFound(f"There is no dataset {wanted.dataset_id!r} to update.", what="dataset", next_step="use mode create")
-        return Plan(action="create", reason="nothing is held"), scope
+        return Plan(action="create", reason="the dataset does not exist yet"), scope
     held = head.coverage.get("temporal")
     base = head.version_id
     if head.request_digest == request_digest:
         return Plan(
-            action="reuse", reason="the same sources and options as the held version", held=held, base_version_id=base
+            action="reuse", reason="the sources and options are those of the existing version", held=held, base_version_id=base
         ), scope
     if wanted.template is None:
         if request.mode == "replace":
-            return Plan(action="replace", reason="another source replaces what is held", held=held, base_version_id=base), scope
+            return Plan(
+                action="replace", reason="another source replaces the existing data", held=held, base_version_id=base
+            ), scope
         if request.mode == "update":
-            return Plan(action="append", reason="the steps of the source are added", held=held, base_version_id=base), scope
+            return Plan(action="append", reason="the steps of the source will be added", held=held, base_version_id=base), scope
         if request.overwrite:
-            return Plan(action="revise", reason="the steps of the source replace held ones", held=held, base_version_id=base), scope
+            return Plan(
+                action="revise", reason="the steps of the source replace existing ones", held=held, base_version_id=base
+            ), scope
         raise DatasetExists(
             f"Dataset {wanted.dataset_id!r} exists, made from other sources or options.",
             next_step=f"add its steps (cubeport update {wanted.dataset_id} FILES), or replace all with mode replace (--replace)",
@@ -264,17 +270,17 @@ def _choose(
         and held
         and ingestion.kind != "sync"
     ):
-        return Plan(action="revise", reason="the asked periods are taken again", held=held, base_version_id=base), scope
+        return Plan(action="revise", reason="the requested periods are ingested again", held=held, base_version_id=base), scope
     if request.overwrite or request.mode == "replace":
         whole = hull(scope, head.coverage, period_type)
-        return Plan(action="rematerialize", reason="overwrite was asked", held=held, base_version_id=base), whole
+        return Plan(action="rematerialize", reason="overwrite was requested", held=held, base_version_id=base), whole
     # Without an end the newest that the source has is asked for: held is that only where the source is what it was.
     asked = scope if scope.end is not None else scope.model_copy(update={"end": ingestion.until})
     if holds(head.coverage, asked, period_type) and (asked.end is not None or same_sources):
-        return Plan(action="reuse", reason="all that is asked is held", held=held, base_version_id=base), scope
+        return Plan(action="reuse", reason="the dataset already has every requested period", held=held, base_version_id=base), scope
     whole = hull(scope, head.coverage, period_type)
     action: PlannedAction = "append" if held and whole.start == held["start"] else "extend"
-    return Plan(action=action, reason="more periods than are held", held=held, base_version_id=base), whole
+    return Plan(action=action, reason="the dataset does not have all requested periods", held=held, base_version_id=base), whole
 
 
 def _updates(ingestion: Ingestion, wanted: Wanted) -> bool:
@@ -539,7 +545,7 @@ class Ingester:
             return None
         if held.engine != self._writer.name:
             raise InvalidRequest(
-                f"The held version is stored by the engine {held.engine!r}, and new ones by {self._writer.name!r}.",
+                f"The existing version is stored by the engine {held.engine!r}, and new versions by {self._writer.name!r}.",
                 next_step="replace the dataset as a whole (--replace)",
             )
         return held.version_id

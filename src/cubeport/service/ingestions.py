@@ -60,7 +60,7 @@ class IngestionRequest(_Value):
         if self.tag == "latest":
             raise ValueError("a tag may not be called latest")
         if self.on_overlap is not None and self.mode != "update":
-            raise ValueError("on_overlap goes with mode update")
+            raise ValueError("on_overlap needs mode update")
         return self
 
 

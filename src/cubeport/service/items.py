@@ -214,8 +214,8 @@ def _read(search: ItemSearch) -> tuple[str | None, ...]:
         if bound != search.binding or not isinstance(at, list) or len(at) != len(search.order) + 1:
             raise ValueError("of another search")
         if not all(isinstance(each, str | None) for each in at) or at[-1] is None:
-            raise ValueError("not a place")
+            raise ValueError("not a position")
     except ValueError as exc:
-        why = "was not given by this search"
+        why = "does not belong to this search"
         raise InvalidRequest(f"token: {why}", errors=[Problem(("body", "token"), "invalid-cursor", why)]) from exc
     return tuple(at)

@@ -368,10 +368,8 @@ class Jobs:
             return _ended(_failed(exc))
         except Exception as exc:  # noqa: BLE001 - see below
             # The one place where the unforeseen ends a job instead of a worker: its traceback goes to the log, once.
-            _log.exception("ingestion %s failed unforeseen", job_id)
-            problem = CubeportError(
-                "Something unforeseen happened; the log has it.", next_step=f"cubeport logs --operation {job_id}"
-            )
+            _log.exception("ingestion %s failed unexpectedly", job_id)
+            problem = CubeportError("Something unexpected happened; see the log.", next_step=f"cubeport logs --operation {job_id}")
             problem.__cause__ = exc
             return _ended(_failed(problem))
         return None
@@ -552,7 +550,7 @@ def _retrying(problem: CubeportError) -> Callable[[Ingestion], Ingestion]:
 
 
 def _interrupted(held: Ingestion) -> Ingestion:
-    problem = Interrupted("The process that ran it died; nothing of it is left.", next_step="send the request again")
+    problem = Interrupted("The process that ran it died. It left nothing behind.", next_step="send the request again")
     return _failed(problem)(held)
 
 
@@ -562,5 +560,5 @@ def _again(held: Ingestion) -> Ingestion:
 
 def _farewell(ended: Ingestion) -> str:
     if ended.status == "completed":
-        return f"Interrupted too late: ingestion {ended.ingestion_id} of {ended.dataset_id} was committed already."
-    return f"Interrupted: ingestion {ended.ingestion_id} of {ended.dataset_id} was cancelled, and nothing of it is left."
+        return f"Interrupted too late: ingestion {ended.ingestion_id} of {ended.dataset_id} was already committed."
+    return f"Interrupted: ingestion {ended.ingestion_id} of {ended.dataset_id} was cancelled. It left nothing behind."

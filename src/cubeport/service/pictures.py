@@ -120,7 +120,7 @@ class Pictures:
                 limit=self._most_pixels,
                 value=pixels,
                 unit="pixels",
-                next_step=f"Ask for fewer pixels, and at most {MOST_SIDE} on a side.",
+                next_step=f"Request fewer pixels, and at most {MOST_SIDE} on a side.",
             )
 
     def _field(self, shown: Shown, selection: Selection) -> str:
@@ -167,7 +167,7 @@ class Pictures:
                 limit=self._most_chunks,
                 value=cost.chunks,
                 unit="chunks",
-                next_step="Ask for a smaller box.",
+                next_step="Request a smaller box.",
             )
         raw = opened.raw(field, windows.along, patience=patience)
         values = opened.decode(field, raw)

@@ -184,8 +184,8 @@ def alternatives(plan: Plan, encoders: Encoders, limits: Limits) -> list[dict[st
     def told(title: str, query: Query) -> dict[str, str]:
         return {"title": title, "href": query.href(public_url, name)}
 
-    found = [told("The longest leading time that fits", each) for each in _shorter(plan, limits)]
-    found += [told("Fewer cells of all of it", each) for each in _coarser(plan, limits)]
+    found = [told("The longest time from the start that fits", each) for each in _shorter(plan, limits)]
+    found += [told("All of it with fewer cells", each) for each in _coarser(plan, limits)]
     for form in FORMS:
         if form.stored and form is not plan.form and (form.download or not plan.query.download):
             other = replace(plan.query, form=form, selection=replace(plan.query.selection, form=form.name))
@@ -193,7 +193,7 @@ def alternatives(plan: Plan, encoders: Encoders, limits: Limits) -> list[dict[st
                 found.append(told(f"The same as {form.title}", other))
     found.append({"title": "All of it as Zarr", "href": f"{public_url}/zarr/{plan.name}"})
     estimate = replace(plan.query, selection=replace(plan.query.selection, estimate=True))
-    return [*found, told("What it would cost", estimate)]
+    return [*found, told("The cost", estimate)]
 
 
 def _shorter(plan: Plan, limits: Limits) -> Iterator[Query]:

@@ -111,7 +111,7 @@ def tag(catalog: Catalog, datasets: Datasets, dataset_id: str, name: str, *, ver
 
 
 def untag(catalog: Catalog, datasets: Datasets, dataset_id: str, name: str) -> CatalogRecord:
-    """Remove a tag; the version stays until retention removes it. Raises NotFound."""
+    """Remove a tag, but keep the version until retention removes it. Raises NotFound."""
     dataset = datasets.get(dataset_id)
     if name not in dataset.state.tags:
         raise NotFound(f"Dataset {dataset_id!r} has no tag {name[:80]!r}.", what="version")

@@ -46,9 +46,9 @@ class Patience:
     def __call__(self) -> None:
         """Return, or raise Cancelled when the client has gone and Unavailable when the time is up."""
         if self._left is not None and self._left.is_set():
-            raise Cancelled("The client has left.")
+            raise Cancelled("The client has closed the connection.")
         if time.monotonic() > self._until:
-            raise Unavailable("The answer takes too long.", retry_after_s=5, next_step="Ask for less, or read the Zarr store.")
+            raise Unavailable("The answer takes too long.", retry_after_s=5, next_step="Request less, or read the Zarr store.")
 
 
 @dataclass(frozen=True, slots=True)

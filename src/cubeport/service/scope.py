@@ -30,7 +30,7 @@ def check_asked(scope: Scope, period_type: str, calendar: str) -> None:
     start = _ordinal(scope.start, period_type, known, "start")
     end = _ordinal(scope.end, period_type, known, "end")
     if start is not None and end is not None and end < start:
-        raise InvalidRange(f"The end {scope.end} lies before the start {scope.start}.")
+        raise InvalidRange(f"The end {scope.end} is before the start {scope.start}.")
 
 
 def holds(held: Mapping[str, Any], scope: Scope, period_type: str) -> bool:
@@ -85,7 +85,7 @@ def check_realised(asked: Scope, description: CubeDescription, period_type: str,
             f"The source has {held_from} to {held_to}.",
             requested={"start": asked.start, "end": asked.end},
             available={"start": held_from, "end": held_to},
-            next_step="ask for what is available",
+            next_step="request what is available",
         )
     expected = last - first + 1
     if temporal.count > expected:
@@ -98,7 +98,7 @@ def check_realised(asked: Scope, description: CubeDescription, period_type: str,
         raise Gap(
             f"{expected - temporal.count} of {expected} {period_type} periods are missing.",
             gaps=[gap.model_dump() for gap in gaps(temporal, period_type)[:GAPS_TOLD]],
-            next_step="allow_gaps, if the source has no more",
+            next_step="use allow_gaps if the source has nothing more",
         )
 
 
@@ -150,10 +150,10 @@ def check_kept(held: Mapping[str, Any], description: CubeDescription, period_typ
     held_first, held_last = _span(before, period_type, calendar)
     if first > held_first or last < held_last:
         raise CoverageIncomplete(
-            f"The source has {now_from} to {now_to}, and {before['start']} to {before['end']} are held.",
+            f"The source has {now_from} to {now_to}, and {before['start']} to {before['end']} are already in the dataset.",
             requested={"start": before["start"], "end": before["end"]},
             available={"start": now_from, "end": now_to},
-            next_step="bring the older files back, or replace the dataset as a whole (mode replace)",
+            next_step="restore the older files, or replace the dataset as a whole (mode replace)",
         )
 
 

@@ -403,7 +403,7 @@ class Service:
         return publish.delete(self.catalog, self._datasets, dataset_id, if_match=if_match, purge=purge)
 
     def restore(self, dataset_id: str) -> CatalogRecord:
-        """Bring the newest deleted dataset of that id back, unpublished. Raises NotFound, DatasetExists."""
+        """Restore the newest deleted dataset with that id, unpublished. Raises NotFound, DatasetExists."""
         self._writable()
         return publish.restore(self.catalog, self._datasets, dataset_id)
 
@@ -472,4 +472,4 @@ def _place(cursor: str | None) -> tuple[int, str] | None:
     try:
         return None if cursor is None else cursors.read_place(cursor)
     except ValueError as exc:
-        raise InvalidCursor("The cursor was not given by this list.") from exc
+        raise InvalidCursor("The cursor does not belong to this list.") from exc

@@ -146,7 +146,8 @@ def protect(old: CatalogRecord, new: CatalogRecord) -> None:
     if changed:
         dataset_id = state["texts"]["dataset_id"]
         raise InvalidRequest(
-            f"{', '.join(changed)} of dataset {dataset_id!r} are not edited in its record: faces would not show it.",
+            f"{', '.join(changed)} of dataset {dataset_id!r} cannot be edited in its record, "
+            "because faces would not show the change.",
             next_step=f"cubeport describe {dataset_id} --title TEXT",
         )
 

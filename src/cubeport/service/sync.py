@@ -95,17 +95,17 @@ class SyncDetail(BaseModel):
 
 _MESSAGES: Mapping[Reason, str] = {
     "static_dataset": "The template says that the source does not change.",
-    "no_template": "The dataset was made from files that were named directly: add to it with update.",
+    "no_template": "The dataset was made from files that were named directly: add new files with update.",
     "template_missing": "The template that it was made from is not in config/datasets, or is broken.",
     "template_changed": "The template changed since the dataset was made: ingest with overwrite first.",
-    "new_periods_available_for_append": "There may be new periods: they are read and added.",
-    "new_periods_available": "There may be new periods: the dataset is rebuilt with them.",
-    "no_new_period": "Every period up to the target is held.",
-    "release_version_changed": "The source has another release than the held one: the dataset is rebuilt.",
-    "release_version_unknown": "It is not known which release is held: the dataset is rebuilt.",
-    "release_version_unavailable": "The new release does not cover yet what is held.",
-    "new_release_available": "A new release may be available: the dataset is rebuilt.",
-    "no_new_release": "The held release is the newest.",
+    "new_periods_available_for_append": "There may be new periods: they will be read and added.",
+    "new_periods_available": "There may be new periods: the dataset will be rebuilt with them.",
+    "no_new_period": "The dataset has every period up to the target.",
+    "release_version_changed": "The source has a newer release than the dataset: the dataset will be rebuilt.",
+    "release_version_unknown": "It is unknown which release the dataset has: the dataset will be rebuilt.",
+    "release_version_unavailable": "The new release does not yet cover all of the dataset.",
+    "new_release_available": "A new release may be available: the dataset will be rebuilt.",
+    "no_new_release": "The dataset has the newest release.",
 }
 
 
@@ -216,13 +216,13 @@ def _target(template: DatasetTemplate, coverage: Mapping[str, Any], *, end: str 
     declared = template.extents.temporal.end if template.extents.temporal else None
     source_end = periods.parse(declared, kind, calendar, side="end") if declared else None
     if end is None and calendar not in ("standard", "gregorian", "proleptic_gregorian"):
-        raise InvalidPeriod(f"What is now has no place in the calendar {calendar}: name the end.")
+        raise InvalidPeriod(f"The present time does not exist in the calendar {calendar}: name the end.")
     moment = Stamp(now.year, now.month, now.day, now.hour, now.minute, now.second)
     present = periods.of(moment, kind, calendar) if calendar in ("standard", "gregorian", "proleptic_gregorian") else None
     if end is not None:
         number, source = periods.parse(end, kind, calendar, side="end"), "request"
         if number < periods.parse(temporal["start"], kind, calendar):
-            raise InvalidRequest(f"The end {end} lies before {temporal['start']}, where what is held begins.")
+            raise InvalidRequest(f"The end {end} lies before {temporal['start']}, where the dataset begins.")
     else:
         assert present is not None
         number, source = present, "default_today"

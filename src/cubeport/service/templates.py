@@ -90,9 +90,9 @@ class SyncRules(_Part):
         if self.kind == "static" and (self.schedule or self.version or self.availability != Availability()):
             raise ValueError("a static source is not synced: leave schedule, availability and version out, or choose another kind")
         if self.version is not None and self.kind != "release":
-            raise ValueError("version goes with kind release")
+            raise ValueError("version needs kind release")
         if self.execution == "rematerialize" and self.kind != "temporal":
-            raise ValueError("execution goes with kind temporal")
+            raise ValueError("execution needs kind temporal")
         if self.schedule is not None:
             Cron.parse(self.schedule)
         return self

@@ -87,7 +87,7 @@ class VersionKeeper:
                 for path in lister.strays():
                     yield (
                         _LAST,
-                        Finding("unknown-file", f"{self.profile}:{path}", f"no version of the engine {name} has it", "look at it"),
+                        Finding("unknown-file", f"{self.profile}:{path}", f"no version of the engine {name} has it", "inspect it"),
                     )
 
     def _of_row(
@@ -186,12 +186,12 @@ class VersionKeeper:
 _WORDS = {
     "missing-object": "is missing",
     "extra-object": "is stored, and the manifest does not list it",
-    "size-differs": "has another size than was written",
-    "digest-differs": "has other bytes than were written",
+    "size-differs": "has a different size than was written",
+    "digest-differs": "has different bytes than were written",
 }
 
 
-_CURE = "restore it from a copy, or take it off with --repair and ingest again"
+_CURE = "restore it from a copy, or remove it with --repair and ingest it again"
 _BROKEN = ("missing-data", "missing-object", "size-differs", "digest-differs")
 _LAST = f"{10**18} {'f' * 32} "
 """The place behind all versions."""

@@ -59,7 +59,7 @@ class State:
         if record.key is not None and record.status != "deleted" and self.keys.get(record.key, record.id) != record.id:
             raise KeyExists(f"A record has the key {record.key!r} already.", next_step="use --on-exists skip or new_version")
         if len(set(paths)) != len(paths) or any(self.paths.get(path, record.id) != record.id for path in paths):
-            raise TargetExists("An artifact has that managed path already; no path is used twice.")
+            raise TargetExists("An artifact already has that managed path; no path is used twice.")
         if old is not None:
             self._forget(old)
         self.records[record.id] = record
@@ -185,7 +185,7 @@ class DocumentBackend:
         storable(record)
         with self.write() as transaction:
             if record.id in transaction.state.records:
-                raise RecordExists(f"A record has the id {record.id} already.")
+                raise RecordExists(f"A record with the id {record.id} already exists.")
             transaction.state.put(record)
             transaction.changed[record.id] = False
         return record
@@ -270,7 +270,7 @@ class DocumentBackend:
         """Insert the operation's row; never overwrite."""
         with self.write() as transaction:
             if operation.operation_id in transaction.state.operations:
-                raise RecordExists("An operation has that id already.")
+                raise RecordExists("An operation with that id already exists.")
             transaction.state.operations[operation.operation_id] = operation
 
     def get_operation(self, id: str) -> Operation | None:
@@ -514,4 +514,4 @@ class MemoryBackend(DocumentBackend):
 
 def moved(target: str) -> CatalogMoved:
     """Return the error for a catalog that was converted."""
-    return CatalogMoved(f"The catalog was converted and lives in {target} now.", next_step="open the catalog again", target=target)
+    return CatalogMoved(f"The catalog was converted and is now in {target}.", next_step="open the catalog again", target=target)

@@ -124,7 +124,7 @@ class CatalogStorage(Storage):
         except OSError as exc:
             # The rename is done, perhaps not on the disk: neither acknowledged nor taken back. Whoever asks reads again.
             raise BackendUnavailable(
-                f"It is not known whether {self.path.name} was written: {exc.strerror}.", next_step="cubeport recover"
+                f"It is unknown whether {self.path.name} was written: {exc.strerror}.", next_step="cubeport recover"
             ) from exc
         self.signature = signature
         self.raw = ""
@@ -139,12 +139,12 @@ class CatalogStorage(Storage):
         try:
             os.link(part, self.path)
         except FileExistsError:
-            raise CatalogExists(f"There is a catalog already: {self.path}.", next_step="open it") from None
+            raise CatalogExists(f"There is already a catalog: {self.path}.", next_step="open it") from None
 
     def _corrupt(self, why: str) -> CorruptCatalog:
         return CorruptCatalog(
             f"The catalog's file {self.path.name} {why}.",
-            next_step=f"look at {self.path.name}.bak, the state before the last commit",
+            next_step=f"inspect {self.path.name}.bak, the state before the last commit",
         )
 
 
@@ -293,5 +293,5 @@ def _state_of(tables: Mapping[str, Mapping[str, Any]]) -> State:
         state.rows = {(each["table"], each["id"]): Row(**each) for each in tables["rows"].values()}
         state.changes = {each["id"]: Change(**each) for each in tables["changes"].values()}
     except (InvalidRequest, Conflict, TypeError, KeyError) as exc:
-        raise CorruptCatalog(f"The catalog's file holds what is not valid: {exc}", next_step="cubeport doctor") from exc
+        raise CorruptCatalog(f"The catalog's file is not valid: {exc}", next_step="cubeport doctor") from exc
     return state

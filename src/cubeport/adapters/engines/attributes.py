@@ -76,7 +76,7 @@ def _with_fill(attributes: Mapping[Any, Any], dtype: np.dtype[Any] | None, where
         if "_FillValue" not in held and dtype.kind == "f":
             held["_FillValue"] = missing
         elif not math.isnan(missing):
-            warnings.append(("attribute-dropped", f"{where}: missing_value {missing} stands next to another _FillValue"))
+            warnings.append(("attribute-dropped", f"{where}: missing_value {missing} differs from the _FillValue"))
     if "_FillValue" in held and _fill(held["_FillValue"], dtype) is None:
         warnings.append(("attribute-dropped", f"{where}: no value of type {dtype} can equal the attribute '_FillValue'"))
         del held["_FillValue"]

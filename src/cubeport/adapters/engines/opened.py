@@ -454,7 +454,7 @@ def _reading(dataset_id: str) -> Iterator[None]:
         raise StoreUnavailable(f"The data of {dataset_id} cannot be read now.", next_step="try again later") from error
     except (ValueError, TypeError, KeyError, RuntimeError, ArithmeticError, LookupError) as error:
         # numcodecs, zarr and crc32c raise each of these for bytes that are not what was written.
-        raise Corrupt(f"Stored data of {dataset_id} cannot be decoded.", next_step="tell the administrator to run fsck") from error
+        raise Corrupt(f"Stored data of {dataset_id} cannot be decoded.", next_step="ask the administrator to run fsck") from error
 
 
 def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:

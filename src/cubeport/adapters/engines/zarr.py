@@ -85,7 +85,7 @@ class Writer(StagingArea):
                 with _maybe(staging.new / CUBE, folder.parts) as new, beneath(target / CUBE, folder.parts) as made:
                     shared = [key for key in keys if not self._move(key, entries, new, made)]
                     if parent is None and shared:
-                        raise SourceRejected(f"{shared[0]!r} is in the manifest and was not written", reason="unsafe")
+                        raise SourceRejected(f"{shared[0]!r} is in the manifest but was not written", reason="unsafe")
                     if parent is not None and shared:
                         self._share(shared, entries, held, parent / CUBE, folder, made, staging)
             self.disk.write(target / MANIFEST, manifest)
@@ -100,7 +100,7 @@ class Writer(StagingArea):
         except FileNotFoundError:
             return False
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or status.st_size != entries[key].size:
-            raise SourceRejected(f"{key!r} is not the file that the manifest says", reason="unsafe")
+            raise SourceRejected(f"{key!r} is not the file in the manifest", reason="unsafe")
         self.disk.rename(name, name, source_fd=new, target_fd=made)
         return True
 
@@ -111,14 +111,16 @@ class Writer(StagingArea):
         where = staging.dataset_id, str(staging.parent)
         for key in shared:
             if held.get(key) != entries[key]:
-                raise SourceRejected(f"{key!r} is in the manifest, was not written, and is not the parent's", reason="unsafe")
+                raise SourceRejected(
+                    f"{key!r} is in the manifest, but was not written and does not belong to the parent", reason="unsafe"
+                )
         try:
             with beneath(source, folder.parts) as old:
                 for key in shared:
                     name = key.rpartition("/")[2]
                     status = os.stat(name, dir_fd=old, follow_symlinks=False)
                     if not stat.S_ISREG(status.st_mode) or status.st_size != entries[key].size:
-                        raise _corrupt(f"{key!r} has another size than was written", *where)
+                        raise _corrupt(f"{key!r} has a different size than was written", *where)
                     try:
                         self.disk.link(name, name, source_fd=old, target_fd=made)
                     except OSError as error:
@@ -133,7 +135,7 @@ class Writer(StagingArea):
         with os.fdopen(os.open(name, FILE, dir_fd=old), "rb") as file:
             data = file.read()
         if hashlib.sha256(data).hexdigest() != entries[key].sha256:
-            raise _corrupt(f"{key!r} has other bytes than were written", *where)
+            raise _corrupt(f"{key!r} has different bytes than were written", *where)
         self.disk.write(name, data, folder_fd=made)
 
     def sync(self, staging: Staging) -> None:
@@ -176,7 +178,7 @@ class Writer(StagingArea):
                 self.disk.make_folder(final.parent)
             _sync_folder(self.disk, final.parents[1])  # also when it was there: whether its maker lived to sync it, nobody knows
             if os.path.lexists(final):
-                raise TargetExists("this version is in the store already", version_id=staging.version_id)
+                raise TargetExists("this version is already in the store", version_id=staging.version_id)
             self.disk.rename(staging.root / "data", final)
             _sync_folder(self.disk, final.parent)
             _sync_folder(self.disk, staging.root)
@@ -232,7 +234,7 @@ class Reader:
             status = os.fstat(opened)
             if not stat.S_ISREG(status.st_mode) or status.st_size != entry.size:
                 os.close(opened)
-                raise _corrupt(f"{key!r} has another size than was written", dataset_id, version_id)
+                raise _corrupt(f"{key!r} has a different size than was written", dataset_id, version_id)
             file = cast("BinaryIO", os.fdopen(opened, "rb", buffering=0))
             return StoredObject(file=file, size=entry.size, digest=entry.sha256)
 
@@ -408,7 +410,7 @@ def _probe(staging: Path, store: Path) -> None:
     except OSError as error:
         (staging / name).rmdir()
         raise StoreUnavailable(
-            "staging and store must be on one file system", next_step="mount one file system below the data folder"
+            "staging and store must be on the same file system", next_step="mount only one file system below the data folder"
         ) from error
     (store / name).rmdir()
 

@@ -48,7 +48,7 @@ class _InChild:
             case {"block": dict(block), "start": start, "end": end, "bbox": bbox, "truncated": bool(truncated)}:
                 time = None if start is None and end is None else TimeSpan.from_mapping({"start": start, "end": end})
                 return Extracted(dict(json_value(block)), time, _box(bbox), truncated)  # type: ignore[arg-type]  # an object stays one
-        raise SourceRejected(f"what was said of {source.name} cannot be believed", reason="crashed", source=source.name)
+        raise SourceRejected(f"the answer about {source.name} is not valid", reason="crashed", source=source.name)
 
 
 def _box(value: Any) -> tuple[float, float, float, float] | None:

@@ -153,4 +153,4 @@ def _believed[A: _Answer](model: type[A], said: Mapping[str, Any]) -> A:
     try:
         return model.model_validate(dict(said))
     except ValidationError as error:
-        raise SourceRejected("the process that read it gave no answer that can be believed", reason="crashed") from error
+        raise SourceRejected("the process that read it gave no valid answer", reason="crashed") from error

@@ -67,7 +67,7 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     sizes[METADATA] = len(whole)
     updated = _updated(request, root, arrays, {name: node["dimension_names"] for name, node in nodes.items()})
     if updated is not None and (twice := [key for key in sizes if updated.is_shared(key)]):
-        raise SourceRejected(f"{twice[0]!r} was written, which the update does not touch", reason="unsafe")
+        raise SourceRejected(f"{twice[0]!r} was written, but the update does not change it", reason="unsafe")
     takes = {name: partial(_takes, updated, name) for name in arrays}
     told = _Told(context, sum(grid.size_of(takes[name]) for name, grid in arrays.items()))
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
@@ -82,7 +82,7 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
         description = describe(seen, chunks=lengths, fields=request["fields"], ranges=known)
         for name, each in watched.items():
             if each.digest(pool) != expected[name]:
-                raise SourceRejected(f"variable {name!r} does not read back as it was written", reason="digest-mismatch")
+                raise SourceRejected(f"variable {name!r} reads back differently than it was written", reason="digest-mismatch")
         entries = dict(zip(others, digests, strict=True))
     entries[METADATA] = hashlib.sha256(whole).hexdigest()
     listed = {key: Entry(sizes[key], digest) for key, digest in entries.items()}
@@ -125,7 +125,7 @@ def _objects(root: Path) -> dict[str, int]:
             if stat.S_ISDIR(status.st_mode):
                 continue
             if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1 or keys.parse(key) is None:
-                raise SourceRejected(f"{key[:200]!r} was written, which is not an object of a cube", reason="unsafe")
+                raise SourceRejected(f"{key[:200]!r} was written, but is not an object of a cube", reason="unsafe")
             sizes[key] = status.st_size
     return sizes
 
@@ -156,7 +156,7 @@ def _check_keys(sizes: Mapping[str, int], arrays: Mapping[str, Grid]) -> None:
         assert key is not None  # `_objects` has asked
         node, index = key
         if not (node in ("", *arrays) if index is None else node in arrays and arrays[node].has(index)):
-            raise SourceRejected(f"{text!r} was written, which the metadata do not name", reason="unsafe")
+            raise SourceRejected(f"{text!r} was written, but the metadata do not name it", reason="unsafe")
 
 
 def _file_digest(path: Path) -> str:

@@ -58,7 +58,7 @@ class Parent:
 
     def source(self) -> Source:
         """Return the cube as a lazy source."""
-        return Source("the held data", opened(self))
+        return Source("the existing data", opened(self))
 
     def grids(self) -> dict[str, Grid]:
         """Return the grid of each array."""
@@ -192,7 +192,7 @@ def merge(parent: Source, new: Source, dimension: str | None, on_overlap: OnOver
     along = dimension or (None if axis is None else axis.dimension)
     if along is None or along not in parent.raw.sizes:
         raise VariablesMismatch(
-            "the held data have no time axis to add steps along", next_step="replace the dataset as a whole (--replace)"
+            "the existing data have no time axis along which to add steps", next_step="replace the dataset as a whole (--replace)"
         )
     if along in new.raw.variables and new.raw.variables[along].ndim == 0:
         new = _one_step(parent, new, along)
@@ -207,7 +207,7 @@ def merge(parent: Source, new: Source, dimension: str | None, on_overlap: OnOver
             raise SourceRejected(
                 f"{source.name}: the steps along {along!r} do not ascend",
                 reason="bad-time",
-                next_step="sort them on the way in: --normalise 'sort: [\"time\"]'",
+                next_step="sort them: --normalise 'sort: [\"time\"]'",
             )
     found, replaced = update.runs(held, coming, on_overlap)
     changed = update.change(along, len(held), found, replaced)
@@ -246,13 +246,16 @@ def _same_names(parent: Source, new: Source) -> None:
     if held != coming:
         told = [f"{name!r} is missing" for name in sorted(held - coming)] + [f"{name!r} is new" for name in sorted(coming - held)]
         raise VariablesMismatch(
-            f"{new.name} has other variables than the held data: {', '.join(told[:10])}",
-            next_step="choose the held ones with --variables, or replace the dataset as a whole (--replace)",
+            f"{new.name} has other variables than the existing data: {', '.join(told[:10])}",
+            next_step="choose the existing ones with --variables, or replace the dataset as a whole (--replace)",
         )
 
 
 def _same_form(parent: Source, new: Source, along: str) -> Source:
-    """Return *new* with the packing of the held data, once it is the same; an update never changes types or packs values again."""
+    """Return *new* with the packing attributes of the existing data, after checking that the types and the packing are equal.
+
+    An update never changes types and never packs values again.
+    """
     changed: dict[str, xr.Variable] = {}
     for key, held in parent.raw.variables.items():
         name = str(key)
@@ -265,8 +268,9 @@ def _same_form(parent: Source, new: Source, along: str) -> Source:
         odd = [each for each in PACKING if ours.get(each) != theirs.get(each)]
         if odd:
             raise EncodingMismatch(
-                f"{new.name}: variable {name!r} has another {odd[0]} than the held data, and an update never packs values again",
-                next_step="write the file with the packing of the held data, or replace the dataset as a whole (--replace)",
+                f"{new.name}: variable {name!r} has another {odd[0]} than the existing data, "
+                "and an update never packs values again",
+                next_step="write the file with the packing of the existing data, or replace the dataset as a whole (--replace)",
             )
         kept = {each: value for each, value in coming.attrs.items() if each not in PACKING}
         coming.attrs = {**kept, **{each: held.attrs[each] for each in PACKING if each in held.attrs}}
@@ -284,8 +288,8 @@ def _cast(name: str, variable: xr.Variable, kind: np.dtype[Any], source: str) ->
         if bool((cast.astype(values.dtype) == values).all()):
             return xr.Variable(variable.dims, cast, variable.attrs, variable.encoding)
     raise DtypeMismatch(
-        f"{source}: variable {name!r} is {variable.dtype}, and {kind} in the held data",
-        next_step="write the file with the types of the held data, or replace the dataset as a whole (--replace)",
+        f"{source}: variable {name!r} is {variable.dtype}, and {kind} in the existing data",
+        next_step="write the file with the types of the existing data, or replace the dataset as a whole (--replace)",
     )
 
 

@@ -151,7 +151,7 @@ def _selected(raw: xr.Dataset, wanted: Sequence[str] | None) -> xr.Dataset:
         if missing:
             raise VariablesMismatch(
                 f"the source has no variable {', '.join(map(repr, missing))}",
-                next_step=f"choose among {', '.join(sorted(held))[:500]}",
+                next_step=f"choose from {', '.join(sorted(held))[:500]}",
             )
         roles = roles_of(raw)
         kept = companions(
@@ -171,7 +171,7 @@ def _windowed(raw: xr.Dataset, asked: Window) -> xr.Dataset:
     cut = raw.isel({dim: index for dim, index in indexers.items() if dim in raw.sizes})
     empty = [str(dim) for dim, size in cut.sizes.items() if size == 0]
     if empty:
-        raise NoData(f"the source holds no data for what was asked: nothing is left along {', '.join(empty)}")
+        raise NoData(f"the source has no data for the request: nothing is left along {', '.join(empty)}")
     return cut
 
 

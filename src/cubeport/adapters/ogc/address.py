@@ -63,7 +63,7 @@ class ServiceAddress:
         except HTTPError as error:
             raise _told(error.code, error.read()) from error
         except (URLError, OSError) as error:
-            raise Unavailable(f"The service at {self._url} does not answer.", next_step="Try again when it runs.") from error
+            raise Unavailable(f"The service at {self._url} does not answer.", next_step="Start it and try again.") from error
 
 
 def _told(status: int, body: bytes) -> CubeportError:

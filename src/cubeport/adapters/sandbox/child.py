@@ -123,7 +123,7 @@ def _work(channel: socket.socket, request: Mapping[str, Any]) -> None:
                     f"{source.name} changed while it was read",
                     reason="digest-mismatch",
                     source=source.name,
-                    next_step="bring it again when nobody writes it",
+                    next_step="bring it again when nobody is writing it",
                 )
         wire.send(channel, {"result": result})
     except CubeportError as error:
@@ -233,13 +233,14 @@ def _shut_in(context: Context, declared_bytes: int) -> None:
         version = landlock.restrict(reachable(context))
     except OSError as error:
         raise ExtraMissing(
-            f"this kernel has Landlock and refuses to confine the process that reads sources ({os.strerror(error.errno or 0)})",
+            f"this kernel has Landlock but refuses to confine the process that reads sources ({os.strerror(error.errno or 0)})",
             next_step="allow the landlock system calls in the seccomp profile of this container or unit",
             what="landlock",
         ) from error
     if not version and limits.sandbox == "require":
         raise ExtraMissing(
-            "gate.sandbox is require, and this kernel has no Landlock: nothing else keeps a child from the files of this machine",
+            "gate.sandbox is require, but this kernel has no Landlock, and nothing else "
+            "keeps a child process away from the files of this machine",
             next_step="use Linux 5.13 or later with Landlock, or set gate.sandbox to prefer",
             what="landlock",
         )

@@ -209,7 +209,7 @@ class Children:
                         continue
                     case {"error": _}:
                         _result(frame, self.limits, unit.ended())
-                raise wire.Garbled("it does not take its sources")
+                raise wire.Garbled("it does not receive its sources")
 
     def _listen(self, unit: _Unit, beat: _Beat, declared_bytes: int) -> Mapping[str, Any] | None:
         """Return the child's last word, ``None`` when it ended without one."""
@@ -471,9 +471,9 @@ def _unopened(path: Path, part: str, folder: int, error: OSError) -> CubeportErr
         return NotFound(f"there is no source {path.name}", what="source", next_step="check the path")
     with contextlib.suppress(OSError):
         if stat.S_ISLNK(os.stat(part, dir_fd=folder, follow_symlinks=False).st_mode):
-            return _unsafe(path, "is reached by a symbolic link, which is never followed")
+            return _unsafe(path, "is reached through a symbolic link, which cubeport does not follow")
     if isinstance(error, PermissionError):
-        return SourceRejected(f"{path.name} may not be read by this service", reason="not-allowed", source=path.name)
+        return SourceRejected(f"{path.name} cannot be read by this service", reason="not-allowed", source=path.name)
     return _unsafe(path, "cannot be opened for reading")
 
 

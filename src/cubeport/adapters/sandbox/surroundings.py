@@ -35,7 +35,7 @@ def findings(setting: str) -> Iterator[Finding]:
             "user",
             "runs as root: a child that a source has taken over may still change modes and owners of files and connect to the"
             " sockets of other services",
-            "run cubeport as a user of its own",
+            "run cubeport as a dedicated user",
             "warn",
         )
     for name, floor in sorted((OTHERS | _required()).items()):
@@ -63,16 +63,18 @@ def sandbox(setting: str, abi: int, network: Callable[[], bool]) -> Finding:
     """
     landlock_next = "use Linux 5.13 or later with Landlock"
     if setting == "off":
-        message = "gate.sandbox is off: what reads sources reaches all files and networks that the service reaches"
+        message = "gate.sandbox is off: the process that reads sources can reach all files and networks that the service can reach"
         return Finding("sandbox", "gate", message, "set gate.sandbox to prefer or require", "warn")
     if abi:
         net = "no network" if network() else "no TCP" if abi >= _TCP else "the network of the service"
-        return Finding("sandbox", "gate", f"children reach only their sources, by Landlock version {abi}, and {net}", level="ok")
+        return Finding(
+            "sandbox", "gate", f"child processes can reach only their sources, by Landlock version {abi}, and {net}", level="ok"
+        )
     if setting == "require":
-        message = "gate.sandbox is require and the kernel has no Landlock: every source will be refused"
+        message = "gate.sandbox is require but the kernel has no Landlock: every source will be refused"
         return Finding("sandbox", "gate", message, f"{landlock_next}, or set gate.sandbox to prefer", "error")
     net = "no network" if network() else "its network"
-    message = f"the kernel has no Landlock: what reads sources reaches all files of the service, and {net}"
+    message = f"the kernel has no Landlock: the process that reads sources can reach all files of the service, and {net}"
     return Finding("sandbox", "gate", message, landlock_next, "warn")
 
 

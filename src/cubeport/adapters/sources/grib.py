@@ -173,7 +173,7 @@ def _opened(name: str, path: Path, keys: dict[str, Any]) -> xr.Dataset:
                 f"{name} has no GRIB message with {chosen}" if keys else f"{name} has no GRIB message that is a field",
                 reason="empty",
                 source=name,
-                next_step="leave filter_by_keys out to see what there is" if keys else None,
+                next_step="leave filter_by_keys out to see which messages there are" if keys else None,
             )
         return raw
 
@@ -186,10 +186,10 @@ def _several(name: str, keys: dict[str, Any], words: str) -> SourceRejected:
         chosen = {**keys, **{key: value.strip("'") for key, value in pairs}}
         choices.append(",".join(f"{key}={value}" for key, value in chosen.items()))
     return SourceRejected(
-        f"{name} holds messages that are not one cube: their levels, grids or kinds of step differ",
+        f"{name} contains messages that are not one cube: their levels, grids or kinds of step differ",
         reason="not-a-cube",
         source=name,
-        next_step="ingest one of them, each as a dataset of its own: "
+        next_step="ingest one of them, or each as a separate dataset: "
         + (" or ".join(f"--filter-by-keys {each}" for each in choices[:8]) if choices else "--filter-by-keys typeOfLevel=surface"),
         filter_by_keys=choices[:50],
     )

@@ -180,14 +180,14 @@ class _Walk:
                 case h5l.TYPE_EXTERNAL:
                     raise unsafe(self._name, f"has an external link, {shown(here)}, which leads to another file")
                 case _:
-                    raise unsafe(self._name, f"has a link of a kind of its own, {shown(here)}")
+                    raise unsafe(self._name, f"has a user-defined link, {shown(here)}")
 
     def _soft(self, group: h5g.GroupID, link: bytes, here: str) -> None:
         """Follow a soft link, which stays inside: by now no link that it can pass leads out. It must end somewhere."""
         try:
             thing = h5o.open(group, link)
         except (KeyError, OSError, RuntimeError, ValueError) as error:
-            raise unsafe(self._name, f"has a soft link, {shown(here)}, that ends nowhere", "remove the link") from error
+            raise unsafe(self._name, f"has a soft link, {shown(here)}, whose target does not exist", "remove the link") from error
         if isinstance(thing, h5d.DatasetID):  # one more array for a reader
             self._dataset(thing, here)
 
@@ -207,9 +207,9 @@ class _Walk:
         layout = plist.get_layout()
         # First of all: HDF5 opens the files behind a virtual layout as soon as it is asked for the shape.
         if layout == h5d.VIRTUAL:
-            raise unsafe(self._name, f"takes the values of {shown(here)} from other files: it is a virtual dataset")
+            raise unsafe(self._name, f"reads the values of {shown(here)} from other files: it is a virtual dataset")
         if plist.get_external_count():
-            raise unsafe(self._name, f"keeps the values of {shown(here)} in another file")
+            raise unsafe(self._name, f"stores the values of {shown(here)} in another file")
         self._attributes(dataset, here)
         self._filters(plist, here)
         space, kind = dataset.get_space(), dataset.get_type()
@@ -217,10 +217,10 @@ class _Walk:
             return
         what = None
         if not _readable(kind):
-            what = f"is of a type that no cube can hold: {_CLASS.get(kind.get_class(), 'unknown')}"
+            what = f"has a type that a cube cannot contain: {_CLASS.get(kind.get_class(), 'unknown')}"
         elif kind.get_class() == h5t.STRING and _stored_bytes(kind) > self.arrays.limits.item_bytes:
             # Such as StructMetadata.0 of HDF-EOS: 32 kB of text next to the grids.
-            what = f"holds a text of {_stored_bytes(kind):,} bytes, which is a document and not a label"
+            what = f"holds a text of {_stored_bytes(kind):,} bytes, which is a document, not a label"
         if what is not None:
             self.skipped.append(here)
             self.warnings.append(("variable-skipped", f"{shown(here)} {what}"))
@@ -259,7 +259,7 @@ class _Walk:
             def check(chunk: Any) -> None:
                 self._end(chunk.byte_offset + chunk.size, here)
                 if not filtered and chunk.size != whole:
-                    raise bad_codec(self._name, f"has a chunk of {shown(here)} that is not of its declared size")
+                    raise bad_codec(self._name, f"has a chunk of {shown(here)} that does not have its declared size")
 
             if dataset.get_num_chunks():
                 dataset.chunk_iter(check)

@@ -41,7 +41,7 @@ def _files(name: str, descriptor: int) -> list[str]:
     for folder, _, files, inner in os.fwalk(".", dir_fd=descriptor, follow_symlinks=False):
         for file in files:
             if not stat.S_ISREG(os.stat(file, dir_fd=inner, follow_symlinks=False).st_mode):
-                raise SourceRejected(f"{name} holds something that is not a regular file", reason="unsafe", source=name)
+                raise SourceRejected(f"{name} contains something that is not a regular file", reason="unsafe", source=name)
             found.append(os.path.normpath(f"{folder}/{file}"))
     return found
 

@@ -159,10 +159,10 @@ class _Header:
         self._arrays.check("dimensions", rank, f"dimensions of {shown(name)}")
         numbers = [self._count() for _ in range(rank)]
         if any(each >= len(dimensions) for each in numbers):
-            self._fail(f"{name} names a dimension that is not there")
+            self._fail(f"{name} names a dimension that does not exist")
         lengths = [dimensions[each] for each in numbers]
         if 0 in lengths[1:]:
-            self._fail(f"{name} has its record dimension not in front")
+            self._fail(f"{name} does not have its record dimension first")
         is_record = lengths[:1] == [0]
         self._attributes(name)
         kind = self._kind()

@@ -49,7 +49,7 @@ def find(names: Iterable[str]) -> Found:
                 (sources if _is_source(inner) else skipped)[inner] = None
             if len(sources) == before:
                 raise SourceRejected(
-                    f"Nothing in the folder {path} has a format that is known.", reason="empty", source=str(path)[:200]
+                    f"The folder {path} contains no file of a known format.", reason="empty", source=str(path)[:200]
                 )
     return Found(tuple(sources), tuple(skipped))
 
@@ -68,7 +68,7 @@ def _fitting(name: str) -> list[Path]:
         raise SourceRejected(f"{name}: there is no such file.", reason="empty", source=name[:200], next_step="check the path")
     if found := sorted(glob.glob(name, recursive=True)):  # noqa: PTH207 - Path.glob takes no absolute patterns
         return [Path(each) for each in found]
-    raise SourceRejected(f"{name} fits no file.", reason="empty", source=name[:200], next_step="check the pattern")
+    raise SourceRejected(f"{name} matches no file.", reason="empty", source=name[:200], next_step="check the pattern")
 
 
 def _walked(folder: Path) -> Iterator[Path]:

@@ -85,18 +85,18 @@ class LocalPlaces:
     def _find(self, text: str) -> list[Path]:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", text) or "::" in text or "\0" in text:
             raise SourceRejected(
-                "Sources of other machines, uploads and stores come with a later release.",
+                "This release cannot read sources on other machines, uploads or object stores.",
                 reason="not-allowed",
                 source=text[:200],
-                next_step="copy the files below a folder of sources.roots and name their path",
+                next_step="copy the files into a folder of sources.roots and give their path",
             )
         if ".." in Path(text).parts:
-            raise SourceRejected("A source path may not hold '..'.", reason="not-allowed", source=text[:200])
+            raise SourceRejected("A source path may not contain '..'.", reason="not-allowed", source=text[:200])
         path = Path(os.path.abspath(self._instance / text))  # noqa: PTH100 - lexical on purpose
         root = next((root for root in self._roots if path.is_relative_to(root)), None)
         if root is None or path.is_relative_to(self._instance):
             raise SourceRejected(
-                "The path is under no folder that this server may read.",
+                "The path is not in a folder that this server may read.",
                 reason="not-allowed",
                 source=text[:200],
                 next_step="add its folder to sources.roots in config/service.yaml, outside the instance",
@@ -107,10 +107,10 @@ class LocalPlaces:
                 f"There is nothing at {path.name[:80]!r}.",
                 reason="empty",
                 source=text[:200],
-                next_step="check the path; a pattern must fit at least one file",
+                next_step="check the path; a pattern must match at least one file",
             )
         if len(found) > FILES_AT_MOST:
-            raise SourceRejected(f"More than {FILES_AT_MOST} files fit.", reason="too-big", source=text[:200])
+            raise SourceRejected(f"More than {FILES_AT_MOST} files match.", reason="too-big", source=text[:200])
         return found
 
 
@@ -157,7 +157,7 @@ def iris_sample_data(params: Mapping[str, Any]) -> tuple[Path, ...]:
     if not isinstance(files, list) or not all(
         isinstance(f, str) and re.fullmatch(r"[A-Za-z0-9_.-]+(/[A-Za-z0-9_.-]+)?", f) for f in files
     ):
-        raise InvalidRequest("The source plugin iris-sample-data takes params.files, a list of file names.")
+        raise InvalidRequest("The source plugin iris-sample-data needs params.files, a list of file names.")
     missing = [file for file in files if ".." in file or not (Path(iris_sample_data.path) / file).is_file()]
     if missing or not files:
         held = sorted(path.name for path in Path(iris_sample_data.path).iterdir() if path.suffix == ".nc")

@@ -110,8 +110,8 @@ def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: C
         else:
             strange.append(label)
     if refused := [label for label in (*skipped, *strange) if label in wanted]:
-        raise SourceRejected(f"{name}: {', '.join(refused)}: of a type that no cube holds", reason="not-a-cube", source=name)
-    warnings = [("variable-skipped", f"{label} is of a type that no cube holds") for label in strange]
+        raise SourceRejected(f"{name}: {', '.join(refused)}: their type cannot be part of a cube", reason="not-a-cube", source=name)
+    warnings = [("variable-skipped", f"{label} has a type that cannot be part of a cube") for label in strange]
     warnings += [("text-repaired", f"the texts of {label!r} are not UTF-8; they were read as Windows-1252") for label in latin]
     return Source(name, dataset(held, _utf8(raw.attrs)), tuple(warnings), raw.close)
 
@@ -142,7 +142,7 @@ def _as_text(name: str, variable: xr.Variable, raw: xr.Dataset, latin: list[str]
         stack_char_dim=variable.ndim > 0 and _only_characters(variable.dims[-1], raw),
     )
     if joined.size * max(joined.dtype.itemsize, 1) > _TEXT_BYTES:
-        raise SourceRejected(f"variable {name!r} holds more text than labels do", reason="too-big")
+        raise SourceRejected(f"variable {name!r} contains more text than labels can have", reason="too-big")
     with decoding(name):
         values = joined.values
     if values.dtype.kind == "O" and not all(isinstance(each, str | bytes) for each in values.flat):

@@ -56,7 +56,7 @@ def rejected(name: str, why: str, reason: str, next_step: str) -> SourceRejected
 
 def unreadable(name: str, why: str) -> SourceRejected:
     """Return the refusal of what is not laid out as its format says."""
-    return rejected(name, why, "unreadable", "bring an intact file; this one differs from what its writer made")
+    return rejected(name, why, "unreadable", "bring an intact file; this one differs from what its writer wrote")
 
 
 def truncated(name: str, needed: int, found: int, what: str = "its data") -> SourceRejected:

@@ -129,7 +129,7 @@ def _along(sources: Sequence[Source], dimension: str | None) -> tuple[str, Seque
     name = dimension or _time_axis(sources)
     if not all(_is_scalar(each, name) for each in sources):
         return name, sources, []
-    told = f"{name!r} is one value in each file; the files are joined along it"
+    told = f"{name!r} is a single value in each file; the files are joined along it"
     return name, [replace(each, raw=joined_by_scalar(each.raw, name)) for each in sources], [("time-joined", told)]
 
 
@@ -145,7 +145,7 @@ def _time_axis(sources: Sequence[Source]) -> str:
     names = [source.name for source in sources]
     dates = all(len(re.findall(r"(?<!\d)\d{8}(?!\d)", name)) == 1 for name in names)
     raise VariablesMismatch(
-        f"{names[0]} has no time axis to join several files along",
+        f"{names[0]} has no time axis along which to join several files",
         next_step="take the time from the file names: --normalise 'set_time: {from_name: \"{YYYY}{MM}{DD}\"}'"
         if dates
         else "name the dimension to join along (--append-dim), or take the time from the file names with set_time of --normalise",
@@ -212,7 +212,7 @@ def _widened(sources: Sequence[Source], along: str) -> tuple[list[Source], list[
             continue
         wide = np.result_type(*kinds)
         odd = [each.name for each in found if native(each.raw.variables[name].dtype) != wide]
-        warnings.append(("widened", f"{name!r} is in less precision in {', '.join(odd[:5])}; it is stored as {wide}"))
+        warnings.append(("widened", f"{name!r} has less precision in {', '.join(odd[:5])}; it is stored as {wide}"))
         found = [
             replace(each, raw=each.raw.assign({name: _wide(each.raw.variables[name], wide)}))
             if native(each.raw.variables[name].dtype) != wide
@@ -429,7 +429,7 @@ def _same_grid(sources: Sequence[Source], along: str, tolerance: float) -> None:
     if most <= 0.5:
         next_step = f"take them as one grid: --normalise 'tolerance: {float(f'{most * 1.01:.2g}'):g}'"
     elif found:
-        next_step = "ingest files of one grid together, each grid as a dataset of its own"
+        next_step = "ingest the files of each grid together, as a separate dataset"
     _Differences(GridMismatch, "grid-mismatch", next_step).refuse(found, sources[0].name)
 
 

@@ -76,7 +76,7 @@ def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
     store = _Store(name, descriptor, limits, files)
     leaves = {key.rpartition("/")[2] for key in files}
     if "zarr.json" in leaves and leaves & {".zgroup", ".zarray"}:
-        raise unreadable(name, "has metadata of Zarr version 2 and of version 3, which may tell two stories")
+        raise unreadable(name, "has metadata of both Zarr version 2 and version 3, which may contradict each other")
     if "zarr.json" in files:
         arrays, version = _version_3(store), "zarr3"
     elif ".zgroup" in files or ".zarray" in files:
@@ -197,7 +197,7 @@ def listing(name: str, descriptor: int, limits: Limits) -> tuple[dict[str, int],
                     with _opened(entry.name, _FOLDER, folder) as inner:
                         walk(inner, f"{here}/", depth + 1)
                 else:
-                    raise unsafe(name, f"holds {shown(here)}, neither file nor folder", "copy it without links")
+                    raise unsafe(name, f"holds {shown(here)}, which is neither a file nor a folder", "copy it without links")
 
     try:
         walk(descriptor, "", 0)
@@ -250,10 +250,10 @@ class _Store:
                 "json_depth", self.limits.json_depth + 1, f"{self.name}: nesting of {shown(key)}", source=self.name
             ) from None
         except ValueError as error:
-            raise unreadable(self.name, f"has no strict JSON in {shown(key)}") from error
+            raise unreadable(self.name, f"does not have strict JSON in {shown(key)}") from error
         self._values(document, key, 0)
         if not isinstance(document, dict):
-            raise unreadable(self.name, f"has no JSON object in {shown(key)}")
+            raise unreadable(self.name, f"does not have a JSON object in {shown(key)}")
         return document
 
     def _read(self, key: str) -> str:
@@ -316,7 +316,7 @@ def _version_2(store: _Store) -> Arrays:
 
 def _array_2(store: _Store, where: str, document: dict[str, Any]) -> Array:
     if set(document) - {"dimension_separator"} != _REQUIRED_2 or document["zarr_format"] != 2:
-        raise store.fail(where, "misses members or has unknown ones")
+        raise store.fail(where, "has missing or unknown members")
     if document["order"] not in ("C", "F") or document.get("dimension_separator", ".") not in (".", "/"):
         raise store.fail(where, "has an unknown order or separator")
     shape = _lengths(store, where, document["shape"], 0)
@@ -331,7 +331,7 @@ def _array_2(store: _Store, where: str, document: dict[str, Any]) -> Array:
         held = sum(key.startswith(f"{where}/") and key.rpartition("/")[2] not in _METADATA for key in store.files)
         if held < wanted:
             told = f"{wanted - held} of {wanted} chunks of {shown(where)!r} were never written, and it has no fill value"
-            store.warnings.append(("chunks-missing", f"{told}: zeros are read there, which are not data"))
+            store.warnings.append(("chunks-missing", f"{told}: readers get zeros there, which are not data"))
     return Array(where, shape, _item_2(store, where, document["dtype"], identities), chunks, tuple(identities))
 
 
@@ -348,7 +348,7 @@ def _item_2(store: _Store, where: str, dtype: Any, codecs: Sequence[str]) -> int
         return int(found[2])
     if isinstance(dtype, str) and (found := _TEXT_2.fullmatch(dtype)):
         return int(found[2]) * (4 if found[1] == "U" else 1)
-    raise bad_codec(store.name, f"has items of a type that no cube can hold in {shown(where)}")
+    raise bad_codec(store.name, f"has items of a type that a cube cannot contain in {shown(where)}")
 
 
 # --- version 3 (zarr-specs, v3.1) -----------------------------------------------------------------------------------
@@ -392,7 +392,7 @@ def _known(store: _Store, where: str, document: Mapping[str, Any], required: fro
         if key not in required | optional and not (isinstance(value, dict) and value.get("must_understand") is False)
     ]
     if extra or not required <= set(document):
-        raise store.fail(where, "misses members or has unknown ones")
+        raise store.fail(where, "has missing or unknown members")
 
 
 def _array_3(store: _Store, where: str, document: dict[str, Any]) -> Array:
@@ -434,7 +434,7 @@ def _item_3(store: _Store, where: str, kind: Any, codecs: Sequence[str]) -> int:
             return _SIZES_3[name]
         case {"name": str(name), "configuration": {"length_bytes": int(length)}} if name in _COUNTED_3 and 0 <= length <= _LARGEST:
             return length
-    raise bad_codec(store.name, f"has items of a type that no cube can hold in {shown(where)}")
+    raise bad_codec(store.name, f"has items of a type that a cube cannot contain in {shown(where)}")
 
 
 def _inner_chunks(store: _Store, where: str, codecs: Any, chunks: tuple[int, ...]) -> tuple[int, ...]:

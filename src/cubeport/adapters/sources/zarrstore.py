@@ -81,7 +81,7 @@ class FolderStore(Store):
         above = key
         while above:
             if above in self._files or (above == key and key in self._folders and not self._is_node(key)):
-                raise unreadable(self._name, f"has something else at the place of {shown(key)}")
+                raise unreadable(self._name, f"has something else in the place of {shown(key)}")
             above = above.rpartition("/")[0]
         return False
 

@@ -116,14 +116,14 @@ class OriginFetcher:
             raise SourceFailed(f"{origin} answers {status}.", upstream_status=status, next_step="try again later")
         if 300 <= status < 400:
             next_step = "record the address it redirects to, if that origin may be trusted"
-            raise _refused(origin, "answers with a redirect; none is followed", "not-allowed", next_step=next_step)
+            raise _refused(origin, "answers with a redirect, which cubeport does not follow", "not-allowed", next_step=next_step)
         if status != 200:
             raise _refused(origin, f"answers {status}", "unreadable", upstream_status=status)
         if _encoded(response):
-            raise _refused(origin, "encodes what it was asked to send as it is", "unreadable")
+            raise _refused(origin, "encodes the body, although the request asked for no encoding", "unreadable")
         length = _length(response)
         if length is None and b"chunked" not in _header(response, b"transfer-encoding").lower():
-            raise _refused(origin, "does not say where the body ends, so nobody could tell whether it is whole", "truncated")
+            raise _refused(origin, "does not say where the body ends, so it is unknown whether the body is complete", "truncated")
         _hold(origin, length or 0, self._bounds)
 
 
@@ -146,7 +146,7 @@ class _Body(io.RawIOBase):
             self._received += len(self._left)
             _hold(self._origin, self._received, self._bounds)
             if not self._left and self._length not in (None, self._received):
-                raise _refused(self._origin, f"sent {self._received} bytes and said {self._length}", "truncated")
+                raise _refused(self._origin, f"sent {self._received} bytes, but announced {self._length}", "truncated")
         taken, self._left = self._left[: len(into)], self._left[len(into) :]
         into[: len(taken)] = taken
         return len(taken)
@@ -165,7 +165,7 @@ class _Watch:
         bounds = self._bounds
         left = self._started + bounds.base_s + self.received / bounds.bytes_per_s - time.monotonic()
         if left <= 0:
-            raise httpcore.ReadTimeout("slower than may be")
+            raise httpcore.ReadTimeout("slower than allowed")
         return min(left, bounds.idle_s)
 
 
@@ -185,7 +185,7 @@ class _Network(httpcore.NetworkBackend):
         local_address: str | None = None,
         socket_options: Iterable[Any] | None = None,
     ) -> httpcore.NetworkStream:
-        failure: Exception = httpcore.ConnectError("the name has no address")
+        failure: Exception = httpcore.ConnectError("the host name has no address")
         for address in self._checked(host, port):
             try:
                 stream = self._inner.connect_tcp(address, port, self._watch.seconds(), local_address, socket_options)
@@ -201,9 +201,9 @@ class _Network(httpcore.NetworkBackend):
         try:
             found = self._resolve(host, port)
         except (OSError, UnicodeError) as exc:
-            raise httpcore.ConnectError("the name cannot be resolved") from exc
+            raise httpcore.ConnectError("the host name cannot be resolved") from exc
         if not all(is_public(ip_address(each)) for each in found):
-            next_step = "write its literal address into sources.origins, if it is a machine of yours"
+            next_step = "write its literal address into sources.origins, if it is your own machine"
             raise _refused(self._origin, "has an address that is not public", "not-allowed", next_step=next_step)
         return found
 

@@ -69,7 +69,7 @@ class LocalProfile:
     def stat(self, path: str) -> Stored | None:
         """Return what is there; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
         self._reachable()
-        with store_errors("look at the artifact"):
+        with store_errors("inspect the artifact"):
             try:
                 found = (self.root / path).lstat()
             except (FileNotFoundError, NotADirectoryError):
@@ -84,7 +84,7 @@ class LocalProfile:
             try:
                 return os.fdopen(os.open(self.root / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb")
             except FileNotFoundError:
-                raise ArtifactMissing(f"The bytes at {path} are not there.", next_step="cubeport verify") from None
+                raise ArtifactMissing(f"The bytes at {path} are missing.", next_step="cubeport verify") from None
 
     def local_path(self, path: str) -> Path | None:
         """Return the place in the file system."""
@@ -172,7 +172,7 @@ class LocalProfile:
         # A root that is gone (not mounted) says nothing about what is in it: absent is not unreadable.
         if not self.root.is_dir():
             raise StoreUnavailable(
-                f"The root of profile {self.name} is not there.", next_step="make the folder, or mount it; cubeport doctor"
+                f"The root of profile {self.name} does not exist.", next_step="make the folder, or mount it; cubeport doctor"
             )
 
 
@@ -207,7 +207,7 @@ class LocalTarget:
             except FileNotFoundError:
                 continue  # the folder was empty, and whoever made it has just rolled back
             return made
-        raise StoreUnavailable("The artifact's folder goes away as soon as it is made.", next_step="cubeport doctor")
+        raise StoreUnavailable("The folder of the artifact disappears as soon as it is made.", next_step="cubeport doctor")
 
     def seal(self) -> None:
         """Sync every file, then every folder, deepest first."""
@@ -236,7 +236,7 @@ class LocalTarget:
                     continue
                 sync_folder(self.path.parent)
                 return path
-        raise TargetExists(f"{self._candidates[0]} is there already in profile {self._profile.name}.")
+        raise TargetExists(f"{self._candidates[0]} already exists in profile {self._profile.name}.")
 
     def _take(self, path: str, claim: Callable[[Mapping[str, Any]], None]) -> None:
         final = self._profile.root / path

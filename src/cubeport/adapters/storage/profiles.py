@@ -123,7 +123,7 @@ def read_profiles(
     document = strictyaml.read(path, FILE) if path.is_file() else strictyaml.parse(DEFAULT, FILE)
     written = document.value
     if not isinstance(written, dict) or set(written) != {"profiles"} or not isinstance(written["profiles"], dict):
-        raise InvalidConfiguration(f"{FILE}:1:1: must hold profiles: and nothing else")
+        raise InvalidConfiguration(f"{FILE}:1:1: must contain profiles: and nothing else")
     profiles, settings = Profiles(), {}
     local = LocalProfile(SCRATCH, scratch)
     for name, values in written["profiles"].items():
@@ -205,7 +205,7 @@ def _options(name: str, settings: ProfileSettings, environment: Mapping[str, str
         except ValueError:
             options = None
         if not isinstance(options, dict):
-            raise InvalidConfiguration(f"The variable {settings.storage_options_env} of profile {name} must hold a JSON object.")
+            raise InvalidConfiguration(f"The variable {settings.storage_options_env} of profile {name} must contain a JSON object.")
         return options
     names = {"key": settings.key_env, "secret": settings.secret_env, "token": settings.token_env}
     options = {key: variable(env) for key, env in names.items() if env}

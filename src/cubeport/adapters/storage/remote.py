@@ -87,7 +87,7 @@ class RemoteProfile:
 
     def stat(self, path: str) -> Stored | None:
         """Return what is there; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
-        with self._errors("look at the artifact"):
+        with self._errors("inspect the artifact"):
             try:
                 return self._stored(path, self.fs.info(self.key(path)))
             except FileNotFoundError:
@@ -99,7 +99,7 @@ class RemoteProfile:
             try:
                 opened: BinaryIO = self.fs.open(self.key(path), "rb")
             except FileNotFoundError:
-                raise ArtifactMissing(f"The bytes at {path} are not there.", next_step="cubeport verify") from None
+                raise ArtifactMissing(f"The bytes at {path} are missing.", next_step="cubeport verify") from None
         return opened
 
     def local_path(self, path: str) -> Path | None:  # noqa: ARG002 - the protocol's
@@ -211,14 +211,14 @@ class RemoteTarget:
         profile, fs = self._profile, self._profile.fs
         with profile._errors("send the artifact"):  # noqa: SLF001 - one adapter in two classes
             if fs.exists(profile.key(self._path)):
-                raise TargetExists(f"{self._path} is there already in profile {profile.name}.")
+                raise TargetExists(f"{self._path} already exists in profile {profile.name}.")
             for local, path in self._objects():
                 fs.put_file(str(local), profile.key(path))
                 if fs.info(profile.key(path))["size"] != local.stat().st_size:
-                    raise StoreUnavailable("The store took another number of bytes than were sent.", next_step="try again")
+                    raise StoreUnavailable("The store received a different number of bytes than were sent.", next_step="try again")
                 with fs.open(profile.key(path), "rb") as there, local.open("rb") as here:
                     if sha256_of(there) != sha256_of(here):
-                        raise StoreUnavailable("The store gives back other bytes than were sent.", next_step="try again")
+                        raise StoreUnavailable("The store returns other bytes than were sent.", next_step="try again")
             shutil.rmtree(self.path) if self._kind == "directory" else self.path.unlink()
         return self._path
 

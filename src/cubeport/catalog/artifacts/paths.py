@@ -61,7 +61,7 @@ def parse(template: str, known: Mapping[str, object] | None = None) -> list[str 
         if token[0] in ("{{", "}}"):
             parts.append(token[0][0])
         elif token[1] is None:
-            raise _wrong(f"Template {template!r}: {token[0]} at {token.start() + 1} stands alone; write it twice.")
+            raise _wrong(f"Template {template!r}: {token[0]} at {token.start() + 1} is single; write it twice.")
         else:
             parts.append(_choice(template, token[1], known))
     parts.append(template[end:])
@@ -101,7 +101,7 @@ def render(template: str, fields: Mapping[str, Field], metadata: Mapping[str, ob
     for part in parse(template, fields):
         text += part if isinstance(part, str) else _FORBIDDEN.sub("_", _first(part, fields, metadata or {}))
     if text.startswith("/"):
-        words = f"Template {template!r} gives an absolute path; give one relative to the profile."
+        words = f"Template {template!r} makes an absolute path; give one relative to the profile."
         raise PathEscapes(words, next_step="cubeport profiles")
     return "/".join(segment(each, template) for each in text.split("/"))
 

@@ -120,7 +120,7 @@ class Planner:
         explicit = place.locator is not None
         warnings: tuple[str, ...] = ()
         if getattr(profile, "volatile", False):  # a plugin's profile need not say
-            warnings = (f"Profile {profile.name} keeps bytes in this process only: they are gone when it ends.",)
+            warnings = (f"Profile {profile.name} stores bytes only in this process: they are lost when it ends.",)
         return StoragePlan(
             locator=profile.locator(path),
             target_kind=target_kind,

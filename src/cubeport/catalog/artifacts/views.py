@@ -89,7 +89,7 @@ def plan_view(
             if link.state != "planned":
                 others.append(link)
             elif (first := wanted.get(link.path)) is not None:
-                others.append(replace(link, state="collision", reason=f"record {first.record_id} has this path already"))
+                others.append(replace(link, state="collision", reason=f"record {first.record_id} already has this path"))
             else:
                 wanted[link.path] = link
     links = [_compare(folder, link, ours) for link in wanted.values()]
@@ -144,13 +144,13 @@ def _link(
         path = render(template, theirs | ours, record.metadata)
     except PathEscapes:
         # The template is right, this record does not fill it: a field is empty, or a list.
-        words = "the template gives an empty part for it; name another field behind |"
+        words = "the template makes an empty part for it; name another field after |"
         return ViewLink(name, "unsupported", record.id, artifact.artifact_id, reason=words)
     link = ViewLink(path, "planned", record.id, artifact.artifact_id)
     if place is None:
         return replace(link, state="unsupported", reason=f"a {artifact.locator.kind} is not a local file")
     if not place.exists():
-        return replace(link, state="missing-target", reason="its bytes are not there")
+        return replace(link, state="missing-target", reason="its bytes are missing")
     return replace(link, target=os.path.relpath(place.resolve(), (folder.resolve() / path).parent))
 
 
@@ -176,7 +176,7 @@ def _compare(folder: Path, link: ViewLink, ours: Mapping[str, str]) -> ViewLink:
     if found is None:
         return link
     if link.path not in ours or found != ours[link.path]:
-        return replace(link, state="collision", reason="something that is not ours is there")
+        return replace(link, state="collision", reason="cubeport did not make what is there")
     return link if found != link.target else replace(link, state="up-to-date")
 
 
@@ -201,7 +201,7 @@ def _make(folder: Path, link: ViewLink, former: str | None) -> ViewLink:
         try:
             path.symlink_to(link.target)
         except FileExistsError:
-            return replace(link, state="collision", reason="something that is not ours is there")
+            return replace(link, state="collision", reason="cubeport did not make what is there")
     return replace(link, state="up-to-date")
 
 
@@ -233,7 +233,7 @@ def _read_list(folder: Path) -> tuple[dict[str, str], set[str]]:
         return {}, set()
     except (ValueError, KeyError, TypeError, AttributeError) as exc:
         raise Conflict(
-            f"{path} cannot be read, so nobody can tell which links are ours: {exc}", next_step="remove the folder, or name another"
+            f"{path} cannot be read, so it is unknown which links are ours: {exc}", next_step="remove the folder, or name another"
         ) from exc
     if any(Path(each).is_absolute() or ".." in Path(each).parts for each in (*links, *folders)):
         raise Conflict(f"{path} lists what is outside its folder.", next_step="remove the file, or name another folder")

@@ -164,7 +164,7 @@ class UnzipSingleFileArtifactWriter:
         """Return the only member, a regular file with a plain name. Raises InvalidRequest."""
         members = [each for each in archive.infolist() if not each.is_dir()]
         if len(members) != 1:
-            raise InvalidRequest(f"The zip file has {len(members)} members; exactly one file is taken.")
+            raise InvalidRequest(f"The zip file has {len(members)} members; only a zip file with exactly one is accepted.")
         [member] = members
         name = member.filename
         if name.startswith(("/", "\\")) or ":" in name or ".." in name.replace("\\", "/").split("/"):
@@ -259,7 +259,7 @@ def _at_most(blocks: Iterable[bytes], limit: int, rule: str) -> Iterator[bytes]:
         size += len(block)
         if size > limit:
             raise TooLarge(
-                f"The member turns into more than {limit} bytes.",
+                f"The member expands to more than {limit} bytes.",
                 limit=limit,
                 rule=rule,
                 next_step="unzip it first, then add the file",
@@ -272,7 +272,7 @@ def _no_archive(blocks: Iterator[bytes]) -> Iterator[bytes]:
     for number, block in enumerate(blocks):
         if number == 0 and (block.startswith(_ARCHIVES) or block[257:262] == b"ustar"):
             raise InvalidRequest(
-                "The zip file's member is an archive or compressed itself.", next_step="unzip it first, then add what is inside"
+                "The zip file's member is an archive or compressed itself.", next_step="unzip it first, then add its content"
             )
         yield block
 
@@ -301,5 +301,5 @@ def _regular(top: Path) -> Iterator[Path]:
                 yield each
             elif not stat.S_ISDIR(mode):
                 raise InvalidRequest(
-                    f"{each.relative_to(top)} is not a regular file; a folder of regular files is taken, no links."
+                    f"{each.relative_to(top)} is not a regular file; a folder may contain only regular files, no links."
                 )

@@ -150,7 +150,7 @@ def store_errors(what: str) -> Iterator[None]:
             raise StoreUnavailable(
                 f"Could not {what}: {_shown(exc.filename)}: {exc.strerror}.",
                 next_step="ask its owner; a catalog that a group writes to is made with `cubeport init --shared group`, or has"
-                " `shared: group` in .cubeport/catalog.yaml and `chmod -R g+rwX` of what is there",
+                " `shared: group` in .cubeport/catalog.yaml and `chmod -R g+rwX` on its files",
             ) from exc
         raise StoreUnavailable(f"Could not {what}: {exc.strerror or exc}.", next_step="cubeport doctor") from exc
 

@@ -69,7 +69,7 @@ class FileLock:
             If the lock file cannot be made or opened.
         """
         if self._fd is not None:
-            raise RuntimeError(f"{self.path.name} is held by this object already")
+            raise RuntimeError(f"{self.path.name} is already held by this object")
         with store_errors(f"open the lock {self.path.name}"):
             fd = open_file(self.path, os.O_RDWR | os.O_CREAT)
         try:

@@ -47,6 +47,6 @@ def refuse_network(path: Path, *, mountinfo: str | None = None) -> None:
         raise NetworkFilesystem(
             f"{path} is on a file system of type {kind}, where the catalog's shared memory and locks are not reliable.",
             next_step="put the catalog on a local disk; or, if one process at a time writes, make it with `cubeport init"
-            " --allow-network-filesystem`, or set allow_network_filesystem: true in .cubeport/catalog.yaml of one that is there",
+            " --allow-network-filesystem`, or set allow_network_filesystem: true in .cubeport/catalog.yaml of an existing one",
             filesystem=kind,
         )

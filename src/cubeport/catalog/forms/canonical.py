@@ -94,12 +94,12 @@ def _json(value: object, path: str, depth: int) -> Json:
         return _json(value.item(), path, depth)
     if hasattr(value, "isoformat"):
         return _text(str(value.isoformat()), path)
-    raise _unsayable(path, f"is a {type(value).__name__}, which JSON cannot say")
+    raise _unsayable(path, f"is a {type(value).__name__}, which JSON cannot represent")
 
 
 def _text(value: str, path: str) -> str:
     if "\0" in value or (not value.isascii() and _SURROGATE.search(value)):
-        raise _unsayable(path, "holds U+0000 or a lone surrogate")
+        raise _unsayable(path, "contains U+0000 or a lone surrogate")
     return str(value)
 
 

@@ -41,5 +41,5 @@ def read_place(text: str) -> tuple[int, str]:
     """Return the place that :func:`write_place` wrote. Raises ValueError."""
     seq, row_id = read(text, 2)
     if type(seq) is not int or not isinstance(row_id, str):
-        raise ValueError("not a place in a list")
+        raise ValueError("not a position in a list")
     return seq, row_id

@@ -65,5 +65,5 @@ def _constant(name: str) -> float:
 def _finite(text: str) -> float:
     number = float(text)
     if not math.isfinite(number):
-        raise ValueError(f"{text} is larger than any number that is read")
+        raise ValueError(f"{text} is larger than any number that can be read")
     return number

@@ -122,7 +122,7 @@ def explain(error: Mapping[str, Any], known: Mapping[Loc, Iterable[str]]) -> str
     where = ".".join(str(part) for part in loc)
     match error["type"]:
         case "extra_forbidden":
-            return f"{where}: is not known here" + suggestion(str(loc[-1]), known.get(loc[:-1], ()))
+            return f"{where}: is unknown" + suggestion(str(loc[-1]), known.get(loc[:-1], ()))
         case "literal_error":
             choices = re.findall(r"'([^']*)'", error["ctx"]["expected"])
             given = str(error["input"])[:80]
@@ -180,7 +180,7 @@ class _Builder:
             key = str(key_node.value)
             if key in found:
                 first = self.marks[(*loc, key)][0]
-                self._problem(key_node, (*loc, key), "duplicate-key", f"is here twice, first in line {first}")
+                self._problem(key_node, (*loc, key), "duplicate-key", f"appears twice, first in line {first}")
                 continue
             self.marks[(*loc, key)] = _mark(key_node)
             found[key] = self.value(value_node, (*loc, key))

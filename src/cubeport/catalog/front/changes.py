@@ -117,7 +117,7 @@ class Changes(Opened):
             return record
         if record.key is not None and (holder := self.backend.get_by_key(record.key)) is not None:
             raise KeyExists(
-                f"The key was taken meanwhile by record {holder.id[:8]}.",
+                f"The key now belongs to record {holder.id[:8]}.",
                 next_step=f"cubeport delete {holder.id[:8]}, then restore",
             )
         with self.unit_of_work("restore", inputs=[record.id]) as work:

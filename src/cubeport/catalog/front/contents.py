@@ -69,7 +69,7 @@ class Contents(Searches):
         draft, options = self._draft(dict(old.metadata) if metadata is None else metadata, {"role": old.role, **said})
         prepared = source_to_write(source, None, filename, draft.id)
         if prepared is None:
-            raise InvalidRequest("There is nothing to put in the artifact's place.")
+            raise InvalidRequest("Give the bytes that replace the artifact.")
         options = replace(options, metadata=draft.metadata)
         return self._added(self._adder.put_in_place(record, old, prepared, options, integrity.removal(self.profiles, old)))
 
@@ -90,7 +90,7 @@ class Contents(Searches):
         for path in unset:
             metadata = without(metadata, path.split("."))
         if unknown := fields.keys() - DescribedFields.__annotations__.keys():
-            raise InvalidRequest(f"{', '.join(sorted(unknown))}: set by the catalog alone.")
+            raise InvalidRequest(f"{', '.join(sorted(unknown))}: only the catalog sets these.")
         changed = chosen.replace(**{**fields, "metadata": metadata})
         if changed == chosen:
             return record

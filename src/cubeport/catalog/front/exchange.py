@@ -37,7 +37,7 @@ class Exchange(Searches, Upkeep):
         try:
             out = target.open("x", encoding="utf-8")
         except FileExistsError:
-            raise TargetExists(f"{file} is there already.", next_step="name another file, or remove it") from None
+            raise TargetExists(f"{file} already exists.", next_step="name another file, or remove it") from None
         try:
             with out:
                 for line in self.export_lines(*where, with_bytes=with_bytes, **asked):
@@ -68,7 +68,7 @@ class Exchange(Searches, Upkeep):
         """
         target = Path(folder)
         if target.exists():
-            raise TargetExists(f"{target} is there already.", next_step="name another folder, or remove it")
+            raise TargetExists(f"{target} already exists.", next_step="name another folder, or remove it")
         records = list(self.iterate(*where, **(QueryFields(order=("id",)) | asked)))
         places = {
             (record.id, each.artifact_id): place

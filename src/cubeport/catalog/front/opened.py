@@ -114,7 +114,7 @@ class Opened:
             return record.of(self)
         ids = self.backend.match_prefix(name, 11) if len(name) >= SHORTEST_PREFIX else []
         if len(ids) > 1:
-            raise self._ambiguous(f"{name} begins several ids:", ids, "type more of the id")
+            raise self._ambiguous(f"{name} is the beginning of several ids:", ids, "give more of the id")
         if ids and (found := self.backend.get_record(ids[0])) is not None:
             return found.of(self)
         raise RecordNotFound(f"No record has the id, key or prefix {name[:80]!r}.", next_step="cubeport search")

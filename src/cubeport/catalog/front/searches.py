@@ -59,8 +59,10 @@ class Searches(Opened):
         if len(found) == 1:
             return found[0]
         if not found:
-            raise NoMatch("No record fits.", next_step="cubeport fields")
-        raise self._ambiguous("Several records fit:", [each.id for each in found], "say more of the record, or take its id")
+            raise NoMatch("No record matches.", next_step="cubeport fields")
+        raise self._ambiguous(
+            "Several records match:", [each.id for each in found], "describe the record more closely, or use its id"
+        )
 
     def to_dataframe(self, *where: Where, **asked: Unpack[QueryFields]) -> Any:
         """Return the records that match as a ``pandas.DataFrame``: a row each, indexed by id. Raises ExtraMissing."""

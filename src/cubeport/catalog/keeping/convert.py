@@ -72,7 +72,7 @@ def convert(source: Portable, target: Portable, to: str) -> Conversion:
         target.load(source.iterate(), source.all_operations(), source.all_rows(), source.changes(0, _ALL), source.generation())
         was, now = digest(source), digest(target)
         if was != now:
-            raise HashMismatch("The converted catalog differs from the old one, which stays in use.", next_step="cubeport doctor")
+            raise HashMismatch("The converted catalog differs from the old one, which remains in use.", next_step="cubeport doctor")
         source.retire(to)
     return now
 

@@ -65,7 +65,7 @@ def _mount(parts: Parts) -> Iterator[Finding]:
         return
     kind = mount_type(parts.root)
     if is_network(kind):
-        message = f"is on {kind}, where nothing is promised"
+        message = f"is on {kind}, where cubeport guarantees nothing"
         yield Finding("network-filesystem", "catalog", message, "put the catalog on a local disk", "warn")
     elif kind is not None:
         yield Finding("filesystem", "catalog", f"is on {kind}", level="ok")
@@ -93,7 +93,7 @@ def _open_operations(ports: Ports) -> Iterator[Finding]:
             yield Finding(
                 "open-operation",
                 each,
-                f"did not end, at {last}; its process is gone or has given up",
+                f"did not finish, at {last}; its process is gone or has given up",
                 f"cubeport recover {each}",
                 "warn",
             )
@@ -126,7 +126,9 @@ def _locks(parts: Parts) -> Iterator[Finding]:
         elif status == "left":
             yield Finding("lock", path.name, f"free; its last holder died ({who}), which is harmless", "cubeport recover", "warn")
         elif status == "elsewhere":
-            yield Finding("lock", path.name, f"noted by another machine ({who}); nobody can tell from here", None, "warn")
+            yield Finding(
+                "lock", path.name, f"noted by another machine ({who}); this machine cannot tell whether it is alive", None, "warn"
+            )
 
 
 def _logs(ports: Ports) -> Iterator[Finding]:
@@ -134,4 +136,4 @@ def _logs(ports: Ports) -> Iterator[Finding]:
         yield Finding("event-log", "logs", f"cannot be written: {ports.events.failure}", "free space or permissions", "warn")
     size = sum(each.stat().st_size for each in ports.events.folder.glob("events-*.jsonl")) if ports.events.folder.is_dir() else 0
     if size > LOG_BYTES:
-        yield Finding("log-size", "logs", f"{size // 1024**2} MiB of events", "move old months away", "warn")
+        yield Finding("log-size", "logs", f"{size // 1024**2} MiB of events", "archive old months", "warn")

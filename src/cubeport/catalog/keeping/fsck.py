@@ -188,7 +188,7 @@ def _of_record(ports: Ports, record: CatalogRecord, *, data: bool, repaired: lis
     missing = set()
     for found in verify(ports.profiles, record, fast=not data):
         if kind := _VERDICTS.get(found.verdict):
-            words = {"missing": "its bytes are not there"}.get(found.verdict, found.detail or found.verdict.replace("-", " "))
+            words = {"missing": "its bytes are missing"}.get(found.verdict, found.detail or found.verdict.replace("-", " "))
             yield Finding(kind, f"{record.id}/{found.artifact_id}", f"{found.place}: {words}", "restore it from a copy")
         if found.verdict == "missing":
             missing.add(found.artifact_id)
@@ -214,7 +214,7 @@ def _is_there(ports: Ports, record_id: str) -> bool:
 
 def _journals(ports: Ports) -> Iterator[Finding]:
     for place in ports.journal.differences():
-        yield Finding("journal-differs", place, "the line is not what was written", "restore the journal from a copy")
+        yield Finding("journal-differs", place, "the line differs from what was written", "restore the journal from a copy")
     for each in ports.journal.open_ids():
         if not ports.journal.alive(each):
             yield Finding("open-operation", each, "its process is gone", f"cubeport recover {each}")
@@ -226,11 +226,11 @@ def _strangers(ports: Ports, parts: Parts, repaired: list[str] | None) -> Iterat
         strangers = garbage(ports, parts)
     except CorruptCatalog as exc:
         # Without the damaged record nobody can tell what is an orphan: nothing is called one.
-        yield Finding("not-checked", "stores", f"orphans were not looked for: {exc.message}", exc.next_step, "warn")
+        yield Finding("not-checked", "stores", f"did not look for orphans: {exc.message}", exc.next_step, "warn")
         return
     for found in strangers:
         kind = found.kind if found.ours else "unknown-file"
-        yield Finding(kind, f"{found.profile}:{found.path}", found.reason, "cubeport gc" if found.ours else "look at it")
+        yield Finding(kind, f"{found.profile}:{found.path}", found.reason, "cubeport gc" if found.ours else "inspect it")
         if found.ours and repaired is not None and parts.quarantine is not None:
             profile = ports.profiles.get(found.profile)
             profile.quarantine(found.path, parts.quarantine / f"{new_id()[:8]}-{Path(found.path).name}")

@@ -85,7 +85,7 @@ def _verdict(profiles: Profiles, artifact: Artifact, *, fast: bool) -> Verdict |
             return _of_reference(Path(path), artifact, fast=fast)
     managed = place_of(artifact)
     if managed is None:
-        raise StoreUnavailable("Nothing here can read a locator of this kind.")
+        raise StoreUnavailable("cubeport cannot read a locator of this kind.")
     profile = profiles.get(managed[0])
     found = profile.stat(managed[1])
     if found is None:
@@ -159,7 +159,7 @@ def choose(record: CatalogRecord, name: str | None, *, status: str | None = None
     if name is not None and len(found) > 1:
         candidates = [{"id": each.artifact_id, "kind": each.role, "title": each.original_name} for each in found]
         lines = "".join(f"\n  {each.artifact_id}  {each.role}  {each.original_name or ''}".rstrip() for each in found)
-        raise AmbiguousId(f"{name} is several artifacts:{lines}", next_step="name one by its id", candidates=candidates)
+        raise AmbiguousId(f"{name} matches several artifacts:{lines}", next_step="name one by its id", candidates=candidates)
     found.sort(key=lambda each: each.role != "primary")
     if not found:
         what = f"artifact {name}" if name else "artifact"
@@ -195,7 +195,7 @@ def open_artifact(profiles: Profiles, artifact: Artifact) -> BinaryIO:
     """Open an artifact's bytes, wherever they are here. Raises ArtifactMissing; InvalidRequest for a folder."""
     if artifact.target_kind == "directory":
         raise InvalidRequest(
-            f"Artifact {artifact.artifact_id} is a folder; take its path, or a copy.", next_step="cubeport get ID DIR"
+            f"Artifact {artifact.artifact_id} is a folder; use its path, or copy it.", next_step="cubeport get ID DIR"
         )
     match artifact.locator:
         case InlineLocator(text=str() as text):
@@ -214,7 +214,7 @@ def copy_out(profiles: Profiles, artifact: Artifact, folder: Path) -> Path:
     name = segment(artifact.original_name or shown(artifact).rpartition("/")[2].rpartition(":")[2] or artifact.artifact_id)
     target, part = folder / name, folder / f".{name}.{new_id()[:8]}.part"
     if target.exists():
-        raise TargetExists(f"{target} is there already.", next_step="name another folder, or remove it")
+        raise TargetExists(f"{target} already exists.", next_step="name another folder, or remove it")
     with store_errors("copy the bytes"):
         make_folders(folder)
         try:
@@ -251,10 +251,10 @@ def fetch(
     """Bring an external artifact's bytes here through the gate; ``origin`` keeps where they came from."""
     origin = artifact.locator
     if not isinstance(origin, ExternalURILocator):
-        raise InvalidRequest(f"Artifact {artifact.artifact_id} is not at an address that can be fetched.")
+        raise InvalidRequest(f"Artifact {artifact.artifact_id} does not have an address that can be fetched.")
     if fetcher is None:
         raise SourceRejected(
-            "No origin may be fetched from here.", reason="not-allowed", source=origin.uri, next_step="set sources.origins"
+            "This catalog allows no origin to fetch from.", reason="not-allowed", source=origin.uri, next_step="set sources.origins"
         )
     name = origin.uri.rstrip("/").rpartition("/")[2].partition("?")[0] or "bytes"
     with UnitOfWork(ports, "fetch", inputs=[origin.uri], parameters={"record": record.id}) as work:
@@ -279,15 +279,19 @@ def fetch(
 
 
 def _unread() -> str:
-    raise InvalidRequest("What is fetched cannot be named by its sha256: it is not known yet.")
+    raise InvalidRequest("A fetched file cannot be named by its sha256, which is not known yet.")
 
 
 def _agree(artifact: Artifact, written: Artifact) -> None:
     known = artifact.hashes.get("sha256")
     if known is not None and known != written.hashes.get("sha256", known):
-        raise HashMismatch("What the origin sent differs from the recorded hash.", next_step="ask the origin; nothing was kept")
+        raise HashMismatch(
+            "The bytes from the origin differ from the recorded hash.", next_step="ask the owner of the origin; nothing was stored"
+        )
     if artifact.size_bytes is not None and artifact.size_bytes != written.size_bytes:
-        raise HashMismatch("What the origin sent differs from the recorded size.", next_step="ask the origin; nothing was kept")
+        raise HashMismatch(
+            "The bytes from the origin differ from the recorded size.", next_step="ask the owner of the origin; nothing was stored"
+        )
 
 
 def drop(ports: Ports, fetcher: Fetcher | None, record: CatalogRecord, artifact: Artifact, *, force: bool) -> CatalogRecord:
@@ -296,7 +300,7 @@ def drop(ports: Ports, fetcher: Fetcher | None, record: CatalogRecord, artifact:
     if managed is None or not isinstance(origin, ExternalURILocator):
         raise InvalidRequest(f"Artifact {artifact.artifact_id} was not fetched, so it cannot be fetched again.")
     if not force and (fetcher is None or fetcher.size(origin.uri) != artifact.size_bytes):
-        raise InvalidRequest("The origin does not answer with that size any more.", next_step="cubeport drop --force")
+        raise InvalidRequest("The origin no longer has bytes of that size.", next_step="cubeport drop --force")
     with UnitOfWork(ports, "drop", parameters={"record": record.id}) as work:
         work.afterwards(*removal(ports.profiles, artifact))
         work.update_record(_with(record, artifact.replace(locator=origin, origin=None, status="external")), validate=False)

@@ -42,7 +42,7 @@ def _open(ports: Ports, operation_id: str) -> Operation | None:
         parameters=header.get("parameters", {}),
         started_at=datetime.fromisoformat(header["started_at"]),
         created_by=header.get("user_id"),
-        error={"kind": "interrupted", "message": "It did not end; recover finishes or undoes it."} if dead else None,
+        error={"kind": "interrupted", "message": "It did not finish; recover finishes or undoes it."} if dead else None,
     )
 
 

@@ -160,7 +160,7 @@ class FileJournal:
                 try:
                     descriptor = open_file(self.path(operation_id), os.O_RDWR | os.O_CREAT | os.O_EXCL)
                 except FileExistsError:
-                    raise RecordExists(f"Operation {operation_id} was begun before.", operation_id=operation_id) from None
+                    raise RecordExists(f"Operation {operation_id} has already begun.", operation_id=operation_id) from None
                 try:
                     fcntl.flock(descriptor, fcntl.LOCK_EX)
                     if self._is(descriptor, operation_id):

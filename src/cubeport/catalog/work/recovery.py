@@ -137,7 +137,7 @@ def _decide(ports: Ports, entry: JournalEntry, header: Any, *, dry_run: bool) ->
             started_at=datetime.fromisoformat(header.get("started_at") or entry.lines[0].at),
             ended_at=ports.clock(),
             created_by=header.get("user_id"),
-            error={"kind": "interrupted", "message": "The process died; recover undid what it had begun."},
+            error={"kind": "interrupted", "message": "The process died; recover undid its work."},
         ),
     )
 

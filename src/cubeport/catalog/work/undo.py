@@ -70,7 +70,7 @@ class Undoer:
     def register(self, name: str, fn: Callable[[Mapping[str, Any]], None]) -> None:
         """Make *name* an undo of a plugin. Raises NamespaceTaken when another has it."""
         if name in _UNDOS or self._plugins.get(name, fn) is not fn:
-            raise NamespaceTaken(f"The undo {name} is registered already.")
+            raise NamespaceTaken(f"The undo {name} is already registered.")
         self._plugins[name] = fn
 
     def undo(self, compensations: Iterable[Compensation], operation_id: str) -> Report:
@@ -91,7 +91,7 @@ class Undoer:
             self._plugins[each.undo](each.to_mapping())
             return "done"
         if each.undo not in _UNDOS:
-            raise ExtraMissing(f"no plugin gives the undo {each.undo}")
+            raise ExtraMissing(f"no plugin provides the undo {each.undo}")
         assert each.profile is not None, "a managed place has a profile"
         assert each.path is not None, "a managed place has a path"
         profile = self.profiles.get(each.profile)

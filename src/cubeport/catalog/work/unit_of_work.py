@@ -437,12 +437,12 @@ class UnitOfWork:
             self._undecided = True
             if isinstance(exc, NoSpace):
                 raise NoSpace(
-                    "There is no space left. The operation is undone, or finished if it was committed, when there is space again.",
+                    "There is no space left. When there is space again, the operation is undone, or finished if it was committed.",
                     next_step="cubeport gc",
                     operation_id=self.operation_id,
                 ) from exc
             raise BackendUnavailable(
-                "The catalog does not say whether the operation took place; nothing was undone.",
+                "The catalog does not say whether the operation was committed, so nothing was undone.",
                 next_step="cubeport recover",
                 operation_id=self.operation_id,
             ) from exc
@@ -479,7 +479,7 @@ class UnitOfWork:
                 self._entry.write("committed")
                 self._entry.close()
         except (CubeportError, OSError) as exc:
-            self._warn(f"committed, but not tidied up yet: {exc}")
+            self._warn(f"committed, but not cleaned up yet: {exc}")
         self.committed = Committed(self.operation_id, self.committed.generation, records, tuple(self.warnings))
         self._say("succeeded", "info")
         return self.committed
@@ -524,12 +524,12 @@ class UnitOfWork:
         except Exception as last:  # noqa: BLE001 - the first failure is the cause that helps
             if any(isinstance(each, NoSpace) for each in (cause, first, last)):
                 raise NoSpace(
-                    "There is no space left. The operation was undone; its journal is closed when there is space again.",
+                    "There is no space left. The operation was undone; its journal will be closed when there is space again.",
                     next_step="cubeport gc",
                     operation_id=self.operation_id,
                 ) from (cause or first)
             raise BackendUnavailable(
-                "The operation failed and could not be closed in the catalog; `cubeport recover` closes it.",
+                "The operation failed and could not be closed in the catalog; run `cubeport recover` to close it.",
                 next_step="cubeport recover",
                 operation_id=self.operation_id,
             ) from (cause or first)

@@ -24,13 +24,13 @@ def containing(description: CubeDescription, labels: Labels, selection: Selectio
         return _nearest(description, labels, selection, lon, lat)
     x, y = description.axis_of("x"), description.axis_of("y")
     if x is None or y is None:
-        problem = Problem(("query", "coords"), "no-axis", "this data has no horizontal position")
-        raise InvalidRequest("This data has no horizontal position.", errors=[problem])
+        problem = Problem(("query", "coords"), "no-axis", "these data have no horizontal position")
+        raise InvalidRequest("These data have no horizontal position.", errors=[problem])
     if description.spatial.family == "projected":
         onto, factor = native_system(description, x)
         native_x, native_y = onto.transform(lon, lat)
         if not (math.isfinite(native_x) and math.isfinite(native_y)):
-            raise NotFound("There is no data at what was asked for.", what="data")
+            raise NotFound("There are no data for this request.", what="data")
         lon, lat = native_x / factor, native_y / factor
     slices = (Subset(x.name, Slice((lon,))), Subset(y.name, Slice((lat,))))
     windows = resolve(description, labels, replace(selection, subsets=(*selection.subsets, *slices)))
@@ -48,7 +48,7 @@ def _nearest(description: CubeDescription, labels: Labels, selection: Selection,
     try:
         at = boxes.nearest(labels.values[spatial.x or ""], labels.values[spatial.y or ""], (lon, lat), reach=spatial.reach)
     except boxes.Outside:
-        raise NotFound("There is no data at what was asked for.", what="data", extent={"bbox": list(spatial.bbox or ())}) from None
+        raise NotFound("There are no data for this request.", what="data", extent={"bbox": list(spatial.bbox or ())}) from None
     dimensions = description.cell_dimensions
     mask = windows.mask
     if mask is not None and set(mask.dimensions) & set(dimensions):
@@ -57,7 +57,7 @@ def _nearest(description: CubeDescription, labels: Labels, selection: Selection,
         here = {name: places[name].index(index) for name, index in zip(dimensions, at, strict=True) if index in places[name]}
         mask = mask.at({name: here[name] for name in mask.dimensions if name in here})
         if len(here) < len(dimensions) or not mask.inside.any():
-            raise NotFound("There is no data at what was asked for.", what="data")
+            raise NotFound("There are no data for this request.", what="data")
         windows = replace(windows, mask=mask if mask.dimensions else None)
     cut = {name: Window(name, (Run(int(index), int(index) + 1),), sliced=True) for name, index in zip(dimensions, at, strict=True)}
     return replace(windows, along={**windows.along, **{name: each for name, each in cut.items() if name in windows.along}})
@@ -80,7 +80,7 @@ def containing_each(
         except NotFound as refused:
             outside = refused
     if not found:
-        raise outside or NotFound("There is no data at what was asked for.", what="data")
+        raise outside or NotFound("There are no data for this request.", what="data")
     dimensions = horizontal(description)
     cells = sorted({tuple(int(each.along[name].indices()[0]) for name in dimensions) for each in found})
     shifts = {(name, each.along[name].runs[0].start): each.along[name].runs[0].shift for each in found for name in dimensions}

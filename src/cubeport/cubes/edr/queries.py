@@ -87,7 +87,7 @@ def parse_query(name: str, pairs: Iterable[tuple[str, str]], *, forms: Sequence[
             except ValueError as error:
                 problems.append(Problem(("query", key), "malformed", f"{key} {error}"))
     if problems:
-        raise InvalidRequest("The query has parameters that cannot be taken; errors names each.", errors=problems)
+        raise InvalidRequest("The query has parameters that are not valid; errors lists them.", errors=problems)
     if "z" in read:
         selection = replace(selection, subsets=(Subset("z", read["z"]),))
     return Place(name, tuple((each.name, read[each.name]) for each in kind.parameters if each.name in read)), selection

@@ -48,8 +48,8 @@ def around(description: CubeDescription, labels: Labels, selection: Selection, r
     Raises as :func:`cubeport.cubes.resolve.resolve`.
     """
     if description.spatial.family == "none":
-        problem = Problem(("query", "coords"), "no-axis", "this data has no horizontal position")
-        raise InvalidRequest("This data has no horizontal position.", errors=[problem])
+        problem = Problem(("query", "coords"), "no-axis", "these data have no horizontal position")
+        raise InvalidRequest("These data have no horizontal position.", errors=[problem])
     try:
         return resolve(description, labels, replace(selection, bbox=region.bounds))
     except NotFound:

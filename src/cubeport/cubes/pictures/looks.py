@@ -143,7 +143,7 @@ def look_of(variable: Variable, render: Sequence[Mapping[str, Any]] = ()) -> Loo
     Raises
     ------
     ValueError
-        When it has no value that could be drawn.
+        When it has no value to draw.
     """
     given: dict[str, Any] = {}
     for each in render:
@@ -188,7 +188,7 @@ def _measured(variable: Variable) -> tuple[float, float]:
     """Return the measured range, rounded outwards to a step of 1, 2, 2.5 or 5 times a power of ten."""
     low, high = variable.valid_min, variable.valid_max
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
-        raise ValueError(f"{variable.name} has no value that could be drawn")
+        raise ValueError(f"{variable.name} has no value to draw")
     if high <= low:
         return low - 0.5, low + 0.5
     step = _nice((high - low) / 20)

@@ -142,7 +142,7 @@ class SqlBackend:
         if not allow_network_filesystem and not read_only:
             refuse_network(path)
         elif self._network and not read_only:
-            warnings.warn(f"{path} is on {self._network}: nothing is promised there", RuntimeWarning, stacklevel=3)
+            warnings.warn(f"{path} is on {self._network}, where cubeport guarantees nothing", RuntimeWarning, stacklevel=3)
         _demand_database(path)
         lock_path = lock_path or path.parent / "locks" / "catalog.lock"
         if not read_only:
@@ -192,7 +192,7 @@ class SqlBackend:
             try:
                 os.link(part, path)
             except FileExistsError:
-                raise CatalogExists(f"There is a catalog already: {path}.", next_step="open it") from None
+                raise CatalogExists(f"There is already a catalog: {path}.", next_step="open it") from None
         finally:
             for leftover in (part, *(part.with_name(part.name + end) for end in ("-wal", "-shm", "-journal"))):
                 leftover.unlink(missing_ok=True)
@@ -230,7 +230,7 @@ class SqlBackend:
         with self._store.write() as transaction, _naming(record):
             if transaction.connection.execute(_GET, {"id": record.id}).fetchone() is not None:
                 # Asked, as the database may name the key first where both are taken.
-                raise RecordExists(f"A record has the id {record.id} already.")
+                raise RecordExists(f"A record with the id {record.id} already exists.")
             values = record_row(document, text, transaction.generation)
             number = transaction.connection.execute(_INSERT, values).lastrowid or 0
             _write_derived(transaction.connection, number, record.id, None, Derived.of(document))
@@ -414,7 +414,7 @@ class SqlBackend:
         except sqlite3.Error as exc:  # our own statements are right, so the tables are not what they were
             found = [Finding("corrupt-catalog", self._store.path.name, str(exc), "restore a backup")]
         if self._network:
-            words = f"is on {self._network}: nothing is promised there"
+            words = f"is on {self._network}, where cubeport guarantees nothing"
             found.append(Finding("network-filesystem", self._store.path.name, words, "move it to a local disk", "warn"))
         return found
 
@@ -605,7 +605,7 @@ def _damage(connection: sqlite3.Connection, deep: bool) -> Iterator[Finding]:
                     if message != "ok":
                         yield Finding("index-differs", tree, message, "cubeport migrate")
         for table, *_ in connection.execute("PRAGMA foreign_key_check"):
-            yield Finding("index-differs", str(table), "has rows of a record that is not there", "cubeport migrate")
+            yield Finding("index-differs", str(table), "has rows of a record that does not exist", "cubeport migrate")
     except sqlite3.DatabaseError as exc:
         yield Finding("corrupt-catalog", "catalog.db", str(exc), "restore a backup")
 
@@ -741,7 +741,7 @@ def _readable(rows: Sequence[tuple[str, str]]) -> tuple[tuple[CatalogRecord, ...
         try:
             found.append(read_record(text))
         except CorruptCatalog as exc:
-            _log.error("record %s is left out of a list: %s", record_id, exc.message)
+            _log.error("record %s is missing from a list: %s", record_id, exc.message)
             damaged.append(record_id)
     return tuple(found), tuple(damaged)
 
@@ -758,7 +758,7 @@ def _operation_or_none(text: str) -> Operation | None:
     try:
         return _read_operation(text)
     except CorruptCatalog as exc:
-        _log.error("an operation is left out of a list: %s", exc.message)
+        _log.error("an operation is missing from a list: %s", exc.message)
         return None
 
 
@@ -769,7 +769,7 @@ def _naming(record: CatalogRecord) -> Iterator[None]:
         with TRANSLATED:
             yield
     except RecordExists:
-        raise RecordExists(f"A record has the id {record.id} already.") from None
+        raise RecordExists(f"A record with the id {record.id} already exists.") from None
     except KeyExists:
         raise KeyExists(f"A record has the key {record.key!r} already.", next_step="use --on-exists skip or new_version") from None
     except TargetExists:

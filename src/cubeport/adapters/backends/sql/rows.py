@@ -199,7 +199,7 @@ def _belonging(row: Row) -> tuple[object, ...]:
 
 
 def _row(found: Sequence[Any]) -> Row:
-    """Return the row. Raises CorruptCatalog, naming it, if it is not what was written."""
+    """Return the row. Raises CorruptCatalog, naming it, if it differs from what was written."""
     table, id_, doc, owner, state, seq, revision = found
     row = Row(table, id_, {}, owner, state, seq, revision)
     what = f"The {table} {id_}"
@@ -213,7 +213,7 @@ def _row_or_none(found: Sequence[Any]) -> Row | None:
     try:
         return _row(found)
     except CorruptCatalog as exc:
-        _log.error("a row is left out of a list: %s", exc.message)
+        _log.error("a row is missing from a list: %s", exc.message)
         return None
 
 
@@ -221,7 +221,7 @@ def _owner_or_none(text: str) -> CatalogRecord | None:
     try:
         return read_record(text)
     except CorruptCatalog as exc:
-        _log.error("a record is left out of a list: %s", exc.message)
+        _log.error("a record is missing from a list:  %s", exc.message)
         return None
 
 

@@ -19,12 +19,12 @@ def seal(text: str, *columns: object) -> str:
 
 
 def unseal(stored: str, what: str, *columns: object) -> str:
-    """Return the document in *stored*. Raises CorruptCatalog, naming *what*, if it is not what was written."""
+    """Return the document in *stored*. Raises CorruptCatalog, naming *what*, if it differs from what was written."""
     text, line_feed, digest = stored.rpartition("\n")
     if not line_feed:
         return stored
     if digest != _digest(text, columns):
-        raise corrupt(f"{what} in the catalog's database is not what was written.")
+        raise corrupt(f"{what} in the catalog's database differs from what was written.")
     return text
 
 

@@ -42,11 +42,11 @@ WAL_KEPT_BYTES = 64 * 1024 * 1024
 IDLE_CONNECTIONS = 8
 
 _UNIQUE: Mapping[str, tuple[type[CubeportError], str]] = {
-    "record.id": (RecordExists, "A record has that id already."),
-    "record.key": (KeyExists, "A record has that key already."),
-    "artifact.profile": (TargetExists, "An artifact has that managed path already; no path is used twice."),
-    "operation.operation_id": (RecordExists, "An operation has that id already."),
-    "beside.tbl": (RecordExists, "A row has that id already."),
+    "record.id": (RecordExists, "A record with that id already exists."),
+    "record.key": (KeyExists, "A record with that key already exists."),
+    "artifact.profile": (TargetExists, "An artifact already has that managed path; no path is used twice."),
+    "operation.operation_id": (RecordExists, "An operation with that id already exists."),
+    "beside.tbl": (RecordExists, "A row with that id already exists."),
 }
 
 
@@ -113,19 +113,19 @@ def translate(exc: sqlite3.Error) -> Exception:
     if "no such module" in str(exc):
         return BackendUnavailable(f"This Python's SQLite was built without a part that the catalog needs ({exc}).")
     if "no such table" in str(exc) or "no such column" in str(exc):
-        return corrupt(f"The catalog's database lacks a part ({exc}).")
+        return corrupt(f"A part of the catalog's database is missing ({exc}).")
     return exc
 
 
 def moved(target: str) -> CatalogMoved:
     """Return the error for a catalog that was converted."""
-    message = f"The catalog was converted and lives in {target} now."
+    message = f"The catalog was converted and is now in {target}."
     return CatalogMoved(message, next_step="open the catalog again", target=target)
 
 
 def corrupt(message: str) -> CorruptCatalog:
     """Return the error for a database that cannot be read."""
-    return CorruptCatalog(message, next_step="restore a backup; `cubeport fsck` tells what is readable")
+    return CorruptCatalog(message, next_step="restore a backup; `cubeport fsck` reports what is readable")
 
 
 TRANSLATED = Translated()
@@ -175,7 +175,7 @@ class Store:
     def borrow(self) -> sqlite3.Connection:
         """Return a connection to give back."""
         if self._pid != os.getpid():
-            raise RuntimeError("a catalog does not survive a fork: open it again in the child")
+            raise RuntimeError("a catalog cannot be used after a fork: open it again in the child")
         if self._closed:
             raise RuntimeError("the catalog is closed")
         try:
