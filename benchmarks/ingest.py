@@ -29,7 +29,7 @@ import psutil
 from cubeport.adapters.engines import zarr
 from cubeport.adapters.gate.gate import ConfinedGate
 from cubeport.adapters.gate.tasks import confined
-from cubeport.cubes.orders import WriteOrder
+from cubeport.cubes.write_request import WriteRequest
 
 HEADING = "## Ingest"
 COMMAND = "python benchmarks/ingest.py --write docs/performance.md"
@@ -114,7 +114,7 @@ def run(case: Case, folder: Path, gate: ConfinedGate, clock: Clock, repeat: int)
         staging, _ = engine.stage(secrets.token_hex(16), "benchmark", secrets.token_hex(16))
         engine.begin(staging)
         before = clock.now()
-        written = gate.write(WriteOrder(sources=(source,), target=staging.new))
+        written = gate.write(WriteRequest(sources=(source,), target=staging.new))
         wrote = clock.since(before)
         before = clock.now()
         measured = gate.measure(staging.new, written)

@@ -82,8 +82,8 @@ def test_a_default_that_is_written_twice_is_that_of_the_settings() -> None:
     from cubeport.service import plans
 
     defaults = {".".join(name): value for name, value in _defaults(Settings)}
-    twice = {f"limits.{each.name}": each.default for each in fields(plans.Limits) if f"limits.{each.name}" in defaults}
-    gate = {each.name: each.default for each in fields(sandbox.Limits)}
+    twice = {f"limits.{each.name}": each.default for each in fields(plans.AnswerLimits) if f"limits.{each.name}" in defaults}
+    gate = {each.name: each.default for each in fields(sandbox.SourceLimits)}
     twice |= {setting: gate[name] for name, setting in sandbox.SETTINGS.items()}
     parts = {each.name: each.default for each in fields(Parts)}
     twice |= {"ingest.wait_s": parts["wait_s"], "cors.origins": parts["cors_origins"], "title": parts["title"]}

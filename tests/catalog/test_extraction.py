@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cubeport.adapters.extract.files import DirectoryExtractor, FileExtractor, media_type_of
 from cubeport.catalog.events import EventLog
-from cubeport.catalog.extraction import MARK, Extracted, Extraction, Extractors, Limits, cut_to
+from cubeport.catalog.extraction import MARK, Extracted, Extraction, ExtractionLimits, Extractors, cut_to
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.models import CatalogRecord, TimeSpan
 from cubeport.errors import ExtraMissing, InvalidRequest, NamespaceTaken, SourceRejected
@@ -31,7 +31,7 @@ class Fake:
     def accepts(self, source: Path) -> bool:
         return self.accepted
 
-    def extract(self, source: Path, limits: Limits) -> Extracted:
+    def extract(self, source: Path, limits: ExtractionLimits) -> Extracted:
         if isinstance(self.found, Exception):
             raise self.found
         return self.found
@@ -129,7 +129,7 @@ def leaves(value: Any) -> int:
 
 @given(st.dictionaries(st.text(min_size=1, max_size=8), documents), st.integers(1, 30), st.integers(10, 400))
 def test_a_cut_block_keeps_the_limits_and_says_whether_it_was_cut(block: dict[str, Any], most: int, size: int) -> None:
-    kept, cut = cut_to(block, Limits(size, most))
+    kept, cut = cut_to(block, ExtractionLimits(size, most))
     assert leaves(kept) <= most
     assert len(dumps(kept).encode()) <= size + 2  # the outermost brackets
     assert cut == (kept != block)
@@ -154,7 +154,7 @@ class TestFile:
         path = tmp_path / "x.txt"
         path.write_bytes(data)
         os.utime(path, (0, 86_400))
-        block = FileExtractor().extract(path, Limits()).block
+        block = FileExtractor().extract(path, ExtractionLimits()).block
         assert block == {
             "suffix": ".txt",
             "media_type": "text/plain",
@@ -173,7 +173,7 @@ class TestFile:
     def test_a_double_suffix_stays_whole(self, tmp_path: Path) -> None:
         path = tmp_path / "a.b.tar.gz"
         path.write_bytes(b"x")
-        assert FileExtractor().extract(path, Limits()).block["suffix"] == ".tar.gz"
+        assert FileExtractor().extract(path, ExtractionLimits()).block["suffix"] == ".tar.gz"
 
 
 class TestDirectory:
@@ -183,7 +183,7 @@ class TestDirectory:
         (tmp_path / "a" / "y.nc").write_bytes(b"4")
         (tmp_path / "z").write_bytes(b"")
         (tmp_path / "link").symlink_to(tmp_path / "a" / "y.nc")
-        block = DirectoryExtractor().extract(tmp_path, Limits()).block
+        block = DirectoryExtractor().extract(tmp_path, ExtractionLimits()).block
         assert block == {
             "files": 3,
             "directories": 2,
@@ -197,7 +197,7 @@ class TestDirectory:
     def test_only_the_first_hundred_names_are_kept(self, tmp_path: Path) -> None:
         for i in range(101):
             (tmp_path / f"{i:03}").write_bytes(b"")
-        found = DirectoryExtractor().extract(tmp_path, Limits())
+        found = DirectoryExtractor().extract(tmp_path, ExtractionLimits())
         assert found.truncated
         assert found.block["names"] == [f"{i:03}" for i in range(100)]
         assert found.block["files"] == 101

@@ -15,7 +15,7 @@ from cubeport.adapters.extract import cubes
 from cubeport.adapters.extract.cubes import NetCDFExtractor, ZarrExtractor
 from cubeport.adapters.gate.tasks import confined
 from cubeport.adapters.sandbox.children import Children
-from cubeport.catalog.extraction import Extractors, Limits
+from cubeport.catalog.extraction import ExtractionLimits, Extractors
 from cubeport.errors import ExtraMissing, SourceRejected
 
 
@@ -53,7 +53,7 @@ class TestNetCDF:
         path = tmp_path / "data.bin"  # told by content, whatever the name says
         dataset().to_netcdf(path, format=form, engine="netcdf4")
         assert netcdf.accepts(path)
-        found = netcdf.extract(path, Limits())
+        found = netcdf.extract(path, ExtractionLimits())
         assert found.block["format"] == ("hdf5" if form == "NETCDF4" else "netcdf3")
         assert (found.block["conventions"], found.block["attributes"]["title"]) == ("CF-1.8", "a test")
         assert found.block["dimensions"] == {"time": 2, "lat": 3, "lon": 4}
@@ -69,7 +69,7 @@ class TestNetCDF:
         path = tmp_path / "g.nc"
         dataset().to_netcdf(path, engine="h5netcdf", encoding={"t2m": {"chunksizes": (1, 3, 2)}})
         dataset().to_netcdf(path, engine="h5netcdf", group="deep/er", mode="a")
-        block = netcdf.extract(path, Limits()).block
+        block = netcdf.extract(path, ExtractionLimits()).block
         assert block["variables"]["t2m"]["chunks"] == [1, 3, 2]
         assert block["variables"]["deep/er/t2m"]["shape"] == [2, 3, 4]
         assert set(block["groups"]) == {"deep", "deep/er"}
@@ -78,14 +78,14 @@ class TestNetCDF:
         for form in ("NETCDF4", "NETCDF3_CLASSIC"):
             path = tmp_path / f"{form}.nc"
             xr.Dataset({"name": ("i", ["Oslo", "Tromsø"]), "n": ("i", [1, 2])}).to_netcdf(path, format=form, engine="netcdf4")
-            variables = netcdf.extract(path, Limits()).block["variables"]
+            variables = netcdf.extract(path, ExtractionLimits()).block["variables"]
             assert variables["name"]["dtype"] == "string"
             assert variables["n"]["dtype"].startswith("int")
 
     def test_what_says_nothing_of_space_and_time_says_why(self, netcdf: NetCDFExtractor, tmp_path: Path) -> None:
         path = tmp_path / "plain.nc"
         xr.Dataset({"n": ("i", [1, 2, 3])}).to_netcdf(path)
-        found = netcdf.extract(path, Limits())
+        found = netcdf.extract(path, ExtractionLimits())
         assert (found.time, found.bbox) == (None, None)
         assert found.block["variables"]["n"]["shape"] == [3]
 
@@ -107,7 +107,7 @@ class TestNetCDF:
             file["x"] = h5py.ExternalLink(str(secret), "/x")
         assert netcdf.accepts(path)
         with pytest.raises(SourceRejected) as caught:
-            netcdf.extract(path, Limits())
+            netcdf.extract(path, ExtractionLimits())
         assert caught.value.reason == "unsafe"
 
     def test_a_cut_file_is_refused(self, netcdf: NetCDFExtractor, tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ class TestNetCDF:
         dataset().to_netcdf(path, format="NETCDF3_CLASSIC", engine="netcdf4")
         path.write_bytes(path.read_bytes()[:-20])
         with pytest.raises(SourceRejected) as caught:
-            netcdf.extract(path, Limits())
+            netcdf.extract(path, ExtractionLimits())
         assert caught.value.reason == "truncated"
 
     def test_other_files_are_not_its_own(self, netcdf: NetCDFExtractor, tmp_path: Path) -> None:
@@ -126,7 +126,7 @@ class TestNetCDF:
     def test_every_real_file_says_what_it_is(self, netcdf: NetCDFExtractor, realdata: Path) -> None:
         said = {}
         for path in sorted(realdata.glob("*.nc"))[:12]:
-            found = netcdf.extract(path, Limits())
+            found = netcdf.extract(path, ExtractionLimits())
             assert found.block["variables"]
             said[path.name] = found.bbox
         assert said["Arctic20_1to5Feb_2016.nc"] == pytest.approx((-11.339429454, 64.825983552, 52.793876883, 82.644523138))
@@ -140,7 +140,7 @@ class TestZarr:
         path = tmp_path / "a"
         dataset().to_zarr(path, zarr_format=version, consolidated=consolidated)
         assert zarr.accepts(path)
-        found = zarr.extract(path, Limits())
+        found = zarr.extract(path, ExtractionLimits())
         assert (found.block["format"], found.block["consolidated"]) == (f"zarr{version}", consolidated)
         assert found.block["dimensions"] == {"lat": 3, "lon": 4, "time": 2}
         assert found.block["variables"]["t2m"]["chunks"] == [2, 3, 4]
@@ -157,7 +157,7 @@ class TestZarr:
         inner.rename(outside)
         inner.symlink_to(outside)
         with pytest.raises(SourceRejected) as caught:
-            zarr.extract(path, Limits())
+            zarr.extract(path, ExtractionLimits())
         assert caught.value.reason == "unsafe"
 
 
@@ -170,7 +170,7 @@ def test_an_absent_library_names_its_extra_before_any_child(tmp_path: Path, monk
 
     monkeypatch.setattr(cubes, "find_spec", lambda name: None if name == "h5netcdf" else object())
     with pytest.raises(ExtraMissing, match="h5netcdf is not installed") as caught:
-        NetCDFExtractor(never).extract(path, Limits())
+        NetCDFExtractor(never).extract(path, ExtractionLimits())
     assert caught.value.next_step == "pip install 'cubeport[netcdf]'"
 
 
@@ -189,5 +189,5 @@ def test_what_a_child_says_is_not_believed_unlooked(tmp_path: Path, said: Mappin
 
     (tmp_path / "a.nc").write_bytes(b"CDF\x01")
     with pytest.raises(SourceRejected) as caught:
-        NetCDFExtractor(Liar).extract(tmp_path / "a.nc", Limits())
+        NetCDFExtractor(Liar).extract(tmp_path / "a.nc", ExtractionLimits())
     assert caught.value.reason == "crashed"

@@ -15,10 +15,10 @@ from tests.cubes.asking import labels_of
 from cubeport.cubes.cutout import window_indexers
 from cubeport.cubes.describe import describe
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.orders import Window
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Selection
 from cubeport.cubes.windows import Labels
+from cubeport.cubes.write_request import SourceWindow
 from cubeport.errors import AreaOutsideSource, InvalidRequest, NotFound
 
 type Box = tuple[float, float, float, float]
@@ -43,7 +43,7 @@ def held_against(raw: xr.Dataset, description: CubeDescription, boxes: list[Box]
     for box in boxes:
         ours = asked(description, labels, box)
         try:
-            taken = window_indexers(raw, Window(bbox=box))
+            taken = window_indexers(raw, SourceWindow(bbox=box))
         except AreaOutsideSource as refused:
             if "seam" in refused.message:
                 assert ours is not None

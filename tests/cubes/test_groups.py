@@ -15,7 +15,7 @@ from cubeport.cubes.checks import check
 from cubeport.cubes.crs import from_attributes
 from cubeport.cubes.cutout import window_indexers
 from cubeport.cubes.describe import describe
-from cubeport.cubes.orders import Window
+from cubeport.cubes.write_request import SourceWindow
 
 LON = {"units": "degrees_east", "standard_name": "longitude"}
 LAT = {"units": "degrees_north", "standard_name": "latitude"}
@@ -130,7 +130,7 @@ def test_what_has_neither_place_nor_time_is_named() -> None:
 def test_every_grid_of_staggered_ones_is_cut_in_both_directions() -> None:
     raw = staggered()
     box = (3.0, 42.0, 11.0, 45.0)
-    cut = raw.isel(window_indexers(raw, Window(bbox=box)))
+    cut = raw.isel(window_indexers(raw, SourceWindow(bbox=box)))
     for name in ("rho", "u", "v"):
         lon, lat = cut[f"lon_{name}"].values, cut[f"lat_{name}"].values
         assert 0 < lon.size < raw[f"lon_{name}"].size

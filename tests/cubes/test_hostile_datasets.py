@@ -14,7 +14,7 @@ from cubeport.cubes.checks import check
 from cubeport.cubes.cutout import window_indexers
 from cubeport.cubes.describe import describe
 from cubeport.cubes.layout import chunks
-from cubeport.cubes.orders import Window
+from cubeport.cubes.write_request import SourceWindow
 from cubeport.documents import stac
 from cubeport.errors import CubeportError, SourceRejected
 
@@ -107,7 +107,7 @@ def test_a_dataset_is_taken_or_refused_in_words(raw: xr.Dataset) -> None:
         assert stac.seal(cube, raw)["item"].get("bbox") == (cube.spatial.bbox and list(cube.spatial.bbox))
         assert set(chunks(raw)) == set(map(str, raw.variables))
         try:
-            indexers = window_indexers(raw, Window(bbox=(0.0, 0.0, 2.0, 2.0), start="2000", end="2001"))
+            indexers = window_indexers(raw, SourceWindow(bbox=(0.0, 0.0, 2.0, 2.0), start="2000", end="2001"))
         except CubeportError:
             return
         raw.isel(indexers)

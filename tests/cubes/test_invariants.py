@@ -23,7 +23,7 @@ from cubeport.cubes.description import BoundingBox
 from cubeport.cubes.download import period_of
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Selection
-from cubeport.cubes.windows import Labels, Run, Window, Windows, native_system, time_axis
+from cubeport.cubes.windows import IndexRange, Labels, Window, Windows, native_system, time_axis
 from cubeport.errors import NotFound, SourceRejected
 
 NAMES = sorted(
@@ -315,7 +315,7 @@ class Torn(Version):
 
     def coverage(self, **query: str) -> Windows:
         found = super().coverage(**query)
-        torn = Window("lon", (Run(6, 12, -360.0), Run(0, 6)))
+        torn = Window("lon", (IndexRange(6, 12, -360.0), IndexRange(0, 6)))
         return replace(found, along={**found.along, "lon": torn}) if "bbox" in query else found
 
 

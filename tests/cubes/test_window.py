@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubeport.cubes.cutout import window_indexers
-from cubeport.cubes.orders import Window
+from cubeport.cubes.write_request import SourceWindow
 from cubeport.errors import AreaOutsideSource, InvalidPeriod, InvalidRange, InvalidRequest, NoData
 
 
@@ -29,38 +29,38 @@ GLOBE = grid(np.arange(0.5, 360), np.arange(89.5, -90, -1))
 
 
 def test_nothing_asked_is_everything() -> None:
-    assert window_indexers(GLOBE, Window()) == {}
+    assert window_indexers(GLOBE, SourceWindow()) == {}
 
 
 def test_western_longitudes_are_found_in_a_0_360_frame_and_descending_latitudes_stay() -> None:
-    found = window_indexers(GLOBE, Window(bbox=(-93.0, 41.0, -76.0, 49.5)))
+    found = window_indexers(GLOBE, SourceWindow(bbox=(-93.0, 41.0, -76.0, 49.5)))
     assert found == {"lon": slice(267, 284), "lat": slice(40, 49)}
 
 
 def test_touch_takes_cells_that_the_box_enters_and_centre_those_whose_label_is_inside() -> None:
-    touch = window_indexers(GLOBE, Window(bbox=(10.2, 0.0, 12.2, 1.4)))
+    touch = window_indexers(GLOBE, SourceWindow(bbox=(10.2, 0.0, 12.2, 1.4)))
     assert touch == {"lon": slice(10, 13), "lat": slice(88, 90)}
-    centre = window_indexers(GLOBE, Window(bbox=(10.2, 0.0, 12.2, 1.4), clip="centre"))
+    centre = window_indexers(GLOBE, SourceWindow(bbox=(10.2, 0.0, 12.2, 1.4), clip="centre"))
     assert centre == {"lon": slice(10, 12), "lat": slice(89, 90)}
 
 
 def test_a_box_over_the_seam_is_refused_with_words() -> None:
     with pytest.raises(AreaOutsideSource, match="seam") as caught:
-        window_indexers(GLOBE, Window(bbox=(-10.0, 40.0, 10.0, 50.0)))
+        window_indexers(GLOBE, SourceWindow(bbox=(-10.0, 40.0, 10.0, 50.0)))
     assert caught.value.next_step is not None
-    assert window_indexers(GLOBE, Window(bbox=(-180.0, 40.0, 180.0, 50.0)))["lon"] == slice(0, 360)
+    assert window_indexers(GLOBE, SourceWindow(bbox=(-180.0, 40.0, 180.0, 50.0)))["lon"] == slice(0, 360)
 
 
 def test_a_box_over_the_antimeridian_is_one_range_in_a_0_360_frame() -> None:
-    assert window_indexers(GLOBE, Window(bbox=(170.0, -10.0, -170.0, 10.0)))["lon"] == slice(170, 190)
+    assert window_indexers(GLOBE, SourceWindow(bbox=(170.0, -10.0, -170.0, 10.0)))["lon"] == slice(170, 190)
 
 
 def test_nothing_inside_is_said() -> None:
     small = grid(np.arange(10.0, 20), np.arange(40.0, 50))
     with pytest.raises(AreaOutsideSource):
-        window_indexers(small, Window(bbox=(100.0, 40.0, 110.0, 50.0)))
+        window_indexers(small, SourceWindow(bbox=(100.0, 40.0, 110.0, 50.0)))
     with pytest.raises(AreaOutsideSource):
-        window_indexers(small, Window(bbox=(10.0, -50.0, 20.0, -40.0)))
+        window_indexers(small, SourceWindow(bbox=(10.0, -50.0, 20.0, -40.0)))
 
 
 @given(
@@ -78,7 +78,7 @@ def test_exactly_the_cells_that_the_box_enters_are_taken(
     north = min(90.0, south + height)
     east = west + width if west + width <= 180 else west + width - 360
     try:
-        found = window_indexers(raw, Window(bbox=(west, south, east, north)))
+        found = window_indexers(raw, SourceWindow(bbox=(west, south, east, north)))
     except AreaOutsideSource as exc:
         if "seam" not in exc.message:
             raise
@@ -96,15 +96,15 @@ def test_exactly_the_cells_that_the_box_enters_are_taken(
 
 def test_months_are_cut_by_their_bounds_whatever_their_labels(opened: Callable[[str], xr.Dataset]) -> None:
     raw = opened("hadgem2_multi/tas_Amon_HadGEM2-ES_rcp85_200512-203011.nc")  # labels on the 16th, 360_day
-    assert window_indexers(raw, Window(start="2006-01", end="2006-12")) == {"time": slice(1, 13)}
-    assert window_indexers(raw, Window(start="2006", end="2006")) == {"time": slice(1, 13)}
-    assert window_indexers(raw, Window(start="2006-02-16T00:00:00Z", end="2006-02-30T00:00:00Z")) == {"time": slice(2, 3)}
+    assert window_indexers(raw, SourceWindow(start="2006-01", end="2006-12")) == {"time": slice(1, 13)}
+    assert window_indexers(raw, SourceWindow(start="2006", end="2006")) == {"time": slice(1, 13)}
+    assert window_indexers(raw, SourceWindow(start="2006-02-16T00:00:00Z", end="2006-02-30T00:00:00Z")) == {"time": slice(2, 3)}
     with pytest.raises(InvalidPeriod):
-        window_indexers(raw, Window(start="2006-13"))
+        window_indexers(raw, SourceWindow(start="2006-13"))
     with pytest.raises(InvalidRange):
-        window_indexers(raw, Window(start="2007", end="2006"))
+        window_indexers(raw, SourceWindow(start="2007", end="2006"))
     with pytest.raises(NoData, match="2005-12-16"):
-        window_indexers(raw, Window(start="1990", end="1991"))
+        window_indexers(raw, SourceWindow(start="1990", end="1991"))
 
 
 def test_years_that_begin_in_december_are_the_years_of_their_labels() -> None:
@@ -113,7 +113,7 @@ def test_years_that_begin_in_december_are_the_years_of_their_labels() -> None:
         {"v": (("time",), np.zeros(3)), "time_bnds": (("time", "bnds"), np.stack((days - 180, days + 180), axis=1))},
         coords={"time": ("time", days, {"units": "days since 1860-06-01", "calendar": "360_day", "bounds": "time_bnds"})},
     )
-    assert window_indexers(raw, Window(start="1861", end="1861")) == {"time": slice(1, 2)}
+    assert window_indexers(raw, SourceWindow(start="1861", end="1861")) == {"time": slice(1, 2)}
 
 
 def test_a_day_stamped_at_its_end_belongs_to_its_own_day() -> None:
@@ -122,28 +122,28 @@ def test_a_day_stamped_at_its_end_belongs_to_its_own_day() -> None:
         {"v": (("time",), np.zeros(3)), "time_bnds": (("time", "bnds"), np.stack((days - 1, days), axis=1))},
         coords={"time": ("time", days, {"units": "days since 2024-01-01", "bounds": "time_bnds"})},
     )
-    assert window_indexers(raw, Window(start="2024-01-01", end="2024-01-01")) == {"time": slice(0, 1)}
+    assert window_indexers(raw, SourceWindow(start="2024-01-01", end="2024-01-01")) == {"time": slice(0, 1)}
 
 
 def test_days_keep_their_own_calendar(opened: Callable[[str], xr.Dataset]) -> None:
     raw = opened("tasmax_day_HadGEM2-CC_360day_2095.nc")
-    assert window_indexers(raw, Window(start="2095-02-30", end="2095-03-01")) == {"time": slice(59, 61)}
+    assert window_indexers(raw, SourceWindow(start="2095-02-30", end="2095-03-01")) == {"time": slice(59, 61)}
     with pytest.raises(InvalidPeriod):
-        window_indexers(opened("tasmax_day_CanESM2_365day_2095.nc"), Window(start="2095-02-30"))
+        window_indexers(opened("tasmax_day_CanESM2_365day_2095.nc"), SourceWindow(start="2095-02-30"))
 
 
 def test_no_time_takes_no_start_and_no_place_no_box(opened: Callable[[str], xr.Dataset]) -> None:
     with pytest.raises(InvalidPeriod):
-        window_indexers(opened("gebco_2020.nc"), Window(start="2020"))
+        window_indexers(opened("gebco_2020.nc"), SourceWindow(start="2020"))
     with pytest.raises(InvalidRequest):
-        window_indexers(opened("outCSne30_timeseries.nc"), Window(bbox=(0.0, 0.0, 10.0, 10.0)))
+        window_indexers(opened("outCSne30_timeseries.nc"), SourceWindow(bbox=(0.0, 0.0, 10.0, 10.0)))
 
 
 def test_scalar_time_is_in_or_out(opened: Callable[[str], xr.Dataset]) -> None:
     raw = opened("polar_stereographic.nc")
-    assert window_indexers(raw, Window(start="2016", end="2016")) == {}
+    assert window_indexers(raw, SourceWindow(start="2016", end="2016")) == {}
     with pytest.raises(NoData):
-        window_indexers(raw, Window(start="2017"))
+        window_indexers(raw, SourceWindow(start="2017"))
 
 
 @pytest.mark.parametrize(
@@ -172,7 +172,7 @@ def test_the_native_window_holds_every_cell_whose_centre_is_in_the_box(
     west, south, east, north = bbox
     width = 360.0 if east - west == 360 else (east - west) % 360
     inside = ((lon - west) % 360 <= width) & (lat >= south) & (lat <= north)
-    window = window_indexers(raw, Window(bbox=bbox))
+    window = window_indexers(raw, SourceWindow(bbox=bbox))
     taken = np.zeros(inside.shape, bool)
     taken[window[str(y.dims[0])], window[str(x.dims[0])]] = True
     assert inside.any()
@@ -182,7 +182,7 @@ def test_the_native_window_holds_every_cell_whose_centre_is_in_the_box(
 
 def test_curvilinear_cells_are_picked_by_their_centres(opened: Callable[[str], xr.Dataset]) -> None:
     raw = opened("croco_his.nc")
-    window = window_indexers(raw, Window(bbox=(10.0, -35.0, 12.0, -33.0)))
+    window = window_indexers(raw, SourceWindow(bbox=(10.0, -35.0, 12.0, -33.0)))
     lon, lat = raw.variables["lon_rho"].values, raw.variables["lat_rho"].values
     inside = (lon >= 10) & (lon <= 12) & (lat >= -35) & (lat <= -33)
     rows, columns = np.flatnonzero(inside.any(axis=1)), np.flatnonzero(inside.any(axis=0))
@@ -191,7 +191,7 @@ def test_curvilinear_cells_are_picked_by_their_centres(opened: Callable[[str], x
 
 def test_stations_are_picked_one_by_one(opened: Callable[[str], xr.Dataset]) -> None:
     raw = opened("daily_surface_cancities_1990-1993.nc")
-    window = window_indexers(raw, Window(bbox=(-80.0, 40.0, -60.0, 50.0)))
+    window = window_indexers(raw, SourceWindow(bbox=(-80.0, 40.0, -60.0, 50.0)))
     taken = raw.isel(window)
     assert 0 < taken.sizes["location"] < 5
     assert ((taken.lon.values >= -80) & (taken.lon.values <= -60)).all()
@@ -199,4 +199,4 @@ def test_stations_are_picked_one_by_one(opened: Callable[[str], xr.Dataset]) -> 
 
 def test_a_mesh_is_not_cut(opened: Callable[[str], xr.Dataset]) -> None:
     with pytest.raises(InvalidRequest, match="mesh"):
-        window_indexers(opened("lfric_ngvat_2D_72t.nc"), Window(bbox=(0.0, 0.0, 30.0, 30.0)))
+        window_indexers(opened("lfric_ngvat_2D_72t.nc"), SourceWindow(bbox=(0.0, 0.0, 30.0, 30.0)))

@@ -18,7 +18,7 @@ from jsonschema.validators import validator_for
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
 from cubeport.cubes.selection import order
-from cubeport.cubes.windows import Mask, Run, Window, Windows
+from cubeport.cubes.windows import IndexRange, Mask, Window, Windows
 from cubeport.documents.coveragejson import encode, groups, ucum, unit_of
 from cubeport.errors import NotAcceptable
 
@@ -80,7 +80,7 @@ def cut(
         spatial=Spatial(family=family, bbox=WORLD, x="lon", y="lat", crs=crs),  # type: ignore[arg-type]
         temporal=Temporal(axis="t", calendar=calendar, start="a", end="b", count=1) if "t" in named else None,
     )
-    windows = Windows(tuple(fields), {dim: Window(dim, (Run(0, size),)) for dim, size in sizes.items()}, mask)
+    windows = Windows(tuple(fields), {dim: Window(dim, (IndexRange(0, size),)) for dim, size in sizes.items()}, mask)
     return Cut(description, windows, named, {}, {name: np.asarray(values) for name, (_, values) in fields.items()}, positions)
 
 

@@ -12,20 +12,20 @@ from tests.families import FAMILIES
 from cubeport.cubes.describe import describe
 from cubeport.documents import json_types, ogc, stac
 from cubeport.documents.json_types import problems
-from cubeport.documents.texts import Shown, Texts, VersionRef
+from cubeport.documents.texts import PublishedView, Texts, VersionRef
 
 SITE = stac.Site(public_url="https://data.example")
 MADE = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def shown(name: str, path: Any) -> Shown:
+def shown(name: str, path: Any) -> PublishedView:
     """Return the family's dataset as a face sees it, sealed from its file."""
     engine: dict[str, Any] = {"engine": "zarr"} if path.suffix == ".zarr" else {}
     with xr.open_dataset(path, decode_cf=False, **engine) as raw:
         description = describe(raw)
         sealed = {**stac.seal(description, raw), "ogc": ogc.seal(description)}
     version = VersionRef(version_id="1" * 32, created_at=MADE, digest="d" * 64, size_bytes=1)
-    return Shown(
+    return PublishedView(
         texts=Texts(dataset_id=name, title=name, description=name, license="CC-BY-4.0"),
         version=version,
         description=description,

@@ -9,7 +9,7 @@ import pytest
 
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
 from cubeport.documents import native
-from cubeport.documents.texts import Shown, Texts, VersionRef
+from cubeport.documents.texts import PublishedView, Texts, VersionRef
 
 URL = "https://data.example/p"
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -47,7 +47,7 @@ def description(**changes: Any) -> CubeDescription:
     return CubeDescription(**(values | changes))
 
 
-def shown(cube: CubeDescription | None = None, texts: dict[str, Any] | None = None, **changes: Any) -> Shown:
+def shown(cube: CubeDescription | None = None, texts: dict[str, Any] | None = None, **changes: Any) -> PublishedView:
     values: dict[str, Any] = {
         "texts": Texts(**({"dataset_id": "d", "title": "D", "description": "all of it"} | (texts or {}))),
         "version": VersionRef(version_id=V, created_at=NOW, digest="d" * 64, size_bytes=5),
@@ -58,7 +58,7 @@ def shown(cube: CubeDescription | None = None, texts: dict[str, Any] | None = No
         "created_at": NOW,
         "updated_at": NOW,
     }
-    return Shown(**(values | changes))
+    return PublishedView(**(values | changes))
 
 
 def temporal(start: str, end: str, **changes: Any) -> Temporal:

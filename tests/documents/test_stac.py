@@ -18,7 +18,7 @@ import xarray as xr
 from cubeport.cubes.checks import check
 from cubeport.cubes.describe import describe
 from cubeport.documents import stac
-from cubeport.documents.texts import Provider, Shown, Texts, VersionRef
+from cubeport.documents.texts import Provider, PublishedView, Texts, VersionRef
 from cubeport.errors import SourceRejected
 
 from .validation import problems
@@ -31,7 +31,7 @@ def ref(version_id: str, day: int) -> VersionRef:
     return VersionRef(version_id=version_id, created_at=datetime(2026, 11, day, tzinfo=UTC), digest="ab" * 32, size_bytes=1234)
 
 
-def shown_of(raw: xr.Dataset, **changes: Any) -> Shown:
+def shown_of(raw: xr.Dataset, **changes: Any) -> PublishedView:
     cube = describe(raw)
     texts = Texts(
         dataset_id="sst",
@@ -61,7 +61,7 @@ def shown_of(raw: xr.Dataset, **changes: Any) -> Shown:
         "older": V1,
         "newer": V3,
     }
-    return Shown(**(fields | changes))
+    return PublishedView(**(fields | changes))
 
 
 def grid(lon: np.ndarray, lat: np.ndarray, times: int = 3, **attributes: Any) -> xr.Dataset:  # type: ignore[type-arg]

@@ -23,7 +23,7 @@ from cubeport.catalog.artifacts.storage import Profiles
 from cubeport.catalog.disk import durable, failpoints
 from cubeport.catalog.hooks import HookManager
 from cubeport.catalog.work.undo import Compensation, Undoer
-from cubeport.cubes.orders import Staging
+from cubeport.cubes.write_request import Staging
 from cubeport.errors import (
     Corrupt,
     CubeportError,

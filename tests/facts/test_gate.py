@@ -16,7 +16,7 @@ from h5py import h5z
 from cubeport.adapters.gate import tasks
 from cubeport.adapters.sandbox import landlock
 from cubeport.adapters.sandbox.children import Children
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.errors import SourceRejected
 
 MODULES = Path(__file__).resolve().parent.parent / "gate" / "modules"
@@ -25,7 +25,7 @@ needs_landlock = pytest.mark.skipif(not landlock.abi(), reason="this kernel has 
 
 
 def children(**limits: Any) -> Children:
-    return tasks.confined(Limits(**limits), tasks={"read": "gate_tasks:read"}, modules=[MODULES])
+    return tasks.confined(SourceLimits(**limits), tasks={"read": "gate_tasks:read"}, modules=[MODULES])
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ import xarray as xr
 
 from cubeport.adapters.gate.write import write
 from cubeport.adapters.sandbox.child import Context, Input
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 
 WINDOW = {"bbox": None, "start": None, "end": None, "clip": "touch"}
 
@@ -24,7 +24,7 @@ class Desk(Context):
     """A context that keeps what it is reported."""
 
     def __init__(self, sources: tuple[Input, ...] = ()) -> None:
-        super().__init__(socket.socket(), limits=Limits(), sources=sources)
+        super().__init__(socket.socket(), limits=SourceLimits(), sources=sources)
         self._channel.close()
         self.told: list[tuple[str, int, int]] = []
         self.declared = 0

@@ -12,8 +12,8 @@ import pytest
 from cubeport.adapters.gate.gate import ConfinedGate
 from cubeport.adapters.gate.tasks import confined
 from cubeport.adapters.sandbox.children import Children
-from cubeport.adapters.sandbox.limits import Limits
-from cubeport.cubes.orders import WriteOrder
+from cubeport.adapters.sandbox.limits import SourceLimits
+from cubeport.cubes.write_request import WriteRequest
 from cubeport.errors import SourceRejected
 
 from .bombs import CASES, netcdf, netcdf_of_all_filters, store
@@ -23,7 +23,7 @@ SAMPLE = ("hdf5_deflate_bomb", "zarr3_zstd_bomb", "zarr3_chunk_too_short")
 
 @pytest.fixture(scope="module")
 def small() -> Iterator[Children]:
-    with confined(Limits(memory_bytes=3 * 2**28)) as opened:
+    with confined(SourceLimits(memory_bytes=3 * 2**28)) as opened:
         yield opened
 
 
@@ -36,7 +36,7 @@ def hold(children: Children, name: str, folder: Path) -> None:
     service = psutil.Process()
     before, descriptors, began = service.memory_info().rss, service.num_fds(), time.monotonic()
     with pytest.raises(SourceRejected) as caught:
-        ConfinedGate(children).write(WriteOrder(sources=(source,), target=target))
+        ConfinedGate(children).write(WriteRequest(sources=(source,), target=target))
     assert caught.value.reason in reasons, caught.value
     assert time.monotonic() - began < 30
     assert service.memory_info().rss - before < 50 * 2**20
@@ -68,4 +68,4 @@ def test_without_the_bad_chunk_they_pass(small: Children, make, tmp_path: Path) 
     source = make(tmp_path)
     target = tmp_path / "new"
     target.mkdir()
-    assert "tas" in ConfinedGate(small).write(WriteOrder(sources=(source,), target=target)).digests
+    assert "tas" in ConfinedGate(small).write(WriteRequest(sources=(source,), target=target)).digests

@@ -20,7 +20,7 @@ import pytest
 from cubeport.adapters.gate.tasks import TASKS
 from cubeport.adapters.sandbox import landlock
 from cubeport.adapters.sandbox.children import Children, open_source
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.catalog.disk import failpoints
 from cubeport.errors import Cancelled, ExtraMissing, Interrupted, NoData, NotFound, PathEscapes, SourceRejected
 
@@ -30,7 +30,7 @@ needs_landlock = pytest.mark.skipif(landlock.abi() < 4, reason="this kernel's La
 
 
 def small(**limits: object) -> Children:
-    return Children(Limits(**limits), tasks=OF_TESTS, modules=[MODULES], libraries=())
+    return Children(SourceLimits(**limits), tasks=OF_TESTS, modules=[MODULES], libraries=())
 
 
 def living(opened: Children) -> list[psutil.Process]:
@@ -88,7 +88,7 @@ class TestAUnit:
 
     def test_a_library_that_closes_late_what_it_opened_in_the_template_closes_nothing_of_the_child(self, tmp_path: Path) -> None:
         (tmp_path / "a.txt").write_text("alpha")
-        with Children(Limits(sandbox="off"), tasks=OF_TESTS, modules=[MODULES], libraries=("gate_library",)) as opened:
+        with Children(SourceLimits(sandbox="off"), tasks=OF_TESTS, modules=[MODULES], libraries=("gate_library",)) as opened:
             assert opened.run("late", {"file": str(tmp_path / "a.txt")}) == {"lost": 0}
 
     def test_its_limits_are_those_of_the_settings(self, tmp_path: Path) -> None:
@@ -226,7 +226,7 @@ class TestErrors:
         assert caught.value.members["limit"] == 1
 
     def test_the_cpu_has_its_own_bound(self) -> None:
-        class Patient(Limits):
+        class Patient(SourceLimits):
             """A wall clock that never comes, so that RLIMIT_CPU has to."""
 
             def seconds(self, declared_bytes: int) -> float:
@@ -406,9 +406,9 @@ class TestTheSandbox:
     def test_require_means_a_wall_around_files(self, tmp_path: Path) -> None:
         """Namespaces alone confine no file: without Landlock, ``require`` refuses and ``prefer`` goes on."""
         made = {"tasks": OF_TESTS, "modules": [MODULES], "libraries": ("gate_no_landlock",)}
-        with Children(Limits(sandbox="require"), **made) as opened, pytest.raises(ExtraMissing, match="has no Landlock"):
+        with Children(SourceLimits(sandbox="require"), **made) as opened, pytest.raises(ExtraMissing, match="has no Landlock"):
             opened.run("echo", {})
-        with Children(Limits(sandbox="prefer"), **made) as opened:
+        with Children(SourceLimits(sandbox="prefer"), **made) as opened:
             assert opened.run("echo", {"a": 1})
 
     @needs_landlock
@@ -429,7 +429,7 @@ class TestTheSandbox:
 
     def test_its_settings(self) -> None:
         with pytest.raises(ValueError, match="prefer"):
-            Limits(sandbox="maybe")
+            SourceLimits(sandbox="maybe")
 
 
 class TestFailPoints:

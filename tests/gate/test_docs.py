@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from cubeport.adapters.sandbox.limits import SETTINGS, Limits
+from cubeport.adapters.sandbox.limits import SETTINGS, SourceLimits
 from cubeport.adapters.sources import zarrfolder
 from cubeport.errors import SOURCE_REASONS
 
@@ -22,10 +22,10 @@ def test_every_reason_is_explained() -> None:
     assert set(ROWS) >= set(SOURCE_REASONS)
 
 
-@pytest.mark.parametrize("name", sorted({each.name for each in fields(Limits)} - NOT_OF_SOURCES))
+@pytest.mark.parametrize("name", sorted({each.name for each in fields(SourceLimits)} - NOT_OF_SOURCES))
 def test_every_limit_stands_there_with_its_value(name: str) -> None:
     number, unit = re.fullmatch(r"([\d ]+?) ?([KMG]iB)?", ROWS[SETTINGS.get(name, name)]).groups()
-    assert int(number.replace(" ", "")) * UNITS.get(unit, 1) == getattr(Limits(), name)
+    assert int(number.replace(" ", "")) * UNITS.get(unit, 1) == getattr(SourceLimits(), name)
 
 
 def test_every_codec_stands_there() -> None:

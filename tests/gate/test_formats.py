@@ -12,7 +12,7 @@ import pytest
 import xarray as xr
 
 from cubeport.adapters.sandbox.child import Input
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources import formats
 from cubeport.adapters.sources.formats import FORMATS, Format, format_of
 
@@ -52,7 +52,7 @@ def test_a_source_is_of_one_format_and_reads_as_what_it_is(tmp_path: Path, name:
         assert [key for key, form in FORMATS.items() if form.matches(source)] == [name]
         form = format_of(source)
         assert form is FORMATS[name]
-        assert formats.scan(source, Limits()).declared_bytes >= 6 * 8
+        assert formats.scan(source, SourceLimits()).declared_bytes >= 6 * 8
         opened = form.open(source)
         assert opened.raw["t"].values.tolist() == [[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]
         (root,) = form.contents(path)

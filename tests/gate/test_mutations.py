@@ -11,7 +11,7 @@ import pytest
 
 from cubeport.adapters.gate.gate import ConfinedGate
 from cubeport.adapters.sandbox.children import Children
-from cubeport.cubes.orders import WriteOrder
+from cubeport.cubes.write_request import WriteRequest
 from cubeport.errors import CubeportError, SourceRejected
 
 FILES = (
@@ -76,7 +76,7 @@ def test_what_passes_is_written_or_refused(children: Children, realdata: Path, t
         target.mkdir()
         flip(source, random.Random(seed))
         try:
-            gate.write(WriteOrder(sources=(source,), target=target))
+            gate.write(WriteRequest(sources=(source,), target=target))
             outcomes["written"] += 1
         except CubeportError as error:
             outcomes[str(error.members.get("reason", error.kind))] += 1

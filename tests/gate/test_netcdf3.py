@@ -14,14 +14,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cubeport.adapters.sandbox.child import Input
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources import netcdf3
 from cubeport.adapters.sources.scanned import Scanned
 from cubeport.errors import SourceRejected
 
 FORMATS = {"NETCDF3_CLASSIC": "i1 S1 i2 i4 f4 f8", "NETCDF3_64BIT_OFFSET": "i1 S1 i2 i4 f4 f8"}
 FORMATS["NETCDF3_64BIT_DATA"] = "i1 S1 i2 i4 f4 f8 u1 u2 u4 i8 u8"
-LIMITS = Limits()
+LIMITS = SourceLimits()
 
 
 def scan(path: Path) -> Scanned:

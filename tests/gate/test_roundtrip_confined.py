@@ -14,7 +14,7 @@ from cubeport.adapters.gate.gate import ConfinedGate
 from cubeport.adapters.gate.measure import measure
 from cubeport.adapters.sandbox.children import Children
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.orders import Measured, Staging, Window, WriteOrder, Written
+from cubeport.cubes.write_request import Measured, SourceWindow, Staging, WriteRequest, Written
 from cubeport.errors import Cancelled, NotFound, SourceRejected
 from cubeport.service.ports import Gate, Reader, Writer
 
@@ -42,7 +42,7 @@ def staged(writer: zarr.Writer) -> Staging:
     return staging
 
 
-def ingest(gate: ConfinedGate, writer: zarr.Writer, order: WriteOrder, staging: Staging) -> tuple[Written, Measured]:
+def ingest(gate: ConfinedGate, writer: zarr.Writer, order: WriteRequest, staging: Staging) -> tuple[Written, Measured]:
     said = gate.write(order)
     found = gate.measure(staging.new, said)
     writer.assemble(staging)
@@ -66,7 +66,7 @@ def test_a_version_is_read_by_its_keys_and_equals_the_source(
     name: str, realdata: Path, gate: ConfinedGate, writer: zarr.Writer, reader: zarr.Reader, tmp_path: Path
 ) -> None:
     staging = staged(writer)
-    said, found = ingest(gate, writer, WriteOrder(sources=(realdata / name,), target=staging.new), staging)
+    said, found = ingest(gate, writer, WriteRequest(sources=(realdata / name,), target=staging.new), staging)
     assert isinstance(found.description, CubeDescription)
     assert found.documents["stac"]["extent"]
     assert said.sources[0]["sha256"] == gate.identify([realdata / name])[0]["sha256"]
@@ -91,7 +91,7 @@ def test_confinement_changes_no_byte(
 ) -> None:
     source = realdata / "eraint_uvz.nc"
     staging = staged(writer)
-    _, found = ingest(gate, writer, WriteOrder(sources=(source,), target=staging.new), staging)
+    _, found = ingest(gate, writer, WriteRequest(sources=(source,), target=staging.new), staging)
     said = written(tmp_path / "new", source)
     with desk([]) as context:
         here = measure({"target": str(tmp_path / "new"), "digests": said["digests"], "fields": None}, context)
@@ -102,7 +102,7 @@ def test_confinement_changes_no_byte(
 def test_a_damaged_file_is_refused_and_leaves_no_version(realdata: Path, gate: ConfinedGate, writer: zarr.Writer) -> None:
     staging = staged(writer)
     with pytest.raises(SourceRejected) as refusal:
-        gate.write(WriteOrder(sources=(realdata / "corrupt/damaged_chunk.nc",), target=staging.new))
+        gate.write(WriteRequest(sources=(realdata / "corrupt/damaged_chunk.nc",), target=staging.new))
     assert refusal.value.reason == "unreadable"
     writer.clear(staging)
     assert not any((writer.data / "staging").iterdir())
@@ -110,10 +110,10 @@ def test_a_damaged_file_is_refused_and_leaves_no_version(realdata: Path, gate: C
 
 def test_an_order_is_carried_out_whole(realdata: Path, gate: ConfinedGate, writer: zarr.Writer) -> None:
     staging = staged(writer)
-    order = WriteOrder(
+    order = WriteRequest(
         sources=(realdata / "cmems_mod_bal_phy_anfc_P1D.nc",),
         target=staging.new,
-        window=Window(bbox=(23.4, 59.2, 23.5, 59.5)),
+        window=SourceWindow(bbox=(23.4, 59.2, 23.5, 59.5)),
         variables=("thetao",),
         attributes={"title": "A window"},
         chunks={"depth": 3},
@@ -137,7 +137,7 @@ def test_a_cancelled_job_ends_its_child(realdata: Path, gate: ConfinedGate, writ
 
     staging = staged(writer)
     with pytest.raises(Cancelled):
-        gate.write(WriteOrder(sources=(realdata / "eraint_uvz.nc",), target=staging.new), progress=cancel)
+        gate.write(WriteRequest(sources=(realdata / "eraint_uvz.nc",), target=staging.new), progress=cancel)
 
 
 def test_identities_are_told_without_decoding(gate: ConfinedGate, realdata: Path, tmp_path: Path) -> None:

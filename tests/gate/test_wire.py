@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cubeport.adapters.sandbox import wire
-from cubeport.adapters.sandbox.limits import SETTINGS, Limits
+from cubeport.adapters.sandbox.limits import SETTINGS, SourceLimits
 from cubeport.errors import SOURCE_REASONS, Cancelled, CubeportError, NoData, Problem, SourceRejected, kinds
 
 JSON = st.recursive(
@@ -156,29 +156,29 @@ class TestErrors:
 
 class TestLimits:
     def test_they_go_to_the_child_and_back(self) -> None:
-        limits = Limits(declared_bytes=7, sandbox="off", children=3)
-        assert Limits.from_mapping(json.loads(json.dumps(limits.to_mapping()))) == limits
+        limits = SourceLimits(declared_bytes=7, sandbox="off", children=3)
+        assert SourceLimits.from_mapping(json.loads(json.dumps(limits.to_mapping()))) == limits
 
     @given(st.integers(-(10**18), 10**18))
     def test_time_grows_with_what_is_declared_and_ends(self, declared: int) -> None:
-        limits = Limits()
+        limits = SourceLimits()
         seconds = limits.seconds(declared)
         assert limits.base_s <= seconds <= limits.seconds(limits.declared_bytes)
         assert seconds <= limits.seconds(declared + 1)
 
     @pytest.mark.parametrize(("field", "setting"), SETTINGS.items())
     def test_a_refusal_names_the_setting_that_can_be_changed(self, field: str, setting: str) -> None:
-        refusal = Limits(**{field: 5}).too_big(field, 6, "what it has", source="a.nc")
+        refusal = SourceLimits(**{field: 5}).too_big(field, 6, "what it has", source="a.nc")
         assert refusal.members == {"reason": "too-big", "source": "a.nc", "setting": setting, "limit": 5, "value": 6}
         assert setting in str(refusal.next_step)
 
     def test_or_the_rule_that_cannot(self) -> None:
-        refusal = Limits().too_big("dimensions", 65, "dimensions", source="a.nc")
+        refusal = SourceLimits().too_big("dimensions", 65, "dimensions", source="a.nc")
         assert refusal.members == {"reason": "too-big", "source": "a.nc", "rule": "dimensions", "limit": 64, "value": 65}
 
     def test_what_is_at_the_limit_passes(self) -> None:
-        Limits().check("dimensions", 64, "dimensions")
-        Limits(expansion=10, small_bytes=100).check_expansion(1_000, 100, "bytes")
-        Limits(expansion=10, small_bytes=100).check_expansion(100, 1, "bytes")
+        SourceLimits().check("dimensions", 64, "dimensions")
+        SourceLimits(expansion=10, small_bytes=100).check_expansion(1_000, 100, "bytes")
+        SourceLimits(expansion=10, small_bytes=100).check_expansion(100, 1, "bytes")
         with pytest.raises(SourceRejected):
-            Limits(expansion=10, small_bytes=100).check_expansion(1_001, 100, "bytes")
+            SourceLimits(expansion=10, small_bytes=100).check_expansion(1_001, 100, "bytes")

@@ -23,20 +23,20 @@ import xarray as xr
 from cubeport.adapters.encoders.modules import EncoderModules
 from cubeport.adapters.encoders.room import AnswerRoom
 from cubeport.adapters.engines import zarr
-from cubeport.adapters.engines.opened import Opened, OpenedVersions
+from cubeport.adapters.engines.opened import OpenedVersion, OpenedVersions
 from cubeport.adapters.gate.measure import measure
 from cubeport.adapters.gate.write import write
 from cubeport.adapters.ogc.way import Pygeoapi
 from cubeport.adapters.sandbox.child import Context, Input
-from cubeport.adapters.sandbox.limits import Limits as GateLimits
+from cubeport.adapters.sandbox.limits import SourceLimits as GateLimits
 from cubeport.cubes.description import CubeDescription
-from cubeport.documents.texts import Shown, Texts, VersionRef
+from cubeport.documents.texts import PublishedView, Texts, VersionRef
 from cubeport.errors import NotFound
 from cubeport.server.app import create_app
 from cubeport.server.auth import Gatekeeper, NoKeys
 from cubeport.server.ogcapi import OgcFace
 from cubeport.server.parts import Parts
-from cubeport.service.plans import Limits
+from cubeport.service.plans import AnswerLimits
 from cubeport.service.queries import Queries
 
 VERSION = "0123456789abcdef0123456789abcdef"
@@ -81,7 +81,7 @@ class Stored:
     source: Path
     period_type: str | None = None
 
-    def open(self) -> Opened:
+    def open(self) -> OpenedVersion:
         return OpenedVersions(self.engine).open(self.dataset_id, VERSION, self.description)
 
     def truth(self) -> xr.Dataset:
@@ -90,7 +90,7 @@ class Stored:
             warnings.simplefilter("ignore", xr.SerializationWarning)
             return xr.open_dataset(self.source, decode_times=False, engine="netcdf4", decode_timedelta=False).load()
 
-    def shown(self, **changes: Any) -> Shown:
+    def shown(self, **changes: Any) -> PublishedView:
         texts = Texts(
             dataset_id=self.dataset_id,
             title=f"Data of {self.dataset_id}",
@@ -100,7 +100,7 @@ class Stored:
         version = VersionRef(version_id=VERSION, created_at=MADE, digest="d" * 64, size_bytes=1)
         values: dict[str, Any] = {"texts": texts, "version": version, "description": self.description, "sealed": self.documents}
         values |= {"record_version": 1, "record_id": "r" * 32, "created_at": MADE, "updated_at": MADE}
-        return Shown(**(values | changes))
+        return PublishedView(**(values | changes))
 
 
 class Shelf:
@@ -147,14 +147,14 @@ class Shelf:
     def extents(self) -> dict[str, Any]:
         return {}
 
-    def shown(self, ref: str, *, unpublished: bool = False) -> Shown:
+    def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView:
         dataset_id, at, version = ref.partition("@")
         for stored in self._kept.values():
             if stored.dataset_id == dataset_id and version in ("", "latest", VERSION):
                 return stored.shown(pinned=bool(at) and version != "latest")
         raise NotFound("There is no such dataset.", what="dataset")
 
-    def coverage(self, ref: str) -> Shown:
+    def coverage(self, ref: str) -> PublishedView:
         name, at, version = ref.partition("@")
         dataset_id, colon, grid = name.partition(":")
         shown = self.shown(f"{dataset_id}{at}{version}")
@@ -192,7 +192,9 @@ def serve(shelf: Shelf, scratch: Path) -> Iterator[Callable[..., httpx.Client]]:
         listener = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         room = AnswerRoom(scratch, disk_bytes=disk_bytes, memory_bytes=memory_bytes)
-        queries = Queries(OpenedVersions(shelf.engine), EncoderModules(), room, Pygeoapi(), public_url=url, limits=Limits(**limits))
+        queries = Queries(
+            OpenedVersions(shelf.engine), EncoderModules(), room, Pygeoapi(), public_url=url, limits=AnswerLimits(**limits)
+        )
         face = OgcFace(shelf, queries, public_url=url, title="Test", description="Test")  # type: ignore[arg-type]
         keeper = Gatekeeper(NoKeys())
         app = create_app(Parts(service=shelf, engine=shelf.engine, gatekeeper=keeper, public_url=url, queries=face))  # type: ignore[arg-type]

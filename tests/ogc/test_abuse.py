@@ -24,8 +24,8 @@ from cubeport.cubes.nearest import index_of
 from cubeport.cubes.selection import Selection
 from cubeport.errors import Cancelled, InvalidRequest, NoSpace, Unavailable
 from cubeport.service import plans
-from cubeport.service.plans import Limits, Query
-from cubeport.service.queries import Patience
+from cubeport.service.plans import AnswerLimits, CubeQuery
+from cubeport.service.queries import AnswerDeadline
 
 NETCDF = "application/x-netcdf"
 
@@ -157,11 +157,11 @@ def test_nearest_is_the_least_distance_of_all() -> None:
 # --- time, place, and clients that leave --------------------------------------------------------------------------------
 
 
-def plan_of(cube: Any, coords: str, *, form: str = "netcdf", limits: Limits | None = None) -> plans.Plan:
+def plan_of(cube: Any, coords: str, *, form: str = "netcdf", limits: AnswerLimits | None = None) -> plans.QueryPlan:
     named = form_named(form)
     assert named is not None
-    query = Query(Selection(), named, Place("area", (("coords", coords),)))
-    return plans.plan(cube.shown(), query, cube.open(), EncoderModules().of(named), limits or Limits(), public_url="")
+    query = CubeQuery(Selection(), named, Place("area", (("coords", coords),)))
+    return plans.plan(cube.shown(), query, cube.open(), EncoderModules().of(named), limits or AnswerLimits(), public_url="")
 
 
 def test_an_area_is_held_against_its_polygon_within_the_deadline(fine: Any) -> None:
@@ -169,12 +169,12 @@ def test_an_area_is_held_against_its_polygon_within_the_deadline(fine: Any) -> N
     assert not plan.settled
     assert plan.part.windows.mask is None
     with pytest.raises(Unavailable, match="too long"):
-        plans.settled(plan, Patience(-1))
+        plans.settled(plan, AnswerDeadline(-1))
     left = threading.Event()
     left.set()
     with pytest.raises(Cancelled):
-        plans.settled(plan, Patience(30, left))
-    done = plans.settled(plan, Patience(30))
+        plans.settled(plan, AnswerDeadline(30, left))
+    done = plans.settled(plan, AnswerDeadline(30))
     assert done.part.windows.mask is not None
 
 

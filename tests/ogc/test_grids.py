@@ -14,7 +14,7 @@ import xarray as xr
 from tests.cubes.test_groups import DAYS, LAT, LON
 
 from cubeport.documents import native, stac
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import NotFound
 from cubeport.service.datasets import Datasets
 
@@ -104,7 +104,7 @@ def test_a_grid_that_is_not_there_is_not_found(cube: Any) -> None:
     class One(Datasets):
         def __init__(self) -> None: ...
 
-        def shown(self, ref: str, *, unpublished: bool = False) -> Shown:
+        def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView:
             assert ref in ("two-grids", "two-grids@latest")
             return cube.shown()
 

@@ -17,7 +17,7 @@ from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import parse
 from cubeport.cubes.windows import Windows
 from cubeport.errors import Cancelled, Corrupt, StoreUnavailable, Unavailable
-from cubeport.service.queries import Patience
+from cubeport.service.queries import AnswerDeadline
 
 VERSION = "0123456789abcdef0123456789abcdef"
 CHUNKS = {"time": 4, "latitude": 60, "longitude": 80}
@@ -110,21 +110,21 @@ def test_metadata_that_are_gone_are_told_when_opening(co2: Any, copied: tuple[za
 
 def test_reading_ends_at_its_deadline(co2: Any) -> None:
     with pytest.raises(Unavailable):
-        co2.open().read("tcco2", window(co2), patience=Patience(0))
+        co2.open().read("tcco2", window(co2), deadline=AnswerDeadline(0))
 
 
 def test_reading_ends_when_the_client_leaves(co2: Any) -> None:
     left, opened = threading.Event(), co2.open()
-    patience, chunks = Patience(60, left), []
+    deadline, chunks = AnswerDeadline(60, left), []
 
     def one_more() -> None:
         chunks.append(1)
         if len(chunks) == 3:
             left.set()
-        patience()
+        deadline()
 
     with pytest.raises(Cancelled):
-        opened.read("tcco2", window(co2), patience=one_more)
+        opened.read("tcco2", window(co2), deadline=one_more)
     assert len(chunks) == 3
 
 

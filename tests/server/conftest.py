@@ -24,8 +24,8 @@ import xarray as xr
 
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
-from cubeport.cubes.orders import StoredObject
-from cubeport.documents.texts import Shown, Texts, VersionRef
+from cubeport.cubes.write_request import StoredObject
+from cubeport.documents.texts import PublishedView, Texts, VersionRef
 from cubeport.errors import AlreadyFinished, CubeportError, DatasetExists, InvalidRequest, NotFound, VersionRemoved
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
@@ -34,7 +34,7 @@ from cubeport.server.parts import Parts
 from cubeport.service import collections, items
 from cubeport.service.changes import Change, ChangePage
 from cubeport.service.ingestions import Ingestion, IngestionRequest
-from cubeport.service.retain import DatasetUsage, Usage, VersionUsage
+from cubeport.service.retain import DatasetUsage, DiskUsage, VersionUsage
 from cubeport.service.state import Cube, DatasetState, Reach, VersionState
 from cubeport.service.sync import SyncDetail, Synced
 from cubeport.service.templates import DatasetTemplate, Extent
@@ -139,7 +139,7 @@ def sealed() -> dict[str, Any]:
         return stac.seal(described(), cube())
 
 
-def shown(dataset_id: str = "sea", version_id: str = V2, **changes: Any) -> Shown:
+def shown(dataset_id: str = "sea", version_id: str = V2, **changes: Any) -> PublishedView:
     texts = Texts(
         dataset_id=dataset_id, title="Sea <script>", description='${HOME} {{7*7}} "quoted"', keywords=("sea",), license="CC-BY-4.0"
     )
@@ -157,7 +157,7 @@ def shown(dataset_id: str = "sea", version_id: str = V2, **changes: Any) -> Show
         "head": V2,
         "tags": {"first": V1},
     }
-    return Shown(**(values | changes))
+    return PublishedView(**(values | changes))
 
 
 def version_state(version_id: str, seq: int, **changes: Any) -> VersionState:
@@ -240,7 +240,7 @@ class FakeFinds:
         shown = self.service.shown(f"sea@{version_id}")
         return Cube(description=shown.description, documents=shown.sealed)
 
-    def items(self, found: Any) -> tuple[Shown, ...]:
+    def items(self, found: Any) -> tuple[PublishedView, ...]:
         return self.service.with_versions(*(self.service.shown(each.item_id) for each in found))
 
 
@@ -270,13 +270,13 @@ class FakeService:
         self.state += 1
         self.record_version += 1
 
-    def coverage(self, ref: str) -> Shown:
+    def coverage(self, ref: str) -> PublishedView:
         name, at, version = ref.partition("@")
         dataset_id, colon, grid = name.partition(":")
         shown = self.shown(f"{dataset_id}{at}{version}")
         return shown.on(grid) if colon else shown
 
-    def shown(self, ref: str, *, unpublished: bool = False) -> Shown:
+    def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView:
         dataset_id, _, name = ref.partition("@")
         if dataset_id != "sea" or self.deleted or not (self.published or unpublished):
             raise NotFound("There is no such dataset", what="dataset")
@@ -294,9 +294,9 @@ class FakeService:
             record_version=self.record_version,
         )
 
-    def usage(self) -> Usage:
+    def usage(self) -> DiskUsage:
         version = VersionUsage(V2, "retained", "2026-01-02T03:04:05Z", 30, 10, 20)
-        return Usage(30, 0, (DatasetUsage("sea", "published", 30, (version,)),))
+        return DiskUsage(30, 0, (DatasetUsage("sea", "published", 30, (version,)),))
 
     def was_shown(self, ref: str) -> bool:
         dataset_id, _, name = ref.partition("@")
@@ -326,7 +326,7 @@ class FakeService:
         ]
         return [each for each in found if after is None or each[0].seq < after[0]][:limit]
 
-    def with_versions(self, *shown: Shown) -> tuple[Shown, ...]:
+    def with_versions(self, *shown: PublishedView) -> tuple[PublishedView, ...]:
         refs = tuple(state.ref() for state, stored in self.versions("sea") if stored != "removed" and state.shown_at)
         beside = {V2: (V1, None), V1: (None, V2)}
         return tuple(

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cubeport.catalog.forms.canonical import new_id, now
-from cubeport.cubes.orders import StoredObject
+from cubeport.cubes.write_request import StoredObject
 from cubeport.errors import Configuration, VersionRemoved
 from cubeport.main.catalog import Catalog
 from cubeport.service.engines import Engines

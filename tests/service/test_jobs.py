@@ -28,7 +28,7 @@ from cubeport.errors import (
 )
 from cubeport.service import jobs as module
 from cubeport.service.ingest import Outcome
-from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan
+from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest
 from cubeport.service.jobs import Jobs
 from cubeport.service.state import JOB
 from cubeport.service.upkeep import VersionKeeper
@@ -62,7 +62,9 @@ class Attempts:
     def attempt(self, ingestion: Ingestion, *, progress: Any, complete: Any) -> None:
         self.made.append(ingestion.ingestion_id)
         self.act(ingestion, progress)
-        complete(Outcome(dataset_id=ingestion.dataset_id, plan=Plan(action="create", reason="the dataset does not exist yet")))
+        complete(
+            Outcome(dataset_id=ingestion.dataset_id, plan=IngestionPlan(action="create", reason="the dataset does not exist yet"))
+        )
 
 
 def catalog(backend: MemoryBackend) -> Any:

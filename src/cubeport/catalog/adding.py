@@ -35,7 +35,7 @@ from cubeport.errors import HashMismatch, InvalidRequest, KeyExists, RecordExist
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ArtifactSource:
     """Where the bytes of an artifact come from: a path, or a writer with whatever it reads."""
 
     name: str
@@ -91,11 +91,11 @@ class Added:
 
 def source_of(
     path: str | Path | PathSource, operation: Literal["copy", "move", "reference"], writer: ArtifactWriter | None = None
-) -> Source:
+) -> ArtifactSource:
     """Return the source that a path is."""
     source = path if isinstance(path, PathSource) else path_source(path)
     if operation == "reference":
-        return Source(
+        return ArtifactSource(
             source.path.name,
             path=source.path,
             mode="reference",
@@ -110,7 +110,7 @@ def source_of(
 
         with zipfile.ZipFile(source.path) as archive:
             name = Path(prepared.writer.member(archive).filename).name if hasattr(prepared.writer, "member") else source.path.stem
-    return Source(name, prepared, source.path, operation, prepared.writer.target_kind, original=name)
+    return ArtifactSource(name, prepared, source.path, operation, prepared.writer.target_kind, original=name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ class Adder:
         roots = [root for each in self.ports.profiles if (root := root_of(each)) is not None]
         return [each.resolve() for each in ([self.home] if self.home is not None else []) + roots]
 
-    def _demand_foreign(self, source: Source) -> None:
+    def _demand_foreign(self, source: ArtifactSource) -> None:
         """Raise InvalidRequest where adding would take bytes from other records, or copy the catalog into itself."""
         if source.path is None or source.mode == "reference":
             return
@@ -152,7 +152,11 @@ class Adder:
             )
 
     def add(
-        self, draft: CatalogRecord, source: Source | None, options: Options, more: Sequence[tuple[Source, Options]] = ()
+        self,
+        draft: CatalogRecord,
+        source: ArtifactSource | None,
+        options: Options,
+        more: Sequence[tuple[ArtifactSource, Options]] = (),
     ) -> Added:
         """Add *draft*, with the bytes of *source* if there is one, and *more* artifacts; see :meth:`Catalog.add`."""
         former = None
@@ -200,14 +204,14 @@ class Adder:
             raise
         return Added(done.records[-1], "added", done.warnings, plan, done.operation_id)
 
-    def _with_the_bytes(self, source: Source) -> CatalogRecord | None:
+    def _with_the_bytes(self, source: ArtifactSource) -> CatalogRecord | None:
         """Return an active record that has the same bytes as *source*, by their sha256."""
         digest = _digest(source)()
         name = "sha256-tree" if source.target_kind == "directory" else "sha256"
         found = self.ports.backend.search(Query([Term(f"artifact.hashes.{name}", "=", digest)], limit=1, order=("created_at",)))
         return found[0] if found else None
 
-    def attach(self, record: CatalogRecord, source: Source, options: Options) -> Added:
+    def attach(self, record: CatalogRecord, source: ArtifactSource, options: Options) -> Added:
         """Give an existing record one more artifact."""
         if options.dry_run:
             return self._dry(record, source, options)
@@ -225,7 +229,7 @@ class Adder:
         return Added(done.records[0], "added", done.warnings, plan, done.operation_id)
 
     def put_in_place(
-        self, record: CatalogRecord, old: Artifact, source: Source, options: Options, undone: Sequence[Action]
+        self, record: CatalogRecord, old: Artifact, source: ArtifactSource, options: Options, undone: Sequence[Action]
     ) -> Added:
         """Give *record* the bytes of *source* in the place of *old*, whose own go once the commit is certain (*undone*)."""
         with UnitOfWork(
@@ -244,7 +248,7 @@ class Adder:
             done = work.commit()
         return Added(done.records[0], "added", done.warnings, plan, done.operation_id)
 
-    def _dry(self, draft: CatalogRecord, source: Source | None, options: Options) -> Added:
+    def _dry(self, draft: CatalogRecord, source: ArtifactSource | None, options: Options) -> Added:
         context = HookContext(self.ports.catalog_id, "0" * 32, "add", self.ports.user_id, self.ports.session_id, dry_run=True)
         warnings: list[str] = []
         record = self._described(context, draft, source, options, warnings)
@@ -254,7 +258,7 @@ class Adder:
     # --- the steps --------------------------------------------------------------------------------------------------
 
     def _make(
-        self, work: UnitOfWork, draft: CatalogRecord, source: Source | None, options: Options
+        self, work: UnitOfWork, draft: CatalogRecord, source: ArtifactSource | None, options: Options
     ) -> tuple[CatalogRecord, StoragePlan | None]:
         context = work.context()
         record = self._described(context, draft, source, options, work.warnings)
@@ -275,7 +279,7 @@ class Adder:
         return replace(plan, locator=locator, relative_path=path, directory=folder, filename=name)
 
     def _described(
-        self, context: HookContext, draft: CatalogRecord, source: Source | None, options: Options, warnings: list[str]
+        self, context: HookContext, draft: CatalogRecord, source: ArtifactSource | None, options: Options, warnings: list[str]
     ) -> CatalogRecord:
         """Validate, then extract, then validate again if that changed anything."""
         record = self.validated(context, draft, options, warnings)
@@ -333,7 +337,7 @@ class Adder:
         return after.apply(record)
 
     def planned(
-        self, context: HookContext, record: CatalogRecord, source: Source, options: Options, warnings: list[str]
+        self, context: HookContext, record: CatalogRecord, source: ArtifactSource, options: Options, warnings: list[str]
     ) -> StoragePlan:
         """Return where the bytes of *source* will go. Raises InvalidRequest for bytes that are the catalog's already."""
         self._demand_foreign(source)
@@ -350,7 +354,13 @@ class Adder:
         return plan
 
     def written(
-        self, work: UnitOfWork, context: HookContext, record: CatalogRecord, plan: StoragePlan, source: Source, options: Options
+        self,
+        work: UnitOfWork,
+        context: HookContext,
+        record: CatalogRecord,
+        plan: StoragePlan,
+        source: ArtifactSource,
+        options: Options,
     ) -> CatalogRecord:
         """Return *record* with the artifact of *source*, written or referred to."""
         said: dict[str, Any] = {
@@ -412,7 +422,7 @@ def agree(known: Options | Artifact, stored: Artifact) -> None:
             raise HashMismatch(f"The bytes have another {name} than stated.", next_step="check the source")
 
 
-def _referred(source: Source, said: Mapping[str, Any], options: Options) -> Artifact:
+def _referred(source: ArtifactSource, fields: Mapping[str, Any], options: Options) -> Artifact:
     """Return the artifact of a place that is not ours; nothing there is touched, ever."""
     locator = source.locator
     match locator:
@@ -429,7 +439,7 @@ def _referred(source: Source, said: Mapping[str, Any], options: Options) -> Arti
         result = measure(source.path)
         facts = {"size_bytes": result.size_bytes, "hashes": result.hashes}
     artifact = Artifact.from_mapping(
-        {"locator": locator.to_mapping(), "status": status, "target_kind": source.target_kind, **said, **facts}
+        {"locator": locator.to_mapping(), "status": status, "target_kind": source.target_kind, **fields, **facts}
     )
     agree(options, artifact)
     return artifact
@@ -441,13 +451,13 @@ _FORMATS: Mapping[str, str] = {
 }  # fmt: skip
 
 
-def _format(source: Source) -> str | None:
+def _format(source: ArtifactSource) -> str | None:
     """Return the format that the name says; nothing is opened for it."""
     found = _FORMATS.get(Path(source.name).suffix.lower())
     return found or ("directory" if source.target_kind == "directory" else None)
 
 
-def _digest(source: Source) -> Callable[[], str]:
+def _digest(source: ArtifactSource) -> Callable[[], str]:
     """Return how to get the sha256 of the source: it is read only if a template asks."""
 
     def digest() -> str:
@@ -462,27 +472,29 @@ def _digest(source: Source) -> Callable[[], str]:
     return digest
 
 
-def referring(locator: object) -> Source:
+def referring(locator: object) -> ArtifactSource:
     """Return the source that a locator alone is: nothing is read from it."""
     place = normalise_locator(locator)
     if isinstance(place, OpaqueLocator):
-        return Source("opaque", mode="reference", locator=place)
+        return ArtifactSource("opaque", mode="reference", locator=place)
     text = str(getattr(place, "path", None) or getattr(place, "urlpath", None) or getattr(place, "uri", None) or "bytes")
     name = text.rstrip("/").rpartition("/")[2] or "bytes"
     path = Path(place.path) if isinstance(place, LocalPathLocator) and place.profile is None else None
-    return Source(name, path=path if path is not None and path.exists() else None, mode="reference", locator=place, original=name)
+    return ArtifactSource(
+        name, path=path if path is not None and path.exists() else None, mode="reference", locator=place, original=name
+    )
 
 
-def named(source: Source, filename: str | None) -> Source:
+def named(source: ArtifactSource, filename: str | None) -> ArtifactSource:
     """Return the source, called *filename* if that is given."""
     return source if filename is None else replace(source, name=filename)
 
 
-def source_to_write(source: object, writer: ArtifactWriter | None, filename: str | None, record_id: str) -> Source | None:
+def source_to_write(source: object, writer: ArtifactWriter | None, filename: str | None, record_id: str) -> ArtifactSource | None:
     """Return what is to be written: a path, bytes, an open file, or whatever *writer* reads; ``None`` for nothing."""
     if source is None and writer is None:
         return None
     if isinstance(source, (str, Path, PathSource)):
         return named(source_of(source, "copy", writer), filename)
     prepared = Writing(writer, source) if writer is not None else writing(source)
-    return Source(filename or record_id, prepared, mode="write", target_kind=prepared.writer.target_kind, original=filename)
+    return ArtifactSource(filename or record_id, prepared, mode="write", target_kind=prepared.writer.target_kind, original=filename)

@@ -38,7 +38,7 @@ class Edge:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class RecordChange:
     """One record changed in the commit of this *generation*; *removed* when its row is gone."""
 
     generation: int
@@ -278,7 +278,7 @@ class CatalogBackend(Protocol):
         A commit of rows or operations alone leaves it, so that a job's progress makes no reader of records look again.
         """
 
-    def changes(self, after: int, limit: int = 1000) -> list[Change]:
+    def changes(self, after: int, limit: int = 1000) -> list[RecordChange]:
         """Return which records changed behind generation *after*, oldest first, each once, at its last change.
 
         About *limit* of them, but whole generations, so that the last one's generation is what to ask from next.

@@ -16,7 +16,7 @@ from typing import Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from cubeport.catalog.adding import Source, referring, source_of
+from cubeport.catalog.adding import ArtifactSource, referring, source_of
 from cubeport.catalog.drafts import ArtifactFields, OnExists
 from cubeport.catalog.forms import strictyaml
 from cubeport.catalog.forms.canonical import new_id
@@ -293,7 +293,7 @@ def fields_of(item: Item, schema: Schema | None, key: str, on_exists: OnExists, 
     }
 
 
-def sources_of(item: Item) -> list[Source]:
+def sources_of(item: Item) -> list[ArtifactSource]:
     """Return the sources of the item's artifacts, its own first."""
     pairs = [(item.source, item.mode), *((each.source, each.mode) for each in item.artifacts)]
     return [referring(place) if is_address(place) else source_of(place, mode or "copy") for place, mode in pairs]
@@ -305,7 +305,7 @@ def is_address(source: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class BatchPlan:
     """One item, and what would be done with it."""
 
     item: Item
@@ -316,25 +316,25 @@ class Plan:
     error: CubeportError | None = None
 
 
-def plan_item(item: Item, held: Callable[[str], CatalogRecord | None]) -> Plan:
+def plan_item(item: Item, held: Callable[[str], CatalogRecord | None]) -> BatchPlan:
     """Return what would be done: the one decision, for a dry run and a real one."""
     key = item.key or (item.source if is_address(item.source) else Path(item.source).resolve().as_uri())
     try:
         item = _read_name(item)
         record = held(key)
     except CubeportError as exc:
-        return Plan(item, key, "error", exc.message, error=exc)
+        return BatchPlan(item, key, "error", exc.message, error=exc)
     missing = [each for each in (item.source, *(more.source for more in item.artifacts)) if not _is_there(each)]
     if record is None:
         if missing:
-            return Plan(item, key, "error", f"{missing[0]} is not there")
-        return Plan(item, key, "add", "is new")
+            return BatchPlan(item, key, "error", f"{missing[0]} is not there")
+        return BatchPlan(item, key, "add", "is new")
     if not _is_there(item.source):
-        return Plan(item, key, "skip", "already added; the source is gone", record.id)
+        return BatchPlan(item, key, "skip", "already added; the source is gone", record.id)
     differs = _difference(item.source, record)
     if differs is None:
-        return Plan(item, key, "skip", "is held", record.id)
-    return Plan(item, key, "changed", differs, record.id)
+        return BatchPlan(item, key, "skip", "is held", record.id)
+    return BatchPlan(item, key, "changed", differs, record.id)
 
 
 def _shown(source: str) -> str:
@@ -394,11 +394,11 @@ class Batch:
                 break
         return BatchResult(self.batch_id, tuple(done), warnings=self.warnings)
 
-    def _result(self, plan: Plan) -> ItemResult:
+    def _result(self, plan: BatchPlan) -> ItemResult:
         error = plan.error.to_mapping() if plan.error is not None else None
         return ItemResult(_shown(plan.item.source), _shown(plan.key), plan.intent, plan.reason, plan.record_id, error=error)
 
-    def _one(self, plan: Plan) -> ItemResult:
+    def _one(self, plan: BatchPlan) -> ItemResult:
         result = self._result(plan)
         if plan.intent == "error":
             return replace(result, outcome="failed")

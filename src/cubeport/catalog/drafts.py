@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from typing import Any, Literal, TypedDict, get_args
 
-from cubeport.catalog.artifacts.planning import Place
+from cubeport.catalog.artifacts.planning import PlannedPlace
 from cubeport.catalog.models import CatalogRecord, Lineage, RecordStatus, TimeSpan, normalise_locator
 from cubeport.catalog.query import parse_interval
 from cubeport.catalog.schemas import Policy
@@ -77,7 +77,7 @@ class Options:
 
     key: str | None = None
     on_exists: OnExists = "error"
-    place: Place = field(default_factory=Place)
+    place: PlannedPlace = field(default_factory=PlannedPlace)
     role: str = "primary"
     media_type: str | None = None
     format: str | None = None
@@ -101,7 +101,7 @@ class Options:
 
 def draft(
     metadata: Mapping[str, Any] | None,
-    said: Mapping[str, Any],
+    fields: Mapping[str, Any],
     *,
     edge: Callable[[Edge], Lineage],
     newest: Callable[[str], str],
@@ -118,7 +118,7 @@ def draft(
     """
     if metadata is not None and not isinstance(metadata, Mapping):
         raise InvalidRequest(f"Metadata must be a mapping of names to values, not a {type(metadata).__name__}.")
-    rest = {key: value for key, value in said.items() if value is not None}
+    rest = {key: value for key, value in fields.items() if value is not None}
     on_exists = rest.pop("on_exists", "error")
     if on_exists not in get_args(OnExists):
         raise InvalidRequest(f"on_exists is error, skip or new_version, not {on_exists!r}.")
@@ -132,7 +132,7 @@ def draft(
     options = Options(
         key=rest.pop("key", None),
         on_exists=on_exists,
-        place=Place(
+        place=PlannedPlace(
             rest.pop("profile", None),
             rest.pop("directory_template", None),
             rest.pop("filename_template", None),

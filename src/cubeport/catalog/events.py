@@ -210,11 +210,11 @@ def _names(event: Mapping[str, Any], record: str) -> bool:
     return any(str(each).startswith(record) for each in (event.get("record_id"), *more) if each)
 
 
-def compose(said: Mapping[str, Any]) -> str:
+def compose(fields: Mapping[str, Any]) -> str:
     """Return the line of one event: every member, redacted, cut to :data:`MAX_LINE`."""
     whole: dict[str, Any] = dict.fromkeys(FIELDS) | _process() | {"timestamp": timestamp(now())}
     extra: dict[str, Any] = {}
-    for key, value in said.items():
+    for key, value in fields.items():
         (whole if key in FIELDS else extra)[key] = _sayable(value)
     if extra:
         whole["extra"] = extra | (whole["extra"] or {})

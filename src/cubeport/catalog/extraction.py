@@ -18,7 +18,7 @@ MARK = "_extractor"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class ExtractionLimits:
     """How much of what was found is kept."""
 
     block_bytes: int = 256 * 1024
@@ -67,7 +67,7 @@ class MetadataExtractor(Protocol):
     def accepts(self, source: Path) -> bool:
         """Tell whether *source*, a local file or folder, is of its kind; cheap, and never by decoding."""
 
-    def extract(self, source: Path, limits: Limits) -> Extracted:
+    def extract(self, source: Path, limits: ExtractionLimits) -> Extracted:
         """Return what *source* says.
 
         Raises
@@ -130,7 +130,7 @@ class Extractors:
     """The extractors of one catalog, in the order of registration."""
 
     events: EventLog | None = None
-    limits: Limits = Limits()
+    limits: ExtractionLimits = ExtractionLimits()
     clock: Callable[[], datetime] = now
     _extractors: dict[str, MetadataExtractor] = field(default_factory=dict)
 
@@ -147,7 +147,7 @@ class Extractors:
         if other is not extractor and type(other) is not type(extractor):
             raise NamespaceTaken(f"An extractor {extractor.name} is already registered.")
 
-    def extract(self, source: Path, *, only: Sequence[str] = (), **told: Any) -> Extraction:
+    def extract(self, source: Path, *, only: Sequence[str] = (), **stated: Any) -> Extraction:
         """Run every extractor that accepts *source*, or those named in *only*; a failure is kept, told, and ends no other.
 
         Parameters
@@ -180,16 +180,16 @@ class Extractors:
                 blocks[extractor.name] = self._block(extractor, found)
             except CubeportError as exc:
                 failures[extractor.name] = exc
-                self._tell(extractor, exc, told)
+                self._tell(extractor, exc, stated)
             except ModuleNotFoundError as exc:
                 missing = exc.name or "a library"
                 failures[extractor.name] = ExtraMissing(
                     f"{missing} is not installed", next_step=f"pip install {missing}", what=missing
                 )
-                self._tell(extractor, exc, told)
+                self._tell(extractor, exc, stated)
             except Exception as exc:  # noqa: BLE001 - a plugin's code: its failure is reported and costs its own block only
                 failures[extractor.name] = InvalidRequest(f"{type(exc).__name__}: {exc}")
-                self._tell(extractor, exc, told)
+                self._tell(extractor, exc, stated)
             else:
                 time = time or found.time
                 bbox = bbox or found.bbox
@@ -205,13 +205,13 @@ class Extractors:
         }
         return {**block, MARK: made_by}
 
-    def _tell(self, extractor: MetadataExtractor, exc: Exception, told: Mapping[str, Any]) -> None:
+    def _tell(self, extractor: MetadataExtractor, exc: Exception, stated: Mapping[str, Any]) -> None:
         if self.events is not None:
             message = f"Extractor {extractor.name} failed."
-            self.events.emit("extract.failed", message, level="warning", exception=exc, extractor=extractor.name, **told)
+            self.events.emit("extract.failed", message, level="warning", exception=exc, extractor=extractor.name, **stated)
 
 
-def cut_to(block: Any, limits: Limits) -> tuple[dict[str, Any], bool]:
+def cut_to(block: Any, limits: ExtractionLimits) -> tuple[dict[str, Any], bool]:
     """Return as much of *block* as the limits allow, in its order, and whether something was left out."""
     room = _Room(limits.leaves, limits.block_bytes)
     kept = room.take(block)

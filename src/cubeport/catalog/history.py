@@ -21,7 +21,7 @@ _STAMPS = ("version", "updated_at", "updated_by", "operation_id")
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class FieldChange:
     """One field that an edit changed; ``None`` where there was or is nothing."""
 
     field: str
@@ -37,7 +37,7 @@ class Edit:
     at: str
     by: str | None
     operation_id: str | None
-    changes: tuple[Change, ...] = ()
+    changes: tuple[FieldChange, ...] = ()
 
     def to_mapping(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -90,7 +90,7 @@ def _rows(rows: Rows, record_id: str) -> Iterator[Row]:
         after = (found[-1].seq, found[-1].id)
 
 
-def _edit(document: Mapping[str, Any], changes: tuple[Change, ...]) -> Edit:
+def _edit(document: Mapping[str, Any], changes: tuple[FieldChange, ...]) -> Edit:
     return Edit(document["version"], document["updated_at"], document["updated_by"], document["operation_id"], changes)
 
 
@@ -109,15 +109,15 @@ def _back(now: Mapping[str, Any], way: Mapping[str, Any]) -> dict[str, Any]:
     return {**now, **way["fields"], "metadata": metadata}
 
 
-def _differences(former: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[Change, ...]:
+def _differences(former: Mapping[str, Any], now: Mapping[str, Any]) -> tuple[FieldChange, ...]:
     found = [
-        Change(name, former[name], now[name])
+        FieldChange(name, former[name], now[name])
         for name in now
         if name != "metadata" and name not in _STAMPS and former[name] != now[name]
     ]
     was, is_ = former["metadata"], now["metadata"]
     found += [
-        Change(f"metadata.{key}", was.get(key), is_.get(key))
+        FieldChange(f"metadata.{key}", was.get(key), is_.get(key))
         for key in sorted(was.keys() | is_.keys())
         if was.get(key) != is_.get(key) or (key in was) != (key in is_)
     ]

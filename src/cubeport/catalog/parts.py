@@ -53,7 +53,7 @@ class Keeper(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class CatalogParts:
     """What ``main`` brings besides the ports of a unit of work."""
 
     schemas: Schemas

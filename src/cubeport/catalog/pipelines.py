@@ -23,8 +23,8 @@ from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cubeport.catalog.adding import Adder, Source, source_of
-from cubeport.catalog.artifacts.planning import Place
+from cubeport.catalog.adding import Adder, ArtifactSource, source_of
+from cubeport.catalog.artifacts.planning import PlannedPlace
 from cubeport.catalog.artifacts.storage import StoragePlan
 from cubeport.catalog.artifacts.writers import UnzipSingleFileArtifactWriter, Writing, path_source
 from cubeport.catalog.drafts import Options
@@ -60,7 +60,7 @@ class Draft:
     """What steps pass on: one record in the making and where its bytes come from."""
 
     record: CatalogRecord
-    source: Source | None = None
+    source: ArtifactSource | None = None
     plan: StoragePlan | None = None
     derived_from: str | None = None
     """The record or address that the source is of: what ``transform`` points to."""
@@ -177,7 +177,7 @@ class PlanPath:
     def run(self, draft: Draft, options: Any, tools: Tools) -> Draft:
         """Plan."""
         source = _source(draft, "plan-path")
-        how = Options(place=Place(options.profile, options.directory, options.filename), role=options.role)
+        how = Options(place=PlannedPlace(options.profile, options.directory, options.filename), role=options.role)
         return replace(draft, plan=tools.adder.planned(tools.context, draft.record, source, how, tools.work.warnings))
 
 
@@ -223,7 +223,7 @@ class Transform:
         path = path_source(source.path, "zip_file" if options.writer == "unzip" else None) if source.path else None
         writing = Writing(writer, path or source.writing)
         name = options.filename or (Path(source.name).stem if options.writer == "unzip" else source.name)
-        made = Source(name, writing, mode="write", target_kind=writer.target_kind)
+        made = ArtifactSource(name, writing, mode="write", target_kind=writer.target_kind)
         record = draft.record
         if draft.derived_from is not None:
             record = record.replace(lineage=(*record.lineage, Lineage(rel="derived_from", target=draft.derived_from)))
@@ -257,7 +257,7 @@ STEPS: Mapping[str, Step] = {
 """The core's own steps; a plugin's cannot take their names."""
 
 
-def _source(draft: Draft, step: str) -> Source:
+def _source(draft: Draft, step: str) -> ArtifactSource:
     if draft.source is None:
         raise InvalidRequest(f"{step} needs a source: cubeport run NAME SOURCE…")
     return draft.source

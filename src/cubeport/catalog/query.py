@@ -642,17 +642,17 @@ def _term_fits(term: Term, all_leaves: Sequence[tuple[str, Scalar]]) -> bool:
     return any(fits(term.op, value, wanted) for path, value in all_leaves if path == term.field for wanted in term.wanted)
 
 
-def in_time(asked: Interval, span: Mapping[str, str | None] | None) -> bool:
+def in_time(interval: Interval, span: Mapping[str, str | None] | None) -> bool:
     """Tell whether the span (``start``, ``end``, one of them open when ``None``) meets the interval; an unknown one does not."""
     if span is None or (span["start"] is None and span["end"] is None):
         return False
-    starts_in_time = asked.end is None or span["start"] is None or span["start"] <= asked.end
-    return starts_in_time and (asked.start is None or span["end"] is None or span["end"] >= asked.start)
+    starts_in_time = interval.end is None or span["start"] is None or span["start"] <= interval.end
+    return starts_in_time and (interval.start is None or span["end"] is None or span["end"] >= interval.start)
 
 
-def in_space(asked: Box, bbox: Sequence[float] | None) -> bool:
+def in_space(box: Box, bbox: Sequence[float] | None) -> bool:
     """Tell whether the box meets the one that is asked for, edges included; an unknown one does not."""
-    return bbox is not None and meet(asked, bbox)
+    return bbox is not None and meet(box, bbox)
 
 
 # --- order and pages ------------------------------------------------------------------------------------------------

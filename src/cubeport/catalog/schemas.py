@@ -186,9 +186,9 @@ class Schemas:
         schema = self.get(name, version or None)
         return record.replace(schema_name=schema.name, schema_version=schema.version)
 
-    def policy_of(self, record: CatalogRecord, asked: Policy | None = None) -> Policy:
+    def policy_of(self, record: CatalogRecord, query: Policy | None = None) -> Policy:
         """Return the policy that holds: the caller's, else the kind's, else the catalog's."""
-        return asked or self.kinds.get(record.kind, KindPolicy()).policy or self.policy
+        return query or self.kinds.get(record.kind, KindPolicy()).policy or self.policy
 
     def validate(self, record: CatalogRecord) -> ValidationResult:
         """Return everything in *record* that does not fit its schema; valid when it has none."""

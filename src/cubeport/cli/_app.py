@@ -146,8 +146,8 @@ def _share_globals(root: typer.core.TyperGroup, group: typer.core.TyperGroup) ->
 class _Root(typer.core.TyperGroup):
     """The root, which asks for the groups of plugins only when it needs them."""
 
-    def __init__(self, **how: Any) -> None:
-        super().__init__(**how)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self.theirs: set[str] = set()
 
     def invoke(self, ctx: Any) -> Any:

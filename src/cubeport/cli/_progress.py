@@ -34,7 +34,7 @@ _IN_BYTES = ("writing", "measuring", "fetching")
 
 
 @dataclass(slots=True)
-class Shown:
+class ProgressDisplay:
     """The bar, or the lines, of one command."""
 
     bar: Progress | None = None
@@ -70,16 +70,16 @@ class Shown:
 
         return tell
 
-    def _drawn(self, words: str, phase: str, done: int, total: int) -> None:
+    def _drawn(self, text: str, phase: str, done: int, total: int) -> None:
         assert self.bar is not None
-        if phase == "done" or (words != self._last and self._work is not None):
+        if phase == "done" or (text != self._last and self._work is not None):
             if self._work is not None:
                 self.bar.remove_task(self._work)
                 self._work = None
             if phase == "done":
                 return
         if self._work is None:
-            self._work = self.bar.add_task(words, total=total or None, amount="")
+            self._work = self.bar.add_task(text, total=total or None, amount="")
         amount = f"{100 * done // total:>3} %" if total else ""
         if total and phase in _IN_BYTES:
             amount += f"  {_size(done)} of {_size(total)}"
@@ -87,13 +87,13 @@ class Shown:
 
 
 @contextmanager
-def shown(session: Session) -> Iterator[Shown]:
+def shown(session: Session) -> Iterator[ProgressDisplay]:
     """Show progress on stderr while the context is open: a bar on a terminal, lines elsewhere, nothing with ``--no-progress``."""
     if not session.options.progress or session.options.quiet:
-        yield Shown()
+        yield ProgressDisplay()
         return
     if not sys.stderr.isatty():
-        yield Shown(lines=True)
+        yield ProgressDisplay(lines=True)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -107,7 +107,7 @@ def shown(session: Session) -> Iterator[Shown]:
     # What is printed meanwhile goes above the bar, unless stdout is a file.
     terminal = sys.stdout.isatty()
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=terminal) as bar:
-        yield Shown(bar)
+        yield ProgressDisplay(bar)
 
 
 def _size(number: int) -> str:

@@ -383,13 +383,13 @@ def _facts(document: dict[str, Any]) -> str:
     return "\n".join([lines, *lists])
 
 
-def summary(session: Session, dataset_id: str, words: str) -> None:
+def summary(session: Session, dataset_id: str, text: str) -> None:
     """Print the dataset's summary, or that it *is published*."""
     from cubeport.documents import native
 
     service: Service = session.service
     shown = service.shown(dataset_id, unpublished=True)
-    session.result(native.summary(shown, service.public_url).model_dump(mode="json"), f"{dataset_id} {words}.")
+    session.result(native.summary(shown, service.public_url).model_dump(mode="json"), f"{dataset_id} {text}.")
 
 
 def usage(ctx: typer.Context) -> None:

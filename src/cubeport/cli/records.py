@@ -231,14 +231,14 @@ def search(
         raise _no_match()
 
 
-def _page(catalog: Any, where: list[Any], asked: dict[str, Any], *, limit: int, cursor: str | None, count: bool) -> Any:
+def _page(catalog: Any, where: list[Any], request: dict[str, Any], *, limit: int, cursor: str | None, count: bool) -> Any:
     from cubeport.catalog.query import Page
 
     if limit < 0:
         raise Usage("--limit is 0 (all) or more.")
     if limit:
-        return catalog.search(*where, **asked, limit=limit, cursor=cursor, count=count)
-    items = tuple(catalog.iterate(*where, **asked, cursor=cursor))
+        return catalog.search(*where, **request, limit=limit, cursor=cursor, count=count)
+    items = tuple(catalog.iterate(*where, **request, cursor=cursor))
     return Page(items, None, len(items) if count and cursor is None else None)
 
 

@@ -17,7 +17,7 @@ TRIES = 3
 """For 503 and lost connections only; ``Retry-After`` is kept."""
 
 
-class Session:
+class HttpSession:
     """One service, with the key of its caller."""
 
     def __init__(self, url: str, *, key: str | None = None) -> None:

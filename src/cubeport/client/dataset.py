@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cubeport.client._http import Session
+from cubeport.client._http import HttpSession
 from cubeport.errors import ExtraMissing, InvalidRequest
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 class Dataset:
     """One dataset of a service, as it was when it was asked for: pinned to that version."""
 
-    def __init__(self, session: Session, ref: str, summary: Mapping[str, Any]) -> None:
+    def __init__(self, session: HttpSession, ref: str, summary: Mapping[str, Any]) -> None:
         self._session = session
         self._summary = summary
         self.id: str = summary["dataset_id"]
@@ -113,7 +113,7 @@ class Dataset:
 class Selection:
     """A part of one version of a dataset."""
 
-    def __init__(self, session: Session, path: str, query: Mapping[str, str | None]) -> None:
+    def __init__(self, session: HttpSession, path: str, query: Mapping[str, str | None]) -> None:
         self._session = session
         self._path = path
         self._query = query
@@ -156,7 +156,7 @@ class Selection:
         return target
 
 
-def _version(session: Session, ref: str, summary: Mapping[str, Any]) -> str:
+def _version(session: HttpSession, ref: str, summary: Mapping[str, Any]) -> str:
     if "@" in ref:
         return str(session.json(f"/datasets/{summary['dataset_id']}/versions/{ref.partition('@')[2]}")["version_id"])
     return str(summary["latest_version"])

@@ -6,7 +6,7 @@ import difflib
 import os
 from collections.abc import Iterator, Sequence
 
-from cubeport.client._http import Session
+from cubeport.client._http import HttpSession
 from cubeport.client.dataset import Dataset
 from cubeport.errors import NotFound
 
@@ -21,7 +21,7 @@ class Port:
 
     def __init__(self, url: str, *, key: str | None = None) -> None:
         """Take the service at *url*; *key*, else ``CUBEPORT_KEY``, is sent where a service asks for one."""
-        self._session = Session(url, key=key or os.environ.get("CUBEPORT_KEY"))
+        self._session = HttpSession(url, key=key or os.environ.get("CUBEPORT_KEY"))
 
     def __repr__(self) -> str:
         return f"<cubeport.Port {self._session.url}>"

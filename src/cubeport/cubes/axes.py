@@ -773,7 +773,7 @@ def _scalars(
     return list(found.values())
 
 
-def _is_placed(name: str, words: Sequence[str], raw: xr.Dataset, fields: Sequence[str]) -> bool:
+def _is_placed(name: str, terms: Sequence[str], raw: xr.Dataset, fields: Sequence[str]) -> bool:
     """Say whether an unnamed scalar may be a coordinate: by its name, and where fields name none."""
     plain = name.lower() in ("lon", "longitude", "lat", "latitude", "time", "height", "depth", "level")
-    return plain and not words and all("coordinates" not in raw.variables[field].attrs for field in fields)
+    return plain and not terms and all("coordinates" not in raw.variables[field].attrs for field in fields)

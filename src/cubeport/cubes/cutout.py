@@ -12,14 +12,14 @@ from cubeport.cubes.boxes import Box
 from cubeport.cubes.calendars import CalendarName, Stamp
 from cubeport.cubes.cells import Cells, bounds, cells_of, places
 from cubeport.cubes.decoding import decoded
-from cubeport.cubes.orders import Window
+from cubeport.cubes.write_request import SourceWindow
 from cubeport.errors import AreaOutsideSource, InvalidPeriod, InvalidRange, InvalidRequest, NoData
 
 if TYPE_CHECKING:
     import xarray as xr
 
 
-def window_indexers(raw: xr.Dataset, window: Window) -> dict[str, slice | Any]:
+def window_indexers(raw: xr.Dataset, window: SourceWindow) -> dict[str, slice | Any]:
     """Return what ``raw.isel`` takes: a slice per dimension, or an array of indices for scattered points.
 
     Raises

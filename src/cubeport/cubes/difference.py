@@ -17,7 +17,7 @@ import numpy as np
 from pydantic import Field
 
 from cubeport.cubes.description import Value
-from cubeport.cubes.part import Opened, Patience
+from cubeport.cubes.part import Deadline, Opened
 from cubeport.cubes.selection import stamp_at
 from cubeport.cubes.windows import UNKNOWN, Window, runs_of, time_axis
 
@@ -147,11 +147,11 @@ class Comparison:
         new: Opened,
         objects: tuple[Mapping[str, object], Mapping[str, object]],
         *,
-        patience: Patience | None = None,
+        deadline: Deadline | None = None,
     ) -> None:
         self._old, self._new = old, new
         self._objects = objects
-        self._patience = patience or (lambda: None)
+        self._patience = deadline or (lambda: None)
         self._dimensions: list[DimensionDifference] = []
         self._matched: dict[str, _Matched] = {}
         for dimension in dict.fromkeys((*_sizes(old), *_sizes(new))):

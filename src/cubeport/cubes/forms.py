@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
-from cubeport.cubes.part import Part, Patience
+from cubeport.cubes.part import Deadline, Part
 
 type Answer = bytes | BinaryIO
 """A whole answer: bytes, or an open file that has no name any more."""
@@ -94,7 +94,7 @@ class Encoder(ABC):
         return part.cost.bytes
 
     @abstractmethod
-    def encode(self, part: Part, room: Room, patience: Patience) -> Answer:
+    def encode(self, part: Part, room: Room, deadline: Deadline) -> Answer:
         """Return the answer.
 
         Raises

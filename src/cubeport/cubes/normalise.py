@@ -72,8 +72,8 @@ def dropped_by(steps: Sequence[Mapping[str, Any]]) -> set[str]:
 class Unfit(Exception):
     """A step does not fit the source."""
 
-    def __init__(self, words: str, next_step: str | None = None) -> None:
-        super().__init__(words)
+    def __init__(self, text: str, next_step: str | None = None) -> None:
+        super().__init__(text)
         self.next_step = next_step
 
 
@@ -282,22 +282,22 @@ _PLACES = {
 _SINCE = "minutes since 1970-01-01"
 
 
-def _set_time(raw: xr.Dataset, said: SetTime, file: str) -> xr.Dataset:
-    name = said.variable
-    if said.from_name is not None:
-        minutes = _minutes_of_name(said.from_name, file)
-        return _one_step(raw, name, np.array([minutes]), {"units": _SINCE, "calendar": said.calendar or "standard"})
-    if said.from_variable is not None:
-        return _dates(raw, said)
+def _set_time(raw: xr.Dataset, step: SetTime, file: str) -> xr.Dataset:
+    name = step.variable
+    if step.from_name is not None:
+        minutes = _minutes_of_name(step.from_name, file)
+        return _one_step(raw, name, np.array([minutes]), {"units": _SINCE, "calendar": step.calendar or "standard"})
+    if step.from_variable is not None:
+        return _dates(raw, step)
     held = variables(raw)
-    attributes = {"units": said.units, "calendar": said.calendar, "standard_name": "time"}
+    attributes = {"units": step.units, "calendar": step.calendar, "standard_name": "time"}
     given = {key: value for key, value in attributes.items() if value is not None}
-    if said.values is None:
+    if step.values is None:
         need(raw, [name])
         held[name] = held[name].copy(deep=False)
         held[name].attrs = {**held[name].attrs, **given}
         return dataset(held, raw.attrs)
-    values = np.asarray(said.values, "float64")
+    values = np.asarray(step.values, "float64")
     if raw.sizes.get(name, 1 if len(values) == 1 else -1) != len(values):
         raise Unfit(f"there are {len(values)} values, and {name!r} has {raw.sizes.get(name, 'no')} steps")
     if name not in raw.sizes:
@@ -342,8 +342,8 @@ def _one_step(raw: xr.Dataset, name: str, values: np.ndarray[Any, Any], attribut
     return joined_by_scalar(dataset(held, raw.attrs), name)
 
 
-def _dates(raw: xr.Dataset, said: SetTime) -> xr.Dataset:
-    source = str(said.from_variable)
+def _dates(raw: xr.Dataset, step: SetTime) -> xr.Dataset:
+    source = str(step.from_variable)
     need(raw, [source])
     variable = raw.variables[source]
     values = decoded(variable, name=source)
@@ -355,10 +355,10 @@ def _dates(raw: xr.Dataset, said: SetTime) -> xr.Dataset:
         ) from None
     seconds = moments.astype("int64")
     unit, length = next(pair for pair in (("days", 86_400), ("minutes", 60), ("seconds", 1)) if (seconds % pair[1] == 0).all())
-    attributes = {"standard_name": "time", "units": f"{unit} since 1970-01-01", "calendar": said.calendar or "standard"}
+    attributes = {"standard_name": "time", "units": f"{unit} since 1970-01-01", "calendar": step.calendar or "standard"}
     held = variables(raw)
     dims = variable.dims
-    name = str(dims[0]) if len(dims) == 1 else said.variable
+    name = str(dims[0]) if len(dims) == 1 else step.variable
     held[name] = xr.Variable(dims, seconds // length, attributes)
     return dataset(held, raw.attrs)
 
@@ -401,10 +401,10 @@ def _coordinate_units(raw: xr.Dataset, units: Mapping[str, str], file: str) -> x
     return _set_attributes(raw, {name: {"units": text} for name, text in units.items()}, file)
 
 
-def _positions(raw: xr.Dataset, said: Positions, _: str) -> xr.Dataset:
-    need(raw, [said.longitude, said.latitude])
+def _positions(raw: xr.Dataset, step: Positions, _: str) -> xr.Dataset:
+    need(raw, [step.longitude, step.latitude])
     held = variables(raw)
-    for name, standard, units in ((said.longitude, "longitude", "degrees_east"), (said.latitude, "latitude", "degrees_north")):
+    for name, standard, units in ((step.longitude, "longitude", "degrees_east"), (step.latitude, "latitude", "degrees_north")):
         variable = _standing(name, held[name])
         given = str(variable.attrs.get("units", "")).lower()
         variable.attrs = {
@@ -413,14 +413,14 @@ def _positions(raw: xr.Dataset, said: Positions, _: str) -> xr.Dataset:
             "units": variable.attrs["units"] if "rad" in given else units,
         }
         held[name] = variable
-    if held[said.longitude].dims != held[said.latitude].dims:
-        raise Unfit(f"{said.longitude!r} and {said.latitude!r} have different dimensions")
-    dims = set(held[said.longitude].dims)
+    if held[step.longitude].dims != held[step.latitude].dims:
+        raise Unfit(f"{step.longitude!r} and {step.latitude!r} have different dimensions")
+    dims = set(held[step.longitude].dims)
     for name, variable in held.items():
-        if name not in (said.longitude, said.latitude) and dims <= set(variable.dims) and variable.dtype.kind in "iufb":
-            words = [w for w in str(variable.attrs.get("coordinates", "")).split() if w not in (said.longitude, said.latitude)]
+        if name not in (step.longitude, step.latitude) and dims <= set(variable.dims) and variable.dtype.kind in "iufb":
+            words = [w for w in str(variable.attrs.get("coordinates", "")).split() if w not in (step.longitude, step.latitude)]
             held[name] = variable.copy(deep=False)
-            held[name].attrs = {**variable.attrs, "coordinates": " ".join([*words, said.latitude, said.longitude])}
+            held[name].attrs = {**variable.attrs, "coordinates": " ".join([*words, step.latitude, step.longitude])}
     return dataset(held, raw.attrs)
 
 

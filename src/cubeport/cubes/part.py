@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     type Array = NDArray[Any]
 
-type Patience = Callable[[], None]
+type Deadline = Callable[[], None]
 """Returns while there is time left and the client is there; else raises."""
 
 
@@ -53,7 +53,7 @@ class Opened(Protocol):
     def decode_like(self, name: str, values: Array) -> Array:
         """Return a few stored values decoded like those of a field, whatever its shape."""
 
-    def raw(self, name: str, along: Mapping[str, Window], *, patience: Patience = ...) -> Array:
+    def raw(self, name: str, along: Mapping[str, Window], *, deadline: Deadline = ...) -> Array:
         """Return the stored values in the windows of the variable's dimensions; a dimension without a window is whole.
 
         Raises
@@ -64,7 +64,7 @@ class Opened(Protocol):
             When the store cannot be read now.
         """
 
-    def cut(self, windows: Windows, *, patience: Patience = ...) -> Cut:
+    def cut(self, windows: Windows, *, deadline: Deadline = ...) -> Cut:
         """Return labels and values in *windows*, decoded. Raises as :meth:`raw`."""
 
 

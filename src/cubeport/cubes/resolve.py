@@ -31,7 +31,18 @@ from cubeport.cubes.selection import (
     parse_datetime,
     stamp_at,
 )
-from cubeport.cubes.windows import UNKNOWN, Labels, Mask, Run, Window, Windows, native_system, runs_of, storage_crs, time_axis
+from cubeport.cubes.windows import (
+    UNKNOWN,
+    IndexRange,
+    Labels,
+    Mask,
+    Window,
+    Windows,
+    native_system,
+    runs_of,
+    storage_crs,
+    time_axis,
+)
 from cubeport.errors import InvalidPeriod, InvalidRequest, NotFound, Problem
 
 if TYPE_CHECKING:
@@ -175,7 +186,7 @@ class _Resolver:
         whole: dict[str, Window] = {}
         for variable in map(self.description.variable, fields):
             for dimension, size in zip(variable.dimensions, variable.shape, strict=True):
-                whole[dimension] = Window(dimension, (Run(0, size),))
+                whole[dimension] = Window(dimension, (IndexRange(0, size),))
         if outside or not all(whole[dimension].size for dimension in whole):
             raise self._nothing()
         along, mask = self._narrowed(whole | self.along)
@@ -317,7 +328,7 @@ class _Resolver:
         else:
             self._take(axis, self._between(axis, low, high))
 
-    def _take(self, axis: Axis, runs: tuple[Run, ...], *, sliced: bool = False) -> None:
+    def _take(self, axis: Axis, runs: tuple[IndexRange, ...], *, sliced: bool = False) -> None:
         """Keep the runs of an axis; an empty tuple says that a problem was noted."""
         if runs and not axis.scalar:
             window = Window(axis.dimension, runs)
@@ -363,7 +374,7 @@ class _Resolver:
         values = self.labels.values.get(axis.name)
         return np.arange(axis.size) if values is None else values
 
-    def _on_axis(self, axis: Axis, subset: Subset) -> tuple[Run, ...]:
+    def _on_axis(self, axis: Axis, subset: Subset) -> tuple[IndexRange, ...]:
         match subset.part:
             case Latest():
                 if not self._is_time(axis):
@@ -375,7 +386,7 @@ class _Resolver:
             case Slice(points):
                 return self._slices(axis, points)
 
-    def _trim(self, axis: Axis, low: Point | None, high: Point | None) -> tuple[Run, ...]:
+    def _trim(self, axis: Axis, low: Point | None, high: Point | None) -> tuple[IndexRange, ...]:
         if self._is_time(axis):
             ends = [None if end is None else self._time(end) for end in (low, high)]
             if any(end is None and given is not None for end, given in zip(ends, (low, high), strict=True)):
@@ -391,7 +402,7 @@ class _Resolver:
             return ()
         return self._between(axis, -math.inf if low is None else low, math.inf if high is None else high)
 
-    def _slices(self, axis: Axis, points: Sequence[Point]) -> tuple[Run, ...]:
+    def _slices(self, axis: Axis, points: Sequence[Point]) -> tuple[IndexRange, ...]:
         if self._is_time(axis):
             times = [self._time(point) for point in points]
             found = [self._in_time(axis, time, "subset") for time in times if time is not None]
@@ -412,16 +423,16 @@ class _Resolver:
         # Several keep the labels and the order of the store: turned one by one, longitudes would jump.
         return _runs(sorted({run.start for run in found_runs}))
 
-    def _between(self, axis: Axis, low: float, high: float) -> tuple[Run, ...]:
+    def _between(self, axis: Axis, low: float, high: float) -> tuple[IndexRange, ...]:
         return _runs(boxes.between(self._cells(axis), low, high).tolist())
 
-    def _around(self, axis: Axis, west: float, east: float) -> tuple[Run, ...]:
+    def _around(self, axis: Axis, west: float, east: float) -> tuple[IndexRange, ...]:
         indices, moved = boxes.around(self._cells(axis), west, east)
         return _runs(indices.tolist(), moved.tolist())
 
-    def _holding(self, axis: Axis, value: float) -> Run:
+    def _holding(self, axis: Axis, value: float) -> IndexRange:
         at, moved = boxes.holding(self._cells(axis), value)
-        return Run(at, at + 1, moved)
+        return IndexRange(at, at + 1, moved)
 
     def _cells(self, axis: Axis) -> Cells:
         return cells(self.description, axis, self.labels)
@@ -439,12 +450,12 @@ class _Resolver:
             return None
         return instant
 
-    def _in_time(self, axis: Axis, asked: Instant | Period, parameter: str) -> tuple[Run, ...]:
+    def _in_time(self, axis: Axis, time: Instant | Period, parameter: str) -> tuple[IndexRange, ...]:
         """Return what is meant, by calendar fields; an empty tuple when the calendar has no such day (noted)."""
         import numpy as np
 
         calendar = self.description.temporal.calendar if self.description.temporal else "standard"
-        ends = (asked.start, asked.end) if isinstance(asked, Period) else (asked, asked)
+        ends = (time.start, time.end) if isinstance(time, Period) else (time, time)
         try:
             start, end = (None if each is None else in_utc(each, calendar) for each in ends)
         except ValueError as error:
@@ -459,7 +470,7 @@ class _Resolver:
         lower, upper = (stamps, stamps) if bounds is None else (bounds.min(axis=1), bounds.max(axis=1))
         points = upper <= lower
         short = all(each is None or len(each.fields) < _MOMENT for each in (start, end))
-        if isinstance(asked, Period) or short:
+        if isinstance(time, Period) or short:
             named = steps_named(self.description.temporal, stamps, bounds, start, end) if short else None
             if named is not None:
                 return _runs(np.flatnonzero(named).tolist())
@@ -474,9 +485,9 @@ class _Resolver:
                 return _runs([int(found[0])])
         raise boxes.Outside
 
-    def _at_times(self, temporal: Temporal, asked: Instant | Period) -> None:
+    def _at_times(self, temporal: Temporal, time: Instant | Period) -> None:
         """Take the values whose own time is meant, where times are no axis: of runs and steps, or of points on a way."""
-        ends = (asked.start, asked.end) if isinstance(asked, Period) else (asked, asked)
+        ends = (time.start, time.end) if isinstance(time, Period) else (time, time)
         try:
             start, end = (None if each is None else in_utc(each, temporal.calendar) for each in ends)
         except ValueError as error:
@@ -501,7 +512,7 @@ class _Resolver:
         self.masks.append((self.description.cell_dimensions, inside))
 
 
-def _runs(indices: Sequence[int], shifts: Sequence[float] | None = None) -> tuple[Run, ...]:
+def _runs(indices: Sequence[int], shifts: Sequence[float] | None = None) -> tuple[IndexRange, ...]:
     """Join neighbouring indices of one shift into runs. Raises _Outside without any."""
     found = runs_of(indices, shifts)
     if not found:
@@ -509,7 +520,7 @@ def _runs(indices: Sequence[int], shifts: Sequence[float] | None = None) -> tupl
     return found
 
 
-def _every(window: Window, size: int) -> tuple[Run, ...]:
+def _every(window: Window, size: int) -> tuple[IndexRange, ...]:
     """Return *size* cells of the window, evenly spread: of each equal part the one in its middle."""
     import numpy as np
 

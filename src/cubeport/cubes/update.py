@@ -16,7 +16,7 @@ _TOLD = 100
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class StepsChange:
     """How the steps of an updated cube follow from those of its parent, along one dimension."""
 
     dimension: str
@@ -41,7 +41,7 @@ class Change:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class StepRange:
     """Steps that come together in the result: of the parent or of the new data, from *start* to before *stop* there."""
 
     of_parent: bool
@@ -49,7 +49,7 @@ class Run:
     stop: int
 
 
-def runs(parent: Sequence[object], new: Sequence[object], on_overlap: OnOverlap) -> tuple[list[Run], int]:
+def runs(parent: Sequence[object], new: Sequence[object], on_overlap: OnOverlap) -> tuple[list[StepRange], int]:
     """Return the union of two ascending lists of labels as runs, and how many steps of the parent are replaced.
 
     Raises
@@ -68,14 +68,14 @@ def runs(parent: Sequence[object], new: Sequence[object], on_overlap: OnOverlap)
     lost = set(both) if on_overlap == "replace" else set()
     taken = [(label, False, n) for n, label in enumerate(new) if on_overlap == "replace" or label not in places]
     union = sorted([*((label, True, n) for n, label in enumerate(parent) if label not in lost), *taken], key=lambda each: each[0])  # type: ignore[arg-type,return-value]  # labels of one kind
-    found: list[Run] = []
+    found: list[StepRange] = []
     for (of_parent, _), group in groupby(enumerate(union), key=lambda each: (each[1][1], each[1][2] - each[0])):
         numbers = [number for _, (_, _, number) in group]
-        found.append(Run(of_parent, numbers[0], numbers[-1] + 1))
+        found.append(StepRange(of_parent, numbers[0], numbers[-1] + 1))
     return found, len(lost)
 
 
-def change(dimension: str, length: int, found: Sequence[Run], replaced: int) -> Change:
+def change(dimension: str, length: int, found: Sequence[StepRange], replaced: int) -> StepsChange:
     """Return what *found* means for the chunks of the parent, which has *length* steps."""
     kept, at, new = [], 0, 0
     for run in found:
@@ -84,10 +84,10 @@ def change(dimension: str, length: int, found: Sequence[Run], replaced: int) -> 
             kept.append((at, at + count))
         new += 0 if run.of_parent else count
         at += count
-    return Change(dimension, length, tuple(kept), new - replaced, replaced)
+    return StepsChange(dimension, length, tuple(kept), new - replaced, replaced)
 
 
-def untouched(size: int, length: int, change: Change) -> frozenset[int]:
+def untouched(size: int, length: int, change: StepsChange) -> frozenset[int]:
     """Return the places in the chunk grid, along the dimension of the change, whose chunks are the parent's.
 
     Parameters

@@ -39,7 +39,7 @@ class Labels:
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
+class IndexRange:
     """Indices ``start`` to ``stop`` (not included) whose labels are moved by ``shift`` (whole turns of 360°)."""
 
     start: int
@@ -47,7 +47,7 @@ class Run:
     shift: float = 0.0
 
 
-def runs_of(indices: Sequence[int] | Array, shifts: Sequence[float] | Array | None = None) -> tuple[Run, ...]:
+def runs_of(indices: Sequence[int] | Array, shifts: Sequence[float] | Array | None = None) -> tuple[IndexRange, ...]:
     """Return neighbouring indices of one shift joined into runs, in their order; none of no index."""
     import numpy as np
 
@@ -58,7 +58,7 @@ def runs_of(indices: Sequence[int] | Array, shifts: Sequence[float] | Array | No
     breaks = np.flatnonzero((np.diff(numbers) != 1) | (np.diff(moved) != 0)) + 1
     first, last = [0, *breaks.tolist()], [*breaks.tolist(), numbers.size]
     return tuple(
-        Run(int(numbers[low]), int(numbers[high - 1]) + 1, float(moved[low])) for low, high in zip(first, last, strict=True)
+        IndexRange(int(numbers[low]), int(numbers[high - 1]) + 1, float(moved[low])) for low, high in zip(first, last, strict=True)
     )
 
 
@@ -67,7 +67,7 @@ class Window:
     """What is taken of one dimension: runs in the order of the answer (two where a box lies over the seam of the data)."""
 
     dimension: str
-    runs: tuple[Run, ...]
+    runs: tuple[IndexRange, ...]
     sliced: bool = False
     """Asked for as one value: an answer may drop the dimension."""
 
@@ -165,7 +165,7 @@ def fitting(description: CubeDescription, windows: Windows, *, cells: int) -> Wi
     if time is None or time.dimension not in windows.along:
         return None
     along = windows.along[time.dimension]
-    first = replace(along, runs=(Run(along.runs[0].start, along.runs[0].start + 1),))
+    first = replace(along, runs=(IndexRange(along.runs[0].start, along.runs[0].start + 1),))
     one = replace(windows, along={**windows.along, time.dimension: first})
     steps = cells // max(1, count(description, one).cells)
     if not 1 <= steps < along.size:

@@ -41,10 +41,10 @@ def stated(attributes: Mapping[str, Any]) -> Licence | None:
     return Licence(_identifier(words), url[0].rstrip(".,;") if url else None, words[:_TEXT])
 
 
-def _identifier(words: str) -> str:
-    if len(words) > _NAME:
+def _identifier(text: str) -> str:
+    if len(text) > _NAME:
         return "other"  # a sentence may add conditions to the licence that it names
-    found = {each[0] for each in _PLAIN.finditer(words)} | {_creative(each) for each in _CREATIVE.finditer(words)}
+    found = {each[0] for each in _PLAIN.finditer(text)} | {_creative(each) for each in _CREATIVE.finditer(text)}
     return found.pop() if len(found) == 1 else "other"
 
 

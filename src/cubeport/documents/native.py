@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from cubeport.catalog.forms.canonical import Timestamp
 from cubeport.cubes import calendars, periods
 from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Temporal
-from cubeport.documents.texts import Provider, Shown
+from cubeport.documents.texts import Provider, PublishedView
 
 CRS84 = "OGC:CRS84"
 
@@ -257,12 +257,12 @@ def listing(
     return page if matched is None else page | {"number_matched": matched}
 
 
-def summary(shown: Shown, public_url: str) -> DatasetSummary:
+def summary(shown: PublishedView, public_url: str) -> DatasetSummary:
     """Return a dataset as lists show it."""
     return DatasetSummary(**_summary(shown, public_url))
 
 
-def detail(shown: Shown, public_url: str, *, versions: Sequence[Version], sync: Sync | None = None) -> DatasetDetail:
+def detail(shown: PublishedView, public_url: str, *, versions: Sequence[Version], sync: Sync | None = None) -> DatasetDetail:
     """Return a dataset with its newest *versions*."""
     texts, description = shown.texts, shown.description
     return DatasetDetail(
@@ -282,7 +282,7 @@ def detail(shown: Shown, public_url: str, *, versions: Sequence[Version], sync: 
     )
 
 
-def _summary(shown: Shown, public_url: str) -> dict[str, Any]:
+def _summary(shown: PublishedView, public_url: str) -> dict[str, Any]:
     texts, cube = shown.texts, shown.description
     of = {name: each.coverage_name for each in shown.coverages() for name in each.description.fields}
     fields = [cube.variable(name) for name in of]
@@ -330,7 +330,7 @@ def _summary(shown: Shown, public_url: str) -> dict[str, Any]:
     }
 
 
-def links(shown: Shown, public_url: str) -> tuple[Link, ...]:
+def links(shown: PublishedView, public_url: str) -> tuple[Link, ...]:
     """Return the addresses of a dataset, pinned when it was asked for pinned; of an unpublished one only its own."""
     plain = shown.texts.dataset_id
     address = f"{plain}@{shown.version.version_id}" if shown.pinned else plain

@@ -21,7 +21,7 @@ from cubeport.documents.json_types import (
     SealedCoverageJSON,
     SealedOgcJSON,
 )
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 
 GREGORIAN = "http://www.opengis.net/def/uom/ISO-8601/0/Gregorian"
 SCHEMA = "application/schema+json"
@@ -77,7 +77,7 @@ def seal(description: CubeDescription) -> SealedOgcJSON:
     return {"collection": collection, "schema": _schema(description)}
 
 
-def collection(shown: Shown, *, public_url: str) -> CoverageCollectionJSON:
+def collection(shown: PublishedView, *, public_url: str) -> CoverageCollectionJSON:
     """Return the description of one collection, texts and links joined."""
     kept = _kept(shown)["collection"]
     name = shown.coverage_name
@@ -106,7 +106,7 @@ def collection(shown: Shown, *, public_url: str) -> CoverageCollectionJSON:
 
 
 def collections(
-    page: Iterable[Shown], *, public_url: str, links: Sequence[LinkJSON], matched: int | None
+    page: Iterable[PublishedView], *, public_url: str, links: Sequence[LinkJSON], matched: int | None
 ) -> CoverageCollectionsJSON:
     """Return one page of collections, each described in full."""
     described = [collection(shown, public_url=public_url) for shown in page]
@@ -116,7 +116,7 @@ def collections(
     return document
 
 
-def schema(shown: Shown, *, public_url: str) -> dict[str, Any]:
+def schema(shown: PublishedView, *, public_url: str) -> dict[str, Any]:
     """Return the fields of the coverage as JSON Schema."""
     kept = _kept(shown)["schema"]
     return {
@@ -153,13 +153,13 @@ def link(href: str, rel: str, title: str, media_type: str = "application/json") 
     return {"href": href, "rel": rel, "type": media_type, "title": title}
 
 
-def _kept(shown: Shown) -> SealedOgcJSON:
+def _kept(shown: PublishedView) -> SealedOgcJSON:
     """Return what was sealed; versions that were sealed without it are described the same way now."""
     kept: SealedOgcJSON | None = shown.sealed.get("ogc")
     return seal(shown.description) if kept is None else kept
 
 
-def _collection_links(shown: Shown, base: str, public_url: str) -> list[LinkJSON]:
+def _collection_links(shown: PublishedView, base: str, public_url: str) -> list[LinkJSON]:
     name, title = shown.dataset_name, shown.texts.title
     links = [
         link(base, "self", title),
@@ -190,7 +190,7 @@ def _collection_links(shown: Shown, base: str, public_url: str) -> list[LinkJSON
     return links
 
 
-def _data_queries(shown: Shown, base: str) -> dict[str, Any]:
+def _data_queries(shown: PublishedView, base: str) -> dict[str, Any]:
     """Return the EDR queries that the collection takes: none where there is no horizontal position."""
     description: CubeDescription = shown.description
     if description.spatial.family == "none":

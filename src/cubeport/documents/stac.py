@@ -33,7 +33,7 @@ from cubeport.documents.json_types import (
     SealedItemJSON,
     SealedStacJSON,
 )
-from cubeport.documents.texts import Provider, Shown
+from cubeport.documents.texts import Provider, PublishedView
 
 if TYPE_CHECKING:
     import xarray as xr
@@ -176,7 +176,7 @@ def conformance() -> ConformanceJSON:
     return {"conformsTo": list(CONFORMS_TO)}
 
 
-def collection(shown: Shown, site: Site) -> CollectionJSON:
+def collection(shown: PublishedView, site: Site) -> CollectionJSON:
     """Return the Collection of a dataset: of its shown version, or of the one that the address pinned."""
     texts, version = shown.texts, shown.version
     sealed: SealedCollectionJSON = shown.sealed["stac"]
@@ -213,7 +213,7 @@ def collection(shown: Shown, site: Site) -> CollectionJSON:
 
 
 def collections(
-    page: Sequence[Shown],
+    page: Sequence[PublishedView],
     site: Site,
     *,
     query: Mapping[str, str] | None = None,
@@ -238,7 +238,7 @@ def collections(
     return {"collections": documents, "links": links, **_counted(len(documents), matched)}
 
 
-def item(shown: Shown, site: Site) -> ItemJSON:
+def item(shown: PublishedView, site: Site) -> ItemJSON:
     """Return the Item of one version: *shown* is that version's own, whatever version the dataset shows now.
 
     ``shown.older`` and ``newer``, when filled, are its neighbours.
@@ -271,15 +271,15 @@ def item(shown: Shown, site: Site) -> ItemJSON:
 
 
 def items(
-    dataset: Shown,
-    page: Sequence[Shown],
+    dataset: PublishedView,
+    page: Sequence[PublishedView],
     site: Site,
     *,
     query: Mapping[str, str] | None = None,
     next_token: str | None = None,
     matched: int | None = None,
 ) -> ItemCollectionJSON:
-    """Return one page of the Items of a dataset, newest first; *page* has one :class:`Shown` for each version."""
+    """Return one page of the Items of a dataset, newest first; *page* has one :class:`PublishedView` for each version."""
     features = [item(each, site) for each in page]
     url = _collection_url(site, dataset.texts.dataset_id)
     links = _page_links(site, f"{url}/items", f"Versions of {dataset.texts.title}", GEOJSON, query, next_token)
@@ -301,7 +301,7 @@ def _datacube(sealed: SealedCollectionJSON) -> DatacubeJSON:
     return cast("DatacubeJSON", {key: value for key, value in sealed.items() if key.startswith(("cube:", "proj:"))})
 
 
-def _id(shown: Shown) -> str:
+def _id(shown: PublishedView) -> str:
     return item_id(shown.texts.dataset_id, shown.version.version_id) if shown.pinned else shown.texts.dataset_id
 
 
@@ -350,7 +350,7 @@ def _provider(given: Provider) -> ProviderJSON:
     return provider
 
 
-def _citation(shown: Shown) -> CitationJSON:
+def _citation(shown: PublishedView) -> CitationJSON:
     doi = (shown.texts.doi or "").removeprefix("https://doi.org/").removeprefix("doi:")
     citation: CitationJSON = {}
     if _DOI.fullmatch(doi):
@@ -379,7 +379,7 @@ def _renders(sealed: Mapping[str, Any], given: Sequence[Mapping[str, Any]], cube
     return found
 
 
-def _collection_assets(shown: Shown, site: Site) -> dict[str, AssetJSON]:
+def _collection_assets(shown: PublishedView, site: Site) -> dict[str, AssetJSON]:
     url, own, version = site.public_url, _path(shown.texts.dataset_id), shown.version
     pinned = f"{url}/zarr/{own}@{version.version_id}"
     # The pinned one is first: a reader of the other address mixes two versions when a new one is published meanwhile.
@@ -429,7 +429,7 @@ def _zarr(href: str, title: str, role: str) -> AssetJSON:
     }
 
 
-def _manifest(shown: Shown, site: Site) -> AssetJSON:
+def _manifest(shown: PublishedView, site: Site) -> AssetJSON:
     version = shown.version
     manifest: AssetJSON = {
         "href": f"{site.public_url}/zarr/{_path(shown.texts.dataset_id)}@{version.version_id}?f=manifest",
@@ -443,7 +443,7 @@ def _manifest(shown: Shown, site: Site) -> AssetJSON:
     return manifest
 
 
-def _item_assets(shown: Shown, site: Site) -> dict[str, AssetJSON]:
+def _item_assets(shown: PublishedView, site: Site) -> dict[str, AssetJSON]:
     href = f"{site.public_url}/zarr/{_path(shown.texts.dataset_id)}@{shown.version.version_id}"
     return {"zarr": _zarr(href, "Zarr, this version, which never changes", "version"), "manifest": _manifest(shown, site)}
 
@@ -452,7 +452,7 @@ def _without_place(asset: AssetJSON) -> ItemAssetJSON:
     return cast("ItemAssetJSON", {key: value for key, value in asset.items() if key not in ("href", "file:size", "file:checksum")})
 
 
-def _collection_links(shown: Shown, site: Site) -> list[LinkJSON]:
+def _collection_links(shown: PublishedView, site: Site) -> list[LinkJSON]:
     url, texts = site.public_url, shown.texts
     dataset_id = texts.dataset_id
     own = _collection_url(site, dataset_id)
@@ -495,7 +495,7 @@ def _item_link(rel: str, dataset_id: str, version_id: str, site: Site) -> LinkJS
     return _link(rel, f"{_collection_url(site, dataset_id)}/items/{place}", GEOJSON, f"Version {version_id}")
 
 
-def _item_links(shown: Shown, site: Site) -> list[LinkJSON]:
+def _item_links(shown: PublishedView, site: Site) -> list[LinkJSON]:
     texts = shown.texts
     own = _collection_url(site, texts.dataset_id)
     links = [

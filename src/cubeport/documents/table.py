@@ -22,7 +22,7 @@ MEDIA_TYPE = "text/csv"
 _BLOCK_ROWS = 100_000
 
 
-def encode(cut: Cut, *, patience: Callable[[], None] = lambda: None) -> bytes:
+def encode(cut: Cut, *, deadline: Callable[[], None] = lambda: None) -> bytes:
     """Return the cut as one table, rows in the order of the store, lines ended by CRLF (RFC 4180).
 
     Parameters
@@ -58,7 +58,7 @@ def encode(cut: Cut, *, patience: Callable[[], None] = lambda: None) -> bytes:
         rows = rows[_inside(cut, dimensions, shape)]
     lines = [b",".join(names)]
     for start in range(0, len(rows), _BLOCK_ROWS):
-        patience()
+        deadline()
         taken = rows[start : start + _BLOCK_ROWS]
         lines.append(b"\r\n".join(map(b",".join, zip(*(column[taken].tolist() for column in columns), strict=True))))
     return b"\r\n".join(lines) + b"\r\n"

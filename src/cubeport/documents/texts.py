@@ -84,7 +84,7 @@ class VersionRef(BaseModel):
     format: str = "zarr"
 
 
-class Shown(BaseModel):
+class PublishedView(BaseModel):
     """Everything that a face needs to answer for one dataset: one read of the catalog."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -136,17 +136,17 @@ class Shown(BaseModel):
         name = self.texts.dataset_id if self.grid is None else f"{self.texts.dataset_id}:{self.grid}"
         return f"{name}@{self.version.version_id}" if self.pinned else name
 
-    def on(self, grid: str) -> Shown:
+    def on(self, grid: str) -> PublishedView:
         """Return the coverage of another grid of the store. Raises KeyError."""
         title = f"{self.texts.title}: {', '.join(self.description.on(grid).fields[:5])}"
         own = {"texts": self.texts.model_copy(update={"title": title}), "description": self.description.on(grid), "grid": grid}
         return self.model_copy(update={**own, "sealed": {}})
 
-    def coverages(self) -> tuple[Shown, ...]:
+    def coverages(self) -> tuple[PublishedView, ...]:
         """Return every coverage of the dataset, that of the first fields first."""
         return (self, *(self.on(each.name) for each in self.description.grids))
 
-    def having(self, fields: Collection[str]) -> Shown:
+    def having(self, fields: Collection[str]) -> PublishedView:
         """Return the coverage with all these fields; the first one where none has them."""
         name = next((each.name for each in self.description.grids if fields and set(fields) <= set(each.fields)), None)
         return self if name is None else self.on(name)

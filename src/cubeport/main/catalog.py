@@ -21,7 +21,7 @@ from cubeport.catalog.events import EventLog, session_id
 from cubeport.catalog.extraction import Extractors
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.hooks import HookManager
-from cubeport.catalog.parts import Parts
+from cubeport.catalog.parts import CatalogParts
 from cubeport.catalog.plugins import Plugins, discover, join_hooks
 from cubeport.catalog.schemas import KindPolicy, Schemas
 from cubeport.catalog.work.journal import FileJournal, Journal
@@ -38,7 +38,7 @@ from cubeport.main import conversion
 
 if TYPE_CHECKING:
     from cubeport.adapters.sandbox.children import Children
-    from cubeport.adapters.sandbox.limits import Limits
+    from cubeport.adapters.sandbox.limits import SourceLimits
     from cubeport.adapters.storage.fetching import OriginFetcher
     from cubeport.catalog.keeping.convert import Conversion
     from cubeport.catalog.models import CatalogRecord
@@ -200,7 +200,7 @@ def _parts(
     use_plugins: bool,
     command: str | None,
     data_dir: Path | None,
-) -> tuple[Ports, Parts]:
+) -> tuple[Ports, CatalogParts]:
     from cubeport.adapters.extract.cubes import NetCDFExtractor, ZarrExtractor
     from cubeport.adapters.extract.files import DirectoryExtractor, FileExtractor
     from cubeport.adapters.storage.local import LocalProfile
@@ -258,7 +258,7 @@ def _parts(
         {kind: (each.directory, each.filename) for kind, each in file.templates.kinds.items()},
         planner_fields,
     )
-    parts = Parts(
+    parts = CatalogParts(
         schemas=schemas,
         extractors=extractors,
         planner=planner,
@@ -384,12 +384,12 @@ class _LazyFetcher:
         return OriginFetcher(settings.sources.origins, Bounds(max_bytes=settings.limits.source_bytes))
 
 
-def gate_limits(settings: Settings) -> Limits:
+def gate_limits(settings: Settings) -> SourceLimits:
     """Return the bounds that every source is held to."""
-    from cubeport.adapters.sandbox.limits import Limits
+    from cubeport.adapters.sandbox.limits import SourceLimits
 
     gate = settings.gate
-    return Limits(
+    return SourceLimits(
         declared_bytes=settings.limits.declared_bytes,
         expansion=settings.limits.expansion,
         memory_bytes=gate.memory_bytes,

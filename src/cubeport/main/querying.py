@@ -16,7 +16,7 @@ def queries_of(settings: Settings, service: Service) -> Queries:
     from cubeport.adapters.encoders.room import AnswerRoom
     from cubeport.adapters.engines.opened import OpenedVersions
     from cubeport.adapters.ogc.way import Pygeoapi
-    from cubeport.service.plans import Limits
+    from cubeport.service.plans import AnswerLimits
     from cubeport.service.queries import Queries
 
     limits = settings.limits
@@ -26,7 +26,7 @@ def queries_of(settings: Settings, service: Service) -> Queries:
         AnswerRoom(settings.data_dir / "answers", disk_bytes=limits.answer_files_bytes // settings.server.workers),
         Pygeoapi(),
         public_url=service.public_url,
-        limits=Limits(
+        limits=AnswerLimits(
             json_cells=limits.json_cells,
             csv_cells=limits.csv_cells,
             binary_cells=limits.binary_cells,

@@ -15,7 +15,7 @@ from starlette.responses import Response
 from cubeport.catalog.forms import cursors
 from cubeport.documents import native as documents
 from cubeport.documents.native import DatasetDetail, DatasetSummary, Version
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidCursor, NotFound
 from cubeport.server import html, incoming, negotiation, replies
 from cubeport.server.auth import caller_of, require, sees_unpublished
@@ -284,10 +284,10 @@ class _Datasets:
         asked = incoming.query(request.scope["query_string"], DiffQuery)
         dataset_id = _plain(request)
         sees_all = _sees_all(request)
-        deadline = time.monotonic() + _DIFF_S
+        until = time.monotonic() + _DIFF_S
 
-        def patience() -> None:
-            if time.monotonic() > deadline:
+        def deadline() -> None:
+            if time.monotonic() > until:
                 raise no_place()
 
         def act() -> Response:
@@ -301,7 +301,7 @@ class _Datasets:
                     new.version.version_id,
                     most_cells=most,
                     unpublished=sees_all,
-                    patience=patience,
+                    deadline=deadline,
                 )
                 return replies.dumps(diff.document(*found))
 
@@ -318,7 +318,7 @@ class _Datasets:
         finally:
             self._diffs.release()
 
-    def _version(self, shown: Shown) -> Version:
+    def _version(self, shown: PublishedView) -> Version:
         after: tuple[int, str] | None = None
         while True:
             page = self._service.versions(shown.texts.dataset_id, limit=1000, after=after)
@@ -330,7 +330,7 @@ class _Datasets:
             after = (page[-1][0].seq, page[-1][0].version_id)
 
     def _versions(
-        self, request: Request, shown: Shown, limit: int, after: tuple[int, str] | None = None
+        self, request: Request, shown: PublishedView, limit: int, after: tuple[int, str] | None = None
     ) -> tuple[list[Version], str | None]:
         """Return one page of versions, and the cursor behind it. What was never shown is only for those who ingest."""
         found = self._service.versions(shown.texts.dataset_id, limit=limit + 1, after=after)
@@ -340,7 +340,7 @@ class _Datasets:
         following = cursors.write_place(last.seq, last.version_id) if last else None
         return [self._version_document(shown, state, stored) for state, stored in seen], following
 
-    def _version_document(self, shown: Shown, state: VersionState, stored: str) -> Version:
+    def _version_document(self, shown: PublishedView, state: VersionState, stored: str) -> Version:
         return present.version(shown, state, stored, self._url)
 
     async def describe(self, request: Request) -> Response:
@@ -380,13 +380,13 @@ class _Datasets:
 
     async def changes(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], ChangesQuery)
-        deadline = time.monotonic() + asked.wait
+        until = time.monotonic() + asked.wait
 
         def page() -> ChangePage:
             return self._service.changes(cursor=asked.cursor, dataset_id=asked.dataset_id, limit=asked.limit)
 
         found = await asyncio.to_thread(page)
-        while not found.items and time.monotonic() < deadline and not await request.is_disconnected():
+        while not found.items and time.monotonic() < until and not await request.is_disconnected():
             await asyncio.sleep(_CHANGES_POLL_S)
             found = await asyncio.to_thread(page)
         items = [
@@ -436,7 +436,7 @@ class _Datasets:
 
         return replies.fresh(await asyncio.to_thread(act))
 
-    def _check_if_match(self, request: Request, shown: Shown) -> None:
+    def _check_if_match(self, request: Request, shown: PublishedView) -> None:
         tags = [
             replies.etag_at(shown, f"/datasets/{shown.texts.dataset_id}", form, self._url, sees_all)
             for form in ("json", "html")
@@ -444,7 +444,7 @@ class _Datasets:
         ]
         replies.check_if_match(request, tags)
 
-    def _shown(self, request: Request) -> Shown:
+    def _shown(self, request: Request) -> PublishedView:
         return self._service.shown(request.path_params["dataset_id"], unpublished=_sees_all(request))
 
 

@@ -12,12 +12,12 @@ from markupsafe import Markup
 
 from cubeport.cubes.description import BoundingBox
 from cubeport.documents import native as documents
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.server import replies
 from cubeport.server.parts import Parts
 
 
-def dataset(parts: Parts, detail: documents.DatasetDetail, shown: Shown) -> bytes:
+def dataset(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView) -> bytes:
     """Return the page of one dataset."""
     links = {link.rel: link.href for link in detail.links}
     ways = [{"href": href, "title": _WAYS[rel]} for rel, href in links.items() if rel in _WAYS]
@@ -38,7 +38,7 @@ def dataset(parts: Parts, detail: documents.DatasetDetail, shown: Shown) -> byte
     )
 
 
-def _pictures(parts: Parts, shown: Shown) -> Mapping[str, str | None]:
+def _pictures(parts: Parts, shown: PublishedView) -> Mapping[str, str | None]:
     """Return the addresses of map, legend and thumbnail; none where there is no place, or nobody may see the dataset yet."""
     if parts.pictures is None or shown.description.spatial.bbox is None or not shown.published:
         return {"map": None, "legend": None, "thumbnail": None}
@@ -115,7 +115,7 @@ _HEX = re.compile(r"\b[0-9a-f]{32}\b")
 _WAYS = {"zarr": "Zarr", "stac": "STAC", "ogc-collection": "OGC API", "download": "NetCDF file"}
 
 
-def _snippets(url: str, detail: documents.DatasetDetail, shown: Shown) -> Iterable[Mapping[str, str]]:
+def _snippets(url: str, detail: documents.DatasetDetail, shown: PublishedView) -> Iterable[Mapping[str, str]]:
     name, pinned = detail.dataset_id, f"{detail.dataset_id}@{shown.version.version_id}"
     yield {
         "title": "xarray",
@@ -156,7 +156,7 @@ def _linked_data(detail: documents.DatasetDetail, links: Mapping[str, str]) -> M
     return Markup(replies.dumps(document).decode().replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704
 
 
-def card(shown: Shown, url: str) -> Mapping[str, Any]:
+def card(shown: PublishedView, url: str) -> Mapping[str, Any]:
     """Return a dataset as the landing page shows it."""
     it = documents.summary(shown, url)
     links = [{"href": link.href, "title": _WAYS[link.rel]} for link in it.links if link.rel in _WAYS]

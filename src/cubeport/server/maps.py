@@ -19,7 +19,7 @@ from starlette.responses import Response
 from cubeport.cubes.pictures.places import CRS84, MERCATOR, Canvas, carried
 from cubeport.cubes.selection import Selection, parse
 from cubeport.documents import maps as documents
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, NotFound, Problem
 from cubeport.server import incoming, replies
 from cubeport.server.openapi import READ, described
@@ -90,9 +90,9 @@ class MapsFace:
         """Return the routes of this face."""
         router = APIRouter()
 
-        def add(template: str, handler: Callable[..., Any], summary: str, **words: Any) -> None:
+        def add(template: str, handler: Callable[..., Any], summary: str, **options: Any) -> None:
             tag = "OGC API" if template.startswith("/ogcapi") else "Datasets"
-            router.add_api_route(template, handler, methods=["GET"], summary=summary, tags=[tag], **described(template, **words))
+            router.add_api_route(template, handler, methods=["GET"], summary=summary, tags=[tag], **described(template, **options))
 
         one = "/ogcapi/collections/{collection_id}/map"
         picture = {"statuses": (*READ, 413), "media_types": (PNG,)}
@@ -137,7 +137,7 @@ class MapsFace:
         shown = self._service.shown(request.path_params["dataset_id"])
         return await self._drawn(request, shown, lambda: PictureQuery(world(shown.description, _THUMBNAIL)))
 
-    async def _drawn(self, request: Request, shown: Shown, query: Callable[[], PictureQuery]) -> Response:
+    async def _drawn(self, request: Request, shown: PublishedView, query: Callable[[], PictureQuery]) -> Response:
         pinned = shown.pinned and f"@{shown.version.version_id}" in request.scope["path"]
         # Without a wish the newest step is drawn that is not in the future: such an address changes with the day.
         dated = "datetime" in request.query_params or shown.description.temporal is None
@@ -145,7 +145,7 @@ class MapsFace:
         answer = partial(self._answer, request, shown, query, tag, replies.IMMUTABLE if pinned and dated else replies.NO_CACHE)
         return await to_thread.run_sync(answer, limiter=self._threads)
 
-    def _answer(self, request: Request, shown: Shown, query: Callable[[], PictureQuery], tag: str, cache: str) -> Response:
+    def _answer(self, request: Request, shown: PublishedView, query: Callable[[], PictureQuery], tag: str, cache: str) -> Response:
         drawn: list[Picture] = []
         asked = query()
 
@@ -158,16 +158,16 @@ class MapsFace:
             response.headers.update(_described_by(asked.canvas, drawn[0], shown))
         return response
 
-    def _query(self, asked: LookQuery, canvas: Canvas) -> PictureQuery:
+    def _query(self, query: LookQuery, canvas: Canvas) -> PictureQuery:
         return PictureQuery(
             canvas,
-            _selection(asked.datetime, asked.subset, asked.properties),
-            range=_range(asked.range),
-            palette=asked.palette,
-            steps=asked.steps,
-            hide_beyond=None if asked.beyond is None else asked.beyond == "hide",
-            logarithmic=None if asked.scale is None else asked.scale == "log",
-            background=None if asked.transparent else _colour(asked.bgcolor or "FFFFFF"),
+            _selection(query.datetime, query.subset, query.properties),
+            range=_range(query.range),
+            palette=query.palette,
+            steps=query.steps,
+            hide_beyond=None if query.beyond is None else query.beyond == "hide",
+            logarithmic=None if query.scale is None else query.scale == "log",
+            background=None if query.transparent else _colour(query.bgcolor or "FFFFFF"),
         )
 
     # --- documents ------------------------------------------------------------------------------------------------------
@@ -244,20 +244,20 @@ def _selection(datetime: str | None, subset: str | None, properties: str | None)
     return parse([(name, value) for name, value in given if value is not None], forms=(), allowed=_SELECTION)
 
 
-def _canvas(asked: MapQuery, shown: Shown) -> Canvas:
+def _canvas(query: MapQuery, shown: PublishedView) -> Canvas:
     """Return the frame of a map: the box that was asked for, or the dataset's own. Raises InvalidRequest."""
-    crs = _crs(asked.crs, "crs") if asked.crs else CRS84
+    crs = _crs(query.crs, "crs") if query.crs else CRS84
     own = world(shown.description, _WIDTH)
-    if asked.bbox is None:
+    if query.bbox is None:
         bbox = _carried(own.bbox, CRS84, crs)
     else:
-        given_in = _crs(asked.bbox_crs, "bbox-crs") if asked.bbox_crs else CRS84
-        bbox = _carried(_box(asked.bbox, asked.bbox_crs), given_in, crs)
+        given_in = _crs(query.bbox_crs, "bbox-crs") if query.bbox_crs else CRS84
+        bbox = _carried(_box(query.bbox, query.bbox_crs), given_in, crs)
     x0, y0, x1, y1 = bbox
     ratio = (y1 - y0) / (x1 - x0)
     if crs == CRS84:
         ratio /= max(0.1, math.cos(math.radians((y0 + y1) / 2)))
-    width, height = asked.width, asked.height
+    width, height = query.width, query.height
     if width is None and height is None:
         width = _WIDTH if ratio <= 1 else max(1, round(_WIDTH / ratio))
     if width is None:
@@ -329,7 +329,7 @@ def _colour(text: str) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def _described_by(canvas: Canvas, picture: Picture, shown: Shown) -> dict[str, str]:
+def _described_by(canvas: Canvas, picture: Picture, shown: PublishedView) -> dict[str, str]:
     """Return the headers that say what was drawn (OGC API Maps 1.0, 7.2)."""
     address = {CRS84: "http://www.opengis.net/def/crs/OGC/1.3/CRS84"}
     authority, _, code = canvas.crs.partition(":")

@@ -29,12 +29,12 @@ from cubeport.cubes.edr.query import EdrQuery
 from cubeport.cubes.forms import FORMS, Form, downloads, form_named
 from cubeport.cubes.selection import COVERAGE_PARAMETERS, Selection, parse
 from cubeport.documents import ogc
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import Cancelled, InvalidRequest, NotAcceptable
 from cubeport.server import incoming, negotiation, replies
 from cubeport.server.openapi import READ, described
 from cubeport.service import answered
-from cubeport.service.plans import Plan, Query
+from cubeport.service.plans import CubeQuery, QueryPlan
 from cubeport.service.queries import Queries, no_place
 
 if TYPE_CHECKING:
@@ -133,10 +133,10 @@ class OgcFace:
         """Return the routes of this face."""
         router = APIRouter()
 
-        def add(template: str, handler: Callable[..., Any], summary: str, name: str, **words: Any) -> None:
+        def add(template: str, handler: Callable[..., Any], summary: str, name: str, **options: Any) -> None:
             tag = "OGC API" if template.startswith("/ogcapi") else "Datasets"
             router.add_api_route(
-                template, handler, methods=["GET"], summary=summary, tags=[tag], operation_id=name, **described(template, **words)
+                template, handler, methods=["GET"], summary=summary, tags=[tag], operation_id=name, **described(template, **options)
             )
 
         one = "/ogcapi/collections/{collection_id}"
@@ -219,7 +219,7 @@ class OgcFace:
 
         return replies.reply(request, build, tag=tag)
 
-    def _coverages(self, limit: int, cursor: str | None, given: Mapping[str, Any]) -> tuple[list[Shown], str | None]:
+    def _coverages(self, limit: int, cursor: str | None, given: Mapping[str, Any]) -> tuple[list[PublishedView], str | None]:
         """Return one page of coverages, of which a dataset may have several, and the cursor of the next page.
 
         Where a page ends within a dataset, the cursor says how many of its coverages came before, and where the catalog goes on.
@@ -257,7 +257,7 @@ class OgcFace:
         return self._described(request, lambda shown: ogc.schema(shown, public_url=self._url), media_type=ogc.SCHEMA)
 
     def _described(
-        self, request: Request, build: Callable[[Shown], Mapping[str, Any]], *, media_type: str = negotiation.JSON
+        self, request: Request, build: Callable[[PublishedView], Mapping[str, Any]], *, media_type: str = negotiation.JSON
     ) -> Response:
         incoming.query(request.scope["query_string"], DocumentQuery)
         _accepts_json(request, media_type)
@@ -286,7 +286,7 @@ class OgcFace:
 
         def read(request: Request) -> _Asked:
             place, selection = parse_query(kind.name, _pairs_with_form(request, "f", FORMS), forms=_NAMES)
-            query = Query(selection, _form(request, selection, FORMS), place)
+            query = CubeQuery(selection, _form(request, selection, FORMS), place)
             return self._asked(request, self._service.coverage(request.path_params["collection_id"]), query)
 
         async def handler(request: Request) -> Response:
@@ -296,7 +296,7 @@ class OgcFace:
 
     def _coverage(self, request: Request) -> _Asked:
         selection = parse(_pairs_with_form(request, "f", FORMS), forms=_NAMES, allowed=COVERAGE_PARAMETERS)
-        query = Query(selection, _form(request, selection, FORMS))
+        query = CubeQuery(selection, _form(request, selection, FORMS))
         return self._asked(request, self._service.coverage(request.path_params["collection_id"]), query)
 
     def _download(self, request: Request) -> _Asked:
@@ -305,9 +305,9 @@ class OgcFace:
         shown = self._service.shown(request.path_params["dataset_id"]).having(selection.properties or ())
         if ends:
             selection = replace(selection, datetime=period_of(shown.description, shown.texts.period_type, ends))
-        return self._asked(request, shown, Query(selection, form, download=True))
+        return self._asked(request, shown, CubeQuery(selection, form, download=True))
 
-    def _asked(self, request: Request, shown: Shown, query: Query) -> _Asked:
+    def _asked(self, request: Request, shown: PublishedView, query: CubeQuery) -> _Asked:
         # Only addresses that name the version itself never change: a tag can be moved, latest moves.
         cache = replies.IMMUTABLE if shown.pinned and _names_version(request, shown) else replies.NO_CACHE
         return _Asked(request, shown, query, replies.etag_of(shown, request, query.form.name, self._url), cache)
@@ -355,34 +355,34 @@ class OgcFace:
                 raise no_place()
             await asyncio.sleep(_POLL_S)
 
-    def _planned(self, asked: _Asked, placed: bool) -> Plan | Response:
+    def _planned(self, wanted: _Asked, placed: bool) -> QueryPlan | Response:
         """Return the plan; the whole answer when no value is asked for (``estimate=true``, HEAD)."""
-        plan = self._queries.plan(asked.shown, asked.query, placed=placed)
-        if asked.query.selection.estimate:
-            return replies.reply(asked.request, replies.dumps(self._queries.estimate(plan)), headers=asked.version)
+        plan = self._queries.plan(wanted.shown, wanted.query, placed=placed)
+        if wanted.query.selection.estimate:
+            return replies.reply(wanted.request, replies.dumps(self._queries.estimate(plan)), headers=wanted.version)
         self._queries.check(plan)
-        return self._without_values(asked, plan) if asked.request.scope.get("cubeport.head") else plan
+        return self._without_values(wanted, plan) if wanted.request.scope.get("cubeport.head") else plan
 
-    def _answered(self, asked: _Asked, plan: Plan, left: threading.Event, placed: bool) -> Response:
+    def _answered(self, wanted: _Asked, plan: QueryPlan, left: threading.Event, placed: bool) -> Response:
         done = self._queries.answer(plan, left=left, placed=placed)
-        said = asked.version | answered.headers(done.plan)
-        media_type = asked.query.form.media_type
+        said = wanted.version | answered.headers(done.plan)
+        media_type = wanted.query.form.media_type
         if not isinstance(done.content, bytes):
-            fields = {"ETag": asked.tag, "Cache-Control": asked.cache, "Vary": "Accept", "Content-Type": media_type}
+            fields = {"ETag": wanted.tag, "Cache-Control": wanted.cache, "Vary": "Accept", "Content-Type": media_type}
             return _File(done.content, {**said, **fields})
         reply = replies.reply(
-            asked.request, done.content, media_type=media_type, tag=asked.tag, cache=asked.cache, headers=said, varies=_VARIES
+            wanted.request, done.content, media_type=media_type, tag=wanted.tag, cache=wanted.cache, headers=said, varies=_VARIES
         )
         sent = self._queries.hold(bytes(reply.body))
         return reply if isinstance(sent, bytes) else _File(sent, reply.headers)
 
-    def _without_values(self, asked: _Asked, plan: Plan) -> Response:
+    def _without_values(self, query: _Asked, plan: QueryPlan) -> Response:
         """Return the headers of GET without a length: it is known only when the values have been read."""
         # The same decision on gzip, and so on the ETag, as for the document itself.
         like = b" " * min(4096, self._queries.size(plan))
-        said = asked.version | answered.headers(plan)
+        said = query.version | answered.headers(plan)
         given = replies.reply(
-            asked.request, like, media_type=plan.form.media_type, tag=asked.tag, cache=asked.cache, headers=said, varies=_VARIES
+            query.request, like, media_type=plan.form.media_type, tag=query.tag, cache=query.cache, headers=said, varies=_VARIES
         )
         fields = {name: value for name, value in given.headers.items() if name != "content-length"}
         return StreamingResponse(iter(()), headers=fields)
@@ -399,8 +399,8 @@ class _Asked:
     """A request for values, read and not yet planned."""
 
     request: Request
-    shown: Shown
-    query: Query
+    shown: PublishedView
+    query: CubeQuery
     tag: str
     cache: str
 
@@ -421,7 +421,7 @@ async def _watch(request: Request, left: threading.Event) -> None:
     left.set()
 
 
-def _names_version(request: Request, shown: Shown) -> bool:
+def _names_version(request: Request, shown: PublishedView) -> bool:
     address = request.path_params.get("collection_id") or request.path_params.get("dataset_id") or ""
     return str(address).endswith(f"@{shown.version.version_id}")
 

@@ -22,7 +22,7 @@ from starlette.responses import Response
 
 from cubeport import errors
 from cubeport.documents import native as documents
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import NotFound
 from cubeport.server import html, incoming, negotiation, openapi, problems, replies
 from cubeport.server.bodies import SCHEMAS
@@ -202,7 +202,7 @@ class _Pages:
         return replies.reply(request, asset.content, zipped=asset.zipped, media_type=asset.media_type, tag=asset.tag)
 
 
-def _examples(shown: Shown | None) -> dict[str, Any]:
+def _examples(shown: PublishedView | None) -> dict[str, Any]:
     """Return values of parameters that work for a dataset: a part of it that is small, and has data."""
     if shown is None:
         return {}

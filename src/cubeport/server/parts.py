@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cubeport.catalog.models import CatalogRecord
 from cubeport.cubes.difference import Difference
-from cubeport.cubes.part import Patience
-from cubeport.documents.texts import Shown
+from cubeport.cubes.part import Deadline
+from cubeport.documents.texts import PublishedView
 from cubeport.service.changes import ChangePage
 from cubeport.service.collections import CollectionSearch
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.ports import Reader
-from cubeport.service.retain import Usage
+from cubeport.service.retain import DiskUsage
 from cubeport.service.state import VersionState
 from cubeport.service.sync import SyncDetail, Synced
 from cubeport.service.templates import DatasetTemplate, Extent
@@ -49,9 +49,9 @@ class Reads(Protocol):
 
     def generation(self) -> int: ...
 
-    def shown(self, ref: str, *, unpublished: bool = False) -> Shown: ...
+    def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView: ...
 
-    def coverage(self, ref: str) -> Shown: ...
+    def coverage(self, ref: str) -> PublishedView: ...
 
 
 class Bytes(Reads, Protocol):
@@ -63,13 +63,13 @@ class Bytes(Reads, Protocol):
 class Lists(Reads, Protocol):
     """What lists, searches and pages ask."""
 
-    def datasets(self, **filters: Any) -> Counted[Shown]: ...
+    def datasets(self, **filters: Any) -> Counted[PublishedView]: ...
 
     def items(self, search: ItemSearch) -> ItemPage: ...
 
-    def collections(self, search: CollectionSearch) -> Counted[Shown]: ...
+    def collections(self, search: CollectionSearch) -> Counted[PublishedView]: ...
 
-    def with_versions(self, *shown: Shown) -> tuple[Shown, ...]: ...
+    def with_versions(self, *shown: PublishedView) -> tuple[PublishedView, ...]: ...
 
 
 class Keeps(Lists, Protocol):
@@ -87,8 +87,8 @@ class Keeps(Lists, Protocol):
         *,
         most_cells: int | None = None,
         unpublished: bool = True,
-        patience: Patience | None = None,
-    ) -> tuple[Shown, Shown, Difference]: ...
+        deadline: Deadline | None = None,
+    ) -> tuple[PublishedView, PublishedView, Difference]: ...
 
     def describe(self, dataset_id: str, *, if_match: int | None = None, **texts: Any) -> CatalogRecord: ...
 
@@ -150,7 +150,7 @@ class Measures(Protocol):
 
     def webhooks(self) -> list[dict[str, Any]]: ...
 
-    def usage(self) -> Usage: ...
+    def usage(self) -> DiskUsage: ...
 
 
 class Service(Bytes, Keeps, Ingests, Measures, Offers, Protocol):

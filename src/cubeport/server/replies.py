@@ -17,7 +17,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cubeport.documents.native import Link
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import PreconditionFailed
 from cubeport.server import incoming
 from cubeport.server.negotiation import JSON
@@ -50,14 +50,14 @@ def etag(head: str, *values: object) -> str:
     return f'"{head[:16]}-{digest[:16]}"'
 
 
-def etag_of(shown: Shown, request: Request, form: str, public_url: str, *more: object) -> str:
+def etag_of(shown: PublishedView, request: Request, form: str, public_url: str, *more: object) -> str:
     """Return the ETag of a document about one dataset."""
     query = request.scope.get("query_string", b"").decode("latin-1")
     path = request.scope.get("path", "")
     return etag(shown.version.version_id, path, query, form, shown.record_version, shown.record_id, REVISION, public_url, *more)
 
 
-def etag_at(shown: Shown, path: str, form: str, public_url: str, *more: object) -> str:
+def etag_at(shown: PublishedView, path: str, form: str, public_url: str, *more: object) -> str:
     """Return the ETag that a document at *path* without query has, for the check of an ``If-Match``."""
     return etag(shown.version.version_id, path, "", form, shown.record_version, shown.record_id, REVISION, public_url, *more)
 
@@ -136,7 +136,7 @@ def check_if_match(request: Request, tags: Iterable[str]) -> None:
         )
 
 
-def versioned(shown: Shown) -> dict[str, str]:
+def versioned(shown: PublishedView) -> dict[str, str]:
     """Return the header that names the version of an answer."""
     return {"Cubeport-Version": shown.version.version_id}
 

@@ -136,11 +136,11 @@ class CollectionsQuery(Paged):
     q: Annotated[str | None, Field(max_length=500, description="Words to find; commas separate texts of which any fits")] = None
 
 
-def read(asked: Paged) -> Search:
+def read(query: Paged) -> Search:
     """Return a query as the body says it. Raises InvalidRequest."""
     problems: list[Problem] = []
     values: dict[str, Any] = {
-        name: value for name, value in asked.model_dump(by_alias=True, exclude={"q"}).items() if value is not None
+        name: value for name, value in query.model_dump(by_alias=True, exclude={"q"}).items() if value is not None
     }
     for name in ("ids", "collections"):
         if name in values:
@@ -207,7 +207,7 @@ _COLLECTION_ORDERS: Mapping[str, str] = {
 }
 
 
-def items(asked: Search) -> ItemSearch:
+def items(search: Search) -> ItemSearch:
     """Return the search for items as the service takes it.
 
     Raises
@@ -215,15 +215,15 @@ def items(asked: Search) -> ItemSearch:
     InvalidRequest
         For a ``bbox`` next to ``intersects``, a bad geometry, an order by what cannot be sorted by, or a bad filter.
     """
-    if asked.bbox is not None and asked.intersects is not None:
+    if search.bbox is not None and search.intersects is not None:
         why = "bbox and intersects cannot be combined; send one of them"
         raise InvalidRequest(why, errors=[Problem(("body", "intersects"), "conflict", why)])
-    geometry = _geometry(asked.intersects) if asked.intersects is not None else None
-    filtered = _filter(asked)
-    box = _flat(asked.bbox) if asked.bbox is not None else _around(geometry) if geometry is not None else None
+    geometry = _geometry(search.intersects) if search.intersects is not None else None
+    filtered = _filter(search)
+    box = _flat(search.bbox) if search.bbox is not None else _around(geometry) if geometry is not None else None
     tests: list[Callable[[Mapping[str, Any]], bool]] = [] if geometry is None else [_meets(geometry)]
-    ids = frozenset(asked.ids) if asked.ids is not None else None
-    collections = frozenset(asked.collections) if asked.collections is not None else None
+    ids = frozenset(search.ids) if search.ids is not None else None
+    collections = frozenset(search.collections) if search.collections is not None else None
     if filtered is not None:
         # What the index can tell is asked of it; the whole filter is asked of what it finds.
         tests.append(filtered.fits)
@@ -233,12 +233,12 @@ def items(asked: Search) -> ItemSearch:
         ids=ids,
         collections=collections,
         box=box,
-        interval=parse_interval(asked.datetime) if asked.datetime is not None else None,
+        interval=parse_interval(search.datetime) if search.datetime is not None else None,
         tests=tuple(tests),
-        order=_item_order(asked.sortby) if asked.sortby else (("created", True),),
-        limit=min(asked.limit, MAX_PAGE),
-        token=asked.token,
-        binding=_binding(asked),
+        order=_item_order(search.sortby) if search.sortby else (("created", True),),
+        limit=min(search.limit, MAX_PAGE),
+        token=search.token,
+        binding=_binding(search),
     )
 
 
@@ -258,44 +258,44 @@ def _order_of[T](key: SortKey, orders: Mapping[str, T]) -> T:
     return found
 
 
-def _filter(asked: Search) -> cql2.Filter | None:
-    if asked.filter is None:
+def _filter(search: Search) -> cql2.Filter | None:
+    if search.filter is None:
         return None
-    language = asked.filter_lang or ("cql2-text" if isinstance(asked.filter, str) else "cql2-json")
-    if isinstance(asked.filter, str) is not (language == "cql2-text"):
+    language = search.filter_lang or ("cql2-text" if isinstance(search.filter, str) else "cql2-json")
+    if isinstance(search.filter, str) is not (language == "cql2-text"):
         why = f"is not {language}"
         raise InvalidRequest(f"filter: {why}", errors=[Problem(("body", "filter"), "bad-filter", why)])
-    return cql2.read(asked.filter) if isinstance(asked.filter, str) else cql2.read(None, asked.filter)
+    return cql2.read(search.filter) if isinstance(search.filter, str) else cql2.read(None, search.filter)
 
 
-def fields(asked: Search) -> Fields | None:
+def fields(search: Search) -> Fields | None:
     """Return which fields of each document are asked for; ``None`` for all."""
-    given = asked.fields
+    given = search.fields
     return Fields(frozenset(given.include), frozenset(given.exclude)) if given is not None else None
 
 
 # --- collections ----------------------------------------------------------------------------------------------------
 
 
-def collections(asked: Search, q: str | None) -> CollectionSearch:
+def collections(search: Search, q: str | None) -> CollectionSearch:
     """Return the search for collections as the service takes it. Raises InvalidRequest."""
-    filtered = _filter(asked)
-    ids = frozenset(asked.ids) if asked.ids is not None else None
-    box = _flat(asked.bbox) if asked.bbox is not None else None
+    filtered = _filter(search)
+    ids = frozenset(search.ids) if search.ids is not None else None
+    box = _flat(search.bbox) if search.bbox is not None else None
     if filtered is not None:
         ids = _both(ids, filtered.values_of("id"))
         box = filtered.box if box is None else box
     texts = tuple(part for part in q.split(",") if part.strip()) if q is not None else None
-    order = [("-" if key.direction == "desc" else "") + _order_of(key, _COLLECTION_ORDERS) for key in asked.sortby or ()]
+    order = [("-" if key.direction == "desc" else "") + _order_of(key, _COLLECTION_ORDERS) for key in search.sortby or ()]
     return CollectionSearch(
         q=texts or ((q,) if q else None),
         ids=ids,
         box=box,
-        datetime=asked.datetime,
+        datetime=search.datetime,
         tests=(filtered.fits,) if filtered is not None else (),
         sort=tuple(order) or ("dataset_id",),
-        limit=min(asked.limit, MAX_PAGE),
-        token=asked.token,
+        limit=min(search.limit, MAX_PAGE),
+        token=search.token,
     )
 
 
@@ -335,7 +335,7 @@ def _geometry(document: Mapping[str, Any]) -> Any:
     return geometry
 
 
-def _binding(asked: Search) -> str:
+def _binding(search: Search) -> str:
     """Return what a token is bound to: the query without page and token."""
-    said = asked.model_dump(mode="json", exclude={"token", "limit", "fields"})
+    said = search.model_dump(mode="json", exclude={"token", "limit", "fields"})
     return hashlib.sha256(dumps(said).encode()).hexdigest()[:12]

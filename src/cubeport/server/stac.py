@@ -15,7 +15,7 @@ from starlette.responses import Response
 from cubeport.documents import queryables
 from cubeport.documents import stac as documents
 from cubeport.documents.fields import of_all
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import NotFound
 from cubeport.server import incoming, replies, search
 from cubeport.server.openapi import READ, described
@@ -214,18 +214,18 @@ class _Stac:
 
         return await asyncio.get_running_loop().run_in_executor(self._searching, work)
 
-    def _found(self, found: ItemPage, links: list[dict[str, Any]], asked: search.Search) -> bytes:
+    def _found(self, found: ItemPage, links: list[dict[str, Any]], query: search.Search) -> bytes:
         root = {"rel": "root", "href": f"{self._url}/stac", "type": "application/json", "title": self._site.title}
         features: list[Mapping[str, Any]] = [documents.item(shown, self._site) for shown in found.items]
         page = {
             "type": "FeatureCollection",
-            "features": of_all(features, search.fields(asked)),
+            "features": of_all(features, search.fields(query)),
             "links": [*links, root],
             "numberReturned": len(features),
         }
         return replies.dumps(page)
 
-    def _dataset(self, request: Request) -> Shown:
+    def _dataset(self, request: Request) -> PublishedView:
         """Return the dataset of an items address; a pinned collection has the same items."""
         return self._service.shown(request.path_params["collection_id"])
 

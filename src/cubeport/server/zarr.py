@@ -25,7 +25,7 @@ from cubeport.catalog.forms.canonical import is_id
 from cubeport.cubes import keys
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.description import CubeDescription, Variable
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import Corrupt, Gone, InvalidRequest, NotFound, StoreUnavailable
 from cubeport.server import incoming, problems, replies
 from cubeport.server.parts import Bytes
@@ -199,7 +199,7 @@ class ZarrFace:
             self._known.put(name, known)
         return known
 
-    def _tree(self, shown: Shown) -> Tree:
+    def _tree(self, shown: PublishedView) -> Tree:
         tree = self._trees.get(shown.version.version_id)
         if tree is None:
             tree = Tree.of(shown.description)
@@ -353,7 +353,7 @@ async def _send_object(
     stored: StoredObject,
     file: BinaryIO,
     headers: list[tuple[bytes, bytes]],
-    asked: Mapping[bytes, str],
+    query: Mapping[bytes, str],
     tag: str,
 ) -> None:
     size = stored.size
@@ -361,9 +361,9 @@ async def _send_object(
     if scope["method"] == "HEAD":
         await _send(send, 200, [*headers, (b"content-length", b"%d" % size)])
         return
-    if b"range" in asked and asked.get(b"if-range", tag) == tag:
+    if b"range" in query and query.get(b"if-range", tag) == tag:
         try:
-            part = parse_range(asked[b"range"], size)
+            part = parse_range(query[b"range"], size)
         except Unsatisfiable:
             await _send(send, 416, [*headers, (b"content-range", b"bytes */%d" % size), (b"content-length", b"0")])
             return

@@ -6,10 +6,10 @@ from cubeport.cubes.resolve import cells
 from cubeport.cubes.selection import stamp_at
 from cubeport.cubes.windows import storage_crs, time_axis
 from cubeport.documents import coveragejson
-from cubeport.service.plans import Plan
+from cubeport.service.plans import QueryPlan
 
 
-def headers(plan: Plan) -> dict[str, str]:
+def headers(plan: QueryPlan) -> dict[str, str]:
     """Return ``Content-Crs, Content-Bbox, Content-Datetime`` of what is returned."""
     told: dict[str, str] = {}
     crs = storage_crs(plan.description)
@@ -29,7 +29,7 @@ def headers(plan: Plan) -> dict[str, str]:
     return told
 
 
-def period(plan: Plan) -> tuple[str, str] | None:
+def period(plan: QueryPlan) -> tuple[str, str] | None:
     """Return first and last label of the time that is returned."""
     axis, labels = time_axis(plan.description), plan.part.opened.labels().values
     if axis is None or axis.name not in labels:
@@ -41,7 +41,7 @@ def period(plan: Plan) -> tuple[str, str] | None:
     return str(stamp_at(int(taken.min()))), str(stamp_at(int(taken.max())))
 
 
-def file_name(plan: Plan) -> str:
+def file_name(plan: QueryPlan) -> str:
     """Return ``{id}_{start}_{end}.{suffix}``; days alone where every label is at midnight."""
     span = period(plan)
     name, suffix = plan.shown.texts.dataset_id, plan.form.suffix
@@ -51,7 +51,7 @@ def file_name(plan: Plan) -> str:
     return "_".join([name, *(end[:10] if midnight else end.replace(":", "").replace("-", "") for end in span)]) + f".{suffix}"
 
 
-def _box(plan: Plan) -> tuple[float, float, float, float] | None:
+def _box(plan: QueryPlan) -> tuple[float, float, float, float] | None:
     """Return the outer edges of the cells that are returned, in the native reference system."""
     description, labels = plan.description, plan.part.opened.labels()
     x, y = description.axis_of("x"), description.axis_of("y")

@@ -10,18 +10,18 @@ from cubeport.cubes.edr.queries import parse_query
 from cubeport.cubes.forms import FORMS, form_named
 from cubeport.cubes.selection import COVERAGE_PARAMETERS, parse
 from cubeport.documents import ogc
-from cubeport.documents.texts import Shown
-from cubeport.service.plans import Query
+from cubeport.documents.texts import PublishedView
+from cubeport.service.plans import CubeQuery
 from cubeport.service.queries import Queries
 
 
 class Datasets(Protocol):
     """Who knows the published datasets (:class:`cubeport.service.service.Service`)."""
 
-    def coverage(self, ref: str) -> Shown: ...
+    def coverage(self, ref: str) -> PublishedView: ...
 
 
-def read_query(kind: str, parameters: Sequence[tuple[str, str]]) -> Query:
+def read_query(kind: str, parameters: Sequence[tuple[str, str]]) -> CubeQuery:
     """Return the query of *kind* (``coverage``, ``position``, ``area``, ``cube``); without ``f`` it is CoverageJSON.
 
     Raises
@@ -39,7 +39,7 @@ def read_query(kind: str, parameters: Sequence[tuple[str, str]]) -> Query:
     else:
         place, selection = parse_query(kind, pairs, forms=names)
     form = FORMS[0] if selection.form is None else next(each for each in FORMS if each.name == selection.form)
-    return Query(selection, form, place)
+    return CubeQuery(selection, form, place)
 
 
 class DatasetQueries:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from cubeport.catalog.forms.boxes import Box
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.documents.geojson import box_geometry
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.service.datasets import ShownPage
 
 DEADLINE_S = 5.0
@@ -59,7 +59,7 @@ def find(datasets: Pages, search: CollectionSearch, *, deadline_s: float = DEADL
     if not search.tests:
         return datasets.page(**asked, limit=search.limit, cursor=search.token, count=search.count, versions=True)
     until = time.monotonic() + deadline_s
-    found: list[Shown] = []
+    found: list[PublishedView] = []
     damaged: list[str] = []
     cursor, step = search.token, search.limit
     while True:
@@ -82,7 +82,7 @@ def find(datasets: Pages, search: CollectionSearch, *, deadline_s: float = DEADL
 class Facts(Mapping[str, Any]):
     """What may be asked of a collection, by the names of the queryables."""
 
-    def __init__(self, shown: Shown) -> None:
+    def __init__(self, shown: PublishedView) -> None:
         self._shown = shown
 
     def __getitem__(self, name: str) -> Any:

@@ -19,7 +19,7 @@ from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Query, Term
 from cubeport.cubes.bounded import Bounded
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import Corrupt, CorruptCatalog, NotFound, VersionRemoved
 from cubeport.service.items import Candidate, Look
 from cubeport.service.state import CUBE, GONE, KIND, RETAINED, VERSION, Cube, DatasetState, VersionState, shown_since
@@ -47,7 +47,7 @@ class HasBackend(Protocol):
 class ShownPage:
     """One page of a list of datasets."""
 
-    items: tuple[Shown, ...]
+    items: tuple[PublishedView, ...]
     next: str | None
     matched: int | None
     damaged: tuple[str, ...] = ()
@@ -92,7 +92,7 @@ class Datasets:
             return found
         raise _no_dataset(dataset_id)
 
-    def shown(self, ref: str, *, unpublished: bool = False) -> Shown:
+    def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView:
         """Return what faces show at ``{dataset_id}`` or ``{dataset_id}@{version id, tag or latest}``.
 
         Parameters
@@ -120,7 +120,7 @@ class Datasets:
         row = self._backend.rows.get(VERSION, version_id)
         return self._shown(found, dataset_id, row, pinned=bool(at) and name != "latest", unpublished=unpublished)
 
-    def coverage(self, ref: str) -> Shown:
+    def coverage(self, ref: str) -> PublishedView:
         """Return what the OGC API shows at ``{dataset_id}[:{grid}][@{version id, tag or latest}]``. Raises as :meth:`shown`."""
         name, at, version = ref.partition("@")
         dataset_id, colon, grid = name.partition(":")
@@ -169,7 +169,7 @@ class Datasets:
             return state.latest or (state.head if unpublished else None)
         return name if is_id(name) else state.tags.get(name)
 
-    def _shown(self, dataset: Dataset, dataset_id: str, row: Row | None, *, pinned: bool, unpublished: bool) -> Shown:
+    def _shown(self, dataset: Dataset, dataset_id: str, row: Row | None, *, pinned: bool, unpublished: bool) -> PublishedView:
         if row is None or row.owner != dataset.record.id:
             raise NotFound(f"Dataset {dataset_id!r} has no such version.", what="version")
         version = VersionState.model_validate(row.document)
@@ -180,9 +180,9 @@ class Datasets:
             raise VersionRemoved(f"Version {version.version_id} of {dataset_id!r} {why}.", next_step=f"read {dataset_id}")
         return self._join(dataset, version, self.cube(version.version_id), pinned=pinned)
 
-    def _join(self, dataset: Dataset, version: VersionState, cube: Cube, *, pinned: bool) -> Shown:
+    def _join(self, dataset: Dataset, version: VersionState, cube: Cube, *, pinned: bool) -> PublishedView:
         record, state = dataset.record, dataset.state
-        return Shown(
+        return PublishedView(
             texts=state.texts,
             version=version.ref(),
             description=cube.description,
@@ -276,7 +276,7 @@ class Datasets:
             shown = self.with_versions(shown)
         return ShownPage(shown, page.next, page.matched, (*page.damaged, *damaged))
 
-    def _shown_many(self, records: Sequence[CatalogRecord]) -> tuple[tuple[Shown, ...], tuple[str, ...]]:
+    def _shown_many(self, records: Sequence[CatalogRecord]) -> tuple[tuple[PublishedView, ...], tuple[str, ...]]:
         """Join the records with their versions, two statements whatever their number; name those that cannot be read."""
         damaged: list[str] = []
         read = [_whole(damaged, each.key or each.id, partial(_dataset, each)) for each in records]
@@ -291,7 +291,7 @@ class Datasets:
         ]
         return tuple(each for each in joined if each is not None), tuple(damaged)
 
-    def _joined(self, dataset: Dataset, row: Row | CorruptCatalog | None) -> Shown:
+    def _joined(self, dataset: Dataset, row: Row | CorruptCatalog | None) -> PublishedView:
         if not isinstance(row, Row):
             raise row or Corrupt("The row of the published version is missing.", next_step="cubeport fsck")
         return self._join(dataset, VersionState.model_validate(row.document), self.cube(row.id), pinned=False)
@@ -316,19 +316,19 @@ class Datasets:
             if isinstance(row, Row):  # a damaged one is reported where it is used
                 self._remember(version_id, Cube.of(row.document))
 
-    def look(self, asked: Look) -> list[Candidate]:
+    def look(self, query: Look) -> list[Candidate]:
         """Return versions of published datasets that the index says may fit, in order; fewer than the limit are all there are."""
-        named = [] if asked.names is None else [Term("key", "=", tuple(asked.names))]
+        named = [] if query.names is None else [Term("key", "=", tuple(query.names))]
         search = RowSearch(
             VERSION,
             RETAINED,
             Query(where=(Term("metadata.dataset.publication.status", "=", "published"), *named), kinds=frozenset({KIND})),
-            box=asked.box,
-            interval=asked.interval,
-            ids=asked.versions,
-            order=asked.order,
-            after=asked.after,
-            limit=asked.limit,
+            box=query.box,
+            interval=query.interval,
+            ids=query.versions,
+            order=query.order,
+            after=query.after,
+            limit=query.limit,
         )
         found = [
             _whole([], each.owner.key or each.owner.id, partial(self._candidate, each)) for each in self._backend.rows.find(search)
@@ -344,22 +344,22 @@ class Datasets:
         version = VersionState.model_validate(found.row.document)
         return Candidate(found.owner.id, state, version, found.at, Dataset(found.owner, state))
 
-    def items(self, found: Sequence[Candidate]) -> tuple[Shown, ...]:
+    def items(self, found: Sequence[Candidate]) -> tuple[PublishedView, ...]:
         """Return what faces show of these versions, each with its neighbours."""
         self._fetch_cubes([each.version.version_id for each in found])
         joined = [_whole([], each.item_id, partial(self._item, each)) for each in found]
         return self._with_neighbours([each for each in joined if each is not None])
 
-    def _item(self, candidate: Candidate) -> Shown:
+    def _item(self, candidate: Candidate) -> PublishedView:
         return self._join(candidate.origin, candidate.version, self.cube(candidate.version.version_id), pinned=True)
 
-    def with_versions(self, shown: Sequence[Shown], *, most: int = 100) -> tuple[Shown, ...]:
+    def with_versions(self, shown: Sequence[PublishedView], *, most: int = 100) -> tuple[PublishedView, ...]:
         """Return them with the newest versions of each and with their neighbours: two statements whatever their number."""
         rows = self._backend.rows.newest(VERSION, RETAINED, [each.record_id for each in shown], most)
         listed = {owner: tuple(VersionState.model_validate(row.document).ref() for row in own) for owner, own in rows.items()}
         return self._with_neighbours([each.model_copy(update={"versions": listed.get(each.record_id, ())}) for each in shown])
 
-    def _with_neighbours(self, shown: Sequence[Shown]) -> tuple[Shown, ...]:
+    def _with_neighbours(self, shown: Sequence[PublishedView]) -> tuple[PublishedView, ...]:
         beside = self._backend.rows.neighbours(VERSION, RETAINED, [each.version.version_id for each in shown])
         return tuple(
             each.model_copy(update=dict(zip(("older", "newer"), beside.get(each.version.version_id, (None, None)), strict=True)))

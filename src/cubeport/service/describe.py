@@ -192,8 +192,8 @@ def refresh(catalog: Catalog, datasets: Datasets, configuration: Configuration, 
     return _commit(catalog, dataset, texts(base, dataset.state.described), dataset.state.described)
 
 
-def _commit(catalog: Catalog, dataset: Dataset, said: Texts, described: Mapping[str, Any]) -> CatalogRecord:
-    state = dataset.state.model_copy(update={"texts": said, "described": dict(described)})
+def _commit(catalog: Catalog, dataset: Dataset, texts: Texts, described: Mapping[str, Any]) -> CatalogRecord:
+    state = dataset.state.model_copy(update={"texts": texts, "described": dict(described)})
     if state == dataset.state:
         return dataset.record
     with catalog.unit_of_work(operation_type="describe", inputs=(dataset.record.id,)) as work:

@@ -6,13 +6,13 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, TooLarge
 from cubeport.service.ports import Versions
 
 if TYPE_CHECKING:
     from cubeport.cubes.difference import Difference
-    from cubeport.cubes.part import Patience
+    from cubeport.cubes.part import Deadline
 
 type Manifest = Callable[[str, str], Mapping[str, object]]
 """``manifest(dataset_id, version_id)``: what is known of the bytes of each object, by key."""
@@ -31,7 +31,9 @@ class Diff:
         self._versions = cache(versions)
         self._manifest = manifest
 
-    def between(self, old: Shown, new: Shown, *, most_cells: int | None = None, patience: Patience | None = None) -> Difference:
+    def between(
+        self, old: PublishedView, new: PublishedView, *, most_cells: int | None = None, deadline: Deadline | None = None
+    ) -> Difference:
         """Return what differs from *old* to *new*, two versions of one dataset.
 
         Parameters
@@ -56,7 +58,7 @@ class Diff:
             return Difference(equal=True, compared=Compared(same_chunks=0, read_chunks=0, read_cells=0))
         before, after = (self._versions().open(dataset_id, each.version.version_id, each.description) for each in (old, new))
         objects = self._manifest(dataset_id, ids[0]), self._manifest(dataset_id, ids[1])
-        comparison = Comparison(before, after, objects, patience=patience)
+        comparison = Comparison(before, after, objects, deadline=deadline)
         cells = comparison.cells()
         if most_cells is not None and cells > most_cells:
             raise TooLarge(
@@ -70,7 +72,7 @@ class Diff:
         return comparison.difference()
 
 
-def document(old: Shown, new: Shown, found: Difference) -> dict[str, Any]:
+def document(old: PublishedView, new: PublishedView, found: Difference) -> dict[str, Any]:
     """Return the difference as HTTP and the command line show it."""
     return {
         "kind": "VersionDiff",
@@ -81,6 +83,6 @@ def document(old: Shown, new: Shown, found: Difference) -> dict[str, Any]:
     }
 
 
-def _named(shown: Shown) -> dict[str, Any]:
+def _named(shown: PublishedView) -> dict[str, Any]:
     version = shown.version.model_dump(mode="json")
     return {name: version[name] for name in ("version_id", "created_at", "digest")} | {"seq": shown.seq}

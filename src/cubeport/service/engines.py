@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from cubeport.catalog.backend import CatalogBackend
 from cubeport.cubes.bounded import Bounded
-from cubeport.cubes.orders import Occupied
+from cubeport.cubes.write_request import Occupied
 from cubeport.errors import Configuration, VersionRemoved
 from cubeport.service.ports import Lister, Reader, StoredObject, Writer
 from cubeport.service.state import VERSION

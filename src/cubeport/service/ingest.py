@@ -28,8 +28,8 @@ from cubeport.service import describe
 from cubeport.service.changes import Reason, announce
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.ingestions import Action as PlannedAction
-from cubeport.service.ingestions import Ingestion, IngestionRequest, Plan, Scope
-from cubeport.service.ports import Base, Gate, Measured, Progress, Sources, Staging, Window, WriteOrder, Writer, Written
+from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
+from cubeport.service.ports import Base, Gate, Measured, Progress, Sources, SourceWindow, Staging, Writer, WriteRequest, Written
 from cubeport.service.publish import pointed, show, with_shown, with_state
 from cubeport.service.scope import check_asked, check_kept, check_realised, check_said, holds, hull
 from cubeport.service.state import GONE, KIND, VERSION, Cube, DatasetState, Publication, Reach, VersionKind, VersionState
@@ -62,7 +62,7 @@ class Outcome:
     """What an attempt came to."""
 
     dataset_id: str
-    plan: Plan
+    plan: IngestionPlan
     version_id: str | None = None
     reused: bool = False
     coverage: Mapping[str, Any] | None = None
@@ -204,7 +204,7 @@ def decide(
     head: VersionState | None,
     request_digest: str,
     same_sources: bool = False,
-) -> tuple[Plan, Scope]:
+) -> tuple[IngestionPlan, Scope]:
     """Return what to do and the scope to read, from what is asked and what is held. Pure.
 
     Raises
@@ -229,27 +229,29 @@ def _choose(
     head: VersionState | None,
     request_digest: str,
     same_sources: bool,
-) -> tuple[Plan, Scope]:
+) -> tuple[IngestionPlan, Scope]:
     request, scope = ingestion.request, wanted.scope
     if dataset is None or head is None:
         if request.mode == "update" and wanted.template is None:
             raise NotFound(f"There is no dataset {wanted.dataset_id!r} to update.", what="dataset", next_step="use mode create")
-        return Plan(action="create", reason="the dataset does not exist yet"), scope
+        return IngestionPlan(action="create", reason="the dataset does not exist yet"), scope
     held = head.coverage.get("temporal")
     base = head.version_id
     if head.request_digest == request_digest:
-        return Plan(
+        return IngestionPlan(
             action="reuse", reason="the sources and options are those of the existing version", held=held, base_version_id=base
         ), scope
     if wanted.template is None:
         if request.mode == "replace":
-            return Plan(
+            return IngestionPlan(
                 action="replace", reason="another source replaces the existing data", held=held, base_version_id=base
             ), scope
         if request.mode == "update":
-            return Plan(action="append", reason="the steps of the source will be added", held=held, base_version_id=base), scope
+            return IngestionPlan(
+                action="append", reason="the steps of the source will be added", held=held, base_version_id=base
+            ), scope
         if request.overwrite:
-            return Plan(
+            return IngestionPlan(
                 action="revise", reason="the steps of the source replace existing ones", held=held, base_version_id=base
             ), scope
         raise DatasetExists(
@@ -270,17 +272,23 @@ def _choose(
         and held
         and ingestion.kind != "sync"
     ):
-        return Plan(action="revise", reason="the requested periods are ingested again", held=held, base_version_id=base), scope
+        return IngestionPlan(
+            action="revise", reason="the requested periods are ingested again", held=held, base_version_id=base
+        ), scope
     if request.overwrite or request.mode == "replace":
         whole = hull(scope, head.coverage, period_type)
-        return Plan(action="rematerialize", reason="overwrite was requested", held=held, base_version_id=base), whole
+        return IngestionPlan(action="rematerialize", reason="overwrite was requested", held=held, base_version_id=base), whole
     # Without an end the newest that the source has is asked for: held is that only where the source is what it was.
     asked = scope if scope.end is not None else scope.model_copy(update={"end": ingestion.until})
     if holds(head.coverage, asked, period_type) and (asked.end is not None or same_sources):
-        return Plan(action="reuse", reason="the dataset already has every requested period", held=held, base_version_id=base), scope
+        return IngestionPlan(
+            action="reuse", reason="the dataset already has every requested period", held=held, base_version_id=base
+        ), scope
     whole = hull(scope, head.coverage, period_type)
     action: PlannedAction = "append" if held and whole.start == held["start"] else "extend"
-    return Plan(action=action, reason="the dataset does not have all requested periods", held=held, base_version_id=base), whole
+    return IngestionPlan(
+        action=action, reason="the dataset does not have all requested periods", held=held, base_version_id=base
+    ), whole
 
 
 def _updates(ingestion: Ingestion, wanted: Wanted) -> bool:
@@ -289,7 +297,7 @@ def _updates(ingestion: Ingestion, wanted: Wanted) -> bool:
     return wanted.template is None and (request.mode == "update" or (request.overwrite and request.mode != "replace"))
 
 
-def _builds(ingestion: Ingestion, wanted: Wanted, plan: Plan) -> bool:
+def _builds(ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan) -> bool:
     """Tell whether the version is its parent with steps added or replaced, so that what they do not touch is shared."""
     return _updates(ingestion, wanted) or (wanted.template is not None and plan.action in ("append", "extend", "revise"))
 
@@ -330,7 +338,7 @@ class Ingester:
         """Return the request with its names looked up; see :func:`resolve`."""
         return resolve(ingestion, configuration=self._configuration, datasets=self._datasets, sources=self._sources)
 
-    def plan(self, ingestion: Ingestion) -> Plan:
+    def plan(self, ingestion: Ingestion) -> IngestionPlan:
         """Return what :meth:`attempt` would do; sources are hashed, nothing is written."""
         wanted = self.resolve(ingestion)
         dataset, head = self._held(wanted.dataset_id)
@@ -403,7 +411,7 @@ class Ingester:
         return found
 
     def _reuse(
-        self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset, head: VersionState, plan: Plan, complete: Complete
+        self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset, head: VersionState, plan: IngestionPlan, complete: Complete
     ) -> Outcome:
         """Let the held version stand for what was asked; what else the request changes (texts, a tag, showing it) is one commit."""
         old, tag = dataset.state, ingestion.request.tag
@@ -448,7 +456,7 @@ class Ingester:
         ingestion: Ingestion,
         wanted: Wanted,
         scope: Scope,
-        plan: Plan,
+        plan: IngestionPlan,
         request_digest: str,
         dataset: Dataset | None,
         head: VersionState | None,
@@ -550,7 +558,9 @@ class Ingester:
             )
         return held.version_id
 
-    def _base(self, staging: Staging, ingestion: Ingestion, wanted: Wanted, plan: Plan, parent: VersionState | None) -> Base | None:
+    def _base(
+        self, staging: Staging, ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan, parent: VersionState | None
+    ) -> Base | None:
         if parent is None or staging.base is None:
             return None
         request = ingestion.request
@@ -578,10 +588,10 @@ class Ingester:
         variables = tuple(v.name for v in fields.variables) or None
         with step("begin"):
             self._writer.begin(staging)
-        order = WriteOrder(
+        order = WriteRequest(
             sources=wanted.files,
             target=staging.new,
-            window=Window(bbox=scope.bbox, start=scope.start, end=scope.end, clip=fields.ingestion.clip),
+            window=SourceWindow(bbox=scope.bbox, start=scope.start, end=scope.end, clip=fields.ingestion.clip),
             variables=variables,
             attributes=ingestion.options.attributes,
             chunks=fields.layout.chunks,
@@ -605,7 +615,7 @@ class _Making:
 
     ingestion: Ingestion
     wanted: Wanted
-    plan: Plan
+    plan: IngestionPlan
     request_digest: str
     dataset: Dataset | None
     head: VersionState | None

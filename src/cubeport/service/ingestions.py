@@ -84,7 +84,7 @@ class Scope(_Value):
     bbox: tuple[float, float, float, float] | None = None
 
 
-class Plan(_Value):
+class IngestionPlan(_Value):
     """What an ingestion will do, decided before any byte is written."""
 
     action: Action
@@ -127,7 +127,7 @@ class Ingestion(_Value):
     request_scope: Scope = Scope()
     coverage: dict[str, Any] | None = None
     warnings: tuple[dict[str, str], ...] = ()
-    plan: Plan | None = None
+    plan: IngestionPlan | None = None
     progress: Phase = Phase()
     attempt: int = 0
     cancel_requested: bool = False

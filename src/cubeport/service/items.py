@@ -18,7 +18,7 @@ from cubeport.catalog.forms.boxes import Box
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.catalog.query import Interval
 from cubeport.documents.geojson import box_geometry
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, Problem
 from cubeport.service.state import Cube, DatasetState, Reach, VersionState
 
@@ -65,11 +65,11 @@ class Candidate:
 class Finds(Protocol):
     """What a search asks: :class:`~cubeport.service.datasets.Datasets`."""
 
-    def look(self, asked: Look) -> list[Candidate]: ...
+    def look(self, query: Look) -> list[Candidate]: ...
 
     def cube(self, version_id: str) -> Cube: ...
 
-    def items(self, found: Sequence[Candidate]) -> tuple[Shown, ...]: ...
+    def items(self, found: Sequence[Candidate]) -> tuple[PublishedView, ...]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +94,7 @@ class ItemSearch:
 class ItemPage:
     """One page of items, and the token of the next one."""
 
-    items: tuple[Shown, ...]
+    items: tuple[PublishedView, ...]
     token: str | None
 
 

@@ -16,11 +16,11 @@ from cubeport.cubes.pictures.places import CRS84, Canvas, Places, locate
 from cubeport.cubes.pictures.png import png
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Selection, order
-from cubeport.cubes.windows import Run, Window, Windows, count, time_axis
-from cubeport.documents.texts import Shown
+from cubeport.cubes.windows import IndexRange, Window, Windows, count, time_axis
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, NotFound, Problem, TooLarge
 from cubeport.service.ports import Versions
-from cubeport.service.queries import Patience
+from cubeport.service.queries import AnswerDeadline
 
 if TYPE_CHECKING:
     import numpy as np
@@ -73,7 +73,7 @@ class Pictures:
         self._most_chunks = most_chunks
         self._places: Bounded[tuple[str, str | None, Canvas], Places] = Bounded(_PLACES_BYTES)
 
-    def draw(self, shown: Shown, query: PictureQuery, *, left: threading.Event | None = None) -> Picture:
+    def draw(self, shown: PublishedView, query: PictureQuery, *, left: threading.Event | None = None) -> Picture:
         """Return the picture. A box without data gives one without anything on it: a map is not an answer about data.
 
         Raises
@@ -91,8 +91,8 @@ class Pictures:
         name = self._field(shown, query.selection)
         places = self._located(shown, opened, canvas)
         chosen = _slices(opened, name, places.dimensions, query.selection)
-        patience = Patience(_SECONDS, left)
-        values, at = self._values(opened, name, places, chosen, patience)
+        deadline = AnswerDeadline(_SECONDS, left)
+        values, at = self._values(opened, name, places, chosen, deadline)
         look = self._look(shown, name, query, values)
         pixels = _placed(look, values, at, places, canvas)
         colours = look.colours()
@@ -106,7 +106,7 @@ class Pictures:
         slices = {each: _label(opened, each, place) for each, place in chosen.items()}
         return Picture(png(pixels, colours, opacity), look, name, slices)
 
-    def look(self, shown: Shown, selection: Selection | None = None) -> tuple[str, Look]:
+    def look(self, shown: PublishedView, selection: Selection | None = None) -> tuple[str, Look]:
         """Return the field that is drawn, and how. Raises InvalidRequest, NotFound."""
         field = self._field(shown, selection or Selection())
         return field, self._look(shown, field, PictureQuery(Canvas((0, 0, 1, 1), 1, 1)), None)
@@ -123,7 +123,7 @@ class Pictures:
                 next_step=f"Request fewer pixels, and at most {MOST_SIDE} on a side.",
             )
 
-    def _field(self, shown: Shown, selection: Selection) -> str:
+    def _field(self, shown: PublishedView, selection: Selection) -> str:
         description: CubeDescription = shown.description
         if description.spatial.family == "none":
             raise _nowhere()
@@ -133,7 +133,7 @@ class Pictures:
             raise InvalidRequest(f"properties: {why}", errors=[Problem(("query", "properties"), "unknown-field", why)])
         return named[0]
 
-    def _located(self, shown: Shown, opened: Opened, canvas: Canvas) -> Places:
+    def _located(self, shown: PublishedView, opened: Opened, canvas: Canvas) -> Places:
         key = shown.version.version_id, shown.grid, canvas
         places = self._places.get(key)
         if places is None:
@@ -145,10 +145,10 @@ class Pictures:
         return places
 
     def _values(
-        self, opened: Opened, field: str, places: Places, chosen: Mapping[str, int], patience: Patience
+        self, opened: Opened, field: str, places: Places, chosen: Mapping[str, int], deadline: AnswerDeadline
     ) -> tuple[Array | None, tuple[int, ...]]:
         """Return the values of the smallest window with every cell that is seen, and where it begins; ``None`` when none is."""
-        along = {name: Window(name, (Run(place, place + 1),)) for name, place in chosen.items()}
+        along = {name: Window(name, (IndexRange(place, place + 1),)) for name, place in chosen.items()}
         begins = []
         for dimension, index in zip(places.dimensions, places.index, strict=True):
             seen = index[index >= 0]
@@ -156,7 +156,7 @@ class Pictures:
                 return None, ()
             low, high = int(seen.min()), int(seen.max()) + 1
             begins.append(low)
-            along[dimension] = Window(dimension, (Run(low, high),))
+            along[dimension] = Window(dimension, (IndexRange(low, high),))
         dimensions = opened.dimensions(field)
         windows = Windows((field,), {each: along[each] for each in dimensions})
         cost = count(opened.description, windows)
@@ -169,12 +169,12 @@ class Pictures:
                 unit="chunks",
                 next_step="Request a smaller box.",
             )
-        raw = opened.raw(field, windows.along, patience=patience)
+        raw = opened.raw(field, windows.along, deadline=deadline)
         values = opened.decode(field, raw)
         order_of = [dimensions.index(each) for each in (*chosen, *places.dimensions)]
         return values.transpose(order_of).reshape([along[each].size for each in places.dimensions]), tuple(begins)
 
-    def _look(self, shown: Shown, field: str, query: PictureQuery, values: Array | None) -> Look:
+    def _look(self, shown: PublishedView, field: str, query: PictureQuery, values: Array | None) -> Look:
 
         try:
             look = look_of(shown.description.variable(field), shown.texts.render)

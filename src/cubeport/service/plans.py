@@ -16,11 +16,11 @@ from cubeport.cubes.download import NAMES
 from cubeport.cubes.edr.queries import query_named, query_of, resolve_query, settle
 from cubeport.cubes.edr.query import Place
 from cubeport.cubes.forms import FORMS, Encoder, Form
-from cubeport.cubes.part import Opened, Part, Patience
+from cubeport.cubes.part import Deadline, Opened, Part
 from cubeport.cubes.resolve import axis_named, resolve
 from cubeport.cubes.selection import Scale, Selection, parse_datetime, stamp_at
-from cubeport.cubes.windows import Run, Window, Windows, count, fitting, runs_of, time_axis
-from cubeport.documents.texts import Shown
+from cubeport.cubes.windows import IndexRange, Window, Windows, count, fitting, runs_of, time_axis
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import TooLarge
 from cubeport.service.ports import Encoders
 
@@ -30,7 +30,7 @@ _SETTLED_AT_ONCE = 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class AnswerLimits:
     """Bounds of one answer; each refusal names its setting."""
 
     json_cells: int = 1_000_000
@@ -57,7 +57,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Query:
+class CubeQuery:
     """What a caller asks of one dataset: a coverage, an EDR query (with a place) or a download, in one form."""
 
     selection: Selection
@@ -83,11 +83,11 @@ class Query:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class QueryPlan:
     """A query compared with one version: its part of the cube, what that costs, and the limit that it is over, if any."""
 
-    shown: Shown
-    query: Query
+    shown: PublishedView
+    query: CubeQuery
     part: Part
     encoder: Encoder
     refusal: Refusal | None
@@ -108,7 +108,9 @@ class Plan:
         return f"{self.shown.texts.dataset_id}@{self.shown.version.version_id}"
 
 
-def plan(shown: Shown, query: Query, opened: Opened, encoder: Encoder, limits: Limits, *, public_url: str) -> Plan:
+def plan(
+    shown: PublishedView, query: CubeQuery, opened: Opened, encoder: Encoder, limits: AnswerLimits, *, public_url: str
+) -> QueryPlan:
     """Return the plan of *query*, refused or not.
 
     Raises
@@ -135,16 +137,16 @@ def plan(shown: Shown, query: Query, opened: Opened, encoder: Encoder, limits: L
         everything=everything,
     )
     unsettled = kind is not None and kind.settle is not None
-    made = Plan(shown, query, part, encoder, refusal_of(query, part, encoder, limits), settled=not unsettled)
+    made = QueryPlan(shown, query, part, encoder, refusal_of(query, part, encoder, limits), settled=not unsettled)
     return settled(made, _at_once) if unsettled and part.cost.cells <= _SETTLED_AT_ONCE else made
 
 
-def settled(plan: Plan, patience: Patience) -> Plan:
+def settled(plan: QueryPlan, deadline: Deadline) -> QueryPlan:
     """Return the plan with the cells outside the region hidden; plans of other queries as they are."""
     if plan.settled or plan.query.place is None:
         return plan
     part = plan.part
-    windows = settle(plan.description, part.opened.labels(), part.windows, plan.query.selection, plan.query.place, patience)
+    windows = settle(plan.description, part.opened.labels(), part.windows, plan.query.selection, plan.query.place, deadline)
     return replace(plan, part=replace(part, windows=windows, cost=count(plan.description, windows)), settled=True)
 
 
@@ -152,7 +154,7 @@ def _at_once() -> None:
     """Patience for what is known to be short."""
 
 
-def refusal_of(query: Query, part: Part, encoder: Encoder, limits: Limits) -> Refusal | None:
+def refusal_of(query: CubeQuery, part: Part, encoder: Encoder, limits: AnswerLimits) -> Refusal | None:
     """Return the first limit that the part is over, or ``None``."""
     setting = "download_cells" if query.download and query.form.stored else query.form.limit
     checks = (
@@ -163,7 +165,7 @@ def refusal_of(query: Query, part: Part, encoder: Encoder, limits: Limits) -> Re
     return next((each for each in checks if each.value > each.limit), None)
 
 
-def check(plan: Plan, encoders: Encoders, limits: Limits) -> None:
+def check(plan: QueryPlan, encoders: Encoders, limits: AnswerLimits) -> None:
     """Raise TooLarge, with what could be asked instead, when the plan is over a limit."""
     over = plan.refusal
     if over is not None:
@@ -177,11 +179,11 @@ def check(plan: Plan, encoders: Encoders, limits: Limits) -> None:
         )
 
 
-def alternatives(plan: Plan, encoders: Encoders, limits: Limits) -> list[dict[str, str]]:
+def alternatives(plan: QueryPlan, encoders: Encoders, limits: AnswerLimits) -> list[dict[str, str]]:
     """Return queries that would be answered: less time, fewer cells, another form, the store itself, an estimate."""
     name, public_url = plan.shown.dataset_name if plan.query.download else plan.shown.coverage_name, plan.part.public_url
 
-    def told(title: str, query: Query) -> dict[str, str]:
+    def told(title: str, query: CubeQuery) -> dict[str, str]:
         return {"title": title, "href": query.href(public_url, name)}
 
     found = [told("The longest time from the start that fits", each) for each in _shorter(plan, limits)]
@@ -196,7 +198,7 @@ def alternatives(plan: Plan, encoders: Encoders, limits: Limits) -> list[dict[st
     return [*found, told("The cost", estimate)]
 
 
-def _shorter(plan: Plan, limits: Limits) -> Iterator[Query]:
+def _shorter(plan: QueryPlan, limits: AnswerLimits) -> Iterator[CubeQuery]:
     """Yield the query with the longest leading time that is within every limit, where there is one."""
     axis, over, part = time_axis(plan.description), plan.refusal, plan.part
     if over is None or axis is None or axis.scalar:
@@ -217,7 +219,7 @@ def _shorter(plan: Plan, limits: Limits) -> Iterator[Query]:
         budget = budget * 3 // 4
 
 
-def _coarser(plan: Plan, limits: Limits) -> Iterator[Query]:
+def _coarser(plan: QueryPlan, limits: AnswerLimits) -> Iterator[CubeQuery]:
     """Yield the query with the least ``scale-factor`` that is within every limit; for coverages with x and y."""
     over, query, part = plan.refusal, plan.query, plan.part
     if over is None or query.download or query.place is not None or query.selection.scale is not None:
@@ -239,7 +241,7 @@ def _coarser(plan: Plan, limits: Limits) -> Iterator[Query]:
         factor *= 2
 
 
-def _every(window: Window, size: int) -> tuple[Run, ...]:
+def _every(window: Window, size: int) -> tuple[IndexRange, ...]:
     """Return *size* indices of the window, evenly spread, as runs: chunks are counted by where they are."""
     import numpy as np
 
@@ -255,7 +257,7 @@ def _with_everything(description: CubeDescription, windows: Windows) -> Windows:
     for name in data:
         variable = description.variable(name)
         for dimension, size in zip(variable.dimensions, variable.shape, strict=True):
-            along.setdefault(dimension, Window(dimension, (Run(0, size),)))
+            along.setdefault(dimension, Window(dimension, (IndexRange(0, size),)))
     kept = tuple(
         name for name in data if all(windows.along[d].size for d in description.variable(name).dimensions if d in windows.along)
     )

@@ -8,8 +8,18 @@ from typing import Any, Protocol
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.forms import Answer, Encoder, Form, Room
-from cubeport.cubes.orders import Base, Measured, Occupied, Progress, Staging, StoredObject, Window, WriteOrder, Written
 from cubeport.cubes.part import Opened
+from cubeport.cubes.write_request import (
+    Base,
+    Measured,
+    Occupied,
+    Progress,
+    SourceWindow,
+    Staging,
+    StoredObject,
+    WriteRequest,
+    Written,
+)
 from cubeport.service.templates import SourceBlock
 
 __all__ = [
@@ -23,13 +33,13 @@ __all__ = [
     "Progress",
     "Reader",
     "Room",
+    "SourceWindow",
     "Sources",
     "Staging",
     "StoredObject",
     "Versions",
     "Way",
-    "Window",
-    "WriteOrder",
+    "WriteRequest",
     "Writer",
     "Written",
 ]
@@ -41,7 +51,7 @@ class Gate(Protocol):
     def identify(self, sources: Sequence[Path]) -> tuple[Mapping[str, Any], ...]:
         """Return the identity of each source without decoding it: ``name``, ``size_bytes``, ``sha256``. Raises SourceRejected."""
 
-    def write(self, order: WriteOrder, *, progress: Progress | None = None) -> Written:
+    def write(self, order: WriteRequest, *, progress: Progress | None = None) -> Written:
         """Run the first child; ``target`` stays its owner's. Raises SourceRejected, AreaOutsideSource and data conflicts."""
 
     def measure(

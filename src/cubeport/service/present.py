@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal, Protocol
 
 from cubeport.documents import native
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import NotFound
 from cubeport.service.ingestions import Ingestion
 from cubeport.service.state import VersionState
@@ -18,7 +18,7 @@ NEWEST = 20
 class Shows(Protocol):
     """The service, as its documents need it."""
 
-    def shown(self, ref: str, *, unpublished: bool = False) -> Shown: ...
+    def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView: ...
 
     def versions(
         self, dataset_id: str, *, limit: int = 100, after: tuple[int, str] | None = None
@@ -32,7 +32,7 @@ def detail(service: Shows, dataset_id: str, public_url: str) -> native.DatasetDe
     return native.detail(shown, public_url, versions=newest)
 
 
-def version(shown: Shown, state: VersionState, stored: str, public_url: str) -> native.Version:
+def version(shown: PublishedView, state: VersionState, stored: str, public_url: str) -> native.Version:
     """Return one version of the dataset that *shown* is of."""
     return native.version(
         state.model_dump(mode="json"),
@@ -44,7 +44,7 @@ def version(shown: Shown, state: VersionState, stored: str, public_url: str) -> 
     )
 
 
-def _pointed(shown: Shown, version_id: str, stored: str) -> Literal["latest", "head", "retained", "removed", "missing"]:
+def _pointed(shown: PublishedView, version_id: str, stored: str) -> Literal["latest", "head", "retained", "removed", "missing"]:
     if stored in ("removed", "freed"):
         return "removed"
     if stored == "missing":
@@ -84,7 +84,7 @@ def synced(service: Shows, done: Synced, public_url: str) -> dict[str, Any]:
     }
 
 
-def _made(service: Shows, done: Ingestion) -> Shown | None:
+def _made(service: Shows, done: Ingestion) -> PublishedView | None:
     try:
         return service.shown(done.dataset_id, unpublished=True)
     except NotFound:  # deleted or removed since: the ingestion stays true without it

@@ -14,10 +14,10 @@ from typing import Any
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.edr.queries import query_named
 from cubeport.cubes.forms import Answer, Form, Room
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import Cancelled, Unavailable
 from cubeport.service import plans
-from cubeport.service.plans import MIB, Limits, Plan, Query
+from cubeport.service.plans import MIB, AnswerLimits, CubeQuery, QueryPlan
 from cubeport.service.ports import Encoders, Versions, Way
 
 _LIGHT_CELLS = 65_536
@@ -36,7 +36,7 @@ _LEARNT = 4_096
 """How many answers' true sizes are remembered, to better later estimates of the same fields."""
 
 
-class Patience:
+class AnswerDeadline:
     """Lasts for some seconds, and as long as the client is there."""
 
     def __init__(self, seconds: float, left: threading.Event | None = None) -> None:
@@ -55,7 +55,7 @@ class Patience:
 class Answered:
     """An answer, and the plan as it was carried out."""
 
-    plan: Plan
+    plan: QueryPlan
     content: Answer
 
 
@@ -75,9 +75,9 @@ class Queries:
         way: Way,
         *,
         public_url: str,
-        limits: Limits | None = None,
+        limits: AnswerLimits | None = None,
     ) -> None:
-        self.limits = limits or Limits()
+        self.limits = limits or AnswerLimits()
         self.public_url = public_url
         self.versions = versions
         self._encoders = encoders
@@ -89,7 +89,7 @@ class Queries:
         self._true_sizes: dict[tuple[str, ...], float] = {}
         """How far estimates of a version's fields were off."""
 
-    def plan(self, shown: Shown, query: Query, *, placed: bool = False) -> Plan:
+    def plan(self, shown: PublishedView, query: CubeQuery, *, placed: bool = False) -> QueryPlan:
         """Return the plan, refused or not: coordinates are read (once a version), no values. Raises as ``plans.plan``.
 
         Parameters
@@ -101,11 +101,11 @@ class Queries:
             opened = self.versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
             return plans.plan(shown, query, opened, self._encoders.of(query.form), self.limits, public_url=self.public_url)
 
-    def check(self, plan: Plan) -> None:
+    def check(self, plan: QueryPlan) -> None:
         """Raise TooLarge, with what could be asked instead, when the plan is over a limit."""
         plans.check(plan, self._encoders, self.limits)
 
-    def estimate(self, plan: Plan) -> dict[str, Any]:
+    def estimate(self, plan: QueryPlan) -> dict[str, Any]:
         """Return what the answer would cost; no value is read."""
         cost, over = plan.part.cost, plan.refusal
         return {
@@ -119,11 +119,11 @@ class Queries:
             "alternatives": plans.alternatives(plan, self._encoders, self.limits) if over is not None else [],
         }
 
-    def size(self, plan: Plan) -> int:
+    def size(self, plan: QueryPlan) -> int:
         """Return the bytes of the answer: no metadata say how much is missing, so answers before this one count too."""
         return round(plan.encoder.size(plan.part) * self._true_sizes.get(_kind_of(plan), 1.0))
 
-    def answer(self, plan: Plan, *, left: threading.Event | None = None, placed: bool = False) -> Answered:
+    def answer(self, plan: QueryPlan, *, left: threading.Event | None = None, placed: bool = False) -> Answered:
         """Return the answer, with the plan as it was carried out.
 
         Parameters
@@ -140,11 +140,11 @@ class Queries:
         """
         self.check(plan)
         query = plan.query
-        patience = Patience(self.limits.seconds * (query.form.seconds if query.download else 1), left)
+        deadline = AnswerDeadline(self.limits.seconds * (query.form.seconds if query.download else 1), left)
         with self.place() if self.heavy(plan) and not placed else nullcontext():
             began = time.perf_counter()
-            plan = plans.settled(plan, patience)
-            make = partial(self._made, plan, patience)
+            plan = plans.settled(plan, deadline)
+            make = partial(self._made, plan, deadline)
             if query.download:
                 content = make()
             elif query.place is None:
@@ -166,8 +166,8 @@ class Queries:
         """
         return content if len(content) <= _SMALL else self._room.hold(content)
 
-    def _made(self, plan: Plan, patience: Patience) -> Answer:
-        answer = plan.encoder.encode(plan.part, self._room, patience)
+    def _made(self, plan: QueryPlan, deadline: AnswerDeadline) -> Answer:
+        answer = plan.encoder.encode(plan.part, self._room, deadline)
         # A small answer is mostly its frame, and outside a mask all is missing: neither says how long values are.
         if isinstance(answer, bytes) and len(answer) > _TELLING and plan.part.windows.mask is None:
             if len(self._true_sizes) >= _LEARNT:
@@ -175,11 +175,11 @@ class Queries:
             self._true_sizes[_kind_of(plan)] = len(answer) / max(1, plan.encoder.size(plan.part))
         return answer
 
-    def heavy(self, plan: Plan) -> bool:
+    def heavy(self, plan: QueryPlan) -> bool:
         """Say whether the plan needs a place among the heavy ones."""
         return plan.part.cost.cells > _LIGHT_CELLS or plan.part.cost.chunks > _LIGHT_CHUNKS
 
-    def large(self, shown: Shown, query: Query) -> bool:
+    def large(self, shown: PublishedView, query: CubeQuery) -> bool:
         """Say whether even planning is heavy work: many points, or a grid whose positions are many and all looked at."""
         place = query.place
         if (
@@ -217,5 +217,5 @@ class Queries:
             self._rates[form.name] = 0.7 * self._rates.get(form.name, 20e6) + 0.3 * size / max(seconds, 1e-3)
 
 
-def _kind_of(plan: Plan) -> tuple[str, ...]:
+def _kind_of(plan: QueryPlan) -> tuple[str, ...]:
     return (plan.shown.version.version_id, plan.form.name, *plan.part.windows.fields)

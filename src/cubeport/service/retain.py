@@ -82,7 +82,7 @@ class DatasetUsage:
 
 
 @dataclass(frozen=True, slots=True)
-class Usage:
+class DiskUsage:
     """The bytes of an instance's versions, and what retention would free now."""
 
     size_bytes: int
@@ -214,7 +214,7 @@ class Retention:
         if failed is not None:
             raise failed
 
-    def usage(self) -> Usage:
+    def usage(self) -> DiskUsage:
         """Return the bytes of every version that is stored, and what :meth:`apply` would free, sooner or later, of it."""
         found: dict[str, list[tuple[VersionState, str]]] = {}
         for row in self._select(["retained", "removed", "missing"]):
@@ -227,7 +227,7 @@ class Retention:
             for version in used.versions
             if version.state == "removed" or (used.dataset_id, version.version_id) in going
         )
-        return Usage(
+        return DiskUsage(
             sum(each.size_bytes for each in datasets), would_free, tuple(sorted(datasets, key=lambda each: each.dataset_id))
         )
 
@@ -263,7 +263,7 @@ def removed(row: Row) -> Row:
     return replace(row, document=version.model_dump(mode="json"), state="removed")
 
 
-def document(usage: Usage) -> dict[str, Any]:
+def document(usage: DiskUsage) -> dict[str, Any]:
     """Return the usage as HTTP and the command line show it."""
     return {
         "kind": "Usage",

@@ -60,7 +60,7 @@ def hull(scope: Scope, held: Mapping[str, Any], period_type: str) -> Scope:
     )
 
 
-def check_realised(asked: Scope, description: CubeDescription, period_type: str, *, allow_gaps: bool) -> None:
+def check_realised(scope: Scope, description: CubeDescription, period_type: str, *, allow_gaps: bool) -> None:
     """Refuse a cube that is not all that was asked: coverage is measured, not believed.
 
     Raises
@@ -78,12 +78,12 @@ def check_realised(asked: Scope, description: CubeDescription, period_type: str,
     calendar = canonical(temporal.calendar) or "standard"
     held_from, held_to = span(temporal, period_type)
     first, last = _span({"start": held_from, "end": held_to}, period_type, calendar)
-    start = _ordinal(asked.start, period_type, calendar, "start")
-    end = _ordinal(asked.end, period_type, calendar, "end")
+    start = _ordinal(scope.start, period_type, calendar, "start")
+    end = _ordinal(scope.end, period_type, calendar, "end")
     if (start is not None and start < first) or (end is not None and end > last):
         raise CoverageIncomplete(
             f"The source has {held_from} to {held_to}.",
-            requested={"start": asked.start, "end": asked.end},
+            requested={"start": scope.start, "end": scope.end},
             available={"start": held_from, "end": held_to},
             next_step="request what is available",
         )

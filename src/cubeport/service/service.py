@@ -16,7 +16,7 @@ from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.forms import cursors
 from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.models import CatalogRecord
-from cubeport.documents.texts import Shown
+from cubeport.documents.texts import PublishedView
 from cubeport.errors import CubeportError, InvalidCursor, NotFound, ReadOnly
 from cubeport.service import collections, describe, items, publish, sync
 from cubeport.service.changes import ChangePage, Changes
@@ -25,10 +25,10 @@ from cubeport.service.datasets import Dataset, Datasets, ShownPage
 from cubeport.service.diff import Diff
 from cubeport.service.engines import Engines
 from cubeport.service.ingest import Ingester
-from cubeport.service.ingestions import FileOptions, Ingestion, IngestionRequest, Plan
+from cubeport.service.ingestions import FileOptions, Ingestion, IngestionPlan, IngestionRequest
 from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.jobs import Jobs, Listener
-from cubeport.service.retain import Retention, Retired, Usage
+from cubeport.service.retain import DiskUsage, Retention, Retired
 from cubeport.service.schedules import Schedules
 from cubeport.service.state import VersionState
 from cubeport.service.sync import SyncDetail, Synced
@@ -37,7 +37,7 @@ from cubeport.service.webhooks import Webhooks
 
 if TYPE_CHECKING:
     from cubeport.cubes.difference import Difference
-    from cubeport.cubes.part import Patience
+    from cubeport.cubes.part import Deadline
 
 _log = logging.getLogger(__name__)
 
@@ -102,11 +102,11 @@ class Service:
         """Return the catalog's sequence number: equal means that no list changed."""
         return self._datasets.generation()
 
-    def shown(self, ref: str, *, unpublished: bool = False) -> Shown:
+    def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView:
         """Return what faces show at ``id`` or ``id@ref``; see :meth:`Datasets.shown`."""
         return self._datasets.shown(ref, unpublished=unpublished)
 
-    def coverage(self, ref: str) -> Shown:
+    def coverage(self, ref: str) -> PublishedView:
         """Return the coverage at ``id[:grid][@ref]``; see :meth:`Datasets.coverage`."""
         return self._datasets.coverage(ref)
 
@@ -145,8 +145,8 @@ class Service:
         *,
         most_cells: int | None = None,
         unpublished: bool = True,
-        patience: Patience | None = None,
-    ) -> tuple[Shown, Shown, Difference]:
+        deadline: Deadline | None = None,
+    ) -> tuple[PublishedView, PublishedView, Difference]:
         """Return two versions of a dataset and what changed from *old* to *new*: coordinates, steps, values, attributes.
 
         ::
@@ -165,9 +165,9 @@ class Service:
         NotFound, VersionRemoved, TooLarge, Corrupt, StoreUnavailable
         """
         before, after = (self._datasets.shown(f"{dataset_id}@{ref}", unpublished=unpublished) for ref in (old, new))
-        return before, after, self._diff.between(before, after, most_cells=most_cells, patience=patience)
+        return before, after, self._diff.between(before, after, most_cells=most_cells, deadline=deadline)
 
-    def with_versions(self, *shown: Shown) -> tuple[Shown, ...]:
+    def with_versions(self, *shown: PublishedView) -> tuple[PublishedView, ...]:
         """Return them with their newest versions and their neighbours: what has a STAC item."""
         return self._datasets.with_versions(shown)
 
@@ -201,7 +201,7 @@ class Service:
 
     # --- ingesting ---
 
-    def plan(self, request: IngestionRequest, options: FileOptions | None = None) -> Plan:
+    def plan(self, request: IngestionRequest, options: FileOptions | None = None) -> IngestionPlan:
         """Return what :meth:`ingest` would do; nothing is written."""
         return self._ingester.plan(self._ingestion(request, options))
 
@@ -415,7 +415,7 @@ class Service:
             self._writable()
         return self._retention.apply(dry_run=dry_run)
 
-    def usage(self) -> Usage:
+    def usage(self) -> DiskUsage:
         """Return the bytes of every version, and what retention would free."""
         return self._retention.usage()
 

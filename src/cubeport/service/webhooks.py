@@ -69,7 +69,7 @@ class Webhook:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class Delivered:
     """How far a webhook is."""
 
     cursor: int
@@ -157,7 +157,7 @@ class Webhooks:
         place = _place(row) if row is not None else None
         waiting = newest - place.cursor if place is not None else 0
         state = "new" if place is None else "failing" if place.tries else "behind" if waiting else "up-to-date"
-        shown = {name: value for name, value in asdict(place or Place(newest)).items() if name != "cursor"}
+        shown = {name: value for name, value in asdict(place or Delivered(newest)).items() if name != "cursor"}
         return {
             "webhook_id": hook.id,
             "origin": hook.origin,
@@ -204,7 +204,7 @@ class Webhooks:
         row = self._rows.get(WEBHOOK, hook.id)
         if row is None:
             # It begins here: what was before it was named is in the feed, for whoever wants it.
-            self._rows.put(Row(WEBHOOK, hook.id, asdict(Place(self._newest()))))
+            self._rows.put(Row(WEBHOOK, hook.id, asdict(Delivered(self._newest()))))
             return 0
         place = _place(row)
         if place.next_at is not None and timestamp(at) < place.next_at:
@@ -261,9 +261,9 @@ class Webhooks:
         return newest[0].seq if newest else 0
 
 
-def _place(row: Row) -> Place:
-    return Place(**dict(row.document))
+def _place(row: Row) -> Delivered:
+    return Delivered(**dict(row.document))
 
 
-def _row(row: Row, place: Place) -> Row:
+def _row(row: Row, place: Delivered) -> Row:
     return replace(row, document=asdict(place))

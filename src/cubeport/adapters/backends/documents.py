@@ -15,7 +15,7 @@ from datetime import datetime
 from functools import cmp_to_key
 from typing import Any, Literal
 
-from cubeport.catalog.backend import Change, Edge, Finding, Place, Placed, Row, RowSearch, stale, taken
+from cubeport.catalog.backend import Edge, Finding, Place, Placed, RecordChange, Row, RowSearch, stale, taken
 from cubeport.catalog.forms.canonical import dumps, new_id
 from cubeport.catalog.models import CatalogRecord, Operation, OperationStatus, storable
 from cubeport.catalog.query import TEXT_COMPARED, FieldSummary, Page, Query, Scalar, count_values, matches, select, summarise
@@ -34,7 +34,7 @@ class State:
     records: dict[str, CatalogRecord] = field(default_factory=dict)
     operations: dict[str, Operation] = field(default_factory=dict)
     rows: dict[tuple[str, str], Row] = field(default_factory=dict)
-    changes: dict[str, Change] = field(default_factory=dict)
+    changes: dict[str, RecordChange] = field(default_factory=dict)
     keys: dict[str, str] = field(default_factory=dict)
     """Record ids by the keys of the records that are not deleted."""
     paths: dict[ManagedPath, str] = field(default_factory=dict)
@@ -162,7 +162,7 @@ class DocumentBackend:
             if transaction.changed:
                 state.generation += 1
                 for each, removed in transaction.changed.items():
-                    state.changes[each] = Change(state.generation, each, removed)
+                    state.changes[each] = RecordChange(state.generation, each, removed)
             if transaction.changed or transaction.touched:
                 self.save_state(state)
 
@@ -304,7 +304,7 @@ class DocumentBackend:
             raise moved(state.retired)
         return state.generation
 
-    def changes(self, after: int, limit: int = 1000) -> list[Change]:
+    def changes(self, after: int, limit: int = 1000) -> list[RecordChange]:
         """Return which records changed behind generation *after*, each once, oldest first, whole generations."""
         found = [each for each in self.state().changes.values() if each.generation > after]
         found.sort(key=lambda each: (each.generation, each.id))
@@ -323,7 +323,7 @@ class DocumentBackend:
         records: Iterable[CatalogRecord],
         operations: Iterable[Operation],
         rows: Iterable[Row],
-        changes: Iterable[Change],
+        changes: Iterable[RecordChange],
         generation: int,
     ) -> None:
         """Take over a whole catalog into this empty one, as one commit: documents, revisions and generations as they are."""

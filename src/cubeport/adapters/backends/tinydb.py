@@ -21,7 +21,7 @@ from typing import Any, Self
 from tinydb.storages import Storage
 
 from cubeport.adapters.backends.documents import DocumentBackend, State, moved
-from cubeport.catalog.backend import Change, Finding, Row
+from cubeport.catalog.backend import Finding, RecordChange, Row
 from cubeport.catalog.disk.durable import make_folders, open_file, sync, sync_folder, write_all
 from cubeport.catalog.disk.locks import FileLock
 from cubeport.catalog.disk.mounts import refuse_network
@@ -43,7 +43,7 @@ _ENTRY = re.compile(r'\n    "\d+": ')
 _END = "\n    }"
 
 
-class Written(str):
+class WrittenText(str):
     """A document that is JSON text already, indented as in the file."""
 
     __slots__ = ()
@@ -94,7 +94,7 @@ class CatalogStorage(Storage):
         return tables
 
     def write(self, data: Tables) -> None:
-        """Put *data* in place of the file, durably. Documents may be :class:`Written` already."""
+        """Put *data* in place of the file, durably. Documents may be :class:`WrittenText` already."""
         for leftover in self.path.parent.glob(f".{self.path.name}.*.part"):
             leftover.unlink(missing_ok=True)  # of a writer that died: we hold the lock
         self._publish(encoded(data), self._replace)
@@ -153,7 +153,7 @@ def encoded(data: Tables) -> bytes:
     tables: list[str] = []
     for name in sorted(data):
         entries = [
-            f'    "{number}": {document if isinstance(document, Written) else written(document)}'
+            f'    "{number}": {document if isinstance(document, WrittenText) else written(document)}'
             for number, document in data[name].items()
         ]
         tables.append(f'  "{name}": {{\n' + ",\n".join(entries) + "\n  }" if entries else f'  "{name}": {{}}')
@@ -161,9 +161,9 @@ def encoded(data: Tables) -> bytes:
     return raw.replace(_NO_DIGEST.encode(), hashlib.sha256(raw).hexdigest().encode(), 1)
 
 
-def written(document: Any) -> Written:
+def written(document: Any) -> WrittenText:
     """Return the document as it is in the file."""
-    return Written(dumps(document, indent=True).replace("\n", "\n    "))
+    return WrittenText(dumps(document, indent=True).replace("\n", "\n    "))
 
 
 def _signature(stat: os.stat_result) -> Signature:
@@ -184,7 +184,7 @@ class TinyBackend(DocumentBackend):
             make_folders(self._lock_path.parent)
         self._storage = CatalogStorage(path)
         self._state: State | None = None
-        self._texts: dict[Place, tuple[object, Written]] | None = None
+        self._texts: dict[RowPlace, tuple[object, WrittenText]] | None = None
         """By its place, a value and its text in the file: only what changed is written again."""
         self._reading = threading.RLock()
         retired = self.load_state().retired
@@ -237,12 +237,12 @@ class TinyBackend(DocumentBackend):
                 raise
             self._state, self._texts = state, texts
 
-    def _recall(self) -> dict[Place, tuple[object, Written]]:
+    def _recall(self) -> dict[RowPlace, tuple[object, WrittenText]]:
         """Return the texts of the state that was read, cut out of the file's text."""
         if self._state is None or not self._storage.raw:
             return {}
         entries = [found for part in self._storage.raw.split(_END) if (found := _ENTRY.search(part))]
-        texts = [Written(found.string[found.end() :] + _END) for found in entries[1:]]  # the first is the catalog's own
+        texts = [WrittenText(found.string[found.end() :] + _END) for found in entries[1:]]  # the first is the catalog's own
         return {place: (value, text) for (place, value), text in zip(_places(self._state), texts, strict=True)}
 
     def check(self, deep: bool = False) -> list[Finding]:  # noqa: ARG002  # every reading verifies the whole file
@@ -254,10 +254,10 @@ class TinyBackend(DocumentBackend):
         return []
 
 
-type Place = tuple[str, str]
+type RowPlace = tuple[str, str]
 
 
-def _places(state: State) -> Iterator[tuple[Place, Any]]:
+def _places(state: State) -> Iterator[tuple[RowPlace, Any]]:
     """Yield what the file holds besides the catalog's own entry, in the file's order of tables."""
     for change in state.changes.values():
         yield ("changes", change.id), change
@@ -273,7 +273,7 @@ def _document(value: Any) -> Any:
     return value.to_mapping() if isinstance(value, Model) else asdict(value)
 
 
-def _tables(state: State, texts: Mapping[Place, tuple[object, Written]]) -> Tables:
+def _tables(state: State, texts: Mapping[RowPlace, tuple[object, WrittenText]]) -> Tables:
     own = {"catalog_id": state.catalog_id, "generation": state.generation, "retired": state.retired, "schema": SCHEMA}
     tables: dict[str, dict[str, Any]] = {"catalog": {"1": own | {"sha256": _NO_DIGEST}}}
     tables |= {name: {} for name in ("changes", "operations", "records", "rows")}
@@ -291,7 +291,7 @@ def _state_of(tables: Mapping[str, Mapping[str, Any]]) -> State:
             state.put(record)
         state.operations = {each["operation_id"]: Operation.from_mapping(each) for each in tables["operations"].values()}
         state.rows = {(each["table"], each["id"]): Row(**each) for each in tables["rows"].values()}
-        state.changes = {each["id"]: Change(**each) for each in tables["changes"].values()}
+        state.changes = {each["id"]: RecordChange(**each) for each in tables["changes"].values()}
     except (InvalidRequest, Conflict, TypeError, KeyError) as exc:
         raise CorruptCatalog(f"The catalog's file is not valid: {exc}", next_step="cubeport doctor") from exc
     return state

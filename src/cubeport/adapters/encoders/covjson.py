@@ -9,7 +9,7 @@ import orjson
 
 from cubeport.adapters.encoders.lengths import mean_length, value_length
 from cubeport.cubes.forms import Encoder, Room
-from cubeport.cubes.part import Part, Patience
+from cubeport.cubes.part import Deadline, Part
 from cubeport.cubes.windows import time_axis
 from cubeport.documents import coveragejson
 
@@ -44,8 +44,8 @@ class _CoverageJSON(Encoder):
         size += len(orjson.dumps(crs.wkt2)) if crs is not None and crs.wkt2 and not crs.authority else 0
         return int(size)
 
-    def encode(self, part: Part, room: Room, patience: Patience) -> bytes:  # noqa: ARG002  # it is made of bytes at once
-        cut = replace(part.opened.cut(part.windows, patience=patience), point=part.point)
+    def encode(self, part: Part, room: Room, deadline: Deadline) -> bytes:  # noqa: ARG002  # it is made of bytes at once
+        cut = replace(part.opened.cut(part.windows, deadline=deadline), point=part.point)
         return coveragejson.encode(cut, public_url=part.public_url)
 
 

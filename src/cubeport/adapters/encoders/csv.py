@@ -6,7 +6,7 @@ import math
 
 from cubeport.adapters.encoders.lengths import mean_length, value_length
 from cubeport.cubes.forms import Encoder, Room
-from cubeport.cubes.part import Part, Patience
+from cubeport.cubes.part import Deadline, Part
 from cubeport.cubes.windows import time_axis
 from cubeport.documents import coveragejson, table
 
@@ -28,8 +28,8 @@ class _Csv(Encoder):
             size += rows * (width + sum(value_length(part, field.name) for field in group.fields))
         return int(size)
 
-    def encode(self, part: Part, room: Room, patience: Patience) -> bytes:  # noqa: ARG002  # it is made of bytes at once
-        return table.encode(part.opened.cut(part.windows, patience=patience), patience=patience)
+    def encode(self, part: Part, room: Room, deadline: Deadline) -> bytes:  # noqa: ARG002  # it is made of bytes at once
+        return table.encode(part.opened.cut(part.windows, deadline=deadline), deadline=deadline)
 
 
 ENCODER = _Csv()

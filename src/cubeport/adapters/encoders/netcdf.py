@@ -22,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cubeport.cubes.forms import Encoder, Room
-from cubeport.cubes.part import Part, Patience
-from cubeport.cubes.windows import Run, Window, turned_labels
+from cubeport.cubes.part import Deadline, Part
+from cubeport.cubes.windows import IndexRange, Window, turned_labels
 from cubeport.errors import NoSpace, StoreUnavailable
 
 type Array = NDArray[Any]
@@ -71,12 +71,12 @@ class _NetCDF(Encoder):
             size += math.prod(lengths) * (opened.dtype(name).itemsize if opened.dtype(name).kind in "iufb" else 48)
         return size
 
-    def encode(self, part: Part, room: Room, patience: Patience) -> BinaryIO:
+    def encode(self, part: Part, room: Room, deadline: Deadline) -> BinaryIO:
         target = room.open(self.size(part))
         try:
             # netCDF-C needs the order of creation; 1.8 and later keep attributes of more than 64 KiB.
             with h5py.File(target, "w", track_order=True, libver=("v108", "v110")) as file:
-                _Writer(file, part, patience).write()
+                _Writer(file, part, deadline).write()
             failed: OSError | None = getattr(target, "failed", None)
             if failed is not None:
                 if failed.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -94,10 +94,10 @@ ENCODER = _NetCDF()
 class _Writer:
     """Writes one file."""
 
-    def __init__(self, file: h5py.File, part: Part, patience: Patience) -> None:
+    def __init__(self, file: h5py.File, part: Part, deadline: Deadline) -> None:
         self._file = file
         self._opened = part.opened
-        self._patience = patience
+        self._patience = deadline
         self._description = part.description
         self._as_stored = part.as_stored
         self._fields = part.windows.fields
@@ -144,12 +144,12 @@ class _Writer:
                     found[axis.bounds] = axis.dimension
         return found
 
-    def _shifts(self, window: Window) -> tuple[Run, ...]:
+    def _shifts(self, window: Window) -> tuple[IndexRange, ...]:
         """Return the runs as they are turned: a download keeps the store's labels, and turns only what comes after the seam."""
         if not self._as_stored:
             return window.runs
         first = window.runs[0].shift
-        return tuple(Run(run.start, run.stop, run.shift - first) for run in window.runs)
+        return tuple(IndexRange(run.start, run.stop, run.shift - first) for run in window.runs)
 
     def _variable(self, name: str) -> None:
         opened = self._opened
@@ -223,7 +223,9 @@ class _Writer:
         """Yield the values in strips along the first dimension, each with its place in the file."""
         opened = self._opened
         dimensions, shape = opened.dimensions(name), opened.shape(name)
-        windows = [self._windows.get(each, Window(each, (Run(0, size),))) for each, size in zip(dimensions, shape, strict=True)]
+        windows = [
+            self._windows.get(each, Window(each, (IndexRange(0, size),))) for each, size in zip(dimensions, shape, strict=True)
+        ]
         along = {window.dimension: window for window in windows}
         if not dimensions:
             yield ..., opened.raw(name, {})
@@ -235,7 +237,7 @@ class _Writer:
         step = max(1, _STRIP_BYTES // row)
         for start in range(0, first.size, step):
             part = Window(first.dimension, _part(first.runs, start, start + step))
-            values = opened.raw(name, {**along, first.dimension: part}, patience=self._patience)
+            values = opened.raw(name, {**along, first.dimension: part}, deadline=self._patience)
             if self._hides(name):
                 values = self._hidden(values, dimensions, start, fill)
             sliced = tuple(0 if each in self._dropped else slice(None) for each in dimensions)
@@ -252,13 +254,13 @@ class _Writer:
         return np.where(inside, values, np.asarray(fill, dtype=values.dtype))
 
 
-def _part(runs: tuple[Run, ...], start: int, stop: int) -> tuple[Run, ...]:
+def _part(runs: tuple[IndexRange, ...], start: int, stop: int) -> tuple[IndexRange, ...]:
     """Return the runs between two places of the answer."""
     kept, at = [], 0
     for run in runs:
         low, high = max(start - at, 0), min(stop - at, run.stop - run.start)
         if low < high:
-            kept.append(Run(run.start + low, run.start + high, run.shift))
+            kept.append(IndexRange(run.start + low, run.start + high, run.shift))
         at += run.stop - run.start
     return tuple(kept)
 

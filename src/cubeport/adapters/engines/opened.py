@@ -26,10 +26,10 @@ from cubeport.cubes.cells import exact, in_degrees
 from cubeport.cubes.companions import companions
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.orders import StoredObject
 from cubeport.cubes.selection import order
 from cubeport.cubes.times import calendar_of, decode
-from cubeport.cubes.windows import UNKNOWN, Labels, Run, Window, Windows, time_axis, turned_labels
+from cubeport.cubes.windows import UNKNOWN, IndexRange, Labels, Window, Windows, time_axis, turned_labels
+from cubeport.cubes.write_request import StoredObject
 from cubeport.errors import Corrupt, CubeportError, StoreUnavailable
 
 type Array = NDArray[Any]
@@ -43,13 +43,13 @@ _AT_ONCE = 16 * MIB
 """Decoded bytes that are read with one call."""
 
 
-class Reads(Protocol):
+class ReadsObjects(Protocol):
     """The part of an engine that reading needs: the object, ``None`` when the version has none, else an error."""
 
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None: ...
 
 
-type Patience = Callable[[], None]
+type Deadline = Callable[[], None]
 """Returns while there is still time and somebody who waits; else raises."""
 
 
@@ -62,7 +62,7 @@ class VersionStore(Store):
     What the manifest lists and the store does not have raises ``Corrupt`` there, so that a lost chunk is never read as fill values.
     """
 
-    def __init__(self, engine: Reads, dataset_id: str, version_id: str) -> None:
+    def __init__(self, engine: ReadsObjects, dataset_id: str, version_id: str) -> None:
         super().__init__(read_only=True)
         self._engine = engine
         self._address = dataset_id, version_id
@@ -135,17 +135,17 @@ class VersionStore(Store):
         raise _changed(prefix)
 
 
-class Opened:
+class OpenedVersion:
     """One version, open for reading."""
 
     def __init__(
         self,
-        engine: Reads,
+        engine: ReadsObjects,
         dataset_id: str,
         version_id: str,
         description: CubeDescription,
         chunks: Chunks,
-        grown: Callable[[Opened, int], None] = lambda *_: None,
+        grown: Callable[[OpenedVersion, int], None] = lambda *_: None,
     ) -> None:
         self.description = description
         self._key = dataset_id, version_id
@@ -209,7 +209,7 @@ class Opened:
                 self._grown(self, sum(each.nbytes for each in held))
             return self._labels
 
-    def read(self, name: str, windows: Windows, *, patience: Patience = _endless) -> Array:
+    def read(self, name: str, windows: Windows, *, deadline: Deadline = _endless) -> Array:
         """Return the values of a field in *windows*, decoded exactly as xarray decodes them, C-contiguous and in native byte order.
 
         Parameters
@@ -224,7 +224,7 @@ class Opened:
         StoreUnavailable
             When the store cannot be read now.
         """
-        return self.decode(name, self.raw(name, windows.along, patience=patience))
+        return self.decode(name, self.raw(name, windows.along, deadline=deadline))
 
     def decode_like(self, name: str, values: Array) -> Array:
         """Return a few stored values decoded like those of a field, whatever its shape."""
@@ -241,7 +241,7 @@ class Opened:
         ).values
         return np.ascontiguousarray(decoded.astype(_native(decoded.dtype), copy=False))
 
-    def cut(self, windows: Windows, *, patience: Patience = _endless) -> Cut:
+    def cut(self, windows: Windows, *, deadline: Deadline = _endless) -> Cut:
         """Return everything that a document about *windows* tells, read and decoded. *patience*: see :meth:`read`."""
         labels, bounds = self._cut_labels(windows)
         positions = None
@@ -252,7 +252,7 @@ class Opened:
         elif windows.scattered and spatial.x in labels and spatial.y in labels:
             columns, rows = np.meshgrid(labels[spatial.x], labels[spatial.y])
             positions = columns, rows
-        values = {name: self.read(name, windows, patience=patience) for name in windows.fields}
+        values = {name: self.read(name, windows, deadline=deadline) for name in windows.fields}
         return Cut(self.description, windows, labels, bounds, values, positions, *self._cut_own(windows))
 
     def _cut_own(self, windows: Windows) -> tuple[Array | None, Array | None]:
@@ -283,7 +283,9 @@ class Opened:
         """Return longitudes or latitudes of cells; of those that were written for each step the first, as they stand still."""
         dimensions = self._variables[name].dims
         along = {
-            str(each): Window(str(each), (Run(0, 1),)) for each in dimensions if str(each) not in self.description.cell_dimensions
+            str(each): Window(str(each), (IndexRange(0, 1),))
+            for each in dimensions
+            if str(each) not in self.description.cell_dimensions
         }
         values = self.decode(name, self.raw(name, along))
         return values.reshape([size for size, each in zip(values.shape, dimensions, strict=True) if str(each) not in along])
@@ -306,11 +308,11 @@ class Opened:
                     cut[axis.name] = found[axis.name] if window is None else turned_labels(found[axis.name], window)
         return labels, bounds
 
-    def raw(self, name: str, along: Mapping[str, Window], *, patience: Patience = _endless) -> Array:
+    def raw(self, name: str, along: Mapping[str, Window], *, deadline: Deadline = _endless) -> Array:
         """Return the stored values in the windows of the variable's dimensions; a dimension without a window is whole."""
         array = self._array(name)
         windows = [
-            along.get(str(dimension), Window(str(dimension), (Run(0, size),)))
+            along.get(str(dimension), Window(str(dimension), (IndexRange(0, size),)))
             for dimension, size in zip(self._variables[name].dims, array.shape, strict=True)
         ]
         out = np.empty([window.size for window in windows], dtype=array.dtype)
@@ -318,7 +320,7 @@ class Opened:
         with _reading(self._key[0]):
             self._fetch(name, array, [[at for at, _, _ in each] for each in parts])
             for place in product(*parts):
-                patience()
+                deadline()
                 values = self._chunk(name, array, tuple(at for at, _, _ in place))
                 for number, (_, source, _) in enumerate(place):
                     values = values[(slice(None),) * number + (source,)]
@@ -416,13 +418,13 @@ class OpenedVersions:
         How much of decoded chunks is kept over all of them.
     """
 
-    def __init__(self, engine: Reads, *, handle_bytes: int = 256 * MIB, chunk_bytes: int = 256 * MIB) -> None:
+    def __init__(self, engine: ReadsObjects, *, handle_bytes: int = 256 * MIB, chunk_bytes: int = 256 * MIB) -> None:
         self._engine = engine
-        self._kept: Bounded[tuple[str, str, tuple[str, ...]], Opened] = Bounded(handle_bytes)
+        self._kept: Bounded[tuple[str, str, tuple[str, ...]], OpenedVersion] = Bounded(handle_bytes)
         self._chunks: Chunks = Bounded(chunk_bytes)
         self._opening = threading.Lock()
 
-    def open(self, dataset_id: str, version_id: str, description: CubeDescription) -> Opened:
+    def open(self, dataset_id: str, version_id: str, description: CubeDescription) -> OpenedVersion:
         """Return the opened version; *description* is what was measured when it was sealed."""
         # Of several grids in one store each has its own axes; the fields tell them apart.
         key = dataset_id, version_id, description.fields
@@ -431,7 +433,7 @@ class OpenedVersions:
             with self._opening:
                 found = self._kept.get(key)
                 if found is None:
-                    found = Opened(
+                    found = OpenedVersion(
                         self._engine,
                         dataset_id,
                         version_id,
@@ -507,8 +509,8 @@ def _whole(file: Any, length: int) -> bytes:
     return bytes(data)
 
 
-def _span(asked: ByteRequest | None, size: int) -> tuple[int, int]:
-    match asked:
+def _span(span: ByteRequest | None, size: int) -> tuple[int, int]:
+    match span:
         case None:
             return 0, size
         case RangeByteRequest(start, end):

@@ -12,7 +12,7 @@ from typing import Any
 from cubeport.adapters.engines.disk import Disk, remove
 from cubeport.catalog.disk.durable import store_errors
 from cubeport.cubes.keys import SEGMENT
-from cubeport.cubes.orders import Staging
+from cubeport.cubes.write_request import Staging
 from cubeport.errors import PathEscapes
 
 _ID = re.compile(r"[0-9a-f]{32}")

@@ -28,7 +28,7 @@ from cubeport.catalog.disk.durable import make_folders, store_errors
 from cubeport.catalog.disk.failpoints import passing, step
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.cubes.bounded import Bounded
-from cubeport.cubes.orders import Occupied, Staging, StoredObject
+from cubeport.cubes.write_request import Occupied, Staging, StoredObject
 from cubeport.errors import Corrupt, SourceRejected, StoreUnavailable, TargetExists
 
 _SINGLY = 2_000

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from cubeport.adapters.sandbox.child import Context
 from cubeport.adapters.sources.contents import Group, joined
 from cubeport.adapters.sources.formats import format_of, scan
-from cubeport.adapters.sources.reading import Source, opening
-from cubeport.catalog.extraction import Limits, cut_to
+from cubeport.adapters.sources.reading import OpenedSource, opening
+from cubeport.catalog.extraction import ExtractionLimits, cut_to
 from cubeport.cubes import describe
 from cubeport.errors import CubeportError, UnsupportedMediaType
 
@@ -34,7 +34,7 @@ def extract(request: Mapping[str, Any], context: Context) -> dict[str, Any]:
     if request["extractor"] == "zarr":
         block["consolidated"] = _consolidated(source.path)
     start, end, bbox = _extent(lambda: form.open(source), block)
-    kept, truncated = cut_to(block, Limits(request["bytes"], request["leaves"]))
+    kept, truncated = cut_to(block, ExtractionLimits(request["bytes"], request["leaves"]))
     return {"block": kept, "start": start, "end": end, "bbox": bbox, "truncated": truncated}
 
 
@@ -66,7 +66,7 @@ def _consolidated(path: Path) -> bool:
     return isinstance(json.loads(root.read_bytes()).get("consolidated_metadata"), dict)
 
 
-def _extent(opened: Callable[[], Source], block: dict[str, Any]) -> tuple[str | None, str | None, list[float] | None]:
+def _extent(opened: Callable[[], OpenedSource], block: dict[str, Any]) -> tuple[str | None, str | None, list[float] | None]:
     """Return time and place as CF tells them; where it does not, the block says why."""
     try:
         return _measured(opened().raw)

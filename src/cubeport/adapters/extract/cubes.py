@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from cubeport.adapters.sources.signatures import is_hdf5, is_netcdf3
-from cubeport.catalog.extraction import Extracted, Limits
+from cubeport.catalog.extraction import Extracted, ExtractionLimits
 from cubeport.catalog.forms.canonical import json_value
 from cubeport.catalog.models import TimeSpan
 from cubeport.errors import ExtraMissing, SourceRejected
@@ -33,7 +33,7 @@ class _InChild:
     def __init__(self, children: Callable[[], Runs]) -> None:
         self._children = children
 
-    def extract(self, source: Path, limits: Limits) -> Extracted:
+    def extract(self, source: Path, limits: ExtractionLimits) -> Extracted:
         """Return what the child says. Raises ExtraMissing, SourceRejected."""
         missing = [module for module in self.needs if find_spec(module) is None]
         if missing:

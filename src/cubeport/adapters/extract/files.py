@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from cubeport.catalog.extraction import Extracted, Limits
+from cubeport.catalog.extraction import Extracted, ExtractionLimits
 from cubeport.catalog.forms.canonical import timestamp
 
 SAMPLE_BYTES = 64 * 1024
@@ -54,7 +54,7 @@ class FileExtractor:
         """Take any regular file."""
         return source.is_file()
 
-    def extract(self, source: Path, limits: Limits) -> Extracted:  # noqa: ARG002 - the protocol's
+    def extract(self, source: Path, limits: ExtractionLimits) -> Extracted:  # noqa: ARG002 - the protocol's
         """Return the block of the file."""
         status = source.stat()
         return Extracted(
@@ -80,7 +80,7 @@ class DirectoryExtractor:
         """Take any folder."""
         return source.is_dir()
 
-    def extract(self, source: Path, limits: Limits) -> Extracted:  # noqa: ARG002 - the protocol's
+    def extract(self, source: Path, limits: ExtractionLimits) -> Extracted:  # noqa: ARG002 - the protocol's
         """Return the block of the folder; links in it are counted, never followed."""
         counts: Counter[str] = Counter()
         suffixes: Counter[str] = Counter()

@@ -12,8 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from cubeport.adapters.sandbox.children import Children, Progress, open_source
 from cubeport.adapters.sources.identity import identity
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.orders import Base, Measured, WriteOrder, Written
-from cubeport.cubes.update import Change
+from cubeport.cubes.update import StepsChange
+from cubeport.cubes.write_request import Base, Measured, WriteRequest, Written
 from cubeport.errors import SourceRejected
 
 type _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -48,7 +48,7 @@ class ConfinedGate:
                 found.append(identity(path.name, descriptor))
         return tuple(found)
 
-    def write(self, order: WriteOrder, *, progress: Progress | None = None) -> Written:
+    def write(self, order: WriteRequest, *, progress: Progress | None = None) -> Written:
         """Run the first child over the sources; see :class:`~cubeport.service.ports.Gate`."""
         request = {
             "target": str(order.target),
@@ -124,8 +124,8 @@ class _Change(_Answer):
     added: Annotated[int, Field(ge=0)]
     replaced: Annotated[int, Field(ge=0)]
 
-    def value(self) -> Change:
-        return Change(self.dimension, self.length, tuple(self.kept), self.added, self.replaced)
+    def value(self) -> StepsChange:
+        return StepsChange(self.dimension, self.length, tuple(self.kept), self.added, self.replaced)
 
 
 def _told(base: Base) -> dict[str, Any]:
@@ -148,9 +148,9 @@ class _MeasureAnswer(_Answer):
     digest: _Sha256
 
 
-def _believed[A: _Answer](model: type[A], said: Mapping[str, Any]) -> A:
+def _believed[A: _Answer](model: type[A], fields: Mapping[str, Any]) -> A:
     """Return what a child said, compared with its form: a source may have taken the child over."""
     try:
-        return model.model_validate(dict(said))
+        return model.model_validate(dict(fields))
     except ValidationError as error:
         raise SourceRejected("the process that read it gave no valid answer", reason="crashed") from error

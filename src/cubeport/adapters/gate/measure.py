@@ -37,7 +37,7 @@ from cubeport.cubes import checks, keys
 from cubeport.cubes.describe import describe
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.raw import dataset
-from cubeport.cubes.update import Change
+from cubeport.cubes.update import StepsChange
 from cubeport.documents import ogc, stac
 from cubeport.errors import SourceRejected
 
@@ -106,7 +106,7 @@ def _updated(
     base, said = request.get("base"), request.get("change")
     if base is None or said is None:
         return None
-    change = Change(said["dimension"], said["length"], tuple(map(tuple, said["kept"])), said["added"], said["replaced"])
+    change = StepsChange(said["dimension"], said["length"], tuple(map(tuple, said["kept"])), said["added"], said["replaced"])
     parent = Parent(Path(base["folder"]), base["digest"])
     return Updated(parent, root, arrays, dimensions, change, base["ranges"])
 
@@ -185,10 +185,12 @@ class _Told:
 class _Watched(BackendArray):
     """An array whose chunks are hashed as they are read for the description, so that no value is decoded twice."""
 
-    def __init__(self, name: str, grid: Grid, variable: xr.Variable, told: _Told, takes: Callable[[tuple[int, ...]], bool]) -> None:
+    def __init__(
+        self, name: str, grid: Grid, variable: xr.Variable, stated: _Told, takes: Callable[[tuple[int, ...]], bool]
+    ) -> None:
         if (variable.shape, variable.dtype) != (grid.shape, grid.dtype):
             raise _foreign(name)
-        self._name, self._grid, self._variable, self._told, self._takes = name, grid, variable, told, takes
+        self._name, self._grid, self._variable, self._told, self._takes = name, grid, variable, stated, takes
         self._found: dict[tuple[int, ...], bytes] = {}
         self.shape, self.dtype = variable.shape, variable.dtype
 

@@ -18,14 +18,14 @@ from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entries, Entry, p
 from cubeport.adapters.engines.opened import VersionStore
 from cubeport.adapters.engines.zarrv3 import Grid
 from cubeport.adapters.sources import series
-from cubeport.adapters.sources.reading import RAW, TEXT, Source, decoding, native
+from cubeport.adapters.sources.reading import RAW, TEXT, OpenedSource, decoding, native
 from cubeport.cubes import axes, keys, update
 from cubeport.cubes.describe import value_range
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.normalise import PACKING
-from cubeport.cubes.orders import StoredObject
 from cubeport.cubes.raw import dataset, expanded
-from cubeport.cubes.update import Change, OnOverlap
+from cubeport.cubes.update import OnOverlap, StepsChange
+from cubeport.cubes.write_request import StoredObject
 from cubeport.errors import Corrupt, DtypeMismatch, EncodingMismatch, SourceRejected, VariablesMismatch
 
 
@@ -56,9 +56,9 @@ class Parent:
             raise _damaged(key) from error
         return StoredObject(file=file, size=entry.size, digest=entry.sha256)
 
-    def source(self) -> Source:
+    def source(self) -> OpenedSource:
         """Return the cube as a lazy source."""
-        return Source("the existing data", opened(self))
+        return OpenedSource("the existing data", opened(self))
 
     def grids(self) -> dict[str, Grid]:
         """Return the grid of each array."""
@@ -85,7 +85,7 @@ class Updated:
         root: Path,
         grids: Mapping[str, Grid],
         dimensions: Mapping[str, Sequence[str]],
-        change: Change,
+        change: StepsChange,
         ranges: Mapping[str, Sequence[float | None]],
     ) -> None:
         self._parent = parent
@@ -157,7 +157,7 @@ def is_shared(index: tuple[int, ...], places: frozenset[int] | None, axis: int |
     return places is not None and (axis is None or index[axis] in places)
 
 
-def shared(name: str, old: Mapping[str, Grid], new: Grid, axis: int | None, change: Change) -> frozenset[int] | None:
+def shared(name: str, old: Mapping[str, Grid], new: Grid, axis: int | None, change: StepsChange) -> frozenset[int] | None:
     """Return the places along *axis* whose chunks are the parent's; ``None`` when no chunk is. Without *axis* all are.
 
     The rule is the same for the child that writes and the one that judges.
@@ -176,7 +176,9 @@ def opened(reader: Any) -> xr.Dataset:
     return xr.open_dataset(store, engine="zarr", consolidated=True, **{**RAW, "zarr_format": 3})
 
 
-def merge(parent: Source, new: Source, dimension: str | None, on_overlap: OnOverlap, tolerance: float) -> tuple[Source, Change]:
+def merge(
+    parent: OpenedSource, new: OpenedSource, dimension: str | None, on_overlap: OnOverlap, tolerance: float
+) -> tuple[OpenedSource, StepsChange]:
     """Return the parent with the steps of *new*, in order, and what that changes; attributes and static variables are the parent's.
 
     Raises
@@ -226,10 +228,10 @@ def merge(parent: Source, new: Source, dimension: str | None, on_overlap: OnOver
         merged = joined.raw.variables[name].copy(deep=False)
         merged.attrs = dict(variable.attrs)
         whole[name] = merged
-    return Source(new.name, dataset(whole, parent.raw.attrs), (*new.warnings, *joined.warnings)), changed
+    return OpenedSource(new.name, dataset(whole, parent.raw.attrs), (*new.warnings, *joined.warnings)), changed
 
 
-def _one_step(parent: Source, new: Source, along: str) -> Source:
+def _one_step(parent: OpenedSource, new: OpenedSource, along: str) -> OpenedSource:
     """Return *new*, whose label is a scalar, with the dimension where the held data have it."""
     held = parent.raw.variables
     found = {
@@ -241,7 +243,7 @@ def _one_step(parent: Source, new: Source, along: str) -> Source:
     return replace(new, raw=dataset(found, new.raw.attrs))
 
 
-def _same_names(parent: Source, new: Source) -> None:
+def _same_names(parent: OpenedSource, new: OpenedSource) -> None:
     held, coming = set(map(str, parent.raw.variables)), set(map(str, new.raw.variables))
     if held != coming:
         told = [f"{name!r} is missing" for name in sorted(held - coming)] + [f"{name!r} is new" for name in sorted(coming - held)]
@@ -251,7 +253,7 @@ def _same_names(parent: Source, new: Source) -> None:
         )
 
 
-def _same_form(parent: Source, new: Source, along: str) -> Source:
+def _same_form(parent: OpenedSource, new: OpenedSource, along: str) -> OpenedSource:
     """Return *new* with the packing attributes of the existing data, after checking that the types and the packing are equal.
 
     An update never changes types and never packs values again.

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cubeport.adapters.sandbox.children import Children
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 
 TASKS: Mapping[str, str] = {
     "write": "cubeport.adapters.gate.write:write",
@@ -24,7 +24,7 @@ LIBRARIES = (
 
 
 def confined(
-    limits: Limits | None = None,
+    limits: SourceLimits | None = None,
     *,
     tasks: Mapping[str, str] = TASKS,
     modules: Sequence[Path] = (),

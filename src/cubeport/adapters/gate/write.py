@@ -26,7 +26,7 @@ from cubeport.adapters.gate.parent import Parent, is_shared, merge, shared
 from cubeport.adapters.sandbox import child
 from cubeport.adapters.sources.formats import format_of, scan
 from cubeport.adapters.sources.identity import identity
-from cubeport.adapters.sources.reading import Source, decoding, load_labels, native
+from cubeport.adapters.sources.reading import OpenedSource, decoding, load_labels, native
 from cubeport.adapters.sources.series import join
 from cubeport.catalog.disk.durable import write_all
 from cubeport.cubes import checks, keys, layout
@@ -35,10 +35,10 @@ from cubeport.cubes.axes import find, kind_of, roles_of, text_dims
 from cubeport.cubes.companions import companions
 from cubeport.cubes.mending import counted_in_days, mend
 from cubeport.cubes.normalise import dropped, dropped_by, normalise, tolerance
-from cubeport.cubes.orders import Window
 from cubeport.cubes.raw import dataset
 from cubeport.cubes.transforms import transform
-from cubeport.cubes.update import Change
+from cubeport.cubes.update import StepsChange
+from cubeport.cubes.write_request import SourceWindow
 from cubeport.errors import NoData, SourceRejected, VariablesMismatch
 
 with contextlib.suppress(ImportError):
@@ -82,7 +82,7 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
         for each in context.sources:
             format_of(each).verify(each, context.limits, pool, group=(request["group"] or "").strip("/"), left_out=left_out)
         warnings = [*whole.warnings, *warnings]
-        raw = _windowed(transform(raw, request.get("transforms", ())), Window(**request["window"]))
+        raw = _windowed(transform(raw, request.get("transforms", ())), SourceWindow(**request["window"]))
         writer = _Writer(Path(request["target"]) / CUBE, pool, context, warnings, whole.name)
         if (base := request.get("base")) is not None:
             held = Parent(Path(base["folder"]), base["digest"])
@@ -108,7 +108,7 @@ def _open_files(sources: int) -> int:
 
 def _open(
     source: child.Input, context: child.Context, group: str | None, wanted: Sequence[str], steps: Sequence[Mapping[str, Any]]
-) -> Source:
+) -> OpenedSource:
     """Return the source, opened by what its content is, once the scan has let it pass, mended, and normalised by *steps*."""
     found = scan(source, context.limits)
     prefix = f"{group.strip('/')}/" if group else ""
@@ -166,8 +166,8 @@ def _selected(raw: xr.Dataset, wanted: Sequence[str] | None) -> xr.Dataset:
     return dataset(held, raw.attrs)
 
 
-def _windowed(raw: xr.Dataset, asked: Window) -> xr.Dataset:
-    indexers = window.window_indexers(raw, asked)
+def _windowed(raw: xr.Dataset, query: SourceWindow) -> xr.Dataset:
+    indexers = window.window_indexers(raw, query)
     cut = raw.isel({dim: index for dim, index in indexers.items() if dim in raw.sizes})
     empty = [str(dim) for dim, size in cut.sizes.items() if size == 0]
     if empty:
@@ -249,7 +249,7 @@ class _Writer:
         raw: xr.Dataset,
         lengths: Mapping[str, tuple[int, ...]],
         parent: Mapping[str, Grid] | None = None,
-        change: Change | None = None,
+        change: StepsChange | None = None,
     ) -> dict[str, str]:
         """Write everything, or with a *parent* the chunks that the *change* touches; return the digests of what was written."""
         grids = {str(key): self._grid(variable, lengths[str(key)]) for key, variable in raw.variables.items()}
@@ -317,7 +317,7 @@ class _Writer:
 
 
 def _taken(
-    name: str, grid: Grid, dims: tuple[Any, ...], parent: Mapping[str, Grid] | None, change: Change | None
+    name: str, grid: Grid, dims: tuple[Any, ...], parent: Mapping[str, Grid] | None, change: StepsChange | None
 ) -> Callable[[tuple[int, ...]], bool]:
     """Return which chunks are written: all, but for those that stay the parent's."""
     if parent is None or change is None:

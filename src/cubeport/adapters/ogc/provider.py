@@ -37,7 +37,7 @@ _ALIASES = ("x", "y", "z", "t", "lon", "lat", "Lon", "Lat", "time")
 """Names that a ``subset`` may use for axes, whatever the store calls them."""
 
 
-class Source(Protocol):
+class DatasetSource(Protocol):
     """Where a dataset is asked: an instance in this process, or a service. Each method raises CubeportError."""
 
     def fields(self, dataset: str) -> Mapping[str, Mapping[str, Any]]:
@@ -224,11 +224,11 @@ def _end(value: Any) -> str:
     return text if text == "*" or not isinstance(value, str) else f'"{text}"'
 
 
-_sources: dict[str, Source] = {}
+_sources: dict[str, DatasetSource] = {}
 _opening = threading.Lock()
 
 
-def _source(data: str) -> Source:
+def _source(data: str) -> DatasetSource:
     """Return the service at an address, or the instance in a folder: each is opened once for the process."""
     with _opening:
         if data not in _sources:
@@ -236,10 +236,10 @@ def _source(data: str) -> Source:
         return _sources[data]
 
 
-def _instance(folder: str) -> Source:
+def _instance(folder: str) -> DatasetSource:
     # pygeoapi is the program here, and this module is where it enters: the package's public function puts an instance together. It
     # is found by its name, as pygeoapi has found us, since no adapter imports what puts adapters together.
-    found: Source = import_module("cubeport").queries(folder)
+    found: DatasetSource = import_module("cubeport").queries(folder)
     return found
 
 

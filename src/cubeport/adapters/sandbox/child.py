@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from cubeport.adapters.sandbox import landlock, wire
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.errors import CubeportError, ExtraMissing, NoSpace, SourceRejected
 
 _PR_SET_PDEATHSIG = 1
@@ -52,7 +52,7 @@ class Context:
         self,
         channel: socket.socket,
         *,
-        limits: Limits,
+        limits: SourceLimits,
         sources: tuple[Input, ...] = (),
         read: tuple[Path, ...] = (),
         write: tuple[Path, ...] = (),
@@ -110,7 +110,7 @@ def _belong(template: int) -> None:
 
 
 def _work(channel: socket.socket, request: Mapping[str, Any]) -> None:
-    limits = Limits.from_mapping(request["limits"])
+    limits = SourceLimits.from_mapping(request["limits"])
     try:
         context = _context(channel, limits, request)
         task = _task(request["target"])
@@ -142,7 +142,7 @@ def _failed() -> dict[str, Any]:
     return {"crashed": traceback.format_exc()[-_TRACE:]}
 
 
-def _context(channel: socket.socket, limits: Limits, request: Mapping[str, Any]) -> Context:
+def _context(channel: socket.socket, limits: SourceLimits, request: Mapping[str, Any]) -> Context:
     names = request["sources"]
     _limit(resource.RLIMIT_NOFILE, limits.open_files + len(names))
     fds: list[int] = []
@@ -175,7 +175,7 @@ def _marks(status: os.stat_result) -> tuple[int, ...]:
     return status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino
 
 
-def _os_error(error: OSError, limits: Limits) -> dict[str, Any]:
+def _os_error(error: OSError, limits: SourceLimits) -> dict[str, Any]:
     match error.errno:
         case errno.ENOSPC | errno.EDQUOT:
             ours: CubeportError = NoSpace("there is not enough free space for the data", next_step="free space, then try again")
@@ -190,7 +190,7 @@ def _os_error(error: OSError, limits: Limits) -> dict[str, Any]:
     return {"error": wire.error_to_mapping(ours)}
 
 
-def out_of_memory(limits: Limits) -> SourceRejected:
+def out_of_memory(limits: SourceLimits) -> SourceRejected:
     """Return the refusal of what does not fit into ``gate.memory_bytes``."""
     return SourceRejected(
         f"reading it takes more than {limits.memory_bytes:,} bytes of memory",

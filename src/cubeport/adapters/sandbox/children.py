@@ -24,7 +24,7 @@ from typing import Any, Self
 
 from cubeport.adapters.sandbox import wire
 from cubeport.adapters.sandbox.child import out_of_memory
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.catalog.disk import failpoints
 from cubeport.errors import CubeportError, Interrupted, NotFound, PathEscapes, SourceRejected
 
@@ -71,13 +71,13 @@ class Children:
 
     def __init__(
         self,
-        limits: Limits | None = None,
+        limits: SourceLimits | None = None,
         *,
         tasks: Mapping[str, str],
         modules: Sequence[Path] = (),
         libraries: Sequence[str] = (),
     ) -> None:
-        self.limits = limits or Limits()
+        self.limits = limits or SourceLimits()
         self._tasks = tasks
         self._arguments = (",".join(libraries), *map(str, modules))
         self._free = threading.BoundedSemaphore(self.limits.children)
@@ -307,7 +307,7 @@ class _Ended:
 class _Unit:
     """One child seen from the service; leaving the block ends it, and waits until it has ended."""
 
-    def __init__(self, channel: socket.socket, lead: socket.socket, limits: Limits) -> None:
+    def __init__(self, channel: socket.socket, lead: socket.socket, limits: SourceLimits) -> None:
         self._channel = channel
         self._lead = lead
         self._limits = limits
@@ -386,7 +386,7 @@ class _Unit:
                     return _Ended(status, max_rss)
 
 
-def _result(answer: Mapping[str, Any] | None, limits: Limits, ended: _Ended) -> Mapping[str, Any]:
+def _result(answer: Mapping[str, Any] | None, limits: SourceLimits, ended: _Ended) -> Mapping[str, Any]:
     match answer:
         case {"result": dict(result)}:
             return result
@@ -402,7 +402,7 @@ def _result(answer: Mapping[str, Any] | None, limits: Limits, ended: _Ended) -> 
     raise _dead(limits, ended)
 
 
-def _dead(limits: Limits, ended: _Ended) -> CubeportError:
+def _dead(limits: SourceLimits, ended: _Ended) -> CubeportError:
     """Return the error for a child that ended without a word that can be believed."""
     if ended.status is None:
         return Interrupted("the gate's template process has died", next_step="try again")
@@ -422,7 +422,7 @@ def _crashed(number: int | None = None) -> SourceRejected:
     )
 
 
-def _timed_out(limits: Limits) -> SourceRejected:
+def _timed_out(limits: SourceLimits) -> SourceRejected:
     return SourceRejected(
         "reading it took longer than its declared size allows",
         reason="timed-out",

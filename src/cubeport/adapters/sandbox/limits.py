@@ -20,11 +20,11 @@ SETTINGS = {
     "memory_bytes": "gate.memory_bytes",
     "base_s": "gate.base_s",
 }
-"""The limits that an operator can set, by field of :class:`Limits`; the others are rules of the gate."""
+"""The limits that an operator can set, by field of :class:`SourceLimits`; the others are rules of the gate."""
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class SourceLimits:
     """Every limit with its safe default; a refusal names the setting or rule, the limit and the value that broke it."""
 
     declared_bytes: int = 50 * GIB

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from cubeport.adapters.sandbox.child import Context, Input
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources.contents import Group
-from cubeport.adapters.sources.reading import Source
+from cubeport.adapters.sources.reading import OpenedSource
 from cubeport.adapters.sources.scanned import Scanned, rejected, unreadable
 from cubeport.errors import ExtraMissing
 
@@ -33,10 +33,12 @@ class Format(Protocol):
     def matches(self, source: Input) -> bool:
         """Tell by the content whether *source* is of this format; no library is asked."""
 
-    def scan(self, source: Input, limits: Limits) -> Scanned:
+    def scan(self, source: Input, limits: SourceLimits) -> Scanned:
         """Return what *source* declares, before any library reads data. Raises SourceRejected."""
 
-    def verify(self, source: Input, limits: Limits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
+    def verify(
+        self, source: Input, limits: SourceLimits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()
+    ) -> None:
         """Check what only the stored values can tell, of one group but for the variables *left_out*. Raises SourceRejected."""
 
     def open(
@@ -46,7 +48,7 @@ class Format(Protocol):
         group: str | None = None,
         wanted: Collection[str] = (),
         skipped: Collection[str] = (),
-    ) -> Source:
+    ) -> OpenedSource:
         """Return *source*, scanned, as one lazy dataset as stored. Raises SourceRejected."""
 
     def contents(self, path: Path) -> Iterator[Group]:
@@ -84,7 +86,7 @@ def format_of(source: Input) -> Format:
     raise _refusal(source.name, os.pread(source.fd, _HEAD, 0))
 
 
-def scan(source: Input, limits: Limits) -> Scanned:
+def scan(source: Input, limits: SourceLimits) -> Scanned:
     """Return what *source* declares, or refuse it.
 
     Raises

@@ -18,9 +18,9 @@ from typing import Any
 import xarray as xr
 
 from cubeport.adapters.sandbox.child import Input
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources.contents import Group, plain, variable
-from cubeport.adapters.sources.reading import RAW, Source, opened, opening
+from cubeport.adapters.sources.reading import RAW, OpenedSource, opened, opening
 from cubeport.adapters.sources.scanned import Array, Arrays, Scanned, rejected, truncated, unreadable
 from cubeport.adapters.sources.signatures import is_grib
 from cubeport.cubes.raw import dataset, variables
@@ -42,7 +42,7 @@ def matches(source: Input) -> bool:
     return not source.is_folder and is_grib(source.fd)
 
 
-def scan(source: Input, limits: Limits) -> Scanned:
+def scan(source: Input, limits: SourceLimits) -> Scanned:
     """Return what the messages declare, each whole and within the limits."""
     size = os.fstat(source.fd).st_size
     arrays = Arrays(source.name, limits)
@@ -111,13 +111,13 @@ def _points_1(source: Input, at: int, head: bytes) -> int:
     return sum(int.from_bytes(counts[i : i + 2]) for i in range(0, len(counts), 2))
 
 
-def verify(source: Input, limits: Limits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
+def verify(source: Input, limits: SourceLimits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
     """Do nothing: a message says how many points it has, and the scan held them to the limits."""
 
 
 def open(  # noqa: A001 - every format has it
     source: Input, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
-) -> Source:
+) -> OpenedSource:
     """Return the messages that *group* chooses as one lazy source.
 
     Raises
@@ -178,10 +178,10 @@ def _opened(name: str, path: Path, keys: dict[str, Any]) -> xr.Dataset:
         return raw
 
 
-def _several(name: str, keys: dict[str, Any], words: str) -> SourceRejected:
+def _several(name: str, keys: dict[str, Any], text: str) -> SourceRejected:
     """Return the refusal of messages that are not one cube, with the keys that cfgrib found to choose by."""
     choices = []
-    for found in _CHOICE.findall(words):
+    for found in _CHOICE.findall(text):
         pairs = re.findall(r"'([^']+)': ('[^']*'|[^,]+)", found)
         chosen = {**keys, **{key: value.strip("'") for key, value in pairs}}
         choices.append(",".join(f"{key}={value}" for key, value in chosen.items()))

@@ -10,9 +10,9 @@ from typing import Any
 import xarray as xr
 
 from cubeport.adapters.sandbox.child import Input
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources.contents import Group, joined, plain, variable
-from cubeport.adapters.sources.reading import RAW, Source, check_group, opened, opening, parents, with_parents
+from cubeport.adapters.sources.reading import RAW, OpenedSource, check_group, opened, opening, parents, with_parents
 from cubeport.adapters.sources.scanned import Scanned
 from cubeport.adapters.sources.signatures import is_hdf5
 
@@ -27,14 +27,14 @@ def matches(source: Input) -> bool:
     return not source.is_folder and is_hdf5(source.fd)
 
 
-def scan(source: Input, limits: Limits) -> Scanned:
+def scan(source: Input, limits: SourceLimits) -> Scanned:
     """Return what the file declares, all of it inside the file, decodable and within the limits."""
     from cubeport.adapters.sources import hdf5walk
 
     return hdf5walk.scan(source.name, source.fd, limits)
 
 
-def verify(source: Input, limits: Limits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:  # noqa: ARG001 - every format has it
+def verify(source: Input, limits: SourceLimits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:  # noqa: ARG001 - every format has it
     """Check that every stored chunk of the arrays of *group*, but for those *left_out*, decodes to its declared length."""
     from cubeport.adapters.sources import hdf5walk
 
@@ -45,7 +45,7 @@ def verify(source: Input, limits: Limits, pool: Executor, *, group: str = "", le
 
 def open(  # noqa: A001 - every format has it
     source: Input, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
-) -> Source:
+) -> OpenedSource:
     """Return the file as one lazy source; dimensions without a scale get the names that netCDF gives them."""
     path, name = str(source.path), source.name
     check_group(name, group, lambda: _groups(path, name))

@@ -19,12 +19,12 @@ from typing import Any, Literal
 import numpy as np
 from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5s, h5t
 
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources.scanned import (
     Array,
     Arrays,
     Scanned,
-    Texts,
+    SourceTexts,
     bad_codec,
     rejected,
     shown,
@@ -45,7 +45,7 @@ _NON_COORDINATE = "_nc4_non_coord_"
 _CUT = "truncated file"
 
 
-def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
+def scan(name: str, descriptor: int, limits: SourceLimits) -> Scanned:
     """Return what the file declares, all of it inside the file, decodable and within the limits."""
     size = os.fstat(descriptor).st_size
     with _opened(name, descriptor) as file:
@@ -147,13 +147,13 @@ def _reading(name: str) -> Iterator[None]:
 
 
 class _Walk:
-    def __init__(self, name: str, size: int, limits: Limits) -> None:
+    def __init__(self, name: str, size: int, limits: SourceLimits) -> None:
         self.arrays = Arrays(name, limits)
         self.skipped: list[str] = []
         self.warnings: list[tuple[str, str]] = []
         self._name = name
         self._size = size
-        self._texts = Texts(name, limits)
+        self._texts = SourceTexts(name, limits)
         self._seen: set[Any] = set()
         self._soft_links: list[tuple[h5g.GroupID, bytes, str]] = []
 

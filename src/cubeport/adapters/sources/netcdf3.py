@@ -17,10 +17,10 @@ from typing import NoReturn
 import xarray as xr
 
 from cubeport.adapters.sandbox.child import Input
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources.contents import Group, plain, variable
-from cubeport.adapters.sources.reading import RAW, Source, check_group, opened, opening
-from cubeport.adapters.sources.scanned import Array, Arrays, Scanned, Texts, shown, truncated, unique, unreadable
+from cubeport.adapters.sources.reading import RAW, OpenedSource, check_group, opened, opening
+from cubeport.adapters.sources.scanned import Array, Arrays, Scanned, SourceTexts, shown, truncated, unique, unreadable
 from cubeport.adapters.sources.signatures import is_netcdf3
 
 EXTRA = "netcdf"
@@ -38,25 +38,25 @@ def matches(source: Input) -> bool:
     return not source.is_folder and is_netcdf3(source.fd)
 
 
-def scan(source: Input, limits: Limits) -> Scanned:
+def scan(source: Input, limits: SourceLimits) -> Scanned:
     """Return what the header declares, all of it within the file and the limits."""
     size = os.fstat(source.fd).st_size
     return Scanned(source.name, "netcdf3", size, _Header(source.name, source.fd, size, limits).read())
 
 
-def verify(source: Input, limits: Limits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
+def verify(source: Input, limits: SourceLimits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
     """Do nothing: values are stored plainly, and :func:`scan` found them all inside the file."""
 
 
 def open(  # noqa: A001 - every format has it
     source: Input, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
-) -> Source:
+) -> OpenedSource:
     """Return the file as one lazy source; it has no groups."""
     check_group(source.name, group, list)
     with opening(source.name):
         raw = xr.open_dataset(str(source.path), engine="netcdf4", group=group, drop_variables=list(skipped), **RAW)
     # netCDF4 puts U+FFFD at the place of bytes that are not UTF-8; the header still has them.
-    header = _Header(source.name, source.fd, os.fstat(source.fd).st_size, Limits())
+    header = _Header(source.name, source.fd, os.fstat(source.fd).st_size, SourceLimits())
     header.read()
     for (owner, attribute), text in header.latin1.items():
         (raw.variables[owner] if owner else raw).attrs[attribute] = text
@@ -93,11 +93,11 @@ class _Variable:
 
 
 class _Header:
-    def __init__(self, name: str, descriptor: int, size: int, limits: Limits) -> None:
+    def __init__(self, name: str, descriptor: int, size: int, limits: SourceLimits) -> None:
         self._name = name
         self._descriptor = descriptor
         self._size = size
-        self._texts = Texts(name, limits)
+        self._texts = SourceTexts(name, limits)
         self._arrays = Arrays(name, limits)
         self.latin1: dict[tuple[str, str], str] = {}
         """Attributes that are not UTF-8 as (variable, name), with their text; of the file where the variable is empty."""

@@ -43,7 +43,7 @@ _NUMBERS = "biuf"
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class OpenedSource:
     """One opened source: its name as the user knows it, and its raw dataset."""
 
     name: str
@@ -89,7 +89,7 @@ def _words(error: Exception) -> str:
     return _PLACE.sub("…", line)[:200]
 
 
-def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: Collection[str] = ()) -> Source:
+def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: Collection[str] = ()) -> OpenedSource:
     """Return *raw* as a source: text as text, without variables that cannot be in a cube and those that the scan *skipped*.
 
     Raises
@@ -113,7 +113,7 @@ def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: C
         raise SourceRejected(f"{name}: {', '.join(refused)}: their type cannot be part of a cube", reason="not-a-cube", source=name)
     warnings = [("variable-skipped", f"{label} has a type that cannot be part of a cube") for label in strange]
     warnings += [("text-repaired", f"the texts of {label!r} are not UTF-8; they were read as Windows-1252") for label in latin]
-    return Source(name, dataset(held, _utf8(raw.attrs)), tuple(warnings), raw.close)
+    return OpenedSource(name, dataset(held, _utf8(raw.attrs)), tuple(warnings), raw.close)
 
 
 def _utf8(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
@@ -181,7 +181,7 @@ def _with_flags(variable: xr.Variable) -> xr.Variable:
     return named
 
 
-def load_labels(source: Source) -> None:
+def load_labels(source: OpenedSource) -> None:
     """Read what is one-dimensional and small now: a series asks for it again, when its file may have been let go of."""
     for name, variable in source.raw.variables.items():
         if variable.ndim <= 1 and variable.nbytes <= _LABEL_BYTES:
@@ -197,7 +197,7 @@ def opened(
     groups: Callable[[], list[str]],
     *,
     group: str | None,
-) -> Source:
+) -> OpenedSource:
     """Return *raw* as a source, refusing one without data variables and naming the *groups* that could be chosen instead.
 
     Where no group was chosen and the root has data, the groups that are left out are reported: nothing is skipped in silence.

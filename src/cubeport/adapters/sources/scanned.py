@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.errors import SourceRejected
 
 
@@ -81,7 +81,7 @@ class Arrays:
     """The arrays of one source while they are found, each checked against the limits (docs/sources.md) as it comes."""
 
     name: str
-    limits: Limits
+    limits: SourceLimits
     found: list[Array] = field(default_factory=list)
     _declared: int = 0
     _chunks: int = 0
@@ -122,11 +122,11 @@ def chunk_count(shape: Sequence[int], chunks: Sequence[int]) -> int:
 
 
 @dataclass(slots=True)
-class Texts:
+class SourceTexts:
     """The texts of one source: all attributes held to a size, names to characters that every document can say."""
 
     name: str
-    limits: Limits
+    limits: SourceLimits
     _bytes: int = 0
 
     def size(self, count: int) -> None:

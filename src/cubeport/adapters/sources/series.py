@@ -20,7 +20,7 @@ import xarray as xr
 from xarray.backends import BackendArray
 from xarray.core import indexing
 
-from cubeport.adapters.sources.reading import TEXT, Source, decoding, native
+from cubeport.adapters.sources.reading import TEXT, OpenedSource, decoding, native
 from cubeport.cubes import axes, calendars, times
 from cubeport.cubes.normalise import PACKING, TOLERANCE, dropped, joined_by_scalar
 from cubeport.cubes.raw import computed, dataset, variables
@@ -43,7 +43,7 @@ _SHORT = {"d": "day", "h": "hour", "hr": "hour", "min": "minute", "s": "second",
 type Values = np.ndarray[Any, Any]
 
 
-def join(sources: Sequence[Source], dimension: str | None = None, *, tolerance: float = TOLERANCE) -> Source:
+def join(sources: Sequence[OpenedSource], dimension: str | None = None, *, tolerance: float = TOLERANCE) -> OpenedSource:
     """Return *sources* as one, joined along *dimension* (the time axis when not given); one source is returned as it is.
 
     Parameters
@@ -78,10 +78,10 @@ def join(sources: Sequence[Source], dimension: str | None = None, *, tolerance: 
         for name, variable in head.variables.items()
     }
     said = dict.fromkeys([each for source in sources for each in source.warnings] + warnings)
-    return Source(f"{len(sources)} files", dataset(joined, head.attrs), tuple(said))
+    return OpenedSource(f"{len(sources)} files", dataset(joined, head.attrs), tuple(said))
 
 
-def check_alike(first: Source, other: Source, along: str, tolerance: float) -> None:
+def check_alike(first: OpenedSource, other: OpenedSource, along: str, tolerance: float) -> None:
     """Check that *other* could be joined to *first*: units, calendars and everything that is not joined.
 
     Raises
@@ -111,7 +111,7 @@ def _all(*checks: Callable[[], None]) -> None:
         raise found[0]
 
 
-def _common_variables(sources: Sequence[Source]) -> tuple[list[Source], list[tuple[str, str]]]:
+def _common_variables(sources: Sequence[OpenedSource]) -> tuple[list[OpenedSource], list[tuple[str, str]]]:
     """Leave out variables that fewer than half of the files have, and report them."""
     counts = Counter(str(name) for source in sources for name in source.raw.variables)
     odd = [name for name, count in counts.items() if 2 * count < len(sources)]
@@ -122,7 +122,7 @@ def _common_variables(sources: Sequence[Source]) -> tuple[list[Source], list[tup
     return kept, [("variable-skipped", f"variables that only some of the files have are skipped: {told}")]
 
 
-def _along(sources: Sequence[Source], dimension: str | None) -> tuple[str, Sequence[Source], list[tuple[str, str]]]:
+def _along(sources: Sequence[OpenedSource], dimension: str | None) -> tuple[str, Sequence[OpenedSource], list[tuple[str, str]]]:
     """Return the dimension to join along, and the sources with it: a scalar time of each file becomes one."""
     if dimension is not None and not all(_is_scalar(each, dimension) for each in sources):
         return dimension, sources, []
@@ -133,11 +133,11 @@ def _along(sources: Sequence[Source], dimension: str | None) -> tuple[str, Seque
     return name, [replace(each, raw=joined_by_scalar(each.raw, name)) for each in sources], [("time-joined", told)]
 
 
-def _is_scalar(source: Source, name: str) -> bool:
+def _is_scalar(source: OpenedSource, name: str) -> bool:
     return name in source.raw.variables and source.raw.variables[name].ndim == 0
 
 
-def _time_axis(sources: Sequence[Source]) -> str:
+def _time_axis(sources: Sequence[OpenedSource]) -> str:
     """Return the dimension of time, or the name of the scalar coordinate that every file has."""
     axis = axes.find(sources[0].raw).axis_of("t")
     if axis is not None:
@@ -168,7 +168,7 @@ class _Differences:
             raise self.error(problems[0].message + more, next_step=self.next_step, errors=problems[:100])
 
 
-def _same_variables(sources: Sequence[Source], along: str) -> None:
+def _same_variables(sources: Sequence[OpenedSource], along: str) -> None:
     first = sources[0].raw
     if not any(along in variable.dims for variable in first.variables.values()):
         raise VariablesMismatch(f"no variable of {sources[0].name} has the dimension {along!r}")
@@ -187,7 +187,7 @@ def _same_variables(sources: Sequence[Source], along: str) -> None:
     _Differences(VariablesMismatch, "variables-mismatch").refuse(found, sources[0].name)
 
 
-def _same_dtypes(sources: Sequence[Source]) -> None:
+def _same_dtypes(sources: Sequence[OpenedSource]) -> None:
     first = sources[0].raw
 
     def differ(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
@@ -203,7 +203,7 @@ def _same_dtypes(sources: Sequence[Source]) -> None:
     _Differences(DtypeMismatch, "dtype-mismatch").refuse(found, sources[0].name)
 
 
-def _widened(sources: Sequence[Source], along: str) -> tuple[list[Source], list[tuple[str, str]]]:
+def _widened(sources: Sequence[OpenedSource], along: str) -> tuple[list[OpenedSource], list[tuple[str, str]]]:
     """Return the files with floating-point variables that are joined in the widest precision that one of them has."""
     found, warnings = list(sources), []
     for name, variable in variables(found[0].raw).items():
@@ -227,7 +227,7 @@ def _wide(variable: xr.Variable, kind: np.dtype[Any]) -> xr.Variable:
     return computed(variable, lambda values: values, kind, {**variable.attrs, **fills})
 
 
-def _same_calendars(sources: Sequence[Source]) -> None:
+def _same_calendars(sources: Sequence[OpenedSource]) -> None:
     found = []
     for name, variable in _dated(sources[0].raw).items():
         first = times.calendar_of(variable.attrs, name=name)
@@ -243,7 +243,7 @@ def _same_calendars(sources: Sequence[Source]) -> None:
     _Differences(CalendarMismatch, "calendar-mismatch").refuse(found, sources[0].name)
 
 
-def _same_units(sources: Sequence[Source]) -> None:
+def _same_units(sources: Sequence[OpenedSource]) -> None:
     found = []
     for key in sources[0].raw.variables:
         name = str(key)
@@ -283,7 +283,7 @@ def _reference(variable: xr.Variable, name: str) -> calendars.Stamp:
     return times.decode([0], variable.attrs["units"], times.calendar_of(variable.attrs, name=name), name=name)[0]
 
 
-def at_reference(first: Source, source: Source) -> Source:
+def at_reference(first: OpenedSource, source: OpenedSource) -> OpenedSource:
     """Return *source* with its times counted in the units of *first*, from its reference dates; the moments stay the same."""
     held = {str(name): each for name, each in source.raw.variables.items()}
     for name, variable in _dated(first.raw).items():
@@ -367,7 +367,7 @@ def _finite(values: Values) -> Values:
     return np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
 
 
-def _ordered(sources: Sequence[Source], along: str) -> list[Source]:
+def _ordered(sources: Sequence[OpenedSource], along: str) -> list[OpenedSource]:
     """Return the files in the order of their times or numbers; as given when they have none, or texts."""
     labels = axes.find(sources[0].raw)
     axis = next((each for each in labels.axes if each.dimension == along and each.labels), None)
@@ -392,7 +392,7 @@ def _ordered(sources: Sequence[Source], along: str) -> list[Source]:
     return [source for *_, source in spans]
 
 
-def labels_of(source: Source, name: str) -> list[Any]:
+def labels_of(source: OpenedSource, name: str) -> list[Any]:
     """Return the labels of an axis: dates of its calendar, else numbers or texts."""
     variable = source.raw.variables[name]
     with decoding(name, source.name):
@@ -402,7 +402,7 @@ def labels_of(source: Source, name: str) -> list[Any]:
     return list(np.ravel(values).tolist())
 
 
-def _same_grid(sources: Sequence[Source], along: str, tolerance: float) -> None:
+def _same_grid(sources: Sequence[OpenedSource], along: str, tolerance: float) -> None:
     """Hold every variable that is not joined against the first file's."""
     found = []
     most = 0.0
@@ -465,7 +465,7 @@ def _differs(a: Values, b: Values, is_axis: bool, tolerance: float) -> tuple[str
 _RELATIVE = 1e-6
 
 
-def _same_packing(sources: Sequence[Source], along: str) -> tuple[list[Source], list[tuple[str, str]]]:
+def _same_packing(sources: Sequence[OpenedSource], along: str) -> tuple[list[OpenedSource], list[tuple[str, str]]]:
     """Return the files with variables that they pack differently decoded to numbers, and the warnings that say so."""
     sources, warnings = list(sources), []
     for key, variable in sources[0].raw.variables.items():
@@ -558,7 +558,7 @@ class _Joined(BackendArray):
         return np.asarray(values).astype(self.dtype, copy=False)
 
 
-def _joined(sources: Sequence[Source], name: str, along: str) -> xr.Variable:
+def _joined(sources: Sequence[OpenedSource], name: str, along: str) -> xr.Variable:
     pieces = [each.raw.variables[name] for each in sources]
     first = pieces[0]
     axis = first.dims.index(along)

@@ -10,10 +10,10 @@ from typing import Any
 import xarray as xr
 
 from cubeport.adapters.sandbox.child import Input
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources import zarrfolder
 from cubeport.adapters.sources.contents import Group, plain, variable
-from cubeport.adapters.sources.reading import RAW, Source, check_group, opened, opening, parents, with_parents
+from cubeport.adapters.sources.reading import RAW, OpenedSource, check_group, opened, opening, parents, with_parents
 from cubeport.adapters.sources.scanned import Scanned
 from cubeport.cubes.raw import dataset
 from cubeport.errors import SourceRejected
@@ -26,12 +26,12 @@ def matches(source: Input) -> bool:
     return source.is_folder
 
 
-def scan(source: Input, limits: Limits) -> Scanned:
+def scan(source: Input, limits: SourceLimits) -> Scanned:
     """Return what the store declares, all of it in the folder, decodable and within the limits."""
     return zarrfolder.scan(source.name, source.fd, limits)
 
 
-def verify(source: Input, limits: Limits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
+def verify(source: Input, limits: SourceLimits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
     """Check that no stored chunk of the arrays of *group*, but for those *left_out*, decodes to more than it may."""
     for each in (group, *parents(group)):
         zarrfolder.verify(source.name, source.fd, limits, pool, group=each, left_out=left_out)
@@ -39,14 +39,14 @@ def verify(source: Input, limits: Limits, pool: Executor, *, group: str = "", le
 
 def open(  # noqa: A001 - every format has it
     source: Input, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
-) -> Source:
+) -> OpenedSource:
     """Return the folder as one lazy source."""
     return open_zarr(str(source.path), source.name, group=group, wanted=wanted, skipped=skipped)
 
 
 def open_zarr(
     path: str, name: str, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
-) -> Source:
+) -> OpenedSource:
     """Return the folder as one lazy source."""
     from cubeport.adapters.sources.zarrstore import FolderStore  # here: zarr may not be installed where only NetCDF is read
 

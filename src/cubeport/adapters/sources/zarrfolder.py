@@ -19,12 +19,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources.scanned import (
     Array,
     Arrays,
     Scanned,
-    Texts,
+    SourceTexts,
     bad_codec,
     chunk_count,
     rejected,
@@ -68,7 +68,7 @@ _COUNTED_3 = frozenset(("fixed_length_utf32", "null_terminated_bytes", "fixed_le
 _LARGEST = 2**63 - 1
 
 
-def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
+def scan(name: str, descriptor: int, limits: SourceLimits) -> Scanned:
     """Return what the store declares, all of it in the folder, decodable and within the limits."""
     files = _walk(name, descriptor, limits)
     if not files:
@@ -88,7 +88,7 @@ def scan(name: str, descriptor: int, limits: Limits) -> Scanned:
 
 
 def verify(
-    name: str, descriptor: int, limits: Limits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()
+    name: str, descriptor: int, limits: SourceLimits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()
 ) -> None:
     """Check that no stored chunk of the arrays of *group*, but for those *left_out*, decodes to more than it may.
 
@@ -122,7 +122,7 @@ def _owner(key: str, arrays: Mapping[str, Array]) -> Array | None:
     return None
 
 
-def _is_bounded(descriptor: int, limits: Limits, chunk: tuple[str, Array]) -> bool:
+def _is_bounded(descriptor: int, limits: SourceLimits, chunk: tuple[str, Array]) -> bool:
     key, array = chunk
     compressors = [each for each in array.codecs if each not in _KEEP_LENGTH]
     last = next((each for each in reversed(array.codecs) if each != "crc32c"), "bytes")
@@ -165,12 +165,12 @@ def _inflates(body: bytes, most: int) -> bool:
     return length <= most
 
 
-def _walk(name: str, descriptor: int, limits: Limits) -> dict[str, int]:
+def _walk(name: str, descriptor: int, limits: SourceLimits) -> dict[str, int]:
     """Return the size of every file by its path; anything but regular files and folders refuses the store."""
     return listing(name, descriptor, limits)[0]
 
 
-def listing(name: str, descriptor: int, limits: Limits) -> tuple[dict[str, int], set[str]]:
+def listing(name: str, descriptor: int, limits: SourceLimits) -> tuple[dict[str, int], set[str]]:
     """Return the size of every file by its path, and the paths of all folders.
 
     Raises
@@ -229,13 +229,13 @@ def opened_key(store: int, key: str) -> Iterator[int]:
 class _Store:
     name: str
     descriptor: int
-    limits: Limits
+    limits: SourceLimits
     files: Mapping[str, int]
-    texts: Texts = field(init=False)
+    texts: SourceTexts = field(init=False)
     warnings: list[tuple[str, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.texts = Texts(self.name, self.limits)
+        self.texts = SourceTexts(self.name, self.limits)
 
     def check(self, limit: str, value: int, what: str) -> None:
         self.limits.check(limit, value, f"{self.name}: {what}", source=self.name)

@@ -16,7 +16,7 @@ from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Sto
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.buffer.core import default_buffer_prototype
 
-from cubeport.adapters.sandbox.limits import Limits
+from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources.scanned import shown, unreadable
 from cubeport.adapters.sources.zarrfolder import listing, opened_key
 
@@ -24,13 +24,13 @@ from cubeport.adapters.sources.zarrfolder import listing, opened_key
 class FolderStore(Store):
     """The store below *path*, read-only, as it was when this was made."""
 
-    def __init__(self, name: str, path: str, limits: Limits | None = None) -> None:
+    def __init__(self, name: str, path: str, limits: SourceLimits | None = None) -> None:
         super().__init__(read_only=True)
         self._name = name
         self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._let_go = weakref.finalize(self, os.close, self._descriptor)  # xarray does not close stores that it was given
         try:
-            self._files, self._folders = listing(name, self._descriptor, limits or Limits())
+            self._files, self._folders = listing(name, self._descriptor, limits or SourceLimits())
         except BaseException:
             self._let_go()
             raise
@@ -125,9 +125,9 @@ class FolderStore(Store):
                 yield key.removeprefix(inside)
 
 
-def _span(asked: ByteRequest | None, size: int) -> tuple[int, int]:
+def _span(span: ByteRequest | None, size: int) -> tuple[int, int]:
     """Return the first byte and the one after the last, within the file."""
-    match asked:
+    match span:
         case RangeByteRequest(start=start, end=end):
             return min(start, size), max(min(end, size), min(start, size))
         case OffsetByteRequest(offset=offset):

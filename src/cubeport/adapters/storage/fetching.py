@@ -247,8 +247,8 @@ def _source_errors(origin: Origin) -> Iterator[None]:
         raise SourceFailed(f"{origin} failed: {str(exc)[:200]}.", next_step="try again later") from exc
 
 
-def _refused(origin: Origin, words: str, reason: str, **rest: Any) -> SourceRejected:
-    return SourceRejected(f"{origin} {words}.", reason=reason, source=str(origin), **rest)
+def _refused(origin: Origin, text: str, reason: str, **rest: Any) -> SourceRejected:
+    return SourceRejected(f"{origin} {text}.", reason=reason, source=str(origin), **rest)
 
 
 def _hold(origin: Origin, size: int, bounds: Bounds) -> None:

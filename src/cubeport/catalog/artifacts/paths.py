@@ -83,8 +83,8 @@ def _choice(template: str, text: str, known: Mapping[str, object] | None) -> Cho
     return Choice(tuple(names))
 
 
-def _wrong(words: str) -> InvalidTemplate:
-    return InvalidTemplate(words, next_step="cubeport profiles")
+def _wrong(text: str) -> InvalidTemplate:
+    return InvalidTemplate(text, next_step="cubeport profiles")
 
 
 def render(template: str, fields: Mapping[str, Field], metadata: Mapping[str, object] | None = None) -> str:

@@ -17,7 +17,7 @@ from cubeport.errors import InvalidRequest, OutsideProfile, ReadOnly
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class PlannedPlace:
     """What a caller says of where bytes go; ``None`` leaves it to the profile, then to the catalog."""
 
     profile: str | None = None
@@ -83,7 +83,7 @@ class Planner:
     def plan(
         self,
         record: CatalogRecord,
-        place: Place,
+        place: PlannedPlace,
         fields: Mapping[str, Field],
         *,
         target_kind: TargetKind = "file",

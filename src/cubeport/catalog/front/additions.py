@@ -8,21 +8,21 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, Unpack
 
 from cubeport.catalog.adding import Added, named, referring, source_of, source_to_write
-from cubeport.catalog.adding import Source as ArtifactSource
+from cubeport.catalog.adding import ArtifactSource as ArtifactSource
 from cubeport.catalog.artifacts.storage import StoragePlan, WriteMode
 from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, writing
 from cubeport.catalog.drafts import OF_RECORD, ArtifactFields, RecordFields
-from cubeport.catalog.front.opened import Opened, told
+from cubeport.catalog.front.opened import OpenedCatalog, told
 from cubeport.catalog.models import TargetKind
 from cubeport.catalog.names import Named
 from cubeport.errors import InvalidRequest
 
 
-class Additions(Opened):
+class Additions(OpenedCatalog):
     """Adding records: without bytes, with a file, bytes or an artifact; where an artifact would go."""
 
     @told
-    def add(self, metadata: Mapping[str, Any] | None = None, **said: Unpack[RecordFields]) -> Added:
+    def add(self, metadata: Mapping[str, Any] | None = None, **fields: Unpack[RecordFields]) -> Added:
         """Add a record without bytes.
 
         Parameters
@@ -37,7 +37,7 @@ class Additions(Opened):
         ------
         KeyExists, RecordExists, SchemaInvalid, UnknownSchema, HookFailed
         """
-        draft, options = self._draft(metadata, said)
+        draft, options = self._draft(metadata, fields)
         self._writable()
         return self._added(self._adder.add(draft, None, options))
 
@@ -49,10 +49,10 @@ class Additions(Opened):
         *,
         operation: Literal["copy", "move", "reference"] = "copy",
         filename: str | None = None,
-        **said: Unpack[ArtifactFields],
+        **fields: Unpack[ArtifactFields],
     ) -> Added:
         """Add a record with a file or folder: copied, moved (the source goes after the commit), or only referred to."""
-        draft, options = self._draft(metadata, said)
+        draft, options = self._draft(metadata, fields)
         self._writable()
         return self._added(self._adder.add(draft, named(source_of(path, operation), filename), options))
 
@@ -63,7 +63,7 @@ class Additions(Opened):
         metadata: Mapping[str, Any] | None = None,
         *,
         filename: str | None = None,
-        **said: Unpack[ArtifactFields],
+        **fields: Unpack[ArtifactFields],
     ) -> Added:
         """Add a record with these bytes; without *filename* they are called by the record's id.
 
@@ -74,7 +74,7 @@ class Additions(Opened):
         """
         if isinstance(data, (str, Path)):
             raise InvalidRequest("add_bytes takes bytes; add_file takes a path.")
-        draft, options = self._draft(metadata, said)
+        draft, options = self._draft(metadata, fields)
         self._writable()
         return self._added(
             self._adder.add(draft, ArtifactSource(filename or draft.id, writing(data), mode="write", original=filename), options)
@@ -91,7 +91,7 @@ class Additions(Opened):
         source: object = None,
         artifact_writer: ArtifactWriter | None = None,
         filename: str | None = None,
-        **said: Unpack[ArtifactFields],
+        **fields: Unpack[ArtifactFields],
     ) -> Added:
         """Add an artifact: a new record's, or one more of *record*.
 
@@ -110,7 +110,7 @@ class Additions(Opened):
                 locator, source = storage_plan.locator, None
             else:
                 locator = storage_plan.locator
-        draft, options = self._draft(metadata, said, locator=None if source is None else locator)
+        draft, options = self._draft(metadata, fields, locator=None if source is None else locator)
         prepared = source_to_write(source, artifact_writer, filename or (storage_plan.filename if storage_plan else None), draft.id)
         if prepared is None:
             if locator is None:
@@ -120,7 +120,7 @@ class Additions(Opened):
             raise InvalidRequest(f"The plan is for a {storage_plan.target_kind}, the source is a {prepared.target_kind}.")
         if record is None:
             return self._added(self._adder.add(draft, prepared, options))
-        if refused := sorted(name for name in (*OF_RECORD, "id", "key", "lineage") if said.get(name)):
+        if refused := sorted(name for name in (*OF_RECORD, "id", "key", "lineage") if fields.get(name)):
             raise InvalidRequest(
                 f"{', '.join(refused)}: of a record, which an artifact does not change.", next_step="cubeport edit ID"
             )
@@ -135,10 +135,10 @@ class Additions(Opened):
         locator: object = None,
         target_kind: TargetKind = "file",
         write_mode: WriteMode = "copy",
-        **said: Unpack[ArtifactFields],
+        **fields: Unpack[ArtifactFields],
     ) -> StoragePlan:
         """Return where an artifact would go; nothing is written or reserved."""
-        draft, options = self._draft(metadata, {**said, "dry_run": True}, locator=locator)
+        draft, options = self._draft(metadata, {**fields, "dry_run": True}, locator=locator)
         if write_mode == "reference":
             place = locator if locator is not None else path
             prepared = referring(place)

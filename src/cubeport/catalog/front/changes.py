@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from cubeport.catalog import history
 from cubeport.catalog.drafts import Edge, Options
 from cubeport.catalog.editing import Edit, EditedFields, demand_version, edited
-from cubeport.catalog.front.opened import Opened, told
+from cubeport.catalog.front.opened import OpenedCatalog, told
 from cubeport.catalog.hooks import set_paths
 from cubeport.catalog.keeping import integrity
 from cubeport.catalog.models import CatalogRecord
@@ -17,7 +17,7 @@ from cubeport.catalog.schemas import Policy
 from cubeport.errors import Conflict, KeyExists, RecordNotFound
 
 
-class Changes(Opened):
+class Changes(OpenedCatalog):
     """Changing records: edits, tombstones, purges; what they were before."""
 
     @told

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Unpack
 
 from cubeport.catalog.adding import Added, source_to_write
-from cubeport.catalog.artifacts.planning import Place
+from cubeport.catalog.artifacts.planning import PlannedPlace
 from cubeport.catalog.drafts import ArtifactFields
 from cubeport.catalog.editing import DescribedFields, without
 from cubeport.catalog.front.opened import told
@@ -57,7 +57,7 @@ class Contents(Searches):
         metadata: Mapping[str, Any] | None = None,
         *,
         filename: str | None = None,
-        **said: Unpack[ArtifactFields],
+        **fields: Unpack[ArtifactFields],
     ) -> Added:
         """Put other bytes in the place of an artifact (the primary one): one commit, then the former managed bytes go.
 
@@ -66,7 +66,7 @@ class Contents(Searches):
         self._writable()
         record = self.get(name)
         old = integrity.choose(record, artifact)
-        draft, options = self._draft(dict(old.metadata) if metadata is None else metadata, {"role": old.role, **said})
+        draft, options = self._draft(dict(old.metadata) if metadata is None else metadata, {"role": old.role, **fields})
         prepared = source_to_write(source, None, filename, draft.id)
         if prepared is None:
             raise InvalidRequest("Give the bytes that replace the artifact.")
@@ -118,7 +118,7 @@ class Contents(Searches):
         self._writable()
         record = self.get(name)
         chosen = integrity.choose(record, artifact, status="external")
-        return integrity.fetch(self.ports, self.parts.planner, self.parts.fetcher, record, chosen, Place(profile))
+        return integrity.fetch(self.ports, self.parts.planner, self.parts.fetcher, record, chosen, PlannedPlace(profile))
 
     @told
     def drop(self, name: Named, artifact: str | None = None, *, force: bool = False) -> CatalogRecord:

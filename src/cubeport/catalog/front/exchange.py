@@ -23,15 +23,15 @@ from cubeport.errors import InvalidRequest, TargetExists
 class Exchange(Searches, Upkeep):
     """Records out and in: NDJSON, RO-Crate, OpenLineage."""
 
-    def export_lines(self, *where: Where, with_bytes: Path | None = None, **asked: Unpack[QueryFields]) -> Iterator[str]:
+    def export_lines(self, *where: Where, with_bytes: Path | None = None, **query: Unpack[QueryFields]) -> Iterator[str]:
         """Yield the records that match as NDJSON, by id and of every status; *with_bytes*, copy their managed bytes there."""
-        for record in self.iterate(*where, **(QueryFields(statuses=None, order=("id",)) | asked)):
+        for record in self.iterate(*where, **(QueryFields(statuses=None, order=("id",)) | query)):
             if with_bytes is not None:
                 for artifact in record.artifacts:
                     ndjson.copy_out(self.profiles, artifact, with_bytes)
             yield from ndjson.export_lines([record])
 
-    def export_records(self, file: str | Path, *where: Where, with_bytes: Path | None = None, **asked: Unpack[QueryFields]) -> int:
+    def export_records(self, file: str | Path, *where: Where, with_bytes: Path | None = None, **query: Unpack[QueryFields]) -> int:
         """Write NDJSON to a new *file*; return how many records. Raises TargetExists."""
         count, target = 0, Path(file)
         try:
@@ -40,7 +40,7 @@ class Exchange(Searches, Upkeep):
             raise TargetExists(f"{file} already exists.", next_step="name another file, or remove it") from None
         try:
             with out:
-                for line in self.export_lines(*where, with_bytes=with_bytes, **asked):
+                for line in self.export_lines(*where, with_bytes=with_bytes, **query):
                     out.write(line)
                     count += 1
         except BaseException:
@@ -55,7 +55,7 @@ class Exchange(Searches, Upkeep):
         name: str,
         description: str = "Records of a catalog.",
         license: str | None = None,
-        **asked: Unpack[QueryFields],
+        **query: Unpack[QueryFields],
     ) -> int:
         """Write the records that match as an RO-Crate 1.1 (Process Run Crate) into a new *folder*; return how many.
 
@@ -69,7 +69,7 @@ class Exchange(Searches, Upkeep):
         target = Path(folder)
         if target.exists():
             raise TargetExists(f"{target} already exists.", next_step="name another folder, or remove it")
-        records = list(self.iterate(*where, **(QueryFields(order=("id",)) | asked)))
+        records = list(self.iterate(*where, **(QueryFields(order=("id",)) | query)))
         places = {
             (record.id, each.artifact_id): place
             for record in records

@@ -18,7 +18,7 @@ from cubeport.catalog.keeping import integrity
 from cubeport.catalog.lineage import edge_of
 from cubeport.catalog.models import Artifact, CatalogRecord, Lineage
 from cubeport.catalog.names import Named, name_of
-from cubeport.catalog.parts import Parts
+from cubeport.catalog.parts import CatalogParts
 from cubeport.catalog.plugins import RESERVED
 from cubeport.catalog.schemas import Policy
 from cubeport.catalog.work.recovery import Recovered
@@ -32,7 +32,7 @@ def told[F: Callable[..., Any]](method: F) -> F:
     """Have an error told in the event log also where it came before there was an operation to tell it."""
 
     @wraps(method)
-    def call(self: Opened, *args: Any, **kwargs: Any) -> Any:
+    def call(self: OpenedCatalog, *args: Any, **kwargs: Any) -> Any:
         try:
             return method(self, *args, **kwargs)
         except CubeportError as exc:
@@ -43,10 +43,10 @@ def told[F: Callable[..., Any]](method: F) -> F:
     return cast("F", call)
 
 
-class Opened:
+class OpenedCatalog:
     """A catalog that is open."""
 
-    def __init__(self, ports: Ports, parts: Parts) -> None:
+    def __init__(self, ports: Ports, parts: CatalogParts) -> None:
         self.ports = ports
         self.parts = parts
         self.hooks = ports.hooks
@@ -119,11 +119,11 @@ class Opened:
             return found.of(self)
         raise RecordNotFound(f"No record has the id, key or prefix {name[:80]!r}.", next_step="cubeport search")
 
-    def _ambiguous(self, words: str, ids: Sequence[str], next_step: str) -> AmbiguousId:
+    def _ambiguous(self, text: str, ids: Sequence[str], next_step: str) -> AmbiguousId:
         found = [record for each in ids[:10] if (record := self.backend.get_record(each)) is not None]
         candidates = [{"id": each.id, "kind": each.kind, "title": each.title} for each in found]
         lines = "".join(f"\n  {each.id}  {each.kind}  {each.title or ''}".rstrip() for each in found)
-        return AmbiguousId(f"{words}{lines}", next_step=next_step, candidates=candidates)
+        return AmbiguousId(f"{text}{lines}", next_step=next_step, candidates=candidates)
 
     def unit_of_work(
         self,
@@ -155,9 +155,9 @@ class Opened:
         )
 
     def _draft(
-        self, metadata: Mapping[str, Any] | None, said: Mapping[str, Any], *, locator: object = None
+        self, metadata: Mapping[str, Any] | None, fields: Mapping[str, Any], *, locator: object = None
     ) -> tuple[CatalogRecord, Options]:
-        return draft(metadata, said, edge=self._edge, newest=lambda name: self.schemas.get(name).version, locator=locator)
+        return draft(metadata, fields, edge=self._edge, newest=lambda name: self.schemas.get(name).version, locator=locator)
 
     def _edge(self, each: Edge) -> Lineage:
         return edge_of(

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Unpack
 
-from cubeport.catalog.backend import Change
-from cubeport.catalog.front.opened import Opened
+from cubeport.catalog.backend import RecordChange
+from cubeport.catalog.front.opened import OpenedCatalog
 from cubeport.catalog.lineage import Direction, LineageGraph, lineage_of
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.names import Named
@@ -19,10 +19,10 @@ type Where = Query | Term | str | Mapping[str, Any]
 _PAGE = 500
 
 
-class Searches(Opened):
+class Searches(OpenedCatalog):
     """Finding records: searches, one record, fields and values, lineage, the feed of changes."""
 
-    def search(self, *where: Where, **asked: Unpack[QueryFields]) -> Page:
+    def search(self, *where: Where, **query: Unpack[QueryFields]) -> Page:
         """Return one page of the records that match.
 
         Parameters
@@ -32,20 +32,20 @@ class Searches(Opened):
         asked
             Fields of a :class:`Query`. Any other name is a field of metadata that is equal to the value: ``search(site="Oslo")``.
         """
-        return self._ours(self.backend.search(_query(where, asked)))
+        return self._ours(self.backend.search(_query(where, query)))
 
     def _ours(self, page: Page) -> Page:
         for record in page:
             record.of(self)
         return page
 
-    def count(self, *where: Where, **asked: Unpack[QueryFields]) -> int:
+    def count(self, *where: Where, **query: Unpack[QueryFields]) -> int:
         """Return how many records match."""
-        return self.backend.count(_query(where, asked))
+        return self.backend.count(_query(where, query))
 
-    def iterate(self, *where: Where, **asked: Unpack[QueryFields]) -> Iterator[CatalogRecord]:
+    def iterate(self, *where: Where, **request: Unpack[QueryFields]) -> Iterator[CatalogRecord]:
         """Yield every record that matches, page by page: one there during the whole walk comes exactly once."""
-        query = _query(where, {"limit": _PAGE, **asked})
+        query = _query(where, {"limit": _PAGE, **request})
         while True:
             page = self._ours(self.backend.search(query))
             yield from page
@@ -53,9 +53,9 @@ class Searches(Opened):
                 return
             query = query.at(page.next)
 
-    def one(self, *where: Where, **asked: Unpack[QueryFields]) -> CatalogRecord:
+    def one(self, *where: Where, **query: Unpack[QueryFields]) -> CatalogRecord:
         """Return the only record that matches. Raises NoMatch, AmbiguousId."""
-        found = self._ours(self.backend.search(_query(where, {**asked, "limit": 11})))
+        found = self._ours(self.backend.search(_query(where, {**query, "limit": 11})))
         if len(found) == 1:
             return found[0]
         if not found:
@@ -64,25 +64,25 @@ class Searches(Opened):
             "Several records match:", [each.id for each in found], "describe the record more closely, or use its id"
         )
 
-    def to_dataframe(self, *where: Where, **asked: Unpack[QueryFields]) -> Any:
+    def to_dataframe(self, *where: Where, **query: Unpack[QueryFields]) -> Any:
         """Return the records that match as a ``pandas.DataFrame``: a row each, indexed by id. Raises ExtraMissing."""
         from cubeport.catalog.frames import to_dataframe
 
-        return to_dataframe(self.iterate(*where, **asked))
+        return to_dataframe(self.iterate(*where, **query))
 
-    def fields(self, *where: Where, **asked: Unpack[QueryFields]) -> list[FieldSummary]:
+    def fields(self, *where: Where, **query: Unpack[QueryFields]) -> list[FieldSummary]:
         """Return which fields of metadata there are, with their types and examples."""
-        return self.backend.list_fields(_query(where, asked) if where or asked else None)
+        return self.backend.list_fields(_query(where, query) if where or query else None)
 
-    def values(self, field: str, *where: Where, **asked: Unpack[QueryFields]) -> list[dict[str, Any]]:
+    def values(self, field: str, *where: Where, **query: Unpack[QueryFields]) -> list[dict[str, Any]]:
         """Return the distinct values of a field, with how many records have each, the most frequent first."""
-        return [{"value": value, "records": n} for value, n in self.backend.field_values(field, _query(where, asked))]
+        return [{"value": value, "records": n} for value, n in self.backend.field_values(field, _query(where, query))]
 
     def generation(self) -> int:
         """Return the sequence number of the last commit: equal means that nothing changed."""
         return self.backend.generation()
 
-    def changes(self, after: int, limit: int = 1000) -> list[Change]:
+    def changes(self, after: int, limit: int = 1000) -> list[RecordChange]:
         """Return which records changed behind generation *after*, oldest first."""
         return self.backend.changes(after, limit)
 
@@ -93,10 +93,10 @@ class Searches(Opened):
         return lineage_of(self.backend, self.get(name), direction=direction, depth=depth, rel=rel)
 
 
-def _query(where: Sequence[Where], asked: Mapping[str, Any]) -> Query:
+def _query(where: Sequence[Where], query: Mapping[str, Any]) -> Query:
     """Return the query that a caller means; keywords that are no field of a query are equal to fields of metadata."""
     if where and isinstance(where[0], Query):
-        if len(where) > 1 or asked.keys() - {"limit"}:
+        if len(where) > 1 or query.keys() - {"limit"}:
             raise InvalidRequest("Give a whole query, or terms and fields of one.")
         return where[0]
     terms: list[Term | str] = []
@@ -108,5 +108,5 @@ def _query(where: Sequence[Where], asked: Mapping[str, Any]) -> Query:
         else:
             raise InvalidRequest(f"A search takes terms, or a mapping of fields to values, not a {type(each).__name__}.")
     known = QueryFields.__annotations__.keys()
-    terms += [Term(field, "=", value) for field, value in asked.items() if field not in known]
-    return Query(where=terms, **{key: value for key, value in asked.items() if key in known})
+    terms += [Term(field, "=", value) for field, value in query.items() if field not in known]
+    return Query(where=terms, **{key: value for key, value in query.items() if key in known})

@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from cubeport.catalog.backend import Finding
 from cubeport.catalog.disk.locks import clear_note
 from cubeport.catalog.events import EventFields, EventPage
-from cubeport.catalog.front.opened import Opened
+from cubeport.catalog.front.opened import OpenedCatalog
 from cubeport.catalog.keeping import operations
 from cubeport.catalog.keeping.doctor import doctor
 from cubeport.catalog.keeping.fsck import Checked, FsckOptions, fsck
@@ -20,12 +20,12 @@ from cubeport.catalog.work import recovery
 from cubeport.catalog.work.recovery import Recovered
 
 
-class Upkeep(Opened):
+class Upkeep(OpenedCatalog):
     """Looking after a catalog: operations, events, recovery, checks."""
 
-    def logs(self, **asked: Unpack[EventFields]) -> EventPage:
+    def logs(self, **query: Unpack[EventFields]) -> EventPage:
         """Return events, the newest last; see :meth:`cubeport.catalog.events.EventLog.read`."""
-        return self.events.read(**asked)
+        return self.events.read(**query)
 
     def operations(
         self, *, status: OperationStatus | None = None, since: datetime | None = None, limit: int = 50
@@ -57,11 +57,11 @@ class Upkeep(Opened):
         """Return what is well and what is not, with next steps; changes nothing, reads no data."""
         return doctor(self.ports, self.parts)
 
-    def fsck(self, name: Named | None = None, **asked: Unpack[FsckOptions]) -> Checked:
+    def fsck(self, name: Named | None = None, **query: Unpack[FsckOptions]) -> Checked:
         """Compare the catalog with its stores; see :func:`cubeport.catalog.keeping.fsck.fsck`."""
-        if asked.get("repair"):
+        if query.get("repair"):
             self._writable()
-        return fsck(self.ports, self.parts, self.get(name) if name else None, **asked)
+        return fsck(self.ports, self.parts, self.get(name) if name else None, **query)
 
     def gc(self, *, older_than_s: float = 24 * 3600, dry_run: bool = False) -> list[Garbage]:
         """Remove bytes that are provably ours and that nothing holds; strangers are listed and stay."""

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
-from cubeport.catalog.backend import CatalogBackend, Change, Row
+from cubeport.catalog.backend import CatalogBackend, RecordChange, Row
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.models import CatalogRecord, Operation
 from cubeport.errors import CatalogExists, HashMismatch
@@ -36,7 +36,7 @@ class Portable(CatalogBackend, Protocol):
         records: Iterable[CatalogRecord],
         operations: Iterable[Operation],
         rows: Iterable[Row],
-        changes: Iterable[Change],
+        changes: Iterable[RecordChange],
         generation: int,
     ) -> None:
         """Take over a whole catalog into this empty one, as one commit: revisions and generations as they are."""

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from cubeport.catalog.backend import Finding
 from cubeport.catalog.disk.locks import holder, lock_state
 from cubeport.catalog.disk.mounts import is_network, mount_type
-from cubeport.catalog.parts import Parts
+from cubeport.catalog.parts import CatalogParts
 from cubeport.catalog.query import Query
 from cubeport.catalog.work.unit_of_work import Ports
 from cubeport.errors import CubeportError
@@ -22,7 +22,7 @@ LOG_BYTES = 1024**3
 """``doctor`` warns above this size of the event log."""
 
 
-def doctor(ports: Ports, parts: Parts) -> list[Finding]:
+def doctor(ports: Ports, parts: CatalogParts) -> list[Finding]:
     """Return a line for everything looked at, ``ok`` too; changes nothing and reads no data."""
     return [
         *_store(ports, parts),
@@ -37,7 +37,7 @@ def doctor(ports: Ports, parts: Parts) -> list[Finding]:
     ]
 
 
-def _store(ports: Ports, parts: Parts) -> Iterator[Finding]:
+def _store(ports: Ports, parts: CatalogParts) -> Iterator[Finding]:
     try:
         found = ports.backend.check()
         count = ports.backend.count(Query(statuses=None))
@@ -52,7 +52,7 @@ def _store(ports: Ports, parts: Parts) -> Iterator[Finding]:
         yield Finding("tinydb-size", "catalog", message, "cubeport convert --to sqlite", "warn")
 
 
-def _kept(parts: Parts) -> Iterator[Finding]:
+def _kept(parts: CatalogParts) -> Iterator[Finding]:
     try:
         for keeper in parts.keepers():
             yield from keeper.problems()
@@ -60,7 +60,7 @@ def _kept(parts: Parts) -> Iterator[Finding]:
         yield Finding(exc.kind, "jobs", exc.message, exc.next_step)
 
 
-def _mount(parts: Parts) -> Iterator[Finding]:
+def _mount(parts: CatalogParts) -> Iterator[Finding]:
     if parts.root is None:
         return
     kind = mount_type(parts.root)
@@ -71,7 +71,7 @@ def _mount(parts: Parts) -> Iterator[Finding]:
         yield Finding("filesystem", "catalog", f"is on {kind}", level="ok")
 
 
-def _plugins(parts: Parts) -> Iterator[Finding]:
+def _plugins(parts: CatalogParts) -> Iterator[Finding]:
     for each in parts.plugins.broken:
         yield Finding("plugin-broken", each.name, str(each.error), f"repair or uninstall {each.name}, or disable it")
     working = [each.name for each in parts.plugins if each.error is None and not each.disabled]
@@ -115,7 +115,7 @@ def _profiles(ports: Ports) -> Iterator[Finding]:
             yield Finding("profile", place, "can be used", level="ok")
 
 
-def _locks(parts: Parts) -> Iterator[Finding]:
+def _locks(parts: CatalogParts) -> Iterator[Finding]:
     if parts.locks is None or not parts.locks.is_dir():
         return
     for path in sorted(parts.locks.rglob("*.lock")):

@@ -17,7 +17,7 @@ from cubeport.catalog.forms.canonical import is_id, new_id
 from cubeport.catalog.keeping.gc import garbage
 from cubeport.catalog.keeping.integrity import verify
 from cubeport.catalog.models import CatalogRecord
-from cubeport.catalog.parts import Keeper, Parts
+from cubeport.catalog.parts import CatalogParts, Keeper
 from cubeport.catalog.work.unit_of_work import Ports, UnitOfWork
 from cubeport.errors import CorruptCatalog
 
@@ -104,7 +104,7 @@ _KEPT = ("stage", "after", "records", "artifacts")
 
 def fsck(
     ports: Ports,
-    parts: Parts,
+    parts: CatalogParts,
     record: CatalogRecord | None = None,
     *,
     data: bool = False,
@@ -220,7 +220,7 @@ def _journals(ports: Ports) -> Iterator[Finding]:
             yield Finding("open-operation", each, "its process is gone", f"cubeport recover {each}")
 
 
-def _strangers(ports: Ports, parts: Parts, repaired: list[str] | None) -> Iterator[Finding]:
+def _strangers(ports: Ports, parts: CatalogParts, repaired: list[str] | None) -> Iterator[Finding]:
     """Yield what is in the stores and in no record: orphans if a journal proves them ours, else unknown."""
     try:
         strangers = garbage(ports, parts)

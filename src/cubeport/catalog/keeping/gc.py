@@ -13,7 +13,7 @@ from cubeport.catalog.disk.durable import store_errors
 from cubeport.catalog.disk.failpoints import step
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.catalog.keeping.integrity import place_of
-from cubeport.catalog.parts import Garbage, Parts
+from cubeport.catalog.parts import CatalogParts, Garbage
 from cubeport.catalog.work.journal import Line
 from cubeport.catalog.work.unit_of_work import Ports
 
@@ -23,7 +23,7 @@ _PART = re.compile(r"\.(?P<name>.+)\.(?P<operation>[0-9a-f]{32})\.part")
 _PROBE = re.compile(r"\.probe\.\d+\.part")
 
 
-def gc(ports: Ports, parts: Parts, *, older_than_s: float, dry_run: bool) -> list[Garbage]:
+def gc(ports: Ports, parts: CatalogParts, *, older_than_s: float, dry_run: bool) -> list[Garbage]:
     """Remove what is provably ours, named by nothing and of that age by the store's clock; strangers are only listed."""
     found: list[Garbage] = []
     clocks: dict[str, float] = {}
@@ -45,7 +45,7 @@ def gc(ports: Ports, parts: Parts, *, older_than_s: float, dry_run: bool) -> lis
     return found
 
 
-def _remove_empty_folders(ports: Ports, parts: Parts) -> None:
+def _remove_empty_folders(ports: Ports, parts: CatalogParts) -> None:
     """Remove folders that journals say we made (path and inode), as far as they are empty; whoever wants one makes it again."""
     for operation in ports.journal.closed():
         for line in operation:
@@ -55,7 +55,7 @@ def _remove_empty_folders(ports: Ports, parts: Parts) -> None:
                     ports.profiles.get(name).remove_folders(each["folders"])
 
 
-def garbage(ports: Ports, parts: Parts) -> list[Garbage]:
+def garbage(ports: Ports, parts: CatalogParts) -> list[Garbage]:
     """Return what nothing names. Stores are listed first, then open journals, then records: nothing living looks orphaned."""
     kept = [each for keeper in parts.keepers() for each in keeper.garbage()]
     searched = [profile for profile in ports.profiles if profile.writable and profile.name not in parts.apart]

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal
 
 from cubeport.catalog.artifacts.paths import segment
-from cubeport.catalog.artifacts.planning import Place, Planner
+from cubeport.catalog.artifacts.planning import PlannedPlace, Planner
 from cubeport.catalog.artifacts.storage import Fetcher, Profiles, Stored
 from cubeport.catalog.artifacts.writers import measure, sha256_of, tree_hash
 from cubeport.catalog.disk.durable import make_folders, store_errors
@@ -246,7 +246,7 @@ def _copy_folder(profiles: Profiles, artifact: Artifact, to: Path) -> None:
 
 
 def fetch(
-    ports: Ports, planner: Planner, fetcher: Fetcher | None, record: CatalogRecord, artifact: Artifact, place: Place
+    ports: Ports, planner: Planner, fetcher: Fetcher | None, record: CatalogRecord, artifact: Artifact, place: PlannedPlace
 ) -> CatalogRecord:
     """Bring an external artifact's bytes here through the gate; ``origin`` keeps where they came from."""
     origin = artifact.locator

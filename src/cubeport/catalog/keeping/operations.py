@@ -9,7 +9,7 @@ from typing import Any
 
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.models import Operation, OperationStatus
-from cubeport.catalog.parts import Parts
+from cubeport.catalog.parts import CatalogParts
 from cubeport.catalog.work.journal import Line
 from cubeport.catalog.work.unit_of_work import Ports
 from cubeport.errors import InvalidRequest, NotFound
@@ -61,7 +61,7 @@ def operation(ports: Ports, operation_id: str) -> dict[str, Any]:
     return row.to_mapping() | {"journal": [{"n": e.n, "at": e.at, "state": e.state, "data": dict(e.data)} for e in lines]}
 
 
-def info(ports: Ports, parts: Parts) -> dict[str, Any]:
+def info(ports: Ports, parts: CatalogParts) -> dict[str, Any]:
     """Return what this catalog is and holds."""
     from importlib.metadata import version
 

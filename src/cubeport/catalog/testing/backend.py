@@ -28,7 +28,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cubeport.catalog.backend import CatalogBackend, Change, Edge, Place, Placed, Row, RowSearch
+from cubeport.catalog.backend import CatalogBackend, Edge, Place, Placed, RecordChange, Row, RowSearch
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.models import (
     Artifact,
@@ -596,7 +596,7 @@ class BackendContract:
             assert each.get_operation(operation.operation_id) is None
             assert each.rows.get("job", "a") is None
             assert each.generation() == 1
-            assert each.changes(0) == [Change(1, record.id, False)]
+            assert each.changes(0) == [RecordChange(1, record.id, False)]
 
     def test_a_refused_call_in_a_transaction_spoils_nothing_else(self, backend: CatalogBackend) -> None:
         first = backend.add_record(sample(1, key="k"))
@@ -609,7 +609,7 @@ class BackendContract:
             with pytest.raises(TargetExists):
                 backend.add_record(twice)
         assert {each.id for each in backend.iterate()} == {first.id, second.id}
-        assert backend.changes(1) == [Change(2, second.id, False)]
+        assert backend.changes(1) == [RecordChange(2, second.id, False)]
         assert backend.check(deep=True) == []
 
     def test_transactions_do_not_nest(self, backend: CatalogBackend) -> None:
@@ -631,7 +631,11 @@ class BackendContract:
             pass
         assert backend.generation() == 5
         fifth = sorted([(records[1].id, True), *((each.id, False) for each in extra)])
-        expected = [Change(3, records[2].id, False), Change(4, records[0].id, False), *(Change(5, *each) for each in fifth)]
+        expected = [
+            RecordChange(3, records[2].id, False),
+            RecordChange(4, records[0].id, False),
+            *(RecordChange(5, *each) for each in fifth),
+        ]
         assert backend.changes(0) == expected
         assert backend.changes(4) == expected[2:]
         assert backend.changes(5) == []
@@ -871,22 +875,22 @@ def _random_row_search(rng: random.Random, rows: Sequence[Row], records: Mapping
     return RowSearch("v", "there", Query(where=where, kinds=kinds), order=order, limit=rng.choice([1, 7, 1000]), **chosen)
 
 
-def _row_fits(row: Row, owner: CatalogRecord, asked: RowSearch) -> bool:
+def _row_fits(row: Row, owner: CatalogRecord, query: RowSearch) -> bool:
     place = Place.of(row.document)
     return (
         place is not None
-        and place.fits(asked.box, asked.interval)
-        and (asked.ids is None or row.id in asked.ids)
-        and matches(asked.owner, owner)
+        and place.fits(query.box, query.interval)
+        and (query.ids is None or row.id in query.ids)
+        and matches(query.owner, owner)
     )
 
 
-def _row_order(row: Row, owner: CatalogRecord, asked: RowSearch) -> tuple[Any, ...]:
+def _row_order(row: Row, owner: CatalogRecord, query: RowSearch) -> tuple[Any, ...]:
     place, document = Place.of(row.document), owner.to_mapping()
     assert place is not None
     values = {"created": place.created, "start": place.start, "end": place.end, "id": row.id}
     values |= {f"owner.{name}": document[name] for name in ("key", "title", "updated_at")}
-    return tuple(_turned(values[name], descends) for name, descends in asked.order)
+    return tuple(_turned(values[name], descends) for name, descends in query.order)
 
 
 def _turned(value: str | None, descends: bool) -> tuple[Any, ...]:

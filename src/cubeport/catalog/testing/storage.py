@@ -48,9 +48,9 @@ class StorageContract:
         journal += map(Compensation.from_mapping, target.compensations)
         return target
 
-    def put(self, profile: Profile, path: str, data: bytes, journal: list[Compensation], **how: Any) -> str:
+    def put(self, profile: Profile, path: str, data: bytes, journal: list[Compensation], **options: Any) -> str:
         """Publish *data* and return where."""
-        target = self.target(profile, path, journal, **how)
+        target = self.target(profile, path, journal, **options)
         target.path.write_bytes(data)
         target.seal()
         return target.publish(_claim(journal))

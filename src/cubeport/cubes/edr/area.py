@@ -10,7 +10,7 @@ from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.edr import polygons, regions
 from cubeport.cubes.edr.geometry import canonical, read
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
-from cubeport.cubes.part import Patience
+from cubeport.cubes.part import Deadline
 from cubeport.cubes.selection import Selection
 from cubeport.cubes.windows import Labels, Windows
 
@@ -36,11 +36,11 @@ class Polygon:
         point = self.shape.representative_point()
         return float(point.x), float(point.y)
 
-    def on_axes(self, lon: Array, lat: Array, patience: Patience) -> Array:
-        return polygons.on_axes(self.shape, lon, lat, patience)
+    def on_axes(self, lon: Array, lat: Array, deadline: Deadline) -> Array:
+        return polygons.on_axes(self.shape, lon, lat, deadline)
 
-    def anywhere(self, lon: Array, lat: Array, patience: Patience) -> Array:
-        return polygons.anywhere(self.shape, lon, lat, patience)
+    def anywhere(self, lon: Array, lat: Array, deadline: Deadline) -> Array:
+        return polygons.anywhere(self.shape, lon, lat, deadline)
 
     @property
     def is_box(self) -> bool:
@@ -55,13 +55,13 @@ def _resolve(description: CubeDescription, labels: Labels, selection: Selection,
 
 
 def _settle(
-    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, patience: Patience
+    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, deadline: Deadline
 ) -> Windows:
     polygon = Polygon(read(place["coords"]))
     if description.spatial.family == "rectilinear" and polygon.is_box:
         # It takes what the box takes, so that an area is the cube of the same box.
         return windows
-    return regions.inside(description, labels, windows, selection, polygon, patience)
+    return regions.inside(description, labels, windows, selection, polygon, deadline)
 
 
 QUERY = EdrQuery(

@@ -10,7 +10,7 @@ from cubeport.cubes import boxes
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Selection, Slice, Subset
-from cubeport.cubes.windows import Labels, Mask, Run, Window, Windows, native_system
+from cubeport.cubes.windows import IndexRange, Labels, Mask, Window, Windows, native_system
 from cubeport.errors import InvalidRequest, NotFound, Problem
 
 
@@ -59,7 +59,10 @@ def _nearest(description: CubeDescription, labels: Labels, selection: Selection,
         if len(here) < len(dimensions) or not mask.inside.any():
             raise NotFound("There are no data for this request.", what="data")
         windows = replace(windows, mask=mask if mask.dimensions else None)
-    cut = {name: Window(name, (Run(int(index), int(index) + 1),), sliced=True) for name, index in zip(dimensions, at, strict=True)}
+    cut = {
+        name: Window(name, (IndexRange(int(index), int(index) + 1),), sliced=True)
+        for name, index in zip(dimensions, at, strict=True)
+    }
     return replace(windows, along={**windows.along, **{name: each for name, each in cut.items() if name in windows.along}})
 
 
@@ -87,7 +90,7 @@ def containing_each(
     along = dict(found[0].along)
     taken = {name: sorted({cell[number] for cell in cells}) for number, name in enumerate(dimensions)}
     for name in dimensions:
-        along[name] = Window(name, tuple(Run(at, at + 1, shifts[name, at]) for at in taken[name]))
+        along[name] = Window(name, tuple(IndexRange(at, at + 1, shifts[name, at]) for at in taken[name]))
     if len(dimensions) == 1:
         return replace(found[0], along=along)
     inside = np.zeros([len(taken[name]) for name in dimensions], bool)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from cubeport.cubes.part import Patience
+from cubeport.cubes.part import Deadline
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -19,7 +19,7 @@ _PAD = 1e-9
 """Tiles are widened by so much (degrees), so that a tile of one row is a polygon too."""
 
 
-def on_axes(polygon: Any, lon: Array, lat: Array, patience: Patience) -> Array:
+def on_axes(polygon: Any, lon: Array, lat: Array, deadline: Deadline) -> Array:
     """Return which cells of a grid with straight axes have their centre in the polygon or on its edge.
 
     Tiles that lie wholly inside or outside are not looked into, so the work grows with the outline and not with the area.
@@ -46,7 +46,7 @@ def on_axes(polygon: Any, lon: Array, lat: Array, patience: Patience) -> Array:
     inside = np.zeros((y.size, x.size), dtype=bool)
     tiles = [(0, y.size, 0, x.size)]
     while tiles:
-        patience()
+        deadline()
         batch, tiles = tiles[:4096], tiles[4096:]
         top, bottom, left, right = np.array(batch).T
         boxes = shapely.box(x[left] - _PAD, y[top] - _PAD, x[right - 1] + _PAD, y[bottom - 1] + _PAD)
@@ -63,7 +63,7 @@ def on_axes(polygon: Any, lon: Array, lat: Array, patience: Patience) -> Array:
     return found
 
 
-def anywhere(polygon: Any, lon: Array, lat: Array, patience: Patience) -> Array:
+def anywhere(polygon: Any, lon: Array, lat: Array, deadline: Deadline) -> Array:
     """Return which positions are in the polygon or on its edge; *lon* and *lat* have one shape. See :func:`on_axes`."""
     import numpy as np
     import shapely
@@ -73,7 +73,7 @@ def anywhere(polygon: Any, lon: Array, lat: Array, patience: Patience) -> Array:
     inside = np.zeros(lon.size, dtype=bool)
     x, y = lon.reshape(-1), lat.reshape(-1)
     for start in range(0, x.size, _STRIP):
-        patience()
+        deadline()
         part = slice(start, start + _STRIP)
         near = np.flatnonzero((y[part] >= south) & (y[part] <= north))
         inside[start + near] = shapely.intersects_xy(polygon, _turned(x[part][near], west), y[part][near])

@@ -9,7 +9,7 @@ from typing import Any
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.edr import area, cube, position, radius
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
-from cubeport.cubes.part import Patience
+from cubeport.cubes.part import Deadline
 from cubeport.cubes.selection import Point, Selection, Slice, Subset, Trim, parse, read_number
 from cubeport.cubes.windows import Labels, Windows
 from cubeport.errors import InvalidRequest, NotFound, Problem
@@ -114,7 +114,7 @@ def resolve_query(description: CubeDescription, labels: Labels, selection: Selec
 
 
 def settle(
-    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, patience: Patience
+    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, deadline: Deadline
 ) -> Windows:
     """Return the windows without the cells that the query does not take; most kinds have none.
 
@@ -122,7 +122,7 @@ def settle(
     *patience* does.
     """
     hide = query_named(place.kind).settle
-    return windows if hide is None else hide(description, labels, windows, selection, place, patience)
+    return windows if hide is None else hide(description, labels, windows, selection, place, deadline)
 
 
 def _renamed(problem: Problem, names: Mapping[str, str] = _COVERAGE_NAMES) -> Problem:

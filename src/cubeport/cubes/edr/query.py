@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.part import Patience
+from cubeport.cubes.part import Deadline
 from cubeport.cubes.selection import Selection
 from cubeport.cubes.windows import Labels, Windows
 
 type Resolve = Callable[[CubeDescription, Labels, Selection, Place], Windows]
-type Settle = Callable[[CubeDescription, Labels, Windows, Selection, Place, Patience], Windows]
+type Settle = Callable[[CubeDescription, Labels, Windows, Selection, Place, Deadline], Windows]
 
 
 @dataclass(frozen=True, slots=True)

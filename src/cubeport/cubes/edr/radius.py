@@ -12,7 +12,7 @@ from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.edr import regions
 from cubeport.cubes.edr.geometry import canonical, read
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
-from cubeport.cubes.part import Patience
+from cubeport.cubes.part import Deadline
 from cubeport.cubes.selection import Selection, read_number
 from cubeport.cubes.windows import Labels, Windows
 
@@ -65,23 +65,23 @@ class Circle:
         reach = math.degrees(math.asin(wide)) * 1.01
         return (-180.0, south, 180.0, north) if reach >= 180 else (self.lon - reach, south, self.lon + reach, north)
 
-    def on_axes(self, lon: Array, lat: Array, patience: Patience) -> Array:
+    def on_axes(self, lon: Array, lat: Array, deadline: Deadline) -> Array:
         import numpy as np
 
         found = np.zeros((lat.size, lon.size), dtype=bool)
         step = max(1, _STRIP // max(1, lon.size))
         for start in range(0, lat.size, step):
             rows = lat[start : start + step]
-            found[start : start + step] = self.anywhere(*np.meshgrid(lon, rows), patience)
+            found[start : start + step] = self.anywhere(*np.meshgrid(lon, rows), deadline)
         return found
 
-    def anywhere(self, lon: Array, lat: Array, patience: Patience) -> Array:
+    def anywhere(self, lon: Array, lat: Array, deadline: Deadline) -> Array:
         import numpy as np
 
         found = np.zeros(lon.size, dtype=bool)
         x, y = np.asarray(lon, "float64").reshape(-1), np.asarray(lat, "float64").reshape(-1)
         for start in range(0, x.size, _STRIP):
-            patience()
+            deadline()
             part = slice(start, start + _STRIP)
             # Positions that are missing have no distance.
             known = np.flatnonzero(np.isfinite(x[part]) & np.isfinite(y[part]) & (np.abs(y[part]) <= 90))
@@ -114,9 +114,9 @@ def _resolve(description: CubeDescription, labels: Labels, selection: Selection,
 
 
 def _settle(
-    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, patience: Patience
+    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, deadline: Deadline
 ) -> Windows:
-    return regions.inside(description, labels, windows, selection, _circle(place), patience)
+    return regions.inside(description, labels, windows, selection, _circle(place), deadline)
 
 
 def _link_variables(_: CubeDescription) -> Mapping[str, Any]:

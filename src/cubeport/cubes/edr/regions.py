@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from cubeport.cubes.cells import exact
 from cubeport.cubes.description import Axis, CubeDescription
 from cubeport.cubes.edr.cells import containing, masked
-from cubeport.cubes.part import Patience
+from cubeport.cubes.part import Deadline
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Selection
 from cubeport.cubes.windows import Labels, Mask, Window, Windows, native_system, runs_of, turned_labels
@@ -35,10 +35,10 @@ class Region(Protocol):
     def middle(self) -> tuple[float, float]:
         """A point inside it."""
 
-    def on_axes(self, lon: Array, lat: Array, patience: Patience) -> Array:
+    def on_axes(self, lon: Array, lat: Array, deadline: Deadline) -> Array:
         """Return which cells of a grid with straight axes have their centre in it: ``(lat, lon)``, bool."""
 
-    def anywhere(self, lon: Array, lat: Array, patience: Patience) -> Array:
+    def anywhere(self, lon: Array, lat: Array, deadline: Deadline) -> Array:
         """Return which positions are in it; *lon*, *lat* and the answer have one shape."""
 
 
@@ -57,7 +57,7 @@ def around(description: CubeDescription, labels: Labels, selection: Selection, r
 
 
 def inside(
-    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, region: Region, patience: Patience
+    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, region: Region, deadline: Deadline
 ) -> Windows:
     """Return the windows of :func:`around` without the cells whose centre is not in the region.
 
@@ -69,7 +69,7 @@ def inside(
         if not set(dimensions) <= windows.along.keys():
             return windows
         cut = _cut_of(windows, dimensions)
-        found = region.anywhere(labels.values[spatial.x or ""][cut], labels.values[spatial.y or ""][cut], patience)
+        found = region.anywhere(labels.values[spatial.x or ""][cut], labels.values[spatial.y or ""][cut], deadline)
     else:
         x, y = description.axis_of("x"), description.axis_of("y")
         if x is None or y is None or not {x.dimension, y.dimension} <= windows.along.keys():
@@ -78,9 +78,9 @@ def inside(
         columns = exact(turned_labels(labels.values[x.name], windows.along[x.dimension]))
         rows = exact(turned_labels(labels.values[y.name], windows.along[y.dimension]))
         if spatial.family == "projected":
-            found = _projected(description, x, region, columns, rows, patience)
+            found = _projected(description, x, region, columns, rows, deadline)
         else:
-            found = region.on_axes(columns, rows, patience)
+            found = region.on_axes(columns, rows, deadline)
     if not found.any():
         return containing(description, labels, selection, region.middle)
     if len(dimensions) == 1:
@@ -96,7 +96,7 @@ def _cut_of(windows: Windows, dimensions: Sequence[str]) -> Any:
     return np.ix_(*(windows.along[each].indices() for each in dimensions))
 
 
-def _projected(description: CubeDescription, x: Axis, region: Region, columns: Array, rows: Array, patience: Patience) -> Array:
+def _projected(description: CubeDescription, x: Axis, region: Region, columns: Array, rows: Array, deadline: Deadline) -> Array:
     """Return which cells have their centre in the region, rows by rows: positions of all of them are never in memory at once."""
     import numpy as np
 
@@ -104,8 +104,8 @@ def _projected(description: CubeDescription, x: Axis, region: Region, columns: A
     found = np.zeros((rows.size, columns.size), dtype=bool)
     step = max(1, _STRIP // max(1, columns.size))
     for start in range(0, rows.size, step):
-        patience()
+        deadline()
         east, north = np.meshgrid(columns, rows[start : start + step])
         lon, lat = onto.transform(east * factor, north * factor, direction="INVERSE")
-        found[start : start + step] = region.anywhere(lon, lat, patience)
+        found[start : start + step] = region.anywhere(lon, lat, deadline)
     return found

@@ -41,7 +41,7 @@ from cubeport.adapters.backends.sql.tables import (
     sql,
     state,
 )
-from cubeport.catalog.backend import Change, Edge, Finding, Row, stale
+from cubeport.catalog.backend import Edge, Finding, RecordChange, Row, stale
 from cubeport.catalog.disk.durable import make_folders, open_file, sync_folder
 from cubeport.catalog.disk.locks import FileLock
 from cubeport.catalog.disk.mounts import is_network, mount_type, refuse_network
@@ -395,10 +395,10 @@ class SqlBackend:
             raise moved(retired)
         return int(generation)
 
-    def changes(self, after: int, limit: int = 1000) -> list[Change]:
+    def changes(self, after: int, limit: int = 1000) -> list[RecordChange]:
         """Return which records changed behind generation *after*, each once, oldest first, whole generations."""
         rows = self._store.all(_CHANGES, {"after": after, "most": limit})
-        return [Change(generation, id_, bool(removed)) for generation, id_, removed in rows]
+        return [RecordChange(generation, id_, bool(removed)) for generation, id_, removed in rows]
 
     def check(self, deep: bool = False) -> list[Finding]:
         """Return what is wrong: the file by SQLite's own check; *deep*, also each derived table against the documents."""
@@ -452,7 +452,7 @@ class SqlBackend:
         records: Iterable[CatalogRecord],
         operations: Iterable[Operation],
         rows: Iterable[Row],
-        changes: Iterable[Change],
+        changes: Iterable[RecordChange],
         generation: int,
     ) -> None:
         """Take over a whole catalog into this empty one, as one commit: documents, revisions and generations as they are."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Text, and_, cast, exists, func, literal, literal_column, or_, select, true, union_all
 
-from cubeport.adapters.backends.sql.search import Plan, meets, run
+from cubeport.adapters.backends.sql.search import SearchPlan, meets, run
 from cubeport.adapters.backends.sql.tables import BY_KEY, KEY_IS_LIVE, beside, box_rows, compared, place, place_box, record, years
 from cubeport.catalog.backend import Place, Row, RowOrder, RowSearch
 from cubeport.catalog.forms.boxes import Box, query_boxes
@@ -110,30 +110,30 @@ def _boxes(found: Place) -> list[tuple[float | None, ...]]:
 # --- searching ------------------------------------------------------------------------------------------------------
 
 
-def find(connection: sqlite3.Connection, asked: RowSearch) -> list[Any]:
+def find(connection: sqlite3.Connection, query: RowSearch) -> list[Any]:
     """Return one row for each that was found: the columns of ``beside``, the record's document, the sort values, the row's id."""
-    where: list[ColumnElement[bool]] = [_P.tbl == asked.table, _P.state == asked.state]
-    owners = _owners(connection, asked.owner)
+    where: list[ColumnElement[bool]] = [_P.tbl == query.table, _P.state == query.state]
+    owners = _owners(connection, query.owner)
     lists: list[frozenset[str] | None] = []
     if owners is not None:
         where.append(_P.owner.in_(owners))
         lists.append(_listed(connection, select(_P.n).where(*where)))
-    if asked.ids is not None:
-        where.append(_P.id.in_(list(asked.ids)))
-        lists.append(_listed(connection, select(_P.n).where(*where), len(asked.ids) + 1))
-    if asked.box is not None or asked.interval is not None:
-        vague, areas = _P.known == literal_column("0"), _areas(asked.interval, asked.box)
+    if query.ids is not None:
+        where.append(_P.id.in_(list(query.ids)))
+        lists.append(_listed(connection, select(_P.n).where(*where), len(query.ids) + 1))
+    if query.box is not None or query.interval is not None:
+        vague, areas = _P.known == literal_column("0"), _areas(query.interval, query.box)
         inside = [select(place_box.c.id.op(">>")(1)).select_from(place_box).where(each) for each in areas]
         lists.append(_listed(connection, union_all(*inside, select(_P.n).where(vague))))
         own = place_box.c.id.in_([_P.n * 2, _P.n * 2 + 1])
         near = [] if lists[-1] is not None else [exists(select(literal(1)).select_from(place_box).where(own, or_(*areas)))]
-        times = [_in_time(asked.interval)] if asked.interval is not None else []
+        times = [_in_time(query.interval)] if query.interval is not None else []
         where.append(or_(vague, and_(true(), *times, *near)))
     listed = [each for each in lists if each is not None]
     few = frozenset.intersection(*listed) if listed else None
     if few is not None and not few:
         return []
-    return _with_documents(connection, _page(connection, asked, where, few, owners))
+    return _with_documents(connection, _page(connection, query, where, few, owners))
 
 
 def _owners(connection: sqlite3.Connection, owner: Query) -> list[str] | None:
@@ -150,7 +150,7 @@ def _owners(connection: sqlite3.Connection, owner: Query) -> list[str] | None:
 
 def _fits(owner: Query) -> list[ColumnElement[bool]]:
     """Return what a record must be."""
-    plan = Plan.of(replace(owner, text=None, time=None, bbox=None))
+    plan = SearchPlan.of(replace(owner, text=None, time=None, bbox=None))
     return [*plan.filters, *(each.probe for each in plan.candidates)]
 
 
@@ -164,32 +164,32 @@ def _listed(connection: sqlite3.Connection, numbers: Any, most: int = LISTED) ->
 
 def _page(
     connection: sqlite3.Connection,
-    asked: RowSearch,
+    query: RowSearch,
     where: Sequence[ColumnElement[bool]],
     few: frozenset[str] | None,
     owners: list[str] | None,
 ) -> list[Any]:
     """Return numbers, sort values and ids of the page."""
-    keys = [_key(name) for name, _ in asked.order]
+    keys = [_key(name) for name, _ in query.order]
     statement = select(_P.n, *keys, _P.id).where(*where)
-    of_owners, by_key = any(name.startswith("owner.") for name, _ in asked.order), False
+    of_owners, by_key = any(name.startswith("owner.") for name, _ in query.order), False
     if few is not None:
         statement = statement.where(literal_column(f"place.n IN ({','.join(sorted(few, key=int))})"))
         statement = statement.with_hint(place, "NOT INDEXED")
     else:
-        by_key = asked.order[0][0] == "owner.key" and owners is None and len(list(asked.owner.kinds or ())) == 1
-        index = "place_owner" if by_key or (owners is not None and len(owners) == 1) else _INDEXES.get(asked.order[0][0])
+        by_key = query.order[0][0] == "owner.key" and owners is None and len(list(query.owner.kinds or ())) == 1
+        index = "place_owner" if by_key or (owners is not None and len(owners) == 1) else _INDEXES.get(query.order[0][0])
         statement = statement.with_hint(place, f"INDEXED BY {index}" if index else "")
     if of_owners:
-        statement = statement.select_from(record.join(place, record.c.id == _P.owner)).where(*_fits(asked.owner))
+        statement = statement.select_from(record.join(place, record.c.id == _P.owner)).where(*_fits(query.owner))
         statement = statement.with_hint(record, f"INDEXED BY {BY_KEY.name}") if by_key else statement
     else:
-        owner = select(literal(1)).select_from(record).where(record.c.id == _P.owner, *_fits(asked.owner))
+        owner = select(literal(1)).select_from(record).where(record.c.id == _P.owner, *_fits(query.owner))
         statement = statement.select_from(place).where(exists(owner.with_hint(record, "INDEXED BY record_id")))
     found: list[Any] = []
-    for conditions, order in _stretches(asked, keys, by_key=by_key):
-        found += run(connection, statement.where(*conditions).order_by(*order).limit(asked.limit - len(found)))
-        if len(found) >= asked.limit:
+    for conditions, order in _stretches(query, keys, by_key=by_key):
+        found += run(connection, statement.where(*conditions).order_by(*order).limit(query.limit - len(found)))
+        if len(found) >= query.limit:
             break
     return found
 
@@ -203,14 +203,14 @@ def _key(name: RowOrder) -> ColumnElement[Any]:
 
 
 def _stretches(
-    asked: RowSearch, keys: Sequence[ColumnElement[Any]], *, by_key: bool
+    query: RowSearch, keys: Sequence[ColumnElement[Any]], *, by_key: bool
 ) -> list[tuple[list[ColumnElement[bool]], list[ColumnElement[Any]]]]:
     """Return conditions and order of the parts of the page, in turn: rows that miss the first value are a part of their own.
 
     Asked for both at once, SQLite would read the index from its beginning.
     """
-    down = [descends for _, descends in asked.order]
-    columns = [_COLUMNS[name] for name, _ in asked.order]
+    down = [descends for _, descends in query.order]
+    columns = [_COLUMNS[name] for name, _ in query.order]
 
     def rest(first: int) -> list[ColumnElement[Any]]:
         tail = [
@@ -220,7 +220,7 @@ def _stretches(
         ]
         return [*tail, _P.id.desc() if down[-1] else _P.id.asc()]
 
-    after = asked.after
+    after = query.after
     behind = [] if after is None else [_behind(keys, columns, down, after)]
     leading = keys[0].desc() if down[0] else keys[0].asc()
     if not columns[0].nullable:
@@ -264,9 +264,9 @@ def _with_documents(connection: sqlite3.Connection, page: Sequence[Any]) -> list
     return [(*documents[n], *at) for n, *at in page if n in documents]
 
 
-def _in_time(asked: Interval) -> ColumnElement[bool]:
-    begins = [] if asked.end is None else [or_(_P.time_start.is_(None), _P.time_start <= asked.end)]
-    ends = [] if asked.start is None else [or_(_P.time_end.is_(None), _P.time_end >= asked.start)]
+def _in_time(interval: Interval) -> ColumnElement[bool]:
+    begins = [] if interval.end is None else [or_(_P.time_start.is_(None), _P.time_start <= interval.end)]
+    ends = [] if interval.start is None else [or_(_P.time_end.is_(None), _P.time_end >= interval.start)]
     return and_(or_(_P.time_start.is_not(None), _P.time_end.is_not(None)), *begins, *ends)
 
 

@@ -85,14 +85,14 @@ class Candidates:
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
+class SearchPlan:
     """A query as conditions: those on the record's own columns, and those that an index answers."""
 
     filters: tuple[ColumnElement[bool], ...]
     candidates: tuple[Candidates, ...]
 
     @classmethod
-    def of(cls, query: Query) -> Plan:
+    def of(cls, query: Query) -> SearchPlan:
         """Return the plan of *query*, paging apart."""
         filters: list[ColumnElement[bool]] = []
         candidates: list[Candidates] = []
@@ -220,11 +220,11 @@ def _with_words(texts: Sequence[Sequence[str]]) -> Candidates:
     return Candidates((select(record_text.c.rowid).where(match),), exists(select(literal(1)).select_from(record_text).where(probe)))
 
 
-def _in_time(asked: Interval) -> ColumnElement[bool]:
+def _in_time(interval: Interval) -> ColumnElement[bool]:
     start, end = record.c.time_start, record.c.time_end
     known = or_(start.is_not(None), end.is_not(None))
-    begins = [] if asked.end is None else [or_(start.is_(None), start <= asked.end)]
-    ends = [] if asked.start is None else [or_(end.is_(None), end >= asked.start)]
+    begins = [] if interval.end is None else [or_(start.is_(None), start <= interval.end)]
+    ends = [] if interval.start is None else [or_(end.is_(None), end >= interval.start)]
     return and_(known, *begins, *ends)
 
 
@@ -367,7 +367,7 @@ def _parts(key: OrderKey, value: tuple[int, float | str] | None) -> list[Any] | 
 class Start:
     """A plan, and what its conditions turned out to select."""
 
-    plan: Plan
+    plan: SearchPlan
     few: frozenset[str] | None
     """The numbers of the records that fit every condition that could be listed; ``None`` where none could."""
     many: tuple[Candidates, ...]
@@ -376,7 +376,7 @@ class Start:
     @classmethod
     def of(cls, connection: sqlite3.Connection, query: Query) -> Start:
         """Return where to start with *query*: one statement lists the records that fit each condition, up to a bound."""
-        plan = Plan.of(query)
+        plan = SearchPlan.of(query)
         if not plan.candidates:
             return cls(plan, None, ())
         lists = [each.numbers().limit(LISTED).subquery() for each in plan.candidates]
@@ -461,7 +461,7 @@ def count_records(connection: sqlite3.Connection, start: Start) -> int:
 
 def matching_numbers(connection: sqlite3.Connection, query: Query) -> Any | None:
     """Return the select of the numbers of all records that fit, or ``None`` where that is every record."""
-    plan = Plan.of(query)
+    plan = SearchPlan.of(query)
     fits = and_(true(), *plan.filters, *(record.c.n.in_(each.numbers()) for each in plan.candidates))
     if not plan.candidates and not run(connection, select(record.c.n).where(not_(func.coalesce(fits, false()))).limit(1)):
         return None

@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.update import Change, OnOverlap
+from cubeport.cubes.update import OnOverlap, StepsChange
 
 type Progress = Callable[[str, int, int], None]
 """``progress(phase, done, total)``; raises :class:`~cubeport.errors.Cancelled` when the job was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class SourceWindow:
     """The part of the source that is asked for; ``None`` is all of it. Periods are labels of the data's own calendar, inclusive."""
 
     bbox: tuple[float, float, float, float] | None = None
@@ -42,14 +42,14 @@ class Base:
 
 
 @dataclass(frozen=True, slots=True)
-class WriteOrder:
+class WriteRequest:
     """What the first child does: gate the sources, take the window, write a Zarr v3 group into ``target``."""
 
     sources: tuple[Path, ...]
     """Local files, or one Zarr folder. Opened by the worker without following links; the child gets descriptors."""
     target: Path
     """An empty folder that the child may write in: ``staging/<op>/new``."""
-    window: Window = field(default_factory=Window)
+    window: SourceWindow = field(default_factory=SourceWindow)
     variables: tuple[str, ...] | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Global attributes to set (``--attrs``)."""
@@ -75,7 +75,7 @@ class Written:
     digests: Mapping[str, str]
     """By variable, in the store's order: sha256 over the sha256s of its chunks' values (C order, little-endian), in C order."""
     warnings: tuple[tuple[str, str], ...] = ()
-    change: Change | None = None
+    change: StepsChange | None = None
     """Of an update: how its steps follow from those of the base. Digests are then of the chunks that were written."""
     sources: tuple[Mapping[str, Any], ...] = ()
     """Identity of each source: name, size_bytes, sha256, modified_at."""
