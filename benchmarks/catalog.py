@@ -33,7 +33,7 @@ from cubeport.adapters.backends.tinydb import TinyBackend
 from cubeport.catalog.backend import Row
 from cubeport.catalog.keeping.convert import convert
 from cubeport.catalog.models import Artifact, CatalogRecord, LocalPathLocator
-from cubeport.catalog.ndjson import export_lines, import_records, read_records
+from cubeport.catalog.ndjson import export_lines, read_records
 from cubeport.catalog.query import Query
 
 WORDS = ["temperature", "salinity", "daily", "monthly", "surface", "bottom", "wind", "precipitation", "ocean", "land", "level"]
@@ -107,7 +107,7 @@ def sqlite_figures(folder: Path, number: int) -> dict[str, Any]:
     lines = list(export_lines(every))
     backend = SqlBackend.create(folder / "catalog.db", "c" * 32)
     before = time.process_time()
-    figures: dict[str, Any] = {"import_s": once_s(lambda: import_records(backend, read_records(lines)))}
+    figures: dict[str, Any] = {"import_s": once_s(lambda: backend.add_records(read_records(lines)))}
     figures["import_cpu_s"] = round(time.process_time() - before, 3)
     backend.close()
     figures["open_s"] = once_s(lambda: SqlBackend.open(folder / "catalog.db").close())
@@ -248,7 +248,7 @@ def crowd_s(folder: Path) -> float:
 def tinydb_figures(folder: Path) -> dict[str, Any]:
     every = list(records(1000))
     backend = TinyBackend.create(folder / "catalog.json", "c" * 32)
-    import_records(backend, every)
+    backend.add_records(every)
     fresh = [each.replace(key=None, artifacts=()) for each in records(20, seed=8)]
     figures: dict[str, Any] = {"add": median_ms([lambda each=each: backend.add_record(each) for each in fresh])}
     with TinyDB(folder / "plain.json") as plain:

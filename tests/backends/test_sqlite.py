@@ -266,6 +266,21 @@ def test_each_page_of_one_kind_in_the_order_of_keys_is_read_along_an_index(backe
         assert all(step.startswith("SEARCH record USING INDEX record_by_key") for step in steps), steps
 
 
+@pytest.mark.parametrize(
+    "query", [Query(order=["title"], limit=5), Query(order=["title"], limit=5, kinds=["document"], statuses=None)]
+)
+def test_each_page_in_the_order_of_titles_is_read_along_an_index(backend: SqlBackend, query: Query) -> None:
+    fill(backend, 0, 200)
+    page = backend.search(query)
+    assert [each.title for each in page] == sorted(str(each.title) for each in backend.iterate())[:5]
+    for cursor in (None, page.next):
+        with traced(backend) as said:
+            backend.search(replace(query, cursor=cursor))
+        with backend._store.reading() as connection:
+            steps = [row[3] for each in said for row in connection.execute(f"EXPLAIN QUERY PLAN {each}")]
+        assert all(" record USING INDEX record_by_title" in step for step in steps), steps
+
+
 def test_dense_and_sparse_conditions_give_the_same_page(backend: SqlBackend, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(backend, 0, 300)
     query = Query(where=["n>=10", "deep.flag=true"], text="t", time="2020-01", bbox=(0, 0, 60, 60), limit=20, count=True)
@@ -323,6 +338,7 @@ def test_a_catalog_of_the_first_release_is_migrated(path: Path, backend: SqlBack
     backend.close()
     with raw(path) as connection:
         connection.execute("DROP INDEX record_by_key")
+        connection.execute("DROP INDEX record_by_title")
         connection.execute("UPDATE state SET schema = 1")
     with pytest.raises(CubeportError) as old:
         SqlBackend.open(path)
@@ -330,6 +346,7 @@ def test_a_catalog_of_the_first_release_is_migrated(path: Path, backend: SqlBack
     assert migrate(path) == (1, SCHEMA)
     with contextlib.closing(SqlBackend.open(path)) as opened:
         assert [each.key for each in opened.search(Query(order=["key"], limit=2))] == ["k0", "k1"]
+        assert len(opened.search(Query(order=["title"], limit=2))) == 2
 
 
 @pytest.mark.parametrize("order", ["key", "-key", "title"])

@@ -6,9 +6,9 @@ import io
 
 import pytest
 
-from cubeport.adapters.backends.documents import MemoryBackend
-from cubeport.catalog.models import Artifact, Operation
-from cubeport.catalog.ndjson import Imported, export_lines, import_records, read_records
+import cubeport
+from cubeport.catalog.models import Artifact
+from cubeport.catalog.ndjson import Imported, export_lines, read_records
 from cubeport.catalog.testing.backend import every_locator, sample
 from cubeport.errors import InvalidRequest, KeyExists, RecordExists
 
@@ -43,25 +43,21 @@ def test_what_is_no_record_names_its_line(text: str, line: int) -> None:
         list(read_records(io.StringIO(text)))
 
 
-def test_importing_is_all_or_none(records) -> None:
-    backend = MemoryBackend()
-    backend.add_record(sample(9, key="k"))
-    with pytest.raises(KeyExists):
-        import_records(backend, records[::-1])
-    assert len(list(backend.iterate())) == 1
+def test_importing_is_all_or_none(records, tmp_path) -> None:
+    with cubeport.Catalog.create(tmp_path) as catalog:
+        catalog.add(key="k")
+        with pytest.raises(KeyExists):
+            catalog.import_records(export_lines(records[::-1]))
+        assert catalog.count(statuses=None) == 1
 
 
-def test_importing_keeps_ids_versions_and_statuses_and_can_be_repeated(records) -> None:
-    backend = MemoryBackend()
-    operation = Operation(operation_type="import", status="succeeded")
-    assert import_records(backend, records, operation=operation) == Imported(2, 0)
-    assert [each.to_json() for each in backend.iterate()] == sorted(
-        (r.to_json() for r in records), key=lambda t: t[t.index('"id"') :]
-    )
-    assert backend.get_operation(operation.operation_id) == operation
-    assert backend.generation() == 1
-    with pytest.raises(RecordExists):
-        import_records(backend, records)
-    extra = sample(3)
-    assert import_records(backend, [*records, extra], on_exists="skip") == Imported(1, 2)
-    assert backend.get_record(extra.id) == extra
+def test_importing_keeps_ids_versions_and_statuses_and_can_be_repeated(records, tmp_path) -> None:
+    with cubeport.Catalog.create(tmp_path) as catalog:
+        assert catalog.import_records(export_lines(records)) == Imported(2, 0)
+        assert sorted(catalog.export_lines()) == sorted(export_lines(records))
+        assert (catalog.operations()[0].operation_type, catalog.generation()) == ("import", 1)
+        with pytest.raises(RecordExists):
+            catalog.import_records(export_lines(records))
+        extra = sample(3)
+        assert catalog.import_records(export_lines([*records, extra]), on_exists="skip") == Imported(1, 2)
+        assert catalog.get(extra.id) == extra

@@ -8,13 +8,11 @@ import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from cubeport.catalog.artifacts.storage import Profiles
-from cubeport.catalog.backend import CatalogBackend
 from cubeport.catalog.disk.durable import make_folders, store_errors
 from cubeport.catalog.keeping.integrity import place_of
-from cubeport.catalog.models import Artifact, CatalogRecord, Operation
+from cubeport.catalog.models import Artifact, CatalogRecord
 from cubeport.errors import InvalidRequest
 
 
@@ -84,34 +82,6 @@ def _record(document: object, line: int) -> CatalogRecord:
         return CatalogRecord.from_mapping(document)
     except InvalidRequest as exc:
         raise InvalidRequest(f"Line {line}: {exc.message}", errors=exc.errors) from None
-
-
-def import_records(
-    backend: CatalogBackend,
-    records: Iterable[CatalogRecord],
-    *,
-    on_exists: Literal["error", "skip"] = "error",
-    operation: Operation | None = None,
-) -> Imported:
-    """Add every record as it is, in one transaction with the *operation*'s row: all of them, or none.
-
-    Raises
-    ------
-    RecordExists, KeyExists
-        With ``on_exists="error"``. With ``"skip"`` a record whose id is there is left as it is; a key that another record has is
-        an error all the same.
-    """
-    added = skipped = 0
-    with backend.transaction():
-        for record in records:
-            if on_exists == "skip" and backend.get_record(record.id) is not None:
-                skipped += 1
-                continue
-            backend.add_record(record)
-            added += 1
-        if operation is not None:
-            backend.put_operation(operation)
-    return Imported(added, skipped)
 
 
 def copy_out(profiles: Profiles, artifact: Artifact, folder: Path) -> None:

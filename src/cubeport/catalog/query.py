@@ -515,11 +515,12 @@ def leaves(document: Mapping[str, Any]) -> list[tuple[str, Scalar]]:
 
 
 def _collect(path: str, value: Any, found: list[tuple[str, Scalar]]) -> None:
-    if isinstance(value, dict):
+    kind = type(value)  # plain JSON has no other dicts and lists, and this is quicker than isinstance
+    if kind is dict:
         for key, each in value.items():
             if each is not None:
                 _collect(f"{path}.{_join_step(key)}", each, found)
-    elif isinstance(value, list):
+    elif kind is list:
         for each in value:
             if each is not None:
                 _collect(path, each, found)
@@ -590,16 +591,18 @@ def _glob(pattern: str, text: str) -> bool:
     return all(each == "*" for each in pattern[p:])
 
 
+_ASCII_WORD = re.compile("[a-z0-9]+")
+
+
 def words(text: str) -> set[str]:
     """Return the words of *text*: split at what is not alphanumeric, decomposed (NFKD), marks dropped, case folded, 64 characters.
 
     Folded here, before FTS5 or tsvector see them, so that backends agree.
     """
     if text.isascii():
-        text = text.lower()
-    else:
-        for _ in range(2):  # folding may bring marks back: a capital dotted I becomes i and a dot
-            text = "".join(c for c in unicodedata.normalize("NFKD", text) if unicodedata.category(c)[0] != "M").casefold()
+        return {word[:WORD_COMPARED] for word in _ASCII_WORD.findall(text.lower())}
+    for _ in range(2):  # folding may bring marks back: a capital dotted I becomes i and a dot
+        text = "".join(c for c in unicodedata.normalize("NFKD", text) if unicodedata.category(c)[0] != "M").casefold()
     spaced = "".join(c if c.isalnum() else " " for c in text)
     return {word[:WORD_COMPARED] for word in spaced.split()}
 

@@ -52,7 +52,7 @@ def now() -> datetime:
 
 def timestamp(instant: datetime) -> str:
     """Return *instant* as RFC 3339, UTC, six decimals, ``Z``: text order is time order."""
-    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ").rjust(27, "0")
+    return instant.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def json_value(value: object, path: str = "$") -> Json:
@@ -64,7 +64,39 @@ def json_value(value: object, path: str = "$") -> Json:
         With the place of whatever JSON cannot say: NaN, infinity, U+0000, bytes, an unknown type, a nesting over
         :data:`MAX_DEPTH`, a key that is empty or over :data:`MAX_KEY` characters.
     """
-    return _json(value, path, 0)
+    try:
+        return _copied(value, 0)
+    except _OddError:
+        return _json(value, path, 0)
+
+
+class _OddError(Exception):
+    """Something that is not plain JSON yet, or never will be."""
+
+
+def _copied(value: Any, depth: int) -> Json:
+    """Return plain JSON copied, as nearly all of it is; anything else is looked at again, with its place."""
+    kind = type(value)
+    if kind is str:
+        if "\0" in value or not (value.isascii() or _SURROGATE.search(value) is None):
+            raise _OddError
+    elif kind is dict:
+        if depth >= MAX_DEPTH:
+            raise _OddError
+        for key in value:
+            if type(key) is not str or not key.isascii() or "\0" in key or not 1 <= len(key) <= MAX_KEY:
+                raise _OddError
+        return {key: _copied(each, depth + 1) for key, each in value.items()}
+    elif kind is list:
+        if depth >= MAX_DEPTH:
+            raise _OddError
+        return [_copied(each, depth + 1) for each in value]
+    elif kind is float:
+        if not math.isfinite(value):
+            raise _OddError
+    elif kind is not int and kind is not bool and value is not None:
+        raise _OddError
+    return value  # type: ignore[no-any-return]  # what is left is a plain value
 
 
 def _json(value: object, path: str, depth: int) -> Json:

@@ -16,7 +16,7 @@ from itertools import batched
 from pathlib import Path
 from typing import Any, Literal, Self
 
-from sqlalchemy import bindparam, case, delete, func, insert, literal_column, or_, select, tuple_, update
+from sqlalchemy import Index, bindparam, case, delete, func, insert, literal_column, or_, select, tuple_, update
 from sqlalchemy.schema import CreateIndex
 
 from cubeport.adapters.backends.sql import search
@@ -26,6 +26,7 @@ from cubeport.adapters.backends.sql.seal import seal, unseal
 from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store, Transaction, configure, corrupt, moved
 from cubeport.adapters.backends.sql.tables import (
     BY_KEY,
+    BY_TITLE,
     DERIVED,
     KEY_IS_LIVE,
     SCHEMA,
@@ -63,15 +64,18 @@ from cubeport.errors import (
 )
 
 
-def _index_keys(connection: sqlite3.Connection) -> None:
-    connection.execute(sql(CreateIndex(BY_KEY)))
+def _making(index: Index) -> Callable[[sqlite3.Connection], None]:
+    def make(connection: sqlite3.Connection) -> None:
+        connection.execute(sql(CreateIndex(index)))
+
+    return make
 
 
 def _index_places(connection: sqlite3.Connection) -> None:
     """Nothing: the tables of places are derived, and ``migrate`` makes those again."""
 
 
-MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _index_keys, 2: _index_places}
+MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _making(BY_KEY), 2: _index_places, 3: _making(BY_TITLE)}
 """``{n: function}`` that turn tables of schema n into n + 1, each in one transaction."""
 
 _log = logging.getLogger(__name__)
@@ -568,7 +572,7 @@ def _insert_all(transaction: Transaction, records: Sequence[CatalogRecord]) -> N
         words.append((number, of.words))
         boxes += [(2 * number + half, *box) for half, box in enumerate(of.boxes)]
     connection.executemany(_INSERT_NUMBERED, rows)
-    derived["fields"].sort(key=lambda row: (*row[:4], row[-1]))
+    derived["fields"].sort()  # the order of the table's key, but for ranks among equal values
     for name, found in derived.items():
         connection.executemany(_IN[name], found)
     connection.executemany("INSERT INTO record_text (rowid, words) VALUES (?, ?)", words)

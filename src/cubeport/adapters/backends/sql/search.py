@@ -34,7 +34,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import ClauseElement
 
-from cubeport.adapters.backends.sql.tables import BY_KEY, COLUMNS, DIALECT, compared, field, record, record_box, record_text, years
+from cubeport.adapters.backends.sql.tables import (
+    BY_KEY,
+    BY_TITLE,
+    COLUMNS,
+    DIALECT,
+    compared,
+    field,
+    record,
+    record_box,
+    record_text,
+    years,
+)
 from cubeport.catalog.forms.boxes import Box, query_boxes
 from cubeport.catalog.query import (
     TEXT_COMPARED,
@@ -448,6 +459,8 @@ def _order_index(query: Query) -> str:
             return "INDEXED BY record_kind" if single else BY_CREATION
         case (("key", False),) if single:
             return f"INDEXED BY {BY_KEY.name}"
+        case (("title", False),):
+            return f"INDEXED BY {BY_TITLE.name}"
     return UNORDERED
 
 

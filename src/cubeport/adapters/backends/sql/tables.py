@@ -36,9 +36,9 @@ from sqlalchemy.sql import ClauseElement
 
 from cubeport.adapters.backends.sql.seal import seal
 from cubeport.catalog.forms.boxes import boxes
-from cubeport.catalog.query import TEXT_COMPARED, comparable, document_words, leaves
+from cubeport.catalog.query import TEXT_COMPARED, Scalar, comparable, document_words, leaves
 
-SCHEMA = 3
+SCHEMA = 4
 """The form of the tables that this release writes."""
 
 
@@ -113,6 +113,8 @@ Index("record_kind", record.c.status, record.c.kind, record.c.created_at, record
 Index("record_created", record.c.created_at, record.c.id, record.c.status, record.c.kind)
 BY_KEY = Index("record_by_key", record.c.status, record.c.kind, record.c.key.is_(None), compared(record.c.key), record.c.id)
 """Lists of one kind in the order of their keys, as the service lists datasets."""
+BY_TITLE = Index("record_by_title", record.c.title.is_(None), compared(record.c.title), record.c.id, record.c.status, record.c.kind)
+"""All records in the order of their titles; status and kind are there so that skipping a record does not read it."""
 Index("record_time_start", record.c.time_start)
 Index("record_time_end", record.c.time_end)
 Index("record_generation", record.c.generation)
@@ -305,18 +307,17 @@ def record_row(document: Mapping[str, Any], doc: str, generation: int) -> dict[s
 
 
 def _field_rows(document: Mapping[str, Any]) -> list[tuple[str, int, float, str, int]]:
-    by_path: dict[str, set[tuple[int, Any]]] = {}
+    by_path: dict[str, list[Scalar]] = {}
     for path, value in leaves(document):
-        if path in COLUMNS:
-            continue
         if path in by_path:
-            by_path[path].add(comparable(value))
-        else:
-            by_path[path] = {comparable(value)}
+            by_path[path].append(value)
+        elif path not in COLUMNS:
+            by_path[path] = [value]
     rows: list[tuple[str, int, float, str, int]] = []
-    for path, values in by_path.items():
+    for path, found in by_path.items():
         last = 0
-        for code, value in sorted(values) if len(values) > 1 else values:
+        values: list[tuple[int, Any]] = sorted(set(map(comparable, found))) if len(found) > 1 else [comparable(found[0])]
+        for code, value in values:
             rank = 2 if last == 0 else 1 if code != last else 0
             last = code
             rows.append((path, 2, 0.0, value, rank) if code == 2 else (path, code, value, "", rank))
