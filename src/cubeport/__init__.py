@@ -1,6 +1,6 @@
-"""cubeport: NetCDF and Zarr in; STAC, raw Zarr and OGC API coverages out, all from one record.
+"""cubeport publishes NetCDF and Zarr data as STAC, raw Zarr and OGC API coverages, all from one record.
 
-Every public name loads at its first use, so ``import cubeport`` costs next to nothing.
+Each public name is imported when it is first used, so ``import cubeport`` is fast.
 """
 
 from __future__ import annotations

@@ -332,7 +332,7 @@ def load(instance: Path | str | None = None, **flags: Any) -> Settings:
     instance
         A folder. Without ``config/service.yaml`` in it, the defaults hold.
     flags
-        Values that win over all else, levels joined by ``__`` (``server__port=0``); ``None`` is not given.
+        Values that override all others, with levels joined by ``__`` (``server__port=0``); ``None`` is not given.
 
     Raises
     ------

@@ -25,7 +25,7 @@ FORMAT = 1
 def written(catalog_id: str, backend: str, **more: Any) -> bytes:
     """Return the text of a new ``catalog.yaml``; *more* are keys that differ from their defaults."""
     lines = [
-        "# What this folder is. Templates, schemas and policies may be set here.",
+        "# What this folder is. You can set templates, schemas and policies here.",
         f"catalog_id: {catalog_id}",
         f"format: {FORMAT}",
         f"backend: {dumps(backend)}",

@@ -329,7 +329,7 @@ class _Bound:
 
 
 class CatalogRecord(Model):
-    """What the catalog knows of one thing. The record is the only state; all else is a projection of it."""
+    """What the catalog knows about one thing. The record is the only state; everything else is a projection of it."""
 
     label = "record"
 

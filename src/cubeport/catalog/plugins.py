@@ -1,7 +1,7 @@
 """What other packages add, found by their entry points ``cubeport.plugins = module:register``.
 
-``register(registry)`` is called once. A plugin counts whole or not at all: one that fails, or wants a name that has an owner, adds
-nothing, is reported in one line, and all else works.
+``register(registry)`` is called once. A plugin is used as a whole or not at all: if it fails, or wants a name that already has an
+owner, it adds nothing and is reported in one line. Everything else works.
 """
 
 from __future__ import annotations

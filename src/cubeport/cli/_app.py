@@ -119,7 +119,7 @@ def _cubeport(
     ] = False,
     version: Annotated[bool, typer.Option("--version", "-V", help="Show the version.", callback=_version, is_eager=True)] = False,
 ) -> None:
-    """Publish data cubes: NetCDF and Zarr in; STAC, Zarr and OGC API out; all from one record."""
+    """Publish NetCDF and Zarr data as STAC, Zarr and OGC API, all from one record."""
     if ctx.invoked_subcommand is None:
         sys.stdout.write(_help.FIRST)
     else:

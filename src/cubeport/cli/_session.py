@@ -219,7 +219,7 @@ class Session:
             sys.stdout.writelines(lines)
             sys.stdout.flush()
         except BrokenPipeError:
-            # Whoever read has enough (`| head`). Python would complain once more at exit, when it flushes.
+            # The reader has closed the pipe (`| head`). Python would complain once more at exit, when it flushes.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             raise typer.Exit(_output.BROKEN_PIPE) from None
 

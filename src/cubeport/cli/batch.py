@@ -73,7 +73,7 @@ def import_(
     ] = None,
     dry_run: DryRun = False,
 ) -> int | None:
-    """Bring many files, a manifest or another catalog's records into the catalog. Nothing is published: see `ingest`."""
+    """Add many files, a manifest or the records of another catalog. This publishes nothing: see `ingest`."""
     session = current(ctx)
     what = brought(sources)
     of_files: dict[str, Any] = {"kind": kind, "reference": reference, "move": move, "extract_metadata": extract_metadata}
@@ -145,7 +145,7 @@ def run(
     sources: Annotated[list[str] | None, typer.Argument(metavar="SOURCE", help="Paths, or ids of records.")] = None,
     dry_run: DryRun = False,
 ) -> None:
-    """Run a pipeline over sources, as one unit of work."""
+    """Run a pipeline on sources, as one unit of work."""
     session = current(ctx)
     done = session.catalog().run(name, *(sources or ()), dry_run=dry_run)
     session.warn(done.warnings)

@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def templates(ctx: typer.Context) -> None:
-    """List the dataset templates: what could be ingested."""
+    """List the dataset templates, which describe what can be ingested."""
     session = current(ctx)
     found = [t.model_dump(mode="json", exclude={"source", "ingestion"}) for t in session.service.templates().values()]
     session.warn(problem for each in session.service.broken() for problem in each.problems)
@@ -36,7 +36,7 @@ def extents(ctx: typer.Context) -> None:
 
 
 def check_config(ctx: typer.Context) -> None:
-    """Check settings, profiles, templates, extents and pipelines; exit 2 with every problem at its file, line and column."""
+    """Check settings, profiles, templates, extents and pipelines. Lists all problems with file, line and column; exits with 2."""
     session = current(ctx)
     found = session.parts.check(session.root)
     if found:

@@ -98,7 +98,7 @@ def diff(
     new: Annotated[str | None, typer.Argument(metavar="ID@NEW", help="The newer one; the shown one if not named.")] = None,
     newer: Annotated[str | None, typer.Argument(metavar="", hidden=True)] = None,
 ) -> None:
-    """Say what changed from one version to another: coordinates, steps, values, attributes."""
+    """Show what changed from one version to another: coordinates, steps, values, attributes."""
     from cubeport.service import diff as diffs
 
     session = current(ctx)
@@ -175,7 +175,7 @@ def describe(
         list[str] | None, typer.Option(metavar="NAME", help="Reset a text to that of the template or the data.")
     ] = None,
 ) -> None:
-    """Set the texts of a dataset: title, licence and so on. Every face shows them at the next request; no new version."""
+    """Set the texts of a dataset, such as title and licence. Every face shows them at the next request. Makes no new version."""
     session = current(ctx)
     said = {
         "title": title,
@@ -202,7 +202,7 @@ def refresh(
     ctx: typer.Context,
     dataset_id: Annotated[str | None, typer.Argument(metavar="[ID]", help="A dataset. Default: all datasets.")] = None,
 ) -> None:
-    """Bring texts up to what templates say now; what `describe` set stays."""
+    """Update texts from the templates. Texts set by `describe` are kept."""
     session = current(ctx)
     service: Service = session.service
     names = [dataset_id] if dataset_id is not None else list(service.dataset_ids())
@@ -224,7 +224,7 @@ def publish(
 
 
 def unpublish(ctx: typer.Context, dataset_id: DatasetId) -> None:
-    """Remove the dataset from every face; its versions stay."""
+    """Remove the dataset from every face. Its versions are kept."""
     session = current(ctx)
     session.service.unpublish(dataset_id)
     summary(session, dataset_id, "is unpublished")
@@ -235,7 +235,7 @@ def rollback(
     dataset_id: DatasetId,
     to: Annotated[str, typer.Option(help="A version id, its first characters, or a tag.")],
 ) -> None:
-    """Go back to a version: readers see it at once; later versions stay listed."""
+    """Go back to a version. Readers see it at once; later versions stay listed."""
     session = current(ctx)
     session.service.rollback(dataset_id, to=_version(session, dataset_id, to))
     summary(session, dataset_id, f"is back at {to}")
@@ -251,7 +251,7 @@ def tag(
     delete: Annotated[bool, typer.Option("--delete", help="Remove the tag, but keep the version.")] = False,
     force: Annotated[bool, typer.Option("--force", help="Move a tag from another version to this one.")] = False,
 ) -> None:
-    """Name a version: readers pin it as ID@NAME, and retention spares it."""
+    """Name a version, so that readers can pin it as ID@NAME. Retention keeps tagged versions."""
     session = current(ctx)
     if delete:
         session.service.untag(dataset_id, name)
@@ -266,7 +266,7 @@ def changes(
     cursor: Annotated[str | None, typer.Option(help="The cursor that the previous page printed.")] = None,
     limit: Annotated[int, typer.Option(help="The maximum number of results.", min=1, max=1000)] = 100,
 ) -> None:
-    """List what readers saw change, oldest first."""
+    """List the changes that readers could see, oldest first."""
     session = current(ctx)
     page = session.service.changes(cursor=cursor, dataset_id=dataset_id, limit=limit)
     names = ("cursor", "time", "type", "reason", "dataset_id", "version_id")
@@ -295,7 +295,7 @@ def delete(
     ] = False,
     dry_run: records.DryRun = False,
 ) -> None:
-    """Delete datasets or records, from every face at once; `restore` brings them back."""
+    """Delete datasets or records from every face at once. `restore` brings them back."""
     session = current(ctx)
     if not any((record := _found(session, each)) is not None and record.kind == "dataset" for each in ids):
         if purge:
@@ -322,7 +322,7 @@ def restore(
     ids: Annotated[list[str], typer.Argument(metavar="ID", help="Deleted datasets or records.")],
     dry_run: records.DryRun = False,
 ) -> None:
-    """Restore deleted datasets, unpublished, or deleted records."""
+    """Restore deleted datasets or records. Datasets are restored unpublished."""
     session = current(ctx)
     found = [_found(session, each) for each in ids]
     if dry_run or all(each is not None and each.kind != "dataset" for each in found):
@@ -393,7 +393,7 @@ def summary(session: Session, dataset_id: str, text: str) -> None:
 
 
 def usage(ctx: typer.Context) -> None:
-    """Show the bytes of every dataset and version, and what retention would free."""
+    """Show how many bytes every dataset and version uses, and what retention would free."""
     from cubeport.service.retain import document
 
     session = current(ctx)

@@ -85,7 +85,7 @@ def ingest(
     tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
     dry_run: DryRun = False,
 ) -> int | None:
-    """Publish a template's dataset, files as one dataset, or each file as a dataset. For records of any kind see `add`."""
+    """Publish files as one dataset, each file as a dataset, or the dataset of a template. For files of other kinds, see `add`."""
     session = current(ctx)
     request: dict[str, Any] = {
         "start": start,
@@ -173,7 +173,7 @@ def update(
     tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
     dry_run: DryRun = False,
 ) -> int | None:
-    """Add the steps of files to a dataset, or replace steps that it has. Everything else stays, and is shared on disk."""
+    """Add steps from files to a dataset, or replace existing steps. All other data are kept, and are shared on disk."""
     session = current(ctx)
     request: dict[str, Any] = {
         "dataset_id": id,

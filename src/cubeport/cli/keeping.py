@@ -42,7 +42,7 @@ def init(
     allow_root: Annotated[list[Path] | None, typer.Option("--allow-root", help="A folder that requests may read from.")] = None,
     allow_origin: Annotated[list[str] | None, typer.Option("--allow-origin", help="scheme://host[:port] to fetch from.")] = None,
 ) -> None:
-    """Make a new instance; files of config/ and extents/ that are there stay."""
+    """Make a new instance. Existing files in config/ and extents/ are kept."""
     session = current(ctx)
     root = (folder or session.options.instance or Path()).absolute()
     if (allow_root or allow_origin) and (root / "config" / "service.yaml").exists():
@@ -61,7 +61,7 @@ def init(
 
 
 def plugins(ctx: typer.Context) -> None:
-    """List the plugins: what each gives, or why it is not used."""
+    """List the plugins: what each provides, or why it is not used."""
     session = current(ctx)
     found = [plugin.to_mapping() for plugin in session.plugins]
     rows = ([each["name"], each["version"], _state(each), _gives(each["gives"])] for each in found)
@@ -112,7 +112,7 @@ def logs(
     until: Annotated[str | None, typer.Option("--until", help="A date, a timestamp, 7d, 2h.")] = None,
     limit: Annotated[int, typer.Option("--limit", help="0: all.")] = 100,
 ) -> None:
-    """Show what happened, the newest last."""
+    """Show the event log, newest last."""
     session = current(ctx)
     page = session.catalog(read_only=True).logs(
         user=user,
@@ -149,7 +149,7 @@ def operations(
     since: Annotated[str | None, typer.Option("--since", help="A date, a timestamp, 7d, 2h.")] = None,
     limit: Annotated[int, typer.Option("--limit")] = 50,
 ) -> None:
-    """List operations, the newest first; with an id, show one whole."""
+    """List operations, newest first. With an id, show one in full."""
     from cubeport.catalog.events import instant_of
 
     session = current(ctx)
@@ -167,7 +167,7 @@ def operations(
 def doctor(
     ctx: typer.Context, strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too.")] = False
 ) -> int:
-    """Look at everything, change nothing."""
+    """Inspect everything, without changing anything."""
     session = current(ctx)
     found = _health(session)
     rows = ([each.level, each.kind, each.place, each.message, each.next_step] for each in found)
@@ -203,7 +203,7 @@ def recover(
         bool, typer.Option("--skip", help="Close operations that cannot be undone, after you have checked them.")
     ] = False,
 ) -> int:
-    """Finish or undo what dead processes left open; twice is once."""
+    """Finish or undo what dead processes left open. You can run it again safely."""
     session = current(ctx)
     catalog = session.catalog(read_only=dry_run)
     # Opening it for writing has recovered already; what that left is tried again, and counts as it ends.
@@ -229,7 +229,7 @@ def fsck(
     resume: Annotated[bool, typer.Option("--resume", help="Continue where the last check stopped.")] = False,
     repair: Annotated[bool, typer.Option("--repair", help="Move orphans to quarantine and mark what is missing.")] = False,
 ) -> int:
-    """Compare the catalog with its stores; exit 1 with findings, or when the limit stopped it."""
+    """Compare the catalog with its stores. Exits with 1 if there are findings, or if the time limit stopped it."""
     session = current(ctx)
     limit_s = None if time_limit is None else _values.seconds_of(time_limit)
     checked = session.catalog(read_only=not repair).fsck(id, data=data, time_limit_s=limit_s, resume=resume, repair=repair)
@@ -246,7 +246,7 @@ def gc(
     older_than: Annotated[str, typer.Option("--older-than", metavar="T", help="Keep everything that is younger: 24h, 7d.")] = "24h",
     dry_run: DryRun = False,
 ) -> None:
-    """Apply retention, then remove bytes that are provably ours and that nothing names."""
+    """Apply retention, then remove bytes that are provably ours and no longer used."""
     session = current(ctx)
     retired = session.service.retain(dry_run=dry_run) if _has_versions(session) else []
     found = session.catalog(read_only=dry_run).gc(older_than_s=_values.seconds_of(older_than), dry_run=dry_run)
@@ -265,7 +265,7 @@ def _has_versions(session: Session) -> bool:
 
 
 def convert(ctx: typer.Context, to: Annotated[str, typer.Option("--to", help="sqlite or tinydb.")]) -> None:
-    """Move the catalog to another backend; the old store stays."""
+    """Move the catalog to another backend. The old store is kept."""
     session = current(ctx)
     catalog: Any = session.catalog()
     found = catalog.convert(to)
@@ -273,7 +273,7 @@ def convert(ctx: typer.Context, to: Annotated[str, typer.Option("--to", help="sq
 
 
 def migrate(ctx: typer.Context) -> None:
-    """Bring the catalog's store to this release's form."""
+    """Update the catalog's store to the format of this release."""
     session = current(ctx)
     if session.wiring.migrate is None:
         raise Usage("This command line cannot migrate.")
@@ -292,7 +292,7 @@ def export_records(
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Default: stdout.")] = None,
     with_bytes: Annotated[Path | None, typer.Option("--with-bytes", metavar="DIR", help="Copy the managed bytes too.")] = None,
 ) -> None:
-    """Write records as NDJSON, by id: every record and every status, or those that fit."""
+    """Write records as NDJSON, ordered by id: all records with any status, or those that match."""
     session = current(ctx)
     catalog = session.catalog(read_only=True)
     where = _values.terms_of(terms, not_)
@@ -322,7 +322,7 @@ def export_openlineage(
     ctx: typer.Context,
     since: Annotated[str | None, typer.Option("--since", help="A date, a timestamp, 7d, 2h.")] = None,
 ) -> None:
-    """Print what was done as OpenLineage run events, one a line."""
+    """Print operations as OpenLineage run events, one per line."""
     from cubeport.catalog.events import instant_of
     from cubeport.catalog.forms.canonical import dumps
 

@@ -32,7 +32,7 @@ def add(
     datasets: Annotated[str, typer.Option(help="The datasets it is for: globs of ids, separated by commas.")] = "*",
     expires: Annotated[str | None, typer.Option(help="When it expires: an RFC 3339 instant.")] = None,
 ) -> None:
-    """Make a key and print it. It is printed only once."""
+    """Make a key and print it, this once."""
     from pydantic import ValidationError
 
     from cubeport.catalog.models import invalid

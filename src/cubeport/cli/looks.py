@@ -28,7 +28,7 @@ def register(app: typer.Typer) -> None:
 
 
 def info(ctx: typer.Context) -> None:
-    """Show what this catalog is and holds."""
+    """Show what kind of catalog this is, and what it contains."""
     session = current(ctx)
     found = session.catalog(read_only=True).info()
     session.result(found, lambda: _output.tree(found))
@@ -39,7 +39,7 @@ def fields(
     field: Annotated[str | None, typer.Argument(metavar="FIELD", help="Only this one.")] = None,
     values: Annotated[bool, typer.Option("--values", help="Count its distinct values.")] = False,
 ) -> None:
-    """Show which fields of metadata there are, with their types and examples."""
+    """Show the fields of metadata, with their types and examples."""
     from cubeport.catalog.query import canonical_field, shown_field
 
     session = current(ctx)
@@ -74,7 +74,7 @@ def lineage(
     rel: Annotated[str | None, typer.Option("--rel", help="Only this relation.")] = None,
     format: Annotated[str, typer.Option("--format", help="tree or dot.")] = "tree",
 ) -> None:
-    """Show what a record comes from and what comes from it."""
+    """Show what a record comes from, and what comes from it."""
     if format not in ("tree", "dot"):
         raise Usage(f"--format {format!r} is not known; there are tree, dot.")
     session = current(ctx)
@@ -131,7 +131,7 @@ def validate(
     file: Annotated[Path | None, typer.Option("--file", help="A record of show --json, or metadata by --schema.")] = None,
     schema: Annotated[str | None, typer.Option("--schema", metavar="NAME[@VERSION]")] = None,
 ) -> int:
-    """Hold records against their schemas; exit 1 when one is not valid."""
+    """Check records against their schemas. Exits with 1 if one is not valid."""
     session = current(ctx)
     if sum((bool(ids), all, file is not None)) != 1 or (schema is not None and file is None):
         raise Usage("Give ids, or --all, or --file.")
@@ -247,7 +247,7 @@ def extract_metadata(
     require_metadata: Annotated[bool, typer.Option("--require-metadata", help="Fail if an extractor fails.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Read metadata out of a record's bytes again; out of a path, print them and store nothing."""
+    """Read the metadata of a record's bytes again. For a path, print the metadata and store nothing."""
     session = current(ctx)
     if all(_values.is_path(each) for each in ids):
         looked = [session.catalog(read_only=True).read_metadata(each, only=only or (), require=require_metadata) for each in ids]
@@ -277,7 +277,7 @@ def verify(
     fast: Annotated[bool, typer.Option("--fast", help="Compare only sizes, not hashes.")] = False,
     record: Annotated[bool, typer.Option("--record", help="Store the time of the check, and what is missing.")] = False,
 ) -> int:
-    """Compare bytes with what the catalog says of them; exit 1 when some differ."""
+    """Compare bytes with their size and hash in the catalog. Exits with 1 if some differ."""
     if bool(ids) == all:
         raise Usage("Give ids, or --all.")
     session = current(ctx)
@@ -298,7 +298,7 @@ def fetch(
     artifact: Artifact = None,
     profile: Annotated[str | None, typer.Option("--profile", help="The storage profile for the bytes.")] = None,
 ) -> None:
-    """Bring an external artifact's bytes here; a known hash must agree."""
+    """Download the bytes of an external artifact. They must match its hash, if it is known."""
     session = current(ctx)
     found = session.catalog().fetch(id, artifact, profile=profile)
     session.result(found, f"fetched {found.id}")
@@ -310,7 +310,7 @@ def drop(
     artifact: Artifact = None,
     force: Annotated[bool, typer.Option("--force", help="Even if the origin does not answer.")] = False,
 ) -> None:
-    """Give up fetched bytes that their origin still has."""
+    """Remove downloaded bytes that their origin still has."""
     session = current(ctx)
     found = session.catalog().drop(id, artifact, force=force)
     session.result(found, f"dropped {found.id}")
@@ -327,7 +327,7 @@ def view(
         bool, typer.Option("--prune", help="With --apply: remove our links that no longer belong to a record.")
     ] = False,
 ) -> None:
-    """Plan a folder of links to artifacts; with --apply, make it."""
+    """Plan a folder of links to artifacts. With --apply, make it."""
     if not template:
         raise Usage("--template is needed, for example '{kind}/{title_slug|original_stem}{original_suffix}'.")
     if prune and not apply:

@@ -200,7 +200,7 @@ def search(
     fields: Annotated[str | None, typer.Option("--fields", metavar="F,F", help="The columns.")] = None,
     format: Annotated[str, typer.Option("--format", help="table, compact, csv, or a plugin's.")] = "table",
 ) -> None:
-    """Find records; exit 3 when a filter fits none."""
+    """Find records. Exits with 3 if a filter matches none."""
     session = current(ctx)
     _values.only_one(ids=ids, paths=paths, fields=fields)
     catalog = session.catalog(read_only=True)
@@ -295,7 +295,7 @@ def show(
     id: Id,
     history: Annotated[bool, typer.Option("--history", help="Show its operations too, newest first.")] = False,
 ) -> None:
-    """Show a record whole; ID@VERSION as it was then."""
+    """Show a record in full. ID@VERSION shows it as it was then."""
     session = current(ctx)
     catalog = session.catalog(read_only=True)
     record = _version_of(catalog, id)
@@ -366,7 +366,7 @@ def path(
 
 
 def cat(ctx: typer.Context, id: Id, artifact: ArtifactName = None) -> None:
-    """Write an artifact's bytes to standard output, wherever they are kept."""
+    """Write the bytes of an artifact to standard output, wherever they are stored."""
     session = current(ctx)
     with session.catalog(read_only=True).open_artifact(id, artifact) as reading:
         session.copy(reading)
@@ -378,7 +378,7 @@ def get(
     artifact: ArtifactName = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Default: here.")] = Path(),
 ) -> None:
-    """Copy an artifact's bytes here under their original name, wherever they are kept."""
+    """Copy the bytes of an artifact here under their original name, wherever they are stored."""
     session = current(ctx)
     found = session.catalog(read_only=True).copy_out(id, output, artifact)
     session.result(str(found), str(found))
@@ -390,7 +390,7 @@ def detach(
     artifact: Annotated[str, typer.Argument(metavar="ARTIFACT", help="Its id, role or original name.")],
     yes: Yes = False,
 ) -> None:
-    """Take an artifact off its record, with the bytes that are ours; references stay untouched."""
+    """Remove an artifact from its record, with the bytes that are ours. Bytes behind references are not touched."""
     session = current(ctx)
     catalog = session.catalog()
     record = catalog.get(id)
@@ -405,7 +405,7 @@ def replace(
     source: Annotated[Path, typer.Argument(metavar="PATH", help="A file or a folder.")],
     artifact: ArtifactName = None,
 ) -> None:
-    """Put a file in the place of an artifact: one commit, then the former bytes go."""
+    """Replace an artifact by a file in one commit, then remove the former bytes."""
     session = current(ctx)
     added = session.catalog().replace_artifact(id, source, artifact)
     session.warn(added.warnings)
@@ -479,7 +479,7 @@ def edit(
 
 
 def delete(ctx: typer.Context, ids: Ids, yes: Yes = False, dry_run: DryRun = False) -> None:
-    """Delete records: their bytes stay, `restore` brings them back."""
+    """Delete records. Their bytes are kept, and `restore` brings them back."""
     session = current(ctx)
     catalog = session.catalog()
     found = [catalog.get(name) for name in ids]
@@ -490,7 +490,7 @@ def delete(ctx: typer.Context, ids: Ids, yes: Yes = False, dry_run: DryRun = Fal
 
 
 def restore(ctx: typer.Context, ids: Ids, dry_run: DryRun = False) -> None:
-    """Bring deleted records back."""
+    """Restore deleted records."""
     session = current(ctx)
     catalog = session.catalog()
     found = [catalog.get(name) for name in ids]
@@ -506,7 +506,7 @@ def purge(
     force: Annotated[bool, typer.Option("--force", help="Even if other records point to them.")] = False,
     dry_run: DryRun = False,
 ) -> None:
-    """Remove records for good, with the bytes that are ours; references are never touched."""
+    """Remove records for good, with the bytes that are ours. Bytes behind references are never touched."""
     session = current(ctx)
     catalog = session.catalog()
     found = [catalog.get(name) for name in ids]

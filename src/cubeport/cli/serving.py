@@ -34,7 +34,7 @@ def serve(
     no_jobs: Annotated[bool, typer.Option("--no-jobs", help="Run no jobs in this process.")] = False,
     public_url: Annotated[str | None, typer.Option(help="The address that links begin with; needed behind a proxy.")] = None,
 ) -> int:
-    """Serve the instance: STAC, Zarr, OGC API and the native API."""
+    """Serve the instance over HTTP: STAC, Zarr, OGC API and the native API."""
     session = current(ctx)
     flags = {"server__host": host, "server__port": port, "server__workers": workers, "public_url": public_url}
     return _serve(session, session.root, {**flags, "read_only": read_only or None}, jobs=not no_jobs)
@@ -46,7 +46,7 @@ def demo(
     port: Port = None,
     no_serve: Annotated[bool, typer.Option("--no-serve", help="Stop when the data are published.")] = False,
 ) -> int:
-    """Publish real sample data on every face and serve them. A second run changes nothing."""
+    """Publish real sample data and serve them. A second run changes nothing."""
     session = current(ctx)
     root = directory.absolute()
     session.parts.prepare(root, "sqlite")

@@ -28,7 +28,7 @@ def sync(
     plan: Annotated[bool, typer.Option("--plan", help="Show what would be done, and write nothing.")] = False,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Keep new versions unpublished.")] = False,
 ) -> int:
-    """Bring datasets up to their sources: new periods are added, new releases rebuilt. Exit 1 if one of several failed."""
+    """Update datasets from their sources: add new periods, rebuild for new releases. Exits with 1 if one of several failed."""
     from cubeport.service import present
 
     if sum((bool(ids), every, due)) != 1:

@@ -1,4 +1,4 @@
-"""``cubeport webhooks``: who is told of changes."""
+"""``cubeport webhooks``: receivers of changes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def register(app: typer.Typer) -> None:
 
 
 def list_(ctx: typer.Context) -> None:
-    """List the webhooks of config/service.yaml, and how far each is."""
+    """List the webhooks of config/service.yaml, and how far each has got."""
     session = current(ctx)
     service: Service = session.service
     found = service.webhooks()
@@ -37,7 +37,7 @@ def test(
     ctx: typer.Context,
     webhook_id: Annotated[str, typer.Argument(metavar="WEBHOOK", help="Its id, or how it begins.")],
 ) -> int:
-    """Send a signed ping now and say what the receiver answers. Exit 6 when it was not taken."""
+    """Send a signed ping now, and show the answer. Exits with 6 if the receiver did not accept it."""
     session = current(ctx)
     service: Service = session.service
     said = service.test_webhook(webhook_id)

@@ -1,4 +1,4 @@
-"""The client of a service: ``cubeport.connect(url)`` → search → select → open as xarray, through STAC, Zarr and downloads."""
+"""The client of a service: ``cubeport.connect(url)``, then search, select, and open as xarray, through STAC, Zarr and downloads."""
 
 from cubeport.client.dataset import Dataset, Selection
 from cubeport.client.port import Port

@@ -1,4 +1,4 @@
-"""Requests to a service, and its problem documents as our own errors."""
+"""Requests to a service. Problem documents are raised as our own errors."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cubeport.errors import CubeportError, NotFound, Unavailable
 
 TIMEOUT_S = 60
 TRIES = 3
-"""For 503 and lost connections only; ``Retry-After`` is kept."""
+"""Only for 503 and lost connections; ``Retry-After`` is respected."""
 
 
 class HttpSession:
@@ -34,9 +34,9 @@ class HttpSession:
         Raises
         ------
         CubeportError
-            Of the class that the service's problem document names.
+            Of the class that the problem document of the service names.
         NotFound, Unavailable
-            If what answers is not a cubeport service, or nothing answers.
+            If nothing answers, or something that is not a cubeport service.
         """
         address = self.address(path, **query)
         if not address.startswith(("http://", "https://")):
@@ -60,7 +60,7 @@ class HttpSession:
         raise AssertionError("the last try returns or raises")
 
     def address(self, path: str, **query: object) -> str:
-        """Return the whole address of *path*; parameters that are ``None`` are left out."""
+        """Return the complete address of *path*, without parameters that are ``None``."""
         given = {name: value for name, value in query.items() if value is not None}
         return f"{self.url}{quote(path, safe='/@')}" + (f"?{urlencode(given, safe=',/:')}" if given else "")
 

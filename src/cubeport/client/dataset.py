@@ -1,4 +1,4 @@
-"""A dataset of a service, and a part of it that was selected."""
+"""A dataset of a service, and a selected part of it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 
 class Dataset:
-    """One dataset of a service, as it was when it was asked for: pinned to that version."""
+    """One dataset of a service, pinned to the version that was published when you requested it."""
 
     def __init__(self, session: HttpSession, ref: str, summary: Mapping[str, Any]) -> None:
         self._session = session
         self._summary = summary
         self.id: str = summary["dataset_id"]
         self.version: str = _version(session, ref, summary)
-        """The version's id: what is opened and selected never changes, whatever is published meanwhile."""
+        """The id of the version. What you open and select never changes, even if other versions are published meanwhile."""
 
     @property
     def title(self) -> str:
@@ -36,14 +36,14 @@ class Dataset:
 
     @property
     def box(self) -> tuple[float, float, float, float] | None:
-        """West, south, east, north in degrees (CRS84), edges of cells; ``None`` without a place."""
+        """West, south, east and north edges of the cells in degrees (CRS84), or ``None`` if the dataset has no place."""
         extent = self._summary["extent"]
         space = extent.get("spatial_wgs84") or extent.get("spatial")
         return None if space is None else (space["xmin"], space["ymin"], space["xmax"], space["ymax"])
 
     @property
     def time(self) -> tuple[str, str] | None:
-        """The first and the last period; ``None`` without time."""
+        """The first and the last period, or ``None`` if the dataset has no time."""
         span = self._summary["extent"].get("temporal")
         return None if span is None else (span["start"], span["end"])
 
@@ -58,14 +58,14 @@ class Dataset:
         return document
 
     def diff(self, other: str | Dataset) -> Mapping[str, Any]:
-        """Return what changed from *other*, a version id, a tag or an older state of this dataset, to this version.
+        """Return the changes from *other* (a version id, a tag or an older state of this dataset) to this version.
 
         Raises
         ------
         NotFound
-            When there is no such version.
+            If there is no such version.
         TooLarge
-            When more values may differ than the service reads for one answer.
+            If comparing them would read more values than the service allows for one answer.
         """
         old = other.version if isinstance(other, Dataset) else other
         query = {"from": old, "to": self.version}
@@ -73,12 +73,12 @@ class Dataset:
         return document
 
     def open(self) -> xr.Dataset:
-        """Return all of it, lazily: chunks are read as they are needed, always of this version.
+        """Open the whole dataset lazily. Chunks are read when you need them, always from this version.
 
         Raises
         ------
         ExtraMissing
-            Without the extra ``client``.
+            If the extra ``client`` is not installed.
         """
         xarray = _xarray()
         asset = self.stac["assets"]["zarr"]
@@ -88,16 +88,16 @@ class Dataset:
     def select(
         self, *, variables: str | Sequence[str] | None = None, time: str | None = None, box: Sequence[float] | None = None
     ) -> Selection:
-        """Return a part; nothing is read yet. The service cuts it, by the rules of all its faces.
+        """Select a part of the dataset, without reading it. The service cuts it out, by the same rules as for all its faces.
 
         Parameters
         ----------
         variables
-            A name or names; all if not given.
+            A name or several names. Default: all variables.
         time
-            An RFC 3339 instant (a date, a month or a year stand for their span), or ``a/b``, ends included.
+            An RFC 3339 instant, or an interval ``a/b`` with both ends included. A date, a month or a year means its whole span.
         box
-            West, south, east, north in degrees (CRS84): cells that meet it; west > east crosses the antimeridian.
+            West, south, east, north in degrees (CRS84). Selects the cells that meet the box; west > east crosses the antimeridian.
         """
         names = (variables,) if isinstance(variables, str) else variables
         if box is not None and len(box) != 4:
@@ -122,23 +122,23 @@ class Selection:
         return f"<cubeport.Selection {self.url()}>"
 
     def url(self, f: str = "netcdf") -> str:
-        """Return the address of it as *f* (``netcdf``, ``csv``): it can be shared, and always gives the same."""
+        """Return the address of this part in the form *f* (``netcdf``, ``csv``). It always returns the same values."""
         return self._session.address(self._path, format=f, **self._query)
 
     def cost(self) -> Mapping[str, Any]:
-        """Return the cells and bytes of it; no value is read."""
+        """Return the number of cells and bytes, without reading any value."""
         estimate: Mapping[str, Any] = self._session.json(self._path, **self._query, estimate="true")
         return estimate
 
     def load(self) -> xr.Dataset:
-        """Return it with all its values.
+        """Download this part with all its values.
 
         Raises
         ------
         TooLarge
-            With smaller alternatives.
+            If the part is over a limit; the error lists smaller alternatives.
         ExtraMissing
-            Without the extra ``client``.
+            If the extra ``client`` is not installed.
         """
         xarray = _xarray()
         file = io.BytesIO(self._session.get(self._path, {**self._query, "format": "netcdf"}))
@@ -147,7 +147,7 @@ class Selection:
         return loaded
 
     def save(self, path: str | Path) -> Path:
-        """Write it to *path*, as NetCDF or, by the name's end, CSV; return the path."""
+        """Download this part to *path*, as NetCDF or CSV according to the suffix, and return the path."""
         target = Path(path)
         f = {".nc": "netcdf", ".csv": "csv"}.get(target.suffix)
         if f is None:

@@ -1,4 +1,4 @@
-"""A service as seen from Python elsewhere."""
+"""A cubeport service, as seen from Python on another machine."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cubeport.errors import NotFound
 
 
 class Port:
-    """A service of cubeport at an address. No request is made before something is asked.
+    """A cubeport service at an address. Creating it makes no request.
 
     >>> port = Port("https://data.example.org")
     >>> port
@@ -20,7 +20,7 @@ class Port:
     """
 
     def __init__(self, url: str, *, key: str | None = None) -> None:
-        """Take the service at *url*; *key*, else ``CUBEPORT_KEY``, is sent where a service asks for one."""
+        """Name the service at *url*. If the service needs a key, *key* or else ``CUBEPORT_KEY`` is sent."""
         self._session = HttpSession(url, key=key or os.environ.get("CUBEPORT_KEY"))
 
     def __repr__(self) -> str:
@@ -34,12 +34,12 @@ class Port:
         time: str | None = None,
         variable: str | None = None,
     ) -> Iterator[Dataset]:
-        """Yield the published datasets that fit, by id; pages are fetched as they are needed.
+        """Yield the matching published datasets, ordered by id. Further pages are requested when you need them.
 
         Parameters
         ----------
         text
-            Words of title, description, keywords or id.
+            Words in the title, description, keywords or id.
         box
             West, south, east, north in degrees (CRS84); west > east crosses the antimeridian.
         time
@@ -67,7 +67,7 @@ class Port:
         Raises
         ------
         NotFound
-            With the ids that are most like it.
+            If there is none; the error lists the most similar ids.
         """
         try:
             return Dataset(self._session, ref, self._session.json(f"/datasets/{ref}"))

@@ -62,7 +62,7 @@ class _Step(_Part):
     @model_validator(mode="before")
     @classmethod
     def _word(cls, value: Any) -> Any:
-        """Take a bare word, ``squeeze``, for a step that needs no more."""
+        """Accept a bare word such as ``squeeze`` for a step without options."""
         return {value: True} if isinstance(value, str) else value
 
     @model_validator(mode="after")

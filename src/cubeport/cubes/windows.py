@@ -31,7 +31,7 @@ class Labels:
 
     ``values`` has, by axis name: numbers, text, or for time the numbers of :func:`cubeport.cubes.selection.order`; and the
     positions of curvilinear and unstructured grids under ``spatial.x`` and ``spatial.y``. ``bounds`` has CF bounds (n, 2) in the
-    same form. Times that are no axis stand there too, :data:`UNKNOWN` where they are missing, and so do heights of positions.
+    same form. Times that are not an axis are there too, :data:`UNKNOWN` where they are missing, and so do heights of positions.
     """
 
     values: Mapping[str, Array]

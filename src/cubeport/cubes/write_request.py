@@ -125,7 +125,7 @@ class Occupied:
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """One object of a version, open for reading; whoever gets it closes it."""
+    """One object of a version, open for reading. The caller closes it."""
 
     file: BinaryIO
     """Unbuffered, on a descriptor that was opened below the version's folder without following links; an engine without files

@@ -300,7 +300,7 @@ def _renders(cube: CubeDescription) -> dict[str, Any]:
 
 
 def _moments(cube: CubeDescription) -> dict[str, Any]:
-    """Return the times of an Item; without time, whoever joins it puts the day it was made."""
+    """Return the times of an Item. For data without time, the caller sets the day on which the version was made."""
     start, end = interval(cube)
     if start is None:
         return {}

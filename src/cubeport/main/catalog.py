@@ -94,7 +94,7 @@ class Catalog(core.Catalog):
                 give_to_group(root)
             for folder in (inner, inner / "locks", inner / "journal" / "open", root / "files", root / "config"):
                 make_folders(folder)
-        # Its own file comes last: without it there is no catalog, and whoever is killed before can simply begin again.
+        # Its own file comes last: without it there is no catalog, so after a kill the command can simply run again.
         catalog_id = create_backend(inner, catalog, new_id(), allow_network_filesystem=allow_network_filesystem)
         from cubeport.adapters.storage.profiles import DEFAULT, FILE
 

@@ -1,4 +1,4 @@
-"""Documents as pages: whoever prefers HTML gets the JSON document of an address as a page, whatever its face.
+"""Documents as pages: a client that prefers HTML gets the JSON document of an address as a page, on every face.
 
 The document is made as for any other client, and only then shown: a page says what the document says. ``f`` beats ``Accept``.
 Addresses with pages of their own (the landing page, a dataset) and answers that are values are left alone.

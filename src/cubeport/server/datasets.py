@@ -239,7 +239,7 @@ class _Datasets:
         asked = incoming.query(request.scope["query_string"], FormQuery)
         form = negotiation.form(request, asked.f)
         shown = self._shown(request)
-        # Whoever may ingest sees versions that were never shown: another document, so another tag.
+        # A caller that may ingest sees versions that were never published: another document, so another ETag.
         tag = replies.etag_of(shown, request, form, self._url, _sees_all(request))
 
         def build() -> bytes:

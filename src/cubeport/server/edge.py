@@ -196,7 +196,7 @@ class Edge(HttpToolsProtocol):
         self.transport.close()
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
-            # Whoever still reads the body of this request learns that nothing more comes.
+            # A handler that still reads the body of this request learns that it has ended.
             cycle.disconnected = True
             cycle.message_event.set()
 

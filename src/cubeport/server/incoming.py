@@ -179,7 +179,7 @@ async def body[M: BaseModel](request: Request, model: type[M], *, may_be_empty: 
 
 
 _PARSING = ThreadPoolExecutor(max_workers=2, thread_name_prefix="bodies")
-"""Threads of their own, and few: whoever sends long bodies waits for others who do, and nobody else waits for them."""
+"""A few separate threads: long bodies wait for other long bodies, and nothing else waits for them."""
 
 
 def _check_media_type(headers: Mapping[str, str]) -> None:

@@ -115,7 +115,7 @@ def routes(parts: Parts) -> APIRouter:
 
 
 _FOLLOW_S = 0.3
-"""How often an ingestion is looked at for whoever follows it: it may run in any process."""
+"""How often the state of an ingestion is read for a client that follows it: it may run in any process."""
 
 _COMMENT_S = 15.0
 """A line that says nothing is sent so often, so that proxies keep the connection."""
@@ -221,7 +221,7 @@ class _Ingestions:
         return StreamingResponse(self._events(ingestion_id, seen), media_type="text/event-stream", headers=headers)
 
     async def _events(self, ingestion_id: str, seen: int) -> AsyncIterator[bytes]:
-        """Yield what changes: ids are numbers of changes, so whoever comes back with the last one hears of all behind it."""
+        """Yield what changes: ids are numbers of changes, so a client that returns with its last id receives all later changes."""
         status, spoke = "", time.monotonic()
         while True:
             ingestion, number = await asyncio.to_thread(self._service.follow, ingestion_id)

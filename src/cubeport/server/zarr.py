@@ -2,7 +2,8 @@
 
 A key is known by its grammar and by the shape of the version's arrays before the store is asked; its ETag is a value of version and
 key, so a 304 opens nothing. Absent is not unreadable: 404 only when grammar, shape or manifest said none, since a reader fills a
-missing chunk with fill values. What was shown and is not any more (unpublished, deleted, removed) is 410, an error to every client.
+missing chunk with fill values. What was published and no longer is (unpublished, deleted, removed) is 410, which every client
+raises as an error.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ from cubeport.server.parts import Bytes
 from cubeport.service.ports import Reader, StoredObject
 
 PIECE = 4 << 20
-"""Bytes read at once: an answer of any size takes no more memory than this."""
+"""Bytes that are read at once, so that the memory for an answer does not depend on its size."""
 
 PAGE = 1_000
 """Entries of a listing."""
@@ -169,9 +170,9 @@ class ZarrFace:
         Raises
         ------
         Gone
-            When it was shown and is not any more: a reader that opened it would take 404 for a chunk of fill values.
+            If it was published and no longer is: a reader that has it open would read 404 as a chunk of fill values.
         NotFound
-            When it never was shown.
+            If it was never published.
         """
         try:
             return self._look(name)

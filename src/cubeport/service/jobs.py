@@ -405,7 +405,7 @@ class Jobs:
     ) -> Ingestion | None:
         """Change the row however often the catalog must be asked: a job whose row cannot be written would seem to run for ever.
 
-        Return ``None`` when the process stops, or *patience_s* has passed: then the row is ended by whoever sees us dead.
+        Return ``None`` when the process stops, or after *patience_s*: the next process that finds this one dead then ends the row.
         """
         pause, deadline = _FIRST_PAUSE_S, time.monotonic() + patience_s
         try:

@@ -23,7 +23,7 @@ from cubeport.service.ports import Encoders, Versions, Way
 _LIGHT_CELLS = 65_536
 """Answers up to this size do not wait for a place among the heavy ones."""
 _LIGHT_CHUNKS = 64
-"""And only if they decode no more chunks than these."""
+"""And only if they decode at most so many chunks."""
 _LARGE_GRID = 1 << 20
 """Positions of a grid without straight axes from which even planning waits for a place: it looks at all of them."""
 _SMALL = 1 << 16

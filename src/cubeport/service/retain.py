@@ -109,7 +109,7 @@ def expired(state: DatasetState, versions: Sequence[VersionState], rule: Rule, a
 
 
 def _left(state: DatasetState, version: VersionState) -> datetime:
-    """Return when the version stopped being ``latest``; of one that never was, when it was made."""
+    """Return when the version stopped being ``latest``, or, if it has never been, when it was made."""
     if version.shown_at is None:
         return version.created_at
     return state.left.get(version.version_id) or state.shown_since or version.created_at
@@ -148,7 +148,7 @@ class Retention:
 
     def _remove(self, *, dry_run: bool) -> Iterator[Retired]:
         owners: dict[str, None] = {}
-        # Who has had no more versions than are kept anyway is not looked at.
+        # A dataset with at most as many versions as are always kept needs no check.
         for row in self._select(["retained"], after=(self._rule.keep_last, "\uffff")):
             owners[row.owner] = None
         for owner in owners:

@@ -177,7 +177,7 @@ class VersionState(_Value):
     """sha256 of source identities and options: equal means the same ingestion again."""
     sources: tuple[dict[str, Any], ...] = ()
     shown_at: Timestamp | None = None
-    """When it first was ``latest``; a version that never was is 404 to readers."""
+    """When it first was ``latest``. A version that has never been is 404 for readers."""
     warnings: tuple[dict[str, str], ...] = ()
     removed_at: Timestamp | None = None
     """When retention or a purge removed it; its bytes are freed ``retention.grace_min`` later."""

@@ -203,7 +203,7 @@ class Webhooks:
         """Do the next thing for a webhook; return 1 if a change was taken, 0 if one was passed, ``None`` if nothing is to do."""
         row = self._rows.get(WEBHOOK, hook.id)
         if row is None:
-            # It begins here: what was before it was named is in the feed, for whoever wants it.
+            # It begins here. Earlier changes are in the feed.
             self._rows.put(Row(WEBHOOK, hook.id, asdict(Delivered(self._newest()))))
             return 0
         place = _place(row)

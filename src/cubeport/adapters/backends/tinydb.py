@@ -122,7 +122,7 @@ class CatalogStorage(Storage):
         try:
             sync_folder(self.path.parent)
         except OSError as exc:
-            # The rename is done, perhaps not on the disk: neither acknowledged nor taken back. Whoever asks reads again.
+            # The rename is done, but perhaps not on disk: the commit is neither acknowledged nor undone, and callers read again.
             raise BackendUnavailable(
                 f"It is unknown whether {self.path.name} was written: {exc.strerror}.", next_step="cubeport recover"
             ) from exc

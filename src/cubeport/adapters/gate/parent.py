@@ -171,7 +171,7 @@ def shared(name: str, old: Mapping[str, Grid], new: Grid, axis: int | None, chan
 
 
 def opened(reader: Any) -> xr.Dataset:
-    """Return a cube as stored, lazily, through whoever gives its objects by key."""
+    """Return a cube as stored, lazily, through a function that returns its objects by key."""
     store: Any = VersionStore(reader, "", "")
     return xr.open_dataset(store, engine="zarr", consolidated=True, **{**RAW, "zarr_format": 3})
 

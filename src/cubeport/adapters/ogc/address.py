@@ -52,7 +52,7 @@ class ServiceAddress:
         return self._get(f"/ogcapi/collections/{quote(dataset)}/{kind}?{urlencode(list(parameters))}")
 
     def _get(self, path: str) -> bytes:
-        # Its scheme was looked at by whoever made this: http or https.
+        # The caller has checked the scheme: http or https.
         request = Request(  # noqa: S310
             self._url + path, headers={"Accept": "*/*", "User-Agent": "cubeport-pygeoapi"}
         )

@@ -99,7 +99,7 @@ def live(channel: socket.socket, template: int) -> NoReturn:
 
 
 def _belong(template: int) -> None:
-    """Die with the template, whoever kills it."""
+    """Die when the template process dies, for whatever reason."""
     landlock.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != template:
         os._exit(1)

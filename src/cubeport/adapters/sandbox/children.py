@@ -228,7 +228,7 @@ class Children:
                     return frame
 
     def _next(self, unit: _Unit, beat: _Beat, deadline: float) -> Mapping[str, Any] | None:
-        """Return the child's next word, ``None`` at its end; whoever waits for the job hears of it meanwhile."""
+        """Return the child's next message, or ``None`` at its end. Other jobs' messages reach their own waiters meanwhile."""
         while (left := deadline - time.monotonic()) > 0:
             try:
                 return unit.next_frame(min(_BEAT_S, left))

@@ -86,7 +86,7 @@ def _walked(folder: Path) -> Iterator[Path]:
 def _is_source(path: Path) -> bool:
     """Tell by its content whether *path* is a file or folder of a known format."""
     try:
-        # Without blocking: opening a pipe would wait for whoever writes into it.
+        # Without blocking: opening a pipe would wait for a process that writes into it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False

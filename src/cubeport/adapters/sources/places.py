@@ -1,6 +1,6 @@
 """Where data come from on this machine: which files a source block means. Looks names up, opens nothing.
 
-Whoever sends a request may name files below ``sources.roots`` only, never inside the instance, and no link is followed: the gate
+A request may name only files below ``sources.roots``, never inside the instance, and no link is followed: the gate
 opens each component with ``O_NOFOLLOW``. Addresses of other machines are refused until they can be fetched safely.
 """
 

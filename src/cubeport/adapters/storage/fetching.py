@@ -35,7 +35,7 @@ class Bounds:
     """Without a byte."""
     base_s: float = 60
     bytes_per_s: int = 100_000
-    """Time in all is :attr:`base_s` and what came at this rate: whoever sends less is cut."""
+    """The whole transfer may take :attr:`base_s`, plus the time for the received bytes at this rate. Slower servers are cut off."""
 
 
 def addresses_of(host: str, port: int) -> Sequence[str]:

@@ -205,7 +205,7 @@ class LocalTarget:
                 else:
                     os.close(open_file(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             except FileNotFoundError:
-                continue  # the folder was empty, and whoever made it has just rolled back
+                continue  # the folder was empty, and the operation that made it has just rolled back
             return made
         raise StoreUnavailable("The folder of the artifact disappears as soon as it is made.", next_step="cubeport doctor")
 
@@ -216,7 +216,7 @@ class LocalTarget:
                 _sync_file(self.path)
                 return
             files = [each for each in _below(self.path) if each.is_file() and not each.is_symlink()]
-            # A writer of others made these as it likes; in a shared catalog they are the group's like all else.
+            # A writer of others made these as it likes; in a shared catalog they belong to the group like everything else.
             for each in (*files, *(Path(top) for top, _, _ in os.walk(self.path))):
                 give_to_group(each)
             for n, each in enumerate(files):

@@ -24,7 +24,7 @@ from cubeport.errors import InvalidConfiguration, InvalidTemplate
 FILE = "config/profiles.yaml"
 
 DEFAULT = """\
-# Where managed bytes lie. Records name the profile only, so an instance can be moved.
+# Where managed bytes are stored. Records name only the profile, so you can move an instance.
 profiles:
   default: {protocol: file, root: ./files}
 """

@@ -64,7 +64,7 @@ def template_fields(
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Makes plans. It writes nothing and reserves nothing: whoever uses a plan checks again."""
+    """Makes plans. It writes nothing and reserves nothing, so the user of a plan checks again."""
 
     profiles: Profiles
     clock: Callable[[], datetime]

@@ -91,8 +91,8 @@ def arm(text: str, *, root: int | None = None) -> None:
     text
         The grammar above.
     root
-        The process that began the service: ``kill`` ends it and all its descendants. This process, if not given; whoever starts
-        workers passes its own on to them.
+        The process that began the service: ``kill`` ends it and all its descendants. Default: this process. A process that
+        starts workers passes its own id on to them.
 
     Raises
     ------

@@ -55,7 +55,7 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class WebURL:
-    """An address that can mean one thing only, whoever reads it."""
+    """An address that every reader understands in the same way."""
 
     origin: Origin
     target: str

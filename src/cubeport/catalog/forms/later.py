@@ -1,4 +1,4 @@
-"""Fields that are named already and do nothing yet: whoever writes one is told so, instead of being believed in silence."""
+"""Fields that have a name but do nothing yet. Writing one is refused, instead of being ignored silently."""
 
 from __future__ import annotations
 

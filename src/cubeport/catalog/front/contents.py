@@ -114,7 +114,7 @@ class Contents(Searches):
 
     @told
     def fetch(self, name: Named, artifact: str | None = None, *, profile: str | None = None) -> CatalogRecord:
-        """Bring an external artifact's bytes here; a known hash must agree."""
+        """Download the bytes of an external artifact. They must match its hash, if it is known."""
         self._writable()
         record = self.get(name)
         chosen = integrity.choose(record, artifact, status="external")

@@ -43,7 +43,7 @@ class Upkeep(OpenedCatalog):
         return [each for each in self.operations(limit=limit) if record.id in (*each.outputs, *each.inputs)]
 
     def recover(self, operation_id: str | None = None, *, dry_run: bool = False, skip: bool = False) -> list[Recovered]:
-        """Finish or undo what dead processes left open; twice is once. Raises NotFound for an operation that never was."""
+        """Finish or undo what dead processes left open. It can run again safely. Raises NotFound for an unknown one."""
         if operation_id is not None:
             self.operation(operation_id)
         if not dry_run:

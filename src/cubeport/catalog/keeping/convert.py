@@ -1,7 +1,7 @@
 """Moving a whole catalog from one backend to another: one snapshot, compared document by document, then the old store retires.
 
 Order makes it safe to be killed at any point: the copy is whole before the old store is marked, and the mark names the new one, so
-that whoever finds the mark can finish by naming the new backend in ``catalog.yaml``.
+that the next process that finds the mark can finish by naming the new backend in ``catalog.yaml``.
 """
 
 from __future__ import annotations

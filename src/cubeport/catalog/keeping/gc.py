@@ -46,7 +46,7 @@ def gc(ports: Ports, parts: CatalogParts, *, older_than_s: float, dry_run: bool)
 
 
 def _remove_empty_folders(ports: Ports, parts: CatalogParts) -> None:
-    """Remove folders that journals say we made (path and inode), as far as they are empty; whoever wants one makes it again."""
+    """Remove folders that journals say we made (path and inode), if they are empty; an operation that needs one makes it again."""
     for operation in ports.journal.closed():
         for line in operation:
             for each in line.data.get("compensations", ()):

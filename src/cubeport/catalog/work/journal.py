@@ -69,7 +69,7 @@ class Journal(Protocol):
         """Return a dead owner's journal; ``None``, without waiting, while its owner lives or when it is closed."""
 
     def read(self, operation_id: str) -> list[Line]:
-        """Return the lines of an operation, open or closed, whoever holds it."""
+        """Return the lines of an operation, open or closed, even if another process holds its lock."""
 
     def alive(self, operation_id: str) -> bool:
         """Tell whether somebody holds it."""

@@ -586,7 +586,7 @@ class UnitOfWork:
 def settle(backend: CatalogBackend, row: Operation) -> OperationStatus:
     """Return the status that the operation has for good: that of its row, or that of *row*, inserted now.
 
-    The row's id is unique, so whoever inserts first decides, and a paused owner that wakes up late cannot commit any more.
+    The row's id is unique, so the first insert decides, and a paused owner that wakes up late can no longer commit.
     """
     found = backend.get_operation(row.operation_id)
     if found is None:
