@@ -385,7 +385,7 @@ class TestZarrEngine(EngineContract):
         away.mkdir()
         try:
             (tmp_path / "data/staging").symlink_to(away)
-            with pytest.raises(StoreUnavailable, match="one file system"):
+            with pytest.raises(StoreUnavailable, match="the same file system"):
                 zarr_engine(tmp_path / "data")
             assert not any(away.iterdir())
         finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import product
 from typing import Any, Protocol, cast
@@ -17,15 +17,17 @@ import numpy as np
 import xarray as xr
 import zarr
 from numpy.typing import NDArray
-from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.buffer.core import default_buffer_prototype
 
+from cubeport.adapters.readonly import ReadOnlyStore, span_of
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.cells import exact, in_degrees
 from cubeport.cubes.companions import companions
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.part import Deadline
 from cubeport.cubes.selection import order
 from cubeport.cubes.times import calendar_of, decode
 from cubeport.cubes.windows import UNKNOWN, IndexRange, Labels, Window, Windows, time_axis, turned_labels
@@ -49,28 +51,24 @@ class ReadsObjects(Protocol):
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None: ...
 
 
-type Deadline = Callable[[], None]
-"""Returns while there is still time and somebody who waits; else raises."""
-
-
 def _endless() -> None: ...
 
 
-class VersionStore(Store):
+class VersionStore(ReadOnlyStore):
     """One version as a read-only Zarr store, asked through its engine.
 
     What the manifest lists and the store does not have raises ``Corrupt`` there, so that a lost chunk is never read as fill values.
     """
 
+    refusal = "a version is never changed or listed through its reader"
+
     def __init__(self, engine: ReadsObjects, dataset_id: str, version_id: str) -> None:
-        super().__init__(read_only=True)
+        super().__init__()
         self._engine = engine
         self._address = dataset_id, version_id
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, VersionStore) and other._address == self._address
-
-    __hash__ = None  # type: ignore[assignment]  # as the base class: stores are compared, not kept in sets
 
     def get_sync(
         self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
@@ -79,60 +77,22 @@ class VersionStore(Store):
         if found is None:
             return None
         with found.file as file:
-            start, length = _span(byte_range, found.size)
+            start, end = span_of(byte_range, found.size)
             if start:
                 file.seek(start)
-            data = _whole(file, length)
-        if len(data) != length:
+            data = _whole(file, end - start)
+        if len(data) != end - start:
             raise Corrupt(f"An object of {self._address[0]} is shorter than it was written.", what=key)
         return (prototype or default_buffer_prototype()).buffer.from_bytes(data)
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         return self.get_sync(key, prototype=prototype, byte_range=byte_range)
 
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        return [self.get_sync(key, prototype=prototype, byte_range=asked) for key, asked in key_ranges]
-
     async def exists(self, key: str) -> bool:
         found = self._engine.read(*self._address, key)
         if found is not None:
             found.file.close()
         return found is not None
-
-    @property
-    def supports_writes(self) -> bool:
-        return False
-
-    @property
-    def supports_deletes(self) -> bool:
-        return False
-
-    @property
-    def supports_listing(self) -> bool:
-        return False
-
-    async def set(self, key: str, value: Buffer) -> None:
-        raise _changed(key, value)
-
-    def set_sync(self, key: str, value: Buffer) -> None:
-        raise _changed(key, value)
-
-    async def delete(self, key: str) -> None:
-        raise _changed(key)
-
-    def delete_sync(self, key: str) -> None:
-        raise _changed(key)
-
-    def list(self) -> AsyncIterator[str]:
-        raise _changed()
-
-    def list_prefix(self, prefix: str) -> AsyncIterator[str]:
-        raise _changed(prefix)
-
-    def list_dir(self, prefix: str) -> AsyncIterator[str]:
-        raise _changed(prefix)
 
 
 class OpenedVersion:
@@ -494,10 +454,6 @@ def _one_fill(raw: Array, attributes: Mapping[str, Any]) -> tuple[Array, Mapping
     return raw, {**rest, "_FillValue": fills[0]}
 
 
-def _changed(*what: object) -> Exception:
-    return ValueError(f"a version is never changed or listed through its reader: {what[:1]}")
-
-
 def _whole(file: Any, length: int) -> bytes:
     """Read *length* bytes of an unbuffered file, which may give fewer at once."""
     data = bytearray()
@@ -507,19 +463,6 @@ def _whole(file: Any, length: int) -> bytes:
             break
         data += more
     return bytes(data)
-
-
-def _span(span: ByteRequest | None, size: int) -> tuple[int, int]:
-    match span:
-        case None:
-            return 0, size
-        case RangeByteRequest(start, end):
-            return start, max(0, min(end, size) - start)
-        case OffsetByteRequest(offset):
-            return offset, max(0, size - offset)
-        case SuffixByteRequest(suffix):
-            return max(0, size - suffix), min(size, suffix)
-    raise ValueError("unknown byte range")
 
 
 type _Selector = slice | Array

@@ -9,23 +9,25 @@ from __future__ import annotations
 import asyncio
 import os
 import weakref
-from collections.abc import AsyncIterator, Iterable
-from typing import NoReturn
+from collections.abc import AsyncIterator
 
-from zarr.abc.store import ByteRequest, OffsetByteRequest, RangeByteRequest, Store, SuffixByteRequest
+from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.buffer.core import default_buffer_prototype
 
+from cubeport.adapters.readonly import ReadOnlyStore, span_of
 from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources.scanned import shown, unreadable
 from cubeport.adapters.sources.zarrfolder import listing, opened_key
 
 
-class FolderStore(Store):
+class FolderStore(ReadOnlyStore):
     """The store below *path*, read-only, as it was when this was made."""
 
+    refusal = "a source is only read"
+
     def __init__(self, name: str, path: str, limits: SourceLimits | None = None) -> None:
-        super().__init__(read_only=True)
+        super().__init__()
         self._name = name
         self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         self._let_go = weakref.finalize(self, os.close, self._descriptor)  # xarray does not close stores that it was given
@@ -37,8 +39,6 @@ class FolderStore(Store):
 
     def __eq__(self, other: object) -> bool:
         return self is other
-
-    __hash__ = None  # type: ignore[assignment]  # as the base class: stores are compared, not kept in sets
 
     def close(self) -> None:
         """Let go of the folder; idempotent."""
@@ -59,7 +59,7 @@ class FolderStore(Store):
             return None
         try:
             with opened_key(self._descriptor, key) as file:
-                start, end = _span(byte_range, self._files[key])
+                start, end = span_of(byte_range, self._files[key])
                 body = _pread(file, start, end - start)
         except OSError as error:
             raise unreadable(self._name, f"changed while it was read: {shown(key)}") from error
@@ -69,11 +69,6 @@ class FolderStore(Store):
 
     async def get(self, key: str, prototype: BufferPrototype, byte_range: ByteRequest | None = None) -> Buffer | None:
         return await asyncio.to_thread(self.get_sync, key, prototype=prototype, byte_range=byte_range)
-
-    async def get_partial_values(
-        self, prototype: BufferPrototype, key_ranges: Iterable[tuple[str, ByteRequest | None]]
-    ) -> list[Buffer | None]:
-        return [await self.get(key, prototype, asked) for key, asked in key_ranges]
 
     def _has(self, key: str) -> bool:
         if key in self._files:
@@ -92,22 +87,8 @@ class FolderStore(Store):
         return self._has(key)
 
     @property
-    def supports_writes(self) -> bool:
-        return False
-
-    @property
-    def supports_deletes(self) -> bool:
-        return False
-
-    @property
     def supports_listing(self) -> bool:
         return True
-
-    async def set(self, key: str, value: Buffer) -> None:
-        _read_only(key, value)
-
-    async def delete(self, key: str) -> None:
-        _read_only(key)
 
     async def list(self) -> AsyncIterator[str]:
         for key in sorted(self._files):
@@ -125,18 +106,6 @@ class FolderStore(Store):
                 yield key.removeprefix(inside)
 
 
-def _span(span: ByteRequest | None, size: int) -> tuple[int, int]:
-    """Return the first byte and the one after the last, within the file."""
-    match span:
-        case RangeByteRequest(start=start, end=end):
-            return min(start, size), max(min(end, size), min(start, size))
-        case OffsetByteRequest(offset=offset):
-            return min(offset, size), size
-        case SuffixByteRequest(suffix=suffix):
-            return max(0, size - suffix), size
-    return 0, size
-
-
 def _pread(file: int, start: int, length: int) -> bytes:
     """Return *length* bytes from *start*, or fewer where the file ends: one call gives 2 GiB at most."""
     parts = []
@@ -144,7 +113,3 @@ def _pread(file: int, start: int, length: int) -> bytes:
         parts.append(part)
         start, length = start + len(part), length - len(part)
     return b"".join(parts)
-
-
-def _read_only(*_: object) -> NoReturn:
-    raise PermissionError("a source is only read")
