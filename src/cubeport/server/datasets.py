@@ -349,11 +349,7 @@ class _Datasets:
         dataset_id = _plain(request)
 
         def act() -> bytes:
-            if_match: int | None = None
-            if request.headers.get("if-match") is not None:
-                shown = self._service.shown(dataset_id, unpublished=True)
-                self._check_if_match(request, shown)
-                if_match = shown.record_version
+            if_match = self._if_match(request, dataset_id)
             self._service.describe(dataset_id, if_match=if_match, **asked.values())
             return present.detail(self._service, dataset_id, self._url).model_dump_json().encode()
 
@@ -411,8 +407,7 @@ class _Datasets:
         dataset_id = _plain(request)
 
         def act() -> bytes:
-            if request.headers.get("if-match") is not None:
-                self._check_if_match(request, self._service.shown(dataset_id, unpublished=True))
+            self._if_match(request, dataset_id)
             write(dataset_id)
             if detail:
                 return present.detail(self._service, dataset_id, self._url).model_dump_json().encode()
@@ -426,23 +421,27 @@ class _Datasets:
         dataset_id = _plain(request)
 
         def act() -> bytes:
-            if_match: int | None = None
-            if request.headers.get("if-match") is not None:
-                shown = self._service.shown(dataset_id, unpublished=True)
-                self._check_if_match(request, shown)
-                if_match = shown.record_version
+            if_match = self._if_match(request, dataset_id)
             record = self._service.delete(dataset_id, if_match=if_match, purge=asked.purge)
             return replies.dumps({"dataset_id": dataset_id, "status": "deleted", "record_version": record.version})
 
         return replies.fresh(await asyncio.to_thread(act))
 
-    def _check_if_match(self, request: Request, shown: PublishedView) -> None:
+    def _if_match(self, request: Request, dataset_id: str) -> int | None:
+        """Return the version of the record that ``If-Match`` names, ``None`` without the header.
+
+        Raises PreconditionFailed when it names another.
+        """
+        if request.headers.get("if-match") is None:
+            return None
+        shown = self._service.shown(dataset_id, unpublished=True)
         tags = [
             replies.etag_at(shown, f"/datasets/{shown.texts.dataset_id}", form, self._url, sees_all)
             for form in ("json", "html")
             for sees_all in (True, False)
         ]
         replies.check_if_match(request, tags)
+        return shown.record_version
 
     def _shown(self, request: Request) -> PublishedView:
         return self._service.shown(request.path_params["dataset_id"], unpublished=_sees_all(request))
