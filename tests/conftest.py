@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from tests import objectstore
 from tests.objectstore import ObjectStore
+from tests.provider import Provider, running
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -54,6 +55,13 @@ def object_store() -> Iterator[ObjectStore]:
     """An S3-compatible store in a process of its own, one for all tests; each makes its bucket."""
     with objectstore.running() as store:
         yield store
+
+
+@pytest.fixture
+def provider(tmp_path: Path) -> Iterator[Provider]:
+    """A provider over HTTP in a process of its own, empty at first."""
+    with running(tmp_path / "provider") as served:
+        yield served
 
 
 @pytest.fixture(autouse=True)

@@ -200,7 +200,9 @@ CASES: list[tuple[type[BaseModel], dict[str, Any], str]] = [
     (IngestionRequest, {"dataset_id": "a", "prefer_zarr": False}, "can only be True"),
     (IngestionRequest, {"dataset_id": "a", "template": {"time_label": "end"}}, "can only be 'start'"),
     (SourceBlock, {"kind": "files", "paths": "a", "combine": {"dim": "time"}}, "leave it out"),
-    (SourceBlock, {"kind": "files", "paths": "a", "params": {"x": 1}}, "is for a source of kind plugin"),
+    (SourceBlock, {"kind": "files", "paths": "a", "params": {"x": 1}}, "params is for a source of kind url"),
+    (SourceBlock, {"kind": "url", "template": "https://a", "asset": "b"}, "is for a source of kind stac"),
+    (SourceBlock, {"kind": "plugin", "name": "a", "probe": "get"}, "is for a source of kind url"),
     (SourceBlock, {"kind": "zarr", "path": "a", "paths": ["b"]}, "is for a source of kind files"),
 ]
 

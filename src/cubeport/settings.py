@@ -153,7 +153,7 @@ class LogSettings(Section):
 class LimitsSettings(Section):
     """What is refused as too large; each refusal names its setting."""
 
-    upload_bytes: Annotated[Count, Later()] = 10 * GIB
+    upload_bytes: Count = 10 * GIB
     source_bytes: Count = 50 * GIB
     declared_bytes: Count = 50 * GIB
     expansion: Count = 1_000
@@ -191,8 +191,9 @@ class IngestSettings(Section):
 
     wait_s: Annotated[float, Field(ge=0)] = 60
     lock_wait_s: Annotated[float, Field(ge=0)] = 30
-    keep_fetched_h: Annotated[Amount, Later()] = 24
-    keep_fetched_bytes: Annotated[Amount, Later()] = 50 * GIB
+    keep_fetched_h: Amount = 24
+    """Hours; 0 keeps nothing."""
+    keep_fetched_bytes: Amount = 50 * GIB
 
 
 class JobsSettings(Section):

@@ -52,6 +52,7 @@ def everything(registry: PluginRegistry) -> None:
     registry.profile_type("ipfs", nothing)
     registry.cli("biblio", object())
     registry.formatter("bibtex", lambda records: "")
+    registry.source("chirps", nothing)
 
 
 def test_a_plugin_gives_one_of_each_kind(installed: Callable[..., EntryPoint]) -> None:

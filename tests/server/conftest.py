@@ -6,6 +6,7 @@ import asyncio
 import hashlib
 import json
 import socket
+import tempfile
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,7 @@ import pytest
 import uvicorn
 import xarray as xr
 
+from cubeport.adapters.fetching.uploads import UploadFolder
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
 from cubeport.cubes.write_request import StoredObject
@@ -34,6 +36,7 @@ from cubeport.server.parts import Parts
 from cubeport.service import collections, items
 from cubeport.service.changes import Change, ChangePage
 from cubeport.service.ingestions import Ingestion, IngestionRequest
+from cubeport.service.ports import Receiving
 from cubeport.service.retain import DatasetUsage, DiskUsage, VersionUsage
 from cubeport.service.state import Cube, DatasetState, Reach, VersionState
 from cubeport.service.sync import SyncDetail, Synced
@@ -260,6 +263,7 @@ class FakeService:
     filters: dict[str, Any] = field(default_factory=dict)
     record_version: int = 3
     ingestions_: dict[str, Ingestion] = field(default_factory=dict)
+    uploads: UploadFolder = field(default_factory=lambda: UploadFolder(Path(tempfile.mkdtemp()) / "uploads", max_bytes=100_000))
 
     def generation(self) -> int:
         if self.busy is not None:
@@ -342,7 +346,11 @@ class FakeService:
     def items(self, search: items.ItemSearch) -> items.ItemPage:
         return items.find(FakeFinds(self), search)
 
-    def ingest(self, request: IngestionRequest, *, waited_for: bool = True) -> Ingestion:
+    def receive(self, filename: str, *, owner: str | None, declared: int | None) -> Receiving:
+        self.calls.append(("receive", filename, owner, declared))
+        return self.uploads.begin(filename=filename, owner=owner, declared=declared)
+
+    def ingest(self, request: IngestionRequest, *, waited_for: bool = True, asker: str | None = None) -> Ingestion:
         self.calls.append(("ingest", request.dataset_id, waited_for))
         made = Ingestion(dataset_id=request.dataset_id, request=request, waited_for=waited_for)
         if request.dry_run:

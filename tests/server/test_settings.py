@@ -205,13 +205,13 @@ def test_a_secret_comes_only_from_the_environment(instance: Path, monkeypatch: p
 
 
 def test_a_setting_that_does_nothing_yet_is_refused_wherever_it_is_written(instance: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    write(instance, "engine: icechunk\nlimits: {upload_bytes: 3}\njobs: {executor: local}\n")
-    monkeypatch.setenv("CUBEPORT_INGEST__KEEP_FETCHED_H", "9")
+    write(instance, "engine: icechunk\nprofile: bucket\njobs: {executor: local}\n")
+    monkeypatch.setenv("CUBEPORT_DEFAULT_EXTENT", "norway")
     assert sorted(refusal(instance, limits__periods=3)) == [
         "--limits-periods: limits.periods: is not in this version; leave it out",
-        "CUBEPORT_INGEST__KEEP_FETCHED_H: ingest.keep_fetched_h: is not in this version; leave it out",
+        "CUBEPORT_DEFAULT_EXTENT: default_extent: is not in this version; leave it out",
         "config/service.yaml:1:1: engine: 'icechunk' is not one of zarr",
-        "config/service.yaml:2:10: limits.upload_bytes: is not in this version; leave it out",
+        "config/service.yaml:2:10: profile: is not in this version; leave it out",
     ]
 
 

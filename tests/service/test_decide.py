@@ -125,7 +125,8 @@ def test_a_tag_never_moves_to_another_version() -> None:
 
 
 @pytest.mark.parametrize(
-    "source", [[], {}, {"kind": "files"}, {"kind": "files", "paths": []}, {"kind": "url", "template": "https://x"}]
+    "source",
+    [[], {}, {"kind": "files"}, {"kind": "files", "paths": []}, {"kind": "url"}, {"kind": "store", "key": "x"}, {"kind": "zarr"}],
 )
 def test_a_source_that_says_nothing_is_no_request(source: Any) -> None:
     with pytest.raises(ValidationError, match="source"):

@@ -68,9 +68,3 @@ def test_what_fits_nothing_is_named(folder: Path, name: str) -> None:
 def test_a_file_whose_name_looks_like_a_pattern_is_itself(folder: Path) -> None:
     (folder / "x[1].nc").write_bytes(HDF5)
     assert names(folder, find([str(folder / "x[1].nc")]).sources) == ["x[1].nc"]
-
-
-def test_an_address_is_refused_as_such_and_its_query_is_not_repeated() -> None:
-    with pytest.raises(SourceRejected, match="is an address") as caught:
-        find(["https://data.example/a.nc?token=secret"])
-    assert (caught.value.reason, "secret" in str(caught.value.to_mapping())) == ("not-allowed", False)

@@ -32,7 +32,7 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """What can be registered; the last three are the service's."""
 
-WAITING: frozenset[Kind] = frozenset({"source", "transform", "availability"})
+WAITING: frozenset[Kind] = frozenset({"transform", "availability"})
 """Kinds that nothing asks for in this version: a plugin that gives one is refused. Remove a kind here to let it in."""
 
 
@@ -51,6 +51,7 @@ RESERVED: Mapping[Kind, tuple[str, ...]] = {
     "writer": ("unzip",),
     "profile_type": ("file", "local"),
     "formatter": ("table", "compact", "csv"),
+    "source": ("iris-sample-data",),
 }  # fmt: skip
 """Names that are ours; the names of our commands are kept by the command line itself."""
 
@@ -149,7 +150,7 @@ class PluginRegistry:
         self._add("formatter", name, fn)
 
     def source(self, name: str, factory: Callable[..., Any]) -> None:
-        """Give the service a source (``kind: plugin``)."""
+        """Give the service a source (``kind: plugin``): ``factory(params)`` returns a ``cubeport.cubes.sources.PeriodSource``."""
         self._add("source", name, factory)
 
     def transform(self, name: str, fn: Callable[..., Any]) -> None:

@@ -29,6 +29,12 @@ def of_series(files: Sequence[Path]) -> str:
     return of_name(whole) or of_name(files[0].absolute().parent.name) or "dataset"
 
 
+def of_address(address: str) -> str:
+    """Return the id of one dataset of an address: the last part of its path."""
+    last = re.sub(r"\{[^{}]*\}", "", address.partition("?")[0].rstrip("/").rpartition("/")[2])
+    return of_name(Path(last).stem) or "dataset"
+
+
 def check_pattern(pattern: str) -> None:
     """Refuse a pattern of ids that names nothing of the file, or something else. Raises Usage."""
     named = set(re.findall(r"\{([^{}]*)\}", pattern))

@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def ingest(
     ctx: typer.Context,
     sources: Annotated[
-        list[str], typer.Argument(metavar="TEMPLATE|FILE", help="A dataset template, or files, folders and quoted globs.")
+        list[str], typer.Argument(metavar="TEMPLATE|FILE", help="A template; files, folders and quoted globs; or an address.")
     ],
     id: Annotated[str | None, typer.Option("--id", help="Files: the id of the dataset that they become.")] = None,
     series: Annotated[bool, typer.Option("--series", help="Files: make one dataset of all files, named by --id.")] = False,
@@ -51,6 +51,9 @@ def ingest(
     filter_by_keys: Annotated[
         str | None,
         typer.Option("--filter-by-keys", metavar="K=V,...", help="GRIB: the messages to read, for example typeOfLevel=surface."),
+    ] = None,
+    asset: Annotated[
+        str | None, typer.Option("--asset", help="The address is a STAC Item or Collection: the asset of it to take.")
     ] = None,
     start: Annotated[str | None, typer.Option("--start", help="First period, inclusive.")] = None,
     end: Annotated[str | None, typer.Option("--end", help="Last period, inclusive.")] = None,
@@ -124,6 +127,15 @@ def ingest(
                     next_step=f"change the template's file in config/datasets, then cubeport ingest {sources[0]}",
                 )
         return _report(session, _one(session, {"dataset_id": sources[0], **request}, {}))
+    if (address := _address(sources, asset)) is not None:
+        if each or id_pattern is not None:
+            raise Usage("--each and --id-pattern are for files; an address is one dataset.")
+        request["source"] = _block(address, asset, group, of_files["filter_by_keys"])
+        named = id or _names.of_address(address)
+        if id is None:
+            session.note(f"The id is {named}, from the address; --id gives another.")
+        options = {"attributes": of_files["attributes"], "append_dim": append_dim}
+        return _report(session, _one(session, {"dataset_id": named, **request}, options))
     found = session.parts.find(sources)
     if each:
         if id is not None or series:
@@ -150,7 +162,7 @@ def ingest(
 def update(
     ctx: typer.Context,
     id: Annotated[str, typer.Argument(metavar="ID", help="The dataset's id.")],
-    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Files, folders and quoted globs with the new steps.")],
+    files: Annotated[list[str], typer.Argument(metavar="FILE…", help="Files, folders, quoted globs, or one address.")],
     on_overlap: Annotated[
         str | None,
         typer.Option("--on-overlap", metavar="error|skip|replace", help="What to do with steps that the dataset already has."),
@@ -190,10 +202,37 @@ def update(
             fields[name] = [_step(text, flag) for text in steps]
     if fields:
         request["template"] = fields
+    if (address := _address(files, None)) is not None:
+        request["source"] = _block(address, None, group, {})
+        return _report(session, _one(session, request, {"append_dim": append_dim}))
     found = session.parts.find(files)
     _tell_skipped(session, found)
     said = {"files": [str(path.absolute()) for path in found.sources], "append_dim": append_dim, "group": group}
     return _report(session, _one(session, request, said))
+
+
+def _address(sources: Sequence[str], asset: str | None) -> str | None:
+    """Return the address that is meant, ``None`` for files. Raises Usage for several, or an asset of a file."""
+    from cubeport.service.ingestions import is_address
+
+    addresses = [each for each in sources if is_address(each) and not Path(each).exists()]
+    if asset is not None and not addresses:
+        raise Usage("--asset is of a STAC Item or Collection, and the source is no address.")
+    if not addresses:
+        return None
+    if len(sources) > 1:
+        raise Usage(
+            "One address makes a dataset. Several are one with dates in it, or a template.",
+            next_step="write the dates as {YYYY}{MM}{DD}, and name --period-type, --start and --end",
+        )
+    return addresses[0]
+
+
+def _block(address: str, asset: str | None, group: str | None, keys: Mapping[str, str]) -> dict[str, Any]:
+    from cubeport.service.ingestions import in_full
+
+    block: dict[str, Any] = in_full(address) if asset is None else {"kind": "stac", "url": address, "asset": asset}
+    return block | {name: value for name, value in (("group", group), ("filter_by_keys", dict(keys))) if value}
 
 
 def _is_template(sources: Sequence[str], *, of_files: bool) -> bool:

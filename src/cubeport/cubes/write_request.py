@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.sources import Area, Period
 from cubeport.cubes.update import OnOverlap, StepsChange
 
 type Progress = Callable[[str, int, int], None]
@@ -92,6 +94,57 @@ class Measured:
     size_bytes: int
     digest: str
     """sha256 of ``manifest.json``, hex: the version's digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class BringOrder:
+    """What is to be fetched of a source that is not on this machine."""
+
+    dataset_id: str
+    name: str
+    """What the source is called in messages."""
+    source: str
+    """What tells it from any other: digest of its block."""
+    periods: tuple[Period | None, ...]
+    """``None`` alone is all of a source without periods."""
+    area: Area | None = None
+    job: str = ""
+    """Who fetches: what it fetched before it was killed needs no second look."""
+    at_once: int = 4
+    stops_at_missing: bool = False
+    """Whether nothing behind a period that is missing is of interest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Brought:
+    """What was fetched."""
+
+    files: tuple[tuple[Period | None, tuple[Path, ...]], ...]
+    """Of each period that was there, in the order asked for; periods may share files."""
+    missing: tuple[Period, ...] = ()
+    """Periods that the source says do not exist."""
+
+    @property
+    def periods(self) -> tuple[Period, ...]:
+        """The periods that were there."""
+        return tuple(period for period, _ in self.files if period is not None)
+
+    def of(self, periods: Sequence[Period | None]) -> tuple[Path, ...]:
+        """Return the files of *periods*, each once."""
+        wanted = set(periods)
+        return tuple(dict.fromkeys(file for period, files in self.files if period in wanted for file in files))
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """A file that a client sent."""
+
+    upload_id: str
+    filename: str
+    """A label, without whatever could be a path."""
+    size_bytes: int
+    sha256: str
+    expires_at: datetime
 
 
 @dataclass(frozen=True, slots=True)

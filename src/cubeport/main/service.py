@@ -22,7 +22,11 @@ from cubeport.main.querying import queries_of
 if TYPE_CHECKING:
     from socket import socket
 
+    from cubeport.adapters.fetching.installed import InstalledSources
+    from cubeport.adapters.fetching.kept import KeptFolder
+    from cubeport.adapters.fetching.uploads import UploadFolder
     from cubeport.adapters.sandbox.children import Children
+    from cubeport.catalog.artifacts.storage import Profile
     from cubeport.server.parts import Parts as AppParts
     from cubeport.service.engines import Engines
     from cubeport.service.ports import Versions
@@ -70,7 +74,6 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.adapters.configuration import FolderConfiguration
     from cubeport.adapters.engines.manifest import parse
     from cubeport.adapters.gate.gate import ConfinedGate
-    from cubeport.adapters.sources.places import LocalPlaces, iris_sample_data
     from cubeport.catalog.disk.locks import FileLock
     from cubeport.errors import DatasetBusy, Locked
     from cubeport.service.changes import Changes
@@ -103,13 +106,14 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         except Locked as exc:
             raise DatasetBusy(exc.message, next_step="try again when it is done") from exc
 
+    kept, uploads, sources = _sources(settings, catalog)
     datasets = Datasets(catalog)
     configuration = FolderConfiguration(settings.instance, template=DatasetTemplate, extent=Extent, broken=Broken)
     ingester = Ingester(
         catalog=catalog,
         datasets=datasets,
         configuration=configuration,
-        sources=LocalPlaces(settings.instance, roots=settings.sources.roots, plugins={"iris-sample-data": iris_sample_data}),
+        sources=sources,
         gate=ConfinedGate(children),
         writer=engines.writer,
         lock=lock,
@@ -149,8 +153,9 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
             queue=settings.jobs.queue,
             max_attempts=settings.jobs.max_attempts,
             keep_days=settings.jobs.keep_days,
-            chores=(retention.apply, changes.prune),
+            chores=(retention.apply, changes.prune, kept.prune, uploads.prune),
         ),
+        uploads=uploads,
         engines=engines,
         retention=retention,
         changes=changes,
@@ -185,6 +190,36 @@ def _opened_versions(engines: Engines) -> Versions:
     from cubeport.adapters.engines.opened import OpenedVersions
 
     return OpenedVersions(engines, handle_bytes=64 << 20, chunk_bytes=32 << 20)
+
+
+def _sources(settings: Settings, catalog: Catalog) -> tuple[KeptFolder, UploadFolder, InstalledSources]:
+    from cubeport.adapters.fetching.bringing import Bringer
+    from cubeport.adapters.fetching.installed import InstalledSources
+    from cubeport.adapters.fetching.kept import KeptFolder
+    from cubeport.adapters.fetching.uploads import UploadFolder
+    from cubeport.adapters.sources.places import LocalPlaces, iris_sample_data
+    from cubeport.adapters.storage.fetching import Bounds, KeepingFetcher
+    from cubeport.adapters.storage.profiles import read_profiles
+
+    keeping = settings.ingest
+    kept = KeptFolder(settings.data_dir / "fetched", hours=keeping.keep_fetched_h, max_bytes=keeping.keep_fetched_bytes)
+    uploads = UploadFolder(settings.data_dir / "uploads", max_bytes=settings.limits.upload_bytes)
+
+    def profiles() -> Mapping[str, tuple[Profile, str]]:
+        types = catalog.plugins.values("profile_type")
+        found, written = read_profiles(settings.instance, settings.instance / MARK / "scratch", os.environ, types)
+        return {name: (found.get(name), each.root) for name, each in written.items() if "source" in each.use}
+
+    sources = InstalledSources(
+        LocalPlaces(settings.instance, roots=settings.sources.roots, plugins={"iris-sample-data": iris_sample_data}),
+        Bringer(kept),
+        uploads,
+        connect=lambda: KeepingFetcher(settings.sources.origins, Bounds(max_bytes=settings.limits.source_bytes)),
+        profiles=profiles,
+        plugins=catalog.plugins.values("source"),
+        most=settings.limits.source_bytes,
+    )
+    return kept, uploads, sources
 
 
 def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **flags: Any) -> int:

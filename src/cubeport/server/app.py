@@ -26,7 +26,20 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from cubeport import errors
 from cubeport.cubes import keys
 from cubeport.errors import CubeportError, MethodNotAllowed, NotFound, Problem, UriTooLong
-from cubeport.server import about, browsing, datasets, html, incoming, ingestions, negotiation, pages, problems, replies, stac
+from cubeport.server import (
+    about,
+    browsing,
+    datasets,
+    html,
+    incoming,
+    ingestions,
+    negotiation,
+    pages,
+    problems,
+    replies,
+    stac,
+    uploads,
+)
 from cubeport.server.auth import OPEN, Connection, scope_of
 from cubeport.server.parts import Parts
 from cubeport.server.probes import Probes
@@ -289,6 +302,7 @@ def _framework(parts: Parts, traffic: Traffic, probe: about.Probe) -> FastAPI:
 def _routers(parts: Parts, framework: FastAPI, traffic: Traffic, probe: about.Probe) -> Iterable[APIRouter]:
     yield datasets.routes(parts)
     yield ingestions.routes(parts)
+    yield uploads.routes(parts)
     yield about.routes(parts, traffic, probe)
     yield stac.routes(parts)
     yield pages.routes(parts, framework)

@@ -48,6 +48,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/ingestions/{ingestion_id}"): "ingest",
     ("GET", "/ingestions/{ingestion_id}/events"): "ingest",
     ("DELETE", "/ingestions/{ingestion_id}"): "ingest",
+    ("POST", "/uploads"): "ingest",
     ("POST", "/sync/{dataset_id}"): "ingest",
     ("GET", "/sync/{dataset_id}/plan"): "ingest",
     ("GET", "/extent"): "read",

@@ -103,6 +103,16 @@ class IngestionDocument(documents._Document):  # noqa: SLF001 (one family of doc
     links: tuple[Link, ...]
 
 
+class UploadDocument(documents._Document):  # noqa: SLF001 (one family of documents)
+    """A file that was sent."""
+
+    upload_id: str
+    filename: str
+    size_bytes: int
+    sha256: str
+    expires_at: str
+
+
 class SyncRequest(incoming.Model):
     """The body of ``POST /sync/{dataset_id}``; empty means up to the newest that is available."""
 
@@ -126,6 +136,7 @@ SCHEMAS = (
     SyncDetail,
     IngestionRequest,
     IngestionDocument,
+    UploadDocument,
     PublishRequest,
     RollbackRequest,
     TagRequest,

@@ -73,6 +73,7 @@ class Edge(HttpToolsProtocol):
     """From connecting, or from the last answer, to the end of a request's head."""
     BODY_IDLE_S: ClassVar[float] = 10.0
     BODY_S: ClassVar[float] = 30.0
+    UPLOAD_BYTES_PER_S: ClassVar[float] = 10_000.0
     READER_S: ClassVar[float] = 30.0
     """How long a client may take nothing of what is waiting for it."""
     TICK_S: ClassVar[float] = 1.0
@@ -88,6 +89,8 @@ class Edge(HttpToolsProtocol):
     _is_over = False
     _head_bytes = 0
     _body_began: float | None = None
+    _is_upload = False
+    _body_bytes = 0
     _stuck: tuple[float, int] | None = None
     _timer: asyncio.TimerHandle | None = None
 
@@ -134,11 +137,13 @@ class Edge(HttpToolsProtocol):
             raise ValueError("refused")
         self._head_began, self._head_bytes = None, 0
         self._body_began = self._body_last = self.loop.time()
+        self._is_upload, self._body_bytes = self.url.partition(b"?")[0].endswith(b"/uploads"), 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         """Take a piece of the body."""
         self._body_last = self.loop.time()
+        self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
@@ -217,13 +222,17 @@ class Edge(HttpToolsProtocol):
                 self._refuse(408)
             else:
                 self.transport.close()
-        elif self._body_began is not None and (now - self._body_began > self.BODY_S or now - self._body_last > self.BODY_IDLE_S):
+        elif self._body_began is not None and (now - self._body_began > self._body_s() or now - self._body_last > self.BODY_IDLE_S):
             if self.cycle.response_started:
                 self.transport.abort()
             else:
                 self._refuse(408)
         elif self._reader_is_stuck():
             self.transport.abort()
+
+    def _body_s(self) -> float:
+        """Return how long the body may take: a file takes as long as it needs, as long as it comes fast enough."""
+        return self.BODY_S + (self._body_bytes / self.UPLOAD_BYTES_PER_S if self._is_upload else 0)
 
     def _reader_is_stuck(self) -> bool:
         if self._stuck is None:

@@ -147,7 +147,7 @@ class _Ingestions:
         asked = await incoming.body(request, IngestionRequest)
         caller_of(request).check_dataset(asked.dataset_id)
         wait_s, applied = incoming.preferred_wait(request.headers.getlist("prefer"), self._parts.wait_s)
-        ingestion = await asyncio.to_thread(self._service.ingest, asked, waited_for=wait_s > 0)
+        ingestion = await asyncio.to_thread(self._service.ingest, asked, waited_for=wait_s > 0, asker=caller_of(request).name)
         if not ingestion.finished and ingestion.status != "planned" and wait_s > 0:
             # A caller that leaves cancels this wait, never the ingestion.
             ingestion = await self._wait(self._service, ingestion.ingestion_id, wait_s)

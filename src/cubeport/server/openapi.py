@@ -62,6 +62,7 @@ def described(
     query: type[BaseModel] | None = None,
     body: type[BaseModel] | None = None,
     body_required: bool = True,
+    raw_body: str | None = None,
     statuses: Iterable[int] = READ,
     success: Mapping[int, str] | None = None,
     media_types: Iterable[str] = ("application/json",),
@@ -76,6 +77,8 @@ def described(
     if body is not None:
         reference = {"$ref": f"#/components/schemas/{body.__name__}"}
         extra["requestBody"] = {"required": body_required, "content": {"application/json": {"schema": reference}}}
+    if raw_body is not None:
+        extra["requestBody"] = {"required": True, "content": {raw_body: {"schema": {"type": "string", "format": "binary"}}}}
     answer = {"schema": {"$ref": f"#/components/schemas/{_name(schema)}"}} if schema is not None else {}
     content = {media_type: answer if "json" in media_type else {} for media_type in media_types}
     responses: dict[str, Any] = {

@@ -14,7 +14,7 @@ from cubeport.service.changes import ChangePage
 from cubeport.service.collections import CollectionSearch
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.items import ItemPage, ItemSearch
-from cubeport.service.ports import Reader
+from cubeport.service.ports import Reader, Receiving
 from cubeport.service.retain import DiskUsage
 from cubeport.service.state import VersionState
 from cubeport.service.sync import SyncDetail, Synced
@@ -110,9 +110,11 @@ class Keeps(Lists, Protocol):
 
 
 class Ingests(Protocol):
-    """What ``/ingestions`` asks."""
+    """What ``/ingestions`` and ``/uploads`` ask."""
 
-    def ingest(self, request: IngestionRequest, *, waited_for: bool = True) -> Ingestion: ...
+    def ingest(self, request: IngestionRequest, *, waited_for: bool = True, asker: str | None = None) -> Ingestion: ...
+
+    def receive(self, filename: str, *, owner: str | None, declared: int | None) -> Receiving: ...
 
     def sync(
         self, dataset_id: str, *, end: str | None = None, publish: bool | None = None, here: bool = True, waited_for: bool = True

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.work.undo import Action, Compensation
 from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.sources import Area, Period, PeriodSource
 from cubeport.cubes.steps import plain
 from cubeport.cubes.update import OnOverlap
 from cubeport.documents import native
@@ -27,13 +28,26 @@ from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFou
 from cubeport.service import describe
 from cubeport.service.changes import Reason, announce
 from cubeport.service.datasets import Dataset, Datasets
+from cubeport.service.fetching import TIMELESS, Asked, Taken, asked, runs, take
 from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
-from cubeport.service.ports import Base, Gate, Measured, Progress, Sources, SourceWindow, Staging, Writer, WriteRequest, Written
+from cubeport.service.ports import (
+    Base,
+    BringOrder,
+    Gate,
+    Measured,
+    Progress,
+    Sources,
+    SourceWindow,
+    Staging,
+    Writer,
+    WriteRequest,
+    Written,
+)
 from cubeport.service.publish import pointed, show, with_shown, with_state
 from cubeport.service.scope import check_asked, check_kept, check_realised, check_said, holds, hull
 from cubeport.service.state import GONE, KIND, VERSION, Cube, DatasetState, Publication, Reach, VersionKind, VersionState
-from cubeport.service.templates import Configuration, DatasetTemplate, Extent, TemplateFields
+from cubeport.service.templates import Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
 
 type DatasetLock = Callable[[str], AbstractContextManager[object]]
 """``lock(dataset_id)``: held until left, freed by its owner's death. Raises DatasetBusy."""
@@ -50,6 +64,25 @@ class Wanted:
     group: str | None = None
     template: DatasetTemplate | None = None
     extent: Extent | None = None
+    source: PeriodSource | None = None
+    """What fetches the files, where they are not on this machine."""
+    block: SourceBlock | None = None
+    holds_more: bool = False
+    """Whether a file that was fetched for a period may hold others too."""
+
+    @property
+    def has_dates(self) -> bool:
+        """Whether its source brings one period at a time."""
+        if self.source is None or self.fields.period_type in TIMELESS:
+            return False
+        said: bool | None = getattr(self.source, "is_periodic", None)
+        # What can do either brings all that it has where nobody speaks of periods.
+        return said if said is not None else self.fields.period_type is not None and (self.template or self.scope.start) is not None
+
+    @property
+    def is_fetched_by_period(self) -> bool:
+        """Whether files are fetched for the periods that are not held, so that coverage alone says what is to be done."""
+        return self.template is not None and self.has_dates
 
     @property
     def template_digest(self) -> str | None:
@@ -95,10 +128,17 @@ def resolve(ingestion: Ingestion, *, configuration: Configuration, datasets: Dat
             group=_group(options.group, options.filter_by_keys),
         )
     if request.source is not None:
-        return _direct(
-            request, sources.resolve(request.source), extents, group=_group(request.source.group, request.source.filter_by_keys)
-        )
+        block = request.source
+        fields = request.template or TemplateFields()
+        found = sources.resolve(block, asker=ingestion.asker, variables=[each.name for each in fields.variables])
+        return _from(found, block, _direct(request, (), extents, group=_group(block.group, block.filter_by_keys)))
     return _from_template(request, configuration.templates(), extents, datasets, sources)
+
+
+def _from(found: tuple[Path, ...] | PeriodSource, block: SourceBlock, wanted: Wanted) -> Wanted:
+    if isinstance(found, tuple):
+        return replace(wanted, files=found, block=block)
+    return replace(wanted, source=found, block=block)
 
 
 def _direct(
@@ -150,15 +190,17 @@ def _from_template(
                 f"name the first period (--start), then `cubeport ingest {template.id}` continues after the last ingested period"
             ),
         )
-    return Wanted(
+    wanted = Wanted(
         dataset_id=dataset_id,
         fields=template,
-        files=sources.resolve(template.source),
+        files=(),
         scope=_scope(request, extent),
         group=_group(template.source.group, template.source.filter_by_keys),
         template=template,
         extent=extent,
     )
+    found = sources.resolve(template.source, variables=[each.name for each in template.variables])
+    return _from(found, template.source, wanted)
 
 
 def _template_of_dataset(
@@ -342,6 +384,11 @@ class Ingester:
         """Return what :meth:`attempt` would do; sources are hashed, nothing is written."""
         wanted = self.resolve(ingestion)
         dataset, head = self._held(wanted.dataset_id)
+        if wanted.is_fetched_by_period:
+            return self._periods(ingestion, wanted, dataset, head).plan
+        if wanted.source is not None:
+            # What it holds is known when it is fetched, and a dry run fetches nothing: no digest is that of nothing.
+            return decide(ingestion, wanted, dataset=dataset, head=head, request_digest="")[0]
         identities = self._identities(wanted)
         return decide(
             ingestion,
@@ -371,23 +418,139 @@ class Ingester:
         progress("waiting", 0, 0)
         with self._lock(wanted.dataset_id), step("lock"):
             progress("planning", 0, 0)
-            with step("fetch"):  # local sources are read where they lie: their bytes are hashed, and that is all of fetching
-                identities = self._identities(wanted, progress)
-            digest = _digest(ingestion, wanted, identities)
             dataset, head = self._held(wanted.dataset_id)
-            plan, scope = decide(
-                ingestion,
-                wanted,
-                dataset=dataset,
-                head=head,
-                request_digest=digest,
-                same_sources=_is_made_of(head, identities),
-            )
-            if plan.action == "reuse":
+            if wanted.is_fetched_by_period:
+                return self._attempt_periods(ingestion, wanted, dataset, head, progress, complete)
+            with self._read_whole(ingestion, wanted, progress) as wanted:
+                with step("fetch"):  # the bytes that are read are hashed, where they are
+                    identities = self._identities(wanted, progress)
+                digest = _digest(ingestion, wanted, identities)
+                plan, scope = decide(
+                    ingestion,
+                    wanted,
+                    dataset=dataset,
+                    head=head,
+                    request_digest=digest,
+                    same_sources=_is_made_of(head, identities),
+                )
+                if plan.action == "reuse":
+                    assert dataset is not None
+                    assert head is not None
+                    return self._reuse(ingestion, wanted, dataset, head, plan, complete)
+                return self._make(ingestion, wanted, scope, plan, digest, dataset, head, progress, complete)
+
+    # --- fetching ---
+
+    @contextmanager
+    def _read_whole(self, ingestion: Ingestion, wanted: Wanted, progress: Progress) -> Iterator[Wanted]:
+        """Give the request with all its files, fetched where they are not on this machine."""
+        if wanted.source is None:
+            yield wanted
+            return
+        periods: tuple[Period | None, ...] = (None,)
+        if wanted.has_dates:
+            request = asked(ingestion, wanted.fields, wanted.scope, None, now=now())
+            periods = self._there(ingestion, wanted, request).periods
+        with self._sources.bring(wanted.source, self._order(ingestion, wanted, periods), progress=progress) as brought:
+            if wanted.has_dates and brought.missing:
+                periods = take(request, brought.periods, allow_gaps=_allow_gaps(ingestion, wanted), follows=False).periods
+            yield replace(wanted, files=brought.of(periods))
+
+    def _attempt_periods(
+        self,
+        ingestion: Ingestion,
+        wanted: Wanted,
+        dataset: Dataset | None,
+        head: VersionState | None,
+        progress: Progress,
+        complete: Complete,
+    ) -> Outcome:
+        """Fetch the periods that are not held, and add them."""
+        chosen = self._periods(ingestion, wanted, dataset, head)
+        if not chosen.taken.periods:
+            assert dataset is not None, "nothing is taken of nothing only where something is held"
+            assert head is not None
+            return self._reuse(ingestion, wanted, dataset, head, chosen.plan, complete, warnings=chosen.taken.warnings)
+        assert wanted.source is not None
+        order = self._order(ingestion, wanted, chosen.taken.periods, stops_at_missing=chosen.asked.is_open)
+        with step("fetch"), self._sources.bring(wanted.source, order, progress=progress) as brought:
+            if brought.missing:
+                chosen = self._chosen(ingestion, wanted, dataset, head, chosen.asked, brought.periods)
+            if not chosen.taken.periods:
                 assert dataset is not None
                 assert head is not None
-                return self._reuse(ingestion, wanted, dataset, head, plan, complete)
-            return self._make(ingestion, wanted, scope, plan, digest, dataset, head, progress, complete)
+                return self._reuse(ingestion, wanted, dataset, head, chosen.plan, complete, warnings=chosen.taken.warnings)
+            shares = _shares_files(wanted.source, chosen.taken.periods)
+            wanted = replace(
+                wanted,
+                files=brought.of(chosen.taken.periods),
+                scope=wanted.scope.model_copy(update={"end": str(chosen.taken.end)}),
+                holds_more=shares,
+            )
+            digest = _digest(ingestion, wanted, self._identities(wanted))
+            return self._make(
+                ingestion, wanted, chosen.scope, chosen.plan, digest, dataset, head, progress, complete, chosen.taken.warnings
+            )
+
+    def _periods(self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None) -> _Chosen:
+        """Return what to do and which periods to fetch; the source is asked what it has.
+
+        Raises
+        ------
+        NoData, Gap, CoverageIncomplete, and what :func:`decide` raises
+        """
+        plan, scope = decide(ingestion, wanted, dataset=dataset, head=head, request_digest="")
+        keeps = plan.action not in ("rematerialize", "revise", "create")
+        request = asked(ingestion, wanted.fields, scope if plan.action == "rematerialize" else wanted.scope, head, now=now())
+        if not keeps:
+            request = replace(request, held=frozenset())
+        there = self._list(wanted, request) if request.wanted else ()
+        return self._chosen(ingestion, wanted, dataset, head, request, request.wanted if there is None else there)
+
+    def _chosen(
+        self,
+        ingestion: Ingestion,
+        wanted: Wanted,
+        dataset: Dataset | None,
+        head: VersionState | None,
+        request: Asked,
+        there: Sequence[Period],
+    ) -> _Chosen:
+        taken = take(request, there, allow_gaps=_allow_gaps(ingestion, wanted), follows=ingestion.kind == "sync")
+        resolved = replace(wanted, scope=wanted.scope.model_copy(update={"end": str(taken.end)}))
+        plan, scope = decide(ingestion, resolved, dataset=dataset, head=head, request_digest="")
+        if taken.periods and plan.action == "reuse":
+            plan = plan.model_copy(update={"action": "extend", "reason": "periods that were missing are there now"})
+        elif not taken.periods and plan.action != "reuse":
+            plan = plan.model_copy(update={"action": "reuse", "reason": "the source has no more than is held"})
+        return _Chosen(request, taken, plan.model_copy(update={"fetch": runs(taken.periods)}), scope)
+
+    def _there(self, ingestion: Ingestion, wanted: Wanted, request: Asked) -> Taken:
+        there = self._list(wanted, request)
+        if there is None:
+            return Taken(request.wanted, request.last)
+        return take(request, there, allow_gaps=_allow_gaps(ingestion, wanted), follows=False)
+
+    def _list(self, wanted: Wanted, request: Asked) -> tuple[Period, ...] | None:
+        """Ask the source what it has of what is not held."""
+        missing = request.wanted
+        return self._sources.listed(_called(wanted), _source(wanted), missing[0], missing[-1], is_open=request.is_open)
+
+    def _order(
+        self, ingestion: Ingestion, wanted: Wanted, periods: tuple[Period | None, ...], *, stops_at_missing: bool = False
+    ) -> BringOrder:
+        return BringOrder(
+            dataset_id=wanted.dataset_id,
+            name=_called(wanted),
+            source=dumps(wanted.block.told() if wanted.block else {}),
+            periods=periods,
+            area=Area(wanted.extent.bbox, wanted.extent.country_code) if wanted.extent else None,
+            job=ingestion.ingestion_id,
+            at_once=wanted.fields.ingestion.max_concurrency,
+            stops_at_missing=stops_at_missing,
+        )
+
+    # --- what is held ---
 
     def _held(self, dataset_id: str) -> tuple[Dataset | None, VersionState | None]:
         dataset = self._datasets.find(dataset_id)
@@ -411,7 +574,15 @@ class Ingester:
         return found
 
     def _reuse(
-        self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset, head: VersionState, plan: IngestionPlan, complete: Complete
+        self,
+        ingestion: Ingestion,
+        wanted: Wanted,
+        dataset: Dataset,
+        head: VersionState,
+        plan: IngestionPlan,
+        complete: Complete,
+        *,
+        warnings: Sequence[tuple[str, str]] = (),
     ) -> Outcome:
         """Let the held version stand for what was asked; what else the request changes (texts, a tag, showing it) is one commit."""
         old, tag = dataset.state, ingestion.request.tag
@@ -429,7 +600,7 @@ class Ingester:
             version_id=head.version_id,
             reused=True,
             coverage=head.coverage,
-            warnings=head.warnings,
+            warnings=(*head.warnings, *_told(warnings)),
             changed=_changed(old, state, shows=shows),
         )
         if not outcome.changed:
@@ -462,6 +633,7 @@ class Ingester:
         head: VersionState | None,
         progress: Progress,
         complete: Complete,
+        warnings: Sequence[tuple[str, str]] = (),
     ) -> Outcome:
         making = _Making(ingestion, wanted, plan, request_digest, dataset, head, new_id())
         with self._catalog.unit_of_work(
@@ -487,6 +659,7 @@ class Ingester:
             work.compensate(*(Compensation.model_validate(each) for each in undo))
             base = self._base(staging, ingestion, wanted, plan, parent)
             written, measured = self._bytes(staging, ingestion, wanted, scope, progress, base)
+            written = replace(written, warnings=(*written.warnings, *warnings))
             making = making.as_written(written)
             said = dataset.state.texts.period_type if dataset is not None and parent is not None else None
             period_type = native.period_type(wanted.fields.period_type or said, measured.description.temporal)
@@ -565,7 +738,9 @@ class Ingester:
             return None
         request = ingestion.request
         takes_new = request.overwrite or plan.action == "revise"
-        overlap: OnOverlap = "replace" if takes_new else "error" if wanted.template is None else "skip"
+        # What was fetched has the periods that were missing and no other, unless files hold several: a step that is held is a lie.
+        keeps = wanted.template is not None and (not wanted.is_fetched_by_period or wanted.holds_more)
+        overlap: OnOverlap = "replace" if takes_new else "skip" if keeps else "error"
         measured = self._datasets.cube(parent.version_id).description
         return Base(
             folder=staging.base,
@@ -607,6 +782,37 @@ class Ingester:
         with step("measure"):
             measured = self._gate.measure(staging.new, written, fields=variables, base=base, progress=progress)
         return written, measured
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    """What is done about the periods of a source."""
+
+    asked: Asked
+    taken: Taken
+    plan: IngestionPlan
+    scope: Scope
+
+
+def _source(wanted: Wanted) -> PeriodSource:
+    assert wanted.source is not None, "it is asked only where it fetches"
+    return wanted.source
+
+
+def _called(wanted: Wanted) -> str:
+    """Return what the source is called in messages."""
+    block = wanted.block
+    return (block.name if block and block.name else None) or (wanted.template.id if wanted.template else wanted.dataset_id)
+
+
+def _shares_files(source: PeriodSource, taken: Sequence[Period]) -> bool:
+    """Tell whether periods next to each other come in one file."""
+    unit = getattr(source, "unit", None)
+    return unit is not None and any(unit(each) in (unit(each.moved(-1)), unit(each.moved(1))) for each in taken)
+
+
+def _told(warnings: Sequence[tuple[str, str]]) -> Iterator[dict[str, str]]:
+    return ({"kind": kind, "message": message} for kind, message in warnings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -714,7 +920,8 @@ def _digest(ingestion: Ingestion, wanted: Wanted, identities: Sequence[Mapping[s
     said = {
         "sources": identities,
         "scope": wanted.scope.model_dump(mode="json"),
-        "fields": wanted.fields.model_dump(mode="json", include={"variables", "period_type", "ingestion", "layout"}),
+        "fields": wanted.fields.model_dump(mode="json", include={"variables", "period_type", "layout"})
+        | {"ingestion": wanted.fields.ingestion.of_values()},
         "attributes": options.attributes,
         "append_dim": options.append_dim,
         "group": wanted.group,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -10,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 
 from cubeport.catalog.forms.canonical import Timestamp, dumps, new_id, now
 from cubeport.catalog.forms.later import Later
+from cubeport.cubes.sources import is_zarr
 from cubeport.service.templates import PublicId, SourceBlock, TemplateFields
 
 type Status = Literal["planned", "accepted", "running", "retrying", "completed", "failed", "cancelled"]
@@ -22,15 +24,34 @@ class _Value(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-def _in_full(source: Any) -> Any:
-    """Return the block that a path, or a list of paths, stands for."""
-    return {"kind": "files", "paths": source} if isinstance(source, str | list | tuple) else source
+def is_address(source: str) -> bool:
+    """Tell whether a text names something that is not on this machine."""
+    return _ELSEWHERE.match(source) is not None
+
+
+def in_full(source: Any) -> Any:
+    """Return the block that a text, or a list of paths, stands for: ``upload:ID``, ``store:PROFILE/KEY``, an address, a path."""
+    if isinstance(source, list | tuple):
+        return {"kind": "files", "paths": source}
+    if not isinstance(source, str):
+        return source
+    if source.startswith("upload:"):
+        return {"kind": "upload", "upload": source.removeprefix("upload:")}
+    if source.startswith("store:"):
+        profile, _, key = source.removeprefix("store:").partition("/")
+        return {"kind": "zarr" if is_zarr(key) else "store", "profile": profile, "key": key}
+    if is_address(source):
+        return {"kind": "url", "template": source}
+    return {"kind": "files", "paths": source}
+
+
+_ELSEWHERE = re.compile(r"upload:|store:|[A-Za-z][A-Za-z0-9+.-]*://")
 
 
 _FORMS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "object"}]}
 
-type Source = Annotated[SourceBlock, BeforeValidator(_in_full), WithJsonSchema(_FORMS)]
-"""A path, several paths, or a block."""
+type Source = Annotated[SourceBlock, BeforeValidator(in_full), WithJsonSchema(_FORMS)]
+"""A path, several paths, an address, ``store:PROFILE/KEY``, ``upload:ID``, or a block."""
 
 
 class IngestionRequest(_Value):
@@ -144,6 +165,8 @@ class Ingestion(_Value):
     waited_for: bool = True
     """Whether its caller waits: then a kill ends it as ``interrupted`` instead of queueing it again."""
     created_by: str | None = None
+    asker: str | None = None
+    """The key that asked: what was uploaded with it can be ingested with it alone."""
     until: str | None = None
     """Of a sync: the last period that the template's availability admits, when no end was asked for."""
 

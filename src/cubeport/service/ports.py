@@ -3,40 +3,52 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.forms import Answer, Encoder, Form, Room
 from cubeport.cubes.part import Opened
+from cubeport.cubes.sources import Area, Period, PeriodSource
 from cubeport.cubes.write_request import (
     Base,
+    BringOrder,
+    Brought,
     Measured,
     Occupied,
     Progress,
     SourceWindow,
     Staging,
     StoredObject,
+    Upload,
     WriteRequest,
     Written,
 )
 from cubeport.service.templates import SourceBlock
 
 __all__ = [
+    "Area",
     "Base",
+    "BringOrder",
+    "Brought",
     "Encoders",
     "Gate",
     "Listed",
     "Lister",
     "Measured",
     "Opened",
+    "PeriodSource",
     "Progress",
     "Reader",
+    "Receiving",
     "Room",
     "SourceWindow",
     "Sources",
     "Staging",
     "StoredObject",
+    "Upload",
+    "Uploads",
     "Versions",
     "Way",
     "WriteRequest",
@@ -166,19 +178,58 @@ class Lister(Protocol):
 
 
 class Sources(Protocol):
-    """Where data come from: which local files a source block means. Lists and looks up; never opens a file."""
+    """Where data come from. Looks names up and fetches bytes; what is in them is the gate's to read."""
 
-    def resolve(self, source: SourceBlock) -> tuple[Path, ...]:
-        """Return the files (or one Zarr folder) that the block names, inside ``sources.roots`` or of a plugin.
+    def resolve(
+        self, source: SourceBlock, *, asker: str | None = None, variables: Sequence[str] = ()
+    ) -> tuple[Path, ...] | PeriodSource:
+        """Return the files (or Zarr folders) of this machine that the block names, or the source that can fetch them.
+
+        Nothing is asked of another machine here. *asker* is who may use an upload; of a
+        Zarr store the *variables* alone need be fetched.
 
         Raises
         ------
         SourceRejected
-            ``not-allowed`` outside the roots or by a scheme that is refused; ``empty`` when nothing is there.
+            ``not-allowed`` outside roots and origins or by a scheme that is refused; ``empty`` when nothing is there.
+        InvalidRequest, UnknownProfile
+            For a plugin or a profile that is not there, or parameters that it does not take.
         """
 
     def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
         """Return the command line's own files; they need lie under no root. Raises SourceRejected when one is not there."""
+
+    def listed(
+        self, name: str, source: PeriodSource, start: Period, end: Period, *, is_open: bool = False
+    ) -> tuple[Period, ...] | None:
+        """Return the periods that the source lists, ``None`` if it cannot list. Raises Configuration for a list that lies.
+
+        With an open end, a source that must be asked for each period is asked until it has had none for a while.
+        """
+
+    def bring(self, source: PeriodSource, order: BringOrder, *, progress: Progress) -> AbstractContextManager[Brought]:
+        """Fetch what is ordered; its files stay where they are until left."""
+
+
+class Receiving(Protocol):
+    """An upload on its way. Leaving it without :meth:`finish` leaves nothing."""
+
+    def __enter__(self) -> Self: ...
+
+    def __exit__(self, *_: object) -> None: ...
+
+    def take(self, piece: bytes) -> None:
+        """Write the next bytes. Raises TooLarge, NoSpace."""
+
+    def finish(self, *, sha256: str | None) -> Upload:
+        """Make it whole, and return what was sent. Raises SourceRejected (``empty``, ``digest-mismatch``)."""
+
+
+class Uploads(Protocol):
+    """Files that clients send."""
+
+    def begin(self, *, filename: str, owner: str | None, declared: int | None) -> Receiving:
+        """Return what takes the bytes. Raises TooLarge, NoSpace."""
 
 
 class Versions(Protocol):

@@ -54,7 +54,9 @@ def _pointed(shown: PublishedView, version_id: str, stored: str) -> Literal["lat
 
 def ingestion(service: Shows, done: Ingestion, public_url: str) -> dict[str, Any]:
     """Return the Ingestion document; ``dataset`` is the summary of what it made, published or not, while that is there."""
-    document = done.model_dump(mode="json", exclude={"request", "options", "waited_for", "created_by", "until", "dataset_id"})
+    document = done.model_dump(
+        mode="json", exclude={"request", "options", "waited_for", "created_by", "asker", "until", "dataset_id"}
+    )
     document |= {"dataset": None, "links": []}
     if done.status == "planned":
         return document | {"ingestion_id": None}

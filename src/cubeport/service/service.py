@@ -28,6 +28,7 @@ from cubeport.service.ingest import Ingester
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionPlan, IngestionRequest
 from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.jobs import Jobs, Listener
+from cubeport.service.ports import Receiving, Uploads
 from cubeport.service.retain import DiskUsage, Retention, Retired
 from cubeport.service.schedules import Schedules
 from cubeport.service.state import VersionState
@@ -71,6 +72,7 @@ class Service:
         schedules: Schedules,
         diff: Diff,
         webhooks: Webhooks,
+        uploads: Uploads,
         scheduled: bool = True,
         public_url: str = "http://127.0.0.1:8000",
         read_only: bool = False,
@@ -87,6 +89,7 @@ class Service:
         self._telling: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._scheduled = scheduled
+        self._uploads = uploads
         self.public_url = public_url
         self._datasets = datasets
         self._configuration = configuration
@@ -205,8 +208,23 @@ class Service:
         """Return what :meth:`ingest` would do; nothing is written."""
         return self._ingester.plan(self._ingestion(request, options))
 
-    def ingest(self, request: IngestionRequest, *, waited_for: bool = True) -> Ingestion:
-        """Accept an ingestion as a job and return at once; :meth:`wait` tells how it went.
+    def receive(self, filename: str, *, owner: str | None = None, declared: int | None = None) -> Receiving:
+        """Return what takes the bytes of a file; an ingestion names it as ``upload:ID``, for *owner* alone.
+
+        Parameters
+        ----------
+        declared
+            Bytes that will come, as far as the sender says.
+
+        Raises
+        ------
+        TooLarge, NoSpace, ReadOnly
+        """
+        self._writable()
+        return self._uploads.begin(filename=filename, owner=owner, declared=declared)
+
+    def ingest(self, request: IngestionRequest, *, waited_for: bool = True, asker: str | None = None) -> Ingestion:
+        """Accept an ingestion as a job and return at once; :meth:`wait` tells how it went. *asker* may use its own uploads.
 
         Raises
         ------
@@ -214,7 +232,7 @@ class Service:
             What can be refused before anything is read.
         """
         self._writable()
-        ingestion = self._ingestion(request, None, waited_for=waited_for)
+        ingestion = self._ingestion(request, None, waited_for=waited_for, asker=asker)
         if request.dry_run:
             return ingestion.model_copy(update={"status": "planned", "plan": self._ingester.plan(ingestion)})
         return self._jobs.submit(ingestion)
@@ -229,13 +247,16 @@ class Service:
             return ingestion.model_copy(update={"status": "planned", "plan": self._ingester.plan(ingestion)})
         return self._jobs.run(ingestion, listener)
 
-    def _ingestion(self, request: IngestionRequest, options: FileOptions | None, *, waited_for: bool = True) -> Ingestion:
+    def _ingestion(
+        self, request: IngestionRequest, options: FileOptions | None, *, waited_for: bool = True, asker: str | None = None
+    ) -> Ingestion:
         asked = Ingestion(
             dataset_id=request.dataset_id,
             request=request,
             options=options or FileOptions(),
             waited_for=waited_for,
             created_by=self._user,
+            asker=asker,
         )
         self._configuration.look_again()
         wanted = self._ingester.resolve(asked)

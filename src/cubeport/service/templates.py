@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Protocol, get_args
+from typing import Annotated, Any, Literal, Protocol
 
 from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
@@ -43,6 +43,12 @@ class IngestionRules(_Part):
     params: Annotated[dict[str, Any], Later({})] = {}
     clip: Literal["touch", "centre"] = "touch"
     allow_gaps: bool = False
+    max_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
+    """Periods that are fetched at once, where the source allows more than one."""
+
+    def of_values(self) -> dict[str, Any]:
+        """Return what changes values, as JSON has it."""
+        return self.model_dump(mode="json", exclude={"max_concurrency"})
 
 
 class LayoutRules(_Part):
@@ -119,20 +125,65 @@ class SourceScope(_Part):
     temporal: TemporalScope | None = None
 
 
+_FIRST_FIELDS = ("kind", "name", "homepage", "paths", "path", "group", "params", "combine")
+"""What a source had from the first release on."""
+
+type SourceKind = Literal["files", "url", "store", "zarr", "stac", "upload", "plugin"]
+
+_NEEDED: Mapping[str, tuple[str, ...]] = {
+    "files": ("paths",),
+    "url": ("template",),
+    "store": ("profile", "key"),
+    "zarr": (),
+    "stac": ("url",),
+    "upload": ("upload",),
+    "plugin": ("name",),
+}
+_TAKEN: Mapping[str, tuple[str, ...]] = {
+    "files": ("paths",),
+    "url": ("template", "probe", "params"),
+    "store": ("profile", "key", "params"),
+    "zarr": ("path", "url", "profile", "key"),
+    "stac": ("url", "asset", "datetime", "filter"),
+    "upload": ("upload",),
+    "plugin": ("params",),
+}
+"""Fields by kind of source; name, homepage, group and filter_by_keys are for all."""
+
+
 class SourceBlock(BaseModel):
-    """Where a template's data come from: ``files``, ``zarr`` or ``plugin``."""
+    """Where data come from: ``files``, ``url``, ``store``, ``zarr``, ``stac``, ``upload`` or ``plugin``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["files", "zarr", "plugin"]
+    kind: SourceKind
     name: str | None = None
     homepage: WebAddress | None = None
     paths: tuple[str, ...] = ()
     path: str | None = None
+    template: Annotated[str | None, Field(max_length=8_192)] = None
+    """Of ``url``: the address, with dates such as ``{YYYY}{MM}{DD}`` and names of ``params`` in it."""
+    probe: Literal["head", "get", "none"] = "head"
+    """Of ``url``: how the source is asked which periods there are."""
+    url: Annotated[str | None, Field(max_length=8_192)] = None
+    """Of ``zarr`` and ``stac``: an address."""
+    profile: str | None = None
+    """Of ``store`` and ``zarr``: a profile of config/profiles.yaml with ``use: [source]``."""
+    key: Annotated[str | None, Field(max_length=1_024)] = None
+    """Of ``store`` and ``zarr``: a path below the root of the profile; of ``store`` with dates in it."""
+    asset: str | None = None
+    """Of ``stac``: the key of the asset to take; the only one of its media type ``data`` role if not named."""
+    datetime: str | None = None
+    """Of ``stac``: an instant or ``start/end``, RFC 3339; ``..`` is open."""
+    filter: dict[str, str | int | float | bool] = {}
+    """Of ``stac``: properties that items must have."""
+    upload: Annotated[str | None, Field(pattern="^[0-9a-f]{32}$")] = None
+    """Of ``upload``: what ``POST /uploads`` answered."""
     group: str | None = None
     filter_by_keys: dict[str, str | int] = {}
     """Of GRIB: the keys of the messages to take, ``typeOfLevel: surface``."""
     params: dict[str, Any] = {}
+    """Of ``plugin``: what it takes. Of ``url`` and ``store``: values of the placeholders in small letters."""
     combine: Annotated[dict[str, str], Later({})] = {}
 
     @model_validator(mode="before")
@@ -145,18 +196,27 @@ class SourceBlock(BaseModel):
 
     @model_validator(mode="after")
     def _complete(self) -> SourceBlock:
-        field, value = {"files": ("paths", self.paths), "zarr": ("path", self.path), "plugin": ("name", self.name)}[self.kind]
-        if not value:
-            raise ValueError(f"a source of kind {self.kind} needs {field}")
-        for other, kind in (("paths", "files"), ("path", "zarr"), ("params", "plugin")):
-            if getattr(self, other) and self.kind != kind:
-                raise ValueError(f"{other} is for a source of kind {kind}, and this one is of kind {self.kind}")
+        for field in _NEEDED[self.kind]:
+            if not getattr(self, field):
+                raise ValueError(f"a source of kind {self.kind} needs {field}")
+        for field in dict.fromkeys(each for taken in _TAKEN.values() for each in taken):
+            if field not in _TAKEN[self.kind] and getattr(self, field) != type(self).model_fields[field].default:
+                kinds = " and ".join(kind for kind, taken in _TAKEN.items() if field in taken)
+                raise ValueError(f"{field} is for a source of kind {kinds}, and this one is of kind {self.kind}")
+        if self.kind == "zarr":
+            ways = [bool(self.path), bool(self.url), bool(self.profile or self.key)]
+            if sum(ways) != 1 or bool(self.profile) != bool(self.key):
+                raise ValueError("a source of kind zarr needs path, or url, or profile and key")
         return self
+
+    def told(self) -> dict[str, Any]:
+        """Return what it says as JSON values, without what is left at its default."""
+        return self.model_dump(mode="json", exclude_defaults=True)
 
 
 def source_kinds() -> tuple[str, ...]:
     """Return the kinds of sources that a template can have."""
-    return tuple(str(each) for each in get_args(SourceBlock.model_fields["kind"].annotation))
+    return tuple(_TAKEN)
 
 
 _FREE = ("render", "display", "ingestion", "source")
@@ -241,9 +301,11 @@ class DatasetTemplate(TemplateFields):
 
     def digest(self) -> str:
         """Return the sha256 of what changes values; texts, licence and render are not in it."""
-        parts = self.model_dump(mode="json", include={"variables", "period_type", "source", "ingestion", "layout"}) | self.steps()
-        if not self.source.filter_by_keys:
-            del parts["source"]["filter_by_keys"]
+        parts = self.model_dump(mode="json", include={"variables", "period_type", "source", "layout"}) | self.steps()
+        # Fields that came later count only where they say something: a dataset that is there must not become another by them.
+        said = self.source.told()
+        parts["source"] = {name: value for name, value in parts["source"].items() if name in _FIRST_FIELDS or name in said}
+        parts["ingestion"] = self.ingestion.of_values()
         return hashlib.sha256(dumps(parts).encode()).hexdigest()
 
 
@@ -256,8 +318,8 @@ class Extent(_Part):
     name: str | None = None
     description: str | None = None
     geometry: dict[str, Any] | None = None
-    country_code: Annotated[str | None, Field(pattern="^[A-Z]{3}$"), Later()] = None
-    """Given to plugins, never shown."""
+    country_code: Annotated[str | None, Field(pattern="^[A-Z]{3}$")] = None
+    """ISO 3166-1 alpha-3; given to plugins, never shown."""
 
     @model_validator(mode="after")
     def _on_earth(self) -> Extent:

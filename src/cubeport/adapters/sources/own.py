@@ -57,13 +57,6 @@ def find(names: Iterable[str]) -> Found:
 def _fitting(name: str) -> list[Path]:
     if os.path.lexists(name):
         return [Path(name)]
-    if "://" in name:
-        raise SourceRejected(
-            f"{name.partition('?')[0][:200]} is an address; files are ingested from this machine.",
-            reason="not-allowed",
-            source=name.partition("?")[0][:200],
-            next_step="download it, then cubeport ingest the file",
-        )
     if not glob.has_magic(name):
         raise SourceRejected(f"{name}: there is no such file.", reason="empty", source=name[:200], next_step="check the path")
     if found := sorted(glob.glob(name, recursive=True)):  # noqa: PTH207 - Path.glob takes no absolute patterns

@@ -1,7 +1,7 @@
 """Where data come from on this machine: which files a source block means. Looks names up, opens nothing.
 
 A request may name only files below ``sources.roots``, never inside the instance, and no link is followed: the gate
-opens each component with ``O_NOFOLLOW``. Addresses of other machines are refused until they can be fetched safely.
+opens each component with ``O_NOFOLLOW``. Addresses of other machines are for ``adapters/fetching``.
 """
 
 from __future__ import annotations
@@ -13,23 +13,13 @@ from fnmatch import translate
 from pathlib import Path
 from typing import Any, Protocol
 
+from cubeport.cubes.placeholders import DATES
 from cubeport.errors import ExtraMissing, InvalidRequest, SourceRejected
 
 type PluginSource = Callable[[Mapping[str, Any]], Sequence[Path]]
 """``source(params)`` returns local files; registered by name, so a template can say ``kind: plugin``."""
 
 FILES_AT_MOST = 10_000
-
-_PLACEHOLDERS = {
-    "YYYY": r"\d{4}",
-    "MM": r"\d\d",
-    "DD": r"\d\d",
-    "HH": r"\d\d",
-    "DOY": r"\d{3}",
-    "WW": r"\d\d",
-    "DEKAD": r"\d",
-    "PENTAD": r"\d",
-}
 
 
 class Block(Protocol):
@@ -55,8 +45,8 @@ class LocalPlaces:
         self._roots = tuple(Path(os.path.abspath(self._instance / root)) for root in roots)  # noqa: PTH100 - as above
         self._plugins = dict(plugins or {})
 
-    def resolve(self, source: Block) -> tuple[Path, ...]:
-        """Return the files, or the one Zarr folder, that *source* names.
+    def resolve(self, source: Block, *, installed: Sequence[str] = ()) -> tuple[Path, ...]:
+        """Return the files, or the one Zarr folder, that *source* names; *installed* are further plugins that there are.
 
         Raises
         ------
@@ -67,7 +57,7 @@ class LocalPlaces:
         """
         if source.kind == "plugin":
             if source.name not in self._plugins:
-                known = ", ".join(sorted(self._plugins)) or "none"
+                known = ", ".join(sorted((*self._plugins, *installed))) or "none"
                 raise InvalidRequest(f"There is no source plugin {source.name!r}; installed: {known}.")
             return self.own(tuple(self._plugins[source.name](source.params)))
         texts = source.paths if source.kind == "files" else (source.path or "",)
@@ -85,10 +75,10 @@ class LocalPlaces:
     def _find(self, text: str) -> list[Path]:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", text) or "::" in text or "\0" in text:
             raise SourceRejected(
-                "This release cannot read sources on other machines, uploads or object stores.",
+                "paths can only name files on this machine.",
                 reason="not-allowed",
-                source=text[:200],
-                next_step="copy the files into a folder of sources.roots and give their path",
+                source=text.partition("?")[0][:200],
+                next_step="give the address as the source itself, not in paths",
             )
         if ".." in Path(text).parts:
             raise SourceRejected("A source path may not contain '..'.", reason="not-allowed", source=text[:200])
@@ -136,7 +126,7 @@ def _match(root: Path, parts: Sequence[str]) -> list[Path]:
 
 def _pattern(part: str) -> str:
     pieces = re.split(r"(\{[A-Z]+\})", part)
-    return "".join(_PLACEHOLDERS.get(p[1:-1], re.escape(p)) if p.startswith("{") else translate(p)[4:-3] for p in pieces if p)
+    return "".join(DATES.get(p[1:-1], re.escape(p)) if p.startswith("{") else translate(p)[4:-3] for p in pieces if p)
 
 
 def iris_sample_data(params: Mapping[str, Any]) -> tuple[Path, ...]:

@@ -7,12 +7,14 @@ that was checked. Nothing is taken from the environment, and no redirect is foll
 from __future__ import annotations
 
 import io
+import re
 import socket
 import ssl
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import ip_address
 from typing import Any, BinaryIO, cast
 
@@ -23,6 +25,11 @@ from cubeport.errors import SourceFailed, SourceRejected, SourceTimeout
 
 _AGAIN = {408, 425, 429}
 """Answers below 500 that mean: later."""
+
+_ABSENT = {404, 410}
+"""Answers that mean: there is none. Everything else that is not an answer is an error."""
+
+_RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +93,10 @@ class OriginFetcher:
             body = _Body(url.origin, response.iter_stream(), _length(response), self._bounds)
             yield cast("BinaryIO", io.BufferedReader(body))
 
+    def check(self, uri: str) -> None:
+        """Refuse an address that would be refused, without asking anybody. Raises SourceRejected."""
+        self._allowed(uri)
+
     def _allowed(self, uri: str) -> WebURL:
         try:
             url = WebURL.parse(uri)
@@ -96,21 +107,64 @@ class OriginFetcher:
             raise _refused(url.origin, "is not an origin that may be fetched from", "not-allowed", next_step=next_step)
         return url
 
+    def head(self, uri: str, *, by_get: bool = False) -> Resource | None:
+        """Return what the origin says of a resource, ``None`` when it says that there is none (404, 410).
+
+        Parameters
+        ----------
+        by_get
+            Ask with GET, and leave its body: some origins answer no HEAD.
+        """
+        url = self._allowed(uri)
+        with self._answer("GET" if by_get else "HEAD", url) as response:
+            if response.status in _ABSENT:
+                return None
+            self._check(url, response, whole=by_get)
+            return _resource(response)
+
     @contextmanager
-    def _answer(self, method: str, url: WebURL) -> Iterator[httpcore.Response]:
+    def get(self, uri: str, *, start: int = 0, etag: str | None = None) -> Iterator[Answer | None]:
+        """Open a resource from byte *start* on, as far as it is still the one that had *etag*; ``None`` when there is none.
+
+        An origin that has another by now, or knows no ranges, sends all of it (RFC 9110, 13.1.5 "If-Range").
+        """
+        url = self._allowed(uri)
+        headers = [("Range", f"bytes={start}-"), ("If-Range", etag)] if start and etag else []
+        with self._answer("GET", url, headers) as response:
+            if response.status in _ABSENT:
+                yield None
+                return
+            resumed = bool(headers) and response.status == 206
+            if resumed:
+                _check_range(url.origin, response, start)
+            else:
+                self._check(url, response)
+            found = _resource(response)
+            body = _Body(url.origin, response.iter_stream(), found.size, self._bounds, before=start if resumed else 0)
+            size = start + found.size if resumed and found.size is not None else found.size
+            yield Answer(replace(found, size=size), start if resumed else 0, cast("BinaryIO", body))
+
+    @contextmanager
+    def _answer(self, method: str, url: WebURL, more: Sequence[tuple[str, str]] = ()) -> Iterator[httpcore.Response]:
         origin = url.origin
-        network = _Network(origin, _Watch(self._bounds), self._resolve, self._network)
         where = httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=url.target)
         headers = [("Host", origin.authority), ("User-Agent", "cubeport"), ("Accept", "*/*"), ("Accept-Encoding", "identity")]
-        with httpcore.ConnectionPool(max_connections=1, max_keepalive_connections=0, network_backend=network) as pool:
+        with self._pool(origin) as pool:
             with _source_errors(origin):
-                response = pool.handle_request(httpcore.Request(method, where, headers=headers))
+                response = pool.handle_request(httpcore.Request(method, where, headers=[*headers, *more]))
             try:
                 yield response
             finally:
                 response.close()
 
-    def _check(self, url: WebURL, response: httpcore.Response) -> None:
+    @contextmanager
+    def _pool(self, origin: Origin) -> Iterator[httpcore.ConnectionPool]:
+        """Make the connection of one conversation."""
+        network = _Network(origin, _Watch(self._bounds), self._resolve, self._network)
+        with httpcore.ConnectionPool(max_connections=1, max_keepalive_connections=0, network_backend=network) as pool:
+            yield pool
+
+    def _check(self, url: WebURL, response: httpcore.Response, *, whole: bool = True) -> None:
         status, origin = response.status, url.origin
         if status >= 500 or status in _AGAIN:
             raise SourceFailed(f"{origin} answers {status}.", upstream_status=status, next_step="try again later")
@@ -122,16 +176,77 @@ class OriginFetcher:
         if _encoded(response):
             raise _refused(origin, "encodes the body, although the request asked for no encoding", "unreadable")
         length = _length(response)
-        if length is None and b"chunked" not in _header(response, b"transfer-encoding").lower():
+        if whole and length is None and b"chunked" not in _header(response, b"transfer-encoding").lower():
             raise _refused(origin, "does not say where the body ends, so it is unknown whether the body is complete", "truncated")
         _hold(origin, length or 0, self._bounds)
+
+
+class KeepingFetcher(OriginFetcher):
+    """The same with connections that are kept: each thread has one for each origin."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
+        self._mine = threading.local()
+        self._pools: list[httpcore.ConnectionPool] = []
+
+    @contextmanager
+    def _pool(self, origin: Origin) -> Iterator[httpcore.ConnectionPool]:
+        held: dict[Origin, tuple[_Network, httpcore.ConnectionPool]] = self._mine.__dict__.setdefault("held", {})
+        if origin not in held:
+            network = _Network(origin, _Watch(self._bounds), self._resolve, self._network)
+            pool = httpcore.ConnectionPool(
+                max_connections=1, max_keepalive_connections=1, keepalive_expiry=20, network_backend=network
+            )
+            self._pools.append(pool)
+            held[origin] = network, pool
+        network, pool = held[origin]
+        network.watch.restart()
+        yield pool
+
+    def __del__(self) -> None:
+        """Close the connections with their last user: a source has no end of its own."""
+        while self._pools:
+            self._pools.pop().close()
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """What an origin says of a resource."""
+
+    size: int | None
+    etag: str | None = None
+    """As it was sent; a weak one begins with ``W/``."""
+    modified: str | None = None
+
+    @property
+    def strong(self) -> str | None:
+        """The ETag that stands for each byte (RFC 9110, 8.8.3), ``None`` where there is none."""
+        return self.etag if self.etag and self.etag.startswith('"') else None
+
+    @property
+    def validator(self) -> str | None:
+        """What is equal as long as the resource is: its ETag, else when it was changed, and its size."""
+        return self.etag or (f"{self.modified} {self.size}" if self.modified and self.size is not None else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A resource that is being sent."""
+
+    resource: Resource
+    """Its size is that of the whole."""
+    start: int
+    """The byte that comes first."""
+    body: BinaryIO
+    """Unbuffered. Reading raises what :meth:`OriginFetcher.open` does."""
 
 
 class _Body(io.RawIOBase):
     """A body as a file: counted while it is read, and its end is an error unless all of it came."""
 
-    def __init__(self, origin: Origin, chunks: Iterable[bytes], length: int | None, bounds: Bounds) -> None:
+    def __init__(self, origin: Origin, chunks: Iterable[bytes], length: int | None, bounds: Bounds, *, before: int = 0) -> None:
         self._origin, self._length, self._bounds = origin, length, bounds
+        self._before = before
         self._chunks = iter(chunks)
         self._left = b""
         self._received = 0
@@ -144,7 +259,7 @@ class _Body(io.RawIOBase):
             with _source_errors(self._origin):
                 self._left = next(self._chunks, b"")
             self._received += len(self._left)
-            _hold(self._origin, self._received, self._bounds)
+            _hold(self._origin, self._before + self._received, self._bounds)
             if not self._left and self._length not in (None, self._received):
                 raise _refused(self._origin, f"sent {self._received} bytes, but announced {self._length}", "truncated")
         taken, self._left = self._left[: len(into)], self._left[len(into) :]
@@ -157,6 +272,11 @@ class _Watch:
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
+        self._started = time.monotonic()
+        self.received = 0
+
+    def restart(self) -> None:
+        """Begin another conversation on the same connection."""
         self._started = time.monotonic()
         self.received = 0
 
@@ -175,7 +295,7 @@ class _Network(httpcore.NetworkBackend):
     def __init__(
         self, origin: Origin, watch: _Watch, resolve: Callable[[str, int], Sequence[str]], inner: httpcore.NetworkBackend
     ) -> None:
-        self._origin, self._watch, self._resolve, self._inner = origin, watch, resolve, inner
+        self._origin, self.watch, self._resolve, self._inner = origin, watch, resolve, inner
 
     def connect_tcp(
         self,
@@ -188,11 +308,11 @@ class _Network(httpcore.NetworkBackend):
         failure: Exception = httpcore.ConnectError("the host name has no address")
         for address in self._checked(host, port):
             try:
-                stream = self._inner.connect_tcp(address, port, self._watch.seconds(), local_address, socket_options)
+                stream = self._inner.connect_tcp(address, port, self.watch.seconds(), local_address, socket_options)
             except (httpcore.ConnectError, httpcore.ConnectTimeout) as exc:
                 failure = exc
             else:
-                return _Watched(stream, self._watch)
+                return _Watched(stream, self.watch)
         raise failure
 
     def _checked(self, host: str, port: int) -> Sequence[str]:
@@ -255,6 +375,22 @@ def _hold(origin: Origin, size: int, bounds: Bounds) -> None:
     if size > bounds.max_bytes:
         members = {"setting": "limits.source_bytes", "limit": bounds.max_bytes, "value": size}
         raise _refused(origin, f"sends more than {bounds.max_bytes} bytes", "too-big", **members)
+
+
+def _check_range(origin: Origin, response: httpcore.Response, start: int) -> None:
+    """Refuse a part that is not the one that was asked for."""
+    found = _RANGE.fullmatch(_header(response, b"content-range").decode("latin-1"))
+    if found is None or int(found[1]) != start or _encoded(response) or _length(response) != int(found[2]) - start + 1:
+        raise _refused(origin, "sends another part than was asked for", "unreadable")
+    if found[3] != "*" and int(found[3]) != int(found[2]) + 1:
+        raise _refused(origin, "sends less than the rest that was asked for", "truncated")
+
+
+def _resource(response: httpcore.Response) -> Resource:
+    def said(name: bytes) -> str | None:
+        return _header(response, name).decode("latin-1")[:1_000] or None
+
+    return Resource(_length(response), said(b"etag"), said(b"last-modified"))
 
 
 def _header(response: httpcore.Response, name: bytes) -> bytes:

@@ -88,6 +88,7 @@ class RemoteProfile:
     def stat(self, path: str) -> Stored | None:
         """Return what is there; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
         with self._errors("inspect the artifact"):
+            self.fs.invalidate_cache()  # other processes write as well, and what was listed once is not what is there
             try:
                 return self._stored(path, self.fs.info(self.key(path)))
             except FileNotFoundError:
@@ -110,12 +111,14 @@ class RemoteProfile:
         """Yield what a directory artifact holds, sorted by path relative to it."""
         top = self.key(path) + "/"
         with self._errors("list the artifact"):
+            self.fs.invalidate_cache()
             for key, found in sorted(self.fs.find(self.key(path), detail=True).items()):
                 yield self._stored(key.removeprefix("/").removeprefix(top.removeprefix("/")), found)
 
     def walk(self) -> Iterator[Stored]:
         """Yield every object below the root."""
         with self._errors("list the store"):
+            self.fs.invalidate_cache()
             for key, found in sorted(self.fs.find(self._root, detail=True).items()):
                 yield self._stored(key.removeprefix("/").removeprefix(self._root.removeprefix("/") + "/"), found)
 
@@ -168,7 +171,9 @@ class RemoteProfile:
         seconds = modified.timestamp() if isinstance(modified, datetime) else float(modified or 0)
         kind: Literal["file", "directory"] = "directory" if found["type"] == "directory" else "file"
         # The random id in the name is the proof; the whole name holds it.
-        return Stored(path, kind, int(found.get("size") or 0), seconds, {"object": path.rpartition("/")[2]})
+        said = found.get("ETag") or found.get("etag")
+        etag = said if isinstance(said, str) else None
+        return Stored(path, kind, int(found.get("size") or 0), seconds, {"object": path.rpartition("/")[2]}, etag)
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:

@@ -47,6 +47,8 @@ class Stored:
     modified_s: float
     """By the store's clock."""
     proof: Mapping[str, Any] = field(default_factory=dict)
+    etag: str | None = None
+    """What the store calls exactly these bytes, where it does."""
 
 
 def part_path(path: str, operation_id: str) -> str:

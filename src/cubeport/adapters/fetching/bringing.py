@@ -1,0 +1,169 @@
+"""Bringing the periods of a source here: what is kept and still right is not fetched again, and a source that lies is named."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from cubeport.adapters.fetching.kept import KeptFolder, Unit
+from cubeport.cubes.sources import Fetched, Period, PeriodSource
+from cubeport.cubes.write_request import BringOrder, Brought, Progress
+from cubeport.errors import Configuration, CubeportError, NoData, SourceFailed
+
+_LOOK_S = 0.25
+"""How often somebody who wants the end is looked for."""
+
+
+class Bringer:
+    """Fetches what an ingestion needs of a source that is not on this machine."""
+
+    def __init__(self, kept: KeptFolder) -> None:
+        self._kept = kept
+
+    @contextmanager
+    def bring(self, source: PeriodSource, order: BringOrder, *, progress: Progress) -> Iterator[Brought]:
+        """Fetch the periods of *order*; their files stay where they are until left.
+
+        Raises
+        ------
+        CubeportError
+            What the source raises; SourceFailed for an exception that is none of ours, with its words.
+        Cancelled
+            From *progress*.
+        """
+        with self._kept.using(order.dataset_id) as folder:
+            yield self._all(source, order, folder, progress)
+
+    def _all(self, source: PeriodSource, order: BringOrder, folder: Path, progress: Progress) -> Brought:
+        units: dict[str, list[Period | None]] = {}
+        for period in order.periods:
+            units.setdefault(_unit(source, period), []).append(period)
+        work = _Work(source, order, {name: self._kept.unit(folder, order.source, name) for name in units})
+        found = work.run({name: each[0] for name, each in units.items()}, progress)
+        by_period = {period: found.get(name) for name, each in units.items() for period in each}
+        there = tuple((period, fetched.files) for period in order.periods if (fetched := by_period[period]) is not None)
+        return Brought(there, tuple(period for period in order.periods if period is not None and by_period[period] is None))
+
+
+@dataclass(slots=True)
+class _Work:
+    source: PeriodSource
+    order: BringOrder
+    places: dict[str, Unit]
+    over: threading.Event = field(default_factory=threading.Event)
+
+    def run(self, units: dict[str, Period | None], progress: Progress) -> dict[str, Fetched | None]:
+        """Fetch every unit, some at once; the first that fails ends the others."""
+        at_once = min(self.order.at_once, int(getattr(self.source, "max_concurrency", 1)))
+        found: dict[str, Fetched | None] = {}
+        pool = ThreadPoolExecutor(max(1, at_once), thread_name_prefix="fetch")
+        try:
+            progress("fetching", 0, len(units))
+            running: dict[Future[Fetched | None], str] = {
+                pool.submit(self._one, name, period): name for name, period in units.items()
+            }
+            while running:
+                finished, _ = wait(running, timeout=_LOOK_S, return_when=FIRST_COMPLETED)
+                for each in finished:
+                    name = running.pop(each)
+                    found[name] = each.result()
+                    if found[name] is None and self.order.stops_at_missing:
+                        self.over.set()
+                progress("fetching", len(found), len(units))
+        except BaseException:
+            self.over.set()
+            if (stop := getattr(self.source, "stop", None)) is not None:
+                stop()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+        return found
+
+    def _one(self, name: str, period: Period | None) -> Fetched | None:
+        if self.over.is_set():
+            return None
+        place = self.places[name]
+        with _named_errors(self.order.name, period):
+            if (held := place.held()) is not None and self._is_right(held, period):
+                return held[0]
+            into = place.begin(resumes=bool(getattr(self.source, "resumes", False)))
+            try:
+                fetched = self.source.fetch_period(period, self.order.area, into)
+            except NoData:
+                if period is None:
+                    raise
+                return None
+        _check(self.order.name, fetched, into)
+        place.done(fetched, self.order.job)
+        return fetched
+
+    def _is_right(self, held: tuple[Fetched, str], period: Period | None) -> bool:
+        """Tell whether what is kept is what the source has now: by what it says of it, or as this very job fetched it."""
+        fetched, job = held
+        if job == self.order.job:
+            return True
+        ask: Callable[[Period | None], str | None] | None = getattr(self.source, "validator", None)
+        return fetched.validator is not None and ask is not None and ask(period) == fetched.validator
+
+
+def _unit(source: PeriodSource, period: Period | None) -> str:
+    if period is None:
+        return ""
+    name: Callable[[Period], str] | None = getattr(source, "unit", None)
+    return str(period) if name is None else name(period)
+
+
+def _check(name: str, fetched: Any, into: Path) -> None:
+    """Hold the answer of a source to its contract. Raises Configuration."""
+    if not isinstance(fetched, Fetched) or not fetched.files:
+        raise Configuration(f"The source {name} did not return files of a period.")
+    for each in fetched.files:
+        if not each.is_relative_to(into) or not each.exists():
+            raise Configuration(f"The source {name} returned {each.name!r}, which is not below the folder that it was given.")
+
+
+def check_listed(name: str, listed: Sequence[Period], start: Period, end: Period) -> None:
+    """Hold a list of periods to its contract: ascending, each once, none outside. Raises Configuration."""
+    numbers = [each.number for each in listed]
+    if sorted(set(numbers)) != numbers:
+        raise Configuration(f"The source {name} lists its periods in no order, or some twice.")
+    if numbers and not (start.number <= numbers[0] and numbers[-1] <= end.number):
+        raise Configuration(f"The source {name} lists periods that were not asked for.")
+
+
+@contextmanager
+def _named_errors(name: str, period: Period | None) -> Iterator[None]:
+    try:
+        yield
+    except CubeportError:
+        raise
+    except Exception as exc:
+        at = f" for {period}" if period is not None else ""
+        words = " ".join(f"{type(exc).__name__}: {exc}".split())[:200]
+        raise SourceFailed(f"The source {name} failed{at}: {words}", next_step="try again later, or tell its author") from exc
+
+
+AHEAD = 100
+"""How many periods of a source that is asked for each of them are looked at beyond the last one that is there, with an open end."""
+
+
+def listed(name: str, source: PeriodSource, start: Period, end: Period, *, is_open: bool = False) -> tuple[Period, ...] | None:
+    """Return the periods that the source lists; see :class:`~cubeport.cubes.sources.PeriodSource`."""
+    found: list[Period] = []
+    step = AHEAD if is_open and getattr(source, "asks_each", False) else end.number - start.number + 1
+    for first in range(start.number, end.number + 1, step):
+        lower, upper = start.moved(first - start.number), start.moved(min(first + step - 1, end.number) - start.number)
+        with _named_errors(name, None):
+            part = source.periods(lower, upper)
+        if part is None:
+            return None
+        check_listed(name, part, lower, upper)
+        found += part
+        if not part:
+            break
+    return tuple(found)

@@ -1,0 +1,218 @@
+"""The port ``service.ports.Sources``: every kind of source, by its name."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+from cubeport.adapters.fetching.bringing import Bringer, listed
+from cubeport.adapters.fetching.stac import StacSource
+from cubeport.adapters.fetching.stores import StoreSource, check_key
+from cubeport.adapters.fetching.uploads import UploadFolder
+from cubeport.adapters.fetching.urls import Probe, UrlSource
+from cubeport.adapters.fetching.zarrs import StoreKeys, WebKeys, ZarrSource
+from cubeport.adapters.sources.places import LocalPlaces
+from cubeport.adapters.storage.fetching import KeepingFetcher
+from cubeport.catalog.artifacts.storage import Profile
+from cubeport.cubes.placeholders import Pattern
+from cubeport.cubes.sources import Period, PeriodSource, SourceFactory, is_zarr
+from cubeport.cubes.write_request import BringOrder, Brought, Progress
+from cubeport.errors import CubeportError, InvalidRequest, SourceFailed, SourceRejected, UnknownProfile
+
+
+class Block(Protocol):
+    """A source block of ``service.templates``."""
+
+    @property
+    def kind(self) -> str: ...
+    @property
+    def name(self) -> str | None: ...
+    @property
+    def paths(self) -> tuple[str, ...]: ...
+    @property
+    def path(self) -> str | None: ...
+    @property
+    def template(self) -> str | None: ...
+    @property
+    def probe(self) -> str: ...
+    @property
+    def url(self) -> str | None: ...
+    @property
+    def profile(self) -> str | None: ...
+    @property
+    def key(self) -> str | None: ...
+    @property
+    def asset(self) -> str | None: ...
+    @property
+    def datetime(self) -> str | None: ...
+    @property
+    def filter(self) -> Mapping[str, Any]: ...
+    @property
+    def upload(self) -> str | None: ...
+    @property
+    def group(self) -> str | None: ...
+    @property
+    def params(self) -> Mapping[str, Any]: ...
+
+
+class InstalledSources:
+    """Sources of this machine, of others, and of plugins.
+
+    Parameters
+    ----------
+    connect
+        Makes a fetcher that holds addresses to ``sources.origins`` and ``limits.source_bytes``.
+    profiles
+        Storage profiles with ``use: [source]``, by name, each with its address (``s3://bucket/prefix``).
+    plugins
+        Factories that plugins registered.
+    most
+        ``limits.source_bytes``.
+    """
+
+    def __init__(
+        self,
+        local: LocalPlaces,
+        bringer: Bringer,
+        uploads: UploadFolder,
+        *,
+        connect: Callable[[], KeepingFetcher],
+        profiles: Callable[[], Mapping[str, tuple[Profile, str]]],
+        plugins: Mapping[str, SourceFactory],
+        most: int,
+    ) -> None:
+        self._local = local
+        self._bringer = bringer
+        self._uploads = uploads
+        self._connect = connect
+        self._profiles = profiles
+        self._plugins = dict(plugins)
+        self._most = most
+
+    def resolve(self, source: Block, *, asker: str | None = None, variables: Sequence[str] = ()) -> tuple[Path, ...] | PeriodSource:
+        """Return the files of this machine, or the source that fetches them; see :class:`~cubeport.service.ports.Sources`."""
+        match source.kind:
+            case "upload":
+                return (self._uploads.file(source.upload or "", owner=asker),)
+            case "url":
+                return self._of_address(str(source.template), source.group, variables, params=source.params, probe=source.probe)
+            case "zarr" if source.url:
+                return self._zarr_at(source.url, source.group, variables)
+            case "zarr" if source.profile:
+                keys = StoreKeys(self._profile(source.profile), check_key((source.key or "").rstrip("/")))
+                return self._zarr(keys, source.group, variables)
+            case "store":
+                return self._object(self._profile(source.profile or ""), source)
+            case "stac":
+                return self._stac(source, variables)
+            case "plugin" if source.name in self._plugins:
+                return self._plugin(str(source.name), source.params)
+        return self._local.resolve(source, installed=tuple(self._plugins))
+
+    def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
+        """Return the command line's own files; see :class:`~cubeport.service.ports.Sources`."""
+        return self._local.own(files)
+
+    def listed(
+        self, name: str, source: PeriodSource, start: Period, end: Period, *, is_open: bool = False
+    ) -> tuple[Period, ...] | None:
+        """Return the periods that the source lists."""
+        return listed(name, source, start, end, is_open=is_open)
+
+    def bring(self, source: PeriodSource, order: BringOrder, *, progress: Progress) -> AbstractContextManager[Brought]:
+        """Fetch what is ordered."""
+        return self._bringer.bring(source, order, progress=progress)
+
+    # --- kinds ---
+
+    def _of_address(
+        self,
+        address: str,
+        group: str | None,
+        variables: Sequence[str],
+        *,
+        params: Mapping[str, Any] | None = None,
+        probe: str = "head",
+    ) -> PeriodSource:
+        params = params or {}
+        if re.match(r"[A-Za-z][A-Za-z0-9+.-]*://", address) and not address.lower().startswith(("http://", "https://")):
+            profile, key = self._by_address(address)
+            if is_zarr(key):
+                return self._zarr(StoreKeys(profile, check_key(key.rstrip("/"))), group, variables)
+            return StoreSource(profile, Pattern.of(check_key(key), params), most=self._most)
+        if is_zarr(address):
+            return self._zarr_at(address, group, variables)
+        pattern = Pattern.of(address, params)
+        return UrlSource(pattern, self._fetcher(pattern.example), probe=cast("Probe", probe))
+
+    def _zarr_at(self, address: str, group: str | None, variables: Sequence[str]) -> PeriodSource:
+        stopping = threading.Event()
+        return self._zarr(WebKeys(self._fetcher(address), address, stopping), group, variables, stopping)
+
+    def _zarr(
+        self, keys: WebKeys | StoreKeys, group: str | None, variables: Sequence[str], stopping: threading.Event | None = None
+    ) -> PeriodSource:
+        return ZarrSource(keys, group=group, variables=variables, most=self._most, stopping=stopping or threading.Event())
+
+    def _object(self, profile: Profile, source: Block) -> PeriodSource:
+        return StoreSource(profile, Pattern.of(check_key(source.key or ""), source.params), most=self._most)
+
+    def _stac(self, source: Block, variables: Sequence[str]) -> PeriodSource:
+        def of_href(href: str) -> PeriodSource:
+            return self._of_address(href, source.group, variables)
+
+        return StacSource(
+            source.url or "",
+            self._fetcher(source.url or ""),
+            of_href,
+            asset=source.asset,
+            interval=source.datetime,
+            wanted=source.filter,
+            stopping=threading.Event(),
+        )
+
+    def _plugin(self, name: str, params: Mapping[str, Any]) -> PeriodSource:
+        try:
+            return self._plugins[name](dict(params))
+        except CubeportError:
+            raise
+        except (TypeError, ValueError) as exc:
+            words = " ".join(str(exc).split())[:300]
+            raise InvalidRequest(f"The source plugin {name} does not take these params: {words}") from exc
+        except Exception as exc:
+            words = " ".join(f"{type(exc).__name__}: {exc}".split())[:200]
+            raise SourceFailed(f"The source plugin {name} could not begin: {words}", next_step="tell its author") from exc
+
+    def _fetcher(self, address: str) -> KeepingFetcher:
+        """Return a fetcher, having refused an address that it would refuse: before anything is asked of anybody."""
+        fetcher = self._connect()
+        fetcher.check(address)
+        return fetcher
+
+    def _profile(self, name: str) -> Profile:
+        profiles = self._profiles()
+        if name not in profiles:
+            known = ", ".join(sorted(profiles)) or "none"
+            raise UnknownProfile(
+                f"There is no profile {name[:80]!r} for sources; there are {known}.",
+                next_step=f"write `use: [source]` into the profile {name[:80]} of config/profiles.yaml",
+            )
+        return profiles[name][0]
+
+    def _by_address(self, address: str) -> tuple[Profile, str]:
+        """Return the profile whose root an address is below, and the key there."""
+        for profile, root in self._profiles().values():
+            above = root.rstrip("/") + "/"
+            if address.startswith(above):
+                return profile, address.removeprefix(above)
+        scheme = address.partition("://")[0]
+        raise SourceRejected(
+            f"{scheme}: no profile for sources has a root above this address.",
+            reason="not-allowed",
+            source=address.partition("?")[0][:200],
+            next_step=f"add a profile with protocol: {scheme[:20]}, its root and `use: [source]` to config/profiles.yaml",
+        )

@@ -1,0 +1,143 @@
+"""What was fetched and may be of use again: kept in ``data_dir/fetched`` for a while, so that a second attempt fetches the rest.
+
+``{dataset}/{source}/{unit}/`` has the files of one unit (a period, or files that periods share), and ``{unit}.json`` next to it,
+written last, says that they are whole. A kernel lock on ``{dataset}.lock`` says that somebody is using them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cubeport.catalog.disk.durable import make_folders, replace_file, store_errors
+from cubeport.catalog.disk.locks import FileLock
+from cubeport.cubes.sources import Fetched
+from cubeport.errors import DatasetBusy, Locked
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """The place of one unit."""
+
+    folder: Path
+
+    @property
+    def mark(self) -> Path:
+        """What says that the unit is whole."""
+        return self.folder.with_name(f"{self.folder.name}.json")
+
+    def held(self) -> tuple[Fetched, str] | None:
+        """Return what is there whole, and the job that brought it."""
+        try:
+            said: Mapping[str, Any] = json.loads(self.mark.read_bytes())
+            files = tuple(self.folder / name for name in said["files"])
+            if [_size(each) for each in files] != said["sizes"]:
+                return None
+            return Fetched(files, said["validator"]), str(said["job"])
+        except (FileNotFoundError, ValueError, KeyError, TypeError):
+            return None
+
+    def begin(self, *, resumes: bool) -> Path:
+        """Return the folder to fetch into; empty unless what is half there is of use."""
+        self.mark.unlink(missing_ok=True)
+        if not resumes and self.folder.exists():
+            shutil.rmtree(self.folder)
+        make_folders(self.folder)
+        return self.folder
+
+    def done(self, fetched: Fetched, job: str) -> None:
+        """Say that the unit is whole."""
+        said = {
+            "files": [each.relative_to(self.folder).as_posix() for each in fetched.files],
+            "sizes": [_size(each) for each in fetched.files],
+            "validator": fetched.validator,
+            "job": job,
+        }
+        replace_file(self.mark, json.dumps(said).encode())
+
+
+class KeptFolder:
+    """All that is kept of what an instance fetched.
+
+    Parameters
+    ----------
+    hours, max_bytes
+        ``ingest.keep_fetched_h`` and ``ingest.keep_fetched_bytes``: what is older goes, and the oldest of what is more.
+    """
+
+    def __init__(self, root: Path, *, hours: float, max_bytes: int) -> None:
+        self._root = root
+        self._hours = hours
+        self._max_bytes = max_bytes
+
+    @contextmanager
+    def using(self, dataset_id: str) -> Iterator[Path]:
+        """Hold what is kept for a dataset, so that nobody removes it meanwhile; what need not stay goes afterwards."""
+        with store_errors("keep what is fetched"):
+            make_folders(self._root)
+        try:
+            with FileLock(self._root / f"{dataset_id}.lock", None, 30.0):
+                yield self._root / dataset_id
+        except Locked as exc:
+            raise DatasetBusy(f"What was fetched for {dataset_id} is in use.", next_step="try again when it is done") from exc
+        finally:
+            self.prune()
+
+    @staticmethod
+    def unit(folder: Path, source: str, name: str) -> Unit:
+        """Return the place of the unit *name* of *source* in a dataset's folder."""
+        return Unit(folder / _short(source) / _short(name))
+
+    def prune(self) -> None:
+        """Remove what is older than is kept, and the oldest of what is more. What is in use stays."""
+        now = time.time()
+        left: list[tuple[float, int, Path]] = []
+        for folder in sorted(each for each in self._root.glob("*") if each.is_dir()):
+            for unit in sorted(each for each in folder.glob("*/*") if each.is_dir()):
+                with suppress(FileNotFoundError):  # another process removes it at this moment
+                    left.append((_newest(unit), _bytes(unit), unit))
+        left.sort(reverse=True)
+        total = 0
+        for modified, size, unit in left:
+            total += size
+            if now - modified > self._hours * 3600 or total > self._max_bytes or self._hours == 0:
+                self._remove(unit)
+
+    def _remove(self, unit: Path) -> None:
+        lock = FileLock(self._root / f"{unit.parent.parent.name}.lock", None, 0.0)
+        if not lock.try_lock():
+            return
+        try:
+            unit.with_name(f"{unit.name}.json").unlink(missing_ok=True)
+            shutil.rmtree(unit, ignore_errors=True)
+            for above in (unit.parent, unit.parent.parent):
+                if not any(above.iterdir()):
+                    above.rmdir()
+        except FileNotFoundError:
+            pass  # another process removed it at the same moment
+        finally:
+            lock.release()
+
+
+def _short(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def _size(path: Path) -> int:
+    """Return the bytes of a file, or of all files of a folder."""
+    return _bytes(path) if path.is_dir() else path.stat().st_size
+
+
+def _bytes(folder: Path) -> int:
+    return sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
+
+
+def _newest(folder: Path) -> float:
+    return max((each.stat().st_mtime for each in (folder, *folder.rglob("*"))), default=0.0)

@@ -1,0 +1,269 @@
+"""``kind: stac``: the assets of STAC Items, of one or of all of a Collection (STAC 1.0 and 1.1).
+
+A Collection gives its items by links ``item`` (a static catalog) or ``items`` (an API, followed from page to page), or has the
+asset itself. What an asset's address may be is the same as of any other source.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urljoin
+
+from cubeport.adapters.fetching.downloads import patiently, small
+from cubeport.adapters.storage.fetching import KeepingFetcher
+from cubeport.catalog.forms.strictjson import strict_json
+from cubeport.cubes import periods
+from cubeport.cubes.calendars import Stamp, parse_stamp
+from cubeport.cubes.sources import Area, Fetched, Period, PeriodSource
+from cubeport.errors import InvalidPeriod, InvalidRequest, NoData, SourceRejected
+
+_DOCUMENT_BYTES = 8 << 20
+_ITEMS = 10_000
+_PAGES = 1_000
+
+type OfHref = Callable[[str], PeriodSource]
+"""Returns the source of what is at an address; refuses addresses that may not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    id: str
+    href: str
+    """Of its asset, absolute."""
+    start: str
+    end: str
+
+    def spans(self, like: Period) -> range:
+        """Return the numbers of the periods that the item covers."""
+        first = periods.of(_stamp(self.start, like), like.type, like.calendar)
+        end = _stamp(self.end, like)
+        last = periods.of(end, like.type, like.calendar)
+        # An interval that ends where a period begins has nothing of it.
+        if last > first and periods.start_of(last, like.type, like.calendar) == end:
+            last -= 1
+        return range(first, last + 1)
+
+
+def _stamp(text: str, like: Period) -> Stamp:
+    return parse_stamp(text, like.calendar)
+
+
+class StacSource:
+    """The asset of one name, of every item.
+
+    Parameters
+    ----------
+    asset
+        The key of the asset; ``None`` is the only one with the role ``data``, or the only one at all.
+    interval
+        ``datetime`` of the block: items outside are left out.
+    wanted
+        Properties that items must have.
+    """
+
+    max_concurrency = 4
+    resumes = True
+    is_periodic: bool | None = None
+
+    def __init__(
+        self,
+        uri: str,
+        fetcher: KeepingFetcher,
+        of_href: OfHref,
+        *,
+        asset: str | None,
+        interval: str | None,
+        wanted: Mapping[str, object],
+        stopping: threading.Event,
+    ) -> None:
+        self._uri, self._fetcher, self._of_href = uri, fetcher, of_href
+        self._asset, self._wanted, self._stopping = asset, dict(wanted), stopping
+        self._from, self._to = _interval(interval)
+        self._found: tuple[_Item, ...] | None = None
+        self._whole: str | None = None
+        """The address of the Collection's own asset."""
+        self._looking = threading.Lock()
+
+    def stop(self) -> None:
+        """End what runs."""
+        self._stopping.set()
+
+    def periods(self, start: Period, end: Period) -> Sequence[Period] | None:
+        """Return those that an item covers; ``None`` where the Collection itself has the asset."""
+        items = self._items()
+        if self._whole is not None:
+            return None
+        numbers = {n for item in items for n in item.spans(start)}
+        return [start.moved(n - start.number) for n in range(start.number, end.number + 1) if n in numbers]
+
+    def unit(self, period: Period) -> str:
+        """Return the ids of the items of a period."""
+        return self._whole or "\n".join(item.id for item in self._items() if period.number in item.spans(period))
+
+    def validator(self, period: Period | None) -> str | None:
+        """Return what is said of every asset now, ``None`` where one says nothing."""
+        said = [self._said(href) for href in self._hrefs(period)]
+        return "\n".join(map(str, said)) if said and None not in said else None
+
+    def _said(self, href: str) -> str | None:
+        ask: Callable[[None], str | None] | None = getattr(self._of_href(href), "validator", None)
+        return ask(None) if ask is not None else None
+
+    def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:
+        """Bring the assets. Raises NoData when no item has the period."""
+        hrefs = self._hrefs(period)
+        if not hrefs:
+            raise NoData(f"No item of {_plain(self._uri)} fits.", next_step="check asset, datetime and filter of the source")
+        files: list[Path] = []
+        said: list[str | None] = []
+        for number, href in enumerate(hrefs):
+            folder = into / f"{number:05d}"
+            folder.mkdir(exist_ok=True)
+            fetched = self._of_href(href).fetch_period(None, area, folder)
+            files += fetched.files
+            said.append(fetched.validator)
+        return Fetched(tuple(files), "\n".join(map(str, said)) if None not in said else None)
+
+    def _hrefs(self, period: Period | None) -> list[str]:
+        items = self._items()
+        if self._whole is not None:
+            return [self._whole]
+        return [item.href for item in items if period is None or period.number in item.spans(period)]
+
+    # --- documents ---
+
+    def _items(self) -> tuple[_Item, ...]:
+        with self._looking:
+            if self._found is None:
+                self._found = tuple(self._look())
+            return self._found
+
+    def _look(self) -> Iterator[_Item]:
+        document = self._document(self._uri)
+        match document.get("type"):
+            case "Feature":
+                documents: Iterator[tuple[str, Mapping[str, Any]]] = iter([(self._uri, document)])
+            case "FeatureCollection":
+                documents = self._pages(self._uri, document)
+            case "Collection":
+                href = self._href(self._uri, document, required=False)
+                if href is not None:
+                    self._whole = href
+                    return
+                documents = self._of_collection(document)
+            case _:
+                raise _refused(self._uri, "is neither a STAC Item nor a Collection", "unreadable", "name one of them")
+        for number, (uri, item) in enumerate(documents):
+            if number >= _ITEMS:
+                raise _refused(self._uri, f"has more than {_ITEMS} items", "too-big", "name datetime or filter in the source")
+            found = self._item(uri, item)
+            if found is not None:
+                yield found
+
+    def _of_collection(self, document: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        static = _links(document, "item")
+        for link in static:
+            uri = urljoin(self._uri, link["href"])
+            yield uri, self._document(uri)
+        if not static and (pages := _links(document, "items")):
+            uri = urljoin(self._uri, pages[0]["href"])
+            yield from self._pages(uri, self._document(uri))
+
+    def _pages(self, uri: str, page: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        for _ in range(_PAGES):
+            for item in page.get("features", ()):
+                if isinstance(item, Mapping):
+                    own = [
+                        each.get("href")
+                        for each in item.get("links", ())
+                        if isinstance(each, Mapping) and each.get("rel") == "self"
+                    ]
+                    yield (urljoin(uri, own[0]) if own and isinstance(own[0], str) else uri), item
+            following = [each for each in page.get("links", ()) if isinstance(each, Mapping) and each.get("rel") == "next"]
+            if not following:
+                return
+            if following[0].get("method", "GET") != "GET":
+                raise _refused(uri, "has pages that are not asked for with GET", "unreadable", "name the items' own address")
+            uri = urljoin(uri, following[0]["href"])
+            page = self._document(uri)
+        raise _refused(uri, f"has more than {_PAGES} pages", "too-big", "name datetime or filter in the source")
+
+    def _item(self, uri: str, item: Mapping[str, Any]) -> _Item | None:
+        properties = item.get("properties")
+        if not isinstance(properties, Mapping) or not isinstance(item.get("id"), str):
+            raise _refused(uri, "is not a STAC Item", "unreadable", "name an Item or a Collection")
+        if any(properties.get(name) != value for name, value in self._wanted.items()):
+            return None
+        start = properties.get("start_datetime") or properties.get("datetime")
+        end = properties.get("end_datetime") or properties.get("datetime") or start
+        if not isinstance(start, str) or not isinstance(end, str):
+            raise _refused(uri, "has no datetime", "bad-time", "leave it out with filter")
+        try:
+            first, last = parse_stamp(start, "standard"), parse_stamp(end, "standard")
+        except InvalidPeriod as exc:
+            raise _refused(uri, "has a datetime that is none", "bad-time", "leave it out with filter") from exc
+        if (self._from is not None and last < self._from) or (self._to is not None and first > self._to):
+            return None
+        href = self._href(uri, item, required=True)
+        assert href is not None
+        return _Item(item["id"], href, start, end)
+
+    def _href(self, uri: str, document: Mapping[str, Any], *, required: bool) -> str | None:
+        """Return the address of the asset. Raises SourceRejected naming those that there are."""
+        found = document.get("assets") or {}
+        assets = {str(key): each for key, each in found.items() if isinstance(each, Mapping)} if isinstance(found, Mapping) else {}
+        if self._asset is not None:
+            chosen = [key for key in assets if key == self._asset]
+        else:
+            data = [key for key, each in assets.items() if "data" in (each.get("roles") or ())]
+            chosen = data or list(assets)
+        if len(chosen) == 1 and isinstance(assets[chosen[0]].get("href"), str):
+            return urljoin(uri, str(assets[chosen[0]]["href"]))
+        if not required and (self._asset is None or not chosen):
+            return None
+        names = ", ".join(sorted(assets)[:20]) or "none"
+        said = f"asset {self._asset!r}" if self._asset is not None else "one asset that is the data"
+        step = f"choose one with asset, e.g. {min(assets)}" if assets else "name another Item or Collection"
+        raise _refused(uri, f"has not {said}; there are {names}", "not-a-cube", step)
+
+    def _document(self, uri: str) -> Mapping[str, Any]:
+        data = patiently(lambda: small(self._fetcher, uri, most=_DOCUMENT_BYTES), self._stopping)
+        if data is None:
+            raise NoData(f"There is nothing at {_plain(uri)}.", next_step="check the address")
+        try:
+            document = strict_json(data.decode(), nan=False)
+        except (ValueError, RecursionError):
+            document = None
+        if not isinstance(document, Mapping):
+            raise _refused(uri, "is not JSON", "unreadable", "name the address of a STAC Item or Collection")
+        return document
+
+
+def _links(document: Mapping[str, Any], rel: str) -> list[Mapping[str, Any]]:
+    links = document.get("links")
+    found = links if isinstance(links, list) else []
+    return [each for each in found if isinstance(each, Mapping) and each.get("rel") == rel and isinstance(each.get("href"), str)]
+
+
+def _interval(text: str | None) -> tuple[Stamp | None, Stamp | None]:
+    """Return the ends of ``datetime``: an instant, or ``start/end`` with ``..`` for an open one. Raises InvalidRequest."""
+    if text is None:
+        return None, None
+    first, slash, last = text.partition("/")
+    try:
+        ends = [None if part in ("..", "") else parse_stamp(part, "standard") for part in (first, last if slash else first)]
+    except InvalidPeriod as exc:
+        raise InvalidRequest("datetime of the source is an instant or start/end, RFC 3339.") from exc
+    return ends[0], ends[1]
+
+
+def _plain(uri: str) -> str:
+    return uri.partition("?")[0][:300]
+
+
+def _refused(uri: str, text: str, reason: str, next_step: str) -> SourceRejected:
+    return SourceRejected(f"{_plain(uri)} {text}.", reason=reason, source=_plain(uri), next_step=next_step)

@@ -1,0 +1,455 @@
+"""``kind: zarr`` on another machine: the keys that its metadata name, brought into a folder. The gate reads that folder.
+
+Nothing is listed over HTTP, so consolidated metadata say which nodes there are; what a node is, its own document says.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import product
+from math import ceil, prod
+from pathlib import Path
+from typing import Any, Protocol
+from urllib.parse import quote
+
+from cubeport.adapters.fetching.downloads import name_of, patiently, small
+from cubeport.adapters.fetching.stores import validator
+from cubeport.adapters.storage.fetching import KeepingFetcher
+from cubeport.catalog.artifacts.storage import Profile
+from cubeport.catalog.forms.strictjson import strict_json
+from cubeport.cubes.companions import REFERENCES
+from cubeport.cubes.sources import Area, Fetched, Period
+from cubeport.errors import ArtifactMissing, Cancelled, NoData, SourceRejected
+
+_DOCUMENT_BYTES = 4 << 20
+_PIECE = 1 << 20
+_NODES = 2_000
+_CHUNKS = 1_000_000
+_AT_ONCE = 8
+_NAME = re.compile(r"[^\x00-\x1f\x7f/\\]{1,255}")
+_LONGEST_LENGTH = 2**63 - 1
+
+
+class Keys(Protocol):
+    """A store by its keys."""
+
+    @property
+    def name(self) -> str:
+        """What it is called, without secrets."""
+
+    def read(self, key: str) -> bytes | None:
+        """Return a small object, ``None`` when the store says that there is none."""
+
+    def take(self, key: str, path: Path) -> str | None:
+        """Bring an object to *path*; return its validator (empty where it has none), ``None`` when there is none."""
+
+    def validator(self, key: str) -> str | None:
+        """Return what the store says of the object now, ``None`` where it says nothing."""
+
+    def listed(self) -> Sequence[str] | None:
+        """Return every key, ``None`` where nothing can be listed."""
+
+
+class WebKeys:
+    """Keys below an HTTP address."""
+
+    def __init__(self, fetcher: KeepingFetcher, uri: str, stopping: threading.Event) -> None:
+        self._fetcher = fetcher
+        self._base, _, query = uri.partition("?")
+        self._query = f"?{query}" if query else ""
+        self._stopping = stopping
+        self.name = self._base.rstrip("/")
+
+    def read(self, key: str) -> bytes | None:
+        return patiently(lambda: small(self._fetcher, self._at(key), most=_DOCUMENT_BYTES), self._stopping)
+
+    def take(self, key: str, path: Path) -> str | None:
+        def once() -> str | None:
+            with self._fetcher.get(self._at(key)) as answer:
+                if answer is None:
+                    return None
+                with path.open("wb") as file:
+                    while piece := answer.body.read(_PIECE):
+                        file.write(piece)
+                return answer.resource.validator or ""
+
+        return patiently(once, self._stopping)
+
+    def validator(self, key: str) -> str | None:
+        found = patiently(lambda: self._fetcher.head(self._at(key)), self._stopping)
+        return found.validator if found else None
+
+    def listed(self) -> None:
+        return None
+
+    def _at(self, key: str) -> str:
+        return f"{self.name}/{quote(key)}{self._query}"
+
+
+class StoreKeys:
+    """Keys below a profile."""
+
+    def __init__(self, profile: Profile, key: str) -> None:
+        self._profile, self._key = profile, key.rstrip("/")
+        self.name = f"{profile.name}/{self._key}"
+
+    def read(self, key: str) -> bytes | None:
+        stored = self._profile.stat(f"{self._key}/{key}")
+        if stored is None or stored.kind != "file":
+            return None
+        if stored.size_bytes > _DOCUMENT_BYTES:
+            raise _refused(self.name, f"has metadata of {stored.size_bytes} bytes", "too-big")
+        with self._profile.open(f"{self._key}/{key}") as file:
+            return file.read()
+
+    def take(self, key: str, path: Path) -> str | None:
+        whole = f"{self._key}/{key}"
+        stored = self._profile.stat(whole)
+        if stored is None or stored.kind != "file":
+            return None
+        try:
+            with self._profile.open(whole) as source, path.open("wb") as file:
+                while piece := source.read(_PIECE):
+                    file.write(piece)
+        except ArtifactMissing:
+            return None
+        return validator(stored)
+
+    def validator(self, key: str) -> str | None:
+        stored = self._profile.stat(f"{self._key}/{key}")
+        return validator(stored) if stored is not None else None
+
+    def listed(self) -> Sequence[str]:
+        return [each.path for each in self._profile.files(self._key) if each.kind == "file"]
+
+
+@dataclass(frozen=True, slots=True)
+class _Array:
+    path: str
+    dims: tuple[str, ...] | None
+    names: Callable[[], Iterator[str]]
+    """Keys of its chunks."""
+    chunks: int
+    words: frozenset[str]
+    """Names that its attributes refer to."""
+
+    @property
+    def group(self) -> str:
+        return self.path.rpartition("/")[0]
+
+    @property
+    def label(self) -> str:
+        return self.path.rpartition("/")[2]
+
+
+class ZarrSource:
+    """A Zarr group on another machine, brought whole: the chosen variables and what describes them.
+
+    Parameters
+    ----------
+    variables
+        Names of the variables to bring; empty is all. What they refer to, and the labels of their dimensions, come along.
+    most
+        Bytes in all.
+    """
+
+    max_concurrency = 1
+    resumes = True
+    is_periodic: bool | None = False
+
+    def __init__(
+        self, keys: Keys, *, group: str | None, variables: Sequence[str], most: int, stopping: threading.Event, name: str = ""
+    ) -> None:
+        self._keys, self._group, self._variables, self._most = keys, (group or "").strip("/"), tuple(variables), most
+        self._stopping = stopping
+        self._name = name or name_of(keys.name)
+
+    def stop(self) -> None:
+        """End what runs."""
+        self._stopping.set()
+
+    def periods(self, start: Period, end: Period) -> None:  # noqa: ARG002 - all of it is one thing
+        """Return ``None``: what periods there are is seen when it is read."""
+        return
+
+    def unit(self, period: Period) -> str:  # noqa: ARG002
+        """Return the one name of all periods."""
+        return self._keys.name
+
+    def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:  # noqa: ARG002
+        """Bring the store. Raises NoData when nothing is there."""
+        name = self._name if self._name.endswith(".zarr") else f"{self._name}.zarr"
+        folder = into / name
+        bring(self._keys, folder, group=self._group, variables=self._variables, most=self._most, stopping=self._stopping)
+        return Fetched((folder,))
+
+
+def bring(keys: Keys, folder: Path, *, group: str, variables: Sequence[str], most: int, stopping: threading.Event) -> None:
+    """Bring a Zarr store of version 2 or 3 into *folder*: documents first, then every chunk that they name.
+
+    A chunk that the store says it does not have stays away: it is fill values. What an earlier fetch brought, and the store says
+    is the same still, does not come again.
+
+    Raises
+    ------
+    NoData
+        When there is no Zarr.
+    SourceRejected
+        For metadata that name no keys, or too many; ``too-big`` over *most* bytes.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    documents = _documents(keys)
+    arrays = _chosen(_arrays(keys.name, documents), group, variables)
+    count = sum(each.chunks for each in arrays)
+    if count > _CHUNKS:
+        raise _refused(keys.name, f"has {count} chunks, more than {_CHUNKS}", "too-big", next_step="choose variables")
+    kept = {each.path for each in arrays}
+    every = {each.path for each in _arrays(keys.name, documents)}
+    for key, data in documents.items():
+        node = key.rpartition("/")[0]
+        if node not in every or node in kept:
+            path = folder / key
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(data)
+    _Chunks(keys, folder, most - sum(map(len, documents.values())), stopping).bring(key for each in arrays for key in each.names())
+
+
+class _Chunks:
+    """The chunks of a store on their way into a folder; next to it an index says what came, as the store and as its sha256."""
+
+    def __init__(self, keys: Keys, folder: Path, most: int, stopping: threading.Event) -> None:
+        self._keys, self._folder, self._most, self._stopping = keys, folder, most, stopping
+        self._index = folder.with_name(f"{folder.name}.keys")
+        self._had = {key: (said, digest) for key, said, digest in _lines(self._index)}
+        self._taken = 0
+        self._lock = threading.Lock()
+
+    def bring(self, names: Iterator[str]) -> None:
+        pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="chunks")
+        try:
+            with self._index.open("a") as index:
+                for line in pool.map(self._one, names):
+                    if line is not None:
+                        index.write(json.dumps(line) + "\n")
+                        index.flush()
+        except BaseException:
+            self._stopping.set()
+            raise
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+    def _one(self, key: str) -> tuple[str, str, str] | None:
+        """Bring one chunk, if it must be; return the line for the index."""
+        if self._stopping.is_set():
+            raise Cancelled("The fetch was stopped.")
+        path = self._folder / key
+        if key in self._had and path.is_file():
+            said, digest = self._had[key]
+            if _sha256(path) == digest and self._keys.validator(key) == said:
+                self._count(path)
+                return None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        came = self._keys.take(key, path)
+        if came is None:
+            path.unlink(missing_ok=True)
+            return None
+        self._count(path)
+        return (key, came, _sha256(path)) if came else None
+
+    def _count(self, path: Path) -> None:
+        with self._lock:
+            self._taken += path.stat().st_size
+            if self._taken > self._most:
+                raise _refused(
+                    self._keys.name,
+                    "has more bytes than may be fetched",
+                    "too-big",
+                    setting="limits.source_bytes",
+                    limit=self._most,
+                    next_step="choose variables, or raise limits.source_bytes",
+                )
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
+    """Yield key, validator and sha256 of what came; a line that a kill cut off is of no use."""
+    if path.is_file():
+        for line in path.read_text().splitlines():
+            with suppress(ValueError):
+                key, said, digest = json.loads(line)
+                yield key, said, digest
+
+
+# --- metadata -------------------------------------------------------------------------------------------------------
+
+
+def _documents(keys: Keys) -> dict[str, bytes]:
+    """Return every metadata document, by key: their own, whatever consolidated metadata say of them."""
+    root = keys.read("zarr.json")
+    if root is not None:
+        names = _nodes_3(keys, root)
+        leaves: tuple[str, ...] = ("zarr.json",)
+    elif keys.read(".zgroup") is not None or keys.read(".zarray") is not None:
+        names = _nodes_2(keys)
+        leaves = (".zgroup", ".zarray", ".zattrs")
+    else:
+        raise NoData(
+            f"There is no Zarr at {keys.name}.", next_step="name the address of its root, the folder of zarr.json or .zgroup"
+        )
+    if len(names) > _NODES:
+        raise _refused(keys.name, f"has {len(names)} nodes, more than {_NODES}", "too-big")
+    wanted = [f"{node}/{leaf}" if node else leaf for node in ("", *names) for leaf in leaves]
+    with ThreadPoolExecutor(_AT_ONCE) as pool:
+        found = dict(zip(wanted, pool.map(keys.read, wanted), strict=True))
+    return {key: data for key, data in found.items() if data is not None}
+
+
+def _nodes_3(keys: Keys, root: bytes) -> list[str]:
+    document = _json(keys.name, root)
+    consolidated = document.get("consolidated_metadata")
+    if (listed := keys.listed()) is not None:
+        return _names(keys.name, [key[: -len("/zarr.json")] for key in listed if key.endswith("/zarr.json")])
+    if document.get("node_type") == "array":
+        return []
+    if not isinstance(consolidated, dict) or not isinstance(consolidated.get("metadata"), dict):
+        raise _not_consolidated(keys.name)
+    return _names(keys.name, list(consolidated["metadata"]))
+
+
+def _nodes_2(keys: Keys) -> list[str]:
+    if (listed := keys.listed()) is not None:
+        nodes = [key.rpartition("/")[0] for key in listed if key.rpartition("/")[2] in (".zgroup", ".zarray")]
+        return _names(keys.name, [node for node in dict.fromkeys(nodes) if node])
+    consolidated = keys.read(".zmetadata")
+    if consolidated is None:
+        raise _not_consolidated(keys.name)
+    metadata = _json(keys.name, consolidated).get("metadata")
+    if not isinstance(metadata, dict):
+        raise _refused(keys.name, "has consolidated metadata that are none", "unreadable")
+    return _names(keys.name, [node for node in dict.fromkeys(key.rpartition("/")[0] for key in metadata) if node])
+
+
+def _names(store: str, nodes: Sequence[str]) -> list[str]:
+    """Return the nodes if each is a path that stays in its folder. Raises SourceRejected."""
+    for node in nodes:
+        if not all(_NAME.fullmatch(part) and part not in (".", "..") for part in node.split("/")):
+            raise _refused(store, "names a node that is no name", "unsafe")
+    return list(nodes)
+
+
+def _not_consolidated(name: str) -> SourceRejected:
+    return _refused(
+        name,
+        "has no consolidated metadata, and over HTTP nobody can list what is in it",
+        "unreadable",
+        next_step="have it written with zarr.consolidate_metadata(store), or name it by a storage profile, which can list",
+    )
+
+
+def _json(name: str, data: bytes) -> dict[str, Any]:
+    try:
+        document = strict_json(data.decode(), nan=True)
+    except (ValueError, RecursionError):
+        raise _refused(name, "has metadata that are not strict JSON", "unreadable") from None
+    if not isinstance(document, dict):
+        raise _refused(name, "has metadata that are not a JSON object", "unreadable")
+    return document
+
+
+def _arrays(name: str, documents: Mapping[str, bytes]) -> list[_Array]:
+    found = []
+    for key, data in documents.items():
+        node, _, leaf = key.rpartition("/")
+        if leaf == "zarr.json":
+            document = _json(name, data)
+            if document.get("node_type") == "array":
+                found.append(_array_3(name, node, document))
+        elif leaf == ".zarray":
+            attributes = documents.get(f"{node}/.zattrs" if node else ".zattrs")
+            found.append(_array_2(name, node, _json(name, data), _json(name, attributes) if attributes else {}))
+    return found
+
+
+def _array_3(name: str, node: str, document: Mapping[str, Any]) -> _Array:
+    try:
+        shape, grid, encoding = document["shape"], document["chunk_grid"], document["chunk_key_encoding"]
+        if grid["name"] != "regular" or encoding["name"] not in ("default", "v2"):
+            raise ValueError
+        default = encoding["name"] == "default"
+        separator = encoding.get("configuration", {}).get("separator", "/" if default else ".")
+        counts = _counts(shape, grid["configuration"]["chunk_shape"])
+        attributes, dims = document.get("attributes", {}), document.get("dimension_names")
+        return _array(node, counts, separator, "c" if default else None, attributes, dims)
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _refused(name, f"has metadata that do not fit Zarr version 3: {node[:80]}", "unreadable") from None
+
+
+def _array_2(name: str, node: str, document: Mapping[str, Any], attributes: Mapping[str, Any]) -> _Array:
+    try:
+        counts = _counts(document["shape"], document["chunks"])
+        separator = document.get("dimension_separator", ".")
+        return _array(node, counts, separator, None, attributes, attributes.get("_ARRAY_DIMENSIONS"))
+    except (KeyError, TypeError, ValueError, AttributeError):
+        raise _refused(name, f"has metadata that do not fit Zarr version 2: {node[:80]}", "unreadable") from None
+
+
+def _counts(shape: Any, chunks: Any) -> tuple[int, ...]:
+    """Return the number of chunks along each dimension. Raises ValueError."""
+    if not isinstance(shape, list) or not isinstance(chunks, list) or len(shape) != len(chunks) or len(shape) > 64:
+        raise ValueError("not a grid")
+    if not all(type(n) is int and 0 <= n <= _LONGEST_LENGTH for n in shape) or not all(type(n) is int and n > 0 for n in chunks):
+        raise ValueError("not a grid")
+    return tuple(ceil(length / chunk) for length, chunk in zip(shape, chunks, strict=True))
+
+
+def _array(
+    node: str, counts: tuple[int, ...], separator: Any, prefix: str | None, attributes: Mapping[str, Any], dims: Any
+) -> _Array:
+    if separator not in ("/", "."):
+        raise ValueError("not a separator")
+
+    def names() -> Iterator[str]:
+        for index in product(*map(range, counts)):
+            parts = [*([prefix] if prefix else []), *map(str, index)]
+            yield f"{node}/{separator.join(parts) or '0'}"
+
+    words = {word for key in REFERENCES if isinstance(attributes.get(key), str) for word in re.findall(r"[^\s:]+", attributes[key])}
+    named = tuple(map(str, dims)) if isinstance(dims, list) else None
+    return _Array(node, named, names, prod(counts), frozenset(words))
+
+
+def _chosen(arrays: Sequence[_Array], group: str, variables: Sequence[str]) -> list[_Array]:
+    """Return the arrays of *group* that are wanted, with what they refer to, there and in the groups above. Pure."""
+    above = {"", *(group[:n] for n, c in enumerate(group) if c == "/"), group}
+    own = [each for each in arrays if each.group == group]
+    if not variables and not group:
+        return list(arrays)
+    wanted = [each for each in own if each.label in variables] if variables else own
+    if not wanted:
+        return own  # the gate says what is missing
+    reachable = {each.path: each for each in arrays if each.group in above}
+    chosen = {each.path: each for each in wanted}
+    front = list(wanted)
+    while front:
+        each = front.pop()
+        for label in {*(each.dims or ()), *each.words}:
+            for path, other in reachable.items():
+                if other.label == label.rpartition("/")[2] and path not in chosen:
+                    chosen[path] = other
+                    front.append(other)
+    return [each for each in arrays if each.path in chosen]
+
+
+def _refused(name: str, text: str, reason: str, **rest: Any) -> SourceRejected:
+    return SourceRejected(f"{name[:200]} {text}.", reason=reason, source=name[:200], **rest)

@@ -1,0 +1,107 @@
+"""Names with ``{YYYY}`` in them: the text of a period, and the periods of a text. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from cubeport.cubes import periods
+from cubeport.cubes.calendars import day_number
+from cubeport.cubes.sources import Period
+from cubeport.errors import InvalidRequest
+
+DATES: Mapping[str, str] = {
+    "YYYY": r"\d{4}",
+    "MM": r"\d\d",
+    "DD": r"\d\d",
+    "HH": r"\d\d",
+    "DOY": r"\d{3}",
+    "WW": r"\d\d",
+    "DEKAD": r"\d",
+    "PENTAD": r"\d",
+}
+"""Placeholders of a date, and what stands for one in a name."""
+
+_PLACEHOLDER = re.compile(r"\{([A-Za-z][A-Za-z0-9_]*)\}")
+_VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,199}")
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A name with placeholders of dates; every other part of it is plain text."""
+
+    text: str
+
+    @classmethod
+    def of(cls, text: str, params: Mapping[str, object]) -> Pattern:
+        """Return the pattern *text*, its small-letter placeholders filled from *params*.
+
+        Raises
+        ------
+        InvalidRequest
+            For a placeholder that is no date and has no value, or a value that could change the meaning of an address.
+        """
+
+        def filled(found: re.Match[str]) -> str:
+            name = found[1]
+            if name in DATES:
+                return found[0]
+            if name not in params:
+                known = ", ".join(f"{{{each}}}" for each in DATES)
+                raise InvalidRequest(f"{{{name}}} is neither a date ({known}) nor in params of the source.")
+            value = str(params[name])
+            if not _VALUE.fullmatch(value) or ".." in value:
+                raise InvalidRequest(f"params.{name} may hold letters, digits and ._~- only.")
+            return value
+
+        whole = _PLACEHOLDER.sub(filled, text)
+        if unused := set(params) - set(_PLACEHOLDER.findall(text)):
+            raise InvalidRequest(f"params of the source has {', '.join(sorted(unused))[:200]}, and no placeholder of that name.")
+        return cls(whole)
+
+    @property
+    def has_dates(self) -> bool:
+        """Whether the name differs by period."""
+        return bool(_PLACEHOLDER.search(self.text))
+
+    def at(self, period: Period | None) -> str:
+        """Return the name of the files of a period: its first moment is written; of a week, its ISO year."""
+        if period is None:
+            if self.has_dates:
+                raise InvalidRequest("An address with dates needs periods: name period_type, start and end.")
+            return self.text
+        first = period.start
+        year = first.year
+        if "{WW}" in self.text:
+            named = periods.format_period(periods.of(first, "weekly", period.calendar), "weekly", period.calendar)
+            year, week = int(named[:4]), named[-2:]
+        else:
+            week = "00"
+        values = {
+            "YYYY": f"{year:04d}",
+            "MM": f"{first.month:02d}",
+            "DD": f"{first.day:02d}",
+            "HH": f"{first.hour:02d}",
+            "DOY": f"{_day_of_year(period):03d}",
+            "WW": week,
+            "DEKAD": str(min((first.day - 1) // 10, 2) + 1),
+            "PENTAD": str(min((first.day - 1) // 5, 5) + 1),
+        }
+        return _PLACEHOLDER.sub(lambda found: values[found[1]], self.text)
+
+    @property
+    def example(self) -> str:
+        """The name with digits for its dates: an address that can be looked at."""
+        return _PLACEHOLDER.sub("0", self.text)
+
+    @property
+    def before(self) -> str:
+        """What stands before the first placeholder."""
+        return self.text.partition("{")[0]
+
+
+def _day_of_year(period: Period) -> int:
+    first = period.start
+    calendar = period.calendar
+    return day_number(first.year, first.month, first.day, calendar) - day_number(first.year, 1, 1, calendar) + 1
