@@ -83,6 +83,10 @@ class Context:
             wire.receive(self._channel, 1_024)
 
 
+_NICE = 5
+"""What it does may wait: on a busy machine, whoever answers requests goes first."""
+
+
 def live(channel: socket.socket, template: int) -> NoReturn:
     """Be the child of one unit, and end."""
     code = 1
@@ -105,6 +109,7 @@ def _belong(template: int) -> None:
         os._exit(1)
     os.setpgid(0, 0)
     os.umask(0o077)
+    os.nice(_NICE)
     with contextlib.suppress(OSError):
         Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends for all, this process goes first
 

@@ -51,7 +51,7 @@ def strict_json(text: str | bytes, *, nan: bool = False, most: int | None = None
             doubled.update(name for name, count in Counter(name for name, _ in pairs).items() if count > 1)
         return value
 
-    finite: dict[str, Any] = {} if nan else {"parse_constant": _constant, "parse_float": _finite}
+    finite: dict[str, Any] = {} if nan else {"parse_constant": _constant, "parse_float": _finite, "parse_int": _short}
     value = json.loads(text, object_pairs_hook=members, **finite)
     if doubled:
         raise DoubledNames(sorted(doubled), value)
@@ -67,3 +67,13 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is larger than any number that can be read")
     return number
+
+
+_DIGITS = 400
+"""The largest number that is finite has 309."""
+
+
+def _short(text: str) -> int:
+    if len(text) > _DIGITS:  # converting costs the square of the digits, and so does writing it again
+        raise ValueError(f"a number of more than {_DIGITS} digits")
+    return int(text)
