@@ -499,7 +499,7 @@ def make_parts(service: Any, engine: Any, **changes: Any) -> Parts:
     values: dict[str, Any] = {
         "service": service,
         "engine": engine,
-        "gatekeeper": Gatekeeper(NoKeys(), open_on_loopback=True, local_token=TOKEN),
+        "gatekeeper": Gatekeeper(NoKeys(), open_on_loopback=True, local_token=TOKEN, asks_for_itself=lambda *_: True),
         "public_url": URL,
         "title": "Test cubes",
         "version": "0.1",

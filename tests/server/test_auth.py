@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import socket
+import subprocess
+import sys
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -93,7 +96,7 @@ def test_who_has_no_right_is_told_401_and_nothing_happens(service: Any, engine: 
 class TestLoopback:
     """Without any key, a loopback peer with a loopback Host, no forwarding header and no foreign Origin may ingest."""
 
-    open = Gatekeeper(NoKeys(), open_on_loopback=True)
+    open = Gatekeeper(NoKeys(), open_on_loopback=True, asks_for_itself=lambda *_: True)
 
     @pytest.mark.parametrize("host", [b"localhost", b"127.0.0.1:8000", b"[::1]:80", b"LOCALHOST:1", b"127.9.9.9"])
     def test_here(self, host: bytes) -> None:
@@ -101,7 +104,7 @@ class TestLoopback:
         assert checked(self.open, "ingest", "POST", [(b"host", host)], "::1").scope == "ingest"
 
     def test_what_destroys_needs_a_key_or_the_local_token(self) -> None:
-        keeper = Gatekeeper(NoKeys(), open_on_loopback=True, local_token=TOKEN)
+        keeper = Gatekeeper(NoKeys(), open_on_loopback=True, local_token=TOKEN, asks_for_itself=lambda *_: True)
         with pytest.raises(Unauthorized, match="reverse proxy"):
             checked(keeper, "admin", "DELETE", LOCAL, "127.0.0.1")
         assert checked(keeper, "admin", "DELETE", bearer(TOKEN), "127.0.0.1").name == "local"
@@ -115,11 +118,13 @@ class TestLoopback:
         with pytest.raises(Unauthorized):
             checked(Gatekeeper(NoKeys(), open_on_loopback=True), "admin", "DELETE", bearer(""), "127.0.0.1")
 
-    def test_a_process_of_another_user_and_old_http_are_not_this_machine(self) -> None:
-        """A proxy that adds no header still runs as its own user, and nginx speaks HTTP/1.0 unless told otherwise."""
-        other = Gatekeeper(NoKeys(), open_on_loopback=True, same_user=lambda *_: False)
-        with pytest.raises(Unauthorized):
+    def test_what_may_be_a_proxy_needs_the_token_and_old_http_is_not_this_machine(self) -> None:
+        """A proxy may add no header; nginx speaks HTTP/1.0 unless told otherwise."""
+        other = Gatekeeper(NoKeys(), open_on_loopback=True, local_token=TOKEN, asks_for_itself=lambda *_: False)
+        with pytest.raises(Unauthorized, match="proxy or tunnel") as refused:
             checked(other, "ingest", "POST", LOCAL, "127.0.0.1")
+        assert "local-token" in (refused.value.next_step or "")
+        assert checked(other, "ingest", "POST", bearer(TOKEN), "127.0.0.1").name == "local"
         with pytest.raises(Unauthorized):
             checked(self.open, "ingest", "POST", LOCAL, "127.0.0.1", http_version="1.0")
 
@@ -249,7 +254,7 @@ class TestUnpublished:
 def test_no_read_asks_the_kernel(service: Any, engine: Any) -> None:
     """It reads a line for each socket of the machine: 500 clients that left made /health wait for 20 seconds."""
     asked: list[Any] = []
-    keeper = Gatekeeper(NoKeys(), open_on_loopback=True, same_user=lambda *each: asked.append(each))
+    keeper = Gatekeeper(NoKeys(), open_on_loopback=True, asks_for_itself=lambda *each: asked.append(each) is None)
     with Client(App(make_parts(service, engine, gatekeeper=keeper))) as client:
         for path in ("/health", "/", "/datasets", "/datasets/sea", "/zarr/sea/zarr.json", "/stac/collections/sea", "/openapi.json"):
             assert client.get(path).status_code == 200
@@ -259,11 +264,55 @@ def test_no_read_asks_the_kernel(service: Any, engine: Any) -> None:
         assert len(asked) == 1
 
 
-def test_the_user_of_the_other_end_is_asked_of_the_kernel(live: Any) -> None:
-    if not Path("/proc/net/tcp").exists():
-        pytest.skip("Linux only")
-    with socket.create_connection(("127.0.0.1", live.port)) as connection:
-        peer, here = connection.getsockname(), connection.getpeername()
-        assert peers.same_user(peer, here) is True
-    assert peers.same_user(("127.0.0.1", 1), ("127.0.0.1", 1)) is None
-    assert peers.same_user(None, here) is None
+CONNECTED = "import socket, sys, time; c = socket.create_connection(('127.0.0.1', int(sys.argv[1])));"
+ELSEWHERE = {
+    "listens for all": "s = socket.create_server(('0.0.0.0', 0))",
+    "listens for all, IPv6": "s = socket.create_server(('::', 0), family=socket.AF_INET6)",
+    "takes datagrams": "s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind(('0.0.0.0', 0))",
+    "listens at a path": "import tempfile; s = socket.socket(socket.AF_UNIX); s.bind(tempfile.mkdtemp() + '/s'); s.listen()",
+    "somebody came in": "s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True); d = s.accept()",
+}
+ALONE = {
+    "nothing else": "",
+    "a pair of its own": "s = socket.socketpair()",
+    "listens for this machine": "s = socket.create_server(('127.0.0.1', 0))",
+    "talks to itself": (
+        "s = socket.create_server(('127.0.0.1', 0)); d = socket.create_connection(s.getsockname()); e = s.accept()"
+    ),
+}
+
+
+@pytest.mark.skipif(not Path("/proc/net/tcp").exists(), reason="Linux only")
+class TestPeers:
+    """Who opened a loopback connection is asked of the kernel: a client that others cannot reach, or something that passes on."""
+
+    @pytest.mark.parametrize(("doing", "alone"), [*((each, False) for each in ELSEWHERE), *((each, True) for each in ALONE)])
+    def test_a_process(self, doing: str, alone: bool) -> None:
+        code = f"{CONNECTED} {(ELSEWHERE | ALONE)[doing]}\nprint('ready', flush=True); time.sleep(60)"
+        with socket.create_server(("127.0.0.1", 0)) as server:
+            command = [sys.executable, "-c", code, str(server.getsockname()[1])]
+            with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process, ExitStack() as held:
+                connection = held.enter_context(server.accept()[0])
+                assert process.stdout is not None
+                line = process.stdout.readline()
+                if line.strip().isdecimal():
+                    other = "import socket, sys; c = socket.create_connection(('127.0.0.1', int(sys.argv[1]))); sys.stdin.read()"
+                    stranger = subprocess.Popen([sys.executable, "-c", other, line.strip()], stdin=subprocess.PIPE)
+                    held.callback(stranger.communicate)
+                    line = process.stdout.readline()
+                assert line == "ready\n"
+                assert peers.asks_for_itself(connection.getpeername(), connection.getsockname()) is alone
+                process.kill()
+
+    def test_who_is_not_seen_proves_nothing(self, tmp_path: Path) -> None:
+        with (
+            socket.create_server(("127.0.0.1", 0)) as server,
+            socket.create_connection(server.getsockname()) as client,
+        ):
+            ends = client.getsockname(), client.getpeername()
+            assert peers.asks_for_itself(*ends) is True
+            assert peers.asks_for_itself(*ends, proc=tmp_path) is False
+            (tmp_path / "net").symlink_to("/proc/net")  # the connection, and no process that holds it: another container's
+            assert peers.asks_for_itself(*ends, proc=tmp_path) is False
+        assert peers.asks_for_itself(("127.0.0.1", 1), ("127.0.0.1", 1)) is False
+        assert peers.asks_for_itself(None, ("127.0.0.1", 1)) is False

@@ -50,7 +50,7 @@ def test_answers_are_counted_by_route_method_and_status(client: Client) -> None:
 def test_metrics_are_for_this_machine_unless_public(
     service: FakeService, engine: FakeEngine, peer: str, headers: dict[str, str], public: bool, status: int
 ) -> None:
-    keeper = Gatekeeper(NoKeys(), public_metrics=public)
+    keeper = Gatekeeper(NoKeys(), public_metrics=public, asks_for_itself=lambda *_: True)
     with Client(App(make_parts(service, engine, gatekeeper=keeper)), peer=peer) as client:
         assert client.get("/metrics", headers=headers).status_code == status
 

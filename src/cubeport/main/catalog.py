@@ -316,7 +316,7 @@ def _surroundings(root: Path, backend: CatalogBackend) -> Iterable[Finding]:
         yield Finding(
             "open-on-loopback",
             "auth",
-            "without a key, callers on this machine may ingest; a reverse proxy that runs as this user would be one of them",
+            "without a key, this user's own processes on this machine may ingest; proxies and tunnels are not taken for one",
             "before other machines can reach this instance: cubeport keys add NAME --scope ingest",
             "warn",
         )

@@ -206,7 +206,7 @@ class Gatekeeper:
     public_metrics: bool = False
     local_token: str | None = None
     """What a caller on this machine proves itself with: a secret that only the instance's own user can read."""
-    same_user: Callable[[Address | None, Address | None], bool | None] = peers.same_user
+    asks_for_itself: Callable[[Address | None, Address | None], bool] = peers.asks_for_itself
 
     def caller(self, connection: Connection, now: datetime | None = None, *, prove: bool = True) -> Caller:
         """Return who asks.
@@ -224,7 +224,7 @@ class Gatekeeper:
         """
         given = _given_key(connection.headers)
         if given is not None:
-            if self._is_local_token(given, connection, prove=prove):
+            if self._is_local_token(given, connection):
                 return Caller("admin", "local")
             return self._known(given, now or datetime.now(UTC))
         if self._is_open(connection, prove=prove):
@@ -238,18 +238,19 @@ class Gatekeeper:
             and is_local(connection)
             and not foreign_origin(connection.headers)
             and not self.keys.any()
-            # A proxy on this machine that adds no header: it runs as a user of its own.
-            and (not prove or self.same_user(connection.peer, connection.here) is not False)
+            # A proxy or tunnel on this machine may add no header; a process that nothing comes in to is neither.
+            and (not prove or self.asks_for_itself(connection.peer, connection.here))
         )
 
     def _may_watch(self, connection: Connection) -> bool:
         """Tell whether a caller may read what the operator reads: everybody if that is public, else this machine's own user."""
-        return self.public_metrics or (is_local(connection) and self.same_user(connection.peer, connection.here) is not False)
+        return self.public_metrics or (is_local(connection) and self.asks_for_itself(connection.peer, connection.here))
 
-    def _is_local_token(self, given: str, connection: Connection, *, prove: bool) -> bool:
+    def _is_local_token(self, given: str, connection: Connection) -> bool:
+        """Tell whether a caller on this machine proves itself: what it sends is a secret that a proxy does not know."""
         if self.local_token is None or not hmac.compare_digest(given.encode(), self.local_token.encode()):
             return False
-        return self._is_open(connection, prove=prove)
+        return self._is_open(connection, prove=False)
 
     def check_read(self, connection: Connection) -> None:
         """Refuse a read that needs a key; where reads are public and none is given, nothing else is looked at."""
@@ -285,6 +286,11 @@ class Gatekeeper:
             raise Forbidden(f"This needs the scope {needed}")
         if method not in ("GET", "HEAD") and foreign_origin(connection.headers):
             raise Forbidden("A web page from another origin may not do this")
+        if self._is_open(connection, prove=False):
+            raise Unauthorized(
+                "The process that asks may be a proxy or tunnel, or cannot be seen: without a key it may not write",
+                next_step="Use the command line, or send a key, or the text of .cubeport/local-token, as Authorization: Bearer ….",
+            )
         raise Unauthorized(f"This needs a key with the scope {needed}", next_step="Send it as Authorization: Bearer cp_….")
 
     def _known(self, given: str, now: datetime) -> Caller:

@@ -1,18 +1,33 @@
-"""Who is at the other end of a loopback connection: the user that its process runs as, as the kernel of Linux tells it."""
+"""Who is at the other end of a loopback connection, as the kernel of Linux tells it.
+
+A loopback peer proves nothing: a reverse proxy or a tunnel on this machine is one too, and it may add no header. So the process
+that opened the connection is looked at: which user it runs as, and whether anything from elsewhere reaches it. What cannot be seen
+(another system, a hidden ``/proc``, a container's own process table) is not proven.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 type Address = tuple[str, int]
 
-_TABLES = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+PROC = Path("/proc")
+_LISTENS = "0A"
+"""The state of a listening TCP socket (``include/net/tcp_states.h``)."""
+_UNIX_LISTENS = 0x10000
+"""``__SO_ACCEPTCON`` among the flags of ``/proc/net/unix``."""
+_ANY = frozenset({"00000000", "0" * 32})
 
 
-def same_user(peer: Address | None, here: Address | None) -> bool | None:
-    """Tell whether the process that opened a loopback connection runs as the user of this one; ``None`` when nobody can tell.
+def asks_for_itself(peer: Address | None, here: Address | None, proc: Path = PROC) -> bool:
+    """Tell whether a process of this user opened a loopback connection, and can only have done so for itself.
+
+    It listens at no address that others reach, no connection came in to it, and none of its own leads to another machine: so it is
+    neither a proxy nor a tunnel.
 
     Parameters
     ----------
@@ -20,18 +35,120 @@ def same_user(peer: Address | None, here: Address | None) -> bool | None:
         The two ends of the connection, as this process sees them.
     """
     if peer is None or here is None:
-        return None
-    users = {user for mine, theirs, user in _connections() if (mine, theirs) == (peer[1], here[1])}
-    return users == {os.geteuid()} if users else None
+        return False
+    found = {each.inode: each for each in _sockets(proc)}
+    ends = [each for each in found.values() if each.ports == (peer[1], here[1])]
+    if len(ends) != 1 or ends[0].user != os.geteuid():
+        return False
+    held = _held(proc)
+    holders = [sockets for sockets in held.values() if ends[0].inode in sockets]
+    ours = held.get(os.getpid(), frozenset())
+    ways = _Ways(found, _unix_ways_in(proc))
+    return bool(holders) and not any(ways.lead_elsewhere(sockets, ours) for sockets in holders)
 
 
-def _connections() -> Iterator[tuple[int, int, int]]:
-    """Yield local port, remote port and user of each TCP socket of this machine."""
-    for table in _TABLES:
-        try:
-            lines = table.read_text().splitlines()[1:]
-        except OSError:  # not Linux, or not shown here
-            continue
-        for line in lines:
-            fields = line.split()
-            yield int(fields[1].rpartition(":")[2], 16), int(fields[2].rpartition(":")[2], 16), int(fields[7])
+@dataclass(frozen=True, slots=True)
+class _Socket:
+    """A line of ``/proc/net/tcp`` or ``udp``."""
+
+    inode: str
+    user: int
+    ports: tuple[int, int]
+    """Its own, and that of the other end."""
+    listens: bool
+    is_local: bool
+    """Whether neither end is another machine, and no other machine reaches it."""
+
+
+class _Ways:
+    """The sockets of this machine, and which of them bring something from elsewhere."""
+
+    def __init__(self, found: Mapping[str, _Socket], unix_ways_in: frozenset[str]) -> None:
+        self._found = found
+        self._unix_ways_in = unix_ways_in
+        self._listening = frozenset(each.ports[0] for each in found.values() if each.listens)
+        self._by_ports = {each.ports: inode for inode, each in found.items()}
+
+    def lead_elsewhere(self, sockets: frozenset[str], ours: frozenset[str]) -> bool:
+        """Tell whether others reach a process by one of its *sockets*: other machines, or processes but itself and us."""
+        inner = sockets | ours
+        return any(
+            each in self._unix_ways_in or (each in self._found and self._leads(self._found[each], inner)) for each in sockets
+        )
+
+    def _leads(self, each: _Socket, inner: frozenset[str]) -> bool:
+        if each.listens or not each.is_local:
+            return not each.is_local
+        came_in = each.ports[0] in self._listening
+        return came_in and self._by_ports.get(each.ports[::-1]) not in inner
+
+
+def _sockets(proc: Path) -> Iterator[_Socket]:
+    for table in ("tcp", "tcp6", "udp", "udp6"):
+        for fields in _lines(proc / "net" / table):
+            if fields[9] == "0":
+                continue  # of no process any more: TIME_WAIT
+            (local, port), (remote, remote_port) = fields[1].split(":"), fields[2].split(":")
+            listens = table.startswith("tcp") and fields[3] == _LISTENS
+            yield _Socket(
+                inode=fields[9],
+                user=int(fields[7]),
+                ports=(int(port, 16), int(remote_port, 16)),
+                listens=listens,
+                is_local=_is_loopback(local) and (remote in _ANY or _is_loopback(remote)),
+            )
+
+
+def _is_loopback(hexadecimal: str) -> bool:
+    """Tell whether an address of the tables is loopback: words of 32 bits, each with its lowest byte first."""
+    if len(hexadecimal) == 8 or hexadecimal.startswith("0000000000000000FFFF0000"):
+        return hexadecimal.endswith("7F")
+    return hexadecimal == "0" * 24 + "01000000"
+
+
+def _unix_ways_in(proc: Path) -> frozenset[str]:
+    """Return the inodes of Unix sockets by which others come in: those that listen, and the ends that listening ones accepted."""
+    return frozenset(
+        fields[6]
+        for fields in _lines(proc / "net" / "unix")
+        if int(fields[3], 16) & _UNIX_LISTENS or (len(fields) > 7 and fields[5] == "03")
+    )
+
+
+def _lines(table: Path) -> Iterator[list[str]]:
+    try:
+        lines = table.read_text().splitlines()[1:]
+    except OSError:  # not Linux, or not shown here
+        return
+    yield from (line.split() for line in lines)
+
+
+def _held(proc: Path) -> Mapping[int, frozenset[str]]:
+    """Return the inodes of the sockets that each process of this user holds, by its id."""
+    user = os.geteuid()
+    held: dict[int, frozenset[str]] = {}
+    # Thousands of names, so they stay texts: a Path for each would cost more than all the rest.
+    for process in _names(str(proc)):
+        folder = f"{proc}/{process}"
+        if process.isdecimal() and _owner(folder) == user:
+            targets = [_target(f"{folder}/fd/{each}") for each in _names(f"{folder}/fd")]
+            held[int(process)] = frozenset(each[8:-1] for each in targets if each.startswith("socket:["))
+    return held
+
+
+def _names(folder: str) -> list[str]:
+    with suppress(OSError):  # it has ended, or is not shown
+        return os.listdir(folder)  # noqa: PTH208
+    return []
+
+
+def _owner(folder: str) -> int | None:
+    with suppress(OSError):
+        return os.stat(folder).st_uid  # noqa: PTH116
+    return None
+
+
+def _target(link: str) -> str:
+    with suppress(OSError):  # it was closed meanwhile
+        return os.readlink(link)  # noqa: PTH115
+    return ""
