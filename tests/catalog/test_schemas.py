@@ -2,16 +2,20 @@ from __future__ import annotations
 
 import json
 import socket
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 from pydantic import BaseModel, field_validator
 
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.schemas import KindPolicy, Schemas, models_schema
-from cubeport.errors import CorruptCatalog, InvalidRequest, NamespaceTaken, SchemaExists, SchemaInvalid, UnknownSchema
+from cubeport.catalog.validator import validator_of, violations
+from cubeport.errors import CorruptCatalog, InvalidRequest, NamespaceTaken, SchemaExists, SchemaInvalid, TooLarge, UnknownSchema
 
 STATION = {
     "type": "object",
@@ -190,3 +194,112 @@ def test_the_models_own_schemas_are_schemas_and_fit_a_record() -> None:
     for document in documents.values():
         Draft202012Validator.check_schema(document)
     Draft202012Validator(documents["CatalogRecord"]).validate(CatalogRecord(title="x", tags=("a",)).to_mapping())
+
+
+class TestBounds:
+    """No schema and no metadata keep a caller waiting: ``^(a+)+$`` hung ``add``, ``{"$ref": "#"}`` made it an internal error."""
+
+    @pytest.mark.parametrize(
+        ("rule", "key"),
+        [
+            ({"properties": {"a": {"pattern": "^(a+)+$"}}}, None),
+            ({"patternProperties": {"^(a+)+$": {}}, "additionalProperties": False}, "a" * 40 + "!"),
+            ({"patternProperties": {"^(a|a)*$": False}}, "a" * 40 + "!"),
+            ({"propertyNames": {"pattern": "^(a|aa)+$"}}, "a" * 40 + "!"),
+        ],
+    )
+    def test_a_pattern_is_matched_in_linear_time(self, schemas: Schemas, rule: dict[str, Any], key: str | None) -> None:
+        schemas.register("x", rule)
+        began = time.process_time()
+        metadata = {"a": "a" * 100_000 + "!"} if key is None else {key: 1}
+        schemas.validate(record(metadata, "x"))
+        assert time.process_time() - began < 1
+
+    @pytest.mark.parametrize("pattern", ["(?=a)b", r"(a)\1", "(?<!a)b", "(a{1000}){1000}"])
+    def test_a_pattern_that_needs_more_is_refused(self, schemas: Schemas, pattern: str) -> None:
+        for rule in ({"pattern": pattern}, {"patternProperties": {pattern: {}}}, {"$defs": {"x": {"items": {"pattern": pattern}}}}):
+            with pytest.raises(InvalidRequest, match="bounded"):
+                schemas.register("x", rule)
+
+    @pytest.mark.parametrize(
+        "rule",
+        [
+            {"$ref": "#"},
+            {"allOf": [{"$ref": "#"}]},
+            {"properties": {"a": {"$ref": "#/properties/a"}}},
+            {"$ref": "#/$defs/a", "$defs": {"a": {"not": {"$ref": "#/$defs/b"}}, "b": {"if": {"$ref": "#/$defs/a"}}}},
+            {"$ref": "#/$defs/a", "$defs": {"a": {"dependentSchemas": {"k": {"$ref": "#/$defs/a"}}}}},
+        ],
+    )
+    def test_a_rule_without_end_is_refused(self, schemas: Schemas, rule: dict[str, Any]) -> None:
+        with pytest.raises(InvalidRequest, match="without end"):
+            schemas.register("x", rule)
+
+    def test_a_tree_may_refer_to_itself(self, schemas: Schemas) -> None:
+        schemas.register("tree", {"properties": {"inner": {"$ref": "#"}, "n": {"type": "integer"}}})
+        assert schemas.validate(record({"inner": {"inner": {"n": 1}}}, "tree")).valid
+        assert not schemas.validate(record({"inner": {"inner": {"n": "x"}}}, "tree")).valid
+
+    def test_steps_are_counted(self, schemas: Schemas) -> None:
+        doubling = {f"d{n}": {"allOf": [{"$ref": f"#/$defs/d{n + 1}"}] * 2} for n in range(40)}
+        schemas.register("bomb", {"$ref": "#/$defs/d0", "$defs": doubling | {"d40": {"type": "object"}}})
+        began = time.process_time()
+        with pytest.raises(TooLarge, match="steps") as refused:
+            schemas.validate(record({}, "bomb"))
+        assert time.process_time() - began < 10
+        assert "--policy off" in (refused.value.next_step or "")
+        assert schemas.check(record({}, "bomb"), policy="off").valid
+
+    def test_both_ways_of_naming_the_rest_are_refused_together(self, schemas: Schemas) -> None:
+        with pytest.raises(InvalidRequest, match="unevaluatedProperties"):
+            schemas.register("x", {"patternProperties": {"^a": {}}, "unevaluatedProperties": False})
+
+    def test_items_are_compared_in_linear_time_and_as_the_standard_says(self, schemas: Schemas) -> None:
+        schemas.register("x", {"properties": {"a": {"uniqueItems": True}}})
+        began = time.process_time()
+        assert schemas.validate(record({"a": [{"n": n} for n in range(50_000)]}, "x")).valid
+        assert time.process_time() - began < 5
+        for same, valid in (
+            ([1, 1.0], False),
+            ([1, True], True),
+            ([[1], [1.0]], False),
+            ([{"a": 1}, {"a": 1}], False),
+            ([0, False], True),
+        ):
+            found = schemas.validate(record({"a": same}, "x"))
+            assert found.valid is valid, same
+            assert Draft202012Validator({"uniqueItems": True}).is_valid(same) is valid
+
+    def test_names_by_pattern_are_known(self, schemas: Schemas) -> None:
+        schemas.register(
+            "x", {"properties": {"b": {}}, "patternProperties": {"^a": {"type": "integer"}}, "additionalProperties": False}
+        )
+        assert schemas.validate(record({"a1": 1, "b": 2}, "x")).valid
+        lines = schemas.validate(record({"a1": "x", "c": 2}, "x")).lines()
+        assert lines == ["metadata: has keys that are not in the schema: c", "metadata.a1: must be integer"]
+
+
+@given(
+    st.recursive(
+        st.sampled_from([None, True, 0, 1, 1.0, "a", "ab", "b"]),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["a", "ab", "c"]), inner, max_size=3),
+        max_leaves=8,
+    )
+)
+def test_the_bounded_rules_say_what_the_library_says(value: Any) -> None:
+    rule = {
+        "properties": {"v": {"$ref": "#/$defs/any"}},
+        "$defs": {
+            "any": {
+                "anyOf": [{"type": ["array", "null", "boolean"]}, {"type": "string", "pattern": "^a"}, {"type": "object"}],
+                "uniqueItems": True,
+                "items": {"$ref": "#/$defs/any"},
+                "properties": {"c": {"$ref": "#/$defs/any"}},
+                "patternProperties": {"^ab": {"type": "string"}},
+                "additionalProperties": {"$ref": "#/$defs/any"},
+            }
+        },
+    }
+    ours = {(tuple(each.absolute_path), each.validator) for each in violations(validator_of(rule), {"v": value})}
+    theirs = {(tuple(each.absolute_path), each.validator) for each in Draft202012Validator(rule).iter_errors({"v": value})}
+    assert ours == theirs

@@ -20,6 +20,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from cubeport.catalog.disk.durable import make_folders, store_errors, sync_folder, write_beside
 from cubeport.catalog.forms.canonical import check_name, dumps, json_value
 from cubeport.catalog.models import Artifact, CatalogRecord, Lineage, Locator, Operation
+from cubeport.catalog.validator import unknown_names, validator_of, violations
 from cubeport.errors import CorruptCatalog, InvalidRequest, NamespaceTaken, Problem, SchemaExists, SchemaInvalid, UnknownSchema
 
 if TYPE_CHECKING:
@@ -222,8 +223,8 @@ class Schemas:
     def _issues(self, schema: Schema, metadata: Mapping[str, Any]) -> list[Issue]:
         key = schema.name, schema.version
         if key not in self._validators:
-            self._validators[key] = _validator(schema.document)
-        found = sorted(map(_issue, self._validators[key].iter_errors(dict(metadata))), key=lambda issue: issue.path)
+            self._validators[key] = validator_of(schema.document)
+        found = sorted(map(_issue, violations(self._validators[key], metadata)), key=lambda issue: issue.path)
         if not found and key in self._classes:
             try:
                 self._classes[key].model_validate(dict(metadata))
@@ -256,45 +257,8 @@ def schema_of(name: str, model: type[BaseModel] | Mapping[str, Any], version: st
     document = {"$schema": DIALECT} | dict(json_value(document))  # type: ignore[arg-type]  # a mapping stays one
     if document["$schema"].rstrip("#") != DIALECT:
         raise InvalidRequest(f"Schema {name} says that it uses {document['$schema']}; only {DIALECT} is understood.")
-    _validator(document)
+    validator_of(document)
     return Schema(name, version, document)
-
-
-def _validator(document: Mapping[str, Any]) -> Any:
-    from jsonschema import Draft202012Validator
-    from jsonschema.exceptions import SchemaError
-    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # it publishes no types
-    from referencing.exceptions import Unresolvable
-    from referencing.jsonschema import DRAFT202012
-
-    try:
-        Draft202012Validator.check_schema(document)
-    except SchemaError as exc:
-        raise InvalidRequest(f"This is not a JSON Schema: {'.'.join(map(str, exc.path)) or 'its root'}: {exc.message}") from None
-    # A registry of its own: the library's default one would fetch what a $ref names.
-    resource = DRAFT202012.create_resource(document)
-    registry = REGISTRY.with_resource("", resource)
-    resolver = registry.resolver_with_root(resource)
-    for reference in _references(document):
-        try:
-            resolver.lookup(reference)
-        except Unresolvable:
-            raise InvalidRequest(
-                f"The schema refers to {reference}, which is not in it; schemas must be whole, nothing is fetched."
-            ) from None
-    return Draft202012Validator(document, registry=registry, format_checker=Draft202012Validator.FORMAT_CHECKER)
-
-
-def _references(value: Any) -> Iterator[str]:
-    if isinstance(value, Mapping):
-        for key, inner in value.items():
-            if key in ("$ref", "$dynamicRef") and isinstance(inner, str):
-                yield inner
-            else:
-                yield from _references(inner)
-    elif isinstance(value, list):
-        for inner in value:
-            yield from _references(inner)
 
 
 _HINTS: Mapping[str, str] = {
@@ -318,8 +282,7 @@ def _issue(error: SchemaViolation) -> Issue:
             path.append(next(name for name in wanted if error.message.startswith(repr(name))))
             message = "is missing"
         case "additionalProperties" | "unevaluatedProperties":
-            known = schema.get("properties", {})
-            message = "has keys that are not in the schema: " + ", ".join(sorted(set(instance) - set(known)))
+            message = "has keys that are not in the schema: " + ", ".join(sorted(unknown_names(instance, schema)))
         case "enum":
             message = f"must be one of {', '.join(dumps(each) for each in wanted)}"
         case "const":
