@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterable
 from functools import partial
+from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
 from fastapi import APIRouter, FastAPI
@@ -99,7 +100,9 @@ class App:
             found = [Problem(tuple(each["loc"]), each["type"], each["msg"]) for each in exc.errors()]
             await self._problem(errors.InvalidRequest("The request is not valid", errors=found), scope, request_id, out)
         except HTTPException as exc:
-            await self._problem(_BY_STATUS.get(exc.status_code, CubeportError)(exc.detail), scope, request_id, out)
+            allow = dict(exc.headers or {}).get("Allow", "GET").split(", ")
+            members: dict[str, Any] = {"allow": allow} if exc.status_code == 405 else {}
+            await self._problem(_BY_STATUS.get(exc.status_code, CubeportError)(exc.detail, **members), scope, request_id, out)
         except Exception:
             # The one place for what nobody foresaw: its traceback goes to the log once, and nothing of it to the caller.
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
