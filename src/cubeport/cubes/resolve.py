@@ -147,6 +147,13 @@ def turns(description: CubeDescription, axis: Axis) -> bool:
 
 def cells(description: CubeDescription, axis: Axis, labels: Labels) -> Cells:
     """Return the cells of an axis: CF bounds; else from midpoint to midpoint (x, y); else the labels themselves."""
+    found = labels.cells.get(axis.name)
+    if found is None:
+        found = labels.cells[axis.name] = _found_cells(description, axis, labels)
+    return found
+
+
+def _found_cells(description: CubeDescription, axis: Axis, labels: Labels) -> Cells:
     import numpy as np
 
     values, given = labels.values.get(axis.name), labels.bounds.get(axis.name)

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from cubeport.cubes.cells import exact
+from cubeport.cubes.cells import Cells, exact
 from cubeport.cubes.crs import unit_factor
 from cubeport.cubes.description import Axis, CubeDescription
 
@@ -36,6 +36,8 @@ class Labels:
 
     values: Mapping[str, Array]
     bounds: Mapping[str, Array] = field(default_factory=dict)
+    cells: dict[str, Cells] = field(default_factory=dict, compare=False, repr=False)
+    """The cells of axes that were asked for (:func:`cubeport.cubes.resolve.cells`): they cost more than most queries."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -313,36 +313,52 @@ class OgcFace:
         return _Asked(request, shown, query, replies.etag_of(shown, request, query.form.name, self._url), cache)
 
     async def _values(self, request: Request, read: Callable[[Request], _Asked]) -> Response:
-        """Answer with values: read the query, plan it, carry it out; each step in a thread of this face's own.
+        """Answer with values: read the query, plan it, carry it out.
 
-        A query that is heavy waits for its place here, without a thread: lists and light queries are not held up. When the client
-        leaves, the work is given up.
+        What is light is done by one thread from end to end. A query that is heavy waits for its place here, without a thread: lists
+        and light queries are not held up. When the client leaves, the work is given up.
         """
         left = threading.Event()
         watching = asyncio.create_task(_watch(request, left))
-        placed = False
         try:
-            asked = await to_thread.run_sync(read, request, limiter=self._light)
-            known = asked.known()
-            if known is not None:
-                return known
-            _check_there(left)
-            if self._queries.large(asked.shown, asked.query):
-                await self._place(left)
-                placed = True
-            plan = await to_thread.run_sync(self._planned, asked, placed, limiter=self._heavy if placed else self._light)
-            if isinstance(plan, Response):
-                return plan
-            if not placed and self._queries.heavy(plan):
-                await self._place(left)
-                placed = True
-            _check_there(left)
-            answer = partial(self._answered, asked, plan, left, placed)
-            return await to_thread.run_sync(answer, limiter=self._heavy if placed else self._light)
+            begun = await to_thread.run_sync(self._begun, request, read, left, limiter=self._light)
+            if isinstance(begun, Response):
+                return begun
+            await self._place(left)
+            try:
+                return await to_thread.run_sync(self._finished, *begun, left, limiter=self._heavy)
+            finally:
+                self._queries.leave_place()
         finally:
             watching.cancel()
-            if placed:
-                self._queries.leave_place()
+
+    def _begun(
+        self, request: Request, read: Callable[[Request], _Asked], left: threading.Event
+    ) -> Response | tuple[_Asked, QueryPlan | None]:
+        """Return the answer, or what of a heavy query is known without a place: its plan, unless even planning is heavy."""
+        asked = read(request)
+        known = asked.known()
+        if known is not None:
+            return known
+        _check_there(left)
+        if self._queries.large(asked.shown, asked.query):
+            return asked, None
+        plan = self._planned(asked, placed=False)
+        if isinstance(plan, Response):
+            return plan
+        if self._queries.heavy(plan):
+            return asked, plan
+        _check_there(left)
+        return self._answered(asked, plan, left, placed=False)
+
+    def _finished(self, query: _Asked, plan: QueryPlan | None, left: threading.Event) -> Response:
+        """Return the answer to a query that has its place."""
+        _check_there(left)
+        planned = self._planned(query, placed=True) if plan is None else plan
+        if isinstance(planned, Response):
+            return planned
+        _check_there(left)
+        return self._answered(query, planned, left, placed=True)
 
     async def _place(self, left: threading.Event) -> None:
         """Take a place of heavy work. Raises Unavailable when none becomes free in time, Cancelled when the client leaves."""
@@ -355,7 +371,7 @@ class OgcFace:
                 raise no_place()
             await asyncio.sleep(_POLL_S)
 
-    def _planned(self, wanted: _Asked, placed: bool) -> QueryPlan | Response:
+    def _planned(self, wanted: _Asked, *, placed: bool) -> QueryPlan | Response:
         """Return the plan; the whole answer when no value is asked for (``estimate=true``, HEAD)."""
         plan = self._queries.plan(wanted.shown, wanted.query, placed=placed)
         if wanted.query.selection.estimate:
@@ -363,7 +379,7 @@ class OgcFace:
         self._queries.check(plan)
         return self._without_values(wanted, plan) if wanted.request.scope.get("cubeport.head") else plan
 
-    def _answered(self, wanted: _Asked, plan: QueryPlan, left: threading.Event, placed: bool) -> Response:
+    def _answered(self, wanted: _Asked, plan: QueryPlan, left: threading.Event, *, placed: bool) -> Response:
         done = self._queries.answer(plan, left=left, placed=placed)
         said = wanted.version | answered.headers(done.plan)
         media_type = wanted.query.form.media_type
