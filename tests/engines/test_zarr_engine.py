@@ -301,6 +301,26 @@ class TestZarrEngine(EngineContract):
             engine.reader.read(*version, "v/c/0/1")
         assert str(engine.writer.data) not in str(told.value.to_mapping())
 
+    @pytest.mark.parametrize("says", ["/proc", "nobody"])
+    def test_no_link_is_followed_to_an_object(
+        self, engine: Engine, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        if says == "nobody":
+            monkeypatch.setattr(os, "readlink", lambda path: (_ for _ in ()).throw(FileNotFoundError(path)))
+        version = make(engine)
+        cube = engine.reader.path(*version)
+        assert content(engine, version, "v/c/0/1") == b"one"
+        (cube / "v/c/0").rename(tmp_path / "aside")
+        (cube / "v/c/0").symlink_to(tmp_path / "aside")
+        with pytest.raises(Corrupt):
+            engine.reader.read(*version, "v/c/0/1")
+
+    def test_the_data_folder_itself_may_be_reached_by_a_link(self, engine: Engine, tmp_path: Path) -> None:
+        version = make(engine)
+        (tmp_path / "linked").symlink_to(engine.writer.data)
+        engine.reader = zarr.Reader(tmp_path / "linked")
+        assert content(engine, version, "v/c/0/1") == b"one"
+
     def test_a_lost_or_broken_manifest_is_told(self, engine: Engine) -> None:
         dataset, version = make(engine)
         path = engine.reader.path(dataset, version).parent / "manifest.json"

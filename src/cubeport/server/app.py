@@ -25,7 +25,6 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cubeport import errors
-from cubeport.cubes import keys
 from cubeport.errors import CubeportError, MethodNotAllowed, NotFound, Problem, UriTooLong
 from cubeport.server import (
     about,
@@ -45,7 +44,7 @@ from cubeport.server.auth import OPEN, Connection, scope_of
 from cubeport.server.parts import Parts
 from cubeport.server.probes import Probes
 from cubeport.server.traffic import Traffic, to_stderr
-from cubeport.server.zarr import ZarrFace
+from cubeport.server.zarr import Address, ZarrFace
 
 log = logging.getLogger("cubeport.server")
 
@@ -167,12 +166,12 @@ class App:
             raise MethodNotAllowed("Zarr is read with GET and HEAD", allow=_READS)
         if "cubeport.caller" not in scope:
             self._parts.gatekeeper.check_read(Connection.of(scope))
-        key = scope["cubeport.path"].partition(b"/")[2].decode("latin-1")
-        if scope["method"] != "OPTIONS" and keys.parse(key) is None:
+        address = Address.parse(scope["cubeport.path"])
+        if address.key is None:
             path = f"/zarr/{scope['cubeport.path'].decode('latin-1')}"
             await browsing.answer(self._parts, {**scope, "path": path}, receive, send, self._zarr)
         else:
-            await self._zarr(scope, receive, send)
+            await self._zarr.answer_object(address, scope, send)
 
     def _match(self, scope: Scope) -> tuple[Route | None, tuple[str, ...]]:
         """Return the route of method and path, and all methods that the path takes; the path's parameters go into *scope*."""

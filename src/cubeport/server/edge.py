@@ -8,11 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import re
+import socket
 from typing import Any, ClassVar
 from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
+
+from cubeport.server.files import EXTENSION, FilePart
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
 
@@ -33,11 +37,15 @@ class _Joined:
         self._transport = transport
         self._loop = loop
         self._head: bytes | None = None
+        # The transport's own descriptor: uvloop gives no socket that sends.
+        self._socket = socket.socket(fileno=transport.get_extra_info("socket").fileno())
 
-    def write(self, data: bytes) -> None:
+    def write(self, data: bytes | FilePart) -> None:
         """Write; a head waits for its body, but never longer than this turn of the loop. What is closed takes nothing more."""
         if self._transport.is_closing():
             self._head = None
+        elif isinstance(data, FilePart):
+            self._send(data)
         elif self._head is not None:
             head, self._head = self._head, None
             self._transport.writelines((head, data) if data else (head,))
@@ -46,6 +54,23 @@ class _Joined:
             self._loop.call_soon(self.flush)
         else:
             self._transport.write(data)
+
+    def _send(self, part: FilePart) -> None:
+        """Let the kernel send the part of a file, as far as the connection takes it now; the rest is written as bytes."""
+        head, self._head = self._head or b"", None
+        began = sent = 0
+        if not self._transport.get_write_buffer_size():  # else it would overtake what waits
+            try:
+                began = self._socket.send(head, socket.MSG_MORE) if head else 0
+                if began == len(head):
+                    sent = os.sendfile(self._socket.fileno(), part.descriptor, part.begin, part.count)
+            except OSError:
+                pass  # it takes nothing now, or is broken: the transport will say
+        if sent < part.count:
+            rest = part.rest(sent)
+            self._transport.writelines((head[began:], rest))
+            if len(rest) < part.count - sent:
+                self._transport.abort()
 
     def flush(self) -> None:
         """Send a head that nothing followed."""
@@ -58,9 +83,15 @@ class _Joined:
         self.flush()
         self._transport.close()
 
+    def detach(self) -> None:
+        """Leave the descriptor to the transport, which closes it."""
+        self._socket.detach()
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
 
+
+_EXTENSIONS: dict[str, dict[object, object]] = {EXTENSION: {}}
 
 _FINAL_HEADS = tuple(b"HTTP/1.1 %d" % hundred for hundred in (2, 3, 4, 5))
 """How an answer begins; 100 Continue must not wait."""
@@ -101,7 +132,8 @@ class Edge(HttpToolsProtocol):
             transport.abort()
             return
         self._is_over = len(self.connections) >= self.MAX_CONNECTIONS
-        super().connection_made(_Joined(transport, self.loop))  # type: ignore[arg-type]  # it is one, by delegation
+        self._joined = _Joined(transport, self.loop)
+        super().connection_made(self._joined)  # type: ignore[arg-type]  # it is one, by delegation
         self._head_began: float | None = self.loop.time()
         self._timer = self.loop.call_later(self.TICK_S, self._watch)
 
@@ -111,6 +143,7 @@ class Edge(HttpToolsProtocol):
             return  # it was closed at once
         self._timer.cancel()
         super().connection_lost(exc)
+        self._joined.detach()
 
     def data_received(self, data: bytes) -> None:
         """Feed the parser, and count the bytes of a head that does not end."""
@@ -127,6 +160,8 @@ class Edge(HttpToolsProtocol):
         if self._head_began is None:
             self._head_began = self.loop.time()
         super().on_message_begin()
+        if self.scheme == "http":  # the kernel does not encrypt
+            self.scope["extensions"] = _EXTENSIONS
 
     def on_headers_complete(self) -> None:
         """Check the head as a whole, then let uvicorn begin the request."""

@@ -17,7 +17,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from math import ceil, prod
-from typing import BinaryIO
+from typing import BinaryIO, NamedTuple
 from urllib.parse import unquote_to_bytes
 
 from starlette.types import Receive, Scope, Send
@@ -29,6 +29,7 @@ from cubeport.cubes.description import CubeDescription, Variable
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import Corrupt, Gone, InvalidRequest, NotFound, StoreUnavailable
 from cubeport.server import incoming, problems, replies
+from cubeport.server.files import EXTENSION, FilePart, is_cached
 from cubeport.server.parts import Bytes
 from cubeport.service.ports import Reader, StoredObject
 
@@ -37,6 +38,9 @@ PIECE = 4 << 20
 
 PAGE = 1_000
 """Entries of a listing."""
+
+_WORTH = 32 << 10
+"""Bytes from which on it is cheaper to let the kernel send them than to copy them."""
 
 _KNOWN = 1_024
 """Addresses remembered within one generation of the catalog."""
@@ -131,6 +135,27 @@ class Known:
     record_version: int
 
 
+class Address(NamedTuple):
+    """What a path below ``/zarr/`` says."""
+
+    ref: str
+    """The first segment, as it was given."""
+    name: str
+    """``id`` or ``id@ref``."""
+    path: str
+    key: keys.Key | None
+    """The path as a key; ``None`` when it is that of a group, an array, or nothing."""
+
+    @classmethod
+    def parse(cls, raw: bytes) -> Address:
+        """Return the address of a raw path. Raises NotFound for what no address of ours can be."""
+        ref, _, path = _decoded(raw).partition("/")
+        name = parse_ref(ref)
+        if name is None:
+            raise _no_path()
+        return cls(ref, name, path, keys.parse(path) if path else None)
+
+
 class ZarrFace:
     """Serves ``/zarr/{id}[@ref][/{key}]`` below whatever path it is called for.
 
@@ -152,17 +177,18 @@ class ZarrFace:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 (ASGI; no body is read)
         """Answer GET and HEAD for ``scope["cubeport.path"]``, the raw path below ``/zarr/``."""
-        ref, _, path = _decoded(scope["cubeport.path"]).partition("/")
-        name = parse_ref(ref)
-        if name is None:
-            raise _no_path()
-        parsed = keys.parse(path) if path else None
-        if parsed is not None:
-            await self._object(scope, send, self._held(name, parsed), path, *parsed)
-        elif keys.is_path(path):
-            await self._document(scope, send, self._look(name), path, ref)
+        address = Address.parse(scope["cubeport.path"])
+        if address.key is not None:
+            await self.answer_object(address, scope, send)
+        elif keys.is_path(address.path):
+            await self._document(scope, send, self._look(address.name), address.path, address.ref)
         else:
             raise _no_path()
+
+    async def answer_object(self, address: Address, scope: Scope, send: Send) -> None:
+        """Answer GET and HEAD for the address of an object: one with a key."""
+        assert address.key is not None
+        await self._object(scope, send, self._held(address.name, address.key), address.path, *address.key)
 
     def _held(self, name: str, key: keys.Key) -> Known:
         """Return what an address of an object names.
@@ -373,12 +399,13 @@ async def _send_object(
             headers.append((b"content-range", b"bytes %d-%d/%d" % (begin, end - 1, size)))
     headers.append((b"content-length", b"%d" % (end - begin)))
     # The first piece is read before the status is sent: bytes that cannot be read are an error, never a short 200.
-    piece = await _read(file, begin, min(PIECE, end - begin))
+    take = _part if EXTENSION in scope.get("extensions", ()) else _read
+    piece = await take(file, begin, min(PIECE, end - begin))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     begin += len(piece)
     while begin < end:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
-        piece = await _read(file, begin, min(PIECE, end - begin))
+        piece = await take(file, begin, min(PIECE, end - begin))
         begin += len(piece)
     await send({"type": "http.response.body", "body": piece})
 
@@ -386,6 +413,15 @@ async def _send_object(
 async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> None:
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+async def _part(file: BinaryIO, begin: int, count: int) -> FilePart | bytes | bytearray:
+    """Return *count* bytes as a part of the file where the kernel has them at hand, else as :func:`_read` does."""
+    if count >= _WORTH and not isinstance(file, io.BytesIO):
+        part = FilePart(file.fileno(), begin, count)
+        if is_cached(part):
+            return part
+    return await _read(file, begin, count)
 
 
 async def _read(file: BinaryIO, begin: int, count: int) -> bytes | bytearray:

@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from cubeport.adapters.engines.disk import FILE, FOLDER, Disk, beneath, descriptor, read, remove
+from cubeport.adapters.engines.disk import FILE, FOLDER, Disk, beneath, descriptor, open_file, read, remove
 from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entries, parse
 from cubeport.adapters.engines.staging import Listed, StagingArea, folders, size, staged, version_place
 from cubeport.catalog.disk.durable import make_folders, store_errors
@@ -220,11 +220,9 @@ class Reader:
         entry = entries.get(key)
         if entry is None:
             return None
-        *inner, name = key.split("/")
         with store_errors("read an object"):
             try:
-                with beneath(cube, inner) as folder:
-                    opened = os.open(name, FILE, dir_fd=folder)
+                opened = open_file(cube, key)
             except (FileNotFoundError, NotADirectoryError) as error:
                 raise _corrupt(f"{key!r} is missing", dataset_id, version_id) from error
             except OSError as error:
@@ -250,7 +248,9 @@ class Reader:
         if held is None:
             with store_errors("read a manifest"):
                 place = version_place(self._data, dataset_id, version_id)
-                held = str(place / CUBE), _entries(place, dataset_id, version_id)
+                # The data folder may be reached by links; what is below it is not (see `open_file`).
+                root = Path(os.path.realpath(self._data), *place.relative_to(self._data).parts, CUBE)
+                held = str(root), _entries(place, dataset_id, version_id)
             # At least one is kept, whatever its length: it is asked for again at once.
             self._manifests.put(name, held, min(len(held[1]), self._most))
         return held

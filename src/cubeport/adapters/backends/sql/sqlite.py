@@ -192,8 +192,15 @@ class Store:
 
     def one(self, statement: str, values: Mapping[str, Any]) -> Any:
         """Return the first row, or ``None``."""
-        with self.reading() as connection:
-            return connection.execute(statement, values).fetchone()
+        # Not by `reading`, whose generator costs as much as the statement: each request to a server reads the generation so.
+        with TRANSLATED:
+            if (transaction := self.current()) is not None:
+                return transaction.connection.execute(statement, values).fetchone()
+            connection = self.borrow()
+            try:
+                return connection.execute(statement, values).fetchone()
+            finally:
+                self.give_back(connection)
 
     def all(self, statement: str, values: Mapping[str, Any]) -> list[Any]:
         """Return every row."""
