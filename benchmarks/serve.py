@@ -147,8 +147,8 @@ def measure(served: Served, case: Case, requests: int) -> tuple[float, float]:
     return (working(served) - cpu) / requests / 1e3, (time.perf_counter() - clock) / requests * 1e6
 
 
-def make_instance(folder: Path) -> tuple[Path, Path]:
-    """Ingest a field of noise, whose chunks compress to about 340 kB; return the instance and the served tree."""
+def make_instance(folder: Path, python: str = sys.executable) -> tuple[Path, Path]:
+    """Ingest a field of noise, whose chunks compress to about 340 kB, by that *python*; return the instance and the served tree."""
     source = folder / "noise.nc"
     rng = np.random.default_rng(1)
     with netCDF4.Dataset(source, "w") as made:
@@ -161,11 +161,9 @@ def make_instance(folder: Path) -> tuple[Path, Path]:
         field = made.createVariable("field", "f4", ("time", "lat", "lon"))
         field[:] = rng.normal(size=(8, 256, 344)).astype("f4")
     instance = folder / "instance"
-    command([sys.executable, "-m", "cubeport", "init", str(instance)])
+    command([python, "-m", "cubeport", "init", str(instance)])
     chunks = json.dumps({"time": 1, "lat": 256, "lon": 344})
-    command(
-        [sys.executable, "-m", "cubeport", "ingest", str(source), "--id", "noise", "--chunks", chunks, "--instance", str(instance)]
-    )
+    command([python, "-m", "cubeport", "ingest", str(source), "--id", "noise", "--chunks", chunks, "--instance", str(instance)])
     [root] = instance.glob("data/store/noise/*/cube.zarr")
     return instance, root
 
