@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+import rasterio
 import xarray as xr
 
 from cubeport.documents import ogc
@@ -123,6 +124,30 @@ def field_selection(server: Server) -> None:
     assert list(server.get(f"{server.path}/schema")["properties"]) == ["tcco2"]
 
 
+def crs(server: Server) -> None:
+    """``crs`` and ``bbox-crs``: each listed system answers, and the axis order of EPSG:4326 is that of its definition."""
+    listed = server.get(server.path)["crs"]
+    assert {each.rsplit("/", 1)[1] for each in listed} == {"CRS84", "4326", "3857"}
+    plain = server.get(bbox="10,40,20,50", datetime="2006-01-05")
+    swapped = server.get(bbox="40,10,50,20", bbox_crs="[EPSG:4326]", datetime="2006-01-05")
+    assert plain["ranges"] == swapped["ranges"]
+    for each in listed:
+        answer = server.client.get(
+            f"{server.path}/coverage", params={"bbox": "10,40,20,50", "datetime": "2006-01-03T06:00:00Z", "crs": each}
+        )
+        assert answer.headers["content-crs"] == f"<{each}>"
+
+
+def scaling_spatial(server: Server) -> None:
+    """``scale-factor``, ``scale-axes`` and ``scale-size``: fewer cells, each of them one of the data."""
+    query = {"bbox": "10,40,20,50", "datetime": "2006-01-03T06:00:00Z"}
+    whole = server.get(**query)
+    for scaled in ({"scale_factor": "2"}, {"scale_axes": "Lat(2),Lon(2)"}, {"scale_size": "Lat(4),Lon(4)"}):
+        found = server.get(**query, **scaled)
+        assert found["ranges"]["tcco2"]["shape"][1] < whole["ranges"]["tcco2"]["shape"][1]
+        assert set(found["ranges"]["tcco2"]["values"]) <= set(whole["ranges"]["tcco2"]["values"])
+
+
 def coveragejson(server: Server) -> None:
     """CoverageJSON by its media type."""
     answer = server.client.get(
@@ -159,6 +184,7 @@ def edr_queries(server: Server) -> None:
         "position": {"coords": "POINT(10 45)"},
         "area": {"coords": "POLYGON((8 44,12 44,10 48,8 44))"},
         "cube": {"bbox": "8,44,12,48"},
+        "radius": {"coords": "POINT(10 45)", "within": "200", "within-units": "km"},
     }
     listed = server.get(server.path)["data_queries"]
     assert set(listed) == set(where)
@@ -177,6 +203,15 @@ def edr_covjson(server: Server) -> None:
     assert answer.headers["content-type"] == "application/vnd.cov+json"
 
 
+def geotiff(server: Server) -> None:
+    """GeoTIFF by its media type, with the same values."""
+    query = {"bbox": "10,40,12,42", "datetime": "2006-01-03T06:00:00Z"}
+    answer = server.client.get(f"{server.path}/coverage", params=query, headers={"Accept": "image/tiff; application=geotiff"})
+    with rasterio.open(io.BytesIO(answer.content)) as found:
+        told = server.get(**query)
+        assert np.array_equal(found.read(1).ravel(), np.array(told["ranges"]["tcco2"]["values"]))
+
+
 _EDR = {"core": edr_core, "collections": edr_collections, "queries": edr_queries, "json": edr_json, "covjson": edr_covjson}
 _COVERAGES = {
     "core": coverages_core,
@@ -185,8 +220,11 @@ _COVERAGES = {
     "subsetting-general": subsetting_general,
     "multi-slicing": multi_slicing,
     "field-selection": field_selection,
+    "crs": crs,
+    "scaling-spatial": scaling_spatial,
     "coveragejson": coveragejson,
     "netcdf": netcdf,
+    "geotiff": geotiff,
 }
 TESTS: dict[str, Callable[[Server], None]] = {
     "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/core": common_core,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -78,6 +79,15 @@ def crs84() -> Crs:
     return Crs(
         name="WGS 84 (CRS84)", authority="OGC:CRS84", wkt2=crs.to_wkt("WKT2_2019"), projjson=crs.to_json_dict(), geographic=True
     )
+
+
+MERCATOR = "EPSG:3857"
+_EARTH_M = 6378137.0
+
+
+def degrees_of_mercator(x: float, y: float) -> tuple[float, float]:
+    """Return longitude and latitude of a point of Web Mercator (metres)."""
+    return math.degrees(x / _EARTH_M), math.degrees(math.atan(math.sinh(y / _EARTH_M)))
 
 
 def unit_factor(crs: Any, units: str | None, *, largest: float, attributes: Mapping[str, Any]) -> float:

@@ -51,6 +51,10 @@ FORMS: tuple[Form, ...] = (
         also=("netcdf4", "nc", "application/netcdf"), download=True, stored=True, seconds=10,
     ),
     Form("csv", "CSV", "text/csv", "csv", "csv_cells", "csv", download=True),
+    Form(
+        "geotiff", "GeoTIFF", "image/tiff; application=geotiff", "tif", "binary_cells", "geotiff",
+        also=("tiff", "tif", "image/tiff", "gtiff"), download=True,
+    ),
 )  # fmt: skip
 """Every form that is offered; the first is the default of coverages and EDR queries, the first file that of downloads."""
 

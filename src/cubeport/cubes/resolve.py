@@ -14,6 +14,7 @@ from cubeport.cubes import boxes, periods
 from cubeport.cubes.calendars import canonical
 from cubeport.cubes.cells import Cells, exact
 from cubeport.cubes.cells import cells as cells_of
+from cubeport.cubes.crs import MERCATOR, degrees_of_mercator
 from cubeport.cubes.description import Axis, CubeDescription, Temporal
 from cubeport.cubes.selection import (
     Instant,
@@ -248,11 +249,16 @@ class _Resolver:
         return kept
 
     def _crs(self) -> None:
-        """Take the storage CRS by its name, for the answer and for subsets: both are in it anyway."""
+        """Take the storage CRS by its name, for the answer and for subsets: both are in it anyway.
+
+        Other systems of an answer are for :mod:`cubeport.cubes.reprojected`, which asks for what is taken without them.
+        """
         native = storage_crs(self.description)
-        for parameter, crs in (("crs", self.selection.crs), ("subset-crs", self.selection.subset_crs)):
-            if crs not in (None, native):
-                self._problem(parameter, "not-offered", f"{parameter} may be the storage CRS: {native}")
+        if self.selection.crs not in (None, native):
+            words = f"crs may be the storage CRS, {native}; coverages and cubes can have OGC:CRS84, EPSG:4326 and EPSG:3857 too"
+            self._problem("crs", "not-offered", words)
+        if self.selection.subset_crs not in (None, native):
+            self._problem("subset-crs", "not-offered", f"subset-crs may be the storage CRS: {native}")
 
     # --- parameters ---------------------------------------------------------------------------------------------------
 
@@ -294,11 +300,14 @@ class _Resolver:
         if half == 3:
             self._vertical(box[2], box[5])
         crs, native = self.selection.bbox_crs, storage_crs(self.description)
-        if crs not in (None, native):
-            offered = "OGC:CRS84" if native in ("OGC:CRS84", "native") else f"OGC:CRS84, {native}"
-            self._problem("bbox-crs", "not-offered", f"bbox-crs may be {offered}")
-            return
         west, south, east, north = box[0], box[1], box[half], box[half + 1]
+        if crs == MERCATOR != native:
+            # Its lines of x and y are meridians and parallels, so the box is one of degrees.
+            crs, (west, south), (east, north) = None, degrees_of_mercator(west, south), degrees_of_mercator(east, north)
+        if crs not in (None, native):
+            offered = ["OGC:CRS84", "EPSG:4326", MERCATOR, *([] if native in ("OGC:CRS84", "native") else [native])]
+            self._problem("bbox-crs", "not-offered", f"bbox-crs may be {', '.join(dict.fromkeys(offered))}")
+            return
         if crs is not None and west > east and native != "OGC:CRS84":
             self._problem("bbox", "invalid-range", "bbox must have its lower end before its upper end")
             return

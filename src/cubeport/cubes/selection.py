@@ -219,8 +219,13 @@ def parse(pairs: Iterable[tuple[str, str]], *, forms: Sequence[str], allowed: Se
         except _Malformed as malformed:
             problems.append(Problem(("query", name[:60]), malformed.kind, f"{name[:60]} {malformed}"))
     bbox, crs = found.get("bbox"), found.get("bbox-crs")
-    if isinstance(bbox, tuple) and crs is None:
-        problems.extend(_off_the_globe(bbox))
+    if isinstance(bbox, tuple):
+        if crs == "EPSG:4326":
+            # Its axes are latitude and longitude (EPSG registry); the same box in CRS84 is what every part below reads.
+            bbox, crs, found["bbox-crs"] = _swapped(bbox), None, None
+        problems.extend(_unordered(bbox))
+        if crs in (None, "OGC:CRS84"):
+            problems.extend(_off_the_globe(bbox))
     if crs is not None and "bbox" not in found:
         problems.append(Problem(("query", "bbox-crs"), "missing", "bbox-crs needs bbox"))
     if found.get("properties") is not None and found.get("exclude-properties") is not None:
@@ -320,10 +325,20 @@ def _bbox(text: str) -> tuple[float, ...]:
     box = tuple(_number(part) for part in text.split(",", 7))
     if len(box) not in (4, 6):
         raise _Malformed("must have 4 numbers, or 6 with the vertical")
+    return box
+
+
+def _swapped(box: tuple[float, ...]) -> tuple[float, ...]:
+    """Return a box of latitudes before longitudes with longitudes first."""
+    half = len(box) // 2
+    return (box[1], box[0], *box[2:half], box[half + 1], box[half], *box[half + 2 :])
+
+
+def _unordered(box: tuple[float, ...]) -> Iterable[Problem]:
     half = len(box) // 2
     if any(box[at] > box[at + half] for at in range(1, half)):
-        raise _Malformed("must have each lower end before its upper end; only west may be greater than east", "invalid-range")
-    return box
+        words = "bbox must have each lower end before its upper end; only west may be greater than east"
+        yield Problem(("query", "bbox"), "invalid-range", words)
 
 
 def _off_the_globe(box: tuple[float, ...]) -> Iterable[Problem]:

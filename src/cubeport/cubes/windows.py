@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     type Array = NDArray[Any]
 
 
+LATITUDE_FIRST = "EPSG:4326"
+"""WGS 84 with the latitude as first axis; CRS84 is the same with the longitude first."""
 UNKNOWN = -(2**62)
 """The order of a time that is missing: before all others."""
 
@@ -188,10 +190,13 @@ def time_axis(description: CubeDescription) -> Axis | None:
 
 
 def storage_crs(description: CubeDescription) -> str:
-    """Return ``AUTHORITY:code`` of the native reference system, ``OGC:CRS84`` for longitudes and latitudes, or ``native``."""
+    """Return ``AUTHORITY:code`` of the native reference system, ``OGC:CRS84`` for longitudes and latitudes, or ``native``.
+
+    ``EPSG:4326`` is that of an answer which was asked for in it: the same longitudes and latitudes.
+    """
     crs = description.spatial.crs
     if description.spatial.family != "projected" or crs is None:
-        return "OGC:CRS84"
+        return LATITUDE_FIRST if crs is not None and crs.authority == LATITUDE_FIRST else "OGC:CRS84"
     return crs.authority or "native"
 
 

@@ -13,7 +13,7 @@ from cubeport.cubes.axes import PRESSURE_UNITS
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import Axis, CubeDescription, Variable
 from cubeport.cubes.selection import stamp_at
-from cubeport.cubes.windows import UNKNOWN, Mask, Windows, time_axis
+from cubeport.cubes.windows import LATITUDE_FIRST, UNKNOWN, Mask, Windows, storage_crs, time_axis
 from cubeport.errors import NotAcceptable
 
 if TYPE_CHECKING:
@@ -416,7 +416,8 @@ def _referencing(description: CubeDescription, layout: Sequence[Group], public_u
     found: list[dict[str, Any]] = []
     horizontal = [kind for kind in ("x", "y") if kind in kinds]
     if horizontal:
-        found.append({"coordinates": horizontal, "system": _horizontal(description)})
+        swapped = storage_crs(description) == LATITUDE_FIRST
+        found.append({"coordinates": horizontal[::-1] if swapped else horizontal, "system": _horizontal(description)})
     z = next((group.named["z"] for group in layout if "z" in group.named), None)
     if description.spatial.z is not None and any(group.composite for group in layout):
         heights = description.variable(description.spatial.z)
@@ -434,7 +435,7 @@ def _referencing(description: CubeDescription, layout: Sequence[Group], public_u
 def _horizontal(description: CubeDescription) -> dict[str, Any]:
     crs = description.spatial.crs
     if description.spatial.family != "projected" or crs is None:
-        return {"type": "GeographicCRS", "id": CRS84}
+        return {"type": "GeographicCRS", "id": crs_uri(storage_crs(description))}
     system: dict[str, Any] = {"type": "GeographicCRS" if crs.geographic else "ProjectedCRS"}
     if crs.authority:
         return {**system, "id": crs_uri(crs.authority)}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from cubeport.cubes import reprojected
 from cubeport.cubes.calendars import canonical as calendar_named
 from cubeport.cubes.calendars import gregorian, parse_stamp
 from cubeport.cubes.description import Axis, CubeDescription, Temporal, Variable
@@ -52,8 +53,11 @@ CONFORMANCE = (
             "subsetting-general",
             "multi-slicing",
             "field-selection",
+            "crs",
+            "scaling-spatial",
             "coveragejson",
             "netcdf",
+            "geotiff",
         )
     ),
     *(
@@ -90,7 +94,7 @@ def collection(shown: PublishedView, *, public_url: str) -> CoverageCollectionJS
         "title": texts.title,
         "description": texts.description,
         "extent": kept["extent"],
-        "crs": [own, CRS84] if kept["storageCrs"] is None else kept["crs"],
+        "crs": list(dict.fromkeys([*([own, CRS84] if kept["storageCrs"] is None else kept["crs"]), *_carried(shown)])),
         "storageCrs": kept["storageCrs"] or own,
         "parameter_names": kept["parameter_names"],
         # Forms are those of this release, whatever there was when the version was sealed.
@@ -151,6 +155,12 @@ def conformance() -> ConformanceJSON:
 def link(href: str, rel: str, title: str, media_type: str = "application/json") -> LinkJSON:
     """Return one link; every member is there."""
     return {"href": href, "rel": rel, "type": media_type, "title": title}
+
+
+def _carried(shown: PublishedView) -> list[str]:
+    """Return the systems that coverages and cubes can be asked in beside their own: of cells of a grid."""
+    spatial = shown.description.spatial
+    return [] if spatial.family == "none" or spatial.reach is not None else [crs_uri(each) for each in reprojected.OFFERED]
 
 
 def _kept(shown: PublishedView) -> SealedOgcJSON:

@@ -75,7 +75,9 @@ class CoverageQuery(incoming.Model):
     """What a coverage takes; this model is for the definition, the grammar is :mod:`cubeport.cubes.selection`."""
 
     bbox: Annotated[str | None, Field(description="4 numbers, or 6 with the vertical; west > east crosses 180°")] = None
-    bbox_crs: Annotated[str | None, Field(alias="bbox-crs", description="CRS84 (default) or the storage CRS")] = None
+    bbox_crs: Annotated[
+        str | None, Field(alias="bbox-crs", description="CRS84 (default), EPSG:4326, EPSG:3857 or the storage CRS")
+    ] = None
     datetime: Annotated[str | None, Field(description="One value is a slice; a/b, ../b, a/.. a trim")] = None
     subset: Annotated[str | None, Field(description="axis(low:high), axis(value), axis(v1,v2); repeatable")] = None
     subset_crs: Annotated[str | None, Field(alias="subset-crs", description="The storage CRS")] = None
@@ -86,7 +88,7 @@ class CoverageQuery(incoming.Model):
     )
     scale_axes: Annotated[str | None, Field(alias="scale-axes", description="axis(factor), with commas")] = None
     scale_size: Annotated[str | None, Field(alias="scale-size", description="axis(cells), with commas")] = None
-    crs: Annotated[str | None, Field(description="The storage CRS")] = None
+    crs: Annotated[str | None, Field(description="The storage CRS (default), CRS84, EPSG:4326 or EPSG:3857")] = None
     f: Annotated[str | None, Field(description=_F)] = None
     estimate: Annotated[bool, Field(description="Return what it would cost, and read nothing")] = False
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from cubeport.cubes.resolve import cells
 from cubeport.cubes.selection import stamp_at
-from cubeport.cubes.windows import storage_crs, time_axis
+from cubeport.cubes.windows import LATITUDE_FIRST, storage_crs, time_axis
 from cubeport.documents import coveragejson
 from cubeport.service.plans import QueryPlan
 
@@ -18,8 +18,11 @@ def headers(plan: QueryPlan) -> dict[str, str]:
         told["Content-Crs"] = f"<{own if crs == 'native' else coveragejson.crs_uri(crs)}>"
     box = _box(plan)
     if box is not None:
-        told["Content-Bbox"] = ",".join(f"{edge:.10g}" for edge in box)
-    if plan.query.selection.scale is not None:
+        ordered = (box[1], box[0], box[3], box[2]) if crs == LATITUDE_FIRST else box
+        told["Content-Bbox"] = ",".join(f"{edge:.10g}" for edge in ordered)
+    # Cells of another reference system are cells of another kind of grid.
+    carried = plan.description.spatial.family != plan.shown.description.spatial.family
+    if plan.query.selection.scale is not None or carried:
         told["Content-Interpolation"] = "nearest-neighbor"
     span = period(plan)
     if span is not None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from urllib.parse import urlencode
 
+from cubeport.cubes import reprojected
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.download import NAMES
 from cubeport.cubes.edr.queries import query_named, query_of, resolve_query, settle
@@ -19,7 +20,7 @@ from cubeport.cubes.forms import FORMS, Encoder, Form
 from cubeport.cubes.part import Deadline, Opened, Part
 from cubeport.cubes.resolve import axis_named, resolve
 from cubeport.cubes.selection import Scale, Selection, parse_datetime, stamp_at
-from cubeport.cubes.windows import IndexRange, Window, Windows, count, fitting, runs_of, time_axis
+from cubeport.cubes.windows import IndexRange, Window, Windows, count, fitting, runs_of, storage_crs, time_axis
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import TooLarge
 from cubeport.service.ports import Encoders
@@ -120,17 +121,26 @@ def plan(
     """
     description, labels = opened.description, opened.labels()
     kind = None if query.place is None else query_named(query.place.kind)
-    if query.place is None:
+    crs = query.selection.crs
+    warped = crs in reprojected.OFFERED and crs != storage_crs(description) and not query.download
+    chunks: int | None = None
+    if crs is not None and warped and (query.place is None or query.place.kind == "cube"):
+        windows = resolve(description, labels, replace(query.selection, crs=None, scale=None))
+        chunks = count(description, windows).chunks
+        opened, windows = reprojected.view(opened, windows, query.selection, crs)
+        description = opened.description
+    elif query.place is None:
         windows = resolve(description, labels, query.selection)
     else:
         windows = resolve_query(description, labels, query.selection, query.place)
     everything = query.download and query.form.stored and query.selection.properties is None
     if everything:
         windows = _with_everything(description, windows)
+    cost = count(description, windows)
     part = Part(
         opened,
         windows,
-        count(description, windows),
+        cost if chunks is None else replace(cost, chunks=chunks),
         public_url,
         point=kind is not None and kind.at_points,
         as_stored=query.download,
