@@ -81,7 +81,7 @@ def test_conformance_is_declared(client: httpx.Client, coverages_schema: Any) ->
     document = client.get("/ogcapi/conformance").json()
     assert coverages_schema("confClasses", document) == []
     assert document["conformsTo"] == list(ogc.CONFORMANCE)
-    assert not any("oas30" in each or "html" in each or "scaling" in each for each in document["conformsTo"])
+    assert not any("oas30" in each or "html" in each for each in document["conformsTo"])
 
 
 def test_pages_join_into_all_collections(client: httpx.Client, rlds: Any, co2: Any, coverages_schema: Any) -> None:
