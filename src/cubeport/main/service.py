@@ -334,11 +334,13 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
 
     from cubeport.adapters.engines import ENGINES
     from cubeport.server.auth import Gatekeeper
+    from cubeport.server.dap import DapFace
     from cubeport.server.maps import MapsFace
     from cubeport.server.ogcapi import OgcFace
     from cubeport.server.parts import Parts as AppParts
     from cubeport.service.keys import Keys
     from cubeport.service.pictures import Pictures
+    from cubeport.service.slabs import Slabs
     from cubeport.service.templates import source_kinds
 
     limits = settings.limits
@@ -356,6 +358,7 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
         ),
         public_url=service.public_url,
         queries=OgcFace(service, queries, public_url=service.public_url, title=settings.title, description=settings.description),
+        dap=DapFace(service, Slabs(queries), public_url=service.public_url),
         pictures=MapsFace(
             service,
             Pictures(queries.versions, most_chunks=limits.map_chunks, most_pixels=limits.map_pixels),

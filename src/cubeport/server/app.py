@@ -312,6 +312,8 @@ def _routers(parts: Parts, framework: FastAPI, traffic: Traffic, probe: about.Pr
         yield parts.queries.routes()
     if parts.pictures is not None:
         yield parts.pictures.routes()
+    if parts.dap is not None:
+        yield parts.dap.routes()
 
 
 async def _handle(scope: Scope, receive: Receive, send: Send) -> None:

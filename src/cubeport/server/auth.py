@@ -74,6 +74,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/usage"): "admin",
     ("GET", "/webhooks"): "admin",
     ("POST", "/datasets/{dataset_id}/restore"): "admin",
+    ("GET", "/dap/{dap_name}"): "read",
     ("GET", "/stac"): "read",
     ("GET", "/stac/catalog.json"): "read",
     ("GET", "/stac/conformance"): "read",

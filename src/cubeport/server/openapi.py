@@ -47,6 +47,10 @@ _PATH_PARAMETERS: Mapping[str, tuple[str, str]] = {
     "dataset_id": (_REF, "A dataset's id, or pinned: id@version, id@tag, id@latest"),
     "collection_id": (_REF, "A dataset's id, or pinned: id@version, id@tag, id@latest"),
     "coverage_id": (_COVERAGE, "A dataset's id, of another of its grids id:grid; pinned with @version, @tag or @latest"),
+    "dap_name": (
+        r"^[a-z0-9][a-z0-9_-]{0,63}(@[a-z0-9][a-z0-9._-]{0,63})?(\.(dds|das|dods|ascii|asc|info|ver))?$",
+        "A dataset's id, or pinned, with the ending that says what of it",
+    ),
     "item_id": (_REF, "id@version"),
     "ref": ("^[a-z0-9][a-z0-9._-]{0,63}$", "A version id, a tag, or latest"),
     "extent_id": (_ID, "A named area's id"),

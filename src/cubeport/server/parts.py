@@ -178,6 +178,8 @@ class Parts:
     queries: Queries | None = None
     pictures: Queries | None = None
     """Maps, tiles, legends and thumbnails; they bring their own routes, too."""
+    dap: Queries | None = None
+    """OPeNDAP, with its routes."""
 
     id: str = "cubeport"
     title: str = "cubeport"

@@ -1,0 +1,156 @@
+"""OPeNDAP below ``/dap``: DAP2 as netCDF-C, pydap, Ferret, Panoply, MATLAB, R and IDL read it.
+
+``/dap/{id}[@ref]`` with ``.dds``, ``.das``, ``.dods``, ``.ascii``, ``.info`` and ``.ver``, and constraints on ranges of indices.
+Errors are in DAP2's own form, which its clients show.
+"""
+
+from __future__ import annotations
+
+import html
+import logging
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from cubeport.documents import dap2
+from cubeport.documents.texts import PublishedView
+from cubeport.errors import CubeportError
+from cubeport.server import incoming, negotiation, problems, replies
+from cubeport.server.openapi import READ, described
+from cubeport.service.queries import AnswerDeadline
+from cubeport.service.slabs import Slabs, Source
+
+if TYPE_CHECKING:
+    from cubeport.server.parts import Reads
+
+log = logging.getLogger("cubeport.server")
+
+FORMS = ("dds", "das", "dods", "ascii", "asc", "info", "ver")
+_TEXT = "text/plain; charset=utf-8"
+_DATA = "application/octet-stream"
+_HEADERS = {"XDODS-Server": "dods/2.0", "DAP-Version": "2.0", "XDAP": "2.0"}
+
+
+class DapFace:
+    """DAP2, with its routes."""
+
+    def __init__(self, service: Reads, slabs: Slabs, *, public_url: str) -> None:
+        self._service = service
+        self._slabs = slabs
+        self._url = public_url
+
+    def routes(self) -> APIRouter:
+        """Return the routes of this face."""
+        router = APIRouter()
+        router.add_api_route(
+            "/dap/{dap_name}",
+            self.answer,
+            methods=["GET"],
+            summary="OPeNDAP (DAP2): description, attributes, values by ranges of indices",
+            tags=["OPeNDAP"],
+            operation_id="dap.get",
+            **described("/dap/{dap_name}", statuses=(*READ, 413), media_types=("text/plain", _DATA, negotiation.HTML)),
+        )
+        return router
+
+    def answer(self, request: Request) -> Response:
+        """Answer one address of DAP2."""
+        try:
+            return self._answered(request)
+        except CubeportError as exc:
+            status = problems.status_of(type(exc))
+            if status >= 500:
+                log.error("%s: %s", exc.kind, exc)
+            headers = {**_HEADERS, "Content-Description": "dods_error", "Cache-Control": "no-store", **problems.headers(exc)}
+            words = f"{exc.message} {exc.next_step}" if exc.next_step else exc.message
+            return Response(dap2.error(status, words), status, headers={**headers, "Content-Type": _TEXT})
+
+    def _answered(self, request: Request) -> Response:
+        name, dot, form = request.path_params["dap_name"].rpartition(".")
+        if not dot or form not in FORMS:
+            name, form = request.path_params["dap_name"], "info"
+        if form == "ver":
+            return replies.reply(request, b"Core version: dods/2.0\nServer version: cubeport\n", media_type=_TEXT, headers=_HEADERS)
+        shown = self._service.shown(name)
+        pinned = shown.pinned and name.endswith(f"@{shown.version.version_id}")
+        make: dict[str, Callable[[Request, PublishedView, Source], tuple[str, str, Any]]] = {
+            "dds": self._dds,
+            "das": self._das,
+            "dods": self._dods,
+            "ascii": self._ascii,
+            "asc": self._ascii,
+            "info": self._info,
+        }
+        source = self._slabs.source(shown)
+        kind, media_type, content = make[form](request, shown, source)
+        headers = {**_HEADERS, **replies.versioned(shown), "Content-Description": kind}
+        cache = replies.IMMUTABLE if pinned else replies.NO_CACHE
+        tag = replies.etag_of(shown, request, form, self._url)
+        if media_type == negotiation.HTML:
+            headers |= replies.PAGE_HEADERS
+        if isinstance(content, str):
+            return replies.reply(request, content.encode(), media_type=media_type, tag=tag, cache=cache, headers=headers)
+        return _streamed(request, content, media_type, tag, {**headers, "Cache-Control": cache})
+
+    def _parts(self, request: Request, source: Source) -> tuple[dap2.Part, ...]:
+        raw: bytes = request.scope["query_string"]
+        if len(raw) > incoming.MAX_QUERY:
+            return dap2.constrained(source.dataset, " " * (dap2.MAX_CONSTRAINT + 1))
+        return dap2.constrained(source.dataset, raw.decode("latin-1"))
+
+    def _dds(self, request: Request, shown: PublishedView, source: Source) -> tuple[str, str, str]:  # noqa: ARG002
+        return "dods_dds", _TEXT, dap2.dds(source.dataset, self._parts(request, source))
+
+    def _das(self, request: Request, shown: PublishedView, source: Source) -> tuple[str, str, str]:  # noqa: ARG002
+        return "dods_das", _TEXT, dap2.das(source.dataset)
+
+    def _dods(self, request: Request, shown: PublishedView, source: Source) -> tuple[str, str, _Stream]:
+        parts = self._parts(request, source)
+        self._slabs.check(shown, parts)
+        size = dap2.size_of(parts)
+        before = len(dap2.dds(source.dataset, parts).encode()) + len(b"\nData:\n")
+        deadline = AnswerDeadline(self._slabs.limits.seconds)
+        return "dods_data", _DATA, (lambda: self._slabs.data(source, parts, deadline), None if size is None else before + size)
+
+    def _ascii(self, request: Request, shown: PublishedView, source: Source) -> tuple[str, str, _Stream]:
+        parts = self._parts(request, source)
+        self._slabs.check(shown, parts, text=True)
+        deadline = AnswerDeadline(self._slabs.limits.seconds)
+        return "dods_ascii", _TEXT, (lambda: self._slabs.text(source, parts, deadline), None)
+
+    def _info(self, request: Request, shown: PublishedView, source: Source) -> tuple[str, str, str]:  # noqa: ARG002
+        name = source.dataset.name
+        left_out = "".join(f"<li>{html.escape(each)}: {html.escape(why)}</li>" for each, why in source.left_out.items())
+        missing = f"<h2>Not offered here</h2><ul>{left_out}</ul>" if left_out else ""
+        texts = [
+            f"<!doctype html><html lang='en'><head><meta charset='utf-8'><title>{html.escape(shown.texts.title)}: OPeNDAP</title>",
+            f"</head><body><main><h1>{html.escape(shown.texts.title)}</h1>",
+            f"<p>OPeNDAP (DAP2). Give this address to netCDF-C, xarray, Ferret, Panoply, MATLAB, R or IDL: <code>"
+            f"{html.escape(f'{self._url}/dap/{name}')}</code></p>",
+            f"<h2>Variables</h2><pre>{html.escape(dap2.dds(source.dataset, dap2.constrained(source.dataset, '')))}</pre>{missing}",
+            f"<h2>Attributes</h2><pre>{html.escape(dap2.das(source.dataset))}</pre></main></body></html>",
+        ]
+        return "dods_info", negotiation.HTML, "".join(texts)
+
+
+type _Stream = tuple[Callable[[], Iterator[bytes]], int | None]
+
+
+def _streamed(request: Request, stream: _Stream, media_type: str, tag: str, headers: dict[str, str]) -> Response:
+    """Return values as they are read; what can be refused is refused before the first byte goes out."""
+    make, size = stream
+    known = request.headers.get("if-none-match")
+    if known is not None and replies.fits(known, tag):
+        return Response(status_code=304, headers={**headers, "ETag": tag})
+    headers = {**headers, "ETag": tag, "Content-Type": media_type}
+    if request.scope.get("cubeport.head"):
+        return Response(b"", headers=headers | ({"Content-Length": str(size)} if size is not None else {}))
+    blocks = make()
+    first = [next(blocks, b""), next(blocks, b"")]  # the description, and the first values: a place and the store are there
+    if size is not None:
+        headers["Content-Length"] = str(size)
+    return StreamingResponse(chain(first, blocks), headers=headers)

@@ -1,0 +1,159 @@
+"""Stored values by ranges of indices, as OPeNDAP asks for them: priced from metadata, read block by block, within their time."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+from cubeport.cubes.part import Deadline, Opened
+from cubeport.cubes.windows import IndexRange, Window
+from cubeport.documents import dap2
+from cubeport.documents.dap2 import Part, Slab, Variable
+from cubeport.documents.texts import PublishedView
+from cubeport.errors import TooLarge
+from cubeport.service.queries import Queries
+
+_BLOCK = 4 << 20
+"""Stored bytes that are read at a time, about: what a slow client has not taken is not in memory."""
+_LIGHT_CELLS = 65_536
+"""Answers up to this size do not wait for a place among the heavy ones."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One version as DAP2 sees it."""
+
+    opened: Opened
+    dataset: dap2.Dataset
+    left_out: Mapping[str, str]
+    """Variables that DAP2 cannot carry, and why."""
+
+
+class Slabs:
+    """Reads ranges of indices; one for a process, with the places of heavy work of all queries."""
+
+    def __init__(self, queries: Queries) -> None:
+        self._queries = queries
+        self.limits = queries.limits
+
+    def source(self, shown: PublishedView) -> Source:
+        """Return the version, open; no value is read."""
+        opened = self._queries.versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
+        variables: list[Variable] = []
+        left_out: dict[str, str] = {}
+        for name in opened.names():
+            dtype = opened.dtype(name)
+            code = dap2.code_of(dtype)
+            if code is None:
+                left_out[name] = f"DAP2 has no type for {dtype.name}"
+            else:
+                variables.append(Variable(name, code, opened.dimensions(name), opened.shape(name), opened.attributes(name)))
+        name = f"{shown.texts.dataset_id}@{shown.version.version_id}" if shown.pinned else shown.texts.dataset_id
+        return Source(opened, dap2.Dataset(name, dap2.grids(variables), opened.global_attributes()), left_out)
+
+    def check(self, shown: PublishedView, parts: tuple[Part, ...], *, text: bool = False) -> None:
+        """Refuse what is over a limit (TooLarge) or what DAP2 cannot carry (InvalidRequest), from metadata alone."""
+        for part in parts:
+            for variable, _ in part.members:
+                if variable.meant in ("i8", "u8") and _reach(shown, variable.name) > dap2.EXACT:
+                    raise dap2.too_large(variable.name)
+        cells = sum(part.cells for part in parts)
+        size = dap2.size_of(parts) or 8 * cells
+        setting = "csv_cells" if text else "binary_cells"
+        checks = (
+            (f"limits.{setting}", getattr(self.limits, setting), cells, "cells"),
+            ("limits.answer_bytes", self.limits.answer_bytes, size, "bytes"),
+            ("limits.chunks", self.limits.chunks, sum(map(_chunks, _members(shown, parts))), "chunks"),
+        )
+        for name, limit, value, unit in checks:
+            if value > limit:
+                raise TooLarge(
+                    f"The answer would have {value} {unit}; the limit is {limit}.",
+                    limit=limit,
+                    value=value,
+                    unit=unit,
+                    setting=name,
+                    next_step="Ask for ranges of indices: NAME[start:stride:stop], or read the Zarr store.",
+                )
+
+    def data(self, source: Source, parts: tuple[Part, ...], deadline: Deadline) -> Iterator[bytes]:
+        """Yield the description of what is asked for and its values. Raises Unavailable when no place is free in time.
+
+        A place is held while a block is read, and not while a client takes it.
+        """
+        yield dap2.dds(source.dataset, parts).encode() + b"\nData:\n"
+        for part in parts:
+            for variable, slabs in part.members:
+                yield from self._values(source.opened, variable, slabs, deadline)
+
+    def _values(self, opened: Opened, variable: Variable, slabs: tuple[Slab, ...], deadline: Deadline) -> Iterator[bytes]:
+        before, sent = dap2.head(variable, slabs), 0
+        for block in _blocks(slabs):
+            with self._queries.place() if math.prod(slab.size for slab in block) > _LIGHT_CELLS else nullcontext():
+                values = opened.raw(variable.name, _windows(variable, block), deadline=deadline)
+            piece = dap2.encoded(variable, values, is_array=bool(slabs))
+            sent += len(piece)
+            yield before + piece
+            before = b""
+        yield dap2.padding(sent)
+
+    def text(self, source: Source, parts: tuple[Part, ...], deadline: Deadline) -> Iterator[bytes]:
+        """Yield the same as text."""
+        yield dap2.dds(source.dataset, parts).encode() + b"---------------------------------------------\n"
+        for part in parts:
+            for variable, slabs in part.members:
+                with self._queries.place() if part.cells > _LIGHT_CELLS else nullcontext():
+                    values = source.opened.raw(variable.name, _windows(variable, slabs), deadline=deadline)
+                inside = part.variable.name if part.form != "array" else None
+                yield "".join(f"{line}\n" for line in dap2.ascii_of(variable, values, slabs, of=inside)).encode() + b"\n"
+
+
+def _blocks(slabs: tuple[Slab, ...]) -> Iterator[tuple[Slab, ...]]:
+    """Yield the slabs in parts along the first dimension that has more than one index."""
+    row = math.prod(slab.size for slab in slabs) * 8
+    along = next((n for n, slab in enumerate(slabs) if slab.size > 1), None)
+    if along is None or row <= _BLOCK:
+        yield slabs
+        return
+    slab = slabs[along]
+    step = max(1, slab.size * _BLOCK // row)
+    for first in range(0, slab.size, step):
+        last = min(first + step, slab.size) - 1
+        part = Slab(slab.start + first * slab.stride, slab.stride, slab.start + last * slab.stride)
+        yield (*slabs[:along], part, *slabs[along + 1 :])
+
+
+def _windows(variable: Variable, slabs: tuple[Slab, ...]) -> dict[str, Window]:
+    return {name: Window(name, _runs(slab)) for name, slab in zip(variable.dimensions, slabs, strict=True)}
+
+
+def _runs(slab: Slab) -> tuple[IndexRange, ...]:
+    if slab.stride == 1:
+        return (IndexRange(slab.start, slab.stop + 1),)
+    return tuple(IndexRange(each, each + 1) for each in range(slab.start, slab.stop + 1, slab.stride))
+
+
+def _reach(shown: PublishedView, name: str) -> float:
+    """Return how far from zero the values of a variable are, where that was measured."""
+    axes = [each for each in shown.description.axes if each.name == name]
+    ends = [end for axis in axes for end in (axis.first, axis.last)]
+    variable = next((each for each in shown.description.variables if each.name == name), None)
+    if variable is not None and "scale_factor" not in variable.attributes:
+        ends += [variable.valid_min, variable.valid_max]
+    return max((abs(each) for each in ends if each is not None), default=0.0)
+
+
+def _members(shown: PublishedView, parts: tuple[Part, ...]) -> Iterator[tuple[tuple[Slab, ...], tuple[int, ...]]]:
+    lengths = {each.name: each.chunks for each in shown.description.variables}
+    for part in parts:
+        for variable, slabs in part.members:
+            yield slabs, lengths.get(variable.name, variable.shape)
+
+
+def _chunks(member: tuple[tuple[Slab, ...], tuple[int, ...]]) -> int:
+    slabs, lengths = member
+    return math.prod(
+        min(slab.size, slab.stop // length - slab.start // length + 1) for slab, length in zip(slabs, lengths, strict=True)
+    )

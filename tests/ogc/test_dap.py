@@ -1,0 +1,239 @@
+"""OPeNDAP over a real socket, read by libnetcdf's own client (netCDF4-python, xarray): values equal those of the source."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+import urllib.parse
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import netCDF4
+import numpy as np
+import pytest
+import uvicorn
+import xarray as xr
+
+from cubeport.adapters.encoders.modules import EncoderModules
+from cubeport.adapters.encoders.room import AnswerRoom
+from cubeport.adapters.engines.opened import OpenedVersions
+from cubeport.adapters.ogc.way import Pygeoapi
+from cubeport.server.app import create_app
+from cubeport.server.auth import Gatekeeper, NoKeys
+from cubeport.server.dap import DapFace
+from cubeport.server.parts import Parts
+from cubeport.service.plans import AnswerLimits
+from cubeport.service.queries import Queries
+from cubeport.service.slabs import Slabs
+
+from ..families import FAMILIES
+from .conftest import VERSION, Shelf
+
+NAMES = sorted(name for name, family in FAMILIES.items() if family.suffix == ".nc")
+
+
+def every_type(path: Path) -> None:
+    """Write a file with a variable of each type, and names and texts that need escapes."""
+    with netCDF4.Dataset(path, "w") as file:
+        file.title = 'A "quoted" \\ text\nof two lines, é'
+        file.createDimension("n", 5)
+        file.createDimension("two@words", 3)
+        file.createVariable("n", "f8", ("n",))[:] = np.arange(5.0)
+        for kind in ("i1", "u1", "i2", "u2", "i4", "u4", "i8", "u8", "f4", "f8"):
+            limits = np.iinfo(kind) if kind[0] in "iu" else np.finfo(kind)
+            low, high = (-(2**53), 2**53) if kind == "i8" else (0, 2**53) if kind == "u8" else (limits.min, limits.max)
+            variable = file.createVariable(f"v_{kind}", kind, ("n",))
+            variable.set_auto_maskandscale(False)
+            variable[:] = np.array([low, 0, 1, 7, high]).astype(kind)
+            file.createVariable(f"s_{kind}", kind, ())[...] = np.array(7, kind)
+        signed = file.createVariable("signed", "i1", ("n",), fill_value=-1)
+        signed.set_auto_maskandscale(False)
+        signed._Unsigned = "true"
+        signed[:] = np.array([-1, -2, 0, 1, 127], "i1")
+        words = file.createVariable("words", str, ("n",))
+        words[:] = np.array(["", "a", "two words", 'q"\\', "abcdef"], dtype=object)
+        file.createVariable("odd+name.x", "f4", ("n", "two@words"))[:] = np.arange(15.0).reshape(5, 3)
+
+
+class Door:
+    """A server with OPeNDAP, and what it serves."""
+
+    def __init__(self, shelf: Shelf, folder: Path, scratch: Path, **limits: Any) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.folder = folder
+        room = AnswerRoom(scratch, disk_bytes=1 << 40, memory_bytes=16 << 20)
+        reader = OpenedVersions(shelf.engine)
+        queries = Queries(reader, EncoderModules(), room, Pygeoapi(), public_url=self.url, limits=AnswerLimits(**limits))
+        dap = DapFace(shelf, Slabs(queries), public_url=self.url)
+        keeper = Gatekeeper(NoKeys())
+        app = create_app(Parts(service=shelf, engine=shelf.engine, gatekeeper=keeper, public_url=self.url, dap=dap))  # type: ignore[arg-type]
+        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
+        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
+        self._thread.start()
+        while not self._server.started:
+            time.sleep(0.01)
+
+    def get(self, path: str, **options: Any) -> httpx.Response:
+        return httpx.get(f"{self.url}/dap/{path}", timeout=30, trust_env=False, **options)
+
+    def stop(self) -> None:
+        self._server.should_exit = True
+        self._thread.join(10)
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> tuple[Shelf, Path]:
+    root = tmp_path_factory.mktemp("dap")
+    folder = root / "files"
+    folder.mkdir()
+    shelf = Shelf(root / "data", folder)
+    for name in NAMES:
+        FAMILIES[name].write(folder, name)
+        shelf.put(f"{name}.nc")
+    every_type(folder / "types.nc")
+    shelf.put("types.nc")
+    return shelf, folder
+
+
+@pytest.fixture(scope="module")
+def door(stored: tuple[Shelf, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Door]:
+    found = Door(*stored, tmp_path_factory.mktemp("scratch"))
+    yield found
+    found.stop()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_xarray_reads_the_values_of_the_source(door: Door, name: str) -> None:
+    with (
+        xr.open_dataset(door.folder / f"{name}.nc", decode_timedelta=False) as truth,
+        xr.open_dataset(f"{door.url}/dap/{name}", engine="netcdf4", decode_timedelta=False) as found,
+    ):
+        assert set(found.variables) == set(truth.variables)
+        assert found.t.dims == truth.t.dims
+        for each in truth.variables:
+            assert np.array_equal(found[each].values, truth[each].values, equal_nan=truth[each].dtype.kind == "f"), each
+        assert found.t.attrs == truth.t.attrs
+        part = {dimension: slice(1, None, 2) for dimension in truth.t.dims}
+        assert np.array_equal(found.t.isel(part).values, truth.t.isel(part).values, equal_nan=True)
+
+
+def test_every_type_goes_out_without_loss(door: Door) -> None:
+    with netCDF4.Dataset(f"{door.url}/dap/types") as found, netCDF4.Dataset(door.folder / "types.nc") as truth:
+        for name, variable in truth.variables.items():
+            other = found[name.replace("+", "%2B").replace(".", "%2E")]  # libnetcdf leaves names of variables escaped
+            for each in (variable, other):
+                each.set_auto_maskandscale(False)
+            if name == "words":
+                texts = [b"".join(row.tolist()).rstrip(b"\0").decode() for row in np.ma.filled(other[:], b"")]
+                assert texts == variable[:].tolist()
+            elif name == "signed":
+                assert other[:].tolist() == [255, 254, 0, 1, 127]
+                assert other._FillValue == 255
+            else:
+                mine, theirs = np.asarray(other[...]), np.asarray(variable[...])
+                assert mine.tolist() == theirs.tolist(), (name, mine.dtype, theirs.dtype)
+        assert found.title == truth.title
+
+
+def test_whole_numbers_that_no_type_holds_are_refused(stored: tuple[Shelf, Path], door: Door) -> None:
+    shelf, folder = stored
+    with netCDF4.Dataset(folder / "large.nc", "w") as file:
+        file.createDimension("n", 2)
+        file.createVariable("n", "f8", ("n",))[:] = np.arange(2.0)
+        file.createVariable("large", "i8", ("n",))[:] = np.array([2**53 + 1, 1])
+    shelf.put("large.nc")
+    answer = door.get("large.dods?large")
+    assert answer.status_code == 400
+    assert "large, which has whole numbers that no type of DAP2 holds" in answer.text
+    assert door.get("large.dods?large[1]").content.endswith(np.array([1.0], ">f8").tobytes())
+
+
+def test_strides_members_and_projections(door: Door) -> None:
+    truth = FAMILIES["regular"].make()
+    text = door.get("regular.dds?" + urllib.parse.quote("t[0:2:2][1][0:3],t.lat[2:4],lon[3]")).text
+    assert "Float32 t[time = 2][lat = 1][lon = 4];" in text
+    assert "Structure {\n        Float64 lat[lat = 3];\n    } t;" in text
+    assert "Float64 lon[lon = 1];" in text
+    values = door.get("regular.dods?t.t%5B0:2:2%5D%5B1%5D%5B0:3%5D").content
+    body = values.split(b"\nData:\n", 1)[1]
+    assert body[:8] == (8).to_bytes(4, "big") * 2
+    assert np.frombuffer(body[8:], ">f4").tolist() == truth.t.values[0:3:2, 1, 0:4].ravel().tolist()
+    rows = door.get("regular.ascii?t.t[1][0:1][2:3]").text
+    assert "t.t[1][2][2]\n[0][0], 102.0, 103.0\n[0][1], 112.0, 113.0\n" in rows
+
+
+@pytest.mark.parametrize(
+    "constraint",
+    ["nix", "t[0]", "t[0][0][9]", "t[2:1][0][0]", "t[0:0:2][0][0]", "t[a][0][0]", "t[0][0][0", "t.nix", "lat.lat", "t&lat>3",
+     "f(t)",
+     "t[0][0][0].lat", "t,,lat", "t[-1][0][0]", "t[99999999999999999999][0][0]"],
+)  # fmt: skip
+@pytest.mark.parametrize("form", ["dds", "dods", "ascii"])
+def test_what_is_not_a_constraint_is_told_in_the_form_of_dap(door: Door, constraint: str, form: str) -> None:
+    answer = door.get(f"regular.{form}?{urllib.parse.quote(constraint)}")
+    assert (answer.status_code, answer.headers["content-description"]) == (400, "dods_error")
+    assert answer.text.startswith('Error {\n    code = 400;\n    message = "The constraint ')
+
+
+def test_what_is_not_there_is_told_in_the_form_of_dap(door: Door) -> None:
+    answer = door.get("nix.dds")
+    assert (answer.status_code, answer.text.startswith("Error {")) == (404, True)
+    with pytest.raises(OSError, match=r"file not found|DAP|NetCDF"):
+        netCDF4.Dataset(f"{door.url}/dap/nix")
+
+
+def test_answers_are_conditional_and_pinned_ones_immutable(door: Door) -> None:
+    for form in ("dds", "das", "dods", "ascii", "info"):
+        for name in ("regular", f"regular@{VERSION}"):
+            answer = door.get(f"{name}.{form}?lat" if form in ("dods", "ascii") else f"{name}.{form}")
+            assert answer.status_code == 200, answer.text
+            assert answer.headers["cubeport-version"] == VERSION
+            assert ("immutable" in answer.headers["cache-control"]) is ("@" in name)
+            again = httpx.get(str(answer.url), headers={"if-none-match": answer.headers["etag"]}, trust_env=False)
+            assert (again.status_code, again.content) == (304, b"")
+            head = httpx.head(str(answer.url), headers={"accept-encoding": "identity"}, trust_env=False)
+            assert (head.status_code, head.headers["etag"].replace("-gz", "")) == (200, answer.headers["etag"].replace("-gz", ""))
+    whole = door.get("regular.dods")
+    assert int(whole.headers["content-length"]) == len(whole.content)
+
+
+def test_a_dataset_without_grids_is_pinned_by_its_name(door: Door) -> None:
+    with netCDF4.Dataset(f"{door.url}/dap/unstructured@{VERSION}") as found:
+        assert found["t"].dimensions == ("time", "cell")
+
+
+def test_what_is_too_large_is_refused_before_anything_is_read(stored: tuple[Shelf, Path], tmp_path: Path) -> None:
+    small = Door(*stored, tmp_path, binary_cells=20, csv_cells=5)
+    try:
+        for path, setting in (("regular.dods?t", "20"), ("regular.ascii?lat", "5")):
+            before = len(stored[0].engine.reads)
+            answer = small.get(path)
+            assert (answer.status_code, f"the limit is {setting}" in answer.text) == (413, True), answer.text
+            assert not [each for each in stored[0].engine.reads[before:] if "/c/" in each]
+        assert small.get("regular.dods?t[0][0][0:3]").status_code == 200
+    finally:
+        small.stop()
+
+
+def test_a_long_answer_is_sent_block_by_block(stored: tuple[Shelf, Path], door: Door, monkeypatch: pytest.MonkeyPatch) -> None:
+    from cubeport.service import slabs
+
+    whole = door.get("regular.dods").content
+    monkeypatch.setattr(slabs, "_BLOCK", 64)
+    assert door.get("regular.dods").content == whole
+
+
+def test_ferret_matlab_and_idl_find_the_version_of_the_protocol(door: Door) -> None:
+    answer = door.get("regular.ver")
+    assert answer.text.startswith("Core version: dods/2.0")
+    info = door.get("regular")
+    assert info.headers["content-type"].startswith("text/html")
+    assert "Float32 t[time = 3][lat = 6][lon = 8]" in info.text
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert "<script" not in info.text
