@@ -59,7 +59,7 @@ class _Uploads:
         asked = incoming.query(request.scope["query_string"], UploadQuery)
         headers = request.headers
         if headers.get("content-encoding", "identity").lower() != "identity":
-            raise UnsupportedMediaType("A body with a content encoding is not taken", next_step="Send it as it is.")
+            raise UnsupportedMediaType("A body with a content encoding is not accepted", next_step="Send it without an encoding.")
         if headers.get("content-type", "").lower().startswith("multipart/"):
             raise UnsupportedMediaType(
                 "The body is the file itself, not a form", next_step="Send the bytes alone: curl --data-binary @FILE."

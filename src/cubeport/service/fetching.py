@@ -90,7 +90,9 @@ def asked(ingestion: Ingestion, fields: TemplateFields, scope: Scope, head: Vers
     elif calendar in _OURS:
         last = Period(periods.of(Stamp(now.year, now.month, now.day, now.hour), kind, calendar), kind, calendar)
     else:
-        raise InvalidPeriod(f"What is now has no place in the calendar {calendar}: name the end.", next_step="name the end (--end)")
+        raise InvalidPeriod(
+            f"The present time does not exist in the calendar {calendar}: name the end.", next_step="name the end (--end)"
+        )
     held = _held(temporal, kind, calendar) if temporal else frozenset()
     return Asked(first, last, held, is_open=scope.end is None)
 
@@ -136,7 +138,7 @@ def take(query: Asked, there: Sequence[Period], *, allow_gaps: bool, follows: bo
             f"The source has {available['start']} to {available['end']}.",
             requested={"start": str(query.first), "end": str(end)},
             available=available,
-            next_step="ask for what is available",
+            next_step="request what is available",
         )
     holes = list(periods.gaps([number for number in known if number <= end.number]))
     least, most = min(query.held, default=None), max(query.held, default=None)
@@ -153,7 +155,7 @@ def take(query: Asked, there: Sequence[Period], *, allow_gaps: bool, follows: bo
         raise Gap(
             f"{missing} of {end.number - query.first.number + 1} {end.type} periods are missing in the source.",
             gaps=[{"start": str(a), "end": str(b), "count": b.number - a.number + 1} for a, b in named],
-            next_step="allow_gaps, if the source has no more",
+            next_step="use allow_gaps if the source has nothing more",
         )
     return Taken(tuple(wanted), end)
 

@@ -1,6 +1,6 @@
 """One resource into one file: resumed where the origin lets it, whole or not at all.
 
-The bytes come into ``NAME.part``, with what the origin said of them in ``NAME.part.json``. Whoever is killed leaves both, and the
+The bytes come into ``NAME.part``, with what the origin said of them in ``NAME.part.json``. A kill leaves both, and the
 next attempt asks for the rest only if the resource still has the same strong ETag (RFC 9110, 13.1.5).
 """
 

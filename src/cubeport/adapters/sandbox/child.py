@@ -84,7 +84,7 @@ class Context:
 
 
 _NICE = 5
-"""What it does may wait: on a busy machine, whoever answers requests goes first."""
+"""Its work may wait: on a busy machine, processes that answer requests go first."""
 
 
 def live(channel: socket.socket, template: int) -> NoReturn:

@@ -33,8 +33,8 @@ def findings(setting: str) -> Iterator[Finding]:
         yield Finding(
             "sandbox",
             "user",
-            "runs as root: a child that a source has taken over may still change modes and owners of files and connect to the"
-            " sockets of other services",
+            "runs as root: a child process that a malicious source controls can still change modes and owners of files, and"
+            " connect to the sockets of other services",
             "run cubeport as a dedicated user",
             "warn",
         )

@@ -1,1 +1,1 @@
-"""Contract tests of the service's ports, for whoever implements one."""
+"""Contract tests of the service's ports, for anyone who implements one."""
