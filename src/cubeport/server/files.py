@@ -17,7 +17,7 @@ EXTENSION = "cubeport.files"
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """The bytes *begin* to *begin* + *count* of an open file; whoever opened it closes it once the part was sent."""
+    """The bytes *begin* to *begin* + *count* of an open file; the caller that opened it closes it once the part is sent."""
 
     descriptor: int
     begin: int
