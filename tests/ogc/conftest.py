@@ -160,6 +160,9 @@ class Shelf:
         shown = self.shown(f"{dataset_id}{at}{version}")
         return shown.on(grid) if colon else shown
 
+    def was_shown(self, ref: str) -> bool:
+        return False
+
     def datasets(self, *, limit: int = 100, cursor: str | None = None, several_grids: bool = False, **_: Any) -> Any:
         found = sorted((each.shown() for each in self._kept.values()), key=lambda each: each.texts.dataset_id)
         found = [each for each in found if each.description.grids or not several_grids]

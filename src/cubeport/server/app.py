@@ -45,6 +45,7 @@ from cubeport.server.parts import Parts
 from cubeport.server.probes import Probes
 from cubeport.server.traffic import Traffic, to_stderr
 from cubeport.server.zarr import Address, ZarrFace
+from cubeport.server.zarr_v2 import ZarrV2Face
 
 log = logging.getLogger("cubeport.server")
 
@@ -70,6 +71,7 @@ class App:
         self._cors = _Cors(parts.cors_origins)
         offload_prefix = parts.offload_prefix if parts.offload == "x-accel-redirect" else None
         self._zarr = ZarrFace(parts.service, parts.engine, parts.public_url, offload_prefix=offload_prefix)
+        self._zarr_v2 = ZarrV2Face(parts.service, parts.engine, parts.public_url, self._zarr)
         self.traffic = Traffic(to_stderr if parts.access_log else None)
         self.framework = _framework(parts, self.traffic, Probes(self, queries=parts.queries is not None))
         self._routed = AsyncExitStackMiddleware(_handle)
@@ -133,6 +135,10 @@ class App:
             send.route = "/zarr/{key}"
             await self._answer_zarr({**scope, "cubeport.path": raw[6:]}, receive, send)
             return
+        if raw.startswith(b"/zarr-v2/"):
+            send.route = "/zarr-v2/{key}"
+            await self._answer_zarr_v2({**scope, "cubeport.path": raw[9:]}, receive, send)
+            return
         path = _decoded(raw)
         asked = {**scope, "path": path, "raw_path": raw, "root_path": "", "app": self.framework, "cubeport.head": method == "HEAD"}
         asked["method"] = "GET" if method == "HEAD" else method
@@ -172,6 +178,15 @@ class App:
             await browsing.answer(self._parts, {**scope, "path": path}, receive, send, self._zarr)
         else:
             await self._zarr.answer_object(address, scope, send)
+
+    async def _answer_zarr_v2(self, scope: Scope, receive: Receive, send: _Outgoing) -> None:
+        if scope["method"] == "OPTIONS":
+            await self._options(scope, send, _READS)
+            return
+        if scope["method"] not in _READS:
+            raise MethodNotAllowed("Zarr is read with GET and HEAD", allow=_READS)
+        self._parts.gatekeeper.check_read(Connection.of(scope))
+        await self._zarr_v2(scope, receive, send)
 
     def _match(self, scope: Scope) -> tuple[Route | None, tuple[str, ...]]:
         """Return the route of method and path, and all methods that the path takes; the path's parameters go into *scope*."""

@@ -227,10 +227,11 @@ class ZarrFace:
         return known
 
     def _tree(self, shown: PublishedView) -> Tree:
-        tree = self._trees.get(shown.version.version_id)
+        name = f"{shown.texts.dataset_id}@{shown.version.version_id}"
+        tree = self._trees.get(name)
         if tree is None:
             tree = Tree.of(shown.description)
-            self._trees.put(shown.version.version_id, tree)
+            self._trees.put(name, tree)
         return tree
 
     async def _object(self, scope: Scope, send: Send, known: Known, key: str, node: str, indices: tuple[int, ...] | None) -> None:
