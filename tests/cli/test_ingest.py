@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import shlex
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -127,6 +130,25 @@ class TestEach:
         said = shell.ok("ingest", inbox / "*.nc", "--each", "--dry-run", "--json")
         assert said.json["counts"] == {"would create": 3}
         assert published(shell) == {}
+
+    def test_an_interrupt_ends_those_that_run_and_a_second_run_goes_on(self, shell: Shell, tmp_path: Path) -> None:
+        for day in range(1, 13):
+            write(tmp_path / "many" / f"d{day:02}.nc", month=day)
+        command = [sys.executable, "-m", "cubeport", "ingest", str(tmp_path / "many"), "--each", "--instance", str(shell.root)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            assert process.stdout.readline().split()[:2] == ["created", "d01"]
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert "Interrupted" in said
+        assert "Traceback" not in said
+        held = published(shell)
+        assert 1 <= len(held) < 12, "it was interrupted before all were done"
+        states = {each["status"] for each in shell.ok("jobs", "--json").json["items"]}
+        assert states <= {"completed", "cancelled"}
+        again = shell.ok("ingest", tmp_path / "many", "--each", "--json")
+        assert again.json["counts"] == {"held": len(held), "created": 12 - len(held)}
 
 
 class TestTemplates:

@@ -6,6 +6,7 @@ import contextlib
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -231,6 +232,30 @@ def test_a_living_worker_keeps_its_jobs(tmp_path: Path) -> None:
     assert reader.get(running.ingestion_id).status == "running"
     life.end()
     assert reader.get(running.ingestion_id).status == "failed"
+
+
+def test_jobs_in_several_threads_live_as_long_as_the_last_of_them(tmp_path: Path) -> None:
+    """The thread that began the life of the process may be done first: the others are not dead for that."""
+    first_done, second_runs = threading.Event(), threading.Event()
+
+    def act(ingestion: Ingestion, _: Any) -> None:
+        if ingestion.dataset_id == "first":
+            assert second_runs.wait(5)
+        else:
+            second_runs.set()
+            assert first_done.wait(5)
+            assert jobs(backend, Attempts(), tmp_path).recover() == []
+
+    backend = MemoryBackend()
+    made = jobs(backend, Attempts(act), tmp_path)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(made.run, asked("first"))
+        until(lambda: backend.rows.select(JOB, states=["running"]))
+        second = pool.submit(made.run, asked("second"))
+        assert first.result(10).status == "completed"
+        first_done.set()
+        assert second.result(10).status == "completed"
+    assert not list((tmp_path / "workers").iterdir())
 
 
 def test_attempts_are_bounded(tmp_path: Path) -> None:

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
-from collections import Counter
-from collections.abc import Mapping, Sequence
+import threading
+from collections import Counter, deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from types import TracebackType
+from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
@@ -312,16 +316,15 @@ def _each(session: Session, found: Found, pattern: str | None, request: Mapping[
     _tell_skipped(session, found)
     pattern = "{stem}" if pattern is None else pattern
     _names.check_pattern(pattern)
-    taken: dict[str, Path] = {}
     results: list[_Each] = []
-    with _progress.shown(session) as progress:
-        for number, path in enumerate(found.sources, 1):
-            progress.file(number, len(found.sources), path.name)
-            # Off a terminal the line of each file is all; its phases would drown it.
-            listener = progress.listener() if progress.bar is not None else None
-            results.append(_one_of_many(session, path, pattern, taken, request, of_files, listener))
+    with _progress.shown(session) as progress, _Several(session, found.sources, pattern, request, of_files) as several:
+        progress.file(1, len(found.sources), found.sources[0].name)
+        for each in several.results():
+            results.append(each)
             if not session.options.json:
-                session.write(results[-1].line())
+                session.write(each.line())
+            if len(results) < len(found.sources):
+                progress.file(len(results) + 1, len(found.sources), found.sources[len(results)].name)
     counts = Counter(each.outcome for each in results)
     if session.options.json:
         session.result({"kind": "IngestionList", "items": [each.document(session) for each in results], "counts": dict(counts)})
@@ -329,29 +332,76 @@ def _each(session: Session, found: Found, pattern: str | None, request: Mapping[
     return 1 if counts["refused"] else 0
 
 
-def _one_of_many(
-    session: Session,
-    path: Path,
-    pattern: str,
-    taken: dict[str, Path],
-    request: Mapping[str, Any],
-    of_files: Mapping[str, Any],
-    listener: _progress.Listener | None,
-) -> _Each:
-    named = None
-    try:
-        named = _names.of_file(path, pattern, lambda path: _first_variable(session, path))
-        if (other := taken.setdefault(named, path)) is not path:
-            raise InvalidRequest(
-                f"{other} already has the id {named}.", next_step="--id-pattern '{parent}-{stem}' gives them different ids"
-            )
-        files = {"files": [str(path.absolute())], **of_files}
-        done = _run(session, {"dataset_id": named, **request}, files, listener)
-        if done.error is not None:
-            raise CubeportError.from_mapping(done.error)
-    except CubeportError as exc:
-        return _Each(path, named, "refused", error=exc)
-    return _Each(path, named, _outcome(done), done)
+class _Several:
+    """Ingests several files at once, as many as there are cores, each in a thread and children of its own.
+
+    Leaving the context before the end, as Ctrl-C does, ends those that run as Ctrl-C ends one, and starts no more.
+    """
+
+    def __init__(
+        self, session: Session, files: Sequence[Path], pattern: str, request: Mapping[str, Any], of_files: Mapping[str, Any]
+    ) -> None:
+        self._session, self._files, self._pattern, self._request, self._of_files = session, files, pattern, request, of_files
+        self._stopping = threading.Event()
+        self._pool = ThreadPoolExecutor(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count())
+        self._begun: list[Future[_Each]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
+        self._stopping.set()
+        self._pool.shutdown(cancel_futures=True)
+        if exc is not None:
+            for each in self._begun:
+                if not each.cancelled() and (other := each.exception()) is not None and other is not exc:
+                    for note in getattr(other, "__notes__", ()):
+                        exc.add_note(note)
+
+    def results(self) -> Iterator[_Each]:
+        """Yield what became of each file, in their order."""
+        _ = self._session.service  # opened here: it is every thread's
+        taken: dict[str, Path] = {}
+        waiting: deque[Future[_Each]] = deque()
+        for path in self._files:
+            waiting.append(self._begin(path, taken))
+            while len(waiting) > _AHEAD or (waiting and waiting[0].done()):
+                yield waiting.popleft().result()
+        for each in waiting:
+            yield each.result()
+
+    def _begin(self, path: Path, taken: dict[str, Path]) -> Future[_Each]:
+        named = None
+        try:
+            named = _names.of_file(path, self._pattern, lambda path: _first_variable(self._session, path))
+            if (other := taken.setdefault(named, path)) is not path:
+                raise InvalidRequest(
+                    f"{other} already has the id {named}.", next_step="--id-pattern '{parent}-{stem}' gives them different ids"
+                )
+        except CubeportError as exc:
+            refused: Future[_Each] = Future()
+            refused.set_result(_Each(path, named, "refused", error=exc))
+            return refused
+        self._begun.append(self._pool.submit(self._one, path, named))
+        return self._begun[-1]
+
+    def _one(self, path: Path, named: str) -> _Each:
+        files = {"files": [str(path.absolute())], **self._of_files}
+        try:
+            done = _run(self._session, {"dataset_id": named, **self._request}, files, self._listen)
+            if done.error is not None:
+                raise CubeportError.from_mapping(done.error)
+        except CubeportError as exc:
+            return _Each(path, named, "refused", error=exc)
+        return _Each(path, named, _outcome(done), done)
+
+    def _listen(self, phase: str, done: int, total: int) -> None:  # noqa: ARG002  # each file has a line; its phases would drown it
+        if self._stopping.is_set():
+            raise KeyboardInterrupt
+
+
+_AHEAD = 64
+"""Files that may be begun before the first of them has been told of."""
 
 
 def _outcome(done: Ingestion) -> str:

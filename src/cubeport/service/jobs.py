@@ -100,6 +100,9 @@ class Jobs:
         self._chores = chores
         self._worker = new_id()
         self._life: Life | None = None
+        self._running_here = 0
+        """Threads of others that run a job by :meth:`run`, where this process is a worker for no longer than they do."""
+        self._lives = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._work = threading.Condition()
@@ -427,12 +430,20 @@ class Jobs:
 
     @contextmanager
     def _living(self) -> Iterator[None]:
-        began = self._live()
+        with self._lives:
+            if self._live() or self._running_here:
+                self._running_here += 1
+                borrowed = True
+            else:
+                borrowed = False
         try:
             yield
         finally:
-            if began:
-                self._end()
+            with self._lives:
+                if borrowed:
+                    self._running_here -= 1
+                    if not self._running_here:
+                        self._end()
 
     def _live(self) -> bool:
         if self._life is not None:
