@@ -249,6 +249,12 @@ class WebhooksSettings(Section):
         return self
 
 
+class MirrorsSettings(Section):
+    """Which instances versions go to and come from."""
+
+    origins: Annotated[tuple[Annotated[str, AfterValidator(_source_origin)], ...], NoDecode, BeforeValidator(_listed)] = ()
+
+
 class ScheduleSettings(Section):
     """When syncs run by themselves."""
 
@@ -295,6 +301,7 @@ class Settings(BaseSettings):
     changes: ChangesSettings = ChangesSettings()
     schedule: ScheduleSettings = ScheduleSettings()
     webhooks: WebhooksSettings = WebhooksSettings()
+    mirrors: MirrorsSettings = MirrorsSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -9,7 +9,7 @@ import socket
 import tempfile
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache
@@ -26,9 +26,10 @@ import xarray as xr
 from cubeport.adapters.fetching.uploads import UploadFolder
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
+from cubeport.cubes.difference import Compared, Difference
 from cubeport.cubes.write_request import StoredObject
 from cubeport.documents.texts import PublishedView, Texts, VersionRef
-from cubeport.errors import AlreadyFinished, CubeportError, DatasetExists, InvalidRequest, NotFound, VersionRemoved
+from cubeport.errors import AlreadyFinished, CubeportError, DatasetExists, InvalidRequest, NotFound, SourceRejected, VersionRemoved
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
 from cubeport.server.edge import Edge
@@ -37,6 +38,7 @@ from cubeport.service import collections, items
 from cubeport.service.changes import Change, ChangePage
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.ports import Receiving
+from cubeport.service.replicate import Arrived, Replica
 from cubeport.service.retain import DatasetUsage, DiskUsage, VersionUsage
 from cubeport.service.state import Cube, DatasetState, Reach, VersionState
 from cubeport.service.sync import SyncDetail, Synced
@@ -301,6 +303,34 @@ class FakeService:
     def usage(self) -> DiskUsage:
         version = VersionUsage(V2, "retained", "2026-01-02T03:04:05Z", 30, 10, 20)
         return DiskUsage(30, 0, (DatasetUsage("sea", "published", 30, (version,)),))
+
+    def webhooks(self) -> list[dict[str, Any]]:
+        return []
+
+    def diff(self, dataset_id: str, old: str, new: str = "latest", **_: Any) -> tuple[PublishedView, PublishedView, Difference]:
+        shown = self.shown(f"{dataset_id}@{old}"), self.shown(f"{dataset_id}@{new}")
+        return *shown, Difference(equal=True, compared=Compared(same_chunks=0, read_chunks=0, read_cells=0))
+
+    def replica(self, ref: str, *, unpublished: bool = False) -> Replica:
+        shown = self.shown(ref, unpublished=unpublished)
+        return Replica(
+            dataset_id=shown.texts.dataset_id,
+            version_id=shown.version.version_id,
+            digest="0" * 64,
+            size_bytes=shown.version.size_bytes,
+            kind="created",
+            created_at=MADE,
+            origin=URL,
+        )
+
+    def begin_replica(self, digest: str, manifest: bytes) -> dict[str, int]:
+        raise SourceRejected("The manifest is not one of a version.", reason="unreadable")
+
+    def put_replica(self, digest: str, sha256: str, pieces: Iterable[bytes]) -> None:
+        raise NotFound("No such version is on its way.", what="version")
+
+    def arrive(self, replica: Replica, *, publish: bool = True) -> Arrived:
+        raise NotFound("No such version is on its way.", what="version")
 
     def was_shown(self, ref: str) -> bool:
         dataset_id, _, name = ref.partition("@")

@@ -17,7 +17,7 @@ import pytest
 
 from cubeport import settings
 from cubeport.adapters.backends.documents import MemoryBackend
-from cubeport.adapters.posting import OriginPoster
+from cubeport.adapters.posting import Asker
 from cubeport.catalog.backend import Row
 from cubeport.catalog.forms.canonical import new_id, now, timestamp
 from cubeport.errors import InvalidConfiguration, Locked, NotFound, SourceFailed, SourceRejected
@@ -229,7 +229,7 @@ def test_settings_take_only_targets_of_allowed_origins(tmp_path: Path) -> None:
 
 
 def test_a_name_with_a_private_address_is_not_asked() -> None:
-    post = OriginPoster(["https://hooks.example"], resolve=lambda *_: ["10.0.0.1"])
+    post = Asker(["https://hooks.example"], setting="webhooks.origins", resolve=lambda *_: ["10.0.0.1"]).post
     with pytest.raises(SourceRejected) as caught:
         post("https://hooks.example/x", b"{}", {})
     assert "webhooks.origins" in str(caught.value.next_step)

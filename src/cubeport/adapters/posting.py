@@ -1,48 +1,70 @@
-"""Sends a body to an allowed origin, through the same gate that fetching uses: checked addresses, no redirects, bounded time."""
+"""Asks an allowed origin, through the same gate that fetching uses: checked addresses, no redirects, bounded time and answers."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import httpcore
 
-from cubeport.adapters.storage.fetching import OriginFetcher
+from cubeport.adapters.storage.fetching import Bounds, OriginFetcher
 from cubeport.catalog.forms.addresses import WebURL
 from cubeport.errors import SourceFailed, SourceRejected, SourceTimeout
 
 
-class OriginPoster(OriginFetcher):
-    """The port ``service.webhooks.Post``."""
+class Asker(OriginFetcher):
+    """Requests of any method.
 
-    setting = "webhooks.origins"
+    Parameters
+    ----------
+    setting
+        The name of the list that *origins* come from, for messages.
+    """
 
-    def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """Return the status of the answer; what it says is not read.
+    def __init__(self, origins: Iterable[str], bounds: Bounds | None = None, *, setting: str, **rest: object) -> None:
+        super().__init__(origins, bounds, **rest)  # type: ignore[arg-type]  # passed on as they came
+        self._setting = setting
+
+    def ask(
+        self, method: str, url: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, most: int = 64 << 10
+    ) -> tuple[int, bytes]:
+        """Return status and body of the answer.
 
         Raises
         ------
         SourceRejected
-            For an origin or an address that may not be asked.
+            For an origin or an address that may not be asked, and for an answer over *most* bytes.
         SourceFailed, SourceTimeout
-            When there is no answer.
+            When there is no whole answer.
         """
         try:
-            return self._posted(self._allowed(url), body, headers)
+            return self._asked(method, self._allowed(url), body, headers or {}, most)
         except SourceRejected as exc:
             # The gate speaks of sources; here another list allows.
-            step = exc.next_step.replace("sources.origins", self.setting) if exc.next_step else None
+            step = exc.next_step.replace("sources.origins", self._setting) if exc.next_step else None
             raise SourceRejected(exc.message, next_step=step, **exc.members) from None
 
-    def _posted(self, url: WebURL, body: bytes, headers: Mapping[str, str]) -> int:
+    def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
+        """Send *body* and return the status: the port ``service.webhooks.Post``."""
+        return self.ask("POST", url, body, headers)[0]
+
+    def _asked(self, method: str, url: WebURL, body: bytes, headers: Mapping[str, str], most: int) -> tuple[int, bytes]:
         origin = url.origin
         where = httpcore.URL(scheme=origin.scheme, host=origin.host, port=origin.port, target=url.target)
-        sent = [("Host", origin.authority), ("User-Agent", "cubeport"), ("Content-Length", str(len(body))), *headers.items()]
+        sent = [("Host", origin.authority), ("User-Agent", "cubeport"), ("Accept-Encoding", "identity"), *headers.items()]
+        sent += [("Content-Length", str(len(body)))] if body or method != "GET" else []
         with httpcore.ConnectionPool(max_connections=1, max_keepalive_connections=0, network_backend=self.network(origin)) as pool:
             try:
-                response = pool.handle_request(httpcore.Request("POST", where, headers=sent, content=body))
+                response = pool.handle_request(httpcore.Request(method, where, headers=sent, content=body))
+                try:
+                    answer = bytearray()
+                    for piece in response.iter_stream():
+                        answer += piece
+                        if len(answer) > most:
+                            raise SourceRejected(f"{origin} answers with more than {most} bytes.", reason="too-big")
+                finally:
+                    response.close()
             except httpcore.TimeoutException as exc:
                 raise SourceTimeout(f"{origin} took too long.", next_step="try again later") from exc
             except (httpcore.NetworkError, httpcore.ProtocolError) as exc:
                 raise SourceFailed(f"{origin} failed: {str(exc)[:200]}.", next_step="try again later") from exc
-            response.close()
-            return int(response.status)
+        return int(response.status), bytes(answer)

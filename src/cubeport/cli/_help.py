@@ -28,7 +28,8 @@ To list all commands, run cubeport --help. For help and examples, run for instan
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "Publish data": (
-        "demo", "init", "ingest", "update", "sync", "refresh", "describe", "publish", "unpublish", "serve", "worker", "export",
+        "demo", "init", "ingest", "update", "sync", "refresh", "describe", "publish", "unpublish",
+        "push", "pull", "serve", "worker", "export",
     ),
     "See what is published": (
         "datasets", "versions", "tag", "rollback", "diff", "changes", "jobs", "templates", "extents", "usage",
@@ -110,12 +111,17 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys add": ("cubeport keys add ann --scope ingest --datasets 'sea-*' --expires 2030-01-01T00:00:00Z",),
     "keys list": ("cubeport keys list",),
     "keys revoke": ("cubeport keys revoke 3f2a9c01",),
+    "push": (
+        "cubeport push tas --to https://data.example.org",
+        "cubeport push tas@paper --to https://data.example.org --no-publish",
+    ),
+    "pull": ("cubeport pull tas --from https://data.example.org", "cubeport pull tas@paper --from https://data.example.org"),
     "webhooks list": ("cubeport webhooks list",),
     "webhooks test": ("cubeport webhooks test 3f2a9c01",),
     "info": ("cubeport info",),
     "doctor": ("cubeport doctor", "cubeport doctor --strict"),
     "fsck": ("cubeport fsck --data",),
-    "verify": ("cubeport verify --all",),
+    "verify": ("cubeport verify --all", "cubeport verify tas --against https://data.example.org"),
     "recover": ("cubeport recover --dry-run",),
     "gc": ("cubeport gc --dry-run", "cubeport gc --older-than 7d"),
     "logs": ("cubeport logs --since 2h --level warning",),

@@ -276,8 +276,17 @@ def verify(
     all: All = False,
     fast: Annotated[bool, typer.Option("--fast", help="Compare only sizes, not hashes.")] = False,
     record: Annotated[bool, typer.Option("--record", help="Store the time of the check, and what is missing.")] = False,
+    against: Annotated[
+        str | None, typer.Option("--against", metavar="URL", help="Compare datasets with those of the same ids of this service.")
+    ] = None,
 ) -> int:
-    """Compare bytes with their size and hash in the catalog. Exits with 1 if some differ."""
+    """Compare bytes with their size and hash in the catalog, or mirrors with their source. Exits with 1 if some differ."""
+    if against is not None:
+        from cubeport.cli.mirrors import verify as verify_mirrors
+
+        if all or fast or record or not ids:
+            raise Usage("--against takes the ids of datasets, and no other option.")
+        return verify_mirrors(ctx, ids, against)
     if bool(ids) == all:
         raise Usage("Give ids, or --all.")
     session = current(ctx)

@@ -27,7 +27,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def wiring() -> Wiring:
     """Return what the command line of this process is made of."""
-    from cubeport.cli import configuration, datasets, ingest, jobs, keys, serving, sync, webhooks
+    from cubeport.cli import configuration, datasets, ingest, jobs, keys, mirrors, serving, sync, webhooks
     from cubeport.cli._session import Options, ServiceParts, Wiring
 
     environment = Options(
@@ -53,7 +53,9 @@ def wiring() -> Wiring:
         create_catalog=Catalog.create,
         migrate=Catalog.migrate,
         service=ServiceParts(serve=serve, prepare=partial(prepare, samples=True), demo=DEMO, find=find, check=check_configuration),
-        registers=tuple(module.register for module in (serving, ingest, sync, datasets, jobs, configuration, keys, webhooks)),
+        registers=tuple(
+            module.register for module in (serving, ingest, sync, datasets, jobs, configuration, keys, webhooks, mirrors)
+        ),
         plugins=plugins_of,
         connect=of_service,
         init_service=init_service,

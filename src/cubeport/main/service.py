@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from cubeport.server.parts import Parts as AppParts
     from cubeport.service.engines import Engines
     from cubeport.service.ports import Versions
+    from cubeport.service.replicate import Elsewhere
     from cubeport.service.service import Service
     from cubeport.service.webhooks import Post
     from cubeport.settings import Settings
@@ -74,6 +75,7 @@ def _children(settings: Settings) -> Children:
 def _service(settings: Settings, catalog: Catalog, children: Children, *, public_url: str | None = None) -> Service:
     from cubeport.adapters import engines as installed
     from cubeport.adapters.configuration import FolderConfiguration
+    from cubeport.adapters.engines.arriving import Arrivals
     from cubeport.adapters.engines.manifest import parse
     from cubeport.adapters.gate.gate import ConfinedGate
     from cubeport.catalog.disk.locks import FileLock
@@ -84,6 +86,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.service.engines import Engines
     from cubeport.service.ingest import Ingester
     from cubeport.service.jobs import Jobs
+    from cubeport.service.replicate import Replicator
     from cubeport.service.retain import Retention, Rule
     from cubeport.service.schedules import Schedules
     from cubeport.service.service import Service
@@ -111,12 +114,13 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     kept, uploads, sources = _sources(settings, catalog)
     datasets = Datasets(catalog)
     configuration = FolderConfiguration(settings.instance, template=DatasetTemplate, extent=Extent, broken=Broken)
+    gate = ConfinedGate(children)
     ingester = Ingester(
         catalog=catalog,
         datasets=datasets,
         configuration=configuration,
         sources=sources,
-        gate=ConfinedGate(children),
+        gate=gate,
         writer=engines.writer,
         lock=lock,
     )
@@ -142,6 +146,17 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         name=settings.id,
         public_url=url,
     )
+    arrivals = Arrivals(settings.data_dir, limit=settings.limits.source_bytes)
+    replicator = Replicator(
+        catalog=catalog,
+        datasets=datasets,
+        stored=engines,
+        arriving=arrivals,
+        writer=engines.writer,
+        gate=gate,
+        lock=lock,
+        public_url=url,
+    )
     return Service(
         catalog=catalog,
         datasets=datasets,
@@ -155,7 +170,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
             queue=settings.jobs.queue,
             max_attempts=settings.jobs.max_attempts,
             keep_days=settings.jobs.keep_days,
-            chores=(retention.apply, changes.prune, kept.prune, uploads.prune),
+            chores=(retention.apply, changes.prune, kept.prune, uploads.prune, arrivals.prune),
         ),
         uploads=uploads,
         engines=engines,
@@ -168,6 +183,8 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         ),
         scheduled=settings.schedule.enabled,
         webhooks=webhooks,
+        replicator=replicator,
+        elsewhere=_elsewhere(settings),
         public_url=url,
         read_only=settings.read_only,
         user=catalog.ports.user_id,
@@ -179,12 +196,26 @@ def _poster(settings: Settings) -> Post:
     """Return what sends to webhooks; its library is imported with the first one."""
 
     def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        from cubeport.adapters.posting import OriginPoster
+        from cubeport.adapters.posting import Asker
         from cubeport.adapters.storage.fetching import Bounds
 
-        return OriginPoster(settings.webhooks.origins, Bounds(idle_s=10, base_s=20))(url, body, headers)
+        return Asker(settings.webhooks.origins, Bounds(idle_s=10, base_s=20), setting="webhooks.origins").post(url, body, headers)
 
     return post
+
+
+def _elsewhere(settings: Settings) -> Callable[[str, str | None], Elsewhere]:
+    """Return what finds another instance by its address and a key; its library is imported with the first one."""
+
+    def find(url: str, key: str | None) -> Elsewhere:
+        from cubeport.adapters.elsewhere import OtherInstance
+        from cubeport.adapters.posting import Asker
+        from cubeport.adapters.storage.fetching import Bounds
+
+        bounds = Bounds(max_bytes=settings.limits.source_bytes, idle_s=60, base_s=300)
+        return OtherInstance(Asker(settings.mirrors.origins, bounds, setting="mirrors.origins"), url, key=key)
+
+    return find
 
 
 def _opened_versions(engines: Engines) -> Versions:

@@ -36,6 +36,7 @@ from cubeport.server import (
     negotiation,
     pages,
     problems,
+    replicas,
     replies,
     stac,
     uploads,
@@ -320,6 +321,7 @@ def _routers(parts: Parts, framework: FastAPI, traffic: Traffic, probe: about.Pr
     yield datasets.routes(parts)
     yield ingestions.routes(parts)
     yield uploads.routes(parts)
+    yield replicas.routes(parts)
     yield about.routes(parts, traffic, probe)
     yield stac.routes(parts)
     yield pages.routes(parts, framework)

@@ -12,6 +12,7 @@ from cubeport.documents.native import DatasetDetail, DatasetSummary, Link, Versi
 from cubeport.server import incoming
 from cubeport.service.describe import TextChanges
 from cubeport.service.ingestions import IngestionRequest
+from cubeport.service.replicate import Replica
 from cubeport.service.sync import SyncDetail
 
 
@@ -52,6 +53,35 @@ class ChangeList(documents._Document):  # noqa: SLF001 (one family of documents)
     kind: str
     items: tuple[ChangeDocument, ...]
     next_cursor: str
+
+
+class ReplicaRequest(incoming.Model):
+    """The body of ``POST /replicas/{digest}``."""
+
+    replica: Replica
+    publish: bool = True
+
+
+class MissingObjects(documents._Document):  # noqa: SLF001 (one family of documents)
+    """What has not arrived of a version."""
+
+    kind: str
+    digest: str
+    missing: tuple[str, ...]
+    """The sha256 of some, all if they are few."""
+    missing_objects: int
+    missing_bytes: int
+
+
+class Replication(documents._Document):  # noqa: SLF001 (one family of documents)
+    """What taking a version in came to."""
+
+    kind: str
+    dataset_id: str
+    version_id: str
+    added: bool
+    sent_objects: int
+    sent_bytes: int
 
 
 class DiffVersion(documents._Document):  # noqa: SLF001 (one family of documents)
@@ -143,6 +173,10 @@ SCHEMAS = (
     TextChanges,
     ChangeList,
     VersionDiff,
+    Replica,
+    ReplicaRequest,
+    MissingObjects,
+    Replication,
     DatasetDetail,
     DatasetSummary,
     Version,

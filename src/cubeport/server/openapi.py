@@ -56,6 +56,8 @@ _PATH_PARAMETERS: Mapping[str, tuple[str, str]] = {
     "extent_id": (_ID, "A named area's id"),
     "template_id": (_ID, "A template's id"),
     "ingestion_id": ("^[0-9a-f]{32}$", "An ingestion's id"),
+    "digest": ("^[0-9a-f]{64}$", "The digest of a version: sha256 of its manifest"),
+    "sha256": ("^[0-9a-f]{64}$", "The sha256 of an object"),
     "kind": ("^[a-z][a-z-]{0,63}$", "A problem's kind"),
 }
 

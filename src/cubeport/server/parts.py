@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -15,6 +15,7 @@ from cubeport.service.collections import CollectionSearch
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.ports import Reader, Receiving
+from cubeport.service.replicate import Arrived, Replica
 from cubeport.service.retain import DiskUsage
 from cubeport.service.state import VersionState
 from cubeport.service.sync import SyncDetail, Synced
@@ -155,7 +156,19 @@ class Measures(Protocol):
     def usage(self) -> DiskUsage: ...
 
 
-class Service(Bytes, Keeps, Ingests, Measures, Offers, Protocol):
+class Mirrors(Protocol):
+    """What ``/replicas`` asks."""
+
+    def replica(self, ref: str, *, unpublished: bool = False) -> Replica: ...
+
+    def begin_replica(self, digest: str, manifest: bytes) -> dict[str, int]: ...
+
+    def put_replica(self, digest: str, sha256: str, pieces: Iterable[bytes]) -> None: ...
+
+    def arrive(self, replica: Replica, *, publish: bool = True) -> Arrived: ...
+
+
+class Service(Bytes, Keeps, Ingests, Measures, Mirrors, Offers, Protocol):
     """The service, as the server calls it: :class:`cubeport.service.service.Service`."""
 
 

@@ -73,9 +73,14 @@ class Gate(Protocol):
         *,
         fields: Sequence[str] | None = None,
         base: Base | None = None,
+        arrived: bool = False,
         progress: Progress | None = None,
     ) -> Measured:
-        """Run the second child: decode all of ``staging/<op>/new``, compare digests, describe, write ``manifest.json`` beside."""
+        """Run the second child: decode all of ``staging/<op>/new``, compare digests, describe, write ``manifest.json`` beside.
+
+        With *arrived* no child has written it: variables and their order are those of its own metadata, and there is no digest of
+        values to compare with.
+        """
 
     def close(self) -> None: ...
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
@@ -29,6 +29,7 @@ from cubeport.service.ingestions import FileOptions, Ingestion, IngestionPlan, I
 from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.jobs import Jobs, Listener
 from cubeport.service.ports import Receiving, Uploads
+from cubeport.service.replicate import Arrived, Elsewhere, Replica, Replicator
 from cubeport.service.retain import DiskUsage, Retention, Retired
 from cubeport.service.schedules import Schedules
 from cubeport.service.state import VersionState
@@ -73,6 +74,8 @@ class Service:
         diff: Diff,
         webhooks: Webhooks,
         uploads: Uploads,
+        replicator: Replicator,
+        elsewhere: Callable[[str, str | None], Elsewhere],
         scheduled: bool = True,
         public_url: str = "http://127.0.0.1:8000",
         read_only: bool = False,
@@ -86,6 +89,8 @@ class Service:
         self._schedules = schedules
         self._diff = diff
         self._webhooks = webhooks
+        self._replicator = replicator
+        self._elsewhere = elsewhere
         self._telling: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._scheduled = scheduled
@@ -427,6 +432,75 @@ class Service:
         """Restore the newest deleted dataset with that id, unpublished. Raises NotFound, DatasetExists."""
         self._writable()
         return publish.restore(self.catalog, self._datasets, dataset_id)
+
+    # --- mirrors ---
+
+    def push(
+        self, ref: str, url: str, *, key: str | None = None, publish: bool = True, progress: Listener | None = None
+    ) -> Arrived:
+        """Send ``id`` or ``id@ref`` to the instance at *url*; what arrived there before is not sent again.
+
+        Parameters
+        ----------
+        key
+            Of the other instance, with the scope ``ingest``.
+        publish
+            Whether it is shown there at once.
+
+        Raises
+        ------
+        NotFound, SourceRejected
+            Here; an address outside ``mirrors.origins`` is ``not-allowed``.
+        CubeportError
+            What the other instance says.
+        """
+        shown = self._datasets.shown(ref, unpublished=True)
+        return self._replicator.push(shown, self._elsewhere(url, key), publish=publish, progress=progress)
+
+    def pull(
+        self,
+        ref: str,
+        url: str,
+        *,
+        key: str | None = None,
+        publish: bool = True,
+        replace: bool = False,
+        progress: Listener | None = None,
+    ) -> Arrived:
+        """Take ``id`` or ``id@ref`` of the instance at *url* in; what is here already is not fetched.
+
+        Raises
+        ------
+        DatasetExists
+            When a dataset of that id is here and is not a mirror of it, unless *replace*.
+        SourceRejected
+            ``digest-mismatch`` for what is not what its digest says; ``not-allowed`` outside ``mirrors.origins``.
+        """
+        self._writable()
+        return self._replicator.pull(self._elsewhere(url, key), ref, publish=publish, replace=replace, progress=progress)
+
+    def verify_mirror(self, dataset_id: str, url: str, *, key: str | None = None) -> dict[str, Any]:
+        """Compare a dataset with that of the same id at *url*: digests, every byte here, texts."""
+        return self._replicator.verify(self._elsewhere(url, key), dataset_id)
+
+    def replica(self, ref: str, *, unpublished: bool = False) -> Replica:
+        """Return what another instance needs to know of a version besides its bytes. Raises NotFound, VersionRemoved."""
+        return self._replicator.replica(self._datasets.shown(ref, unpublished=unpublished))
+
+    def begin_replica(self, digest: str, manifest: bytes) -> dict[str, int]:
+        """Take the manifest of a version in; return the sizes of the objects that are missing, by sha256."""
+        self._writable()
+        return self._replicator.arriving.begin(digest, manifest)
+
+    def put_replica(self, digest: str, sha256: str, pieces: Iterable[bytes]) -> None:
+        """Take one object of a version in. Raises NotFound, SourceRejected (``digest-mismatch``)."""
+        self._writable()
+        self._replicator.arriving.put(digest, sha256, pieces)
+
+    def arrive(self, replica: Replica, *, publish: bool = True) -> Arrived:
+        """Make and register the version whose objects were taken in."""
+        self._writable()
+        return self._replicator.arrive(replica, publish=publish)
 
     # --- retention ---
 

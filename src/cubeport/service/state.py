@@ -104,6 +104,8 @@ class DatasetState(_Value):
     """When ``latest`` last moved."""
     left: dict[str, Timestamp] = {}
     """When each version stopped being ``latest``; the newest ones, for retention."""
+    mirror_of: str | None = None
+    """The service that its versions come from, when it is a mirror."""
 
     @model_validator(mode="before")
     @classmethod

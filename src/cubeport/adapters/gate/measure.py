@@ -52,12 +52,13 @@ _BLOCK_BYTES = 32 * 2**20
 def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
     """Judge ``target/cube.zarr`` by ``digests`` and return ``description, documents, files, size_bytes, digest``.
 
-    ``request``: ``target``; ``digests`` by variable, in the store's order; ``fields``, a list or ``None``.
+    ``request``: ``target``; ``digests`` by variable, in the store's order, ``None`` for what another instance wrote; ``fields``, a
+    list or ``None``.
     """
     target = Path(request["target"])
     root = target / CUBE
-    expected: Mapping[str, str] = request["digests"]
     sizes = _objects(root)
+    expected: Mapping[str, str | None] = request["digests"] if request["digests"] is not None else _told(root)
     nodes = {name: _document(root / name) for name in expected}
     arrays = {name: _parsed(name, node) for name, node in nodes.items()}
     _check_keys(sizes, arrays)
@@ -81,7 +82,8 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
         known = {} if updated is None else updated.ranges(seen, lengths)
         description = describe(seen, chunks=lengths, fields=request["fields"], ranges=known)
         for name, each in watched.items():
-            if each.digest(pool) != expected[name]:
+            read = each.digest(pool)
+            if expected[name] not in (None, read):
                 raise SourceRejected(f"variable {name!r} reads back differently than it was written", reason="digest-mismatch")
         entries = dict(zip(others, digests, strict=True))
     entries[METADATA] = hashlib.sha256(whole).hexdigest()
@@ -128,6 +130,15 @@ def _objects(root: Path) -> dict[str, int]:
                 raise SourceRejected(f"{key[:200]!r} was written, but is not an object of a cube", reason="unsafe")
             sizes[key] = status.st_size
     return sizes
+
+
+def _told(root: Path) -> dict[str, None]:
+    """Return the variables that the consolidated metadata name, in their order."""
+    held = _document(root).get("consolidated_metadata")
+    nodes = held.get("metadata") if isinstance(held, Mapping) else None
+    if not isinstance(nodes, Mapping) or any("/" in str(name) or keys.parse(f"{name}/{METADATA}") is None for name in nodes):
+        raise _foreign(root.name)
+    return dict.fromkeys(map(str, nodes))
 
 
 def _document(folder: Path) -> dict[str, Any]:

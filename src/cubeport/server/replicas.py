@@ -1,0 +1,120 @@
+"""``/replicas``: versions that another instance sends, object by object, and what it needs to know of ours."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cubeport.errors import InvalidRequest, TooLarge
+from cubeport.server import incoming, replies
+from cubeport.server.auth import caller_of, sees_unpublished
+from cubeport.server.bodies import MissingObjects, ReplicaRequest, Replication
+from cubeport.server.openapi import INGEST, described
+from cubeport.server.parts import Parts
+from cubeport.service.replicate import Replica
+
+MOST_MANIFEST = 128 << 20
+MOST_OBJECT = 256 << 20
+TOLD = 1_000
+"""Missing objects that are named in one answer."""
+
+_IN_MEMORY = 4 << 20
+_PIECE = 1 << 20
+
+
+def routes(parts: Parts) -> APIRouter:
+    """Return the routes of this face."""
+    router = APIRouter()
+    face = _Replicas(parts)
+
+    def add(method: str, template: str, handler: Callable[..., Any], summary: str, **description: Any) -> None:
+        router.add_api_route(
+            template, handler, methods=[method], summary=summary, tags=["Mirrors"], **described(template, **description)
+        )
+
+    add("GET", "/datasets/{dataset_id}/replica", face.replica, "What another instance needs to know of a version", schema=Replica)
+    add("PUT", "/replicas/{digest}", face.begin, "Take the manifest of a version in", statuses=INGEST, schema=MissingObjects)
+    add("PUT", "/replicas/{digest}/objects/{sha256}", face.put, "Take one object of it in", statuses=INGEST)
+    add(
+        "POST",
+        "/replicas/{digest}",
+        face.finish,
+        "Make and register the version whose objects were taken in",
+        body=ReplicaRequest,
+        statuses=INGEST,
+        schema=Replication,
+    )
+    return router
+
+
+class _Replicas:
+    def __init__(self, parts: Parts) -> None:
+        self._service = parts.service
+        self._url = parts.public_url
+
+    def replica(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        ref = request.path_params["dataset_id"]
+        sees_all = sees_unpublished(request, ref.partition("@")[0])
+        found = self._service.replica(ref, unpublished=sees_all)
+        return replies.by_content(request, found.model_dump(mode="json"))
+
+    async def begin(self, request: Request) -> Response:
+        digest = request.path_params["digest"]
+        with await _taken(request, MOST_MANIFEST) as file:
+            missing = await asyncio.to_thread(lambda: self._service.begin_replica(digest, file.read()))
+        document = {
+            "kind": "MissingObjects",
+            "digest": digest,
+            "missing": list(missing)[:TOLD],
+            "missing_objects": len(missing),
+            "missing_bytes": sum(missing.values()),
+        }
+        return replies.fresh(replies.dumps(document))
+
+    async def put(self, request: Request) -> Response:
+        digest, sha256 = request.path_params["digest"], request.path_params["sha256"]
+        with await _taken(request, MOST_OBJECT) as file:
+            await asyncio.to_thread(lambda: self._service.put_replica(digest, sha256, _pieces(file)))
+        return replies.fresh(replies.dumps({"kind": "ArrivedObject", "digest": digest, "sha256": sha256}))
+
+    async def finish(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        asked = await incoming.body(request, ReplicaRequest)
+        caller_of(request).check_dataset(asked.replica.dataset_id)
+        if asked.replica.digest != request.path_params["digest"]:
+            raise InvalidRequest("The replica has another digest than the address")
+        done = await asyncio.to_thread(lambda: self._service.arrive(asked.replica, publish=asked.publish))
+        return replies.fresh(replies.dumps(done.to_mapping()))
+
+
+async def _taken(request: Request, most: int) -> IO[bytes]:
+    """Return the body as a file, which is on the disk when it is long. Raises TooLarge."""
+    incoming.query(request.scope["query_string"], incoming.NoParameters)
+    file: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed by who gets it
+    try:
+        taken = 0
+        async for piece in request.stream():
+            taken += len(piece)
+            if taken > most:
+                raise TooLarge("The body is too long", limit=most, value=taken, unit="bytes")
+            if taken <= _IN_MEMORY:
+                file.write(piece)
+            else:
+                await asyncio.to_thread(file.write, piece)
+        file.seek(0)
+    except BaseException:
+        file.close()
+        raise
+    return file
+
+
+def _pieces(file: IO[bytes]) -> Iterator[bytes]:
+    while piece := file.read(_PIECE):
+        yield piece

@@ -1,0 +1,466 @@
+"""Mirrors: a version goes from one instance to another with all that faces show of it, and is the same there, byte for byte.
+
+What arrives is hostile like any source. Its objects are compared with the manifest, the gate's child decodes all of them, and the
+version is kept only when its manifest has the digest that its source says; then it is registered in one commit, like an ingestion.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Annotated, Any, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from cubeport.catalog.backend import Row
+from cubeport.catalog.catalog import Catalog
+from cubeport.catalog.disk.failpoints import step
+from cubeport.catalog.forms.canonical import now
+from cubeport.catalog.models import CatalogRecord, invalid
+from cubeport.catalog.work.undo import Compensation
+from cubeport.cubes.write_request import Measured, Staging, StoredObject, Written
+from cubeport.documents import native
+from cubeport.documents.texts import PublishedView, Texts
+from cubeport.errors import Conflict, DatasetExists, NotFound, SourceRejected, VersionRemoved
+from cubeport.service import describe
+from cubeport.service.changes import announce
+from cubeport.service.datasets import Dataset, Datasets
+from cubeport.service.ingestions import Scope
+from cubeport.service.ports import Gate, Writer
+from cubeport.service.publish import pointed, with_shown, with_state
+from cubeport.service.state import GONE, KIND, VERSION, Cube, DatasetState, Reach, VersionKind, VersionState
+from cubeport.service.templates import PublicId
+
+type Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+type HexId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
+
+
+class Replica(BaseModel):
+    """What one instance tells another of a version: everything but the bytes, and nothing that is true there alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    dataset_id: PublicId
+    version_id: HexId
+    digest: Sha256
+    """sha256 of the manifest."""
+    size_bytes: Annotated[int, Field(ge=0)]
+    kind: VersionKind
+    created_at: datetime
+    release: Annotated[str | None, Field(max_length=200)] = None
+    fields: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=10_000)] = ()
+    """The data variables that faces show first."""
+    period_type: Annotated[str | None, Field(max_length=40)] = None
+    texts: dict[str, Any] = {}
+    """As ``describe`` takes them."""
+    origin: Annotated[str, Field(max_length=2_000)]
+    """The address of the service that it comes from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """What taking a version in came to."""
+
+    dataset_id: str
+    version_id: str
+    added: bool
+    """False when the version was here already."""
+    sent_objects: int = 0
+    sent_bytes: int = 0
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return it as HTTP and the command line show it."""
+        names = ("dataset_id", "version_id", "added", "sent_objects", "sent_bytes")
+        return {"kind": "Replication", **{name: getattr(self, name) for name in names}}
+
+
+class Arriving(Protocol):
+    """Objects on their way here: ``adapters.engines.arriving.Arrivals``."""
+
+    def begin(self, digest: str, manifest: bytes) -> dict[str, int]: ...
+
+    def missing(self, digest: str) -> dict[str, int]: ...
+
+    def put(self, digest: str, sha256: str, pieces: Iterable[bytes]) -> None: ...
+
+    def seed(self, digest: str, dataset_id: str, version_id: str) -> int: ...
+
+    def place(self, digest: str, staging: Staging) -> None: ...
+
+    def thin(self, staging: Staging) -> None: ...
+
+    def drop(self, digest: str) -> None: ...
+
+
+class Elsewhere(Protocol):
+    """Another instance, over HTTP. Whatever it refuses is raised as the error that it names."""
+
+    @property
+    def url(self) -> str: ...
+
+    def replica(self, ref: str) -> Any:
+        """Return the document of a Replica, not looked at yet."""
+
+    def manifest(self, ref: str) -> bytes: ...
+
+    def object(self, ref: str, key: str) -> bytes: ...
+
+    def begin(self, digest: str, manifest: bytes) -> list[str]:
+        """Send the manifest; return the sha256 of some objects that are missing there, all if they are few."""
+
+    def put(self, digest: str, sha256: str, data: bytes) -> None: ...
+
+    def finish(self, digest: str, replica: Mapping[str, Any], *, publish: bool) -> dict[str, Any]: ...
+
+
+class Stored(Protocol):
+    """Versions of this instance as bytes: the service's engines."""
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None: ...
+
+    def manifest(self, dataset_id: str, version_id: str) -> bytes: ...
+
+
+type Listened = Callable[[str, int, int], None]
+
+
+class Replicator:
+    """Sends versions, takes them in, and compares them.
+
+    Parameters
+    ----------
+    lock
+        ``lock(dataset_id)``, held while a version is taken in.
+    """
+
+    def __init__(
+        self,
+        *,
+        catalog: Catalog,
+        datasets: Datasets,
+        stored: Stored,
+        arriving: Arriving,
+        writer: Writer,
+        gate: Gate,
+        lock: Callable[[str], AbstractContextManager[object]],
+        public_url: str,
+    ) -> None:
+        self._catalog = catalog
+        self._datasets = datasets
+        self._stored = stored
+        self.arriving = arriving
+        self._writer = writer
+        self._gate = gate
+        self._lock = lock
+        self._url = public_url
+
+    def replica(self, shown: PublishedView) -> Replica:
+        """Return what another instance needs to know of a version."""
+        row = self._catalog.rows.get(VERSION, shown.version.version_id)
+        if row is None:
+            raise NotFound("There is no such version.", what="version")
+        version = VersionState.model_validate(row.document)
+        said = shown.texts.model_dump(mode="json", include=set(describe.TEXTS))
+        return Replica(
+            dataset_id=shown.texts.dataset_id,
+            version_id=version.version_id,
+            digest=version.digest,
+            size_bytes=version.size_bytes,
+            kind=version.kind,
+            created_at=version.created_at,
+            release=version.release,
+            fields=shown.description.fields,
+            period_type=shown.texts.period_type,
+            texts={name: value for name, value in said.items() if value not in (None, [], {})},
+            origin=self._url,
+        )
+
+    def push(self, shown: PublishedView, there: Elsewhere, *, publish: bool = True, progress: Listened | None = None) -> Arrived:
+        """Send a version to another instance. What arrived there before is not sent again.
+
+        Raises
+        ------
+        CubeportError
+            What the other instance says, and what reading here raises.
+        """
+        replica = self.replica(shown)
+        manifest = self._stored.manifest(replica.dataset_id, replica.version_id)
+        keys = {each["sha256"]: each["key"] for each in _listed(manifest)}
+        sent, size, total = 0, 0, len(keys)
+        while missing := there.begin(replica.digest, manifest):
+            for sha256 in missing:
+                data = self._read(replica, keys[sha256])
+                with step("send"):
+                    there.put(replica.digest, sha256, data)
+                sent, size = sent + 1, size + len(data)
+                if progress is not None:
+                    progress("sending", sent, total)
+        done = there.finish(replica.digest, replica.model_dump(mode="json"), publish=publish)
+        return Arrived(replica.dataset_id, replica.version_id, bool(done["added"]), sent, size)
+
+    def pull(
+        self, there: Elsewhere, ref: str, *, publish: bool = True, replace: bool = False, progress: Listened | None = None
+    ) -> Arrived:
+        """Take a version of another instance in: ``id`` or ``id@ref``. Objects that are here already are not fetched.
+
+        Raises
+        ------
+        DatasetExists
+            When a dataset of that id is here and does not come from there, unless *replace*.
+        SourceRejected
+            ``digest-mismatch``, when something is not what its digest says.
+        """
+        replica = read_replica(there.replica(ref))
+        wanted = f"{replica.dataset_id}@{replica.version_id}"
+        held = self._check(replica, replace=replace)
+        sent = size = 0
+        if self._held(held, replica) is None:
+            manifest = there.manifest(wanted)
+            missing = self.arriving.begin(replica.digest, manifest)
+            if held is not None and missing and (parent := self._parent(held)) is not None:
+                self.arriving.seed(replica.digest, replica.dataset_id, parent)
+                missing = self.arriving.missing(replica.digest)
+            keys = {each["sha256"]: each["key"] for each in _listed(manifest)}
+            for sha256 in missing:
+                with step("fetch"):
+                    data = there.object(wanted, keys[sha256])
+                    self.arriving.put(replica.digest, sha256, [data])
+                sent, size = sent + 1, size + len(data)
+                if progress is not None:
+                    progress("fetching", sent, len(missing))
+        done = self.arrive(replica, publish=publish, replace=replace, progress=progress)
+        return Arrived(done.dataset_id, done.version_id, done.added, sent, size)
+
+    def arrive(self, replica: Replica, *, publish: bool = True, replace: bool = False, progress: Listened | None = None) -> Arrived:
+        """Make a version of what arrived, and register it: one unit of work, one commit.
+
+        Raises
+        ------
+        DatasetExists, DatasetBusy, SourceRejected, NoSpace
+        """
+        changes = describe.read(replica.texts)
+        with self._lock(replica.dataset_id), step("lock"):
+            held = self._check(replica, replace=replace)
+            row = self._held(held, replica)
+            if row is not None:
+                assert held is not None
+                self._point(held, replica, changes.values(), row, publish=publish)
+                return Arrived(replica.dataset_id, replica.version_id, added=False)
+            self._make(replica, changes.values(), held, publish=publish, progress=progress or _silent)
+        self.arriving.drop(replica.digest)
+        return Arrived(replica.dataset_id, replica.version_id, added=True)
+
+    def verify(self, there: Elsewhere, dataset_id: str) -> dict[str, Any]:
+        """Compare a dataset with that of the same id elsewhere: version, objects by the manifests, texts."""
+        theirs, shown = read_replica(there.replica(dataset_id)), self._datasets.shown(dataset_id, unpublished=True)
+        ours = self.replica(shown)
+        differs: list[str] = []
+        if ours.digest != theirs.digest:
+            lists = [
+                {each["key"]: each["sha256"] for each in _listed(manifest)}
+                for manifest in (
+                    there.manifest(f"{dataset_id}@{theirs.version_id}"),
+                    self._stored.manifest(dataset_id, ours.version_id),
+                )
+            ]
+            keys = sorted(key for key in lists[0].keys() | lists[1].keys() if lists[0].get(key) != lists[1].get(key))
+            differs += [f"object {key}" for key in keys]
+        for key in (each["key"] for each in _listed(self._stored.manifest(dataset_id, ours.version_id))):
+            try:
+                self._read(ours, key)
+            except SourceRejected:
+                differs.append(f"damaged {key}")
+        differs += [f"text {name}" for name in describe.TEXTS if ours.texts.get(name) != theirs.texts.get(name)]
+        return {
+            "kind": "MirrorCheck",
+            "dataset_id": dataset_id,
+            "source": there.url,
+            "equal": not differs,
+            "version_id": {"here": ours.version_id, "there": theirs.version_id},
+            "digest": {"here": ours.digest, "there": theirs.digest},
+            "differs": differs,
+        }
+
+    def _read(self, replica: Replica, key: str) -> bytes:
+        """Return an object of ours, compared with its digest. Raises SourceRejected (``digest-mismatch``)."""
+        found = self._stored.read(replica.dataset_id, replica.version_id, key)
+        if found is None:
+            raise NotFound("The version has no such object.", what="data")
+        with found.file as file:
+            data = b"".join(iter(lambda: file.read(1 << 20), b""))
+        if hashlib.sha256(data).hexdigest() != found.digest:
+            raise SourceRejected(
+                f"{key} of {replica.dataset_id} is damaged here.", reason="digest-mismatch", next_step="cubeport fsck --data"
+            )
+        return data
+
+    def _check(self, replica: Replica, *, replace: bool) -> Dataset | None:
+        """Return the dataset of that id here. Raises DatasetExists for one that is not a mirror of the same service."""
+        held = self._datasets.find(replica.dataset_id)
+        if held is None or held.state.head is None or replace:
+            return held
+        if held.state.mirror_of != replica.origin:
+            raise DatasetExists(
+                f"Dataset {replica.dataset_id!r} is here and is not a mirror of {replica.origin}.",
+                next_step="give it another id there, or replace it (--replace)",
+            )
+        return held
+
+    def _held(self, held: Dataset | None, replica: Replica) -> Row | None:
+        """Return the row of the version if it is here. Raises VersionRemoved, Conflict."""
+        row = self._catalog.rows.get(VERSION, replica.version_id)
+        if row is None:
+            return None
+        if held is None or row.owner != held.record.id or row.document["digest"] != replica.digest:
+            raise Conflict(f"Version {replica.version_id} is here, of another dataset or with other bytes.")
+        if row.state in GONE:
+            raise VersionRemoved(f"Version {replica.version_id} was here and was removed.", next_step="push or pull a newer one")
+        return row
+
+    def _parent(self, held: Dataset) -> str | None:
+        """Return the version to share objects with: the head, where our engine for new versions wrote it."""
+        row = self._catalog.rows.get(VERSION, held.state.head) if held.state.head else None
+        return row.id if row is not None and row.state not in GONE and row.document["engine"] == self._writer.name else None
+
+    def _point(self, held: Dataset, replica: Replica, texts: Mapping[str, Any], row: Row, *, publish: bool) -> None:
+        """Show a version that is here, and bring the texts up to those of its source; nothing to do is no commit."""
+        version = VersionState.model_validate(row.document)
+        state = self._texts(held.state, replica, texts).model_copy(update={"head": row.id})
+        shows = publish and not (held.state.published and held.state.latest == row.id)
+        if not shows and state == held.state:
+            return
+        cube = self._datasets.cube(row.id)
+        with self._catalog.unit_of_work("replicate", inputs=(held.record.id,), parameters={"origin": replica.origin}) as work:
+            if shows:
+                after = with_shown(held.record, pointed(state, row.id), cube.description)
+                if version.shown_at is None:
+                    shown = version.model_copy(update={"shown_at": now()}).row(row.owner, state=row.state, revision=row.revision)
+                    work.join(lambda: self._catalog.rows.put(shown))
+            else:
+                after = with_state(held.record, state)
+            work.update_record(after)
+            announce(work, self._catalog.backend, held.record, after, "version" if shows else "metadata")
+            work.commit()
+
+    def _texts(self, state: DatasetState, replica: Replica, texts: Mapping[str, Any]) -> DatasetState:
+        base = state.texts.model_dump(mode="json") | {"period_type": replica.period_type}
+        told = Texts.model_validate({**base, **texts}, strict=False)
+        return state.model_copy(update={"texts": told, "described": dict(texts), "mirror_of": replica.origin})
+
+    def _make(self, replica: Replica, texts: Mapping[str, Any], held: Dataset | None, *, publish: bool, progress: Listened) -> None:
+        parent = self._parent(held) if held is not None else None
+        with self._catalog.unit_of_work(
+            "replicate", inputs=(replica.origin,), parameters={"dataset_id": replica.dataset_id, "version_id": replica.version_id}
+        ) as work:
+            work.planned(
+                dataset_id=replica.dataset_id,
+                record_id=held.record.id if held else None,
+                record_version=held.record.version if held else None,
+                parent=parent,
+                version_id=replica.version_id,
+                engine=self._writer.name,
+            )
+            work.compensate(Compensation.model_validate(self._writer.claim(work.operation_id)))
+            staging, undo = self._writer.stage(work.operation_id, replica.dataset_id, replica.version_id, parent=parent)
+            work.compensate(*(Compensation.model_validate(each) for each in undo))
+            with step("begin"):
+                self._writer.begin(staging)
+            with step("bytes"):
+                self.arriving.place(replica.digest, staging)
+            with step("measure"):
+                # Nobody here has seen the values before: the digests of the objects stand for them, by the manifest's own.
+                measured = self._gate.measure(
+                    staging.new, Written(digests={}), fields=replica.fields or None, arrived=True, progress=progress
+                )
+            if measured.digest != replica.digest:
+                raise SourceRejected("The version is not what its digest says.", reason="digest-mismatch", source=replica.origin)
+            self.arriving.thin(staging)
+            with step("assemble"):
+                self._writer.assemble(staging)
+            with step("fsync"):
+                self._writer.sync(staging)
+            work.written(digest=measured.digest, files=measured.files, size_bytes=measured.size_bytes)
+            with step("publish"):
+                self._writer.publish(staging)
+            self._commit(work, replica, texts, held, parent, measured, publish=publish)
+        self._writer.clear(staging)
+
+    def _commit(
+        self,
+        work: Any,
+        replica: Replica,
+        texts: Mapping[str, Any],
+        held: Dataset | None,
+        parent: str | None,
+        measured: Measured,
+        *,
+        publish: bool,
+    ) -> None:
+        description = measured.description
+        period_type = native.period_type(replica.period_type, description.temporal)
+        at = now()
+        version = VersionState(
+            version_id=replica.version_id,
+            seq=self._catalog.rows.next_seq(VERSION, held.record.id) if held else 1,
+            parent_id=parent,
+            kind=replica.kind,
+            created_at=replica.created_at,
+            coverage=native.coverage(description, period_type).model_dump(mode="json"),
+            request_scope=Scope(),
+            size_bytes=measured.size_bytes,
+            digest=measured.digest,
+            ingestion_id=work.operation_id,
+            release=replica.release,
+            engine=self._writer.name,
+            request_digest=f"replica {replica.digest}",
+            sources=({"name": replica.origin, "sha256": replica.digest, "size_bytes": replica.size_bytes},),
+            shown_at=at if publish else None,
+            warnings=tuple({"kind": kind, "message": message} for kind, message in description.warnings),
+            reach=Reach.of(description),
+        )
+        record = held.record if held else CatalogRecord(key=replica.dataset_id, kind=KIND)
+        old = held.state if held else DatasetState(texts=Texts(dataset_id=replica.dataset_id, title="", description=""))
+        state = self._texts(old, replica, {"title": replica.dataset_id, "description": replica.dataset_id, **texts}).model_copy(
+            update={
+                "head": version.version_id,
+                "source_dataset_id": None,
+                "template_digest": None,
+                "extent_id": None,
+                "extent_digest": None,
+            }
+        )
+        if publish:
+            after = with_shown(record, pointed(state, version.version_id), description)
+        else:
+            after = with_state(record, state) if state.latest else with_shown(record, state, description)
+        if held:
+            work.update_record(after)
+        else:
+            work.add_record(after)
+        if held is None or publish:
+            announce(work, self._catalog.backend, held.record if held else None, after, "version" if held else "created")
+        cube = Cube(description=description, documents=dict(measured.documents))
+        work.join(lambda: self._catalog.rows.put(version.row(after.id)))
+        work.join(lambda: self._catalog.rows.put(cube.row(version.version_id, after.id)))
+        work.commit()
+
+
+def read_replica(document: Any) -> Replica:
+    """Return the replica that another instance tells of. Raises InvalidRequest, with the place of each problem."""
+    try:
+        return Replica.model_validate(document, strict=False)
+    except ValidationError as exc:
+        raise invalid("replica", exc) from None
+
+
+def _listed(manifest: bytes) -> list[dict[str, Any]]:
+    """Return the entries of a manifest that its reader has checked."""
+    entries: list[dict[str, Any]] = json.loads(manifest)["entries"]
+    return entries
+
+
+def _silent(phase: str, done: int, total: int) -> None: ...
