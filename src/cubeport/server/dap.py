@@ -76,7 +76,8 @@ class DapFace:
         if form == "ver":
             return replies.reply(request, b"Core version: dods/2.0\nServer version: cubeport\n", media_type=_TEXT, headers=_HEADERS)
         shown = self._service.shown(name)
-        pinned = shown.pinned and name.endswith(f"@{shown.version.version_id}")
+        # The page has the dataset's title, which can be edited; all else depends on the version alone.
+        pinned = form != "info" and shown.pinned and name.endswith(f"@{shown.version.version_id}")
         make: dict[str, Callable[[Request, PublishedView, Source], tuple[str, str, Any]]] = {
             "dds": self._dds,
             "das": self._das,
@@ -89,7 +90,7 @@ class DapFace:
         kind, media_type, content = make[form](request, shown, source)
         headers = {**_HEADERS, **replies.versioned(shown), "Content-Description": kind}
         cache = replies.IMMUTABLE if pinned else replies.NO_CACHE
-        tag = replies.etag_of(shown, request, form, self._url)
+        tag = replies.etag_of(shown, request, form, self._url, fixed=pinned)
         if media_type == negotiation.HTML:
             headers |= replies.PAGE_HEADERS
         if isinstance(content, str):

@@ -201,7 +201,8 @@ class MapsFace:
             sets = [documents.tileset(name, shown.texts.title, each, self._url, "") for each in documents.TILE_MATRIX_SETS]
             return replies.dumps({"tilesets": sets})
 
-        return replies.reply(request, build, tag=replies.etag_of(shown, request, "json", self._url))
+        tag = replies.etag_of(shown, request, "json", self._url)
+        return replies.reply(request, build, tag=tag, headers=replies.versioned(shown))
 
     def tileset(self, request: Request) -> Response:
         """Answer ``…/map/tiles/{tms}``."""
@@ -218,7 +219,8 @@ class MapsFace:
                 return replies.dumps(documents.tilejson(name, shown.texts.title, box, shown.texts.attribution, self._url, kept))
             return replies.dumps(documents.tileset(name, shown.texts.title, tms, self._url, kept))
 
-        return replies.reply(request, build, tag=replies.etag_of(shown, request, "json", self._url))
+        tag = replies.etag_of(shown, request, "json", self._url)
+        return replies.reply(request, build, tag=tag, headers=replies.versioned(shown))
 
     def tile_matrix_sets(self, request: Request) -> Response:
         """Answer ``/ogcapi/tileMatrixSets``."""

@@ -312,7 +312,8 @@ class OgcFace:
     def _asked(self, request: Request, shown: PublishedView, query: CubeQuery) -> _Asked:
         # Only addresses that name the version itself never change: a tag can be moved, latest moves.
         cache = replies.IMMUTABLE if shown.pinned and _names_version(request, shown) else replies.NO_CACHE
-        return _Asked(request, shown, query, replies.etag_of(shown, request, query.form.name, self._url), cache)
+        tag = replies.etag_of(shown, request, query.form.name, self._url, fixed=cache is replies.IMMUTABLE)
+        return _Asked(request, shown, query, tag, cache)
 
     async def _values(self, request: Request, read: Callable[[Request], _Asked]) -> Response:
         """Answer with values: read the query, plan it, carry it out.
@@ -428,7 +429,10 @@ class _Asked:
 
     def known(self) -> Response | None:
         """Return 304 when the client has the answer already."""
-        reply = replies.reply(self.request, b"", tag=self.tag, cache=self.cache, headers=self.version, varies=_VARIES)
+        kind = self.query.form.media_type
+        reply = replies.reply(
+            self.request, b"", media_type=kind, tag=self.tag, cache=self.cache, headers=self.version, varies=_VARIES
+        )
         return reply if reply.status_code == 304 else None
 
 

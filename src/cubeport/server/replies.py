@@ -50,11 +50,15 @@ def etag(head: str, *values: object) -> str:
     return f'"{head[:16]}-{digest[:16]}"'
 
 
-def etag_of(shown: PublishedView, request: Request, form: str, public_url: str, *more: object) -> str:
-    """Return the ETag of a document about one dataset."""
+def etag_of(shown: PublishedView, request: Request, form: str, public_url: str, *more: object, fixed: bool = False) -> str:
+    """Return the ETag of a document about one dataset.
+
+    *fixed*: the answer depends on the version alone, so an edit of the record leaves it as it is.
+    """
+    record = () if fixed else (shown.record_version, shown.record_id)
     query = request.scope.get("query_string", b"").decode("latin-1")
     path = request.scope.get("path", "")
-    return etag(shown.version.version_id, path, query, form, shown.record_version, shown.record_id, REVISION, public_url, *more)
+    return etag(shown.version.version_id, path, query, form, *record, REVISION, public_url, *more)
 
 
 def etag_at(shown: PublishedView, path: str, form: str, public_url: str, *more: object) -> str:
