@@ -136,3 +136,17 @@ def test_metadata_of_a_path_are_read_and_not_stored(catalog: Any, tmp_path: Path
     assert found.metadata["file"]["size_bytes"] == 5
     assert catalog.count() == 0
     assert json.loads(json.dumps(found.to_mapping()))["source"].endswith("x.txt")
+
+
+def test_a_planned_record_is_said_as_an_added_one(catalog) -> None:
+    """Pairs of lineage, keys, times as text, the newest schema; and the artifact keeps its name."""
+    catalog.add(key="run:1", title="source")
+    catalog.register_schema("s", {"type": "object"})
+    with catalog.unit_of_work("ingest") as work:
+        record = work.plan_record(key="k", time="2018-06", lineage=[("derived_from", "run:1")], schema_name="s")
+        work.write_artifact(work.plan_artifact(record, filename="a b.txt"), b"x")
+        work.add_record(record)
+    found = catalog.get("k")
+    assert found.lineage[0].target == catalog.get("run:1").id
+    assert (found.time.start.month, found.time.end.day, found.schema_version) == (6, 30, "1")
+    assert found.artifacts[0].original_name == "a b.txt"

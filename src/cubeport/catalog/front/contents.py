@@ -118,11 +118,11 @@ class Contents(Searches):
         self._writable()
         record = self.get(name)
         chosen = integrity.choose(record, artifact, status="external")
-        return integrity.fetch(self.ports, self.parts.planner, self.parts.fetcher, record, chosen, PlannedPlace(profile))
+        return integrity.fetch(self.ports, self.parts.planner, self.parts.fetcher, record, chosen, PlannedPlace(profile)).of(self)
 
     @told
     def drop(self, name: Named, artifact: str | None = None, *, force: bool = False) -> CatalogRecord:
         """Give up fetched bytes whose origin still has them."""
         record = self.get(name)
         chosen = integrity.choose(record, artifact, status="available")
-        return integrity.drop(self.ports, self.parts.fetcher, record, chosen, force=force)
+        return integrity.drop(self.ports, self.parts.fetcher, record, chosen, force=force).of(self)

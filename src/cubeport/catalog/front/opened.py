@@ -12,7 +12,7 @@ from typing import Any, BinaryIO, Self, cast
 from cubeport.catalog.adding import Added, Adder
 from cubeport.catalog.backend import CatalogBackend, Rows
 from cubeport.catalog.catalogfile import MARK
-from cubeport.catalog.drafts import Edge, Options, draft
+from cubeport.catalog.drafts import Edge, Options, draft, time_span
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.keeping import integrity
 from cubeport.catalog.lineage import edge_of
@@ -152,7 +152,18 @@ class OpenedCatalog:
             parameters=parameters,
             inputs=inputs,
             schema_policy=schema_policy,
+            drafting=self._planned,
         )
+
+    def _planned(self, fields: Mapping[str, Any]) -> CatalogRecord:
+        document = dict(fields)
+        if "lineage" in document:
+            document["lineage"] = [self._edge(each) for each in document["lineage"]]
+        if document.get("time") is not None:
+            document["time"] = time_span(document["time"])
+        if document.get("schema_name") and not document.get("schema_version"):
+            document["schema_version"] = self.schemas.get(document["schema_name"]).version
+        return CatalogRecord.from_mapping(document)
 
     def _draft(
         self, metadata: Mapping[str, Any] | None, fields: Mapping[str, Any], *, locator: object = None

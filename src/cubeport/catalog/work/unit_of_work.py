@@ -104,6 +104,7 @@ class UnitOfWork:
         inputs: Iterable[str] = (),
         records: Iterable[str] = (),
         schema_policy: Policy | None = None,
+        drafting: Callable[[Mapping[str, Any]], CatalogRecord] = CatalogRecord.from_mapping,
     ) -> None:
         if ports.read_only:
             raise ReadOnly("The catalog is open for reading only.")
@@ -122,6 +123,7 @@ class UnitOfWork:
         self._inputs = list(inputs)
         self._records = [*records, *filter(is_id, self._inputs)]
         self._schema_policy = schema_policy
+        self._drafting = drafting
         self._outputs: list[str] = []
         self._started_at = ports.clock()
         self._writes: list[_Write] = []
@@ -291,8 +293,11 @@ class UnitOfWork:
     # --- bytes ------------------------------------------------------------------------------------------------------
 
     def plan_record(self, **fields: Any) -> CatalogRecord:
-        """Return a draft with a fresh id; it is in the catalog once added here and committed."""
-        return CatalogRecord.from_mapping(fields)
+        """Return a draft with a fresh id; it is in the catalog once added here and committed.
+
+        In a unit of work of a catalog, times, schemas and lineage are read as ``Catalog.add`` reads them.
+        """
+        return self._drafting(fields)
 
     def plan_artifact(
         self,
@@ -308,6 +313,7 @@ class UnitOfWork:
             if filename is None:
                 raise InvalidRequest("An artifact needs a plan or a file name.")
             plan = self._simple_plan(record, filename, profile)
+            fields = {"original_name": filename} | fields
         assert plan.profile is not None, "a reference is not a planned artifact"
         assert plan.relative_path is not None, "a plan with a profile has a path"
         place = PlannedPathLocator(profile=plan.profile, path=plan.relative_path)
