@@ -34,8 +34,10 @@ from cubeport.documents.texts import PublishedView, Texts, VersionRef
 from cubeport.errors import NotFound
 from cubeport.server.app import create_app
 from cubeport.server.auth import Gatekeeper, NoKeys
+from cubeport.server.maps import MapsFace
 from cubeport.server.ogcapi import OgcFace
 from cubeport.server.parts import Parts
+from cubeport.service.pictures import Pictures
 from cubeport.service.plans import AnswerLimits
 from cubeport.service.queries import Queries
 
@@ -200,7 +202,10 @@ def serve(shelf: Shelf, scratch: Path) -> Iterator[Callable[..., httpx.Client]]:
         )
         face = OgcFace(shelf, queries, public_url=url, title="Test", description="Test")  # type: ignore[arg-type]
         keeper = Gatekeeper(NoKeys())
-        app = create_app(Parts(service=shelf, engine=shelf.engine, gatekeeper=keeper, public_url=url, queries=face))  # type: ignore[arg-type]
+        pictures = MapsFace(shelf, Pictures(OpenedVersions(shelf.engine)), public_url=url)  # type: ignore[arg-type]
+        app = create_app(
+            Parts(service=shelf, engine=shelf.engine, gatekeeper=keeper, public_url=url, queries=face, pictures=pictures)
+        )  # type: ignore[arg-type]
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -15,6 +15,8 @@ import xarray as xr
 
 from cubeport.documents import ogc
 
+pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+
 VERSION = "0123456789abcdef0123456789abcdef"
 
 
@@ -124,6 +126,69 @@ def field_selection(server: Server) -> None:
     assert list(server.get(f"{server.path}/schema")["properties"]) == ["tcco2"]
 
 
+def drawn(server: Server, path: str = "", **query: str) -> np.ndarray:
+    """Return the palette indices of a picture, as GDAL decodes them."""
+    named = {name.replace("_", "-"): text for name, text in query.items()}
+    answer = server.client.get(path or f"{server.path}/map", params=named)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "image/png"
+    with rasterio.open(io.BytesIO(answer.content)) as found:
+        return np.asarray(found.read(1))
+
+
+def maps_core(server: Server) -> None:
+    """A map, with its box and its reference system in the headers."""
+    answer = server.client.get(f"{server.path}/map")
+    assert answer.headers["content-crs"] == "<http://www.opengis.net/def/crs/OGC/1.3/CRS84>"
+    assert len(answer.headers["content-bbox"].split(",")) == 4
+
+
+def maps_collection(server: Server) -> None:
+    """The collection links to its map."""
+    links = server.get(server.path)["links"]
+    (href,) = [each["href"] for each in links if each["rel"] == "http://www.opengis.net/def/rel/ogc/1.0/map"]
+    assert drawn(server, href).any()
+
+
+def maps_datetime(server: Server) -> None:
+    """``datetime`` chooses the step."""
+    assert not np.array_equal(drawn(server, datetime="2006-01-03T06:00:00Z"), drawn(server, datetime="2006-01-05T06:00:00Z"))
+
+
+def maps_general_subsetting(server: Server) -> None:
+    """``subset`` chooses a label of an axis."""
+    told = drawn(server, subset='time("2006-01-03T06:00:00Z")')
+    assert np.array_equal(told, drawn(server, datetime="2006-01-03T06:00:00Z"))
+
+
+def maps_crs(server: Server) -> None:
+    """``crs`` is the system of the picture."""
+    answer = server.client.get(f"{server.path}/map", params={"crs": "EPSG:3857", "width": "64"})
+    assert answer.headers["content-crs"] == "<http://www.opengis.net/def/crs/EPSG/0/3857>"
+    assert not np.array_equal(drawn(server, crs="EPSG:3857", width="64", height="64"), drawn(server, width="64", height="64"))
+
+
+def maps_png(server: Server) -> None:
+    """PNG by its media type."""
+    assert server.client.get(f"{server.path}/map", headers={"Accept": "image/png"}).content.startswith(b"\x89PNG")
+
+
+def tilesets(server: Server) -> None:
+    """The tilesets of the map, each with its tiles: the one that covers the world is the map of the world."""
+    listed = server.get(f"{server.path}/map/tiles")["tilesets"]
+    assert {each["tileMatrixSetURI"].rsplit("/", 1)[1] for each in listed} == {"WebMercatorQuad", "WorldCRS84Quad"}
+    for each in listed:
+        (own,) = [link["href"] for link in each["links"] if link["rel"] == "self"]
+        assert server.get(own)["dataType"] == "map"
+        (template,) = [link["href"] for link in each["links"] if link["rel"] == "item"]
+        tile = drawn(server, template.format(tileMatrix=0, tileRow=0, tileCol=0))
+        assert tile.shape == (256, 256)
+        definition = server.get(*[link["href"] for link in each["links"] if link["rel"].endswith("tiling-scheme")])
+        assert definition["tileMatrices"][0]["tileWidth"] == 256
+    west = drawn(server, f"{server.path}/map/tiles/WorldCRS84Quad/0/0/0")
+    assert np.array_equal(west, drawn(server, bbox="-180,-90,0,90", width="256", height="256"))
+
+
 def crs(server: Server) -> None:
     """``crs`` and ``bbox-crs``: each listed system answers, and the axis order of EPSG:4326 is that of its definition."""
     listed = server.get(server.path)["crs"]
@@ -226,6 +291,15 @@ _COVERAGES = {
     "netcdf": netcdf,
     "geotiff": geotiff,
 }
+_MAPS = {
+    "core": maps_core,
+    "collection-map": maps_collection,
+    "datetime": maps_datetime,
+    "general-subsetting": maps_general_subsetting,
+    "crs": maps_crs,
+    "png": maps_png,
+    "tilesets": tilesets,
+}
 TESTS: dict[str, Callable[[Server], None]] = {
     "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/core": common_core,
     "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/landing-page": common_landing_page,
@@ -237,6 +311,11 @@ TESTS: dict[str, Callable[[Server], None]] = {
         f"{scheme}://www.opengis.net/spec/ogcapi-coverages-1/1.0/conf/{name}": test
         for scheme in ("http", "https")
         for name, test in _COVERAGES.items()
+    },
+    **{f"http://www.opengis.net/spec/ogcapi-maps-1/1.0/conf/{name}": test for name, test in _MAPS.items()},
+    **{
+        f"http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/{name}": tilesets
+        for name in ("core", "tileset", "tilesets-list", "png")
     },
     **{
         f"http://www.opengis.net/spec/ogcapi-edr-1/{version}/conf/{name}": test

@@ -61,6 +61,11 @@ CONFORMANCE = (
         )
     ),
     *(
+        f"{_SPEC}maps-1/1.0/conf/{name}"
+        for name in ("core", "collection-map", "datetime", "general-subsetting", "crs", "png", "tilesets")
+    ),
+    *(f"{_SPEC}tiles-1/1.0/conf/{name}" for name in ("core", "tileset", "tilesets-list", "png")),
+    *(
         f"{_SPEC}edr-1/{version}/conf/{name}"
         for version in ("1.1", "1.2")
         for name in ("core", "collections", "queries", "json", "covjson")
@@ -184,6 +189,8 @@ def _collection_links(shown: PublishedView, base: str, public_url: str) -> list[
             [
                 link(f"{base}/map", f"{_REL}map", "Map", "image/png"),
                 link(f"{base}/map/tiles", f"{_REL}tilesets-map", "Tiles of the map"),
+                link(f"{public_url}/wms/{name}", "related", "Web Map Service 1.3.0", "text/xml"),
+                link(f"{public_url}/wmts/{name}", "related", "Web Map Tile Service 1.0.0", "text/xml"),
             ]
             if shown.description.spatial.family != "none"
             else []

@@ -128,6 +128,8 @@ def _snippets(url: str, detail: documents.DatasetDetail, shown: PublishedView) -
         "code": f'# pip install pystac-client\nimport pystac_client\n\ncatalog = pystac_client.Client.open("{url}/stac")\n'
         f'collection = catalog.get_collection("{name}")\nprint(collection.assets["zarr"].href)',
     }
+    if shown.description.spatial.family != "none":
+        yield {"title": "QGIS: Layer, Add WMS/WMTS Layer, New", "code": f"{url}/wms/{name}"}
     yield {
         "title": "curl",
         "code": f"curl -OJ '{url}/datasets/{name}/download'\n"

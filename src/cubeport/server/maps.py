@@ -24,6 +24,7 @@ from cubeport.errors import InvalidRequest, NotFound, Problem
 from cubeport.server import incoming, replies
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Reads
+from cubeport.server.webmaps import WebMaps
 from cubeport.service.pictures import MOST_SIDE, Picture, PictureQuery, Pictures, world
 
 PNG, SVG = "image/png", "image/svg+xml"
@@ -110,6 +111,7 @@ class MapsFace:
             media_types=(SVG, "application/json"),
         )
         add("/datasets/{dataset_id}/thumbnail.png", self.thumbnail, "A small map", query=incoming.NoParameters, **picture)
+        router.routes.extend(WebMaps(self._service, self._pictures, self._threads, public_url=self._url).routes().routes)
         return router
 
     # --- pictures -------------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@ from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Selection, order
 from cubeport.cubes.windows import IndexRange, Window, Windows, count, time_axis
 from cubeport.documents.texts import PublishedView
+from cubeport.documents.webmaps import Dimension
 from cubeport.errors import InvalidRequest, NotFound, Problem, TooLarge
 from cubeport.service.ports import Versions
 from cubeport.service.queries import AnswerDeadline
@@ -105,6 +106,60 @@ class Pictures:
             colours[0] = query.background
         slices = {each: _label(opened, each, place) for each, place in chosen.items()}
         return Picture(png(pixels, colours, opacity), look, name, slices)
+
+    def value(self, shown: PublishedView, query: PictureQuery, column: int, row: int) -> tuple[float | int | None, dict[str, str]]:
+        """Return the value under a pixel of the picture, ``None`` where there is none, and the label drawn of each other axis.
+
+        Raises as :meth:`draw`.
+        """
+        canvas = query.canvas
+        self._check(canvas)
+        opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
+        name = self._field(shown, query.selection)
+        if shown.description.cell_dimensions:
+            # Cells of positions have no edges of their own: what was drawn there is the answer.
+            whole = self._located(shown, opened, canvas)
+            places = replace(whole, index=tuple(each[row : row + 1, column : column + 1] for each in whole.index))
+        else:
+            x, y = canvas.centres()
+            wide, high = (canvas.bbox[2] - canvas.bbox[0]) / canvas.width / 2, (canvas.bbox[3] - canvas.bbox[1]) / canvas.height / 2
+            pixel = Canvas((x[column] - wide, y[row] - high, x[column] + wide, y[row] + high), 1, 1, canvas.crs)
+            places = self._located(shown, opened, pixel)
+        chosen = _slices(opened, name, places.dimensions, query.selection)
+        values, _ = self._values(opened, name, places, chosen, AnswerDeadline(_SECONDS))
+        slices = {each: _label(opened, each, place) for each, place in chosen.items()}
+        if values is None:
+            return None, slices
+        found = values.ravel()[0].item()
+        return (None if found != found else found), slices
+
+    def dimensions(self, shown: PublishedView, field: str, *, most: int = 0) -> list[Dimension]:
+        """Return the axes of a field beside those of the map, each with its labels and the one that is drawn without a wish.
+
+        Parameters
+        ----------
+        most
+            Labels that are listed; even times are an interval as well, and of longer axes that are not even the first ones stand.
+        """
+        opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
+        description: CubeDescription = shown.description
+        across = description.cell_dimensions or tuple(
+            description.axis(str(each)).dimension for each in (description.spatial.y, description.spatial.x)
+        )
+        time, temporal = time_axis(description), description.temporal
+        found = []
+        for dimension, place in _slices(opened, field, across, Selection()).items():
+            axis = next((each for each in description.axes if each.dimension == dimension and not each.scalar), None)
+            if axis is None or opened.shape(field)[opened.dimensions(field).index(dimension)] == 0:
+                continue
+            labels = tuple(_label(opened, dimension, at) for at in range(min(axis.size, most)))
+            even = axis is time and temporal is not None and temporal.step is not None and axis.size > 1
+            extent = f"{temporal.start}/{temporal.end}/{temporal.step}" if even and temporal is not None else None
+            kind = "time" if axis is time else "elevation" if axis.kind == "z" else axis.name
+            units = "ISO8601" if kind == "time" else axis.units or ""
+            default = _label(opened, dimension, place)
+            found.append(Dimension(kind, axis.name, units, None if kind == "time" else axis.units, labels, default, extent))
+        return found
 
     def look(self, shown: PublishedView, selection: Selection | None = None) -> tuple[str, Look]:
         """Return the field that is drawn, and how. Raises InvalidRequest, NotFound."""

@@ -1,0 +1,415 @@
+"""WMS 1.3.0 at ``/wms/{dataset_id}`` and WMTS 1.0.0 at ``/wmts/{dataset_id}``: for QGIS, GDAL, ArcGIS and OpenLayers.
+
+Each dataset is a service of its own, so capabilities stay small; its layers are the fields of all its grids.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from anyio import CapacityLimiter, to_thread
+from fastapi import APIRouter
+from starlette.requests import Request
+from starlette.responses import Response
+
+from cubeport.cubes.pictures.looks import palettes
+from cubeport.cubes.pictures.places import CRS84, MERCATOR, Canvas
+from cubeport.cubes.selection import Selection, Slice, Subset, parse_datetime
+from cubeport.documents import maps, webmaps
+from cubeport.documents.texts import PublishedView
+from cubeport.errors import CubeportError, InvalidRequest, NotFound, Problem
+from cubeport.server import incoming, problems, replies
+from cubeport.server.openapi import READ, described
+from cubeport.server.parts import Reads
+from cubeport.service.pictures import MOST_SIDE, PictureQuery, Pictures
+
+PNG = "image/png"
+_LISTED_LABELS = 2_000
+"""Labels of an axis that capabilities list; more are given as an interval where they are even."""
+_SYSTEMS = ("CRS:84", "EPSG:4326", "EPSG:3857")
+_POLAR = 60.0
+"""Latitude from which the polar systems of the Arctic and of Antarctica are listed."""
+
+
+class _Refused(Exception):
+    """A request that the service does not take, with the code of the standard."""
+
+    def __init__(self, text: str, code: str | None = None, parameter: str | None = None) -> None:
+        super().__init__(text)
+        self.code, self.parameter = code, parameter
+
+
+class WebMaps:
+    """WMS and WMTS."""
+
+    def __init__(self, service: Reads, pictures: Pictures, threads: CapacityLimiter, *, public_url: str) -> None:
+        self._service = service
+        self._pictures = pictures
+        self._threads = threads
+        self._url = public_url
+
+    def routes(self) -> APIRouter:
+        """Return the routes of both services."""
+        router = APIRouter()
+
+        def add(template: str, handler: Callable[..., Any], summary: str) -> None:
+            words = described(template, statuses=(*READ, 413), media_types=(webmaps.XML, PNG))
+            router.add_api_route(template, handler, methods=["GET"], summary=summary, tags=["OGC API"], **words)
+
+        add("/wms/{dataset_id}", self.wms, "Web Map Service 1.3.0 of a dataset")
+        add("/wmts/{dataset_id}", self.wmts, "Web Map Tile Service 1.0.0 of a dataset")
+        add("/wmts/{dataset_id}/1.0.0/WMTSCapabilities.xml", self.wmts_capabilities, "Its capabilities")
+        return router
+
+    async def wms(self, request: Request) -> Response:
+        """Answer one request of the WMS."""
+        return await to_thread.run_sync(self._answer, request, self._wms, _wms_problem, limiter=self._threads)
+
+    async def wmts(self, request: Request) -> Response:
+        """Answer one request of the WMTS."""
+        return await to_thread.run_sync(self._answer, request, self._wmts, _wmts_problem, limiter=self._threads)
+
+    async def wmts_capabilities(self, request: Request) -> Response:
+        """Answer the capabilities at their own address."""
+
+        def build(request: Request, shown: PublishedView, _: Mapping[str, str]) -> Response:
+            return self._capabilities(request, shown, "wmts")
+
+        return await to_thread.run_sync(self._answer, request, build, _wmts_problem, limiter=self._threads)
+
+    def _answer(
+        self,
+        request: Request,
+        handle: Callable[[Request, PublishedView, Mapping[str, str]], Response],
+        refuse: Callable[[str | None, str | None, str], bytes],
+    ) -> Response:
+        """Answer as the standard says: refusals are XML, with the status that HTTP has for them."""
+        shown = self._service.shown(request.path_params["dataset_id"])
+        try:
+            return handle(request, shown, _parameters(request))
+        except _Refused as refused:
+            return Response(refuse(refused.code, refused.parameter, str(refused)), 400, media_type=webmaps.XML)
+        except CubeportError as error:
+            words = " ".join(
+                [error.message, *(each.message for each in error.errors), *([error.next_step] if error.next_step else [])]
+            )
+            place = next((str(each.loc[-1]) for each in error.errors), None)
+            code = {"crs": "InvalidCRS", "datetime": "InvalidDimensionValue", "subset": "InvalidDimensionValue"}.get(place or "")
+            return Response(refuse(code, place, words), problems.status_of(type(error)), media_type=webmaps.XML)
+
+    # --- WMS ------------------------------------------------------------------------------------------------------------
+
+    def _wms(self, request: Request, shown: PublishedView, given: Mapping[str, str]) -> Response:
+        if given.get("service", "WMS").upper() != "WMS":
+            raise _Refused("SERVICE must be WMS", parameter="service")
+        match given.get("request", "GetCapabilities").lower():
+            case "getcapabilities" | "capabilities":
+                return self._capabilities(request, shown, "wms")
+            case "getmap" | "map":
+                layer, query = self._picture(shown, given, given.get("layers"))
+                if given.get("format", PNG).partition(";")[0].strip() != PNG:
+                    raise _Refused("FORMAT must be image/png", "InvalidFormat", "format")
+                return self._drawn(request, layer, query)
+            case "getfeatureinfo" | "feature_info":
+                return self._feature_info(request, shown, given)
+            case _:
+                raise _Refused("REQUEST must be GetCapabilities, GetMap or GetFeatureInfo", "OperationNotSupported", "request")
+
+    def _picture(self, shown: PublishedView, given: Mapping[str, str], layers: str | None) -> tuple[PublishedView, PictureQuery]:
+        """Return the coverage and the query of a map."""
+        version = given.get("version", "1.3.0")
+        if version not in ("1.3.0", "1.1.1"):
+            raise _Refused("VERSION must be 1.3.0 or 1.1.1", parameter="version")
+        layer, field = _layer(shown, layers)
+        name = given.get("crs") or given.get("srs")
+        if name is None:
+            raise _Refused("CRS is missing", "InvalidCRS", "crs")
+        canvas = _canvas(given, name, latitude_first=version == "1.3.0")
+        style = given.get("styles", given.get("style", ""))
+        transparent = given.get("transparent", "FALSE").upper() == "TRUE"
+        query = PictureQuery(
+            canvas,
+            Selection(properties=(field,), **self._wishes(layer, field, given)),
+            palette=_palette(style),
+            background=None if transparent else _colour(given.get("bgcolor", "0xFFFFFF")),
+            range=_range(given.get("colorscalerange")),
+            steps=_steps(given.get("numcolorbands")),
+            logarithmic=True if given.get("logscale", "").lower() == "true" else None,
+        )
+        return layer, query
+
+    def _wishes(self, shown: PublishedView, field: str, given: Mapping[str, str]) -> dict[str, Any]:
+        """Return ``datetime`` and ``subsets`` of the dimensions that were asked for, one label each."""
+        found: dict[str, Any] = {}
+        subsets = []
+        for each in self._pictures.dimensions(shown, field):
+            plain = each.name.lower()
+            key = plain if plain in ("time", "elevation") or plain in given else f"dim_{plain}"
+            text = given.get(key, "")
+            if text in ("", "current", "default"):
+                continue
+            if "," in text or "/" in text:
+                raise _Refused(f"{key.upper()} takes one value: a map shows one slice", "InvalidDimensionValue", key)
+            if each.name == "time":
+                try:
+                    found["datetime"] = parse_datetime(text)
+                except ValueError as error:
+                    raise _Refused(f"TIME {error}", "InvalidDimensionValue", key) from error
+            else:
+                subsets.append(Subset(each.axis, Slice((_label(text),))))
+        return found | ({"subsets": tuple(subsets)} if subsets else {})
+
+    def _drawn(self, request: Request, shown: PublishedView, query: PictureQuery) -> Response:
+        dated = query.selection.datetime is not None or shown.description.temporal is None
+        tag = replies.etag_of(shown, request, "png", self._url, *([] if dated else [maps_day()]))
+        pinned = shown.pinned and f"@{shown.version.version_id}" in request.scope["path"]
+        cache = replies.IMMUTABLE if pinned and dated else replies.NO_CACHE
+        return replies.reply(
+            request,
+            lambda: self._pictures.draw(shown, query).content,
+            media_type=PNG,
+            tag=tag,
+            cache=cache,
+            headers=replies.versioned(shown),
+        )
+
+    def _feature_info(self, request: Request, shown: PublishedView, given: Mapping[str, str]) -> Response:
+        form = given.get("info_format", "application/json")
+        if form not in ("application/json", "text/plain", "text/html"):
+            raise _Refused("INFO_FORMAT must be application/json or text/plain", "InvalidFormat", "info_format")
+        columns, rows = ("i", "j") if "i" in given else ("x", "y")
+        names = (given.get("query_layers") or given.get("layers") or "").split(",")
+        features: list[dict[str, Any]] = []
+        for name in names:
+            layer, query = self._picture(shown, given, name)
+            canvas = query.canvas
+            at = _pixel(given, columns, canvas.width), _pixel(given, rows, canvas.height)
+            value, slices = self._pictures.value(layer, query, *at)
+            variable = layer.description.variable(name)
+            found = {"layer": name, "value": value, "units": variable.units, **slices}
+            features.append({"type": "Feature", "id": name, "geometry": None, "properties": found})
+        headers = replies.versioned(shown)
+        if form == "application/json":
+            document = {"type": "FeatureCollection", "features": features}
+            return replies.reply(request, json.dumps(document).encode(), media_type=form, headers=headers)
+        lines = []
+        for each in features:
+            properties = each["properties"]
+            shown_value = "no data" if properties["value"] is None else f"{properties['value']} {properties['units'] or ''}".strip()
+            lines.append(f"{properties['layer']}: {shown_value}")
+            lines += [f"{key}: {text}" for key, text in properties.items() if key not in ("layer", "value", "units")]
+        return replies.reply(request, "\n".join([*lines, ""]).encode(), media_type="text/plain", headers=headers)
+
+    # --- WMTS -----------------------------------------------------------------------------------------------------------
+
+    def _wmts(self, request: Request, shown: PublishedView, given: Mapping[str, str]) -> Response:
+        if given.get("service", "WMTS").upper() != "WMTS":
+            raise _Refused("SERVICE must be WMTS", "InvalidParameterValue", "service")
+        match given.get("request", "GetCapabilities").lower():
+            case "getcapabilities":
+                return self._capabilities(request, shown, "wmts")
+            case "gettile":
+                layer, field = _layer(shown, given.get("layer"))
+                numbers = [int(text) if re.fullmatch(r"[0-9]{1,7}", text := given.get(each, "")) else -1 for each in _TILE]
+                canvas = maps.tile(given.get("tilematrixset", ""), *numbers)
+                if canvas is None:
+                    raise _Refused(
+                        "There is no such tile: TILEMATRIXSET, TILEMATRIX, TILEROW, TILECOL", "TileOutOfRange", "tilerow"
+                    )
+                wishes = self._wishes(layer, field, given)
+                query = PictureQuery(canvas, Selection(properties=(field,), **wishes), palette=_palette(given.get("style", "")))
+                return self._drawn(request, layer, query)
+            case _:
+                raise _Refused("REQUEST must be GetCapabilities or GetTile", "OperationNotSupported", "request")
+
+    # --- capabilities ---------------------------------------------------------------------------------------------------
+
+    def _capabilities(self, request: Request, shown: PublishedView, kind: str) -> Response:
+        address = f"{self._url}/{kind}/{shown.dataset_name}"
+        layers = list(self._layers(shown))
+        if not layers:
+            raise NotFound("This dataset has no horizontal position, so there is no map of it.", what="data")
+        title, text = shown.texts.title, shown.texts.description
+        if kind == "wms":
+            content = webmaps.wms(title, text, layers, address, most_side=MOST_SIDE, attribution=shown.texts.attribution)
+        else:
+            content = webmaps.wmts(title, text, layers, address)
+        tag = replies.etag(shown.version.version_id, content.decode())
+        return replies.reply(request, content, media_type=webmaps.XML, tag=tag, headers=replies.versioned(shown))
+
+    def _layers(self, shown: PublishedView) -> list[webmaps.Layer]:
+        found = []
+        for coverage in shown.coverages():
+            description = coverage.description
+            box = description.spatial.bbox
+            if description.spatial.family == "none" or box is None:
+                continue
+            for name in description.fields:
+                variable = description.variable(name)
+                if variable.decoded_dtype[:1] not in "iufb":
+                    continue
+                _, look = self._pictures.look(coverage, Selection(properties=(name,)))
+                found.append(
+                    webmaps.Layer(
+                        name=name,
+                        title=variable.long_name or variable.standard_name or name,
+                        bbox=box,
+                        systems=_systems(coverage),
+                        palette=look.palette,
+                        palettes=tuple(palettes()),
+                        dimensions=tuple(self._pictures.dimensions(coverage, name, most=_LISTED_LABELS)),
+                        legend=f"{self._url}/datasets/{shown.dataset_name}/legend?properties={name}",
+                        map_tiles=f"{self._url}/ogcapi/collections/{coverage.coverage_name}/map/tiles",
+                    )
+                )
+        return found
+
+
+_TILE = ("tilematrix", "tilerow", "tilecol")
+
+
+def _parameters(request: Request) -> dict[str, str]:
+    """Return the parameters, whose names are read in any case. Raises InvalidRequest."""
+    pairs, found = incoming.pairs(request.scope["query_string"])
+    if found:
+        raise InvalidRequest("The query is not text.", errors=found)
+    given: dict[str, str] = {}
+    for name, value in pairs:
+        if name.lower() in given:
+            words = f"{name[:40]} may be given once"
+            raise InvalidRequest(words, errors=[Problem(("query", name[:40]), "repeated", words)])
+        given[name.lower()] = value
+    return given
+
+
+def _layer(shown: PublishedView, name: str | None) -> tuple[PublishedView, str]:
+    """Return the coverage that has the layer, and the layer's field."""
+    for coverage in shown.coverages():
+        if name in coverage.description.fields:
+            return coverage, str(name)
+    known = ", ".join(field for each in shown.coverages() for field in each.description.fields[:20])
+    raise _Refused(f"LAYERS names one of {known}", "LayerNotDefined", "layers")
+
+
+def _canvas(given: Mapping[str, str], name: str, *, latitude_first: bool) -> Canvas:
+    try:
+        numbers = [float(each) for each in given.get("bbox", "").split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
+        raise _Refused("BBOX must be four numbers with commas", parameter="bbox")
+    plain = name.strip().upper()
+    crs = {"CRS:84": CRS84, "OGC:CRS84": CRS84, "EPSG:4326": CRS84, "EPSG:900913": MERCATOR}.get(plain, plain)
+    if re.fullmatch(r"(EPSG|OGC):[A-Z0-9]{1,10}", crs) is None:
+        raise _Refused(f"CRS may be {', '.join(_SYSTEMS)} or another EPSG code", "InvalidCRS", "crs")
+    if latitude_first and _begins_north(crs, plain):
+        numbers = [numbers[1], numbers[0], numbers[3], numbers[2]]
+    west, south, east, north = numbers
+    if not (west < east and south < north):
+        raise _Refused("BBOX must have its lower ends before its upper ends", parameter="bbox")
+    return Canvas((west, south, east, north), _side(given, "width"), _side(given, "height"), crs)
+
+
+def _begins_north(crs: str, name: str) -> bool:
+    """Say whether the first axis of the system is that of y (06-042, 6.7.2): as EPSG defines it, so 4326 and 3995 but not 3857."""
+    if name == "EPSG:4326":
+        return True
+    if crs in (CRS84, MERCATOR):
+        return False
+    from pyproj import CRS
+    from pyproj.exceptions import CRSError
+
+    try:
+        first, second = CRS.from_user_input(crs).axis_info[:2]
+    except (CRSError, ValueError):
+        raise _Refused(f"{name[:20]} is not a reference system that is known here", "InvalidCRS", "crs") from None
+    if first.direction == second.direction:  # around a pole both point away from it, or towards it
+        return "north" in first.name.lower()
+    return bool(first.direction.lower() == "north")
+
+
+def _side(given: Mapping[str, str], name: str) -> int:
+    text = given.get(name, "")
+    if re.fullmatch(r"[0-9]{1,5}", text) is None or not 1 <= int(text) <= MOST_SIDE:
+        raise _Refused(f"{name.upper()} must be 1 to {MOST_SIDE}", parameter=name)
+    return int(text)
+
+
+def _pixel(given: Mapping[str, str], name: str, size: int) -> int:
+    text = given.get(name, "")
+    if re.fullmatch(r"[0-9]{1,5}", text) is None or int(text) >= size:
+        raise _Refused(f"{name.upper()} must be a pixel of the map: 0 to {size - 1}", "InvalidPoint", name)
+    return int(text)
+
+
+def _palette(style: str) -> str | None:
+    """Return the palette of ``raster/{palette}``; the layer's own for ``default`` and no name."""
+    if style in ("", "default"):
+        return None
+    name = style.removeprefix("raster/")
+    if name not in palettes():
+        raise _Refused(f"STYLES may be default or raster/ with one of {', '.join(palettes())}", "StyleNotDefined", "styles")
+    return name
+
+
+def _range(text: str | None) -> tuple[float, float] | str | None:
+    if text in (None, "auto"):
+        return "view" if text else None
+    try:
+        low, high = (float(each) for each in str(text).split(","))
+    except ValueError:
+        low, high = 0.0, 0.0
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise _Refused("COLORSCALERANGE must be low,high or auto", parameter="colorscalerange")
+    return low, high
+
+
+def _steps(text: str | None) -> int | None:
+    if text is None:
+        return None
+    if re.fullmatch(r"[0-9]{1,3}", text) is None or not 2 <= int(text) <= 254:
+        raise _Refused("NUMCOLORBANDS must be 2 to 254", parameter="numcolorbands")
+    return int(text)
+
+
+def _colour(text: str) -> tuple[int, int, int]:
+    if re.fullmatch(r"(0x|#)?[0-9A-Fa-f]{6}", text) is None:
+        raise _Refused("BGCOLOR must be 0xRRGGBB", parameter="bgcolor")
+    red, green, blue = bytes.fromhex(text.removeprefix("0x").removeprefix("#"))
+    return red, green, blue
+
+
+def _label(text: str) -> float | str:
+    try:
+        number = float(text)
+    except ValueError:
+        return text
+    return number if math.isfinite(number) else text
+
+
+def _systems(shown: PublishedView) -> tuple[str, ...]:
+    """Return what capabilities list: WGS 84 by both names, Web Mercator, the store's own, polar ones where data are there."""
+    spatial = shown.description.spatial
+    own = spatial.crs.authority if spatial.family == "projected" and spatial.crs is not None else None
+    _, south, _, north = spatial.bbox or (0.0, 0.0, 0.0, 0.0)
+    polar = [*(["EPSG:3995"] if north > _POLAR else []), *(["EPSG:3031"] if south < -_POLAR else [])]
+    return tuple(dict.fromkeys([*_SYSTEMS, *([own] if own and own.startswith("EPSG:") else []), *polar]))
+
+
+def maps_day() -> str:
+    """Return today's date: a map without a time shows the newest step up to now."""
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC).strftime("%Y-%m-%d")
+
+
+def _wms_problem(code: str | None, _: str | None, text: str) -> bytes:
+    return webmaps.wms_problem(code, text)
+
+
+def _wmts_problem(code: str | None, locator: str | None, text: str) -> bytes:
+    return webmaps.wmts_problem(code or "InvalidParameterValue", locator, text)

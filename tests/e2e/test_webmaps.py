@@ -1,0 +1,210 @@
+"""WMS and WMTS as OWSLib and GDAL read them: pixels, values, times and refusals of every grid family over a real socket."""
+
+from __future__ import annotations
+
+import io
+import random
+from typing import Any
+from xml.etree import ElementTree as ET
+
+import httpx
+import numpy as np
+import pyproj
+import pytest
+import rasterio
+from owslib.wms import WebMapService
+from owslib.wmts import WebMapTileService
+from tests.families import FAMILIES
+
+from .conftest import Server
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+def pixels(content: bytes) -> np.ndarray:
+    """Return red, green, blue and opacity, (height, width, 4), as GDAL decodes them."""
+    with rasterio.open(io.BytesIO(content)) as opened:
+        (band,), table = opened.read(), opened.colormap(1)
+    return np.array([table.get(n, (0, 0, 0, 0)) for n in range(256)], "uint8")[band]
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_owslib_reads_the_layer_and_its_pixels_are_the_map(families: Server, name: str) -> None:
+    service = WebMapService(f"{families.url}/wms/{name}", version="1.3.0")
+    assert list(service.contents) == ["t"]
+    layer = service["t"]
+    west, south, east, north = layer.boundingBoxWGS84
+    assert {"CRS:84", "EPSG:4326", "EPSG:3857"} <= set(layer.crsOptions)
+    assert layer.queryable
+    for crs, box, ours in (
+        ("CRS:84", (west, south, east, north), "OGC:CRS84"),
+        ("EPSG:4326", (west, south, east, north), "OGC:CRS84"),
+    ):
+        answer = service.getmap(
+            layers=["t"], styles=["default"], srs=crs, bbox=box, size=(60, 40), format="image/png", transparent=True
+        )
+        drawn = pixels(answer.read())
+        same = families.get(
+            f"/ogcapi/collections/{name}/map", bbox=",".join(map(str, box)), crs=ours, width=60, height=40, properties="t"
+        )
+        assert np.array_equal(drawn, pixels(same.content))
+        assert drawn[..., 3].any()
+
+
+@pytest.mark.parametrize("name", ["from-0-to-360", "south-up", "projected", "rotated-pole", "curvilinear"])
+@pytest.mark.parametrize("crs", ["EPSG:3857", "EPSG:4326"])
+def test_feature_info_is_the_value_under_the_pixel(families: Server, name: str, crs: str) -> None:
+    west, south, east, north = families.json(f"/ogcapi/collections/{name}")["extent"]["spatial"]["bbox"][0]
+    south, north = max(south, -80), min(north, 80)
+    onto = pyproj.Transformer.from_crs("OGC:CRS84", crs, always_xy=True)
+    box = (*onto.transform(west, south), *onto.transform(east, north))
+    asked = (box[1], box[0], box[3], box[2]) if crs == "EPSG:4326" else box
+    common = {"SERVICE": "WMS", "VERSION": "1.3.0", "CRS": crs, "BBOX": ",".join(map(repr, asked)), "WIDTH": "80", "HEIGHT": "50"}
+    common |= {"STYLES": "", "TIME": "2020-01-02T00:00:00Z"}
+    rng, found = random.Random(1), 0
+    for _ in range(15):
+        i, j = rng.randrange(80), rng.randrange(50)
+        answer = families.get(
+            f"/wms/{name}",
+            **common,
+            REQUEST="GetFeatureInfo",
+            LAYERS="t",
+            QUERY_LAYERS="t",
+            I=i,
+            J=j,
+            INFO_FORMAT="application/json",
+        )
+        assert answer.status_code == 200, answer.text
+        (feature,) = answer.json()["features"]
+        x, y = box[0] + (i + 0.5) / 80 * (box[2] - box[0]), box[3] - (j + 0.5) / 50 * (box[3] - box[1])
+        lon, lat = onto.transform(x, y, direction="INVERSE")
+        truth = families.get(f"/ogcapi/collections/{name}/position", coords=f"POINT({lon} {lat})", datetime="2020-01-02")
+        value = feature["properties"]["value"]
+        if name == "curvilinear" and (truth.status_code == 404 or value is None):
+            continue  # the nearest centre and the quadrilateral differ at the border
+        expected = None if truth.status_code == 404 else truth.json()["ranges"]["t"]["values"][0]
+        assert value == expected or name == "curvilinear", (i, j, lon, lat)
+        assert feature["properties"]["time"] == "2020-01-02T00:00:00Z"
+        found += value is not None
+    assert found
+
+
+def test_times_and_levels_are_dimensions(families: Server) -> None:
+    service = WebMapService(f"{families.url}/wms/pressure-levels", version="1.3.0")
+    dimensions = service["t"].dimensions
+    assert {"time", "elevation"} <= set(dimensions)
+    labels = families.json("/ogcapi/collections/pressure-levels")["extent"]
+    assert dimensions["time"]["values"] == ["2020-01-01T00:00:00Z/2020-01-03T00:00:00Z/P1D"]
+    assert dimensions["time"]["default"] == "2020-01-03T00:00:00Z"
+    assert len(dimensions["elevation"]["values"]) == labels["vertical"]["grid"]["cellsCount"]
+    box = ",".join(map(str, service["t"].boundingBoxWGS84))
+    common = {
+        "REQUEST": "GetFeatureInfo",
+        "LAYERS": "t",
+        "QUERY_LAYERS": "t",
+        "CRS": "CRS:84",
+        "BBOX": box,
+        "WIDTH": 20,
+        "HEIGHT": 20,
+    }
+    seen = {
+        (time, level): families.get("/wms/pressure-levels", **common, I=10, J=10, TIME=time, ELEVATION=level).json()
+        for time in ("2020-01-01", "2020-01-02T00:00:00Z")
+        for level in dimensions["elevation"]["values"]
+    }
+    values = {key: each["features"][0]["properties"]["value"] for key, each in seen.items()}
+    assert len(set(values.values())) == len(values)
+
+
+def test_owslib_reads_tiles_of_every_time(families: Server) -> None:
+    service = WebMapTileService(f"{families.url}/wmts/from-0-to-360")
+    layer = service["t"]
+    assert set(layer.tilematrixsetlinks) == {"WebMercatorQuad", "WorldCRS84Quad"}
+    times = layer.dimensions["Time"]
+    assert times["values"] == ["2020-01-01T00:00:00Z", "2020-01-02T00:00:00Z", "2020-01-03T00:00:00Z"]
+    tile = service.gettile(layer="t", tilematrixset="WebMercatorQuad", tilematrix="1", row=0, column=1, format="image/png")
+    (template,) = [each["template"] for each in layer.resourceURLs]
+    address = template.format(TileMatrixSet="WebMercatorQuad", TileMatrix=1, TileRow=0, TileCol=1, Time=times["default"])
+    rest = httpx.get(address)
+    assert rest.status_code == 200, rest.text
+    assert np.array_equal(pixels(tile.read()), pixels(rest.content))
+    earlier = httpx.get(
+        template.format(TileMatrixSet="WebMercatorQuad", TileMatrix=1, TileRow=0, TileCol=1, Time=times["values"][0])
+    )
+    assert not np.array_equal(pixels(earlier.content), pixels(rest.content))
+    capabilities = families.get("/wmts/from-0-to-360/1.0.0/WMTSCapabilities.xml")
+    assert capabilities.content == families.get("/wmts/from-0-to-360", SERVICE="WMTS", REQUEST="GetCapabilities").content
+
+
+def test_gdal_reads_both(families: Server) -> None:
+    with rasterio.Env() as environment:
+        known = set(environment.drivers())
+    if not {"WMS", "WMTS"} <= known:
+        pytest.skip("this GDAL has no WMS and WMTS drivers")
+    with rasterio.open(
+        f"WMS:{families.url}/wms/south-up?SERVICE=WMS&VERSION=1.3.0&REQUEST=GetMap&LAYERS=t&STYLES=default"
+        "&CRS=EPSG:4326&FORMAT=image/png&BBOX=-25,-25,25,25"
+    ) as found:
+        assert found.count in (1, 3, 4)
+        assert found.read(1, out_shape=(20, 20)).any()
+    with rasterio.open(f"WMTS:{families.url}/wmts/south-up,layer=t") as found:
+        assert found.crs.to_epsg() in (3857, 4326)
+
+
+def refusal(answer: httpx.Response) -> tuple[str | None, str]:
+    """Return code and text of an exception report of either service."""
+    assert answer.headers["content-type"].startswith("text/xml")
+    root = ET.fromstring(answer.content)
+    found: Any = root[0]
+    return found.get("code") or found.get("exceptionCode"), "".join(found.itertext())
+
+
+GOOD = {"REQUEST": "GetMap", "LAYERS": "t", "STYLES": "", "CRS": "EPSG:4326", "BBOX": "-20,-20,20,20", "WIDTH": "8", "HEIGHT": "8"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "code", "word"),
+    [
+        ({"LAYERS": "snow"}, "LayerNotDefined", "one of t"),
+        ({"STYLES": "rainbow"}, "StyleNotDefined", "viridis"),
+        ({"CRS": "EPSG:999999"}, "InvalidCRS", "999999"),
+        ({"CRS": ""}, "InvalidCRS", "CRS"),
+        ({"BBOX": "1,2,3"}, None, "four numbers"),
+        ({"BBOX": "20,20,-20,-20"}, None, "before"),
+        ({"WIDTH": "999999"}, None, "WIDTH"),
+        ({"TIME": "1850-01-01"}, None, "no data"),
+        ({"TIME": "yesterday"}, "InvalidDimensionValue", "TIME"),
+        ({"TIME": "2020-01-01/2020-01-03"}, "InvalidDimensionValue", "one value"),
+        ({"FORMAT": "image/bmp"}, "InvalidFormat", "image/png"),
+        ({"REQUEST": "GetMagic"}, "OperationNotSupported", "GetMap"),
+        ({"BGCOLOR": "red"}, None, "RRGGBB"),
+        ({"COLORSCALERANGE": "5,1"}, None, "COLORSCALERANGE"),
+    ],
+)
+def test_what_cannot_be_taken_is_refused_in_xml(families: Server, changes: dict[str, str], code: str | None, word: str) -> None:
+    answer = families.get("/wms/south-up", **{**GOOD, **changes})
+    assert answer.status_code in (400, 404)
+    told, text = refusal(answer)
+    assert told == code
+    assert word.lower() in text.lower()
+
+
+def test_a_tile_that_is_not_there_is_refused_in_xml(families: Server) -> None:
+    answer = families.get(
+        "/wmts/south-up", REQUEST="GetTile", LAYER="t", TILEMATRIXSET="WebMercatorQuad", TILEMATRIX=0, TILEROW=5, TILECOL=0
+    )
+    assert refusal(answer)[0] == "TileOutOfRange"
+
+
+def test_names_of_parameters_are_read_in_any_case_and_once(families: Server) -> None:
+    lower = families.get("/wms/south-up", **{name.lower(): text for name, text in GOOD.items()})
+    assert np.array_equal(pixels(lower.content), pixels(families.get("/wms/south-up", **GOOD).content))
+    assert families.get("/wms/south-up?LAYERS=t&layers=t").status_code == 400
+
+
+def test_pinned_and_dated_maps_never_change(families: Server) -> None:
+    version = families.get("/wms/south-up").headers["cubeport-version"]
+    dated = families.get(f"/wms/south-up@{version}", **GOOD, TIME="2020-01-01")
+    assert "immutable" in dated.headers["cache-control"]
+    again = httpx.get(str(dated.request.url), headers={"If-None-Match": dated.headers["etag"]})
+    assert again.status_code == 304
