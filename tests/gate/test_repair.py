@@ -225,8 +225,20 @@ class TestSeries:
         said = written(tmp_path / "new", *paths)
         assert ["variable-skipped", "variables that only some of the files have are skipped: 'odd' (1 of 3)"] in said["warnings"]
         lacking = grid(tmp_path / "3.nc", time=(3,), t=None, u=(("time", "lat", "lon"), np.zeros((1, 2, 3), "f4"), {}))
-        with pytest.raises(VariablesMismatch, match=r"3\.nc: variables 't' is missing"):
+        with pytest.raises(VariablesMismatch, match=r"3\.nc: variables 't' is missing") as caught:
             written(tmp_path / "other", *paths[:2], lacking)
+        assert "--skip-bad" in str(caught.value.next_step)
+        whole = [grid(tmp_path / f"w{n}.nc", time=(n,), **({"odd": extra} if n != 2 else {})) for n in range(3)]
+        with pytest.raises(VariablesMismatch, match=r"w2\.nc: variables 'odd' is missing"):
+            written(tmp_path / "refused", *whole)
+        said = written(tmp_path / "cured", *whole, skip_bad=True)
+        assert ["variable-skipped", "variables that only some of the files have are skipped: 'odd' (2 of 3)"] in said["warnings"]
+
+    def test_a_variable_of_all_files_is_kept(self, tmp_path: Path) -> None:
+        extra = (("lat", "lon"), np.ones((2, 3)), {})
+        written(tmp_path / "new", *(grid(tmp_path / f"{n}.nc", time=(n,), odd=extra) for n in range(3)))
+        with ours_of(tmp_path / "new") as opened:
+            assert opened["odd"].values.tolist() == [[1.0] * 3] * 2
 
     def test_all_kinds_of_difference_are_reported_at_once(self, tmp_path: Path) -> None:
         a = grid(tmp_path / "a.nc", time=(0,), t=(("time", "lat", "lon"), np.zeros((1, 2, 3), "f4"), {"units": "K"}))

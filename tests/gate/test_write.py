@@ -530,6 +530,31 @@ def test_times_that_meet_or_overlap_are_refused(days: tuple[int, ...], tmp_path:
     assert refusal.value.reason == "bad-time"
 
 
+@pytest.mark.parametrize(
+    ("on_overlap", "which", "expected"),
+    [("replace", "last", [0, 1, 102, 103, 204, 205, 206, 7]), ("skip", "first", [0, 1, 2, 3, 4, 5, 6, 7])],
+)
+def test_steps_of_several_files_are_the_first_files_or_the_last_ones(
+    on_overlap: str, which: str, expected: list[int], tmp_path: Path
+) -> None:
+    """Runs of a model: each begins later, and the first one is the longest."""
+
+    def run(name: str, days: range, add: float) -> Path:
+        values = np.stack([np.full((2, 3), day + add, "f4") for day in days])
+        return grid(tmp_path / name, days=tuple(days), values=values)
+
+    paths = run("c.nc", range(4, 7), 200), run("a.nc", range(8), 0), run("b.nc", range(2, 5), 100)
+    with pytest.raises(SourceRejected) as refusal:
+        written(tmp_path / "refused", *paths)
+    assert f"--on-overlap {on_overlap}" in str(refusal.value.next_step)
+    said = written(tmp_path / "new", *paths, on_overlap=on_overlap)
+    with ours_of(tmp_path / "new") as opened:
+        assert opened["t"][:, 0, 0].values.tolist() == expected
+        assert opened.sizes["time"] == 8
+    told = f"6 steps along 'time' are in several files; those of the file that begins {which} are taken"
+    assert ["overlap", told] in said["warnings"]
+
+
 def test_the_damaged_file_of_a_series_is_named(tmp_path: Path) -> None:
     files = []
     for day in range(3):

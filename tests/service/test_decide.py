@@ -90,8 +90,7 @@ def test_another_direct_source_needs_to_say_that_it_replaces() -> None:
     assert ask(direct, have, source="b.nc", mode="replace")[0] == "replace"
     assert ask(direct, have, source="b.nc", mode="update")[0] == "append"
     assert ask(direct, have, source="b.nc", overwrite=True)[0] == "revise"
-    with pytest.raises(ValueError, match="on_overlap needs mode update"):
-        IngestionRequest(dataset_id="sst", mode="replace", on_overlap="skip")
+    assert ask(direct, have, source="b.nc", mode="replace", on_overlap="skip")[0] == "replace", "files may overlap one another"
 
 
 def test_an_update_of_nothing_is_not_found() -> None:

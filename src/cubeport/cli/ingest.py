@@ -83,6 +83,14 @@ def ingest(
         ),
     ] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="Skip variables that cannot be published, and report them.")] = False,
+    on_overlap: Annotated[
+        str | None,
+        typer.Option(
+            "--on-overlap",
+            metavar="error|skip|replace",
+            help="Steps that several files have: refuse them, or take the first's or last's.",
+        ),
+    ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Ingest the periods again that the dataset already has.")] = False,
     replace: Annotated[bool, typer.Option("--replace", help="Files: replace the dataset as a whole.")] = False,
     publish: Annotated[
@@ -104,6 +112,7 @@ def ingest(
         "tag": tag,
         "dry_run": dry_run,
         "skip_bad": skip_bad,
+        "on_overlap": on_overlap,
     }
     of_files: dict[str, Any] = {
         "attributes": _json(attrs, "--attrs"),

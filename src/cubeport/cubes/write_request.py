@@ -66,6 +66,8 @@ class WriteRequest:
     """Steps that change values, after the sources are joined."""
     skip_bad: bool = False
     """Whether variables that cannot be published are left out, and reported, instead of refusing the source."""
+    on_overlap: OnOverlap = "error"
+    """What is taken of steps that several of the sources have."""
     base: Base | None = None
     """With it, the sources are added to this version: everything that they do not touch is shared with it."""
 

@@ -746,7 +746,7 @@ class Ingester:
             folder=staging.base,
             digest=parent.digest,
             ranges={each.name: (each.valid_min, each.valid_max) for each in measured.variables},
-            on_overlap=request.on_overlap or overlap,
+            on_overlap=overlap if takes_new else request.on_overlap or overlap,
         )
 
     def _bytes(
@@ -775,6 +775,7 @@ class Ingester:
             normalise=tuple(plain(fields.normalise)),
             transforms=tuple(plain(fields.transforms)),
             skip_bad=ingestion.request.skip_bad,
+            on_overlap=ingestion.request.on_overlap or fields.ingestion.on_overlap,
             base=base,
         )
         with step("bytes"):
@@ -927,6 +928,7 @@ def _digest(ingestion: Ingestion, wanted: Wanted, identities: Sequence[Mapping[s
         "group": wanted.group,
         **wanted.fields.steps(),
         **({"skip_bad": True} if ingestion.request.skip_bad else {}),
+        **({"on_overlap": ingestion.request.on_overlap} if ingestion.request.on_overlap is not None else {}),
         **({"until": ingestion.until} if ingestion.until is not None else {}),
     }
     return hashlib.sha256(dumps(said).encode()).hexdigest()

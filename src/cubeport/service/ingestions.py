@@ -68,7 +68,7 @@ class IngestionRequest(_Value):
     source: Source | None = None
     mode: Literal["create", "update", "replace"] | None = None
     on_overlap: Literal["error", "skip", "replace"] | None = None
-    """What an update does with steps that are held: refuse (the default), keep them, or take the new ones."""
+    """Steps that are held, or that several files have: refuse them (the default), or take the first (``skip``) or last ones."""
     template: TemplateFields | None = None
     allow_gaps: bool = False
     skip_bad: bool = False
@@ -80,8 +80,6 @@ class IngestionRequest(_Value):
     def _no_tag_of_ours(self) -> IngestionRequest:
         if self.tag == "latest":
             raise ValueError("a tag may not be called latest")
-        if self.on_overlap is not None and self.mode != "update":
-            raise ValueError("on_overlap needs mode update")
         return self
 
 

@@ -15,6 +15,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.later import Later
 from cubeport.cubes.steps import NormaliseStep, TransformStep, plain
+from cubeport.cubes.update import OnOverlap
 from cubeport.documents.texts import Provider, WebAddress
 from cubeport.service.cron import Cron
 
@@ -43,12 +44,15 @@ class IngestionRules(_Part):
     params: Annotated[dict[str, Any], Later({})] = {}
     clip: Literal["touch", "centre"] = "touch"
     allow_gaps: bool = False
+    on_overlap: OnOverlap = "error"
+    """Steps that several files have: refuse them, or take those of the file that begins first (``skip``) or last (``replace``)."""
     max_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     """Periods that are fetched at once, where the source allows more than one."""
 
     def of_values(self) -> dict[str, Any]:
         """Return what changes values, as JSON has it."""
-        return self.model_dump(mode="json", exclude={"max_concurrency"})
+        later = {} if self.on_overlap == "error" else {"on_overlap": self.on_overlap}
+        return self.model_dump(mode="json", exclude={"max_concurrency", "on_overlap"}) | later
 
 
 class LayoutRules(_Part):

@@ -61,6 +61,7 @@ class ConfinedGate:
             "normalise": [dict(step) for step in order.normalise],
             "transforms": [dict(step) for step in order.transforms],
             "skip_bad": order.skip_bad,
+            "on_overlap": order.on_overlap,
             "base": None if order.base is None else _told(order.base),
         }
         read = [] if order.base is None else [order.base.folder]

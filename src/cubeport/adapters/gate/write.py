@@ -51,12 +51,15 @@ THREADS = max(2, min(4, len(os.sched_getaffinity(0))))
 _BLOCK_BYTES = 32 * 2**20
 """Decoded bytes read at once, up to four times as many where the source's chunks are long; two blocks are in memory at most."""
 
+_OF_MEMORY = 32
+"""A block takes no more than this part of the memory that a child may have: libraries alone need most of a small limit."""
+
 
 def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
     """Write the sources into ``target/cube.zarr`` and return ``digests, warnings, sources``.
 
-    ``request``: ``target, window, variables, attributes, chunks, append_dim, group``, and ``normalise, transforms, skip_bad`` where
-    they are asked for, as in ``WriteOrder``, JSON values only.
+    ``request``: ``target, window, variables, attributes, chunks, append_dim, group``, and ``normalise, transforms, skip_bad,
+    on_overlap`` where they are asked for, as in ``WriteRequest``, JSON values only.
     """
     wanted = request["variables"]
     steps = request.get("normalise", ())
@@ -73,7 +76,13 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
             stack.callback(opened[-1].close)
             if len(context.sources) > 1:
                 load_labels(opened[-1])
-        whole = join(opened, request["append_dim"], tolerance=tolerance(steps))
+        whole = join(
+            opened,
+            request["append_dim"],
+            tolerance=tolerance(steps),
+            on_overlap=request.get("on_overlap", "error"),
+            skip_bad=request.get("skip_bad", False),
+        )
         raw = _selected(whole.raw, wanted)
         raw.attrs.update(request["attributes"])
         with decoding("coordinates"):  # they are read here
@@ -244,6 +253,11 @@ class _Writer:
     _bytes: int = 0
     _progress: _Progress = field(init=False)
 
+    @property
+    def block_bytes(self) -> int:
+        """Decoded bytes that are read at once."""
+        return min(_BLOCK_BYTES, self.context.limits.memory_bytes // _OF_MEMORY)
+
     def write(
         self,
         raw: xr.Dataset,
@@ -282,12 +296,12 @@ class _Writer:
         """Read the chunks that are taken and hand them on; return where their digests will be once they are stored."""
         found: dict[tuple[int, ...], bytes] = {}
         own = variable.encoding.get("chunksizes") or variable.encoding.get("chunks")
-        for _, every in zarrv3.blocks(grid, own, _BLOCK_BYTES):
+        for _, every in zarrv3.blocks(grid, own, self.block_bytes):
             indices = [index for index in every if takes(index)]
             if not indices:
                 continue
             region = grid.around(indices)
-            self._land(_BLOCK_BYTES)
+            self._land(self.block_bytes)
             with decoding(name, self.source):
                 values = np.asarray(variable[region].values, dtype=grid.dtype)
             for index in indices:

@@ -61,6 +61,7 @@ def opening(name: str) -> Iterator[None]:
     except (CubeportError, MemoryError):
         raise
     except Exception as error:
+        _check_memory(error)
         raise SourceRejected(
             f"{name} cannot be opened: {_words(error)}", reason="unreadable", source=name, next_step="bring an intact file"
         ) from error
@@ -74,6 +75,7 @@ def decoding(variable: str, source: str | None = None) -> Iterator[None]:
     except (CubeportError, MemoryError):
         raise
     except Exception as error:
+        _check_memory(error)
         where = f"{source}: " if source else ""
         raise SourceRejected(
             f"{where}the values of {variable!r} cannot be decoded: {_words(error)}",
@@ -81,6 +83,12 @@ def decoding(variable: str, source: str | None = None) -> Iterator[None]:
             source=source,
             next_step="bring an intact file",
         ) from error
+
+
+def _check_memory(error: Exception) -> None:
+    """Raise MemoryError if that is what it was: a thread whose stack has no room left is no fault of the source."""
+    if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
+        raise MemoryError(str(error)) from error
 
 
 def _words(error: Exception) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ from cubeport.cubes import axes, calendars, times
 from cubeport.cubes.normalise import PACKING, TOLERANCE, dropped, joined_by_scalar
 from cubeport.cubes.raw import computed, dataset, variables
 from cubeport.cubes.units import canonical
+from cubeport.cubes.update import OnOverlap
 from cubeport.errors import (
     CalendarMismatch,
     CubeportError,
@@ -43,13 +44,25 @@ _SHORT = {"d": "day", "h": "hour", "hr": "hour", "min": "minute", "s": "second",
 type Values = np.ndarray[Any, Any]
 
 
-def join(sources: Sequence[OpenedSource], dimension: str | None = None, *, tolerance: float = TOLERANCE) -> OpenedSource:
+def join(
+    sources: Sequence[OpenedSource],
+    dimension: str | None = None,
+    *,
+    tolerance: float = TOLERANCE,
+    on_overlap: OnOverlap = "error",
+    skip_bad: bool = False,
+) -> OpenedSource:
     """Return *sources* as one, joined along *dimension* (the time axis when not given); one source is returned as it is.
 
     Parameters
     ----------
     tolerance
         Part of a step by which coordinates of two files may differ; single precision may differ by what it cannot hold.
+    on_overlap
+        What is taken of steps that several files have: nothing (``error``), those of the file that begins first (``skip``), or
+        those of the file that begins last (``replace``).
+    skip_bad
+        Leave out variables that not every file has, and report them.
 
     Raises
     ------
@@ -60,13 +73,14 @@ def join(sources: Sequence[OpenedSource], dimension: str | None = None, *, toler
     """
     if len(sources) == 1:
         return sources[0]
-    sources, warnings = _common_variables(sources)
+    sources, warnings = _common_variables(sources, all_of_them=skip_bad)
     along, sources, more = _along(sources, dimension)
     warnings += more
     first = sources[0]
     _same_variables(sources, along)
     _all(partial(_same_calendars, sources), partial(_same_units, sources), partial(_same_dtypes, sources))
-    sources = _ordered([at_reference(first, each) for each in sources], along)
+    sources, more = _ordered([at_reference(first, each) for each in sources], along, on_overlap)
+    warnings += more
     _same_grid(sources, along, tolerance)
     sources, more = _widened(sources, along)
     warnings += more
@@ -111,10 +125,11 @@ def _all(*checks: Callable[[], None]) -> None:
         raise found[0]
 
 
-def _common_variables(sources: Sequence[OpenedSource]) -> tuple[list[OpenedSource], list[tuple[str, str]]]:
-    """Leave out variables that fewer than half of the files have, and report them."""
+def _common_variables(sources: Sequence[OpenedSource], *, all_of_them: bool) -> tuple[list[OpenedSource], list[tuple[str, str]]]:
+    """Leave out variables that fewer than half of the files have, or that not all of them have, and report them."""
     counts = Counter(str(name) for source in sources for name in source.raw.variables)
-    odd = [name for name, count in counts.items() if 2 * count < len(sources)]
+    least = len(sources) if all_of_them else len(sources) / 2
+    odd = [name for name, count in counts.items() if count < least]
     if not odd:
         return list(sources), []
     told = ", ".join(f"{name!r} ({counts[name]} of {len(sources)})" for name in odd[:20])
@@ -184,7 +199,8 @@ def _same_variables(sources: Sequence[OpenedSource], along: str) -> None:
         return f"variable {turned[0]!r} has other dimensions" if turned else None
 
     found = [(each.name, words) for each in sources[1:] if (words := differences(each.raw)) is not None]
-    _Differences(VariablesMismatch, "variables-mismatch").refuse(found, sources[0].name)
+    step = "leave out variables that not every file has: --skip-bad"
+    _Differences(VariablesMismatch, "variables-mismatch", step).refuse(found, sources[0].name)
 
 
 def _same_dtypes(sources: Sequence[OpenedSource]) -> None:
@@ -367,29 +383,70 @@ def _finite(values: Values) -> Values:
     return np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
 
 
-def _ordered(sources: Sequence[OpenedSource], along: str) -> list[OpenedSource]:
-    """Return the files in the order of their times or numbers; as given when they have none, or texts."""
+def _ordered(
+    sources: Sequence[OpenedSource], along: str, on_overlap: OnOverlap
+) -> tuple[list[OpenedSource], list[tuple[str, str]]]:
+    """Return the files in the order of their times or numbers; as given when they have none, or texts.
+
+    Of files that overlap these are parts, as *on_overlap* says.
+    """
     labels = axes.find(sources[0].raw)
     axis = next((each for each in labels.axes if each.dimension == along and each.labels), None)
     if axis is None or axes.is_text(sources[0].raw.variables[axis.name]):
-        return list(sources)
+        return list(sources), []
     spans = []
     for source in sources:
         found = labels_of(source, axis.name)
         if not found:
             raise SourceRejected(f"{source.name} has no labels along {along!r}", reason="empty", source=source.name)
-        spans.append((min(found), max(found), found[0] <= found[-1], source))
-    descending = any(not upward for *_, upward, _ in spans)
-    spans.sort(key=lambda span: span[0], reverse=descending)
-    for (low, high, _, one), (following, top, _, other) in pairwise(spans):
-        if (low <= top) if descending else (following <= high):
+        spans.append(_Span(min(found), max(found), found, source))
+    descending = any(not each.is_ascending for each in spans)
+    spans.sort(key=lambda span: span.first, reverse=descending)
+    if on_overlap != "error" and not descending and all(one < other for each in spans for one, other in pairwise(each.labels)):
+        return _without_overlap(spans, along, on_overlap)
+    for one, other in pairwise(spans):
+        if (one.first <= other.last) if descending else (other.first <= one.last):
             raise SourceRejected(
-                f"{one.name} and {other.name} overlap along {along!r}",
+                f"{one.source.name} and {other.source.name} overlap along {along!r}",
                 reason="bad-time" if axis.kind == "t" else "bad-coordinates",
-                source=other.name,
-                next_step="leave one of them out",
+                source=other.source.name,
+                next_step="leave one of them out; or take the steps of the file that begins last (--on-overlap replace)"
+                " or of the one that begins first (--on-overlap skip)",
             )
-    return [source for *_, source in spans]
+    return [each.source for each in spans], []
+
+
+@dataclass(frozen=True, slots=True)
+class _Span:
+    """One file and its labels along the dimension that files are joined along."""
+
+    first: Any
+    last: Any
+    labels: Sequence[Any]
+    source: OpenedSource
+
+    @property
+    def is_ascending(self) -> bool:
+        return bool(self.labels[0] <= self.labels[-1])
+
+
+def _without_overlap(spans: Sequence[_Span], along: str, on_overlap: OnOverlap) -> tuple[list[OpenedSource], list[tuple[str, str]]]:
+    """Return parts of the files, in order, that have every step once. A step of several files is the first's or the last's."""
+    owners: dict[Any, tuple[int, int]] = {}
+    for number, span in enumerate(spans):
+        for at, label in enumerate(span.labels):
+            if on_overlap == "replace" or label not in owners:
+                owners[label] = number, at
+    parts = []
+    places = [owners[label] for label in sorted(owners)]
+    for (number, _), group in groupby(enumerate(places), key=lambda each: (each[1][0], each[1][1] - each[0])):
+        steps = [at for _, (_, at) in group]
+        source = spans[number].source
+        parts.append(replace(source, raw=source.raw.isel({along: slice(steps[0], steps[-1] + 1)})))
+    twice = sum(len(span.labels) for span in spans) - len(owners)
+    taken = "last" if on_overlap == "replace" else "first"
+    told = f"{twice} steps along {along!r} are in several files; those of the file that begins {taken} are taken"
+    return parts, [("overlap", told)] if twice else []
 
 
 def labels_of(source: OpenedSource, name: str) -> list[Any]:
