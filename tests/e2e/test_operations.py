@@ -1,0 +1,257 @@
+"""The pages on operations work as written: units, proxies with TLS, containers, backups, upgrades, monitoring, recovery."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import socket
+import ssl
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import xarray as xr
+from tests.pages import DOCS, Follower, blocks
+
+from .conftest import CUBEPORT, cli, start, stop
+
+
+def titled(page: str, title: str) -> str:
+    """Return the block of a page with that title."""
+    (found,) = [each.text for each in blocks(page) if each.title == title]
+    return found
+
+
+def instance(root: Path) -> Path:
+    """Make an instance with one small dataset."""
+    time = xr.date_range("2024-01-01", periods=2, freq="D")
+    tas = xr.DataArray(np.arange(24.0, dtype="f4").reshape(2, 3, 4), dims=("time", "lat", "lon"), name="tas")
+    cube = tas.to_dataset().assign_coords(time=time, lat=[50.0, 55, 60], lon=[0.0, 5, 10, 15])
+    cube.lat.attrs, cube.lon.attrs = {"units": "degrees_north"}, {"units": "degrees_east"}
+    source = root.with_name("tas.nc")
+    cube.to_netcdf(source)
+    assert cli("init", root).returncode == 0
+    done = cli("ingest", source, "--id", "tas", "--instance", root)
+    assert done.returncode == 0, done.stderr
+    return root
+
+
+@pytest.fixture(scope="module")
+def climate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return instance(tmp_path_factory.mktemp("operations") / "climate")
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_recovery_works_as_written(tmp_path: Path) -> None:
+    assert Follower(tmp_path).follow("tutorials/recover.md") == 6
+
+
+def test_a_backup_is_made_checked_and_restored_as_written(climate: Path, tmp_path: Path) -> None:
+    (tmp_path / "srv").mkdir()
+    shutil.copytree(climate, tmp_path / "srv" / "climate")
+    process, url = start(tmp_path / "srv" / "climate")
+    try:
+        operator = Follower(tmp_path, replace={"/srv/": f"{tmp_path}/srv/", "/backup/": f"{tmp_path}/backup/"})
+        assert operator.follow("operations/backup.md") == 1
+    finally:
+        stop(process)
+    assert "published" in operator.outputs[-1]
+    process, url = start(tmp_path / "srv" / "climate")
+    try:
+        with xr.open_dataset(f"{url}/zarr/tas.zarr", engine="zarr", chunks=None) as opened:
+            np.testing.assert_array_equal(opened.tas.values.ravel(), np.arange(24))
+    finally:
+        stop(process)
+
+
+def test_an_upgrade_goes_as_written(climate: Path) -> None:
+    steps = re.findall(r"^    ```sh\n(.*?)^    ```$", (DOCS / "operations" / "upgrade.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert [each.split()[1] for each in steps] == ["check-config", "migrate", "doctor"]
+    operator = Follower(climate)
+    for each in steps:
+        done = subprocess.run(["bash", "-eu", "-c", each], cwd=climate, env=operator.environment, capture_output=True, text=True)
+        assert done.returncode == 0, (each, done.stderr)
+
+
+def test_the_units_are_valid(tmp_path: Path) -> None:
+    analyse = shutil.which("systemd-analyze")
+    if analyse is None:
+        pytest.skip("no systemd-analyze")
+    found = [each for each in blocks("operations/systemd.md") if each.language == "ini"]
+    assert len(found) == 3
+    program = tmp_path / "cubeport"
+    program.write_text("#!/bin/sh\n")
+    program.chmod(0o755)
+    for each in found:
+        assert each.title is not None
+        text = each.text.replace("/opt/cubeport/bin/cubeport", str(program)).replace("User=cubeport", "User=root")
+        (tmp_path / Path(each.title).name).write_text(text.replace("Group=cubeport", "Group=root"))
+    units = sorted(str(path) for path in tmp_path.glob("*.[st]*"))
+    done = subprocess.run([analyse, "verify", "--man=no", *units], capture_output=True, text=True, timeout=60)
+    ours = [line for line in done.stderr.splitlines() if "cubeport" in line]
+    assert (done.returncode, ours) == (0, [])
+    commands = re.findall(r"^ExecStart=\S+ (.+)$", "\n".join(each.text for each in found), re.MULTILINE)
+    for command in commands:
+        words = command.split()
+        known = cli(words[0], "--help").stdout
+        assert [each for each in words if each.startswith("--") and each != "--instance" and each not in known] == []
+
+
+def certificate(folder: Path) -> tuple[Path, Path]:
+    """Make a certificate for localhost; return it and its key."""
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("no openssl")
+    made, key = folder / "fullchain.pem", folder / "privkey.pem"
+    asked = ["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2", "-nodes"]
+    command = [openssl, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", *asked]
+    subprocess.run([*command, "-out", str(made), "-keyout", str(key)], check=True, capture_output=True, timeout=60)
+    return made, key
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as found:
+        port: int = found.getsockname()[1]
+        return port
+
+
+@contextmanager
+def running(command: list[str], port: int, environment: dict[str, str] | None = None) -> Iterator[None]:
+    """Run a proxy until the block ends."""
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            for _ in range(500):
+                with socket.socket() as probe:
+                    if probe.connect_ex(("127.0.0.1", port)) == 0:
+                        break
+                assert process.poll() is None, process.stderr.read() if process.stderr else ""
+                time.sleep(0.02)
+            yield
+        finally:
+            process.terminate()
+
+
+def nginx(folder: Path, port: int, backend: int, made: Path, key: Path) -> list[str]:
+    program = shutil.which("nginx")
+    if program is None:
+        pytest.skip("no nginx")
+    text = titled("operations/proxy.md", "nginx.conf")
+    for old, new in {
+        "127.0.0.1:8000": f"127.0.0.1:{backend}",
+        "listen 443 ssl": f"listen 127.0.0.1:{port} ssl",
+        "server_name data.example.org": "server_name localhost",
+        "/etc/letsencrypt/live/data.example.org/fullchain.pem": str(made),
+        "/etc/letsencrypt/live/data.example.org/privkey.pem": str(key),
+    }.items():
+        assert old in text
+        text = text.replace(old, new)
+    paths = "".join(f"{name}_temp_path {folder}/{name};" for name in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
+    head = f"daemon off; master_process off; pid {folder}/pid; error_log {folder}/error.log;\nevents {{}}\n"
+    (folder / "nginx.conf").write_text(f"{head}http {{ access_log off; {paths}\n{text} }}")
+    return [program, "-c", str(folder / "nginx.conf"), "-e", str(folder / "error.log")]
+
+
+def caddy(folder: Path, port: int, backend: int, made: Path, key: Path) -> list[str]:
+    program = shutil.which("caddy")
+    if program is None:
+        pytest.skip("no caddy")
+    text = titled("operations/proxy.md", "Caddyfile")
+    assert "data.example.org {" in text
+    text = text.replace("data.example.org {", f"https://localhost:{port} {{\n\ttls {made} {key}")
+    text = text.replace("127.0.0.1:8000", f"127.0.0.1:{backend}")
+    (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n\tauto_https disable_redirects\n}}\n{text}")
+    return [program, "run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
+
+
+@pytest.mark.parametrize("proxy", [nginx, pytest.param(caddy, marks=pytest.mark.slow)])
+def test_a_proxy_with_tls_reads_as_written(climate: Path, tmp_path: Path, proxy: object) -> None:
+    root = tmp_path / "climate"
+    shutil.copytree(climate, root)
+    assert callable(proxy)
+    port = free_port()
+    made, key = certificate(tmp_path)
+    setting = re.search(r"^ +public_url: .+\n", (DOCS / "operations" / "proxy.md").read_text(), re.MULTILINE)
+    assert setting is not None
+    with (root / "config" / "service.yaml").open("a") as file:
+        file.write(setting[0].strip().replace("data.example.org", f"localhost:{port}") + "\n")
+    added = cli("keys", "add", "operator", "--scope", "admin", "--instance", root)
+    assert added.returncode == 0, added.stderr
+    backend = free_port()
+    server = subprocess.Popen([*CUBEPORT, "serve", "--instance", str(root), "--port", str(backend)], stdout=subprocess.DEVNULL)
+    try:
+        with running(proxy(tmp_path, port, backend, made, key), port, {**os.environ, "HOME": str(tmp_path)}):
+            trusted = ssl.create_default_context(cafile=str(made))
+            with httpx.Client(base_url=f"https://localhost:{port}", verify=trusted, trust_env=False, timeout=60) as client:
+                deadline = time.monotonic() + 60
+                while time.monotonic() < deadline and client.get("/health").status_code != 200:
+                    time.sleep(0.1)
+                collection = client.get("/stac/collections/tas").json()
+                assert {each["href"].partition("/stac")[0] for each in collection["links"] if each["rel"] in ("self", "root")} == {
+                    f"https://localhost:{port}"
+                }
+                chunk = client.get("/zarr/tas/tas/c/0/0/0", headers={"Accept-Encoding": "identity"})
+                assert chunk.status_code == 200
+                stored = next(root.glob("data/store/tas/*/cube.zarr/tas/c/0/0/0")).read_bytes()
+                assert chunk.content == stored
+                assert client.post("/datasets/tas/unpublish").status_code == 401
+                written = client.post("/datasets/tas/unpublish", headers={"Authorization": f"Bearer {added.stdout.split()[0]}"})
+                assert written.status_code == 200, written.text
+    finally:
+        server.terminate()
+        server.wait(timeout=60)
+
+
+@pytest.mark.slow
+def test_a_container_starts_with_the_settings_of_the_page(climate: Path, tmp_path: Path) -> None:
+    root = tmp_path / "instance"
+    shutil.copytree(climate, root)
+    page = titled("operations/container.md", "Dockerfile")
+    settings = dict(re.findall(r"(CUBEPORT_\w+)=(\S+)", page))
+    port = free_port()
+    environment = {**os.environ, **settings, "CUBEPORT_INSTANCE": str(root), "CUBEPORT_SERVER__PORT": str(port)}
+    command = re.search(r'^CMD \["cubeport", (.+)\]$', page, re.MULTILINE)
+    assert command is not None
+    arguments = [*CUBEPORT, *re.findall(r'"([^"]+)"', command[1])]
+    for more in ({}, {"CUBEPORT_PUBLIC_URL": "https://data.example.org"}):
+        refused = subprocess.run(arguments, env=environment | more, capture_output=True, text=True, timeout=120)
+        assert refused.returncode == 2, refused.stderr
+        assert "public_url" in refused.stderr or "keys add" in refused.stderr
+    assert cli("keys", "add", "operator", "--scope", "admin", "--instance", root).returncode == 0
+    with subprocess.Popen(arguments, env=environment | {"CUBEPORT_PUBLIC_URL": "https://data.example.org"}) as server:
+        try:
+            deadline = time.monotonic() + 60
+            while time.monotonic() < deadline:
+                try:
+                    answer = httpx.get(f"http://127.0.0.1:{port}/ready", trust_env=False)
+                    break
+                except httpx.TransportError:
+                    time.sleep(0.1)
+            assert answer.status_code == 200
+        finally:
+            server.terminate()
+
+
+def test_monitoring_works_as_written(climate: Path) -> None:
+    process, url = start(climate)
+    try:
+        operator = Follower(climate, replace={"http://127.0.0.1:8000": url})
+        operator.follow("operations/monitoring.md")
+        assert '"status":"ok"' in operator.outputs[0]
+        metrics = httpx.get(f"{url}/metrics", trust_env=False).text
+    finally:
+        stop(process)
+    rules = titled("operations/monitoring.md", "rules.yml")
+    named = set(re.findall(r"\b(cubeport_\w+)", rules))
+    assert named == {"cubeport_check", "cubeport_requests_total", "cubeport_request_seconds_bucket"}
+    assert {name for name in named if not re.search(rf"^{name}\{{", metrics, re.MULTILINE)} == set()
+    assert operator.outputs[1].split()[:3] == [
+        "cubeport_requests_total",
+        "cubeport_response_bytes_total",
+        "cubeport_request_seconds",
+    ]
