@@ -92,7 +92,7 @@ def _problem(status: int, answer: bytes, url: str) -> CubeportError:
         return CubeportError.from_mapping(problem)
     except (ValueError, KeyError, TypeError, AttributeError):
         if status == 404:
-            return NotFound(f"{url} answers 404, and not as a cubeport service does.", what="path")
+            return NotFound(f"{url} answers 404, but not as a cubeport service does.", what="path")
         if 300 <= status < 400:
             return SourceRejected(f"{url} redirects; none is followed.", reason="not-allowed", next_step="name the address itself")
-        return Unavailable(f"{url} answers {status}, and not as a cubeport service does.")
+        return Unavailable(f"{url} answers {status}, but not as a cubeport service does.")

@@ -344,7 +344,7 @@ def _each(session: Session, found: Found, pattern: str | None, request: Mapping[
 class _Several:
     """Ingests several files at once, as many as there are cores, each in a thread and children of its own.
 
-    Leaving the context before the end, as Ctrl-C does, ends those that run as Ctrl-C ends one, and starts no more.
+    Leaving the context before the end, as Ctrl-C does, cancels the running ones, and starts no further ones.
     """
 
     def __init__(

@@ -76,7 +76,7 @@ class DapFace:
         if form == "ver":
             return replies.reply(request, b"Core version: dods/2.0\nServer version: cubeport\n", media_type=_TEXT, headers=_HEADERS)
         shown = self._service.shown(name)
-        # The page has the dataset's title, which can be edited; all else depends on the version alone.
+        # The page has the dataset's title, which can be edited; everything else depends on the version alone.
         pinned = form != "info" and shown.pinned and name.endswith(f"@{shown.version.version_id}")
         make: dict[str, Callable[[Request, PublishedView, Source], tuple[str, str, Any]]] = {
             "dds": self._dds,

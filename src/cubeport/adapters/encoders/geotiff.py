@@ -107,7 +107,7 @@ def _spacing(cut: Cut, axis: Axis) -> tuple[Array, float]:
         edges = cut.bounds.get(axis.name)
         step = float(np.ptp(edges)) if edges is not None else axis.step
         if not step:
-            raise NotAcceptable(f"Nothing tells how wide the one cell of {axis.name} is.", next_step="Ask with f=netcdf.")
+            raise NotAcceptable(f"Nothing tells how wide the one cell of {axis.name} is.", next_step="Request f=netcdf instead.")
         return labels, float(step)
     step = float(labels[-1] - labels[0]) / (len(labels) - 1)
     if np.abs(labels - (labels[0] + step * np.arange(len(labels)))).max() > _EVEN * abs(step):

@@ -157,7 +157,7 @@ class Arrivals:
             return _entries(read(path))
 
     def _write(self, path: Path, pieces: Iterable[bytes]) -> None:
-        """Write a file whole or not at all, whoever else writes it at the same time."""
+        """Write a file whole or not at all, even if another process writes it at the same time."""
         beside = path.with_name(f"{path.name}.{new_id()[:8]}")
         try:
             with beside.open("xb") as file:
