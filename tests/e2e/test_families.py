@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -51,3 +53,33 @@ def test_the_collection_contains_every_position(families: Server, name: str) -> 
     lon, lat = positions(FAMILIES[name])
     assert south <= lat.min() <= lat.max() <= north
     assert ((lon - west) % 360 <= (east - west) % 360 + 360 * (east - west == 360)).all()
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_page_draws_the_data_and_its_addresses_answer(families: Server, name: str) -> None:
+    page = families.get(f"/datasets/{name}", f="html")
+    assert page.status_code == 200
+    loaded = {unescape(each) for each in re.findall(r'(?:src|href)="(/[^"]+)"', page.text)}
+    assert any(each.startswith(f"/ogcapi/collections/{name}/map?") for each in loaded)
+    for address in loaded:
+        answer = families.get(address)
+        # The place of the plot is the middle of the box, where a mooring or a swath may have nothing.
+        allowed = (200, 404) if "/plot" in address or "/position" in address else (200,)
+        assert answer.status_code in allowed, (address, answer.text)
+
+
+def test_a_plot_is_at_the_values_of_the_cell(families: Server) -> None:
+    for name, family in FAMILIES.items():
+        made = family.make()
+        lon, lat = (each[0] for each in positions(family))
+        if made.t.size != positions(family)[0].size * made.sizes.get("time", 1):
+            continue  # members or levels: the first of them is drawn
+        answer = families.get(f"/datasets/{name}/plot", at=f"{(lon + 180) % 360 - 180:.6f},{lat:.6f}", v="t")
+        assert answer.status_code == 200, (name, answer.text)
+        assert answer.headers["content-type"] == "image/svg+xml"
+        series = made.t.values.reshape(-1, positions(family)[0].size)[:, 0]
+        known = series[np.isfinite(series)]
+        sentence = re.search('aria-label="([^"]+)"', answer.text)[1]
+        if known.size:
+            assert f"least {known.min():.6g}" in sentence, (name, sentence)
+            assert f"greatest {known.max():.6g}" in sentence, (name, sentence)

@@ -47,6 +47,8 @@ from cubeport.service.templates import DatasetTemplate, Extent
 V1, V2, GONE = "1" * 32, "2" * 32, "3" * 32
 MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 URL = "https://data.example/cubes"
+PATH = "/cubes"
+"""Where pages are of a host that they do not name."""
 
 
 def cube() -> xr.Dataset:

@@ -20,7 +20,7 @@ from cubeport.server.app import App
 from cubeport.server.browsing import BROWSABLE
 from cubeport.server.html import _span
 
-from .conftest import GONE, URL, V1, V2, Client, FakeEngine, FakeService, Live, make_parts
+from .conftest import GONE, PATH, URL, V1, V2, Client, FakeEngine, FakeService, Live, make_parts
 
 PAGES = ["/?f=html", "/datasets/sea?f=html", "/docs", "/docs/calendars", "/problems/gap?f=html", "/datasets/sea@first?f=html"]
 
@@ -53,9 +53,9 @@ class TestEveryPage:
         loaded = [tag.get("src") or tag.get("href") for name in ("script", "link", "img") for tag in outline.all(name)]
         fetched = [href for href in loaded if href]
         assert len(fetched) >= 2
-        assert all(href.startswith(f"{URL}/") for href in fetched)
+        assert all(href.startswith(f"{PATH}/") for href in fetched)
         for href in fetched:
-            assert client.get(href.removeprefix(URL)).status_code == 200
+            assert client.get(href.removeprefix(PATH)).status_code == 200
 
     def test_no_inline_code_and_a_policy(self, client: Client, path: str) -> None:
         outline = page(client, path)
@@ -293,7 +293,7 @@ class TestWords:
     def test_a_pinned_page_says_so_and_versions_are_short(self, client: Client) -> None:
         pinned = client.get(f"/datasets/sea@{V1}?f=html").text
         assert "never changes" in pinned
-        assert f'href="{URL}/datasets/sea?f=html"' in pinned
+        assert f'href="{PATH}/datasets/sea?f=html"' in pinned
         latest = client.get("/datasets/sea?f=html").text
         assert "never changes" not in latest
         assert f">{V1[:8]}…<" in latest
@@ -302,10 +302,10 @@ class TestWords:
         from cubeport.server.html import _environment
 
         macro = _environment().from_string('{% from "_parts.html" import footprint with context %}{{ footprint(box, "x") }}')
-        site = {"url": URL}
+        site = {"url": URL, "path": PATH}
         assert "<svg" not in macro.render(box=None, site=site)
         assert "No place" in macro.render(box=None, site=site)
-        assert f'href="{URL}/assets/land.svg"' in macro.render(box=(0, 0, 10, 10), site=site)
+        assert f'href="{PATH}/assets/land.svg"' in macro.render(box=(0, 0, 10, 10), site=site)
 
     @pytest.mark.parametrize(
         ("box", "view"),

@@ -59,6 +59,10 @@ FORMS: tuple[Form, ...] = (
 """Every form that is offered; the first is the default of coverages and EDR queries, the first file that of downloads."""
 
 
+PLOT = Form("svg", "Plot", "image/svg+xml", "svg", "json_cells", "plot")
+"""What ``/datasets/{dataset_id}/plot`` answers with. It shows one field along one axis, so no coverage or EDR query offers it."""
+
+
 def downloads() -> tuple[Form, ...]:
     """Return the forms of downloads."""
     return tuple(form for form in FORMS if form.download)

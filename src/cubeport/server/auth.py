@@ -61,6 +61,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/datasets/{dataset_id}/versions/{ref}"): "read",
     ("GET", "/datasets/{dataset_id}/diff"): "read",
     ("GET", "/datasets/{dataset_id}/download"): "read",
+    ("GET", "/datasets/{dataset_id}/plot"): "read",
     ("GET", "/datasets/{dataset_id}/thumbnail.png"): "read",
     ("GET", "/datasets/{dataset_id}/legend"): "read",
     ("GET", "/datasets/{dataset_id}/replica"): "read",

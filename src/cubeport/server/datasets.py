@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -13,11 +14,12 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from cubeport.catalog.forms import cursors
+from cubeport.cubes.view import View
 from cubeport.documents import native as documents
 from cubeport.documents.native import DatasetDetail, DatasetSummary, Version
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidCursor, NotFound
-from cubeport.server import html, incoming, negotiation, replies
+from cubeport.server import dataset_page, incoming, negotiation, replies
 from cubeport.server.auth import caller_of, require, sees_unpublished
 from cubeport.server.bodies import ChangeList, PublishRequest, RollbackRequest, TagRequest, VersionDiff
 from cubeport.server.incoming import FormQuery, PageQuery
@@ -61,6 +63,16 @@ class DatasetsQuery(incoming.Model):
     count: bool = False
 
 
+class ViewQuery(FormQuery):
+    """What a dataset's address takes: the view of its page. The document is the same for every view."""
+
+    v: Annotated[str | None, Field(max_length=200, description="Of the page: the field that is drawn")] = None
+    t: Annotated[str | None, Field(max_length=100, description="Of the page: the time that is drawn")] = None
+    z: Annotated[str | None, Field(max_length=200, description="Of the page: the level that is drawn")] = None
+    subset: Annotated[str | None, Field(max_length=500, description="Of the page: axis(value) of each other axis")] = None
+    at: Annotated[str | None, Field(max_length=60, description="Of the page: the place of the plot, lon,lat")] = None
+
+
 class DiffQuery(incoming.Model):
     """What ``GET /datasets/{dataset_id}/diff`` takes."""
 
@@ -98,7 +110,7 @@ def routes(parts: Parts) -> APIRouter:
         face.dataset,
         "One dataset",
         "Datasets",
-        query=FormQuery,
+        query=ViewQuery,
         statuses=(*READ, 406),
         schema=DatasetDetail,
         media_types=("application/json", "text/html"),
@@ -236,16 +248,18 @@ class _Datasets:
         return replies.reply(request, build, tag=tag)
 
     def dataset(self, request: Request) -> Response:
-        asked = incoming.query(request.scope["query_string"], FormQuery)
+        asked = incoming.query(request.scope["query_string"], ViewQuery)
         form = negotiation.form(request, asked.f)
         shown = self._shown(request)
         # A caller that may ingest sees versions that were never published: another document, so another ETag.
-        tag = replies.etag_of(shown, request, form, self._url, _sees_all(request))
+        # The page shows the newest step that is not in the future, so it changes with the day.
+        day = datetime.now(UTC).date() if form == "html" and asked.t is None else None
+        tag = replies.etag_of(shown, request, form, self._url, _sees_all(request), day)
 
         def build() -> bytes:
             detail = documents.detail(shown, self._url, versions=self._versions(request, shown, NEWEST)[0])
             if form == "html":
-                return html.dataset(self._parts, detail, shown)
+                return dataset_page.page(self._parts, detail, shown, View(asked.v, asked.t, asked.z, asked.subset, asked.at))
             return detail.model_dump_json().encode()
 
         is_page = form == "html"

@@ -3,52 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
+from urllib.parse import urlsplit
 
 import jinja2
-from markupsafe import Markup
 
 from cubeport.cubes.description import BoundingBox
 from cubeport.documents import native as documents
 from cubeport.documents.texts import PublishedView
-from cubeport.server import replies
 from cubeport.server.parts import Parts
-
-
-def dataset(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView) -> bytes:
-    """Return the page of one dataset."""
-    links = {link.rel: link.href for link in detail.links}
-    ways = [{"href": href, "title": _WAYS[rel]} for rel, href in links.items() if rel in _WAYS]
-    return rendered(
-        "dataset.html",
-        parts,
-        it=detail,
-        bbox=shown.description.spatial.bbox,
-        coverage=shown.coverage_name,
-        **_pictures(parts, shown),
-        license=license_text(detail.license, detail.license_url),
-        pinned=shown.version.version_id if shown.pinned else None,
-        newest=f"{parts.public_url}/datasets/{detail.dataset_id}?f=html",
-        links=links,
-        ways=[*ways, {"href": f"{links['self']}?f=json", "title": "JSON"}],
-        snippets=list(_snippets(parts.public_url, detail, shown)) if detail.publication.status == "published" else [],
-        ld=_linked_data(detail, links),
-    )
-
-
-def _pictures(parts: Parts, shown: PublishedView) -> Mapping[str, str | None]:
-    """Return the addresses of map, legend and thumbnail; none where there is no place, or nobody may see the dataset yet."""
-    if parts.pictures is None or shown.description.spatial.bbox is None or not shown.published:
-        return {"map": None, "legend": None, "thumbnail": None}
-    dataset_id = shown.texts.dataset_id
-    name = f"{dataset_id}@{shown.version.version_id}" if shown.pinned else dataset_id
-    return {
-        "map": f"{parts.public_url}/ogcapi/collections/{name}/map",
-        "legend": f"{parts.public_url}/datasets/{name}/legend",
-        "thumbnail": f"{parts.public_url}/datasets/{name}/thumbnail.png",
-    }
 
 
 def document(parts: Parts, path: str, value: Mapping[str, Any]) -> bytes:
@@ -115,51 +80,9 @@ _HEX = re.compile(r"\b[0-9a-f]{32}\b")
 _WAYS = {"zarr": "Zarr", "stac": "STAC", "ogc-collection": "OGC API", "download": "NetCDF file"}
 
 
-def _snippets(url: str, detail: documents.DatasetDetail, shown: PublishedView) -> Iterable[Mapping[str, str]]:
-    name, pinned = detail.dataset_id, f"{detail.dataset_id}@{shown.version.version_id}"
-    yield {
-        "title": "xarray",
-        "code": "# pip install xarray zarr fsspec aiohttp\nimport xarray as xr\n\n"
-        f'cube = xr.open_dataset("{url}/zarr/{name}.zarr", engine="zarr", chunks=None)\n'
-        f'pinned = xr.open_dataset("{url}/zarr/{pinned}.zarr", engine="zarr", chunks=None)',
-    }
-    yield {
-        "title": "STAC with pystac-client",
-        "code": f'# pip install pystac-client\nimport pystac_client\n\ncatalog = pystac_client.Client.open("{url}/stac")\n'
-        f'collection = catalog.get_collection("{name}")\nprint(collection.assets["zarr"].href)',
-    }
-    if shown.description.spatial.family != "none":
-        yield {"title": "QGIS: Layer, Add WMS/WMTS Layer, New", "code": f"{url}/wms/{name}"}
-    yield {
-        "title": "curl",
-        "code": f"curl -OJ '{url}/datasets/{name}/download'\n"
-        f"curl '{url}/ogcapi/collections/{name}'\n"
-        f"curl '{url}/zarr/{pinned}/zarr.json'",
-    }
-
-
-def _linked_data(detail: documents.DatasetDetail, links: Mapping[str, str]) -> Markup:
-    document: dict[str, Any] = {
-        "@context": "https://schema.org/",
-        "@type": "Dataset",
-        "name": detail.dataset_name,
-        "description": detail.description,
-        "identifier": detail.doi or detail.dataset_id,
-        "url": links["self"],
-        "keywords": list(detail.keywords),
-        "version": detail.latest_version,
-        "variableMeasured": [v.standard_name or v.name for v in detail.variables],
-    }
-    if detail.license_url:
-        document["license"] = detail.license_url
-    if detail.extent.temporal:
-        document["temporalCoverage"] = f"{detail.extent.temporal.start}/{detail.extent.temporal.end}"
-    # A text may say </script>: inside it, < is written as JSON can write it too.
-    return Markup(replies.dumps(document).decode().replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704
-
-
-def card(shown: PublishedView, url: str) -> Mapping[str, Any]:
+def card(shown: PublishedView, parts: Parts) -> Mapping[str, Any]:
     """Return a dataset as the landing page shows it."""
+    url = parts.public_url
     it = documents.summary(shown, url)
     links = [{"href": link.href, "title": _WAYS[link.rel]} for link in it.links if link.rel in _WAYS]
     when = it.extent.temporal
@@ -173,8 +96,14 @@ def card(shown: PublishedView, url: str) -> Mapping[str, Any]:
         "resolution": it.resolution,
         "license": license_text(it.license, None),
         "bbox": shown.description.spatial.bbox,
+        "thumbnail": f"/datasets/{shown.texts.dataset_id}/thumbnail.png" if drawn(parts, shown) else None,
         "links": links,
     }
+
+
+def drawn(parts: Parts, shown: PublishedView) -> bool:
+    """Tell whether there are pictures of a dataset."""
+    return parts.pictures is not None and shown.description.spatial.bbox is not None and bool(shown.description.fields)
 
 
 def license_text(license: str, url: str | None) -> str:
@@ -208,6 +137,16 @@ def _view(box: BoundingBox) -> tuple[float, float, float, float]:
     return round(x, 3), round(y, 3), round(width, 3), round(height, 3)
 
 
+def frame(box: BoundingBox) -> tuple[float, float, float, float]:
+    """Return the part of the world that the map of a dataset shows at first (x, y, width, height): its box with a margin, 2:1."""
+    west, south, east, north = box
+    east += 360 if east < west else 0
+    width = min(360.0, max(1.15 * (east - west), 2.3 * (north - south), 4.0))
+    height = width / 2
+    y = -(south + north) / 2 - height / 2
+    return round((west + east) / 2 - width / 2, 4), round(min(max(y, -90.0), 90.0 - height), 4), round(width, 4), round(height, 4)
+
+
 def _place(box: BoundingBox) -> str:
     west, south, east, north = box
     return f"{_degrees(south, 'SN')} to {_degrees(north, 'SN')}, {_degrees(west, 'WE')} to {_degrees(east, 'WE')}"
@@ -229,5 +168,7 @@ def _environment() -> jinja2.Environment:
 
 def rendered(name: str, parts: Parts, **values: Any) -> bytes:
     """Return the page that a template makes of *values*."""
-    site = {"title": parts.title, "description": parts.description, "url": parts.public_url, "version": parts.version}
+    # What a page loads and links to has no host in it: one server has several names, and a page may load from its own host only.
+    path = urlsplit(parts.public_url).path.rstrip("/")
+    site = {"title": parts.title, "description": parts.description, "url": parts.public_url, "path": path, "version": parts.version}
     return _environment().get_template(name).render(site=site, **values).encode()

@@ -25,7 +25,7 @@ from cubeport.server import incoming, replies
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Reads
 from cubeport.server.webmaps import WebMaps
-from cubeport.service.pictures import MOST_SIDE, Picture, PictureQuery, Pictures, world
+from cubeport.service.pictures import MOST_SIDE, Choice, Picture, PictureQuery, Pictures, world
 
 PNG, SVG = "image/png", "image/svg+xml"
 _WIDTH, _THUMBNAIL = 1024, 512
@@ -113,6 +113,10 @@ class MapsFace:
         add("/datasets/{dataset_id}/thumbnail.png", self.thumbnail, "A small map", query=incoming.NoParameters, **picture)
         router.routes.extend(WebMaps(self._service, self._pictures, self._threads, public_url=self._url).routes().routes)
         return router
+
+    def choices(self, shown: PublishedView, selection: Selection) -> tuple[Choice, ...]:
+        """Return the axes of a field that a map shows one label of."""
+        return self._pictures.choices(shown, selection)
 
     # --- pictures -------------------------------------------------------------------------------------------------------
 

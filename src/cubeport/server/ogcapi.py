@@ -13,7 +13,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 from urllib.parse import urlencode
 
 from anyio import CapacityLimiter, to_thread
@@ -26,8 +26,9 @@ from starlette.types import Receive, Scope, Send
 from cubeport.cubes.download import parse_download, period_of
 from cubeport.cubes.edr.queries import QUERIES, parameters_of, parse_query
 from cubeport.cubes.edr.query import EdrQuery
-from cubeport.cubes.forms import FORMS, Form, downloads, form_named
+from cubeport.cubes.forms import FORMS, PLOT, Form, downloads, form_named
 from cubeport.cubes.selection import COVERAGE_PARAMETERS, Selection, parse
+from cubeport.cubes.view import View, plot_parameters, point
 from cubeport.documents import ogc
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import Cancelled, InvalidRequest, NotAcceptable
@@ -119,6 +120,23 @@ class DownloadQuery(incoming.Model):
     estimate: Annotated[bool, Field(description="Return what it would cost, and read nothing")] = False
 
 
+class PlotQuery(incoming.Model):
+    """What a plot takes: the view of a dataset's page, by the same names."""
+
+    at: Annotated[str | None, Field(max_length=60, description="lon,lat in degrees; not for data without a place")] = None
+    v: Annotated[str | None, Field(max_length=200, description="One field. Default: the first")] = None
+    t: Annotated[
+        str | None, Field(max_length=100, description="One time gives a profile; a/b, ../b, a/.. a part of the series")
+    ] = None
+    z: Annotated[str | None, Field(max_length=200, description="One level. Default: the first, or all of them with one time")] = (
+        None
+    )
+    subset: Annotated[str | None, Field(max_length=500, description="axis(value), with commas: one label of each other axis")] = (
+        None
+    )
+    f: Annotated[Literal["svg"] | None, Field(description="svg")] = None
+
+
 class OgcFace:
     """The answers that read values, with their routes (``Parts.queries``)."""
 
@@ -174,6 +192,14 @@ class OgcFace:
             "downloadDataset",
             query=DownloadQuery,
             **{**files, "media_types": (*(form.media_type for form in _DOWNLOADS), "application/json")},
+        )
+        add(
+            "/datasets/{dataset_id}/plot",
+            self.plot,
+            "One field at one place, along time or height",
+            "plotDataset",
+            query=PlotQuery,
+            **{**files, "media_types": (PLOT.media_type,)},
         )
         return router
 
@@ -283,6 +309,10 @@ class OgcFace:
         """Answer ``/datasets/{dataset_id}/download``."""
         return await self._values(request, self._download)
 
+    async def plot(self, request: Request) -> Response:
+        """Answer ``/datasets/{dataset_id}/plot``."""
+        return await self._values(request, self._plot)
+
     def _edr(self, kind: EdrQuery) -> Callable[[Request], Awaitable[Response]]:
         """Return the handler of one kind of EDR query."""
 
@@ -300,6 +330,17 @@ class OgcFace:
         selection = parse(_pairs_with_form(request, "f", FORMS), forms=_NAMES, allowed=COVERAGE_PARAMETERS)
         query = CubeQuery(selection, _form(request, selection, FORMS))
         return self._asked(request, self._service.coverage(request.path_params["collection_id"]), query)
+
+    def _plot(self, request: Request) -> _Asked:
+        query = incoming.query(request.scope["query_string"], PlotQuery)
+        view = View(query.v, query.t, query.z, query.subset, query.at)
+        shown = self._service.shown(request.path_params["dataset_id"])
+        shown = shown.having((view.v,)) if view.v is not None else shown
+        selection = parse(plot_parameters(shown.description, view), forms=(), allowed=COVERAGE_PARAMETERS)
+        place = None
+        if shown.description.spatial.family != "none":
+            place = parse_query("position", [("coords", point(view.at))], forms=())[0]
+        return self._asked(request, shown, CubeQuery(selection, PLOT, place))
 
     def _download(self, request: Request) -> _Asked:
         selection, ends = parse_download(_pairs_with_form(request, "format", _DOWNLOADS))

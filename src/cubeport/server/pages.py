@@ -31,7 +31,16 @@ from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Parts
 from cubeport.server.search import Search
 
-_ASSETS = ("cubeport.css", "docs.js", "icon.svg", "land.svg", "swagger-ui/swagger-ui-bundle.js", "swagger-ui/swagger-ui.css")
+_ASSETS = (
+    "coast.svg",
+    "cubeport.css",
+    "dataset.js",
+    "docs.js",
+    "icon.svg",
+    "land.svg",
+    "swagger-ui/swagger-ui-bundle.js",
+    "swagger-ui/swagger-ui.css",
+)
 OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
 
 _PAGE = 50
@@ -65,6 +74,8 @@ class LandingQuery(incoming.Model):
 
     f: Literal["json", "html"] | None = None
     q: Annotated[str | None, Field(max_length=500)] = None
+    bbox: incoming.BBox | Literal[""] | None = None
+    datetime: Annotated[str | None, Field(max_length=100, description="An RFC 3339 instant, or a/b, ../b, a/..")] = None
     cursor: Annotated[str | None, Field(max_length=1000)] = None
 
 
@@ -134,14 +145,20 @@ class _Pages:
             return replies.reply(request, lambda: page.model_dump_json(exclude_none=True).encode(), tag=tag, varies=("Accept",))
 
         def build() -> bytes:
-            found = self._parts.service.datasets(q=asked.q or None, limit=_PAGE, cursor=asked.cursor)
-            further = {"f": "html", "q": asked.q, "cursor": found.next}
+            filters: dict[str, Any] = {"q": asked.q or None, "datetime": asked.datetime or None}
+            filters["bbox"] = tuple(map(float, asked.bbox.split(","))) if asked.bbox else None
+            given = {name: value for name, value in filters.items() if value is not None}
+            found = self._parts.service.datasets(limit=_PAGE, cursor=asked.cursor, count=True, **given)
+            further = {"f": "html", "q": asked.q, "bbox": asked.bbox, "datetime": asked.datetime, "cursor": found.next}
             return html.rendered(
                 "landing.html",
                 self._parts,
                 faces=[{"href": link.href, "title": link.title, "text": text} for link, text in links if link.rel in _SHOWN_FACES],
-                datasets=[html.card(shown, self._url) for shown in found.items],
+                datasets=[html.card(shown, self._parts) for shown in found.items],
+                matched=found.matched if found.matched is not None else len(found.items),
                 q=asked.q,
+                bbox=asked.bbox,
+                datetime=asked.datetime,
                 next=found.next and f"{self._url}/?{urlencode({k: v for k, v in further.items() if v})}",
             )
 

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from cubeport.catalog.models import CatalogRecord
 from cubeport.cubes.difference import Difference
 from cubeport.cubes.part import Deadline
+from cubeport.cubes.selection import Selection
 from cubeport.documents.texts import PublishedView
 from cubeport.service.changes import ChangePage
 from cubeport.service.collections import CollectionSearch
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.items import ItemPage, ItemSearch
+from cubeport.service.pictures import Choice
 from cubeport.service.ports import Reader, Receiving
 from cubeport.service.replicate import Arrived, Replica
 from cubeport.service.retain import DiskUsage
@@ -179,6 +181,12 @@ class Queries(Protocol):
         """Return an ``APIRouter`` with ``/ogcapi…`` and ``/datasets/{dataset_id}/download``."""
 
 
+class Draws(Queries, Protocol):
+    """Maps, tiles, legends and thumbnails, with their own routes; and what can be chosen of a field before it is drawn."""
+
+    def choices(self, shown: PublishedView, selection: Selection) -> Sequence[Choice]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
     """Everything that the app is made of."""
@@ -189,7 +197,7 @@ class Parts:
     public_url: str
     """Where the world finds this service; every link begins with it."""
     queries: Queries | None = None
-    pictures: Queries | None = None
+    pictures: Draws | None = None
     """Maps, tiles, legends and thumbnails; they bring their own routes, too."""
     dap: Queries | None = None
     """OPeNDAP, with its routes."""

@@ -65,6 +65,18 @@ class Picture:
     """By axis: the label that was drawn."""
 
 
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """An axis of a field, beside those of the map: what can be seen of it, and what is."""
+
+    name: str
+    kind: str
+    """``time``, ``z`` or ``other``."""
+    title: str
+    labels: tuple[str, ...]
+    chosen: int
+
+
 class Pictures:
     """Draws pictures; one for a process."""
 
@@ -165,6 +177,20 @@ class Pictures:
         """Return the field that is drawn, and how. Raises InvalidRequest, NotFound."""
         field = self._field(shown, selection or Selection())
         return field, self._look(shown, field, PictureQuery(Canvas((0, 0, 1, 1), 1, 1)), None)
+
+    def choices(self, shown: PublishedView, selection: Selection) -> tuple[Choice, ...]:
+        """Return the axes of the field but those of the map, with all their labels. Raises InvalidRequest, NotFound."""
+        opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
+        field = self._field(shown, selection)
+        description = opened.description
+        x, y = description.axis_of("x"), description.axis_of("y")
+        across = description.cell_dimensions or tuple(axis.dimension for axis in (y, x) if axis is not None and not axis.scalar)
+        chosen = _slices(opened, field, across, selection)
+        return tuple(
+            _choice(opened, dimension, place, size)
+            for dimension, size in zip(opened.dimensions(field), opened.shape(field), strict=True)
+            if (place := chosen.get(dimension)) is not None and size > 1
+        )
 
     def _check(self, canvas: Canvas) -> None:
         pixels = canvas.width * canvas.height
@@ -330,6 +356,16 @@ def _placed(look: Look, values: Array | None, begins: tuple[int, ...], places: P
     classes[tuple(slice(0, size) for size in values.shape)] = look.classes(values)
     index = [np.where(each < 0, size, each - begin) for each, size, begin in zip(places.index, values.shape, begins, strict=True)]
     return classes[np.ix_(*index)] if places.apart else classes[tuple(index)]
+
+
+def _choice(opened: Opened, dimension: str, place: int, size: int) -> Choice:
+    axis = next((each for each in opened.description.axes if each.dimension == dimension and not each.scalar), None)
+    labels = tuple(_label(opened, dimension, at) for at in range(size))
+    if axis is None:
+        return Choice(dimension, "other", dimension, labels, place)
+    kind = "time" if time_axis(opened.description) is axis else "z" if axis.kind == "z" else "other"
+    units = f" ({axis.units})" if axis.units and kind != "time" else ""
+    return Choice(axis.name, kind, f"{axis.long_name or axis.name}{units}", labels, place)
 
 
 def _label(opened: Opened, dimension: str, place: int) -> str:

@@ -1,0 +1,81 @@
+"""A plot (:mod:`cubeport.documents.plot`) of one field at one place: along time, else along the vertical axis."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cubeport.cubes.cut import Cut
+from cubeport.cubes.description import Axis
+from cubeport.cubes.forms import Encoder, Room
+from cubeport.cubes.part import Deadline, Part
+from cubeport.cubes.selection import stamp_at
+from cubeport.cubes.windows import time_axis
+from cubeport.documents import plot
+from cubeport.errors import NotAcceptable
+
+_BYTES_OF_A_STEP = 14
+
+
+class _Plot(Encoder):
+    def size(self, part: Part) -> int:
+        """Return the bytes of the drawing, about."""
+        return 2_000 + _BYTES_OF_A_STEP * min(part.cost.cells, 2_000)
+
+    def encode(self, part: Part, room: Room, deadline: Deadline) -> bytes:  # noqa: ARG002  # it is made of bytes at once
+        return plot.svg(line_of(part.opened.cut(part.windows, deadline=deadline)))
+
+
+def line_of(cut: Cut) -> plot.Line:
+    """Return what is drawn of a cut at one place.
+
+    Raises
+    ------
+    NotAcceptable
+        When it has several fields, or more than one axis is left.
+    """
+    import numpy as np
+
+    if len(cut.windows.fields) != 1:
+        raise NotAcceptable("A plot shows one field.", next_step="Name one field with v.")
+    (name,) = cut.windows.fields
+    description, variable = cut.description, cut.description.variable(name)
+    values = np.asarray(np.ma.filled(np.ma.masked_invalid(cut.values[name].astype("float64")), np.nan))
+    long = [(dimension, size) for dimension, size in zip(variable.dimensions, values.shape, strict=True) if size > 1]
+    if len(long) > 1:
+        raise NotAcceptable(
+            f"A plot is along one axis, and {' and '.join(dimension for dimension, _ in long)} are left.",
+            next_step="Choose one time with t or one level with z.",
+        )
+    time = time_axis(description)
+    dimension = long[0][0] if long else (time.dimension if time is not None else variable.dimensions[0])
+    axis = next((each for each in description.axes if each.dimension == dimension and not each.scalar), None)
+    title = variable.long_name or variable.standard_name or name
+    flat = values.ravel()
+    if axis is None or axis.name not in cut.labels:
+        indices = np.arange(flat.size)
+        return plot.Line(indices, [str(each) for each in indices], flat, title, variable.units)
+    labels = cut.labels[axis.name]
+    if axis is time:
+        stamps = _short([str(stamp_at(int(each))) for each in labels])
+        return plot.Line(np.asarray(labels, "float64"), stamps, flat, title, variable.units)
+    return _along(axis, np.asarray(labels), flat, title, variable.units)
+
+
+def _along(axis: Axis, labels: Any, values: Any, title: str, units: str | None) -> plot.Line:
+    import numpy as np
+
+    texts = [f"{each:g}" if isinstance(each, float) else str(each) for each in labels.tolist()]
+    numeric = labels.dtype.kind in "iuf"
+    positions = labels.astype("float64") if numeric else np.arange(values.size, dtype="float64")
+    upright = axis.kind == "z" and numeric
+    name = f"{axis.long_name or axis.name}{f' ({axis.units})' if axis.units else ''}"
+    return plot.Line(positions, texts, values, title, units, upright=upright, downwards=axis.positive == "down", axis_title=name)
+
+
+def _short(stamps: list[str]) -> list[str]:
+    """Return times as people write them: days, where no two steps are of one day."""
+    days = [each[:10] for each in stamps]
+    return days if len(set(days)) == len(days) else stamps
+
+
+ENCODER = _Plot()

@@ -1,0 +1,63 @@
+"""The view of a dataset's page: one field, one time, one level, one place. Addresses carry it by labels, which survive appends."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.windows import time_axis
+from cubeport.errors import InvalidRequest, Problem
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What is seen. ``None`` leaves the choice to the service: the first field, the first level, the newest time."""
+
+    v: str | None = None
+    """A field."""
+    t: str | None = None
+    """A time as ``datetime`` of a coverage has it."""
+    z: str | None = None
+    """A level."""
+    subset: str | None = None
+    """``axis(value)``, with commas: one label of each other axis."""
+    at: str | None = None
+    """``lon,lat`` in degrees."""
+
+
+def plot_parameters(description: CubeDescription, view: View) -> list[tuple[str, str]]:
+    """Return the parameters of a coverage that leave one axis of the field: time, or height where one time was given."""
+    field = view.v or description.fields[0]
+    pairs = [("properties", field)]
+    if view.t is not None:
+        pairs.append(("datetime", view.t))
+    if view.subset:
+        pairs.append(("subset", view.subset))
+    z, time = description.axis_of("z"), time_axis(description)
+    dimensions = description.variable(field).dimensions if field in description.fields else ()
+    has_series = time is not None and time.dimension in dimensions and time.size > 1 and (view.t is None or "/" in view.t)
+    named = {part.split("(", 1)[0].strip() for part in (view.subset or "").split(",")}
+    for axis in description.axes:
+        if axis.scalar or axis.dimension not in dimensions or axis.name in named or axis.kind in ("x", "y") or axis is time:
+            continue
+        if axis is z and view.z is not None:
+            pairs.append(("subset", f"{axis.name}({view.z})"))
+        elif axis.size > 1 and (axis is not z or has_series):
+            first = axis.values[0] if axis.values else axis.first
+            if first is not None:
+                pairs.append(("subset", f'{axis.name}("{first}")' if isinstance(first, str) else f"{axis.name}({first!r})"))
+    return pairs
+
+
+def point(text: str | None) -> str:
+    """Return ``lon,lat`` as well-known text. Raises InvalidRequest."""
+    try:
+        lon, lat = (float(each) for each in (text or "").split(","))
+        if not (math.isfinite(lon) and math.isfinite(lat)):
+            raise ValueError(text)
+    except ValueError as exc:
+        why = "must be lon,lat in degrees"
+        kind = "missing" if text is None else "malformed"
+        raise InvalidRequest(f"at: {why}", errors=[Problem(("query", "at"), kind, why)]) from exc
+    return f"POINT({lon!r} {lat!r})"

@@ -1,0 +1,184 @@
+"""A plot as SVG: one field at one place, along time or along a vertical axis. No library draws it, and no script is in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+from xml.sax.saxutils import escape, quoteattr
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    type Array = NDArray[Any]
+
+MEDIA_TYPE = "image/svg+xml"
+_WIDTH, _SERIES_HEIGHT, _PROFILE_HEIGHT = 720.0, 300.0, 460.0
+_LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 14.0, 16.0, 34.0
+_MOST_POINTS = 2_000
+"""Steps that are drawn one by one; of more, the least and the greatest of each column of pixels."""
+_STYLE = (
+    ":root{--ink:#12222b;--soft:#556973;--line:#dfe7ea;--mark:#0a5c80}"
+    "@media (prefers-color-scheme:dark){:root{--ink:#e7eff2;--soft:#a6b8c0;--line:#263842;--mark:#7cc6e0}}"
+    "text{font:12px system-ui,sans-serif;fill:var(--soft);font-variant-numeric:tabular-nums}"
+    ".title{fill:var(--ink);font-weight:600}.grid{stroke:var(--line);fill:none}"
+    ".line{stroke:var(--mark);stroke-width:1.6;fill:none;stroke-linejoin:round;stroke-linecap:round}.dot{fill:var(--mark)}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """Values along one axis.
+
+    ``positions`` place the values along the axis (ascending or descending numbers), ``labels`` name them; ``values`` has NaN where
+    nothing is known. All have one length.
+    """
+
+    positions: Array
+    labels: Sequence[str]
+    values: Array
+    title: str
+    units: str | None
+    upright: bool = False
+    """Whether the axis stands upright, as that of a profile does."""
+    downwards: bool = False
+    """Whether an upright axis counts downwards, as depths do."""
+    axis_title: str = ""
+
+
+def svg(line: Line) -> bytes:
+    """Return the plot. Its ``aria-label`` says in one sentence what it shows."""
+    return (_profile if line.upright else _series)(line)
+
+
+def summary(line: Line) -> str:
+    """Return the sentence that says what the plot shows."""
+    import numpy as np
+
+    known = np.isfinite(line.values)
+    count, total = int(known.sum()), len(line.values)
+    unit = f" {line.units}" if line.units else ""
+    if not count:
+        return f"{line.title}: no value is known at any of {total} places of the axis."
+    low, high = int(np.nanargmin(line.values)), int(np.nanargmax(line.values))
+    missing = f" {total - count} of {total} are missing." if count < total else ""
+    return (
+        f"{line.title}: {count} values from {line.labels[0]} to {line.labels[-1]}; least {_number(line.values[low])}{unit} at "
+        f"{line.labels[low]}, greatest {_number(line.values[high])}{unit} at {line.labels[high]}.{missing}"
+    )
+
+
+def ticks(low: float, high: float, count: int = 5) -> list[float]:
+    """Return round numbers from at most *low* to at least *high*, about *count* of them."""
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return [0.0, 1.0]
+    if high - low <= 1e-12 * max(abs(low), abs(high)) or high - low < 1e-300:
+        pad = abs(low) * 0.1 or 1.0
+        low, high = low - pad, high + pad
+    raw = (high - low) / max(1, count - 1)
+    scale = 10.0 ** math.floor(math.log10(raw))
+    step = next(each * scale for each in (1, 2, 2.5, 5, 10) if each * scale >= raw * 0.999)
+    first, last = math.floor(low / step + 1e-9), math.ceil(high / step - 1e-9)
+    return [at * step for at in range(first, last + 1)]
+
+
+def _series(line: Line) -> bytes:
+    import numpy as np
+
+    known = line.values[np.isfinite(line.values)]
+    marks = ticks(float(known.min()), float(known.max())) if known.size else [0.0, 1.0]
+    height = _SERIES_HEIGHT
+    across = _scale(float(line.positions[0]), float(line.positions[-1]), _LEFT, _WIDTH - _RIGHT)
+    up = _scale(marks[0], marks[-1], height - _BOTTOM, _TOP)
+    body = [_gridline(_LEFT, up(each), _WIDTH - _RIGHT, up(each), _number(each), "end", -8, 4) for each in marks]
+    body += [
+        _text(min(max(across(float(line.positions[at])), _LEFT + 14), _WIDTH - 34), height - 12, line.labels[at], "middle")
+        for at in _spread(len(line.labels), 5)
+    ]
+    body += _drawn([across(float(each)) for each in line.positions], line.values, up)
+    note = "Each column of pixels spans the least and the greatest value." if len(line.values) > _MOST_POINTS else ""
+    return _document(line, _WIDTH, height, body, note=note)
+
+
+def _profile(line: Line) -> bytes:
+    import numpy as np
+
+    known = line.values[np.isfinite(line.values)]
+    marks = ticks(float(known.min()), float(known.max())) if known.size else [0.0, 1.0]
+    height = _PROFILE_HEIGHT
+    across = _scale(marks[0], marks[-1], _LEFT, _WIDTH - _RIGHT)
+    levels = ticks(float(line.positions.min()), float(line.positions.max()))
+    top, bottom = (_TOP + 8, height - _BOTTOM) if line.downwards else (height - _BOTTOM, _TOP + 8)
+    up = _scale(levels[0], levels[-1], top, bottom)
+    body = [_gridline(_LEFT, up(each), _WIDTH - _RIGHT, up(each), _number(each), "end", -8, 4) for each in levels]
+    body += [_text(across(each), height - 12, _number(each), "middle") for each in marks]
+    known_at = [(at, value) for at, value in zip(line.positions, line.values, strict=True) if math.isfinite(value)]
+    points = [(across(float(value)), up(float(at))) for at, value in known_at]
+    body.append(_path(points))
+    body += map(_dot, points)
+    return _document(line, _WIDTH, height, body, note=line.axis_title)
+
+
+def _drawn(columns: Sequence[float], values: Array, up: Any) -> list[str]:
+    """Return the line, broken where values are missing; of very many values the span of each column of pixels."""
+    import numpy as np
+
+    if len(values) > _MOST_POINTS:
+        pixel = np.floor(np.asarray(columns)).astype(int)
+        parts = []
+        for at in np.unique(pixel):
+            here = values[pixel == at]
+            here = here[np.isfinite(here)]
+            if here.size:
+                parts.append(f"M{at} {up(float(here.min())):.1f}V{min(up(float(here.max())), up(float(here.min())) - 0.5):.1f}")
+        return [f'<path class="line" d="{"".join(parts)}"/>']
+    pieces: list[list[tuple[float, float]]] = [[]]
+    for x, value in zip(columns, values, strict=True):
+        if math.isfinite(value):
+            pieces[-1].append((x, up(float(value))))
+        elif pieces[-1]:
+            pieces.append([])
+    drawn = [_path(piece) for piece in pieces if len(piece) > 1]
+    return drawn + [_dot(piece[0]) for piece in pieces if len(piece) == 1]
+
+
+def _document(line: Line, width: float, height: float, body: Sequence[str], *, note: str) -> bytes:
+    unit = f" ({line.units})" if line.units else ""
+    box = f"0 0 {width:g} {height + 20:g}"
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{box}" role="img" aria-label={quoteattr(summary(line))}>'
+    title = f'<text class="title" x="0" y="12">{escape(line.title + unit)}</text>'
+    foot = f'<text x="{width - _RIGHT:g}" y="12" text-anchor="end">{escape(note)}</text>' if note else ""
+    return f'{head}<style>{_STYLE}</style>{title}{foot}<g transform="translate(0 20)">{"".join(body)}</g></svg>'.encode()
+
+
+def _scale(low: float, high: float, start: float, end: float) -> Any:
+    span = high - low or 1.0
+    return lambda value: start + (value - low) * (end - start) / span
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """Return up to *wanted* indices from the first to the last, evenly apart."""
+    if count <= wanted:
+        return list(range(count))
+    return sorted({round(at * (count - 1) / (wanted - 1)) for at in range(wanted)})
+
+
+def _dot(point: tuple[float, float]) -> str:
+    return f'<circle class="dot" cx="{point[0]:.1f}" cy="{point[1]:.1f}" r="2.4"/>'
+
+
+def _path(points: Sequence[tuple[float, float]]) -> str:
+    return f'<path class="line" d="M{"L".join(f"{x:.1f} {y:.1f}" for x, y in points)}"/>' if len(points) > 1 else ""
+
+
+def _gridline(x1: float, y1: float, x2: float, y2: float, label: str, anchor: str, dx: float, dy: float) -> str:
+    return f'<path class="grid" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"/>' + _text(x1 + dx, y1 + dy, label, anchor)
+
+
+def _text(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _number(value: float) -> str:
+    return f"{float(value):.6g}"

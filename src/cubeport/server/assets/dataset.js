@@ -1,0 +1,188 @@
+// Makes the page of a dataset quicker to use: pan, zoom, play, click for a series. The page is whole without it.
+const explore = document.getElementById("explore");
+if (explore) start(explore, explore.dataset);
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  button.hidden = !navigator.clipboard;
+  button.onclick = async () => {
+    await navigator.clipboard.writeText(button.previousElementSibling.textContent);
+    button.textContent = "Copied";
+    setTimeout(() => { button.textContent = "Copy"; }, 1500);
+  };
+}
+
+function start(root, url) {
+  const $ = (selector) => root.querySelector(selector);
+  const page = (selector) => document.querySelector(selector);
+  const view = $(".view"), data = $("image.data"), form = $(".choose"), time = $(".time"), where = $(".where");
+  const home = view.dataset.home.split(" ").map(Number);
+  let box = [...home], series = null, timer = 0, playing = 0;
+  const field = () => form.v ? form.v.value : new URLSearchParams(data.getAttribute("href").split("?")[1]).get("properties");
+  const place = () => form.at.value.split(",").map(Number);
+  const steps = form.t && form.t.options ? [...form.t.options].map((each) => each.value) : null;
+
+  const query = () => {
+    const found = new URLSearchParams(data.getAttribute("href").split("?")[1]);
+    found.set("properties", field());
+    if (form.t) found.set("datetime", form.t.value);
+    if (form.z) found.set("subset", found.get("subset").replace(/\([^)]*\)/, `(${form.z.value})`));
+    found.set("bbox", [box[0], -box[1] - box[3], box[0] + box[2], -box[1]].map((each) => +each.toFixed(4)).join(","));
+    return found;
+  };
+  const picture = (at) => { const asked = query(); if (at) asked.set("datetime", at); return `${url.map}?${asked}`; };
+  const address = () => {
+    const kept = new URLSearchParams();
+    if (form.v) kept.set("v", form.v.value);
+    if (form.t) kept.set("t", form.t.value);
+    if (form.z) kept.set("z", form.z.value);
+    kept.set("at", form.at.value);
+    return `${url.self}?${kept}`;
+  };
+
+  function frame() {
+    view.setAttribute("viewBox", box.join(" "));
+    clearTimeout(timer);
+    timer = setTimeout(draw, 120);
+  }
+  function draw() {
+    const href = picture(), next = new Image(), at = [...box];
+    next.onload = () => {
+      data.setAttribute("href", href);
+      ["x", "y", "width", "height"].forEach((name, i) => data.setAttribute(name, at[i]));
+    };
+    next.src = href;
+    page("[data-link=picture]").href = href;
+    page("[data-link=view]").href = address();
+    history.replaceState(null, "", address());
+    inView();
+    value();
+  }
+  async function inView() {
+    const item = page("[data-in-view]"), asked = new URLSearchParams();
+    const west = Math.max(box[0], -180), east = Math.min(box[0] + box[2], 180);
+    if (east <= west) return;
+    asked.set("bbox", [west, Math.max(-90, -box[1] - box[3]), east, Math.min(90, -box[1])].map((each) => +each.toFixed(4)).join(","));
+    if (form.t) asked.set("datetime", form.t.value);
+    asked.set("variables", field());
+    const link = `${url.download}?${asked}`;
+    const answer = await fetch(`${link}&estimate=true`);
+    item.hidden = !answer.ok;
+    if (!answer.ok) return;
+    const bytes = (await answer.json()).bytes;
+    item.querySelector("a").href = link;
+    item.querySelector("[data-size]").textContent = bytes > 1e5 ? `about ${(bytes / 1e6).toFixed(1)} MB` : `about ${Math.ceil(bytes / 1e3)} kB`;
+  }
+  function plotted() {
+    const asked = new URLSearchParams({ at: form.at.value, v: field() });
+    if (form.z) asked.set("z", form.z.value);
+    const plot = page("img.plot");
+    if (plot) plot.src = `${url.plot}?${asked}`;
+    if (plot) plot.alt = `Plot of ${field()} at ${form.at.value}. If nothing is drawn, there are no data at this place.`;
+    const [lon, lat] = place();
+    for (const pin of root.querySelectorAll(".pin")) pin.setAttribute("d", `M${lon} ${-lat}h0`);
+    const values = new URLSearchParams({ coords: `POINT(${lon} ${lat})`, "parameter-name": field() });
+    if (form.z) values.set("z", form.z.value);
+    for (const link of document.querySelectorAll("[data-form]")) link.href = `${url.position}?${values}&f=${link.dataset.form}`;
+    page("[data-at]").textContent = `${lon}, ${lat} (longitude, latitude)`;
+    series = null;
+    fetch(`${url.position}?${values}&f=covjson`).then((answer) => answer.ok ? answer.json() : null).then((found) => { series = found; value(); });
+  }
+  function value() {
+    const range = series && series.ranges && series.ranges[field()], shown = page("[data-value]");
+    shown.textContent = "";
+    if (!range || series.type !== "Coverage") return;
+    const t = series.domain.axes.t, at = t && t.values ? t.values.indexOf(form.t && form.t.value) : 0;
+    const found = range.values.length === 1 ? range.values[0] : range.values[at];
+    const unit = (series.parameters[field()].unit || {}).symbol;
+    if (found !== undefined && at >= 0) shown.textContent = found === null ? "missing" : `${+found.toPrecision(6)} ${unit ? unit.value || unit : ""}`;
+  }
+  const point = (event) => {
+    const spot = new DOMPoint(event.clientX, event.clientY).matrixTransform(view.getScreenCTM().inverse());
+    return [((spot.x + 540) % 360) - 180, Math.max(-90, Math.min(90, -spot.y)), spot];
+  };
+  function zoom(by, around) {
+    if (by === "home") box = [...home];
+    else {
+      const factor = Math.min(by, 360 / box[2]), [x, y] = around || [box[0] + box[2] / 2, box[1] + box[3] / 2];
+      box = [x - (x - box[0]) * factor, y - (y - box[1]) * factor, box[2] * factor, box[3] * factor];
+    }
+    inside();
+  }
+  function inside() {
+    if (box[0] + box[2] / 2 > 180) box[0] -= 360;
+    if (box[0] + box[2] / 2 < -180) box[0] += 360;
+    box[1] = Math.max(-90, Math.min(90 - box[3], box[1]));
+    frame();
+  }
+  view.addEventListener("wheel", (event) => {
+    event.preventDefault();
+    const spot = point(event)[2];
+    zoom(event.deltaY > 0 ? 1.25 : 0.8, [spot.x, spot.y]);
+  }, { passive: false });
+  let held = null;
+  view.addEventListener("pointerdown", (event) => { held = { spot: point(event)[2], moved: false, x: event.clientX, y: event.clientY }; view.setPointerCapture(event.pointerId); });
+  view.addEventListener("pointermove", (event) => {
+    const [lon, lat, spot] = point(event);
+    where.hidden = false;
+    where.textContent = `${lon.toFixed(2)}, ${lat.toFixed(2)}`;
+    if (!held || (!held.moved && Math.hypot(event.clientX - held.x, event.clientY - held.y) < 5)) return;
+    held.moved = true;
+    box[0] += held.spot.x - spot.x;
+    box[1] += held.spot.y - spot.y;
+    inside();
+  });
+  view.addEventListener("pointerup", (event) => {
+    if (held && !held.moved) { const [lon, lat] = point(event); form.at.value = `${lon.toFixed(3)},${lat.toFixed(3)}`; plotted(); draw(); }
+    held = null;
+  });
+  view.addEventListener("keydown", (event) => {
+    const moves = { ArrowLeft: [-0.1, 0], ArrowRight: [0.1, 0], ArrowUp: [0, -0.1], ArrowDown: [0, 0.1] }, move = moves[event.key];
+    if (move) { box[0] += move[0] * box[2]; box[1] += move[1] * box[3]; inside(); }
+    else if (event.key === "+" || event.key === "=") zoom(0.5);
+    else if (event.key === "-") zoom(2);
+    else if (event.key === "Enter") { form.at.value = `${(box[0] + box[2] / 2).toFixed(3)},${(-box[1] - box[3] / 2).toFixed(3)}`; plotted(); draw(); }
+    else return;
+    event.preventDefault();
+  });
+  $(".zoom").hidden = false;
+  for (const button of root.querySelectorAll("[data-zoom]")) button.onclick = () => zoom(button.dataset.zoom === "home" ? "home" : +button.dataset.zoom);
+
+  if (form.v) form.v.onchange = () => form.submit();
+  if (form.z) form.z.onchange = () => { plotted(); draw(); };
+  form.at.onchange = () => { plotted(); draw(); };
+  if (steps) {
+    const slider = time.querySelector("input"), label = time.querySelector("output");
+    const go = (index) => {
+      const at = Math.max(0, Math.min(steps.length - 1, index));
+      slider.value = at;
+      form.t.selectedIndex = at;
+      label.textContent = form.t.options[at].textContent;
+      draw();
+      if (at + 1 < steps.length) new Image().src = picture(steps[at + 1]);
+    };
+    time.hidden = false;
+    slider.oninput = () => go(+slider.value);
+    form.t.onchange = () => go(form.t.selectedIndex);
+    for (const button of time.querySelectorAll("[data-step]")) button.onclick = () => go(+slider.value + +button.dataset.step);
+    time.querySelector("[data-play]").onclick = (event) => {
+      const stop = playing;
+      clearInterval(playing);
+      playing = stop ? 0 : setInterval(() => go((+slider.value + 1) % steps.length), 700);
+      event.target.textContent = playing ? "❚❚" : "▶";
+      event.target.setAttribute("aria-label", playing ? "Pause" : "Play");
+    };
+  }
+  // The coast as a line of one pixel at every zoom; without scripts it is a picture, whose lines widen.
+  fetch($("image.coast").getAttribute("href")).then((answer) => answer.text()).then((text) => {
+    const line = /<path d="([^"]+)"/.exec(text)[1];
+    for (const image of root.querySelectorAll("image.coast")) {
+      const path = document.createElementNS("http://www.w3.org/2000/svg", "path");
+      path.setAttribute("class", "coast");
+      path.setAttribute("d", line);
+      path.setAttribute("transform", `translate(${+image.getAttribute("x") + 180} 0) scale(0.1)`);
+      image.replaceWith(path);
+    }
+  });
+  plotted();
+  inView();
+}

@@ -1,0 +1,271 @@
+"""The page of one dataset: what it looks like, what it is, and how to take it along. Its address carries the view.
+
+The page is whole without scripts: a form chooses field, time, level and place, and the server draws. ``dataset.js`` only makes that
+quicker. Everything that the page loads has an address of this host without the host's name, so it works by every name of the host.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+from urllib.parse import urlencode, urlsplit
+
+from markupsafe import Markup
+
+from cubeport.cubes.description import BoundingBox
+from cubeport.cubes.selection import parse
+from cubeport.cubes.view import View
+from cubeport.documents import native as documents
+from cubeport.documents.texts import PublishedView
+from cubeport.errors import Corrupt, InvalidRequest, NotFound, StoreUnavailable
+from cubeport.server import html, replies
+from cubeport.server.parts import Parts
+
+_MOST_LABELS = 3_000
+"""Labels of an axis that a page has in it: of more, the first and the last, and a box to write one into."""
+
+
+def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, view: View) -> bytes:
+    """Return the page. Raises InvalidRequest for a view that the dataset does not have."""
+    links = {link.rel: link.href for link in detail.links}
+    pinned = f"{detail.dataset_id}@{shown.version.version_id}"
+    return html.rendered(
+        "dataset.html",
+        parts,
+        it=detail,
+        bbox=shown.description.spatial.bbox,
+        coverage=shown.coverage_name,
+        gaps=None if shown.description.temporal is None else shown.description.temporal.gaps,
+        license=html.license_text(detail.license, detail.license_url),
+        pinned=shown.version.version_id if shown.pinned else None,
+        newest=f"/datasets/{detail.dataset_id}?f=html",
+        links=links,
+        seen=_seen(parts, shown, view),
+        preview=_preview(parts, shown, view),
+        ways=_ways(parts, detail, shown, links),
+        snippets=list(_snippets(parts.public_url, detail, shown)) if detail.publication.status == "published" else [],
+        citation=cite(detail, shown, parts.title, f"{parts.public_url}/datasets/{pinned}"),
+        ld=_linked_data(detail, links),
+    )
+
+
+def _preview(parts: Parts, shown: PublishedView, view: View) -> str | None:
+    """Return the address of the picture that a link to this view is previewed with, of the whole address."""
+    if not html.drawn(parts, shown) or not shown.published:
+        return None
+    name = _name(shown)
+    pairs = [(key, value) for key, value in (("properties", view.v), ("datetime", view.t)) if value]
+    if not pairs:
+        return f"{parts.public_url}/datasets/{name}/thumbnail.png"
+    return f"{parts.public_url}/ogcapi/collections/{name}/map?{urlencode([*pairs, ('width', '1024')])}"
+
+
+def _name(shown: PublishedView) -> str:
+    return f"{shown.texts.dataset_id}@{shown.version.version_id}" if shown.pinned else shown.texts.dataset_id
+
+
+def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] | None:
+    """Return what the explorer shows; ``None`` where there is no place, or nobody may see the dataset yet."""
+    if parts.pictures is None or not html.drawn(parts, shown) or not shown.published:
+        return None
+    shown = shown.having((view.v,)) if view.v is not None else shown
+    field = view.v or shown.description.fields[0]
+    given = [
+        ("properties", field),
+        *([("datetime", view.t)] if view.t else []),
+        *([("subset", view.subset)] if view.subset else []),
+    ]
+    z = shown.description.axis_of("z")
+    if view.z and z is not None:
+        given.append(("subset", f"{z.name}({view.z})"))
+    selection = parse(given, forms=(), allowed=("datetime", "subset", "properties"))
+    try:
+        choices = parts.pictures.choices(shown, selection)
+    except (Corrupt, StoreUnavailable):
+        return {"damaged": True}
+    except NotFound as error:
+        raise InvalidRequest(error.message) from error
+    by_kind = {each.kind: each for each in choices if each.kind != "other"}
+    time, level = by_kind.get("time"), by_kind.get("z")
+    others = [each for each in choices if each.kind == "other"]
+    name = _name(shown)
+    collection = f"{_base(parts)}/ogcapi/collections/{shown.coverage_name}"
+    pairs: list[tuple[str, str]] = [("properties", field)]
+    subsets = []
+    if time is not None:
+        pairs.append(("datetime", time.labels[time.chosen]))
+    if level is not None:
+        subsets.append(f"{level.name}({level.labels[level.chosen]})")
+    subsets += [f"{each.name}({_quoted(each.labels[each.chosen])})" for each in others if not view.subset]
+    subsets += [view.subset] if view.subset else []
+    if subsets:
+        pairs.append(("subset", ",".join(subsets)))
+    at = view.at or _middle(shown.description.spatial.bbox)
+    plotted = [("at", at), ("v", field), *([("z", level.labels[level.chosen])] if level else [])]
+    plotted += [("subset", view.subset)] if view.subset else []
+    window = html.frame(shown.description.spatial.bbox)
+    query = urlencode(pairs)
+    box = ",".join(f"{each:g}" for each in (window[0], -window[1] - window[3], window[0] + window[2], -window[1]))
+    return {
+        "damaged": False,
+        "field": field,
+        "fields": _fields(shown),
+        "time": time,
+        "level": level,
+        "others": others,
+        "most": _MOST_LABELS,
+        "at": at,
+        "pin": tuple(float(each) for each in at.split(",")),
+        "window": window,
+        "map": f"{collection}/map",
+        "picture": f"{collection}/map?{query}&bbox={box}&width=1120",
+        "legend": f"{_base(parts)}/datasets/{name}/legend?{urlencode([('properties', field)])}",
+        "plot": f"{_base(parts)}/datasets/{name}/plot",
+        "plotted": f"{_base(parts)}/datasets/{name}/plot?{urlencode(plotted)}",
+        "position": f"{collection}/position",
+        "download": f"{_base(parts)}/datasets/{name}/download",
+        "values": [
+            (title, f"{collection}/position?{urlencode([*_position(at, field, level), ('f', form)])}") for title, form in _FORMS
+        ],
+        "query": query,
+        "self": f"{_base(parts)}/datasets/{name}",
+    }
+
+
+_FORMS = (("CSV", "csv"), ("CoverageJSON", "covjson"), ("NetCDF", "netcdf"))
+
+
+def _quoted(label: str) -> str:
+    """Return a label as ``subset`` takes it: text in quotes, a number as it is."""
+    try:
+        float(label)
+    except ValueError:
+        return f'"{label}"'
+    return label
+
+
+def _position(at: str, field: str, level: Any) -> list[tuple[str, str]]:
+    lon, lat = at.split(",")
+    pairs = [("coords", f"POINT({lon} {lat})"), ("parameter-name", field)]
+    return [*pairs, ("z", level.labels[level.chosen])] if level is not None else pairs
+
+
+def _fields(shown: PublishedView) -> list[tuple[str, str]]:
+    variables = [shown.description.variable(name) for name in shown.description.fields]
+    return [(each.name, each.long_name or each.standard_name or each.name) for each in variables]
+
+
+def _middle(bbox: BoundingBox) -> str:
+    west, south, east, north = bbox
+    east += 360 if east < west else 0
+    lon = (west + east) / 2
+    return f"{lon - 360 if lon > 180 else lon:.4g},{(south + north) / 2:.4g}"
+
+
+def _base(parts: Parts) -> str:
+    return urlsplit(parts.public_url).path.rstrip("/")
+
+
+def _ways(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, links: Mapping[str, str]) -> list[Mapping[str, str]]:
+    """Return what can be taken along, each with its size where that is known before anything is read."""
+    if "download" not in links:
+        return []
+    megabytes = detail.size_bytes / 1e6
+    size = f"{megabytes:.1f} MB stored" if megabytes >= 0.1 else f"{detail.size_bytes / 1e3:.0f} kB stored"
+    return [{"href": f"{_base(parts)}/datasets/{_name(shown)}/download", "title": "All of it (NetCDF)", "size": size}]
+
+
+def cite(detail: documents.DatasetDetail, shown: PublishedView, publisher: str, address: str) -> Mapping[str, str]:
+    """Return how the version is cited: as text and as BibTeX. The words of the dataset itself go first, where it has some."""
+    year = shown.version.created_at.year
+    version = shown.version.version_id
+    who = next((each.name for each in detail.providers if "producer" in (each.roles or ())), None) or publisher
+    where = f"https://doi.org/{detail.doi}" if detail.doi else address
+    text = f"{who} ({year}): {detail.dataset_name}, version {version[:8]}. {where}"
+    key = "".join(each if each.isalnum() else "_" for each in detail.dataset_id)
+    rows = {
+        "title": detail.dataset_name,
+        "author": f"{{{who}}}",
+        "year": str(year),
+        "version": version,
+        "publisher": publisher,
+        **({"doi": detail.doi} if detail.doi else {}),
+        "url": where,
+    }
+    body = ",\n".join(f"  {name} = {{{_bibtex(value)}}}" for name, value in rows.items())
+    return {"text": text, "own": detail.citation or "", "bibtex": f"@misc{{{key}_{version[:8]},\n{body}\n}}"}
+
+
+def _bibtex(text: str) -> str:
+    """Return a text with the characters that TeX gives a meaning escaped; the braces of a name stay."""
+    inner = text[1:-1] if text.startswith("{") and text.endswith("}") else text
+    escaped = "".join(f"\\{each}" if each in "#$%&_" else {"{": "(", "}": ")", "\\": "/"}.get(each, each) for each in inner)
+    return f"{{{escaped}}}" if inner is not text else escaped
+
+
+def _snippets(url: str, detail: documents.DatasetDetail, shown: PublishedView) -> Iterable[Mapping[str, str]]:
+    name, pinned = detail.dataset_id, f"{detail.dataset_id}@{shown.version.version_id}"
+    yield {
+        "title": "Python",
+        "install": "pip install 'cubeport[client]'",
+        "code": f'import cubeport\n\ndata = cubeport.connect("{url}")["{name}"]\n'
+        "cube = data.open()  # an xarray.Dataset, pinned and lazy",
+    }
+    yield {
+        "title": "xarray",
+        "install": "pip install xarray zarr fsspec aiohttp",
+        "code": "import xarray as xr\n\n"
+        f'cube = xr.open_dataset("{url}/zarr/{name}.zarr", engine="zarr", chunks=None)\n'
+        f'pinned = xr.open_dataset("{url}/zarr/{pinned}.zarr", engine="zarr", chunks=None)',
+    }
+    yield {
+        "title": "STAC",
+        "install": "pip install pystac-client",
+        "code": f'import pystac_client\n\ncatalog = pystac_client.Client.open("{url}/stac")\n'
+        f'collection = catalog.get_collection("{name}")\nprint(collection.assets["zarr"].href)',
+    }
+    yield {
+        "title": "R",
+        "install": 'install.packages("stars")',
+        "code": f'library(stars)\n\nfile <- tempfile(fileext = ".nc")\n'
+        f'download.file("{url}/datasets/{name}/download", file, mode = "wb")\ncube <- read_ncdf(file)',
+    }
+    yield {
+        "title": "JavaScript",
+        "install": "npm install zarrita",
+        "code": 'import * as zarr from "zarrita";\n\n'
+        f'const store = new zarr.FetchStore("{url}/zarr/{pinned}");\n'
+        'const group = await zarr.open(store, { kind: "group" });\n'
+        f'const array = await zarr.open(group.resolve("{shown.description.fields[0] if shown.description.fields else ""}"), '
+        '{ kind: "array" });\n'
+        "const chunk = await array.getChunk(array.shape.map(() => 0));",
+    }
+    if shown.description.spatial.family != "none":
+        yield {"title": "QGIS", "install": "Layer, Add WMS/WMTS Layer, New; the URL is", "code": f"{url}/wms/{name}"}
+    yield {
+        "title": "curl",
+        "install": "",
+        "code": f"curl -OJ '{url}/datasets/{name}/download'\n"
+        f"curl '{url}/ogcapi/collections/{name}'\n"
+        f"curl '{url}/zarr/{pinned}/zarr.json'",
+    }
+
+
+def _linked_data(detail: documents.DatasetDetail, links: Mapping[str, str]) -> Markup:
+    document: dict[str, Any] = {
+        "@context": "https://schema.org/",
+        "@type": "Dataset",
+        "name": detail.dataset_name,
+        "description": detail.description,
+        "identifier": detail.doi or detail.dataset_id,
+        "url": links["self"],
+        "keywords": list(detail.keywords),
+        "version": detail.latest_version,
+        "variableMeasured": [v.standard_name or v.name for v in detail.variables],
+    }
+    if detail.license_url:
+        document["license"] = detail.license_url
+    if detail.extent.temporal:
+        document["temporalCoverage"] = f"{detail.extent.temporal.start}/{detail.extent.temporal.end}"
+    # A text may say </script>: inside it, < is written as JSON can write it too.
+    return Markup(replies.dumps(document).decode().replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704

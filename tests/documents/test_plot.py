@@ -1,0 +1,101 @@
+"""Plots: what is drawn is read back from the path, and compared with the values."""
+
+from __future__ import annotations
+
+import re
+import xml.etree.ElementTree as ET
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cubeport.documents import plot
+from cubeport.documents.plot import Line
+
+SVG = "{http://www.w3.org/2000/svg}"
+
+
+def line(values: Any, **changes: Any) -> Line:
+    values = np.asarray(values, dtype=float)
+    labels = [f"2000-01-{at + 1:02d}" for at in range(values.size)]
+    given = {"positions": np.arange(values.size, dtype=float), "labels": labels, "values": values, "title": "t", "units": "K"}
+    return Line(**(given | changes))
+
+
+def drawn_values(content: bytes) -> list[float]:
+    """Return the values of a series, read from the drawing by its own gridlines."""
+    root = ET.fromstring(content)
+    group = root.find(f"{SVG}g")
+    rows = []
+    for grid, text in zip(group.findall(f"{SVG}path[@class='grid']"), group.findall(f"{SVG}text[@text-anchor='end']"), strict=True):
+        rows.append((float(re.match(r"M[\d.]+ ([\d.]+)", grid.get("d", ""))[1]), float(text.text or "")))
+    (y0, v0), (y1, v1) = rows[0], rows[-1]
+    points = [
+        float(y)
+        for path in group.findall(f"{SVG}path[@class='line']")
+        for _, y in re.findall(r"([\d.]+) ([\d.]+)", path.get("d", ""))
+    ]
+    points += [float(dot.get("cy", "")) for dot in group.findall(f"{SVG}circle")]
+    return [v0 + (y - y0) * (v1 - v0) / (y1 - y0) for y in points]
+
+
+def test_the_line_is_at_the_values() -> None:
+    values = [280.5, 284.25, 279.0, 290.0]
+    assert drawn_values(plot.svg(line(values))) == pytest.approx(values, abs=0.02)
+
+
+def test_a_missing_value_breaks_the_line() -> None:
+    content = plot.svg(line([1.0, 2.0, np.nan, 3.0, np.nan, 4.0, 5.0]))
+    root = ET.fromstring(content)
+    pieces = [path for path in root.iter(f"{SVG}path") if path.get("class") == "line"]
+    assert len(pieces) == 2
+    assert len(list(root.iter(f"{SVG}circle"))) == 1
+    assert sorted(drawn_values(content)) == pytest.approx([1, 2, 3, 4, 5], abs=0.01)
+
+
+def test_a_very_long_series_keeps_its_extremes_and_says_so() -> None:
+    values = np.sin(np.arange(50_000) / 900)
+    values[31_234] = 9.0
+    content = plot.svg(line(values, labels=[str(at) for at in range(values.size)]))
+    assert b"least and the greatest" in content
+    assert len(content) < 40_000
+    heights = [float(y) for y in re.findall(rb"V([\d.]+)", content)]
+    # The peak of one step among 50 000 reaches the gridline of about 9: the top one is 10.
+    assert min(heights) < 45
+
+
+def test_the_sentence_says_what_is_seen() -> None:
+    text = plot.summary(line([1.0, 5.0, np.nan, 2.0]))
+    assert (
+        text
+        == "t: 3 values from 2000-01-01 to 2000-01-04; least 1 K at 2000-01-01, greatest 5 K at 2000-01-02. 1 of 4 are missing."
+    )
+    assert "no value" in plot.summary(line([np.nan, np.nan]))
+
+
+def test_titles_are_text() -> None:
+    content = plot.svg(line([1.0, 2.0], title='<script>"&', units="<b>"))
+    root = ET.fromstring(content)
+    assert b"<script>" not in content
+    assert root.get("aria-label", "").startswith('<script>"&')
+
+
+def test_depths_count_downwards() -> None:
+    content = plot.svg(line([10.0, 8.0, 4.0], positions=np.array([0.0, 10.0, 100.0]), upright=True, downwards=True))
+    heights = [float(dot.get("cy", "")) for dot in ET.fromstring(content).iter(f"{SVG}circle")]
+    assert heights == sorted(heights)
+    upwards = plot.svg(line([10.0, 8.0, 4.0], positions=np.array([0.0, 10.0, 100.0]), upright=True))
+    heights = [float(dot.get("cy", "")) for dot in ET.fromstring(upwards).iter(f"{SVG}circle")]
+    assert heights == sorted(heights, reverse=True)
+
+
+@given(st.floats(-1e12, 1e12), st.floats(-1e12, 1e12))
+def test_ticks_surround_the_values(a: float, b: float) -> None:
+    low, high = min(a, b), max(a, b)
+    found = plot.ticks(low, high)
+    span = found[-1] - found[0]
+    assert found[0] <= low + 1e-8 * span
+    assert high - 1e-8 * span <= found[-1]
+    assert 2 <= len(found) <= 9
