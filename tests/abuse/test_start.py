@@ -62,8 +62,9 @@ async def ask(app):
         found["search"] = [answer.status_code, sorted(set(sys.modules) - before)]
     return found
 
-with instance._service(settings, Catalog.open(root), instance._children(settings)) as service:
-    app = create_app(instance._app_parts(settings, service))
+children = instance._children(settings)
+with instance._service(settings, Catalog.open(root), children) as service:
+    app = create_app(instance._app_parts(settings, service, children))
     instance._warm_up()
     print(json.dumps(asyncio.run(ask(app))))
 """

@@ -29,7 +29,7 @@ def test_answers_are_counted_by_route_method_and_status(client: Client) -> None:
     assert found['cubeport_requests_total{route="/datasets/{dataset_id}",method="GET",status="404"}'] == 1
     assert found['cubeport_requests_total{route="none",method="GET",status="404"}'] == 1
     assert found['cubeport_requests_total{route="none",method="OTHER",status="405"}'] == 1
-    assert found['cubeport_response_bytes_total{route="/datasets"}'] == sum(sizes[:2])
+    assert found['cubeport_response_bytes_total{face="datasets",route="/datasets"}'] == sum(sizes[:2])
     assert found['cubeport_request_seconds_count{route="/datasets"}'] == 2
     assert found['cubeport_request_seconds_bucket{route="/datasets",le="+Inf"}'] == 2
     assert 0 < found['cubeport_request_seconds_sum{route="/datasets"}'] < 10

@@ -21,6 +21,8 @@ class Bounded[K: Hashable, V]:
         self._weight = 0
         self._kept: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._lock = threading.Lock()
+        self.hits = self.misses = 0
+        """How often what was asked for was there, and was not."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -38,7 +40,9 @@ class Bounded[K: Hashable, V]:
         with self._lock:
             found = self._kept.get(key)
             if found is None:
+                self.misses += 1
                 return None
+            self.hits += 1
             self._kept.move_to_end(key)
             return found[0]
 

@@ -80,11 +80,11 @@ def queries(directory: str | Path = ".", **flags: Any) -> DatasetQueries:
     NotACatalog, InvalidConfiguration, CubeportError
         What opening the catalog raises.
     """
-    from cubeport.main.querying import queries_of
+    from cubeport.main.querying import queries_of, room_of, versions_of
     from cubeport.main.service import connect as open_here
     from cubeport.service.asking import DatasetQueries
     from cubeport.settings import load
 
     service = open_here(directory, read_only=True, **flags)
     settings = load(directory, read_only=True, **flags)
-    return DatasetQueries(service, queries_of(settings, service), close=service.close)
+    return DatasetQueries(service, queries_of(settings, service, versions_of(service), room_of(settings)), close=service.close)

@@ -5,25 +5,39 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from cubeport.adapters.encoders.room import AnswerRoom
+    from cubeport.adapters.engines.opened import OpenedVersions
     from cubeport.service.queries import Queries
     from cubeport.service.service import Service
     from cubeport.settings import Settings
 
 
-def queries_of(settings: Settings, service: Service) -> Queries:
+def room_of(settings: Settings) -> AnswerRoom:
+    """Return the room in which a process puts large answers together."""
+    from cubeport.adapters.encoders.room import AnswerRoom
+
+    return AnswerRoom(settings.data_dir / "answers", disk_bytes=settings.limits.answer_files_bytes // settings.server.workers)
+
+
+def versions_of(service: Service) -> OpenedVersions:
+    """Return the opened versions of a process, with its caches."""
+    from cubeport.adapters.engines.opened import OpenedVersions
+
+    return OpenedVersions(service.engines)
+
+
+def queries_of(settings: Settings, service: Service, versions: OpenedVersions, room: AnswerRoom) -> Queries:
     """Return what carries out queries of a service: encoders, opened versions, room for answers and the way through pygeoapi."""
     from cubeport.adapters.encoders.modules import EncoderModules
-    from cubeport.adapters.encoders.room import AnswerRoom
-    from cubeport.adapters.engines.opened import OpenedVersions
     from cubeport.adapters.ogc.way import Pygeoapi
     from cubeport.service.plans import AnswerLimits
     from cubeport.service.queries import Queries
 
     limits = settings.limits
     return Queries(
-        OpenedVersions(service.engines),
+        versions,
         EncoderModules(),
-        AnswerRoom(settings.data_dir / "answers", disk_bytes=limits.answer_files_bytes // settings.server.workers),
+        room,
         Pygeoapi(),
         public_url=service.public_url,
         limits=AnswerLimits(

@@ -19,7 +19,7 @@ from cubeport.catalog.disk.durable import demand_space, make_folders, replace_fi
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.later import without_waiting
 from cubeport.main.catalog import Catalog, gate_limits
-from cubeport.main.querying import queries_of
+from cubeport.main.querying import queries_of, room_of, versions_of
 
 if TYPE_CHECKING:
     from socket import socket
@@ -295,7 +295,7 @@ def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: 
     with _service(settings, catalog, children, public_url=public_url) as service:
         if jobs:
             service.start()
-        app = create_app(_app_parts(settings, service))
+        app = create_app(_app_parts(settings, service, children))
         _warm_up()
         _keep_answering()
         run.serve(app, [bound], max_connections=settings.server.max_connections, ready=ready)
@@ -360,10 +360,11 @@ def _log(settings: Settings) -> None:
         logging.getLogger(chatty).setLevel("WARNING")
 
 
-def _app_parts(settings: Settings, service: Service) -> AppParts:
+def _app_parts(settings: Settings, service: Service, children: Children) -> AppParts:
     from importlib.metadata import version
 
     from cubeport.adapters.engines import ENGINES
+    from cubeport.main.measures import metrics_of
     from cubeport.server.auth import Gatekeeper
     from cubeport.server.dap import DapFace
     from cubeport.server.maps import MapsFace
@@ -375,7 +376,8 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
     from cubeport.service.templates import source_kinds
 
     limits = settings.limits
-    queries = queries_of(settings, service)
+    versions, room = versions_of(service), room_of(settings)
+    queries = queries_of(settings, service, versions, room)
     return AppParts(
         service=service,
         engine=service.engines,
@@ -406,6 +408,7 @@ def _app_parts(settings: Settings, service: Service) -> AppParts:
         offload_prefix=settings.zarr.offload_prefix,
         limits=without_waiting(settings.limits),
         info={"engines": sorted(ENGINES), "source_kinds": source_kinds(), "formats": _formats()},
+        metrics=metrics_of(settings, service, children=children, versions=versions, room=room),
         checks={
             "catalog": service.generation,
             "storage": lambda: os.scandir(settings.data_dir).close(),

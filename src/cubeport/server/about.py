@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +20,7 @@ from cubeport.server import incoming, replies
 from cubeport.server.incoming import PageQuery
 from cubeport.server.openapi import described
 from cubeport.server.parts import Parts
-from cubeport.server.traffic import MEDIA_TYPE, Traffic
+from cubeport.server.traffic import MEDIA_TYPE, Metric, Traffic
 from cubeport.service import retain
 from cubeport.service.templates import DatasetTemplate, Extent
 
@@ -85,6 +86,16 @@ class _About:
         self._probe = probe
         self._service = parts.service
         self._url = parts.public_url
+        self._own = (
+            Metric("cubeport_check", "gauge", "Whether this check of /ready passes.", self._checks),
+            Metric("cubeport_catalog_generation", "gauge", "The sequence number of the newest commit.", self._generation),
+        )
+
+    def _checks(self) -> Mapping[str, float]:
+        return {f'name="{name}"': float(_answers(check) == "ok") for name, check in self._parts.checks.items()}
+
+    def _generation(self) -> Mapping[str, float]:
+        return {"": self._service.generation()}
 
     async def webhooks(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
@@ -164,12 +175,7 @@ class _About:
 
     def metrics(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
-        checks = {f'name="{name}"': float(_answers(check) == "ok") for name, check in self._parts.checks.items()}
-        gauges = {"cubeport_check": ("Whether this check of /ready passes.", checks)}
-        if checks.get('name="catalog"', 1.0):
-            generation = {"": float(self._service.generation())}
-            gauges["cubeport_catalog_generation"] = ("The sequence number of the newest commit.", generation)
-        content = self._traffic.text(gauges | _process()).encode()
+        content = self._traffic.text((*self._own, *self._parts.metrics, *_PROCESS)).encode()
         return Response(content, headers={"Cache-Control": "no-store", "Content-Type": MEDIA_TYPE})
 
     def info(self, request: Request) -> Response:
@@ -212,15 +218,21 @@ def _answers(check: Callable[[], object]) -> str:
     return "ok"
 
 
-def _process() -> dict[str, tuple[str, Mapping[str, float]]]:
-    """Return memory and descriptors of this process, by the names that Prometheus gives them; nothing where /proc is not there."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-        descriptors = sum(1 for _ in Path("/proc/self/fd").iterdir())
-    except OSError:
-        return {}
-    resident = {"": float(pages * os.sysconf("SC_PAGE_SIZE"))}
-    return {
-        "process_resident_memory_bytes": ("Resident memory of this process.", resident),
-        "process_open_fds": ("Open file descriptors of this process.", {"": float(descriptors)}),
-    }
+def _resident() -> Mapping[str, float]:
+    return {"": int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")}
+
+
+def _descriptors() -> Mapping[str, float]:
+    return {"": sum(1 for _ in Path("/proc/self/fd").iterdir())}
+
+
+def _cpu() -> Mapping[str, float]:
+    return {"": time.process_time()}
+
+
+_PROCESS = (
+    Metric("process_resident_memory_bytes", "gauge", "Resident memory of this process.", _resident),
+    Metric("process_open_fds", "gauge", "Open file descriptors of this process.", _descriptors),
+    Metric("process_cpu_seconds_total", "counter", "Processor time of this process.", _cpu),
+)
+"""By the names that Prometheus gives them. Where there is no ``/proc`` they are left out."""

@@ -11,6 +11,7 @@ from cubeport.cubes.difference import Difference
 from cubeport.cubes.part import Deadline
 from cubeport.cubes.selection import Selection
 from cubeport.documents.texts import PublishedView
+from cubeport.server.traffic import Metric
 from cubeport.service.changes import ChangePage
 from cubeport.service.collections import CollectionSearch
 from cubeport.service.ingestions import Ingestion, IngestionRequest
@@ -219,3 +220,5 @@ class Parts:
     """``engines, source_kinds, formats, libraries`` of ``/info``."""
     checks: Mapping[str, Any] = field(default_factory=dict)
     """What ``/ready`` asks: name → function that raises when the thing does not answer."""
+    metrics: tuple[Metric, ...] = ()
+    """What ``/metrics`` gives besides what was answered."""

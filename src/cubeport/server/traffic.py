@@ -8,9 +8,26 @@ import sys
 from bisect import bisect_left
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
+
+from cubeport.errors import CubeportError
 
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """One thing that is measured, when somebody asks."""
+
+    name: str
+    kind: Literal["gauge", "counter"]
+    text: str
+    """What it is, for ``# HELP``."""
+    values: Callable[[], Mapping[str, float]]
+    """Returns the values by label text: ``""``, ``state="ok"``."""
+
 
 BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0)
 """Upper bounds of the times of answers."""
@@ -62,17 +79,17 @@ class Traffic:
             lines, self._lines = self._lines, []
             self._write("".join(lines))
 
-    def text(self, gauges: Mapping[str, tuple[str, Mapping[str, float]]]) -> str:
-        """Return everything counted, and *gauges*: name → help text and values by label text (``""``, ``state="ok"``)."""
-        return "".join(f"{line}\n" for line in self._all(gauges))
+    def text(self, metrics: Iterable[Metric]) -> str:
+        """Return everything counted, and *metrics*; one that cannot be measured now is left out."""
+        return "".join(f"{line}\n" for line in self._all(metrics))
 
-    def _all(self, gauges: Mapping[str, tuple[str, Mapping[str, float]]]) -> Iterable[str]:
+    def _all(self, metrics: Iterable[Metric]) -> Iterable[str]:
         yield from _head("cubeport_requests_total", "counter", "Answers of this process by route, method and status.")
         for (route, method, status), count in sorted(self._requests.items()):
             yield f'cubeport_requests_total{{route="{route}",method="{method}",status="{status}"}} {count}'
-        yield from _head("cubeport_response_bytes_total", "counter", "Bytes of bodies by route.")
+        yield from _head("cubeport_response_bytes_total", "counter", "Bytes of bodies by face and route.")
         for route, size in sorted(self._bytes.items()):
-            yield f'cubeport_response_bytes_total{{route="{route}"}} {size}'
+            yield f'cubeport_response_bytes_total{{face="{_face(route)}",route="{route}"}} {size}'
         yield from _head("cubeport_request_seconds", "histogram", "Seconds from the head of a request to the end of its answer.")
         for route, counts in sorted(self._times.items()):
             total = 0
@@ -81,10 +98,19 @@ class Traffic:
                 yield f'cubeport_request_seconds_bucket{{route="{route}",le="{bound}"}} {total}'
             yield f'cubeport_request_seconds_sum{{route="{route}"}} {self._seconds[route]:.6f}'
             yield f'cubeport_request_seconds_count{{route="{route}"}} {total}'
-        for name, (text, values) in gauges.items():
-            yield from _head(name, "gauge", text)
+        for metric in metrics:
+            try:
+                values = metric.values()
+            except (CubeportError, OSError):
+                continue  # cubeport_check says what does not answer
+            yield from _head(metric.name, metric.kind, metric.text)
             for labels, value in sorted(values.items()):
-                yield f"{name}{{{labels}}} {value:g}" if labels else f"{name} {value:g}"
+                yield f"{metric.name}{{{labels}}} {value:.17g}" if labels else f"{metric.name} {value:.17g}"
+
+
+def _face(route: str) -> str:
+    """Return the face that a route belongs to, by its first part."""
+    return route.split("/")[1] or "pages" if route.startswith("/") else route
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"})

@@ -11,7 +11,8 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
@@ -106,6 +107,7 @@ class Jobs:
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._work = threading.Condition()
+        self._outcomes: Counter[str] = Counter()
         self._trouble: dict[str, CubeportError] = {}
         """By job, why its row cannot be written now."""
 
@@ -197,6 +199,14 @@ class Jobs:
         if self.get(ingestion_id).finished:
             raise AlreadyFinished(f"Ingestion {ingestion_id} has ended.")
         return self._change(ingestion_id, _asked_to_end)
+
+    def unfinished(self) -> Mapping[str, int]:
+        """Return how many jobs of the instance are in each status before the end."""
+        return {status: self._rows.count(JOB, states=[status]) for status in UNFINISHED}
+
+    def outcomes(self) -> Mapping[str, int]:
+        """Return how the attempts of this process ended: by status, ``retrying`` included."""
+        return {status: self._outcomes[status] for status in ("completed", "failed", "cancelled", "retrying")}
 
     def check(self) -> None:
         """Return if this process does its jobs as it should.
@@ -349,8 +359,10 @@ class Jobs:
         job_id = ingestion.ingestion_id
         try:
             change = self._attempted(ingestion, listener)
-            if change is not None:
-                self._surely(job_id, change)
+            ended = self._surely(job_id, change) if change is not None else self.get(job_id)
+            if ended is not None:
+                with self._work:
+                    self._outcomes[ended.status] += 1
         finally:
             self.wake()
 

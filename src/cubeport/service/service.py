@@ -533,6 +533,11 @@ class Service:
         """End the jobs of dead workers; the catalog's own recovery runs when it opens."""
         return self._jobs.recover()
 
+    @property
+    def jobs(self) -> Jobs:
+        """The queue of the instance, and the workers of this process."""
+        return self._jobs
+
     def check_jobs(self) -> None:
         """Return if this process does its jobs as it should; see :meth:`Jobs.check`. Raises Unavailable."""
         self._jobs.check()

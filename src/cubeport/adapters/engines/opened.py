@@ -384,6 +384,11 @@ class OpenedVersions:
         self._chunks: Chunks = Bounded(chunk_bytes)
         self._opening = threading.Lock()
 
+    @property
+    def caches(self) -> Mapping[str, Bounded[Any, Any]]:
+        """What is kept: decoded ``chunks`` and opened ``versions``; weights are bytes."""
+        return {"chunks": self._chunks, "versions": self._kept}
+
     def open(self, dataset_id: str, version_id: str, description: CubeDescription) -> OpenedVersion:
         """Return the opened version; *description* is what was measured when it was sealed."""
         # Of several grids in one store each has its own axes; the fields tell them apart.

@@ -82,6 +82,8 @@ class Children:
         self._arguments = (",".join(libraries), *map(str, modules))
         self._free = threading.BoundedSemaphore(self.limits.children)
         self._lock = threading.Lock()
+        self.running = 0
+        """Children that work now."""
         self._template: _Template | None = None
         self._closed = False
 
@@ -135,7 +137,9 @@ class Children:
         with contextlib.ExitStack() as stack:
             while not self._free.acquire(timeout=_BEAT_S):
                 beat.now()
-            stack.callback(self._free.release)
+            stack.callback(self._done)
+            with self._lock:
+                self.running += 1
             unit = stack.enter_context(self._start(task))
             document = {
                 "target": self._tasks[task],
@@ -156,6 +160,11 @@ class Children:
                 unit.end()
                 raise _dead(self.limits, unit.ended()) from error
             return _result(answer, self.limits, unit.ended())
+
+    def _done(self) -> None:
+        with self._lock:
+            self.running -= 1
+        self._free.release()
 
     def close(self) -> None:
         """End the template and every child; idempotent."""
