@@ -59,6 +59,7 @@ class TestEmit:
             {"options": {"deep": [{"aws_secret_access_key": SECRET}]}},
             {"url": f"https://me:{SECRET}@example.org/x"},
             {"url": f"see https://example.org/x?sig={SECRET} there"},
+            {"url": f"https://example.org/data;token={SECRET};v=1/x.nc"},
             {"exception": ValueError(f"cannot open s3://u:{SECRET}@bucket/x")},
             {"plain": f"the value {SECRET} itself"},
         ],

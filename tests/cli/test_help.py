@@ -132,3 +132,13 @@ class TestCheckConfig:
     def test_a_folder_of_sources_that_is_not_there_is_named(self, shell: Shell) -> None:
         shell.file("config/service.yaml", "sources: {roots: [gone]}\n")
         assert "sources.roots: there is no folder" in shell("check-config").err
+
+    def test_a_folder_of_sources_inside_the_instance_or_around_it_is_named(self, shell: Shell) -> None:
+        shell.file("config/service.yaml", "sources: {roots: [config]}\n")
+        assert "is inside the instance, where no source may be" in shell("check-config").err
+        shell.file("config/service.yaml", "sources: {roots: [/]}\n")
+        assert "sources.roots" not in shell("check-config").err
+        found = [each for each in shell("doctor", "--json").json if each["kind"] == "wide-root"]
+        assert [(each["level"], each["place"]) for each in found] == [("warn", "sources.roots")]
+        shell.file("config/service.yaml", "sources: {roots: [/usr]}\n")
+        assert "wide-root" not in shell("doctor").out

@@ -312,6 +312,15 @@ def _surroundings(root: Path, backend: CatalogBackend) -> Iterable[Finding]:
 
     settings = load(root)
     yield from findings(settings.gate.sandbox)
+    for folder in settings.sources.roots:
+        if root.resolve().is_relative_to(folder.resolve()):
+            yield Finding(
+                "wide-root",
+                "sources.roots",
+                f"requests may name any file below {folder}, in which the instance itself is",
+                "name the folders that contain sources, in config/service.yaml",
+                "warn",
+            )
     if settings.auth.open_on_loopback and not settings.read_only and not Keys(backend).any():
         yield Finding(
             "open-on-loopback",

@@ -29,6 +29,8 @@ def _settings(root: Path) -> Iterator[str]:
     for folder in settings.sources.roots:
         if not folder.is_dir():
             yield f"{FILE}: sources.roots: there is no folder {folder}"
+        elif folder.resolve().is_relative_to(root.resolve()):
+            yield f"{FILE}: sources.roots: {folder} is inside the instance, where no source may be; name another folder"
 
 
 def _catalog(root: Path) -> Iterator[str]:

@@ -14,12 +14,18 @@ _SECRET = re.compile(
     re.IGNORECASE,
 )
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
+_PATH_PARAMETER = re.compile(r";([^=;/]+)=([^;/]*)")
+"""A parameter of a part of a path (RFC 3986, 3.3): ``/data;token=…/x.nc``."""
 _QUERY_SECRETS = re.compile(_SECRET.pattern + r"|^sig$|^key$|^auth$", re.IGNORECASE)
 
 
 def is_secret_name(name: str) -> bool:
     """Tell whether a key of this name holds a secret."""
     return _SECRET.search(name.replace("-", "_")) is not None
+
+
+def _is_query_secret(name: str) -> bool:
+    return _QUERY_SECRETS.search(name.replace("-", "_")) is not None
 
 
 NOT_A_URL = "is not a URL"
@@ -35,7 +41,8 @@ def url_secrets(url: str) -> str | None:
         return NOT_A_URL
     if parts.username is not None or parts.password is not None:
         return "a URL with user name or password is refused; name a profile with storage_options_env"
-    if any(_QUERY_SECRETS.search(name.replace("-", "_")) for name, _ in parse_qsl(parts.query, keep_blank_values=True)):
+    in_path = (found[1] for found in _PATH_PARAMETER.finditer(parts.path))
+    if any(map(_is_query_secret, (*in_path, *(name for name, _ in parse_qsl(parts.query, keep_blank_values=True))))):
         return "a URL with a secret-looking query parameter is refused; name a profile with storage_options_env"
     return None
 
@@ -67,7 +74,8 @@ def _plain_url(url: str) -> str:
         parts = urlsplit(url)
     except ValueError:
         return MASK
-    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+    path = _PATH_PARAMETER.sub(lambda found: f";{found[1]}={MASK}" if _is_query_secret(found[1]) else found[0], parts.path)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], path=path, query="", fragment="").geturl()
 
 
 def redact(value: Any) -> Any:
