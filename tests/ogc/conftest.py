@@ -111,6 +111,7 @@ class Shelf:
     def __init__(self, data: Path, realdata: Path) -> None:
         self.engine = CountingEngine(zarr.Reader(data))
         self._realdata = realdata
+        self.areas: dict[str, Any] = {}
         self._kept: dict[Any, Stored] = {}
 
     def put(self, name: str, *, chunks: dict[str, int] | None = None, fields: list[str] | None = None) -> Stored:
@@ -147,7 +148,10 @@ class Shelf:
         return {}
 
     def extents(self) -> dict[str, Any]:
-        return {}
+        return self.areas
+
+    def with_versions(self, *shown: PublishedView) -> tuple[PublishedView, ...]:
+        return tuple(each.model_copy(update={"versions": (each.version,)}) for each in shown)
 
     def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView:
         dataset_id, at, version = ref.partition("@")

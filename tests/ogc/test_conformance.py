@@ -250,6 +250,10 @@ def edr_queries(server: Server) -> None:
         "area": {"coords": "POLYGON((8 44,12 44,10 48,8 44))"},
         "cube": {"bbox": "8,44,12,48"},
         "radius": {"coords": "POINT(10 45)", "within": "200", "within-units": "km"},
+        "trajectory": {"coords": "LINESTRING(8 44,12 48)"},
+        "corridor": {"coords": "LINESTRING(8 44,12 48)", "corridor-width": "200", "width-units": "km"},
+        "locations": {},
+        "instances": {},
     }
     listed = server.get(server.path)["data_queries"]
     assert set(listed) == set(where)
@@ -277,7 +281,31 @@ def geotiff(server: Server) -> None:
         assert np.array_equal(found.read(1).ravel(), np.array(told["ranges"]["tcco2"]["values"]))
 
 
-_EDR = {"core": edr_core, "collections": edr_collections, "queries": edr_queries, "json": edr_json, "covjson": edr_covjson}
+def edr_instances(server: Server) -> None:
+    """/req/instances: each version is described in full, and queried by the same queries with the same answers."""
+    (instance,) = server.get(f"{server.path}/instances")["instances"]
+    assert instance["id"] == VERSION
+    assert server.get(f"{server.path}/instances/{VERSION}")["parameter_names"] == instance["parameter_names"]
+    plain = server.get(f"{server.path}/position", coords="POINT(10 45)")
+    assert server.get(f"{server.path}/instances/{VERSION}/position", coords="POINT(10 45)") == plain
+
+
+def edr_geojson(server: Server) -> None:
+    """/req/edr-geojson: locations are GeoJSON features."""
+    answer = server.client.get(f"{server.path}/locations")
+    assert answer.headers["content-type"] == "application/geo+json"
+    assert answer.json()["type"] == "FeatureCollection"
+
+
+_EDR = {
+    "core": edr_core,
+    "collections": edr_collections,
+    "queries": edr_queries,
+    "json": edr_json,
+    "covjson": edr_covjson,
+    "instances": edr_instances,
+    "edr-geojson": edr_geojson,
+}
 _COVERAGES = {
     "core": coverages_core,
     "subsetting-spatial": subsetting_spatial,

@@ -33,6 +33,10 @@ EXAMPLES = {
     "radius": {"coords": "POINT(0.5 50.5)", "within": "50", "within-units": "km"},
     "area": {"coords": "POLYGON((0 50,1 50,1 51,0 50))"},
     "cube": {"bbox": "0,50,1,51"},
+    "trajectory": {"coords": "LINESTRING(0 50,1 51)"},
+    "corridor": {"coords": "LINESTRING(0 50,1 51)", "corridor-width": "50", "width-units": "km"},
+    "locations": {},
+    "instances": {},
 }
 
 

@@ -227,7 +227,7 @@ def test_edr_has_the_forms_of_its_formatters(pygeoapi: str, truth: xr.DataArray)
 def test_refusals_have_our_status_and_our_words(pygeoapi: str, collection: str) -> None:
     outside = get(pygeoapi, f"/collections/{collection}/position", coords="POINT(0 89.9)", datetime="1900", f="json")
     assert outside.status_code == 404
-    assert "There is no data" in outside.text
+    assert "There are no data" in outside.text
     unknown = get(pygeoapi, f"/collections/{collection}/position", coords="POINT(0 0)", z="3", f="json")
     assert unknown.status_code == 400
     assert "z" in unknown.text

@@ -104,7 +104,7 @@ def _even(opened: Opened, windows: Windows, selection: Selection, crs: str) -> G
     try:
         box = carried((west, south, east + (360.0 if east <= west else 0.0), north), CRS84, system)
     except ValueError:
-        raise NotFound("There is no data at what was asked for in that reference system.", what="data") from None
+        raise NotFound("There are no data for this request in that reference system.", what="data") from None
     dimensions = horizontal(description)
     count = math.prod(windows.along[each].size for each in dimensions)
     ratio = (box[2] - box[0]) / (box[3] - box[1])

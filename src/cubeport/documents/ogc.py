@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from cubeport.cubes import reprojected
 from cubeport.cubes.calendars import canonical as calendar_named
 from cubeport.cubes.calendars import gregorian, parse_stamp
-from cubeport.cubes.description import Axis, CubeDescription, Temporal, Variable
+from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Temporal, Variable
 from cubeport.cubes.edr.queries import QUERIES
 from cubeport.cubes.forms import FORMS
 from cubeport.cubes.windows import storage_crs, time_axis
@@ -26,6 +27,7 @@ from cubeport.documents.texts import PublishedView
 
 GREGORIAN = "http://www.opengis.net/def/uom/ISO-8601/0/Gregorian"
 SCHEMA = "application/schema+json"
+GEOJSON = "application/geo+json"
 _REL = "http://www.opengis.net/def/rel/ogc/1.0/"
 _SPEC = "http://www.opengis.net/spec/ogcapi-"
 
@@ -68,7 +70,7 @@ CONFORMANCE = (
     *(
         f"{_SPEC}edr-1/{version}/conf/{name}"
         for version in ("1.1", "1.2")
-        for name in ("core", "collections", "queries", "json", "covjson")
+        for name in ("core", "collections", "queries", "instances", "json", "covjson", "edr-geojson")
     ),
 )
 """Only classes that are true; each has a test of its name. The Coverages draft writes its own with ``https``."""
@@ -123,6 +125,96 @@ def collections(
     if matched is not None:
         document["numberMatched"] = matched
     return document
+
+
+@dataclass(frozen=True, slots=True)
+class Area:
+    """A named area of the instance."""
+
+    extent_id: str
+    name: str | None
+    description: str | None
+    bbox: BoundingBox
+    geometry: Mapping[str, Any] | None
+
+    def meets(self, box: BoundingBox) -> bool:
+        """Tell whether its box meets another; both may cross 180°."""
+        return any(
+            a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3] for a in _unrolled(self.bbox) for b in _unrolled(box)
+        )
+
+    @property
+    def shape(self) -> Mapping[str, Any]:
+        """GeoJSON: its geometry, else its box, cut at 180° where it crosses."""
+        if self.geometry is not None:
+            return self.geometry
+        rings = [
+            [[[west, south], [east, south], [east, north], [west, north], [west, south]]]
+            for west, south, east, north in _unrolled(self.bbox)
+        ]
+        return {"type": "Polygon", "coordinates": rings[0]} if len(rings) == 1 else {"type": "MultiPolygon", "coordinates": rings}
+
+    @property
+    def wkt(self) -> str:
+        """Its geometry as a query has it: a box that crosses 180° runs on past it."""
+        import shapely
+        import shapely.geometry
+
+        if self.geometry is None:
+            west, south, east, north = self.bbox
+            return str(shapely.to_wkt(shapely.box(west, south, east + (360 if east < west else 0), north), rounding_precision=-1))
+        return str(shapely.to_wkt(shapely.geometry.shape(dict(self.geometry)), rounding_precision=-1))
+
+
+def _unrolled(box: BoundingBox) -> list[BoundingBox]:
+    west, south, east, north = box
+    return [box] if west <= east else [(west, south, 180.0, north), (-180.0, south, east, north)]
+
+
+def locations(shown: PublishedView, areas: Iterable[Area], *, public_url: str) -> dict[str, Any]:
+    """Return the named areas as GeoJSON features, each with a link to its values."""
+    base = f"{public_url}/ogcapi/collections/{shown.coverage_name}/locations"
+    features = [
+        {
+            "type": "Feature",
+            "id": each.extent_id,
+            "geometry": each.shape,
+            "properties": {
+                "name": each.name or each.extent_id,
+                **({"description": each.description} if each.description else {}),
+                "datetime": _span(shown.description.temporal),
+                "parameter-name": list(shown.description.fields),
+                "edrqueryendpoint": f"{base}/{each.extent_id}",
+            },
+            "links": [link(f"{base}/{each.extent_id}", "data", each.name or each.extent_id, FORMS[0].media_type)],
+        }
+        for each in areas
+    ]
+    return {
+        "type": "FeatureCollection",
+        "features": features,
+        "links": [link(base, "self", "The named areas that meet the data", GEOJSON)],
+        "numberReturned": len(features),
+        "numberMatched": len(features),
+    }
+
+
+def _span(temporal: Temporal | None) -> str | None:
+    return None if temporal is None else f"{temporal.start}/{temporal.end}"
+
+
+def instances(shown: PublishedView, versions: Iterable[PublishedView], *, public_url: str) -> dict[str, Any]:
+    """Return the versions of a collection as instances, each described in full under the id of its version."""
+    base = f"{public_url}/ogcapi/collections/{shown.coverage_name}"
+    found = [
+        {**collection(each, public_url=public_url), "id": each.version.version_id, "title": f"{each.texts.title}: version {number}"}
+        for each in versions
+        for number in [each.seq or each.version.version_id[:8]]
+    ]
+    return {
+        "instances": found,
+        "links": [link(f"{base}/instances", "self", "Its versions"), link(base, "collection", shown.texts.title)],
+    }
 
 
 def schema(shown: PublishedView, *, public_url: str) -> dict[str, Any]:
@@ -228,6 +320,20 @@ def _data_queries(shown: PublishedView, base: str) -> dict[str, Any]:
         }
         to_query = link(f"{base}/{kind.name}", "data", f"{kind.title} query", FORMS[0].media_type)
         found[kind.name] = {"link": {**to_query, "variables": variables}}
+    others = (
+        ("locations", "Locations", "The named areas of the service that meet the data, and values in each"),
+        ("instances", "Instances", "The retained versions of the data, and all queries of each"),
+    )
+    for name, title, text in others:
+        about: dict[str, Any] = {
+            "title": title,
+            "description": text,
+            "query_type": name,
+            "output_formats": list(OUTPUT_FORMATS),
+            "default_output_format": FORMS[0].name,
+            "crs_details": [{"crs": "CRS84", "wkt": CRS84_WKT}],
+        }
+        found[name] = {"link": {**link(f"{base}/{name}", "data", f"{title} query"), "variables": about}}
     return found
 
 

@@ -24,14 +24,14 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from cubeport.cubes.download import parse_download, period_of
-from cubeport.cubes.edr.queries import QUERIES, parameters_of, parse_query
+from cubeport.cubes.edr.queries import QUERIES, parameters_of, parse_query, query_named
 from cubeport.cubes.edr.query import EdrQuery
 from cubeport.cubes.forms import FORMS, PLOT, Form, downloads, form_named
 from cubeport.cubes.selection import COVERAGE_PARAMETERS, Selection, parse
 from cubeport.cubes.view import View, plot_parameters, point
 from cubeport.documents import ogc
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import Cancelled, InvalidRequest, NotAcceptable
+from cubeport.errors import Cancelled, InvalidRequest, NotAcceptable, NotFound
 from cubeport.server import incoming, negotiation, replies
 from cubeport.server.openapi import READ, described
 from cubeport.service import answered
@@ -42,6 +42,8 @@ if TYPE_CHECKING:
     from cubeport.server.parts import Service
 
 _BLOCK = 1 << 18
+_INSTANCES = 100
+"""Versions that a collection lists as instances."""
 _INSIDE = re.compile(r"([0-9]{1,4})~([a-z0-9_-]{1,64})~(.*)")
 """A cursor within a dataset: how many of its coverages came before, which dataset it is, and the catalog's cursor."""
 _COUNTED = 100
@@ -108,6 +110,10 @@ def edr_model(kind: EdrQuery) -> type[incoming.Model]:
     return model
 
 
+LocationQuery = edr_model(replace(query_named("area"), name="location", parameters=()))
+"""What values in a named area take: what an area takes, but its polygon."""
+
+
 class DownloadQuery(incoming.Model):
     """What a download takes; this model is for the definition."""
 
@@ -160,6 +166,7 @@ class OgcFace:
             )
 
         one = "/ogcapi/collections/{collection_id}"
+        instance = f"{one}/instances/{{instance_id}}"
         documents = {"query": DocumentQuery, "statuses": (*READ, 406)}
         files = {"statuses": (*READ, 406, 413, 507), "media_types": _MEDIA_TYPES}
         add("/ogcapi", self.landing, "The landing page of the OGC API", "ogc.getLandingPage", **documents)
@@ -183,8 +190,20 @@ class OgcFace:
             **files,
         )
         for kind in QUERIES:
-            name = f"collection.query{kind.title}"
-            add(f"{one}/{kind.name}", self._edr(kind), kind.text, name, query=edr_model(kind), **files)
+            for place, of in ((one, "collection"), (instance, "instance")):
+                name = f"{of}.query{kind.title}"
+                add(f"{place}/{kind.name}", self._edr(kind), kind.text, name, query=edr_model(kind), **files)
+        add(f"{one}/locations", self.locations, "The named areas that meet its data", "collection.getLocations", **documents)
+        add(
+            f"{one}/locations/{{location_id}}",
+            self.location,
+            "Its values in a named area",
+            "collection.queryLocation",
+            query=LocationQuery,
+            **files,
+        )
+        add(f"{one}/instances", self.instances, "Its versions", "collection.getInstances", **documents)
+        add(instance, self.collection, "One version", "collection.getInstance", **documents)
         add(
             "/datasets/{dataset_id}/download",
             self.download,
@@ -289,7 +308,7 @@ class OgcFace:
     ) -> Response:
         incoming.query(request.scope["query_string"], DocumentQuery)
         _accepts_json(request, media_type)
-        shown = self._service.coverage(request.path_params["collection_id"])
+        shown = self._coverage_at(request)
         tag = replies.etag_of(shown, request, media_type, self._url)
         return replies.reply(
             request,
@@ -298,6 +317,69 @@ class OgcFace:
             tag=tag,
             headers={"Cubeport-Version": shown.version.version_id},
         )
+
+    def instances(self, request: Request) -> Response:
+        """Answer ``…/instances``: the retained versions that were ever shown, newest first, each described in full."""
+        incoming.query(request.scope["query_string"], DocumentQuery)
+        _accepts_json(request)
+        shown = self._coverage_at(request)
+        tag = replies.etag_of(shown, request, negotiation.JSON, self._url, self._service.generation())
+
+        def build() -> bytes:
+            dataset_id, grid = shown.texts.dataset_id, "" if shown.grid is None else f":{shown.grid}"
+            [whole] = self._service.with_versions(self._service.shown(dataset_id))
+            found = []
+            for version in whole.versions[:_INSTANCES]:
+                try:
+                    found.append(self._service.coverage(f"{dataset_id}{grid}@{version.version_id}"))
+                except NotFound:
+                    continue  # an older version may have been without this grid
+            return replies.dumps(ogc.instances(shown, found, public_url=self._url))
+
+        return replies.reply(request, build, tag=tag, headers=replies.versioned(shown))
+
+    def locations(self, request: Request) -> Response:
+        """Answer ``…/locations``: the areas of the instance that meet the data, as GeoJSON."""
+        incoming.query(request.scope["query_string"], DocumentQuery)
+        _accepts_json(request, ogc.GEOJSON)
+        shown = self._coverage_at(request)
+        content = replies.dumps(ogc.locations(shown, self._areas(shown), public_url=self._url))
+        tag = replies.etag(shown.version.version_id, content.decode())
+        return replies.reply(request, content, media_type=ogc.GEOJSON, tag=tag, headers=replies.versioned(shown))
+
+    async def location(self, request: Request) -> Response:
+        """Answer ``…/locations/{location_id}``: the area query of a named area."""
+
+        def read(request: Request) -> _Asked:
+            shown = self._coverage_at(request)
+            name = request.path_params["location_id"]
+            area = next((each for each in self._areas(shown) if each.extent_id == name), None)
+            if area is None:
+                near = f"{self._url}/ogcapi/collections/{shown.coverage_name}/locations"
+                raise NotFound(f"No area {name[:64]!r} meets these data.", what="location", next_step=near)
+            pairs = [("coords", area.wkt), *_pairs_with_form(request, "f", FORMS)]
+            place, selection = parse_query("area", pairs, forms=_NAMES)
+            return self._asked(request, shown, CubeQuery(selection, _form(request, selection, FORMS), place))
+
+        return await self._values(request, read)
+
+    def _areas(self, shown: PublishedView) -> list[ogc.Area]:
+        """Return the named areas that meet the box of the data."""
+        box = shown.description.spatial.bbox
+        if box is None or shown.description.spatial.family == "none":
+            return []
+        found = [
+            ogc.Area(each.extent_id, each.name, each.description, each.bbox, each.geometry)
+            for each in self._service.extents().values()
+        ]
+        return [each for each in found if each.meets(box)]
+
+    def _coverage_at(self, request: Request) -> PublishedView:
+        """Return the coverage that the address names: of an instance, that version."""
+        name, instance = request.path_params["collection_id"], request.path_params.get("instance_id")
+        if instance is not None and "@" in name:
+            raise NotFound("An instance is of a collection, not of a version.", what="path")
+        return self._service.coverage(name if instance is None else f"{name}@{instance}")
 
     # --- values ---------------------------------------------------------------------------------------------------------
 
@@ -319,7 +401,7 @@ class OgcFace:
         def read(request: Request) -> _Asked:
             place, selection = parse_query(kind.name, _pairs_with_form(request, "f", FORMS), forms=_NAMES)
             query = CubeQuery(selection, _form(request, selection, FORMS), place)
-            return self._asked(request, self._service.coverage(request.path_params["collection_id"]), query)
+            return self._asked(request, self._coverage_at(request), query)
 
         async def handler(request: Request) -> Response:
             return await self._values(request, read)
@@ -329,7 +411,7 @@ class OgcFace:
     def _coverage(self, request: Request) -> _Asked:
         selection = parse(_pairs_with_form(request, "f", FORMS), forms=_NAMES, allowed=COVERAGE_PARAMETERS)
         query = CubeQuery(selection, _form(request, selection, FORMS))
-        return self._asked(request, self._service.coverage(request.path_params["collection_id"]), query)
+        return self._asked(request, self._coverage_at(request), query)
 
     def _plot(self, request: Request) -> _Asked:
         query = incoming.query(request.scope["query_string"], PlotQuery)
@@ -485,6 +567,8 @@ async def _watch(request: Request, left: threading.Event) -> None:
 
 
 def _names_version(request: Request, shown: PublishedView) -> bool:
+    if request.path_params.get("instance_id") == shown.version.version_id:
+        return True
     address = request.path_params.get("collection_id") or request.path_params.get("dataset_id") or ""
     return str(address).endswith(f"@{shown.version.version_id}")
 

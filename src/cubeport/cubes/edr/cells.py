@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from cubeport.cubes import boxes
@@ -73,8 +73,6 @@ def containing_each(
 
     Raises NotFound when all are outside.
     """
-    import numpy as np
-
     found: list[Windows] = []
     outside: NotFound | None = None
     for point in points:
@@ -85,18 +83,40 @@ def containing_each(
     if not found:
         raise outside or NotFound("There are no data for this request.", what="data")
     dimensions = horizontal(description)
-    cells = sorted({tuple(int(each.along[name].indices()[0]) for name in dimensions) for each in found})
+    taken = {tuple(int(each.along[name].indices()[0]) for name in dimensions) for each in found}
     shifts = {(name, each.along[name].runs[0].start): each.along[name].runs[0].shift for each in found for name in dimensions}
-    along = dict(found[0].along)
-    taken = {name: sorted({cell[number] for cell in cells}) for number, name in enumerate(dimensions)}
+    return these(found[0], dimensions, taken, shifts)
+
+
+def these(
+    windows: Windows,
+    dimensions: Sequence[str],
+    cells: Iterable[tuple[int, ...]],
+    shifts: Mapping[tuple[str, int], float] | None = None,
+) -> Windows:
+    """Return the windows with some cells alone, which are places of their own.
+
+    Parameters
+    ----------
+    cells
+        Indices along *dimensions*; at least one cell.
+    shifts
+        By dimension and index: whole turns by which its label moves.
+    """
+    import numpy as np
+
+    wanted, moved = sorted(set(cells)), shifts or {}
+    along = dict(windows.along)
+    taken = {name: sorted({cell[number] for cell in wanted}) for number, name in enumerate(dimensions)}
     for name in dimensions:
-        along[name] = Window(name, tuple(IndexRange(at, at + 1, shifts[name, at]) for at in taken[name]))
+        along[name] = Window(name, tuple(IndexRange(at, at + 1, moved.get((name, at), 0.0)) for at in taken[name]))
     if len(dimensions) == 1:
-        return replace(found[0], along=along)
+        return replace(windows, along=along)
+    place = {name: {at: number for number, at in enumerate(taken[name])} for name in dimensions}
     inside = np.zeros([len(taken[name]) for name in dimensions], bool)
-    for cell in cells:
-        inside[tuple(taken[name].index(at) for name, at in zip(dimensions, cell, strict=True))] = True
-    return masked(replace(found[0], along=along, scattered=dimensions), Mask(dimensions, inside))
+    for cell in wanted:
+        inside[tuple(place[name][at] for name, at in zip(dimensions, cell, strict=True))] = True
+    return masked(replace(windows, along=along, scattered=tuple(dimensions)), Mask(tuple(dimensions), inside))
 
 
 def horizontal(description: CubeDescription) -> tuple[str, ...]:

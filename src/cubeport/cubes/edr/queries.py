@@ -7,18 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.edr import area, cube, position, radius
+from cubeport.cubes.edr import area, corridor, cube, position, radius, trajectory
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.part import Deadline
 from cubeport.cubes.selection import Point, Selection, Slice, Subset, Trim, parse, read_number
 from cubeport.cubes.windows import Labels, Windows
 from cubeport.errors import InvalidRequest, NotFound, Problem
 
-QUERIES: tuple[EdrQuery, ...] = (position.QUERY, radius.QUERY, area.QUERY, cube.QUERY)
+QUERIES: tuple[EdrQuery, ...] = (position.QUERY, radius.QUERY, area.QUERY, cube.QUERY, trajectory.QUERY, corridor.QUERY)
 
 _COMMON = {
     "z": "v, a/b, v1,v2 or Rn/start/step",
     "datetime": "One value is a slice; a/b, ../b, a/.. a trim",
+    "subset": "axis(value) or axis(low:high) of axes that have no parameter here, as members, forecast steps and categories",
     "parameter-name": "Fields, with commas",
     "crs": "The storage CRS",
 }
@@ -76,7 +77,7 @@ def parse_query(name: str, pairs: Iterable[tuple[str, str]], *, forms: Sequence[
         ("properties" if key == "parameter-name" else key, value) for key, value in given if key in allowed and key not in readers
     ]
     try:
-        selection = parse(rest, forms=forms, allowed=("bbox", "datetime", "properties", "crs", *_OF_ANSWERS))
+        selection = parse(rest, forms=forms, allowed=("bbox", "datetime", "subset", "properties", "crs", *_OF_ANSWERS))
     except InvalidRequest as refused:
         problems += [_renamed(each) for each in refused.errors]
     read: dict[str, Any] = {}
@@ -89,14 +90,14 @@ def parse_query(name: str, pairs: Iterable[tuple[str, str]], *, forms: Sequence[
     if problems:
         raise InvalidRequest("The query has parameters that are not valid; errors lists them.", errors=problems)
     if "z" in read:
-        selection = replace(selection, subsets=(Subset("z", read["z"]),))
+        selection = replace(selection, subsets=(*selection.subsets, Subset("z", read["z"])))
     return Place(name, tuple((each.name, read[each.name]) for each in kind.parameters if each.name in read)), selection
 
 
 def query_of(place: Place, selection: Selection) -> list[tuple[str, str]]:
     """Return the parameters in canonical form: parsing them is the same place and selection."""
-    levels = [("z", _levels_text(subset.part)) for subset in selection.subsets]
-    plain = replace(selection, subsets=()).query()
+    levels = [("z", _levels_text(subset.part)) for subset in selection.subsets if subset.axis == "z"]
+    plain = replace(selection, subsets=tuple(subset for subset in selection.subsets if subset.axis != "z")).query()
     return [*place.given, *levels, *(("parameter-name" if name == "properties" else name, value) for name, value in plain)]
 
 
@@ -110,6 +111,8 @@ def resolve_query(description: CubeDescription, labels: Labels, selection: Selec
         return kind.resolve(description, labels, selection, place)
     except InvalidRequest as refused:
         names = _COVERAGE_NAMES if kind.bbox else {**_COVERAGE_NAMES, "bbox": "coords"}
+        if any(subset.axis != "z" for subset in selection.subsets):
+            names = {name: ours for name, ours in names.items() if name != "subset"}
         raise InvalidRequest(refused.message, errors=[_renamed(each, names) for each in refused.errors]) from refused
 
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     type Array = NDArray[Any]
 
-_METRES = {"m": 1.0, "km": 1000.0, "mi": 1609.344, "nmi": 1852.0}
+UNITS = {"m": 1.0, "km": 1000.0, "mi": 1609.344, "nmi": 1852.0}
 """Metres in each unit of ``within-units``."""
 _DEGREE = 110_500.0
 """Less than the shortest degree of latitude on WGS 84 (110,574 m), so that a box of degrees surrounds the circle."""
@@ -93,19 +93,20 @@ class Circle:
 
 def _circle(place: Place) -> Circle:
     point = read(place["coords"])
-    return Circle(float(point.x), float(point.y), float(place["within"]) * _METRES[place["within-units"]])
+    return Circle(float(point.x), float(point.y), float(place["within"]) * UNITS[place["within-units"]])
 
 
-def _within(text: str) -> str:
-    distance = read_number(text)
-    if not 0 < distance <= _MOST_METRES:
+def distance(text: str) -> str:
+    """Return a distance in canonical form. Raises ValueError."""
+    length = read_number(text)
+    if not 0 < length <= _MOST_METRES:
         raise ValueError("must be a distance above 0, and not longer than halfway round the earth")
-    return repr(distance)
+    return repr(length)
 
 
 def _units(text: str) -> str:
-    if text not in _METRES:
-        raise ValueError(f"must be one of {', '.join(_METRES)}")
+    if text not in UNITS:
+        raise ValueError(f"must be one of {', '.join(UNITS)}")
     return text
 
 
@@ -120,7 +121,7 @@ def _settle(
 
 
 def _link_variables(_: CubeDescription) -> Mapping[str, Any]:
-    return {"within_units": list(_METRES)}
+    return {"within_units": list(UNITS)}
 
 
 QUERY = EdrQuery(
@@ -128,8 +129,8 @@ QUERY = EdrQuery(
     text="Values of the cells whose centres are within a distance of a point",
     parameters=(
         Parameter("coords", "POINT(lon lat); CRS84", partial(canonical, types=("Point",))),
-        Parameter("within", "The distance, above 0", _within),
-        Parameter("within-units", ", ".join(_METRES), _units),
+        Parameter("within", "The distance, above 0", distance),
+        Parameter("within-units", ", ".join(UNITS), _units),
     ),
     resolve=_resolve,
     settle=_settle,

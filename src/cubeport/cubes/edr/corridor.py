@@ -1,0 +1,167 @@
+"""EDR corridor: the cells whose centre is within half a width of a line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.edr import regions
+from cubeport.cubes.edr.geometry import canonical, read
+from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
+from cubeport.cubes.edr.radius import UNITS, Circle, distance
+from cubeport.cubes.part import Deadline
+from cubeport.cubes.selection import Selection
+from cubeport.cubes.windows import Labels, Windows
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    type Array = NDArray[Any]
+
+_RADIUS_M = 6_371_008.8
+"""The mean radius of the earth (IUGG): distances from the line are on the sphere."""
+_MOST_POINTS = 400
+"""Vertices of the line, with those between that keep it straight in longitude and latitude."""
+_STEP = 0.5
+_STRIP = 1 << 16
+"""Cells that are compared with the line at once."""
+
+
+@dataclass(frozen=True)
+class Band:
+    """All places within *metres* of a line, which is straight in longitude and latitude between its vertices."""
+
+    line: Any
+    metres: float
+
+    @cached_property
+    def _parts(self) -> tuple[Array, Array]:
+        """Both ends of the pieces of the line, as unit vectors (n, 3)."""
+        import numpy as np
+        import shapely
+
+        step = max(_STEP, self.line.length / _MOST_POINTS)
+        starts, ends = [], []
+        for part in getattr(self.line, "geoms", [self.line]):
+            points = _vectors(*shapely.get_coordinates(shapely.segmentize(part, step)).T)
+            starts.append(points[:-1])
+            ends.append(points[1:])
+        return np.concatenate(starts), np.concatenate(ends)
+
+    @property
+    def bounds(self) -> tuple[float, float, float, float]:
+        west, south, east, north = self.line.bounds
+        ends = [Circle(lon, lat, self.metres).bounds for lon in (west, east) for lat in (south, north)]
+        low, high = min(each[1] for each in ends), max(each[3] for each in ends)
+        wide = max(lon - box[0] if box[2] - box[0] < 360 else 360.0 for lon, box in ((west, ends[0]), (west, ends[1])))
+        if low <= -90 or high >= 90 or east - west + 2 * wide >= 360:
+            return -180.0, max(low, -90.0), 180.0, min(high, 90.0)
+        return west - wide, low, east + wide, high
+
+    @property
+    def middle(self) -> tuple[float, float]:
+        point = self.line.interpolate(0.5, normalized=True)
+        return float(point.x), float(point.y)
+
+    def on_axes(self, lon: Array, lat: Array, deadline: Deadline) -> Array:
+        import numpy as np
+
+        return self.anywhere(*np.meshgrid(lon, lat), deadline)
+
+    def anywhere(self, lon: Array, lat: Array, deadline: Deadline) -> Array:
+        import numpy as np
+
+        x, y = np.asarray(lon, "f8").ravel(), np.asarray(lat, "f8").ravel()
+        found = np.zeros(x.size, bool)
+        known = np.flatnonzero(np.isfinite(x) & np.isfinite(y))
+        for start in range(0, known.size, _STRIP):
+            deadline()
+            part = known[start : start + _STRIP]
+            found[part] = self._nearest(_vectors(x[part], y[part])) * _RADIUS_M <= self.metres
+        return found.reshape(np.shape(lon))
+
+    def _nearest(self, points: Array) -> Array:
+        """Return the angle from each point to the nearest piece of the line."""
+        import numpy as np
+
+        least = np.full(len(points), np.inf)
+        for a, b in zip(*self._parts, strict=True):
+            ends = np.minimum(_angle(points, a), _angle(points, b))
+            normal = np.cross(a, b)
+            size = np.linalg.norm(normal)
+            if size > 1e-12:
+                normal = normal / size
+                # The foot of the perpendicular is on the piece where both of these are not negative.
+                inside = (points @ np.cross(normal, a) >= 0) & (points @ np.cross(b, normal) >= 0)
+                across = np.abs(np.arcsin(np.clip(points @ normal, -1, 1)))
+                ends = np.where(inside, np.minimum(across, ends), ends)
+            least = np.minimum(least, ends)
+        return least
+
+
+def _vectors(lon: Array, lat: Array) -> Array:
+    import numpy as np
+
+    a, b = np.radians(lon), np.radians(lat)
+    return np.column_stack([np.cos(b) * np.cos(a), np.cos(b) * np.sin(a), np.sin(b)])
+
+
+def _angle(points: Array, to: Array) -> Array:
+    import numpy as np
+
+    return np.asarray(2 * np.arcsin(np.clip(np.linalg.norm(points - to, axis=1) / 2, 0, 1)))
+
+
+def _band(place: Place) -> Band:
+    return Band(read(place["coords"]), float(place["corridor-width"]) * UNITS[place["width-units"]] / 2)
+
+
+def _units(text: str) -> str:
+    if text not in UNITS:
+        raise ValueError(f"must be one of {', '.join(UNITS)}")
+    return text
+
+
+def _resolve(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
+    return regions.around(description, labels, selection, _band(place))
+
+
+def _settle(
+    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, deadline: Deadline
+) -> Windows:
+    return regions.inside(description, labels, windows, selection, _band(place), deadline)
+
+
+def _link_variables(description: CubeDescription) -> Mapping[str, Any]:
+    z = description.axis_of("z")
+    return {"width_units": list(UNITS), "height_units": [z.units] if z is not None and z.units else []}
+
+
+def _line(text: str) -> str:
+    import shapely
+
+    found = canonical(text, types=("LineString", "MultiLineString"))
+    line = read(found)
+    if len(shapely.get_coordinates(line)) > _MOST_POINTS:
+        raise ValueError(f"may have {_MOST_POINTS} vertices")
+    if not math.isfinite(line.length) or line.length == 0:
+        raise ValueError("must be a line with a length")
+    return found
+
+
+QUERY = EdrQuery(
+    name="corridor",
+    text="Values of the cells whose centres are within half a width of a line",
+    parameters=(
+        Parameter("coords", "LINESTRING(lon lat, …); CRS84", _line),
+        Parameter("corridor-width", "The whole width, above 0; heights are chosen with z", distance),
+        Parameter("width-units", ", ".join(UNITS), _units),
+    ),
+    resolve=_resolve,
+    settle=_settle,
+    link_variables=_link_variables,
+)

@@ -1,0 +1,211 @@
+"""Trajectories, corridors, named areas, versions, and axes without a parameter of their own: values compared with the source."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import shapely
+from pyproj import Geod
+from tests.families import FAMILIES, positions
+
+from cubeport.service.templates import Extent
+
+VERSION = "0123456789abcdef0123456789abcdef"
+LINES = {
+    "regular": "LINESTRING(-150 70,20 -40,100 10)",
+    "south-up": "LINESTRING(-19 -19,3 4,3 14,18 14)",
+    "from-0-to-360": "LINESTRING(-100 50,100 -50)",
+    "over-the-dateline": "LINESTRING(168 8,192 -9)",
+    "projected": "LINESTRING(6 52,14 55)",
+    "curvilinear": "LINESTRING(12 41,20 48)",
+}
+
+
+@pytest.fixture(scope="module")
+def put(stored: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Any]:
+    folder = tmp_path_factory.mktemp("lines")
+
+    def write(name: str) -> Any:
+        path = folder / f"line-{name}.nc"
+        if not path.exists():
+            FAMILIES[name].make().to_netcdf(path, engine="netcdf4")
+        return stored(str(path))
+
+    return write
+
+
+def ask(client: httpx.Client, cube: Any, kind: str, **query: str) -> Any:
+    answer = client.get(
+        f"/ogcapi/collections/{cube.dataset_id}/{kind}", params={name.replace("_", "-"): text for name, text in query.items()}
+    )
+    assert answer.status_code == 200, answer.text
+    return answer.json()
+
+
+def present(document: Any) -> list[float]:
+    """Return the values that are there, sorted."""
+    return sorted(each for each in document["ranges"]["t"]["values"] if each is not None)
+
+
+def lons_and_lats(name: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return longitude, latitude and the value of the first day of every cell."""
+    lon, lat = positions(FAMILIES[name])
+    values = FAMILIES[name].make()["t"].isel(time=0).values
+    return lon.ravel(), lat.ravel(), values.ravel()
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_trajectory_takes_each_cell_that_the_line_passes(client: httpx.Client, put: Any, name: str) -> None:
+    cube = put(name)
+    line = shapely.from_wkt(LINES[name])
+    found = ask(client, cube, "trajectory", coords=LINES[name], datetime="2020-01-01")
+    values = present(found)
+    assert len(values) == len(set(values)) > 2
+    along = shapely.get_coordinates(shapely.segmentize(line, line.length / 120))
+    by_position = set()
+    for lon, lat in along.tolist():
+        answer = client.get(
+            f"/ogcapi/collections/{cube.dataset_id}/position",
+            params={"coords": f"POINT({(lon + 180) % 360 - 180} {lat})", "datetime": "2020-01-01"},
+        )
+        if answer.status_code == 200:
+            by_position.add(answer.json()["ranges"]["t"]["values"][0])
+    assert by_position <= set(values)
+    # A cell whose corner alone is cut may lie between two of the sampled points.
+    assert len(set(values) - by_position) <= 3
+    assert found["domain"]["domainType"] == "MultiPoint"
+    series = ask(client, cube, "trajectory", coords=LINES[name])
+    assert series["domain"]["domainType"] == "MultiPointSeries"
+    assert len(series["ranges"]["t"]["values"]) == 3 * len(values)
+
+
+def far_from(line: Any, lon: float, lat: float) -> float:
+    """Return the kilometres from a place to the nearest of many points of a line, over the ellipsoid."""
+    points = shapely.get_coordinates(shapely.segmentize(line, 0.05))
+    _, _, metres = Geod(ellps="WGS84").inv(*points.T, np.full(len(points), lon), np.full(len(points), lat))
+    return float(np.min(metres)) / 1000
+
+
+@pytest.mark.parametrize("name", LINES)
+def test_a_corridor_takes_the_cells_within_half_its_width(client: httpx.Client, put: Any, name: str) -> None:
+    cube = put(name)
+    width = {"projected": 240.0, "curvilinear": 400.0}.get(name, 3600.0)
+    found = present(
+        ask(client, cube, "corridor", coords=LINES[name], corridor_width=str(width), width_units="km", datetime="2020-01-01")
+    )
+    line = shapely.from_wkt(LINES[name])
+    lon, lat, values = lons_and_lats(name)
+    distances = np.array([far_from(line, a, b) for a, b in zip(lon, lat, strict=True)])
+    surely, perhaps = values[distances < 0.98 * width / 2], values[distances < 1.02 * width / 2]
+    assert len(surely)
+    assert set(surely.tolist()) <= set(found) <= set(perhaps.tolist())
+    miles = ask(
+        client, cube, "corridor", coords=LINES[name], corridor_width=str(width / 1.609344), width_units="mi", datetime="2020-01-01"
+    )
+    assert present(miles) == found
+
+
+def test_a_line_outside_the_data_is_404_with_the_extent(client: httpx.Client, put: Any) -> None:
+    cube = put("south-up")
+    for kind, more in (("trajectory", {}), ("corridor", {"corridor-width": "10", "width-units": "km"})):
+        answer = client.get(f"/ogcapi/collections/{cube.dataset_id}/{kind}", params={"coords": "LINESTRING(100 60,110 70)", **more})
+        assert answer.status_code == 404
+        assert "extent" in answer.json()
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"coords": "POINT(0 0)"},
+        {"coords": "LINESTRING(0 0)"},
+        {"coords": "LINESTRING(0 0,0 95)"},
+        {"coords": "LINESTRING Z(0 0 1,1 1 1)"},
+        {},
+    ],
+)
+def test_what_is_no_line_is_400(client: httpx.Client, put: Any, query: dict[str, str]) -> None:
+    base = f"/ogcapi/collections/{put('south-up').dataset_id}"
+    assert client.get(f"{base}/trajectory", params=query).status_code == 400
+    more = {"corridor-width": "10", "width-units": "km"}
+    assert client.get(f"{base}/corridor", params={**query, **more}).status_code == 400
+
+
+@pytest.mark.parametrize("more", [{}, {"corridor-width": "0", "width-units": "km"}, {"corridor-width": "1", "width-units": "ft"}])
+def test_a_corridor_needs_its_width(client: httpx.Client, put: Any, more: dict[str, str]) -> None:
+    address = f"/ogcapi/collections/{put('south-up').dataset_id}/corridor"
+    assert client.get(address, params={"coords": "LINESTRING(0 0,1 1)", **more}).status_code == 400
+
+
+def test_members_and_other_axes_are_chosen_by_subset(client: httpx.Client, put: Any) -> None:
+    cube = put("members")
+    data = FAMILIES["members"].make()
+    (axis,) = [each for each in cube.description.axes if each.kind == "member"]
+    label = data[axis.name].values[1].item()
+    lon, lat = float(data["lon"][1]), float(data["lat"][2])
+    chosen = {"coords": f"POINT({lon} {lat})", "datetime": "2020-01-02", "subset": f"{axis.name}({label})"}
+    found = ask(client, cube, "position", **chosen)
+    truth = data["t"].isel({axis.dimension: 1, "time": 1}).sel(lon=lon, lat=lat)
+    assert found["ranges"]["t"]["values"] == [float(truth)]
+    refused = client.get(f"/ogcapi/collections/{cube.dataset_id}/position", params={"coords": "POINT(0 0)", "subset": "nothing(1)"})
+    assert refused.status_code == 400
+    assert refused.json()["errors"][0]["loc"] == ["query", "subset"]
+
+
+def test_named_areas_are_features_and_queries(client: httpx.Client, put: Any, shelf: Any) -> None:
+    cube = put("south-up")
+    triangle = {"type": "Polygon", "coordinates": [[[-20, -20], [20, -20], [-20, 20], [-20, -20]]]}
+    shelf.areas = {
+        "half": Extent(extent_id="half", bbox=(-20, -20, 20, 20), name="Half of it", geometry=triangle),
+        "box": Extent(extent_id="box", bbox=(-5, -5, 5, 5)),
+        "far": Extent(extent_id="far", bbox=(100, 50, 110, 60)),
+        "pacific": Extent(extent_id="pacific", bbox=(170, -20, -170, 20)),
+    }
+    try:
+        base = f"/ogcapi/collections/{cube.dataset_id}/locations"
+        features = client.get(base).json()["features"]
+        assert [each["id"] for each in features] == ["half", "box"]
+        assert all(shapely.geometry.shape(each["geometry"]).is_valid for each in features)
+        for each, polygon in (
+            ("half", shapely.to_wkt(shapely.geometry.shape(triangle))),
+            ("box", "POLYGON((-5 -5,5 -5,5 5,-5 5,-5 -5))"),
+        ):
+            ours = ask(client, cube, f"locations/{each}", datetime="2020-01-01")
+            assert ours == ask(client, cube, "area", coords=polygon, datetime="2020-01-01")
+            assert client.get(features[0]["properties"]["edrqueryendpoint"]).status_code == 200
+        assert client.get(f"{base}/far").status_code == 404
+        assert client.get(f"{base}/half", params={"coords": "POINT(0 0)"}).status_code == 400
+        assert client.get(f"{base}/half", params={"f": "csv"}).headers["content-type"].startswith("text/csv")
+        crossing = put("over-the-dateline")
+        areas = client.get(f"/ogcapi/collections/{crossing.dataset_id}/locations").json()["features"]
+        assert [each["id"] for each in areas] == ["pacific"]
+        assert areas[0]["geometry"]["type"] == "MultiPolygon"
+        whole = ask(client, crossing, "locations/pacific", datetime="2020-01-01")
+        assert len(present(whole)) == 25
+    finally:
+        shelf.areas = {}
+
+
+def test_instances_are_versions(client: httpx.Client, put: Any) -> None:
+    cube = put("south-up")
+    base = f"/ogcapi/collections/{cube.dataset_id}/instances"
+    (only,) = client.get(base).json()["instances"]
+    assert only["id"] == VERSION
+    assert client.get(f"{base}/{VERSION}").json()["id"] == f"{cube.dataset_id}@{VERSION}"
+    answer = client.get(f"{base}/{VERSION}/position", params={"coords": "POINT(0 0)"})
+    assert "immutable" in answer.headers["cache-control"]
+    assert answer.json() == ask(client, cube, "position", coords="POINT(0 0)")
+    assert client.get(f"{base}/{'0' * 32}").status_code == 404
+    assert client.get(f"/ogcapi/collections/{cube.dataset_id}@{VERSION}/instances/{VERSION}").status_code == 404
+
+
+def test_owslib_asks_trajectories_and_lists_instances(client: httpx.Client, put: Any) -> None:
+    from owslib.ogcapi.edr import EnvironmentalDataRetrieval
+
+    cube = put("south-up")
+    edr = EnvironmentalDataRetrieval(f"{str(client.base_url).rstrip(chr(47))}/ogcapi")
+    found = edr.query_data(cube.dataset_id, "trajectory", coords=LINES["south-up"], parameter_names=["t"], datetime="2020-01-01")
+    assert b"MultiPoint" in found.read() if hasattr(found, "read") else "MultiPoint" in str(found)
