@@ -127,9 +127,28 @@ def test_pages_of_collections_have_each_coverage_once(client: httpx.Client, cube
         while address:
             page = client.get(address).json()
             assert 0 < page["numberReturned"] <= limit
+            assert page["numberMatched"] == len(every)
             seen += [each["id"] for each in page["collections"]]
             address = next((link["href"] for link in page["links"] if link["rel"] == "next"), "")
         assert seen == every, limit
+
+
+def test_coverages_are_counted_once_for_each_state_of_the_catalog() -> None:
+    from types import SimpleNamespace
+
+    from cubeport.server.ogcapi import OgcFace
+
+    asked: list[dict[str, Any]] = []
+
+    def datasets(**how: Any) -> Any:
+        asked.append(how)
+        return SimpleNamespace(matched=len(asked), next=None, items=())
+
+    queries = SimpleNamespace(limits=SimpleNamespace(heavy=1))
+    service = SimpleNamespace(datasets=datasets)
+    face = OgcFace(service, queries, public_url="", title="", description="")  # type: ignore[arg-type]
+    assert [face._matched(1, {}), face._matched(1, {}), len(asked)] == [1, 1, 2]
+    assert [face._matched(1, {"q": "x"}), face._matched(2, {}), len(asked)] == [3, 5, 6]
 
 
 def test_a_download_takes_the_grid_of_its_variables(client: httpx.Client, cube: Any) -> None:

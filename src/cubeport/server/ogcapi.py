@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.download import parse_download, period_of
 from cubeport.cubes.edr.queries import QUERIES, parameters_of, parse_query, query_named
 from cubeport.cubes.edr.query import EdrQuery
@@ -48,6 +49,8 @@ _INSIDE = re.compile(r"([0-9]{1,4})~([a-z0-9_-]{1,64})~(.*)")
 """A cursor within a dataset: how many of its coverages came before, which dataset it is, and the catalog's cursor."""
 _COUNTED = 100
 """Datasets with several coverages that are looked at to count all coverages."""
+_COUNTS = 64
+"""Counts that are remembered, one for each filter."""
 _VARIES = ("Accept",)
 _LIGHT_THREADS = 8
 """Threads for reading and planning queries and for light answers; heavy answers have as many of their own as there are places."""
@@ -154,6 +157,7 @@ class OgcFace:
         self._description = description
         self._light = CapacityLimiter(_LIGHT_THREADS)
         self._heavy = CapacityLimiter(queries.limits.heavy)
+        self._counted: Bounded[tuple[int, str], tuple[int | None]] = Bounded(_COUNTS)
 
     def routes(self) -> APIRouter:
         """Return the routes of this face."""
@@ -261,7 +265,8 @@ class OgcFace:
             if following is not None:
                 kept = {name: value for name, value in asked.model_dump(exclude_none=True).items() if name != "cursor"}
                 links.append(ogc.link(f"{base}?{urlencode({**kept, 'cursor': following})}", "next", "The next page"))
-            matched = self._matched(given)
+            whole = asked.cursor is None and following is None
+            matched = len(page) if whole else self._matched(self._service.generation(), given)
             return replies.dumps(ogc.collections(page, public_url=self._url, links=links, matched=matched))
 
         return replies.reply(request, build, tag=tag)
@@ -287,8 +292,19 @@ class OgcFace:
         resumed = start if at == 0 else self._service.datasets(limit=at, cursor=start, **given).next
         return taken, f"{before}~{page.items[at].texts.dataset_id}~{resumed or ''}"
 
-    def _matched(self, given: Mapping[str, Any]) -> int | None:
-        """Return how many coverages there are in all; ``None`` where too many datasets have several to look at each."""
+    def _matched(self, generation: int, given: Mapping[str, Any]) -> int | None:
+        """Return how many coverages there are in all; ``None`` where too many datasets have several to look at each.
+
+        It is the same on each page, and counting costs more than a page: it is done once for each state of the catalog.
+        """
+        asked = generation, repr(sorted(given.items()))
+        found = self._counted.get(asked)
+        if found is None:
+            found = (self._count(given),)
+            self._counted.put(asked, found)
+        return found[0]
+
+    def _count(self, given: Mapping[str, Any]) -> int | None:
         matched = self._service.datasets(limit=1, count=True, **given).matched
         several = self._service.datasets(limit=_COUNTED, several_grids=True, **given)
         if matched is None or several.next is not None:
