@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 from cubeport.errors import InvalidPeriod
@@ -99,8 +100,12 @@ def exists(year: int, month: int, day: int, calendar: CalendarName) -> bool:
     return not (calendar == "standard" and (1582, 10, 4) < (year, month, day) < _GREGORIAN_FROM)
 
 
+@lru_cache(maxsize=1 << 14)
 def day_number(year: int, month: int, day: int, calendar: CalendarName) -> int:
-    """Return the ordinal of a day: consecutive days of one calendar have consecutive numbers."""
+    """Return the ordinal of a day: consecutive days of one calendar have consecutive numbers.
+
+    It is remembered: of a long axis of hours the same day is asked for again and again.
+    """
     match calendar:
         case "360_day":
             return (year * 12 + month - 1) * 30 + day

@@ -420,7 +420,7 @@ def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[Calen
     step = times.step_of(labelled, calendar, whole[0] if whole is not None else None)
     kind = periods.infer(labelled, calendar, whole, frequency=_text(raw.attrs, "frequency"))
     moments = periods.moments(labelled, kind, calendar, whole)
-    numbers = [periods.of(moment, kind, calendar) for moment in moments]
+    numbers = periods.numbers_of(moments, kind, calendar)
 
     def native(number: int) -> str:
         return periods.format_period(number, kind, calendar)

@@ -7,7 +7,7 @@ never as text.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -90,11 +90,20 @@ def of(stamp: Stamp, period_type: str, calendar: CalendarName = "standard") -> i
     InvalidPeriod
         For ``climatology`` and ``none``, whose periods have no moments.
     """
+    return numbers_of((stamp,), period_type, calendar)[0]
+
+
+def numbers_of(stamps: Iterable[Stamp], period_type: str, calendar: CalendarName = "standard") -> list[int]:
+    """Return the ordinals of the periods that hold the stamps, as :func:`of`; quicker for many than one by one."""
     check_type(period_type, calendar, "monthly")
+    if (hours := _hours(period_type)) is not None:
+        return [(day_number(each.year, each.month, each.day, calendar) * 24 + each.hour) // hours for each in stamps]
+    return [_number(each, period_type, calendar) for each in stamps]
+
+
+def _number(stamp: Stamp, period_type: str, calendar: CalendarName) -> int:
     month = stamp.year * 12 + stamp.month - 1
     day = day_number(stamp.year, stamp.month, stamp.day, calendar)
-    if (hours := _hours(period_type)) is not None:
-        return (day * 24 + stamp.hour) // hours
     match period_type:
         case "daily":
             return day
@@ -303,8 +312,7 @@ def infer(
         return "none"
 
     def fits(kind: str, stamps: Sequence[Stamp], even: Callable[[int, int], bool]) -> bool:
-        numbers = [of(stamp, kind, calendar) for stamp in stamps]
-        return all(even(a, b) for a, b in pairwise(numbers))
+        return all(even(a, b) for a, b in pairwise(numbers_of(stamps, kind, calendar)))
 
     if bounds is not None:
         for kind in candidates:

@@ -57,6 +57,9 @@ def runs(parent: Sequence[object], new: Sequence[object], on_overlap: OnOverlap)
     Overlap
         When both have a label and *on_overlap* is ``error``; ``periods`` has the first ones.
     """
+    if parent and new and parent[-1] < new[0]:  # type: ignore[operator]  # labels of one kind
+        # Most updates add steps behind all others: nothing is looked up, however many there are.
+        return [StepRange(True, 0, len(parent)), StepRange(False, 0, len(new))], 0
     places = {label: number for number, label in enumerate(parent)}
     both = [label for label in new if label in places]
     if both and on_overlap == "error":
