@@ -366,7 +366,7 @@ def test_zarr_sources_of_both_versions(tmp_path: Path) -> None:
         {"zarr_format": 3, "compressors": [zarr.codecs.BloscCodec(), zarr.codecs.Crc32cCodec()]},
         {"zarr_format": 3, "filters": [zarr.codecs.TransposeCodec(order=(1, 0))], "compressors": [zarr.codecs.GzipCodec()]},
     ],
-    ids=str,
+    ids=("order", "big-endian", "delta", "blosc", "shards", "crc32c", "transpose"),
 )
 def test_zarr_arrays_of_every_make_come_out_equal(how: dict[str, Any], tmp_path: Path) -> None:
     how = dict(how)
