@@ -167,7 +167,7 @@ FIELDS: dict[type[BaseModel], tuple[str, ...]] = {
     IngestionRules: ("fields.ingestion", "template.ingestion", "wanted.fields.ingestion"),
     LayoutRules: ("fields.layout", "template.layout"),
     SyncRules: ("template.sync", "sync"),
-    SourceBlock: ("source", "template.source", "wanted.template.source", "request.source"),
+    SourceBlock: ("block", "source", "template.source", "wanted.template.source", "request.source"),
     VariableChoice: ("v", "each", "choice"),
     Extent: ("extent", "wanted.extent", "e"),
 }

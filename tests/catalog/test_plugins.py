@@ -53,6 +53,7 @@ def everything(registry: PluginRegistry) -> None:
     registry.cli("biblio", object())
     registry.formatter("bibtex", lambda records: "")
     registry.source("chirps", nothing)
+    registry.recipe("smooth", nothing)
 
 
 def test_a_plugin_gives_one_of_each_kind(installed: Callable[..., EntryPoint]) -> None:

@@ -57,3 +57,14 @@ def test_the_page_on_new_steps_works_as_written(tmp_path: Path) -> None:
             assert opened.tas.values[:, 0, 0].tolist() == pytest.approx(
                 [280, 281, 282, 283.2, 284.2, 285, 286, 287, 288, 289, 290.1, 291.1], rel=1e-6
             )
+
+
+def test_the_page_on_derived_datasets_works_as_written(tmp_path: Path) -> None:
+    reader = Follower(tmp_path)
+    reader.follow("how-to/derive.md")
+    with cubeport.connect(tmp_path / "derived") as service:
+        assert {each["dataset_id"]: each["state"] for each in service.derived()} == {
+            "tas-monthly": "fresh",
+            "tas-normal": "fresh",
+            "tas-anomaly": "fresh",
+        }

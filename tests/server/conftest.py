@@ -309,6 +309,12 @@ class FakeService:
     def webhooks(self) -> list[dict[str, Any]]:
         return []
 
+    def recipes(self) -> list[dict[str, Any]]:
+        return []
+
+    def derived(self) -> list[dict[str, Any]]:
+        return []
+
     def diff(self, dataset_id: str, old: str, new: str = "latest", **_: Any) -> tuple[PublishedView, PublishedView, Difference]:
         shown = self.shown(f"{dataset_id}@{old}"), self.shown(f"{dataset_id}@{new}")
         return *shown, Difference(equal=True, compared=Compared(same_chunks=0, read_chunks=0, read_cells=0))

@@ -27,10 +27,10 @@ GROUP = "cubeport.plugins"
 
 Kind = Literal[
     "schema", "extractor", "hook", "template_field", "operation", "relation", "step", "undo", "writer", "profile_type", "cli",
-    "formatter", "source", "transform", "availability",
+    "formatter", "source", "recipe", "transform", "availability",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""What can be registered; the last three are the service's."""
+"""What can be registered; the last four are the service's."""
 
 WAITING: frozenset[Kind] = frozenset({"transform", "availability"})
 """Kinds that nothing asks for in this version: a plugin that gives one is refused. Remove a kind here to let it in."""
@@ -52,6 +52,7 @@ RESERVED: Mapping[Kind, tuple[str, ...]] = {
     "profile_type": ("file", "local"),
     "formatter": ("table", "compact", "csv"),
     "source": ("iris-sample-data",),
+    "recipe": ("normal", "anomaly", "resample"),
 }  # fmt: skip
 """Names that are ours; the names of our commands are kept by the command line itself."""
 
@@ -152,6 +153,10 @@ class PluginRegistry:
     def source(self, name: str, factory: Callable[..., Any]) -> None:
         """Give the service a source (``kind: plugin``): ``factory(params)`` returns a ``cubeport.cubes.sources.PeriodSource``."""
         self._add("source", name, factory)
+
+    def recipe(self, name: str, fn: Callable[..., Any], *, inputs: Sequence[str] = ("data",)) -> None:
+        """Give the service a recipe of derived datasets: ``fn(data, …, *, parameter=default)`` returns an ``xarray.Dataset``."""
+        self._add("recipe", name, fn, inputs=tuple(inputs))
 
     def transform(self, name: str, fn: Callable[..., Any]) -> None:
         """Give the service a transform of values."""

@@ -29,7 +29,7 @@ To list all commands, run cubeport --help. For help and examples, run for instan
 GROUPS: Mapping[str, Sequence[str]] = {
     "Publish data": (
         "demo", "init", "ingest", "update", "sync", "refresh", "describe", "publish", "unpublish",
-        "push", "pull", "serve", "worker", "export",
+        "derive", "recipes", "push", "pull", "serve", "worker", "export",
     ),
     "See what is published": (
         "datasets", "versions", "tag", "rollback", "diff", "changes", "jobs", "templates", "extents", "usage",
@@ -111,6 +111,12 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys add": ("cubeport keys add ann --scope ingest --datasets 'sea-*' --expires 2030-01-01T00:00:00Z",),
     "keys list": ("cubeport keys list",),
     "keys revoke": ("cubeport keys revoke 3f2a9c01",),
+    "derive": (
+        "cubeport derive normal tas --id tas-normal --param start=1991 --param end=2020",
+        "cubeport derive resample tas --id tas-monthly --param period_type=monthly",
+        "cubeport derive --list",
+    ),
+    "recipes": ("cubeport recipes",),
     "push": (
         "cubeport push tas --to https://data.example.org",
         "cubeport push tas@paper --to https://data.example.org --no-publish",

@@ -71,9 +71,12 @@ def sync(
 
 def _syncable(service: Service) -> list[str]:
     templates = service.templates()
-    return [
-        name
-        for name in service.dataset_ids()
-        if (template := templates.get(service.dataset(name).state.source_dataset_id or "")) is not None
-        and template.sync.kind != "static"
-    ]
+    followed, derived = [], []
+    for name in service.dataset_ids():
+        state = service.dataset(name).state
+        template = templates.get(state.source_dataset_id or "")
+        if template is not None and template.sync.kind != "static":
+            followed.append(name)
+        elif state.derived is not None:
+            derived.append(name)
+    return [*followed, *service.inputs_first(derived)]

@@ -27,8 +27,11 @@ if TYPE_CHECKING:
     from cubeport.adapters.fetching.installed import InstalledSources
     from cubeport.adapters.fetching.kept import KeptFolder
     from cubeport.adapters.fetching.uploads import UploadFolder
+    from cubeport.adapters.gate.gate import ConfinedGate
     from cubeport.adapters.sandbox.children import Children
     from cubeport.catalog.artifacts.storage import Profile
+    from cubeport.cubes.recipes import Derivation, Recipe
+    from cubeport.documents.texts import PublishedView
     from cubeport.server.parts import Parts as AppParts
     from cubeport.service.engines import Engines
     from cubeport.service.ports import Versions
@@ -82,6 +85,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.errors import DatasetBusy, Locked
     from cubeport.service.changes import Changes
     from cubeport.service.datasets import Datasets
+    from cubeport.service.derive import Derivations, WithDerived
     from cubeport.service.diff import Diff
     from cubeport.service.engines import Engines
     from cubeport.service.ingest import Ingester
@@ -115,11 +119,12 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     datasets = Datasets(catalog)
     configuration = FolderConfiguration(settings.instance, template=DatasetTemplate, extent=Extent, broken=Broken)
     gate = ConfinedGate(children)
+    derivations = Derivations(datasets, _recipes(catalog), partial(_computed, gate, settings.data_dir))
     ingester = Ingester(
         catalog=catalog,
         datasets=datasets,
         configuration=configuration,
-        sources=sources,
+        sources=WithDerived(sources, derivations),
         gate=gate,
         writer=engines.writer,
         lock=lock,
@@ -183,6 +188,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         ),
         scheduled=settings.schedule.enabled,
         webhooks=webhooks,
+        derivations=derivations,
         replicator=replicator,
         elsewhere=_elsewhere(settings),
         public_url=url,
@@ -202,6 +208,34 @@ def _poster(settings: Settings) -> Post:
         return Asker(settings.webhooks.origins, Bounds(idle_s=10, base_s=20), setting="webhooks.origins").post(url, body, headers)
 
     return post
+
+
+def _recipes(catalog: Catalog) -> dict[str, Recipe]:
+    """Return our recipes and those of plugins. One that cannot be a recipe is reported in the log, and is not there."""
+    import logging
+
+    from cubeport.cubes.recipes import RECIPES, recipe_of
+
+    found = dict(RECIPES)
+    for each, _ in catalog.plugins.given("recipe"):
+        try:
+            found[each.name] = recipe_of(each.name, each.value, each.options["inputs"])
+        except ValueError as exc:
+            logging.getLogger(__name__).warning("the recipe %s of a plugin is not used: %s", each.name, exc)
+    return found
+
+
+def _computed(
+    gate: ConfinedGate, data: Path, recipe: Recipe, derivation: Derivation, inputs: Mapping[str, PublishedView], into: Path
+) -> Path:
+    """Let a confined child compute a recipe: it may read the versions of the inputs and write below *into*."""
+    from cubeport.adapters.engines.staging import version_place
+
+    folders = {
+        name: (version_place(data, each.texts.dataset_id, each.version.version_id), each.description)
+        for name, each in inputs.items()
+    }
+    return gate.derive(recipe.name, derivation.params, folders, into, function=recipe.function)
 
 
 def _elsewhere(settings: Settings) -> Callable[[str, str | None], Elsewhere]:

@@ -17,6 +17,7 @@ from starlette.responses import Response
 from cubeport.documents import native as documents
 from cubeport.errors import CubeportError
 from cubeport.server import incoming, replies
+from cubeport.server.auth import caller_of
 from cubeport.server.incoming import PageQuery
 from cubeport.server.openapi import described
 from cubeport.server.parts import Parts
@@ -65,6 +66,8 @@ def routes(parts: Parts, traffic: Traffic, probe: Probe) -> APIRouter:
     add("GET", "/health", face.health, "Is the process alive?", "The service", statuses=(400, 500))
     add("GET", "/ready", face.ready, "Does everything that it needs answer?", "The service", statuses=(400, 500, 503))
     add("GET", "/usage", face.usage, "Bytes by dataset and version", "The service")
+    add("GET", "/recipes", face.recipes, "What datasets can be derived by", "The service")
+    add("GET", "/derived", face.derived, "Derived datasets, and which are stale", "The service")
     add("GET", "/webhooks", face.webhooks, "Who is told of changes, and how far each is", "The service")
     add("GET", "/info", face.info, "What this service is", "The service")
     add(
@@ -96,6 +99,16 @@ class _About:
 
     def _generation(self) -> Mapping[str, float]:
         return {"": self._service.generation()}
+
+    async def recipes(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        return replies.by_content(request, {"kind": "RecipeList", "items": self._service.recipes()})
+
+    async def derived(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        found = await asyncio.to_thread(self._service.derived)
+        seen = [each for each in found if caller_of(request).covers(each["dataset_id"])]
+        return replies.fresh(replies.dumps({"kind": "DerivedList", "items": seen}))
 
     async def webhooks(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)

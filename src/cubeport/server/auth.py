@@ -81,6 +81,8 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("DELETE", "/datasets/{dataset_id}"): "admin",
     ("GET", "/usage"): "admin",
     ("GET", "/webhooks"): "admin",
+    ("GET", "/recipes"): "read",
+    ("GET", "/derived"): "ingest",
     ("POST", "/datasets/{dataset_id}/restore"): "admin",
     ("GET", "/dap/{dap_name}"): "read",
     ("GET", "/stac"): "read",

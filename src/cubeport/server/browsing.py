@@ -30,6 +30,8 @@ BROWSABLE = frozenset(
         "/info",
         "/usage",
         "/webhooks",
+        "/recipes",
+        "/derived",
         "/stac",
         "/stac/catalog.json",
         "/stac/conformance",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import partial
@@ -19,7 +19,7 @@ from cubeport.catalog.forms.canonical import now, timestamp
 from cubeport.documents import native as documents
 from cubeport.errors import Cancelled, CubeportError, NotFound
 from cubeport.server import incoming, problems, replies
-from cubeport.server.auth import caller_of, may_see
+from cubeport.server.auth import caller_of, may_see, sees_unpublished
 from cubeport.server.bodies import IngestionDocument, SyncRequest, SyncResponse
 from cubeport.server.incoming import PageQuery
 from cubeport.server.openapi import INGEST, READ, described
@@ -146,6 +146,8 @@ class _Ingestions:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         asked = await incoming.body(request, IngestionRequest)
         caller_of(request).check_dataset(asked.dataset_id)
+        if asked.source is not None and asked.source.kind == "derived":
+            await asyncio.to_thread(self._check_inputs, request, asked.source.inputs)
         wait_s, applied = incoming.preferred_wait(request.headers.getlist("prefer"), self._parts.wait_s)
         ingestion = await asyncio.to_thread(self._service.ingest, asked, waited_for=wait_s > 0, asker=caller_of(request).name)
         if not ingestion.finished and ingestion.status != "planned" and wait_s > 0:
@@ -161,6 +163,11 @@ class _Ingestions:
             return replies.fresh(content, headers=headers)
         headers |= {"Location": f"{self._url}/ingestions/{ingestion.ingestion_id}", "Retry-After": "1"}
         return replies.fresh(content, status=202, headers=headers)
+
+    def _check_inputs(self, request: Request, refs: Sequence[str]) -> None:
+        """Refuse to derive from what the caller does not see. Raises NotFound."""
+        for ref in refs:
+            self._service.shown(ref, unpublished=sees_unpublished(request, ref.partition("@")[0]))
 
     async def sync(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)

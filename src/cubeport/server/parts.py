@@ -113,7 +113,7 @@ class Keeps(Lists, Protocol):
     def restore(self, dataset_id: str) -> CatalogRecord: ...
 
 
-class Ingests(Protocol):
+class Ingests(Reads, Protocol):
     """What ``/ingestions`` and ``/uploads`` ask."""
 
     def ingest(self, request: IngestionRequest, *, waited_for: bool = True, asker: str | None = None) -> Ingestion: ...
@@ -155,6 +155,10 @@ class Measures(Protocol):
     """What ``/usage`` and ``/webhooks`` ask."""
 
     def webhooks(self) -> list[dict[str, Any]]: ...
+
+    def recipes(self) -> list[dict[str, Any]]: ...
+
+    def derived(self) -> list[dict[str, Any]]: ...
 
     def usage(self) -> DiskUsage: ...
 

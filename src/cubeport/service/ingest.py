@@ -15,10 +15,11 @@ from typing import Any
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.disk.failpoints import step
 from cubeport.catalog.forms.canonical import dumps, new_id, now
-from cubeport.catalog.models import CatalogRecord
+from cubeport.catalog.models import CatalogRecord, Lineage
 from cubeport.catalog.work.undo import Action, Compensation
 from cubeport.catalog.work.unit_of_work import UnitOfWork
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.recipes import Derivation
 from cubeport.cubes.sources import Area, Period, PeriodSource
 from cubeport.cubes.steps import plain
 from cubeport.cubes.update import OnOverlap
@@ -83,6 +84,12 @@ class Wanted:
     def is_fetched_by_period(self) -> bool:
         """Whether files are fetched for the periods that are not held, so that coverage alone says what is to be done."""
         return self.template is not None and self.has_dates
+
+    @property
+    def derivation(self) -> Derivation | None:
+        """How it is derived, where its source computes."""
+        found: Derivation | None = getattr(self.source, "derivation", None)
+        return found
 
     @property
     def template_digest(self) -> str | None:
@@ -421,6 +428,10 @@ class Ingester:
             dataset, head = self._held(wanted.dataset_id)
             if wanted.is_fetched_by_period:
                 return self._attempt_periods(ingestion, wanted, dataset, head, progress, complete)
+            if dataset is not None and head is not None and _is_same_derivation(wanted, head) and not ingestion.request.overwrite:
+                reason = "the same recipe, parameters and inputs"
+                same = IngestionPlan(action="reuse", reason=reason, base_version_id=head.version_id)
+                return self._reuse(ingestion, wanted, dataset, head, same, complete)
             with self._read_whole(ingestion, wanted, progress) as wanted:
                 with step("fetch"):  # the bytes that are read are hashed, where they are
                     identities = self._identities(wanted, progress)
@@ -858,6 +869,7 @@ class _Making:
             engine=engine,
             request_digest=self.request_digest,
             sources=tuple(dict(each) for each in written.sources),
+            derived=self.wanted.derivation,
             shown_at=at if publishes(self.ingestion.request, self.wanted) else None,
             warnings=_warnings(written, measured),
             reach=Reach.of(measured.description),
@@ -882,6 +894,7 @@ class _Making:
             tags=tags,
             publication=old.publication if old else Publication(),
             source_dataset_id=wanted.template.id if wanted.template else None,
+            derived=wanted.block if wanted.derivation else None,
             extent_id=wanted.extent.extent_id if wanted.extent else None,
             extent_digest=wanted.extent.digest() if wanted.extent else None,
             template_digest=wanted.template_digest,
@@ -894,9 +907,31 @@ class _Making:
 
     def _pointing(self, state: DatasetState, version: VersionState, description: CubeDescription) -> CatalogRecord:
         record = self.dataset.record if self.dataset else CatalogRecord(key=self.wanted.dataset_id, kind=KIND)
+        if self.wanted.derivation is not None:
+            record = record.replace(lineage=derived_edges(record, self.wanted.derivation))
         if publishes(self.ingestion.request, self.wanted):
             return with_shown(record, pointed(state, version.version_id), description)
         return with_state(record, state) if state.latest else with_shown(record, state, description)
+
+
+def _is_same_derivation(wanted: Wanted, head: VersionState) -> bool:
+    """Tell whether the version was derived by the same recipe, with the same parameters, of the same versions."""
+    return wanted.derivation is not None and head.derived is not None and wanted.derivation.key == head.derived.key
+
+
+def derived_edges(record: CatalogRecord, derivation: Derivation) -> tuple[Lineage, ...]:
+    """Return the lineage of a record that is derived: an edge to each input, with its version, in place of older ones."""
+    kept = [each for each in record.lineage if each.rel != "derived_from"]
+    edges = {
+        each.record_id: Lineage(
+            rel="derived_from",
+            target=each.record_id,
+            created_at=now(),
+            note=f"{derivation.recipe} of {each.dataset_id}@{each.version_id}",
+        )
+        for each in derivation.inputs.values()
+    }
+    return (*kept, *edges.values())
 
 
 def _changed(old: DatasetState, new: DatasetState, *, shows: bool) -> tuple[str, ...]:

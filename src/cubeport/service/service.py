@@ -22,6 +22,7 @@ from cubeport.service import collections, describe, items, publish, sync
 from cubeport.service.changes import ChangePage, Changes
 from cubeport.service.collections import CollectionSearch
 from cubeport.service.datasets import Dataset, Datasets, ShownPage
+from cubeport.service.derive import Derivations
 from cubeport.service.diff import Diff
 from cubeport.service.engines import Engines
 from cubeport.service.ingest import Ingester
@@ -34,7 +35,7 @@ from cubeport.service.retain import DiskUsage, Retention, Retired
 from cubeport.service.schedules import Schedules
 from cubeport.service.state import VersionState
 from cubeport.service.sync import SyncDetail, Synced
-from cubeport.service.templates import Broken, Configuration, DatasetTemplate, Extent
+from cubeport.service.templates import Broken, Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
 from cubeport.service.webhooks import Webhooks
 
 if TYPE_CHECKING:
@@ -43,6 +44,9 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+
+_PASSED_ON = ("license", "license_url", "providers", "attribution", "citation", "keywords")
+"""Texts that a derived dataset takes from its first input."""
 
 _TELLING_S = 25.0
 """How long the end waits for a webhook that is being told; what it does not take is sent again by the next process."""
@@ -74,6 +78,7 @@ class Service:
         diff: Diff,
         webhooks: Webhooks,
         uploads: Uploads,
+        derivations: Derivations,
         replicator: Replicator,
         elsewhere: Callable[[str, str | None], Elsewhere],
         scheduled: bool = True,
@@ -89,6 +94,7 @@ class Service:
         self._schedules = schedules
         self._diff = diff
         self._webhooks = webhooks
+        self._derivations = derivations
         self._replicator = replicator
         self._elsewhere = elsewhere
         self._telling: list[threading.Thread] = []
@@ -301,6 +307,8 @@ class Service:
     def sync_plan(self, dataset_id: str, *, end: str | None = None) -> SyncDetail:
         """Return what :meth:`sync` would do; nothing is written, no source is read. Raises NotFound, InvalidPeriod."""
         dataset, head, template = self._followed(dataset_id)
+        if dataset.state.derived is not None:
+            return self._derivations.plan(dataset, head)
         return sync.plan(dataset, head, template, end=end or None, now=now())
 
     def sync(
@@ -330,10 +338,20 @@ class Service:
         """
         self._writable()
         dataset, head, template = self._followed(dataset_id)
-        detail = sync.plan(dataset, head, template, end=end or None, now=now())
+        if dataset.state.derived is not None:
+            detail = self._derivations.plan(dataset, head)
+        else:
+            detail = sync.plan(dataset, head, template, end=end or None, now=now())
         if detail.action in ("no_op", "not_syncable"):
             return Synced(detail)
-        request, until = sync.request(dataset, detail, end=end or None, publish=publish)
+        if dataset.state.derived is not None:
+            shows = dataset.state.published if publish is None else publish
+            request, until = (
+                IngestionRequest(dataset_id=dataset_id, source=dataset.state.derived, mode="replace", publish=shows),
+                None,
+            )
+        else:
+            request, until = sync.request(dataset, detail, end=end or None, publish=publish)
         ingestion = self._ingestion(request, None, waited_for=waited_for)
         ingestion = ingestion.model_copy(update={"kind": "sync", "until": until})
         return Synced(detail, self._jobs.run(ingestion, listener) if here else self._jobs.submit(ingestion))
@@ -432,6 +450,94 @@ class Service:
         """Restore the newest deleted dataset with that id, unpublished. Raises NotFound, DatasetExists."""
         self._writable()
         return publish.restore(self.catalog, self._datasets, dataset_id)
+
+    # --- derived datasets ---
+
+    def recipes(self) -> list[dict[str, Any]]:
+        """Return the recipes that datasets can be derived by, with their inputs and parameters."""
+        return [each.to_mapping() for _, each in sorted(self._derivations.recipes.items())]
+
+    def derive(
+        self,
+        recipe: str,
+        inputs: Sequence[str],
+        *,
+        dataset_id: str,
+        params: Mapping[str, Any] | None = None,
+        title: str | None = None,
+        publish: bool = True,
+        listener: Listener | None = None,
+    ) -> Ingestion:
+        """Make a dataset of others by a recipe, in this thread; the same recipe, parameters and inputs again change nothing.
+
+        ::
+
+            service.derive("normal", ["tas"], dataset_id="tas-normal", params={"start": 1991, "end": 2020})
+
+        Parameters
+        ----------
+        inputs
+            ``id``, which a sync follows, or ``id@ref``.
+        title
+            Else it is made of that of the first input.
+
+        Raises
+        ------
+        NotFound, InvalidRequest
+            For what is not there, and parameters that the recipe does not take.
+        """
+        block = SourceBlock(kind="derived", recipe=recipe, inputs=tuple(inputs), params=dict(params or {}))
+        source = self._derivations.source(block)
+        self._derivations.check(dataset_id, block)
+        first = next(iter(source.inputs.values())).texts
+        told = {name: value for name in _PASSED_ON if (value := getattr(first, name)) not in (None, (), "various")}
+        fields = TemplateFields.model_validate({"title": title or f"{first.title}: {recipe}", **told})
+        request = IngestionRequest(dataset_id=dataset_id, source=block, template=fields, mode="replace", publish=publish)
+        return self.ingest_here(request, listener=listener)
+
+    def inputs_first(self, dataset_ids: Sequence[str]) -> list[str]:
+        """Return derived datasets so that each comes behind those that it is made of."""
+        found: list[str] = []
+
+        def visit(name: str) -> None:
+            state = self._datasets.get(name).state
+            for ref in state.derived.inputs if state.derived is not None else ():
+                if (other := ref.partition("@")[0]) in dataset_ids and other not in found:
+                    visit(other)
+            if name not in found:
+                found.append(name)
+
+        for each in dataset_ids:
+            visit(each)
+        return found
+
+    def derived(self) -> list[dict[str, Any]]:
+        """Return every derived dataset: what it is made of, and whether an input has a newer version."""
+        found = []
+        for name in self.dataset_ids():
+            dataset = self._datasets.get(name)
+            if dataset.state.derived is None:
+                continue
+            head = self._ingester.head(dataset)
+            try:
+                plan = self._derivations.plan(dataset, head)
+                state = "fresh" if plan.action == "no_op" else "stale"
+                newer = list(plan.revised)
+            except NotFound as exc:
+                state, newer = "input-missing", [exc.message]
+            held = head.derived if head is not None else None
+            found.append(
+                {
+                    "dataset_id": name,
+                    "state": state,
+                    "newer": newer,
+                    "recipe": dataset.state.derived.recipe,
+                    "params": held.params if held is not None else {},
+                    "key": held.key if held is not None else None,
+                    "inputs": {} if held is None else {each: told.model_dump() for each, told in held.inputs.items()},
+                }
+            )
+        return found
 
     # --- mirrors ---
 

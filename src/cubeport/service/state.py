@@ -18,9 +18,11 @@ from cubeport.catalog.forms.canonical import Timestamp
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import parse_interval
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.recipes import Derivation
 from cubeport.documents.texts import Texts, VersionRef
 from cubeport.errors import InvalidRequest
 from cubeport.service.ingestions import Scope
+from cubeport.service.templates import SourceBlock
 
 type VersionKind = Literal["created", "appended", "extended", "revised", "replaced", "rematerialized"]
 
@@ -104,6 +106,8 @@ class DatasetState(_Value):
     """When ``latest`` last moved."""
     left: dict[str, Timestamp] = {}
     """When each version stopped being ``latest``; the newest ones, for retention."""
+    derived: SourceBlock | None = None
+    """What it is derived by, when it is; a sync does it again when an input has another version."""
     mirror_of: str | None = None
     """The service that its versions come from, when it is a mirror."""
 
@@ -183,6 +187,8 @@ class VersionState(_Value):
     warnings: tuple[dict[str, str], ...] = ()
     removed_at: Timestamp | None = None
     """When retention or a purge removed it; its bytes are freed ``retention.grace_min`` later."""
+    derived: Derivation | None = None
+    """What it was derived from, when it was."""
     reach: Reach | None = None
     """``None`` in versions of cubeport 0.1.0: their cube tells it."""
 

@@ -36,6 +36,8 @@ type Reason = Literal[
     "release_version_unavailable",
     "new_release_available",
     "no_new_release",
+    "inputs_changed",
+    "inputs_unchanged",
 ]
 
 _TIMELESS = ("climatology", "irregular", "none")
@@ -65,7 +67,7 @@ class SyncDetail(BaseModel):
 
     dataset_id: str
     source_dataset_id: str | None
-    sync_kind: Literal["temporal", "release", "static"] | None
+    sync_kind: Literal["temporal", "release", "static", "derived"] | None
     action: SyncAction
     reason: Reason
     message: str
@@ -106,6 +108,8 @@ _MESSAGES: Mapping[Reason, str] = {
     "release_version_unavailable": "The new release does not yet cover all of the dataset.",
     "new_release_available": "A new release may be available: the dataset will be rebuilt.",
     "no_new_release": "The dataset has the newest release.",
+    "inputs_changed": "Its inputs have newer versions: the dataset is derived again.",
+    "inputs_unchanged": "It is derived from the newest versions of its inputs.",
 }
 
 

@@ -132,7 +132,7 @@ class SourceScope(_Part):
 _FIRST_FIELDS = ("kind", "name", "homepage", "paths", "path", "group", "params", "combine")
 """What a source had from the first release on."""
 
-type SourceKind = Literal["files", "url", "store", "zarr", "stac", "upload", "plugin"]
+type SourceKind = Literal["files", "url", "store", "zarr", "stac", "upload", "plugin", "derived"]
 
 _NEEDED: Mapping[str, tuple[str, ...]] = {
     "files": ("paths",),
@@ -142,6 +142,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
     "stac": ("url",),
     "upload": ("upload",),
     "plugin": ("name",),
+    "derived": ("recipe", "inputs"),
 }
 _TAKEN: Mapping[str, tuple[str, ...]] = {
     "files": ("paths",),
@@ -151,12 +152,13 @@ _TAKEN: Mapping[str, tuple[str, ...]] = {
     "stac": ("url", "asset", "datetime", "filter"),
     "upload": ("upload",),
     "plugin": ("params",),
+    "derived": ("recipe", "inputs", "params"),
 }
 """Fields by kind of source; name, homepage, group and filter_by_keys are for all."""
 
 
 class SourceBlock(BaseModel):
-    """Where data come from: ``files``, ``url``, ``store``, ``zarr``, ``stac``, ``upload`` or ``plugin``."""
+    """Where data come from: ``files``, ``url``, ``store``, ``zarr``, ``stac``, ``upload``, ``plugin`` or ``derived``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -187,12 +189,18 @@ class SourceBlock(BaseModel):
     filter_by_keys: dict[str, str | int] = {}
     """Of GRIB: the keys of the messages to take, ``typeOfLevel: surface``."""
     params: dict[str, Any] = {}
-    """Of ``plugin``: what it takes. Of ``url`` and ``store``: values of the placeholders in small letters."""
+    """Of ``plugin`` and ``derived``: what it takes. Of ``url`` and ``store``: values of the placeholders in small letters."""
+    recipe: Annotated[str | None, Field(max_length=128)] = None
+    """Of ``derived``: the name of the recipe."""
+    inputs: tuple[Annotated[str, Field(max_length=200)], ...] = ()
+    """Of ``derived``: the datasets that it is made of, ``id`` or ``id@ref``, in the order of the recipe."""
     combine: Annotated[dict[str, str], Later({})] = {}
 
     @model_validator(mode="before")
     @classmethod
     def _one_path_is_a_list(cls, block: Any) -> Any:
+        if isinstance(block, Mapping) and isinstance(block.get("inputs"), list):
+            block = {**block, "inputs": tuple(block["inputs"])}
         paths = block.get("paths") if isinstance(block, Mapping) else None
         if isinstance(paths, str | list):
             return {**block, "paths": (paths,) if isinstance(paths, str) else tuple(paths)}

@@ -103,6 +103,29 @@ class ConfinedGate:
             digest=answer.digest,
         )
 
+    def derive(
+        self,
+        recipe: str,
+        params: Mapping[str, Any],
+        inputs: Mapping[str, tuple[Path, CubeDescription]],
+        into: Path,
+        *,
+        function: str | None,
+    ) -> Path:
+        """Let a child compute a recipe of versions and return what it wrote below *into*. Raises what the recipe raises."""
+        request = {
+            "recipe": recipe,
+            "params": dict(params),
+            "function": function,
+            "into": str(into),
+            "inputs": {
+                name: {"folder": str(folder), "description": description.model_dump(mode="json")}
+                for name, (folder, description) in inputs.items()
+            },
+        }
+        said = self._children.run("derive", request, read=[folder for folder, _ in inputs.values()], write=[into])
+        return into / _believed(_DeriveAnswer, said).file
+
     def close(self) -> None:
         """End the children; idempotent."""
         self._children.close()
@@ -133,6 +156,10 @@ class _Change(_Answer):
 def _told(base: Base) -> dict[str, Any]:
     ranges = {name: list(values) for name, values in base.ranges.items()}
     return {"folder": str(base.folder), "digest": base.digest, "ranges": ranges, "on_overlap": base.on_overlap}
+
+
+class _DeriveAnswer(_Answer):
+    file: Annotated[str, Field(pattern=r"^[a-z]+\.zarr$")]
 
 
 class _WriteAnswer(_Answer):

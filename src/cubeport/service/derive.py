@@ -1,0 +1,157 @@
+"""Derive: a dataset is made of versions of others by a recipe, and made again when these have newer ones.
+
+A derived dataset is an ingestion like any other, whose source computes what it brings. Its version says which recipe with which
+parameters made it of which versions, under the key of the datamanifest specification; equal keys are never computed twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cubeport.cubes.recipes import Derivation, DerivedInput, Recipe, key_of
+from cubeport.cubes.sources import Area, Fetched, Period, PeriodSource
+from cubeport.cubes.write_request import BringOrder, Brought, Progress
+from cubeport.documents.texts import PublishedView
+from cubeport.errors import InvalidRequest, NotFound
+from cubeport.service.datasets import Dataset, Datasets
+from cubeport.service.ports import Sources
+from cubeport.service.state import VersionState
+from cubeport.service.sync import SyncDetail
+from cubeport.service.templates import SourceBlock
+
+type Compute = Callable[[Recipe, Derivation, Mapping[str, PublishedView], Path], Path]
+"""``compute(recipe, derivation, inputs, into)``: writes the result below *into* and returns it."""
+
+
+@dataclass(frozen=True, slots=True)
+class DerivedSource:
+    """A source that computes: it has no periods of its own, and brings all of the result at once."""
+
+    recipe: Recipe
+    derivation: Derivation
+    inputs: Mapping[str, PublishedView]
+    compute: Compute
+    is_periodic: bool = False
+
+    def periods(self, start: Period, end: Period) -> Sequence[Period] | None:  # noqa: ARG002 - the port's signature
+        """Return ``None``: it cannot list."""
+        return None
+
+    def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:  # noqa: ARG002 - as above
+        """Compute the result below *into*."""
+        return Fetched((self.compute(self.recipe, self.derivation, self.inputs, into),), self.derivation.key)
+
+    def validator(self, period: Period | None) -> str | None:  # noqa: ARG002 - as above
+        """Return the key: what was computed under it is the same."""
+        return self.derivation.key
+
+
+class Derivations:
+    """Which recipes there are, and what derived datasets are made of."""
+
+    def __init__(self, datasets: Datasets, recipes: Mapping[str, Recipe], compute: Compute) -> None:
+        self._datasets = datasets
+        self.recipes = recipes
+        self._compute = compute
+
+    def source(self, block: SourceBlock) -> DerivedSource:
+        """Return the source that a block of kind ``derived`` means, of the versions that its inputs have now.
+
+        Raises
+        ------
+        NotFound
+            For an input or a recipe that is not there.
+        InvalidRequest
+            For parameters and inputs that the recipe does not take.
+        """
+        recipe = self.recipes.get(str(block.recipe))
+        if recipe is None:
+            known = ", ".join(sorted(self.recipes))
+            raise NotFound(f"There is no recipe {block.recipe!r}; there are {known}.", what="recipe", next_step="cubeport recipes")
+        params = recipe.bind(block.params)
+        inputs = {name: self._datasets.shown(ref, unpublished=True) for name, ref in recipe.named(block.inputs).items()}
+        told = {name: _input(ref, inputs[name]) for name, ref in recipe.named(block.inputs).items()}
+        key = key_of(params, {name: (each.dataset_id, each.digest) for name, each in told.items()})
+        return DerivedSource(recipe, Derivation(recipe=recipe.name, params=params, inputs=told, key=key), inputs, self._compute)
+
+    def plan(self, dataset: Dataset, head: VersionState | None) -> SyncDetail:
+        """Return what a sync of a derived dataset would do. Raises NotFound when an input is gone."""
+        assert dataset.state.derived is not None
+        now = self.source(dataset.state.derived).derivation
+        held = head.derived if head is not None else None
+        temporal: Mapping[str, Any] = (head.coverage.get("temporal") if head is not None else None) or {}
+        common: dict[str, Any] = {
+            "dataset_id": dataset.state.texts.dataset_id,
+            "source_dataset_id": None,
+            "sync_kind": "derived",
+            "current_start": temporal.get("start"),
+            "current_end": temporal.get("end"),
+            "base_version_id": head.version_id if head is not None else None,
+            "current_version": held.key if held is not None else None,
+            "target_version": now.key,
+        }
+        if held is not None and held.key == now.key:
+            message = "It is derived from the newest versions of its inputs."
+            return SyncDetail(**common, action="no_op", reason="inputs_unchanged", message=message)
+        old = {} if held is None else {name: each.digest for name, each in held.inputs.items()}
+        newer = tuple(each.ref for name, each in now.inputs.items() if old.get(name) != each.digest)
+        words = f"Newer versions of {', '.join(newer)}" if newer else "Other parameters"
+        message = f"{words}: the dataset is derived again."
+        return SyncDetail(**common, action="rematerialize", reason="inputs_changed", message=message, revised=newer)
+
+    def check(self, dataset_id: str, block: SourceBlock) -> None:
+        """Refuse a dataset that would be derived from itself, over others too. Raises InvalidRequest."""
+        seen: set[str] = set()
+        waiting = [ref.partition("@")[0] for ref in block.inputs]
+        while waiting:
+            name = waiting.pop()
+            if name == dataset_id:
+                raise InvalidRequest(f"Dataset {dataset_id!r} would be derived from itself.", next_step="choose another id")
+            found = self._datasets.find(name) if name not in seen else None
+            seen.add(name)
+            if found is not None and found.state.derived is not None:
+                waiting += [ref.partition("@")[0] for ref in found.state.derived.inputs]
+
+
+def _input(ref: str, shown: PublishedView) -> DerivedInput:
+    return DerivedInput(
+        ref=ref,
+        dataset_id=shown.texts.dataset_id,
+        record_id=shown.record_id,
+        version_id=shown.version.version_id,
+        digest=shown.version.digest,
+    )
+
+
+class WithDerived:
+    """The port ``Sources``, with derived datasets among them."""
+
+    def __init__(self, sources: Sources, derivations: Derivations) -> None:
+        self._sources = sources
+        self._derivations = derivations
+
+    def resolve(
+        self, source: SourceBlock, *, asker: str | None = None, variables: Sequence[str] = ()
+    ) -> tuple[Path, ...] | PeriodSource:
+        """Return what the block names; see :meth:`Sources.resolve`."""
+        if source.kind == "derived":
+            return self._derivations.source(source)
+        return self._sources.resolve(source, asker=asker, variables=variables)
+
+    def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
+        """Return the caller's own files."""
+        return self._sources.own(files)
+
+    def listed(
+        self, name: str, source: PeriodSource, start: Period, end: Period, *, is_open: bool = False
+    ) -> tuple[Period, ...] | None:
+        """Return the periods that a source lists."""
+        return self._sources.listed(name, source, start, end, is_open=is_open)
+
+    def bring(self, source: PeriodSource, order: BringOrder, *, progress: Progress) -> AbstractContextManager[Brought]:
+        """Fetch what is ordered."""
+        return self._sources.bring(source, order, progress=progress)

@@ -1,0 +1,218 @@
+"""Derived datasets: values against xarray, keys, staleness, lineage, and kills on the way."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import xarray as xr
+
+import cubeport
+from cubeport.adapters.engines.opened import VersionStore
+from cubeport.adapters.engines.staging import version_place
+from cubeport.adapters.gate.gate import ConfinedGate
+from cubeport.adapters.gate.tasks import confined
+from cubeport.cubes.recipes import key_of
+from cubeport.errors import Configuration, InvalidRequest, NotFound
+from cubeport.main import prepare
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+from cubeport.service.service import Service
+
+from .conftest import CUBEPORT, cli, start, stop
+
+TIME = np.arange("2018-12-15", "2021-01-20", dtype="datetime64[D]")
+
+
+def days(path: Path, add: float = 0.0, last: int | None = None) -> FileOptions:
+    values = np.random.default_rng(5).normal(280, 10, (TIME.size, 4, 5)).astype("float32") + np.float32(add)
+    values[40, 1, 1] = np.nan
+    data = xr.Dataset(
+        {
+            "t": (("time", "lat", "lon"), values, {"units": "K", "cell_methods": "time: mean", "standard_name": "air_temperature"}),
+            "p": (("time", "lat", "lon"), np.abs(values), {"units": "mm", "cell_methods": "area: mean time: sum"}),
+        },
+        coords={
+            "time": ("time", TIME.astype("datetime64[ns]"), {"standard_name": "time"}),
+            "lat": ("lat", [10.0, 20.0, 30.0, 40.0], {"units": "degrees_north"}),
+            "lon": ("lon", [0.0, 1.0, 2.0, 3.0, 4.0], {"units": "degrees_east"}),
+        },
+        attrs={"title": "Days"},
+    )
+    data.isel(time=slice(None, last)).to_netcdf(path)
+    return FileOptions(files=(str(path),))
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    prepare(tmp_path / "i")
+    with cubeport.connect(tmp_path / "i") as service:
+        done = service.ingest_here(IngestionRequest(dataset_id="tas"), days(tmp_path / "a.nc"))
+        assert done.status == "completed", done.error
+        service.describe("tas", license="CC-BY-4.0")
+    return tmp_path / "i"
+
+
+def opened(service: Service, dataset_id: str) -> xr.Dataset:
+    store: Any = VersionStore(service.engines, dataset_id, service.shown(dataset_id).version.version_id)
+    with xr.open_zarr(store, consolidated=True, chunks=None) as found:
+        return found.load()
+
+
+def derived(service: Service, *arguments: Any, **options: Any) -> Any:
+    done = service.derive(*arguments, **options)
+    assert done.status == "completed", done.error
+    return done
+
+
+def test_values_are_those_of_xarray_and_documents_say_how_they_were_made(root: Path) -> None:
+    with cubeport.connect(root) as service:
+        source = opened(service, "tas")
+        derived(service, "resample", ["tas"], dataset_id="monthly", params={"period_type": "monthly"})
+        monthly = opened(service, "monthly")
+        whole = source.sel(time=slice("2019-01-01", "2020-12-31")).resample(time="MS")
+        assert monthly.sizes["time"] == 24, "December 2018 and January 2021 are not there whole"
+        np.testing.assert_allclose(monthly.t, whole.mean(skipna=False).t, rtol=1e-6)
+        np.testing.assert_allclose(monthly.p, whole.sum(skipna=False).p, rtol=1e-6)
+        assert np.isnan(monthly.t[0, 1, 1]), "a day is missing"
+        assert monthly.t.attrs["cell_methods"] == "time: mean time: mean"
+        assert monthly.p.attrs["cell_methods"] == "area: mean time: sum time: sum"
+        shown = service.shown("monthly")
+        assert shown.description.temporal.period_type == "monthly"
+        assert (shown.texts.license, shown.texts.title) == ("CC-BY-4.0", "Days: resample")
+
+        derived(service, "normal", ["tas"], dataset_id="normal", params={"start": 2019, "end": 2020})
+        normal = opened(service, "normal")
+        months = source.sel(time=slice("2019", "2020")).groupby("time.month")
+        np.testing.assert_allclose(normal.t, months.mean().t, rtol=1e-6)
+        assert normal.t.attrs["cell_methods"] == "time: mean within years time: mean over years"
+        assert normal.time.attrs.get("climatology", normal.time.encoding.get("climatology")) == "climatology_bounds"
+
+        derived(service, "anomaly", ["tas"], dataset_id="anomaly", params={"start": 2019, "end": 2020})
+        anomaly = opened(service, "anomaly")
+        expected = source.t.groupby("time.month") - months.mean().t
+        np.testing.assert_allclose(anomaly.t, expected, atol=1e-4)
+        assert anomaly.t.attrs["standard_name"] == "air_temperature_anomaly"
+        assert anomaly.time.equals(source.time)
+        for name in ("monthly", "normal", "anomaly"):
+            assert service.dataset(name).state.published
+
+
+def test_equal_keys_are_not_computed_again_and_stale_ones_are_named_and_rebuilt(root: Path, tmp_path: Path) -> None:
+    params = {"period_type": "yearly"}
+    with cubeport.connect(root) as service:
+        first = derived(service, "resample", ["tas"], dataset_id="years", params=params)
+        again = derived(service, "resample", ["tas"], dataset_id="years", params={**params, "least": 1.0})
+        assert (again.reused, again.version_id) == (True, first.version_id)
+        [told] = service.derived()
+        digest = service.shown("tas").version.digest
+        bound = {"period_type": "yearly", "method": "cell_methods", "least": 1.0, "partial": False}
+        assert told["params"] == bound
+        assert told["key"] == key_of(bound, {"data": ("tas", digest)})
+        assert (told["state"], service.sync_plan("years").reason) == ("fresh", "inputs_unchanged")
+        assert service.sync("years").status == "up_to_date"
+        newer = service.ingest_here(IngestionRequest(dataset_id="tas", mode="replace"), days(tmp_path / "b.nc", add=1.0))
+        assert newer.status == "completed", newer.error
+        [told] = service.derived()
+        assert (told["state"], told["newer"]) == ("stale", ["tas"])
+        plan = service.sync_plan("years")
+        assert (plan.action, plan.reason, plan.sync_kind) == ("rematerialize", "inputs_changed", "derived")
+        before = opened(service, "years")
+        done = service.sync("years")
+        assert done.status == "completed", done.ingestion
+        np.testing.assert_allclose(opened(service, "years").t, before.t + 1, rtol=1e-5)
+        assert service.derived()[0]["state"] == "fresh"
+        edges = service.dataset("years").record.lineage
+        assert [(each.rel, each.target) for each in edges] == [("derived_from", service.dataset("tas").record.id)]
+        assert str(newer.version_id) in str(edges[0].note)
+    both = cli("lineage", "tas", "--json", "--instance", root)
+    assert both.returncode == 0, both.stderr
+    with cubeport.connect(root) as service:
+        assert service.dataset("years").record.id in both.stdout
+
+
+def test_what_a_recipe_cannot_do_is_refused_before_anything_is_made(root: Path) -> None:
+    with cubeport.connect(root) as service:
+        for recipe, inputs, params, error in (
+            ("nosuch", ["tas"], {}, NotFound),
+            ("normal", ["nosuch"], {"start": 2019, "end": 2020}, NotFound),
+            ("normal", ["tas", "tas"], {"start": 2019, "end": 2020}, InvalidRequest),
+            ("normal", ["tas"], {"start": 2019}, InvalidRequest),
+        ):
+            with pytest.raises(error):
+                service.derive(recipe, inputs, dataset_id="x", params=params)
+        with pytest.raises(InvalidRequest, match="from itself"):
+            service.derive("resample", ["tas"], dataset_id="tas", params={"period_type": "monthly"})
+        for params, kind in (({"period_type": "hourly"}, "invalid-request"), ({"period_type": "daily"}, "invalid-request")):
+            done = service.derive("resample", ["tas"], dataset_id="x", params=params)
+            assert (done.status, done.error["kind"]) == ("failed", kind), done.error
+        percent = service.derive("anomaly", ["tas"], dataset_id="x", params={"start": 2019, "end": 2020, "departure": "percent"})
+        assert "temperature" in percent.error["detail"]
+        years = service.derive("normal", ["tas"], dataset_id="x", params={"start": 1991, "end": 2000})
+        assert years.error["kind"] == "no-data", years.error
+        assert list(service.dataset_ids()) == ["tas"]
+
+
+def test_on_the_command_line_and_over_http(root: Path) -> None:
+    made = cli("derive", "resample", "tas", "--id", "m", "--param", "period_type=monthly", "--instance", root)
+    assert made.returncode == 0, made.stderr
+    assert "is derived, version" in made.stdout
+    listed = json.loads(cli("derive", "--list", "--json", "--instance", root).stdout)["items"]
+    assert [(each["dataset_id"], each["state"]) for each in listed] == [("m", "fresh")]
+    assert {each["name"] for each in json.loads(cli("recipes", "--json", "--instance", root).stdout)["items"]} >= {
+        "normal",
+        "anomaly",
+    }
+    process, url = start(root)
+    try:
+        source = {"kind": "derived", "recipe": "resample", "inputs": ["tas"], "params": {"period_type": "yearly"}}
+        body = {"dataset_id": "y", "mode": "replace", "source": source}
+        answer = httpx.post(f"{url}/ingestions", json=body, timeout=90, trust_env=False)
+        assert (answer.status_code, answer.json()["status"]) == (200, "completed"), answer.text
+        assert httpx.get(f"{url}/datasets/y", trust_env=False).json()["extent"]["temporal"] == {"start": "2019", "end": "2020"}
+        assert len(httpx.get(f"{url}/derived", trust_env=False).json()["items"]) == 2
+        assert len(httpx.get(f"{url}/recipes", trust_env=False).json()["items"]) >= 3
+        wrong = httpx.post(f"{url}/ingestions", json={**body, "source": {**source, "inputs": []}}, trust_env=False)
+        assert wrong.status_code == 400, wrong.text
+    finally:
+        stop(process)
+
+
+@pytest.mark.parametrize("point", ["fetch:before", "bytes:half", "commit:before", "commit:after"])
+def test_a_kill_on_the_way_leaves_the_old_or_the_new(root: Path, point: str) -> None:
+    command = [*CUBEPORT, "derive", "resample", "tas", "--id", "m", "--param", "period_type=monthly", "--instance", str(root)]
+    environment = {**os.environ, "CUBEPORT_TESTING": "1", "CUBEPORT_FAIL_POINTS": point}
+    process = subprocess.run(command, env=environment, capture_output=True, check=False, timeout=120)
+    assert process.returncode == -signal.SIGKILL, (point, process.stderr)
+    with cubeport.connect(root) as service:
+        there = "m" in list(service.dataset_ids())
+        assert there == (point == "commit:after")
+        done = derived(service, "resample", ["tas"], dataset_id="m", params={"period_type": "monthly"})
+        assert done.reused == there
+        assert opened(service, "m").sizes["time"] == 24
+    left = [each for folder in ("data/staging", ".cubeport/journal/open") for each in (root / folder).iterdir()]
+    assert left == []
+
+
+def test_a_plugins_function_runs_in_a_confined_child(root: Path, tmp_path: Path) -> None:
+    (tmp_path / "modules").mkdir()
+    (tmp_path / "modules" / "of_a_plugin.py").write_text(
+        "def hottest(data, *, over='time'):\n    return data[['t']].max(over)\n\n\ndef lies(data):\n    return 3\n"
+    )
+    into = tmp_path / "into"
+    into.mkdir()
+    with cubeport.connect(root) as service, confined(modules=[tmp_path / "modules"]) as children:
+        gate = ConfinedGate(children)
+        shown = service.shown("tas")
+        inputs = {"data": (version_place(root / "data", "tas", shown.version.version_id), shown.description)}
+        made = gate.derive("hottest", {"over": "time"}, inputs, into, function="of_a_plugin:hottest")
+        with xr.open_zarr(made, consolidated=False) as found:
+            np.testing.assert_allclose(found.t, opened(service, "tas").t.max("time"))
+        with pytest.raises(Configuration, match="not an xarray"):
+            gate.derive("lies", {}, inputs, into, function="of_a_plugin:lies")
