@@ -483,6 +483,8 @@ def _from_kind(document: dict[str, Any]) -> Any:
     field = {"planned": "path", "opaque": "value"}.get(kind, field)
     if "value" in document and kind in _LOCATORS and field != "value":
         document[field] = document.pop("value")
+        if kind == "planned":
+            document.setdefault("profile", "default")
     return _LOCATORS.get(kind, UnknownLocator).model_validate(document | {"kind": kind})
 
 
