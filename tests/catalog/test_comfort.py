@@ -150,3 +150,15 @@ def test_a_planned_record_is_said_as_an_added_one(catalog) -> None:
     assert found.lineage[0].target == catalog.get("run:1").id
     assert (found.time.start.month, found.time.end.day, found.schema_version) == (6, 30, "1")
     assert found.artifacts[0].original_name == "a b.txt"
+
+
+def test_what_is_shown_of_a_value_fits_on_a_line(catalog) -> None:
+    """In a notebook one sees which record it is; its whole document is ``to_json``."""
+    added = catalog.add_bytes(b"x", {"deep": list(range(500))}, filename="x.txt", key="k", title="T")
+    short = added.id[:8]
+    assert repr(added) == f"<Added added: <CatalogRecord {short} document key='k' title='T' (version 1, 1 artifact)>>"
+    assert str(catalog.delete("k")) == f"<CatalogRecord {short} document key='k' title='T' (version 2 deleted, 1 artifact)>"
+    assert repr(catalog.lineage(added)) == f"<LineageGraph of {short}: 0 edges, 1 records>"
+    events = catalog.logs(record=added.id)
+    assert repr(events) == f"<EventPage of {len(events)} events>"
+    assert len(list(events)) == len(events.items) > 0

@@ -49,10 +49,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "migrate": ("migrate",),
     "export records": ("export", "records", "-o", "all.ndjson"),
     "export ro-crate": ("export", "ro-crate", "crate"),
+    "export intake": ("export", "intake", "intake.yaml"),
     "import": ("import", "a.txt", "--dry-run"),
 }
 NEED_A_GATE = {"fetch", "drop"}
-BYTES = {"cat", "export openlineage"}
+BYTES = {"cat", "export openlineage", "export urls"}
 """Commands whose result is bytes, or a document a line, with or without ``--json``."""
 
 

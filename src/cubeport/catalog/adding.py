@@ -51,7 +51,7 @@ class ArtifactSource:
     """What the bytes are called where they come from, if they are."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Added:
     """What adding did."""
 
@@ -75,6 +75,9 @@ class Added:
     def metadata(self) -> Mapping[str, Any]:
         """The record's metadata."""
         return self.record.metadata
+
+    def __repr__(self) -> str:
+        return f"<Added {self.outcome}: {self.record!r}>"
 
     def path(self, artifact: str | None = None) -> Path:
         """Return where the record's artifact is in the local file system."""

@@ -54,12 +54,21 @@ class Sink(Protocol):
         """Take one event, already redacted and cut."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class EventPage:
     """Events, the newest last, and how many lines could not be read."""
 
     items: list[dict[str, Any]]
     skipped: int = 0
+
+    def __iter__(self) -> Iterator[dict[str, Any]]:
+        return iter(self.items)
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __repr__(self) -> str:
+        return f"<EventPage of {len(self.items)} events>"
 
 
 class EventFields(TypedDict, total=False):

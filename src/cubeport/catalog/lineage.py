@@ -17,7 +17,7 @@ Direction = Literal["up", "down", "both"]
 _WAYS: Mapping[Direction, tuple[Literal["out", "in"], ...]] = {"up": ("out",), "down": ("in",), "both": ("out", "in")}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class LineageGraph:
     """What is reached from one record along lineage."""
 
@@ -25,6 +25,9 @@ class LineageGraph:
     edges: tuple[StoredEdge, ...]
     records: Mapping[str, CatalogRecord | None]
     """By id: ``None`` where nothing (any more) has it; URIs are not in it."""
+
+    def __repr__(self) -> str:
+        return f"<LineageGraph of {self.root[:8]}: {len(self.edges)} edges, {len(self.records)} records>"
 
     def to_mapping(self) -> dict[str, Any]:
         """Return it as plain JSON values."""

@@ -365,6 +365,14 @@ class CatalogRecord(Model):
         self.__dict__["_bound"] = _Bound(home)
         return self
 
+    def __repr__(self) -> str:
+        named = "".join(f" {name}={value!r}" for name, value in (("key", self.key), ("title", self.title)) if value is not None)
+        state = "" if self.status == "active" else f" {self.status}"
+        artifacts = f", {len(self.artifacts)} artifact{'s' if len(self.artifacts) != 1 else ''}"
+        return f"<CatalogRecord {self.id[:8]} {self.kind}{named} (version {self.version}{state}{artifacts})>"
+
+    __str__ = __repr__
+
     def path(self, artifact: str | None = None) -> Path:
         """Return where an artifact (the primary one) is in the local file system; see ``Catalog.path``."""
         return self._home().path(self, artifact)

@@ -73,6 +73,8 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "unpublish": ("cubeport unpublish tas",),
     "serve": ("cubeport serve", "cubeport serve --port 9000 --read-only --public-url https://data.example.org"),
     "export ro-crate": ("cubeport export ro-crate crate year=2018 --license https://creativecommons.org/licenses/by/4.0/",),
+    "export intake": ("cubeport export intake catalog.yaml kind=dataset",),
+    "export urls": ("cubeport export urls year=2018 > files.csv",),
     "export openlineage": ("cubeport export openlineage --since 7d",),
     "export records": ("cubeport export records -o records.ndjson", "cubeport export records year=2018 --with-bytes copies"),
     "datasets": ("cubeport datasets", "cubeport datasets tas", "cubeport datasets --bbox -10,40,30,60 --variable tas --json"),

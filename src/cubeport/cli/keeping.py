@@ -27,6 +27,8 @@ def register(app: typer.Typer) -> None:
     export.command("records")(export_records)
     export.command("ro-crate")(export_crate)
     export.command("openlineage")(export_openlineage)
+    export.command("intake")(export_intake)
+    export.command("urls")(export_urls)
     app.add_typer(export, name="export", help="Export records.")
 
 
@@ -329,6 +331,24 @@ def export_openlineage(
     session = current(ctx)
     events = session.catalog(read_only=True).run_events(since=instant_of(since, ends=False))
     session.stream(dumps(each) + "\n" for each in events)
+
+
+def export_intake(
+    ctx: typer.Context,
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A new file, catalog.yaml for example.")],
+    terms: Terms = None,
+    not_: Not = None,
+) -> None:
+    """Write records as an Intake catalog: those whose data Intake can open."""
+    session = current(ctx)
+    written = session.catalog(read_only=True).export_intake(file, *_values.terms_of(terms, not_))
+    session.result({"file": str(file), "records": written}, f"wrote {written} records to {file}")
+
+
+def export_urls(ctx: typer.Context, terms: Terms = None, not_: Not = None) -> None:
+    """Print a table of files as CSV: address, name, sha256, size. `datalad addurls` takes it."""
+    session = current(ctx)
+    session.stream(session.catalog(read_only=True).url_table(*_values.terms_of(terms, not_)))
 
 
 _COMMANDS: dict[str, Callable[..., Any]] = {

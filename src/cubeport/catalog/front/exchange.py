@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Unpack
 from urllib.parse import quote
 
-from cubeport.catalog import ndjson, provenance
+from cubeport.catalog import listings, ndjson, provenance
 from cubeport.catalog.disk.durable import make_folders, replace_file, store_errors
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.front.searches import Searches, Where
@@ -94,8 +94,42 @@ class Exchange(Searches, Upkeep):
         if artifact.managed or artifact.locator.kind == "inline":
             copied = integrity.copy_out(self.profiles, artifact, folder / record.id / artifact.artifact_id)
             return quote(copied.relative_to(folder).as_posix()) + ("/" if artifact.target_kind == "directory" else "")
+        found = self._address(artifact)
+        return found.as_uri() if isinstance(found, Path) else found
+
+    def export_intake(self, file: str | Path, *where: Where, **asked: Unpack[QueryFields]) -> int:
+        """Write the records that match as an Intake catalog (YAML) into a new *file*; return how many are in it.
+
+        A record is in it if its primary artifact is NetCDF, Zarr, CSV, Parquet, JSON or text, and has a local path or an address.
+
+        Raises
+        ------
+        TargetExists
+        """
+        import yaml
+
+        target = Path(file).absolute()
+        if target.exists():
+            raise TargetExists(f"{target} is there already.", next_step="name another file, or remove it")
+        records = self.iterate(*where, **(QueryFields(order=("id",)) | asked))
+        document = listings.intake_catalog(records, self._address, folder=target.parent)
+        with store_errors("write the catalog"):
+            replace_file(target, yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode())
+        return len(document["sources"])
+
+    def url_table(self, *where: Where, **asked: Unpack[QueryFields]) -> Iterator[str]:
+        """Yield a CSV table of the files of the records that match: address, file name, sha256, size (``datalad addurls``)."""
+        return listings.url_table(self.iterate(*where, **(QueryFields(order=("id",)) | asked)), self._address)
+
+    def _address(self, artifact: Artifact) -> str | Path | None:
+        """Return the local path or the address of an artifact's bytes; ``None`` if it has none that others could use."""
+        if artifact.status in ("planned", "missing", "failed"):
+            return None
+        managed = integrity.place_of(artifact)
+        if managed is not None:
+            return self.profiles.get(managed[0]).local_path(managed[1])
         if isinstance(artifact.locator, LocalPathLocator):
-            return Path(artifact.locator.path).as_uri()
+            return Path(artifact.locator.path)
         found: str | None = getattr(artifact.locator, "uri", None) or getattr(artifact.locator, "urlpath", None)
         return found
 

@@ -539,16 +539,19 @@ def _write_derived(connection: sqlite3.Connection, number: int, record_id: str, 
         before: frozenset[Any] = getattr(old, name) if old else frozenset()
         after: frozenset[Any] = getattr(new, name) if new else frozenset()
         width = {"fields": 4, "artifacts": 1, "edges": 2}[name]
-        connection.executemany(_OUT[name], [(*row[:width], number) for row in before - after])
         own = (record_id, number) if name == "edges" else (number,)
-        connection.executemany(_IN[name], [(*row, *own) for row in after - before])
+        if gone := before - after:
+            connection.executemany(_OUT[name], [(*row[:width], number) for row in gone])
+        if come := after - before:
+            connection.executemany(_IN[name], [(*row, *own) for row in come])
     if (old.words if old else None) != (new.words if new else None):
         if old:
             connection.execute("DELETE FROM record_text WHERE rowid = ?", (number,))
         if new:
             connection.execute("INSERT INTO record_text (rowid, words) VALUES (?, ?)", (number, new.words))
     if (old.boxes if old else ()) != (new.boxes if new else ()):
-        connection.execute("DELETE FROM record_box WHERE id IN (?, ?)", (2 * number, 2 * number + 1))
+        if old and old.boxes:
+            connection.execute("DELETE FROM record_box WHERE id IN (?, ?)", (2 * number, 2 * number + 1))
         for half, box in enumerate(new.boxes if new else ()):
             connection.execute(f"INSERT INTO record_box VALUES ({', '.join('?' * 11)})", (2 * number + half, *box))  # noqa: S608  # marks
 
