@@ -124,8 +124,9 @@ def openapi() -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         prepare(Path(folder), "sqlite")
         settings = load(folder)
-        with _service(settings, Catalog.open(folder), _children(settings)) as service:
-            app = App(_app_parts(settings, service))
+        children = _children(settings)
+        with _service(settings, Catalog.open(folder), children) as service:
+            app = App(_app_parts(settings, service, children))
             return document(app.framework, SCHEMAS, public_url="http://127.0.0.1:8000", limits={})
 
 
