@@ -258,3 +258,22 @@ def test_nothing_is_due_before_the_dataset_was_made_or_without_a_schedule() -> N
     assert schedules(MemoryBackend(), NOW - timedelta(hours=1)).claim(NOW) == []
     assert schedules(MemoryBackend(), NOW - timedelta(days=9), None).claim(NOW) == []
     assert schedules(MemoryBackend(), now()).following("0 6 * * *", NOW) == datetime(2026, 7, 16, 6, tzinfo=UTC)
+
+
+def test_existing_periods_that_the_source_changed_go_with_new_ones_or_alone() -> None:
+    with_new = sync.plan(*held(template()), template(), end=None, now=NOW)
+    assert with_new.action == "append"
+    both = with_new.with_revised(("2026-04",))
+    assert (both.action, both.reason, both.revised) == ("append", "new_periods_available_for_append", ("2026-04",))
+    nothing_new = sync.plan(*held(template(), end="2026-07"), template(), end=None, now=NOW)
+    assert nothing_new.with_revised(()) is nothing_new
+    alone = nothing_new.with_revised(("2026-04",))
+    assert (alone.action, alone.reason, alone.status) == ("revise", "source_changed", "completed")
+    static = sync.plan(*held(None), None, end=None, now=NOW)
+    assert static.with_revised(("2026-04",)) is static
+
+
+@pytest.mark.parametrize("rules", [{"kind": "release"}, {"kind": "static"}, {"kind": "temporal", "execution": "rematerialize"}])
+def test_only_what_is_appended_to_is_looked_back_at(rules: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError, match="revisit_periods needs kind temporal"):
+        template(**{"revisit_periods": 3, **rules})

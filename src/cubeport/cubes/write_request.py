@@ -125,6 +125,8 @@ class Brought:
     """Of each period that was there, in the order asked for; periods may share files."""
     missing: tuple[Period, ...] = ()
     """Periods that the source says do not exist."""
+    validators: Mapping[str, str] = field(default_factory=dict)
+    """By period, what the source said of its bytes."""
 
     @property
     def periods(self) -> tuple[Period, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from cubeport.catalog.forms.canonical import dumps, new_id, now
 from cubeport.catalog.models import CatalogRecord, Lineage
 from cubeport.catalog.work.undo import Action, Compensation
 from cubeport.catalog.work.unit_of_work import UnitOfWork
+from cubeport.cubes.calendars import canonical
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.recipes import Derivation
 from cubeport.cubes.sources import Area, Period, PeriodSource
@@ -450,6 +451,22 @@ class Ingester:
                     return self._reuse(ingestion, wanted, dataset, head, plan, complete)
                 return self._make(ingestion, wanted, scope, plan, digest, dataset, head, progress, complete)
 
+    def changed(self, dataset: Dataset, head: VersionState, template: DatasetTemplate) -> tuple[str, ...]:
+        """Return the periods, of the last ``sync.revisit_periods``, of which the source now says something else than it said.
+
+        Of a period about which it said nothing, nothing can be told. Raises what asking the source does.
+        """
+        dataset_id = dataset.state.texts.dataset_id
+        asking = Ingestion(dataset_id=dataset_id, request=IngestionRequest(dataset_id=dataset_id))
+        wanted = self.resolve(asking)
+        ask: Callable[[Period], str | None] | None = getattr(wanted.source, "validator", None)
+        if not wanted.is_fetched_by_period or ask is None:
+            return ()
+        calendar = canonical(head.coverage.get("calendar") or "") or "standard"
+        known = sorted(Period.parse(text, template.period_type, calendar) for text in head.validators)
+        said = {str(period): ask(period) for period in known[-template.sync.revisit_periods :]}
+        return tuple(text for text, word in said.items() if word is not None and word != head.validators[text])
+
     # --- fetching ---
 
     @contextmanager
@@ -500,7 +517,17 @@ class Ingester:
             )
             digest = _digest(ingestion, wanted, self._identities(wanted))
             return self._make(
-                ingestion, wanted, chosen.scope, chosen.plan, digest, dataset, head, progress, complete, chosen.taken.warnings
+                ingestion,
+                wanted,
+                chosen.scope,
+                chosen.plan,
+                digest,
+                dataset,
+                head,
+                progress,
+                complete,
+                chosen.taken.warnings,
+                brought.validators,
             )
 
     def _periods(self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None) -> _Chosen:
@@ -513,8 +540,13 @@ class Ingester:
         plan, scope = decide(ingestion, wanted, dataset=dataset, head=head, request_digest="")
         keeps = plan.action not in ("rematerialize", "revise", "create")
         request = asked(ingestion, wanted.fields, scope if plan.action == "rematerialize" else wanted.scope, head, now=now())
+        # What a sync may take at most is no end that was named.
+        request = replace(request, is_open=wanted.scope.end is None)
         if not keeps:
             request = replace(request, held=frozenset())
+        elif ingestion.revised:
+            anew = {Period.parse(text, request.first.type, request.first.calendar).number for text in ingestion.revised}
+            request = replace(request, held=request.held - anew)
         there = self._list(wanted, request) if request.wanted else ()
         return self._chosen(ingestion, wanted, dataset, head, request, request.wanted if there is None else there)
 
@@ -530,7 +562,9 @@ class Ingester:
         taken = take(request, there, allow_gaps=_allow_gaps(ingestion, wanted), follows=ingestion.kind == "sync")
         resolved = replace(wanted, scope=wanted.scope.model_copy(update={"end": str(taken.end)}))
         plan, scope = decide(ingestion, resolved, dataset=dataset, head=head, request_digest="")
-        if taken.periods and plan.action == "reuse":
+        if taken.periods and plan.action == "reuse" and ingestion.revised:
+            plan = plan.model_copy(update={"action": "revise", "reason": "the source has changed existing periods"})
+        elif taken.periods and plan.action == "reuse":
             plan = plan.model_copy(update={"action": "extend", "reason": "periods that were missing are there now"})
         elif not taken.periods and plan.action != "reuse":
             plan = plan.model_copy(update={"action": "reuse", "reason": "the source has no more than is held"})
@@ -645,8 +679,9 @@ class Ingester:
         progress: Progress,
         complete: Complete,
         warnings: Sequence[tuple[str, str]] = (),
+        validators: Mapping[str, str] | None = None,
     ) -> Outcome:
-        making = _Making(ingestion, wanted, plan, request_digest, dataset, head, new_id())
+        making = _Making(ingestion, wanted, plan, request_digest, dataset, head, new_id(), validators or {})
         with self._catalog.unit_of_work(
             operation_type="ingest",
             parent_id=ingestion.ingestion_id,
@@ -748,7 +783,7 @@ class Ingester:
         if parent is None or staging.base is None:
             return None
         request = ingestion.request
-        takes_new = request.overwrite or plan.action == "revise"
+        takes_new = request.overwrite or plan.action == "revise" or bool(ingestion.revised)
         # What was fetched has the periods that were missing and no other, unless files hold several: a step that is held is a lie.
         keeps = wanted.template is not None and (not wanted.is_fetched_by_period or wanted.holds_more)
         overlap: OnOverlap = "replace" if takes_new else "skip" if keeps else "error"
@@ -838,6 +873,8 @@ class _Making:
     dataset: Dataset | None
     head: VersionState | None
     version_id: str
+    validators: Mapping[str, str] = field(default_factory=dict)
+    """By period, what the source said of what was fetched now."""
 
     @property
     def updates(self) -> bool:
@@ -870,10 +907,17 @@ class _Making:
             request_digest=self.request_digest,
             sources=tuple(dict(each) for each in written.sources),
             derived=self.wanted.derivation,
+            validators=self._all_validators(),
             shown_at=at if publishes(self.ingestion.request, self.wanted) else None,
             warnings=_warnings(written, measured),
             reach=Reach.of(measured.description),
         )
+
+    def _all_validators(self) -> dict[str, str]:
+        """Return what the source said of the last periods, existing ones too where they are kept."""
+        held = self.head.validators if self.head is not None and _builds(self.ingestion, self.wanted, self.plan) else {}
+        every = {**held, **self.validators}
+        return {text: every[text] for text in sorted(every)[-_VALIDATORS:]}
 
     def record(self, version: VersionState, description: CubeDescription, period_type: str) -> CatalogRecord:
         """Return the record pointing to *version*; what is shown moves only when the request publishes."""
@@ -946,6 +990,9 @@ def _release(wanted: Wanted) -> str | None:
     version = wanted.template.sync.version if wanted.template else None
     return version.value if version else None
 
+
+_VALIDATORS = 1_000
+"""Periods of which a version keeps what the source said: as many as may be looked at again."""
 
 _IDENTITY = ("name", "size_bytes", "sha256")
 

@@ -167,6 +167,8 @@ class Ingestion(_Value):
     """The key that asked: what was uploaded with it can be ingested with it alone."""
     until: str | None = None
     """Of a sync: the last period that the template's availability admits, when no end was asked for."""
+    revised: tuple[str, ...] = ()
+    """Of a sync: held periods that the source has changed, and that are taken anew."""
 
     @property
     def digest(self) -> str:

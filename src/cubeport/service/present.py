@@ -55,7 +55,7 @@ def _pointed(shown: PublishedView, version_id: str, stored: str) -> Literal["lat
 def ingestion(service: Shows, done: Ingestion, public_url: str) -> dict[str, Any]:
     """Return the Ingestion document; ``dataset`` is the summary of what it made, published or not, while that is there."""
     document = done.model_dump(
-        mode="json", exclude={"request", "options", "waited_for", "created_by", "asker", "until", "dataset_id"}
+        mode="json", exclude={"request", "options", "waited_for", "created_by", "asker", "until", "revised", "dataset_id"}
     )
     document |= {"dataset": None, "links": []}
     if done.status == "planned":

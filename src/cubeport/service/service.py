@@ -305,11 +305,21 @@ class Service:
     # --- following sources ---
 
     def sync_plan(self, dataset_id: str, *, end: str | None = None) -> SyncDetail:
-        """Return what :meth:`sync` would do; nothing is written, no source is read. Raises NotFound, InvalidPeriod."""
-        dataset, head, template = self._followed(dataset_id)
+        """Return what :meth:`sync` would do; nothing is written. Raises NotFound, InvalidPeriod.
+
+        The source is asked only where the template has ``sync.revisit_periods``.
+        """
+        return self._sync_plan(*self._followed(dataset_id), end)
+
+    def _sync_plan(
+        self, dataset: Dataset, head: VersionState | None, template: DatasetTemplate | None, end: str | None
+    ) -> SyncDetail:
         if dataset.state.derived is not None:
             return self._derivations.plan(dataset, head)
-        return sync.plan(dataset, head, template, end=end or None, now=now())
+        detail = sync.plan(dataset, head, template, end=end or None, now=now())
+        if template is None or head is None or not template.sync.revisit_periods or not detail.looks_back:
+            return detail
+        return detail.with_revised(self._ingester.changed(dataset, head, template))
 
     def sync(
         self,
@@ -338,10 +348,7 @@ class Service:
         """
         self._writable()
         dataset, head, template = self._followed(dataset_id)
-        if dataset.state.derived is not None:
-            detail = self._derivations.plan(dataset, head)
-        else:
-            detail = sync.plan(dataset, head, template, end=end or None, now=now())
+        detail = self._sync_plan(dataset, head, template, end)
         if detail.action in ("no_op", "not_syncable"):
             return Synced(detail)
         if dataset.state.derived is not None:
@@ -353,7 +360,7 @@ class Service:
         else:
             request, until = sync.request(dataset, detail, end=end or None, publish=publish)
         ingestion = self._ingestion(request, None, waited_for=waited_for)
-        ingestion = ingestion.model_copy(update={"kind": "sync", "until": until})
+        ingestion = ingestion.model_copy(update={"kind": "sync", "until": until, "revised": detail.revised})
         return Synced(detail, self._jobs.run(ingestion, listener) if here else self._jobs.submit(ingestion))
 
     def _followed(self, dataset_id: str) -> tuple[Dataset, VersionState | None, DatasetTemplate | None]:

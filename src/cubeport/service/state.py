@@ -182,6 +182,8 @@ class VersionState(_Value):
     request_digest: str
     """sha256 of source identities and options: equal means the same ingestion again."""
     sources: tuple[dict[str, Any], ...] = ()
+    validators: dict[str, str] = {}
+    """By period, what the source said of its bytes: of the last periods, as far as it said anything."""
     shown_at: Timestamp | None = None
     """When it first was ``latest``. A version that has never been is 404 for readers."""
     warnings: tuple[dict[str, str], ...] = ()

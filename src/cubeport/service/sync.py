@@ -21,7 +21,7 @@ from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.state import VersionState
 from cubeport.service.templates import Availability, DatasetTemplate
 
-type SyncAction = Literal["not_syncable", "no_op", "append", "rematerialize"]
+type SyncAction = Literal["not_syncable", "no_op", "append", "revise", "rematerialize"]
 type SyncStatus = Literal["not_syncable", "up_to_date", "waiting_for_source", "completed", "accepted", "running"]
 type Reason = Literal[
     "static_dataset",
@@ -30,6 +30,7 @@ type Reason = Literal[
     "template_changed",
     "new_periods_available_for_append",
     "new_periods_available",
+    "source_changed",
     "no_new_period",
     "release_version_changed",
     "release_version_unknown",
@@ -86,6 +87,20 @@ class SyncDetail(BaseModel):
     warnings: tuple[dict[str, str], ...] = ()
 
     @property
+    def looks_back(self) -> bool:
+        """Whether existing periods are to be compared with the source: what decided earlier decides about them too."""
+        return self.reason in ("no_new_period", "new_periods_available_for_append")
+
+    def with_revised(self, revised: tuple[str, ...]) -> SyncDetail:
+        """Return it with existing periods that the source has changed, which are read again, with new ones or alone."""
+        if not revised or not self.looks_back:
+            return self
+        changed: dict[str, Any] = {"revised": revised}
+        if self.action == "no_op":
+            changed |= {"action": "revise", "reason": "source_changed", "message": _MESSAGES["source_changed"]}
+        return self.model_copy(update=changed)
+
+    @property
     def status(self) -> SyncStatus:
         """What a sync comes to that has nothing to run; ``completed`` for one that has."""
         if self.action == "not_syncable":
@@ -102,6 +117,7 @@ _MESSAGES: Mapping[Reason, str] = {
     "template_changed": "The template changed since the dataset was made: ingest with overwrite first.",
     "new_periods_available_for_append": "There may be new periods: they will be read and added.",
     "new_periods_available": "There may be new periods: the dataset will be rebuilt with them.",
+    "source_changed": "The source changed periods that the dataset has: they will be read again.",
     "no_new_period": "The dataset has every period up to the target.",
     "release_version_changed": "The source has a newer release than the dataset: the dataset will be rebuilt.",
     "release_version_unknown": "It is unknown which release the dataset has: the dataset will be rebuilt.",

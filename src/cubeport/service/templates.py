@@ -92,11 +92,15 @@ class SyncRules(_Part):
     availability: Availability = Availability()
     version: Release | None = None
     """Of ``release``: a dataset of another release is rebuilt."""
+    revisit_periods: Annotated[int, Field(ge=0, le=1_000)] = 0
+    """Of ``temporal``: how many of the last periods are looked at again: what the source has changed of them is taken anew."""
     schedule: str | None = None
     """When to sync: five cron fields in ``schedule.timezone``."""
 
     @model_validator(mode="after")
     def _acts(self) -> SyncRules:
+        if self.revisit_periods and (self.kind != "temporal" or self.execution != "append"):
+            raise ValueError("revisit_periods needs kind temporal with execution append")
         if self.kind == "static" and (self.schedule or self.version or self.availability != Availability()):
             raise ValueError("a static source is not synced: leave schedule, availability and version out, or choose another kind")
         if self.version is not None and self.kind != "release":

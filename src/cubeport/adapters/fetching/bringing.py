@@ -47,7 +47,13 @@ class Bringer:
         found = work.run({name: each[0] for name, each in units.items()}, progress)
         by_period = {period: found.get(name) for name, each in units.items() for period in each}
         there = tuple((period, fetched.files) for period in order.periods if (fetched := by_period[period]) is not None)
-        return Brought(there, tuple(period for period in order.periods if period is not None and by_period[period] is None))
+        missing = tuple(period for period in order.periods if period is not None and by_period[period] is None)
+        validators = {
+            str(period): fetched.validator
+            for period, fetched in by_period.items()
+            if period is not None and fetched is not None and fetched.validator is not None
+        }
+        return Brought(there, missing, validators)
 
 
 @dataclass(slots=True)
