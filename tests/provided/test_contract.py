@@ -14,7 +14,7 @@ from tests.provider import Provider, running
 
 from cubeport.adapters.fetching.bringing import Bringer, listed
 from cubeport.adapters.fetching.kept import KeptFolder
-from cubeport.adapters.fetching.stac import StacSource
+from cubeport.adapters.fetching.stac import Asset, StacSource
 from cubeport.adapters.fetching.stores import StoreSource
 from cubeport.adapters.fetching.urls import UrlSource
 from cubeport.adapters.storage.fetching import KeepingFetcher
@@ -73,13 +73,13 @@ class TestStac(SourceContract):
 
     @pytest.fixture
     def source(self, served: Provider) -> StacSource:
-        def of_href(href: str) -> UrlSource:
-            return UrlSource(Pattern.of(href, {}), KeepingFetcher([served.url]))
+        def of_asset(asset: Asset) -> UrlSource:
+            return UrlSource(Pattern.of(asset.href, {}), KeepingFetcher([served.url]))
 
         return StacSource(
             f"{served.url}/items.json",
             KeepingFetcher([served.url]),
-            of_href,
+            of_asset,
             asset=None,
             interval=None,
             wanted={},

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import xarray as xr
 import yaml
+from tests.e2e.conftest import cli, start, stop
 from tests.objectstore import SECRET, ObjectStore
-from tests.provided.places import Place, ask, day, days, name_of, netcdf
+from tests.provided.places import Place, ask, day, days, held, instance, name_of, netcdf
 
+import cubeport
 from cubeport.errors import CubeportError, InvalidRequest, UnknownProfile
 
 pytestmark = pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part:zarr.errors.ZarrUserWarning")
@@ -257,3 +259,20 @@ def test_pages_of_an_api_are_followed(tmp_path: Path, place: Place) -> None:
     place.provider.put("collection.json", json.dumps(document).encode())
     done = ask(place.service, place.id, source={"kind": "stac", "url": f"{place.provider.url}/collection.json"})
     assert (done.status, place.held()) == ("completed", days(0, 1, 2)), done.error
+
+
+def test_the_collection_of_another_cubeport_is_a_source(tmp_path: Path, place: Place) -> None:
+    """Its asset is Zarr by its media type; the copy equals the original in every value."""
+    other = instance(tmp_path / "other")
+    (tmp_path / "days.nc").write_bytes(netcdf(tmp_path, 0, 1, 2))
+    assert cli("ingest", tmp_path / "days.nc", "--id", "days", "-i", other).returncode == 0
+    process, url = start(other)
+    try:
+        root = instance(tmp_path / "mine", origins=(url,))
+        address = f"{url}/stac/collections/days"
+        done = cli("ingest", address, "--asset", "zarr", "--id", "copy", "-i", root)
+        assert done.returncode == 0, done.stderr
+        with cubeport.connect(root) as service:
+            assert held(service, "copy") == days(0, 1, 2)
+    finally:
+        stop(process)

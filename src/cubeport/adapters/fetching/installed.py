@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol, cast
 
 from cubeport.adapters.fetching.bringing import Bringer, listed
-from cubeport.adapters.fetching.stac import StacSource
+from cubeport.adapters.fetching.stac import Asset, StacSource
 from cubeport.adapters.fetching.stores import StoreSource, check_key
 from cubeport.adapters.fetching.uploads import UploadFolder
 from cubeport.adapters.fetching.urls import Probe, UrlSource
@@ -162,13 +162,15 @@ class InstalledSources:
         return StoreSource(profile, Pattern.of(check_key(source.key or ""), source.params), most=self._most)
 
     def _stac(self, source: Block, variables: Sequence[str]) -> PeriodSource:
-        def of_href(href: str) -> PeriodSource:
-            return self._of_address(href, source.group, variables)
+        def of_asset(asset: Asset) -> PeriodSource:
+            if asset.is_zarr and asset.href.lower().startswith(("http://", "https://")):
+                return self._zarr_at(asset.href, source.group, variables)
+            return self._of_address(asset.href, source.group, variables)
 
         return StacSource(
             source.url or "",
             self._fetcher(source.url or ""),
-            of_href,
+            of_asset,
             asset=source.asset,
             interval=source.datetime,
             wanted=source.filter,

@@ -25,15 +25,24 @@ _DOCUMENT_BYTES = 8 << 20
 _ITEMS = 10_000
 _PAGES = 1_000
 
-type OfHref = Callable[[str], PeriodSource]
-"""Returns the source of what is at an address; refuses addresses that may not be asked."""
+type OfAsset = Callable[[Asset], PeriodSource]
+"""Returns the source of an asset; refuses addresses that may not be asked."""
+
+
+@dataclass(frozen=True, slots=True)
+class Asset:
+    """One asset of an item."""
+
+    href: str
+    """Absolute."""
+    is_zarr: bool
+    """Whether its media type says so."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Item:
     id: str
-    href: str
-    """Of its asset, absolute."""
+    asset: Asset
     start: str
     end: str
 
@@ -73,19 +82,19 @@ class StacSource:
         self,
         uri: str,
         fetcher: KeepingFetcher,
-        of_href: OfHref,
+        of_asset: OfAsset,
         *,
         asset: str | None,
         interval: str | None,
         wanted: Mapping[str, object],
         stopping: threading.Event,
     ) -> None:
-        self._uri, self._fetcher, self._of_href = uri, fetcher, of_href
+        self._uri, self._fetcher, self._of_asset = uri, fetcher, of_asset
         self._asset, self._wanted, self._stopping = asset, dict(wanted), stopping
         self._from, self._to = _interval(interval)
         self._found: tuple[_Item, ...] | None = None
-        self._whole: str | None = None
-        """The address of the Collection's own asset."""
+        self._whole: Asset | None = None
+        """The Collection's own asset."""
         self._looking = threading.Lock()
 
     def stop(self) -> None:
@@ -102,37 +111,39 @@ class StacSource:
 
     def unit(self, period: Period) -> str:
         """Return the ids of the items of a period."""
-        return self._whole or "\n".join(item.id for item in self._items() if period.number in item.spans(period))
+        return (
+            self._whole.href if self._whole else "\n".join(item.id for item in self._items() if period.number in item.spans(period))
+        )
 
     def validator(self, period: Period | None) -> str | None:
         """Return what is said of every asset now, ``None`` where one says nothing."""
-        said = [self._said(href) for href in self._hrefs(period)]
+        said = [self._said(asset) for asset in self._assets(period)]
         return "\n".join(map(str, said)) if said and None not in said else None
 
-    def _said(self, href: str) -> str | None:
-        ask: Callable[[None], str | None] | None = getattr(self._of_href(href), "validator", None)
+    def _said(self, asset: Asset) -> str | None:
+        ask: Callable[[None], str | None] | None = getattr(self._of_asset(asset), "validator", None)
         return ask(None) if ask is not None else None
 
     def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:
         """Bring the assets. Raises NoData when no item has the period."""
-        hrefs = self._hrefs(period)
-        if not hrefs:
+        assets = self._assets(period)
+        if not assets:
             raise NoData(f"No item of {_plain(self._uri)} fits.", next_step="check asset, datetime and filter of the source")
         files: list[Path] = []
         said: list[str | None] = []
-        for number, href in enumerate(hrefs):
+        for number, asset in enumerate(assets):
             folder = into / f"{number:05d}"
             folder.mkdir(exist_ok=True)
-            fetched = self._of_href(href).fetch_period(None, area, folder)
+            fetched = self._of_asset(asset).fetch_period(None, area, folder)
             files += fetched.files
             said.append(fetched.validator)
         return Fetched(tuple(files), "\n".join(map(str, said)) if None not in said else None)
 
-    def _hrefs(self, period: Period | None) -> list[str]:
+    def _assets(self, period: Period | None) -> list[Asset]:
         items = self._items()
         if self._whole is not None:
             return [self._whole]
-        return [item.href for item in items if period is None or period.number in item.spans(period)]
+        return [item.asset for item in items if period is None or period.number in item.spans(period)]
 
     # --- documents ---
 
@@ -150,9 +161,8 @@ class StacSource:
             case "FeatureCollection":
                 documents = self._pages(self._uri, document)
             case "Collection":
-                href = self._href(self._uri, document, required=False)
-                if href is not None:
-                    self._whole = href
+                self._whole = self._asset_of(self._uri, document, required=False)
+                if self._whole is not None:
                     return
                 documents = self._of_collection(document)
             case _:
@@ -208,12 +218,12 @@ class StacSource:
             raise _refused(uri, "has a datetime that is none", "bad-time", "leave it out with filter") from exc
         if (self._from is not None and last < self._from) or (self._to is not None and first > self._to):
             return None
-        href = self._href(uri, item, required=True)
-        assert href is not None
-        return _Item(item["id"], href, start, end)
+        asset = self._asset_of(uri, item, required=True)
+        assert asset is not None
+        return _Item(item["id"], asset, start, end)
 
-    def _href(self, uri: str, document: Mapping[str, Any], *, required: bool) -> str | None:
-        """Return the address of the asset. Raises SourceRejected naming those that there are."""
+    def _asset_of(self, uri: str, document: Mapping[str, Any], *, required: bool) -> Asset | None:
+        """Return the asset. Raises SourceRejected naming those that there are."""
         found = document.get("assets") or {}
         assets = {str(key): each for key, each in found.items() if isinstance(each, Mapping)} if isinstance(found, Mapping) else {}
         if self._asset is not None:
@@ -222,7 +232,8 @@ class StacSource:
             data = [key for key, each in assets.items() if "data" in (each.get("roles") or ())]
             chosen = data or list(assets)
         if len(chosen) == 1 and isinstance(assets[chosen[0]].get("href"), str):
-            return urljoin(uri, str(assets[chosen[0]]["href"]))
+            found_asset = assets[chosen[0]]
+            return Asset(urljoin(uri, str(found_asset["href"])), "zarr" in str(found_asset.get("type", "")).lower())
         if not required and (self._asset is None or not chosen):
             return None
         names = ", ".join(sorted(assets)[:20]) or "none"
