@@ -150,6 +150,18 @@ def test_what_libraries_warn_of_goes_into_the_log(shell: Shell, monkeypatch: pyt
 
 
 class TestChecks:
+    def test_the_doctor_is_short_unless_asked(self, shell: Shell) -> None:
+        short, every = shell.ok("doctor").out, shell.ok("doctor", "--all").out
+        assert "library" not in "".join(line for line in short.splitlines() if not line.startswith("well: "))
+        assert short.splitlines()[-1].startswith("well: catalog, filesystem, journal, ")
+        assert "sqlalchemy" in every
+        assert "well:" not in every
+        found = shell.ok("doctor", "--json").json
+        assert len(every.splitlines()) == 1 + len(found)
+        assert len(short.splitlines()) == 1 + len([each for each in found if each["level"] != "ok"]) + any(
+            each["level"] != "ok" for each in found
+        )
+
     def test_doctor_is_well_and_tells_when_not(self, shell: Shell) -> None:
         said = shell.ok("doctor", "--json").json
         assert {each["level"] for each in said if each["place"] != "user"} == {"ok"}  # "user": root is warned

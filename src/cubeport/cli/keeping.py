@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -167,15 +168,27 @@ def operations(
 
 
 def doctor(
-    ctx: typer.Context, strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too.")] = False
+    ctx: typer.Context,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too.")] = False,
+    every: Annotated[bool, typer.Option("--all", help="List what is well too, with the version of each library.")] = False,
 ) -> int:
     """Inspect everything, without changing anything."""
     session = current(ctx)
     found = _health(session)
-    rows = ([each.level, each.kind, each.place, each.message, each.next_step] for each in found)
-    session.result(found, lambda: _output.table(rows, ["", "what", "where", "message", "next"], width=10_000))
+    session.result(found, lambda: _diagnosis(found, every=every))
     bad = ("error", "warn") if strict else ("error",)
     return 1 if any(each.level in bad for each in found) else 0
+
+
+def _diagnosis(found: list[Finding], *, every: bool) -> str:
+    shown = [each for each in found if every or each.level != "ok"]
+    rows = ([each.level, each.kind, each.place, each.message, each.next_step] for each in shown)
+    table = _output.table(rows, ["", "what", "where", "message", "next"], width=10_000) if shown else ""
+    if every:
+        return table
+    well = Counter(each.kind for each in found if each.level == "ok")
+    line = ", ".join(kind if number == 1 else f"{number} × {kind}" for kind, number in well.items())
+    return "\n".join(filter(None, (table, f"well: {line} (--all lists them)")))
 
 
 def _health(session: Session) -> list[Finding]:
