@@ -23,7 +23,7 @@ from cubeport.adapters.storage.remote import SCRATCH, RemoteProfile
 from cubeport.cubes.placeholders import Pattern
 from cubeport.cubes.sources import Area, Fetched, Period
 from cubeport.cubes.write_request import BringOrder
-from cubeport.errors import Configuration, CubeportError, NoData, SourceFailed
+from cubeport.errors import Configuration, CubeportError, NoData, SourceFailed, SourceRejected
 from cubeport.service.testing.source import SourceContract
 
 DAYS = tuple(Period.parse(f"2024-01-{n:02d}", "daily") for n in (1, 2, 3))
@@ -124,6 +124,7 @@ class Odd:
     def __init__(self, *, lists: object = None, gives: object = None) -> None:
         self.lists, self.gives = lists, gives
         self.fetched: list[str] = []
+        self.area: Area | None = None
 
     def periods(self, start: Period, end: Period) -> object:
         if isinstance(self.lists, Exception):
@@ -132,6 +133,7 @@ class Odd:
 
     def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> object:
         self.fetched.append(str(period))
+        self.area = area
         if isinstance(self.gives, Exception):
             raise self.gives
         if self.gives is not None:
@@ -182,3 +184,27 @@ def test_without_a_word_of_its_bytes_only_the_same_job_need_not_fetch_again(tmp_
     assert sorted(source.fetched) == list(map(str, DAYS))
     bring(tmp_path, source, job="another")
     assert len(source.fetched) == 4
+
+
+def test_the_area_of_the_extent_reaches_the_source(tmp_path: Path) -> None:
+    source, area = Odd(), Area((4.0, 57.0, 32.0, 72.0), "NOR")
+    order = BringOrder(dataset_id="x", name="odd", source="odd", periods=DAYS[:1], area=area)
+    with Bringer(KeptFolder(tmp_path, hours=1, max_bytes=1000)).bring(source, order, progress=lambda *_: None):  # type: ignore[arg-type]
+        assert source.area == area
+
+
+def test_a_name_that_leads_inside_is_refused_on_kept_connections_too() -> None:
+    fetcher = KeepingFetcher(["https://data.example"], resolve=lambda *_: ["93.184.216.34", "10.0.0.1"])
+    with pytest.raises(SourceRejected, match="not public"):
+        fetcher.head("https://data.example/a.nc")
+
+
+def test_a_redirect_is_refused_and_no_answer_of_another_part_is_believed(served: Provider) -> None:
+    fetcher = KeepingFetcher([served.url])
+    served.temper("202401.nc", status=302)
+    with pytest.raises(SourceRejected, match="redirect"):
+        fetcher.head(f"{served.url}/202401.nc")
+    served.calm("202401.nc")
+    with fetcher.get(f"{served.url}/202401.nc", start=2, etag='"another"') as answer:
+        assert answer is not None
+        assert (answer.start, answer.body.read(100)) == (0, b"a month"), "it is another by now: all of it came"

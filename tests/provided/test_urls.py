@@ -22,6 +22,11 @@ def test_periods_of_an_address_are_fetched_once_and_only_those_that_are_missing(
     assert rolling.held() == days(*range(5))
     assert len(rolling.provider.requests("GET")) == 5
     rolling.provider.forget()
+    planned = rolling.ask("2024-01-01", "2024-01-07", dry_run=True)
+    assert planned.plan is not None
+    assert (planned.plan.action, planned.plan.fetch) == ("append", ({"start": "2024-01-06", "end": "2024-01-07", "count": 2},))
+    assert rolling.provider.requests("GET") == [], "a dry run asks what there is, and fetches nothing"
+    rolling.provider.forget()
     again = rolling.ask("2024-01-01", "2024-01-05")
     assert (again.reused, again.version_id) == (True, done.version_id)
     assert rolling.provider.requests() == []
