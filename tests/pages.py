@@ -46,7 +46,7 @@ class Follower:
         return done.stdout
 
     def follow(self, page: str) -> int:
-        """Run every ``sh`` and ``python`` block without a title; return how many ``text`` answers were compared."""
+        """Run each untitled ``sh`` and ``python`` block, write those called ``….py``; return how many answers were compared."""
         output, compared = "", 0
         for block in blocks(page):
             if block.language == "text":
@@ -54,4 +54,6 @@ class Follower:
                 compared += 1
             elif block.title is None and block.language in ("sh", "python"):
                 output = self.run(block)
+            elif block.title is not None and block.title.endswith(".py"):
+                (self.folder / block.title).write_text(block.text)
         return compared

@@ -1,0 +1,93 @@
+"""Pages on clients and on moving from other servers: programs that know nothing of cubeport read the values of the source."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import xarray as xr
+from tests.pages import DOCS, Follower, blocks
+
+from .conftest import cli, start, stop
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def titled(page: str, title: str) -> str:
+    (found,) = [each.text for each in blocks(page) if each.title == title]
+    return found
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Serve a cube of which each value is 100 × step + 10 × row + column; return its address."""
+    folder = tmp_path_factory.mktemp("clients")
+    step, row, column = np.meshgrid(np.arange(3), np.arange(3), np.arange(4), indexing="ij")
+    tas = xr.DataArray((100 * step + 10 * row + column).astype("f4"), dims=("time", "lat", "lon"), name="tas").to_dataset()
+    time = np.datetime64("2024-01-01", "ns") + np.arange(3).astype("timedelta64[D]")
+    tas = tas.assign_coords(time=time, lat=[50.0, 55, 60], lon=[0.0, 5, 10, 15])
+    tas.lat.attrs, tas.lon.attrs = {"units": "degrees_north"}, {"units": "degrees_east"}
+    tas.to_netcdf(folder / "tas.nc")
+    assert cli("init", folder / "instance").returncode == 0
+    done = cli("ingest", folder / "tas.nc", "--id", "tas", "--instance", folder / "instance")
+    assert done.returncode == 0, done.stderr
+    process, url = start(folder / "instance")
+    yield url
+    stop(process)
+
+
+def test_each_row_of_the_table_names_a_test_that_exists() -> None:
+    page = (DOCS / "reference" / "clients.md").read_text()
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", page)
+    assert len(named) >= 16
+    missing = [(path, name) for path, name in named if not re.search(rf"^ *def {name}\b", (ROOT / path).read_text(), re.MULTILINE)]
+    assert missing == []
+
+
+def test_r_reads_the_values(served: str, tmp_path: Path) -> None:
+    program = shutil.which("Rscript")
+    if program is None or subprocess.run([program, "-e", "library(ncdf4)"], capture_output=True).returncode != 0:
+        pytest.skip("no R with ncdf4")
+    (tmp_path / "read.R").write_text(titled("reference/clients.md", "read.R").replace("http://127.0.0.1:8000", served))
+    done = subprocess.run([program, "read.R"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["[1]   0 100 200", "[1]   0 100 200"]
+
+
+def test_gdal_of_the_system_reads_the_values(served: str) -> None:
+    if shutil.which("gdallocationinfo") is None:
+        pytest.skip("no GDAL on this machine")
+    command = titled("reference/clients.md", "gdal").replace("http://127.0.0.1:8000", served)
+    environment = {**os.environ, "GDAL_DISABLE_READDIR_ON_OPEN": "EMPTY_DIR"}
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=120, env=environment)
+    assert (done.returncode, done.stdout.strip()) == (0, "12"), done.stderr  # rows in the order of the store
+
+
+def test_the_page_on_other_servers_works_as_written(tmp_path: Path) -> None:
+    page = "how-to/from-other-servers.md"
+    assert Follower(tmp_path).follow(page) == 0
+    process, url = start(tmp_path / "port")
+    try:
+        reader = Follower(tmp_path, replace={"http://127.0.0.1:8000": url})
+        (requests,) = [each for each in blocks(page) if each.title == "requests"]
+        said = reader.run(requests)
+    finally:
+        stop(process)
+    assert re.search(r"^2024-02-01.*,2(\.0)?$", said, re.MULTILINE), said
+    assert "sst" in said
+    with xr.open_dataset(tmp_path / "part.nc") as part:
+        assert dict(part.sizes) == {"time": 1, "lat": 2, "lon": 2}
+        assert set(part.sst.values.ravel().tolist()) == {2.0}
+
+
+@pytest.mark.slow
+def test_the_tutorial_on_staying_current_works_as_written(tmp_path: Path) -> None:
+    assert Follower(tmp_path).follow("tutorials/keep-current.md") == 3
+    with xr.open_zarr(next((tmp_path / "climate/data/store/tas").glob("*/cube.zarr")), chunks=None) as opened:
+        assert opened.tas.dims == ("time", "lat", "lon")
