@@ -55,6 +55,10 @@ FORMS: tuple[Form, ...] = (
         "geotiff", "GeoTIFF", "image/tiff; application=geotiff", "tif", "binary_cells", "geotiff",
         also=("tiff", "tif", "image/tiff", "gtiff"), download=True,
     ),
+    Form(
+        "zarr", "Zarr in a zip file", "application/zip", "zarr.zip", "binary_cells", "zarr",
+        also=("zip", "application/zarr+zip"), download=True, stored=True, seconds=10,
+    ),
 )  # fmt: skip
 """Every form that is offered; the first is the default of coverages and EDR queries, the first file that of downloads."""
 

@@ -1,0 +1,123 @@
+"""Zarr v3 in one zip file: the part as a store of its own, consolidated, with names, attributes and packing as they are stored.
+
+Members of the zip are not compressed again: chunks are already.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import zipfile
+from typing import Any, BinaryIO
+
+import numpy as np
+import xarray as xr
+from numpy.typing import NDArray
+from zarr.storage import MemoryStore
+
+from cubeport.adapters.engines import zarrv3
+from cubeport.cubes.forms import Encoder, Room
+from cubeport.cubes.keys import METADATA
+from cubeport.cubes.part import Deadline, Part
+from cubeport.cubes.windows import IndexRange, Window, turned_labels
+
+type Array = NDArray[Any]
+
+_FRAME_BYTES = 3_000
+"""Bytes of a store next to the values of each variable, about."""
+_FILLS = {"i1": -127, "u1": 255, "i2": -32767, "u2": 65535, "i4": -2147483647, "u4": 4294967295}
+"""Fill values of integers without one of their own, where cells outside an area are missing (netcdf.h, ``NC_FILL_*``)."""
+_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+"""The date of every member: the same part is the same bytes."""
+
+
+class _Zarr(Encoder):
+    def size(self, part: Part) -> int:
+        opened = part.opened
+        size = 0
+        for name in _names(part):
+            lengths = [
+                part.windows.along[dimension].size if dimension in part.windows.along else length
+                for dimension, length in zip(opened.dimensions(name), opened.shape(name), strict=True)
+            ]
+            dtype = opened.dtype(name)
+            size += math.prod(lengths) * (dtype.itemsize if dtype.kind in "iufb" else 48) + _FRAME_BYTES
+        return size
+
+    def encode(self, part: Part, room: Room, deadline: Deadline) -> BinaryIO:
+        target = room.open(self.size(part))
+        try:
+            with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:
+                for key, content in sorted(_store(part, deadline).items()):
+                    deadline()
+                    archive.writestr(zipfile.ZipInfo(key, _EPOCH), content)
+        except BaseException:
+            target.close()
+            raise
+        return target
+
+
+ENCODER = _Zarr()
+
+
+def _names(part: Part) -> list[str]:
+    return list(part.opened.names()) if part.everything else part.opened.needed(part.windows.fields)
+
+
+def _store(part: Part, deadline: Deadline) -> dict[str, bytes]:
+    """Return the objects of the store by key."""
+    variables = {name: _variable(part, name, deadline) for name in _names(part)}
+    data = xr.Dataset(attrs=dict(part.opened.global_attributes()))
+    # Every variable is put in as it is: as coordinates they would be indexes, and be decoded.
+    data = data.assign({name: each for name, each in variables.items() if name not in each.dims})
+    data = data.assign_coords(xr.Coordinates({name: each for name, each in variables.items() if name in each.dims}, indexes={}))
+    held: dict[str, Any] = {}
+    data.to_zarr(MemoryStore(held), zarr_format=3, consolidated=False)
+    found = {key: bytes(buffer.to_bytes()) for key, buffer in held.items()}
+    nodes = {name: json.loads(found[f"{name}/{METADATA}"]) for name in variables}
+    root = zarrv3.group_document(json.loads(found[METADATA]).get("attributes", {}))
+    return {**found, METADATA: zarrv3.to_bytes(zarrv3.consolidated(root, nodes))}
+
+
+def _variable(part: Part, name: str, deadline: Deadline) -> xr.Variable:
+    opened, along = part.opened, part.windows.along
+    attributes = dict(opened.attributes(name))
+    dimensions = opened.dimensions(name)
+    turned = _turned(part, name)
+    if turned is not None:
+        values = turned_labels(opened.decode(name, opened.raw(name, {})), turned).astype("float64")
+        return xr.Variable(dimensions, values, {key: each for key, each in attributes.items() if key not in _PACKING})
+    values = opened.raw(name, along, deadline=deadline)
+    mask = part.windows.mask
+    if mask is not None and name in part.windows.fields and set(mask.dimensions) <= set(dimensions) and values.dtype.kind in "iuf":
+        fill = np.ravel(np.asarray(attributes.setdefault("_FillValue", _fill_of(values.dtype))))[0]
+        values = np.where(mask.aligned(dimensions), values, np.asarray(fill, values.dtype))
+    chunks = [min(max(1, size), length) for size, length in zip(_chunks(part, name), np.shape(values), strict=True)]
+    encoding = {"chunks": tuple(max(1, each) for each in chunks)} if dimensions else {}
+    return xr.Variable(dimensions, values, attributes, encoding)
+
+
+def _chunks(part: Part, name: str) -> tuple[int, ...]:
+    known = next((each.chunks for each in part.description.variables if each.name == name), ())
+    return known if len(known) == len(part.opened.dimensions(name)) else part.opened.shape(name)
+
+
+def _fill_of(dtype: np.dtype[Any]) -> Any:
+    if dtype.kind == "f":
+        return np.nan
+    return _FILLS.get(dtype.str[1:], np.iinfo(dtype).max if dtype.kind == "u" else np.iinfo(dtype).min)
+
+
+def _turned(part: Part, name: str) -> Window | None:
+    """Return the window that turns the labels of a longitude, or of its bounds; ``None`` where nothing turns."""
+    for axis in part.description.axes:
+        window = part.windows.along.get(axis.dimension)
+        if axis.kind != "x" or axis.scalar or window is None or name not in (axis.name, axis.bounds):
+            continue
+        # A download keeps the labels of the store, and turns only what comes after the seam.
+        first = window.runs[0].shift if part.as_stored else 0.0
+        runs = tuple(IndexRange(run.start, run.stop, run.shift - first) for run in window.runs)
+        if any(run.shift for run in runs):
+            return Window(window.dimension, runs)
+    return None
