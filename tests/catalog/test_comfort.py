@@ -149,7 +149,11 @@ def test_a_planned_record_is_said_as_an_added_one(catalog) -> None:
     found = catalog.get("k")
     assert found.lineage[0].target == catalog.get("run:1").id
     assert (found.time.start.month, found.time.end.day, found.schema_version) == (6, 30, "1")
-    assert found.artifacts[0].original_name == "a b.txt"
+    assert (found.artifacts[0].original_name, found.artifacts[0].format, found.artifacts[0].media_type) == (
+        "a b.txt",
+        "text",
+        "text/plain",
+    )
 
 
 def test_what_is_shown_of_a_value_fits_on_a_line(catalog) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import mimetypes
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from cubeport.catalog.artifacts.naming import format_of, media_type_of
 from cubeport.catalog.artifacts.planning import Planner, moved
 from cubeport.catalog.artifacts.storage import StoragePlan, WriteMode, root_of
 from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, Writing, measure, path_source, writing
@@ -368,8 +368,8 @@ class Adder:
         """Return *record* with the artifact of *source*, written or referred to."""
         said: dict[str, Any] = {
             "role": options.role,
-            "media_type": options.media_type or mimetypes.guess_type(source.name)[0],
-            "format": options.format or _format(source),
+            "media_type": options.media_type or media_type_of(source.name),
+            "format": options.format or format_of(source.name, source.target_kind),
             "metadata": dict(options.metadata),
             "original_name": options.original_name or source.original,
         }
@@ -446,18 +446,6 @@ def _referred(source: ArtifactSource, fields: Mapping[str, Any], options: Option
     )
     agree(options, artifact)
     return artifact
-
-
-_FORMATS: Mapping[str, str] = {
-    ".nc": "netcdf", ".nc4": "netcdf", ".cdf": "netcdf", ".zarr": "zarr", ".grib": "grib", ".grib2": "grib", ".grb": "grib",
-    ".csv": "csv", ".parquet": "parquet", ".pdf": "pdf", ".json": "json", ".txt": "text",
-}  # fmt: skip
-
-
-def _format(source: ArtifactSource) -> str | None:
-    """Return the format that the name says; nothing is opened for it."""
-    found = _FORMATS.get(Path(source.name).suffix.lower())
-    return found or ("directory" if source.target_kind == "directory" else None)
 
 
 def _digest(source: ArtifactSource) -> Callable[[], str]:

@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, Protocol, Self
 
 from cubeport.catalog import history
+from cubeport.catalog.artifacts.naming import format_of, media_type_of
 from cubeport.catalog.artifacts.storage import Profiles, StoragePlan, Target, part_path
 from cubeport.catalog.backend import CatalogBackend
 from cubeport.catalog.disk.durable import store_errors
@@ -313,7 +314,8 @@ class UnitOfWork:
             if filename is None:
                 raise InvalidRequest("An artifact needs a plan or a file name.")
             plan = self._simple_plan(record, filename, profile)
-            fields = {"original_name": filename} | fields
+            known = {"media_type": media_type_of(filename), "format": format_of(filename, plan.target_kind)}
+            fields = {"original_name": filename, **known} | fields
         assert plan.profile is not None, "a reference is not a planned artifact"
         assert plan.relative_path is not None, "a plan with a profile has a path"
         place = PlannedPathLocator(profile=plan.profile, path=plan.relative_path)
