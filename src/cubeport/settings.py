@@ -146,6 +146,8 @@ class LogSettings(Section):
     """How much is logged."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["text", "json"] = "text"
+    """Whether a line is words or a JSON object."""
     access: bool = False
     """Whether each answer of the server is a line: time, peer, method, target, status, bytes, milliseconds, request id."""
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,10 @@ import httpx
 import numpy as np
 import pytest
 import xarray as xr
+import yaml
 from tests.pages import DOCS, Follower, blocks
+
+from cubeport import settings
 
 from .conftest import CUBEPORT, cli, start, stop
 
@@ -212,9 +217,13 @@ def test_a_container_starts_with_the_settings_of_the_page(climate: Path, tmp_pat
     root = tmp_path / "instance"
     shutil.copytree(climate, root)
     page = titled("operations/container.md", "Dockerfile")
-    settings = dict(re.findall(r"(CUBEPORT_\w+)=(\S+)", page))
+    given = dict(re.findall(r"(CUBEPORT_\w+)=(\S+)", page))
     port = free_port()
-    environment = {**os.environ, **settings, "CUBEPORT_INSTANCE": str(root), "CUBEPORT_SERVER__PORT": str(port)}
+    compose = yaml.safe_load(titled("operations/container.md", "compose.yaml"))
+    service = compose["services"]["cubeport"]
+    # The address is given when the file is used; everything else is the container's own.
+    more = {name: value for name, value in service["environment"].items() if not value.startswith("${")}
+    environment = {**os.environ, **given, **more, "CUBEPORT_INSTANCE": str(root), "CUBEPORT_SERVER__PORT": str(port)}
     command = re.search(r'^CMD \["cubeport", (.+)\]$', page, re.MULTILINE)
     assert command is not None
     arguments = [*CUBEPORT, *re.findall(r'"([^"]+)"', command[1])]
@@ -233,8 +242,55 @@ def test_a_container_starts_with_the_settings_of_the_page(climate: Path, tmp_pat
                 except httpx.TransportError:
                     time.sleep(0.1)
             assert answer.status_code == 200
+            kind, program, *arguments = service["healthcheck"]["test"]
+            assert (kind, program) == ("CMD", "python")
+            assert subprocess.run([sys.executable, *(each.replace(":8000", f":{port}") for each in arguments)]).returncode == 0
         finally:
             server.terminate()
+    assert subprocess.run([sys.executable, *(each.replace(":8000", f":{port}") for each in arguments)], stderr=-3).returncode == 1
+
+
+def test_the_compose_file_names_what_is_there() -> None:
+    page = (DOCS / "operations" / "container.md").read_text()
+    compose = yaml.safe_load(titled("operations/container.md", "compose.yaml"))
+    names = {f"CUBEPORT_{each.replace('.', '__').upper()}" for each in settings.names()}
+    assert set(compose["services"]["cubeport"]["environment"]) <= names
+    mounted = [each.split(":")[:2] for service in compose["services"].values() for each in service["volumes"]]
+    assert {name for name, _ in mounted if not name.startswith("./")} == set(compose["volumes"])
+    assert all(f"docker volume create {name}" in page for name in compose["volumes"])
+    assert {place for name, place in mounted if name == "cubes"} == set(re.findall(r"^VOLUME (\S+)$", page, re.MULTILINE))
+    [(needed, condition)] = compose["services"]["nginx"]["depends_on"].items()
+    assert condition == {"condition": "service_healthy"}
+    assert "healthcheck" in compose["services"][needed]
+
+
+def test_a_supervisor_is_told_and_lines_are_json_objects(climate: Path, tmp_path: Path) -> None:
+    address = tmp_path / "notify"
+    environment = {**os.environ, "NOTIFY_SOCKET": str(address), "CUBEPORT_LOG__FORMAT": "json", "CUBEPORT_LOG__ACCESS": "true"}
+    port = free_port()
+    command = [*CUBEPORT, "serve", "--port", str(port), "--instance", str(climate)]
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as supervisor:
+        supervisor.bind(str(address))
+        supervisor.settimeout(120)
+        with subprocess.Popen(command, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as server:
+            assert supervisor.recv(100) == b"READY=1"
+            answer = httpx.get(f"http://127.0.0.1:{port}/datasets?q=a%0Ab", trust_env=False)
+            assert answer.status_code == 200
+            server.terminate()
+            assert supervisor.recv(100) == b"STOPPING=1"
+            _, text = server.communicate(timeout=90)
+    lines = [json.loads(line) for line in text.splitlines()]
+    assert {"time", "level", "logger"} <= set.intersection(*(set(line) for line in lines))
+    (line,) = [each for each in lines if each["logger"] == "cubeport.access"]
+    told = {name: line[name] for name in ("method", "target", "route", "status", "bytes", "request_id")}
+    assert told == {
+        "method": "GET",
+        "target": "/datasets?q=a%0Ab",
+        "route": "/datasets",
+        "status": 200,
+        "bytes": int(answer.headers["content-length"]),
+        "request_id": answer.headers["x-request-id"],
+    }
 
 
 def test_monitoring_works_as_written(climate: Path) -> None:
@@ -248,8 +304,10 @@ def test_monitoring_works_as_written(climate: Path) -> None:
         stop(process)
     rules = titled("operations/monitoring.md", "rules.yml")
     named = set(re.findall(r"\b(cubeport_\w+)", rules))
-    assert named == {"cubeport_check", "cubeport_requests_total", "cubeport_request_seconds_bucket"}
-    assert {name for name in named if not re.search(rf"^{name}\{{", metrics, re.MULTILINE)} == set()
+    assert {"cubeport_check", "cubeport_requests_total", "cubeport_request_seconds_bucket", "cubeport_jobs"} <= named
+    listed = set(re.findall(r"`((?:cubeport|process)_\w+)`", (DOCS / "operations" / "monitoring.md").read_text()))
+    assert listed == set(re.findall(r"^# TYPE (\S+)", metrics, re.MULTILINE))
+    assert {name for name in named if not re.search(rf"^{name}[ {{]", metrics, re.MULTILINE)} == set()
     assert operator.outputs[1].split()[:3] == [
         "cubeport_requests_total",
         "cubeport_response_bytes_total",

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import logging
 import re
+import sys
 from typing import Any
 
 import pytest
 
+from cubeport.main.logs import JsonLines
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
 
@@ -74,3 +78,15 @@ def test_each_answer_is_a_line_with_its_request_id(
 def test_no_line_without_being_asked(client: Client, capsys: pytest.CaptureFixture[str]) -> None:
     answer: Any = client.get("/nix")
     assert answer.headers["x-request-id"] not in capsys.readouterr().err
+
+
+def test_an_exception_is_part_of_the_line_that_reports_it() -> None:
+    try:
+        raise ValueError("two\nlines")
+    except ValueError:
+        record = logging.LogRecord("cubeport.server", logging.ERROR, __file__, 1, "request %s failed", ("abc",), sys.exc_info())
+    line = JsonLines().format(record)
+    assert "\n" not in line
+    document = json.loads(line)
+    assert (document["level"], document["logger"], document["message"]) == ("error", "cubeport.server", "request abc failed")
+    assert "ValueError: two\nlines" in document["traceback"]

@@ -18,6 +18,7 @@ from cubeport.catalog.catalogfile import CATALOG_FILE, MARK
 from cubeport.catalog.disk.durable import demand_space, make_folders, replace_file
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.later import without_waiting
+from cubeport.main import logs
 from cubeport.main.catalog import Catalog, gate_limits
 from cubeport.main.querying import queries_of, room_of, versions_of
 
@@ -303,16 +304,24 @@ def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **f
     from cubeport.settings import load
 
     settings = load(root, **flags)
-    _log(settings)
+    logs.begin(settings)
     with run.bind(settings.server.host, settings.server.port) as bound:
         public_url = settings.public_url or run.address(bound)
         # What would stop the start stops it here, and what the dead left is recovered once, before any process serves.
         with Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir) as catalog:
             _check_exposure(settings, catalog)
         work = partial(_serve_one, root, flags, bound, public_url, jobs)
-        if settings.server.workers > 1:
-            return run.serve_many(work, settings.server.workers, ready=lambda: announce(public_url))
-        work(lambda: announce(public_url))
+
+        def answering() -> None:
+            announce(public_url)
+            logs.tell_supervisor("READY=1")
+
+        try:
+            if settings.server.workers > 1:
+                return run.serve_many(work, settings.server.workers, ready=answering)
+            work(answering)
+        finally:
+            logs.tell_supervisor("STOPPING=1")
     return 0
 
 
@@ -323,7 +332,7 @@ def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: 
     from cubeport.settings import load
 
     settings = load(root, **flags)
-    _log(settings)
+    logs.begin(settings)
     children = _children(settings)
     catalog = Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir)
     with _service(settings, catalog, children, public_url=public_url) as service:
@@ -386,14 +395,6 @@ def _check_exposure(settings: Settings, catalog: Catalog) -> None:
     )
 
 
-def _log(settings: Settings) -> None:
-    import logging
-
-    logging.basicConfig(level=settings.log.level.upper(), format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    for chatty in ("uvicorn", "pygeoapi"):  # where we listen is said in our own words
-        logging.getLogger(chatty).setLevel("WARNING")
-
-
 def _app_parts(settings: Settings, service: Service, children: Children) -> AppParts:
     from importlib.metadata import version
 
@@ -437,6 +438,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
         version=version("cubeport"),
         wait_s=settings.ingest.wait_s,
         access_log=settings.log.access,
+        log_form=settings.log.format,
         cors_origins=settings.cors.origins,
         offload=settings.zarr.offload,
         offload_prefix=settings.zarr.offload_prefix,

@@ -73,7 +73,7 @@ class App:
         offload_prefix = parts.offload_prefix if parts.offload == "x-accel-redirect" else None
         self._zarr = ZarrFace(parts.service, parts.engine, parts.public_url, offload_prefix=offload_prefix)
         self._zarr_v2 = ZarrV2Face(parts.service, parts.engine, parts.public_url, self._zarr)
-        self.traffic = Traffic(to_stderr if parts.access_log else None)
+        self.traffic = Traffic(to_stderr if parts.access_log else None, parts.log_form)
         self.framework = _framework(parts, self.traffic, Probes(self, queries=parts.queries is not None))
         self._routed = AsyncExitStackMiddleware(_handle)
 

@@ -215,6 +215,7 @@ class Parts:
     """How long ``POST /ingestions`` waits."""
     access_log: bool = False
     """Whether each answer is a line of the log."""
+    log_form: Literal["text", "json"] = "text"
     cors_origins: tuple[str, ...] = ("*",)
     offload: Literal["none", "x-accel-redirect"] = "none"
     offload_prefix: str = "/_cubeport/"

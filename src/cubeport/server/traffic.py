@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import sys
 from bisect import bisect_left
@@ -10,7 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
 from cubeport.errors import CubeportError
 
@@ -43,9 +44,12 @@ class Traffic:
     ----------
     write
         Takes lines of the access log; ``None`` keeps no log.
+    form
+        Whether a line is words or a JSON object.
     """
 
-    def __init__(self, write: Callable[[str], object] | None = None) -> None:
+    def __init__(self, write: Callable[[str], object] | None = None, form: Literal["text", "json"] = "text") -> None:
+        self._form = form
         self._requests: Counter[tuple[str, str, int]] = Counter()
         self._bytes: Counter[str] = Counter()
         self._times: dict[str, list[int]] = defaultdict(lambda: [0] * (len(BUCKETS_S) + 1))
@@ -64,9 +68,20 @@ class Traffic:
         bounds = self._times[route]
         bounds[bisect_left(BUCKETS_S, seconds)] += 1
         if self._write is not None:
-            now = datetime.now(UTC).isoformat(timespec="milliseconds")
-            line = f"{now} {peer} {method} {_printable(target)} {status} {size} {seconds * 1000:.1f}ms {request_id}\n"
-            self._lines.append(line)
+            document = {
+                "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+                "level": "info",
+                "logger": "cubeport.access",
+                "peer": peer,
+                "method": method,
+                "target": target[:2000],
+                "route": route,
+                "status": status,
+                "bytes": size,
+                "ms": round(seconds * 1000, 1),
+                "request_id": request_id,
+            }
+            self._lines.append(f"{json.dumps(document) if self._form == 'json' else _words(document)}\n")
             # Several lines in one write: a line each would cost more than a small answer.
             if len(self._lines) >= _BATCH:
                 self.flush()
@@ -118,6 +133,13 @@ _METHODS = frozenset({"GET", "HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"
 
 def _head(name: str, kind: str, text: str) -> tuple[str, str]:
     return f"# HELP {name} {text}", f"# TYPE {name} {kind}"
+
+
+def _words(document: Mapping[str, Any]) -> str:
+    """Return the line of an answer in words, each without a space."""
+    return "{time} {peer} {method} {target} {status} {bytes} {ms}ms {request_id}".format_map(
+        {**document, "target": _printable(document["target"])}
+    )
 
 
 _PLAIN = re.compile("[!-~]{1,2000}")
