@@ -82,19 +82,22 @@ def told(found: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
 
 LONG_S = float(os.environ.get("CUBEPORT_LOAD_S", "300"))
 SHORT_S = 3.0
+QUIET_S = 0.05
+"""The 99th percentile of the bare server's answers where nothing else runs."""
 
 
 @pytest.mark.parametrize("seconds", [SHORT_S, pytest.param(LONG_S, marks=[pytest.mark.abuse, pytest.mark.timeout(900)])])
 def test_honest_clients_are_answered_among_hostile_ones(instance: Path, seconds: float) -> None:
-    """The times are those of a quiet machine of two cores, which clients and server share; a short run shows no more than 2 s."""
+    """The times are those of a quiet machine of two cores, which clients and server share; on a busy one, all takes longer."""
     with serving("-c", BARE) as bare:
         floor = loaded(bare, max(SHORT_S, seconds / 10))
     with serving("-m", "cubeport", "serve", "--port", "0", "--instance", str(instance)) as url:
         found = loaded(url, seconds)
-    print(json.dumps({"service": told(found), "bare uvicorn": told(floor)}, indent=1))
+    slower = max(1.0, p99(floor["health"]["times"]) / QUIET_S)
+    print(json.dumps({"service": told(found), "bare uvicorn": told(floor), "slower than a quiet machine": slower}, indent=1))
     assert [each for kind in KINDS for each in found[kind]["wrong"]] == []
-    assert found["hostile"]["sent"] > seconds
-    assert max(found["health"]["times"]) <= 2
-    assert p99(found["honest"]["times"]) <= 2
+    assert found["hostile"]["sent"] > seconds / slower
+    assert max(found["health"]["times"]) <= 2 * slower
+    assert p99(found["honest"]["times"]) <= 2 * slower
     if seconds > SHORT_S:
-        assert p99(found["health"]["times"]) <= 0.1
+        assert p99(found["health"]["times"]) <= 0.1 * slower
