@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Protocol
 
@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from cubeport.catalog.backend import CatalogBackend, Placed, Row, RowSearch
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.catalog.models import CatalogRecord
-from cubeport.catalog.query import Query, Term
+from cubeport.catalog.query import Page, Query, Term
 from cubeport.cubes.bounded import Bounded
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import Corrupt, CorruptCatalog, NotFound, VersionRemoved
@@ -28,6 +28,8 @@ from cubeport.service.templates import ID_PATTERN
 CUBES_CACHED = 256
 """Descriptions and sealed documents held in memory, the least recently used go first."""
 
+COUNTS_CACHED = 256
+"""How many there are, by generation and query."""
 STATES_CACHED = 4096
 """States of datasets that searches have read, by record and its version: equal means unchanged."""
 
@@ -68,6 +70,7 @@ class Datasets:
     def __init__(self, catalog: HasBackend) -> None:
         self._backend = catalog.backend
         self._cubes: Bounded[str, Cube] = Bounded(CUBES_CACHED)
+        self._counts: Bounded[tuple[int, str], int] = Bounded(COUNTS_CACHED)
         self._states: Bounded[tuple[str, int], DatasetState] = Bounded(STATES_CACHED)
 
     def generation(self) -> int:
@@ -270,11 +273,22 @@ class Datasets:
             cursor=cursor,
             count=count,
         )
-        page = self._backend.search(query)
+        page, matched = self._counted(query)
         shown, damaged = self._shown_many(list(page))
         if versions:
             shown = self.with_versions(shown)
-        return ShownPage(shown, page.next, page.matched, (*page.damaged, *damaged))
+        return ShownPage(shown, page.next, matched, (*page.damaged, *damaged))
+
+    def _counted(self, query: Query) -> tuple[Page, int | None]:
+        """Return the page and, if asked for, how many there are in all: counted once after each commit, since it looks at all."""
+        if not query.count:
+            return self._backend.search(query), None
+        key = self._backend.generation(), query.binding()
+        held = self._counts.get(key)
+        page = self._backend.search(replace(query, count=held is None))
+        if held is None and page.matched is not None:
+            self._counts.put(key, page.matched)
+        return page, page.matched if held is None else held
 
     def _shown_many(self, records: Sequence[CatalogRecord]) -> tuple[tuple[PublishedView, ...], tuple[str, ...]]:
         """Join the records with their versions, two statements whatever their number; name those that cannot be read."""

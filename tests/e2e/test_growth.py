@@ -1,0 +1,129 @@
+"""Growth: what a request costs the catalog does not depend on how many datasets there are.
+
+Counted, not timed: steps of SQLite's machine while an address is answered, at 120 datasets and at 1,000. Every list gives a page of
+the same length, and the bounds up to which the records of one condition are listed are small, so that both numbers are beyond them.
+"""
+
+from __future__ import annotations
+
+import copy
+import random
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.families import FAMILIES
+
+import cubeport
+from cubeport.adapters.backends.sql import places, search
+from cubeport.catalog.backend import Row
+from cubeport.catalog.forms.canonical import new_id
+from cubeport.main import service as main
+from cubeport.main.catalog import Catalog
+from cubeport.server.app import App, create_app
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+from cubeport.service.state import CUBE, VERSION
+from cubeport.settings import load
+
+from .test_conditional import Site, addresses
+
+FEW, MANY = 120, 1_000
+
+WALKS = frozenset({"/stac", "/stac/catalog.json"})
+"""They link to every Collection, up to a thousand, so that the tree can be walked."""
+
+SEARCHES = (
+    "/stac/search?bbox=10,10,14,14&datetime=2005-01-01T00:00:00Z/2005-03-31T00:00:00Z",
+    "/stac/search?limit=10&sortby=collection",
+    "/stac/search?limit=10&sortby=-start_datetime",
+    "/stac/search?collections=d00007",
+    "/stac/search?filter=collection%3D'd00007'",
+    "/stac/collections?bbox=10,10,14,14",
+    "/stac/collections?q=seven&limit=10",
+    "/ogcapi/collections?bbox=10,10,14,14",
+    "/datasets?bbox=10,10,14,14",
+    "/stac/collections/d00007/items",
+)
+
+
+class Steps:
+    """Counts the steps of SQLite's machine on every connection of a catalog, in hundreds."""
+
+    def __init__(self, catalog: Any) -> None:
+        self.count = 0
+        store = catalog.backend._store
+        connect = store.connect
+
+        def counting() -> Any:
+            connection = connect()
+            connection.set_progress_handler(self._step, 100)
+            return connection
+
+        store.connect = counting
+        while store._idle:
+            store._idle.pop().close()
+
+    def _step(self) -> int:
+        self.count += 1
+        return 0
+
+
+def _clone(catalog: Any, seed: Any, rows: dict[str, Any], n: int, rng: random.Random) -> None:
+    """Add a dataset with the cube of *seed*, in a place and a time of its own."""
+    dataset_id, version_id, record_id = f"d{n:05}", new_id(), new_id()
+    west, south, year = rng.uniform(-180, 170), rng.uniform(-80, 80), rng.randrange(1990, 2020)
+    box, span = (west, south, west + 2, south + 2), {"start": f"{year}-01-01T00:00:00Z", "end": f"{year}-12-31T00:00:00Z"}
+    title = "Dataset seven" if n == 7 else f"Dataset {n}"
+    metadata = copy.deepcopy(dict(seed.metadata))
+    metadata["dataset"]["texts"] |= {"dataset_id": dataset_id, "title": title}
+    metadata["dataset"] |= {"latest": version_id, "head": version_id}
+    catalog.backend.add_record(
+        seed.replace(id=record_id, key=dataset_id, title=title, metadata=metadata, version=1, bbox=box, time=span)
+    )
+    for table, row in rows.items():
+        document = copy.deepcopy(dict(row.document))
+        if table == VERSION:
+            document |= {"version_id": version_id, "reach": {"bbox": box, **span}}
+        catalog.rows.put(Row(table, version_id, document, record_id, row.state, row.seq))
+
+
+def _costs(root: Path, count: int) -> dict[str, int]:
+    source = FAMILIES["regular"].write(root.parent, root.name)
+    cubeport.Catalog.create(root).close()
+    (root / "extents").mkdir(exist_ok=True)
+    (root / "extents" / "there.yaml").write_text("extent_id: there\nname: There\nbbox: [-10, -10, 10, 10]\n")
+    settings, catalog = load(root), Catalog.open(root)
+    with main._service(settings, catalog, main._children(settings)) as service:
+        done = service.ingest_here(IngestionRequest(dataset_id="t"), FileOptions(files=(str(source),)))
+        assert done.status == "completed", done.error
+        version = done.version_id
+        assert version is not None
+        seed, rng = catalog.backend.get_by_key("t"), random.Random(3)
+        rows = {table: catalog.rows.get(table, version) for table in (VERSION, CUBE)}
+        with catalog.backend.transaction():
+            for n in range(count):
+                _clone(catalog, seed, rows, n, rng)
+        app = create_app(main._app_parts(settings, service))
+        assert isinstance(app, App)
+        main._warm_up()
+        site, steps = Site(app, service, root, [version]), Steps(catalog)
+        found: dict[str, int] = {}
+        for route, address in [*addresses(site), *((each, each) for each in SEARCHES)]:
+            if route in WALKS:
+                continue
+            site.get(address)  # what is opened once is opened
+            steps.count = 0
+            answer = site.get(address)
+            assert answer.status_code == 200, (address, answer.text[:200])
+            found[address.replace(version, "VERSION")] = steps.count
+        return found
+
+
+@pytest.mark.timeout(300)
+def test_no_address_costs_more_where_more_is_published(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(search, "LISTED", 50)
+    monkeypatch.setattr(places, "LISTED", 50)
+    few, many = _costs(tmp_path / "few", FEW), _costs(tmp_path / "many", MANY)
+    grown = {address: (few[address], many[address]) for address in few if many[address] > 1.5 * few[address] + 12}
+    assert not grown, "\n".join(f"{address}: {a} → {b}" for address, (a, b) in grown.items())
+    assert max(few.values()) > 50, "the count counts"
