@@ -72,6 +72,7 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "publish": ("cubeport publish tas", "cubeport publish tas --version 3f2a"),
     "unpublish": ("cubeport unpublish tas",),
     "serve": ("cubeport serve", "cubeport serve --port 9000 --read-only --public-url https://data.example.org"),
+    "export stac": ("cubeport export stac public --url http://127.0.0.1:8000",),
     "export ro-crate": ("cubeport export ro-crate crate year=2018 --license https://creativecommons.org/licenses/by/4.0/",),
     "export intake": ("cubeport export intake catalog.yaml kind=dataset",),
     "export urls": ("cubeport export urls year=2018 > files.csv",),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cli import _output, records
+from cubeport.cli._app import group
 from cubeport.cli._session import Session, current
 from cubeport.errors import AmbiguousId, RecordNotFound, Usage
 
@@ -37,6 +39,7 @@ def register(app: typer.Typer) -> None:
         usage,
     ):
         app.command(command.__name__)(command)
+    group(app, "export").command("stac")(export_stac)
 
 
 def datasets(
@@ -438,3 +441,17 @@ def _bbox(text: str | None) -> tuple[float, ...] | None:
     if len(box) != 4:
         raise Usage("--bbox must be west,south,east,north in degrees.")
     return box
+
+
+def export_stac(
+    ctx: typer.Context,
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="A new folder.")],
+    all_versions: Annotated[bool, typer.Option("--all-versions", help="Older versions too.")] = False,
+    url: Annotated[str | None, typer.Option("--url", help="Where the folder will be served: assets get addresses there.")] = None,
+) -> None:
+    """Write the published datasets as static STAC with their Zarr stores, for any file server."""
+    session = current(ctx)
+    service: Service = session.service
+    found = service.export_stac(folder, all_versions=all_versions, url=url)
+    words = f"wrote {found.collections} collections with {found.items} items ({found.size_bytes} bytes of Zarr) to {folder}"
+    session.result({"kind": "StacExport", **_output.plain(found)}, words)

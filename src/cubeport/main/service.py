@@ -83,6 +83,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.adapters.engines.manifest import parse
     from cubeport.adapters.gate.gate import ConfinedGate
     from cubeport.catalog.disk.locks import FileLock
+    from cubeport.documents.stac import Site
     from cubeport.errors import DatasetBusy, Locked
     from cubeport.service.changes import Changes
     from cubeport.service.datasets import Datasets
@@ -192,6 +193,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         derivations=derivations,
         replicator=replicator,
         elsewhere=_elsewhere(settings),
+        site=Site(public_url=url, id=settings.id, title=settings.title, description=settings.description),
         public_url=url,
         read_only=settings.read_only,
         user=catalog.ports.user_id,

@@ -87,8 +87,8 @@ class SortKey(incoming.Model):
 class FieldsBody(incoming.Model):
     """Which fields of each document are given."""
 
-    include: Names = Field(default_factory=list)
-    exclude: Names = Field(default_factory=list)
+    include: Names | None = None
+    exclude: Names | None = None
 
 
 class Search(incoming.Model):
@@ -271,7 +271,7 @@ def _filter(search: Search) -> cql2.Filter | None:
 def fields(search: Search) -> Fields | None:
     """Return which fields of each document are asked for; ``None`` for all."""
     given = search.fields
-    return Fields(frozenset(given.include), frozenset(given.exclude)) if given is not None else None
+    return Fields(frozenset(given.include or ()), frozenset(given.exclude or ())) if given is not None else None
 
 
 # --- collections ----------------------------------------------------------------------------------------------------

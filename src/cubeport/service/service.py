@@ -8,23 +8,26 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.forms import cursors
 from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.models import CatalogRecord
+from cubeport.documents.stac import Site
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import CubeportError, InvalidCursor, NotFound, ReadOnly
-from cubeport.service import collections, describe, items, publish, sync
+from cubeport.service import collections, describe, export, items, publish, sync
 from cubeport.service.changes import ChangePage, Changes
 from cubeport.service.collections import CollectionSearch
 from cubeport.service.datasets import Dataset, Datasets, ShownPage
 from cubeport.service.derive import Derivations
 from cubeport.service.diff import Diff
 from cubeport.service.engines import Engines
+from cubeport.service.export import Exported
 from cubeport.service.ingest import Ingester
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionPlan, IngestionRequest
 from cubeport.service.items import ItemPage, ItemSearch
@@ -83,6 +86,7 @@ class Service:
         elsewhere: Callable[[str, str | None], Elsewhere],
         scheduled: bool = True,
         public_url: str = "http://127.0.0.1:8000",
+        site: Site | None = None,
         read_only: bool = False,
         user: str | None = None,
         closing: Sequence[Callable[[], None]] = (),
@@ -102,6 +106,7 @@ class Service:
         self._scheduled = scheduled
         self._uploads = uploads
         self.public_url = public_url
+        self._site = site or Site(public_url=public_url)
         self._datasets = datasets
         self._configuration = configuration
         self._ingester = ingester
@@ -192,6 +197,23 @@ class Service:
     def collections(self, search: CollectionSearch) -> ShownPage:
         """Return one page of published datasets. Raises InvalidCursor for a token of another search."""
         return collections.find(self._datasets, search)
+
+    def export_stac(self, folder: str | Path, *, all_versions: bool = False, url: str | None = None) -> Exported:
+        """Write every published dataset into a new *folder* that any file server serves.
+
+        Parameters
+        ----------
+        all_versions
+            Whether older versions go out too; else the one that each dataset shows.
+        url
+            Where the folder will be served: then assets have absolute addresses, as xpystac needs them.
+
+        Raises
+        ------
+        TargetExists, Corrupt
+        """
+        site = replace(self._site, public_url=(url or "").rstrip("/"))
+        return export.export_stac(self._datasets, self.engines, Path(folder), site, all_versions=all_versions)
 
     def extents(self) -> Mapping[str, Extent]:
         """Return the named areas, by id."""
