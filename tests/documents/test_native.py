@@ -148,7 +148,7 @@ class TestTime:
 class TestLinks:
     def test_only_what_answers_is_linked(self) -> None:
         rels = [link.rel for link in native.summary(shown(), URL).links]
-        assert rels == ["self", "versions", "zarr", "stac", "ogc-collection", "download"]
+        assert rels == ["self", "versions", "zarr", "stac", "ogc-collection", "opendap", "zarr-v2", "download"]
         assert [link.rel for link in native.summary(shown(published=False), URL).links] == ["self", "versions"]
 
     def test_pinned_links_name_the_version(self) -> None:

@@ -213,6 +213,8 @@ def test_links_lead_where_something_answers() -> None:
         "http://www.opengis.net/def/rel/ogc/1.0/queryables": f"{url}/stac/collections/sst/queryables",
         "alternate": f"{url}/datasets/sst",
         "http://www.opengis.net/def/rel/ogc/1.0/coverage": f"{url}/ogcapi/collections/sst/coverage",
+        "xyz": f"{url}/ogcapi/collections/sst/map/tiles/WebMercatorQuad/{{z}}/{{y}}/{{x}}",
+        "tilejson": f"{url}/ogcapi/collections/sst/map/tiles/WebMercatorQuad?f=tilejson",
         "version-history": f"{url}/datasets/sst/versions",
         "predecessor-version": f"{url}/stac/collections/sst@{V1}",
         "license": "https://creativecommons.org/licenses/by/4.0/",

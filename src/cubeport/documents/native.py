@@ -349,6 +349,8 @@ def links(shown: PublishedView, public_url: str) -> tuple[Link, ...]:
                 title="OGC API collection",
                 type="application/json",
             ),
+            Link(href=f"{public_url}/dap/{address}", rel="opendap", title="OPeNDAP", type="text/html"),
+            Link(href=f"{public_url}/zarr-v2/{address}", rel="zarr-v2", title="The cube as Zarr v2", type="application/json"),
             Link(
                 href=f"{public_url}/datasets/{address}/download",
                 rel="download",

@@ -105,6 +105,7 @@ _EXTENSIONS = {
     "version": "https://stac-extensions.github.io/version/v1.2.0/schema.json",
     "file": "https://stac-extensions.github.io/file/v2.1.0/schema.json",
     "renders": "https://stac-extensions.github.io/render/v2.0.0/schema.json",
+    "maps": "https://stac-extensions.github.io/web-map-links/v1.2.0/schema.json",
     "sci": "https://stac-extensions.github.io/scientific/v1.0.0/schema.json",
 }
 _DOI = re.compile(r"10\.[0-9a-zA-Z]{4,}/\S+")
@@ -186,6 +187,7 @@ def collection(shown: PublishedView, site: Site) -> CollectionJSON:
     extensions = [each for each in sealed["stac_extensions"] if each != _EXTENSIONS["renders"]]
     extensions += [_EXTENSIONS[key] for key in ("zarr", "xarray", "version", "file")]
     extensions += [_EXTENSIONS["renders"]] * bool(renders) + [_EXTENSIONS["sci"]] * bool(citation)
+    extensions += [_EXTENSIONS["maps"]] * _is_drawn(shown)
     document: CollectionJSON = {
         "type": "Collection",
         "stac_version": STAC_VERSION,
@@ -391,7 +393,7 @@ def _collection_assets(shown: PublishedView, site: Site) -> dict[str, AssetJSON]
         "zarr": _zarr(address, title, "version" if shown.pinned else "latest"),
         "manifest": _manifest(shown, site),
     }
-    if shown.description.spatial.family != "none":
+    if _is_drawn(shown):
         assets["thumbnail"] = {
             "href": f"{url}/datasets/{_path(_id(shown))}/thumbnail.png",
             "title": "A small map",
@@ -408,6 +410,11 @@ def _collection_assets(shown: PublishedView, site: Site) -> dict[str, AssetJSON]
         if shown.pinned:
             assets["netcdf"]["href"] = f"{url}/datasets/{own}@{version.version_id}/download"
     return assets
+
+
+def _is_drawn(shown: PublishedView) -> bool:
+    """Tell whether there are maps of it: it has a place."""
+    return bool(shown.description.spatial.family != "none")
 
 
 def cells(cube: CubeDescription) -> int:
@@ -475,6 +482,10 @@ def _collection_links(shown: PublishedView, site: Site) -> list[LinkJSON]:
         ),
         _link("version-history", f"{url}/datasets/{_path(dataset_id)}/versions", JSON, "All versions"),
     ]
+    if _is_drawn(shown):
+        tiles = f"{url}/ogcapi/collections/{_path(_id(shown))}/map/tiles/WebMercatorQuad"
+        links.append(_link("xyz", f"{tiles}/{{z}}/{{y}}/{{x}}", "image/png", "Map tiles"))
+        links.append(_link("tilejson", f"{tiles}?f=tilejson", JSON, "Map tiles as TileJSON"))
     if shown.pinned:
         links.append(_link("latest-version", own, JSON, f"{texts.title}, the published version"))
     if shown.older is not None:

@@ -243,6 +243,16 @@ def _snippets(url: str, detail: documents.DatasetDetail, shown: PublishedView) -
     if shown.description.spatial.family != "none":
         yield {"title": "QGIS", "install": "Layer, Add WMS/WMTS Layer, New; the URL is", "code": f"{url}/wms/{name}"}
     yield {
+        "title": "OPeNDAP",
+        "install": "ncdump, NCO, CDO, Ferret, Panoply, MATLAB, IDL",
+        "code": f"ncdump -h {url}/dap/{pinned}",
+    }
+    yield {
+        "title": "GDAL",
+        "install": "/zarr from GDAL 3.11 on, /zarr-v2 from 3.4 to 3.10",
+        "code": f"gdalmdiminfo 'ZARR:\"/vsicurl/{url}/zarr/{pinned}\"'\ngdalmdiminfo 'ZARR:\"/vsicurl/{url}/zarr-v2/{pinned}\"'",
+    }
+    yield {
         "title": "curl",
         "install": "",
         "code": f"curl -OJ '{url}/datasets/{name}/download'\n"

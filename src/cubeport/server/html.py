@@ -77,7 +77,7 @@ def short(text: str) -> str:
 
 _HEX = re.compile(r"\b[0-9a-f]{32}\b")
 
-_WAYS = {"zarr": "Zarr", "stac": "STAC", "ogc-collection": "OGC API", "download": "NetCDF file"}
+_WAYS = {"zarr": "Zarr", "stac": "STAC", "ogc-collection": "OGC API", "opendap": "OPeNDAP", "download": "NetCDF file"}
 
 
 def card(shown: PublishedView, parts: Parts) -> Mapping[str, Any]:
