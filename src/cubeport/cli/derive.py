@@ -29,7 +29,7 @@ def derive(
     ] = None,
     dataset_id: Annotated[str | None, typer.Option("--id", help="The id of the new dataset.")] = None,
     param: Annotated[list[str] | None, typer.Option("--param", metavar="NAME=VALUE", help="A parameter; can be repeated.")] = None,
-    title: Annotated[str | None, typer.Option(help="Its name, for people.")] = None,
+    title: Annotated[str | None, typer.Option(help="The title.")] = None,
     no_publish: Annotated[bool, typer.Option("--no-publish", help="Keep it unpublished.")] = False,
     every: Annotated[bool, typer.Option("--list", help="List the derived datasets, and which are stale.")] = False,
 ) -> None:

@@ -64,14 +64,14 @@ class Catalog(core.Catalog):
         plugins: bool = True,
         command: str | None = None,
     ) -> Self:
-        """Make a catalog in *directory* and open it; configuration files that are there stay as they are.
+        """Make a catalog in *directory* and open it. Existing configuration files are not changed.
 
         Parameters
         ----------
         shared
             ``group``: every member of the folder's Unix group may write to the catalog, whatever their umask.
         allow_network_filesystem
-            Make it on NFS, Lustre, GPFS and the like, with a rollback journal. Locks are not reliable there: nothing is promised.
+            Make it on NFS, Lustre, GPFS and the like, with a rollback journal. Locks are not reliable there: there is no guarantee.
 
         Raises
         ------
@@ -118,7 +118,7 @@ class Catalog(core.Catalog):
         data_dir: Path | None = None,
         recover: bool = True,
     ) -> Self:
-        """Open the catalog in *directory*; what dead processes left open is finished or undone first.
+        """Open the catalog in *directory*. First finish or undo what dead processes left open.
 
         Parameters
         ----------
@@ -161,16 +161,16 @@ class Catalog(core.Catalog):
                 return cls.open(directory, **kept)
 
     def convert(self, to: str) -> Conversion:
-        """Move the catalog to another backend, ``sqlite`` or ``tinydb``; the old store's file stays.
+        """Move the catalog to another backend, ``sqlite`` or ``tinydb``. The file of the old store is kept.
 
         Afterwards this object reads the old store, and every write to it is CatalogMoved: open the catalog again.
 
         Raises
         ------
         Conflict
-            If it is of that backend already.
+            If the catalog already uses that backend.
         HashMismatch
-            If the new store does not give back what went in; the old one stays in use.
+            If the new store returns something else than was written. The old one remains in use.
         """
         self._writable()
         root = self.root

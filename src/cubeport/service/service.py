@@ -64,7 +64,7 @@ class IngestionPage:
 
 
 class Service:
-    """An instance at work."""
+    """The service of an instance, in this process."""
 
     def __init__(
         self,
@@ -147,7 +147,7 @@ class Service:
                 return
 
     def dataset(self, dataset_id: str) -> Dataset:
-        """Return record and state of whatever publication status. Raises NotFound."""
+        """Return the record and state of a dataset, published or not. Raises NotFound."""
         return self._datasets.get(dataset_id)
 
     def versions(
@@ -257,12 +257,12 @@ class Service:
         return self._uploads.begin(filename=filename, owner=owner, declared=declared)
 
     def ingest(self, request: IngestionRequest, *, waited_for: bool = True, asker: str | None = None) -> Ingestion:
-        """Accept an ingestion as a job and return at once; :meth:`wait` tells how it went. *asker* may use its own uploads.
+        """Accept an ingestion as a job and return at once; :meth:`wait` returns its result. *asker* may use its own uploads.
 
         Raises
         ------
         NotFound, InvalidRequest, SourceRejected, QueueFull, ReadOnly
-            What can be refused before anything is read.
+            If it is refused before anything is read.
         """
         self._writable()
         ingestion = self._ingestion(request, None, waited_for=waited_for, asker=asker)
@@ -273,7 +273,7 @@ class Service:
     def ingest_here(
         self, request: IngestionRequest, options: FileOptions | None = None, *, listener: Listener | None = None
     ) -> Ingestion:
-        """Run an ingestion in this thread and return it finished: completed, failed or cancelled."""
+        """Run an ingestion in this thread, and return it when it has completed, failed or been cancelled."""
         self._writable()
         ingestion = self._ingestion(request, options)
         if request.dry_run:
@@ -308,7 +308,7 @@ class Service:
         return self._jobs.follow(ingestion_id)
 
     def cancel(self, ingestion_id: str) -> Ingestion:
-        """Ask for an ingestion's end. Raises NotFound, AlreadyFinished."""
+        """Cancel an ingestion. Raises NotFound, AlreadyFinished."""
         return self._jobs.cancel(ingestion_id)
 
     def ingestions(
@@ -353,16 +353,16 @@ class Service:
         waited_for: bool = True,
         listener: Listener | None = None,
     ) -> Synced:
-        """Bring a dataset up to its source, if there may be something new.
+        """Update a dataset from its source, if there may be something new.
 
         Parameters
         ----------
         end
-            The last period to have; the newest that is available if not named.
+            The last period to ingest. Default: the newest that is available.
         publish
-            Whether the new version is shown; by default the dataset stays published or unpublished as it is.
+            Whether to publish the new version. Default: the dataset stays published or unpublished.
         here
-            Whether to run in this thread; else it is accepted as a job.
+            Whether to run in this thread. Otherwise it is accepted as a job.
 
         Raises
         ------
@@ -399,19 +399,19 @@ class Service:
                 _log.warning("the scheduled sync of %s could not begin: %s", dataset_id, exc)
 
     def due(self, at: datetime | None = None) -> list[str]:
-        """Claim the scheduled syncs that are due, and return their datasets: of all processes one gets each."""
+        """Claim the scheduled syncs that are due, and return their datasets. Each is claimed by only one process."""
         self._writable()
         return self._schedules.claim(at)
 
     # --- publishing ---
 
     def publish(self, dataset_id: str, *, version: str | None = None) -> CatalogRecord:
-        """Show the head, or the version named, on every face. Raises NotFound, NothingToPublish, VersionRemoved."""
+        """Publish the head, or the named version, on every face. Raises NotFound, NothingToPublish, VersionRemoved."""
         self._writable()
         return publish.publish(self.catalog, self._datasets, dataset_id, version=version)
 
     def describe(self, dataset_id: str, *, if_match: int | None = None, **texts: Any) -> CatalogRecord:
-        """Set texts of a dataset; ``None`` gives one back to the template or the data. No new version.
+        """Set texts of a dataset, without a new version. ``None`` resets a text to that of the template or the data.
 
         ::
 
@@ -433,13 +433,13 @@ class Service:
         return describe.describe(self.catalog, self._datasets, self._configuration, dataset_id, changes, if_match=if_match)
 
     def refresh(self, dataset_id: str) -> CatalogRecord:
-        """Bring a dataset's texts up to its template; what was set by :meth:`describe` stays. Raises NotFound."""
+        """Update the texts of a dataset from its template. Texts set by :meth:`describe` are kept. Raises NotFound."""
         self._writable()
         self._configuration.look_again()
         return describe.refresh(self.catalog, self._datasets, self._configuration, dataset_id)
 
     def rollback(self, dataset_id: str, *, to: str) -> CatalogRecord:
-        """Go back to a version, named by id or tag; later ones stay listed. Raises NotFound, VersionRemoved."""
+        """Go back to a version, named by id or tag. Later versions stay listed. Raises NotFound, VersionRemoved."""
         self._writable()
         return publish.rollback(self.catalog, self._datasets, dataset_id, to=to)
 
@@ -454,7 +454,7 @@ class Service:
         return publish.untag(self.catalog, self._datasets, dataset_id, name)
 
     def changes(self, *, cursor: str | None = None, dataset_id: str | None = None, limit: int = 100) -> ChangePage:
-        """Return what readers saw change, oldest first; see :meth:`Changes.page`. Raises InvalidCursor, CursorExpired."""
+        """Return the changes that readers could see, oldest first (:meth:`Changes.page`). Raises InvalidCursor, CursorExpired."""
         return self._changes.page(cursor=cursor, dataset_id=dataset_id, limit=limit)
 
     def webhooks(self) -> list[dict[str, Any]]:
@@ -466,12 +466,12 @@ class Service:
         return self._webhooks.test(webhook_id)
 
     def unpublish(self, dataset_id: str) -> CatalogRecord:
-        """Take the dataset off every face. Raises NotFound."""
+        """Remove the dataset from every face. Raises NotFound."""
         self._writable()
         return publish.unpublish(self.catalog, self._datasets, dataset_id)
 
     def delete(self, dataset_id: str, *, if_match: int | None = None, purge: bool = False) -> CatalogRecord:
-        """Leave a tombstone; with *purge* the bytes go after ``retention.grace_min``. Raises NotFound, PreconditionFailed."""
+        """Delete a dataset. With *purge*, its bytes go after ``retention.grace_min``. Raises NotFound, PreconditionFailed."""
         self._writable()
         return publish.delete(self.catalog, self._datasets, dataset_id, if_match=if_match, purge=purge)
 
@@ -497,7 +497,7 @@ class Service:
         publish: bool = True,
         listener: Listener | None = None,
     ) -> Ingestion:
-        """Make a dataset of others by a recipe, in this thread; the same recipe, parameters and inputs again change nothing.
+        """Make a dataset from others by a recipe, in this thread. The same recipe, parameters and inputs change nothing.
 
         ::
 
@@ -508,12 +508,12 @@ class Service:
         inputs
             ``id``, which a sync follows, or ``id@ref``.
         title
-            Else it is made of that of the first input.
+            Default: made from the title of the first input.
 
         Raises
         ------
         NotFound, InvalidRequest
-            For what is not there, and parameters that the recipe does not take.
+            If an input does not exist, or the recipe does not accept a parameter.
         """
         block = SourceBlock(kind="derived", recipe=recipe, inputs=tuple(inputs), params=dict(params or {}))
         source = self._derivations.source(block)
@@ -623,7 +623,7 @@ class Service:
         return self._replicator.replica(self._datasets.shown(ref, unpublished=unpublished))
 
     def begin_replica(self, digest: str, manifest: bytes) -> dict[str, int]:
-        """Take the manifest of a version in; return the sizes of the objects that are missing, by sha256."""
+        """Accept the manifest of a version, and return the sizes of the missing objects by their sha256."""
         self._writable()
         return self._replicator.arriving.begin(digest, manifest)
 
@@ -633,14 +633,14 @@ class Service:
         self._replicator.arriving.put(digest, sha256, pieces)
 
     def arrive(self, replica: Replica, *, publish: bool = True) -> Arrived:
-        """Make and register the version whose objects were taken in."""
+        """Make and register the version whose objects have arrived."""
         self._writable()
         return self._replicator.arrive(replica, publish=publish)
 
     # --- retention ---
 
     def retain(self, *, dry_run: bool = False) -> list[Retired]:
-        """Remove what retention does not keep, free what was removed long enough ago, and return both."""
+        """Remove versions that retention does not keep, free the bytes of those removed long enough ago, and return both."""
         if not dry_run:
             self._writable()
         return self._retention.apply(dry_run=dry_run)
@@ -674,7 +674,7 @@ class Service:
         return self._jobs
 
     def check_jobs(self) -> None:
-        """Return if this process does its jobs as it should; see :meth:`Jobs.check`. Raises Unavailable."""
+        """Check that this process runs its jobs; see :meth:`Jobs.check`. Raises Unavailable."""
         self._jobs.check()
 
     def close(self) -> None:

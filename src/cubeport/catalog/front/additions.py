@@ -51,7 +51,7 @@ class Additions(OpenedCatalog):
         filename: str | None = None,
         **fields: Unpack[ArtifactFields],
     ) -> Added:
-        """Add a record with a file or folder: copied, moved (the source goes after the commit), or only referred to."""
+        """Add a record with a file or folder. Copy it, move it (the source is removed after the commit), or only refer to it."""
         draft, options = self._draft(metadata, fields)
         self._writable()
         return self._added(self._adder.add(draft, named(source_of(path, operation), filename), options))
@@ -65,7 +65,7 @@ class Additions(OpenedCatalog):
         filename: str | None = None,
         **fields: Unpack[ArtifactFields],
     ) -> Added:
-        """Add a record with these bytes; without *filename* they are called by the record's id.
+        """Add a record with these bytes. Without *filename*, the record's id is their name.
 
         Parameters
         ----------
@@ -93,7 +93,7 @@ class Additions(OpenedCatalog):
         filename: str | None = None,
         **fields: Unpack[ArtifactFields],
     ) -> Added:
-        """Add an artifact: a new record's, or one more of *record*.
+        """Add an artifact to a new record, or to *record*.
 
         Parameters
         ----------
@@ -137,7 +137,7 @@ class Additions(OpenedCatalog):
         write_mode: WriteMode = "copy",
         **fields: Unpack[ArtifactFields],
     ) -> StoragePlan:
-        """Return where an artifact would go; nothing is written or reserved."""
+        """Return where an artifact would be stored, without writing or reserving anything."""
         draft, options = self._draft(metadata, {**fields, "dry_run": True}, locator=locator)
         if write_mode == "reference":
             place = locator if locator is not None else path

@@ -27,7 +27,7 @@ class Batches(Searches):
     """Many records at once: batches, pipelines, folders of links."""
 
     def view(self, folder: str | Path, template: str, *where: Where, apply: bool = False, prune: bool = False) -> ViewPlan:
-        """Plan a folder of relative links to the artifacts of the records that match; with *apply*, make it."""
+        """Plan a folder of relative links to the artifacts of matching records. With *apply*, make it."""
         more = self.parts.planner.more
         plan = plan_view(Path(folder), self.iterate(*where, order=("id",)), template, resolve=self._local, more=more)
         return apply_view(plan, prune=prune) if apply else plan
@@ -50,7 +50,7 @@ class Batches(Searches):
     ) -> batch.BatchResult:
         """Add the files that the patterns name, or with *manifest* what the one manifest says, each as one operation.
 
-        A second call skips what is held, and goes on where an interrupted one ended.
+        A second call skips what already exists, and continues where an interrupted one ended.
 
         Parameters
         ----------

@@ -88,14 +88,14 @@ class Changes(OpenedCatalog):
         replace: bool = False,
         if_version: int | None = None,
     ) -> CatalogRecord:
-        """Set dotted paths of metadata; with *replace*, the updates are all that is left."""
+        """Set dotted paths of metadata. With *replace*, replace all metadata by the updates."""
         if replace:
             return self.update(name, metadata=set_paths({}, updates), unset=unset, if_version=if_version)
         return self.update(name, set=updates, unset=unset, if_version=if_version)
 
     @told
     def delete(self, name: Named, *, if_version: int | None = None) -> CatalogRecord:
-        """Leave a tombstone: the key is free at once, bytes stay. Repeating it changes nothing."""
+        """Delete a record and leave a tombstone. Its key is free at once, and its bytes are kept. Repeating it changes nothing."""
         record = self.get(name)
         if record.status == "deleted":
             return record
@@ -111,7 +111,7 @@ class Changes(OpenedCatalog):
 
     @told
     def restore(self, name: Named) -> CatalogRecord:
-        """Bring a deleted record back as it was. Raises KeyExists when its key was taken meanwhile."""
+        """Restore a deleted record as it was. Raises KeyExists if another record has its key now."""
         record = self.get(name)
         if record.status != "deleted":
             return record
@@ -134,7 +134,7 @@ class Changes(OpenedCatalog):
         Raises
         ------
         Conflict
-            When others point to it, without *force*; their edges stay, and ``fsck`` names them.
+            If other records point to it. With *force* it is removed; their edges are kept, and ``fsck`` lists them.
         """
         record = self.get(name)
         pointing = self.backend.edges(record.id, "in")
@@ -157,5 +157,5 @@ class Changes(OpenedCatalog):
         return history.edits(self.rows, self.get(name))
 
     def at(self, name: Named, version: int) -> CatalogRecord:
-        """Return a record as it was at an earlier version. Raises RecordNotFound if that was never, or is not kept."""
+        """Return a record as it was at an earlier version. Raises RecordNotFound if there is no such version, or it is not kept."""
         return history.at_version(self.rows, self.get(name), version)

@@ -24,20 +24,20 @@ class Contents(Searches):
     """The bytes of records: where they are, opening, replacing, verifying, fetching."""
 
     def copy_out(self, name: Named, folder: str | Path, artifact: str | None = None) -> Path:
-        """Copy an artifact's bytes, wherever they are kept, into *folder* under their original name; return where they are.
+        """Copy the bytes of an artifact, wherever they are stored, into *folder* under their original name. Return the path.
 
         Raises
         ------
         TargetExists
-            If something of that name is there.
+            If a file of that name exists.
         ArtifactMissing
-            If the bytes are not kept here; ``fetch`` brings external ones.
+            If the bytes are not stored here. ``fetch`` downloads external ones.
         """
         return integrity.copy_out(self.profiles, integrity.choose(self.get(name), artifact), Path(folder))
 
     @told
     def detach(self, name: Named, artifact: str) -> CatalogRecord:
-        """Take an artifact off its record; managed bytes go once the commit is certain, references stay untouched."""
+        """Remove an artifact from its record. Managed bytes are removed after the commit; bytes behind references are kept."""
         record = self.get(name)
         chosen = integrity.choose(record, artifact)
         actions = integrity.removal(self.profiles, chosen)
@@ -59,7 +59,7 @@ class Contents(Searches):
         filename: str | None = None,
         **fields: Unpack[ArtifactFields],
     ) -> Added:
-        """Put other bytes in the place of an artifact (the primary one): one commit, then the former managed bytes go.
+        """Replace the bytes of an artifact (default: the primary one) in one commit, then remove the former managed bytes.
 
         The new artifact has the old one's role and metadata, unless the call says otherwise.
         """
@@ -83,7 +83,7 @@ class Contents(Searches):
         unset: Iterable[str] = (),
         **fields: Unpack[DescribedFields],
     ) -> CatalogRecord:
-        """Change what is said of an artifact: its metadata (dotted paths), role, media type, format or original name."""
+        """Change the description of an artifact: its metadata (dotted paths), role, media type, format or original name."""
         record = self.get(name)
         chosen = integrity.choose(record, artifact)
         metadata = set_paths(dict(chosen.metadata), set or {})
@@ -100,7 +100,7 @@ class Contents(Searches):
             return work.commit().records[0].of(self)
 
     def verify(self, *names: Named, all: bool = False, fast: bool = False, record: bool = False) -> list[integrity.Verified]:
-        """Compare artifacts with what the catalog says of them; *record* stores when, and which are missing."""
+        """Compare artifacts with their size and hash in the catalog. *record* stores the time, and which are missing."""
         records = self.iterate(statuses=None, order=("id",)) if all else (self.get(name) for name in names)
         found: list[integrity.Verified] = []
         for each in records:
@@ -122,7 +122,7 @@ class Contents(Searches):
 
     @told
     def drop(self, name: Named, artifact: str | None = None, *, force: bool = False) -> CatalogRecord:
-        """Give up fetched bytes whose origin still has them."""
+        """Remove downloaded bytes that their origin still has."""
         record = self.get(name)
         chosen = integrity.choose(record, artifact, status="available")
         return integrity.drop(self.ports, self.parts.fetcher, record, chosen, force=force).of(self)

@@ -19,7 +19,7 @@ class Descriptions(Searches):
     """Schemas of metadata, and metadata read out of files."""
 
     def register_schema(self, name: str, model: Any, version: str = "1") -> Schema:
-        """Keep a schema of metadata: a Pydantic class or a JSON Schema."""
+        """Store a schema of metadata: a Pydantic class or a JSON Schema."""
         self._writable()
         return self.schemas.register(name, model, version)
 
@@ -42,7 +42,7 @@ class Descriptions(Searches):
     def validate_metadata(
         self, metadata: Mapping[str, Any], schema_name: str, schema_version: str | None = None
     ) -> ValidationResult:
-        """Return what does not fit in metadata that no record has yet."""
+        """Validate metadata that no record has yet, and return the problems."""
         schema = self.schemas.get(schema_name, schema_version)
         draft = CatalogRecord(metadata=dict(metadata), schema_name=schema.name, schema_version=schema.version)
         return self.schemas.validate(draft)
@@ -59,7 +59,7 @@ class Descriptions(Searches):
     def extract_metadata(
         self, name: Named, *, only: Sequence[str] = (), require: bool = False, dry_run: bool = False
     ) -> CatalogRecord:
-        """Read metadata out of the record's primary artifact again."""
+        """Read the metadata of the record's primary artifact again."""
         return self.extract(name, only=only, require=require, dry_run=dry_run)[0]
 
     def extract(

@@ -24,7 +24,7 @@ class Exchange(Searches, Upkeep):
     """Records out and in: NDJSON, RO-Crate, OpenLineage."""
 
     def export_lines(self, *where: Where, with_bytes: Path | None = None, **query: Unpack[QueryFields]) -> Iterator[str]:
-        """Yield the records that match as NDJSON, by id and of every status; *with_bytes*, copy their managed bytes there."""
+        """Yield the matching records as NDJSON, ordered by id and with any status. Copy their managed bytes to *with_bytes*."""
         for record in self.iterate(*where, **(QueryFields(statuses=None, order=("id",)) | query)):
             if with_bytes is not None:
                 for artifact in record.artifacts:
@@ -110,7 +110,7 @@ class Exchange(Searches, Upkeep):
 
         target = Path(file).absolute()
         if target.exists():
-            raise TargetExists(f"{target} is there already.", next_step="name another file, or remove it")
+            raise TargetExists(f"{target} already exists.", next_step="name another file, or remove it")
         records = self.iterate(*where, **(QueryFields(order=("id",)) | asked))
         document = listings.intake_catalog(records, self._address, folder=target.parent)
         with store_errors("write the catalog"):
@@ -134,19 +134,19 @@ class Exchange(Searches, Upkeep):
         return found
 
     def run_events(self, *, since: datetime | None = None) -> Iterator[dict[str, Any]]:
-        """Yield what was done as OpenLineage run events, oldest first: a start and an end for each operation."""
+        """Yield operations as OpenLineage run events, oldest first: a start and an end for each operation."""
         for each in reversed(self.operations(since=since, limit=100_000)):
             yield from provenance.run_events(each, f"cubeport://{self.catalog_id}")
 
     def import_records(
         self, text: str | Iterable[str], *, on_exists: str = "error", schema_policy: Policy | None = None
     ) -> ndjson.Imported:
-        """Bring records back as they were, all or none: lines of NDJSON, or a whole document of ``show --json``.
+        """Restore records as they were, all or none, from lines of NDJSON or a document of ``show --json``.
 
         Parameters
         ----------
         schema_policy
-            How strictly they are held to their schemas, if not as the catalog says; ``off`` brings a backup back as it was.
+            How strictly records are checked against their schemas. Default: as the catalog says. ``off`` takes a backup as it was.
         """
         if on_exists not in ("error", "skip"):
             raise InvalidRequest(f"on_exists is error or skip, not {on_exists!r}.")

@@ -70,7 +70,7 @@ class OpenedCatalog:
         self.close()
 
     def close(self) -> None:
-        """Give back what is open."""
+        """Close the catalog and everything that it has opened."""
         for close in self.parts.closing:
             close()
         if self._copies is not None:
@@ -97,7 +97,7 @@ class OpenedCatalog:
         return f"<Catalog {self.root or self.catalog_id} ({self.parts.settings.get('backend', 'in memory')})>"
 
     def get(self, name: Named) -> CatalogRecord:
-        """Return the record of that id, else key, else the only one whose id begins so (4 characters or more).
+        """Return the record with that id or key, or the only one whose id begins with it (4 characters or more).
 
         Wherever a record is named, a record (or what :meth:`add` returned) is taken too: it is read again.
 
@@ -136,7 +136,7 @@ class OpenedCatalog:
         inputs: Iterable[str] = (),
         schema_policy: Policy | None = None,
     ) -> UnitOfWork:
-        """Return a unit of work: all of it at the end of its block or with ``commit()``, or no trace.
+        """Return a unit of work. The end of its block, or ``commit()``, commits all of it; otherwise it leaves no trace.
 
         Parameters
         ----------
@@ -184,7 +184,7 @@ class OpenedCatalog:
             raise ReadOnly("The catalog is open for reading only.")
 
     def path(self, name: Named, artifact: str | None = None) -> Path:
-        """Return where the artifact (the primary one) lies locally. Raises ArtifactMissing."""
+        """Return the local path of the artifact (default: the primary one). Raises ArtifactMissing."""
         record = self.get(name)
         return integrity.local_path(self.profiles, record, integrity.choose(record, artifact))
 
@@ -196,7 +196,7 @@ class OpenedCatalog:
         """Open an artifact by its format.
 
         NetCDF, Zarr and GRIB are an ``xarray.Dataset``, CSV and Parquet a data frame, JSON its values; anything else is a file,
-        opened for reading. What is kept on another store is copied first; the copy is gone when the catalog is closed.
+        opened for reading. Bytes on another store are copied first; the copy is removed when the catalog is closed.
 
         Raises
         ------

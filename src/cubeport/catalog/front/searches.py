@@ -44,7 +44,7 @@ class Searches(OpenedCatalog):
         return self.backend.count(_query(where, query))
 
     def iterate(self, *where: Where, **request: Unpack[QueryFields]) -> Iterator[CatalogRecord]:
-        """Yield every record that matches, page by page: one there during the whole walk comes exactly once."""
+        """Yield every matching record, page by page. A record that exists during the whole walk is yielded exactly once."""
         query = _query(where, {"limit": _PAGE, **request})
         while True:
             page = self._ours(self.backend.search(query))
@@ -71,7 +71,7 @@ class Searches(OpenedCatalog):
         return to_dataframe(self.iterate(*where, **query))
 
     def fields(self, *where: Where, **query: Unpack[QueryFields]) -> list[FieldSummary]:
-        """Return which fields of metadata there are, with their types and examples."""
+        """Return the fields of metadata, with their types and examples."""
         return self.backend.list_fields(_query(where, query) if where or query else None)
 
     def values(self, field: str, *where: Where, **query: Unpack[QueryFields]) -> list[dict[str, Any]]:

@@ -30,11 +30,11 @@ class Upkeep(OpenedCatalog):
     def operations(
         self, *, status: OperationStatus | None = None, since: datetime | None = None, limit: int = 50
     ) -> list[Operation]:
-        """Return operations, newest first; those still open are ``running``, or ``failed`` when a person must look."""
+        """Return operations, newest first. Open ones are ``running``, or ``failed`` if a person must check them."""
         return operations.operations(self.ports, status=status, since=since, limit=limit)
 
     def operation(self, operation_id: str) -> dict[str, Any]:
-        """Return one operation (its id, or how it begins) with the lines of its journal. Raises NotFound."""
+        """Return one operation (by its id or the first characters) with the lines of its journal. Raises NotFound."""
         return operations.operation(self.ports, operation_id)
 
     def operations_on(self, name: Named, limit: int = 1000) -> list[Operation]:
@@ -54,7 +54,7 @@ class Upkeep(OpenedCatalog):
         return recovery.recover(self.ports, operation_id, dry_run=dry_run, skip=skip)
 
     def doctor(self) -> list[Finding]:
-        """Return what is well and what is not, with next steps; changes nothing, reads no data."""
+        """Return what is in order and what is not, with next steps. Changes nothing and reads no data."""
         return doctor(self.ports, self.parts)
 
     def fsck(self, name: Named | None = None, **query: Unpack[FsckOptions]) -> Checked:
@@ -64,11 +64,11 @@ class Upkeep(OpenedCatalog):
         return fsck(self.ports, self.parts, self.get(name) if name else None, **query)
 
     def gc(self, *, older_than_s: float = 24 * 3600, dry_run: bool = False) -> list[Garbage]:
-        """Remove bytes that are provably ours and that nothing holds; strangers are listed and stay."""
+        """Remove bytes that are provably ours and no longer used. Unknown files are listed and kept."""
         if not dry_run:
             self._writable()
         return gc(self.ports, self.parts, older_than_s=older_than_s, dry_run=dry_run)
 
     def info(self) -> dict[str, Any]:
-        """Return what this catalog is and holds."""
+        """Return what kind of catalog this is, and what it contains."""
         return operations.info(self.ports, self.parts)

@@ -62,7 +62,7 @@ def operation(ports: Ports, operation_id: str) -> dict[str, Any]:
 
 
 def info(ports: Ports, parts: CatalogParts) -> dict[str, Any]:
-    """Return what this catalog is and holds."""
+    """Return what kind of catalog this is, and what it contains."""
     from importlib.metadata import version
 
     by_kind: Counter[str] = Counter()

@@ -32,8 +32,8 @@ _MOST_CELLS = 100_000
 
 def _resolve(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
     if description.spatial.family == "none":
-        problem = Problem(("query", "coords"), "no-axis", "this data has no horizontal position")
-        raise InvalidRequest("This data has no horizontal position.", errors=[problem])
+        problem = Problem(("query", "coords"), "no-axis", "these data have no horizontal position")
+        raise InvalidRequest("These data have no horizontal position.", errors=[problem])
     windows = resolve(description, labels, selection)
     line = read(place["coords"])
     found = _of_positions(description, labels, line) if description.cell_dimensions else _of_axes(description, labels, line)
