@@ -168,7 +168,18 @@ _EXAMPLES: Mapping[str, Any] = {
     "limit": 10,
     "kind": "not-found",
     "name": "cubeport.css",
+    "tms": "WebMercatorQuad",
+    "zoom": 0,
+    "row": 0,
+    "column": 0,
+    "within": 500,
+    "within-units": "km",
+    "corridor-width": 500,
+    "width-units": "km",
+    "REQUEST": "GetCapabilities",
 }
+_PLACES = {"area": "polygon", "trajectory": "line", "corridor": "line"}
+"""By query: which of the examples its ``coords`` has; the others have a point."""
 _BODIES: Mapping[str, Any] = {
     "/ingestions": {"dataset_id": "sea-ice", "source": "incoming/*.nc", "template": {"title": "Sea ice"}},
     "/datasets/{dataset_id}/publish": {"version": "latest"},
@@ -179,7 +190,8 @@ _BODIES: Mapping[str, Any] = {
 def _exemplify(path: str, operation: dict[str, Any], examples: Mapping[str, Any]) -> None:
     """Give parameters and body of an operation values that work: optional ones that narrow the answer are left empty."""
     required = path.endswith(("/position", "/area", "/cube", "/radius", "/trajectory", "/corridor"))
-    known = dict(_EXAMPLES) | dict(examples) | ({"coords": examples.get("polygon")} if path.endswith("/area") else {})
+    place = _PLACES.get(path.rsplit("/", 1)[1])
+    known = dict(_EXAMPLES) | dict(examples) | ({"coords": examples.get(place)} if place is not None else {})
     for parameter in operation.get("parameters", ()):
         value = known.get(parameter["name"])
         if value is not None and (parameter["required"] or required or parameter["name"] in _ALWAYS):
@@ -191,7 +203,7 @@ def _exemplify(path: str, operation: dict[str, Any], examples: Mapping[str, Any]
             content["example"] = _BODIES[path]
 
 
-_ALWAYS = frozenset({"limit", "bbox", "datetime", "properties", "parameter-name", "f"})
+_ALWAYS = frozenset({"limit", "bbox", "datetime", "properties", "parameter-name", "f", "REQUEST"})
 
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",

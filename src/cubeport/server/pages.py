@@ -226,6 +226,7 @@ def _examples(shown: PublishedView | None) -> dict[str, Any]:
     dataset_id, cube = shown.texts.dataset_id, shown.description
     found: dict[str, Any] = {"dataset_id": dataset_id, "collection_id": dataset_id, "ref": "latest"}
     found["item_id"] = f"{dataset_id}@{shown.version.version_id}"
+    found["instance_id"] = shown.version.version_id
     if cube.fields:
         found |= dict.fromkeys(("properties", "parameter-name", "variables"), cube.fields[0])
     if cube.temporal is not None and cube.temporal.index_start:
@@ -238,6 +239,7 @@ def _examples(shown: PublishedView | None) -> dict[str, Any]:
         found["bbox"] = ",".join(f"{each:g}" for each in (x - dx, y - dy, x + dx, y + dy))
         found["coords"] = f"POINT({x:g} {y:g})"
         corners = ((x - dx, y - dy), (x + dx, y - dy), (x + dx, y + dy), (x - dx, y - dy))
+        found["line"] = f"LINESTRING({x - dx:g} {y - dy:g},{x + dx:g} {y + dy:g})"
         found["polygon"] = f"POLYGON(({','.join(f'{a:g} {b:g}' for a, b in corners)}))"
     return found
 

@@ -9,10 +9,11 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -33,6 +34,47 @@ _LISTED_LABELS = 2_000
 _SYSTEMS = ("CRS:84", "EPSG:4326", "EPSG:3857")
 _POLAR = 60.0
 """Latitude from which the polar systems of the Arctic and of Antarctica are listed."""
+
+
+class MapRequest(incoming.Model):
+    """What a WMS takes; for the definition: names are read in any case."""
+
+    REQUEST: Annotated[str | None, Field(description="GetCapabilities (default), GetMap or GetFeatureInfo")] = None
+    SERVICE: Annotated[str | None, Field(description="WMS")] = None
+    VERSION: Annotated[str | None, Field(description="1.3.0 (default) or 1.1.1")] = None
+    LAYERS: Annotated[str | None, Field(description="One field")] = None
+    STYLES: Annotated[str | None, Field(description="default, or raster/ and a palette")] = None
+    CRS: Annotated[str | None, Field(description="CRS:84, EPSG:4326, EPSG:3857 or another EPSG code; SRS in 1.1.1")] = None
+    BBOX: Annotated[str | None, Field(description="Four numbers, in the axis order of CRS")] = None
+    WIDTH: Annotated[str | None, Field(description="Pixels")] = None
+    HEIGHT: Annotated[str | None, Field(description="Pixels")] = None
+    FORMAT: Annotated[str | None, Field(description="image/png")] = None
+    TRANSPARENT: Annotated[str | None, Field(description="TRUE or FALSE (default)")] = None
+    BGCOLOR: Annotated[str | None, Field(description="0xRRGGBB")] = None
+    TIME: Annotated[str | None, Field(description="One step. Default: the newest up to now")] = None
+    ELEVATION: Annotated[str | None, Field(description="One level; other axes are DIM_ and their name")] = None
+    COLORSCALERANGE: Annotated[str | None, Field(description="low,high or auto")] = None
+    NUMCOLORBANDS: Annotated[str | None, Field(description="2 to 254")] = None
+    LOGSCALE: Annotated[str | None, Field(description="true")] = None
+    QUERY_LAYERS: Annotated[str | None, Field(description="Fields whose value is returned")] = None
+    I: Annotated[str | None, Field(description="Column of the pixel")] = None  # noqa: E741  # the standard's name
+    J: Annotated[str | None, Field(description="Row of the pixel, from the top")] = None
+    INFO_FORMAT: Annotated[str | None, Field(description="application/json (default) or text/plain")] = None
+
+
+class TileRequest(incoming.Model):
+    """What a WMTS takes; for the definition: names are read in any case."""
+
+    REQUEST: Annotated[str | None, Field(description="GetCapabilities (default) or GetTile")] = None
+    SERVICE: Annotated[str | None, Field(description="WMTS")] = None
+    VERSION: Annotated[str | None, Field(description="1.0.0")] = None
+    LAYER: Annotated[str | None, Field(description="One field")] = None
+    STYLE: Annotated[str | None, Field(description="default, or raster/ and a palette")] = None
+    TILEMATRIXSET: Annotated[str | None, Field(description="WebMercatorQuad or WorldCRS84Quad")] = None
+    TILEMATRIX: Annotated[str | None, Field(description="The zoom level")] = None
+    TILEROW: Annotated[str | None, Field(description="From the top")] = None
+    TILECOL: Annotated[str | None, Field(description="From the left")] = None
+    TIME: Annotated[str | None, Field(description="One step. Default: the newest up to now")] = None
 
 
 class _Refused(Exception):
@@ -56,12 +98,12 @@ class WebMaps:
         """Return the routes of both services."""
         router = APIRouter()
 
-        def add(template: str, handler: Callable[..., Any], summary: str) -> None:
-            words = described(template, statuses=(*READ, 413), media_types=(webmaps.XML, PNG))
+        def add(template: str, handler: Callable[..., Any], summary: str, query: type[incoming.Model] | None = None) -> None:
+            words = described(template, query=query, statuses=(*READ, 413), media_types=(webmaps.XML, PNG))
             router.add_api_route(template, handler, methods=["GET"], summary=summary, tags=["OGC API"], **words)
 
-        add("/wms/{dataset_id}", self.wms, "Web Map Service 1.3.0 of a dataset")
-        add("/wmts/{dataset_id}", self.wmts, "Web Map Tile Service 1.0.0 of a dataset")
+        add("/wms/{dataset_id}", self.wms, "Web Map Service 1.3.0 of a dataset", MapRequest)
+        add("/wmts/{dataset_id}", self.wmts, "Web Map Tile Service 1.0.0 of a dataset", TileRequest)
         add("/wmts/{dataset_id}/1.0.0/WMTSCapabilities.xml", self.wmts_capabilities, "Its capabilities")
         return router
 
