@@ -206,16 +206,17 @@ def _values(row: Row) -> dict[str, Any]:
 
 
 def _belonging(row: Row) -> tuple[object, ...]:
+    """Return the columns that the digest is of, in the order of :func:`_row`."""
     return row.table, row.id, row.owner, row.state, row.seq, row.revision
 
 
 def _row(found: Sequence[Any]) -> Row:
     """Return the row. Raises CorruptCatalog, naming it, if it differs from what was written."""
     table, id_, doc, owner, state, seq, revision = found
-    row = Row(table, id_, {}, owner, state, seq, revision)
     what = f"The {table} {id_}"
     try:
-        return replace(row, document=json.loads(unseal(doc, what, *_belonging(row))))
+        document = json.loads(unseal(doc, what, table, id_, owner, state, seq, revision))
+        return Row(table, id_, document, owner, state, seq, revision)
     except (ValueError, AttributeError) as exc:
         raise corrupt(f"{what} in the catalog's database cannot be read: {exc}.") from exc
 

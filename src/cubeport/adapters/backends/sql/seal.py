@@ -29,7 +29,5 @@ def unseal(stored: str, what: str, *columns: object) -> str:
 
 
 def _digest(text: str, columns: tuple[object, ...]) -> str:
-    hashed = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=_BYTES)
-    for each in columns:
-        hashed.update(f"\0{each}".encode("utf-8", "surrogatepass"))
-    return hashed.hexdigest()
+    whole = "\0".join([text, *map(str, columns)])
+    return blake2b(whole.encode("utf-8", "surrogatepass"), digest_size=_BYTES).hexdigest()

@@ -10,7 +10,7 @@ import contextlib
 import os
 import sqlite3
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
 from operator import methodcaller
 from pathlib import Path
@@ -192,20 +192,23 @@ class Store:
 
     def one(self, statement: str, values: Mapping[str, Any]) -> Any:
         """Return the first row, or ``None``."""
-        # Not by `reading`, whose generator costs as much as the statement: each request to a server reads the generation so.
-        with TRANSLATED:
-            if (transaction := self.current()) is not None:
-                return transaction.connection.execute(statement, values).fetchone()
-            connection = self.borrow()
-            try:
-                return connection.execute(statement, values).fetchone()
-            finally:
-                self.give_back(connection)
+        return self._fetched(statement, values, sqlite3.Cursor.fetchone)
 
     def all(self, statement: str, values: Mapping[str, Any]) -> list[Any]:
         """Return every row."""
-        with self.reading() as connection:
-            return connection.execute(statement, values).fetchall()
+        rows: list[Any] = self._fetched(statement, values, sqlite3.Cursor.fetchall)
+        return rows
+
+    def _fetched(self, statement: str, values: Mapping[str, Any], fetch: Callable[[sqlite3.Cursor], Any]) -> Any:
+        # Not by `reading`, whose generator costs as much as a small statement: each request to a server makes some.
+        with TRANSLATED:
+            if (transaction := self.current()) is not None:
+                return fetch(transaction.connection.execute(statement, values))
+            connection = self.borrow()
+            try:
+                return fetch(connection.execute(statement, values))
+            finally:
+                self.give_back(connection)
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
