@@ -29,7 +29,7 @@ To list all commands, run cubeport --help. For help and examples, run for instan
 GROUPS: Mapping[str, Sequence[str]] = {
     "Publish data": (
         "demo", "init", "ingest", "update", "sync", "refresh", "describe", "publish", "unpublish",
-        "derive", "recipes", "push", "pull", "serve", "worker", "export",
+        "apply", "lock", "derive", "recipes", "push", "pull", "serve", "worker", "export",
     ),
     "See what is published": (
         "datasets", "versions", "tag", "rollback", "diff", "changes", "jobs", "templates", "extents", "usage",
@@ -114,6 +114,8 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "keys add": ("cubeport keys add ann --scope ingest --datasets 'sea-*' --expires 2030-01-01T00:00:00Z",),
     "keys list": ("cubeport keys list",),
     "keys revoke": ("cubeport keys revoke 3f2a9c01",),
+    "apply": ("cubeport apply sources.toml --dry-run", "cubeport apply"),
+    "lock": ("cubeport lock sources.toml",),
     "derive": (
         "cubeport derive normal tas --id tas-normal --param start=1991 --param end=2020",
         "cubeport derive resample tas --id tas-monthly --param period_type=monthly",

@@ -8,15 +8,8 @@ import shlex
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
+from cubeport.catalog.forms.names import of_name
 from cubeport.errors import InvalidRequest, Usage
-
-_LONGEST = 64
-
-
-def of_name(text: str) -> str | None:
-    """Return the id that *text* makes, or ``None``: lower case; what is not a-z, 0-9, _ or - becomes -."""
-    cleaned = re.sub(r"-{2,}", "-", re.sub(r"[^a-z0-9_-]", "-", text.lower())).strip("-_")
-    return cleaned[:_LONGEST].rstrip("-_") or None
 
 
 def of_series(files: Sequence[Path]) -> str:

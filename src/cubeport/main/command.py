@@ -27,7 +27,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def wiring() -> Wiring:
     """Return what the command line of this process is made of."""
-    from cubeport.cli import configuration, datasets, derive, ingest, jobs, keys, mirrors, serving, sync, webhooks
+    from cubeport.cli import configuration, datasets, derive, ingest, jobs, keys, mirrors, serving, sources, sync, webhooks
     from cubeport.cli._session import Options, ServiceParts, Wiring
 
     environment = Options(
@@ -54,7 +54,8 @@ def wiring() -> Wiring:
         migrate=Catalog.migrate,
         service=ServiceParts(serve=serve, prepare=partial(prepare, samples=True), demo=DEMO, find=find, check=check_configuration),
         registers=tuple(
-            module.register for module in (serving, ingest, sync, datasets, jobs, configuration, keys, webhooks, mirrors, derive)
+            module.register
+            for module in (serving, ingest, sync, datasets, jobs, configuration, keys, webhooks, mirrors, derive, sources)
         ),
         plugins=plugins_of,
         connect=of_service,

@@ -26,7 +26,7 @@ from cubeport.cubes.steps import plain
 from cubeport.cubes.update import OnOverlap
 from cubeport.documents import native
 from cubeport.documents.texts import Texts
-from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, TagExists, TemplateChanged
+from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, SourceRejected, TagExists, TemplateChanged
 from cubeport.service import describe
 from cubeport.service.changes import Reason, announce
 from cubeport.service.datasets import Dataset, Datasets
@@ -436,6 +436,7 @@ class Ingester:
             with self._read_whole(ingestion, wanted, progress) as wanted:
                 with step("fetch"):  # the bytes that are read are hashed, where they are
                     identities = self._identities(wanted, progress)
+                    _check_checksum(wanted.block, identities)
                 digest = _digest(ingestion, wanted, identities)
                 plan, scope = decide(
                     ingestion,
@@ -717,7 +718,7 @@ class Ingester:
                 progress("sealing", 0, 0)
                 self._seal(work, staging, measured)
                 progress("committing", 0, 0)
-                work.afterwards(*_clearing(undo))
+                work.afterwards(*clearing(undo))
                 outcome = self._commit(work, making, written, measured, period_type, complete)
                 progress("done", 1, 1)
                 return outcome
@@ -958,6 +959,19 @@ class _Making:
         return with_state(record, state) if state.latest else with_shown(record, state, description)
 
 
+def _check_checksum(block: SourceBlock | None, identities: Sequence[Mapping[str, Any]]) -> None:
+    """Refuse a file that is not the one that was meant. Raises SourceRejected (``digest-mismatch``)."""
+    if block is None or block.checksum is None:
+        return
+    found = [str(each["sha256"]) for each in identities]
+    if found != [block.checksum]:
+        raise SourceRejected(
+            f"The source is not the file that was meant: its sha256 is {', '.join(found)}.",
+            reason="digest-mismatch",
+            next_step="if the new file is right, give its checksum",
+        )
+
+
 def _is_same_derivation(wanted: Wanted, head: VersionState) -> bool:
     """Tell whether the version was derived by the same recipe, with the same parameters, of the same versions."""
     return wanted.derivation is not None and head.derived is not None and wanted.derivation.key == head.derived.key
@@ -1024,7 +1038,7 @@ def _is_made_of(head: VersionState | None, identities: Sequence[Mapping[str, Any
     return sorted(map(dumps, held)) == sorted(map(dumps, identities))
 
 
-def _clearing(undo: Sequence[Mapping[str, Any]]) -> Iterator[Action]:
+def clearing(undo: Sequence[Mapping[str, Any]]) -> Iterator[Action]:
     """Yield the after-action that removes what is left of the staging folder once the version has moved out of it."""
     for each in undo:
         if str(each["path"]).startswith("staging/"):

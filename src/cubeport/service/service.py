@@ -14,13 +14,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
 from cubeport.catalog.catalog import Catalog
-from cubeport.catalog.forms import cursors
+from cubeport.catalog.disk.durable import replace_file
+from cubeport.catalog.forms import cursors, datamanifest
 from cubeport.catalog.forms.canonical import now
+from cubeport.catalog.forms.datamanifest import Entry
 from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.stac import Site
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import CubeportError, InvalidCursor, NotFound, ReadOnly
-from cubeport.service import collections, describe, export, items, publish, sync
+from cubeport.service import apply, collections, describe, export, items, publish, sync
+from cubeport.service.apply import Applied
 from cubeport.service.changes import ChangePage, Changes
 from cubeport.service.collections import CollectionSearch
 from cubeport.service.datasets import Dataset, Datasets, ShownPage
@@ -479,6 +482,60 @@ class Service:
         """Restore the newest deleted dataset with that id, unpublished. Raises NotFound, DatasetExists."""
         self._writable()
         return publish.restore(self.catalog, self._datasets, dataset_id)
+
+    # --- lists of sources ---
+
+    def apply(self, path: str | Path, *, dry_run: bool = False, listener: Listener | None = None) -> list[Applied]:
+        """Make the datasets of a list of sources (``sources.toml``, a ``datamanifest.toml``), and fill its missing checksums in.
+
+        What is there and equal stays. An entry that fails does not keep the others.
+
+        Raises
+        ------
+        InvalidRequest
+            When the list cannot be read, with every problem.
+        """
+        file = Path(path)
+        text = file.read_text("utf-8")
+        entries = datamanifest.read(text)
+        if not dry_run:
+            self._writable()
+        found: list[Applied] = []
+        for entry in entries:
+            try:
+                request = apply.request_of(entry)
+                if request is None:
+                    found.append(Applied(entry.name, None, "skipped", "it has no uri: its own project makes it"))
+                elif dry_run:
+                    planned = self.plan(request)
+                    found.append(Applied(entry.name, request.dataset_id, "planned", planned.action))
+                else:
+                    found.append(self._applied(entry, request, listener))
+            except CubeportError as exc:
+                found.append(Applied(entry.name, None, "failed", f"{exc.kind}: {exc.message}"))
+        if not dry_run and (checksums := apply.missing(entries, found)):
+            replace_file(file, datamanifest.fill(text, checksums).encode())
+        return found
+
+    def _applied(self, entry: Entry, request: IngestionRequest, listener: Listener | None) -> Applied:
+        done = self.ingest_here(request, listener=listener)
+        dataset = self._datasets.find(request.dataset_id)
+        return apply.outcome_of(entry, done, self._ingester.head(dataset) if dataset is not None else None)
+
+    def lock_sources(self, path: str | Path) -> dict[str, str]:
+        """Fill the checksums that a list of sources lacks in from what was ingested of it, without fetching; return them."""
+        file = Path(path)
+        text = file.read_text("utf-8")
+        found: dict[str, str] = {}
+        for entry in datamanifest.read(text):
+            request = apply.request_of(entry)
+            dataset = self._datasets.find(request.dataset_id) if request is not None and entry.sha256 is None else None
+            head = self._ingester.head(dataset) if dataset is not None else None
+            if head is not None and (known := apply.checksum(head)) is not None:
+                found[entry.name] = known
+        if found:
+            replace_file(file, datamanifest.fill(text, found).encode())
+        return found
 
     # --- derived datasets ---
 

@@ -150,7 +150,7 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
 }
 _TAKEN: Mapping[str, tuple[str, ...]] = {
     "files": ("paths",),
-    "url": ("template", "probe", "params"),
+    "url": ("template", "probe", "params", "checksum"),
     "store": ("profile", "key", "params"),
     "zarr": ("path", "url", "profile", "key"),
     "stac": ("url", "asset", "datetime", "filter"),
@@ -194,6 +194,8 @@ class SourceBlock(BaseModel):
     """Of GRIB: the keys of the messages to take, ``typeOfLevel: surface``."""
     params: dict[str, Any] = {}
     """Of ``plugin`` and ``derived``: what it takes. Of ``url`` and ``store``: values of the placeholders in small letters."""
+    checksum: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")] = None
+    """Of ``url``: the sha256 of what the file must be; another one is refused before anything is made of it."""
     recipe: Annotated[str | None, Field(max_length=128)] = None
     """Of ``derived``: the name of the recipe."""
     inputs: tuple[Annotated[str, Field(max_length=200)], ...] = ()

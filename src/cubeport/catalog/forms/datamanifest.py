@@ -1,0 +1,119 @@
+"""A list of sources as a ``datamanifest.toml`` (spec-v5.9, schema 1): datasets by name, each with its address and checksum.
+
+Tables whose names begin with ``_`` belong to the specification or to other tools. They are kept as they are: a checksum is filled
+in by adding a line to the text, so comments, order and what is unknown here stay.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cubeport.errors import InvalidRequest
+
+SCHEMA = 1
+
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FIELDS = {"uri": str, "sha256": str, "format": str, "version": str, "description": str, "storage_path": str}
+_HEADER = re.compile(r"^\s*\[\s*(?P<name>[A-Za-z0-9_-]+|\"(?:[^\"\\]|\\.)*\"|'[^']*')\s*\]\s*(?:#.*)?$")
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One dataset of the list."""
+
+    name: str
+    uri: str | None
+    """``None`` for one that a function of some language makes."""
+    sha256: str | None
+    format: str | None
+    description: str | None
+    own: Mapping[str, Any]
+    """Its table ``_CUBEPORT``: fields of an ingestion request (``template``, ``mode``, …) and ``dataset_id``."""
+
+
+def read(text: str) -> list[Entry]:
+    """Return the datasets of a list, in the file's order.
+
+    Raises
+    ------
+    InvalidRequest
+        With every problem: what is no TOML, another schema, fields of other types, a checksum that is none.
+    """
+    try:
+        document = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as exc:
+        raise InvalidRequest(f"The list of sources is not TOML: {exc}.") from None
+    problems = []
+    schema = document.get("_META", {}).get("schema") if isinstance(document.get("_META", {}), Mapping) else None
+    if schema != SCHEMA:
+        problems.append(f"_META.schema is {schema!r}, and {SCHEMA} is read here")
+    found = []
+    for name, table in document.items():
+        if name.startswith("_"):
+            continue
+        if not isinstance(table, Mapping):
+            problems.append(f"{name} is not a table")
+            continue
+        for field, kind in _FIELDS.items():
+            if field in table and not isinstance(table[field], kind):
+                problems.append(f"{name}.{field} is not text")
+        own = table.get("_CUBEPORT", {})
+        if not isinstance(own, Mapping):
+            problems.append(f"{name}._CUBEPORT is not a table")
+            own = {}
+        sha256 = table.get("sha256")
+        if isinstance(sha256, str) and not _SHA256.fullmatch(sha256):
+            problems.append(f"{name}.sha256 is not 64 hexadecimal digits in small letters")
+        found.append(Entry(name, table.get("uri"), sha256, table.get("format"), table.get("description"), dict(own)))
+    if problems:
+        raise InvalidRequest("The list of sources cannot be read: " + "; ".join(problems[:20]) + ".")
+    return found
+
+
+def fill(text: str, checksums: Mapping[str, str]) -> str:
+    """Return the list with ``sha256`` in the tables of these datasets, which have none yet; nothing else changes.
+
+    Raises
+    ------
+    InvalidRequest
+        When a table is written in a way that a line cannot be added to (inline, or dotted keys).
+    """
+    lines, wanted = text.splitlines(keepends=True), dict(checksums)
+    out: list[str] = []
+    for line in lines:
+        out.append(line)
+        header = _HEADER.match(line)
+        name = _plain(header["name"]) if header is not None else None
+        if name in wanted:
+            if not line.endswith("\n"):
+                out[-1] += "\n"
+            out.append(f'sha256 = "{wanted.pop(name)}"\n')
+    filled = "".join(out)
+    if wanted or _without(filled, checksums) != tomllib.loads(text):
+        names = ", ".join(sorted(wanted or checksums))
+        raise InvalidRequest(
+            f"The checksum of {names} cannot be added: its table is not written as a header of its own.",
+            next_step="write it as [name]",
+        )
+    return filled
+
+
+def _plain(name: str) -> str:
+    if name[0] == '"':
+        text: str = json.loads(name)
+        return text
+    return name.strip("'")
+
+
+def _without(text: str, checksums: Mapping[str, str]) -> dict[str, Any]:
+    """Return the document without the checksums that were added."""
+    document = tomllib.loads(text)
+    for name, sha256 in checksums.items():
+        if isinstance(document.get(name), dict) and document[name].get("sha256") == sha256:
+            del document[name]["sha256"]
+    return document

@@ -1,0 +1,56 @@
+"""``apply`` and ``lock``: datasets from a list of sources."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cubeport.cli import _output, _progress
+from cubeport.cli._session import current
+from cubeport.errors import Usage
+
+if TYPE_CHECKING:
+    from cubeport.service.service import Service
+
+List = Annotated[Path, typer.Argument(metavar="[FILE]", help="The list: a datamanifest.toml.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (apply, lock):
+        app.command(command.__name__)(command)
+
+
+def apply(
+    ctx: typer.Context,
+    file: List = Path("sources.toml"),
+    dry_run: Annotated[bool, typer.Option("--dry-run", "-n", help="Say what would be done; fetch and write nothing.")] = False,
+) -> int:
+    """Make the datasets of a list of sources, and fill in the checksums that it lacks. Exit 1 if an entry failed."""
+    session = current(ctx)
+    _check(file)
+    service: Service = session.service
+    with _progress.shown(session) as bar:
+        found = service.apply(file, dry_run=dry_run, listener=bar.listener())
+    rows = [(each.name, each.dataset_id or "", each.outcome, each.detail) for each in found]
+    session.result(
+        {"kind": "AppliedList", "items": [each.to_mapping() for each in found]},
+        lambda: _output.table(rows, ("entry", "dataset", "outcome", "detail")),
+    )
+    return 1 if any(each.outcome == "failed" for each in found) else 0
+
+
+def lock(ctx: typer.Context, file: List = Path("sources.toml")) -> None:
+    """Fill in the checksums that a list of sources lacks, of what was ingested; nothing is fetched."""
+    session = current(ctx)
+    _check(file)
+    found = session.service.lock_sources(file)
+    words = "\n".join(f"{name}: {sha256}" for name, sha256 in found.items()) or "Nothing to fill in."
+    session.result({"kind": "Lock", "checksums": found}, words)
+
+
+def _check(file: Path) -> None:
+    if not file.is_file():
+        raise Usage(f"{file} is not a file.", next_step="name the list of sources")

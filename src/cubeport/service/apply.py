@@ -1,0 +1,67 @@
+"""Apply: a list of sources (``sources.toml``) becomes datasets, and its missing checksums are filled in at the first fetch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from pydantic import ValidationError
+
+from cubeport.catalog.forms.datamanifest import Entry
+from cubeport.catalog.forms.names import of_name
+from cubeport.catalog.models import invalid
+from cubeport.service.ingestions import Ingestion, IngestionRequest
+from cubeport.service.state import VersionState
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What became of one entry."""
+
+    name: str
+    dataset_id: str | None
+    outcome: str
+    """``created``, ``unchanged``, ``failed``, ``skipped`` (nothing to fetch), ``planned``."""
+    detail: str = ""
+    sha256: str | None = None
+
+    def to_mapping(self) -> dict[str, Any]:
+        """Return it as ``--json`` prints it."""
+        return {name: getattr(self, name) for name in ("name", "dataset_id", "outcome", "detail", "sha256")}
+
+
+def request_of(entry: Entry) -> IngestionRequest | None:
+    """Return the ingestion that an entry asks for, ``None`` when it has no address. Raises InvalidRequest."""
+    if entry.uri is None:
+        return None
+    own = dict(entry.own)
+    dataset_id = own.pop("dataset_id", None) or of_name(entry.name)
+    template = {**({"description": entry.description} if entry.description else {}), **dict(own.pop("template", {}))}
+    source: Any = own.pop("source", None) or {"kind": "url", "template": entry.uri}
+    if isinstance(source, Mapping) and entry.sha256 is not None:
+        source = {**source, "checksum": entry.sha256}
+    try:
+        return IngestionRequest.model_validate({"dataset_id": dataset_id, "source": source, "template": template, **own})
+    except ValidationError as exc:
+        raise invalid(f"entry {entry.name!r}", exc) from None
+
+
+def checksum(version: VersionState) -> str | None:
+    """Return the sha256 of the one file that a version was made of."""
+    return str(version.sources[0]["sha256"]) if len(version.sources) == 1 else None
+
+
+def outcome_of(entry: Entry, done: Ingestion, version: VersionState | None) -> Applied:
+    """Return what an ingestion came to."""
+    if done.status != "completed":
+        said = done.error or {}
+        return Applied(entry.name, done.dataset_id, "failed", f"{said.get('kind')}: {said.get('detail')}")
+    word = "unchanged" if done.reused else "created"
+    return Applied(entry.name, done.dataset_id, word, str(done.version_id), checksum(version) if version else None)
+
+
+def missing(entries: Sequence[Entry], applied: Sequence[Applied]) -> dict[str, str]:
+    """Return the checksums to fill in: of entries that have none and were fetched."""
+    known = {each.name: each.sha256 for each in applied if each.sha256 is not None}
+    return {each.name: known[each.name] for each in entries if each.sha256 is None and each.name in known}

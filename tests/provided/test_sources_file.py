@@ -1,0 +1,112 @@
+"""A list of sources becomes datasets; a checksum is filled in once and holds from then on."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import pytest
+from tests.provided.places import Place, netcdf
+
+from cubeport.catalog.forms.datamanifest import fill, read
+from cubeport.errors import InvalidRequest
+
+LIST = """\
+# what we mirror
+[_META]
+schema = 1
+
+[_FUTURE]
+notes = "kept"
+
+[_LANG.python.loaders]
+nc = "xarray:open_dataset"
+
+[{name}]   # the ice
+format = "nc"
+uri = "{url}/ice.nc"
+description = "Ice"
+
+[{name}._LANG.python]
+loader = "m:load"
+
+[{name}._CUBEPORT]
+template = {{ title = "Ice of all days" }}
+
+[made_elsewhere]
+fetcher = "m:make"
+"""
+
+
+def test_a_checksum_is_filled_in_at_the_first_fetch_and_holds_from_then_on(tmp_path: Path, place: Place) -> None:
+    data = netcdf(tmp_path, 0, 1)
+    place.provider.put("ice.nc", data)
+    file = tmp_path / "sources.toml"
+    text = LIST.format(name=place.id, url=place.provider.url)
+    file.write_text(text)
+    planned = place.service.apply(file, dry_run=True)
+    assert [(each.outcome, each.detail) for each in planned] == [("planned", "create"), ("skipped", planned[1].detail)]
+    assert file.read_text() == text
+    sha256 = hashlib.sha256(data).hexdigest()
+    done = place.service.apply(file)
+    assert [each.outcome for each in done] == ["created", "skipped"], done
+    assert file.read_text() == text.replace("   # the ice\n", f'   # the ice\nsha256 = "{sha256}"\n'), (
+        "one line more, all else as it was"
+    )
+    assert place.service.shown(place.id).texts.title == "Ice of all days"
+    again = place.service.apply(file)
+    assert [each.outcome for each in again] == ["unchanged", "skipped"], again
+    assert len(place.service.versions(place.id)) == 1
+    # Another file at that address is not what was meant.
+    place.provider.put("ice.nc", netcdf(tmp_path, 0, 1, add=0.5))
+    [refused, _] = place.service.apply(file)
+    assert refused.outcome == "failed"
+    assert "sha256" in refused.detail
+    assert place.held() == {0: 0.0, 1: 1.0}
+
+
+def test_lock_fills_in_what_is_known_without_fetching(tmp_path: Path, place: Place) -> None:
+    data = netcdf(tmp_path, 0)
+    place.provider.put("ice.nc", data)
+    assert place.take("ice.nc").status == "completed"
+    file = tmp_path / "sources.toml"
+    file.write_text(LIST.format(name=place.id, url=place.provider.url))
+    place.provider.forget()
+    assert place.service.lock_sources(file) == {place.id: hashlib.sha256(data).hexdigest()}
+    assert place.provider.requests() == []
+    assert read(file.read_text())[0].sha256 == hashlib.sha256(data).hexdigest()
+    assert place.service.lock_sources(file) == {}
+
+
+def test_one_entry_that_fails_does_not_keep_the_others(tmp_path: Path, place: Place) -> None:
+    place.provider.put("good.nc", netcdf(tmp_path, 0))
+    file = tmp_path / "sources.toml"
+    url = place.provider.url
+    file.write_text(
+        f'[_META]\nschema = 1\n[{place.id}-a]\nuri = "{url}/nosuch.nc"\n[{place.id}-b]\nuri = "{url}/good.nc"\n'
+        f'[{place.id}-c]\nuri = "https://elsewhere.example/x.nc"\n'
+    )
+    assert [each.outcome for each in place.service.apply(file)] == ["failed", "created", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("[_META\n", "TOML"),
+        ("[a]\nuri = 'x'\n", "schema"),
+        ("[_META]\nschema = 2\n", "schema"),
+        ("[_META]\nschema = 1\n[a]\nuri = 3\n", "a.uri"),
+        ("[_META]\nschema = 1\n[a]\nuri = 'x'\nsha256 = 'ABC'\n", "a.sha256"),
+    ],
+)
+def test_a_list_that_cannot_be_read_says_why(text: str, word: str) -> None:
+    with pytest.raises(InvalidRequest, match=word):
+        read(text)
+
+
+def test_a_table_without_a_header_of_its_own_is_left_alone() -> None:
+    for text in ('a = { uri = "x" }\n[_META]\nschema = 1\n', '[_META]\nschema = 1\n[b]\na.uri = "x"\n'):
+        with pytest.raises(InvalidRequest, match="header"):
+            fill(text, {"a": "0" * 64})
+    quoted = '[_META]\nschema = 1\n["a b"]\nuri = "x"'
+    assert read(fill(quoted, {"a b": "0" * 64}))[0].sha256 == "0" * 64
