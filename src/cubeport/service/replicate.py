@@ -18,7 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cubeport.catalog.backend import Row
 from cubeport.catalog.catalog import Catalog
-from cubeport.catalog.disk.failpoints import step
+from cubeport.catalog.disk.failpoints import passing, step
 from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.models import CatalogRecord, invalid
 from cubeport.catalog.work.undo import Compensation
@@ -29,6 +29,7 @@ from cubeport.errors import Conflict, DatasetExists, NotFound, SourceRejected, V
 from cubeport.service import describe
 from cubeport.service.changes import announce
 from cubeport.service.datasets import Dataset, Datasets
+from cubeport.service.ingest import clearing
 from cubeport.service.ingestions import Scope
 from cubeport.service.ports import Gate, Writer
 from cubeport.service.publish import pointed, with_shown, with_state
@@ -194,8 +195,8 @@ class Replicator:
         while missing := there.begin(replica.digest, manifest):
             for sha256 in missing:
                 data = self._read(replica, keys[sha256])
-                with step("send"):
-                    there.put(replica.digest, sha256, data)
+                there.put(replica.digest, sha256, data)
+                passing("port")
                 sent, size = sent + 1, size + len(data)
                 if progress is not None:
                     progress("sending", sent, total)
@@ -249,10 +250,10 @@ class Replicator:
             if row is not None:
                 assert held is not None
                 self._point(held, replica, changes.values(), row, publish=publish)
-                return Arrived(replica.dataset_id, replica.version_id, added=False)
-            self._make(replica, changes.values(), held, publish=publish, progress=progress or _silent)
+            else:
+                self._make(replica, changes.values(), held, publish=publish, progress=progress or _silent)
         self.arriving.drop(replica.digest)
-        return Arrived(replica.dataset_id, replica.version_id, added=True)
+        return Arrived(replica.dataset_id, replica.version_id, added=row is None)
 
     def verify(self, there: Elsewhere, dataset_id: str) -> dict[str, Any]:
         """Compare a dataset with that of the same id elsewhere: version, objects by the manifests, texts."""
@@ -386,8 +387,8 @@ class Replicator:
             work.written(digest=measured.digest, files=measured.files, size_bytes=measured.size_bytes)
             with step("publish"):
                 self._writer.publish(staging)
+            work.afterwards(*clearing(undo))
             self._commit(work, replica, texts, held, parent, measured, publish=publish)
-        self._writer.clear(staging)
 
     def _commit(
         self,
