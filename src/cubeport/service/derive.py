@@ -142,6 +142,10 @@ class WithDerived:
             return self._derivations.source(source)
         return self._sources.resolve(source, asker=asker, variables=variables)
 
+    def stamps(self, files: tuple[Path, ...]) -> tuple[tuple[str, int, str], ...]:
+        """Return name, size and time of change of local files."""
+        return self._sources.stamps(files)
+
     def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
         """Return the caller's own files."""
         return self._sources.own(files)

@@ -320,7 +320,7 @@ def _choose(
         and request.mode != "replace"
         and state.template_digest == wanted.template_digest
         and held
-        and ingestion.kind != "sync"
+        and (ingestion.kind != "sync" or ingestion.revised)
     ):
         return IngestionPlan(
             action="revise", reason="the requested periods are ingested again", held=held, base_version_id=base
@@ -455,11 +455,18 @@ class Ingester:
     def changed(self, dataset: Dataset, head: VersionState, template: DatasetTemplate) -> tuple[str, ...]:
         """Return the periods, of the last ``sync.revisit_periods``, of which the source now says something else than it said.
 
-        Of a period about which it said nothing, nothing can be told. Raises what asking the source does.
+        Of a period about which it said nothing, nothing can be told. Files of this machine tell their periods only when they are
+        read: when one that was read before has another size or time by now, all of these periods may have changed. Raises what
+        asking the source does.
         """
         dataset_id = dataset.state.texts.dataset_id
         asking = Ingestion(dataset_id=dataset_id, request=IngestionRequest(dataset_id=dataset_id))
         wanted = self.resolve(asking)
+        if wanted.source is None:
+            there = {name: (size, at) for name, size, at in self._sources.stamps(wanted.files)}
+            known_files = {str(each["name"]): (each["size_bytes"], str(each.get("modified_at"))) for each in head.sources}
+            changed = any(name in there and there[name] != stamp for name, stamp in known_files.items())
+            return _last_periods(head, template) if changed else ()
         ask: Callable[[Period], str | None] | None = getattr(wanted.source, "validator", None)
         if not wanted.is_fetched_by_period or ask is None:
             return ()
@@ -970,6 +977,17 @@ def _check_checksum(block: SourceBlock | None, identities: Sequence[Mapping[str,
             reason="digest-mismatch",
             next_step="if the new file is right, give its checksum",
         )
+
+
+def _last_periods(head: VersionState, template: DatasetTemplate) -> tuple[str, ...]:
+    """Return the last periods of a version that its template looks at again."""
+    temporal = head.coverage.get("temporal")
+    if temporal is None:
+        return ()
+    calendar = canonical(head.coverage.get("calendar") or "") or "standard"
+    first, last = (Period.parse(temporal[each], template.period_type, calendar) for each in ("start", "end"))
+    count = min(template.sync.revisit_periods, last.number - first.number + 1)
+    return tuple(str(last.moved(-each)) for each in reversed(range(count)))
 
 
 def _is_same_derivation(wanted: Wanted, head: VersionState) -> bool:

@@ -201,6 +201,9 @@ class Sources(Protocol):
             For a plugin or a profile that is not there, or parameters that it does not take.
         """
 
+    def stamps(self, files: tuple[Path, ...]) -> tuple[tuple[str, int, str], ...]:
+        """Return name, size in bytes and time of change of local files, without opening them."""
+
     def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
         """Return the command line's own files; they need lie under no root. Raises SourceRejected when one is not there."""
 

@@ -383,9 +383,11 @@ class Service:
                 None,
             )
         else:
-            request, until = sync.request(dataset, detail, end=end or None, publish=publish)
+            by_file = template is not None and template.source.kind in ("files", "plugin")
+            request, until = sync.request(dataset, detail, end=end or None, publish=publish, by_file=by_file)
         ingestion = self._ingestion(request, None, waited_for=waited_for)
-        ingestion = ingestion.model_copy(update={"kind": "sync", "until": until, "revised": detail.revised})
+        revised = detail.revised if detail.sync_kind == "temporal" else ()
+        ingestion = ingestion.model_copy(update={"kind": "sync", "until": until, "revised": revised})
         return Synced(detail, self._jobs.run(ingestion, listener) if here else self._jobs.submit(ingestion))
 
     def _followed(self, dataset_id: str) -> tuple[Dataset, VersionState | None, DatasetTemplate | None]:

@@ -277,13 +277,19 @@ def _admitted(rules: Availability, kind: str, calendar: CalendarName, now: datet
     return min(found) if found else None
 
 
-def request(dataset: Dataset, detail: SyncDetail, *, end: str | None, publish: bool | None) -> tuple[IngestionRequest, str | None]:
-    """Return the ingestion that carries out *detail*, and the last period that it may take when no end was asked for."""
+def request(
+    dataset: Dataset, detail: SyncDetail, *, end: str | None, publish: bool | None, by_file: bool = False
+) -> tuple[IngestionRequest, str | None]:
+    """Return the ingestion that carries out *detail*, and the last period that it may take when no end was asked for.
+
+    With *by_file* the source is files of this machine: they are read from the first period that may have changed on.
+    """
+    again = by_file and bool(detail.revised)
     asked = IngestionRequest(
         dataset_id=dataset.state.texts.dataset_id,
-        start=detail.current_start,
+        start=detail.revised[0] if again else detail.current_start,
         end=end,
-        overwrite=detail.action == "rematerialize",
+        overwrite=detail.action == "rematerialize" or again,
         publish=dataset.state.published if publish is None else publish,
     )
     return asked, None if end is not None else detail.target_end

@@ -15,6 +15,7 @@ from cubeport.adapters.fetching.stores import StoreSource, check_key
 from cubeport.adapters.fetching.uploads import UploadFolder
 from cubeport.adapters.fetching.urls import Probe, UrlSource
 from cubeport.adapters.fetching.zarrs import StoreKeys, WebKeys, ZarrSource
+from cubeport.adapters.sources.identity import stamps
 from cubeport.adapters.sources.places import LocalPlaces
 from cubeport.adapters.storage.fetching import KeepingFetcher
 from cubeport.catalog.artifacts.storage import Profile
@@ -112,6 +113,10 @@ class InstalledSources:
             case "plugin" if source.name in self._plugins:
                 return self._plugin(str(source.name), source.params)
         return self._local.resolve(source, installed=tuple(self._plugins))
+
+    def stamps(self, files: tuple[Path, ...]) -> tuple[tuple[str, int, str], ...]:
+        """Return name, size in bytes and time of change of local files, as their identity has them."""
+        return stamps(files)
 
     def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
         """Return the command line's own files; see :class:`~cubeport.service.ports.Sources`."""

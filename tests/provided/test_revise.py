@@ -1,0 +1,102 @@
+"""What changed at the source is taken again by a sync: only those periods, in a version that shares all others."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from tests.provided.places import Place, days, held, name_of, netcdf
+
+import cubeport
+from cubeport.main import prepare
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+
+RULES = """\
+layout: {{chunks: {{time: 4}}}}
+extents: {{temporal: {{end: '{end}'}}}}
+sync: {{kind: temporal, revisit_periods: {revisit}}}
+"""
+
+
+def follow(place: Place, end: str, revisit: int = 5) -> None:
+    source = f"{{kind: url, template: '{place.provider.url}/{{YYYY}}/t_{{YYYY}}{{MM}}{{DD}}.nc'}}"
+    place.template(source, RULES.format(end=end, revisit=revisit))
+
+
+def test_a_correction_inside_is_taken_again_alone_and_all_else_is_shared(tmp_path: Path, rolling: Place) -> None:
+    follow(rolling, "2024-01-10")
+    first = rolling.ask("2024-01-01", "2024-01-10")
+    assert first.status == "completed", first.error
+    assert rolling.service.sync_plan(rolling.id).reason == "no_new_period"
+    rolling.provider.put(f"2024/{name_of(7)}", netcdf(tmp_path, 7, add=0.5))
+    rolling.provider.put(f"2024/{name_of(2)}", netcdf(tmp_path, 2, add=0.5))  # too long ago to be looked at
+    rolling.provider.forget()
+    plan = rolling.service.sync_plan(rolling.id)
+    assert (plan.action, plan.reason, plan.revised) == ("revise", "source_changed", ("2024-01-08",))
+    assert rolling.provider.requests("GET") == [], "a plan fetches nothing"
+    done = rolling.service.sync(rolling.id)
+    assert (done.status, done.ingestion.action) == ("completed", "revise"), done.ingestion.error
+    assert len(rolling.provider.requests("GET")) == 1
+    assert rolling.held() == days(*range(10), d7=7.5)
+    assert held(rolling.service, f"{rolling.id}@{first.version_id}") == days(*range(10)), "the version before stays as it was"
+    [newest, _] = [state for state, _ in rolling.service.versions(rolling.id)]
+    assert newest.kind == "revised"
+    store = rolling.root / "data/store" / rolling.id
+    versions = str(first.version_id), newest.version_id
+    chunks = [[(store / each / f"cube.zarr/t/c/{n}/0/0").stat().st_ino for n in range(3)] for each in versions]
+    assert [a == b for a, b in zip(*chunks, strict=True)] == [True, False, True], "day 7 is in the second chunk of four days"
+    # Twice is once.
+    assert rolling.service.sync_plan(rolling.id).reason == "no_new_period"
+    assert rolling.service.sync(rolling.id).status == "up_to_date"
+    assert len(rolling.service.versions(rolling.id)) == 2
+
+
+def test_new_periods_and_corrections_are_one_version(tmp_path: Path, rolling: Place) -> None:
+    follow(rolling, "2024-01-10")
+    assert rolling.ask("2024-01-01", "2024-01-10").status == "completed"
+    follow(rolling, "2024-01-12")
+    for number, add in ((9, 0.5), (8, 0.25), (10, 0.0), (11, 0.0)):
+        rolling.provider.put(f"2024/{name_of(number)}", netcdf(tmp_path, number, add=add))
+    plan = rolling.service.sync_plan(rolling.id)
+    assert (plan.action, plan.reason) == ("append", "new_periods_available_for_append")
+    assert (plan.revised, plan.period_count) == (("2024-01-09", "2024-01-10"), 2)
+    done = rolling.service.sync(rolling.id)
+    assert done.status == "completed", done.ingestion.error
+    assert rolling.held() == days(*range(12), d8=8.25, d9=9.5)
+    assert len(rolling.service.versions(rolling.id)) == 2
+
+
+def test_what_vanished_stays_and_nothing_is_looked_at_unasked(tmp_path: Path, rolling: Place) -> None:
+    follow(rolling, "2024-01-10")
+    assert rolling.ask("2024-01-01", "2024-01-10").status == "completed"
+    (rolling.provider.root / "2024" / name_of(8)).unlink()
+    plan = rolling.service.sync_plan(rolling.id)
+    assert (plan.action, plan.reason) == ("no_op", "no_new_period")
+    assert rolling.service.sync(rolling.id).status == "up_to_date"
+    assert rolling.held() == days(*range(10)), "nothing shrinks"
+    follow(rolling, "2024-01-10", revisit=0)
+    rolling.provider.put(f"2024/{name_of(9)}", netcdf(tmp_path, 9, add=0.5))
+    assert rolling.service.sync_plan(rolling.id).reason == "no_new_period", "nothing is looked at unless it is asked for"
+
+
+def test_a_file_of_this_machine_that_changed_is_read_again(tmp_path: Path) -> None:
+    drop = tmp_path / "drop"
+    drop.mkdir()
+    prepare(tmp_path / "i", allow_roots=(str(drop),))
+    rules = RULES.format(end="2024-01-08", revisit=3)
+    text = f"id: local\ntitle: Days\nperiod_type: daily\nsource: {{kind: files, paths: ['{drop}/*.nc']}}\n{rules}"
+    (tmp_path / "i/config/datasets/local.yaml").write_text(text)
+    for first in (0, 4):
+        (drop / name_of(first)).write_bytes(netcdf(tmp_path, *range(first, first + 4)))
+    with cubeport.connect(tmp_path / "i") as service:
+        done = service.ingest_here(IngestionRequest(dataset_id="local", start="2024-01-01"), FileOptions())
+        assert done.status == "completed", done.error
+        assert service.sync_plan("local").reason == "no_new_period"
+        (drop / name_of(4)).write_bytes(netcdf(tmp_path, *range(4, 8), add=0.5))
+        os.utime(drop / name_of(4), (1_900_000_000, 1_900_000_000))
+        plan = service.sync_plan("local")
+        assert (plan.reason, plan.revised) == ("source_changed", ("2024-01-06", "2024-01-07", "2024-01-08"))
+        done = service.sync("local").ingestion
+        assert (done.status, done.action) == ("completed", "revise"), done.error
+        assert held(service, "local") == days(*range(8), d5=5.5, d6=6.5, d7=7.5), "day 4 is older than what is looked at again"
+        assert service.sync("local").status == "up_to_date"
