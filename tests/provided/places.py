@@ -86,8 +86,8 @@ class Place:
         text = f"id: {self.id}\ntitle: Days\nperiod_type: daily\nsource: {source}\n{more}"
         (self.root / f"config/datasets/{self.id}.yaml").write_text(text)
 
-    def by_day(self, more: str = "") -> None:
-        self.template(f"{{kind: url, template: '{self.provider.url}/{{YYYY}}/t_{{YYYY}}{{MM}}{{DD}}.nc'{more}}}")
+    def by_day(self, more: str = "", *, sync: str = "") -> None:
+        self.template(f"{{kind: url, template: '{self.provider.url}/{{YYYY}}/t_{{YYYY}}{{MM}}{{DD}}.nc'{more}}}", sync)
 
     def ask(self, start: str | None = None, end: str | None = None, **fields: Any) -> Ingestion:
         return ask(self.service, self.id, start=start, end=end, **fields)

@@ -240,3 +240,25 @@ def test_two_files_of_one_day_are_named(tmp_path: Path, rolling: Place) -> None:
     assert refused.error is not None
     assert (refused.error["kind"], refused.error["reason"]) == ("source-rejected", "bad-time")
     assert name_of(1) in str(refused.error)
+
+
+def test_a_sync_looks_back_and_what_is_equal_after_all_is_looked_at_once(tmp_path: Path, rolling: Place) -> None:
+    rolling.by_day(more="", sync="sync: {kind: temporal, revisit_periods: 3}\n")
+    assert rolling.ask("2024-01-01").status == "completed"
+    service = rolling.service
+    # Of the last three days one is corrected and one is written anew with the same values; an older one is not looked at.
+    rolling.provider.put(f"2024/{name_of(8)}", netcdf(tmp_path, 8, add=0.5))
+    rolling.provider.put(f"2024/{name_of(9)}", netcdf(tmp_path, 9) + bytes(8))
+    rolling.provider.put(f"2024/{name_of(2)}", netcdf(tmp_path, 2, add=0.5))
+    plan = service.sync_plan(rolling.id)
+    assert (plan.action, plan.reason, plan.revised) == ("append", "new_periods_available_for_append", ("2024-01-09", "2024-01-10"))
+    synced = service.sync(rolling.id)
+    assert (synced.status, synced.ingestion.action) == ("completed", "revise"), synced.ingestion.error
+    assert rolling.held() == days(*range(10), d8=8.5)
+    assert service.sync_plan(rolling.id).revised == ()
+    # Equal in every value: no version, and the next sync does not fetch it again.
+    rolling.provider.put(f"2024/{name_of(9)}", netcdf(tmp_path, 9))
+    version = service.shown(rolling.id).version.version_id
+    assert service.sync(rolling.id).status == "up_to_date"
+    assert service.shown(rolling.id).version.version_id == version
+    assert service.sync_plan(rolling.id).revised == ()

@@ -732,8 +732,19 @@ class Ingester:
             # The result equals the parent in every byte: the attempt is undone, and the parent stands for it.
             work.rollback()
         assert dataset is not None
+        self._remember(head.version_id, making.all_validators())
         equal = plan.model_copy(update={"action": "reuse", "reason": "equal in every value"})
         return self._reuse(ingestion, wanted, dataset, head, equal, complete)
+
+    def _remember(self, version_id: str, validators: Mapping[str, str]) -> None:
+        """Let a version know what the source says now of bytes that are equal: they need not be looked at again."""
+        with self._catalog.backend.transaction():
+            row = self._catalog.rows.get(VERSION, version_id)
+            assert row is not None
+            version = VersionState.model_validate(row.document)
+            if version.validators != validators:
+                now_said = version.model_copy(update={"validators": dict(validators)})
+                self._catalog.rows.put(now_said.row(row.owner, state=row.state, revision=row.revision))
 
     def _seal(self, work: UnitOfWork, staging: Staging, measured: Measured) -> None:
         """Steps 9 to 12: take in what was verified, make it durable, move it to where the version will be read."""
@@ -915,13 +926,13 @@ class _Making:
             request_digest=self.request_digest,
             sources=tuple(dict(each) for each in written.sources),
             derived=self.wanted.derivation,
-            validators=self._all_validators(),
+            validators=self.all_validators(),
             shown_at=at if publishes(self.ingestion.request, self.wanted) else None,
             warnings=_warnings(written, measured),
             reach=Reach.of(measured.description),
         )
 
-    def _all_validators(self) -> dict[str, str]:
+    def all_validators(self) -> dict[str, str]:
         """Return what the source said of the last periods, existing ones too where they are kept."""
         held = self.head.validators if self.head is not None and _builds(self.ingestion, self.wanted, self.plan) else {}
         every = {**held, **self.validators}
