@@ -17,6 +17,9 @@ from tests.provided.places import instance, name_of, netcdf
 from tests.provided.test_others import cube, item
 from tests.provider import Provider
 
+# Each command is a process that imports everything: two pages are in the default lane, the others in the slow one. What they
+# show is tested without processes in this folder.
+
 
 class Guest(Follower):
     """A reader whose files of a page are written as well, and whose versions have no name."""
@@ -63,6 +66,7 @@ def test_addresses(tmp_path: Path, provider: Provider) -> None:
     assert reader.follow("how-to/addresses.md") == 1
 
 
+@pytest.mark.slow
 def test_stores(tmp_path: Path, object_store: ObjectStore) -> None:
     bucket = object_store.bucket()
     for number in range(3):
@@ -74,6 +78,7 @@ def test_stores(tmp_path: Path, object_store: ObjectStore) -> None:
     reader.follow("how-to/stores.md")
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:Consolidated metadata is currently not part:zarr.errors.ZarrUserWarning")
 def test_remote_zarr(tmp_path: Path, provider: Provider) -> None:
     import zarr
@@ -86,6 +91,7 @@ def test_remote_zarr(tmp_path: Path, provider: Provider) -> None:
     Guest(tmp_path, replace={"https://zarr.example": provider.url}).follow("how-to/remote-zarr.md")
 
 
+@pytest.mark.slow
 def test_stac(tmp_path: Path, provider: Provider) -> None:
     for number in range(3):
         provider.put(f"items/{number}.nc", netcdf(tmp_path, number))
@@ -95,6 +101,7 @@ def test_stac(tmp_path: Path, provider: Provider) -> None:
     Guest(tmp_path, replace={"https://stac.example": provider.url}).follow("how-to/stac.md")
 
 
+@pytest.mark.slow
 def test_uploads(tmp_path: Path) -> None:
     root = instance(tmp_path / "instance")
     made = cli("keys", "add", "me", "--scope", "ingest", "-i", root, "--json")
