@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter
@@ -253,8 +253,8 @@ class _Datasets:
         shown = self._shown(request)
         # A caller that may ingest sees versions that were never published: another document, so another ETag.
         # The page shows the newest step that is not in the future, so it changes with the day.
-        day = datetime.now(UTC).date() if form == "html" and asked.t is None else None
-        tag = replies.etag_of(shown, request, form, self._url, _sees_all(request), day)
+        day = _today() if form == "html" and asked.t is None else ()
+        tag = replies.etag_of(shown, request, form, self._url, _sees_all(request), *day)
 
         def build() -> bytes:
             detail = documents.detail(shown, self._url, versions=self._versions(request, shown, NEWEST)[0])
@@ -450,8 +450,8 @@ class _Datasets:
             return None
         shown = self._service.shown(dataset_id, unpublished=True)
         tags = [
-            replies.etag_at(shown, f"/datasets/{shown.texts.dataset_id}", form, self._url, sees_all)
-            for form in ("json", "html")
+            replies.etag_at(shown, f"/datasets/{shown.texts.dataset_id}", form, self._url, sees_all, *day)
+            for form, day in (("json", ()), ("html", _today()))
             for sees_all in (True, False)
         ]
         replies.check_if_match(request, tags)
@@ -459,6 +459,10 @@ class _Datasets:
 
     def _shown(self, request: Request) -> PublishedView:
         return self._service.shown(request.path_params["dataset_id"], unpublished=_sees_all(request))
+
+
+def _today() -> tuple[date]:
+    return (datetime.now(UTC).date(),)
 
 
 def _sees_all(request: Request) -> bool:
