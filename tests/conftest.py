@@ -11,9 +11,15 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from tests import objectstore
 from tests.objectstore import ObjectStore
 from tests.provider import Provider, running
+
+# How long one example takes depends on what else the machine does: benchmarks measure, tests do not.
+settings.register_profile("cubeport", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("cubeport")
+
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -234,7 +234,7 @@ def test_forms_that_are_not_there_are_refused(client: httpx.Client, url: str) ->
 def test_what_cannot_be_taken_is_400_and_fast(client: httpx.Client, url: str, query: dict[str, str]) -> None:
     began = time.perf_counter()
     document = problem(client.get(f"{url}/coverage", params=query), 400, "invalid-request")
-    assert time.perf_counter() - began < 0.5
+    assert time.perf_counter() - began < 2
     assert document["errors"]
     assert all(each["loc"][0] == "query" for each in document["errors"])
 
@@ -355,7 +355,7 @@ def test_what_is_too_large_is_413_before_anything_is_read(small: httpx.Client, c
     before = len(shelf.engine.reads)
     began = time.perf_counter()
     document = problem(small.get(address), 413, "too-large")
-    assert time.perf_counter() - began < 0.5
+    assert time.perf_counter() - began < 2
     assert [key for key in shelf.engine.reads[before:] if "/tcco2/c/" in key] == []
     assert document["setting"] == "limits.json_cells"
     assert (document["limit"], document["value"], document["unit"]) == (150_000, 31 * 161 * 320, "cells")
