@@ -15,7 +15,7 @@ from datetime import UTC, datetime
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import httpx
 import numpy as np
@@ -225,7 +225,11 @@ class FakeFinds:
 
     service: FakeService
 
+    orders: ClassVar[list[items.Order]] = []
+    """The orders that were asked for."""
+
     def look(self, asked: items.Look) -> list[items.Candidate]:
+        self.orders.append(asked.order)
         if not self.service.published or self.service.deleted or (asked.names is not None and "sea" not in asked.names):
             return []
         found = []

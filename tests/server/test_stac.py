@@ -12,7 +12,7 @@ import xarray as xr
 from cubeport.server.app import App
 from cubeport.server.auth import Gatekeeper, NoKeys
 
-from .conftest import GONE, URL, V1, V2, Client, FakeEngine, FakeService, Live, cube, make_parts
+from .conftest import GONE, URL, V1, V2, Client, FakeEngine, FakeFinds, FakeService, Live, cube, make_parts
 
 
 def test_one_state_on_every_face(client: Client, service: FakeService) -> None:
@@ -73,6 +73,18 @@ def test_what_is_no_item_is_404(client: Client, name: str) -> None:
 )
 def test_items_are_filtered_by_place_and_time(client: Client, query: str, count: int) -> None:
     assert client.get(f"/stac/collections/sea/items?{query}").json()["numberReturned"] == count
+
+
+def test_items_of_one_collection_are_sorted(client: Client) -> None:
+    orders: list[object] = []
+    for sortby in ("version", "-version", "+properties.version", "-created,version"):
+        answer = client.get("/stac/collections/sea/items", params={"sortby": sortby})
+        assert answer.status_code == 200, answer.text
+        orders.append(FakeFinds.orders[-1])
+    assert orders == [
+        (("id", False),), (("id", True),), (("id", False),), (("created", True), ("id", False)),
+    ]  # fmt: skip
+    assert client.get("/stac/collections/sea/items?sortby=colour").status_code == 400
 
 
 @pytest.mark.parametrize(

@@ -397,6 +397,20 @@ class BackendContract:
         assert tuple(backend.search(Query(where=["b=y"], text="new", bbox=(5, 5, 5, 5)))) == (record,)
         assert backend.check(deep=True) == []
 
+    def test_of_several_texts_any_may_fit(self, backend: CatalogBackend) -> None:
+        for n, title in enumerate(("sea ice", "sea level", "land", "ice sheet")):
+            backend.add_record(sample(n, title=title))
+
+        def found(*texts: str) -> list[str]:
+            return sorted(each.title or "" for each in backend.search(Query(text=texts)))
+
+        assert found("sea ice") == ["sea ice"]
+        assert found("sea ice", "land") == ["land", "sea ice"]
+        assert found("sea", "ice") == ["ice sheet", "sea ice", "sea level"]
+        assert found("nothing", "lan") == ["land"]
+        assert found("...", "land") == ["land"], "a text without a word is left out"
+        assert found("...") == []
+
     def test_prefixes_of_ids(self, backend: CatalogBackend) -> None:
         ids = ["abcd" + f"{i:028x}" for i in range(12)] + ["abce" + "f" * 28, "f" * 32]
         with backend.transaction():
