@@ -103,7 +103,7 @@ def test_what_would_mislead_is_refused(changes: dict[str, Any], reason: str, wor
         ({"attrs": {"history": "line\none\ttab", "note": "Zürich ☀"}}, set()),
         ({"lat": (("lat",), [40.0, 30, 20, 10], NORTH)}, set()),
         ({"lat": (("lat",), np.array([-90.0, -30, 30, 90.00001], "f4"), NORTH)}, set()),
-        ({"run": (("run",), [1.0, 1.0]), "w": (("run", "time"), np.zeros((2, 3)))}, {"labels-ignored"}),
+        ({"run": (("run",), [1.0, 1.0]), "w": (("run", "time"), np.zeros((2, 3)))}, {"labels-ignored", "other-grids"}),
         ({"time": (("time",), [0.0, 1, 2], {"units": "second", "standard_name": "time"})}, {"undated-time"}),
         ({"lonely": (("lonely",), [1.0, 1.0, np.nan], {"standard_name": "latitude"})}, set()),  # labels of nothing
         ({"sst": (("time", "lat", "lon"), np.zeros((3, 4, 5), "i2"), {"scale_factor": np.array([0.5])})}, set()),

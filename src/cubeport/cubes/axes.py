@@ -151,6 +151,7 @@ def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
             others.append(replace(other, axes=axes))
     notes += [note for each in (first, *others) for note in each.notes]
     if fields is None:
+        notes += [_beside(first, other) for other in others]
         notes += _nowhere(raw, (first, *others), roles)
     return replace(first, notes=tuple(dict.fromkeys(notes)), others=tuple(others))
 
@@ -230,6 +231,18 @@ def _is_beside(raw: xr.Dataset, name: str, cells: Sequence[str], mapping: Mappin
     if not cells or not set(cells) <= set(dims):
         return False
     return "grid_mapping" not in raw.variables[name].attrs or _mapping(raw, (name,), roles) is mapping
+
+
+def _beside(first: CubeAxes, other: CubeAxes) -> tuple[str, str]:
+    """Return a warning that says where to find the variables of another grid."""
+    names = ", ".join(map(repr, other.fields[:20])) + (f" and {len(other.fields) - 20} more" if len(other.fields) > 20 else "")
+    many = len(other.fields) > 1
+    words = (
+        f"{names} {'are' if many else 'is'} on another grid than {first.fields[0]!r}: OGC and EDR queries find "
+        f"{'them' if many else 'it'} "
+        f"in a collection of {'their' if many else 'its'} own, whose id ends with ':{other.fields[0]}'"
+    )
+    return "other-grids", words
 
 
 def _nowhere(raw: xr.Dataset, groups: Sequence[CubeAxes], roles: Mapping[str, Role]) -> list[tuple[str, str]]:
