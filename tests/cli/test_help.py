@@ -45,6 +45,8 @@ def test_help_groups_every_command_and_publishing_comes_first(shell: Shell) -> N
     assert said.out == shell.ok("--help").out
     titles = re.findall(r"^([A-Z][^:\n]+):$", said.out, re.MULTILINE)
     assert titles == ["Options", *_help.GROUPS]
+    listed = {name for names in _help.GROUPS.values() for name in names}
+    assert listed == set(re.findall(r"^  ([a-z][a-z-]+)  ", said.out, re.MULTILINE))
     for name in ROOT.commands:
         assert re.search(rf"^  {name} ", said.out, re.MULTILINE), name
     assert said.out.index("Publish data:") < said.out.index("  ingest ") < said.out.index("  add ")

@@ -29,7 +29,7 @@ To list all commands, run cubeport --help. For help and examples, run for instan
 GROUPS: Mapping[str, Sequence[str]] = {
     "Publish data": (
         "demo", "init", "ingest", "update", "sync", "refresh", "describe", "publish", "unpublish",
-        "apply", "lock", "derive", "recipes", "push", "pull", "serve", "worker", "export",
+        "apply", "lock", "derive", "recipes", "push", "pull", "serve", "export",
     ),
     "See what is published": (
         "datasets", "versions", "tag", "rollback", "diff", "changes", "jobs", "templates", "extents", "usage",
