@@ -211,7 +211,7 @@ def test_a_setting_that_does_nothing_yet_is_refused_wherever_it_is_written(insta
         "--limits-periods: limits.periods: is not in this version; leave it out",
         "CUBEPORT_DEFAULT_EXTENT: default_extent: is not in this version; leave it out",
         "config/service.yaml:1:1: engine: 'icechunk' is not one of zarr",
-        "config/service.yaml:2:10: profile: is not in this version; leave it out",
+        "config/service.yaml:2:1: profile: is not in this version; leave it out",
     ]
 
 
