@@ -93,6 +93,15 @@ class Room(Protocol):
             When the disk, or the part of it that answers may take, has no room for it.
         """
 
+    def finished(self, file: BinaryIO) -> BinaryIO:
+        """Return a file of :meth:`open` once everything is written to it. Every encoder that opens one ends with this.
+
+        Raises
+        ------
+        NoSpace, StoreUnavailable
+            When a write failed: libraries hide it, and go on as if there were room.
+        """
+
 
 class Encoder(ABC):
     """Writes one form. What :meth:`counted` and :meth:`size` say comes from metadata: they read no value."""

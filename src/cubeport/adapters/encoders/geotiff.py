@@ -69,10 +69,13 @@ class _GeoTIFF(Encoder):
                 software="cubeport",
                 extratags=tags,
             )
+            return room.finished(target)
         except BaseException:
-            target.close()
+            try:
+                room.finished(target)  # tifffile trips over a full disk, and says something else
+            finally:
+                target.close()
             raise
-        return target
 
 
 ENCODER = _GeoTIFF()

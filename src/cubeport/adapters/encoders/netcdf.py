@@ -11,7 +11,6 @@ curvilinear grid are missing.
 
 from __future__ import annotations
 
-import errno
 import json
 import math
 from collections.abc import Iterator, Mapping
@@ -24,7 +23,6 @@ from numpy.typing import NDArray
 from cubeport.cubes.forms import Encoder, Room
 from cubeport.cubes.part import Deadline, Part
 from cubeport.cubes.windows import IndexRange, Window, turned_labels
-from cubeport.errors import NoSpace, StoreUnavailable
 
 type Array = NDArray[Any]
 
@@ -77,15 +75,10 @@ class _NetCDF(Encoder):
             # netCDF-C needs the order of creation; 1.8 and later keep attributes of more than 64 KiB.
             with h5py.File(target, "w", track_order=True, libver=("v108", "v110")) as file:
                 _Writer(file, part, deadline).write()
-            failed: OSError | None = getattr(target, "failed", None)
-            if failed is not None:
-                if failed.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise NoSpace("The disk is full.", next_step="Try a smaller part, or read the Zarr store.") from failed
-                raise StoreUnavailable("The file of the answer cannot be written now.", next_step="Try again later.") from failed
+            return room.finished(target)
         except BaseException:
             target.close()
             raise
-        return target
 
 
 ENCODER = _NetCDF()

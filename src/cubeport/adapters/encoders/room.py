@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import tempfile
@@ -10,7 +11,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO, Self, cast
 
-from cubeport.errors import NoSpace
+from cubeport.errors import NoSpace, StoreUnavailable
 
 MIB = 1 << 20
 
@@ -55,13 +56,23 @@ class AnswerRoom:
         if self._take_memory(len(content)):
             return cast(BinaryIO, _InMemory(self, len(content), content))
         file = self._file(len(content))
-        file.write(content)
-        failed: OSError | None = getattr(file, "failed", None)
-        if failed is not None:
+        try:
+            file.write(content)
+            self.finished(file)
+        except BaseException:
             file.close()
-            raise NoSpace("The disk is full.", next_step=_LESS) from failed
+            raise
         file.seek(0)
         return file
+
+    def finished(self, file: BinaryIO) -> BinaryIO:
+        """Return a file that is written whole. Raises NoSpace, StoreUnavailable when a write failed."""
+        failed: OSError | None = getattr(file, "failed", None)
+        if failed is None:
+            return file
+        if failed.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise NoSpace("The disk is full.", next_step=_LESS) from failed
+        raise StoreUnavailable("The file of the answer cannot be written now.", next_step="Try again later.") from failed
 
     def _take_memory(self, size: int) -> bool:
         with self._lock:

@@ -52,10 +52,10 @@ class _Zarr(Encoder):
                 for key, content in sorted(_store(part, deadline).items()):
                     deadline()
                     archive.writestr(zipfile.ZipInfo(key, _EPOCH), content)
+            return room.finished(target)
         except BaseException:
             target.close()
             raise
-        return target
 
 
 ENCODER = _Zarr()
