@@ -135,7 +135,7 @@ def test_a_failed_sync_after_the_rename_is_unknown(path: Path, backend: TinyBack
 
     with monkeypatch.context() as patched:
         patched.setattr(tinydb, "sync_folder", fail)
-        with pytest.raises(BackendUnavailable, match="not known"):
+        with pytest.raises(BackendUnavailable, match="unknown whether"):
             backend.add_record(sample(1, key="k"))
     assert backend.get_by_key("k") is not None, "the file is read again"
 

@@ -32,5 +32,5 @@ def test_what_nobody_wrote_is_refused(text: str) -> None:
 def test_a_place_is_a_number_and_an_id() -> None:
     assert cursors.read_place(cursors.write_place(7, "ab")) == (7, "ab")
     for other in (cursors.write("7", "ab"), cursors.write(True, "ab"), cursors.write(7, None)):
-        with pytest.raises(ValueError, match="place"):
+        with pytest.raises(ValueError, match="position"):
             cursors.read_place(other)
