@@ -95,3 +95,12 @@ def test_the_users_name_in_a_profile(shell: Shell, monkeypatch: pytest.MonkeyPat
 def test_the_extras_of_the_plan() -> None:
     extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     assert {"netcdf", "zarr", "fetch", "s3", "grib", "client", "service", "all", "dev"} <= set(extras)
+
+
+def test_a_planned_record_can_come_from_another_of_the_same_unit_of_work(catalog: cubeport.Catalog) -> None:
+    with catalog.unit_of_work("derive") as work:
+        raw = work.plan_record(title="raw")
+        mean = work.plan_record(title="mean", lineage=[{"rel": "derived_from", "target": raw.id}])
+        work.add_record(raw)
+        work.add_record(mean)
+    assert [each.target for each in catalog.get(mean.id).lineage] == [raw.id]

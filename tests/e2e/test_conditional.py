@@ -94,10 +94,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (root / "extents").mkdir(exist_ok=True)
     (root / "extents" / "there.yaml").write_text("extent_id: there\nname: There\nbbox: [-10, -10, 10, 10]\n")
     settings = load(root)
-    with main._service(settings, Catalog.open(root), main._children(settings)) as service:
+    children = main._children(settings)
+    with main._service(settings, Catalog.open(root), children) as service:
         done = service.ingest_here(IngestionRequest(dataset_id="t"), FileOptions(files=(str(source),)))
         assert done.status == "completed", done.error
-        app = create_app(main._app_parts(settings, service))
+        app = create_app(main._app_parts(settings, service, children))
         assert isinstance(app, App)
         main._warm_up()
         found = Site(app, service, root, [done.version_id])

@@ -93,7 +93,8 @@ def _costs(root: Path, count: int) -> dict[str, int]:
     (root / "extents").mkdir(exist_ok=True)
     (root / "extents" / "there.yaml").write_text("extent_id: there\nname: There\nbbox: [-10, -10, 10, 10]\n")
     settings, catalog = load(root), Catalog.open(root)
-    with main._service(settings, catalog, main._children(settings)) as service:
+    children = main._children(settings)
+    with main._service(settings, catalog, children) as service:
         done = service.ingest_here(IngestionRequest(dataset_id="t"), FileOptions(files=(str(source),)))
         assert done.status == "completed", done.error
         version = done.version_id
@@ -103,7 +104,7 @@ def _costs(root: Path, count: int) -> dict[str, int]:
         with catalog.backend.transaction():
             for n in range(count):
                 _clone(catalog, seed, rows, n, rng)
-        app = create_app(main._app_parts(settings, service))
+        app = create_app(main._app_parts(settings, service, children))
         assert isinstance(app, App)
         main._warm_up()
         site, steps = Site(app, service, root, [version]), Steps(catalog)

@@ -158,7 +158,7 @@ class OpenedCatalog:
     def _planned(self, fields: Mapping[str, Any]) -> CatalogRecord:
         document = dict(fields)
         if "lineage" in document:
-            document["lineage"] = [self._edge(each) for each in document["lineage"]]
+            document["lineage"] = [self._edge(_planned_target(each)) for each in document["lineage"]]
         if document.get("time") is not None:
             document["time"] = time_span(document["time"])
         if document.get("schema_name") and not document.get("schema_version"):
@@ -221,3 +221,10 @@ class OpenedCatalog:
         if folder.is_dir() and (copied := list(folder.iterdir())):
             return copied[0]
         return integrity.copy_out(self.profiles, artifact, folder)
+
+
+def _planned_target(each: Edge) -> Edge:
+    """Return an edge to a record's own id as it is: the record may be planned in the same unit of work, and not be stored yet."""
+    if isinstance(each, Mapping) and is_id(str(each.get("target", ""))):
+        return Lineage.from_mapping(each)
+    return each
