@@ -34,9 +34,11 @@ MOMENTS = frozenset(
         "/ingestions/{ingestion_id}/events",
         "/sync/{dataset_id}/plan",
         "/webhooks",
+        "/derived",
+        "/datasets/{dataset_id}/replica",
     }
 )
-"""Addresses that tell of one moment, of this process or of work: their answers are not conditional."""
+"""Addresses that tell of one moment, of this process or of work, or are for keys and other instances: not asked here."""
 
 DATA = re.compile(r"/(coverage|position|area|cube|radius|trajectory|corridor|download|map|dap|zarr|zarr-v2)\b|/tiles/\w+/\d")
 """Addresses whose answers at a version never change."""
@@ -47,9 +49,10 @@ QUERIES = {
     "cube": "bbox=-10,-10,10,10",
     "radius": "coords=POINT(1 1)&within=2000&within-units=km",
     "trajectory": "coords=LINESTRING(-10 0,10 0)",
-    "corridor": "coords=LINESTRING(-10 0,10 0)&corridor-width=500&width-units=km&corridor-height=1&height-units=m",
+    "corridor": "coords=LINESTRING(-10 0,10 0)&corridor-width=500&width-units=km",
     "coverage": "f=csv",
     "diff": "from=latest&to=latest",
+    "plot": "at=1,1",
 }
 
 
@@ -115,6 +118,7 @@ def addresses(site: Site) -> Iterator[tuple[str, str]]:
         "collection_id": names,
         "item_id": [f"t@{version}"],
         "ref": [version],
+        "instance_id": [version],
         "extent_id": ["there"],
         "location_id": ["there"],
         "kind": ["not-found"],
@@ -133,8 +137,9 @@ def addresses(site: Site) -> Iterator[tuple[str, str]]:
             continue  # this instance has none
         missing = [name for name in wanted if name not in known]
         assert not missing, f"{route.path}: give this test a value of {missing}"
-        one = ["t"] if route.path.endswith("/diff") else names  # of two versions, which its query names
-        for values in itertools.product(*(one if name == "dataset_id" else known[name] for name in wanted)):
+        # A diff is of two versions, which its query names; an instance is a version, which its path names.
+        one = ["t"] if route.path.endswith("/diff") or "/instances/" in route.path else names
+        for values in itertools.product(*(one if name in ("dataset_id", "collection_id") else known[name] for name in wanted)):
             path = route.path
             for name, value in zip(wanted, values, strict=True):
                 path = re.sub(rf"\{{{name}(?::\w+)?\}}", value, path)
@@ -185,7 +190,7 @@ def _caching(site: Site, route: str, address: str, answer: httpx.Response) -> li
     if names_one and not lists and answer.headers.get("cubeport-version") != version:
         wrong.append(f"{address}: Cubeport-Version is {answer.headers.get('cubeport-version')}")
     immutable = "immutable" in answer.headers["cache-control"]
-    pinned = f"@{version}" in address.partition("?")[0]
+    pinned = f"@{version}" in address.partition("?")[0] or f"/instances/{version}" in address
     if immutable and not pinned and not route.startswith("/assets"):
         wrong.append(f"{address}: immutable, and names no version")
     if pinned and DATA.search(address) and not lists and not immutable and "map" not in address and not address.endswith("info"):
