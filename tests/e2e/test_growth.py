@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from tests.families import FAMILIES
+from tests.steps import Steps
 
 import cubeport
 from cubeport.adapters.backends.sql import places, search
@@ -44,28 +45,6 @@ SEARCHES = (
     "/datasets?bbox=10,10,14,14",
     "/stac/collections/d00007/items",
 )
-
-
-class Steps:
-    """Counts the steps of SQLite's machine on every connection of a catalog, in hundreds."""
-
-    def __init__(self, catalog: Any) -> None:
-        self.count = 0
-        store = catalog.backend._store
-        connect = store.connect
-
-        def counting() -> Any:
-            connection = connect()
-            connection.set_progress_handler(self._step, 100)
-            return connection
-
-        store.connect = counting
-        while store._idle:
-            store._idle.pop().close()
-
-    def _step(self) -> int:
-        self.count += 1
-        return 0
 
 
 def _clone(catalog: Any, seed: Any, rows: dict[str, Any], n: int, rng: random.Random) -> None:

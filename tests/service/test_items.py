@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.steps import Steps
 
 import cubeport
 from cubeport.adapters.backends.sql.places import LISTED
@@ -209,28 +210,6 @@ def test_a_search_that_takes_too_long_goes_on_by_its_token(shelf: Shelf) -> None
     assert (sorted(found), pages) == (["a", "b", "c"], 7)
 
 
-class Counted:
-    """A catalog whose SQL statements are counted, and the rows that they give."""
-
-    def __init__(self, catalog: Any) -> None:
-        self.steps = 0
-        store = catalog.backend._store
-        connect = store.connect
-
-        def counting() -> Any:
-            connection = connect()
-            connection.set_progress_handler(self._step, 100)
-            return connection
-
-        store.connect = counting
-        while store._idle:
-            store._idle.pop().close()
-
-    def _step(self) -> int:
-        self.steps += 1
-        return 0
-
-
 def test_a_search_costs_the_same_whatever_the_number_of_datasets(tmp_path: Path) -> None:
     """Steps of SQLite's machine, in hundreds: what a page costs at 10 datasets and at 1,000, where nothing walks them all."""
     costs: dict[int, dict[str, int]] = {}
@@ -248,12 +227,12 @@ def test_a_search_costs_the_same_whatever_the_number_of_datasets(tmp_path: Path)
             with catalog.backend.transaction():
                 for n in range(count):
                     shelf.add(f"d{n:04}", random_reach(rng) if n else Reach(bbox=(11, 11, 12, 12)))
-            counted = Counted(catalog)
+            counted = Steps(catalog)
             for name, asked in searches.items():
                 items.find(shelf.datasets, items.ItemSearch(limit=10, **asked))
-                counted.steps = 0
+                counted.count = 0
                 page = items.find(shelf.datasets, items.ItemSearch(limit=10, **asked))
-                costs.setdefault(count, {})[name] = counted.steps
+                costs.setdefault(count, {})[name] = counted.count
                 assert page.items or name == "box and time"
     few, many = costs[20], costs[1000]
     assert all(many[name] <= 2 * few[name] + 10 for name in searches if name != "the world"), costs

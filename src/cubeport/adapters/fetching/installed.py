@@ -15,6 +15,7 @@ from cubeport.adapters.fetching.stores import StoreSource, check_key
 from cubeport.adapters.fetching.uploads import UploadFolder
 from cubeport.adapters.fetching.urls import Probe, UrlSource
 from cubeport.adapters.fetching.zarrs import StoreKeys, WebKeys, ZarrSource
+from cubeport.adapters.sources import places
 from cubeport.adapters.sources.identity import stamps
 from cubeport.adapters.sources.places import LocalPlaces
 from cubeport.adapters.storage.fetching import KeepingFetcher
@@ -25,17 +26,9 @@ from cubeport.cubes.write_request import BringOrder, Brought, Progress
 from cubeport.errors import CubeportError, InvalidRequest, SourceFailed, SourceRejected, UnknownProfile
 
 
-class Block(Protocol):
+class Block(places.Block, Protocol):
     """A source block of ``service.templates``."""
 
-    @property
-    def kind(self) -> str: ...
-    @property
-    def name(self) -> str | None: ...
-    @property
-    def paths(self) -> tuple[str, ...]: ...
-    @property
-    def path(self) -> str | None: ...
     @property
     def template(self) -> str | None: ...
     @property
@@ -56,8 +49,6 @@ class Block(Protocol):
     def upload(self) -> str | None: ...
     @property
     def group(self) -> str | None: ...
-    @property
-    def params(self) -> Mapping[str, Any]: ...
 
 
 class InstalledSources:
