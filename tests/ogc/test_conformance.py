@@ -253,6 +253,7 @@ def edr_queries(server: Server) -> None:
         "trajectory": {"coords": "LINESTRING(8 44,12 48)"},
         "corridor": {"coords": "LINESTRING(8 44,12 48)", "corridor-width": "200", "width-units": "km"},
         "locations": {},
+        "items": {},
         "instances": {},
     }
     listed = server.get(server.path)["data_queries"]
@@ -295,6 +296,25 @@ def edr_geojson(server: Server) -> None:
     answer = server.client.get(f"{server.path}/locations")
     assert answer.headers["content-type"] == "application/geo+json"
     assert answer.json()["type"] == "FeatureCollection"
+
+
+def features_core(server: Server) -> None:
+    """/req/core: items by pages, in a box and at a time, each at an address of its own; other parameters are refused."""
+    links = server.get(server.path)["links"]
+    (href,) = [each["href"] for each in links if each["rel"] == "items"]
+    page = server.get(href, limit="10")
+    assert page["type"] == "FeatureCollection"
+    assert page["numberReturned"] == len(page["features"]) <= page["numberMatched"]
+    assert page["timeStamp"].endswith("Z")
+    assert server.get(href, datetime="1800-01-01T00:00:00Z")["features"] == []
+    assert server.client.get(href, params={"unknown": "1"}).status_code == 400
+    assert server.client.get(href, params={"bbox": "1,2,3"}).status_code == 400
+
+
+def features_geojson(server: Server) -> None:
+    """/req/geojson: features are GeoJSON by their media type."""
+    answer = server.client.get(f"{server.path}/items", headers={"Accept": "application/geo+json"})
+    assert answer.headers["content-type"] == "application/geo+json"
 
 
 _EDR = {
@@ -340,6 +360,8 @@ TESTS: dict[str, Callable[[Server], None]] = {
         for scheme in ("http", "https")
         for name, test in _COVERAGES.items()
     },
+    "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/core": features_core,
+    "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/geojson": features_geojson,
     **{f"http://www.opengis.net/spec/ogcapi-maps-1/1.0/conf/{name}": test for name, test in _MAPS.items()},
     **{
         f"http://www.opengis.net/spec/ogcapi-tiles-1/1.0/conf/{name}": tilesets

@@ -36,6 +36,7 @@ EXAMPLES = {
     "trajectory": {"coords": "LINESTRING(0 50,1 51)"},
     "corridor": {"coords": "LINESTRING(0 50,1 51)", "corridor-width": "50", "width-units": "km"},
     "locations": {},
+    "items": {},
     "instances": {},
 }
 

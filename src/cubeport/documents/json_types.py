@@ -274,6 +274,8 @@ class CoverageCollectionJSON(TypedDict):
     id: str
     title: str
     description: str
+    itemType: Literal["feature"]
+    """Of ``…/items``, which lists the places whose values can be asked."""
     keywords: NotRequired[list[str]]
     attribution: NotRequired[str]
     extent: dict[str, Any]

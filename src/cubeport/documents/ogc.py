@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from cubeport.cubes import reprojected
 from cubeport.cubes.calendars import canonical as calendar_named
 from cubeport.cubes.calendars import gregorian, parse_stamp
-from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Temporal, Variable
+from cubeport.cubes.description import Axis, CubeDescription, Temporal, Variable
 from cubeport.cubes.edr.queries import QUERIES
 from cubeport.cubes.forms import FORMS
 from cubeport.cubes.windows import storage_crs, time_axis
@@ -45,6 +44,8 @@ CONFORMANCE = (
     f"{_SPEC}common-2/1.0/conf/collections",
     f"{_SPEC}common-2/1.0/conf/uad-collections",
     f"{_SPEC}common-2/1.0/conf/simple-query",
+    f"{_SPEC}features-1/1.0/conf/core",
+    f"{_SPEC}features-1/1.0/conf/geojson",
     *(
         f"{scheme}{_SPEC.removeprefix('http')}coverages-1/1.0/conf/{name}"
         for scheme in ("http", "https")
@@ -100,6 +101,7 @@ def collection(shown: PublishedView, *, public_url: str) -> CoverageCollectionJS
         "id": name,
         "title": texts.title,
         "description": texts.description,
+        "itemType": "feature",
         "extent": kept["extent"],
         "crs": list(dict.fromkeys([*([own, CRS84] if kept["storageCrs"] is None else kept["crs"]), *_carried(shown)])),
         "storageCrs": kept["storageCrs"] or own,
@@ -125,82 +127,6 @@ def collections(
     if matched is not None:
         document["numberMatched"] = matched
     return document
-
-
-@dataclass(frozen=True, slots=True)
-class Area:
-    """A named area of the instance."""
-
-    extent_id: str
-    name: str | None
-    description: str | None
-    bbox: BoundingBox
-    geometry: Mapping[str, Any] | None
-
-    def meets(self, box: BoundingBox) -> bool:
-        """Tell whether its box meets another; both may cross 180°."""
-        return any(
-            a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3] for a in _unrolled(self.bbox) for b in _unrolled(box)
-        )
-
-    @property
-    def shape(self) -> Mapping[str, Any]:
-        """GeoJSON: its geometry, else its box, cut at 180° where it crosses."""
-        if self.geometry is not None:
-            return self.geometry
-        rings = [
-            [[[west, south], [east, south], [east, north], [west, north], [west, south]]]
-            for west, south, east, north in _unrolled(self.bbox)
-        ]
-        return {"type": "Polygon", "coordinates": rings[0]} if len(rings) == 1 else {"type": "MultiPolygon", "coordinates": rings}
-
-    @property
-    def wkt(self) -> str:
-        """Its geometry as a query has it: a box that crosses 180° runs on past it."""
-        import shapely
-        import shapely.geometry
-
-        if self.geometry is None:
-            west, south, east, north = self.bbox
-            return str(shapely.to_wkt(shapely.box(west, south, east + (360 if east < west else 0), north), rounding_precision=-1))
-        return str(shapely.to_wkt(shapely.geometry.shape(dict(self.geometry)), rounding_precision=-1))
-
-
-def _unrolled(box: BoundingBox) -> list[BoundingBox]:
-    west, south, east, north = box
-    return [box] if west <= east else [(west, south, 180.0, north), (-180.0, south, east, north)]
-
-
-def locations(shown: PublishedView, areas: Iterable[Area], *, public_url: str) -> dict[str, Any]:
-    """Return the named areas as GeoJSON features, each with a link to its values."""
-    base = f"{public_url}/ogcapi/collections/{shown.coverage_name}/locations"
-    features = [
-        {
-            "type": "Feature",
-            "id": each.extent_id,
-            "geometry": each.shape,
-            "properties": {
-                "name": each.name or each.extent_id,
-                **({"description": each.description} if each.description else {}),
-                "datetime": _span(shown.description.temporal),
-                "parameter-name": list(shown.description.fields),
-                "edrqueryendpoint": f"{base}/{each.extent_id}",
-            },
-            "links": [link(f"{base}/{each.extent_id}", "data", each.name or each.extent_id, FORMS[0].media_type)],
-        }
-        for each in areas
-    ]
-    return {
-        "type": "FeatureCollection",
-        "features": features,
-        "links": [link(base, "self", "The named areas that meet the data", GEOJSON)],
-        "numberReturned": len(features),
-        "numberMatched": len(features),
-    }
-
-
-def _span(temporal: Temporal | None) -> str | None:
-    return None if temporal is None else f"{temporal.start}/{temporal.end}"
 
 
 def instances(shown: PublishedView, versions: Iterable[PublishedView], *, public_url: str) -> dict[str, Any]:
@@ -273,6 +199,7 @@ def _collection_links(shown: PublishedView, base: str, public_url: str) -> list[
         link(f"{public_url}/ogcapi", "root", "OGC API"),
         link(f"{public_url}/ogcapi/collections", "parent", "Collections"),
         link(f"{base}/schema", f"{_REL}schema", "Fields", SCHEMA),
+        link(f"{base}/items", "items", "Stations and named areas", GEOJSON),
         *(
             link(f"{base}/coverage?f={form.name}", f"{_REL}coverage", f"Coverage as {form.title}", form.media_type)
             for form in FORMS
@@ -321,7 +248,8 @@ def _data_queries(shown: PublishedView, base: str) -> dict[str, Any]:
         to_query = link(f"{base}/{kind.name}", "data", f"{kind.title} query", FORMS[0].media_type)
         found[kind.name] = {"link": {**to_query, "variables": variables}}
     others = (
-        ("locations", "Locations", "The named areas of the service that meet the data, and values in each"),
+        ("locations", "Locations", "The stations of the data and the named areas that meet them, and values of each"),
+        ("items", "Items", "The same places as features"),
         ("instances", "Instances", "The retained versions of the data, and all queries of each"),
     )
     for name, title, text in others:

@@ -48,7 +48,10 @@ BROWSABLE = frozenset(
         "/ogcapi/collections/{collection_id}",
         "/ogcapi/collections/{collection_id}/schema",
         "/ogcapi/collections/{collection_id}/instances",
+        "/ogcapi/collections/{collection_id}/instances/{instance_id}",
         "/ogcapi/collections/{collection_id}/locations",
+        "/ogcapi/collections/{collection_id}/items",
+        "/ogcapi/collections/{collection_id}/items/{location_id}",
     }
 )
 """Templates of the addresses whose documents are also pages; listings below ``/zarr`` are as well."""

@@ -10,7 +10,7 @@ import asyncio
 import re
 import threading
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
@@ -23,6 +23,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from cubeport.catalog.forms.canonical import timestamp
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.download import parse_download, period_of
 from cubeport.cubes.edr.queries import QUERIES, parameters_of, parse_query, query_named
@@ -30,12 +31,13 @@ from cubeport.cubes.edr.query import EdrQuery
 from cubeport.cubes.forms import FORMS, PLOT, Form, downloads, form_named
 from cubeport.cubes.selection import COVERAGE_PARAMETERS, Selection, parse
 from cubeport.cubes.view import View, plot_parameters, point
-from cubeport.documents import ogc
+from cubeport.documents import ogc, places
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import Cancelled, InvalidRequest, NotAcceptable, NotFound
 from cubeport.server import incoming, negotiation, replies
 from cubeport.server.openapi import READ, described
 from cubeport.service import answered
+from cubeport.service.places import Found, Places
 from cubeport.service.plans import CubeQuery, QueryPlan
 from cubeport.service.queries import Queries, no_place
 
@@ -45,6 +47,8 @@ if TYPE_CHECKING:
 _BLOCK = 1 << 18
 _INSTANCES = 100
 """Versions that a collection lists as instances."""
+_LOCATIONS = 10_000
+"""Places that a list of locations has: of more, ``items`` has pages."""
 _INSIDE = re.compile(r"([0-9]{1,4})~([a-z0-9_-]{1,64})~(.*)")
 """A cursor within a dataset: how many of its coverages came before, which dataset it is, and the catalog's cursor."""
 _COUNTED = 100
@@ -75,6 +79,15 @@ class CollectionsQuery(DocumentQuery):
     bbox: Annotated[str | None, Field(max_length=200, description="west,south,east,north; west > east crosses 180°")] = None
     datetime: Annotated[str | None, Field(max_length=100, description="An RFC 3339 instant, or a/b, ../b, a/..")] = None
     q: Annotated[str | None, Field(max_length=500, description="Words to find")] = None
+
+
+class ItemsQuery(DocumentQuery):
+    """What ``GET …/items`` takes (OGC API Features 1, 7.15)."""
+
+    limit: Annotated[int, Field(ge=1, le=10_000)] = 100
+    cursor: Annotated[str | None, Field(pattern="^[0-9]{1,9}$", description="The number of places that came before")] = None
+    bbox: Annotated[str | None, Field(max_length=200, description="west,south,east,north; west > east crosses 180°")] = None
+    datetime: Annotated[str | None, Field(max_length=100, description="An RFC 3339 instant, or a/b, ../b, a/..")] = None
 
 
 class CoverageQuery(incoming.Model):
@@ -157,6 +170,7 @@ class OgcFace:
         self._description = description
         self._light = CapacityLimiter(_LIGHT_THREADS)
         self._heavy = CapacityLimiter(queries.limits.heavy)
+        self._places = Places(queries.versions, self._areas)
         self._counted: Bounded[tuple[int, str], tuple[int | None]] = Bounded(_COUNTS)
 
     def routes(self) -> APIRouter:
@@ -197,15 +211,18 @@ class OgcFace:
             for place, of in ((one, "collection"), (instance, "instance")):
                 name = f"{of}.query{kind.title}"
                 add(f"{place}/{kind.name}", self._edr(kind), kind.text, name, query=edr_model(kind), **files)
-        add(f"{one}/locations", self.locations, "The named areas that meet its data", "collection.getLocations", **documents)
+        geojson = {**documents, "media_types": (ogc.GEOJSON,)}
+        add(f"{one}/locations", self.locations, "Its stations, and areas that meet it", "collection.getLocations", **geojson)
         add(
             f"{one}/locations/{{location_id}}",
             self.location,
-            "Its values in a named area",
+            "Its values at a station or in a named area",
             "collection.queryLocation",
             query=LocationQuery,
             **files,
         )
+        add(f"{one}/items", self.items, "The same places as features", "collection.getFeatures", **{**geojson, "query": ItemsQuery})
+        add(f"{one}/items/{{location_id}}", self.item, "One place as a feature", "collection.getFeature", **geojson)
         add(f"{one}/instances", self.instances, "Its versions", "collection.getInstances", **documents)
         add(instance, self.collection, "One version", "collection.getInstance", **documents)
         add(
@@ -355,40 +372,72 @@ class OgcFace:
         return replies.reply(request, build, tag=tag, headers=replies.versioned(shown))
 
     def locations(self, request: Request) -> Response:
-        """Answer ``…/locations``: the areas of the instance that meet the data, as GeoJSON."""
+        """Answer ``…/locations``: the stations of the data and the areas of the instance that meet them, as GeoJSON."""
         incoming.query(request.scope["query_string"], DocumentQuery)
         _accepts_json(request, ogc.GEOJSON)
         shown = self._coverage_at(request)
-        content = replies.dumps(ogc.locations(shown, self._areas(shown), public_url=self._url))
+        found, _ = self._places.page(shown, limit=_LOCATIONS)
+        content = replies.dumps(places.locations(shown, [each.place for each in found], public_url=self._url))
         tag = replies.etag(shown.version.version_id, content.decode())
         return replies.reply(request, content, media_type=ogc.GEOJSON, tag=tag, headers=replies.versioned(shown))
 
     async def location(self, request: Request) -> Response:
-        """Answer ``…/locations/{location_id}``: the area query of a named area."""
+        """Answer ``…/locations/{location_id}``: the values of a station, or the area query of a named area."""
 
         def read(request: Request) -> _Asked:
             shown = self._coverage_at(request)
-            name = request.path_params["location_id"]
-            area = next((each for each in self._areas(shown) if each.extent_id == name), None)
-            if area is None:
-                near = f"{self._url}/ogcapi/collections/{shown.coverage_name}/locations"
-                raise NotFound(f"No area {name[:64]!r} meets these data.", what="location", next_step=near)
-            pairs = [("coords", area.wkt), *_pairs_with_form(request, "f", FORMS)]
-            place, selection = parse_query("area", pairs, forms=_NAMES)
+            found = self._place_at(request, shown)
+            kind = "area" if found.index is None else "position"
+            pairs = [("coords", found.place.wkt), *_pairs_with_form(request, "f", FORMS)]
+            place, selection = parse_query(kind, pairs, forms=_NAMES)
+            place = replace(place, cell=None if found.index is None else (found.index,))
             return self._asked(request, shown, CubeQuery(selection, _form(request, selection, FORMS), place))
 
         return await self._values(request, read)
 
-    def _areas(self, shown: PublishedView) -> list[ogc.Area]:
-        """Return the named areas that meet the box of the data."""
-        box = shown.description.spatial.bbox
-        if box is None or shown.description.spatial.family == "none":
-            return []
-        found = [
-            ogc.Area(each.extent_id, each.name, each.description, each.bbox, each.geometry)
-            for each in self._service.extents().values()
-        ]
-        return [each for each in found if each.meets(box)]
+    def items(self, request: Request) -> Response:
+        """Answer ``…/items``: the places of ``…/locations`` by pages, in a box and at a time (OGC API Features 1, 7.15)."""
+        asked = incoming.query(request.scope["query_string"], ItemsQuery)
+        _accepts_json(request, ogc.GEOJSON)
+        shown = self._coverage_at(request)
+        given = [(name, text) for name in ("bbox", "datetime") if (text := getattr(asked, name)) is not None]
+        box = parse(given, forms=()).bbox
+        start = int(asked.cursor or 0)
+        found, matched = self._places.page(
+            shown, box=None if box is None else _flat(box), datetime=asked.datetime, start=start, limit=asked.limit
+        )
+        base = f"{self._url}/ogcapi/collections/{shown.coverage_name}/items"
+        kept = {name: str(value) for name, value in asked.model_dump(exclude_none=True, exclude_unset=True).items() if name != "f"}
+        links = [ogc.link(f"{base}?{urlencode(kept)}" if kept else base, "self", "This page", ogc.GEOJSON)]
+        if start + len(found) < matched:
+            further = urlencode({**kept, "cursor": str(start + len(found))})
+            links.append(ogc.link(f"{base}?{further}", "next", "The next page", ogc.GEOJSON))
+        stamp = timestamp(shown.updated_at)
+        listed = [each.place for each in found]
+        content = replies.dumps(places.items(shown, listed, public_url=self._url, links=links, matched=matched, stamp=stamp))
+        tag = replies.etag(shown.version.version_id, content.decode())
+        return replies.reply(request, content, media_type=ogc.GEOJSON, tag=tag, headers=replies.versioned(shown))
+
+    def item(self, request: Request) -> Response:
+        """Answer ``…/items/{location_id}``."""
+        incoming.query(request.scope["query_string"], DocumentQuery)
+        _accepts_json(request, ogc.GEOJSON)
+        shown = self._coverage_at(request)
+        content = replies.dumps(places.item(shown, self._place_at(request, shown).place, public_url=self._url))
+        tag = replies.etag(shown.version.version_id, content.decode())
+        return replies.reply(request, content, media_type=ogc.GEOJSON, tag=tag, headers=replies.versioned(shown))
+
+    def _place_at(self, request: Request, shown: PublishedView) -> Found:
+        try:
+            return self._places.named(shown, request.path_params["location_id"])
+        except NotFound as absent:
+            near = f"{self._url}/ogcapi/collections/{shown.coverage_name}/locations"
+            raise NotFound(absent.message, what="location", next_step=near) from None
+
+    def _areas(self) -> Iterable[places.Area]:
+        """Return the named areas of the instance."""
+        for each in self._service.extents().values():
+            yield places.Area(each.extent_id, each.name, each.description, each.bbox, each.geometry)
 
     def _coverage_at(self, request: Request) -> PublishedView:
         """Return the coverage that the address names: of an instance, that version."""

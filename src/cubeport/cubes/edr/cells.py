@@ -43,12 +43,17 @@ def containing(description: CubeDescription, labels: Labels, selection: Selectio
 
 
 def _nearest(description: CubeDescription, labels: Labels, selection: Selection, lon: float, lat: float) -> Windows:
-    windows = resolve(description, labels, selection)
     spatial = description.spatial
     try:
         at = boxes.nearest(labels.values[spatial.x or ""], labels.values[spatial.y or ""], (lon, lat), reach=spatial.reach)
     except boxes.Outside:
         raise NotFound("There are no data for this request.", what="data", extent={"bbox": list(spatial.bbox or ())}) from None
+    return of_cell(description, labels, selection, at)
+
+
+def of_cell(description: CubeDescription, labels: Labels, selection: Selection, at: Sequence[int]) -> Windows:
+    """Return the cell with the indices *at* along the dimensions of positions. Raises NotFound when it has no data there."""
+    windows = resolve(description, labels, selection)
     dimensions = description.cell_dimensions
     mask = windows.mask
     if mask is not None and set(mask.dimensions) & set(dimensions):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import partial
 
 from cubeport.cubes.description import CubeDescription
-from cubeport.cubes.edr.cells import containing, containing_each
+from cubeport.cubes.edr.cells import containing, containing_each, of_cell
 from cubeport.cubes.edr.geometry import canonical, read
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.selection import Selection
@@ -13,6 +13,8 @@ from cubeport.cubes.windows import Labels, Windows
 
 
 def _resolve(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
+    if place.cell is not None:
+        return of_cell(description, labels, selection, place.cell)
     geometry = read(place["coords"])
     if geometry.geom_type == "Point":
         return containing(description, labels, selection, (float(geometry.x), float(geometry.y)))

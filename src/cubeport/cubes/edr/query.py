@@ -21,6 +21,8 @@ class Place:
 
     kind: str
     given: tuple[tuple[str, str], ...] = ()
+    cell: tuple[int, ...] | None = None
+    """The cell that is meant, by its indices, where a name gave it: two stations may have one position."""
 
     def value(self, name: str) -> str | None:
         """Return the value of a parameter, ``None`` when it was not given."""

@@ -1,0 +1,111 @@
+"""The stations of a discrete geometry dataset (CF 9): what each is called, where it is, and what else is said of it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.part import Opened
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    type Array = NDArray[Any]
+
+_ROLES = ("timeseries_id", "profile_id")
+"""``cf_role`` of the variable that names stations (CF 9.5)."""
+_NAMES = ("station_id", "platform_id", "station_wmo_id", "station_name", "platform_name")
+"""``standard_name`` of what names them where nothing has the role."""
+_MOST_PROPERTIES = 30
+
+
+@dataclass(frozen=True, slots=True)
+class Stations:
+    """Stations in the order of the store; arrays along their dimension."""
+
+    names: tuple[str, ...]
+    """Unique; what the data call them, else ``station-{n}`` counted from 1."""
+    lon: Array
+    """Degrees east, missing where the position is; as stored, so 0 to 360 stays."""
+    lat: Array
+    properties: Mapping[str, Array]
+    """What else the store says of each: altitude, long name."""
+
+    def index(self, name: str) -> int | None:
+        """Return the place of the station along its dimension, ``None`` when there is none of that name."""
+        try:
+            return self.names.index(name)
+        except ValueError:
+            return None
+
+    def placed(self) -> Array:
+        """Return the indices of the stations that have a position."""
+        import numpy as np
+
+        found: Array = np.flatnonzero(np.isfinite(self.lon) & np.isfinite(self.lat))
+        return found
+
+
+def dimension_of(description: CubeDescription) -> str | None:
+    """Return the dimension along which stations lie; ``None`` of cells, and of ways, whose points are moments of one thing."""
+    temporal, along = description.temporal, description.cell_dimensions
+    if description.spatial.reach is None or len(along) != 1:
+        return None
+    if temporal is not None:
+        of_time = temporal.dimensions or (description.axis(temporal.axis).dimension,)
+        if along[0] in of_time:
+            return None
+    return None if str(description.attributes.get("featureType", "")).lower().startswith("trajectory") else along[0]
+
+
+def stations(opened: Opened) -> Stations | None:
+    """Return the stations of a version, ``None`` when it has none. Reads coordinates and names, no values of fields."""
+    description = opened.description
+    along = dimension_of(description)
+    if along is None:
+        return None
+    labels, spatial = opened.labels(), description.spatial
+    lon, lat = labels.values[spatial.x or ""], labels.values[spatial.y or ""]
+    own = [
+        variable.name
+        for variable in description.variables
+        if variable.role in ("auxiliary", "coordinate")
+        and variable.dimensions == (along,)
+        and variable.name not in (spatial.x, spatial.y)
+    ]
+    said = {name: opened.decode(name, opened.raw(name, {})) for name in own[:_MOST_PROPERTIES]}
+    named_by = _naming(opened, said)
+    return Stations(
+        _unique([] if named_by is None else [_text(each) for each in said[named_by]], int(lon.size)),
+        lon,
+        lat,
+        {name: values for name, values in said.items() if name != named_by},
+    )
+
+
+def _naming(opened: Opened, said: Mapping[str, Array]) -> str | None:
+    """Return the variable that names stations: by its role, by its standard name, else the first text."""
+    attributes = {name: opened.attributes(name) for name in said}
+    by_role = [name for name, each in attributes.items() if each.get("cf_role") in _ROLES]
+    by_name = [name for wanted in _NAMES for name, each in attributes.items() if each.get("standard_name") == wanted]
+    by_type = [name for name, values in said.items() if values.dtype.kind in "UTO"]
+    return next(iter((*by_role, *by_name, *by_type)), None)
+
+
+def _text(value: Any) -> str:
+    return (value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)).strip()
+
+
+def _unique(names: list[str], count: int) -> tuple[str, ...]:
+    """Return *count* names, each once: what is empty, or was there before, is named by its place, counted from 1."""
+    taken: set[str] = set()
+    found = []
+    for at in range(count):
+        name = names[at] if at < len(names) else ""
+        if not name or name in taken or "/" in name:
+            name = f"station-{at + 1}"
+        taken.add(name)
+        found.append(name)
+    return tuple(found)

@@ -1,0 +1,175 @@
+"""EDR ``items`` and OGC API Features: stations and named areas, read by OWSLib and by GDAL's driver OAPIF."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import xarray as xr
+from owslib.ogcapi.features import Features
+from tests.families import FAMILIES, LATITUDE, LONGITUDE, days
+
+from cubeport.service.templates import Extent
+
+NAMES = ("Høyde", "Same place", "Over there", "Far east")
+LON, LAT = np.array([10.25, 10.25, 200.5, 179.75], "f4"), np.array([60.1, 60.1, -10.0, 5.0], "f4")
+
+
+def observed() -> xr.Dataset:
+    """Four stations of three days; the first two have one position, the third is counted from 0 to 360."""
+    values = np.arange(12, dtype="f4").reshape(4, 3)
+    data = xr.Dataset({"t": (("station", "time"), values, {"units": "K", "coordinates": "lat lon"})})
+    return data.assign_coords(
+        lon=("station", LON, LONGITUDE),
+        lat=("station", LAT, LATITUDE),
+        name=("station", np.array(NAMES, dtype=object), {"cf_role": "timeseries_id"}),
+        height=("station", np.array([12.5, 13.5, 0.1, np.nan], "f4"), {"standard_name": "height", "units": "m"}),
+        time=days(),
+    ).assign_attrs(featureType="timeSeries")
+
+
+@pytest.fixture(scope="module")
+def put(stored: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str, xr.Dataset], Any]:
+    folder = tmp_path_factory.mktemp("features")
+
+    def write(name: str, data: xr.Dataset) -> Any:
+        path = folder / f"{name}.nc"
+        if not path.exists():
+            data.to_netcdf(path, engine="netcdf4")
+        return stored(str(path))
+
+    return write
+
+
+@pytest.fixture(scope="module")
+def stations(put: Any) -> Any:
+    return put("observed", observed())
+
+
+@pytest.fixture
+def areas(shelf: Any) -> Iterator[None]:
+    shelf.areas = {
+        "norway": Extent(extent_id="norway", bbox=(5, 58, 12, 62), name="Norway"),
+        "dateline": Extent(extent_id="dateline", bbox=(170, -20, -150, 20)),
+        "south": Extent(extent_id="south", bbox=(-20, -80, 20, -70)),
+    }
+    yield
+    shelf.areas = {}
+
+
+def places(client: httpx.Client, cube: Any, **query: str) -> dict[str, Any]:
+    answer = client.get(f"/ogcapi/collections/{cube.dataset_id}/items", params=query)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "application/geo+json"
+    return answer.json()
+
+
+@pytest.mark.usefixtures("areas")
+def test_stations_and_areas_are_features(client: httpx.Client, stations: Any) -> None:
+    found = places(client, stations)
+    assert [each["id"] for each in found["features"]] == [*NAMES, "norway", "dateline"]
+    assert found["numberMatched"] == found["numberReturned"] == 6
+    points = [each["geometry"]["coordinates"] for each in found["features"][:4]]
+    assert points == [[10.25, 60.1], [10.25, 60.1], [-159.5, -10.0], [179.75, 5.0]]
+    assert [each["properties"]["height"] for each in found["features"][:4]] == [12.5, 13.5, 0.1, None]
+    for each in found["features"]:
+        (own,) = [link["href"] for link in each["links"] if link["rel"] == "self"]
+        one = client.get(own).json()
+        assert (one["id"], one["geometry"], one["properties"]) == (each["id"], each["geometry"], each["properties"])
+        assert {"self", "collection", "data"} <= {link["rel"] for link in one["links"]}
+
+
+@pytest.mark.usefixtures("areas")
+def test_each_station_has_its_own_values(client: httpx.Client, stations: Any) -> None:
+    # Two stations have one position: a query by position finds the first, the name finds each.
+    truth = stations.truth()["t"].values
+    for at, each in enumerate(places(client, stations)["features"][:4]):
+        answer = client.get(each["properties"]["edrqueryendpoint"])
+        assert answer.json()["ranges"]["t"]["values"] == truth[at].tolist()
+        one = client.get(each["properties"]["edrqueryendpoint"], params={"datetime": "2020-01-02", "f": "csv"})
+        assert one.text.splitlines()[1].endswith(f"{truth[at, 1]:g}") or str(truth[at, 1]) in one.text
+    assert client.get(f"/ogcapi/collections/{stations.dataset_id}/locations/nobody").status_code == 404
+    assert client.get(f"/ogcapi/collections/{stations.dataset_id}/items/nobody").status_code == 404
+
+
+@pytest.mark.usefixtures("areas")
+@pytest.mark.parametrize(
+    ("query", "names"),
+    [
+        ({"bbox": "0,50,20,70"}, [*NAMES[:2], "norway"]),
+        ({"bbox": "-170,-20,-150,0"}, [NAMES[2], "dateline"]),
+        ({"bbox": "170,-20,-150,20"}, [*NAMES[2:], "dateline"]),
+        ({"bbox": "-180,-90,180,90"}, [*NAMES, "norway", "dateline"]),
+        ({"bbox": "0,0,1,1"}, []),
+        ({"datetime": "2020-01-02T00:00:00Z"}, [*NAMES, "norway", "dateline"]),
+        ({"datetime": "2021-01-01/.."}, []),
+        ({"limit": "1", "bbox": "0,50,20,70"}, NAMES[:1]),
+    ],
+)
+def test_a_box_and_a_time_choose_features(client: httpx.Client, stations: Any, query: dict[str, str], names: list[str]) -> None:
+    assert [each["id"] for each in places(client, stations, **query)["features"]] == list(names)
+
+
+@pytest.mark.usefixtures("areas")
+def test_pages_join_to_the_whole(client: httpx.Client, stations: Any) -> None:
+    whole, walked = places(client, stations), []
+    url = f"/ogcapi/collections/{stations.dataset_id}/items?limit=1"
+    while url:
+        page = client.get(url).json()
+        assert page["numberMatched"] == 6
+        walked += page["features"]
+        url = next((link["href"] for link in page["links"] if link["rel"] == "next"), "")
+    assert walked == whole["features"]
+    for query in ({"limit": "0"}, {"limit": "x"}, {"cursor": "-1"}, {"bbox": "1,2,3"}, {"datetime": "soon"}, {"colour": "red"}):
+        assert client.get(f"/ogcapi/collections/{stations.dataset_id}/items", params=query).status_code == 400
+
+
+@pytest.mark.usefixtures("areas")
+def test_a_grid_has_the_areas_that_meet_it_and_data_without_place_none(client: httpx.Client, put: Any) -> None:
+    grid = put("regular", FAMILIES["regular"].make())
+    assert [each["id"] for each in places(client, grid)["features"]] == ["norway", "dateline", "south"]
+    nowhere = put("nowhere", xr.Dataset({"n": ("time", np.arange(3.0))}, {"time": days()}))
+    assert places(client, nowhere)["features"] == []
+
+
+def test_the_points_of_a_way_are_no_stations(client: httpx.Client, put: Any) -> None:
+    way = xr.Dataset({"o": ("obs", np.arange(5, dtype="f4"), {"coordinates": "time lat lon"})}, attrs={"featureType": "trajectory"})
+    hours = {"units": "hours since 2020-01-01", "standard_name": "time"}
+    way = way.assign_coords(
+        time=("obs", np.arange(5.0), hours), lat=("obs", np.arange(5.0), LATITUDE), lon=("obs", np.arange(5.0), LONGITUDE)
+    )
+    assert places(client, put("way", way))["features"] == []
+
+
+@pytest.mark.usefixtures("areas")
+def test_owslib_reads_the_features(client: httpx.Client, stations: Any) -> None:
+    face = Features(f"{str(client.base_url).rstrip('/')}/ogcapi")
+    assert stations.dataset_id in face.feature_collections()
+    found = face.collection_items(stations.dataset_id, bbox=[0, 50, 20, 70])
+    assert [each["id"] for each in found["features"]] == [*NAMES[:2], "norway"]
+    assert face.collection_item(stations.dataset_id, "norway")["properties"]["name"] == "Norway"
+
+
+@pytest.mark.usefixtures("areas")
+@pytest.mark.skipif(shutil.which("ogrinfo") is None, reason="needs GDAL's commands: apt-get install gdal-bin")
+def test_gdal_reads_the_features(client: httpx.Client, stations: Any, tmp_path: Path) -> None:
+    url = f"OAPIF:{str(client.base_url).rstrip('/')}/ogcapi/collections/{stations.dataset_id}"
+    target = tmp_path / "read.geojson"
+    # Two a page, so GDAL follows the links to the next ones.
+    command = ["ogr2ogr", "-f", "GeoJSON", str(target), url, "-oo", "PAGE_SIZE=2", "--config", "GDAL_HTTP_TIMEOUT", "20"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    read = json.loads(target.read_text())["features"]
+    ours = places(client, stations)["features"]
+    assert [each["properties"]["name"] for each in read] == [each["properties"]["name"] for each in ours]
+    for theirs, own in zip(read, ours, strict=True):
+        assert theirs["geometry"]["type"] == own["geometry"]["type"]
+        if own["geometry"]["type"] == "Point":
+            np.testing.assert_allclose(theirs["geometry"]["coordinates"], own["geometry"]["coordinates"])
