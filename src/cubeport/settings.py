@@ -169,6 +169,14 @@ class LimitsSettings(Section):
     chunks: Count = 10_000
     map_pixels: Count = 4 * 1024 * 1024
     map_chunks: Count = 1_024
+    table_zones: Count = 5_000
+
+
+class ZonesSettings(Section):
+    """The named polygons that tables are made for."""
+
+    max_bytes: Count = 10 * MIB
+    """Bytes of one zone set as GeoJSON, sent or in ``zones/``."""
 
 
 class GateSettings(Section):
@@ -295,6 +303,7 @@ class Settings(BaseSettings):
     metrics: MetricsSettings = MetricsSettings()
     log: LogSettings = LogSettings()
     limits: LimitsSettings = LimitsSettings()
+    zones: ZonesSettings = ZonesSettings()
     gate: GateSettings = GateSettings()
     zarr: ZarrSettings = ZarrSettings()
     ingest: IngestSettings = IngestSettings()

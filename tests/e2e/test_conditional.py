@@ -120,6 +120,7 @@ def addresses(site: Site) -> Iterator[tuple[str, str]]:
         "ref": [version],
         "instance_id": [version],
         "extent_id": ["there"],
+        "zone_set_id": ["there"],
         "location_id": ["there"],
         "kind": ["not-found"],
         "name": ["cubeport.css"],

@@ -28,6 +28,7 @@ from cubeport.catalog.forms.canonical import timestamp
 from cubeport.cubes.description import Axis, Crs, CubeDescription, Spatial, Temporal, Variable
 from cubeport.cubes.difference import Compared, Difference
 from cubeport.cubes.write_request import StoredObject
+from cubeport.cubes.zones import ZoneSet, read_zone_set
 from cubeport.documents.texts import PublishedView, Texts, VersionRef
 from cubeport.errors import AlreadyFinished, CubeportError, DatasetExists, InvalidRequest, NotFound, SourceRejected, VersionRemoved
 from cubeport.server.app import App
@@ -271,6 +272,7 @@ class FakeService:
     filters: dict[str, Any] = field(default_factory=dict)
     record_version: int = 3
     ingestions_: dict[str, Ingestion] = field(default_factory=dict)
+    zone_sets_: dict[str, ZoneSet] = field(default_factory=dict)
     uploads: UploadFolder = field(default_factory=lambda: UploadFolder(Path(tempfile.mkdtemp()) / "uploads", max_bytes=100_000))
 
     def generation(self) -> int:
@@ -508,6 +510,25 @@ class FakeService:
         if extent_id not in self.extents():
             raise NotFound("There is no such extent", what="extent")
         return self.extents()[extent_id]
+
+    def zone_sets(self) -> Mapping[str, ZoneSet]:
+        return dict(self.zone_sets_)
+
+    def zone_set(self, zone_set_id: str) -> ZoneSet:
+        if zone_set_id not in self.zone_sets_:
+            raise NotFound("There is no such zone set", what="zone set")
+        return self.zone_sets_[zone_set_id]
+
+    def put_zone_set(
+        self, zone_set_id: str, document: Any, *, id_property: str | None = None, name_property: str | None = None
+    ) -> ZoneSet:
+        found = read_zone_set(zone_set_id, document, id_property=id_property, name_property=name_property)
+        self.zone_sets_[zone_set_id] = found
+        return found
+
+    def remove_zone_set(self, zone_set_id: str) -> None:
+        self.zone_set(zone_set_id)
+        del self.zone_sets_[zone_set_id]
 
     def templates(self) -> Mapping[str, DatasetTemplate]:
         block = {"kind": "files", "paths": ["/secret/planted/*.nc"], "name": "A centre"}

@@ -19,6 +19,7 @@ GETS = [
     *("/openapi.json", "/docs", "/docs/calendars", "/stac", "/stac/catalog.json", "/stac/conformance", "/stac/collections"),
     *("/stac/collections/sea", "/stac/collections/sea@first", "/stac/collections/sea/items"),
     f"/stac/collections/sea/items/sea@{V1}",
+    "/zones",
 ]
 
 

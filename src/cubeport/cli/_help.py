@@ -32,7 +32,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "apply", "lock", "derive", "recipes", "push", "pull", "serve", "export",
     ),
     "See what is published": (
-        "datasets", "versions", "tag", "rollback", "diff", "changes", "jobs", "templates", "extents", "usage",
+        "datasets", "versions", "tag", "rollback", "diff", "changes", "jobs", "templates", "extents", "zones", "usage",
     ),
     "Catalogue files": (
         "add", "import", "run", "search", "show", "history", "path", "cat", "get", "edit", "replace",
@@ -84,6 +84,13 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "jobs": ("cubeport jobs", "cubeport jobs 3f2a", "cubeport jobs 3f2a --cancel"),
     "templates": ("cubeport templates",),
     "extents": ("cubeport extents --json",),
+    "zones add": (
+        "cubeport zones add districts.geojson",
+        "cubeport zones add admin2.geojson --id districts --id-property shapeID --name-property shapeName",
+    ),
+    "zones list": ("cubeport zones list",),
+    "zones show": ("cubeport zones show districts", "cubeport zones show districts --json"),
+    "zones remove": ("cubeport zones remove districts",),
     "add": ("cubeport add report.pdf --title Report --meta year=2018", "cubeport add https://data.example.org/a.nc --key a"),
     "import": ("cubeport import 'inbox/*.pdf' --kind report", "cubeport import manifest.yaml", "cubeport import records.ndjson"),
     "run": ("cubeport run tidy report.pdf",),

@@ -36,7 +36,10 @@ def extents(ctx: typer.Context) -> None:
 
 
 def check_config(ctx: typer.Context) -> None:
-    """Check settings, profiles, templates, extents and pipelines. Lists all problems with file, line and column; exits with 2."""
+    """Check settings, profiles, templates, extents, zones and pipelines.
+
+    Lists all problems with file, line and column; exits with 2.
+    """
     session = current(ctx)
     found = session.parts.check(session.root)
     if found:

@@ -11,7 +11,7 @@ from cubeport.errors import CubeportError
 
 
 def check_configuration(root: Path) -> list[str]:
-    """Return each problem of ``service.yaml`` and the environment, profiles, catalog, templates, extents and pipelines of *root*.
+    """Return each problem of the settings, profiles, catalog, templates, extents, zones and pipelines of *root*.
 
     A problem is one line, ``file:line:column: key: words``. Nothing is written, and no source is read.
     """
@@ -51,11 +51,14 @@ def _profiles(root: Path) -> Iterator[str]:
 
 def _entries(root: Path) -> Iterator[str]:
     from cubeport.adapters.configuration import FolderConfiguration
+    from cubeport.adapters.zones import FolderZones
     from cubeport.service.templates import Broken, DatasetTemplate, Extent
 
     found = FolderConfiguration(root, template=DatasetTemplate, extent=Extent, broken=Broken)
     for broken in found.broken():
         yield from broken.problems
+    for _, problems in FolderZones(root).problems():
+        yield from problems
 
 
 def _pipelines(root: Path) -> Iterator[str]:

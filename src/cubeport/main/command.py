@@ -27,7 +27,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def wiring() -> Wiring:
     """Return what the command line of this process is made of."""
-    from cubeport.cli import configuration, datasets, derive, ingest, jobs, keys, mirrors, serving, sources, sync, webhooks
+    from cubeport.cli import configuration, datasets, derive, ingest, jobs, keys, mirrors, serving, sources, sync, webhooks, zones
     from cubeport.cli._session import Options, ServiceParts, Wiring
 
     environment = Options(
@@ -55,7 +55,7 @@ def wiring() -> Wiring:
         service=ServiceParts(serve=serve, prepare=partial(prepare, samples=True), demo=DEMO, find=find, check=check_configuration),
         registers=tuple(
             module.register
-            for module in (serving, ingest, sync, datasets, jobs, configuration, keys, webhooks, mirrors, derive, sources)
+            for module in (serving, ingest, sync, datasets, jobs, configuration, keys, webhooks, mirrors, derive, sources, zones)
         ),
         plugins=plugins_of,
         connect=of_service,

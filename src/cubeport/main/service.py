@@ -82,6 +82,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.adapters.engines.arriving import Arrivals
     from cubeport.adapters.engines.manifest import parse
     from cubeport.adapters.gate.gate import ConfinedGate
+    from cubeport.adapters.zones import FolderZones
     from cubeport.catalog.disk.locks import FileLock
     from cubeport.documents.stac import Site
     from cubeport.errors import DatasetBusy, Locked
@@ -193,6 +194,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         derivations=derivations,
         replicator=replicator,
         elsewhere=_elsewhere(settings),
+        zones=FolderZones(settings.instance, most_bytes=settings.zones.max_bytes, most_zones=settings.limits.table_zones),
         site=Site(public_url=url, id=settings.id, title=settings.title, description=settings.description),
         public_url=url,
         read_only=settings.read_only,
@@ -444,6 +446,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
         cors_origins=settings.cors.origins,
         offload=settings.zarr.offload,
         offload_prefix=settings.zarr.offload_prefix,
+        zone_bytes=settings.zones.max_bytes,
         limits=without_waiting(settings.limits),
         info={"engines": sorted(ENGINES), "source_kinds": source_kinds(), "formats": _formats()},
         metrics=metrics_of(settings, service, children=children, versions=versions, room=room),

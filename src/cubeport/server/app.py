@@ -40,6 +40,7 @@ from cubeport.server import (
     replies,
     stac,
     uploads,
+    zones,
 )
 from cubeport.server.auth import OPEN, Connection, scope_of
 from cubeport.server.parts import Parts
@@ -323,6 +324,7 @@ def _routers(parts: Parts, framework: FastAPI, traffic: Traffic, probe: about.Pr
     yield uploads.routes(parts)
     yield replicas.routes(parts)
     yield about.routes(parts, traffic, probe)
+    yield zones.routes(parts)
     yield stac.routes(parts)
     yield pages.routes(parts, framework)
     if parts.queries is not None:

@@ -55,6 +55,20 @@ class ChangeList(documents._Document):  # noqa: SLF001 (one family of documents)
     next_cursor: str
 
 
+class ZoneSetSummary(documents._Document):  # noqa: SLF001 (one family of documents)
+    """One zone set, without its geometries."""
+
+    zone_set_id: str
+    title: str | None
+    description: str | None
+    license: str | None
+    zones: int
+    """How many zones it has."""
+    bbox: tuple[float, float, float, float]
+    digest: str
+    links: tuple[Link, ...]
+
+
 class ReplicaRequest(incoming.Model):
     """The body of ``POST /replicas/{digest}``."""
 
@@ -182,6 +196,8 @@ SCHEMAS = (
     Version,
     documents.ExtentDocument,
     documents.TemplateDocument,
+    ZoneSetSummary,
+    documents.Listing[ZoneSetSummary],
     documents.Listing[DatasetSummary],
     documents.Listing[Version],
     documents.Listing[documents.ExtentDocument],

@@ -25,6 +25,7 @@ BROWSABLE = frozenset(
         "/dataset-templates/{template_id}",
         "/extent",
         "/extent/{extent_id}",
+        "/zones",
         "/ingestions",
         "/ingestions/{ingestion_id}",
         "/info",

@@ -182,13 +182,22 @@ _PARSING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bodies")
 """One separate thread: long bodies wait for other long bodies, and nothing else waits for them. Only one could run anyway."""
 
 
-def _check_media_type(headers: Mapping[str, str]) -> None:
+async def json_document(request: Request, *, limit: int, max_values: int, media_types: tuple[str, ...]) -> Any:
+    """Return the JSON body of up to *limit* bytes, of one of *media_types*, read as strictly as :func:`body` and by a thread."""
+    raw = await _read(request.headers, request.receive, limit)
+    _check_media_type(request.headers, media_types)
+    return await asyncio.get_running_loop().run_in_executor(_PARSING, lambda: strict_json(raw, max_values=max_values))
+
+
+def _check_media_type(headers: Mapping[str, str], media_types: tuple[str, ...] = ("application/json",)) -> None:
     if headers.get("content-encoding", "identity").lower() != "identity":
         raise UnsupportedMediaType("A body with a content encoding is not accepted", next_step="Send it without an encoding.")
     media_type, *options = (part.strip().lower() for part in headers.get("content-type", "").split(";"))
     charsets = [option.removeprefix("charset=").strip('"') for option in options if option.startswith("charset=")]
-    if media_type != "application/json" or any(charset != "utf-8" for charset in charsets):
-        raise UnsupportedMediaType("The body must be application/json in UTF-8", next_step="Send Content-Type: application/json.")
+    if media_type not in media_types or any(charset != "utf-8" for charset in charsets):
+        raise UnsupportedMediaType(
+            f"The body must be {' or '.join(media_types)} in UTF-8", next_step=f"Send Content-Type: {media_types[0]}."
+        )
 
 
 async def _read(headers: Mapping[str, str], receive: Receive, limit: int) -> bytes:

@@ -55,6 +55,7 @@ _PATH_PARAMETERS: Mapping[str, tuple[str, str]] = {
     "ref": ("^[a-z0-9][a-z0-9._-]{0,63}$", "A version id, a tag, or latest"),
     "extent_id": (_ID, "A named area's id"),
     "template_id": (_ID, "A template's id"),
+    "zone_set_id": (_ID, "A zone set's id; of an extent too, which is a set with one zone"),
     "ingestion_id": ("^[0-9a-f]{32}$", "An ingestion's id"),
     "digest": ("^[0-9a-f]{64}$", "The digest of a version: sha256 of its manifest"),
     "sha256": ("^[0-9a-f]{64}$", "The sha256 of an object"),

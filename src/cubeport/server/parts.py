@@ -10,6 +10,7 @@ from cubeport.catalog.models import CatalogRecord
 from cubeport.cubes.difference import Difference
 from cubeport.cubes.part import Deadline
 from cubeport.cubes.selection import Selection
+from cubeport.cubes.zones import MOST_BYTES, ZoneSet
 from cubeport.documents.texts import PublishedView
 from cubeport.server.traffic import Metric
 from cubeport.service.changes import ChangePage
@@ -151,6 +152,20 @@ class Offers(Protocol):
     def template(self, template_id: str) -> DatasetTemplate: ...
 
 
+class KeepsZones(Protocol):
+    """What ``/zones`` asks."""
+
+    def zone_sets(self) -> Mapping[str, ZoneSet]: ...
+
+    def zone_set(self, zone_set_id: str) -> ZoneSet: ...
+
+    def put_zone_set(
+        self, zone_set_id: str, document: Any, *, id_property: str | None = None, name_property: str | None = None
+    ) -> ZoneSet: ...
+
+    def remove_zone_set(self, zone_set_id: str) -> None: ...
+
+
 class Measures(Protocol):
     """What ``/usage`` and ``/webhooks`` ask."""
 
@@ -175,7 +190,7 @@ class Mirrors(Protocol):
     def arrive(self, replica: Replica, *, publish: bool = True) -> Arrived: ...
 
 
-class Service(Bytes, Keeps, Ingests, Measures, Mirrors, Offers, Protocol):
+class Service(Bytes, Keeps, KeepsZones, Ingests, Measures, Mirrors, Offers, Protocol):
     """The service, as the server calls it: :class:`cubeport.service.service.Service`."""
 
 
@@ -219,6 +234,8 @@ class Parts:
     cors_origins: tuple[str, ...] = ("*",)
     offload: Literal["none", "x-accel-redirect"] = "none"
     offload_prefix: str = "/_cubeport/"
+    zone_bytes: int = MOST_BYTES
+    """How large a body with zones may be."""
     limits: Mapping[str, int] = field(default_factory=dict)
     """Shown by ``/info``."""
     info: Mapping[str, Any] = field(default_factory=dict)

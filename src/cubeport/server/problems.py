@@ -112,6 +112,7 @@ _INSTEAD = {
     "cubeport templates": "/dataset-templates",
     "cubeport extents": "/extent",
     "cubeport jobs": "/ingestions",
+    "cubeport zones list": "/zones",
 }
 """Where a caller over HTTP finds what the command lists."""
 

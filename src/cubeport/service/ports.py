@@ -25,6 +25,7 @@ from cubeport.cubes.write_request import (
     WriteRequest,
     Written,
 )
+from cubeport.cubes.zones import ZoneSet
 from cubeport.service.templates import SourceBlock
 
 __all__ = [
@@ -54,6 +55,7 @@ __all__ = [
     "WriteRequest",
     "Writer",
     "Written",
+    "ZoneStore",
 ]
 
 
@@ -268,3 +270,23 @@ class Way(Protocol):
 
     def edr(self, name: str, make: Callable[[], Answer], *, kind: str, where: Mapping[str, str], form: Form) -> Answer:
         """Return the same for an EDR query of *kind*; *where* is its ``coords`` or ``bbox`` in canonical form."""
+
+
+class ZoneStore(Protocol):
+    """Where the zone sets of an instance are kept."""
+
+    @property
+    def most_zones(self) -> int:
+        """How many zones a set may have."""
+
+    def all(self) -> Mapping[str, ZoneSet]:
+        """Return the sets that are valid, by id, sorted."""
+
+    def problems(self) -> Sequence[tuple[str, tuple[str, ...]]]:
+        """Return each file that is not a valid set, and what is wrong with it."""
+
+    def put(self, zone_set: ZoneSet) -> None:
+        """Keep a set under its id, whole or not at all. Raises NoSpace, StoreUnavailable."""
+
+    def remove(self, zone_set_id: str) -> bool:
+        """Remove a set; return whether it was there. Raises StoreUnavailable."""

@@ -35,7 +35,7 @@ from cubeport.service.ingest import Ingester
 from cubeport.service.ingestions import FileOptions, Ingestion, IngestionPlan, IngestionRequest
 from cubeport.service.items import ItemPage, ItemSearch
 from cubeport.service.jobs import Jobs, Listener
-from cubeport.service.ports import Receiving, Uploads
+from cubeport.service.ports import Receiving, Uploads, ZoneStore
 from cubeport.service.replicate import Arrived, Elsewhere, Replica, Replicator
 from cubeport.service.retain import DiskUsage, Retention, Retired
 from cubeport.service.schedules import Schedules
@@ -47,6 +47,7 @@ from cubeport.service.webhooks import Webhooks
 if TYPE_CHECKING:
     from cubeport.cubes.difference import Difference
     from cubeport.cubes.part import Deadline
+    from cubeport.cubes.zones import ZoneSet
 
 _log = logging.getLogger(__name__)
 
@@ -87,6 +88,7 @@ class Service:
         derivations: Derivations,
         replicator: Replicator,
         elsewhere: Callable[[str, str | None], Elsewhere],
+        zones: ZoneStore,
         scheduled: bool = True,
         public_url: str = "http://127.0.0.1:8000",
         site: Site | None = None,
@@ -104,6 +106,7 @@ class Service:
         self._derivations = derivations
         self._replicator = replicator
         self._elsewhere = elsewhere
+        self._zones = zones
         self._telling: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._scheduled = scheduled
@@ -226,6 +229,51 @@ class Service:
         """Return one named area. Raises NotFound."""
         return _named(self.extents(), extent_id, "extent")
 
+    def zone_sets(self) -> Mapping[str, ZoneSet]:
+        """Return the zone sets of the instance, by id: the named polygons that tables are made for."""
+        return self._zones.all()
+
+    def zone_set(self, zone_set_id: str) -> ZoneSet:
+        """Return one zone set, or the extent of that id as a set with one zone. Raises NotFound."""
+        from cubeport.cubes.zones import of_box, of_geometry
+
+        sets, extent = self.zone_sets(), self.extents().get(zone_set_id)
+        if zone_set_id in sets or extent is None:
+            return _named(sets, zone_set_id, "zone set", list_command="cubeport zones list")
+        if extent.geometry is not None:
+            return of_geometry(zone_set_id, extent.name, extent.geometry)
+        return of_box(zone_set_id, extent.name, extent.bbox)
+
+    def put_zone_set(
+        self, zone_set_id: str, document: Any, *, id_property: str | None = None, name_property: str | None = None
+    ) -> ZoneSet:
+        """Keep a GeoJSON FeatureCollection as a zone set, instead of one with that id; return it as it was read.
+
+        Parameters
+        ----------
+        id_property, name_property
+            The properties that identify and name each zone; see :func:`cubeport.cubes.zones.read_zone_set`.
+
+        Raises
+        ------
+        InvalidRequest
+            With every feature that is not a zone.
+        ReadOnly, NoSpace, StoreUnavailable
+        """
+        from cubeport.cubes.zones import read_zone_set
+
+        self._writable()
+        most = self._zones.most_zones
+        found = read_zone_set(zone_set_id, document, id_property=id_property, name_property=name_property, most_zones=most)
+        self._zones.put(found)
+        return found
+
+    def remove_zone_set(self, zone_set_id: str) -> None:
+        """Remove a zone set. Raises NotFound, ReadOnly, StoreUnavailable."""
+        self._writable()
+        if not self._zones.remove(zone_set_id):
+            _named({}, zone_set_id, "zone set", list_command="cubeport zones list")
+
     def templates(self) -> Mapping[str, DatasetTemplate]:
         """Return what could be ingested, by id."""
         return self._configuration.templates()
@@ -236,7 +284,7 @@ class Service:
 
     def broken(self) -> tuple[Broken, ...]:
         """Return the configuration entries that disabled themselves, and why."""
-        return self._configuration.broken()
+        return (*self._configuration.broken(), *(Broken(name, problems) for name, problems in self._zones.problems()))
 
     # --- ingesting ---
 
@@ -756,9 +804,9 @@ class Service:
             raise ReadOnly("This instance is open for reading only.", setting="read_only")
 
 
-def _named[T](things: Mapping[str, T], name: str, what: str) -> T:
+def _named[T](things: Mapping[str, T], name: str, what: str, *, list_command: str | None = None) -> T:
     if name not in things:
-        raise NotFound(f"There is no {what} {name[:80]!r}.", what=what, next_step=f"cubeport {what}s")
+        raise NotFound(f"There is no {what} {name[:80]!r}.", what=what, next_step=list_command or f"cubeport {what}s")
     return things[name]
 
 
