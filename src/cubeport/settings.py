@@ -469,7 +469,7 @@ def _explained(exc: ValidationError, document: strictyaml.Document, flags: Mappi
 
 
 def _holds(values: object, loc: tuple[str | int, ...]) -> bool:
-    """Tell whether *loc*, or the text that a list there was split from, was given in *values*."""
+    """Return whether *loc*, or the text that a list there was split from, was given in *values*."""
     for part in loc:
         if isinstance(values, str):
             return True

@@ -128,7 +128,7 @@ class Adder:
     """The folder of the catalog itself (``.cubeport``), where it has one."""
 
     def owns(self, path: Path) -> bool:
-        """Tell whether *path* is inside the catalog's folder or below the root of a storage profile."""
+        """Return whether *path* is inside the catalog's folder or below the root of a storage profile."""
         place = path.resolve()
         return any(place.is_relative_to(root) for root in self._places())
 

@@ -108,7 +108,7 @@ class Place:
         return cls(document["created_at"], True, tuple(bbox) if bbox is not None else None, reach.get("start"), reach.get("end"))
 
     def fits(self, box: Box | None, interval: Interval | None) -> bool:
-        """Tell whether the row may be in *box* and *interval*, both closed; one of an unknown place may be anywhere."""
+        """Return whether the row may be in *box* and *interval*, both closed; one of an unknown place may be anywhere."""
         if not self.known:
             return True
         if interval is not None and not in_time(interval, {"start": self.start, "end": self.end}):

@@ -300,7 +300,7 @@ def sources_of(item: Item) -> list[ArtifactSource]:
 
 
 def is_address(source: str) -> bool:
-    """Tell whether a source is an address and no local path."""
+    """Return whether a source is an address and no local path."""
     return "://" in source
 
 

@@ -214,7 +214,7 @@ class EventLog:
 
 
 def _names(event: Mapping[str, Any], record: str) -> bool:
-    """Tell whether an event is of the record: its id, or how it begins."""
+    """Return whether an event is of the record: its id, or how it begins."""
     more = (event.get("extra") or {}).get("record_ids") or ()
     return any(str(each).startswith(record) for each in (event.get("record_id"), *more) if each)
 

@@ -65,7 +65,7 @@ class MetadataExtractor(Protocol):
     version: str
 
     def accepts(self, source: Path) -> bool:
-        """Tell whether *source*, a local file or folder, is of its kind; cheap, and never by decoding."""
+        """Return whether *source*, a local file or folder, is of its kind; cheap, and never by decoding."""
 
     def extract(self, source: Path, limits: ExtractionLimits) -> Extracted:
         """Return what *source* says.

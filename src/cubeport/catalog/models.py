@@ -471,7 +471,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?=\S)")
 
 
 def is_uri(text: str) -> bool:
-    """Tell whether *text* is an address or an identifier (``https://…``, ``doi:…``, ``hdl:…``), and not a file that exists."""
+    """Return whether *text* is an address or an identifier (``https://…``, ``doi:…``, ``hdl:…``), and not a file that exists."""
     return "://" in text or (_SCHEME.match(text) is not None and not Path(text).exists())
 
 

@@ -549,7 +549,7 @@ def fold(text: str) -> str:
 
 
 def fits(op: Op, value: Scalar, wanted: Scalar) -> bool:
-    """Tell whether one leaf's *value* fits one *wanted* value; types never mix."""
+    """Return whether one leaf's *value* fits one *wanted* value; types never mix."""
     if op == ":" and not isinstance(wanted, str):
         op = "="  # a number or boolean contains itself alone
     if op in (":", "~"):
@@ -613,12 +613,12 @@ def document_words(document: Mapping[str, Any]) -> set[str]:
 
 
 def matches(query: Query, record: CatalogRecord) -> bool:
-    """Tell whether the record fits the query, paging apart. This is what a query means, in every backend."""
+    """Return whether the record fits the query, paging apart. This is what a query means, in every backend."""
     return document_matches(query, record.to_mapping())
 
 
 def document_matches(query: Query, document: Mapping[str, Any]) -> bool:
-    """Tell whether a record's document fits the query."""
+    """Return whether a record's document fits the query."""
     if query.statuses is not None and document["status"] not in query.statuses:
         return False
     if query.kinds is not None and document["kind"] not in query.kinds:
@@ -646,7 +646,7 @@ def _term_fits(term: Term, all_leaves: Sequence[tuple[str, Scalar]]) -> bool:
 
 
 def in_time(interval: Interval, span: Mapping[str, str | None] | None) -> bool:
-    """Tell whether the span (``start``, ``end``, one of them open when ``None``) meets the interval; an unknown one does not."""
+    """Return whether the span (``start``, ``end``, one of them open when ``None``) meets the interval; an unknown one does not."""
     if span is None or (span["start"] is None and span["end"] is None):
         return False
     starts_in_time = interval.end is None or span["start"] is None or span["start"] <= interval.end
@@ -654,7 +654,7 @@ def in_time(interval: Interval, span: Mapping[str, str | None] | None) -> bool:
 
 
 def in_space(box: Box, bbox: Sequence[float] | None) -> bool:
-    """Tell whether the box meets the one that is asked for, edges included; an unknown one does not."""
+    """Return whether the box meets the one that is asked for, edges included; an unknown one does not."""
     return bbox is not None and meet(box, bbox)
 
 
@@ -777,7 +777,7 @@ def count_values(query: Query | None, name: str, records: Iterable[CatalogRecord
 
 
 def is_summarised(path: str) -> bool:
-    """Tell whether ``fields`` lists this canonical field: metadata and tags, which are the caller's own."""
+    """Return whether ``fields`` lists this canonical field: metadata and tags, which are the caller's own."""
     return path == "tags" or path.startswith("metadata.")
 
 

@@ -11,14 +11,14 @@ from cubeport.errors import CubeportError, Usage
 
 
 def is_url(text: str) -> bool:
-    """Tell whether *text* is an address rather than a local path."""
+    """Return whether *text* is an address rather than a local path."""
     from cubeport.catalog.models import is_uri
 
     return is_uri(text)
 
 
 def is_path(text: str) -> bool:
-    """Tell whether *text* is written as a path, or is one that exists: then it does not name a record."""
+    """Return whether *text* is written as a path, or is one that exists: then it does not name a record."""
     return ("/" in text and "://" not in text and not text.startswith("file:")) or Path(text).exists()
 
 

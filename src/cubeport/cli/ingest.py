@@ -249,7 +249,7 @@ def _block(address: str, asset: str | None, group: str | None, keys: Mapping[str
 
 
 def _is_template(sources: Sequence[str], *, of_files: bool) -> bool:
-    """Tell whether a template is meant: one name that a template can have, with no file there and no flag of files given."""
+    """Return whether a template is meant: one name that a template can have, with no file there and no flag of files given."""
     return not of_files and len(sources) == 1 and not Path(sources[0]).exists() and bool(_TEMPLATE.fullmatch(sources[0]))
 
 

@@ -275,7 +275,7 @@ def gc(
 
 
 def _has_versions(session: Session) -> bool:
-    """Tell whether this is an instance of the service: a catalog alone has no versions to retain."""
+    """Return whether this is an instance of the service: a catalog alone has no versions to retain."""
     return session.wiring.connect is not None and (session.root / "config" / "service.yaml").is_file()
 
 

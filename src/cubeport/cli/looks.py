@@ -157,7 +157,7 @@ def _of_file(catalog: Any, file: Path, schema: str | None) -> Any:
 
 
 def all_valid(results: dict[str, Any]) -> bool:
-    """Tell whether every result is valid."""
+    """Return whether every result is valid."""
     return all(result.valid for result in results.values())
 
 

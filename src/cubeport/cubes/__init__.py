@@ -1,1 +1,3 @@
-"""What a gridded dataset is: axes (CF), coverage, selection, layout. xarray travels through as a value; nothing is opened here."""
+"""What a gridded dataset is: axes (CF), coverage, selection, layout. Functions accept xarray objects as values; nothing here opens
+a file.
+"""

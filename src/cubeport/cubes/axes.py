@@ -1,6 +1,6 @@
-"""The axes of a gridded dataset by CF: attributes first, then names; never by position.
+"""Find the axes of a gridded dataset by the CF conventions: by attributes first, then by names, never by position.
 
-Datasets come *undecoded* (``decode_cf=False``), with attributes such as ``coordinates``, ``bounds`` and ``grid_mapping`` in place.
+Datasets are *undecoded* (``decode_cf=False``): attributes such as ``coordinates``, ``bounds`` and ``grid_mapping`` are still there.
 """
 
 from __future__ import annotations
@@ -81,10 +81,10 @@ _NAMES: tuple[tuple[AxisKind, re.Pattern[str]], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class FoundAxis:
-    """One dimension of the data variables, or a scalar coordinate, with the variable that labels it."""
+    """One dimension of the data variables, or a scalar coordinate, with its coordinate variable."""
 
     dimension: str
-    """The dimension; of a scalar coordinate its own name."""
+    """The dimension; for a scalar coordinate, its own name."""
     labels: str | None
     kind: AxisKind
     bounds: str | None = None
@@ -92,13 +92,13 @@ class FoundAxis:
 
     @property
     def name(self) -> str:
-        """The coordinate variable, or the dimension when it has none."""
+        """The coordinate variable, or the dimension if it has no coordinate variable."""
         return self.labels or self.dimension
 
 
 @dataclass(frozen=True, slots=True)
 class CubeAxes:
-    """What every variable is, and where the fields lie."""
+    """The role of each variable, and the axes of the fields."""
 
     roles: Mapping[str, Role]
     axes: tuple[FoundAxis, ...]
@@ -106,31 +106,31 @@ class CubeAxes:
     family: GridFamily
     x: str | None
     y: str | None
-    """Names of the horizontal coordinate variables; 2-D or 1-D positions for curvilinear and unstructured grids."""
+    """Names of the horizontal coordinate variables; for curvilinear and unstructured grids, of the 2-D or 1-D positions."""
     mapping: Mapping[str, Any]
-    """Attributes of the grid mapping that holds for the fields; empty when there is none."""
+    """Attributes of the grid mapping of the fields; empty if there is none."""
     notes: tuple[tuple[str, str], ...] = ()
-    """``(kind, message)`` of what was passed over."""
+    """``(kind, message)`` for everything that was ignored."""
     times: str | None = None
-    """The variable that tells when the values hold, where that is not an axis: the valid time of each run and step, or the time of
-    each point of several ways."""
+    """The variable with the times of the values if time is not an axis: the valid time of each run and step, or the time of each
+    point of several trajectories."""
     others: tuple[CubeAxes, ...] = ()
-    """Of the data variables that are no fields: those with a place or a time, by the cells that they share."""
+    """The axes of the data variables that are not fields but have a place or a time, grouped by the cells that they share."""
 
     def axis_of(self, kind: AxisKind) -> FoundAxis | None:
-        """Return the axis of that kind among the fields' dimensions, or ``None``."""
+        """Return the axis of this kind among the dimensions of the fields, or ``None``."""
         return next((axis for axis in self.axes if axis.kind == kind), None)
 
 
 def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
-    """Return the axes of an undecoded dataset; reads only one-dimensional labels.
+    """Return the axes of an undecoded dataset. Only one-dimensional labels are read.
 
     Parameters
     ----------
     raw
         Opened with ``decode_cf=False``.
     fields
-        The data variables to offer together; ``None`` finds the group that shares most axes.
+        The data variables to offer together; ``None`` selects the largest group that shares its axes.
     """
     named = _named_coordinates(raw)
     roles = _roles(raw, named)
@@ -157,7 +157,7 @@ def find(raw: xr.Dataset, fields: Sequence[str] | None = None) -> CubeAxes:
 
 
 _MOST_GRIDS = 16
-"""How many grids of one file are described next to the first."""
+"""How many grids of one file are described besides the first."""
 
 
 def _group(
@@ -168,7 +168,7 @@ def _group(
     roles: dict[str, Role],
     fields: Sequence[str] | None,
 ) -> CubeAxes:
-    """Return the axes of *fields*, or of those of *data* that share most axes; *roles* change to what these axes make of them."""
+    """Return the axes of *fields*, or of the *data* that share most axes. Updates *roles* to match these axes."""
     notes: list[tuple[str, str]] = []
     chosen = tuple(fields) if fields is not None else _fields(raw, data, labels)
     ordered = list(dict.fromkeys((*_dimensions(raw, chosen), *labels)))
@@ -178,7 +178,7 @@ def _group(
     family, x, y = _grid(raw, chosen, [axis for axis in axes if axis.dimension in own], mapping, named, notes)
     if family in ("curvilinear", "unstructured"):
         cells = set(position_dims(raw, str(x)))
-        # Where positions tell the place, a 1-D x or y along their dimensions is a number of a row, no place.
+        # If positions give the place, a 1-D x or y along their dimensions is only a row or column number.
         axes = [
             FoundAxis(axis.dimension, axis.labels, "index")
             if axis.dimension in cells and axis.kind in ("x", "y", "other")
@@ -192,14 +192,14 @@ def _group(
         flat = {axis.dimension for axis in axes if axis.kind in ("x", "y")}
         flat |= set(position_dims(raw, x)) if x is not None else set()
         if clock.dimension not in along or along & flat:
-            times = None  # the moments at which a scene was seen, next to its time
+            times = None  # when each part of a scene was observed, besides its time
     on_the_way = family == "unstructured" and clock is not None and (clock.dimension,) == position_dims(raw, str(x))
     if clock is not None and on_the_way and not _rises(raw.variables[clock.name]):
-        # Several ways or stations one after the other: their times go on and back, so they are no axis.
+        # Several trajectories or stations, one after the other: their times are not monotonic, so they are not an axis.
         times = times or clock.labels
         axes = [FoundAxis(axis.dimension, None, "index") if axis is clock else axis for axis in axes]
     if times is None and not any(axis.kind == "t" for axis in axes if axis.dimension in own):
-        # The start of forecasts is the only time that there is.
+        # The start of the forecasts is the only time in the file.
         axes = [replace(axis, kind="t") if _is_reference_time(raw, axis) and axis.dimension in own else axis for axis in axes]
     if times is not None:
         roles[times] = "auxiliary"
@@ -226,7 +226,7 @@ def _group(
 
 
 def _is_beside(raw: xr.Dataset, name: str, cells: Sequence[str], mapping: Mapping[str, Any], roles: Mapping[str, Role]) -> bool:
-    """Say whether a variable is on the same cells as the fields, with heights or times of its own or without any."""
+    """Return whether a variable is on the same cells as the fields, with or without heights and times of its own."""
     dims = text_dims(raw.variables[name])
     if not cells or not set(cells) <= set(dims):
         return False
@@ -246,7 +246,7 @@ def _beside(first: CubeAxes, other: CubeAxes) -> tuple[str, str]:
 
 
 def _nowhere(raw: xr.Dataset, groups: Sequence[CubeAxes], roles: Mapping[str, Role]) -> list[tuple[str, str]]:
-    """Return a warning that names the data variables which are on no grid and go with none: without a place and without a time."""
+    """Return a warning that names the data variables that belong to no grid, because they have neither a place nor a time."""
     fields = [name for each in groups for name in each.fields]
     taken = companions(
         fields,
@@ -269,7 +269,9 @@ def _nowhere(raw: xr.Dataset, groups: Sequence[CubeAxes], roles: Mapping[str, Ro
 
 
 def _times(raw: xr.Dataset, fields: Sequence[str], roles: Mapping[str, Role], named: Sequence[str]) -> str | None:
-    """Return the variable of times along two or more dimensions of the fields: of each run and step, of each point of each way."""
+    """Return the variable with times along two or more dimensions of the fields: for each run and step, or each point of each
+    trajectory.
+    """
     if not fields:
         return None
     within = set(map(str, raw.variables[fields[0]].dims))
@@ -298,14 +300,14 @@ _TIME_NAMES = re.compile(r"(valid_?)?(time|date|datetime|times|xtime)(_counter|_
 
 
 def _undated(raw: xr.Dataset, own: set[str]) -> list[tuple[str, str]]:
-    """Return a warning for each variable or dimension that seems to be a time and cannot be read as one."""
+    """Return a warning for each variable or dimension that looks like a time but cannot be read as one."""
     found = []
     for name in dict.fromkeys((*map(str, raw.variables), *own)):
         variable = raw.variables.get(name)
         standard = "" if variable is None else str(variable.attrs.get("standard_name", ""))
         seems = (
             standard == "time"
-            or (_TIME_NAMES.fullmatch(name) is not None and (variable is None or variable.ndim < 2))  # t is a temperature too
+            or (_TIME_NAMES.fullmatch(name) is not None and (variable is None or variable.ndim < 2))  # t can also be a temperature
             or (variable is not None and str(variable.attrs.get("axis", "")).upper() == "T")
         )
         along = name in own if variable is None else set(text_dims(variable)) <= own and (variable.ndim > 0 or standard == "time")
@@ -324,7 +326,7 @@ def _undated(raw: xr.Dataset, own: set[str]) -> list[tuple[str, str]]:
 
 
 def _believed(raw: xr.Dataset, axis: FoundAxis, notes: list[tuple[str, str]]) -> FoundAxis:
-    """Return the axis without bounds that do not hold its labels: written in another order, or never."""
+    """Return the axis, without its bounds if they do not contain its labels: they are in another order, or were never written."""
     import numpy as np
 
     if axis.bounds is None or axis.labels is None or axis.kind not in ("x", "y", "z", "t", "other"):
@@ -358,7 +360,7 @@ def _believed(raw: xr.Dataset, axis: FoundAxis, notes: list[tuple[str, str]]) ->
 
 
 _PAST_BOUNDS = 0.25
-"""Labels may lie past their bounds by this share of a cell: rounding."""
+"""Labels may be outside their bounds by this share of a cell, because of rounding."""
 
 
 def _is_reference_time(raw: xr.Dataset, axis: FoundAxis) -> bool:
@@ -367,23 +369,25 @@ def _is_reference_time(raw: xr.Dataset, axis: FoundAxis) -> bool:
 
 
 def text_dims(variable: Any) -> tuple[str, ...]:
-    """Return the dimensions as a reader sees them: the last one of a character array is the length of its texts."""
+    """Return the dimensions as a reader sees them, without the last dimension of a character array, which is the length of its
+    texts.
+    """
     dims = tuple(str(dimension) for dimension in variable.dims)
     return dims[:-1] if is_chars(variable) else dims
 
 
 def is_chars(variable: Any) -> bool:
-    """Say whether the variable is an array of single characters, NetCDF-3's texts."""
+    """Return whether the variable is an array of single characters, as NetCDF-3 stores text."""
     return bool(variable.dtype.kind == "S" and variable.dtype.itemsize == 1 and variable.ndim > 0)
 
 
 def is_text(variable: Any) -> bool:
-    """Say whether the variable holds texts."""
+    """Return whether the variable contains text."""
     return variable.dtype.kind in "SUOT"
 
 
 def kind_of(name: str, variable: Any) -> AxisKind | None:
-    """Return what a coordinate variable is by CF, or ``None`` when neither its attributes nor its name say."""
+    """Return the kind of a coordinate variable by CF, or ``None`` if neither its attributes nor its name tell."""
     attributes = variable.attrs
     standard = str(attributes.get("standard_name", "")).strip().lower()
     units = str(attributes.get("units", "")).strip()
@@ -403,7 +407,7 @@ def kind_of(name: str, variable: Any) -> AxisKind | None:
     if axis in ("x", "y", "z"):
         return axis  # type: ignore[return-value]  # narrowed by the tuple, which mypy does not follow
     if standard == "time" or axis == "t":
-        return "other"  # labels without a date are numbers, no time
+        return "other"  # labels without a date are numbers, not times
     lowered = units.lower()
     if lowered in _LON_UNITS:
         return "x"
@@ -422,12 +426,12 @@ def _matches(kind: AxisKind, name: str) -> bool:
 
 
 def is_longitude(name: str, variable: Any) -> bool:
-    """Say whether the variable holds true longitudes (not those of a rotated pole)."""
+    """Return whether the variable contains true longitudes (not those of a rotated pole)."""
     return _is_true(name, variable, "longitude", _LON_UNITS, ("lon", "long", "longitude", "nav_lon"))
 
 
 def is_latitude(name: str, variable: Any) -> bool:
-    """Say whether the variable holds true latitudes."""
+    """Return whether the variable contains true latitudes."""
     return _is_true(name, variable, "latitude", _LAT_UNITS, ("lat", "latitude", "nav_lat"))
 
 
@@ -444,29 +448,31 @@ def _is_true(name: str, variable: Any, standard: str, units: set[str], names: tu
 
 
 def position_dims(raw: xr.Dataset, name: str) -> tuple[str, ...]:
-    """Return the dimensions of the cells that positions are of, without a leading time along which they stand still."""
+    """Return the dimensions of the cells that have these positions, without a leading time dimension along which they do not
+    change.
+    """
     dims = text_dims(raw.variables[name])
     return dims[1:] if len(dims) == _WITH_TIME else dims
 
 
 _WITH_TIME = 3
-"""Dimensions of positions that a model has written for each step."""
+"""The number of dimensions of positions that a model repeats for each step."""
 
 STATION_REACH = 0.25
-"""Degrees around a station, a profile or a point of a way in which its values answer for a place: about 28 km."""
+"""A station, a profile or a point of a trajectory answers for places within this many degrees, about 28 km."""
 
 _FEATURES = ("point", "timeseries", "trajectory", "profile", "timeseriesprofile", "trajectoryprofile")
 
 
 def reach_of(raw: xr.Dataset, found: CubeAxes) -> float | None:
-    """Return how far positions along one dimension hold when they are stations or other features (CF 9); ``None`` of cells."""
+    """Return the reach of 1-D positions in degrees if they are stations or other features (CF 9); ``None`` if they are cells."""
     if found.family != "unstructured" or found.x is None:
         return None
     return STATION_REACH if _are_features(raw, found.fields, found.x) else None
 
 
 def heights_of(raw: xr.Dataset, found: CubeAxes) -> str | None:
-    """Return the variable of heights or depths that lie along positions as they do, of ways and soundings; ``None`` without."""
+    """Return the variable with the height or depth of each position of trajectories and soundings, or ``None``."""
     if found.family != "unstructured" or found.x is None:
         return None
     along = position_dims(raw, found.x)
@@ -482,7 +488,9 @@ def heights_of(raw: xr.Dataset, found: CubeAxes) -> str | None:
 
 
 def _are_features(raw: xr.Dataset, fields: Sequence[str], x: str) -> bool:
-    """Say whether positions are those of stations, ways or profiles: by ``featureType``, a ``cf_role``, or names along them."""
+    """Return whether positions belong to stations, trajectories or profiles, by ``featureType``, a ``cf_role``, or names along
+    them.
+    """
     position = raw.variables[x]
     along = text_dims(position)
     if isinstance(position.attrs.get("bounds"), str) or any("mesh" in raw.variables[name].attrs for name in fields):
@@ -497,14 +505,14 @@ def _are_features(raw: xr.Dataset, fields: Sequence[str], x: str) -> bool:
 
 
 def _named_coordinates(raw: xr.Dataset) -> list[str]:
-    """Names in ``coordinates`` attributes that exist, in the order of their first mention."""
+    """Return the existing variables that ``coordinates`` attributes name, in the order of their first mention."""
     texts = [str(v.attrs["coordinates"]) for v in raw.variables.values() if isinstance(v.attrs.get("coordinates"), str)]
     texts += [str(raw.attrs["coordinates"])] if isinstance(raw.attrs.get("coordinates"), str) else []
     return [name for name in dict.fromkeys(word for text in texts for word in text.split()) if name in raw.variables]
 
 
 def roles_of(raw: xr.Dataset) -> Mapping[str, Role]:
-    """Return what every variable is, by names and attributes alone."""
+    """Return the role of each variable, from names and attributes alone."""
     return _roles(raw, _named_coordinates(raw))
 
 
@@ -551,7 +559,7 @@ def _dimensions(raw: xr.Dataset, names: Iterable[str]) -> list[str]:
 def _labels(
     raw: xr.Dataset, dimension: str, named: Sequence[str], roles: Mapping[str, Role], notes: list[tuple[str, str]]
 ) -> FoundAxis:
-    """Return the axis of a dimension: its own coordinate, else the best one-dimensional coordinate along it."""
+    """Return the axis of a dimension: its own coordinate, otherwise the best one-dimensional coordinate along it."""
     own = raw.variables.get(dimension)
     if own is not None and text_dims(own) == (dimension,) and roles.get(dimension) != "bounds":
         its_kind = kind_of(dimension, own) or "other"
@@ -564,7 +572,7 @@ def _labels(
     along = [str(n) for n, v in raw.variables.items() if text_dims(v) == (dimension,) and roles[str(n)] == "auxiliary"]
     kinds = {name: kind for name in along if (kind := kind_of(name, raw.variables[name])) is not None}
     if {"x", "y"} <= set(kinds.values()):
-        # Longitude and latitude along one dimension are positions of points, no axis.
+        # Longitude and latitude along the same dimension are positions of points, not axes.
         kinds = {name: kind for name, kind in kinds.items() if kind not in ("x", "y")}
     ranked = sorted(
         (name for name, kind in kinds.items() if kind not in ("other", "index")),
@@ -578,7 +586,7 @@ def _labels(
 
 
 def _valid_time(raw: xr.Dataset, dimension: str, roles: Mapping[str, Role]) -> str | None:
-    """Return the times along a dimension of lead times: they say when the values hold."""
+    """Return the variable of valid times along a dimension of lead times."""
     times = (
         str(name)
         for name, variable in raw.variables.items()
@@ -588,7 +596,7 @@ def _valid_time(raw: xr.Dataset, dimension: str, roles: Mapping[str, Role]) -> s
 
 
 def _are_labels(variable: Any) -> bool:
-    """Say whether values can tell the cells of an axis apart: all there, all different."""
+    """Return whether the values can identify the cells of an axis: none is missing, and all are different."""
     import numpy as np
 
     values = decoded(variable)
@@ -609,7 +617,7 @@ def _bounds(raw: xr.Dataset, variable: Any) -> str | None:
 
 
 def _fields(raw: xr.Dataset, data: Sequence[str], labels: Mapping[str, FoundAxis]) -> tuple[str, ...]:
-    """Return the data variables on the axes that most of them share; what has a place and a time goes before what has none."""
+    """Return the data variables on the axes that most of them share. Variables with a place and a time come first."""
     groups: dict[frozenset[str], list[str]] = {}
     for name in data:
         groups.setdefault(frozenset(str(d) for d in raw.variables[name].dims), []).append(name)
@@ -622,12 +630,12 @@ def _fields(raw: xr.Dataset, data: Sequence[str], labels: Mapping[str, FoundAxis
         indices = sum(kind == "index" for kind in kinds) - (len(position_dims(raw, x)) if x is not None else 0)
         return placed, "t" in kinds, len(groups[dims]), -max(indices, 0), len(dims), first.size
 
-    # max() keeps the first of equals: store order.
+    # max() returns the first of equals, so the store's order decides.
     return tuple(groups[max(groups, key=weight)]) if groups else ()
 
 
 def _mapping(raw: xr.Dataset, fields: Sequence[str], roles: Mapping[str, Role]) -> Mapping[str, Any]:
-    """Return the attributes that define the fields' reference system."""
+    """Return the attributes that define the reference system of the fields."""
     for name in fields:
         for word in re.findall(r"[^\s:]+", str(raw.variables[name].attrs.get("grid_mapping", ""))):
             if word in raw.variables and roles.get(word) == "grid_mapping":
@@ -646,7 +654,7 @@ def _mapping(raw: xr.Dataset, fields: Sequence[str], roles: Mapping[str, Role]) 
 
 
 def _positions(raw: xr.Dataset, fields: Sequence[str], named: Sequence[str]) -> tuple[str | None, str | None]:
-    """Return the names of longitude and latitude, 1-D or 2-D, that place the cells of the first field."""
+    """Return the names of the longitudes and latitudes, 1-D or 2-D, of the cells of the first field."""
     if not fields:
         return None, None
     field = raw.variables[fields[0]]
@@ -713,7 +721,7 @@ def _grid(
 def _apart(
     raw: xr.Dataset, axes: tuple[FoundAxis, FoundAxis], positions: tuple[str, str], crs: Any, mapping: Mapping[str, Any]
 ) -> float | None:
-    """Return how many degrees a grid mapping and 2-D positions differ, where that is more than a cell, else ``None``."""
+    """Return by how many degrees a grid mapping and 2-D positions differ, or ``None`` if it is less than a cell."""
     import numpy as np
     import pyproj
 
@@ -743,7 +751,7 @@ def _apart(
 
 
 def _is_written(raw: xr.Dataset, name: str) -> bool:
-    """Say whether positions are more than the one number that an array has before anything is written into it."""
+    """Return whether positions were written; an array that was never written contains only one number."""
     import numpy as np
 
     variable = raw.variables[name]
@@ -765,7 +773,7 @@ def _stands_still(raw: xr.Dataset, name: str) -> bool:
 def _scalars(
     raw: xr.Dataset, fields: Sequence[str], taken: Sequence[AxisKind], named: Sequence[str], roles: Mapping[str, Role]
 ) -> list[FoundAxis]:
-    """Return scalar coordinates of the kinds that no dimension has: those that ``coordinates`` names, and a lone scalar time."""
+    """Return the scalar coordinates of kinds that no dimension has: those that ``coordinates`` names, and a single scalar time."""
     words = [word for name in fields for word in str(raw.variables[name].attrs.get("coordinates", "")).split()]
     words += [word for word in str(raw.attrs.get("coordinates", "")).split() if word in named]
     times = [
@@ -787,6 +795,6 @@ def _scalars(
 
 
 def _is_placed(name: str, terms: Sequence[str], raw: xr.Dataset, fields: Sequence[str]) -> bool:
-    """Say whether an unnamed scalar may be a coordinate: by its name, and where fields name none."""
+    """Return whether a scalar that no field names can be a coordinate: its name says so, and the fields name no other."""
     plain = name.lower() in ("lon", "longitude", "lat", "latitude", "time", "height", "depth", "level")
     return plain and not terms and all("coordinates" not in raw.variables[field].attrs for field in fields)

@@ -1,4 +1,4 @@
-"""A cache with a bound, for values that never change: versions, their documents and their chunks."""
+"""A cache of bounded size for values that never change: versions, their documents and their chunks."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from collections.abc import Hashable
 
 
 class Bounded[K: Hashable, V]:
-    """A mapping that keeps the most recently used values while their weights stay within a sum; safe in threads.
+    """A thread-safe mapping that keeps the most recently used values up to a total weight.
 
     Parameters
     ----------
     most
-        The sum of the weights; a value that is heavier on its own is not kept.
+        The largest total weight. A value that is heavier than this is not kept.
     """
 
     def __init__(self, most: int) -> None:
@@ -22,7 +22,7 @@ class Bounded[K: Hashable, V]:
         self._kept: OrderedDict[K, tuple[V, int]] = OrderedDict()
         self._lock = threading.Lock()
         self.hits = self.misses = 0
-        """How often what was asked for was there, and was not."""
+        """How many lookups found their key, and how many did not."""
 
     def __len__(self) -> int:
         return len(self._kept)
@@ -32,11 +32,11 @@ class Bounded[K: Hashable, V]:
 
     @property
     def weight(self) -> int:
-        """The sum of the weights of what is kept."""
+        """The total weight of the values that are kept."""
         return self._weight
 
     def get(self, key: K) -> V | None:
-        """Return the value, which becomes the most recently used, or ``None``."""
+        """Return the value and make it the most recently used; ``None`` if there is none."""
         with self._lock:
             found = self._kept.get(key)
             if found is None:
@@ -47,7 +47,7 @@ class Bounded[K: Hashable, V]:
             return found[0]
 
     def put(self, key: K, value: V, weight: int = 1) -> None:
-        """Keep the value; the least recently used ones make room. One that has become too heavy is no longer kept."""
+        """Keep the value and drop the least recently used values to make room. A value above the limit is not kept."""
         with self._lock:
             _, before = self._kept.pop(key, (None, 0))
             self._weight -= before
@@ -60,13 +60,13 @@ class Bounded[K: Hashable, V]:
                 self._weight -= gone
 
     def drop(self, key: K) -> None:
-        """Forget the value, if it is kept."""
+        """Drop the value if it is kept."""
         with self._lock:
             _, weight = self._kept.pop(key, (None, 0))
             self._weight -= weight
 
     def clear(self) -> None:
-        """Forget everything."""
+        """Drop all values."""
         with self._lock:
             self._kept.clear()
             self._weight = 0

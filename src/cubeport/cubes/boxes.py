@@ -1,8 +1,8 @@
-"""Which cells a box takes: one rule for what an ingestion cuts out of a source and what a query asks of a version.
+"""Which cells a box selects. Ingestions and queries use the same rule.
 
-A box is closed, in degrees (CRS84), and crosses the antimeridian where west > east (RFC 7946, 5.2). It takes the cells whose inside
-it meets; edges that only touch do not count, and a point counts on the edge. A box within one cell takes that cell. Longitudes are
-taken modulo 360; a box of 360° or more takes all, as stored.
+A box is closed, in degrees (CRS84), and crosses the antimeridian if west > east (RFC 7946, 5.2). It selects the cells whose
+interior it intersects. A cell that only shares an edge with the box is not selected, but a point on the edge is. A box inside one
+cell selects that cell. Longitudes are taken modulo 360. A box of 360° or more selects all columns, in stored order.
 """
 
 from __future__ import annotations
@@ -22,24 +22,24 @@ type Box = tuple[float, float, float, float]
 """West, south, east, north."""
 
 _SIDE = 21
-"""How many points of each side of a box are carried into a native grid, at least; wide boxes get one for each degree."""
+"""The minimum number of points on each side of a box that is transformed to a native grid; wide boxes get one point per degree."""
 
 
 _NEAR = 1e-9
-"""Degrees that are noise of arithmetic."""
+"""Differences of this many degrees are rounding errors."""
 
 
 class Outside(Exception):
-    """No cell is in the box."""
+    """The box selects no cell."""
 
 
 def width_of(west: float, east: float) -> float:
-    """Return how many degrees a box goes round the Earth."""
+    """Return the width of a box in degrees of longitude."""
     return 360.0 if east - west >= 360 else (east - west) % 360
 
 
 def between(cells: Cells, low: float, high: float) -> Array:
-    """Return the indices of the cells that the closed interval meets, in stored order. Raises Outside."""
+    """Return the indices of the cells that the closed interval intersects, in stored order. Raises Outside."""
     import numpy as np
 
     lower, upper, slack = cells.lower, cells.upper, cells.slack
@@ -51,10 +51,10 @@ def between(cells: Cells, low: float, high: float) -> Array:
 
 
 def around(cells: Cells, west: float, east: float) -> tuple[Array, Array]:
-    """Return the indices of the cells that [west, east] meets on the circle, and how many degrees their labels are moved.
+    """Return the indices of the cells that [west, east] intersects on the circle, and the shift of each label in degrees.
 
-    Labels run on without a jump inside [west, west + 360), in the stored direction; where no cell is left out they stay as they are
-    stored. A column that the data repeat a turn later is taken once. Raises Outside.
+    The shifted labels are continuous inside [west, west + 360), in the stored direction. If all cells are selected, the labels do
+    not change. If the data repeat a column one turn later, it is selected once. Raises Outside.
     """
     import numpy as np
 
@@ -85,7 +85,7 @@ def around(cells: Cells, west: float, east: float) -> tuple[Array, Array]:
 
 
 def centres(cells: Cells, low: float, high: float) -> Array:
-    """Return the indices of the cells whose label is in the closed interval, on the circle in any turn. Raises Outside."""
+    """Return the indices of the cells whose label is in the closed interval, modulo 360 on the circle. Raises Outside."""
     import numpy as np
 
     if not cells.circle:
@@ -95,9 +95,10 @@ def centres(cells: Cells, low: float, high: float) -> Array:
 
 
 def holding(cells: Cells, value: float) -> tuple[int, float]:
-    """Return the cell [low, high) that holds the value, the last one closed, and how many degrees its label is moved.
+    """Return the index of the cell that contains the value, and the shift of its label in degrees.
 
-    On points it is the nearest label inside their range. Raises Outside.
+    Cells are half-open, [low, high); the last cell is closed. On an axis of points it is the nearest label, if the value is within
+    their range. Raises Outside.
     """
     import numpy as np
 
@@ -119,9 +120,9 @@ def holding(cells: Cells, value: float) -> tuple[int, float]:
 
 
 def positions_in(lon: Array, lat: Array, box: Box, *, reach: float | None = None) -> Array:
-    """Say which cells, known by their positions, a box takes: those whose position is in it or on its edge.
+    """Return which cells a box selects by their positions: those whose position is inside it or on its edge.
 
-    A box within one cell takes that cell. Stations, which have a *reach*, are no cells. Raises Outside.
+    A box inside one cell selects that cell, but stations (with a *reach*) are not cells. Raises Outside.
     """
     inside = _inside(lon, lat, box)
     if not inside.any():
@@ -142,24 +143,24 @@ def _inside(lon: Array, lat: Array, box: Box) -> Array:
 
 
 def nearest(lon: Array, lat: Array, place: tuple[float, float], *, reach: float | None = None) -> tuple[int, ...]:
-    """Return the index of the cell that holds a place, among cells known by their positions; missing positions hold none.
+    """Return the index of the cell that contains a place, by the positions of the cells. Missing positions are ignored.
 
-    Of a grid it is the nearest position, unless the place lies more than half a step past it towards where there is no neighbour.
-    Of scattered positions it must lie no farther than they lie from each other, or than *reach* where that is given.
+    On a grid it is the nearest position, unless the place is more than half a step outside the edge of the grid. Scattered
+    positions must not be farther from the place than they are from each other, or than *reach* if it is given.
 
     Parameters
     ----------
     lon, lat
-        Degrees, of one shape, ``(y, x)`` or ``(n,)``.
+        Degrees, both with the shape ``(y, x)`` or ``(n,)``.
     place
         Longitude and latitude in degrees.
     reach
-        How far from a position its values hold, in degrees on the sphere; for stations.
+        For stations: how far from a position its values are valid, in degrees on the sphere.
 
     Raises
     ------
     Outside
-        When no cell holds the place.
+        If no cell contains the place.
     """
     index = index_of(lon, lat)
     found = index.nearest(*place)
@@ -170,7 +171,7 @@ def nearest(lon: Array, lat: Array, place: tuple[float, float], *, reach: float 
         if far > math.radians(reach):
             raise Outside
         return at
-    # Positions may be written several times: those are no neighbours.
+    # Positions can be repeated; a repeated position is not a neighbour.
     around = [angle for _, angle in index.nearest(float(lon[at]), float(lat[at]), 9 + 2 * len(at)) if angle > 0][: 2 * len(at)]
     if (around and far > max(around)) or (len(at) == 2 and min(lon.shape) > 1 and _past_its_edge(lon, lat, at, place)):
         raise Outside
@@ -178,7 +179,7 @@ def nearest(lon: Array, lat: Array, place: tuple[float, float], *, reach: float 
 
 
 def _past_its_edge(lon: Array, lat: Array, at: tuple[int, ...], place: tuple[float, float]) -> bool:
-    """Say whether a place lies more than half a step from a cell's centre, on a side where the grid has no cell."""
+    """Return whether a place is more than half a step from the centre of a cell, on a side where the grid has no other cell."""
     import numpy as np
 
     def offset(x: float, y: float) -> Array:
@@ -194,7 +195,7 @@ def _past_its_edge(lon: Array, lat: Array, at: tuple[int, ...], place: tuple[flo
             sides.append(offset(float(lon[index]), float(lat[index])) * step if there else None)
         known = [side for side in sides if side is not None]
         if not known:
-            return False  # a cell by itself: its size is not known
+            return False  # a single cell: its size is unknown
         steps.append(sum(known[1:], known[0]) / len(known))
         missing.append((sides[0] is None, sides[1] is None))
     matrix = np.stack(steps, axis=1)
@@ -208,19 +209,19 @@ _HALF = 0.5 + 1e-6
 
 
 def through(onto: Any, box: Box, columns: Cells, rows: Cells, *, factor: float, outer: Box | None) -> tuple[Array, Array]:
-    """Return the columns and rows of a native grid that a CRS84 box takes, in stored order.
+    """Return the columns and rows of a native grid that a CRS84 box selects, in stored order.
 
-    They are those of the native window around the densified edges of the box, and around the centres that are in it: edges alone do
-    not bound a box that is larger than what a projection can hold. A box around the whole grid takes all of it.
+    The native window surrounds the densified edges of the box and the cell centres inside it. The edges alone are not enough if the
+    box is larger than the domain of the projection. A box around the whole grid selects all of it.
 
     Parameters
     ----------
     onto
-        What carries CRS84 into the native system: a pyproj transformer, x before y.
+        A pyproj transformer from CRS84 to the native system, x before y.
     factor
-        What stored numbers are multiplied by to be in the units of the native system.
+        Converts stored numbers to the units of the native system by multiplication.
     outer
-        The CRS84 box of the whole grid, where it is known.
+        The CRS84 box of the whole grid, if it is known.
 
     Raises
     ------
@@ -249,7 +250,7 @@ def through(onto: Any, box: Box, columns: Cells, rows: Cells, *, factor: float, 
 
 
 _LATTICE = 48
-"""Columns and rows of a grid whose centres are looked for in a box."""
+"""The number of columns and of rows whose centres are tested against a box."""
 
 
 def _spread(size: int) -> Array:
@@ -259,7 +260,7 @@ def _spread(size: int) -> Array:
 
 
 def _joined(taken: Array, more: Array, *, gaps: bool) -> Array:
-    """Return both, and what is between them where the axis has no seam."""
+    """Return the union of both, and the cells between them if the axis has no seam."""
     import numpy as np
 
     both = np.union1d(taken, more).astype(int)
@@ -267,28 +268,28 @@ def _joined(taken: Array, more: Array, *, gaps: bool) -> Array:
 
 
 def _holds(box: Box, inner: Box) -> bool:
-    """Say whether a box is in another."""
+    """Return whether a box contains another."""
     west, south, east, north = inner
     into, width = (west - box[0] + _NEAR) % 360, width_of(west, east) if west != east else 0.0
     return into + width <= width_of(box[0], box[2]) + 2 * _NEAR and box[1] <= south and north <= box[3]
 
 
 def into_native(onto: Any, box: Box, *, factor: float, circle: bool) -> Box:
-    """Return the native box around a CRS84 box: around its densified edges, and the poles of a rotated grid that are in it.
+    """Return the native box around a CRS84 box: around its densified edges, and around the poles of a rotated grid inside it.
 
     Parameters
     ----------
     onto
-        What carries CRS84 into the native system: a pyproj transformer, x before y.
+        A pyproj transformer from CRS84 to the native system, x before y.
     factor
-        What stored numbers are multiplied by to be in the units of the native system.
+        Converts stored numbers to the units of the native system by multiplication.
     circle
-        Whether the native x goes round the Earth (a rotated pole): then the native west may be anything in [0, 360).
+        Whether the native x goes round the Earth (a rotated pole). The native west is then in [0, 360).
 
     Raises
     ------
     Outside
-        When nothing of the box can be seen in the native system.
+        If no part of the box is in the domain of the native system.
     """
     import numpy as np
 
@@ -324,21 +325,21 @@ def _some(indices: Array) -> Array:
 
 
 def _runs_on(indices: Array) -> bool:
-    """Say whether indices are those of the store, one after the other or backwards."""
+    """Return whether indices are consecutive, forwards or backwards."""
     import numpy as np
 
     return len(set(np.diff(indices).tolist())) <= 1
 
 
 def _falls(labels: Array) -> bool:
-    """Say whether labels go westwards, over a seam too."""
+    """Return whether labels run westwards, also across a seam."""
     import numpy as np
 
     return bool(np.median(np.diff(labels)) < 0)
 
 
 def _once(cells: Cells, indices: Array) -> Array:
-    """Return the indices without columns that repeat the place of an earlier one."""
+    """Return the indices without columns that repeat the place of an earlier column."""
     import numpy as np
 
     if len(indices) < 2 or float(np.ptp(cells.labels)) < 360 - 1:

@@ -1,7 +1,7 @@
-"""The calendars of CF as arithmetic on fields: a stamp keeps the year, month and day that its own calendar says.
+"""The calendars of CF, as arithmetic on fields: a stamp keeps the year, month and day of its own calendar.
 
-Compared by fields, never by elapsed seconds; 30 February is in ``360_day``. Nothing here needs numpy or cftime, so every face
-can use it.
+Stamps are compared by their fields, never by elapsed seconds; 30 February exists in ``360_day``. This module imports neither numpy
+nor cftime, so every face can use it.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ DAY_US = 86_400_000_000
 """Microseconds of a day."""
 
 _GREGORIAN_FROM = (1582, 10, 15)
-"""The first day that the standard calendar counts by Gregorian rules; 4 October 1582, Julian, is the day before."""
+"""The first Gregorian day of the standard calendar. The day before is 4 October 1582 (Julian)."""
 
 _STAMP = re.compile(
     r"(\d{4})-(\d{2})-(\d{2})[Tt ](\d{2}):(\d{2}):(\d{2})(?:\.(\d{1,9}))?(?:([Zz])|([+-])(\d{2}):(\d{2}))?", re.ASCII
@@ -42,7 +42,7 @@ _STAMP = re.compile(
 
 
 class Stamp(NamedTuple):
-    """A moment in the fields of its own calendar; tuples compare in time order within one calendar."""
+    """A moment as fields of its own calendar. Within one calendar, tuples compare in time order."""
 
     year: int
     month: int
@@ -53,18 +53,20 @@ class Stamp(NamedTuple):
     microsecond: int = 0
 
     def __str__(self) -> str:
-        """Return RFC 3339 ``Z``, seconds unless finer is needed."""
+        """Return RFC 3339 text with ``Z``, with fractions of a second only if there are any."""
         text = f"{self.year:04d}-{self.month:02d}-{self.day:02d}T{self.hour:02d}:{self.minute:02d}:{self.second:02d}"
         return f"{text}.{self.microsecond:06d}".rstrip("0") + "Z" if self.microsecond else text + "Z"
 
 
 def canonical(name: str) -> CalendarName | None:
-    """Return the one name of a calendar (``gregorian`` and nothing are ``standard``), or ``None`` when CF has no such calendar."""
+    """Return the canonical name of a calendar, or ``None`` if CF has no such calendar; ``gregorian`` and an empty name are
+    ``standard``.
+    """
     return _ALIASES.get(name.strip().lower())
 
 
 def same(a: str, b: str, *, earliest: Stamp) -> bool:
-    """Say whether two calendars agree from *earliest* on: ``standard`` is ``proleptic_gregorian`` from 1582-10-15."""
+    """Return whether two calendars agree from *earliest* on: ``standard`` equals ``proleptic_gregorian`` from 1582-10-15."""
     first, second = canonical(a), canonical(b)
     if first is None or second is None or first == second:
         return first is not None and first == second
@@ -72,7 +74,7 @@ def same(a: str, b: str, *, earliest: Stamp) -> bool:
 
 
 def is_leap(year: int, calendar: CalendarName) -> bool:
-    """Say whether February has 29 days; in ``360_day`` no year is leap."""
+    """Return whether February has 29 days. In ``360_day`` no year is a leap year."""
     match calendar:
         case "noleap" | "360_day":
             return False
@@ -87,14 +89,14 @@ def is_leap(year: int, calendar: CalendarName) -> bool:
 
 
 def days_in_month(year: int, month: int, calendar: CalendarName) -> int:
-    """Return the number of the month's last day (31 for October 1582, though days are missing there)."""
+    """Return the last day of a month (31 for October 1582, although it skips ten days)."""
     if calendar == "360_day":
         return 30
     return 29 if month == 2 and is_leap(year, calendar) else _MONTHS[month - 1]
 
 
 def exists(year: int, month: int, day: int, calendar: CalendarName) -> bool:
-    """Say whether the calendar has that day, in years 0001–9999."""
+    """Return whether the calendar has this day, in the years 0001–9999."""
     if not (1 <= year <= 9999 and 1 <= month <= 12 and 1 <= day <= days_in_month(year, month, calendar)):
         return False
     return not (calendar == "standard" and (1582, 10, 4) < (year, month, day) < _GREGORIAN_FROM)
@@ -102,9 +104,9 @@ def exists(year: int, month: int, day: int, calendar: CalendarName) -> bool:
 
 @lru_cache(maxsize=1 << 14)
 def day_number(year: int, month: int, day: int, calendar: CalendarName) -> int:
-    """Return the ordinal of a day: consecutive days of one calendar have consecutive numbers.
+    """Return the ordinal of a day: consecutive days of a calendar have consecutive numbers.
 
-    It is remembered: of a long axis of hours the same day is asked for again and again.
+    Results are cached, because a long axis of hours needs the same day many times.
     """
     match calendar:
         case "360_day":
@@ -152,7 +154,7 @@ def day_of(number: int, calendar: CalendarName) -> tuple[int, int, int]:
 
 
 def ordinal(stamp: Stamp, calendar: CalendarName) -> int:
-    """Return the microseconds of a stamp on its calendar's own line of days."""
+    """Return the ordinal of a stamp in microseconds, counted along the days of its own calendar."""
     day = day_number(stamp.year, stamp.month, stamp.day, calendar)
     return day * DAY_US + ((stamp.hour * 60 + stamp.minute) * 60 + stamp.second) * 1_000_000 + stamp.microsecond
 
@@ -167,17 +169,19 @@ def stamp_of(number: int, calendar: CalendarName) -> Stamp:
 
 
 def gregorian(stamp: Stamp) -> Stamp:
-    """Return the stamp as a Gregorian instant: a day that Gregorian lacks becomes that month's last."""
+    """Return the stamp as a Gregorian instant; a day that the Gregorian calendar does not have becomes the last day of its
+    month.
+    """
     return stamp._replace(day=min(stamp.day, days_in_month(stamp.year, stamp.month, "proleptic_gregorian")))
 
 
 def parse_stamp(text: str, calendar: CalendarName) -> Stamp:
-    """Return the stamp of an RFC 3339 date and time; an offset is taken to UTC, none means UTC.
+    """Return the stamp of an RFC 3339 date and time in UTC; a time without an offset is UTC.
 
     Raises
     ------
     InvalidPeriod
-        When the text is none, or the calendar has no such day.
+        If the text is not a date and time, or the calendar has no such day.
     """
     found = _STAMP.fullmatch(text)
     if found is None:
@@ -199,7 +203,7 @@ def parse_stamp(text: str, calendar: CalendarName) -> Stamp:
 
 
 def now() -> Stamp:
-    """Return this moment, UTC, in the standard calendar."""
+    """Return the current time in UTC, in the standard calendar."""
     moment = datetime.now(UTC)
     return Stamp(moment.year, moment.month, moment.day, moment.hour, moment.minute, moment.second, moment.microsecond)
 

@@ -1,4 +1,4 @@
-"""Cells of an axis: the edges that CF bounds give, or the midpoints between labels with half a step outside."""
+"""The cells of an axis: the edges from CF bounds, otherwise the midpoints between labels, and half a step at both ends."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     type Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 _KEPT_LABELS = 1 << 16
-"""Labels of an axis up to this number are kept as float64, for 64 axes."""
+"""Axes with up to this many labels are cached as float64, at most 64 of them."""
 
 
 def exact(values: Any) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return numbers as float64; float32 by its shortest decimal, so that a stored 0.1 reads 0.1 and not 0.10000000149.
+    """Return numbers as float64. float32 is converted by its shortest decimal, so that a stored 0.1 is 0.1 and not 0.10000000149.
 
-    The result is not to be written to: short arrays are kept, since each query asks for the same labels several times.
+    Do not write to the result: short arrays are cached, because each query needs the same labels several times.
     """
     import numpy as np
 
@@ -47,7 +47,7 @@ def _decimals(dtype: str, content: bytes) -> np.ndarray[Any, np.dtype[np.float64
 
 
 def labels(raw: xr.Dataset, name: str) -> Any:
-    """Return the labels of a coordinate as a one-dimensional array: texts, or numbers as a reader sees them."""
+    """Return the labels of a coordinate as a one-dimensional array of texts or of decoded numbers."""
     import numpy as np
 
     values = np.atleast_1d(decoded(raw.variables[name], name=name))
@@ -55,12 +55,13 @@ def labels(raw: xr.Dataset, name: str) -> Any:
 
 
 def places(raw: xr.Dataset, name: str) -> Numbers:
-    """Return true longitudes or latitudes in degrees, whatever angle they are stored in; of those written for each step the first.
+    """Return true longitudes or latitudes in degrees, whatever their stored unit. If they are stored for each step, return the
+    first.
 
     Raises
     ------
     SourceRejected
-        ``bad-coordinates``, when their units are no angle.
+        ``bad-coordinates``, if their units are not an angle.
     """
     factor = degrees(raw, name)
     values = exact(decoded(_standing(raw, name), name=name))
@@ -68,20 +69,20 @@ def places(raw: xr.Dataset, name: str) -> Numbers:
 
 
 def _standing(raw: xr.Dataset, name: str) -> Any:
-    """Return positions without a leading time: they stand still."""
+    """Return positions without a leading time dimension, because they do not change in time."""
     variable = raw.variables[name]
     return variable if position_dims(raw, name) == text_dims(variable) else variable[0]
 
 
 def in_degrees(values: Numbers, factor: float) -> Numbers:
-    """Return angles times *factor*, to the tenth of a millimetre on the ground."""
+    """Return angles times *factor*, rounded to a tenth of a millimetre on the ground."""
     import numpy as np
 
     return np.asarray(np.round(values * factor, 9))
 
 
 def degrees(raw: xr.Dataset, name: str) -> float:
-    """Return what a true longitude or latitude is multiplied by to be degrees. Raises SourceRejected as :func:`places`."""
+    """Return the factor that converts a true longitude or latitude to degrees. Raises SourceRejected as :func:`places`."""
     units = raw.variables[name].attrs.get("units")
     factor = degrees_of(units if isinstance(units, str) else None)
     if factor is None:
@@ -94,7 +95,7 @@ def degrees(raw: xr.Dataset, name: str) -> float:
 
 
 def cells_of(raw: xr.Dataset, found: CubeAxes, axis: FoundAxis) -> Cells:
-    """Return the cells of an axis of numbers; longitudes and latitudes in degrees. Raises SourceRejected as :func:`places`."""
+    """Return the cells of a numeric axis, longitudes and latitudes in degrees. Raises SourceRejected as :func:`places`."""
     import numpy as np
 
     stored, given = np.atleast_1d(decoded(raw.variables[axis.name], name=axis.name)), bounds(raw, axis)
@@ -113,7 +114,7 @@ def cells_of(raw: xr.Dataset, found: CubeAxes, axis: FoundAxis) -> Cells:
 
 
 def bounds(raw: xr.Dataset, axis: FoundAxis) -> np.ndarray[Any, np.dtype[np.float64]] | None:
-    """Return the CF bounds of an axis, ``(n, 2)``, lower first; ``None`` where it has none that is whole."""
+    """Return the CF bounds of an axis, ``(n, 2)``, lower edge first; ``None`` if it has no complete bounds."""
     import numpy as np
 
     if axis.bounds is None or axis.labels is None:
@@ -130,9 +131,9 @@ def bounds(raw: xr.Dataset, axis: FoundAxis) -> np.ndarray[Any, np.dtype[np.floa
 
 
 def steps(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[bool, float | None]:
-    """Return whether labels are evenly spaced, and the mean step, ten significant digits, signed.
+    """Return whether labels are evenly spaced, and their mean step, signed, with ten significant digits.
 
-    Evenly means within 10⁻⁶ of a step; of labels in single precision, within what that precision can hold.
+    Evenly means within 10⁻⁶ of a step, or within the precision of single-precision labels.
     """
     import numpy as np
 
@@ -142,7 +143,7 @@ def steps(values: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[bool, float | 
     if step == 0 or not math.isfinite(step):
         return False, None
     even = values[0] + step * np.arange(len(values))
-    # float32 labels, or sums of float32 steps, are off by their own last digits; that is no unevenness.
+    # float32 labels, and sums of float32 steps, have rounding errors in their last digits. They still count as even.
     single = max(2.5e-7 * float(np.abs(values).max()), abs(step) * 5e-5)
     noise = min(single, abs(step) * 1e-2) if _is_single(values) else 0.0
     regular = bool(np.abs(values - even).max() <= max(abs(step) * 1e-6, noise))
@@ -155,20 +156,20 @@ def _is_single(values: np.ndarray[Any, np.dtype[np.float64]]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Cells:
-    """The cells of one axis in stored order, each in the turn of its own label."""
+    """The cells of one axis in stored order. On the circle, each cell is in the same turn as its label."""
 
     labels: Numbers
     lower: Numbers
     upper: Numbers
-    """Per label; on point axes both are the label."""
+    """The edges of each label's cell; on an axis of points, both are the label."""
     circle: bool = False
-    """Whether the axis goes round the Earth, so that 350 and −10 are one place."""
+    """Whether the axis goes round the Earth, so that 350 and −10 are the same place."""
     grain: float = 0.0
-    """What the stored type cannot tell apart, as a share of a number."""
+    """The relative precision of the stored type."""
 
     @property
     def outer(self) -> tuple[float, float]:
-        """The outermost edges, sorted: on the circle those next to its largest gap, in the turn of the label after it."""
+        """The outermost edges, sorted; on the circle, the edges at its largest gap, in the turn of the label after the gap."""
         import numpy as np
 
         low, high = float(self.lower.min()), float(self.upper.max())
@@ -186,7 +187,7 @@ class Cells:
 
     @property
     def slack(self) -> Numbers:
-        """How far apart numbers may be that mean the same: 10⁻⁹ of a cell, and what the stored type cannot tell apart."""
+        """The largest difference of two numbers that count as equal: 10⁻⁹ of a cell plus the precision of the stored type."""
         import numpy as np
 
         size = np.maximum(np.abs(self.lower), np.abs(self.upper))
@@ -194,35 +195,36 @@ class Cells:
 
 
 CLOSE = 1e-3
-"""Gaps between cells of up to this share of a cell are noise of their labels, no holes."""
+"""Gaps between cells of up to this share of a cell are rounding errors of the labels, not holes."""
 
 _SEAM = 2.0
-"""Longitudes stay in their stored frame, unless they have a gap this many times as wide as the one at its ends."""
+"""Longitudes keep their stored frame, unless one of their gaps is this many times as wide as the gap between the two ends."""
 
 _HOLE = 1.5
-"""Labels this many steps apart, where all others are even, have a hole between them: their cells end half a step past them."""
+"""Labels that are this many steps apart on an otherwise even axis have a hole between them; their cells end half a step from each
+label."""
 _HOLE_OF_UNEVEN = 3.0
-"""The same among labels that are uneven by themselves, such as stretched grids."""
+"""The same for labels that are uneven on purpose, such as those of stretched grids."""
 
 
 def cells(stored: Any, given: Numbers | None, *, spread: bool, circle: bool = False, latitude: bool = False) -> Cells:
-    """Return the cells of labels: CF bounds where given, else from midpoint to midpoint; points on axes that do not spread.
+    """Return the cells of labels: from CF bounds if given, otherwise from midpoint to midpoint; without *spread*, points.
 
-    On the circle the largest gap between labels is the seam, whatever turn they are written in: 323…359, 0…3 as well as
-    170…180, −179…−170. At a seam and at holes a cell ends half a step past its label.
+    On the circle the seam is the largest gap between labels, in whatever turn they are stored: 323…359, 0…3 as well as 170…180,
+    −179…−170. At the seam and at holes, a cell ends half a step from its label.
 
     Parameters
     ----------
     stored
-        Labels, decoded; in their stored type, which tells their precision.
+        Decoded labels in their stored type, which gives their precision.
     given
         CF bounds, ``(n, 2)``, in any order.
     spread
-        Whether labels without bounds stand for cells (x and y), not for points (all other axes).
+        Whether labels without bounds are cells (x and y) or points (all other axes).
     circle
         Whether the labels are longitudes in degrees, of the Earth or of a rotated pole.
     latitude
-        Whether the labels are latitudes in degrees: no cell reaches past a pole.
+        Whether the labels are latitudes in degrees. No cell extends beyond a pole.
     """
     import numpy as np
 
@@ -269,19 +271,19 @@ def _around(labels: Numbers) -> tuple[Numbers, Numbers]:
 
 
 def _holes(gaps: Numbers, *, around: bool) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """Say between which labels there is a hole: a gap much wider than the steps on both of its sides."""
+    """Return between which labels there is a hole, which is a gap much wider than the steps on both sides."""
     import numpy as np
 
     if len(gaps) < 2:
         return np.zeros(len(gaps), bool)
-    if around and len(gaps) == 2:  # two labels: the wider way round is the hole
+    if around and len(gaps) == 2:  # two labels: the wider gap is the hole
         return gaps > _HOLE * gaps.min()
     middle = float(np.median(gaps))
     usual = gaps[gaps < _HOLE * middle]
     even = len(usual) > 1 and float(np.ptp(usual)) <= 0.02 * middle
     nearby = np.maximum(np.roll(gaps, 1), np.roll(gaps, -1)) if around else np.maximum(_shifted(gaps, 1), _shifted(gaps, -1))
     if around and not even:
-        # The seam is the largest gap; of uneven labels the others are holes only where they are far wider than their neighbours.
+        # The seam is the largest gap. Between uneven labels, other gaps are holes only if they are far wider than their neighbours.
         seam = np.arange(len(gaps)) == int(gaps.argmax())
         return np.where(seam, gaps > _HOLE * nearby, gaps > _HOLE_OF_UNEVEN * nearby)
     return gaps > (_HOLE * middle if even else _HOLE_OF_UNEVEN * nearby)
@@ -291,12 +293,12 @@ def _shifted(gaps: Numbers, by: int) -> Numbers:
     import numpy as np
 
     moved = np.roll(gaps, by)
-    moved[0 if by > 0 else -1] = np.inf  # an end has one neighbour: no hole can be told there
+    moved[0 if by > 0 else -1] = np.inf  # an end has only one neighbour, so a hole cannot be detected there
     return moved
 
 
 def _edges(labels: Numbers, before: Numbers, after: Numbers, hole_before: Any, hole_after: Any) -> tuple[Numbers, Numbers]:
-    """Return lower and upper edges, half a gap from each label; beside a hole half the step on the other side of the label."""
+    """Return lower and upper edges, half a gap from each label; at a hole, half the step on the other side of the label."""
     import numpy as np
 
     known = np.concatenate((before[~hole_before], after[~hole_after]))
@@ -311,7 +313,7 @@ def _edges(labels: Numbers, before: Numbers, after: Numbers, hole_before: Any, h
 
 
 def _in_turn(labels: Numbers, lower: Numbers, upper: Numbers) -> tuple[Numbers, Numbers]:
-    """Return bounds in the turn of their labels; a cell over the seam is sometimes written [358.75, 1.25]."""
+    """Return bounds in the turn of their labels. Some files write a cell across the seam as [358.75, 1.25]."""
     import numpy as np
 
     wraps = (upper - lower > 180) & (upper - lower < 360 - 1e-6) & (len(labels) > 1)
@@ -321,7 +323,7 @@ def _in_turn(labels: Numbers, lower: Numbers, upper: Numbers) -> tuple[Numbers, 
 
 
 def _gaps_between(lower: Numbers, upper: Numbers) -> tuple[Numbers, Any]:
-    """Return the gap after each cell on the circle, 0 where cells touch, in the order of their lower edges, and that order."""
+    """Return the gap after each cell on the circle (0 if cells touch), sorted by lower edge, and this order."""
     import numpy as np
 
     start = lower % 360.0
@@ -333,7 +335,7 @@ def _gaps_between(lower: Numbers, upper: Numbers) -> tuple[Numbers, Any]:
 
 
 def _closed(lower: Numbers, upper: Numbers, *, circle: bool) -> tuple[Numbers, Numbers]:
-    """Return the edges without hair-wide holes: labels of single precision leave gaps of 10⁻⁴ of a step."""
+    """Return the edges without tiny holes: labels in single precision leave gaps of 10⁻⁴ of a step."""
     import numpy as np
 
     width = float(np.median(upper - lower))
@@ -351,5 +353,5 @@ def _closed(lower: Numbers, upper: Numbers, *, circle: bool) -> tuple[Numbers, N
 
 
 def digits_of(step: float) -> int:
-    """Return the decimals that tell 10⁻⁹ of a step."""
+    """Return the number of decimals that resolves 10⁻⁹ of a step."""
     return max(0, min(15, 9 - math.floor(math.log10(step)))) if step > 0 and math.isfinite(step) else 12

@@ -1,7 +1,7 @@
-"""What a dataset must be before one value of it is taken.
+"""What cubeport checks in a dataset before it takes any value from it.
 
-Strict where wrong numbers would follow, generous where not: what is skipped comes back as warnings. All problems are reported at
-once, each with its place, and with the step of ``normalise`` that repairs it where one does.
+The checks are strict where wrong numbers would follow, and tolerant elsewhere: everything that is skipped is returned as a warning.
+All problems are reported at once, each with its place, and with the step of ``normalise`` that repairs it if there is one.
 """
 
 from __future__ import annotations
@@ -29,26 +29,26 @@ if TYPE_CHECKING:
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 ATTRIBUTE_BYTES = 64 * 1024
-"""An attribute may have so many bytes, as UTF-8 or as numbers."""
+"""The largest size of an attribute, as UTF-8 or as numbers."""
 
 TEXT_BYTES = 4 * 1024 * 1024
-"""The attributes of a dataset together."""
+"""The largest total size of all attributes of a dataset."""
 
 _LONGITUDE = 720
-"""Degrees that a longitude may run to: two turns; more is not a longitude, and would be turned back without end."""
+"""The largest longitude in degrees, two turns. Anything more is not a longitude."""
 
 _LATITUDE_SLACK = 1e-4
-"""Degrees past a pole that are noise of the encoding."""
+"""Latitudes may be this many degrees beyond a pole, because of rounding."""
 
 
 def check(raw: xr.Dataset) -> tuple[tuple[str, str], ...]:
-    """Return warnings, ``(kind, message)``, about an undecoded dataset that may be taken.
+    """Return warnings, ``(kind, message)``, about an undecoded dataset that is accepted.
 
     Raises
     ------
     SourceRejected
-        ``bad-text``, ``empty``, ``not-a-cube``, ``bad-coordinates`` or ``bad-time``; it names the place and the next step. Of
-        several problems ``errors`` has all, each with its place.
+        ``bad-text``, ``empty``, ``not-a-cube``, ``bad-coordinates`` or ``bad-time``, with the place and the next step. If there are
+        several problems, ``errors`` lists them all.
     """
     problems = _Problems()
     _check_names(raw, problems)
@@ -78,21 +78,21 @@ def check(raw: xr.Dataset) -> tuple[tuple[str, str], ...]:
 
 
 class _Problems:
-    """What is wrong with a source, gathered so that all of it is reported at once."""
+    """Collects the problems of a source, so that they are reported together."""
 
     def __init__(self) -> None:
         self._found: list[tuple[tuple[str, ...], SourceRejected]] = []
 
     @contextmanager
     def of(self, *loc: str) -> Iterator[None]:
-        """Keep a refusal instead of raising it; *loc* is where it belongs."""
+        """Collect a refusal instead of raising it; *loc* is its place."""
         try:
             yield
         except SourceRejected as error:
             self._found.append((loc, error))
 
     def refuse(self) -> None:
-        """Raise what was found as one refusal."""
+        """Raise one refusal with all problems, if there are any."""
         if not self._found:
             return
         first = self._found[0][1]
@@ -111,11 +111,11 @@ class _Problems:
 
 
 _SHOWN = 5
-"""Next steps that are named at once."""
+"""The largest number of next steps in one message."""
 
 
 def _merged(steps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Return *steps* with mappings and lists of one name joined, in their order."""
+    """Return *steps* in order, with the mappings and lists of steps of the same name merged."""
     found: dict[str, Any] = {}
     for step in steps:
         for name, value in step.items():
@@ -129,9 +129,10 @@ def _merged(steps: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 
 def droppable(raw: xr.Dataset, refusal: SourceRejected) -> dict[str, str]:
-    """Return the variables that *refusal* is about and why, if the source without them still has a field; else nothing.
+    """Return the variables that *refusal* is about, with the reasons, if the source still has a field without them; otherwise
+    nothing.
 
-    What labels a dimension is not left out alone: its fields would lose their place.
+    A coordinate variable is not droppable on its own, because its fields would lose their coordinates.
     """
     parts = {str(each.loc[1]): each.message for each in refusal.errors if len(each.loc) > 1 and each.loc[0] == "variables"}
     parts = {name: why for name, why in parts.items() if name in raw.variables}
@@ -145,7 +146,7 @@ def droppable(raw: xr.Dataset, refusal: SourceRejected) -> dict[str, str]:
 
 
 def check_names(what: str, names: Iterable[str]) -> None:
-    """Refuse names that cannot be keys of a store everywhere: by grammar, reserved, or equal but for case."""
+    """Refuse names that some stores cannot use as keys: malformed names, reserved names, and names that differ only in case."""
     seen: dict[str, str] = {}
     for name in names:
         _check_name(what, name, seen)
@@ -198,7 +199,7 @@ def _check_texts(raw: xr.Dataset, problems: _Problems) -> None:
 
 
 def _check_attribute(place: str, key: Any, value: Any) -> int:
-    """Return the bytes of an attribute. Raises SourceRejected."""
+    """Return the size of an attribute in bytes. Raises SourceRejected."""
     where = f"attribute {_CONTROL.sub('?', str(key)[:60])!r}" + (f" of {place!r}" if place else "")
     size = 0
     for text in (str(key), *_strings(value)):
@@ -271,7 +272,7 @@ def _check_packing(raw: xr.Dataset, problems: _Problems) -> None:
 
 
 def _check_dates(raw: xr.Dataset, problems: _Problems) -> None:
-    """Whatever says ``… since …`` must be decodable: xarray refuses to open a dataset with one that is not."""
+    """Refuse units ``… since …`` that cannot be decoded, because xarray cannot open a dataset that has any."""
     import numpy as np
 
     for key, variable in raw.variables.items():
@@ -283,13 +284,13 @@ def _check_dates(raw: xr.Dataset, problems: _Problems) -> None:
             calendar = times.calendar_of(variable.attrs, name=name)
             corner = variable[tuple(slice(0, 1) for _ in variable.dims)]
             values = np.asarray(decoded(corner, name=name), dtype="float64").ravel()
-            # A missing date among data is missing data, NaT too, as xarray writes it; an axis is looked at elsewhere.
+            # A missing date in data is missing data, also NaT as xarray writes it. Axes are checked elsewhere.
             values = values[np.isfinite(values) & (values != float(np.iinfo("int64").min))]
             times.decode(values if values.size else np.zeros(1), str(units), calendar, name=name)
 
 
 def _check_decodable(raw: xr.Dataset, problems: _Problems) -> None:
-    """What xarray cannot decode no reader can open; a corner of each variable tells."""
+    """Refuse variables that xarray cannot decode, because no reader could open them. One corner of each variable is tested."""
     for key, variable in raw.variables.items():
         with problems.of("variables", str(key)):
             corner = variable[tuple(slice(0, 1) for _ in variable.dims)]
@@ -337,7 +338,7 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
         raise SourceRejected(f"coordinate {name!r} has the same label at {where} and {where + 1}", reason="bad-coordinates")
     straight = bool((differences > 0).all() or (differences < 0).all())
     around = axis.name == found.x and found.family == "rectilinear" and _goes_round(differences, degrees(raw, name))
-    if around and not straight:  # two labels that are more than half a turn apart do not jump
+    if around and not straight:  # two labels more than half a turn apart are not a jump
         notes.append(
             (
                 "labels-jump",
@@ -361,7 +362,7 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
 
 
 def _goes_round(differences: Any, factor: float) -> bool:
-    """Say whether longitudes go one way round the Earth, once at most, with a jump of a turn on the way."""
+    """Return whether longitudes go round the Earth in one direction, at most once, with one jump of 360°."""
     import numpy as np
 
     steps = differences * factor

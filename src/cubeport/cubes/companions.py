@@ -1,6 +1,6 @@
-"""Which variables go with others: all that locates their values, and all that explains them.
+"""Which variables belong to others, because they locate or explain their values.
 
-One rule for an ingestion of chosen variables and for an answer about some fields. It reads attributes and dimensions, no values.
+Ingestions of selected variables and answers about some fields use the same rule. It reads attributes and dimensions, never values.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 REFERENCES = ("coordinates", "bounds", "climatology", "grid_mapping", "cell_measures", "formula_terms", "ancillary_variables")
-"""CF attributes that name variables which a variable cannot be read without."""
+"""The CF attributes that name the variables needed to read a variable."""
 
 _MESH = (
     "mesh",
@@ -20,7 +20,7 @@ _MESH = (
     "face_node_connectivity",
     "edge_node_connectivity",
 )
-"""The same of UGRID: a mesh, and what its topology names."""
+"""The same for UGRID: the mesh, and the variables that its topology names."""
 
 
 def companions(
@@ -32,17 +32,18 @@ def companions(
     roles: Mapping[str, str],
     vertical: Iterable[str] = (),
 ) -> list[str]:
-    """Return the wanted variables and those that go with them, in the order of *names*.
+    """Return the wanted variables and those that belong to them, in the order of *names*.
 
-    These are what attributes name, the coordinates of all dimensions, positions, times and labels along them, scalar coordinates,
-    and the coefficients of hybrid levels: variables along a vertical dimension alone, or called hybrid by their long name.
+    These are: variables named by attributes; the coordinates of all dimensions; positions, times and labels along them; scalar
+    coordinates; and the coefficients of hybrid levels, which are variables along a vertical dimension alone, or with "hybrid" in
+    their long name.
 
     Parameters
     ----------
     names
-        All variables there are.
+        All variables of the dataset.
     roles
-        What each is: ``data``, ``auxiliary``, ``coordinate``, ``bounds``, ``grid_mapping``.
+        The role of each: ``data``, ``auxiliary``, ``coordinate``, ``bounds``, ``grid_mapping``.
     vertical
         The dimensions of height, depth or pressure.
     """

@@ -1,4 +1,4 @@
-"""The reference system of a cube's native x and y, from CF grid mappings and from what other tools write in their place."""
+"""The reference system of a cube's native x and y, from CF grid mappings or from the attributes that other tools write instead."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 from cubeport.cubes.description import Crs
 
-# PROJ reads files and grids that a definition names: text from outside must not say which.
+# A PROJ definition can name files and grids to read. Text from outside must not choose them.
 _READS_FILES = re.compile(r"\binit=|nadgrids|geoidgrids|grids=|catalog=|proj=pipeline|@|file:", re.IGNORECASE)
 
 _TEXTS = ("crs_wkt", "spatial_ref", "crs", "proj4", "proj4_string", "proj4_params", "esri_pe_string", "epsg_code")
 
 
 def from_attributes(attributes: Mapping[str, Any]) -> Any | None:
-    """Return the pyproj CRS that a grid mapping's attributes define, or ``None`` when they define none that PROJ knows."""
+    """Return the pyproj CRS that the attributes of a grid mapping define, or ``None`` if PROJ does not know it."""
     import pyproj
     from pyproj.exceptions import CRSError
 
@@ -42,7 +42,7 @@ def from_attributes(attributes: Mapping[str, Any]) -> Any | None:
 
 
 def _is_bare(attributes: Mapping[str, Any]) -> bool:
-    """Say whether a grid mapping names no figure of the Earth: a PROJ text next to it knows more than WGS 84 assumed."""
+    """Return whether a grid mapping names no ellipsoid. A PROJ text in the same attributes is then better than assuming WGS 84."""
     return not any(
         key in attributes for key in ("earth_radius", "semi_major_axis", "crs_wkt", "spatial_ref", "horizontal_datum_name")
     )
@@ -54,7 +54,7 @@ def _plain(value: Any) -> Any:
 
 
 def describe(crs: Any, attributes: Mapping[str, Any]) -> Crs:
-    """Return the CRS as a value; its authority only when the attributes name it, never by likeness."""
+    """Return the CRS as a value. It has an authority only if the attributes name one; cubeport does not guess it by similarity."""
     document = crs.to_json_dict()
     identity = document.get("id")
     code = str(attributes.get("epsg_code", ""))
@@ -76,7 +76,7 @@ def describe(crs: Any, attributes: Mapping[str, Any]) -> Crs:
 def crs84() -> Crs:
     """Return CRS84: longitude and latitude in degrees, in that order.
 
-    It is found once: PROJ opens its database anew in each forked child, a third of what judging a small file costs.
+    It is created once, because PROJ opens its database again in each forked child, a third of the cost of checking a small file.
     """
     import pyproj
 
@@ -91,12 +91,12 @@ _EARTH_M = 6378137.0
 
 
 def degrees_of_mercator(x: float, y: float) -> tuple[float, float]:
-    """Return longitude and latitude of a point of Web Mercator (metres)."""
+    """Return the longitude and latitude in degrees of a Web Mercator point (metres)."""
     return math.degrees(x / _EARTH_M), math.degrees(math.atan(math.sinh(y / _EARTH_M)))
 
 
 def unit_factor(crs: Any, units: str | None, *, largest: float, attributes: Mapping[str, Any]) -> float:
-    """Return what stored x and y are multiplied by to be in the units of the CRS: km → m, angles × height for geostationary."""
+    """Return the factor from stored x and y to the units of the CRS: km → m, and for geostationary grids angle × height."""
     text = (units or "").strip().lower()
     if attributes.get("grid_mapping_name") == "geostationary" or "geostationary" in crs.to_wkt().lower():
         height = float(_plain(attributes.get("perspective_point_height", 1.0)))
@@ -114,7 +114,7 @@ def unit_factor(crs: Any, units: str | None, *, largest: float, attributes: Mapp
 
 
 def degrees_of(units: str | None) -> float | None:
-    """Return what longitudes and latitudes in *units* are multiplied by to be degrees; ``None`` when the units are no angle."""
+    """Return the factor from longitudes and latitudes in *units* to degrees; ``None`` if the units are not an angle."""
     text = (units or "").strip().lower()
     if text in ("", "1") or text.startswith("deg"):
         return 1.0

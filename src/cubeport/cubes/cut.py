@@ -1,4 +1,4 @@
-"""A cut of a cube: the values that an answer has, with all that locates them."""
+"""A cut of a cube: the values of an answer with their coordinates."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A cut of a cube: windows with the labels and the values in them.
+    """A cut of a cube: index windows with their labels and values.
 
-    ``labels`` has, by axis name: decoded numbers (turned as the answer turns them), text, or for time the numbers of
-    :func:`cubeport.cubes.selection.order`; ``bounds`` likewise, (n, 2). ``positions`` are x and y of grids without straight axes,
-    in the window. ``values`` are decoded, by field, in the order of the field's own dimensions.
+    ``labels`` contains, by axis name, decoded numbers (longitudes shifted as in the answer), text, or for time the numbers of
+    :func:`cubeport.cubes.selection.order`; ``bounds`` likewise, (n, 2). ``positions`` contains x and y of grids without straight
+    axes, in the window. ``values`` contains the decoded values by field, in the order of the field's own dimensions.
     """
 
     description: CubeDescription
@@ -31,8 +31,8 @@ class Cut:
     values: Mapping[str, Array]
     positions: tuple[Array, Array] | None = None
     times: Array | None = None
-    """Times that are no axis, in the window, along ``description.temporal.dimensions``; missing ones are ``UNKNOWN``."""
+    """Times that are not an axis, in the window, along ``description.temporal.dimensions``; missing times are ``UNKNOWN``."""
     heights: Array | None = None
-    """Heights of positions, of their shape."""
+    """Heights of the positions, with the same shape."""
     point: bool = False
-    """Whether one position was asked for: its domain is a point, a series or a profile."""
+    """Whether the caller asked for one position. The domain is then a point, a series or a profile."""

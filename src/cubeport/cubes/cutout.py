@@ -1,4 +1,4 @@
-"""The part of a source that an ingestion takes, as one index range per dimension of the undecoded dataset."""
+"""The part of a source that an ingestion reads, as one index range per dimension of the undecoded dataset."""
 
 from __future__ import annotations
 
@@ -20,18 +20,19 @@ if TYPE_CHECKING:
 
 
 def window_indexers(raw: xr.Dataset, window: SourceWindow) -> dict[str, slice | Any]:
-    """Return what ``raw.isel`` takes: a slice per dimension, or an array of indices for scattered points.
+    """Return the argument of ``raw.isel``: a slice per dimension, or an array of indices for scattered points.
 
     Raises
     ------
     AreaOutsideSource
-        When no cell meets the box; or when the box lies over the seam of the source's longitudes, where one range cannot hold it.
+        If no cell intersects the box, or if the box crosses the seam of the source's longitudes, so that one range cannot contain
+        it.
     NoData
-        When no step lies between start and end.
+        If there is no step between start and end.
     InvalidPeriod, InvalidRange
-        When start or end is none of the source's calendar, or the end is before the start.
+        If start or end is not a date of the source's calendar, or the end is before the start.
     InvalidRequest
-        When the source has no place to cut at.
+        If the source has no horizontal coordinates.
     """
     if window.bbox is None and window.start is None and window.end is None:
         return {}
@@ -40,7 +41,7 @@ def window_indexers(raw: xr.Dataset, window: SourceWindow) -> dict[str, slice | 
     if window.bbox is not None:
         indexers |= _area(raw, found, window.bbox, centre=window.clip == "centre")
         for other in found.others:
-            # Grids next to that of the fields, as those of staggered velocities, are cut by the same box.
+            # Other grids of the source, such as those of staggered velocities, are cut by the same box.
             with contextlib.suppress(AreaOutsideSource, InvalidRequest):
                 beside = _area(raw, other, window.bbox, centre=window.clip == "centre")
                 if not set(beside) & set(indexers):
@@ -68,7 +69,7 @@ def _outside() -> AreaOutsideSource:
 
 
 def _straight(raw: xr.Dataset, found: CubeAxes, bbox: Box, *, centre: bool) -> dict[str, slice]:
-    """Return the ranges of straight axes, in degrees or in the units of a grid mapping."""
+    """Return the index ranges of straight axes, in degrees or in the units of a grid mapping."""
     import pyproj
 
     x, y = (next(each for each in found.axes if each.name == name) for name in (found.x, found.y))
@@ -95,7 +96,7 @@ def _straight(raw: xr.Dataset, found: CubeAxes, bbox: Box, *, centre: bool) -> d
 
 
 def _along(axis: FoundAxis, taken: Any, cells: Cells) -> dict[str, slice]:
-    """Return the range of an axis; a scalar coordinate is in or out."""
+    """Return the index range of an axis; a scalar coordinate is either inside or outside."""
     low, high = int(taken.min()), int(taken.max())
     if high - low + 1 != len(taken):
         labels = cells.labels
@@ -108,7 +109,7 @@ def _along(axis: FoundAxis, taken: Any, cells: Cells) -> dict[str, slice]:
 
 
 def _positions(raw: xr.Dataset, found: CubeAxes, bbox: Box) -> dict[str, slice | Any]:
-    """Return the range around all cells whose centre is in the box; of points, just those."""
+    """Return the index range around all cells whose centre is in the box; for points, exactly those points."""
     import numpy as np
 
     reach = reach_of(raw, found)
@@ -138,7 +139,7 @@ def _times(raw: xr.Dataset, found: CubeAxes, start: str | None, end: str | None)
     except InvalidPeriod:
         if kind == "irregular":
             raise
-        # A moment that is not a period of the inferred type is still a moment.
+        # A text that is not a period of the inferred type can still be a moment.
         kind = "irregular"
         low, high = _limits(start, end, kind, calendar)
     if low is not None and high is not None and high < low:

@@ -1,4 +1,4 @@
-"""Values as a reader sees them: unpacked, missing as NaN, characters joined to texts; times stay the numbers that they are."""
+"""Values as a reader sees them: unpacked, missing as NaN, characters joined to text. Times stay numbers."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ _REFERENCES = ("coordinates", "bounds", "grid_mapping", "climatology")
 
 
 def opened(variable: Any, *, name: str, times: bool = False) -> tuple[Any, tuple[str, ...]]:
-    """Return the variable as xarray decodes it, lazily where it is lazy, and what xarray has to say about it.
+    """Return the variable as xarray decodes it (lazily if it is lazy), and the warnings of xarray.
 
     Parameters
     ----------
     variable
         Undecoded.
     name
-        For the refusal.
+        The name to use in the error message.
     times
-        Whether times become dates.
+        Whether to convert times to dates.
 
     Raises
     ------
     SourceRejected
-        ``bad-coordinates``, when its attributes make it impossible to decode: no reader could open it.
+        ``bad-coordinates``, if its attributes make decoding impossible, so that no reader could open it.
     """
     import xarray as xr
 
@@ -52,10 +52,10 @@ def whole(raw: xr.Dataset, *, times: bool) -> xr.Dataset:
 
     ours = raw.copy(deep=False)
     for variable in ours.variables.values():
-        # xarray writes the units of an axis into the attributes of its bounds, as if they had been there.
+        # xarray adds the units of an axis to the attributes of its bounds, which did not have them.
         variable.attrs = dict(variable.attrs)
     with warnings.catch_warnings(), _readable("dataset"):
-        # Of packing and fill values; opened() hands them on by variable.
+        # These warnings are about packing and fill values; opened() returns them by variable.
         warnings.simplefilter("ignore")
         return xr.decode_cf(ours, decode_times=times, decode_timedelta=False)
 
@@ -77,7 +77,7 @@ def decoded(variable: Any, *, name: str = "coordinate") -> Any:
 
 @contextmanager
 def _readable(name: str) -> Iterator[None]:
-    """Turn what xarray raises over attributes that make no sense together into a refusal."""
+    """Convert the errors that xarray raises for inconsistent attributes to a refusal."""
     try:
         yield
     except (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, NotImplementedError) as exc:

@@ -1,4 +1,4 @@
-"""Measure a cube once, when a version is sealed: every number of its description comes from the bytes themselves."""
+"""Measure a cube once, when a version is sealed. Every number of its description comes from the stored bytes."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _SHOWN = (
 )
 
 _BLOCK_BYTES = 32 * 1024 * 1024
-"""Decoded bytes that are in memory at once while values are measured."""
+"""How many decoded bytes are in memory at the same time while values are measured."""
 
 _LISTED = 10_000
 _LISTED_TIMES = 1_000
@@ -57,25 +57,25 @@ def describe(
     fields: Sequence[str] | None = None,
     ranges: Mapping[str, tuple[float | None, float | None]] | None = None,
 ) -> CubeDescription:
-    """Return what the dataset is.
+    """Return the description of a dataset.
 
     Parameters
     ----------
     raw
-        Opened with ``decode_cf=False``, lazily indexable; its values are read once, in blocks.
+        Opened with ``decode_cf=False`` and lazily indexable. Its values are read once, in blocks.
     chunks
-        Chunk lengths by variable, of the store; without them, what the encoding says, else the shape.
+        Chunk lengths of the store, by variable. Without them, those of the encoding are used, otherwise the shape.
     fields
-        The data variables to offer together; ``None`` = those on the axes that most of them share.
+        The data variables to offer together; ``None`` selects those on the axes that most of them share.
     ranges
-        The least and greatest values of variables that are known already: their values are not read.
+        The minimum and maximum of variables for which they are known already. Their values are not read.
 
     Raises
     ------
     SourceRejected
-        When time or coordinates cannot be read (``checks.check`` finds these with better words), or there is no data variable.
+        If time or coordinates cannot be read, or there is no data variable. ``checks.check`` reports these problems in more detail.
     VariablesMismatch
-        When one of *fields* is not there.
+        If the dataset does not have one of *fields*.
     """
     missing = [name for name in fields or () if name not in raw.variables]
     if missing:
@@ -103,7 +103,7 @@ def describe(
 
 
 def where_and_when(raw: xr.Dataset) -> tuple[Spatial, Temporal | None]:
-    """Return the place and time of a dataset, from its coordinates alone: no values of data are read.
+    """Return the place and time of a dataset, from its coordinates alone. No data values are read.
 
     Raises
     ------
@@ -134,7 +134,7 @@ def _extent(raw: xr.Dataset, found: CubeAxes) -> tuple[tuple[Axis, ...], Spatial
 
 
 def _box_of_all(spatial: Spatial, others: Sequence[Spatial]) -> Spatial:
-    """Return the place with a box around all variables, also those on other grids than the fields."""
+    """Return the place with a box around all variables, including those on other grids than the fields."""
     import numpy as np
 
     known = [each.bbox for each in (spatial, *others) if each.bbox is not None]
@@ -148,7 +148,7 @@ def _box_of_all(spatial: Spatial, others: Sequence[Spatial]) -> Spatial:
 
 
 def plain(value: Any) -> Any:
-    """Return an attribute as a JSON value; what is not a finite number becomes its name."""
+    """Return an attribute as a JSON value; NaN and infinities become text."""
     if hasattr(value, "tolist"):
         value = value.tolist()
     if isinstance(value, bytes):
@@ -271,7 +271,7 @@ def _nodata(variable: Any) -> float | int | str | None:
 
 
 def value_range(variable: xr.Variable, name: str, chunks: tuple[int, ...]) -> tuple[float | None, float | None]:
-    """Return the least and the greatest finite value of a variable as :func:`describe` finds them."""
+    """Return the smallest and largest finite value of a variable, as :func:`describe` measures them."""
     if is_text(variable):
         return None, None
     own = tuple(min(n, m) if m else 1 for n, m in zip(chunks, variable.shape, strict=True))
@@ -279,7 +279,7 @@ def value_range(variable: xr.Variable, name: str, chunks: tuple[int, ...]) -> tu
 
 
 def _range(seen: Any, chunks: tuple[int, ...]) -> tuple[float | None, float | None]:
-    """Return the least and the greatest finite value, reading whole chunks, a bounded number at a time."""
+    """Return the smallest and largest finite value. Whole chunks are read, a limited number at a time."""
     import numpy as np
 
     least, greatest = math.inf, -math.inf
@@ -287,7 +287,7 @@ def _range(seen: Any, chunks: tuple[int, ...]) -> tuple[float | None, float | No
         return None, None
     for block in blocks(seen.shape, chunks, seen.dtype.itemsize):
         values = np.asarray(seen[block].values)
-        # fmin passes over NaN without a copy of all that is none; infinities are rare enough to pay for one.
+        # fmin skips NaN without making a copy. Infinities need a copy, but they are rare.
         low, high = np.fmin.reduce(values, axis=None), np.fmax.reduce(values, axis=None)
         if np.isinf(low) or np.isinf(high):
             values = values[np.isfinite(values)]
@@ -298,7 +298,7 @@ def _range(seen: Any, chunks: tuple[int, ...]) -> tuple[float | None, float | No
 
 
 def blocks(shape: Sequence[int], chunks: Sequence[int], item_bytes: int, limit: int = _BLOCK_BYTES) -> Iterator[tuple[slice, ...]]:
-    """Yield windows that cover an array once, each of whole chunks and at most *limit* decoded bytes where a chunk is smaller."""
+    """Yield windows that cover an array once. Each has whole chunks and at most *limit* decoded bytes, or is a single chunk."""
     if 0 in shape:
         return
     lengths = list(chunks)
@@ -328,7 +328,7 @@ def _spatial(raw: xr.Dataset, found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
             x, y = str(found.x), str(found.y)
             scale, reach = degrees(raw, x), reach_of(raw, found)
             lon, lat = places(raw, x), places(raw, y)
-            # Stations and ways are points; only cells reach beyond their positions.
+            # Stations and trajectories are points; only cells extend beyond their positions.
             bbox = footprint.positions(lon, lat, footprint.corners_of(raw, x, y), spread=reach is None)
             return Spatial(
                 family=found.family,
@@ -346,7 +346,7 @@ def _spatial(raw: xr.Dataset, found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
 
 
 def _named_place(raw: xr.Dataset, found: CubeAxes) -> BoundingBox | None:
-    """Return the box of positions that fields name but do not lie along (a mooring), or ``None``."""
+    """Return the box of positions that the fields name but do not vary along, such as that of a mooring, or ``None``."""
     words = [word for name in found.fields for word in str(raw.variables[name].attrs.get("coordinates", "")).split()]
     named = [word for word in dict.fromkeys(words) if word in raw.variables and raw.variables[word].ndim == 1]
     lon = next((name for name in named if is_longitude(name, raw.variables[name])), None)
@@ -415,7 +415,7 @@ def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[Calen
         edges = raw.variables[str(axis.bounds)].attrs
         units = str(edges.get("units", raw.variables[axis.name].attrs.get("units", "")))
         starts, ends = (times.decode(given[:, side], units, calendar, name=str(axis.bounds)) for side in (0, 1))
-    # The bounds of a climatology tell which years it is of, not where its steps begin and end.
+    # The bounds of a climatology give the years that it covers, not where its steps begin and end.
     whole = (starts, ends) if given is not None and "climatology" not in raw.variables[axis.name].attrs else None
     step = times.step_of(labelled, calendar, whole[0] if whole is not None else None)
     kind = periods.infer(labelled, calendar, whole, frequency=_text(raw.attrs, "frequency"))
@@ -444,7 +444,7 @@ def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[Calen
 
 
 def _times_of_each(raw: xr.Dataset, name: str) -> Temporal | None:
-    """Return the time of values whose times lie along several dimensions, or along positions without order."""
+    """Return the temporal extent of values whose times vary along several dimensions, or along positions in no order."""
     import numpy as np
 
     variable = raw.variables[name]

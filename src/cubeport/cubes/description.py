@@ -1,7 +1,7 @@
-"""What a gridded dataset *is*, as one plain value: its axes, variables, grid and measured coverage.
+"""The description of a gridded dataset as one plain value: its axes, variables, grid and measured coverage.
 
-Measured once, when a version is sealed, by a child process that reads the bytes back; kept with the version; every face
-(STAC, OGC, ``/datasets``, pages) projects from it and none measures again. It needs no xarray to be read.
+A child process measures it once, when a version is sealed, by reading the bytes back. It is stored with the version. Every face
+(STAC, OGC, ``/datasets``, pages) uses it, and none measures again. Reading it does not need xarray.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, model_validator
 
 type AxisKind = Literal["x", "y", "z", "t", "member", "category", "index", "other"]
-"""What an axis is by CF: ``index`` is a dimension without coordinate labels (curvilinear i/j, nodes)."""
+"""The kind of an axis by CF; ``index`` is a dimension without coordinate labels (curvilinear i/j, nodes)."""
 
 type GridFamily = Literal["rectilinear", "projected", "curvilinear", "unstructured", "none"]
-"""How cells are placed: by straight axes in degrees, by axes of a projection (geostationary and rotated pole too), by
+"""How cells are located: by straight axes in degrees, by axes of a projection (including geostationary and rotated pole), by
 two-dimensional positions, by positions along one dimension, or not at all."""
 
 type BoundingBox = tuple[float, float, float, float]
@@ -22,7 +22,7 @@ type BoundingBox = tuple[float, float, float, float]
 
 
 class Value(BaseModel):
-    """A frozen value; unknown fields are refused."""
+    """An immutable value that refuses unknown fields."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -30,13 +30,13 @@ class Value(BaseModel):
 class Axis(Value):
     """One dimension of the cube, with its labels.
 
-    ``first``, ``last`` and ``step`` speak of labels as stored (decoded when packed): degrees, metres, or for time the numbers of
-    ``units``; longitudes and latitudes are in degrees, also where they are stored in radians. ``lower`` and ``upper`` are the
-    outermost cell edges, sorted; on point axes the outermost labels.
+    ``first``, ``last`` and ``step`` refer to labels as stored (decoded if packed): degrees, metres, or for time the numbers of
+    ``units``. Longitudes and latitudes are in degrees, even if they are stored in radians. ``lower`` and ``upper`` are the
+    outermost cell edges, sorted; on an axis of points, the outermost labels.
     """
 
     name: str
-    """The coordinate variable, or the dimension itself when it has none."""
+    """The coordinate variable, or the dimension if it has no coordinate variable."""
     dimension: str
     kind: AxisKind
     size: int
@@ -45,20 +45,20 @@ class Axis(Value):
     long_name: str | None = None
     positive: Literal["up", "down"] | None = None
     regular: bool = False
-    """Evenly spaced within 10⁻⁶ of a step."""
+    """Whether labels are evenly spaced, within 10⁻⁶ of a step."""
     ascending: bool | None = None
     first: float | None = None
     last: float | None = None
     step: float | None = None
-    """(last − first) / (n − 1), ten significant digits, signed; ``None`` when irregular, single, or not a number."""
+    """(last − first) / (n − 1), signed, ten significant digits; ``None`` if labels are irregular, not numbers, or only one."""
     lower: float | None = None
     upper: float | None = None
     values: tuple[float | str, ...] | None = None
-    """The labels when they are text, or numbers of an irregular axis (≤ 10 000); times as in ``Temporal``."""
+    """The labels if they are text, or up to 10,000 numbers of an irregular axis; times as in ``Temporal``."""
     bounds: str | None = None
     """The CF bounds variable."""
     scalar: bool = False
-    """A scalar coordinate: an axis of one label that no variable has as a dimension."""
+    """Whether this is a scalar coordinate: an axis of one label that is not a dimension of any variable."""
 
 
 class Variable(Value):
@@ -70,9 +70,9 @@ class Variable(Value):
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
     dtype: str
-    """As stored, numpy's name (``int16``, ``float32``, ``string``)."""
+    """The stored type by its numpy name (``int16``, ``float32``, ``string``)."""
     decoded_dtype: str
-    """As a reader sees it after CF decoding."""
+    """The type after CF decoding."""
     units: str | None = None
     standard_name: str | None = None
     long_name: str | None = None
@@ -83,7 +83,7 @@ class Variable(Value):
     flag_meanings."""
     valid_min: float | None = None
     valid_max: float | None = None
-    """Least and greatest decoded value, missing left out; ``None`` when all is missing or it is not a number."""
+    """The smallest and largest decoded value, without missing values; ``None`` if all are missing or are not numbers."""
 
 
 class Crs(Value):
@@ -91,7 +91,7 @@ class Crs(Value):
 
     name: str
     authority: str | None = None
-    """``EPSG:27700`` or ``OGC:CRS84``; only when the CF attributes name it."""
+    """``EPSG:27700`` or ``OGC:CRS84``; only if the CF attributes name it."""
     wkt2: str | None = None
     projjson: dict[str, Any] | None = None
     geographic: bool = True
@@ -101,67 +101,69 @@ class Temporal(Value):
     """The time of the cube, in the fields of its own calendar."""
 
     axis: str
-    """The axis of the steps; or the variable of the times, where ``dimensions`` says that these lie along more than one."""
+    """The axis of the steps, or the variable of the times if they are not an axis (see ``dimensions``)."""
     dimensions: tuple[str, ...] = ()
-    """Of times that are no axis: of each run and step, or of each point of several ways."""
+    """The dimensions of times that are not an axis: those of each run and step, or of each point of several trajectories."""
     calendar: str
     start: str
-    """First label, RFC 3339 ``Z``, calendar fields as they are (30 February is in ``360_day``)."""
+    """The first label as RFC 3339 with ``Z``, in the fields of its own calendar (30 February exists in ``360_day``)."""
     end: str
     count: int
     step: str | None = None
-    """ISO 8601 duration when even (``P1D``, ``P1M``, ``PT6H``)."""
+    """The step as an ISO 8601 duration if it is even (``P1D``, ``P1M``, ``PT6H``)."""
     values: tuple[str, ...] | None = None
-    """All labels, when ≤ 1 000 and there is no even step."""
+    """All labels, if there are at most 1,000 and the step is not even."""
     period_type: str | None = None
-    """The type of :mod:`cubeport.cubes.periods` that bounds, spacing and the ``frequency`` attribute show, else ``irregular``."""
+    """The period type (:mod:`cubeport.cubes.periods`) by bounds, spacing or the ``frequency`` attribute, otherwise
+    ``irregular``."""
     first_period: str | None = None
     last_period: str | None = None
-    """Native strings of that type: of the periods that the first and the last step belong to (the start of their bounds)."""
+    """The periods of the first and last step (by the start of their bounds), as native strings of this type."""
     gaps: tuple[tuple[str, str, int], ...] = ()
-    """Holes between periods, as first and last missing period and how many; none is known of ``irregular`` labels."""
+    """Gaps between periods: first and last missing period, and their number. Empty for ``irregular`` labels, whose gaps are
+    unknown."""
     index_start: str = ""
     index_end: str = ""
-    """Outer bounds of the cells as Gregorian instants: what searches are answered from."""
+    """The outer bounds of the cells as Gregorian instants. Searches use them."""
 
 
 class Spatial(Value):
-    """The place of the cube."""
+    """The spatial extent of the cube."""
 
     family: GridFamily
     bbox: BoundingBox | None = None
-    """Of the outer cell edges, CRS84; ``None`` when nothing tells where the data are."""
+    """The box of the outer cell edges, CRS84; ``None`` if the place of the data is unknown."""
     native_bbox: BoundingBox | None = None
-    """Cell edges in the native CRS, as stored (0–360 stays): xmin, ymin, xmax, ymax."""
+    """The outer cell edges in the native CRS as stored (0–360 is not changed): xmin, ymin, xmax, ymax."""
     x: str | None = None
     y: str | None = None
-    """Names of the horizontal coordinate variables: axes, or 2-D/1-D positions for curvilinear and unstructured grids."""
+    """The names of the horizontal coordinate variables: axes, or 2-D or 1-D positions of curvilinear and unstructured grids."""
     z: str | None = None
-    """The heights of positions along one dimension: of a way, of soundings."""
+    """The variable with the heights of positions along one dimension, such as those of a trajectory or a sounding."""
     dimensions: tuple[str, ...] = ()
-    """The dimensions of cells that positions place; empty where x and y are axes."""
+    """The dimensions of cells that are located by positions; empty if x and y are axes."""
     crs: Crs | None = None
     to_crs: float = 1.0
-    """Stored x and y times this are in the units of ``crs``: 1000 for kilometres, the height for radians of a satellite, 57.3 for
-    longitudes and latitudes in radians."""
+    """The factor from stored x and y to the units of ``crs``: 1000 for kilometres, the satellite's height for scan angles in
+    radians, 57.3 for longitudes and latitudes in radians."""
 
     reach: float | None = None
-    """Of stations: how far from its position each holds, in degrees on the sphere. ``None`` of everything that has cells."""
+    """For stations: how far from its position each is valid, in degrees on the sphere. ``None`` for grids with cells."""
 
     @model_validator(mode="before")
     @classmethod
     def _of_old(cls, values: Any) -> Any:
-        """Read the descriptions of 0.1, in which the world was the box of what has no place."""
+        """Read the descriptions of release 0.1, which gave data without a place the box of the world."""
         if isinstance(values, dict) and values.get("family") == "none" and list(values.get("bbox") or ()) == [-180, -90, 180, 90]:
             return {**values, "bbox": None}
         return values
 
 
 class Grid(Value):
-    """Data variables of the store on other cells than its first fields: a staggered velocity, a second resolution, a series."""
+    """Data variables of the store on other cells than its fields: a staggered velocity, a second resolution, a series."""
 
     name: str
-    """That of its first field, as an address can have it."""
+    """The name of its first field, in a form that is valid in a URL."""
     axes: tuple[Axis, ...]
     fields: tuple[str, ...]
     spatial: Spatial
@@ -169,16 +171,16 @@ class Grid(Value):
 
 
 class CubeDescription(Value):
-    """The whole cube. ``variables`` are in the store's order; ``fields`` are the data variables that faces offer together."""
+    """The whole cube. ``variables`` are in the order of the store; ``fields`` are the data variables that faces offer together."""
 
     axes: tuple[Axis, ...]
     variables: tuple[Variable, ...]
     fields: tuple[str, ...]
-    """The data variables on the axes that most of them share, in store order, or as the template names them."""
+    """The data variables on the axes that most of them share, in the order of the store, or those that the template names."""
     spatial: Spatial
     temporal: Temporal | None = None
     grids: tuple[Grid, ...] = ()
-    """The other grids of the store; each is a coverage of its own (:meth:`on`)."""
+    """The other grids of the store. Each is a separate coverage (:meth:`on`)."""
     title: str | None = None
     description: str | None = None
     license: str | None = None
@@ -187,11 +189,11 @@ class CubeDescription(Value):
     size_bytes: int = 0
     """Decoded bytes of all variables."""
     warnings: tuple[tuple[str, str], ...] = ()
-    """``(kind, message)`` of what was accepted but should be known."""
+    """``(kind, message)`` for everything that was accepted but that users should know."""
 
     @property
     def cell_dimensions(self) -> tuple[str, ...]:
-        """The dimensions of cells that positions place, rows before columns; empty where there are none."""
+        """The dimensions of cells that are located by positions, rows before columns; empty if there are none."""
         if self.spatial.family not in ("curvilinear", "unstructured") or self.spatial.x is None:
             return ()
         return self.spatial.dimensions or self.variable(self.spatial.x).dimensions
@@ -202,7 +204,7 @@ class CubeDescription(Value):
         return (*self.fields, *(name for grid in self.grids for name in grid.fields))
 
     def on(self, grid: str) -> CubeDescription:
-        """Return the description of the store as one of its other grids sees it. Raises KeyError."""
+        """Return the description of the store for one of its other grids. Raises KeyError."""
         for each in self.grids:
             if each.name == grid:
                 own = {"axes": each.axes, "fields": each.fields, "spatial": each.spatial, "temporal": each.temporal}

@@ -1,7 +1,7 @@
 """What differs between two versions of a cube: coordinates, steps, values and attributes.
 
 Steps and cells are matched by their labels, not by their positions. Chunks with the same digest in both versions are equal and are
-not read; of the others one at a time is read, so the memory is that of a chunk, whatever the cubes have.
+not read. The others are read one at a time, so memory use does not grow with the size of the cubes.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     type Array = NDArray[Any]
 
 LISTED = 100
-"""Labels of one list in the answer, at most; its count is always whole."""
+"""The largest number of labels in one list of the answer. The counts are always complete."""
 
 _PACKING = ("_FillValue", "missing_value", "scale_factor", "add_offset", "_Unsigned", "units", "calendar")
-"""Attributes that say what stored numbers mean."""
+"""The attributes that define the meaning of stored numbers."""
 
 
 class Labels(Value):
-    """Some labels of a dimension: how many, the first and the last of them, and the first hundred."""
+    """Some labels of a dimension: their number, the first and the last, and a list of the first hundred."""
 
     count: int
     first: str | float | int | None = None
@@ -43,15 +43,15 @@ class Labels(Value):
 
 
 class DimensionDifference(Value):
-    """One dimension whose labels are not the same in both versions."""
+    """A dimension whose labels differ between the versions."""
 
     dimension: str
     size: tuple[int | None, int | None]
-    """Of the older and the newer version; ``None`` where there is no such dimension."""
+    """The sizes in the older and the newer version; ``None`` if a version does not have the dimension."""
     added: Labels
     removed: Labels
     reordered: bool = False
-    """The same labels, in another order."""
+    """Whether the labels are the same but in another order."""
 
 
 class LargestDifference(Value):
@@ -61,28 +61,28 @@ class LargestDifference(Value):
     old: float
     new: float
     at: dict[str, str | float | int]
-    """The label, or else the index, of each dimension."""
+    """The label along each dimension, or the index if there is no label."""
 
 
 class VariableDifference(Value):
-    """One variable of both versions whose values or form differ."""
+    """A variable of both versions whose values, dimensions or type differ."""
 
     name: str
     form: Mapping[str, tuple[Any, Any]] = Field(default_factory=dict)
-    """What differs of ``dimensions`` and ``dtype``, older and newer. Values of other dimensions are not compared."""
+    """``dimensions`` and ``dtype`` if they differ, older and newer. If the dimensions differ, values are not compared."""
     changed: int = 0
-    """Values that differ, of those whose labels both versions have."""
+    """How many values differ, of those whose labels are in both versions."""
     became_missing: int = 0
     became_present: int = 0
     first: dict[str, str | float | int] | None = None
-    """Where the first changed value is, in the store's order."""
+    """The place of the first changed value, in the order of the store."""
     largest: LargestDifference | None = None
     steps: Labels | None = None
-    """The steps in time with a changed value; ``None`` for a variable without time."""
+    """The time steps with a changed value; ``None`` for a variable without time."""
 
 
 class AttributeDifference(Value):
-    """One attribute of the whole (``variable`` is null) or of a variable; null where a version does not have it."""
+    """A global attribute (``variable`` is null) or an attribute of a variable; null if a version does not have it."""
 
     variable: str | None
     name: str
@@ -91,7 +91,7 @@ class AttributeDifference(Value):
 
 
 class Variables(Value):
-    """Which variables came, went and changed."""
+    """Which variables were added, removed and changed."""
 
     added: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
@@ -102,13 +102,13 @@ class Compared(Value):
     """How much was compared by digest alone, and how much was read."""
 
     same_chunks: int
-    """Chunks that both versions have with the same bytes."""
+    """How many chunks have the same bytes in both versions."""
     read_chunks: int
     read_cells: int
 
 
 class Difference(Value):
-    """What differs between two versions."""
+    """The differences between two versions."""
 
     equal: bool
     dimensions: tuple[DimensionDifference, ...] = ()
@@ -119,12 +119,12 @@ class Difference(Value):
 
 @dataclass(frozen=True, slots=True)
 class _Matched:
-    """How the labels of one dimension fit: the places of common labels in both versions, in the newer one's order."""
+    """How the labels of one dimension match: the indices of the common labels in both versions, in the order of the newer one."""
 
     old: Array
     new: Array
     names: Callable[[Iterable[int]], list[str | float | int]]
-    """The labels at places of the newer version."""
+    """Returns the labels at indices of the newer version."""
 
     @property
     def in_place(self) -> Array:
@@ -133,12 +133,12 @@ class _Matched:
 
 
 class Comparison:
-    """Two versions of a dataset, side by side.
+    """A comparison of two versions of a dataset.
 
     Parameters
     ----------
     objects
-        What each version's manifest says of its objects, by key: equal entries are equal bytes.
+        The entries of each version's manifest, by key. Equal entries mean equal bytes.
     """
 
     def __init__(
@@ -151,7 +151,7 @@ class Comparison:
     ) -> None:
         self._old, self._new = old, new
         self._objects = objects
-        self._patience = deadline or (lambda: None)
+        self._deadline = deadline or (lambda: None)
         self._dimensions: list[DimensionDifference] = []
         self._matched: dict[str, _Matched] = {}
         for dimension in dict.fromkeys((*_sizes(old), *_sizes(new))):
@@ -160,11 +160,11 @@ class Comparison:
         self._time = clock.dimension if clock is not None else None
         labels = {axis.name for each in (old, new) for axis in each.description.axes if not axis.scalar}
         names = set(old.names()) & set(new.names())
-        # Labels of axes are compared by matching them; a coordinate of more dimensions is compared as values.
+        # The labels of an axis are compared by matching; coordinates with more dimensions are compared as values.
         self._compared = [each for each in new.names() if each in names and not (each in labels and len(new.dimensions(each)) == 1)]
 
     def cells(self) -> int:
-        """Return how many values :meth:`difference` will read of each version, from digests alone."""
+        """Return how many values of each version :meth:`difference` will read; only digests are used."""
         return sum(
             math.prod(len(places) for _, places in parts)
             for name in self._compared
@@ -174,12 +174,12 @@ class Comparison:
         )
 
     def difference(self) -> Difference:
-        """Read what may differ and return what does.
+        """Read the chunks that may differ, and return the differences.
 
         Raises
         ------
         Corrupt, StoreUnavailable
-            As reading does; and whatever the patience raises.
+            As reading does. The deadline can also raise its own error.
         """
         same = read = cells = 0
         changed = []
@@ -216,7 +216,7 @@ class Comparison:
             _, new, old = np.intersect1d(coming, held, assume_unique=True, return_indices=True)
             ascending = np.argsort(new)
             new, old = new[ascending], old[ascending]
-        else:  # no labels, or labels that do not tell places apart: places are matched
+        else:  # no labels, or labels that are not unique: indices are matched
             old = new = np.arange(min(sizes[0] or 0, sizes[1] or 0))
         added = np.setdiff1d(np.arange(sizes[1] or 0), new)
         removed = np.setdiff1d(np.arange(sizes[0] or 0), old)
@@ -242,9 +242,9 @@ class Comparison:
         return found
 
     def _differing(self, name: str) -> Iterator[tuple[tuple[Array, Array], ...] | None]:
-        """Yield the places in the older and the newer version, by dimension, for each chunk of the newer one with common labels.
+        """Yield, for each chunk of the newer version with common labels, the indices in both versions, by dimension.
 
-        ``None`` stands for a chunk that is the same in both: its bytes are.
+        Yields ``None`` for a chunk whose bytes are the same in both.
         """
         dimensions = self._new.dimensions(name)
         lengths = _chunks(self._new, name)
@@ -280,7 +280,7 @@ class Comparison:
         first: tuple[int, ...] | None = None
         largest: tuple[float, float, float, tuple[int, ...]] | None = None
         for part in parts:
-            self._patience()
+            self._deadline()
             old, new = (
                 each.raw(name, {d: Window(d, runs_of(pair[side])) for d, pair in zip(dimensions, part, strict=True)})
                 for side, each in enumerate((self._old, self._new))
@@ -350,7 +350,7 @@ def _sizes(opened: Opened) -> dict[str, int]:
 
 
 def _labels(opened: Opened, dimension: str) -> tuple[Array | None, Callable[[Iterable[int]], list[str | float | int]]]:
-    """Return the labels of a dimension, ``None`` where it has none, and what writes those at some places."""
+    """Return the labels of a dimension (``None`` if it has none), and a function that formats the labels at given indices."""
     clock = time_axis(opened.description)
     for axis in opened.description.axes:
         if axis.dimension != dimension or axis.scalar or axis.name not in opened.labels().values:
@@ -394,7 +394,7 @@ def _missing(values: Array) -> Array:
 
 
 def _plain(value: Any) -> Any:
-    """Return an attribute as strict JSON: what is not finite becomes text."""
+    """Return an attribute as strict JSON; NaN and infinities become text."""
     if isinstance(value, np.ndarray | np.generic):
         value = value.tolist()
     if isinstance(value, float) and not math.isfinite(value):

@@ -1,4 +1,4 @@
-"""Parameters of a download (``/datasets/{dataset_id}/download``): its own names, and periods of the dataset's own type."""
+"""Parameters of a download (``/datasets/{dataset_id}/download``), with their own names and the dataset's own period type."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from cubeport.errors import InvalidPeriod, InvalidRange, InvalidRequest, Problem
 
 PARAMETERS = ("format", "bbox", "datetime", "start", "end", "variables", "estimate")
 NAMES = {"format": "f", "variables": "properties"}
-"""What a download calls parameters of coverages."""
+"""The names that a download uses for parameters of coverages."""
 _FIELDS = {"hourly": 4, "daily": 3, "monthly": 2, "yearly": 1}
-"""How many fields name a period of a type: year, month, day, hour."""
+"""How many of the fields year, month, day and hour name a period of each type."""
 _PERIOD = re.compile(r"[0-9]{4}[0-9TtZzWPD:.+-]{0,36}", re.ASCII)
 
 
 def parse_download(pairs: Sequence[tuple[str, str]]) -> tuple[Selection, dict[str, str]]:
-    """Return the selection, and ``start`` and ``end`` as they were written. Raises InvalidRequest with every problem."""
+    """Return the selection, and ``start`` and ``end`` as written. Raises InvalidRequest with all problems."""
     ends = {name: value for name, value in pairs if name in ("start", "end")}
     problems = [
         Problem(("query", name), "malformed", f"{name} must be a period, such as 2024-01-31, 2024-01 or 2024-W05")
@@ -52,18 +52,18 @@ def parse_download(pairs: Sequence[tuple[str, str]]) -> tuple[Selection, dict[st
 
 
 def period_of(description: CubeDescription, period_type: str | None, ends: Mapping[str, str]) -> Period:
-    """Return the time from the first moment of ``start`` to the last of ``end``, as periods of the dataset's own type.
+    """Return the time from the first moment of ``start`` to the last moment of ``end``, in periods of the dataset's own type.
 
     Raises
     ------
     InvalidRequest, InvalidPeriod, InvalidRange
-        When the dataset has no time; when a text is not a period of its type and calendar; when the end is before the start.
+        If the dataset has no time, if a text is not a period of its type and calendar, or if the end is before the start.
     """
     temporal = description.temporal
     if temporal is None:
         raise InvalidRequest("These data have no time.", errors=[Problem(("query", "start"), "no-axis", "these data have no time")])
     calendar = canonical(temporal.calendar) or "standard"
-    # Where no period is known, any date is one: each end is a day, a month, a year as it is written.
+    # If the period type is unknown, any date is accepted: each end is a day, a month or a year, as written.
     dated = period_type in periods.PERIOD_TYPES and period_type not in ("climatology", "irregular", "none")
 
     def end(name: str) -> Instant | None:

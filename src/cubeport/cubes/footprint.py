@@ -1,4 +1,4 @@
-"""Where a cube is on the Earth: one CRS84 box around the outer cell edges, west > east where it crosses the antimeridian."""
+"""The place of a cube on the Earth: one CRS84 box around the outer cell edges, with west > east if it crosses the antimeridian."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     type Numbers = np.ndarray[Any, np.dtype[np.float64]]
 
 _SIDE = 21
-"""Points on each side of a native box that is taken to CRS84."""
+"""The number of points on each side of a native box that is transformed to CRS84."""
 
 _DIGITS = 9
-"""Decimals of a degree that computed (not stored) boxes keep: a tenth of a millimetre."""
+"""Computed (not stored) boxes are rounded to this many decimals of a degree, a tenth of a millimetre."""
 
 
 def wrap(longitude: float) -> float:
@@ -29,7 +29,7 @@ def wrap(longitude: float) -> float:
 
 
 def box(west: float, south: float, east: float, north: float, *, digits: int = _DIGITS) -> BoundingBox:
-    """Return the CRS84 box of outer cell edges: latitude cut at ±90, a full circle as −180..180, else west in [−180, 180)."""
+    """Return the CRS84 box of outer cell edges: latitudes within ±90, a full circle as −180..180, otherwise west in [−180, 180)."""
     low, high = max(-90.0, south), min(90.0, north)
     width = east - west
     if width >= 360.0 - 1e-9:
@@ -41,18 +41,20 @@ def box(west: float, south: float, east: float, north: float, *, digits: int = _
 
 
 def _round(number: float, digits: int) -> float:
-    return round(number, digits) + 0.0  # −0.0 reads as a mistake
+    return round(number, digits) + 0.0  # −0.0 looks like a mistake
 
 
 def crosses(bbox: BoundingBox) -> bool:
-    """Say whether the box crosses the antimeridian."""
+    """Return whether the box crosses the antimeridian."""
     return bbox[0] > bbox[2]
 
 
 def projected(
     crs: Any, native: BoundingBox, *, factor: float, geostationary: Mapping[str, Any] | None = None
 ) -> BoundingBox | None:
-    """Return the CRS84 box of a native one: densified edges, both poles tested in native space; ``None`` where none of it is seen.
+    """Return the CRS84 box of a native box, or ``None`` if no part of it is on the Earth.
+
+    The edges are densified, and both poles are tested in the native system.
 
     Parameters
     ----------
@@ -61,9 +63,9 @@ def projected(
     native
         Cell edges as stored: xmin, ymin, xmax, ymax.
     factor
-        What stored numbers are multiplied by to be in the units of the CRS.
+        Converts stored numbers to the units of the CRS by multiplication.
     geostationary
-        Attributes of the grid mapping when the grid is a satellite's view: then rays that miss the disc are dropped.
+        The attributes of the grid mapping if the grid is a satellite view. Rays that miss the disc are then ignored.
     """
     import numpy as np
     import pyproj
@@ -81,7 +83,7 @@ def projected(
     poles = {pole: to_native.transform(0.0, pole) for pole in (90.0, -90.0)}
     across, up = np.linspace(x0, x1, _SIDE), np.linspace(y0, y1, _SIDE)
     for px, py in poles.values():
-        # A side that passes near a pole turns there: its nearest point must be one of the ring's.
+        # A side that passes near a pole turns there, so the point nearest to the pole must be part of the ring.
         across = np.union1d(across, [px]) if x0 < px < x1 else across
         up = np.union1d(up, [py]) if y0 < py < y1 else up
     ring_x = np.concatenate((across, np.full(len(up), x1), across[::-1], np.full(len(up), x0)))
@@ -117,7 +119,7 @@ def _number(value: Any) -> float:
 
 
 def _seen(to_world: Any, to_native: Any, native: BoundingBox, view: Mapping[str, Any]) -> tuple[Numbers, Numbers]:
-    """Return longitudes and latitudes that a satellite sees inside a native box: a lattice, and the limb, where rays end."""
+    """Return longitudes and latitudes that a satellite sees inside a native box: a lattice of points, and the limb of the disc."""
     import numpy as np
 
     x0, y0, x1, y1 = native
@@ -137,18 +139,19 @@ def _seen(to_world: Any, to_native: Any, native: BoundingBox, view: Mapping[str,
 
 
 def positions(lon: Numbers, lat: Numbers, corners: tuple[Numbers, Numbers] | None, *, spread: bool = True) -> BoundingBox | None:
-    """Return the box of cells given by positions, 2-D or 1-D; missing ones are skipped, and ``None`` tells that all are.
+    """Return the box of cells from their positions, 2-D or 1-D. Missing positions are skipped; ``None`` means that all are missing.
 
-    Longitudes are those outside the largest gap that no cell covers, on the circle.
+    On the circle, the box is the complement of the largest gap that no cell covers.
 
     Parameters
     ----------
     lon, lat
         Centres in degrees.
     corners
-        Longitudes and latitudes of vertices, one axis more than the centres; ``None`` takes half the spacing around centres.
+        Longitudes and latitudes of the vertices, with one axis more than the centres; ``None`` uses half the spacing around the
+        centres.
     spread
-        Whether centres without corners stand for cells; else they are points.
+        Whether centres without corners are cells or points.
     """
     import numpy as np
 
@@ -175,7 +178,7 @@ def _from_corners(lon: Numbers, corner_lon: Numbers, corner_lat: Numbers) -> tup
     import numpy as np
 
     centre = lon[..., None]
-    # Cells on the antimeridian have corners on both sides: measure them from the centre.
+    # Cells on the antimeridian have corners on both sides, so corners are measured from the centre.
     around = (corner_lon - centre + 180.0) % 360.0 - 180.0
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # cells whose corners are all missing
@@ -188,7 +191,7 @@ def _from_corners(lon: Numbers, corner_lon: Numbers, corner_lat: Numbers) -> tup
 
 
 def _half_spacing(values: Numbers, *, circle: bool) -> Numbers:
-    """Return half of the larger distance to a neighbour along either dimension, per cell."""
+    """Return, for each cell, half of the larger distance to a neighbour along either dimension."""
     import numpy as np
 
     half = np.zeros(values.shape)
@@ -205,7 +208,7 @@ def _half_spacing(values: Numbers, *, circle: bool) -> Numbers:
 
 
 def covered(west: Numbers, east: Numbers) -> tuple[float, float]:
-    """Return start and width of the shortest arc that holds all the arcs from *west* to *east* (≥ west, any turn)."""
+    """Return the start and width of the shortest arc that contains all arcs from *west* to *east* (east ≥ west, in any turn)."""
     import numpy as np
 
     width = east - west
@@ -215,7 +218,7 @@ def covered(west: Numbers, east: Numbers) -> tuple[float, float]:
     order = np.argsort(start, kind="stable")
     start, end = start[order], (start + width)[order]
     reached = np.maximum.accumulate(end)
-    # An arc past 180 reaches over the first ones again.
+    # An arc beyond 180 overlaps the first arcs again.
     over = float(reached[-1]) - 360.0
     gaps = np.append(start[1:] - np.maximum(reached[:-1], over), start[0] - over)
     largest = int(np.argmax(gaps))
@@ -223,14 +226,14 @@ def covered(west: Numbers, east: Numbers) -> tuple[float, float]:
         return -180.0, 360.0
     if largest == len(gaps) - 1:
         return float(start[0]), float(reached[-1] - start[0])
-    # Begin after the gap, end before it one turn on; arcs that wrapped past it are inside already.
+    # Start after the gap and end before it, one turn later. Arcs that wrap past it are already inside.
     head = float(start[largest + 1])
     tail = max(float(reached[largest]), over)
     return head, tail + 360.0 - head
 
 
 def corners_of(raw: xr.Dataset, x: str, y: str) -> tuple[Numbers, Numbers] | None:
-    """Return the vertices of cells: CF bounds of both positions, or the faces of a UGRID mesh; ``None`` without."""
+    """Return the vertices of cells from CF bounds of both positions or the faces of a UGRID mesh; ``None`` if there are none."""
     import numpy as np
 
     lon, lat = raw.variables[x], raw.variables[y]
@@ -261,7 +264,7 @@ def corners_of(raw: xr.Dataset, x: str, y: str) -> tuple[Numbers, Numbers] | Non
 
 
 def _in_degrees(raw: xr.Dataset, name: str, *, of: str) -> Numbers:
-    """Return vertices in degrees; where they have no units, they have those of the positions (CF 7.1)."""
+    """Return vertices in degrees. Vertices without units have the units of the positions (CF 7.1)."""
     import numpy as np
 
     factor = degrees(raw, name if raw.variables[name].attrs.get("units") else of)

@@ -1,7 +1,7 @@
-"""Output forms of values: what each is called, what bounds it, and who writes it.
+"""The output forms of values: their names, their limits, and their encoders.
 
-A form is one line of :data:`FORMS` and one file of ``adapters/encoders`` with an ``ENCODER``. Negotiation, links, limits, file
-names and the API definition are made from the line.
+To add a form, write a file in ``adapters/encoders`` with an ``ENCODER`` and one line in :data:`FORMS`. Negotiation, links, limits,
+file names and the API definition use this line.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import BinaryIO, Protocol
 from cubeport.cubes.part import Deadline, Part
 
 type Answer = bytes | BinaryIO
-"""A whole answer: bytes, or an open file that has no name any more."""
+"""A complete answer: bytes, or an open file without a name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,19 +26,19 @@ class Form:
     title: str
     media_type: str
     suffix: str
-    """Of file names, without its dot."""
+    """The suffix of file names, without the dot."""
     limit: str
-    """The setting below ``limits`` that bounds its cells."""
+    """The setting below ``limits`` that limits its cells."""
     encoder: str
-    """The file of ``adapters/encoders`` that writes it."""
+    """The module in ``adapters/encoders`` that writes it."""
     also: tuple[str, ...] = ()
-    """Other values of ``f`` and other media types that mean it."""
+    """Other values of ``f`` and other media types for the same form."""
     download: bool = False
-    """Whether it is a file to keep: offered by ``/datasets/{dataset_id}/download``, and sent with a file name."""
+    """Whether ``/datasets/{dataset_id}/download`` offers it, with a file name."""
     stored: bool = False
-    """Whether it holds values as stored: a download of it has every variable, and ``limits.download_cells`` bounds it."""
+    """Whether it contains values as stored. Its downloads have all variables, and ``limits.download_cells`` limits them."""
     seconds: float = 1.0
-    """How many times the usual deadline a download may take: it is made to be large."""
+    """The deadline of a download as a multiple of the usual deadline, because downloads can be large."""
 
 
 FORMS: tuple[Form, ...] = (
@@ -60,11 +60,11 @@ FORMS: tuple[Form, ...] = (
         also=("zip", "application/zarr+zip"), download=True, stored=True, seconds=10,
     ),
 )  # fmt: skip
-"""Every form that is offered; the first is the default of coverages and EDR queries, the first file that of downloads."""
+"""All forms. The first is the default of coverages and EDR queries; the first with ``download`` is the default of downloads."""
 
 
 PLOT = Form("svg", "Plot", "image/svg+xml", "svg", "json_cells", "plot")
-"""What ``/datasets/{dataset_id}/plot`` answers with. It shows one field along one axis, so no coverage or EDR query offers it."""
+"""The form of ``/datasets/{dataset_id}/plot``. It shows one field along one axis, so coverages and EDR queries do not offer it."""
 
 
 def downloads() -> tuple[Form, ...]:
@@ -73,45 +73,45 @@ def downloads() -> tuple[Form, ...]:
 
 
 def form_named(text: str, forms: Iterable[Form] = FORMS) -> Form | None:
-    """Return the form that a value of ``f`` or a media type means, in letters of any case; its parameters do not count."""
+    """Return the form for a value of ``f`` or a media type. Case and media type parameters are ignored."""
     plain = text.partition(";")[0].strip().lower()
     return next((form for form in forms if plain in (form.name, form.media_type, *form.also)), None)
 
 
 class Room(Protocol):
-    """Where an answer is put together when it is not made of bytes at once."""
+    """Provides the files in which larger answers are assembled."""
 
     def hold(self, content: bytes) -> BinaryIO:
-        """Return *content* as a file, as :meth:`open` does."""
+        """Return *content* as a file like those of :meth:`open`."""
 
     def open(self, declared_bytes: int) -> BinaryIO:
-        """Return an empty file for about that many bytes: in memory, or without a name on the data disk.
+        """Return an empty file for about this many bytes: in memory, or without a name on the data disk.
 
         Raises
         ------
         NoSpace
-            When the disk, or the part of it that answers may take, has no room for it.
+            If there is not enough space on the disk, or in the share of it that answers may use.
         """
 
     def finished(self, file: BinaryIO) -> BinaryIO:
-        """Return a file of :meth:`open` once everything is written to it. Every encoder that opens one ends with this.
+        """Return a file of :meth:`open` after everything is written to it. Every encoder that opens a file calls this at the end.
 
         Raises
         ------
         NoSpace, StoreUnavailable
-            When a write failed: libraries hide it, and go on as if there were room.
+            If a write failed. Some libraries hide a failed write and continue.
         """
 
 
 class Encoder(ABC):
-    """Writes one form. What :meth:`counted` and :meth:`size` say comes from metadata: they read no value."""
+    """Writes one form. :meth:`counted` and :meth:`size` use metadata only; they read no values."""
 
     def counted(self, part: Part) -> int:
-        """Return the cells that the form's limit counts."""
+        """Return the number of cells to compare with the limit of the form."""
         return part.cost.cells
 
     def size(self, part: Part) -> int:
-        """Return the bytes of the answer, about."""
+        """Return the approximate size of the answer in bytes."""
         return part.cost.bytes
 
     @abstractmethod
@@ -121,7 +121,7 @@ class Encoder(ABC):
         Raises
         ------
         NotAcceptable
-            When the form cannot hold this part.
+            If the form cannot represent this part.
         NoSpace, Corrupt, StoreUnavailable
-            When there is no room for it; when the data cannot be read.
+            If there is no space for the answer; if the data cannot be read.
         """

@@ -1,4 +1,4 @@
-"""The grammar of the keys of a cube: the names of the objects in its Zarr tree.
+"""The grammar of the keys of a cube, which are the names of the objects in its Zarr tree.
 
 ::
 
@@ -7,8 +7,8 @@
     leaf  = "zarr.json" / "c" *("/" index)
     index = "0" / [1-9] 0*9DIGIT
 
-Every key that comes in, from a manifest, a file name or a request, is compared with this one grammar before anything is opened.
-It imports nothing heavy, since the server reads by it.
+Every key from a manifest, a file name or a request is checked against this grammar before anything is opened. The module imports
+nothing heavy, because the server uses it for every request.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ METADATA = "zarr.json"
 """The metadata document of a group or an array (Zarr v3, "Metadata documents")."""
 
 SEGMENT = r"(?!\.{1,2}(?:/|\Z)|__)[A-Za-z0-9_.+@-]{1,128}"
-"""One part of a path that cannot lead out of its folder."""
+"""One part of a path. It cannot lead out of its folder."""
 
 _NODE = rf"(?!(?:c|zarr\.json)(?:/|\Z)){SEGMENT}"
 _NODES = rf"{_NODE}(?:/{_NODE})*"
@@ -35,11 +35,11 @@ class Key(NamedTuple):
     node: str
     """The path of the array or group; empty for the root."""
     indices: tuple[int, ...] | None
-    """The place of a chunk in the chunk grid, in the order of the array's dimensions; ``None`` for metadata."""
+    """The indices of a chunk in the chunk grid, in the order of the array's dimensions; ``None`` for metadata."""
 
 
 def parse(text: str) -> Key | None:
-    """Return the node and the chunk indices of a key, or ``None`` when *text* does not fit the grammar."""
+    """Return the node and the chunk indices of a key, or ``None`` if *text* does not match the grammar."""
     match = _KEY.fullmatch(text)
     if match is None:
         return None
@@ -48,12 +48,12 @@ def parse(text: str) -> Key | None:
 
 
 def is_path(text: str) -> bool:
-    """Tell whether *text* can be the path of a group or an array; empty is the root."""
+    """Return whether *text* can be the path of a group or an array. An empty text is the root."""
     return _PATH.fullmatch(text) is not None
 
 
 def is_node(name: str) -> bool:
-    """Tell whether *name* can name a group or an array."""
+    """Return whether *name* can be the name of a group or an array."""
     return _NAME.fullmatch(name) is not None
 
 

@@ -1,4 +1,4 @@
-"""How a cube is cut into chunks: about 1 MiB each, as good for a map as for a series; coordinates whole."""
+"""How a cube is divided into chunks: about 1 MiB each, balanced between maps and series. A coordinate is one chunk."""
 
 from __future__ import annotations
 
@@ -13,28 +13,28 @@ if TYPE_CHECKING:
     import xarray as xr
 
 CHUNK_BYTES = 1024 * 1024
-"""What a chunk of data has, before compression."""
+"""The target size of a chunk of data, before compression."""
 
 COORDINATE_BYTES = 64 * 1024 * 1024
-"""A coordinate is one chunk up to here; a larger one is cut as data are."""
+"""A coordinate up to this size is one chunk; a larger coordinate is chunked like data."""
 
 _TEXT_BYTES = 64
 
 
 def chunks(raw: xr.Dataset, explicit: Mapping[str, int] | None = None) -> dict[str, tuple[int, ...]]:
-    """Return chunk lengths by variable of an undecoded dataset.
+    """Return the chunk lengths of an undecoded dataset, by variable.
 
     Parameters
     ----------
     raw
         Opened with ``decode_cf=False``.
     explicit
-        Lengths by dimension that a template sets for data, −1 = the whole dimension; the others share what is left of 1 MiB.
+        Lengths by dimension that a template sets for data; −1 is the whole dimension. The other dimensions share the rest of 1 MiB.
 
     Raises
     ------
     InvalidTemplate
-        When *explicit* names a dimension that does not exist, or a length is none.
+        If *explicit* names a dimension that does not exist, or a length is not valid.
     """
     found = find(raw)
     fixed = _fixed(raw, explicit or {})
@@ -74,16 +74,17 @@ def balanced(
     maps: set[int],
     given: Mapping[int, int] | None = None,
 ) -> tuple[int, ...]:
-    """Return chunk lengths of about 1 MiB such that a whole map and a whole series touch about as many chunks.
+    """Return chunk lengths of about 1 MiB for which a whole map and a whole series touch about the same number of chunks.
 
     Parameters
     ----------
     shape, itemsize
-        Of the array; bytes.
+        The shape of the array, and the bytes of one value.
     series, maps
-        Places of the time dimensions, and of the horizontal ones. All others are cut to 1 while there is no room for more.
+        The indices of the time dimensions and of the horizontal dimensions. All other dimensions get length 1 unless there is space
+        for more.
     given
-        Lengths that are set already, by place.
+        Lengths that are already set, by index of the dimension.
     """
     given = given or {}
     lengths = [given.get(n, 1) for n in range(len(shape))]
@@ -94,7 +95,8 @@ def balanced(
     free_maps = sorted(maps - set(given))
     times = math.prod(shape[n] for n in free_series)
     cells = math.prod(shape[n] for n in free_maps)
-    # n_t / c_t chunks for a series, n_xy / c_xy for a map, and c_t · c_xy fills the chunk: equal where c_t² = n_t · room / n_xy.
+    # A series touches n_t / c_t chunks, a map n_xy / c_xy, and c_t · c_xy fills the chunk. Both are equal if c_t² = n_t · room /
+    # n_xy.
     long = min(float(times), room, max(1.0, math.sqrt(times * room / cells)))
     wide = min(float(cells), max(1.0, room / long))
     long = min(float(times), max(1.0, room / wide))
@@ -110,7 +112,9 @@ def balanced(
 
 
 def _spread(lengths: list[int], shape: tuple[int, ...], places: list[int], amount: float) -> None:
-    """Give *amount* cells to several dimensions in proportion to their sizes, the smallest first, as it may be whole."""
+    """Divide *amount* cells among several dimensions in proportion to their sizes. The smallest is first, because it may fit
+    whole.
+    """
     for taken, n in enumerate(sorted(places, key=lambda n: shape[n])):
         rest = [shape[m] for m in sorted(places, key=lambda m: shape[m])[taken:]]
         share = shape[n] * (amount / math.prod(rest)) ** (1 / len(rest))
@@ -119,5 +123,5 @@ def _spread(lengths: list[int], shape: tuple[int, ...], places: list[int], amoun
 
 
 def _even(size: int, length: float) -> int:
-    """Return a length near the wanted one that leaves no thin last chunk."""
+    """Return a length near *length* that leaves no thin last chunk."""
     return math.ceil(size / max(1, math.ceil(size / max(1.0, length) - 1e-9)))

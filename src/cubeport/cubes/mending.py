@@ -1,8 +1,8 @@
-"""What is repaired in every source without being asked for, each time with a warning.
+"""Repairs that cubeport makes in every source without being asked, each with a warning.
 
-Text that is not UTF-8, control characters, attributes too long to publish, variables without a value, the name that xarray gives
-a nameless array, and whole months or years since a date. Each has one meaning. Whatever else changes a source is asked for
-(:mod:`cubeport.cubes.normalise`).
+It repairs text that is not UTF-8, control characters, attributes too long to publish, variables without values, the name that
+xarray gives to an unnamed array, and whole months or years since a date. Each of these has only one meaning. Every other change
+must be requested (:mod:`cubeport.cubes.normalise`).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ATTRIBUTE_BYTES = 64 * 1024
 """A longer attribute is skipped."""
 
 _SHOWN = 20
-"""Parts of one kind that are named; more are counted."""
+"""A warning names this many repairs of one kind and counts the others."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NAMELESS, _NAMED = "__xarray_dataarray_variable__", "values"
@@ -33,7 +33,7 @@ type Warnings = list[tuple[str, str]]
 
 
 def mend(raw: xr.Dataset) -> tuple[xr.Dataset, Warnings]:
-    """Return an undecoded dataset such that its odd parts do not hinder the others, and what was done."""
+    """Return an undecoded dataset with its defects repaired, and a warning for each repair."""
     warnings: Warnings = []
     raw = _texts(raw, warnings)
     raw = _valued(raw, warnings)
@@ -74,7 +74,7 @@ def _texts(raw: xr.Dataset, warnings: Warnings) -> xr.Dataset:
 
 
 def _text_of(value: Any) -> Any:
-    """Return *value* with clean texts; the same object where it is clean."""
+    """Return *value* with clean text, or the same object if it is already clean."""
     if isinstance(value, str):
         return clean(value)
     if isinstance(value, list | tuple):
@@ -89,7 +89,7 @@ def _text_of(value: Any) -> Any:
 
 
 def clean(text: str) -> str:
-    """Return *text* without control characters but tabs and line feeds; bytes that are not UTF-8 are read as Windows-1252."""
+    """Return *text* without control characters except tabs and line feeds. Bytes that are not UTF-8 are read as Windows-1252."""
     if not text.isascii() and any("\udc80" <= c <= "\udcff" for c in text):
         raw = text.encode("utf-8", "surrogateescape")
         try:
@@ -115,7 +115,7 @@ def _size(value: Any) -> int:
 
 
 def _valued(raw: xr.Dataset, warnings: Warnings) -> xr.Dataset:
-    """Leave out variables along a dimension of length 0, unless they are most of the fields: such a source has no data."""
+    """Drop variables along a dimension of length 0, unless most fields have it: such a source has no data."""
     empty = {name: [str(d) for d, n in each.sizes.items() if n == 0] for name, each in variables(raw).items() if 0 in each.shape}
     fields = [name for name, each in variables(raw).items() if each.dtype.kind in "biuf" and each.ndim and each.dims != (name,)]
     if not empty or 2 * sum(name in empty for name in fields) > len(fields):
@@ -133,14 +133,14 @@ def _named(raw: xr.Dataset, warnings: Warnings) -> xr.Dataset:
 
 
 def counted_in_days(raw: xr.Dataset) -> tuple[xr.Dataset, Warnings]:
-    """Return *raw* with whole months and years since a date counted in days, and what was done.
+    """Return *raw* with whole months and years since a date converted to days, and a warning for each.
 
-    Libraries decode neither, but for calendars of equal months.
+    Libraries decode these units only in calendars with months of equal length.
 
     Raises
     ------
     SourceRejected
-        ``bad-time`` for numbers that are not whole.
+        ``bad-time``, if the numbers are not whole.
     """
     warnings: Warnings = []
     for key, variable in list(raw.variables.items()):
@@ -149,7 +149,7 @@ def counted_in_days(raw: xr.Dataset) -> tuple[xr.Dataset, Warnings]:
             continue
         name = str(key)
         if times.calendar_of(variable.attrs, name=name) == "360_day" and variable.dtype.kind == "f":
-            continue  # a month is 30 days, part of it too, and libraries know that
+            continue  # a month is always 30 days here, so libraries decode fractions too
         raw = in_days(raw, name)
         warnings.append(
             (
@@ -161,12 +161,12 @@ def counted_in_days(raw: xr.Dataset) -> tuple[xr.Dataset, Warnings]:
 
 
 def in_days(raw: xr.Dataset, name: str, *, parts: bool = False) -> xr.Dataset:
-    """Return *raw* with the months or years since a date of *name*, and of its bounds, counted in days since that date.
+    """Return *raw* with the months or years since a date of *name* and of its bounds converted to days since that date.
 
     Parameters
     ----------
     parts
-        Whether a fraction is that part of its own calendar month or year; refused otherwise.
+        Whether a fraction is a part of its own calendar month or year. Otherwise fractions are refused.
     """
     variable = raw.variables[name]
     found = _PERIODS.fullmatch(str(variable.attrs.get("units", "")))
@@ -203,7 +203,7 @@ def in_days(raw: xr.Dataset, name: str, *, parts: bool = False) -> xr.Dataset:
 
 
 def _date(text: str) -> str:
-    """Return the date that *text* means; ``jan 1899``, as some archives write it, is its first day."""
+    """Return the date of *text*. ``jan 1899``, as some archives write it, is the first day of the month."""
     found = _MONTH_OF_YEAR.fullmatch(text.strip())
     return f"{found[2]}-{_MONTHS.index(found[1].lower()[:3]) + 1:02d}-01" if found else text.strip()
 
@@ -213,7 +213,7 @@ _MONTH_OF_YEAR = re.compile(rf"((?:{'|'.join(_MONTHS)})[a-z]*)[ -](\d{{4}})", re
 
 
 def _days(start: calendars.Stamp, months: float, calendar: calendars.CalendarName) -> float:
-    """Return the days from *start* to so many calendar months later; the day of a shorter month is its last."""
+    """Return the days from *start* until *months* calendar months later. In a shorter month, the day becomes its last day."""
 
     def at(whole: int) -> float:
         total = start.year * 12 + start.month - 1 + whole

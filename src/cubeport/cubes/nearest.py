@@ -1,7 +1,8 @@
-"""The cells that lie nearest to a point, on grids whose positions are arrays: looked for in blocks, not in all cells.
+"""Find the cells nearest to a point on grids whose positions are arrays, without testing all cells.
 
-An index of blocks is made once for an array of positions and lasts as long as the array. It holds, for each block of cells, a ball
-around it on the unit sphere: a block whose ball is farther than another block's far side cannot have the nearest cell.
+An index divides the positions into blocks. It is made once for an array of positions and is kept as long as the array. For each
+block it contains a ball around the block on the unit sphere. A block cannot contain the nearest cell if its ball is farther away
+than the far side of another ball.
 """
 
 from __future__ import annotations
@@ -19,16 +20,16 @@ if TYPE_CHECKING:
     type Array = NDArray[Any]
 
 _BLOCK = 2_048
-"""Cells of a block, about."""
+"""The approximate number of cells of a block."""
 
 _kept: dict[tuple[int, int], tuple[Any, Index]] = {}
 _lock = threading.Lock()
 
 
 def index_of(lon: Array, lat: Array) -> Index:
-    """Return the index of these positions: made at the first call, and forgotten with the array."""
+    """Return the index of these positions. It is made by the first call and dropped with the array."""
     key = id(lon), id(lat)
-    with _lock:  # one is made at a time: that bounds the memory it takes
+    with _lock:  # only one is made at a time, which limits the memory
         found = _kept.get(key)
         if found is None or found[0]() is not lon:
             index = _made(lon, lat)
@@ -43,18 +44,18 @@ def _forget(kept: dict[tuple[int, int], Any], key: tuple[int, int], _: object) -
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """Positions, in blocks."""
+    """Positions divided into blocks."""
 
     lon: Array
     lat: Array
     blocks: tuple[tuple[slice, ...], ...]
     centres: Array
-    """``(block, 3)``, on the unit sphere; NaN where a block has no position."""
+    """The centre of each block on the unit sphere, ``(block, 3)``; NaN for a block without positions."""
     radii: Array
-    """How far the positions of a block can be from its centre, at most, as a chord."""
+    """The largest distance of the positions of each block from its centre, as a chord."""
 
     def nearest(self, lon: float, lat: float, count: int = 1) -> list[tuple[tuple[int, ...], float]]:
-        """Return the *count* cells nearest to the point, each with its angle in radians: nearest first."""
+        """Return the *count* cells nearest to the point, the nearest first, each with its distance as an angle in radians."""
         import numpy as np
 
         point = _on_sphere(np.array(lon), np.array(lat))
@@ -88,16 +89,16 @@ def _made(lon: Array, lat: Array) -> Index:
     for number, block in enumerate(blocks):
         west, east = _ends(lon[block])
         south, north = _ends(lat[block])
-        if west <= east and south <= north:  # not so where all is missing
+        if west <= east and south <= north:  # false if all positions are missing
             centres[number] = _on_sphere(np.array((west + east) / 2), np.array((south + north) / 2))
-            # Along the meridian, then along the parallel: no way from the centre is longer, and a chord is shorter than it.
+            # Along the meridian, then along the parallel: no position is farther from the centre than this, and a chord is shorter.
             widest = math.cos(math.radians(0 if south <= 0 <= north else min(abs(south), abs(north))))
             radii[number] = math.radians((north - south) / 2 + (east - west) / 2 * widest) + 1e-12
     return Index(lon, lat, tuple(blocks), centres, radii)
 
 
 def _ends(values: Array) -> tuple[float, float]:
-    """Return the least and the greatest of the values that are known; the wrong way round where none is."""
+    """Return the smallest and the largest known value; (inf, −inf) if none is known."""
     import numpy as np
 
     known = values[np.isfinite(values)]
@@ -109,6 +110,6 @@ def _on_sphere(lon: Array, lat: Array) -> Array:
     import numpy as np
 
     east, north = np.radians(np.asarray(lon, "float64")), np.radians(np.asarray(lat, "float64"))
-    with np.errstate(invalid="ignore"):  # infinite positions are missing ones
+    with np.errstate(invalid="ignore"):  # infinite positions are missing positions
         flat = np.cos(north)
         return np.stack([flat * np.cos(east), flat * np.sin(east), np.sin(north)], axis=-1)

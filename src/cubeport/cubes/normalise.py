@@ -1,6 +1,6 @@
-"""The steps of ``normalise`` on a raw dataset: names, order, attributes and coordinates; no value of a field is changed.
+"""The steps of ``normalise`` on a raw dataset. They change names, order, attributes and coordinates, but no value of a field.
 
-Each step is a pure function of the dataset and what the step says. A step that does not fit the source is refused with its number.
+Each step is a pure function of the dataset and the step's options. If a step does not fit the source, the error gives its number.
 """
 
 from __future__ import annotations
@@ -23,33 +23,33 @@ from cubeport.errors import InvalidRequest, SourceRejected
 
 PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value", "_Unsigned")
 TOLERANCE = 1e-5
-"""Part of a step by which coordinates of two files may differ."""
+"""How much coordinates of two files may differ, as a share of a step."""
 
 _FILE = "global"
 _CHANGED_RANGES = ("valid_min", "valid_max", "valid_range", "actual_range")
 
 
 def tolerance(steps: Sequence[Mapping[str, Any]]) -> float:
-    """Return the tolerance that *steps* ask for."""
+    """Return the tolerance that *steps* set."""
     return next((float(step["tolerance"]) for step in reversed(steps) if "tolerance" in step), TOLERANCE)
 
 
 def normalise(raw: xr.Dataset, steps: Sequence[Mapping[str, Any]], *, file: str = "") -> xr.Dataset:
-    """Return *raw* after *steps*, in their order.
+    """Apply *steps* to *raw* in order and return the result.
 
     Parameters
     ----------
     steps
-        As :meth:`~cubeport.cubes.steps.NormaliseStep.plain` gives them.
+        As :meth:`~cubeport.cubes.steps.NormaliseStep.plain` returns them.
     file
         The name of the file, for ``set_time: {from_name: …}``.
 
     Raises
     ------
     InvalidRequest
-        When a step does not fit the source: which step, and what the source has.
+        If a step does not fit the source. The message names the step and what the source contains.
     SourceRejected
-        When what a step reads cannot be read as it says.
+        If a step cannot read the values that it needs.
     """
     for number, (name, value) in enumerate(parsed(NormaliseStep, list(steps)), 1):
         try:
@@ -60,7 +60,7 @@ def normalise(raw: xr.Dataset, steps: Sequence[Mapping[str, Any]], *, file: str 
 
 
 def dropped_by(steps: Sequence[Mapping[str, Any]]) -> set[str]:
-    """Return the names, as the source has them, of variables that *steps* drop."""
+    """Return the variables that *steps* drop, by their names in the source."""
     names: dict[str, str] = {}
     gone = set()
     for step in steps:
@@ -101,7 +101,7 @@ def _drop(raw: xr.Dataset, names: Sequence[str], _: str) -> xr.Dataset:
 
 
 def dropped(raw: xr.Dataset, names: Iterable[str]) -> xr.Dataset:
-    """Return *raw* without the variables *names*, and without words that refer to them."""
+    """Return *raw* without the variables *names* and without references to them in attributes."""
     gone = set(names)
     held = {}
     for name, variable in variables(raw).items():
@@ -155,7 +155,7 @@ def _sort(raw: xr.Dataset, names: Sequence[str], _: str) -> xr.Dataset:
 
 
 def at(raw: xr.Dataset, dimension: str, order: np.ndarray[Any, Any]) -> xr.Dataset:
-    """Return *raw* with the indices *order* of *dimension*."""
+    """Return *raw* indexed by *order* along *dimension*."""
     if len(order) == raw.sizes[dimension] and (np.diff(order) == 1).all():
         return raw
     held = {name: each.isel({dimension: order}) if dimension in each.dims else each for name, each in variables(raw).items()}
@@ -172,7 +172,7 @@ def _wrap_longitude(raw: xr.Dataset, end: int, _: str) -> xr.Dataset:
         def wrapped(values: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
             numbers = np.asarray(values, "float64")
             low = end - 360
-            # Only what is outside is moved: no label changes by a rounding error.
+            # Only labels outside the range are moved, so that no other label gets a rounding error.
             return np.where((numbers >= low) & (numbers < end), numbers, (numbers - low) % 360 + low)
 
         if variable.ndim > 1:
@@ -206,7 +206,7 @@ def _decode_packed(raw: xr.Dataset, names: Sequence[str] | bool, _: str) -> xr.D
 
 
 def unpacked(name: str, variable: xr.Variable) -> xr.Variable:
-    """Return *variable* as the floating-point numbers that it means, missing ones as NaN, lazily."""
+    """Return *variable* lazily as unpacked floating-point numbers, with missing values as NaN."""
     opened = xr.conventions.decode_cf_variable(name, variable, concat_characters=False, decode_times=False, decode_timedelta=False)
     kind = opened.dtype if opened.dtype.kind == "f" else np.result_type("float32", opened.dtype)
     attributes = {key: value for key, value in variable.attrs.items() if key not in PACKING}
@@ -233,7 +233,7 @@ def _set_attributes(raw: xr.Dataset, wanted: Mapping[str, Mapping[str, Any]], _:
 
 
 def _like(value: Any, old: Any, variable: xr.Variable | None, key: str) -> Any:
-    """Return a number in the type that it had, or that the values have, where CF asks for the same type."""
+    """Return a number in the type of the old attribute, or in the type of the values if CF requires it."""
     if isinstance(value, str):
         return value
     if key in ("_FillValue", "missing_value", "valid_min", "valid_max", "valid_range", "flag_values") and variable is not None:
@@ -331,7 +331,7 @@ def _minutes_of_name(pattern: str, file: str) -> int:
 
 
 def _one_step(raw: xr.Dataset, name: str, values: np.ndarray[Any, Any], attributes: Mapping[str, Any]) -> xr.Dataset:
-    """Return *raw* with the time *values*, of one step, as a dimension of every field."""
+    """Return *raw* with the time *values* (one step) as a dimension of every field."""
     if raw.sizes.get(name, 1) != 1:
         raise Unfit(f"{name!r} has {raw.sizes[name]} steps, but the name of the file has one time")
     held = variables(raw)
@@ -425,7 +425,7 @@ def _positions(raw: xr.Dataset, step: Positions, _: str) -> xr.Dataset:
 
 
 def _standing(name: str, variable: xr.Variable) -> xr.Variable:
-    """Return positions without a dimension along which they stay the same, such as the time of WRF."""
+    """Return positions without a dimension along which they do not change, such as the time in WRF output."""
     while variable.ndim > 2:
         values = np.asarray(decoded(variable, name=name))
         if not (values == values[:1]).all():
@@ -442,7 +442,7 @@ def _join_scalar_time(raw: xr.Dataset, name: str, _: str) -> xr.Dataset:
 
 
 def joined_by_scalar(raw: xr.Dataset, name: str) -> xr.Dataset:
-    """Return *raw* with the scalar coordinate *name* as a dimension of length 1, in front, of itself and of every field."""
+    """Return *raw* with the scalar coordinate *name* as a new first dimension of length 1 of itself and of every field."""
     fields = {field for field, role in axes.find(raw).roles.items() if role == "data"}
     held = {}
     for each, variable in variables(raw).items():
@@ -477,5 +477,5 @@ _STEPS: Mapping[str, Callable[[xr.Dataset, Any, str], xr.Dataset]] = {
     "coordinate_units": _coordinate_units,
     "positions": _positions,
     "join_scalar_time": _join_scalar_time,
-    "tolerance": _unchanged,  # for the joining of files
+    "tolerance": _unchanged,  # used when files are joined
 }

@@ -1,4 +1,4 @@
-"""A version open for reading, and the part of it that an answer is about."""
+"""An open version, and the part of it that an answer contains."""
 
 from __future__ import annotations
 
@@ -17,27 +17,27 @@ if TYPE_CHECKING:
     type Array = NDArray[Any]
 
 type Deadline = Callable[[], None]
-"""Returns while there is time left and the client is there; else raises."""
+"""Returns if there is time left and the client is still connected; otherwise raises."""
 
 
 class Opened(Protocol):
-    """One version, open for reading. Values are read when they are asked for, and never before."""
+    """A version that is open for reading. Values are read only when a method asks for them."""
 
     @property
     def description(self) -> CubeDescription: ...
 
     def names(self) -> tuple[str, ...]:
-        """Return all variables in the store's order."""
+        """Return the names of all variables, in the order of the store."""
 
     def needed(self, fields: Iterable[str]) -> list[str]:
-        """Return the fields and all variables that they refer to, in the store's order."""
+        """Return the fields and all variables that they refer to, in the order of the store."""
 
     def dimensions(self, name: str) -> tuple[str, ...]: ...
 
     def shape(self, name: str) -> tuple[int, ...]: ...
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        """Return the type of the stored values."""
+        """Return the dtype of the stored values."""
 
     def attributes(self, name: str) -> Mapping[str, Any]:
         """Return the attributes of a variable as stored."""
@@ -48,41 +48,41 @@ class Opened(Protocol):
         """Return the decoded coordinates."""
 
     def decode(self, name: str, raw: Array) -> Array:
-        """Return stored values masked, unpacked and scaled as xarray does."""
+        """Return stored values masked, unpacked and scaled, as xarray does it."""
 
     def decode_like(self, name: str, values: Array) -> Array:
-        """Return a few stored values decoded like those of a field, whatever its shape."""
+        """Return stored values of any shape, decoded like those of the field."""
 
     def raw(self, name: str, along: Mapping[str, Window], *, deadline: Deadline = ...) -> Array:
-        """Return the stored values in the windows of the variable's dimensions; a dimension without a window is whole.
+        """Return the stored values in the windows of the variable's dimensions, and all of a dimension without a window.
 
         Raises
         ------
         Corrupt
-            When stored bytes are missing or cannot be decoded: never fill values in their place.
+            If stored bytes are missing or cannot be decoded. They are never replaced by fill values.
         StoreUnavailable
-            When the store cannot be read now.
+            If the store cannot be read at the moment.
         """
 
     def cut(self, windows: Windows, *, deadline: Deadline = ...) -> Cut:
-        """Return labels and values in *windows*, decoded. Raises as :meth:`raw`."""
+        """Return the decoded labels and values in *windows*. Raises as :meth:`raw`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """The part of an open version that one answer is about: resolved and counted, no value read yet."""
+    """The part of an open version that one answer contains. Its windows and cost are known; no values are read yet."""
 
     opened: Opened
     windows: Windows
     cost: Cost
     public_url: str
-    """Where the service is found: documents link there."""
+    """The address of the service, for links in documents."""
     point: bool = False
-    """Whether one position was asked for."""
+    """Whether the caller asked for one position."""
     as_stored: bool = False
-    """Whether axes keep their dimensions and labels as in the store (downloads)."""
+    """Whether axes keep their dimensions and labels as stored (for downloads)."""
     everything: bool = False
-    """Whether variables without data of their own (coordinates, grid mappings) are all wanted."""
+    """Whether to include all variables without data of their own (coordinates, grid mappings)."""
 
     @property
     def description(self) -> CubeDescription:

@@ -1,6 +1,6 @@
-"""Periods of time in every calendar: one parser and one printer for every face.
+"""Periods of time in every calendar, with one parser and one formatter for every face.
 
-A period is an ordinal of its type and calendar: consecutive periods have consecutive ordinals, and they are compared as such,
+A period is an ordinal of its type and calendar. Consecutive periods have consecutive ordinals. Periods are compared by ordinals,
 never as text.
 """
 
@@ -42,7 +42,7 @@ PERIOD_TYPES = (
     "irregular",
     "none",
 )
-"""Every period type; names are never changed."""
+"""All period types. Their names never change."""
 
 CLIMATOLOGIES: dict[str, tuple[str, ...]] = {
     "monthly": tuple(f"{n:02d}" for n in range(1, 13)),
@@ -50,7 +50,7 @@ CLIMATOLOGIES: dict[str, tuple[str, ...]] = {
     "dekadal": tuple(f"{n:02d}" for n in range(1, 37)),
     "seasonal": ("DJF", "MAM", "JJA", "SON"),
 }
-"""The labels of a climatology, complete and in order; the ordinal is the place in the list."""
+"""The labels of each climatology, complete and in order. The ordinal is the index in the list."""
 
 type Side = Literal["start", "end"]
 
@@ -60,20 +60,20 @@ _SPAN = re.compile(
     re.ASCII,
 )
 
-# A later rank is coarser; a text may be coarser than its period type, never finer.
+# A later rank is coarser. A text may be coarser than its period type, but not finer.
 _RANKS = {"hour": 0, "day": 1, "pentad": 2, "week": 2, "dekad": 3, "month": 4, "year": 5}
 _RANK_OF_TYPE = {"daily": 1, "weekly": 2, "pentad": 2, "dekadal": 3, "monthly": 4, "yearly": 5, "irregular": 0}
 
 
 def _hours(period_type: str) -> int | None:
-    """Return the hours of an hourly type, ``None`` for the others."""
+    """Return the number of hours of an hourly type, or ``None`` for other types."""
     if period_type == "hourly":
         return 1
     return int(period_type.split("-")[0]) if period_type.endswith("-hourly") else None
 
 
 def check_type(period_type: str, calendar: CalendarName = "standard", climatology: str | None = None) -> None:
-    """Raise InvalidPeriod when there is no such type, or the calendar does not have it."""
+    """Raise InvalidPeriod if the type is unknown or the calendar does not have it."""
     if period_type not in PERIOD_TYPES:
         raise InvalidPeriod(f"no such period type; there are {', '.join(PERIOD_TYPES)}")
     if period_type == "weekly" and calendar not in ("standard", "proleptic_gregorian"):
@@ -83,7 +83,7 @@ def check_type(period_type: str, calendar: CalendarName = "standard", climatolog
 
 
 def of(stamp: Stamp, period_type: str, calendar: CalendarName = "standard") -> int:
-    """Return the ordinal of the period that holds the stamp; of ``irregular``, the stamp's own.
+    """Return the ordinal of the period that contains the stamp; for ``irregular``, the ordinal of the stamp itself.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def of(stamp: Stamp, period_type: str, calendar: CalendarName = "standard") -> i
 
 
 def numbers_of(stamps: Iterable[Stamp], period_type: str, calendar: CalendarName = "standard") -> list[int]:
-    """Return the ordinals of the periods that hold the stamps, as :func:`of`; quicker for many than one by one."""
+    """Return the ordinals of the periods that contain the stamps. Faster than calling :func:`of` many times."""
     check_type(period_type, calendar, "monthly")
     if (hours := _hours(period_type)) is not None:
         return [(day_number(each.year, each.month, each.day, calendar) * 24 + each.hour) // hours for each in stamps]
@@ -148,12 +148,12 @@ def start_of(number: int, period_type: str, calendar: CalendarName = "standard")
 
 
 def end_of(number: int, period_type: str, calendar: CalendarName = "standard") -> Stamp:
-    """Return the first moment after a period; of ``irregular``, the moment itself."""
+    """Return the first moment after a period; for ``irregular``, the moment itself."""
     return start_of(number if period_type == "irregular" else number + 1, period_type, calendar)
 
 
 def format_period(number: int, period_type: str, calendar: CalendarName = "standard", climatology: str | None = None) -> str:
-    """Return the native string of a period."""
+    """Return the native text of a period, such as ``2024-01``."""
     check_type(period_type, calendar, climatology)
     if period_type == "climatology":
         return CLIMATOLOGIES[str(climatology)][number]
@@ -178,14 +178,15 @@ def format_period(number: int, period_type: str, calendar: CalendarName = "stand
 def parse(
     text: str, period_type: str, calendar: CalendarName = "standard", *, side: Side = "start", climatology: str | None = None
 ) -> int:
-    """Return the ordinal of a period written natively, as RFC 3339, or coarser.
+    """Return the ordinal of a period from its native text, an RFC 3339 text or a coarser text.
 
     Parameters
     ----------
     text
-        ``2024-01-31``, ``2024-01-31T18:00:00+02:00``; ``2024-02`` for daily is its first day as start, its last as end.
+        ``2024-01-31``, ``2024-01-31T18:00:00+02:00``. For daily periods, ``2024-02`` is its first day as a start and its last day
+        as an end.
     side
-        Which end of a coarser text is meant; ends are inclusive.
+        Whether a coarser text is a start or an end. Ends are inclusive.
 
     Raises
     ------
@@ -230,7 +231,7 @@ def _expected(period_type: str) -> str:
 
 
 def _span(found: re.Match[str], calendar: CalendarName, period_type: str) -> tuple[Stamp, Stamp, int]:
-    """Return first and last moment of a text, and how coarse it is."""
+    """Return the first and last moment of a text, and the rank of its resolution."""
     part = {key: int(value) for key, value in found.groupdict().items() if value is not None}
     year = part["year"]
 
@@ -260,7 +261,7 @@ def _span(found: re.Match[str], calendar: CalendarName, period_type: str) -> tup
         return spread(month, "monthly", "month")
     if "hour" not in part:
         first, last, rank = spread(day_number(year, part["month"], part["day"], calendar), "daily", "day")
-        # Pentads and dekads are written as their first day: natively a date is as coarse as they are.
+        # The native text of a pentad or dekad is its first day, so a date counts as coarse as they are.
         return first, last, max(rank, _RANK_OF_TYPE[period_type]) if period_type in ("pentad", "dekadal") else rank
     if part["hour"] > 23:
         raise InvalidPeriod("an hour is 00 to 23")
@@ -269,7 +270,7 @@ def _span(found: re.Match[str], calendar: CalendarName, period_type: str) -> tup
 
 
 def gaps(numbers: Sequence[int]) -> Iterator[tuple[int, int]]:
-    """Yield first and last ordinal of each hole in ascending ordinals."""
+    """Yield the first and last missing ordinal of each gap in ascending ordinals."""
     return ((a + 1, b - 1) for a, b in pairwise(numbers) if b > a + 1)
 
 
@@ -302,9 +303,9 @@ def infer(
     *,
     frequency: str | None = None,
 ) -> str:
-    """Return the period type of ascending labels: from bounds, else even spacing, else ``frequency``, else ``irregular``.
+    """Return the period type of ascending labels by their bounds, even spacing or ``frequency``, otherwise ``irregular``.
 
-    A type is taken only when every label has a period of its own, so that none can overwrite another.
+    A type fits only if every label has its own period, so that no step can overwrite another.
     """
     weeks = calendar in ("standard", "proleptic_gregorian")
     candidates = [each for each in _FROM_BOUNDS if each != "weekly" or weeks]
@@ -331,9 +332,9 @@ def infer(
 def moments(
     labels: Sequence[Stamp], kind: str, calendar: CalendarName, bounds: tuple[Sequence[Stamp], Sequence[Stamp]] | None
 ) -> Sequence[Stamp]:
-    """Return the moments that say which period each step belongs to: the starts of bounds that are periods, else the labels.
+    """Return the moments that decide the period of each step: the starts of bounds that are periods, otherwise the labels.
 
-    Bounds that are none (a year from December on) would put a step into the period before its own.
+    Bounds that are not periods (a year that starts in December) would assign a step to the period before its own.
     """
     if bounds is None or kind in ("irregular", "none", "climatology"):
         return labels
@@ -348,8 +349,8 @@ def _are_periods(bounds: tuple[Sequence[Stamp], Sequence[Stamp]], kind: str, cal
 
 
 def _is_even(labels: Sequence[Stamp], kind: str, calendar: CalendarName) -> bool:
-    """Say whether labels stand at the same place in each of their periods (near enough, where periods differ in length)."""
-    # A thousand of a million labels tell; each has a period of its own anyway.
+    """Return whether each label is at the same place in its period (approximately, if periods differ in length)."""
+    # A thousand labels are enough to decide, and each label has its own period in any case.
     some = labels[:: max(1, len(labels) // 1000)]
     places = []
     for stamp in some:
@@ -357,5 +358,5 @@ def _is_even(labels: Sequence[Stamp], kind: str, calendar: CalendarName) -> bool
         start, end = (ordinal(edge(number, kind, calendar), calendar) for edge in (start_of, end_of))
         places.append((ordinal(stamp, calendar) - start) / (end - start))
     month_ends = all(stamp.day == days_in_month(stamp.year, stamp.month, calendar) for stamp in some)
-    # The middle of a month is not at the same share of every month.
+    # The middle of a month is not at the same fraction of every month.
     return month_ends or max(places) - min(places) <= (0.1 if kind == "monthly" else 0.01)

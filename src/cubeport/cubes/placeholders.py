@@ -1,4 +1,4 @@
-"""Names with ``{YYYY}`` in them: the text of a period, and the periods of a text. Pure."""
+"""Names with placeholders such as ``{YYYY}``: from a period to a name and back. Pure functions."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DATES: Mapping[str, str] = {
     "DEKAD": r"\d",
     "PENTAD": r"\d",
 }
-"""Placeholders of a date, and what stands for one in a name."""
+"""The placeholders of dates, with the pattern that each matches in a name."""
 
 _PLACEHOLDER = re.compile(r"\{([A-Za-z][A-Za-z0-9_]*)\}")
 _VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,199}")
@@ -29,18 +29,18 @@ _VALUE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._~-]{0,199}")
 
 @dataclass(frozen=True, slots=True)
 class Pattern:
-    """A name with placeholders of dates; every other part of it is plain text."""
+    """A name with placeholders for dates. All other parts are plain text."""
 
     text: str
 
     @classmethod
     def of(cls, text: str, params: Mapping[str, object]) -> Pattern:
-        """Return the pattern *text*, its small-letter placeholders filled from *params*.
+        """Return the pattern *text* with its lower-case placeholders replaced by *params*.
 
         Raises
         ------
         InvalidRequest
-            For a placeholder that is no date and has no value, or a value that could change the meaning of an address.
+            If a placeholder is neither a date nor in *params*, or if a value could change the meaning of a URL.
         """
 
         def filled(found: re.Match[str]) -> str:
@@ -66,7 +66,7 @@ class Pattern:
         return bool(_PLACEHOLDER.search(self.text))
 
     def at(self, period: Period | None) -> str:
-        """Return the name of the files of a period: its first moment is written; of a week, its ISO year."""
+        """Return the name for a period, with the date of its first moment; for a week, with its ISO year."""
         if period is None:
             if self.has_dates:
                 raise InvalidRequest("An address with dates needs periods: name period_type, start and end.")
@@ -92,12 +92,12 @@ class Pattern:
 
     @property
     def example(self) -> str:
-        """The name with digits for its dates: an address that can be looked at."""
+        """The name with example digits for its dates, so that the URL can be checked."""
         return _PLACEHOLDER.sub("0", self.text)
 
     @property
     def before(self) -> str:
-        """What stands before the first placeholder."""
+        """The text before the first placeholder."""
         return self.text.partition("{")[0]
 
 

@@ -1,4 +1,4 @@
-"""Raw datasets: ``xarray.Dataset`` of numbers as stored and of texts, CF attributes still in ``attrs``, without indexes."""
+"""Raw datasets: an ``xarray.Dataset`` of stored numbers and texts, with CF attributes still in ``attrs`` and without indexes."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def variables(raw: xr.Dataset) -> dict[str, xr.Variable]:
 
 
 def renamed(raw: xr.Dataset, names: Mapping[str, str]) -> xr.Dataset:
-    """Return *raw* with variables and dimensions renamed, in the attributes that refer to them too."""
+    """Return *raw* with variables and dimensions renamed, also in attributes that refer to them."""
     held = {}
     for name, variable in variables(raw).items():
         other = variable.copy(deep=False)
@@ -43,7 +43,7 @@ def _pointed(value: Any, names: Mapping[str, str]) -> Any:
 
 
 def computed(variable: xr.Variable, function: Callable[[Values], Values], dtype: Any, attributes: Mapping[Any, Any]) -> xr.Variable:
-    """Return *variable* with *function* applied to its values when they are read, piece by piece."""
+    """Return *variable* with *function* applied to its values piece by piece, when they are read."""
     lazily = indexing.LazilyIndexedArray(_Computed(variable, function, np.dtype(dtype)))
     encoding = {key: variable.encoding[key] for key in ("chunksizes", "chunks") if variable.encoding.get(key)}
     return xr.Variable(variable.dims, lazily, dict(attributes), encoding)
@@ -62,7 +62,7 @@ class _Computed(BackendArray):
 
 
 def expanded(variable: xr.Variable, dimension: str) -> xr.Variable:
-    """Return *variable* with *dimension*, of length 1, in front; nothing is read."""
+    """Return *variable* with a new first *dimension* of length 1. Nothing is read."""
     encoding = {key: (1, *variable.encoding[key]) for key in ("chunksizes", "chunks") if variable.encoding.get(key)}
     if isinstance(variable.dtype, np.dtypes.StringDType) or variable.ndim == 0:
         return xr.Variable((dimension, *variable.dims), variable.values[np.newaxis], dict(variable.attrs))

@@ -1,7 +1,7 @@
-"""Recipes of derived datasets: what one is made of, with which parameters, and the key that tells one result from another.
+"""Recipes of derived datasets: their inputs, their parameters, and the key that identifies a result.
 
-The key is the hash of the datamanifest specification (spec-v5.9): sha256 of the canonical JSON of every parameter that is bound,
-defaults included, and of the inputs by the digests of their versions. Equal keys are equal results, on every machine.
+The key is the hash of the datamanifest specification (spec-v5.9): sha256 of the canonical JSON of all bound parameters, including
+defaults, and of the inputs by the digests of their versions. Equal keys mean equal results on every machine.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from cubeport.cubes.periods import PERIOD_TYPES
 from cubeport.errors import InvalidRequest, Problem
 
 type Method = Literal["mean", "sum", "maximum", "minimum"]
-"""How the values of a period become one, by the names of CF's cell methods (7.3)."""
+"""How the values of a period are reduced to one value, by the names of CF's cell methods (7.3)."""
 
 METHODS: tuple[Method, ...] = ("mean", "sum", "maximum", "minimum")
 
 
 class Parameters(BaseModel):
-    """What a recipe can be told."""
+    """The parameters of a recipe."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -35,13 +35,13 @@ class Resampling(Parameters):
     """Parameters of ``resample``."""
 
     period_type: str
-    """Of the result; coarser than that of the input."""
+    """The period type of the result. It is coarser than that of the input."""
     method: Literal["cell_methods", "mean", "sum", "maximum", "minimum"] = "cell_methods"
-    """``cell_methods``: as each variable says of its own time."""
+    """The method; ``cell_methods`` uses what each variable's ``cell_methods`` says about time."""
     least: float = Field(1.0, gt=0, le=1)
-    """The part of the steps of a period that must be present, for each cell."""
+    """The share of a period's steps that must be present in each cell."""
     partial: bool = False
-    """Whether periods at the ends that the input does not cover whole are kept."""
+    """Whether to keep periods at the ends that the input covers only in part."""
 
     @model_validator(mode="after")
     def _follows(self) -> Resampling:
@@ -51,14 +51,14 @@ class Resampling(Parameters):
 
 
 class Reference(Parameters):
-    """The years that a normal is of."""
+    """The reference years of a normal."""
 
     start: int = Field(ge=1, le=9999)
     """The first year."""
     end: int = Field(ge=1, le=9999)
-    """The last year, included."""
+    """The last year (included)."""
     least: float = Field(0.8, gt=0, le=1)
-    """The part of the steps that must be present, for each cell and month."""
+    """The share of the steps that must be present in each cell and month."""
 
     @model_validator(mode="after")
     def _ordered(self) -> Reference:
@@ -75,24 +75,24 @@ class Anomaly(Reference):
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """One way of making a dataset from others."""
+    """A way to make a dataset from others."""
 
     name: str
     parameters: type[BaseModel]
     inputs: tuple[str, ...] = ("data",)
-    """The names of what it takes, in order."""
+    """The names of its inputs, in order."""
     function: str | None = None
-    """``module:name`` of a plugin's function; ``None`` for ours."""
+    """``module:name`` of a plugin's function; ``None`` for the recipes of cubeport."""
     says: str = ""
-    """What it makes, in a sentence."""
+    """One sentence that describes its result."""
 
     def bind(self, given: Mapping[str, Any]) -> dict[str, Any]:
-        """Return every parameter, defaults included, as JSON values; one without a value (null) is left out.
+        """Return all parameters, including defaults, as JSON values. Parameters without a value (null) are omitted.
 
         Raises
         ------
         InvalidRequest
-            With every parameter that is unknown, missing or wrong.
+            With all parameters that are unknown, missing or wrong.
         """
         try:
             bound = self.parameters.model_validate(dict(given)).model_dump(mode="json")
@@ -105,14 +105,14 @@ class Recipe:
         return {name: value for name, value in bound.items() if value is not None}
 
     def named(self, inputs: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-        """Return the inputs by the names that the recipe has for them. Raises InvalidRequest for too many or too few."""
+        """Return the inputs by the recipe's names for them. Raises InvalidRequest if there are too many or too few."""
         found = dict(inputs) if isinstance(inputs, Mapping) else dict(zip(self.inputs, inputs, strict=False))
         if set(found) != set(self.inputs) or len(inputs) != len(self.inputs):
             raise InvalidRequest(f"Recipe {self.name!r} takes {len(self.inputs)} inputs: {', '.join(self.inputs)}.")
         return {name: found[name] for name in self.inputs}
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return it as lists show it."""
+        """Return the recipe as lists show it."""
         schema = self.parameters.model_json_schema()
         parameters = [
             {
@@ -133,7 +133,7 @@ class DerivedInput(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     ref: str
-    """As it was named: an id follows what is shown, ``id@tag`` the tag, and ``id@version`` never moves."""
+    """The reference as given: an id follows the published version, ``id@tag`` follows the tag, and ``id@version`` never changes."""
     dataset_id: str
     record_id: str
     version_id: str
@@ -148,25 +148,25 @@ class Derivation(BaseModel):
 
     recipe: str
     params: dict[str, Any]
-    """Every one that was bound, defaults included."""
+    """All bound parameters, including defaults."""
     inputs: dict[str, DerivedInput]
     key: str
-    """Of the datamanifest specification: see :func:`key_of`."""
+    """The key of the datamanifest specification; see :func:`key_of`."""
 
 
 def key_of(bound: Mapping[str, Any], inputs: Mapping[str, tuple[str, str]]) -> str:
-    """Return the key of a result: of its parameters, and of each input's dataset and the digest of its version."""
+    """Return the key of a result from its parameters and from the dataset and version digest of each input."""
     told = {name: {"dataset": dataset, "digest": digest} for name, (dataset, digest) in inputs.items()}
     return param_hash({**bound, "inputs": told})
 
 
 def param_hash(table: Mapping[str, Any]) -> str:
-    """Return the sha256 of a key table (datamanifest spec-v5.9): sorted keys, no spaces, UTF-8, floats as Python prints them.
+    """Return the sha256 of a key table (datamanifest spec-v5.9): sorted keys, no spaces, UTF-8, floats in Python's format.
 
     Raises
     ------
     ValueError
-        For what the specification has no form of: null, NaN, infinities.
+        For values that the specification cannot express: null, NaN and infinities.
     """
     _check(table)
     text = json.dumps(table, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
@@ -189,12 +189,12 @@ def _check(value: Any) -> None:
 
 
 def recipe_of(name: str, function: Callable[..., Any], inputs: Sequence[str] = ("data",)) -> Recipe:
-    """Return the recipe of a plugin's function ``f(data, …, *, parameter=default)``, which returns an ``xarray.Dataset``.
+    """Return the recipe for a plugin's function ``f(data, …, *, parameter=default)``, which returns an ``xarray.Dataset``.
 
     Raises
     ------
     ValueError
-        For a function that cannot be named as ``module:name``, or whose arguments do not fit.
+        If the function has no name of the form ``module:name``, or its arguments do not fit.
     """
     reference = f"{function.__module__}:{function.__qualname__}"
     if "<" in reference or function.__module__ == "__main__":
@@ -220,4 +220,4 @@ RECIPES: Mapping[str, Recipe] = {
     "anomaly": Recipe("anomaly", Anomaly, says="Each value less the mean of its month over the years start to end."),
     "resample": Recipe("resample", Resampling, says="One value for each period, by the cell_methods of each variable."),
 }
-"""Ours, by name."""
+"""The recipes of cubeport, by name."""

@@ -1,4 +1,4 @@
-"""Reduction in time: which steps make one value, and how. Pure, on the values of a block of cells."""
+"""Reduction in time: which steps are reduced to one value, and how. Pure functions of the values of a block of cells."""
 
 from __future__ import annotations
 
@@ -20,41 +20,41 @@ if TYPE_CHECKING:
     type Array = NDArray[Any]
 
 _METHOD = re.compile(r"([A-Za-z_][\w.]*(?:\s*:\s*[A-Za-z_][\w.]*)*)\s*:\s+([a-z_]+)")
-"""``time: lat: mean`` of CF's cell_methods (7.3)."""
+"""One part of CF's ``cell_methods`` (7.3), such as ``time: lat: mean``."""
 
 MONTHS = 12
 
 
 @dataclass(frozen=True, slots=True)
 class Groups:
-    """Steps that become one each: ``of`` says of each input step which one, -1 where none takes it."""
+    """Groups of steps that are reduced to one step each. ``of`` contains the group of each input step, -1 for none."""
 
     of: Array
     starts: tuple[Stamp, ...]
     ends: tuple[Stamp, ...]
-    """The first moment behind each."""
+    """The first moment after each group."""
     expected: Array
-    """How many steps make each whole."""
+    """The number of steps of each group if it is complete."""
 
 
 def by_period(starts: Sequence[Stamp], source_type: str, target: str, calendar: CalendarName, *, partial: bool) -> Groups:
-    """Return the steps by the period of type *target* that each begins in.
+    """Group the steps by the period of type *target* in which each begins.
 
     Parameters
     ----------
     starts
-        Where each step begins, by its bounds or else its label; ascending.
+        The start of each step, by its bounds or otherwise its label, ascending.
     source_type
-        The period type of the steps, ``irregular`` where they have none.
+        The period type of the steps; ``irregular`` if they have none.
     partial
-        Whether a period that steps cover in part is kept.
+        Whether to keep a period that the steps cover only in part.
 
     Raises
     ------
     InvalidRequest
         When the target is not coarser than the source.
     NoData
-        When no period is covered whole.
+        If no period is covered completely.
     """
     numbers = np.array([periods.of(each, target, calendar) for each in starts], "int64")
     found, of, counts = np.unique(numbers, return_inverse=True, return_counts=True)
@@ -78,7 +78,7 @@ def by_period(starts: Sequence[Stamp], source_type: str, target: str, calendar: 
 
 
 def _whole(first: Stamp, last: Stamp, source_type: str, calendar: CalendarName) -> int:
-    """Return how many source periods begin from *first* up to *last*."""
+    """Return how many source periods begin between *first* and *last*."""
 
     def at(stamp: Stamp) -> int:
         number = periods.of(stamp, source_type, calendar)
@@ -88,12 +88,12 @@ def _whole(first: Stamp, last: Stamp, source_type: str, calendar: CalendarName) 
 
 
 def by_month(starts: Sequence[Stamp], first_year: int, last_year: int, *, source_type: str, calendar: CalendarName) -> Groups:
-    """Return the steps of the years *first_year* to *last_year* by their month, January first.
+    """Group the steps of the years *first_year* to *last_year* by month, January first.
 
     Raises
     ------
     NoData
-        When a month has no step.
+        If a month has no step.
     """
     of = np.array([each.month - 1 if first_year <= each.year <= last_year else -1 for each in starts], "int64")
     missing = sorted(set(range(MONTHS)) - set(of.tolist()))
@@ -121,14 +121,14 @@ def by_month(starts: Sequence[Stamp], first_year: int, last_year: int, *, source
 
 
 def reduce(values: Array, groups: Groups, method: Method, *, least: float) -> Array:
-    """Return one value for each group along the first dimension, in double precision; NaN where too few are present.
+    """Return one value for each group along the first dimension, in double precision; NaN if too few values are present.
 
     Parameters
     ----------
     values
         ``(step, …)``; NaN is missing.
     least
-        The part of the expected steps that must be present.
+        The share of the expected steps that must be present.
     """
     out = np.full((len(groups.starts), *values.shape[1:]), np.nan)
     present = ~np.isnan(values)
@@ -149,7 +149,9 @@ def reduce(values: Array, groups: Groups, method: Method, *, least: float) -> Ar
 
 
 def departures(values: Array, months: Array, normal: Array, *, percent: bool) -> Array:
-    """Return each value less the normal of its month (0 to 11); in percent of it, NaN where it is zero."""
+    """Return each value minus the normal of its month (0 to 11), or as a percentage of the normal, with NaN where the normal is
+    zero.
+    """
     base = normal[months]
     gap = values.astype("float64") - base
     if not percent:
@@ -160,12 +162,12 @@ def departures(values: Array, months: Array, normal: Array, *, percent: bool) ->
 
 
 def method_of(name: str, attributes: Mapping[str, Any], dimension: str, wanted: str) -> Method:
-    """Return how a variable is reduced in time: *wanted*, or what its ``cell_methods`` say of *dimension*.
+    """Return how a variable is reduced in time: *wanted*, or the method in its ``cell_methods`` for *dimension*.
 
     Raises
     ------
     InvalidRequest
-        When they say nothing, or something that cannot be said of a longer period.
+        If ``cell_methods`` does not contain the dimension, or its method does not apply to longer periods.
     """
     if wanted != "cell_methods":
         return cast("Method", wanted)

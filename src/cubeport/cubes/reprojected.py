@@ -1,7 +1,7 @@
-"""A version as it is seen in another reference system: each cell has the value of the data's cell that contains its centre.
+"""A version in another reference system: each cell has the value of the stored cell that contains its centre.
 
-No value is made: cells are as many as the data have there, evenly spaced, the northern row first. Longitudes and latitudes that are
-asked for as EPSG:4326 keep their own cells; only the order of the axes is another.
+No value is computed. The answer has about as many cells as the data in the same place, evenly spaced, with the northern row first.
+Longitudes and latitudes requested as EPSG:4326 keep their own cells; only the order of the axes changes.
 """
 
 from __future__ import annotations
@@ -31,18 +31,18 @@ if TYPE_CHECKING:
 
 CRS84, MERCATOR = "OGC:CRS84", reference.MERCATOR
 OFFERED = (CRS84, LATITUDE_FIRST, MERCATOR)
-"""What coverages and cubes can be asked in beside the system of the store."""
+"""The reference systems of answers, in addition to that of the store."""
 
 _MAPPING = "crs"
 _FILLS: Mapping[str, float] = {"i1": -127, "u1": 255, "i2": -32767, "u2": 65535, "i4": -2147483647, "u4": 4294967295}
-"""Fill values of integers that have none of their own, as the NetCDF library has them; of 8 bytes see :func:`_fill_of`."""
+"""The NetCDF library's fill values, for integers that have none; for 8 bytes see :func:`_fill_of`."""
 
 
 @dataclass(frozen=True, slots=True)
 class Grid:
-    """The cells of the answer: their labels, and the index of the data's cell for each, −1 where there is none.
+    """The cells of the answer: their labels, and the index of the stored cell for each, −1 if there is none.
 
-    ``apart``: rows and columns have indices of their own, ``(h,)`` and ``(w,)``; else each index is ``(h, w)``.
+    If ``apart`` is true, rows and columns have separate indices, ``(h,)`` and ``(w,)``. Otherwise each index is ``(h, w)``.
     """
 
     x: Array
@@ -53,21 +53,21 @@ class Grid:
 
 
 def view(opened: Opened, windows: Windows, selection: Selection, crs: str) -> tuple[Opened, Windows]:
-    """Return the version in *crs*, one of :data:`OFFERED`, with what *windows* of the store take of it.
+    """Return the version in *crs*, one of :data:`OFFERED`, and its windows for the same part as *windows* of the store.
 
     Parameters
     ----------
     windows
         Resolved without ``crs`` and without scaling.
     selection
-        For its ``bbox``, and for its scaling, which is of the cells of the answer.
+        Its ``bbox`` and scaling are used. The scaling applies to the cells of the answer.
 
     Raises
     ------
     InvalidRequest
-        When the data have no place, or scaling asks for finer cells.
+        If the data have no horizontal coordinates, or the scaling asks for finer cells.
     NotFound
-        When the system shows nothing of the place.
+        If no part of the place is in the domain of the system.
     """
     description = opened.description
     if description.spatial.family == "none" or description.spatial.reach is not None or not horizontal(description):
@@ -83,7 +83,7 @@ def view(opened: Opened, windows: Windows, selection: Selection, crs: str) -> tu
 
 
 def _same(opened: Opened, windows: Windows) -> Grid:
-    """Return the cells of straight longitudes and latitudes as they are."""
+    """Return the cells of straight longitudes and latitudes unchanged."""
     description, labels = opened.description, opened.labels()
     x, y = (description.axis(str(name)) for name in (description.spatial.x, description.spatial.y))
     columns, rows = windows.along[x.dimension], windows.along[y.dimension]
@@ -97,7 +97,7 @@ def _same(opened: Opened, windows: Windows) -> Grid:
 
 
 def _even(opened: Opened, windows: Windows, selection: Selection, crs: str) -> Grid:
-    """Return even cells around what is taken, about as many as the data have there."""
+    """Return evenly spaced cells around the selected part, about as many as the data have there."""
     description, labels = opened.description, opened.labels()
     system = CRS84 if crs == LATITUDE_FIRST else crs
     west, south, east, north = _box(description, labels, windows, selection)
@@ -116,7 +116,7 @@ def _even(opened: Opened, windows: Windows, selection: Selection, crs: str) -> G
 
 
 def _box(description: CubeDescription, labels: Labels, windows: Windows, selection: Selection) -> BoundingBox:
-    """Return the part of the earth that the windows show: of a box that was asked for no more than that."""
+    """Return the box of the selected part, cut to the requested box if there is one."""
     spatial = description.spatial
     asked = selection.bbox if selection.bbox_crs in (None, MERCATOR) else None
     half = len(asked or ()) // 2
@@ -150,7 +150,7 @@ def _edges(description: CubeDescription, labels: Labels, axis: Axis, windows: Wi
 
 
 def _within(index: tuple[Array, ...], dimensions: tuple[str, ...], windows: Windows) -> tuple[Array, ...]:
-    """Return the indices with −1 where the cell is not in the windows."""
+    """Return the indices, with −1 for cells outside the windows."""
     import numpy as np
 
     inside = [np.isin(each, windows.along[name].indices()) for each, name in zip(index, dimensions, strict=True)]
@@ -162,7 +162,7 @@ def _within(index: tuple[Array, ...], dimensions: tuple[str, ...], windows: Wind
 
 
 class _Reprojected:
-    """What :func:`view` returns: an open version with other x and y."""
+    """The result of :func:`view`: an open version with other x and y."""
 
     def __init__(self, base: Opened, windows: Windows, grid: Grid, crs: str) -> None:
         self._base = base
@@ -184,7 +184,7 @@ class _Reprojected:
     def _old_mapping(self) -> str | None:
         return self._base.description.variable(self._fields[0]).grid_mapping
 
-    # --- what it is ---
+    # --- description ---
 
     @cached_property
     def description(self) -> CubeDescription:
@@ -355,7 +355,7 @@ class _Reprojected:
         return self._base.decode_like(name, values)
 
     def _fill(self, name: str) -> float | None:
-        """Return the fill value of a field that has none of its own and has cells without data here."""
+        """Return the fill value for a field that has none of its own but has cells without data here."""
         attributes = self._base.attributes(name)
         if not self._outside or {"_FillValue", "missing_value"} & attributes.keys():
             return None

@@ -1,6 +1,6 @@
-"""A selection compared with a cube: which cells it takes. Pure: labels come in, index windows go out.
+"""Resolve a selection to the cells of a cube. Pure functions from labels to index windows.
 
-The rules of trims, slices, longitudes and order are those of ``docs/explanation/invariants.md``.
+``docs/explanation/invariants.md`` gives the rules for trims, slices, longitudes and order.
 """
 
 from __future__ import annotations
@@ -58,23 +58,23 @@ _ALIASES = {
     "t": ("time", "t", "date", "datetime"),
     "member": ("member", "ensemble", "realization"),
 }
-"""What an axis may be called next to its own name, in small letters."""
+"""Other names of an axis besides its own, in lower case."""
 
 _MOMENT = 6
-"""Fields from which on a time is a moment: year to second. A shorter one names a period."""
+"""A time with at least this many fields (year to second) is a moment. A shorter time is a period."""
 
 _RADIANS = ("rad", "radian", "radians")
 
 
 def resolve(description: CubeDescription, labels: Labels, selection: Selection) -> Windows:
-    """Return what *selection* takes of the cube.
+    """Return the index windows of *selection*.
 
     Raises
     ------
     InvalidRequest
-        With a problem for each name that the cube does not have and each value that its axis cannot take.
+        With a problem for each name that the cube does not have and each value that does not fit its axis.
     NotFound
-        ``what="data"``, with the extent, where nothing of the cube is meant.
+        With ``what="data"`` and the extent of the cube, if the selection contains no cell.
     """
     return _Resolver(description, labels, selection).windows()
 
@@ -82,16 +82,17 @@ def resolve(description: CubeDescription, labels: Labels, selection: Selection) 
 def steps_named(
     temporal: Temporal | None, stamps: Array, bounds: Array | None, start: Instant | None, end: Instant | None
 ) -> Array | None:
-    """Say which steps belong to the periods from *start* to *end*, short forms as 1991 or 1991-04, both with their whole period.
+    """Return which steps belong to the periods from *start* to *end* (both included), written in a short form such as 1991 or
+    1991-04.
 
-    A step belongs to the period of its label, or of its bounds where these are periods themselves: a year from December to November
-    is the year of its label, and no other. ``None`` where the data's steps are longer than what is asked, or follow no period: then
-    cells decide.
+    A step belongs to the period of its label, or of its bounds if these are periods. For example, a year from December to November
+    belongs only to the year of its label. Returns ``None`` if the steps are longer than the requested periods or have no period
+    type; the cells then decide.
 
     Parameters
     ----------
     stamps, bounds
-        Labels and CF bounds as numbers of :func:`cubeport.cubes.selection.order`, ``(n,)`` and ``(n, 2)``.
+        Labels ``(n,)`` and CF bounds ``(n, 2)``, as numbers of :func:`cubeport.cubes.selection.order`.
     """
     kind = temporal.period_type if temporal is not None else None
     if temporal is None or kind not in periods.PERIOD_TYPES or kind in ("climatology", "irregular", "none"):
@@ -118,28 +119,28 @@ def steps_named(
 
 
 def _date_of(instant: Instant) -> str:
-    """Return a short time as periods are written: 1991, 1991-04, 1991-04-01 or 1991-04-01T12."""
+    """Return a short time in the format of periods: 1991, 1991-04, 1991-04-01 or 1991-04-01T12."""
     if len(instant.fields) > 4:
         raise InvalidPeriod("a minute is not a period")
     return str(instant).removesuffix("Z")
 
 
 def axis_named(description: CubeDescription, name: str) -> Axis | None:
-    """Return the axis of that name: the store's own, else a usual name of its kind."""
+    """Return the axis with this name: its name in the store, otherwise a common name of its kind."""
     for axis in description.axes:
         if name in (axis.name, axis.dimension):
             return axis
     for kind, names in _ALIASES.items():
         if name.lower() in names:
             found = time_axis(description) if kind == "t" else description.axis_of(kind)  # type: ignore[arg-type]  # keys are kinds
-            # Lat and Lon are degrees on the Earth: in metres, or on a turned grid, they would be other numbers.
+            # Lat and Lon mean degrees on the Earth. On an axis in metres or on a rotated grid, they would be other numbers.
             native = description.spatial.family == "projected" and kind in ("x", "y") and name.lower() not in ("x", "y", "e", "n")
             return None if native else found
     return None
 
 
 def turns(description: CubeDescription, axis: Axis) -> bool:
-    """Return whether the axis goes round the Earth, so that 350 and −10 are one place."""
+    """Return whether the axis goes round the Earth, so that 350 and −10 are the same place."""
     units = (axis.units or "").lower()
     if axis.kind != "x" or units in _RADIANS:
         return False
@@ -147,7 +148,7 @@ def turns(description: CubeDescription, axis: Axis) -> bool:
 
 
 def cells(description: CubeDescription, axis: Axis, labels: Labels) -> Cells:
-    """Return the cells of an axis: CF bounds; else from midpoint to midpoint (x, y); else the labels themselves."""
+    """Return the cells of an axis: from CF bounds, otherwise from midpoint to midpoint (x, y), otherwise the labels themselves."""
     found = labels.cells.get(axis.name)
     if found is None:
         found = labels.cells[axis.name] = _found_cells(description, axis, labels)
@@ -169,7 +170,7 @@ def _found_cells(description: CubeDescription, axis: Axis, labels: Labels) -> Ce
 
 
 class _Resolver:
-    """One resolution: the cube, and the problems found so far."""
+    """Resolves one selection and collects its problems."""
 
     def __init__(self, description: CubeDescription, labels: Labels, selection: Selection) -> None:
         self.description = description
@@ -178,7 +179,7 @@ class _Resolver:
         self.problems: list[Problem] = []
         self.along: dict[str, Window] = {}
         self.masks: list[tuple[tuple[str, ...], Array]] = []
-        """Which cells are meant, over all of their dimensions."""
+        """The selected cells, over all of their dimensions."""
 
     def windows(self) -> Windows:
         fields = self._fields()
@@ -201,7 +202,7 @@ class _Resolver:
         return Windows(fields, self._scaled(along), mask)
 
     def _narrowed(self, along: dict[str, Window]) -> tuple[dict[str, Window], Mask | None]:
-        """Return the windows around the cells that are meant, and which of them these are."""
+        """Return the windows around the selected cells, and the mask of the selected cells in them."""
         import numpy as np
 
         found: Mask | None = None
@@ -249,9 +250,9 @@ class _Resolver:
         return kept
 
     def _crs(self) -> None:
-        """Take the storage CRS by its name, for the answer and for subsets: both are in it anyway.
+        """Accept the name of the storage CRS for the answer and for subsets, which use it by default.
 
-        Other systems of an answer are for :mod:`cubeport.cubes.reprojected`, which asks for what is taken without them.
+        :mod:`cubeport.cubes.reprojected` handles other systems of an answer. It resolves the selection without them.
         """
         native = storage_crs(self.description)
         if self.selection.crs not in (None, native):
@@ -302,7 +303,7 @@ class _Resolver:
         crs, native = self.selection.bbox_crs, storage_crs(self.description)
         west, south, east, north = box[0], box[1], box[half], box[half + 1]
         if crs == MERCATOR != native:
-            # Its lines of x and y are meridians and parallels, so the box is one of degrees.
+            # Its x and y lines are meridians and parallels, so the box is in degrees.
             crs, (west, south), (east, north) = None, degrees_of_mercator(west, south), degrees_of_mercator(east, north)
         if crs not in (None, native):
             offered = ["OGC:CRS84", "EPSG:4326", MERCATOR, *([] if native in ("OGC:CRS84", "native") else [native])]
@@ -324,7 +325,7 @@ class _Resolver:
             columns, rows = self._cells(x), self._cells(y)
             outer = self.description.spatial.bbox
             across, up = boxes.through(onto, (west, south, east, north), columns, rows, factor=factor, outer=outer)
-            # The frame of the query is not that of a turned grid: its labels stay as stored.
+            # The frame of the query does not apply to a rotated grid, so its labels stay as stored.
             self._take(x, _runs(across.tolist()))
             self._take(y, _runs(up.tolist()))
             return
@@ -345,14 +346,16 @@ class _Resolver:
             self._take(axis, self._between(axis, low, high))
 
     def _take(self, axis: Axis, runs: tuple[IndexRange, ...], *, sliced: bool = False) -> None:
-        """Keep the runs of an axis; an empty tuple says that a problem was noted."""
+        """Keep the index ranges of an axis. An empty tuple means that a problem was recorded."""
         if runs and not axis.scalar:
             window = Window(axis.dimension, runs)
-            # A short time that names several steps leaves the axis as long as they are.
+            # A short time can name several steps, and then the axis keeps all of them.
             self.along[axis.dimension] = replace(window, sliced=sliced and window.size == 1)
 
     def _scaled(self, along: dict[str, Window]) -> dict[str, Window]:
-        """Return the windows with fewer cells along x and y: each of the answer is the nearest one of the data, none is made."""
+        """Return the windows with fewer cells along x and y. Each cell of the answer is a cell of the data; no value is
+        computed.
+        """
         scale = self.selection.scale
         if scale is None:
             return along
@@ -436,7 +439,7 @@ class _Resolver:
         found_runs = [self._holding(axis, float(point)) for point in points]
         if len(found_runs) == 1:
             return (found_runs[0],)
-        # Several keep the labels and the order of the store: turned one by one, longitudes would jump.
+        # Several values keep the labels and the order of the store. Shifted one by one, longitudes would jump.
         return _runs(sorted({run.start for run in found_runs}))
 
     def _between(self, axis: Axis, low: float, high: float) -> tuple[IndexRange, ...]:
@@ -467,7 +470,9 @@ class _Resolver:
         return instant
 
     def _in_time(self, axis: Axis, time: Instant | Period, parameter: str) -> tuple[IndexRange, ...]:
-        """Return what is meant, by calendar fields; an empty tuple when the calendar has no such day (noted)."""
+        """Return the selected steps by calendar fields. Returns an empty tuple and records a problem if the calendar has no such
+        day.
+        """
         import numpy as np
 
         calendar = self.description.temporal.calendar if self.description.temporal else "standard"
@@ -491,7 +496,7 @@ class _Resolver:
             if named is not None:
                 return _runs(np.flatnonzero(named).tolist())
             inside = np.where(points, (stamps >= low) & (stamps <= high), (lower < high) & (upper > low))
-            # A moment that is a label means its step, as when it is asked alone: else the extent that we tell would lack a step.
+            # A moment that equals a label selects its step, as it does alone. Otherwise the published extent would miss a step.
             for moment in (start, end):
                 if moment is not None and len(moment.fields) >= _MOMENT:
                     inside |= stamps == first_of(moment)
@@ -502,7 +507,7 @@ class _Resolver:
         raise boxes.Outside
 
     def _at_times(self, temporal: Temporal, time: Instant | Period) -> None:
-        """Take the values whose own time is meant, where times are no axis: of runs and steps, or of points on a way."""
+        """Select values by their own times if times are not an axis: those of runs and steps, or of points of a trajectory."""
         ends = (time.start, time.end) if isinstance(time, Period) else (time, time)
         try:
             start, end = (None if each is None else in_utc(each, temporal.calendar) for each in ends)
@@ -529,7 +534,7 @@ class _Resolver:
 
 
 def _runs(indices: Sequence[int], shifts: Sequence[float] | None = None) -> tuple[IndexRange, ...]:
-    """Join neighbouring indices of one shift into runs. Raises _Outside without any."""
+    """Join consecutive indices with the same shift into ranges. Raises boxes.Outside if there are none."""
     found = runs_of(indices, shifts)
     if not found:
         raise boxes.Outside
@@ -537,7 +542,7 @@ def _runs(indices: Sequence[int], shifts: Sequence[float] | None = None) -> tupl
 
 
 def _every(window: Window, size: int) -> tuple[IndexRange, ...]:
-    """Return *size* cells of the window, evenly spread: of each equal part the one in its middle."""
+    """Return *size* cells of the window, evenly spread: the middle cell of each equal part."""
     import numpy as np
 
     indices = window.indices()
@@ -557,7 +562,7 @@ def _as_text(point: Point) -> str:
 
 
 def _extent(description: CubeDescription) -> dict[str, Any]:
-    """Return where there is data, for a caller who asked elsewhere."""
+    """Return the extent of the data, for a caller whose selection is outside it."""
     extent: dict[str, Any] = {}
     if description.spatial.bbox is not None:
         extent["bbox"] = list(description.spatial.bbox)

@@ -1,7 +1,7 @@
-"""What a query asks of a cube, as one value, and the grammar that reads it from parameters.
+"""A selection, which is what a query asks for, and the grammar that parses it from parameters.
 
-Every parameter is read by a scanner that looks at each character once, so no text makes it slow (pygeoapi's own expression for
-``subset`` is cubic). What a name means is not known here: :mod:`cubeport.cubes.resolve` holds the selection against a cube.
+The scanner looks at each character once, so that no text makes it slow (pygeoapi's regular expression for ``subset`` takes cubic
+time). This module does not know what a name means; :mod:`cubeport.cubes.resolve` compares the selection with a cube.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cubeport.cubes.calendars import Stamp, canonical, exists, ordinal, stamp_of
 from cubeport.errors import InvalidRequest, Problem
 
 CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
-"""Longitude, latitude in degrees on WGS 84: what a ``bbox`` is in when nothing else is said."""
+"""Longitude and latitude in degrees on WGS 84, the default CRS of a ``bbox``."""
 
 COVERAGE_PARAMETERS = (
     "bbox",
@@ -33,10 +33,11 @@ COVERAGE_PARAMETERS = (
     "f",
     "estimate",
 )
-"""Parameters of a coverage in the order that a canonical query has them."""
+"""The parameters of a coverage, in the order of a canonical query."""
 
 LATER = ("resolution", "width", "height")
-"""Parameters of the standards that are refused by name, so that nobody takes the answer for the one they asked for."""
+"""Parameters of the standards that cubeport does not support. It refuses them by name, because ignoring them would give a wrong
+answer."""
 
 _SCALES: tuple[Literal["scale-factor", "scale-axes", "scale-size"], ...] = ("scale-factor", "scale-axes", "scale-size")
 _NUMBER = re.compile(r"[+-]?(?:[0-9]+(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][+-]?[0-9]{1,3})?")
@@ -48,14 +49,14 @@ _CRS_URI = re.compile(r"https?://www\.opengis\.net/def/crs/([A-Za-z]{2,10})/[0-9
 _CRS_CURIE = re.compile(r"\[?([A-Za-z]{2,10}):([A-Za-z0-9]{1,10})\]?")
 
 _SPANS = ((1, 12), (1, 31), (0, 23), (0, 59), (0, 59), (0, 999_999))
-"""Least and greatest month, day, hour, minute, second, microsecond: what a shorter form leaves open."""
+"""The smallest and largest month, day, hour, minute, second and microsecond, for the fields that a shorter form omits."""
 
 
 @dataclass(frozen=True, slots=True)
 class Instant:
-    """A time as calendar fields: as many as were given, and the offset in minutes where one was.
+    """A time as calendar fields: those that were given, and the UTC offset in minutes if there was one.
 
-    No calendar is applied: ``2095-02-30`` is a day of ``360_day`` and of no other.
+    No calendar is applied: ``2095-02-30`` is a valid day in ``360_day`` only.
     """
 
     fields: tuple[int, ...]
@@ -75,12 +76,12 @@ class Instant:
 
 
 type Point = float | str
-"""One value on an axis: a number, or the text between quotes."""
+"""A value on an axis: a number, or quoted text."""
 
 
 @dataclass(frozen=True, slots=True)
 class Trim:
-    """A closed interval of an axis; ``None`` is open."""
+    """A closed interval of an axis; ``None`` is an open end."""
 
     low: Point | None
     high: Point | None
@@ -88,7 +89,7 @@ class Trim:
 
 @dataclass(frozen=True, slots=True)
 class Slice:
-    """Single values of an axis: one leaves the axis with one label, several pick labels."""
+    """Single values of an axis: one value selects one label, several values select several labels."""
 
     values: tuple[Point, ...]
 
@@ -100,7 +101,7 @@ class Latest:
 
 @dataclass(frozen=True, slots=True)
 class Subset:
-    """One ``axis(…)`` of a ``subset`` parameter, with the name as it was written."""
+    """One ``axis(…)`` of a ``subset`` parameter, with the axis name as written."""
 
     axis: str
     part: Trim | Slice | Latest
@@ -118,7 +119,7 @@ class Subset:
 
 @dataclass(frozen=True, slots=True)
 class Period:
-    """``a/b``, ``../b``, ``a/..``: a trim in time, ``end`` to the end of its last component."""
+    """A time interval ``a/b``, ``../b`` or ``a/..``; ``end`` extends to the end of its last component."""
 
     start: Instant | None
     end: Instant | None
@@ -133,7 +134,7 @@ class Scale:
 
     family: Literal["scale-factor", "scale-axes", "scale-size"]
     parts: tuple[tuple[str, float], ...]
-    """Axis, as written, and number; of ``scale-factor`` one number without an axis."""
+    """Pairs of axis (as written) and number; for ``scale-factor``, one number without an axis."""
 
     def __str__(self) -> str:
         return ",".join(f"{axis}({_shown(number)})" if axis else _shown(number) for axis, number in self.parts)
@@ -141,12 +142,12 @@ class Scale:
 
 @dataclass(frozen=True, slots=True)
 class Selection:
-    """What is asked of a coverage. Parsing what :meth:`query` gives is the same selection."""
+    """What a caller asks of a coverage. Parsing the result of :meth:`query` gives the same selection."""
 
     bbox: tuple[float, ...] | None = None
-    """Four numbers, or six with the vertical as third and sixth."""
+    """Four numbers, or six with the vertical range as third and sixth."""
     bbox_crs: str | None = None
-    """As ``AUTHORITY:code``; ``None`` is CRS84."""
+    """The CRS of ``bbox`` as ``AUTHORITY:code``; ``None`` is CRS84."""
     datetime: Instant | Period | None = None
     subsets: tuple[Subset, ...] = ()
     subset_crs: str | None = None
@@ -154,9 +155,9 @@ class Selection:
     excluded: tuple[str, ...] = ()
     scale: Scale | None = None
     crs: str | None = None
-    """Of the answer, as ``AUTHORITY:code``; ``None`` is that of the store."""
+    """The CRS of the answer as ``AUTHORITY:code``; ``None`` is that of the store."""
     form: str | None = None
-    """The value of ``f``; ``None`` leaves it to ``Accept``."""
+    """The value of ``f``; if ``None``, the ``Accept`` header decides."""
     estimate: bool = False
 
     def query(self) -> list[tuple[str, str]]:
@@ -178,7 +179,7 @@ class Selection:
 
 
 class _Malformed(Exception):
-    """A value outside the grammar: words for the caller, never the value."""
+    """A value does not match the grammar. The message is for the caller and never contains the value."""
 
     def __init__(self, message: str, kind: str = "malformed") -> None:
         super().__init__(message)
@@ -186,21 +187,21 @@ class _Malformed(Exception):
 
 
 def parse(pairs: Iterable[tuple[str, str]], *, forms: Sequence[str], allowed: Sequence[str] = COVERAGE_PARAMETERS) -> Selection:
-    """Return the selection that decoded query parameters ask for.
+    """Return the selection of decoded query parameters.
 
     Parameters
     ----------
     pairs
-        Names and values in the order of the query, percent-decoded.
+        Percent-decoded names and values, in the order of the query.
     forms
-        The values of ``f`` that the resource has.
+        The values of ``f`` that the resource supports.
     allowed
-        The parameters that the resource takes.
+        The parameters that the resource supports.
 
     Raises
     ------
     InvalidRequest
-        With one problem for each parameter that is unknown, repeated (but ``subset``) or malformed.
+        With one problem for each parameter that is unknown, repeated (except ``subset``) or malformed.
     """
     problems: list[Problem] = []
     found: dict[str, object] = {}
@@ -221,7 +222,7 @@ def parse(pairs: Iterable[tuple[str, str]], *, forms: Sequence[str], allowed: Se
     bbox, crs = found.get("bbox"), found.get("bbox-crs")
     if isinstance(bbox, tuple):
         if crs == "EPSG:4326":
-            # Its axes are latitude and longitude (EPSG registry); the same box in CRS84 is what every part below reads.
+            # The axis order is latitude, longitude (EPSG registry). All code below uses the same box in CRS84.
             bbox, crs, found["bbox-crs"] = _swapped(bbox), None, None
         problems.extend(_unordered(bbox))
         if crs in (None, "OGC:CRS84"):
@@ -250,7 +251,7 @@ def parse(pairs: Iterable[tuple[str, str]], *, forms: Sequence[str], allowed: Se
 
 
 def parse_datetime(text: str) -> Instant | Period:
-    """Return an instant, or a period where there is a ``/``. Raises ValueError with a message for the caller."""
+    """Return an instant, or a period if the text contains ``/``. Raises ValueError with a message for the caller."""
     try:
         return _datetime(text)
     except _Malformed as malformed:
@@ -266,13 +267,13 @@ def read_number(text: str) -> float:
 
 
 def parse_crs(text: str) -> str:
-    """Return ``AUTHORITY:code`` of a URI or a CURIE of a reference system, by its form alone. Raises ValueError.
+    """Return ``AUTHORITY:code`` for the URI or CURIE of a reference system, by its syntax alone. Raises ValueError.
 
-    A native system that no authority has named is ``native``: collections give it their own address with ``#storageCrs``.
+    A native system without an authority is ``native``. Collections give it their own URL with ``#storageCrs``.
     """
     if text.endswith("#storageCrs"):
         return "native"
-    if text.strip("[]").upper() == "CRS84":  # the name that EDR clients know it by
+    if text.strip("[]").upper() == "CRS84":  # the name that EDR clients use
         return "OGC:CRS84"
     match = _CRS_URI.fullmatch(text) or _CRS_CURIE.fullmatch(text)
     if match is None:
@@ -329,7 +330,7 @@ def _bbox(text: str) -> tuple[float, ...]:
 
 
 def _swapped(box: tuple[float, ...]) -> tuple[float, ...]:
-    """Return a box of latitudes before longitudes with longitudes first."""
+    """Return a box with latitudes first as a box with longitudes first."""
     half = len(box) // 2
     return (box[1], box[0], *box[2:half], box[half + 1], box[half], *box[half + 2 :])
 
@@ -384,7 +385,7 @@ def _factor(text: str) -> float:
 
 
 def _scale(family: Literal["scale-axes", "scale-size"], text: str) -> Scale:
-    """Read ``axis(number)``, or several with a comma between them."""
+    """Parse ``axis(number)``, or several separated by commas."""
     parts = []
     for subset in _subsets(text):
         values = subset.part.values if isinstance(subset.part, Slice) else ()
@@ -407,7 +408,7 @@ def _names(text: str) -> tuple[str, ...]:
 
 
 def _subsets(text: str) -> list[Subset]:
-    """Read ``axis(…)``, or several with a comma between them, as OWSLib sends them."""
+    """Parse ``axis(…)``, or several separated by commas, as OWSLib sends them."""
     found, at = [], 0
     while True:
         opening = text.find("(", at)
@@ -424,7 +425,7 @@ def _subsets(text: str) -> list[Subset]:
 
 
 def _part(text: str, at: int) -> tuple[Trim | Slice | Latest, int]:
-    """Read what stands between the brackets, from *at*; return it and the place after the closing bracket."""
+    """Parse the text between the brackets, from *at*. Return the result and the position after the closing bracket."""
     ends: list[Point | None] = []
     marks: list[str] = []
     while True:
@@ -447,7 +448,7 @@ def _part(text: str, at: int) -> tuple[Trim | Slice | Latest, int]:
 
 
 def _end(text: str, at: int) -> tuple[Point | None, int]:
-    """Read one number, quoted text, bare text or ``*``."""
+    """Parse one number, quoted text, bare text or ``*``."""
     if text[at : at + 1] == '"':
         closing = text.find('"', at + 1)
         if closing < 0:
@@ -476,16 +477,16 @@ def _shown(value: Point) -> str:
 
 
 def order(fields: Sequence[int]) -> int:
-    """Return year, month, day, hour, minute, second, microsecond as one number that orders as they do, in every calendar.
+    """Return year, month, day, hour, minute, second and microsecond as one number that sorts like them, in every calendar.
 
-    It counts no elapsed time: each month has 31 places. Comparing these is comparing calendar fields.
+    The number does not count elapsed time, because each month has 31 days here. Comparing two numbers compares calendar fields.
     """
     year, month, day, hour, minute, second, micro = fields
     return (((((year * 12 + month - 1) * 31 + day - 1) * 24 + hour) * 60 + minute) * 60 + second) * 1_000_000 + micro
 
 
 def stamp_at(order: int) -> Stamp:
-    """Return the fields of :func:`order`."""
+    """Return the fields of a number of :func:`order`."""
     seconds, micro = divmod(order, 1_000_000)
     minutes, second = divmod(seconds, 60)
     hours, minute = divmod(minutes, 60)
@@ -496,25 +497,25 @@ def stamp_at(order: int) -> Stamp:
 
 
 def first_of(instant: Instant) -> int:
-    """Return the order of the first moment of what the instant names, its offset aside."""
+    """Return the order of the first moment that the instant includes, ignoring its offset."""
     given = instant.fields
     return order(given + tuple(low for low, _ in _SPANS[len(given) - 1 :]))
 
 
 def last_of(instant: Instant) -> int:
-    """Return the order of the last moment of what the instant names; with seconds given it is that moment itself."""
+    """Return the order of the last moment that the instant includes; an instant with seconds is a single moment."""
     given = instant.fields
     spans = _SPANS[len(given) - 1 :]
     return order(given + (tuple(low for low, _ in spans) if len(given) >= 6 else tuple(high for _, high in spans)))
 
 
 def in_utc(instant: Instant, calendar: str) -> Instant:
-    """Return the same instant with its offset taken away, by the days of *calendar*.
+    """Return the same instant in UTC, by the days of *calendar*.
 
     Raises
     ------
     ValueError
-        When the calendar has no such day.
+        If the calendar has no such day.
     """
     fields, name = instant.fields, canonical(calendar) or "standard"
     if len(fields) >= 3 and not exists(fields[0], fields[1], fields[2], name):

@@ -1,6 +1,6 @@
-"""What a source of data is: which periods it has, and the files of each. A format, a store and a plugin all look like this.
+"""The interface of a source of data: its periods, and the files of each period. Formats, stores and plugins implement it.
 
-A source knows no catalog, store, job or policy. What it brings is hostile until the gate has passed it.
+A source knows nothing of catalogs, stores, jobs or policies. Everything that it returns is untrusted until the gate has checked it.
 """
 
 from __future__ import annotations
@@ -14,17 +14,17 @@ from cubeport.cubes import periods
 from cubeport.cubes.calendars import CalendarName, Stamp
 
 type SourceFactory = Callable[[dict[str, Any]], PeriodSource]
-"""``factory(params)`` returns a source; a plugin registers it by name, and a template says ``kind: plugin``."""
+"""``factory(params)`` returns a source. A plugin registers it by name, and a template uses it with ``kind: plugin``."""
 
 
 def is_zarr(address: str) -> bool:
-    """Tell by its name whether an address is that of a Zarr store."""
+    """Return whether an address is that of a Zarr store, by its name."""
     return address.partition("?")[0].rstrip("/").endswith(".zarr")
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Period:
-    """One period of a calendar: consecutive periods have consecutive numbers, and they are compared as such."""
+    """One period of a calendar. Consecutive periods have consecutive numbers, and periods are compared by these numbers."""
 
     number: int
     type: str
@@ -33,7 +33,7 @@ class Period:
 
     @classmethod
     def parse(cls, text: str, type: str, calendar: CalendarName = "standard") -> Period:
-        """Return the period that *text* is: ``2024-01-31``, ``2024-01``. Raises InvalidPeriod."""
+        """Return the period of *text*, such as ``2024-01-31`` or ``2024-01``. Raises InvalidPeriod."""
         return cls(periods.parse(text, type, calendar), type, calendar)
 
     @property
@@ -47,7 +47,7 @@ class Period:
         return periods.end_of(self.number, self.type, self.calendar)
 
     def moved(self, steps: int) -> Period:
-        """Return the period so many behind this one."""
+        """Return the period *steps* after this one."""
         return Period(self.number + steps, self.type, self.calendar)
 
     def __str__(self) -> str:
@@ -57,46 +57,49 @@ class Period:
 
 @dataclass(frozen=True, slots=True)
 class Area:
-    """The named area that is asked for."""
+    """The named area of a request."""
 
     bbox: tuple[float, float, float, float]
     """West, south, east, north; CRS84 degrees; west > east crosses the antimeridian."""
     country_code: str | None = None
-    """ISO 3166-1 alpha-3, where the extent has one. A source that needs it says so where it is missing (InvalidRequest)."""
+    """ISO 3166-1 alpha-3, if the extent has one. A source that needs it raises InvalidRequest if it is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What was brought for one period."""
+    """The files of one period."""
 
     files: tuple[Path, ...]
-    """Files or Zarr folders below the folder that was given. Their names are shown to people."""
+    """Files or Zarr folders below the given folder. Their names are visible to users."""
     validator: str | None = None
-    """What the source said of exactly these bytes (an ETag, a digest): equal later means that they need not come again."""
+    """The source's identifier of exactly these bytes (an ETag or a digest). If it is the same later, cubeport does not fetch them
+    again."""
 
 
 class PeriodSource(Protocol):
-    """Where data come from, one period at a time.
+    """A source of data that delivers one period at a time.
 
     Further attributes are optional:
 
-    - ``validator(period) -> str | None``, cheap, says what :attr:`Fetched.validator` would be;
-    - ``unit(period) -> str`` names the files of a period, the same for periods that share them;
-    - ``is_periodic``: True for a source that has nothing but periods, False for one that has none;
-    - ``max_concurrency`` is how many periods may be fetched at once, 1 where it is not said;
-    - ``resumes = True`` says that what a killed fetch left in its folder is of use to the next;
-    - ``asks_each = True`` says that listing costs a request for each period;
-    - ``stop()`` ends running fetches when nobody wants them any more.
+    - ``validator(period) -> str | None`` returns :attr:`Fetched.validator` at low cost, without fetching;
+    - ``unit(period) -> str`` names the files of a period; periods that share their files have the same name;
+    - ``is_periodic`` is True for a source that has only periods, and False for one that has none;
+    - ``max_concurrency`` is the number of periods that can be fetched at the same time (default 1);
+    - ``resumes = True`` means that a fetch can continue with the files that a killed fetch left in its folder;
+    - ``asks_each = True`` means that listing costs one request for each period;
+    - ``stop()`` ends running fetches that are no longer needed.
     """
 
     def periods(self, start: Period, end: Period) -> Sequence[Period] | None:
-        """Return the periods that exist from *start* to *end*, both inclusive, ascending, each once; ``None`` = cannot list."""
+        """Return the existing periods from *start* to *end* (both included), ascending, each once; ``None`` if it cannot list
+        them.
+        """
 
     def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:
-        """Bring the files of one period below the folder *into*; ``None`` is all that a source without periods has.
+        """Write the files of one period to the folder *into*. *period* is ``None`` for a source without periods.
 
         Raises
         ------
         NoData
-            When the source says that the period does not exist.
+            If the source says that the period does not exist.
         """

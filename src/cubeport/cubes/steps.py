@@ -1,7 +1,7 @@
-"""The steps of ``normalise`` (change the form) and ``transforms`` (change values), as a template, a request and a flag write them.
+"""The steps of ``normalise`` (change the form) and ``transforms`` (change values), as templates, requests and flags write them.
 
-A step is a mapping of one key, ``rename: {a: b}``. Steps run in the order given. Values only: what they do is in
-:mod:`cubeport.cubes.normalise` and :mod:`cubeport.cubes.transforms`.
+A step is a mapping with one key, such as ``rename: {a: b}``. Steps run in the given order. This module only defines them;
+:mod:`cubeport.cubes.normalise` and :mod:`cubeport.cubes.transforms` apply them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ type Names = Annotated[tuple[Name, ...], BeforeValidator(_names), Field(min_leng
 
 
 class SetTime(_Part):
-    """Where the time of a source is: exactly one of ``values``, ``from_name``, ``from_variable``, or units and calendar alone."""
+    """How to find the time of a source: exactly one of ``values``, ``from_name`` and ``from_variable``, or only units and
+    calendar.
+    """
 
     variable: Name = "time"
     units: str | None = None
@@ -35,9 +37,9 @@ class SetTime(_Part):
     values: Annotated[tuple[float, ...] | None, BeforeValidator(_names)] = None
     """Numbers in ``units``, one for each step."""
     from_name: str | None = None
-    """A pattern of the file's name with ``{YYYY}``, ``{MM}``, ``{DD}``, ``{DOY}``, ``{hh}``, ``{mm}``: each file is one step."""
+    """A pattern for the file name with ``{YYYY}``, ``{MM}``, ``{DD}``, ``{DOY}``, ``{hh}``, ``{mm}``. Each file is one step."""
     from_variable: Name | None = None
-    """A variable of dates as whole numbers (``20240131``, ``2024031``, ``202401``) or as ISO 8601 texts."""
+    """A variable with dates as whole numbers (``20240131``, ``2024031``, ``202401``) or ISO 8601 text."""
 
     @model_validator(mode="after")
     def _one(self) -> Self:
@@ -52,7 +54,7 @@ class SetTime(_Part):
 
 
 class Positions(_Part):
-    """The variables that hold the position of each cell."""
+    """The variables with the position of each cell."""
 
     longitude: Name
     latitude: Name
@@ -62,7 +64,7 @@ class _Step(_Part):
     @model_validator(mode="before")
     @classmethod
     def _word(cls, value: Any) -> Any:
-        """Accept a bare word such as ``squeeze`` for a step without options."""
+        """Accept the name of a step without options, such as ``squeeze``."""
         return {value: True} if isinstance(value, str) else value
 
     @model_validator(mode="after")
@@ -81,36 +83,36 @@ class _Step(_Part):
 
 
 class NormaliseStep(_Step):
-    """One step that changes the form of a source: names, order, attributes, what its coordinates mean."""
+    """One step that changes the form of a source: names, order, attributes, or the meaning of its coordinates."""
 
     rename: dict[Name, Name] | None = None
-    """Variables and dimensions, old name to new."""
+    """Variables and dimensions to rename, by their old names."""
     drop: Names | None = None
-    """Variables to leave out."""
+    """Variables to remove."""
     squeeze: Names | Literal[True] | None = None
-    """Dimensions of length 1 to remove; ``true`` is all of them."""
+    """Dimensions of length 1 to remove; ``true`` removes all of them."""
     transpose: Names | None = None
-    """Dimensions in their new order; those that are not named follow."""
+    """Dimensions in their new order. Other dimensions follow."""
     sort: Names | None = None
-    """Coordinates to put in rising order, or falling with ``-`` in front."""
+    """Coordinates to sort in ascending order, or in descending order with a leading ``-``."""
     wrap_longitude: Literal[180, 360] | None = None
-    """180 counts longitudes from -180 to 180, 360 from 0 to 360; columns are put in order."""
+    """180 gives longitudes from -180 to 180, and 360 from 0 to 360. Columns are sorted."""
     decode_packed: Names | Literal[True] | None = None
-    """Variables to store as the numbers they mean, without ``scale_factor`` and ``add_offset``."""
+    """Variables to store unpacked, without ``scale_factor`` and ``add_offset``."""
     set_attributes: dict[Name, dict[Name, str | int | float | list[float] | tuple[float, ...] | None]] | None = None
-    """By variable, ``global`` for the file; ``null`` removes an attribute."""
+    """Attributes to set, by variable, or by ``global`` for the file; ``null`` removes an attribute."""
     set_crs: str | None = None
     """The reference system of x and y, such as ``EPSG:3035``."""
     set_time: SetTime | None = None
     decode_periods: Annotated[dict[Name, Literal["whole", "parts"]] | None, BeforeValidator(lambda value: _periods(value))] = None
-    """Coordinates that count months or years since a date; ``parts`` takes a fraction as that part of its own month or year."""
+    """Coordinates that count months or years since a date; with ``parts``, a fraction is a part of its own month or year."""
     coordinate_units: dict[Name, str] | None = None
-    """The units that the values of coordinates have."""
+    """The units of the values of coordinates."""
     positions: Positions | None = None
     join_scalar_time: Name | None = None
-    """The scalar coordinate that becomes a dimension, so that files of one image each are joined along it."""
+    """The scalar coordinate that becomes a dimension, so that files with one image each can be joined along it."""
     tolerance: Annotated[float, Field(gt=0, le=0.5)] | None = None
-    """Part of a step by which coordinates of two files may differ; 1e-5 where nothing is said."""
+    """How much coordinates of two files may differ, as a share of a step. The default is 1e-5."""
 
 
 def _periods(value: Any) -> Any:
@@ -148,22 +150,22 @@ class Mask(_Part):
 
 
 class Deaccumulate(_Part):
-    """How sums since a start become sums of each step."""
+    """How to convert sums since a start to sums of each step."""
 
     dimension: Name = "time"
     restarts: bool = True
-    """Whether a sum that falls has begun again; where it may not fall, ``false`` keeps negative differences."""
+    """Whether a sum that decreases has restarted; ``false`` keeps negative differences."""
 
 
 class TransformStep(_Step):
-    """One step that changes values. A result is stored as floating-point numbers, missing ones as NaN."""
+    """One step that changes values. The result is stored as floating-point numbers, with missing values as NaN."""
 
     kelvin_to_celsius: Names | None = None
     celsius_to_kelvin: Names | None = None
     metres_to_mm: Names | None = None
     scale: dict[Name, Scale] | None = None
     convert_units: dict[Name, str] | None = None
-    """By variable, the units that it shall have."""
+    """The new units of each variable."""
     mask: dict[Name, Mask] | None = None
     deaccumulate: Annotated[dict[Name, Deaccumulate] | None, BeforeValidator(lambda value: _sums(value))] = None
 
@@ -183,6 +185,6 @@ def plain(steps: tuple[_Step, ...]) -> list[dict[str, Any]]:
 
 
 def parsed[S: _Step](model: type[S], steps: list[Mapping[str, Any]]) -> list[tuple[str, Any]]:
-    """Return ``(name, value)`` of each step that :func:`plain` gave."""
+    """Return ``(name, value)`` for each step in the result of :func:`plain`."""
     found = [model.model_validate(step) for step in steps]
     return [(name, getattr(step, name)) for step in found for name in step.model_fields_set]

@@ -1,4 +1,4 @@
-"""Time as CF writes it: numbers of units since a date become stamps of their own calendar, and stamps tell their step."""
+"""Time in CF encoding: convert numbers of units since a date to stamps of their own calendar, and find the step of stamps."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ _MEANT = (
     (re.compile(r"360"), "360_day"),
     (re.compile(r"gregor|^std$|normal"), "standard"),
 )
-"""Calendars that words seem to mean; a person decides."""
+"""Calendars that a wrong name probably means. They are suggested in the error message; a person decides."""
 
 
 def is_time_units(units: object) -> bool:
-    """Say whether CF reads these units as time: ``days since 1950-01-01``."""
+    """Return whether these are time units in CF, such as ``days since 1950-01-01``."""
     return isinstance(units, str) and _SINCE.match(units) is not None
 
 
 def calendar_of(attributes: Any, *, name: str) -> CalendarName:
-    """Return the calendar of a time variable. Raises SourceRejected (``bad-time``) when CF has none of that name."""
+    """Return the calendar of a time variable. Raises SourceRejected (``bad-time``) if CF has no calendar with this name."""
     text = str(attributes.get("calendar", "standard"))
     found = canonical(text)
     if found is None:
@@ -59,20 +59,20 @@ def calendar_of(attributes: Any, *, name: str) -> CalendarName:
 def decode(values: Any, units: str, calendar: CalendarName, *, name: str) -> list[Stamp]:
     """Return the stamps of decoded numbers, in their order.
 
-    Numbers that are too coarse to tell microseconds (``float64`` days since 1950) are rounded to the millisecond, so that noise of
-    the encoding does not become part of a label.
+    Numbers that cannot resolve microseconds (``float64`` days since 1950) are rounded to the millisecond, so that rounding errors
+    of the encoding do not appear in labels.
 
     Raises
     ------
     SourceRejected
-        ``bad-time``, when the units or a number cannot be decoded in that calendar, or are outside the years 0001–9999.
+        ``bad-time``, if the units or a number cannot be decoded in this calendar, or are outside the years 0001–9999.
     """
     import numpy as np
 
     numbers = np.atleast_1d(np.asarray(values))
     if numbers.size == 0:
         return []
-    # A long axis is decoded again and again while a source is checked, joined and described.
+    # A long axis is decoded many times while a source is checked, joined and described.
     key = hashlib.sha256(np.ascontiguousarray(numbers).tobytes()).digest(), numbers.dtype.str, units, calendar
     stamps = _DECODED.get(key)
     if stamps is None:
@@ -84,7 +84,7 @@ def decode(values: Any, units: str, calendar: CalendarName, *, name: str) -> lis
 
 _LONG = 1_000
 _DECODED: Bounded[tuple[bytes, str, str, str], tuple[Stamp, ...]] = Bounded(150_000)
-"""Stamps of long axes; some 150 bytes each."""
+"""Cached stamps of long axes, about 150 bytes each."""
 
 
 def _decoded(numbers: Any, units: str, calendar: CalendarName, *, name: str) -> list[Stamp]:
@@ -95,11 +95,11 @@ def _decoded(numbers: Any, units: str, calendar: CalendarName, *, name: str) -> 
         where = int(np.flatnonzero(~np.isfinite(numbers))[0])
         raise SourceRejected(f"time {name!r}: label {where} is missing or not finite", reason="bad-time")
     given, counted = units, numbers
-    if (found := _SINCE.match(units)) and _SECONDS.get(found[1].lower()) == 1e-9:  # xarray writes these; cftime knows microseconds
+    if (found := _SINCE.match(units)) and _SECONDS.get(found[1].lower()) == 1e-9:  # cftime has no nanoseconds
         given, counted = f"microseconds since {found[2]}", numbers // 1000
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of years before the first, which are refused below
+            warnings.simplefilter("ignore")  # about years before 1, which are refused below
             moments = cftime.num2date(counted, given, calendar, only_use_cftime_datetimes=True)
     except (ValueError, OverflowError, TypeError, KeyError) as exc:
         raise repairable(
@@ -141,8 +141,8 @@ def _to_millisecond(stamp: Stamp, calendar: CalendarName) -> Stamp:
 def step_of(stamps: Sequence[Stamp], calendar: CalendarName, starts: Sequence[Stamp] | None = None) -> str | None:
     """Return the even step as an ISO 8601 duration, or ``None``.
 
-    Months and years are even in months, not in days: same day and hour, month ends, or labels about the middle of their months;
-    *starts*, the lower CF bounds, decide when the labels do not.
+    Months and years are even in months, not in days: labels at the same day and hour, at month ends, or near the middle of their
+    months. If the labels do not decide, *starts*, the lower CF bounds, do.
     """
     if len(stamps) < 2:
         return None
@@ -151,7 +151,7 @@ def step_of(stamps: Sequence[Stamp], calendar: CalendarName, starts: Sequence[St
     months = _months(stamps, calendar) or (_months(starts, calendar) if starts is not None else None)
     if months is not None:
         return f"P{months // 12}Y" if months % 12 == 0 else f"P{months}M"
-    # Labels that were kept to the millisecond may differ by one.
+    # Labels that were rounded to the millisecond can differ by one millisecond.
     if max(differences) - min(differences) > (1000 if all(number % 1000 == 0 for number in numbers) else 0):
         return None
     return duration(

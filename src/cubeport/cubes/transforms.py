@@ -1,6 +1,6 @@
-"""The steps of ``transforms`` on a raw dataset: they change values, lazily, and say so in ``units``.
+"""The steps of ``transforms`` on a raw dataset. They change values lazily, and update ``units``.
 
-A result is floating-point numbers in the precision of the source (``float32`` at least), missing ones as NaN.
+Results are floating-point numbers in the precision of the source (at least ``float32``), with missing values as NaN.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ _RANGES = ("valid_min", "valid_max", "valid_range", "actual_range")
 
 
 def transform(raw: xr.Dataset, steps: Sequence[Mapping[str, Any]]) -> xr.Dataset:
-    """Return *raw* after *steps*, in their order.
+    """Apply *steps* to *raw* in order and return the result.
 
     Raises
     ------
     InvalidRequest
-        When a step does not fit the source: which step, and what the source has.
+        If a step does not fit the source. The message names the step and what the source contains.
     """
     for number, (name, value) in enumerate(parsed(TransformStep, list(steps)), 1):
         try:
@@ -133,7 +133,7 @@ def _deaccumulate(raw: xr.Dataset, wanted: Mapping[str, Deaccumulate]) -> xr.Dat
 
 
 class _Differences(BackendArray):
-    """Each step less the one before; the first as it is, and one that begins again too."""
+    """The difference of each step and the one before. The first step, and a step that restarts, are unchanged."""
 
     def __init__(self, variable: xr.Variable, axis: int, *, restarts: bool) -> None:
         self._variable, self._axis, self._restarts = variable, axis, restarts

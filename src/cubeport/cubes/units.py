@@ -1,6 +1,7 @@
-"""Units: words for the same one, and exact conversions between those of one kind.
+"""Units: names of the same unit, and exact conversions between units of the same kind.
 
-A library would know more units than gridded data have; this table is what CF files write, and what is not in it is refused by name.
+The table contains the units that CF files use. Other units are refused by name. A units library would accept many more than gridded
+data have.
 """
 
 from __future__ import annotations
@@ -20,9 +21,9 @@ W|m-2 1, kW|m-2 1000
 J|m-2 1, kJ|m-2 1000, MJ|m-2 1000000
 degrees 1, radian 180/3.141592653589793
 """
-"""A line for each kind: unit, factor and offset that lead to the first unit of the line; | is a space.
+"""One line for each kind: each unit with its factor and offset to the first unit of the line; | is a space.
 
-The line of kg m-2 is for depths of liquid water: 1 kg m-2 is 1 mm (1000 kg m-3).
+The line with kg m-2 is for depths of liquid water: 1 kg m-2 is 1 mm (1000 kg m-3).
 """
 
 
@@ -68,17 +69,17 @@ _ALIASES = {
     **dict.fromkeys(("degree_north", "degree_n", "degrees_n", "degreen", "degreesn"), "degrees_north"),
     **dict.fromkeys(("degree_east", "degree_e", "degrees_e", "degreee", "degreese"), "degrees_east"),
 }
-"""Words for the same unit, in lower case; a unit itself is told by its case (``MPa`` is not ``mPa``)."""
+"""Other names of units, in lower case. The units themselves are case-sensitive (``MPa`` is not ``mPa``)."""
 
 
 def canonical(text: str) -> str:
-    """Return the one word that is used here for the unit *text*; an unknown one as it is, single spaces."""
+    """Return the canonical name of the unit *text*. An unknown unit is returned unchanged, with single spaces."""
     plain = " ".join(text.split())
     return _ALIASES.get(plain.lower(), plain)
 
 
 def conversion(given: str, wanted: str) -> tuple[float, float] | None:
-    """Return factor and offset such that ``value * factor + offset`` is in *wanted*; ``None`` for units of different kinds."""
+    """Return factor and offset so that ``value * factor + offset`` is in *wanted*; ``None`` if the units are of different kinds."""
     a, b = canonical(given), canonical(wanted)
     if a == b:
         return 1.0, 0.0

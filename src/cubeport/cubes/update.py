@@ -1,4 +1,4 @@
-"""What an update changes: steps added to a cube or replaced in it, and the chunks that this touches."""
+"""What an update changes: the steps that it adds or replaces in a cube, and the chunks that change."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ _TOLD = 100
 
 @dataclass(frozen=True, slots=True)
 class StepsChange:
-    """How the steps of an updated cube follow from those of its parent, along one dimension."""
+    """How the steps of an updated cube relate to those of its parent, along one dimension."""
 
     dimension: str
     length: int
-    """Steps of the parent."""
+    """The number of steps of the parent."""
     kept: tuple[tuple[int, int], ...]
-    """Ranges of steps that are the parent's, at the same place: ``start`` to before ``stop``."""
+    """Ranges of steps that equal the parent's at the same index: ``start`` to ``stop`` (not included)."""
     added: int
     replaced: int
 
     @property
     def is_append(self) -> bool:
-        """Whether all steps of the parent are kept where they are, and the others come behind them."""
+        """Whether all steps of the parent keep their indices, and new steps follow them."""
         return not self.replaced and self.kept == ((0, self.length),)
 
     @property
     def kind(self) -> Literal["none", "append", "extend", "revise"]:
-        """What the catalog calls it."""
+        """The kind of the update in the catalog."""
         if not self.added and not self.replaced:
             return "none"
         return "revise" if self.replaced else "append" if self.is_append else "extend"
@@ -42,7 +42,7 @@ class StepsChange:
 
 @dataclass(frozen=True, slots=True)
 class StepRange:
-    """Steps that come together in the result: of the parent or of the new data, from *start* to before *stop* there."""
+    """Consecutive steps in the result, from the parent or from the new data: ``start`` to ``stop`` (not included)."""
 
     of_parent: bool
     start: int
@@ -50,15 +50,15 @@ class StepRange:
 
 
 def runs(parent: Sequence[object], new: Sequence[object], on_overlap: OnOverlap) -> tuple[list[StepRange], int]:
-    """Return the union of two ascending lists of labels as runs, and how many steps of the parent are replaced.
+    """Return the union of two ascending lists of labels as step ranges, and how many steps of the parent are replaced.
 
     Raises
     ------
     Overlap
-        When both have a label and *on_overlap* is ``error``; ``periods`` has the first ones.
+        If both lists have a label and *on_overlap* is ``error``; ``periods`` contains the first such labels.
     """
     if parent and new and parent[-1] < new[0]:  # type: ignore[operator]  # labels of one kind
-        # Most updates add steps behind all others: nothing is looked up, however many there are.
+        # Most updates only append steps, so no label needs to be looked up.
         return [StepRange(True, 0, len(parent)), StepRange(False, 0, len(new))], 0
     places = {label: number for number, label in enumerate(parent)}
     both = [label for label in new if label in places]
@@ -79,7 +79,7 @@ def runs(parent: Sequence[object], new: Sequence[object], on_overlap: OnOverlap)
 
 
 def change(dimension: str, length: int, found: Sequence[StepRange], replaced: int) -> StepsChange:
-    """Return what *found* means for the chunks of the parent, which has *length* steps."""
+    """Return the change that *found* makes to a parent with *length* steps."""
     kept, at, new = [], 0, 0
     for run in found:
         count = run.stop - run.start
@@ -91,18 +91,18 @@ def change(dimension: str, length: int, found: Sequence[StepRange], replaced: in
 
 
 def untouched(size: int, length: int, change: StepsChange) -> frozenset[int]:
-    """Return the places in the chunk grid, along the dimension of the change, whose chunks are the parent's.
+    """Return the chunk indices, along the dimension of the change, of chunks that equal the parent's.
 
     Parameters
     ----------
     size
-        Steps of the updated cube.
+        The number of steps of the updated cube.
     length
-        Steps of a chunk, the same as in the parent.
+        The number of steps of a chunk, the same as in the parent.
     """
     found: set[int] = set()
     for start, stop in change.kept:
-        # The last chunk is cut by the end of the array: it is the same only where both arrays end together or go on.
+        # The end of the array cuts the last chunk, so it is the same only if both arrays end together or both continue.
         last = math.ceil(stop / length) if stop == size == change.length else stop // length
         found.update(range(math.ceil(start / length), last))
     return frozenset(found)

@@ -1,4 +1,4 @@
-"""The view of a dataset's page: one field, one time, one level, one place. Addresses carry it by labels, which survive appends."""
+"""The view of a dataset's page: one field, one time, one level, one place. URLs contain labels, which stay valid after appends."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from cubeport.errors import InvalidRequest, Problem
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """What is seen. ``None`` leaves the choice to the service: the first field, the first level, the newest time."""
+    """The selected view. ``None`` lets the service choose: the first field, the first level, the newest time."""
 
     v: str | None = None
     """A field."""
     t: str | None = None
-    """A time as ``datetime`` of a coverage has it."""
+    """A time, in the format of ``datetime`` of a coverage."""
     z: str | None = None
     """A level."""
     subset: str | None = None
-    """``axis(value)``, with commas: one label of each other axis."""
+    """``axis(value)``, separated by commas: one label of each other axis."""
     at: str | None = None
     """``lon,lat`` in degrees."""
 
 
 def plot_parameters(description: CubeDescription, view: View) -> list[tuple[str, str]]:
-    """Return the parameters of a coverage that leave one axis of the field: time, or height where one time was given."""
+    """Return the coverage parameters that leave one axis of the field: time, or the vertical axis if a time is given."""
     field = view.v or description.fields[0]
     pairs = [("properties", field)]
     if view.t is not None:

@@ -1,7 +1,7 @@
-"""Index windows: what an answer takes along each dimension, and what it costs.
+"""Index windows: what an answer reads along each dimension, and what it costs.
 
-:mod:`cubeport.cubes.resolve` makes them. Nothing is ever flipped: axes and values are cut by the same windows, so their order is
-the store's.
+:mod:`cubeport.cubes.resolve` makes them. Axes and values are cut by the same windows, so both keep the order of the store; nothing
+is flipped.
 """
 
 from __future__ import annotations
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 
 
 LATITUDE_FIRST = "EPSG:4326"
-"""WGS 84 with the latitude as first axis; CRS84 is the same with the longitude first."""
+"""WGS 84 with latitude as the first axis. CRS84 is the same system with longitude first."""
 UNKNOWN = -(2**62)
-"""The order of a time that is missing: before all others."""
+"""The order of a missing time. It sorts before all others."""
 
 
 @dataclass(frozen=True, slots=True)
 class Labels:
     """The coordinates of a cube, decoded once for each version.
 
-    ``values`` has, by axis name: numbers, text, or for time the numbers of :func:`cubeport.cubes.selection.order`; and the
-    positions of curvilinear and unstructured grids under ``spatial.x`` and ``spatial.y``. ``bounds`` has CF bounds (n, 2) in the
-    same form. Times that are not an axis are there too, :data:`UNKNOWN` where they are missing, and so do heights of positions.
+    ``values`` contains, by axis name, numbers, text, or for time the numbers of :func:`cubeport.cubes.selection.order`. It also
+    contains the positions of curvilinear and unstructured grids under the names ``spatial.x`` and ``spatial.y``, times that are not
+    an axis (:data:`UNKNOWN` if missing), and heights of positions. ``bounds`` contains CF bounds (n, 2) in the same form.
     """
 
     values: Mapping[str, Array]
     bounds: Mapping[str, Array] = field(default_factory=dict)
     cells: dict[str, Cells] = field(default_factory=dict, compare=False, repr=False)
-    """The cells of axes that were asked for (:func:`cubeport.cubes.resolve.cells`): they cost more than most queries."""
+    """Cached cells of axes (:func:`cubeport.cubes.resolve.cells`), because computing them costs more than most queries."""
 
 
 @dataclass(frozen=True, slots=True)
 class IndexRange:
-    """Indices ``start`` to ``stop`` (not included) whose labels are moved by ``shift`` (whole turns of 360°)."""
+    """Indices ``start`` to ``stop`` (not included), with labels shifted by ``shift`` (whole turns of 360°)."""
 
     start: int
     stop: int
@@ -52,7 +52,7 @@ class IndexRange:
 
 
 def runs_of(indices: Sequence[int] | Array, shifts: Sequence[float] | Array | None = None) -> tuple[IndexRange, ...]:
-    """Return neighbouring indices of one shift joined into runs, in their order; none of no index."""
+    """Return ranges of consecutive indices with the same shift, in order; an empty tuple if there are no indices."""
     import numpy as np
 
     numbers = np.asarray(indices, dtype="int64")
@@ -68,12 +68,12 @@ def runs_of(indices: Sequence[int] | Array, shifts: Sequence[float] | Array | No
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """What is taken of one dimension: runs in the order of the answer (two where a box lies over the seam of the data)."""
+    """The part of one dimension: index ranges in the order of the answer (two if a box crosses the seam of the data)."""
 
     dimension: str
     runs: tuple[IndexRange, ...]
     sliced: bool = False
-    """Asked for as one value: an answer may drop the dimension."""
+    """Whether the caller asked for a single value, so that an answer may drop the dimension."""
 
     @property
     def size(self) -> int:
@@ -86,12 +86,12 @@ class Window:
         return np.concatenate([np.arange(run.start, run.stop) for run in self.runs])
 
     def chunks(self, length: int) -> int:
-        """Return how many chunks of that length are touched."""
+        """Return how many chunks of this length the window touches."""
         return len({at for run in self.runs for at in range(run.start // length, (run.stop - 1) // length + 1)})
 
 
 def aligned(values: Array, own: Sequence[str], dimensions: Sequence[str]) -> Array:
-    """Return values along *own* dimensions in the order of *dimensions*, with length 1 along those that they do not have."""
+    """Return values along *own* dimensions transposed to *dimensions*, with length 1 along dimensions that they do not have."""
     import numpy as np
 
     order = [dimensions.index(each) for each in own]
@@ -102,17 +102,17 @@ def aligned(values: Array, own: Sequence[str], dimensions: Sequence[str]) -> Arr
 
 @dataclass(frozen=True, slots=True)
 class Mask:
-    """Which cells of the windows are meant, where these hold others too: the others are missing in the answer."""
+    """Which cells of the windows are selected. The other cells are missing values in the answer."""
 
     dimensions: tuple[str, ...]
     inside: Array
 
     def aligned(self, dimensions: Sequence[str]) -> Array:
-        """Return the mask in the order of *dimensions*, with length 1 along those that it says nothing of."""
+        """Return the mask transposed to *dimensions*, with length 1 along dimensions that it does not have."""
         return aligned(self.inside, self.dimensions, dimensions)
 
     def at(self, places: Mapping[str, int]) -> Mask:
-        """Return the mask at those places of some dimensions."""
+        """Return the mask at the given indices of some dimensions."""
         index = tuple(places.get(each, slice(None)) for each in self.dimensions)
         return Mask(tuple(each for each in self.dimensions if each not in places), self.inside[index])
 
@@ -123,13 +123,14 @@ class Mask:
 
 @dataclass(frozen=True, slots=True)
 class Windows:
-    """What is taken of a cube: fields, and a window for each of their dimensions."""
+    """The part of a cube: fields, and a window for each of their dimensions."""
 
     fields: tuple[str, ...]
     along: Mapping[str, Window]
     mask: Mask | None = None
     scattered: tuple[str, ...] = ()
-    """The dimensions of cells of which several points were asked for: they are places of their own, and no part of a grid."""
+    """The dimensions of the cells if the caller asked for several points. The cells are then separate places, not part of a
+    grid."""
 
     def shape(self, dimensions: Iterable[str]) -> tuple[int, ...]:
         """Return the lengths of the answer along *dimensions*."""
@@ -138,18 +139,18 @@ class Windows:
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What answering costs, from metadata alone."""
+    """The cost of an answer, from metadata alone."""
 
     cells: int
-    """Values of all fields."""
+    """The number of values of all fields."""
     chunks: int
-    """Chunks that are touched."""
+    """The number of chunks to read."""
     bytes: int
-    """Decoded bytes of all fields."""
+    """The decoded size of all fields in bytes."""
 
 
 def count(description: CubeDescription, windows: Windows) -> Cost:
-    """Return the cost of *windows*: exact cells and chunks, bytes as decoded."""
+    """Return the cost of *windows*: the exact number of cells and chunks, and the decoded bytes."""
     cells = chunks = size = 0
     for name in windows.fields:
         variable = description.variable(name)
@@ -164,7 +165,7 @@ def count(description: CubeDescription, windows: Windows) -> Cost:
 
 
 def fitting(description: CubeDescription, windows: Windows, *, cells: int) -> Windows | None:
-    """Return *windows* cut to the longest leading time that has at most *cells*, or ``None`` where not even one step fits."""
+    """Return *windows* with only as many of the first time steps as fit into *cells*, or ``None`` if not even one step fits."""
     time = time_axis(description)
     if time is None or time.dimension not in windows.along:
         return None
@@ -192,7 +193,7 @@ def time_axis(description: CubeDescription) -> Axis | None:
 def storage_crs(description: CubeDescription) -> str:
     """Return ``AUTHORITY:code`` of the native reference system, ``OGC:CRS84`` for longitudes and latitudes, or ``native``.
 
-    ``EPSG:4326`` is that of an answer which was asked for in it: the same longitudes and latitudes.
+    ``EPSG:4326`` is returned only for an answer that was requested in it, with the same longitudes and latitudes.
     """
     crs = description.spatial.crs
     if description.spatial.family != "projected" or crs is None:
@@ -201,7 +202,9 @@ def storage_crs(description: CubeDescription) -> str:
 
 
 def native_system(description: CubeDescription, x: Axis) -> tuple[Any, float]:
-    """Return what carries CRS84 into the native system (pyproj, x before y), and what brings stored labels into its units."""
+    """Return the pyproj transformer from CRS84 to the native system (x before y), and the factor from stored labels to its
+    units.
+    """
     from pyproj import CRS, Transformer
 
     crs = description.spatial.crs
@@ -212,9 +215,9 @@ def native_system(description: CubeDescription, x: Axis) -> tuple[Any, float]:
 
 
 def turned_labels(values: Array, window: Window) -> Array:
-    """Return the labels of a window (or their bounds), moved by the whole turns of its runs.
+    """Return the labels of a window (or their bounds), shifted by the whole turns of its ranges.
 
-    Where anything moves, the result is float64 by the shortest decimal of what is stored: 359.9 less 360 is −0.1.
+    If anything is shifted, the result is float64 by the shortest decimal of the stored labels: 359.9 − 360 is −0.1.
     """
     import numpy as np
 
@@ -227,6 +230,6 @@ def turned_labels(values: Array, window: Window) -> Array:
 
 
 def _itemsize(dtype: str) -> int:
-    """Return the bytes of one value: 8 for text and objects, whose length only the data know."""
+    """Return the bytes of one value; 8 for text and objects, whose length is only in the data."""
     digits = "".join(character for character in dtype if character.isdigit())
     return max(1, int(digits) // 8) if digits and not dtype.startswith(("<U", "|S", "str", "datetime", "timedelta")) else 8

@@ -1,6 +1,6 @@
-"""What is said between the service and the parts that make versions: orders and their answers, as plain frozen values.
+"""The requests of the service to the parts that make versions, and their results, as plain immutable values.
 
-``service/ports.py`` says who does what with them; they are here because ``service`` and ``adapters`` never import each other.
+``service/ports.py`` defines who uses them. They are in this package because ``service`` and ``adapters`` never import each other.
 """
 
 from __future__ import annotations
@@ -16,15 +16,16 @@ from cubeport.cubes.sources import Area, Period
 from cubeport.cubes.update import OnOverlap, StepsChange
 
 type Progress = Callable[[str, int, int], None]
-"""``progress(phase, done, total)``; raises :class:`~cubeport.errors.Cancelled` when the job was cancelled."""
+"""``progress(phase, done, total)``; raises :class:`~cubeport.errors.Cancelled` if the job was cancelled."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceWindow:
-    """The part of the source that is asked for; ``None`` is all of it. Periods are labels of the data's own calendar, inclusive."""
+    """The requested part of the source; ``None`` is all of it. Periods are in the data's own calendar, both ends included."""
 
     bbox: tuple[float, float, float, float] | None = None
-    """CRS84; cells that meet it are taken (``clip: touch``), or cells whose centre is inside (``centre``)."""
+    """The box in CRS84. It selects the cells that it intersects (``clip: touch``), or those with their centre inside
+    (``centre``)."""
     start: str | None = None
     end: str | None = None
     clip: str = "touch"
@@ -35,59 +36,60 @@ class Base:
     """The version that an update builds on."""
 
     folder: Path
-    """With its tree and manifest."""
+    """The folder of the version, with its tree and manifest."""
     digest: str
-    """sha256 of its manifest, as the catalog has it."""
+    """sha256 of its manifest, as recorded in the catalog."""
     ranges: Mapping[str, tuple[float | None, float | None]]
-    """The least and the greatest value of each variable, as measured."""
+    """The measured minimum and maximum of each variable."""
     on_overlap: OnOverlap = "error"
 
 
 @dataclass(frozen=True, slots=True)
 class WriteRequest:
-    """What the first child does: gate the sources, take the window, write a Zarr v3 group into ``target``."""
+    """The request to the first child: check the sources, cut the window, and write a Zarr v3 group to ``target``."""
 
     sources: tuple[Path, ...]
-    """Local files, or one Zarr folder. Opened by the worker without following links; the child gets descriptors."""
+    """Local files, or one Zarr folder. The worker opens them without following links and passes descriptors to the child."""
     target: Path
-    """An empty folder that the child may write in: ``staging/<op>/new``."""
+    """An empty folder that the child can write to: ``staging/<op>/new``."""
     window: SourceWindow = field(default_factory=SourceWindow)
     variables: tuple[str, ...] | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
     """Global attributes to set (``--attrs``)."""
     chunks: Mapping[str, int] | None = None
-    """Chunk lengths by dimension; ``None`` = about 1 MiB a chunk, balanced between map and series."""
+    """Chunk lengths by dimension; ``None`` selects about 1 MiB a chunk, balanced between maps and series."""
     append_dim: str | None = None
-    """The dimension along which several files are joined; ``None`` = the time axis."""
+    """The dimension along which several files are joined; ``None`` is the time axis."""
     group: str | None = None
     normalise: tuple[Mapping[str, Any], ...] = ()
-    """Steps that change the form of each source, as :meth:`~cubeport.cubes.steps.NormaliseStep.plain` gives them."""
+    """Steps that change the form of each source, as :meth:`~cubeport.cubes.steps.NormaliseStep.plain` returns them."""
     transforms: tuple[Mapping[str, Any], ...] = ()
     """Steps that change values, after the sources are joined."""
     skip_bad: bool = False
-    """Whether variables that cannot be published are left out, and reported, instead of refusing the source."""
+    """Whether to skip and report variables that cannot be published, instead of refusing the source."""
     on_overlap: OnOverlap = "error"
-    """What is taken of steps that several of the sources have."""
+    """What to do with steps that are in several sources."""
     base: Base | None = None
-    """With it, the sources are added to this version: everything that they do not touch is shared with it."""
+    """The version to update. The result shares everything with it that the sources do not change."""
 
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What the first child says it wrote; hostile until the second child has read it back."""
+    """The first child's report of what it wrote. It is untrusted until the second child has read the bytes back."""
 
     digests: Mapping[str, str]
-    """By variable, in the store's order: sha256 over the sha256s of its chunks' values (C order, little-endian), in C order."""
+    """By variable, in the order of the store: the sha256 of the sha256s of its chunks' values (C order, little-endian), in C
+    order."""
     warnings: tuple[tuple[str, str], ...] = ()
     change: StepsChange | None = None
-    """Of an update: how its steps follow from those of the base. Digests are then of the chunks that were written."""
+    """For an update: how its steps relate to those of the base. The digests then cover only the chunks that were written."""
     sources: tuple[Mapping[str, Any], ...] = ()
-    """Identity of each source: name, size_bytes, sha256, modified_at."""
+    """The identity of each source: name, size_bytes, sha256, modified_at."""
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What the second child found by decoding every staged chunk."""
+    """The second child's measurements from decoding every staged chunk."""
 
     description: CubeDescription
     documents: Mapping[str, Any]
@@ -95,42 +97,42 @@ class Measured:
     files: int
     size_bytes: int
     digest: str
-    """sha256 of ``manifest.json``, hex: the version's digest."""
+    """The sha256 of ``manifest.json`` in hex, which is the digest of the version."""
 
 
 @dataclass(frozen=True, slots=True)
 class BringOrder:
-    """What is to be fetched of a source that is not on this machine."""
+    """A request to fetch data from a source on another machine."""
 
     dataset_id: str
     name: str
-    """What the source is called in messages."""
+    """The name of the source in messages."""
     source: str
-    """What tells it from any other: digest of its block."""
+    """The identity of the source: the digest of its block in the template."""
     periods: tuple[Period | None, ...]
-    """``None`` alone is all of a source without periods."""
+    """The periods to fetch; a single ``None`` is all of a source without periods."""
     area: Area | None = None
     job: str = ""
-    """Who fetches: what it fetched before it was killed needs no second look."""
+    """The job that fetches. Files that it fetched before it was killed are not checked again."""
     at_once: int = 4
     stops_at_missing: bool = False
-    """Whether nothing behind a period that is missing is of interest."""
+    """Whether to stop at the first missing period."""
 
 
 @dataclass(frozen=True, slots=True)
 class Brought:
-    """What was fetched."""
+    """The fetched files."""
 
     files: tuple[tuple[Period | None, tuple[Path, ...]], ...]
-    """Of each period that was there, in the order asked for; periods may share files."""
+    """The files of each existing period, in the requested order. Periods can share files."""
     missing: tuple[Period, ...] = ()
     """Periods that the source says do not exist."""
     validators: Mapping[str, str] = field(default_factory=dict)
-    """By period, what the source said of its bytes."""
+    """The source's validator of each period."""
 
     @property
     def periods(self) -> tuple[Period, ...]:
-        """The periods that were there."""
+        """The periods that exist."""
         return tuple(period for period, _ in self.files if period is not None)
 
     def of(self, periods: Sequence[Period | None]) -> tuple[Path, ...]:
@@ -145,7 +147,7 @@ class Upload:
 
     upload_id: str
     filename: str
-    """A label, without whatever could be a path."""
+    """A label, without any characters that could form a path."""
     size_bytes: int
     sha256: str
     expires_at: datetime
@@ -153,7 +155,7 @@ class Upload:
 
 @dataclass(frozen=True, slots=True)
 class Staging:
-    """Where one operation's bytes are made, and where they will be."""
+    """The folders in which the bytes of one operation are made."""
 
     operation_id: str
     dataset_id: str
@@ -161,23 +163,23 @@ class Staging:
     root: Path
     """``staging/<op>``."""
     new: Path
-    """``staging/<op>/new``: what the children write."""
+    """``staging/<op>/new``, to which the children write."""
     source: Path
-    """``staging/<op>/source``: what was fetched."""
+    """``staging/<op>/source``, which contains the fetched files."""
     parent: str | None = None
-    """The version that this one is built on: objects that are not written again are taken from it."""
+    """The version that this one updates. Objects that are not written again come from it."""
     base: Path | None = None
-    """The parent's folder, with tree and manifest, which the children may read."""
+    """The parent's folder, with tree and manifest, which the children can read."""
 
 
 @dataclass(frozen=True, slots=True)
 class Occupied:
-    """The bytes of a dataset's versions in a store."""
+    """The size of a dataset's versions in a store."""
 
     size_bytes: int
-    """Of everything, an object that versions share counted once."""
+    """The total size. Objects that versions share are counted once."""
     versions: Mapping[str, tuple[int, int]]
-    """By version: all its bytes, and those that no other version shares."""
+    """For each version: its total bytes, and the bytes that no other version shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,8 +187,8 @@ class StoredObject:
     """One object of a version, open for reading. The caller closes it."""
 
     file: BinaryIO
-    """Unbuffered, on a descriptor that was opened below the version's folder without following links; an engine without files
-    gives one in memory (``io.BytesIO``)."""
+    """An unbuffered file, opened below the version's folder without following links. An engine without files returns one in memory
+    (``io.BytesIO``)."""
     size: int
     digest: str
-    """sha256 from the manifest, hex."""
+    """The sha256 from the manifest, in hex."""

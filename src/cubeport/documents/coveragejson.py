@@ -158,7 +158,7 @@ def _coverages(cut: Cut, group: Group) -> Iterator[dict[str, Any]]:
 
 
 def _own_times(cut: Cut, group: Group) -> bool:
-    """Say whether the values have times that are no axis: then each coverage, or each of its cells, has its own."""
+    """Return whether the values have times that are no axis: then each coverage, or each of its cells, has its own."""
     temporal = cut.description.temporal
     if temporal is None or cut.times is None or "t" in group.named:
         return False
@@ -320,7 +320,7 @@ def _range(
 
 
 def _in_tuples(cut: Cut, group: Group) -> bool:
-    """Say whether each cell of a coverage has a time of its own."""
+    """Return whether each cell of a coverage has a time of its own."""
     temporal = cut.description.temporal
     return temporal is not None and bool(set(temporal.dimensions) & set(group.composite))
 

@@ -38,7 +38,7 @@ class Filter:
     """As CQL2-JSON."""
 
     def fits(self, facts: Facts) -> bool:
-        """Tell whether the filter is true of these facts."""
+        """Return whether the filter is true of these facts."""
         return _value(self.expression, facts) is True
 
     @cached_property
@@ -334,7 +334,7 @@ def _like(args: Sequence[Any], facts: Facts) -> bool | None:
 
 
 def _is_like(text: str, pattern: str) -> bool:
-    """Tell whether *text* is like the pattern: ``%`` any characters, ``_`` one, a backslash takes the next as it is."""
+    """Return whether *text* is like the pattern: ``%`` any characters, ``_`` one, a backslash takes the next as it is."""
     wanted: list[tuple[str, bool]] = []
     taken = False
     for char in pattern:

@@ -312,7 +312,7 @@ def _temporal(temporal: Temporal) -> dict[str, Any]:
 
 
 def _is_gregorian(temporal: Temporal, labels: Sequence[str], *, step: str = "P1M") -> bool:
-    """Say whether labels and their step mean the same in the Gregorian calendar, the only one that ``trs`` may name.
+    """Return whether labels and their step mean the same in the Gregorian calendar, the only one that ``trs`` may name.
 
     30 February is not a day of it, and steps of days run on differently from one 28 February: then a count is all that can be told.
     """

@@ -413,7 +413,7 @@ def _collection_assets(shown: PublishedView, site: Site) -> dict[str, AssetJSON]
 
 
 def _is_drawn(shown: PublishedView) -> bool:
-    """Tell whether there are maps of it: it has a place."""
+    """Return whether there are maps of it: it has a place."""
     return bool(shown.description.spatial.family != "none")
 
 

@@ -27,7 +27,7 @@ def encode(cut: Cut, *, deadline: Callable[[], None] = lambda: None) -> bytes:
 
     Parameters
     ----------
-    patience
+    deadline
         Called before each block of rows; whatever it raises ends the work.
 
     Raises

@@ -251,7 +251,7 @@ _BY_STATUS: dict[int, type[CubeportError]] = {404: NotFound, 405: MethodNotAllow
 
 
 def _is_search(scope: Scope) -> bool:
-    """Tell whether a request is the one read that may be a POST."""
+    """Return whether a request is the one read that may be a POST."""
     return bool(scope["path"].rstrip("/").endswith("/stac/search"))
 
 

@@ -117,7 +117,7 @@ class Keys(Protocol):
     """Where keys are kept. Asked at each request, so that a revoked key stops everywhere at once."""
 
     def any(self) -> bool:
-        """Tell whether any key exists."""
+        """Return whether any key exists."""
 
     def get(self, key_id: str) -> Key | None: ...
 
@@ -143,11 +143,11 @@ class Caller:
     datasets: tuple[str, ...] = ("*",)
 
     def may(self, scope: Scope) -> bool:
-        """Tell whether the caller has *scope*."""
+        """Return whether the caller has *scope*."""
         return ORDER.index(self.scope) >= ORDER.index(scope)
 
     def covers(self, dataset_id: str) -> bool:
-        """Tell whether the key is for this dataset."""
+        """Return whether the key is for this dataset."""
         return any(fnmatchcase(dataset_id, pattern) for pattern in self.datasets)
 
     def check_dataset(self, dataset_id: str) -> None:
@@ -170,13 +170,13 @@ def require(request: Request, scope: Literal["ingest", "admin"]) -> None:
 
 
 def sees_unpublished(request: Request, dataset_id: str) -> bool:
-    """Tell whether the caller also sees what is not published of a dataset."""
+    """Return whether the caller also sees what is not published of a dataset."""
     caller = caller_of(request)
     return caller.may("ingest") and caller.covers(dataset_id)
 
 
 def may_see(request: Request, dataset_id: str) -> bool:
-    """Tell whether the caller may see the work on a dataset."""
+    """Return whether the caller may see the work on a dataset."""
     caller = caller_of(request)
     return caller.may("admin") or caller.covers(dataset_id)
 
@@ -247,7 +247,7 @@ class Gatekeeper:
         return Caller("read" if self.public_reads else "none")
 
     def _is_open(self, connection: Connection, *, prove: bool) -> bool:
-        """Tell whether a caller on this machine may ingest without a key."""
+        """Return whether a caller on this machine may ingest without a key."""
         return (
             self.open_on_loopback
             and is_local(connection)
@@ -258,11 +258,11 @@ class Gatekeeper:
         )
 
     def _may_watch(self, connection: Connection) -> bool:
-        """Tell whether a caller may read what the operator reads: everybody if that is public, else this machine's own user."""
+        """Return whether a caller may read what the operator reads: everybody if that is public, else this machine's own user."""
         return self.public_metrics or (is_local(connection) and self.asks_for_itself(connection.peer, connection.here))
 
     def _is_local_token(self, given: str, connection: Connection) -> bool:
-        """Tell whether a caller on this machine proves itself: what it sends is a secret that a proxy does not know."""
+        """Return whether a caller on this machine proves itself: what it sends is a secret that a proxy does not know."""
         if self.local_token is None or not hmac.compare_digest(given.encode(), self.local_token.encode()):
             return False
         return self._is_open(connection, prove=False)
@@ -335,7 +335,7 @@ def _given_key(headers: Headers) -> str | None:
 
 
 def is_local(connection: Connection) -> bool:
-    """Tell whether the peer and the one ``Host`` are loopback and nothing says that somebody forwarded the request."""
+    """Return whether the peer and the one ``Host`` are loopback and nothing says that somebody forwarded the request."""
     hosts = [value.decode("latin-1") for name, value in connection.headers if name == b"host"]
     if connection.http_version == "1.0" or any(_FORWARDING.fullmatch(name) for name, _ in connection.headers):
         return False  # HTTP/1.0: what nginx sends on, unless it is told otherwise
@@ -344,7 +344,7 @@ def is_local(connection: Connection) -> bool:
 
 
 def foreign_origin(headers: Headers) -> bool:
-    """Tell whether a page of another origin sent this: its ``Origin`` is not the ``Host`` that it asked."""
+    """Return whether a page of another origin sent this: its ``Origin`` is not the ``Host`` that it asked."""
     hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
     origins = [value.decode("latin-1").lower() for name, value in headers if name == b"origin"]
     return any(len(hosts) != 1 or urlsplit(origin).netloc != hosts[0] for origin in origins)
@@ -359,7 +359,7 @@ def host_of(authority: str) -> str:
 
 @lru_cache(1024)
 def is_loopback(host: str) -> bool:
-    """Tell whether a host name or address is this machine's own."""
+    """Return whether a host name or address is this machine's own."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:

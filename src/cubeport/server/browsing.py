@@ -64,7 +64,7 @@ type Answering = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 
 def prefers_html(scope: Scope) -> bool:
-    """Tell whether ``Accept`` prefers HTML to JSON."""
+    """Return whether ``Accept`` prefers HTML to JSON."""
     return negotiation.preferred(Request(scope), _OFFERS) == "html"
 
 

@@ -466,7 +466,7 @@ def _today() -> tuple[date]:
 
 
 def _sees_all(request: Request) -> bool:
-    """Tell whether the caller also sees what is not published of the dataset of this address."""
+    """Return whether the caller also sees what is not published of the dataset of this address."""
     return sees_unpublished(request, request.path_params["dataset_id"].partition("@")[0])
 
 

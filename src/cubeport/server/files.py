@@ -56,7 +56,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def is_cached(part: FilePart) -> bool:
-    """Tell whether sending the part waits for no disk (cachestat, Linux 6.5). ``False`` where the kernel does not say."""
+    """Return whether sending the part waits for no disk (cachestat, Linux 6.5). ``False`` where the kernel does not say."""
     if _SYSCALL is None or not part.count:
         return False
     asked, found = _Range(part.begin, part.count), _Found()

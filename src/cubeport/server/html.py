@@ -102,7 +102,7 @@ def card(shown: PublishedView, parts: Parts) -> Mapping[str, Any]:
 
 
 def drawn(parts: Parts, shown: PublishedView) -> bool:
-    """Tell whether there are pictures of a dataset."""
+    """Return whether there are pictures of a dataset."""
     return parts.pictures is not None and shown.description.spatial.bbox is not None and bool(shown.description.fields)
 
 

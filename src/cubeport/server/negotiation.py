@@ -64,7 +64,7 @@ def _match(media_type: str, ranges: list[tuple[str, float]]) -> tuple[float, int
 
 
 def takes(request: Request, media_types: Collection[str]) -> bool:
-    """Tell whether ``Accept`` accepts one of *media_types*."""
+    """Return whether ``Accept`` accepts one of *media_types*."""
     return preferred(request, dict.fromkeys(media_types, "")) is not None
 
 

@@ -24,7 +24,7 @@ _ANY = frozenset({"00000000", "0" * 32})
 
 
 def asks_for_itself(peer: Address | None, here: Address | None, proc: Path = PROC) -> bool:
-    """Tell whether a process of this user opened a loopback connection, and can only have done so for itself.
+    """Return whether a process of this user opened a loopback connection, and can only have done so for itself.
 
     It listens at no address that others reach, no connection came in to it, and none of its own leads to another machine: so it is
     neither a proxy nor a tunnel.
@@ -70,7 +70,7 @@ class _Ways:
         self._by_ports = {each.ports: inode for inode, each in found.items()}
 
     def lead_elsewhere(self, sockets: frozenset[str], ours: frozenset[str]) -> bool:
-        """Tell whether others reach a process by one of its *sockets*: other machines, or processes but itself and us."""
+        """Return whether others reach a process by one of its *sockets*: other machines, or processes but itself and us."""
         inner = sockets | ours
         return any(
             each in self._unix_ways_in or (each in self._found and self._leads(self._found[each], inner)) for each in sockets
@@ -100,7 +100,7 @@ def _sockets(proc: Path) -> Iterator[_Socket]:
 
 
 def _is_loopback(hexadecimal: str) -> bool:
-    """Tell whether an address of the tables is loopback: words of 32 bits, each with its lowest byte first."""
+    """Return whether an address of the tables is loopback: words of 32 bits, each with its lowest byte first."""
     if len(hexadecimal) == 8 or hexadecimal.startswith("0000000000000000FFFF0000"):
         return hexadecimal.endswith("7F")
     return hexadecimal == "0" * 24 + "01000000"

@@ -73,7 +73,7 @@ def etag_of_list(generation: int, request: Request, form: str, public_url: str) 
 
 
 def fits(header: str | None, tag: str) -> bool:
-    """Tell whether an ``If-None-Match`` names *tag* (weak comparison, RFC 9110 13.1.2)."""
+    """Return whether an ``If-None-Match`` names *tag* (weak comparison, RFC 9110 13.1.2)."""
     return header is not None and (header.strip() == "*" or tag.strip('"') in _ETAGS.findall(header))
 
 

@@ -357,7 +357,7 @@ def _canvas(given: Mapping[str, str], name: str, *, latitude_first: bool) -> Can
 
 
 def _begins_north(crs: str, name: str) -> bool:
-    """Say whether the first axis of the system is that of y (06-042, 6.7.2): as EPSG defines it, so 4326 and 3995 but not 3857."""
+    """Return whether the first axis of the system is y (06-042, 6.7.2), as EPSG defines it: 4326 and 3995, but not 3857."""
     if name == "EPSG:4326":
         return True
     if crs in (CRS84, MERCATOR):

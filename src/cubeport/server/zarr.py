@@ -107,7 +107,7 @@ class Tree:
         return cls(arrays, frozenset({"", *parents}))
 
     def has(self, node: str, indices: Sequence[int] | None) -> bool:
-        """Tell whether a key with this node and these indices could be in the version."""
+        """Return whether a key with this node and these indices could be in the version."""
         if indices is None:
             return node in self.arrays or node in self.groups
         array = self.arrays.get(node)

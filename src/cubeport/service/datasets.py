@@ -136,7 +136,7 @@ class Datasets:
             raise NotFound(words, what="coverage", next_step=f"its other grids: {named}") from None
 
     def was_shown(self, ref: str) -> bool:
-        """Tell whether a reader may still hold what *ref* names: it has been on the faces.
+        """Return whether a reader may still hold what *ref* names: it has been on the faces.
 
         True of a dataset, version or tag that was unpublished, deleted, purged or removed by retention.
         """

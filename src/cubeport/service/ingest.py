@@ -342,13 +342,13 @@ def _choose(
 
 
 def _updates(ingestion: Ingestion, wanted: Wanted) -> bool:
-    """Tell whether files are added to what is held."""
+    """Return whether files are added to what is held."""
     request = ingestion.request
     return wanted.template is None and (request.mode == "update" or (request.overwrite and request.mode != "replace"))
 
 
 def _builds(ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan) -> bool:
-    """Tell whether the version is its parent with steps added or replaced, so that what they do not touch is shared."""
+    """Return whether the version is its parent with steps added or replaced, so that what they do not touch is shared."""
     return _updates(ingestion, wanted) or (wanted.template is not None and plan.action in ("append", "extend", "revise"))
 
 
@@ -872,7 +872,7 @@ def _called(wanted: Wanted) -> str:
 
 
 def _shares_files(source: PeriodSource, taken: Sequence[Period]) -> bool:
-    """Tell whether periods next to each other come in one file."""
+    """Return whether periods next to each other come in one file."""
     unit = getattr(source, "unit", None)
     return unit is not None and any(unit(each) in (unit(each.moved(-1)), unit(each.moved(1))) for each in taken)
 
@@ -1002,7 +1002,7 @@ def _last_periods(head: VersionState, template: DatasetTemplate) -> tuple[str, .
 
 
 def _is_same_derivation(wanted: Wanted, head: VersionState) -> bool:
-    """Tell whether the version was derived by the same recipe, with the same parameters, of the same versions."""
+    """Return whether the version was derived by the same recipe, with the same parameters, of the same versions."""
     return wanted.derivation is not None and head.derived is not None and wanted.derivation.key == head.derived.key
 
 
@@ -1060,7 +1060,7 @@ def _digest(ingestion: Ingestion, wanted: Wanted, identities: Sequence[Mapping[s
 
 
 def _is_made_of(head: VersionState | None, identities: Sequence[Mapping[str, Any]]) -> bool:
-    """Tell whether the version was made of exactly these sources."""
+    """Return whether the version was made of exactly these sources."""
     if head is None or not head.sources:
         return False
     held = [{name: each.get(name) for name in _IDENTITY} for each in head.sources]

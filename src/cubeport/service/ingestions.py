@@ -25,7 +25,7 @@ class _Value(BaseModel):
 
 
 def is_address(source: str) -> bool:
-    """Tell whether a text names something that is not on this machine."""
+    """Return whether a text names something that is not on this machine."""
     return _ELSEWHERE.match(source) is not None
 
 

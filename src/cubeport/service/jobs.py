@@ -237,7 +237,7 @@ class Jobs:
             try:
                 self._run(mine, listener)
             except KeyboardInterrupt as exc:
-                ended = self._surely(mine.ingestion_id, _ended(_cancelled), patience_s=_LONGEST_PAUSE_S)
+                ended = self._surely(mine.ingestion_id, _ended(_cancelled), timeout_s=_LONGEST_PAUSE_S)
                 exc.add_note(_farewell(ended or mine))
                 raise
             return self.wait(accepted.ingestion_id, float("inf"))
@@ -416,13 +416,13 @@ class Jobs:
                 continue
 
     def _surely(
-        self, ingestion_id: str, change: Callable[[Ingestion, object], Ingestion], *, patience_s: float = float("inf")
+        self, ingestion_id: str, change: Callable[[Ingestion, object], Ingestion], *, timeout_s: float = float("inf")
     ) -> Ingestion | None:
         """Change the row however often the catalog must be asked: a job whose row cannot be written would seem to run for ever.
 
-        Return ``None`` when the process stops, or after *patience_s*: the next process that finds this one dead then ends the row.
+        Return ``None`` when the process stops, or after *timeout_s*: the next process that finds this one dead then ends the row.
         """
-        pause, deadline = _FIRST_PAUSE_S, time.monotonic() + patience_s
+        pause, deadline = _FIRST_PAUSE_S, time.monotonic() + timeout_s
         try:
             while True:
                 try:

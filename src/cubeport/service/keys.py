@@ -65,7 +65,7 @@ class Keys:
         self._rows = backend.rows
 
     def any(self) -> bool:
-        """Tell whether any key is active; then nobody is let in for being on this machine."""
+        """Return whether any key is active; then nobody is let in for being on this machine."""
         return self._rows.count(KEY, states=[ACTIVE]) > 0
 
     def get(self, key_id: str) -> Key | None:

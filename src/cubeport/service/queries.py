@@ -176,11 +176,11 @@ class Queries:
         return answer
 
     def heavy(self, plan: QueryPlan) -> bool:
-        """Say whether the plan needs a place among the heavy ones."""
+        """Return whether the plan needs a place among the heavy ones."""
         return plan.part.cost.cells > _LIGHT_CELLS or plan.part.cost.chunks > _LIGHT_CHUNKS
 
     def large(self, shown: PublishedView, query: CubeQuery) -> bool:
-        """Say whether even planning is heavy work: many points, or a grid whose positions are many and all looked at."""
+        """Return whether even planning is heavy work: many points, or a grid whose positions are many and all looked at."""
         place = query.place
         if (
             place is not None

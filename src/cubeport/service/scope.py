@@ -34,7 +34,7 @@ def check_asked(scope: Scope, period_type: str, calendar: str) -> None:
 
 
 def holds(held: Mapping[str, Any], scope: Scope, period_type: str) -> bool:
-    """Tell whether the held coverage has every period that is asked; an absent end asks for no more than is held."""
+    """Return whether the held coverage has every period that is asked; an absent end asks for no more than is held."""
     temporal, calendar = held.get("temporal"), canonical(held.get("calendar") or "") or "standard"
     if temporal is None:
         return True

@@ -136,7 +136,7 @@ class Service:
         return self._datasets.coverage(ref)
 
     def was_shown(self, ref: str) -> bool:
-        """Tell whether a reader may still hold what *ref* names; see :meth:`Datasets.was_shown`."""
+        """Return whether a reader may still hold what *ref* names; see :meth:`Datasets.was_shown`."""
         return self._datasets.was_shown(ref)
 
     def datasets(self, **filters: Any) -> ShownPage:

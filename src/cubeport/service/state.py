@@ -68,14 +68,14 @@ class Reach(_Value):
         return cls(bbox=bbox, start=start, end=end)
 
     def meets(self, box: tuple[float, float, float, float]) -> bool:
-        """Tell whether it is in *box*, edges included."""
+        """Return whether it is in *box*, edges included."""
         if self.bbox is None:
             return False
         pairs = ((a, b) for a in query_boxes(box) for b in boxes(*self.bbox))
         return any(a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3] for a, b in pairs)
 
     def during(self, start: str | None, end: str | None) -> bool:
-        """Tell whether it has time in the closed interval; ``None`` is an open end."""
+        """Return whether it has time in the closed interval; ``None`` is an open end."""
         if self.start is None or self.end is None:
             return False
         return (end is None or self.start <= end) and (start is None or start <= self.end)

@@ -23,7 +23,7 @@ class Workers:
         return Life(worker, FileLock(self._path(worker), timeout_s=0).acquire())
 
     def is_dead(self, worker: str) -> bool:
-        """Tell whether the process of that worker has ended; writes nothing."""
+        """Return whether the process of that worker has ended; writes nothing."""
         return lock_state(self._path(worker)) != "held"
 
     def bury(self, worker: str) -> None:

@@ -63,7 +63,7 @@ class CatalogStorage(Storage):
         """Inode, modification time and size of the file that was last read or written."""
 
     def changed(self) -> bool:
-        """Tell whether the file is another than the one last read or written."""
+        """Return whether the file is another than the one last read or written."""
         try:
             return _signature(self.path.stat()) != self.signature
         except FileNotFoundError:

@@ -90,7 +90,7 @@ class _Writer:
     def __init__(self, file: h5py.File, part: Part, deadline: Deadline) -> None:
         self._file = file
         self._opened = part.opened
-        self._patience = deadline
+        self._deadline = deadline
         self._description = part.description
         self._as_stored = part.as_stored
         self._fields = part.windows.fields
@@ -113,7 +113,7 @@ class _Writer:
                     window = self._windows.get(dimension)
                     self._sizes.setdefault(dimension, size if window is None else window.size)
         for name in self._names:
-            self._patience()
+            self._deadline()
             self._variable(name)
         for number, (dimension, size) in enumerate(self._sizes.items()):
             if dimension not in self._scales:
@@ -230,7 +230,7 @@ class _Writer:
         step = max(1, _STRIP_BYTES // row)
         for start in range(0, first.size, step):
             part = Window(first.dimension, _part(first.runs, start, start + step))
-            values = opened.raw(name, {**along, first.dimension: part}, deadline=self._patience)
+            values = opened.raw(name, {**along, first.dimension: part}, deadline=self._deadline)
             if self._hides(name):
                 values = self._hidden(values, dimensions, start, fill)
             sliced = tuple(0 if each in self._dropped else slice(None) for each in dimensions)

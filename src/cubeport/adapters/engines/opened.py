@@ -174,7 +174,7 @@ class OpenedVersion:
 
         Parameters
         ----------
-        patience
+        deadline
             Called before each chunk; whatever it raises ends the reading.
 
         Raises
@@ -202,7 +202,7 @@ class OpenedVersion:
         return np.ascontiguousarray(decoded.astype(_native(decoded.dtype), copy=False))
 
     def cut(self, windows: Windows, *, deadline: Deadline = _endless) -> Cut:
-        """Return everything that a document about *windows* tells, read and decoded. *patience*: see :meth:`read`."""
+        """Return everything that a document about *windows* tells, read and decoded. *deadline*: see :meth:`read`."""
         labels, bounds = self._cut_labels(windows)
         positions = None
         spatial = self.description.spatial

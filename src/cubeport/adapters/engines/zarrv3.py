@@ -58,7 +58,7 @@ class Grid:
 
     @property
     def is_text(self) -> bool:
-        """Tell whether the values are text of any length."""
+        """Return whether the values are text of any length."""
         return self.dtype.kind == "T"
 
     def region(self, index: tuple[int, ...]) -> Region:
@@ -92,7 +92,7 @@ class Grid:
         yield from itertools.product(*ranges)
 
     def has(self, index: tuple[int, ...]) -> bool:
-        """Tell whether there is a chunk at *index*."""
+        """Return whether there is a chunk at *index*."""
         counts = self.counts
         return len(index) == len(counts) and all(each < n for each, n in zip(index, counts, strict=True))
 

@@ -109,7 +109,7 @@ class _Work:
         return fetched
 
     def _is_right(self, held: tuple[Fetched, str], period: Period | None) -> bool:
-        """Tell whether what is kept is what the source has now: by what it says of it, or as this very job fetched it."""
+        """Return whether what is kept is what the source has now: by what it says of it, or as this very job fetched it."""
         fetched, job = held
         if job == self.order.job:
             return True

@@ -98,11 +98,11 @@ class Updated:
         self._places = {name: shared(name, held, grid, self._axes.get(name), change) for name, grid in grids.items()}
 
     def shares(self, name: str, index: tuple[int, ...]) -> bool:
-        """Tell whether a chunk is the parent's."""
+        """Return whether a chunk is the parent's."""
         return is_shared(index, self._places.get(name), self._axes.get(name))
 
     def is_shared(self, key: str) -> bool:
-        """Tell whether *key* is a chunk of the parent."""
+        """Return whether *key* is a chunk of the parent."""
         parsed = keys.parse(key)
         return parsed is not None and parsed.indices is not None and self.shares(parsed.node, parsed.indices)
 
@@ -153,7 +153,7 @@ def _hull(one: tuple[float | None, float | None], other: tuple[float | None, flo
 
 
 def is_shared(index: tuple[int, ...], places: frozenset[int] | None, axis: int | None) -> bool:
-    """Tell whether the chunk at *index* is the parent's; *places* is that of :func:`shared`, *axis* that of the change."""
+    """Return whether the chunk at *index* is the parent's; *places* is that of :func:`shared`, *axis* that of the change."""
     return places is not None and (axis is None or index[axis] in places)
 
 

@@ -83,7 +83,7 @@ _TCP = 4
 
 
 def can_leave_network() -> bool:
-    """Tell whether a process may give itself a network namespace."""
+    """Return whether a process may give itself a network namespace."""
     # Only the call itself tells; in a process of its own, as nobody comes back out of a namespace.
     attempt = "from cubeport.adapters.sandbox.child import leave_network; raise SystemExit(not leave_network())"
     return subprocess.run([sys.executable, "-I", "-c", attempt], capture_output=True, check=False).returncode == 0  # noqa: S603

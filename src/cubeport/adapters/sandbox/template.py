@@ -57,7 +57,7 @@ class Template:
     def serve(self) -> None:
         """Serve until the service lets go."""
         while os.getppid() == self._service:  # a fork of the service may hold the socket open after its death
-            for key, _ in self._selector.select(self._patience()):
+            for key, _ in self._selector.select(self._pause()):
                 if key.fileobj is self._control:
                     if not self._fork():
                         return
@@ -70,7 +70,7 @@ class Template:
                 if unit.deadline is not None and time.monotonic() >= unit.deadline:
                     _signal(unit.pid, signal.SIGKILL)
 
-    def _patience(self) -> float:
+    def _pause(self) -> float:
         deadlines = [each.deadline for each in self._units.values() if each.deadline is not None]
         return max(0.01, min([_GLANCE_S, *(each - time.monotonic() for each in deadlines)]))
 

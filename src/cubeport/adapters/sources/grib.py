@@ -38,7 +38,7 @@ _KEY = re.compile(r"([A-Za-z][A-Za-z0-9_]{0,63}(?::[a-z]+)?)=([^,=]{1,128})")
 
 
 def matches(source: Input) -> bool:
-    """Tell whether the file begins as a GRIB message does, with or without a bulletin's heading in front."""
+    """Return whether the file begins as a GRIB message does, with or without a bulletin's heading in front."""
     return not source.is_folder and is_grib(source.fd)
 
 

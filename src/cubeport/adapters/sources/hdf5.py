@@ -23,7 +23,7 @@ _COORDINATE = 2
 
 
 def matches(source: Input) -> bool:
-    """Tell whether the file has an HDF5 signature."""
+    """Return whether the file has an HDF5 signature."""
     return not source.is_folder and is_hdf5(source.fd)
 
 

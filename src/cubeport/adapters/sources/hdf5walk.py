@@ -102,7 +102,7 @@ type _Chunk = tuple[int, int, int]
 
 
 def _verdict(descriptor: int, filters: tuple[int, ...], declared: int, chunk: _Chunk) -> Literal["whole", "damaged", "lies"]:
-    """Tell whether one stored chunk decodes to *declared* bytes, cannot be decoded, or decodes to another length."""
+    """Return whether one stored chunk decodes to *declared* bytes, cannot be decoded, or decodes to another length."""
     offset, length, left_out = chunk
     applied = [number for n, number in enumerate(filters) if not left_out & (1 << n)]
     body = os.pread(descriptor, length, offset) if {_DEFLATE, _SZIP} & set(applied) else b""
@@ -298,7 +298,7 @@ def _stored_bytes(kind: h5t.TypeID) -> int:
 
 
 def _readable(kind: h5t.TypeID) -> bool:
-    """Tell whether numpy has the type: numbers of odd widths are refused by h5py itself."""
+    """Return whether numpy has the type: numbers of odd widths are refused by h5py itself."""
     if kind.get_class() not in _PLAIN:
         return False
     try:

@@ -34,7 +34,7 @@ _PIECE = 64 * 1024
 
 
 def matches(source: Input) -> bool:
-    """Tell whether the file begins as a classic one."""
+    """Return whether the file begins as a classic one."""
     return not source.is_folder and is_netcdf3(source.fd)
 
 

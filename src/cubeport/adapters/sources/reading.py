@@ -173,7 +173,7 @@ def _decoded(values: np.ndarray[Any, Any], encoding: str, errors: str) -> np.nda
 
 
 def _only_characters(dimension: object, raw: xr.Dataset) -> bool:
-    """Tell whether *dimension* only counts the characters of texts (xarray's own rule for stacking)."""
+    """Return whether *dimension* only counts the characters of texts (xarray's own rule for stacking)."""
     users = [variable for variable in raw.variables.values() if dimension in variable.dims]
     return dimension not in raw.variables and all(each.dtype.kind == "S" and each.dims[-1] == dimension for each in users)
 

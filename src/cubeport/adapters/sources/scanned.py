@@ -164,6 +164,6 @@ def shown(text: str) -> str:
 
 
 def unique(names: Iterable[str]) -> bool:
-    """Tell whether no name comes twice."""
+    """Return whether no name comes twice."""
     held = list(names)
     return len(set(held)) == len(held)

@@ -341,7 +341,7 @@ def _counted_as(wanted: str, source: str, name: str, variable: xr.Variable, gap:
 
 
 def _real(values: Values, attributes: Mapping[str, Any]) -> Values:
-    """Say which values are not fill values."""
+    """Return which values are not fill values."""
     fills = [np.ravel(attributes[key]) for key in ("_FillValue", "missing_value") if key in attributes]
     return ~np.isin(values, np.concatenate(fills)) if fills else np.ones(values.shape, bool)
 
@@ -491,7 +491,7 @@ def _same_grid(sources: Sequence[OpenedSource], along: str, tolerance: float) ->
 
 
 def _differs(a: Values, b: Values, is_axis: bool, tolerance: float) -> tuple[str | None, float]:
-    """Say where two arrays differ, ``None`` for nowhere, and by how many steps at most where they are axes.
+    """Return where two arrays differ, ``None`` for nowhere, and by how many steps at most where they are axes.
 
     Axes may differ by *tolerance* of a step, others by a millionth of a value; both by what single precision cannot hold.
     """

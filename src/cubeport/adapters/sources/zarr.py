@@ -22,7 +22,7 @@ EXTRA = "zarr"
 
 
 def matches(source: Input) -> bool:
-    """Tell whether the source is a folder: no other format is one."""
+    """Return whether the source is a folder: no other format is one."""
     return source.is_folder
 
 

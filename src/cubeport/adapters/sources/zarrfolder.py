@@ -153,7 +153,7 @@ def _zstd_length(head: bytes) -> int:
 
 
 def _inflates(body: bytes, most: int) -> bool:
-    """Tell whether zlib or gzip data decode to no more than *most* bytes, a piece at a time; noise is for the decoder to refuse."""
+    """Return whether zlib or gzip data decode to at most *most* bytes, checked in pieces. The decoder refuses invalid data."""
     inflater = zlib.decompressobj(wbits=47)  # either header
     length = 0
     try:

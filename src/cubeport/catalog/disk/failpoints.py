@@ -122,7 +122,7 @@ def _parse(item: str) -> tuple[str, _Point]:
 
 
 def armed() -> bool:
-    """Tell whether any point is armed in this process."""
+    """Return whether any point is armed in this process."""
     return bool(_armed)
 
 

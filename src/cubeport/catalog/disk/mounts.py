@@ -36,7 +36,7 @@ def mount_type(path: Path, mountinfo: str | None = None) -> str | None:
 
 
 def is_network(kind: str | None) -> bool:
-    """Tell whether a file system of this type is shared over a network, or made by a program that may do so (FUSE)."""
+    """Return whether a file system of this type is shared over a network, or made by a program that may do so (FUSE)."""
     return kind is not None and (kind in _NETWORK or kind.startswith("fuse."))
 
 

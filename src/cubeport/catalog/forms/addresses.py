@@ -102,7 +102,7 @@ def _literal(host: str) -> Address | None:
 
 
 def is_public(address: Address) -> bool:
-    """Tell whether anybody on the internet means the same machine by *address*; IPv4 inside of IPv6 counts as what it is."""
+    """Return whether anybody on the internet means the same machine by *address*; IPv4 inside of IPv6 counts as what it is."""
     if isinstance(address, IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         return is_public(inner) if inner is not None else address in _UNICAST and address.is_global

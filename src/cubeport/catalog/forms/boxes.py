@@ -38,5 +38,5 @@ def query_boxes(bbox: Box) -> tuple[Box, ...]:
 
 
 def meet(box: Box, bbox: Sequence[float]) -> bool:
-    """Tell whether two boxes have a point in common, their edges included."""
+    """Return whether two boxes have a point in common, their edges included."""
     return any(a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3] for a in query_boxes(box) for b in boxes(*bbox))

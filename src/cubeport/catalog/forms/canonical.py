@@ -41,7 +41,7 @@ def new_id() -> str:
 
 
 def is_id(text: str) -> bool:
-    """Tell whether *text* is a whole id."""
+    """Return whether *text* is a whole id."""
     return _ID.fullmatch(text) is not None
 
 

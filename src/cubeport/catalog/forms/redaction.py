@@ -20,7 +20,7 @@ _QUERY_SECRETS = re.compile(_SECRET.pattern + r"|^sig$|^key$|^auth$", re.IGNOREC
 
 
 def is_secret_name(name: str) -> bool:
-    """Tell whether a key of this name holds a secret."""
+    """Return whether a key of this name holds a secret."""
     return _SECRET.search(name.replace("-", "_")) is not None
 
 

@@ -71,7 +71,7 @@ class _Progress:
     findings: list[Finding] = field(default_factory=list)
 
     def due(self) -> bool:
-        """Tell whether the time is over."""
+        """Return whether the time is over."""
         return time.monotonic() > self.deadline
 
     def next_stage(self) -> None:

@@ -186,7 +186,7 @@ def local_path(profiles: Profiles, record: CatalogRecord, artifact: Artifact) ->
 
 
 def is_remote(profiles: Profiles, artifact: Artifact) -> bool:
-    """Tell whether the bytes are kept under a profile that has no local paths."""
+    """Return whether the bytes are kept under a profile that has no local paths."""
     managed = place_of(artifact)
     return managed is not None and profiles.get(managed[0]).local_path(managed[1]) is None
 

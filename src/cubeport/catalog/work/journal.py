@@ -72,7 +72,7 @@ class Journal(Protocol):
         """Return the lines of an operation, open or closed, even if another process holds its lock."""
 
     def alive(self, operation_id: str) -> bool:
-        """Tell whether somebody holds it."""
+        """Return whether somebody holds it."""
 
     def closed(self) -> Iterator[list[Line]]:
         """Yield the lines of each closed operation, oldest month first."""
@@ -208,7 +208,7 @@ class FileJournal:
         return None
 
     def alive(self, operation_id: str) -> bool:
-        """Tell whether somebody holds it."""
+        """Return whether somebody holds it."""
         with store_errors("read the journal"):
             try:
                 descriptor = os.open(self.path(operation_id), os.O_RDONLY | os.O_CLOEXEC)
@@ -313,7 +313,7 @@ def _is_whole(text: bytes) -> bool:
 
 
 def _was_torn(text: bytes, others: Sequence[bytes]) -> bool:
-    """Tell whether the line is the beginning of another: a process died while it wrote, and what it wrote comes again."""
+    """Return whether the line is the beginning of another: a process died while it wrote, and what it wrote comes again."""
     begun = text.removesuffix(b"\n")
     return any(other.startswith(begun) and len(other) > len(begun) + 1 for other in others)
 

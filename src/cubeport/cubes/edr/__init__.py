@@ -1,5 +1,5 @@
-"""Queries of OGC API EDR, one file a kind: a place is compared with a cube like any other selection.
+"""The queries of OGC API EDR, one file for each kind.
 
-A kind is an :class:`~cubeport.cubes.edr.query.EdrQuery`, and ``QUERIES`` in :mod:`cubeport.cubes.edr.queries` lists them: the
-routes, the OpenAPI definition, the links of a collection and the provider of pygeoapi are all made from that table.
+A kind is an :class:`~cubeport.cubes.edr.query.EdrQuery`, and ``QUERIES`` in :mod:`cubeport.cubes.edr.queries` lists all kinds. The
+routes, the OpenAPI definition, the links of a collection and the pygeoapi provider are made from this table.
 """

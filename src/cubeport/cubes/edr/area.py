@@ -59,7 +59,7 @@ def _settle(
 ) -> Windows:
     polygon = Polygon(read(place["coords"]))
     if description.spatial.family == "rectilinear" and polygon.is_box:
-        # It takes what the box takes, so that an area is the cube of the same box.
+        # It selects the same cells as the box, so that an area equals the cube of the same box.
         return windows
     return regions.inside(description, labels, windows, selection, polygon, deadline)
 

@@ -1,4 +1,4 @@
-"""Cells by their place: the one that contains a point, those of several points, the one that contains a whole small area."""
+"""Find cells by place: the cell that contains a point, the cells of several points, or the cell around a small area."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from cubeport.errors import InvalidRequest, NotFound, Problem
 
 
 def containing(description: CubeDescription, labels: Labels, selection: Selection, place: tuple[float, float]) -> Windows:
-    """Return the cell that contains the point (longitude, latitude; degrees).
+    """Return the cell that contains the point (longitude, latitude, in degrees).
 
-    On grids without straight axes it is the cell whose centre is nearest. Raises NotFound when the point is outside the data.
+    On grids without straight axes it is the cell with the nearest centre. Raises NotFound if the point is outside the data.
     """
     lon, lat = place
     if description.spatial.family in ("curvilinear", "unstructured"):
@@ -35,7 +35,7 @@ def containing(description: CubeDescription, labels: Labels, selection: Selectio
     slices = (Subset(x.name, Slice((lon,))), Subset(y.name, Slice((lat,))))
     windows = resolve(description, labels, replace(selection, subsets=(*selection.subsets, *slices)))
     if description.spatial.family == "projected" and x.dimension in windows.along:
-        # The labels of a turned grid stay as stored.
+        # The labels of a rotated grid stay as stored.
         window = windows.along[x.dimension]
         still = replace(window, runs=tuple(replace(run, shift=0.0) for run in window.runs))
         windows = replace(windows, along={**windows.along, x.dimension: still})
@@ -57,7 +57,7 @@ def of_cell(description: CubeDescription, labels: Labels, selection: Selection, 
     dimensions = description.cell_dimensions
     mask = windows.mask
     if mask is not None and set(mask.dimensions) & set(dimensions):
-        # A time was asked for, and each position has its own.
+        # The query has a time, and each position has its own time.
         places = {name: windows.along[name].indices().tolist() for name in dimensions}
         here = {name: places[name].index(index) for name, index in zip(dimensions, at, strict=True) if index in places[name]}
         mask = mask.at({name: here[name] for name in mask.dimensions if name in here})
@@ -74,9 +74,9 @@ def of_cell(description: CubeDescription, labels: Labels, selection: Selection, 
 def containing_each(
     description: CubeDescription, labels: Labels, selection: Selection, points: Sequence[tuple[float, float]]
 ) -> Windows:
-    """Return the cells that contain several points, each cell once; points outside the data have none.
+    """Return the cells that contain several points, each cell once. Points outside the data are ignored.
 
-    Raises NotFound when all are outside.
+    Raises NotFound if all points are outside.
     """
     found: list[Windows] = []
     outside: NotFound | None = None
@@ -99,14 +99,14 @@ def these(
     cells: Iterable[tuple[int, ...]],
     shifts: Mapping[tuple[str, int], float] | None = None,
 ) -> Windows:
-    """Return the windows with some cells alone, which are places of their own.
+    """Return the windows with only the given cells, as separate places.
 
     Parameters
     ----------
     cells
         Indices along *dimensions*; at least one cell.
     shifts
-        By dimension and index: whole turns by which its label moves.
+        The shift of a label by whole turns, by dimension and index.
     """
     import numpy as np
 
@@ -125,7 +125,7 @@ def these(
 
 
 def horizontal(description: CubeDescription) -> tuple[str, ...]:
-    """Return the dimensions of the cells: y and x, or those of their positions."""
+    """Return the dimensions of the cells: y and x, or those of the positions."""
     if description.spatial.family in ("curvilinear", "unstructured"):
         return description.cell_dimensions
     x, y = description.axis_of("x"), description.axis_of("y")
@@ -133,5 +133,5 @@ def horizontal(description: CubeDescription) -> tuple[str, ...]:
 
 
 def masked(windows: Windows, mask: Mask) -> Windows:
-    """Return the windows with one more mask; a time may have put one there."""
+    """Return the windows with one more mask. They may already have a mask from a time."""
     return replace(windows, mask=mask if windows.mask is None else windows.mask & mask)

@@ -23,24 +23,25 @@ if TYPE_CHECKING:
     type Array = NDArray[Any]
 
 _RADIUS_M = 6_371_008.8
-"""The mean radius of the earth (IUGG): distances from the line are on the sphere."""
+"""The mean radius of the Earth (IUGG). Distances from the line are computed on the sphere."""
 _MOST_POINTS = 400
-"""Vertices of the line, with those between that keep it straight in longitude and latitude."""
+"""The largest number of points of the line: its vertices, and points between them that keep it straight in longitude and
+latitude."""
 _STEP = 0.5
 _STRIP = 1 << 16
-"""Cells that are compared with the line at once."""
+"""How many cells are compared with the line at a time."""
 
 
 @dataclass(frozen=True)
 class Band:
-    """All places within *metres* of a line, which is straight in longitude and latitude between its vertices."""
+    """All places within *metres* of a line that is straight in longitude and latitude between its vertices."""
 
     line: Any
     metres: float
 
     @cached_property
     def _parts(self) -> tuple[Array, Array]:
-        """Both ends of the pieces of the line, as unit vectors (n, 3)."""
+        """The start and end points of the segments of the line, as unit vectors (n, 3)."""
         import numpy as np
         import shapely
 
@@ -85,7 +86,7 @@ class Band:
         return found.reshape(np.shape(lon))
 
     def _nearest(self, points: Array) -> Array:
-        """Return the angle from each point to the nearest piece of the line."""
+        """Return the angle from each point to the nearest segment of the line."""
         import numpy as np
 
         least = np.full(len(points), np.inf)
@@ -95,7 +96,7 @@ class Band:
             size = np.linalg.norm(normal)
             if size > 1e-12:
                 normal = normal / size
-                # The foot of the perpendicular is on the piece where both of these are not negative.
+                # The foot of the perpendicular is on the segment if neither of these is negative.
                 inside = (points @ np.cross(normal, a) >= 0) & (points @ np.cross(b, normal) >= 0)
                 across = np.abs(np.arcsin(np.clip(points @ normal, -1, 1)))
                 ends = np.where(inside, np.minimum(across, ends), ends)

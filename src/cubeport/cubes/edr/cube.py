@@ -1,4 +1,4 @@
-"""EDR cube: the cells that meet a box."""
+"""EDR cube: the cells that intersect a box."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Well-known text of a query: read once, bounded, and written in canonical form."""
+"""The well-known text of a query: parsed once, limited in size, and written in canonical form."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ def canonical(text: str, *, types: tuple[str, ...]) -> str:
     Parameters
     ----------
     types
-        The geometry types that are accepted, as shapely names them: ``Point``, ``MultiPoint``, …
+        The accepted geometry types, by their shapely names: ``Point``, ``MultiPoint``, …
 
     Raises
     ------
     ValueError
-        With the end of a sentence that begins with the parameter's name.
+        With a message that continues a sentence beginning with the name of the parameter.
     """
     import shapely
 
-    if text.count(",") >= MOST_VERTICES:  # counted before anything is made of them
+    if text.count(",") >= MOST_VERTICES:  # checked before anything is built from them
         raise ValueError(f"may have {MOST_VERTICES} vertices")
     try:
         geometry: Any = shapely.from_wkt(text)

@@ -1,4 +1,6 @@
-"""Which cells have their centre in a polygon: bounded by its outline on straight axes, strip by strip elsewhere."""
+"""Which cells have their centre in a polygon. On straight axes the cost grows with its outline; elsewhere cells are tested in
+strips.
+"""
 
 from __future__ import annotations
 
@@ -12,24 +14,24 @@ if TYPE_CHECKING:
     type Array = NDArray[Any]
 
 _LEAF = 16
-"""Tiles of up to so many cells a side are tested cell by cell."""
+"""Tiles of up to this many cells a side are tested cell by cell."""
 _STRIP = 1 << 18
-"""Cells that are tested at once."""
+"""How many cells are tested at a time."""
 _PAD = 1e-9
-"""Tiles are widened by so much (degrees), so that a tile of one row is a polygon too."""
+"""Tiles are widened by this many degrees, so that a tile of one row is still a polygon."""
 
 
 def on_axes(polygon: Any, lon: Array, lat: Array, deadline: Deadline) -> Array:
     """Return which cells of a grid with straight axes have their centre in the polygon or on its edge.
 
-    Tiles that lie wholly inside or outside are not looked into, so the work grows with the outline and not with the area.
+    Tiles that are completely inside or outside are not examined further, so the cost grows with the outline, not with the area.
 
     Parameters
     ----------
     polygon
         A shapely Polygon or MultiPolygon, longitude and latitude in degrees.
     lon, lat
-        Centres of the columns and of the rows, in any order; longitudes are taken modulo 360 into the frame of the polygon.
+        Centres of the columns and of the rows, in any order. Longitudes are taken modulo 360 into the frame of the polygon.
 
     Returns
     -------
@@ -64,7 +66,7 @@ def on_axes(polygon: Any, lon: Array, lat: Array, deadline: Deadline) -> Array:
 
 
 def anywhere(polygon: Any, lon: Array, lat: Array, deadline: Deadline) -> Array:
-    """Return which positions are in the polygon or on its edge; *lon* and *lat* have one shape. See :func:`on_axes`."""
+    """Return which positions are in the polygon or on its edge. *lon* and *lat* have the same shape. See :func:`on_axes`."""
     import numpy as np
     import shapely
 

@@ -1,4 +1,4 @@
-"""The kinds of EDR query of this release, and what they have in common: parameters, canonical form, names in problems."""
+"""The kinds of EDR query, and what they have in common: parameters, canonical form, and names in error messages."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ _COMMON = {
 _BBOX = Parameter("bbox", "4 numbers, or 6 with the vertical; west > east crosses 180°", str)
 _OF_ANSWERS = ("f", "estimate")
 _COVERAGE_NAMES = {"properties": "parameter-name", "subset": "z"}
-"""What EDR calls parameters of coverages."""
+"""The names that EDR uses for parameters of coverages."""
 _MOST_LEVELS = 1_000
 
 
 def query_named(name: str) -> EdrQuery:
-    """Return the kind of query. Raises NotFound with the names that there are."""
+    """Return the kind of query with this name. Raises NotFound with the known names."""
     for each in QUERIES:
         if each.name == name:
             return each
@@ -40,7 +40,7 @@ def query_named(name: str) -> EdrQuery:
 
 
 def parameters_of(kind: EdrQuery) -> list[Parameter]:
-    """Return what the query takes, beside ``f`` and ``estimate``, in the order of the definition."""
+    """Return the parameters of the query except ``f`` and ``estimate``, in the order of the API definition."""
     common = [Parameter(name, text, str, required=False) for name, text in _COMMON.items()]
     return [*([_BBOX] if kind.bbox else []), *kind.parameters, *common]
 
@@ -51,9 +51,9 @@ def parse_query(name: str, pairs: Iterable[tuple[str, str]], *, forms: Sequence[
     Raises
     ------
     InvalidRequest
-        With every problem.
+        With all problems.
     NotFound
-        For an unknown kind of query.
+        If the kind of query is unknown.
     """
     kind = query_named(name)
     given = [("parameter-name" if key == "parameter_names" else key, value) for key, value in pairs]
@@ -95,14 +95,14 @@ def parse_query(name: str, pairs: Iterable[tuple[str, str]], *, forms: Sequence[
 
 
 def query_of(place: Place, selection: Selection) -> list[tuple[str, str]]:
-    """Return the parameters in canonical form: parsing them is the same place and selection."""
+    """Return the parameters in canonical form. Parsing them gives the same place and selection."""
     levels = [("z", _levels_text(subset.part)) for subset in selection.subsets if subset.axis == "z"]
     plain = replace(selection, subsets=tuple(subset for subset in selection.subsets if subset.axis != "z")).query()
     return [*place.given, *levels, *(("parameter-name" if name == "properties" else name, value) for name, value in plain)]
 
 
 def resolve_query(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
-    """Return what the query takes of the cube; of a region its whole box: :func:`settle` then hides what is outside.
+    """Return what the query selects. For a region this is its whole box; :func:`settle` then hides the cells outside it.
 
     Raises as :func:`cubeport.cubes.resolve.resolve`.
     """
@@ -119,17 +119,17 @@ def resolve_query(description: CubeDescription, labels: Labels, selection: Selec
 def settle(
     description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, deadline: Deadline
 ) -> Windows:
-    """Return the windows without the cells that the query does not take; most kinds have none.
+    """Return the windows without the cells of the box that the query does not select. Most kinds have no such cells.
 
-    The work grows with the cells of the box, so it is done when the box is known to be within the limits, and gives up when
-    *patience* does.
+    The cost grows with the cells of the box, so call this only after the box was found to be within the limits. *deadline* can stop
+    it.
     """
     hide = query_named(place.kind).settle
     return windows if hide is None else hide(description, labels, windows, selection, place, deadline)
 
 
 def _renamed(problem: Problem, names: Mapping[str, str] = _COVERAGE_NAMES) -> Problem:
-    """Return the problem with the name that the parameter has here."""
+    """Return the problem with the parameter's EDR name."""
     name = str(problem.loc[1])
     if name not in names:
         return problem

@@ -1,4 +1,4 @@
-"""What one kind of EDR query is: its name, its parameters, and the cells that it takes."""
+"""One kind of EDR query: its name, its parameters, and the cells that it selects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ type Settle = Callable[[CubeDescription, Labels, Windows, Selection, Place, Dead
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where: the kind of query, and the values of its own parameters in canonical form, in the order of the kind."""
+    """The place of a query: its kind, and the values of the kind's own parameters, in canonical form and order."""
 
     kind: str
     given: tuple[tuple[str, str], ...] = ()
@@ -25,7 +25,7 @@ class Place:
     """The cell that is meant, by its indices, where a name gave it: two stations may have one position."""
 
     def value(self, name: str) -> str | None:
-        """Return the value of a parameter, ``None`` when it was not given."""
+        """Return the value of a parameter, or ``None`` if it was not given."""
         return dict(self.given).get(name)
 
     def __getitem__(self, name: str) -> str:
@@ -34,12 +34,12 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Parameter:
-    """A parameter that one kind of query has for itself."""
+    """A parameter that only one kind of query has."""
 
     name: str
     description: str
     read: Callable[[str], str]
-    """Returns the value in canonical form. Raises ValueError with the end of a sentence that begins with the parameter's name."""
+    """Returns the value in canonical form. Raises ValueError with a message that continues a sentence starting with the name."""
     required: bool = True
 
 
@@ -48,21 +48,21 @@ class EdrQuery:
     """One kind of query of OGC API EDR (19-086r6, clause 8.2)."""
 
     name: str
-    """The last part of its address: ``position``."""
+    """The last part of its URL, such as ``position``."""
     text: str
-    """What it answers with: ``Values of the cell that contains a point``."""
+    """A description of its answer, such as ``Values of the cell that contains a point``."""
     resolve: Resolve
-    """Returns what the query takes of the cube, from labels and metadata alone."""
+    """Returns what the query selects, from labels and metadata alone."""
     parameters: tuple[Parameter, ...] = ()
     bbox: bool = False
-    """Whether it takes a ``bbox``, read as that of a coverage."""
+    """Whether it has a ``bbox`` parameter, parsed like that of a coverage."""
     settle: Settle | None = None
-    """Hides cells of the resolved box that the query does not take. Its work grows with the cells of the box, so it is done when
-    the box is known to be within the limits."""
+    """Hides cells of the resolved box that the query does not select. Its cost grows with the cells of the box, so it runs only
+    after the box was found to be within the limits."""
     at_points: bool = False
-    """Whether the answer is values at points, not on a grid."""
+    """Whether the answer contains values at points instead of on a grid."""
     link_variables: Callable[[CubeDescription], Mapping[str, Any]] = lambda _: {}
-    """Members of ``variables`` in the link of the collection (clause 8.3.9), beside those that every kind has."""
+    """Members of ``variables`` in the collection's link (clause 8.3.9), in addition to those of every kind."""
 
     @property
     def title(self) -> str:

@@ -1,4 +1,4 @@
-"""EDR radius: the cells whose centre is within a distance of a point, over the ellipsoid."""
+"""EDR radius: the cells whose centre is within a distance of a point, measured on the ellipsoid."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ if TYPE_CHECKING:
 UNITS = {"m": 1.0, "km": 1000.0, "mi": 1609.344, "nmi": 1852.0}
 """Metres in each unit of ``within-units``."""
 _DEGREE = 110_500.0
-"""Less than the shortest degree of latitude on WGS 84 (110,574 m), so that a box of degrees surrounds the circle."""
+"""Less than the shortest degree of latitude on WGS 84 (110,574 m), so that a box in degrees surrounds the circle."""
 _SHORTEST_RADIUS = 6_335_000.0
-"""Less than the smallest radius of curvature of WGS 84 (6,335,439 m): an angle from it is never too small."""
+"""Less than the smallest radius of curvature of WGS 84 (6,335,439 m), so that an angle computed with it is never too small."""
 _MOST_METRES = 20_100_000.0
-"""More than from any place to the other side of the earth."""
+"""More than the distance from any place to its antipode."""
 _STRIP = 1 << 18
-"""Cells whose distance is computed at once."""
+"""How many distances are computed at a time."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +56,8 @@ class Circle:
     def bounds(self) -> tuple[float, float, float, float]:
         up = self.metres / _DEGREE
         south, north = max(-90.0, self.lat - up), min(90.0, self.lat + up)
-        # A cap that reaches a pole has every longitude; of any other, no meridian further than this touches it (spherical
-        # right-angled triangle: sin(longitude) = sin(radius) / cos(latitude)).
+        # A cap that contains a pole has every longitude. No other cap extends further than this in longitude (right spherical
+        # triangle: sin(longitude) = sin(radius) / cos(latitude)).
         angle = self.metres / _SHORTEST_RADIUS
         wide = math.sin(angle) / math.cos(math.radians(self.lat)) if angle < math.pi / 2 and abs(self.lat) < 90 else 1.0
         if south == -90 or north == 90 or wide >= 1:
@@ -83,7 +83,7 @@ class Circle:
         for start in range(0, x.size, _STRIP):
             deadline()
             part = slice(start, start + _STRIP)
-            # Positions that are missing have no distance.
+            # Missing positions have no distance.
             known = np.flatnonzero(np.isfinite(x[part]) & np.isfinite(y[part]) & (np.abs(y[part]) <= 90))
             one = np.broadcast_to(np.float64(1), known.shape)
             metres = self._earth.inv(self.lon * one, self.lat * one, x[part][known], y[part][known])[2]

@@ -1,4 +1,4 @@
-"""Which cells of a box have their centre in a region, on every family of grid."""
+"""Which cells of a box have their centre in a region, for every family of grids."""
 
 from __future__ import annotations
 
@@ -21,29 +21,29 @@ if TYPE_CHECKING:
     type Array = NDArray[Any]
 
 _STRIP = 1 << 18
-"""Cells whose positions are in memory at once."""
+"""How many positions are in memory at a time."""
 
 
 class Region(Protocol):
-    """A region of the earth; longitudes and latitudes are in degrees (CRS84), longitudes in any turn."""
+    """A region of the Earth. Longitudes and latitudes are in degrees (CRS84), longitudes in any turn."""
 
     @property
     def bounds(self) -> tuple[float, float, float, float]:
-        """West, south, east, north of what surrounds it; west > east crosses 180°."""
+        """Return west, south, east, north of its bounding box; west > east crosses 180°."""
 
     @property
     def middle(self) -> tuple[float, float]:
-        """A point inside it."""
+        """Return a point inside it."""
 
     def on_axes(self, lon: Array, lat: Array, deadline: Deadline) -> Array:
-        """Return which cells of a grid with straight axes have their centre in it: ``(lat, lon)``, bool."""
+        """Return which cells of a grid with straight axes have their centre in the region: ``(lat, lon)``, bool."""
 
     def anywhere(self, lon: Array, lat: Array, deadline: Deadline) -> Array:
-        """Return which positions are in it; *lon*, *lat* and the answer have one shape."""
+        """Return which positions are in the region. *lon*, *lat* and the result have the same shape."""
 
 
 def around(description: CubeDescription, labels: Labels, selection: Selection, region: Region) -> Windows:
-    """Return the box that surrounds the region, or the one cell that the whole region is in.
+    """Return the box around the region, or the single cell that contains the whole region.
 
     Raises as :func:`cubeport.cubes.resolve.resolve`.
     """
@@ -61,7 +61,7 @@ def inside(
 ) -> Windows:
     """Return the windows of :func:`around` without the cells whose centre is not in the region.
 
-    When no centre is in the region, it is within one cell, and that cell is returned. The work gives up when *patience* does.
+    If no centre is in the region, the region is inside one cell, and that cell is returned. *deadline* can stop the work.
     """
     spatial = description.spatial
     if spatial.family in ("curvilinear", "unstructured"):
@@ -90,14 +90,16 @@ def inside(
 
 
 def _cut_of(windows: Windows, dimensions: Sequence[str]) -> Any:
-    """Return what cuts an array along *dimensions* to the windows."""
+    """Return the index that cuts an array along *dimensions* to the windows."""
     import numpy as np
 
     return np.ix_(*(windows.along[each].indices() for each in dimensions))
 
 
 def _projected(description: CubeDescription, x: Axis, region: Region, columns: Array, rows: Array, deadline: Deadline) -> Array:
-    """Return which cells have their centre in the region, rows by rows: positions of all of them are never in memory at once."""
+    """Return which cells have their centre in the region, a few rows at a time, so that not all positions are in memory
+    together.
+    """
     import numpy as np
 
     onto, factor = native_system(description, x)

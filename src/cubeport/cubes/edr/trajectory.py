@@ -23,11 +23,11 @@ if TYPE_CHECKING:
     type Array = NDArray[Any]
 
 _MOST_SAMPLES = 2_000
-"""Points of a line that are looked for on grids without straight axes."""
+"""The largest number of points of a line that are searched on grids without straight axes."""
 _STEP = 0.1
-"""Degrees between points of a line where it is carried into a projection, or compared with positions, at most."""
+"""The largest distance in degrees between points of a line that is transformed to a projection or compared with positions."""
 _MOST_CELLS = 100_000
-"""Cells that a line may pass through."""
+"""The largest number of cells that a line may pass through."""
 
 
 def _resolve(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
@@ -43,7 +43,7 @@ def _resolve(description: CubeDescription, labels: Labels, selection: Selection,
 
 
 def _of_axes(description: CubeDescription, labels: Labels, line: Any) -> set[tuple[int, ...]]:
-    """Return row and column of each cell that has a part of the line."""
+    """Return row and column of each cell that contains a part of the line."""
     import shapely
     import shapely.affinity
 
@@ -72,7 +72,7 @@ def _of_axes(description: CubeDescription, labels: Labels, line: Any) -> set[tup
 
 
 def _crossed(columns: Cells, rows: Cells, line: Any) -> set[tuple[int, ...]]:
-    """Return the cells that a line meets, from blocks of cells that are halved until each is one cell."""
+    """Return the cells that a line intersects, by halving blocks of cells until each is one cell."""
     import numpy as np
     import shapely
 
@@ -104,7 +104,7 @@ def _crossed(columns: Cells, rows: Cells, line: Any) -> set[tuple[int, ...]]:
 
 
 def _of_positions(description: CubeDescription, labels: Labels, line: Any) -> set[tuple[int, ...]]:
-    """Return the cells whose centre is nearest to a point of the line, of points along it."""
+    """Return the cells whose centres are nearest to points along the line."""
     import shapely
 
     spatial = description.spatial

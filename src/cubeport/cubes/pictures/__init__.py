@@ -1,4 +1,4 @@
-"""Pictures of slices: where each pixel is in the data, its colour, and the PNG. Pure functions of numpy arrays.
+"""Pictures of slices: the cell of each pixel, its colour, and the PNG. Pure functions of numpy arrays.
 
-Each colour is that of a stored value: the one of the cell that contains the pixel's centre. Nothing is smoothed.
+Each pixel shows the stored value of the cell that contains its centre. Nothing is smoothed.
 """

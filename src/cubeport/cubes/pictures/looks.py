@@ -1,7 +1,7 @@
-"""Looks: the palette, the range and the steps of a variable, and the class of each value.
+"""Looks: the palette, range and steps of a variable, and the class of each value.
 
-Palettes are 256 colours each, made from cmap 0.8: cmocean (MIT), Crameri (MIT), matplotlib's viridis and magma (CC0), cividis
-(BSD-3-Clause) and ColorBrewer (Apache-2.0). No palette is a rainbow: its order cannot be read.
+Each palette has 256 colours and is made from cmap 0.8: cmocean (MIT), Crameri (MIT), matplotlib's viridis and magma (CC0), cividis
+(BSD-3-Clause) and ColorBrewer (Apache-2.0). There are no rainbow palettes, because readers cannot see their order.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     type Array = np.ndarray[Any, Any]
 
 STEPS = 254
-"""Colours of a continuous palette; index 0 is transparent, and one index is left."""
+"""The number of colours of a continuous palette. Index 0 is transparent, and one index is unused."""
 
 _BY_STANDARD_NAME: tuple[tuple[str, str], ...] = (
     ("anomaly", "balance"),
@@ -46,7 +46,7 @@ _BY_STANDARD_NAME: tuple[tuple[str, str], ...] = (
     ("speed", "speed"),
     ("temperature", "thermal"),
 )
-"""The first part of a CF standard name that a variable's own contains decides."""
+"""Palettes by a part of the CF standard name. The first part that the variable's standard name contains decides."""
 
 _BY_UNITS: Mapping[str, str] = {
     "K": "thermal",
@@ -66,14 +66,16 @@ class Look:
     high: float
     steps: int = STEPS
     hide_beyond: bool = False
-    """Whether values outside of the range are transparent, not clamped to its ends."""
+    """Whether values outside the range are transparent instead of having the colour of its ends."""
     logarithmic: bool = False
     flags: tuple[float, ...] = ()
-    """The values of a variable of classes (CF ``flag_values``): each has a colour of its own."""
+    """The values of a variable of classes (CF ``flag_values``). Each has its own colour."""
     meanings: tuple[str, ...] = ()
 
     def classes(self, values: Array) -> Array:
-        """Return the palette index of each value, uint8: 0 for missing, else 1 to ``steps`` (or the place of its flag)."""
+        """Return the palette index of each value, uint8: 0 for missing values, otherwise 1 to ``steps`` or the number of its
+        flag.
+        """
         import numpy as np
 
         numbers = np.asarray(values)
@@ -97,7 +99,7 @@ class Look:
         return np.where(shown, np.where(shown, scaled, 0).astype("int64") + 1, 0).astype("uint8")
 
     def colours(self) -> Array:
-        """Return red, green, blue of every index that :meth:`classes` gives, (n, 3) uint8; the first is never seen."""
+        """Return red, green and blue of every index of :meth:`classes`, (n, 3) uint8. The first colour is never visible."""
         import numpy as np
 
         whole = palette(self.palette)
@@ -109,7 +111,7 @@ class Look:
         return np.concatenate([np.zeros((1, 3), "uint8"), taken])[:256]
 
     def stops(self, count: int = 5) -> list[float]:
-        """Return values that a legend names, from the lowest."""
+        """Return the values for a legend, in ascending order."""
         if self.flags:
             return list(self.flags)
         if self.logarithmic:
@@ -138,12 +140,12 @@ def _stored() -> Mapping[str, str]:
 
 
 def look_of(variable: Variable, render: Sequence[Mapping[str, Any]] = ()) -> Look:
-    """Return how a variable is drawn: as the dataset's ``render`` says, else by its CF attributes and measured range.
+    """Return how a variable is drawn: by the dataset's ``render``, otherwise by its CF attributes and measured range.
 
     Raises
     ------
     ValueError
-        When it has no value to draw.
+        If it has no value to draw.
     """
     given: dict[str, Any] = {}
     for each in render:
@@ -168,7 +170,7 @@ def look_of(variable: Variable, render: Sequence[Mapping[str, Any]] = ()) -> Loo
 
 
 def default_palette(variable: Variable, low: float, high: float) -> str:
-    """Return the palette for what the variable is: by its standard name, its units, then by its sign."""
+    """Return the palette of a variable by its standard name, otherwise by its units, otherwise by the sign of its values."""
     name = (variable.standard_name or "").lower()
     for part, chosen in _BY_STANDARD_NAME:
         if part in name:
@@ -201,5 +203,5 @@ def _nice(step: float) -> float:
 
 
 def round_to(value: float, digits: int) -> float:
-    """Return *value* with so many significant digits."""
+    """Return *value* rounded to *digits* significant digits."""
     return float(f"{value:.{digits}g}")

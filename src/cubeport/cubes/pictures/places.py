@@ -1,4 +1,4 @@
-"""Where each pixel of a picture is in the data: the index of the cell that contains the pixel's centre."""
+"""The cell of each pixel of a picture: the index of the cell that contains the pixel's centre."""
 
 from __future__ import annotations
 
@@ -19,34 +19,35 @@ if TYPE_CHECKING:
 
 EARTH_M = 6378137.0
 MERCATOR_M = math.pi * EARTH_M
-"""Half the width of the world in Web Mercator (EPSG:3857), metres."""
+"""Half the width of the world in Web Mercator (EPSG:3857), in metres."""
 
 CRS84, MERCATOR = "OGC:CRS84", "EPSG:3857"
 
 LIMIT = 85.0511287798066
-"""The latitude at which the square of Web Mercator ends."""
+"""The highest latitude of the Web Mercator square, in degrees."""
 
 _BLOCK = 16
-"""Pixels between points whose place is computed exactly; between them it is interpolated where that is right."""
+"""The distance in pixels between points that are transformed exactly. Other pixels are interpolated if the error is small
+enough."""
 _ALLOWED = 1 / 8
-"""How far an interpolated place may be off, in pixels."""
+"""The largest error of an interpolated position, in pixels."""
 _WIDE = 6.0
-"""A cell of a curvilinear grid that is so many medians wide is a fold of the grid, and not drawn."""
+"""A cell of a curvilinear grid that is this many times wider than the median is a fold of the grid and is not drawn."""
 _BATCH = 2_000_000
 
 
 @dataclass(frozen=True, slots=True)
 class Canvas:
-    """A picture's frame: its box in a reference system, and its pixels."""
+    """The frame of a picture: its box in a reference system, and its size in pixels."""
 
     bbox: tuple[float, float, float, float]
-    """xmin, ymin, xmax, ymax in units of *crs*, x before y."""
+    """xmin, ymin, xmax, ymax in the units of ``crs``, x before y."""
     width: int
     height: int
     crs: str = CRS84
 
     def centres(self) -> tuple[Array, Array]:
-        """Return x of the columns and y of the rows, the northern row first."""
+        """Return x of the column centres and y of the row centres, the northern row first."""
         import numpy as np
 
         x0, y0, x1, y1 = self.bbox
@@ -56,7 +57,7 @@ class Canvas:
         )
 
     def pixels(self, x: Array, y: Array) -> tuple[Array, Array]:
-        """Return column and row of points, as numbers: 0.5 is the middle of the first."""
+        """Return the fractional column and row of points; 0.5 is the centre of the first pixel."""
         x0, y0, x1, y1 = self.bbox
         return (x - x0) * (self.width / (x1 - x0)), (y1 - y) * (self.height / (y1 - y0))
 
@@ -65,8 +66,8 @@ class Canvas:
 class Places:
     """The cell of each pixel, by the dimensions of the grid; −1 where there is none.
 
-    ``apart``: the column of a pixel alone gives its x index and the row its y index, so that ``index`` is (height,) and (width,);
-    else each is (height, width).
+    If ``apart`` is true, the row of a pixel alone decides its y index and the column its x index, so ``index`` contains arrays of
+    shape (height,) and (width,). Otherwise each array has the shape (height, width).
     """
 
     dimensions: tuple[str, ...]
@@ -75,7 +76,7 @@ class Places:
 
     @property
     def nbytes(self) -> int:
-        """The memory that it takes."""
+        """The size in memory, in bytes."""
         return sum(each.nbytes for each in self.index)
 
 
@@ -85,7 +86,7 @@ def locate(description: CubeDescription, labels: Labels, canvas: Canvas) -> Plac
     Raises
     ------
     ValueError
-        For a cube without horizontal positions, or a reference system that is not known.
+        If the cube has no horizontal positions, or the reference system is unknown.
     """
     spatial = description.spatial
     if spatial.family == "none" or spatial.x is None or spatial.y is None:
@@ -98,12 +99,12 @@ def locate(description: CubeDescription, labels: Labels, canvas: Canvas) -> Plac
 
 
 def carried(box: tuple[float, float, float, float], crs: str, to: str) -> tuple[float, float, float, float]:
-    """Return the box around *box* in another reference system, x before y.
+    """Return the bounding box of *box* in another reference system, x before y.
 
     Raises
     ------
     ValueError
-        For a system that is not known, or in which the box cannot be drawn.
+        If a system is unknown, or the box is outside its domain.
     """
     if crs == to:
         return box
@@ -151,14 +152,14 @@ def _holding(axis: Cells, values: Array) -> Array:
     found = order[at]
     inside = (values >= lower[found] - axis.slack[found]) & (values <= upper[found] + axis.slack[found])
     if axis.circle:
-        # The last cell may reach over the seam, where the first begins.
+        # The last cell may extend across the seam, where the first cell begins.
         again = values + 360.0 <= upper[order[-1]]
         found, inside = np.where(again & ~inside, order[-1], found), inside | again
     return np.where(inside & np.isfinite(values), found, -1).astype("int32")
 
 
 def _into(description: CubeDescription, x: Any, crs: str) -> Any:
-    """Return the function that carries points of *crs* to stored labels of the grid."""
+    """Return the function that transforms points of *crs* to stored labels of the grid."""
     if description.spatial.family == "rectilinear":
         return _transform(crs, CRS84)
     to_native, factor = native_system(description, x)
@@ -174,7 +175,7 @@ def _into(description: CubeDescription, x: Any, crs: str) -> Any:
 
 
 def _transform(crs: str, to: str) -> Any:
-    """Return the function from one reference system to another, x before y. Raises ValueError for a system that is not known."""
+    """Return the transformation between two reference systems, x before y. Raises ValueError if one is unknown."""
     if crs == to:
         return lambda a, b: (a, b)
     if (crs, to) == (MERCATOR, CRS84):
@@ -209,7 +210,9 @@ def _mercator(lon: Array, lat: Array) -> tuple[Array, Array]:
 
 
 def _between(canvas: Canvas, into: Any) -> tuple[Array, Array]:
-    """Return x and y of every pixel in the grid's own system: exact every few pixels, interpolated where that is right."""
+    """Return x and y of every pixel in the grid's own system, exact every few pixels and interpolated in between if accurate
+    enough.
+    """
     import numpy as np
 
     columns, rows = canvas.centres()
@@ -261,7 +264,9 @@ def _finite(pair: tuple[Array, Array]) -> tuple[Array, Array]:
 
 
 def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -> Places:
-    """Each cell is the quadrilateral between the middles of its neighbours; it is filled by points that are a pixel apart."""
+    """Locate pixels on a curvilinear grid. Each cell is a quadrilateral between midpoints to its neighbours, filled pixel by
+    pixel.
+    """
     import numpy as np
 
     spatial = description.spatial
@@ -281,7 +286,7 @@ def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -
         return _flat(description, found, canvas, lon.shape)
     need = np.clip(np.ceil(reach[row, column] * 1.5), 1, max(canvas.width, canvas.height)).astype(int)
     sides = 1 << np.ceil(np.log2(need)).astype(int)
-    # Cells at the border reach as far as their neighbours inside do; they are drawn first, so that these win.
+    # Border cells are as large as their inner neighbours. They are drawn first, so that inner cells overwrite them.
     border = (row == 0) | (column == 0) | (row == lon.shape[0] - 1) | (column == lon.shape[1] - 1)
     for outer in (True, False):
         for side in np.unique(sides):
@@ -294,7 +299,7 @@ def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -
 
 
 def _quads(lon: Array, lat: Array) -> tuple[Array, Array, Array]:
-    """Return the corners of the cells as unit vectors, the length of their diagonals in degrees, and which cells are sound."""
+    """Return the corners of the cells as unit vectors, the length of their diagonals in degrees, and which cells are valid."""
     import numpy as np
 
     a, b = np.radians(lon), np.radians(lat)
@@ -334,7 +339,7 @@ def _fill(found: Array, corners: Array, row: Array, column: Array, side: int, ca
 
 
 def _turned(lon: Array, canvas: Canvas) -> Array:
-    """Return longitudes in the turn of the canvas, where that is one of longitudes."""
+    """Return longitudes in the turn of the canvas, if its x are longitudes."""
     if canvas.crs not in (CRS84, MERCATOR):
         return lon
     west = canvas.bbox[0] if canvas.crs == CRS84 else canvas.bbox[0] / MERCATOR_M * 180.0
@@ -353,7 +358,7 @@ def _pixels_per_degree(canvas: Canvas) -> float:
 
 
 def _flat(description: CubeDescription, found: Array, canvas: Canvas, shape: tuple[int, ...]) -> Places:
-    """Return indices of flattened cells as one for each dimension of the grid."""
+    """Return the indices of flattened cells as one index for each dimension of the grid."""
     import numpy as np
 
     missing = found < 0
@@ -366,7 +371,9 @@ def _flat(description: CubeDescription, found: Array, canvas: Canvas, shape: tup
 
 
 def _unstructured(description: CubeDescription, labels: Labels, canvas: Canvas) -> Places:
-    """Each pixel has the nearest node, no farther than nodes are from each other there."""
+    """Locate pixels on an unstructured grid: the nearest node, if it is not farther away than neighbouring nodes are from each
+    other.
+    """
     import numpy as np
     import shapely
 
@@ -377,7 +384,7 @@ def _unstructured(description: CubeDescription, labels: Labels, canvas: Canvas) 
     project = _transform(CRS84, canvas.crs)
     nodes = np.arange(lon.size)
     if canvas.crs in (CRS84, MERCATOR):
-        # A node near the seam is near the pixels on the other side, too.
+        # A node near the seam is also near the pixels on the other side.
         lon, lat, nodes = np.concatenate([lon, lon - 360, lon + 360]), np.tile(lat, 3), np.tile(nodes, 3)
     with np.errstate(invalid="ignore"):
         x, y = canvas.pixels(*_finite(project(lon, lat)))

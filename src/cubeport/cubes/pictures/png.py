@@ -1,4 +1,4 @@
-"""PNG with a palette (W3C PNG, 3rd edition): one byte a pixel, compressed fast."""
+"""PNG with a palette (W3C PNG, 3rd edition): one byte per pixel, with fast compression."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _LEVEL = 1
-"""Fast: higher levels take several times as long and save little on a palette."""
+"""The fastest zlib level. Higher levels take several times as long and save little."""
 
 
 def png(pixels: Bytes, colours: Bytes, opacity: Bytes) -> bytes:
@@ -31,7 +31,7 @@ def png(pixels: Bytes, colours: Bytes, opacity: Bytes) -> bytes:
     import numpy as np
 
     height, width = pixels.shape
-    rows = np.zeros((height, width + 1), "uint8")  # each row begins with its filter, 0: none
+    rows = np.zeros((height, width + 1), "uint8")  # each row begins with its filter type; 0 is none
     rows[:, 1:] = pixels
     return b"".join(
         (

@@ -67,7 +67,7 @@ def drop(connection: sqlite3.Connection, table: str, id: str) -> None:
 
 
 def differs(connection: sqlite3.Connection, row: Row) -> bool:
-    """Tell whether the index says something else than the row's document."""
+    """Return whether the index says something else than the row's document."""
     held = connection.execute(
         "SELECT n, owner, state, seq, known, created, time_start, time_end FROM place WHERE tbl = ? AND id = ?", (row.table, row.id)
     ).fetchone()
@@ -82,7 +82,7 @@ def differs(connection: sqlite3.Connection, row: Row) -> bool:
 
 
 def same_boxes(held: Sequence[Any], wanted: Sequence[Any]) -> bool:
-    """Tell whether the boxes agree: exactly in the exact part; the R*Tree's own coordinates were rounded outwards."""
+    """Return whether the boxes agree: exactly in the exact part; the R*Tree's own coordinates were rounded outwards."""
     if len(held) != len(wanted):
         return False
     return all(
@@ -239,7 +239,7 @@ def _stretches(
 def _behind(
     keys: Sequence[ColumnElement[Any]], columns: Sequence[Column[Any]], down: Sequence[bool], after: Sequence[str | None]
 ) -> ColumnElement[bool]:
-    """Tell whether a row stands behind the place *after*: missing values come last both ways."""
+    """Return whether a row stands behind the place *after*: missing values come last both ways."""
     ways: list[ColumnElement[bool]] = []
     same: list[ColumnElement[bool]] = []
     for key, own, descends, value in zip(keys, columns, down, after[:-1], strict=True):

@@ -178,7 +178,7 @@ def _pattern(op: Op, wanted: str) -> str:
 
 
 def _names_records(term: Term) -> bool:
-    """Tell whether the term asks for ids or keys, which an index finds; a text that comparisons cut may stand for more keys."""
+    """Return whether the term asks for ids or keys, which an index finds; a text that comparisons cut may stand for more keys."""
     short = all(isinstance(each, str) and len(each) < TEXT_COMPARED for each in term.wanted)
     return term.field in ("id", "key") and term.op == "=" and not term.negate and short
 
@@ -286,13 +286,13 @@ class OrderKey:
         return parts if self.missing is None else [self.missing.asc(), *parts]
 
     def same(self, values: Sequence[Any] | None) -> ColumnElement[bool]:
-        """Tell whether the record is at these values; ``None`` stands for missing."""
+        """Return whether the record is at these values; ``None`` stands for missing."""
         if values is None:
             return self.missing if self.missing is not None else false()
         return and_(*(part == value for part, value in zip(self.parts, values, strict=True)))
 
     def behind(self, values: Sequence[Any] | None) -> ColumnElement[bool]:
-        """Tell whether the record stands behind these values."""
+        """Return whether the record stands behind these values."""
         if values is None:
             return false()
         if len(self.parts) == 1:
