@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pyproj  # noqa: F401 - first: loaded after ecCodes, which xarray loads when a test asks for a backend, it crashes (adr/0018)
 import pytest
 from hypothesis import HealthCheck, settings
 from tests import objectstore

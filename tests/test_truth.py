@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
@@ -214,6 +215,29 @@ def test_a_field_that_does_nothing_is_refused(model: type[BaseModel], written: d
     assert words in str(caught.value)
 
 
+def test_xarray_is_asked_for_a_reader_by_class() -> None:
+    """By name it loads all that are installed, ecCodes too, which crashes a process that loads PROJ later (adr/0018)."""
+    by_name = set()
+    for name, tree in modules("cubes/readers.py"):
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Call) and (called := chain(node.func)) and called[-1] in XARRAY_OPENS:
+                engine = next((each.value for each in node.keywords if each.arg == "engine"), None)
+                by_class = isinstance(engine, ast.Call) and chain(engine.func) == ("reader",)
+                if called[0] in ("xr", "xarray") and not by_class:
+                    by_name.add(name)
+    assert by_name == {
+        "adapters/openers.py",  # GRIB
+        "adapters/sources/grib.py",
+        "client/dataset.py",  # among the words that the service says
+    }
+
+
+def test_what_every_child_and_every_server_loads_does_not_load_eccodes() -> None:
+    code = "import sys, cubeport.adapters.gate.warm, cubeport.adapters.engines.opened; assert 'gribapi' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+XARRAY_OPENS = {"open_dataset", "open_zarr", "open_mfdataset", "open_datatree", "load_dataset", "list_engines"}
 COMES_WITH = {
     # Starlette runs on it, and its limiter is part of how starlette runs threads.
     "anyio": "starlette",

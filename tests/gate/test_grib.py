@@ -1,6 +1,6 @@
 """GRIB through the gate: the values, places and times of cfgrib, several cubes refused with the keys, cut files refused.
 
-ecCodes is loaded in other processes only: next to the libraries of all other tests its own ones crash when Python ends.
+ecCodes is loaded in other processes only, as the service does.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,8 @@ from cubeport.adapters.sandbox.children import Children
 from cubeport.cubes.describe import describe
 from cubeport.errors import SourceRejected
 
+from . import gribs
 from .desk import ours_of
-
-if find_spec("cfgrib") is None:
-    pytest.skip("cfgrib is not installed", allow_module_level=True)
 
 FILES = (
     "regular_gg.grib2",
@@ -57,7 +54,35 @@ def theirs(path: Path, folder: Path, *keys: str) -> xr.Dataset:
     return xr.load_dataset(folder / "theirs.nc", engine="h5netcdf", decode_timedelta=True)
 
 
-@pytest.mark.parametrize("name", FILES)
+def test_a_made_file_comes_back_value_by_value(children: Children, tmp_path: Path) -> None:
+    path = gribs.made(tmp_path / "t.grib2", "isobaricInhPa:850:20240101:t", "isobaricInhPa:850:20240102:t")
+    written(children, tmp_path / "new", path)
+    with ours_of(tmp_path / "new") as opened:
+        assert opened["t"].dims == ("time", "latitude", "longitude")
+        assert (opened["t"].values == [gribs.field(0), gribs.field(1)]).all()
+        assert opened["latitude"].values.tolist() == [52, 51, 50]
+        assert opened["longitude"].values.tolist() == [10, 11, 12, 13]
+        assert opened["time"].values.astype("M8[D]").astype(str).tolist() == ["2024-01-01", "2024-01-02"]
+
+
+def test_clashing_levels_are_refused_with_keys_until_one_cube_is_chosen(children: Children, tmp_path: Path) -> None:
+    levels = ("isobaricInhPa:850:20240101:t", "heightAboveGround:2:20240101:2t", "heightAboveGround:10:20240101:10u")
+    path = gribs.made(tmp_path / "several.grib2", *levels)
+    refused: list[list[str]] = []
+    for group in (None, "typeOfLevel=heightAboveGround"):
+        with pytest.raises(SourceRejected, match="not one cube") as caught:
+            written(children, tmp_path / f"refused{len(refused)}", path, group=group)
+        refused.append(caught.value.members["filter_by_keys"])
+    assert refused[0] == ["typeOfLevel=isobaricInhPa", "typeOfLevel=heightAboveGround"]
+    assert refused[1] == [f"typeOfLevel=heightAboveGround,shortName={name}" for name in ("2t", "10u")]
+    for number, choice in enumerate((refused[0][0], *refused[1])):
+        written(children, tmp_path / f"cube{number}", path, group=choice)
+        with ours_of(tmp_path / f"cube{number}") as opened:
+            (name,) = opened.data_vars
+            assert (opened[name].values == gribs.field(number)).all()
+
+
+@pytest.mark.parametrize("name", [FILES[0], *(pytest.param(each, marks=pytest.mark.slow) for each in FILES[1:])])
 def test_values_places_and_times_are_those_of_cfgrib(name: str, children: Children, realdata: Path, tmp_path: Path) -> None:
     written(children, tmp_path / "new", realdata / name)
     with theirs(realdata / name, tmp_path) as source, ours_of(tmp_path / "new") as opened:
@@ -82,6 +107,7 @@ def test_a_series_of_messages_has_its_times_and_place(children: Children, realda
     assert described.spatial.family == "rectilinear"
 
 
+@pytest.mark.slow
 def test_messages_of_several_cubes_are_refused_with_keys_that_work(children: Children, realdata: Path, tmp_path: Path) -> None:
     path = realdata / "3_layer.grib2"
     with pytest.raises(SourceRejected, match="not one cube") as caught:

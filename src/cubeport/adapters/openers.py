@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from cubeport.cubes.readers import reader
 from cubeport.errors import ExtraMissing, SourceRejected
 
 
@@ -24,7 +26,7 @@ def _netcdf(path: Path) -> Any:
     with _needing("netcdf", "NetCDF"):
         import xarray as xr
 
-        return xr.open_dataset(path)
+        return xr.open_dataset(path, engine=reader("netcdf4"))
 
 
 def _zarr(path: Path) -> Any:
@@ -33,11 +35,12 @@ def _zarr(path: Path) -> Any:
         import zarr  # noqa: F401 - asked here, as xarray says of a missing engine only that the file is unknown
 
         # A folder can be listed, so nobody needs the list that consolidation makes; without it xarray warns.
-        return xr.open_zarr(path, consolidated=False)
+        return xr.open_dataset(path, engine=reader("zarr"), consolidated=False, chunks={} if find_spec("dask") else None)
 
 
 def _grib(path: Path) -> Any:
     with _needing("grib", "GRIB"):
+        import pyproj  # noqa: F401 - first: loaded after ecCodes it crashes (adr/0018)
         import xarray as xr
 
         return xr.open_dataset(path, engine="cfgrib")

@@ -28,6 +28,7 @@ from cubeport.cubes.companions import companions
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.part import Deadline
+from cubeport.cubes.readers import reader
 from cubeport.cubes.selection import order
 from cubeport.cubes.times import calendar_of, decode
 from cubeport.cubes.windows import UNKNOWN, IndexRange, Labels, Window, Windows, time_axis, turned_labels
@@ -113,10 +114,18 @@ class OpenedVersion:
         self._grown = grown
         self._lock = threading.RLock()
         self._labels: Labels | None = None
-        store = VersionStore(engine, dataset_id, version_id)
+        store: Any = VersionStore(engine, dataset_id, version_id)  # xarray's types know no stores of zarr
         with _reading(dataset_id):
             self._group = zarr.open_group(store, mode="r", zarr_format=3, use_consolidated=True)
-            raw = xr.open_zarr(store, consolidated=True, zarr_format=3, chunks=None, decode_cf=False, create_default_indexes=False)
+            raw = xr.open_dataset(
+                store,
+                engine=reader("zarr"),
+                consolidated=True,
+                zarr_format=3,
+                chunks=None,
+                decode_cf=False,
+                create_default_indexes=False,
+            )
         self._variables = raw.variables
         self._attributes = dict(raw.attrs)
         self._arrays: dict[str, Any] = {}

@@ -23,6 +23,7 @@ from cubeport.adapters.sandbox import child
 from cubeport.cubes import periods, recipes
 from cubeport.cubes.calendars import CalendarName, Stamp
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.readers import reader
 from cubeport.cubes.recipes import Anomaly, Reference, Resampling
 from cubeport.cubes.reduction import Groups, by_month, by_period, departures, method_of, reduce
 from cubeport.cubes.times import calendar_of, decode
@@ -71,8 +72,9 @@ def derive(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]
 
 def _open(folder: Path) -> xr.Dataset:
     """Return a version of ours lazily: values decoded, times left as numbers."""
-    opened: xr.Dataset = xr.open_zarr(
+    opened: xr.Dataset = xr.open_dataset(
         folder / CUBE,
+        engine=reader("zarr"),
         consolidated=True,
         zarr_format=3,
         chunks=None,

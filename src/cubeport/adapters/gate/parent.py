@@ -173,7 +173,7 @@ def shared(name: str, old: Mapping[str, Grid], new: Grid, axis: int | None, chan
 def opened(reader: Any) -> xr.Dataset:
     """Return a cube as stored, lazily, through a function that returns its objects by key."""
     store: Any = VersionStore(reader, "", "")
-    return xr.open_dataset(store, engine="zarr", consolidated=True, **{**RAW, "zarr_format": 3})
+    return xr.open_dataset(store, engine=reader("zarr"), consolidated=True, **{**RAW, "zarr_format": 3})
 
 
 def merge(

@@ -22,14 +22,11 @@ _LAZY = (
 
 
 def warm() -> None:
-    """Look up what stays: modules, xarray's engines, the reference system of most grids."""
+    """Look up what stays: modules, the reference system of most grids."""
     for name in _LAZY:
         importlib.import_module(name)
-    from xarray.backends import plugins
-
     from cubeport.cubes.crs import crs84
 
-    plugins.list_engines()
     crs84()
     # What is here now is never garbage: no child need look at it, and copy its pages for that.
     gc.collect()

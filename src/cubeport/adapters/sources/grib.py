@@ -34,6 +34,8 @@ _HEADING = 64 * 1_024
 _VALUE = 8
 """Bytes of a decoded value: ecCodes decodes in double precision."""
 _CHOICE = re.compile(r"filter_by_keys=\{(.+?)\}")
+_KINDS = ("typeOfLevel", "stepType", "shortName")
+"""Keys that tell cubes of one file apart, coarsest first."""
 _KEY = re.compile(r"([A-Za-z][A-Za-z0-9_]{0,63}(?::[a-z]+)?)=([^,=]{1,128})")
 
 
@@ -158,6 +160,7 @@ def _keys(name: str, group: str | None) -> dict[str, Any]:
 
 
 def _opened(name: str, path: Path, keys: dict[str, Any]) -> xr.Dataset:
+    import pyproj  # noqa: F401 - first: loaded after ecCodes, PROJ crashes the process (adr/0018)
     from cfgrib import DatasetBuildError
 
     with opening(name):
@@ -166,7 +169,7 @@ def _opened(name: str, path: Path, keys: dict[str, Any]) -> xr.Dataset:
                 str(path), engine="cfgrib", backend_kwargs={"indexpath": "", "errors": "raise", "filter_by_keys": keys}, **RAW
             )
         except DatasetBuildError as error:
-            raise _several(name, keys, str(error)) from error
+            raise _several(name, keys, _choices(str(error)) or _kinds(path, keys)) from error
         if not raw.data_vars:
             chosen = ", ".join(f"{key}={value}" for key, value in keys.items())
             raise SourceRejected(
@@ -178,25 +181,45 @@ def _opened(name: str, path: Path, keys: dict[str, Any]) -> xr.Dataset:
         return raw
 
 
-def _several(name: str, keys: dict[str, Any], text: str) -> SourceRejected:
-    """Return the refusal of messages that are not one cube, with the keys that cfgrib found to choose by."""
-    choices = []
-    for found in _CHOICE.findall(text):
-        pairs = re.findall(r"'([^']+)': ('[^']*'|[^,]+)", found)
-        chosen = {**keys, **{key: value.strip("'") for key, value in pairs}}
-        choices.append(",".join(f"{key}={value}" for key, value in chosen.items()))
+def _several(name: str, keys: dict[str, Any], choices: list[dict[str, Any]]) -> SourceRejected:
+    """Return the refusal of messages that are not one cube, with the keys to choose by."""
+    written = [",".join(f"{key}={value}" for key, value in {**keys, **each}.items()) for each in choices]
     return SourceRejected(
         f"{name} contains messages that are not one cube: their levels, grids or kinds of step differ",
         reason="not-a-cube",
         source=name,
         next_step="ingest one of them, or each as a separate dataset: "
-        + (" or ".join(f"--filter-by-keys {each}" for each in choices[:8]) if choices else "--filter-by-keys typeOfLevel=surface"),
-        filter_by_keys=choices[:50],
+        + " or ".join(f"--filter-by-keys {each}" for each in written[:8])
+        if written
+        else "split the file, for example with grib_copy of ecCodes",
+        filter_by_keys=written[:50],
     )
+
+
+def _choices(text: str) -> list[dict[str, Any]]:
+    """Return the keys that cfgrib itself offers."""
+    found = [dict(re.findall(r"'([^']+)': ('[^']*'|[^,]+)", each)) for each in _CHOICE.findall(text)]
+    return [{key: value.strip("'") for key, value in each.items()} for each in found]
+
+
+def _kinds(path: Path, keys: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the values of the first key that tells messages apart, for files of which cfgrib says only that levels differ."""
+    import eccodes
+
+    with eccodes.FileReader(str(path)) as messages:
+        headers = [{key: each.get(key) for key in (*_KINDS, *keys)} for each in messages]
+    chosen = [each for each in headers if all(str(each[key]) == str(value) for key, value in keys.items())]
+    for key in _KINDS:
+        values = dict.fromkeys(each[key] for each in chosen if each[key] is not None)
+        if len(values) > 1:
+            return [{key: value} for value in values]
+    return []
 
 
 def contents(path: Path) -> Iterator[Group]:
     """Yield what the file says of itself; messages that do not fit the first ones are not in it."""
+    import pyproj  # noqa: F401 - as above
+
     with xr.open_dataset(str(path), engine="cfgrib", backend_kwargs={"indexpath": "", "errors": "ignore"}, **RAW) as raw:
         described = {name: variable(each.dtype, each.shape, each.dims, None, each.attrs) for name, each in variables(raw).items()}
         yield Group("", {str(d): int(n) for d, n in raw.sizes.items()}, described, plain({str(k): v for k, v in raw.attrs.items()}))

@@ -15,6 +15,7 @@ from cubeport.adapters.sources.contents import Group, joined, plain, variable
 from cubeport.adapters.sources.reading import RAW, OpenedSource, check_group, opened, opening, parents, with_parents
 from cubeport.adapters.sources.scanned import Scanned
 from cubeport.adapters.sources.signatures import is_hdf5
+from cubeport.cubes.readers import reader
 
 EXTRA = "netcdf"
 
@@ -51,7 +52,9 @@ def open(  # noqa: A001 - every format has it
     check_group(name, group, lambda: _groups(path, name))
 
     def read(at: str | None) -> xr.Dataset:
-        return xr.open_dataset(path, engine="h5netcdf", group=at or None, phony_dims="sort", drop_variables=list(skipped), **RAW)
+        return xr.open_dataset(
+            path, engine=reader("h5netcdf"), group=at or None, phony_dims="sort", drop_variables=list(skipped), **RAW
+        )
 
     with opening(name):
         raw = read(group)

@@ -22,6 +22,7 @@ from cubeport.adapters.sources.contents import Group, plain, variable
 from cubeport.adapters.sources.reading import RAW, OpenedSource, check_group, opened, opening
 from cubeport.adapters.sources.scanned import Array, Arrays, Scanned, SourceTexts, shown, truncated, unique, unreadable
 from cubeport.adapters.sources.signatures import is_netcdf3
+from cubeport.cubes.readers import reader
 
 EXTRA = "netcdf"
 
@@ -54,7 +55,7 @@ def open(  # noqa: A001 - every format has it
     """Return the file as one lazy source; it has no groups."""
     check_group(source.name, group, list)
     with opening(source.name):
-        raw = xr.open_dataset(str(source.path), engine="netcdf4", group=group, drop_variables=list(skipped), **RAW)
+        raw = xr.open_dataset(str(source.path), engine=reader("netcdf4"), group=group, drop_variables=list(skipped), **RAW)
     # netCDF4 puts U+FFFD at the place of bytes that are not UTF-8; the header still has them.
     header = _Header(source.name, source.fd, os.fstat(source.fd).st_size, SourceLimits())
     header.read()

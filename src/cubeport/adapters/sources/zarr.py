@@ -16,6 +16,7 @@ from cubeport.adapters.sources.contents import Group, plain, variable
 from cubeport.adapters.sources.reading import RAW, OpenedSource, check_group, opened, opening, parents, with_parents
 from cubeport.adapters.sources.scanned import Scanned
 from cubeport.cubes.raw import dataset
+from cubeport.cubes.readers import reader
 from cubeport.errors import SourceRejected
 
 EXTRA = "zarr"
@@ -55,7 +56,9 @@ def open_zarr(
         check_group(name, group, lambda: _groups(store, name))
 
         def read(at: str | None) -> xr.Dataset:
-            return xr.open_dataset(store, engine="zarr", group=at or None, consolidated=False, drop_variables=list(skipped), **RAW)
+            return xr.open_dataset(
+                store, engine=reader("zarr"), group=at or None, consolidated=False, drop_variables=list(skipped), **RAW
+            )
 
         try:
             listed = read(group)
