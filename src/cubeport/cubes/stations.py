@@ -99,13 +99,19 @@ def _text(value: Any) -> str:
 
 
 def _unique(names: list[str], count: int) -> tuple[str, ...]:
-    """Return *count* names, each once: what is empty, or was there before, is named by its place, counted from 1."""
-    taken: set[str] = set()
+    """Return *count* names, each once.
+
+    An empty or repeated name becomes ``station-{n}``, counted from 1, and ``-`` is added until no other station has it.
+    """
+    taken = set(names)
+    used: set[str] = set()
     found = []
     for at in range(count):
         name = names[at] if at < len(names) else ""
-        if not name or name in taken or "/" in name:
+        if not name or name in used or "/" in name:
             name = f"station-{at + 1}"
-        taken.add(name)
+            while name in taken or name in used:
+                name += "-"
+        used.add(name)
         found.append(name)
     return tuple(found)
