@@ -1,1 +1,1 @@
-"""The edge: what touches disks, libraries and processes; each adapter implements a port of ``service`` or ``catalog``."""
+"""The code that uses disks, libraries and processes. Each adapter implements a port of ``service`` or ``catalog``."""

@@ -1,7 +1,7 @@
 """The instance's templates and extents, from ``config/datasets/*.yaml`` and ``extents/*.yaml``.
 
-Read again when a folder changed, looked at no more than once a second. A wrong entry disables itself only; every problem is kept
-with its file, line and column.
+They are read again if a folder changed, which is checked at most once a second. An invalid entry disables only itself. Every
+problem is recorded with its file, line and column.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ LOOK_AGAIN_S = 1.0
 
 @dataclass(slots=True)
 class _Folder:
-    """One folder of YAML files, each an entry or a list of entries."""
+    """A folder of YAML files. Each file contains an entry or a list of entries."""
 
     path: Path
     name: str
@@ -43,7 +43,7 @@ class _Folder:
             (file.name, stat.st_mtime_ns, stat.st_size)
             for file in files
             if file.suffix in (".yaml", ".yml") and (stat := file.stat())
-        )  # a pipe too: it has a state, and is reported as broken without being opened
+        )  # also a pipe: it is reported as broken without being opened
 
     def read(self) -> None:
         if (state := self.state()) == self.seen:
@@ -61,7 +61,7 @@ class _Folder:
         self.entries, self.problems, self.seen = entries, tuple(problems), state
 
     def _file(self, path: Path, name: str) -> Iterator[tuple[Any, tuple[str, ...]]]:
-        if not path.is_file():  # opening a pipe would wait for its other end
+        if not path.is_file():  # opening a pipe would block
             yield None, (f"{name}: is not a regular file",)
             return
         try:
@@ -85,7 +85,7 @@ class _Folder:
 
 
 class FolderConfiguration:
-    """The port ``service.templates.Configuration`` over an instance's folders."""
+    """The port ``service.templates.Configuration`` for the folders of an instance."""
 
     def __init__(
         self,
@@ -103,21 +103,21 @@ class FolderConfiguration:
         self._reading = threading.Lock()
 
     def look_again(self) -> None:
-        """Read at once what changed: for work that must follow what was written a moment ago."""
+        """Read changes immediately, for work that depends on a file that was just written."""
         self._looked = -float("inf")
 
     def templates(self) -> Mapping[str, Any]:
-        """Return the templates that are whole, by id."""
+        """Return the valid templates by id."""
         self._look()
         return self._templates.entries
 
     def extents(self) -> Mapping[str, Any]:
-        """Return the extents that are whole, by id."""
+        """Return the valid extents by id."""
         self._look()
         return self._extents.entries
 
     def broken(self) -> tuple[Any, ...]:
-        """Return what disabled itself."""
+        """Return the invalid entries."""
         self._look()
         return (*self._templates.problems, *self._extents.problems)
 

@@ -14,13 +14,13 @@ from cubeport.adapters.posting import Asker
 from cubeport.errors import CubeportError, NotFound, SourceFailed, SourceRejected, SourceTimeout, Unavailable
 
 TRIES = 4
-"""Of one request whose line breaks or whose server is busy."""
+"""How often one request is tried if the connection breaks or the server is busy."""
 
 _DOCUMENT = 8 << 20
 
 
 class OtherInstance:
-    """The service at *url*, asked with *key*."""
+    """The service at *url*. Requests use the API key *key*."""
 
     def __init__(self, asker: Asker, url: str, *, key: str | None = None, pause: Callable[[float], None] = time.sleep) -> None:
         self.url = url.rstrip("/")
@@ -29,7 +29,7 @@ class OtherInstance:
         self._pause = pause
 
     def replica(self, ref: str) -> Any:
-        """Return what the other instance tells of ``id`` or ``id@ref``, not looked at yet."""
+        """Return the other instance's document about ``id`` or ``id@ref``, not yet validated."""
         return _json(self._ask("GET", f"/datasets/{quote(ref, safe='@')}/replica", most=_DOCUMENT), self.url)
 
     def manifest(self, ref: str) -> bytes:
@@ -41,7 +41,7 @@ class OtherInstance:
         return self._ask("GET", f"/zarr/{quote(ref, safe='@')}/{quote(key)}", most=MOST_OBJECT)
 
     def begin(self, digest: str, manifest: bytes) -> list[str]:
-        """Send a manifest; return objects that are missing there."""
+        """Send a manifest; return the objects that the other instance does not have."""
         missing: list[str] = _json(self._ask("PUT", f"/replicas/{digest}", manifest, most=_DOCUMENT), self.url)["missing"]
         return missing
 
@@ -51,7 +51,7 @@ class OtherInstance:
         self._ask("PUT", f"/replicas/{digest}/objects/{sha256}", data)
 
     def finish(self, digest: str, replica: Mapping[str, Any], *, publish: bool) -> dict[str, Any]:
-        """Let the version be made of what was sent."""
+        """Make the version from the objects that were sent."""
         body = json.dumps({"replica": dict(replica), "publish": publish}).encode()
         headers = {"Content-Type": "application/json"}
         found: dict[str, Any] = _json(self._ask("POST", f"/replicas/{digest}", body, headers, most=_DOCUMENT), self.url)
@@ -60,7 +60,9 @@ class OtherInstance:
     def _ask(
         self, method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, most: int = 64 << 10
     ) -> bytes:
-        """Return the body of a good answer; every request is safe to repeat. Raises the error that the other instance names."""
+        """Return the body of a successful answer. Every request is safe to repeat. Raises the error that the other instance
+        reports.
+        """
         sent = {"Content-Type": "application/octet-stream"} if body else {}
         for left in reversed(range(TRIES)):
             try:

@@ -1,6 +1,6 @@
-"""``CatalogBackend`` over documents in memory: what TinyDB keeps in a file, and the fake that tests run on.
+"""``CatalogBackend`` over documents in memory. TinyDB stores them in a file; tests use them as a fake.
 
-A state is never changed once others can see it: a transaction works on a copy, and a commit puts the copy in its place.
+A state does not change once others can see it: a transaction works on a copy, and a commit replaces the state with the copy.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ type ManagedPath = tuple[str, str]
 
 @dataclass(slots=True)
 class State:
-    """Everything that a catalog holds, at one generation."""
+    """The complete contents of a catalog at one generation."""
 
     catalog_id: str
     generation: int = 0
@@ -41,7 +41,7 @@ class State:
     """Record ids by the managed paths of their artifacts."""
 
     def copy(self) -> State:
-        """Return a state that can be changed without this one noticing."""
+        """Return an independent copy."""
         return replace(
             self,
             records=dict(self.records),
@@ -53,7 +53,7 @@ class State:
         )
 
     def put(self, record: CatalogRecord) -> None:
-        """Put the record in, with its keys and paths, or leave everything as it is and raise."""
+        """Add or replace the record with its keys and paths, or raise and change nothing."""
         old = self.records.get(record.id)
         paths = [path for each in record.artifacts if (path := managed_path(each.locator)) is not None]
         if record.key is not None and record.status != "deleted" and self.keys.get(record.key, record.id) != record.id:
@@ -68,7 +68,7 @@ class State:
         self.paths |= dict.fromkeys(paths, record.id)
 
     def remove(self, record: CatalogRecord) -> None:
-        """Take the record out."""
+        """Remove the record."""
         self._forget(record)
         del self.records[record.id]
 
@@ -98,7 +98,7 @@ class _Transaction:
 
 
 class DocumentBackend:
-    """The part that TinyDB and the fake share; a subclass says where the state lives."""
+    """The part that TinyDB and the fake share. A subclass decides where the state is stored."""
 
     def __init__(self, *, read_only: bool = False) -> None:
         self.rows = DocumentRows(self)
@@ -110,29 +110,29 @@ class DocumentBackend:
         raise NotImplementedError
 
     def save_state(self, state: State) -> None:
-        """Make *state* the committed one, durably, or raise."""
+        """Commit *state* durably, or raise."""
         raise NotImplementedError
 
     def lock(self) -> AbstractContextManager[Any]:
-        """Return the lock under which one writer at a time works."""
+        """Return the lock that allows one writer at a time."""
         raise NotImplementedError
 
     def close(self) -> None:
-        """Let go of what is held. Safe to call twice."""
+        """Release all resources. Calling it twice is safe."""
 
     def check(self, deep: bool = False) -> list[Finding]:
-        """Return what is wrong with the store."""
+        """Return the problems of the store."""
         raise NotImplementedError
 
     # --- transactions -----------------------------------------------------------------------------------------------
 
     def state(self) -> State:
-        """Return what this context sees: its transaction's state, or the newest committed one."""
+        """Return the state that this context sees: that of its transaction, or the newest committed state."""
         transaction = self._current.get()
         return transaction.state if transaction is not None and transaction.open else self.load_state()
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Return the context in which everything is committed together, or not at all."""
+        """Return a context that commits all its changes together, or none of them."""
         return self._begun()
 
     @contextlib.contextmanager
@@ -168,7 +168,7 @@ class DocumentBackend:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[_Transaction]:
-        """Give the transaction of this context, or one of its own that commits at the end."""
+        """Yield the transaction of this context, or a new transaction that commits at the end."""
         current = self._current.get()
         if current is not None and current.open:
             current.touched = True
@@ -181,7 +181,7 @@ class DocumentBackend:
     # --- records ----------------------------------------------------------------------------------------------------
 
     def add_record(self, record: CatalogRecord) -> CatalogRecord:
-        """Create the record; never overwrite."""
+        """Create the record. An existing record is never overwritten."""
         storable(record)
         with self.write() as transaction:
             if record.id in transaction.state.records:
@@ -191,17 +191,17 @@ class DocumentBackend:
         return record
 
     def add_records(self, records: Iterable[CatalogRecord]) -> None:
-        """Create many records as one; never overwrite."""
+        """Create many records in one transaction. Existing records are never overwritten."""
         with self.write():
             for record in records:
                 self.add_record(record)
 
     def get_record(self, id: str) -> CatalogRecord | None:
-        """Return the record of any status, or ``None``."""
+        """Return the record with any status, or ``None``."""
         return self.state().records.get(id)
 
     def get_by_key(self, key: str) -> CatalogRecord | None:
-        """Return the one record with that key that is not deleted."""
+        """Return the record with this key that is not deleted, or ``None``."""
         state = self.state()
         found = state.keys.get(key)
         return None if found is None else state.records[found]
@@ -232,7 +232,7 @@ class DocumentBackend:
     # --- searching --------------------------------------------------------------------------------------------------
 
     def search(self, query: Query) -> Page:
-        """Return the page of records that the query asks for."""
+        """Return the page of records that matches the query."""
         return select(query, self.state().records.values())
 
     def count(self, query: Query) -> int:
@@ -267,14 +267,14 @@ class DocumentBackend:
     # --- operations -------------------------------------------------------------------------------------------------
 
     def put_operation(self, operation: Operation) -> None:
-        """Insert the operation's row; never overwrite."""
+        """Insert the row of the operation. An existing row is never overwritten."""
         with self.write() as transaction:
             if operation.operation_id in transaction.state.operations:
                 raise RecordExists("An operation with that id already exists.")
             transaction.state.operations[operation.operation_id] = operation
 
     def get_operation(self, id: str) -> Operation | None:
-        """Return the operation's row, or ``None``."""
+        """Return the operation, or ``None``."""
         return self.state().operations.get(id)
 
     def list_operations(
@@ -294,18 +294,18 @@ class DocumentBackend:
 
     @property
     def catalog_id(self) -> str:
-        """The catalog that this is."""
+        """The id of the catalog."""
         return self.state().catalog_id
 
     def generation(self) -> int:
-        """Return the sequence number of the last commit that changed a record. Raises CatalogMoved once converted."""
+        """Return the sequence number of the last commit that changed a record. Raises CatalogMoved if the catalog was converted."""
         state = self.state()
         if state.retired is not None and not self.read_only:
             raise moved(state.retired)
         return state.generation
 
     def changes(self, after: int, limit: int = 1000) -> list[RecordChange]:
-        """Return which records changed behind generation *after*, each once, oldest first, whole generations."""
+        """Return the records that changed after generation *after*, each once, oldest first, in complete generations."""
         found = [each for each in self.state().changes.values() if each.generation > after]
         found.sort(key=lambda each: (each.generation, each.id))
         if len(found) <= limit:
@@ -314,7 +314,7 @@ class DocumentBackend:
         return [each for each in found if each.generation <= last]
 
     def retire(self, target: str) -> None:
-        """Mark the catalog as converted to *target*: writers get CatalogMoved from now on."""
+        """Mark the catalog as converted to *target*. From now on writers get CatalogMoved."""
         with self.write() as transaction:
             transaction.state.retired = target
 
@@ -326,7 +326,7 @@ class DocumentBackend:
         changes: Iterable[RecordChange],
         generation: int,
     ) -> None:
-        """Take over a whole catalog into this empty one, as one commit: documents, revisions and generations as they are."""
+        """Load a complete catalog into this empty one in one commit, with documents, revisions and generations unchanged."""
         with self.write() as transaction:
             state = transaction.state
             for record in records:
@@ -343,14 +343,14 @@ class DocumentBackend:
             yield operations[each]
 
     def all_rows(self) -> Iterator[Row]:
-        """Yield every row next to the records, by table and id."""
+        """Yield all rows that are stored next to the records, by table and id."""
         rows = self.state().rows
         for each in sorted(rows):
             yield rows[each]
 
 
 class DocumentRows:
-    """``Rows`` in a state. A commit of rows alone leaves the catalog's generation as it is."""
+    """``Rows`` in a state. A commit that changes only rows does not change the catalog's generation."""
 
     def __init__(self, backend: DocumentBackend) -> None:
         self._backend = backend
@@ -360,12 +360,12 @@ class DocumentRows:
         return self._backend.state().rows.get((table, id))
 
     def get_many(self, table: str, ids: Sequence[str]) -> dict[str, Row]:
-        """Return the rows that are there, by id."""
+        """Return the existing rows by id."""
         rows = self._backend.state().rows
         return {each: rows[table, each] for each in ids if (table, each) in rows}
 
     def put(self, row: Row) -> Row:
-        """Insert or compare-and-set; return the row with its new revision."""
+        """Insert the row, or compare-and-set; return it with its new revision."""
         dumps(row.document)
         stored = replace(row, revision=row.revision + 1)
         with self._backend.write() as transaction:
@@ -379,7 +379,7 @@ class DocumentRows:
         return stored
 
     def delete(self, table: str, id: str) -> None:
-        """Remove the row if it is there."""
+        """Remove the row if it exists."""
         with self._backend.write() as transaction:
             transaction.state.rows.pop((table, id), None)
 
@@ -393,7 +393,7 @@ class DocumentRows:
         descending: bool = False,
         limit: int = 100,
     ) -> list[Row]:
-        """Return rows ordered by ``(seq, id)``, strictly behind *after* in that direction."""
+        """Return rows ordered by ``(seq, id)``, strictly after *after* in this direction."""
         found = sorted(self._cut(table, owner, states), key=lambda row: (row.seq, row.id), reverse=descending)
         if after is not None:
             found = [row for row in found if ((row.seq, row.id) < after if descending else (row.seq, row.id) > after)]
@@ -409,7 +409,7 @@ class DocumentRows:
         return rows
 
     def find(self, search: RowSearch) -> list[Placed]:
-        """Return rows by place, time and record, in order."""
+        """Return the rows that match a place, a time and a record, in order."""
         state = self._backend.state()
         found: list[Placed] = []
         for row in self._cut(search.table, None, [search.state]):
@@ -441,13 +441,13 @@ class DocumentRows:
         return sorted(rest, key=cmp_to_key(in_order))[: search.limit]
 
     def newest(self, table: str, state: str, owners: Sequence[str], most: int) -> dict[str, list[Row]]:
-        """Return up to *most* rows of each owner that searches find, the highest ``(seq, id)`` first."""
+        """Return up to *most* searchable rows of each owner, the highest ``(seq, id)`` first."""
         rows = self.of_owners(table, owners)
         found = {owner: [row for row in own if row.state == state and Place.of(row.document)] for owner, own in rows.items()}
         return {owner: own[:most] for owner, own in found.items() if own}
 
     def neighbours(self, table: str, state: str, ids: Sequence[str]) -> dict[str, tuple[str | None, str | None]]:
-        """Return for each row the ids of the rows of its owner before and behind it that searches find."""
+        """Return, for each row, the ids of the previous and the next searchable row of its owner."""
         owners = {row.owner for row in self.get_many(table, ids).values()}
         found: dict[str, tuple[str | None, str | None]] = {}
         for own in self.newest(table, state, sorted(owners), len(self._backend.state().rows)).values():
@@ -460,7 +460,7 @@ class DocumentRows:
         return max((row.seq for row in self._cut(table, owner, None)), default=0) + 1
 
     def count(self, table: str, *, owner: str | None = None, states: Sequence[str] | None = None) -> int:
-        """Return how many rows there are."""
+        """Return the number of rows."""
         return sum(1 for _ in self._cut(table, owner, states))
 
     def _cut(self, table: str, owner: str | None, states: Sequence[str] | None) -> Iterator[Row]:
@@ -481,7 +481,7 @@ def _sort_value(name: str, row: Row, place: Place, owner: Mapping[str, Any]) -> 
 
 
 class MemoryBackend(DocumentBackend):
-    """A catalog that is gone with its process: for tests."""
+    """A catalog in memory, for tests."""
 
     def __init__(self, catalog_id: str | None = None, *, lock_timeout_s: float = 10.0) -> None:
         super().__init__()
@@ -494,12 +494,12 @@ class MemoryBackend(DocumentBackend):
         return self._committed
 
     def save_state(self, state: State) -> None:
-        """Make *state* the committed one."""
+        """Commit *state*."""
         self._committed = state
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Let one thread at a time write."""
+        """Allow one thread at a time to write."""
         if not self._lock.acquire(timeout=self._lock_timeout_s):
             raise Locked("Another thread writes to the catalog.")
         try:
@@ -507,7 +507,7 @@ class MemoryBackend(DocumentBackend):
         finally:
             self._lock.release()
 
-    def check(self, deep: bool = False) -> list[Finding]:  # noqa: ARG002  # nothing can be wrong with what only memory holds
+    def check(self, deep: bool = False) -> list[Finding]:  # noqa: ARG002  # memory cannot be damaged
         """Return nothing."""
         return []
 

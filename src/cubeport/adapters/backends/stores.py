@@ -1,4 +1,4 @@
-"""The store of a catalog in a folder: which backend it is, and which file it is in. Each backend loads when it is opened."""
+"""The store of a catalog in a folder: its backend and its file. A backend is imported when it is opened."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from cubeport.catalog.catalogfile import CATALOG_FILE, MARK, CatalogFile
 from cubeport.errors import CorruptCatalog, InvalidConfiguration, InvalidRequest
 
 STORES: Mapping[str, str] = {"sqlite": "catalog.db", "tinydb": "catalog.json"}
-"""The file of each backend's store."""
+"""The file name of each backend's store."""
 
 
 def create_backend(inner: Path, kind: str, catalog_id: str, *, allow_network_filesystem: bool = False) -> str:
-    """Make the catalog's store and return its id; one left by a creation that was killed is taken as it is."""
+    """Make the catalog's store and return its id. A store that a killed process left is used as it is."""
     match kind:
         case "sqlite":
             from cubeport.adapters.backends.sql import SqlBackend
@@ -56,7 +56,7 @@ def open_backend(inner: Path, file: CatalogFile, *, read_only: bool) -> CatalogB
 
 
 def open_store(inner: Path, kind: str, **options: Any) -> Any:
-    """Open the store of that kind; options as of its class."""
+    """Open the store of this kind. The options are those of its class."""
     match kind:
         case "sqlite":
             from cubeport.adapters.backends.sql import SqlBackend
@@ -65,6 +65,6 @@ def open_store(inner: Path, kind: str, **options: Any) -> Any:
         case "tinydb":
             from cubeport.adapters.backends.tinydb import TinyBackend
 
-            options.pop("allow_network_filesystem", None)  # nothing makes a JSON file safe there
+            options.pop("allow_network_filesystem", None)  # nothing can make a JSON file safe on one
             return TinyBackend.open(inner / STORES[kind], **options)
     raise InvalidConfiguration(f"{MARK}/{CATALOG_FILE}: backend: {kind.partition(':')[0]!r} is not sqlite or tinydb")

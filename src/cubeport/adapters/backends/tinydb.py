@@ -1,7 +1,8 @@
-"""The catalog in one readable JSON file, for small catalogs: recoverable operations, never "ACID".
+"""The catalog in one readable JSON file, for small catalogs. Operations are recoverable, but not "ACID".
 
-The file is a TinyDB database: tables of numbered documents. Our own storage class is what makes it safe; TinyDB's own writes over
-the file in place, and two such writers destroy it. Each commit writes the whole file, so ``doctor`` warns past 1,000 records.
+The file is a TinyDB database, with tables of numbered documents. cubeport uses its own storage class, because TinyDB's overwrites
+the file in place and two writers at the same time destroy it. Each commit writes the whole file, so ``doctor`` warns above 1,000
+records.
 """
 
 from __future__ import annotations
@@ -30,10 +31,10 @@ from cubeport.catalog.models import Model, Operation, trusted_record
 from cubeport.errors import BackendUnavailable, CatalogExists, Conflict, CorruptCatalog, InvalidRequest, NewerModel, NoSpace
 
 SCHEMA = 1
-"""The form of the file that this release writes."""
+"""The version of the file that this release writes."""
 
 OPERATIONS_KEPT = 100
-"""Finished operations that the file keeps, the newest; those whose journal is open all stay."""
+"""How many finished operations the file keeps (the newest). Operations with an open journal are always kept."""
 
 type Tables = Mapping[str, Mapping[str, Any]]
 type Signature = tuple[int, int, int]
@@ -44,33 +45,33 @@ _END = "\n    }"
 
 
 class WrittenText(str):
-    """A document that is JSON text already, indented as in the file."""
+    """A document as JSON text, indented as in the file."""
 
     __slots__ = ()
 
 
 class CatalogStorage(Storage):
-    """TinyDB's storage for one catalog file: read whole and verified, written beside and renamed, the former kept as ``.bak``.
+    """TinyDB storage for one catalog file. Reading verifies the whole file; writing replaces it by renaming and keeps a ``.bak``.
 
-    Writing is for the holder of the catalog's lock.
+    Only the holder of the catalog's lock may write.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
         self.raw = ""
-        """The text that was last read."""
+        """The last text read."""
         self.signature: Signature = (0, 0, 0)
-        """Inode, modification time and size of the file that was last read or written."""
+        """Inode, modification time and size of the file at the last read or write."""
 
     def changed(self) -> bool:
-        """Return whether the file is another than the one last read or written."""
+        """Return whether the file changed since the last read or write."""
         try:
             return _signature(self.path.stat()) != self.signature
         except FileNotFoundError:
             raise self._corrupt("is missing") from None
 
     def read(self) -> dict[str, dict[str, Any]]:
-        """Return the tables. Raises CorruptCatalog: unreadable is never empty."""
+        """Return the tables. Raises CorruptCatalog; an unreadable file is never treated as empty."""
         try:
             with self.path.open("rb") as file:
                 signature = _signature(os.fstat(file.fileno()))
@@ -94,13 +95,13 @@ class CatalogStorage(Storage):
         return tables
 
     def write(self, data: Tables) -> None:
-        """Put *data* in place of the file, durably. Documents may be :class:`WrittenText` already."""
+        """Replace the file by *data* durably. Documents can already be :class:`WrittenText`."""
         for leftover in self.path.parent.glob(f".{self.path.name}.*.part"):
-            leftover.unlink(missing_ok=True)  # of a writer that died: we hold the lock
+            leftover.unlink(missing_ok=True)  # from a writer that died, because we have the lock
         self._publish(encoded(data), self._replace)
 
     def create(self, data: Tables) -> None:
-        """Write the file, which must not be there. Raises CatalogExists."""
+        """Write the file, which must not exist. Raises CatalogExists."""
         self._publish(encoded(data), self._link)
 
     def _publish(self, raw: bytes, publish: Callable[[Path], None]) -> None:
@@ -122,7 +123,7 @@ class CatalogStorage(Storage):
         try:
             sync_folder(self.path.parent)
         except OSError as exc:
-            # The rename is done, but perhaps not on disk: the commit is neither acknowledged nor undone, and callers read again.
+            # The file was renamed, but perhaps not durably. The commit is neither confirmed nor undone, so callers must read again.
             raise BackendUnavailable(
                 f"It is unknown whether {self.path.name} was written: {exc.strerror}.", next_step="cubeport recover"
             ) from exc
@@ -149,7 +150,7 @@ class CatalogStorage(Storage):
 
 
 def encoded(data: Tables) -> bytes:
-    """Return the file's bytes: sorted, indented by two, its own sha256 inside (taken with zeros in that place)."""
+    """Return the bytes of the file: sorted, indented by two, with its own sha256 (computed with zeros in that place)."""
     tables: list[str] = []
     for name in sorted(data):
         entries = [
@@ -162,7 +163,7 @@ def encoded(data: Tables) -> bytes:
 
 
 def written(document: Any) -> WrittenText:
-    """Return the document as it is in the file."""
+    """Return the document as text in the format of the file."""
     return WrittenText(dumps(document, indent=True).replace("\n", "\n    "))
 
 
@@ -171,7 +172,7 @@ def _signature(stat: os.stat_result) -> Signature:
 
 
 class TinyBackend(DocumentBackend):
-    """A catalog in one JSON file: many processes in turn on one machine, readers next to them."""
+    """A catalog in one JSON file. On one machine, many processes can read it while one at a time writes."""
 
     def __init__(self, path: Path, *, lock_path: Path | None = None, read_only: bool = False, lock_timeout_s: float = 10.0) -> None:
         if not read_only:
@@ -185,7 +186,7 @@ class TinyBackend(DocumentBackend):
         self._storage = CatalogStorage(path)
         self._state: State | None = None
         self._texts: dict[RowPlace, tuple[object, WrittenText]] | None = None
-        """By its place, a value and its text in the file: only what changed is written again."""
+        """Each value and its text in the file, by its place. Only changed values are formatted again."""
         self._reading = threading.RLock()
         retired = self.load_state().retired
         if retired is not None and not read_only:
@@ -198,7 +199,7 @@ class TinyBackend(DocumentBackend):
 
     @classmethod
     def create(cls, path: Path, catalog_id: str, **options: Any) -> Self:
-        """Make a new file, whole or not at all, and open it. Raises CatalogExists."""
+        """Make a complete new file, or none, and open it. Raises CatalogExists."""
         refuse_network(path)
         CatalogStorage(path).create(_tables(State(catalog_id), {}))
         return cls(path, **options)
@@ -208,7 +209,7 @@ class TinyBackend(DocumentBackend):
         return FileLock(self._lock_path, {}, self._lock_timeout_s)
 
     def load_state(self) -> State:
-        """Return the committed state, read again where the file is another."""
+        """Return the committed state. It is read again if the file changed."""
         with self._reading:
             if self._state is None or self._storage.changed():
                 self._state = _state_of(self._storage.read())
@@ -216,10 +217,10 @@ class TinyBackend(DocumentBackend):
             return self._state
 
     def save_state(self, state: State) -> None:
-        """Write the state in place of the file."""
+        """Replace the file by the state."""
         finished = [each for each in state.operations.values() if each.status not in ("planned", "running")]
         finished.sort(key=lambda each: each.started_at)
-        # The row of an operation whose journal is open still decides what recovery does: without it, committed bytes would go.
+        # Recovery needs the row of an operation with an open journal. Without it, recovery would remove committed bytes.
         journals = self._path.parent / "journal" / "open"
         for each in finished[: max(0, len(finished) - OPERATIONS_KEPT)]:
             if not (journals / f"{each.operation_id}.jsonl").exists():
@@ -233,20 +234,20 @@ class TinyBackend(DocumentBackend):
             try:
                 self._storage.write(_tables(state, texts))
             except BaseException:
-                self._state = None  # what the file holds is not known: read it again
+                self._state = None  # the contents of the file are unknown, so read it again
                 raise
             self._state, self._texts = state, texts
 
     def _recall(self) -> dict[RowPlace, tuple[object, WrittenText]]:
-        """Return the texts of the state that was read, cut out of the file's text."""
+        """Return the texts of the values, cut from the text of the file."""
         if self._state is None or not self._storage.raw:
             return {}
         entries = [found for part in self._storage.raw.split(_END) if (found := _ENTRY.search(part))]
-        texts = [WrittenText(found.string[found.end() :] + _END) for found in entries[1:]]  # the first is the catalog's own
+        texts = [WrittenText(found.string[found.end() :] + _END) for found in entries[1:]]  # the first entry is the catalog's own
         return {place: (value, text) for (place, value), text in zip(_places(self._state), texts, strict=True)}
 
     def check(self, deep: bool = False) -> list[Finding]:  # noqa: ARG002  # every reading verifies the whole file
-        """Return what is wrong with the file."""
+        """Return the problems of the file."""
         try:
             _state_of(CatalogStorage(self._path).read())
         except CorruptCatalog as exc:
@@ -258,7 +259,7 @@ type RowPlace = tuple[str, str]
 
 
 def _places(state: State) -> Iterator[tuple[RowPlace, Any]]:
-    """Yield what the file holds besides the catalog's own entry, in the file's order of tables."""
+    """Yield the entries of the file except the catalog's own, in the file's order of tables."""
     for change in state.changes.values():
         yield ("changes", change.id), change
     for operation in state.operations.values():

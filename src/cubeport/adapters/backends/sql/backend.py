@@ -72,11 +72,11 @@ def _making(index: Index) -> Callable[[sqlite3.Connection], None]:
 
 
 def _index_places(connection: sqlite3.Connection) -> None:
-    """Nothing: the tables of places are derived, and ``migrate`` makes those again."""
+    """Do nothing: the tables of places are derived, and ``migrate`` rebuilds them."""
 
 
 MIGRATIONS: Mapping[int, Callable[[sqlite3.Connection], None]] = {1: _making(BY_KEY), 2: _index_places, 3: _making(BY_TITLE)}
-"""``{n: function}`` that turn tables of schema n into n + 1, each in one transaction."""
+"""``{n: function}`` that convert tables of schema n to schema n + 1, each in one transaction."""
 
 _log = logging.getLogger(__name__)
 
@@ -106,7 +106,7 @@ _CHANGES = sql(
 _PUT_OPERATION = sql(insert(operation).values({each.name: bindparam(each.name) for each in operation.c}))
 _GET_OPERATION = sql(select(operation.c.doc).where(operation.c.operation_id == bindparam("id")))
 
-# Rows of the derived tables, by position; they come and go by the hundred.
+# Rows of the derived tables, by position. Hundreds of them are written and removed at a time.
 _IN = {
     "fields": "INSERT INTO field (path, type, num, text, rank, n) VALUES (?, ?, ?, ?, ?, ?)",
     "artifacts": "INSERT INTO artifact (artifact_id, role, format, status, profile, path, size, n) VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -119,18 +119,18 @@ _OUT = {
 }
 _BATCH = 200
 _BULK = 5_000
-"""Records whose rows are sorted together: more would only take more memory."""
+"""How many records have their rows sorted together. A larger number would only use more memory."""
 
 
 class SqlBackend:
-    """A catalog in one SQLite file. Its objects serve the threads of one process.
+    """A catalog in one SQLite file. The object can be used by all threads of a process.
 
     Parameters
     ----------
     path
-        The database file, which exists; see :meth:`create`.
+        The existing database file; see :meth:`create`.
     lock_path
-        The lock of all writers; ``locks/catalog.lock`` next to the file if not given.
+        The lock file of all writers; by default ``locks/catalog.lock`` next to the database file.
     """
 
     def __init__(
@@ -161,27 +161,27 @@ class SqlBackend:
 
     @classmethod
     def open(cls, path: Path, **options: Any) -> Self:
-        """Return the catalog in the file at *path*; options as of the class.
+        """Return the catalog in the file at *path*. The options are those of the class.
 
         Raises
         ------
         CorruptCatalog
-            If the file is missing or is not a catalog's database: never an empty catalog.
+            If the file is missing or is not the database of a catalog. It is never treated as an empty catalog.
         NewerModel, BackendUnavailable
-            If a newer release wrote it, or an older one, which ``cubeport migrate`` lifts.
+            If a newer release wrote it; or an older release, whose files ``cubeport migrate`` converts.
         NetworkFilesystem
-            If it does not lie on a local disk.
+            If it is not on a local disk.
         """
         return cls(path, **options)
 
     @classmethod
     def create(cls, path: Path, catalog_id: str, **options: Any) -> Self:
-        """Make a new database file, whole or not at all, and open it. Raises CatalogExists."""
+        """Make a complete new database file, or none, and open it. Raises CatalogExists."""
         if not options.get("allow_network_filesystem"):
             refuse_network(path)
         part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
         try:
-            # SQLite would make it readable for all; its -wal and -shm take the mode of the file itself.
+            # SQLite would make it readable for everyone. Its -wal and -shm files copy the mode of this file.
             os.close(open_file(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as connection, TRANSLATED:
                 connection.execute("PRAGMA journal_mode = DELETE")
@@ -205,7 +205,7 @@ class SqlBackend:
 
     @property
     def catalog_id(self) -> str:
-        """The catalog that the database is of."""
+        """The id of the catalog."""
         found: str = self._state()[0]
         return found
 
@@ -229,11 +229,11 @@ class SqlBackend:
     # --- records ----------------------------------------------------------------------------------------------------
 
     def add_record(self, record: CatalogRecord) -> CatalogRecord:
-        """Create the record; never overwrite."""
+        """Create the record. An existing record is never overwritten."""
         document, text = storable(record)
         with self._store.write() as transaction, _naming(record):
             if transaction.connection.execute(_GET, {"id": record.id}).fetchone() is not None:
-                # Asked, as the database may name the key first where both are taken.
+                # Looked up again, because the database may name the key first if both the id and the key exist.
                 raise RecordExists(f"A record with the id {record.id} already exists.")
             values = record_row(document, text, transaction.generation)
             number = transaction.connection.execute(_INSERT, values).lastrowid or 0
@@ -242,24 +242,24 @@ class SqlBackend:
         return record
 
     def add_records(self, records: Iterable[CatalogRecord]) -> None:
-        """Create many records as one; never overwrite. Rows go in by the thousand, sorted as their tables are."""
+        """Create many records in one transaction, and never overwrite. Rows are inserted in batches, sorted like their tables."""
         with self._store.write() as transaction:
             for batch in batched(records, _BULK):
                 try:
                     with self._store.write(), TRANSLATED:
                         _insert_all(transaction, batch)
                 except (RecordExists, KeyExists, TargetExists):
-                    for record in batch:  # one by one, as the error must say which record it is about
+                    for record in batch:  # one by one, because the error must name the record
                         self.add_record(record)
                     raise
 
     def get_record(self, id: str) -> CatalogRecord | None:
-        """Return the record of any status, or ``None`` only when the database said that there is none."""
+        """Return the record with any status; ``None`` only if the database says that there is none."""
         found = self._store.one(_GET, {"id": id})
         return None if found is None else read_record(found[0])
 
     def get_by_key(self, key: str) -> CatalogRecord | None:
-        """Return the one record with that key that is not deleted."""
+        """Return the record with this key that is not deleted, or ``None``."""
         found = self._store.one(_BY_KEY, {"key": key})
         return None if found is None else read_record(found[0])
 
@@ -294,7 +294,7 @@ class SqlBackend:
     # --- searching --------------------------------------------------------------------------------------------------
 
     def search(self, query: Query) -> Page:
-        """Return the page of records that the query asks for."""
+        """Return the page of records that matches the query."""
         after = read_cursor(query)
         with self._store.snapshot() as connection:
             start = search.Start.of(connection, query)
@@ -304,7 +304,7 @@ class SqlBackend:
                 found, damaged = _readable(rows)
                 if len(found) > query.limit or len(rows) < most:
                     break
-                most += 2 * len(damaged)  # what cannot be read is left out, and its place is taken by those behind it
+                most += 2 * len(damaged)  # unreadable records are skipped, and later records take their places
             matched = search.count_records(connection, start) if query.count else None
         items, more = found[: query.limit], len(found) > query.limit
         return Page(items, write_cursor(query, sort_key(query, items[-1].to_mapping())) if more else None, matched, damaged)
@@ -315,7 +315,7 @@ class SqlBackend:
             return search.count_records(connection, search.Start.of(connection, query))
 
     def list_fields(self, query: Query | None = None) -> list[FieldSummary]:
-        """Return the metadata fields and tags of the records that match (all that are active, if not asked)."""
+        """Return the metadata fields and tags of the records that match; without a query, of all active records."""
         with self._store.snapshot() as connection:
             numbers = search.matching_numbers(connection, query or Query())
             return _summaries(connection, numbers)
@@ -330,7 +330,7 @@ class SqlBackend:
         return [row[0] for row in self._store.all(_PREFIX, {"first": prefix, "last": prefix + "g", "most": limit})]
 
     def iterate(self, *, skip_damaged: bool = False) -> Iterator[CatalogRecord]:
-        """Yield every record by id, from one snapshot, in flat memory."""
+        """Yield every record by id, from one snapshot, in constant memory."""
         with self._store.snapshot() as connection:
             last = ""
             while rows := connection.execute(_ALL, {"last": last, "most": _BATCH}).fetchall():
@@ -356,14 +356,14 @@ class SqlBackend:
     # --- operations -------------------------------------------------------------------------------------------------
 
     def put_operation(self, operation: Operation) -> None:
-        """Insert the operation's row; never overwrite."""
+        """Insert the row of the operation. An existing row is never overwritten."""
         document = operation.to_mapping()
         columns = ("operation_id", "parent_id", "operation_type", "status", "started_at", "ended_at")
         with self._store.write() as transaction:
             transaction.connection.execute(_PUT_OPERATION, {n: document[n] for n in columns} | {"doc": seal(operation.to_json())})
 
     def get_operation(self, id: str) -> Operation | None:
-        """Return the operation's row, or ``None`` only when the database said that there is none."""
+        """Return the operation; ``None`` only if the database says that there is none."""
         found = self._store.one(_GET_OPERATION, {"id": id})
         return None if found is None else _read_operation(found[0])
 
@@ -384,7 +384,7 @@ class SqlBackend:
     # --- the store --------------------------------------------------------------------------------------------------
 
     def transaction(self) -> AbstractContextManager[None]:
-        """Return the context in which everything is committed together, or not at all."""
+        """Return a context that commits all its changes together, or none of them."""
         return self._transaction()
 
     @contextlib.contextmanager
@@ -393,19 +393,19 @@ class SqlBackend:
             yield
 
     def generation(self) -> int:
-        """Return the sequence number of the last commit that changed a record. Raises CatalogMoved once converted."""
+        """Return the sequence number of the last commit that changed a record. Raises CatalogMoved if the catalog was converted."""
         _, _, generation, retired = self._state()
         if retired is not None and not self._store.read_only:
             raise moved(retired)
         return int(generation)
 
     def changes(self, after: int, limit: int = 1000) -> list[RecordChange]:
-        """Return which records changed behind generation *after*, each once, oldest first, whole generations."""
+        """Return the records that changed after generation *after*, each once, oldest first, in complete generations."""
         rows = self._store.all(_CHANGES, {"after": after, "most": limit})
         return [RecordChange(generation, id_, bool(removed)) for generation, id_, removed in rows]
 
     def check(self, deep: bool = False) -> list[Finding]:
-        """Return what is wrong: the file by SQLite's own check; *deep*, also each derived table against the documents."""
+        """Return problems found by SQLite's own check; with *deep*, also differences between derived tables and documents."""
         try:
             with self._store.snapshot() as connection:
                 found = list(_damage(connection, deep))
@@ -415,7 +415,7 @@ class SqlBackend:
                 found = list(self._words())
         except CorruptCatalog as exc:
             found = [Finding("corrupt-catalog", self._store.path.name, exc.message, exc.next_step)]
-        except sqlite3.Error as exc:  # our own statements are right, so the tables are not what they were
+        except sqlite3.Error as exc:  # our statements are correct, so the tables must be damaged
             found = [Finding("corrupt-catalog", self._store.path.name, str(exc), "restore a backup")]
         if self._network:
             words = f"is on {self._network}, where cubeport guarantees nothing"
@@ -423,7 +423,7 @@ class SqlBackend:
         return found
 
     def _words(self) -> Iterator[Finding]:
-        """Yield what is wrong with the index of words. Its check is a command in the form of a write, which changes nothing."""
+        """Yield problems of the full-text index. Its check has the form of a write but changes nothing."""
         if not os.access(self._store.path, os.W_OK):
             yield Finding(
                 "not-checked", "record_text", "the index of words cannot be checked in a file that is read-only", None, "warn"
@@ -447,7 +447,7 @@ class SqlBackend:
             yield Finding("not-checked", "record_text", f"the index of words was not checked: {exc}", None, "warn")
 
     def retire(self, target: str) -> None:
-        """Mark the catalog as converted to *target*: writers get CatalogMoved from now on."""
+        """Mark the catalog as converted to *target*. From now on writers get CatalogMoved."""
         with self._store.write() as transaction:
             transaction.connection.execute("UPDATE state SET retired = ?", (target,))
 
@@ -459,7 +459,7 @@ class SqlBackend:
         changes: Iterable[RecordChange],
         generation: int,
     ) -> None:
-        """Take over a whole catalog into this empty one, as one commit: documents, revisions and generations as they are."""
+        """Load a complete catalog into this empty one in one commit, with documents, revisions and generations unchanged."""
         with self._store.begin() as transaction:
             transaction.enlarge()
             connection = transaction.connection
@@ -484,20 +484,20 @@ class SqlBackend:
                 yield _read_operation(text)
 
     def all_rows(self) -> Iterator[Row]:
-        """Yield every row next to the records, by table and id."""
+        """Yield all rows that are stored next to the records, by table and id."""
         yield from self.rows.all()
 
     def close(self) -> None:
-        """Close the connections. Safe to call twice."""
+        """Close the connections. Calling it twice is safe."""
         self._store.close()
 
 
 def migrate(
     path: Path, *, lock_path: Path | None = None, migrations: Mapping[int, Callable[[sqlite3.Connection], None]] = MIGRATIONS
 ) -> tuple[int, int]:
-    """Lift the database's schema to this release's, one transaction for each step; return the schema before and after.
+    """Convert the database to the schema of this release, one transaction for each step. Return the schema before and after.
 
-    Then every derived table is made again from the documents, which also cures one that differs from them (``index-differs``).
+    Then all derived tables are rebuilt from the documents. This also repairs tables that differ from them (``index-differs``).
     """
     _demand_database(path)
     lock_path = lock_path or path.parent / "locks" / "catalog.lock"
@@ -519,7 +519,7 @@ def migrate(
 
 
 def _whole(connection: sqlite3.Connection, schema: int, act: Callable[[sqlite3.Connection], None]) -> None:
-    """Do *act* and note the schema that it leaves, as one transaction."""
+    """Call *act* and record the resulting schema, in one transaction."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         act(connection)
@@ -534,7 +534,7 @@ def _whole(connection: sqlite3.Connection, schema: int, act: Callable[[sqlite3.C
 
 
 def _write_derived(connection: sqlite3.Connection, number: int, record_id: str, old: Derived | None, new: Derived | None) -> None:
-    """Turn the derived rows of *old* into those of *new*; only what differs is touched."""
+    """Replace the derived rows of *old* by those of *new*. Only rows that differ are written."""
     for name in ("fields", "artifacts", "edges"):
         before: frozenset[Any] = getattr(old, name) if old else frozenset()
         after: frozenset[Any] = getattr(new, name) if new else frozenset()
@@ -557,7 +557,7 @@ def _write_derived(connection: sqlite3.Connection, number: int, record_id: str, 
 
 
 def _insert_all(transaction: Transaction, records: Sequence[CatalogRecord]) -> None:
-    """Insert records that are not there with all their derived rows, each table in the order of its key."""
+    """Insert new records with all their derived rows, each table in the order of its key."""
     connection = transaction.connection
     transaction.enlarge()
     (last,) = connection.execute("SELECT coalesce(max(n), 0) FROM record").fetchone()
@@ -575,7 +575,7 @@ def _insert_all(transaction: Transaction, records: Sequence[CatalogRecord]) -> N
         words.append((number, of.words))
         boxes += [(2 * number + half, *box) for half, box in enumerate(of.boxes)]
     connection.executemany(_INSERT_NUMBERED, rows)
-    derived["fields"].sort()  # the order of the table's key, but for ranks among equal values
+    derived["fields"].sort()  # the order of the table's key, except for ranks among equal values
     for name, found in derived.items():
         connection.executemany(_IN[name], found)
     connection.executemany("INSERT INTO record_text (rowid, words) VALUES (?, ?)", words)
@@ -647,7 +647,7 @@ def _columns(connection: sqlite3.Connection, number: int) -> dict[str, Any]:
 
 
 def _bits(connection: sqlite3.Connection) -> Iterator[Finding]:
-    """Yield what differs in operations, in rows next to the records, and in the numbers that no document holds."""
+    """Yield problems of operations, of rows next to the records, and of numbers that are not in any document."""
     columns = ("operation_id", "parent_id", "operation_type", "status", "started_at", "ended_at")
     for *own, text in connection.execute(f"SELECT {', '.join(columns)}, doc FROM operation"):  # noqa: S608  # our own names
         try:
@@ -671,7 +671,7 @@ def _bits(connection: sqlite3.Connection) -> Iterator[Finding]:
 
 
 def _held(connection: sqlite3.Connection, number: int) -> Derived:
-    """Return the derived rows that the tables hold for the record."""
+    """Return the record's derived rows in the tables."""
 
     def rows(columns: str, name: str) -> list[Any]:
         return connection.execute(f"SELECT {columns} FROM {name} WHERE n = ?", (number,)).fetchall()  # noqa: S608  # our own names
@@ -714,7 +714,7 @@ def _summaries(connection: sqlite3.Connection, numbers: Any | None) -> list[Fiel
 
 
 def _smallest(connection: sqlite3.Connection, path: str, among: list[Any]) -> Iterator[tuple[int, Any]]:
-    """Yield the five smallest values of a field, each by one seek."""
+    """Yield the five smallest values of a field, with one index lookup for each."""
     c = field.c
     behind = tuple_(c.type, c.num, c.text) > tuple_(bindparam("t", 0), bindparam("x", 0.0), bindparam("s", ""))
     ordered = select(c.type, c.num, c.text).where(c.path == path, behind, *among).order_by(c.type, c.num, c.text).limit(1)
@@ -732,7 +732,7 @@ def _smallest(connection: sqlite3.Connection, path: str, among: list[Any]) -> It
 
 
 def _demand_database(path: Path) -> None:
-    # SQLite takes an empty file for an empty database and writes a header into it: look before it does.
+    # SQLite treats an empty file as an empty database and writes a header to it, so check first.
     try:
         with path.open("rb") as file:
             if file.read(16) != b"SQLite format 3\0":
@@ -742,7 +742,7 @@ def _demand_database(path: Path) -> None:
 
 
 def _readable(rows: Sequence[tuple[str, str]]) -> tuple[tuple[CatalogRecord, ...], tuple[str, ...]]:
-    """Return the records, and the ids of those that are not what was written."""
+    """Return the records, and the ids of damaged records."""
     found, damaged = [], []
     for record_id, text in rows:
         try:
@@ -761,7 +761,7 @@ def _read_operation(text: str) -> Operation:
 
 
 def _operation_or_none(text: str) -> Operation | None:
-    """Return the operation, or ``None``, loudly, where a list must not fail for one of its rows."""
+    """Return the operation. If it is damaged, log this and return ``None``, so that one row cannot break a whole list."""
     try:
         return _read_operation(text)
     except CorruptCatalog as exc:
@@ -771,7 +771,7 @@ def _operation_or_none(text: str) -> Operation | None:
 
 @contextlib.contextmanager
 def _naming(record: CatalogRecord) -> Iterator[None]:
-    """Say in a conflict which record it is about."""
+    """Add the id of the record to a conflict."""
     try:
         with TRANSLATED:
             yield

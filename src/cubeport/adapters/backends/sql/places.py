@@ -1,7 +1,7 @@
-"""Searching the rows next to the records by place, time and record; the index of it is derived from their documents.
+"""Search the rows next to the records by place, time and record. The index for this is derived from the documents of the rows.
 
-As in ``search``, first the numbers of the rows that fit each condition are asked for, up to a bound. Where one has few, they give
-the page; else the index of the order is walked, and every row on the way is probed.
+As in ``search``, a first statement lists the numbers of the rows that match each condition, up to a limit. If one condition matches
+few rows, these give the page. Otherwise the index of the sort order is scanned, and each row is tested.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cubeport.catalog.forms.boxes import Box, query_boxes
 from cubeport.catalog.query import Interval, Query
 
 LISTED = 2_000
-"""Up to so many rows are listed for a condition; of more, a page is found sooner along the order."""
+"""A condition that matches more rows than this is not listed, because scanning along the sort order finds a page sooner."""
 
 _P = place.c
 _COLUMNS: dict[RowOrder, Column[Any]] = {
@@ -48,7 +48,7 @@ _IN_BOX = f"INSERT INTO place_box VALUES ({', '.join('?' * 11)})"  # noqa: S608 
 
 
 def keep(connection: sqlite3.Connection, row: Row) -> None:
-    """Make the index say what the row's document says."""
+    """Update the index from the row's document."""
     found = Place.of(row.document)
     if found is None:
         drop(connection, row.table, row.id)
@@ -61,13 +61,13 @@ def keep(connection: sqlite3.Connection, row: Row) -> None:
 
 
 def drop(connection: sqlite3.Connection, table: str, id: str) -> None:
-    """Take the row out of the index."""
+    """Remove the row from the index."""
     for (number,) in connection.execute("DELETE FROM place WHERE tbl = ? AND id = ? RETURNING n", (table, id)).fetchall():
         connection.execute("DELETE FROM place_box WHERE id IN (?, ?)", (2 * number, 2 * number + 1))
 
 
 def differs(connection: sqlite3.Connection, row: Row) -> bool:
-    """Return whether the index says something else than the row's document."""
+    """Return whether the index differs from the row's document."""
     held = connection.execute(
         "SELECT n, owner, state, seq, known, created, time_start, time_end FROM place WHERE tbl = ? AND id = ?", (row.table, row.id)
     ).fetchone()
@@ -82,7 +82,7 @@ def differs(connection: sqlite3.Connection, row: Row) -> bool:
 
 
 def same_boxes(held: Sequence[Any], wanted: Sequence[Any]) -> bool:
-    """Return whether the boxes agree: exactly in the exact part; the R*Tree's own coordinates were rounded outwards."""
+    """Return whether the exact columns of the boxes are equal. The R*Tree's own coordinates are rounded outwards."""
     if len(held) != len(wanted):
         return False
     return all(
@@ -91,7 +91,7 @@ def same_boxes(held: Sequence[Any], wanted: Sequence[Any]) -> bool:
 
 
 def strays(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield the rows that the index has and the catalog does not."""
+    """Yield rows that are in the index but not in the catalog."""
     missing = (
         "SELECT place.tbl, place.id FROM place LEFT JOIN beside ON beside.tbl = place.tbl AND beside.id = place.id"
         " WHERE beside.id IS NULL"
@@ -111,7 +111,7 @@ def _boxes(found: Place) -> list[tuple[float | None, ...]]:
 
 
 def find(connection: sqlite3.Connection, query: RowSearch) -> list[Any]:
-    """Return one row for each that was found: the columns of ``beside``, the record's document, the sort values, the row's id."""
+    """Return for each match the columns of ``beside``, the record's document, the sort values, and the row's id."""
     where: list[ColumnElement[bool]] = [_P.tbl == query.table, _P.state == query.state]
     owners = _owners(connection, query.owner)
     lists: list[frozenset[str] | None] = []
@@ -137,25 +137,25 @@ def find(connection: sqlite3.Connection, query: RowSearch) -> list[Any]:
 
 
 def _owners(connection: sqlite3.Connection, owner: Query) -> list[str] | None:
-    """Return the ids of the records, where they are named by their keys."""
+    """Return the ids of the records if the query names them by their keys."""
     named = [set(term.wanted) for term in owner.terms if term.field == "key" and term.op == "=" and not term.negate]
     if not named:
         return None
     keys = [each for each in set.intersection(*named) if isinstance(each, str)]
-    # The index of keys is of records that are not deleted, and is used where that is said in its own words.
+    # The index of keys covers records that are not deleted. SQLite uses it only if the condition is written exactly like this.
     live = [] if owner.statuses is None or "deleted" in owner.statuses else [KEY_IS_LIVE]
     statement = select(record.c.id).where(record.c.key.in_(keys), *live)
     return [id_ for (id_,) in run(connection, statement.with_hint(record, "INDEXED BY record_key" if live else ""))]
 
 
 def _fits(owner: Query) -> list[ColumnElement[bool]]:
-    """Return what a record must be."""
+    """Return the conditions on the record."""
     plan = SearchPlan.of(replace(owner, text=None, time=None, bbox=None))
     return [*plan.filters, *(each.probe for each in plan.candidates)]
 
 
 def _listed(connection: sqlite3.Connection, numbers: Any, most: int = LISTED) -> frozenset[str] | None:
-    """Return the numbers as texts; ``None`` where there are as many as *most*."""
+    """Return the numbers as text; ``None`` if there are *most* or more."""
     some = numbers.limit(most).subquery()
     ((text,),) = run(connection, select(func.aggregate_strings(cast(some.c[0], Text), ",")))
     found = text.split(",") if text else []
@@ -169,7 +169,7 @@ def _page(
     few: frozenset[str] | None,
     owners: list[str] | None,
 ) -> list[Any]:
-    """Return numbers, sort values and ids of the page."""
+    """Return the numbers, sort values and ids of the page."""
     keys = [_key(name) for name, _ in query.order]
     statement = select(_P.n, *keys, _P.id).where(*where)
     of_owners, by_key = any(name.startswith("owner.") for name, _ in query.order), False
@@ -205,9 +205,9 @@ def _key(name: RowOrder) -> ColumnElement[Any]:
 def _stretches(
     query: RowSearch, keys: Sequence[ColumnElement[Any]], *, by_key: bool
 ) -> list[tuple[list[ColumnElement[bool]], list[ColumnElement[Any]]]]:
-    """Return conditions and order of the parts of the page, in turn: rows that miss the first value are a part of their own.
+    """Return the conditions and the order of the parts of the page. Rows without the first value are a separate part.
 
-    Asked for both at once, SQLite would read the index from its beginning.
+    If one statement asked for both parts, SQLite would read the index from its beginning.
     """
     down = [descends for _, descends in query.order]
     columns = [_COLUMNS[name] for name, _ in query.order]
@@ -229,7 +229,9 @@ def _stretches(
     parts = []
     if after is None or after[0] is not None:
         bound = [] if after is None else [keys[0] <= after[0] if down[0] else keys[0] >= after[0]]
-        known = columns[0].is_(None) == literal_column("0") if by_key else columns[0].is_not(None)  # in the words of the index
+        known = (
+            columns[0].is_(None) == literal_column("0") if by_key else columns[0].is_not(None)
+        )  # written exactly as in the index
         parts.append(([known, *bound, *behind], [leading, *rest(1)]))
     missing = columns[0].is_(None) == literal_column("1") if by_key else columns[0].is_(None)
     parts.append(([missing, *behind], rest(1)))
@@ -239,7 +241,7 @@ def _stretches(
 def _behind(
     keys: Sequence[ColumnElement[Any]], columns: Sequence[Column[Any]], down: Sequence[bool], after: Sequence[str | None]
 ) -> ColumnElement[bool]:
-    """Return whether a row stands behind the place *after*: missing values come last both ways."""
+    """Return whether a row is after the position *after*. Missing values come last in both directions."""
     ways: list[ColumnElement[bool]] = []
     same: list[ColumnElement[bool]] = []
     for key, own, descends, value in zip(keys, columns, down, after[:-1], strict=True):
@@ -271,7 +273,7 @@ def _in_time(interval: Interval) -> ColumnElement[bool]:
 
 
 def _areas(interval: Interval | None, box: Box | None) -> list[ColumnElement[bool]]:
-    """Return conditions, any of which puts a row of the R*Tree into the box exactly and the interval as nearly as 32 bits tell."""
+    """Return alternative conditions for a row of the R*Tree to be in the box (exactly) and in the interval (to 32 bits)."""
     times: list[ColumnElement[bool]] = []
     if interval is not None and interval.end is not None:
         times.append(place_box.c.start <= years(interval.end))
@@ -307,5 +309,5 @@ def newest(connection: sqlite3.Connection, table: str, state: str, owners: Seque
 
 
 def neighbours(connection: sqlite3.Connection, table: str, state: str, ids: Sequence[str]) -> list[Any]:
-    """Return each row's id with those of its neighbours among the rows of its owner."""
+    """Return the id of each row with the ids of its neighbours among the rows of its owner."""
     return connection.execute(_NEIGHBOURS, {"tbl": table, "state": state, "ids": json.dumps(list(ids))}).fetchall()

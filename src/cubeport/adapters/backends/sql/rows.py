@@ -1,4 +1,4 @@
-"""The rows that users of the core keep next to the records, in the same transactions."""
+"""The rows that users of the core store next to the records, in the same transactions."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _UPDATE = sql(
     .where(*_THIS, _C.revision == bindparam("read"))
 )
 _DELETE = sql(delete(beside).where(*_THIS))
-# The values of one JSON text, so that a list of any length is one statement, prepared once.
+# The values come from one JSON text, so that a list of any length uses the same prepared statement.
 _LISTED = func.json_each(bindparam("listed")).table_valued("value")
 _MANY = sql(select(*_COLUMNS).where(_C.tbl == bindparam("in_tbl"), _C.id.in_(select(_LISTED.c.value))))
 _OF_OWNERS = sql(
@@ -50,7 +50,7 @@ _HIGHEST = sql(select(func.max(_C.seq)).where(_C.tbl == bindparam("in_tbl"), _C.
 
 @cache
 def _counted(of_owner: bool, in_states: bool) -> str:
-    """Return the statement that counts; whether any key exists is asked often, and building it costs ten times as much."""
+    """Return the statement that counts rows. It is cached, because the service often checks whether any key exists."""
     cuts = [_C.tbl == bindparam("in_tbl")]
     if of_owner:
         cuts.append(_C.owner == bindparam("in_owner"))
@@ -60,7 +60,7 @@ def _counted(of_owner: bool, in_states: bool) -> str:
 
 
 class SqlRows:
-    """``Rows`` in the table ``beside``. A commit of rows alone leaves the catalog's generation as it is."""
+    """``Rows`` in the table ``beside``. A commit that changes only rows does not change the catalog's generation."""
 
     def __init__(self, store: Store) -> None:
         self._store = store
@@ -71,7 +71,7 @@ class SqlRows:
         return None if found is None else _row(found)
 
     def get_many(self, table: str, ids: Sequence[str]) -> dict[str, Row]:
-        """Return the rows that are there, by id."""
+        """Return the existing rows by id."""
         if not ids:
             return {}
         found = self._store.all(_MANY, {"in_tbl": table, "listed": json.dumps(list(ids))})
@@ -86,7 +86,7 @@ class SqlRows:
         return rows
 
     def put(self, row: Row) -> Row:
-        """Insert or compare-and-set; return the row with its new revision."""
+        """Insert the row, or compare-and-set; return it with its new revision."""
         stored = replace(row, revision=row.revision + 1)
         values = _values(stored)
         with self._store.write() as transaction:
@@ -105,7 +105,7 @@ class SqlRows:
         return stored
 
     def delete(self, table: str, id: str) -> None:
-        """Remove the row if it is there."""
+        """Remove the row if it exists."""
         with self._store.write() as transaction:
             transaction.connection.execute(_DELETE, {"in_tbl": table, "in_id": id})
             places.drop(transaction.connection, table, id)
@@ -120,7 +120,7 @@ class SqlRows:
         descending: bool = False,
         limit: int = 100,
     ) -> list[Row]:
-        """Return rows ordered by ``(seq, id)``, strictly behind *after* in that direction."""
+        """Return rows ordered by ``(seq, id)``, strictly after *after* in this direction."""
         statement = select(*_COLUMNS).where(*_cut(table, owner, states))
         place = tuple_(_C.seq, _C.id)
         if after is not None:
@@ -130,7 +130,7 @@ class SqlRows:
         return [row for each in found if (row := _row_or_none(each)) is not None]
 
     def find(self, search: RowSearch) -> list[Placed]:
-        """Return rows by place, time and record, in order."""
+        """Return the rows that match a place, a time and a record, in order."""
         with self._store.snapshot() as connection:
             found = places.find(connection, search)
         owners: dict[str, CatalogRecord | None] = {}
@@ -146,7 +146,7 @@ class SqlRows:
         return placed
 
     def newest(self, table: str, state: str, owners: Sequence[str], most: int) -> dict[str, list[Row]]:
-        """Return up to *most* rows of each owner that searches find, the highest ``(seq, id)`` first."""
+        """Return up to *most* searchable rows of each owner, the highest ``(seq, id)`` first."""
         with self._store.reading() as connection:
             found = places.newest(connection, table, state, owners, most)
         rows: dict[str, list[Row]] = {}
@@ -156,7 +156,7 @@ class SqlRows:
         return rows
 
     def neighbours(self, table: str, state: str, ids: Sequence[str]) -> dict[str, tuple[str | None, str | None]]:
-        """Return for each row the ids of the rows of its owner before and behind it that searches find."""
+        """Return, for each row, the ids of the previous and the next searchable row of its owner."""
         with self._store.reading() as connection:
             found = places.neighbours(connection, table, state, ids)
         return {id_: (before, behind) for id_, before, behind in found}
@@ -167,13 +167,13 @@ class SqlRows:
         return (highest or 0) + 1
 
     def count(self, table: str, *, owner: str | None = None, states: Sequence[str] | None = None) -> int:
-        """Return how many rows there are."""
+        """Return the number of rows."""
         values = {"in_tbl": table, "in_owner": owner, "listed": json.dumps(list(states or ()))}
         found: int = self._store.one(_counted(owner is not None, states is not None), values)[0]
         return found
 
     def restore(self, row: Row) -> None:
-        """Insert the row with the revision that it has, as a conversion does."""
+        """Insert the row with its existing revision, for a conversion."""
         values = _values(row)
         with self._store.write() as transaction:
             transaction.connection.execute(_INSERT, values | {"tbl": row.table, "id": row.id, "revision": row.revision})
@@ -200,18 +200,18 @@ def _cut(table: str, owner: str | None, states: Sequence[str] | None) -> list[An
 
 
 def _values(row: Row) -> dict[str, Any]:
-    """Return the columns of a row that is stored with the revision that it has."""
+    """Return the columns of a row, with its existing revision."""
     doc = seal(dumps(row.document), *_belonging(row))
     return {"owner": row.owner, "state": row.state, "seq": row.seq, "doc": doc}
 
 
 def _belonging(row: Row) -> tuple[object, ...]:
-    """Return the columns that the digest is of, in the order of :func:`_row`."""
+    """Return the columns that the digest covers, in the order of :func:`_row`."""
     return row.table, row.id, row.owner, row.state, row.seq, row.revision
 
 
 def _row(found: Sequence[Any]) -> Row:
-    """Return the row. Raises CorruptCatalog, naming it, if it differs from what was written."""
+    """Return the row. Raises CorruptCatalog with its name if it differs from what was written."""
     table, id_, doc, owner, state, seq, revision = found
     what = f"The {table} {id_}"
     try:
@@ -238,7 +238,7 @@ def _owner_or_none(text: str) -> CatalogRecord | None:
 
 
 def read_record(text: str) -> CatalogRecord:
-    """Return the record that a stored text says. Raises CorruptCatalog."""
+    """Return the record of a stored text. Raises CorruptCatalog."""
     try:
         return record_from_json(unseal(text, "A record"))
     except (InvalidRequest, ValueError) as exc:
@@ -246,14 +246,14 @@ def read_record(text: str) -> CatalogRecord:
 
 
 def rebuild(connection: sqlite3.Connection) -> None:
-    """Make the index of places again from the documents; a row that cannot be read is left out of it."""
+    """Rebuild the index of places from the documents. Rows that cannot be read are skipped."""
     for found in connection.execute(_ALL).fetchall():
         if (row := _row_or_none(found)) is not None:
             places.keep(connection, row)
 
 
 def differing(connection: sqlite3.Connection) -> Iterator[str]:
-    """Yield the rows of which the index of places says something else than their documents, or that are not there."""
+    """Yield the rows whose entry in the index of places is missing or differs from their documents."""
     for found in connection.execute(_ALL).fetchall():
         if (row := _row_or_none(found)) is not None and places.differs(connection, row):
             yield f"{row.table} {row.id}"
@@ -261,7 +261,7 @@ def differing(connection: sqlite3.Connection) -> Iterator[str]:
 
 
 def damaged(connection: sqlite3.Connection) -> Iterator[tuple[str, CorruptCatalog]]:
-    """Yield what is not what was written: which row, and the error that reading it raises."""
+    """Yield damaged rows, each with the error that reading it raises."""
     for found in connection.execute(_ALL):
         try:
             _row(found)

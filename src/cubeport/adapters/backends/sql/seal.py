@@ -1,7 +1,7 @@
-"""A digest behind every document in the database, so that a flipped bit is found: SQLite checks its pages' form, not their content.
+"""A digest after each document in the database, which detects flipped bits. SQLite checks the form of its pages, not their content.
 
-A stored text is the document, a line feed (which no JSON text here has), and a digest of the document and of the columns that
-belong to it. A text without digest was written by an earlier release; it is read as it is, and gets one when it is written next.
+A stored text is the document, a line feed (which no JSON text here contains), and a digest of the document and of the columns that
+belong to it. Earlier releases wrote texts without a digest. They are still read, and get a digest when they are written next.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ _BYTES = 8
 
 
 def seal(text: str, *columns: object) -> str:
-    """Return *text* with the digest of it and of *columns*."""
+    """Return *text* followed by the digest of *text* and *columns*."""
     return f"{text}\n{_digest(text, columns)}"
 
 
 def unseal(stored: str, what: str, *columns: object) -> str:
-    """Return the document in *stored*. Raises CorruptCatalog, naming *what*, if it differs from what was written."""
+    """Return the document in *stored*. Raises CorruptCatalog with the name *what* if it differs from what was written."""
     text, line_feed, digest = stored.rpartition("\n")
     if not line_feed:
         return stored

@@ -1,8 +1,8 @@
-"""A query as SQL. What it means is ``catalog.query``'s; this module only says it so that few rows are looked at.
+"""A query as SQL. ``catalog.query`` defines what a query means; this module expresses it so that few rows are read.
 
-First the numbers of the records that fit each condition are asked for, up to a bound: SQLite's planner knows nothing of how a
-caller's values are spread, and so the choice never rests on a guess. Conditions that few records fit are intersected, and give the
-page; those that many fit are probed for each record, along the index of the order.
+First, one statement lists the numbers of the records that match each condition, up to a limit. SQLite's planner does not know how
+the values are distributed; with these lists the choice does not depend on a guess. Conditions that match few records are
+intersected and give the page. Conditions that match many are tested for each record, along the index of the sort order.
 """
 
 from __future__ import annotations
@@ -62,49 +62,49 @@ from cubeport.catalog.query import (
 )
 
 LISTED = 6_000
-"""Up to so many records are listed for a condition; one that more fit is probed for each record."""
+"""A condition that matches more records than this is not listed but tested for each record."""
 
 FEW = 1_000
-"""Up to so many records are read and sorted; among more, walking along the order finds a page sooner."""
+"""Up to this many records are read and sorted. For more, scanning along the sort order finds a page sooner."""
 
 _LONG = ("title", "key", "schema_version", "created_by", "updated_by")
 
 
 def run(connection: sqlite3.Connection, statement: ClauseElement) -> list[Any]:
-    """Return the rows of a statement that is built for one call."""
+    """Return the rows of a statement that is compiled for one call."""
     text, values = said(statement)
     return connection.execute(text, values).fetchall()
 
 
 def said(statement: ClauseElement) -> tuple[str, dict[str, Any]]:
-    """Return the text of a statement and the values of its binds."""
+    """Return the text of a statement and its bound values."""
     compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
     return str(compiled), dict(compiled.params)
 
 
 @dataclass(frozen=True, slots=True)
 class Candidates:
-    """One condition that an index can answer: who fits, and whether a given record does."""
+    """A condition that an index can answer: which records match, and whether a given record matches."""
 
     parts: tuple[Select[Any], ...]
-    """Selects of record numbers, fit to be joined; a record may come more than once."""
+    """Selects of record numbers that can be combined. A record can occur more than once."""
     probe: ColumnElement[bool]
 
     def numbers(self) -> Any:
-        """Return the select of all the numbers."""
+        """Return the select of all numbers."""
         return self.parts[0] if len(self.parts) == 1 else union_all(*self.parts)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchPlan:
-    """A query as conditions: those on the record's own columns, and those that an index answers."""
+    """A query as conditions: those on the columns of the record, and those that an index answers."""
 
     filters: tuple[ColumnElement[bool], ...]
     candidates: tuple[Candidates, ...]
 
     @classmethod
     def of(cls, query: Query) -> SearchPlan:
-        """Return the plan of *query*, paging apart."""
+        """Return the plan of *query*, without paging."""
         filters: list[ColumnElement[bool]] = []
         candidates: list[Candidates] = []
         if query.statuses is not None:
@@ -139,7 +139,7 @@ class SearchPlan:
 
 
 def _own_column(term: Term) -> ColumnElement[bool] | None:
-    """Return the term as a condition on the record's columns, ``None`` where rows of ``field`` answer it."""
+    """Return the term as a condition on the columns of the record; ``None`` if rows of ``field`` answer it."""
     if term.op == "?":
         inside = [each for name, (each, _) in COLUMNS.items() if name == term.field or name.startswith(term.field + ".")]
         return or_(*(each.is_not(None) for each in inside)) if inside else None
@@ -153,7 +153,7 @@ def _own_column(term: Term) -> ColumnElement[bool] | None:
 
 def _compared(seen: ColumnElement[Any], op: Op, wanted: Scalar) -> ColumnElement[bool]:
     if op == ":" and not isinstance(wanted, str):
-        op = "="  # a number or boolean contains itself alone
+        op = "="  # a number or boolean contains only itself
     if op in (":", "~"):
         if not isinstance(wanted, str):
             return false()
@@ -178,7 +178,7 @@ def _pattern(op: Op, wanted: str) -> str:
 
 
 def _names_records(term: Term) -> bool:
-    """Return whether the term asks for ids or keys, which an index finds; a text that comparisons cut may stand for more keys."""
+    """Return whether the term selects ids or keys by index. A text that comparisons truncate can match several keys."""
     short = all(isinstance(each, str) and len(each) < TEXT_COMPARED for each in term.wanted)
     return term.field in ("id", "key") and term.op == "=" and not term.negate and short
 
@@ -190,7 +190,7 @@ def _with_key(term: Term) -> Candidates:
     fit = other.c[own.name].in_(wanted)
     if own.name == "id":
         return Candidates((select(other.c.n).where(fit),), own.in_(wanted))
-    live = other.c.status != literal_column("'deleted'")  # as the partial index of keys says it
+    live = other.c.status != literal_column("'deleted'")  # written exactly as in the partial index of keys
     return Candidates(
         (select(other.c.n).where(fit, live), select(other.c.n).where(fit, other.c.status == "deleted")), own.in_(wanted)
     )
@@ -198,14 +198,14 @@ def _with_key(term: Term) -> Candidates:
 
 def _with_field(term: Term) -> Candidates:
     conditions = _field_conditions(term)
-    # The table's own key begins with what many records share, and SQLite would take it.
+    # The table's own key begins with values that many records share, and SQLite would choose it.
     own = select(literal(1)).select_from(field).with_hint(field, "INDEXED BY field_n")
     probe = exists(own.where(field.c.n == record.c.n, or_(*conditions)))
     return Candidates(tuple(select(field.c.n).where(each) for each in conditions), probe)
 
 
 def _field_conditions(term: Term) -> list[ColumnElement[bool]]:
-    """Return one condition per range of the table's key; any of them may fit."""
+    """Return alternative conditions, one for each range of the table's key."""
     if term.op == "?":
         below = and_(field.c.path > term.field + ".", field.c.path < term.field + "/")  # "/" follows "."
         return [field.c.path == term.field, below]
@@ -224,8 +224,8 @@ def _field_conditions(term: Term) -> list[ColumnElement[bool]]:
 
 def _with_words(texts: Sequence[Sequence[str]]) -> Candidates:
     asked = " OR ".join(f"({' AND '.join(f'"{word}" *' for word in words)})" for words in texts)
-    match: ColumnElement[bool] = column("record_text").op("MATCH")(asked)  # the table's hidden column, which means all of it
-    # For one record its words are read: FTS5 would look up every record of a common word, each time.
+    match: ColumnElement[bool] = column("record_text").op("MATCH")(asked)  # the table's hidden column, which covers all columns
+    # To test one record, its words are read. FTS5 would look up all records with a common word each time.
     held = literal(" ").concat(record_text.c.words)
     probe = and_(record_text.c.rowid == record.c.n, or_(*(and_(*(held.like(f"% {word}%") for word in words)) for words in texts)))
     return Candidates((select(record_text.c.rowid).where(match),), exists(select(literal(1)).select_from(record_text).where(probe)))
@@ -240,7 +240,7 @@ def _in_time(interval: Interval) -> ColumnElement[bool]:
 
 
 def _in_box(interval: Interval | None, box: Box | None) -> Candidates:
-    """Return who meets the box exactly, and the interval as nearly as 32 bits tell; the filters hold the exact times."""
+    """Return the records that intersect the box (exactly) and the interval (to 32 bits). The filters check the exact times."""
     c = record_box.c
     times: list[ColumnElement[bool]] = []
     if interval is not None and interval.end is not None:
@@ -256,11 +256,13 @@ def _in_box(interval: Interval | None, box: Box | None) -> Candidates:
 
 
 _ROUNDING_DEG = 1e-4
-"""More than 32 bits lose of a coordinate."""
+"""More than the rounding error of a 32-bit coordinate, in degrees."""
 
 
 def meets(tree: TableClause, box: Box) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions that a box of the R*Tree meets this one, exactly; reading the exact box is slow, and rarely needed."""
+    """Return the conditions for a box of the R*Tree to intersect *box* exactly. The exact box is read only if needed, since that is
+    slow.
+    """
     c, (west, south, east, north), d = tree.c, box, _ROUNDING_DEG
     clear = and_(c.west <= east - d, c.east >= west + d, c.south <= north - d, c.north >= south + d)
     exact = and_(c.x_west <= east, c.x_east >= west, c.x_south <= north, c.x_north >= south)
@@ -272,13 +274,13 @@ def meets(tree: TableClause, box: Box) -> tuple[ColumnElement[bool], ...]:
 
 @dataclass(frozen=True, slots=True)
 class OrderKey:
-    """One part of the order: what is compared, in turn, and whether it is missing."""
+    """One key of the sort order: the columns to compare, and whether the value is missing."""
 
     parts: tuple[ColumnElement[Any], ...]
     missing: ColumnElement[bool] | None
     descends: bool
     joined: Any = None
-    """The alias of ``field`` that holds it."""
+    """The alias of ``field`` that contains the value."""
 
     def order_by(self) -> list[ColumnElement[Any]]:
         """Return the terms of ORDER BY."""
@@ -286,13 +288,13 @@ class OrderKey:
         return parts if self.missing is None else [self.missing.asc(), *parts]
 
     def same(self, values: Sequence[Any] | None) -> ColumnElement[bool]:
-        """Return whether the record is at these values; ``None`` stands for missing."""
+        """Return the condition that the record has these values; ``None`` is missing."""
         if values is None:
             return self.missing if self.missing is not None else false()
         return and_(*(part == value for part, value in zip(self.parts, values, strict=True)))
 
     def behind(self, values: Sequence[Any] | None) -> ColumnElement[bool]:
-        """Return whether the record stands behind these values."""
+        """Return the condition that the record sorts after these values."""
         if values is None:
             return false()
         if len(self.parts) == 1:
@@ -320,17 +322,17 @@ def _order_keys(query: Query) -> list[OrderKey]:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """A part of the order that one statement gives."""
+    """A part of the sort order that one statement returns."""
 
     conditions: tuple[ColumnElement[bool], ...]
     order: tuple[ColumnElement[Any], ...]
 
 
 def _stretches(keys: Sequence[OrderKey], after: SortKey | None) -> list[Stretch]:
-    """Return the parts of the order behind *after*.
+    """Return the parts of the sort order after *after*.
 
-    Records that miss the first value come last, in a part of their own: asked for both at once, SQLite would read the index from
-    its beginning.
+    Records without the first value come last, in a separate part. If one statement asked for both parts, SQLite would read the
+    index from its beginning.
     """
     order = tuple(each for key in keys for each in key.order_by())
     if after is None:
@@ -358,7 +360,7 @@ def _behind(keys: Sequence[OrderKey], after: SortKey) -> ColumnElement[bool]:
     behind = or_(*ways)
     if keys and keys[0].missing is None and values[0] is not None:
         first, bound = keys[0].parts[0], values[0][0]
-        return and_(first <= bound if keys[0].descends else first >= bound, behind)  # said for the index alone
+        return and_(first <= bound if keys[0].descends else first >= bound, behind)  # only helps the index
     return behind
 
 
@@ -376,22 +378,22 @@ def _parts(key: OrderKey, value: tuple[int, float | str] | None) -> list[Any] | 
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """A plan, and what its conditions turned out to select."""
+    """A plan with the results of its conditions."""
 
     plan: SearchPlan
     few: frozenset[str] | None
-    """The numbers of the records that fit every condition that could be listed; ``None`` where none could."""
+    """The numbers of the records that match all listed conditions; ``None`` if no condition was listed."""
     many: tuple[Candidates, ...]
-    """The conditions that more records fit."""
+    """The conditions that match too many records to list."""
 
     @classmethod
     def of(cls, connection: sqlite3.Connection, query: Query) -> Start:
-        """Return where to start with *query*: one statement lists the records that fit each condition, up to a bound."""
+        """Return the start of *query*. One statement lists the records that match each condition, up to a limit."""
         plan = SearchPlan.of(query)
         if not plan.candidates:
             return cls(plan, None, ())
         lists = [each.numbers().limit(LISTED).subquery() for each in plan.candidates]
-        # One text for each condition: thousands of rows would cost more than finding them.
+        # One text for each condition, because fetching thousands of rows would cost more than finding them.
         texts = [select(func.aggregate_strings(cast(numbers.c[0], Text), ",")).scalar_subquery() for numbers in lists]
         listed = [text.split(",") if text else [] for text in run(connection, select(*texts))[0]]
         few = [frozenset(numbers) for numbers in listed if len(numbers) < LISTED]
@@ -400,11 +402,11 @@ class Start:
 
     @property
     def nothing(self) -> bool:
-        """Whether no record can fit."""
+        """Whether no record can match."""
         return self.few is not None and not self.few
 
     def page(self, order: str) -> Select[Any]:
-        """Return the select of the records that fit, to be walked along the index *order* where few cannot be sorted."""
+        """Return the select of matching records. It scans along the index *order* if there are too many to sort."""
         probes = (*self.plan.filters, *(each.probe for each in self.many))
         statement = select().select_from(record).where(*probes)
         if self.few is None:
@@ -412,11 +414,11 @@ class Start:
         numbers = f"({','.join(sorted(self.few, key=int))})"
         if len(self.few) <= FEW or order == UNORDERED:
             return statement.where(literal_column(f"record.n IN {numbers}")).with_hint(record, UNORDERED)
-        # "+ 0" keeps the planner from starting here.
+        # "+ 0" prevents the planner from starting with this condition.
         return statement.where(literal_column(f"record.n + 0 IN {numbers}")).with_hint(record, order)
 
     def number(self) -> Select[Any]:
-        """Return the select of how many fit."""
+        """Return the select of the number of matching records."""
         if self.few is not None or not self.plan.candidates:
             return self.page(BY_CREATION if self.plan.candidates else "").add_columns(func.count())
         among = ((record.c.n + 0).in_(each.numbers()) for each in self.many)
@@ -431,7 +433,7 @@ UNORDERED = "NOT INDEXED"
 def page_documents(
     connection: sqlite3.Connection, query: Query, start: Start, after: SortKey | None, most: int
 ) -> list[tuple[str, str]]:
-    """Return ids and documents of the records behind *after*, *most* of them."""
+    """Return the ids and documents of up to *most* records after *after*."""
     if start.nothing:
         return []
     keys = _order_keys(query)
@@ -465,7 +467,7 @@ def _order_index(query: Query) -> str:
 
 
 def count_records(connection: sqlite3.Connection, start: Start) -> int:
-    """Return how many records fit, paging apart."""
+    """Return how many records match, without paging."""
     if start.nothing:
         return 0
     found: int = run(connection, start.number())[0][0]
@@ -473,7 +475,7 @@ def count_records(connection: sqlite3.Connection, start: Start) -> int:
 
 
 def matching_numbers(connection: sqlite3.Connection, query: Query) -> Any | None:
-    """Return the select of the numbers of all records that fit, or ``None`` where that is every record."""
+    """Return the select of the numbers of all matching records, or ``None`` if every record matches."""
     plan = SearchPlan.of(query)
     fits = and_(true(), *plan.filters, *(record.c.n.in_(each.numbers()) for each in plan.candidates))
     if not plan.candidates and not run(connection, select(record.c.n).where(not_(func.coalesce(fits, false()))).limit(1)):

@@ -1,7 +1,7 @@
-"""SQLite connections: what is set on each, who may write when, and what its errors mean.
+"""SQLite connections: their settings, the lock of writers, and the translation of errors.
 
-Every write transaction and its automatic checkpoint run under flock, since SQLite from 3.7.0 to 3.51.2 can corrupt a WAL
-database when two connections write and checkpoint at once.
+Every write transaction and its automatic checkpoint run under flock, because SQLite 3.7.0 to 3.51.2 can corrupt a WAL database if
+two connections write and checkpoint at the same time.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ BUSY_TIMEOUT_MS = 5_000
 CACHE_KIB = 8 * 1024
 BULK_CACHE_KIB = 128 * 1024
 BULK_RECORDS = 1_000
-"""A transaction that has changed so many records gets the large cache, else each page of the indexes is written again and again."""
+"""A transaction that has changed this many records gets the large cache. Otherwise SQLite would write each index page many
+times."""
 
 WAL_KEPT_BYTES = 64 * 1024 * 1024
 IDLE_CONNECTIONS = 8
@@ -51,37 +52,37 @@ _UNIQUE: Mapping[str, tuple[type[CubeportError], str]] = {
 
 
 _TEXT = methodcaller("decode", "utf-8", "surrogateescape")
-"""One text with a flipped bit must not make a whole answer unreadable: its digest tells, where it is used."""
+"""One damaged text must not make a whole answer unreadable. Its digest detects the damage when the text is used."""
 
 
 class Transaction:
-    """A write transaction in progress, which belongs to the context that began it."""
+    """A write transaction in progress. It belongs to the context that began it."""
 
     __slots__ = ("changed", "connection", "generation", "large", "open")
 
     def __init__(self, connection: sqlite3.Connection, generation: int) -> None:
         self.connection = connection
         self.generation = generation
-        """The generation that this transaction will commit, if it changes records."""
+        """The generation that this transaction commits if it changes records."""
         self.changed: dict[str, bool] = {}
         """Ids of changed records, and whether they were removed."""
         self.large = False
         self.open = True
 
     def note(self, id: str, *, removed: bool = False) -> None:
-        """Note that this transaction changed the record."""
+        """Record that this transaction changed the record."""
         self.changed[id] = removed
         if len(self.changed) == BULK_RECORDS:
             self.enlarge()
 
     def enlarge(self) -> None:
-        """Take the large cache, until the transaction ends."""
+        """Use the large cache until the transaction ends."""
         self.large = True
         self.connection.execute(f"PRAGMA cache_size = -{BULK_CACHE_KIB}")
 
 
 class Translated:
-    """Turns SQLite's errors into ours. A class and no generator: reads pass here by the thousand."""
+    """Translates SQLite's errors to ours. It is a class instead of a generator because it runs for every read."""
 
     def __enter__(self) -> None:
         return
@@ -92,7 +93,7 @@ class Translated:
 
 
 def translate(exc: sqlite3.Error) -> Exception:
-    """Return our error for one of SQLite's, or the same where it can only be a mistake of ours."""
+    """Return our error for one of SQLite's, or the same error if it can only be a bug in cubeport."""
     code = getattr(exc, "sqlite_errorcode", 0)
     match code & 0xFF:
         case sqlite3.SQLITE_CONSTRAINT:
@@ -134,7 +135,7 @@ TRANSLATED = Translated()
 class Store:
     """The connections to one database file, for the threads of one process.
 
-    Idle connections wait in a pool; a read borrows one, a transaction keeps one for the context that began it.
+    Idle connections are kept in a pool. A read borrows one; a transaction keeps one for the context that began it.
     """
 
     def __init__(self, path: Path, lock_path: Path, *, read_only: bool, lock_timeout_s: float, wal: bool) -> None:
@@ -150,13 +151,13 @@ class Store:
         self._current: ContextVar[Transaction | None] = ContextVar("cubeport-sql-transaction", default=None)
 
     def connect(self) -> sqlite3.Connection:
-        """Return a new connection with everything set. The file must exist: an absent database is never an empty catalog."""
+        """Return a new configured connection. The file must exist, because a missing database is never an empty catalog."""
         mode = "ro" if self.read_only else "rw"
         connection = sqlite3.connect(
             f"file:{quote(str(self.path))}?mode={mode}",
             uri=True,
             isolation_level=None,
-            check_same_thread=False,  # one thread at a time, as a borrowed connection is in nobody else's hands
+            check_same_thread=False,  # only one thread at a time uses a borrowed connection
             timeout=BUSY_TIMEOUT_MS / 1000,
             cached_statements=256,
         )
@@ -173,7 +174,7 @@ class Store:
         return transaction if transaction is not None and transaction.open else None
 
     def borrow(self) -> sqlite3.Connection:
-        """Return a connection to give back."""
+        """Return a connection. The caller must give it back."""
         if self._pid != os.getpid():
             raise RuntimeError("a catalog cannot be used after a fork: open it again in the child")
         if self._closed:
@@ -184,7 +185,7 @@ class Store:
             return self.connect()
 
     def give_back(self, connection: sqlite3.Connection) -> None:
-        """Return the connection to the pool, or close it where there are enough."""
+        """Return the connection to the pool, or close it if the pool is full."""
         if self._closed or connection.in_transaction or len(self._idle) >= IDLE_CONNECTIONS:
             connection.close()
         else:
@@ -200,7 +201,7 @@ class Store:
         return rows
 
     def _fetched(self, statement: str, values: Mapping[str, Any], fetch: Callable[[sqlite3.Cursor], Any]) -> Any:
-        # Not by `reading`, whose generator costs as much as a small statement: each request to a server makes some.
+        # `reading` is not used here: its generator costs as much as a small statement, and each request needs several.
         with TRANSLATED:
             if (transaction := self.current()) is not None:
                 return fetch(transaction.connection.execute(statement, values))
@@ -212,7 +213,7 @@ class Store:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection whose every statement sees the newest state."""
+        """Yield a connection on which each statement sees the newest state."""
         with TRANSLATED:
             if (transaction := self.current()) is not None:
                 yield transaction.connection
@@ -225,7 +226,7 @@ class Store:
 
     @contextlib.contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Give a connection whose reads all see one state: the transaction's, or a snapshot of their own."""
+        """Yield a connection on which all reads see the same state: that of the transaction, or a snapshot."""
         with TRANSLATED:
             if (transaction := self.current()) is not None:
                 yield transaction.connection
@@ -241,10 +242,10 @@ class Store:
 
     @contextlib.contextmanager
     def write(self) -> Iterator[Transaction]:
-        """Give the transaction of this context, or one of its own that commits at the end."""
+        """Yield the transaction of this context, or a new transaction that commits at the end."""
         if (transaction := self.current()) is not None:
             with TRANSLATED:
-                # One statement group is whole or absent even where the caller carries on after its error.
+                # A group of statements is applied completely or not at all, even if the caller continues after its error.
                 transaction.connection.execute("SAVEPOINT step")
                 changed = dict(transaction.changed)
                 try:
@@ -261,7 +262,7 @@ class Store:
 
     @contextlib.contextmanager
     def begin(self) -> Iterator[Transaction]:
-        """Give a new write transaction: all of it is committed, with its generation, or nothing is."""
+        """Yield a new write transaction. Everything in it is committed together with its generation, or nothing is."""
         if self.current() is not None:
             raise RuntimeError("transactions do not nest")
         if self.read_only:
@@ -288,7 +289,7 @@ class Store:
                 connection.execute("COMMIT")
                 self._wrote = True
             except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # a failed COMMIT may have rolled back already
+                with contextlib.suppress(sqlite3.Error):  # a failed COMMIT may already have rolled back
                     connection.execute("ROLLBACK")
                 raise
             finally:
@@ -305,11 +306,10 @@ class Store:
         )
 
     def close(self) -> None:
-        """Move what was written from the log into the file, and close the idle connections; those in use are closed when they
-        come back.
+        """Checkpoint the write-ahead log, and close the idle connections. Connections in use are closed when they are given back.
 
-        A flipped bit in the log undoes every commit behind it, so it is kept short. SQLite's own checkpoint at close runs without
-        our lock, so it is switched off.
+        A flipped bit in the log would undo every later commit, so the log is kept short. SQLite's own checkpoint at close does not
+        take our lock, so it is switched off.
         """
         if self._wrote and self._wal and not self._closed:
             with contextlib.suppress(CubeportError, sqlite3.Error), FileLock(self.lock_path, {}, 0.0):
@@ -325,7 +325,7 @@ class Store:
 
 
 def configure(connection: sqlite3.Connection, *, wal: bool, read_only: bool) -> None:
-    """Set what every connection needs."""
+    """Apply the settings of all connections."""
     connection.text_factory = _TEXT
     connection.setconfig(sqlite3.SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, True)
     connection.setconfig(sqlite3.SQLITE_DBCONFIG_TRUSTED_SCHEMA, False)

@@ -1,7 +1,7 @@
-"""The tables, and what a record's document puts into those that are derived from it.
+"""The tables, and the rows that a record's document has in the derived tables.
 
-SQLAlchemy Core is the language here: every statement is built with it and compiled once, values always bound. Connections,
-transactions and execution are our own (``sqlite``), as BEGIN IMMEDIATE, the lock and a hot path of microseconds ask for.
+Statements are built with SQLAlchemy Core and compiled once. Values are always bound. Connections, transactions and execution are
+our own (``sqlite``), because cubeport needs BEGIN IMMEDIATE, its own lock, and a fast path of microseconds.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ from cubeport.catalog.forms.boxes import boxes
 from cubeport.catalog.query import TEXT_COMPARED, Scalar, comparable, document_words, leaves
 
 SCHEMA = 4
-"""The form of the tables that this release writes."""
+"""The version of the tables that this release writes."""
 
 
 class _Compiler(SQLiteCompiler):
     def get_from_hint_text(self, table: Any, text: str | None) -> str | None:  # noqa: ARG002  # the base class names them
-        return text  # INDEXED BY and NOT INDEXED, which the dialect leaves out
+        return text  # INDEXED BY and NOT INDEXED, which the dialect omits
 
 
 DIALECT = sqlite.dialect(paramstyle="named")
@@ -52,7 +52,7 @@ DIALECT.statement_compiler = _Compiler
 
 
 def sql(statement: ClauseElement) -> str:
-    """Return the text of a statement whose values are all named binds."""
+    """Return the text of a statement, with all values as named binds."""
     compiled = statement.compile(dialect=DIALECT)
     unnamed = [name for name, value in (compiled.params or {}).items() if value is not None]
     assert not unnamed, f"values inside a prepared statement: {unnamed}"
@@ -60,12 +60,12 @@ def sql(statement: ClauseElement) -> str:
 
 
 def compared(own: ColumnElement[Any]) -> ColumnElement[Any]:
-    """Return the part of a long text that comparisons and orders look at, in the words of the indexes on it."""
+    """Return the part of a long text that comparisons and sorting use, written exactly as in the indexes."""
     return func.substr(own, literal_column("1"), literal_column(str(TEXT_COMPARED)))
 
 
 def at_most(statement: Select[Any]) -> Select[Any]:
-    """Return the statement cut at the bind ``most``; the dialect would bind the absent offset as a value."""
+    """Return the statement with the bind ``most`` as LIMIT. The dialect itself would bind the missing offset as a value."""
     return statement.limit(bindparam("most")).offset(literal_column("0"))
 
 
@@ -77,7 +77,7 @@ state = Table(
     Column("catalog_id", Text, nullable=False),
     Column("schema", Integer, nullable=False),
     Column("generation", Integer, nullable=False),
-    Column("retired", Text),  # where the catalog went, once it was converted
+    Column("retired", Text),  # the new catalog, after a conversion
 )
 
 record = Table(
@@ -106,15 +106,15 @@ record = Table(
 )
 Index("record_id", record.c.id, unique=True)
 KEY_IS_LIVE = record.c.status != literal_column("'deleted'")
-"""In these words of the index itself, as SQLite uses a partial index only where it sees its condition."""
+"""The condition of the partial index. SQLite uses the index only if a query contains exactly this condition."""
 Index("record_key", record.c.key, unique=True, sqlite_where=KEY_IS_LIVE)
 Index("record_kind", record.c.status, record.c.kind, record.c.created_at, record.c.id)
-# Holds what a list without terms asks, so that skipping a record does not read it.
+# Contains all columns that a list without terms needs, so that skipping a record does not read it.
 Index("record_created", record.c.created_at, record.c.id, record.c.status, record.c.kind)
 BY_KEY = Index("record_by_key", record.c.status, record.c.kind, record.c.key.is_(None), compared(record.c.key), record.c.id)
-"""Lists of one kind in the order of their keys, as the service lists datasets."""
+"""For lists of one kind in the order of their keys, which the service uses to list datasets."""
 BY_TITLE = Index("record_by_title", record.c.title.is_(None), compared(record.c.title), record.c.id, record.c.status, record.c.kind)
-"""All records in the order of their titles; status and kind are there so that skipping a record does not read it."""
+"""All records in the order of their titles. It includes status and kind, so that skipping a record does not read it."""
 Index("record_time_start", record.c.time_start)
 Index("record_time_end", record.c.time_end)
 Index("record_generation", record.c.generation)
@@ -127,17 +127,17 @@ COLUMNS: Mapping[str, tuple[Column[Any], int]] = {
     "time.start": (record.c.time_start, 2),
     "time.end": (record.c.time_end, 2),
 }
-"""Fields that are columns of ``record``, with their type code; every other leaf is a row of ``field``."""
+"""The fields that are columns of ``record``, with their type code. Every other leaf is a row of ``field``."""
 
 field = Table(
     "field",
     META,
     Column("path", Text, primary_key=True),
     Column("type", Integer, primary_key=True),
-    Column("num", Float, primary_key=True),  # 0 for texts and
+    Column("num", Float, primary_key=True),  # 0 for text and
     Column("text", Text, primary_key=True),  # empty for numbers, not null: all five are the key
     Column("n", Integer, ForeignKey("record.n", ondelete="CASCADE"), primary_key=True),
-    # 2: the record's smallest value of this path; 1: the smallest of its type; 0: neither. What orders and summaries count.
+    # 2: the record's smallest value of this path; 1: the smallest of its type; 0: neither. Sorting and summaries use it.
     Column("rank", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -194,7 +194,7 @@ change = Table(
 )
 Index("change_generation", change.c.generation, change.c.id, change.c.removed)
 
-# The rows that users of the core keep next to the records.
+# The rows that users of the core store next to the records.
 beside = Table(
     "beside",
     META,
@@ -210,7 +210,7 @@ Index("beside_owner", beside.c.tbl, beside.c.owner, beside.c.seq, beside.c.id)
 Index("beside_state", beside.c.tbl, beside.c.state, beside.c.seq, beside.c.id)
 Index("beside_seq", beside.c.tbl, beside.c.seq, beside.c.id)
 
-# Where and when the rows next to the records are: those that searches find.
+# The place and time of searchable rows next to the records.
 place = Table(
     "place",
     META,
@@ -236,18 +236,19 @@ Index("place_owner_seq", place.c.tbl, place.c.state, place.c.owner, place.c.seq,
 Index("place_vague", place.c.n, sqlite_where=place.c.known == literal_column("0"))
 
 record_text = table("record_text", column("rowid", Integer), column("words", Text))
-"""The words of a record, folded by us; the tokenizer splits at spaces only, as nothing else is left."""
+"""The words of a record. They are already normalised, so the tokenizer only splits at spaces."""
 
 _BOX = ("west", "east", "south", "north")
 record_box = table(
     "record_box",
     *(column(name, Integer if name == "id" else Float) for name in ("id", *_BOX, "start", "stop", *(f"x_{each}" for each in _BOX))),
 )
-"""Space and time as an R*Tree: rows 2n, and 2n + 1 over the antimeridian. Its own coordinates are 32 bits wide and rounded
-outwards, so ``x_*`` hold the exact box; the exact times are columns of ``record``. Times are in years."""
+"""Space and time as an R*Tree: row 2n, and also row 2n + 1 for a box across the antimeridian. The coordinates of the tree have 32
+bits and are rounded outwards, so the columns ``x_*`` contain the exact box. The exact times are columns of ``record``. Times are in
+years."""
 
 place_box = table("place_box", *(column(each.name, each.type) for each in record_box.c))
-"""The same of ``place``."""
+"""The same for ``place``."""
 
 _NOWHERE = (1000.0, 1000.0, 1000.0, 1000.0)
 _ALWAYS = 1e6
@@ -256,7 +257,7 @@ DERIVED = ("field", "artifact", "lineage", "record_text", "record_box", "place",
 """Tables that are rebuilt from the documents."""
 
 _VIRTUAL = {
-    # With an index of beginnings a common one is read as it comes; without, all of its records are collected before the first.
+    # With a prefix index, the records of a common prefix are read one by one. Without it, SQLite collects them all first.
     "record_text": "CREATE VIRTUAL TABLE record_text USING fts5(words, tokenize='ascii', detail=none, columnsize=0,"
     " prefix='1 2 3 4 5 6 7 8 9 10 11 12')",
     **{
@@ -279,7 +280,7 @@ def ddl(*names: str) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Derived:
-    """The rows that one document has in each derived table, without the record's number."""
+    """The rows of one document in each derived table, without the record's number."""
 
     fields: frozenset[tuple[str, int, float, str, int]]
     artifacts: frozenset[tuple[Any, ...]]
@@ -332,7 +333,7 @@ def _artifact_row(each: Mapping[str, Any]) -> tuple[Any, ...]:
 
 
 def box_rows(span: Mapping[str, str | None] | None, bbox: Sequence[float] | None) -> list[tuple[float | None, ...]]:
-    """Return the rows of an R*Tree for a place and a time, either of which may be unknown, without their numbers."""
+    """Return the R*Tree rows for a place and a time without their numbers. Either can be unknown."""
     if span is None and bbox is None:
         return []
     times = (_ALWAYS, _ALWAYS)
@@ -348,6 +349,8 @@ def box_rows(span: Mapping[str, str | None] | None, bbox: Sequence[float] | None
 
 
 def years(instant: str) -> float:
-    """Return a timestamp as years, for the R*Tree: monotone, and of the size of degrees, so that no axis drowns the others."""
+    """Return a timestamp in years for the R*Tree: monotonic, and of similar size to degrees, so that all axes have similar
+    weight.
+    """
     moment = datetime.fromisoformat(instant)
     return (moment.toordinal() + (moment.hour * 3600 + moment.minute * 60 + moment.second) / 86400) / 365.25
