@@ -18,7 +18,8 @@ import cubeport
 from cubeport.service.ingestions import FileOptions, IngestionRequest
 
 CLIENTS = (
-    "stac-api-validator", "pydap", "odc-stac", "pystac-client", "xpystac", "netCDF4", "zarr", "xarray", "aiohttp", "requests"
+    "stac-api-validator", "pydap", "odc-stac", "pystac-client", "xpystac", "netCDF4", "zarr", "xarray", "aiohttp", "requests",
+    "rio-tiler[zarr]", "zarr-cm",
 )  # fmt: skip
 """Newest releases: what a user has who installs them today."""
 

@@ -117,3 +117,35 @@ def test_odc_stac_reads_or_refuses(clients: Clients, site: Site) -> None:
     done = clients.python(ODC, site.url)
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.startswith(("loaded", "refused")), done.stdout
+
+
+RIO_TILER = """
+import json, sys
+import numpy as np, pyproj, xarray as xr, zarr
+from rio_tiler.experimental.zarr import GroupReader
+from zarr_cm import proj, spatial
+url, folder, names = sys.argv[1], sys.argv[2], sys.argv[3].split(",")
+wrong = []
+for name in names:
+    group = zarr.open_group(f"{url}/geozarr/{name}", mode="r", zarr_format=3)
+    for node in (group, group["t"]):
+        document = json.loads(json.dumps(node.metadata.to_dict(), default=str))
+        proj.validate_node_metadata(document)
+        spatial.validate_node_metadata(document)
+    with xr.open_dataset(f"{folder}/{name}.nc", mask_and_scale=False, decode_times=False) as truth, GroupReader(group) as reader:
+        x, y = np.meshgrid(truth[truth.t.dims[-1]], truth[truth.t.dims[-2]])
+        if "crs" in truth:
+            to = pyproj.Transformer.from_crs(pyproj.CRS.from_cf(truth.crs.attrs), "OGC:CRS84", always_xy=True)
+            x, y = to.transform(x, y)
+        for at in np.ndindex(x.shape):
+            found = reader.point(float(x[at]), float(y[at]), variables="t").array.data.ravel()
+            if not np.array_equal(found, truth.t.values[(slice(None), *at)]):
+                wrong.append(f"{name} {at}: {found} {truth.t.values[(slice(None), *at)]}")
+print(json.dumps(wrong[:20]))
+"""
+
+
+def test_rio_tiler_finds_the_value_of_every_cell_in_geozarr(clients: Clients, site: Site) -> None:
+    done = clients.python(RIO_TILER, site.url, str(site.files), "regular,south-up,packed,over-the-dateline,projected,rotated-pole")
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout.strip().splitlines()[-1]) == []

@@ -151,6 +151,8 @@ def addresses(site: Site) -> Iterator[tuple[str, str]]:
             yield "/zarr", f"/zarr/{name}/{key}"
         for key in (".zmetadata", ".zgroup", ".zattrs", "t/.zarray", "t/.zattrs", "t/0.0.0"):
             yield "/zarr-v2", f"/zarr-v2/{name}/{key}"
+        for key in ("zarr.json", "t/zarr.json", "t/c/0/0/0"):
+            yield "/geozarr", f"/geozarr/{name}/{key}"
 
 
 def test_every_address_is_conditional_and_its_head_is_its_get(site: Site) -> None:
@@ -185,12 +187,13 @@ def test_every_address_is_conditional_and_its_head_is_its_get(site: Site) -> Non
 
 def _caching(site: Site, route: str, address: str, answer: httpx.Response) -> list[str]:
     version = site.versions[-1]
-    names_one = bool(re.search(r"\{(dataset_id|collection_id|dap_name)\}", route)) or route.startswith("/zarr")
+    names_one = bool(re.search(r"\{(dataset_id|collection_id|dap_name)\}", route)) or route.startswith(("/zarr", "/geozarr"))
     lists = route.endswith(("/items", "/versions", "/instances", "/locations", "/diff"))
     wrong = []
     if names_one and not lists and answer.headers.get("cubeport-version") != version:
         wrong.append(f"{address}: Cubeport-Version is {answer.headers.get('cubeport-version')}")
     immutable = "immutable" in answer.headers["cache-control"]
+    lists = lists or (route == "/geozarr" and address.endswith("zarr.json"))  # attributes of this release, of drafts
     pinned = f"@{version}" in address.partition("?")[0] or f"/instances/{version}" in address
     if immutable and not pinned and not route.startswith("/assets"):
         wrong.append(f"{address}: immutable, and names no version")

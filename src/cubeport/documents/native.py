@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 from cubeport.catalog.forms.canonical import Timestamp
 from cubeport.cubes import calendars, periods
 from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Temporal
+from cubeport.documents import geozarr
 from cubeport.documents.texts import Provider, PublishedView
 
 CRS84 = "OGC:CRS84"
@@ -351,6 +352,11 @@ def links(shown: PublishedView, public_url: str) -> tuple[Link, ...]:
             ),
             Link(href=f"{public_url}/dap/{address}", rel="opendap", title="OPeNDAP", type="text/html"),
             Link(href=f"{public_url}/zarr-v2/{address}", rel="zarr-v2", title="The cube as Zarr v2", type="application/json"),
+            *(
+                [Link(href=f"{public_url}/geozarr/{address}", rel="geozarr", title="The cube as GeoZarr", type="application/json")]
+                if geozarr.attributes(shown.description) is not None
+                else []
+            ),
             Link(
                 href=f"{public_url}/datasets/{address}/download",
                 rel="download",

@@ -14,6 +14,7 @@ from urllib.parse import quote, urlencode
 
 from cubeport.catalog.forms.canonical import timestamp
 from cubeport.cubes.description import CubeDescription
+from cubeport.documents import geozarr
 from cubeport.documents.json_types import (
     AssetJSON,
     CatalogJSON,
@@ -393,6 +394,9 @@ def _collection_assets(shown: PublishedView, site: Site) -> dict[str, AssetJSON]
         "zarr": _zarr(address, title, "version" if shown.pinned else "latest"),
         "manifest": _manifest(shown, site),
     }
+    if geozarr.attributes(shown.description) is not None:
+        title = "GeoZarr: the same chunks, with the attributes of its conventions"
+        assets["geozarr"] = _zarr(f"{url}/geozarr/{_path(_id(shown))}", title, "visual")
     if _is_drawn(shown):
         assets["thumbnail"] = {
             "href": f"{url}/datasets/{_path(_id(shown))}/thumbnail.png",

@@ -43,6 +43,7 @@ from cubeport.server import (
     zones,
 )
 from cubeport.server.auth import OPEN, Connection, scope_of
+from cubeport.server.geozarr import GeoZarrFace
 from cubeport.server.parts import Parts
 from cubeport.server.probes import Probes
 from cubeport.server.traffic import Traffic, to_stderr
@@ -74,6 +75,7 @@ class App:
         offload_prefix = parts.offload_prefix if parts.offload == "x-accel-redirect" else None
         self._zarr = ZarrFace(parts.service, parts.engine, parts.public_url, offload_prefix=offload_prefix)
         self._zarr_v2 = ZarrV2Face(parts.service, parts.engine, parts.public_url, self._zarr)
+        self._geozarr = GeoZarrFace(parts.service, parts.engine, parts.public_url, self._zarr)
         self.traffic = Traffic(to_stderr if parts.access_log else None, parts.log_form)
         self.framework = _framework(parts, self.traffic, Probes(self, queries=parts.queries is not None))
         self._routed = AsyncExitStackMiddleware(_handle)
@@ -139,7 +141,11 @@ class App:
             return
         if raw.startswith(b"/zarr-v2/"):
             send.route = "/zarr-v2/{key}"
-            await self._answer_zarr_v2({**scope, "cubeport.path": raw[9:]}, receive, send)
+            await self._answer_view(self._zarr_v2, {**scope, "cubeport.path": raw[9:]}, receive, send)
+            return
+        if raw.startswith(b"/geozarr/"):
+            send.route = "/geozarr/{key}"
+            await self._answer_view(self._geozarr, {**scope, "cubeport.path": raw[9:]}, receive, send)
             return
         path = _decoded(raw)
         asked = {**scope, "path": path, "raw_path": raw, "root_path": "", "app": self.framework, "cubeport.head": method == "HEAD"}
@@ -181,14 +187,14 @@ class App:
         else:
             await self._zarr.answer_object(address, scope, send)
 
-    async def _answer_zarr_v2(self, scope: Scope, receive: Receive, send: _Outgoing) -> None:
+    async def _answer_view(self, view: ASGIApp, scope: Scope, receive: Receive, send: _Outgoing) -> None:
         if scope["method"] == "OPTIONS":
             await self._options(scope, send, _READS)
             return
         if scope["method"] not in _READS:
             raise MethodNotAllowed("Zarr is read with GET and HEAD", allow=_READS)
         self._parts.gatekeeper.check_read(Connection.of(scope))
-        await self._zarr_v2(scope, receive, send)
+        await view(scope, receive, send)
 
     def _match(self, scope: Scope) -> tuple[Route | None, tuple[str, ...]]:
         """Return the route of method and path, and all methods that the path takes; the path's parameters go into *scope*."""

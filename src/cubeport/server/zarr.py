@@ -351,6 +351,39 @@ def _decoded(raw: bytes) -> str:
     return "/".join(segments)
 
 
+def shown_or_gone(service: Bytes, name: str) -> PublishedView:
+    """Return the published version that an address of a view names.
+
+    Raises
+    ------
+    Gone
+        If it was published and no longer is: a reader that has it open would read 404 as a chunk of fill values.
+    NotFound
+        If it was never published.
+    """
+    try:
+        return service.shown(name)
+    except Gone:
+        raise
+    except NotFound as error:
+        if service.was_shown(name):
+            raise _gone(name) from error
+        raise
+
+
+async def send_document(
+    scope: Scope, send: Send, tag: str, build: Callable[[], bytes], version_id: str, *, cache: str = replies.NO_CACHE
+) -> None:
+    """Answer GET and HEAD with a JSON document of a version, or 304 without building it."""
+    headers = [(b"cache-control", cache.encode()), (b"cubeport-version", version_id.encode()), (b"etag", tag.encode())]
+    if replies.fits(_asked(scope).get(b"if-none-match"), tag):
+        await _send(send, 304, headers)
+        return
+    body = build()
+    headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
+    await _send(send, 200, headers, b"" if scope["method"] == "HEAD" else body)
+
+
 def _gone(name: str) -> Gone:
     return Gone(
         f"{name[:160]} is no longer published; what you have read of it is incomplete.",

@@ -16,10 +16,10 @@ from cubeport.cubes.bounded import Bounded
 from cubeport.documents import zarr_v2
 from cubeport.documents.texts import PublishedView
 from cubeport.documents.zarr_v2 import Array, View
-from cubeport.errors import Corrupt, Gone, NotFound
+from cubeport.errors import Corrupt, NotFound
 from cubeport.server import replies
 from cubeport.server.parts import Bytes
-from cubeport.server.zarr import Address, ZarrFace
+from cubeport.server.zarr import Address, ZarrFace, send_document, shown_or_gone
 from cubeport.service.ports import Reader
 
 _VIEWS = 256
@@ -41,7 +41,7 @@ class ZarrV2Face:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer GET and HEAD for ``scope["cubeport.path"]``, the raw path below ``/zarr-v2/``."""
         ref, name, path, _ = Address.parse(scope["cubeport.path"])
-        shown = self._shown(name)
+        shown = shown_or_gone(self._service, name)
         node, _, leaf = path.rpartition("/")
         view = await asyncio.to_thread(self._view, shown)
         if _CHUNK.fullmatch(leaf):
@@ -52,25 +52,8 @@ class ZarrV2Face:
             raise _no_path()
         pinned = name.endswith(f"@{shown.version.version_id}")
         tag = replies.etag(shown.version.version_id, "zarr-v2", ref if not path else "", path, shown.record_id, self._url)
-        body = zarr_v2.dumps(document)
-        headers = _headers(shown, tag, immutable=pinned)
-        known = next((value.decode("latin-1") for key, value in scope["headers"] if key == b"if-none-match"), None)
-        if replies.fits(known, tag):
-            await _send(send, 304, headers)
-            return
-        headers += [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(body))]
-        await _send(send, 200, headers, b"" if scope["method"] == "HEAD" else body)
-
-    def _shown(self, name: str) -> PublishedView:
-        try:
-            return self._service.shown(name)
-        except Gone:
-            raise
-        except NotFound as error:
-            if self._service.was_shown(name):
-                why = f"{name[:160]} is no longer published; what you have read of it is incomplete."
-                raise Gone(why, what="dataset", next_step="open it again, or ask its owner") from error
-            raise
+        cache = replies.IMMUTABLE if pinned else replies.NO_CACHE
+        await send_document(scope, send, tag, lambda: zarr_v2.dumps(document), shown.version.version_id, cache=cache)
 
     def _view(self, shown: PublishedView) -> View:
         version_id = shown.version.version_id
