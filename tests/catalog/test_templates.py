@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cubeport.catalog.artifacts.naming import split_suffix
 from cubeport.catalog.artifacts.paths import SEGMENT_BYTES, parse, render, segment, slug
-from cubeport.catalog.artifacts.storage import split_suffix, suffixed
+from cubeport.catalog.artifacts.storage import suffixed
 from cubeport.errors import CubeportError, InvalidTemplate, PathEscapes
 
 FIELDS = {"a": "one", "b": "", "c": "three", "original_suffix": ".tar.gz"}

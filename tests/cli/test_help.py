@@ -53,6 +53,12 @@ def test_help_groups_every_command_and_publishing_comes_first(shell: Shell) -> N
     assert "..." not in said.out.partition("Publish data")[2]
 
 
+def test_help_says_of_a_command_that_is_not_made_what_it_says_of_itself() -> None:
+    waiting: Any = build(wiring()).commands
+    before = {name: waiting.help(name) for name in waiting}
+    assert before == {name: command.help for name, command in ROOT.commands.items()}
+
+
 @pytest.mark.parametrize("name", LEAVES)
 def test_each_command_has_an_example_and_no_name_of_a_type(shell: Shell, name: str) -> None:
     said = shell.ok(*name.split(), "-h").out

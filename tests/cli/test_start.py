@@ -7,10 +7,12 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from cubeport.main import Catalog
+from cubeport.cli import _app
+from cubeport.main import Catalog, run
 
 HEAVY = (
     "xarray",
@@ -32,7 +34,8 @@ PROGRAM = """
 import json, sys
 from cubeport.main import run
 code = run(sys.argv[1:])
-sys.stderr.write("\\nLOADED " + json.dumps([code, sorted({name.partition(".")[0] for name in sys.modules})]))
+loaded = {name.partition(".")[0] for name in sys.modules} | {name for name in sys.modules if name.startswith("cubeport.")}
+sys.stderr.write("\\nLOADED " + json.dumps([code, sorted(loaded)]))
 """
 
 
@@ -68,7 +71,18 @@ def test_the_catalogs_commands_load_nothing_heavy(instance: Path, arguments: lis
     assert code == 0, done.stderr
     assert sorted(set(HEAVY) & set(loaded)) == []
     if arguments == ["--help"]:
-        assert {"sqlalchemy", "fsspec", "jsonschema", "pydantic_settings"} & set(loaded) == set()
+        own = {"cubeport.main.catalog", "cubeport.main.service", "cubeport.catalog.models"}
+        assert {"sqlalchemy", "fsspec", "jsonschema", "pydantic", "pydantic_settings", "yaml", *own} & set(loaded) == set()
+
+
+def test_only_the_command_that_runs_is_made(monkeypatch: pytest.MonkeyPatch, instance: Path, capsys: Any) -> None:
+    made: list[str] = []
+    make = _app._make
+    monkeypatch.setattr(_app, "_make", lambda name, registered: made.append(name) or make(name, registered))
+    assert run(["search", "--count", "--instance", str(instance)]) == 0
+    assert run(["--help"]) == 0
+    assert made == ["search"]
+    assert "\n  lineage " in capsys.readouterr().out
 
 
 def test_importing_cubeport_loads_nothing_at_all() -> None:

@@ -11,17 +11,16 @@ from dataclasses import dataclass, field
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from pydantic import BaseModel
-
 from cubeport.catalog.artifacts.paths import FIELDS
-from cubeport.catalog.forms.canonical import check_name
-from cubeport.catalog.hooks import HookContext, HookManager, HookResult
-from cubeport.catalog.schemas import schema_of
 from cubeport.errors import CubeportError, InvalidRequest, NamespaceTaken
 
+# Where nothing is installed, nothing more is needed: `cubeport --help` asks for plugins.
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from cubeport.catalog.events import EventLog
     from cubeport.catalog.extraction import MetadataExtractor
+    from cubeport.catalog.hooks import HookContext, HookManager, HookResult
 
 GROUP = "cubeport.plugins"
 
@@ -94,6 +93,8 @@ class PluginRegistry:
 
     def schema(self, name: str, model: type[BaseModel] | Mapping[str, Any], version: str = "1") -> None:
         """Give a schema of metadata: a Pydantic class or a JSON Schema (2020-12)."""
+        from cubeport.catalog.schemas import schema_of
+
         schema_of(name, model, version)
         self._add("schema", name, model, version=version)
 
@@ -167,6 +168,8 @@ class PluginRegistry:
         self._add("availability", name, fn)
 
     def _add(self, kind: Kind, name: str, value: Any = None, **options: Any) -> None:
+        from cubeport.catalog.forms.canonical import check_name
+
         try:
             check_name(name)
         except ValueError as exc:
@@ -252,6 +255,8 @@ def _load(point: metadata.EntryPoint) -> list[Registration]:
 
 def _claim(plugin: str, given: Sequence[Registration], owners: dict[tuple[Kind, str], str], before: Sequence[Registration]) -> None:
     """Make the names the plugin's. Raises NamespaceTaken, having claimed nothing, when one has an owner."""
+    from cubeport.catalog.hooks import HookManager
+
     hooks = HookManager()
     for each in (*before, *given):
         if each.kind == "hook":

@@ -3,8 +3,9 @@
 # ruff: noqa: ARG001 (the root callback's parameters are declared for the parser; `_remember` takes their values)
 from __future__ import annotations
 
+import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -23,22 +24,22 @@ CORE = ("records", "looks", "batch", "keeping")
 
 def build(wiring: Wiring) -> typer.core.TyperGroup:
     """Return the whole command line; every command takes the global flags, unless it has one of that name itself."""
-    app = typer.Typer(
+    app = typer.Typer(rich_markup_mode=None)
+    for module in CORE:
+        import_module(f"cubeport.cli.{module}").register(app)
+    for register in wiring.registers:
+        register(app)
+    bare = typer.Typer(
         cls=_Root,
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     )
-    app.callback(invoke_without_command=True)(_cubeport)
-    for module in CORE:
-        import_module(f"cubeport.cli.{module}").register(app)
-    for register in wiring.registers:
-        register(app)
-    root = typer.main.get_command(app)
+    bare.callback(invoke_without_command=True)(_cubeport)
+    root = typer.main.get_command(bare)
     assert isinstance(root, typer.core.TyperGroup)
     _help.shown_in_words(root.params)
-    _share_globals(root, root)
-    _help.add_examples(root)
+    root.commands = _Commands(app, lambda name, command: _finish(root, name, command))
     return root
 
 
@@ -129,18 +130,78 @@ def _cubeport(
 _GLOBAL = frozenset({"instance", "json", "user", "no_plugins", "quiet", "verbose", "no_progress"})
 
 
-def _share_globals(root: typer.core.TyperGroup, group: typer.core.TyperGroup) -> None:
-    for command in group.commands.values():
-        taken = {name for param in command.params for name in param.opts}
-        _help.shown_in_words(command.params)
-        for param in (each for each in root.params if each.name in _GLOBAL):
-            # A command's own -o or --user wins; of a shared flag only the free ones of its names are left.
-            if free := [name for name in param.opts if name not in taken]:
-                twin = _help.hidden(param)
-                twin.opts = free
-                command.params.append(twin)
-        if isinstance(command, typer.core.TyperGroup):
-            _share_globals(root, command)
+class _Commands(MutableMapping[str, Any]):
+    """The root's commands by name. Each is made when it is first used: to make all of them takes longer than most take to run."""
+
+    def __init__(self, app: typer.Typer, finish: Callable[[str, Any], None]) -> None:
+        names = {each.name or typer.main.get_command_name(_name(each)): each for each in app.registered_commands}
+        self._waiting: dict[str, Any] = names | {str(each.name): each for each in app.registered_groups}
+        self._made: dict[str, Any] = {}
+        self._finish = finish
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._made:
+            self._made[name] = _make(name, self._waiting[name])
+            self._finish(name, self._made[name])
+        return self._made[name]
+
+    def __setitem__(self, name: str, command: Any) -> None:
+        self._waiting.setdefault(name, None)
+        self._made[name] = command
+        self._finish(name, command)
+
+    def __delitem__(self, name: str) -> None:
+        del self._waiting[name]
+        self._made.pop(name, None)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._waiting)
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def help(self, name: str) -> str:
+        """Return a command's help without making the command."""
+        if name in self._made:
+            return self._made[name].help or ""
+        waiting = self._waiting[name]
+        if isinstance(waiting, typer.models.TyperInfo):
+            return typer.main.solve_typer_info_help(waiting)
+        return waiting.help or inspect.getdoc(waiting.callback) or ""
+
+
+def _name(registered: typer.models.CommandInfo) -> str:
+    """Return the name of the function that was registered as a command."""
+    return getattr(registered.callback, "__name__", "")
+
+
+def _make(name: str, registered: Any) -> Any:
+    """Return the command, or group of commands, that was registered under *name*."""
+    alone = typer.Typer(rich_markup_mode=None, add_completion=False)
+    if isinstance(registered, typer.models.TyperInfo):
+        alone.registered_groups.append(registered)
+        found = typer.main.get_command(alone)
+        assert isinstance(found, typer.core.TyperGroup)
+        return found.commands[name]
+    alone.registered_commands.append(registered)
+    return typer.main.get_command(alone)
+
+
+def _finish(root: typer.core.TyperGroup, name: str, command: Any) -> None:
+    """Give a command the global flags, its examples, and values in plain words; so each command of a group."""
+    taken = {each for param in command.params for each in param.opts}
+    _help.shown_in_words(command.params)
+    for param in (each for each in root.params if each.name in _GLOBAL):
+        # A command's own -o or --user wins; of a shared flag only the free ones of its names are left.
+        if free := [each for each in param.opts if each not in taken]:
+            twin = _help.hidden(param)
+            twin.opts = free
+            command.params.append(twin)
+    if isinstance(command, typer.core.TyperGroup):
+        for inner, each in command.commands.items():
+            _finish(root, f"{name} {inner}", each)
+    else:
+        _help.add_examples(name, command)
 
 
 class _Root(typer.core.TyperGroup):
@@ -168,7 +229,7 @@ class _Root(typer.core.TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         self._add_plugins(ctx)
-        return super().list_commands(ctx)
+        return list(self.commands)  # names alone: typer asks for the commands as well, which makes them all
 
     def _add_plugins(self, ctx: Any) -> None:
         if not isinstance(ctx.obj, Session) or not ctx.obj.options.plugins:
@@ -183,8 +244,3 @@ class _Root(typer.core.TyperGroup):
             command.name = given.name
             self.theirs.add(given.name)
             self.commands[given.name] = command
-            _share_globals(self, _alone(command))
-
-
-def _alone(command: Any) -> typer.core.TyperGroup:
-    return typer.core.TyperGroup(name="", commands={command.name: command})

@@ -6,9 +6,6 @@ import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import typer
-import typer.core
-
 FIRST = """\
 cubeport publishes NetCDF and Zarr data as STAC, Zarr over HTTP and OGC API.
 
@@ -154,16 +151,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
 _SHOWN_AS = {"str": "TEXT", "int": "N", "float": "NUMBER", "Path": "PATH", "list": "TEXT"}
 
 
-def add_examples(group: typer.core.TyperGroup, above: str = "") -> None:
-    """Give each command its examples and the line about global flags, which its own list of options leaves out."""
-    for name, command in group.commands.items():
-        whole = f"{above} {name}".strip()
-        if isinstance(command, typer.core.TyperGroup):
-            add_examples(command, whole)
-            continue
-        lines = [f"  {each}" for each in EXAMPLES.get(whole, ())]
-        examples = "\b\nExamples:\n" + "\n".join(lines) + "\n\n" if lines else ""
-        command.epilog = examples + "Every command also takes --instance, --json, --quiet and the other options of cubeport --help."
+def add_examples(name: str, command: Any) -> None:
+    """Give a command its examples and the line about global flags, which its own list of options leaves out."""
+    lines = [f"  {each}" for each in EXAMPLES.get(name, ())]
+    examples = "\b\nExamples:\n" + "\n".join(lines) + "\n\n" if lines else ""
+    command.epilog = examples + "Every command also takes --instance, --json, --quiet and the other options of cubeport --help."
 
 
 def shown_in_words(params: Sequence[Any]) -> None:
@@ -192,21 +184,21 @@ def hidden(param: Any) -> Any:
     return twin
 
 
-def write_groups(group: typer.core.TyperGroup, ctx: Any, formatter: Any) -> None:
+def write_groups(group: Any, ctx: Any, formatter: Any) -> None:
     """Write the commands of the root, by what people want to do."""
     left = dict.fromkeys(group.list_commands(ctx))
     sections = [(title, [name for name in names if name in left]) for title, names in GROUPS.items()]
     grouped = {name for _, names in sections for name in names}
     sections.append(("More", [name for name in left if name not in grouped]))
     for title, names in sections:
-        rows = [(name, _sentence(found)) for name in names if (found := group.get_command(ctx, name)) is not None]
+        rows = [(name, _sentence(group.commands.help(name))) for name in names]
         if rows:
             with formatter.section(title):
                 formatter.write_dl(rows, col_max=18)
 
 
-def _sentence(command: Any) -> str:
+def _sentence(help: str) -> str:
     """Return the first sentence of a command's help."""
-    text = " ".join((command.help or "").split())
+    text = " ".join(help.split())
     end = min((at for mark in (". ", "; ", ": ") if (at := text.find(mark)) > 0), default=len(text))
     return text[:end].rstrip(".")

@@ -86,8 +86,8 @@ class Wiring:
     """What ``session.service`` is: the service's twin on this instance."""
     init_service: Callable[..., Mapping[str, Any]] | None = None
     """``(session, root, *, catalog, allow_roots, allow_origins)``: what ``init`` adds; returns members of its result."""
-    service: ServiceParts | None = None
-    """What ``serve``, ``demo`` and ``ingest`` need besides the catalog."""
+    service: Callable[[], ServiceParts] | None = None
+    """Gives what ``serve``, ``demo`` and ``ingest`` need besides the catalog."""
     environment: Options = field(default_factory=Options)
     """What the flags are where they are not given."""
 
@@ -171,7 +171,7 @@ class Session:
         """The service's parts. Raises Usage where the command line has none."""
         if self.wiring.service is None:
             raise Usage(f"{self.command} needs the service, which is not part of this command line.")
-        return self.wiring.service
+        return self.wiring.service()
 
     @property
     def service(self) -> Any:

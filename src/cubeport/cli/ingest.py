@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Self
 
 import typer
 
-from cubeport.catalog.forms import strictyaml
 from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cli import _names, _output, _progress, jobs
 from cubeport.cli._session import Found, Session, current
@@ -451,6 +450,8 @@ def _keys(text: str | None) -> dict[str, str]:
 
 def _step(text: str, flag: str) -> Any:
     """Return a step as its YAML says it: a mapping of one key, or a word."""
+    from cubeport.catalog.forms import strictyaml
+
     value = strictyaml.parse(text, flag).value
     if not isinstance(value, dict | str):
         raise Usage(f"{flag} must be a step such as 'rename: {{a: b}}', not {text[:80]!r}.")
@@ -461,6 +462,8 @@ def _template_fields(
     file: str | None, title: str | None, license: str | None, period_type: str | None, variables: str | None, chunks: str | None
 ) -> dict[str, Any]:
     """Return the template fields that a file of them says, and the flags above that."""
+    from cubeport.catalog.forms import strictyaml
+
     written: dict[str, Any] = {}
     if file is not None:
         if not Path(file).is_file():

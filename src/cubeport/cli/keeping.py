@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cubeport.catalog.parts import Garbage
 from cubeport.cli import _output, _values
 from cubeport.cli._session import Session, current
 from cubeport.cli.records import DryRun, Not, Terms, operations_table
@@ -200,7 +199,7 @@ def _health(session: Session) -> list[Finding]:
         # A catalog that cannot be opened is what a doctor is called for.
         found = [Finding(exc.kind, "catalog", exc.message, exc.next_step, "error")]
     if session.wiring.service is not None:
-        for line in session.wiring.service.check(session.root):
+        for line in session.wiring.service().check(session.root):
             place, _, words = line.partition(": ")
             # A template or extent that is wrong is not used; wrong settings stop the start. Profiles and plugins were reported.
             if place.startswith(("config/datasets/", "extents/", "config/pipelines/")):
@@ -262,6 +261,8 @@ def gc(
     dry_run: DryRun = False,
 ) -> None:
     """Apply retention, then remove bytes that are provably ours and no longer used."""
+    from cubeport.catalog.parts import Garbage
+
     session = current(ctx)
     retired = session.service.retain(dry_run=dry_run) if _has_versions(session) else []
     found = session.catalog(read_only=dry_run).gc(older_than_s=_values.seconds_of(older_than), dry_run=dry_run)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import getpass
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
@@ -22,7 +22,7 @@ from cubeport.catalog.extraction import Extractors
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.hooks import HookManager
 from cubeport.catalog.parts import CatalogParts
-from cubeport.catalog.plugins import Plugins, discover, join_hooks
+from cubeport.catalog.plugins import join_hooks
 from cubeport.catalog.schemas import KindPolicy, Schemas
 from cubeport.catalog.work.journal import FileJournal, Journal
 from cubeport.catalog.work.undo import Undoer
@@ -35,6 +35,7 @@ from cubeport.errors import (
     NotACatalog,
 )
 from cubeport.main import conversion
+from cubeport.main.installed import find_plugins
 
 if TYPE_CHECKING:
     from cubeport.adapters.sandbox.children import Children
@@ -406,19 +407,6 @@ def gate_limits(settings: Settings) -> SourceLimits:
         children=gate.children or os.cpu_count() or 1,
         sandbox=gate.sandbox,
     )
-
-
-def plugins_of(root: Path | None) -> Plugins:
-    """Return the plugins of the catalog in *root*, or of none in particular."""
-    file = catalog_file(root) if root is not None and (root / MARK / CATALOG_FILE).is_file() else None
-    return find_plugins(file.plugins.disabled if file is not None else (), wanted=True)
-
-
-def find_plugins(disabled: Sequence[str], *, wanted: bool) -> Plugins:
-    """Return the installed plugins but those switched off; none when the environment says so."""
-    if not wanted or os.environ.get("CUBEPORT_PLUGINS") == "off":
-        return Plugins()
-    return discover(disabled=disabled)
 
 
 def _data_dir(root: Path) -> Path:

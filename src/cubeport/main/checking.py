@@ -39,7 +39,7 @@ def _catalog(root: Path) -> Iterator[str]:
 
 def _profiles(root: Path) -> Iterator[str]:
     from cubeport.adapters.storage.profiles import read_profiles
-    from cubeport.main.catalog import plugins_of
+    from cubeport.main.installed import plugins_of
 
     try:
         plugins = plugins_of(root)
@@ -63,7 +63,7 @@ def _entries(root: Path) -> Iterator[str]:
 
 def _pipelines(root: Path) -> Iterator[str]:
     from cubeport.catalog import pipelines
-    from cubeport.main.catalog import plugins_of
+    from cubeport.main.installed import plugins_of
 
     folder = root / "config" / "pipelines"
     try:

@@ -8,13 +8,11 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cubeport.main.catalog import Catalog, plugins_of
-from cubeport.main.checking import check_configuration
-from cubeport.main.service import DEMO, connect, prepare, serve
-
 if TYPE_CHECKING:
     from cubeport.adapters.sources.own import Found
-    from cubeport.cli._session import Session, Wiring
+    from cubeport.catalog.plugins import Plugins
+    from cubeport.cli._session import ServiceParts, Session, Wiring
+    from cubeport.main.catalog import Catalog
     from cubeport.service.service import Service
 
 
@@ -28,37 +26,76 @@ def run(arguments: Sequence[str] | None = None) -> int:
 def wiring() -> Wiring:
     """Return what the command line of this process is made of."""
     from cubeport.cli import configuration, datasets, derive, ingest, jobs, keys, mirrors, serving, sources, sync, webhooks, zones
-    from cubeport.cli._session import Options, ServiceParts, Wiring
+    from cubeport.cli._session import Options, Wiring
 
-    environment = Options(
-        instance=Path(instance) if (instance := os.environ.get("CUBEPORT_INSTANCE")) else None,
-        user=os.environ.get("CUBEPORT_USER"),
-        plugins=os.environ.get("CUBEPORT_PLUGINS") != "off",
+    return Wiring(
+        open_catalog=_open,
+        create_catalog=_create,
+        migrate=_migrate,
+        service=_parts,
+        registers=tuple(
+            module.register
+            for module in (serving, ingest, sync, datasets, jobs, configuration, keys, webhooks, mirrors, derive, sources, zones)
+        ),
+        plugins=_plugins,
+        connect=_connect,
+        init_service=_init,
+        environment=Options(
+            instance=Path(instance) if (instance := os.environ.get("CUBEPORT_INSTANCE")) else None,
+            user=os.environ.get("CUBEPORT_USER"),
+            plugins=os.environ.get("CUBEPORT_PLUGINS") != "off",
+        ),
     )
 
-    def init_service(_: Session, root: Path, *, catalog: str, allow_roots: Sequence[Path], allow_origins: Sequence[str]) -> Any:
-        prepare(root, catalog, allow_roots=[str(each.absolute()) for each in allow_roots], allow_origins=allow_origins)
-        return {"configuration": "config/service.yaml"}
 
-    def of_service(session: Session) -> Service:
-        return connect(session.root, user_id=session.options.user)
+# Each part is imported when a command needs it: half of the time that `--help` took was the catalog's import.
+
+
+def _open(root: Path, **how: Any) -> Catalog:
+    from cubeport.main.catalog import Catalog
+
+    return Catalog.open(root, **how)
+
+
+def _create(root: Path, **how: Any) -> Catalog:
+    from cubeport.main.catalog import Catalog
+
+    return Catalog.create(root, **how)
+
+
+def _migrate(root: Path) -> Any:
+    from cubeport.main.catalog import Catalog
+
+    return Catalog.migrate(root)
+
+
+def _plugins(root: Path | None) -> Plugins:
+    from cubeport.main.installed import plugins_of
+
+    return plugins_of(root)
+
+
+def _connect(session: Session) -> Service:
+    from cubeport.main.service import connect
+
+    return connect(session.root, user_id=session.options.user)
+
+
+def _init(_: Session, root: Path, *, catalog: str, allow_roots: Sequence[Path], allow_origins: Sequence[str]) -> Any:
+    from cubeport.main.service import prepare
+
+    prepare(root, catalog, allow_roots=[str(each.absolute()) for each in allow_roots], allow_origins=allow_origins)
+    return {"configuration": "config/service.yaml"}
+
+
+def _parts() -> ServiceParts:
+    from cubeport.cli._session import ServiceParts
+    from cubeport.main.checking import check_configuration
+    from cubeport.main.service import DEMO, prepare, serve
 
     def find(names: Iterable[str]) -> Found:
         from cubeport.adapters.sources.own import find
 
         return find(names)
 
-    return Wiring(
-        open_catalog=Catalog.open,
-        create_catalog=Catalog.create,
-        migrate=Catalog.migrate,
-        service=ServiceParts(serve=serve, prepare=partial(prepare, samples=True), demo=DEMO, find=find, check=check_configuration),
-        registers=tuple(
-            module.register
-            for module in (serving, ingest, sync, datasets, jobs, configuration, keys, webhooks, mirrors, derive, sources, zones)
-        ),
-        plugins=plugins_of,
-        connect=of_service,
-        init_service=init_service,
-        environment=environment,
-    )
+    return ServiceParts(serve=serve, prepare=partial(prepare, samples=True), demo=DEMO, find=find, check=check_configuration)

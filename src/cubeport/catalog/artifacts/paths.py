@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from cubeport.catalog.artifacts.storage import split_suffix
+from cubeport.catalog.artifacts.naming import split_suffix
 from cubeport.errors import InvalidTemplate, PathEscapes
 
 DIRECTORY = "{year_added}/{original_stem}"

@@ -9,8 +9,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from cubeport.catalog.artifacts.naming import split_suffix
 from cubeport.catalog.artifacts.paths import ATTACHED, DIRECTORY, FILENAME, Field, render, segment, slug
-from cubeport.catalog.artifacts.storage import Profile, Profiles, StoragePlan, WriteMode, root_of, split_suffix, suffixed
+from cubeport.catalog.artifacts.storage import Profile, Profiles, StoragePlan, WriteMode, root_of, suffixed
 from cubeport.catalog.forms.canonical import new_id, timestamp
 from cubeport.catalog.models import CatalogRecord, FSSpecLocator, LocalPathLocator, PlannedPathLocator, TargetKind
 from cubeport.errors import InvalidRequest, OutsideProfile, ReadOnly

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
+from cubeport.catalog.artifacts.naming import split_suffix
 from cubeport.catalog.models import FSSpecLocator, LocalPathLocator, TargetKind
 from cubeport.errors import InvalidConfiguration, UnknownProfile
 
@@ -62,21 +63,6 @@ def suffixed(path: str, object_id: str) -> str:
     folder, slash, name = path.rpartition("/")
     stem, suffix = split_suffix(name)
     return f"{folder}{slash}{stem}-{object_id[:8]}{suffix}"
-
-
-def split_suffix(name: str) -> tuple[str, str]:
-    """Return stem and suffix, such as ``("a", ".tar.gz")``; a leading dot begins no suffix."""
-    stem, dot, suffix = name.rpartition(".")
-    if not stem.strip(".") or not suffix or len(suffix) > _LONGEST_SUFFIX:
-        return name, ""
-    inner, inner_dot, packed = stem.rpartition(".")
-    if suffix.lower() in _PACKERS and inner.strip(".") and 0 < len(packed) <= _LONGEST_SUFFIX:
-        return inner, f"{inner_dot}{packed}{dot}{suffix}"
-    return stem, dot + suffix
-
-
-_PACKERS = {"gz", "bz2", "xz", "zst", "lz4"}
-_LONGEST_SUFFIX = 16
 
 
 class Target(Protocol):

@@ -1,0 +1,29 @@
+"""Which plugins a process uses: those that are installed, but for what the catalog or the environment switches off."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from importlib import metadata
+from pathlib import Path
+
+from cubeport.catalog.plugins import GROUP, Plugins, discover
+
+
+def plugins_of(root: Path | None) -> Plugins:
+    """Return the plugins of the catalog in *root*, or of none in particular."""
+    disabled: Sequence[str] = ()
+    # Where none is installed, the file need not be read, which takes longer than all else that `--help` does.
+    if root is not None and metadata.entry_points(group=GROUP):
+        from cubeport.catalog.catalogfile import CATALOG_FILE, MARK, catalog_file
+
+        if (root / MARK / CATALOG_FILE).is_file():
+            disabled = catalog_file(root).plugins.disabled
+    return find_plugins(disabled, wanted=True)
+
+
+def find_plugins(disabled: Sequence[str], *, wanted: bool) -> Plugins:
+    """Return the installed plugins but those switched off; none when the environment says so."""
+    if not wanted or os.environ.get("CUBEPORT_PLUGINS") == "off":
+        return Plugins()
+    return discover(disabled=disabled)
