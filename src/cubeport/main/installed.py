@@ -13,7 +13,7 @@ from cubeport.catalog.plugins import GROUP, Plugins, discover
 def plugins_of(root: Path | None) -> Plugins:
     """Return the plugins of the catalog in *root*, or of none in particular."""
     disabled: Sequence[str] = ()
-    # Where none is installed, the file need not be read, which takes longer than all else that `--help` does.
+    # Where none is installed, the file need not be read, which takes longer than the rest of `--help`.
     if root is not None and metadata.entry_points(group=GROUP):
         from cubeport.catalog.catalogfile import CATALOG_FILE, MARK, catalog_file
 
