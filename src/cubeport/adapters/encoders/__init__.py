@@ -1,1 +1,1 @@
-"""Output forms: one file a form, with an ``ENCODER``; ``cubeport.cubes.forms.FORMS`` names them."""
+"""The encoders of the output forms, one file for each. ``cubeport.cubes.forms.FORMS`` lists them."""

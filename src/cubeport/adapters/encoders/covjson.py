@@ -1,4 +1,4 @@
-"""CoverageJSON (:mod:`cubeport.documents.coveragejson`): read, written, and its size foretold."""
+"""The encoder for CoverageJSON (:mod:`cubeport.documents.coveragejson`), with an estimate of the size."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cubeport.cubes.windows import time_axis
 from cubeport.documents import coveragejson
 
 _COVERAGE_CELLS = 1_000
-"""What each further coverage of a collection counts as, in cells: its domain is written again."""
+"""Each additional coverage of a collection counts as this many cells, because its domain is written again."""
 
 
 class _CoverageJSON(Encoder):
@@ -23,7 +23,7 @@ class _CoverageJSON(Encoder):
         return part.cost.cells + _COVERAGE_CELLS * (coverages - 1)
 
     def size(self, part: Part) -> int:
-        """Return the bytes of the document: labels as they will be written, values like those between the least and greatest."""
+        """Return the estimated size of the document in bytes, from the actual labels and from values in the range of each field."""
         description, found = part.description, part.opened.labels()
         size = 500.0
         for group in coveragejson.groups(description, part.windows):

@@ -1,4 +1,4 @@
-"""CSV (:mod:`cubeport.documents.table`): read, written, and its size foretold."""
+"""The encoder for CSV (:mod:`cubeport.documents.table`), with an estimate of the size."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cubeport.documents import coveragejson, table
 
 class _Csv(Encoder):
     def size(self, part: Part) -> int:
-        """Return the bytes of the table: each row has its labels again."""
+        """Return the estimated size of the table in bytes. Each row repeats its labels."""
         labels = part.opened.labels().values
         clock = time_axis(part.description)
         size = 0.0

@@ -1,7 +1,7 @@
-"""GeoTIFF (OGC 19-008r4): one step and one level of regular axes, fields as bands, the northern row first.
+"""GeoTIFF (OGC 19-008r4): one step and one level on regular axes, with fields as bands and the northern row first.
 
-Values are as decoded. The reference system is named by its EPSG code; one without a code is written as the well-known text that
-GDAL reads from citations ("ESRI PE String").
+Values are decoded. The reference system is given by its EPSG code, or, without a code, as well-known text that GDAL reads from a
+citation ("ESRI PE String").
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ if TYPE_CHECKING:
     type Array = NDArray[Any]
 
 _FRAME_BYTES = 8_000
-"""Bytes of a file next to its values, about."""
+"""The approximate size of a file without its values, in bytes."""
 _EVEN = 1e-3
-"""Part of a step by which labels may lie off an even spacing: what single precision rounds."""
+"""How far labels may deviate from even spacing, as a share of a step, because of rounding in single precision."""
 _WIDER = {"float16": "float32", "bool": "uint8"}
-"""Types that TIFF readers do not know, and the next ones that they do."""
+"""Types that TIFF readers do not support, and the types that replace them."""
 
 _PIXEL_SCALE, _TIE_POINT, _GEO_KEYS, _GEO_TEXTS, _GDAL_METADATA, _GDAL_NODATA = 33550, 33922, 34735, 34737, 42112, 42113
 _MODEL_TYPE, _RASTER_TYPE, _GEOGRAPHIC, _PROJECTED, _PROJECTED_CITATION = 1024, 1025, 2048, 3072, 3073
@@ -72,7 +72,7 @@ class _GeoTIFF(Encoder):
             return room.finished(target)
         except BaseException:
             try:
-                room.finished(target)  # tifffile trips over a full disk, and says something else
+                room.finished(target)  # tifffile fails on a full disk with an unrelated error
             finally:
                 target.close()
             raise
@@ -82,7 +82,7 @@ ENCODER = _GeoTIFF()
 
 
 def _axes(part: Part) -> tuple[Axis, Axis]:
-    """Return x and y. Raises NotAcceptable, with the way out, where the part is not one plane of regular axes."""
+    """Return x and y. Raises NotAcceptable, with the next step, if the part is not one plane on regular axes."""
     description, windows = part.description, part.windows
     spatial = description.spatial
     if spatial.family not in ("rectilinear", "projected") or windows.scattered:
@@ -104,7 +104,7 @@ def _axes(part: Part) -> tuple[Axis, Axis]:
 
 
 def _spacing(cut: Cut, axis: Axis) -> tuple[Array, float]:
-    """Return the labels of an axis and its signed step. Raises NotAcceptable where they are not even."""
+    """Return the labels of an axis and its signed step. Raises NotAcceptable if the labels are not evenly spaced."""
     labels = exact(np.atleast_1d(cut.labels[axis.name]))
     if len(labels) == 1:
         edges = cut.bounds.get(axis.name)
@@ -122,7 +122,7 @@ def _spacing(cut: Cut, axis: Axis) -> tuple[Array, float]:
 
 
 def _bands(cut: Cut, x: Axis, y: Axis, turned: tuple[bool, bool]) -> Array:
-    """Return (field, row, column), from north to south and from west to east; cells outside an area are missing."""
+    """Return the values as (field, row, column), from north to south and from west to east. Cells outside an area are missing."""
     planes = []
     for name in cut.windows.fields:
         dimensions = cut.description.variable(name).dimensions
@@ -141,7 +141,7 @@ def _bands(cut: Cut, x: Axis, y: Axis, turned: tuple[bool, bool]) -> Array:
 
 
 def _geo_keys(description: CubeDescription) -> tuple[tuple[int, ...], str]:
-    """Return the GeoKeyDirectory and its texts. Raises NotAcceptable where the reference system has no form in GeoTIFF."""
+    """Return the GeoKeyDirectory and its texts. Raises NotAcceptable if GeoTIFF cannot express the reference system."""
     code, crs = storage_crs(description), description.spatial.crs
     authority, _, number = ("EPSG", "", "4326") if code == "OGC:CRS84" else code.partition(":")
     if authority == "EPSG" and number.isdigit() and int(number) < _USER_DEFINED:
@@ -182,7 +182,7 @@ def _esri(wkt: str | None) -> str | None:
 
 
 def _described(part: Part) -> str:
-    """Return the names and units of the bands as GDAL keeps them."""
+    """Return the names and units of the bands in GDAL's format."""
     items = []
     for number, name in enumerate(part.windows.fields):
         variable = part.description.variable(name)

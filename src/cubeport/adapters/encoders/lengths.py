@@ -1,4 +1,4 @@
-"""How long values are as text, from metadata: what sizes of text forms are foretold by."""
+"""Estimate the length of values as text from metadata, for the sizes of text forms."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cubeport.cubes.part import Part
 
 
 def value_length(part: Part, name: str) -> float:
-    """Return the mean length of a written value, from evenly spread values of its own range, type and packing."""
+    """Return the mean length of a value as text, from evenly spread values in its range, with its type and packing."""
     variable = part.description.variable(name)
     low, high = variable.valid_min, variable.valid_max
     if low is None or high is None:
@@ -27,7 +27,7 @@ def value_length(part: Part, name: str) -> float:
 
 
 def mean_length(values: Any) -> float:
-    """Return the mean length of values as JSON, each with its comma."""
+    """Return the mean length of values as JSON, including the comma."""
     if values.dtype.kind not in "iuf":
         return float(np.mean([len(str(value).encode()) + 3 for value in values[:256].tolist()]))
     sample = np.ascontiguousarray(values[:: max(1, values.size // 256)], dtype=values.dtype.newbyteorder("="))

@@ -1,4 +1,4 @@
-"""Encoders by the file that has them: imported at the first answer of their form."""
+"""Find encoders by module name. A module is imported for the first answer in its form."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from cubeport.cubes.forms import Encoder, Form
 
 
 class EncoderModules:
-    """The files next to this one, as the service asks for them (``service.ports.Encoders``)."""
+    """The modules of this package, as the port ``service.ports.Encoders``."""
 
     def of(self, form: Form) -> Encoder:
         """Return the encoder of *form*."""
         found = import_module(f"cubeport.adapters.encoders.{form.encoder}").ENCODER
-        assert isinstance(found, Encoder)  # what a form's line names is an encoder
+        assert isinstance(found, Encoder)  # the module that a form names has an encoder
         return found

@@ -1,11 +1,11 @@
-"""NetCDF-4 written by h5py, in this process, from the values that the server has decoded already (ADR 0010).
+"""NetCDF-4, written by h5py in this process from values that the server has already decoded (ADR 0010).
 
-netCDF-C is not safe in threads and kills workers (netcdf4-python#844, #1192); h5py holds a lock of its own around HDF5. A
-NetCDF-4 file is an HDF5 file with dimension scales: what is written here follows the NetCDF-4 format specification, appendix B
-of the NetCDF User's Guide ("Interoperability with HDF5").
+netCDF-C is not thread-safe and kills workers (netcdf4-python#844, #1192); h5py has its own lock around HDF5. A NetCDF-4 file is an
+HDF5 file with dimension scales. The file follows the NetCDF-4 format specification, appendix B of the NetCDF User's Guide
+("Interoperability with HDF5").
 
-Values, names, order, attributes, packing and fill values are those of the store. What changes: sliced axes become scalar
-coordinates (coverages), longitudes that run over the seam are turned so that they run on, cells outside the box of a
+Values, names, order, attributes, packing and fill values are those of the store, with these exceptions: sliced axes become scalar
+coordinates (coverages), longitudes across the seam are shifted so that they are continuous, and cells outside the box of a
 curvilinear grid are missing.
 """
 
@@ -28,14 +28,14 @@ type Array = NDArray[Any]
 
 MIB = 1 << 20
 _STRIP_BYTES = 32 * MIB
-"""Values in memory at once."""
+"""How many bytes of values are in memory at a time."""
 _VARIABLE_BYTES = 2_600
-"""Bytes that a NetCDF-4 file has for a variable next to its values, about."""
+"""The approximate size of a variable in a NetCDF-4 file without its values, in bytes."""
 _OF_VALUES = ("_FillValue", "missing_value", "valid_min", "valid_max", "valid_range", "flag_values", "flag_masks", "actual_range")
-"""Attributes that are of the type of the values (CF 2.5.1, 3.5); JSON has kept the number and not the type."""
+"""Attributes with the type of the values (CF 2.5.1, 3.5). JSON keeps the number but not its type."""
 
 _WIDER: Mapping[str, np.dtype[Any]] = {"b1": np.dtype("int8"), "f2": np.dtype("float32")}
-"""What NetCDF has for the types that it lacks; every value is the same."""
+"""The types that replace types unknown to NetCDF. Every value is the same."""
 _FILLS: Mapping[str, float] = {
     "i1": -127, "u1": 255, "i2": -32767, "u2": 65535, "i4": -2147483647, "u4": 4294967295,
     "i8": -9223372036854775806, "u8": 18446744073709551614, "f4": 9.969209968386869e36, "f8": 9.969209968386869e36,
@@ -52,12 +52,14 @@ _RESERVED = (
     "DIMENSION_LIST",
     "REFERENCE_LIST",
 )
-"""Names that the format uses itself: attributes of the store with these names are left out."""
+"""Names that the format itself uses. Attributes with these names are omitted."""
 
 
 class _NetCDF(Encoder):
     def size(self, part: Part) -> int:
-        """Return the bytes of the file: values as stored, uncompressed, and what HDF5 keeps of each variable and attribute."""
+        """Return the estimated size of the file in bytes: uncompressed stored values, and HDF5's overhead for variables and
+        attributes.
+        """
         opened = part.opened
         names = opened.names() if part.everything else opened.needed(part.windows.fields)
         size = _VARIABLE_BYTES * len(names) + 3 * len(str(opened.global_attributes()))
@@ -72,7 +74,7 @@ class _NetCDF(Encoder):
     def encode(self, part: Part, room: Room, deadline: Deadline) -> BinaryIO:
         target = room.open(self.size(part))
         try:
-            # netCDF-C needs the order of creation; 1.8 and later keep attributes of more than 64 KiB.
+            # netCDF-C needs the creation order; version 1.8 and later can store attributes of more than 64 KiB.
             with h5py.File(target, "w", track_order=True, libver=("v108", "v110")) as file:
                 _Writer(file, part, deadline).write()
             return room.finished(target)
@@ -95,7 +97,7 @@ class _Writer:
         self._as_stored = part.as_stored
         self._fields = part.windows.fields
         self._windows = part.windows.along
-        # Only coverages drop what was sliced: a download keeps the dimensions of the store.
+        # Only coverages drop sliced dimensions. A download keeps the dimensions of the store.
         self._dropped = set() if self._as_stored else {name for name, window in self._windows.items() if window.sliced}
         self._mask = part.windows.mask
         self._names = list(part.opened.names()) if part.everything else part.opened.needed(self._fields)
@@ -127,7 +129,7 @@ class _Writer:
                     dataset.dims[at].attach_scale(self._scales[dimension])
 
     def _turned_names(self) -> dict[str, str]:
-        """Return the longitude and its bounds, with the dimension whose window turns them."""
+        """Return the longitude and its bounds, with the dimension whose window shifts them."""
         found: dict[str, str] = {}
         for axis in self._description.axes:
             window = self._windows.get(axis.dimension)
@@ -138,7 +140,7 @@ class _Writer:
         return found
 
     def _shifts(self, window: Window) -> tuple[IndexRange, ...]:
-        """Return the runs as they are turned: a download keeps the store's labels, and turns only what comes after the seam."""
+        """Return the ranges with their shifts. A download keeps the labels of the store and shifts only those after the seam."""
         if not self._as_stored:
             return window.runs
         first = window.runs[0].shift
@@ -161,14 +163,14 @@ class _Writer:
         dtype = opened.dtype(name) if values is None else values.dtype
         text = dtype.kind not in "iufb"
         if dtype.kind == "b":
-            attributes["dtype"] = "bool"  # as xarray writes it, and reads it back
+            attributes["dtype"] = "bool"  # xarray writes and reads booleans like this
         dtype = _WIDER.get(dtype.str[1:], dtype)
         fill = attributes.pop("_FillValue", None)
         if self._hides(name) and fill is None and not text:
             fill = _FILLS[dtype.str[1:]]
         fill_value = None if text or fill is None else np.asarray(fill, dtype=dtype).reshape(-1)[0]
         shape = tuple(self._sizes[each] for each in dimensions)
-        # Uncompressed, so that the size is known before and sending begins at once. All is written: nothing is filled before.
+        # Uncompressed, so that the size is known and sending starts immediately. Every value is written, so no pre-fill is needed.
         own = "_nc4_non_coord_" + name if name in self._sizes and dimensions != (name,) else name
         variable = self._file.create_dataset(
             own,
@@ -201,7 +203,7 @@ class _Writer:
             variable[place] = np.asarray(strip, dtype=object) if text else strip
 
     def _with_scalars(self, name: str, attributes: dict[str, Any]) -> dict[str, Any]:
-        """Return the attributes with the sliced axes of a field among its ``coordinates``: they have become scalars."""
+        """Return the attributes with the sliced axes of a field in its ``coordinates``, because these axes became scalars."""
         sliced = [
             axis.name for axis in self._description.axes if axis.dimension in self._dropped & set(self._opened.dimensions(name))
         ]
@@ -213,7 +215,7 @@ class _Writer:
         return name in self._fields and self._mask is not None and set(self._mask.dimensions) <= set(self._opened.dimensions(name))
 
     def _strips(self, name: str, fill: Any) -> Iterator[tuple[Any, Array]]:
-        """Yield the values in strips along the first dimension, each with its place in the file."""
+        """Yield the values in strips along the first dimension, each with its selection in the file."""
         opened = self._opened
         dimensions, shape = opened.dimensions(name), opened.shape(name)
         windows = [
@@ -239,8 +241,8 @@ class _Writer:
             yield (*place, *rest) or ..., values[sliced]
 
     def _hidden(self, values: Array, dimensions: tuple[str, ...], start: int, fill: Any) -> Array:
-        """Return the values with those outside the box missing."""
-        assert self._mask is not None  # the caller has asked
+        """Return the values, with those outside the box missing."""
+        assert self._mask is not None  # the caller has checked
         inside = self._mask.aligned(dimensions)
         if dimensions[0] in self._mask.dimensions:
             inside = inside[start : start + values.shape[0]]
@@ -248,7 +250,7 @@ class _Writer:
 
 
 def _part(runs: tuple[IndexRange, ...], start: int, stop: int) -> tuple[IndexRange, ...]:
-    """Return the runs between two places of the answer."""
+    """Return the ranges between two indices of the answer."""
     kept, at = [], 0
     for run in runs:
         low, high = max(start - at, 0), min(stop - at, run.stop - run.start)
@@ -265,13 +267,15 @@ def _set(owner: Any, attributes: Mapping[str, Any]) -> None:
 
 
 def _text(text: str) -> Any:
-    """Return text as netCDF-C writes it: characters of a fixed number, so that readers of the classic model have it too."""
+    """Return text as netCDF-C writes it, with a fixed number of characters, so that readers of the classic model can read it
+    too.
+    """
     encoded = text.encode()
     return np.array(encoded, dtype=h5py.string_dtype("utf-8", len(encoded))) if encoded else h5py.Empty("S1")
 
 
 def _attribute(value: Any, dtype: Any = None) -> Any:
-    """Return an attribute as it is written; numbers about values get the type of the values."""
+    """Return an attribute in its written form. Numbers that refer to values get the type of the values."""
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, dict):

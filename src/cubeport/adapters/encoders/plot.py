@@ -1,4 +1,4 @@
-"""A plot (:mod:`cubeport.documents.plot`) of one field at one place: along time, else along the vertical axis."""
+"""The encoder for a plot (:mod:`cubeport.documents.plot`) of one field at one place, along time or along the vertical axis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _BYTES_OF_A_STEP = 14
 
 class _Plot(Encoder):
     def size(self, part: Part) -> int:
-        """Return the bytes of the drawing, about."""
+        """Return the approximate size of the drawing in bytes."""
         return 2_000 + _BYTES_OF_A_STEP * min(part.cost.cells, 2_000)
 
     def encode(self, part: Part, room: Room, deadline: Deadline) -> bytes:  # noqa: ARG002  # it is made of bytes at once
@@ -26,12 +26,12 @@ class _Plot(Encoder):
 
 
 def line_of(cut: Cut) -> plot.Line:
-    """Return what is drawn of a cut at one place.
+    """Return the line to draw for a cut at one place.
 
     Raises
     ------
     NotAcceptable
-        When it has several fields, or more than one axis is left.
+        If the cut has several fields or more than one axis.
     """
     import numpy as np
 
@@ -73,7 +73,7 @@ def _along(axis: Axis, labels: Any, values: Any, title: str, units: str | None) 
 
 
 def _short(stamps: list[str]) -> list[str]:
-    """Return times as people write them: days, where no two steps are of one day."""
+    """Return times in a short form: only the date, if no two steps are on the same day."""
     days = [each[:10] for each in stamps]
     return days if len(set(days)) == len(days) else stamps
 

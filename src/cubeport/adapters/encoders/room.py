@@ -1,4 +1,4 @@
-"""Room for answers that are put together in a file: in memory when small, else on the data disk, without a name, within a quota."""
+"""Files in which answers are assembled: small answers in memory, others in unnamed files on the data disk, within a quota."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ MIB = 1 << 20
 
 
 class AnswerRoom:
-    """The room of one process.
+    """The files of one process.
 
     Parameters
     ----------
     folder
-        Where files of answers are made; it is created when the first is needed.
+        The folder for the files of answers. It is created when the first file is needed.
     disk_bytes
-        How many bytes of answers may be on the disk at one time, those that are still being sent included.
+        The largest total size of answers on the disk, including those that are still being sent.
     memory_bytes
-        Answers up to this size stay in memory,
-    memory_total
-        as long as those that are in memory are not more than this together.
+        Answers up to this size stay in memory, within *memory_total*.
+        memory_total
+            The largest total size of answers in memory.
     """
 
     def __init__(self, folder: Path, *, disk_bytes: int, memory_bytes: int = 16 * MIB, memory_total: int = 256 * MIB) -> None:
@@ -40,19 +40,19 @@ class AnswerRoom:
         self._lock = threading.Lock()
 
     def open(self, declared_bytes: int) -> BinaryIO:
-        """Return an empty file for about that many bytes.
+        """Return an empty file for about this many bytes.
 
         Raises
         ------
         NoSpace
-            When the answers that are being sent leave no room within the quota; when the disk is full.
+            If the answers that are being sent use up the quota, or the disk is full.
         """
         if self._take_memory(declared_bytes):
             return cast(BinaryIO, _InMemory(self, declared_bytes))
         return self._file(declared_bytes)
 
     def hold(self, content: bytes) -> BinaryIO:
-        """Return *content* as a file, at its beginning. Raises as :meth:`open`."""
+        """Return *content* as a file, positioned at its start. Raises as :meth:`open`."""
         if self._take_memory(len(content)):
             return cast(BinaryIO, _InMemory(self, len(content), content))
         file = self._file(len(content))
@@ -66,7 +66,7 @@ class AnswerRoom:
         return file
 
     def finished(self, file: BinaryIO) -> BinaryIO:
-        """Return a file that is written whole. Raises NoSpace, StoreUnavailable when a write failed."""
+        """Return a file that is completely written. Raises NoSpace or StoreUnavailable if a write failed."""
         failed: OSError | None = getattr(file, "failed", None)
         if failed is None:
             return file
@@ -95,7 +95,7 @@ class AnswerRoom:
             raise
 
     def give_back(self, size: int, *, disk: bool) -> None:
-        """Free a part of the quota, or of the memory."""
+        """Release a part of the disk quota or of the memory."""
         with self._lock:
             if disk:
                 self._on_disk -= size
@@ -126,9 +126,9 @@ class _InMemory(BytesIO):
 
 
 class _OnDisk:
-    """A file without a name, for HDF5 to write to: a failed write is kept in ``failed``, since HDF5 hides it.
+    """An unnamed file for HDF5 to write to. A failed write is recorded in ``failed``, because HDF5 hides it.
 
-    After a failure writing goes on into nothing, so that HDF5 can close what it has open.
+    After a failure, further writes are discarded, so that HDF5 can close its objects.
     """
 
     def __init__(self, room: AnswerRoom, declared_bytes: int) -> None:

@@ -1,6 +1,6 @@
-"""Zarr v3 in one zip file: the part as a store of its own, consolidated, with names, attributes and packing as they are stored.
+"""Zarr v3 in one zip file: the part as a separate, consolidated store, with stored names, attributes and packing.
 
-Members of the zip are not compressed again: chunks are already.
+Members of the zip file are not compressed again, because chunks are already compressed.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from cubeport.cubes.windows import IndexRange, Window, turned_labels
 type Array = NDArray[Any]
 
 _FRAME_BYTES = 3_000
-"""Bytes of a store next to the values of each variable, about."""
+"""The approximate size of a variable in a store without its values, in bytes."""
 _FILLS = {"i1": -127, "u1": 255, "i2": -32767, "u2": 65535, "i4": -2147483647, "u4": 4294967295}
-"""Fill values of integers without one of their own, where cells outside an area are missing (netcdf.h, ``NC_FILL_*``)."""
+"""Fill values for integers that have none, if cells outside an area are missing (netcdf.h, ``NC_FILL_*``)."""
 _PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
-"""The date of every member: the same part is the same bytes."""
+"""The date of all members, so that the same part gives the same bytes."""
 
 
 class _Zarr(Encoder):
@@ -69,7 +69,7 @@ def _store(part: Part, deadline: Deadline) -> dict[str, bytes]:
     """Return the objects of the store by key."""
     variables = {name: _variable(part, name, deadline) for name in _names(part)}
     data = xr.Dataset(attrs=dict(part.opened.global_attributes()))
-    # Every variable is put in as it is: as coordinates they would be indexes, and be decoded.
+    # Every variable is added unchanged. As coordinates they would become indexes and be decoded.
     data = data.assign({name: each for name, each in variables.items() if name not in each.dims})
     data = data.assign_coords(xr.Coordinates({name: each for name, each in variables.items() if name in each.dims}, indexes={}))
     held: dict[str, Any] = {}
@@ -110,12 +110,12 @@ def _fill_of(dtype: np.dtype[Any]) -> Any:
 
 
 def _turned(part: Part, name: str) -> Window | None:
-    """Return the window that turns the labels of a longitude, or of its bounds; ``None`` where nothing turns."""
+    """Return the window that shifts the labels of a longitude or of its bounds; ``None`` if nothing is shifted."""
     for axis in part.description.axes:
         window = part.windows.along.get(axis.dimension)
         if axis.kind != "x" or axis.scalar or window is None or name not in (axis.name, axis.bounds):
             continue
-        # A download keeps the labels of the store, and turns only what comes after the seam.
+        # A download keeps the labels of the store and shifts only those after the seam.
         first = window.runs[0].shift if part.as_stored else 0.0
         runs = tuple(IndexRange(run.start, run.stop, run.shift - first) for run in window.runs)
         if any(run.shift for run in runs):

@@ -1,7 +1,7 @@
-"""How versions are stored: one module an engine, found by its name.
+"""The engines that store versions, one module for each, found by name.
 
-A module has three classes, the roles of ``cubeport.service.ports``: ``Writer``, ``Reader`` and ``Lister``, each made with
-the data folder of the instance. A new engine is a new module and a new line in :data:`ENGINES`.
+A module has three classes for the roles in ``cubeport.service.ports``: ``Writer``, ``Reader`` and ``Lister``. Each is made with the
+data folder of the instance. To add an engine, add a module and a line in :data:`ENGINES`.
 """
 
 from __future__ import annotations

@@ -1,5 +1,6 @@
-"""Versions on their way here from another instance: objects by their sha256, kept until the version is whole, so that a transfer
-that was cut goes on where it was.
+"""Versions that are being received from another instance.
+
+Objects are kept by their sha256 until the version is complete, so that an interrupted transfer continues where it stopped.
 
 ::
 
@@ -29,28 +30,29 @@ from cubeport.errors import NotFound, SourceRejected, TooLarge
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 MOST_MANIFEST = 128 << 20
 MOST_OBJECT = 256 << 20
-"""Bytes of one object: what a decoded chunk may have (safety, 2.2)."""
+"""The largest size of one object in bytes, which is also the largest size of a decoded chunk."""
 KEPT_S = 24 * 3600.0
-"""How long what arrived in part is kept after its last object."""
+"""How long an incomplete version is kept after its last object, in seconds."""
 
 
 @dataclass
 class Arrivals:
-    """What is on its way below *data*."""
+    """The versions that are being received below *data*."""
 
     data: Path
     limit: int = 50 * 2**30
-    """Bytes of one version: ``limits.source_bytes``."""
+    """The largest size of one version in bytes: ``limits.source_bytes``."""
     disk: Disk = field(default_factory=Disk)
 
     def begin(self, digest: str, manifest: bytes) -> dict[str, int]:
-        """Take the manifest of a version, and return the size of each object that is not here yet, by its sha256.
+        """Accept the manifest of a version, and return the sizes of the missing objects by sha256.
 
         Raises
         ------
         SourceRejected
-            ``digest-mismatch`` or ``unreadable``, for a manifest that is not the one of *digest* or not one of ours.
-        TooLarge
+            ``digest-mismatch`` or ``unreadable``, if the manifest does not have *digest* or is not valid.
+            TooLarge
+                If the version is larger than :attr:`limit`, or one of its objects is too large.
         """
         folder = self._folder(digest)
         if len(manifest) > MOST_MANIFEST:
@@ -68,18 +70,18 @@ class Arrivals:
         return self._missing(digest, entries)
 
     def missing(self, digest: str) -> dict[str, int]:
-        """Return the size of each object of a version that is not here yet, by its sha256. Raises NotFound before :meth:`begin`."""
+        """Return the sizes of the missing objects of a version by sha256. Raises NotFound before :meth:`begin`."""
         return self._missing(digest, self._begun(digest))
 
     def put(self, digest: str, sha256: str, pieces: Iterable[bytes]) -> None:
-        """Take one object. It is kept only whole and with the bytes that its name says.
+        """Receive one object. It is kept only if it is complete and its bytes match *sha256*.
 
         Raises
         ------
         NotFound
-            For an object that the version's manifest does not list.
+            If the manifest of the version does not list the object.
         SourceRejected
-            ``digest-mismatch``, for other bytes.
+            ``digest-mismatch``, if the bytes differ.
         """
         sizes = {each.sha256: each.size for each in self._begun(digest).values()}
         if sha256 not in sizes:
@@ -90,7 +92,7 @@ class Arrivals:
             self._write(self._folder(digest) / sha256, _checked(pieces, sha256, sizes[sha256]))
 
     def seed(self, digest: str, dataset_id: str, version_id: str) -> int:
-        """Take objects that a version here has already; return how many."""
+        """Copy objects that a local version already has; return how many."""
         missing, taken = self.missing(digest), 0
         place = version_place(self.data, dataset_id, version_id)
         with store_errors("take objects of a version"):
@@ -119,11 +121,11 @@ class Arrivals:
                 source = self._folder(digest) / entry.sha256
                 if last[entry.sha256] == key:
                     self.disk.rename(source, target)
-                else:  # several keys have these bytes, and the gate takes no file of two names
+                else:  # several keys have these bytes, and the gate refuses a file with two names
                     self.disk.write(target, read(source))
 
     def thin(self, staging: Staging) -> None:
-        """Remove from ``new`` what the parent has alike: it is shared with it when the version is assembled."""
+        """Remove objects from ``new`` that equal the parent's. They are shared with the parent when the version is assembled."""
         if staging.base is None:
             return
         with store_errors("share objects with the version before"):
@@ -133,12 +135,12 @@ class Arrivals:
                     (staging.new / CUBE / key).unlink()
 
     def drop(self, digest: str) -> None:
-        """Forget a version that has arrived; idempotent."""
+        """Remove the objects of a received version. Idempotent."""
         with store_errors("remove what arrived"):
             remove(self._folder(digest))
 
     def prune(self) -> None:
-        """Forget what has waited too long for its rest."""
+        """Remove versions that have been incomplete for too long."""
         top = self.data / "arriving"
         with store_errors("remove what arrived in part"):
             for each in top.iterdir() if top.is_dir() else ():
@@ -157,7 +159,7 @@ class Arrivals:
             return _entries(read(path))
 
     def _write(self, path: Path, pieces: Iterable[bytes]) -> None:
-        """Write a file whole or not at all, even if another process writes it at the same time."""
+        """Write a complete file or none, even if another process writes it at the same time."""
         beside = path.with_name(f"{path.name}.{new_id()[:8]}")
         try:
             with beside.open("xb") as file:

@@ -1,4 +1,4 @@
-"""Attributes of a source as strict JSON, in the forms by which xarray's Zarr v3 backend decodes the same values again."""
+"""Convert the attributes of a source to strict JSON, in the form from which xarray's Zarr v3 backend decodes the same values."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _NAMES = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
 
 def encode(attributes: Mapping[Any, Any], dtype: np.dtype[Any] | None, where: str, warnings: Warnings) -> dict[str, Any]:
-    """Return *attributes* in their order; what JSON cannot hold is changed or left out, and *warnings* say so.
+    """Return *attributes* in order. Values that JSON cannot express are changed or omitted, with a warning in *warnings*.
 
     Parameters
     ----------
     dtype
-        The variable's; ``None`` for the attributes of a group.
+        The dtype of the variable; ``None`` for the attributes of a group.
     where
-        The variable's name, or ``global``, for the warnings.
+        The name of the variable, or ``global``, for the warnings.
     """
     encoded: dict[str, Any] = {}
     for key, value in _with_fill(attributes, dtype, where, warnings).items():
@@ -44,9 +44,9 @@ def encode(attributes: Mapping[Any, Any], dtype: np.dtype[Any] | None, where: st
 
 
 def fill_of(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> Any:
-    """Return the array's own fill value: the ``_FillValue`` where the type holds it, else NaN, 0 or no text.
+    """Return the fill value of the array: ``_FillValue`` if the type can express it, otherwise NaN, 0 or an empty text.
 
-    Chunks of nothing but fill need no bytes then, and clients that know no CF see what is missing.
+    Chunks that contain only the fill value then need no bytes, and clients that do not know CF see which values are missing.
     """
     if dtype.kind == "T":
         return ""
@@ -57,18 +57,18 @@ def fill_of(attributes: Mapping[Any, Any], dtype: np.dtype[Any]) -> Any:
 
 
 def fill_to_json(value: Any, dtype: np.dtype[Any]) -> Any:
-    """Return a ``_FillValue`` that the type holds as xarray writes it: floats as base64 of a double, others plain."""
+    """Return a ``_FillValue`` as xarray writes it: floats as base64 of a double, other types as plain values."""
     plain = _fill(value, dtype)
     return float_to_text(plain) if dtype.kind == "f" else plain
 
 
 def _with_fill(attributes: Mapping[Any, Any], dtype: np.dtype[Any] | None, where: str, warnings: Warnings) -> dict[Any, Any]:
-    """Return *attributes* without fill values that no value can equal, or that JSON cannot hold where they stand."""
+    """Return *attributes* without fill values that no value of the type can equal or that JSON cannot express."""
     held = dict(attributes)
     if dtype is None:
         return held
     if dtype.kind == "T":
-        # xarray cannot decode a _FillValue of text from Zarr v3, and reads missing_value to the same effect.
+        # xarray cannot decode a text _FillValue from Zarr v3, but missing_value has the same effect.
         return {"missing_value" if key == "_FillValue" else key: value for key, value in held.items()}
     missing = held.get("missing_value")
     if isinstance(missing, float | np.floating) and not math.isfinite(missing):
@@ -84,7 +84,7 @@ def _with_fill(attributes: Mapping[Any, Any], dtype: np.dtype[Any] | None, where
 
 
 def _fill(value: Any, dtype: np.dtype[Any]) -> Any:
-    """Return *value* as a plain number of the type, or ``None`` where the type has no such number."""
+    """Return *value* as a plain number of the type, or ``None`` if the type does not have this number."""
     if value is None or np.size(value) != 1:
         return None
     single = np.ravel(value)[0]
@@ -97,7 +97,7 @@ def _fill(value: Any, dtype: np.dtype[Any]) -> Any:
         return bool(number)
     limits = np.iinfo(dtype)
     if dtype.kind == "i" and limits.max < number <= np.iinfo(f"u{dtype.itemsize}").max:
-        # ``_Unsigned`` variables name their fill by its unsigned number.
+        # ``_Unsigned`` variables give their fill value as an unsigned number.
         number -= 1 << (8 * dtype.itemsize)
     return number if limits.min <= number <= limits.max else None
 

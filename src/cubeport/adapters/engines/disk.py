@@ -1,4 +1,4 @@
-"""The calls by which an engine changes names and makes them durable: one small port, so that a test can let each of them fail."""
+"""The file system calls with which an engine changes names and makes them durable, as a port, so that a test can make each fail."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 from cubeport.catalog.disk.durable import FILE_MODE, make_folder, sync, write_all
 
 FOLDER = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-"""How a folder is opened: no link is followed."""
+"""The flags to open a folder without following links."""
 
 FILE = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-"""How a file is opened: no link is followed, and a pipe does not block."""
+"""The flags to open a file without following links and without blocking on a pipe."""
 
 
 class Disk:
@@ -27,15 +27,15 @@ class Disk:
         make_folder(path)
 
     def rename(self, source: str | Path, target: str | Path, *, source_fd: int | None = None, target_fd: int | None = None) -> None:
-        """Give *source* the name *target*, each below its folder's descriptor where one is given."""
+        """Rename *source* to *target*, each relative to its folder's descriptor if one is given."""
         os.rename(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd)
 
     def link(self, source: str, target: str, *, source_fd: int, target_fd: int) -> None:
-        """Give the file *source* the name *target* as well, each below its folder's descriptor."""
+        """Create the hard link *target* to *source*, each relative to its folder's descriptor."""
         os.link(source, target, src_dir_fd=source_fd, dst_dir_fd=target_fd, follow_symlinks=False)
 
     def write(self, path: str | Path, data: bytes, *, folder_fd: int | None = None) -> None:
-        """Write a new file, below its folder's descriptor where one is given."""
+        """Write a new file, relative to its folder's descriptor if one is given."""
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, FILE_MODE, dir_fd=folder_fd)
         try:
             write_all(descriptor, data)
@@ -43,11 +43,11 @@ class Disk:
             os.close(descriptor)
 
     def sync(self, descriptor: int) -> None:
-        """Return when the bytes of a file, or the names of a folder, are on the disk."""
+        """Sync a file or a folder to the disk."""
         sync(descriptor)
 
     def sync_all(self, descriptor: int) -> None:
-        """Return when everything on the file system of *descriptor* is on the disk; errors are reported since Linux 5.8."""
+        """Sync the whole file system of *descriptor* to the disk. Linux reports errors since version 5.8."""
         if _SYNCFS is None:
             raise OSError(errno.ENOSYS, "no syncfs")
         if _SYNCFS(descriptor) != 0:
@@ -59,7 +59,7 @@ _SYNCFS = getattr(ctypes.CDLL(None, use_errno=True), "syncfs", None)
 
 @contextlib.contextmanager
 def descriptor(path: str | Path, flags: int) -> Iterator[int]:
-    """Open *path* for the block."""
+    """Open *path* for the duration of the block."""
     opened = os.open(path, flags)
     try:
         yield opened
@@ -69,7 +69,7 @@ def descriptor(path: str | Path, flags: int) -> Iterator[int]:
 
 @contextlib.contextmanager
 def beneath(root: str | Path, folders: Sequence[str]) -> Iterator[int]:
-    """Open the folder below *root* for the block, step by step, following no link."""
+    """Open the folder below *root* for the duration of the block, one level at a time, without following links."""
     opened = os.open(root, FOLDER)
     try:
         for each in folders:
@@ -82,10 +82,11 @@ def beneath(root: str | Path, folders: Sequence[str]) -> Iterator[int]:
 
 
 def open_file(root: str, key: str) -> int:
-    """Open the file *key* below *root*, a path without links, for reading, and follow no link below it.
+    """Open the file *key* below *root* for reading, without following links below *root*. *root* itself must not contain links.
 
-    The whole path is opened at once, and the kernel asked what was reached: a fifth of the time of going step by step. Where that
-    is another path (by a link, or since a folder was moved meanwhile), or nobody says, each step is taken.
+    The whole path is opened with one call, and /proc then shows which path was reached. This takes a fifth of the time of opening
+    level by level. If the path differs (because of a link or a moved folder), or /proc does not show it, the levels are opened one
+    by one.
     """
     path = f"{root}/{key}"
     opened = os.open(path, FILE)
@@ -93,7 +94,7 @@ def open_file(root: str, key: str) -> int:
         if os.readlink(f"/proc/self/fd/{opened}") == path:  # noqa: PTH115  # each chunk that is served pays for it
             return opened
     except OSError:
-        pass  # there is no /proc here
+        pass  # this system has no /proc
     os.close(opened)
     *inner, name = key.split("/")
     with beneath(root, inner) as folder:
@@ -101,12 +102,12 @@ def open_file(root: str, key: str) -> int:
 
 
 def read(path: Path) -> bytes:
-    """Return the bytes of a file, following no link."""
+    """Return the bytes of a file, without following links."""
     with descriptor(path, FILE) as opened, os.fdopen(os.dup(opened), "rb") as file:
         return file.read()
 
 
 def remove(folder: Path) -> None:
-    """Remove a folder with everything in it, if it is there."""
+    """Remove a folder and everything in it, if it exists."""
     with contextlib.suppress(FileNotFoundError):
         shutil.rmtree(folder)

@@ -1,7 +1,8 @@
-"""The manifest of a version: the only list of its objects, and the names of what an engine keeps of a version.
+"""The manifest of a version, which is the only list of its objects, and the file names that an engine uses for a version.
 
-``manifest.json`` is ``{"algorithm": "sha256", "entries": [{"key", "size", "sha256"}]}``, sorted by key; its own sha256 is the
-digest of the version. An object that it does not list does not exist; one that it lists and the store has lost is damage.
+``manifest.json`` is ``{"algorithm": "sha256", "entries": [{"key", "size", "sha256"}]}``, sorted by key. Its own sha256 is the
+digest of the version. An object that it does not list does not exist. If it lists an object that the store does not have, the store
+is damaged.
 """
 
 from __future__ import annotations
@@ -13,19 +14,19 @@ from typing import NamedTuple
 from cubeport.cubes import keys
 
 CUBE = "cube.zarr"
-"""The folder of the served tree."""
+"""The folder of the published Zarr tree."""
 
 MANIFEST = "manifest.json"
 """The manifest, next to the tree."""
 
 
 class Entry(NamedTuple):
-    """What the manifest says of one object."""
+    """The manifest's entry for one object."""
 
     size: int
-    """In bytes."""
+    """The size in bytes."""
     sha256: str
-    """Of its bytes, hex."""
+    """The sha256 of its bytes in hex."""
 
 
 type Entries = Mapping[str, Entry]
@@ -33,7 +34,7 @@ type Entries = Mapping[str, Entry]
 
 
 def parse(manifest: bytes) -> Entries:
-    """Return the entries. Raises ValueError unless *manifest* lists keys that fit the grammar, each once, in order."""
+    """Return the entries. Raises ValueError unless *manifest* lists valid keys, each once, in order."""
     try:
         document = json.loads(manifest)
         entries = {each["key"]: Entry(int(each["size"]), str(each["sha256"])) for each in document["entries"]}
@@ -48,6 +49,6 @@ def parse(manifest: bytes) -> Entries:
 
 
 def to_bytes(entries: Entries) -> bytes:
-    """Return the manifest; the same entries always give the same bytes."""
+    """Return the bytes of the manifest. The same entries always give the same bytes."""
     listed = [{"key": key, "size": entries[key].size, "sha256": entries[key].sha256} for key in sorted(entries)]
     return json.dumps({"algorithm": "sha256", "entries": listed}, separators=(",", ":")).encode()

@@ -1,7 +1,8 @@
-"""Opened versions: the one way by which queries read data, cached because a version never changes.
+"""Opened versions. All queries read data through them.
 
-Two bounded caches, keyed by values that are never used twice (dataset id, version id): handles with their decoded coordinates, and
-decoded chunks (10–60× on repeats, measured; zarr-python keeps none). So nothing is ever invalidated.
+There are two bounded caches: opened versions with their decoded coordinates, and decoded chunks (10–60 times faster on repeated
+reads, measured; zarr-python does not cache them). Their keys (dataset id, version id) are never reused and versions never change,
+so nothing needs to be invalidated.
 """
 
 from __future__ import annotations
@@ -37,17 +38,17 @@ from cubeport.errors import Corrupt, CubeportError, StoreUnavailable
 
 type Array = NDArray[Any]
 type Chunks = Bounded[tuple[str, str, str, tuple[int, ...]], Array]
-"""Decoded chunks by dataset, version, variable and place in the chunk grid, weighed in bytes."""
+"""Decoded chunks by dataset, version, variable and index in the chunk grid. Their weights are bytes."""
 
 MIB = 1 << 20
 _HANDLE_BYTES = MIB // 4
-"""What an opened version takes next to its coordinates, about."""
+"""The approximate size of an opened version without its coordinates, in bytes."""
 _AT_ONCE = 16 * MIB
-"""Decoded bytes that are read with one call."""
+"""The largest number of decoded bytes that one call reads."""
 
 
 class ReadsObjects(Protocol):
-    """The part of an engine that reading needs: the object, ``None`` when the version has none, else an error."""
+    """The part of an engine that reading needs. It returns the object, or ``None`` if the version has none, or raises."""
 
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None: ...
 
@@ -56,9 +57,10 @@ def _endless() -> None: ...
 
 
 class VersionStore(ReadOnlyStore):
-    """One version as a read-only Zarr store, asked through its engine.
+    """One version as a read-only Zarr store that reads through its engine.
 
-    What the manifest lists and the store does not have raises ``Corrupt`` there, so that a lost chunk is never read as fill values.
+    The engine raises ``Corrupt`` if the manifest lists an object that the store does not have, so that a lost chunk is never read
+    as fill values.
     """
 
     refusal = "a version is never changed or listed through its reader"
@@ -97,7 +99,7 @@ class VersionStore(ReadOnlyStore):
 
 
 class OpenedVersion:
-    """One version, open for reading."""
+    """A version that is open for reading."""
 
     def __init__(
         self,
@@ -131,12 +133,12 @@ class OpenedVersion:
         self._arrays: dict[str, Any] = {}
 
     def names(self) -> tuple[str, ...]:
-        """Return all variables in the store's order."""
+        """Return the names of all variables, in the order of the store."""
         known = [each.name for each in self.description.variables if each.name in self._variables]
         return (*known, *(str(name) for name in self._variables if name not in known))
 
     def needed(self, fields: Iterable[str]) -> list[str]:
-        """Return the fields and all that locates and explains their values, in the store's order."""
+        """Return the fields and all variables that locate or explain their values, in the order of the store."""
         description = self.description
         names = self.names()
         return companions(
@@ -153,24 +155,24 @@ class OpenedVersion:
         return tuple(map(str, self._variables[name].dims))
 
     def shape(self, name: str) -> tuple[int, ...]:
-        """Return a variable's lengths in the store."""
+        """Return the shape of a variable in the store."""
         return tuple(self._variables[name].shape)
 
     def dtype(self, name: str) -> np.dtype[Any]:
-        """Return the type of a variable's stored values, in native byte order."""
+        """Return the dtype of a variable's stored values, in native byte order."""
         stored: np.dtype[Any] = self._variables[name].dtype
         return _native(stored)
 
     def global_attributes(self) -> Mapping[str, Any]:
-        """Return the attributes of the whole, as stored."""
+        """Return the global attributes as stored."""
         return self._attributes
 
     def attributes(self, name: str) -> Mapping[str, Any]:
-        """Return the attributes of a variable as stored, packing and fill value with them."""
+        """Return the attributes of a variable as stored, including packing and fill value."""
         return cast(Mapping[str, Any], self._variables[name].attrs)
 
     def labels(self) -> Labels:
-        """Return the decoded coordinates, read at the first call."""
+        """Return the decoded coordinates. The first call reads them."""
         with self._lock:
             if self._labels is None:
                 self._labels = self._read_labels()
@@ -179,30 +181,30 @@ class OpenedVersion:
             return self._labels
 
     def read(self, name: str, windows: Windows, *, deadline: Deadline = _endless) -> Array:
-        """Return the values of a field in *windows*, decoded exactly as xarray decodes them, C-contiguous and in native byte order.
+        """Return the values of a field in *windows*, decoded exactly as by xarray, C-contiguous and in native byte order.
 
         Parameters
         ----------
         deadline
-            Called before each chunk; whatever it raises ends the reading.
+            Called before each chunk. It can raise to stop the reading.
 
         Raises
         ------
         Corrupt
-            When stored bytes are missing or cannot be decoded: never fill values in their place.
+            If stored bytes are missing or cannot be decoded. They are never replaced by fill values.
         StoreUnavailable
-            When the store cannot be read now.
+            If the store cannot be read at the moment.
         """
         return self.decode(name, self.raw(name, windows.along, deadline=deadline))
 
     def decode_like(self, name: str, values: Array) -> Array:
-        """Return a few stored values decoded like those of a field, whatever its shape."""
+        """Return stored values of any shape, decoded like those of the field."""
         values, attributes = _one_fill(values, self._variables[name].attrs)
         decoded: Array = xr.conventions.decode_cf_variable(name, xr.Variable(("n",), values, attributes), decode_times=False).values
         return decoded
 
     def decode(self, name: str, raw: Array) -> Array:
-        """Return stored values masked, unpacked and scaled as xarray does; times and spans of time stay numbers."""
+        """Return stored values masked, unpacked and scaled, as xarray does it. Times and durations stay numbers."""
         stored = self._variables[name]
         raw, attributes = _one_fill(raw, stored.attrs)
         decoded = xr.conventions.decode_cf_variable(
@@ -211,7 +213,7 @@ class OpenedVersion:
         return np.ascontiguousarray(decoded.astype(_native(decoded.dtype), copy=False))
 
     def cut(self, windows: Windows, *, deadline: Deadline = _endless) -> Cut:
-        """Return everything that a document about *windows* tells, read and decoded. *deadline*: see :meth:`read`."""
+        """Return the decoded labels and values in *windows*. *deadline* and errors are as for :meth:`read`."""
         labels, bounds = self._cut_labels(windows)
         positions = None
         spatial = self.description.spatial
@@ -225,7 +227,7 @@ class OpenedVersion:
         return Cut(self.description, windows, labels, bounds, values, positions, *self._cut_own(windows))
 
     def _cut_own(self, windows: Windows) -> tuple[Array | None, Array | None]:
-        """Return times that are no axis, and heights of positions, in the windows."""
+        """Return times that are not an axis, and heights of positions, in the windows."""
         whole, temporal, z = self.labels().values, self.description.temporal, self.description.spatial.z
         found: list[Array | None] = []
         for name, dimensions in (
@@ -239,7 +241,7 @@ class OpenedVersion:
         return found[0], found[1]
 
     def _own_times(self, name: str) -> Array:
-        """Return times that are no axis as the numbers that their calendar fields order by; missing ones are unknown."""
+        """Return times that are not an axis as numbers of :func:`cubeport.cubes.selection.order`; missing times are ``UNKNOWN``."""
         attributes = self._variables[name].attrs
         numbers = self.decode(name, self.raw(name, {}))
         known = np.isfinite(numbers)
@@ -249,7 +251,9 @@ class OpenedVersion:
         return found
 
     def _positions(self, name: str) -> Array:
-        """Return longitudes or latitudes of cells; of those that were written for each step the first, as they stand still."""
+        """Return longitudes or latitudes of cells. If they are stored for each step, return the first, because they do not
+        change.
+        """
         dimensions = self._variables[name].dims
         along = {
             str(each): Window(str(each), (IndexRange(0, 1),))
@@ -264,7 +268,7 @@ class OpenedVersion:
         return cast(Array, self.labels().values[name][np.ix_(*indices)])
 
     def _cut_labels(self, windows: Windows) -> tuple[dict[str, Array], dict[str, Array]]:
-        """Return labels and bounds in the windows; longitudes turned by each run's shift run on without a jump."""
+        """Return labels and bounds in the windows. Longitudes are shifted by each range's shift, so that they are continuous."""
         whole = self.labels()
         labels: dict[str, Array] = {}
         bounds: dict[str, Array] = {}
@@ -278,7 +282,7 @@ class OpenedVersion:
         return labels, bounds
 
     def raw(self, name: str, along: Mapping[str, Window], *, deadline: Deadline = _endless) -> Array:
-        """Return the stored values in the windows of the variable's dimensions; a dimension without a window is whole."""
+        """Return the stored values in the windows of the variable's dimensions, and all of a dimension without a window."""
         array = self._array(name)
         windows = [
             along.get(str(dimension), Window(str(dimension), (IndexRange(0, size),)))
@@ -304,9 +308,10 @@ class OpenedVersion:
             return self._arrays[name]
 
     def _fetch(self, name: str, array: Any, chunks: Sequence[Sequence[int]]) -> None:
-        """Bring a box of chunks into the cache with one call, where none of it is there: zarr reads them side by side.
+        """Read a box of chunks into the cache with one call if none of them is cached. zarr reads them concurrently.
 
-        A call for each costs a millisecond; one call for much would hold memory twice, and could not be given up.
+        A separate call for each chunk costs a millisecond. One call for very many chunks would need the memory twice and could not
+        be stopped.
         """
         size = math.prod(map(len, chunks)) * math.prod(array.chunks) * array.dtype.itemsize
         together = all(each and sorted(each) == list(range(min(each), max(each) + 1)) for each in chunks)
@@ -320,7 +325,7 @@ class OpenedVersion:
         for at in product(*chunks):
             starts = [number * length - first for number, length, first in zip(at, array.chunks, low, strict=True)]
             cut = box[tuple(slice(start, start + length) for start, length in zip(starts, array.chunks, strict=True))]
-            # A copy: a view would keep the whole box in memory for as long as one chunk of it.
+            # A copy, because a view of one chunk would keep the whole box in memory.
             self._chunks.put((*self._key, name, at), cut.copy(), cut.nbytes or 1)
 
     def _chunk(self, name: str, array: Any, at: tuple[int, ...]) -> Array:
@@ -352,7 +357,7 @@ class OpenedVersion:
             pairs = self.raw(edges, {})
             if pairs.shape != (*raw.shape, 2):
                 continue
-            # CF, 7.1: bounds without units are in those of their coordinate.
+            # CF 7.1: bounds without units have the units of their coordinate.
             cells = _orders(edges, pairs, {**attributes, **self._variables[edges].attrs}) if is_time else self.decode(edges, pairs)
             bounds[axis.name] = cells.reshape(-1, 2)
         spatial = self.description.spatial
@@ -366,7 +371,7 @@ class OpenedVersion:
         if temporal is not None and temporal.dimensions:
             values[temporal.axis] = self._own_times(temporal.axis)
         if spatial.family != "projected" and spatial.to_crs != 1.0:
-            # Places are in degrees on every face that takes or tells them, also where the store has radians.
+            # All faces accept and return places in degrees, even if the store has radians.
             for name in (spatial.x, spatial.y):
                 for each in (values, bounds):
                     if name is not None and name in each:
@@ -380,11 +385,11 @@ class OpenedVersions:
     Parameters
     ----------
     engine
-        Where versions are read.
+        The engine that reads versions.
     handle_bytes
-        How much opened versions may take together, their coordinates included; the longest unused is closed first.
+        The largest total size of opened versions with their coordinates. The least recently used version is closed first.
     chunk_bytes
-        How much of decoded chunks is kept over all of them.
+        The largest total size of cached decoded chunks of all versions.
     """
 
     def __init__(self, engine: ReadsObjects, *, handle_bytes: int = 256 * MIB, chunk_bytes: int = 256 * MIB) -> None:
@@ -395,12 +400,12 @@ class OpenedVersions:
 
     @property
     def caches(self) -> Mapping[str, Bounded[Any, Any]]:
-        """What is kept: decoded ``chunks`` and opened ``versions``; weights are bytes."""
+        """The caches: decoded ``chunks`` and opened ``versions``. Their weights are bytes."""
         return {"chunks": self._chunks, "versions": self._kept}
 
     def open(self, dataset_id: str, version_id: str, description: CubeDescription) -> OpenedVersion:
-        """Return the opened version; *description* is what was measured when it was sealed."""
-        # Of several grids in one store each has its own axes; the fields tell them apart.
+        """Return the opened version. *description* was measured when the version was sealed."""
+        # Each grid of a store has its own axes; its fields identify it.
         key = dataset_id, version_id, description.fields
         found = self._kept.get(key)
         if found is None:
@@ -421,7 +426,7 @@ class OpenedVersions:
 
 @contextmanager
 def _reading(dataset_id: str) -> Iterator[None]:
-    """Turn what zarr and its codecs raise into our errors: a store that fails is not damaged bytes."""
+    """Translate the errors of zarr and its codecs to ours, and distinguish a failing store from damaged bytes."""
     try:
         yield
     except CubeportError:
@@ -429,19 +434,19 @@ def _reading(dataset_id: str) -> Iterator[None]:
     except OSError as error:
         raise StoreUnavailable(f"The data of {dataset_id} cannot be read now.", next_step="try again later") from error
     except (ValueError, TypeError, KeyError, RuntimeError, ArithmeticError, LookupError) as error:
-        # numcodecs, zarr and crc32c raise each of these for bytes that are not what was written.
+        # numcodecs, zarr and crc32c raise these errors for damaged bytes.
         raise Corrupt(f"Stored data of {dataset_id} cannot be decoded.", next_step="ask the administrator to run fsck") from error
 
 
 def _native(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the type in this machine's byte order; text has none."""
+    """Return the dtype in native byte order. Text has no byte order."""
     return dtype.newbyteorder("=") if dtype.kind in "iufc" else dtype
 
 
 def _one_fill(raw: Array, attributes: Mapping[str, Any]) -> tuple[Array, Mapping[str, Any]]:
-    """Return values and attributes with at most one fill value that the type can hold.
+    """Return values and attributes with at most one fill value, which the type can express.
 
-    xarray decodes several to missing as well, and drops what cannot be a value, but with a warning at each read.
+    xarray also decodes several fill values as missing and ignores impossible ones, but it warns at each read.
     """
     if raw.dtype.kind not in "iuf" or not {"_FillValue", "missing_value"} & attributes.keys():
         return raw, attributes
@@ -469,7 +474,7 @@ def _one_fill(raw: Array, attributes: Mapping[str, Any]) -> tuple[Array, Mapping
 
 
 def _whole(file: Any, length: int) -> bytes:
-    """Read *length* bytes of an unbuffered file, which may give fewer at once."""
+    """Read *length* bytes of an unbuffered file. A single read can return fewer."""
     data = bytearray()
     while len(data) < length:
         more = file.read(length - len(data))
@@ -483,7 +488,7 @@ type _Selector = slice | Array
 
 
 def _by_chunk(window: Window, length: int) -> list[tuple[int, _Selector, _Selector]]:
-    """Return each chunk that the window touches along its dimension, with what is taken of it and where that goes."""
+    """Return each chunk that the window touches along its dimension, with the selection in the chunk and in the result."""
     if not window.size:
         return []
     indices = window.indices()
@@ -496,19 +501,19 @@ def _by_chunk(window: Window, length: int) -> list[tuple[int, _Selector, _Select
 
 
 def _plain(indices: Array) -> _Selector:
-    """Return a slice where neighbours were asked for: it copies at the speed of memory."""
+    """Return a slice if the indices are consecutive, because copying a slice is fastest."""
     first = int(indices[0])
     return slice(first, first + indices.size) if np.array_equal(indices, np.arange(first, first + indices.size)) else indices
 
 
 def _all_of(selectors: Sequence[_Selector]) -> Any:
-    """Return what selects the product of all: slices as they are, else a mesh of indices."""
+    """Return the index for the product of all selectors: the slices unchanged, or otherwise a mesh of indices."""
     if all(isinstance(each, slice) for each in selectors):
         return tuple(selectors)
     return np.ix_(*(np.arange(each.start, each.stop) if isinstance(each, slice) else each for each in selectors))
 
 
 def _orders(name: str, raw: Array, attributes: Mapping[str, Any]) -> Array:
-    """Return CF times as the numbers that their calendar fields order by."""
+    """Return CF times as numbers of :func:`cubeport.cubes.selection.order`."""
     stamps = decode(raw.astype(_native(raw.dtype), copy=False), attributes["units"], calendar_of(attributes, name=name), name=name)
     return np.fromiter(map(order, stamps), dtype="int64", count=len(stamps)).reshape(raw.shape)

@@ -1,4 +1,4 @@
-"""Where versions are made: one folder an operation below ``staging``, whose name and inode prove later whose it was."""
+"""The folders in which versions are made: one below ``staging`` for each operation. Its name and inode prove who made it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DATASET = re.compile(SEGMENT, re.ASCII)
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """One folder or file: its path relative to the data folder, its name, and when it last changed."""
+    """A folder or file: its path relative to the data folder, its name, and the time of its last change."""
 
     path: str
     name: str
@@ -29,28 +29,30 @@ class Listed:
 
     @classmethod
     def of(cls, data: Path, place: Path, name: str | None = None) -> Listed:
-        """Return what *place* below *data* is."""
+        """Return the entry for *place* below *data*."""
         return cls(place.relative_to(data).as_posix(), name or place.name, place.lstat().st_mtime)
 
 
 @dataclass
 class StagingArea:
-    """The part of a writer that is the same for every engine: it makes and removes ``staging/<operation>``."""
+    """The part of a writer that all engines share. It makes and removes ``staging/<operation>``."""
 
     data: Path
     profile: str = "data"
-    """The storage profile whose root *data* is: compensations name places in it."""
+    """The storage profile with the root *data*. Compensations name paths in it."""
     disk: Disk = field(default_factory=Disk)
 
     def claim(self, operation_id: str) -> Mapping[str, Any]:
-        """Return how to undo ``staging/<op>`` before it is made: its name alone proves it ours, since no other operation has it."""
+        """Return how to undo ``staging/<op>`` before it is made. Its name alone proves that it is ours, because no other operation
+        uses it.
+        """
         place = self._staging / checked_id(operation_id)
         return {"undo": "remove_tree", "profile": self.profile, "path": place.relative_to(self.data).as_posix(), "proof": {}}
 
     def stage(
         self, operation_id: str, dataset_id: str, version_id: str, *, parent: str | None = None
     ) -> tuple[Staging, Sequence[Mapping[str, Any]]]:
-        """Make ``staging/<op>`` and return it with the compensations to journal before the first byte."""
+        """Make ``staging/<op>`` and return it with the compensations to record in the journal before the first byte."""
         if parent is not None:
             checked_id(parent)
         final = self.version(dataset_id, version_id)
@@ -60,7 +62,7 @@ class StagingArea:
             for each in ("data", "source"):
                 self.disk.make_folder(root / each)
         undo = [
-            # The folder that is renamed keeps its inode: it proves ours what is in the store under the version's name.
+            # A renamed folder keeps its inode. It proves that the version's folder in the store is ours.
             self.compensation(root, root),
             self.compensation(final, root / "data"),
         ]
@@ -70,23 +72,23 @@ class StagingArea:
         return staging, undo
 
     def begin(self, staging: Staging) -> None:
-        """Make ``new``, in which the gate's children write."""
+        """Make ``new``, to which the gate's children write."""
         with store_errors("make a staging folder"):
             self.disk.make_folder(staging.new)
 
     def clear(self, staging: Staging) -> None:
-        """Remove ``staging/<op>``; idempotent."""
+        """Remove ``staging/<op>``. Idempotent."""
         with store_errors("remove a staging folder"):
             remove(staging.root)
 
     def compensation(self, path: Path, made: Path) -> dict[str, Any]:
-        """Return how to undo *path*, which is what is now *made*."""
+        """Return how to undo *path*, to which *made* will be renamed."""
         found = made.lstat()
         proof = {"device": found.st_dev, "inode": found.st_ino}
         return {"undo": "remove_tree", "profile": self.profile, "path": path.relative_to(self.data).as_posix(), "proof": proof}
 
     def version(self, dataset_id: str, version_id: str) -> Path:
-        """Return the place of a version in the store."""
+        """Return the folder of a version in the store."""
         return version_place(self.data, dataset_id, version_id)
 
     @property
@@ -95,14 +97,14 @@ class StagingArea:
 
 
 def version_place(data: Path, dataset_id: str, version_id: str) -> Path:
-    """Return the place of a version below the data folder. Raises PathEscapes for names that are not ids."""
+    """Return the folder of a version below the data folder. Raises PathEscapes for names that are not ids."""
     if not _DATASET.fullmatch(dataset_id):
         raise PathEscapes("not the name of a dataset")
     return data / "store" / dataset_id / checked_id(version_id)
 
 
 def checked_id(name: str) -> str:
-    """Return *name* once more checked against its grammar: it becomes part of a path. Raises PathEscapes."""
+    """Return *name* after checking its grammar again, because it becomes part of a path. Raises PathEscapes."""
     if not _ID.fullmatch(name):
         raise PathEscapes("not the name of a version or an operation")
     return name
@@ -115,14 +117,14 @@ def staged(data: Path) -> list[Listed]:
 
 
 def folders(top: Path) -> list[Path]:
-    """Return the folders in *top*, sorted, links left out; none where *top* is missing."""
+    """Return the folders in *top*, sorted, without links; an empty list if *top* is missing."""
     if not top.is_dir():
         return []
     return sorted(each for each in top.iterdir() if each.is_dir() and not each.is_symlink())
 
 
 def size(path: Path) -> int:
-    """Return the bytes of everything below *path*."""
+    """Return the total size of everything below *path* in bytes."""
     total = 0
     with store_errors("measure a folder"):
         for top, _, names in os.walk(path):

@@ -1,10 +1,10 @@
-"""The engine ``zarr``: a version is a folder of plain Zarr files, written once, synced, renamed into place, never changed.
+"""The engine ``zarr``. A version is a folder of plain Zarr files: written once, synced, renamed to its place, and never changed.
 
 ::
 
-    <data>/staging/<operation>/new/…               what the children write: cube.zarr and manifest.json, still hostile
-    <data>/staging/<operation>/data/…              what was verified, and nothing else
-    <data>/store/<dataset>/<version>/cube.zarr/…   the served tree
+    <data>/staging/<operation>/new/…               what the children write: cube.zarr and manifest.json, untrusted
+    <data>/staging/<operation>/data/…              only verified objects
+    <data>/store/<dataset>/<version>/cube.zarr/…   the published tree
     <data>/store/<dataset>/<version>/manifest.json its objects with their sizes and sha256
 """
 
@@ -32,19 +32,20 @@ from cubeport.cubes.write_request import Occupied, Staging, StoredObject
 from cubeport.errors import Corrupt, SourceRejected, StoreUnavailable, TargetExists
 
 _SINGLY = 2_000
-"""Files and folders that are synced one by one; above, one syncfs is quicker (5 000 files: 0.15 against 1.1 s)."""
+"""Up to this many files and folders are synced one by one. For more, one syncfs is faster (5,000 files: 0.15 s instead of 1.1
+s)."""
 
 _BLOCK = 1024 * 1024
 
 
 @dataclass
 class Writer(StagingArea):
-    """Makes versions as folders below *data*; staging and store are on one file system, which is tried out here.
+    """Makes versions as folders below *data*. Staging and store must be on the same file system, which the constructor tests.
 
     Raises
     ------
     StoreUnavailable
-        If the folders cannot be made, or nothing can be renamed from one into the other.
+        If the folders cannot be made, or renaming from one to the other fails.
     """
 
     name = "zarr"
@@ -56,17 +57,17 @@ class Writer(StagingArea):
             _probe(self.data / "staging", self.data / "store")
 
     def assemble(self, staging: Staging) -> None:
-        """Take the objects that the manifest lists, and only those, into ``data``.
+        """Move the objects that the manifest lists, and only those, to ``data``.
 
-        An object that the children wrote is renamed from ``new``. Any other is the parent's, unchanged, and shared with it by a
-        hard link; where the file system cannot link, it is copied.
+        Objects that the children wrote are renamed from ``new``. All others are unchanged objects of the parent and are shared with
+        it by hard links, or copied if the file system does not support links.
 
         Raises
         ------
         SourceRejected
-            ``unsafe``, when the manifest is not one of ours, or an object is not the plain file that it says.
+            ``unsafe``, if the manifest is not valid, or an object is not the regular file that the manifest describes.
         Corrupt
-            When an object of the parent is not what was written.
+            If an object of the parent is damaged.
         """
         with store_errors("take in the data"):
             manifest = read(staging.new / MANIFEST)
@@ -91,7 +92,7 @@ class Writer(StagingArea):
             self.disk.write(target / MANIFEST, manifest)
 
     def _move(self, key: str, entries: Entries, new: int | None, made: int) -> bool:
-        """Take one object from ``new``; tell whether it was there."""
+        """Move one object from ``new``. Return whether it existed."""
         name = key.rpartition("/")[2]
         if new is None:
             return False
@@ -107,7 +108,7 @@ class Writer(StagingArea):
     def _share(
         self, shared: list[str], entries: Entries, held: Entries, source: Path, folder: Path, made: int, staging: Staging
     ) -> None:
-        """Take objects of the parent: what the parent's own manifest lists alike, never what its folder happens to have."""
+        """Share objects of the parent. Only equal entries of the parent's own manifest count, not other files in its folder."""
         where = staging.dataset_id, str(staging.parent)
         for key in shared:
             if held.get(key) != entries[key]:
@@ -139,9 +140,10 @@ class Writer(StagingArea):
         self.disk.write(name, data, folder_fd=made)
 
     def sync(self, staging: Staging) -> None:
-        """Make files read-only and sync each, then every folder, deepest first, or call one syncfs. An error abandons the version.
+        """Make files read-only and sync each file, then each folder, deepest first; or call syncfs once. An error abandons the
+        version.
 
-        A file that is shared with the parent was synced with it, and nothing has written it since: only its new name is synced.
+        A file that is shared with the parent was synced with the parent and did not change since, so only its new name is synced.
         """
         with store_errors("make the data durable"):
             made, files = [], []
@@ -161,22 +163,22 @@ class Writer(StagingArea):
                 with descriptor(staging.root, FOLDER) as opened:
                     self.disk.sync_all(opened)
                 return
-            for each in reversed(made):  # os.walk gives parents first
+            for each in reversed(made):  # os.walk returns parents first
                 _sync_folder(self.disk, each)
 
     def publish(self, staging: Staging) -> None:
-        """Rename the version into ``store/<dataset>/<version>`` and sync both folders.
+        """Rename the version to ``store/<dataset>/<version>`` and sync both folders.
 
         Raises
         ------
         TargetExists
-            When the version is there already: a rename onto an empty folder would succeed in silence.
+            If the version already exists. A rename onto an empty folder would otherwise succeed silently.
         """
         final = self.version(staging.dataset_id, staging.version_id)
         with store_errors("publish the data"):
             with contextlib.suppress(FileExistsError):
                 self.disk.make_folder(final.parent)
-            _sync_folder(self.disk, final.parents[1])  # also when it was there: whether its maker lived to sync it, nobody knows
+            _sync_folder(self.disk, final.parents[1])  # also if it existed: its maker may have died before syncing it
             if os.path.lexists(final):
                 raise TargetExists("this version is already in the store", version_id=staging.version_id)
             self.disk.rename(staging.root / "data", final)
@@ -190,7 +192,7 @@ class Reader:
     Parameters
     ----------
     entries
-        How many entries of manifests are kept in memory, some 200 bytes each: a version never changes.
+        How many manifest entries to cache, about 200 bytes each. A version never changes.
     """
 
     def __init__(self, data: Path, *, entries: int = 500_000) -> None:
@@ -199,22 +201,22 @@ class Reader:
         self._manifests: Bounded[tuple[str, str], tuple[str, Entries]] = Bounded(entries)
 
     def path(self, dataset_id: str, version_id: str) -> Path:
-        """Return the folder of the served tree."""
+        """Return the folder of the published tree."""
         return version_place(self._data, dataset_id, version_id) / CUBE
 
     def place(self, dataset_id: str, version_id: str, key: str) -> str | None:
-        """Return where the object is below ``store/``."""
+        """Return the path of the object below ``store/``."""
         return f"{dataset_id}/{version_id}/{CUBE}/{key}"
 
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
-        """Return the object, or ``None`` when the version's manifest does not list the key.
+        """Return the object, or ``None`` if the manifest of the version does not list the key.
 
         Raises
         ------
         Corrupt
-            When the manifest lists it and the store does not have it, or not in that size: absent is not unreadable.
+            If the manifest lists the object but the store does not have it, or its size differs. Absent is not unreadable.
         StoreUnavailable
-            When the store cannot be read.
+            If the store cannot be read.
         """
         cube, entries = self._held(dataset_id, version_id)
         entry = entries.get(key)
@@ -237,27 +239,27 @@ class Reader:
             return StoredObject(file=file, size=entry.size, digest=entry.sha256)
 
     def manifest(self, dataset_id: str, version_id: str) -> bytes:
-        """Return ``manifest.json`` as stored. Raises Corrupt where it is missing."""
+        """Return ``manifest.json`` as stored. Raises Corrupt if it is missing."""
         with store_errors("read a manifest"):
             return _manifest(version_place(self._data, dataset_id, version_id), dataset_id, version_id)
 
     def _held(self, dataset_id: str, version_id: str) -> tuple[str, Entries]:
-        """Return the tree's folder and the manifest's entries."""
+        """Return the folder of the tree and the entries of the manifest."""
         name = dataset_id, version_id
         held = self._manifests.get(name)
         if held is None:
             with store_errors("read a manifest"):
                 place = version_place(self._data, dataset_id, version_id)
-                # The data folder may be reached by links; what is below it is not (see `open_file`).
+                # The path to the data folder may contain links; paths below it may not (see `open_file`).
                 root = Path(os.path.realpath(self._data), *place.relative_to(self._data).parts, CUBE)
                 held = str(root), _entries(place, dataset_id, version_id)
-            # At least one is kept, whatever its length: it is asked for again at once.
+            # At least one manifest is kept, whatever its length, because it is needed again immediately.
             self._manifests.put(name, held, min(len(held[1]), self._most))
         return held
 
 
 class Lister:
-    """Looks after the versions below *data*. Nothing is made: also an instance that is only read has one."""
+    """Lists, checks and removes the versions below *data*. It makes no folders, so a read-only instance can use it too."""
 
     def __init__(self, data: Path, disk: Disk | None = None) -> None:
         self._data = data
@@ -277,11 +279,11 @@ class Lister:
             ]
 
     def size(self, path: str) -> int:
-        """Return the bytes of everything below *path*."""
+        """Return the total size of everything below *path* in bytes."""
         return size(self._data / path)
 
     def occupied(self, dataset_id: str) -> Occupied:
-        """Return the bytes of the dataset's versions; what they share by hard links is counted once."""
+        """Return the size of the dataset's versions. Files shared by hard links are counted once."""
         versions: dict[str, tuple[int, int]] = {}
         seen: set[int] = set()
         total = 0
@@ -301,16 +303,16 @@ class Lister:
         return Occupied(total, versions)
 
     def faults(self, path: str, *, digest: str, data: bool, after: str = "") -> Iterator[tuple[str | None, str]]:
-        """Yield each key of the version at *path*, in order, with the kind of what differs from its manifest, or ``None``.
+        """Yield each key of the version at *path* in order, with the kind of its difference from the manifest, or ``None``.
 
         Parameters
         ----------
         digest
-            The sha256 of the manifest, as the catalog has it: a manifest with another one is not believed.
+            The sha256 of the manifest that the catalog recorded. A manifest with another sha256 is not trusted.
         data
-            Read every byte, too.
+            Whether to read every byte too.
         after
-            Look only at keys behind this one; the manifest is always looked at.
+            Check only keys after this one. The manifest is always checked.
         """
         folder = self._data / path
         with store_errors("read a version"):
@@ -341,14 +343,14 @@ class Lister:
         return f"{path}/{CUBE}/{key}"
 
     def strays(self) -> Iterator[str]:
-        """Yield the paths of what is in ``store`` and is neither a dataset's folder, nor a version's, nor in its cube."""
+        """Yield the paths in ``store`` that are neither the folder of a dataset or version nor a part of a cube."""
         with store_errors("list the store"):
             store = self._data / "store"
             for each in _strays(store):
                 yield each.relative_to(self._data).as_posix()
 
     def drop(self, dataset_id: str, version_id: str) -> None:
-        """Remove the version's bytes by way of ``staging/trash-<version>``; idempotent, also after a kill in between."""
+        """Move the version to ``staging/trash-<version>`` and remove it. Idempotent, also after a kill in between."""
         final = version_place(self._data, dataset_id, version_id)
         trash = self._data / "staging" / f"trash-{version_id}"
         with store_errors("remove a version"):
@@ -361,7 +363,9 @@ class Lister:
 
 
 def _strays(folder: Path, depth: int = 0) -> Iterator[Path]:
-    """Yield what is not a folder above the versions, and what is neither cube nor manifest inside one."""
+    """Yield everything above the versions that is not a folder, and everything inside a version that is neither cube nor
+    manifest.
+    """
     if not folder.is_dir():
         return
     for each in sorted(folder.iterdir()):
@@ -375,7 +379,7 @@ def _strays(folder: Path, depth: int = 0) -> Iterator[Path]:
 
 
 _NO_LINK = frozenset({errno.EMLINK, errno.EXDEV, errno.EPERM, errno.EOPNOTSUPP, errno.ENOSYS})
-"""What a file system answers that cannot link the file: too many names already (65 000 on ext4), or none at all."""
+"""Errors of a file system that cannot link a file, because it has too many names (65,000 on ext4) or links are not supported."""
 
 
 def _corrupt(what: str, dataset_id: str, version_id: str) -> Corrupt:
@@ -402,7 +406,7 @@ def _entries(place: Path, dataset_id: str, version_id: str) -> Entries:
 
 
 def _probe(staging: Path, store: Path) -> None:
-    """Rename a folder from one into the other, as publishing will."""
+    """Rename a folder from one to the other, as publishing does."""
     name = f".probe-{os.getpid()}-{threading.get_ident()}"
     (staging / name).mkdir()
     try:
@@ -416,7 +420,7 @@ def _probe(staging: Path, store: Path) -> None:
 
 
 def _by_folder(keys: Entries) -> Iterator[tuple[Path, list[str]]]:
-    """Yield the keys of each folder, so that it is opened once."""
+    """Yield the keys by folder, so that each folder is opened once."""
     grouped: dict[str, list[str]] = {}
     for key in keys:
         grouped.setdefault(key.rpartition("/")[0], []).append(key)
@@ -426,7 +430,7 @@ def _by_folder(keys: Entries) -> Iterator[tuple[Path, list[str]]]:
 
 @contextlib.contextmanager
 def _maybe(root: Path, inner: tuple[str, ...]) -> Iterator[int | None]:
-    """Open the folder below *root* for the block; ``None`` where it is missing."""
+    """Open the folder below *root* for the duration of the block; yield ``None`` if it is missing."""
     with contextlib.ExitStack() as stack:
         opened = None
         with contextlib.suppress(FileNotFoundError):
@@ -440,7 +444,7 @@ def _sync_folder(disk: Disk, folder: Path) -> None:
 
 
 def _objects(cube: Path) -> Iterator[tuple[str, int]]:
-    """Yield key and size of everything in the tree; what is not a regular file has the size -1, which no manifest says."""
+    """Yield the key and size of everything in the tree. Anything but a regular file has the size -1, which no manifest contains."""
     for top, names, files in os.walk(cube):
         links = [name for name in names if (Path(top) / name).is_symlink()]
         for name in (*files, *links):

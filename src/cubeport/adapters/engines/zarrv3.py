@@ -1,8 +1,8 @@
-"""The part of Zarr v3 that cubeport writes: metadata documents, keys, and chunks of numbers or text under checksummed zstd.
+"""The part of Zarr v3 that cubeport writes: metadata documents, keys, and chunks of numbers or text with zstd and checksums.
 
-Our own hundred lines instead of zarr-python's, since they write a chunk once (no temporary file and rename), compress in
-threads next to the reading, and hash in passing. zarr-python reads everything back before it is published, so that what
-we write is Zarr by somebody else's judgement too.
+cubeport uses this module instead of zarr-python because it writes a chunk once (without a temporary file and a rename), compresses
+in threads during reading, and computes the hashes at the same time. zarr-python reads everything back before a version is
+published, so an independent library confirms that the result is valid Zarr.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 from numcodecs import VLenUTF8, Zstd
 
 LEVEL = 3
-"""zstd's own default, which readers' expectations of size rest on."""
+"""The default level of zstd."""
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "string": np.dtypes.StringDType(),
@@ -29,7 +29,7 @@ _DTYPES: dict[str, np.dtype[Any]] = {
     **{f"{kind}{bits}": np.dtype(f"{kind}{bits}") for kind in ("int", "uint") for bits in (8, 16, 32, 64)},
     **{f"float{bits}": np.dtype(f"float{bits}") for bits in (16, 32, 64)},
 }
-"""All that is written, by its Zarr v3 name."""
+"""The types that are written, by their Zarr v3 names."""
 
 _NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 
@@ -39,7 +39,7 @@ type Region = tuple[slice, ...]
 
 @dataclass(frozen=True)
 class Grid:
-    """One array: its shape cut into chunks, and how their values become bytes."""
+    """The chunk grid of an array, and the encoding of its values."""
 
     shape: tuple[int, ...]
     chunks: tuple[int, ...]
@@ -53,7 +53,7 @@ class Grid:
 
     @property
     def itemsize(self) -> int:
-        """Return the bytes of a value; of text, a guess that serves for sizing blocks."""
+        """Return the bytes of a value; for text, an estimate that is good enough to size blocks."""
         return 64 if self.is_text else self.dtype.itemsize
 
     @property
@@ -62,20 +62,20 @@ class Grid:
         return self.dtype.kind == "T"
 
     def region(self, index: tuple[int, ...]) -> Region:
-        """Return the part of the array that the chunk holds; shorter at the end."""
+        """Return the part of the array that the chunk contains. It is shorter at the end of the array."""
         return tuple(
             slice(i * length, min((i + 1) * length, size)) for i, length, size in zip(index, self.chunks, self.shape, strict=True)
         )
 
     def around(self, indices: Sequence[tuple[int, ...]]) -> Region:
-        """Return the smallest region that has all these chunks."""
+        """Return the smallest region that contains all these chunks."""
         regions = [self.region(index) for index in indices]
         return tuple(
             slice(min(part.start for part in each), max(part.stop for part in each)) for each in zip(*regions, strict=True)
         )
 
     def size_of(self, takes: Callable[[tuple[int, ...]], bool]) -> int:
-        """Return the decoded bytes of the chunks that are taken."""
+        """Return the decoded size of the chunks that *takes* accepts, in bytes."""
         lengths = (
             math.prod(part.stop - part.start for part in self.region(index))
             for index in itertools.product(*map(range, self.counts))
@@ -84,7 +84,7 @@ class Grid:
         return int(self.itemsize * sum(lengths))
 
     def within(self, region: Region) -> Iterator[tuple[int, ...]]:
-        """Yield the indices of the chunks that lie whole in *region*."""
+        """Yield the indices of the chunks that are completely in *region*."""
         ranges = []
         for part, length, size in zip(region, self.chunks, self.shape, strict=True):
             last = math.ceil(size / length) if part.stop >= size else part.stop // length
@@ -97,7 +97,9 @@ class Grid:
         return len(index) == len(counts) and all(each < n for each, n in zip(index, counts, strict=True))
 
     def plain(self, values: Values) -> Any:
-        """Return *values* in C order as what is hashed and compressed: little-endian numbers, or length and UTF-8 of each text."""
+        """Return *values* in C order in the form that is hashed and compressed: little-endian numbers, or length and UTF-8 of each
+        text.
+        """
         if self.is_text:
             return VLenUTF8().encode(values.astype(object).ravel())
         return np.ascontiguousarray(values, self.dtype.newbyteorder("<"))
@@ -107,7 +109,9 @@ class Grid:
         return hashlib.sha256(self.plain(values)).digest()
 
     def encode(self, values: Values) -> tuple[bytes, bytes | None]:
-        """Return the digest of *values* and their stored chunk: padded at the edges, ``None`` where every bit is fill."""
+        """Return the digest of *values* and their stored chunk, padded at the edges; ``None`` if all values are fill, bit by
+        bit.
+        """
         plain = self.plain(values)
         digest = hashlib.sha256(plain).digest()
         if not self.is_text and self._is_fill(plain):
@@ -119,7 +123,7 @@ class Grid:
         return digest, bytes(Zstd(level=LEVEL, checksum=True).encode(plain))
 
     def _is_fill(self, plain: Values) -> bool:
-        """Compare bits: −0.0 is not 0.0, and one NaN is not another."""
+        """Return whether all bits equal the fill value: −0.0 is not 0.0, and NaNs can differ."""
         bits = np.dtype(f"<u{self.dtype.itemsize}")
         fill = np.array(self.fill, self.dtype.newbyteorder("<")).view(bits)
         held = plain.view(bits)
@@ -127,15 +131,15 @@ class Grid:
 
 
 def digest_of(chunks: list[bytes]) -> str:
-    """Return a variable's digest: sha256 over the sha256s of its chunks' plain values, in C order of the grid."""
+    """Return the digest of a variable: the sha256 of the sha256s of its chunks' plain values, in C order of the grid."""
     return hashlib.sha256(b"".join(chunks)).hexdigest()
 
 
 def blocks(grid: Grid, source: tuple[int, ...] | None, budget: int) -> Iterator[tuple[Region, list[tuple[int, ...]]]]:
-    """Yield the regions to read at once, each with the indices of the chunks in it; every chunk falls whole into one.
+    """Yield the regions to read at a time, each with the indices of its chunks. Every chunk is completely in one region.
 
-    A block begins as one chunk. It grows to cover the *source*'s own chunks, which would else be decoded again for each of
-    ours, up to four times *budget* bytes; then along the fastest dimensions up to *budget*.
+    A block starts as one chunk. It first grows to cover the *source*'s own chunks, up to four times *budget* bytes, because they
+    would otherwise be decoded several times. Then it grows along the fastest dimensions up to *budget*.
     """
     counts = grid.counts
     steps = [1] * len(counts)
@@ -165,7 +169,7 @@ def blocks(grid: Grid, source: tuple[int, ...] | None, budget: int) -> Iterator[
 
 
 def inside(chunk: Region, block: Region) -> Any:
-    """Return where *chunk* is in values that were read for *block*; of a scalar, the array and not its item."""
+    """Return the index of *chunk* in the values of *block*. For a scalar, the index returns the array, not its item."""
     return (*(slice(c.start - b.start, c.stop - b.start) for c, b in zip(chunk, block, strict=True)), ...)
 
 
@@ -195,23 +199,23 @@ def group_document(attributes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def consolidated(group: Mapping[str, Any], nodes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the group's document with those of all *nodes* below it, by their paths, in the order given."""
+    """Return the group's document with the documents of all *nodes* below it, by path, in the given order."""
     held = {"kind": "inline", "must_understand": False, "metadata": dict(nodes)}
     return {**{key: value for key, value in group.items() if key != "consolidated_metadata"}, "consolidated_metadata": held}
 
 
 def to_bytes(document: Mapping[str, Any]) -> bytes:
-    """Return strict JSON; the same document always gives the same bytes."""
+    """Return strict JSON. The same document always gives the same bytes."""
     return json.dumps(document, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def parse_array(document: Mapping[str, Any]) -> tuple[Grid, tuple[str, ...], dict[str, Any]]:
-    """Return what :func:`array_document` was made of.
+    """Return the arguments of :func:`array_document`.
 
     Raises
     ------
     ValueError
-        If the document is not exactly what :func:`array_document` makes: other codecs, members or types.
+        If the document is not exactly in the form of :func:`array_document`, because it has other codecs, members or types.
     """
     try:
         dtype = _DTYPES[document["data_type"]]
@@ -242,5 +246,5 @@ def _fill_from_json(value: Any, dtype: np.dtype[Any]) -> Any:
 
 
 def float_to_text(value: float) -> str:
-    """Return a ``_FillValue`` of floats as xarray keeps it in Zarr v3: base64 of the little-endian double."""
+    """Return a float ``_FillValue`` in xarray's format for Zarr v3: base64 of the little-endian double."""
     return base64.standard_b64encode(struct.pack("<d", value)).decode()

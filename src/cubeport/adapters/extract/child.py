@@ -1,4 +1,6 @@
-"""What the confined child does for ``netcdf`` and ``zarr``: scan the source, then read its metadata and coordinates, no data."""
+"""The task of the confined child for ``netcdf`` and ``zarr``: scan the source, then read its metadata and coordinates, but no
+data.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 def extract(request: Mapping[str, Any], context: Context) -> dict[str, Any]:
     """Return ``block, start, end, bbox, truncated`` of the one source.
 
-    ``request``: ``extractor`` (``netcdf`` or ``zarr``), ``leaves`` and ``bytes`` that are kept.
+    ``request`` contains ``extractor`` (``netcdf`` or ``zarr``) and the limits ``leaves`` and ``bytes``.
     """
     (source,) = context.sources
     found = scan(source, context.limits)
@@ -39,7 +41,7 @@ def extract(request: Mapping[str, Any], context: Context) -> dict[str, Any]:
 
 
 def _block(form: str, groups: list[Group]) -> dict[str, Any]:
-    """Return the block, what is asked for most in front: it may be cut."""
+    """Return the block, with the most useful parts first, because it may be truncated."""
     root = next(group for group in groups if group.path == "")
     variables = {joined(group.path, name): value for group in groups for name, value in group.variables.items()}
     coordinates = sorted(name for name, value in variables.items() if value["dimensions"] == [name.rpartition("/")[2]])
@@ -67,7 +69,7 @@ def _consolidated(path: Path) -> bool:
 
 
 def _extent(opened: Callable[[], OpenedSource], block: dict[str, Any]) -> tuple[str | None, str | None, list[float] | None]:
-    """Return time and place as CF tells them; where it does not, the block says why."""
+    """Return time and place by CF. If there are none, the block contains the reason."""
     try:
         return _measured(opened().raw)
     except CubeportError as exc:

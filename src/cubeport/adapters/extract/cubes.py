@@ -1,4 +1,4 @@
-"""``netcdf`` and ``zarr``: what such a source says of itself, read by a confined child behind the gate, never in this process."""
+"""The extractors ``netcdf`` and ``zarr``. A confined child reads the metadata of the source, never this process."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ class Runs(Protocol):
     """The part of the gate that extraction needs (``adapters.sandbox.children.Children``)."""
 
     def run(self, task: str, request: Mapping[str, Any], *, sources: Any = ()) -> Mapping[str, Any]:
-        """Run *task* in a child on *sources* and return what it says, which is hostile."""
+        """Run *task* in a child on *sources* and return its answer, which is untrusted."""
 
 
 class _InChild:
-    """What both extractors share: the extra they need, the child, and a look at what it said."""
+    """The common part of both extractors: the extra that they need, the child, and the checks of its answer."""
 
     name: str
     version = "1"
@@ -34,7 +34,7 @@ class _InChild:
         self._children = children
 
     def extract(self, source: Path, limits: ExtractionLimits) -> Extracted:
-        """Return what the child says. Raises ExtraMissing, SourceRejected."""
+        """Return the checked answer of the child. Raises ExtraMissing, SourceRejected."""
         missing = [module for module in self.needs if find_spec(module) is None]
         if missing:
             raise ExtraMissing(
@@ -47,7 +47,7 @@ class _InChild:
         match said:
             case {"block": dict(block), "start": start, "end": end, "bbox": bbox, "truncated": bool(truncated)}:
                 time = None if start is None and end is None else TimeSpan.from_mapping({"start": start, "end": end})
-                return Extracted(dict(json_value(block)), time, _box(bbox), truncated)  # type: ignore[arg-type]  # an object stays one
+                return Extracted(dict(json_value(block)), time, _box(bbox), truncated)  # type: ignore[arg-type]  # an object stays an object
         raise SourceRejected(f"the answer about {source.name} is not valid", reason="crashed", source=source.name)
 
 
@@ -66,7 +66,7 @@ class NetCDFExtractor(_InChild):
     needs = ("xarray", "h5netcdf", "h5py", "netCDF4", "cftime", "pyproj")
 
     def accepts(self, source: Path) -> bool:
-        """Tell by the first bytes, whatever the name says."""
+        """Decide by the first bytes, not by the name."""
         if not source.is_file():
             return False
         with source.open("rb") as file:
@@ -74,11 +74,11 @@ class NetCDFExtractor(_InChild):
 
 
 class ZarrExtractor(_InChild):
-    """``zarr``: the same of a Zarr folder, and whether its metadata are consolidated."""
+    """``zarr``: the same for a Zarr folder, and whether its metadata are consolidated."""
 
     name = "zarr"
     needs = ("xarray", "zarr", "numcodecs", "pyproj")
 
     def accepts(self, source: Path) -> bool:
-        """Tell by the metadata file of its root."""
+        """Decide by the metadata file of the root."""
         return source.is_dir() and any((source / name).is_file() for name in _ZARR)

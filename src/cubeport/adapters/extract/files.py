@@ -1,4 +1,4 @@
-"""What any file or folder says of itself, without opening it as anything."""
+"""The extractors ``file`` and ``directory``, which describe any file or folder without interpreting its contents."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cubeport.catalog.forms.canonical import timestamp
 
 SAMPLE_BYTES = 64 * 1024
 NAMES = 100
-"""Names of a folder that are kept."""
+"""How many names of a folder are kept."""
 
 _MEDIA_TYPES = {
     ".nc": "application/netcdf",
@@ -36,22 +36,22 @@ _MEDIA_TYPES = {
 
 
 def media_type_of(name: str) -> str | None:
-    """Return the media type that a file's name says, ``None`` where it says none."""
+    """Return the media type for the name of a file, or ``None`` if it is unknown."""
     suffix = Path(name).suffix.lower()
     if suffix in _MEDIA_TYPES:
         return _MEDIA_TYPES[suffix]
-    # The tables of this machine would make the same file differ from one machine to the next.
+    # With the tables of the machine, the same file could have different types on different machines.
     return mimetypes.MimeTypes(filenames=()).guess_type(f"x{suffix}")[0]
 
 
 class FileExtractor:
-    """``file``: suffix, media type, size, time of change, and a guess at the encoding of text."""
+    """``file``: suffix, media type, size, time of the last change, and the probable encoding of text."""
 
     name = "file"
     version = "1"
 
     def accepts(self, source: Path) -> bool:
-        """Take any regular file."""
+        """Accept any regular file."""
         return source.is_file()
 
     def extract(self, source: Path, limits: ExtractionLimits) -> Extracted:  # noqa: ARG002 - the protocol's
@@ -71,17 +71,17 @@ class FileExtractor:
 
 
 class DirectoryExtractor:
-    """``directory``: how many files of which suffixes and how many bytes, how deep, and its first names."""
+    """``directory``: the number of files by suffix, their total size, the depth, and the first names."""
 
     name = "directory"
     version = "1"
 
     def accepts(self, source: Path) -> bool:
-        """Take any folder."""
+        """Accept any folder."""
         return source.is_dir()
 
     def extract(self, source: Path, limits: ExtractionLimits) -> Extracted:  # noqa: ARG002 - the protocol's
-        """Return the block of the folder; links in it are counted, never followed."""
+        """Return the block of the folder. Links in it are counted but not followed."""
         counts: Counter[str] = Counter()
         suffixes: Counter[str] = Counter()
         size = depth = 0
@@ -119,7 +119,9 @@ def _instant(seconds: float) -> str:
 
 
 def _encoding(path: Path) -> str | None:
-    """Return a guess: ``ascii``, ``utf-8``, ``utf-16``, ``latin-1`` for what looks like text, else ``None``."""
+    """Return the probable encoding ``ascii``, ``utf-8``, ``utf-16`` or ``latin-1`` if the file looks like text, otherwise
+    ``None``.
+    """
     with path.open("rb") as file:
         sample = file.read(SAMPLE_BYTES)
     if not sample:
@@ -132,7 +134,7 @@ def _encoding(path: Path) -> str | None:
         try:
             sample.decode(encoding)
         except UnicodeDecodeError as exc:
-            # A character cut by the end of the sample is no evidence.
+            # A character that the end of the sample cuts off proves nothing.
             if encoding == "utf-8" and exc.start >= len(sample) - 3 and len(sample) == SAMPLE_BYTES:
                 return encoding
         else:
