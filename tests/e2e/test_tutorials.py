@@ -15,7 +15,7 @@ from tests.pages import Follower, blocks
 import cubeport
 from cubeport import settings
 from cubeport.adapters.engines.opened import VersionStore
-from cubeport.main import prepare
+from cubeport.main import Catalog, prepare
 
 from .conftest import start, stop
 
@@ -44,6 +44,15 @@ def test_the_page_on_changes_works_as_written(tmp_path: Path) -> None:
     [written] = [each.text for each in blocks("how-to/changes.md") if each.language == "yaml"]
     (tmp_path / "here/config/service.yaml").write_text(written)
     assert settings.load(tmp_path / "here").webhooks.targets[0].secret_env == "HOOK_SECRET"
+
+
+def test_the_page_on_deleting_works_as_written(tmp_path: Path) -> None:
+    prepare(tmp_path / "here")
+    with Catalog.open(tmp_path / "here") as catalog:
+        catalog.add(title="First draft")
+    reader = Follower(tmp_path / "here")
+    reader.follow("how-to/select-and-delete.md")
+    assert "would delete" in reader.outputs[-1]
 
 
 def test_the_page_on_new_steps_works_as_written(tmp_path: Path) -> None:

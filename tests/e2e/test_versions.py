@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -202,15 +204,58 @@ def test_over_http_and_on_the_command_line(root: Path, small: list[Path]) -> Non
         assert feed["items"][-1]["version_id"] == one
         waited = httpx.get(f"{url}/changes", params={"cursor": feed["next_cursor"], "wait": 1}, timeout=30, trust_env=False)
         assert waited.json()["items"] == []
-        gone = httpx.delete(f"{url}/datasets/t/tags/old", trust_env=False)
+        with following(url, feed["items"][0]["cursor"]) as heard:
+            assert [(kind, each["reason"]) for kind, _, each in heard(3)] == [
+                ("change", reason) for reason in ("version", "metadata", "rolled_back")
+            ]
+            began = time.monotonic()
+            gone = httpx.delete(f"{url}/datasets/t/tags/old", trust_env=False)
+            ((_, last, change),) = heard(1)
+            assert time.monotonic() - began < 5
+        assert (change["reason"], change["href"]) == ("metadata", f"{url}/datasets/t")
+        assert httpx.get(f"{url}/changes", params={"cursor": last}, trust_env=False).json()["items"] == []
+        with following(url, **{"Last-Event-ID": feed["next_cursor"]}) as heard:
+            assert heard(1) == [("change", last, change)], "who comes back receives what came later, once"
+        for wrong in ({"cursor": "x"}, {"cursor": last, "wait": 1}, {"limit": 5}):
+            refused = httpx.get(f"{url}/changes", params=wrong, headers={"Accept": "text/event-stream"}, trust_env=False)
+            assert (refused.status_code, refused.headers["content-type"]) == (400, "application/problem+json")
         assert gone.json()["tags"] == {}
         listed = cli("changes", "--json", "--instance", root)
         assert len(json.loads(listed.stdout)["items"]) == 5
         for method, path in (("POST", "/datasets/t/rollback"), ("PUT", "/datasets/t/tags/x"), ("DELETE", "/datasets/t/tags/x")):
             reader = httpx.request(method, url + path, json={}, headers={"X-Forwarded-For": "203.0.113.1"}, trust_env=False)
             assert reader.status_code == 401, (method, path, reader.text)
+        began = time.monotonic()
+        with following(url, last):  # a stream that nothing ends does not keep the server
+            stop(process)
+        assert time.monotonic() - began < 15
     finally:
         stop(process)
+
+
+@contextmanager
+def following(url: str, cursor: str | None = None, **headers: str) -> Iterator[Callable[[int], list[tuple[str, str, Any]]]]:
+    """Follow the feed as server-sent events; what is given returns the next events."""
+    asked = {"cursor": cursor} if cursor else {}
+    accept = {"Accept": "text/event-stream", **headers}
+    with httpx.stream("GET", f"{url}/changes", params=asked, headers=accept, timeout=30, trust_env=False) as answer:
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        lines = answer.iter_lines()
+
+        def heard(count: int) -> list[tuple[str, str, Any]]:
+            found: list[tuple[str, str, Any]] = []
+            fields: dict[str, str] = {}
+            while len(found) < count:
+                line = next(lines)
+                if line and not line.startswith(":"):
+                    name, _, value = line.partition(": ")
+                    fields[name] = value
+                elif not line and fields:
+                    found.append((fields["event"], fields["id"], json.loads(fields["data"])))
+                    fields = {}
+            return found
+
+        yield heard
 
 
 def test_a_dataset_with_several_grids_is_found_by_each_of_its_variables(service: Service, tmp_path: Path) -> None:

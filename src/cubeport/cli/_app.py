@@ -18,7 +18,7 @@ from cubeport.cli import _help, _output
 from cubeport.cli._session import Session, Wiring
 from cubeport.errors import Usage
 
-CORE = ("records", "looks", "batch", "keeping")
+CORE = ("records", "looks", "batch", "keeping", "selecting")
 """The modules of the core's commands, each with ``register(app)``; the order is that of the help."""
 
 

@@ -36,7 +36,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "lineage", "fields", "extract-metadata", "validate", "schema",
         "fetch", "drop", "view",
     ),
-    "Remove and restore": ("delete", "restore", "detach", "purge"),
+    "Remove and restore": ("list", "delete", "restore", "detach", "purge"),
     "Maintain an instance": (
         "check-config", "keys", "webhooks", "info", "doctor",
         "fsck", "verify", "recover", "gc", "logs", "operations", "profiles", "plugins",
@@ -60,6 +60,11 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "describe": (
         "cubeport describe tas --title 'Air temperature' --license CC-BY-4.0",
         "cubeport describe tas --unset title",
+    ),
+    "list": (
+        "cubeport list",
+        'cubeport list --where "updated_at < 2026-01-01" --delete --dry-run',
+        "cubeport list --kind dataset --where 'title : draft' --delete --purge --yes",
     ),
     "refresh": ("cubeport refresh", "cubeport refresh tas"),
     "tag": ("cubeport tag tas paper", "cubeport tag tas paper --version 3f2a --force", "cubeport tag tas paper --delete"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
@@ -18,15 +18,15 @@ from cubeport.cubes.view import View
 from cubeport.documents import native as documents
 from cubeport.documents.native import DatasetDetail, DatasetSummary, Version
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import InvalidCursor, NotFound
-from cubeport.server import dataset_page, incoming, negotiation, replies
+from cubeport.errors import InvalidCursor, InvalidRequest, NotFound
+from cubeport.server import dataset_page, incoming, negotiation, replies, streams
 from cubeport.server.auth import caller_of, require, sees_unpublished
 from cubeport.server.bodies import ChangeList, PublishRequest, RollbackRequest, TagRequest, VersionDiff
 from cubeport.server.incoming import FormQuery, PageQuery
 from cubeport.server.openapi import READ, WRITE, described
 from cubeport.server.parts import Keeps, Parts
 from cubeport.service import diff, present
-from cubeport.service.changes import ChangePage
+from cubeport.service.changes import Change, ChangePage
 from cubeport.service.describe import TextChanges
 from cubeport.service.queries import no_place
 from cubeport.service.state import VersionState
@@ -213,9 +213,29 @@ def routes(parts: Parts) -> APIRouter:
         query=ChangesQuery,
         statuses=(*READ, 410),
         schema=ChangeList,
+        media_types=(negotiation.JSON, streams.MEDIA_TYPE),
     )
     add("DELETE", "/datasets/{dataset_id}", face.delete, "Delete it", "Datasets", query=DeleteQuery, statuses=WRITE)
     return router
+
+
+class _Feed:
+    """The feed as many streams follow it: those that wait at its end ask the catalog once together."""
+
+    def __init__(self, service: Keeps) -> None:
+        self._service = service
+        self._lock = asyncio.Lock()
+        self._end: tuple[str | None, ChangePage, float] | None = None
+
+    async def after(self, cursor: str | None) -> ChangePage:
+        """Return the changes after *cursor*, as they were at most ``_CHANGES_POLL_S`` ago."""
+        async with self._lock:
+            if self._end is not None and self._end[0] == cursor and time.monotonic() - self._end[2] < _CHANGES_POLL_S:
+                return self._end[1]
+            page = await asyncio.to_thread(self._service.changes, cursor=cursor)
+            if not page.items:
+                self._end = cursor, page, time.monotonic()
+            return page
 
 
 class _Datasets:
@@ -224,6 +244,7 @@ class _Datasets:
         self._service: Keeps = parts.service
         self._url = parts.public_url
         self._diffs = asyncio.Semaphore(_DIFFS)
+        self._feed = _Feed(self._service)
 
     def datasets(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], DatasetsQuery)
@@ -390,6 +411,8 @@ class _Datasets:
 
     async def changes(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], ChangesQuery)
+        if negotiation.preferred(request, {negotiation.JSON: "json", streams.MEDIA_TYPE: "events"}) == "events":
+            return await self._changes_as_events(request, asked)
         until = time.monotonic() + asked.wait
 
         def page() -> ChangePage:
@@ -399,14 +422,38 @@ class _Datasets:
         while not found.items and time.monotonic() < until and not await request.is_disconnected():
             await asyncio.sleep(_CHANGES_POLL_S)
             found = await asyncio.to_thread(page)
-        items = [
-            {
-                **{name: getattr(each, name) for name in ("cursor", "time", "type", "reason", "dataset_id", "version_id")},
-                "href": f"{self._url}/datasets/{each.dataset_id}",
-            }
-            for each in found.items
-        ]
-        return replies.fresh(replies.dumps({"kind": "ChangeList", "items": items, "next_cursor": found.next}))
+        items = [self._change(each) for each in found.items]
+        listing = replies.dumps({"kind": "ChangeList", "items": items, "next_cursor": found.next})
+        return replies.fresh(listing, headers={"Vary": "Accept"})
+
+    async def _changes_as_events(self, request: Request, asked: ChangesQuery) -> Response:
+        if unused := sorted({"wait", "limit"} & asked.model_fields_set):
+            raise InvalidRequest(f"{unused[0]} is for the list: events come as they happen.")
+        cursor = request.headers.get("last-event-id") or asked.cursor
+        first = await self._feed.after(cursor)  # here, so that a cursor that is wrong or too old is a problem and not a stream
+        return streams.streaming(self._events(first, asked.dataset_id))
+
+    async def _events(self, page: ChangePage, dataset_id: str | None) -> AsyncIterator[bytes]:
+        """Yield each change as an event whose id is its cursor: who comes back with it receives what came later."""
+        spoke = time.monotonic()
+        yield streams.COMMENT
+        while not streams.STOPPING.is_set():
+            for each in page.items:
+                if dataset_id in (None, each.dataset_id):
+                    yield streams.event("change", each.cursor, self._change(each))
+                    spoke = time.monotonic()
+            if not page.items:
+                await asyncio.sleep(_CHANGES_POLL_S)
+            if time.monotonic() - spoke > streams.COMMENT_S:
+                yield streams.COMMENT
+                spoke = time.monotonic()
+            page = await self._feed.after(page.next)
+
+    def _change(self, change: Change) -> dict[str, Any]:
+        return {
+            **{name: getattr(change, name) for name in ("cursor", "time", "type", "reason", "dataset_id", "version_id")},
+            "href": f"{self._url}/datasets/{change.dataset_id}",
+        }
 
     async def unpublish(self, request: Request) -> Response:
         await incoming.body(request, incoming.NoParameters, may_be_empty=True)

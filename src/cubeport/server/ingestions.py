@@ -13,12 +13,12 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter
 from pydantic import Field
 from starlette.requests import Request
-from starlette.responses import Response, StreamingResponse
+from starlette.responses import Response
 
 from cubeport.catalog.forms.canonical import now, timestamp
 from cubeport.documents import native as documents
 from cubeport.errors import Cancelled, CubeportError, NotFound
-from cubeport.server import incoming, problems, replies
+from cubeport.server import incoming, problems, replies, streams
 from cubeport.server.auth import caller_of, may_see, sees_unpublished
 from cubeport.server.bodies import IngestionDocument, SyncRequest, SyncResponse
 from cubeport.server.incoming import PageQuery
@@ -99,7 +99,7 @@ def routes(parts: Parts) -> APIRouter:
         face.events,
         "Its progress, as server-sent events; the last is `end`",
         "Ingestions",
-        media_types=("text/event-stream",),
+        media_types=(streams.MEDIA_TYPE,),
     )
     add(
         "DELETE",
@@ -116,13 +116,6 @@ def routes(parts: Parts) -> APIRouter:
 
 _FOLLOW_S = 0.3
 """How often the state of an ingestion is read for a client that follows it: it may run in any process."""
-
-_COMMENT_S = 15.0
-"""A line that says nothing is sent so often, so that proxies keep the connection."""
-
-
-def _event(kind: str, number: int, document: Mapping[str, Any]) -> bytes:
-    return f"event: {kind}\nid: {number}\ndata: ".encode() + replies.dumps(document) + b"\n\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,26 +217,25 @@ class _Ingestions:
             raise NotFound("There is no such ingestion", what="ingestion")
         last = request.headers.get("last-event-id", "")
         seen = int(last) if last.isascii() and last.isdigit() and len(last) < 10 else 0
-        headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-        return StreamingResponse(self._events(ingestion_id, seen), media_type="text/event-stream", headers=headers)
+        return streams.streaming(self._events(ingestion_id, seen))
 
     async def _events(self, ingestion_id: str, seen: int) -> AsyncIterator[bytes]:
         """Yield what changes: ids are numbers of changes, so a client that returns with its last id receives all later changes."""
         status, spoke = "", time.monotonic()
-        while True:
+        while not streams.STOPPING.is_set():
             ingestion, number = await asyncio.to_thread(self._service.follow, ingestion_id)
             if ingestion.finished:
                 for warning in ingestion.warnings:
-                    yield _event("warning", number, self._told(ingestion, warning=warning))
+                    yield streams.event("warning", number, self._told(ingestion, warning=warning))
                 document = await asyncio.to_thread(self._ingestion, ingestion)
-                yield _event("end", number, document)
+                yield streams.event("end", number, document)
                 return
             if number > seen:
                 kind, seen, status = "progress" if ingestion.status == status else "state", number, ingestion.status
-                yield _event(kind, number, self._told(ingestion))
+                yield streams.event(kind, number, self._told(ingestion))
                 spoke = time.monotonic()
-            elif time.monotonic() - spoke > _COMMENT_S:
-                yield b": still there\n\n"
+            elif time.monotonic() - spoke > streams.COMMENT_S:
+                yield streams.COMMENT
                 spoke = time.monotonic()
             await asyncio.sleep(_FOLLOW_S)
 

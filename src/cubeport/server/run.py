@@ -17,12 +17,14 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from multiprocessing.context import SpawnContext
 from multiprocessing.synchronize import Event
+from types import FrameType
 from typing import Any
 
 import uvicorn
 from starlette.types import ASGIApp
 
 from cubeport.errors import Unavailable
+from cubeport.server import streams
 from cubeport.server.edge import Edge
 
 log = logging.getLogger("cubeport.server")
@@ -212,6 +214,11 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         if self._ready is not None and self.started:
             self._ready()
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Stop, and let streams end, which would have this process wait until ``DRAIN_S`` is over."""
+        streams.STOPPING.set()
+        super().handle_exit(sig, frame)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
