@@ -1,4 +1,4 @@
-"""What a user of Python gets of an artifact, by its format. Libraries load when something is opened."""
+"""Open an artifact as a Python object, by its format. Libraries are imported when something is opened."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _zarr(path: Path) -> Any:
         import xarray as xr
         import zarr  # noqa: F401 - asked here, as xarray says of a missing engine only that the file is unknown
 
-        # A folder can be listed, so nobody needs the list that consolidation makes; without it xarray warns.
+        # A folder can be listed, so consolidated metadata are not needed. Without this argument xarray warns.
         return xr.open_dataset(path, engine=reader("zarr"), consolidated=False, chunks={} if find_spec("dask") else None)
 
 
@@ -75,4 +75,4 @@ OPENERS: Mapping[str, Callable[[Path], Any]] = {
     "parquet": _parquet,
     "json": _json,
 }
-"""By ``artifact.format``. What has none is opened as a file."""
+"""The openers by ``artifact.format``. Other formats are opened as files."""

@@ -1,4 +1,4 @@
-"""Asks an allowed origin, through the same gate that fetching uses: checked addresses, no redirects, bounded time and answers."""
+"""Send requests to allowed origins with the checks of fetching: checked addresses, no redirects, limits on time and size."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cubeport.errors import SourceFailed, SourceRejected, SourceTimeout
 
 
 class Asker(OriginFetcher):
-    """Requests of any method.
+    """Sends requests with any method.
 
     Parameters
     ----------
@@ -21,30 +21,30 @@ class Asker(OriginFetcher):
     """
 
     def __init__(self, origins: Iterable[str], bounds: Bounds | None = None, *, setting: str, **rest: object) -> None:
-        super().__init__(origins, bounds, **rest)  # type: ignore[arg-type]  # passed on as they came
+        super().__init__(origins, bounds, **rest)  # type: ignore[arg-type]  # passed on unchanged
         self._setting = setting
 
     def ask(
         self, method: str, url: str, body: bytes = b"", headers: Mapping[str, str] | None = None, *, most: int = 64 << 10
     ) -> tuple[int, bytes]:
-        """Return status and body of the answer.
+        """Return the status and the body of the answer.
 
         Raises
         ------
         SourceRejected
-            For an origin or an address that may not be asked, and for an answer over *most* bytes.
+            If the origin or the address is not allowed, or the answer has more than *most* bytes.
         SourceFailed, SourceTimeout
-            When there is no whole answer.
+            If there is no complete answer.
         """
         try:
             return self._asked(method, self._allowed(url), body, headers or {}, most)
         except SourceRejected as exc:
-            # The gate speaks of sources; here another list allows.
+            # The fetcher's message is about sources; here another list of origins decides.
             step = exc.next_step.replace("sources.origins", self._setting) if exc.next_step else None
             raise SourceRejected(exc.message, next_step=step, **exc.members) from None
 
     def post(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """Send *body* and return the status: the port ``service.webhooks.Post``."""
+        """Send *body* and return the status (the port ``service.webhooks.Post``)."""
         return self.ask("POST", url, body, headers)[0]
 
     def _asked(self, method: str, url: WebURL, body: bytes, headers: Mapping[str, str], most: int) -> tuple[int, bytes]:

@@ -1,4 +1,4 @@
-"""What zarr-python asks of a store that is only read, once for the stores of this package."""
+"""The base class of the read-only zarr-python stores in this package."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from zarr.core.buffer import Buffer, BufferPrototype
 
 
 class ReadOnlyStore(Store):
-    """A store that is never changed. A subclass has ``get``, ``exists``, ``__eq__``, and the three lists if it can list."""
+    """A read-only store. A subclass implements ``get``, ``exists``, ``__eq__``, and the three list methods if it can list."""
 
     refusal: ClassVar[str]
-    """What is raised, as a PermissionError, when somebody writes."""
+    """The message of the PermissionError for any write."""
 
-    __hash__ = None  # type: ignore[assignment]  # as the base class: stores are compared, not kept in sets
+    __hash__ = None  # type: ignore[assignment]  # as in the base class: stores are compared, but not hashed
 
     def __init__(self) -> None:
         super().__init__(read_only=True)
@@ -57,7 +57,7 @@ class ReadOnlyStore(Store):
 
 
 def span_of(request: ByteRequest | None, size: int) -> tuple[int, int]:
-    """Return the first byte of a range and the one after its last, both within *size*."""
+    """Return the first byte of a range, and the byte after its last, both within *size*."""
     match request:
         case RangeByteRequest(start=start, end=end):
             first = min(start, size)

@@ -1,1 +1,3 @@
-"""Sources of other machines: each kind is one module. What they bring is kept for the next attempt, and read by the gate alone."""
+"""Sources on other machines, one module for each kind. Fetched files are kept for the next attempt, and only the gate reads
+them.
+"""

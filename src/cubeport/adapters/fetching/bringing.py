@@ -1,4 +1,6 @@
-"""Bringing the periods of a source here: what is kept and still right is not fetched again, and a source that lies is named."""
+"""Fetch the periods of a source. Kept files that are still valid are not fetched again; a source that breaks its contract is
+named.
+"""
 
 from __future__ import annotations
 
@@ -16,23 +18,23 @@ from cubeport.cubes.write_request import BringOrder, Brought, Progress
 from cubeport.errors import Configuration, CubeportError, NoData, SourceFailed
 
 _LOOK_S = 0.25
-"""How often somebody who wants the end is looked for."""
+"""How often to check for a cancelled job, in seconds."""
 
 
 class Bringer:
-    """Fetches what an ingestion needs of a source that is not on this machine."""
+    """Fetches the files that an ingestion needs from a source on another machine."""
 
     def __init__(self, kept: KeptFolder) -> None:
         self._kept = kept
 
     @contextmanager
     def bring(self, source: PeriodSource, order: BringOrder, *, progress: Progress) -> Iterator[Brought]:
-        """Fetch the periods of *order*; their files stay where they are until left.
+        """Fetch the periods of *order*. Their files stay in place until the block ends.
 
         Raises
         ------
         CubeportError
-            What the source raises; SourceFailed for an exception that is none of ours, with its words.
+            What the source raises. Other exceptions become SourceFailed with their message.
         Cancelled
             From *progress*.
         """
@@ -64,7 +66,7 @@ class _Work:
     over: threading.Event = field(default_factory=threading.Event)
 
     def run(self, units: dict[str, Period | None], progress: Progress) -> dict[str, Fetched | None]:
-        """Fetch every unit, some at once; the first that fails ends the others."""
+        """Fetch all units, some at the same time. The first failure stops the others."""
         at_once = min(self.order.at_once, int(getattr(self.source, "max_concurrency", 1)))
         found: dict[str, Fetched | None] = {}
         pool = ThreadPoolExecutor(max(1, at_once), thread_name_prefix="fetch")
@@ -109,7 +111,7 @@ class _Work:
         return fetched
 
     def _is_right(self, held: tuple[Fetched, str], period: Period | None) -> bool:
-        """Return whether what is kept is what the source has now: by what it says of it, or as this very job fetched it."""
+        """Return whether kept files are current: the source's validator is the same, or this job fetched them itself."""
         fetched, job = held
         if job == self.order.job:
             return True
@@ -125,7 +127,7 @@ def _unit(source: PeriodSource, period: Period | None) -> str:
 
 
 def _check(name: str, fetched: Any, into: Path) -> None:
-    """Hold the answer of a source to its contract. Raises Configuration."""
+    """Check the answer of a source against its contract. Raises Configuration."""
     if not isinstance(fetched, Fetched) or not fetched.files:
         raise Configuration(f"The source {name} did not return files of a period.")
     for each in fetched.files:
@@ -134,7 +136,7 @@ def _check(name: str, fetched: Any, into: Path) -> None:
 
 
 def check_listed(name: str, listed: Sequence[Period], start: Period, end: Period) -> None:
-    """Hold a list of periods to its contract: ascending, each once, none outside. Raises Configuration."""
+    """Check a list of periods against its contract: ascending, each once, none outside. Raises Configuration."""
     numbers = [each.number for each in listed]
     if sorted(set(numbers)) != numbers:
         raise Configuration(f"The source {name} lists its periods in no order, or some twice.")
@@ -155,7 +157,7 @@ def _named_errors(name: str, period: Period | None) -> Iterator[None]:
 
 
 AHEAD = 100
-"""How many periods of a source that is asked for each of them are looked at beyond the last one that is there, with an open end."""
+"""With an open end, a source with ``asks_each`` is searched this many periods beyond the last existing one."""
 
 
 def listed(name: str, source: PeriodSource, start: Period, end: Period, *, is_open: bool = False) -> tuple[Period, ...] | None:

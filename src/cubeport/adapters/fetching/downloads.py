@@ -1,7 +1,7 @@
-"""One resource into one file: resumed where the origin lets it, whole or not at all.
+"""Download one resource to one file, completely or not at all, and resume if the origin supports it.
 
-The bytes come into ``NAME.part``, with what the origin said of them in ``NAME.part.json``. A kill leaves both, and the
-next attempt asks for the rest only if the resource still has the same strong ETag (RFC 9110, 13.1.5).
+The bytes are written to ``NAME.part``, and the origin's headers to ``NAME.part.json``. If the process is killed, both stay, and the
+next attempt requests the rest if the resource still has the same strong ETag (RFC 9110, 13.1.5).
 """
 
 from __future__ import annotations
@@ -22,32 +22,32 @@ from cubeport.errors import Cancelled, SourceFailed, SourceRejected, SourceTimeo
 
 _PIECE = 1 << 20
 AGAIN_AFTER_S = (0.5, 2.0, 8.0)
-"""How long a transfer that broke off waits before it goes on. What fails oftener than that fails."""
+"""The pauses before an interrupted transfer continues, in seconds. After the last one, the transfer fails."""
 
 _NAME = re.compile(r"[^A-Za-z0-9._+-]+")
 
 
 def name_of(target: str) -> str:
-    """Return a file name for the last part of a path, without whatever a shell, a library or a person could stumble over."""
+    """Return a file name for the last part of a path, without characters that could cause problems in a shell or a library."""
     last = unquote(target.partition("?")[0].rstrip("/").rpartition("/")[2], errors="replace")
     return _NAME.sub("-", last).strip("-.")[-120:] or "data"
 
 
 def download(fetcher: OriginFetcher, uri: str, path: Path, *, stopping: threading.Event) -> Resource | None:
-    """Bring a resource to *path*; return what the origin said of it, ``None`` when it says that there is none.
+    """Download a resource to *path*. Return the origin's description of it, or ``None`` if the origin says that it does not exist.
 
     Raises
     ------
     SourceRejected, SourceFailed, SourceTimeout
-        What reading it raises. The part that came is kept for the next attempt.
+        What reading raises. The received part is kept for the next attempt.
     Cancelled
-        When *stopping* was set.
+        If *stopping* was set.
     """
     return patiently(lambda: _once(fetcher, uri, path, stopping), stopping)
 
 
 def patiently[T](act: Callable[[], T], stopping: threading.Event) -> T:
-    """Return what *act* does; what may pass by itself is tried again, a few times."""
+    """Return the result of *act*. Temporary errors are retried a few times."""
     for pause in AGAIN_AFTER_S:
         try:
             return act()
@@ -83,7 +83,7 @@ def _take(answer: Answer, part: Path, note: Path, stopping: threading.Event) -> 
 
 
 def _noted(note: Path) -> Resource | None:
-    """Return what the origin said of the part that is there; a note that cannot be read is of no use."""
+    """Return the origin's description of the received part, or ``None`` if the note is missing or unreadable."""
     try:
         said: dict[str, Any] = json.loads(note.read_bytes())
         return Resource(**said)
@@ -92,7 +92,7 @@ def _noted(note: Path) -> Resource | None:
 
 
 def small(fetcher: OriginFetcher, uri: str, *, most: int) -> bytes | None:
-    """Return a small resource whole, ``None`` when the origin says that there is none.
+    """Return a small resource, or ``None`` if the origin says that it does not exist.
 
     Raises
     ------

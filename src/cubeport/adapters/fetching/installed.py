@@ -57,9 +57,9 @@ class InstalledSources:
     Parameters
     ----------
     connect
-        Makes a fetcher that holds addresses to ``sources.origins`` and ``limits.source_bytes``.
+        Makes a fetcher that enforces ``sources.origins`` and ``limits.source_bytes``.
     profiles
-        Storage profiles with ``use: [source]``, by name, each with its address (``s3://bucket/prefix``).
+        Storage profiles with ``use: [source]`` by name, each with its URL (``s3://bucket/prefix``).
     plugins
         Factories that plugins registered.
     most
@@ -86,7 +86,7 @@ class InstalledSources:
         self._most = most
 
     def resolve(self, source: Block, *, asker: str | None = None, variables: Sequence[str] = ()) -> tuple[Path, ...] | PeriodSource:
-        """Return the files of this machine, or the source that fetches them; see :class:`~cubeport.service.ports.Sources`."""
+        """Return the local files, or the source that fetches them; see :class:`~cubeport.service.ports.Sources`."""
         match source.kind:
             case "upload":
                 return (self._uploads.file(source.upload or "", owner=asker),)
@@ -106,7 +106,7 @@ class InstalledSources:
         return self._local.resolve(source, installed=tuple(self._plugins))
 
     def stamps(self, files: tuple[Path, ...]) -> tuple[tuple[str, int, str], ...]:
-        """Return name, size in bytes and time of change of local files, as their identity has them."""
+        """Return the name, size in bytes and modification time of local files, in the format of their identity."""
         return stamps(files)
 
     def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -120,7 +120,7 @@ class InstalledSources:
         return listed(name, source, start, end, is_open=is_open)
 
     def bring(self, source: PeriodSource, order: BringOrder, *, progress: Progress) -> AbstractContextManager[Brought]:
-        """Fetch what is ordered."""
+        """Fetch the periods of *order*."""
         return self._bringer.bring(source, order, progress=progress)
 
     # --- kinds ---
@@ -186,7 +186,7 @@ class InstalledSources:
             raise SourceFailed(f"The source plugin {name} could not begin: {words}", next_step="tell its author") from exc
 
     def _fetcher(self, address: str) -> KeepingFetcher:
-        """Return a fetcher, having refused an address that it would refuse: before anything is asked of anybody."""
+        """Return a fetcher. Refuses an address that is not allowed before any request is made."""
         fetcher = self._connect()
         fetcher.check(address)
         return fetcher
@@ -202,7 +202,7 @@ class InstalledSources:
         return profiles[name][0]
 
     def _by_address(self, address: str) -> tuple[Profile, str]:
-        """Return the profile whose root an address is below, and the key there."""
+        """Return the profile whose root contains the address, and the key in it."""
         for profile, root in self._profiles().values():
             above = root.rstrip("/") + "/"
             if address.startswith(above):

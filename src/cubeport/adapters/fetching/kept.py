@@ -1,7 +1,7 @@
-"""What was fetched and may be of use again: kept in ``data_dir/fetched`` for a while, so that a second attempt fetches the rest.
+"""Fetched files that are kept in ``data_dir/fetched`` for some time, so that a second attempt fetches only the rest.
 
-``{dataset}/{source}/{unit}/`` has the files of one unit (a period, or files that periods share), and ``{unit}.json`` next to it,
-written last, says that they are whole. A kernel lock on ``{dataset}.lock`` says that somebody is using them.
+``{dataset}/{source}/{unit}/`` contains the files of one unit (a period, or files that periods share). ``{unit}.json`` next to it is
+written last and marks them as complete. A kernel lock on ``{dataset}.lock`` marks them as in use.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from cubeport.errors import DatasetBusy, Locked
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """The place of one unit."""
+    """The folder of one unit."""
 
     folder: Path
 
     @property
     def mark(self) -> Path:
-        """What says that the unit is whole."""
+        """The file that marks the unit as complete."""
         return self.folder.with_name(f"{self.folder.name}.json")
 
     def held(self) -> tuple[Fetched, str] | None:
-        """Return what is there whole, and the job that brought it."""
+        """Return the complete files and the job that fetched them, or ``None``."""
         try:
             said: Mapping[str, Any] = json.loads(self.mark.read_bytes())
             files = tuple(self.folder / name for name in said["files"])
@@ -45,7 +45,7 @@ class Unit:
             return None
 
     def begin(self, *, resumes: bool) -> Path:
-        """Return the folder to fetch into; empty unless what is half there is of use."""
+        """Return the folder to fetch into. It is emptied unless the fetch can resume."""
         self.mark.unlink(missing_ok=True)
         if not resumes and self.folder.exists():
             shutil.rmtree(self.folder)
@@ -53,7 +53,7 @@ class Unit:
         return self.folder
 
     def done(self, fetched: Fetched, job: str) -> None:
-        """Say that the unit is whole."""
+        """Mark the unit as complete."""
         said = {
             "files": [each.relative_to(self.folder).as_posix() for each in fetched.files],
             "sizes": [_size(each) for each in fetched.files],
@@ -64,12 +64,12 @@ class Unit:
 
 
 class KeptFolder:
-    """All that is kept of what an instance fetched.
+    """The fetched files that an instance keeps.
 
     Parameters
     ----------
     hours, max_bytes
-        ``ingest.keep_fetched_h`` and ``ingest.keep_fetched_bytes``: what is older goes, and the oldest of what is more.
+        ``ingest.keep_fetched_h`` and ``ingest.keep_fetched_bytes``. Older files are removed, then the oldest until the size fits.
     """
 
     def __init__(self, root: Path, *, hours: float, max_bytes: int) -> None:
@@ -79,7 +79,7 @@ class KeptFolder:
 
     @contextmanager
     def using(self, dataset_id: str) -> Iterator[Path]:
-        """Hold what is kept for a dataset, so that nobody removes it meanwhile; what need not stay goes afterwards."""
+        """Lock the files of a dataset during the block, so that nobody removes them. Then remove files that need not be kept."""
         with store_errors("keep what is fetched"):
             make_folders(self._root)
         try:
@@ -92,16 +92,16 @@ class KeptFolder:
 
     @staticmethod
     def unit(folder: Path, source: str, name: str) -> Unit:
-        """Return the place of the unit *name* of *source* in a dataset's folder."""
+        """Return the unit *name* of *source* in the folder of a dataset."""
         return Unit(folder / _short(source) / _short(name))
 
     def prune(self) -> None:
-        """Remove what is older than is kept, and the oldest of what is more. What is in use stays."""
+        """Remove files that are too old, and then the oldest until the size fits. Files in use stay."""
         now = time.time()
         left: list[tuple[float, int, Path]] = []
         for folder in sorted(each for each in self._root.glob("*") if each.is_dir()):
             for unit in sorted(each for each in folder.glob("*/*") if each.is_dir()):
-                with suppress(FileNotFoundError):  # another process removes it at this moment
+                with suppress(FileNotFoundError):  # another process is removing it
                     left.append((_newest(unit), _bytes(unit), unit))
         left.sort(reverse=True)
         total = 0
@@ -121,7 +121,7 @@ class KeptFolder:
                 if not any(above.iterdir()):
                     above.rmdir()
         except FileNotFoundError:
-            pass  # another process removed it at the same moment
+            pass  # another process removed it at the same time
         finally:
             lock.release()
 
@@ -131,7 +131,7 @@ def _short(text: str) -> str:
 
 
 def _size(path: Path) -> int:
-    """Return the bytes of a file, or of all files of a folder."""
+    """Return the size of a file, or of all files of a folder, in bytes."""
     return _bytes(path) if path.is_dir() else path.stat().st_size
 
 

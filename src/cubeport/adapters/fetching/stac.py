@@ -1,7 +1,7 @@
 """``kind: stac``: the assets of STAC Items, of one or of all of a Collection (STAC 1.0 and 1.1).
 
-A Collection gives its items by links ``item`` (a static catalog) or ``items`` (an API, followed from page to page), or has the
-asset itself. What an asset's address may be is the same as of any other source.
+A Collection lists its items with links ``item`` (a static catalog) or ``items`` (an API, read page by page), or it has the asset
+itself. The same rules apply to the URL of an asset as to any other source.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _ITEMS = 10_000
 _PAGES = 1_000
 
 type OfAsset = Callable[[Asset], PeriodSource]
-"""Returns the source of an asset; refuses addresses that may not be asked."""
+"""Returns the source of an asset. Refuses URLs that are not allowed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +34,9 @@ class Asset:
     """One asset of an item."""
 
     href: str
-    """Absolute."""
+    """The absolute URL."""
     is_zarr: bool
-    """Whether its media type says so."""
+    """Whether its media type is that of a Zarr store."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class _Item:
         first = periods.of(_stamp(self.start, like), like.type, like.calendar)
         end = _stamp(self.end, like)
         last = periods.of(end, like.type, like.calendar)
-        # An interval that ends where a period begins has nothing of it.
+        # An interval that ends where a period begins does not include it.
         if last > first and periods.start_of(last, like.type, like.calendar) == end:
             last -= 1
         return range(first, last + 1)
@@ -62,14 +62,14 @@ def _stamp(text: str, like: Period) -> Stamp:
 
 
 class StacSource:
-    """The asset of one name, of every item.
+    """The asset with one key in every item.
 
     Parameters
     ----------
     asset
-        The key of the asset; ``None`` is the only one with the role ``data``, or the only one at all.
+        The key of the asset. ``None`` selects the only asset with the role ``data``, or the only asset.
     interval
-        ``datetime`` of the block: items outside are left out.
+        ``datetime`` of the block. Items outside it are ignored.
     wanted
         Properties that items must have.
     """
@@ -98,11 +98,11 @@ class StacSource:
         self._looking = threading.Lock()
 
     def stop(self) -> None:
-        """End what runs."""
+        """Stop running fetches."""
         self._stopping.set()
 
     def periods(self, start: Period, end: Period) -> Sequence[Period] | None:
-        """Return those that an item covers; ``None`` where the Collection itself has the asset."""
+        """Return the periods that an item covers; ``None`` if the Collection itself has the asset."""
         items = self._items()
         if self._whole is not None:
             return None
@@ -116,7 +116,7 @@ class StacSource:
         )
 
     def validator(self, period: Period | None) -> str | None:
-        """Return what is said of every asset now, ``None`` where one says nothing."""
+        """Return the current validators of all assets, or ``None`` if an asset has none."""
         said = [self._said(asset) for asset in self._assets(period)]
         return "\n".join(map(str, said)) if said and None not in said else None
 
@@ -125,7 +125,7 @@ class StacSource:
         return ask(None) if ask is not None else None
 
     def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:
-        """Bring the assets. Raises NoData when no item has the period."""
+        """Fetch the assets. Raises NoData if no item covers the period."""
         assets = self._assets(period)
         if not assets:
             raise NoData(f"No item of {_plain(self._uri)} fits.", next_step="check asset, datetime and filter of the source")
@@ -223,7 +223,7 @@ class StacSource:
         return _Item(item["id"], asset, start, end)
 
     def _asset_of(self, uri: str, document: Mapping[str, Any], *, required: bool) -> Asset | None:
-        """Return the asset. Raises SourceRejected naming those that there are."""
+        """Return the asset. Raises SourceRejected with the names of the existing assets."""
         found = document.get("assets") or {}
         assets = {str(key): each for key, each in found.items() if isinstance(each, Mapping)} if isinstance(found, Mapping) else {}
         if self._asset is not None:
@@ -261,7 +261,7 @@ def _links(document: Mapping[str, Any], rel: str) -> list[Mapping[str, Any]]:
 
 
 def _interval(text: str | None) -> tuple[Stamp | None, Stamp | None]:
-    """Return the ends of ``datetime``: an instant, or ``start/end`` with ``..`` for an open one. Raises InvalidRequest."""
+    """Return the ends of ``datetime``: an instant, or ``start/end`` with ``..`` for an open end. Raises InvalidRequest."""
     if text is None:
         return None, None
     first, slash, last = text.partition("/")

@@ -1,4 +1,4 @@
-"""``kind: store``: files below a storage profile, S3-compatible stores among them, with dates in their keys."""
+"""``kind: store``: files below a storage profile, for example in an S3-compatible store, with dates in their keys."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _PIECE = 1 << 20
 
 
 def validator(stored: Stored) -> str:
-    """Return what is equal as long as the object is: its ETag, else size and time."""
+    """Return the validator of an object, which stays the same while the object does: its ETag, otherwise size and time."""
     return stored.etag or f"{stored.modified_s} {stored.size_bytes}"
 
 
@@ -37,18 +37,18 @@ def check_key(key: str) -> str:
 
 
 def take(profile: Profile, key: str, path: Path, *, most: int, stopping: threading.Event) -> str | None:
-    """Bring an object to *path*; return its validator, ``None`` when the store says that there is none.
+    """Download an object to *path*. Return its validator, or ``None`` if the store says that it does not exist.
 
-    What a killed fetch left is gone on with while the object is the same.
+    A download that was killed is resumed if the object is still the same.
 
     Raises
     ------
     SourceRejected
         ``too-big`` over *most* bytes.
     StoreUnavailable
-        When the store cannot be read, or the object changed meanwhile.
+        If the store cannot be read, or the object changed during the download.
     Cancelled
-        When *stopping* was set.
+        If *stopping* was set.
     """
     stored = profile.stat(key)
     if stored is None or stored.kind != "file":
@@ -94,7 +94,7 @@ def _hold(key: str, size: int, most: int) -> None:
 
 
 class StoreSource:
-    """One object at each period's key, or one in all."""
+    """One object for each period's key, or a single object."""
 
     max_concurrency = 8
     resumes = True
@@ -107,26 +107,26 @@ class StoreSource:
         self.is_periodic = pattern.has_dates
 
     def stop(self) -> None:
-        """End what runs."""
+        """Stop running fetches."""
         self._stopping.set()
 
     def unit(self, period: Period) -> str:
-        """Return the key of a period: periods of one object share it."""
+        """Return the key of a period. Periods of the same object share it."""
         return self._pattern.at(period)
 
     def periods(self, start: Period, end: Period) -> Sequence[Period]:
-        """Return those whose object the store lists."""
+        """Return the periods whose object the store lists."""
         there = self._listed()
         asked = (start.moved(n) for n in range(end.number - start.number + 1))
         return [each for each in asked if self._pattern.at(each) in there]
 
     def validator(self, period: Period | None) -> str | None:
-        """Return the ETag that the store says now."""
+        """Return the current validator of the object."""
         stored = self._profile.stat(self._pattern.at(period))
         return validator(stored) if stored is not None else None
 
-    def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:  # noqa: ARG002 - whole objects come
-        """Bring the object. Raises NoData when the store says that there is none."""
+    def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:  # noqa: ARG002 - objects are fetched whole
+        """Fetch the object. Raises NoData if the store says that it does not exist."""
         key = self._pattern.at(period)
         path = into / name_of(key)
         said = take(self._profile, key, path, most=self._most, stopping=self._stopping)
@@ -135,7 +135,7 @@ class StoreSource:
         return Fetched((path,), said)
 
     def _listed(self) -> Mapping[str, Stored]:
-        """Return the objects that the pattern fits, by key; only what is below its constant folders is listed."""
+        """Return the objects that match the pattern, by key. Only folders without placeholders are listed."""
         folder = self._pattern.before.rpartition("/")[0]
         pieces = re.split(r"(\{[A-Z]+\})", self._pattern.text)
         fits = re.compile("".join(DATES[p[1:-1]] if p.startswith("{") else re.escape(p) for p in pieces)).fullmatch

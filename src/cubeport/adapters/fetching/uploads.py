@@ -1,4 +1,4 @@
-"""Files that a client sent: kept in ``data_dir/uploads`` for a day, for the key that sent them."""
+"""Files that a client sent. They are kept in ``data_dir/uploads`` for a day, and only the API key that sent them can use them."""
 
 from __future__ import annotations
 
@@ -39,13 +39,14 @@ class UploadFolder:
         self.max_bytes = max_bytes
 
     def begin(self, *, filename: str, owner: str | None, declared: int | None) -> Receiving:
-        """Return what takes the bytes.
+        """Return the object that receives the bytes.
 
         Raises
         ------
         TooLarge
-            When more is declared than may be sent.
+            If the declared size is above the limit.
         NoSpace
+            If the disk does not have enough space.
         """
         if declared is not None:
             self.hold(declared)
@@ -56,7 +57,7 @@ class UploadFolder:
         return Receiving(self, new_id(), _NAME.sub("-", filename).strip("-.")[-120:] or "upload", owner)
 
     def hold(self, size: int) -> None:
-        """Refuse more than ``limits.upload_bytes``. Raises TooLarge."""
+        """Raise TooLarge if *size* is above ``limits.upload_bytes``."""
         if size > self.max_bytes:
             raise TooLarge(
                 f"An upload may have {self.max_bytes} bytes.",
@@ -68,18 +69,18 @@ class UploadFolder:
             )
 
     def folder(self, upload_id: str) -> Path:
-        """Return where an upload is."""
+        """Return the folder of an upload."""
         return self._root / upload_id
 
     def file(self, upload_id: str, *, owner: str | None) -> Path:
-        """Return the file of an upload of *owner*. Raises NotFound: for everybody else there is none."""
+        """Return the file of an upload of *owner*. Raises NotFound for any other caller."""
         said = self._said(upload_id) if _ID.fullmatch(upload_id) else None
         if said is None or said["owner"] != owner:
             raise NotFound(f"There is no upload {upload_id[:40]}.", what="upload", next_step="send the file to POST /uploads")
         return self.folder(upload_id) / str(said["filename"])
 
     def prune(self) -> None:
-        """Remove what is older than a day, and what was never finished."""
+        """Remove uploads that are older than a day or were never finished."""
         before = time.time() - KEPT_H * 3600
         for each in self._root.glob("*"):
             if _ID.fullmatch(each.name) and each.stat().st_mtime < before:
@@ -94,11 +95,11 @@ class UploadFolder:
 
 
 class Receiving:
-    """One upload on its way. Leaving it without :meth:`finish` leaves nothing."""
+    """An upload in progress. If the block ends without :meth:`finish`, nothing is kept."""
 
     def __init__(self, uploads: UploadFolder, upload_id: str, filename: str, owner: str | None) -> None:
         self._uploads, self._id, self._owner = uploads, upload_id, owner
-        # A name of its own beside ours: a file called upload.json is a file as any other.
+        # Stored under a name of our own, so that a file called upload.json is like any other file.
         self._filename = filename if filename != "upload.json" else "upload-.json"
         self._folder = uploads.folder(upload_id)
         self._digest = hashlib.sha256()
@@ -126,12 +127,12 @@ class Receiving:
         self._digest.update(piece)
 
     def finish(self, *, sha256: str | None) -> Upload:
-        """Make it whole, and return what was sent.
+        """Complete the upload and return it.
 
         Raises
         ------
         SourceRejected
-            ``empty``; ``digest-mismatch`` when it is not what the sender says.
+            ``empty``; ``digest-mismatch``, if its sha256 is not the one that the sender gave.
         """
         assert self._file is not None
         if self._size == 0:

@@ -1,4 +1,4 @@
-"""``kind: url``: files behind HTTP addresses with dates in them."""
+"""``kind: url``: files at HTTP URLs that contain dates."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ type Probe = Literal["head", "get", "none"]
 
 
 class UrlSource:
-    """One file at each period's address, or one file in all.
+    """One file for each period's URL, or a single file.
 
     Parameters
     ----------
     fetcher
-        Holds origins, addresses and bounds to the settings.
+        Enforces the settings for origins, addresses and limits.
     probe
-        How the source is asked what there is: by HEAD, by GET (its body is left), or not at all.
+        How to find out which files exist: by HEAD, by GET (without reading the body), or not at all.
     """
 
     max_concurrency = 8
@@ -43,15 +43,15 @@ class UrlSource:
         self.is_periodic = pattern.has_dates
 
     def stop(self) -> None:
-        """End what runs."""
+        """Stop running fetches."""
         self._stopping.set()
 
     def unit(self, period: Period) -> str:
-        """Return the address of a period: periods of one file share it."""
+        """Return the URL of a period. Periods of the same file share it."""
         return self._pattern.at(period)
 
     def periods(self, start: Period, end: Period) -> Sequence[Period] | None:
-        """Return those whose address answers; ``None`` without a probe."""
+        """Return the periods whose URL exists; ``None`` without a probe."""
         if self._probe == "none":
             return None
         asked = [start.moved(n) for n in range(end.number - start.number + 1)]
@@ -63,14 +63,14 @@ class UrlSource:
         return [each for each in asked if there[self.unit(each)]]
 
     def validator(self, period: Period | None) -> str | None:
-        """Return the ETag, or time and size, that the address says now."""
+        """Return the current ETag of the URL, or its time and size."""
         if self._probe == "none":
             return None
         found = self._head(self._pattern.at(period))
         return found.validator if found is not None else None
 
-    def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:  # noqa: ARG002 - whole files come
-        """Bring the file. Raises NoData when the origin says that there is none."""
+    def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:  # noqa: ARG002 - files are fetched whole
+        """Fetch the file. Raises NoData if the origin says that it does not exist."""
         uri = self._pattern.at(period)
         path = into / name_of(uri)
         found = download(self._fetcher, uri, path, stopping=self._stopping)

@@ -1,6 +1,7 @@
-"""``kind: zarr`` on another machine: the keys that its metadata name, brought into a folder. The gate reads that folder.
+"""``kind: zarr`` on another machine: fetch the keys that its metadata name to a folder, which the gate reads.
 
-Nothing is listed over HTTP, so consolidated metadata say which nodes there are; what a node is, its own document says.
+Keys cannot be listed over HTTP, so the consolidated metadata decide which nodes exist. The description of a node comes from its own
+document.
 """
 
 from __future__ import annotations
@@ -38,27 +39,27 @@ _LONGEST_LENGTH = 2**63 - 1
 
 
 class Keys(Protocol):
-    """A store by its keys."""
+    """Access to a store by its keys."""
 
     @property
     def name(self) -> str:
-        """What it is called, without secrets."""
+        """Return the name of the store, without secrets."""
 
     def read(self, key: str) -> bytes | None:
-        """Return a small object, ``None`` when the store says that there is none."""
+        """Return a small object, or ``None`` if the store says that it does not exist."""
 
     def take(self, key: str, path: Path) -> str | None:
-        """Bring an object to *path*; return its validator (empty where it has none), ``None`` when there is none."""
+        """Download an object to *path*. Return its validator (empty if it has none), or ``None`` if the object does not exist."""
 
     def validator(self, key: str) -> str | None:
-        """Return what the store says of the object now, ``None`` where it says nothing."""
+        """Return the current validator of the object, or ``None`` if it has none."""
 
     def listed(self) -> Sequence[str] | None:
-        """Return every key, ``None`` where nothing can be listed."""
+        """Return all keys, or ``None`` if the store cannot list them."""
 
 
 class WebKeys:
-    """Keys below an HTTP address."""
+    """Keys below an HTTP URL."""
 
     def __init__(self, fetcher: KeepingFetcher, uri: str, stopping: threading.Event) -> None:
         self._fetcher = fetcher
@@ -94,7 +95,7 @@ class WebKeys:
 
 
 class StoreKeys:
-    """Keys below a profile."""
+    """Keys below a storage profile."""
 
     def __init__(self, profile: Profile, key: str) -> None:
         self._profile, self._key = profile, key.rstrip("/")
@@ -135,7 +136,7 @@ class _Array:
     path: str
     dims: tuple[str, ...] | None
     names: Callable[[], Iterator[str]]
-    """Keys of its chunks."""
+    """The keys of its chunks."""
     chunks: int
     words: frozenset[str]
     """Names that its attributes refer to."""
@@ -150,14 +151,15 @@ class _Array:
 
 
 class ZarrSource:
-    """A Zarr group on another machine, brought whole: the chosen variables and what describes them.
+    """A Zarr group on another machine, fetched completely: the selected variables and everything that describes them.
 
     Parameters
     ----------
     variables
-        Names of the variables to bring; empty is all. What they refer to, and the labels of their dimensions, come along.
+        The variables to fetch; empty for all. Variables that they refer to, and the coordinates of their dimensions, are fetched
+        too.
     most
-        Bytes in all.
+        The largest total size in bytes.
     """
 
     max_concurrency = 1
@@ -172,19 +174,19 @@ class ZarrSource:
         self._name = name or name_of(keys.name)
 
     def stop(self) -> None:
-        """End what runs."""
+        """Stop running fetches."""
         self._stopping.set()
 
-    def periods(self, start: Period, end: Period) -> None:  # noqa: ARG002 - all of it is one thing
-        """Return ``None``: what periods there are is seen when it is read."""
+    def periods(self, start: Period, end: Period) -> None:  # noqa: ARG002 - the store is one unit
+        """Return ``None``, because the periods are only known when the store is read."""
         return
 
     def unit(self, period: Period) -> str:  # noqa: ARG002
-        """Return the one name of all periods."""
+        """Return the same name for all periods."""
         return self._keys.name
 
     def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:  # noqa: ARG002
-        """Bring the store. Raises NoData when nothing is there."""
+        """Fetch the store. Raises NoData if it does not exist."""
         name = self._name if self._name.endswith(".zarr") else f"{self._name}.zarr"
         folder = into / name
         bring(self._keys, folder, group=self._group, variables=self._variables, most=self._most, stopping=self._stopping)
@@ -192,17 +194,17 @@ class ZarrSource:
 
 
 def bring(keys: Keys, folder: Path, *, group: str, variables: Sequence[str], most: int, stopping: threading.Event) -> None:
-    """Bring a Zarr store of version 2 or 3 into *folder*: documents first, then every chunk that they name.
+    """Fetch a Zarr store of version 2 or 3 to *folder*: first the metadata documents, then all chunks that they name.
 
-    A chunk that the store says it does not have stays away: it is fill values. What an earlier fetch brought, and the store says
-    is the same still, does not come again.
+    A chunk that the store says does not exist contains only fill values, so it stays missing. Chunks of an earlier fetch are not
+    fetched again if the store says that they are unchanged.
 
     Raises
     ------
     NoData
-        When there is no Zarr.
+        If there is no Zarr store.
     SourceRejected
-        For metadata that name no keys, or too many; ``too-big`` over *most* bytes.
+        If the metadata name no keys or too many; ``too-big`` over *most* bytes.
     """
     folder.mkdir(parents=True, exist_ok=True)
     documents = _documents(keys)
@@ -222,7 +224,7 @@ def bring(keys: Keys, folder: Path, *, group: str, variables: Sequence[str], mos
 
 
 class _Chunks:
-    """The chunks of a store on their way into a folder; next to it an index says what came, as the store and as its sha256."""
+    """Fetches the chunks of a store to a folder. An index next to it records each received chunk with its validator and sha256."""
 
     def __init__(self, keys: Keys, folder: Path, most: int, stopping: threading.Event) -> None:
         self._keys, self._folder, self._most, self._stopping = keys, folder, most, stopping
@@ -246,7 +248,7 @@ class _Chunks:
             pool.shutdown(wait=True, cancel_futures=True)
 
     def _one(self, key: str) -> tuple[str, str, str] | None:
-        """Bring one chunk, if it must be; return the line for the index."""
+        """Fetch one chunk if necessary; return its line for the index."""
         if self._stopping.is_set():
             raise Cancelled("The fetch was stopped.")
         path = self._folder / key
@@ -283,7 +285,7 @@ def _sha256(path: Path) -> str:
 
 
 def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
-    """Yield key, validator and sha256 of what came; a line that a kill cut off is of no use."""
+    """Yield the key, validator and sha256 of each received chunk. A line that a kill cut off is ignored."""
     if path.is_file():
         for line in path.read_text().splitlines():
             with suppress(ValueError):
@@ -295,7 +297,7 @@ def _lines(path: Path) -> Iterator[tuple[str, str, str]]:
 
 
 def _documents(keys: Keys) -> dict[str, bytes]:
-    """Return every metadata document, by key: their own, whatever consolidated metadata say of them."""
+    """Return all metadata documents by key. The nodes' own documents are used, not the copies in the consolidated metadata."""
     root = keys.read("zarr.json")
     if root is not None:
         names = _nodes_3(keys, root)
@@ -341,7 +343,7 @@ def _nodes_2(keys: Keys) -> list[str]:
 
 
 def _names(store: str, nodes: Sequence[str]) -> list[str]:
-    """Return the nodes if each is a path that stays in its folder. Raises SourceRejected."""
+    """Return the nodes if all their paths stay inside the store. Raises SourceRejected."""
     for node in nodes:
         if not all(_NAME.fullmatch(part) and part not in (".", "..") for part in node.split("/")):
             raise _refused(store, "names a node that is no name", "unsafe")
@@ -430,14 +432,14 @@ def _array(
 
 
 def _chosen(arrays: Sequence[_Array], group: str, variables: Sequence[str]) -> list[_Array]:
-    """Return the arrays of *group* that are wanted, with what they refer to, there and in the groups above. Pure."""
+    """Return the wanted arrays of *group*, with the arrays that they refer to, there and in the groups above."""
     above = {"", *(group[:n] for n, c in enumerate(group) if c == "/"), group}
     own = [each for each in arrays if each.group == group]
     if not variables and not group:
         return list(arrays)
     wanted = [each for each in own if each.label in variables] if variables else own
     if not wanted:
-        return own  # the gate says what is missing
+        return own  # the gate reports what is missing
     reachable = {each.path: each for each in arrays if each.group in above}
     chosen = {each.path: each for each in wanted}
     front = list(wanted)

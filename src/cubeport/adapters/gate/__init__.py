@@ -1,1 +1,1 @@
-"""The confined child that reads what came from outside."""
+"""The tasks of the confined child that reads all data from outside."""

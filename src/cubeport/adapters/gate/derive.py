@@ -1,7 +1,8 @@
-"""What a child does for a derived dataset: read the versions that it is made of, compute, write one Zarr group.
+"""The child's task for a derived dataset: read the input versions, compute, and write one Zarr group.
 
-Our recipes go through the cells block by block, so that memory is bounded whatever the inputs have. A plugin's function is called
-once with the inputs as lazy datasets. The result is a source like any other: the gate reads and judges it next.
+The recipes of cubeport process the cells block by block, so that memory use does not depend on the size of the inputs. A plugin's
+function is called once with the inputs as lazy datasets. The result is a source like any other, which the gate then reads and
+checks.
 """
 
 from __future__ import annotations
@@ -30,12 +31,12 @@ from cubeport.cubes.times import calendar_of, decode
 from cubeport.errors import Configuration, InvalidRequest
 
 BLOCK_BYTES = 64 * 2**20
-"""Of the values of one block as doubles."""
+"""The size of one block of values in double precision, in bytes."""
 
 RESULT = "derived.zarr"
 
 _ANOMALIES = {"air_temperature", "air_pressure", "geopotential", "geopotential_height", "surface_temperature"}
-"""Standard names that CF's table has with ``_anomaly``; an anomaly of others has no standard name."""
+"""Standard names that also exist with ``_anomaly`` in CF's table. The anomalies of other variables have no standard name."""
 
 _TEMPERATURES = {"K", "kelvin", "degC", "degF", "Celsius", "celsius", "deg_C", "degree_Celsius", "degrees_Celsius", "°C"}
 
@@ -45,8 +46,8 @@ _PACKING = ("scale_factor", "add_offset", "missing_value", "_FillValue", "_Unsig
 def derive(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
     """Write ``into/derived.zarr`` and return its name.
 
-    ``request``: ``recipe, params`` (bound), ``function`` (``module:name`` or null), ``into``, and ``inputs``: by name, folder and
-    description of a version.
+    ``request`` contains ``recipe``, ``params`` (bound), ``function`` (``module:name`` or null), ``into``, and ``inputs``: the
+    folder and the description of a version, by name.
     """
     target = Path(request["into"]) / RESULT
     opened = {name: _open(Path(each["folder"])) for name, each in request["inputs"].items()}
@@ -71,7 +72,7 @@ def derive(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]
 
 
 def _open(folder: Path) -> xr.Dataset:
-    """Return a version of ours lazily: values decoded, times left as numbers."""
+    """Return a version of ours as a lazy dataset, with values decoded and times as numbers."""
     opened: xr.Dataset = xr.open_dataset(
         folder / CUBE,
         engine=reader("zarr"),
@@ -94,7 +95,7 @@ def _function(reference: str) -> Any:
 
 
 class _Work:
-    """One input with steps in time, and what is made of it."""
+    """One input with time steps, and the result that is made from it."""
 
     def __init__(self, data: xr.Dataset, described: CubeDescription, context: child.Context) -> None:
         temporal = described.temporal
@@ -119,7 +120,7 @@ class _Work:
         ]
         if not self._fields:
             raise InvalidRequest("The recipe needs a variable of numbers along time, and the input has none.")
-        # What has time and is not a field (bounds of time, text) would say something of other steps.
+        # Other variables with a time dimension (bounds of time, text) would describe other steps.
         self._others = [str(name) for name, each in data.variables.items() if self._along not in each.dims]
 
     def resample(self, target: Path, params: Resampling) -> None:
@@ -178,7 +179,7 @@ class _Work:
         return {key: value for key, value in _plain(said).items() if key not in _PACKING}
 
     def _begin(self, target: Path, groups: Groups, *, climatology: bool) -> zarr.Group:
-        """Make the group with what does not change in time, and the new steps with their bounds."""
+        """Make the group with the variables that do not change in time, and with the new steps and their bounds."""
         group = zarr.open_group(target, mode="w-", zarr_format=3, attributes=_plain(self._data.attrs))
         for name in self._others:
             _copy(group, name, self._data.variables[name])
@@ -186,7 +187,7 @@ class _Work:
         numbers = [[self._number(each, units) for each in edge] for edge in (groups.starts, groups.ends)]
         starts, ends = (np.array(each, "float64") for each in numbers)
         labels = starts
-        if climatology:  # the middle of the month in the first year, as CF's own example (7.4) has it
+        if climatology:  # the middle of the month in the first year, as in CF's own example (7.4)
             ends_there = [periods.end_of(each.year * 12 + each.month - 1, "monthly", self._calendar) for each in groups.starts]
             labels = (starts + np.array([self._number(each, units) for each in ends_there])) / 2
         name = self._axis.name
@@ -203,7 +204,7 @@ class _Work:
         return float(cftime.date2num(_moment(stamp, self._calendar), units, self._calendar))
 
     def _array(self, group: zarr.Group, name: str, steps: int, attributes: Mapping[str, Any]) -> zarr.Array[Any]:
-        """Make the array of a field, its steps first and then its cells as the input has them."""
+        """Make the array of a field, with its steps as first dimension, followed by the other dimensions of the input."""
         variable = self._data.variables[name]
         dtype = np.dtype("float32") if variable.dtype.itemsize <= 4 and variable.dtype.kind == "f" else np.dtype("float64")
         dimensions = (self._along, *(str(each) for each in variable.dims if each != self._along))
@@ -221,17 +222,17 @@ class _Work:
         return made
 
     def _block(self, name: str, steps: int) -> tuple[int, ...]:
-        """Return the lengths of one block of the result: all steps, and the cells that fit in memory with all of its input."""
+        """Return the shape of one block of the result: all steps, and as many cells as fit in memory with all their input."""
         variable = self._data.variables[name]
         sizes = [size for each, size in zip(variable.dims, variable.shape, strict=True) if each != self._along]
         budget = max(1, BLOCK_BYTES // (8 * max(1, len(self._starts))))
         lengths = [1] * len(sizes)
-        for axis in reversed(range(len(sizes))):  # the fastest dimension first, as values lie
+        for axis in reversed(range(len(sizes))):  # the fastest dimension first, which is the order in memory
             lengths[axis] = max(1, min(sizes[axis], budget // math.prod(lengths)))
         return steps, *lengths
 
     def _blocks(self, name: str) -> Iterator[tuple[tuple[slice, ...], Any]]:
-        """Yield the cells of each block with their values, all steps first, as the variable's numbers; NaN is missing."""
+        """Yield the index and the decoded values of each block, with the steps as first dimension and missing values as NaN."""
         variable = self._data.variables[name]
         rest = [each for each in variable.dims if each != self._along]
         sizes = [variable.sizes[each] for each in rest]
@@ -252,7 +253,7 @@ def _moment(stamp: Stamp, calendar: str) -> cftime.datetime:
 
 
 def _copy(group: zarr.Group, name: str, variable: xr.Variable) -> None:
-    """Write a variable as it is stored: its packing is kept."""
+    """Write a variable as it is stored, including its packing."""
     stored = xr.conventions.encode_cf_variable(variable, name=name)
     _write(group, name, tuple(map(str, stored.dims)), stored.values, _plain(stored.attrs))
 

@@ -1,4 +1,6 @@
-"""The port ``Gate``: two confined children, one that has the sources and writes, one that never saw them and judges."""
+"""The port ``Gate`` with two confined children: the first reads the sources and writes, the second checks without access to
+them.
+"""
 
 from __future__ import annotations
 
@@ -21,12 +23,12 @@ type _Words = Annotated[str, Field(max_length=2_000)]
 
 
 class ConfinedGate:
-    """The only way in for data.
+    """The only way for data to enter an instance.
 
     Parameters
     ----------
     children
-        Who runs the tasks; closed with the gate.
+        Runs the tasks. It is closed together with the gate.
     """
 
     def __init__(self, children: Children) -> None:
@@ -38,9 +40,9 @@ class ConfinedGate:
         Raises
         ------
         SourceRejected
-            ``unsafe`` for a link, a device, or a folder that holds one; ``not-allowed`` when it may not be read.
+            ``unsafe``, for a link, a device, or a folder that contains one; ``not-allowed``, if it may not be read.
         NotFound
-            When it is not there.
+            If it does not exist.
         """
         found = []
         for path in sources:
@@ -84,7 +86,7 @@ class ConfinedGate:
         arrived: bool = False,
         progress: Progress | None = None,
     ) -> Measured:
-        """Run the second child over what the first has written; see :class:`~cubeport.service.ports.Gate`."""
+        """Run the second child over the output of the first; see :class:`~cubeport.service.ports.Gate`."""
         request = {
             "target": str(written),
             "digests": None if arrived else dict(expected.digests),
@@ -112,7 +114,7 @@ class ConfinedGate:
         *,
         function: str | None,
     ) -> Path:
-        """Let a child compute a recipe of versions and return what it wrote below *into*. Raises what the recipe raises."""
+        """Compute a recipe in a child and return the result that it wrote below *into*. Raises what the recipe raises."""
         request = {
             "recipe": recipe,
             "params": dict(params),
@@ -127,7 +129,7 @@ class ConfinedGate:
         return into / _believed(_DeriveAnswer, said).file
 
     def close(self) -> None:
-        """End the children; idempotent."""
+        """Stop the children. Idempotent."""
         self._children.close()
 
 
@@ -178,7 +180,7 @@ class _MeasureAnswer(_Answer):
 
 
 def _believed[A: _Answer](model: type[A], fields: Mapping[str, Any]) -> A:
-    """Return what a child said, compared with its form: a source may have taken the child over."""
+    """Return the answer of a child after validation, because a malicious source can control the child."""
     try:
         return model.model_validate(dict(fields))
     except ValidationError as error:

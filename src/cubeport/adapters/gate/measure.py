@@ -1,8 +1,8 @@
-"""What the second child does: judge what the first one wrote, without having seen the source.
+"""The task of the second child: check the output of the first child, without access to the source.
 
-Every object is looked at without following links, every array's metadata must be such as we write, every chunk is decoded
-by zarr-python and compared with the first child's digests. Only then is the cube described, its metadata consolidated, and
-the manifest written, which alone says what the engine takes in.
+It examines every object without following links. The metadata of every array must have the form that cubeport writes. zarr-python
+decodes every chunk, and its values are compared with the digests of the first child. Only then are the cube described, its metadata
+consolidated and the manifest written. The engine accepts only what the manifest lists.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ from cubeport.documents import ogc, stac
 from cubeport.errors import SourceRejected
 
 with contextlib.suppress(ImportError):
-    # What the documents are made with, imported once in the template and not by each child.
+    # The modules that make the documents are imported once in the template, not by each child.
     import pystac  # noqa: F401
     import xstac  # noqa: F401
 
@@ -50,10 +50,10 @@ _BLOCK_BYTES = 32 * 2**20
 
 
 def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
-    """Judge ``target/cube.zarr`` by ``digests`` and return ``description, documents, files, size_bytes, digest``.
+    """Check ``target/cube.zarr`` against ``digests`` and return ``description, documents, files, size_bytes, digest``.
 
-    ``request``: ``target``; ``digests`` by variable, in the store's order, ``None`` for what another instance wrote; ``fields``, a
-    list or ``None``.
+    ``request`` contains ``target``; ``digests`` by variable in the order of the store, or ``None`` if another instance wrote the
+    version; and ``fields``, a list or ``None``.
     """
     target = Path(request["target"])
     root = target / CUBE
@@ -77,7 +77,7 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
         raw = open_zarr(str(root), CUBE).raw if updated is None else opened(updated)
         watched = {name: _Watched(name, grid, raw.variables[name], told, takes[name]) for name, grid in arrays.items()}
         seen = dataset({name: each.variable() for name, each in watched.items()}, raw.attrs)
-        checks.check(seen)  # the first child did; whether it still was itself, nobody knows
+        checks.check(seen)  # the first child did this too, but a source may have controlled it
         lengths = {name: grid.chunks for name, grid in arrays.items()}
         known = {} if updated is None else updated.ranges(seen, lengths)
         description = describe(seen, chunks=lengths, fields=request["fields"], ranges=known)
@@ -104,7 +104,7 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
 def _updated(
     request: Mapping[str, Any], root: Path, arrays: Mapping[str, Grid], dimensions: Mapping[str, list[str]]
 ) -> Updated | None:
-    """Return the union with the version that is built on, if there is one."""
+    """Return the union of the output with its base version, if there is one."""
     base, said = request.get("base"), request.get("change")
     if base is None or said is None:
         return None
@@ -118,7 +118,7 @@ def _takes(updated: Updated | None, name: str, index: tuple[int, ...]) -> bool:
 
 
 def _objects(root: Path) -> dict[str, int]:
-    """Return the size of every object by its key, refusing what is not a plain file with a name of ours and no other name."""
+    """Return the size of every object by key. Refuses anything that is not a regular file with a valid key and exactly one name."""
     sizes = {}
     for folder, folders, files, descriptor in os.fwalk(root, follow_symlinks=False):
         for name in (*folders, *files):
@@ -133,7 +133,7 @@ def _objects(root: Path) -> dict[str, int]:
 
 
 def _told(root: Path) -> dict[str, None]:
-    """Return the variables that the consolidated metadata name, in their order."""
+    """Return the variables in the consolidated metadata, in order."""
     held = _document(root).get("consolidated_metadata")
     nodes = held.get("metadata") if isinstance(held, Mapping) else None
     if not isinstance(nodes, Mapping) or any("/" in str(name) or keys.parse(f"{name}/{METADATA}") is None for name in nodes):
@@ -161,10 +161,10 @@ def _foreign(name: str) -> SourceRejected:
 
 
 def _check_keys(sizes: Mapping[str, int], arrays: Mapping[str, Grid]) -> None:
-    """Refuse objects that the metadata do not name: another array, a chunk outside its grid."""
+    """Refuse objects that do not belong to the metadata, such as other arrays or chunks outside the grid."""
     for text in sizes:
         key = keys.parse(text)
-        assert key is not None  # `_objects` has asked
+        assert key is not None  # `_objects` has checked this
         node, index = key
         if not (node in ("", *arrays) if index is None else node in arrays and arrays[node].has(index)):
             raise SourceRejected(f"{text!r} was written, but the metadata do not name it", reason="unsafe")
@@ -176,7 +176,7 @@ def _file_digest(path: Path) -> str:
 
 
 class _Told:
-    """Tells how many bytes have been judged, a hundred times at most."""
+    """Reports how many bytes were checked, at most a hundred times."""
 
     def __init__(self, context: child.Context, total: int) -> None:
         self._context, self._total = context, total
@@ -185,7 +185,7 @@ class _Told:
         context.declare(total)
 
     def add(self, size: int) -> None:
-        """Count *size* more bytes; threads may call it at once, and one at a time writes to the channel."""
+        """Add *size* bytes. Threads can call it concurrently; one at a time writes to the channel."""
         with self._lock:
             self._done += size
             if self._done >= self._told + self._total // 100:
@@ -194,7 +194,7 @@ class _Told:
 
 
 class _Watched(BackendArray):
-    """An array whose chunks are hashed as they are read for the description, so that no value is decoded twice."""
+    """An array whose chunks are hashed when they are read for the description, so that no value is decoded twice."""
 
     def __init__(
         self, name: str, grid: Grid, variable: xr.Variable, stated: _Told, takes: Callable[[tuple[int, ...]], bool]
@@ -206,7 +206,7 @@ class _Watched(BackendArray):
         self.shape, self.dtype = variable.shape, variable.dtype
 
     def variable(self) -> xr.Variable:
-        """Return the variable to describe; text is held already."""
+        """Return the variable to describe. Text is already in memory."""
         if self._grid.is_text:
             return self._variable
         return xr.Variable(self._variable.dims, indexing.LazilyIndexedArray(self), self._variable.attrs)
@@ -239,13 +239,13 @@ class _Watched(BackendArray):
             self._note(index, region, values)
 
     def digest(self, pool: Executor) -> str:
-        """Return the digest of the values that were written; *pool* decodes and hashes what nobody has asked for yet."""
+        """Return the digest of the written values. *pool* decodes and hashes the chunks that were not read yet."""
         flying: deque[Future[None]] = deque()
         for _, every in zarrv3.blocks(self._grid, None, _BLOCK_BYTES):
             indices = [index for index in every if self._takes(index)]
             if any(index not in self._found for index in indices):
                 flying.append(pool.submit(self._hash, indices))
-            if len(flying) > THREADS:  # so many blocks are in memory at most
+            if len(flying) > THREADS:  # at most this many blocks are in memory
                 flying.popleft().result()
         for each in flying:
             each.result()

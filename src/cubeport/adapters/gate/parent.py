@@ -1,4 +1,4 @@
-"""The version that an update builds on, as the confined children see it: read by its manifest, and joined with what is new."""
+"""The base version of an update in the confined children: read through its manifest, and merged with the new data."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from cubeport.errors import Corrupt, DtypeMismatch, EncodingMismatch, SourceReje
 
 
 class Parent:
-    """A version's folder. What its manifest lists must be there: a lost chunk is never read as fill values.
+    """The folder of a version. All objects in its manifest must exist, so that a lost chunk is never read as fill values.
 
     Raises
     ------
     Corrupt
-        When the manifest is not the one that the catalog knows, or an object is not as it says.
+        If the manifest is not the one in the catalog, or an object differs from its entry.
     """
 
     def __init__(self, folder: Path, digest: str) -> None:
@@ -45,8 +45,8 @@ class Parent:
             raise _damaged(MANIFEST)
         self.entries: Entries = parse(manifest)
 
-    def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:  # noqa: ARG002  # there is one version
-        """Return an object, ``None`` when there is none of this key."""
+    def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:  # noqa: ARG002  # there is only one version
+        """Return an object, or ``None`` if there is no such key."""
         entry = self.entries.get(key)
         if entry is None:
             return None
@@ -77,7 +77,7 @@ class Parent:
 
 
 class Updated:
-    """An update before it is taken in: what was written again, and everything else from the parent."""
+    """The union of an update and its parent: the objects that were written, and all others from the parent."""
 
     def __init__(
         self,
@@ -98,11 +98,11 @@ class Updated:
         self._places = {name: shared(name, held, grid, self._axes.get(name), change) for name, grid in grids.items()}
 
     def shares(self, name: str, index: tuple[int, ...]) -> bool:
-        """Return whether a chunk is the parent's."""
+        """Return whether a chunk comes from the parent."""
         return is_shared(index, self._places.get(name), self._axes.get(name))
 
     def is_shared(self, key: str) -> bool:
-        """Return whether *key* is a chunk of the parent."""
+        """Return whether *key* is a chunk that comes from the parent."""
         parsed = keys.parse(key)
         return parsed is not None and parsed.indices is not None and self.shares(parsed.node, parsed.indices)
 
@@ -127,9 +127,10 @@ class Updated:
         return found
 
     def ranges(self, raw: xr.Dataset, lengths: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[float | None, float | None]]:
-        """Return the least and greatest values that can be told from the parent's and from what was written.
+        """Return the value ranges that are known from the parent's ranges and from the written chunks.
 
-        Of an append, and of variables that it does not touch. When steps were replaced, all values have to be read.
+        They are known for appends and for variables that the update does not change. If steps were replaced, all values must be
+        read.
         """
         found = {}
         for name, (least, greatest) in self._ranges.items():
@@ -153,14 +154,17 @@ def _hull(one: tuple[float | None, float | None], other: tuple[float | None, flo
 
 
 def is_shared(index: tuple[int, ...], places: frozenset[int] | None, axis: int | None) -> bool:
-    """Return whether the chunk at *index* is the parent's; *places* is that of :func:`shared`, *axis* that of the change."""
+    """Return whether the chunk at *index* comes from the parent. *places* is the result of :func:`shared`; *axis* is that of the
+    change.
+    """
     return places is not None and (axis is None or index[axis] in places)
 
 
 def shared(name: str, old: Mapping[str, Grid], new: Grid, axis: int | None, change: StepsChange) -> frozenset[int] | None:
-    """Return the places along *axis* whose chunks are the parent's; ``None`` when no chunk is. Without *axis* all are.
+    """Return the chunk indices along *axis* whose chunks come from the parent, or ``None`` if there are none. Without *axis*, all
+    do.
 
-    The rule is the same for the child that writes and the one that judges.
+    Both children use this rule.
     """
     held = old.get(name)
     if held is None or (held.chunks, held.dtype) != (new.chunks, new.dtype) or repr(held.fill) != repr(new.fill):
@@ -171,7 +175,7 @@ def shared(name: str, old: Mapping[str, Grid], new: Grid, axis: int | None, chan
 
 
 def opened(reader: Any) -> xr.Dataset:
-    """Return a cube as stored, lazily, through a function that returns its objects by key."""
+    """Return a cube as a lazy dataset of stored values, from a reader that returns its objects by key."""
     store: Any = VersionStore(reader, "", "")
     return xr.open_dataset(store, engine=reader("zarr"), consolidated=True, **{**RAW, "zarr_format": 3})
 
@@ -179,16 +183,16 @@ def opened(reader: Any) -> xr.Dataset:
 def merge(
     parent: OpenedSource, new: OpenedSource, dimension: str | None, on_overlap: OnOverlap, tolerance: float
 ) -> tuple[OpenedSource, StepsChange]:
-    """Return the parent with the steps of *new*, in order, and what that changes; attributes and static variables are the parent's.
+    """Return the parent merged with the steps of *new* in order, and the change. Attributes and static variables are the parent's.
 
     Raises
     ------
     VariablesMismatch, GridMismatch, DtypeMismatch, EncodingMismatch, UnitsMismatch, CalendarMismatch
-        When they do not belong together.
+        If the two do not fit together.
     Overlap
-        When steps are held already and *on_overlap* is ``error``.
+        If the parent already has some steps and *on_overlap* is ``error``.
     SourceRejected
-        ``bad-time`` when the steps of one of them do not ascend.
+        ``bad-time``, if the steps of one of them are not ascending.
     """
     axis = axes.find(parent.raw).axis_of("t")
     along = dimension or (None if axis is None else axis.dimension)
@@ -232,7 +236,7 @@ def merge(
 
 
 def _one_step(parent: OpenedSource, new: OpenedSource, along: str) -> OpenedSource:
-    """Return *new*, whose label is a scalar, with the dimension where the held data have it."""
+    """Return *new*, whose label is a scalar, with the dimension in the same position as in the parent."""
     held = parent.raw.variables
     found = {
         str(name): expanded(variable, along).transpose(*held[name].dims)
@@ -281,7 +285,9 @@ def _same_form(parent: OpenedSource, new: OpenedSource, along: str) -> OpenedSou
 
 
 def _cast(name: str, variable: xr.Variable, kind: np.dtype[Any], source: str) -> xr.Variable:
-    """Return labels in the type of the held ones, if every one is exact in it: whole days are the same as int64 and as double."""
+    """Return labels in the type of the parent's labels if the conversion is exact. Whole days, for example, are equal as int64 and
+    double.
+    """
     if variable.ndim == 1 or (variable.ndim == 2 and variable.shape[-1] == 2):
         with decoding(name, source):
             values = variable.values

@@ -1,4 +1,4 @@
-"""What confined children are asked to do, and what their template imports for it: the sandbox itself knows neither."""
+"""The tasks of confined children, and the libraries that their template imports. The sandbox itself knows neither."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ TASKS: Mapping[str, str] = {
     "scan": "cubeport.adapters.sources.formats:task",
     "extract": "cubeport.adapters.extract.child:extract",
 }
-"""Every task as ``module:function``; each is called as ``function(request, context)``."""
+"""All tasks as ``module:function``. Each is called as ``function(request, context)``."""
 
 LIBRARIES = (
     *("numpy", "cftime", "h5py", "netCDF4", "h5netcdf.legacyapi", "numcodecs", "zarr", "xarray", "pandas"),
     "cubeport.adapters.sources.hdf5walk",
     "cubeport.adapters.gate.warm",
 )
-"""What the template imports once, as far as it is installed."""
+"""The modules that the template imports once, if they are installed."""
 
 
 def confined(

@@ -1,6 +1,6 @@
-"""What the first child does: open the sources as stored, hold them against the rules, and write them as one Zarr v3 group.
+"""The task of the first child: open the sources as stored, check them against the rules, and write them as one Zarr v3 group.
 
-It runs confined, and what it says is hostile until the second child, ``measure``, has read everything back.
+It runs confined. Its answer is untrusted until the second child, ``measure``, has read everything back.
 """
 
 from __future__ import annotations
@@ -42,31 +42,31 @@ from cubeport.cubes.write_request import SourceWindow
 from cubeport.errors import NoData, SourceRejected, VariablesMismatch
 
 with contextlib.suppress(ImportError):
-    # xarray looks for dask at the first value it decodes, half a second of every child; here it is once, in their template.
+    # xarray imports dask when it decodes the first value, which takes half a second. The template does it once for all children.
     import dask.array  # noqa: F401
 
 THREADS = max(2, min(4, len(os.sched_getaffinity(0))))
-"""That hash and compress next to the reading; other children want the other cores."""
+"""The number of threads that hash and compress while values are read. Other children need the other cores."""
 
 _BLOCK_BYTES = 32 * 2**20
-"""Decoded bytes read at once, up to four times as many where the source's chunks are long; two blocks are in memory at most."""
+"""How many decoded bytes to read at a time, up to four times as many for long source chunks. At most two blocks are in memory."""
 
 _OF_MEMORY = 32
-"""A block takes no more than this part of the memory that a child may have: libraries alone need most of a small limit."""
+"""A block takes at most this fraction (1/32) of a child's memory limit, because libraries alone need most of a small limit."""
 
 
 def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
     """Write the sources into ``target/cube.zarr`` and return ``digests, warnings, sources``.
 
-    ``request``: ``target, window, variables, attributes, chunks, append_dim, group``, and ``normalise, transforms, skip_bad,
-    on_overlap`` where they are asked for, as in ``WriteRequest``, JSON values only.
+    ``request`` contains the fields of ``WriteRequest`` as JSON values: ``target, window, variables, attributes, chunks, append_dim,
+    group``, and optionally ``normalise, transforms, skip_bad, on_overlap``.
     """
     wanted = request["variables"]
     steps = request.get("normalise", ())
     with contextlib.ExitStack() as stack:
-        # Files of a long series are opened again for each variable where fewer may stay open.
+        # If not all files of a long series can stay open, they are opened again for each variable.
         kept = _open_files(len(context.sources))
-        stack.enter_context(xr.set_options(file_cache_maxsize=kept))  # type: ignore[no-untyped-call]  # xarray leaves it so
+        stack.enter_context(xr.set_options(file_cache_maxsize=kept))  # type: ignore[no-untyped-call]  # xarray has no types here
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=THREADS))
         identities = [pool.submit(identity, each.name, each.fd) for each in context.sources]
         opened = []
@@ -111,14 +111,14 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
 
 
 def _open_files(sources: int) -> int:
-    """Return how many files may stay open next to the descriptors of the sources themselves and those of libraries."""
+    """Return how many files can stay open in addition to the descriptors of the sources and of libraries."""
     return max(16, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - sources - 64)
 
 
 def _open(
     source: child.Input, context: child.Context, group: str | None, wanted: Sequence[str], steps: Sequence[Mapping[str, Any]]
 ) -> OpenedSource:
-    """Return the source, opened by what its content is, once the scan has let it pass, mended, and normalised by *steps*."""
+    """Scan the source, open it by the format of its content, and return it mended and normalised by *steps*."""
     found = scan(source, context.limits)
     prefix = f"{group.strip('/')}/" if group else ""
     skipped = [path.removeprefix(prefix) for path in found.skipped if path.startswith(prefix)]
@@ -129,12 +129,12 @@ def _open(
 
 
 def _checked(raw: xr.Dataset, *, skip_bad: bool) -> tuple[xr.Dataset, list[tuple[str, str]]]:
-    """Return *raw* once it holds to the rules, without variables that do not where they may be skipped, and warnings.
+    """Return *raw* after checking it against the rules, and warnings. With *skip_bad*, variables that break them are removed.
 
     Raises
     ------
     SourceRejected
-        With every problem, not the first alone, and the flag that skips parts where that would help.
+        With all problems, and with the flag that skips parts if it would help.
     """
     skipped: list[tuple[str, str]] = []
     while True:
@@ -153,7 +153,7 @@ def _checked(raw: xr.Dataset, *, skip_bad: bool) -> tuple[xr.Dataset, list[tuple
 
 
 def _selected(raw: xr.Dataset, wanted: Sequence[str] | None) -> xr.Dataset:
-    """Return the wanted variables with all that they refer to; everything when none is named."""
+    """Return the wanted variables with all variables that they refer to, or everything if *wanted* is empty."""
     held = {str(name): variable for name, variable in raw.variables.items()}
     if wanted is not None:
         missing = [name for name in wanted if name not in held]
@@ -185,13 +185,14 @@ def _windowed(raw: xr.Dataset, query: SourceWindow) -> xr.Dataset:
 
 
 _GROWN = 4
-"""A cube that began with a few steps has small chunks; once they could be so many times larger, all are written again."""
+"""A cube that started with a few steps has small chunks. If they could be this many times larger, the whole cube is written
+again."""
 
 
 def _kept_lengths(held: Mapping[str, Grid], raw: xr.Dataset, dimension: str) -> dict[str, tuple[int, ...]]:
     """Return the chunk lengths of an updated cube: those of its parent, so that chunks can be shared.
 
-    Coordinates are one chunk before and after. Chunks that nobody chose and that have become much too small grow.
+    Coordinates stay one chunk. Chunks that became much too small grow, unless somebody chose their lengths.
     """
     ideal, roles = layout.chunks(raw), find(raw).roles
     kept = {}
@@ -210,7 +211,7 @@ def _kept_lengths(held: Mapping[str, Grid], raw: xr.Dataset, dimension: str) -> 
 
 @dataclass
 class _Progress:
-    """Counts decoded bytes, and passes ``bytes:half`` once."""
+    """Counts decoded bytes, and passes the fail point ``bytes:half`` once."""
 
     context: child.Context
     total: int
@@ -230,7 +231,7 @@ class _Progress:
 
 @dataclass(frozen=True, slots=True)
 class _Flying:
-    """A chunk between its reading and its storing."""
+    """A chunk that was read but is not yet stored."""
 
     found: dict[tuple[int, ...], bytes]
     index: tuple[int, ...]
@@ -240,14 +241,14 @@ class _Flying:
 
 @dataclass
 class _Writer:
-    """Writes variables chunk by chunk: the calling thread reads, the pool hashes, compresses and stores."""
+    """Writes variables chunk by chunk. The calling thread reads; the pool hashes, compresses and stores."""
 
     root: Path
     pool: ThreadPoolExecutor
     context: child.Context
     warnings: list[tuple[str, str]]
     source: str
-    """Its name, for refusals."""
+    """The name of the source, for error messages."""
     _made: set[Path] = field(default_factory=set)
     _flying: deque[_Flying] = field(default_factory=deque)
     _bytes: int = 0
@@ -255,7 +256,7 @@ class _Writer:
 
     @property
     def block_bytes(self) -> int:
-        """Decoded bytes that are read at once."""
+        """How many decoded bytes are read at a time."""
         return min(_BLOCK_BYTES, self.context.limits.memory_bytes // _OF_MEMORY)
 
     def write(
@@ -265,7 +266,7 @@ class _Writer:
         parent: Mapping[str, Grid] | None = None,
         change: StepsChange | None = None,
     ) -> dict[str, str]:
-        """Write everything, or with a *parent* the chunks that the *change* touches; return the digests of what was written."""
+        """Write everything, or with a *parent* only the chunks of the *change*. Return the digests of the written chunks."""
         grids = {str(key): self._grid(variable, lengths[str(key)]) for key, variable in raw.variables.items()}
         takes = {name: _taken(name, grid, raw.variables[name].dims, parent, change) for name, grid in grids.items()}
         self._progress = _Progress(self.context, sum(grid.size_of(takes[name]) for name, grid in grids.items()))
@@ -293,7 +294,7 @@ class _Writer:
     def _values(
         self, folder: Path, name: str, grid: Grid, variable: xr.Variable, takes: Callable[[tuple[int, ...]], bool]
     ) -> dict[tuple[int, ...], bytes]:
-        """Read the chunks that are taken and hand them on; return where their digests will be once they are stored."""
+        """Read the selected chunks and pass them to the pool. Return the list that receives their digests."""
         found: dict[tuple[int, ...], bytes] = {}
         own = variable.encoding.get("chunksizes") or variable.encoding.get("chunks")
         for _, every in zarrv3.blocks(grid, own, self.block_bytes):
@@ -312,7 +313,7 @@ class _Writer:
         return found
 
     def _land(self, limit: int) -> None:
-        """Wait until no more than *limit* bytes are still to be stored."""
+        """Wait until at most *limit* bytes are not yet stored."""
         while self._bytes > limit or (self._flying and limit == 0):
             first = self._flying.popleft()
             first.found[first.index] = first.chunk.result()
@@ -333,7 +334,7 @@ class _Writer:
 def _taken(
     name: str, grid: Grid, dims: tuple[Any, ...], parent: Mapping[str, Grid] | None, change: StepsChange | None
 ) -> Callable[[tuple[int, ...]], bool]:
-    """Return which chunks are written: all, but for those that stay the parent's."""
+    """Return which chunks to write: all except those that come from the parent."""
     if parent is None or change is None:
         return lambda _: True
     axis = dims.index(change.dimension) if change.dimension in dims else None
@@ -342,7 +343,7 @@ def _taken(
 
 
 def put(path: Path, data: bytes) -> None:
-    """Write a new file; one that is there already is an error."""
+    """Write a new file. It must not exist."""
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         write_all(descriptor, data)

@@ -1,1 +1,1 @@
-"""pygeoapi: our provider, its configuration in memory."""
+"""The pygeoapi provider of cubeport, and pygeoapi's configuration in memory."""

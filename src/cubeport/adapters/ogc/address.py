@@ -1,4 +1,4 @@
-"""A running service, asked over HTTP by our pygeoapi provider."""
+"""Access to a running service over HTTP, for our pygeoapi provider."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _STATUSES: Mapping[int, type[CubeportError]] = {
 
 
 class ServiceAddress:
-    """A service (``provider.Source``). Every request goes to the address that the configuration names, and to no other."""
+    """A service as a ``provider.DatasetSource``. It sends requests only to the address in the configuration."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/")
@@ -33,7 +33,7 @@ class ServiceAddress:
         return found
 
     def axes(self, dataset: str) -> Sequence[str]:
-        """Return the names of the axes: the dimensions of the STAC Collection."""
+        """Return the names of the axes, which are the dimensions of the STAC Collection."""
         return list(json.loads(self._get(f"/stac/collections/{quote(dataset)}"))["cube:dimensions"])
 
     def extent(self, dataset: str) -> Mapping[str, Any]:
@@ -47,12 +47,12 @@ class ServiceAddress:
         Raises
         ------
         InvalidRequest, NotFound, TooLarge, Unavailable
-            What the service answers, with its words.
+            If the service answers with this error. The message is that of the service.
         """
         return self._get(f"/ogcapi/collections/{quote(dataset)}/{kind}?{urlencode(list(parameters))}")
 
     def _get(self, path: str) -> bytes:
-        # The caller has checked the scheme: http or https.
+        # The caller has checked that the scheme is http or https.
         request = Request(  # noqa: S310
             self._url + path, headers={"Accept": "*/*", "User-Agent": "cubeport-pygeoapi"}
         )

@@ -1,8 +1,8 @@
-"""The way of our own answers through pygeoapi: its API functions, called with a query that is planned already.
+"""Make our own answers through pygeoapi's API functions, with a query that is already planned.
 
-pygeoapi is imported here at the first OGC answer. It sees one collection at a time, and of the query nothing but ``f`` and the
-place: parameters have been read by our own grammar. Our bytes and our exceptions come through it untouched; tests/facts holds the
-behaviour this rests on.
+pygeoapi is imported for the first OGC answer. It sees one collection at a time, and only ``f`` and the place of the query, because
+our own grammar has already parsed the parameters. Our bytes and exceptions pass through it unchanged; tests/facts tests the
+behaviour of pygeoapi that this needs.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LANGUAGE = "en-US"
 
 @dataclass(frozen=True)
 class _Request:
-    """What pygeoapi reads of a request: a canonical query and no header."""
+    """The parts of a request that pygeoapi reads: a canonical query and no headers."""
 
     query_params: dict[str, str]
     scope: dict[str, str]
@@ -38,19 +38,19 @@ class _Request:
 
 
 def coverage(name: str, make: Make, *, form: str, media_type: str) -> Any:
-    """Return what *make* returns, by way of ``get_collection_coverage``.
+    """Return the result of *make*, called through ``get_collection_coverage``.
 
     Parameters
     ----------
     name
-        ``{id}@{version_id}``: the name of the collection that pygeoapi sees.
+        The name of the collection for pygeoapi: ``{id}@{version_id}``.
     form, media_type
-        The value of ``f`` and its media type: as the collection's native format it lets bytes through.
+        The value of ``f`` and its media type. pygeoapi passes bytes through unchanged for the collection's native format.
 
     Raises
     ------
     CubeportError
-        Whatever *make* raises; and a plain one should pygeoapi answer anything but 200.
+        What *make* raises, or a plain CubeportError if pygeoapi does not answer 200.
     """
     view = copy.copy(_api())
     definition = {
@@ -69,14 +69,14 @@ def coverage(name: str, make: Make, *, form: str, media_type: str) -> Any:
 
 
 def edr(name: str, make: Make, *, kind: str, where: Mapping[str, str], form: str, media_type: str) -> Any:
-    """Return what *make* returns, by way of ``get_collection_edr_query``.
+    """Return the result of *make*, called through ``get_collection_edr_query``.
 
     Parameters
     ----------
     kind
         ``position``, ``area`` or ``cube``.
     where
-        ``coords`` or ``bbox``, in canonical form: pygeoapi demands one, and reads it again.
+        ``coords`` or ``bbox`` in canonical form. pygeoapi requires one of them and parses it again.
 
     Raises
     ------
@@ -100,7 +100,7 @@ _making = threading.Lock()
 
 
 def _api() -> API:
-    """Return the one API of this process, with no resources."""
+    """Return the API object of this process, without resources."""
     with _making:
         if not _made:
             _made.append(_quietly())
@@ -108,7 +108,7 @@ def _api() -> API:
 
 
 def _quietly() -> API:
-    """Make an API without letting it set up logging: its ``basicConfig`` would add a handler to the root logger."""
+    """Make an API object without its logging set-up, because ``basicConfig`` would add a handler to the root logger."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     server = {"url": "", "languages": [_LANGUAGE], "encoding": "utf-8", "mimetype": "application/json"}

@@ -1,8 +1,8 @@
-"""Providers of pygeoapi: any pygeoapi that names them in its configuration serves the datasets of an instance.
+"""Providers for pygeoapi. Any pygeoapi that names them in its configuration can serve the datasets of an instance.
 
-``data`` is the folder of an instance, read in pygeoapi's own process, or the address of a running service; ``options.dataset``
-is the dataset, or one version of it (``sea@{version_id}``). Our own ``/ogcapi`` goes through the same classes, with ``data`` the
-answer that it has planned. docs/how-to/pygeoapi.md shows a configuration.
+``data`` is the folder of an instance, which pygeoapi's own process reads, or the URL of a running service. ``options.dataset`` is a
+dataset or one of its versions (``sea@{version_id}``). Our own ``/ogcapi`` uses the same classes, with its planned answer as
+``data``. docs/how-to/pygeoapi.md shows a configuration.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from cubeport.cubes.edr.query import EdrQuery
 from cubeport.errors import CubeportError, InvalidRequest, NotFound, TooLarge
 
 type Make = Callable[[], Any]
-"""What makes a planned answer; called once, by the provider."""
+"""Makes a planned answer. The provider calls it once."""
 
 _ALIASES = ("x", "y", "z", "t", "lon", "lat", "Lon", "Lat", "time")
-"""Names that a ``subset`` may use for axes, whatever the store calls them."""
+"""Names that ``subset`` accepts for axes in addition to their names in the store."""
 
 
 class DatasetSource(Protocol):
-    """Where a dataset is asked: an instance in this process, or a service. Each method raises CubeportError."""
+    """Answers queries about datasets: an instance in this process, or a service. Each method can raise CubeportError."""
 
     def fields(self, dataset: str) -> Mapping[str, Mapping[str, Any]]:
         """Return the fields as JSON Schema properties."""
@@ -47,21 +47,21 @@ class DatasetSource(Protocol):
         """Return the names of the axes in the store."""
 
     def extent(self, dataset: str) -> Mapping[str, Any]:
-        """Return the ``extent`` of the collection, as our own OGC API describes it."""
+        """Return the ``extent`` of the collection in our own OGC API."""
 
     def ask(self, dataset: str, kind: str, parameters: Sequence[tuple[str, str]]) -> bytes:
-        """Return the answer to ``coverage``, ``position``, ``area`` or ``cube`` with the parameters of our own OGC API."""
+        """Return the answer to the query *kind* (``coverage``, or an EDR query) with the parameters of our own OGC API."""
 
 
 class Planned:
-    """An answer that our own face has planned: asking for it makes it, and errors stay as they are."""
+    """An answer that our own OGC face has planned. A query makes it, and its errors are not translated."""
 
     def __init__(self, make: Make) -> None:
         self.make = make
 
 
 class _Cubes:
-    """What both providers share: where their dataset is asked. Making one does no I/O; pygeoapi makes one for each request."""
+    """The common part of both providers. The constructor does no I/O, because pygeoapi makes a provider for each request."""
 
     def _take(self, definition: Mapping[str, Any]) -> None:
         self._data: Any = definition["data"]
@@ -76,7 +76,7 @@ class _Cubes:
         return self.get_fields()
 
     def get_fields(self) -> dict[str, Any]:
-        """Return the fields; none of a planned answer, whose names were checked before."""
+        """Return the fields. A planned answer has none, because its names were checked before."""
         if isinstance(self._data, Planned):
             return {}
         with _as_pygeoapi():
@@ -88,7 +88,7 @@ class _Cubes:
         }
 
     def _answer(self, kind: str, parameters: Sequence[tuple[str, str]], form: str | None, native: bool) -> Any:
-        """Return bytes in a native form, and CoverageJSON as the value that pygeoapi writes itself."""
+        """Return bytes in a native form, or CoverageJSON as a value that pygeoapi writes itself."""
         if isinstance(self._data, Planned):
             return self._data.make()
         with _as_pygeoapi():
@@ -106,7 +106,7 @@ class CoverageProvider(_Cubes, BaseProvider):  # type: ignore[misc]  # pygeoapi 
 
     @property
     def axes(self) -> list[str]:
-        """The axes that ``subset`` may name."""
+        """The axes that ``subset`` accepts."""
         if isinstance(self._data, Planned):
             return []
         with _as_pygeoapi():
@@ -114,11 +114,11 @@ class CoverageProvider(_Cubes, BaseProvider):  # type: ignore[misc]  # pygeoapi 
 
     @axes.setter
     def axes(self, value: Any) -> None:
-        """Take what the base class sets: it knows no axes."""
+        """Ignore the value of the base class, which knows no axes."""
 
     @property
     def _coverage_properties(self) -> dict[str, Any]:
-        """What pygeoapi adds to the description of a collection, by the names that it reads there."""
+        """The properties that pygeoapi adds to the description of a collection, by the names that it expects."""
         with _as_pygeoapi():
             extent = _source(self._data).extent(self._dataset)
         grid: Sequence[Mapping[str, Any]] = extent.get("spatial", {}).get("grid") or ({}, {})
@@ -144,7 +144,7 @@ class CoverageProvider(_Cubes, BaseProvider):  # type: ignore[misc]  # pygeoapi 
         format_: str = "json",
         **_: Any,
     ) -> Any:
-        """Return the answer: bytes in the native format, else CoverageJSON as a dictionary."""
+        """Return the answer: bytes in the native format, otherwise CoverageJSON as a dictionary."""
         parameters = [("bbox", ",".join(map(repr, bbox)))] if bbox else []
         parameters += [("bbox-crs", str(bbox_crs))] if bbox and bbox_crs else []
         parameters += [("datetime", datetime_)] if datetime_ else []
@@ -154,7 +154,9 @@ class CoverageProvider(_Cubes, BaseProvider):  # type: ignore[misc]  # pygeoapi 
 
 
 class _EdrQueries(_Cubes):
-    """What an EDR provider asks; pygeoapi names its arguments as the parameters, ``coords`` apart, which it reads first."""
+    """The queries of an EDR provider. pygeoapi's arguments have the names of the parameters, except ``coords``, which it parses
+    first.
+    """
 
     def query(
         self,
@@ -168,7 +170,7 @@ class _EdrQueries(_Cubes):
         format_: str = "json",
         **others: Any,
     ) -> Any:
-        """Return CoverageJSON as a dictionary, and bytes in the forms that the collection has a formatter for."""
+        """Return CoverageJSON as a dictionary, or bytes in a form for which the collection has a formatter."""
         own = {each.name for each in query_named(query_type).parameters}
         given = {name.replace("_", "-"): value for name, value in others.items() if value is not None}
         parameters = [("coords", wkt.wkt)] if wkt is not None and "coords" in own else []
@@ -189,7 +191,7 @@ def _method(kind: EdrQuery) -> Callable[..., Any]:
 
 
 class EdrProvider(_EdrQueries, BaseEDRProvider):  # type: ignore[misc]  # as above
-    """An EDR provider. pygeoapi finds the queries by the names in the class's body, so each kind of query is put there."""
+    """An EDR provider. pygeoapi finds queries by the names in the body of the class, so each kind of query is added to it."""
 
     vars().update({kind.name: _method(kind) for kind in QUERIES})
 
@@ -203,7 +205,7 @@ _AS_VALUES = (None, "json", "html", "jsonld")
 
 
 class Untouched(BaseFormatter):  # type: ignore[misc]  # as above
-    """A formatter of one of our forms that hands on what it gets: EDR lets bytes through by no other way.
+    """A formatter that returns its input unchanged. pygeoapi's EDR passes bytes through only by a formatter.
 
     Its definition names the ``form`` (a value of our ``f``) and its ``media_type``.
     """
@@ -219,7 +221,7 @@ class Untouched(BaseFormatter):  # type: ignore[misc]  # as above
 
 
 def _end(value: Any) -> str:
-    """Return one end of a subset in our grammar: text in quotes, ``*`` as it is."""
+    """Return one end of a subset in our grammar: text in quotes, ``*`` unchanged."""
     text = str(value)
     return text if text == "*" or not isinstance(value, str) else f'"{text}"'
 
@@ -229,7 +231,7 @@ _opening = threading.Lock()
 
 
 def _source(data: str) -> DatasetSource:
-    """Return the service at an address, or the instance in a folder: each is opened once for the process."""
+    """Return the service at a URL, or the instance in a folder. Each is opened once in a process."""
     with _opening:
         if data not in _sources:
             _sources[data] = ServiceAddress(data) if data.startswith(("http://", "https://")) else _instance(data)
@@ -237,15 +239,15 @@ def _source(data: str) -> DatasetSource:
 
 
 def _instance(folder: str) -> DatasetSource:
-    # pygeoapi is the program here, and this module is where it enters: the package's public function puts an instance together. It
-    # is found by its name, as pygeoapi has found us, since no adapter imports what puts adapters together.
+    # pygeoapi is the main program here and enters through this module. The public function of the package assembles the instance.
+    # It is found by name, because no adapter may import the code that assembles adapters.
     found: DatasetSource = import_module("cubeport").queries(folder)
     return found
 
 
 @contextmanager
 def _as_pygeoapi() -> Iterator[None]:
-    """Raise our errors as pygeoapi knows them: with its status, and with our words."""
+    """Translate our errors to pygeoapi's, with its status and our message."""
     try:
         yield
     except CubeportError as error:

@@ -1,4 +1,4 @@
-"""The way of answers through pygeoapi (``service.ports.Way``): pygeoapi is imported at the first of them."""
+"""Answers through pygeoapi (``service.ports.Way``). pygeoapi is imported for the first of them."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ class Pygeoapi:
     """Calls pygeoapi's own API functions, which call our provider."""
 
     def coverage(self, name: str, make: Callable[[], Answer], *, form: Form) -> Answer:
-        """Return what *make* returns, by way of ``get_collection_coverage``."""
+        """Return the result of *make*, called through ``get_collection_coverage``."""
         from cubeport.adapters.ogc import api
 
         answer: Answer = api.coverage(name, make, form=form.name, media_type=form.media_type)
         return answer
 
     def edr(self, name: str, make: Callable[[], Answer], *, kind: str, where: Mapping[str, str], form: Form) -> Answer:
-        """Return what *make* returns, by way of ``get_collection_edr_query``."""
+        """Return the result of *make*, called through ``get_collection_edr_query``."""
         from cubeport.adapters.ogc import api
 
         answer: Answer = api.edr(name, make, kind=kind, where=where, form=form.name, media_type=form.media_type)

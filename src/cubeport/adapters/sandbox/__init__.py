@@ -1,1 +1,1 @@
-"""The confined child: starting it, what it may do, how it answers. It knows no file format and no task."""
+"""The confined child: how it is started, what it can access, and how it answers. The package knows no file formats and no tasks."""

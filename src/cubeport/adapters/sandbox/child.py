@@ -1,4 +1,4 @@
-"""A child of the template, from its fork to its answer: it shuts itself in, then runs one task on open sources."""
+"""A child of the template, from its fork to its answer. It confines itself and then runs one task on open sources."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ type Task = Callable[[Mapping[str, Any], Context], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """What a task may read: a descriptor that the service opened without following a link."""
+    """An input of a task: a descriptor that the service opened without following links."""
 
     name: str
     fd: int
@@ -41,12 +41,12 @@ class Input:
 
     @property
     def path(self) -> Path:
-        """A path that leads to the descriptor itself, for libraries that open by name."""
+        """A path to the descriptor itself, for libraries that open files by name."""
         return Path(f"/proc/self/fd/{self.fd}")
 
 
 class Context:
-    """What a task has besides its request."""
+    """What a task can use besides its request."""
 
     def __init__(
         self,
@@ -61,34 +61,34 @@ class Context:
         self.limits = limits
         self.sources = sources
         self.read = read
-        """Folders that may be read, as named by the caller."""
+        """The folders that the task can read, as named by the caller."""
         self.write = write
-        """Folders that may be written; the first is the working folder."""
+        """The folders that the task can write to. The first is the working folder."""
         self._channel = channel
         self._fail_points = fail_points
 
     def progress(self, phase: str, done: int, total: int) -> None:
-        """Tell how far the task is; a cancelled task is ended from outside."""
+        """Report the progress of the task. The service ends a cancelled task from outside."""
         wire.send(self._channel, {"progress": [phase, done, total]})
 
     def declare(self, declared_bytes: int) -> None:
-        """Tell what the sources declare, once known: time is given for it (``gate.base_s`` and a rate)."""
+        """Report the declared size of the sources. It determines the time limit (``gate.base_s`` plus the size at a fixed rate)."""
         _cpu_seconds(self.limits.seconds(declared_bytes))
         wire.send(self._channel, {"declared": declared_bytes})
 
     def fail_point(self, name: str) -> None:
-        """Pass the fail point *name*; it is counted and acted upon in the service, of which this process cannot kill much."""
+        """Pass the fail point *name*. The service counts it and acts on it, because this process cannot kill the service."""
         if self._fail_points:
             wire.send(self._channel, {"passing": name})
             wire.receive(self._channel, 1_024)
 
 
 _NICE = 5
-"""Its work may wait: on a busy machine, processes that answer requests go first."""
+"""The niceness of a child. On a busy machine, processes that answer requests have priority."""
 
 
 def live(channel: socket.socket, template: int) -> NoReturn:
-    """Be the child of one unit, and end."""
+    """Run as the child for one unit, then exit."""
     code = 1
     try:
         _belong(template)
@@ -97,13 +97,13 @@ def live(channel: socket.socket, template: int) -> NoReturn:
             _work(channel, request)
             code = 0
     except OSError:
-        pass  # the service has gone, or does not listen any more: nobody is left to be told
+        pass  # the service has exited or stopped listening, so nobody can receive the answer
     finally:
         os._exit(code)
 
 
 def _belong(template: int) -> None:
-    """Die when the template process dies, for whatever reason."""
+    """Make this process die when the template process dies."""
     landlock.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != template:
         os._exit(1)
@@ -111,7 +111,9 @@ def _belong(template: int) -> None:
     os.umask(0o077)
     os.nice(_NICE)
     with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")  # where memory ends for all, this process goes first
+        Path("/proc/self/oom_score_adj").write_text(
+            "1000"
+        )  # if the machine runs out of memory, the kernel kills this process first
 
 
 def _work(channel: socket.socket, request: Mapping[str, Any]) -> None:
@@ -165,7 +167,7 @@ def _context(channel: socket.socket, limits: SourceLimits, request: Mapping[str,
 
 
 def _identity(source: Input) -> object:
-    """What must be the same at the end: that of the file, or of all that is in the folder."""
+    """Return the identity of a file, or of everything in a folder. It must be the same at the end of the task."""
     if not source.is_folder:
         return _marks(os.fstat(source.fd))
     digest = hashlib.sha256()
@@ -196,7 +198,7 @@ def _os_error(error: OSError, limits: SourceLimits) -> dict[str, Any]:
 
 
 def out_of_memory(limits: SourceLimits) -> SourceRejected:
-    """Return the refusal of what does not fit into ``gate.memory_bytes``."""
+    """Return the refusal of a source that needs more than ``gate.memory_bytes``."""
     return SourceRejected(
         f"reading it takes more than {limits.memory_bytes:,} bytes of memory",
         reason="too-big",
@@ -216,7 +218,7 @@ def _task(target: str) -> Task:
 
 
 def _missing(module: str) -> ExtraMissing:
-    """Return the error for a library that is not installed: the source is not at fault."""
+    """Return the error for a library that is not installed. It does not blame the source."""
     name = module.partition(".")[0]
     return ExtraMissing(f"{name} is not installed", next_step="pip install 'cubeport[service]'", what=name)
 
@@ -230,7 +232,7 @@ def _shut_in(context: Context, declared_bytes: int) -> None:
     _limit(resource.RLIMIT_AS, limits.memory_bytes)
     _limit(resource.RLIMIT_FSIZE, limits.file_bytes)
     _cpu_seconds(limits.seconds(declared_bytes), hard=limits.seconds(limits.declared_bytes))
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit is EFBIG then
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)  # a write beyond the limit then fails with EFBIG
     if limits.sandbox == "off":
         return
     leave_network()
@@ -252,7 +254,7 @@ def _shut_in(context: Context, declared_bytes: int) -> None:
 
 
 def reachable(context: Context) -> landlock.Rules:
-    """Return what a confined child reaches: its sources and folders, Python, and the system's libraries."""
+    """Return what a confined child can access: its sources and folders, Python, and the system's libraries."""
     python = {sys.prefix, sys.base_prefix, sysconfig.get_path("stdlib"), *(each for each in sys.path if each)}
     system = ("/lib", "/lib64", "/usr/lib", "/usr/lib64", "/usr/share/zoneinfo", "/etc/ld.so.cache")
     return landlock.Rules(
@@ -269,10 +271,10 @@ def reachable(context: Context) -> landlock.Rules:
 
 
 def leave_network() -> bool:
-    """Go into a network namespace without any interface; return whether the kernel allowed it.
+    """Enter a network namespace without interfaces; return whether the kernel allowed it.
 
-    Landlock stops TCP alone, from version 4. A namespace stops UDP, raw and packet sockets too, but not sockets that have a path.
-    Root needs no user namespace for it, and would lose the right to read files of others in one.
+    Landlock only stops TCP (from version 4). A namespace also stops UDP, raw and packet sockets, but not sockets with a path. Root
+    does not need a user namespace for this, and in one it could no longer read files of other users.
     """
     for flags in (os.CLONE_NEWNET, os.CLONE_NEWUSER | os.CLONE_NEWNET):
         with contextlib.suppress(OSError):

@@ -1,6 +1,6 @@
-"""The service's side of the gate: it starts the template, hands units to children, listens to them, and ends them.
+"""The service's side of the sandbox: it starts the template, sends units to children, reads their answers, and ends them.
 
-Nothing here opens a source with a library, and this process is never forked.
+No library opens a source in this process, and this process is never forked.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ type Progress = Callable[[str, int, int], None]
 
 _LOG = logging.getLogger("cubeport.gate")
 _BEAT_S = 0.5
-"""How often ``progress`` is called while a child says nothing: so a cancelled job ends within it."""
+"""How often ``progress`` is called while a child sends nothing, in seconds. A cancelled job ends within this time."""
 _PATIENCE_S = 30.0
-"""How long the template may take for what it does at once, but for imports on a busy machine."""
+"""The timeout in seconds for quick actions of the template, which must first finish its imports."""
 _PHASE = 64
 
 _ENVIRONMENT = {
@@ -51,22 +51,24 @@ _ENVIRONMENT = {
     "MALLOC_ARENA_MAX": "2",
     "PYTHONDONTWRITEBYTECODE": "1",
 }
-"""All that the template and its children have of an environment: no secret of the service, no switch of a library but ours."""
+"""The complete environment of the template and its children. It contains no secrets of the service, and only our library
+settings."""
 
 
 class Children:
-    """The confined children of one service; several threads may use it at once.
+    """The confined children of one service. It is thread-safe.
 
     Parameters
     ----------
     limits
-        What children are held to; at most ``limits.children`` run at once, further ones wait.
+        The limits of children. At most ``limits.children`` run at the same time; others wait.
     tasks
-        The allow-list of what can be asked for: ``module:function`` by name.
+        The allowed tasks: ``module:function`` by name.
     modules
-        Folders in which children find modules besides the installed ones.
+        Folders with modules that children can import, in addition to installed modules.
     libraries
-        What the template imports once, so that a child begins in milliseconds; those that are not installed are skipped.
+        The modules that the template imports once, so that a child starts in milliseconds. Modules that are not installed are
+        skipped.
     """
 
     def __init__(
@@ -83,7 +85,7 @@ class Children:
         self._free = threading.BoundedSemaphore(self.limits.children)
         self._lock = threading.Lock()
         self.running = 0
-        """Children that work now."""
+        """How many children are running."""
         self._template: _Template | None = None
         self._closed = False
 
@@ -104,34 +106,35 @@ class Children:
         declared_bytes: int | None = None,
         progress: Progress | None = None,
     ) -> Mapping[str, Any]:
-        """Run *task* in a fresh child and return what it says: one JSON object, to be validated by the caller.
+        """Run *task* in a new child and return its answer, one JSON object that the caller must validate.
 
         Parameters
         ----------
         request
-            JSON values only.
+            The request, with JSON values only.
         sources
-            Regular files or folders, absolute; opened here, component by component, without following a link.
+            Absolute paths of regular files or folders. They are opened here, component by component, without following links.
         read, write
-            Folders of ours that the child may read, or write in; the first of *write* is its working folder.
+            Folders that the child can read, and folders that it can write to. The first of *write* is its working folder.
         declared_bytes
-            What the sources declare, where it is known already: time is given for it.
+            The declared size of the sources, if it is already known. It determines the time limit.
         progress
-            Called with what the child tells, and at least twice a second; whatever it raises ends the child and is raised here.
+            Called with the child's progress, and at least twice a second. If it raises, the child is ended and the error is raised
+            here.
 
         Raises
         ------
         SourceRejected
-            ``crashed`` when the child died, ``timed-out`` or ``too-big`` when a limit of ``gate.*`` ended it.
+            ``crashed``, if the child died; ``timed-out`` or ``too-big``, if a limit of ``gate.*`` ended it.
         CubeportError
-            Whatever error of ours the task raised, of the same class.
+            An error of the same class, if the task raised one of our errors.
         Interrupted
             If the template itself was killed.
         """
         if task not in self._tasks:
             raise ValueError(f"no child does {task!r}")
         beat = _Beat(progress)
-        for each in sources:  # what cannot be opened needs no child
+        for each in sources:  # check that all can be opened before starting a child
             with open_source(each):
                 pass
         with contextlib.ExitStack() as stack:
@@ -167,7 +170,7 @@ class Children:
         self._free.release()
 
     def close(self) -> None:
-        """End the template and every child; idempotent."""
+        """End the template and all children. Idempotent."""
         with self._lock:
             self._closed = True
             if self._template is not None:
@@ -175,7 +178,7 @@ class Children:
                 self._template = None
 
     def template_pid(self) -> int:
-        """Return the template's process id, starting it where it does not run."""
+        """Return the process id of the template. Starts the template if it is not running."""
         with self._lock:
             return self._running().process.pid
 
@@ -208,7 +211,9 @@ class Children:
         return _Unit(channel, lead, self.limits)
 
     def _hand_over(self, unit: _Unit, beat: _Beat, sources: Sequence[Path]) -> None:
-        """Give the child the sources' descriptors, some at a time: a series of years has more files than this process may open."""
+        """Send the sources' descriptors to the child in batches, because a long series has more files than this process can
+        open.
+        """
         deadline = time.monotonic() + self.limits.seconds(0)
         for batch in itertools.batched(sources, wire.DESCRIPTORS):
             with contextlib.ExitStack() as stack:
@@ -221,7 +226,7 @@ class Children:
                 raise wire.Garbled("it does not receive its sources")
 
     def _listen(self, unit: _Unit, beat: _Beat, declared_bytes: int) -> Mapping[str, Any] | None:
-        """Return the child's last word, ``None`` when it ended without one."""
+        """Return the child's final message, or ``None`` if it ended without one."""
         deadline = time.monotonic() + self.limits.seconds(declared_bytes)
         while True:
             match frame := self._next(unit, beat, deadline):
@@ -231,13 +236,13 @@ class Children:
                     deadline += max(0.0, self.limits.seconds(declared) - self.limits.seconds(declared_bytes))
                     declared_bytes = max(declared_bytes, declared)
                 case {"passing": str(name)} if failpoints.armed():
-                    failpoints.passing(name)  # here, not in the child: it counts over all children, and can kill the whole service
+                    failpoints.passing(name)  # here, not in the child: it counts over all children and can kill the whole service
                     unit.send({})
                 case _:
                     return frame
 
     def _next(self, unit: _Unit, beat: _Beat, deadline: float) -> Mapping[str, Any] | None:
-        """Return the child's next message, or ``None`` at its end. Other jobs' messages reach their own waiters meanwhile."""
+        """Return the child's next message, or ``None`` at its end. Other jobs receive their messages at the same time."""
         while (left := deadline - time.monotonic()) > 0:
             try:
                 return unit.next_frame(min(_BEAT_S, left))
@@ -248,7 +253,7 @@ class Children:
 
 
 class _Beat:
-    """Calls ``progress`` with the last that was told."""
+    """Calls ``progress`` with the last reported values."""
 
     def __init__(self, progress: Progress | None) -> None:
         self._progress = progress
@@ -264,13 +269,13 @@ class _Beat:
 
 
 class _Template:
-    """The template process and the socket by which children are ordered."""
+    """The template process, and the socket that requests children."""
 
     def __init__(self, arguments: Sequence[str]) -> None:
         self.control, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         try:
-            # A fresh interpreter, started and not forked: the service may have threads and locks of any kind. Its own session:
-            # an interrupt at the terminal reaches the service alone, which then decides.
+            # A new interpreter instead of a fork, because the service can have threads and locks. It has its own session, so that
+            # an interrupt at the terminal reaches only the service, which then decides.
             self.process = subprocess.Popen(  # noqa: S603 - our own module, no shell
                 [sys.executable, "-I", "-m", "cubeport.adapters.sandbox.template", str(theirs.fileno()), *arguments],
                 pass_fds=[theirs.fileno()],
@@ -298,7 +303,7 @@ class _Template:
 
 @contextlib.contextmanager
 def _broken_off() -> Iterator[None]:
-    """A child that takes nothing more has ended, or does not behave: both are for its end to tell."""
+    """Ignore a broken channel: the child has ended or misbehaves, and its exit status will show which."""
     try:
         yield
     except OSError as error:
@@ -307,14 +312,14 @@ def _broken_off() -> Iterator[None]:
 
 @dataclass(slots=True)
 class _Ended:
-    """How a child ended: its exit code (negative: the signal), or ``None`` when its template died too."""
+    """How a child ended: its exit code (negative for a signal), or ``None`` if its template died too."""
 
     status: int | None
     max_rss: int = 0
 
 
 class _Unit:
-    """One child seen from the service; leaving the block ends it, and waits until it has ended."""
+    """The service's handle of one child. Leaving the block ends the child and waits for its end."""
 
     def __init__(self, channel: socket.socket, lead: socket.socket, limits: SourceLimits) -> None:
         self._channel = channel
@@ -346,7 +351,7 @@ class _Unit:
             wire.send_descriptors(self._channel, descriptors)
 
     def next_frame(self, timeout_s: float) -> Mapping[str, Any] | None:
-        """Return the next whole frame, or ``None`` at the end; a TimeoutError keeps what has come so far."""
+        """Return the next complete frame, or ``None`` at the end. After a TimeoutError, the received part is kept."""
         self._channel.settimeout(timeout_s)
         while True:
             frame = wire.take(self._held, self._limits.answer_bytes)
@@ -363,12 +368,12 @@ class _Unit:
             self._held += part
 
     def end(self) -> None:
-        """Ask the template to end the child: SIGTERM, then SIGKILL, to its whole group."""
+        """Ask the template to end the child: SIGTERM, then SIGKILL, to its whole process group."""
         with contextlib.suppress(OSError):
             self._lead.shutdown(socket.SHUT_WR)
 
     def ended(self) -> _Ended:
-        """Wait for the child's end, which is sure once it has answered or was asked to."""
+        """Wait for the end of the child. It is certain after the child has answered or was asked to end."""
         if self._outcome is None:
             self._lead.settimeout(self._limits.kill_after_s)
             self._outcome = self._wait()
@@ -382,7 +387,7 @@ class _Unit:
             except TimeoutError:
                 if asked:
                     raise Interrupted("the gate's template process does not answer") from None
-                asked = True  # it answered and does not go: a thread or a handler of a library holds it
+                asked = True  # it answered but does not exit, because of a library's thread or handler
                 self.end()
                 self._lead.settimeout(self._limits.kill_after_s + _PATIENCE_S)
                 continue
@@ -412,7 +417,7 @@ def _result(answer: Mapping[str, Any] | None, limits: SourceLimits, ended: _Ende
 
 
 def _dead(limits: SourceLimits, ended: _Ended) -> CubeportError:
-    """Return the error for a child that ended without a word that can be believed."""
+    """Return the error for a child that ended without a valid answer."""
     if ended.status is None:
         return Interrupted("the gate's template process has died", next_step="try again")
     if ended.status == -signal.SIGXCPU:
@@ -443,23 +448,23 @@ def _timed_out(limits: SourceLimits) -> SourceRejected:
 
 @contextlib.contextmanager
 def open_source(path: Path) -> Iterator[int]:
-    """Open *path*, an absolute path to a regular file or folder, component by component; no link is followed.
+    """Open *path*, an absolute path to a regular file or folder, component by component, without following links.
 
     Raises
     ------
     PathEscapes
         If the path is relative or has ``..``.
     NotFound
-        If nothing is there.
+        If it does not exist.
     SourceRejected
-        If a component is a link, or it is neither a regular file nor a folder, or it may not be read.
+        If a component is a link, or the path is neither a regular file nor a folder, or it may not be read.
     """
     if not path.is_absolute() or ".." in path.parts:
         raise PathEscapes("a source is named by an absolute path without ..")
     descriptor = os.open("/", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         for part in path.parts[1:]:
-            # NONBLOCK: a FIFO without a writer would hold us for ever; it is refused below.
+            # NONBLOCK, because opening a FIFO without a writer would block forever. It is refused below.
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             try:
                 inner = os.open(part, flags, dir_fd=descriptor)

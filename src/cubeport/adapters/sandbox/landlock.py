@@ -1,6 +1,7 @@
-"""Landlock by three system calls: after :func:`restrict`, this process reaches the named places and nothing else.
+"""Landlock through three system calls. After :func:`restrict`, this process can access the given paths and nothing else.
 
-Linux ``Documentation/userspace-api/landlock.rst``. The numbers hold on every architecture: system calls from 424 on are shared.
+See Linux ``Documentation/userspace-api/landlock.rst``. The numbers are the same on all architectures, because system calls from 424
+on are shared.
 """
 
 from __future__ import annotations
@@ -45,12 +46,12 @@ class _PathBeneath(ctypes.Structure):
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What stays reachable: open descriptors with their rights. Whatever is not listed is denied."""
+    """What stays accessible: descriptors and paths with their rights. Everything else is denied."""
 
     descriptors: Sequence[tuple[int, int]] = ()
     """(descriptor, rights)."""
     paths: Sequence[tuple[str, int]] = ()
-    """(path, rights); a path that does not exist is left out."""
+    """(path, rights). Paths that do not exist are ignored."""
 
 
 @cache
@@ -67,13 +68,13 @@ def _call(number: int, *arguments: object) -> int:
 
 
 def prctl(option: int, value: int) -> None:
-    """Set one switch of this process (prctl(2))."""
+    """Set one option of this process (prctl(2))."""
     if _libc().prctl(ctypes.c_int(option), *(ctypes.c_ulong(each) for each in (value, 0, 0, 0))) != 0:
         raise OSError(ctypes.get_errno(), f"prctl {option} was refused")
 
 
 def abi() -> int:
-    """Return the version of Landlock that the kernel speaks, 0 for none."""
+    """Return the Landlock version of the kernel, or 0 if it has none."""
     try:
         return _call(_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(_CREATE_RULESET_VERSION))
     except (OSError, AttributeError):
@@ -88,19 +89,19 @@ def _known(by_abi: Iterable[tuple[int, int]], version: int) -> int:
 
 
 def restrict(rules: Rules) -> int:
-    """Confine this process and all that it starts, for good, and return the Landlock version; 0 = the kernel has none.
+    """Confine this process and all that it starts permanently. Return the Landlock version, or 0 if the kernel has none.
 
     Raises
     ------
     OSError
-        If the kernel has Landlock and refuses a call: nothing hostile may be read then.
+        If the kernel has Landlock but refuses a call. Untrusted data must not be read then.
     """
     version = abi()
     if not version:
         return 0
     handled = _known(_FS_BY_ABI, version)
     attributes = _Ruleset(handled, _known(_NET_BY_ABI, version), _known(_SCOPED_BY_ABI, version))
-    # Older kernels want the shorter struct, or that what they do not know is zero; it is.
+    # Older kernels need the shorter struct, or zeros in fields that they do not know.
     ruleset = _call(_CREATE_RULESET, ctypes.byref(attributes), ctypes.c_size_t(ctypes.sizeof(attributes)), ctypes.c_uint32(0))
     try:
         for descriptor, rights in rules.descriptors:

@@ -1,4 +1,4 @@
-"""The bounds that every source is held to, as one frozen value that is passed down."""
+"""The limits of every source, as one immutable value that is passed down."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ SETTINGS = {
     "memory_bytes": "gate.memory_bytes",
     "base_s": "gate.base_s",
 }
-"""The limits that an operator can set, by field of :class:`SourceLimits`; the others are rules of the gate."""
+"""The settings of the limits that an operator can set, by field of :class:`SourceLimits`. The other limits are fixed rules."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceLimits:
-    """Every limit with its safe default; a refusal names the setting or rule, the limit and the value that broke it."""
+    """All limits with safe defaults. A refusal names the setting or rule, the limit and the value above it."""
 
     declared_bytes: int = 50 * GIB
-    """Decoded size that a source may declare: Σ product(shape) × itemsize."""
+    """The largest decoded size that a source can declare: Σ product(shape) × itemsize."""
     expansion: int = 1_000
-    """How many times its own size a source may declare; never less than :attr:`small_bytes`."""
+    """A source can declare this many times its own size, and at least :attr:`small_bytes`."""
     small_bytes: int = 16 * MIB
-    """What any source may declare, however small it is: an empty mask of 10 kB is an honest file."""
+    """Any source can declare this size, however small it is. For example, an empty mask of 10 kB is a valid file."""
     chunk_bytes: int = 256 * MIB
     chunks: int = 1_000_000
     dimensions: int = 64
@@ -42,34 +42,36 @@ class SourceLimits:
     json_bytes: int = 4 * MIB
     json_depth: int = 32
     text_bytes: int = 4 * MIB
-    """All attributes of a source together."""
+    """The largest total size of the attributes of a source."""
     filters: int = 8
-    """Filters or codecs of one array."""
+    """The largest number of filters or codecs of one array."""
 
     memory_bytes: int = 3 * GIB
     base_s: int = 60
     bytes_per_s: int = 20_000_000
-    """Time is :attr:`base_s` and the declared bytes at this rate."""
+    """The time limit is :attr:`base_s` plus the time for the declared bytes at this rate."""
     file_bytes: int = 4 * GIB
     open_files: int = 256
     children: int = field(default_factory=lambda: len(os.sched_getaffinity(0)))
-    """At once; one per core."""
+    """How many children run at the same time; by default one per core."""
     sandbox: str = "prefer"
     answer_bytes: int = 8 * MIB
-    """One frame of a child's answer: a measured description may need a few MiB."""
+    """The largest frame of a child's answer. A measured description can need a few MiB."""
     kill_after_s: float = 2.0
-    """From SIGTERM to SIGKILL."""
+    """The time from SIGTERM to SIGKILL, in seconds."""
 
     def __post_init__(self) -> None:
         if self.sandbox not in SANDBOXES:
             raise ValueError(f"gate.sandbox is one of {', '.join(SANDBOXES)}")
 
     def seconds(self, declared_bytes: int) -> float:
-        """Return the wall clock and CPU time for a unit that declares so many bytes; more than the limit counts as the limit."""
+        """Return the limit in seconds of wall clock and CPU time for a unit with *declared_bytes*, of which at most the limit
+        counts.
+        """
         return self.base_s + min(max(declared_bytes, 0), self.declared_bytes) / self.bytes_per_s
 
     def too_big(self, limit: str, value: int, what: str, *, source: str | None = None) -> SourceRejected:
-        """Return the refusal for *value* over *limit* (a field's name); *what* begins the sentence."""
+        """Return the refusal for a *value* above *limit* (the name of a field). *what* starts the sentence."""
         most = getattr(self, limit)
         setting = SETTINGS.get(limit)
         return SourceRejected(
@@ -83,20 +85,20 @@ class SourceLimits:
         )
 
     def check(self, limit: str, value: int, what: str, *, source: str | None = None) -> None:
-        """Raise :meth:`too_big` when *value* is over the limit."""
+        """Raise :meth:`too_big` if *value* is above the limit."""
         if value > getattr(self, limit):
             raise self.too_big(limit, value, what, source=source)
 
     def check_expansion(self, declared: int, stored: int, what: str, *, source: str | None = None) -> None:
-        """Refuse *stored* bytes on disk that declare too many *declared* bytes."""
+        """Refuse a source with *stored* bytes on disk that declares too many decoded bytes (*declared*)."""
         if declared > max(self.small_bytes, stored * self.expansion):
             raise self.too_big("expansion", -(-declared // max(stored, 1)), what, source=source)
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return the plain values that a request to a child carries."""
+        """Return the limits as plain values for a request to a child."""
         return asdict(self)
 
     @classmethod
     def from_mapping(cls, values: Mapping[str, Any]) -> Self:
-        """Return the limits that :meth:`to_mapping` gave."""
+        """Return the limits from the result of :meth:`to_mapping`."""
         return cls(**{each.name: values[each.name] for each in fields(cls)})

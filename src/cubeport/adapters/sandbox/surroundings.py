@@ -1,4 +1,4 @@
-"""What ``doctor`` says about the machine: how the children of the gate will be confined, and whether libraries are new enough."""
+"""The checks of ``doctor`` for the machine: how the gate's children will be confined, and whether libraries are new enough."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ OTHERS = {
     "s3fs": "2026.9",
     "urllib3": "2.7",
 }
-"""Floors of what comes with other packages, or next to them. Our own requirements say theirs."""
+"""The minimum versions of indirect and optional dependencies. Those of direct dependencies are in our own requirements."""
 
 
 def findings(setting: str) -> Iterator[Finding]:
-    """Yield what will confine children with ``gate.sandbox`` = *setting*, and each installed library; nothing is imported."""
+    """Yield how children are confined with ``gate.sandbox`` = *setting*, and each installed library. Nothing is imported."""
     yield sandbox(setting, landlock.abi(), can_leave_network)
     if os.geteuid() == 0:
         yield Finding(
@@ -50,16 +50,16 @@ def findings(setting: str) -> Iterator[Finding]:
 
 
 def sandbox(setting: str, abi: int, network: Callable[[], bool]) -> Finding:
-    """Return what will confine the children of the gate.
+    """Return how the children of the gate are confined.
 
     Parameters
     ----------
     setting
         ``gate.sandbox``: ``prefer``, ``require`` or ``off``.
     abi
-        The version of Landlock, 0 for none.
+        The Landlock version, or 0 if there is none.
     network
-        Tells whether a child can leave the network; asked only where that is tried.
+        Returns whether a child can leave the network. It is called only if needed.
     """
     landlock_next = "use Linux 5.13 or later with Landlock"
     if setting == "off":
@@ -79,12 +79,12 @@ def sandbox(setting: str, abi: int, network: Callable[[], bool]) -> Finding:
 
 
 _TCP = 4
-"""The version of Landlock that stops TCP."""
+"""The first Landlock version that stops TCP."""
 
 
 def can_leave_network() -> bool:
-    """Return whether a process may give itself a network namespace."""
-    # Only the call itself tells; in a process of its own, as nobody comes back out of a namespace.
+    """Return whether a process can create a network namespace for itself."""
+    # Only the call itself shows this. It runs in a separate process, because a process cannot leave the namespace again.
     attempt = "from cubeport.adapters.sandbox.child import leave_network; raise SystemExit(not leave_network())"
     return subprocess.run([sys.executable, "-I", "-c", attempt], capture_output=True, check=False).returncode == 0  # noqa: S603
 
@@ -98,7 +98,7 @@ def _required() -> dict[str, str]:
 
 
 def _numbers(text: str) -> tuple[int, ...]:
-    """Return the release numbers that *text* begins with, without zeros at their end: 3.4 is 3.4.0."""
+    """Return the release numbers at the start of *text*, without trailing zeros, so that 3.4 equals 3.4.0."""
     found = re.match(r"[0-9.]*", text)
     numbers = [int(part) for part in found[0].split(".") if part] if found else []
     while numbers and numbers[-1] == 0:

@@ -1,10 +1,10 @@
-"""The template process: libraries imported, nothing opened, one thread; it forks a child for each unit and waits for it.
+"""The template process. It imports libraries, opens nothing, has one thread, and forks a child for each unit.
 
-Started as ``python -I -m cubeport.adapters.sandbox.template FD LIBRARIES [FOLDER…]``. The service sends, over the socket FD, one
-message a unit: the module of its task, with two descriptors. The first is the child's channel, of which the template keeps
-nothing; the second is the unit's *lead*: the template writes there the child's process id, later its end, and where the lead is
-let go, the child is ended. So a service that cancels, and one that was killed, look the same. When the socket itself ends, all is
-over.
+It is started as ``python -I -m cubeport.adapters.sandbox.template FD LIBRARIES [FOLDER…]``. For each unit, the service sends one
+message over the socket FD: the module of its task, with two descriptors. The first is the child's channel, which the template does
+not keep. The second is the *lead* of the unit: the template writes the child's process id to it, and later the child's exit status.
+If the service closes the lead, the template ends the child. A service that cancels and a service that was killed therefore look the
+same. If the socket itself is closed, the template ends all children and exits.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cubeport.adapters.sandbox.child import live
 
 _PR_SET_CHILD_SUBREAPER = 36
 _GLANCE_S = 1.0
-"""How often it looks whether its service lives, if nothing tells it."""
+"""How often to check whether the service is alive if no message arrives, in seconds."""
 
 
 @dataclass(slots=True)
@@ -34,12 +34,12 @@ class _Unit:
     lead: socket.socket
     kill_after_s: float
     deadline: float | None = None
-    """When SIGKILL follows the SIGTERM."""
+    """The time at which SIGKILL follows SIGTERM."""
     let_go: bool = False
 
 
 class Template:
-    """The loop: a message forks, an end is reported, a lead that is let go ends its child."""
+    """The main loop: it forks for each message, reports each end, and ends a child whose lead was closed."""
 
     def __init__(self, control: socket.socket) -> None:
         self._control = control
@@ -55,8 +55,8 @@ class Template:
         self._selector.register(self._woken, selectors.EVENT_READ)
 
     def serve(self) -> None:
-        """Serve until the service lets go."""
-        while os.getppid() == self._service:  # a fork of the service may hold the socket open after its death
+        """Serve until the service closes the socket."""
+        while os.getppid() == self._service:  # a fork of the service can keep the socket open after the service died
             for key, _ in self._selector.select(self._pause()):
                 if key.fileobj is self._control:
                     if not self._fork():
@@ -79,7 +79,7 @@ class Template:
         if len(descriptors) != 2:
             return False
         module, _, kill_after = body.decode().partition(" ")
-        with contextlib.suppress(Exception):  # whatever it is, the child imports again, and tells
+        with contextlib.suppress(Exception):  # the child imports the module again and reports the error
             importlib.import_module(module)
         channel, lead = (socket.socket(fileno=each) for each in descriptors)
         here = os.getpid()
@@ -88,7 +88,7 @@ class Template:
             self._become_child(channel, here)
         channel.close()
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.setpgid(pid, pid)  # by both, so that neither has to wait for the other
+            os.setpgid(pid, pid)  # both do this, so that neither has to wait for the other
         unit = _Unit(pid, lead, float(kill_after))
         self._units[pid] = unit
         self._selector.register(lead, selectors.EVENT_READ, unit)
@@ -111,7 +111,7 @@ class Template:
 
     def _reap(self) -> None:
         while (pid := _ended()) is not None:
-            _signal(pid, signal.SIGKILL)  # whatever it left in its group; before it is reaped, so the number is still its own
+            _signal(pid, signal.SIGKILL)  # everything left in its group; before it is reaped, so that its id is not reused
             _, status, usage = os.wait4(pid, 0)
             unit = self._units.pop(pid, None)
             if unit is None:
@@ -123,7 +123,7 @@ class Template:
             unit.lead.close()
 
     def _clear_strays(self) -> None:
-        """End what left its group: this process is the reaper of all that its children begin, so strays are its children now."""
+        """End processes that left their group. This process is the subreaper of its descendants, so they are now its children."""
         here = os.getpid()
         while True:
             pids = map(int, Path(f"/proc/{here}/task/{here}/children").read_text().split())
@@ -135,7 +135,7 @@ class Template:
                 os.waitpid(pid, 0)
 
     def end(self) -> None:
-        """End all children and what they began."""
+        """End all children and all processes that they started."""
         for pid in self._units:
             _signal(pid, signal.SIGKILL)
         self._units.clear()
@@ -143,10 +143,10 @@ class Template:
 
 
 def _let_go_of_all_but(kept: int) -> None:
-    """Put nothing behind every inherited descriptor but *kept* and the standard ones.
+    """Replace all inherited descriptors except *kept* and the standard ones by /dev/null.
 
-    The numbers stay taken: what a library opened in the template it may close in the child (PROJ does so with its database, as soon
-    as it finds itself forked), and a number that was given out again by then is closed under its new owner.
+    The numbers stay in use, because a library can close in the child what it opened in the template (PROJ does this with its
+    database after a fork). If the number were reused by then, the library would close another file.
     """
     nothing = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     for descriptor in [int(each.name) for each in Path("/proc/self/fd").iterdir()]:
@@ -156,7 +156,7 @@ def _let_go_of_all_but(kept: int) -> None:
 
 
 def _ended() -> int | None:
-    """Return the process id of a child that has ended and was not reaped yet, ``None`` while all live."""
+    """Return the process id of a child that has ended but was not reaped yet, or ``None`` if all are alive."""
     try:
         ended = os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
     except ChildProcessError:
@@ -175,13 +175,13 @@ def _tell(lead: socket.socket, document: dict[str, int]) -> None:
 
 
 def main(descriptor: int, libraries: list[str], folders: list[str]) -> None:
-    """Import *libraries*, as far as they are installed, then serve; *folders* come after the others in the module path."""
+    """Import the installed *libraries*, then serve. *folders* are added at the end of the module path."""
     sys.path += folders
-    for number in (signal.SIGINT, signal.SIGTERM):  # a service that is asked to stop may first finish what runs
+    for number in (signal.SIGINT, signal.SIGTERM):  # a service that is asked to stop can first finish running work
         signal.signal(number, signal.SIG_IGN)
     landlock.prctl(_PR_SET_CHILD_SUBREAPER, 1)
     for name in libraries:
-        with contextlib.suppress(ModuleNotFoundError, ValueError):  # ValueError: no name at all
+        with contextlib.suppress(ModuleNotFoundError, ValueError):  # ValueError: the name is empty
             importlib.import_module(name)
     with socket.socket(fileno=descriptor) as control:
         control.set_inheritable(False)

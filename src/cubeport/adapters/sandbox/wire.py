@@ -1,7 +1,7 @@
-"""What goes between the service and a child: frames of JSON, descriptors, and our errors as plain values.
+"""The messages between the service and a child: JSON frames, descriptors, and our errors as plain values.
 
-Whatever a child says is hostile, since a source may have taken it over: sizes are capped before a byte is kept, JSON is
-strict, and an error is rebuilt from a list of known kinds.
+Everything from a child is untrusted, because a source can control it. Sizes are checked before any byte is stored, JSON is strict,
+and errors are rebuilt from a list of known kinds.
 """
 
 from __future__ import annotations
@@ -20,15 +20,15 @@ from cubeport.errors import CubeportError, Problem, kinds
 
 _LENGTH = struct.Struct("!I")
 DESCRIPTORS = 128
-"""Descriptors a message: the kernel takes 253."""
+"""How many descriptors one message contains. The kernel allows 253."""
 _WORDS = 4_000
-"""Characters of an error's text that are kept."""
+"""How many characters of an error message are kept."""
 _MEMBER = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _OWN = frozenset(("message", "next_step", "errors", "operation_id", "kind", "title", "detail", "next"))
 
 
 class Garbled(Exception):
-    """The other side sent what no honest side sends."""
+    """The other side sent an invalid message."""
 
 
 def send(channel: socket.socket, document: Mapping[str, Any]) -> None:
@@ -43,7 +43,7 @@ def receive(channel: socket.socket, longest: int) -> dict[str, Any] | None:
     Raises
     ------
     Garbled
-        If the frame is longer than *longest* bytes, cut, or not one strict JSON object.
+        If the frame is longer than *longest* bytes, incomplete, or not one strict JSON object.
     """
     held = bytearray()
     while (frame := take(held, longest)) is None:
@@ -58,7 +58,7 @@ def receive(channel: socket.socket, longest: int) -> dict[str, Any] | None:
 
 
 def take(held: bytearray, longest: int) -> dict[str, Any] | None:
-    """Take the first whole frame out of *held*, ``None`` while it is not all there; raises as :func:`receive`."""
+    """Remove the first complete frame from *held* and return it, or ``None`` if it is incomplete. Raises as :func:`receive`."""
     if len(held) < _LENGTH.size:
         return None
     end = _LENGTH.size + _length(held, longest)
@@ -77,7 +77,7 @@ def _length(held: bytearray, longest: int) -> int:
 
 
 def decode(body: bytes) -> dict[str, Any]:
-    """Return the strict JSON object in *body*: UTF-8, no doubled keys, no NaN."""
+    """Return the strict JSON object in *body*: UTF-8, no duplicate keys, no NaN."""
     try:
         document = strict_json(body.decode())
     except (ValueError, RecursionError) as error:
@@ -88,7 +88,7 @@ def decode(body: bytes) -> dict[str, Any]:
 
 
 def send_descriptors(channel: socket.socket, descriptors: Sequence[int]) -> None:
-    """Send at most :data:`DESCRIPTORS` open descriptors; the other side gets its own copies."""
+    """Send at most :data:`DESCRIPTORS` open descriptors. The other side gets copies."""
     channel.sendmsg([b"d"], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", descriptors))])
 
 
@@ -98,7 +98,7 @@ def receive_descriptors(channel: socket.socket) -> list[int]:
     Raises
     ------
     OSError
-        If this process may not have as many open.
+        If this process cannot have this many open files.
     """
     _, descriptors, flags, _ = socket.recv_fds(channel, 1, DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
     if flags & socket.MSG_CTRUNC:
@@ -118,12 +118,12 @@ def error_to_mapping(error: CubeportError) -> dict[str, Any]:
 
 
 def error_from_mapping(value: Any) -> CubeportError:
-    """Return the error that :func:`error_to_mapping` gave, of its own class.
+    """Return the error from the result of :func:`error_to_mapping`, with the same class.
 
     Raises
     ------
     Garbled
-        If *value* is not such a form: the child is not to be believed then.
+        If *value* does not have this form. The child is then not trusted.
     """
     try:
         cls = next(each for each in kinds() if each.kind == value["kind"])
