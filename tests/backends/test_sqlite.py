@@ -103,7 +103,7 @@ def test_network_file_systems_are_refused_and_allowed_only_aloud(
     backend.add_record(sample(1))
     backend.close()
     monkeypatch.setattr("cubeport.catalog.disk.mounts.mount_type", lambda path, mountinfo=None: "nfs4")
-    monkeypatch.setattr("cubeport.adapters.backends.sql.backend.mount_type", lambda path: "nfs4")
+    monkeypatch.setattr("cubeport.adapters.backends.sql.sqlite.mount_type", lambda path: "nfs4")
     with pytest.raises(NetworkFilesystem, match="nfs4"):
         SqlBackend.open(path)
     with pytest.warns(RuntimeWarning, match="guarantees nothing"):

@@ -7,15 +7,26 @@ few rows, these give the page. Otherwise the index of the sort order is scanned,
 from __future__ import annotations
 
 import json
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Text, and_, cast, exists, func, literal, literal_column, or_, select, true, union_all
+from sqlalchemy import Column, ColumnElement, Text, and_, cast, false, func, literal, literal_column, or_, select, true, union_all
 
-from cubeport.adapters.backends.sql.search import SearchPlan, meets, run
-from cubeport.adapters.backends.sql.tables import BY_KEY, KEY_IS_LIVE, beside, box_rows, compared, place, place_box, record, years
+from cubeport.adapters.backends.sql.dialect import Connection, Dialect
+from cubeport.adapters.backends.sql.search import SearchPlan, indexed, probe, run
+from cubeport.adapters.backends.sql.tables import (
+    BOX,
+    BY_KEY,
+    KEY_IS_LIVE,
+    beside,
+    box_rows,
+    compared,
+    place,
+    place_box,
+    record,
+    years,
+)
 from cubeport.catalog.backend import Place, Row, RowOrder, RowSearch
 from cubeport.catalog.forms.boxes import Box, query_boxes
 from cubeport.catalog.query import Interval, Query
@@ -41,13 +52,12 @@ _INSERT = (
     " known = excluded.known, created = excluded.created, time_start = excluded.time_start, time_end = excluded.time_end"
     " RETURNING n"
 )
-_IN_BOX = f"INSERT INTO place_box VALUES ({', '.join('?' * 11)})"  # noqa: S608  # marks
 
 
 # --- keeping --------------------------------------------------------------------------------------------------------
 
 
-def keep(connection: sqlite3.Connection, row: Row) -> None:
+def keep(connection: Connection, row: Row) -> None:
     """Update the index from the row's document."""
     found = Place.of(row.document)
     if found is None:
@@ -56,17 +66,16 @@ def keep(connection: sqlite3.Connection, row: Row) -> None:
     values = (row.table, row.id, row.owner, row.state, row.seq, int(found.known), found.created, found.start, found.end)
     ((number,),) = connection.execute(_INSERT, values).fetchall()
     connection.execute("DELETE FROM place_box WHERE id IN (?, ?)", (2 * number, 2 * number + 1))
-    for half, box in enumerate(_boxes(found)):
-        connection.execute(_IN_BOX, (2 * number + half, *box))
+    connection.dialect.fill(connection, "place_box", BOX, [(2 * number + half, *box) for half, box in enumerate(_boxes(found))])
 
 
-def drop(connection: sqlite3.Connection, table: str, id: str) -> None:
+def drop(connection: Connection, table: str, id: str) -> None:
     """Remove the row from the index."""
     for (number,) in connection.execute("DELETE FROM place WHERE tbl = ? AND id = ? RETURNING n", (table, id)).fetchall():
         connection.execute("DELETE FROM place_box WHERE id IN (?, ?)", (2 * number, 2 * number + 1))
 
 
-def differs(connection: sqlite3.Connection, row: Row) -> bool:
+def differs(connection: Connection, row: Row) -> bool:
     """Return whether the index differs from the row's document."""
     held = connection.execute(
         "SELECT n, owner, state, seq, known, created, time_start, time_end FROM place WHERE tbl = ? AND id = ?", (row.table, row.id)
@@ -77,8 +86,13 @@ def differs(connection: sqlite3.Connection, row: Row) -> bool:
     number, *columns = held
     if columns != [row.owner, row.state, row.seq, int(wanted.known), wanted.created, wanted.start, wanted.end]:
         return True
-    boxes = connection.execute("SELECT * FROM place_box WHERE id IN (?, ?) ORDER BY id", (2 * number, 2 * number + 1)).fetchall()
-    return not same_boxes([box[1:] for box in boxes], _boxes(wanted))
+    return not same_boxes(held_boxes(connection, "place_box", number), _boxes(wanted))
+
+
+def held_boxes(connection: Connection, tree: str, number: int) -> list[Any]:
+    """Return the boxes of the record, or row, without their ids."""
+    asked = f"SELECT {', '.join(BOX)} FROM {tree} WHERE id IN (?, ?) ORDER BY id"  # noqa: S608  # our own names
+    return [box[1:] for box in connection.execute(asked, (2 * number, 2 * number + 1)).fetchall()]
 
 
 def same_boxes(held: Sequence[Any], wanted: Sequence[Any]) -> bool:
@@ -90,7 +104,7 @@ def same_boxes(held: Sequence[Any], wanted: Sequence[Any]) -> bool:
     )
 
 
-def strays(connection: sqlite3.Connection) -> Iterator[str]:
+def strays(connection: Connection) -> Iterator[str]:
     """Yield rows that are in the index but not in the catalog."""
     missing = (
         "SELECT place.tbl, place.id FROM place LEFT JOIN beside ON beside.tbl = place.tbl AND beside.id = place.id"
@@ -110,7 +124,7 @@ def _boxes(found: Place) -> list[tuple[float | None, ...]]:
 # --- searching ------------------------------------------------------------------------------------------------------
 
 
-def find(connection: sqlite3.Connection, query: RowSearch) -> list[Any]:
+def find(connection: Connection, query: RowSearch) -> list[Any]:
     """Return for each match the columns of ``beside``, the record's document, the sort values, and the row's id."""
     where: list[ColumnElement[bool]] = [_P.tbl == query.table, _P.state == query.state]
     owners = _owners(connection, query.owner)
@@ -122,11 +136,11 @@ def find(connection: sqlite3.Connection, query: RowSearch) -> list[Any]:
         where.append(_P.id.in_(list(query.ids)))
         lists.append(_listed(connection, select(_P.n).where(*where), len(query.ids) + 1))
     if query.box is not None or query.interval is not None:
-        vague, areas = _P.known == literal_column("0"), _areas(query.interval, query.box)
-        inside = [select(place_box.c.id.op(">>")(1)).select_from(place_box).where(each) for each in areas]
+        vague, areas = _P.known == literal_column("0"), _areas(connection.dialect, query.interval, query.box)
+        inside = [select(place_box.c.id.op(">>")(literal_column("1"))).select_from(place_box).where(each) for each in areas]
         lists.append(_listed(connection, union_all(*inside, select(_P.n).where(vague))))
         own = place_box.c.id.in_([_P.n * 2, _P.n * 2 + 1])
-        near = [] if lists[-1] is not None else [exists(select(literal(1)).select_from(place_box).where(own, or_(*areas)))]
+        near = [] if lists[-1] is not None else [probe(select(literal(1)).select_from(place_box).where(own, or_(*areas)))]
         times = [_in_time(query.interval)] if query.interval is not None else []
         where.append(or_(vague, and_(true(), *times, *near)))
     listed = [each for each in lists if each is not None]
@@ -136,7 +150,7 @@ def find(connection: sqlite3.Connection, query: RowSearch) -> list[Any]:
     return _with_documents(connection, _page(connection, query, where, few, owners))
 
 
-def _owners(connection: sqlite3.Connection, owner: Query) -> list[str] | None:
+def _owners(connection: Connection, owner: Query) -> list[str] | None:
     """Return the ids of the records if the query names them by their keys."""
     named = [set(term.wanted) for term in owner.terms if term.field == "key" and term.op == "=" and not term.negate]
     if not named:
@@ -145,16 +159,16 @@ def _owners(connection: sqlite3.Connection, owner: Query) -> list[str] | None:
     # The index of keys covers records that are not deleted. SQLite uses it only if the condition is written exactly like this.
     live = [] if owner.statuses is None or "deleted" in owner.statuses else [KEY_IS_LIVE]
     statement = select(record.c.id).where(record.c.key.in_(keys), *live)
-    return [id_ for (id_,) in run(connection, statement.with_hint(record, "INDEXED BY record_key" if live else ""))]
+    return [id_ for (id_,) in run(connection, indexed(statement, record, "INDEXED BY record_key" if live else ""))]
 
 
-def _fits(owner: Query) -> list[ColumnElement[bool]]:
+def _fits(dialect: Dialect, owner: Query) -> list[ColumnElement[bool]]:
     """Return the conditions on the record."""
-    plan = SearchPlan.of(replace(owner, text=None, time=None, bbox=None))
+    plan = SearchPlan.of(dialect, replace(owner, text=None, time=None, bbox=None))
     return [*plan.filters, *(each.probe for each in plan.candidates)]
 
 
-def _listed(connection: sqlite3.Connection, numbers: Any, most: int = LISTED) -> frozenset[str] | None:
+def _listed(connection: Connection, numbers: Any, most: int = LISTED) -> frozenset[str] | None:
     """Return the numbers as text; ``None`` if there are *most* or more."""
     some = numbers.limit(most).subquery()
     ((text,),) = run(connection, select(func.aggregate_strings(cast(some.c[0], Text), ",")))
@@ -163,7 +177,7 @@ def _listed(connection: sqlite3.Connection, numbers: Any, most: int = LISTED) ->
 
 
 def _page(
-    connection: sqlite3.Connection,
+    connection: Connection,
     query: RowSearch,
     where: Sequence[ColumnElement[bool]],
     few: frozenset[str] | None,
@@ -171,21 +185,23 @@ def _page(
 ) -> list[Any]:
     """Return the numbers, sort values and ids of the page."""
     keys = [_key(name) for name, _ in query.order]
-    statement = select(_P.n, *keys, _P.id).where(*where)
+    statement: Any = select(_P.n, *keys, _P.id).where(*where)
     of_owners, by_key = any(name.startswith("owner.") for name, _ in query.order), False
     if few is not None:
         statement = statement.where(literal_column(f"place.n IN ({','.join(sorted(few, key=int))})"))
-        statement = statement.with_hint(place, "NOT INDEXED")
+        statement = indexed(statement, place, "NOT INDEXED")
     else:
         by_key = query.order[0][0] == "owner.key" and owners is None and len(list(query.owner.kinds or ())) == 1
         index = "place_owner" if by_key or (owners is not None and len(owners) == 1) else _INDEXES.get(query.order[0][0])
-        statement = statement.with_hint(place, f"INDEXED BY {index}" if index else "")
+        statement = indexed(statement, place, f"INDEXED BY {index}" if index else "")
     if of_owners:
-        statement = statement.select_from(record.join(place, record.c.id == _P.owner)).where(*_fits(query.owner))
-        statement = statement.with_hint(record, f"INDEXED BY {BY_KEY.name}") if by_key else statement
+        statement = statement.select_from(record.join(place, record.c.id == _P.owner)).where(
+            *_fits(connection.dialect, query.owner)
+        )
+        statement = indexed(statement, record, f"INDEXED BY {BY_KEY.name}") if by_key else statement
     else:
-        owner = select(literal(1)).select_from(record).where(record.c.id == _P.owner, *_fits(query.owner))
-        statement = statement.select_from(place).where(exists(owner.with_hint(record, "INDEXED BY record_id")))
+        owner = select(literal(1)).select_from(record).where(record.c.id == _P.owner, *_fits(connection.dialect, query.owner))
+        statement = statement.select_from(place).where(probe(indexed(owner, record, "INDEXED BY record_id")))
     found: list[Any] = []
     for conditions, order in _stretches(query, keys, by_key=by_key):
         found += run(connection, statement.where(*conditions).order_by(*order).limit(query.limit - len(found)))
@@ -229,11 +245,9 @@ def _stretches(
     parts = []
     if after is None or after[0] is not None:
         bound = [] if after is None else [keys[0] <= after[0] if down[0] else keys[0] >= after[0]]
-        known = (
-            columns[0].is_(None) == literal_column("0") if by_key else columns[0].is_not(None)
-        )  # written exactly as in the index
+        known = columns[0].is_(None) == false() if by_key else columns[0].is_not(None)  # in the words of the index
         parts.append(([known, *bound, *behind], [leading, *rest(1)]))
-    missing = columns[0].is_(None) == literal_column("1") if by_key else columns[0].is_(None)
+    missing = columns[0].is_(None) == true() if by_key else columns[0].is_(None)
     parts.append(([missing, *behind], rest(1)))
     return parts
 
@@ -256,7 +270,7 @@ def _behind(
     return or_(*ways)
 
 
-def _with_documents(connection: sqlite3.Connection, page: Sequence[Any]) -> list[Any]:
+def _with_documents(connection: Connection, page: Sequence[Any]) -> list[Any]:
     if not page:
         return []
     own = (beside.c.tbl, beside.c.id, beside.c.doc, beside.c.owner, beside.c.state, beside.c.seq, beside.c.revision)
@@ -272,7 +286,7 @@ def _in_time(interval: Interval) -> ColumnElement[bool]:
     return and_(or_(_P.time_start.is_not(None), _P.time_end.is_not(None)), *begins, *ends)
 
 
-def _areas(interval: Interval | None, box: Box | None) -> list[ColumnElement[bool]]:
+def _areas(dialect: Dialect, interval: Interval | None, box: Box | None) -> list[ColumnElement[bool]]:
     """Return alternative conditions for a row of the R*Tree to be in the box (exactly) and in the interval (to 32 bits)."""
     times: list[ColumnElement[bool]] = []
     if interval is not None and interval.end is not None:
@@ -281,33 +295,49 @@ def _areas(interval: Interval | None, box: Box | None) -> list[ColumnElement[boo
         times.append(place_box.c.stop >= years(interval.start))
     if box is None:
         return [and_(place_box.c.id >= 0, *times)]
-    return [and_(*times, *meets(place_box, each)) for each in query_boxes(box)]
+    return [and_(*times, *dialect.meets(place_box, each)) for each in query_boxes(box)]
 
 
 # --- of one record --------------------------------------------------------------------------------------------------
 
-_NEWEST = (
-    "SELECT b.tbl, b.id, b.doc, b.owner, b.state, b.seq, b.revision FROM json_each(:owners) o CROSS JOIN place p ON p.n IN"
+_OWN = "b.tbl, b.id, b.doc, b.owner, b.state, b.seq, b.revision"
+_NEWEST = {
+    "sqlite": f"SELECT {_OWN} FROM json_each(:listed) o CROSS JOIN place p ON p.n IN"  # noqa: S608  # our names
     " (SELECT q.n FROM place q INDEXED BY place_owner_seq WHERE q.tbl = :tbl AND q.state = :state AND q.owner = o.value"
     " ORDER BY q.seq DESC, q.id DESC LIMIT :most)"
-    " JOIN beside b ON b.tbl = p.tbl AND b.id = p.id ORDER BY b.owner, b.seq DESC, b.id DESC"
-)
-_NEIGHBOURS = (
-    "SELECT p.id,"
-    " (SELECT q.id FROM place q INDEXED BY place_owner_seq WHERE q.tbl = p.tbl AND q.state = p.state AND q.owner = p.owner"
-    " AND (q.seq, q.id) < (p.seq, p.id) ORDER BY q.seq DESC, q.id DESC LIMIT 1),"
-    " (SELECT q.id FROM place q INDEXED BY place_owner_seq WHERE q.tbl = p.tbl AND q.state = p.state AND q.owner = p.owner"
-    " AND (q.seq, q.id) > (p.seq, p.id) ORDER BY q.seq, q.id LIMIT 1)"
-    " FROM json_each(:ids) i CROSS JOIN place p ON p.tbl = :tbl AND p.id = i.value WHERE p.state = :state"
+    " JOIN beside b ON b.tbl = p.tbl AND b.id = p.id ORDER BY b.owner, b.seq DESC, b.id DESC",
+    "postgresql": f"SELECT {_OWN} FROM json_array_elements_text(%(listed)s::json) o (value) CROSS JOIN LATERAL"  # noqa: S608
+    " (SELECT q.tbl, q.id FROM place q WHERE q.tbl = %(tbl)s AND q.state = %(state)s AND q.owner = o.value"
+    " ORDER BY q.seq DESC, q.id DESC LIMIT %(most)s) p"
+    " JOIN beside b ON b.tbl = p.tbl AND b.id = p.id ORDER BY b.owner, b.seq DESC, b.id DESC",
+}
+_BESIDE = (
+    "(SELECT q.id FROM place q {hint} WHERE q.tbl = p.tbl AND q.state = p.state AND q.owner = p.owner"
+    " AND (q.seq, q.id) {than} (p.seq, p.id) ORDER BY q.seq {way}, q.id {way} LIMIT 1)"
 )
 
 
-def newest(connection: sqlite3.Connection, table: str, state: str, owners: Sequence[str], most: int) -> list[Any]:
+def _neighbouring(hint: str) -> str:
+    before, behind = _BESIDE.format(hint=hint, than="<", way="DESC"), _BESIDE.format(hint=hint, than=">", way="ASC")
+    return f"SELECT p.id, {before}, {behind} FROM "  # noqa: S608  # our names
+
+
+_NEIGHBOURS = {
+    "sqlite": _neighbouring("INDEXED BY place_owner_seq")
+    + "json_each(:listed) i CROSS JOIN place p ON p.tbl = :tbl AND p.id = i.value WHERE p.state = :state",
+    "postgresql": _neighbouring("")
+    + "json_array_elements_text(%(listed)s::json) i (value) JOIN place p ON p.tbl = %(tbl)s AND p.id = i.value"
+    " WHERE p.state = %(state)s",
+}
+
+
+def newest(connection: Connection, table: str, state: str, owners: Sequence[str], most: int) -> list[Any]:
     """Return the columns of ``beside`` for the newest rows of each owner."""
-    values = {"tbl": table, "state": state, "owners": json.dumps(list(owners)), "most": most}
-    return connection.execute(_NEWEST, values).fetchall()
+    values = {"tbl": table, "state": state, "listed": json.dumps(list(owners)), "most": most}
+    return connection.execute(_NEWEST[connection.dialect.name], values).fetchall()
 
 
-def neighbours(connection: sqlite3.Connection, table: str, state: str, ids: Sequence[str]) -> list[Any]:
+def neighbours(connection: Connection, table: str, state: str, ids: Sequence[str]) -> list[Any]:
     """Return the id of each row with the ids of its neighbours among the rows of its owner."""
-    return connection.execute(_NEIGHBOURS, {"tbl": table, "state": state, "ids": json.dumps(list(ids))}).fetchall()
+    values = {"tbl": table, "state": state, "listed": json.dumps(list(ids))}
+    return connection.execute(_NEIGHBOURS[connection.dialect.name], values).fetchall()

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import logging
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, insert, literal_column, select, tuple_, update
+from sqlalchemy import Select, bindparam, delete, func, insert, literal_column, select, tuple_, update
 
 from cubeport.adapters.backends.sql import places
+from cubeport.adapters.backends.sql.dialect import Connection, listed
+from cubeport.adapters.backends.sql.problems import corrupt
 from cubeport.adapters.backends.sql.seal import seal, unseal
 from cubeport.adapters.backends.sql.search import run
-from cubeport.adapters.backends.sql.sqlite import TRANSLATED, Store, corrupt
-from cubeport.adapters.backends.sql.tables import beside, sql
+from cubeport.adapters.backends.sql.store import Store
+from cubeport.adapters.backends.sql.tables import beside
 from cubeport.catalog.backend import Placed, Row, RowSearch, stale, taken
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.models import CatalogRecord, record_from_json
@@ -28,35 +29,35 @@ _C = beside.c
 _COLUMNS = (_C.tbl, _C.id, _C.doc, _C.owner, _C.state, _C.seq, _C.revision)
 _THIS = (_C.tbl == bindparam("in_tbl"), _C.id == bindparam("in_id"))
 
-_GET = sql(select(*_COLUMNS).where(*_THIS))
-_INSERT = sql(insert(beside).values({each.name: bindparam(each.name) for each in _C}))
-_UPDATE = sql(
+_GET = select(*_COLUMNS).where(*_THIS)
+_INSERT = insert(beside).values({each.name: bindparam(each.name) for each in _C})
+_UPDATE = (
     update(beside)
     .values({name: bindparam(name) for name in ("owner", "state", "seq", "doc")} | {"revision": _C.revision + literal_column("1")})
     .where(*_THIS, _C.revision == bindparam("read"))
 )
-_DELETE = sql(delete(beside).where(*_THIS))
+_DELETE = delete(beside).where(*_THIS)
 # The values come from one JSON text, so that a list of any length uses the same prepared statement.
-_LISTED = func.json_each(bindparam("listed")).table_valued("value")
-_MANY = sql(select(*_COLUMNS).where(_C.tbl == bindparam("in_tbl"), _C.id.in_(select(_LISTED.c.value))))
-_OF_OWNERS = sql(
+_LISTED = listed(bindparam("listed"))
+_MANY = select(*_COLUMNS).where(_C.tbl == bindparam("in_tbl"), _C.id.in_(select(_LISTED.c.value)))
+_OF_OWNERS = (
     select(*_COLUMNS)
     .where(_C.tbl == bindparam("in_tbl"), _C.owner.in_(select(_LISTED.c.value)))
     .order_by(_C.owner, _C.seq.desc(), _C.id.desc())
 )
-_ALL = sql(select(*_COLUMNS).order_by(_C.tbl, _C.id))
-_HIGHEST = sql(select(func.max(_C.seq)).where(_C.tbl == bindparam("in_tbl"), _C.owner == bindparam("in_owner")))
+_ALL = select(*_COLUMNS).order_by(_C.tbl, _C.id)
+_HIGHEST = select(func.max(_C.seq)).where(_C.tbl == bindparam("in_tbl"), _C.owner == bindparam("in_owner"))
 
 
 @cache
-def _counted(of_owner: bool, in_states: bool) -> str:
+def _counted(of_owner: bool, in_states: bool) -> Select[Any]:
     """Return the statement that counts rows. It is cached, because the service often checks whether any key exists."""
     cuts = [_C.tbl == bindparam("in_tbl")]
     if of_owner:
         cuts.append(_C.owner == bindparam("in_owner"))
     if in_states:
         cuts.append(_C.state.in_(select(_LISTED.c.value)))
-    return sql(select(func.count()).select_from(beside).where(*cuts))
+    return select(func.count()).select_from(beside).where(*cuts)
 
 
 class SqlRows:
@@ -92,13 +93,13 @@ class SqlRows:
         with self._store.write() as transaction:
             if row.revision == 0:
                 try:
-                    with TRANSLATED:
-                        transaction.connection.execute(_INSERT, values | {"tbl": row.table, "id": row.id, "revision": 1})
+                    with self._store.translated:
+                        transaction.execute(_INSERT, values | {"tbl": row.table, "id": row.id, "revision": 1})
                 except RecordExists:
                     raise taken(f"The {row.table} {row.id}") from None
                 places.keep(transaction.connection, stored)
                 return stored
-            done = transaction.connection.execute(_UPDATE, values | {"in_tbl": row.table, "in_id": row.id, "read": row.revision})
+            done = transaction.execute(_UPDATE, values | {"in_tbl": row.table, "in_id": row.id, "read": row.revision})
             if done.rowcount != 1:
                 raise stale(f"The {row.table} {row.id}")
             places.keep(transaction.connection, stored)
@@ -107,7 +108,7 @@ class SqlRows:
     def delete(self, table: str, id: str) -> None:
         """Remove the row if it exists."""
         with self._store.write() as transaction:
-            transaction.connection.execute(_DELETE, {"in_tbl": table, "in_id": id})
+            transaction.execute(_DELETE, {"in_tbl": table, "in_id": id})
             places.drop(transaction.connection, table, id)
 
     def select(
@@ -176,13 +177,13 @@ class SqlRows:
         """Insert the row with its existing revision, for a conversion."""
         values = _values(row)
         with self._store.write() as transaction:
-            transaction.connection.execute(_INSERT, values | {"tbl": row.table, "id": row.id, "revision": row.revision})
+            transaction.execute(_INSERT, values | {"tbl": row.table, "id": row.id, "revision": row.revision})
             places.keep(transaction.connection, row)
 
     def all(self) -> Iterator[Row]:
         """Yield every row, by table and id, from one snapshot."""
         with self._store.snapshot() as connection:
-            for found in connection.execute(_ALL):
+            for found in connection.execute(connection.dialect.prepared(_ALL)):
                 yield _row(found)
 
     def _run(self, statement: Any) -> list[Sequence[Any]]:
@@ -245,24 +246,24 @@ def read_record(text: str) -> CatalogRecord:
         raise corrupt(f"A record in the catalog's database is not valid: {exc}") from exc
 
 
-def rebuild(connection: sqlite3.Connection) -> None:
+def rebuild(connection: Connection) -> None:
     """Rebuild the index of places from the documents. Rows that cannot be read are skipped."""
-    for found in connection.execute(_ALL).fetchall():
+    for found in connection.execute(connection.dialect.prepared(_ALL)).fetchall():
         if (row := _row_or_none(found)) is not None:
             places.keep(connection, row)
 
 
-def differing(connection: sqlite3.Connection) -> Iterator[str]:
+def differing(connection: Connection) -> Iterator[str]:
     """Yield the rows whose entry in the index of places is missing or differs from their documents."""
-    for found in connection.execute(_ALL).fetchall():
+    for found in connection.execute(connection.dialect.prepared(_ALL)).fetchall():
         if (row := _row_or_none(found)) is not None and places.differs(connection, row):
             yield f"{row.table} {row.id}"
     yield from places.strays(connection)
 
 
-def damaged(connection: sqlite3.Connection) -> Iterator[tuple[str, CorruptCatalog]]:
+def damaged(connection: Connection) -> Iterator[tuple[str, CorruptCatalog]]:
     """Yield damaged rows, each with the error that reading it raises."""
-    for found in connection.execute(_ALL):
+    for found in connection.execute(connection.dialect.prepared(_ALL)):
         try:
             _row(found)
         except CorruptCatalog as exc:

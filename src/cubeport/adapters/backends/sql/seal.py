@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from cubeport.adapters.backends.sql.sqlite import corrupt
+from cubeport.adapters.backends.sql.problems import corrupt
 
 _BYTES = 8
 

@@ -7,7 +7,6 @@ intersected and give the page. Conditions that match many are tested for each re
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,11 +14,9 @@ from typing import Any
 from sqlalchemy import (
     ColumnElement,
     Select,
-    TableClause,
     Text,
     and_,
     cast,
-    column,
     exists,
     false,
     func,
@@ -34,11 +31,11 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import ClauseElement
 
+from cubeport.adapters.backends.sql.dialect import Connection, Dialect
 from cubeport.adapters.backends.sql.tables import (
     BY_KEY,
     BY_TITLE,
     COLUMNS,
-    DIALECT,
     compared,
     field,
     record,
@@ -70,16 +67,20 @@ FEW = 1_000
 _LONG = ("title", "key", "schema_version", "created_by", "updated_by")
 
 
-def run(connection: sqlite3.Connection, statement: ClauseElement) -> list[Any]:
+def run(connection: Connection, statement: ClauseElement) -> list[Any]:
     """Return the rows of a statement that is compiled for one call."""
-    text, values = said(statement)
+    text, values = connection.dialect.said(statement)
     return connection.execute(text, values).fetchall()
 
 
-def said(statement: ClauseElement) -> tuple[str, dict[str, Any]]:
-    """Return the text of a statement and its bound values."""
-    compiled = statement.compile(dialect=DIALECT, compile_kwargs={"render_postcompile": True})
-    return str(compiled), dict(compiled.params)
+def probe(statement: Select[Any]) -> ColumnElement[bool]:
+    """Return whether the select has a row, to be asked of each record. PostgreSQL would make a join of it, and guess its cost."""
+    return exists(statement.suffix_with("OFFSET 0", dialect="postgresql"))
+
+
+def indexed(statement: Any, of: Any, hint: str) -> Any:
+    """Return the statement with the index that SQLite is to walk; PostgreSQL finds it."""
+    return statement.with_hint(of, hint, "sqlite")
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +104,7 @@ class SearchPlan:
     candidates: tuple[Candidates, ...]
 
     @classmethod
-    def of(cls, query: Query) -> SearchPlan:
+    def of(cls, dialect: Dialect, query: Query) -> SearchPlan:
         """Return the plan of *query*, without paging."""
         filters: list[ColumnElement[bool]] = []
         candidates: list[Candidates] = []
@@ -114,11 +115,11 @@ class SearchPlan:
         if query.interval is not None:
             filters.append(_in_time(query.interval))
         if query.interval is not None or query.box is not None:
-            candidates.append(_in_box(query.interval, query.box))
+            candidates.append(_in_box(dialect, query.interval, query.box))
         if query.matches_nothing:
             filters.append(false())
         if query.words:
-            candidates.append(_with_words(query.words))
+            candidates.append(_with_words(dialect, query.words))
         for term in query.terms:
             own = _own_column(term)
             if own is not None and term.negate:
@@ -157,7 +158,7 @@ def _compared(seen: ColumnElement[Any], op: Op, wanted: Scalar) -> ColumnElement
     if op in (":", "~"):
         if not isinstance(wanted, str):
             return false()
-        return func.lower(seen).like(_pattern(op, wanted), escape="\\")
+        return func.lower(seen).like(_pattern(op, wanted), escape="!")
     value = comparable(wanted)[1]
     match op:
         case "=":
@@ -173,7 +174,7 @@ def _compared(seen: ColumnElement[Any], op: Op, wanted: Scalar) -> ColumnElement
 
 
 def _pattern(op: Op, wanted: str) -> str:
-    escaped = fold(wanted).replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+    escaped = fold(wanted).replace("!", "!!").replace("%", "!%").replace("_", "!_")
     return f"%{escaped}%" if op == ":" else escaped.replace("*", "%").replace("?", "_")
 
 
@@ -199,9 +200,9 @@ def _with_key(term: Term) -> Candidates:
 def _with_field(term: Term) -> Candidates:
     conditions = _field_conditions(term)
     # The table's own key begins with values that many records share, and SQLite would choose it.
-    own = select(literal(1)).select_from(field).with_hint(field, "INDEXED BY field_n")
-    probe = exists(own.where(field.c.n == record.c.n, or_(*conditions)))
-    return Candidates(tuple(select(field.c.n).where(each) for each in conditions), probe)
+    own = indexed(select(literal(1)).select_from(field), field, "INDEXED BY field_n")
+    fits = probe(own.where(field.c.n == record.c.n, or_(*conditions)))
+    return Candidates(tuple(select(field.c.n).where(each) for each in conditions), fits)
 
 
 def _field_conditions(term: Term) -> list[ColumnElement[bool]]:
@@ -222,13 +223,10 @@ def _field_conditions(term: Term) -> list[ColumnElement[bool]]:
     return conditions or [false()]
 
 
-def _with_words(texts: Sequence[Sequence[str]]) -> Candidates:
-    asked = " OR ".join(f"({' AND '.join(f'"{word}" *' for word in words)})" for words in texts)
-    match: ColumnElement[bool] = column("record_text").op("MATCH")(asked)  # the table's hidden column, which covers all columns
-    # To test one record, its words are read. FTS5 would look up all records with a common word each time.
-    held = literal(" ").concat(record_text.c.words)
-    probe = and_(record_text.c.rowid == record.c.n, or_(*(and_(*(held.like(f"% {word}%") for word in words)) for words in texts)))
-    return Candidates((select(record_text.c.rowid).where(match),), exists(select(literal(1)).select_from(record_text).where(probe)))
+def _with_words(dialect: Dialect, texts: Sequence[Sequence[str]]) -> Candidates:
+    found, held = dialect.with_words(texts)
+    words = select(literal(1)).select_from(record_text).where(record_text.c.rowid == record.c.n, held)
+    return Candidates((select(record_text.c.rowid).where(found),), probe(words))
 
 
 def _in_time(interval: Interval) -> ColumnElement[bool]:
@@ -239,7 +237,7 @@ def _in_time(interval: Interval) -> ColumnElement[bool]:
     return and_(known, *begins, *ends)
 
 
-def _in_box(interval: Interval | None, box: Box | None) -> Candidates:
+def _in_box(dialect: Dialect, interval: Interval | None, box: Box | None) -> Candidates:
     """Return the records that intersect the box (exactly) and the interval (to 32 bits). The filters check the exact times."""
     c = record_box.c
     times: list[ColumnElement[bool]] = []
@@ -249,24 +247,10 @@ def _in_box(interval: Interval | None, box: Box | None) -> Candidates:
         times.append(c.stop >= years(interval.start))
     areas = [and_(*times)] if times else [c.id >= 0]
     if box is not None:
-        areas = [and_(*times, *meets(record_box, each)) for each in query_boxes(box)]
-    numbers = tuple(select(c.id.op(">>")(1)).select_from(record_box).where(each) for each in areas)
+        areas = [and_(*times, *dialect.meets(record_box, each)) for each in query_boxes(box)]
+    numbers = tuple(select(c.id.op(">>")(literal_column("1"))).select_from(record_box).where(each) for each in areas)
     own = c.id.in_([record.c.n * 2, record.c.n * 2 + 1])
-    return Candidates(numbers, exists(select(literal(1)).select_from(record_box).where(own, or_(*areas))))
-
-
-_ROUNDING_DEG = 1e-4
-"""More than the rounding error of a 32-bit coordinate, in degrees."""
-
-
-def meets(tree: TableClause, box: Box) -> tuple[ColumnElement[bool], ...]:
-    """Return the conditions for a box of the R*Tree to intersect *box* exactly. The exact box is read only if needed, since that is
-    slow.
-    """
-    c, (west, south, east, north), d = tree.c, box, _ROUNDING_DEG
-    clear = and_(c.west <= east - d, c.east >= west + d, c.south <= north - d, c.north >= south + d)
-    exact = and_(c.x_west <= east, c.x_east >= west, c.x_south <= north, c.x_north >= south)
-    return c.west <= east, c.east >= west, c.south <= north, c.north >= south, or_(clear, exact)
+    return Candidates(numbers, probe(select(literal(1)).select_from(record_box).where(own, or_(*areas))))
 
 
 # --- order ----------------------------------------------------------------------------------------------------------
@@ -346,7 +330,7 @@ def _stretches(keys: Sequence[OrderKey], after: SortKey | None) -> list[Stretch]
     bounded = part <= bound[0] if first.descends else part >= bound[0]
     rest = tuple(each for key in keys[1:] for each in key.order_by())
     return [
-        Stretch((first.missing == literal_column("0"), bounded, behind), order[1:]),
+        Stretch((first.missing == false(), bounded, behind), order[1:]),
         Stretch((first.missing,), rest),
     ]
 
@@ -387,9 +371,9 @@ class Start:
     """The conditions that match too many records to list."""
 
     @classmethod
-    def of(cls, connection: sqlite3.Connection, query: Query) -> Start:
+    def of(cls, connection: Connection, query: Query) -> Start:
         """Return the start of *query*. One statement lists the records that match each condition, up to a limit."""
-        plan = SearchPlan.of(query)
+        plan = SearchPlan.of(connection.dialect, query)
         if not plan.candidates:
             return cls(plan, None, ())
         lists = [each.numbers().limit(LISTED).subquery() for each in plan.candidates]
@@ -405,34 +389,32 @@ class Start:
         """Whether no record can match."""
         return self.few is not None and not self.few
 
-    def page(self, order: str) -> Select[Any]:
+    def page(self, order: str) -> Any:
         """Return the select of matching records. It scans along the index *order* if there are too many to sort."""
         probes = (*self.plan.filters, *(each.probe for each in self.many))
         statement = select().select_from(record).where(*probes)
         if self.few is None:
-            return statement.with_hint(record, order)
+            return indexed(statement, record, order)
         numbers = f"({','.join(sorted(self.few, key=int))})"
         if len(self.few) <= FEW or order == UNORDERED:
-            return statement.where(literal_column(f"record.n IN {numbers}")).with_hint(record, UNORDERED)
+            return indexed(statement.where(literal_column(f"record.n IN {numbers}")), record, UNORDERED)
         # "+ 0" prevents the planner from starting with this condition.
-        return statement.where(literal_column(f"record.n + 0 IN {numbers}")).with_hint(record, order)
+        return indexed(statement.where(literal_column(f"record.n + 0 IN {numbers}")), record, order)
 
-    def number(self) -> Select[Any]:
+    def number(self) -> Any:
         """Return the select of the number of matching records."""
         if self.few is not None or not self.plan.candidates:
             return self.page(BY_CREATION if self.plan.candidates else "").add_columns(func.count())
         among = ((record.c.n + 0).in_(each.numbers()) for each in self.many)
         walk = select(func.count()).select_from(record).where(*self.plan.filters, *among)
-        return walk.with_hint(record, BY_CREATION)
+        return indexed(walk, record, BY_CREATION)
 
 
 BY_CREATION = "INDEXED BY record_created"
 UNORDERED = "NOT INDEXED"
 
 
-def page_documents(
-    connection: sqlite3.Connection, query: Query, start: Start, after: SortKey | None, most: int
-) -> list[tuple[str, str]]:
+def page_documents(connection: Connection, query: Query, start: Start, after: SortKey | None, most: int) -> list[tuple[str, str]]:
     """Return the ids and documents of up to *most* records after *after*."""
     if start.nothing:
         return []
@@ -466,7 +448,7 @@ def _order_index(query: Query) -> str:
     return UNORDERED
 
 
-def count_records(connection: sqlite3.Connection, start: Start) -> int:
+def count_records(connection: Connection, start: Start) -> int:
     """Return how many records match, without paging."""
     if start.nothing:
         return 0
@@ -474,16 +456,16 @@ def count_records(connection: sqlite3.Connection, start: Start) -> int:
     return found
 
 
-def matching_numbers(connection: sqlite3.Connection, query: Query) -> Any | None:
+def matching_numbers(connection: Connection, query: Query) -> Any | None:
     """Return the select of the numbers of all matching records, or ``None`` if every record matches."""
-    plan = SearchPlan.of(query)
+    plan = SearchPlan.of(connection.dialect, query)
     fits = and_(true(), *plan.filters, *(record.c.n.in_(each.numbers()) for each in plan.candidates))
     if not plan.candidates and not run(connection, select(record.c.n).where(not_(func.coalesce(fits, false()))).limit(1)):
         return None
     return select(record.c.n).where(fits)
 
 
-def distinct_values(connection: sqlite3.Connection, name: str, query: Query, most: int) -> list[tuple[Scalar, int]]:
+def distinct_values(connection: Connection, name: str, query: Query, most: int) -> list[tuple[Scalar, int]]:
     """Return the distinct values of a field and how many records have each, most frequent first, then smallest."""
     path = canonical_field(name)
     numbers = matching_numbers(connection, query)

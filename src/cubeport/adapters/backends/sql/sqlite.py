@@ -1,4 +1,4 @@
-"""SQLite connections: their settings, the lock of writers, and the translation of errors.
+"""SQLite: the settings of a connection, the lock of writers, the translation of errors, and what only SQLite does.
 
 Every write transaction and its automatic checkpoint run under flock, because SQLite 3.7.0 to 3.51.2 can corrupt a WAL database if
 two connections write and checkpoint at the same time.
@@ -8,39 +8,47 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import sqlite3
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping
-from contextvars import ContextVar
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from operator import methodcaller
 from pathlib import Path
-from types import TracebackType
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
+from sqlalchemy import ColumnElement, TableClause, and_, column, literal, or_
+from sqlalchemy.dialects import sqlite
+from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
+from sqlalchemy.engine import Dialect as Compiling
+
+from cubeport.adapters.backends.sql.dialect import Dialect
+from cubeport.adapters.backends.sql.problems import corrupt
+from cubeport.adapters.backends.sql.store import Store
+from cubeport.adapters.backends.sql.tables import SCHEMA, record_text
+from cubeport.catalog.backend import Finding
+from cubeport.catalog.disk.durable import make_folders, open_file, sync_folder
 from cubeport.catalog.disk.locks import FileLock
+from cubeport.catalog.disk.mounts import is_network, mount_type, refuse_network
+from cubeport.catalog.forms.boxes import Box
 from cubeport.errors import (
     BackendUnavailable,
-    CatalogMoved,
-    CorruptCatalog,
+    CatalogExists,
     CubeportError,
     KeyExists,
     Locked,
     NoSpace,
     ReadOnly,
     RecordExists,
+    StoreUnavailable,
     TargetExists,
 )
 
 BUSY_TIMEOUT_MS = 5_000
 CACHE_KIB = 8 * 1024
 BULK_CACHE_KIB = 128 * 1024
-BULK_RECORDS = 1_000
-"""A transaction that has changed this many records gets the large cache. Otherwise SQLite would write each index page many
-times."""
-
 WAL_KEPT_BYTES = 64 * 1024 * 1024
-IDLE_CONNECTIONS = 8
 
 _UNIQUE: Mapping[str, tuple[type[CubeportError], str]] = {
     "record.id": (RecordExists, "A record with that id already exists."),
@@ -50,107 +58,173 @@ _UNIQUE: Mapping[str, tuple[type[CubeportError], str]] = {
     "beside.tbl": (RecordExists, "A row with that id already exists."),
 }
 
-
 _TEXT = methodcaller("decode", "utf-8", "surrogateescape")
 """One damaged text must not make a whole answer unreadable. Its digest detects the damage when the text is used."""
 
 
-class Transaction:
-    """A write transaction in progress. It belongs to the context that began it."""
-
-    __slots__ = ("changed", "connection", "generation", "large", "open")
-
-    def __init__(self, connection: sqlite3.Connection, generation: int) -> None:
-        self.connection = connection
-        self.generation = generation
-        """The generation that this transaction commits if it changes records."""
-        self.changed: dict[str, bool] = {}
-        """Ids of changed records, and whether they were removed."""
-        self.large = False
-        self.open = True
-
-    def note(self, id: str, *, removed: bool = False) -> None:
-        """Record that this transaction changed the record."""
-        self.changed[id] = removed
-        if len(self.changed) == BULK_RECORDS:
-            self.enlarge()
-
-    def enlarge(self) -> None:
-        """Use the large cache until the transaction ends."""
-        self.large = True
-        self.connection.execute(f"PRAGMA cache_size = -{BULK_CACHE_KIB}")
+class _Compiler(SQLiteCompiler):
+    def get_from_hint_text(self, table: Any, text: str | None) -> str | None:  # noqa: ARG002  # the base class names them
+        return text  # INDEXED BY and NOT INDEXED, which the dialect omits
 
 
-class Translated:
-    """Translates SQLite's errors to ours. It is a class instead of a generator because it runs for every read."""
-
-    def __enter__(self) -> None:
-        return
-
-    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
-        if isinstance(exc, sqlite3.Error):
-            raise translate(exc) from exc
+def _compiling() -> Compiling:
+    made = sqlite.dialect(paramstyle="named")
+    made.statement_compiler = _Compiler
+    return made
 
 
-def translate(exc: sqlite3.Error) -> Exception:
-    """Return our error for one of SQLite's, or the same error if it can only be a bug in cubeport."""
-    code = getattr(exc, "sqlite_errorcode", 0)
-    match code & 0xFF:
-        case sqlite3.SQLITE_CONSTRAINT:
-            message = str(exc)
-            for place, (cls, words) in _UNIQUE.items():
-                if f"failed: {place}" in message:
-                    return cls(words)
-        case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_FORMAT:
-            return corrupt(f"The catalog's database cannot be read ({exc}).")
-        case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
-            return Locked(f"The catalog's database is busy ({exc}).", next_step="try again")
-        case sqlite3.SQLITE_FULL:
-            return NoSpace("There is no space left for the catalog's database.", next_step="cubeport gc")
-        case sqlite3.SQLITE_READONLY:
-            return ReadOnly("The catalog's database cannot be written.")
-        case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_PROTOCOL:
-            return BackendUnavailable(f"The catalog's database does not answer ({exc}).", next_step="cubeport doctor")
-    if "no such module" in str(exc):
-        return BackendUnavailable(f"This Python's SQLite was built without a part that the catalog needs ({exc}).")
-    if "no such table" in str(exc) or "no such column" in str(exc):
-        return corrupt(f"A part of the catalog's database is missing ({exc}).")
-    return exc
+_TREE = "CREATE VIRTUAL TABLE {} USING rtree(id, west, east, south, north, start, stop, +x_west, +x_east, +x_south, +x_north)"
 
 
-def moved(target: str) -> CatalogMoved:
-    """Return the error for a catalog that was converted."""
-    message = f"The catalog was converted and is now in {target}."
-    return CatalogMoved(message, next_step="open the catalog again", target=target)
+class Sqlite(Dialect):
+    """SQLite with FTS5 and R*Tree."""
+
+    name: ClassVar[str] = "sqlite"
+    begin: ClassVar[str] = "BEGIN IMMEDIATE"
+    state: ClassVar[str] = "SELECT generation, retired FROM state"
+    snapshot: ClassVar[str] = "BEGIN"
+    errors: ClassVar[type[Exception]] = sqlite3.Error
+    derived: ClassVar[Sequence[tuple[str, str]]] = (
+        # With a prefix index, the records of a common prefix are read one by one. Without it, SQLite collects them all first.
+        (
+            "record_text",
+            "CREATE VIRTUAL TABLE record_text USING fts5(words, tokenize='ascii', detail=none, columnsize=0,"
+            " prefix='1 2 3 4 5 6 7 8 9 10 11 12')",
+        ),
+        ("record_box", _TREE.format("record_box")),
+        ("place_box", _TREE.format("place_box")),
+    )
+
+    def with_words(self, texts: Sequence[Sequence[str]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+        """See :class:`Dialect`."""
+        asked = " OR ".join(f"({' AND '.join(f'"{word}" *' for word in words)})" for words in texts)
+        match: ColumnElement[bool] = column("record_text").op("MATCH")(asked)  # the table's hidden column, which covers all columns
+        # To test one record, its words are read. FTS5 would look up all records with a common word each time.
+        held = literal(" ").concat(record_text.c.words)
+        return match, or_(*(and_(*(held.like(f"% {word}%") for word in words)) for words in texts))
+
+    def meets(self, tree: TableClause, box: Box) -> tuple[ColumnElement[bool], ...]:
+        """See :class:`Dialect`. The exact box is read only if needed, since that is slow."""
+        c, (west, south, east, north), d = tree.c, box, _ROUNDING_DEG
+        clear = and_(c.west <= east - d, c.east >= west + d, c.south <= north - d, c.north >= south + d)
+        exact = and_(c.x_west <= east, c.x_east >= west, c.x_south <= north, c.x_north >= south)
+        return c.west <= east, c.east >= west, c.south <= north, c.north >= south, or_(clear, exact)
+
+    def next_numbers(self, connection: Any, count: int) -> Sequence[int]:
+        """See :class:`Dialect`."""
+        (last,) = connection.execute("SELECT coalesce(max(n), 0) FROM record").fetchone()
+        return range(last + 1, last + 1 + count)
+
+    def enlarge(self, connection: Any) -> None:
+        """See :class:`Dialect`."""
+        connection.execute(f"PRAGMA cache_size = -{BULK_CACHE_KIB}")
+
+    def shrink(self, connection: Any) -> None:
+        """See :class:`Dialect`."""
+        connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
+
+    def damage(self, connection: Any, deep: bool) -> Iterator[Finding]:
+        """See :class:`Dialect`."""
+        try:
+            for (message,) in connection.execute(f"PRAGMA {'integrity' if deep else 'quick'}_check(20)"):
+                if message != "ok":
+                    yield Finding("corrupt-catalog", "catalog.db", message, "restore a backup")
+            if deep:
+                for tree in ("record_box", "place_box"):
+                    for (message,) in connection.execute("SELECT rtreecheck(?)", (tree,)):
+                        if message != "ok":
+                            yield Finding("index-differs", tree, message, "cubeport migrate")
+            for table, *_ in connection.execute("PRAGMA foreign_key_check"):
+                yield Finding("index-differs", str(table), "has rows of a record that does not exist", "cubeport migrate")
+        except sqlite3.DatabaseError as exc:
+            yield Finding("corrupt-catalog", "catalog.db", str(exc), "restore a backup")
+
+    def translate(self, exc: Exception) -> Exception:
+        """See :class:`Dialect`."""
+        code = getattr(exc, "sqlite_errorcode", 0)
+        match code & 0xFF:
+            case sqlite3.SQLITE_CONSTRAINT:
+                message = str(exc)
+                for place, (cls, words) in _UNIQUE.items():
+                    if f"failed: {place}" in message:
+                        return cls(words)
+            case sqlite3.SQLITE_CORRUPT | sqlite3.SQLITE_NOTADB | sqlite3.SQLITE_FORMAT:
+                return corrupt(f"The catalog's database cannot be read ({exc}).")
+            case sqlite3.SQLITE_BUSY | sqlite3.SQLITE_LOCKED:
+                return Locked(f"The catalog's database is busy ({exc}).", next_step="try again")
+            case sqlite3.SQLITE_FULL:
+                return NoSpace("There is no space left for the catalog's database.", next_step="cubeport gc")
+            case sqlite3.SQLITE_READONLY:
+                return ReadOnly("The catalog's database cannot be written.")
+            case sqlite3.SQLITE_IOERR | sqlite3.SQLITE_CANTOPEN | sqlite3.SQLITE_PERM | sqlite3.SQLITE_PROTOCOL:
+                return BackendUnavailable(f"The catalog's database does not answer ({exc}).", next_step="cubeport doctor")
+        if "no such module" in str(exc):
+            return BackendUnavailable(f"This Python's SQLite was built without a part that the catalog needs ({exc}).")
+        if "no such table" in str(exc) or "no such column" in str(exc):
+            return corrupt(f"A part of the catalog's database is missing ({exc}).")
+        return exc
 
 
-def corrupt(message: str) -> CorruptCatalog:
-    """Return the error for a database that cannot be read."""
-    return CorruptCatalog(message, next_step="restore a backup; `cubeport fsck` reports what is readable")
+_ROUNDING_DEG = 1e-4
+"""More than the rounding error of a 32-bit coordinate, in degrees."""
+
+SQLITE = Sqlite(_compiling())
 
 
-TRANSLATED = Translated()
+class SqliteConnection(sqlite3.Connection):
+    """A connection that knows its dialect."""
+
+    dialect: Dialect = SQLITE
 
 
-class Store:
-    """The connections to one database file, for the threads of one process.
+class SqliteStore(Store):
+    """One database file.
 
-    Idle connections are kept in a pool. A read borrows one; a transaction keeps one for the context that began it.
+    Parameters
+    ----------
+    path
+        The file, which exists; see :func:`create`.
+    lock_path
+        The lock file of all writers; by default ``locks/catalog.lock`` next to the database file.
+
+    Raises
+    ------
+    CorruptCatalog
+        If the file is missing or is not a catalog's database: never an empty catalog.
+    NetworkFilesystem
+        If it does not lie on a local disk.
     """
 
-    def __init__(self, path: Path, lock_path: Path, *, read_only: bool, lock_timeout_s: float, wal: bool) -> None:
-        self.path = path
-        self.lock_path = lock_path
-        self.read_only = read_only
-        self.lock_timeout_s = lock_timeout_s
-        self._wal = wal
-        self._idle: deque[sqlite3.Connection] = deque()
-        self._pid = os.getpid()
-        self._closed = False
-        self._wrote = False
-        self._current: ContextVar[Transaction | None] = ContextVar("cubeport-sql-transaction", default=None)
+    dialect = SQLITE
 
-    def connect(self) -> sqlite3.Connection:
+    def __init__(
+        self,
+        path: Path,
+        *,
+        lock_path: Path | None = None,
+        read_only: bool = False,
+        lock_timeout_s: float = 10.0,
+        allow_network_filesystem: bool = False,
+    ) -> None:
+        self._network = mount_type(path) if is_network(mount_type(path)) else None
+        if not allow_network_filesystem and not read_only:
+            refuse_network(path)
+        elif self._network and not read_only:
+            warnings.warn(f"{path} is on {self._network}, where cubeport guarantees nothing", RuntimeWarning, stacklevel=5)
+        demand_database(path)
+        self.path = path
+        self.lock_path = lock_path or path.parent / "locks" / "catalog.lock"
+        if not read_only:
+            make_folders(self.lock_path.parent)
+        self._wal = not self._network
+        super().__init__(read_only=read_only, lock_timeout_s=lock_timeout_s)
+
+    @property
+    def name(self) -> str:
+        """What messages call the database."""
+        return self.path.name
+
+    def connect(self) -> SqliteConnection:
         """Return a new configured connection. The file must exist, because a missing database is never an empty catalog."""
         mode = "ro" if self.read_only else "rw"
         connection = sqlite3.connect(
@@ -160,6 +234,7 @@ class Store:
             check_same_thread=False,  # only one thread at a time uses a borrowed connection
             timeout=BUSY_TIMEOUT_MS / 1000,
             cached_statements=256,
+            factory=SqliteConnection,
         )
         try:
             configure(connection, wal=self._wal, read_only=self.read_only)
@@ -168,142 +243,39 @@ class Store:
             raise
         return connection
 
-    def current(self) -> Transaction | None:
-        """Return the transaction of this context, if it is in one."""
-        transaction = self._current.get()
-        return transaction if transaction is not None and transaction.open else None
+    def alone(self) -> AbstractContextManager[object]:
+        """Return the lock of all writers."""
+        return FileLock(self.lock_path, {}, self.lock_timeout_s)
 
-    def borrow(self) -> sqlite3.Connection:
-        """Return a connection. The caller must give it back."""
-        if self._pid != os.getpid():
-            raise RuntimeError("a catalog cannot be used after a fork: open it again in the child")
-        if self._closed:
-            raise RuntimeError("the catalog is closed")
-        try:
-            return self._idle.pop()
-        except IndexError:
-            return self.connect()
+    def warnings(self) -> Iterator[Finding]:
+        """Yield that nothing is guaranteed where the file lies."""
+        if self._network:
+            words = f"is on {self._network}, where cubeport guarantees nothing"
+            yield Finding("network-filesystem", self.path.name, words, "move it to a local disk", "warn")
 
-    def give_back(self, connection: sqlite3.Connection) -> None:
-        """Return the connection to the pool, or close it if the pool is full."""
-        if self._closed or connection.in_transaction or len(self._idle) >= IDLE_CONNECTIONS:
-            connection.close()
-        else:
-            self._idle.append(connection)
-
-    def one(self, statement: str, values: Mapping[str, Any]) -> Any:
-        """Return the first row, or ``None``."""
-        return self._fetched(statement, values, sqlite3.Cursor.fetchone)
-
-    def all(self, statement: str, values: Mapping[str, Any]) -> list[Any]:
-        """Return every row."""
-        rows: list[Any] = self._fetched(statement, values, sqlite3.Cursor.fetchall)
-        return rows
-
-    def _fetched(self, statement: str, values: Mapping[str, Any], fetch: Callable[[sqlite3.Cursor], Any]) -> Any:
-        # `reading` is not used here: its generator costs as much as a small statement, and each request needs several.
-        with TRANSLATED:
-            if (transaction := self.current()) is not None:
-                return fetch(transaction.connection.execute(statement, values))
-            connection = self.borrow()
-            try:
-                return fetch(connection.execute(statement, values))
-            finally:
-                self.give_back(connection)
-
-    @contextlib.contextmanager
-    def reading(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection on which each statement sees the newest state."""
-        with TRANSLATED:
-            if (transaction := self.current()) is not None:
-                yield transaction.connection
-                return
-            connection = self.borrow()
-            try:
-                yield connection
-            finally:
-                self.give_back(connection)
-
-    @contextlib.contextmanager
-    def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """Yield a connection on which all reads see the same state: that of the transaction, or a snapshot."""
-        with TRANSLATED:
-            if (transaction := self.current()) is not None:
-                yield transaction.connection
-                return
-            connection = self.borrow()
-            try:
-                connection.execute("BEGIN")
-                yield connection
-            finally:
-                with contextlib.suppress(sqlite3.Error):
-                    connection.execute("ROLLBACK")
-                self.give_back(connection)
-
-    @contextlib.contextmanager
-    def write(self) -> Iterator[Transaction]:
-        """Yield the transaction of this context, or a new transaction that commits at the end."""
-        if (transaction := self.current()) is not None:
-            with TRANSLATED:
-                # A group of statements is applied completely or not at all, even if the caller continues after its error.
-                transaction.connection.execute("SAVEPOINT step")
-                changed = dict(transaction.changed)
-                try:
-                    yield transaction
-                except BaseException:
-                    transaction.changed = changed
-                    transaction.connection.execute("ROLLBACK TO step")
-                    raise
-                finally:
-                    transaction.connection.execute("RELEASE step")
+    def words_damage(self) -> Iterator[Finding]:
+        """Yield problems of the full-text index. Its check has the form of a write but changes nothing."""
+        if not os.access(self.path, os.W_OK):
+            yield Finding(
+                "not-checked", "record_text", "the index of words cannot be checked in a file that is read-only", None, "warn"
+            )
             return
-        with self.begin() as transaction:
-            yield transaction
-
-    @contextlib.contextmanager
-    def begin(self) -> Iterator[Transaction]:
-        """Yield a new write transaction. Everything in it is committed together with its generation, or nothing is."""
-        if self.current() is not None:
-            raise RuntimeError("transactions do not nest")
-        if self.read_only:
-            raise ReadOnly("The catalog is open for reading only.", next_step="open it for writing")
-        with FileLock(self.lock_path, {}, self.lock_timeout_s), TRANSLATED:
-            connection = self.borrow()
-            transaction: Transaction | None = None
-            try:
+        try:
+            make_folders(self.lock_path.parent)
+            with (
+                FileLock(self.lock_path, {}, self.lock_timeout_s),
+                contextlib.closing(sqlite3.connect(self.path, isolation_level=None)) as connection,
+            ):
+                configure(connection, wal=self._wal, read_only=False)
                 connection.execute("BEGIN IMMEDIATE")
-                row = connection.execute("SELECT generation, retired FROM state").fetchone()
-                if row is None:
-                    raise corrupt("The catalog's database has lost its state.")
-                if row[1] is not None:
-                    raise moved(row[1])
-                transaction = Transaction(connection, row[0] + 1)
-                token = self._current.set(transaction)
                 try:
-                    yield transaction
-                    if transaction.changed:
-                        self._advance(transaction)
+                    connection.execute("INSERT INTO record_text (record_text) VALUES ('integrity-check')")
+                except sqlite3.DatabaseError as exc:
+                    yield Finding("index-differs", "record_text", f"the index of words is damaged ({exc})", "cubeport migrate")
                 finally:
-                    transaction.open = False
-                    self._current.reset(token)
-                connection.execute("COMMIT")
-                self._wrote = True
-            except BaseException:
-                with contextlib.suppress(sqlite3.Error):  # a failed COMMIT may already have rolled back
                     connection.execute("ROLLBACK")
-                raise
-            finally:
-                if transaction is not None and transaction.large:
-                    connection.execute(f"PRAGMA cache_size = -{CACHE_KIB}")
-                self.give_back(connection)
-
-    def _advance(self, transaction: Transaction) -> None:
-        transaction.connection.execute("UPDATE state SET generation = ?", (transaction.generation,))
-        transaction.connection.executemany(
-            "INSERT INTO change (generation, id, removed) VALUES (?, ?, ?)"
-            " ON CONFLICT (id) DO UPDATE SET generation = excluded.generation, removed = excluded.removed",
-            [(transaction.generation, each, removed) for each, removed in transaction.changed.items()],
-        )
+        except (Locked, StoreUnavailable, NoSpace, OSError) as exc:
+            yield Finding("not-checked", "record_text", f"the index of words was not checked: {exc}", None, "warn")
 
     def close(self) -> None:
         """Checkpoint the write-ahead log, and close the idle connections. Connections in use are closed when they are given back.
@@ -324,6 +296,45 @@ class Store:
             self._idle.pop().close()
 
 
+def create(path: Path, catalog_id: str, *, allow_network_filesystem: bool = False) -> None:
+    """Make a complete new database file, or none. Raises CatalogExists."""
+    if not allow_network_filesystem:
+        refuse_network(path)
+    part = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
+    try:
+        # SQLite would make it readable for everyone. Its -wal and -shm files copy the mode of this file.
+        os.close(open_file(part, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
+        with contextlib.closing(sqlite3.connect(part, isolation_level=None)) as connection, SQLITE.translated:
+            connection.execute("PRAGMA journal_mode = DELETE")
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("BEGIN")
+            for statement in SQLITE.ddl():
+                connection.execute(statement)
+            connection.execute("INSERT INTO state VALUES (?, ?, 0, NULL)", (catalog_id, SCHEMA))
+            connection.execute("COMMIT")
+            if not is_network(mount_type(path)):
+                connection.execute("PRAGMA journal_mode = WAL")
+        try:
+            os.link(part, path)
+        except FileExistsError:
+            raise CatalogExists(f"There is already a catalog: {path}.", next_step="open it") from None
+    finally:
+        for leftover in (part, *(part.with_name(part.name + end) for end in ("-wal", "-shm", "-journal"))):
+            leftover.unlink(missing_ok=True)
+    sync_folder(path.parent)
+
+
+def demand_database(path: Path) -> None:
+    """Raise CorruptCatalog unless the file is a SQLite database."""
+    # SQLite treats an empty file as an empty database and writes a header to it, so check first.
+    try:
+        with path.open("rb") as file:
+            if file.read(16) != b"SQLite format 3\0":
+                raise corrupt(f"The catalog's database {path.name} is not a SQLite database.")
+    except FileNotFoundError:
+        raise corrupt(f"The catalog's database {path.name} is missing.") from None
+
+
 def configure(connection: sqlite3.Connection, *, wal: bool, read_only: bool) -> None:
     """Apply the settings of all connections."""
     connection.text_factory = _TEXT
@@ -336,3 +347,18 @@ def configure(connection: sqlite3.Connection, *, wal: bool, read_only: bool) -> 
         settings |= {"journal_mode": "WAL" if wal else "DELETE", "synchronous": "FULL", "journal_size_limit": f"{WAL_KEPT_BYTES}"}
     for name, value in settings.items():
         connection.execute(f"PRAGMA {name} = {value}")
+
+
+@contextlib.contextmanager
+def lifting(path: Path, lock_path: Path | None) -> Iterator[SqliteConnection]:
+    """Give a connection to a database of any schema, while no other writes."""
+    demand_database(path)
+    lock_path = lock_path or path.parent / "locks" / "catalog.lock"
+    make_folders(lock_path.parent)
+    with (
+        FileLock(lock_path, {"command": "migrate"}),
+        contextlib.closing(sqlite3.connect(path, isolation_level=None, factory=SqliteConnection)) as connection,
+        SQLITE.translated,
+    ):
+        configure(connection, wal=True, read_only=False)
+        yield connection

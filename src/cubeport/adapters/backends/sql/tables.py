@@ -1,7 +1,7 @@
 """The tables, and the rows that a record's document has in the derived tables.
 
-Statements are built with SQLAlchemy Core and compiled once. Values are always bound. Connections, transactions and execution are
-our own (``sqlite``), because cubeport needs BEGIN IMMEDIATE, its own lock, and a fast path of microseconds.
+Statements are built with SQLAlchemy Core and compiled once for each ``dialect``. Values are always bound. Connections, transactions
+and execution are our own (``store``), because cubeport needs BEGIN IMMEDIATE, its own lock, and a fast path of microseconds.
 """
 
 from __future__ import annotations
@@ -12,10 +12,12 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import (
+    BigInteger,
     Column,
     ColumnElement,
     Float,
     ForeignKey,
+    Identity,
     Index,
     Integer,
     MetaData,
@@ -29,10 +31,6 @@ from sqlalchemy import (
     literal_column,
     table,
 )
-from sqlalchemy.dialects import sqlite
-from sqlalchemy.dialects.sqlite.base import SQLiteCompiler
-from sqlalchemy.schema import CreateIndex, CreateTable
-from sqlalchemy.sql import ClauseElement
 
 from cubeport.adapters.backends.sql.seal import seal
 from cubeport.catalog.forms.boxes import boxes
@@ -40,23 +38,6 @@ from cubeport.catalog.query import TEXT_COMPARED, Scalar, comparable, document_w
 
 SCHEMA = 4
 """The version of the tables that this release writes."""
-
-
-class _Compiler(SQLiteCompiler):
-    def get_from_hint_text(self, table: Any, text: str | None) -> str | None:  # noqa: ARG002  # the base class names them
-        return text  # INDEXED BY and NOT INDEXED, which the dialect omits
-
-
-DIALECT = sqlite.dialect(paramstyle="named")
-DIALECT.statement_compiler = _Compiler
-
-
-def sql(statement: ClauseElement) -> str:
-    """Return the text of a statement, with all values as named binds."""
-    compiled = statement.compile(dialect=DIALECT)
-    unnamed = [name for name, value in (compiled.params or {}).items() if value is not None]
-    assert not unnamed, f"values inside a prepared statement: {unnamed}"
-    return str(compiled)
 
 
 def compared(own: ColumnElement[Any]) -> ColumnElement[Any]:
@@ -69,45 +50,49 @@ def at_most(statement: Select[Any]) -> Select[Any]:
     return statement.limit(bindparam("most")).offset(literal_column("0"))
 
 
+WHOLE = Integer().with_variant(BigInteger(), "postgresql")
+TEXT = Text().with_variant(Text(collation="C"), "postgresql")
+"""Compared by code point, whatever the language of the database."""
+
 META = MetaData()
 
 state = Table(
     "state",
     META,
-    Column("catalog_id", Text, nullable=False),
-    Column("schema", Integer, nullable=False),
-    Column("generation", Integer, nullable=False),
-    Column("retired", Text),  # the new catalog, after a conversion
+    Column("catalog_id", TEXT, nullable=False),
+    Column("schema", WHOLE, nullable=False),
+    Column("generation", WHOLE, nullable=False),
+    Column("retired", TEXT),  # the new catalog, after a conversion
 )
 
 record = Table(
     "record",
     META,
-    Column("n", Integer, primary_key=True),
-    Column("id", Text, nullable=False),
-    Column("key", Text),
-    Column("kind", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("schema_name", Text),
-    Column("schema_version", Text),
-    Column("version", Integer, nullable=False),
-    Column("title", Text),
-    Column("created_at", Text, nullable=False),
-    Column("created_by", Text),
-    Column("updated_at", Text, nullable=False),
-    Column("updated_by", Text),
-    Column("time_start", Text),
-    Column("time_end", Text),
-    Column("operation_id", Text),
-    Column("generation", Integer, nullable=False),
-    Column("visibility", Text),
-    Column("model_version", Integer, nullable=False),
-    Column("doc", Text, nullable=False),  # canonical JSON as text: JSONB would rewrite numbers
+    Column("n", WHOLE, Identity(), primary_key=True),
+    Column("id", TEXT, nullable=False),
+    Column("key", TEXT),
+    Column("kind", TEXT, nullable=False),
+    Column("status", TEXT, nullable=False),
+    Column("schema_name", TEXT),
+    Column("schema_version", TEXT),
+    Column("version", WHOLE, nullable=False),
+    Column("title", TEXT),
+    Column("created_at", TEXT, nullable=False),
+    Column("created_by", TEXT),
+    Column("updated_at", TEXT, nullable=False),
+    Column("updated_by", TEXT),
+    Column("time_start", TEXT),
+    Column("time_end", TEXT),
+    Column("operation_id", TEXT),
+    Column("generation", WHOLE, nullable=False),
+    Column("visibility", TEXT),
+    Column("model_version", WHOLE, nullable=False),
+    Column("doc", TEXT, nullable=False),  # canonical JSON as text: JSONB would rewrite numbers
 )
 Index("record_id", record.c.id, unique=True)
 KEY_IS_LIVE = record.c.status != literal_column("'deleted'")
 """The condition of the partial index. SQLite uses the index only if a query contains exactly this condition."""
-Index("record_key", record.c.key, unique=True, sqlite_where=KEY_IS_LIVE)
+Index("record_key", record.c.key, unique=True, sqlite_where=KEY_IS_LIVE, postgresql_where=KEY_IS_LIVE)
 Index("record_kind", record.c.status, record.c.kind, record.c.created_at, record.c.id)
 # Contains all columns that a list without terms needs, so that skipping a record does not read it.
 Index("record_created", record.c.created_at, record.c.id, record.c.status, record.c.kind)
@@ -132,11 +117,11 @@ COLUMNS: Mapping[str, tuple[Column[Any], int]] = {
 field = Table(
     "field",
     META,
-    Column("path", Text, primary_key=True),
+    Column("path", TEXT, primary_key=True),
     Column("type", Integer, primary_key=True),
     Column("num", Float, primary_key=True),  # 0 for text and
-    Column("text", Text, primary_key=True),  # empty for numbers, not null: all five are the key
-    Column("n", Integer, ForeignKey("record.n", ondelete="CASCADE"), primary_key=True),
+    Column("text", TEXT, primary_key=True),  # empty for numbers, not null: all five are the key
+    Column("n", WHOLE, ForeignKey("record.n", ondelete="CASCADE"), primary_key=True),
     # 2: the record's smallest value of this path; 1: the smallest of its type; 0: neither. Sorting and summaries use it.
     Column("rank", Integer, nullable=False),
     sqlite_with_rowid=False,
@@ -146,14 +131,14 @@ Index("field_n", field.c.n, field.c.path, field.c.rank)
 artifact = Table(
     "artifact",
     META,
-    Column("n", Integer, ForeignKey("record.n", ondelete="CASCADE"), primary_key=True),
-    Column("artifact_id", Text, primary_key=True),
-    Column("role", Text, nullable=False),
-    Column("format", Text),
-    Column("status", Text, nullable=False),
-    Column("profile", Text),
-    Column("path", Text),
-    Column("size", Integer),
+    Column("n", WHOLE, ForeignKey("record.n", ondelete="CASCADE"), primary_key=True),
+    Column("artifact_id", TEXT, primary_key=True),
+    Column("role", TEXT, nullable=False),
+    Column("format", TEXT),
+    Column("status", TEXT, nullable=False),
+    Column("profile", TEXT),
+    Column("path", TEXT),
+    Column("size", WHOLE),
     UniqueConstraint("profile", "path"),
     sqlite_with_rowid=False,
 )
@@ -161,10 +146,10 @@ artifact = Table(
 lineage = Table(
     "lineage",
     META,
-    Column("n", Integer, ForeignKey("record.n", ondelete="CASCADE"), primary_key=True),
-    Column("rel", Text, primary_key=True),
-    Column("dst", Text, primary_key=True),
-    Column("src", Text, nullable=False),
+    Column("n", WHOLE, ForeignKey("record.n", ondelete="CASCADE"), primary_key=True),
+    Column("rel", TEXT, primary_key=True),
+    Column("dst", TEXT, primary_key=True),
+    Column("src", TEXT, nullable=False),
     sqlite_with_rowid=False,
 )
 Index("lineage_src", lineage.c.src, lineage.c.rel, lineage.c.dst)
@@ -173,13 +158,13 @@ Index("lineage_dst", lineage.c.dst, lineage.c.rel, lineage.c.src)
 operation = Table(
     "operation",
     META,
-    Column("operation_id", Text, primary_key=True),
-    Column("parent_id", Text),
-    Column("operation_type", Text, nullable=False),
-    Column("status", Text, nullable=False),
-    Column("started_at", Text, nullable=False),
-    Column("ended_at", Text),
-    Column("doc", Text, nullable=False),
+    Column("operation_id", TEXT, primary_key=True),
+    Column("parent_id", TEXT),
+    Column("operation_type", TEXT, nullable=False),
+    Column("status", TEXT, nullable=False),
+    Column("started_at", TEXT, nullable=False),
+    Column("ended_at", TEXT),
+    Column("doc", TEXT, nullable=False),
 )
 Index("operation_status", operation.c.status, operation.c.started_at)
 Index("operation_started", operation.c.started_at)
@@ -187,8 +172,8 @@ Index("operation_started", operation.c.started_at)
 change = Table(
     "change",
     META,
-    Column("id", Text, primary_key=True),
-    Column("generation", Integer, nullable=False),
+    Column("id", TEXT, primary_key=True),
+    Column("generation", WHOLE, nullable=False),
     Column("removed", Integer, nullable=False),
     sqlite_with_rowid=False,
 )
@@ -198,13 +183,13 @@ Index("change_generation", change.c.generation, change.c.id, change.c.removed)
 beside = Table(
     "beside",
     META,
-    Column("tbl", Text, primary_key=True),
-    Column("id", Text, primary_key=True),
-    Column("owner", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("seq", Integer, nullable=False),
-    Column("revision", Integer, nullable=False),
-    Column("doc", Text, nullable=False),
+    Column("tbl", TEXT, primary_key=True),
+    Column("id", TEXT, primary_key=True),
+    Column("owner", TEXT, nullable=False),
+    Column("state", TEXT, nullable=False),
+    Column("seq", WHOLE, nullable=False),
+    Column("revision", WHOLE, nullable=False),
+    Column("doc", TEXT, nullable=False),
 )
 Index("beside_owner", beside.c.tbl, beside.c.owner, beside.c.seq, beside.c.id)
 Index("beside_state", beside.c.tbl, beside.c.state, beside.c.seq, beside.c.id)
@@ -214,16 +199,16 @@ Index("beside_seq", beside.c.tbl, beside.c.seq, beside.c.id)
 place = Table(
     "place",
     META,
-    Column("n", Integer, primary_key=True),
-    Column("tbl", Text, nullable=False),
-    Column("id", Text, nullable=False),
-    Column("owner", Text, nullable=False),
-    Column("state", Text, nullable=False),
-    Column("seq", Integer, nullable=False),
+    Column("n", WHOLE, Identity(), primary_key=True),
+    Column("tbl", TEXT, nullable=False),
+    Column("id", TEXT, nullable=False),
+    Column("owner", TEXT, nullable=False),
+    Column("state", TEXT, nullable=False),
+    Column("seq", WHOLE, nullable=False),
     Column("known", Integer, nullable=False),
-    Column("created", Text, nullable=False),
-    Column("time_start", Text),
-    Column("time_end", Text),
+    Column("created", TEXT, nullable=False),
+    Column("time_start", TEXT),
+    Column("time_end", TEXT),
     UniqueConstraint("tbl", "id"),
 )
 _SHOWN = (place.c.tbl, place.c.state)
@@ -233,19 +218,22 @@ Index("place_end", *_SHOWN, place.c.time_end, place.c.id)
 Index("place_id", *_SHOWN, place.c.id)
 Index("place_owner", *_SHOWN, place.c.owner, place.c.created, place.c.id)
 Index("place_owner_seq", place.c.tbl, place.c.state, place.c.owner, place.c.seq, place.c.id)
-Index("place_vague", place.c.n, sqlite_where=place.c.known == literal_column("0"))
+_VAGUE = place.c.known == literal_column("0")
+Index("place_vague", place.c.n, sqlite_where=_VAGUE, postgresql_where=_VAGUE)
 
-record_text = table("record_text", column("rowid", Integer), column("words", Text))
+record_text = table("record_text", column("rowid", WHOLE), column("words", TEXT))
 """The words of a record. They are already normalised, so the tokenizer only splits at spaces."""
 
 _BOX = ("west", "east", "south", "north")
 record_box = table(
     "record_box",
-    *(column(name, Integer if name == "id" else Float) for name in ("id", *_BOX, "start", "stop", *(f"x_{each}" for each in _BOX))),
+    *(column(name, WHOLE if name == "id" else Float()) for name in ("id", *_BOX, "start", "stop", *(f"x_{each}" for each in _BOX))),
 )
 """Space and time as an R*Tree: row 2n, and also row 2n + 1 for a box across the antimeridian. The coordinates of the tree have 32
 bits and are rounded outwards, so the columns ``x_*`` contain the exact box. The exact times are columns of ``record``. Times are in
 years."""
+
+BOX = tuple(each.name for each in record_box.c)
 
 place_box = table("place_box", *(column(each.name, each.type) for each in record_box.c))
 """The same for ``place``."""
@@ -255,27 +243,6 @@ _ALWAYS = 1e6
 
 DERIVED = ("field", "artifact", "lineage", "record_text", "record_box", "place", "place_box")
 """Tables that are rebuilt from the documents."""
-
-_VIRTUAL = {
-    # With a prefix index, the records of a common prefix are read one by one. Without it, SQLite collects them all first.
-    "record_text": "CREATE VIRTUAL TABLE record_text USING fts5(words, tokenize='ascii', detail=none, columnsize=0,"
-    " prefix='1 2 3 4 5 6 7 8 9 10 11 12')",
-    **{
-        name: f"CREATE VIRTUAL TABLE {name} USING rtree(id, west, east, south, north, start, stop,"
-        " +x_west, +x_east, +x_south, +x_north)"
-        for name in ("record_box", "place_box")
-    },
-}
-
-
-def ddl(*names: str) -> list[str]:
-    """Return the statements that create the named tables with their indexes, or all of them."""
-    statements: list[str] = []
-    for each in META.sorted_tables:
-        if not names or each.name in names:
-            statements.append(sql(CreateTable(each)))
-            statements += [sql(CreateIndex(index)) for index in sorted(each.indexes, key=lambda index: str(index.name))]
-    return statements + [text for name, text in _VIRTUAL.items() if not names or name in names]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,165 @@
+"""What differs between the databases: how a statement reads, and the few conditions that each can answer in its own way only.
+
+Everything else is said once, in SQLAlchemy Core. A statement that is prepared once is a value of its module; the dialect keeps its
+text. Hints for one planner carry its name, and the other does not see them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar, Protocol, Self
+
+from sqlalchemy import ColumnElement, TableClause
+from sqlalchemy.engine import Dialect as Compiling
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.schema import CreateIndex, CreateTable
+from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql.functions import FunctionElement
+
+from cubeport.adapters.backends.sql.tables import META
+from cubeport.catalog.backend import Finding
+from cubeport.catalog.forms.boxes import Box
+
+
+class Cursor(Protocol):
+    """The rows of a statement."""
+
+    @property
+    def rowcount(self) -> int: ...
+    def fetchone(self) -> Any: ...
+    def fetchall(self) -> list[Any]: ...
+    def __iter__(self) -> Iterator[Any]: ...
+
+
+class Connection(Protocol):
+    """A connection of either database. Values go by name in compiled statements, and by ``?`` in our own texts."""
+
+    dialect: Dialect
+
+    @property
+    def in_transaction(self) -> bool: ...
+    def execute(self, text: str, values: Any = (), /) -> Cursor: ...
+    def executemany(self, text: str, rows: Any, /) -> Any: ...
+    def close(self) -> None: ...
+
+
+class Translated:
+    """Translates a driver's errors to ours. It is a class instead of a generator because it runs for every read."""
+
+    def __init__(self, errors: type[Exception], translate: Callable[[Any], Exception]) -> None:
+        self._errors = errors
+        self._translate = translate
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: object) -> None:
+        if isinstance(exc, self._errors):
+            raise self._translate(exc) from exc
+
+
+class Dialect(ABC):
+    """How one database says what the backend needs."""
+
+    name: ClassVar[str]
+    begin: ClassVar[str]
+    """What begins a transaction that writes."""
+    state: ClassVar[str]
+    """What reads generation and retirement in it; one transaction at a time gets past this."""
+    snapshot: ClassVar[str]
+    """What begins a transaction whose reads all see one state."""
+    errors: ClassVar[type[Exception]]
+    """The class of the driver's errors."""
+    derived: ClassVar[Sequence[tuple[str, str]]]
+    """Tables that SQLAlchemy does not describe, by name, with the statements that make them."""
+
+    def __init__(self, compiling: Compiling) -> None:
+        self._compiling = compiling
+        self._texts: dict[ClauseElement, str] = {}
+        self.translated = Translated(self.errors, self.translate)
+
+    def prepared(self, statement: ClauseElement) -> str:
+        """Return the text of a statement, with all values as named binds. It is compiled once."""
+        try:
+            return self._texts[statement]
+        except KeyError:
+            compiled = statement.compile(dialect=self._compiling)
+            unnamed = [name for name, value in (compiled.params or {}).items() if value is not None]
+            assert not unnamed, f"values inside a prepared statement: {unnamed}"
+            return self._texts.setdefault(statement, str(compiled))
+
+    def said(self, statement: ClauseElement) -> tuple[str, dict[str, Any]]:
+        """Return the text of a statement that is built for one call, and its bound values."""
+        compiled = statement.compile(dialect=self._compiling, compile_kwargs={"render_postcompile": True})
+        return str(compiled), dict(compiled.params)
+
+    def ddl(self, *names: str) -> list[str]:
+        """Return the statements that create the named tables with their indexes, or all of them."""
+        statements: list[str] = []
+        for each in META.sorted_tables:
+            if not names or each.name in names:
+                statements.append(self.text(CreateTable(each)))
+                statements += [self.text(CreateIndex(index)) for index in sorted(each.indexes, key=lambda index: str(index.name))]
+        return statements + [text for name, text in self.derived if not names or name in names]
+
+    def text(self, statement: ClauseElement) -> str:
+        """Return the text of a statement without values."""
+        return str(statement.compile(dialect=self._compiling))
+
+    @abstractmethod
+    def with_words(self, texts: Sequence[Sequence[str]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+        """Return two conditions on ``record_text``, each true if all words of any text begin a word of the record.
+
+        The first finds records by the index, the second tells of one record.
+        """
+
+    @abstractmethod
+    def meets(self, tree: TableClause, box: Box) -> tuple[ColumnElement[bool], ...]:
+        """Return the conditions that a row of ``record_box`` or ``place_box`` meets the box, edges included, exactly."""
+
+    @abstractmethod
+    def next_numbers(self, connection: Any, count: int) -> Sequence[int]:
+        """Return the numbers of the next *count* records, ascending."""
+
+    def fill(self, connection: Any, table: str, columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+        """Insert rows into a table."""
+        if rows:
+            marks = ", ".join("?" * len(columns))
+            connection.executemany(f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({marks})", rows)  # noqa: S608  # our names
+
+    @abstractmethod
+    def enlarge(self, connection: Any) -> None:
+        """Give a transaction of many records more memory."""
+
+    @abstractmethod
+    def shrink(self, connection: Any) -> None:
+        """Take it back."""
+
+    @abstractmethod
+    def damage(self, connection: Any, deep: bool) -> Iterator[Finding]:
+        """Yield what the database's own checks find."""
+
+    @abstractmethod
+    def translate(self, exc: Exception) -> Exception:
+        """Return our error for one of the driver's, or the same error if it can only be a bug in cubeport."""
+
+
+def listed(texts: ColumnElement[Any]) -> Any:
+    """Return the texts of one JSON array as a table of one column ``value``, so that a list of any length is one statement."""
+    return _Listed(texts).table_valued("value")
+
+
+class _Listed(FunctionElement[Any]):
+    inherit_cache = True
+    name = "listed"
+
+
+@compiles(_Listed, "sqlite")
+def _by_json_each(element: _Listed, compiler: Any, **options: Any) -> str:
+    return f"json_each({compiler.process(element.clauses, **options)})"
+
+
+@compiles(_Listed, "postgresql")
+def _by_json_array(element: _Listed, compiler: Any, **options: Any) -> str:
+    return f"json_array_elements_text(CAST({compiler.process(element.clauses, **options)} AS JSON))"

@@ -1,0 +1,131 @@
+"""What PostgreSQL promises beyond the contract: how its connections are set up, and what is refused."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from cubeport.adapters.backends.sql import SqlBackend, postgresql
+from cubeport.adapters.backends.sql.postgresql import PostgresOptions, PostgresStore
+from cubeport.catalog.models import CatalogRecord
+from cubeport.catalog.query import Query, select
+from cubeport.catalog.testing.backend import sample
+from cubeport.errors import BackendUnavailable, CatalogExists, InvalidRequest, Locked, ReadOnly
+
+ID = "c" * 32
+
+
+@pytest.fixture
+def backend(database: str) -> Iterator[SqlBackend]:
+    postgresql.create(database, ID)
+    with contextlib.closing(SqlBackend.at(database, ID, lock_timeout_s=0.3)) as backend:
+        yield backend
+
+
+def test_connections_end_with_their_peer_and_commits_are_waited_for(backend: SqlBackend) -> None:
+    wanted = {
+        "tcp_keepalives_idle": "5",
+        "tcp_keepalives_interval": "2",
+        "tcp_keepalives_count": "3",
+        "tcp_user_timeout": "12000",
+        "lock_timeout": "300ms",
+        "statement_timeout": "1min",
+        "synchronous_commit": "on",
+        "search_path": "cubeport_cccccccc",
+        "plan_cache_mode": "force_custom_plan",
+    }
+    with backend._store.reading() as connection:
+        found = {name: connection.execute(f"SHOW {name}").fetchone()[0] for name in wanted}
+        parameters = connection.info.get_parameters()
+    assert found == wanted | {"tcp_user_timeout": found["tcp_user_timeout"]}
+    assert found["tcp_user_timeout"] in ("12s", "12000")
+    assert {name: parameters[name] for name in ("keepalives_idle", "tcp_user_timeout")} == {
+        "keepalives_idle": "5",
+        "tcp_user_timeout": "12000",
+    }
+
+
+def test_a_catalog_is_made_once_and_several_share_a_database(backend: SqlBackend, database: str) -> None:
+    record = backend.add_record(sample(1))
+    with pytest.raises(CatalogExists):
+        postgresql.create(database, ID)
+    postgresql.create(database, "d" * 32)
+    with contextlib.closing(SqlBackend.at(database, "d" * 32)) as other:
+        assert other.get_record(record.id) is None
+        assert other.catalog_id == "d" * 32
+
+
+def test_a_writer_that_waits_too_long_is_told(backend: SqlBackend, database: str) -> None:
+    with contextlib.closing(SqlBackend.at(database, ID)) as other, other.transaction():
+        other.add_record(sample(1))
+        with pytest.raises(Locked):
+            backend.add_record(sample(2))
+    assert backend.count(Query()) == 1
+
+
+def test_reading_only_is_held_by_the_server_too(backend: SqlBackend, database: str) -> None:
+    with contextlib.closing(SqlBackend.at(database, ID, read_only=True)) as reader:
+        with pytest.raises(ReadOnly):
+            reader.add_record(sample(1))
+        with reader._store.reading() as connection, pytest.raises(psycopg.errors.ReadOnlySqlTransaction):
+            connection.execute("DELETE FROM record")
+
+
+def test_more_callers_than_connections_wait_and_are_told(database: str, backend: SqlBackend) -> None:
+    with contextlib.closing(SqlBackend(PostgresStore(database, ID, lock_timeout_s=0.2, options=PostgresOptions(pool=1)))) as small:
+        small.add_record(sample(1))
+        walking = small.iterate()
+        next(walking)
+        with pytest.raises(BackendUnavailable, match="All connections"):
+            small.count(Query())
+        walking.close()
+        assert small.count(Query()) == 1
+
+
+def test_a_server_that_is_not_there_is_unavailable_and_its_address_is_not_told() -> None:
+    with pytest.raises(BackendUnavailable) as caught:
+        SqlBackend.at("postgresql://ana:geheim@127.0.0.1:1/db", ID)
+    assert "geheim" not in caught.value.message
+    assert "127.0.0.1" not in caught.value.message
+    with pytest.raises(InvalidRequest) as refused:
+        SqlBackend.at("postgresql://ana:geheim@host:port:/db?x=y", ID)
+    assert "geheim" not in refused.value.message
+
+
+def test_long_words_are_found_whole_and_by_their_beginning(backend: SqlBackend) -> None:
+    """A lexeme of PostgreSQL is shorter than a word of ours may be."""
+    word = "é" * 3000
+    record = backend.add_record(CatalogRecord(title=f"{word} end", description="plain"))
+    others = [backend.add_record(CatalogRecord(title="é" * length)) for length in (254, 255, 256, 299)]
+    for text in ("é" * 254, "é" * 300, word, "é" * 256, "end plain", "é" * 299 + "x"):
+        found = backend.search(Query(text=text))
+        assert {each.id for each in found} == {each.id for each in select(Query(text=text), [record, *others])}
+    assert backend.get_record(record.id) == record
+    assert backend.check(deep=True) == []
+
+
+def test_a_text_that_no_index_takes_is_refused_and_leaves_nothing(backend: SqlBackend) -> None:
+    import random
+
+    rng = random.Random(1)
+    path = ".".join("".join(chr(rng.randrange(0x4E00, 0x9FA5)) for _ in range(200)) for _ in range(12))
+    nested: dict[str, object] = {"end": 1}
+    for name in reversed(path.split(".")):
+        nested = {name: nested}
+    with pytest.raises(InvalidRequest, match="PostgreSQL"):
+        backend.add_record(CatalogRecord(metadata=nested))
+    assert backend.count(Query()) == 0
+    backend.add_record(sample(1))
+
+
+def test_damaged_indexes_are_found(backend: SqlBackend) -> None:
+    record = backend.add_record(sample(1, metadata={"a": 1}, bbox=(0, 0, 1, 1)))
+    with backend._store.reading() as connection:
+        connection.execute("DELETE FROM field")
+        connection.execute("UPDATE record_box SET x_east = 2")
+    [found] = backend.check(deep=True)
+    assert (found.kind, found.place) == ("index-differs", record.id)
+    assert "fields, boxes" in found.message

@@ -1,0 +1,162 @@
+"""Locks and the journal in PostgreSQL: what the contracts promise, and what a server or a process that dies leaves."""
+
+from __future__ import annotations
+
+import contextlib
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+
+import psycopg
+import pytest
+
+from cubeport.adapters.backends.sql import SqlBackend, postgresql
+from cubeport.adapters.backends.sql.postgresql import PostgresStore
+from cubeport.adapters.backends.sql.sessions import PostgresLocks, TableJournal
+from cubeport.catalog.forms.canonical import new_id
+from cubeport.catalog.testing.backend import sample
+from cubeport.catalog.testing.journal import JournalContract, OpenJournal
+from cubeport.errors import BackendUnavailable, Locked
+
+ID = "c" * 32
+
+
+@pytest.fixture
+def store(database: str) -> Iterator[PostgresStore]:
+    postgresql.create(database, ID)
+    with contextlib.closing(PostgresStore(database, ID)) as store:
+        yield store
+
+
+class TestTableJournal(JournalContract):
+    @pytest.fixture
+    def open_journal(self, store: PostgresStore) -> Iterator[OpenJournal]:
+        with contextlib.ExitStack() as opened:
+
+            def open_it() -> TableJournal:
+                journal = TableJournal(store, ID)
+                opened.callback(journal.end)
+                return journal
+
+            yield open_it
+
+
+def test_a_line_that_was_changed_is_found(store: PostgresStore) -> None:
+    journal = TableJournal(store, ID)
+    entry = journal.begin(new_id())
+    entry.write("started", {"a": 1})
+    entry.write("planned", {"b": 2}, binding=True)
+    entry.settle()
+    assert list(journal.differences()) == []
+    with store.reading() as connection:
+        connection.execute("UPDATE journal SET data = '{}' WHERE n = 1")
+    assert list(journal.differences()) == [f"{entry.operation_id}:1"]
+    journal.end()
+
+
+def test_an_owner_whose_session_ended_writes_no_more_and_anybody_recovers(store: PostgresStore) -> None:
+    mine, other = TableJournal(store, ID), TableJournal(store, ID)
+    entry = mine.begin(new_id())
+    entry.write("started")
+    _end_sessions(store, keep=1)
+    with pytest.raises(BackendUnavailable):
+        entry.write("planned")
+    taken = other.take(entry.operation_id)
+    assert taken is not None
+    assert [line.state for line in taken.lines] == ["started"]
+    taken.close()
+    other.end()
+    fresh = mine.begin(new_id())  # the process goes on with a new session
+    fresh.write("started")
+    fresh.close()
+    mine.end()
+
+
+def _end_sessions(store: PostgresStore, keep: int) -> None:
+    """Terminate every session of the database but our own."""
+    with store.reading() as connection:
+        connection.execute(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+        )
+    time.sleep(0.1 * keep)
+
+
+def test_a_lock_is_for_one_and_names_its_holder(store: PostgresStore) -> None:
+    locks, others = PostgresLocks(store, ID), PostgresLocks(store, ID)
+    assert not others.held("dataset", "sst")
+    with locks.hold("dataset", "sst"):
+        assert others.held("dataset", "sst")
+        assert not others.held("dataset", "other")
+        began = time.monotonic()
+        with pytest.raises(Locked, match="cubeport dataset sst"), others.hold("dataset", "sst", 0.2):
+            pass
+        assert time.monotonic() - began >= 0.2
+        with pytest.raises(Locked), others.hold("dataset", "sst"):
+            pass
+        with PostgresLocks(store, "d" * 32).hold("dataset", "sst"):
+            pass  # another catalog in the same database
+    assert not others.held("dataset", "sst")
+    with others.hold("dataset", "sst", 1.0):
+        pass
+
+
+HOLDER = """
+import sys, time
+from cubeport.adapters.backends.sql.postgresql import PostgresStore
+from cubeport.adapters.backends.sql.sessions import PostgresLocks
+store = PostgresStore(sys.argv[1], "c" * 32)
+with PostgresLocks(store, "c" * 32).hold("worker", "w"):
+    print("held", flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_killed_holder_frees_its_lock_at_once(store: PostgresStore, database: str) -> None:
+    child = subprocess.Popen([sys.executable, "-c", HOLDER, database], stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    assert child.stdout.readline() == "held\n"
+    locks = PostgresLocks(store, ID)
+    assert locks.held("worker", "w")
+    child.kill()
+    child.wait()
+    with locks.hold("worker", "w", 5.0):
+        pass
+    child.stdout.close()
+
+
+def test_who_lost_the_lock_commits_nothing(store: PostgresStore) -> None:
+    """The commit goes over the connection that holds the lock: one end for both."""
+    backend = SqlBackend(store)
+    hold = PostgresLocks(store, ID).hold("dataset", "sst")
+    with hold:
+        with backend.transaction():
+            backend.add_record(sample(1))
+        assert not hold.lost()
+        _end_sessions(store, keep=1)
+        with pytest.raises(BackendUnavailable), backend.transaction():
+            backend.add_record(sample(2))
+        assert hold.lost()
+        backend.add_record(sample(3))  # what needs no lock goes over another connection
+    assert sorted(each.title or "" for each in backend.iterate()) == ["t1", "t3"]
+
+
+def _interrupted(backend: SqlBackend, store: PostgresStore) -> None:
+    with backend.transaction():
+        backend.add_record(sample(3))
+        with psycopg.connect(store.url, autocommit=True) as other:
+            other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE state = 'idle in transaction'")
+        backend.add_record(sample(4))
+
+
+def test_a_restarted_server_is_connected_to_again(store: PostgresStore) -> None:
+    """Reads and new transactions do not notice; what was under way does."""
+    backend = SqlBackend(store)
+    record = backend.add_record(sample(1))
+    _end_sessions(store, keep=1)
+    assert backend.get_record(record.id) == record
+    _end_sessions(store, keep=1)
+    backend.add_record(sample(2))
+    with pytest.raises(BackendUnavailable):
+        _interrupted(backend, store)
+    assert backend.generation() == 2
