@@ -24,6 +24,7 @@ from cubeport.cubes.describe import value_range
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.normalise import PACKING
 from cubeport.cubes.raw import dataset, expanded
+from cubeport.cubes.readers import reader
 from cubeport.cubes.update import OnOverlap, StepsChange
 from cubeport.cubes.write_request import StoredObject
 from cubeport.errors import Corrupt, DtypeMismatch, EncodingMismatch, SourceRejected, VariablesMismatch
@@ -174,9 +175,9 @@ def shared(name: str, old: Mapping[str, Grid], new: Grid, axis: int | None, chan
     return update.untouched(new.shape[axis], new.chunks[axis], change)
 
 
-def opened(reader: Any) -> xr.Dataset:
+def opened(objects: Any) -> xr.Dataset:
     """Return a cube as a lazy dataset of stored values, from a reader that returns its objects by key."""
-    store: Any = VersionStore(reader, "", "")
+    store: Any = VersionStore(objects, "", "")
     return xr.open_dataset(store, engine=reader("zarr"), consolidated=True, **{**RAW, "zarr_format": 3})
 
 
