@@ -186,6 +186,10 @@ class CubeDescription(Value):
     license: str | None = None
     attributes: dict[str, Any] = {}
     """Global attributes as stored."""
+    overviews: tuple[tuple[str, str], ...] = ()
+    """Fields that have overviews, with how these were made (``mean``, ``nearest``, ``max``)."""
+    overview_levels: int = 0
+    """How many levels there are next to the cube."""
     size_bytes: int = 0
     """Decoded bytes of all variables."""
     warnings: tuple[tuple[str, str], ...] = ()

@@ -68,6 +68,13 @@ class Opened(Protocol):
         """Return the decoded labels and values in *windows*. Raises as :meth:`raw`."""
 
 
+class OpenedCube(Opened, Protocol):
+    """A whole version, with its overviews."""
+
+    def coarser(self, level: int) -> Opened:
+        """Return the fields of one level of the overviews, 1 being the finest; ``description.overview_levels`` says how many."""
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """The part of an open version that one answer contains. Its windows and cost are known; no values are read yet."""

@@ -12,7 +12,7 @@ from starlette.types import Receive, Scope, Send
 
 from cubeport.cubes import keys
 from cubeport.cubes.bounded import Bounded
-from cubeport.documents.geozarr import View
+from cubeport.documents.geozarr import Level, View
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import Corrupt, NotFound
 from cubeport.server import replies
@@ -55,15 +55,22 @@ class GeoZarrFace:
         name = f"{shown.texts.dataset_id}@{shown.version.version_id}"
         found = self._views.get(name)
         if found is None:
-            found = View.of(self._root(shown), shown.description)
+            cube = shown.description
+            method = next((method for _, method in cube.overviews), "mean")
+            levels = [Level(self._root(shown, number), method) for number in range(1, cube.overview_levels + 1)]
+            found = View.of(self._root(shown), cube, levels)
             if found is None:
                 why = f"GeoZarr describes grids with x and y axes; this one is {shown.description.spatial.family}"
                 raise NotFound(f"There is no GeoZarr view of this dataset: {why}.", what="data", next_step="read /zarr")
             self._views.put(name, found)
         return found
 
-    def _root(self, shown: PublishedView) -> dict[str, object]:
-        stored = self._engine.read(shown.texts.dataset_id, shown.version.version_id, keys.METADATA)
+    def _root(self, shown: PublishedView, level: int = 0) -> dict[str, object]:
+        address = shown.texts.dataset_id, shown.version.version_id
+        if level:
+            stored = self._engine.overview(*address, f"{level}/{keys.METADATA}")
+        else:
+            stored = self._engine.read(*address, keys.METADATA)
         if stored is None:
             raise Corrupt(f"Version {shown.version.version_id} has lost its metadata.", next_step="cubeport fsck")
         with stored.file as file:

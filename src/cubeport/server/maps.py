@@ -345,6 +345,8 @@ def _described_by(canvas: Canvas, picture: Picture, shown: PublishedView) -> dic
         "Content-Bbox": ",".join(f"{each:.10g}" for each in canvas.bbox),
         "Content-Crs": f"<{address.get(canvas.crs, f'http://www.opengis.net/def/crs/{authority}/0/{code}')}>",
     }
+    if shown.description.overview_levels:
+        headers["Cubeport-Overview"] = str(picture.overview)
     temporal = shown.description.temporal
     if temporal is not None:
         axis = next((each for each in shown.description.axes if each.name == temporal.axis), None)

@@ -133,6 +133,8 @@ class Known:
     tree: Tree
     immutable: bool
     record_version: int
+    levels: int = 0
+    """Overviews, as groups ``1``, ``2`` and so on; ``0`` is the cube itself."""
 
 
 class Address(NamedTuple):
@@ -222,7 +224,8 @@ class ZarrFace:
             shown = self._service.shown(name)
             version_id = shown.version.version_id
             immutable = name.partition("@")[2] == version_id
-            known = Known(shown.texts.dataset_id, version_id, self._tree(shown), immutable, shown.record_version)
+            levels = shown.description.overview_levels
+            known = Known(shown.texts.dataset_id, version_id, self._tree(shown), immutable, shown.record_version, levels)
             self._known.put(name, known)
         return known
 
@@ -236,8 +239,17 @@ class ZarrFace:
 
     async def _object(self, scope: Scope, send: Send, known: Known, key: str, node: str, indices: tuple[int, ...] | None) -> None:
         headers = _headers(known)
+        read = self._engine.read
         if not known.tree.has(node, indices):
-            raise _no_path()
+            level, _, below = key.partition("/")
+            if not (known.levels and level.isdecimal() and below and int(level) <= known.levels):
+                raise _no_path()
+            if level == "0":
+                key, node = below, node.partition("/")[2]
+                if not known.tree.has(node, indices):
+                    raise _no_path()
+            else:
+                read = self._engine.overview
         tag = f'"{known.version_id[:16]}-{sha256(key.encode()).hexdigest()[:16]}"'
         headers.append((b"etag", tag.encode()))
         asked = _asked(scope)
@@ -246,7 +258,7 @@ class ZarrFace:
             await _send(send, 304, headers)
             return
         try:
-            stored = self._engine.read(known.dataset_id, known.version_id, key)
+            stored = read(known.dataset_id, known.version_id, key)
         except Corrupt:
             # Bytes that a removal took between the look at the record and this read are gone, not damaged.
             self._held(f"{known.dataset_id}@{known.version_id}", keys.Key(node, indices))
@@ -260,7 +272,8 @@ class ZarrFace:
                 return
             headers.append((b"content-type", b"application/json" if indices is None else b"application/octet-stream"))
             headers.append((b"accept-ranges", b"bytes"))
-            place = self._engine.place(known.dataset_id, known.version_id, key) if self._offload_prefix is not None else None
+            offloaded = self._offload_prefix is not None and read == self._engine.read
+            place = self._engine.place(known.dataset_id, known.version_id, key) if offloaded else None
             if place is not None:
                 headers.append((b"x-accel-redirect", f"{self._offload_prefix}{place}".encode()))
                 await _send(send, 200, headers)

@@ -41,6 +41,10 @@ class Engines:
         """Return one object of a version; see :meth:`Reader.read`."""
         return self._reader(dataset_id, version_id).read(dataset_id, version_id, key)
 
+    def overview(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
+        """Return one object of a version's overviews; see :meth:`Reader.overview`."""
+        return self._reader(dataset_id, version_id).overview(dataset_id, version_id, key)
+
     def manifest(self, dataset_id: str, version_id: str) -> bytes:
         """Return the manifest of a version; see :meth:`Reader.manifest`."""
         return self._reader(dataset_id, version_id).manifest(dataset_id, version_id)

@@ -33,6 +33,7 @@ from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.fetching import TIMELESS, Asked, Taken, asked, runs, take
 from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
+from cubeport.service.overviews import with_overviews
 from cubeport.service.ports import (
     Base,
     BringOrder,
@@ -723,6 +724,9 @@ class Ingester:
                 check_kept(head.coverage, measured.description, period_type)
             if head is None or head.digest != measured.digest:
                 progress("sealing", 0, 0)
+                held = None if staging.parent is None else self._datasets.cube(staging.parent).description
+                cube = with_overviews(measured.description, wanted.fields.layout.pyramid, held)
+                measured = replace(measured, description=cube)
                 self._seal(work, staging, measured)
                 progress("committing", 0, 0)
                 work.afterwards(*clearing(undo))
@@ -747,9 +751,13 @@ class Ingester:
                 self._catalog.rows.put(now_said.row(row.owner, state=row.state, revision=row.revision))
 
     def _seal(self, work: UnitOfWork, staging: Staging, measured: Measured) -> None:
-        """Steps 9 to 12: take in what was verified, make it durable, move it to where the version will be read."""
+        """Steps 9 to 12: take in what was verified, make its overviews and make all of it durable, move it to where it is read."""
         with step("assemble"):
             self._writer.assemble(staging)
+        if measured.description.overview_levels:
+            with step("overviews"):
+                self._gate.overviews(staging, measured.digest, measured.description)
+                self._writer.assemble(staging, overviews=True)
         with step("fsync"):
             self._writer.sync(staging)
         work.written(digest=measured.digest, files=measured.files, size_bytes=measured.size_bytes)
@@ -1046,7 +1054,7 @@ def _digest(ingestion: Ingestion, wanted: Wanted, identities: Sequence[Mapping[s
     said = {
         "sources": identities,
         "scope": wanted.scope.model_dump(mode="json"),
-        "fields": wanted.fields.model_dump(mode="json", include={"variables", "period_type", "layout"})
+        "fields": wanted.fields.model_dump(mode="json", include={"variables": True, "period_type": True, "layout": {"chunks"}})
         | {"ingestion": wanted.fields.ingestion.of_values()},
         "attributes": options.attributes,
         "append_dim": options.append_dim,

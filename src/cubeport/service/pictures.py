@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.description import Axis, CubeDescription
+from cubeport.cubes.overviews import fitting
 from cubeport.cubes.part import Opened
 from cubeport.cubes.pictures.looks import Look, look_of, palettes
 from cubeport.cubes.pictures.places import CRS84, Canvas, Places, locate
@@ -63,6 +64,8 @@ class Picture:
     field: str
     slices: Mapping[str, str]
     """By axis: the label that was drawn."""
+    overview: int = 0
+    """The level that was drawn; 0 is the cube."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,8 @@ class Pictures:
         NotFound
             When the dataset has no horizontal position.
         """
+        import numpy as np
+
         canvas = query.canvas
         self._check(canvas)
         opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
@@ -105,19 +110,23 @@ class Pictures:
         places = self._located(shown, opened, canvas)
         chosen = _slices(opened, name, places.dimensions, query.selection)
         deadline = AnswerDeadline(_SECONDS, left)
-        values, at = self._values(opened, name, places, chosen, deadline)
+        level = fitting(places.index, opened.description.overview_levels) if _has_overviews(opened.description, name) else 0
+        source: Opened = opened
+        if level:
+            # The coarser cell that has the cell under the middle of the pixel.
+            source = opened.coarser(level)
+            places = replace(places, index=tuple(np.where(each < 0, -1, each >> level) for each in places.index))
+        values, at = self._values(source, name, places, chosen, deadline)
         look = self._look(shown, name, query, values)
         pixels = _placed(look, values, at, places, canvas)
         colours = look.colours()
-        import numpy as np
-
         opacity = np.full(len(colours), 255, "uint8")
         if query.background is None:
             opacity[0] = 0
         else:
             colours[0] = query.background
         slices = {each: _label(opened, each, place) for each, place in chosen.items()}
-        return Picture(png(pixels, colours, opacity), look, name, slices)
+        return Picture(png(pixels, colours, opacity), look, name, slices, level)
 
     def value(self, shown: PublishedView, query: PictureQuery, column: int, row: int) -> tuple[float | int | None, dict[str, str]]:
         """Return the value under a pixel of the picture, ``None`` where there is none, and the label drawn of each other axis.
@@ -283,6 +292,10 @@ class Pictures:
             why = "a logarithmic scale needs a range above 0"
             raise InvalidRequest(f"scale: {why}", errors=[Problem(("query", "scale"), "out-of-range", why)])
         return look
+
+
+def _has_overviews(description: CubeDescription, field: str) -> bool:
+    return any(name == field for name, _ in description.overviews)
 
 
 def world(description: CubeDescription, width: int) -> Canvas:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, Self
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.forms import Answer, Encoder, Form, Room
-from cubeport.cubes.part import Opened
+from cubeport.cubes.part import OpenedCube
 from cubeport.cubes.sources import Area, Period, PeriodSource
 from cubeport.cubes.write_request import (
     Base,
@@ -38,7 +38,7 @@ __all__ = [
     "Listed",
     "Lister",
     "Measured",
-    "Opened",
+    "OpenedCube",
     "PeriodSource",
     "Progress",
     "Reader",
@@ -84,6 +84,12 @@ class Gate(Protocol):
         values to compare with.
         """
 
+    def overviews(self, staging: Staging, digest: str, cube: CubeDescription) -> None:
+        """Let a child write the overviews that *cube* names into ``staging/<op>/new``, from the assembled cube in ``data``.
+
+        *digest* is that of the cube's manifest. What did not change since the parent is not written.
+        """
+
     def close(self) -> None: ...
 
 
@@ -104,8 +110,11 @@ class Writer(Protocol):
     def begin(self, staging: Staging) -> None:
         """Make the folder ``new``, in which the gate's children write."""
 
-    def assemble(self, staging: Staging) -> None:
-        """Take in the objects that the manifest in ``new`` lists, and only those; what was not written is the parent's."""
+    def assemble(self, staging: Staging, *, overviews: bool = False) -> None:
+        """Take in the objects that the manifest in ``new`` lists, and only those; what was not written is the parent's.
+
+        With *overviews* those of the cube's overviews, which have a manifest of their own.
+        """
 
     def sync(self, staging: Staging) -> None:
         """Make every byte and every name durable. An error abandons the version."""
@@ -130,6 +139,9 @@ class Reader(Protocol):
         StoreUnavailable
             When the store cannot be read.
         """
+
+    def overview(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
+        """Return an object of the version's overviews, whose keys begin with the level; as :meth:`read`."""
 
     def manifest(self, dataset_id: str, version_id: str) -> bytes:
         """Return ``manifest.json`` as stored. Raises Corrupt where it is missing."""
@@ -245,7 +257,7 @@ class Uploads(Protocol):
 class Versions(Protocol):
     """Versions open for reading, kept open within bounds: a version never changes, so nothing is ever invalidated."""
 
-    def open(self, dataset_id: str, version_id: str, description: CubeDescription) -> Opened:
+    def open(self, dataset_id: str, version_id: str, description: CubeDescription) -> OpenedCube:
         """Return the opened version; *description* is what was measured when it was sealed.
 
         Raises

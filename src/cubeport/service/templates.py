@@ -14,6 +14,7 @@ from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.later import Later
+from cubeport.cubes.overviews import MOST
 from cubeport.cubes.steps import NormaliseStep, TransformStep, plain
 from cubeport.cubes.update import OnOverlap
 from cubeport.documents.texts import Provider, WebAddress
@@ -55,10 +56,21 @@ class IngestionRules(_Part):
         return self.model_dump(mode="json", exclude={"max_concurrency", "on_overlap"}) | later
 
 
+class Pyramid(_Part):
+    """The overviews of a template's versions."""
+
+    levels: Literal["off", "auto"] | Annotated[int, Field(ge=1, le=MOST)] = "auto"
+    """How many; ``auto``: of slices of more than a million cells, until both sides have 512 at most."""
+    method: Literal["mean", "nearest", "max"] | None = None
+    """How four cells become one; by default by the kind of each field."""
+
+
 class LayoutRules(_Part):
     """How a template's versions are chunked; by default about 1 MiB a chunk, balanced between map and series."""
 
     chunks: dict[str, Annotated[int, Field(gt=0)]] | None = None
+    pyramid: Pyramid = Pyramid()
+    """Changes no value of the cube, so a change of it alone makes no new version."""
 
 
 class Availability(_Part):
@@ -319,7 +331,8 @@ class DatasetTemplate(TemplateFields):
 
     def digest(self) -> str:
         """Return the sha256 of what changes values; texts, licence and render are not in it."""
-        parts = self.model_dump(mode="json", include={"variables", "period_type", "source", "layout"}) | self.steps()
+        kept: dict[str, Any] = {"variables": True, "period_type": True, "source": True, "layout": {"chunks"}}
+        parts = self.model_dump(mode="json", include=kept) | self.steps()
         # Fields that came later count only where they say something: a dataset that is there must not become another by them.
         said = self.source.told()
         parts["source"] = {name: value for name, value in parts["source"].items() if name in _FIRST_FIELDS or name in said}

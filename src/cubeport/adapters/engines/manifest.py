@@ -19,6 +19,10 @@ CUBE = "cube.zarr"
 MANIFEST = "manifest.json"
 """The manifest, next to the tree."""
 
+OVERVIEWS, OVERVIEWS_MANIFEST = "overviews.zarr", "overviews.json"
+"""The same of the overviews of a cube: a folder with a group for each level, ``1`` being the finest. They have a manifest of their
+own, so that the digest of the version is that of the cube."""
+
 
 class Entry(NamedTuple):
     """The manifest's entry for one object."""

@@ -28,6 +28,7 @@ from cubeport.cubes.cells import exact, in_degrees
 from cubeport.cubes.companions import companions
 from cubeport.cubes.cut import Cut
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.overviews import Method, at_level
 from cubeport.cubes.part import Deadline
 from cubeport.cubes.readers import reader
 from cubeport.cubes.selection import order
@@ -54,6 +55,22 @@ class ReadsObjects(Protocol):
 
 
 def _endless() -> None: ...
+
+
+class ReadsOverviews(ReadsObjects, Protocol):
+    """The same with the overviews of versions."""
+
+    def overview(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None: ...
+
+
+class _Level:
+    """The objects of one level of the overviews, as an engine has those of a version."""
+
+    def __init__(self, engine: ReadsOverviews, version_id: str, level: int) -> None:
+        self._engine, self._version_id, self._level = engine, version_id, level
+
+    def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:  # noqa: ARG002 (that of the level)
+        return self._engine.overview(dataset_id, self._version_id, f"{self._level}/{key}")
 
 
 class VersionStore(ReadOnlyStore):
@@ -114,6 +131,8 @@ class OpenedVersion:
         self._key = dataset_id, version_id
         self._chunks = chunks
         self._grown = grown
+        self._engine = engine
+        self._levels: dict[int, OpenedVersion] = {}
         self._lock = threading.RLock()
         self._labels: Labels | None = None
         store: Any = VersionStore(engine, dataset_id, version_id)  # xarray's types know no stores of zarr
@@ -131,6 +150,21 @@ class OpenedVersion:
         self._variables = raw.variables
         self._attributes = dict(raw.attrs)
         self._arrays: dict[str, Any] = {}
+
+    def coarser(self, level: int) -> OpenedVersion:
+        """Return the fields of one level of the overviews, opened at the first call."""
+        with self._lock:
+            found = self._levels.get(level)
+            if found is None:
+                dataset_id, version_id = self._key
+                objects = _Level(cast(ReadsOverviews, self._engine), version_id, level)
+                made = tuple((name, cast(Method, method)) for name, method in self.description.overviews)
+                own = at_level(self.description, level, made)
+                # Chunks of a level are kept next to those of the cube, under a name of their own.
+                found = OpenedVersion(objects, dataset_id, f"{version_id}/{level}", own, self._chunks)
+                self._levels[level] = found
+                self._grown(self, _HANDLE_BYTES * len(self._levels))
+            return found
 
     def names(self) -> tuple[str, ...]:
         """Return the names of all variables, in the order of the store."""

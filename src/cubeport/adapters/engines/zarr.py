@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO, cast
 
 from cubeport.adapters.engines.disk import FILE, FOLDER, Disk, beneath, descriptor, open_file, read, remove
-from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entries, parse
+from cubeport.adapters.engines.manifest import CUBE, MANIFEST, OVERVIEWS, OVERVIEWS_MANIFEST, Entries, parse
 from cubeport.adapters.engines.staging import Listed, StagingArea, folders, size, staged, version_place
 from cubeport.catalog.disk.durable import make_folders, store_errors
 from cubeport.catalog.disk.failpoints import passing, step
@@ -56,8 +56,8 @@ class Writer(StagingArea):
                 make_folders(each)
             _probe(self.data / "staging", self.data / "store")
 
-    def assemble(self, staging: Staging) -> None:
-        """Move the objects that the manifest lists, and only those, to ``data``.
+    def assemble(self, staging: Staging, *, overviews: bool = False) -> None:
+        """Move the objects that the manifest lists, and only those, to ``data``; with *overviews* those of the cube's overviews.
 
         Objects that the children wrote are renamed from ``new``. All others are unchanged objects of the parent and are shared with
         it by hard links, or copied if the file system does not support links.
@@ -69,27 +69,30 @@ class Writer(StagingArea):
         Corrupt
             If an object of the parent is damaged.
         """
+        tree, listed = (OVERVIEWS, OVERVIEWS_MANIFEST) if overviews else (CUBE, MANIFEST)
         with store_errors("take in the data"):
-            manifest = read(staging.new / MANIFEST)
+            manifest = read(staging.new / listed)
             try:
                 entries = parse(manifest)
             except ValueError as error:
                 raise SourceRejected("the manifest that was written is not one of ours", reason="unsafe") from error
             target = staging.root / "data"
             parent = None if staging.parent is None else self.version(staging.dataset_id, staging.parent)
-            held = {} if parent is None else _entries(parent, staging.dataset_id, str(staging.parent))
-            self.disk.make_folder(target / CUBE)
+            if parent is not None and not (parent / listed).exists():
+                parent = None  # of a parent without overviews nothing can be shared
+            held = {} if parent is None else _entries(parent, staging.dataset_id, str(staging.parent), listed)
+            self.disk.make_folder(target / tree)
             for folder, keys in _by_folder(entries):
                 for each in reversed([folder, *folder.parents][:-1]):
                     with contextlib.suppress(FileExistsError):
-                        self.disk.make_folder(target / CUBE / each)
-                with _maybe(staging.new / CUBE, folder.parts) as new, beneath(target / CUBE, folder.parts) as made:
+                        self.disk.make_folder(target / tree / each)
+                with _maybe(staging.new / tree, folder.parts) as new, beneath(target / tree, folder.parts) as made:
                     shared = [key for key in keys if not self._move(key, entries, new, made)]
                     if parent is None and shared:
                         raise SourceRejected(f"{shared[0]!r} is in the manifest but was not written", reason="unsafe")
                     if parent is not None and shared:
-                        self._share(shared, entries, held, parent / CUBE, folder, made, staging)
-            self.disk.write(target / MANIFEST, manifest)
+                        self._share(shared, entries, held, parent / tree, folder, made, staging)
+            self.disk.write(target / listed, manifest)
 
     def _move(self, key: str, entries: Entries, new: int | None, made: int) -> bool:
         """Move one object from ``new``. Return whether it existed."""
@@ -195,8 +198,10 @@ class Reader:
         How many manifest entries to cache, about 200 bytes each. A version never changes.
     """
 
-    def __init__(self, data: Path, *, entries: int = 500_000) -> None:
+    def __init__(self, data: Path, *, entries: int = 500_000, tree: str = CUBE, manifest: str = MANIFEST) -> None:
         self._data = data
+        self._tree, self._manifest = tree, manifest
+        self._coarser = Reader(data, entries=entries // 4, tree=OVERVIEWS, manifest=OVERVIEWS_MANIFEST) if tree == CUBE else None
         self._most = entries
         self._manifests: Bounded[tuple[str, str], tuple[str, Entries]] = Bounded(entries)
 
@@ -238,6 +243,11 @@ class Reader:
             file = cast("BinaryIO", os.fdopen(opened, "rb", buffering=0))
             return StoredObject(file=file, size=entry.size, digest=entry.sha256)
 
+    def overview(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
+        """Return an object of the version's overviews, whose keys begin with the level; raises as :meth:`read`."""
+        assert self._coarser is not None
+        return self._coarser.read(dataset_id, version_id, key)
+
     def manifest(self, dataset_id: str, version_id: str) -> bytes:
         """Return ``manifest.json`` as stored. Raises Corrupt if it is missing."""
         with store_errors("read a manifest"):
@@ -251,9 +261,9 @@ class Reader:
             with store_errors("read a manifest"):
                 place = version_place(self._data, dataset_id, version_id)
                 # The path to the data folder may contain links; paths below it may not (see `open_file`).
-                root = Path(os.path.realpath(self._data), *place.relative_to(self._data).parts, CUBE)
-                held = str(root), _entries(place, dataset_id, version_id)
-            # At least one manifest is kept, whatever its length, because it is needed again immediately.
+                root = Path(os.path.realpath(self._data), *place.relative_to(self._data).parts, self._tree)
+                held = str(root), _entries(place, dataset_id, version_id, self._manifest)
+            # At least one is kept, whatever its length: it is asked for again at once.
             self._manifests.put(name, held, min(len(held[1]), self._most))
         return held
 
@@ -324,8 +334,13 @@ class Lister:
             if hashlib.sha256(manifest).hexdigest() != digest:
                 yield "digest-differs", MANIFEST
                 return
-            entries = parse(manifest)
+            entries = dict(parse(manifest))
             there = dict(_objects(folder / CUBE))
+            coarser, held = _overviews(folder)
+            if coarser is None:
+                yield "not-a-manifest", OVERVIEWS_MANIFEST
+            entries |= coarser or {}
+            there |= held
             for key in sorted(key for key in entries.keys() | there.keys() if key > after):
                 if key not in there:
                     yield "missing-object", key
@@ -333,14 +348,14 @@ class Lister:
                     yield "extra-object", key
                 elif there[key] != entries[key].size:
                     yield "size-differs", key
-                elif data and _sha256(folder / CUBE / key) != entries[key].sha256:
+                elif data and _sha256(self._data / self.object(path, key)) != entries[key].sha256:
                     yield "digest-differs", key
                 else:
                     yield None, key
 
     def object(self, path: str, key: str) -> str:
         """Return the path of an object of the version at *path*."""
-        return f"{path}/{CUBE}/{key}"
+        return f"{path}/{key}" if key.startswith(f"{OVERVIEWS}/") else f"{path}/{CUBE}/{key}"
 
     def strays(self) -> Iterator[str]:
         """Yield the paths in ``store`` that are neither the folder of a dataset or version nor a part of a cube."""
@@ -362,6 +377,21 @@ class Lister:
             remove(trash)
 
 
+def _overviews(folder: Path) -> tuple[Entries | None, dict[str, int]]:
+    """Return what the manifest of a version's overviews lists and what there is, by keys that begin with their folder.
+
+    Without overviews both are empty. The first is ``None`` where the manifest is not one of ours.
+    """
+    try:
+        listed = parse((folder / OVERVIEWS_MANIFEST).read_bytes())
+    except FileNotFoundError:
+        return {}, {f"{OVERVIEWS}/{key}": size for key, size in _objects(folder / OVERVIEWS)}
+    except ValueError:
+        return None, {}
+    there = {f"{OVERVIEWS}/{key}": size for key, size in _objects(folder / OVERVIEWS)}
+    return {f"{OVERVIEWS}/{key}": entry for key, entry in listed.items()}, there
+
+
 def _strays(folder: Path, depth: int = 0) -> Iterator[Path]:
     """Yield everything above the versions that is not a folder, and everything inside a version that is neither cube nor
     manifest.
@@ -370,7 +400,7 @@ def _strays(folder: Path, depth: int = 0) -> Iterator[Path]:
         return
     for each in sorted(folder.iterdir()):
         if depth == 2:
-            if each.name not in (CUBE, MANIFEST):
+            if each.name not in (CUBE, MANIFEST, OVERVIEWS, OVERVIEWS_MANIFEST):
                 yield each
         elif each.is_symlink() or not each.is_dir():
             yield each
@@ -391,16 +421,16 @@ def _corrupt(what: str, dataset_id: str, version_id: str) -> Corrupt:
     )
 
 
-def _manifest(place: Path, dataset_id: str, version_id: str) -> bytes:
+def _manifest(place: Path, dataset_id: str, version_id: str, name: str = MANIFEST) -> bytes:
     try:
-        return read(place / MANIFEST)
+        return read(place / name)
     except (FileNotFoundError, NotADirectoryError) as error:
         raise _corrupt("its manifest is missing", dataset_id, version_id) from error
 
 
-def _entries(place: Path, dataset_id: str, version_id: str) -> Entries:
+def _entries(place: Path, dataset_id: str, version_id: str, name: str = MANIFEST) -> Entries:
     try:
-        return parse(_manifest(place, dataset_id, version_id))
+        return parse(_manifest(place, dataset_id, version_id, name))
     except ValueError as error:
         raise _corrupt("its manifest cannot be read", dataset_id, version_id) from error
 

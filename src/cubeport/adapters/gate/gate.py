@@ -15,7 +15,7 @@ from cubeport.adapters.sandbox.children import Children, Progress, open_source
 from cubeport.adapters.sources.identity import identity
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.update import StepsChange
-from cubeport.cubes.write_request import Base, Measured, WriteRequest, Written
+from cubeport.cubes.write_request import Base, Measured, Staging, WriteRequest, Written
 from cubeport.errors import SourceRejected
 
 type _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -104,6 +104,18 @@ class ConfinedGate:
             size_bytes=answer.size_bytes,
             digest=answer.digest,
         )
+
+    def overviews(self, staging: Staging, digest: str, cube: CubeDescription) -> None:
+        """Let a child write the overviews of the assembled cube; see :class:`~cubeport.service.ports.Gate`."""
+        request = {
+            "folder": str(staging.root / "data"),
+            "digest": digest,
+            "description": cube.model_dump(mode="json"),
+            "base": None if staging.base is None else str(staging.base),
+            "target": str(staging.new),
+        }
+        read = [staging.root / "data", *([] if staging.base is None else [staging.base])]
+        _believed(_Answer, self._children.run("overviews", request, read=read, write=[staging.new]))
 
     def derive(
         self,

@@ -11,6 +11,7 @@ from cubeport.adapters.sandbox.limits import SourceLimits
 TASKS: Mapping[str, str] = {
     "write": "cubeport.adapters.gate.write:write",
     "measure": "cubeport.adapters.gate.measure:measure",
+    "overviews": "cubeport.adapters.gate.overviews:write",
     "derive": "cubeport.adapters.gate.derive:derive",
     "scan": "cubeport.adapters.sources.formats:task",
     "extract": "cubeport.adapters.extract.child:extract",
