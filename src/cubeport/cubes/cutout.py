@@ -9,9 +9,10 @@ from cubeport.cubes import boxes, footprint, periods, times
 from cubeport.cubes import crs as reference
 from cubeport.cubes.axes import CubeAxes, FoundAxis, find, position_dims, reach_of
 from cubeport.cubes.boxes import Box
-from cubeport.cubes.calendars import CalendarName, Stamp
+from cubeport.cubes.calendars import CalendarName
 from cubeport.cubes.cells import Cells, bounds, cells_of, places
 from cubeport.cubes.decoding import decoded
+from cubeport.cubes.stamps import Stamps
 from cubeport.cubes.write_request import SourceWindow
 from cubeport.errors import AreaOutsideSource, InvalidPeriod, InvalidRange, InvalidRequest, NoData
 
@@ -144,14 +145,14 @@ def _times(raw: xr.Dataset, found: CubeAxes, start: str | None, end: str | None)
         low, high = _limits(start, end, kind, calendar)
     if low is not None and high is not None and high < low:
         raise InvalidRange("the end is before the start")
-    numbers = [periods.of(moment, kind, calendar) for moment in periods.moments(stamps, kind, calendar, starts)]
+    numbers = periods.numbers_of(periods.moments(stamps, kind, calendar, starts), kind, calendar)
     where = [n for n, number in enumerate(numbers) if (low is None or number >= low) and (high is None or number <= high)]
     if not where:
         raise NoData(f"the source has no step between start and end; it has {stamps[0]} to {stamps[-1]}")
     return {} if axis.scalar else {axis.dimension: slice(where[0], where[-1] + 1)}
 
 
-def _starts(raw: xr.Dataset, axis: FoundAxis, calendar: CalendarName) -> tuple[list[Stamp], list[Stamp]] | None:
+def _starts(raw: xr.Dataset, axis: FoundAxis, calendar: CalendarName) -> tuple[Stamps, Stamps] | None:
     given = bounds(raw, axis)
     if given is None or "climatology" in raw.variables[axis.name].attrs:
         return None

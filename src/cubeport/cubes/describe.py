@@ -22,10 +22,11 @@ from cubeport.cubes.axes import (
     reach_of,
     text_dims,
 )
-from cubeport.cubes.calendars import CalendarName, Stamp, gregorian
+from cubeport.cubes.calendars import CalendarName, gregorian
 from cubeport.cubes.cells import bounds, cells_of, degrees, exact, labels, places, steps
 from cubeport.cubes.decoding import decoded, opened
 from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Grid, Spatial, Temporal, Variable
+from cubeport.cubes.stamps import Stamps
 from cubeport.errors import SourceRejected, VariablesMismatch
 
 if TYPE_CHECKING:
@@ -167,13 +168,13 @@ def _text(attributes: Mapping[Any, Any], *names: str) -> str | None:
     return next((value.strip() for n in names if isinstance(value := lowered.get(n), str) and value.strip()), None)
 
 
-def _stamps(raw: xr.Dataset, axis: FoundAxis) -> tuple[CalendarName, list[Stamp]]:
+def _stamps(raw: xr.Dataset, axis: FoundAxis) -> tuple[CalendarName, Stamps]:
     variable = raw.variables[axis.name]
     calendar = times.calendar_of(variable.attrs, name=axis.name)
     return calendar, times.decode(decoded(variable, name=axis.name), str(variable.attrs.get("units", "")), calendar, name=axis.name)
 
 
-def _axis(raw: xr.Dataset, cube: CubeAxes, found: FoundAxis, stamps: tuple[CalendarName, list[Stamp]] | None) -> Axis:
+def _axis(raw: xr.Dataset, cube: CubeAxes, found: FoundAxis, stamps: tuple[CalendarName, Stamps] | None) -> Axis:
     size = 1 if found.scalar else int(raw.sizes[found.dimension])
     if found.labels is None:
         return Axis(name=found.dimension, dimension=found.dimension, kind=found.kind, size=size)
@@ -399,7 +400,7 @@ def _projected(found: CubeAxes, axes: Sequence[Axis]) -> Spatial:
     )
 
 
-def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[CalendarName, list[Stamp]]]) -> Temporal | None:
+def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[CalendarName, Stamps]]) -> Temporal | None:
     if found.times is not None:
         return _times_of_each(raw, found.times)
     own = {str(d) for name in found.fields for d in raw.variables[name].dims}
@@ -434,8 +435,8 @@ def _temporal(raw: xr.Dataset, found: CubeAxes, stamps: Mapping[str, tuple[Calen
         count=len(labelled),
         step=step,
         values=tuple(map(str, labelled)) if step is None and len(labelled) <= _LISTED_TIMES else None,
-        index_start=str(gregorian(min(starts))),
-        index_end=str(gregorian(max(ends))),
+        index_start=str(gregorian(starts.earliest)),
+        index_end=str(gregorian(ends.latest)),
         period_type=kind,
         first_period=native(numbers[0]),
         last_period=native(numbers[-1]),

@@ -7,11 +7,12 @@ never as text.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 from cubeport.cubes.calendars import (
+    DAY_US,
     CalendarName,
     Stamp,
     day_number,
@@ -22,6 +23,7 @@ from cubeport.cubes.calendars import (
     parse_stamp,
     stamp_of,
 )
+from cubeport.cubes.stamps import Stamps
 from cubeport.errors import InvalidPeriod
 
 PERIOD_TYPES = (
@@ -96,12 +98,35 @@ def of(stamp: Stamp, period_type: str, calendar: CalendarName = "standard") -> i
 def numbers_of(stamps: Iterable[Stamp], period_type: str, calendar: CalendarName = "standard") -> list[int]:
     """Return the ordinals of the periods that contain the stamps. Faster than calling :func:`of` many times."""
     check_type(period_type, calendar, "monthly")
-    if (hours := _hours(period_type)) is not None:
-        return [(day_number(each.year, each.month, each.day, calendar) * 24 + each.hour) // hours for each in stamps]
+    if isinstance(stamps, Stamps):
+        many: list[int] = _numbers(stamps, period_type).tolist()
+        return many
     return [_number(each, period_type, calendar) for each in stamps]
 
 
+def _numbers(stamps: Stamps, period_type: str) -> Any:
+    """Return what :func:`_number` returns of each, as an array."""
+    if (hours := _hours(period_type)) is not None:
+        return stamps.ordinals // (DAY_US // 24) // hours
+    match period_type:
+        case "daily":
+            return stamps.ordinals // DAY_US
+        case "weekly":
+            return stamps.ordinals // DAY_US // 7
+        case "irregular":
+            return stamps.ordinals
+        case "pentad" | "dekadal" | "monthly" | "yearly":
+            year, month, day = stamps.dates
+            month = year * 12 + month - 1
+            pentads, dekads = month * 6 + ((day - 1) // 5).clip(max=5), month * 3 + ((day - 1) // 10).clip(max=2)
+            return {"pentad": pentads, "dekadal": dekads, "monthly": month, "yearly": year}[period_type]
+        case _:
+            raise InvalidPeriod(f"periods of type {period_type} have no moments")
+
+
 def _number(stamp: Stamp, period_type: str, calendar: CalendarName) -> int:
+    if (hours := _hours(period_type)) is not None:
+        return (day_number(stamp.year, stamp.month, stamp.day, calendar) * 24 + stamp.hour) // hours
     month = stamp.year * 12 + stamp.month - 1
     day = day_number(stamp.year, stamp.month, stamp.day, calendar)
     match period_type:
@@ -293,6 +318,7 @@ _FREQUENCIES = {
 }
 
 _FINE_TO_COARSE = ("hourly", "2-hourly", "3-hourly", "4-hourly", "6-hourly", "8-hourly", "12-hourly")
+_LENGTHS = {"daily": DAY_US, "weekly": 7 * DAY_US}
 _FROM_BOUNDS = (*_FINE_TO_COARSE, "daily", "pentad", "weekly", "dekadal", "monthly", "yearly")
 
 
@@ -312,19 +338,23 @@ def infer(
     if not labels:
         return "none"
 
-    def fits(kind: str, stamps: Sequence[Stamp], even: Callable[[int, int], bool]) -> bool:
-        return all(even(a, b) for a, b in pairwise(numbers_of(stamps, kind, calendar)))
+    def fits(kind: str, stamps: Sequence[Stamp], most: int | None = None) -> bool:
+        if isinstance(stamps, Stamps):
+            found = _numbers(stamps, kind)
+            steps = found[1:] - found[:-1]
+            return len(steps) == 0 or bool(steps.min() > 0 and (most is None or steps.max() <= most))
+        return all(a < b and (most is None or b - a <= most) for a, b in pairwise(numbers_of(stamps, kind, calendar)))
 
     if bounds is not None:
         for kind in candidates:
-            if _are_periods(bounds, kind, calendar) and fits(kind, bounds[0], lambda a, b: b > a):
+            if _are_periods(bounds, kind, calendar) and fits(kind, bounds[0]):
                 return kind
     if len(labels) > 1:
         for kind in candidates:
-            if fits(kind, labels, lambda a, b: b == a + 1) and _is_even(labels, kind, calendar):
+            if fits(kind, labels, 1) and _is_even(labels, kind, calendar):
                 return kind
     named = _FREQUENCIES.get((frequency or "").strip().lower())
-    if named is not None and fits(named, labels, lambda a, b: b > a):
+    if named is not None and fits(named, labels):
         return named
     return "irregular"
 
@@ -342,6 +372,10 @@ def moments(
 
 
 def _are_periods(bounds: tuple[Sequence[Stamp], Sequence[Stamp]], kind: str, calendar: CalendarName) -> bool:
+    starts, ends = bounds
+    length = _LENGTHS.get(kind) or (_hours(kind) or 0) * DAY_US // 24
+    if length and isinstance(starts, Stamps) and isinstance(ends, Stamps):
+        return bool((starts.ordinals % length == 0).all() and (ends.ordinals - starts.ordinals == length).all())
     return all(
         start_of(n := of(start, kind, calendar), kind, calendar) == start and end_of(n, kind, calendar) == end
         for start, end in zip(*bounds, strict=True)

@@ -12,7 +12,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, cast
 
 from cubeport.cubes import times
-from cubeport.cubes.calendars import Stamp, canonical, gregorian, parse_stamp
+from cubeport.cubes.calendars import canonical, gregorian, parse_stamp
 from cubeport.cubes.cells import labels
 from cubeport.cubes.decoding import decoded, whole
 from cubeport.cubes.description import Axis, CubeDescription, Variable
@@ -229,7 +229,7 @@ def _time(cube: CubeDescription, raw: xr.Dataset, axis: Axis) -> dict[str, Any]:
         return _temporal(interval(cube), temporal.step, values)
     attributes = raw.variables[axis.name].attrs
     calendar = times.calendar_of(attributes, name=axis.name)
-    stamps: list[Stamp] = times.decode(
+    stamps = times.decode(
         decoded(raw.variables[axis.name], name=axis.name), str(attributes.get("units", "")), calendar, name=axis.name
     )
     step = times.step_of(stamps, calendar)

@@ -25,6 +25,7 @@ from cubeport.cubes.keys import METADATA
 from cubeport.cubes.normalise import PACKING
 from cubeport.cubes.raw import dataset, expanded
 from cubeport.cubes.readers import reader
+from cubeport.cubes.stamps import Stamps
 from cubeport.cubes.update import OnOverlap, StepsChange
 from cubeport.cubes.write_request import StoredObject
 from cubeport.errors import Corrupt, DtypeMismatch, EncodingMismatch, SourceRejected, VariablesMismatch
@@ -210,7 +211,7 @@ def merge(
     label = axis.name if axis is not None and axis.dimension == along else along
     held, coming = series.labels_of(parent, label), series.labels_of(new, label)
     for source, found in ((parent, held), (new, coming)):
-        if any(not one < other for one, other in pairwise(found)):
+        if not (found.is_ascending if isinstance(found, Stamps) else all(one < other for one, other in pairwise(found))):
             raise SourceRejected(
                 f"{source.name}: the steps along {along!r} do not ascend",
                 reason="bad-time",

@@ -24,6 +24,7 @@ from cubeport.adapters.sources.reading import TEXT, OpenedSource, decoding, nati
 from cubeport.cubes import axes, calendars, times
 from cubeport.cubes.normalise import PACKING, TOLERANCE, dropped, joined_by_scalar
 from cubeport.cubes.raw import computed, dataset, variables
+from cubeport.cubes.stamps import Stamps
 from cubeport.cubes.units import canonical
 from cubeport.cubes.update import OnOverlap
 from cubeport.errors import (
@@ -399,7 +400,8 @@ def _ordered(
         found = labels_of(source, axis.name)
         if not found:
             raise SourceRejected(f"{source.name} has no labels along {along!r}", reason="empty", source=source.name)
-        spans.append(_Span(min(found), max(found), found, source))
+        first, last = (found.earliest, found.latest) if isinstance(found, Stamps) else (min(found), max(found))
+        spans.append(_Span(first, last, found, source))
     descending = any(not each.is_ascending for each in spans)
     spans.sort(key=lambda span: span.first, reverse=descending)
     if on_overlap != "error" and not descending and all(one < other for each in spans for one, other in pairwise(each.labels)):
@@ -449,13 +451,13 @@ def _without_overlap(spans: Sequence[_Span], along: str, on_overlap: OnOverlap) 
     return parts, [("overlap", told)] if twice else []
 
 
-def labels_of(source: OpenedSource, name: str) -> list[Any]:
+def labels_of(source: OpenedSource, name: str) -> Sequence[Any]:
     """Return the labels of an axis: dates of its calendar, else numbers or texts."""
     variable = source.raw.variables[name]
     with decoding(name, source.name):
         values = axes.decoded(variable)
     if times.is_time_units(variable.attrs.get("units")):
-        return list(times.decode(values, variable.attrs["units"], times.calendar_of(variable.attrs, name=name), name=name))
+        return times.decode(values, variable.attrs["units"], times.calendar_of(variable.attrs, name=name), name=name)
     return list(np.ravel(values).tolist())
 
 
