@@ -54,6 +54,7 @@ def everything(registry: PluginRegistry) -> None:
     registry.formatter("bibtex", lambda records: "")
     registry.source("chirps", nothing)
     registry.recipe("smooth", nothing)
+    registry.availability("after-release", nothing)
 
 
 def test_a_plugin_gives_one_of_each_kind(installed: Callable[..., EntryPoint]) -> None:

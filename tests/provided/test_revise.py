@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import subprocess
 from pathlib import Path
 
+from tests.e2e.conftest import CUBEPORT
 from tests.provided.places import Place, days, held, name_of, netcdf
 
 import cubeport
@@ -72,7 +74,12 @@ def test_what_vanished_stays_and_nothing_is_looked_at_unasked(tmp_path: Path, ro
     (rolling.provider.root / "2024" / name_of(8)).unlink()
     plan = rolling.service.sync_plan(rolling.id)
     assert (plan.action, plan.reason) == ("no_op", "no_new_period")
+    [warning] = plan.warnings
+    assert (warning["kind"], "2024-01-09" in warning["message"]) == ("vanished", True), "and somebody hears of it"
     assert rolling.service.sync(rolling.id).status == "up_to_date"
+    said = subprocess.run([*CUBEPORT, "-i", rolling.root, "sync", rolling.id], capture_output=True, text=True, check=True)
+    assert "warning: " in said.stderr
+    assert "says nothing of 2024-01-09 any more" in said.stderr
     assert rolling.held() == days(*range(10)), "nothing shrinks"
     follow(rolling, "2024-01-10", revisit=0)
     rolling.provider.put(f"2024/{name_of(9)}", netcdf(tmp_path, 9, add=0.5))
@@ -92,6 +99,7 @@ def test_a_file_of_this_machine_that_changed_is_read_again(tmp_path: Path) -> No
         done = service.ingest_here(IngestionRequest(dataset_id="local", start="2024-01-01"), FileOptions())
         assert done.status == "completed", done.error
         assert service.sync_plan("local").reason == "no_new_period"
+        assert service.sync_plan("local").warnings == ()
         (drop / name_of(4)).write_bytes(netcdf(tmp_path, *range(4, 8), add=0.5))
         os.utime(drop / name_of(4), (1_900_000_000, 1_900_000_000))
         plan = service.sync_plan("local")

@@ -14,7 +14,7 @@ from cubeport.adapters.backends.documents import MemoryBackend
 from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.texts import Texts
-from cubeport.errors import InvalidPeriod, InvalidRequest
+from cubeport.errors import Configuration, InvalidPeriod, InvalidRequest
 from cubeport.service import sync
 from cubeport.service.cron import Cron
 from cubeport.service.datasets import Dataset
@@ -277,3 +277,36 @@ def test_existing_periods_that_the_source_changed_go_with_new_ones_or_alone() ->
 def test_only_what_is_appended_to_is_looked_back_at(rules: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="revisit_periods needs kind temporal"):
         template(**{"revisit_periods": 3, **rules})
+
+
+def test_a_rule_of_a_plugin_says_how_far_the_source_goes() -> None:
+    asked: list[tuple[str, str]] = []
+
+    def rule(template: dict[str, Any], end: str) -> str:
+        asked.append((template["id"], end))
+        return "2026-06"
+
+    follows = template(availability={"function": "released", "lag_days": 1})
+    dataset, head = held(follows)
+    plan = sync.plan(dataset, head, follows, end=None, now=NOW, rules={"released": rule})
+    assert asked == [("sst", "2026-07")]
+    assert (plan.target_end, plan.target_end_source, plan.period_count) == ("2026-06", "plugin_availability", 1)
+    later = sync.plan(dataset, head, follows, end=None, now=NOW, rules={"released": lambda *_: "2027-01"})
+    assert (later.target_end, later.target_end_source) == ("2026-07", "default_today"), "the earliest rule wins"
+    nothing = sync.plan(dataset, head, follows, end=None, now=NOW, rules={"released": lambda *_: "2026-05"})
+    assert (nothing.reason, nothing.target_end_source) == ("no_new_period", "current_coverage")
+
+
+@pytest.mark.parametrize("answer", ["soon", "", None, 202606, "2026-06-31", ValueError("no network")])
+def test_a_rule_that_breaks_its_contract_is_named(answer: Any) -> None:
+    def rule(*_: Any) -> Any:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    follows = template(availability={"function": "released"})
+    dataset, head = held(follows)
+    with pytest.raises(Configuration, match="'released'"):
+        sync.plan(dataset, head, follows, end=None, now=NOW, rules={"released": rule})
+    with pytest.raises(Configuration, match="which no plugin gives"):
+        sync.plan(dataset, head, follows, end=None, now=NOW)

@@ -31,7 +31,7 @@ Kind = Literal[
 KINDS: tuple[Kind, ...] = get_args(Kind)
 """What can be registered; the last four are the service's."""
 
-WAITING: frozenset[Kind] = frozenset({"transform", "availability"})
+WAITING: frozenset[Kind] = frozenset({"transform"})
 """Kinds that nothing asks for in this version: a plugin that gives one is refused. Remove a kind here to let it in."""
 
 
@@ -164,7 +164,10 @@ class PluginRegistry:
         self._add("transform", name, fn)
 
     def availability(self, name: str, fn: Callable[..., Any]) -> None:
-        """Give the service a rule that says which periods are there already."""
+        """Give templates a rule (``sync.availability.function``): ``fn(template, end)`` returns the last period there is.
+
+        *template* is the template as a mapping. *end* is the period that would be asked for, a text as the result is: ``2024-01``.
+        """
         self._add("availability", name, fn)
 
     def _add(self, kind: Kind, name: str, value: Any = None, **options: Any) -> None:

@@ -59,6 +59,7 @@ def sync(
             rows.append((name, "failed", exc.kind, exc.message, ""))
             continue
         items.append(document)
+        session.warn(f"{name}: {each['message']}" for each in detail.warnings)
         delta = f"{detail.delta_start} … {detail.delta_end}" if detail.delta_start else ""
         rows.append((name, status, detail.action, detail.reason, delta))
     session.result(

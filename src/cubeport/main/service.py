@@ -168,6 +168,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     return Service(
         catalog=catalog,
         datasets=datasets,
+        availability=catalog.plugins.values("availability"),
         configuration=configuration,
         ingester=ingester,
         jobs=Jobs(

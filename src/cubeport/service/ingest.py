@@ -113,6 +113,16 @@ class Outcome:
     """What changed next to the data, in words for people: ``title``, ``published``, ``tag first``."""
 
 
+@dataclass(frozen=True, slots=True)
+class Revisited:
+    """What a source says of what was read from it before."""
+
+    changed: tuple[str, ...] = ()
+    """Periods of which it says something else."""
+    gone: tuple[str, ...] = ()
+    """Periods of which it says nothing any more, or names of files that are not there."""
+
+
 type Complete = Callable[[Outcome], object]
 """Writes that the ingestion completed; called inside the commit's own transaction, so commit and completion are one."""
 
@@ -453,12 +463,12 @@ class Ingester:
                     return self._reuse(ingestion, wanted, dataset, head, plan, complete)
                 return self._make(ingestion, wanted, scope, plan, digest, dataset, head, progress, complete)
 
-    def changed(self, dataset: Dataset, head: VersionState, template: DatasetTemplate) -> tuple[str, ...]:
-        """Return the periods, of the last ``sync.revisit_periods``, of which the source now says something else than it said.
+    def revisit(self, dataset: Dataset, head: VersionState, template: DatasetTemplate) -> Revisited:
+        """Return the periods, of the last ``sync.revisit_periods``, of which the source now says something else or nothing.
 
-        Of a period about which it said nothing, nothing can be told. Files of this machine tell their periods only when they are
-        read: when one that was read before has another size or time by now, all of these periods may have changed. Raises what
-        asking the source does.
+        It can tell nothing about a period about which the source said nothing when it was read. Files of this machine tell their
+        periods only when they are read: if one of them has another size or time now, all of these periods may have changed.
+        Raises what asking the source raises.
         """
         dataset_id = dataset.state.texts.dataset_id
         asking = Ingestion(dataset_id=dataset_id, request=IngestionRequest(dataset_id=dataset_id))
@@ -467,14 +477,18 @@ class Ingester:
             there = {name: (size, at) for name, size, at in self._sources.stamps(wanted.files)}
             known_files = {str(each["name"]): (each["size_bytes"], str(each.get("modified_at"))) for each in head.sources}
             changed = any(name in there and there[name] != stamp for name, stamp in known_files.items())
-            return _last_periods(head, template) if changed else ()
+            gone = tuple(name for name in known_files if name not in there)
+            return Revisited(_last_periods(head, template) if changed else (), gone)
         ask: Callable[[Period], str | None] | None = getattr(wanted.source, "validator", None)
         if not wanted.is_fetched_by_period or ask is None:
-            return ()
+            return Revisited()
         calendar = canonical(head.coverage.get("calendar") or "") or "standard"
         known = sorted(Period.parse(text, template.period_type, calendar) for text in head.validators)
         said = {str(period): ask(period) for period in known[-template.sync.revisit_periods :]}
-        return tuple(text for text, word in said.items() if word is not None and word != head.validators[text])
+        return Revisited(
+            tuple(text for text, word in said.items() if word is not None and word != head.validators[text]),
+            tuple(text for text, word in said.items() if word is None),
+        )
 
     # --- fetching ---
 

@@ -40,7 +40,7 @@ from cubeport.service.replicate import Arrived, Elsewhere, Replica, Replicator
 from cubeport.service.retain import DiskUsage, Retention, Retired
 from cubeport.service.schedules import Schedules
 from cubeport.service.state import VersionState
-from cubeport.service.sync import SyncDetail, Synced
+from cubeport.service.sync import AvailabilityRule, SyncDetail, Synced
 from cubeport.service.templates import Broken, Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
 from cubeport.service.webhooks import Webhooks
 
@@ -89,6 +89,7 @@ class Service:
         replicator: Replicator,
         elsewhere: Callable[[str, str | None], Elsewhere],
         zones: ZoneStore,
+        availability: Mapping[str, AvailabilityRule],
         scheduled: bool = True,
         public_url: str = "http://127.0.0.1:8000",
         site: Site | None = None,
@@ -107,6 +108,7 @@ class Service:
         self._replicator = replicator
         self._elsewhere = elsewhere
         self._zones = zones
+        self._availability = availability
         self._telling: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._scheduled = scheduled
@@ -389,10 +391,11 @@ class Service:
     ) -> SyncDetail:
         if dataset.state.derived is not None:
             return self._derivations.plan(dataset, head)
-        detail = sync.plan(dataset, head, template, end=end or None, now=now())
+        detail = sync.plan(dataset, head, template, end=end or None, now=now(), rules=self._availability)
         if template is None or head is None or not template.sync.revisit_periods or not detail.looks_back:
             return detail
-        return detail.with_revised(self._ingester.changed(dataset, head, template))
+        found = self._ingester.revisit(dataset, head, template)
+        return detail.with_revised(found.changed).without(found.gone)
 
     def sync(
         self,

@@ -6,7 +6,7 @@ template says of availability, and settled when the source is read. What turns o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from cubeport.cubes import periods
 from cubeport.cubes.calendars import CalendarName, Stamp, canonical
-from cubeport.errors import InvalidPeriod, InvalidRequest
+from cubeport.errors import Configuration, CubeportError, InvalidPeriod, InvalidRequest
 from cubeport.service.datasets import Dataset
 from cubeport.service.ingestions import Ingestion, IngestionRequest
 from cubeport.service.state import VersionState
@@ -40,6 +40,9 @@ type Reason = Literal[
     "inputs_changed",
     "inputs_unchanged",
 ]
+
+type AvailabilityRule = Callable[[dict[str, Any], str], str]
+"""``f(template, end)`` returns the last period that the source has, given the one that would be asked for."""
 
 _TIMELESS = ("climatology", "irregular", "none")
 
@@ -100,6 +103,14 @@ class SyncDetail(BaseModel):
             changed |= {"action": "revise", "reason": "source_changed", "message": _MESSAGES["source_changed"]}
         return self.model_copy(update=changed)
 
+    def without(self, gone: tuple[str, ...]) -> SyncDetail:
+        """Return it with a warning about existing periods, or files, that the source does not have any more: they are kept."""
+        if not gone:
+            return self
+        more = f" and {len(gone) - 3} more" if len(gone) > 3 else ""
+        words = f"The source says nothing of {', '.join(gone[:3])}{more} any more. The dataset keeps what it read."
+        return self.model_copy(update={"warnings": (*self.warnings, {"kind": "vanished", "message": words})})
+
     @property
     def status(self) -> SyncStatus:
         """What a sync comes to that has nothing to run; ``completed`` for one that has."""
@@ -136,6 +147,7 @@ def plan(
     *,
     end: str | None,
     now: datetime,
+    rules: Mapping[str, AvailabilityRule] | None = None,
 ) -> SyncDetail:
     """Return what a sync would do. Pure.
 
@@ -147,9 +159,13 @@ def plan(
         The last period that is asked for, a period of the dataset's type; ``None`` is the period of *now*.
     now
         The present, with its zone.
+    rules
+        The rules of plugins that ``sync.availability.function`` may name.
 
     Raises
     ------
+    Configuration
+        If the template names a rule that no plugin gives, or the rule does not return a period.
     InvalidPeriod, InvalidRequest
         If *end* is not a period, or lies before what is held begins.
     """
@@ -176,7 +192,7 @@ def plan(
         return detail("not_syncable", "static_dataset")
     if state.template_digest != template.digest():
         return detail("not_syncable", "template_changed")
-    target = _target(template, head.coverage, end=end, now=now)
+    target = _target(template, head.coverage, end=end, now=now, rules=rules or {})
     more: dict[str, Any] = {"target_end": target.text, "target_end_source": target.source}
     if template.sync.kind == "release":
         return _release(template, head, target, detail, more)
@@ -223,7 +239,14 @@ class _Target:
     calendar: CalendarName
 
 
-def _target(template: DatasetTemplate, coverage: Mapping[str, Any], *, end: str | None, now: datetime) -> _Target:
+def _target(
+    template: DatasetTemplate,
+    coverage: Mapping[str, Any],
+    *,
+    end: str | None,
+    now: datetime,
+    rules: Mapping[str, AvailabilityRule],
+) -> _Target:
     """Return the last period to have: what is asked for, else that of now, as far as availability admits it."""
     kind = template.period_type
     calendar = canonical(coverage.get("calendar") or "") or "standard"
@@ -251,9 +274,32 @@ def _target(template: DatasetTemplate, coverage: Mapping[str, Any], *, end: str 
     ]
     if limits and min(limits) < number:
         number, source = min(limits), f"{source}_clamped_by_availability"
+    if template.sync.availability.function is not None:
+        said = _said_by_plugin(template, periods.format_period(number, kind, calendar), calendar, rules)
+        if said < number:
+            number, source = said, "plugin_availability"
     if number <= held_end:
         return _Target(held_end, temporal["end"], "current_coverage", held_end, source_end, calendar)
     return _Target(number, periods.format_period(number, kind, calendar), source, held_end, source_end, calendar)
+
+
+def _said_by_plugin(template: DatasetTemplate, end: str, calendar: CalendarName, rules: Mapping[str, AvailabilityRule]) -> int:
+    """Return the last period that the template's rule says there is. Raises Configuration."""
+    name = str(template.sync.availability.function)
+    if name not in rules:
+        raise Configuration(
+            f"Template {template.id!r} names the availability function {name!r}, which no plugin gives.",
+            next_step="cubeport plugins",
+        )
+    try:
+        answer = rules[name](template.model_dump(mode="json", exclude_none=True), end)
+        return periods.parse(answer, template.period_type, calendar, side="end")
+    except Exception as exc:  # whatever a plugin does, its author has to know
+        words = exc.message if isinstance(exc, CubeportError) else f"{type(exc).__name__}: {exc}"
+        raise Configuration(
+            f"The availability function {name!r} did not return a {template.period_type} period: {' '.join(words.split())[:200]}",
+            next_step="tell the author of the plugin",
+        ) from exc
 
 
 def _admitted(rules: Availability, kind: str, calendar: CalendarName, now: datetime, present: int | None) -> int | None:

@@ -84,6 +84,8 @@ class Availability(_Part):
     latest_year: Annotated[int | None, Field(ge=1, le=9999)] = None
     latest_year_offset: Annotated[int | None, Field(le=0)] = None
     """The last year, counted from this one: -1 is last year."""
+    function: str | None = None
+    """A rule of a plugin, by its name: it is given the template and the period asked for, and returns the last one there is."""
     allow_future: bool = False
     """Whether periods behind the present one are asked for, as of a forecast."""
 
