@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import shutil
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from pydantic_core import from_json
 
 from cubeport.catalog.artifacts.storage import Profiles
 from cubeport.catalog.disk.durable import make_folders, store_errors
@@ -65,6 +68,8 @@ def _whole(text: str, line: int, *, more: bool) -> object:
     """Return the JSON document that *text* is, ``None`` for blank text or where *more* lines may complete it."""
     if not text.strip():
         return None
+    with contextlib.suppress(ValueError):
+        return from_json(text, allow_inf_nan=False)  # half the time of the standard library's
     try:
         return json.loads(text)
     except ValueError as exc:

@@ -518,8 +518,10 @@ def _collect(path: str, value: Any, found: list[tuple[str, Scalar]]) -> None:
     kind = type(value)  # plain JSON has no other dicts and lists, and this is quicker than isinstance
     if kind is dict:
         for key, each in value.items():
-            if each is not None:
+            if (inner := type(each)) is dict or inner is list:
                 _collect(f"{path}.{_join_step(key)}", each, found)
+            elif each is not None:  # most values: a call for each would take longer than the rest
+                found.append((f"{path}.{_join_step(key)}", each))
     elif kind is list:
         for each in value:
             if each is not None:
@@ -538,7 +540,7 @@ def comparable(value: Scalar) -> tuple[int, float | str]:
     if isinstance(value, str):
         return 2, value[:TEXT_COMPARED]
     try:
-        return type_of(value), float(value)
+        return 3 if value is True or value is False else 1, float(value)
     except OverflowError:
         return 1, math.inf if value > 0 else -math.inf
 

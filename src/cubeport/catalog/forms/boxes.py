@@ -10,8 +10,8 @@ type Box = tuple[float, float, float, float]
 
 def checked_box(value: Sequence[float]) -> Box:
     """Return *value* as a box. Raises ValueError if it is not one."""
-    numbers = tuple(float(each) for each in value)
-    if len(numbers) != 4 or not all(math.isfinite(each) for each in numbers):
+    numbers = tuple(map(float, value))
+    if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
         raise ValueError("bbox is four numbers: west, south, east, north")
     west, south, east, north = numbers
     if not (-180 <= west <= 180 and -180 <= east <= 180 and -90 <= south <= north <= 90):

@@ -52,7 +52,9 @@ def now() -> datetime:
 
 def timestamp(instant: datetime) -> str:
     """Return *instant* as RFC 3339, UTC, six decimals, ``Z``: text order is time order."""
-    return instant.astimezone(UTC).isoformat(timespec="microseconds")[:26] + "Z"
+    if instant.tzinfo is not UTC:
+        instant = instant.astimezone(UTC)
+    return instant.isoformat(timespec="microseconds")[:26] + "Z"
 
 
 def json_value(value: object, path: str = "$") -> Json:
@@ -148,10 +150,11 @@ def _unsayable(path: str, why: str) -> InvalidRequest:
 
 def dumps(value: object, *, indent: bool = False) -> str:
     """Return the canonical JSON text of *value*: keys sorted at every level, indented by two for people or on one line."""
-    separators = None if indent else (",", ":")
-    return json.dumps(
-        value, sort_keys=True, ensure_ascii=False, allow_nan=False, indent=2 if indent else None, separators=separators
-    )
+    return (_PRETTY if indent else _PLAIN).encode(value)
+
+
+_PLAIN = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+_PRETTY = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, indent=2)
 
 
 def check_name(text: str) -> str:
@@ -181,7 +184,7 @@ def _instant(value: object) -> object:
     if isinstance(value, datetime):
         if value.tzinfo is None:
             raise ValueError("must name its offset from UTC, for example a final Z")
-        return value.astimezone(UTC)
+        return value if value.tzinfo is UTC else value.astimezone(UTC)
     raise ValueError("must be an RFC 3339 timestamp")
 
 

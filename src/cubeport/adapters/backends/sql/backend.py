@@ -115,7 +115,7 @@ _OUT = {
     "edges": "DELETE FROM lineage WHERE rel = ? AND dst = ? AND n = ?",
 }
 _BATCH = 200
-_BULK = 5_000
+_BULK = 1_000
 """How many records have their rows sorted together. A larger number would only use more memory."""
 
 
@@ -496,7 +496,11 @@ def _write_derived(connection: Connection, number: int, record_id: str, old: Der
 
 
 def _insert_all(connection: Connection, records: Sequence[CatalogRecord], generation_of: Callable[[str], int]) -> None:
-    """Insert new records with all their derived rows, each table in the order of its key."""
+    """Insert new records with all their derived rows, table by table.
+
+    Rows of fields come record by record, so that their index by record grows at its end. Sorted by the key of the table they took
+    a third longer: the index was then written at random places, and the sorting came on top.
+    """
     fill = connection.dialect.fill
     rows: list[tuple[Any, ...]] = []
     derived: dict[str, list[tuple[Any, ...]]] = {"fields": [], "artifacts": [], "edges": []}
@@ -513,7 +517,6 @@ def _insert_all(connection: Connection, records: Sequence[CatalogRecord], genera
         words.append((number, of.words))
         boxes += [(2 * number + half, *box) for half, box in enumerate(of.boxes)]
     fill(connection, "record", _COLUMNS, rows)
-    derived["fields"].sort()  # the order of the table's key, except for ranks among equal values
     for name, found in derived.items():
         fill(connection, *_IN[name], found)
     fill(connection, "record_text", ("rowid", "words"), words)

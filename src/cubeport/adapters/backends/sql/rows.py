@@ -9,12 +9,13 @@ from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from pydantic_core import from_json
 from sqlalchemy import Select, bindparam, delete, func, insert, literal_column, select, tuple_, update
 
 from cubeport.adapters.backends.sql import places
 from cubeport.adapters.backends.sql.dialect import Connection, listed
 from cubeport.adapters.backends.sql.problems import corrupt
-from cubeport.adapters.backends.sql.seal import seal, unseal
+from cubeport.adapters.backends.sql.seal import differs, intact, seal, unseal
 from cubeport.adapters.backends.sql.search import run
 from cubeport.adapters.backends.sql.store import Store
 from cubeport.adapters.backends.sql.tables import beside
@@ -214,12 +215,12 @@ def _belonging(row: Row) -> tuple[object, ...]:
 def _row(found: Sequence[Any]) -> Row:
     """Return the row. Raises CorruptCatalog with its name if it differs from what was written."""
     table, id_, doc, owner, state, seq, revision = found
-    what = f"The {table} {id_}"
     try:
-        document = json.loads(unseal(doc, what, table, id_, owner, state, seq, revision))
-        return Row(table, id_, document, owner, state, seq, revision)
+        if (text := intact(doc, table, id_, owner, state, seq, revision)) is None:
+            raise differs(f"The {table} {id_}")
+        return Row(table, id_, from_json(text), owner, state, seq, revision)
     except (ValueError, AttributeError) as exc:
-        raise corrupt(f"{what} in the catalog's database cannot be read: {exc}.") from exc
+        raise corrupt(f"The {table} {id_} in the catalog's database cannot be read: {exc}.") from exc
 
 
 def _row_or_none(found: Sequence[Any]) -> Row | None:

@@ -275,20 +275,26 @@ def record_row(document: Mapping[str, Any], doc: str, generation: int) -> dict[s
 
 
 def _field_rows(document: Mapping[str, Any]) -> list[tuple[str, int, float, str, int]]:
-    by_path: dict[str, list[Scalar]] = {}
+    single: dict[str, Scalar] = {}
+    several: dict[str, list[Scalar]] = {}
     for path, value in leaves(document):
-        if path in by_path:
-            by_path[path].append(value)
+        if path in several:
+            several[path].append(value)
+        elif path in single:
+            several[path] = [single.pop(path), value]
         elif path not in COLUMNS:
-            by_path[path] = [value]
+            single[path] = value
     rows: list[tuple[str, int, float, str, int]] = []
-    for path, found in by_path.items():
+    for path, value in single.items():  # nearly all: a record that is added waits for this
+        code, seen = comparable(value)
+        rows.append((path, 2, 0.0, seen, 2) if code == 2 else (path, code, seen, "", 2))  # type: ignore[arg-type]  # by its code
+    for path, found in several.items():
         last = 0
-        values: list[tuple[int, Any]] = sorted(set(map(comparable, found))) if len(found) > 1 else [comparable(found[0])]
-        for code, value in values:
+        values: list[tuple[int, Any]] = sorted(set(map(comparable, found)))
+        for code, seen in values:
             rank = 2 if last == 0 else 1 if code != last else 0
             last = code
-            rows.append((path, 2, 0.0, value, rank) if code == 2 else (path, code, value, "", rank))
+            rows.append((path, 2, 0.0, seen, rank) if code == 2 else (path, code, seen, "", rank))
     return rows
 
 
