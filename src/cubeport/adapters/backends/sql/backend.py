@@ -116,7 +116,7 @@ _OUT = {
 }
 _BATCH = 200
 _BULK = 1_000
-"""How many records have their rows sorted together. A larger number would only use more memory."""
+"""How many records have their rows inserted together. A larger number would only use more memory."""
 
 
 class SqlBackend:
@@ -212,7 +212,7 @@ class SqlBackend:
         return record
 
     def add_records(self, records: Iterable[CatalogRecord]) -> None:
-        """Create many records in one transaction, and never overwrite. Rows are inserted in batches, sorted like their tables."""
+        """Create many records in one transaction, and never overwrite. Rows are inserted in batches."""
         with self._store.write() as transaction:
             for batch in batched(records, _BULK):
                 try:
