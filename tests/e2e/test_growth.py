@@ -30,8 +30,8 @@ from .test_conditional import Site, addresses
 
 FEW, MANY = 120, 1_000
 
-WALKS = frozenset({"/stac", "/stac/catalog.json"})
-"""They link to every Collection, up to a thousand, so that the tree can be walked."""
+WALKS = frozenset({"/stac", "/stac/catalog.json", "/stac/catalogs/{beginning}"})
+"""They link to every Collection, up to a thousand, so that the tree can be walked; of more, to Catalogs, of at most 38 ways on."""
 
 SEARCHES = (
     "/stac/search?bbox=10,10,14,14&datetime=2005-01-01T00:00:00Z/2005-03-31T00:00:00Z",

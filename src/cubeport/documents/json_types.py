@@ -106,7 +106,8 @@ class CatalogJSON(TypedDict):
     id: str
     title: str
     description: Annotated[str, Field(min_length=1)]
-    conformsTo: list[str]
+    conformsTo: NotRequired[list[str]]
+    """Of the landing page; the Catalogs below it have none."""
     links: list[LinkJSON]
 
 

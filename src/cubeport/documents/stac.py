@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, cast
 from urllib.parse import quote, urlencode
@@ -135,7 +135,7 @@ def seal(description: CubeDescription, raw: xr.Dataset) -> SealedStacJSON:
 # --- documents -------------------------------------------------------------------------------------------------------
 
 
-def catalog(site: Site, children: Iterable[tuple[str, str]], *, path: str = "/stac") -> CatalogJSON:
+def catalog(site: Site, children: Iterable[tuple[str, str]], *, parts: Iterable[str] = (), path: str = "/stac") -> CatalogJSON:
     """Return the landing page, which is a Catalog.
 
     Parameters
@@ -144,6 +144,8 @@ def catalog(site: Site, children: Iterable[tuple[str, str]], *, path: str = "/st
         The instance.
     children
         Id and title of the shown datasets, at most :data:`CHILDREN`.
+    parts
+        Beginnings of ids, each of which is a Catalog of its own: where there are more datasets.
     path
         Its own address: ``/stac`` or ``/stac/catalog.json``; only ``self`` differs.
     """
@@ -160,7 +162,7 @@ def catalog(site: Site, children: Iterable[tuple[str, str]], *, path: str = "/st
         _link("service-desc", f"{url}/openapi.json", OPENAPI, "The API's description"),
         _link("service-doc", f"{url}/docs", "text/html", "The API's documentation"),
         _link("related", f"{url}/ogcapi", JSON, "The same data by OGC API"),
-        *(_link("child", _collection_url(site, dataset_id), JSON, title) for dataset_id, title in children),
+        *_children(site, children, parts),
     ]
     return {
         "type": "Catalog",
@@ -171,6 +173,41 @@ def catalog(site: Site, children: Iterable[tuple[str, str]], *, path: str = "/st
         "conformsTo": list(CONFORMS_TO),
         "links": links,
     }
+
+
+def part(site: Site, beginning: str, children: Iterable[tuple[str, str]], *, parts: Iterable[str], parent: str) -> CatalogJSON:
+    """Return the Catalog of the datasets whose ids begin so. *parent*: the beginning of that which has it, empty for the root."""
+    url = site.public_url
+    above = _part_url(site, parent) if parent else f"{url}/stac"
+    links = [
+        _link("self", _part_url(site, beginning), JSON, _part_title(beginning)),
+        _link("root", f"{url}/stac", JSON, site.title),
+        _link("parent", above, JSON, _part_title(parent) if parent else site.title),
+        *_children(site, children, parts),
+    ]
+    return {
+        "type": "Catalog",
+        "stac_version": STAC_VERSION,
+        "id": f"{site.id}-{beginning}",
+        "title": _part_title(beginning),
+        "description": f"Datasets of {site.title} whose ids begin with {beginning}.",
+        "links": links,
+    }
+
+
+def _children(site: Site, children: Iterable[tuple[str, str]], parts: Iterable[str]) -> Iterator[LinkJSON]:
+    for dataset_id, title in children:
+        yield _link("child", _collection_url(site, dataset_id), JSON, title)
+    for each in parts:
+        yield _link("child", _part_url(site, each), JSON, _part_title(each))
+
+
+def _part_url(site: Site, beginning: str) -> str:
+    return f"{site.public_url}/stac/catalogs/{quote(beginning, safe='')}"
+
+
+def _part_title(beginning: str) -> str:
+    return f"{beginning}…"
 
 
 def conformance() -> ConformanceJSON:

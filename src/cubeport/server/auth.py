@@ -91,6 +91,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/dap/{dap_name}"): "read",
     ("GET", "/stac"): "read",
     ("GET", "/stac/catalog.json"): "read",
+    ("GET", "/stac/catalogs/{beginning}"): "read",
     ("GET", "/stac/conformance"): "read",
     ("GET", "/stac/api"): "read",
     ("GET", "/stac/api.html"): "read",

@@ -35,6 +35,7 @@ BROWSABLE = frozenset(
         "/derived",
         "/stac",
         "/stac/catalog.json",
+        "/stac/catalogs/{beginning}",
         "/stac/conformance",
         "/stac/collections",
         "/stac/collections/{collection_id}",

@@ -52,6 +52,7 @@ _PATH_PARAMETERS: Mapping[str, tuple[str, str]] = {
         "A dataset's id, or pinned, with the ending that says what of it",
     ),
     "item_id": (_REF, "id@version"),
+    "beginning": (_ID, "The beginning of the ids of datasets"),
     "ref": ("^[a-z0-9][a-z0-9._-]{0,63}$", "A version id, a tag, or latest"),
     "extent_id": (_ID, "A named area's id"),
     "template_id": (_ID, "A template's id"),

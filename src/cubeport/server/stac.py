@@ -20,6 +20,7 @@ from cubeport.errors import NotFound
 from cubeport.server import incoming, replies, search
 from cubeport.server.openapi import READ, described
 from cubeport.server.parts import Lists, Parts
+from cubeport.service.branches import branch, parent
 from cubeport.service.items import ItemPage
 
 SCHEMA = "application/schema+json"
@@ -38,6 +39,7 @@ def routes(parts: Parts) -> APIRouter:
     geojson = (documents.GEOJSON,)
     add("/stac", face.catalog, "Landing page, which is a Catalog")
     add("/stac/catalog.json", face.catalog, "The same")
+    add("/stac/catalogs/{beginning}", face.part, "The datasets whose ids begin so, as Catalog")
     add("/stac/conformance", face.conformance, "What it conforms to")
     add("/stac/collections", face.collections, "Collections", query=search.CollectionsQuery)
     add("/stac/collections/{collection_id}", face.collection, "One dataset, or one version of it, as Collection")
@@ -95,9 +97,22 @@ class _Stac:
         path = request.scope["path"]
 
         def build() -> bytes:
-            page = self._service.datasets(limit=documents.CHILDREN)
-            children = [(shown.texts.dataset_id, shown.texts.title) for shown in page.items]
-            return replies.dumps(documents.catalog(self._site, children, path=path))
+            found = branch(self._service.datasets, "", most=documents.CHILDREN)
+            return replies.dumps(documents.catalog(self._site, found.datasets, parts=found.branches, path=path))
+
+        return replies.reply(request, build, tag=tag)
+
+    def part(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        tag = replies.etag_of_list(self._service.generation(), request, "json", self._url)
+        beginning = request.path_params["beginning"]
+
+        def build() -> bytes:
+            found = branch(self._service.datasets, beginning, most=documents.CHILDREN)
+            if not found.datasets and not found.branches:
+                raise NotFound("No dataset has an id that begins so", what="path", next_step=f"{self._url}/stac")
+            above = parent(self._service.datasets, beginning)
+            return replies.dumps(documents.part(self._site, beginning, found.datasets, parts=found.branches, parent=above))
 
         return replies.reply(request, build, tag=tag)
 

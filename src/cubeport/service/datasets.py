@@ -225,6 +225,7 @@ class Datasets:
         *,
         q: str | Sequence[str] | None = None,
         ids: Iterable[str] | None = None,
+        between: tuple[str, str] | None = None,
         bbox: tuple[float, float, float, float] | None = None,
         datetime: str | None = None,
         variable: str | None = None,
@@ -243,7 +244,7 @@ class Datasets:
         """Return one page of datasets, by indexed columns only: its cost does not depend on how many there are.
 
         With *several_grids* only those with more coverages than one. With *versions*, each has the list of its newest versions, and
-        its neighbours.
+        its neighbours. *between*: only ids from the first text on and below the second, compared by code points.
         """
         wanted = {
             "dataset.texts.period_type": period_type,
@@ -260,6 +261,8 @@ class Datasets:
         )
         if several_grids:
             where = (*where, Term("metadata.dataset.grids", ">", 0))
+        if between is not None:
+            where = (*where, Term("key", ">=", between[0]), Term("key", "<", between[1]))
         if ids is not None:
             where = (*where, Term("key", "=", tuple(sorted(ids))))
         query = Query(
