@@ -1,1 +1,1 @@
-"""What can be read: NetCDF and HDF5 files, Zarr folders, and series of them, each as one lazy dataset of *stored* values."""
+"""The readers of NetCDF, HDF5 and GRIB files, Zarr folders, and series of them, each as one lazy dataset of *stored* values."""

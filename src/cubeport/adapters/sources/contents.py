@@ -1,4 +1,4 @@
-"""What the groups of a source say of themselves: dimensions, variables and attributes as JSON has them, and no data."""
+"""Describe the groups of a source: dimensions, variables and attributes as JSON values, without data."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from cubeport.cubes import describe
 
 _INTERNAL = frozenset(("_NCProperties", "_Netcdf4Dimid", "_Netcdf4Coordinates", "_nc3_strict", "DIMENSION_LIST", "REFERENCE_LIST"))
-"""HDF5 and netCDF keep these for themselves; they say nothing about the data."""
+"""Internal attributes of HDF5 and netCDF. They do not describe the data."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +17,10 @@ class Group:
     """One group of a source."""
 
     path: str
-    """From the root, parts joined by ``/``; the root is empty."""
+    """The path from the root, with parts joined by ``/``; empty for the root."""
     dimensions: Mapping[str, int]
     variables: Mapping[str, Mapping[str, Any]]
-    """By name; see :func:`variable`."""
+    """The variables by name; see :func:`variable`."""
     attributes: Mapping[str, Any]
 
 
@@ -36,7 +36,7 @@ def variable(dtype: Any, shape: Any, dimensions: Any, chunks: Any, attributes: M
 
 
 def plain(attributes: Mapping[str, Any]) -> dict[str, Any]:
-    """Return *attributes* as JSON values, without those that libraries keep for themselves."""
+    """Return *attributes* as JSON values, without the internal attributes of libraries."""
     return {_text(str(key)): _texts(describe.plain(value)) for key, value in attributes.items() if key not in _INTERNAL}
 
 
@@ -57,5 +57,5 @@ def _texts(value: Any) -> Any:
 
 
 def _text(value: str) -> str:
-    """Return *value* as JSON can say it: libraries keep bytes that are not UTF-8 as lone surrogates."""
+    """Return *value* as valid JSON text. Libraries represent bytes that are not UTF-8 as lone surrogates."""
     return value.encode("utf-8", "replace").decode().replace("\0", "")

@@ -1,8 +1,8 @@
-"""Which format a source has, told by its content, and what that format's own module does with it.
+"""Find the format of a source by its content, and call the module of this format.
 
-A format is one module of this package with ``EXTRA``, ``matches``, ``scan``, ``verify``, ``open`` and ``contents``
-(:class:`Format`), and one word in :data:`FORMATS`. Its module is imported where its library is not installed too, so the
-library is imported inside its functions.
+To add a format, add a module to this package with ``EXTRA``, ``matches``, ``scan``, ``verify``, ``open`` and ``contents``
+(:class:`Format`), and its name to :data:`FORMATS`. The module is imported even if its library is not installed, so it must import
+the library inside its functions.
 """
 
 from __future__ import annotations
@@ -25,21 +25,21 @@ from cubeport.errors import ExtraMissing
 
 
 class Format(Protocol):
-    """What the module of a format has."""
+    """The interface of a format's module."""
 
     EXTRA: str
-    """The extra of cubeport that installs its library, and the extractor that describes such files."""
+    """The extra of cubeport that installs the library, and the name of the extractor that describes such files."""
 
     def matches(self, source: Input) -> bool:
-        """Tell by the content whether *source* is of this format; no library is asked."""
+        """Return whether *source* has this format, by its content. No library is used."""
 
     def scan(self, source: Input, limits: SourceLimits) -> Scanned:
-        """Return what *source* declares, before any library reads data. Raises SourceRejected."""
+        """Return the arrays that *source* declares, before any library reads data. Raises SourceRejected."""
 
     def verify(
         self, source: Input, limits: SourceLimits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()
     ) -> None:
-        """Check what only the stored values can tell, of one group but for the variables *left_out*. Raises SourceRejected."""
+        """Check the stored values of one group, except those of the variables *left_out*. Raises SourceRejected."""
 
     def open(
         self,
@@ -49,10 +49,10 @@ class Format(Protocol):
         wanted: Collection[str] = (),
         skipped: Collection[str] = (),
     ) -> OpenedSource:
-        """Return *source*, scanned, as one lazy dataset as stored. Raises SourceRejected."""
+        """Return the scanned *source* as one lazy dataset of stored values. Raises SourceRejected."""
 
     def contents(self, path: Path) -> Iterator[Group]:
-        """Yield what each group says of itself, the root first; no data are read."""
+        """Yield the description of each group, the root first. No data are read."""
 
 
 FORMATS: Mapping[str, Format] = {
@@ -64,7 +64,7 @@ FORMATS: Mapping[str, Format] = {
         "grib",
     )
 }
-"""Every format by its module's name, in the order in which a source is tried."""
+"""All formats by module name, in the order in which they are tried."""
 
 _HEAD = 4_096
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!")
@@ -78,7 +78,7 @@ def format_of(source: Input) -> Format:
     Raises
     ------
     SourceRejected
-        If it has none of :data:`FORMATS`: the message says what it seems to be.
+        If it has none of :data:`FORMATS`. The message says what it probably is.
     """
     for form in FORMATS.values():
         if form.matches(source):
@@ -87,12 +87,12 @@ def format_of(source: Input) -> Format:
 
 
 def scan(source: Input, limits: SourceLimits) -> Scanned:
-    """Return what *source* declares, or refuse it.
+    """Return the arrays that *source* declares, or refuse it.
 
     Raises
     ------
     SourceRejected
-        With the reason of the first rule that it breaks; ``setting, limit, value`` where the rule is a limit.
+        With the reason of the first rule that it breaks, and ``setting, limit, value`` if the rule is a limit.
     ExtraMissing
         If the library of its format is not installed.
     """
@@ -121,7 +121,7 @@ def task(_: Mapping[str, Any], context: Context) -> Mapping[str, Any]:
 
 
 def to_mapping(scanned: Scanned) -> dict[str, Any]:
-    """Return the plain form of what a scan found."""
+    """Return the result of a scan as plain values."""
     return {
         "name": scanned.name,
         "format": scanned.format,

@@ -1,8 +1,8 @@
-"""GRIB, edition 1 and 2: the messages are walked here by their own lengths, the values are read by cfgrib with ecCodes.
+"""GRIB, editions 1 and 2. This module finds the messages by their lengths; cfgrib reads the values with ecCodes.
 
-A file is one cube where its messages are one: the same grid, one kind of level. Otherwise keys choose, as cfgrib's
-``filter_by_keys`` does; they are written as a group, ``typeOfLevel=surface,stepType=instant``, since a file of several
-cubes is what a group is for.
+A file is one cube if all its messages have the same grid and one kind of level. Otherwise the caller selects messages by keys, like
+cfgrib's ``filter_by_keys``. The keys are given as a group, such as ``typeOfLevel=surface,stepType=instant``, because groups select
+one of several cubes in a file.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ EXTRA = "grib"
 
 _START, _END = b"GRIB", b"7777"
 _HEADING = 64 * 1_024
-"""Bytes between messages that may be a bulletin's heading or padding."""
+"""The largest number of bytes between messages that can be the heading of a bulletin or padding."""
 _VALUE = 8
-"""Bytes of a decoded value: ecCodes decodes in double precision."""
+"""The bytes of a decoded value. ecCodes decodes to double precision."""
 _CHOICE = re.compile(r"filter_by_keys=\{(.+?)\}")
 _KINDS = ("typeOfLevel", "stepType", "shortName")
 """Keys that tell cubes of one file apart, coarsest first."""
@@ -40,12 +40,12 @@ _KEY = re.compile(r"([A-Za-z][A-Za-z0-9_]{0,63}(?::[a-z]+)?)=([^,=]{1,128})")
 
 
 def matches(source: Input) -> bool:
-    """Return whether the file begins as a GRIB message does, with or without a bulletin's heading in front."""
+    """Return whether the file begins with a GRIB message, with or without the heading of a bulletin."""
     return not source.is_folder and is_grib(source.fd)
 
 
 def scan(source: Input, limits: SourceLimits) -> Scanned:
-    """Return what the messages declare, each whole and within the limits."""
+    """Return the arrays that the messages declare. Each message must be complete and within the limits."""
     size = os.fstat(source.fd).st_size
     arrays = Arrays(source.name, limits)
     at = 0
@@ -72,7 +72,7 @@ def scan(source: Input, limits: SourceLimits) -> Scanned:
 
 
 def _next(source: Input, at: int, size: int) -> int:
-    """Return where the next message begins, *size* where none follows."""
+    """Return the offset of the next message, or *size* if there is none."""
     gap = os.pread(source.fd, _HEADING, at)
     found = gap.find(_START)
     if found >= 0:
@@ -83,7 +83,7 @@ def _next(source: Input, at: int, size: int) -> int:
 
 
 def _points_2(source: Input, at: int, length: int) -> int:
-    """Return the grid points of an edition 2 message (WMO Manual on Codes, 306, sections 3 and 5)."""
+    """Return the number of grid points of an edition 2 message (WMO Manual on Codes, 306, sections 3 and 5)."""
     place, end, most = at + 16, at + length - 4, 0
     while place < end:
         head = os.pread(source.fd, 11, place)
@@ -97,9 +97,9 @@ def _points_2(source: Input, at: int, length: int) -> int:
 
 
 def _points_1(source: Input, at: int, head: bytes) -> int:
-    """Return the grid points of an edition 1 message, by its grid description section; 0 where it has none."""
+    """Return the number of grid points of an edition 1 message from its grid description section; 0 if it has none."""
     product = int.from_bytes(head[8:11])
-    if not head[15] & 0x80:  # a grid of a catalogue, by its number
+    if not head[15] & 0x80:  # a predefined grid, given by its number
         return 0
     place = at + 8 + product
     grid = os.pread(source.fd, 32, place)
@@ -114,18 +114,18 @@ def _points_1(source: Input, at: int, head: bytes) -> int:
 
 
 def verify(source: Input, limits: SourceLimits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
-    """Do nothing: a message says how many points it has, and the scan held them to the limits."""
+    """Do nothing. A message declares its number of points, and the scan has checked it against the limits."""
 
 
 def open(  # noqa: A001 - every format has it
     source: Input, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
 ) -> OpenedSource:
-    """Return the messages that *group* chooses as one lazy source.
+    """Return the messages that *group* selects as one lazy source.
 
     Raises
     ------
     SourceRejected
-        ``not-a-cube`` when the messages are not one cube: the next step names keys to choose by.
+        ``not-a-cube``, if the messages are not one cube. The next step names keys to select by.
     """
     if find_spec("cfgrib") is None:
         raise ExtraMissing(
@@ -136,7 +136,7 @@ def open(  # noqa: A001 - every format has it
     raw = _opened(source.name, source.path, keys)
     held = {}
     for name, each in variables(raw).items():
-        each.attrs.pop("dtype", None)  # cfgrib's word for xarray, which is not an attribute of data
+        each.attrs.pop("dtype", None)  # cfgrib adds it for xarray; it is not an attribute of the data
         if each.attrs.get("standard_name") == "unknown":
             del each.attrs["standard_name"]
         each.encoding.pop("source", None)
@@ -147,7 +147,7 @@ def open(  # noqa: A001 - every format has it
 
 
 def _keys(name: str, group: str | None) -> dict[str, Any]:
-    """Return the keys that a group means: whole numbers as numbers, others as texts."""
+    """Return the keys in the name of a group: whole numbers as numbers, others as text."""
     keys: dict[str, Any] = {}
     for part in filter(None, (group or "").strip("/").split(",")):
         found = _KEY.fullmatch(part.strip())
@@ -182,7 +182,7 @@ def _opened(name: str, path: Path, keys: dict[str, Any]) -> xr.Dataset:
 
 
 def _several(name: str, keys: dict[str, Any], choices: list[dict[str, Any]]) -> SourceRejected:
-    """Return the refusal of messages that are not one cube, with the keys to choose by."""
+    """Return the refusal of messages that are not one cube, with the keys to select by."""
     written = [",".join(f"{key}={value}" for key, value in {**keys, **each}.items()) for each in choices]
     return SourceRejected(
         f"{name} contains messages that are not one cube: their levels, grids or kinds of step differ",
@@ -217,7 +217,7 @@ def _kinds(path: Path, keys: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def contents(path: Path) -> Iterator[Group]:
-    """Yield what the file says of itself; messages that do not fit the first ones are not in it."""
+    """Yield the description of the file. It does not include messages that do not fit the first ones."""
     import pyproj  # noqa: F401 - as above
 
     with xr.open_dataset(str(path), engine="cfgrib", backend_kwargs={"indexpath": "", "errors": "ignore"}, **RAW) as raw:

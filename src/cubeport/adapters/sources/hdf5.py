@@ -20,7 +20,7 @@ from cubeport.cubes.readers import reader
 EXTRA = "netcdf"
 
 _COORDINATE = 2
-"""Dimensions that a coordinate has at most: of the groups above the chosen one, nothing else is read."""
+"""The largest number of dimensions of a coordinate. From the groups above the selected group, only coordinates are read."""
 
 
 def matches(source: Input) -> bool:
@@ -29,14 +29,14 @@ def matches(source: Input) -> bool:
 
 
 def scan(source: Input, limits: SourceLimits) -> Scanned:
-    """Return what the file declares, all of it inside the file, decodable and within the limits."""
+    """Return the arrays that the file declares. Everything must be inside the file, decodable and within the limits."""
     from cubeport.adapters.sources import hdf5walk
 
     return hdf5walk.scan(source.name, source.fd, limits)
 
 
 def verify(source: Input, limits: SourceLimits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:  # noqa: ARG001 - every format has it
-    """Check that every stored chunk of the arrays of *group*, but for those *left_out*, decodes to its declared length."""
+    """Check that every stored chunk of the arrays of *group*, except those in *left_out*, decodes to its declared length."""
     from cubeport.adapters.sources import hdf5walk
 
     hdf5walk.verify(source.name, source.fd, pool, group=group, left_out=left_out)
@@ -47,7 +47,7 @@ def verify(source: Input, limits: SourceLimits, pool: Executor, *, group: str = 
 def open(  # noqa: A001 - every format has it
     source: Input, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
 ) -> OpenedSource:
-    """Return the file as one lazy source; dimensions without a scale get the names that netCDF gives them."""
+    """Return the file as one lazy source. Dimensions without a scale get the same names as in netCDF."""
     path, name = str(source.path), source.name
     check_group(name, group, lambda: _groups(path, name))
 
@@ -64,13 +64,13 @@ def open(  # noqa: A001 - every format has it
 
 
 def _groups(path: str, name: str) -> list[str]:
-    """Return the paths of all groups that hold variables."""
+    """Return the paths of all groups that contain variables."""
     with opening(name):
         return [group.path for group in contents(Path(path)) if group.path and group.variables]
 
 
 def contents(path: Path) -> Iterator[Group]:
-    """Yield what each group says of itself, the root first."""
+    """Yield the description of each group, the root first."""
     import h5netcdf
 
     def visit(group: Any, name: str) -> Iterator[Group]:

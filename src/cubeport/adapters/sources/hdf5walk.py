@@ -1,8 +1,8 @@
-"""The walk through an HDF5 or NetCDF-4 file, before any data is read.
+"""Examine an HDF5 or NetCDF-4 file before any data are read.
 
-HDF5 follows external links, external storage and virtual layouts in silence, into any file that the process can read: a 3 kB
-upload published another file, through both engines of xarray. So every link of every group is looked at, by its info and not by
-opening it, and one that leads out refuses the file.
+HDF5 silently follows external links, external storage and virtual layouts to any file that the process can read. With both engines
+of xarray, an upload of 3 kB could publish another file. Therefore every link of every group is examined through its metadata,
+without opening it. A link that leads out of the file refuses the file.
 """
 
 from __future__ import annotations
@@ -35,18 +35,19 @@ from cubeport.adapters.sources.scanned import (
 
 _DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP = 1, 2, 3, 4
 _FILTERS = frozenset((_DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP))
-"""Filters by their registered number: those built into HDF5. Plugins are libraries that a file asks to be loaded: none is."""
+"""The accepted filters by registered number, which are those built into HDF5. Plugins are libraries that a file asks to load; none
+is."""
 
 _PLAIN = (h5t.INTEGER, h5t.FLOAT, h5t.ENUM, h5t.STRING, h5t.BITFIELD)
 _PHANTOM = b"This is a netCDF dimension but not a netCDF variable"
-"""How NetCDF-4 begins the ``NAME`` of a dimension without a variable (NetCDF-4 File Format, "Dimension Scales")."""
+"""The start of ``NAME`` of a NetCDF-4 dimension without a variable (NetCDF-4 File Format, "Dimension Scales")."""
 _NON_COORDINATE = "_nc4_non_coord_"
-"""What NetCDF-4 puts before the name of a variable that is named like a dimension and is not its coordinate."""
+"""NetCDF-4's prefix for a variable that has the name of a dimension but is not its coordinate."""
 _CUT = "truncated file"
 
 
 def scan(name: str, descriptor: int, limits: SourceLimits) -> Scanned:
-    """Return what the file declares, all of it inside the file, decodable and within the limits."""
+    """Return the arrays that the file declares. Everything must be inside the file, decodable and within the limits."""
     size = os.fstat(descriptor).st_size
     with _opened(name, descriptor) as file:
         walk = _Walk(name, size, limits)
@@ -63,15 +64,15 @@ def verify(
     left_out: Collection[object] = (),
     most_dimensions: int | None = None,
 ) -> None:
-    """Check that every stored chunk of the arrays of *group*, but for those *left_out*, decodes to its declared length.
+    """Check that every stored chunk of the arrays of *group*, except those in *left_out*, decodes to its declared length.
 
-    HDF5 does not: what a chunk lacks is then read from whatever lies behind it in memory, and what it has too much fills the
-    memory before anybody asks. Here decoding stops one byte after the declared length.
+    HDF5 does not check this. For a chunk that is too short it returns whatever follows in memory, and a chunk that is too long can
+    fill the memory. Here decoding stops one byte after the declared length.
 
     Raises
     ------
     SourceRejected
-        ``bad-codec`` for a chunk of another length, ``unreadable`` for one that is damaged.
+        ``bad-codec`` for a chunk with another length, ``unreadable`` for a damaged chunk.
     """
     with _opened(name, descriptor) as file:
         held = h5g.open(file, f"/{group}".encode())
@@ -84,7 +85,7 @@ def verify(
                 continue
             plist = dataset.get_create_plist()
             filters = tuple(plist.get_filter(n)[0] for n in range(plist.get_nfilters()))
-            if not filters or not dataset.get_num_chunks():  # the walk has measured chunks without filters
+            if not filters or not dataset.get_num_chunks():  # the scan has measured chunks without filters
                 continue
             declared = math.prod(plist.get_chunk()) * _stored_bytes(dataset.get_type())
             chunks: list[_Chunk] = []
@@ -98,7 +99,7 @@ def verify(
 
 
 type _Chunk = tuple[int, int, int]
-"""Where it is stored, in how many bytes, and which filters were left out (a bit each)."""
+"""The offset and the size of a stored chunk, and the bit mask of its skipped filters."""
 
 
 def _verdict(descriptor: int, filters: tuple[int, ...], declared: int, chunk: _Chunk) -> Literal["whole", "damaged", "lies"]:
@@ -111,7 +112,7 @@ def _verdict(descriptor: int, filters: tuple[int, ...], declared: int, chunk: _C
             length -= 4
             body = body[:length]
         elif number == _SZIP:
-            length = int.from_bytes(body[:4], "little")  # HDF5 writes it in front, and holds szip to it
+            length = int.from_bytes(body[:4], "little")  # HDF5 writes the length first, and szip must match it
         elif number == _DEFLATE:
             inflater = isal_zlib.decompressobj()  # 2.4 times as fast as zlib, and of the same mind about damage
             most = declared + 4 * filters.count(_FLETCHER32)
@@ -137,7 +138,7 @@ def _opened(name: str, descriptor: int) -> Iterator[h5f.FileID]:
 
 @contextmanager
 def _reading(name: str) -> Iterator[None]:
-    """Whatever HDF5 raises over a file means that it cannot read it."""
+    """Translate any error of HDF5 to the refusal that the file cannot be read."""
     try:
         yield
     except (OSError, RuntimeError, KeyError, ValueError, TypeError, OverflowError) as error:
@@ -165,7 +166,7 @@ class _Walk:
     def _group(self, group: h5g.GroupID, path: str, depth: int) -> None:
         self.arrays.check("depth", depth, "depth of groups")
         address = h5o.get_info(group).addr
-        if address in self._seen:  # hard links may form cycles; an object is its address in the file
+        if address in self._seen:  # hard links can form cycles; the address in the file identifies an object
             return
         self._seen.add(address)
         self.arrays.count(group.get_num_objs())
@@ -183,12 +184,12 @@ class _Walk:
                     raise unsafe(self._name, f"has a user-defined link, {shown(here)}")
 
     def _soft(self, group: h5g.GroupID, link: bytes, here: str) -> None:
-        """Follow a soft link, which stays inside: by now no link that it can pass leads out. It must end somewhere."""
+        """Follow a soft link. It cannot lead out of the file, because all other links were checked. It must have a target."""
         try:
             thing = h5o.open(group, link)
         except (KeyError, OSError, RuntimeError, ValueError) as error:
             raise unsafe(self._name, f"has a soft link, {shown(here)}, whose target does not exist", "remove the link") from error
-        if isinstance(thing, h5d.DatasetID):  # one more array for a reader
+        if isinstance(thing, h5d.DatasetID):  # counts as one more array
             self._dataset(thing, here)
 
     def _object(self, thing: Any, here: str, depth: int) -> None:
@@ -198,14 +199,14 @@ class _Walk:
             case h5d.DatasetID():
                 self._dataset(thing, here)
             case h5t.TypeID():
-                pass  # a named type: read with the arrays that use it
+                pass  # a named type, which is read with the arrays that use it
             case _:
                 raise unsafe(self._name, f"has an object of an unknown kind, {shown(here)}")
 
     def _dataset(self, dataset: h5d.DatasetID, here: str) -> None:
         plist = dataset.get_create_plist()
         layout = plist.get_layout()
-        # First of all: HDF5 opens the files behind a virtual layout as soon as it is asked for the shape.
+        # This must come first, because HDF5 opens the files of a virtual layout when it is asked for the shape.
         if layout == h5d.VIRTUAL:
             raise unsafe(self._name, f"reads the values of {shown(here)} from other files: it is a virtual dataset")
         if plist.get_external_count():
@@ -219,7 +220,7 @@ class _Walk:
         if not _readable(kind):
             what = f"has a type that a cube cannot contain: {_CLASS.get(kind.get_class(), 'unknown')}"
         elif kind.get_class() == h5t.STRING and _stored_bytes(kind) > self.arrays.limits.item_bytes:
-            # Such as StructMetadata.0 of HDF-EOS: 32 kB of text next to the grids.
+            # For example StructMetadata.0 of HDF-EOS, 32 kB of text next to the grids.
             what = f"holds a text of {_stored_bytes(kind):,} bytes, which is a document, not a label"
         if what is not None:
             self.skipped.append(here)
@@ -250,7 +251,7 @@ class _Walk:
         return any(each.startswith(_PHANTOM) for each in _values(attribute))
 
     def _within(self, dataset: h5d.DatasetID, plist: Any, layout: int, whole: int, here: str) -> None:
-        """Every stored byte is inside the file, and unfiltered chunks have the size that they decode to."""
+        """Check that every stored byte is inside the file, and that unfiltered chunks have their decoded size."""
         if layout == h5d.CONTIGUOUS and dataset.get_offset() is not None:
             self._end(dataset.get_offset() + dataset.get_storage_size(), here)
         elif layout == h5d.CHUNKED:
@@ -285,20 +286,22 @@ class _Walk:
 
 
 def _values(attribute: h5a.AttrID) -> list[bytes]:
-    """Return the texts of an attribute as bytes, whatever their form."""
+    """Return the texts of an attribute as bytes, whatever their type."""
     values = np.empty(attribute.shape, dtype=attribute.dtype)
     attribute.read(values)
     return [bytes(each) for each in values.flat]
 
 
 def _stored_bytes(kind: h5t.TypeID) -> int:
-    """Return the size of one item in the file: text of variable length lies elsewhere, and its length and place lie here."""
+    """Return the size of one item in the file. Text of variable length is stored elsewhere; only its length and address are counted
+    here.
+    """
     is_elsewhere = kind.get_class() == h5t.STRING and kind.is_variable_str()
     return 16 if is_elsewhere else int(kind.get_size())
 
 
 def _readable(kind: h5t.TypeID) -> bool:
-    """Return whether numpy has the type: numbers of odd widths are refused by h5py itself."""
+    """Return whether numpy has the type. h5py itself refuses numbers of unusual widths."""
     if kind.get_class() not in _PLAIN:
         return False
     try:

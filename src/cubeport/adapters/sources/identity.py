@@ -1,4 +1,4 @@
-"""What a source is, without decoding it: name, size, time and sha256 of its bytes."""
+"""The identity of a source, without decoding it: its name, size, modification time, and the sha256 of its bytes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _PIECE = 4 * 2**20
 
 
 def identity(name: str, descriptor: int) -> dict[str, Any]:
-    """Return ``name, size_bytes, sha256, modified_at`` of an open file or folder; its read position stays where it is.
+    """Return ``name, size_bytes, sha256, modified_at`` of an open file or folder. The read position does not change.
 
-    The digest of a folder is that of every regular file's path, a NUL and its bytes, in the order of their paths; a link
-    or a device in it is refused.
+    The digest of a folder covers the path of every regular file, a NUL and its bytes, in the order of the paths. A link or a device
+    in it is refused.
     """
     digest = hashlib.sha256()
     status = os.fstat(descriptor)
@@ -39,7 +39,7 @@ def identity(name: str, descriptor: int) -> dict[str, Any]:
 
 
 def stamps(paths: Sequence[Path]) -> tuple[tuple[str, int, str], ...]:
-    """Return name, size and time of change of each file or folder, as :func:`identity` has them, without opening it."""
+    """Return the name, size and modification time of each file or folder as in :func:`identity`, without opening it."""
     found = []
     for path in paths:
         status = path.lstat()

@@ -1,7 +1,7 @@
-"""The classic formats of netCDF (CDF-1, CDF-2, CDF-5): the header is read here to the byte, the values by netCDF4.
+"""The classic formats of netCDF (CDF-1, CDF-2, CDF-5). This module parses the header; netCDF4 reads the values.
 
-Libraries invent the values that are missing in a cut file (netcdf4-python#1030), so the header is compared with the file's size
-first. The grammar is that of the NetCDF User's Guide, appendix B, "File Format Specifications".
+Libraries invent values for the missing part of a truncated file (netcdf4-python#1030), so the header is first compared with the
+size of the file. The grammar is in the NetCDF User's Guide, appendix B, "File Format Specifications".
 """
 
 from __future__ import annotations
@@ -35,28 +35,28 @@ _PIECE = 64 * 1024
 
 
 def matches(source: Input) -> bool:
-    """Return whether the file begins as a classic one."""
+    """Return whether the file begins like a classic netCDF file."""
     return not source.is_folder and is_netcdf3(source.fd)
 
 
 def scan(source: Input, limits: SourceLimits) -> Scanned:
-    """Return what the header declares, all of it within the file and the limits."""
+    """Return the arrays that the header declares. Everything must be inside the file and within the limits."""
     size = os.fstat(source.fd).st_size
     return Scanned(source.name, "netcdf3", size, _Header(source.name, source.fd, size, limits).read())
 
 
 def verify(source: Input, limits: SourceLimits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
-    """Do nothing: values are stored plainly, and :func:`scan` found them all inside the file."""
+    """Do nothing. Values are not encoded, and :func:`scan` has checked that they are all inside the file."""
 
 
 def open(  # noqa: A001 - every format has it
     source: Input, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
 ) -> OpenedSource:
-    """Return the file as one lazy source; it has no groups."""
+    """Return the file as one lazy source. It has no groups."""
     check_group(source.name, group, list)
     with opening(source.name):
         raw = xr.open_dataset(str(source.path), engine=reader("netcdf4"), group=group, drop_variables=list(skipped), **RAW)
-    # netCDF4 puts U+FFFD at the place of bytes that are not UTF-8; the header still has them.
+    # netCDF4 replaces bytes that are not UTF-8 by U+FFFD; the header still has them.
     header = _Header(source.name, source.fd, os.fstat(source.fd).st_size, SourceLimits())
     header.read()
     for (owner, attribute), text in header.latin1.items():
@@ -65,7 +65,7 @@ def open(  # noqa: A001 - every format has it
 
 
 def contents(path: Path) -> Iterator[Group]:
-    """Yield what the file says of itself."""
+    """Yield the description of the file."""
     import netCDF4
 
     with netCDF4.Dataset(path) as file:
@@ -81,7 +81,7 @@ def contents(path: Path) -> Iterator[Group]:
 class _Variable:
     name: str
     shape: tuple[int, ...]
-    """Without the record dimension."""
+    """The shape without the record dimension."""
     is_record: bool
     kind: int
     item_bytes: int
@@ -89,7 +89,7 @@ class _Variable:
 
     @property
     def slab_bytes(self) -> int:
-        """Bytes of all of it, or of one record."""
+        """The size in bytes: of the whole variable, or of one record."""
         return math.prod(self.shape) * self.item_bytes
 
 
@@ -101,7 +101,7 @@ class _Header:
         self._texts = SourceTexts(name, limits)
         self._arrays = Arrays(name, limits)
         self.latin1: dict[tuple[str, str], str] = {}
-        """Attributes that are not UTF-8 as (variable, name), with their text; of the file where the variable is empty."""
+        """The text of attributes that are not UTF-8, by (variable, name). The variable is empty for attributes of the file."""
         self._inside = False
         self._at = 0
         self._held = b""
@@ -167,17 +167,19 @@ class _Header:
         is_record = lengths[:1] == [0]
         self._attributes(name)
         kind = self._kind()
-        self._integer(8 if self._wide_counts else 4)  # vsize: redundant, and wrong by design over 4 GiB; never believed
+        self._integer(8 if self._wide_counts else 4)  # vsize is redundant, and wrong by design above 4 GiB, so it is ignored
         begin = self._integer(8 if self._wide_offsets else 4)
         return _Variable(name, tuple(lengths[1:] if is_record else lengths), is_record, kind, self._sizes[kind], begin)
 
     def _record_bytes(self, variables: list[_Variable]) -> int:
-        """Bytes from one record to the next: each slab padded to four, but for a single variable of small items."""
+        """Return the bytes from one record to the next. Each slab is padded to four bytes, except for a single variable of small
+        items.
+        """
         slabs = [each.slab_bytes for each in variables if each.is_record]
         return slabs[0] if len(slabs) == 1 else sum(-(-each // 4) * 4 for each in slabs)
 
     def _streamed(self, variables: list[_Variable], record_bytes: int) -> int:
-        """The number of records of a file whose writer never came to count them."""
+        """Return the number of records of a file whose writer did not record it."""
         begins = [each.begin for each in variables if each.is_record]
         return max(self._size - min(begins), 0) // record_bytes if begins and record_bytes else 0
 
@@ -191,7 +193,7 @@ class _Header:
             raise truncated(self._name, end, self._size, f"the values of {shown(variable.name)}")
 
     def _list(self, tag: int, what: str) -> int:
-        """Return the length of a list that follows, within the limits."""
+        """Return the length of the list that follows, after checking the limits."""
         found, count = self._integer(4), self._count()
         if found != tag and (found, count) != (0, 0):
             self._fail(f"no list of {what} where one must be")
@@ -236,7 +238,7 @@ class _Header:
 
 
 def _latin1(body: bytes) -> str | None:
-    """Return text that is not UTF-8 with its bytes escaped as Python escapes them, ``None`` where it is UTF-8."""
+    """Return text that is not UTF-8, with its bytes escaped as in Python; ``None`` if it is UTF-8."""
     body = body.rstrip(b"\0")
     try:
         body.decode()

@@ -1,4 +1,6 @@
-"""The caller's own sources: what the names, globs and folders that a person typed mean. Tells formats by content, opens no data."""
+"""Find the caller's own sources from names, globs and folders on the command line. It checks formats by content but opens no
+data.
+"""
 
 from __future__ import annotations
 
@@ -18,24 +20,25 @@ _ZARR = ("zarr.json", ".zgroup", ".zarray", ".zmetadata")
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What was found."""
+    """The found sources."""
 
     sources: tuple[Path, ...]
-    """Files and Zarr folders, each once: in the order of the names, and by name inside a folder or glob."""
+    """Files and Zarr folders, each once, in the order of the names, and sorted by name inside a folder or glob."""
     skipped: tuple[Path, ...] = ()
-    """Files of the folders that were walked whose content has no known format."""
+    """Files in searched folders that have no known format."""
 
 
 def find(names: Iterable[str]) -> Found:
-    """Return the sources that *names* mean: files, Zarr folders, folders of such (walked to the bottom), and globs (``**`` too).
+    """Return the sources for *names*: files, Zarr folders, folders that contain them (searched recursively), and globs (also
+    ``**``).
 
-    A file that is named, or that a glob fits, is taken whatever it holds: the gate says what is wrong with it. In a folder that
-    is walked only what has a known format is taken; hidden files are left alone.
+    A file that is named or matches a glob is accepted whatever it contains; the gate reports what is wrong with it. In searched
+    folders, only files with a known format are accepted, and hidden files are ignored.
 
     Raises
     ------
     SourceRejected
-        ``empty`` if a name or glob fits nothing, or nothing in a folder has a known format.
+        ``empty``, if a name or glob matches nothing, or a folder contains nothing with a known format.
     """
     sources: dict[Path, None] = {}
     skipped: dict[Path, None] = {}
@@ -77,9 +80,9 @@ def _walked(folder: Path) -> Iterator[Path]:
 
 
 def _is_source(path: Path) -> bool:
-    """Tell by its content whether *path* is a file or folder of a known format."""
+    """Return whether *path* is a file or folder of a known format, by its content."""
     try:
-        # Without blocking: opening a pipe would wait for a process that writes into it.
+        # Without blocking, because opening a pipe would wait for a process that writes to it.
         descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:
         return False
@@ -88,7 +91,8 @@ def _is_source(path: Path) -> bool:
         if not (stat.S_ISREG(mode) or stat.S_ISDIR(mode)):
             return False
         if stat.S_ISDIR(mode):
-            # The format zarr takes every folder, to say what is wrong with it. Here a folder without these is one of files.
+            # The format zarr accepts every folder, to report what is wrong with it. Here, a folder without these files is a folder
+            # of sources.
             return any((path / name).is_file() for name in _ZARR)
         source = Input(path.name, descriptor, is_folder=False)
         return any(form.matches(source) for form in FORMATS.values())

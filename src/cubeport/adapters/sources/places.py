@@ -1,7 +1,7 @@
-"""Where data come from on this machine: which files a source block means. Looks names up, opens nothing.
+"""Find the local files of a source block. It looks up names and opens nothing.
 
-A request may name only files below ``sources.roots``, never inside the instance, and no link is followed: the gate
-opens each component with ``O_NOFOLLOW``. Addresses of other machines are for ``adapters/fetching``.
+A request can name only files below ``sources.roots``, and no files inside the instance. Links are not followed: the gate opens each
+component with ``O_NOFOLLOW``. ``adapters/fetching`` handles URLs of other machines.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from cubeport.cubes.placeholders import DATES
 from cubeport.errors import ExtraMissing, InvalidRequest, SourceRejected
 
 type PluginSource = Callable[[Mapping[str, Any]], Sequence[Path]]
-"""``source(params)`` returns local files; registered by name, so a template can say ``kind: plugin``."""
+"""``source(params)`` returns local files. It is registered by name, and a template uses it with ``kind: plugin``."""
 
 FILES_AT_MOST = 10_000
 
@@ -38,7 +38,7 @@ class Block(Protocol):
 
 
 class LocalPlaces:
-    """The port ``service.ports.Sources`` on local files."""
+    """The local part of the port ``service.ports.Sources``."""
 
     def __init__(self, instance: Path, *, roots: Sequence[Path], plugins: Mapping[str, PluginSource] | None = None) -> None:
         self._instance = Path(os.path.abspath(instance))  # noqa: PTH100 - lexical on purpose: links are refused, not followed
@@ -46,14 +46,14 @@ class LocalPlaces:
         self._plugins = dict(plugins or {})
 
     def resolve(self, source: Block, *, installed: Sequence[str] = ()) -> tuple[Path, ...]:
-        """Return the files, or the one Zarr folder, that *source* names; *installed* are further plugins that there are.
+        """Return the files or the Zarr folder that *source* names. *installed* lists the other installed plugins, for messages.
 
         Raises
         ------
         SourceRejected
-            ``not-allowed`` for what may not be read, ``empty`` when nothing is there.
+            ``not-allowed``, if a file may not be read; ``empty``, if nothing is found.
         InvalidRequest
-            For a plugin that is not there or parameters that it does not take.
+            If the plugin is unknown, or does not accept the parameters.
         """
         if source.kind == "plugin":
             if source.name not in self._plugins:
@@ -65,7 +65,7 @@ class LocalPlaces:
         return tuple(found)
 
     def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
-        """Return *files* made absolute, links in them followed: they are the caller's own. Raises SourceRejected."""
+        """Return *files* as absolute paths with links resolved, because they are the caller's own. Raises SourceRejected."""
         whole = tuple(file.resolve() for file in files)
         for given, file in zip(files, whole, strict=True):
             if not file.exists():
@@ -109,7 +109,7 @@ def _is_pattern(text: str) -> bool:
 
 
 def _match(root: Path, parts: Sequence[str]) -> list[Path]:
-    """Return what fits the pattern, by name, level by level; links are passed over."""
+    """Return the paths that match the pattern, sorted by name at each level. Links are skipped."""
     level = [root]
     for depth, part in enumerate(parts, 1):
         fits = re.compile(_pattern(part)).fullmatch
@@ -130,7 +130,8 @@ def _pattern(part: str) -> str:
 
 
 def iris_sample_data(params: Mapping[str, Any]) -> tuple[Path, ...]:
-    """Return the files that ``params["files"]`` names in the package iris-sample-data: real data for a first look.
+    """Return the files that ``params["files"]`` names in the package iris-sample-data, which contains real data to try cubeport
+    with.
 
     Raises
     ------

@@ -1,7 +1,7 @@
-"""Opening a scanned source as it is stored: nothing masked, scaled or decoded but text, nothing loaded but text.
+"""Open a scanned source as it is stored: only text is decoded and loaded; nothing is masked or scaled.
 
-A *raw dataset* is an ``xarray.Dataset`` whose variables are numbers as stored or ``StringDType`` text, with their CF
-attributes still in ``attrs``. It has no indexes: pandas would change what it holds.
+A *raw dataset* is an ``xarray.Dataset`` whose variables are stored numbers or ``StringDType`` text, with their CF attributes still
+in ``attrs``. It has no indexes, because pandas would change the values in them.
 """
 
 from __future__ import annotations
@@ -20,22 +20,22 @@ from cubeport.cubes.raw import dataset, variables
 from cubeport.errors import CubeportError, SourceRejected
 
 TEXT = np.dtypes.StringDType()
-"""How text is held, whatever the source held it in: characters, fixed bytes, variable-length strings."""
+"""The dtype of all text, whether the source stores characters, fixed bytes or variable-length strings."""
 
 RAW: dict[str, Any] = {"decode_cf": False, "create_default_indexes": False, "cache": False, "chunks": None}
-"""Arguments of ``xarray.open_dataset`` that leave everything as stored and unread."""
+"""The arguments of ``xarray.open_dataset`` that keep everything as stored and read nothing."""
 
 
 def native(dtype: np.dtype[Any]) -> np.dtype[Any]:
-    """Return the type in this machine's byte order; text has none."""
+    """Return the dtype in native byte order. Text has no byte order."""
     return dtype if dtype == TEXT else dtype.newbyteorder("=")
 
 
 _TEXT_BYTES = 64 * 2**20
-"""Bytes of one text variable that are loaded: labels, not documents."""
+"""The largest size of a text variable that is loaded. Text variables are labels, not documents."""
 
 _PLACE = re.compile(r"(?:file://|(?<!\w))(?:/[^\s'\"/:,)]+){2,}/?")
-"""An absolute path as libraries put it into their words."""
+"""An absolute path in the error message of a library."""
 
 _LABEL_BYTES = 64 * 2**10
 
@@ -44,18 +44,18 @@ _NUMBERS = "biuf"
 
 @dataclass(frozen=True, slots=True)
 class OpenedSource:
-    """One opened source: its name as the user knows it, and its raw dataset."""
+    """An opened source: the name that the user knows, and its raw dataset."""
 
     name: str
     raw: xr.Dataset
     warnings: tuple[tuple[str, str], ...] = ()
     close: Callable[[], None] = lambda: None
-    """Lets go of the file; what was not read by then cannot be read any more."""
+    """Closes the file. Values that were not read before can no longer be read."""
 
 
 @contextlib.contextmanager
 def opening(name: str) -> Iterator[None]:
-    """Turn whatever a reading library raises while it opens *name* into the refusal ``unreadable``."""
+    """Translate any error of a library that opens *name* to the refusal ``unreadable``."""
     try:
         yield
     except (CubeportError, MemoryError):
@@ -69,7 +69,7 @@ def opening(name: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def decoding(variable: str, source: str | None = None) -> Iterator[None]:
-    """Turn whatever is raised while values are read into the refusal ``bad-codec``."""
+    """Translate any error while values are read to the refusal ``bad-codec``."""
     try:
         yield
     except (CubeportError, MemoryError):
@@ -86,24 +86,26 @@ def decoding(variable: str, source: str | None = None) -> Iterator[None]:
 
 
 def _check_memory(error: Exception) -> None:
-    """Raise MemoryError if that is what it was: a thread whose stack has no room left is no fault of the source."""
+    """Raise MemoryError if this was the cause, for example a thread without space for its stack. The source is then not at
+    fault.
+    """
     if isinstance(error, RuntimeError) and str(error) == "can't start new thread":
         raise MemoryError(str(error)) from error
 
 
 def _words(error: Exception) -> str:
-    """Return the first line of a library's complaint, bounded, without the places of this machine."""
+    """Return the first line of a library's error message, truncated and without paths of this machine."""
     line = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return _PLACE.sub("…", line)[:200]
 
 
 def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: Collection[str] = ()) -> OpenedSource:
-    """Return *raw* as a source: text as text, without variables that cannot be in a cube and those that the scan *skipped*.
+    """Return *raw* as a source, with decoded text, and without variables that cannot be in a cube or that the scan *skipped*.
 
     Raises
     ------
     SourceRejected
-        ``not-a-cube`` when a wanted variable is of such a type.
+        ``not-a-cube``, if a wanted variable has such a type.
     """
     held: dict[str, xr.Variable] = {}
     strange: list[str] = []
@@ -125,7 +127,7 @@ def prepare(name: str, raw: xr.Dataset, wanted: Collection[str] = (), skipped: C
 
 
 def _utf8(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return *attributes* with UTF-8 that HDF5 calls ASCII read as UTF-8; other bytes stay, and the checks refuse them."""
+    """Return *attributes* with UTF-8 text that HDF5 declares as ASCII decoded. Other bytes stay, and the checks handle them."""
 
     def read(value: Any) -> Any:
         if isinstance(value, str) and not value.isascii():
@@ -137,9 +139,9 @@ def _utf8(attributes: Mapping[Any, Any]) -> dict[Any, Any]:
 
 
 def _as_text(name: str, variable: xr.Variable, raw: xr.Dataset, latin: list[str]) -> xr.Variable | None:
-    """Return the text of *variable*, characters joined along their own dimension; ``None`` when its objects are not text.
+    """Return the text of *variable*, with characters joined along their own dimension; ``None`` if its objects are not text.
 
-    Its name goes to *latin* when it is not UTF-8.
+    If it is not UTF-8, its name is added to *latin*.
     """
     joined = xr.conventions.decode_cf_variable(
         name,
@@ -173,13 +175,13 @@ def _decoded(values: np.ndarray[Any, Any], encoding: str, errors: str) -> np.nda
 
 
 def _only_characters(dimension: object, raw: xr.Dataset) -> bool:
-    """Return whether *dimension* only counts the characters of texts (xarray's own rule for stacking)."""
+    """Return whether *dimension* only counts the characters of texts (xarray's own rule)."""
     users = [variable for variable in raw.variables.values() if dimension in variable.dims]
     return dimension not in raw.variables and all(each.dtype.kind == "S" and each.dims[-1] == dimension for each in users)
 
 
 def _with_flags(variable: xr.Variable) -> xr.Variable:
-    """Return *variable*; the words of a netCDF-4 enumeration, which Zarr has no type for, become CF flags."""
+    """Return *variable* with the names of a netCDF-4 enumeration as CF flags, because Zarr has no such type."""
     words = (getattr(variable.encoding.get("dtype"), "metadata", None) or {}).get("enum")
     if not words or "flag_values" in variable.attrs:
         return variable
@@ -190,7 +192,7 @@ def _with_flags(variable: xr.Variable) -> xr.Variable:
 
 
 def load_labels(source: OpenedSource) -> None:
-    """Read what is one-dimensional and small now: a series asks for it again, when its file may have been let go of."""
+    """Load small one-dimensional variables now, because a series needs them again after the file may have been closed."""
     for name, variable in source.raw.variables.items():
         if variable.ndim <= 1 and variable.nbytes <= _LABEL_BYTES:
             with decoding(str(name), source.name):
@@ -206,9 +208,9 @@ def opened(
     *,
     group: str | None,
 ) -> OpenedSource:
-    """Return *raw* as a source, refusing one without data variables and naming the *groups* that could be chosen instead.
+    """Return *raw* as a source. If it has no data variables, refuse it and name the *groups* that could be selected instead.
 
-    Where no group was chosen and the root has data, the groups that are left out are reported: nothing is skipped in silence.
+    If no group was selected and the root has data, the skipped groups are reported.
     """
     with contextlib.ExitStack() as refused:
         refused.callback(raw.close)
@@ -224,10 +226,10 @@ def opened(
 
 
 def with_parents(raw: xr.Dataset, above: Sequence[tuple[str, xr.Dataset]]) -> xr.Dataset:
-    """Return a group's *raw* with the coordinates that it uses of the groups *above* it, the nearest first.
+    """Return a group's *raw* with the coordinates that it uses from the groups *above* it, the nearest first.
 
-    Those are the labels of its dimensions, what its attributes refer to, by name or by the absolute path of such a group, and what
-    these need in turn (CF Conventions, 2.7 "Groups": a search goes upwards).
+    These are the coordinates of its dimensions, the variables that its attributes name (by name or by absolute path), and the
+    variables that these need in turn (CF Conventions, 2.7 "Groups", upward search).
     """
     held = variables(raw)
     for path, parent in above:
@@ -268,7 +270,7 @@ def parents(group: str | None) -> list[str]:
 
 
 def check_group(name: str, group: str | None, groups: Callable[[], list[str]]) -> None:
-    """Refuse a *group* that the source has not, naming those that could be chosen instead; none, and the root, are always there."""
+    """Refuse a *group* that the source does not have, and name the existing groups. ``None`` and the root always exist."""
     if group is None or not group.strip("/"):
         return
     found = groups()

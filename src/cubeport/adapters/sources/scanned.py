@@ -1,4 +1,4 @@
-"""What a scan says about a source, and the words it refuses with."""
+"""The result of a scan, and its refusals."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from cubeport.errors import SourceRejected
 
 @dataclass(frozen=True, slots=True)
 class Array:
-    """One array of a source as its metadata declares it."""
+    """One array of a source, as its metadata declare it."""
 
     path: str
-    """From the root, parts joined by ``/``, without one in front."""
+    """The path from the root, with parts joined by ``/`` and no leading ``/``."""
     shape: tuple[int, ...]
     item_bytes: int
-    """Bytes of one value when decoded."""
+    """The bytes of one decoded value."""
     chunks: tuple[int, ...] | None = None
     codecs: tuple[str, ...] = ()
-    """Of a Zarr array, in the order of encoding."""
+    """The codecs of a Zarr array, in the order of encoding."""
 
     @property
     def declared_bytes(self) -> int:
-        """Decoded size, in Python's integers: no product overflows."""
+        """The decoded size in bytes. Python's integers do not overflow."""
         return math.prod(self.shape) * self.item_bytes
 
 
 @dataclass(frozen=True, slots=True)
 class Scanned:
-    """A source that the scan let pass."""
+    """A source that passed the scan."""
 
     name: str
     format: str
@@ -39,46 +39,46 @@ class Scanned:
     stored_bytes: int
     arrays: tuple[Array, ...] = ()
     skipped: tuple[str, ...] = ()
-    """Paths of arrays that no variable may be made from: references, variable-length arrays, types of their own."""
+    """The paths of arrays that cannot become variables: references, variable-length arrays, and user-defined types."""
     warnings: tuple[tuple[str, str], ...] = ()
-    """(kind, words)."""
+    """(kind, message)."""
 
     @property
     def declared_bytes(self) -> int:
-        """Decoded size of all arrays."""
+        """The decoded size of all arrays in bytes."""
         return sum(each.declared_bytes for each in self.arrays)
 
 
 def rejected(name: str, why: str, reason: str, next_step: str) -> SourceRejected:
-    """Return the refusal of the source *name*; *why* goes on after its name."""
+    """Return the refusal of the source *name*. *why* continues the sentence after the name."""
     return SourceRejected(f"{name} {why}", reason=reason, source=name, next_step=next_step)
 
 
 def unreadable(name: str, why: str) -> SourceRejected:
-    """Return the refusal of what is not laid out as its format says."""
+    """Return the refusal of a source that does not follow its format."""
     return rejected(name, why, "unreadable", "bring an intact file; this one differs from what its writer wrote")
 
 
 def truncated(name: str, needed: int, found: int, what: str = "its data") -> SourceRejected:
-    """Return the refusal of a file that ends too soon."""
+    """Return the refusal of a truncated file."""
     return rejected(name, f"is cut: {what} end at byte {needed:,} and the file at {found:,}", "truncated", "transfer it again")
 
 
 def unsafe(
     name: str, why: str, next_step: str = "copy the data themselves into the file, for example with nccopy"
 ) -> SourceRejected:
-    """Return the refusal of what leads out of the source or makes a reader run code."""
+    """Return the refusal of a source that refers to something outside it or makes a reader run code."""
     return rejected(name, why, "unsafe", next_step)
 
 
 def bad_codec(name: str, why: str, codecs: str = "zstd, blosc, gzip") -> SourceRejected:
-    """Return the refusal of an encoding that is not on the list, with some that are."""
+    """Return the refusal of an encoding that is not allowed, with some that are."""
     return rejected(name, why, "bad-codec", f"write the data with {codecs} or without compression")
 
 
 @dataclass(slots=True)
 class Arrays:
-    """The arrays of one source while they are found, each checked against the limits (docs/sources.md) as it comes."""
+    """Collects the arrays of one source and checks each against the limits (docs/sources.md)."""
 
     name: str
     limits: SourceLimits
@@ -88,7 +88,7 @@ class Arrays:
     _objects: int = 0
 
     def check(self, limit: str, value: int, what: str) -> None:
-        """Hold one value against one limit."""
+        """Check one value against one limit."""
         self.limits.check(limit, value, f"{self.name}: {what}", source=self.name)
 
     def count(self, more: int = 1) -> None:
@@ -97,7 +97,7 @@ class Arrays:
         self.check("objects", self._objects, "number of objects")
 
     def add(self, array: Array) -> None:
-        """Keep *array* if it is within the limits, alone and together with the others."""
+        """Add *array* if it is within the limits, by itself and together with the others."""
         where = shown(array.path)
         self.check("dimensions", len(array.shape), f"dimensions of {where}")
         self.check("item_bytes", array.item_bytes, f"bytes in an item of {where}")
@@ -110,7 +110,7 @@ class Arrays:
         self.found.append(array)
 
     def done(self, stored_bytes: int) -> tuple[Array, ...]:
-        """Return all of them, once their sum was compared with what is stored."""
+        """Return all arrays, after comparing their total size with the stored bytes."""
         what = f"{self.name}: declared bytes for each stored one"
         self.limits.check_expansion(self._declared, stored_bytes, what, source=self.name)
         return tuple(self.found)
@@ -123,7 +123,7 @@ def chunk_count(shape: Sequence[int], chunks: Sequence[int]) -> int:
 
 @dataclass(slots=True)
 class SourceTexts:
-    """The texts of one source: all attributes held to a size, names to characters that every document can say."""
+    """Checks the texts of one source: the total size of attributes, and names that every document can contain."""
 
     name: str
     limits: SourceLimits
@@ -135,14 +135,14 @@ class SourceTexts:
         self.limits.check("text_bytes", self._bytes, f"{self.name}: bytes of all attributes", source=self.name)
 
     def decode(self, where: str, raw: bytes) -> str:
-        """Return *raw* as text, without the NULs that pad it."""
+        """Return *raw* as text, without padding NULs."""
         try:
             return self.check(where, raw.rstrip(b"\0").decode())
         except UnicodeDecodeError:
             raise self._bad(where, "is not UTF-8") from None
 
     def check(self, where: str, text: str) -> str:
-        """Return *text* if it has no control characters but tab and newlines."""
+        """Return *text* if it has no control characters except tabs and newlines."""
         text = text.rstrip("\0")
         if any((c < " " and c not in "\n\t") or "\x7f" <= c <= "\x9f" or "\ud800" <= c <= "\udfff" for c in text):
             raise self._bad(where, "holds control characters")
@@ -158,12 +158,12 @@ class SourceTexts:
 
 
 def shown(text: str) -> str:
-    """Return a name out of a source such that it can stand in a message."""
+    """Return a name from a source in a form that is safe in a message."""
     plain = "".join(c if c.isprintable() else "�" for c in text)
     return plain if len(plain) <= 80 else plain[:79] + "…"
 
 
 def unique(names: Iterable[str]) -> bool:
-    """Return whether no name comes twice."""
+    """Return whether no name occurs twice."""
     held = list(names)
     return len(set(held)) == len(held)

@@ -1,7 +1,7 @@
-"""Several files as one lazy dataset: ordered by their decoded times, compared with each other before a value is taken.
+"""Join several files to one lazy dataset, ordered by their decoded times, after comparing them with each other.
 
-Variables, units, calendars, types and coordinates must agree; docs/repair.md says by how much they may differ. Every file that
-differs is named, not only the first.
+Variables, units, calendars, types and coordinates must agree; docs/repair.md gives the tolerances. An error names every file that
+differs, not only the first.
 """
 
 from __future__ import annotations
@@ -53,24 +53,24 @@ def join(
     on_overlap: OnOverlap = "error",
     skip_bad: bool = False,
 ) -> OpenedSource:
-    """Return *sources* as one, joined along *dimension* (the time axis when not given); one source is returned as it is.
+    """Return *sources* joined along *dimension* (by default the time axis). A single source is returned unchanged.
 
     Parameters
     ----------
     tolerance
-        Part of a step by which coordinates of two files may differ; single precision may differ by what it cannot hold.
+        How much coordinates of two files may differ, as a share of a step. Rounding in single precision is also accepted.
     on_overlap
-        What is taken of steps that several files have: nothing (``error``), those of the file that begins first (``skip``), or
-        those of the file that begins last (``replace``).
+        What to do with steps that are in several files: refuse them (``error``), use the file that begins first (``skip``), or use
+        the file that begins last (``replace``).
     skip_bad
-        Leave out variables that not every file has, and report them.
+        Whether to skip and report variables that not all files have.
 
     Raises
     ------
     VariablesMismatch, GridMismatch, DtypeMismatch, UnitsMismatch, CalendarMismatch
-        When they do not belong together; ``errors`` names every offending file, for all kinds of difference.
+        If the files do not fit together. ``errors`` names all files that differ, for all kinds of difference.
     SourceRejected
-        ``bad-time`` when their times meet or overlap.
+        ``bad-time``, if their times overlap.
     """
     if len(sources) == 1:
         return sources[0]
@@ -97,11 +97,12 @@ def join(
 
 
 def check_alike(first: OpenedSource, other: OpenedSource, along: str, tolerance: float) -> None:
-    """Check that *other* could be joined to *first*: units, calendars and everything that is not joined.
+    """Check that *other* can be joined to *first*: units, calendars, and all variables that are not joined.
 
     Raises
     ------
     GridMismatch, UnitsMismatch, CalendarMismatch
+        If they differ.
     """
     pair = [first, other]
     _all(partial(_same_calendars, pair), partial(_same_units, pair))
@@ -109,7 +110,7 @@ def check_alike(first: OpenedSource, other: OpenedSource, along: str, tolerance:
 
 
 def _all(*checks: Callable[[], None]) -> None:
-    """Run every check, then raise what they found as one error: the first one, with the problems of all."""
+    """Run all checks, then raise the first error with the problems of all."""
     found: list[CubeportError] = []
     for check in checks:
         try:
@@ -127,7 +128,7 @@ def _all(*checks: Callable[[], None]) -> None:
 
 
 def _common_variables(sources: Sequence[OpenedSource], *, all_of_them: bool) -> tuple[list[OpenedSource], list[tuple[str, str]]]:
-    """Leave out variables that fewer than half of the files have, or that not all of them have, and report them."""
+    """Skip and report variables that fewer than half of the files have; with *all_of_them*, those that not all files have."""
     counts = Counter(str(name) for source in sources for name in source.raw.variables)
     least = len(sources) if all_of_them else len(sources) / 2
     odd = [name for name, count in counts.items() if count < least]
@@ -139,7 +140,7 @@ def _common_variables(sources: Sequence[OpenedSource], *, all_of_them: bool) -> 
 
 
 def _along(sources: Sequence[OpenedSource], dimension: str | None) -> tuple[str, Sequence[OpenedSource], list[tuple[str, str]]]:
-    """Return the dimension to join along, and the sources with it: a scalar time of each file becomes one."""
+    """Return the dimension to join along, and the sources with it. A scalar time of each file becomes a dimension."""
     if dimension is not None and not all(_is_scalar(each, dimension) for each in sources):
         return dimension, sources, []
     name = dimension or _time_axis(sources)
@@ -154,7 +155,7 @@ def _is_scalar(source: OpenedSource, name: str) -> bool:
 
 
 def _time_axis(sources: Sequence[OpenedSource]) -> str:
-    """Return the dimension of time, or the name of the scalar coordinate that every file has."""
+    """Return the time dimension, or the name of the scalar time that every file has."""
     axis = axes.find(sources[0].raw).axis_of("t")
     if axis is not None:
         return axis.name if axis.scalar else axis.dimension
@@ -170,14 +171,14 @@ def _time_axis(sources: Sequence[OpenedSource]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Differences:
-    """What several files have wrong, gathered so that every offender is named."""
+    """Collects the differences of several files, so that every differing file is named."""
 
     error: type[CubeportError]
     kind: str
     next_step: str | None = None
 
     def refuse(self, found: Iterable[tuple[str, str]], first: str) -> None:
-        """Raise unless *found*, pairs of file and words, is empty."""
+        """Raise unless *found*, pairs of file and message, is empty."""
         problems = [Problem(("sources", file), self.kind, f"{file}: {words}, unlike {first}") for file, words in found]
         if problems:
             more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
@@ -208,7 +209,7 @@ def _same_dtypes(sources: Sequence[OpenedSource]) -> None:
     first = sources[0].raw
 
     def differ(one: np.dtype[Any], other: np.dtype[Any]) -> bool:
-        # Single beside double precision is widened, or compared as coordinates are: no value is lost.
+        # Single and double precision together are widened, or compared like coordinates, so no value is lost.
         return native(one) != native(other) and not one.kind == other.kind == "f"
 
     found = [
@@ -221,7 +222,7 @@ def _same_dtypes(sources: Sequence[OpenedSource]) -> None:
 
 
 def _widened(sources: Sequence[OpenedSource], along: str) -> tuple[list[OpenedSource], list[tuple[str, str]]]:
-    """Return the files with floating-point variables that are joined in the widest precision that one of them has."""
+    """Return the files with joined floating-point variables in the widest precision of any file."""
     found, warnings = list(sources), []
     for name, variable in variables(found[0].raw).items():
         kinds = {each.raw.variables[name].dtype for each in found}
@@ -277,7 +278,9 @@ def _units(raw: xr.Dataset, name: str) -> Any:
 
 
 def _plain_units(units: Any) -> str | None:
-    """Return units such that aliases are equal; all times in units of one length are: they are counted anew."""
+    """Return units in a form in which aliases are equal. Times with equally long units count as equal, because they are
+    converted.
+    """
     if not isinstance(units, str):
         return None if units is None else str(units)
     if since := _OWN_UNITS.match(units):
@@ -296,12 +299,12 @@ def _dated(raw: xr.Dataset) -> Mapping[str, xr.Variable]:
 
 
 def _reference(variable: xr.Variable, name: str) -> calendars.Stamp:
-    """Return the date that the numbers of a time variable count from."""
+    """Return the reference date of a time variable."""
     return times.decode([0], variable.attrs["units"], times.calendar_of(variable.attrs, name=name), name=name)[0]
 
 
 def at_reference(first: OpenedSource, source: OpenedSource) -> OpenedSource:
-    """Return *source* with its times counted in the units of *first*, from its reference dates; the moments stay the same."""
+    """Return *source* with its times converted to the units and reference date of *first*. The moments stay the same."""
     held = {str(name): each for name, each in source.raw.variables.items()}
     for name, variable in _dated(first.raw).items():
         own = held[name]
@@ -320,7 +323,7 @@ def at_reference(first: OpenedSource, source: OpenedSource) -> OpenedSource:
 def _counted_as(wanted: str, source: str, name: str, variable: xr.Variable, gap: int, units: str) -> xr.Variable:
     """Return times in *units* as numbers of *wanted*, whose reference date is *gap* microseconds earlier.
 
-    Raises UnitsMismatch where a number would be another moment, or would not fit into the type.
+    Raises UnitsMismatch if a number would be another moment or would not fit into the type.
     """
     own, unit = (_MICROSECONDS.get(_time_unit(text.split()[0])) for text in (units, wanted))
     with decoding(name, source):
@@ -348,7 +351,7 @@ def _real(values: Values, attributes: Mapping[str, Any]) -> Values:
 
 
 def _in_units(values: Values, own: int, unit: int, gap: int, attributes: Mapping[str, Any]) -> Values | None:
-    """Return ``(values * own + gap) / unit`` (microseconds) in their own type; ``None`` where that is another microsecond."""
+    """Return ``(values * own + gap) / unit`` (microseconds) in their own type; ``None`` if this changes the microsecond."""
     real = _real(values, attributes) & _finite(values)
     if values.dtype.kind != "f":
         limits = np.iinfo(values.dtype)
@@ -365,7 +368,7 @@ def _in_units(values: Values, own: int, unit: int, gap: int, attributes: Mapping
 
 
 def _added(values: Values, shift: float, attributes: Mapping[str, Any]) -> Values | None:
-    """Return ``values + shift`` in their own type, fill values left alone; ``None`` where that is not exact."""
+    """Return ``values + shift`` in their own type, with fill values unchanged; ``None`` if this is not exact."""
     real = _real(values, attributes)
     if values.dtype.kind == "f":
         wide = values.astype("longdouble") + np.longdouble(shift)
@@ -387,9 +390,9 @@ def _finite(values: Values) -> Values:
 def _ordered(
     sources: Sequence[OpenedSource], along: str, on_overlap: OnOverlap
 ) -> tuple[list[OpenedSource], list[tuple[str, str]]]:
-    """Return the files in the order of their times or numbers; as given when they have none, or texts.
+    """Return the files in the order of their times or numbers, or in the given order if they have none or have text.
 
-    Of files that overlap these are parts, as *on_overlap* says.
+    If files overlap, *on_overlap* decides which parts of them are returned.
     """
     labels = axes.find(sources[0].raw)
     axis = next((each for each in labels.axes if each.dimension == along and each.labels), None)
@@ -433,7 +436,9 @@ class _Span:
 
 
 def _without_overlap(spans: Sequence[_Span], along: str, on_overlap: OnOverlap) -> tuple[list[OpenedSource], list[tuple[str, str]]]:
-    """Return parts of the files, in order, that have every step once. A step of several files is the first's or the last's."""
+    """Return parts of the files, in order, that contain each step once. A step in several files comes from the first or the
+    last.
+    """
     owners: dict[Any, tuple[int, int]] = {}
     for number, span in enumerate(spans):
         for at, label in enumerate(span.labels):
@@ -452,7 +457,7 @@ def _without_overlap(spans: Sequence[_Span], along: str, on_overlap: OnOverlap) 
 
 
 def labels_of(source: OpenedSource, name: str) -> Sequence[Any]:
-    """Return the labels of an axis: dates of its calendar, else numbers or texts."""
+    """Return the labels of an axis: dates of its calendar, otherwise numbers or texts."""
     variable = source.raw.variables[name]
     with decoding(name, source.name):
         values = axes.decoded(variable)
@@ -462,7 +467,7 @@ def labels_of(source: OpenedSource, name: str) -> Sequence[Any]:
 
 
 def _same_grid(sources: Sequence[OpenedSource], along: str, tolerance: float) -> None:
-    """Hold every variable that is not joined against the first file's."""
+    """Compare all variables that are not joined with those of the first file."""
     found = []
     most = 0.0
     for key, variable in sources[0].raw.variables.items():
@@ -493,9 +498,9 @@ def _same_grid(sources: Sequence[OpenedSource], along: str, tolerance: float) ->
 
 
 def _differs(a: Values, b: Values, is_axis: bool, tolerance: float) -> tuple[str | None, float]:
-    """Return where two arrays differ, ``None`` for nowhere, and by how many steps at most where they are axes.
+    """Return where two arrays differ (``None`` if they do not), and for axes the largest difference in steps.
 
-    Axes may differ by *tolerance* of a step, others by a millionth of a value; both by what single precision cannot hold.
+    Axes may differ by *tolerance* of a step, other arrays by a millionth of a value, and both by rounding in single precision.
     """
     if a.shape != b.shape:
         return f"its shape, {b.shape} and not {a.shape}", np.inf
@@ -525,7 +530,7 @@ _RELATIVE = 1e-6
 
 
 def _same_packing(sources: Sequence[OpenedSource], along: str) -> tuple[list[OpenedSource], list[tuple[str, str]]]:
-    """Return the files with variables that they pack differently decoded to numbers, and the warnings that say so."""
+    """Return the files with differently packed variables decoded, and a warning for each such variable."""
     sources, warnings = list(sources), []
     for key, variable in sources[0].raw.variables.items():
         name = str(key)
@@ -546,7 +551,7 @@ def _same_packing(sources: Sequence[OpenedSource], along: str) -> tuple[list[Ope
 
 
 def _packing(variable: xr.Variable) -> tuple[Any, ...]:
-    # By their bits: a NaN fill equals itself, and 0.1 as float32 is not 0.1.
+    # Compared bit by bit, so that a NaN fill value equals itself and 0.1 as float32 is not 0.1.
     return tuple(np.asarray(variable.attrs[key]).tobytes() if key in variable.attrs else None for key in PACKING)
 
 
@@ -567,7 +572,7 @@ def _as_floats(variable: xr.Variable, kind: np.dtype[Any]) -> xr.Variable:
 
 
 class _Cast(BackendArray):
-    """A decoded variable in a type that holds those of all files."""
+    """A decoded variable, converted to a type for the values of all files."""
 
     def __init__(self, variable: xr.Variable, dtype: np.dtype[Any]) -> None:
         self._variable = variable
@@ -581,7 +586,7 @@ class _Cast(BackendArray):
 
 
 class _Joined(BackendArray):
-    """Arrays laid end to end, read only where they are asked for."""
+    """A lazy concatenation of arrays. Only the requested parts are read."""
 
     def __init__(self, name: str, sources: Sequence[str], pieces: Sequence[xr.Variable], axis: int) -> None:
         self._name, self._sources, self._pieces, self._axis = name, sources, pieces, axis
@@ -598,7 +603,7 @@ class _Joined(BackendArray):
         if not isinstance(along, slice):
             piece = int(np.searchsorted(self._stops, along, side="right"))
             return self._piece(piece, key, along - self._start(piece))
-        start, stop, step = along.indices(self.shape[self._axis])  # the adapter gives positive steps only
+        start, stop, step = along.indices(self.shape[self._axis])  # the adapter passes only positive steps
         parts = [
             self._piece(piece, key, slice(max(start - self._start(piece), 0), min(stop, end) - self._start(piece)))
             for piece, end in enumerate(self._stops)

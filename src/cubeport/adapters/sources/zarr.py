@@ -1,4 +1,4 @@
-"""Zarr folders, version 2 and 3. Consolidated metadata of the source are not read: they may tell another story than the arrays."""
+"""Zarr folders, versions 2 and 3. Consolidated metadata of the source are not read, because they can differ from the arrays."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ EXTRA = "zarr"
 
 
 def matches(source: Input) -> bool:
-    """Return whether the source is a folder: no other format is one."""
+    """Return whether the source is a folder. No other format is a folder."""
     return source.is_folder
 
 
 def scan(source: Input, limits: SourceLimits) -> Scanned:
-    """Return what the store declares, all of it in the folder, decodable and within the limits."""
+    """Return the arrays that the store declares. Everything must be in the folder, decodable and within the limits."""
     return zarrfolder.scan(source.name, source.fd, limits)
 
 
 def verify(source: Input, limits: SourceLimits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()) -> None:
-    """Check that no stored chunk of the arrays of *group*, but for those *left_out*, decodes to more than it may."""
+    """Check that no stored chunk of the arrays of *group*, except those in *left_out*, decodes to more than its limit."""
     for each in (group, *parents(group)):
         zarrfolder.verify(source.name, source.fd, limits, pool, group=each, left_out=left_out)
 
@@ -49,10 +49,10 @@ def open_zarr(
     path: str, name: str, *, group: str | None = None, wanted: Collection[str] = (), skipped: Collection[str] = ()
 ) -> OpenedSource:
     """Return the folder as one lazy source."""
-    from cubeport.adapters.sources.zarrstore import FolderStore  # here: zarr may not be installed where only NetCDF is read
+    from cubeport.adapters.sources.zarrstore import FolderStore  # imported here, because zarr is optional if only NetCDF is read
 
     with opening(name):
-        store: Any = FolderStore(name, path)  # xarray's types know no stores of zarr
+        store: Any = FolderStore(name, path)  # xarray's types do not include zarr stores
         check_group(name, group, lambda: _groups(store, name))
 
         def read(at: str | None) -> xr.Dataset:
@@ -64,20 +64,20 @@ def open_zarr(
             listed = read(group)
             if above := parents(group):
                 listed = with_parents(listed, [(each, read(each)) for each in above])
-        except KeyError as error:  # xarray's word for an array that does not name its dimensions
+        except KeyError as error:  # xarray raises it for an array that does not name its dimensions
             raise SourceRejected(
                 f"{name} has arrays that do not name their dimensions",
                 reason="not-a-cube",
                 source=name,
                 next_step="write it with xarray, or set dimension_names (version 2: _ARRAY_DIMENSIONS)",
             ) from error
-    # A folder has no order: the same source gives the same bytes only when its variables are given one.
+    # A folder has no order, so variables are sorted. Otherwise the same source could give different bytes.
     raw = dataset({name: listed.variables[name] for name in sorted(map(str, listed.variables))}, listed.attrs)
     return opened(name, raw, wanted, skipped, lambda: _groups(store, name), group=group)
 
 
 def _groups(store: Any, name: str) -> list[str]:
-    """Return the paths of all groups that hold arrays."""
+    """Return the paths of all groups that contain arrays."""
     import zarr
 
     with opening(name):
@@ -87,7 +87,7 @@ def _groups(store: Any, name: str) -> list[str]:
 
 
 def contents(path: Path) -> Iterator[Group]:
-    """Yield what each group says of itself, the root first; an array alone is the one variable of a root."""
+    """Yield the description of each group, the root first. A single array is the only variable of its root."""
     import zarr
 
     root = zarr.open(str(path), mode="r", use_consolidated=False)

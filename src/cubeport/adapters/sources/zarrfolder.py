@@ -1,7 +1,7 @@
-"""A Zarr store in a folder, version 2 or 3: what its metadata declare, read through descriptors and nothing else.
+"""The metadata of a Zarr store in a folder, version 2 or 3, read only through descriptors.
 
-The tree is walked first: a link, FIFO or device anywhere refuses the store, since a library would follow it. Then only the keys
-that are metadata by their name are read, as strict JSON; consolidated metadata are not: they may differ from the arrays.
+First the tree is searched. A link, FIFO or device anywhere in it refuses the store, because a library would follow it. Then only
+the metadata documents are read, as strict JSON. Consolidated metadata are not read, because they can differ from the arrays.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ _FOLDER = os.O_RDONLY | os.O_NOFOLLOW | os.O_DIRECTORY | os.O_CLOEXEC
 _CODECS = frozenset(
     ("bytes", "transpose", "sharding_indexed", "crc32c", "gzip", "zlib", "zstd", "blosc", "lz4", "shuffle", "delta")
 ) | {"fixedscaleoffset", "packbits", "vlen-utf8"}
-"""All that may decode a chunk; pickle, json2 and others hide code or references, also behind another codec."""
+"""The allowed codecs. Others, such as pickle and json2, can contain code or references, even inside another codec."""
 _RUNS_CODE = frozenset(("pickle", "msgpack", "msgpack2", "json", "json2", "categorize"))
 
 _COMPRESSORS = frozenset(("gzip", "zlib", "zstd", "blosc", "lz4"))
@@ -69,7 +69,7 @@ _LARGEST = 2**63 - 1
 
 
 def scan(name: str, descriptor: int, limits: SourceLimits) -> Scanned:
-    """Return what the store declares, all of it in the folder, decodable and within the limits."""
+    """Return the arrays that the store declares. Everything must be in the folder, decodable and within the limits."""
     files = _walk(name, descriptor, limits)
     if not files:
         raise rejected(name, "is an empty folder", "empty", "bring a Zarr store")
@@ -90,15 +90,15 @@ def scan(name: str, descriptor: int, limits: SourceLimits) -> Scanned:
 def verify(
     name: str, descriptor: int, limits: SourceLimits, pool: Executor, *, group: str = "", left_out: Collection[object] = ()
 ) -> None:
-    """Check that no stored chunk of the arrays of *group*, but for those *left_out*, decodes to more than it may.
+    """Check that no stored chunk of the arrays of *group*, except those in *left_out*, decodes to more than its limit.
 
-    Decoders make room for whatever a chunk says of itself (8 kB of zstd became 256 MiB before zarr refused it), so what it
-    says is read first. What is in shards, and zstd that says nothing, is left to the limit on memory.
+    Decoders allocate the size that a chunk declares (8 kB of zstd became 256 MiB before zarr refused it), so the declared size is
+    read first. For shards, and for zstd without a declared size, only the memory limit applies.
 
     Raises
     ------
     SourceRejected
-        ``bad-codec``.
+        ``bad-codec``, if a chunk decodes to more.
     """
     inside = f"{group}/" if group else ""
     found = scan(name, descriptor, limits)
@@ -114,7 +114,7 @@ def verify(
 
 
 def _owner(key: str, arrays: Mapping[str, Array]) -> Array | None:
-    """Return the array that the file *key* may be a chunk of: the nearest one above."""
+    """Return the array to which the chunk *key* can belong, which is the nearest one above it."""
     while key:
         key = key.rpartition("/")[0]
         if key in arrays:
@@ -129,7 +129,7 @@ def _is_bounded(descriptor: int, limits: SourceLimits, chunk: tuple[str, Array])
     if last not in _COMPRESSORS:
         return True
     declared = math.prod(array.chunks or array.shape) * array.item_bytes
-    most = declared + 64 if compressors == [last] else limits.chunk_bytes  # 64: checksums inside
+    most = declared + 64 if compressors == [last] else limits.chunk_bytes  # 64 for checksums inside
     with opened_key(descriptor, key) as file:
         size = os.fstat(file).st_size
         match last:
@@ -143,7 +143,7 @@ def _is_bounded(descriptor: int, limits: SourceLimits, chunk: tuple[str, Array])
 
 
 def _zstd_length(head: bytes) -> int:
-    """Return the decoded length that a zstd frame declares, 0 where it declares none (RFC 8878, 3.1.1.1)."""
+    """Return the decoded length that a zstd frame declares, or 0 if it declares none (RFC 8878, 3.1.1.1)."""
     if len(head) < 6 or not head.startswith(b"\x28\xb5\x2f\xfd"):
         return 0
     is_single = head[4] >> 5 & 1
@@ -154,7 +154,7 @@ def _zstd_length(head: bytes) -> int:
 
 def _inflates(body: bytes, most: int) -> bool:
     """Return whether zlib or gzip data decode to at most *most* bytes, checked in pieces. The decoder refuses invalid data."""
-    inflater = zlib.decompressobj(wbits=47)  # either header
+    inflater = zlib.decompressobj(wbits=47)  # zlib or gzip header
     length = 0
     try:
         while body and not inflater.eof and length <= most:
@@ -166,23 +166,23 @@ def _inflates(body: bytes, most: int) -> bool:
 
 
 def _walk(name: str, descriptor: int, limits: SourceLimits) -> dict[str, int]:
-    """Return the size of every file by its path; anything but regular files and folders refuses the store."""
+    """Return the size of every file by path. Anything but regular files and folders refuses the store."""
     return listing(name, descriptor, limits)[0]
 
 
 def listing(name: str, descriptor: int, limits: SourceLimits) -> tuple[dict[str, int], set[str]]:
-    """Return the size of every file by its path, and the paths of all folders.
+    """Return the size of every file by path, and the paths of all folders.
 
     Raises
     ------
     SourceRejected
-        ``unsafe`` for anything but regular files and folders, ``too-big`` for more of them than a store may have.
+        ``unsafe``, for anything but regular files and folders; ``too-big``, for more of them than allowed.
     """
     files: dict[str, int] = {}
     folders: set[str] = set()
 
     def walk(folder: int, path: str, depth: int) -> None:
-        # Arrays lie `limits.depth` deep, their chunks one level more for each dimension.
+        # Arrays can be `limits.depth` levels deep, and their chunks one more level for each dimension.
         limits.check("depth", depth - limits.dimensions, f"{name}: depth of folders", source=name)
         with os.scandir(folder) as found:
             for entry in found:
@@ -241,7 +241,7 @@ class _Store:
         self.limits.check(limit, value, f"{self.name}: {what}", source=self.name)
 
     def document(self, key: str) -> dict[str, Any]:
-        """Return the JSON object at *key*, strictly."""
+        """Return the strict JSON object at *key*."""
         self.check("json_bytes", self.files[key], f"bytes of {shown(key)}")
         try:
             document = strict_json(self._read(key), nan=True)
@@ -275,7 +275,7 @@ class _Store:
                     self._values(each, where, depth + 1)
 
     def attributes(self, where: str, attributes: Any) -> None:
-        """Hold attributes to the limits; their characters were looked at when they were read."""
+        """Check attributes against the limits. Their characters were checked when they were read."""
         if not isinstance(attributes, dict):
             raise unreadable(self.name, f"has attributes that are not an object: {shown(where)}")
         for key, value in attributes.items():
@@ -289,7 +289,7 @@ class _Store:
 
 
 def _nodes(files: Mapping[str, int], leaf: str) -> list[str]:
-    """Return the folders that hold *leaf*, parents first."""
+    """Return the folders that contain *leaf*, parents first."""
     return sorted(key[: -len(leaf)].rstrip("/") for key in files if key == leaf or key.endswith(f"/{leaf}"))
 
 
@@ -385,7 +385,7 @@ def _version_3(store: _Store) -> Arrays:
 
 
 def _known(store: _Store, where: str, document: Mapping[str, Any], required: frozenset[str], optional: frozenset[str]) -> None:
-    """An unknown member refuses the store, unless it says itself that it need not be understood (Zarr v3, "Extensions")."""
+    """Refuse a document with an unknown member, unless the member has ``must_understand: false`` (Zarr v3, "Extensions")."""
     extra = [
         key
         for key, value in document.items()
@@ -415,7 +415,7 @@ def _array_3(store: _Store, where: str, document: dict[str, Any]) -> Array:
     identities = _codecs(store, where, document["codecs"], _configuration_3)
     item = _item_3(store, where, document["data_type"], identities)
     inner = _inner_chunks(store, where, document["codecs"], chunks)
-    if inner != chunks:  # the chunks that are decoded are those inside the shards
+    if inner != chunks:  # the decoded chunks are those inside the shards
         store.check("chunks", chunk_count(shape, chunks), f"shards of {shown(where)}")
     return Array(where, shape, item, inner, tuple(identities))
 
@@ -438,7 +438,7 @@ def _item_3(store: _Store, where: str, kind: Any, codecs: Sequence[str]) -> int:
 
 
 def _inner_chunks(store: _Store, where: str, codecs: Any, chunks: tuple[int, ...]) -> tuple[int, ...]:
-    """Return the shape of what is decoded at once: the chunk, or the innermost one where chunks are shards."""
+    """Return the shape that is decoded at a time: the chunk, or the innermost chunk of a shard."""
     for codec in codecs:
         if isinstance(codec, dict) and codec.get("name") == "sharding_indexed":
             inner = _lengths(store, where, codec["configuration"].get("chunk_shape"), 1)
@@ -454,7 +454,7 @@ def _inner_chunks(store: _Store, where: str, codecs: Any, chunks: tuple[int, ...
 def _codecs(
     store: _Store, where: str, codecs: Any, configuration: Callable[[Mapping[str, Any]], tuple[Any, Any]], depth: int = 0
 ) -> list[str]:
-    """Return the names of the codecs in order, each on the list, with plain settings; those inside shards are looked at too."""
+    """Return the names of the codecs in order. All must be allowed and have plain settings, including codecs inside shards."""
     if not isinstance(codecs, list):
         raise store.fail(where, "has codecs that are not a list")
     store.check("filters", len(codecs) + depth, f"codecs of {shown(where)}")

@@ -1,7 +1,7 @@
-"""A Zarr store in a folder as a store of zarr-python, read through descriptors: what was scanned is what is read.
+"""A Zarr store in a folder as a store of zarr-python, read through descriptors, so that exactly the scanned files are read.
 
-zarr's own ``LocalStore`` follows links that came after the scan, and takes a folder at the place of a chunk for a chunk that is
-not there, which a reader then fills in silence.
+zarr's own ``LocalStore`` follows links that appear after the scan. It also treats a folder in the place of a chunk as a missing
+chunk, which a reader then silently fills.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from cubeport.adapters.sources.zarrfolder import listing, opened_key
 
 
 class FolderStore(ReadOnlyStore):
-    """The store below *path*, read-only, as it was when this was made."""
+    """The read-only store below *path*, as it was when this object was made."""
 
     refusal = "a source is only read"
 
@@ -30,7 +30,7 @@ class FolderStore(ReadOnlyStore):
         super().__init__()
         self._name = name
         self._descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        self._let_go = weakref.finalize(self, os.close, self._descriptor)  # xarray does not close stores that it was given
+        self._let_go = weakref.finalize(self, os.close, self._descriptor)  # xarray does not close stores that the caller opened
         try:
             self._files, self._folders = listing(name, self._descriptor, limits or SourceLimits())
         except BaseException:
@@ -41,19 +41,19 @@ class FolderStore(ReadOnlyStore):
         return self is other
 
     def close(self) -> None:
-        """Let go of the folder; idempotent."""
+        """Close the folder. Idempotent."""
         super().close()
         self._let_go()
 
     def get_sync(
         self, key: str, *, prototype: BufferPrototype | None = None, byte_range: ByteRequest | None = None
     ) -> Buffer | None:
-        """Return the bytes, or ``None`` where the folder had no such file.
+        """Return the bytes, or ``None`` if the folder had no such file.
 
         Raises
         ------
         SourceRejected
-            Where it had one that cannot be read now, or something else at its place: absent is not unreadable.
+            If the file cannot be read now, or is something else. Absent is not unreadable.
         """
         if not self._has(key):
             return None
@@ -107,7 +107,7 @@ class FolderStore(ReadOnlyStore):
 
 
 def _pread(file: int, start: int, length: int) -> bytes:
-    """Return *length* bytes from *start*, or fewer where the file ends: one call gives 2 GiB at most."""
+    """Return *length* bytes from *start*, or fewer at the end of the file. One system call returns at most 2 GiB."""
     parts = []
     while length and (part := os.pread(file, length, start)):
         parts.append(part)

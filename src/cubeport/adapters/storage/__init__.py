@@ -1,1 +1,1 @@
-"""Storage profiles: where artifacts lie."""
+"""Storage profiles: where artifacts are stored."""

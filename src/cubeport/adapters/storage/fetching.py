@@ -1,7 +1,7 @@
-"""The core's ``Fetcher``: bytes from allowed origins, whole or not at all.
+"""The core's ``Fetcher``: bytes from allowed origins, complete or not at all.
 
-What is checked is what is used: a name is resolved once, every address it has must be public, and the connection goes to the one
-that was checked. Nothing is taken from the environment, and no redirect is followed.
+A host name is resolved once, all its addresses must be public, and the connection uses a checked address. Settings of the
+environment (such as proxies) are ignored, and redirects are not followed.
 """
 
 from __future__ import annotations
@@ -24,42 +24,42 @@ from cubeport.catalog.forms.addresses import Origin, WebURL, is_public
 from cubeport.errors import SourceFailed, SourceRejected, SourceTimeout
 
 _AGAIN = {408, 425, 429}
-"""Answers below 500 that mean: later."""
+"""Status codes below 500 that mean "try later"."""
 
 _ABSENT = {404, 410}
-"""Answers that mean: there is none. Everything else that is not an answer is an error."""
+"""Status codes that mean "does not exist". All other failures are errors."""
 
 _RANGE = re.compile(r"bytes ([0-9]{1,19})-([0-9]{1,19})/([0-9]{1,19}|\*)")
 
 
 @dataclass(frozen=True, slots=True)
 class Bounds:
-    """What a body may cost."""
+    """The limits of a body."""
 
     max_bytes: int = 50 * 2**30
     """``limits.source_bytes``."""
     idle_s: float = 30
-    """Without a byte."""
+    """The longest time without a byte, in seconds."""
     base_s: float = 60
     bytes_per_s: int = 100_000
-    """The whole transfer may take :attr:`base_s`, plus the time for the received bytes at this rate. Slower servers are cut off."""
+    """The transfer may take :attr:`base_s` plus the time for the received bytes at this rate. Slower servers are cut off."""
 
 
 def addresses_of(host: str, port: int) -> Sequence[str]:
-    """Return every address that the system's resolver has for *host*. Raises OSError, UnicodeError."""
+    """Return all addresses of *host* from the system's resolver. Raises OSError, UnicodeError."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     return list(dict.fromkeys(str(each[4][0]) for each in found))
 
 
 class OriginFetcher:
-    """The port ``catalog.storage.Fetcher`` on HTTP.
+    """The port ``catalog.storage.Fetcher`` over HTTP.
 
     Parameters
     ----------
     origins
-        Who may be asked, ``scheme://host:port``; a machine of the own network only if its literal address is here.
+        The allowed origins, ``scheme://host:port``. A machine in the local network is allowed only by its literal address.
     resolve, network
-        How names become addresses, and addresses connections.
+        The functions that resolve names and open connections.
     """
 
     def __init__(
@@ -76,17 +76,17 @@ class OriginFetcher:
         self._network = network or httpcore.SyncBackend()
 
     def network(self, origin: Origin) -> httpcore.NetworkBackend:
-        """Return what connects to *origin* alone, at addresses that were checked, within the bounds."""
+        """Return a network backend that connects only to *origin*, at checked addresses and within the limits."""
         return _Network(origin, _Watch(self._bounds), self._resolve, self._network)
 
     def size(self, uri: str) -> int | None:
-        """Return the size that the origin says, or ``None`` if it does not answer with one."""
+        """Return the size that the origin reports, or ``None`` if it reports none."""
         with self._answer("HEAD", self._allowed(uri)) as response:
             return _length(response) if response.status == 200 and not _encoded(response) else None
 
     @contextmanager
     def open(self, uri: str) -> Iterator[BinaryIO]:
-        """Open the bytes. Reading them raises what opening does: an origin may fail, lie or stop at any of them."""
+        """Open the bytes. Reading can raise the same errors as opening, because an origin can fail or stop at any byte."""
         url = self._allowed(uri)
         with self._answer("GET", url) as response:
             self._check(url, response)
@@ -94,7 +94,7 @@ class OriginFetcher:
             yield cast("BinaryIO", io.BufferedReader(body))
 
     def check(self, uri: str) -> None:
-        """Refuse an address that would be refused, without asking anybody. Raises SourceRejected."""
+        """Refuse a URL that is not allowed, without sending a request. Raises SourceRejected."""
         self._allowed(uri)
 
     def _allowed(self, uri: str) -> WebURL:
@@ -108,12 +108,12 @@ class OriginFetcher:
         return url
 
     def head(self, uri: str, *, by_get: bool = False) -> Resource | None:
-        """Return what the origin says of a resource, ``None`` when it says that there is none (404, 410).
+        """Return the origin's description of a resource, or ``None`` if it does not exist (404, 410).
 
         Parameters
         ----------
         by_get
-            Ask with GET, and leave its body: some origins answer no HEAD.
+            Use GET without reading the body, because some origins do not support HEAD.
         """
         url = self._allowed(uri)
         with self._answer("GET" if by_get else "HEAD", url) as response:
@@ -124,9 +124,9 @@ class OriginFetcher:
 
     @contextmanager
     def get(self, uri: str, *, start: int = 0, etag: str | None = None) -> Iterator[Answer | None]:
-        """Open a resource from byte *start* on, as far as it is still the one that had *etag*; ``None`` when there is none.
+        """Open a resource from byte *start* if its ETag is still *etag*. Yield ``None`` if it does not exist.
 
-        An origin that has another by now, or knows no ranges, sends all of it (RFC 9110, 13.1.5 "If-Range").
+        If the resource changed, or the origin does not support ranges, it sends the whole resource (RFC 9110, 13.1.5 "If-Range").
         """
         url = self._allowed(uri)
         headers = [("Range", f"bytes={start}-"), ("If-Range", etag)] if start and etag else []
@@ -159,7 +159,7 @@ class OriginFetcher:
 
     @contextmanager
     def _pool(self, origin: Origin) -> Iterator[httpcore.ConnectionPool]:
-        """Make the connection of one conversation."""
+        """Yield the connection for one request."""
         network = _Network(origin, _Watch(self._bounds), self._resolve, self._network)
         with httpcore.ConnectionPool(max_connections=1, max_keepalive_connections=0, network_backend=network) as pool:
             yield pool
@@ -182,7 +182,7 @@ class OriginFetcher:
 
 
 class KeepingFetcher(OriginFetcher):
-    """The same with connections that are kept: each thread has one for each origin."""
+    """The same with persistent connections, one for each thread and origin."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         super().__init__(*args, **options)
@@ -204,45 +204,45 @@ class KeepingFetcher(OriginFetcher):
         yield pool
 
     def __del__(self) -> None:
-        """Close the connections with their last user: a source has no end of its own."""
+        """Close the connections when the last user is gone, because a source has no close method."""
         while self._pools:
             self._pools.pop().close()
 
 
 @dataclass(frozen=True, slots=True)
 class Resource:
-    """What an origin says of a resource."""
+    """The origin's description of a resource."""
 
     size: int | None
     etag: str | None = None
-    """As it was sent; a weak one begins with ``W/``."""
+    """The ETag as sent; a weak ETag begins with ``W/``."""
     modified: str | None = None
 
     @property
     def strong(self) -> str | None:
-        """The ETag that stands for each byte (RFC 9110, 8.8.3), ``None`` where there is none."""
+        """The strong ETag, which identifies the exact bytes (RFC 9110, 8.8.3), or ``None``."""
         return self.etag if self.etag and self.etag.startswith('"') else None
 
     @property
     def validator(self) -> str | None:
-        """What is equal as long as the resource is: its ETag, else when it was changed, and its size."""
+        """The validator, which stays the same while the resource does: its ETag, otherwise its modification time and size."""
         return self.etag or (f"{self.modified} {self.size}" if self.modified and self.size is not None else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A resource that is being sent."""
+    """A resource that is being received."""
 
     resource: Resource
-    """Its size is that of the whole."""
+    """The description. Its size is that of the whole resource."""
     start: int
-    """The byte that comes first."""
+    """The offset of the first byte."""
     body: BinaryIO
-    """Unbuffered. Reading raises what :meth:`OriginFetcher.open` does."""
+    """The unbuffered body. Reading raises the same errors as :meth:`OriginFetcher.open`."""
 
 
 class _Body(io.RawIOBase):
-    """A body as a file: counted while it is read, and its end is an error unless all of it came."""
+    """A body as a file. Its bytes are counted, and an early end is an error."""
 
     def __init__(self, origin: Origin, chunks: Iterable[bytes], length: int | None, bounds: Bounds, *, before: int = 0) -> None:
         self._origin, self._length, self._bounds = origin, length, bounds
@@ -268,7 +268,7 @@ class _Body(io.RawIOBase):
 
 
 class _Watch:
-    """How long the next step of a conversation may take."""
+    """The time limits of a request."""
 
     def __init__(self, bounds: Bounds) -> None:
         self._bounds = bounds
@@ -276,12 +276,12 @@ class _Watch:
         self.received = 0
 
     def restart(self) -> None:
-        """Begin another conversation on the same connection."""
+        """Start another request on the same connection."""
         self._started = time.monotonic()
         self.received = 0
 
     def seconds(self) -> float:
-        """Return the seconds left. Raises httpcore.ReadTimeout when none are."""
+        """Return the seconds left. Raises httpcore.ReadTimeout if there are none."""
         bounds = self._bounds
         left = self._started + bounds.base_s + self.received / bounds.bytes_per_s - time.monotonic()
         if left <= 0:
@@ -290,7 +290,7 @@ class _Watch:
 
 
 class _Network(httpcore.NetworkBackend):
-    """Connects to addresses that were checked; ``Host`` and SNI stay those of the URL."""
+    """Connects to checked addresses. ``Host`` and SNI are those of the URL."""
 
     def __init__(
         self, origin: Origin, watch: _Watch, resolve: Callable[[str, int], Sequence[str]], inner: httpcore.NetworkBackend
@@ -316,7 +316,7 @@ class _Network(httpcore.NetworkBackend):
         raise failure
 
     def _checked(self, host: str, port: int) -> Sequence[str]:
-        if self._origin.literal is not None:  # the allow-list holds this very address
+        if self._origin.literal is not None:  # the allow-list contains exactly this address
             return [host]
         try:
             found = self._resolve(host, port)
@@ -329,7 +329,7 @@ class _Network(httpcore.NetworkBackend):
 
 
 class _Watched(httpcore.NetworkStream):
-    """A stream whose every step is watched."""
+    """A stream that applies the time limits to each operation."""
 
     def __init__(self, inner: httpcore.NetworkStream, watch: _Watch) -> None:
         self._inner, self._watch = inner, watch
@@ -378,7 +378,7 @@ def _hold(origin: Origin, size: int, bounds: Bounds) -> None:
 
 
 def _check_range(origin: Origin, response: httpcore.Response, start: int) -> None:
-    """Refuse a part that is not the one that was asked for."""
+    """Refuse a part that is not the requested one."""
     found = _RANGE.fullmatch(_header(response, b"content-range").decode("latin-1"))
     if found is None or int(found[1]) != start or _encoded(response) or _length(response) != int(found[2]) - start + 1:
         raise _refused(origin, "sends another part than was asked for", "unreadable")

@@ -1,4 +1,4 @@
-"""A profile in the local file system, written by our own calls: exclusive, synced, published without replacing."""
+"""A profile in the local file system. Files are created exclusively, synced, and published without replacing others."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cubeport.catalog.models import LocalPathLocator, TargetKind
 from cubeport.errors import ArtifactMissing, PathEscapes, StoreUnavailable, TargetExists
 
 _TRIES = 20
-"""Times that a folder is made again after others removed it."""
+"""How often a folder is made again after other processes removed it."""
 
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV, errno.ENOSYS}
 
@@ -59,7 +59,7 @@ class LocalProfile:
             raise PathEscapes(f"{path} leads outside the root of profile {self.name}.", next_step="cubeport profiles")
 
     def target(self, plan: StoragePlan, operation_id: str) -> LocalTarget:
-        """Make an empty place next to the final name; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
+        """Make an empty file or folder next to the final name; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
         assert plan.relative_path is not None, "a plan for this profile has a path"
         self._reachable()
         self.check(plan.relative_path)
@@ -67,7 +67,7 @@ class LocalProfile:
             return LocalTarget(self, plan, plan.relative_path, operation_id)
 
     def stat(self, path: str) -> Stored | None:
-        """Return what is there; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
+        """Return the description of a path, or ``None``; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
         self._reachable()
         with store_errors("inspect the artifact"):
             try:
@@ -77,7 +77,7 @@ class LocalProfile:
             return _stored(path, found)
 
     def open(self, path: str) -> BinaryIO:
-        """Open a file for reading; never through a link that leads outside."""
+        """Open a file for reading, but not through a link that leads out of the root."""
         self._reachable()
         self.check(path)
         with store_errors("open the artifact"):
@@ -87,11 +87,11 @@ class LocalProfile:
                 raise ArtifactMissing(f"The bytes at {path} are missing.", next_step="cubeport verify") from None
 
     def local_path(self, path: str) -> Path | None:
-        """Return the place in the file system."""
+        """Return the path in the file system."""
         return self.root / path
 
     def files(self, path: str) -> Iterator[Stored]:
-        """Yield what a directory artifact holds, sorted by path relative to it."""
+        """Yield the files of a directory artifact, sorted by their relative paths."""
         self._reachable()
         with store_errors("list the artifact"):
             top = self.root / path
@@ -99,7 +99,7 @@ class LocalProfile:
                 yield _stored(each.relative_to(top).as_posix(), each.lstat())
 
     def walk(self) -> Iterator[Stored]:
-        """Yield every file below the root; what goes away meanwhile is left out."""
+        """Yield all files below the root. Files that disappear meanwhile are skipped."""
         self._reachable()
         with store_errors("list the store"):
             for each in _below(self.root):
@@ -109,7 +109,7 @@ class LocalProfile:
     def remove(
         self, path: str, proof: Mapping[str, Any], *, operation_id: str | None = None
     ) -> Literal["removed", "absent", "not-ours"]:
-        """Remove it, durably, if it is what was meant; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
+        """Remove a path durably if *proof* matches; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
         self._reachable()
         place = self.root / path
         with store_errors("remove the bytes"):
@@ -126,16 +126,16 @@ class LocalProfile:
         return "removed"
 
     def remove_folders(self, folders: Iterable[Mapping[str, Any]]) -> None:
-        """Remove folders that an operation made, innermost first, as far as they are empty."""
+        """Remove the folders that an operation made and that are empty, innermost first."""
         for each in reversed(list(folders)):
             place = self.root / each["path"]
             found = _lstat(place)
             if found is not None and found.st_ino == each["inode"]:
-                with contextlib.suppress(OSError):  # in use by now: then it stays
+                with contextlib.suppress(OSError):  # it is in use, so it stays
                     place.rmdir()
 
     def quarantine(self, path: str, to: Path) -> None:
-        """Move what is there to *to*."""
+        """Move a file or folder to *to*."""
         with store_errors("move to quarantine"):
             make_folders(to.parent)
             shutil.move(self.root / path, to)
@@ -143,7 +143,7 @@ class LocalProfile:
             sync_folder((self.root / path).parent)
 
     def now(self) -> float:
-        """Return the present by the clock of the file system: that of a probe written now."""
+        """Return the current time by the clock of the file system, from the timestamp of a probe file."""
         if not self.writable:
             return time.time()
         with store_errors("ask the store for its time"):
@@ -161,7 +161,7 @@ class LocalProfile:
             return shutil.disk_usage(self.root).free
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the profile, changing nothing."""
+        """Return the problems of the profile. Nothing is changed."""
         if not self.root.is_dir():
             return ["its root is not a folder"]
         if self.writable and not os.access(self.root, os.W_OK | os.X_OK):
@@ -169,7 +169,7 @@ class LocalProfile:
         return []
 
     def _reachable(self) -> None:
-        # A root that is gone (not mounted) says nothing about what is in it: absent is not unreadable.
+        # If the root is missing (not mounted), its contents are unknown. Absent is not unreadable.
         if not self.root.is_dir():
             raise StoreUnavailable(
                 f"The root of profile {self.name} does not exist.", next_step="make the folder, or mount it; cubeport doctor"
@@ -177,7 +177,7 @@ class LocalProfile:
 
 
 class LocalTarget:
-    """Bytes on their way: a hidden file or folder next to the final name, made exclusively."""
+    """Bytes that are being written: a hidden file or folder next to the final name, created exclusively."""
 
     def __init__(self, profile: LocalProfile, plan: StoragePlan, path: str, operation_id: str) -> None:
         self._profile = profile
@@ -205,7 +205,7 @@ class LocalTarget:
                 else:
                     os.close(open_file(self.path, os.O_WRONLY | os.O_CREAT | os.O_EXCL))
             except FileNotFoundError:
-                continue  # the folder was empty, and the operation that made it has just rolled back
+                continue  # the folder was empty, and the operation that made it was rolled back
             return made
         raise StoreUnavailable("The folder of the artifact disappears as soon as it is made.", next_step="cubeport doctor")
 
@@ -216,7 +216,7 @@ class LocalTarget:
                 _sync_file(self.path)
                 return
             files = [each for each in _below(self.path) if each.is_file() and not each.is_symlink()]
-            # A writer of others made these as it likes; in a shared catalog they belong to the group like everything else.
+            # Other libraries made these with their own modes. In a shared catalog they must belong to the group.
             for each in (*files, *(Path(top) for top, _, _ in os.walk(self.path))):
                 give_to_group(each)
             for n, each in enumerate(files):
@@ -252,7 +252,7 @@ class LocalTarget:
             else:
                 self.path.unlink()
                 return
-        # The empty placeholder reserves the name; it is ours until our bytes are renamed over it.
+        # The empty placeholder reserves the name until our bytes are renamed over it.
         found = final.lstat()
         proof = {"device": found.st_dev, "inode": found.st_ino}
         claim({"undo": "remove_tree", "profile": self._profile.name, "path": path, "proof": proof})
@@ -268,7 +268,7 @@ def _sync_file(path: Path) -> None:
 
 
 def _below(top: Path) -> Iterator[Path]:
-    """Yield what is not a folder below *top*; a folder that cannot be listed is an error, not an empty one."""
+    """Yield everything below *top* that is not a folder. A folder that cannot be listed is an error, not an empty folder."""
 
     def refuse(exc: OSError) -> None:
         if not isinstance(exc, FileNotFoundError):

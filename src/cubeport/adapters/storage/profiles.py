@@ -1,4 +1,4 @@
-"""Storage profiles from ``config/profiles.yaml``: names and places; secrets stay in the variables that it names."""
+"""Storage profiles from ``config/profiles.yaml``. The file names environment variables for secrets and does not contain them."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ class ProfileSettings(BaseModel):
 
 
 class BrokenProfile:
-    """A profile that is configured wrongly: it has a name and a reason, and every use of it raises the reason."""
+    """A profile with an invalid configuration. Every use of it raises the reason."""
 
     writable = False
     hash = "none"
@@ -84,7 +84,7 @@ class BrokenProfile:
         self._reason = reason
 
     def problems(self) -> list[str]:
-        """Return what is wrong, each at its place in the file."""
+        """Return the problems, each with its place in the file."""
         return self._reason.message.splitlines()
 
     def _refuse(self, *_: object, **__: object) -> Any:
@@ -100,24 +100,24 @@ def read_profiles(
     environment: Mapping[str, str],
     more: Mapping[str, Callable[..., Profile]] | None = None,
 ) -> tuple[Profiles, dict[str, ProfileSettings]]:
-    """Return the profiles of an instance and what was written of each; ``default`` is there even where the file is not.
+    """Return the profiles of an instance and their settings. ``default`` exists even without the file.
 
     Parameters
     ----------
     scratch
-        Where bytes for remote profiles are made.
+        The folder in which bytes for remote profiles are made.
     environment
-        ``CUBEPORT_PROFILES__NAME__KEY`` overrides, and the variables that the file names.
+        The environment, with ``CUBEPORT_PROFILES__NAME__KEY`` overrides and the variables that the file names.
     more
         Protocols that plugins add: ``factory(name, settings, root)``.
 
-    A profile that is configured wrongly is a :class:`BrokenProfile`: what needs it fails, with every problem at its
+    A profile with an invalid configuration becomes a :class:`BrokenProfile`. Its users fail with all problems, each with
     ``file:line:column``.
 
     Raises
     ------
     InvalidConfiguration
-        If the file is not YAML, or does not hold profiles.
+        If the file is not YAML, or does not contain profiles.
     """
     path = instance / FILE
     document = strictyaml.read(path, FILE) if path.is_file() else strictyaml.parse(DEFAULT, FILE)
@@ -131,7 +131,7 @@ def read_profiles(
             found = _one(document, name, values, environment)
             profiles.add(_made(name, found, instance, local, environment, more or {}))
         except InvalidConfiguration as exc:
-            # One profile that is wrong must not stop what does not need it: a search, the other profiles.
+            # One invalid profile must not stop anything that does not need it, such as searches and other profiles.
             profiles.add(BrokenProfile(name, exc))
         else:
             settings[name] = found
@@ -177,7 +177,7 @@ def _made(
     if settings.protocol in more:
         return more[settings.protocol](name, settings, instance)
     if settings.protocol in ("file", "local"):
-        # `~` and `$USER` alone expand; anything else like ${X} is the name of a folder.
+        # Only `~` and `$USER` are expanded; anything else like ${X} is a folder name.
         root = Path(_USER.sub(lambda _: _user(environment), settings.root.removeprefix("file://")))
         return LocalProfile(name, instance / (root.expanduser() if settings.root.startswith("~") else root), **common)
     options = remember(_options(name, settings, environment))
@@ -192,7 +192,7 @@ def _user(environment: Mapping[str, str]) -> str:
 
 
 def _options(name: str, settings: ProfileSettings, environment: Mapping[str, str]) -> dict[str, Any]:
-    """Return what the driver is told; a variable that is named must be there."""
+    """Return the options of the driver. All named environment variables must be set."""
 
     def variable(key: str) -> str:
         if key not in environment:

@@ -1,7 +1,7 @@
-"""A profile on anything that fsspec reaches: names carry the object id, as no check there is atomic.
+"""A profile on any file system of fsspec. Names contain the object id, because remote checks are not atomic.
 
-fsspec's own transactions are not used: they skip ``put_file`` and ``makedirs``, and know nothing of our journal. Bytes are made in
-a local scratch folder, then sent under a fresh name, and compared by length and hash.
+fsspec's own transactions are not used, because they skip ``put_file`` and ``makedirs`` and do not know our journal. Bytes are made
+in a local scratch folder, sent under a new name, and compared by length and hash.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from cubeport.catalog.models import FSSpecLocator
 from cubeport.errors import ArtifactMissing, CubeportError, StoreUnavailable, TargetExists
 
 SCRATCH = "_scratch"
-"""The profile in which remote bytes are made; it is ours alone and has no artifacts."""
+"""The internal profile in which bytes for remote profiles are made. It contains no artifacts."""
 
 
 class RemoteProfile:
-    """Managed bytes below one fsspec address."""
+    """Managed bytes below one fsspec URL."""
 
     unique_names = True
 
     @property
     def volatile(self) -> bool:
-        """Whether the bytes are gone with this process."""
+        """Whether the bytes are lost when this process ends."""
         return self._protocol == "memory"
 
     def __init__(
@@ -63,7 +63,7 @@ class RemoteProfile:
 
     @property
     def fs(self) -> Any:
-        """The file system; fsspec is loaded at the first use."""
+        """The file system. fsspec is imported at the first use."""
         if self._filesystem is None:
             import fsspec
 
@@ -76,19 +76,19 @@ class RemoteProfile:
         return FSSpecLocator(urlpath=path, profile=self.name)
 
     def check(self, path: str) -> None:
-        """Accept: the locator has refused what could leave the root."""
+        """Do nothing. The locator has already refused paths that could leave the root."""
 
     def target(self, plan: StoragePlan, operation_id: str) -> RemoteTarget:
-        """Make an empty local place for bytes that will go to a fresh name."""
+        """Make an empty local file or folder for bytes that will be sent under a new name."""
         assert plan.relative_path is not None, "a plan for this profile has a path"
         with store_errors("write the artifact"):
             make_folders(self.scratch.root)
             return RemoteTarget(self, plan, operation_id)
 
     def stat(self, path: str) -> Stored | None:
-        """Return what is there; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
+        """Return the description of a path, or ``None``; see :class:`~cubeport.catalog.artifacts.storage.Profile`."""
         with self._errors("inspect the artifact"):
-            self.fs.invalidate_cache()  # other processes write as well, and what was listed once is not what is there
+            self.fs.invalidate_cache()  # other processes write too, so an earlier listing can be outdated
             try:
                 return self._stored(path, self.fs.info(self.key(path)))
             except FileNotFoundError:
@@ -104,11 +104,11 @@ class RemoteProfile:
         return opened
 
     def local_path(self, path: str) -> Path | None:  # noqa: ARG002 - the protocol's
-        """Return ``None``: nothing here is a local file."""
+        """Return ``None``, because there are no local files."""
         return None
 
     def files(self, path: str) -> Iterator[Stored]:
-        """Yield what a directory artifact holds, sorted by path relative to it."""
+        """Yield the files of a directory artifact, sorted by their relative paths."""
         top = self.key(path) + "/"
         with self._errors("list the artifact"):
             self.fs.invalidate_cache()
@@ -125,7 +125,7 @@ class RemoteProfile:
     def remove(
         self, path: str, proof: Mapping[str, Any], *, operation_id: str | None = None
     ) -> Literal["removed", "absent", "not-ours"]:
-        """Remove it if the object id of the proof is in its name: nobody else was ever given that."""
+        """Remove an object if its name contains the object id of the proof, which no other artifact ever has."""
         proofs = [each for each in (proof.get("object"), operation_id) if each]
         with self._errors("remove the bytes"):
             if not self.fs.exists(self.key(path)):
@@ -136,25 +136,25 @@ class RemoteProfile:
         return "removed"
 
     def remove_folders(self, folders: Iterable[Mapping[str, Any]]) -> None:
-        """Do nothing: folders are no things here."""
+        """Do nothing. Object stores have no folders."""
 
     def quarantine(self, path: str, to: Path) -> None:
-        """Bring what is there to *to*, then remove it."""
+        """Copy an object to *to*, then remove it."""
         with self._errors("move to quarantine"):
             make_folders(to.parent)
             self.fs.get(self.key(path), str(to), recursive=True)
             self.fs.rm(self.key(path), recursive=True)
 
     def now(self) -> float:
-        """Return the present; the clock of most stores is not to be asked."""
+        """Return the current time of this machine, because most stores do not report theirs."""
         return time.time()
 
     def free_bytes(self) -> int | None:
-        """Return ``None``: nobody can tell."""
+        """Return ``None``, because the free space is unknown."""
         return None
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the profile, changing nothing."""
+        """Return the problems of the profile. Nothing is changed."""
         try:
             with self._errors("reach the store"):
                 self.fs.exists(self._root)
@@ -163,28 +163,28 @@ class RemoteProfile:
         return []
 
     def key(self, path: str) -> str:
-        """Return the whole address of a path below the root."""
+        """Return the full key of a path below the root."""
         return f"{self._root}/{path}"
 
     def _stored(self, path: str, found: Mapping[str, Any]) -> Stored:
         modified = found.get("LastModified") or found.get("mtime") or found.get("created")
         seconds = modified.timestamp() if isinstance(modified, datetime) else float(modified or 0)
         kind: Literal["file", "directory"] = "directory" if found["type"] == "directory" else "file"
-        # The random id in the name is the proof; the whole name holds it.
+        # The random id in the name is the proof.
         said = found.get("ETag") or found.get("etag")
         etag = said if isinstance(said, str) else None
         return Stored(path, kind, int(found.get("size") or 0), seconds, {"object": path.rpartition("/")[2]}, etag)
 
     @contextmanager
     def _errors(self, what: str) -> Iterator[None]:
-        """Turn whatever a driver raises into ours: each protocol has errors of its own."""
+        """Translate the errors of a driver to ours, because each protocol has its own errors."""
         try:
             with store_errors(what):
                 yield
         except (CubeportError, FileNotFoundError):
             raise
         except ImportError as exc:
-            # fsspec hides the import that failed behind an error of its own.
+            # fsspec hides a failed import behind an error of its own.
             missing = exc.name or getattr(exc.__cause__, "name", None) or f"the driver of {self._protocol}"
             install = "pip install 'cubeport[s3]'" if missing == "s3fs" else f"pip install {missing}"
             raise StoreUnavailable(f"Could not {what}: {missing} is not installed.", next_step=install) from exc
@@ -193,7 +193,7 @@ class RemoteProfile:
 
 
 class RemoteTarget:
-    """Bytes on their way to a store: whole in the scratch folder first."""
+    """Bytes for a store. They are first completed in the scratch folder."""
 
     def __init__(self, profile: RemoteProfile, plan: StoragePlan, operation_id: str) -> None:
         assert plan.relative_path is not None, "a plan for this profile has a path"
@@ -209,10 +209,10 @@ class RemoteTarget:
         ]
 
     def seal(self) -> None:
-        """Do nothing: what was sent is the store's to keep, what was not is nothing."""
+        """Do nothing. The store keeps what was sent; everything else is temporary."""
 
     def publish(self, claim: Callable[[Mapping[str, Any]], None]) -> str:  # noqa: ARG002 - nothing is claimed here
-        """Send the bytes to the fresh name, the root's ``zarr.json`` last, and compare lengths."""
+        """Send the bytes under the new name, with the root's ``zarr.json`` last, and compare lengths."""
         profile, fs = self._profile, self._profile.fs
         with profile._errors("send the artifact"):  # noqa: SLF001 - one adapter in two classes
             if fs.exists(profile.key(self._path)):
