@@ -1,1 +1,1 @@
-"""The core: a catalog of records for files of any kind. Knows nothing of climate, xarray, HTTP or pygeoapi."""
+"""The core: a catalog of records for files of any kind. It knows nothing about climate data, xarray, HTTP or pygeoapi."""

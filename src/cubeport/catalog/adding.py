@@ -1,4 +1,4 @@
-"""Adding: validate, extract, plan, write, validate again what changed, commit. Each step with its hooks around it."""
+"""Add records: validate, extract, plan, write, validate changes again, and commit. Hooks run before and after each step."""
 
 from __future__ import annotations
 
@@ -36,24 +36,24 @@ from cubeport.errors import HashMismatch, InvalidRequest, KeyExists, RecordExist
 
 @dataclass(frozen=True, slots=True)
 class ArtifactSource:
-    """Where the bytes of an artifact come from: a path, or a writer with whatever it reads."""
+    """The source of an artifact's bytes: a path, or a writer with the object that it reads."""
 
     name: str
-    """What the file was called; templates and media types look at it."""
+    """The original file name. Path templates and media types use it."""
     writing: Writing | None = None
     path: Path | None = None
-    """The local path, where there is one: extractors read it, ``move`` removes it."""
+    """The local path, if there is one. Extractors read it, and ``move`` removes it."""
     mode: WriteMode = "copy"
     target_kind: TargetKind = "file"
     locator: Any = None
-    """What a reference refers to."""
+    """The target of a reference."""
     original: str | None = None
-    """What the bytes are called where they come from, if they are."""
+    """The name of the bytes in their original place, if they have one."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Added:
-    """What adding did."""
+    """The result of adding."""
 
     record: CatalogRecord
     outcome: Literal["added", "skipped", "planned"] = "added"
@@ -80,7 +80,7 @@ class Added:
         return f"<Added {self.outcome}: {self.record!r}>"
 
     def path(self, artifact: str | None = None) -> Path:
-        """Return where the record's artifact is in the local file system."""
+        """Return the local path of the record's artifact."""
         return self.record.path(artifact)
 
     def open(self, artifact: str | None = None) -> Any:
@@ -88,14 +88,14 @@ class Added:
         return self.record.open(artifact)
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return the record's document, with ``outcome`` and ``warnings`` next to its fields."""
+        """Return the record's document with the additional fields ``outcome`` and ``warnings``."""
         return self.record.to_mapping() | {"outcome": self.outcome, "warnings": list(self.warnings)}
 
 
 def source_of(
     path: str | Path | PathSource, operation: Literal["copy", "move", "reference"], writer: ArtifactWriter | None = None
 ) -> ArtifactSource:
-    """Return the source that a path is."""
+    """Return the source for a path."""
     source = path if isinstance(path, PathSource) else path_source(path)
     if operation == "reference":
         return ArtifactSource(
@@ -125,7 +125,7 @@ class Adder:
     extractors: Extractors
     planner: Planner
     home: Path | None = None
-    """The folder of the catalog itself (``.cubeport``), where it has one."""
+    """The folder of the catalog itself (``.cubeport``), if it has one."""
 
     def owns(self, path: Path) -> bool:
         """Return whether *path* is inside the catalog's folder or below the root of a storage profile."""
@@ -137,7 +137,7 @@ class Adder:
         return [each.resolve() for each in ([self.home] if self.home is not None else []) + roots]
 
     def _demand_foreign(self, source: ArtifactSource) -> None:
-        """Raise InvalidRequest where adding would take bytes from other records, or copy the catalog into itself."""
+        """Raise InvalidRequest if adding would take bytes from other records or copy the catalog into itself."""
         if source.path is None or source.mode == "reference":
             return
         place = source.path.resolve()
@@ -161,7 +161,7 @@ class Adder:
         options: Options,
         more: Sequence[tuple[ArtifactSource, Options]] = (),
     ) -> Added:
-        """Add *draft*, with the bytes of *source* if there is one, and *more* artifacts; see :meth:`Catalog.add`."""
+        """Add *draft* with the bytes of *source* (if any) and *more* artifacts; see :meth:`Catalog.add`."""
         former = None
         if options.key is not None:
             draft = draft.replace(key=options.key)
@@ -208,14 +208,14 @@ class Adder:
         return Added(done.records[-1], "added", done.warnings, plan, done.operation_id)
 
     def _with_the_bytes(self, source: ArtifactSource) -> CatalogRecord | None:
-        """Return an active record that has the same bytes as *source*, by their sha256."""
+        """Return an active record with the same bytes as *source* by sha256, or ``None``."""
         digest = _digest(source)()
         name = "sha256-tree" if source.target_kind == "directory" else "sha256"
         found = self.ports.backend.search(Query([Term(f"artifact.hashes.{name}", "=", digest)], limit=1, order=("created_at",)))
         return found[0] if found else None
 
     def attach(self, record: CatalogRecord, source: ArtifactSource, options: Options) -> Added:
-        """Give an existing record one more artifact."""
+        """Add one more artifact to an existing record."""
         if options.dry_run:
             return self._dry(record, source, options)
         with UnitOfWork(
@@ -234,7 +234,9 @@ class Adder:
     def put_in_place(
         self, record: CatalogRecord, old: Artifact, source: ArtifactSource, options: Options, undone: Sequence[Action]
     ) -> Added:
-        """Give *record* the bytes of *source* in the place of *old*, whose own go once the commit is certain (*undone*)."""
+        """Replace the artifact *old* of *record* by the bytes of *source*. The old bytes are removed after the commit
+        (*undone*).
+        """
         with UnitOfWork(
             self.ports,
             "update",
@@ -273,7 +275,7 @@ class Adder:
         return record, self._as_written(work, plan)
 
     def _as_written(self, work: UnitOfWork, plan: StoragePlan) -> StoragePlan:
-        """Return *plan* with the name that the bytes got: another one where the planned name was taken."""
+        """Return *plan* with the final name of the bytes, which differs if the planned name was taken."""
         path = work.written_to.get(plan.object_id)
         if path is None or plan.profile is None:
             return plan
@@ -284,7 +286,7 @@ class Adder:
     def _described(
         self, context: HookContext, draft: CatalogRecord, source: ArtifactSource | None, options: Options, warnings: list[str]
     ) -> CatalogRecord:
-        """Validate, then extract, then validate again if that changed anything."""
+        """Validate, extract, and validate again if the extraction changed anything."""
         record = self.validated(context, draft, options, warnings)
         if source is None or not options.extract:
             return record
@@ -302,7 +304,7 @@ class Adder:
     def extracted(
         self, context: HookContext, record: CatalogRecord, path: Path, options: Options, warnings: list[str]
     ) -> CatalogRecord:
-        """Return *record* with what the extractors find at *path*."""
+        """Return *record* with the metadata that the extractors find at *path*."""
         run = self.ports.hooks.run
         before = run("before_metadata_extract", context, ExtractPayload(path))
         only = options.extract if isinstance(options.extract, Sequence) else ()
@@ -317,7 +319,9 @@ class Adder:
     def validated(
         self, context: HookContext, record: CatalogRecord, options: Options, warnings: list[str], *, again: bool = False
     ) -> CatalogRecord:
-        """Return *record* with its schema settled and what hooks add; ``again`` after bytes or blocks changed it."""
+        """Return *record* with its schema and the additions of hooks. ``again`` is true after bytes or extracted blocks changed
+        it.
+        """
         run = self.ports.hooks.run
         if not again:
             before = run("before_record_validate", context, ValidatePayload(record))
@@ -342,7 +346,7 @@ class Adder:
     def planned(
         self, context: HookContext, record: CatalogRecord, source: ArtifactSource, options: Options, warnings: list[str]
     ) -> StoragePlan:
-        """Return where the bytes of *source* will go. Raises InvalidRequest for bytes that are the catalog's already."""
+        """Return the plan for the bytes of *source*. Raises InvalidRequest if the bytes already belong to the catalog."""
         self._demand_foreign(source)
         place = replace(options.place, locator=source.locator) if source.mode == "reference" else options.place
         object_id = new_id()
@@ -365,7 +369,7 @@ class Adder:
         source: ArtifactSource,
         options: Options,
     ) -> CatalogRecord:
-        """Return *record* with the artifact of *source*, written or referred to."""
+        """Return *record* with the artifact of *source*, which is written or referenced."""
         said: dict[str, Any] = {
             "role": options.role,
             "media_type": options.media_type or media_type_of(source.name),
@@ -403,7 +407,7 @@ class Adder:
         *,
         attach: bool,
     ) -> CatalogRecord:
-        """Write between the two hooks; what they change is validated again."""
+        """Write between the two hooks. Their changes are validated again."""
         before = self.ports.hooks.run("before_artifact_write", context, WritePayload(plan, artifact))
         written = write()
         after = self.ports.hooks.run("after_artifact_write", context, WritePayload(plan, written))
@@ -415,7 +419,7 @@ class Adder:
 
 
 def agree(known: Options | Artifact, stored: Artifact) -> None:
-    """Raise HashMismatch where bytes that were written differ from what is known of them."""
+    """Raise HashMismatch if the written bytes differ from the known hash or size."""
     if known.size_bytes not in (None, stored.size_bytes):
         raise HashMismatch(
             f"The source has {stored.size_bytes} bytes, not {known.size_bytes} as stated.", next_step="check the source"
@@ -426,7 +430,7 @@ def agree(known: Options | Artifact, stored: Artifact) -> None:
 
 
 def _referred(source: ArtifactSource, fields: Mapping[str, Any], options: Options) -> Artifact:
-    """Return the artifact of a place that is not ours; nothing there is touched, ever."""
+    """Return the artifact for external bytes, which cubeport never changes."""
     locator = source.locator
     match locator:
         case ExternalURILocator():
@@ -449,7 +453,7 @@ def _referred(source: ArtifactSource, fields: Mapping[str, Any], options: Option
 
 
 def _digest(source: ArtifactSource) -> Callable[[], str]:
-    """Return how to get the sha256 of the source: it is read only if a template asks."""
+    """Return a function for the sha256 of the source. The source is read only if a template needs it."""
 
     def digest() -> str:
         if source.path is not None:
@@ -464,7 +468,7 @@ def _digest(source: ArtifactSource) -> Callable[[], str]:
 
 
 def referring(locator: object) -> ArtifactSource:
-    """Return the source that a locator alone is: nothing is read from it."""
+    """Return the source for a locator alone. Nothing is read from it."""
     place = normalise_locator(locator)
     if isinstance(place, OpaqueLocator):
         return ArtifactSource("opaque", mode="reference", locator=place)
@@ -477,12 +481,12 @@ def referring(locator: object) -> ArtifactSource:
 
 
 def named(source: ArtifactSource, filename: str | None) -> ArtifactSource:
-    """Return the source, called *filename* if that is given."""
+    """Return the source with the name *filename*, if it is given."""
     return source if filename is None else replace(source, name=filename)
 
 
 def source_to_write(source: object, writer: ArtifactWriter | None, filename: str | None, record_id: str) -> ArtifactSource | None:
-    """Return what is to be written: a path, bytes, an open file, or whatever *writer* reads; ``None`` for nothing."""
+    """Return the source to write: a path, bytes, an open file, or the object that *writer* reads; ``None`` for nothing."""
     if source is None and writer is None:
         return None
     if isinstance(source, (str, Path, PathSource)):

@@ -1,7 +1,8 @@
-"""What the catalog needs of a store, as protocols. ``catalog.testing`` holds their promises as tests that anybody can inherit.
+"""The interface of a catalog's store, as protocols. ``catalog.testing`` contains contract tests that any backend can inherit.
 
-Arguments and results are models; no driver's type leaves its module. Objects serve threads (a transaction belongs to its
-context), never forks. Unreadable is :class:`~cubeport.errors.Corrupt`, never an empty catalog.
+Arguments and results are models; no type of a driver leaves its module. Objects can be used by several threads (a transaction
+belongs to its context), but not after a fork. An unreadable store raises :class:`~cubeport.errors.Corrupt` and is never treated as
+empty.
 """
 
 from __future__ import annotations
@@ -19,18 +20,18 @@ from cubeport.errors import RecordExists, StaleRecord
 
 
 def stale(what: str) -> StaleRecord:
-    """Return the error of a compare-and-set that lost."""
+    """Return the error for a compare-and-set that failed."""
     return StaleRecord(f"{what} changed since it was read.", next_step="read it again")
 
 
 def taken(what: str) -> RecordExists:
-    """Return the error of creating what is there."""
+    """Return the error for creating something that exists."""
     return RecordExists(f"{what} is there already.")
 
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """One lineage edge as the index sees it: from record *source* to *target* (a record id or a URI)."""
+    """One lineage edge in the index: from the record *source* to *target* (a record id or a URI)."""
 
     source: str
     rel: str
@@ -39,7 +40,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class RecordChange:
-    """One record changed in the commit of this *generation*; *removed* when its row is gone."""
+    """A record that the commit of *generation* changed. *removed* is true if its row was removed."""
 
     generation: int
     id: str
@@ -48,7 +49,7 @@ class RecordChange:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing that a check found: a slug that is never renamed, where, in words, and what to do next."""
+    """One finding of a check: a permanent slug, the place, a message, and the next step."""
 
     kind: str
     place: str
@@ -59,10 +60,10 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A document that a user of the core keeps next to the records, committed in the same transaction.
+    """A document that a user of the core stores next to the records, in the same transactions.
 
-    The service's versions, jobs and changes are such rows; the core neither knows nor reads them. ``(table, id)`` is unique.
-    ``owner``, ``state`` and ``seq`` are the three columns that lists are cut and ordered by.
+    The service stores its versions, jobs and changes as rows. The core does not interpret them. ``(table, id)`` is unique. Lists
+    are filtered and sorted by the columns ``owner``, ``state`` and ``seq``.
     """
 
     table: str
@@ -72,32 +73,33 @@ class Row:
     state: str = ""
     seq: int = 0
     revision: int = 0
-    """0 for a row not stored yet; +1 at each update. An update names the revision it read."""
+    """0 for a row that is not stored yet. Each update adds 1 and must give the revision that it read."""
 
 
 type RowOrder = Literal["created", "start", "end", "id", "owner.key", "owner.title", "owner.updated_at"]
-"""What found rows may be sorted by: when they were made, the time that they cover, their id, or a field of their record."""
+"""The sort keys of found rows: their creation time, the time that they cover, their id, or a field of their record."""
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where and when a row is, for searches: what its document says of itself."""
+    """The place and time of a row for searches, from its document."""
 
     created: str
-    """When the row was made; RFC 3339, as all times here, so that their texts compare as they do."""
+    """The creation time of the row. All times here are RFC 3339, so that text order is time order."""
     known: bool = True
-    """Whether the rest was ever measured: a row of an unknown place is found by every search, and its reader looks closer."""
+    """Whether the other fields were measured. Every search finds a row whose place is unknown, and the caller must check it."""
     bbox: tuple[float, float, float, float] | None = None
-    """West, south, east, north in CRS84; west > east crosses the antimeridian. ``None``: found by no search for a box."""
+    """West, south, east, north in CRS84; west > east crosses the antimeridian. If ``None``, no search with a box finds the row."""
     start: str | None = None
     end: str | None = None
-    """Both included. ``None``: found by no search for a time."""
+    """The time range, both ends included. If ``None``, no search with a time finds the row."""
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Place | None:
-        """Return the place that a row's document says; ``None`` for a row that no search finds.
+        """Return the place of a row's document; ``None`` for a row that searches do not find.
 
-        A row is found once its document has ``shown_at``; ``created_at`` orders it, and ``reach`` (``bbox, start, end``) places it.
+        Searches find a row if its document has ``shown_at``. ``created_at`` gives its order, and ``reach`` (``bbox, start, end``)
+        its place.
         """
         if "reach" not in document or document.get("shown_at") is None:
             return None
@@ -108,7 +110,7 @@ class Place:
         return cls(document["created_at"], True, tuple(bbox) if bbox is not None else None, reach.get("start"), reach.get("end"))
 
     def fits(self, box: Box | None, interval: Interval | None) -> bool:
-        """Return whether the row may be in *box* and *interval*, both closed; one of an unknown place may be anywhere."""
+        """Return whether the row can be in *box* and *interval*, both closed. A row with an unknown place can be anywhere."""
         if not self.known:
             return True
         if interval is not None and not in_time(interval, {"start": self.start, "end": self.end}):
@@ -118,20 +120,22 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class RowSearch:
-    """Which rows are searched for by place, time and record, and in which order; all parts must fit."""
+    """A search for rows by place, time and record, with their order. All conditions must match."""
 
     table: str
     state: str
-    """The state that a row must have."""
+    """The required state of a row."""
     owner: Query = field(default_factory=Query)
-    """What the record must be that owns the row: ``where``, ``kinds`` and ``statuses``; the rest is not looked at."""
+    """The conditions on the record that owns the row: ``where``, ``kinds`` and ``statuses``. Other parts of the query are
+    ignored."""
     box: Box | None = None
     interval: Interval | None = None
     ids: Sequence[str] | None = None
     order: Sequence[tuple[RowOrder, bool]] = (("created", True),)
-    """Keys, and whether each descends; missing values come last both ways. Ties go by id, in the direction of the last key."""
+    """Sort keys, and whether each is descending. Missing values come last in both directions. Ties are sorted by id, in the
+    direction of the last key."""
     after: Sequence[str | None] | None = None
-    """``Placed.at`` of the row that the page begins behind."""
+    """``Placed.at`` of the last row before the page."""
     limit: int = 100
 
 
@@ -142,17 +146,17 @@ class Placed:
     row: Row
     owner: CatalogRecord
     at: tuple[str | None, ...]
-    """Where it stands in the order: the value of each key, then its id."""
+    """Its position in the order: the value of each sort key, then its id."""
 
 
 class Rows(Protocol):
-    """The rows next to the records. Outside a ``transaction()`` each call is a transaction of its own."""
+    """The rows next to the records. Outside a ``transaction()``, each call is a separate transaction."""
 
     def get(self, table: str, id: str) -> Row | None:
-        """Return the row, or ``None`` when the store said that there is none."""
+        """Return the row, or ``None`` if the store says that there is none."""
 
     def get_many(self, table: str, ids: Sequence[str]) -> dict[str, Row]:
-        """Return the rows that are there, by id, with one statement."""
+        """Return the existing rows by id, with one statement."""
 
     def put(self, row: Row) -> Row:
         """Insert (revision 0) or compare-and-set on ``row.revision``; return it with the new revision.
@@ -160,13 +164,13 @@ class Rows(Protocol):
         Raises
         ------
         RecordExists
-            On inserting an id that is there.
+            If the id to insert exists.
         StaleRecord
-            On updating another revision than the stored one, or a row that is gone.
+            If the stored revision differs, or the row to update is gone.
         """
 
     def delete(self, table: str, id: str) -> None:
-        """Remove the row if it is there."""
+        """Remove the row if it exists."""
 
     def select(
         self,
@@ -178,32 +182,33 @@ class Rows(Protocol):
         descending: bool = False,
         limit: int = 100,
     ) -> list[Row]:
-        """Return rows ordered by ``(seq, id)``, strictly behind *after* in that direction.
+        """Return rows ordered by ``(seq, id)``, strictly after *after* in this direction.
 
-        A row that cannot be read is left out and logged, as a list must not fail for one of its rows; ``get`` and ``get_many``
-        raise CorruptCatalog for it.
+        A row that cannot be read is skipped and logged, so that one row cannot break a whole list. ``get`` and ``get_many`` raise
+        CorruptCatalog for it.
         """
 
     def of_owners(self, table: str, owners: Sequence[str]) -> dict[str, list[Row]]:
         """Return the rows of each owner that has any, the highest ``(seq, id)`` first, with one statement."""
 
     def find(self, search: RowSearch) -> list[Placed]:
-        """Return rows by place, time and record, in order: the cost depends on what is found, not on how many rows there are.
+        """Return the rows that match a place, a time and a record, in order. The cost depends on the matches, not on the number of
+        rows.
 
-        A row, or a record, that cannot be read is left out and logged.
+        Rows and records that cannot be read are skipped and logged.
         """
 
     def newest(self, table: str, state: str, owners: Sequence[str], most: int) -> dict[str, list[Row]]:
-        """Return up to *most* rows of each owner that searches find, the highest ``(seq, id)`` first, with one statement."""
+        """Return up to *most* searchable rows of each owner, the highest ``(seq, id)`` first, with one statement."""
 
     def neighbours(self, table: str, state: str, ids: Sequence[str]) -> dict[str, tuple[str | None, str | None]]:
-        """Return for each row the ids of the rows of its owner before and behind it that searches find, by ``(seq, id)``."""
+        """Return, for each row, the ids of the previous and the next searchable row of its owner, by ``(seq, id)``."""
 
     def next_seq(self, table: str, owner: str = "") -> int:
         """Return the highest ``seq`` of the owner's rows plus one (1 at first); call it inside the transaction that uses it."""
 
     def count(self, table: str, *, owner: str | None = None, states: Sequence[str] | None = None) -> int:
-        """Return how many rows there are."""
+        """Return the number of rows."""
 
 
 class CatalogBackend(Protocol):
@@ -212,55 +217,57 @@ class CatalogBackend(Protocol):
     rows: Rows
 
     def add_record(self, record: CatalogRecord) -> CatalogRecord:
-        """Create the record; never overwrite. Raises RecordExists, KeyExists, TargetExists (a managed path is taken)."""
+        """Create the record without overwriting. Raises RecordExists, KeyExists, TargetExists (a managed path is taken)."""
 
     def add_records(self, records: Iterable[CatalogRecord]) -> None:
-        """Create many records, all or none, faster than one by one. Raises as :meth:`add_record` does, naming the record."""
+        """Create many records, all or none, faster than one by one. Raises as :meth:`add_record`, with the name of the record."""
 
     def get_record(self, id: str) -> CatalogRecord | None:
-        """Return the record of any status, or ``None`` only when the store said that there is none."""
+        """Return the record with any status; ``None`` only if the store says that there is none."""
 
     def get_by_key(self, key: str) -> CatalogRecord | None:
-        """Return the one record with that key that is not deleted."""
+        """Return the record with this key that is not deleted, or ``None``."""
 
     def update_record(self, record: CatalogRecord) -> CatalogRecord:
-        """Compare-and-set: *record* carries the version that was read; return it stored, with version + 1.
+        """Update the record by compare-and-set on ``record.version``. Return it as stored, with version + 1.
 
         Raises
         ------
         StaleRecord
-            If the stored version is another, or the record is gone.
+            If the stored version differs, or the record is gone.
         KeyExists
             If another record that is not deleted has the key.
         """
 
     def delete_record(self, id: str, version: int) -> None:
-        """Remove the row (purge); a tombstone is an update. Raises StaleRecord."""
+        """Remove the row (purge). A tombstone, in contrast, is an update. Raises StaleRecord."""
 
     def search(self, query: Query) -> Page:
-        """Return the page of records that the query asks for; one that cannot be read costs its own place only."""
+        """Return the page of records that matches the query. A record that cannot be read is skipped."""
 
     def count(self, query: Query) -> int: ...
 
     def list_fields(self, query: Query | None = None) -> list[FieldSummary]:
-        """Return the metadata fields and tags of the records that match (of the active ones, if not asked), sorted."""
+        """Return the metadata fields and tags of the matching records, sorted; without a query, of all active records."""
 
     def field_values(self, field: str, query: Query | None = None, limit: int = 1000) -> list[tuple[Scalar, int]]:
-        """Return the distinct values of any field with how many records have each, most frequent first, then smallest."""
+        """Return the distinct values of a field and how many records have each, the most frequent first, then the smallest."""
 
     def match_prefix(self, prefix: str, limit: int = 10) -> list[str]:
-        """Return up to *limit* ids that begin with *prefix*, in order, of every status."""
+        """Return up to *limit* ids that begin with *prefix*, in order, of records with any status."""
 
     def iterate(self, *, skip_damaged: bool = False) -> Iterator[CatalogRecord]:
-        """Yield every record of every status by id, from one snapshot, in flat memory.
+        """Yield all records with any status by id, from one snapshot, in constant memory.
 
-        A record that cannot be read raises CorruptCatalog, or is left out with *skip_damaged*: :meth:`check` names it.
+        A record that cannot be read raises CorruptCatalog, or is skipped with *skip_damaged*. :meth:`check` names such records.
         """
 
     def edges(self, id: str, direction: Literal["out", "in"], rel: str | None = None) -> list[Edge]: ...
 
     def put_operation(self, operation: Operation) -> None:
-        """Insert the row; its id is unique, so an owner that only seemed dead can no longer commit. Raises RecordExists."""
+        """Insert the row. Its id is unique, so that a process that was wrongly taken for dead can no longer commit. Raises
+        RecordExists.
+        """
 
     def get_operation(self, id: str) -> Operation | None: ...
 
@@ -270,21 +277,23 @@ class CatalogBackend(Protocol):
         """Return operations, newest first."""
 
     def transaction(self) -> AbstractContextManager[None]:
-        """All or nothing. Reads inside see own writes; nesting is an error; leaving by an exception rolls back."""
+        """Return a context that commits all or nothing. Reads inside see its writes; an exception rolls back; nesting is an
+        error.
+        """
 
     def generation(self) -> int:
-        """Return the sequence number of the last commit that changed records: +1 each, under the commit's lock, without gaps.
+        """Return the sequence number of the last commit that changed records. Each adds 1 under the commit's lock, without gaps.
 
-        A commit of rows or operations alone leaves it, so that a job's progress makes no reader of records look again.
+        Commits of rows or operations do not change it, so that the progress of a job does not make readers read the records again.
         """
 
     def changes(self, after: int, limit: int = 1000) -> list[RecordChange]:
-        """Return which records changed behind generation *after*, oldest first, each once, at its last change.
+        """Return the records that changed after generation *after*, oldest first, each once at its last change.
 
-        About *limit* of them, but whole generations, so that the last one's generation is what to ask from next.
+        Returns about *limit* records in complete generations, so that the caller can continue after the generation of the last one.
         """
 
     def check(self, deep: bool = False) -> list[Finding]:
-        """Return what is wrong with the store; empty when all is well."""
+        """Return the problems of the store; an empty list if there are none."""
 
     def close(self) -> None: ...

@@ -1,6 +1,7 @@
-"""Many files at once: each is planned first, then added as an operation of its own, so that a second run goes on where one ended.
+"""Add many files. Each is planned first and then added as a separate operation, so that a second run continues where one ended.
 
-The key of an item is its source's address unless a manifest gives one: what is there already is skipped, what differs is reported.
+The key of an item is the address of its source, unless a manifest gives one. Existing items are skipped; changed items are
+reported.
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ Mode = Literal["copy", "move", "reference"]
 OnChanged = Literal["skip", "new_version"]
 Intent = Literal["add", "skip", "changed", "error"]
 Outcome = Literal["add", "skip", "changed", "error", "added", "skipped", "failed"]
-"""What would be done (a dry run), or what was; ``changed`` is both."""
+"""What would be done (dry run) or what was done; ``changed`` can be both."""
 
 
 class _Model(BaseModel):
@@ -37,7 +38,7 @@ class _Model(BaseModel):
 
 
 class MoreBytes(_Model):
-    """One more artifact of an item's record."""
+    """An additional artifact of an item's record."""
 
     source: str
     role: str = "derived"
@@ -45,17 +46,17 @@ class MoreBytes(_Model):
 
 
 class Item(_Model):
-    """One record to be."""
+    """An item that becomes one record."""
 
     source: str
     key: str | None = None
     time: str | int | None = None
     bbox: tuple[float, float, float, float] | None = None
     links: dict[str, str | tuple[str, ...]] = {}
-    """Targets by relation: ``{derived_from: [ID, …]}``."""
+    """The targets by relation: ``{derived_from: [ID, …]}``."""
     size_bytes: int | None = Field(default=None, ge=0)
     sha256: str | None = Field(default=None, pattern=r"^[0-9a-f]{64}$")
-    """What is known of the bytes, which what is stored or fetched must agree with."""
+    """The known hash of the bytes. Stored or fetched bytes must match it."""
     title: str | None = None
     description: str | None = None
     kind: str | None = None
@@ -67,12 +68,12 @@ class Item(_Model):
     profile: str | None = None
     artifacts: tuple[MoreBytes, ...] = ()
     pattern: str | None = None
-    """What the file's name says: ``{station}_{year}.nc``."""
+    """The pattern of the file name, with metadata fields: ``{station}_{year}.nc``."""
 
 
 class _Defaults(_Model):
     pattern: str | None = None
-    """What file names say: ``{station}_{year}.nc``."""
+    """The pattern of file names, with metadata fields: ``{station}_{year}.nc``."""
     kind: str | None = None
     schema_: str | None = Field(default=None, alias="schema")
     metadata: dict[str, Any] = {}
@@ -83,7 +84,7 @@ class _Defaults(_Model):
 
 
 class Manifest(_Model):
-    """``MANIFEST.yaml``: what every item has, and the items."""
+    """``MANIFEST.yaml``: the defaults of all items, and the items."""
 
     manifest: Literal[1]
     defaults: _Defaults = _Defaults()
@@ -92,7 +93,7 @@ class Manifest(_Model):
 
 @dataclass(frozen=True, slots=True)
 class ItemResult:
-    """What became of one item, or would."""
+    """The outcome of one item, or the planned outcome."""
 
     source: str
     key: str
@@ -106,7 +107,7 @@ class ItemResult:
 
 @dataclass(frozen=True, slots=True)
 class BatchResult:
-    """What became of a batch, or would (``dry_run``)."""
+    """The outcome of a batch, or the planned outcome (``dry_run``)."""
 
     batch_id: str
     items: tuple[ItemResult, ...]
@@ -115,13 +116,13 @@ class BatchResult:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many items came out how."""
+        """The number of items with each outcome."""
         counted = Counter[str](item.outcome for item in self.items)
         names = ("add", "skip", "changed", "error") if self.dry_run else ("added", "skipped", "changed", "failed")
         return {name: counted[name] for name in names}
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the result as JSON values."""
         items = [{name: getattr(item, name) for name in ItemResult.__slots__} for item in self.items]
         items = [item | {"warnings": list(item["warnings"])} for item in items]
         return {
@@ -134,12 +135,12 @@ class BatchResult:
 
 
 def read_manifest(path: Path) -> list[Item]:
-    """Return a manifest's items with its defaults; their paths count from its own folder.
+    """Return the items of a manifest with its defaults. Paths are relative to the folder of the manifest.
 
     Raises
     ------
     InvalidConfiguration
-        With every problem at its ``file:line:column``.
+        With all problems, each with ``file:line:column``.
     """
     document = strictyaml.read(path)
     manifest = strictyaml.validated(document, Manifest, {(): Manifest.model_fields, ("defaults",): _Defaults.model_fields})
@@ -171,12 +172,12 @@ def _with_defaults(item: Item, defaults: _Defaults, folder: Path) -> Item:
 
 
 def from_patterns(patterns: Sequence[str], **common: Any) -> list[Item]:
-    """Return an item for each path that the patterns (``*``, ``?``, ``**``) or plain paths name, in order, each once.
+    """Return an item for each path that matches the patterns (``*``, ``?``, ``**``) or is given, in order, each once.
 
     Raises
     ------
     NoMatch
-        If a pattern fits nothing; a plain path that is not there becomes an item that fails.
+        If a pattern matches nothing. A plain path that does not exist becomes an item that fails.
     """
     sources: dict[str, None] = {}
     for pattern in patterns:
@@ -193,12 +194,13 @@ def from_patterns(patterns: Sequence[str], **common: Any) -> list[Item]:
 def collect(
     sources: Sequence[str | Path], *, manifest: bool, common: Common, owns: Callable[[Path], bool]
 ) -> tuple[list[Item], tuple[str, ...]]:
-    """Return the items that the patterns name, or with *manifest* what the manifests say, each with what is *common* to all.
+    """Return the items that match the patterns, or with *manifest* those of the manifests, each with the *common* fields.
 
     Parameters
     ----------
     owns
-        Whether a path belongs to the catalog itself. A pattern skips those, which a warning says: they are stored already.
+        Returns whether a path belongs to the catalog itself. Patterns skip such paths with a warning, because they are already
+        stored.
     """
     if not manifest:
         found = from_patterns([str(source) for source in sources])
@@ -216,9 +218,9 @@ _PLACE = re.compile(r"\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 def from_name(pattern: str, name: str) -> dict[str, Any]:
-    """Return the fields that a file's *name* holds where *pattern* says: ``{station}_{year}.nc``. Raises InvalidRequest.
+    """Return the fields in a file *name* by *pattern*, such as ``{station}_{year}.nc``. Raises InvalidRequest.
 
-    A field is as short as the text behind it allows. Numbers are numbers, but with a leading zero they stay text.
+    A field is as short as the following text allows. Digits become numbers, except with a leading zero.
     """
     parts = _PLACE.split(pattern)
     names = parts[1::2]
@@ -237,7 +239,7 @@ def _number_or_text(text: str) -> Any:
 
 
 def _read_name(item: Item) -> Item:
-    """Return the item with what its file's name says; what it says itself wins. Raises InvalidRequest."""
+    """Return the item with the fields of its file name. Its own fields take precedence. Raises InvalidRequest."""
     if item.pattern is None:
         return item
     found = from_name(item.pattern, item.source.rstrip("/").rpartition("/")[2].partition("?")[0])
@@ -246,7 +248,9 @@ def _read_name(item: Item) -> Item:
 
 @dataclass(frozen=True, slots=True)
 class Common:
-    """What a call says of every item; it wins over a manifest, but metadata and tags are added to an item's own."""
+    """The fields that a call gives for all items. They take precedence over a manifest; metadata and tags are merged with an item's
+    own.
+    """
 
     kind: str | None = None
     mode: Mode | None = None
@@ -257,7 +261,7 @@ class Common:
     pattern: str | None = None
 
     def of(self, item: Item) -> Item:
-        """Return the item with what is said of all."""
+        """Return the item with the common fields."""
         return item.model_copy(
             update={
                 "kind": self.kind or item.kind,
@@ -272,7 +276,7 @@ class Common:
 
 
 def fields_of(item: Item, schema: Schema | None, key: str, on_exists: OnExists, *, extract: bool) -> ArtifactFields:
-    """Return what adding the item says of its record and of its first artifact."""
+    """Return the fields of the item's record and of its first artifact."""
     return {
         "title": item.title,
         "description": item.description,
@@ -300,13 +304,13 @@ def sources_of(item: Item) -> list[ArtifactSource]:
 
 
 def is_address(source: str) -> bool:
-    """Return whether a source is an address and no local path."""
+    """Return whether a source is a URL instead of a local path."""
     return "://" in source
 
 
 @dataclass(frozen=True, slots=True)
 class BatchPlan:
-    """One item, and what would be done with it."""
+    """One item with its planned outcome."""
 
     item: Item
     key: str
@@ -317,7 +321,7 @@ class BatchPlan:
 
 
 def plan_item(item: Item, held: Callable[[str], CatalogRecord | None]) -> BatchPlan:
-    """Return what would be done: the one decision, for a dry run and a real one."""
+    """Return the planned outcome of an item. Dry runs and real runs both use this decision."""
     key = item.key or (item.source if is_address(item.source) else Path(item.source).resolve().as_uri())
     try:
         item = _read_name(item)
@@ -338,7 +342,7 @@ def plan_item(item: Item, held: Callable[[str], CatalogRecord | None]) -> BatchP
 
 
 def _shown(source: str) -> str:
-    """Return a source as it may be printed: an address with a secret, which no record takes, comes without it."""
+    """Return a source in a printable form, with any secret removed from a URL."""
     return redact_text(source) if is_address(source) and url_secrets(source) else source
 
 
@@ -347,7 +351,7 @@ def _is_there(source: str) -> bool:
 
 
 def _difference(source: str, record: CatalogRecord) -> str | None:
-    """Return how a source differs from the artifact that was made from it, by size and time of change."""
+    """Return how a source differs from the artifact that was made from it, by size and modification time, or ``None``."""
     if is_address(source) or not record.artifacts:
         return None
     artifact = next((each for each in record.artifacts if each.role == "primary"), record.artifacts[0])
@@ -364,7 +368,7 @@ def _difference(source: str, record: CatalogRecord) -> str | None:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """How a batch is run; ``held`` and ``add`` are the catalog's."""
+    """Runs a batch. ``held`` and ``add`` are functions of the catalog."""
 
     held: Callable[[str], CatalogRecord | None]
     add: Callable[..., Any]
@@ -379,13 +383,15 @@ class Batch:
             raise InvalidRequest(f"on_changed is skip or new_version, not {self.on_changed!r}.")
 
     def plan(self, items: Iterable[Item]) -> BatchResult:
-        """Return what would be done."""
+        """Return the planned outcomes."""
         return BatchResult(
             self.batch_id, tuple(self._result(plan_item(item, self.held)) for item in items), dry_run=True, warnings=self.warnings
         )
 
     def run(self, items: Iterable[Item]) -> BatchResult:
-        """Add what is new, each as one operation; stop at the first failure unless told to go on. What is committed stays."""
+        """Add the new items, each as one operation. Stop at the first failure, unless the batch continues on errors. Commits
+        stay.
+        """
         done: list[ItemResult] = []
         for item in items:
             result = self._one(plan_item(item, self.held))

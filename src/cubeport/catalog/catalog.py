@@ -1,4 +1,4 @@
-"""The catalog: what a user of the core calls. Every command is one call here plus formatting."""
+"""The catalog class, the public interface of the core. Every command is one call of it plus formatting."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cubeport.catalog.front.exchange import Exchange
 
 
 class Catalog(Additions, Changes, Contents, Descriptions, Batches, Exchange):
-    """A catalog that is open. ``main`` makes it; use it as a context manager, or close it.
+    """An open catalog. ``main`` makes it; use it as a context manager, or close it.
 
     Its methods are in the modules of :mod:`cubeport.catalog.front`, one for each subject.
     """

@@ -19,11 +19,11 @@ MARK = ".cubeport"
 CATALOG_FILE = "catalog.yaml"
 
 FORMAT = 1
-"""The form of ``.cubeport`` that this release writes."""
+"""The version of ``.cubeport`` that this release writes."""
 
 
 def written(catalog_id: str, backend: str, **more: Any) -> bytes:
-    """Return the text of a new ``catalog.yaml``; *more* are keys that differ from their defaults."""
+    """Return the text of a new ``catalog.yaml``. *more* contains keys that differ from their defaults."""
     lines = [
         "# What this folder is. You can set templates, schemas and policies here.",
         f"catalog_id: {catalog_id}",
@@ -48,7 +48,7 @@ class _Templates(_Section):
     directory: str = DIRECTORY
     filename: str = FILENAME
     kinds: dict[str, _KindTemplates] = {}
-    """By the kind of the record; they win over those of a profile."""
+    """Templates by the kind of the record. They take precedence over those of a profile."""
 
 
 class _KindSchema(_Section):
@@ -66,21 +66,21 @@ class CatalogFile(_Section):
     catalog_id: Id
     format: int = FORMAT
     backend: str = "sqlite"
-    """``sqlite``, ``tinydb``, or the address of a database."""
+    """``sqlite``, ``tinydb``, or the URL of a database."""
     templates: _Templates = _Templates()
     schemas: dict[str, _KindSchema] = {}
     schema_policy: Policy = "warn"
     plugins: _PluginSettings = _PluginSettings()
     relations: tuple[Name, ...] = ()
-    """Relations of lineage besides the built-in ones, for example ``cites``."""
+    """Lineage relations in addition to the built-in ones, for example ``cites``."""
     lock_timeout_s: float = Field(default=10.0, ge=0)
     allow_network_filesystem: bool = False
     shared: Literal["group"] | None = None
-    """``group``: every member of the folder's Unix group may write, whatever their umask."""
+    """``group`` lets all members of the folder's Unix group write, whatever their umask."""
 
 
 def catalog_file(root: Path) -> CatalogFile:
-    """Return what ``.cubeport/catalog.yaml`` says. Raises NotACatalog, NewerModel, InvalidConfiguration."""
+    """Return the contents of ``.cubeport/catalog.yaml``. Raises NotACatalog, NewerModel, InvalidConfiguration."""
     path = root / MARK / CATALOG_FILE
     if not path.is_file():
         raise NotACatalog(f"{root} is not a catalog.", next_step="cubeport init")

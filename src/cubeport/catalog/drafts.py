@@ -1,4 +1,4 @@
-"""What a caller says of a new record and of its bytes, read into a draft of the record and the options of adding it."""
+"""Convert a caller's description of a new record and its bytes to a draft of the record and the options for adding it."""
 
 from __future__ import annotations
 
@@ -14,20 +14,20 @@ from cubeport.catalog.schemas import Policy
 from cubeport.errors import InvalidRequest
 
 OnExists = Literal["error", "skip", "new_version"]
-"""What to do when a record has the key already."""
+"""What to do if a record with the key already exists."""
 
 Duplicates = Literal["allow", "skip", "error"]
-"""What to do when an active record has the same bytes (sha256) already."""
+"""What to do if an active record with the same bytes (sha256) already exists."""
 
 type Edge = Lineage | Mapping[str, Any] | tuple[str, Any]
-"""A lineage edge as a caller gives it: relation and target, where the target is an id, a key, a record or a URI."""
+"""A lineage edge as a caller gives it: a relation and a target, which is an id, a key, a record or a URI."""
 
 type Time = TimeSpan | Mapping[str, Any] | tuple[Any, Any] | datetime | date | str
 """A time as a caller gives it: ``2018-06``, ``A/B``, an instant, a pair, or a ``TimeSpan``."""
 
 
 class RecordFields(TypedDict, total=False):
-    """What every way of adding takes of the record."""
+    """The record fields that all methods for adding accept."""
 
     id: str | None
     key: str | None
@@ -48,7 +48,7 @@ class RecordFields(TypedDict, total=False):
 
 
 class ArtifactFields(RecordFields, total=False):
-    """What adding bytes takes besides."""
+    """The additional fields for adding bytes."""
 
     profile: str | None
     directory_template: str | None
@@ -68,12 +68,12 @@ class ArtifactFields(RecordFields, total=False):
 OF_RECORD = frozenset(
     {"kind", "schema_name", "schema_version", "title", "description", "tags", "time", "bbox", "status", "visibility"}
 )
-"""The record's own fields that a caller gives, besides ``id``, ``key``, ``metadata`` and ``lineage``."""
+"""The record's own fields that a caller can give, in addition to ``id``, ``key``, ``metadata`` and ``lineage``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How to add; the same for every way of adding."""
+    """The options that all methods for adding share."""
 
     key: str | None = None
     on_exists: OnExists = "error"
@@ -82,21 +82,21 @@ class Options:
     media_type: str | None = None
     format: str | None = None
     extract: bool | Sequence[str] = False
-    """Whether to run the extractors, or which."""
+    """Whether to run the extractors, or the names of those to run."""
     require_metadata: bool = False
     schema_policy: Policy | None = None
     hash: bool = False
-    """Hash references too."""
+    """Whether to hash references too."""
     dry_run: bool = False
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    """Of the artifact."""
+    """The metadata of the artifact."""
     original_name: str | None = None
     size_bytes: int | None = None
     hashes: Mapping[str, str] = field(default_factory=dict)
-    """What is known of the bytes; what is written, or fetched later, must agree."""
+    """The known hashes of the bytes. Written bytes, and bytes fetched later, must match them."""
     duplicates: Duplicates = "allow"
     parent_id: str | None = None
-    """The operation that this one is a part of: a batch."""
+    """The operation that this one is part of, such as a batch."""
 
 
 def draft(
@@ -107,14 +107,14 @@ def draft(
     newest: Callable[[str], str],
     locator: object = None,
 ) -> tuple[CatalogRecord, Options]:
-    """Return the record that a caller describes, and how to add it. Raises InvalidRequest for an unknown name.
+    """Return the record that a caller describes, and the options for adding it. Raises InvalidRequest for an unknown name.
 
     Parameters
     ----------
     edge
-        Reads a lineage edge.
+        Resolves a lineage edge.
     newest
-        The newest version of a schema, which is taken where none is named.
+        Returns the newest version of a schema, which is used if no version is given.
     """
     if metadata is not None and not isinstance(metadata, Mapping):
         raise InvalidRequest(f"Metadata must be a mapping of names to values, not a {type(metadata).__name__}.")
@@ -159,7 +159,9 @@ def draft(
 
 
 def time_span(value: Time) -> Any:
-    """Return the span of a time as a caller gives it; what is not one is left to the model, which says why."""
+    """Return the span of a time in the form that a caller gives. Anything else is returned unchanged, and the model reports the
+    error.
+    """
     match value:
         case str():
             start, end = parse_interval(value)
@@ -174,7 +176,7 @@ def time_span(value: Time) -> Any:
 
 
 def _end(value: Any, *, last: bool = False) -> Any:
-    """Return one end of a time; a datetime without a zone is UTC, as everywhere in a catalog."""
+    """Return one end of a time. A datetime without a time zone is UTC, as everywhere in a catalog."""
     match value:
         case str():
             return parse_interval(value)[1 if last else 0]

@@ -1,4 +1,4 @@
-"""Editing: a record and what shall change, to the record as it will be. Pure: nothing is read or written."""
+"""Apply edits to records. Pure functions from a record and an edit to the new record."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SET_BY_THE_CATALOG = frozenset(CatalogRecord.model_fields) - _EDITED - {"metada
 
 
 class EditedFields(TypedDict, total=False):
-    """The record's own fields that an edit may set; ``None`` clears one."""
+    """The record's own fields that an edit can set; ``None`` clears a field."""
 
     key: str | None
     kind: str
@@ -33,7 +33,7 @@ class EditedFields(TypedDict, total=False):
 
 
 class DescribedFields(TypedDict, total=False):
-    """What an edit may say of an artifact; ``None`` clears it."""
+    """The fields of an artifact that an edit can set; ``None`` clears a field."""
 
     role: str
     media_type: str | None
@@ -43,29 +43,29 @@ class DescribedFields(TypedDict, total=False):
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """What shall change."""
+    """The changes to a record."""
 
     set: Mapping[str, Any] = field(default_factory=dict)
-    """Dotted paths of metadata."""
+    """Metadata to set, by dotted path."""
     unset: Iterable[str] = ()
     metadata: Mapping[str, Any] | None = None
-    """Takes the place of all metadata."""
+    """Replaces all metadata."""
     tags_add: Iterable[str] = ()
     tags_remove: Iterable[str] = ()
     link: Iterable[Lineage] = ()
     unlink: frozenset[tuple[str, str]] = frozenset()
-    """Relation and target of the edges that go."""
+    """The relation and target of the edges to remove."""
     fields: Mapping[str, Any] = field(default_factory=dict)
 
 
 def demand_version(record: CatalogRecord, version: int | None) -> None:
-    """Raise StaleRecord unless the record is at that version; ``None`` demands nothing."""
+    """Raise StaleRecord unless the record has this version. ``None`` accepts any version."""
     if version is not None and record.version != version:
         raise StaleRecord(f"The record is at version {record.version}, not {version}.", next_step=f"cubeport show {record.id}")
 
 
 def edited(record: CatalogRecord, edit: Edit) -> CatalogRecord:
-    """Return *record* as the edit leaves it. Raises InvalidRequest for a field that the catalog alone sets."""
+    """Return *record* after the edit. Raises InvalidRequest for a field that only the catalog sets."""
     fields = dict(edit.fields)
     if refused := _SET_BY_THE_CATALOG & fields.keys():
         raise InvalidRequest(f"{', '.join(sorted(refused))}: only the catalog sets these.")
@@ -94,7 +94,7 @@ def edited(record: CatalogRecord, edit: Edit) -> CatalogRecord:
 
 
 def without(metadata: Mapping[str, Any], path: Sequence[str]) -> dict[str, Any]:
-    """Return *metadata* without what is at *path*; the same where nothing is."""
+    """Return *metadata* without the value at *path*, or unchanged if there is none."""
     rest = dict(metadata)
     if len(path) == 1:
         rest.pop(path[0], None)

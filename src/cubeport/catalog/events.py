@@ -1,7 +1,7 @@
-"""What happened, as one line of JSON each: ``logs/events-YYYYMM.jsonl``.
+"""The event log, with one line of JSON for each event: ``logs/events-YYYYMM.jsonl``.
 
-A line is one ``O_APPEND`` write, so processes never tear each other's lines. Lines are not synced: the journal decides, the log
-informs. It holds no metadata and no payloads, and no secret: see :mod:`cubeport.catalog.forms.redaction`.
+A line is one ``O_APPEND`` write, so processes do not mix their lines. Lines are not synced, because the log only informs, while the
+journal decides. The log contains no metadata, no payloads and no secrets; see :mod:`cubeport.catalog.forms.redaction`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ FIELDS = (
     "backend", "plugin", "hook", "command", "cwd", "hostname", "pid", "process_name", "python_version", "cubeport_version",
     "exception_type", "exception_message", "traceback", "extra",
 )  # fmt: skip
-"""The members of every event, null where nothing is said; whatever else is given is in ``extra``."""
+"""The members of all events; unknown values are null. Other fields are in ``extra``."""
 
 MAX_LINE = 32 * 1024
-"""Bytes of a line with its newline: long texts are cut until it fits."""
+"""The largest size of a line with its newline. Long texts are truncated to fit."""
 
 
 @functools.cache
@@ -48,15 +48,15 @@ def session_id() -> str:
 
 
 class Sink(Protocol):
-    """Where events go besides the file."""
+    """Another destination of events besides the file."""
 
     def write(self, event: Mapping[str, Any]) -> None:
-        """Take one event, already redacted and cut."""
+        """Receive one event, already redacted and truncated."""
 
 
 @dataclass(frozen=True, slots=True, repr=False)
 class EventPage:
-    """Events, the newest last, and how many lines could not be read."""
+    """Events, the newest last, and the number of unreadable lines."""
 
     items: list[dict[str, Any]]
     skipped: int = 0
@@ -72,7 +72,7 @@ class EventPage:
 
 
 class EventFields(TypedDict, total=False):
-    """What :meth:`EventLog.read` takes."""
+    """The arguments of :meth:`EventLog.read`."""
 
     user: str | None
     record: str | None
@@ -92,22 +92,22 @@ class EventLog:
     """The event log of one catalog."""
 
     folder: Path
-    """Made at the first event."""
+    """The folder of the log. The first event creates it."""
     context: Mapping[str, Any] = field(default_factory=dict)
-    """Fields of every event: ``catalog_path``, ``backend``, ``user_id``, ``command``…"""
+    """The fields of all events: ``catalog_path``, ``backend``, ``user_id``, ``command``…"""
     sinks: Sequence[Sink] = ()
     failure: str | None = None
-    """Why an event could not be written, for ``doctor``; said on stderr once."""
+    """Why an event could not be written, for ``doctor``. It is printed to stderr once."""
 
     def emit(
         self, event: str, message: str, *, level: Level = "info", exception: BaseException | None = None, **fields: Any
     ) -> None:
-        """Write one event. A log that cannot be written fails no operation.
+        """Write one event. If the log cannot be written, the operation continues.
 
         Parameters
         ----------
         fields
-            Members of :data:`FIELDS`; all others go into ``extra``.
+            Members of :data:`FIELDS`; all others are added to ``extra``.
         """
         said = dict(self.context) | {"event": event, "message": message, "level": level} | fields
         if exception is not None:
@@ -150,18 +150,18 @@ class EventLog:
         until: str | datetime | None = None,
         limit: int | None = 100,
     ) -> EventPage:
-        """Return the last *limit* events that fit every filter; only the files of the months asked are opened.
+        """Return the last *limit* events that match all filters. Only the files of the requested months are opened.
 
         Parameters
         ----------
         operation, record
-            An id, or how one begins. A record's events are all those of the operations on it.
+            An id, or its first characters. The events of a record are all events of the operations on it.
         level
-            This level and above.
+            The lowest level.
         event
             A name (``operation.failed``), or a part before a dot (``operation``).
         since, until
-            A date (until: its whole day), a timestamp, or an age (``7d``, ``2h``, ``30m``); both ends are included.
+            A date (for *until*, its whole day), a timestamp, or an age (``7d``, ``2h``, ``30m``). Both ends are included.
         """
         if limit is not None and limit < 0:
             raise InvalidRequest("limit must be at least 0")
@@ -202,25 +202,25 @@ class EventLog:
         return EventPage([found for month in reversed(months) for found in month], skipped)
 
     def _operations_on(self, record: str, first: datetime | None, last: datetime | None) -> set[str]:
-        """Return the operations that any event says the record was part of; hooks and steps name the operation alone."""
+        """Return the operations of all events that name the record. Events of hooks and steps name only the operation."""
         found = (line for path in self._months(first, last) for line in _lines(path) if line is not None)
         return {str(each["operation_id"]) for each in found if each.get("operation_id") and _names(each, record)}
 
     def _months(self, first: datetime | None, last: datetime | None) -> list[Path]:
-        """Return the files that may hold an event of the span, newest first."""
+        """Return the files that can contain events of the time span, newest first."""
         low = f"events-{first:%Y%m}.jsonl" if first else ""
         high = f"events-{last:%Y%m}.jsonl" if last else "f"
         return sorted((p for p in self.folder.glob("events-*.jsonl") if low <= p.name <= high), reverse=True)
 
 
 def _names(event: Mapping[str, Any], record: str) -> bool:
-    """Return whether an event is of the record: its id, or how it begins."""
+    """Return whether an event names the record, by its id or the first characters."""
     more = (event.get("extra") or {}).get("record_ids") or ()
     return any(str(each).startswith(record) for each in (event.get("record_id"), *more) if each)
 
 
 def compose(fields: Mapping[str, Any]) -> str:
-    """Return the line of one event: every member, redacted, cut to :data:`MAX_LINE`."""
+    """Return the line of one event: all members, redacted, and truncated to :data:`MAX_LINE`."""
     whole: dict[str, Any] = dict.fromkeys(FIELDS) | _process() | {"timestamp": timestamp(now())}
     extra: dict[str, Any] = {}
     for key, value in fields.items():
@@ -251,7 +251,7 @@ def _of_machine() -> dict[str, Any]:
 def _process() -> dict[str, Any]:
     try:
         cwd = str(Path.cwd())
-    except FileNotFoundError:  # the working folder was removed under us
+    except FileNotFoundError:  # the working folder was removed
         cwd = None
     return _of_machine() | {"pid": os.getpid(), "cwd": cwd}
 
@@ -295,7 +295,7 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days", "w": "weeks
 
 
 def instant_of(value: str | datetime | None, *, ends: bool) -> datetime | None:
-    """Return the instant of a date (with *ends*: its last), a timestamp, or an age (``7d``, ``2h``) before now."""
+    """Return the instant of a date (with *ends*, its last instant), a timestamp, or an age (``7d``, ``2h``) before now."""
     if value is None or isinstance(value, datetime):
         return value
     if age := _AGE.fullmatch(value):
@@ -312,7 +312,7 @@ def instant_of(value: str | datetime | None, *, ends: bool) -> datetime | None:
 
 
 class LoggingBridge(logging.Handler):
-    """Takes what libraries log into the event log: ``logging.getLogger().addHandler(LoggingBridge(events))``."""
+    """Writes the log messages of libraries to the event log: ``logging.getLogger().addHandler(LoggingBridge(events))``."""
 
     def __init__(self, events: EventLog, level: int = logging.WARNING) -> None:
         super().__init__(level)

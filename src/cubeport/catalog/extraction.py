@@ -1,4 +1,4 @@
-"""Metadata read out of bytes: each extractor's block is in ``metadata`` under its name, and nothing else is touched."""
+"""Extract metadata from bytes. Each extractor writes one block in ``metadata`` under its name and changes nothing else."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from cubeport.catalog.models import BBox, CatalogRecord, TimeSpan
 from cubeport.errors import CubeportError, ExtraMissing, InvalidRequest, NamespaceTaken, UnsupportedMediaType
 
 MARK = "_extractor"
-"""The member of a block that says who made it; a key without it is the caller's and is never overwritten."""
+"""The member of a block that names its extractor. A key without it belongs to the caller and is never overwritten."""
 
 
 @dataclass(frozen=True, slots=True)
 class ExtractionLimits:
-    """How much of what was found is kept."""
+    """The limits of extracted metadata."""
 
     block_bytes: int = 256 * 1024
     leaves: int = 500
@@ -27,17 +27,17 @@ class ExtractionLimits:
 
 @dataclass(frozen=True, slots=True)
 class ExtractedRecord:
-    """What the extractors found in a source that no record has."""
+    """The extracted metadata of a source without a record."""
 
     source: str
     metadata: Mapping[str, Any]
-    """A block for each extractor, under its name."""
+    """One block for each extractor, under its name."""
     time: TimeSpan | None = None
     bbox: tuple[float, float, float, float] | None = None
     warnings: tuple[str, ...] = ()
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the result as JSON values."""
         return {
             "source": self.source,
             "metadata": dict(self.metadata),
@@ -49,64 +49,65 @@ class ExtractedRecord:
 
 @dataclass(frozen=True, slots=True)
 class Extracted:
-    """What one extractor found."""
+    """The result of one extractor."""
 
     block: Mapping[str, Any]
     time: TimeSpan | None = None
     bbox: BBox | None = None
     truncated: bool = False
-    """Whether the extractor itself left something out."""
+    """Whether the extractor itself omitted something."""
 
 
 class MetadataExtractor(Protocol):
-    """Reads one kind of source. Formats that a library decodes are read in a child process behind the gate, never here."""
+    """Reads one kind of source. Formats that need a library are read in a confined child process, not in this process."""
 
     name: str
     version: str
 
     def accepts(self, source: Path) -> bool:
-        """Return whether *source*, a local file or folder, is of its kind; cheap, and never by decoding."""
+        """Return whether it can read *source*, a local file or folder. This is cheap and never decodes the source."""
 
     def extract(self, source: Path, limits: ExtractionLimits) -> Extracted:
-        """Return what *source* says.
+        """Return the metadata of *source*.
 
         Raises
         ------
         ExtraMissing
-            When the library is not installed, naming the extra.
+            If the library is not installed, with the name of the extra.
         SourceRejected
-            When the gate refuses the source.
+            If the gate refuses the source.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class Extraction:
-    """What all extractors found in one source, and which of them failed."""
+    """The results of all extractors for one source, and their failures."""
 
     blocks: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     time: TimeSpan | None = None
     bbox: BBox | None = None
     failures: Mapping[str, CubeportError] = field(default_factory=dict)
-    """By extractor."""
+    """The failures by extractor."""
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """One line per failure."""
+        """One line for each failure."""
         return tuple(f"extractor {name} failed: {exc.kind}: {exc.message}" for name, exc in self.failures.items())
 
     def required(self) -> Extraction:
-        """Return itself, or raise the first failure (``--require-metadata``)."""
+        """Return this object, or raise the first failure (``--require-metadata``)."""
         for exc in self.failures.values():
             raise exc
         return self
 
     def apply(self, record: CatalogRecord) -> CatalogRecord:
-        """Return *record* with the blocks; ``time`` and ``bbox`` only where it says nothing. The same object when nothing is new.
+        """Return *record* with the blocks, and with ``time`` and ``bbox`` if it has none. Returns the same object if nothing
+        changes.
 
         Raises
         ------
         NamespaceTaken
-            If the caller's metadata has a key of that name.
+            If the caller's metadata has a key with the name of an extractor.
         """
         for name in self.blocks:
             mine = record.metadata.get(name)
@@ -138,7 +139,7 @@ class Extractors:
         return iter(self._extractors.values())
 
     def register(self, extractor: MetadataExtractor) -> None:
-        """Add an extractor; the same twice is nothing. Raises NamespaceTaken when another has its name."""
+        """Register an extractor. Registering it twice does nothing. Raises NamespaceTaken if another has its name."""
         try:
             check_name(extractor.name)
         except ValueError as exc:
@@ -148,17 +149,17 @@ class Extractors:
             raise NamespaceTaken(f"An extractor {extractor.name} is already registered.")
 
     def extract(self, source: Path, *, only: Sequence[str] = (), **stated: Any) -> Extraction:
-        """Run every extractor that accepts *source*, or those named in *only*; a failure is kept, told, and ends no other.
+        """Run all extractors that accept *source*, or those in *only*. A failure is recorded and logged, and the others continue.
 
         Parameters
         ----------
-        told
-            Fields of the event of a failure: ``operation_id``, ``record_id``…
+        stated
+            The fields of the event of a failure: ``operation_id``, ``record_id``…
 
         Raises
         ------
         InvalidRequest
-            If *only* names one that is not registered.
+            If *only* names an extractor that is not registered.
         """
         unknown = [name for name in only if name not in self._extractors]
         if unknown:
@@ -212,7 +213,7 @@ class Extractors:
 
 
 def cut_to(block: Any, limits: ExtractionLimits) -> tuple[dict[str, Any], bool]:
-    """Return as much of *block* as the limits allow, in its order, and whether something was left out."""
+    """Return as much of *block* as the limits allow, in order, and whether something was omitted."""
     room = _Room(limits.leaves, limits.block_bytes)
     kept = room.take(block)
     return kept, room.full
@@ -220,14 +221,14 @@ def cut_to(block: Any, limits: ExtractionLimits) -> tuple[dict[str, Any], bool]:
 
 @dataclass(slots=True)
 class _Room:
-    """What may still be kept; the first thing that does not fit ends it."""
+    """The remaining space. It ends at the first value that does not fit."""
 
     leaves: int
     bytes: int
     full: bool = False
 
     def take(self, value: Any) -> Any:
-        """Return what fits of *value*."""
+        """Return the part of *value* that fits."""
         if isinstance(value, dict):
             kept: dict[str, Any] = {}
             for key, inner in value.items():
@@ -245,7 +246,7 @@ class _Room:
         return value
 
     def has(self, value: Any, around: int) -> bool:
-        """Take the room for a leaf, or for the signs of a container, with what stands *around* it; False once there is none."""
+        """Reserve space for a leaf, or for the brackets of a container, plus *around* characters. Return False if there is none."""
         leaf = not isinstance(value, (dict, list))
         self.leaves -= leaf
         self.bytes -= around + (len(dumps(value).encode()) if leaf else 2)

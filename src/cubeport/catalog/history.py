@@ -1,7 +1,7 @@
-"""Former states of records: each update keeps what it changed, as the way back to the state before.
+"""Earlier states of records. Each update stores what it changed, as the way back to the state before.
 
-A row of the table ``history`` for each former version, written in the transaction of the update. It holds the former values of the
-fields that changed, of metadata each key apart, so that a small edit of a large record is small.
+The table ``history`` has one row for each earlier version, written in the transaction of the update. The row contains the former
+values of the fields that changed, with metadata stored key by key, so that a small edit of a large record stays small.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from cubeport.errors import RecordNotFound
 TABLE = "history"
 _PAGE = 500
 _STAMPS = ("version", "updated_at", "updated_by", "operation_id")
-"""Fields that every update sets; they say who and when, and are no change themselves."""
+"""The fields that every update sets. They say who and when, and do not count as changes."""
 
 
 @dataclass(frozen=True, slots=True)
 class FieldChange:
-    """One field that an edit changed; ``None`` where there was or is nothing."""
+    """A field that an edit changed; ``None`` if there was or is no value."""
 
     field: str
     before: Any
@@ -31,7 +31,7 @@ class FieldChange:
 
 @dataclass(frozen=True, slots=True)
 class Edit:
-    """One version of a record: when and by whom it came to be, and what differs from the version before."""
+    """One version of a record: when and by whom it was made, and what differs from the version before."""
 
     version: int
     at: str
@@ -40,26 +40,26 @@ class Edit:
     changes: tuple[FieldChange, ...] = ()
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return it as JSON values."""
+        """Return the edit as JSON values."""
         changes = [{"field": each.field, "before": each.before, "after": each.after} for each in self.changes]
         return {"version": self.version, "at": self.at, "by": self.by, "operation_id": self.operation_id, "changes": changes}
 
 
 def keep(rows: Rows, former: CatalogRecord, now: CatalogRecord) -> None:
-    """Keep the way back from *now* to *former*; call it in the transaction of the update."""
+    """Store the way back from *now* to *former*. Call it in the transaction of the update."""
     document = _way_back(now.to_mapping(), former.to_mapping())
     rows.put(Row(TABLE, f"{former.id}@{former.version}", document, owner=former.id, seq=former.version))
 
 
 def forget(rows: Rows, record_id: str) -> None:
-    """Remove the history of a record that is removed; call it in that transaction."""
+    """Remove the history of a record. Call it in the transaction that removes the record."""
     while found := rows.select(TABLE, owner=record_id, limit=_PAGE):
         for row in found:
             rows.delete(TABLE, row.id)
 
 
 def edits(rows: Rows, record: CatalogRecord) -> list[Edit]:
-    """Return the versions of *record*, newest first. Versions from before history was kept are missing."""
+    """Return the versions of *record*, newest first. Versions from before the history began are missing."""
     found = []
     now = record.to_mapping()
     for row in _rows(rows, record.id):
@@ -70,7 +70,9 @@ def edits(rows: Rows, record: CatalogRecord) -> list[Edit]:
 
 
 def at_version(rows: Rows, record: CatalogRecord, version: int) -> CatalogRecord:
-    """Return *record* as it was at *version*. Raises RecordNotFound if that was never, or before history was kept."""
+    """Return *record* as it was at *version*. Raises RecordNotFound if there was no such version, or the history does not have
+    it.
+    """
     if version == record.version:
         return record
     now = record.to_mapping()

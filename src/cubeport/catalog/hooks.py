@@ -1,8 +1,8 @@
-"""Code of others that runs at twelve points of an operation, in a known order, and answers with values.
+"""Hooks: functions of plugins that run at twelve points of an operation, in a defined order, and return values.
 
-A hook never changes what it is shown: it returns a :class:`HookResult`, which the core applies and logs. A required hook that
-fails ends the operation, an optional one leaves a warning. What a hook does outside is undone by its own ``undo``, from data that
-it journals first, so that recovery needs nothing of the process that died.
+A hook does not change its arguments. It returns a :class:`HookResult`, which the core applies and logs. If a required hook fails,
+the operation ends; if an optional hook fails, there is a warning. Changes that a hook makes outside the catalog are undone by its
+own ``undo``, with data that it first records in the journal. Recovery therefore needs nothing from the process that died.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ from cubeport.errors import HookFailed, InvalidRequest, NamespaceTaken
 
 Stage = Literal["record_validate", "metadata_extract", "path_plan", "artifact_write", "record_commit"]
 STAGES: tuple[Stage, ...] = get_args(Stage)
-"""The stages of an operation, in order; hooks run before and after each."""
+"""The stages of an operation, in order. Hooks run before and after each."""
 
 POINTS = (
     *(f"{side}_{stage}" for stage in STAGES for side in ("before", "after")),
     "on_operation_error",
     "on_operation_rollback",
 )
-"""The twelve points. At those of :data:`ADVISORY` it is too late to refuse anything."""
+"""The twelve points. At the points in :data:`ADVISORY`, it is too late to refuse."""
 
 ADVISORY = ("after_record_commit", "on_operation_error", "on_operation_rollback")
 
@@ -63,7 +63,7 @@ class PlanPayload:
 
 @dataclass(frozen=True, slots=True)
 class WritePayload:
-    """``before_artifact_write`` and ``after_artifact_write``: the plan and the artifact as it is known then."""
+    """``before_artifact_write`` and ``after_artifact_write``: the plan, and the artifact as far as it is known."""
 
     plan: Any
     artifact: Artifact | None
@@ -78,14 +78,14 @@ class CommitPayload:
 
 @dataclass(frozen=True, slots=True)
 class ErrorPayload:
-    """``on_operation_error``: what went wrong."""
+    """``on_operation_error``: the error."""
 
     error: BaseException
 
 
 @dataclass(frozen=True, slots=True)
 class RollbackPayload:
-    """``on_operation_rollback``: what went wrong, and the compensations as journalled."""
+    """``on_operation_rollback``: the error, and the compensations in the journal."""
 
     error: BaseException | None
     compensations: Sequence[Mapping[str, Any]] = ()
@@ -100,12 +100,12 @@ PAYLOADS: Mapping[str, type[Any]] = {
     "operation_error": ErrorPayload,
     "operation_rollback": RollbackPayload,
 }
-"""What a hook is shown, by the point's name without its first word."""
+"""The payload of each point, by the name of the point without its first word."""
 
 
 @dataclass(frozen=True, slots=True)
 class HookContext:
-    """Who and what a hook runs for."""
+    """The context in which a hook runs."""
 
     catalog_id: str
     operation_id: str
@@ -115,13 +115,13 @@ class HookContext:
     dry_run: bool = False
     point: str = ""
     step: str | None = None
-    """The pipeline step around which the hook runs."""
+    """The pipeline step before or after which the hook runs."""
     journal: Callable[[str, Mapping[str, Any]], None] | None = field(default=None, repr=False, compare=False)
-    """``journal(hook name, data)``: the unit of work's synced ``hook_undo`` compensation; None where there is nothing to undo."""
+    """``journal(hook name, data)`` records a synced ``hook_undo`` compensation; ``None`` if there is nothing to undo."""
     hook: str = ""
 
     def journal_undo(self, data: Mapping[str, Any]) -> None:
-        """Write down, durably, what the hook's ``undo(data)`` needs; call it before acting outside."""
+        """Record durably what the hook's ``undo(data)`` needs. Call it before you change anything outside the catalog."""
         if self.dry_run or self.journal is None:
             raise InvalidRequest(
                 f"Hook {self.hook} changes something outside the catalog where nothing can be undone; check context.dry_run first."
@@ -130,21 +130,21 @@ class HookContext:
 
 
 class HookResult(Model):
-    """What a hook wants changed."""
+    """The changes that a hook requests."""
 
     label = "hook result"
 
     metadata_updates: JsonObject = Field(default_factory=dict)
-    """Dotted path → value."""
+    """Values by dotted path."""
     tags_add: tuple[Tag, ...] = ()
     warnings: tuple[str, ...] = ()
     locator: Locator | None = None
-    """``before_path_plan`` only."""
+    """A new place for the artifact; only in ``before_path_plan``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What all hooks of one point want together; where two set the same thing, the later hook wins."""
+    """The combined results of all hooks of one point. If two hooks set the same value, the later one wins."""
 
     metadata_updates: Mapping[str, Any] = field(default_factory=dict)
     tags_add: tuple[str, ...] = ()
@@ -152,7 +152,7 @@ class Outcome:
     locator: Any = None
 
     def apply(self, record: CatalogRecord) -> CatalogRecord:
-        """Return *record* with the updates and tags; the same object when there are none."""
+        """Return *record* with the updates and tags, or the same object if there are none."""
         if not self.metadata_updates and not self.tags_add:
             return record
         tags = tuple(dict.fromkeys((*record.tags, *self.tags_add)))
@@ -160,12 +160,12 @@ class Outcome:
 
 
 def set_paths(metadata: Mapping[str, Any], updates: Mapping[Any, Any]) -> dict[str, Any]:
-    """Return *metadata* with each path set, dotted or as its steps, objects made on the way.
+    """Return *metadata* with all paths set. A path is dotted text or a sequence of keys; missing objects are created.
 
     Raises
     ------
     InvalidRequest
-        Where a value is in the way.
+        If a path leads through a value that is not an object.
     """
     result = dict(metadata)
     for path, value in updates.items():
@@ -203,7 +203,7 @@ class HookManager:
         self._hooks: dict[str, list[Hook]] = {point: [] for point in POINTS}
 
     def __iter__(self) -> Any:
-        """Yield every hook in the order of points, then of running."""
+        """Yield all hooks by point, in the order in which they run."""
         return (hook for hooks in self._hooks.values() for hook in hooks)
 
     def register(
@@ -217,19 +217,20 @@ class HookManager:
         undo: Callable[[Mapping[str, Any]], None] | None = None,
         plugin: str | None = None,
     ) -> None:
-        """Add ``fn(context, payload)``; lower priority runs first, equal ones as registered. The same twice is nothing.
+        """Register ``fn(context, payload)``. Lower priorities run first, equal ones in order of registration. Repeating it does
+        nothing.
 
         Parameters
         ----------
         required
-            Default: wherever it may be, that is at all points but :data:`ADVISORY`.
+            Whether a failure ends the operation. The default is true at all points except :data:`ADVISORY`.
 
         Raises
         ------
         InvalidRequest
-            If there is no such point, the signature does not fit, or ``required=True`` comes too late to refuse.
+            If the point is unknown, the signature does not fit, or *required* is true at an advisory point.
         NamespaceTaken
-            If another hook has the name at this point, or the name's undo is another.
+            If another hook has this name at this point, or the name has another ``undo``.
         """
         if point not in POINTS:
             near = get_close_matches(point, POINTS, 1)
@@ -249,12 +250,12 @@ class HookManager:
         insort(self._hooks[point], hook, key=lambda each: each.priority)
 
     def run(self, point: str, context: HookContext, payload: Any) -> Outcome:
-        """Run the point's hooks in order and return what they want.
+        """Run the hooks of a point in order and return their combined result.
 
         Raises
         ------
         HookFailed
-            When a required one fails; the hooks behind it do not run.
+            If a required hook fails. The following hooks do not run.
         """
         assert isinstance(payload, PAYLOADS[point.split("_", 1)[1]]), point
         updates: dict[str, Any] = {}
@@ -267,7 +268,7 @@ class HookManager:
             try:
                 shown = _copied(payload)
                 result = _checked(hook, hook.fn(replace(context, point=point, hook=hook.name), shown))
-            except Exception as exc:  # other people's code: whatever it raises is its failure, and is reported
+            except Exception as exc:  # code of others: any exception is its failure and is reported
                 self._say(hook, context, "failed", level="error" if hook.required else "warning", begun=begun, exception=exc)
                 if hook.required:
                     raise _failed(hook, context, exc) from exc
@@ -281,7 +282,9 @@ class HookManager:
         return Outcome(updates, tuple(dict.fromkeys(tags)), tuple(warnings), locator)
 
     def undo(self, name: str, data: Mapping[str, Any]) -> bool:
-        """Call the hook's ``undo(data)``; False when no such hook with an undo is registered, so that it stays to be done."""
+        """Call the hook's ``undo(data)``. Return False if no such hook with an ``undo`` is registered, so that it remains to be
+        done.
+        """
         for hook in self:
             if hook.name == name and hook.undo is not None:
                 hook.undo(data)
@@ -329,7 +332,7 @@ def _check(name: str, fn: Callable[..., Any], arguments: int) -> None:
 
 
 def _copied(payload: Any) -> Any:
-    """Return the payload with copies of what a hook could change in place: what it wants changed, it returns."""
+    """Return the payload with copies of mutable values, because hooks must return changes instead of making them in place."""
     return replace(payload, **{each.name: _copy(getattr(payload, each.name)) for each in fields(payload)})
 
 

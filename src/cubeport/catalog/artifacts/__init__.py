@@ -1,1 +1,1 @@
-"""Where the bytes of artifacts go and how they are written: storage profiles, plans, path templates, writers, views."""
+"""Where and how the bytes of artifacts are written: storage profiles, plans, path templates, writers, views."""

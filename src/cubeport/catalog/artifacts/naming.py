@@ -1,4 +1,4 @@
-"""What a file's name says of its bytes; nothing is opened for it."""
+"""Find the format and media type of a file by its name. Nothing is opened."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _FORMATS: Mapping[str, str] = {
 
 
 def format_of(name: str, target_kind: TargetKind) -> str | None:
-    """Return the format that the name says, ``directory`` for a folder whose name says none."""
+    """Return the format for a name, or ``None``; ``directory`` for a folder with no known suffix."""
     return _FORMATS.get(Path(name).suffix.lower()) or ("directory" if target_kind == "directory" else None)
 
 
 def media_type_of(name: str) -> str | None:
-    """Return the media type that the name says."""
+    """Return the media type for a name, or ``None``."""
     return mimetypes.guess_type(name)[0]
 
 

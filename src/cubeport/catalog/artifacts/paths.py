@@ -1,7 +1,7 @@
-"""Path templates: ``{year_added}/{title_slug|original_stem}{original_suffix}`` to plain segments of a path.
+"""Path templates such as ``{year_added}/{title_slug|original_stem}{original_suffix}``, which give plain path segments.
 
-Never ``str.format``: a template may come from a call, and ``{a.__class__}`` must mean nothing. What a value holds can never make or
-leave a folder: separators in it become ``_``.
+``str.format`` is not used, because a caller can provide a template, and ``{a.__class__}`` must have no meaning. Separators in
+values become ``_``, so a value cannot create or leave a folder.
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from cubeport.errors import InvalidTemplate, PathEscapes
 
 DIRECTORY = "{year_added}/{original_stem}"
 FILENAME = "{title_slug|original_stem}{original_suffix}"
-"""What is used where neither the call, the profile nor ``catalog.yaml`` gives a template."""
+"""The default template of file names if neither the call, the profile nor ``catalog.yaml`` has one."""
 
 ATTACHED = "{original_stem}{original_suffix}"
-"""The file name of one more artifact of a record, where nothing else gives a template."""
+"""The default template of the file names of additional artifacts."""
 
 FIELDS = (
     "date_added", "year_added", "month_added", "day_added", "original_filename", "original_stem", "original_suffix", "title_slug",
     "key_slug", "kind", "schema_name", "role", "id", "object_id", "sha256", "year_month",
 )  # fmt: skip
-"""The fields of every template, besides ``metadata.a.b`` and those of plugins."""
+"""The fields of all templates, in addition to ``metadata.a.b`` and those of plugins."""
 
 SEGMENT_BYTES = 120
 
@@ -35,12 +35,12 @@ _TOKEN = re.compile(r"\{\{|\}\}|\{([^{}]*)\}|[{}]")
 _NAME = re.compile(r"(?P<name>[a-z_]+|metadata(?:\.[^.|:{}]+)+)(?::(?P<length>[1-9]\d{0,2}))?")
 
 type Field = str | Callable[[], str]
-"""A value, or how to get it where that costs something (``sha256`` reads the source)."""
+"""A value, or a function for it if it is expensive (``sha256`` reads the source)."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """``{a|b:8}``: the first that is not empty, cut to that many characters."""
+    """``{a|b:8}``: the first value that is not empty, truncated to this many characters."""
 
     names: tuple[tuple[str, int | None], ...]
 
@@ -51,7 +51,7 @@ def parse(template: str, known: Mapping[str, object] | None = None) -> list[str 
     Raises
     ------
     InvalidTemplate
-        With the place of what does not fit, and near names for an unknown field.
+        With the position of the problem, and similar names for an unknown field.
     """
     parts: list[str | Choice] = []
     end = 0
@@ -88,14 +88,14 @@ def _wrong(text: str) -> InvalidTemplate:
 
 
 def render(template: str, fields: Mapping[str, Field], metadata: Mapping[str, object] | None = None) -> str:
-    """Return the relative path that *template* means, each segment plain.
+    """Return the relative path for *template*, with plain segments.
 
     Raises
     ------
     InvalidTemplate
-        If it does not fit the grammar.
+        If it does not match the grammar.
     PathEscapes
-        If it is absolute, has ``..``, or a segment comes out empty.
+        If the path is absolute, contains ``..``, or has an empty segment.
     """
     text = ""
     for part in parse(template, fields):
@@ -122,7 +122,7 @@ def _inner(metadata: object, path: list[str]) -> str | None:
 
 
 def segment(text: str, template: str | None = None) -> str:
-    """Return *text* as one plain segment of a path: NFC, nothing that a system forbids, no leading dot, at most 120 bytes."""
+    """Return *text* as a plain path segment: NFC, no forbidden characters, no leading dot, at most 120 bytes."""
     if text in ("", ".", ".."):
         where = f"Template {template!r}" if template is not None else "The name"
         raise PathEscapes(f"{where} gives {'an empty segment' if not text else repr(text)}.", next_step="cubeport profiles")
@@ -137,10 +137,10 @@ def segment(text: str, template: str | None = None) -> str:
 
 
 def slug(text: str | None) -> str:
-    """Return *text* as lower-case ASCII words joined by ``-``: marks are dropped, everything else separates."""
+    """Return *text* as lower-case ASCII words joined by ``-``. Diacritics are removed; other characters separate words."""
     plain = "".join(c for c in unicodedata.normalize("NFKD", (text or "").casefold()) if not unicodedata.combining(c))
     return "-".join(re.findall(r"[a-z0-9]+", plain.translate(_LETTERS)))
 
 
 _LETTERS = str.maketrans({"æ": "ae", "œ": "oe", "ø": "o", "ł": "l", "đ": "d", "ð": "d", "þ": "th", "ı": "i", "ħ": "h"})
-"""Letters that are no base with a mark, so that decomposition does not find their base. Case folding turns ß into ss."""
+"""Letters that Unicode does not decompose to a base letter and a mark. Case folding changes ß to ss."""

@@ -1,4 +1,4 @@
-"""Where a new artifact will go: template fields to a plan, by the call's templates, else the profile's, else the catalog's."""
+"""Plan where to store a new artifact, with the templates of the call, otherwise of the profile, otherwise of the catalog."""
 
 from __future__ import annotations
 
@@ -19,26 +19,26 @@ from cubeport.errors import InvalidRequest, OutsideProfile, ReadOnly
 
 @dataclass(frozen=True, slots=True)
 class PlannedPlace:
-    """What a caller says of where bytes go; ``None`` leaves it to the profile, then to the catalog."""
+    """The caller's choices of where to store bytes; ``None`` uses those of the profile, and then of the catalog."""
 
     profile: str | None = None
     directory: str | None = None
     filename: str | None = None
     locator: Any = None
-    """An explicit place: templates are skipped, checks are not."""
+    """An explicit place. Templates are not used, but checks still apply."""
 
 
 def template_fields(
     record: CatalogRecord, *, added: datetime, original: str, role: str, object_id: str, sha256: Field
 ) -> dict[str, Field]:
-    """Return the fields that a template of an artifact, or of a view's link to it, may name.
+    """Return the fields for a template of an artifact or of a view's link to it.
 
     Parameters
     ----------
     added
-        When the artifact is added, or its record was.
+        The time at which the artifact is added or its record was added.
     original
-        What the file is called.
+        The original file name.
     """
     stem, suffix = split_suffix(original)
     day = timestamp(added)
@@ -65,19 +65,19 @@ def template_fields(
 
 @dataclass(frozen=True, slots=True)
 class Planner:
-    """Makes plans. It writes nothing and reserves nothing, so the user of a plan checks again."""
+    """Makes plans. It writes and reserves nothing, so everything is checked again when a plan is used."""
 
     profiles: Profiles
     clock: Callable[[], datetime]
     directory: str = DIRECTORY
     filename: str = FILENAME
     kinds: Mapping[str, tuple[str | None, str | None]] = field(default_factory=dict)
-    """Templates of directory and file name by the kind of the record."""
+    """Templates of the directory and the file name, by the kind of the record."""
     more: Mapping[str, Callable[[Mapping[str, Field]], str]] = field(default_factory=dict)
-    """Fields that plugins add: ``name → fn(our fields)``."""
+    """The fields of plugins: ``name → fn(our fields)``."""
 
     def fields(self, record: CatalogRecord, *, original: str, role: str, object_id: str, sha256: Field) -> dict[str, Field]:
-        """Return the fields that templates of this artifact may name."""
+        """Return the fields for templates of this artifact."""
         values = template_fields(record, added=self.clock(), original=original, role=role, object_id=object_id, sha256=sha256)
         return {**{name: partial(fn, values) for name, fn in self.more.items()}, **values}
 
@@ -91,11 +91,12 @@ class Planner:
         write_mode: WriteMode = "copy",
         object_id: str | None = None,
     ) -> StoragePlan:
-        """Return where the artifact will go.
+        """Return the plan for the artifact.
 
         Raises
         ------
         InvalidTemplate, PathEscapes, UnknownProfile, OutsideProfile, ReadOnly
+            If the plan is not possible.
         """
         if write_mode == "reference":
             return _reference(place.locator, target_kind)
@@ -106,7 +107,7 @@ class Planner:
             profile = self.profiles.get(place.profile or "default")
             of_kind = self.kinds.get(record.kind, (None, None))
             directory = place.directory or of_kind[0] or profile.directory or self.directory
-            # One more artifact of a record keeps its own name: the title is the record's, and the first one has it.
+            # An additional artifact keeps its own name, because the first artifact already uses the record's title.
             own = ATTACHED if record.artifacts and self.filename == FILENAME else None
             filename = place.filename or of_kind[1] or profile.filename or own or self.filename
             folder = render(directory, fields, record.metadata)
@@ -120,7 +121,7 @@ class Planner:
         folder, _, name = path.rpartition("/")
         explicit = place.locator is not None
         warnings: tuple[str, ...] = ()
-        if getattr(profile, "volatile", False):  # a plugin's profile need not say
+        if getattr(profile, "volatile", False):  # a plugin's profile may omit it
             warnings = (f"Profile {profile.name} stores bytes only in this process: they are lost when it ends.",)
         return StoragePlan(
             locator=profile.locator(path),
@@ -136,7 +137,7 @@ class Planner:
         )
 
     def _explicit(self, locator: Any) -> tuple[Profile, str]:
-        """Return the writable profile that an explicit locator is under, and the path in it."""
+        """Return the writable profile that contains an explicit locator, and the path in it."""
         match locator:
             case PlannedPathLocator() | LocalPathLocator(profile=str()):
                 return self.profiles.get(str(locator.profile)), locator.path
@@ -159,7 +160,7 @@ def _reference(locator: Any, target_kind: TargetKind) -> StoragePlan:
 
 
 def moved(plan: StoragePlan, locator: Any, planner: Planner) -> StoragePlan:
-    """Return *plan* at the place that a hook gives; it is checked like any explicit one."""
+    """Return *plan* at the place that a hook returned, which is checked like any explicit place."""
     profile, path = planner._explicit(locator)  # noqa: SLF001 - the planner's own other half
     profile.check(path)
     folder, _, name = path.rpartition("/")

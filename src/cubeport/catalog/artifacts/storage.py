@@ -1,7 +1,7 @@
-"""Where managed bytes lie: profiles, what the core needs of one, and plans for where a new artifact will go.
+"""Where managed bytes are stored: profiles, their interface, and plans for new artifacts.
 
-A record names a profile and a path relative to its root, so an instance can be moved. Paths are created, never looked for and then
-written: exclusive creation is the only check that means anything next to other writers.
+A record names a profile and a path relative to its root, so an instance can be moved. Files are created exclusively instead of
+being checked first, because no other check is safe while other processes write.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Collision = Literal["suffix", "error"]
 
 @dataclass(frozen=True, slots=True)
 class StoragePlan:
-    """Where an artifact will go. Nothing is written or reserved by planning; use checks again."""
+    """Where an artifact will be stored. Planning writes and reserves nothing; everything is checked again on use."""
 
     locator: Any
     target_kind: TargetKind
@@ -34,65 +34,65 @@ class StoragePlan:
     warnings: tuple[str, ...] = ()
     collision: Collision = "suffix"
     object_id: str = ""
-    """What makes the name unique when it is taken."""
+    """Makes the name unique if it is taken."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What a store says about one place."""
+    """A store's description of one path."""
 
     path: str
-    """Relative to the profile's root."""
+    """The path relative to the profile's root."""
     kind: Literal["file", "directory", "other"]
     size_bytes: int
     modified_s: float
-    """By the store's clock."""
+    """The modification time by the store's clock."""
     proof: Mapping[str, Any] = field(default_factory=dict)
     etag: str | None = None
-    """What the store calls exactly these bytes, where it does."""
+    """The store's identifier of exactly these bytes, if it has one."""
 
 
 def part_path(path: str, operation_id: str) -> str:
-    """Return where the bytes of *path* are made, next to it: only this operation was ever given that name."""
+    """Return the temporary path next to *path*. Only this operation uses this name."""
     folder, slash, name = path.rpartition("/")
     return f"{folder}{slash}.{name}.{operation_id}.part"
 
 
 def suffixed(path: str, object_id: str) -> str:
-    """Return *path* with ``-{object_id:8}`` before its suffix (``.tar.gz`` is one)."""
+    """Return *path* with ``-{object_id:8}`` before its suffix (``.tar.gz`` is one suffix)."""
     folder, slash, name = path.rpartition("/")
     stem, suffix = split_suffix(name)
     return f"{folder}{slash}{stem}-{object_id[:8]}{suffix}"
 
 
 class Target(Protocol):
-    """Bytes on their way to a final name, next to it, where nobody looks."""
+    """Bytes that are being written under a temporary name next to their final name."""
 
     @property
     def path(self) -> Path:
-        """The empty file or folder to write into."""
+        """Return the empty file or folder to write to."""
 
     @property
     def compensations(self) -> Sequence[Mapping[str, Any]]:
-        """What is to be journalled, durably, before the first byte."""
+        """Return the compensations to record durably in the journal before the first byte."""
 
     def seal(self) -> None:
-        """Return when all bytes are on the disk. An error abandons them."""
+        """Sync all bytes to the disk. An error abandons them."""
 
     def publish(self, claim: Callable[[Mapping[str, Any]], None]) -> str:
-        """Give the bytes their final name without replacing anything, durably; return the path, relative to the root.
+        """Give the bytes their final name durably, without replacing anything. Return the path relative to the root.
 
-        *claim* journals one more compensation, durably, where the file system cannot link.
+        If the file system does not support links, *claim* records one more compensation durably in the journal.
 
         Raises
         ------
         TargetExists
-            When every name that the plan allows is taken.
+            If all names that the plan allows are taken.
         """
 
 
 class Profile(Protocol):
-    """One place for managed bytes, by its name."""
+    """A named place for managed bytes."""
 
     name: str
     writable: bool
@@ -102,7 +102,7 @@ class Profile(Protocol):
     filename: str | None
     collision: Collision
     unique_names: bool
-    """Whether names must carry the object id, as nothing there is created exclusively."""
+    """Whether names must contain the object id, because the store cannot create files exclusively."""
 
     def locator(self, path: str) -> LocalPathLocator | FSSpecLocator:
         """Return the locator of a path relative to the root."""
@@ -111,53 +111,53 @@ class Profile(Protocol):
         """Raise PathEscapes if *path* resolves outside the root."""
 
     def target(self, plan: StoragePlan, operation_id: str) -> Target:
-        """Make an empty place for bytes next to their final name, exclusively."""
+        """Make an empty file or folder next to the final name, exclusively."""
 
     def stat(self, path: str) -> Stored | None:
-        """Return what is there; ``None`` only when the store said that nothing does. Raises StoreUnavailable."""
+        """Return the description of a path; ``None`` only if the store says that it does not exist. Raises StoreUnavailable."""
 
     def open(self, path: str) -> BinaryIO:
         """Open a file for reading. Raises ArtifactMissing, StoreUnavailable."""
 
     def local_path(self, path: str) -> Path | None:
-        """Return the place in the local file system, or ``None`` where there is none."""
+        """Return the path in the local file system, or ``None`` if there is none."""
 
     def files(self, path: str) -> Iterator[Stored]:
-        """Yield the regular files of a directory artifact, sorted by path; anything else there comes as ``other``."""
+        """Yield the regular files of a directory artifact, sorted by path. Anything else is yielded as ``other``."""
 
     def walk(self) -> Iterator[Stored]:
-        """Yield every file below the root, hidden ones too, folders not."""
+        """Yield all files below the root, including hidden files but not folders."""
 
     def remove(
         self, path: str, proof: Mapping[str, Any], *, operation_id: str | None = None
     ) -> Literal["removed", "absent", "not-ours"]:
-        """Remove what is there, file or tree, durably, if it is what was meant.
+        """Remove a file or tree durably, if it is proven to be the right one.
 
-        That is shown by *proof* (``device`` and ``inode`` of the thing or of its ``data``; a remote ``object`` id in the name), or
-        by the operation's random id in its name: nobody else was ever given that.
+        The proof is *proof* (``device`` and ``inode`` of the path or of its ``data``, or a remote ``object`` id in the name), or
+        the operation's random id in the name, which no other operation uses.
         """
 
     def remove_folders(self, folders: Iterable[Mapping[str, Any]]) -> None:
-        """Remove folders that an operation made, innermost first, as far as they are empty."""
+        """Remove the folders that an operation made and that are empty, innermost first."""
 
     def quarantine(self, path: str, to: Path) -> None:
-        """Move what is there to *to*, a folder of the catalog."""
+        """Move a file or folder to *to*, in a folder of the catalog."""
 
     def now(self) -> float:
-        """Return the present by the store's clock."""
+        """Return the current time by the store's clock."""
 
     def free_bytes(self) -> int | None:
-        """Return the free space, or ``None`` where nobody can tell."""
+        """Return the free space in bytes, or ``None`` if it is unknown."""
 
     def problems(self) -> list[str]:
-        """Return what is wrong with the profile, in words, changing nothing."""
+        """Return the problems of the profile as messages. Nothing is changed."""
 
 
 class Fetcher(Protocol):
-    """The gate's way to bytes elsewhere: allow-list, size cap, deadline."""
+    """Fetches external bytes, with an allow-list, a size limit and a deadline."""
 
     def size(self, uri: str) -> int | None:
-        """Return the size that the origin says, or ``None`` if it does not answer with one."""
+        """Return the size that the origin reports, or ``None`` if it reports none."""
 
     def open(self, uri: str) -> AbstractContextManager[BinaryIO]:
         """Open the bytes. Raises Refused, SourceFailed, SourceTimeout."""
@@ -170,11 +170,11 @@ class Profiles:
     _profiles: dict[str, Profile] = field(default_factory=dict)
 
     def add(self, profile: Profile) -> None:
-        """Make the profile known under its name, in place of a former one."""
+        """Register the profile under its name, replacing an earlier one."""
         self._profiles[profile.name] = profile
 
     def get(self, name: str) -> Profile:
-        """Return the profile. Raises UnknownProfile, which names near ones."""
+        """Return the profile. Raises UnknownProfile with similar names."""
         from difflib import get_close_matches
 
         try:
@@ -192,7 +192,7 @@ class Profiles:
 
 
 def root_of(profile: Profile) -> Path | None:
-    """Return the local folder that a profile's bytes are below, ``None`` where they are elsewhere or the profile is broken."""
+    """Return the local root folder of a profile, or ``None`` if it is not local or the profile is broken."""
     try:
         place = profile.local_path("x")
     except InvalidConfiguration:

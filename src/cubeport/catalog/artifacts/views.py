@@ -1,6 +1,6 @@
-"""A folder of relative symbolic links to artifacts, laid out by a template: for people and tools that want files, not queries.
+"""Views: folders of relative symbolic links to artifacts, arranged by a template, for people and tools that work with files.
 
-``.cubeport-view.json`` in the folder lists the links and folders that are ours. Nothing else there is ever touched.
+``.cubeport-view.json`` in the folder lists the links and folders that cubeport made. Nothing else in the folder is changed.
 """
 
 from __future__ import annotations
@@ -23,27 +23,27 @@ from cubeport.catalog.models import Artifact, CatalogRecord
 from cubeport.errors import Conflict, PathEscapes
 
 LIST = ".cubeport-view.json"
-"""The name of the list of what is ours."""
+"""The name of the list of our links and folders."""
 
 State = Literal["planned", "up-to-date", "collision", "unsupported", "missing-target", "stale"]
 
 
 @dataclass(frozen=True, slots=True)
 class ViewLink:
-    """One link: where in the folder, to what, and how it stands."""
+    """One link: its path in the folder, its target, and its state."""
 
     path: str
     state: State
     record_id: str | None = None
     artifact_id: str | None = None
     target: str | None = None
-    """The text of the link, relative to its own folder."""
+    """The link text, relative to the folder of the link."""
     reason: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ViewPlan:
-    """What a view would be, sorted by path; nothing is made by planning."""
+    """The planned links of a view, sorted by path. Planning makes nothing."""
 
     folder: str
     template: str
@@ -51,7 +51,7 @@ class ViewPlan:
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many links are in which state."""
+        """The number of links in each state."""
         return dict(sorted(Counter(link.state for link in self.links).items()))
 
     def to_mapping(self) -> dict[str, Any]:
@@ -73,9 +73,9 @@ def plan_view(
     Parameters
     ----------
     resolve
-        An artifact's place in the local file system, ``None`` where it has none; nothing need be there.
+        Returns the local path of an artifact, or ``None`` if it has none. The file need not exist.
     more
-        Template fields of plugins: ``name → fn(fields)``.
+        The template fields of plugins: ``name → fn(fields)``.
     """
     folder = folder.absolute()
     ours, _ = _read_list(folder)
@@ -93,20 +93,20 @@ def plan_view(
             else:
                 wanted[link.path] = link
     links = [_compare(folder, link, ours) for link in wanted.values()]
-    # What is ours and stands for nothing any more; also where its record is still there, but its bytes are not.
+    # Our links that no longer have a target, because the record or its bytes are gone.
     links += [ViewLink(path, "stale", target=target) for path, target in ours.items() if path not in wanted]
     return ViewPlan(str(folder), template, tuple(sorted((*links, *others), key=lambda link: (link.path, link.record_id or ""))))
 
 
 def apply_view(plan: ViewPlan, *, prune: bool = False) -> ViewPlan:
-    """Make what is planned, and with *prune* remove what is stale; return how it stands now. Each step looks before it acts."""
+    """Make the planned links, and with *prune* remove stale links. Return the resulting states. Each step checks before it acts."""
     folder = Path(plan.folder)
     ours, folders = _read_list(folder)
     make = {link.path: link for link in plan.links if link.state == "planned"}
     with store_errors("make the view"):
         make_folders(folder)
         if make:
-            # Listed before they are made: a link that a crash leaves behind is known to be ours.
+            # Links are listed before they are made, so that a link left by a crash is known to be ours.
             _write_list(folder, plan.template, ours | {path: link.target or "" for path, link in make.items()}, folders)
         links: list[ViewLink] = []
         for link in plan.links:
@@ -143,7 +143,7 @@ def _link(
     try:
         path = render(template, theirs | ours, record.metadata)
     except PathEscapes:
-        # The template is right, this record does not fill it: a field is empty, or a list.
+        # The template is valid, but this record does not fit it: a field is empty or a list.
         words = "the template makes an empty part for it; name another field after |"
         return ViewLink(name, "unsupported", record.id, artifact.artifact_id, reason=words)
     link = ViewLink(path, "planned", record.id, artifact.artifact_id)
@@ -155,7 +155,7 @@ def _link(
 
 
 def view_fields(record: CatalogRecord, artifact: Artifact, name: str) -> dict[str, Field]:
-    """Return the fields that a view's template can name."""
+    """Return the fields for the template of a view."""
     return template_fields(
         record,
         added=record.created_at,
@@ -167,7 +167,7 @@ def view_fields(record: CatalogRecord, artifact: Artifact, name: str) -> dict[st
 
 
 def _compare(folder: Path, link: ViewLink, ours: Mapping[str, str]) -> ViewLink:
-    """Return *link* as it stands against what is at its path now."""
+    """Return *link* with its state, compared with its path now."""
     path = folder / link.path
     for parent in (path.parents[i] for i in range(len(Path(link.path).parts) - 1)):
         if parent.is_symlink() or (parent.exists() and not parent.is_dir()):
@@ -181,7 +181,7 @@ def _compare(folder: Path, link: ViewLink, ours: Mapping[str, str]) -> ViewLink:
 
 
 def _target(path: Path) -> str | None:
-    """Return the text of the link at *path*, ``""`` for anything else there, ``None`` for nothing."""
+    """Return the text of the link at *path*; ``""`` if it is not a link, ``None`` if it does not exist."""
     try:
         return str(path.readlink())
     except FileNotFoundError:
@@ -211,7 +211,7 @@ def _remove(folder: Path, path: str, target: str | None) -> None:
 
 
 def _remove_empty(folder: Path, folders: Iterable[str]) -> set[str]:
-    """Remove those of our folders that are empty, the deepest first; return those that are gone."""
+    """Remove our empty folders, the deepest first. Return those that were removed."""
     gone = set()
     for each in sorted(folders, key=lambda path: path.count("/"), reverse=True):
         path = folder / each

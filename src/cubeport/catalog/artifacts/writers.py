@@ -1,4 +1,4 @@
-"""How bytes get into a target that nobody reads yet, and what is then known of them."""
+"""Write bytes to a target that nobody reads yet, and measure their size and hash."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from cubeport.errors import Conflict, InvalidRequest, NotFound, TooLarge
 
 BLOCK = 1024 * 1024
 MAX_UNZIP_BYTES = 50 * 1024**3
-"""Bytes that a zipped file may turn into."""
+"""The largest size of an unzipped file."""
 MAX_UNZIP_RATIO = 200
-"""How many times its own size a zip file may turn into; text and sparse grids seldom reach 50, a bomb has 1 000."""
+"""The largest ratio of unzipped to zipped size. Text and sparse grids seldom reach 50; a zip bomb has 1,000."""
 SMALL_UNZIP_BYTES = 16 * 1024**2
-"""What any zip file may turn into, however small it is."""
+"""Any zip file may unzip to this size, however small it is."""
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"\x1f\x8b", b"BZh", b"\xfd7zXZ\0", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf\x27\x1c", b"Rar!")
-"""How archives and compressed files begin; a tar has its name at byte 257."""
+"""The first bytes of archives and compressed files. A tar file has its signature at byte 257."""
 
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """What a writer wrote."""
+    """The size and hash of written bytes."""
 
     size_bytes: int
     hashes: dict[str, str] = field(default_factory=dict)
@@ -38,43 +38,43 @@ class WriteResult:
 
 @dataclass(frozen=True, slots=True)
 class PathSource:
-    """A path and what it is read as: ``file``, ``directory``, or a ``zip_file`` with one member."""
+    """A path, and how to read it: as ``file``, ``directory``, or ``zip_file`` with one member."""
 
     path: Path
     kind: Literal["file", "directory", "zip_file"] = "file"
 
 
 def path_source(path: str | Path, kind: Literal["file", "directory", "zip_file"] | None = None) -> PathSource:
-    """Return a writer's source; without *kind*, what the path is."""
+    """Return a writer's source for a path. Without *kind*, the type of the path decides."""
     path = Path(path).absolute()
     if kind is None:
         kind = "directory" if path.is_dir() else "file"
     if not path.exists():
         raise NotFound(f"There is no {kind.replace('_', ' ')} {path.name}.")
     if not (path.is_file() or path.is_dir()):
-        # Asked before it is opened: a pipe would keep us waiting for its other end.
+        # Checked before it is opened, because opening a pipe would block.
         raise InvalidRequest(f"{path.name} is not a regular file.")
     return PathSource(path, kind)
 
 
 class ArtifactWriter(Protocol):
-    """Writes *source* into *target*, an empty file or folder in staging, never the final name."""
+    """Writes *source* to *target*, an empty file or folder with a temporary name."""
 
     @property
     def target_kind(self) -> TargetKind:
-        """Whether the target is a file or a folder."""
+        """Return whether the target is a file or a folder."""
 
     def write(self, target: Path, source: Any) -> WriteResult | None:
-        """Write all of it; ``None`` leaves measuring to the caller."""
+        """Write everything. If it returns ``None``, the caller measures the result."""
 
 
 class CopyWriter:
-    """Copies a file; one that changes while it is read is refused."""
+    """Copies a file. Refuses a file that changes while it is read."""
 
     target_kind: ClassVar[TargetKind] = "file"
 
     def write(self, target: Path, source: PathSource) -> WriteResult:
-        """Copy and hash in passing."""
+        """Copy the file and compute its hash at the same time."""
         with store_errors("read the source"), source.path.open("rb") as reading:
             before = os.fstat(reading.fileno())
             if not stat.S_ISREG(before.st_mode):
@@ -87,7 +87,7 @@ class CopyWriter:
 
 
 class BytesWriter:
-    """Writes bytes, or what a binary file still holds."""
+    """Writes bytes, or the rest of an open binary file."""
 
     target_kind: ClassVar[TargetKind] = "file"
 
@@ -100,12 +100,12 @@ class BytesWriter:
 
 
 class DirectoryWriter:
-    """Copies a folder of regular files; a link or anything else in it is refused."""
+    """Copies a folder of regular files. Refuses links and anything else in it."""
 
     target_kind: ClassVar[TargetKind] = "directory"
 
     def write(self, target: Path, source: PathSource) -> WriteResult:
-        """Copy every file and hash in passing."""
+        """Copy all files and compute their hashes at the same time."""
         with store_errors("read the source"):
             files = sorted(_regular(source.path))
         lines, size = [], 0
@@ -123,7 +123,7 @@ class DirectoryWriter:
 
 @dataclass(frozen=True, slots=True)
 class FunctionArtifactWriter:
-    """Calls ``fn(target, source)``, which writes what it likes into the target."""
+    """Calls ``fn(target, source)``, which writes the target."""
 
     fn: Callable[[Path, Any], object]
     target_kind: TargetKind = "file"
@@ -136,9 +136,9 @@ class FunctionArtifactWriter:
 
 @dataclass(frozen=True, slots=True)
 class UnzipSingleFileArtifactWriter:
-    """Writes the one regular member of a zip file; its bytes are counted as they come, whatever the zip declares.
+    """Writes the single regular member of a zip file. Its actual bytes are counted, whatever size the zip file declares.
 
-    A member that is an archive itself is refused.
+    A member that is itself an archive is refused.
     """
 
     max_unzip_bytes: int = MAX_UNZIP_BYTES
@@ -161,7 +161,7 @@ class UnzipSingleFileArtifactWriter:
 
     @staticmethod
     def member(archive: zipfile.ZipFile) -> zipfile.ZipInfo:
-        """Return the only member, a regular file with a plain name. Raises InvalidRequest."""
+        """Return the only member, which must be a regular file with a plain name. Raises InvalidRequest."""
         members = [each for each in archive.infolist() if not each.is_dir()]
         if len(members) != 1:
             raise InvalidRequest(f"The zip file has {len(members)} members; only a zip file with exactly one is accepted.")
@@ -179,13 +179,13 @@ class UnzipSingleFileArtifactWriter:
 
 @dataclass(frozen=True, slots=True)
 class Writing:
-    """A writer together with its source."""
+    """A writer with its source."""
 
     writer: ArtifactWriter
     source: Any
 
     def write(self, target: Path, hash: str = "sha256") -> WriteResult:
-        """Write into *target*; measure there what the writer did not tell."""
+        """Write to *target*, and measure what the writer did not return."""
         with store_errors("write the artifact"):
             result = self.writer.write(target, self.source)
             result = measure(target) if result is None else result
@@ -193,7 +193,7 @@ class Writing:
 
 
 def writing(source: object, writer: ArtifactWriter | None = None) -> Writing:
-    """Return the writer that *source* needs: bytes, an open file, a path, or a :class:`PathSource`."""
+    """Return the writer for *source*: bytes, an open file, a path, or a :class:`PathSource`."""
     if isinstance(source, Writing):
         return source
     if isinstance(source, (str, Path)):
@@ -217,7 +217,7 @@ def writing(source: object, writer: ArtifactWriter | None = None) -> Writing:
 
 
 def measure(path: Path) -> WriteResult:
-    """Return size and hash of what is at *path*, by reading it."""
+    """Return the size and hash of the file or folder at *path*, by reading it."""
     if not path.is_dir():
         size, digest = _read(path)
         return WriteResult(size, {"sha256": digest})
@@ -235,7 +235,7 @@ def tree_hash(lines: Iterable[tuple[str, int, str]]) -> str:
 
 
 def sha256_of(reading: BinaryIO) -> tuple[int, str]:
-    """Return how many bytes are left in *reading* and their sha256."""
+    """Return the number and the sha256 of the remaining bytes of *reading*."""
     size, digest = 0, hashlib.sha256()
     for block in _blocks(reading):
         size += len(block)
@@ -268,7 +268,7 @@ def _at_most(blocks: Iterable[bytes], limit: int, rule: str) -> Iterator[bytes]:
 
 
 def _no_archive(blocks: Iterator[bytes]) -> Iterator[bytes]:
-    """Pass *blocks* on. Raises InvalidRequest when they begin as an archive does."""
+    """Yield *blocks* unchanged. Raises InvalidRequest if they begin like an archive."""
     for number, block in enumerate(blocks):
         if number == 0 and (block.startswith(_ARCHIVES) or block[257:262] == b"ustar"):
             raise InvalidRequest(
@@ -278,7 +278,7 @@ def _no_archive(blocks: Iterator[bytes]) -> Iterator[bytes]:
 
 
 def _pour(blocks: Iterator[bytes], target: Path, *, half_at: int | None = None) -> WriteResult:
-    """Write *blocks* into *target*; ``bytes:half`` is passed once, when *half_at* bytes are in."""
+    """Write *blocks* to *target*. The fail point ``bytes:half`` is passed once, after *half_at* bytes."""
     size, digest = 0, hashlib.sha256()
     with target.open("wb") as file:
         for block in blocks:

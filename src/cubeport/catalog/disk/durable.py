@@ -1,4 +1,4 @@
-"""What makes bytes and names survive a power cut: the few calls that the libraries below us never make."""
+"""Make bytes and names survive a power cut, with calls that the libraries below do not make."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from pathlib import Path
 from cubeport.errors import NoSpace, StoreUnavailable
 
 _FULL = getattr(fcntl, "F_FULLFSYNC", None)
-"""macOS: its fsync leaves the bytes in the drive."""
+"""For macOS, whose fsync leaves the bytes in the cache of the drive."""
 
 FILE_MODE = 0o660
 FOLDER_MODE = 0o770
-"""What is asked for files and folders that we make. The umask takes from it: 022 leaves the group reading only, 002 lets it write.
-Others never get anything."""
+"""The mode of the folders that we make, before the umask: with 022 the group can only read, with 002 it can also write. Others have
+no access."""
 
 _shared: set[Path] = set()
-"""Folders of catalogs with ``shared: group``: what is made below them is for the whole group, whatever the umask. One table for the
-process, as files are made by code that knows a path and no catalog."""
+"""The folders of catalogs with ``shared: group``. Everything made below them is for the whole group, whatever the umask. It is one
+table for the process, because the code that makes files knows a path but no catalog."""
 
 _NO_SPACE = {errno.ENOSPC, errno.EDQUOT}
 
 FREE_BYTES = 1024 * 1024
-"""Below, no commit is sure to find room: its journal, its rows and their log take about a tenth of that."""
+"""With less free space than this, a commit could fail. Its journal, its rows and their log need about a tenth of it."""
 
 
 def sync(descriptor: int) -> None:
-    """Return when the file's bytes are on the disk. An error abandons them: a second try could succeed and mean nothing."""
+    """Sync the bytes of a file to the disk. After an error do not retry, because a second call could succeed without effect."""
     if _FULL is not None:
         fcntl.fcntl(descriptor, _FULL)
     else:
@@ -39,7 +39,7 @@ def sync(descriptor: int) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when the folder's names are on the disk."""
+    """Sync the names in a folder to the disk."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         sync(descriptor)
@@ -48,12 +48,12 @@ def sync_folder(folder: Path) -> None:
 
 
 def share_with_group(root: Path) -> None:
-    """Let the group write everything that is made below *root* from now on, and keep its group (setgid)."""
+    """Let the group write everything that is made below *root* from now on, and make it inherit the group (setgid)."""
     _shared.add(root.resolve())
 
 
 def give_to_group(path: Path) -> None:
-    """Give the group what the owner may do with *path*, if it is below a shared root and ours; do nothing elsewhere."""
+    """Give the group the owner's permissions on *path*, if it is ours and below a shared root. Otherwise do nothing."""
     if not _shared or not any(path.resolve().is_relative_to(root) for root in _shared):
         return
     found = path.stat()
@@ -63,7 +63,7 @@ def give_to_group(path: Path) -> None:
 
 
 def open_file(path: Path, flags: int) -> int:
-    """Return a descriptor of *path*, with the mode of our files if it is made here."""
+    """Open *path* and return its descriptor. A new file gets the mode of our files."""
     descriptor = os.open(path, flags | os.O_CLOEXEC, FILE_MODE)
     if _shared and flags & os.O_CREAT:
         give_to_group(path)
@@ -71,13 +71,13 @@ def open_file(path: Path, flags: int) -> int:
 
 
 def make_folder(path: Path) -> None:
-    """Make one folder with the mode of our folders. Raises FileExistsError, FileNotFoundError."""
+    """Make a folder with the mode of our folders. Raises FileExistsError, FileNotFoundError."""
     path.mkdir(mode=FOLDER_MODE)
     give_to_group(path)
 
 
 def make_folders(folder: Path) -> list[Path]:
-    """Make *folder* and its missing parents, durably; return those made here, outermost first."""
+    """Make *folder* and its missing parents durably. Return the new folders, outermost first."""
     missing = []
     while not folder.is_dir():
         missing.append(folder)
@@ -92,14 +92,14 @@ def make_folders(folder: Path) -> list[Path]:
 
 
 def demand_space(*folders: Path, free_bytes: int = FREE_BYTES) -> None:
-    """Return if each of *folders* is on a disk with that much space.
+    """Check that the disks of all *folders* have *free_bytes* of free space.
 
     Raises
     ------
     NoSpace
-        Without a server's path in its words.
+        If a disk has less. The message does not contain a path of the server.
     StoreUnavailable
-        If the disk does not answer.
+        If a disk does not respond.
     """
     for folder in folders:
         with store_errors("ask for free space"):
@@ -111,14 +111,14 @@ def demand_space(*folders: Path, free_bytes: int = FREE_BYTES) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte, whatever the kernel takes at a time."""
+    """Write all bytes, also if the kernel accepts only a part at a time."""
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
 
 
 def write_beside(path: Path, data: bytes) -> Path:
-    """Write *data* next to *path*, whole and synced, and return where it is. A write that fails leaves nothing there."""
+    """Write and sync *data* to a temporary file next to *path*, and return its path. A failed write leaves no file."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     descriptor = open_file(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     try:
@@ -133,14 +133,16 @@ def write_beside(path: Path, data: bytes) -> Path:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Make *data* the content of *path*: next to it, synced, renamed over it. Readers see the old bytes or the new ones."""
+    """Replace the content of *path* by *data*, through a synced temporary file and a rename. Readers see either the old or the new
+    bytes.
+    """
     write_beside(path, data).replace(path)
     sync_folder(path.parent)
 
 
 @contextlib.contextmanager
 def store_errors(what: str) -> Iterator[None]:
-    """Turn the system's errors into ours; *what* says, without a server's path, what could not be done."""
+    """Translate the system's errors to ours. *what* says what failed, without a path of the server."""
     try:
         yield
     except OSError as exc:
@@ -156,6 +158,8 @@ def store_errors(what: str) -> Iterator[None]:
 
 
 def _shown(path: str | bytes | int) -> str:
-    """Return a path as a message may show it: from ``.cubeport`` on, or its last two steps, never a whole path of a server."""
+    """Return the part of a path that a message may show: from ``.cubeport`` on, or its last two parts, but no full path of a
+    server.
+    """
     parts = Path(os.fsdecode(path) if isinstance(path, (str, bytes)) else str(path)).parts
     return "/".join(parts[parts.index(".cubeport") :] if ".cubeport" in parts else parts[-2:])

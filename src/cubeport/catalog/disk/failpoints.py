@@ -1,7 +1,8 @@
-"""Places where a test may kill, break or pause us, by name. Unarmed they cost one look at an empty mapping.
+"""Named fail points, where a test can kill, break or pause the process. If none is armed, each costs one lookup in an empty
+mapping.
 
-``NAME[@N][=ACTION],…``: at the Nth passing (1) do ACTION (``kill``). Nothing here reads the environment: ``main`` reads
-``CUBEPORT_FAIL_POINTS`` once, refuses it without ``CUBEPORT_TESTING=1``, and arms.
+``NAME[@N][=ACTION],…`` does ACTION (default ``kill``) at the Nth passing (default 1). This module does not read the environment:
+``main`` reads ``CUBEPORT_FAIL_POINTS`` once, refuses it without ``CUBEPORT_TESTING=1``, and arms the points.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ STATES = (
     "rolled_back",
     "failed",
 )
-"""The journal's states in order."""
+"""The states of the journal, in order."""
 
 STEPS = (
     "lock",
@@ -52,13 +53,13 @@ STEPS = (
     "recover",
     "trash",
 )
-"""The steps of an operation that are not states of its journal, and those of recovery and of gc."""
+"""The steps of an operation that are not states of its journal, and the steps of recovery and gc."""
 
 SINGLE = ("bytes:half", "fsync:half", "commit:unknown", "port")
-"""Points without a before and an after: halfway, the lost answer of a commit, each call of a port."""
+"""Points without before and after: halfway points, a commit with an unknown outcome, and each call of a port."""
 
 NAMES = (*(f"{name}:{side}" for name in (*STATES, *STEPS) for side in ("before", "after")), *SINGLE)
-"""Every name there is; a test walks it, so none is dead."""
+"""All names. A test visits each of them, so that none is unused."""
 
 _GRAMMAR = re.compile(
     r"(?P<name>[a-z_]+(?::[a-z]+)?)(?:@(?P<at>[1-9]\d{0,8}))?(?:=(?P<action>[a-z-]+)(?::(?P<argument>\d+(?:\.\d+)?))?)?"
@@ -67,7 +68,7 @@ _ACTIONS = ("kill", "kill-one", "eio", "enospc", "raise", "sleep", "stop")
 
 
 class FailPointRaised(RuntimeError):
-    """What the action ``raise`` raises: an error that nobody foresaw."""
+    """The unexpected error that the action ``raise`` raises."""
 
 
 @dataclass(slots=True)
@@ -84,20 +85,20 @@ _root = 0
 
 
 def arm(text: str, *, root: int | None = None) -> None:
-    """Arm the points that *text* names, in place of those armed before; an empty text disarms.
+    """Arm the points in *text*, and disarm all others. An empty text disarms all points.
 
     Parameters
     ----------
     text
         The grammar above.
     root
-        The process that began the service: ``kill`` ends it and all its descendants. Default: this process. A process that
-        starts workers passes its own id on to them.
+        The main process of the service. ``kill`` ends it and all its descendants. The default is this process. A process that
+        starts workers passes its own id to them.
 
     Raises
     ------
     InvalidConfiguration
-        If *text* does not fit the grammar or names an unknown point or action: a fail point that cannot fire tests nothing.
+        If *text* does not match the grammar, or names an unknown point or action.
     """
     global _root
     points: dict[str, list[_Point]] = {}
@@ -127,26 +128,26 @@ def armed() -> bool:
 
 
 def passed(name: str) -> int:
-    """Return how often the armed point *name* was passed, for tests that walk until nothing fires."""
+    """Return how often the armed point *name* was passed, for tests that continue until nothing fires."""
     return max((point.passed for point in _armed.get(name, ())), default=0)
 
 
 def passing(name: str) -> None:
-    """Pass the point *name*: nothing happens unless it is armed for this passing."""
+    """Pass the point *name*. Nothing happens unless it is armed for this passing."""
     if _armed:
         _pass(name)
 
 
 @contextmanager
 def step(name: str) -> Iterator[None]:
-    """Pass ``name:before``, run the body, pass ``name:after``; a body that raises does not get after itself."""
+    """Pass ``name:before``, run the body, and pass ``name:after`` unless the body raises."""
     passing(f"{name}:before")
     yield
     passing(f"{name}:after")
 
 
 def counted[T](port: T) -> T:
-    """Return *port* such that each call of a method passes ``port`` first; the port itself while that point is not armed."""
+    """Return *port* with each method call passing the point ``port`` first, or *port* itself if that point is not armed."""
     return cast("T", _Counted(port)) if "port" in _armed else port
 
 
@@ -163,7 +164,7 @@ class _Counted:
 
         @wraps(value)
         def call(*args: Any, **kwargs: Any) -> Any:
-            with store_errors("reach the store"):  # as an adapter turns its library's errors into ours
+            with store_errors("reach the store"):  # as an adapter translates the errors of its library
                 passing("port")
             return value(*args, **kwargs)
 
@@ -200,9 +201,9 @@ def _act(name: str, point: _Point) -> None:
 
 
 def _kill_service() -> NoReturn:
-    """End the service as a power cut of its processes would: nobody gets to run a handler.
+    """Kill all processes of the service without running handlers, like a power cut.
 
-    By descent and not by process group: a test that started us in its own group must survive us.
+    They are found by descent and not by process group, because a test that started the service in its own group must survive.
     """
     while others := _descendants(_root) - {os.getpid()}:
         for pid in others:
@@ -226,7 +227,7 @@ def _kill(pid: int) -> None:
 
 
 def _descendants(root: int) -> set[int]:
-    """Return the living processes that *root* began, directly or not; zombies are dead."""
+    """Return the living descendants of the process *root*. Zombies count as dead."""
     parents: dict[int, int] = {}
     for folder in Path("/proc").iterdir():
         if not folder.name.isdigit():

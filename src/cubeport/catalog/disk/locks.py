@@ -1,8 +1,7 @@
-"""Locks between processes: flock and nothing else, so that the kernel frees them when their holder dies.
+"""Locks between processes. They use only flock, so that the kernel releases them when their holder dies.
 
-A note next to the lock says who holds it. Nothing depends on it, so a failure to write it is ignored. There are no pid
-files, lock files are never unlinked, and no other mechanism replaces flock. A *forked* child would share the lock; children are
-started by exec, which closes it.
+A note next to the lock names its holder. Nothing depends on the note, so a failure to write it is ignored. There are no pid files,
+and lock files are never unlinked. A *forked* child would share the lock, but children are started by exec, which closes it.
 """
 
 from __future__ import annotations
@@ -27,14 +26,14 @@ from cubeport.catalog.forms.redaction import redact, redact_text
 from cubeport.errors import Locked
 
 type LockState = Literal["free", "held", "left", "elsewhere"]
-"""``left``: free, with the note of a process that died. ``elsewhere``: free here, with the note of another machine."""
+"""``left`` is free, with the note of a dead process. ``elsewhere`` is free here, with the note of another machine."""
 
 _FIRST_PAUSE_S = 0.0005
 _LONGEST_PAUSE_S = 0.01
 
 
 class FileLock:
-    """An exclusive lock on the file at *path*, which stays there empty. One object is for one holder, not for threads to share.
+    """An exclusive lock on the file at *path*, which stays empty. Each holder needs its own object; threads cannot share one.
 
     ::
 
@@ -43,10 +42,10 @@ class FileLock:
     Parameters
     ----------
     note
-        What to write next to the lock while it is held, on top of what is known of this process: ``operation_id``, ``user``,
-        ``command``. ``None`` writes no note, for a file that says itself who owns it.
+        What to write next to the lock while it is held, in addition to the description of this process: ``operation_id``, ``user``,
+        ``command``. ``None`` writes no note, for a file that names its own owner.
     timeout_s
-        How long ``with`` waits before it raises :class:`~cubeport.errors.Locked`, naming the holder.
+        How long ``with`` waits before it raises :class:`~cubeport.errors.Locked` with the name of the holder.
     """
 
     def __init__(self, path: Path, note: Mapping[str, Any] | None = None, timeout_s: float = 10.0) -> None:
@@ -61,7 +60,7 @@ class FileLock:
         return self._fd is not None
 
     def try_lock(self) -> bool:
-        """Take the lock if it is free; return whether this object holds it now. Any error leaves the lock free.
+        """Take the lock if it is free. Return whether this object holds it now. After an error the lock is free.
 
         Raises
         ------
@@ -81,18 +80,18 @@ class FileLock:
         except BlockingIOError:
             return False
         finally:
-            # Whatever went wrong above, a lock that nobody holds as an object must not stay taken for the life of the process.
+            # After any error above, release the lock. Without an object it would stay locked until the process ends.
             if self._fd != fd:
                 _free(fd)
         return True
 
     def acquire(self) -> Self:
-        """Take the lock, waiting at most ``timeout_s``.
+        """Take the lock. Wait at most ``timeout_s``.
 
         Raises
         ------
         Locked
-            Saying who holds it, since when, doing what.
+            With the holder, the time and the command.
         """
         deadline = time.monotonic() + self.timeout_s
         pause = _FIRST_PAUSE_S
@@ -105,7 +104,7 @@ class FileLock:
         return self
 
     def release(self) -> None:
-        """Free the lock; nothing happens if it is not held."""
+        """Release the lock. Nothing happens if it is not held."""
         if self._fd is None:
             return
         fd, self._fd = self._fd, None
@@ -123,15 +122,15 @@ class FileLock:
 
 
 def holder(path: Path) -> dict[str, Any] | None:
-    """Return the note next to the lock: ``{pid, host, user, process, command, operation_id, since}``, ``None`` without one."""
-    with contextlib.suppress(OSError, ValueError):  # it informs people only: unreadable is as good as none
+    """Return the note next to the lock, ``{pid, host, user, process, command, operation_id, since}``, or ``None``."""
+    with contextlib.suppress(OSError, ValueError):  # the note only informs people, so an unreadable note counts as none
         note = json.loads(_note_path(path).read_text())
         return note if isinstance(note, dict) else None
     return None
 
 
 def lock_state(path: Path) -> LockState:
-    """Return whether somebody holds the lock; a moment later it may be otherwise."""
+    """Return whether somebody holds the lock. This can change at any time."""
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
@@ -149,7 +148,7 @@ def lock_state(path: Path) -> LockState:
 
 
 def clear_note(path: Path) -> bool:
-    """Remove the note of a holder that died, under its lock; return whether there was one to remove."""
+    """Remove the note of a dead holder while holding its lock. Return whether there was one."""
     lock = FileLock(path)
     if holder(path) is None or not lock.try_lock():
         return False
@@ -166,14 +165,14 @@ def _note_path(path: Path) -> Path:
 
 def _free(fd: int) -> None:
     try:
-        fcntl.flock(fd, fcntl.LOCK_UN)  # not by closing alone: a child that is just being started may still have it open
+        fcntl.flock(fd, fcntl.LOCK_UN)  # closing is not enough: a child that is just starting may still have it open
     finally:
         os.close(fd)
 
 
 def _write_note(path: Path, text: str) -> None:
-    # Not synced, not renamed: it informs people only, and a torn one reads as none. A full or failing disk must cost the note and
-    # nothing else: the lock itself needs no byte.
+    # Neither synced nor renamed: the note only informs people, and an incomplete note counts as none. On a full or failing disk
+    # only the note is lost, because the lock itself needs no bytes.
     with contextlib.suppress(OSError):
         fd = open_file(_note_path(path), os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         try:
@@ -188,7 +187,7 @@ def _note_of(pid: int) -> dict[str, Any]:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         user = str(os.getuid())
-    # Program and command only: later arguments may hold what a user typed as a value.
+    # Only the program and the command, because later arguments can contain private values.
     command = [Path(sys.argv[0]).name or "python", *(word for word in sys.argv[1:2] if not word.startswith("-"))]
     return {
         "pid": pid,

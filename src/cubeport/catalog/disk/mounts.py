@@ -1,4 +1,6 @@
-"""What kind of file system a path is on: shared memory and locks, which SQLite and TinyDB need, work on local ones alone."""
+"""Find the type of the file system of a path. SQLite and TinyDB need shared memory and locks, which only work on local file
+systems.
+"""
 
 from __future__ import annotations
 
@@ -13,12 +15,12 @@ _ESCAPE = re.compile(r"\\([0-7]{3})")
 
 
 def mount_type(path: Path, mountinfo: str | None = None) -> str | None:
-    """Return the type of the file system that *path* (or its nearest existing parent) is on, ``None`` where it cannot be told.
+    """Return the type of the file system of *path* (or its nearest existing parent), or ``None`` if it is unknown.
 
     Parameters
     ----------
     mountinfo
-        The text of ``/proc/self/mountinfo`` (proc(5)), read when not given.
+        The text of ``/proc/self/mountinfo`` (proc(5)). By default it is read.
     """
     if mountinfo is None:
         try:
@@ -36,12 +38,12 @@ def mount_type(path: Path, mountinfo: str | None = None) -> str | None:
 
 
 def is_network(kind: str | None) -> bool:
-    """Return whether a file system of this type is shared over a network, or made by a program that may do so (FUSE)."""
+    """Return whether a file system of this type is shared over a network, or can be (FUSE)."""
     return kind is not None and (kind in _NETWORK or kind.startswith("fuse."))
 
 
 def refuse_network(path: Path, *, mountinfo: str | None = None) -> None:
-    """Raise NetworkFilesystem, naming the type, if *path* is on such a file system."""
+    """Raise NetworkFilesystem with the type if *path* is on such a file system."""
     kind = mount_type(path, mountinfo)
     if is_network(kind):
         raise NetworkFilesystem(

@@ -1,1 +1,1 @@
-"""Text and values in one fixed form: canonical JSON, strict YAML, addresses, redaction of secrets."""
+"""Fixed forms of text and values: canonical JSON, strict YAML, addresses, redaction of secrets."""

@@ -1,6 +1,6 @@
-"""Which addresses of other machines may be asked: one parser, origins that somebody allowed, and the public net behind a name.
+"""Which URLs of other machines are allowed: one parser, an allow-list of origins, and a check for public addresses.
 
-Pure: nothing is resolved and nothing is opened here.
+Pure functions: nothing is resolved or opened here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ _LONGEST = 8_192
 _URL = re.compile(
     r"(https?)://([a-z0-9.-]{1,253}|\[[0-9a-f:.]{2,45}\])(?::([1-9][0-9]{0,4}))?"
     r"([/?](?:[a-z0-9._~!$&'()*+,;=:@/?\[\]-]|%[0-9a-f]{2})*)?",
-    re.IGNORECASE | re.ASCII,  # without ASCII, the letters of other scripts that fold to ours would pass
+    re.IGNORECASE | re.ASCII,  # without ASCII, letters of other scripts that fold to ASCII letters would match
 )
 _LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
@@ -26,18 +26,18 @@ _UNICAST = IPv6Network("2000::/3")
 
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """Who is asked: the unit of the allow-list."""
+    """The origin of a URL, which is the unit of the allow-list."""
 
     scheme: str
     host: str
-    """In lower case; an IPv6 address without its brackets, in its shortest form."""
+    """The host in lower case; an IPv6 address in its shortest form, without brackets."""
     port: int
     literal: Address | None = None
-    """The address, where the URL names no host but this."""
+    """The IP address, if the URL contains one instead of a name."""
 
     @classmethod
     def parse(cls, text: str) -> Origin:
-        """Return the origin that *text* is: ``scheme://host`` or ``scheme://host:port``. Raises ValueError."""
+        """Return the origin ``scheme://host`` or ``scheme://host:port``. Raises ValueError."""
         url = WebURL.parse(text)
         if url.target != "/" or "?" in text:
             raise ValueError("must be scheme://host or scheme://host:port")
@@ -55,21 +55,21 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class WebURL:
-    """An address that every reader understands in the same way."""
+    """A URL that all parsers understand in the same way."""
 
     origin: Origin
     target: str
-    """Path and query, as they are asked for."""
+    """The path and query of the request."""
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """Return the address that *text* is.
+        """Return the URL of *text*.
 
         Raises
         ------
         ValueError
-            For whatever two parsers could take for different places: user info, fragments, backslashes, control characters,
-            white space, hosts beyond ASCII or in other writings of a number, and for chains of libraries (``::``).
+            If two parsers could understand it differently: user info, fragments, backslashes, control characters, white space,
+            hosts that are not ASCII or are unusual forms of a number, and fsspec chains (``::``).
         """
         found = _URL.fullmatch(text) if len(text) <= _LONGEST else None
         if found is None:
@@ -87,7 +87,7 @@ class WebURL:
 
 
 def _literal(host: str) -> Address | None:
-    """Return the address that *host* is, or ``None`` for a name. Raises ValueError."""
+    """Return *host* as an IP address, or ``None`` for a name. Raises ValueError."""
     try:
         if host[0] == "[":
             return IPv6Address(host[1:-1])
@@ -102,7 +102,7 @@ def _literal(host: str) -> Address | None:
 
 
 def is_public(address: Address) -> bool:
-    """Return whether anybody on the internet means the same machine by *address*; IPv4 inside of IPv6 counts as what it is."""
+    """Return whether *address* is globally routable. IPv4 inside IPv6 is checked as IPv4."""
     if isinstance(address, IPv6Address):
         inner = address.ipv4_mapped or address.sixtofour
         return is_public(inner) if inner is not None else address in _UNICAST and address.is_global

@@ -9,7 +9,7 @@ type Box = tuple[float, float, float, float]
 
 
 def checked_box(value: Sequence[float]) -> Box:
-    """Return *value* as a box. Raises ValueError if it is not one."""
+    """Return *value* as a box. Raises ValueError if it is not a box."""
     numbers = tuple(map(float, value))
     if len(numbers) != 4 or not all(map(math.isfinite, numbers)):
         raise ValueError("bbox is four numbers: west, south, east, north")
@@ -20,14 +20,14 @@ def checked_box(value: Sequence[float]) -> Box:
 
 
 def boxes(west: float, south: float, east: float, north: float) -> tuple[Box, ...]:
-    """Return the box as one, or as two where it crosses the antimeridian."""
+    """Return the box as one box, or as two if it crosses the antimeridian."""
     if west > east:
         return (west, south, 180.0, north), (-180.0, south, east, north)
     return ((west, south, east, north),)
 
 
 def query_boxes(bbox: Box) -> tuple[Box, ...]:
-    """Return :func:`boxes`, with the antimeridian itself on both its sides, since 180 and -180 are one edge."""
+    """Return :func:`boxes`, with the antimeridian on both sides, because 180 and -180 are the same edge."""
     west, south, east, north = bbox
     found = boxes(*bbox)
     if west == -180 and east != 180:
@@ -38,5 +38,5 @@ def query_boxes(bbox: Box) -> tuple[Box, ...]:
 
 
 def meet(box: Box, bbox: Sequence[float]) -> bool:
-    """Return whether two boxes have a point in common, their edges included."""
+    """Return whether two boxes intersect, including their edges."""
     return any(a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3] for a in query_boxes(box) for b in boxes(*bbox))

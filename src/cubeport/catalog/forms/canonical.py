@@ -1,6 +1,7 @@
-"""The common forms that every document of the catalog is written in: JSON, timestamps, ids and names.
+"""The common forms of all documents of the catalog: JSON, timestamps, ids and names.
 
-One value has one text (keys sorted, UTF-8, no NaN), so that equal values are equal bytes on disk, over HTTP and in a digest.
+Each value has exactly one text (sorted keys, UTF-8, no NaN), so that equal values give equal bytes on disk, over HTTP and in
+digests.
 """
 
 from __future__ import annotations
@@ -22,10 +23,10 @@ from cubeport.errors import InvalidRequest, Problem
 type Json = bool | int | float | str | list[Json] | dict[str, Json] | None
 
 MAX_DEPTH = 32
-"""Levels of nesting that a document may have."""
+"""The largest nesting depth of a document."""
 
 MAX_KEY = 256
-"""Characters in a key of a document."""
+"""The largest number of characters in a key of a document."""
 
 _NAME = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _ID = re.compile(r"[0-9a-f]{32}")
@@ -35,23 +36,23 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def new_id() -> str:
     """Return a random id of 32 lower-case hex digits.
 
-    Random and not time-ordered: five characters then select one of 1,000 records added in a burst.
+    It is random instead of time-ordered, so that five characters are enough to select one of 1,000 records added together.
     """
     return secrets.token_hex(16)
 
 
 def is_id(text: str) -> bool:
-    """Return whether *text* is a whole id."""
+    """Return whether *text* is a complete id."""
     return _ID.fullmatch(text) is not None
 
 
 def now() -> datetime:
-    """Return the present instant in UTC. Clocks inform, they never decide: order is the catalog's generation."""
+    """Return the current time in UTC. It is only information; the generation of the catalog gives the order of changes."""
     return datetime.now(UTC)
 
 
 def timestamp(instant: datetime) -> str:
-    """Return *instant* as RFC 3339, UTC, six decimals, ``Z``: text order is time order."""
+    """Return *instant* as RFC 3339 in UTC with six decimals and ``Z``, so that text order is time order."""
     if instant.tzinfo is not UTC:
         instant = instant.astimezone(UTC)
     return instant.isoformat(timespec="microseconds")[:26] + "Z"
@@ -63,8 +64,8 @@ def json_value(value: object, path: str = "$") -> Json:
     Raises
     ------
     InvalidRequest
-        With the place of whatever JSON cannot say: NaN, infinity, U+0000, bytes, an unknown type, a nesting over
-        :data:`MAX_DEPTH`, a key that is empty or over :data:`MAX_KEY` characters.
+        With the place of a value that JSON cannot express: NaN, infinity, U+0000, bytes, an unknown type, nesting above
+        :data:`MAX_DEPTH`, or a key that is empty or longer than :data:`MAX_KEY`.
     """
     try:
         return _copied(value, 0)
@@ -73,11 +74,11 @@ def json_value(value: object, path: str = "$") -> Json:
 
 
 class _OddError(Exception):
-    """Something that is not plain JSON yet, or never will be."""
+    """A value is not plain JSON."""
 
 
 def _copied(value: Any, depth: int) -> Json:
-    """Return plain JSON copied, as nearly all of it is; anything else is looked at again, with its place."""
+    """Return a copy of plain JSON, which is the usual case. Any other value raises, and is then processed with its place."""
     kind = type(value)
     if kind is str:
         if "\0" in value or not (value.isascii() or _SURROGATE.search(value) is None):
@@ -98,7 +99,7 @@ def _copied(value: Any, depth: int) -> Json:
             raise _OddError
     elif kind is not int and kind is not bool and value is not None:
         raise _OddError
-    return value  # type: ignore[no-any-return]  # what is left is a plain value
+    return value  # type: ignore[no-any-return]  # only plain values remain
 
 
 def _json(value: object, path: str, depth: int) -> Json:
@@ -149,7 +150,7 @@ def _unsayable(path: str, why: str) -> InvalidRequest:
 
 
 def dumps(value: object, *, indent: bool = False) -> str:
-    """Return the canonical JSON text of *value*: keys sorted at every level, indented by two for people or on one line."""
+    """Return the canonical JSON text of *value*: sorted keys at all levels, on one line or indented by two."""
     return (_PRETTY if indent else _PLAIN).encode(value)
 
 
@@ -158,14 +159,14 @@ _PRETTY = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False, 
 
 
 def check_name(text: str) -> str:
-    """Return *text* if it is a name (kind, schema, profile, plugin, hook, relation), else raise ValueError."""
+    """Return *text* if it is a valid name (kind, schema, profile, plugin, hook, relation), otherwise raise ValueError."""
     if not _NAME.fullmatch(text):
         raise ValueError("must be 1 to 64 of a-z 0-9 . _ - and begin with a letter")
     return text
 
 
 def check_plain(text: str, longest: int) -> str:
-    """Return *text* if it has 1 to *longest* characters and no control characters, else raise ValueError."""
+    """Return *text* if it has 1 to *longest* characters and no control characters, otherwise raise ValueError."""
     plain = text.isprintable() or not any(unicodedata.category(c) in ("Cc", "Cs") for c in text)
     if not 1 <= len(text) <= longest or not plain:
         raise ValueError(f"must be 1 to {longest} characters without control characters")
@@ -189,7 +190,7 @@ def _instant(value: object) -> object:
 
 
 TRUSTED = object()
-"""The validation context for documents that came out of our own store: they were made plain JSON on the way in."""
+"""The validation context for documents from our own store, which are already plain JSON."""
 
 
 def _json_object(value: object, info: ValidationInfo) -> object:

@@ -1,4 +1,4 @@
-"""Cursors: where a list goes on, as text that callers pass back unread."""
+"""Cursors: the place where a list continues, as opaque text that callers pass back."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ def write(*values: Any) -> str:
 
 
 def read(text: str, count: int) -> list[Any]:
-    """Return the *count* values of a cursor; what they are, the caller checks.
+    """Return the *count* values of a cursor. The caller must check them.
 
     Raises
     ------
     ValueError
-        When :func:`write` gave no such text.
+        If *text* is not a result of :func:`write`.
     """
     try:
         values = json.loads(base64.b64decode(text + "=" * (-len(text) % 4), b"-_", validate=True))
@@ -33,12 +33,12 @@ def read(text: str, count: int) -> list[Any]:
 
 
 def write_place(seq: int, row_id: str) -> str:
-    """Return the cursor behind one row of a list that is ordered by sequence number."""
+    """Return the cursor after one row of a list ordered by sequence number."""
     return write(seq, row_id)
 
 
 def read_place(text: str) -> tuple[int, str]:
-    """Return the place that :func:`write_place` wrote. Raises ValueError."""
+    """Return the arguments of :func:`write_place`. Raises ValueError."""
     seq, row_id = read(text, 2)
     if type(seq) is not int or not isinstance(row_id, str):
         raise ValueError("not a position in a list")

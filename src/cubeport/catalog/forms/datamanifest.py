@@ -1,7 +1,7 @@
-"""A list of sources as a ``datamanifest.toml`` (spec-v5.9, schema 1): datasets by name, each with its address and checksum.
+"""A list of sources as a ``datamanifest.toml`` (spec-v5.9, schema 1): datasets by name, each with its URL and checksum.
 
-Tables whose names begin with ``_`` belong to the specification or to other tools. They are kept as they are: a checksum is filled
-in by adding a line to the text, so comments, order and what is unknown here stay.
+Tables whose names begin with ``_`` belong to the specification or to other tools and are not changed. A checksum is added as a line
+of text, so comments, order and unknown fields stay.
 """
 
 from __future__ import annotations
@@ -24,25 +24,25 @@ _HEADER = re.compile(r"^\s*\[\s*(?P<name>[A-Za-z0-9_-]+|\"(?:[^\"\\]|\\.)*\"|'[^
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One dataset of the list."""
+    """A dataset in the list."""
 
     name: str
     uri: str | None
-    """``None`` for one that a function of some language makes."""
+    """The URL; ``None`` for a dataset that a function makes."""
     sha256: str | None
     format: str | None
     description: str | None
     own: Mapping[str, Any]
-    """Its table ``_CUBEPORT``: fields of an ingestion request (``template``, ``mode``, …) and ``dataset_id``."""
+    """The table ``_CUBEPORT``, with fields of an ingestion request (``template``, ``mode``, …) and ``dataset_id``."""
 
 
 def read(text: str) -> list[Entry]:
-    """Return the datasets of a list, in the file's order.
+    """Return the datasets of a list, in the order of the file.
 
     Raises
     ------
     InvalidRequest
-        With every problem: what is no TOML, another schema, fields of other types, a checksum that is none.
+        With all problems: invalid TOML, another schema, fields of wrong types, an invalid checksum.
     """
     try:
         document = tomllib.loads(text)
@@ -76,12 +76,12 @@ def read(text: str) -> list[Entry]:
 
 
 def fill(text: str, checksums: Mapping[str, str]) -> str:
-    """Return the list with ``sha256`` in the tables of these datasets, which have none yet; nothing else changes.
+    """Return the list with ``sha256`` added to the tables of these datasets, which have none yet. Nothing else changes.
 
     Raises
     ------
     InvalidRequest
-        When a table is written in a way that a line cannot be added to (inline, or dotted keys).
+        If a line cannot be added to a table, because it is inline or uses dotted keys.
     """
     lines, wanted = text.splitlines(keepends=True), dict(checksums)
     out: list[str] = []

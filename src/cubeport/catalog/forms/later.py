@@ -1,4 +1,4 @@
-"""Fields that have a name but do nothing yet. Writing one is refused, instead of being ignored silently."""
+"""Fields that have a name but no effect yet. Setting one is refused instead of ignored."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from pydantic_core import CoreSchema, core_schema
 class Later:
     """Marks a field that nothing reads yet: ``keep_days: Annotated[int, Later()] = 30``.
 
-    A value that is written there is refused with "is not in this version". The default is never checked. To give the field its
-    meaning, read it and remove the marker; a test compares the two.
+    Any value except the default is refused with "is not in this version". To implement the field, read it and remove the marker; a
+    test checks that both happen together.
 
     Parameters
     ----------
     acting
-        The values that say truly what is done already, and so are accepted: ``Later(True)``.
+        The values that describe the current behaviour and are therefore accepted: ``Later(True)``.
     """
 
     acting: tuple[object, ...]
@@ -29,7 +29,7 @@ class Later:
         object.__setattr__(self, "acting", acting)
 
     def check(self, value: object) -> object:
-        """Return *value* if it acts. Raises ValueError."""
+        """Return *value* if it has an effect. Raises ValueError."""
         if any(type(value) is type(each) and value == each for each in self.acting):
             return value
         if self.acting and self.acting[0] not in (None, (), {}):
@@ -47,10 +47,10 @@ class Later:
 
 
 def waiting(model: type[BaseModel]) -> Iterator[str]:
-    """Yield the names of the fields of *model* that do nothing yet."""
+    """Yield the names of the fields of *model* that have no effect yet."""
     return (name for name, field in model.model_fields.items() if any(isinstance(each, Later) for each in field.metadata))
 
 
 def without_waiting(value: BaseModel) -> Mapping[str, Any]:
-    """Return the fields of *value* that act, by name."""
+    """Return the fields of *value* that have an effect, by name."""
     return value.model_dump(exclude=set(waiting(type(value))))

@@ -1,4 +1,4 @@
-"""What no record, event, journal line or message may hold: secrets, known by key, by place in a URL, or by value."""
+"""Remove secrets from records, events, journal lines and messages. They are recognised by key, by place in a URL, or by value."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ _SECRET = re.compile(
 )
 _URL = re.compile(r"\b[a-z][a-z0-9+.-]*://[^\s\"'<>]+", re.IGNORECASE)
 _PATH_PARAMETER = re.compile(r";([^=;/]+)=([^;/]*)")
-"""A parameter of a part of a path (RFC 3986, 3.3): ``/data;token=…/x.nc``."""
+"""A parameter of a path segment (RFC 3986, 3.3): ``/data;token=…/x.nc``."""
 _QUERY_SECRETS = re.compile(_SECRET.pattern + r"|^sig$|^key$|^auth$", re.IGNORECASE)
 
 
 def is_secret_name(name: str) -> bool:
-    """Return whether a key of this name holds a secret."""
+    """Return whether a key with this name contains a secret."""
     return _SECRET.search(name.replace("-", "_")) is not None
 
 
@@ -32,7 +32,7 @@ NOT_A_URL = "is not a URL"
 
 
 def url_secrets(url: str) -> str | None:
-    """Return why no record may hold *url*, or ``None``: user info, a ``::`` chain, a secret-looking query parameter."""
+    """Return why no record may contain *url*, or ``None``: user info, a ``::`` chain, a query parameter that looks secret."""
     if "::" in url:
         return "chained addresses (::) are refused; name the plain address"
     try:
@@ -48,7 +48,7 @@ def url_secrets(url: str) -> str | None:
 
 
 def remember(options: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Return *options*, whose secrets' values are masked from now on wherever this process writes a text."""
+    """Return *options*, and mask the values of its secrets from now on in every text that this process writes."""
     for name, value in options.items():
         if isinstance(value, Mapping):
             remember(value)
@@ -59,11 +59,11 @@ def remember(options: Mapping[str, Any]) -> Mapping[str, Any]:
 
 _values: set[str] = set()
 _SHORTEST = 6
-"""Characters of a value that is looked for: shorter ones would mask ordinary words."""
+"""The shortest value that is masked. Shorter values would mask ordinary words."""
 
 
 def redact_text(text: str) -> str:
-    """Return *text* with user info and queries taken out of every URL in it, and every remembered secret masked."""
+    """Return *text* with user info and queries removed from all URLs, and with all remembered secrets masked."""
     for value in _values:
         text = text.replace(value, MASK)
     return _URL.sub(lambda found: _plain_url(found.group()), text)
@@ -79,7 +79,7 @@ def _plain_url(url: str) -> str:
 
 
 def redact(value: Any) -> Any:
-    """Return *value* with every secret masked: by key name at any depth, and in the URLs of every text."""
+    """Return *value* with all secrets masked: by key name at any depth, and in the URLs of all texts."""
     if isinstance(value, Mapping):
         return {k: MASK if isinstance(k, str) and is_secret_name(k) else redact(v) for k, v in value.items()}
     if isinstance(value, (list, tuple)):

@@ -1,4 +1,4 @@
-"""JSON that says one thing: no name twice in an object, no NaN, no infinity, and no number that becomes one."""
+"""Unambiguous JSON: no duplicate names in an object, no NaN, no infinity, and no number that overflows to infinity."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 
 class DoubledNames(ValueError):
-    """Objects of the text have a name more than once."""
+    """The text has objects with duplicate names."""
 
     def __init__(self, names: list[str], value: Any) -> None:
         super().__init__(f"{', '.join(names)}: more than once in an object")
         self.names = names
-        """The names, sorted."""
+        """The duplicate names, sorted."""
         self.value = value
-        """What the text says if the last one of each is taken."""
+        """The value of the text if the last of each duplicate is used."""
 
 
 class TooManyNames(ValueError):
-    """An object of the text has more names than are read."""
+    """An object of the text has too many names."""
 
 
 def strict_json(text: str | bytes, *, nan: bool = False, most: int | None = None) -> Any:
@@ -29,9 +29,9 @@ def strict_json(text: str | bytes, *, nan: bool = False, most: int | None = None
     Parameters
     ----------
     nan
-        Take NaN and infinity, which zarr writes into attributes.
+        Accept NaN and infinity, which zarr writes in attributes.
     most
-        How many names an object may have.
+        The largest number of names in an object.
 
     Raises
     ------
@@ -39,7 +39,7 @@ def strict_json(text: str | bytes, *, nan: bool = False, most: int | None = None
         :class:`DoubledNames`, :class:`TooManyNames`; ``json.JSONDecodeError`` for what is not JSON; any other one for a number that
         is not finite or has too many digits.
     RecursionError
-        If it is nested too deep.
+        If it is nested too deeply.
     """
     doubled: set[str] = set()
 
@@ -70,10 +70,10 @@ def _finite(text: str) -> float:
 
 
 _DIGITS = 400
-"""The largest number that is finite has 309."""
+"""The most digits of a number. The largest finite number has 309."""
 
 
 def _short(text: str) -> int:
-    if len(text) > _DIGITS:  # converting costs the square of the digits, and so does writing it again
+    if len(text) > _DIGITS:  # the cost of conversion grows with the square of the digits, also when it is written again
         raise ValueError(f"a number of more than {_DIGITS} digits")
     return int(text)

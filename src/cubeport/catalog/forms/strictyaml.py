@@ -1,7 +1,7 @@
-"""Configuration files as plain values with the place of each: YAML 1.2 core, safe, and strict.
+"""Read configuration files as plain values with their places: YAML 1.2 core schema, safe and strict.
 
-PyYAML reads YAML 1.1, where ``no`` is false, ``12:30`` is 750 and ``2024-01-01`` is a date, and it keeps the last of two equal
-keys in silence. Here dates and ``${X}`` stay text, equal keys, tags and aliases are refused, and every problem names
+PyYAML reads YAML 1.1, in which ``no`` is false, ``12:30`` is 750 and ``2024-01-01`` is a date, and it silently keeps the last of
+two equal keys. Here, dates and ``${X}`` stay text; duplicate keys, tags and aliases are refused; and every problem has
 ``file:line:column``.
 """
 
@@ -22,7 +22,7 @@ from cubeport.errors import InvalidConfiguration, Problem
 type Loc = tuple[str | int, ...]
 
 MAX_BYTES = 1 << 20
-"""A configuration file is written by people."""
+"""The largest size of a configuration file, which people write by hand."""
 
 _MAX_DEPTH = 32
 _NULL = re.compile(r"|~|null|Null|NULL")
@@ -34,16 +34,16 @@ _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?")
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """What a file says, and where it says it."""
+    """The values of a file and their places."""
 
     name: str
-    """How messages call the file: relative to the instance, never a whole path."""
+    """The name of the file in messages, relative to the instance, never a full path."""
     value: Any
     marks: Mapping[Loc, tuple[int, int]]
-    """Line and column, from 1, of each key (of a mapping) or item (of a list)."""
+    """Line and column (from 1) of each key of a mapping or item of a list."""
 
     def place(self, loc: Loc) -> str:
-        """Return ``file:line:column`` of *loc*, or of the nearest thing around it that is in the file."""
+        """Return ``file:line:column`` of *loc*, or of the nearest enclosing place in the file."""
         while loc and loc not in self.marks:
             loc = loc[:-1]
         line, column = self.marks.get(loc, (1, 1))
@@ -51,12 +51,12 @@ class Document:
 
 
 def read(path: Path, name: str | None = None) -> Document:
-    """Return what the file says. A file of comments alone says ``None``.
+    """Return the values of the file. A file with only comments gives ``None``.
 
     Raises
     ------
     InvalidConfiguration
-        With every equal key, tag and alias at its place, or the first thing that is not YAML at all.
+        With the place of every duplicate key, tag and alias, or of the first syntax error.
     """
     name = name or path.name
     raw = path.read_bytes()
@@ -70,7 +70,7 @@ def read(path: Path, name: str | None = None) -> Document:
 
 
 def parse(text: str, name: str) -> Document:
-    """Return what *text* says; see :func:`read`."""
+    """Return the values of *text*; see :func:`read`."""
     try:
         node = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as exc:
@@ -91,7 +91,7 @@ def parse(text: str, name: str) -> Document:
 def problems(
     document: Document, errors: Iterable[Mapping[str, Any]], known: Mapping[Loc, Iterable[str]] | None = None
 ) -> list[Problem]:
-    """Return pydantic's *errors* as problems with their place in *document*; *known* names the keys that each level takes."""
+    """Return pydantic's *errors* as problems with their place in *document*. *known* lists the keys of each level."""
     return [
         Problem(
             tuple(error["loc"]),
@@ -103,12 +103,12 @@ def problems(
 
 
 def validated[M: BaseModel](document: Document, model: type[M], known: Mapping[Loc, Iterable[str]]) -> M:
-    """Return *document* as *model*; *known* names the keys that each level takes, for advice on a misspelt one.
+    """Return *document* as *model*. *known* lists the keys of each level, to suggest a correction for a misspelt key.
 
     Raises
     ------
     InvalidConfiguration
-        With every problem at its ``file:line:column``.
+        With all problems, each with ``file:line:column``.
     """
     try:
         return model.model_validate(document.value)
@@ -117,7 +117,7 @@ def validated[M: BaseModel](document: Document, model: type[M], known: Mapping[L
 
 
 def explain(error: Mapping[str, Any], known: Mapping[Loc, Iterable[str]]) -> str:
-    """Return one of pydantic's errors in our words: ``sync.kind: 'tempral' is not one of …; did you mean 'temporal'?``."""
+    """Return our message for a pydantic error: ``sync.kind: 'tempral' is not one of …; did you mean 'temporal'?``."""
     loc: Loc = tuple(error["loc"])
     where = ".".join(str(part) for part in loc)
     match error["type"]:
@@ -133,7 +133,7 @@ def explain(error: Mapping[str, Any], known: Mapping[Loc, Iterable[str]]) -> str
 
 
 def suggestion(given: str, choices: Iterable[str]) -> str:
-    """Return ``; did you mean 'x'?`` for a near miss, else nothing."""
+    """Return ``; did you mean 'x'?`` for a similar choice, otherwise an empty text."""
     near = difflib.get_close_matches(given, list(choices), 1)
     return f"; did you mean '{near[0]}'?" if near else ""
 
@@ -143,11 +143,11 @@ def _refused(found: list[Problem]) -> InvalidConfiguration:
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader without aliases: a few lines of them unfold to gigabytes."""
+    """SafeLoader without aliases, because a few lines of them can expand to gigabytes."""
 
     def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
         if self.check_event(yaml.AliasEvent):
-            event = self.peek_event()  # type: ignore[no-untyped-call]  # the stubs leave it out
+            event = self.peek_event()  # type: ignore[no-untyped-call]  # missing in the stubs
             raise yaml.composer.ComposerError(None, None, "aliases are refused; write the value again", event.start_mark)
         return super().compose_node(parent, index)
 
@@ -193,7 +193,7 @@ class _Builder:
 
 
 _TAGS = ("map", "seq", "str", "null", "bool", "int", "float", "timestamp", "merge", "value")
-"""What PyYAML resolves plain text to; the text decides here, so all scalars among them are read alike."""
+"""The tags that PyYAML resolves plain text to. Here only the text decides, so all scalars with these tags are read alike."""
 
 
 def _mark(node: yaml.Node) -> tuple[int, int]:
@@ -211,5 +211,5 @@ def _scalar(text: str, *, plain: bool) -> str | int | float | bool | None:
         return False
     if _INT.fullmatch(text):
         return int(text, 0) if text.startswith(("0o", "0x")) else int(text)
-    # Infinity and NaN stay text: no setting takes them, and JSON cannot say them.
+    # Infinity and NaN stay text, because no setting accepts them and JSON cannot express them.
     return float(text) if _FLOAT.fullmatch(text) else text

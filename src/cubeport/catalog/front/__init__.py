@@ -1,1 +1,1 @@
-"""What a catalog can do, a class for each subject; ``Catalog`` is all of them."""
+"""The methods of a catalog, in one class for each subject. ``Catalog`` combines them."""

@@ -1,4 +1,4 @@
-"""Adding records: without bytes, with a file, bytes or an artifact; where an artifact would go."""
+"""Add records: without bytes, or with a file, bytes or an artifact; plan where an artifact would be stored."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from cubeport.catalog.adding import ArtifactSource as ArtifactSource
 from cubeport.catalog.artifacts.storage import StoragePlan, WriteMode
 from cubeport.catalog.artifacts.writers import ArtifactWriter, PathSource, writing
 from cubeport.catalog.drafts import OF_RECORD, ArtifactFields, RecordFields
-from cubeport.catalog.front.opened import OpenedCatalog, told
+from cubeport.catalog.front.opened import OpenedCatalog, logged
 from cubeport.catalog.models import TargetKind
 from cubeport.catalog.names import Named
 from cubeport.errors import InvalidRequest
 
 
 class Additions(OpenedCatalog):
-    """Adding records: without bytes, with a file, bytes or an artifact; where an artifact would go."""
+    """Add records: without bytes, or with a file, bytes or an artifact; plan where an artifact would be stored."""
 
-    @told
+    @logged
     def add(self, metadata: Mapping[str, Any] | None = None, **fields: Unpack[RecordFields]) -> Added:
         """Add a record without bytes.
 
         Parameters
         ----------
-        said
+        fields
             The record's fields (``id kind title description tags schema_name schema_version time bbox status visibility lineage``)
             and, for all ways of adding, ``key``, ``on_exists`` (``error``, ``skip``, ``new_version``), ``schema_policy`` and
             ``dry_run``; with bytes also ``profile``, ``directory_template``, ``filename_template``, ``locator``, ``role``,
@@ -41,7 +41,7 @@ class Additions(OpenedCatalog):
         self._writable()
         return self._added(self._adder.add(draft, None, options))
 
-    @told
+    @logged
     def add_file(
         self,
         path: str | Path | PathSource,
@@ -56,7 +56,7 @@ class Additions(OpenedCatalog):
         self._writable()
         return self._added(self._adder.add(draft, named(source_of(path, operation), filename), options))
 
-    @told
+    @logged
     def add_bytes(
         self,
         data: bytes | BinaryIO,
@@ -80,7 +80,7 @@ class Additions(OpenedCatalog):
             self._adder.add(draft, ArtifactSource(filename or draft.id, writing(data), mode="write", original=filename), options)
         )
 
-    @told
+    @logged
     def add_artifact(
         self,
         metadata: Mapping[str, Any] | None = None,
@@ -98,11 +98,12 @@ class Additions(OpenedCatalog):
         Parameters
         ----------
         locator
-            Alone: where the bytes are, which stay there untouched. With a *source*: where to write, under a writable profile.
+            Without *source*, the place of existing bytes, which are not changed. With *source*, the place to write to, under a
+            writable profile.
         source
-            A path, bytes, an open file, or whatever *artifact_writer* reads.
+            A path, bytes, an open file, or the object that *artifact_writer* reads.
         metadata
-            Of the new record; with *record*, of the artifact.
+            The metadata of the new record; with *record*, those of the artifact.
         """
         self._writable()
         if storage_plan is not None:

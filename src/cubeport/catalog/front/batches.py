@@ -1,4 +1,4 @@
-"""Many records at once: batches, pipelines, folders of links."""
+"""Work with many records: batches, pipelines, views."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from cubeport.catalog.plugins import RESERVED
 from cubeport.errors import InvalidRequest
 
 if TYPE_CHECKING:
-    # Loaded by the two calls that need them: starting must stay cheap.
+    # Imported by the two calls that need them, so that starting stays cheap.
     from cubeport.catalog import batch, pipelines
 
 
 class Batches(Searches):
-    """Many records at once: batches, pipelines, folders of links."""
+    """Work with many records: batches, pipelines, views."""
 
     def view(self, folder: str | Path, template: str, *where: Where, apply: bool = False, prune: bool = False) -> ViewPlan:
         """Plan a folder of relative links to the artifacts of matching records. With *apply*, make it."""
@@ -48,16 +48,16 @@ class Batches(Searches):
         on_changed: batch.OnChanged = "skip",
         dry_run: bool = False,
     ) -> batch.BatchResult:
-        """Add the files that the patterns name, or with *manifest* what the one manifest says, each as one operation.
+        """Add the files that match the patterns, or with *manifest* the items of the manifest, each as one operation.
 
         A second call skips what already exists, and continues where an interrupted one ended.
 
         Parameters
         ----------
         schema, metadata, tags, profile
-            Of every record: ``name`` or ``name@version`` of a schema, fields of metadata, tags, the storage profile.
+            For all records: ``name`` or ``name@version`` of a schema, fields of metadata, tags, the storage profile.
         pattern
-            What file names say, for example ``{station}_{year}.nc``: fields of metadata. A file that it does not fit fails.
+            A pattern of file names with metadata fields, for example ``{station}_{year}.nc``. A file that does not match it fails.
         """
         from cubeport.catalog import batch
 
@@ -70,7 +70,7 @@ class Batches(Searches):
         self._writable()
         done = running.run(items)
         for each in done.items:
-            if each.outcome == "failed" and each.operation_id is None:  # an operation says so itself
+            if each.outcome == "failed" and each.operation_id is None:  # an operation reports its own failure
                 self.events.emit(
                     "batch.item_failed", f"{each.source}: {each.reason}", level="error", operation_id=done.batch_id, key=each.key
                 )
@@ -82,7 +82,7 @@ class Batches(Searches):
         return done
 
     def run(self, name: str, *sources: str | Path, dry_run: bool = False) -> pipelines.RunResult:
-        """Run a pipeline of ``config/pipelines`` over sources, paths or ids of records, as one unit of work.
+        """Run a pipeline of ``config/pipelines`` on sources (paths or ids of records) as one unit of work.
 
         Raises
         ------
@@ -109,7 +109,7 @@ class Batches(Searches):
         return pipelines.RunResult(pipeline.name, pipeline.steps, names, records, tuple(work.warnings), work.operation_id)
 
     def _begin(self, source: str | Path) -> tuple[Path | None, CatalogRecord | None]:
-        """Return the path that a source is, or the record and where its bytes lie."""
+        """Return the path of a source, or the record and the path of its bytes."""
         if Path(source).exists():
             return Path(source).absolute(), None
         record = self.get(str(source))
@@ -126,7 +126,7 @@ class Batches(Searches):
         return self._adder.add(record, source, options, others)
 
     def _local(self, artifact: Artifact) -> Path | None:
-        """Return where an artifact would lie locally, whether or not anything does."""
+        """Return the local path of an artifact, whether or not it exists."""
         place = integrity.place_of(artifact)
         if place is not None:
             return self.profiles.get(place[0]).local_path(place[1])
@@ -134,5 +134,5 @@ class Batches(Searches):
 
 
 def _shown(sources: Iterable[str | Path]) -> tuple[str, ...]:
-    """Return sources as an operation's row names them."""
+    """Return the names of sources for the row of an operation."""
     return tuple(redact_text(str(source)) for source in sources)

@@ -1,4 +1,4 @@
-"""Changing records: edits, tombstones, purges; what they were before."""
+"""Change records: edits, tombstones, purges, and their history."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Unpack
 from cubeport.catalog import history
 from cubeport.catalog.drafts import Edge, Options
 from cubeport.catalog.editing import Edit, EditedFields, demand_version, edited
-from cubeport.catalog.front.opened import OpenedCatalog, told
+from cubeport.catalog.front.opened import OpenedCatalog, logged
 from cubeport.catalog.hooks import set_paths
 from cubeport.catalog.keeping import integrity
 from cubeport.catalog.models import CatalogRecord
@@ -18,9 +18,9 @@ from cubeport.errors import Conflict, KeyExists, RecordNotFound
 
 
 class Changes(OpenedCatalog):
-    """Changing records: edits, tombstones, purges; what they were before."""
+    """Change records: edits, tombstones, purges, and their history."""
 
-    @told
+    @logged
     def update(
         self,
         name: Named,
@@ -36,24 +36,25 @@ class Changes(OpenedCatalog):
         schema_policy: Policy | None = None,
         **fields: Unpack[EditedFields],
     ) -> CatalogRecord:
-        """Change a record; :meth:`history` shows what changed, :meth:`at` the former state.
+        """Change a record. :meth:`history` shows the changes, and :meth:`at` an earlier state.
 
         Parameters
         ----------
         set, unset
-            Dotted paths of metadata.
+            Metadata to set or to remove, by dotted path.
         metadata
-            Takes the place of all metadata.
+            Replaces all metadata.
         link, unlink
             Lineage edges to add, or to remove, as pairs of relation and target: an id, a key, a record or a URI.
         if_version
-            Refuse unless this is the record's version.
+            Refuse the change unless the record has this version.
         fields
-            Any field of the record that is the caller's; ``None`` clears it.
+            Other fields of the record that a caller can set; ``None`` clears a field.
 
         Raises
         ------
         StaleRecord
+            If the record has another version than *if_version*.
         """
         record = self.get(name)
         demand_version(record, if_version)
@@ -69,7 +70,7 @@ class Changes(OpenedCatalog):
             return work.commit().records[0].of(self)
 
     def _ends(self, pairs: Iterable[tuple[str, Any]]) -> frozenset[tuple[str, str]]:
-        """Return edges to remove. Their target may be gone by now: then it is the id, as ``fsck`` shows it."""
+        """Return the edges to remove. If the target no longer exists, it is given by its id, as ``fsck`` shows it."""
 
         def end(target: Any) -> str:
             try:
@@ -93,7 +94,7 @@ class Changes(OpenedCatalog):
             return self.update(name, metadata=set_paths({}, updates), unset=unset, if_version=if_version)
         return self.update(name, set=updates, unset=unset, if_version=if_version)
 
-    @told
+    @logged
     def delete(self, name: Named, *, if_version: int | None = None) -> CatalogRecord:
         """Delete a record and leave a tombstone. Its key is free at once, and its bytes are kept. Repeating it changes nothing."""
         record = self.get(name)
@@ -109,7 +110,7 @@ class Changes(OpenedCatalog):
             )
             return work.commit().records[0].of(self)
 
-    @told
+    @logged
     def restore(self, name: Named) -> CatalogRecord:
         """Restore a deleted record as it was. Raises KeyExists if another record has its key now."""
         record = self.get(name)
@@ -127,7 +128,7 @@ class Changes(OpenedCatalog):
             )
             return work.commit().records[0].of(self)
 
-    @told
+    @logged
     def purge(self, name: Named, *, force: bool = False, dry_run: bool = False) -> CatalogRecord:
         """Remove the record's row, then its managed bytes; references are never touched. Returns what was removed.
 

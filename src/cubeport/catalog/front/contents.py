@@ -1,4 +1,4 @@
-"""The bytes of records: where they are, opening, replacing, verifying, fetching."""
+"""Work with the bytes of records: find, open, replace, verify and fetch them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cubeport.catalog.adding import Added, source_to_write
 from cubeport.catalog.artifacts.planning import PlannedPlace
 from cubeport.catalog.drafts import ArtifactFields
 from cubeport.catalog.editing import DescribedFields, without
-from cubeport.catalog.front.opened import told
+from cubeport.catalog.front.opened import logged
 from cubeport.catalog.front.searches import Searches
 from cubeport.catalog.hooks import set_paths
 from cubeport.catalog.keeping import integrity
@@ -21,7 +21,7 @@ from cubeport.errors import InvalidRequest
 
 
 class Contents(Searches):
-    """The bytes of records: where they are, opening, replacing, verifying, fetching."""
+    """Work with the bytes of records: find, open, replace, verify and fetch them."""
 
     def copy_out(self, name: Named, folder: str | Path, artifact: str | None = None) -> Path:
         """Copy the bytes of an artifact, wherever they are stored, into *folder* under their original name. Return the path.
@@ -35,7 +35,7 @@ class Contents(Searches):
         """
         return integrity.copy_out(self.profiles, integrity.choose(self.get(name), artifact), Path(folder))
 
-    @told
+    @logged
     def detach(self, name: Named, artifact: str) -> CatalogRecord:
         """Remove an artifact from its record. Managed bytes are removed after the commit; bytes behind references are kept."""
         record = self.get(name)
@@ -48,7 +48,7 @@ class Contents(Searches):
             work.update_record(record.replace(artifacts=rest), validate=False)
             return work.commit().records[0].of(self)
 
-    @told
+    @logged
     def replace_artifact(
         self,
         name: Named,
@@ -73,7 +73,7 @@ class Contents(Searches):
         options = replace(options, metadata=draft.metadata)
         return self._added(self._adder.put_in_place(record, old, prepared, options, integrity.removal(self.profiles, old)))
 
-    @told
+    @logged
     def update_artifact(
         self,
         name: Named,
@@ -112,7 +112,7 @@ class Contents(Searches):
                     work.commit()
         return found
 
-    @told
+    @logged
     def fetch(self, name: Named, artifact: str | None = None, *, profile: str | None = None) -> CatalogRecord:
         """Download the bytes of an external artifact. They must match its hash, if it is known."""
         self._writable()
@@ -120,7 +120,7 @@ class Contents(Searches):
         chosen = integrity.choose(record, artifact, status="external")
         return integrity.fetch(self.ports, self.parts.planner, self.parts.fetcher, record, chosen, PlannedPlace(profile)).of(self)
 
-    @told
+    @logged
     def drop(self, name: Named, artifact: str | None = None, *, force: bool = False) -> CatalogRecord:
         """Remove downloaded bytes that their origin still has."""
         record = self.get(name)

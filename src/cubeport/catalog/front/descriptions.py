@@ -1,4 +1,4 @@
-"""Schemas of metadata, and metadata read out of files."""
+"""Schemas of metadata, and metadata extracted from files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cubeport.catalog.schemas import Schema, ValidationResult
 
 
 class Descriptions(Searches):
-    """Schemas of metadata, and metadata read out of files."""
+    """Schemas of metadata, and metadata extracted from files."""
 
     def register_schema(self, name: str, model: Any, version: str = "1") -> Schema:
         """Store a schema of metadata: a Pydantic class or a JSON Schema."""

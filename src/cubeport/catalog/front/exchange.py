@@ -1,4 +1,4 @@
-"""Records out and in: NDJSON, RO-Crate, OpenLineage."""
+"""Export and import records: NDJSON, RO-Crate, Intake, OpenLineage."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cubeport.errors import InvalidRequest, TargetExists
 
 
 class Exchange(Searches, Upkeep):
-    """Records out and in: NDJSON, RO-Crate, OpenLineage."""
+    """Export and import records: NDJSON, RO-Crate, Intake, OpenLineage."""
 
     def export_lines(self, *where: Where, with_bytes: Path | None = None, **query: Unpack[QueryFields]) -> Iterator[str]:
         """Yield the matching records as NDJSON, ordered by id and with any status. Copy their managed bytes to *with_bytes*."""
@@ -44,7 +44,7 @@ class Exchange(Searches, Upkeep):
                     out.write(line)
                     count += 1
         except BaseException:
-            target.unlink(missing_ok=True)  # half of an export would stop the next try, and look whole
+            target.unlink(missing_ok=True)  # half an export would look complete and block the next attempt
             raise
         return count
 
@@ -57,9 +57,9 @@ class Exchange(Searches, Upkeep):
         license: str | None = None,
         **query: Unpack[QueryFields],
     ) -> int:
-        """Write the records that match as an RO-Crate 1.1 (Process Run Crate) into a new *folder*; return how many.
+        """Write the matching records as an RO-Crate 1.1 (Process Run Crate) to a new *folder*. Return how many.
 
-        Bytes that are kept here are copied in; references and external artifacts are named by their place.
+        Managed bytes are copied to the folder. References and external artifacts are listed by their location.
 
         Raises
         ------
@@ -88,7 +88,7 @@ class Exchange(Searches, Upkeep):
         return len(records)
 
     def _into_crate(self, folder: Path, record: CatalogRecord, artifact: Artifact) -> str | None:
-        """Copy managed bytes into a crate; return where an artifact is, in it or elsewhere."""
+        """Copy managed bytes to a crate. Return the location of the artifact, in the crate or elsewhere."""
         if artifact.status in ("planned", "missing", "failed"):
             return None
         if artifact.managed or artifact.locator.kind == "inline":
@@ -97,10 +97,10 @@ class Exchange(Searches, Upkeep):
         found = self._address(artifact)
         return found.as_uri() if isinstance(found, Path) else found
 
-    def export_intake(self, file: str | Path, *where: Where, **asked: Unpack[QueryFields]) -> int:
-        """Write the records that match as an Intake catalog (YAML) into a new *file*; return how many are in it.
+    def export_intake(self, file: str | Path, *where: Where, **query: Unpack[QueryFields]) -> int:
+        """Write the matching records as an Intake catalog (YAML) to a new *file*. Return how many it contains.
 
-        A record is in it if its primary artifact is NetCDF, Zarr, CSV, Parquet, JSON or text, and has a local path or an address.
+        It contains a record if its primary artifact is NetCDF, Zarr, CSV, Parquet, JSON or text, and has a local path or a URL.
 
         Raises
         ------
@@ -111,18 +111,18 @@ class Exchange(Searches, Upkeep):
         target = Path(file).absolute()
         if target.exists():
             raise TargetExists(f"{target} already exists.", next_step="name another file, or remove it")
-        records = self.iterate(*where, **(QueryFields(order=("id",)) | asked))
+        records = self.iterate(*where, **(QueryFields(order=("id",)) | query))
         document = listings.intake_catalog(records, self._address, folder=target.parent)
         with store_errors("write the catalog"):
             replace_file(target, yaml.safe_dump(document, sort_keys=False, allow_unicode=True).encode())
         return len(document["sources"])
 
-    def url_table(self, *where: Where, **asked: Unpack[QueryFields]) -> Iterator[str]:
-        """Yield a CSV table of the files of the records that match: address, file name, sha256, size (``datalad addurls``)."""
-        return listings.url_table(self.iterate(*where, **(QueryFields(order=("id",)) | asked)), self._address)
+    def url_table(self, *where: Where, **query: Unpack[QueryFields]) -> Iterator[str]:
+        """Yield a CSV table of the files of the matching records: URL, file name, sha256, size (for ``datalad addurls``)."""
+        return listings.url_table(self.iterate(*where, **(QueryFields(order=("id",)) | query)), self._address)
 
     def _address(self, artifact: Artifact) -> str | Path | None:
-        """Return the local path or the address of an artifact's bytes; ``None`` if it has none that others could use."""
+        """Return the local path or the URL of an artifact's bytes, or ``None`` if it has none that others can use."""
         if artifact.status in ("planned", "missing", "failed"):
             return None
         managed = integrity.place_of(artifact)
@@ -141,12 +141,13 @@ class Exchange(Searches, Upkeep):
     def import_records(
         self, text: str | Iterable[str], *, on_exists: str = "error", schema_policy: Policy | None = None
     ) -> ndjson.Imported:
-        """Restore records as they were, all or none, from lines of NDJSON or a document of ``show --json``.
+        """Restore records unchanged, all or none, from lines of NDJSON or a document of ``show --json``.
 
         Parameters
         ----------
         schema_policy
-            How strictly records are checked against their schemas. Default: as the catalog says. ``off`` takes a backup as it was.
+            How strictly records are checked against their schemas. The default is that of the catalog. ``off`` accepts a backup
+            unchanged.
         """
         if on_exists not in ("error", "skip"):
             raise InvalidRequest(f"on_exists is error or skip, not {on_exists!r}.")

@@ -1,4 +1,4 @@
-"""What all of a catalog stands on: it is open, a record has a name and bytes, and a unit of work changes it."""
+"""The base class of the catalog: opening and closing, finding one record and its bytes, and units of work."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from cubeport.errors import AmbiguousId, CubeportError, ReadOnly, RecordNotFound
 SHORTEST_PREFIX = 4
 
 
-def told[F: Callable[..., Any]](method: F) -> F:
-    """Have an error told in the event log also where it came before there was an operation to tell it."""
+def logged[F: Callable[..., Any]](method: F) -> F:
+    """Log an error of the method in the event log, also if it is raised before an operation starts."""
 
     @wraps(method)
     def call(self: OpenedCatalog, *args: Any, **kwargs: Any) -> Any:
@@ -58,9 +58,9 @@ class OpenedCatalog:
         self.backend: CatalogBackend = ports.backend
         self.rows: Rows = ports.backend.rows
         self.recovered: tuple[Recovered, ...] = ()
-        """What opening it finished or undid, or had to leave."""
+        """The operations that opening the catalog finished, undid, or could not handle."""
         self._copies: TemporaryDirectory[str] | None = None
-        """Bytes of other stores that :meth:`load` opened."""
+        """Copies of the remote bytes that :meth:`load` opened."""
         self._adder = Adder(ports, parts.schemas, parts.extractors, parts.planner, parts.root / MARK if parts.root else None)
 
     def __enter__(self) -> Self:
@@ -97,15 +97,15 @@ class OpenedCatalog:
         return f"<Catalog {self.root or self.catalog_id} ({self.parts.settings.get('backend', 'in memory')})>"
 
     def get(self, name: Named) -> CatalogRecord:
-        """Return the record with that id or key, or the only one whose id begins with it (4 characters or more).
+        """Return the record with this id or key, or the only record whose id begins with it (at least 4 characters).
 
-        Wherever a record is named, a record (or what :meth:`add` returned) is taken too: it is read again.
+        All methods that accept a name also accept a record or the result of :meth:`add`, which they read again.
 
         Raises
         ------
         RecordNotFound
         AmbiguousId
-            With up to ten candidates.
+            If several ids match, with up to ten candidates.
         """
         name = name_of(name)
         record = self.backend.get_record(name) if is_id(name) else None
@@ -136,12 +136,12 @@ class OpenedCatalog:
         inputs: Iterable[str] = (),
         schema_policy: Policy | None = None,
     ) -> UnitOfWork:
-        """Return a unit of work. The end of its block, or ``commit()``, commits all of it; otherwise it leaves no trace.
+        """Return a unit of work. The end of its block, or ``commit()``, commits all changes. Otherwise it leaves no trace.
 
         Parameters
         ----------
         schema_policy
-            How strictly its records are held to their schemas, if not as the catalog says.
+            How strictly records are checked against their schemas. The default is that of the catalog.
         """
         return UnitOfWork(
             self.ports,
@@ -195,8 +195,8 @@ class OpenedCatalog:
     def load(self, name: Named, artifact: str | None = None) -> Any:
         """Open an artifact by its format.
 
-        NetCDF, Zarr and GRIB are an ``xarray.Dataset``, CSV and Parquet a data frame, JSON its values; anything else is a file,
-        opened for reading. Bytes on another store are copied first; the copy is removed when the catalog is closed.
+        NetCDF, Zarr and GRIB are opened as an ``xarray.Dataset``, CSV and Parquet as a data frame, and JSON as values. Anything
+        else is a file opened for reading. Remote bytes are copied first; the copy is removed when the catalog is closed.
 
         Raises
         ------
@@ -212,7 +212,7 @@ class OpenedCatalog:
         return opener(self._here(record, chosen))
 
     def _here(self, record: CatalogRecord, artifact: Artifact) -> Path:
-        """Return where the bytes are in the local file system, or a copy of them."""
+        """Return the local path of the bytes, or of a local copy."""
         if not integrity.is_remote(self.profiles, artifact):
             return integrity.local_path(self.profiles, record, artifact)
         if self._copies is None:
@@ -224,7 +224,7 @@ class OpenedCatalog:
 
 
 def _planned_target(each: Edge) -> Edge:
-    """Return an edge to a record's own id as it is: the record may be planned in the same unit of work, and not be stored yet."""
+    """Return the edge unchanged. Its record can be planned in the same unit of work and not be stored yet."""
     if isinstance(each, Mapping) and is_id(str(each.get("target", ""))):
         return Lineage.from_mapping(each)
     return each

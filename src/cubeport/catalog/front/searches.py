@@ -1,4 +1,4 @@
-"""Finding records: searches, one record, fields and values, lineage, the feed of changes."""
+"""Find records: searches, single records, fields and values, lineage, the feed of changes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from cubeport.catalog.query import FieldSummary, Page, Query, QueryFields, Term
 from cubeport.errors import InvalidRequest, NoMatch
 
 type Where = Query | Term | str | Mapping[str, Any]
-"""What a search takes: a whole query, a term (also as text), or fields and the values that they are equal to."""
+"""An argument of a search: a complete query, a term (also as text), or a mapping of fields to equal values."""
 
 _PAGE = 500
 
 
 class Searches(OpenedCatalog):
-    """Finding records: searches, one record, fields and values, lineage, the feed of changes."""
+    """Find records: searches, single records, fields and values, lineage, the feed of changes."""
 
     def search(self, *where: Where, **query: Unpack[QueryFields]) -> Page:
         """Return one page of the records that match.
@@ -28,9 +28,9 @@ class Searches(OpenedCatalog):
         Parameters
         ----------
         where
-            A whole :class:`Query`; or terms, as text (``"year>=2018"``) or as a mapping of fields to values that are equal.
-        asked
-            Fields of a :class:`Query`. Any other name is a field of metadata that is equal to the value: ``search(site="Oslo")``.
+            A complete :class:`Query`; or terms, as text (``"year>=2018"``) or as a mapping of fields to equal values.
+        query
+            Fields of a :class:`Query`. Any other name is a metadata field with an equal value: ``search(site="Oslo")``.
         """
         return self._ours(self.backend.search(_query(where, query)))
 
@@ -43,15 +43,15 @@ class Searches(OpenedCatalog):
         """Return how many records match."""
         return self.backend.count(_query(where, query))
 
-    def iterate(self, *where: Where, **request: Unpack[QueryFields]) -> Iterator[CatalogRecord]:
-        """Yield every matching record, page by page. A record that exists during the whole walk is yielded exactly once."""
-        query = _query(where, {"limit": _PAGE, **request})
+    def iterate(self, *where: Where, **query: Unpack[QueryFields]) -> Iterator[CatalogRecord]:
+        """Yield all matching records, page by page. A record that exists during the whole iteration is yielded exactly once."""
+        rest = _query(where, {"limit": _PAGE, **query})
         while True:
-            page = self._ours(self.backend.search(query))
+            page = self._ours(self.backend.search(rest))
             yield from page
             if page.next is None:
                 return
-            query = query.at(page.next)
+            rest = rest.at(page.next)
 
     def one(self, *where: Where, **query: Unpack[QueryFields]) -> CatalogRecord:
         """Return the only record that matches. Raises NoMatch, AmbiguousId."""
@@ -65,36 +65,36 @@ class Searches(OpenedCatalog):
         )
 
     def to_dataframe(self, *where: Where, **query: Unpack[QueryFields]) -> Any:
-        """Return the records that match as a ``pandas.DataFrame``: a row each, indexed by id. Raises ExtraMissing."""
+        """Return the matching records as a ``pandas.DataFrame``, one row for each, indexed by id. Raises ExtraMissing."""
         from cubeport.catalog.frames import to_dataframe
 
         return to_dataframe(self.iterate(*where, **query))
 
     def fields(self, *where: Where, **query: Unpack[QueryFields]) -> list[FieldSummary]:
-        """Return the fields of metadata, with their types and examples."""
+        """Return the metadata fields with their types and examples."""
         return self.backend.list_fields(_query(where, query) if where or query else None)
 
     def values(self, field: str, *where: Where, **query: Unpack[QueryFields]) -> list[dict[str, Any]]:
-        """Return the distinct values of a field, with how many records have each, the most frequent first."""
+        """Return the distinct values of a field and how many records have each, the most frequent first."""
         return [{"value": value, "records": n} for value, n in self.backend.field_values(field, _query(where, query))]
 
     def generation(self) -> int:
-        """Return the sequence number of the last commit: equal means that nothing changed."""
+        """Return the sequence number of the last commit. If it is the same, nothing has changed."""
         return self.backend.generation()
 
     def changes(self, after: int, limit: int = 1000) -> list[RecordChange]:
-        """Return which records changed behind generation *after*, oldest first."""
+        """Return the records that changed after generation *after*, oldest first."""
         return self.backend.changes(after, limit)
 
     def lineage(
         self, name: Named, *, direction: Direction = "both", depth: int | None = None, rel: str | None = None
     ) -> LineageGraph:
-        """Return what the record comes from (*up*), what comes from it (*down*), as far as *depth* goes."""
+        """Return what the record was derived from (*up*), or what was derived from it (*down*), to *depth* steps."""
         return lineage_of(self.backend, self.get(name), direction=direction, depth=depth, rel=rel)
 
 
 def _query(where: Sequence[Where], query: Mapping[str, Any]) -> Query:
-    """Return the query that a caller means; keywords that are no field of a query are equal to fields of metadata."""
+    """Return the query of a call. Keywords that are not fields of a query are metadata fields with equal values."""
     if where and isinstance(where[0], Query):
         if len(where) > 1 or query.keys() - {"limit"}:
             raise InvalidRequest("Give a whole query, or terms and fields of one.")

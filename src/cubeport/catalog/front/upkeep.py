@@ -1,4 +1,4 @@
-"""Looking after a catalog: operations, events, recovery, checks."""
+"""Maintain a catalog: operations, events, recovery, checks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from cubeport.catalog.work.recovery import Recovered
 
 
 class Upkeep(OpenedCatalog):
-    """Looking after a catalog: operations, events, recovery, checks."""
+    """Maintain a catalog: operations, events, recovery, checks."""
 
     def logs(self, **query: Unpack[EventFields]) -> EventPage:
         """Return events, the newest last; see :meth:`cubeport.catalog.events.EventLog.read`."""
@@ -43,7 +43,9 @@ class Upkeep(OpenedCatalog):
         return [each for each in self.operations(limit=limit) if record.id in (*each.outputs, *each.inputs)]
 
     def recover(self, operation_id: str | None = None, *, dry_run: bool = False, skip: bool = False) -> list[Recovered]:
-        """Finish or undo what dead processes left open. It can run again safely. Raises NotFound for an unknown one."""
+        """Finish or undo the operations that dead processes left open. It is safe to repeat. Raises NotFound for an unknown
+        operation.
+        """
         if operation_id is not None:
             self.operation(operation_id)
         if not dry_run:
@@ -54,7 +56,7 @@ class Upkeep(OpenedCatalog):
         return recovery.recover(self.ports, operation_id, dry_run=dry_run, skip=skip)
 
     def doctor(self) -> list[Finding]:
-        """Return what is in order and what is not, with next steps. Changes nothing and reads no data."""
+        """Check the catalog and return the findings with next steps. It changes nothing and reads no data."""
         return doctor(self.ports, self.parts)
 
     def fsck(self, name: Named | None = None, **query: Unpack[FsckOptions]) -> Checked:

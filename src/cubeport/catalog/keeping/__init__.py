@@ -1,1 +1,1 @@
-"""Keeping a catalog healthy: doctor, fsck, gc, integrity of bytes, conversion between backends."""
+"""Maintenance of a catalog: doctor, fsck, gc, integrity of bytes, conversion between backends."""

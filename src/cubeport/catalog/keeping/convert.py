@@ -1,7 +1,7 @@
-"""Moving a whole catalog from one backend to another: one snapshot, compared document by document, then the old store retires.
+"""Convert a catalog from one backend to another: copy one snapshot, compare all documents, and then retire the old store.
 
-Order makes it safe to be killed at any point: the copy is whole before the old store is marked, and the mark names the new one, so
-that the next process that finds the mark can finish by naming the new backend in ``catalog.yaml``.
+The conversion can be killed safely at any point. The copy is complete before the old store is marked. The mark names the new store,
+so the next process that finds it can finish by writing the new backend to ``catalog.yaml``.
 """
 
 from __future__ import annotations
