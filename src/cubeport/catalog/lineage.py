@@ -1,4 +1,4 @@
-"""Lineage: what a record comes from, and what comes from it."""
+"""Lineage: what a record was derived from, and what was derived from it."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ _WAYS: Mapping[Direction, tuple[Literal["out", "in"], ...]] = {"up": ("out",), "
 
 @dataclass(frozen=True, slots=True, repr=False)
 class LineageGraph:
-    """What is reached from one record along lineage."""
+    """The lineage of one record."""
 
     root: str
     edges: tuple[StoredEdge, ...]
     records: Mapping[str, CatalogRecord | None]
-    """By id: ``None`` where nothing (any more) has it; URIs are not in it."""
+    """The records by id; ``None`` for an id that no longer exists. URIs are not included."""
 
     def __repr__(self) -> str:
         return f"<LineageGraph of {self.root[:8]}: {len(self.edges)} edges, {len(self.records)} records>"
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
+        """Return the graph as plain JSON values."""
         nodes = {
             key: None if r is None else {"id": key, "kind": r.kind, "title": r.title, "status": r.status}
             for key, r in self.records.items()
@@ -42,7 +42,7 @@ class LineageGraph:
 def lineage_of(
     backend: CatalogBackend, root: CatalogRecord, *, direction: Direction = "both", depth: int | None = None, rel: str | None = None
 ) -> LineageGraph:
-    """Return what *root* comes from (``up``) and what comes from it (``down``), at most *depth* edges away."""
+    """Return what *root* was derived from (``up``) or what was derived from it (``down``), at most *depth* edges away."""
     edges: dict[StoredEdge, None] = {}
     for way in _WAYS[direction]:
         front, seen, level = {root.id}, {root.id}, 0
@@ -58,7 +58,9 @@ def lineage_of(
 
 
 def edge_of(each: Edge, *, record_of: Callable[[Any], CatalogRecord], known: Sequence[str]) -> Lineage:
-    """Return the edge that a caller means; a target that is not a URI names a record. Raises InvalidRequest, RecordNotFound."""
+    """Return the lineage edge for a caller's edge. A target that is not a URI names a record. Raises InvalidRequest,
+    RecordNotFound.
+    """
     if not isinstance(each, Lineage):
         if not isinstance(each, Mapping):
             each = {"rel": each[0], "target": each[1]}
@@ -69,7 +71,9 @@ def edge_of(each: Edge, *, record_of: Callable[[Any], CatalogRecord], known: Seq
 
 
 def _target(target: Any, record_of: Callable[[Any], CatalogRecord]) -> str:
-    """Return the id of the record that *target* names, else the URI that it is: keys, DOIs and handles all have colons."""
+    """Return the id of the record that *target* names, otherwise *target* as a URI. Keys, DOIs and handles can all contain
+    colons.
+    """
     try:
         return record_of(target).id
     except RecordNotFound:

@@ -1,7 +1,7 @@
-"""Records as lists for other tools: an Intake catalog, and a table for ``datalad addurls``. Values to values; nothing is read.
+"""Lists of records for other tools: an Intake catalog, and a table for ``datalad addurls``. Pure functions; nothing is read.
 
-- Intake: the catalog file of version 1, which Intake 0.7 and 2 open. ``{{ CATALOG_DIR }}`` is the folder that the file is in.
-- DataLad: a table of address, file name and what is known of the bytes; ``datalad addurls TABLE '{url}' '{filename}'`` takes it.
+- Intake: a catalog file of version 1, which Intake 0.7 and 2 can open. ``{{ CATALOG_DIR }}`` is the folder of the file.
+- DataLad: a table with URL, file name, sha256 and size, for ``datalad addurls TABLE '{url}' '{filename}'``.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _DRIVERS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
     "json": ("jsonfiles", {}),
     "text": ("textfiles", {}),
 }
-"""Drivers of Intake by the format of an artifact, and what each is told besides the address."""
+"""Intake drivers by the format of an artifact, with their arguments besides the URL."""
 
 type Where = Callable[[Artifact], str | Path | None]
-"""Where an artifact's bytes are: a local path, an address, or ``None`` where neither names them."""
+"""Returns the location of an artifact's bytes: a local path, a URL, or ``None``."""
 
 
 def intake_catalog(records: Iterable[CatalogRecord], where: Where, *, folder: Path) -> dict[str, Any]:
-    """Return an Intake catalog of the records' primary artifacts that Intake has a driver for.
+    """Return an Intake catalog of the primary artifacts for which Intake has a driver.
 
     Parameters
     ----------
     folder
-        Where the file will be. Paths below it are relative to it, so that both can be moved together.
+        The folder of the file. Paths below it are written relative to it, so that both can be moved together.
     """
     sources: dict[str, Any] = {}
     for record in records:
@@ -54,7 +54,7 @@ def intake_catalog(records: Iterable[CatalogRecord], where: Where, *, folder: Pa
 
 
 def _name(record: CatalogRecord, taken: Mapping[str, Any]) -> str:
-    """Return a name that Python and Intake take, unique in the catalog."""
+    """Return a name that is valid in Python and Intake and unique in the catalog."""
     name = re.sub(r"\W+", "_", record.key or record.title or "", flags=re.ASCII).strip("_").lower()
     name = name if re.match(r"[a-z]", name) else f"r_{name}".rstrip("_")
     return f"{name}_{record.id[:8]}" if name in taken or name == "r" else name
@@ -67,7 +67,7 @@ def _relative(place: str | Path, folder: Path) -> str:
 
 
 def _plain(text: str) -> str:
-    """Return *text* so that Intake takes it as it is: Intake reads braces as a template, which could name the environment."""
+    """Return *text* escaped for Intake, which interprets braces as a template that could read the environment."""
     return re.sub(r"\{(?=[{%#])", "{{ '{' }}", text)
 
 
@@ -75,7 +75,7 @@ COLUMNS = ("url", "filename", "sha256", "size", "record", "key", "title")
 
 
 def url_table(records: Iterable[CatalogRecord], where: Where) -> Iterator[str]:
-    """Yield the lines of the table: a row for each file, and a heading. Folders have no single address and are left out."""
+    """Yield the lines of the table: a header, and a row for each file. Folders have no single URL and are skipped."""
     taken: set[str] = set()
     yield _line(COLUMNS)
     for record in records:

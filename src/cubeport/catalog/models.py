@@ -1,7 +1,7 @@
-"""The documents that a catalog holds: records, their artifacts and locators, lineage and operations.
+"""The documents of a catalog: records, their artifacts and locators, lineage and operations.
 
-Frozen values. ``from_mapping`` and ``to_mapping`` are inverse, and equal values have equal bytes (``to_json``) after any round
-trip and through every backend. Unknown locator kinds survive untouched; other unknown fields are refused.
+All are immutable values. ``from_mapping`` and ``to_mapping`` are inverse, and equal values have equal bytes (``to_json``) after any
+round trip through any backend. Unknown kinds of locators are kept unchanged; other unknown fields are refused.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from cubeport.catalog.forms.canonical import TRUSTED, Id, JsonObject, Key, Name,
 from cubeport.errors import InvalidRequest, NewerModel, Problem, SecretRefused
 
 MODEL_VERSION = 1
-"""The form that this release writes. Older documents are lifted on reading, newer ones are neither read nor written."""
+"""The version of documents that this release writes. Older documents are converted when read; newer ones are neither read nor
+written."""
 
 _LIFTS: Mapping[int, Callable[[dict[str, Any]], dict[str, Any]]] = {}
-"""``{n: function}`` that turn a document of version n into one of n + 1; none yet."""
+"""``{n: function}`` that convert a document of version n to version n + 1; none yet."""
 
 _REFUSED = "secret-refused"
 INLINE_BYTES = 64 * 1024
@@ -37,19 +38,19 @@ TargetKind = Literal["file", "directory"]
 
 
 class Model(BaseModel):
-    """A frozen value with one JSON text."""
+    """An immutable value with exactly one JSON text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
     label: ClassVar[str] = "document"
 
     @classmethod
     def from_mapping(cls, document: Mapping[str, Any]) -> Self:
-        """Return the value that *document* says.
+        """Return the value of *document*.
 
         Raises
         ------
         InvalidRequest
-            With every problem and its place.
+            With all problems and their places.
         NewerModel
             If a newer release wrote it.
         """
@@ -59,7 +60,7 @@ class Model(BaseModel):
             raise invalid(cls.label, exc) from None
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return the document as plain JSON values, every field present."""
+        """Return the document as plain JSON values, with all fields."""
         return self.model_dump(mode="json")
 
     def to_json(self, *, indent: bool = False) -> str:
@@ -67,12 +68,12 @@ class Model(BaseModel):
         return dumps(self.to_mapping(), indent=indent)
 
     def replace(self, **changes: Any) -> Self:
-        """Return a validated copy with *changes*. Raises InvalidRequest as :meth:`from_mapping` does."""
+        """Return a validated copy with *changes*. Raises InvalidRequest as :meth:`from_mapping`."""
         return self.from_mapping(self.model_dump() | changes)
 
 
 def invalid(label: str, exc: ValidationError) -> InvalidRequest:
-    """Return pydantic's findings as one problem that lists them all, without echoing any value."""
+    """Return pydantic's errors as one error that lists them all, without any values."""
     found = exc.errors(include_input=False, include_url=False)
     problems = [Problem(tuple(e["loc"]), e["type"], e["msg"].removeprefix("Value error, ")) for e in found]
     words = "; ".join(f"{'.'.join(map(str, p.loc)) or 'document'}: {p.message}" for p in problems)
@@ -107,7 +108,7 @@ class LocalPathLocator(Model):
 
 
 class FSSpecLocator(Model):
-    """An fsspec address: relative to its profile's root, or whole, which is a reference only."""
+    """An fsspec URL: relative to its profile's root, or complete, which is a reference only."""
 
     kind: Literal["urlpath"] = "urlpath"
     urlpath: str = Field(min_length=1)
@@ -128,7 +129,7 @@ class FSSpecLocator(Model):
 
 
 class ExternalURILocator(Model):
-    """A URI elsewhere; its bytes come in by ``fetch`` alone."""
+    """An external URI. Its bytes can only be fetched with ``fetch``."""
 
     kind: Literal["uri"] = "uri"
     uri: str = Field(min_length=1)
@@ -140,7 +141,7 @@ class ExternalURILocator(Model):
 
 
 class PlannedPathLocator(Model):
-    """Where bytes will be; there are none yet."""
+    """The future place of bytes that do not exist yet."""
 
     kind: Literal["planned"] = "planned"
     profile: Name
@@ -176,7 +177,7 @@ class InlineLocator(Model):
 
 
 class BundleMemberLocator(Model):
-    """A member of a bundle that is itself located."""
+    """A member of a bundle that has its own locator."""
 
     kind: Literal["bundle_member"] = "bundle_member"
     bundle: Locator
@@ -184,7 +185,7 @@ class BundleMemberLocator(Model):
 
 
 class UnknownLocator(Model):
-    """A kind of a newer release or an absent plugin: every field is kept and shown, none interpreted."""
+    """A kind from a newer release or a missing plugin. Its fields are kept and shown but not interpreted."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     kind: str
@@ -231,7 +232,9 @@ def _check_relative(path: str) -> None:
 
 
 def check_url(url: str) -> str:
-    """Return *url* if a record may hold it: no user info, ``::`` chain or secret-looking query parameter, else ValueError."""
+    """Return *url* if a record may contain it. Raises ValueError for user info, a ``::`` chain or a query parameter that looks
+    secret.
+    """
     from cubeport.catalog.forms.redaction import NOT_A_URL, url_secrets
 
     why = url_secrets(url)
@@ -246,14 +249,14 @@ def check_url(url: str) -> str:
 
 
 class Artifact(Model):
-    """Bytes that belong to a record, wherever they lie. Null wherever nothing is said."""
+    """Bytes that belong to a record, wherever they are stored. Unknown fields are null."""
 
     label = "artifact"
 
     artifact_id: str = Field(default_factory=lambda: new_id()[:8], pattern=r"^[0-9a-f]{8}$")
     role: Name = "primary"
     original_name: str | None = None
-    """What the file was called where it came from."""
+    """The name of the file in its original place."""
     locator: Locator
     origin: Locator | None = None
     media_type: str | None = None
@@ -274,7 +277,7 @@ class Artifact(Model):
 
 
 class Lineage(Model):
-    """An edge from the record that holds it to another record (by id) or to a URI."""
+    """An edge from the record that contains it to another record (by id) or to a URI."""
 
     label = "lineage edge"
 
@@ -292,7 +295,7 @@ class Lineage(Model):
 
 
 class TimeSpan(Model):
-    """A closed interval of time; a null end is open, and null altogether stands for calendars without such instants."""
+    """A closed time interval; a null end is open. Both are null for calendars without such instants."""
 
     start: Timestamp | None = None
     end: Timestamp | None = None
@@ -318,7 +321,7 @@ class Home(Protocol):
 
 
 class _Bound:
-    """A record's way to its catalog. It is not part of the record: it is not compared, written, copied or pickled with it."""
+    """A record's reference to its catalog. It is not part of the record and is not compared, written, copied or pickled with it."""
 
     def __init__(self, home: Home | None) -> None:
         self.home = home
@@ -362,8 +365,8 @@ class CatalogRecord(Model):
     visibility: Literal["private", "project", "public"] | None = None
 
     def of(self, home: Home) -> Self:
-        """Return this record, which now knows the open catalog that it came from."""
-        # Beside the fields, as pydantic keeps cached properties: equality and JSON do not see it.
+        """Return this record with a reference to the open catalog that it came from."""
+        # Stored outside the fields, like pydantic's cached properties, so that equality and JSON ignore it.
         self.__dict__["_bound"] = _Bound(home)
         return self
 
@@ -376,7 +379,7 @@ class CatalogRecord(Model):
     __str__ = __repr__
 
     def path(self, artifact: str | None = None) -> Path:
-        """Return where an artifact (the primary one) is in the local file system; see ``Catalog.path``."""
+        """Return the local path of an artifact (by default the primary one); see ``Catalog.path``."""
         return self._home().path(self, artifact)
 
     def open(self, artifact: str | None = None) -> Any:
@@ -426,7 +429,7 @@ class CatalogRecord(Model):
 
 
 class Operation(Model):
-    """One unit of work, as it ended. Its row and the records that it wrote are one commit."""
+    """One finished unit of work. Its row and the records that it wrote are committed together."""
 
     label = "operation"
 
@@ -445,15 +448,15 @@ class Operation(Model):
 
 
 def normalise_locator(value: object) -> Any:
-    """Return the locator that *value* means.
+    """Return the locator of *value*.
 
-    Takes a locator, a :class:`~pathlib.Path`, a URL, an absolute path as text, a locator's mapping, or ``{"kind", "value"}`` with
-    the kinds ``local_path fsspec_url external_uri planned_path`` (and ours).
+    *value* is a locator, a :class:`~pathlib.Path`, a URL, an absolute path as text, the mapping of a locator, or ``{"kind",
+    "value"}`` with the kinds ``local_path fsspec_url external_uri planned_path`` (and ours).
 
     Raises
     ------
     InvalidRequest
-        If it means none, or carries what no record may hold.
+        If it is none of these, or contains something that no record may contain.
     """
     if isinstance(value, Model):
         return value
@@ -476,7 +479,7 @@ _SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(?=\S)")
 
 
 def is_uri(text: str) -> bool:
-    """Return whether *text* is an address or an identifier (``https://…``, ``doi:…``, ``hdl:…``), and not a file that exists."""
+    """Return whether *text* is a URL or an identifier (``https://…``, ``doi:…``, ``hdl:…``) instead of an existing file."""
     return "://" in text or (_SCHEME.match(text) is not None and not Path(text).exists())
 
 
@@ -502,12 +505,12 @@ def _from_kind(document: dict[str, Any]) -> Any:
 
 
 def storable(record: CatalogRecord) -> tuple[dict[str, Any], str]:
-    """Return the record's document and its canonical text, as a backend keeps them.
+    """Return the record's document and its canonical text, in the form in which a backend stores them.
 
     Raises
     ------
     InvalidRequest
-        If it is over :data:`RECORD_BYTES` or its metadata have more than :data:`METADATA_LEAVES` values.
+        If it is larger than :data:`RECORD_BYTES`, or its metadata have more than :data:`METADATA_LEAVES` values.
     """
     document = record.to_mapping()
     text = dumps(document)
@@ -526,7 +529,7 @@ def _leaves_in(value: Any) -> int:
 
 
 def trusted_record(document: Mapping[str, Any]) -> CatalogRecord:
-    """Return the record that a document from our own store says: ``from_mapping``, but the metadata are not walked again."""
+    """Return the record of a document from our own store, like ``from_mapping`` but without checking the metadata again."""
     try:
         return CatalogRecord.model_validate(document, context=TRUSTED)
     except ValidationError as exc:

@@ -1,4 +1,4 @@
-"""How a caller names a record: its id, its key, how its id begins, or the record itself."""
+"""How a caller names a record: by its id, its key, the first characters of its id, or the record itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cubeport.errors import InvalidRequest
 
 
 class HasId(Protocol):
-    """A record, or what adding it returned."""
+    """A record, or the result of adding one."""
 
     @property
     def id(self) -> str: ...

@@ -1,4 +1,4 @@
-"""Records as text: one canonical JSON document a line, out and in again, ids, versions and statuses as they were."""
+"""Records as NDJSON: one canonical JSON document a line, which restores ids, versions and statuses unchanged."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ from cubeport.errors import InvalidRequest
 
 @dataclass(frozen=True, slots=True)
 class Imported:
-    """How many records came in, and how many were there already."""
+    """How many records were imported, and how many existed already."""
 
     added: int
     skipped: int
 
 
 def export_lines(records: Iterable[CatalogRecord]) -> Iterator[str]:
-    """Yield each record's line, with its line end."""
+    """Yield one line for each record, with its line end."""
     for record in records:
         yield record.to_json() + "\n"
 
 
 def read_records(text: str | Iterable[str]) -> Iterator[CatalogRecord]:
-    """Yield the records of NDJSON, or of documents indented over several lines, as ``show --json`` prints them.
+    """Yield the records of NDJSON, or of documents that are indented over several lines as by ``show --json``.
 
     Parameters
     ----------
     text
-        Whole, or line by line. Only a line feed ends a line: JSON may hold the other separators that ``splitlines`` knows.
+        The text, or its lines. Only a line feed ends a line, because JSON can contain the other separators of ``splitlines``.
 
     Raises
     ------
     InvalidRequest, NewerModel
-        Naming the line that a document begins on.
+        With the line on which the document begins.
     """
     lines = io.StringIO(text, newline="\n") if isinstance(text, str) else text
     held: list[str] = []
@@ -53,7 +53,7 @@ def read_records(text: str | Iterable[str]) -> Iterator[CatalogRecord]:
         if not held:
             begins = number
         held.append(line)
-        # A document ends with its line, or, indented, with the first brace that is at the margin.
+        # A document ends with its line or, if it is indented, with the first brace in the first column.
         if len(held) > 1 and not line.startswith("}"):
             continue
         if (document := _whole("".join(held), begins, more=len(held) == 1)) is not None:
@@ -65,7 +65,7 @@ def read_records(text: str | Iterable[str]) -> Iterator[CatalogRecord]:
 
 
 def _whole(text: str, line: int, *, more: bool) -> object:
-    """Return the JSON document that *text* is, ``None`` for blank text or where *more* lines may complete it."""
+    """Return the JSON document in *text*; ``None`` for blank text, or if *more* lines can complete it."""
     if not text.strip():
         return None
     with contextlib.suppress(ValueError):
@@ -90,7 +90,7 @@ def _record(document: object, line: int) -> CatalogRecord:
 
 
 def copy_out(profiles: Profiles, artifact: Artifact, folder: Path) -> None:
-    """Copy managed bytes to ``folder/<profile>/<path>``: a copy of the profiles' roots. What is there already stays."""
+    """Copy managed bytes to ``folder/<profile>/<path>``, which gives a copy of the profiles' roots. Existing files stay."""
     place = place_of(artifact)
     if place is None:
         return

@@ -1,4 +1,4 @@
-"""What ``main`` puts into a catalog besides the ports of a unit of work, and who keeps the bytes that are not artifacts."""
+"""The parts of a catalog besides the ports of a unit of work, and the interface for bytes that are not artifacts."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from cubeport.catalog.work.unit_of_work import Ports
 
 @dataclass(frozen=True, slots=True)
 class Garbage:
-    """Bytes that no record names."""
+    """Bytes to which no record refers."""
 
     profile: str
     path: str
@@ -27,58 +27,58 @@ class Garbage:
     modified: str
     reason: str
     ours: bool
-    """Whether a journal, or an operation's id in the name, proves that we made it."""
+    """Whether a journal, or the id of an operation in the name, proves that we made them."""
     removed: bool = False
     kind: str = "orphan-file"
-    """What ``fsck`` calls it; a stranger's is always ``unknown-file``."""
+    """The kind of finding in ``fsck``; always ``unknown-file`` for files that are not ours."""
 
 
 class Keeper(Protocol):
-    """Looks after bytes that are no artifacts: the service's versions."""
+    """Maintains bytes that are not artifacts, such as the service's versions."""
 
     def garbage(self) -> list[Garbage]:
-        """Return what nothing keeps; stores are listed first, then journals, then rows."""
+        """Return unused bytes. Stores are listed first, then journals, then rows."""
 
     def faults(self, *, data: bool, after: str = "", owner: str | None = None) -> Iterator[tuple[str, Finding | None]]:
-        """Yield each place that is looked at, behind *after* and always in the same order, with what is wrong there.
+        """Yield each checked place after *after*, always in the same order, with its problem or ``None``.
 
-        With *data* every byte is read; with *owner* only what the record of that id owns is looked at.
+        With *data*, every byte is read. With *owner*, only what the record with this id owns is checked.
         """
 
     def repair(self, ports: Ports, findings: Sequence[Finding], quarantine: Path) -> list[str]:
-        """Move what is broken by *findings* into the folder *quarantine*, take it off the faces, and say what was done."""
+        """Move the broken parts in *findings* to the folder *quarantine*, unpublish them, and return what was done."""
 
     def problems(self) -> Iterator[Finding]:
-        """Yield what ``doctor`` tells of the work on it; reads rows and locks only."""
+        """Yield the findings for ``doctor``. Only rows and locks are read."""
 
 
 @dataclass(frozen=True, slots=True)
 class CatalogParts:
-    """What ``main`` brings besides the ports of a unit of work."""
+    """The parts that ``main`` provides besides the ports of a unit of work."""
 
     schemas: Schemas
     extractors: Extractors
     planner: Planner
     root: Path | None = None
-    """The instance's folder, where there is one."""
+    """The folder of the instance, if there is one."""
     fetcher: Fetcher | None = None
     locks: Path | None = None
     quarantine: Path | None = None
     apart: frozenset[str] = frozenset()
-    """Profiles that hold the service's versions: its rows, not artifacts, tell what lives there."""
+    """Profiles with the service's versions. Rows, not artifacts, say what is in use there."""
     keepers: Callable[[], Iterable[Keeper]] = tuple
-    """Who looks after those; asked by ``fsck`` and ``gc`` alone."""
+    """The keepers of these profiles. Only ``fsck`` and ``gc`` use them."""
     protect: Callable[[CatalogRecord, CatalogRecord], None] = lambda _old, _new: None
-    """Called with a record and what an edit makes of it; raises InvalidRequest where the edit is another command's work."""
+    """Called with a record before and after an edit. Raises InvalidRequest if another command must make this edit."""
     surroundings: Callable[[], Iterable[Finding]] = tuple
-    """What ``doctor`` tells of the machine."""
+    """The findings of ``doctor`` about the machine."""
     settings: Mapping[str, Any] = field(default_factory=dict)
-    """What ``info`` shows of ``catalog.yaml``."""
+    """The part of ``catalog.yaml`` that ``info`` shows."""
     plugins: Plugins = field(default_factory=Plugins)
-    """What other packages added; their hooks, schemas and so on are in their places already."""
+    """The installed plugins. Their hooks, schemas and so on are already registered."""
     relations: tuple[str, ...] = ()
-    """Relations of lineage that ``catalog.yaml`` names."""
+    """The lineage relations in ``catalog.yaml``."""
     openers: Mapping[str, Callable[[Path], Any]] = field(default_factory=dict)
-    """By the format of an artifact: what opens it for a user of Python."""
+    """Functions that open an artifact as a Python object, by its format."""
     closing: tuple[Callable[[], None], ...] = ()
-    """What :meth:`Catalog.close` calls besides closing the backend."""
+    """Functions that :meth:`Catalog.close` calls in addition to closing the backend."""

@@ -1,4 +1,4 @@
-"""Pipelines: named steps in a file, run over sources as one unit of work that commits once, at the end.
+"""Pipelines: named steps in a file that run on sources as one unit of work, which commits once at the end.
 
 ``config/pipelines/<name>.yaml``::
 
@@ -8,7 +8,8 @@
       steps: [extract-metadata, {validate-record: {policy: strict}}, plan-path, write-artifact, commit-record]
       record: {kind: document, tags: [tidy]}
 
-Each step belongs to one of the five stages of hooks, and that stage's hooks run around it, told the step's name.
+Each step belongs to one of the five stages of hooks. The hooks of this stage run before and after it and receive the name of the
+step.
 """
 
 from __future__ import annotations
@@ -57,20 +58,20 @@ class NoOptions(_Options):
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """What steps pass on: one record in the making and where its bytes come from."""
+    """The value that steps pass on: an unfinished record and the source of its bytes."""
 
     record: CatalogRecord
     source: ArtifactSource | None = None
     plan: StoragePlan | None = None
     derived_from: str | None = None
-    """The record or address that the source is of: what ``transform`` points to."""
+    """The record or URL of the source, to which ``transform`` adds a lineage edge."""
     is_new: bool = True
-    """Whether the record is to be added; else it is in the catalog and will be updated."""
+    """Whether the record is new. Otherwise it exists and will be updated."""
 
 
 @dataclass(frozen=True, slots=True)
 class Tools:
-    """What a step may use besides its draft."""
+    """The tools that a step can use besides its draft."""
 
     adder: Adder
     work: UnitOfWork
@@ -79,30 +80,30 @@ class Tools:
 
 
 class Step(Protocol):
-    """One step. Plugins give theirs with ``registry.step(name, step)``."""
+    """One step. Plugins register theirs with ``registry.step(name, step)``."""
 
     @property
     def stage(self) -> Stage:
-        """Whose hooks run around it."""
+        """Return the stage whose hooks run before and after the step."""
 
     @property
     def options(self) -> type[BaseModel]:
-        """What it takes in the file; unknown options are refused before anything runs."""
+        """Return the model of its options. Unknown options are refused before anything runs."""
 
     def run(self, draft: Draft, options: Any, tools: Tools) -> Draft:
-        """Return the draft as it is now. Whatever is raised rolls the whole pipeline back."""
+        """Return the changed draft. Any exception rolls back the whole pipeline."""
 
 
-# --- the steps of the core: their hooks are those of adding, which runs them itself ---------------------------------
+# --- the steps of the core: adding runs their hooks itself ---------------------------------
 
 
 class ExtractMetadata:
-    """``extract-metadata``: take what the extractors find in the source."""
+    """``extract-metadata``: add the metadata that the extractors find in the source."""
 
     stage: Stage = "metadata_extract"
 
     class options(_Options):  # noqa: N801 - the attribute of the protocol
-        """``only``: which extractors; ``require``: their failure ends the pipeline."""
+        """``only``: the extractors to run; ``require``: whether a failure ends the pipeline."""
 
         only: tuple[str, ...] = ()
         require: bool = False
@@ -118,12 +119,12 @@ class ExtractMetadata:
 
 
 class ValidateRecord:
-    """``validate-record``: hold the record against its schema."""
+    """``validate-record``: validate the record against its schema."""
 
     stage: Stage = "record_validate"
 
     class options(_Options):  # noqa: N801
-        """``policy``: off, warn or strict; default: the kind's, else the catalog's."""
+        """``policy``: off, warn or strict; the default is that of the kind, otherwise of the catalog."""
 
         policy: Policy | None = None
 
@@ -134,12 +135,12 @@ class ValidateRecord:
 
 
 class ValidateDataSchema:
-    """``validate-data-schema``: hold what an extractor found in the data against a schema."""
+    """``validate-data-schema``: validate the block of an extractor against a schema."""
 
     stage: Stage = "record_validate"
 
     class options(_Options):  # noqa: N801
-        """``schema``: ``name`` or ``name@version``; ``block``: whose block of the metadata; ``policy``: warn or strict."""
+        """``schema``: ``name`` or ``name@version``; ``block``: the extractor of the block; ``policy``: warn or strict."""
 
         schema_: str
         block: str
@@ -162,12 +163,12 @@ class ValidateDataSchema:
 
 
 class PlanPath:
-    """``plan-path``: settle where the bytes go."""
+    """``plan-path``: decide where to store the bytes."""
 
     stage: Stage = "path_plan"
 
     class options(_Options):  # noqa: N801
-        """Templates and profile; default: the profile's, else the catalog's."""
+        """Templates and profile; the defaults are those of the profile, otherwise of the catalog."""
 
         directory: str | None = None
         filename: str | None = None
@@ -182,12 +183,12 @@ class PlanPath:
 
 
 class WriteArtifact:
-    """``write-artifact``: write the bytes to where ``plan-path`` said."""
+    """``write-artifact``: write the bytes to the place of ``plan-path``."""
 
     stage: Stage = "artifact_write"
 
     class options(_Options):  # noqa: N801
-        """What is said of the artifact."""
+        """The description of the artifact."""
 
         role: str = "primary"
         media_type: str | None = None
@@ -203,18 +204,18 @@ class WriteArtifact:
 
 
 class Transform:
-    """``transform``: let a writer make other bytes of the source; the record points to what they come from."""
+    """``transform``: convert the source with a writer. The record gets a lineage edge to the source."""
 
     stage: Stage = "artifact_write"
 
     class options(_Options):  # noqa: N801
-        """``writer``: ``unzip`` or a plugin's; ``filename``: what its bytes are called."""
+        """``writer``: ``unzip`` or a plugin's writer; ``filename``: the name of its result."""
 
         writer: str
         filename: str | None = None
 
     def run(self, draft: Draft, options: Any, tools: Tools) -> Draft:
-        """Put the writer between the source and what is written."""
+        """Insert the writer between the source and the artifact."""
         source = _source(draft, "transform")
         known = {"unzip": UnzipSingleFileArtifactWriter(), **tools.writers}
         if options.writer not in known:
@@ -231,13 +232,13 @@ class Transform:
 
 
 class CommitRecord:
-    """``commit-record``: make it true; once, and last."""
+    """``commit-record``: add the record to the commit. It must be the last step."""
 
     stage: Stage = "record_commit"
     options = NoOptions
 
     def run(self, draft: Draft, options: Any, tools: Tools) -> Draft:  # noqa: ARG002 - the protocol's
-        """Put the record into the commit."""
+        """Add the record to the commit."""
         if draft.is_new:
             tools.work.add_record(draft.record)
         else:
@@ -254,7 +255,7 @@ STEPS: Mapping[str, Step] = {
     "transform": Transform(),
     COMMIT: CommitRecord(),
 }
-"""The core's own steps; a plugin's cannot take their names."""
+"""The steps of the core. Plugins cannot use their names."""
 
 
 def _source(draft: Draft, step: str) -> ArtifactSource:
@@ -288,7 +289,7 @@ class _File(_Options):
 
 @dataclass(frozen=True, slots=True)
 class ResolvedStep:
-    """A step as it will run: its stage, and its options with their defaults."""
+    """A step that is ready to run, with its stage, and its options including defaults."""
 
     name: str
     stage: Stage
@@ -303,7 +304,7 @@ class ResolvedStep:
 
 @dataclass(frozen=True, slots=True)
 class Pipeline:
-    """A pipeline that can run: every step is known, every option checked."""
+    """A pipeline that can run. All its steps are known and all options are checked."""
 
     name: str
     operation_type: str
@@ -313,7 +314,7 @@ class Pipeline:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a pipeline did, or with *dry_run* would do."""
+    """The result of a pipeline, or with *dry_run* its plan."""
 
     pipeline: str
     steps: tuple[ResolvedStep, ...]
@@ -342,9 +343,9 @@ def read_pipeline(folder: Path, name: str, more_steps: Mapping[str, Step]) -> Pi
     Raises
     ------
     NotFound
-        Naming near ones.
+        With similar names.
     InvalidConfiguration
-        With every unknown step and option at its place, before anything has run.
+        With the place of all unknown steps and options, before anything runs.
     """
     known = sorted(path.stem for path in folder.glob("*.yaml")) if folder.is_dir() else []
     if name not in known:
@@ -371,7 +372,7 @@ def read_pipeline(folder: Path, name: str, more_steps: Mapping[str, Step]) -> Pi
 
 
 def _resolve(entry: str | Mapping[str, Mapping[str, Any]], known: Mapping[str, Step]) -> ResolvedStep | list[tuple[str, str]]:
-    """Return the step that an entry of the file means, or what is wrong with it."""
+    """Return the step of an entry in the file, or its problems."""
     if not isinstance(entry, str) and len(entry) != 1:
         return [("step", "a step is a name, or one name with its options")]
     name, given = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
@@ -402,9 +403,9 @@ def _order(steps: Sequence[ResolvedStep]) -> Iterator[str]:
 
 
 def drafts(pipeline: Pipeline, sources: Iterable[tuple[Path | None, CatalogRecord | None]]) -> list[Draft]:
-    """Return the draft that each source begins as: a path, or a record with its local path.
+    """Return the initial draft of each source, which is a path, or a record with its local path.
 
-    A record that no step writes bytes for is updated itself; else a new one is made of it.
+    If no step writes bytes, the record itself is updated. Otherwise a new record is made from it.
     """
     writes = any(step.stage == "artifact_write" for step in pipeline.steps)
     found = []
@@ -423,7 +424,7 @@ def drafts(pipeline: Pipeline, sources: Iterable[tuple[Path | None, CatalogRecor
 def run(
     pipeline: Pipeline, begun: Sequence[Draft], adder: Adder, work: UnitOfWork, writers: Mapping[str, Any]
 ) -> tuple[CatalogRecord, ...]:
-    """Run every step over every draft and commit once; whatever fails leaves no trace."""
+    """Run all steps on all drafts and commit once. A failure leaves no trace."""
     for draft in begun:
         for step in pipeline.steps:
             work.step = step.name
@@ -434,7 +435,7 @@ def run(
 
 @contextmanager
 def _told(adder: Adder, work: UnitOfWork, step: ResolvedStep) -> Iterator[None]:
-    """Write the step's events."""
+    """Log the events of the step."""
     said: Mapping[str, Any] = {"operation_id": work.operation_id, "user_id": work.user_id, "step": step.name}
     emit = adder.ports.events.emit
     emit("step.started", f"Step {step.name} started.", level="debug", **said)
@@ -448,7 +449,7 @@ def _told(adder: Adder, work: UnitOfWork, step: ResolvedStep) -> Iterator[None]:
 
 
 def _around(step: ResolvedStep, draft: Draft, tools: Tools) -> Draft:
-    """Run one step; a plugin's has its stage's hooks around it here, the core's run theirs themselves."""
+    """Run one step. The hooks of a plugin's step run here; the steps of the core run their own hooks."""
     if step.step in STEPS.values():
         return _checked(step, step.step.run(draft, step.given, tools))
     hooks = tools.adder.ports.hooks

@@ -1,6 +1,6 @@
-"""What other packages add, found by their entry points ``cubeport.plugins = module:register``.
+"""Plugins of other packages, found by their entry points ``cubeport.plugins = module:register``.
 
-``register(registry)`` is called once. A plugin is used as a whole or not at all: if it fails, or wants a name that already has an
+``register(registry)`` is called once. A plugin is used completely or not at all: if it fails, or uses a name that already has an
 owner, it adds nothing and is reported in one line. Everything else works.
 """
 
@@ -29,10 +29,10 @@ Kind = Literal[
     "formatter", "source", "recipe", "transform", "availability",
 ]  # fmt: skip
 KINDS: tuple[Kind, ...] = get_args(Kind)
-"""What can be registered; the last four are the service's."""
+"""What a plugin can register; the last four are for the service."""
 
 WAITING: frozenset[Kind] = frozenset({"transform"})
-"""Kinds that nothing asks for in this version: a plugin that gives one is refused. Remove a kind here to let it in."""
+"""Kinds that this version does not use. A plugin that registers one is refused. To support a kind, remove it here."""
 
 
 RESERVED: Mapping[Kind, tuple[str, ...]] = {
@@ -53,12 +53,12 @@ RESERVED: Mapping[Kind, tuple[str, ...]] = {
     "source": ("iris-sample-data",),
     "recipe": ("normal", "anomaly", "resample"),
 }  # fmt: skip
-"""Names that are ours; the names of our commands are kept by the command line itself."""
+"""Reserved names. The command line itself reserves the names of commands."""
 
 
 @dataclass(frozen=True, slots=True)
 class Registration:
-    """One thing that a plugin gives."""
+    """One registration of a plugin."""
 
     kind: Kind
     name: str
@@ -68,7 +68,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class Plugin:
-    """One plugin, as it was found."""
+    """One plugin that was found."""
 
     name: str
     version: str | None
@@ -77,7 +77,7 @@ class Plugin:
     disabled: bool = False
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return what ``cubeport plugins`` shows."""
+        """Return the plugin as ``cubeport plugins`` shows it."""
         gives: dict[str, list[str]] = {}
         for each in self.registrations:
             gives.setdefault(each.kind, []).append(each.name)
@@ -85,21 +85,21 @@ class Plugin:
 
 
 class PluginRegistry:
-    """What a plugin's ``register`` gets: one method for each thing that it can give."""
+    """The argument of a plugin's ``register``, with one method for each kind of registration."""
 
     def __init__(self, plugin: str) -> None:
         self.plugin = plugin
         self._given: list[Registration] = []
 
     def schema(self, name: str, model: type[BaseModel] | Mapping[str, Any], version: str = "1") -> None:
-        """Give a schema of metadata: a Pydantic class or a JSON Schema (2020-12)."""
+        """Register a metadata schema: a Pydantic class or a JSON Schema (2020-12)."""
         from cubeport.catalog.schemas import schema_of
 
         schema_of(name, model, version)
         self._add("schema", name, model, version=version)
 
     def extractor(self, extractor: MetadataExtractor) -> None:
-        """Give an extractor of metadata."""
+        """Register a metadata extractor."""
         self._add("extractor", extractor.name, extractor)
 
     def hook(
@@ -112,55 +112,55 @@ class PluginRegistry:
         priority: int = 100,
         undo: Callable[[Mapping[str, Any]], None] | None = None,
     ) -> None:
-        """Give a hook, as ``catalog.hooks.register`` takes it."""
+        """Register a hook, with the arguments of ``catalog.hooks.register``."""
         self._add("hook", name, fn, point=point, required=required, priority=priority, undo=undo)
 
     def template_field(self, name: str, fn: Callable[[Mapping[str, Any]], str]) -> None:
-        """Give a field of path templates: ``fn(fields)`` returns its text."""
+        """Register a field of path templates: ``fn(fields)`` returns its text."""
         self._add("template_field", name, fn)
 
     def operation(self, name: str) -> None:
-        """Give a type of operation, which a pipeline can name as its ``operation.type``."""
+        """Register a type of operation, for ``operation.type`` of a pipeline."""
         self._add("operation", name)
 
     def relation(self, name: str) -> None:
-        """Give a relation of lineage."""
+        """Register a lineage relation."""
         self._add("relation", name)
 
     def step(self, name: str, step: Any) -> None:
-        """Give a step of pipelines: a :class:`~cubeport.catalog.pipelines.Step`."""
+        """Register a pipeline step: a :class:`~cubeport.catalog.pipelines.Step`."""
         self._add("step", name, step)
 
     def undo(self, name: str, fn: Callable[[Mapping[str, Any]], None]) -> None:
-        """Give a compensation: ``fn(data)`` undoes what ``uow.compensate({"undo": name, …})`` journalled."""
+        """Register a compensation: ``fn(data)`` undoes what ``uow.compensate({"undo": name, …})`` recorded."""
         self._add("undo", name, fn)
 
     def writer(self, name: str, writer: Any) -> None:
-        """Give an :class:`~cubeport.catalog.artifacts.writers.ArtifactWriter`."""
+        """Register an :class:`~cubeport.catalog.artifacts.writers.ArtifactWriter`."""
         self._add("writer", name, writer)
 
     def profile_type(self, protocol: str, factory: Callable[..., Any]) -> None:
-        """Give a type of storage profile: ``factory(name, settings, root)`` returns a Profile for ``protocol: …``."""
+        """Register a type of storage profile: ``factory(name, settings, root)`` returns a Profile for ``protocol: …``."""
         self._add("profile_type", protocol, factory)
 
     def cli(self, name: str, app: Any) -> None:
-        """Give a group of commands: a ``typer.Typer``."""
+        """Register a group of commands: a ``typer.Typer``."""
         self._add("cli", name, app)
 
     def formatter(self, name: str, fn: Callable[[Iterable[Any]], str]) -> None:
-        """Give a form of search results: ``fn(records)`` returns the text of ``search --format name``."""
+        """Register a format of search results: ``fn(records)`` returns the text of ``search --format name``."""
         self._add("formatter", name, fn)
 
     def source(self, name: str, factory: Callable[..., Any]) -> None:
-        """Give the service a source (``kind: plugin``): ``factory(params)`` returns a ``cubeport.cubes.sources.PeriodSource``."""
+        """Register a source for ``kind: plugin``: ``factory(params)`` returns a ``cubeport.cubes.sources.PeriodSource``."""
         self._add("source", name, factory)
 
     def recipe(self, name: str, fn: Callable[..., Any], *, inputs: Sequence[str] = ("data",)) -> None:
-        """Give the service a recipe of derived datasets: ``fn(data, …, *, parameter=default)`` returns an ``xarray.Dataset``."""
+        """Register a recipe of derived datasets: ``fn(data, …, *, parameter=default)`` returns an ``xarray.Dataset``."""
         self._add("recipe", name, fn, inputs=tuple(inputs))
 
     def transform(self, name: str, fn: Callable[..., Any]) -> None:
-        """Give the service a transform of values."""
+        """Register a transform of values."""
         self._add("transform", name, fn)
 
     def availability(self, name: str, fn: Callable[..., Any]) -> None:
@@ -195,15 +195,15 @@ class Plugins:
 
     @property
     def broken(self) -> list[Plugin]:
-        """Those that could not be loaded."""
+        """The plugins that could not be loaded."""
         return [plugin for plugin in self.all if plugin.error is not None]
 
     def given(self, kind: Kind) -> list[tuple[Registration, str]]:
-        """Return every registration of *kind* with its plugin's name."""
+        """Return all registrations of *kind*, each with the name of its plugin."""
         return [(each, plugin.name) for plugin in self.all for each in plugin.registrations if each.kind == kind]
 
     def values(self, kind: Kind) -> dict[str, Any]:
-        """Return what was given of *kind* by name, for kinds that have one thing a name."""
+        """Return the registered objects of *kind* by name, for kinds with one object for each name."""
         return {each.name: each.value for each, _ in self.given(kind)}
 
     def lines(self) -> list[str]:
@@ -211,7 +211,7 @@ class Plugins:
         return [f"plugin {plugin.name} is not used: {plugin.error}" for plugin in self.broken]
 
     def tell(self, events: EventLog) -> None:
-        """Write an event for each broken plugin."""
+        """Log an event for each broken plugin."""
         for plugin in self.broken:
             events.emit("plugin.failed", str(plugin.error), level="error", plugin=plugin.name, version=plugin.version)
 
@@ -222,14 +222,14 @@ def discover(
     reserved: Mapping[Kind, Iterable[str]] = RESERVED,
     entry_points: Iterable[metadata.EntryPoint] | None = None,
 ) -> Plugins:
-    """Load every installed plugin, in the order of their names.
+    """Load all installed plugins in the order of their names.
 
     Parameters
     ----------
     disabled
-        Names of plugins that are found and not loaded.
+        The names of plugins that must not be loaded.
     reserved
-        Names that are ours already, by kind.
+        Reserved names by kind.
     """
     found = metadata.entry_points(group=GROUP) if entry_points is None else entry_points
     owners: dict[tuple[Kind, str], str] = {(kind, name): "cubeport" for kind, names in reserved.items() for name in names}
@@ -257,7 +257,7 @@ def _load(point: metadata.EntryPoint) -> list[Registration]:
 
 
 def _claim(plugin: str, given: Sequence[Registration], owners: dict[tuple[Kind, str], str], before: Sequence[Registration]) -> None:
-    """Make the names the plugin's. Raises NamespaceTaken, having claimed nothing, when one has an owner."""
+    """Assign the names to the plugin. If one has an owner already, raises NamespaceTaken and assigns none."""
     from cubeport.catalog.hooks import HookManager
 
     hooks = HookManager()
@@ -266,7 +266,7 @@ def _claim(plugin: str, given: Sequence[Registration], owners: dict[tuple[Kind, 
             hooks.register(each.options["point"], each.value, name=each.name, plugin=plugin, **_hook_options(each))
     mine: set[tuple[Kind, str]] = set()
     for each in given:
-        # A schema has versions, a hook several points: one owner may give the name more than once.
+        # A schema has versions and a hook has several points, so the same owner can register a name more than once.
         key = each.kind, each.name
         if (owner := owners.get(key)) is not None:
             raise NamespaceTaken(f"the {each.kind} {each.name} already belongs to {owner}, so {plugin} cannot provide it")

@@ -1,4 +1,4 @@
-"""Records, artifacts and operations in the words of others: RO-Crate 1.1 and OpenLineage. Values to values; nothing is read.
+"""Records, artifacts and operations in other standards: RO-Crate 1.1 and OpenLineage. Pure functions; nothing is read.
 
 - `RO-Crate 1.1 <https://w3id.org/ro/crate/1.1>`_ with the Process Run Crate profile: a record is a ``Dataset``, an artifact a
   ``File`` (a folder a ``Dataset``), an operation a ``CreateAction``.
@@ -26,11 +26,11 @@ _RELATIONS: Mapping[str, str] = {
     "uses": "isBasedOn",
     "member_of": "isPartOf",
 }
-"""Relations of lineage that schema.org has a word for; all others are an ``additionalProperty``."""
+"""Lineage relations with a schema.org term. All others become an ``additionalProperty``."""
 
 
 def record_id(record: str) -> str:
-    """Return the identifier of a record in a crate: its folder."""
+    """Return the identifier of a record in a crate, which is its folder."""
     return f"{record}/"
 
 
@@ -51,9 +51,9 @@ def crate(
     published
         The date of the crate (RO-Crate 1.1, 3: ``datePublished``).
     places
-        By record and artifact id: where the bytes are, a path in the crate or a URI. An artifact without one is left out.
+        The location of the bytes by record and artifact id: a path in the crate, or a URI. Artifacts without one are omitted.
     license
-        A URI. RO-Crate wants one; where nobody says which, none is invented.
+        A URI. RO-Crate requires one, but if it is unknown, none is invented.
     """
     held = {record.id for record in records}
     root: dict[str, Any] = {
@@ -176,7 +176,7 @@ def run_events(operation: Operation, namespace: str) -> Iterator[dict[str, Any]]
     Parameters
     ----------
     namespace
-        Of the job and its datasets: the catalog.
+        The namespace of the job and its datasets, which is the catalog.
     """
     run: dict[str, Any] = {"runId": str(UUID(operation.operation_id)), "facets": {}}
     if operation.parent_id is not None:

@@ -1,7 +1,7 @@
-"""What a search asks, and what that means: :func:`matches` and :func:`compare` *are* the meaning of a query.
+"""Queries and their meaning, which :func:`matches` and :func:`compare` define.
 
-A record is read as its *leaves*: ``(path, value)`` for every text, number and boolean in its document, lists spread out, so that
-"a list fits when any element does" holds at each step. TinyDB runs the functions here; SQL is tested against them.
+A record is treated as its *leaves*: ``(path, value)`` for every text, number and boolean in its document. Lists are expanded, so
+that a list matches if any of its elements does, at every level. TinyDB runs the functions here; tests compare SQL with them.
 
 ::
 
@@ -10,7 +10,7 @@ A record is read as its *leaves*: ``(path, value)`` for every text, number and b
     VALUE = number | true | false | "text" | [array: any of] | bare text
     FIELD = record field | artifact.FIELD | metadata.a.b | a.b       a dotted key is quoted: "a.b"
 
-A number or boolean contains itself alone: ``year:1843`` fits what ``year=1843`` fits.
+A number or boolean contains only itself: ``year:1843`` matches the same records as ``year=1843``.
 """
 
 from __future__ import annotations
@@ -42,16 +42,16 @@ type Op = Literal["=", "!=", "<", "<=", ">", ">=", ":", "~", "?"]
 type Path = tuple[str, ...]
 
 TEXT_COMPARED = 256
-"""Characters of a text that comparisons see."""
+"""How many characters of a text comparisons use."""
 
 WORD_COMPARED = 64
-"""Characters of a word that a text search sees."""
+"""How many characters of a word a text search uses."""
 
 TYPES = {1: "number", 2: "text", 3: "boolean"}
-"""The types of leaves, in the order that mixed values sort in; they never fit one another."""
+"""The types of leaves, in the sort order of mixed values. Values of different types never match."""
 
 RECORD_FIELDS = frozenset(CatalogRecord.model_fields) - {"metadata", "artifacts"}
-"""First steps that mean the record itself; any other first step is a key of its metadata."""
+"""First parts of a path that are fields of the record. Any other first part is a key of its metadata."""
 
 _SEGMENT = re.compile(r'[^\s."=!<>:~?]+')
 _OPERATOR = re.compile(r"!=|<=|>=|[=<>:~?]")
@@ -62,12 +62,12 @@ _ASCII_FOLD = {upper: upper + 32 for upper in range(ord("A"), ord("Z") + 1)}
 
 
 def split_field(text: str) -> Path:
-    """Return the steps of a dotted field; a quoted step (JSON) may hold dots.
+    """Return the parts of a dotted field. A quoted part (JSON) can contain dots.
 
     Raises
     ------
     InvalidFilter
-        With a caret under the place.
+        With a caret under the position of the problem.
     """
     path, end = _read_path(text, 0)
     if end != len(text):
@@ -76,7 +76,9 @@ def split_field(text: str) -> Path:
 
 
 def resolve(path: Path) -> Path:
-    """Return *path* from the record's root: what is not a record field is in ``metadata``; ``artifacts`` is ``artifact``."""
+    """Return *path* from the root of the record. Anything but a record field is in ``metadata``; ``artifacts`` becomes
+    ``artifact``.
+    """
     match path[0]:
         case "artifact" | "artifacts":
             return ("artifact", *path[1:])
@@ -88,7 +90,7 @@ def resolve(path: Path) -> Path:
 
 
 def join_field(path: Iterable[str]) -> str:
-    """Return the one text of a path: dotted, a step quoted where it must be."""
+    """Return the canonical text of a path: dotted, with parts quoted if necessary."""
     return ".".join(_join_step(step) for step in path)
 
 
@@ -98,12 +100,12 @@ def _join_step(step: str) -> str:
 
 
 def canonical_field(text: str) -> str:
-    """Return the one text of the field that *text* names, from the record's root."""
+    """Return the canonical text of the field *text*, from the root of the record."""
     return join_field(resolve(split_field(text)))
 
 
 def shown_field(canonical: str) -> str:
-    """Return the shortest text that names the field, as a user would type it."""
+    """Return the shortest text for the field, as a user would type it."""
     first, _, rest = canonical.partition(".")
     if first != "metadata" or not rest:
         return canonical
@@ -140,14 +142,14 @@ def _wrong(text: str, at: int, why: str, advice: str = _GRAMMAR) -> InvalidFilte
 
 
 def read_value(text: str) -> Any:
-    """Return what VALUE says: a JSON number, ``true``, ``false``, quoted text or array; anything else is bare text.
+    """Return the value of VALUE: a JSON number, ``true``, ``false``, quoted text or array. Anything else is bare text.
 
-    ``--meta`` and ``--set`` read their values by this too.
+    ``--meta`` and ``--set`` also use this function.
 
     Raises
     ------
     InvalidFilter
-        If it begins as quoted text or an array and is none.
+        If it begins like quoted text or an array but is not valid.
     """
     text = text.strip()
     begins_json = text[:1] in ('"', "[")
@@ -174,9 +176,9 @@ class Term:
     Parameters
     ----------
     field
-        As a user writes it; kept in its one canonical form.
+        The field as a user writes it. It is stored in canonical form.
     value
-        A text, number or boolean, or a sequence of them: any of these. Ignored with ``?``.
+        A text, number or boolean, or a sequence of them, any of which may match. Ignored with ``?``.
     """
 
     field: str
@@ -195,7 +197,7 @@ class Term:
 
     @property
     def wanted(self) -> tuple[Scalar, ...]:
-        """The values of which any may fit."""
+        """The values, any of which may match."""
         return self.value if isinstance(self.value, tuple) else () if self.value is None else (self.value,)
 
 
@@ -208,12 +210,12 @@ def _any_of(value: Any) -> Any:
 
 
 def parse_term(text: str, *, negate: bool = False) -> Term:
-    """Return the term that *text* says. A bare number fits numbers and texts; quoted, texts only.
+    """Return the term of *text*. A bare number matches numbers and texts; a quoted one matches only texts.
 
     Raises
     ------
     InvalidFilter
-        With the text and a caret under the place.
+        With the text and a caret under the position of the problem.
     """
     path, at = _read_path(text, 0)
     at += len(text[at:]) - len(text[at:].lstrip())
@@ -238,12 +240,12 @@ def parse_term(text: str, *, negate: bool = False) -> Term:
 
 
 def parse_assignment(text: str, read: Callable[[str], Any] | None = None) -> tuple[Path, Any]:
-    """Return the steps and the value of ``F=V``, as ``--meta`` and ``--set`` take it; :func:`resolve` the steps for ``--set``.
+    """Return the path and the value of ``F=V`` for ``--meta`` and ``--set``. For ``--set``, apply :func:`resolve` to the path.
 
     Parameters
     ----------
     read
-        How the value is read; by default as :func:`read_assigned` does.
+        The function that parses the value; by default :func:`read_assigned`.
     """
     path, at = _read_path(text, 0)
     rest = text[at:].lstrip()
@@ -253,13 +255,13 @@ def parse_assignment(text: str, read: Callable[[str], Any] | None = None) -> tup
 
 
 def read_assigned(text: str) -> Any:
-    """Return what a value of ``F=V`` says: as :func:`read_value`, and JSON objects and ``null`` too."""
+    """Return the value of ``F=V``, as :func:`read_value`, but also JSON objects and ``null``."""
     text = text.strip()
     return None if text == "null" else read_json(text) if text.startswith("{") else read_value(text)
 
 
 def read_json(text: str) -> Any:
-    """Return the JSON in *text*. Raises InvalidFilter with the place of what is not JSON."""
+    """Return the JSON value of *text*. Raises InvalidFilter with the position of the problem."""
     try:
         return json_value(strict_json(text))
     except json.JSONDecodeError as exc:
@@ -274,19 +276,20 @@ def read_json(text: str) -> Any:
 
 
 class Interval(NamedTuple):
-    """A closed interval as timestamps, whose text order is time order; ``None`` is open."""
+    """A closed interval of timestamps, whose text order is time order. ``None`` is an open end."""
 
     start: str | None
     end: str | None
 
 
 def parse_interval(text: str) -> Interval:
-    """Return the interval of ``A/B``, ``A/..``, ``../B``, an instant, or a date cut short, which is all of it (``2020-03``).
+    """Return the interval of ``A/B``, ``A/..``, ``../B``, an instant, or a shortened date such as ``2020-03``, which includes the
+    whole month.
 
     Raises
     ------
     InvalidFilter
-        If it is none, or ends before it starts.
+        If it is not an interval, or ends before it starts.
     """
     first, slash, second = text.strip().partition("/")
     start = None if slash and first in ("", "..") else _moment(first, text)[0]
@@ -300,7 +303,7 @@ _DATE = re.compile(r"(\d{4})(?:-(\d\d)(?:-(\d\d))?)?", re.ASCII)
 
 
 def _moment(text: str, whole: str) -> tuple[str, str]:
-    """Return the first and the last microsecond that *text* stands for."""
+    """Return the first and the last microsecond of *text*."""
     try:
         if found := _DATE.fullmatch(text):
             year, month, day = (int(part) if part else None for part in found.groups())
@@ -325,25 +328,25 @@ def _moment(text: str, whole: str) -> tuple[str, str]:
 
 @dataclass(frozen=True, slots=True)
 class Query:
-    """What a search asks; all parts must fit. Texts are read on the way in, so a query that exists is valid.
+    """A query of a search. All its conditions must match. Texts are parsed in the constructor, so a query is always valid.
 
     Parameters
     ----------
     where
-        Terms, or their texts, all of which must fit.
+        Terms, or their texts, all of which must match.
     text
-        Words, each of which begins a word of title, description, tags or key; of several texts, any. A text without a word fits
-        nothing.
+        Words, each of which must be the start of a word in title, description, tags or key. Of several texts, any may match. A text
+        without a word matches nothing.
     time
-        An interval (text, :class:`TimeSpan` or pair) that the record's must meet, ends included.
+        An interval (text, :class:`TimeSpan` or pair) that must intersect that of the record, ends included.
     bbox
         West, south, east, north in CRS84 degrees, edges included; west > east crosses the antimeridian.
     kinds, statuses
         ``None`` for any.
     order
-        Fields, ``-`` descends; missing values come last both ways, ties go by id.
+        Sort fields, with ``-`` for descending. Missing values come last in both directions; ties are sorted by id.
     count
-        Also say how many match in all.
+        Whether to return the total number of matches too.
     """
 
     where: Sequence[Term | str] = ()
@@ -373,12 +376,12 @@ class Query:
 
     @property
     def terms(self) -> tuple[Term, ...]:
-        """``where``, read."""
+        """``where``, parsed."""
         return self.where  # type: ignore[return-value]  # __post_init__ has read the texts
 
     @property
     def interval(self) -> Interval | None:
-        """``time``, read."""
+        """``time``, parsed."""
         return self.time  # type: ignore[return-value]  # likewise
 
     @property
@@ -388,23 +391,23 @@ class Query:
 
     @property
     def words(self) -> tuple[tuple[str, ...], ...]:
-        """The words of each text of ``text``, each once; one without a word is left out."""
+        """The words of each text in ``text``, each once. Texts without a word are omitted."""
         texts = () if self.text is None else (self.text,) if isinstance(self.text, str) else self.text
         found = (tuple(sorted(words(each))) for each in texts)
         return tuple(sorted({each for each in found if each}))
 
     @property
     def matches_nothing(self) -> bool:
-        """Whether ``text`` was given and has no word: then no record fits."""
+        """Whether ``text`` was given but has no word, so that no record matches."""
         return self.text is not None and not self.words
 
     @property
     def orders(self) -> tuple[tuple[str, bool], ...]:
-        """``(canonical field, whether it descends)`` for each part of ``order``."""
+        """``(canonical field, whether it is descending)`` for each part of ``order``."""
         return tuple((each.removeprefix("-"), each.startswith("-")) for each in self.order)
 
     def binding(self) -> str:
-        """Return the digest that a cursor of this query carries; limit, cursor and count may change between pages."""
+        """Return the digest of this query for its cursors. ``limit``, ``cursor`` and ``count`` can change between pages."""
         said = {
             "where": sorted(dumps([term.field, term.op, term.value, term.negate]) for term in self.terms),
             "text": None if self.text is None else self.words,
@@ -417,12 +420,12 @@ class Query:
         return hashlib.sha256(dumps(said).encode()).hexdigest()[:16]
 
     def at(self, cursor: str | None) -> Query:
-        """Return the same query from *cursor* on."""
+        """Return the same query, starting at *cursor*."""
         return replace(self, cursor=cursor)
 
 
 class QueryFields(TypedDict, total=False):
-    """The parts of a :class:`Query` besides its terms, as every search takes them."""
+    """The parts of a :class:`Query` except its terms, for all search methods."""
 
     text: str | None
     time: Interval | TimeSpan | str | tuple[datetime | None, datetime | None] | None
@@ -457,14 +460,14 @@ def _box(value: Sequence[float]) -> Box:
 
 @dataclass(frozen=True, slots=True, repr=False)
 class Page(Sequence[CatalogRecord]):
-    """Some of the records that match, in order; ``next`` is the cursor behind them, ``None`` at the end."""
+    """A page of matching records in order. ``next`` is the cursor after them, or ``None`` at the end."""
 
     items: tuple[CatalogRecord, ...] = ()
     next: str | None = None
     matched: int | None = None
-    """How many match in all, when the query asked for the count."""
+    """The total number of matches, if the query asked for it."""
     damaged: tuple[str, ...] = ()
-    """Ids of records that would be on this page and cannot be read: they are left out, and ``fsck`` tells more."""
+    """The ids of unreadable records that would be on this page. They are omitted; ``fsck`` reports details."""
 
     def __len__(self) -> int:
         return len(self.items)
@@ -483,7 +486,7 @@ class Page(Sequence[CatalogRecord]):
         return f"<Page of {len(self.items)}{matched} records: {shown}{more}>"
 
     def to_dataframe(self) -> Any:
-        """Return the page as a ``pandas.DataFrame``: a row for each record, indexed by id. Raises ExtraMissing."""
+        """Return the page as a ``pandas.DataFrame`` with one row for each record, indexed by id. Raises ExtraMissing."""
         from cubeport.catalog.frames import to_dataframe
 
         return to_dataframe(self.items)
@@ -491,14 +494,14 @@ class Page(Sequence[CatalogRecord]):
 
 @dataclass(frozen=True, slots=True)
 class FieldSummary:
-    """One field of metadata, or ``tags``, over many records. All counts are of records."""
+    """A summary of one metadata field, or of ``tags``, over many records. All counts are numbers of records."""
 
     field: str
     types: Mapping[str, int]
     """How many records have a value of each type: ``number``, ``text``, ``boolean``."""
     records: int
     examples: tuple[Scalar, ...] = ()
-    """The five smallest values, cut to 80 characters, secrets masked."""
+    """The five smallest values, truncated to 80 characters, with secrets masked."""
     schemas: tuple[str, ...] = ()
 
 
@@ -515,7 +518,7 @@ def leaves(document: Mapping[str, Any]) -> list[tuple[str, Scalar]]:
 
 
 def _collect(path: str, value: Any, found: list[tuple[str, Scalar]]) -> None:
-    kind = type(value)  # plain JSON has no other dicts and lists, and this is quicker than isinstance
+    kind = type(value)  # plain JSON has no subclasses of dict and list, and this is faster than isinstance
     if kind is dict:
         for key, each in value.items():
             if (inner := type(each)) is dict or inner is list:
@@ -531,12 +534,12 @@ def _collect(path: str, value: Any, found: list[tuple[str, Scalar]]) -> None:
 
 
 def type_of(value: Scalar) -> int:
-    """Return the place of the value's type in :data:`TYPES`."""
+    """Return the key of the value's type in :data:`TYPES`."""
     return 3 if isinstance(value, bool) else 2 if isinstance(value, str) else 1
 
 
 def comparable(value: Scalar) -> tuple[int, float | str]:
-    """Return what comparisons see: numbers and booleans as doubles, texts by their first 256 characters."""
+    """Return the value in the form for comparisons: numbers and booleans as doubles, texts by their first 256 characters."""
     if isinstance(value, str):
         return 2, value[:TEXT_COMPARED]
     try:
@@ -546,14 +549,14 @@ def comparable(value: Scalar) -> tuple[int, float | str]:
 
 
 def fold(text: str) -> str:
-    """Return *text* with A-Z as a-z, as the operators ``:`` and ``~`` see it."""
+    """Return *text* with A-Z as a-z, for the operators ``:`` and ``~``."""
     return text.translate(_ASCII_FOLD)
 
 
 def fits(op: Op, value: Scalar, wanted: Scalar) -> bool:
-    """Return whether one leaf's *value* fits one *wanted* value; types never mix."""
+    """Return whether the *value* of a leaf matches a *wanted* value. Values of different types never match."""
     if op == ":" and not isinstance(wanted, str):
-        op = "="  # a number or boolean contains itself alone
+        op = "="  # a number or boolean contains only itself
     if op in (":", "~"):
         if not isinstance(value, str) or not isinstance(wanted, str):
             return False
@@ -566,7 +569,7 @@ def fits(op: Op, value: Scalar, wanted: Scalar) -> bool:
         case "=":
             return a == b
         case "<":
-            return a < b  # type: ignore[operator]  # of one type, as their type codes are equal
+            return a < b  # type: ignore[operator]  # both have the same type, because their type codes are equal
         case "<=":
             return a <= b  # type: ignore[operator]
         case ">":
@@ -576,7 +579,7 @@ def fits(op: Op, value: Scalar, wanted: Scalar) -> bool:
 
 
 def _glob(pattern: str, text: str) -> bool:
-    # Two pointers and one place to fall back to: quadratic at worst, where a regular expression could take for ever.
+    # Two pointers and one position to return to: quadratic at worst, while a regular expression could take exponential time.
     p = t = 0
     star, resume = -1, 0
     while t < len(text):
@@ -597,30 +600,31 @@ _ASCII_WORD = re.compile("[a-z0-9]+")
 
 
 def words(text: str) -> set[str]:
-    """Return the words of *text*: split at what is not alphanumeric, decomposed (NFKD), marks dropped, case folded, 64 characters.
+    """Return the words of *text*: split at other than alphanumeric characters, NFKD without marks, case-folded, 64 characters at
+    most.
 
-    Folded here, before FTS5 or tsvector see them, so that backends agree.
+    Words are normalised here, before FTS5 or tsvector see them, so that all backends agree.
     """
     if text.isascii():
         return {word[:WORD_COMPARED] for word in _ASCII_WORD.findall(text.lower())}
-    for _ in range(2):  # folding may bring marks back: a capital dotted I becomes i and a dot
+    for _ in range(2):  # case folding can add marks: a capital dotted I becomes i and a dot
         text = "".join(c for c in unicodedata.normalize("NFKD", text) if unicodedata.category(c)[0] != "M").casefold()
     spaced = "".join(c if c.isalnum() else " " for c in text)
     return {word[:WORD_COMPARED] for word in spaced.split()}
 
 
 def document_words(document: Mapping[str, Any]) -> set[str]:
-    """Return the words that a text search finds the record by: of its title, description, tags and key."""
+    """Return the words by which a text search finds the record: those of its title, description, tags and key."""
     return words("\n".join(filter(None, (document["title"], document["description"], document["key"], *document["tags"]))))
 
 
 def matches(query: Query, record: CatalogRecord) -> bool:
-    """Return whether the record fits the query, paging apart. This is what a query means, in every backend."""
+    """Return whether the record matches the query, without paging. This defines the meaning of a query in every backend."""
     return document_matches(query, record.to_mapping())
 
 
 def document_matches(query: Query, document: Mapping[str, Any]) -> bool:
-    """Return whether a record's document fits the query."""
+    """Return whether the document of a record matches the query."""
     if query.statuses is not None and document["status"] not in query.statuses:
         return False
     if query.kinds is not None and document["kind"] not in query.kinds:
@@ -648,7 +652,7 @@ def _term_fits(term: Term, all_leaves: Sequence[tuple[str, Scalar]]) -> bool:
 
 
 def in_time(interval: Interval, span: Mapping[str, str | None] | None) -> bool:
-    """Return whether the span (``start``, ``end``, one of them open when ``None``) meets the interval; an unknown one does not."""
+    """Return whether a span (``start``, ``end``; ``None`` is open) intersects the interval. An unknown span does not."""
     if span is None or (span["start"] is None and span["end"] is None):
         return False
     starts_in_time = interval.end is None or span["start"] is None or span["start"] <= interval.end
@@ -656,7 +660,7 @@ def in_time(interval: Interval, span: Mapping[str, str | None] | None) -> bool:
 
 
 def in_space(box: Box, bbox: Sequence[float] | None) -> bool:
-    """Return whether the box meets the one that is asked for, edges included; an unknown one does not."""
+    """Return whether the box *bbox* intersects the requested *box*, including edges. An unknown box does not."""
     return bbox is not None and meet(box, bbox)
 
 
@@ -664,11 +668,11 @@ def in_space(box: Box, bbox: Sequence[float] | None) -> bool:
 
 type SortValue = tuple[int, float | str] | None
 type SortKey = tuple[tuple[SortValue, ...], str]
-"""The values that the record sorts by (``None``: missing), and its id."""
+"""The sort values of a record (``None`` if missing), and its id."""
 
 
 def sort_key(query: Query, document: Mapping[str, Any]) -> SortKey:
-    """Return where the record stands; a list stands by its smallest value."""
+    """Return the sort key of the record. A list sorts by its smallest value."""
     wanted: dict[str, list[tuple[int, float | str]]] = {name: [] for name, _ in query.orders}
     for path, value in leaves(document):
         if path in wanted:
@@ -677,7 +681,7 @@ def sort_key(query: Query, document: Mapping[str, Any]) -> SortKey:
 
 
 def compare(query: Query, a: SortKey, b: SortKey) -> int:
-    """Return -1, 0 or 1: whether *a* comes before *b*. Numbers < texts < booleans, missing last both ways, ties by id."""
+    """Return -1, 0 or 1 for the order of *a* and *b*: numbers < texts < booleans, missing last in both directions, ties by id."""
     for (_, descends), x, y in zip(query.orders, a[0], b[0], strict=True):
         if x == y:
             continue
@@ -688,20 +692,20 @@ def compare(query: Query, a: SortKey, b: SortKey) -> int:
 
 
 def write_cursor(query: Query, key: SortKey) -> str:
-    """Return the opaque text for "behind *key* in this query"."""
+    """Return the opaque cursor for the position after *key* in this query."""
     values, record_id = key
-    # Infinity is not JSON; it stands for integers beyond any double, and sorts as the largest one.
+    # Infinity is not JSON. It represents integers larger than any double, and sorts like the largest double.
     said = [None if each is None else [each[0], repr(each[1]) if isinstance(each[1], float) else each[1]] for each in values]
     return cursors.write(query.binding(), said, record_id)
 
 
 def read_cursor(query: Query) -> SortKey | None:
-    """Return the key behind which the query's cursor stands, ``None`` without one.
+    """Return the sort key of the query's cursor, or ``None`` if it has none.
 
     Raises
     ------
     InvalidCursor
-        If this query did not give it.
+        If the cursor is not from this query.
     """
     if query.cursor is None:
         return None
@@ -722,7 +726,7 @@ def _sort_value(type: int, value: str) -> tuple[int, float | str]:
 
 
 def select(query: Query, records: Iterable[CatalogRecord]) -> Page:
-    """Return the page that the query asks for, from all records: what every backend's ``search`` must equal."""
+    """Return the page of the query from all records. The ``search`` of every backend must return the same."""
     after = read_cursor(query)
     found = [(sort_key(query, document), record) for record, document in _matching(query, records)]
     rest = [each for each in found if after is None or compare(query, each[0], after) > 0]
@@ -746,7 +750,7 @@ def _matching(query: Query, records: Iterable[CatalogRecord]) -> Iterator[tuple[
 
 
 def summarise(query: Query | None, records: Iterable[CatalogRecord]) -> list[FieldSummary]:
-    """Return the fields of the records that match, sorted: what every backend's ``list_fields`` must equal."""
+    """Return the fields of the matching records, sorted. The ``list_fields`` of every backend must return the same."""
     values: dict[str, set[tuple[int, float | str]]] = defaultdict(set)
     types: dict[str, Counter[int]] = defaultdict(Counter)
     counts: Counter[str] = Counter()
@@ -769,7 +773,7 @@ def summarise(query: Query | None, records: Iterable[CatalogRecord]) -> list[Fie
 
 
 def count_values(query: Query | None, name: str, records: Iterable[CatalogRecord], limit: int) -> list[tuple[Scalar, int]]:
-    """Return a field's values with how many records have each: what every backend's ``field_values`` must equal."""
+    """Return the values of a field with their numbers of records. The ``field_values`` of every backend must return the same."""
     path = canonical_field(name)
     counts: Counter[tuple[int, float | str]] = Counter()
     for _, document in _matching(query or Query(), records):
@@ -779,14 +783,14 @@ def count_values(query: Query | None, name: str, records: Iterable[CatalogRecord
 
 
 def is_summarised(path: str) -> bool:
-    """Return whether ``fields`` lists this canonical field: metadata and tags, which are the caller's own."""
+    """Return whether ``fields`` lists this canonical field. It lists metadata and tags, which belong to the caller."""
     return path == "tags" or path.startswith("metadata.")
 
 
 def field_summary(
     path: str, types: Mapping[int, int], records: int, smallest: Sequence[tuple[int, float | str]], schemas: Iterable[str]
 ) -> FieldSummary:
-    """Return the summary of one canonical field, with its examples fit to be shown."""
+    """Return the summary of one canonical field, with examples that are safe to show."""
     secret = any(is_secret_name(step) for step in split_field(path))
     return FieldSummary(
         shown_field(path),
@@ -798,7 +802,7 @@ def field_summary(
 
 
 def plain_value(type: int, value: float | str) -> Scalar:
-    """Return what :func:`comparable` made comparable as a value that JSON can say."""
+    """Return a result of :func:`comparable` as a JSON value."""
     if type == 3:
         return bool(value)
     return int(value) if isinstance(value, float) and value.is_integer() and abs(value) < 2**53 else value

@@ -1,7 +1,8 @@
-"""Schemas of metadata: registered once, kept as JSON Schema next to the catalog, so that every process validates alike.
+"""Metadata schemas. They are registered once and stored as JSON Schema in the catalog, so that all processes validate in the same
+way.
 
-A schema describes ``metadata`` alone; a record's own fields are checked always, by the model. One that was registered as a Pydantic
-class is checked by the class too, where the class is at hand.
+A schema describes only ``metadata``; the model always checks the record's own fields. If a schema was registered as a Pydantic
+class and the class is available, the class validates too.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError as SchemaViolation
 
 Policy = Literal["off", "warn", "strict"]
-"""``off``: not looked at; ``warn``: stored, warned, logged (the default of adding); ``strict``: refused."""
+"""``off``: not validated; ``warn``: stored with a warning and logged (the default of adding); ``strict``: refused."""
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -35,7 +36,7 @@ _VERSION = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 @dataclass(frozen=True, slots=True)
 class Issue:
-    """One thing that does not fit: where in the record, what, which rule, and what to do."""
+    """One violation: the place in the record, the problem, the rule, and the next step."""
 
     path: str
     message: str
@@ -45,7 +46,7 @@ class Issue:
 
 @dataclass(frozen=True, slots=True)
 class ValidationResult:
-    """All that does not fit, not the first; ``errors`` make it invalid."""
+    """All violations of a record, not only the first. ``errors`` make it invalid."""
 
     valid: bool
     warnings: tuple[Issue, ...] = ()
@@ -54,7 +55,7 @@ class ValidationResult:
     schema_version: str | None = None
 
     def lines(self) -> list[str]:
-        """Return one line per issue, for people."""
+        """Return one readable line for each issue."""
         return [f"{issue.path}: {issue.message}" for issue in (*self.errors, *self.warnings)]
 
 
@@ -69,7 +70,7 @@ class Schema:
 
 @dataclass(frozen=True, slots=True)
 class KindPolicy:
-    """What ``catalog.yaml`` says of a kind: the schema of records that name none, and the policy."""
+    """The settings of a kind in ``catalog.yaml``: the default schema, and the policy."""
 
     schema: str | None = None
     policy: Policy | None = None
@@ -77,7 +78,7 @@ class KindPolicy:
 
 @dataclass(slots=True)
 class Schemas:
-    """The schemas of one catalog and how strictly they are kept."""
+    """The schemas of one catalog, and how strictly they are enforced."""
 
     folder: Path
     """``.cubeport/schemas``: ``<name>/<version>.json``."""
@@ -90,14 +91,14 @@ class Schemas:
     # --- registering ------------------------------------------------------------------------------------------------
 
     def register(self, name: str, model: type[BaseModel] | Mapping[str, Any], version: str = "1") -> Schema:
-        """Keep a Pydantic class or a JSON Schema as *version* of *name*; the same twice is nothing.
+        """Store a Pydantic class or a JSON Schema as *version* of *name*. Repeating it does nothing.
 
         Raises
         ------
         SchemaExists
-            If that version is there with other content.
+            If this version exists with other content.
         InvalidRequest
-            If it is no schema, or refers to one outside itself: nothing is fetched.
+            If it is not a schema, or refers to another one. Nothing is fetched.
         """
         schema = schema_of(name, model, version)
         with store_errors(f"store the schema {name}"):
@@ -112,7 +113,7 @@ class Schemas:
         return schema
 
     def offer(self, name: str, model: type[BaseModel] | Mapping[str, Any], version: str = "1", *, plugin: str) -> None:
-        """Make a plugin's schema known while the plugin is loaded; :meth:`keep` writes it down once a record uses it."""
+        """Register a plugin's schema while the plugin is loaded. :meth:`keep` stores it when a record uses it."""
         schema = schema_of(name, model, version)
         former = self._plugins.get((name, version))
         if former is not None and former != (schema, plugin):
@@ -122,14 +123,14 @@ class Schemas:
             self._classes[name, version] = model
 
     def keep(self, name: str, version: str) -> None:
-        """Write down a plugin's schema that a record now uses, so that the record can be validated without the plugin."""
+        """Store a plugin's schema that a record uses, so that the record can be validated without the plugin."""
         if offered := self._plugins.get((name, version)):
             self.register(name, offered[0].document, version)
 
     # --- reading ----------------------------------------------------------------------------------------------------
 
     def __iter__(self) -> Iterator[Schema]:
-        """Yield every version of every schema, by name, the oldest first."""
+        """Yield all versions of all schemas by name, the oldest first."""
         for name in self.names():
             for version in self.versions(name):
                 yield self.get(name, version)
@@ -140,12 +141,12 @@ class Schemas:
         return sorted(stored | {name for name, _ in self._plugins})
 
     def versions(self, name: str) -> list[str]:
-        """Return the versions of *name*, the newest last: numbers in them are compared as numbers."""
+        """Return the versions of *name*, the newest last. Numbers in versions are compared as numbers."""
         found = {p.stem for p in (self.folder / name).glob("*.json")} if _is_name(name) else set()
         return sorted(found | {v for n, v in self._plugins if n == name}, key=_natural)
 
     def get(self, name: str, version: str | None = None) -> Schema:
-        """Return the version, or the newest. Raises UnknownSchema, naming near ones: an unknown schema is never passed over."""
+        """Return the version, or by default the newest. Raises UnknownSchema with similar names."""
         versions = self.versions(name)
         if not versions:
             near = get_close_matches(name, self.names(), 1)
@@ -171,12 +172,12 @@ class Schemas:
     # --- validating -------------------------------------------------------------------------------------------------
 
     def settle(self, record: CatalogRecord) -> CatalogRecord:
-        """Return *record* with its schema and version settled: its own, else its kind's; the newest version where none is named.
+        """Return *record* with its schema and version: its own, otherwise that of its kind, with the newest version by default.
 
         Raises
         ------
         UnknownSchema
-            Whatever the policy.
+            With any policy.
         """
         name = record.schema_name or self.kinds.get(record.kind, KindPolicy()).schema
         if name is None:
@@ -188,11 +189,11 @@ class Schemas:
         return record.replace(schema_name=schema.name, schema_version=schema.version)
 
     def policy_of(self, record: CatalogRecord, query: Policy | None = None) -> Policy:
-        """Return the policy that holds: the caller's, else the kind's, else the catalog's."""
+        """Return the policy for a record: the caller's, otherwise that of the kind, otherwise that of the catalog."""
         return query or self.kinds.get(record.kind, KindPolicy()).policy or self.policy
 
     def validate(self, record: CatalogRecord) -> ValidationResult:
-        """Return everything in *record* that does not fit its schema; valid when it has none."""
+        """Return all violations of *record* against its schema. A record without a schema is valid."""
         record = self.settle(record)
         if record.schema_name is None or record.schema_version is None:
             return ValidationResult(True)
@@ -200,12 +201,12 @@ class Schemas:
         return ValidationResult(not errors, (), tuple(errors), record.schema_name, record.schema_version)
 
     def check(self, record: CatalogRecord, *, policy: Policy | None = None) -> ValidationResult:
-        """Return the result under the policy that holds: ``warn`` makes errors warnings, ``off`` looks at nothing.
+        """Return the result under the policy of the record: ``warn`` turns errors into warnings, and ``off`` validates nothing.
 
         Raises
         ------
         SchemaInvalid
-            Under ``strict``, with every issue.
+            Under ``strict``, with all issues.
         """
         if policy is not None and policy not in get_args(Policy):
             raise InvalidRequest(f"A policy is one of {', '.join(get_args(Policy))}, not {policy[:40]!r}.")
@@ -237,7 +238,7 @@ class Schemas:
 
 
 def invalid(result: ValidationResult) -> SchemaInvalid:
-    """Return a result that is not valid as the problem that ``strict`` raises."""
+    """Return the error that ``strict`` raises for an invalid result."""
     name = f"{result.schema_name} {result.schema_version}"
     problems = [Problem(tuple(issue.path.split(".")), issue.code, issue.message) for issue in result.errors]
     return SchemaInvalid(
@@ -246,7 +247,7 @@ def invalid(result: ValidationResult) -> SchemaInvalid:
 
 
 def schema_of(name: str, model: type[BaseModel] | Mapping[str, Any], version: str) -> Schema:
-    """Return the schema if it is one, under a name and version that a file can have."""
+    """Return the schema after checking it, its name and its version, which must be valid in file names."""
     try:
         check_name(name)
     except ValueError as exc:
@@ -254,7 +255,7 @@ def schema_of(name: str, model: type[BaseModel] | Mapping[str, Any], version: st
     if not _VERSION.fullmatch(version):
         raise InvalidRequest(f"{version!r} is not a version: it must be 1 to 64 of letters, digits, . _ - and begin with no sign.")
     document = model.model_json_schema() if isinstance(model, type) else dict(model)
-    document = {"$schema": DIALECT} | dict(json_value(document))  # type: ignore[arg-type]  # a mapping stays one
+    document = {"$schema": DIALECT} | dict(json_value(document))  # type: ignore[arg-type]  # a mapping stays a mapping
     if document["$schema"].rstrip("#") != DIALECT:
         raise InvalidRequest(f"Schema {name} says that it uses {document['$schema']}; only {DIALECT} is understood.")
     validator_of(document)
@@ -269,7 +270,7 @@ _HINTS: Mapping[str, str] = {
 
 
 def _issue(error: SchemaViolation) -> Issue:
-    """Return the issue in words of our own: the library's repeat the value, which may be long or private."""
+    """Return the issue with our own message. The library's message repeats the value, which can be long or private."""
     rule, path = str(error.validator), list(error.absolute_path)
     wanted: Any = error.validator_value
     schema: Any = error.schema
@@ -278,7 +279,7 @@ def _issue(error: SchemaViolation) -> Issue:
         case "type":
             message = f"must be {' or '.join([wanted] if isinstance(wanted, str) else wanted)}"
         case "required":
-            # The library yields an error per missing key, and says which one in its message alone.
+            # The library yields one error for each missing key, and only its message contains the key.
             path.append(next(name for name in wanted if error.message.startswith(repr(name))))
             message = "is missing"
         case "additionalProperties" | "unevaluatedProperties":
@@ -305,7 +306,7 @@ def _place(path: Sequence[Any]) -> str:
 
 
 def _create(path: Path, data: bytes) -> bool:
-    """Write a new file whole and durable; False when there is one already."""
+    """Write a complete new file durably. Return False if it exists already."""
     temporary = write_beside(path, data)
     try:
         os.link(temporary, path)

@@ -1,7 +1,7 @@
-"""JSON Schema (2020-12) checked in bounded time, whatever a schema or a document says.
+"""Validate JSON Schema (2020-12) in bounded time, for any schema and any document.
 
-Patterns are matched by an engine that is linear in the text (Rust's ``regex``, which pydantic brings); every rule that is looked at
-counts; a rule that leads back to itself at the same place is refused when the schema is registered.
+Patterns are matched by an engine that takes linear time (Rust's ``regex``, which pydantic includes). Every evaluated rule counts. A
+rule that leads back to itself for the same value is refused when the schema is registered.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from jsonschema.exceptions import ValidationError as Violation
 
 MOST_STEPS = 500_000
-"""Rules that one validation looks at; a rule of many parts counts as many. About a second."""
+"""The largest number of rules that one validation evaluates, about a second. A rule with many parts counts as many."""
 
 _left: ContextVar[list[int]] = ContextVar("cubeport-schema-steps")
 
@@ -29,12 +29,12 @@ def validator_of(document: Mapping[str, Any]) -> Any:
     Raises
     ------
     InvalidRequest
-        If it is not a JSON Schema, refers to one outside itself (nothing is fetched) or to itself without end, or has a pattern
-        that cannot be matched in linear time.
+        If it is not a JSON Schema, refers to another schema (nothing is fetched) or endlessly to itself, or has a pattern that
+        cannot be matched in linear time.
     """
     from jsonschema import Draft202012Validator
     from jsonschema.exceptions import SchemaError
-    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # it publishes no types
+    from jsonschema_specifications import REGISTRY  # type: ignore[import-untyped]  # it has no types
     from referencing.exceptions import Unresolvable
     from referencing.jsonschema import DRAFT202012
 
@@ -42,7 +42,7 @@ def validator_of(document: Mapping[str, Any]) -> Any:
         Draft202012Validator.check_schema(document)
     except SchemaError as exc:
         raise InvalidRequest(f"This is not a JSON Schema: {'.'.join(map(str, exc.path)) or 'its root'}: {exc.message}") from None
-    # A registry of its own: the library's default one would fetch what a $ref names.
+    # A separate registry, because the library's default one would fetch the target of a $ref.
     resource = DRAFT202012.create_resource(document)
     registry = REGISTRY.with_resource("", resource)
     resolver = registry.resolver_with_root(resource)
@@ -61,7 +61,7 @@ def validator_of(document: Mapping[str, Any]) -> Any:
 
 
 def violations(validator: Any, document: Mapping[str, Any]) -> Iterator[Violation]:
-    """Yield what does not fit. Raises TooLarge when that cannot be told in :data:`MOST_STEPS` steps."""
+    """Yield all violations. Raises TooLarge if this needs more than :data:`MOST_STEPS` steps."""
     token = _left.set([MOST_STEPS])
     try:
         yield from validator.iter_errors(dict(document))
@@ -72,7 +72,7 @@ def violations(validator: Any, document: Mapping[str, Any]) -> Iterator[Violatio
 
 
 def unknown_names(instance: Mapping[str, Any], schema: Mapping[str, Any]) -> list[str]:
-    """Return the names in *instance* that neither ``properties`` nor ``patternProperties`` have."""
+    """Return the names in *instance* that are neither in ``properties`` nor in ``patternProperties``."""
     matchers = [_matcher(each) for each in schema.get("patternProperties", {})]
     rest = [each for each in instance if each not in schema.get("properties", {})]
     return [each for each in rest if not any(matches(each) for matches in matchers)]
@@ -103,10 +103,10 @@ def _parts(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def _check_ends(parts: list[Mapping[str, Any]], targets: Mapping[str, Any]) -> None:
-    """Refuse rules that lead back to themselves while they look at the same value. Raises InvalidRequest."""
+    """Refuse rules that lead back to themselves for the same value. Raises InvalidRequest."""
     done: set[int] = set()
     for start in parts:
-        # Each entry: a rule, and the rules that it applies to the same value and that are not looked at yet.
+        # Each entry is a rule with the rules that it applies to the same value and that are not visited yet.
         path, on_path = [(start, _applied(start, targets))], {id(start)}
         if id(start) in done:
             continue
@@ -125,7 +125,7 @@ def _check_ends(parts: list[Mapping[str, Any]], targets: Mapping[str, Any]) -> N
 
 
 def _applied(rule: Mapping[str, Any], targets: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
-    """Yield the rules that are applied to the value that *rule* is applied to."""
+    """Yield the rules that *rule* applies to its own value."""
     found = [targets.get(rule[key]) for key in _REFERENCES if isinstance(rule.get(key), str)]
     found += [each for key in _LISTS if isinstance(rule.get(key), list) for each in rule[key]]
     found += [rule.get(key) for key in _SINGLE]
@@ -142,13 +142,13 @@ def _check_patterns(parts: list[Mapping[str, Any]]) -> None:
         for pattern in by_pattern if isinstance(by_pattern, Mapping) else ():
             _matcher(pattern)
     if any("patternProperties" in part for part in parts) and any("unevaluatedProperties" in part for part in parts):
-        # The library looks these up by itself, with an engine that may take for ever.
+        # The library matches these itself, with an engine that can take exponential time.
         raise InvalidRequest("A schema cannot have both patternProperties and unevaluatedProperties; use additionalProperties.")
 
 
 @lru_cache(1024)
 def _matcher(pattern: str) -> Callable[[str], bool]:
-    """Return what tells whether a pattern is found in a text. Raises InvalidRequest for one that needs look-around or memory."""
+    """Return a function that searches a pattern in a text. Raises InvalidRequest for look-around and back-references."""
     from pydantic_core import SchemaError, SchemaValidator, core_schema
 
     try:
@@ -203,7 +203,7 @@ def _by_pattern(validator: Any, patterns: Mapping[str, Any], instance: Any, _: A
 
 
 def _unique(_: Any, wanted: bool, instance: Any, __: Any) -> Iterator[Violation]:
-    """The library compares each with each where items are objects: a billion comparisons for a long list."""
+    """Check ``uniqueItems`` quickly. The library compares all pairs of objects, a billion comparisons for a long list."""
     from jsonschema.exceptions import ValidationError
 
     if wanted and isinstance(instance, list) and len({json.dumps(_same(each)) for each in instance}) < len(instance):
@@ -211,7 +211,7 @@ def _unique(_: Any, wanted: bool, instance: Any, __: Any) -> Iterator[Violation]
 
 
 def _same(value: Any) -> Any:
-    """Return a value whose JSON text is equal for equal values: 1 and 1.0 are, 1 and true are not (JSON Schema 2020-12, 4.2.2)."""
+    """Return a value whose JSON text is equal for equal values. 1 equals 1.0, but not true (JSON Schema 2020-12, 4.2.2)."""
     match value:
         case float() if value.is_integer():
             return int(value)

@@ -20,7 +20,7 @@ _ALL = 2**31
 
 
 class Portable(CatalogBackend, Protocol):
-    """A backend that can be emptied into another one of ours."""
+    """A backend that can be converted to another backend of cubeport."""
 
     @property
     def catalog_id(self) -> str: ...
@@ -29,7 +29,7 @@ class Portable(CatalogBackend, Protocol):
         """Yield every operation by id."""
 
     def all_rows(self) -> Iterator[Row]:
-        """Yield every row next to the records, by table and id."""
+        """Yield all rows that are stored next to the records, by table and id."""
 
     def load(
         self,
@@ -39,15 +39,15 @@ class Portable(CatalogBackend, Protocol):
         changes: Iterable[RecordChange],
         generation: int,
     ) -> None:
-        """Take over a whole catalog into this empty one, as one commit: revisions and generations as they are."""
+        """Load a complete catalog into this empty one in one commit, with revisions and generations unchanged."""
 
     def retire(self, target: str) -> None:
-        """Mark the store as moved to *target*: from now on writers get CatalogMoved, which names it as ``target``."""
+        """Mark the store as moved to *target*. From now on writers get CatalogMoved, which contains *target*."""
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """What was moved: how many records and rows, and the digest that both stores agree on."""
+    """The result of a conversion: the number of records and rows, and the digest, which is the same in both stores."""
 
     records: int
     rows: int
@@ -55,16 +55,16 @@ class Conversion:
 
 
 def convert(source: Portable, target: Portable, to: str) -> Conversion:
-    """Copy everything from *source* into the empty *target*, compare, and mark *source* as moved *to* there.
+    """Copy everything from *source* to the empty *target*, compare both, and mark *source* as moved to *to*.
 
-    Writers of the source wait meanwhile; then they get CatalogMoved. Swapping ``catalog.yaml`` is the caller's next step.
+    Writers of the source wait during the conversion and then get CatalogMoved. The caller must then replace ``catalog.yaml``.
 
     Raises
     ------
     CatalogExists
-        If the target holds anything.
+        If the target is not empty.
     HashMismatch
-        If the target does not give back what went in; the source is as before, and the target is to be thrown away.
+        If the target does not return the same documents. The source is unchanged; the caller must discard the target.
     """
     if target.generation() or next(target.iterate(), None) or next(target.all_rows(), None):
         raise CatalogExists("The target of a conversion must be empty.")
@@ -78,9 +78,9 @@ def convert(source: Portable, target: Portable, to: str) -> Conversion:
 
 
 def digest(backend: Portable) -> Conversion:
-    """Return how much the backend holds, with one sha256 over the documents of records, then rows, each sorted, and the generation.
+    """Return the number of records and rows, and one sha256 of the sorted documents of records, of rows, and of the generation.
 
-    Operations are not in the digest: a backend may keep only the newest (TinyDB does).
+    Operations are not in the digest, because a backend may keep only the newest (as TinyDB does).
     """
     sha = hashlib.sha256()
     records = rows = 0

@@ -1,4 +1,4 @@
-"""``doctor``: one line for everything that was looked at. It changes nothing and reads no data."""
+"""``doctor``: one line for each check. It changes nothing and reads no data."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ LOW_SPACE_BYTES = 1024**3
 """``doctor`` warns below this much free space."""
 
 TINYDB_RECORDS = 1_000
-"""``doctor`` warns above this number of records, as each commit rewrites the file."""
+"""``doctor`` warns above this number of records, because each commit rewrites the file."""
 
 LOG_BYTES = 1024**3
 """``doctor`` warns above this size of the event log."""
 
 
 def doctor(ports: Ports, parts: CatalogParts) -> list[Finding]:
-    """Return a line for everything looked at, ``ok`` too; changes nothing and reads no data."""
+    """Return a finding for each check, including ``ok``. It changes nothing and reads no data."""
     return [
         *_store(ports, parts),
         *_mount(parts),

@@ -24,23 +24,23 @@ from cubeport.errors import CorruptCatalog
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What ``fsck`` found."""
+    """The result of ``fsck``."""
 
     findings: tuple[Finding, ...]
     complete: bool
-    """False when the time limit stopped it; ``--resume`` goes on."""
+    """False if the time limit stopped it; ``--resume`` continues."""
     records: int
     artifacts: int
     repaired: tuple[str, ...] = ()
 
     @property
     def counts(self) -> dict[str, int]:
-        """How many findings there are of each kind."""
+        """The number of findings of each kind."""
         return dict(Counter(each.kind for each in self.findings))
 
 
 class FsckOptions(TypedDict, total=False):
-    """What :func:`fsck` takes besides the record."""
+    """The options of :func:`fsck`."""
 
     data: bool
     time_limit_s: float | None
@@ -59,23 +59,23 @@ _CHECKPOINT_RECORDS = 1_000
 
 @dataclass(slots=True)
 class _Progress:
-    """How far a check came: what is behind ``after`` in the ``stage`` is still to be looked at."""
+    """The progress of a check. Everything after ``after`` in ``stage`` remains to be checked."""
 
     path: Path | None
     deadline: float = float("inf")
     stage: int = 0
-    """0 for the records, n for the n-th keeper, then the rest."""
+    """0 for the records, n for the n-th keeper, and then the rest."""
     after: str = ""
     records: int = 0
     artifacts: int = 0
     findings: list[Finding] = field(default_factory=list)
 
     def due(self) -> bool:
-        """Return whether the time is over."""
+        """Return whether the time limit has passed."""
         return time.monotonic() > self.deadline
 
     def next_stage(self) -> None:
-        """Go on to what comes next."""
+        """Continue with the next stage."""
         self.stage, self.after = self.stage + 1, ""
 
     def save(self) -> None:
@@ -112,18 +112,18 @@ def fsck(
     resume: bool = False,
     repair: bool = False,
 ) -> Checked:
-    """Compare the catalog with its stores: names and sizes, with *data* every byte.
+    """Compare the catalog with its stores: names and sizes, and with *data* every byte.
 
     Parameters
     ----------
     record
-        Look at this one alone, with what it owns; orphans are then not looked for.
+        Check only this record and what it owns. Orphans are then not searched.
     time_limit_s
-        Stop after that time, between two files at the latest; ``resume`` goes on there.
+        Stop after this time, between two files; ``resume`` continues there.
     resume
-        Go on where a time limit stopped the last check.
+        Continue where a time limit stopped the last check.
     repair
-        Move orphans and broken versions to quarantine, and mark what is missing; nothing is deleted, nothing invented.
+        Move orphans and broken versions to quarantine, and mark missing artifacts. Nothing is deleted or invented.
     """
     folder = parts.quarantine.parent if parts.quarantine else None
     kept = folder is not None and record is None and (resume or time_limit_s is not None)
@@ -156,8 +156,8 @@ def fsck(
 
 
 def _records(ports: Ports, record: CatalogRecord | None, progress: _Progress, *, data: bool, repaired: list[str] | None) -> bool:
-    """Look at the records; return whether all were looked at."""
-    # One that cannot be read is named by the backend's own check, and must not end this one.
+    """Check the records. Return whether all were checked."""
+    # The backend's own check names unreadable records. They must not stop this check.
     for each in [record] if record else ports.backend.iterate(skip_damaged=True):
         if each.id <= progress.after:
             continue
@@ -173,7 +173,7 @@ def _records(ports: Ports, record: CatalogRecord | None, progress: _Progress, *,
 
 
 def _kept_by(keeper: Keeper, record: CatalogRecord | None, progress: _Progress, *, data: bool) -> bool:
-    """Look at what a keeper keeps; return whether all was looked at."""
+    """Check the bytes of a keeper. Return whether all were checked."""
     owner = record.id if record else None
     for place, finding in keeper.faults(data=data, after=progress.after, owner=owner):
         progress.after = place
@@ -208,7 +208,7 @@ def _of_record(ports: Ports, record: CatalogRecord, *, data: bool, repaired: lis
 def _is_there(ports: Ports, record_id: str) -> bool:
     try:
         return ports.backend.get_record(record_id) is not None
-    except CorruptCatalog:  # damaged, which the backend's own check says
+    except CorruptCatalog:  # the record is damaged, which the backend's own check reports
         return True
 
 
@@ -221,11 +221,13 @@ def _journals(ports: Ports) -> Iterator[Finding]:
 
 
 def _strangers(ports: Ports, parts: CatalogParts, repaired: list[str] | None) -> Iterator[Finding]:
-    """Yield what is in the stores and in no record: orphans if a journal proves them ours, else unknown."""
+    """Yield everything in the stores that belongs to no record: orphans if a journal proves that we made them, otherwise unknown
+    files.
+    """
     try:
         strangers = garbage(ports, parts)
     except CorruptCatalog as exc:
-        # Without the damaged record nobody can tell what is an orphan: nothing is called one.
+        # Without the damaged record it is unknown which files are orphans, so none is reported.
         yield Finding("not-checked", "stores", f"did not look for orphans: {exc.message}", exc.next_step, "warn")
         return
     for found in strangers:

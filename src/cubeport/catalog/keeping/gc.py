@@ -1,4 +1,4 @@
-"""``gc``: remove bytes that nothing names, if it is proven that we made them. All other bytes stay."""
+"""``gc``: remove bytes that nothing refers to, if it is proven that we made them. All other bytes stay."""
 
 from __future__ import annotations
 
@@ -18,13 +18,15 @@ from cubeport.catalog.work.journal import Line
 from cubeport.catalog.work.unit_of_work import Ports
 
 _PART = re.compile(r"\.(?P<name>.+)\.(?P<operation>[0-9a-f]{32})\.part")
-"""The name of bytes that are being written (``part_path``): only the operation in it was ever given that name."""
+"""The temporary name of bytes that are being written (``part_path``). Only the operation in the name uses it."""
 
 _PROBE = re.compile(r"\.probe\.\d+\.part")
 
 
 def gc(ports: Ports, parts: CatalogParts, *, older_than_s: float, dry_run: bool) -> list[Garbage]:
-    """Remove what is provably ours, named by nothing and of that age by the store's clock; strangers are only listed."""
+    """Remove bytes that are provably ours, that nothing refers to, and that are old enough by the store's clock. Only list unknown
+    files.
+    """
     found: list[Garbage] = []
     clocks: dict[str, float] = {}
     for each in garbage(ports, parts):
@@ -46,7 +48,7 @@ def gc(ports: Ports, parts: CatalogParts, *, older_than_s: float, dry_run: bool)
 
 
 def _remove_empty_folders(ports: Ports, parts: CatalogParts) -> None:
-    """Remove folders that journals say we made (path and inode), if they are empty; an operation that needs one makes it again."""
+    """Remove empty folders that we made according to a journal (path and inode). An operation that needs one makes it again."""
     for operation in ports.journal.closed():
         for line in operation:
             for each in line.data.get("compensations", ()):
@@ -56,7 +58,9 @@ def _remove_empty_folders(ports: Ports, parts: CatalogParts) -> None:
 
 
 def garbage(ports: Ports, parts: CatalogParts) -> list[Garbage]:
-    """Return what nothing names. Stores are listed first, then open journals, then records: nothing living looks orphaned."""
+    """Return bytes that nothing refers to. Stores are listed first, then open journals, then records, so that no used file looks
+    orphaned.
+    """
     kept = [each for keeper in parts.keepers() for each in keeper.garbage()]
     searched = [profile for profile in ports.profiles if profile.writable and profile.name not in parts.apart]
     listed = [(profile, list(profile.walk())) for profile in searched]
@@ -83,7 +87,7 @@ STRANGE = "no record names it"
 def _reason(
     profile: str, path: str, held: set[tuple[str, str]], in_work: set[str], made: Mapping[tuple[str, str], str]
 ) -> str | None:
-    """Return why the file is garbage, or ``None`` when something living has it: a record, or an operation still open."""
+    """Return why the file is garbage, or ``None`` if a record or an open operation uses it."""
     parents = [path]
     while "/" in path:
         path = path.rpartition("/")[0]
@@ -102,7 +106,7 @@ def _reason(
 
 
 def _made(ports: Ports) -> dict[tuple[str, str], str]:
-    """Return the places that journals prove ours, with their operations."""
+    """Return the paths that we made according to journals, with their operations."""
     found: dict[tuple[str, str], str] = {}
     opened: Iterable[list[Line]] = (ports.journal.read(each) for each in ports.journal.open_ids())
     for lines in (*ports.journal.closed(), *opened):

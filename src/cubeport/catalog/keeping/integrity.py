@@ -1,4 +1,4 @@
-"""Whether artifacts are what the catalog says, and bringing external ones here and back."""
+"""Verify artifacts against the catalog, and fetch and drop external artifacts."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ Verdict = Literal["ok", "missing", "size-differs", "hash-differs", "unhashed", "
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """What verifying one artifact found."""
+    """The result of verifying one artifact."""
 
     record_id: str
     artifact_id: str
@@ -45,7 +45,7 @@ class Verified:
 
 
 def place_of(artifact: Artifact) -> tuple[str, str] | None:
-    """Return profile and path of managed bytes, or ``None`` for all others."""
+    """Return the profile and path of managed bytes, or ``None`` for other artifacts."""
     match artifact.locator:
         case LocalPathLocator(profile=str() as profile, path=path):
             return profile, path
@@ -55,7 +55,7 @@ def place_of(artifact: Artifact) -> tuple[str, str] | None:
 
 
 def shown(artifact: Artifact) -> str:
-    """Return the artifact's place as people read it: ``profile:path`` for managed bytes."""
+    """Return the artifact's location for users: ``profile:path`` for managed bytes."""
     if managed := place_of(artifact):
         return ":".join(managed)
     locator = artifact.locator
@@ -63,14 +63,14 @@ def shown(artifact: Artifact) -> str:
 
 
 def verify(profiles: Profiles, record: CatalogRecord, *, fast: bool) -> Iterator[Verified]:
-    """Yield what is true of each artifact whose bytes should be here; *fast* reads none."""
+    """Verify each artifact whose bytes should be here, and yield the results. With *fast*, no bytes are read."""
     for artifact in record.artifacts:
         if artifact.status in ("external", "planned"):
             continue
         try:
             verdict = _verdict(profiles, artifact, fast=fast)
         except CubeportError as exc:
-            # A store that fails says nothing about its bytes.
+            # If the store fails, the state of its bytes is unknown.
             yield Verified(record.id, artifact.artifact_id, "unreachable", shown(artifact), exc.message)
         else:
             if verdict is not None:
@@ -126,7 +126,7 @@ def _of_reference(path: Path, artifact: Artifact, *, fast: bool) -> Verdict:
 
 
 def checked(record: CatalogRecord, found: Iterable[Verified], at: Any) -> CatalogRecord:
-    """Return *record* with what verifying found: when, and which artifacts are missing. Unreachable ones stay as they were."""
+    """Return *record* with the time of verification and the missing artifacts. Unreachable artifacts do not change."""
     verdicts = {each.artifact_id: each.verdict for each in found if each.verdict != "unreachable"}
 
     def one(artifact: Artifact) -> Artifact:
@@ -139,13 +139,14 @@ def checked(record: CatalogRecord, found: Iterable[Verified], at: Any) -> Catalo
 
 
 def choose(record: CatalogRecord, name: str | None, *, status: str | None = None) -> Artifact:
-    """Return the artifact that *name* selects: its id or how it begins, else its role, else its original name.
+    """Return the artifact that *name* selects: by id or its first characters, otherwise by role, otherwise by original name.
 
-    Without a name it is the primary one, of that *status* if one is given.
+    Without a name it is the primary artifact, with *status* if it is given.
 
     Raises
     ------
     ArtifactMissing
+        If there is none.
     AmbiguousId
         If several have the role or the name.
     """
@@ -169,7 +170,7 @@ def choose(record: CatalogRecord, name: str | None, *, status: str | None = None
 
 
 def local_path(profiles: Profiles, record: CatalogRecord, artifact: Artifact) -> Path:
-    """Return where the artifact is in the local file system. Raises ArtifactMissing."""
+    """Return the local path of the artifact. Raises ArtifactMissing."""
     path = None
     if managed := place_of(artifact):
         path = profiles.get(managed[0]).local_path(managed[1])
@@ -186,13 +187,13 @@ def local_path(profiles: Profiles, record: CatalogRecord, artifact: Artifact) ->
 
 
 def is_remote(profiles: Profiles, artifact: Artifact) -> bool:
-    """Return whether the bytes are kept under a profile that has no local paths."""
+    """Return whether the bytes are in a profile without local paths."""
     managed = place_of(artifact)
     return managed is not None and profiles.get(managed[0]).local_path(managed[1]) is None
 
 
 def open_artifact(profiles: Profiles, artifact: Artifact) -> BinaryIO:
-    """Open an artifact's bytes, wherever they are here. Raises ArtifactMissing; InvalidRequest for a folder."""
+    """Open the bytes of an artifact. Raises ArtifactMissing, and InvalidRequest for a folder."""
     if artifact.target_kind == "directory":
         raise InvalidRequest(
             f"Artifact {artifact.artifact_id} is a folder; use its path, or copy it.", next_step="cubeport get ID DIR"
@@ -210,7 +211,7 @@ def open_artifact(profiles: Profiles, artifact: Artifact) -> BinaryIO:
 
 
 def copy_out(profiles: Profiles, artifact: Artifact, folder: Path) -> Path:
-    """Copy an artifact's bytes into *folder* under their original name; whole or not at all."""
+    """Copy the bytes of an artifact to *folder* under their original name, completely or not at all."""
     name = segment(artifact.original_name or shown(artifact).rpartition("/")[2].rpartition(":")[2] or artifact.artifact_id)
     target, part = folder / name, folder / f".{name}.{new_id()[:8]}.part"
     if target.exists():
@@ -248,7 +249,7 @@ def _copy_folder(profiles: Profiles, artifact: Artifact, to: Path) -> None:
 def fetch(
     ports: Ports, planner: Planner, fetcher: Fetcher | None, record: CatalogRecord, artifact: Artifact, place: PlannedPlace
 ) -> CatalogRecord:
-    """Bring an external artifact's bytes here through the gate; ``origin`` keeps where they came from."""
+    """Fetch the bytes of an external artifact. ``origin`` keeps their source."""
     origin = artifact.locator
     if not isinstance(origin, ExternalURILocator):
         raise InvalidRequest(f"Artifact {artifact.artifact_id} does not have an address that can be fetched.")
@@ -262,7 +263,7 @@ def fetch(
         plan = planner.plan(record, place, fields, target_kind="file")
         planned = work.plan_artifact(record, plan=plan)
         with fetcher.open(origin.uri) as reading:
-            # A known hash must agree, whatever the profile says of hashing.
+            # A known hash must match, even if the profile does not hash.
             written = work.write_artifact(planned, reading, hash="sha256" if artifact.hashes else None)
         _agree(artifact, written)
         fetched = artifact.replace(
@@ -295,7 +296,7 @@ def _agree(artifact: Artifact, written: Artifact) -> None:
 
 
 def drop(ports: Ports, fetcher: Fetcher | None, record: CatalogRecord, artifact: Artifact, *, force: bool) -> CatalogRecord:
-    """Give up fetched bytes, which go behind the commit; hash and address stay."""
+    """Drop fetched bytes, which are removed after the commit. Their hash and URL are kept."""
     managed, origin = place_of(artifact), artifact.origin
     if managed is None or not isinstance(origin, ExternalURILocator):
         raise InvalidRequest(f"Artifact {artifact.artifact_id} was not fetched, so it cannot be fetched again.")
@@ -308,7 +309,7 @@ def drop(ports: Ports, fetcher: Fetcher | None, record: CatalogRecord, artifact:
 
 
 def removal(profiles: Profiles, artifact: Artifact) -> list[Action]:
-    """Return what removes the artifact's bytes after a commit: only managed ones, and only those that are there now."""
+    """Return the actions that remove the artifact's bytes after a commit, only for managed bytes that exist now."""
     managed = place_of(artifact)
     if managed is None:
         return []

@@ -1,4 +1,4 @@
-"""What was done to a catalog and what it holds: ``operations`` and ``info``."""
+"""The operations on a catalog and its contents: ``operations`` and ``info``."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cubeport.errors import InvalidRequest, NotFound
 
 
 def operations(ports: Ports, *, status: OperationStatus | None, since: datetime | None, limit: int) -> list[Operation]:
-    """Return operations, newest first: rows of the catalog, and what the journal has open."""
+    """Return operations, newest first: the rows of the catalog, and open operations of the journal."""
     if limit < 0:
         raise InvalidRequest("limit must be at least 0")
     rows = ports.backend.list_operations(status=status, since=since, limit=limit)
@@ -27,7 +27,7 @@ def operations(ports: Ports, *, status: OperationStatus | None, since: datetime 
 
 
 def _open(ports: Ports, operation_id: str) -> Operation | None:
-    """Return the operation that the journal has open: ``running``, or ``failed`` when a person must look."""
+    """Return an open operation of the journal: ``running``, or ``failed`` if a person must check it."""
     lines = ports.journal.read(operation_id)
     if not lines or ports.backend.get_operation(operation_id) is not None:
         return None

@@ -1,1 +1,1 @@
-"""Contract tests that anybody can run against an own backend, journal or storage."""
+"""Contract tests for backends, journals and storage profiles, also for those of third parties."""

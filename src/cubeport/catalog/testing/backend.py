@@ -1,6 +1,6 @@
-"""The promises of a catalog's backend as tests. Needs pytest and hypothesis.
+"""The contract of a catalog backend as tests. They need pytest and hypothesis.
 
-A third party inherits the class and says how its store is opened::
+A third party inherits the class and defines how to open its store::
 
     class TestOurs(BackendContract):
         @pytest.fixture
@@ -64,7 +64,7 @@ _EXAMPLES = settings(
 
 
 class _Undo(Exception):
-    """Leaves a transaction without a trace, so that one store serves many examples."""
+    """Leaves a transaction without a trace, so that many examples can use the same store."""
 
 
 # --- what is generated ----------------------------------------------------------------------------------------------
@@ -109,7 +109,7 @@ _BOXES = st.sampled_from(
 
 
 def every_locator(name: str) -> list[Any]:
-    """Return one locator of each kind, an unknown one among them; *name* keeps the managed paths apart."""
+    """Return one locator of each kind, including an unknown kind. *name* makes the managed paths distinct."""
     return [
         LocalPathLocator(path=f"{name}/a.nc", profile="default"),
         LocalPathLocator(path="/data/a.nc"),
@@ -210,7 +210,7 @@ _QUERIES = st.builds(
 
 
 def walk(backend: CatalogBackend, query: Query) -> Iterator[Page]:
-    """Yield the pages of a query, to the end."""
+    """Yield all pages of a query."""
     while True:
         page = backend.search(query)
         yield page
@@ -220,7 +220,7 @@ def walk(backend: CatalogBackend, query: Query) -> Iterator[Page]:
 
 
 def sample(number: int, **fields: Any) -> CatalogRecord:
-    """Return a plain record; its creation lies *number* seconds after 2020."""
+    """Return a plain record, created *number* seconds after the start of 2020."""
     return CatalogRecord(
         created_at=datetime(2020, 1, 1, tzinfo=UTC) + timedelta(seconds=number), **({"title": f"t{number}"} | fields)
     )
@@ -230,7 +230,7 @@ def sample(number: int, **fields: Any) -> CatalogRecord:
 
 
 def add_many(open_backend: Open, worker: int, adds: int) -> None:
-    """Add records one by one; runs in a process of its own."""
+    """Add records one by one. It runs in a separate process."""
     backend = open_backend()
     for i in range(adds):
         backend.add_record(sample(i, key=f"{worker}-{i}"))
@@ -249,29 +249,29 @@ def _in_processes(target: Callable[..., None], *arguments: tuple[Any, ...]) -> l
 
 
 class BackendContract:
-    """What every :class:`~cubeport.catalog.backend.CatalogBackend` keeps."""
+    """The contract of every :class:`~cubeport.catalog.backend.CatalogBackend`."""
 
     durable = True
-    """Whether ``open_backend`` opens a store that outlives its objects, in other processes too (it is pickled then)."""
+    """Whether ``open_backend`` opens a persistent store, also in other processes (it is then pickled)."""
 
     @pytest.fixture
     def open_backend(self) -> Open:
-        """Give a function without arguments that opens the same store, each time."""
+        """Return a function without arguments that opens the same store each time."""
         raise NotImplementedError
 
     @pytest.fixture
     def reopen(self, open_backend: Open) -> Iterator[Open]:
-        """Give a function that opens the same store once more; all of them are closed in the end."""
+        """Yield a function that opens the same store again. All are closed at the end."""
         with contextlib.ExitStack() as opened:
             yield lambda: opened.enter_context(contextlib.closing(open_backend()))
 
     @pytest.fixture
     def backend(self, reopen: Open) -> CatalogBackend:
-        """Give the store, open and empty at first."""
+        """Return the open store, which is empty at first."""
         return reopen()
 
     def store_file(self, tmp_path: Path) -> Path:
-        """Return the file to damage; every committed byte must be in it when this returns."""
+        """Return the file to damage. It must contain all committed bytes."""
         raise NotImplementedError
 
     # records
@@ -299,7 +299,7 @@ class BackendContract:
         assert [each.to_json() for each in backend.iterate()] == [record.to_json()]
 
     def test_many_records_at_once_are_as_one_by_one(self, backend: CatalogBackend) -> None:
-        """``add_records``: found by every index, with one generation; a conflict names the record and leaves nothing."""
+        """``add_records``: all indexes find the records, with one generation. A conflict names the record and adds none."""
         many = [CatalogRecord(title=f"number {n}", key=f"k{n}", tags=(f"t{n % 3}",), metadata={"n": n}) for n in range(40)]
         before = backend.generation()
         with backend.transaction():
@@ -484,7 +484,7 @@ class BackendContract:
         assert backend.generation() == 0, "rows alone do not move the generation of records"
 
     def test_rows_are_found_by_place_time_and_record(self, backend: CatalogBackend) -> None:
-        """Every search, whatever its order and pages, finds what a look at each row finds."""
+        """Every search, with any order and pages, finds the same rows as a check of each row."""
         rng = random.Random(5)  # noqa: S311  # the same each time
         records, rows = _placed_rows(rng, backend)
         for n in range(60):

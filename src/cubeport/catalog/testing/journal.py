@@ -1,7 +1,7 @@
-"""The promises of a journal as tests. Needs pytest.
+"""The contract of a journal as tests. They need pytest.
 
-A third party inherits the class and gives the fixture ``open_journal``: each call opens the same journal again, as another process
-would.
+A third party inherits the class and defines the fixture ``open_journal``. Each call opens the same journal again, like another
+process.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ def states(lines: Sequence[Line]) -> list[str]:
 
 
 class JournalContract:
-    """What recovery relies on."""
+    """The contract on which recovery relies."""
 
     @pytest.fixture
     def journal(self, open_journal: OpenJournal) -> Journal:
@@ -43,7 +43,7 @@ class JournalContract:
         return entry
 
     def test_lines_are_numbered_and_read_back(self, journal: Journal, stranger: Journal) -> None:
-        """What was written is read by others while its owner lives."""
+        """Others can read what was written while its owner lives."""
         entry = journal.begin(new_id())
         entry.write("started", {"user_id": "ana", "nested": {"n": [1, 2.5, None]}})
         entry.write("planned")
@@ -56,7 +56,7 @@ class JournalContract:
         entry.leave()
 
     def test_a_living_owner_keeps_others_out_and_death_lets_one_in(self, journal: Journal, stranger: Journal) -> None:
-        """Nobody waits for it."""
+        """Nobody waits for the lock."""
         entry = self.begun(journal)
         assert stranger.alive(entry.operation_id)
         assert stranger.take(entry.operation_id) is None
@@ -69,7 +69,7 @@ class JournalContract:
         taken.leave()
 
     def test_whoever_takes_it_writes_on(self, journal: Journal, stranger: Journal) -> None:
-        """Numbers go on."""
+        """The numbers continue."""
         entry = self.begun(journal, "planned")
         entry.leave()
         taken = stranger.take(entry.operation_id)
@@ -86,7 +86,7 @@ class JournalContract:
         entry.leave()
 
     def test_closed_is_not_open_and_can_still_be_read(self, journal: Journal, stranger: Journal) -> None:
-        """Recovery has nothing to do with it any more."""
+        """Recovery no longer handles it."""
         opened, closed = self.begun(journal), self.begun(journal, "committed")
         assert set(stranger.open_ids()) == {opened.operation_id, closed.operation_id}
         closed.close()
@@ -109,7 +109,7 @@ class JournalContract:
         assert list(stranger.closed()) == []
 
     def test_unknown_operations_have_no_lines(self, journal: Journal) -> None:
-        """Absent is said."""
+        """An unknown operation has no lines."""
         assert journal.read(new_id()) == []
         assert journal.take(new_id()) is None
         assert not journal.alive(new_id())

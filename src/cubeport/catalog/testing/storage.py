@@ -1,7 +1,7 @@
-"""The promises of a storage profile as tests. Needs pytest.
+"""The contract of a storage profile as tests. They need pytest.
 
-A third party inherits the class and gives the fixtures ``profiles`` (a :class:`~cubeport.catalog.artifacts.storage.Profiles`
-that holds the profile and whatever it needs next to it) and ``profile``, writable and empty.
+A third party inherits the class and defines the fixtures ``profiles`` (a :class:`~cubeport.catalog.artifacts.storage.Profiles` with
+the profile and any others that it needs) and ``profile``, which is writable and empty.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from cubeport.errors import ArtifactMissing, TargetExists
 
 
 class StorageContract:
-    """What the core relies on."""
+    """The contract on which the core relies."""
 
     @pytest.fixture
     def journal(self) -> list[Compensation]:
-        """What was journalled so far, in order."""
+        """Return the recorded compensations in order."""
         return []
 
     def target(
@@ -37,7 +37,7 @@ class StorageContract:
         collision: Collision = "suffix",
         operation_id: str | None = None,
     ) -> Target:
-        """Return a target for *path*, its compensations journalled as a unit of work does."""
+        """Return a target for *path*, and record its compensations like a unit of work."""
         object_id = new_id()
         path = suffixed(path, object_id) if profile.unique_names else path
         folder, _, name = path.rpartition("/")
@@ -49,19 +49,19 @@ class StorageContract:
         return target
 
     def put(self, profile: Profile, path: str, data: bytes, journal: list[Compensation], **options: Any) -> str:
-        """Publish *data* and return where."""
+        """Publish *data* and return its path."""
         target = self.target(profile, path, journal, **options)
         target.path.write_bytes(data)
         target.seal()
         return target.publish(_claim(journal))
 
     def read(self, profile: Profile, path: str) -> bytes:
-        """Return what a reader gets."""
+        """Return the bytes that a reader gets."""
         with profile.open(path) as reading:
             return reading.read()
 
     def test_bytes_have_their_name_when_they_are_whole_and_not_before(self, profile: Profile, journal: list[Compensation]) -> None:
-        """A reader never meets half a file under its name."""
+        """A reader never sees half a file under its final name."""
         target = self.target(profile, "a/b.txt", journal)
         target.path.write_bytes(b"half")
         names = [each.path for each in profile.walk() if not each.path.rpartition("/")[2].startswith(".")]
@@ -76,7 +76,7 @@ class StorageContract:
         assert [each.path for each in profile.walk()] == [path]
 
     def test_nothing_is_ever_replaced(self, profile: Profile, journal: list[Compensation]) -> None:
-        """The same name twice is two paths, or refused."""
+        """Publishing the same name twice gives two paths, or is refused."""
         first = self.put(profile, "x.tar.gz", b"1", journal)
         second = self.put(profile, "x.tar.gz", b"2", journal)
         assert first != second
@@ -88,13 +88,13 @@ class StorageContract:
             assert self.read(profile, first) == b"1"
 
     def test_absent_is_said(self, profile: Profile) -> None:
-        """Only what the store says is absent."""
+        """A path is absent only if the store says so."""
         assert profile.stat("nothing/here") is None
         with pytest.raises(ArtifactMissing):
             profile.open("nothing/here")
 
     def test_a_folder_is_published_whole(self, profile: Profile, journal: list[Compensation]) -> None:
-        """Its files come sorted, relative to it."""
+        """Its files are sorted, with relative paths."""
         target = self.target(profile, "cube.zarr", journal, kind="directory")
         (target.path / "c").mkdir()
         (target.path / "c" / "0").write_bytes(b"00")
@@ -109,7 +109,7 @@ class StorageContract:
     def test_compensations_leave_nothing_wherever_it_stopped(
         self, profiles: Profiles, profile: Profile, journal: list[Compensation], kind: TargetKind, reached: str
     ) -> None:
-        """Run twice, as recovery may."""
+        """They run twice, as recovery can."""
         stranger = self.put(profile, "deep/theirs.txt", b"a stranger's", [])
         operation_id = new_id()
         target = self.target(profile, "deep/er/ours.bin", journal, kind=kind, operation_id=operation_id)
@@ -125,7 +125,7 @@ class StorageContract:
         assert not target.path.exists()
 
     def test_only_what_is_proven_is_removed(self, profile: Profile, journal: list[Compensation]) -> None:
-        """A proof of something else removes nothing; the right one, once."""
+        """A wrong proof removes nothing; the right proof removes once."""
         path = self.put(profile, "x.bin", b"1", journal)
         other = self.put(profile, "y.bin", b"2", journal)
         found, of_other = profile.stat(path), profile.stat(other)

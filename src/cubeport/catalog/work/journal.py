@@ -1,8 +1,9 @@
-"""The journal: what an operation is about to do, written down before it does it, so that a stranger can finish or undo it.
+"""The journal. An operation records what it is about to do before it does it, so that another process can finish or undo it.
 
-One file per open operation, ``journal/open/<operation_id>.jsonl``, under flock while its process lives: a free lock says that the
-owner is dead, whatever it died of. A closed operation is appended whole to ``journal/operations-YYYYMM.jsonl`` (the month of its
-start), so recovery lists one folder. The operation's row in the catalog decides; the journal only says what there is to do.
+Each open operation has one file, ``journal/open/<operation_id>.jsonl``, which is locked with flock while its process lives. A free
+lock therefore means that the owner is dead, for any reason. A closed operation is appended to ``journal/operations-YYYYMM.jsonl``
+(the month of its start), so recovery only needs to list one folder. The operation's row in the catalog decides whether it happened;
+the journal only says what there is to do.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from cubeport.catalog.forms.canonical import dumps, is_id, json_value, now, time
 from cubeport.errors import RecordExists
 
 CLOSED = ("committed", "rolled_back")
-"""The states after which nothing is left to do, for anybody."""
+"""The final states, after which nothing remains to be done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,51 +39,51 @@ class Line:
 
 
 class JournalEntry(Protocol):
-    """An operation's journal in the hands of the one who may write it."""
+    """The journal of an operation, held by the process that may write it."""
 
     operation_id: str
     lines: list[Line]
 
     def write(self, state: str, data: Mapping[str, Any] | None = None, *, binding: bool = False, durable: bool = False) -> None:
-        """Add a line; *durable* returns when it and all before it are on the disk, *binding* lets :meth:`settle` see to it."""
+        """Add a line. *durable* syncs it and all lines before it to the disk; *binding* leaves this to :meth:`settle`."""
 
     def settle(self) -> None:
-        """Return when every binding line is on the disk."""
+        """Sync all binding lines to the disk."""
 
     def close(self) -> None:
-        """Move the whole to the closed ones."""
+        """Move the journal to the closed operations."""
 
     def leave(self) -> None:
-        """Let go of it as it is: it stays open, for ``recover``."""
+        """Release the journal unchanged. It stays open for ``recover``."""
 
 
 class Journal(Protocol):
-    """Where operations write down what they do; ``FileJournal`` on one machine, a table on several."""
+    """The journal of a catalog's operations: ``FileJournal`` on one machine, a table on several."""
 
     def begin(self, operation_id: str) -> JournalEntry:
-        """Open a new operation. Raises RecordExists when that id was begun before."""
+        """Open a new operation. Raises RecordExists if an operation with this id was begun before."""
 
     def open_ids(self) -> list[str]:
-        """Return the operations that are not closed, alive or dead."""
+        """Return the operations that are not closed, whether their owners are alive or dead."""
 
     def take(self, operation_id: str) -> JournalEntry | None:
-        """Return a dead owner's journal; ``None``, without waiting, while its owner lives or when it is closed."""
+        """Return the journal of a dead owner. Returns ``None`` without waiting if its owner lives or it is closed."""
 
     def read(self, operation_id: str) -> list[Line]:
         """Return the lines of an operation, open or closed, even if another process holds its lock."""
 
     def alive(self, operation_id: str) -> bool:
-        """Return whether somebody holds it."""
+        """Return whether a process holds its lock."""
 
     def closed(self) -> Iterator[list[Line]]:
         """Yield the lines of each closed operation, oldest month first."""
 
     def differences(self) -> Iterator[str]:
-        """Yield the place of each line that is not what was written; the torn end of an open operation is none."""
+        """Yield the place of each damaged line. The incomplete end of an open operation is not damage."""
 
 
 class FileEntry:
-    """An open journal file under our lock."""
+    """An open journal file that this process has locked."""
 
     def __init__(self, journal: FileJournal, operation_id: str, descriptor: int, lines: list[Line]) -> None:
         self.operation_id = operation_id
@@ -108,7 +109,7 @@ class FileEntry:
         try:
             write_all(self._descriptor, text)
         except OSError:
-            # A half line in the middle would hide what follows it; at the end it is only torn.
+            # A partial line in the middle would hide everything after it. At the end it is only incomplete.
             with contextlib.suppress(OSError):
                 os.ftruncate(self._descriptor, end)
             raise
@@ -127,7 +128,7 @@ class FileEntry:
                 self._sync()
 
     def close(self) -> None:
-        """Append the whole to its month, durably, then unlink it. Killed in between, the month holds it twice: readers fold it."""
+        """Append the journal durably to the file of its month, then unlink it. After a kill in between, readers ignore the copy."""
         with store_errors("close the journal"):
             if self.lines:
                 self._journal.archive(_month(self.lines[0].at), _content(self._descriptor))
@@ -168,7 +169,7 @@ class FileJournal:
                         descriptor = -1
                         return entry
                 finally:
-                    # Not ours: recover found it empty before we had its lock and dropped it, or something failed on the way.
+                    # The file is not ours: recovery found it empty before we locked it and removed it, or something failed.
                     if descriptor >= 0:
                         os.close(descriptor)
 
@@ -186,7 +187,7 @@ class FileJournal:
             return sorted(p.stem for p in self.open_folder.iterdir() if p.suffix == ".jsonl" and is_id(p.stem))
 
     def take(self, operation_id: str) -> FileEntry | None:
-        """Return a dead owner's journal, its torn end cut off; see :class:`Journal`."""
+        """Return the journal of a dead owner without its incomplete end; see :class:`Journal`."""
         with store_errors("read the journal"):
             try:
                 descriptor = os.open(self.path(operation_id), os.O_RDWR | os.O_CLOEXEC)
@@ -208,7 +209,7 @@ class FileJournal:
         return None
 
     def alive(self, operation_id: str) -> bool:
-        """Return whether somebody holds it."""
+        """Return whether a process holds its lock."""
         with store_errors("read the journal"):
             try:
                 descriptor = os.open(self.path(operation_id), os.O_RDONLY | os.O_CLOEXEC)
@@ -236,7 +237,7 @@ class FileJournal:
         return [found[n] for n in sorted(found) if found[n].operation_id == operation_id]
 
     def closed(self) -> Iterator[list[Line]]:
-        """Yield the lines of each closed operation; one closed twice comes once a month."""
+        """Yield the lines of each closed operation. An operation that was closed twice is yielded once for each month."""
         for month in self._months():
             whole: dict[str, dict[int, Line]] = {}
             with store_errors("read the journal"), month.open("rb") as file:
@@ -251,7 +252,7 @@ class FileJournal:
             opened = {each: self._lines(self.path(each)) for each in self.open_ids()}
             still_open = [text for texts in opened.values() for text in texts]
             for operation_id, texts in opened.items():
-                # The end of an open operation may be torn.
+                # The end of an open operation can be incomplete.
                 wrong = (n for n, text in enumerate(texts, 1) if not _is_whole(text) and (n < len(texts) or text.endswith(b"\n")))
                 yield from (f"{operation_id}.jsonl:{n}" for n in wrong)
             for path in self._months():
@@ -263,14 +264,14 @@ class FileJournal:
     def _lines(self, path: Path) -> list[bytes]:
         try:
             return path.read_bytes().splitlines(keepends=True)
-        except FileNotFoundError:  # closed meanwhile: its lines are in its month now
+        except FileNotFoundError:  # it was closed meanwhile, so its lines are now in its month
             return []
 
     def _months(self) -> list[Path]:
         return sorted(self.folder.glob("operations-*.jsonl"))
 
     def archive(self, month: str, content: bytes) -> None:
-        """Append whole lines to the file of their month, durably."""
+        """Append complete lines durably to the file of their month."""
         path = self.folder / f"operations-{month}.jsonl"
         fresh = not path.exists()
         descriptor = open_file(path, os.O_RDWR | os.O_CREAT | os.O_APPEND)
@@ -291,7 +292,7 @@ def _month(at: str) -> str:
 
 
 _SUM = b',"sum":"'
-"""Begins the end of a line: the digest of what stands before it."""
+"""The start of the end of a line, which is the digest of the text before it."""
 
 
 def _text(line: Line) -> bytes:
@@ -313,13 +314,15 @@ def _is_whole(text: bytes) -> bool:
 
 
 def _was_torn(text: bytes, others: Sequence[bytes]) -> bool:
-    """Return whether the line is the beginning of another: a process died while it wrote, and what it wrote comes again."""
+    """Return whether the line is the beginning of another line, because a process died while it wrote and the line was written
+    again.
+    """
     begun = text.removesuffix(b"\n")
     return any(other.startswith(begun) and len(other) > len(begun) + 1 for other in others)
 
 
 def _line(text: bytes) -> Line:
-    """Return the line. Raises ValueError if it is torn or not what was written; one of an earlier release has no digest."""
+    """Return the line. Raises ValueError if it is incomplete or damaged. A line of an earlier release has no digest."""
     document = json.loads(text)
     if not isinstance(document, dict) or not text.endswith(b"\n"):
         raise ValueError("not a whole line")
@@ -344,7 +347,7 @@ def _content(descriptor: int) -> bytes:
 
 
 def _parse(content: bytes) -> tuple[list[Line], int]:
-    """Return the whole lines and the length that they take. What follows the first torn one was never acknowledged."""
+    """Return the complete lines and their total length. Everything after the first incomplete line was never acknowledged."""
     lines: list[Line] = []
     length = 0
     for text in content.splitlines(keepends=True):

@@ -1,7 +1,8 @@
-"""Finishing or undoing what dead processes left open, by one rule: the operation's row decides.
+"""Recovery: finish or undo what dead processes left open. The row of the operation decides.
 
-Row ``succeeded``: forward. No row: insert it as ``rolled_back``, then undo. Catalog unreachable: leave it, never guess. Journals
-whose lock is held belong to living owners and are not touched. Twice is once.
+If the row is ``succeeded``, recovery finishes the operation. If there is no row, recovery inserts one as ``rolled_back`` and then
+undoes the operation. If the catalog is unreachable, recovery does nothing, because it must not guess. Locked journals belong to
+living owners and are not changed. Recovery can be repeated safely.
 """
 
 from __future__ import annotations
@@ -22,36 +23,36 @@ from cubeport.errors import CubeportError, NoSpace
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """What became of one open operation."""
+    """The outcome of recovering one open operation."""
 
     operation_id: str
     operation_type: str | None
     parent_id: str | None
     last_state: str | None
     outcome: Literal["forward", "back", "left", "closed"]
-    """Finished, undone, still open (see *left*), or there was nothing to do."""
+    """``forward``: finished; ``back``: undone; ``left``: still open (see *left*); ``closed``: nothing to do."""
     done: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
-    """Why it is still open, and what is to be done by a person."""
+    """Why it is still open, and what a person must do."""
     unreachable: bool = False
-    """Left because the catalog or the disk did not answer."""
+    """Whether it is still open because the catalog or the disk did not respond."""
     full: bool = False
-    """Left because there is no space on the disk."""
+    """Whether it is still open because the disk is full."""
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return it as plain JSON values."""
+        """Return the outcome as plain JSON values."""
         return {name: list(v) if isinstance(v := getattr(self, name), tuple) else v for name in self.__slots__}
 
 
 def recover(ports: Ports, operation_id: str | None = None, *, dry_run: bool = False, skip: bool = False) -> list[Recovered]:
-    """Recover every open operation whose owner is dead, or the one asked for (its id, or how it begins).
+    """Recover all open operations with dead owners, or only one of them (by its id or the first characters).
 
     Parameters
     ----------
     dry_run
-        Say what would be done; write nothing.
+        Return what would be done, and write nothing.
     skip
-        Close also what cannot be undone; what is left stays where it is, for ``fsck`` to find.
+        Also close operations that cannot be undone completely. What remains stays in place, and ``fsck`` finds it.
     """
     found = []
     for each in ports.journal.open_ids():
@@ -143,17 +144,21 @@ def _decide(ports: Ports, entry: JournalEntry, header: Any, *, dry_run: bool) ->
 
 
 def compensations_of(lines: Sequence[Line]) -> list[Compensation]:
-    """Return what the operation journalled to undo, in its order; proofs that a restart of the machine has voided are weakened."""
+    """Return the recorded compensations of the operation, in order. Proofs that a restart of the machine has invalidated are
+    weakened.
+    """
     return [Compensation.from_mapping(each) for each in _journalled(lines, "compensations")]
 
 
 def actions_of(lines: Sequence[Line]) -> list[Action]:
-    """Return what the operation journalled to do after its commit, in its order."""
+    """Return the recorded actions after the commit of the operation, in order."""
     return [Action.from_mapping(each) for each in _journalled(lines, "afterwards")]
 
 
 def _journalled(lines: Sequence[Line], what: str) -> Iterator[dict[str, Any]]:
-    """Yield documents of the journal. A device's number does not survive a restart of the machine, so it proves nothing then."""
+    """Yield the documents of the journal. Device numbers can change after a restart of the machine, so they are then removed from
+    proofs.
+    """
     header = lines[0].data if lines else {}
     restarted = header.get("boot") != machine()["boot"]
     for line in lines:

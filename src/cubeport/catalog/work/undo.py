@@ -1,7 +1,8 @@
-"""Compensations and after-actions *as data*: what an operation would have to undo, or will have to do after its commit.
+"""Compensations and after-actions *as data*: how to undo an operation, and what to do after its commit.
 
-They are journalled, so recovery needs no live process and no closure. Each carries a proof that we made the thing, or that it is
-still the one that was meant; without a match it is left and reported. Each may run any number of times.
+They are recorded in the journal, so recovery does not need the process that made them. Each contains a proof that we made the
+object, or that it is still the same object. If the proof does not match, the object is kept and reported. Each can run any number
+of times.
 """
 
 from __future__ import annotations
@@ -24,11 +25,13 @@ from cubeport.catalog.models import Model
 from cubeport.errors import CubeportError, ExtraMissing, NamespaceTaken
 
 Undone = Literal["removed", "absent", "not-ours", "done"]
-"""What became of it: gone now, gone before, left because the proof does not match, or done by a plugin."""
+"""The outcome: removed now, absent before, kept because the proof does not match, or done by a plugin."""
 
 
 class Compensation(Model):
-    """How to undo one thing: ``undo`` names the function, the other fields are its own (``profile``, ``path``, ``proof``…)."""
+    """How to undo one change. ``undo`` names the function; the other fields are its arguments (``profile``, ``path``,
+    ``proof``…).
+    """
 
     model_config = ConfigDict(frozen=True, extra="allow")
     label = "compensation"
@@ -40,7 +43,7 @@ class Compensation(Model):
 
 
 class Action(Model):
-    """What is done once the commit is certain: ``remove_source`` or ``remove_managed``."""
+    """An action after the commit is certain: ``remove_source`` or ``remove_managed``."""
 
     model_config = ConfigDict(frozen=True, extra="allow")
     label = "after-action"
@@ -53,7 +56,7 @@ class Action(Model):
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What was done, and what could not be: words for people, one each."""
+    """What was done and what could not be done, with one readable message for each."""
 
     done: tuple[str, ...] = ()
     left: tuple[str, ...] = ()
@@ -68,13 +71,13 @@ class Undoer:
     _plugins: dict[str, Callable[[Mapping[str, Any]], None]] = field(default_factory=dict)
 
     def register(self, name: str, fn: Callable[[Mapping[str, Any]], None]) -> None:
-        """Make *name* an undo of a plugin. Raises NamespaceTaken when another has it."""
+        """Register a plugin's undo function as *name*. Raises NamespaceTaken if another has this name."""
         if name in _UNDOS or self._plugins.get(name, fn) is not fn:
             raise NamespaceTaken(f"The undo {name} is already registered.")
         self._plugins[name] = fn
 
     def undo(self, compensations: Iterable[Compensation], operation_id: str) -> Report:
-        """Run *compensations* in reverse; one that fails does not keep the others from running."""
+        """Run *compensations* in reverse order. If one fails, the others still run."""
         return _each(reversed(list(compensations)), lambda each: self._undo(each, operation_id), lambda each: each.undo)
 
     def act(self, actions: Iterable[Action], operation_id: str) -> Report:
@@ -111,7 +114,7 @@ _UNDOS = ("remove_file", "remove_tree", "remove_temp", "abort_upload")
 
 
 def source_proof(path: Path) -> dict[str, Any]:
-    """Return what tells a source from one that took its place since: inode, size and time of change, of every file of a folder."""
+    """Return a proof of a source's identity: the inode, size and modification time, of every file if it is a folder."""
     if not path.is_dir():
         return _of(path.stat())
     walked = hashlib.sha256()

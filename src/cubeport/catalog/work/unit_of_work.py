@@ -1,7 +1,7 @@
-"""One unit of work: bytes first, then one transaction that makes them true, or no trace.
+"""One unit of work: first the bytes, then one transaction that commits them, or no trace.
 
-The transaction writes the records *and* the operation's row. That row alone says whether the operation happened; everything before
-it can be undone, and nothing after it undoes.
+The transaction writes the records *and* the row of the operation. Only this row decides whether the operation happened. Everything
+before it can be undone; everything after it is finished, never undone.
 """
 
 from __future__ import annotations
@@ -35,15 +35,15 @@ from cubeport.errors import BackendUnavailable, CatalogMoved, CubeportError, Inv
 
 
 class Check(Protocol):
-    """Holds a record to its schema (``Schemas.check``)."""
+    """Validates a record against its schema (``Schemas.check``)."""
 
     def __call__(self, record: CatalogRecord, *, policy: Policy | None = None) -> ValidationResult:
-        """Return what does not fit under the policy. Raises SchemaInvalid, UnknownSchema."""
+        """Return the violations under the policy. Raises SchemaInvalid, UnknownSchema."""
 
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """What a catalog is made of; ``main`` brings the parts."""
+    """The ports of a catalog. ``main`` provides them."""
 
     catalog_id: str
     backend: CatalogBackend
@@ -57,17 +57,17 @@ class Ports:
     clock: Callable[[], datetime] = now
     read_only: bool = False
     check: Check | None = None
-    """Raises when a record may not be committed as it is: the last door, whichever way the record came."""
+    """Raises if a record may not be committed. This is the last check for all records, wherever they come from."""
 
 
 @dataclass(frozen=True, slots=True)
 class Committed:
-    """What a commit made true."""
+    """The result of a commit."""
 
     operation_id: str
     generation: int
     records: tuple[CatalogRecord, ...] = ()
-    """As stored, in the order of the calls."""
+    """The stored records, in the order of the calls."""
     warnings: tuple[str, ...] = ()
 
 
@@ -78,19 +78,19 @@ class _Write:
     record: CatalogRecord
     act: Callable[[CatalogRecord], CatalogRecord | None]
     as_it_is: bool = False
-    """Whether it is created without any change: then many are created at once."""
+    """Whether the record is created unchanged. Many such records are then created together."""
     checked: bool = True
-    """Whether the record must fit its schema; one that is removed need not."""
+    """Whether the record must match its schema. A record to remove need not."""
 
 
 _RECORDS_NAMED = 200
-"""Records that an event of an operation names."""
+"""How many records an event of an operation names."""
 
 
 class UnitOfWork:
     """One operation, as a context manager.
 
-    The end of its block commits, unless :meth:`commit` or :meth:`rollback` came before. An exception rolls back.
+    The end of its block commits, unless :meth:`commit` or :meth:`rollback` was called before. An exception rolls back.
     """
 
     def __init__(
@@ -114,9 +114,9 @@ class UnitOfWork:
         self.user_id = user_id or ports.user_id
         self.warnings: list[str] = []
         self.written_to: dict[str, str] = {}
-        """Where the bytes of each plan are, by its object id."""
+        """The path of the bytes of each plan, by its object id."""
         self.step: str | None = None
-        """The pipeline's step that is running: hooks are told."""
+        """The pipeline step that is running, for hooks."""
         self.committed: Committed | None = None
         self._ports = ports
         self._parent_id = parent_id
@@ -147,7 +147,7 @@ class UnitOfWork:
         try:
             self._entry.write("started", self._header())
         except BaseException:
-            # Nothing of ours exists but this file.
+            # Only this file of ours exists.
             self._entry.leave()
             raise
         self._say("started", "info")
@@ -155,7 +155,7 @@ class UnitOfWork:
 
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None) -> None:
         if exc is not None and getattr(exc, "operation_id", None) is None:
-            exc.operation_id = self.operation_id  # type: ignore[attr-defined]  # on others' errors too: their log is found by it
+            exc.operation_id = self.operation_id  # type: ignore[attr-defined]  # also on errors of others, to find their log
         try:
             if exc is None and not self._ended() and not self._given_up and self._has_work():
                 self._commit_at_the_end()
@@ -181,7 +181,7 @@ class UnitOfWork:
         return bool(self._writes or self._joined or self._plans or self._compensations or self._actions)
 
     def rollback(self) -> None:
-        """Give up everything: the end of the block undoes it and leaves no trace."""
+        """Mark the operation for rollback. The end of the block undoes everything and leaves no trace."""
         if self.committed is not None or self._undecided:
             raise InvalidRequest("This unit of work has ended.", operation_id=self.operation_id)
         self._given_up = True
@@ -203,29 +203,29 @@ class UnitOfWork:
     # --- what it will do --------------------------------------------------------------------------------------------
 
     def planned(self, **data: Any) -> None:
-        """Journal what is planned: record ids, expected versions, plans (state ``planned``)."""
+        """Record the plan in the journal: record ids, expected versions, storage plans (state ``planned``)."""
         self._entry.write("planned", data)
         self._planned = True
 
     def compensate(self, *compensations: Compensation | Mapping[str, Any]) -> None:
-        """Journal how to undo what comes next (``artifact_write_started``); returns when the line is on the disk."""
+        """Record durably in the journal how to undo the next change (``artifact_write_started``)."""
         given = [each if isinstance(each, Compensation) else Compensation.from_mapping(each) for each in compensations]
         self._compensations += given
         self._entry.write("artifact_write_started", {"compensations": [each.to_mapping() for each in given]}, durable=True)
 
     def written(self, **data: Any) -> None:
-        """Journal that bytes are whole and durable (state ``artifact_write_succeeded``)."""
+        """Record in the journal that bytes are complete and durable (state ``artifact_write_succeeded``)."""
         self._entry.write("artifact_write_succeeded", data)
 
     def afterwards(self, *actions: Action | Mapping[str, Any]) -> None:
-        """Journal what is done once the commit is certain; on the disk before the commit is tried."""
+        """Record in the journal what to do after the commit is certain. It is synced before the commit."""
         given = [each if isinstance(each, Action) else Action.from_mapping(each) for each in actions]
         self._entry.write("planned", {"afterwards": [each.to_mapping() for each in given]}, binding=True)
         self._actions += given
         self._planned = True
 
     def add_record(self, record: CatalogRecord) -> None:
-        """Create *record*, with the artifacts that were planned or written for it here."""
+        """Create *record* with the artifacts that were planned or written for it in this unit of work."""
         who, when = self.user_id, self._started_at
 
         def stamp(each: CatalogRecord) -> CatalogRecord:
@@ -235,16 +235,17 @@ class UnitOfWork:
         self._write(record, lambda each: self._ports.backend.add_record(stamp(each)))
 
     def import_record(self, record: CatalogRecord) -> None:
-        """Create *record* exactly as it is: its versions, times and people are those of another catalog."""
+        """Create *record* unchanged, with the versions, times and users of another catalog."""
         self._write(record, self._ports.backend.add_record, as_it_is=True)
 
     def update_record(self, record: CatalogRecord, *, validate: bool = True) -> None:
-        """Replace the record if its version is still the one that *record* carries.
+        """Replace the record if its stored version is still that of *record*.
 
         Parameters
         ----------
         validate
-            Whether it must fit its schema. Not where what the caller gave stays as it was: a check, a fetch, a tombstone.
+            Whether it must match its schema. It is false if the caller's metadata do not change: for a check, a fetch or a
+            tombstone.
         """
 
         def act(each: CatalogRecord) -> CatalogRecord:
@@ -259,13 +260,13 @@ class UnitOfWork:
         self._write(record, act, checked=validate)
 
     def _owned(self, record: CatalogRecord) -> CatalogRecord:
-        """Return *record* as this operation's: itself, and the edges that are new in it."""
+        """Return *record* with this operation's id on it and on its new lineage edges."""
         made = {"operation_id": self.operation_id, "created_at": self._started_at}
         lineage = tuple(edge if edge.operation_id else edge.replace(**made) for edge in record.lineage)
         return record.replace(operation_id=self.operation_id, lineage=lineage)
 
     def delete_record(self, record: CatalogRecord) -> None:
-        """Remove the record's row (purge) if its version is still the one that *record* carries."""
+        """Remove the record's row (purge) if its stored version is still that of *record*."""
 
         def act(each: CatalogRecord) -> None:
             self._ports.backend.delete_record(each.id, each.version)
@@ -288,15 +289,15 @@ class UnitOfWork:
         self._writes.append(_Write(record, act, as_it_is, checked))
 
     def join(self, fn: Callable[[], object]) -> None:
-        """Run *fn* inside the commit's transaction, behind the records and before the operation's row."""
+        """Run *fn* in the commit's transaction, after the records and before the operation's row."""
         self._joined.append(fn)
 
     # --- bytes ------------------------------------------------------------------------------------------------------
 
     def plan_record(self, **fields: Any) -> CatalogRecord:
-        """Return a draft with a fresh id; it is in the catalog once added here and committed.
+        """Return a draft with a new id. It is in the catalog after it is added here and committed.
 
-        In a unit of work of a catalog, times, schemas and lineage are read as ``Catalog.add`` reads them.
+        In a unit of work of a catalog, times, schemas and lineage are interpreted as in ``Catalog.add``.
         """
         return self._drafting(fields)
 
@@ -309,7 +310,7 @@ class UnitOfWork:
         profile: str = "default",
         **fields: Any,
     ) -> Artifact:
-        """Return an artifact of *record* with a ``planned`` locator, from a plan or just for *filename*."""
+        """Return an artifact of *record* with a ``planned`` locator, from a plan or only from *filename*."""
         if plan is None:
             if filename is None:
                 raise InvalidRequest("An artifact needs a plan or a file name.")
@@ -333,10 +334,10 @@ class UnitOfWork:
         return StoragePlan(where.locator(path), "file", "write", profile, path, directory, name, object_id=new_id())
 
     def write_artifact(self, artifact: Artifact, source: object, *, hash: str | None = None) -> Artifact:
-        """Write the bytes of a planned artifact (bytes, a path, or a writer with its source) and return it ``available``.
+        """Write the bytes of a planned artifact (bytes, a path, or a writer with its source) and return it as ``available``.
 
-        They are next to their name until they are whole and on the disk, and take it without replacing anything. They are hashed
-        as the profile says, unless *hash* says it.
+        They have a temporary name until they are complete and synced, and get their final name without replacing anything. The
+        profile decides how they are hashed, unless *hash* is given.
         """
         from cubeport.catalog.artifacts.writers import writing
 
@@ -345,7 +346,7 @@ class UnitOfWork:
             raise InvalidRequest(f"Artifact {artifact.artifact_id} was not planned in this unit of work.")
         profile = self._ports.profiles.get(plan.profile)
         assert plan.relative_path is not None, "a plan with a profile has a path"
-        # The name holds our id, so this line needs no sync: until the next one there are no bytes in it.
+        # The name contains our id, and no bytes are written before the next line, so this line needs no sync.
         temporary = Compensation(undo="remove_temp", profile=plan.profile, path=part_path(plan.relative_path, self.operation_id))
         self._compensations.append(temporary)
         self.planned(
@@ -378,18 +379,18 @@ class UnitOfWork:
         return stored
 
     def forget(self, record_id: str) -> None:
-        """Do not attach what was planned and written for the record: the caller places it itself."""
+        """Do not attach the planned and written artifacts to the record. The caller attaches them itself."""
         self._artifacts.pop(record_id, None)
 
     # --- the commit -------------------------------------------------------------------------------------------------
 
     def commit(self) -> Committed:
-        """Make it true in one transaction, then run what comes afterwards.
+        """Commit in one transaction, then run the after-actions.
 
         Raises
         ------
         BackendUnavailable
-            When nobody can tell whether the transaction took place. Then nothing is undone: ``recover`` decides by the row.
+            If it is unknown whether the transaction was committed. Nothing is undone then; ``recover`` decides by the row.
         """
         if self.committed is not None or self._undecided or self._given_up:
             raise InvalidRequest("This unit of work has ended.", operation_id=self.operation_id)
@@ -428,7 +429,7 @@ class UnitOfWork:
         except BaseException as exc:
             if not self._tried:
                 raise
-            # Once COMMIT was sent, an error says nothing about it: the row does.
+            # After COMMIT was sent, an error does not show whether it happened. The row does.
             if self._settle() != "succeeded":
                 raise
             if not isinstance(exc, Exception):
@@ -438,7 +439,7 @@ class UnitOfWork:
         return tuple(stored)
 
     def _settle(self, cause: BaseException | None = None) -> OperationStatus:
-        """Return what became of the operation for good; insert its row as ``rolled_back`` if it has none."""
+        """Return the final status of the operation. If it has no row, insert one as ``rolled_back``."""
         try:
             self._row = settle(self._ports.backend, self._operation("rolled_back", cause))
         except Exception as exc:
@@ -473,7 +474,9 @@ class UnitOfWork:
         )
 
     def _go_forward(self, records: tuple[CatalogRecord, ...]) -> Committed:
-        """Nothing here can fail the operation: what cannot be done now is told, and ``recover`` does it."""
+        """Run the after-actions. Nothing here can fail the operation; what cannot be done now is reported, and ``recover`` does
+        it.
+        """
         self.committed = Committed(self.operation_id, self._generation(), records)
         try:
             self._entry.write("catalog_write_succeeded", {"generation": self.committed.generation})
@@ -495,13 +498,13 @@ class UnitOfWork:
     def _generation(self) -> int:
         try:
             return self._ports.backend.generation()
-        except (CubeportError, OSError):  # the commit is known; its number only informs
+        except (CubeportError, OSError):  # the commit is certain; its number is only information
             return 0
 
     # --- the way back -----------------------------------------------------------------------------------------------
 
     def _roll_back(self, cause: BaseException | None) -> None:
-        """Row first, so that no late COMMIT can appear over removed bytes; then undo in reverse."""
+        """Insert the row first, so that no late COMMIT can refer to removed bytes. Then undo in reverse order."""
         if cause is not None:
             self._say("failed", "error", cause)
             self._run_hooks("on_operation_error", ErrorPayload(cause))
@@ -509,13 +512,13 @@ class UnitOfWork:
             status = self._row or settle(self._ports.backend, self._operation("rolled_back", cause))
         except Exception as exc:  # noqa: BLE001 - told by the second try, which says so or succeeds
             if not self._tried:
-                # No COMMIT was tried and we live: our bytes may go first, which frees a full disk.
+                # No COMMIT was sent and this process lives, so the bytes can be removed first. This frees space on a full disk.
                 self._ports.undoer.undo(self._compensations, self.operation_id)
                 if isinstance(cause, Locked):
-                    return  # the problem names who holds the catalog; recover closes the journal once it is free
+                    return  # the error names the holder of the catalog; recovery closes the journal later
             status = self._settle_late(cause, exc)
         if status != "rolled_back":
-            return  # interrupted just behind the commit: it stands, and recover finishes it
+            return  # interrupted just after the commit: it is valid, and recovery finishes it
         report = self._ports.undoer.undo(self._compensations, self.operation_id)
         self._run_hooks("on_operation_rollback", RollbackPayload(cause, [each.to_mapping() for each in self._compensations]))
         try:
@@ -528,7 +531,7 @@ class UnitOfWork:
         try:
             return settle(self._ports.backend, self._operation("rolled_back", cause))
         except CatalogMoved:
-            return "rolled_back"  # nothing is committed in a store that has retired
+            return "rolled_back"  # nothing can be committed to a retired store
         except Exception as last:  # noqa: BLE001 - the first failure is the cause that helps
             if any(isinstance(each, NoSpace) for each in (cause, first, last)):
                 raise NoSpace(
@@ -545,7 +548,7 @@ class UnitOfWork:
     # --- hooks and events -------------------------------------------------------------------------------------------
 
     def context(self, *, step: str | None = None) -> HookContext:
-        """Return what hooks of this operation are told; their ``journal_undo`` is journalled here."""
+        """Return the context for hooks of this operation. Their ``journal_undo`` is recorded in its journal."""
 
         def journal(hook: str, data: Mapping[str, Any]) -> None:
             self.compensate(Compensation.from_mapping({"undo": "hook_undo", "hook": hook, "data": dict(data)}))
@@ -592,9 +595,9 @@ class UnitOfWork:
 
 
 def settle(backend: CatalogBackend, row: Operation) -> OperationStatus:
-    """Return the status that the operation has for good: that of its row, or that of *row*, inserted now.
+    """Return the final status of the operation: that of its existing row, or that of *row*, which is inserted now.
 
-    The row's id is unique, so the first insert decides, and a paused owner that wakes up late can no longer commit.
+    The id of the row is unique, so the first insert decides. A paused owner that wakes up later can no longer commit.
     """
     found = backend.get_operation(row.operation_id)
     if found is None:
@@ -609,7 +612,9 @@ def settle(backend: CatalogBackend, row: Operation) -> OperationStatus:
 
 
 def end(entry: JournalEntry, report: Report, cause: Mapping[str, Any] | None) -> None:
-    """Journal how the way back ended, and close it; what could not be undone keeps it open, for a person."""
+    """Record the result of the rollback in the journal and close it. If something could not be undone, it stays open for a
+    person.
+    """
     entry.write("rollback_started", {"cause": cause, "done": report.done})
     if report.left:
         entry.write("failed", {"left": report.left}, durable=True)
@@ -619,13 +624,13 @@ def end(entry: JournalEntry, report: Report, cause: Mapping[str, Any] | None) ->
 
 
 def problem(exc: BaseException) -> dict[str, Any]:
-    """Return the error as an operation's row keeps it: kind and words, without secrets."""
+    """Return the error for the row of an operation: its kind and message, without secrets."""
     kind = exc.kind if isinstance(exc, CubeportError) else "interrupted" if isinstance(exc, KeyboardInterrupt) else "internal"
     return {"kind": kind, "message": str(redact(str(exc)))[:2000]}
 
 
 @cache
 def machine() -> Mapping[str, str]:
-    """Return which boot of which machine this is: device numbers prove nothing after a restart."""
+    """Return the ids of this machine and of its current boot, because device numbers are not valid after a restart."""
     boot = Path("/proc/sys/kernel/random/boot_id")
     return {"host": socket.gethostname(), "boot": boot.read_text().strip() if boot.exists() else ""}
