@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import fields
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,25 @@ from cubeport.settings import Section, Settings
 SOURCE = Path(__file__).parents[1] / "src" / "cubeport"
 
 
+@cache
+def parsed() -> dict[str, ast.Module]:
+    return {path.relative_to(SOURCE).as_posix(): ast.parse(path.read_text("utf-8")) for path in sorted(SOURCE.rglob("*.py"))}
+
+
 def modules(*without: str) -> Iterator[tuple[str, ast.Module]]:
-    for path in sorted(SOURCE.rglob("*.py")):
-        if (name := path.relative_to(SOURCE).as_posix()) not in without:
-            yield name, ast.parse(path.read_text("utf-8"))
+    return ((name, tree) for name, tree in parsed().items() if name not in without)
+
+
+@cache
+def read_outside_the_models() -> frozenset[tuple[str, ...]]:
+    """Return each ``a.b.c`` that is read anywhere but in the modules of templates and requests."""
+    found = {
+        chain(node)
+        for _, tree in modules("service/templates.py", "service/ingestions.py")
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+    }
+    return frozenset(each[1:] if each[0] == "self" else each for each in found if each)
 
 
 def chain(node: ast.expr) -> tuple[str, ...]:
@@ -181,11 +197,7 @@ DUMPED = {
 
 @pytest.mark.parametrize("model", FIELDS, ids=lambda model: model.__name__)
 def test_each_field_of_templates_and_requests_is_read_or_refused(model: type[BaseModel]) -> None:
-    read: set[tuple[str, ...]] = set()
-    for _, tree in modules("service/templates.py", "service/ingestions.py"):
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Attribute) and (found := chain(node)):
-                read.add(found[1:] if found[0] == "self" else found)
+    read = read_outside_the_models()
     endings = [tuple(name.split(".")) for name in FIELDS[model]]
     waits = set(waiting(model))
     unread = {
