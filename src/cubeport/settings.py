@@ -49,6 +49,12 @@ def _public_url(value: str) -> str:
     return value.rstrip("/")
 
 
+def _catalog_url(value: SecretStr | None) -> SecretStr | None:
+    if value is not None and not value.get_secret_value().startswith("postgresql://"):
+        raise ValueError("must be postgresql://HOST/DATABASE; other catalogs are named by .cubeport/catalog.yaml")
+    return value
+
+
 def _origin(value: str) -> str:
     parts = urlsplit(value)
     if not parts.scheme or not parts.hostname or parts.path not in ("", "/") or parts.query or parts.username is not None:
@@ -206,6 +212,16 @@ class IngestSettings(Section):
     keep_fetched_bytes: Amount = 50 * GIB
 
 
+class CatalogSettings(Section):
+    """How the connections of a catalog in PostgreSQL behave."""
+
+    pool: Count = 8
+    """Most connections of one process."""
+    statement_timeout_s: Count = 60
+    dead_peer_s: Annotated[int, Field(ge=3)] = 12
+    """After so many seconds without an answer of the other machine a connection ends, on both sides."""
+
+
 class JobsSettings(Section):
     """Who runs jobs, and how many."""
 
@@ -288,14 +304,15 @@ class Settings(BaseSettings):
     public_url: Annotated[str, AfterValidator(_public_url)] | None = None
     """The address of this service for everybody; it can have a path. Null is the bound address; required off loopback."""
     data_dir: Path = Path("data")
-    catalog_url: Annotated[SecretStr | None, Later(None)] = None
-    """``sqlite:``, ``tinydb:`` or ``postgresql:``; null is the catalog's own. With a password only from the environment."""
+    catalog_url: Annotated[SecretStr | None, AfterValidator(_catalog_url)] = None
+    """``postgresql:``; null is what ``catalog.yaml`` names. With a user or password only from the environment."""
     engine: Annotated[str, AfterValidator(_engine)] = "zarr"
     """How new versions are stored, by the name of an engine; a version is read by the engine that wrote it."""
     profile: Annotated[str | None, Later(None)] = None
     default_extent: Annotated[PublicId | None, Later(None)] = None
     read_only: bool = False
 
+    catalog: CatalogSettings = CatalogSettings()
     server: ServerSettings = ServerSettings()
     auth: AuthSettings = AuthSettings()
     sources: SourcesSettings = SourcesSettings()

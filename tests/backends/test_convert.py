@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from cubeport.adapters.backends.documents import MemoryBackend
-from cubeport.adapters.backends.sql import SqlBackend
+from cubeport.adapters.backends.sql import SqlBackend, postgresql
 from cubeport.adapters.backends.tinydb import TinyBackend
 from cubeport.catalog.backend import Row
 from cubeport.catalog.keeping.convert import Portable, convert, digest
@@ -22,7 +22,7 @@ type Make = Callable[[str], Portable]
 
 
 @pytest.fixture
-def make(tmp_path: Path) -> Iterator[Callable[[str, str], Portable]]:
+def make(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Callable[[str, str], Portable]]:
     with contextlib.ExitStack() as opened:
 
         def make(kind: str, name: str) -> Portable:
@@ -30,6 +30,10 @@ def make(tmp_path: Path) -> Iterator[Callable[[str, str], Portable]]:
             folder.mkdir()
             if kind == "sqlite":
                 return opened.enter_context(contextlib.closing(SqlBackend.create(folder / "catalog.db", "c" * 32)))
+            if kind == "postgresql":
+                database = request.getfixturevalue("postgres_server").database()
+                postgresql.create(database, "c" * 32)
+                return opened.enter_context(contextlib.closing(SqlBackend.at(database, "c" * 32)))
             return opened.enter_context(contextlib.closing(TinyBackend.create(folder / "catalog.json", "c" * 32)))
 
         yield make
@@ -48,7 +52,7 @@ def fill(backend: Portable) -> None:
     backend.rows.put(row)
 
 
-@pytest.mark.parametrize("kinds", [("sqlite", "tinydb"), ("tinydb", "sqlite")])
+@pytest.mark.parametrize("kinds", [("sqlite", "tinydb"), ("tinydb", "sqlite"), ("sqlite", "postgresql"), ("postgresql", "tinydb")])
 def test_there_and_back(make: Callable[[str, str], Portable], kinds: tuple[str, str]) -> None:
     source, middle, back = make(kinds[0], "a"), make(kinds[1], "b"), make(kinds[0], "c")
     fill(source)

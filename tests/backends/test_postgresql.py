@@ -9,7 +9,7 @@ import psycopg
 import pytest
 
 from cubeport.adapters.backends.sql import SqlBackend, postgresql
-from cubeport.adapters.backends.sql.postgresql import PostgresOptions, PostgresStore
+from cubeport.adapters.backends.sql.postgresql import PostgresStore
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Query, select
 from cubeport.catalog.testing.backend import sample
@@ -75,7 +75,7 @@ def test_reading_only_is_held_by_the_server_too(backend: SqlBackend, database: s
 
 
 def test_more_callers_than_connections_wait_and_are_told(database: str, backend: SqlBackend) -> None:
-    with contextlib.closing(SqlBackend(PostgresStore(database, ID, lock_timeout_s=0.2, options=PostgresOptions(pool=1)))) as small:
+    with contextlib.closing(SqlBackend(PostgresStore(database, ID, lock_timeout_s=0.2, pool=1))) as small:
         small.add_record(sample(1))
         walking = small.iterate()
         next(walking)

@@ -16,6 +16,7 @@ import pytest
 
 from cubeport.adapters.backends.documents import MemoryBackend, State
 from cubeport.catalog.forms.canonical import now
+from cubeport.catalog.locks import FileLocks
 from cubeport.errors import (
     AlreadyFinished,
     BackendUnavailable,
@@ -91,7 +92,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def jobs(backend: MemoryBackend, attempts: Attempts, folder: Path, **how: Any) -> Jobs:
     options = {"workers": 1, "queue": 10, **how}
-    return Jobs(catalog=catalog(backend), ingester=attempts, locks=folder, **options)  # type: ignore[arg-type]
+    return Jobs(catalog=catalog(backend), ingester=attempts, locks=FileLocks(folder), **options)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
@@ -224,7 +225,7 @@ def test_who_may_not_write_is_told_the_truth_all_the_same(tmp_path: Path, left_b
 
 def test_a_living_worker_keeps_its_jobs(tmp_path: Path) -> None:
     backend = MemoryBackend()
-    life = Workers(tmp_path / "workers").begin()
+    life = Workers(FileLocks(tmp_path)).begin()
     running = asked("sst").started(now())
     backend.rows.put(module._row(running, worker=life.worker))
     reader = jobs(backend, Attempts(), tmp_path)
@@ -352,7 +353,7 @@ def test_finished_jobs_are_forgotten_after_their_days(tmp_path: Path) -> None:
 
 def test_doctor_sees_dead_workers(tmp_path: Path, left_by_the_dead: Any) -> None:
     backend, waited, _ = left_by_the_dead
-    keeper = VersionKeeper(backend, None, None, "data", Workers(tmp_path / "workers"))  # type: ignore[arg-type]
+    keeper = VersionKeeper(backend, None, None, "data", Workers(FileLocks(tmp_path)))  # type: ignore[arg-type]
     found = {each.place: each for each in keeper.problems()}
     assert len(found) == 2
     assert found[waited.ingestion_id].kind == "dead-worker"

@@ -11,6 +11,7 @@ from cubeport.catalog.artifacts.planning import Planner
 from cubeport.catalog.artifacts.storage import Fetcher
 from cubeport.catalog.backend import Finding
 from cubeport.catalog.extraction import Extractors
+from cubeport.catalog.locks import Locks
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.plugins import Plugins
 from cubeport.catalog.schemas import Schemas
@@ -63,6 +64,8 @@ class CatalogParts:
     """The folder of the instance, if there is one."""
     fetcher: Fetcher | None = None
     locks: Path | None = None
+    named_locks: Locks | None = None
+    """Locks between all processes that use the catalog."""
     quarantine: Path | None = None
     apart: frozenset[str] = frozenset()
     """Profiles with the service's versions. Rows, not artifacts, say what is in use there."""

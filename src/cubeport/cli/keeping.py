@@ -35,7 +35,7 @@ def register(app: typer.Typer) -> None:
 def init(
     ctx: typer.Context,
     folder: Annotated[Path | None, typer.Argument(metavar="DIR", help="Default: --instance, or the current folder.")] = None,
-    catalog: Annotated[str, typer.Option("--catalog", help="sqlite or tinydb.")] = "sqlite",
+    catalog: Annotated[str, typer.Option("--catalog", help="sqlite, tinydb or postgresql://HOST/DATABASE.")] = "sqlite",
     shared: Annotated[str | None, typer.Option("--shared", help="group: every member of the folder's group may write.")] = None,
     allow_network_filesystem: Annotated[
         bool, typer.Option("--allow-network-filesystem", help="Allow NFS and similar file systems, where locks are not reliable.")
@@ -280,7 +280,9 @@ def _has_versions(session: Session) -> bool:
     return session.wiring.connect is not None and (session.root / "config" / "service.yaml").is_file()
 
 
-def convert(ctx: typer.Context, to: Annotated[str, typer.Option("--to", help="sqlite or tinydb.")]) -> None:
+def convert(
+    ctx: typer.Context, to: Annotated[str, typer.Option("--to", help="sqlite, tinydb or postgresql://HOST/DATABASE.")]
+) -> None:
     """Move the catalog to another backend. The old store is kept."""
     session = current(ctx)
     catalog: Any = session.catalog()

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Self
 
-from cubeport.adapters.backends.stores import STORES, create_backend, open_backend
+from cubeport.adapters.backends.stores import POSTGRESQL, STORES, Database, create_backend, kind_of, open_parts
 from cubeport.catalog import catalog as core
 from cubeport.catalog.artifacts.planning import Planner
 from cubeport.catalog.backend import CatalogBackend, Finding
@@ -21,14 +21,16 @@ from cubeport.catalog.events import EventLog, session_id
 from cubeport.catalog.extraction import Extractors
 from cubeport.catalog.forms.canonical import new_id
 from cubeport.catalog.hooks import HookManager
+from cubeport.catalog.locks import Locks
 from cubeport.catalog.parts import CatalogParts
 from cubeport.catalog.plugins import join_hooks
 from cubeport.catalog.schemas import KindPolicy, Schemas
-from cubeport.catalog.work.journal import FileJournal, Journal
+from cubeport.catalog.work.journal import Journal
 from cubeport.catalog.work.undo import Undoer
 from cubeport.catalog.work.unit_of_work import Ports
 from cubeport.errors import (
     CatalogExists,
+    Conflict,
     ExtraMissing,
     InvalidConfiguration,
     InvalidRequest,
@@ -96,7 +98,9 @@ class Catalog(core.Catalog):
             for folder in (inner, inner / "locks", inner / "journal" / "open", root / "files", root / "config"):
                 make_folders(folder)
         # Its own file comes last: without it there is no catalog, so after a kill the command can simply run again.
-        catalog_id = create_backend(inner, catalog, new_id(), allow_network_filesystem=allow_network_filesystem)
+        database = database_at(root, catalog)
+        allowed = allow_network_filesystem
+        catalog_id = create_backend(inner, catalog, new_id(), allow_network_filesystem=allowed, database=database)
         from cubeport.adapters.storage.profiles import DEFAULT, FILE
 
         given = {"shared": shared, "allow_network_filesystem": allow_network_filesystem}
@@ -138,7 +142,7 @@ class Catalog(core.Catalog):
         if file.shared:
             share_with_group(root)
         if not read_only and (root / MARK / conversion.CONVERTING).exists():
-            file = conversion.finish_conversion(root, file)
+            file = conversion.finish_conversion(root, file, database_at(root, file.backend))
         ports, parts = _parts(root, file, read_only, user_id, plugins, command, data_dir)
         opened = cls(ports, parts)
         try:
@@ -162,7 +166,7 @@ class Catalog(core.Catalog):
                 return cls.open(directory, **kept)
 
     def convert(self, to: str) -> Conversion:
-        """Move the catalog to another backend, ``sqlite`` or ``tinydb``. The file of the old store is kept.
+        """Move the catalog to another backend: ``sqlite``, ``tinydb`` or an address of PostgreSQL. The old store is kept.
 
         Afterwards this object reads the old store, and every write to it is CatalogMoved: open the catalog again.
 
@@ -176,7 +180,10 @@ class Catalog(core.Catalog):
         self._writable()
         root = self.root
         assert root is not None, "a catalog in a folder has one"
-        done = conversion.convert(root, self.backend, to)
+        if POSTGRESQL in (kind_of(to), kind_of(catalog_file(root).backend)) and (left := self.ports.journal.open_ids()):
+            # The journal is a table there and a folder here, and an open operation stays where it is.
+            raise Conflict(f"Operation {left[0]} is open.", next_step="cubeport recover, or wait for it, then convert again")
+        done = conversion.convert(root, self.backend, to, database_at(root, to))
         self.events.emit("operation.succeeded", f"converted to {to}", operation_type="convert", to=to)
         return done
 
@@ -185,6 +192,12 @@ class Catalog(core.Catalog):
         """Bring the store of the catalog in *directory* to this release's form; twice is once."""
         root = Path(directory).resolve()
         file, inner = catalog_file(root), root / MARK
+        if (kind := kind_of(file.backend)) == POSTGRESQL:
+            from cubeport.adapters.backends.sql.backend import migrate_database
+            from cubeport.adapters.backends.stores import database_of
+
+            before, after = migrate_database(database_of(file.backend, database_at(root, file.backend)).url, file.catalog_id)
+            return {"backend": kind, "before": before, "after": after}
         if file.backend != "sqlite":
             return {"backend": file.backend, "before": FORMAT, "after": FORMAT}
         from cubeport.adapters.backends.sql.backend import migrate
@@ -237,11 +250,12 @@ def _parts(
         schemas.offer(each.name, each.value, each.options["version"], plugin=plugin)
     planner_fields = found.values("template_field")
     # Last, so that nothing that is wrong above leaves it open.
-    backend = open_backend(inner, file, read_only=read_only)
+    opened = open_parts(inner, file, read_only=read_only, database=database_at(root, file.backend))
+    backend = opened.backend
     ports = Ports(
         catalog_id=file.catalog_id,
         backend=failpoints.counted(backend),
-        journal=FileJournal(inner / "journal"),
+        journal=opened.journal,
         profiles=profiles,
         hooks=hooks,
         events=events,
@@ -266,7 +280,8 @@ def _parts(
         root=root,
         locks=inner / "locks",
         quarantine=inner / "quarantine",
-        keepers=partial(_keepers, backend, ports.journal, versions, inner / "locks" / "workers"),
+        named_locks=opened.locks,
+        keepers=partial(_keepers, backend, ports.journal, versions, opened.locks),
         apart=frozenset({DATA} | {name for name, each in configured.items() if "data" in each.use}),
         fetcher=_LazyFetcher(root),
         protect=_protect,
@@ -275,7 +290,7 @@ def _parts(
         openers=_LazyOpeners(),
         settings={"backend": file.backend.partition(":")[0], "format": file.format, "schema_policy": file.schema_policy},
         plugins=found,
-        closing=(gate.close,),
+        closing=(gate.close, opened.close),
     )
     return ports, parts
 
@@ -288,7 +303,7 @@ def user_name() -> str:
         return str(os.getuid())
 
 
-def _keepers(backend: CatalogBackend, journal: Journal, versions: Path, workers: Path) -> Iterator[VersionKeeper]:
+def _keepers(backend: CatalogBackend, journal: Journal, versions: Path, locks: Locks) -> Iterator[VersionKeeper]:
     """Yield who looks after the versions, where there are any."""
     from cubeport.adapters.engines import ENGINES, role
     from cubeport.service.upkeep import VersionKeeper
@@ -296,7 +311,7 @@ def _keepers(backend: CatalogBackend, journal: Journal, versions: Path, workers:
 
     if versions.is_dir():
         listers = {name: role(name, "Lister")(versions) for name in ENGINES}
-        yield VersionKeeper(backend, journal, listers, DATA, Workers(workers))
+        yield VersionKeeper(backend, journal, listers, DATA, Workers(locks))
 
 
 def _protect(old: CatalogRecord, new: CatalogRecord) -> None:
@@ -407,6 +422,41 @@ def gate_limits(settings: Settings) -> SourceLimits:
         children=gate.children or os.cpu_count() or 1,
         sandbox=gate.sandbox,
     )
+
+
+def database_at(root: Path, backend: str) -> Database | None:
+    """Return the database that ``catalog_url`` names, with the settings of its connections, if *backend* is PostgreSQL.
+
+    Raises
+    ------
+    InvalidConfiguration
+        If an address is given and the catalog is not in PostgreSQL.
+    """
+    in_database = kind_of(backend) == POSTGRESQL
+    if not in_database and "CUBEPORT_CATALOG_URL" not in os.environ:
+        return None  # what the file says is checked when the service reads it
+    from cubeport.settings import load
+
+    settings = load(root)
+    if not in_database:
+        refuse_address(settings, backend)
+        return None
+    url = backend if settings.catalog_url is None else settings.catalog_url.get_secret_value()
+    if settings.catalog_url is None:
+        from cubeport.adapters.backends.stores import database_of
+
+        url = database_of(backend, None).url
+    given = settings.catalog
+    return Database(url, {"pool": given.pool, "statement_timeout_s": given.statement_timeout_s, "dead_peer_s": given.dead_peer_s})
+
+
+def refuse_address(settings: Settings, backend: str) -> None:
+    """Raise InvalidConfiguration if a database is named for a catalog that is not in one."""
+    if settings.catalog_url is not None and kind_of(backend) != POSTGRESQL:
+        raise InvalidConfiguration(
+            f"catalog_url names a database, but the catalog of this folder is {backend}.",
+            next_step="leave catalog_url out, and run cubeport convert --to postgresql://HOST/DATABASE",
+        )
 
 
 def _data_dir(root: Path) -> Path:

@@ -7,46 +7,35 @@ import re
 from pathlib import Path
 from typing import Any
 
-from cubeport.adapters.backends.stores import STORES, create_backend, open_backend, open_store
+from cubeport.adapters.backends.stores import Database, create_backend, kind_of, open_backend, open_store, set_aside
 from cubeport.catalog.catalogfile import CATALOG_FILE, MARK, CatalogFile, catalog_file
 from cubeport.catalog.disk.durable import replace_file, store_errors
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.keeping.convert import Conversion
 from cubeport.catalog.keeping.convert import convert as copy_over
-from cubeport.errors import CatalogMoved, Conflict, InvalidRequest
+from cubeport.errors import CatalogMoved, Conflict
 
 CONVERTING = "converting.json"
 """Is there while a conversion runs, or after it died."""
 
 
-def convert(root: Path, source: Any, to: str) -> Conversion:
+def convert(root: Path, source: Any, to: str, database: Database | None = None) -> Conversion:
     """Copy the store *source* of the catalog in *root* to a new one of *to*, and make that the catalog's."""
     file, inner = catalog_file(root), root / MARK
-    if to not in STORES:
-        raise InvalidRequest(f"A catalog is sqlite or tinydb, not {to[:40]!r}.", next_step="cubeport convert --to tinydb")
-    if to == file.backend:
-        raise Conflict(f"The catalog already uses {to}.", next_step="cubeport info")
+    if kind_of(to) == kind_of(file.backend):
+        raise Conflict(f"The catalog already uses {kind_of(to)}.", next_step="cubeport info")
     with store_errors("convert the catalog"):
-        _set_aside(inner, to)
+        set_aside(inner, to, file.catalog_id, database)
         replace_file(inner / CONVERTING, dumps({"from": file.backend, "to": to}).encode())
-    create_backend(inner, to, file.catalog_id)
-    target = open_store(inner, to, lock_path=inner / "locks" / "convert.lock", lock_timeout_s=file.lock_timeout_s)
+    create_backend(inner, to, file.catalog_id, database=database)
+    waiting = {"lock_path": inner / "locks" / "convert.lock", "lock_timeout_s": file.lock_timeout_s}
+    target = open_store(inner, to, file.catalog_id, database=database, **waiting)
     try:
         done = copy_over(source, target, to)
     finally:
         target.close()
     _swap(root, to)
     return done
-
-
-def _set_aside(inner: Path, kind: str) -> None:
-    """Give a store that lies where a new one will be another name: it was converted from, or a conversion to it died."""
-    store = inner / STORES[kind]
-    number = next(n for n in range(1, 10_000) if not store.with_name(f"{store.name}.old{n}").exists())
-    for suffix in ("", "-wal", "-shm", ".bak"):
-        part = store.with_name(store.name + suffix)
-        if part.exists():
-            part.rename(part.with_name(f"{store.name}.old{number}{suffix}"))
 
 
 def _swap(root: Path, to: str) -> None:
@@ -59,11 +48,11 @@ def _swap(root: Path, to: str) -> None:
         (root / MARK / CONVERTING).unlink(missing_ok=True)
 
 
-def finish_conversion(root: Path, file: CatalogFile) -> CatalogFile:
+def finish_conversion(root: Path, file: CatalogFile, database: Database | None = None) -> CatalogFile:
     """Finish a conversion whose process died: forward if the old store has retired, else there was none."""
     inner = root / MARK
     try:
-        with contextlib.closing(open_backend(inner, file, read_only=False)) as backend, backend.transaction():
+        with contextlib.closing(open_backend(inner, file, read_only=False, database=database)) as backend, backend.transaction():
             (inner / CONVERTING).unlink(missing_ok=True)
     except CatalogMoved as exc:
         _swap(root, str(exc.members["target"]))

@@ -14,12 +14,12 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cubeport.catalog.catalogfile import CATALOG_FILE, MARK
+from cubeport.catalog.catalogfile import CATALOG_FILE, MARK, catalog_file
 from cubeport.catalog.disk.durable import demand_space, make_folders, replace_file
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.later import without_waiting
 from cubeport.main import logs
-from cubeport.main.catalog import Catalog, gate_limits
+from cubeport.main.catalog import Catalog, gate_limits, refuse_address
 from cubeport.main.querying import queries_of, room_of, versions_of
 
 if TYPE_CHECKING:
@@ -83,7 +83,6 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.adapters.engines.manifest import parse
     from cubeport.adapters.gate.gate import ConfinedGate
     from cubeport.adapters.zones import FolderZones
-    from cubeport.catalog.disk.locks import FileLock
     from cubeport.documents.stac import Site
     from cubeport.errors import DatasetBusy, Locked
     from cubeport.service.changes import Changes
@@ -100,7 +99,9 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.service.templates import Broken, DatasetTemplate, Extent
     from cubeport.service.webhooks import Webhook, Webhooks
 
-    locks = settings.instance / MARK / "locks"
+    refuse_address(settings, catalog_file(settings.instance).backend)
+    locks = catalog.parts.named_locks
+    assert locks is not None, "a catalog in a folder has them"
     engines = Engines(
         catalog.backend,
         writer=installed.role(settings.engine, "Writer")(settings.data_dir),
@@ -110,9 +111,8 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
 
     @contextmanager
     def lock(dataset_id: str, *, wait_s: float = settings.ingest.lock_wait_s) -> Iterator[None]:
-        make_folders(locks / "datasets")
         try:
-            with FileLock(locks / "datasets" / f"{dataset_id}.lock", {}, wait_s):
+            with locks.hold("dataset", dataset_id, wait_s):
                 catalog.recover()
                 yield
         except Locked as exc:
@@ -150,7 +150,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
         catalog.backend,
         [Webhook(each.url, os.environ.get(each.secret_env), each.secret_env, each.events) for each in settings.webhooks.targets],
         post=_poster(settings),
-        lock=lambda webhook_id: FileLock(locks / f"webhook-{webhook_id}.lock", {}, 0),
+        lock=partial(locks.hold, "webhook"),
         name=settings.id,
         public_url=url,
     )

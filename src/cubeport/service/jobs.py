@@ -15,11 +15,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import timedelta
-from pathlib import Path
 
 from cubeport.catalog.backend import Row
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.forms.canonical import new_id, now
+from cubeport.catalog.locks import Locks
 from cubeport.errors import (
     AlreadyFinished,
     BackendUnavailable,
@@ -70,7 +70,7 @@ class Jobs:
     Parameters
     ----------
     locks
-        The folder of the instance's locks.
+        The locks between the processes of the instance.
     workers, queue, max_attempts, keep_days
         The settings ``jobs.*``: threads of this process, unfinished jobs at most, attempts of an asynchronous job at most, and how
         long finished jobs stay listed.
@@ -83,7 +83,7 @@ class Jobs:
         *,
         catalog: Catalog,
         ingester: Ingester,
-        locks: Path,
+        locks: Locks,
         workers: int,
         queue: int,
         max_attempts: int = 3,
@@ -93,7 +93,7 @@ class Jobs:
         self._catalog = catalog
         self._rows = catalog.rows
         self._ingester = ingester
-        self._alive = Workers(locks / "workers")
+        self._alive = Workers(locks)
         self._workers = workers
         self._queue = queue
         self._max_attempts = max_attempts
@@ -336,6 +336,8 @@ class Jobs:
 
     def _next(self) -> Ingestion | None:
         try:
+            if self._life is not None:
+                self._life.renew()
             rows = self._rows.select(JOB, states=["accepted", "retrying"], limit=100)
             return next((claimed for row in rows if (claimed := self._claim(row.id))), None)
         except (CubeportError, OSError) as exc:

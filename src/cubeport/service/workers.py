@@ -1,37 +1,34 @@
-"""Who runs jobs: one lock file a process, held for its life. A free lock says that its process is dead; no clock decides."""
+"""Who runs jobs: one lock for each process, held for its life. A free lock says that its process is dead; no clock decides."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from threading import Lock
 
-from cubeport.catalog.disk.durable import make_folders
-from cubeport.catalog.disk.locks import FileLock, lock_state
 from cubeport.catalog.forms.canonical import new_id
+from cubeport.catalog.locks import Hold, Locks
 
 
 @dataclass(frozen=True, slots=True)
 class Workers:
-    """The lock files of an instance's workers, in *folder*."""
+    """The locks of an instance's workers."""
 
-    folder: Path
+    locks: Locks
 
     def begin(self, worker: str | None = None) -> Life:
-        """Return the life of this process as a worker, begun."""
-        make_folders(self.folder)
-        worker = worker or new_id()
-        return Life(worker, FileLock(self._path(worker), timeout_s=0).acquire())
+        """Start the life of this process as a worker and return it."""
+        life = Life(worker or new_id(), self.locks)
+        life.renew()
+        return life
 
     def is_dead(self, worker: str) -> bool:
-        """Return whether the process of that worker has ended; writes nothing."""
-        return lock_state(self._path(worker)) != "held"
+        """Tell whether the process of that worker has ended; writes nothing."""
+        return not self.locks.held("worker", worker)
 
     def bury(self, worker: str) -> None:
-        """Remove the lock file of a dead worker; nobody takes that name again."""
-        self._path(worker).unlink(missing_ok=True)
-
-    def _path(self, worker: str) -> Path:
-        return self.folder / f"{worker}.lock"
+        """Remove what is left of a dead worker; nobody takes that name again."""
+        self.locks.forget("worker", worker)
 
 
 @dataclass(slots=True)
@@ -39,10 +36,23 @@ class Life:
     """A worker's hold on its lock."""
 
     worker: str
-    _lock: FileLock
+    _locks: Locks
+    _hold: Hold | None = None
+    _stack: ExitStack = field(default_factory=ExitStack)
+    _renewing: Lock = field(default_factory=Lock)
+
+    def renew(self) -> None:
+        """Take the lock, if it is not held yet or was lost with the connection of a database."""
+        with self._renewing:
+            if self._hold is not None and not self._hold.lost():
+                return
+            self._stack.close()
+            hold = self._locks.hold("worker", self.worker)
+            self._stack.enter_context(hold)
+            self._hold = hold
 
     def end(self) -> None:
         """Let others see that this worker is gone."""
-        # The name is random and never used again, so it may be unlinked under its own lock.
-        self._lock.path.unlink(missing_ok=True)
-        self._lock.release()
+        # The name is random and never used again, so it may be removed while its own lock is held.
+        self._locks.forget("worker", self.worker)
+        self._stack.close()

@@ -174,6 +174,11 @@ class SqlBackend:
         return cls(PostgresStore(url, catalog_id, **options))
 
     @property
+    def store(self) -> Store:
+        """The connections."""
+        return self._store
+
+    @property
     def catalog_id(self) -> str:
         """The id of the catalog."""
         found: str = self._state()[0]
@@ -444,6 +449,14 @@ def migrate(
     """
     with lifting(path, lock_path) as connection:
         return _lift(connection, migrations)
+
+
+def migrate_database(url: str, catalog_id: str) -> tuple[int, int]:
+    """Do as :func:`migrate` does, in PostgreSQL."""
+    from cubeport.adapters.backends.sql import postgresql
+
+    with postgresql.lifting(url, catalog_id) as connection:
+        return _lift(connection, MIGRATIONS)
 
 
 def _lift(connection: Connection, migrations: Mapping[int, Callable[[Connection], None]]) -> tuple[int, int]:

@@ -315,8 +315,11 @@ class PostgresStore(Store):
         *,
         read_only: bool = False,
         lock_timeout_s: float = 10.0,
-        options: PostgresOptions = PostgresOptions(),  # noqa: B008  # a value
+        pool: int = 8,
+        statement_timeout_s: float = 60.0,
+        dead_peer_s: int = 12,
     ) -> None:
+        options = PostgresOptions(pool, statement_timeout_s, dead_peer_s)
         super().__init__(read_only=read_only, lock_timeout_s=lock_timeout_s)
         self.schema = schema_of(catalog_id)
         self.url = url
@@ -443,13 +446,14 @@ def create(url: str, catalog_id: str) -> None:
             connection.execute("COMMIT")
 
 
-def remove(url: str, catalog_id: str) -> None:
-    """Remove the schema of a catalog with everything in it."""
+def set_aside(url: str, catalog_id: str) -> None:
+    """Give the schema of a catalog another name, if it is there."""
     schema = schema_of(catalog_id)
-    with POSTGRESQL.translated:
-        connection = PostgresConnection.connect(address(url, schema, 10.0, PostgresOptions()), autocommit=True)
-        with contextlib.closing(connection):
-            connection.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+    with lifting(url, catalog_id) as connection:
+        there = {name for (name,) in connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'cubeport%'")}
+        number = next(n for n in range(1, 10_000) if f"{schema}_old{n}" not in there)
+        if schema in there:
+            connection.execute(f"ALTER SCHEMA {schema} RENAME TO {schema}_old{number}")
 
 
 @contextlib.contextmanager
