@@ -75,6 +75,8 @@ class CatalogParts:
     """Called with a record before and after an edit. Raises InvalidRequest if another command must make this edit."""
     surroundings: Callable[[], Iterable[Finding]] = tuple
     """The findings of ``doctor`` about the machine."""
+    store_facts: Callable[[], Iterable[Finding]] = tuple
+    """The findings of ``doctor`` about the store, besides its problems."""
     settings: Mapping[str, Any] = field(default_factory=dict)
     """The part of ``catalog.yaml`` that ``info`` shows."""
     plugins: Plugins = field(default_factory=Plugins)

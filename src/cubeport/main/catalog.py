@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from cubeport.adapters.storage.fetching import OriginFetcher
     from cubeport.catalog.keeping.convert import Conversion
     from cubeport.catalog.models import CatalogRecord
+    from cubeport.service.servers import Servers
     from cubeport.service.upkeep import VersionKeeper
     from cubeport.settings import Settings
 
@@ -285,7 +286,8 @@ def _parts(
         apart=frozenset({DATA} | {name for name, each in configured.items() if "data" in each.use}),
         fetcher=_LazyFetcher(root),
         protect=_protect,
-        surroundings=partial(_surroundings, root, backend),
+        surroundings=partial(_surroundings, root, backend, opened.locks),
+        store_facts=opened.facts,
         relations=file.relations,
         openers=_LazyOpeners(),
         settings={"backend": file.backend.partition(":")[0], "format": file.format, "schema_policy": file.schema_policy},
@@ -321,13 +323,24 @@ def _protect(old: CatalogRecord, new: CatalogRecord) -> None:
         protect(old, new)
 
 
-def _surroundings(root: Path, backend: CatalogBackend) -> Iterable[Finding]:
+def servers_of(root: Path, backend: CatalogBackend, locks: Locks) -> Servers:
+    """Return the server processes of a catalog, compared with the configuration in *root*."""
+    from importlib.metadata import version
+
+    from cubeport.service.servers import Servers, configuration_digest
+    from cubeport.service.workers import Workers
+
+    return Servers(backend, Workers(locks), version("cubeport"), configuration_digest(root))
+
+
+def _surroundings(root: Path, backend: CatalogBackend, locks: Locks) -> Iterable[Finding]:
     from cubeport.adapters.sandbox.surroundings import findings
     from cubeport.service.keys import Keys
     from cubeport.settings import load
 
     settings = load(root)
     yield from findings(settings.gate.sandbox)
+    yield from servers_of(root, backend, locks).findings()
     for folder in settings.sources.roots:
         if root.resolve().is_relative_to(folder.resolve()):
             yield Finding(

@@ -19,7 +19,7 @@ from cubeport.catalog.disk.durable import demand_space, make_folders, replace_fi
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.later import without_waiting
 from cubeport.main import logs
-from cubeport.main.catalog import Catalog, gate_limits, refuse_address
+from cubeport.main.catalog import Catalog, gate_limits, refuse_address, servers_of
 from cubeport.main.querying import queries_of, room_of, versions_of
 
 if TYPE_CHECKING:
@@ -179,6 +179,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
             queue=settings.jobs.queue,
             max_attempts=settings.jobs.max_attempts,
             keep_days=settings.jobs.keep_days,
+            servers=servers_of(settings.instance, catalog.backend, locks),
             chores=(retention.apply, changes.prune, kept.prune, uploads.prune, arrivals.prune),
         ),
         uploads=uploads,
@@ -415,6 +416,8 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
     from cubeport.service.slabs import Slabs
     from cubeport.service.templates import source_kinds
 
+    locks = service.catalog.parts.named_locks
+    assert locks is not None, "a catalog in a folder has them"
     limits = settings.limits
     versions, room = versions_of(service), room_of(settings)
     queries = queries_of(settings, service, versions, room)
@@ -450,6 +453,8 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
         zone_bytes=settings.zones.max_bytes,
         limits=without_waiting(settings.limits),
         info={"engines": sorted(ENGINES), "source_kinds": source_kinds(), "formats": _formats()},
+        remote_catalog=service.catalog.parts.settings["backend"] == "postgresql",
+        servers=servers_of(settings.instance, service.catalog.backend, locks).summary,
         metrics=metrics_of(settings, service, children=children, versions=versions, room=room),
         checks={
             "catalog": service.generation,

@@ -183,7 +183,10 @@ class _About:
         if checks["catalog"] == "ok":
             checks |= await self._probe()
         good = all(word == "ok" for word in checks.values())
-        content = replies.dumps({"status": "ok" if good else "unavailable", "checks": checks})
+        document: dict[str, Any] = {"status": "ok" if good else "unavailable", "checks": checks}
+        if self._parts.servers is not None and checks["catalog"] == "ok":
+            document["servers"] = await asyncio.to_thread(self._parts.servers)
+        content = replies.dumps(document)
         return replies.fresh(content, status=200 if good else 503, headers={} if good else {"Retry-After": "5"})
 
     def metrics(self, request: Request) -> Response:

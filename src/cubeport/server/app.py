@@ -43,6 +43,7 @@ from cubeport.server import (
     zones,
 )
 from cubeport.server.auth import OPEN, Connection, scope_of
+from cubeport.server.freshness import Freshness
 from cubeport.server.geozarr import GeoZarrFace
 from cubeport.server.parts import Parts
 from cubeport.server.probes import Probes
@@ -73,7 +74,8 @@ class App:
         self._prefix = urlsplit(parts.public_url).path.rstrip("/").encode()
         self._cors = _Cors(parts.cors_origins)
         offload_prefix = parts.offload_prefix if parts.offload == "x-accel-redirect" else None
-        self._zarr = ZarrFace(parts.service, parts.engine, parts.public_url, offload_prefix=offload_prefix)
+        freshness = Freshness(parts.service.generation) if parts.remote_catalog else None
+        self._zarr = ZarrFace(parts.service, parts.engine, parts.public_url, offload_prefix=offload_prefix, freshness=freshness)
         self._zarr_v2 = ZarrV2Face(parts.service, parts.engine, parts.public_url, self._zarr)
         self._geozarr = GeoZarrFace(parts.service, parts.engine, parts.public_url, self._zarr)
         self.traffic = Traffic(to_stderr if parts.access_log else None, parts.log_form)

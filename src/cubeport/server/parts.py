@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -221,6 +221,11 @@ class Parts:
     """Maps, tiles, legends and thumbnails; they bring their own routes, too."""
     dap: Queries | None = None
     """OPeNDAP, with its routes."""
+
+    remote_catalog: bool = False
+    """Whether the catalog is on another machine, so that asking it may block."""
+    servers: Callable[[], Mapping[str, int]] | None = None
+    """Counts the server processes of the catalog, for ``/ready``."""
 
     id: str = "cubeport"
     title: str = "cubeport"

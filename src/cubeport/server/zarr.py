@@ -30,6 +30,7 @@ from cubeport.documents.texts import PublishedView
 from cubeport.errors import Corrupt, Gone, InvalidRequest, NotFound, StoreUnavailable
 from cubeport.server import incoming, problems, replies
 from cubeport.server.files import EXTENSION, FilePart, is_cached
+from cubeport.server.freshness import Freshness
 from cubeport.server.parts import Bytes
 from cubeport.service.ports import Reader, StoredObject
 
@@ -165,14 +166,25 @@ class ZarrFace:
     ----------
     offload_prefix
         With it, the proxy in front sends the bytes (``X-Accel-Redirect``); status, ETag and access stay decided here.
+    freshness
+        With it, the number of the last commit is read off the event loop, once for many requests.
     """
 
-    def __init__(self, service: Bytes, engine: Reader, public_url: str, *, offload_prefix: str | None = None) -> None:
+    def __init__(
+        self,
+        service: Bytes,
+        engine: Reader,
+        public_url: str,
+        *,
+        offload_prefix: str | None = None,
+        freshness: Freshness | None = None,
+    ) -> None:
         self._service = service
         self._engine = engine
         self._public_url = public_url
         self._url = f"{public_url}/zarr"
         self._offload_prefix = offload_prefix
+        self._freshness = freshness
         self._generation = -1
         self._known: Bounded[str, Known] = Bounded(_KNOWN)
         self._trees: Bounded[str, Tree] = Bounded(_KNOWN)
@@ -183,16 +195,20 @@ class ZarrFace:
         if address.key is not None:
             await self.answer_object(address, scope, send)
         elif keys.is_path(address.path):
-            await self._document(scope, send, self._look(address.name), address.path, address.ref)
+            await self._document(scope, send, self._look(address.name, await self._fresh()), address.path, address.ref)
         else:
             raise _no_path()
 
     async def answer_object(self, address: Address, scope: Scope, send: Send) -> None:
         """Answer GET and HEAD for the address of an object: one with a key."""
         assert address.key is not None
-        await self._object(scope, send, self._held(address.name, address.key), address.path, *address.key)
+        held = self._held(address.name, address.key, await self._fresh())
+        await self._object(scope, send, held, address.path, *address.key)
 
-    def _held(self, name: str, key: keys.Key) -> Known:
+    async def _fresh(self) -> int | None:
+        return None if self._freshness is None else await self._freshness()
+
+    def _held(self, name: str, key: keys.Key, generation: int | None = None) -> Known:
         """Return what an address of an object names.
 
         Raises
@@ -203,7 +219,7 @@ class ZarrFace:
             If it was never published.
         """
         try:
-            return self._look(name)
+            return self._look(name, generation)
         except Gone:
             raise
         except NotFound as error:
@@ -213,9 +229,10 @@ class ZarrFace:
                 raise _gone(name) from error
             raise
 
-    def _look(self, name: str) -> Known:
+    def _look(self, name: str, generation: int | None = None) -> Known:
         # Read at each request: a commit of any process shows at once, and within one generation nothing can have changed.
-        generation = self._service.generation()
+        if generation is None:
+            generation = self._service.generation()
         if generation != self._generation:
             self._known.clear()
             self._generation = generation

@@ -13,7 +13,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 
 from cubeport.catalog.backend import Row
@@ -39,6 +39,7 @@ from cubeport.errors import (
 )
 from cubeport.service.ingest import Ingester, Outcome
 from cubeport.service.ingestions import UNFINISHED, Ingestion, Phase, Status
+from cubeport.service.servers import Servers
 from cubeport.service.state import JOB
 from cubeport.service.workers import Life, Workers
 
@@ -76,6 +77,8 @@ class Jobs:
         long finished jobs stay listed.
     chores
         What the clock does every minute.
+    servers
+        Where this process says that it runs.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Jobs:
         max_attempts: int = 3,
         keep_days: int = 30,
         chores: Sequence[Callable[[], object]] = (),
+        servers: Servers | None = None,
     ) -> None:
         self._catalog = catalog
         self._rows = catalog.rows
@@ -99,6 +103,7 @@ class Jobs:
         self._max_attempts = max_attempts
         self._keep_days = keep_days
         self._chores = chores
+        self._servers = servers
         self._worker = new_id()
         self._life: Life | None = None
         self._running_here = 0
@@ -246,6 +251,8 @@ class Jobs:
         """Start the worker threads of this process, and its clock, which does these *chores* too."""
         self._chores = (*self._chores, *chores)
         self._live()
+        if self._servers is not None:
+            self._servers.announce(self._worker)
         names = [f"cubeport-job-{n}" for n in range(self._workers)]
         for name, target in (*((name, self._loop) for name in names), ("cubeport-clock", self._clock)):
             thread = threading.Thread(target=target, name=name, daemon=True)
@@ -260,6 +267,9 @@ class Jobs:
         for thread in self._threads:
             thread.join(max(0.0, deadline - time.monotonic()))
         if self._life is not None and not any(thread.is_alive() for thread in self._threads):
+            if self._servers is not None:
+                with suppress(CubeportError):  # its lock tells as well
+                    self._servers.withdraw(self._worker)
             self._end()
         self._threads.clear()
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cubeport.catalog.backend import CatalogBackend
+from cubeport.catalog.backend import CatalogBackend, Finding
 from cubeport.catalog.catalogfile import CATALOG_FILE, MARK, CatalogFile
 from cubeport.catalog.locks import FileLocks, Locks
 from cubeport.catalog.work.journal import FileJournal, Journal
@@ -42,6 +42,8 @@ class Opened:
     locks: Locks
     close: Callable[[], None] = lambda: None
     """Ends what the journal keeps open."""
+    facts: Callable[[], Iterable[Finding]] = tuple
+    """What ``doctor`` tells of the store."""
 
 
 def kind_of(backend: str) -> str:
@@ -130,7 +132,7 @@ def open_parts(inner: Path, file: CatalogFile, *, read_only: bool, database: Dat
     from cubeport.adapters.backends.sql.sessions import PostgresLocks, TableJournal
 
     journal = TableJournal(backend.store, file.catalog_id)
-    return Opened(backend, journal, PostgresLocks(backend.store, file.catalog_id), journal.end)
+    return Opened(backend, journal, PostgresLocks(backend.store, file.catalog_id), journal.end, backend.store.facts)
 
 
 def open_backend(inner: Path, file: CatalogFile, *, read_only: bool, database: Database | None = None) -> CatalogBackend:

@@ -45,6 +45,7 @@ def _store(ports: Ports, parts: CatalogParts) -> Iterator[Finding]:
         yield Finding(exc.kind, "catalog", exc.message, exc.next_step)
         return
     yield from found
+    yield from parts.store_facts()
     if not any(each.level == "error" for each in found):
         yield Finding("catalog", "catalog", f"answers, {count} records", level="ok")
     if parts.settings.get("backend") == "tinydb" and count > TINYDB_RECORDS:

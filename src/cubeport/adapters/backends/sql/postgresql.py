@@ -232,6 +232,13 @@ def _marked(text: str) -> str:
     return found
 
 
+_HELD = """
+    SELECT DISTINCT a.application_name, a.backend_start AT TIME ZONE 'UTC' FROM pg_locks l JOIN pg_stat_activity a USING (pid)
+    WHERE l.locktype = 'advisory' AND l.granted AND a.application_name LIKE 'cubeport dataset %'
+    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) ORDER BY 1
+"""
+
+
 class PostgresOptions(NamedTuple):
     """How the connections of a catalog behave."""
 
@@ -411,6 +418,29 @@ class PostgresStore(Store):
     def warnings(self) -> Iterator[Finding]:
         """Yield nothing."""
         yield from ()
+
+    def facts(self) -> Iterator[Finding]:
+        """Yield which server it is, what it does not promise, and who holds locks."""
+        asked = ("server_version", "data_checksums", "max_connections", "fsync", "full_page_writes", "ssl")
+        with self.reading() as connection:
+            said = {name: connection.execute(f"SHOW {name}").fetchone()[0] for name in asked}
+            host, encrypted = connection.info.host, connection.info.pgconn.ssl_in_use
+            held = connection.execute(_HELD).fetchall()
+        place = f"PostgreSQL {said['server_version'].split()[0]}"
+        yield Finding("database", place, f"schema {self.schema}, {said['max_connections']} connections at most", level="ok")
+        if said["data_checksums"] == "off":
+            words = "data checksums are off: fsck finds a flipped bit in a document, but not in an index"
+            yield Finding("no-checksums", place, words, "pg_checksums --enable, while the server is stopped", "warn")
+        if "off" in (said["fsync"], said["full_page_writes"]):
+            yield Finding(
+                "not-durable", place, "fsync or full_page_writes is off: a crash can lose or damage the catalog", None, "warn"
+            )
+        if not encrypted and not host.startswith(("/", "127.", "localhost", "::1")):
+            yield Finding(
+                "not-encrypted", place, "the connection is not encrypted", "add sslmode=verify-full to the address", "warn"
+            )
+        for name, since in held:
+            yield Finding("lock", name, f"held since {since:%Y-%m-%dT%H:%M:%SZ}", level="ok")
 
     def words_damage(self) -> Iterator[Finding]:
         """Yield nothing: the index of words is an index like the others."""

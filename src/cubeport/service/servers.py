@@ -1,0 +1,96 @@
+"""Which server processes run on a catalog, and whether their configuration is the same. It informs people, and decides nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cubeport.catalog.backend import CatalogBackend, Finding, Row
+from cubeport.catalog.forms.canonical import now, timestamp
+from cubeport.service.workers import Workers
+
+SERVER = "server"
+"""The table of rows, one for each process that runs jobs."""
+
+_COMPARED = ("config", "extents", "zones")
+"""Folders of an instance that are the same on every machine."""
+
+
+def configuration_digest(root: Path) -> str:
+    """Return one digest of all files that configure an instance: their names below *root* and their bytes."""
+    sha = hashlib.sha256()
+    for folder in _COMPARED:
+        for path in sorted((root / folder).rglob("*")):
+            if path.is_file():
+                content = path.read_bytes()
+                sha.update(f"{path.relative_to(root)}\0{len(content)}\0".encode() + content)
+    return sha.hexdigest()[:16]
+
+
+@dataclass(frozen=True, slots=True)
+class RunningServer:
+    """A server process that is alive."""
+
+    worker: str
+    host: str
+    version: str
+    configuration: str
+    """The digest of its configuration when it started."""
+    began: str
+
+
+@dataclass(frozen=True, slots=True)
+class Servers:
+    """The server processes of a catalog."""
+
+    backend: CatalogBackend
+    workers: Workers
+    version: str
+    configuration: str
+
+    def announce(self, worker: str) -> None:
+        """Say that this process runs, and remove what dead ones said."""
+        said = {
+            "host": socket.gethostname(),
+            "version": self.version,
+            "configuration": self.configuration,
+            "began": timestamp(now()),
+        }
+        self.backend.rows.put(Row(SERVER, worker, said))
+        for row in self.backend.rows.select(SERVER, limit=1000):
+            if row.id != worker and self.workers.is_dead(row.id):
+                self.backend.rows.delete(SERVER, row.id)
+
+    def withdraw(self, worker: str) -> None:
+        """Say that this process ends."""
+        self.backend.rows.delete(SERVER, worker)
+
+    def running(self) -> list[RunningServer]:
+        """Return the processes that are alive, by machine."""
+        rows = self.backend.rows.select(SERVER, limit=1000)
+        found = [RunningServer(row.id, **row.document) for row in rows if not self.workers.is_dead(row.id)]
+        return sorted(found, key=lambda each: (each.host, each.began))
+
+    def summary(self) -> dict[str, int]:
+        """Return how many run, and how many of them have another configuration or release than this process."""
+        found = self.running()
+        return {
+            "running": len(found),
+            "other_configuration": sum(each.configuration != self.configuration for each in found),
+            "other_version": sum(each.version != self.version for each in found),
+        }
+
+    def findings(self) -> Iterator[Finding]:
+        """Yield a line for each server, for ``doctor``."""
+        for each in self.running():
+            place, since = f"server {each.host}", f"runs {each.version} since {each.began}"
+            if each.configuration != self.configuration:
+                words = f"{since}, with another configuration than the one in this folder"
+                yield Finding("other-configuration", place, words, "copy config/ and extents/, then start it again", "warn")
+            elif each.version != self.version:
+                yield Finding("other-version", place, f"{since}, another release than here", "upgrade all machines", "warn")
+            else:
+                yield Finding("server", place, since, level="ok")
