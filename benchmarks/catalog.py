@@ -411,10 +411,10 @@ def section(results: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def write_section(path: Path, text: str) -> None:
+def write_section(path: Path, text: str, heading: str = HEADING) -> None:
     """Put the section in place of the former one, or at the end."""
     page = path.read_text() if path.exists() else "# Performance\n"
-    before, found, after = page.partition(f"{HEADING}\n")
+    before, found, after = page.partition(f"{heading}\n")
     rest = after[after.index("\n## ") + 1 :] if found and "\n## " in after else ""
     path.write_text(f"{before.rstrip()}\n\n{text.rstrip()}\n" + (f"\n{rest}" if rest else ""))
 
