@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from dataclasses import replace
 
 import psycopg
 import pytest
 
 from cubeport.adapters.backends.sql import SqlBackend, postgresql
 from cubeport.adapters.backends.sql.postgresql import PostgresStore
+from cubeport.catalog.backend import Row
 from cubeport.catalog.models import CatalogRecord
 from cubeport.catalog.query import Query, select
 from cubeport.catalog.testing.backend import sample
-from cubeport.errors import BackendUnavailable, CatalogExists, InvalidRequest, Locked, ReadOnly
+from cubeport.errors import BackendUnavailable, CatalogExists, CatalogMoved, InvalidRequest, Locked, ReadOnly
 
 ID = "c" * 32
 
@@ -64,6 +66,23 @@ def test_a_writer_that_waits_too_long_is_told(backend: SqlBackend, database: str
         with pytest.raises(Locked):
             backend.add_record(sample(2))
     assert backend.count(Query()) == 1
+
+
+def test_rows_wait_for_no_long_commit_but_a_conversion(backend: SqlBackend, database: str) -> None:
+    """The progress of a job, and the claim of another, beside an import of minutes."""
+    backend.rows.put(Row("job", "waiting", state="accepted"))
+    with contextlib.closing(SqlBackend.at(database, ID)) as other:
+        with other.transaction():
+            other.add_record(sample(1))
+            backend.rows.put(Row("job", "a"))
+            claimed = backend.rows.claim("job", ["accepted"], lambda row: replace(row, state="running"))
+            assert claimed is not None
+            assert backend.rows.get("job", "a") is not None
+        with other.alone(), pytest.raises(Locked):
+            backend.rows.put(Row("job", "b"))
+        other.retire("sqlite")
+        with pytest.raises(CatalogMoved):
+            backend.rows.put(Row("job", "c"))
 
 
 def test_reading_only_is_held_by_the_server_too(backend: SqlBackend, database: str) -> None:

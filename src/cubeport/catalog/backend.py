@@ -7,7 +7,7 @@ empty.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -186,6 +186,12 @@ class Rows(Protocol):
 
         A row that cannot be read is skipped and logged, so that one row cannot break a whole list. ``get`` and ``get_many`` raise
         CorruptCatalog for it.
+        """
+
+    def claim(self, table: str, states: Sequence[str], take: Callable[[Row], Row | None]) -> Row | None:
+        """Change the first row in these states, by ``(seq, id)``, that *take* returns changed, and return it as stored.
+
+        Two callers never get the same row, and none waits for a row that another is claiming.
         """
 
     def of_owners(self, table: str, owners: Sequence[str]) -> dict[str, list[Row]]:

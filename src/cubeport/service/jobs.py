@@ -348,24 +348,19 @@ class Jobs:
         try:
             if self._life is not None:
                 self._life.renew()
-            rows = self._rows.select(JOB, states=["accepted", "retrying"], limit=100)
-            return next((claimed for row in rows if (claimed := self._claim(row.id))), None)
+            waiting = self._rows.select(JOB, states=_WAITING, limit=100)
+            if not any(_is_due(row) for row in waiting):
+                return None  # without a write transaction: nobody has work most of the time
+            claimed = self._rows.claim(JOB, _WAITING, self._started)
+            return None if claimed is None else _ingestion(claimed)
         except (CubeportError, OSError) as exc:
             _log.warning("jobs: the catalog does not answer: %s", exc)
             self._stopping.wait(POLL_S)
             return None
 
-    def _claim(self, ingestion_id: str) -> Ingestion | None:
-        try:
-            row = self._row(ingestion_id)
-            held = _ingestion(row)
-            if held.status not in ("accepted", "retrying") or (held.retry_at is not None and held.retry_at > now()):
-                return None
-            claimed = held.started(now())
-            self._rows.put(_row(claimed, worker=self._worker, revision=row.revision))
-        except (StaleRecord, NotFound):
-            return None
-        return claimed
+    def _started(self, row: Row) -> Row | None:
+        """Return the row of a waiting job as this worker's, if it is due."""
+        return _row(_ingestion(row).started(now()), worker=self._worker, revision=row.revision) if _is_due(row) else None
 
     def _run(self, ingestion: Ingestion, listener: Listener | None) -> None:
         job_id = ingestion.ingestion_id
@@ -522,6 +517,14 @@ def _row(ingestion: Ingestion, *, worker: object = None, revision: int = 0) -> R
     document = {"ingestion": ingestion.model_dump(mode="json"), "worker": worker}
     seq = int(ingestion.created_at.timestamp() * 1_000_000)
     return Row(JOB, ingestion.ingestion_id, document, ingestion.dataset_id, ingestion.status, seq, revision)
+
+
+_WAITING = ("accepted", "retrying")
+
+
+def _is_due(row: Row) -> bool:
+    retry_at = _ingestion(row).retry_at
+    return retry_at is None or retry_at <= now()
 
 
 def _ingestion(row: Row) -> Ingestion:

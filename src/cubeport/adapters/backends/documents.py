@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from contextvars import ContextVar
 from dataclasses import dataclass, field, replace
@@ -165,6 +165,10 @@ class DocumentBackend:
                     state.changes[each] = RecordChange(state.generation, each, removed)
             if transaction.changed or transaction.touched:
                 self.save_state(state)
+
+    def alone(self) -> AbstractContextManager[object]:
+        """Return a transaction beside which nobody else writes, as beside every one."""
+        return self.transaction()
 
     @contextlib.contextmanager
     def write(self) -> Iterator[_Transaction]:
@@ -398,6 +402,13 @@ class DocumentRows:
         if after is not None:
             found = [row for row in found if ((row.seq, row.id) < after if descending else (row.seq, row.id) > after)]
         return found[:limit]
+
+    def claim(self, table: str, states: Sequence[str], take: Callable[[Row], Row | None]) -> Row | None:
+        """See ``Rows``."""
+        with self._backend.write():
+            found = sorted(self._cut(table, None, states), key=lambda row: (row.seq, row.id))
+            changed = next((changed for row in found if (changed := take(row)) is not None), None)
+            return None if changed is None else self.put(changed)
 
     def of_owners(self, table: str, owners: Sequence[str]) -> dict[str, list[Row]]:
         """Return the rows of each owner that has any, the highest ``(seq, id)`` first."""

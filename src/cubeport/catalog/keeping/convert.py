@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -24,6 +25,9 @@ class Portable(CatalogBackend, Protocol):
 
     @property
     def catalog_id(self) -> str: ...
+
+    def alone(self) -> AbstractContextManager[object]:
+        """Return a transaction beside which nobody else writes, rows included."""
 
     def all_operations(self) -> Iterator[Operation]:
         """Yield every operation by id."""
@@ -68,7 +72,7 @@ def convert(source: Portable, target: Portable, to: str) -> Conversion:
     """
     if target.generation() or next(target.iterate(), None) or next(target.all_rows(), None):
         raise CatalogExists("The target of a conversion must be empty.")
-    with source.transaction():
+    with source.alone():
         target.load(source.iterate(), source.all_operations(), source.all_rows(), source.changes(0, _ALL), source.generation())
         was, now = digest(source), digest(target)
         if was != now:

@@ -541,6 +541,34 @@ class BackendContract:
             "r01": (None, "r05"), "r05": ("r01", "r09"), "r11": ("r09", None), "r00": (None, "r02"),
         }  # fmt: skip
 
+    def test_a_row_is_claimed_once(self, backend: CatalogBackend) -> None:
+        """In order, whatever several callers do at once; what *take* leaves is left."""
+        rows = backend.rows
+        for n in range(12):
+            rows.put(Row("job", f"j{n:02}", {"ready": n != 3}, state="accepted" if n != 5 else "done", seq=n))
+
+        def take(row: Row) -> Row | None:
+            return replace(row, state="running") if row.document["ready"] else None
+
+        first = rows.claim("job", ["accepted", "retrying"], take)
+        assert first is not None
+        assert (first.id, first.state, first.revision) == ("j00", "running", 2)
+        assert rows.get("job", "j00") == first
+        start = threading.Barrier(4)
+
+        def work(_: int) -> list[str]:
+            start.wait()
+            claimed = []
+            while (row := rows.claim("job", ["accepted", "retrying"], take)) is not None:
+                claimed.append(row.id)
+            return claimed
+
+        with ThreadPoolExecutor(4) as pool:
+            found = [each for claimed in pool.map(work, range(4)) for each in claimed]
+        assert sorted(found) == [f"j{n:02}" for n in range(12) if n not in (0, 3, 5)]
+        assert rows.claim("job", ["accepted"], take) is None
+        assert rows.count("job", states=["accepted"]) == 1
+
     def test_rows_are_listed_by_sequence(self, backend: CatalogBackend) -> None:
         rows = backend.rows
         with backend.transaction():

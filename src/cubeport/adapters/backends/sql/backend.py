@@ -369,6 +369,10 @@ class SqlBackend:
         with self._store.begin(commit=True):
             yield
 
+    def alone(self) -> AbstractContextManager[object]:
+        """Return a transaction beside which nobody else writes."""
+        return self._store.begin(state=self._store.dialect.alone_state)
+
     def generation(self) -> int:
         """Return the sequence number of the last commit that changed a record. Raises CatalogMoved if the catalog was converted."""
         _, _, generation, retired = self._state()

@@ -67,6 +67,10 @@ class Dialect(ABC):
     """What begins a transaction that writes."""
     state: ClassVar[str]
     """What reads generation and retirement in it; one transaction at a time gets past this."""
+    rows_state: ClassVar[str]
+    """The same for a transaction that changes rows next to the records only: many of them can run at once."""
+    alone_state: ClassVar[str]
+    """The same for a transaction beside which nothing else may write, not even such rows."""
     snapshot: ClassVar[str]
     """What begins a transaction whose reads all see one state."""
     errors: ClassVar[type[Exception]]

@@ -1,7 +1,8 @@
 """PostgreSQL with psycopg: the settings of a connection, the translation of errors, and what only PostgreSQL does.
 
-One transaction writes at a time, as the first statement of each locks the row of ``state``: generations have no gaps and are seen
-in order. Snapshots are REPEATABLE READ. A connection whose peer is gone ends within ``dead_peer_s``, on both sides.
+One transaction changes records at a time, because the first statement of each locks the row of ``state``: generations have no gaps
+and are seen in order. Transactions of rows alone, such as the progress of a job, only share that lock. Snapshots are REPEATABLE
+READ. A connection whose peer is gone ends within ``dead_peer_s``, on both sides.
 """
 
 from __future__ import annotations
@@ -70,7 +71,9 @@ class Postgresql(Dialect):
 
     name: ClassVar[str] = "postgresql"
     begin: ClassVar[str] = "BEGIN"
-    state: ClassVar[str] = "SELECT generation, retired FROM state FOR UPDATE"
+    state: ClassVar[str] = "SELECT generation, retired FROM state FOR NO KEY UPDATE"
+    rows_state: ClassVar[str] = "SELECT generation, retired FROM state FOR KEY SHARE"
+    alone_state: ClassVar[str] = "SELECT generation, retired FROM state FOR UPDATE"
     snapshot: ClassVar[str] = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     errors: ClassVar[type[Exception]] = psycopg.Error
     derived: ClassVar[Sequence[tuple[str, str]]] = (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -25,6 +25,9 @@ from cubeport.catalog.models import CatalogRecord, record_from_json
 from cubeport.errors import CorruptCatalog, InvalidRequest, RecordExists
 
 _log = logging.getLogger(__name__)
+
+_CLAIMABLE = 100
+"""How many rows a claim looks at."""
 
 _C = beside.c
 _COLUMNS = (_C.tbl, _C.id, _C.doc, _C.owner, _C.state, _C.seq, _C.revision)
@@ -91,7 +94,7 @@ class SqlRows:
         """Insert the row, or compare-and-set; return it with its new revision."""
         stored = replace(row, revision=row.revision + 1)
         values = _values(stored)
-        with self._store.write() as transaction:
+        with self._store.write_rows() as transaction:
             if row.revision == 0:
                 try:
                     with self._store.translated:
@@ -108,7 +111,7 @@ class SqlRows:
 
     def delete(self, table: str, id: str) -> None:
         """Remove the row if it exists."""
-        with self._store.write() as transaction:
+        with self._store.write_rows() as transaction:
             transaction.execute(_DELETE, {"in_tbl": table, "in_id": id})
             places.drop(transaction.connection, table, id)
 
@@ -130,6 +133,16 @@ class SqlRows:
         order = [each.desc() if descending else each.asc() for each in (_C.seq, _C.id)]
         found = self._run(statement.order_by(*order).limit(limit))
         return [row for each in found if (row := _row_or_none(each)) is not None]
+
+    def claim(self, table: str, states: Sequence[str], take: Callable[[Row], Row | None]) -> Row | None:
+        """See ``Rows``. On PostgreSQL, rows that others are claiming are skipped, and nobody waits."""
+        statement = select(*_COLUMNS).where(*_cut(table, None, states)).order_by(_C.seq, _C.id).limit(_CLAIMABLE)
+        with self._store.write_rows() as transaction:
+            for found in run(transaction.connection, statement.with_for_update(skip_locked=True)):
+                row = _row_or_none(found)
+                if row is not None and (changed := take(row)) is not None:
+                    return self.put(changed)
+        return None
 
     def find(self, search: RowSearch) -> list[Placed]:
         """Return the rows that match a place, a time and a record, in order."""

@@ -82,6 +82,8 @@ class Sqlite(Dialect):
     name: ClassVar[str] = "sqlite"
     begin: ClassVar[str] = "BEGIN IMMEDIATE"
     state: ClassVar[str] = "SELECT generation, retired FROM state"
+    rows_state: ClassVar[str] = state
+    alone_state: ClassVar[str] = state
     snapshot: ClassVar[str] = "BEGIN"
     errors: ClassVar[type[Exception]] = sqlite3.Error
     derived: ClassVar[Sequence[tuple[str, str]]] = (

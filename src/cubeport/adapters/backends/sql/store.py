@@ -202,6 +202,10 @@ class Store(ABC):
         with self.begin() as transaction:
             yield transaction
 
+    def write_rows(self) -> AbstractContextManager[Transaction]:
+        """Return the same for rows next to the records: a transaction of its own waits for no other."""
+        return self.write() if self.current() is not None else self.begin(state=self.dialect.rows_state)
+
     @contextlib.contextmanager
     def beginning(self) -> Iterator[Any]:
         """Give a connection on which a transaction that writes was begun."""
@@ -216,8 +220,16 @@ class Store(ABC):
         return self.beginning()
 
     @contextlib.contextmanager
-    def begin(self, *, commit: bool = False) -> Iterator[Transaction]:
-        """Yield a new write transaction. Everything in it is committed together with its generation, or nothing is."""
+    def begin(self, *, commit: bool = False, state: str | None = None) -> Iterator[Transaction]:
+        """Yield a new write transaction. All of it is committed, with its generation, or nothing.
+
+        Parameters
+        ----------
+        commit
+            Whether it is the commit of a unit of work.
+        state
+            What it reads first; ``dialect.state`` if not given.
+        """
         if self.current() is not None:
             raise RuntimeError("transactions do not nest")
         if self.read_only:
@@ -225,7 +237,7 @@ class Store(ABC):
         with self.alone(), self.translated, self.for_commit() if commit else self.beginning() as connection:
             transaction: Transaction | None = None
             try:
-                row = connection.execute(self.dialect.state).fetchone()
+                row = connection.execute(state or self.dialect.state).fetchone()
                 if row is None:
                     raise corrupt("The catalog's database has lost its state.")
                 if row[1] is not None:
