@@ -38,6 +38,7 @@ class Server:
     port: int
     durable: bool = False
     """Whether its commits are synced; tests do not pay for that."""
+    listen: str = "127.0.0.1"
 
     def url(self, database: str) -> str:
         return f"postgresql://cubeport@127.0.0.1:{self.port}/{database}"
@@ -51,7 +52,7 @@ class Server:
 
     def control(self, *words: str) -> None:
         """Call pg_ctl: ``stop -m immediate`` is a crash of the server, ``start`` starts it again."""
-        settings = f"-c listen_addresses=127.0.0.1 -p {self.port} -k {self.folder} -c max_connections=200"
+        settings = f"-c listen_addresses={self.listen} -p {self.port} -k {self.folder} -c max_connections=200"
         settings += "" if self.durable else " -c fsync=off"
         command = [self.programs / "pg_ctl", "-D", self.folder / "data", "-w", "-l", self.folder / "log"]
         more = ["-o", settings] if words[0] in ("start", "restart") else []
@@ -66,7 +67,7 @@ def as_nobody(command: list[str | Path]) -> None:
 
 
 @contextlib.contextmanager
-def running(programs: Path, *, durable: bool = False) -> Iterator[Server]:
+def running(programs: Path, *, durable: bool = False, listen: str = "127.0.0.1") -> Iterator[Server]:
     """Give a server of its own, stopped and removed at the end."""
     # Not pytest's folder: under root that is closed to everybody else, and the server is not root.
     folder = Path(tempfile.mkdtemp(prefix="cubeport-pg-"))
@@ -77,9 +78,12 @@ def running(programs: Path, *, durable: bool = False) -> Iterator[Server]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
-        server = Server(programs, folder, port, durable)
+        server = Server(programs, folder, port, durable, listen)
         how = ["-U", "cubeport", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync"]
         as_nobody([programs / "initdb", "-D", folder / "data", *how])
+        if listen != "127.0.0.1":
+            with (folder / "data" / "pg_hba.conf").open("a") as file:
+                file.write("host all all 10.213.7.0/24 trust\n")
         server.control("start")
         try:
             yield server

