@@ -63,7 +63,7 @@ def test_an_owner_whose_session_ended_writes_no_more_and_anybody_recovers(store:
     mine, other = TableJournal(store, ID), TableJournal(store, ID)
     entry = mine.begin(new_id())
     entry.write("started")
-    _end_sessions(store, keep=1)
+    _end_sessions(store)
     with pytest.raises(BackendUnavailable):
         entry.write("planned")
     taken = other.take(entry.operation_id)
@@ -77,13 +77,13 @@ def test_an_owner_whose_session_ended_writes_no_more_and_anybody_recovers(store:
     mine.end()
 
 
-def _end_sessions(store: PostgresStore, keep: int) -> None:
-    """Terminate every session of the database but our own."""
-    with store.reading() as connection:
+def _end_sessions(store: PostgresStore) -> None:
+    """Terminate every session of the database, idle ones too."""
+    with psycopg.connect(store.url, autocommit=True) as connection:
         connection.execute(
-            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+            " WHERE datname = current_database() AND pid <> pg_backend_pid()"
         )
-    time.sleep(0.1 * keep)
 
 
 def test_a_lock_is_for_one_and_names_its_holder(store: PostgresStore) -> None:
@@ -137,7 +137,7 @@ def test_who_lost_the_lock_commits_nothing(store: PostgresStore) -> None:
         with backend.transaction():
             backend.add_record(sample(1))
         assert not hold.lost()
-        _end_sessions(store, keep=1)
+        _end_sessions(store)
         with pytest.raises(BackendUnavailable), backend.transaction():
             backend.add_record(sample(2))
         assert hold.lost()
@@ -157,9 +157,11 @@ def test_a_restarted_server_is_connected_to_again(store: PostgresStore) -> None:
     """Reads and new transactions do not notice; what was under way does."""
     backend = SqlBackend(store)
     record = backend.add_record(sample(1))
-    _end_sessions(store, keep=1)
+    _end_sessions(store)
     assert backend.get_record(record.id) == record
-    _end_sessions(store, keep=1)
+    _end_sessions(store)
+    assert backend.list_operations() == backend.rows.select("job") == []
+    _end_sessions(store)
     backend.add_record(sample(2))
     with pytest.raises(BackendUnavailable):
         _interrupted(backend, store)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import select
 import socket
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -212,6 +213,15 @@ class PostgresConnection(psycopg.Connection[Any]):
         """Whether it is in the middle of something, or broken: then it is not for the next one."""
         return self.closed or self.info.transaction_status != TransactionStatus.IDLE
 
+    @property
+    def ended(self) -> bool:
+        """Whether the other side has ended it while it was idle: an idle connection has nothing to be read but its end."""
+        if self.closed:
+            return True
+        poll = select.poll()
+        poll.register(self.fileno(), select.POLLIN | select.POLLHUP | select.POLLERR)
+        return bool(poll.poll(0))
+
     def execute(self, query: Any, params: Any = (), **options: Any) -> psycopg.Cursor[Any]:
         """Execute a compiled text with a mapping, or one of ours with a sequence."""
         if isinstance(params, Mapping):
@@ -358,7 +368,9 @@ class PostgresStore(Store):
         if not self._free.acquire(timeout=max(self.lock_timeout_s, 0.001)):
             raise BackendUnavailable("All connections to the catalog's database are in use.", next_step="raise catalog.pool")
         try:
-            return super().borrow()
+            while (connection := super().borrow()).ended:
+                connection.close()
+            return connection
         except BaseException:
             self._free.release()
             raise
