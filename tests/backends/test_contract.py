@@ -65,17 +65,22 @@ class TestPostgresql(BackendContract):
                 use(damaged)
 
 
+@pytest.fixture(scope="module")
+def oldest_server() -> Iterator[postgres.Server]:
+    programs = postgres.binaries(15)
+    if programs is None:
+        pytest.skip("PostgreSQL 15 is missing: install Debian's postgresql-15")
+    with postgres.running(programs) as server:
+        yield server
+
+
 @pytest.mark.slow
 class TestPostgresql15(TestPostgresql):
     """On the oldest release that is supported."""
 
-    @pytest.fixture(scope="session")
-    def postgres_server(self) -> Iterator[postgres.Server]:
-        programs = postgres.binaries(15)
-        if programs is None:
-            pytest.skip("PostgreSQL 15 is missing: install Debian's postgresql-15")
-        with postgres.running(programs) as server:
-            yield server
+    @pytest.fixture
+    def database(self, oldest_server: postgres.Server) -> str:
+        return oldest_server.database()
 
 
 class TestTinydb(BackendContract):
