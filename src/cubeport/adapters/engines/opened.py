@@ -284,6 +284,12 @@ class OpenedVersion:
         found[known] = np.fromiter(map(order, stamps), dtype="int64", count=len(stamps))
         return found
 
+    def _orders(self, name: str, raw: Array, attributes: Mapping[str, Any]) -> Array:
+        """Return times along an axis, or their bounds, as numbers of :func:`cubeport.cubes.selection.order`. They may be packed."""
+        numbers = self.decode(name, raw)
+        stamps = decode(numbers, attributes["units"], calendar_of(attributes, name=name), name=name)
+        return np.fromiter(map(order, stamps), dtype="int64", count=len(stamps)).reshape(raw.shape)
+
     def _positions(self, name: str) -> Array:
         """Return longitudes or latitudes of cells. If they are stored for each step, return the first, because they do not
         change.
@@ -384,7 +390,7 @@ class OpenedVersion:
             attributes = self._variables[axis.name].attrs
             raw = self.raw(axis.name, {})
             is_time = axis is clock
-            values[axis.name] = np.atleast_1d(_orders(axis.name, raw, attributes) if is_time else self.decode(axis.name, raw))
+            values[axis.name] = np.atleast_1d(self._orders(axis.name, raw, attributes) if is_time else self.decode(axis.name, raw))
             edges = axis.bounds
             if edges is None or edges not in self._variables or edges == attributes.get("climatology"):
                 continue
@@ -392,7 +398,8 @@ class OpenedVersion:
             if pairs.shape != (*raw.shape, 2):
                 continue
             # CF 7.1: bounds without units have the units of their coordinate.
-            cells = _orders(edges, pairs, {**attributes, **self._variables[edges].attrs}) if is_time else self.decode(edges, pairs)
+            units = {**attributes, **self._variables[edges].attrs}
+            cells = self._orders(edges, pairs, units) if is_time else self.decode(edges, pairs)
             bounds[axis.name] = cells.reshape(-1, 2)
         spatial = self.description.spatial
         if spatial.family in ("curvilinear", "unstructured"):
@@ -545,9 +552,3 @@ def _all_of(selectors: Sequence[_Selector]) -> Any:
     if all(isinstance(each, slice) for each in selectors):
         return tuple(selectors)
     return np.ix_(*(np.arange(each.start, each.stop) if isinstance(each, slice) else each for each in selectors))
-
-
-def _orders(name: str, raw: Array, attributes: Mapping[str, Any]) -> Array:
-    """Return CF times as numbers of :func:`cubeport.cubes.selection.order`."""
-    stamps = decode(raw.astype(_native(raw.dtype), copy=False), attributes["units"], calendar_of(attributes, name=name), name=name)
-    return np.fromiter(map(order, stamps), dtype="int64", count=len(stamps)).reshape(raw.shape)
