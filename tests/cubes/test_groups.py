@@ -14,8 +14,10 @@ from cubeport.cubes.axes import find
 from cubeport.cubes.checks import check
 from cubeport.cubes.crs import from_attributes
 from cubeport.cubes.cutout import window_indexers
-from cubeport.cubes.describe import describe
+from cubeport.cubes.describe import describe, where_and_when
 from cubeport.cubes.write_request import SourceWindow
+from cubeport.documents.stac_sealing import interval
+from cubeport.service.state import Reach
 
 LON = {"units": "degrees_east", "standard_name": "longitude"}
 LAT = {"units": "degrees_north", "standard_name": "latitude"}
@@ -34,6 +36,23 @@ def ocean() -> xr.Dataset:
         {
             "time": ("time", [0.0, 1], DAYS),
             "depth": ("depth", [0.0, 10, 50, 100], {"units": "m", "standard_name": "depth", "positive": "down"}),
+            "lat": ("lat", [0.0, 10], LAT),
+            "lon": ("lon", [0.0, 10, 20], LON),
+        },
+    )
+
+
+def two_clocks() -> xr.Dataset:
+    """Daily and half-daily values on the same cells."""
+    return xr.Dataset(
+        {
+            "daily": (("day", "lat", "lon"), np.arange(18, dtype="f4").reshape(3, 2, 3)),
+            "often": (("time", "lat", "lon"), np.arange(24, dtype="f4").reshape(4, 2, 3)),
+            "mask": (("lat", "lon"), np.zeros((2, 3), "f4")),
+        },
+        {
+            "day": ("day", [0.0, 1, 2], DAYS),
+            "time": ("time", [0.0, 0.5, 1, 1.5], DAYS),
             "lat": ("lat", [0.0, 10], LAT),
             "lon": ("lon", [0.0, 10, 20], LON),
         },
@@ -196,3 +215,25 @@ def test_a_grid_mapping_that_contradicts_the_positions_is_not_believed(moved: fl
     found = find(raw)
     told = [kind for kind, _ in check(raw)]
     assert (found.family, told) == (("curvilinear", ["two-places"]) if moved == 3 else ("projected", []))
+
+
+def test_fields_on_two_clocks_are_two_coverages_and_each_has_its_times() -> None:
+    version = Version(two_clocks())
+    (other,) = version.description.grids
+    both = {version.description.fields: version.description.temporal, other.fields: other.temporal}
+    assert {fields: (each.axis, each.count, each.end) for fields, each in both.items()} == {
+        ("often", "mask"): ("time", 4, "2020-01-02T12:00:00Z"),
+        ("daily",): ("day", 3, "2020-01-03T00:00:00Z"),
+    }
+    windows = version.coverage(datetime="2020-01-02T00:00:00Z", properties="often")
+    assert version.values(windows, "often") == np.arange(12.0, 18).tolist()
+
+
+def test_a_search_and_stac_know_the_times_of_all_grids() -> None:
+    described = describe(two_clocks())
+    assert interval(described) == ("2020-01-01T00:00:00Z", "2020-01-03T00:00:00Z")
+    assert (Reach.of(described).start, Reach.of(described).end) == ("2020-01-01T00:00:00.000000Z", "2020-01-03T00:00:00.000000Z")
+    assert [each.end for each in where_and_when(two_clocks())[1]] == ["2020-01-02T12:00:00Z", "2020-01-03T00:00:00Z"]
+    still = two_clocks().drop_vars(["daily", "often"]).assign(series=("time", np.arange(4.0)))
+    assert describe(still).temporal is None  # the map has no time, the series has
+    assert interval(describe(still)) == ("2020-01-01T00:00:00Z", "2020-01-02T12:00:00Z")

@@ -219,16 +219,22 @@ def _group(
     if fields is None and chosen:
         placed = position_dims(raw, x) if family in ("curvilinear", "unstructured") and x is not None else ()
         placed = placed or tuple(axis.dimension for axis in axes if axis.name in (x, y) and not axis.scalar)
-        chosen = (*chosen, *(name for name in data if name not in chosen and _is_beside(raw, name, placed, mapping, roles)))
+        clocks = {axis.dimension for axis in labels.values() if axis.kind == "t"} - own
+        chosen = (*chosen, *(name for name in data if name not in chosen and _is_beside(raw, name, placed, clocks, mapping, roles)))
     return CubeAxes(
         roles=roles, axes=tuple(axes), fields=chosen, family=family, x=x, y=y, mapping=mapping, notes=tuple(notes), times=times
     )
 
 
-def _is_beside(raw: xr.Dataset, name: str, cells: Sequence[str], mapping: Mapping[str, Any], roles: Mapping[str, Role]) -> bool:
-    """Return whether a variable is on the same cells as the fields, with or without heights and times of its own."""
+def _is_beside(
+    raw: xr.Dataset, name: str, cells: Sequence[str], clocks: set[str], mapping: Mapping[str, Any], roles: Mapping[str, Role]
+) -> bool:
+    """Return whether a variable is on the same cells as the fields, and on their times or without time. Heights may be its own.
+
+    A coverage has one axis of time, so a variable along another one of *clocks* is in a coverage of its own.
+    """
     dims = text_dims(raw.variables[name])
-    if not cells or not set(cells) <= set(dims):
+    if not cells or not set(cells) <= set(dims) or clocks & set(dims):
         return False
     return "grid_mapping" not in raw.variables[name].attrs or _mapping(raw, (name,), roles) is mapping
 

@@ -103,16 +103,16 @@ def describe(
     )
 
 
-def where_and_when(raw: xr.Dataset) -> tuple[Spatial, Temporal | None]:
-    """Return the place and time of a dataset, from its coordinates alone. No data values are read.
+def where_and_when(raw: xr.Dataset) -> tuple[BoundingBox | None, tuple[Temporal, ...]]:
+    """Return the box of a dataset and the times of its grids, from its coordinates alone. No data values are read.
 
     Raises
     ------
     SourceRejected
         When time or coordinates cannot be read.
     """
-    _, spatial, temporal, _ = _extents(raw, find(raw))
-    return spatial, temporal
+    _, spatial, temporal, grids = _extents(raw, find(raw))
+    return spatial.bbox, tuple(each for each in (temporal, *(grid.temporal for grid in grids)) if each is not None)
 
 
 def _extents(raw: xr.Dataset, found: CubeAxes) -> tuple[tuple[Axis, ...], Spatial, Temporal | None, tuple[Grid, ...]]:

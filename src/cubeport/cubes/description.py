@@ -207,6 +207,11 @@ class CubeDescription(Value):
         """The fields of all grids."""
         return (*self.fields, *(name for grid in self.grids for name in grid.fields))
 
+    @property
+    def clocks(self) -> tuple[Temporal, ...]:
+        """The times of all grids that have one; the first is that of the fields, if they have one."""
+        return tuple(each for each in (self.temporal, *(grid.temporal for grid in self.grids)) if each is not None)
+
     def on(self, grid: str) -> CubeDescription:
         """Return the description of the store for one of its other grids. Raises KeyError."""
         for each in self.grids:

@@ -15,7 +15,7 @@ from cubeport.cubes import times
 from cubeport.cubes.calendars import canonical, gregorian, parse_stamp
 from cubeport.cubes.cells import labels
 from cubeport.cubes.decoding import decoded, whole
-from cubeport.cubes.description import Axis, CubeDescription, Variable
+from cubeport.cubes.description import Axis, CubeDescription, Temporal, Variable
 from cubeport.documents.geojson import box_geometry
 from cubeport.documents.json_types import SealedStacJSON, problems
 from cubeport.errors import Corrupt
@@ -80,11 +80,14 @@ WORLD = (-180.0, -90.0, 180.0, 90.0)
 
 
 def interval(cube: CubeDescription) -> tuple[str | None, str | None]:
-    """Return first and last label as Gregorian instants; both ``None`` without time."""
-    if cube.temporal is None:
-        return None, None
-    calendar = canonical(cube.temporal.calendar) or "standard"
-    return tuple(str(gregorian(parse_stamp(edge, calendar))) for edge in (cube.temporal.start, cube.temporal.end))  # type: ignore[return-value]
+    """Return the first and the last label of all grids as Gregorian instants; both ``None`` without time."""
+    both = [_ends(each) for each in cube.clocks]
+    return (min(start for start, _ in both), max(end for _, end in both)) if both else (None, None)
+
+
+def _ends(temporal: Temporal) -> tuple[str, str]:
+    calendar = canonical(temporal.calendar) or "standard"
+    return str(gregorian(parse_stamp(temporal.start, calendar))), str(gregorian(parse_stamp(temporal.end, calendar)))
 
 
 def _place(cube: CubeDescription) -> dict[str, Any]:
@@ -226,7 +229,7 @@ def _time(cube: CubeDescription, raw: xr.Dataset, axis: Axis) -> dict[str, Any]:
     temporal = cube.temporal
     if temporal is not None and temporal.axis == axis.name:
         values = list(temporal.values) if temporal.values is not None else None
-        return _temporal(interval(cube), temporal.step, values)
+        return _temporal(_ends(temporal), temporal.step, values)
     attributes = raw.variables[axis.name].attrs
     calendar = times.calendar_of(attributes, name=axis.name)
     stamps = times.decode(

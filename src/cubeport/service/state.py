@@ -62,9 +62,11 @@ class Reach(_Value):
     def of(cls, cube: CubeDescription) -> Reach:
         """Return the reach of a cube."""
         bbox = cube.spatial.bbox
-        if cube.temporal is None or not cube.temporal.index_start:
+        known = [each for each in cube.clocks if each.index_start]
+        if not known:
             return cls(bbox=bbox)
-        start, end = parse_interval(f"{cube.temporal.index_start}/{cube.temporal.index_end}")
+        outer = f"{min(each.index_start for each in known)}/{max(each.index_end for each in known)}"
+        start, end = parse_interval(outer)
         return cls(bbox=bbox, start=start, end=end)
 
     def meets(self, box: tuple[float, float, float, float]) -> bool:

@@ -78,8 +78,8 @@ def _extent(opened: Callable[[], OpenedSource], block: dict[str, Any]) -> tuple[
 
 
 def _measured(raw: xr.Dataset) -> tuple[str | None, str | None, list[float] | None]:
-    spatial, temporal = describe.where_and_when(raw)
-    bbox = None if spatial.bbox is None else list(spatial.bbox)
-    if temporal is None:
+    box, clocks = describe.where_and_when(raw)
+    bbox = None if box is None else list(box)
+    if not clocks:
         return None, None, bbox
-    return temporal.index_start, temporal.index_end, bbox
+    return min(each.index_start for each in clocks), max(each.index_end for each in clocks), bbox
