@@ -14,7 +14,7 @@ import pytest
 import rasterio
 from owslib.wms import WebMapService
 from owslib.wmts import WebMapTileService
-from tests.families import FAMILIES
+from tests.families import FAMILIES, positions
 
 from .conftest import Server
 
@@ -87,6 +87,34 @@ def test_feature_info_is_the_value_under_the_pixel(families: Server, name: str, 
         assert feature["properties"]["time"] == "2020-01-02T00:00:00Z"
         found += value is not None
     assert found
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("half", [1e-6, 1e-2])
+def test_however_near_one_looks_the_value_is_that_of_the_cell(families: Server, name: str, half: float) -> None:
+    field = FAMILIES[name].make().t
+    lon, lat = positions(FAMILIES[name])
+    cells = field.values.reshape(-1, lon.size)
+    for cell in range(0, lon.size, 7):
+        x, y = (lon[cell] + 180) % 360 - 180, lat[cell]
+        answer = families.get(
+            f"/wms/{name}",
+            SERVICE="WMS",
+            VERSION="1.3.0",
+            REQUEST="GetFeatureInfo",
+            LAYERS="t",
+            QUERY_LAYERS="t",
+            CRS="CRS:84",
+            BBOX=f"{x - half:.9f},{y - half:.9f},{x + half:.9f},{y + half:.9f}",
+            WIDTH=3,
+            HEIGHT=3,
+            I=1,
+            J=1,
+            INFO_FORMAT="application/json",
+        )
+        assert answer.status_code == 200, answer.text
+        (feature,) = answer.json()["features"]
+        assert feature["properties"]["value"] in cells[:, cell].tolist(), (cell, x, y)
 
 
 def test_times_and_levels_are_dimensions(families: Server) -> None:

@@ -284,13 +284,17 @@ def _curvilinear(description: CubeDescription, labels: Labels, canvas: Canvas) -
     row, column = np.nonzero(near)
     if not row.size:
         return _flat(description, found, canvas, lon.shape)
-    need = np.clip(np.ceil(reach[row, column] * 1.5), 1, max(canvas.width, canvas.height)).astype(int)
-    sides = 1 << np.ceil(np.log2(need)).astype(int)
+    need = np.maximum(np.ceil(reach[row, column] * 1.5), 1)
+    large = need > max(canvas.width, canvas.height)
+    sides = 1 << np.ceil(np.log2(np.where(large, 1, need))).astype(int)
     # Border cells are as large as their inner neighbours. They are drawn first, so that inner cells overwrite them.
     border = (row == 0) | (column == 0) | (row == lon.shape[0] - 1) | (column == lon.shape[1] - 1)
     for outer in (True, False):
-        for side in np.unique(sides):
-            chosen = np.nonzero((sides == side) & (border == outer))[0]
+        chosen = np.nonzero(large & (border == outer))[0]
+        if chosen.size:
+            _contain(found, corners, row[chosen], column[chosen], canvas, lon.shape[1])
+        for side in np.unique(sides[~large]):
+            chosen = np.nonzero(~large & (sides == side) & (border == outer))[0]
             step = max(1, _BATCH // int(side * side))
             for start in range(0, chosen.size, step):
                 part = chosen[start : start + step]
@@ -336,6 +340,29 @@ def _fill(found: Array, corners: Array, row: Array, column: Array, side: int, ca
         inside = (x >= 0) & (x < canvas.width) & (y >= 0) & (y < canvas.height)
     cell = np.broadcast_to((row * width + column)[:, None], x.shape)
     found[y[inside].astype("int64") * canvas.width + x[inside].astype("int64")] = cell[inside]
+
+
+def _contain(found: Array, corners: Array, row: Array, column: Array, canvas: Canvas, width: int) -> None:
+    """Give each pixel the cell that contains its centre: for cells larger than the picture, which points would not fill."""
+    import numpy as np
+
+    columns, rows = canvas.centres()
+    to_degrees = _transform(canvas.crs, CRS84)
+    of = np.stack([corners[row, column], corners[row, column + 1], corners[row + 1, column + 1], corners[row + 1, column]])
+    # A point of the sphere is in a cell if it is on the same side of the planes through the four edges.
+    planes = np.cross(of, np.roll(of, -1, axis=0))
+    middles = of.mean(axis=0)
+    step = max(1, _BATCH // (4 * canvas.width))
+    for start in range(0, canvas.height, step):
+        x, y = np.meshgrid(columns, rows[start : start + step])
+        lon, lat = (np.radians(each.ravel()) for each in to_degrees(x, y))
+        points = np.stack([np.cos(lat) * np.cos(lon), np.cos(lat) * np.sin(lon), np.sin(lat)], axis=-1)
+        part = found[start * canvas.width : start * canvas.width + len(points)]
+        for at in range(len(row)):
+            sides = points @ planes[:, at].T
+            with np.errstate(invalid="ignore"):
+                inside = ((sides >= 0).all(axis=1) | (sides <= 0).all(axis=1)) & (points @ middles[at] > 0)
+            part[inside] = row[at] * width + column[at]
 
 
 def _turned(lon: Array, canvas: Canvas) -> Array:
@@ -386,12 +413,8 @@ def _unstructured(description: CubeDescription, labels: Labels, canvas: Canvas) 
     if canvas.crs in (CRS84, MERCATOR):
         # A node near the seam is also near the pixels on the other side.
         lon, lat, nodes = np.concatenate([lon, lon - 360, lon + 360]), np.tile(lat, 3), np.tile(nodes, 3)
-    with np.errstate(invalid="ignore"):
-        x, y = canvas.pixels(*_finite(project(lon, lat)))
-        margin = max(canvas.width, canvas.height)
-        near = (x > -margin) & (x < canvas.width + margin) & (y > -margin) & (y < canvas.height + margin)
-    x, y, nodes = x[near], y[near], nodes[near]
     found = np.full(canvas.height * canvas.width, -1, "int32")
+    x, y, nodes = _around(*canvas.pixels(*_finite(project(lon, lat))), nodes, canvas)
     if nodes.size > 1:
         points: Any = shapely.points(x, y)
         tree = shapely.STRtree(points)
@@ -403,3 +426,22 @@ def _unstructured(description: CubeDescription, labels: Labels, canvas: Canvas) 
         close = distance <= np.maximum(1.5 * spacing[nearest], 1.0)
         found[pixel[close]] = nodes[nearest[close]]
     return _flat(description, found, canvas, shape)
+
+
+_ENOUGH = 256
+"""So many nodes around a picture include the nearest of each pixel that has one, and the neighbours of these."""
+
+
+def _around(x: Array, y: Array, nodes: Array, canvas: Canvas) -> tuple[Array, Array, Array]:
+    """Return the nodes around the picture: those that are at most its own size away, or more where nodes are farther apart."""
+    import numpy as np
+
+    side = max(canvas.width, canvas.height)
+    with np.errstate(invalid="ignore"):
+        away = np.maximum(np.abs(x - canvas.width / 2) - canvas.width / 2, np.abs(y - canvas.height / 2) - canvas.height / 2)
+        near = away < side
+        if near.sum() < _ENOUGH:
+            known = away[np.isfinite(away)]
+            least = np.partition(known, _ENOUGH - 1)[_ENOUGH - 1] if known.size > _ENOUGH else np.inf
+            near = away <= least
+    return x[near], y[near], nodes[near]
