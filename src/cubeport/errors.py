@@ -31,23 +31,23 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-SOURCE_REASONS = (
-    "unreadable",
-    "truncated",
-    "too-big",
-    "unsafe",
-    "bad-codec",
-    "bad-time",
-    "bad-coordinates",
-    "bad-text",
-    "not-a-cube",
-    "empty",
-    "digest-mismatch",
-    "crashed",
-    "timed-out",
-    "not-allowed",
-)
-"""Why a source may be refused. A reason is never renamed."""
+SOURCE_REASONS = {
+    "unreadable": "fetch it again, and compare its checksum with the publisher's",
+    "truncated": "transfer it again",
+    "too-big": "bring the data in smaller pieces",
+    "unsafe": "bring a file that was written by a NetCDF, Zarr or GRIB library",
+    "bad-codec": "write it again with one of the usual compressors, such as zlib or zstd",
+    "bad-time": "correct the time in the source, or say what it is with --normalise 'set_time: ...' (docs/repair.md)",
+    "bad-coordinates": "correct the coordinates in the source, or with a step of --normalise (docs/repair.md)",
+    "bad-text": "correct the text in the source, or set it with --normalise 'set_attributes: ...' (docs/repair.md)",
+    "not-a-cube": "add coordinate variables with CF attributes; or cubeport add, which catalogues files that are not cubes",
+    "empty": "look whether the name is right, and bring a source that has data",
+    "digest-mismatch": "repeat it; if the same happens again, check the disk and the memory of this machine",
+    "crashed": "repeat it; if the same happens again, report the file",
+    "timed-out": "raise gate.base_s, or bring the data in smaller pieces",
+    "not-allowed": "bring a source that the settings under sources in config/service.yaml allow",
+}
+"""Why a source may be refused, and what to do if the refusal itself does not say it. A reason is never renamed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -528,7 +528,7 @@ class SourceRejected(Refused):
     def __init__(self, message: str, *, reason: str, source: str | None = None, **rest: Any) -> None:
         if reason not in SOURCE_REASONS:
             raise ValueError(f"unknown reason {reason!r}")
-        super().__init__(message, reason=reason, source=source, **rest)
+        super().__init__(message, reason=reason, source=source, **{"next_step": SOURCE_REASONS[reason], **rest})
         self.reason = reason
 
 

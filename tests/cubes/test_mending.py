@@ -86,9 +86,13 @@ def time(values: Any, units: str, calendar: str = "standard", **more: Any) -> xr
         ([0.0, 1.0], "years since 2000-07-01", "noleap", ["2000-07-01", "2001-07-01"]),
         ([0, 1], "months since 2023-01-31", "standard", ["2023-01-31", "2023-02-28"]),
         ([0, 1], "months since 2000-01-01 12:00:00", "standard", ["2000-01-01", "2000-02-01"]),
+        ([0, 1.5], "weeks since 2000-01-01 12:00:00", "standard", ["2000-01-01", "2000-01-12"]),
+        ([0, 9], "week since 2000-01-01", "360_day", ["2000-01-01", "2000-03-04"]),
     ],
 )
-def test_whole_months_and_years_are_those_of_the_calendar(values: Any, units: str, calendar: str, dates: list[str]) -> None:
+def test_weeks_and_whole_months_and_years_are_those_of_the_calendar(
+    values: Any, units: str, calendar: str, dates: list[str]
+) -> None:
     mended, warnings = counted_in_days(time(values, units, calendar))
     decoded = xr.decode_cf(mended[["time"]], decode_times=xr.coders.CFDatetimeCoder(use_cftime=True))
     assert [each.strftime("%Y-%m-%d") for each in decoded["time"].values] == dates

@@ -86,6 +86,41 @@ def test_time_out_of_order_is_sorted_with_its_values(tmp_path: Path) -> None:
         assert opened["t"][:, 0, 0].values.tolist() == [6.0, 12.0, 0.0]
 
 
+def test_steps_with_the_same_time_are_one_when_the_step_is_pasted(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", time=(0, 1, 1, 2))
+    with pytest.raises(SourceRejected, match="twice, at index 1 and 2") as caught:
+        written(tmp_path / "new", path)
+    written(tmp_path / "cured", path, normalise=pasted(caught.value))
+    with ours_of(tmp_path / "cured") as opened:
+        assert [str(each)[8:10] for each in opened["time"].values] == ["01", "02", "03"]
+        assert opened["t"][:, 0, 0].values.tolist() == [0.0, 12.0, 18.0]
+
+
+def test_steps_without_a_time_are_left_out_when_the_step_is_pasted(tmp_path: Path) -> None:
+    path = grid(tmp_path / "a.nc", time=(0.0, np.nan, 2.0))
+    with pytest.raises(SourceRejected, match="label 1 is missing") as caught:
+        written(tmp_path / "new", path)
+    written(tmp_path / "cured", path, normalise=pasted(caught.value))
+    with ours_of(tmp_path / "cured") as opened:
+        assert [str(each)[8:10] for each in opened["time"].values] == ["01", "03"]
+        assert opened["t"][:, 0, 0].values.tolist() == [0.0, 12.0]
+
+
+@pytest.mark.parametrize(
+    ("labels", "words", "kept"), [([10.0, 10, 20], "same label, 10", [3.0, 6]), ([10.0, np.nan, 20], "label 1", [0.0, 6])]
+)
+def test_rows_with_a_label_twice_or_without_one_are_left_out_when_the_step_is_pasted(
+    tmp_path: Path, labels: list[float], words: str, kept: list[float]
+) -> None:
+    lat = (("lat",), np.array(labels), {"units": "degrees_north", "standard_name": "latitude"})
+    path = grid(tmp_path / "a.nc", time=None, lat=lat, t=(("lat", "lon"), np.arange(9, dtype="f4").reshape(3, 3), {}))
+    with pytest.raises(SourceRejected, match=words) as caught:
+        written(tmp_path / "new", path)
+    written(tmp_path / "cured", path, normalise=pasted(caught.value))
+    with ours_of(tmp_path / "cured") as opened:
+        assert opened["t"][:, 0].values.tolist() == kept
+
+
 def test_a_part_of_a_month_is_taken_when_the_step_is_pasted(tmp_path: Path) -> None:
     path = grid(tmp_path / "a.nc", time=(0.5, 1.5), units="months since 2001-01-01")
     with pytest.raises(SourceRejected) as caught:

@@ -167,8 +167,13 @@ def _check_names(raw: xr.Dataset, problems: _Problems) -> None:
 def _check_name(what: str, name: str, seen: dict[str, str]) -> None:
     if not keys.is_node(name):
         shown = _CONTROL.sub("?", name[:60]).encode("utf-8", "replace").decode()
+        why = (
+            "is the name of a folder of chunks in a Zarr store"
+            if name == "c"
+            else ("cannot be part of an address: at most 128 letters, digits and _ . + @ -, not starting with '__'")
+        )
         raise repairable(
-            f"{what} {shown!r} cannot be part of an address: at most 128 letters, digits and _ . + @ -, not starting with '__'",
+            f"{what} {shown!r} {why}",
             reason="bad-text",
             repair={"rename": {name: _cured(name)}},
         )
@@ -335,7 +340,12 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
     differences = np.diff(numbers)
     if (differences == 0).any():
         where = int(np.flatnonzero(differences == 0)[0])
-        raise SourceRejected(f"coordinate {name!r} has the same label at {where} and {where + 1}", reason="bad-coordinates")
+        raise repairable(
+            f"coordinate {name!r} has the same label, {numbers[where]:g}, at {where} and {where + 1}",
+            reason="bad-coordinates",
+            repair={"drop_duplicates": [name]},
+            before="to keep the last of each, repeat with",
+        )
     straight = bool((differences > 0).all() or (differences < 0).all())
     around = axis.name == found.x and found.family == "rectilinear" and _goes_round(differences, degrees(raw, name))
     if around and not straight:  # two labels more than half a turn apart are not a jump
@@ -383,7 +393,12 @@ def _check_finite(numbers: Any, name: str, reason: str) -> None:
 
     if not np.isfinite(numbers).all():
         where = int(np.flatnonzero(~np.isfinite(numbers))[0])
-        raise SourceRejected(f"coordinate {name!r}: label {where} is missing or not finite", reason=reason)
+        raise repairable(
+            f"coordinate {name!r}: label {where} is missing or not finite",
+            reason=reason,
+            repair={"drop_missing": [name]},
+            before="to leave out the cells without a label, repeat with",
+        )
 
 
 def _check_time(variable: Any, name: str, values: Any) -> None:
@@ -395,11 +410,11 @@ def _check_time(variable: Any, name: str, values: Any) -> None:
         if b <= a:
             if a == b or len(set(stamps)) != len(stamps):
                 twice = a if a == b else next(each for each, count in Counter(stamps).items() if count > 1)
-                raise SourceRejected(
+                raise repairable(
                     f"time {name!r} has {twice} twice, at index {' and '.join(str(i) for i, s in enumerate(stamps) if s == twice)}",
                     reason="bad-time",
-                    next_step="remove one of the two in the source, with xarray: "
-                    f"ds.sortby({name!r}).drop_duplicates({name!r}, keep='last')",
+                    repair={"drop_duplicates": [name]},
+                    before="to keep the last of each, repeat with",
                 )
             raise repairable(
                 f"time {name!r} must always increase: {a} at index {index} is followed by {b}",
@@ -413,7 +428,12 @@ def _check_latitude(numbers: Any, name: str) -> None:
 
     known = numbers[np.isfinite(numbers)]
     if known.size and float(np.abs(known).max()) > 90 + _LATITUDE_SLACK:
-        raise SourceRejected(f"latitude {name!r} is outside ±90", reason="bad-coordinates")
+        raise SourceRejected(
+            f"latitude {name!r} is outside ±90: it reaches {float(known[np.abs(known).argmax()]):g}",
+            reason="bad-coordinates",
+            next_step=f"if {name!r} is not a latitude, say what it is with --normalise 'set_attributes: {{{name}: {{units: m}}}}'; "
+            "otherwise correct it in the source",
+        )
 
 
 def _check_longitude(numbers: Any, name: str) -> None:

@@ -29,6 +29,8 @@ _SURROGATE = re.compile(r"[\ud800-\udfff]")
 _NAMELESS, _NAMED = "__xarray_dataarray_variable__", "values"
 _PERIODS = re.compile(r"\s*(months?|mons?|years?|common_years?)\s+since\s+(.+)", re.IGNORECASE)
 
+_WEEKS = re.compile(r"\s*weeks?\s+since\s+(.+)", re.IGNORECASE)
+
 type Warnings = list[tuple[str, str]]
 
 
@@ -133,9 +135,9 @@ def _named(raw: xr.Dataset, warnings: Warnings) -> xr.Dataset:
 
 
 def counted_in_days(raw: xr.Dataset) -> tuple[xr.Dataset, Warnings]:
-    """Return *raw* with whole months and years since a date converted to days, and a warning for each.
+    """Return *raw* with weeks, and whole months and years, since a date converted to days, and a warning for each.
 
-    Libraries decode these units only in calendars with months of equal length.
+    Libraries do not decode weeks, and months and years only in calendars with months of equal length.
 
     Raises
     ------
@@ -144,10 +146,16 @@ def counted_in_days(raw: xr.Dataset) -> tuple[xr.Dataset, Warnings]:
     """
     warnings: Warnings = []
     for key, variable in list(raw.variables.items()):
-        found = _PERIODS.fullmatch(str(variable.attrs.get("units", "")))
-        if found is None or variable.dtype.kind not in "iuf" or variable.size == 0:
+        units, name = str(variable.attrs.get("units", "")), str(key)
+        if variable.dtype.kind not in "iuf" or variable.size == 0:
             continue
-        name = str(key)
+        if weeks := _WEEKS.fullmatch(units):
+            raw = _scaled(raw, name, 7, f"days since {weeks[1]}")
+            warnings.append(("time-repaired", f"{name!r} counted weeks since {weeks[1][:40]}; it now counts days"))
+            continue
+        found = _PERIODS.fullmatch(units)
+        if found is None:
+            continue
         if times.calendar_of(variable.attrs, name=name) == "360_day" and variable.dtype.kind == "f":
             continue  # a month is always 30 days here, so libraries decode fractions too
         raw = in_days(raw, name)
@@ -158,6 +166,25 @@ def counted_in_days(raw: xr.Dataset) -> tuple[xr.Dataset, Warnings]:
             )
         )
     return raw, warnings
+
+
+def _scaled(raw: xr.Dataset, name: str, factor: int, units: str) -> xr.Dataset:
+    """Return *raw* with the numbers of *name* and of its bounds times *factor*, and new units."""
+    held = variables(raw)
+    for each in (name, *_bounds_of(raw, name)):
+        old = held[each]
+        given = {k: v for k, v in old.attrs.items() if k not in _PACKING}
+        numbers = np.asarray(decoded(old, name=each), dtype="float64") * factor
+        held[each] = xr.Variable(old.dims, numbers, given | ({"units": units} if "units" in given or each == name else {}))
+    return dataset(held, raw.attrs)
+
+
+def _bounds_of(raw: xr.Dataset, name: str) -> list[str]:
+    given = raw.variables[name].attrs
+    return [str(given[key]) for key in ("bounds", "climatology") if str(given.get(key)) in raw.variables]
+
+
+_PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
 
 
 def in_days(raw: xr.Dataset, name: str, *, parts: bool = False) -> xr.Dataset:
@@ -180,9 +207,8 @@ def in_days(raw: xr.Dataset, name: str, *, parts: bool = False) -> xr.Dataset:
     calendar = times.calendar_of(variable.attrs, name=name)
     since = _date(found[2])
     start = times.decode([0], f"days since {since}", calendar, name=name)[0]
-    bounds = [str(variable.attrs[key]) for key in ("bounds", "climatology") if str(variable.attrs.get(key)) in raw.variables]
     held = variables(raw)
-    for each in (name, *bounds):
+    for each in (name, *_bounds_of(raw, name)):
         old = held[each]
         numbers = np.asarray(decoded(old, name=each), dtype="float64")
         if not parts and (odd := np.flatnonzero((numbers % 1 != 0).ravel())).size:
@@ -195,7 +221,7 @@ def in_days(raw: xr.Dataset, name: str, *, parts: bool = False) -> xr.Dataset:
                 f"--normalise 'decode_periods: {{{name}: parts}}'",
             )
         days = np.array([_days(start, float(n) * months, calendar) for n in numbers.ravel()]).reshape(numbers.shape)
-        attributes = {k: v for k, v in old.attrs.items() if k not in ("scale_factor", "add_offset", "_FillValue", "missing_value")}
+        attributes = {k: v for k, v in old.attrs.items() if k not in _PACKING}
         if "units" in attributes or each == name:
             attributes["units"] = f"days since {since}"
         held[each] = xr.Variable(old.dims, days.astype("int32") if (days % 1 == 0).all() else days, attributes)

@@ -154,6 +154,30 @@ def _sort(raw: xr.Dataset, names: Sequence[str], _: str) -> xr.Dataset:
     return raw
 
 
+def _drop_missing(raw: xr.Dataset, names: Sequence[str], _: str) -> xr.Dataset:
+    for name in names:
+        values = _along_one(raw, name)
+        missing = np.array([each is None or each == "" or each != each for each in values.tolist()], dtype=bool)
+        raw = at(raw, str(raw.variables[name].dims[0]), np.flatnonzero(~missing))
+    return raw
+
+
+def _drop_duplicates(raw: xr.Dataset, names: Sequence[str], _: str) -> xr.Dataset:
+    for name in names:
+        last = {label: index for index, label in enumerate(_along_one(raw, name).tolist())}
+        raw = at(raw, str(raw.variables[name].dims[0]), np.array(sorted(last.values()), dtype="int64"))
+    return raw
+
+
+def _along_one(raw: xr.Dataset, name: str) -> np.ndarray[Any, Any]:
+    """Return the labels of a coordinate along one dimension."""
+    need(raw, [name])
+    values: np.ndarray[Any, Any] = np.asarray(decoded(raw.variables[name], name=name))
+    if values.ndim != 1:
+        raise Unfit(f"{name!r} has {values.ndim} dimensions; steps are removed by labels along one dimension")
+    return values
+
+
 def at(raw: xr.Dataset, dimension: str, order: np.ndarray[Any, Any]) -> xr.Dataset:
     """Return *raw* indexed by *order* along *dimension*."""
     if len(order) == raw.sizes[dimension] and (np.diff(order) == 1).all():
@@ -468,6 +492,8 @@ _STEPS: Mapping[str, Callable[[xr.Dataset, Any, str], xr.Dataset]] = {
     "squeeze": _squeeze,
     "transpose": _transpose,
     "sort": _sort,
+    "drop_missing": _drop_missing,
+    "drop_duplicates": _drop_duplicates,
     "wrap_longitude": _wrap_longitude,
     "decode_packed": _decode_packed,
     "set_attributes": _set_attributes,

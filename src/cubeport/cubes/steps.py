@@ -95,6 +95,10 @@ class NormaliseStep(_Step):
     """Dimensions in their new order. Other dimensions follow."""
     sort: Names | None = None
     """Coordinates to sort in ascending order, or in descending order with a leading ``-``."""
+    drop_missing: Names | None = None
+    """Coordinates along one dimension; the steps whose label is missing are removed."""
+    drop_duplicates: Names | None = None
+    """Coordinates along one dimension; of the steps with the same label, only the last stays."""
     wrap_longitude: Literal[180, 360] | None = None
     """180 gives longitudes from -180 to 180, and 360 from 0 to 360. Columns are sorted."""
     decode_packed: Names | Literal[True] | None = None

@@ -96,7 +96,12 @@ def _decoded(numbers: Any, units: str, calendar: CalendarName, *, name: str) -> 
 
     if numbers.dtype.kind == "f" and not np.isfinite(numbers).all():
         where = int(np.flatnonzero(~np.isfinite(numbers))[0])
-        raise SourceRejected(f"time {name!r}: label {where} is missing or not finite", reason="bad-time")
+        raise repairable(
+            f"time {name!r}: label {where} is missing or not finite",
+            reason="bad-time",
+            repair={"drop_missing": [name]},
+            before="to remove the steps without a time, repeat with",
+        )
     given, counted = units, numbers
     if (found := _SINCE.match(units)) and _SECONDS.get(found[1].lower()) == 1e-9:  # cftime has no nanoseconds
         given, counted = f"microseconds since {found[2]}", numbers // 1000
