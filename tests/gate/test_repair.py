@@ -107,7 +107,8 @@ def test_steps_without_a_time_are_left_out_when_the_step_is_pasted(tmp_path: Pat
 
 
 @pytest.mark.parametrize(
-    ("labels", "words", "kept"), [([10.0, 10, 20], "same label, 10", [3.0, 6]), ([10.0, np.nan, 20], "label 1", [0.0, 6])]
+    ("labels", "words", "kept"),
+    [([10.0, 10, 20], "same label at 0 and 1, 10", [3.0, 6]), ([10.0, np.nan, 20], "label 1", [0.0, 6])],
 )
 def test_rows_with_a_label_twice_or_without_one_are_left_out_when_the_step_is_pasted(
     tmp_path: Path, labels: list[float], words: str, kept: list[float]

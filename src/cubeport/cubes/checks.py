@@ -341,7 +341,7 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
     if (differences == 0).any():
         where = int(np.flatnonzero(differences == 0)[0])
         raise repairable(
-            f"coordinate {name!r} has the same label, {numbers[where]:g}, at {where} and {where + 1}",
+            f"coordinate {name!r} has the same label at {where} and {where + 1}, {numbers[where]:g}",
             reason="bad-coordinates",
             repair={"drop_duplicates": [name]},
             before="to keep the last of each, repeat with",
