@@ -112,6 +112,8 @@ def test_a_good_head(port: int) -> None:
         (HEAD + b"".join(b"X-%d: 1\r\n" % n for n in range(100)) + b"\r\n", 431),
         (HEAD + b"X: " + b"a" * 40_000 + b"\r\n\r\n", 431),
         (HEAD.replace(b"/health", b"/" + b"a" * 9_000) + b"\r\n", 414),
+        (b"GET /zarr/dap.zarr?" + b"a" * 8_185 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
+        (b"GET /dap/sst.dods?" + b"a" * 30_720 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
         (b"GET /health?" + b"a" * 8_185 + b" HTTP/1.1\r\nHost: a\r\n\r\n", 414),
         (b"nonsense\r\n\r\n", 400),
         (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
@@ -229,6 +231,34 @@ def test_a_reader_that_takes_nothing_is_cut_and_a_slow_one_is_not() -> None:
             assert drained(connection, pause=0.005) > 40_000_000
     finally:
         next(servers, None)
+
+
+def test_a_slow_reader_whose_answer_waits_in_the_kernel_gets_all_of_it() -> None:
+    """A reader of 200 kB/s empties a third of the kernel's buffer in 6 s, and the deadline is 1.5 s."""
+
+    class Patient(Hasty):
+        READER_S = 1.5
+
+    big = Big()
+    servers = serving(big, Patient)
+    port = next(servers)
+    try:
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
+            connection.connect(("127.0.0.1", port))
+            connection.sendall(HEAD + b"\r\n")
+            began, taken = time.monotonic(), 0
+            while time.monotonic() - began < 4:
+                taken += len(connection.recv(20_000))
+                time.sleep(0.1)
+            assert taken < 1_000_000
+            assert taken + drained(connection) > 40_000_000
+    finally:
+        next(servers, None)
+
+
+def test_an_address_of_opendap_may_be_long(port: int) -> None:
+    assert status(talk(port, b"GET /dap/sst.dods?" + b"a," * 8_000 + b" HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n")) != 414
 
 
 @pytest.mark.parametrize(

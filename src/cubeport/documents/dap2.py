@@ -40,7 +40,7 @@ TYPES: Mapping[str, tuple[str, str]] = {
 EXACT = 2**53
 """Up to which Float64 holds every whole number."""
 
-MAX_CONSTRAINT = 8_192
+MAX_CONSTRAINT = 30 << 10
 
 _PLAIN = re.compile(r"[A-Za-z0-9_!~*'\"-]")
 

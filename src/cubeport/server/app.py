@@ -25,6 +25,7 @@ from starlette.routing import Match, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cubeport import errors
+from cubeport.documents.dap2 import MAX_CONSTRAINT
 from cubeport.errors import CubeportError, MethodNotAllowed, NotFound, Problem, UriTooLong
 from cubeport.server import (
     about,
@@ -135,8 +136,9 @@ class App:
     async def _answer(self, scope: Scope, receive: Receive, send: _Outgoing) -> None:
         method = scope["method"]
         raw = _below(scope.get("raw_path") or scope["path"].encode(), self._prefix)
-        if len(scope["query_string"]) > incoming.MAX_QUERY:
-            raise UriTooLong("The query is too long", limit=incoming.MAX_QUERY, value=len(scope["query_string"]), unit="bytes")
+        most = MAX_CONSTRAINT if raw.startswith(b"/dap/") else incoming.MAX_QUERY
+        if len(scope["query_string"]) > most:
+            raise UriTooLong("The query is too long", limit=most, value=len(scope["query_string"]), unit="bytes")
         if raw.startswith(b"/zarr/"):
             send.route = "/zarr/{key}"
             await self._answer_zarr({**scope, "cubeport.path": raw[6:]}, receive, send)

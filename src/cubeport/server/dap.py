@@ -19,7 +19,7 @@ from starlette.responses import Response, StreamingResponse
 from cubeport.documents import dap2
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import CubeportError
-from cubeport.server import incoming, negotiation, problems, replies
+from cubeport.server import negotiation, problems, replies
 from cubeport.server.openapi import READ, described
 from cubeport.service.queries import AnswerDeadline
 from cubeport.service.slabs import Slabs, Source
@@ -99,7 +99,7 @@ class DapFace:
 
     def _parts(self, request: Request, source: Source) -> tuple[dap2.Part, ...]:
         raw: bytes = request.scope["query_string"]
-        if len(raw) > incoming.MAX_QUERY:
+        if len(raw) > dap2.MAX_CONSTRAINT:
             return dap2.constrained(source.dataset, " " * (dap2.MAX_CONSTRAINT + 1))
         return dap2.constrained(source.dataset, raw.decode("latin-1"))
 

@@ -7,23 +7,28 @@ none, and heads of any size. One timer a connection watches all of it, so that a
 from __future__ import annotations
 
 import asyncio
+import fcntl
 import json
 import os
 import re
 import socket
+import sys
+import termios
 from typing import Any, ClassVar
 from uuid import uuid4
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol, RequestResponseCycle
 
+from cubeport.documents.dap2 import MAX_CONSTRAINT
 from cubeport.server.files import EXTENSION, FilePart
 
 _HOST = re.compile(rb"(?:[A-Za-z0-9._~-]{1,255}|\[[0-9A-Fa-f:.]{2,45}\])(?::[0-9]{1,5})?")
+_DAP = re.compile(rb"/(?:[^/?]+/){0,8}?dap/")
 
 
 _DETAILS = {
     408: "The request did not arrive in time. Send it again.",
-    414: "The address is longer than 8 KiB. Request less at once, or send the search by POST.",
+    414: "The address is longer than 8 KiB (30 KiB for OPeNDAP). Request less at once, or send the search by POST.",
     431: "The headers are too long, or too many.",
     503: "Too many connections are open. Try again in a second.",
 }
@@ -72,6 +77,19 @@ class _Joined:
             if len(rest) < part.count - sent:
                 self._transport.abort()
 
+    def waiting(self) -> int:
+        """Return the bytes that the client has not taken: in the transport, and in the send buffer of the kernel (Linux).
+
+        The kernel takes more of an answer only when a third of its buffer is free, which is a megabyte. A reader of 40 kB/s takes
+        half a minute for that, and would seem to take nothing.
+        """
+        queued = bytearray(4)
+        try:
+            fcntl.ioctl(self._socket.fileno(), termios.TIOCOUTQ, queued)
+        except OSError:  # it is closed, or the system does not tell
+            queued = bytearray(4)
+        return self._transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
+
     def flush(self) -> None:
         """Send a head that nothing followed."""
         head, self._head = self._head, None
@@ -115,6 +133,7 @@ class Edge(HttpToolsProtocol):
     MAX_HEADERS: ClassVar[int] = 100
     MAX_HEAD: ClassVar[int] = 32 << 10
     MAX_TARGET: ClassVar[int] = 8 << 10
+    MAX_TARGET_DAP: ClassVar[int] = MAX_CONSTRAINT
 
     _refusal: int = 400
     _is_over = False
@@ -195,7 +214,7 @@ class Edge(HttpToolsProtocol):
 
     def pause_writing(self) -> None:
         """The client takes less than is waiting for it."""
-        self._stuck = (self.loop.time(), self.transport.get_write_buffer_size())
+        self._stuck = (self.loop.time(), self._joined.waiting())
         super().pause_writing()
 
     def resume_writing(self) -> None:
@@ -210,7 +229,7 @@ class Edge(HttpToolsProtocol):
     def _fault(self) -> int | None:
         if self._is_over:
             return 503
-        if len(self.url) > self.MAX_TARGET:
+        if len(self.url) > (self.MAX_TARGET_DAP if _DAP.match(self.url) else self.MAX_TARGET):
             return 414
         if len(self.headers) > self.MAX_HEADERS or sum(len(name) + len(value) + 4 for name, value in self.headers) > self.MAX_HEAD:
             return 431
@@ -273,7 +292,7 @@ class Edge(HttpToolsProtocol):
         if self._stuck is None:
             return False
         since, size = self._stuck
-        now, left = self.loop.time(), self.transport.get_write_buffer_size()
+        now, left = self.loop.time(), self._joined.waiting()
         if left < size:
             self._stuck = (now, left)
             return False
