@@ -69,6 +69,14 @@ class TestOneOrEach:
         assert "The id is air-temp-2020, from the name of the file" in said.err
         assert published(shell) == {"air-temp-2020": 1}
 
+    def test_an_id_that_no_address_may_have_is_refused_with_one_that_works(self, shell: Shell, inbox: Path) -> None:
+        file = str(min(inbox.glob("*.nc")))
+        said = shell("ingest", file, "--id", "My Data (2020)")
+        assert said.code == 2
+        assert "--id 'My Data (2020)' cannot be the id" in said.err
+        better = said.err.partition("next: --id ")[2].partition(";")[0]
+        assert shell("ingest", file, "--id", better, "--dry-run").code == 0
+
     def test_a_quoted_glob_with_an_id_is_one_dataset(self, shell: Shell, inbox: Path) -> None:
         shell.ok("ingest", inbox / "*.nc", "--id", "all")
         assert published(shell) == {"all": 3}

@@ -28,6 +28,18 @@ def of_address(address: str) -> str:
     return of_name(Path(last).stem) or "dataset"
 
 
+def check_id(given: str | None) -> None:
+    """Refuse an id of a dataset that has other characters than an address may have. Raises Usage."""
+    if given is not None and not _ID.fullmatch(given):
+        raise Usage(
+            f"--id {given!r} cannot be the id of a dataset: it needs lower-case letters, digits, - and _, at most 64.",
+            next_step=f"--id {of_name(given) or 'ID'}; --title has the name for people",
+        )
+
+
+_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}", re.ASCII)
+
+
 def check_pattern(pattern: str) -> None:
     """Refuse a pattern of ids that names nothing of the file, or something else. Raises Usage."""
     named = set(re.findall(r"\{([^{}]*)\}", pattern))

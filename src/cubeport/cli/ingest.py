@@ -139,6 +139,7 @@ def ingest(
                     next_step=f"change the template's file in config/datasets, then cubeport ingest {sources[0]}",
                 )
         return _report(session, _one(session, {"dataset_id": sources[0], **request}, {}))
+    _names.check_id(id)
     if (address := _address(sources, asset)) is not None:
         if each or id_pattern is not None:
             raise Usage("--each and --id-pattern are for files; an address is one dataset.")
