@@ -184,3 +184,8 @@ def test_a_detail_is_its_summary_and_more() -> None:
 def test_a_list_counts_only_when_it_was_counted() -> None:
     assert native.listing("XList", [], []) == {"kind": "XList", "items": [], "links": [], "number_returned": 0}
     assert native.listing("XList", [], [], matched=7)["number_matched"] == 7
+
+
+def test_a_licence_that_nobody_stated_is_null() -> None:
+    assert native.summary(shown(), URL).license is None
+    assert native.summary(shown(texts={"license": "CC-BY-4.0"}), URL).license == "CC-BY-4.0"

@@ -180,6 +180,13 @@ def test_a_collection_has_every_field_of_its_table(schemas: Path) -> None:
     assert all(link["title"] and link["type"] for link in document["links"])
 
 
+def test_a_licence_that_nobody_stated_is_other_without_a_link() -> None:
+    silent = Texts(dataset_id="sst", title="SST", description="As measured.")
+    collection = stac.collection(shown_of(SMALL, texts=silent), SITE)
+    assert collection["license"] == "other"
+    assert "license" not in {link["rel"] for link in collection["links"]}
+
+
 def test_assets_come_in_their_order_and_open_as_xpystac_wants_them() -> None:
     shown = shown_of(SMALL)
     assets = stac.collection(shown, SITE)["assets"]

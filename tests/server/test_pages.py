@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from cubeport import errors
+from cubeport.documents.licences import in_words
 from cubeport.documents.native import Periods
 from cubeport.server.app import App
 from cubeport.server.browsing import BROWSABLE
@@ -282,11 +283,10 @@ class TestFailures:
 
 class TestWords:
     def test_a_licence_that_nobody_stated_is_not_told(self, client: Client) -> None:
-        from cubeport.server.html import license_text
-
-        assert [
-            license_text(*each) for each in (("various", None), ("other", None), ("CC-BY-4.0", None), ("other", "https://a"))
-        ] == [*("not stated", "not stated", "CC-BY-4.0", "other")]
+        assert [in_words(*each) for each in ((None, None), ("various", None), ("CC-BY-4.0", None), ("other", "https://a"))] == [
+            *("not stated", "not stated", "CC-BY-4.0", "other")
+        ]
+        assert in_words("other", None) == "as stated in the attribution"  # its words are there
         for path in ("/?f=html", "/datasets/sea?f=html"):
             assert "various" not in client.get(path).text
 

@@ -11,6 +11,7 @@ from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cli import _output, records
 from cubeport.cli._app import group
 from cubeport.cli._session import Session, current
+from cubeport.documents.licences import in_words
 from cubeport.errors import AmbiguousId, RecordNotFound, Usage
 
 if TYPE_CHECKING:
@@ -367,7 +368,7 @@ def _facts(document: dict[str, Any]) -> str:
             f"{each['name']} ({', '.join(each['dimensions'])}) {'x'.join(map(str, each['shape']))} {each['units'] or ''}".rstrip()
             for each in document["variables"]
         ],
-        "license": document["license"],
+        "license": in_words(document["license"], document["license_url"]),
         "attribution": document["attribution"],
         "versions": f"{len(document['versions'])}; newest {newest['version_id'][:8]} of {newest['created_at']}" if newest else None,
         "warnings": [each["message"] for each in newest.get("warnings") or ()] if newest else None,

@@ -20,6 +20,17 @@ _NAME = 60
 """Characters that the name of a licence has at most."""
 
 
+UNSTATED = "various"
+"""What is kept of data whose licence nobody has stated. No face shows it, because it would be read as a statement."""
+
+
+def in_words(license: str | None, url: str | None) -> str:
+    """Return a licence for people."""
+    if license is None or license == UNSTATED:
+        return "not stated"
+    return "as stated in the attribution" if license == "other" and url is None else license
+
+
 @dataclass(frozen=True, slots=True)
 class Licence:
     """What a file states about its use."""

@@ -16,6 +16,7 @@ from cubeport.catalog.forms.canonical import Timestamp
 from cubeport.cubes import calendars, periods
 from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Temporal
 from cubeport.documents import geozarr
+from cubeport.documents.licences import UNSTATED
 from cubeport.documents.texts import Provider, PublishedView
 
 CRS84 = "OGC:CRS84"
@@ -100,7 +101,8 @@ class DatasetSummary(_Document):
     variables: tuple[VariableSummary, ...]
     crs: str | None
     calendar: str | None
-    license: str
+    license: str | None
+    """``None`` if it is not stated."""
     latest_version: str | None
     head_version: str | None
     record_version: int
@@ -324,7 +326,7 @@ def _summary(shown: PublishedView, public_url: str) -> dict[str, Any]:
         ),
         "crs": crs(cube),
         "calendar": cube.temporal.calendar if cube.temporal else None,
-        "license": texts.license,
+        "license": None if texts.license == UNSTATED else texts.license,
         "latest_version": shown.latest or (shown.version.version_id if shown.is_latest and shown.published else None),
         "head_version": shown.head,
         "record_version": shown.record_version,

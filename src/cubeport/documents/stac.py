@@ -34,6 +34,7 @@ from cubeport.documents.json_types import (
     SealedItemJSON,
     SealedStacJSON,
 )
+from cubeport.documents.licences import UNSTATED
 from cubeport.documents.texts import Provider, PublishedView
 
 if TYPE_CHECKING:
@@ -233,7 +234,8 @@ def collection(shown: PublishedView, site: Site) -> CollectionJSON:
         "id": _id(shown),
         "title": texts.title,
         "description": texts.description or texts.title,
-        "license": texts.license,
+        # STAC 1.1 allows no Collection without one, and "various" is for data of several licences.
+        "license": "other" if texts.license == UNSTATED else texts.license,
         "providers": _providers(texts.providers, site),
         "extent": sealed["extent"],
         "created": timestamp(shown.created_at),

@@ -9,6 +9,8 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict
 
+from cubeport.documents.licences import UNSTATED
+
 
 def check_web_address(text: str) -> str:
     """Return *text* if it is an http or https address: it becomes a link on pages and in documents. Raises ValueError."""
@@ -57,7 +59,7 @@ class Texts(BaseModel):
     """Never empty: STAC demands one."""
     short_name: str | None = None
     keywords: tuple[str, ...] = ()
-    license: str = "various"
+    license: str = UNSTATED
     license_url: KeptAddress = None
     providers: tuple[Provider, ...] = ()
     attribution: str | None = None

@@ -16,6 +16,7 @@ from cubeport.cubes.description import BoundingBox
 from cubeport.cubes.selection import parse
 from cubeport.cubes.view import View
 from cubeport.documents import native as documents
+from cubeport.documents.licences import in_words
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import Corrupt, InvalidRequest, NotFound, StoreUnavailable
 from cubeport.server import html, replies
@@ -36,7 +37,7 @@ def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, vi
         bbox=shown.description.spatial.bbox,
         coverage=shown.coverage_name,
         gaps=None if shown.description.temporal is None else shown.description.temporal.gaps,
-        license=html.license_text(detail.license, detail.license_url),
+        license=in_words(detail.license, detail.license_url),
         pinned=shown.version.version_id if shown.pinned else None,
         newest=f"/datasets/{detail.dataset_id}?f=html",
         links=links,

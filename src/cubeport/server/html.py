@@ -12,6 +12,7 @@ import jinja2
 
 from cubeport.cubes.description import BoundingBox
 from cubeport.documents import native as documents
+from cubeport.documents.licences import in_words
 from cubeport.documents.texts import PublishedView
 from cubeport.server.parts import Parts
 
@@ -94,7 +95,7 @@ def card(shown: PublishedView, parts: Parts) -> Mapping[str, Any]:
         "variables": ", ".join(v.name for v in it.variables),
         "period": _span(when) if when else None,
         "resolution": it.resolution,
-        "license": license_text(it.license, None),
+        "license": in_words(it.license, shown.texts.license_url),
         "bbox": shown.description.spatial.bbox,
         "thumbnail": f"/datasets/{shown.texts.dataset_id}/thumbnail.png" if drawn(parts, shown) else None,
         "links": links,
@@ -104,11 +105,6 @@ def card(shown: PublishedView, parts: Parts) -> Mapping[str, Any]:
 def drawn(parts: Parts, shown: PublishedView) -> bool:
     """Return whether there are pictures of a dataset."""
     return parts.pictures is not None and shown.description.spatial.bbox is not None and bool(shown.description.fields)
-
-
-def license_text(license: str, url: str | None) -> str:
-    """Return a licence for people. ``various`` and ``other`` without an address are what is kept when none was stated."""
-    return "not stated" if license in ("various", "other") and url is None else license
 
 
 def _span(periods: documents.Periods) -> str:

@@ -13,7 +13,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from cubeport.catalog.catalog import Catalog
 from cubeport.catalog.models import CatalogRecord, invalid
 from cubeport.cubes.description import CubeDescription
-from cubeport.documents.licences import stated
+from cubeport.documents.licences import UNSTATED, stated
 from cubeport.documents.texts import Provider, Texts
 from cubeport.errors import InvalidRequest, PreconditionFailed
 from cubeport.service.changes import announce
@@ -126,7 +126,7 @@ def base_texts(
         description=fields.description or description.description or text("summary", "comment") or title,
         short_name=fields.short_name,
         keywords=tuple(dict.fromkeys(k[:128] for k in keywords)),
-        license=fields.license or (licence.identifier if licence else "various"),
+        license=fields.license or (licence.identifier if licence else UNSTATED),
         license_url=fields.license_url or (licence.url if licence else None),
         providers=fields.providers or ((Provider(name=institution, roles=("producer",)),) if institution else ()),
         attribution=fields.attribution or (licence.text if licence else None),

@@ -19,6 +19,7 @@ from cubeport.catalog.forms import cursors, datamanifest
 from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.forms.datamanifest import Entry
 from cubeport.catalog.models import CatalogRecord
+from cubeport.documents.licences import UNSTATED
 from cubeport.documents.stac import Site
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import CubeportError, InvalidCursor, NotFound, ReadOnly
@@ -629,7 +630,7 @@ class Service:
         source = self._derivations.source(block)
         self._derivations.check(dataset_id, block)
         first = next(iter(source.inputs.values())).texts
-        told = {name: value for name in _PASSED_ON if (value := getattr(first, name)) not in (None, (), "various")}
+        told = {name: value for name in _PASSED_ON if (value := getattr(first, name)) not in (None, (), UNSTATED)}
         fields = TemplateFields.model_validate({"title": title or f"{first.title}: {recipe}", **told})
         request = IngestionRequest(dataset_id=dataset_id, source=block, template=fields, mode="replace", publish=publish)
         return self.ingest_here(request, listener=listener)
