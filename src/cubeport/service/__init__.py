@@ -1,1 +1,1 @@
-"""What the service does: one module per verb. ``ports`` says what it needs from outside."""
+"""The actions of the service, one module for each verb. ``ports`` defines what it needs from outside."""

@@ -1,4 +1,4 @@
-"""What is said of an answer, from its plan: headers, the time that it covers, the name of its file."""
+"""Describe an answer from its plan: headers, the time that it covers, and its file name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from cubeport.service.plans import QueryPlan
 
 
 def headers(plan: QueryPlan) -> dict[str, str]:
-    """Return ``Content-Crs, Content-Bbox, Content-Datetime`` of what is returned."""
+    """Return the headers ``Content-Crs``, ``Content-Bbox`` and ``Content-Datetime`` of the answer."""
     told: dict[str, str] = {}
     crs = storage_crs(plan.description)
     if plan.description.spatial.family != "none":
@@ -20,7 +20,7 @@ def headers(plan: QueryPlan) -> dict[str, str]:
     if box is not None:
         ordered = (box[1], box[0], box[3], box[2]) if crs == LATITUDE_FIRST else box
         told["Content-Bbox"] = ",".join(f"{edge:.10g}" for edge in ordered)
-    # Cells of another reference system are cells of another kind of grid.
+    # In another reference system, the cells belong to another kind of grid.
     carried = plan.description.spatial.family != plan.shown.description.spatial.family
     if plan.query.selection.scale is not None or carried:
         told["Content-Interpolation"] = "nearest-neighbor"
@@ -33,7 +33,7 @@ def headers(plan: QueryPlan) -> dict[str, str]:
 
 
 def period(plan: QueryPlan) -> tuple[str, str] | None:
-    """Return first and last label of the time that is returned."""
+    """Return the first and last time label of the answer."""
     axis, labels = time_axis(plan.description), plan.part.opened.labels().values
     if axis is None or axis.name not in labels:
         return None
@@ -45,7 +45,7 @@ def period(plan: QueryPlan) -> tuple[str, str] | None:
 
 
 def file_name(plan: QueryPlan) -> str:
-    """Return ``{id}_{start}_{end}.{suffix}``; days alone where every label is at midnight."""
+    """Return ``{id}_{start}_{end}.{suffix}``, with only dates if all labels are at midnight."""
     span = period(plan)
     name, suffix = plan.shown.texts.dataset_id, plan.form.suffix
     if span is None:
@@ -55,7 +55,7 @@ def file_name(plan: QueryPlan) -> str:
 
 
 def _box(plan: QueryPlan) -> tuple[float, float, float, float] | None:
-    """Return the outer edges of the cells that are returned, in the native reference system."""
+    """Return the outer edges of the cells of the answer, in the native reference system."""
     description, labels = plan.description, plan.part.opened.labels()
     x, y = description.axis_of("x"), description.axis_of("y")
     if x is None or y is None or description.spatial.family not in ("rectilinear", "projected"):

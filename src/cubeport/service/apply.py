@@ -1,4 +1,4 @@
-"""Apply: a list of sources (``sources.toml``) becomes datasets, and its missing checksums are filled in at the first fetch."""
+"""Apply: make datasets from a list of sources (``sources.toml``), and add missing checksums at the first fetch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cubeport.service.state import VersionState
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What became of one entry."""
+    """The outcome of one entry."""
 
     name: str
     dataset_id: str | None
@@ -27,12 +27,12 @@ class Applied:
     sha256: str | None = None
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return it as ``--json`` prints it."""
+        """Return the outcome as ``--json`` prints it."""
         return {name: getattr(self, name) for name in ("name", "dataset_id", "outcome", "detail", "sha256")}
 
 
 def request_of(entry: Entry) -> IngestionRequest | None:
-    """Return the ingestion that an entry asks for, ``None`` when it has no address. Raises InvalidRequest."""
+    """Return the ingestion request of an entry, or ``None`` if it has no URL. Raises InvalidRequest."""
     if entry.uri is None:
         return None
     own = dict(entry.own)
@@ -48,12 +48,12 @@ def request_of(entry: Entry) -> IngestionRequest | None:
 
 
 def checksum(version: VersionState) -> str | None:
-    """Return the sha256 of the one file that a version was made of."""
+    """Return the sha256 of the file from which a version was made, or ``None`` if there are several."""
     return str(version.sources[0]["sha256"]) if len(version.sources) == 1 else None
 
 
 def outcome_of(entry: Entry, done: Ingestion, version: VersionState | None) -> Applied:
-    """Return what an ingestion came to."""
+    """Return the outcome of an ingestion."""
     if done.status != "completed":
         said = done.error or {}
         return Applied(entry.name, done.dataset_id, "failed", f"{said.get('kind')}: {said.get('detail')}")
@@ -62,6 +62,6 @@ def outcome_of(entry: Entry, done: Ingestion, version: VersionState | None) -> A
 
 
 def missing(entries: Sequence[Entry], applied: Sequence[Applied]) -> dict[str, str]:
-    """Return the checksums to fill in: of entries that have none and were fetched."""
+    """Return the checksums to add: those of fetched entries that have none."""
     known = {each.name: each.sha256 for each in applied if each.sha256 is not None}
     return {each.name: known[each.name] for each in entries if each.sha256 is None and each.name in known}

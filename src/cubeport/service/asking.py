@@ -1,4 +1,4 @@
-"""Datasets asked in this process: the parameters of the OGC API in, the bytes of an answer out."""
+"""Query datasets in this process, with the parameters of the OGC API."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from cubeport.service.queries import Queries
 
 
 class Datasets(Protocol):
-    """Who knows the published datasets (:class:`cubeport.service.service.Service`)."""
+    """Access to the published datasets (:class:`cubeport.service.service.Service`)."""
 
     def coverage(self, ref: str) -> PublishedView: ...
 
 
 def read_query(kind: str, parameters: Sequence[tuple[str, str]]) -> CubeQuery:
-    """Return the query of *kind* (``coverage``, ``position``, ``area``, ``cube``); without ``f`` it is CoverageJSON.
+    """Return the query of *kind* (``coverage``, ``position``, ``area``, ``cube``). The default of ``f`` is CoverageJSON.
 
     Raises
     ------
     InvalidRequest
-        With every problem of the parameters.
+        With all problems of the parameters.
     NotFound
-        When there is no such kind of query.
+        If the kind of query is unknown.
     """
     names = tuple(form.name for form in FORMS)
     found = [(name, value, form_named(value) if name == "f" else None) for name, value in parameters]
@@ -43,7 +43,7 @@ def read_query(kind: str, parameters: Sequence[tuple[str, str]]) -> CubeQuery:
 
 
 class DatasetQueries:
-    """The published datasets of an instance, asked in this process. Close it, or use it with ``with``."""
+    """Queries the published datasets of an instance in this process. Close it, or use it with ``with``."""
 
     def __init__(self, datasets: Datasets, queries: Queries, *, close: Callable[[], None]) -> None:
         self._datasets = datasets
@@ -61,7 +61,7 @@ class DatasetQueries:
         return [axis.name for axis in self._datasets.coverage(dataset).description.axes]
 
     def extent(self, dataset: str) -> Mapping[str, Any]:
-        """Return the ``extent`` of a dataset as the OGC API describes it. Raises NotFound."""
+        """Return the ``extent`` of a dataset as in the OGC API. Raises NotFound."""
         found: Mapping[str, Any] = ogc.collection(self._datasets.coverage(dataset), public_url=self._queries.public_url)["extent"]
         return found
 
@@ -71,16 +71,16 @@ class DatasetQueries:
         Parameters
         ----------
         dataset
-            The id of a published dataset, ``{id}@{version_id}``, or ``{id}:{grid}`` for another grid of it.
+            The id of a published dataset, ``{id}@{version_id}``, or ``{id}:{grid}`` for another of its grids.
         kind
             ``coverage``, ``position``, ``area`` or ``cube``.
         parameters
-            Those of the OGC API, decoded: ``("bbox", "-10,40,10,60")``, ``("f", "netcdf")``.
+            The decoded parameters of the OGC API: ``("bbox", "-10,40,10,60")``, ``("f", "netcdf")``.
 
         Raises
         ------
         InvalidRequest, NotFound, TooLarge, Unavailable
-            As the OGC API answers 400, 404, 413 and 503.
+            If the OGC API would answer 400, 404, 413 or 503.
         """
         query = read_query(kind, parameters)
         content = self._queries.answer(self._queries.plan(self._datasets.coverage(dataset), query)).content

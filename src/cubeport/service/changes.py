@@ -1,6 +1,6 @@
-"""The feed of changes: what readers can see of datasets, one entry a commit, written in the commit itself.
+"""The feed of changes that readers can see, with one entry for each commit, written in the commit itself.
 
-Replayed from the beginning it gives exactly the published datasets. What readers cannot see leaves no entry.
+Replaying it from the beginning gives exactly the published datasets. Changes that readers cannot see have no entry.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _BEGINNING = 0
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One thing that readers saw change."""
+    """One change that readers can see."""
 
     seq: int
     time: str
@@ -37,20 +37,20 @@ class Change:
 
     @property
     def cursor(self) -> str:
-        """What to ask behind."""
+        """The cursor after this change."""
         return cursors.write(self.seq)
 
 
 @dataclass(frozen=True, slots=True)
 class ChangePage:
-    """Changes in the order of their commits, and the cursor behind them."""
+    """Changes in the order of their commits, and the cursor after them."""
 
     items: tuple[Change, ...]
     next: str
 
 
 def announce(work: UnitOfWork, backend: CatalogBackend, before: CatalogRecord | None, after: CatalogRecord, reason: Reason) -> None:
-    """Let the commit of *work* tell of what it does to a dataset, if readers could see that before or can afterwards."""
+    """Add an entry to the commit of *work* for its change of a dataset, if readers can see the dataset before or after it."""
     was, state = _shown(before), _shown(after)
     if was is None and state is None:
         return
@@ -63,7 +63,7 @@ def announce(work: UnitOfWork, backend: CatalogBackend, before: CatalogRecord | 
         "dataset_id": shown.texts.dataset_id,
         "version_id": None if state is None else state.latest,
     }
-    # The number is taken inside the transaction, under its lock: the order of numbers is that of commits, without gaps.
+    # The number is assigned in the transaction, under its lock, so that numbers have the order of commits, without gaps.
     work.join(lambda: backend.rows.put(Row(CHANGE, new_id(), document, seq=backend.rows.next_seq(CHANGE))))
 
 
@@ -75,20 +75,21 @@ def _shown(record: CatalogRecord | None) -> DatasetState | None:
 
 
 class Changes:
-    """The feed, as readers ask it."""
+    """The feed for readers."""
 
     def __init__(self, backend: CatalogBackend, *, keep_days: int = 90) -> None:
         self._rows = backend.rows
         self._keep_days = keep_days
 
     def page(self, *, cursor: str | None = None, dataset_id: str | None = None, limit: int = 100) -> ChangePage:
-        """Return changes behind *cursor*, oldest first; without one, from the beginning of what is kept.
+        """Return changes after *cursor*, oldest first. Without a cursor, start with the oldest kept change.
 
         Raises
         ------
         InvalidCursor
+            If the cursor is not valid.
         CursorExpired
-            If changes behind the cursor were forgotten (``changes.keep_days``): begin again from the list of datasets.
+            If changes after the cursor are no longer kept (``changes.keep_days``). Start again from the list of datasets.
         """
         after = _BEGINNING if cursor is None else _read(cursor)
         oldest = self._rows.select(CHANGE, limit=1)
@@ -106,7 +107,7 @@ class Changes:
         return ChangePage(tuple(found), cursors.write(last))
 
     def prune(self, at: datetime | None = None) -> int:
-        """Forget what is older than ``changes.keep_days``, but for the newest entry; return how many entries went."""
+        """Remove entries older than ``changes.keep_days``, except the newest entry. Return how many were removed."""
         before = timestamp((at or now()) - timedelta(days=self._keep_days))
         rows: Sequence[Row] = self._rows.select(CHANGE, limit=_PRUNED_AT_ONCE)
         old = [row for row in rows[:-1] if str(row.document["time"]) < before]
@@ -126,6 +127,6 @@ def _read(cursor: str) -> int:
 
 
 def change(row: Row) -> Change:
-    """Return the change that a row of the feed tells."""
+    """Return the change in a row of the feed."""
     document: Any = row.document
     return Change(row.seq, document["time"], document["type"], document["reason"], document["dataset_id"], document["version_id"])

@@ -1,4 +1,4 @@
-"""Search for collections: published datasets by words, place, time and filter (STAC API, Collection Search)."""
+"""Collection search: find published datasets by words, place, time and filter (STAC API, Collection Search)."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from cubeport.service.datasets import ShownPage
 
 DEADLINE_S = 5.0
 _STEP = 500
-"""Datasets that are looked at at a time where the index does not tell all."""
+"""How many datasets are checked at a time if the index cannot decide."""
 
 
 class Pages(Protocol):
-    """What a search asks: :class:`~cubeport.service.datasets.Datasets`."""
+    """The part of :class:`~cubeport.service.datasets.Datasets` that a search needs."""
 
     def page(self, *nothing: Any, **filters: Any) -> ShownPage: ...
 
 
 @dataclass(frozen=True, slots=True)
 class CollectionSearch:
-    """A search that was checked."""
+    """A validated search."""
 
     q: tuple[str, ...] | None = None
-    """Texts, any of which must fit; all words of a text must."""
+    """Texts, any of which may match. All words of a text must match."""
     ids: frozenset[str] | None = None
     box: Box | None = None
     datetime: str | None = None
     tests: tuple[Callable[[Mapping[str, Any]], bool], ...] = ()
-    """What the index cannot tell: each is asked of the facts of a collection."""
+    """Conditions that the index cannot check. Each is applied to the facts of a collection."""
     sort: tuple[str, ...] = ("dataset_id",)
     limit: int = 100
     token: str | None = None
@@ -42,12 +42,12 @@ class CollectionSearch:
 
 
 def find(datasets: Pages, search: CollectionSearch, *, deadline_s: float = DEADLINE_S) -> ShownPage:
-    """Return one page of datasets; a page may be short of its limit, and is the last one when it has no cursor.
+    """Return one page of datasets. A page can have fewer than *limit* datasets; the last page has no cursor.
 
     Raises
     ------
     InvalidCursor
-        For a cursor of another search.
+        If the cursor belongs to another search.
     """
     asked: dict[str, Any] = {
         "q": search.q,
@@ -69,7 +69,7 @@ def find(datasets: Pages, search: CollectionSearch, *, deadline_s: float = DEADL
         if len(fit) > room:
             if room == 0 or found:
                 return ShownPage(tuple(found), cursor, None, tuple(damaged))
-            step = search.limit  # a full page has no room for more
+            step = search.limit  # a full page needs no more
             continue
         found += fit
         damaged += page.damaged
@@ -80,7 +80,7 @@ def find(datasets: Pages, search: CollectionSearch, *, deadline_s: float = DEADL
 
 
 class Facts(Mapping[str, Any]):
-    """What may be asked of a collection, by the names of the queryables."""
+    """The facts about a collection, by the names of the queryables."""
 
     def __init__(self, shown: PublishedView) -> None:
         self._shown = shown

@@ -1,4 +1,4 @@
-"""Five-field cron expressions (POSIX crontab: minute, hour, day of month, month, day of week), as far as schedules need them."""
+"""Five-field cron expressions (POSIX crontab: minute, hour, day of month, month, day of week), for schedules."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from zoneinfo import ZoneInfo
 _RANGES = ((0, 59), (0, 23), (1, 31), (1, 12), (0, 7))
 _NAMES = ("minute", "hour", "day of month", "month", "day of week")
 _FURTHEST_DAYS = 366 * 5
-"""29 February comes within."""
+"""How many days to search ahead. The next 29 February is usually within this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Cron:
-    """When something runs. As crontab has it, a day fits by its date or by its weekday when both are restricted."""
+    """A cron expression. As in crontab, if both date and weekday are restricted, a day matches if either does."""
 
     minutes: tuple[int, ...]
     hours: tuple[int, ...]
     days: frozenset[int]
     months: frozenset[int]
     weekdays: frozenset[int]
-    """0 is Sunday."""
+    """The weekdays; 0 is Sunday."""
     either: bool
-    """Whether both kinds of day are restricted."""
+    """Whether both date and weekday are restricted."""
 
     @classmethod
     def parse(cls, text: str) -> Cron:
-        """Return the expression. Raises ValueError, naming the field."""
+        """Return the expression. Raises ValueError with the name of the invalid field."""
         fields = text.split()
         if len(fields) != 5:
             raise ValueError(f"{text!r} has {len(fields)} fields; a schedule has five: minute hour day month weekday")
@@ -38,11 +38,11 @@ class Cron:
         return cls(tuple(sorted(found[0])), tuple(sorted(found[1])), found[2], found[3], weekdays, restricted)
 
     def latest(self, at: datetime, zone: ZoneInfo) -> datetime | None:
-        """Return the newest time to run that is not behind *at*, in UTC; times that a clock change leaves out do not come."""
+        """Return the latest scheduled time up to *at*, in UTC. Local times that a clock change skips do not count."""
         return next(self._times(at.astimezone(zone).date(), -1, zone, lambda moment: moment <= at), None)
 
     def following(self, at: datetime, zone: ZoneInfo) -> datetime | None:
-        """Return the next time to run behind *at*, in UTC."""
+        """Return the next scheduled time after *at*, in UTC."""
         return next(self._times(at.astimezone(zone).date(), 1, zone, lambda moment: moment > at), None)
 
     def _times(self, begin: date, step: int, zone: ZoneInfo, fits: object) -> Iterator[datetime]:

@@ -1,6 +1,6 @@
-"""Reading: the one look at the catalog that decides what every face shows.
+"""Read datasets from the catalog. All faces use this module, so all show the same.
 
-No list of what exists is kept and nothing cached has a time to live: what is cached is a version's cube, which never changes.
+It keeps no list of datasets, and its caches do not expire, because they contain only values that never change.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from cubeport.service.state import CUBE, GONE, KIND, RETAINED, VERSION, Cube, Da
 from cubeport.service.templates import ID_PATTERN
 
 CUBES_CACHED = 256
-"""Descriptions and sealed documents held in memory, the least recently used go first."""
+"""How many descriptions and sealed documents are cached. The least recently used are dropped first."""
 
 COUNTS_CACHED = 256
-"""How many there are, by generation and query."""
+"""How many totals are cached, by generation and query."""
 STATES_CACHED = 4096
-"""States of datasets that searches have read, by record and its version: equal means unchanged."""
+"""How many dataset states are cached for searches, by record and its version."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,7 +39,7 @@ _ID = re.compile(ID_PATTERN)
 
 
 class HasBackend(Protocol):
-    """The catalog, as reading needs it."""
+    """The part of the catalog that reading needs."""
 
     @property
     def backend(self) -> CatalogBackend: ...
@@ -53,19 +53,19 @@ class ShownPage:
     next: str | None
     matched: int | None
     damaged: tuple[str, ...] = ()
-    """Datasets that would be on this page and cannot be read (their ids, or those of their records): they are left out."""
+    """The ids of unreadable datasets that would be on this page (or of their records). They are omitted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """A dataset as the catalog holds it: the record and the state in it."""
+    """A dataset in the catalog: its record and the state in it."""
 
     record: CatalogRecord
     state: DatasetState
 
 
 class Datasets:
-    """The datasets of a catalog, as readers see them."""
+    """The datasets of a catalog as readers see them."""
 
     def __init__(self, catalog: HasBackend) -> None:
         self._backend = catalog.backend
@@ -74,11 +74,11 @@ class Datasets:
         self._states: Bounded[tuple[str, int], DatasetState] = Bounded(STATES_CACHED)
 
     def generation(self) -> int:
-        """Return the sequence number of the catalog's last commit: equal means that no list changed."""
+        """Return the sequence number of the catalog's last commit. If it is the same, no list has changed."""
         return self._backend.generation()
 
     def find(self, dataset_id: str) -> Dataset | None:
-        """Return the dataset of whatever publication status, or ``None`` when the catalog said that there is none."""
+        """Return the dataset, published or not; ``None`` if the catalog says that there is none."""
         if not _ID.fullmatch(dataset_id):
             return None
         try:
@@ -90,28 +90,28 @@ class Datasets:
         return Dataset(record, DatasetState.of(record))
 
     def get(self, dataset_id: str) -> Dataset:
-        """Return the dataset of whatever publication status. Raises NotFound."""
+        """Return the dataset, published or not. Raises NotFound."""
         if found := self.find(dataset_id):
             return found
         raise _no_dataset(dataset_id)
 
     def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView:
-        """Return what faces show at ``{dataset_id}`` or ``{dataset_id}@{version id, tag or latest}``.
+        """Return the published view of ``{dataset_id}`` or ``{dataset_id}@{version id, tag or latest}``.
 
         Parameters
         ----------
         ref
-            The address's own words.
+            The reference in the URL.
         unpublished
-            Whether its asker may see datasets that are not published.
+            Whether the caller may see unpublished datasets.
 
         Raises
         ------
         NotFound
-            ``what: dataset`` if absent, deleted or (unless *unpublished*) not published; ``what: version`` if it has no such
-            version that was ever shown.
+            With ``what: dataset`` if it does not exist, is deleted, or (unless *unpublished*) is not published; with ``what:
+            version`` if no such version was ever published.
         VersionRemoved
-            If retention removed that version.
+            If retention removed this version.
         """
         dataset_id, at, name = ref.partition("@")
         found = self.find(dataset_id)
@@ -124,7 +124,9 @@ class Datasets:
         return self._shown(found, dataset_id, row, pinned=bool(at) and name != "latest", unpublished=unpublished)
 
     def coverage(self, ref: str) -> PublishedView:
-        """Return what the OGC API shows at ``{dataset_id}[:{grid}][@{version id, tag or latest}]``. Raises as :meth:`shown`."""
+        """Return the published view of ``{dataset_id}[:{grid}][@{version id, tag or latest}]`` in the OGC API. Raises as
+        :meth:`shown`.
+        """
         name, at, version = ref.partition("@")
         dataset_id, colon, grid = name.partition(":")
         shown = self.shown(f"{dataset_id}{at}{version}")
@@ -136,9 +138,9 @@ class Datasets:
             raise NotFound(words, what="coverage", next_step=f"its other grids: {named}") from None
 
     def was_shown(self, ref: str) -> bool:
-        """Return whether a reader may still hold what *ref* names: it has been on the faces.
+        """Return whether *ref* was published before, so that readers may still have its address.
 
-        True of a dataset, version or tag that was unpublished, deleted, purged or removed by retention.
+        This is true for datasets, versions and tags that were unpublished, deleted, purged or removed by retention.
         """
         dataset_id, _, name = ref.partition("@")
         if is_id(name):
@@ -154,7 +156,7 @@ class Datasets:
         return state is not None and state.latest is not None and (name in ("", "latest") or name in state.tags)
 
     def deleted(self, dataset_id: str) -> CatalogRecord | None:
-        """Return the newest deleted dataset of that id, or ``None``."""
+        """Return the most recently deleted dataset with this id, or ``None``."""
         found = self._backend.search(
             Query(
                 where=(Term("metadata.dataset.texts.dataset_id", "=", dataset_id),),
@@ -207,7 +209,7 @@ class Datasets:
         )
 
     def cube(self, version_id: str) -> Cube:
-        """Return the description and sealed documents of a version. Raises Corrupt when its row is gone."""
+        """Return the description and sealed documents of a version. Raises Corrupt if its row is missing."""
         held = self._cubes.get(version_id)
         if held is not None:
             return held
@@ -241,10 +243,10 @@ class Datasets:
         count: bool = False,
         versions: bool = False,
     ) -> ShownPage:
-        """Return one page of datasets, by indexed columns only: its cost does not depend on how many there are.
+        """Return one page of datasets. It uses only indexed columns, so its cost does not depend on the number of datasets.
 
-        With *several_grids* only those with more coverages than one. With *versions*, each has the list of its newest versions, and
-        its neighbours. *between*: only ids from the first text on and below the second, compared by code points.
+        With *several_grids*, only datasets with more than one coverage are returned. With *versions*, each has a list of its newest
+        versions and its neighbours. *between*: only ids from the first text on and below the second, compared by code points.
         """
         wanted = {
             "dataset.texts.period_type": period_type,
@@ -283,7 +285,9 @@ class Datasets:
         return ShownPage(shown, page.next, matched, (*page.damaged, *damaged))
 
     def _counted(self, query: Query) -> tuple[Page, int | None]:
-        """Return the page and, if asked for, how many there are in all: counted once after each commit, since it looks at all."""
+        """Return the page and, if requested, the total number. The total is cached until the next commit, because counting reads
+        all records.
+        """
         if not query.count:
             return self._backend.search(query), None
         key = self._backend.generation(), query.binding()
@@ -294,7 +298,7 @@ class Datasets:
         return page, page.matched if held is None else held
 
     def _shown_many(self, records: Sequence[CatalogRecord]) -> tuple[tuple[PublishedView, ...], tuple[str, ...]]:
-        """Join the records with their versions, two statements whatever their number; name those that cannot be read."""
+        """Join the records with their versions, with two statements for any number. Return also the names of unreadable ones."""
         damaged: list[str] = []
         read = [_whole(damaged, each.key or each.id, partial(_dataset, each)) for each in records]
         datasets = [each for each in read if each is not None]
@@ -314,7 +318,7 @@ class Datasets:
         return self._join(dataset, VersionState.model_validate(row.document), self.cube(row.id), pinned=False)
 
     def _rows(self, table: str, ids: Sequence[str]) -> Mapping[str, Row | CorruptCatalog]:
-        """Return the rows that are there, by id; one that cannot be read as its error, so that it costs itself alone."""
+        """Return the existing rows by id. For an unreadable row, return its error, so that the other rows can be used."""
         try:
             return dict(self._backend.rows.get_many(table, ids))
         except CorruptCatalog:
@@ -330,11 +334,13 @@ class Datasets:
     def _fetch_cubes(self, version_ids: Sequence[str]) -> None:
         missing = [each for each in version_ids if each not in self._cubes]
         for version_id, row in self._rows(CUBE, missing).items() if missing else ():
-            if isinstance(row, Row):  # a damaged one is reported where it is used
+            if isinstance(row, Row):  # a damaged row is reported where it is used
                 self._remember(version_id, Cube.of(row.document))
 
     def look(self, query: Look) -> list[Candidate]:
-        """Return versions of published datasets that the index says may fit, in order; fewer than the limit are all there are."""
+        """Return versions of published datasets that can match according to the index, in order. Fewer than the limit means that
+        there are no more.
+        """
         named = [] if query.names is None else [Term("key", "=", tuple(query.names))]
         search = RowSearch(
             VERSION,
@@ -362,7 +368,7 @@ class Datasets:
         return Candidate(found.owner.id, state, version, found.at, Dataset(found.owner, state))
 
     def items(self, found: Sequence[Candidate]) -> tuple[PublishedView, ...]:
-        """Return what faces show of these versions, each with its neighbours."""
+        """Return the published views of these versions, each with its neighbours."""
         self._fetch_cubes([each.version.version_id for each in found])
         joined = [_whole([], each.item_id, partial(self._item, each)) for each in found]
         return self._with_neighbours([each for each in joined if each is not None])
@@ -371,7 +377,7 @@ class Datasets:
         return self._join(candidate.origin, candidate.version, self.cube(candidate.version.version_id), pinned=True)
 
     def with_versions(self, shown: Sequence[PublishedView], *, most: int = 100) -> tuple[PublishedView, ...]:
-        """Return them with the newest versions of each and with their neighbours: two statements whatever their number."""
+        """Return the views with their newest versions and their neighbours, with two statements for any number."""
         rows = self._backend.rows.newest(VERSION, RETAINED, [each.record_id for each in shown], most)
         listed = {owner: tuple(VersionState.model_validate(row.document).ref() for row in own) for owner, own in rows.items()}
         return self._with_neighbours([each.model_copy(update={"versions": listed.get(each.record_id, ())}) for each in shown])
@@ -386,7 +392,7 @@ class Datasets:
     def versions(
         self, dataset: Dataset, *, limit: int = 100, after: tuple[int, str] | None = None
     ) -> list[tuple[VersionState, str]]:
-        """Return versions with their stored state, newest first."""
+        """Return versions with the state of their bytes, newest first."""
         rows = self._backend.rows.select(VERSION, owner=dataset.record.id, after=after, descending=True, limit=limit)
         return [(VersionState.model_validate(row.document), row.state) for row in rows]
 
@@ -396,7 +402,7 @@ def _dataset(record: CatalogRecord) -> Dataset:
 
 
 def _whole[T](damaged: list[str], name: str, make: Callable[[], T]) -> T | None:
-    """Return what *make* returns; where what is stored cannot be read, say so and put *name* among the damaged."""
+    """Return the result of *make*. If stored data cannot be read, log this, add *name* to *damaged* and return ``None``."""
     try:
         return make()
     except (Corrupt, ValidationError, KeyError) as exc:

@@ -1,7 +1,7 @@
-"""Derive: a dataset is made of versions of others by a recipe, and made again when these have newer ones.
+"""Derive: make a dataset from versions of others with a recipe, and make it again when these have newer versions.
 
-A derived dataset is an ingestion like any other, whose source computes what it brings. Its version says which recipe with which
-parameters made it of which versions, under the key of the datamanifest specification; equal keys are never computed twice.
+A derived dataset is made by an ingestion whose source computes the data. Its version records the recipe, the parameters and the
+input versions, with the key of the datamanifest specification. Results with equal keys are never computed twice.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from cubeport.service.sync import SyncDetail
 from cubeport.service.templates import SourceBlock
 
 type Compute = Callable[[Recipe, Derivation, Mapping[str, PublishedView], Path], Path]
-"""``compute(recipe, derivation, inputs, into)``: writes the result below *into* and returns it."""
+"""``compute(recipe, derivation, inputs, into)`` writes the result below *into* and returns its path."""
 
 
 @dataclass(frozen=True, slots=True)
 class DerivedSource:
-    """A source that computes: it has no periods of its own, and brings all of the result at once."""
+    """A source that computes its data. It has no periods and returns the whole result at once."""
 
     recipe: Recipe
     derivation: Derivation
@@ -38,20 +38,20 @@ class DerivedSource:
     is_periodic: bool = False
 
     def periods(self, start: Period, end: Period) -> Sequence[Period] | None:  # noqa: ARG002 - the port's signature
-        """Return ``None``: it cannot list."""
+        """Return ``None``, because it cannot list periods."""
         return None
 
     def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:  # noqa: ARG002 - as above
-        """Compute the result below *into*."""
+        """Compute the result and write it below *into*."""
         return Fetched((self.compute(self.recipe, self.derivation, self.inputs, into),), self.derivation.key)
 
     def validator(self, period: Period | None) -> str | None:  # noqa: ARG002 - as above
-        """Return the key: what was computed under it is the same."""
+        """Return the key. The same key means the same result."""
         return self.derivation.key
 
 
 class Derivations:
-    """Which recipes there are, and what derived datasets are made of."""
+    """The recipes, and the inputs of derived datasets."""
 
     def __init__(self, datasets: Datasets, recipes: Mapping[str, Recipe], compute: Compute) -> None:
         self._datasets = datasets
@@ -59,14 +59,14 @@ class Derivations:
         self._compute = compute
 
     def source(self, block: SourceBlock) -> DerivedSource:
-        """Return the source that a block of kind ``derived`` means, of the versions that its inputs have now.
+        """Return the source for a block of kind ``derived``, with the current versions of its inputs.
 
         Raises
         ------
         NotFound
-            For an input or a recipe that is not there.
+            If an input or the recipe does not exist.
         InvalidRequest
-            For parameters and inputs that the recipe does not take.
+            If the recipe does not accept the parameters or inputs.
         """
         recipe = self.recipes.get(str(block.recipe))
         if recipe is None:
@@ -79,7 +79,7 @@ class Derivations:
         return DerivedSource(recipe, Derivation(recipe=recipe.name, params=params, inputs=told, key=key), inputs, self._compute)
 
     def plan(self, dataset: Dataset, head: VersionState | None) -> SyncDetail:
-        """Return what a sync of a derived dataset would do. Raises NotFound when an input is gone."""
+        """Return what a sync of a derived dataset would do. Raises NotFound if an input no longer exists."""
         assert dataset.state.derived is not None
         now = self.source(dataset.state.derived).derivation
         held = head.derived if head is not None else None
@@ -104,7 +104,7 @@ class Derivations:
         return SyncDetail(**common, action="rematerialize", reason="inputs_changed", message=message, revised=newer)
 
     def check(self, dataset_id: str, block: SourceBlock) -> None:
-        """Refuse a dataset that would be derived from itself, over others too. Raises InvalidRequest."""
+        """Refuse a dataset that would be derived from itself, also indirectly. Raises InvalidRequest."""
         seen: set[str] = set()
         waiting = [ref.partition("@")[0] for ref in block.inputs]
         while waiting:
@@ -128,7 +128,7 @@ def _input(ref: str, shown: PublishedView) -> DerivedInput:
 
 
 class WithDerived:
-    """The port ``Sources``, with derived datasets among them."""
+    """The port ``Sources`` including derived datasets."""
 
     def __init__(self, sources: Sources, derivations: Derivations) -> None:
         self._sources = sources
@@ -137,13 +137,13 @@ class WithDerived:
     def resolve(
         self, source: SourceBlock, *, asker: str | None = None, variables: Sequence[str] = ()
     ) -> tuple[Path, ...] | PeriodSource:
-        """Return what the block names; see :meth:`Sources.resolve`."""
+        """Return the files or the source of the block; see :meth:`Sources.resolve`."""
         if source.kind == "derived":
             return self._derivations.source(source)
         return self._sources.resolve(source, asker=asker, variables=variables)
 
     def stamps(self, files: tuple[Path, ...]) -> tuple[tuple[str, int, str], ...]:
-        """Return name, size and time of change of local files."""
+        """Return the name, size and modification time of local files."""
         return self._sources.stamps(files)
 
     def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
@@ -157,5 +157,5 @@ class WithDerived:
         return self._sources.listed(name, source, start, end, is_open=is_open)
 
     def bring(self, source: PeriodSource, order: BringOrder, *, progress: Progress) -> AbstractContextManager[Brought]:
-        """Fetch what is ordered."""
+        """Fetch the periods of *order*."""
         return self._sources.bring(source, order, progress=progress)

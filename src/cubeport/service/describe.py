@@ -1,6 +1,6 @@
-"""Describe: what people wrote about a dataset. A change is one commit, on every face at the next request, and makes no version.
+"""Describe: set the texts of a dataset. A change is one commit, which every face shows at the next request. It makes no version.
 
-A text is, in this order: what somebody set (``described``), what the template says, what the data say of themselves (CF and ACDD).
+A text comes from the first of these that has it: a user (``described``), the template, the attributes of the data (CF and ACDD).
 """
 
 from __future__ import annotations
@@ -35,7 +35,9 @@ type _Web = Annotated[str, Field(max_length=2_000), AfterValidator(_web)]
 
 
 class TextChanges(BaseModel):
-    """The body of ``PATCH /datasets/{dataset_id}``: only what is named changes; null goes back to the template or the data."""
+    """The body of ``PATCH /datasets/{dataset_id}``. Only the given fields change; null resets a field to the template or the
+    data.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -56,7 +58,7 @@ class TextChanges(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _lists(cls, document: Any) -> Any:
-        """Take lists for tuples: JSON knows no others, and strict reading of a body would refuse them."""
+        """Accept lists as tuples, because JSON has only lists and strict validation would refuse them."""
         if not isinstance(document, Mapping):
             return document
         fields = {
@@ -74,12 +76,12 @@ class TextChanges(BaseModel):
         return self
 
     def values(self) -> dict[str, Any]:
-        """Return what was named, as JSON values."""
+        """Return the given fields as JSON values."""
         return self.model_dump(mode="json", include=self.model_fields_set)
 
 
 TEXTS = tuple(TextChanges.model_fields)
-"""The texts that people set; the others come from the source and the data alone."""
+"""The texts that users can set. Other texts come only from the source and the data."""
 
 
 def _tuples(value: Any) -> Any:
@@ -91,7 +93,7 @@ def _tuples(value: Any) -> Any:
 
 
 def read(values: Mapping[str, Any]) -> TextChanges:
-    """Return the changes that *values* say. Raises InvalidRequest, with the place of each problem."""
+    """Return the changes in *values*. Raises InvalidRequest with the place of each problem."""
     try:
         return TextChanges.model_validate(dict(values))
     except ValidationError as exc:
@@ -107,7 +109,7 @@ def base_texts(
     source: SourceBlock | None = None,
     extent: Extent | None = None,
 ) -> Texts:
-    """Return what the template says, else what the data say of themselves (CF and ACDD)."""
+    """Return the texts of the template, otherwise those of the data's attributes (CF and ACDD)."""
     said = description.attributes
 
     def text(*names: str) -> str | None:
@@ -142,13 +144,13 @@ def base_texts(
 
 
 def given(fields: TemplateFields) -> dict[str, Any]:
-    """Return the texts that a request for a direct source names: they are set like those of :func:`describe`."""
+    """Return the texts in a request for a direct source. They are set like those of :func:`describe`."""
     named = fields.model_fields_set & set(TEXTS)
     return {name: value for name, value in fields.model_dump(mode="json", include=named).items() if value not in (None, [], ())}
 
 
 def texts(base: Texts, described: Mapping[str, Any]) -> Texts:
-    """Return *base* with what was set above it."""
+    """Return *base* with the texts that users set."""
     return Texts.model_validate({**base.model_dump(mode="json"), **described}, strict=False)
 
 
@@ -161,13 +163,14 @@ def describe(
     *,
     if_match: int | None = None,
 ) -> CatalogRecord:
-    """Set texts of a dataset, or give them back to the template and the data; repeating it changes nothing.
+    """Set texts of a dataset, or reset them to the template and the data. Repeating it changes nothing.
 
     Raises
     ------
     NotFound
+        If the dataset does not exist.
     InvalidRequest
-        If nothing is named.
+        If no text is given.
     PreconditionFailed
         If *if_match* is not the record's version.
     """
@@ -184,10 +187,10 @@ def describe(
 
 
 def refresh(catalog: Catalog, datasets: Datasets, configuration: Configuration, dataset_id: str) -> CatalogRecord:
-    """Bring the dataset's texts up to what its template and extent say now; what was set stays. Raises NotFound."""
+    """Update the dataset's texts from its current template and extent. Texts that users set are kept. Raises NotFound."""
     dataset = datasets.get(dataset_id)
     if dataset.state.source_dataset_id not in configuration.templates():
-        return dataset.record  # nothing but the data and what was set says anything, and neither has changed
+        return dataset.record  # the texts come only from the data and from users, and neither has changed
     base = _base(dataset, datasets, configuration)
     return _commit(catalog, dataset, texts(base, dataset.state.described), dataset.state.described)
 
@@ -204,7 +207,7 @@ def _commit(catalog: Catalog, dataset: Dataset, texts: Texts, described: Mapping
 
 
 def _base(dataset: Dataset, datasets: Datasets, configuration: Configuration) -> Texts:
-    """Return what template and data say of the dataset now; without its template, what the data say."""
+    """Return the current texts of the template and the data, or only those of the data if there is no template."""
     state: DatasetState = dataset.state
     version_id = state.latest or state.head
     description = datasets.cube(version_id).description if version_id else None

@@ -1,4 +1,4 @@
-"""Diff: what changed from one version of a dataset to another, read within bounds."""
+"""Diff: what changed between two versions of a dataset, with limits on what is read."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from cubeport.cubes.part import Deadline
 
 type Manifest = Callable[[str, str], Mapping[str, object]]
-"""``manifest(dataset_id, version_id)``: what is known of the bytes of each object, by key."""
+"""``manifest(dataset_id, version_id)`` returns the manifest's entries by key."""
 
 
 class Diff:
@@ -24,7 +24,8 @@ class Diff:
     Parameters
     ----------
     versions
-        Makes what opens versions; its caches bound the memory. Called at the first comparison: its libraries take a second.
+        Makes the object that opens versions, whose caches limit the memory. It is called for the first comparison, because
+        importing its libraries takes a second.
     """
 
     def __init__(self, versions: Callable[[], Versions], manifest: Manifest) -> None:
@@ -34,21 +35,25 @@ class Diff:
     def between(
         self, old: PublishedView, new: PublishedView, *, most_cells: int | None = None, deadline: Deadline | None = None
     ) -> Difference:
-        """Return what differs from *old* to *new*, two versions of one dataset.
+        """Return the differences from *old* to *new*, two versions of the same dataset.
 
         Parameters
         ----------
         most_cells
-            Refuse to read more values than this of each.
+            The largest number of values to read from each version.
 
         Raises
         ------
         InvalidRequest
-            For versions of two datasets.
+            If the versions belong to different datasets.
         TooLarge
-            Before any value is read.
+            If more than *most_cells* values would be read. It is raised before any value is read.
         """
-        from cubeport.cubes.difference import Compared, Comparison, Difference  # numpy, only where values are compared
+        from cubeport.cubes.difference import (  # needs numpy, which is only imported to compare values
+            Compared,
+            Comparison,
+            Difference,
+        )
 
         dataset_id = old.texts.dataset_id
         if new.texts.dataset_id != dataset_id:
@@ -73,7 +78,7 @@ class Diff:
 
 
 def document(old: PublishedView, new: PublishedView, found: Difference) -> dict[str, Any]:
-    """Return the difference as HTTP and the command line show it."""
+    """Return the difference as shown over HTTP and on the command line."""
     return {
         "kind": "VersionDiff",
         "dataset_id": old.texts.dataset_id,

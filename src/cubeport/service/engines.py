@@ -1,4 +1,4 @@
-"""The engines of an instance: one writes new versions, and each version is read by the engine that wrote it."""
+"""The engines of an instance. One engine writes new versions, and each version is read by the engine that wrote it."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from cubeport.service.ports import Lister, Reader, StoredObject, Writer
 from cubeport.service.state import VERSION
 
 _REMEMBERED = 100_000
-"""Versions whose engine is remembered."""
+"""For how many versions the engine is cached."""
 
 
 class Engines:
-    """Reads and removes versions by the engine that the catalog names for each.
+    """Reads and removes versions with the engine that the catalog names for each.
 
     Parameters
     ----------
     writer
-        Makes new versions: the engine that the settings choose.
+        The engine for new versions, which the settings choose.
     reader, lister
-        Return the role of the engine with this name. They raise LookupError when there is no such engine.
+        Return the role of the engine with a name. They raise LookupError if there is no such engine.
     """
 
     def __init__(
@@ -50,11 +50,11 @@ class Engines:
         return self._reader(dataset_id, version_id).manifest(dataset_id, version_id)
 
     def place(self, dataset_id: str, version_id: str, key: str) -> str | None:
-        """Return where a web server finds an object; see :meth:`Reader.place`."""
+        """Return the path of an object for a web server; see :meth:`Reader.place`."""
         return self._reader(dataset_id, version_id).place(dataset_id, version_id, key)
 
     def drop(self, dataset_id: str, version_id: str) -> None:
-        """Remove the bytes of a version; idempotent."""
+        """Remove the bytes of a version. Idempotent."""
         name = self._name(dataset_id, version_id)
         try:
             lister = self._make_lister(name)
@@ -63,7 +63,7 @@ class Engines:
         lister.drop(dataset_id, version_id)
 
     def occupied(self, dataset_id: str, names: Iterable[str]) -> Occupied:
-        """Return the bytes of a dataset's versions, over the engines with these names that are installed here."""
+        """Return the size of a dataset's versions in all installed engines with these names."""
         size, versions = 0, dict[str, tuple[int, int]]()
         for name in sorted(names):
             with suppress(LookupError):
@@ -83,7 +83,7 @@ class Engines:
         return reader
 
     def _name(self, dataset_id: str, version_id: str) -> str:
-        """Return the engine's name; it is remembered, since a version never changes."""
+        """Return the name of the engine. It is cached, because a version never changes."""
         name = self._names.get(version_id)
         if name is None:
             row = self._rows.get(VERSION, version_id)

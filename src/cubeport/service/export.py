@@ -1,4 +1,4 @@
-"""Export: published datasets as a folder that any file server serves, STAC documents and Zarr stores side by side."""
+"""Export: write published datasets to a folder for any file server, with STAC documents and Zarr stores."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _PAGE = 100
 
 @dataclass(frozen=True, slots=True)
 class Exported:
-    """What an export wrote."""
+    """The result of an export."""
 
     folder: str
     collections: int = 0
@@ -33,21 +33,21 @@ class Exported:
 
 
 def export_stac(datasets: Datasets, engine: Reader, folder: Path, site: Site, *, all_versions: bool = False) -> Exported:
-    """Write every published dataset into a new *folder*, whole or not at all.
+    """Write all published datasets to a new *folder*, completely or not at all.
 
     Parameters
     ----------
     site
-        What the root Catalog says. Links are relative; with a ``public_url``, assets have addresses below it.
+        The texts of the root Catalog. Links are relative; with a ``public_url``, assets have absolute URLs below it.
     all_versions
-        Whether older versions go out too; else the one that each dataset shows.
+        Whether to include older versions; by default, only the published version of each dataset.
 
     Raises
     ------
     TargetExists
-        If the folder is there.
+        If the folder exists.
     Corrupt
-        If stored bytes are not what was written: an export is compared with its manifests.
+        If stored bytes are damaged. An export is compared with the manifests.
     """
     if folder.exists():
         raise TargetExists(f"{folder} already exists.", next_step="name another folder, or remove it")
@@ -56,7 +56,7 @@ def export_stac(datasets: Datasets, engine: Reader, folder: Path, site: Site, *,
         part = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=folder.parent))
         try:
             exported = _written(datasets, engine, part, site, all_versions=all_versions)
-            part.chmod(0o755)  # as any folder that a file server reads
+            part.chmod(0o755)  # readable for a file server
             part.rename(folder)
         except BaseException:
             shutil.rmtree(part, ignore_errors=True)
@@ -104,7 +104,7 @@ def _put(root: Path, path: str, document: object) -> None:
 
 
 def _store(engine: Reader, root: Path, dataset_id: str, version_id: str) -> int:
-    """Copy the objects of a version with its manifest, comparing each with its digest; return their bytes."""
+    """Copy the objects and the manifest of a version, and compare each object with its digest. Return the total size."""
     manifest = engine.manifest(dataset_id, version_id)
     folder = root / static_stac.store_path(dataset_id, version_id)
     size = 0

@@ -1,6 +1,6 @@
-"""Which periods of a source are fetched: what is asked, less what is held, as far as the source has it. Pure.
+"""Decide which periods of a source to fetch: the requested periods that exist in the source but not in the dataset. Pure functions.
 
-Sources of other machines are asked for what is missing only; the files of this machine are read whole by the gate instead.
+From other machines only missing periods are fetched. Local files are read completely by the gate instead.
 """
 
 from __future__ import annotations
@@ -20,53 +20,54 @@ from cubeport.service.state import VersionState
 from cubeport.service.templates import TemplateFields
 
 TIMELESS = ("none", "climatology", "irregular")
-"""Period types without periods that follow one another."""
+"""Period types without consecutive periods."""
 
 _OURS = ("standard", "proleptic_gregorian")
-"""Calendars in which the present has a place."""
+"""Calendars that contain the current date."""
 
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """The periods that an ingestion may take, before the source was asked what it has."""
+    """The periods that an ingestion requests, before the source was asked which periods it has."""
 
     first: Period
     last: Period
     held: frozenset[int] = frozenset()
-    """Numbers of the periods that need not be fetched."""
+    """The numbers of periods that the dataset already has."""
     is_open: bool = False
-    """Whether no end was named: the last one is then the newest that the source has."""
+    """Whether the request has no end. The last period is then the newest one of the source."""
 
     @property
     def wanted(self) -> tuple[Period, ...]:
-        """What would be fetched if the source had all of it."""
+        """The periods to fetch if the source has all of them."""
         span = range(self.last.number - self.first.number + 1)
         return tuple(each for each in map(self.first.moved, span) if each.number not in self.held)
 
 
 @dataclass(frozen=True, slots=True)
 class Taken:
-    """The periods to take, and what is to be said of them."""
+    """The periods to fetch, and the resulting warnings."""
 
     periods: tuple[Period, ...]
     end: Period
-    """The last one that is asked for."""
+    """The last requested period."""
     warnings: tuple[tuple[str, str], ...] = ()
 
 
 def asked(ingestion: Ingestion, fields: TemplateFields, scope: Scope, head: VersionState | None, *, now: datetime) -> Asked:
-    """Return the periods that an ingestion asks for, and those of them that are held.
+    """Return the periods that an ingestion requests, and those that the dataset already has.
 
     Parameters
     ----------
     scope
-        What the request says; without a start, what is held gives it.
+        The scope of the request. The default of its start is that of the dataset.
     head
-        The version to build on, if what it holds need not be fetched again.
+        The version to update, if its periods need not be fetched again.
 
     Raises
     ------
     InvalidRequest, InvalidPeriod, InvalidRange
+        If start or end is not valid for the template.
     """
     kind = fields.period_type
     if kind is None or kind in TIMELESS:
@@ -107,23 +108,23 @@ def _held(temporal: Mapping[str, Any], kind: str, calendar: CalendarName) -> fro
 
 
 def take(query: Asked, there: Sequence[Period], *, allow_gaps: bool, follows: bool) -> Taken:
-    """Return what to take of what is asked, when the source has the periods *there* of it.
+    """Return the periods to fetch if the source has the periods *there*.
 
     Parameters
     ----------
     there
-        Ascending. What is held counts as there.
+        The existing periods, ascending. Periods of the dataset count as existing.
     follows
-        Of a sync: it takes what comes before the first hole, and says so.
+        Whether this is a sync, which fetches periods up to the first gap and reports it.
 
     Raises
     ------
     NoData
-        When nothing is there, and nothing held.
+        If neither the source nor the dataset has any of the periods.
     CoverageIncomplete
-        When the start or the end that was named is not there.
+        If the requested start or end does not exist.
     Gap
-        When periods between are missing, unless gaps are allowed.
+        If periods in between are missing and gaps are not allowed.
     """
     has = {each.number for each in there} | query.held
     wanted = [each for each in query.wanted if each.number in has]
@@ -161,7 +162,7 @@ def take(query: Asked, there: Sequence[Period], *, allow_gaps: bool, follows: bo
 
 
 def runs(taken: Sequence[Period]) -> tuple[dict[str, Any], ...]:
-    """Return periods as ``{start, end, count}`` of each run without a hole."""
+    """Return periods as ``{start, end, count}`` for each run without a gap."""
     found: list[list[Period]] = []
     for each in taken:
         if found and each.number == found[-1][-1].number + 1:

@@ -1,6 +1,6 @@
-"""Ingest: one attempt = one operation, one unit of work, one version, one commit.
+"""Ingest: one attempt is one operation, one unit of work, one version and one commit.
 
-:func:`decide` is pure and says what will be done; :class:`Ingester` does it, in the order of the durability protocol.
+:func:`decide` is pure and decides what to do. :class:`Ingester` does it, in an order that makes it durable.
 """
 
 from __future__ import annotations
@@ -53,12 +53,12 @@ from cubeport.service.state import GONE, KIND, VERSION, Cube, DatasetState, Publ
 from cubeport.service.templates import Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
 
 type DatasetLock = Callable[[str], AbstractContextManager[object]]
-"""``lock(dataset_id)``: held until left, freed by its owner's death. Raises DatasetBusy."""
+"""``lock(dataset_id)`` is held until the block ends or its owner dies. Raises DatasetBusy."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """A request with its names looked up: what to read, for which dataset, under which texts."""
+    """A request with its names resolved: what to read, for which dataset, and with which texts."""
 
     dataset_id: str
     fields: TemplateFields
@@ -68,40 +68,40 @@ class Wanted:
     template: DatasetTemplate | None = None
     extent: Extent | None = None
     source: PeriodSource | None = None
-    """What fetches the files, where they are not on this machine."""
+    """The source that fetches the files, if they are not on this machine."""
     block: SourceBlock | None = None
     holds_more: bool = False
-    """Whether a file that was fetched for a period may hold others too."""
+    """Whether a file that is fetched for a period can contain other periods too."""
 
     @property
     def has_dates(self) -> bool:
-        """Whether its source brings one period at a time."""
+        """Whether its source returns one period at a time."""
         if self.source is None or self.fields.period_type in TIMELESS:
             return False
         said: bool | None = getattr(self.source, "is_periodic", None)
-        # What can do either brings all that it has where nobody speaks of periods.
+        # A source that can do both returns everything if the request has no periods.
         return said if said is not None else self.fields.period_type is not None and (self.template or self.scope.start) is not None
 
     @property
     def is_fetched_by_period(self) -> bool:
-        """Whether files are fetched for the periods that are not held, so that coverage alone says what is to be done."""
+        """Whether only missing periods are fetched, so that the coverage alone decides what to do."""
         return self.template is not None and self.has_dates
 
     @property
     def derivation(self) -> Derivation | None:
-        """How it is derived, where its source computes."""
+        """The derivation, if its source computes the data."""
         found: Derivation | None = getattr(self.source, "derivation", None)
         return found
 
     @property
     def template_digest(self) -> str | None:
-        """The digest of what changes values, for template sources."""
+        """The digest of everything in the template that changes values."""
         return self.template.digest() if self.template else None
 
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What an attempt came to."""
+    """The outcome of an attempt."""
 
     dataset_id: str
     plan: IngestionPlan
@@ -110,7 +110,7 @@ class Outcome:
     coverage: Mapping[str, Any] | None = None
     warnings: tuple[dict[str, str], ...] = ()
     changed: tuple[str, ...] = ()
-    """What changed next to the data, in words for people: ``title``, ``published``, ``tag first``."""
+    """What changed besides the data, for users: ``title``, ``published``, ``tag first``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,18 +124,18 @@ class Revisited:
 
 
 type Complete = Callable[[Outcome], object]
-"""Writes that the ingestion completed; called inside the commit's own transaction, so commit and completion are one."""
+"""Records that the ingestion completed. It is called in the commit's own transaction, so both happen together."""
 
 
 def resolve(ingestion: Ingestion, *, configuration: Configuration, datasets: Datasets, sources: Sources) -> Wanted:
-    """Return the request with template, extent and sources looked up; reads listings, opens nothing.
+    """Return the request with template, extent and sources resolved. It reads listings but opens no files.
 
     Raises
     ------
     NotFound
-        No such template, dataset (``what``) or extent.
+        If the template, the dataset or the extent does not exist (see ``what``).
     InvalidRequest, SourceRejected
-        A source that is not allowed, or a request that fits neither a template nor a direct source.
+        If a source is not allowed, or the request fits neither a template nor a direct source.
     """
     request, options = ingestion.request, ingestion.options
     extents = configuration.extents()
@@ -175,7 +175,7 @@ def _direct(
 
 
 def _group(group: str | None, keys: Mapping[str, str | int]) -> str | None:
-    """Return the part of a source: a group of NetCDF or Zarr by its path, messages of GRIB by their keys."""
+    """Return the name of a part of a source: the path of a NetCDF or Zarr group, or the keys of GRIB messages."""
     if group is not None and keys:
         raise InvalidRequest("group is for NetCDF and Zarr, filter_by_keys for GRIB: leave one of them out.")
     return ",".join(f"{key}={value}" for key, value in keys.items()) or group
@@ -266,7 +266,7 @@ def decide(
     request_digest: str,
     same_sources: bool = False,
 ) -> tuple[IngestionPlan, Scope]:
-    """Return what to do and the scope to read, from what is asked and what is held. Pure.
+    """Return what to do and the scope to read, from the request and the existing dataset. Pure.
 
     Raises
     ------
@@ -339,7 +339,7 @@ def _choose(
     if request.overwrite or request.mode == "replace":
         whole = hull(scope, head.coverage, period_type)
         return IngestionPlan(action="rematerialize", reason="overwrite was requested", held=held, base_version_id=base), whole
-    # Without an end the newest that the source has is asked for: held is that only where the source is what it was.
+    # Without an end, the newest data of the source are requested. The dataset has them only if the source did not change.
     asked = scope if scope.end is not None else scope.model_copy(update={"end": ingestion.until})
     if holds(head.coverage, asked, period_type) and (asked.end is not None or same_sources):
         return IngestionPlan(
@@ -353,13 +353,13 @@ def _choose(
 
 
 def _updates(ingestion: Ingestion, wanted: Wanted) -> bool:
-    """Return whether files are added to what is held."""
+    """Return whether the files are added to existing data."""
     request = ingestion.request
     return wanted.template is None and (request.mode == "update" or (request.overwrite and request.mode != "replace"))
 
 
 def _builds(ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan) -> bool:
-    """Return whether the version is its parent with steps added or replaced, so that what they do not touch is shared."""
+    """Return whether the version is its parent with steps added or replaced, so that unchanged chunks are shared."""
     return _updates(ingestion, wanted) or (wanted.template is not None and plan.action in ("append", "extend", "revise"))
 
 
@@ -374,7 +374,7 @@ _KINDS: Mapping[PlannedAction, VersionKind] = {
 
 
 class Ingester:
-    """Makes versions. Whatever it leaves by an error leaves no trace: staging, version and record are one unit of work."""
+    """Makes versions. After an error nothing remains, because staging, version and record are one unit of work."""
 
     def __init__(
         self,
@@ -396,17 +396,17 @@ class Ingester:
         self._lock = lock
 
     def resolve(self, ingestion: Ingestion) -> Wanted:
-        """Return the request with its names looked up; see :func:`resolve`."""
+        """Return the request with its names resolved; see :func:`resolve`."""
         return resolve(ingestion, configuration=self._configuration, datasets=self._datasets, sources=self._sources)
 
     def plan(self, ingestion: Ingestion) -> IngestionPlan:
-        """Return what :meth:`attempt` would do; sources are hashed, nothing is written."""
+        """Return what :meth:`attempt` would do. Sources are hashed, but nothing is written."""
         wanted = self.resolve(ingestion)
         dataset, head = self._held(wanted.dataset_id)
         if wanted.is_fetched_by_period:
             return self._periods(ingestion, wanted, dataset, head).plan
         if wanted.source is not None:
-            # What it holds is known when it is fetched, and a dry run fetches nothing: no digest is that of nothing.
+            # The contents are unknown until they are fetched, and a dry run fetches nothing, so there is no digest.
             return decide(ingestion, wanted, dataset=dataset, head=head, request_digest="")[0]
         identities = self._identities(wanted)
         return decide(
@@ -419,19 +419,19 @@ class Ingester:
         )[0]
 
     def attempt(self, ingestion: Ingestion, *, progress: Progress, complete: Complete) -> Outcome:
-        """Make the version that *ingestion* asks for, or find it held; return when it is committed.
+        """Make the version that *ingestion* requests, or reuse an existing one. Return after it is committed.
 
         Parameters
         ----------
         progress
-            Told of every phase; may raise Cancelled up to the commit.
+            Called for every phase. It can raise Cancelled until the commit.
         complete
-            Called inside the committing transaction.
+            Called in the transaction of the commit.
 
         Raises
         ------
         CubeportError
-            Whatever was wrong; nothing of the attempt is left.
+            If the attempt fails. Nothing of it remains.
         """
         wanted = self.resolve(ingestion)
         progress("waiting", 0, 0)
@@ -445,7 +445,7 @@ class Ingester:
                 same = IngestionPlan(action="reuse", reason=reason, base_version_id=head.version_id)
                 return self._reuse(ingestion, wanted, dataset, head, same, complete)
             with self._read_whole(ingestion, wanted, progress) as wanted:
-                with step("fetch"):  # the bytes that are read are hashed, where they are
+                with step("fetch"):  # the bytes are hashed in place
                     identities = self._identities(wanted, progress)
                     _check_checksum(wanted.block, identities)
                 digest = _digest(ingestion, wanted, identities)
@@ -464,11 +464,10 @@ class Ingester:
                 return self._make(ingestion, wanted, scope, plan, digest, dataset, head, progress, complete)
 
     def revisit(self, dataset: Dataset, head: VersionState, template: DatasetTemplate) -> Revisited:
-        """Return the periods, of the last ``sync.revisit_periods``, of which the source now says something else or nothing.
+        """Return those of the last ``sync.revisit_periods`` periods whose validator in the source has changed or disappeared.
 
-        It can tell nothing about a period about which the source said nothing when it was read. Files of this machine tell their
-        periods only when they are read: if one of them has another size or time now, all of these periods may have changed.
-        Raises what asking the source raises.
+        Changes of periods without a validator cannot be detected. The periods of local files are only known after reading them, so
+        if the size or time of a file has changed, all of these periods may have changed. Raises the errors of the source.
         """
         dataset_id = dataset.state.texts.dataset_id
         asking = Ingestion(dataset_id=dataset_id, request=IngestionRequest(dataset_id=dataset_id))
@@ -494,7 +493,7 @@ class Ingester:
 
     @contextmanager
     def _read_whole(self, ingestion: Ingestion, wanted: Wanted, progress: Progress) -> Iterator[Wanted]:
-        """Give the request with all its files, fetched where they are not on this machine."""
+        """Yield the request with all its files. Files on other machines are fetched."""
         if wanted.source is None:
             yield wanted
             return
@@ -516,7 +515,7 @@ class Ingester:
         progress: Progress,
         complete: Complete,
     ) -> Outcome:
-        """Fetch the periods that are not held, and add them."""
+        """Fetch the missing periods and add them."""
         chosen = self._periods(ingestion, wanted, dataset, head)
         if not chosen.taken.periods:
             assert dataset is not None, "nothing is taken of nothing only where something is held"
@@ -554,16 +553,17 @@ class Ingester:
             )
 
     def _periods(self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None) -> _Chosen:
-        """Return what to do and which periods to fetch; the source is asked what it has.
+        """Return what to do and which periods to fetch. The source is asked which periods it has.
 
         Raises
         ------
-        NoData, Gap, CoverageIncomplete, and what :func:`decide` raises
+        NoData, Gap, CoverageIncomplete
+            See :func:`~cubeport.service.fetching.take`. :func:`decide` can also raise its errors.
         """
         plan, scope = decide(ingestion, wanted, dataset=dataset, head=head, request_digest="")
         keeps = plan.action not in ("rematerialize", "revise", "create")
         request = asked(ingestion, wanted.fields, scope if plan.action == "rematerialize" else wanted.scope, head, now=now())
-        # What a sync may take at most is no end that was named.
+        # The limit of a sync does not count as a requested end.
         request = replace(request, is_open=wanted.scope.end is None)
         if not keeps:
             request = replace(request, held=frozenset())
@@ -600,7 +600,7 @@ class Ingester:
         return take(request, there, allow_gaps=_allow_gaps(ingestion, wanted), follows=False)
 
     def _list(self, wanted: Wanted, request: Asked) -> tuple[Period, ...] | None:
-        """Ask the source what it has of what is not held."""
+        """Ask the source which of the missing periods it has."""
         missing = request.wanted
         return self._sources.listed(_called(wanted), _source(wanted), missing[0], missing[-1], is_open=request.is_open)
 
@@ -618,7 +618,7 @@ class Ingester:
             stops_at_missing=stops_at_missing,
         )
 
-    # --- what is held ---
+    # --- existing data ---
 
     def _held(self, dataset_id: str) -> tuple[Dataset | None, VersionState | None]:
         dataset = self._datasets.find(dataset_id)
@@ -627,12 +627,12 @@ class Ingester:
         return dataset, self.head(dataset)
 
     def head(self, dataset: Dataset) -> VersionState | None:
-        """Return the version that the next ingestion of the dataset builds on."""
+        """Return the version that the next ingestion of the dataset updates."""
         row = self._catalog.rows.get(VERSION, dataset.state.head) if dataset.state.head else None
         return VersionState.model_validate(row.document) if row is not None and row.state not in GONE else None
 
     def _identities(self, wanted: Wanted, progress: Progress | None = None) -> list[dict[str, Any]]:
-        """Return name, size and sha256 of each source; between two of them a cancelled job ends."""
+        """Return the name, size and sha256 of each source. A cancelled job ends between two sources."""
         found: list[dict[str, Any]] = []
         for number, path in enumerate(wanted.files):
             if progress is not None:
@@ -652,7 +652,7 @@ class Ingester:
         *,
         warnings: Sequence[tuple[str, str]] = (),
     ) -> Outcome:
-        """Let the held version stand for what was asked; what else the request changes (texts, a tag, showing it) is one commit."""
+        """Reuse the existing version. Other changes of the request (texts, a tag, publishing) are one commit."""
         old, tag = dataset.state, ingestion.request.tag
         shows = publishes(ingestion.request, wanted) and not (old.published and old.latest == head.version_id)
         texts, described = old.texts, old.described
@@ -723,7 +723,7 @@ class Ingester:
             work.compensate(Compensation.model_validate(self._writer.claim(work.operation_id)))
             parent = head if _builds(ingestion, wanted, plan) else None
             if wanted.template is not None and plan.action != "revise" and head is not None and head.engine != self._writer.name:
-                parent = None  # all of it is read again, into the engine of new versions
+                parent = None  # everything is read again, for the engine of new versions
             staging, undo = self._writer.stage(work.operation_id, wanted.dataset_id, making.version_id, parent=self._parent(parent))
             work.compensate(*(Compensation.model_validate(each) for each in undo))
             base = self._base(staging, ingestion, wanted, plan, parent)
@@ -747,7 +747,7 @@ class Ingester:
                 outcome = self._commit(work, making, written, measured, period_type, complete)
                 progress("done", 1, 1)
                 return outcome
-            # The result equals the parent in every byte: the attempt is undone, and the parent stands for it.
+            # The result is byte-identical to the parent, so the attempt is undone and the parent is reused.
             work.rollback()
         assert dataset is not None
         self._remember(head.version_id, making.all_validators())
@@ -755,7 +755,7 @@ class Ingester:
         return self._reuse(ingestion, wanted, dataset, head, equal, complete)
 
     def _remember(self, version_id: str, validators: Mapping[str, str]) -> None:
-        """Let a version know what the source says now of bytes that are equal: they need not be looked at again."""
+        """Store the source's current validators of unchanged bytes in a version, so that they need not be checked again."""
         with self._catalog.backend.transaction():
             row = self._catalog.rows.get(VERSION, version_id)
             assert row is not None
@@ -765,7 +765,9 @@ class Ingester:
                 self._catalog.rows.put(now_said.row(row.owner, state=row.state, revision=row.revision))
 
     def _seal(self, work: UnitOfWork, staging: Staging, measured: Measured) -> None:
-        """Steps 9 to 12: take in what was verified, make its overviews and make all of it durable, move it to where it is read."""
+        """Assemble the verified objects, make the overviews, make everything durable, and move it to the final place of the
+        version.
+        """
         with step("assemble"):
             self._writer.assemble(staging)
         if measured.description.overview_levels:
@@ -781,8 +783,8 @@ class Ingester:
     def _commit(
         self, work: UnitOfWork, making: _Making, written: Written, measured: Measured, period_type: str, complete: Complete
     ) -> Outcome:
-        """Step 13: record, version, documents, completion and operation row in one transaction."""
-        # Counted over all versions, not from the parent: after a rollback the parent is not the newest.
+        """Commit the record, the version, the documents, the completion and the operation's row in one transaction."""
+        # Counted over all versions, because after a rollback the parent is not the newest version.
         seq = self._catalog.rows.next_seq(VERSION, making.dataset.record.id) if making.dataset else 1
         version = making.version(written, measured, period_type, seq=seq, engine=self._writer.name)
         record = making.record(version, measured.description, period_type)
@@ -799,7 +801,7 @@ class Ingester:
         else:
             work.add_record(record)
         before = making.dataset.record if making.dataset else None
-        if before is None or DatasetState.of(record).latest == version.version_id:  # else readers see nothing new
+        if before is None or DatasetState.of(record).latest == version.version_id:  # otherwise readers see no change
             announce(work, self._catalog.backend, before, record, "version" if before else "created")
         work.join(lambda: self._catalog.rows.put(version.row(record.id)))
         work.join(lambda: self._catalog.rows.put(cube.row(version.version_id, record.id)))
@@ -808,7 +810,7 @@ class Ingester:
         return outcome
 
     def _parent(self, held: VersionState | None) -> str | None:
-        """Return the version to build on. Raises InvalidRequest when another engine stores it."""
+        """Return the version to update. Raises InvalidRequest if another engine stores it."""
         if held is None:
             return None
         if held.engine != self._writer.name:
@@ -825,7 +827,8 @@ class Ingester:
             return None
         request = ingestion.request
         takes_new = request.overwrite or plan.action == "revise" or bool(ingestion.revised)
-        # What was fetched has the periods that were missing and no other, unless files hold several: a step that is held is a lie.
+        # Unless files contain several periods, the fetched files have only missing periods. An existing step in them is an error of
+        # the source.
         keeps = wanted.template is not None and (not wanted.is_fetched_by_period or wanted.holds_more)
         overlap: OnOverlap = "replace" if takes_new else "skip" if keeps else "error"
         measured = self._datasets.cube(parent.version_id).description
@@ -845,7 +848,7 @@ class Ingester:
         progress: Progress,
         base: Base | None,
     ) -> tuple[Written, Measured]:
-        """The first child writes, the second decodes what it wrote; of an update, what the sources touch."""
+        """Write in the first child, and decode and measure in the second. For an update, only the chunks that change."""
         fields = wanted.fields
         variables = tuple(v.name for v in fields.variables) or None
         with step("begin"):
@@ -874,7 +877,7 @@ class Ingester:
 
 @dataclass(frozen=True, slots=True)
 class _Chosen:
-    """What is done about the periods of a source."""
+    """The decision about the periods of a source."""
 
     asked: Asked
     taken: Taken
@@ -888,13 +891,13 @@ def _source(wanted: Wanted) -> PeriodSource:
 
 
 def _called(wanted: Wanted) -> str:
-    """Return what the source is called in messages."""
+    """Return the name of the source in messages."""
     block = wanted.block
     return (block.name if block and block.name else None) or (wanted.template.id if wanted.template else wanted.dataset_id)
 
 
 def _shares_files(source: PeriodSource, taken: Sequence[Period]) -> bool:
-    """Return whether periods next to each other come in one file."""
+    """Return whether consecutive periods are in the same file."""
     unit = getattr(source, "unit", None)
     return unit is not None and any(unit(each) in (unit(each.moved(-1)), unit(each.moved(1))) for each in taken)
 
@@ -905,7 +908,7 @@ def _told(warnings: Sequence[tuple[str, str]]) -> Iterator[dict[str, str]]:
 
 @dataclass(frozen=True, slots=True)
 class _Making:
-    """One version in the making: everything that is known of it but its bytes."""
+    """A version that is being made: everything about it except its bytes."""
 
     ingestion: Ingestion
     wanted: Wanted
@@ -915,7 +918,7 @@ class _Making:
     head: VersionState | None
     version_id: str
     validators: Mapping[str, str] = field(default_factory=dict)
-    """By period, what the source said of what was fetched now."""
+    """The source's validators of the fetched periods."""
 
     @property
     def updates(self) -> bool:
@@ -923,13 +926,13 @@ class _Making:
         return _updates(self.ingestion, self.wanted) and self.head is not None
 
     def as_written(self, written: Written) -> _Making:
-        """Return it with the action that the write found: where the steps of an update go is seen when they are read."""
+        """Return it with the action that the write determined, because the steps of an update are only known after reading them."""
         if written.change is None or written.change.kind == "none":
             return self
         return replace(self, plan=self.plan.model_copy(update={"action": written.change.kind}))
 
     def version(self, written: Written, measured: Measured, period_type: str, *, seq: int, engine: str) -> VersionState:
-        """Return what the catalog will say of the version."""
+        """Return the state of the version for the catalog."""
         at = now()
         return VersionState(
             version_id=self.version_id,
@@ -955,18 +958,18 @@ class _Making:
         )
 
     def all_validators(self) -> dict[str, str]:
-        """Return what the source said of the last periods, existing ones too where they are kept."""
+        """Return the source's validators of the last periods, including existing periods that are kept."""
         held = self.head.validators if self.head is not None and _builds(self.ingestion, self.wanted, self.plan) else {}
         every = {**held, **self.validators}
         return {text: every[text] for text in sorted(every)[-_VALIDATORS:]}
 
     def record(self, version: VersionState, description: CubeDescription, period_type: str) -> CatalogRecord:
-        """Return the record pointing to *version*; what is shown moves only when the request publishes."""
+        """Return the record that points to *version*. The published version changes only if the request publishes."""
         request, wanted = self.ingestion.request, self.wanted
         old = self.dataset.state if self.dataset else None
         tags = {**(old.tags if old else {}), **({request.tag: version.version_id} if request.tag else {})}
         if self.updates and old is not None:
-            # Steps are added: texts, template and area stay those of the dataset.
+            # Only steps are added; the texts, template and area of the dataset do not change.
             held = {"variables": description.all_fields, "grids": len(description.grids)}
             state = old.model_copy(update={"head": version.version_id, "tags": tags, **held})
             return self._pointing(state, version, description)
@@ -1000,7 +1003,7 @@ class _Making:
 
 
 def _check_checksum(block: SourceBlock | None, identities: Sequence[Mapping[str, Any]]) -> None:
-    """Refuse a file that is not the one that was meant. Raises SourceRejected (``digest-mismatch``)."""
+    """Refuse a file with another checksum than expected. Raises SourceRejected (``digest-mismatch``)."""
     if block is None or block.checksum is None:
         return
     found = [str(each["sha256"]) for each in identities]
@@ -1013,7 +1016,7 @@ def _check_checksum(block: SourceBlock | None, identities: Sequence[Mapping[str,
 
 
 def _last_periods(head: VersionState, template: DatasetTemplate) -> tuple[str, ...]:
-    """Return the last periods of a version that its template looks at again."""
+    """Return the last periods of a version that its template revisits."""
     temporal = head.coverage.get("temporal")
     if temporal is None:
         return ()
@@ -1024,12 +1027,12 @@ def _last_periods(head: VersionState, template: DatasetTemplate) -> tuple[str, .
 
 
 def _is_same_derivation(wanted: Wanted, head: VersionState) -> bool:
-    """Return whether the version was derived by the same recipe, with the same parameters, of the same versions."""
+    """Return whether the version was derived with the same recipe and parameters from the same versions."""
     return wanted.derivation is not None and head.derived is not None and wanted.derivation.key == head.derived.key
 
 
 def derived_edges(record: CatalogRecord, derivation: Derivation) -> tuple[Lineage, ...]:
-    """Return the lineage of a record that is derived: an edge to each input, with its version, in place of older ones."""
+    """Return the lineage of a derived record, with one edge to the version of each input instead of earlier edges."""
     kept = [each for each in record.lineage if each.rel != "derived_from"]
     edges = {
         each.record_id: Lineage(
@@ -1046,7 +1049,7 @@ def derived_edges(record: CatalogRecord, derivation: Derivation) -> tuple[Lineag
 def _changed(old: DatasetState, new: DatasetState, *, shows: bool) -> tuple[str, ...]:
     texts = [name for name in describe.TEXTS if getattr(old.texts, name) != getattr(new.texts, name)]
     if not texts and (old.texts, old.described) != (new.texts, new.described):
-        texts = ["texts"]  # what the source is called, or that somebody set what the data say as well
+        texts = ["texts"]  # the name of the source, or a text that a user set to the same value as the data
     tags = (f"tag {tag}" for tag in new.tags.keys() - old.tags.keys())
     return (*texts, *sorted(tags), *(("published",) if shows else ()))
 
@@ -1057,13 +1060,13 @@ def _release(wanted: Wanted) -> str | None:
 
 
 _VALIDATORS = 1_000
-"""Periods of which a version keeps what the source said: as many as may be looked at again."""
+"""How many validators a version keeps, which is the largest number of periods that a sync can revisit."""
 
 _IDENTITY = ("name", "size_bytes", "sha256")
 
 
 def _digest(ingestion: Ingestion, wanted: Wanted, identities: Sequence[Mapping[str, Any]]) -> str:
-    """Return the sha256 of the sources' bytes and of every option that changes values."""
+    """Return the sha256 of the sources' bytes and of all options that change values."""
     options = ingestion.options
     said = {
         "sources": identities,
@@ -1082,7 +1085,7 @@ def _digest(ingestion: Ingestion, wanted: Wanted, identities: Sequence[Mapping[s
 
 
 def _is_made_of(head: VersionState | None, identities: Sequence[Mapping[str, Any]]) -> bool:
-    """Return whether the version was made of exactly these sources."""
+    """Return whether the version was made from exactly these sources."""
     if head is None or not head.sources:
         return False
     held = [{name: each.get(name) for name in _IDENTITY} for each in head.sources]
@@ -1090,7 +1093,7 @@ def _is_made_of(head: VersionState | None, identities: Sequence[Mapping[str, Any
 
 
 def clearing(undo: Sequence[Mapping[str, Any]]) -> Iterator[Action]:
-    """Yield the after-action that removes what is left of the staging folder once the version has moved out of it."""
+    """Yield the after-action that removes the rest of the staging folder after the version was moved out of it."""
     for each in undo:
         if str(each["path"]).startswith("staging/"):
             proof = {**each.get("proof", {}), "tree": True}
@@ -1100,7 +1103,7 @@ def clearing(undo: Sequence[Mapping[str, Any]]) -> Iterator[Action]:
 def texts_of(
     wanted: Wanted, state: DatasetState | None, description: CubeDescription, period_type: str
 ) -> tuple[Texts, dict[str, Any]]:
-    """Return the texts of the dataset, and what of them was set: by ``describe``, or by a request for a direct source."""
+    """Return the texts of the dataset, and those that were set by ``describe`` or by a request for a direct source."""
     template = wanted.template
     described = {**(state.described if state else {}), **({} if template else describe.given(wanted.fields))}
     fields = wanted.fields if template else wanted.fields.model_copy(update={"title": None})
@@ -1111,7 +1114,7 @@ def texts_of(
 
 
 def publishes(request: IngestionRequest, wanted: Wanted) -> bool:
-    """Return whether the new version is shown at once: what the request says, else what the template says."""
+    """Return whether to publish the new version immediately: as in the request, otherwise as in the template."""
     return wanted.fields.publish if request.publish is None else request.publish
 
 

@@ -1,4 +1,4 @@
-"""What an ingestion is: the request for it, its plan, and the document that tells how it goes ."""
+"""The documents of an ingestion: its request, its plan, and its progress and result."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class _Value(BaseModel):
 
 
 def is_address(source: str) -> bool:
-    """Return whether a text names something that is not on this machine."""
+    """Return whether a text names a source that is not a local path."""
     return _ELSEWHERE.match(source) is not None
 
 
 def in_full(source: Any) -> Any:
-    """Return the block that a text, or a list of paths, stands for: ``upload:ID``, ``store:PROFILE/KEY``, an address, a path."""
+    """Return the source block for a text or a list of paths: ``upload:ID``, ``store:PROFILE/KEY``, a URL, a path."""
     if isinstance(source, list | tuple):
         return {"kind": "files", "paths": source}
     if not isinstance(source, str):
@@ -51,11 +51,11 @@ _ELSEWHERE = re.compile(r"upload:|store:|[A-Za-z][A-Za-z0-9+.-]*://")
 _FORMS = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}, {"type": "object"}]}
 
 type Source = Annotated[SourceBlock, BeforeValidator(in_full), WithJsonSchema(_FORMS)]
-"""A path, several paths, an address, ``store:PROFILE/KEY``, ``upload:ID``, or a block."""
+"""A path, several paths, a URL, ``store:PROFILE/KEY``, ``upload:ID``, or a source block."""
 
 
 class IngestionRequest(_Value):
-    """The body of ``POST /ingestions``. Names are the service's, never renamed."""
+    """The body of ``POST /ingestions``. Its names never change."""
 
     dataset_id: PublicId
     start: str | None = None
@@ -64,15 +64,16 @@ class IngestionRequest(_Value):
     overwrite: bool = False
     prefer_zarr: Annotated[bool, Later(True)] = True
     publish: bool | None = None
-    """Whether the new version is shown at once; null is what the template says, and a template that says nothing publishes."""
+    """Whether to publish the new version immediately; null uses the template, whose default is to publish."""
     source: Source | None = None
     mode: Literal["create", "update", "replace"] | None = None
     on_overlap: Literal["error", "skip", "replace"] | None = None
-    """Steps that are held, or that several files have: refuse them (the default), or take the first (``skip``) or last ones."""
+    """What to do with steps that the dataset already has or that are in several files: refuse them (the default), use the first
+    (``skip``), or use the last (``replace``)."""
     template: TemplateFields | None = None
     allow_gaps: bool = False
     skip_bad: bool = False
-    """Whether variables that cannot be published are left out and reported, instead of refusing the source."""
+    """Whether to skip and report variables that cannot be published, instead of refusing the source."""
     tag: Annotated[str | None, Field(pattern=r"^[a-z][a-z0-9._-]{0,63}$")] = None
     dry_run: bool = False
 
@@ -84,10 +85,10 @@ class IngestionRequest(_Value):
 
 
 class FileOptions(_Value):
-    """What the command line may say about the caller's own files; never part of an HTTP request."""
+    """Options of the command line for the caller's own files. They are never part of an HTTP request."""
 
     files: tuple[str, ...] = ()
-    """Absolute paths. They need not lie under ``sources.roots``; the gate reads them all the same."""
+    """Absolute paths. They need not be below ``sources.roots``, but only the gate reads them."""
     attributes: dict[str, Any] = {}
     append_dim: str | None = None
     group: str | None = None
@@ -95,7 +96,7 @@ class FileOptions(_Value):
 
 
 class Scope(_Value):
-    """What was asked for."""
+    """The requested area and periods."""
 
     start: str | None = None
     end: str | None = None
@@ -104,7 +105,7 @@ class Scope(_Value):
 
 
 class IngestionPlan(_Value):
-    """What an ingestion will do, decided before any byte is written."""
+    """What an ingestion will do. It is decided before any byte is written."""
 
     action: Action
     reason: str
@@ -118,7 +119,7 @@ class IngestionPlan(_Value):
 
 
 class Phase(_Value):
-    """How far an ingestion is."""
+    """The progress of an ingestion."""
 
     phase: Literal[
         "queued", "waiting", "planning", "fetching", "checking", "writing", "measuring", "sealing", "committing", "done"
@@ -131,17 +132,17 @@ class Phase(_Value):
 
 
 class Ingestion(_Value):
-    """One ingestion, whatever its status. Over HTTP ``request``, ``options`` and ``digest`` stay inside."""
+    """One ingestion with any status. ``request``, ``options`` and ``digest`` are not shown over HTTP."""
 
     ingestion_id: str = Field(default_factory=new_id)
     dataset_id: str
-    """The public id of the dataset that it makes or changes."""
+    """The id of the dataset that it makes or changes."""
     status: Status = "accepted"
     kind: Literal["ingestion", "sync"] = "ingestion"
     action: Action | None = None
     reused: bool = False
     changed: tuple[str, ...] = ()
-    """What changed next to the data when the held version was reused: names of texts, tags, ``published``."""
+    """What changed besides the data if the existing version was reused: names of texts, tags, ``published``."""
     version_id: str | None = None
     request_scope: Scope = Scope()
     coverage: dict[str, Any] | None = None
@@ -154,35 +155,35 @@ class Ingestion(_Value):
     started_at: Timestamp | None = None
     finished_at: Timestamp | None = None
     error: dict[str, Any] | None = None
-    """Why it failed, or why its last attempt did."""
+    """Why it, or its last attempt, failed."""
     retry_at: Timestamp | None = None
-    """When a job that is ``retrying`` begins its next attempt."""
+    """When a job with status ``retrying`` begins its next attempt."""
 
     request: IngestionRequest
     options: FileOptions = FileOptions()
     waited_for: bool = True
-    """Whether its caller waits: then a kill ends it as ``interrupted`` instead of queueing it again."""
+    """Whether its caller waits for it. If it is then killed, it ends as ``interrupted`` instead of being queued again."""
     created_by: str | None = None
     asker: str | None = None
-    """The key that asked: what was uploaded with it can be ingested with it alone."""
+    """The API key of the request. Only the key that sent an upload can ingest it."""
     until: str | None = None
-    """Of a sync: the last period that the template's availability admits, when no end was asked for."""
+    """For a sync without an end: the last period that the template's availability allows."""
     revised: tuple[str, ...] = ()
-    """Of a sync: held periods that the source has changed, and that are taken anew."""
+    """For a sync: existing periods that the source has changed and that are fetched again."""
 
     @property
     def digest(self) -> str:
-        """The sha256 of what was asked: an identical unfinished request gives the same ingestion."""
+        """The sha256 of the request. An identical unfinished request returns the same ingestion."""
         asked = {"request": self.request.model_dump(mode="json"), "options": self.options.model_dump(mode="json")}
         return hashlib.sha256(dumps(asked).encode()).hexdigest()
 
     @property
     def finished(self) -> bool:
-        """Whether nothing more will happen."""
+        """Whether it has ended."""
         return self.status not in UNFINISHED
 
     def started(self, at: datetime) -> Ingestion:
-        """Return it as running, one attempt further."""
+        """Return it with status ``running`` and one more attempt."""
         return self.model_copy(
             update={"status": "running", "attempt": self.attempt + 1, "started_at": at, "retry_at": None, "error": None}
         )

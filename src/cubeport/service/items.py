@@ -1,8 +1,8 @@
-"""Search for items: the retained versions of published datasets, by id, place, time and filter (STAC API, Item Search).
+"""Item search: find the retained versions of published datasets by id, place, time and filter (STAC API, Item Search).
 
-The catalog's index of versions finds what may fit, in the order that is asked for. What the index cannot tell (a geometry that is
-not a box, a filter) is asked of each that it finds. A search that is not done at its deadline gives the page that it has, and a
-token to go on from.
+The catalog's index of versions finds candidates in the requested order. Conditions that the index cannot check (a geometry that is
+not a box, a filter) are tested for each candidate. A search that reaches its deadline returns a partial page and a token to
+continue.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from cubeport.service.state import Cube, DatasetState, Reach, VersionState
 
 DEADLINE_S = 5.0
 _STEP = 500
-"""Versions that are looked at at a time where the index does not tell all."""
+"""How many versions are checked at a time if the index cannot decide."""
 
 type Order = tuple[tuple[RowOrder, bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Look:
-    """What the index is asked."""
+    """A query to the index."""
 
     names: Sequence[str] | None
-    """Ids of datasets."""
+    """The ids of datasets."""
     versions: Sequence[str] | None
-    """Ids of versions."""
+    """The ids of versions."""
     box: Box | None
     interval: Interval | None
     order: Order
@@ -46,15 +46,15 @@ class Look:
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A version that may fit, with its dataset."""
+    """A version that can match, with its dataset."""
 
     record_id: str
     state: DatasetState
     version: VersionState
     at: tuple[str | None, ...]
-    """Where it stands in the order."""
+    """Its position in the order."""
     origin: Any = None
-    """What the finder needs to make an item of it."""
+    """Data from which the finder can make an item."""
 
     @property
     def item_id(self) -> str:
@@ -63,7 +63,7 @@ class Candidate:
 
 
 class Finds(Protocol):
-    """What a search asks: :class:`~cubeport.service.datasets.Datasets`."""
+    """The part of :class:`~cubeport.service.datasets.Datasets` that a search needs."""
 
     def look(self, query: Look) -> list[Candidate]: ...
 
@@ -74,20 +74,20 @@ class Finds(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class ItemSearch:
-    """A search that was checked."""
+    """A validated search."""
 
     ids: frozenset[str] | None = None
     collections: frozenset[str] | None = None
     box: Box | None = None
-    """The box asked for, or that around the geometry: west, south, east, north in CRS84."""
+    """The requested box, or the box around the geometry: west, south, east, north in CRS84."""
     interval: Interval | None = None
     tests: tuple[Callable[[Mapping[str, Any]], bool], ...] = ()
-    """What the index cannot tell: each is asked of the facts of an item (:class:`Facts`)."""
+    """Conditions that the index cannot check. Each is applied to the facts of an item (:class:`Facts`)."""
     order: Order = (("created", True),)
     limit: int = 100
     token: str | None = None
     binding: str = ""
-    """What the token belongs to: the search without page and token."""
+    """Identifies the search of a token: the search without page and token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +99,12 @@ class ItemPage:
 
 
 def find(datasets: Finds, search: ItemSearch, *, deadline_s: float = DEADLINE_S) -> ItemPage:
-    """Return one page of items. At the deadline it ends early, with a token to go on from.
+    """Return one page of items. At the deadline it returns a partial page with a token to continue.
 
     Raises
     ------
     InvalidRequest
-        For a token of another search.
+        If the token belongs to another search.
     """
     after = _read(search) if search.token else None
     until = time.monotonic() + deadline_s
@@ -155,7 +155,7 @@ def _fits(datasets: Finds, search: ItemSearch, candidate: Candidate) -> bool:
 
 
 class Facts(Mapping[str, Any]):
-    """What may be asked of an item, by the names of the queryables; the cube is opened only for what it alone can tell."""
+    """The facts about an item, by the names of the queryables. The cube is only opened for facts that no row contains."""
 
     def __init__(self, datasets: Finds, candidate: Candidate) -> None:
         self._datasets, self._candidate = datasets, candidate
@@ -194,7 +194,7 @@ class Facts(Mapping[str, Any]):
                 return cube.documents["item"]["geometry"]
         found = cube.documents["item"]["properties"].get(name)
         if name == "datetime" and found is None and "start_datetime" not in cube.documents["item"]["properties"]:
-            return timestamp(self._candidate.version.created_at)  # as its item says
+            return timestamp(self._candidate.version.created_at)  # as in its item
         return found
 
     def __iter__(self) -> Iterator[str]:

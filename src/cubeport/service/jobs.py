@@ -1,8 +1,9 @@
-"""Jobs: ingestions that outlive their request, as rows that every process sees.
+"""Jobs: ingestions that continue after their request, stored as rows that all processes see.
 
-``accepted → running → completed | failed | cancelled``, ``running → retrying → running``; each step is a compare-and-set. A worker
-holds a kernel lock for its life: if that lock is free, the worker is dead, and any living process that looks at its jobs ends them
-or queues them again. A worker survives whatever happens to a job: when the job's row cannot be written it tries until it can.
+The states are ``accepted → running → completed | failed | cancelled`` and ``running → retrying → running``. Each change is a
+compare-and-set. A worker holds a kernel lock while it lives. If this lock is free, the worker is dead, and any process that reads
+its jobs ends them or queues them again. A worker survives any failure of a job: if it cannot write the row of the job, it retries
+until it can.
 """
 
 from __future__ import annotations
@@ -44,18 +45,18 @@ from cubeport.service.state import JOB
 from cubeport.service.workers import Life, Workers
 
 PROGRESS_S = 1.0
-"""Progress is stored at most so often; what is between is lost, on purpose."""
+"""Progress is stored at most this often, in seconds. Progress in between is dropped on purpose."""
 
 POLL_S = 1.0
-"""How long a worker sleeps when it knows of no work: jobs accepted by other processes are seen this late at most."""
+"""How long an idle worker sleeps, in seconds. It sees jobs that other processes accepted after at most this time."""
 
 CLOCK_S = 5.0
 CHORES_S = 60.0
-"""How often the clock applies retention."""
-"""How often a process with workers looks for the jobs of dead ones, and for old rows."""
+"""How often the clock applies retention, in seconds."""
+"""How often a process with workers checks for jobs of dead workers and for old rows, in seconds."""
 
 RETRY_AFTER_S = (60.0, 120.0, 240.0)
-"""How long a failed attempt of an asynchronous job waits for the next, plus up to a tenth."""
+"""The pauses after failed attempts of an asynchronous job, in seconds, plus up to a tenth."""
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.25, 15.0
 _PRUNED_AT_ONCE = 500
@@ -73,12 +74,12 @@ class Jobs:
     locks
         The locks between the processes of the instance.
     workers, queue, max_attempts, keep_days
-        The settings ``jobs.*``: threads of this process, unfinished jobs at most, attempts of an asynchronous job at most, and how
-        long finished jobs stay listed.
+        The settings ``jobs.*``: the number of threads of this process, the largest number of unfinished jobs, the largest number of
+        attempts of an asynchronous job, and how long finished jobs stay listed.
     chores
-        What the clock does every minute.
+        Functions that the clock calls every minute.
     servers
-        Where this process says that it runs.
+        Where this process announces that it is running.
     """
 
     def __init__(
@@ -107,23 +108,24 @@ class Jobs:
         self._worker = new_id()
         self._life: Life | None = None
         self._running_here = 0
-        """Threads of others that run a job by :meth:`run`, where this process is a worker for no longer than they do."""
+        """How many threads are in :meth:`run`. A process without worker threads is a worker only while there are any."""
         self._lives = threading.Lock()
         self._threads: list[threading.Thread] = []
         self._stopping = threading.Event()
         self._work = threading.Condition()
         self._outcomes: Counter[str] = Counter()
         self._trouble: dict[str, CubeportError] = {}
-        """By job, why its row cannot be written now."""
+        """Why the row of a job cannot be written, by job."""
 
-    # --- asking ---
+    # --- requests ---
 
     def submit(self, ingestion: Ingestion) -> Ingestion:
-        """Accept the ingestion, or return the unfinished one that asks for the same. Committed before it returns.
+        """Accept the ingestion, or return an identical unfinished one. It is committed before this returns.
 
         Raises
         ------
         QueueFull
+            If there are too many unfinished jobs.
         """
         accepted = self._accept(ingestion, worker=None)
         self.wake()
@@ -141,12 +143,12 @@ class Jobs:
         return ingestion
 
     def get(self, ingestion_id: str) -> Ingestion:
-        """Return the ingestion; one whose worker died is ended by being looked at. Raises NotFound."""
+        """Return the ingestion. If its worker has died, this ends it. Raises NotFound."""
         row = self._row(ingestion_id)
         return self._seen([row])[0] if self._is_orphan(row) else _ingestion(row)
 
     def follow(self, ingestion_id: str) -> tuple[Ingestion, int]:
-        """Return the ingestion and how often its row has changed: a higher number says that there is more to tell."""
+        """Return the ingestion and the number of changes of its row. A higher number means that there is news."""
         row = self._row(ingestion_id)
         if self._is_orphan(row):
             return self._seen([row])[0], row.revision + 1
@@ -160,7 +162,7 @@ class Jobs:
         limit: int = 100,
         after: tuple[int, str] | None = None,
     ) -> list[tuple[Ingestion, tuple[int, str]]]:
-        """Return ingestions, newest first, each with its place in the list."""
+        """Return ingestions, newest first, each with its position in the list."""
 
         def select() -> list[Row]:
             states = [status] if status else None
@@ -178,7 +180,7 @@ class Jobs:
         return row.state == "running" and worker != self._worker and self._alive.is_dead(str(worker))
 
     def _seen(self, rows: Sequence[Row]) -> list[Ingestion]:
-        """End the jobs of dead workers, then return *rows* as they are now; where nothing can be written, as they would be."""
+        """End the jobs of dead workers, then return the current *rows*. If nothing can be written, return them as they would be."""
         try:
             self.recover()
         except (CubeportError, OSError):
@@ -187,7 +189,7 @@ class Jobs:
         return [_ingestion(held.get(row.id, row)) for row in rows]
 
     def wait(self, ingestion_id: str, seconds: float) -> Ingestion:
-        """Return the ingestion when it has finished, or as it is after *seconds*; it may run in any process."""
+        """Return the ingestion after it has finished, or its state after *seconds*. It can run in any process."""
         deadline = time.monotonic() + seconds
         while not (ingestion := self.get(ingestion_id)).finished and (left := deadline - time.monotonic()) > 0:
             with self._work:
@@ -195,26 +197,27 @@ class Jobs:
         return ingestion
 
     def cancel(self, ingestion_id: str) -> Ingestion:
-        """Ask for its end; seen between units and chunks. One that nobody has begun ends at once.
+        """Cancel an ingestion. A running one ends between units or chunks; one that has not begun ends immediately.
 
         Raises
         ------
         NotFound, AlreadyFinished
+            If there is no such ingestion, or it has ended.
         """
         if self.get(ingestion_id).finished:
             raise AlreadyFinished(f"Ingestion {ingestion_id} has ended.")
         return self._change(ingestion_id, _asked_to_end)
 
     def unfinished(self) -> Mapping[str, int]:
-        """Return how many jobs of the instance are in each status before the end."""
+        """Return the number of unfinished jobs of the instance by status."""
         return {status: self._rows.count(JOB, states=[status]) for status in UNFINISHED}
 
     def outcomes(self) -> Mapping[str, int]:
-        """Return how the attempts of this process ended: by status, ``retrying`` included."""
+        """Return the number of ended attempts of this process by status, including ``retrying``."""
         return {status: self._outcomes[status] for status in ("completed", "failed", "cancelled", "retrying")}
 
     def check(self) -> None:
-        """Return if this process does its jobs as it should.
+        """Check that this process runs its jobs.
 
         Raises
         ------
@@ -230,9 +233,10 @@ class Jobs:
     # --- working ---
 
     def run(self, ingestion: Ingestion, listener: Listener | None = None) -> Ingestion:
-        """Run *ingestion* in this thread and return it finished; an identical unfinished one elsewhere is waited for.
+        """Run *ingestion* in this thread and return it after it has finished. If an identical one is running elsewhere, wait for
+        it.
 
-        An interrupt (Ctrl-C) ends the job as cancelled, undoes what it had begun, and is raised again with a note that says so.
+        An interrupt (Ctrl-C) cancels the job, undoes its changes, and is raised again with a note about this.
         """
         with self._living():
             mine = ingestion.started(now())
@@ -248,7 +252,7 @@ class Jobs:
             return self.wait(accepted.ingestion_id, float("inf"))
 
     def start(self, *chores: Callable[[], object]) -> None:
-        """Start the worker threads of this process, and its clock, which does these *chores* too."""
+        """Start the worker threads of this process and its clock, which also calls these *chores*."""
         self._chores = (*self._chores, *chores)
         self._live()
         if self._servers is not None:
@@ -260,7 +264,7 @@ class Jobs:
             self._threads.append(thread)
 
     def stop(self, *, timeout_s: float = 30.0) -> None:
-        """Let running jobs end for *timeout_s*; what runs longer is left to recovery, accepted ones to the next process."""
+        """Wait up to *timeout_s* for running jobs. Longer jobs are left to recovery, and accepted jobs to the next process."""
         self._stopping.set()
         self.wake()
         deadline = time.monotonic() + timeout_s
@@ -274,14 +278,15 @@ class Jobs:
         self._threads.clear()
 
     def wake(self) -> None:
-        """Tell workers and waiters of this process that something changed."""
+        """Notify the workers and waiting threads of this process that something changed."""
         with self._work:
             self._work.notify_all()
 
     def recover(self) -> list[Ingestion]:
-        """End the jobs of dead workers and return them: queued again if nobody waits for them, else ``failed``, ``interrupted``.
+        """End the jobs of dead workers and return them. They are queued again if nobody waits for them, and otherwise fail as
+        ``interrupted``.
 
-        What their attempts left in staging is undone as well.
+        Everything that their attempts left in staging is also undone.
         """
         ended, buried = [], set()
         for row in self._rows.select(JOB, states=["running"], limit=1000):
@@ -298,7 +303,7 @@ class Jobs:
         return ended
 
     def _of_the_dead(self, worker: str) -> Callable[[Ingestion, object], Ingestion]:
-        """Return what ends a job of *worker*, unless another process took it on meanwhile."""
+        """Return the change that ends a job of *worker*, unless another process has taken the job."""
         return lambda held, owner: self._orphaned(held) if owner == worker and not held.finished else held
 
     def _orphaned(self, held: Ingestion) -> Ingestion:
@@ -336,7 +341,7 @@ class Jobs:
                 _log.warning("jobs: a regular task failed and is tried again in a minute: %s", exc)
 
     def _prune(self) -> None:
-        """Forget finished jobs that are older than ``keep_days``, a bounded number at a time."""
+        """Remove finished jobs that are older than ``keep_days``, a limited number at a time."""
         before = int((now() - timedelta(days=self._keep_days)).timestamp() * 1_000_000)
         finished = ["completed", "failed", "cancelled"]
         for row in self._rows.select(JOB, states=finished, limit=_PRUNED_AT_ONCE):
@@ -374,7 +379,7 @@ class Jobs:
             self.wake()
 
     def _attempted(self, ingestion: Ingestion, listener: Listener | None) -> Callable[[Ingestion, object], Ingestion] | None:
-        """Run one attempt; return how its row changes, ``None`` when the commit has changed it already."""
+        """Run one attempt. Return the change of its row, or ``None`` if the commit has already changed it."""
         job_id = ingestion.ingestion_id
         try:
             self._ingester.attempt(
@@ -389,7 +394,7 @@ class Jobs:
                 return _ended(_retrying(exc))
             return _ended(_failed(exc))
         except Exception as exc:  # noqa: BLE001 - see below
-            # The one place where the unforeseen ends a job instead of a worker: its traceback goes to the log, once.
+            # Only here, an unexpected exception ends a job instead of a worker. Its traceback is logged once.
             _log.exception("ingestion %s failed unexpectedly", job_id)
             problem = CubeportError("Something unexpected happened; see the log.", next_step=f"cubeport logs --operation {job_id}")
             problem.__cause__ = exc
@@ -405,7 +410,7 @@ class Jobs:
         return row
 
     def _put(self, ingestion_id: str, change: Callable[[Ingestion, object], Ingestion]) -> Ingestion:
-        """Change the row in the transaction that is open, or in one of its own."""
+        """Change the row in the open transaction, or in a new one."""
         row = self._row(ingestion_id)
         held, owner = _ingestion(row), row.document.get("worker")
         changed = change(held, owner)
@@ -415,7 +420,7 @@ class Jobs:
         return changed
 
     def _change(self, ingestion_id: str, change: Callable[[Ingestion, object], Ingestion]) -> Ingestion:
-        """Change the row, reading again when another was faster."""
+        """Change the row, and try again if another process was faster."""
         while True:
             try:
                 return self._put(ingestion_id, change)
@@ -425,9 +430,9 @@ class Jobs:
     def _surely(
         self, ingestion_id: str, change: Callable[[Ingestion, object], Ingestion], *, timeout_s: float = float("inf")
     ) -> Ingestion | None:
-        """Change the row however often the catalog must be asked: a job whose row cannot be written would seem to run for ever.
+        """Change the row, and retry until it works, because a job whose row cannot be written would seem to run forever.
 
-        Return ``None`` when the process stops, or after *timeout_s*: the next process that finds this one dead then ends the row.
+        Return ``None`` if the process stops, or after *timeout_s*. The next process that finds this one dead then ends the row.
         """
         pause, deadline = _FIRST_PAUSE_S, time.monotonic() + timeout_s
         try:
@@ -435,7 +440,7 @@ class Jobs:
                 try:
                     return self._change(ingestion_id, change)
                 except NotFound:
-                    return None  # forgotten meanwhile
+                    return None  # it was removed meanwhile
                 except (CubeportError, OSError) as exc:
                     _log.warning("ingestion %s has ended, and its row cannot be written yet: %s", ingestion_id, exc)
                     self._trouble[ingestion_id] = exc if isinstance(exc, CubeportError) else Unavailable(str(exc.strerror))
@@ -445,7 +450,7 @@ class Jobs:
         finally:
             self._trouble.pop(ingestion_id, None)
 
-    # --- this process's life, as others can see it ---
+    # --- the lock that shows that this process lives ---
 
     @contextmanager
     def _living(self) -> Iterator[None]:
@@ -474,15 +479,15 @@ class Jobs:
         assert self._life is not None
         self._life.end()
         self._life = None
-        self._worker = new_id()  # a life that has ended does not begin again
+        self._worker = new_id()  # an ended lock is not reused
 
 
 _PHASES = {"start": "checking"}
-"""What a gate child calls its phases, where an ingestion says otherwise."""
+"""Phases of a gate child that have another name in an ingestion."""
 
 
 class _Progress:
-    """Stores a job's phase now and then, and raises when somebody asked for its end."""
+    """Stores the progress of a job from time to time, and raises if the job was cancelled."""
 
     def __init__(self, jobs: Jobs, ingestion_id: str, listener: Listener | None) -> None:
         self._jobs = jobs
@@ -504,7 +509,7 @@ class _Progress:
         try:
             held = self._jobs._change(self._id, lambda each, _: each.model_copy(update={"progress": shown}))  # noqa: SLF001 - one thing in two classes
         except Unavailable as exc:
-            # Progress may be lost: a catalog that is busy for a while must not end an attempt that needs it only at its commit.
+            # Progress can be lost. A busy catalog must not end an attempt that needs it only for its commit.
             _log.info("ingestion %s: its progress was not stored: %s", self._id, exc)
             return
         finally:
@@ -532,11 +537,11 @@ def _ingestion(row: Row) -> Ingestion:
 
 
 _MAY_PASS = (SourceFailed, SourceTimeout, Interrupted, NoSpace, Locked, BackendUnavailable, StoreUnavailable, DatasetBusy)
-"""What a source, a disk or a neighbour did: the same attempt may succeed later. A refusal is never tried again."""
+"""Errors of a source, a disk or another process, after which the same attempt can succeed later. Refusals are not retried."""
 
 
 def _ended(change: Callable[[Ingestion], Ingestion]) -> Callable[[Ingestion, object], Ingestion]:
-    """Return *change* for a job that has not ended yet; an end is for good."""
+    """Return *change* restricted to jobs that have not ended, because an end is final."""
     return lambda held, _: held if held.finished else change(held)
 
 
@@ -576,7 +581,7 @@ def _failed(problem: CubeportError) -> Callable[[Ingestion], Ingestion]:
 
 
 def _retrying(problem: CubeportError) -> Callable[[Ingestion], Ingestion]:
-    """Return what lets the job wait for its next attempt; ``error`` says why the last one failed."""
+    """Return the change that makes the job wait for its next attempt. ``error`` contains the last failure."""
 
     def change(held: Ingestion) -> Ingestion:
         wait_s = RETRY_AFTER_S[min(held.attempt, len(RETRY_AFTER_S)) - 1] * random.uniform(1, 1.1)  # noqa: S311 - spreads load only

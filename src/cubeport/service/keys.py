@@ -1,7 +1,7 @@
-"""Keys of callers over HTTP: who may do what without being on this machine.
+"""API keys, which give callers on other machines permissions over HTTP.
 
-Rows next to the records: every process sees an added or revoked key at its next request. Of a key only the sha256 is
-kept; its text is shown once, when it is made.
+They are rows next to the records, so every process sees an added or revoked key at its next request. Only the sha256 of a key is
+stored; its text is shown once, when it is made.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ KEY = "key"
 ACTIVE, REVOKED = "active", "revoked"
 
 PER_NAME = 2
-"""Active keys of one name: the old and the new one, while the old is still in use somewhere."""
+"""The largest number of active keys with the same name: the new one, and the old one while it is still in use."""
 
 
 class Key(BaseModel):
-    """A key as the catalog keeps it: never its text, only the sha256 of that."""
+    """A key in the catalog: the sha256 of its text, never the text itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -40,18 +40,18 @@ class Key(BaseModel):
     name: Annotated[str, Field(pattern=r"^[a-z][a-z0-9._-]{0,63}$")]
     scope: Scope
     datasets: tuple[Annotated[str, Field(pattern=r"^[a-z0-9_*?\[\]!-]{1,64}$")], ...] = ("*",)
-    """Globs of the dataset ids that it is for."""
+    """Globs of the dataset ids for which it is valid."""
     created_at: Timestamp = Field(default_factory=now)
     expires_at: Timestamp | None = None
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return what may be shown of it."""
+        """Return the fields that may be shown."""
         return self.model_dump(mode="json", exclude={"sha256"})
 
 
 @dataclass(frozen=True, slots=True)
 class Made:
-    """A key just made, with its text: the only time that anybody sees it."""
+    """A new key with its text, which is shown only once."""
 
     key: Key
     text: str
@@ -65,11 +65,11 @@ class Keys:
         self._rows = backend.rows
 
     def any(self) -> bool:
-        """Return whether any key is active; then nobody is let in for being on this machine."""
+        """Return whether any key is active. Callers on this machine then need a key too."""
         return self._rows.count(KEY, states=[ACTIVE]) > 0
 
     def get(self, key_id: str) -> Key | None:
-        """Return the active key of that id."""
+        """Return the active key with this id, or ``None``."""
         row = self._rows.get(KEY, key_id)
         return Key.model_validate(row.document) if row is not None and row.state == ACTIVE else None
 
@@ -85,9 +85,9 @@ class Keys:
         Raises
         ------
         InvalidRequest
-            When it would be expired already.
+            If it would already be expired.
         Conflict
-            When the name has two active keys.
+            If the name already has two active keys.
         """
         if expires_at is not None and expires_at <= now():
             raise InvalidRequest("A key must expire in the future.")
@@ -111,7 +111,7 @@ class Keys:
         return Made(key, text)
 
     def revoke(self, key_id: str) -> Key:
-        """End a key: it opens nothing at the next request, in every process. Raises NotFound."""
+        """Revoke a key. It is invalid in every process from the next request on. Raises NotFound."""
         with self._backend.transaction():
             row = self._rows.get(KEY, key_id)
             if row is None or row.state != ACTIVE:

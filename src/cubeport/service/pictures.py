@@ -1,4 +1,6 @@
-"""Pictures of datasets: which slice, which cells, drawn. The same selection as a coverage; nothing but the window is read."""
+"""Pictures of datasets: select a slice, find its cells, and draw them. Selections are those of coverages; only the window is
+read.
+"""
 
 from __future__ import annotations
 
@@ -32,45 +34,45 @@ if TYPE_CHECKING:
 MOST_PIXELS = 4 * 1024 * 1024
 MOST_SIDE = 4096
 MOST_CHUNKS = 1024
-"""Chunks that one picture may read."""
+"""The largest number of chunks that one picture may read."""
 _PLACES_BYTES = 64 * 1024 * 1024
-"""Memory of the places of pixels that are kept: the next step of a series needs the same."""
+"""The memory for cached pixel positions, in bytes. The next step of a series needs the same positions."""
 _SECONDS = 30.0
 
 
 @dataclass(frozen=True, slots=True)
 class PictureQuery:
-    """What a picture shows."""
+    """A query for a picture."""
 
     canvas: Canvas
     selection: Selection = field(default_factory=Selection)
-    """``datetime``, ``subsets`` and at most one of ``properties``: one slice each."""
+    """``datetime``, ``subsets`` and at most one of ``properties``. Each selects one slice."""
     range: tuple[float, float] | str | None = None
-    """Lowest and highest value of the palette, or ``view``: those of what is seen."""
+    """The lowest and highest value of the palette; ``view`` uses those of the visible values."""
     palette: str | None = None
     steps: int | None = None
     hide_beyond: bool | None = None
     logarithmic: bool | None = None
     background: tuple[int, int, int] | None = None
-    """Red, green, blue of pixels without data; ``None`` leaves them transparent."""
+    """Red, green and blue of pixels without data; ``None`` leaves them transparent."""
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A drawn picture, and what it shows."""
+    """A picture, and the description of what it shows."""
 
     content: bytes
     look: Look
     field: str
     slices: Mapping[str, str]
-    """By axis: the label that was drawn."""
+    """The label that was drawn, by axis."""
     overview: int = 0
     """The level that was drawn; 0 is the cube."""
 
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """An axis of a field, beside those of the map: what can be seen of it, and what is."""
+    """An axis of a field that is not an axis of the map: its possible labels, and the selected one."""
 
     name: str
     kind: str
@@ -81,7 +83,7 @@ class Choice:
 
 
 class Pictures:
-    """Draws pictures; one for a process."""
+    """Draws pictures. A process has one."""
 
     def __init__(self, versions: Versions, *, most_chunks: int = MOST_CHUNKS, most_pixels: int = MOST_PIXELS) -> None:
         self._versions = versions
@@ -90,16 +92,16 @@ class Pictures:
         self._places: Bounded[tuple[str, str | None, Canvas], Places] = Bounded(_PLACES_BYTES)
 
     def draw(self, shown: PublishedView, query: PictureQuery, *, left: threading.Event | None = None) -> Picture:
-        """Return the picture. A box without data gives one without anything on it: a map is not an answer about data.
+        """Return the picture. A box without data gives an empty picture, as maps require.
 
         Raises
         ------
         InvalidRequest
-            For a field, an axis, a label, a palette or a reference system that the dataset or the service does not have.
+            If the dataset or the service does not have the field, axis, label, palette or reference system.
         TooLarge
-            When it would read too many chunks.
+            If it would read too many chunks.
         NotFound
-            When the dataset has no horizontal position.
+            If the dataset has no horizontal position.
         """
         import numpy as np
 
@@ -129,7 +131,7 @@ class Pictures:
         return Picture(png(pixels, colours, opacity), look, name, slices, level)
 
     def value(self, shown: PublishedView, query: PictureQuery, column: int, row: int) -> tuple[float | int | None, dict[str, str]]:
-        """Return the value under a pixel of the picture, ``None`` where there is none, and the label drawn of each other axis.
+        """Return the value at a pixel of the picture, or ``None`` if there is none, and the drawn label of each other axis.
 
         Raises as :meth:`draw`.
         """
@@ -138,7 +140,7 @@ class Pictures:
         opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
         name = self._field(shown, query.selection)
         if shown.description.cell_dimensions:
-            # Cells of positions have no edges of their own: what was drawn there is the answer.
+            # Cells located by positions have no edges of their own, so the drawn cell is the answer.
             whole = self._located(shown, opened, canvas)
             places = replace(whole, index=tuple(each[row : row + 1, column : column + 1] for each in whole.index))
         else:
@@ -155,12 +157,13 @@ class Pictures:
         return (None if found != found else found), slices
 
     def dimensions(self, shown: PublishedView, field: str, *, most: int = 0) -> list[Dimension]:
-        """Return the axes of a field beside those of the map, each with its labels and the one that is drawn without a wish.
+        """Return the axes of a field that are not axes of the map, each with its labels and its default.
 
         Parameters
         ----------
         most
-            Labels that are listed; even times are an interval as well, and of longer axes that are not even the first ones stand.
+            The largest number of labels to list. Even times are also given as an interval; of longer uneven axes, the first labels
+            are listed.
         """
         opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
         description: CubeDescription = shown.description
@@ -183,12 +186,12 @@ class Pictures:
         return found
 
     def look(self, shown: PublishedView, selection: Selection | None = None) -> tuple[str, Look]:
-        """Return the field that is drawn, and how. Raises InvalidRequest, NotFound."""
+        """Return the field to draw and its look. Raises InvalidRequest, NotFound."""
         field = self._field(shown, selection or Selection())
         return field, self._look(shown, field, PictureQuery(Canvas((0, 0, 1, 1), 1, 1)), None)
 
     def choices(self, shown: PublishedView, selection: Selection) -> tuple[Choice, ...]:
-        """Return the axes of the field but those of the map, with all their labels. Raises InvalidRequest, NotFound."""
+        """Return the axes of the field except those of the map, with all their labels. Raises InvalidRequest, NotFound."""
         opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
         field = self._field(shown, selection)
         description = opened.description
@@ -237,7 +240,9 @@ class Pictures:
     def _values(
         self, opened: Opened, field: str, places: Places, chosen: Mapping[str, int], deadline: AnswerDeadline
     ) -> tuple[Array | None, tuple[int, ...]]:
-        """Return the values of the smallest window with every cell that is seen, and where it begins; ``None`` when none is."""
+        """Return the values of the smallest window with all visible cells, and its first indices; ``None`` if no cell is
+        visible.
+        """
         along = {name: Window(name, (IndexRange(place, place + 1),)) for name, place in chosen.items()}
         begins = []
         for dimension, index in zip(places.dimensions, places.index, strict=True):
@@ -269,7 +274,7 @@ class Pictures:
         try:
             look = look_of(shown.description.variable(field), shown.texts.render)
         except ValueError:
-            look = Look("viridis", 0.0, 1.0)  # all is missing: nothing will be seen of it
+            look = Look("viridis", 0.0, 1.0)  # all values are missing, so nothing will be visible
         changes: dict[str, Any] = {}
         if query.palette is not None:
             if query.palette not in palettes():
@@ -299,12 +304,13 @@ def _has_overviews(description: CubeDescription, field: str) -> bool:
 
 
 def world(description: CubeDescription, width: int) -> Canvas:
-    """Return the canvas of a dataset's own box, *width* pixels on its longer side, in CRS84; the height follows the ground.
+    """Return a canvas in CRS84 for the box of a dataset, with *width* pixels on its longer side, and true proportions on the
+    ground.
 
     Raises
     ------
     NotFound
-        When the dataset has no place.
+        If the dataset has no place.
     """
     import math
 
@@ -325,9 +331,9 @@ def _nowhere() -> NotFound:
 
 
 def _slices(opened: Opened, field: str, across: Sequence[str], selection: Selection) -> dict[str, int]:
-    """Return the index that is drawn of each dimension but those of the map, in the store's order.
+    """Return the index to draw along each dimension except those of the map, in the order of the store.
 
-    Without a wish: of time the last label that is not in the future, else the first; of every other axis the first.
+    The default is the last time that is not in the future (otherwise the first time), and the first label of every other axis.
     """
     description = opened.description
     asked = Selection(datetime=selection.datetime, subsets=selection.subsets, properties=(field,))
@@ -364,7 +370,7 @@ def _placed(look: Look, values: Array | None, begins: tuple[int, ...], places: P
 
     if values is None:
         return np.zeros((canvas.height, canvas.width), "uint8")
-    # One transparent cell more: that of the pixels that have none.
+    # One more cell, which is transparent, for pixels without a cell.
     classes = np.zeros([size + 1 for size in values.shape], "uint8")
     classes[tuple(slice(0, size) for size in values.shape)] = look.classes(values)
     index = [np.where(each < 0, size, each - begin) for each, size, begin in zip(places.index, values.shape, begins, strict=True)]

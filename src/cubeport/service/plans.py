@@ -1,6 +1,6 @@
-"""What a query will take, made once, as a value: resolved against one version, counted from metadata, and refused or not.
+"""Plans of queries: a query resolved against one version, with its cost from metadata and a refusal if it is over a limit.
 
-Nothing here reads a value. A plan is handed along: to the estimate, to the headers of the answer, to the encoder.
+A plan is made once, without reading any values. The estimate, the headers of the answer and the encoder all use it.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from cubeport.service.ports import Encoders
 
 MIB = 1 << 20
 _SETTLED_AT_ONCE = 1 << 16
-"""Cells of the box of an area that are compared with the region while planning; larger ones wait for a place first."""
+"""While planning, up to this many cells of a box are compared with the region. Larger boxes first wait for a place."""
 
 
 @dataclass(frozen=True, slots=True)
 class AnswerLimits:
-    """Bounds of one answer; each refusal names its setting."""
+    """The limits of one answer. A refusal names its setting."""
 
     json_cells: int = 1_000_000
     csv_cells: int = 1_000_000
@@ -42,14 +42,14 @@ class AnswerLimits:
     chunks: int = 10_000
     seconds: float = 30.0
     heavy: int = field(default_factory=lambda: os.cpu_count() or 1)
-    """How many heavy answers are made at one time."""
+    """How many heavy answers are made at the same time."""
     wait_s: float = 2.0
-    """How long a heavy answer waits for a place before 503."""
+    """How long a heavy answer waits for a place before it is refused with 503, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Which limit a plan is over."""
+    """The limit that a plan exceeds."""
 
     setting: str
     limit: int
@@ -59,7 +59,7 @@ class Refusal:
 
 @dataclass(frozen=True, slots=True)
 class CubeQuery:
-    """What a caller asks of one dataset: a coverage, an EDR query (with a place) or a download, in one form."""
+    """A query of one dataset: a coverage, an EDR query (with a place) or a download, in one form."""
 
     selection: Selection
     form: Form
@@ -74,7 +74,7 @@ class CubeQuery:
         return [(renamed.get(name, name), value) for name, value in self.selection.query()]
 
     def href(self, public_url: str, name: str) -> str:
-        """Return the address of this query of the dataset *name*."""
+        """Return the URL of this query for the dataset *name*."""
         if self.download:
             base = f"{public_url}/datasets/{name}/download"
         else:
@@ -85,7 +85,7 @@ class CubeQuery:
 
 @dataclass(frozen=True, slots=True)
 class QueryPlan:
-    """A query compared with one version: its part of the cube, what that costs, and the limit that it is over, if any."""
+    """A query resolved against one version: its part of the cube, its cost, and the limit that it exceeds, if any."""
 
     shown: PublishedView
     query: CubeQuery
@@ -93,7 +93,7 @@ class QueryPlan:
     encoder: Encoder
     refusal: Refusal | None
     settled: bool = True
-    """Whether the part is final: of a large region it is the box until :func:`settled` hides what is outside it."""
+    """Whether the part is final. For a large region it is the box, until :func:`settled` hides the cells outside the region."""
 
     @property
     def description(self) -> CubeDescription:
@@ -105,7 +105,7 @@ class QueryPlan:
 
     @property
     def name(self) -> str:
-        """The version, as ``{dataset_id}@{version_id}``."""
+        """The name of the version: ``{dataset_id}@{version_id}``."""
         return f"{self.shown.texts.dataset_id}@{self.shown.version.version_id}"
 
 
@@ -117,7 +117,7 @@ def plan(
     Raises
     ------
     InvalidRequest, NotFound
-        What the query names and the cube does not have; what is outside the data.
+        If the query names something that the cube does not have, or is outside the data.
     """
     description, labels = opened.description, opened.labels()
     kind = None if query.place is None else query_named(query.place.kind)
@@ -152,7 +152,7 @@ def plan(
 
 
 def settled(plan: QueryPlan, deadline: Deadline) -> QueryPlan:
-    """Return the plan with the cells outside the region hidden; plans of other queries as they are."""
+    """Return the plan with the cells outside the region hidden. Plans of other queries are returned unchanged."""
     if plan.settled or plan.query.place is None:
         return plan
     part = plan.part
@@ -161,11 +161,11 @@ def settled(plan: QueryPlan, deadline: Deadline) -> QueryPlan:
 
 
 def _at_once() -> None:
-    """Patience for what is known to be short."""
+    """The deadline for work that is known to be short: none."""
 
 
 def refusal_of(query: CubeQuery, part: Part, encoder: Encoder, limits: AnswerLimits) -> Refusal | None:
-    """Return the first limit that the part is over, or ``None``."""
+    """Return the first limit that the part exceeds, or ``None``."""
     setting = "download_cells" if query.download and query.form.stored else query.form.limit
     checks = (
         Refusal(f"limits.{setting}", getattr(limits, setting), encoder.counted(part), "cells"),
@@ -176,7 +176,7 @@ def refusal_of(query: CubeQuery, part: Part, encoder: Encoder, limits: AnswerLim
 
 
 def check(plan: QueryPlan, encoders: Encoders, limits: AnswerLimits) -> None:
-    """Raise TooLarge, with what could be asked instead, when the plan is over a limit."""
+    """Raise TooLarge with alternatives if the plan exceeds a limit."""
     over = plan.refusal
     if over is not None:
         raise TooLarge(
@@ -190,7 +190,7 @@ def check(plan: QueryPlan, encoders: Encoders, limits: AnswerLimits) -> None:
 
 
 def alternatives(plan: QueryPlan, encoders: Encoders, limits: AnswerLimits) -> list[dict[str, str]]:
-    """Return queries that would be answered: less time, fewer cells, another form, the store itself, an estimate."""
+    """Return smaller queries that would be accepted: less time, fewer cells, another form, the Zarr store, an estimate."""
     name, public_url = plan.shown.dataset_name if plan.query.download else plan.shown.coverage_name, plan.part.public_url
 
     def told(title: str, query: CubeQuery) -> dict[str, str]:
@@ -209,7 +209,7 @@ def alternatives(plan: QueryPlan, encoders: Encoders, limits: AnswerLimits) -> l
 
 
 def _shorter(plan: QueryPlan, limits: AnswerLimits) -> Iterator[CubeQuery]:
-    """Yield the query with the longest leading time that is within every limit, where there is one."""
+    """Yield the query with as many of the first time steps as all limits allow, if there is one."""
     axis, over, part = time_axis(plan.description), plan.refusal, plan.part
     if over is None or axis is None or axis.scalar:
         return
@@ -230,7 +230,7 @@ def _shorter(plan: QueryPlan, limits: AnswerLimits) -> Iterator[CubeQuery]:
 
 
 def _coarser(plan: QueryPlan, limits: AnswerLimits) -> Iterator[CubeQuery]:
-    """Yield the query with the least ``scale-factor`` that is within every limit; for coverages with x and y."""
+    """Yield the query with the smallest ``scale-factor`` that all limits allow, for coverages with x and y."""
     over, query, part = plan.refusal, plan.query, plan.part
     if over is None or query.download or query.place is not None or query.selection.scale is not None:
         return
@@ -252,7 +252,7 @@ def _coarser(plan: QueryPlan, limits: AnswerLimits) -> Iterator[CubeQuery]:
 
 
 def _every(window: Window, size: int) -> tuple[IndexRange, ...]:
-    """Return *size* indices of the window, evenly spread, as runs: chunks are counted by where they are."""
+    """Return *size* indices of the window, evenly spread, as ranges, because the number of chunks depends on their positions."""
     import numpy as np
 
     indices = window.indices()
@@ -261,7 +261,7 @@ def _every(window: Window, size: int) -> tuple[IndexRange, ...]:
 
 
 def _with_everything(description: CubeDescription, windows: Windows) -> Windows:
-    """Return the windows for every variable that holds data, those apart from the main axes with them."""
+    """Return the windows with all data variables, including those on other axes than the fields."""
     data = tuple(variable.name for variable in description.variables if variable.role in ("data", "auxiliary"))
     along = dict(windows.along)
     for name in data:

@@ -1,4 +1,4 @@
-"""What the service needs from outside. ``adapters`` implement these; ``main`` brings the two together."""
+"""The ports of the service: what it needs from outside. ``adapters`` implement them, and ``main`` connects both."""
 
 from __future__ import annotations
 
@@ -60,13 +60,17 @@ __all__ = [
 
 
 class Gate(Protocol):
-    """The only way in: confined children that read what came from outside."""
+    """The gate: confined children that read all data from outside."""
 
     def identify(self, sources: Sequence[Path]) -> tuple[Mapping[str, Any], ...]:
-        """Return the identity of each source without decoding it: ``name``, ``size_bytes``, ``sha256``. Raises SourceRejected."""
+        """Return the identity of each source without decoding it: ``name``, ``size_bytes`` and ``sha256``. Raises
+        SourceRejected.
+        """
 
     def write(self, order: WriteRequest, *, progress: Progress | None = None) -> Written:
-        """Run the first child; ``target`` stays its owner's. Raises SourceRejected, AreaOutsideSource and data conflicts."""
+        """Run the first child. The caller stays the owner of ``target``. Raises SourceRejected, AreaOutsideSource and data
+        conflicts.
+        """
 
     def measure(
         self,
@@ -78,10 +82,11 @@ class Gate(Protocol):
         arrived: bool = False,
         progress: Progress | None = None,
     ) -> Measured:
-        """Run the second child: decode all of ``staging/<op>/new``, compare digests, describe, write ``manifest.json`` beside.
+        """Run the second child: decode everything in ``staging/<op>/new``, compare digests, describe the cube, write
+        ``manifest.json``.
 
-        With *arrived* no child has written it: variables and their order are those of its own metadata, and there is no digest of
-        values to compare with.
+        With *arrived*, another instance wrote the version. The variables and their order are then those of its own metadata, and
+        there are no digests of values to compare.
         """
 
     def overviews(self, staging: Staging, digest: str, cube: CubeDescription) -> None:
@@ -94,48 +99,49 @@ class Gate(Protocol):
 
 
 class Writer(Protocol):
-    """The role of an engine that makes versions: the methods are called in this order, for one version after the other."""
+    """The role of an engine that makes versions. The methods are called in this order, for one version at a time."""
 
     name: str
-    """What the catalog records as the engine of the version; it is read by the engine of that name."""
+    """The name of the engine in the catalog. The version is read by the engine with this name."""
 
     def claim(self, operation_id: str) -> Mapping[str, Any]:
-        """Return the compensation to journal before :meth:`stage`: a kill between the two must leave no folder behind."""
+        """Return the compensation to record in the journal before :meth:`stage`, so that a kill in between leaves no folder."""
 
     def stage(
         self, operation_id: str, dataset_id: str, version_id: str, *, parent: str | None = None
     ) -> tuple[Staging, Sequence[Mapping[str, Any]]]:
-        """Make ``staging/<op>`` and return it with the compensations to journal: ``{undo, profile, path, proof}``."""
+        """Make ``staging/<op>`` and return it with the compensations to record: ``{undo, profile, path, proof}``."""
 
     def begin(self, staging: Staging) -> None:
-        """Make the folder ``new``, in which the gate's children write."""
+        """Make the folder ``new``, to which the gate's children write."""
 
     def assemble(self, staging: Staging, *, overviews: bool = False) -> None:
-        """Take in the objects that the manifest in ``new`` lists, and only those; what was not written is the parent's.
+        """Assemble the objects that the manifest in ``new`` lists, and only those. Objects that were not written come from the
+        parent.
 
-        With *overviews* those of the cube's overviews, which have a manifest of their own.
+        With *overviews*, assemble those of the cube's overviews, which have their own manifest.
         """
 
     def sync(self, staging: Staging) -> None:
         """Make every byte and every name durable. An error abandons the version."""
 
     def publish(self, staging: Staging) -> None:
-        """Move the version to where it is read, durably. Raises TargetExists."""
+        """Move the version durably to its final place. Raises TargetExists."""
 
     def clear(self, staging: Staging) -> None:
-        """Remove ``staging/<op>``; idempotent."""
+        """Remove ``staging/<op>``. Idempotent."""
 
 
 class Reader(Protocol):
     """The role of an engine that reads versions."""
 
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
-        """Return the object, or ``None`` when the version's manifest does not list the key.
+        """Return the object, or ``None`` if the manifest of the version does not list the key.
 
         Raises
         ------
         Corrupt
-            When the manifest lists it and the store does not have it: absent is not unreadable.
+            If the manifest lists the object but the store does not have it. Absent is not unreadable.
         StoreUnavailable
             When the store cannot be read.
         """
@@ -144,10 +150,12 @@ class Reader(Protocol):
         """Return an object of the version's overviews, whose keys begin with the level; as :meth:`read`."""
 
     def manifest(self, dataset_id: str, version_id: str) -> bytes:
-        """Return ``manifest.json`` as stored. Raises Corrupt where it is missing."""
+        """Return ``manifest.json`` as stored. Raises Corrupt if it is missing."""
 
     def place(self, dataset_id: str, version_id: str, key: str) -> str | None:
-        """Return the path of the object below the engine's store, for a web server that sends files; ``None`` without files."""
+        """Return the path of the object below the engine's store, for a web server that sends files; ``None`` if there are no
+        files.
+        """
 
 
 class Listed(Protocol):
@@ -155,86 +163,87 @@ class Listed(Protocol):
 
     @property
     def path(self) -> str:
-        """Relative to the data folder."""
+        """The path relative to the data folder."""
 
     @property
     def name(self) -> str: ...
 
     @property
     def modified_s(self) -> float:
-        """When it last changed, by the clock of the store."""
+        """The time of the last change, by the clock of the store."""
 
 
 class Lister(Protocol):
-    """The role of an engine that looks after what is stored: it lists, measures, checks and removes."""
+    """The role of an engine that maintains stored versions: it lists, measures, checks and removes them."""
 
     def staged(self) -> Sequence[Listed]:
-        """Return what is in staging."""
+        """Return the folders in staging."""
 
     def versions(self) -> Sequence[tuple[str, Listed]]:
-        """Return the dataset and the place of every version of this engine; the name of the place is the version's id."""
+        """Return the dataset and the folder of every version of this engine. The name of the folder is the id of the version."""
 
     def size(self, path: str) -> int:
-        """Return the bytes of everything at a listed path."""
+        """Return the total size of everything at a listed path in bytes."""
 
     def occupied(self, dataset_id: str) -> Occupied:
-        """Return the bytes of the dataset's versions of this engine."""
+        """Return the size of the dataset's versions in this engine."""
 
     def faults(self, path: str, *, digest: str, data: bool, after: str = "") -> Iterator[tuple[str | None, str]]:
-        """Yield each key of the version behind *after*, in order, with the kind of what differs from the manifest there.
+        """Yield each key of the version after *after* in order, with the kind of its difference from the manifest, or ``None``.
 
-        The manifest itself, whose sha256 is *digest*, is looked at first; *data* reads every byte.
+        The manifest itself, whose sha256 must be *digest*, is checked first. With *data*, every byte is read.
         """
 
     def object(self, path: str, key: str) -> str:
         """Return the path of an object of the version at *path*."""
 
     def strays(self) -> Iterator[str]:
-        """Yield the paths of files that are in the store and belong to no version."""
+        """Yield the paths of files in the store that belong to no version."""
 
     def drop(self, dataset_id: str, version_id: str) -> None:
-        """Remove the version's bytes; idempotent, also after a kill in between."""
+        """Remove the bytes of the version. Idempotent, also after a kill in between."""
 
 
 class Sources(Protocol):
-    """Where data come from. Looks names up and fetches bytes; what is in them is the gate's to read."""
+    """The sources of data. They resolve names and fetch bytes; only the gate reads the contents."""
 
     def resolve(
         self, source: SourceBlock, *, asker: str | None = None, variables: Sequence[str] = ()
     ) -> tuple[Path, ...] | PeriodSource:
-        """Return the files (or Zarr folders) of this machine that the block names, or the source that can fetch them.
+        """Return the local files (or Zarr folders) that the block names, or the source that can fetch them.
 
-        Nothing is asked of another machine here. *asker* is who may use an upload; of a
-        Zarr store the *variables* alone need be fetched.
+        No request is sent to another machine here. *asker* is the key that may use an upload. From a Zarr store, only *variables*
+        need to be fetched.
 
         Raises
         ------
         SourceRejected
-            ``not-allowed`` outside roots and origins or by a scheme that is refused; ``empty`` when nothing is there.
+            ``not-allowed`` outside roots and origins or with a refused scheme; ``empty`` if nothing is found.
         InvalidRequest, UnknownProfile
-            For a plugin or a profile that is not there, or parameters that it does not take.
+            If the plugin or profile does not exist, or does not accept the parameters.
         """
 
     def stamps(self, files: tuple[Path, ...]) -> tuple[tuple[str, int, str], ...]:
-        """Return name, size in bytes and time of change of local files, without opening them."""
+        """Return the name, size in bytes and modification time of local files, without opening them."""
 
     def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
-        """Return the command line's own files; they need lie under no root. Raises SourceRejected when one is not there."""
+        """Return the command line's own files, which need not be below a root. Raises SourceRejected if one does not exist."""
 
     def listed(
         self, name: str, source: PeriodSource, start: Period, end: Period, *, is_open: bool = False
     ) -> tuple[Period, ...] | None:
-        """Return the periods that the source lists, ``None`` if it cannot list. Raises Configuration for a list that lies.
+        """Return the periods that the source lists; ``None`` if it cannot list. Raises Configuration for a list that breaks the
+        contract.
 
-        With an open end, a source that must be asked for each period is asked until it has had none for a while.
+        With an open end, a source with ``asks_each`` is searched until it has had no period for a while.
         """
 
     def bring(self, source: PeriodSource, order: BringOrder, *, progress: Progress) -> AbstractContextManager[Brought]:
-        """Fetch what is ordered; its files stay where they are until left."""
+        """Fetch the periods of *order*. The files stay in place until the block ends."""
 
 
 class Receiving(Protocol):
-    """An upload on its way. Leaving it without :meth:`finish` leaves nothing."""
+    """An upload in progress. If the block ends without :meth:`finish`, nothing is kept."""
 
     def __enter__(self) -> Self: ...
 
@@ -244,41 +253,41 @@ class Receiving(Protocol):
         """Write the next bytes. Raises TooLarge, NoSpace."""
 
     def finish(self, *, sha256: str | None) -> Upload:
-        """Make it whole, and return what was sent. Raises SourceRejected (``empty``, ``digest-mismatch``)."""
+        """Complete the upload and return it. Raises SourceRejected (``empty``, ``digest-mismatch``)."""
 
 
 class Uploads(Protocol):
     """Files that clients send."""
 
     def begin(self, *, filename: str, owner: str | None, declared: int | None) -> Receiving:
-        """Return what takes the bytes. Raises TooLarge, NoSpace."""
+        """Return the object that receives the bytes. Raises TooLarge, NoSpace."""
 
 
 class Versions(Protocol):
-    """Versions open for reading, kept open within bounds: a version never changes, so nothing is ever invalidated."""
+    """Opens versions for reading, and caches opened versions. A version never changes, so nothing needs to be invalidated."""
 
     def open(self, dataset_id: str, version_id: str, description: CubeDescription) -> OpenedCube:
-        """Return the opened version; *description* is what was measured when it was sealed.
+        """Return the opened version. *description* was measured when the version was sealed.
 
         Raises
         ------
         Corrupt, StoreUnavailable
-            When its metadata are missing or damaged; when the store cannot be read now.
+            If its metadata are missing or damaged; if the store cannot be read at the moment.
         """
 
 
 class Encoders(Protocol):
-    """Those who write the output forms."""
+    """The encoders of the output forms."""
 
     def of(self, form: Form) -> Encoder:
         """Return the encoder of *form*."""
 
 
 class Way(Protocol):
-    """The way of an answer through pygeoapi: its API functions call our provider, and the provider calls *make*, once."""
+    """Makes an answer through pygeoapi: its API functions call our provider, and the provider calls *make* once."""
 
     def coverage(self, name: str, make: Callable[[], Answer], *, form: Form) -> Answer:
-        """Return what *make* returns; what it raises comes through. *name* is ``{dataset_id}@{version_id}``."""
+        """Return the result of *make*, or raise its errors. *name* is ``{dataset_id}@{version_id}``."""
 
     def edr(self, name: str, make: Callable[[], Answer], *, kind: str, where: Mapping[str, str], form: Form) -> Answer:
         """Return the same for an EDR query of *kind*; *where* is its ``coords`` or ``bbox`` in canonical form."""

@@ -1,4 +1,4 @@
-"""The service's state as its documents say it: what HTTP answers and ``--json`` prints, the same for both."""
+"""The documents of the service, which are the same over HTTP and with ``--json``."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from cubeport.service.state import VersionState
 from cubeport.service.sync import Synced
 
 NEWEST = 20
-"""Versions in a dataset's own document."""
+"""How many versions the document of a dataset lists."""
 
 
 class Shows(Protocol):
-    """The service, as its documents need it."""
+    """The part of the service that the documents need."""
 
     def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView: ...
 
@@ -33,7 +33,7 @@ def detail(service: Shows, dataset_id: str, public_url: str) -> native.DatasetDe
 
 
 def version(shown: PublishedView, state: VersionState, stored: str, public_url: str) -> native.Version:
-    """Return one version of the dataset that *shown* is of."""
+    """Return the document of one version of the dataset of *shown*."""
     return native.version(
         state.model_dump(mode="json"),
         dataset_id=shown.texts.dataset_id,
@@ -53,7 +53,7 @@ def _pointed(shown: PublishedView, version_id: str, stored: str) -> Literal["lat
 
 
 def ingestion(service: Shows, done: Ingestion, public_url: str) -> dict[str, Any]:
-    """Return the Ingestion document; ``dataset`` is the summary of what it made, published or not, while that is there."""
+    """Return the Ingestion document. ``dataset`` is the summary of the resulting dataset, published or not, while it exists."""
     document = done.model_dump(
         mode="json", exclude={"request", "options", "waited_for", "created_by", "asker", "until", "revised", "dataset_id"}
     )
@@ -68,7 +68,7 @@ def ingestion(service: Shows, done: Ingestion, public_url: str) -> dict[str, Any
 
 
 def synced(service: Shows, done: Synced, public_url: str) -> dict[str, Any]:
-    """Return the SyncResponse document; ``dataset`` is the dataset as it is now."""
+    """Return the SyncResponse document. ``dataset`` is the current dataset."""
     ran = done.ingestion
     message = done.detail.message
     if ran is not None and ran.status == "completed":
@@ -89,7 +89,7 @@ def synced(service: Shows, done: Synced, public_url: str) -> dict[str, Any]:
 def _made(service: Shows, done: Ingestion) -> PublishedView | None:
     try:
         return service.shown(done.dataset_id, unpublished=True)
-    except NotFound:  # deleted or removed since: the ingestion stays true without it
+    except NotFound:  # deleted or removed since: the document is still valid without it
         return None
 
 

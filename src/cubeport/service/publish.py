@@ -1,4 +1,4 @@
-"""Publish, unpublish, delete, restore: one commit each, seen by the next request on every face in every process."""
+"""Publish, unpublish, delete and restore: each is one commit, which the next request sees on every face in every process."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ from cubeport.service.state import GONE, VERSION, DatasetState, Publication, Rea
 
 _TAG = re.compile(r"[a-z][a-z0-9._-]{0,63}")
 _LEFT = 100
-"""Versions of which the record says when they stopped being ``latest``: of older ones, it is when ``latest`` last moved."""
+"""For how many versions the record keeps when they stopped being ``latest``. For older ones, the last move of ``latest`` is
+used."""
 
 
 def pointed(state: DatasetState, version_id: str) -> DatasetState:
@@ -41,11 +42,12 @@ def pointed(state: DatasetState, version_id: str) -> DatasetState:
 
 
 def publish(catalog: Catalog, datasets: Datasets, dataset_id: str, *, version: str | None = None) -> CatalogRecord:
-    """Show ``head``, or the version named by id or tag, on every face. Repeating it changes nothing.
+    """Publish ``head``, or the version with an id or tag, on every face. Repeating it changes nothing.
 
     Raises
     ------
     NotFound, NothingToPublish, VersionRemoved
+        If there is no such dataset or version, there is nothing to publish, or retention removed the version.
     """
     dataset = datasets.get(dataset_id)
     state = dataset.state
@@ -61,14 +63,15 @@ def publish(catalog: Catalog, datasets: Datasets, dataset_id: str, *, version: s
 
 
 def rollback(catalog: Catalog, datasets: Datasets, dataset_id: str, *, to: str) -> CatalogRecord:
-    """Go back to a version, named by id or tag: readers see it, and the next ingestion builds on it.
+    """Go back to a version, given by id or tag. Readers see it, and the next ingestion updates it.
 
-    One commit, and no byte is copied. Later versions stay listed and can be published again; an unpublished dataset stays
+    This is one commit, and no bytes are copied. Later versions stay listed and can be published again. An unpublished dataset stays
     unpublished. Repeating it changes nothing.
 
     Raises
     ------
     NotFound, VersionRemoved
+        If there is no such dataset or version, or retention removed the version.
     """
     dataset = datasets.get(dataset_id)
     state = dataset.state
@@ -86,15 +89,16 @@ def rollback(catalog: Catalog, datasets: Datasets, dataset_id: str, *, to: str) 
 
 
 def tag(catalog: Catalog, datasets: Datasets, dataset_id: str, name: str, *, version: str, force: bool = False) -> CatalogRecord:
-    """Name a version; readers pin it as ``dataset@tag``, and retention spares it. Repeating it changes nothing.
+    """Tag a version. Readers can pin it as ``dataset@tag``, and retention keeps it. Repeating it changes nothing.
 
     Raises
     ------
     NotFound, VersionRemoved
+        If there is no such dataset or version, or retention removed the version.
     InvalidRequest
         If *name* is not lower case letters, digits, dots, dashes and underscores, or is ``latest``.
     TagExists
-        If it names another version already, unless *force*.
+        If it is a tag of another version, unless *force*.
     """
     if not _TAG.fullmatch(name) or name == "latest":
         raise InvalidRequest(
@@ -147,7 +151,7 @@ def show(
     *,
     reason: Reason,
 ) -> None:
-    """Make the version of *row* the shown one in this unit of work: the record finds it, and its row says since when."""
+    """Publish the version of *row* in this unit of work: update the record, and record the time in the row."""
     version = VersionState.model_validate(row.document)
     after = with_shown(record, pointed(state, version.version_id), datasets.cube(version.version_id).description)
     work.update_record(after)
@@ -158,7 +162,7 @@ def show(
 
 
 def unpublish(catalog: Catalog, datasets: Datasets, dataset_id: str) -> CatalogRecord:
-    """Take the dataset off every face; versions and pointers stay. Repeating it changes nothing."""
+    """Remove the dataset from every face. Versions and pointers stay. Repeating it changes nothing."""
     dataset = datasets.get(dataset_id)
     if dataset.state.publication.status == "unpublished":
         return dataset.record
@@ -173,14 +177,15 @@ def unpublish(catalog: Catalog, datasets: Datasets, dataset_id: str) -> CatalogR
 def delete(
     catalog: Catalog, datasets: Datasets, dataset_id: str, *, if_match: int | None = None, purge: bool = False
 ) -> CatalogRecord:
-    """Leave a tombstone: off every face at once, the id free again. The bytes stay.
+    """Delete a dataset and leave a tombstone. It disappears from every face, and its id is free again. The bytes stay.
 
-    With *purge* every version is removed in the same commit; ``gc`` and the clock of the jobs free the bytes
-    ``retention.grace_min`` later, since readers that began before still hold them.
+    With *purge*, all versions are removed in the same commit. ``gc`` and the clock of the jobs free the bytes
+    ``retention.grace_min`` later, because earlier readers still use them.
 
     Raises
     ------
     NotFound
+        If there is no such dataset.
     PreconditionFailed
         If *if_match* is not the record's version.
     """
@@ -203,11 +208,12 @@ def delete(
 
 
 def restore(catalog: Catalog, datasets: Datasets, dataset_id: str) -> CatalogRecord:
-    """Bring back the newest deleted dataset of that id, unpublished.
+    """Restore the most recently deleted dataset with this id, unpublished.
 
     Raises
     ------
     NotFound, KeyExists
+        If there is no deleted dataset with this id, or another dataset uses the id now.
     """
     found = datasets.deleted(dataset_id)
     if found is None:
@@ -220,7 +226,7 @@ def restore(catalog: Catalog, datasets: Datasets, dataset_id: str) -> CatalogRec
 
 
 def with_state(record: CatalogRecord, state: DatasetState) -> CatalogRecord:
-    """Return *record* holding *state*, with the texts that searches use equal to it."""
+    """Return *record* with *state*, and with the texts that searches use."""
     texts = state.texts
     return record.replace(
         title=texts.title,
@@ -231,7 +237,7 @@ def with_state(record: CatalogRecord, state: DatasetState) -> CatalogRecord:
 
 
 def with_shown(record: CatalogRecord, state: DatasetState, shown: CubeDescription) -> CatalogRecord:
-    """Return *record* holding *state*, found by the time and place of *shown*."""
+    """Return *record* with *state*, and with the time and place of *shown* for searches."""
     reach = Reach.of(shown)
     moved = state.model_copy(update={"variables": shown.all_fields, "grids": len(shown.grids)})
     time = TimeSpan.model_validate({"start": reach.start, "end": reach.end}) if reach.start else None

@@ -1,4 +1,4 @@
-"""Queries that read values: planned once, refused before anything is read, carried out within their time and place."""
+"""Queries for values. They are planned once, refused before anything is read, and run within limits on time and concurrency."""
 
 from __future__ import annotations
 
@@ -21,30 +21,31 @@ from cubeport.service.plans import MIB, AnswerLimits, CubeQuery, QueryPlan
 from cubeport.service.ports import Encoders, Versions, Way
 
 _LIGHT_CELLS = 65_536
-"""Answers up to this size do not wait for a place among the heavy ones."""
+"""Answers with at most this many cells do not wait for a place for heavy work."""
 _LIGHT_CHUNKS = 64
-"""And only if they decode at most so many chunks."""
+"""They must also decode at most this many chunks."""
 _LARGE_GRID = 1 << 20
-"""Positions of a grid without straight axes from which even planning waits for a place: it looks at all of them."""
+"""For a grid without straight axes and with more positions than this, planning also waits for a place, because it checks all of
+them."""
 _SMALL = 1 << 16
-"""Bytes of an answer that are not worth a file."""
+"""Answers up to this size in bytes do not need a file."""
 _MANY_POINTS = 20
-"""Points of one query from which planning waits for a place: each is looked for on its own."""
+"""With more points than this, planning also waits for a place, because each point is searched separately."""
 _TELLING = 1 << 14
-"""Bytes of an answer from which estimates learn."""
+"""Estimates learn from answers of at least this size in bytes."""
 _LEARNT = 4_096
-"""How many answers' true sizes are remembered, to better later estimates of the same fields."""
+"""How many actual sizes are kept to improve later estimates for the same fields."""
 
 
 class AnswerDeadline:
-    """Lasts for some seconds, and as long as the client is there."""
+    """A deadline in seconds, which also ends when the client disconnects."""
 
     def __init__(self, seconds: float, left: threading.Event | None = None) -> None:
         self._until = time.monotonic() + seconds
         self._left = left
 
     def __call__(self) -> None:
-        """Return, or raise Cancelled when the client has gone and Unavailable when the time is up."""
+        """Raise Cancelled if the client has disconnected, or Unavailable if the time is up."""
         if self._left is not None and self._left.is_set():
             raise Cancelled("The client has closed the connection.")
         if time.monotonic() > self._until:
@@ -53,19 +54,19 @@ class AnswerDeadline:
 
 @dataclass(frozen=True, slots=True)
 class Answered:
-    """An answer, and the plan as it was carried out."""
+    """An answer with its final plan."""
 
     plan: QueryPlan
     content: Answer
 
 
 def no_place() -> Unavailable:
-    """Return the error of a query for which no place became free."""
+    """Return the error for a query that did not get a place."""
     return Unavailable("Other large answers are being made.", retry_after_s=5, next_step="Try again in a few seconds.")
 
 
 class Queries:
-    """Makes plans and carries them out; one for a process."""
+    """Makes plans and runs them. A process has one."""
 
     def __init__(
         self,
@@ -85,28 +86,28 @@ class Queries:
         self._way = way
         self._places = threading.BoundedSemaphore(self.limits.heavy)
         self._rates: dict[str, float] = {}
-        """Decoded bytes a second of recent answers, by form."""
+        """The decoded bytes per second of recent answers, by form."""
         self._true_sizes: dict[tuple[str, ...], float] = {}
-        """How far estimates of a version's fields were off."""
+        """The ratio of actual and estimated size, by the fields of a version."""
 
     def plan(self, shown: PublishedView, query: CubeQuery, *, placed: bool = False) -> QueryPlan:
-        """Return the plan, refused or not: coordinates are read (once a version), no values. Raises as ``plans.plan``.
+        """Return the plan, refused or not. Only coordinates are read, once for each version. Raises as ``plans.plan``.
 
         Parameters
         ----------
         placed
-            Whether the caller holds a place of :meth:`try_place` already, which :meth:`large` grids need.
+            Whether the caller already has a place from :meth:`try_place`, which :meth:`large` queries need.
         """
         with self.place() if self.large(shown, query) and not placed else nullcontext():
             opened = self.versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
             return plans.plan(shown, query, opened, self._encoders.of(query.form), self.limits, public_url=self.public_url)
 
     def check(self, plan: QueryPlan) -> None:
-        """Raise TooLarge, with what could be asked instead, when the plan is over a limit."""
+        """Raise TooLarge with alternatives if the plan exceeds a limit."""
         plans.check(plan, self._encoders, self.limits)
 
     def estimate(self, plan: QueryPlan) -> dict[str, Any]:
-        """Return what the answer would cost; no value is read."""
+        """Return the cost of the answer. No values are read."""
         cost, over = plan.part.cost, plan.refusal
         return {
             "cells": cost.cells,
@@ -120,23 +121,25 @@ class Queries:
         }
 
     def size(self, plan: QueryPlan) -> int:
-        """Return the bytes of the answer: no metadata say how much is missing, so answers before this one count too."""
+        """Return the estimated size of the answer in bytes. Metadata do not show how much is missing, so earlier answers are used
+        too.
+        """
         return round(plan.encoder.size(plan.part) * self._true_sizes.get(_kind_of(plan), 1.0))
 
     def answer(self, plan: QueryPlan, *, left: threading.Event | None = None, placed: bool = False) -> Answered:
-        """Return the answer, with the plan as it was carried out.
+        """Return the answer with its final plan.
 
         Parameters
         ----------
         left
-            Set when the client has gone: then the work is given up.
+            Set when the client disconnects, which stops the work.
         placed
-            Whether the caller holds a place of :meth:`try_place` already.
+            Whether the caller already has a place from :meth:`try_place`.
 
         Raises
         ------
         TooLarge, Unavailable, Cancelled, NoSpace
-            As :meth:`check`; when there is no place or no time; when the client left; when there is no room for a file.
+            As :meth:`check`; if there is no place or no time left; if the client disconnected; if there is no space for a file.
         """
         self.check(plan)
         query = plan.query
@@ -157,18 +160,19 @@ class Queries:
         return Answered(plan, content)
 
     def hold(self, content: bytes) -> Answer:
-        """Return what is sent: a large answer is in the room of answers, so that what slow clients have not taken is bounded.
+        """Return the answer to send. A large answer is stored in the room of answers, which limits the data that slow clients have
+        not received.
 
         Raises
         ------
         NoSpace
-            When answers that are being sent leave no room.
+            If answers that are being sent leave no space.
         """
         return content if len(content) <= _SMALL else self._room.hold(content)
 
     def _made(self, plan: QueryPlan, deadline: AnswerDeadline) -> Answer:
         answer = plan.encoder.encode(plan.part, self._room, deadline)
-        # A small answer is mostly its frame, and outside a mask all is missing: neither says how long values are.
+        # Nothing can be learnt from small answers, which are mostly their frame, and from masked ones, which are mostly missing.
         if isinstance(answer, bytes) and len(answer) > _TELLING and plan.part.windows.mask is None:
             if len(self._true_sizes) >= _LEARNT:
                 self._true_sizes.clear()
@@ -180,7 +184,7 @@ class Queries:
         return plan.part.cost.cells > _LIGHT_CELLS or plan.part.cost.chunks > _LIGHT_CHUNKS
 
     def large(self, shown: PublishedView, query: CubeQuery) -> bool:
-        """Return whether even planning is heavy work: many points, or a grid whose positions are many and all looked at."""
+        """Return whether planning is heavy work too, because there are many points, or many positions that must all be checked."""
         place = query.place
         if (
             place is not None
@@ -195,7 +199,7 @@ class Queries:
         return math.prod(description.variable(spatial.x).shape) > _LARGE_GRID
 
     def try_place(self) -> bool:
-        """Take a place of heavy work, of which there are as many as cores, if one is free; :meth:`leave_place` gives it back."""
+        """Take a place for heavy work if one is free. There are as many as cores. :meth:`leave_place` gives it back."""
         return self._places.acquire(blocking=False)
 
     def leave_place(self) -> None:
@@ -204,7 +208,7 @@ class Queries:
 
     @contextmanager
     def place(self) -> Iterator[None]:
-        """Hold a place of heavy work. Raises Unavailable when none becomes free in ``limits.wait_s``."""
+        """Hold a place for heavy work during the block. Raises Unavailable if none becomes free in ``limits.wait_s``."""
         if not self._places.acquire(timeout=self.limits.wait_s):
             raise no_place()
         try:

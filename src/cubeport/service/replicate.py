@@ -1,7 +1,8 @@
-"""Mirrors: a version goes from one instance to another with all that faces show of it, and is the same there, byte for byte.
+"""Mirrors: copy a version with everything that faces show of it from one instance to another, byte for byte.
 
-What arrives is hostile like any source. Its objects are compared with the manifest, the gate's child decodes all of them, and the
-version is kept only when its manifest has the digest that its source says; then it is registered in one commit, like an ingestion.
+Received data are untrusted, like any source. The objects are compared with the manifest, and the gate's child decodes all of them.
+The version is kept only if its manifest has the digest that the other instance reported. It is then registered in one commit, like
+an ingestion.
 """
 
 from __future__ import annotations
@@ -41,46 +42,48 @@ type HexId = Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")]
 
 
 class Replica(BaseModel):
-    """What one instance tells another of a version: everything but the bytes, and nothing that is true there alone."""
+    """The description of a version for another instance: everything except its bytes, and nothing that is only valid in one
+    instance.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset_id: PublicId
     version_id: HexId
     digest: Sha256
-    """sha256 of the manifest."""
+    """The sha256 of the manifest."""
     size_bytes: Annotated[int, Field(ge=0)]
     kind: VersionKind
     created_at: datetime
     release: Annotated[str | None, Field(max_length=200)] = None
     fields: Annotated[tuple[Annotated[str, Field(max_length=200)], ...], Field(max_length=10_000)] = ()
-    """The data variables that faces show first."""
+    """The data variables that faces offer together."""
     period_type: Annotated[str | None, Field(max_length=40)] = None
     texts: dict[str, Any] = {}
-    """As ``describe`` takes them."""
+    """The texts, in the format of ``describe``."""
     origin: Annotated[str, Field(max_length=2_000)]
-    """The address of the service that it comes from."""
+    """The URL of the service from which it comes."""
 
 
 @dataclass(frozen=True, slots=True)
 class Arrived:
-    """What taking a version in came to."""
+    """The outcome of receiving a version."""
 
     dataset_id: str
     version_id: str
     added: bool
-    """False when the version was here already."""
+    """False if the version existed already."""
     sent_objects: int = 0
     sent_bytes: int = 0
 
     def to_mapping(self) -> dict[str, Any]:
-        """Return it as HTTP and the command line show it."""
+        """Return the outcome as shown over HTTP and on the command line."""
         names = ("dataset_id", "version_id", "added", "sent_objects", "sent_bytes")
         return {"kind": "Replication", **{name: getattr(self, name) for name in names}}
 
 
 class Arriving(Protocol):
-    """Objects on their way here: ``adapters.engines.arriving.Arrivals``."""
+    """The objects of versions that are being received: ``adapters.engines.arriving.Arrivals``."""
 
     def begin(self, digest: str, manifest: bytes) -> dict[str, int]: ...
 
@@ -98,20 +101,20 @@ class Arriving(Protocol):
 
 
 class Elsewhere(Protocol):
-    """Another instance, over HTTP. Whatever it refuses is raised as the error that it names."""
+    """Another instance over HTTP. Its refusals are raised as the errors that it reports."""
 
     @property
     def url(self) -> str: ...
 
     def replica(self, ref: str) -> Any:
-        """Return the document of a Replica, not looked at yet."""
+        """Return the document of a Replica, not yet validated."""
 
     def manifest(self, ref: str) -> bytes: ...
 
     def object(self, ref: str, key: str) -> bytes: ...
 
     def begin(self, digest: str, manifest: bytes) -> list[str]:
-        """Send the manifest; return the sha256 of some objects that are missing there, all if they are few."""
+        """Send the manifest. Return the sha256 of missing objects: all of them, or some if there are many."""
 
     def put(self, digest: str, sha256: str, data: bytes) -> None: ...
 
@@ -119,7 +122,7 @@ class Elsewhere(Protocol):
 
 
 class Stored(Protocol):
-    """Versions of this instance as bytes: the service's engines."""
+    """The bytes of this instance's versions: the service's engines."""
 
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None: ...
 
@@ -130,12 +133,12 @@ type Listened = Callable[[str, int, int], None]
 
 
 class Replicator:
-    """Sends versions, takes them in, and compares them.
+    """Sends, receives and compares versions.
 
     Parameters
     ----------
     lock
-        ``lock(dataset_id)``, held while a version is taken in.
+        ``lock(dataset_id)``, held while a version is received.
     """
 
     def __init__(
@@ -160,7 +163,7 @@ class Replicator:
         self._url = public_url
 
     def replica(self, shown: PublishedView) -> Replica:
-        """Return what another instance needs to know of a version."""
+        """Return the description of a version for another instance."""
         row = self._catalog.rows.get(VERSION, shown.version.version_id)
         if row is None:
             raise NotFound("There is no such version.", what="version")
@@ -181,12 +184,12 @@ class Replicator:
         )
 
     def push(self, shown: PublishedView, there: Elsewhere, *, publish: bool = True, progress: Listened | None = None) -> Arrived:
-        """Send a version to another instance. What arrived there before is not sent again.
+        """Send a version to another instance. Objects that it already has are not sent again.
 
         Raises
         ------
         CubeportError
-            What the other instance says, and what reading here raises.
+            If the other instance refuses it, or reading fails here.
         """
         replica = self.replica(shown)
         manifest = self._stored.manifest(replica.dataset_id, replica.version_id)
@@ -206,14 +209,14 @@ class Replicator:
     def pull(
         self, there: Elsewhere, ref: str, *, publish: bool = True, replace: bool = False, progress: Listened | None = None
     ) -> Arrived:
-        """Take a version of another instance in: ``id`` or ``id@ref``. Objects that are here already are not fetched.
+        """Fetch a version from another instance: ``id`` or ``id@ref``. Objects that exist here are not fetched.
 
         Raises
         ------
         DatasetExists
-            When a dataset of that id is here and does not come from there, unless *replace*.
+            If a dataset with this id exists here and does not come from the other instance, unless *replace*.
         SourceRejected
-            ``digest-mismatch``, when something is not what its digest says.
+            ``digest-mismatch``, if something does not match its digest.
         """
         replica = read_replica(there.replica(ref))
         wanted = f"{replica.dataset_id}@{replica.version_id}"
@@ -237,11 +240,12 @@ class Replicator:
         return Arrived(done.dataset_id, done.version_id, done.added, sent, size)
 
     def arrive(self, replica: Replica, *, publish: bool = True, replace: bool = False, progress: Listened | None = None) -> Arrived:
-        """Make a version of what arrived, and register it: one unit of work, one commit.
+        """Make a version from the received objects and register it, in one unit of work and one commit.
 
         Raises
         ------
         DatasetExists, DatasetBusy, SourceRejected, NoSpace
+            See :meth:`pull`. Another process can also hold the dataset, or the disk can be full.
         """
         changes = describe.read(replica.texts)
         with self._lock(replica.dataset_id), step("lock"):
@@ -256,7 +260,9 @@ class Replicator:
         return Arrived(replica.dataset_id, replica.version_id, added=row is None)
 
     def verify(self, there: Elsewhere, dataset_id: str) -> dict[str, Any]:
-        """Compare a dataset with that of the same id elsewhere: version, objects by the manifests, texts."""
+        """Compare a dataset with the dataset with the same id in another instance: version, objects by their manifests, and
+        texts.
+        """
         theirs, shown = read_replica(there.replica(dataset_id)), self._datasets.shown(dataset_id, unpublished=True)
         ours = self.replica(shown)
         differs: list[str] = []
@@ -287,7 +293,7 @@ class Replicator:
         }
 
     def _read(self, replica: Replica, key: str) -> bytes:
-        """Return an object of ours, compared with its digest. Raises SourceRejected (``digest-mismatch``)."""
+        """Return a local object after comparing it with its digest. Raises SourceRejected (``digest-mismatch``)."""
         found = self._stored.read(replica.dataset_id, replica.version_id, key)
         if found is None:
             raise NotFound("The version has no such object.", what="data")
@@ -300,7 +306,7 @@ class Replicator:
         return data
 
     def _check(self, replica: Replica, *, replace: bool) -> Dataset | None:
-        """Return the dataset of that id here. Raises DatasetExists for one that is not a mirror of the same service."""
+        """Return the local dataset with this id. Raises DatasetExists if it is not a mirror of the same service."""
         held = self._datasets.find(replica.dataset_id)
         if held is None or held.state.head is None or replace:
             return held
@@ -312,7 +318,7 @@ class Replicator:
         return held
 
     def _held(self, held: Dataset | None, replica: Replica) -> Row | None:
-        """Return the row of the version if it is here. Raises VersionRemoved, Conflict."""
+        """Return the row of the version if it exists here. Raises VersionRemoved, Conflict."""
         row = self._catalog.rows.get(VERSION, replica.version_id)
         if row is None:
             return None
@@ -323,12 +329,12 @@ class Replicator:
         return row
 
     def _parent(self, held: Dataset) -> str | None:
-        """Return the version to share objects with: the head, where our engine for new versions wrote it."""
+        """Return the version with which to share objects, which is the head if the engine for new versions wrote it."""
         row = self._catalog.rows.get(VERSION, held.state.head) if held.state.head else None
         return row.id if row is not None and row.state not in GONE and row.document["engine"] == self._writer.name else None
 
     def _point(self, held: Dataset, replica: Replica, texts: Mapping[str, Any], row: Row, *, publish: bool) -> None:
-        """Show a version that is here, and bring the texts up to those of its source; nothing to do is no commit."""
+        """Publish an existing version, and update the texts from its source. If nothing changes, there is no commit."""
         version = VersionState.model_validate(row.document)
         state = self._texts(held.state, replica, texts).model_copy(update={"head": row.id})
         shows = publish and not (held.state.published and held.state.latest == row.id)
@@ -373,7 +379,7 @@ class Replicator:
             with step("bytes"):
                 self.arriving.place(replica.digest, staging)
             with step("measure"):
-                # Nobody here has seen the values before: the digests of the objects stand for them, by the manifest's own.
+                # The digests of values are unknown here, so the digest of the manifest is used instead.
                 measured = self._gate.measure(
                     staging.new, Written(digests={}), fields=replica.fields or None, arrived=True, progress=progress
                 )
@@ -451,7 +457,7 @@ class Replicator:
 
 
 def read_replica(document: Any) -> Replica:
-    """Return the replica that another instance tells of. Raises InvalidRequest, with the place of each problem."""
+    """Return the replica in another instance's document. Raises InvalidRequest with the place of each problem."""
     try:
         return Replica.model_validate(document, strict=False)
     except ValidationError as exc:
@@ -459,7 +465,7 @@ def read_replica(document: Any) -> Replica:
 
 
 def _listed(manifest: bytes) -> list[dict[str, Any]]:
-    """Return the entries of a manifest that its reader has checked."""
+    """Return the entries of a manifest that was already checked."""
     entries: list[dict[str, Any]] = json.loads(manifest)["entries"]
     return entries
 

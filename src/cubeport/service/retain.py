@@ -1,9 +1,9 @@
-"""Retention: which versions stay, and how the others go.
+"""Retention: which versions are kept, and how the others are removed.
 
-A version stays while it is ``latest`` or ``head``, while a tag names it, while it is among the newest ``keep_last`` of its
-dataset or younger than ``keep_days``, and for ``grace_min`` after it stopped being ``latest``. What does not stay is *removed*:
-its addresses answer 410 from that commit on, and its row stays. The bytes of what was removed, by retention or by a purge, are
-*freed* ``grace_min`` later, when no reader that began before is left.
+A version is kept while it is ``latest`` or ``head``, while it has a tag, while it is one of the newest ``keep_last`` of its dataset
+or younger than ``keep_days``, and for ``grace_min`` after it stopped being ``latest``. All other versions are *removed*: their URLs
+answer 410 from this commit on, and their rows stay. The bytes of removed versions (by retention or by a purge) are *freed*
+``grace_min`` later, when earlier readers have finished.
 """
 
 from __future__ import annotations
@@ -37,42 +37,42 @@ class Rule:
 
     @property
     def grace(self) -> timedelta:
-        """How long a version, and then its bytes, outlive their last reader's beginning."""
+        """How long a version is kept after it stopped being ``latest``, and its bytes after it was removed."""
         return timedelta(minutes=self.grace_min)
 
 
 @dataclass(frozen=True, slots=True)
 class Retired:
-    """One version that goes."""
+    """One version that is removed or freed."""
 
     dataset_id: str
     version_id: str
     act: str
-    """``removed``: its addresses answer 410; ``freed``: its bytes are gone."""
+    """``removed``: its URLs answer 410; ``freed``: its bytes are deleted."""
     size_bytes: int
-    """That no other version shares; what freeing gives back."""
+    """The size of objects that no other version shares, which freeing releases."""
     at: str
-    """When it was made; of one that is freed, when it was removed."""
+    """When it was made; for a freed version, when it was removed."""
     why: str
 
 
 @dataclass(frozen=True, slots=True)
 class VersionUsage:
-    """The bytes of one version."""
+    """The size of one version."""
 
     version_id: str
     state: str
     created_at: str
     size_bytes: int
     own_bytes: int
-    """That no other version has."""
+    """The size of objects that no other version has."""
     shared_bytes: int
-    """That other versions have as well, by hard links."""
+    """The size of objects that other versions share by hard links."""
 
 
 @dataclass(frozen=True, slots=True)
 class DatasetUsage:
-    """The bytes of one dataset, each shared object counted once."""
+    """The size of one dataset, with each shared object counted once."""
 
     dataset_id: str
     status: str
@@ -83,7 +83,7 @@ class DatasetUsage:
 
 @dataclass(frozen=True, slots=True)
 class DiskUsage:
-    """The bytes of an instance's versions, and what retention would free now."""
+    """The size of an instance's versions, and what retention would free now."""
 
     size_bytes: int
     would_free_bytes: int
@@ -96,7 +96,7 @@ def expired(state: DatasetState, versions: Sequence[VersionState], rule: Rule, a
     Parameters
     ----------
     versions
-        The retained ones of the dataset, in any order.
+        The retained versions of the dataset, in any order.
     """
     newest = sorted(versions, key=lambda version: version.seq, reverse=True)[: rule.keep_last]
     kept = {state.latest, state.head, *state.tags.values(), *(version.version_id for version in newest)}
@@ -109,19 +109,19 @@ def expired(state: DatasetState, versions: Sequence[VersionState], rule: Rule, a
 
 
 def _left(state: DatasetState, version: VersionState) -> datetime:
-    """Return when the version stopped being ``latest``, or, if it has never been, when it was made."""
+    """Return when the version stopped being ``latest``, or when it was made if it never was."""
     if version.shown_at is None:
         return version.created_at
     return state.left.get(version.version_id) or state.shown_since or version.created_at
 
 
 class Retention:
-    """Applies the rule to an instance; every dataset under its own lock.
+    """Applies the rule to an instance, to each dataset under its own lock.
 
     Parameters
     ----------
     lock
-        ``lock(dataset_id)``; raises DatasetBusy. A dataset that is busy is looked at the next time.
+        ``lock(dataset_id)`` raises DatasetBusy. A busy dataset is checked next time.
     """
 
     def __init__(
@@ -140,9 +140,10 @@ class Retention:
         self._lock = lock
 
     def apply(self, *, dry_run: bool = False) -> list[Retired]:
-        """Remove what the rule does not keep and free what was removed long enough ago; return both.
+        """Remove the versions that the rule does not keep, free those that were removed long enough ago, and return both.
 
-        Killed at any point, the next call goes on: a version is first removed by a commit, then freed, then its row says so.
+        After a kill at any point, the next call continues: a version is first removed by a commit, then freed, and then its row is
+        updated.
         """
         return [*self._remove(dry_run=dry_run), *self._free(dry_run=dry_run)]
 
@@ -155,7 +156,7 @@ class Retention:
             record = self._catalog.backend.get_record(owner)
             if record is None or record.status == "deleted":
                 continue
-            # Looked at without the lock first: most times nothing goes.
+            # First check without the lock, because usually nothing is to be removed.
             state = DatasetState.of(record)
             dataset_id, gone = state.texts.dataset_id, self._retire(Dataset(record, state), dry_run=True)
             if dry_run:
@@ -183,7 +184,7 @@ class Retention:
         if found and not dry_run:
             left = {id_: at for id_, at in dataset.state.left.items() if id_ not in {each.version_id for each in found}}
             with self._catalog.unit_of_work("retain", inputs=(dataset.record.id,), parameters={"versions": len(found)}) as work:
-                # The record moves with it, so that every process sees the removal at its next request.
+                # The record changes too, so that every process sees the removal at its next request.
                 state = dataset.state.model_copy(update={"left": left})
                 work.update_record(dataset.record.replace(metadata={**dataset.record.metadata, **state.metadata()}))
                 for each in found:
@@ -199,7 +200,7 @@ class Retention:
                 continue
             record = self._catalog.backend.get_record(row.owner)
             if record is None or record.kind != KIND:
-                continue  # `gc` takes the bytes of a record that was purged
+                continue  # `gc` removes the bytes of a purged record
             dataset_id = DatasetState.of(record).texts.dataset_id
             own, when = self._own(dataset_id, [version])[row.id], timestamp(version.removed_at or version.created_at)
             freed = Retired(dataset_id, row.id, "freed", own, when, "it was removed before")
@@ -207,7 +208,7 @@ class Retention:
                 try:
                     self._engines.drop(dataset_id, row.id)
                 except CubeportError as error:
-                    failed = failed or error  # one that cannot be freed now does not keep the others
+                    failed = failed or error  # a failure must not prevent freeing the others
                     continue
                 self._catalog.rows.put(version.row(row.owner, state="freed", revision=row.revision))
             yield freed
@@ -215,7 +216,7 @@ class Retention:
             raise failed
 
     def usage(self) -> DiskUsage:
-        """Return the bytes of every version that is stored, and what :meth:`apply` would free, sooner or later, of it."""
+        """Return the size of all stored versions, and what :meth:`apply` would eventually free."""
         found: dict[str, list[tuple[VersionState, str]]] = {}
         for row in self._select(["retained", "removed", "missing"]):
             found.setdefault(row.owner, []).append((VersionState.model_validate(row.document), row.state))
@@ -245,7 +246,7 @@ class Retention:
         return DatasetUsage(state.texts.dataset_id, status, occupied.size_bytes, tuple(used))
 
     def _own(self, dataset_id: str, versions: Sequence[VersionState]) -> dict[str, int]:
-        """Return the bytes by version that removing them one by one would free at least."""
+        """Return the bytes that removing each version on its own would free at least."""
         occupied = self._engines.occupied(dataset_id, {version.engine for version in versions})
         return {version.version_id: occupied.versions.get(version.version_id, (0, 0))[1] for version in versions}
 
@@ -256,7 +257,7 @@ class Retention:
 
 
 def removed(row: Row) -> Row:
-    """Return the row of a version, removed now; one that is gone already stays as it is."""
+    """Return the row of a version as removed now. A row that is already removed does not change."""
     if row.state in GONE:
         return row
     version = VersionState.model_validate(row.document).model_copy(update={"removed_at": now()})
@@ -264,7 +265,7 @@ def removed(row: Row) -> Row:
 
 
 def document(usage: DiskUsage) -> dict[str, Any]:
-    """Return the usage as HTTP and the command line show it."""
+    """Return the usage as shown over HTTP and on the command line."""
     return {
         "kind": "Usage",
         "size_bytes": usage.size_bytes,

@@ -1,4 +1,4 @@
-"""Schedules: syncs that are due by the cron expression of their template. One process of all runs each."""
+"""Schedules: syncs that are due by the cron expressions of their templates. Each is run by only one process."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cubeport.service.datasets import Datasets
 from cubeport.service.templates import Configuration
 
 FIRE = "fire"
-"""The table of claims: one row for each dataset and time."""
+"""The table of claims, with one row for each dataset and time."""
 
 _KEPT = 10
 
@@ -28,7 +28,7 @@ class Schedules:
     Parameters
     ----------
     zone
-        The setting ``schedule.timezone``: the clock of the cron expressions.
+        The setting ``schedule.timezone``, which is the time zone of the cron expressions.
     """
 
     def __init__(self, backend: CatalogBackend, datasets: Datasets, configuration: Configuration, *, zone: str = "UTC") -> None:
@@ -38,9 +38,9 @@ class Schedules:
         self._zone = ZoneInfo(zone)
 
     def claim(self, at: datetime | None = None) -> list[str]:
-        """Return the datasets whose sync is due and that no other process has claimed; each is this caller's to run.
+        """Claim the syncs that are due and that no other process has claimed, and return their datasets. The caller must run them.
 
-        Of times that passed while nobody looked, the newest counts once.
+        If several scheduled times have passed, only the latest counts, once.
         """
         at = at or now()
         found: list[str] = []
@@ -53,11 +53,11 @@ class Schedules:
         return found
 
     def following(self, schedule: str, at: datetime | None = None) -> datetime | None:
-        """Return when a schedule is due next."""
+        """Return the next time at which a schedule is due."""
         return Cron.parse(schedule).following(at or now(), self._zone)
 
     def last(self, dataset_id: str) -> datetime | None:
-        """Return when a sync of the dataset was last due and claimed."""
+        """Return the last claimed time of a sync of the dataset."""
         rows = self._backend.rows.select(FIRE, owner=dataset_id, descending=True, limit=1)
         return datetime.fromtimestamp(rows[0].seq, UTC) if rows else None
 

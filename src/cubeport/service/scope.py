@@ -1,4 +1,4 @@
-"""Asked against held, asked against realised: periods compared by ordinals of the calendar, never as text."""
+"""Compare requested, existing and measured periods, by ordinals of the calendar, never as text."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ GAPS_TOLD = 100
 
 
 def check_asked(scope: Scope, period_type: str, calendar: str) -> None:
-    """Refuse what is not a period, or a range whose end lies before its start. Raises InvalidPeriod, InvalidRange."""
+    """Refuse texts that are not periods, and ranges whose end is before their start. Raises InvalidPeriod, InvalidRange."""
     known = canonical(calendar) or "standard"
     start = _ordinal(scope.start, period_type, known, "start")
     end = _ordinal(scope.end, period_type, known, "end")
@@ -34,7 +34,7 @@ def check_asked(scope: Scope, period_type: str, calendar: str) -> None:
 
 
 def holds(held: Mapping[str, Any], scope: Scope, period_type: str) -> bool:
-    """Return whether the held coverage has every period that is asked; an absent end asks for no more than is held."""
+    """Return whether the existing coverage has all requested periods. A request without an end requests no newer periods."""
     temporal, calendar = held.get("temporal"), canonical(held.get("calendar") or "") or "standard"
     if temporal is None:
         return True
@@ -45,7 +45,7 @@ def holds(held: Mapping[str, Any], scope: Scope, period_type: str) -> bool:
 
 
 def hull(scope: Scope, held: Mapping[str, Any], period_type: str) -> Scope:
-    """Return the scope that covers both what is asked and what is held: nothing that is published shrinks."""
+    """Return the scope that covers both the request and the existing data, because published data never shrink."""
     temporal, calendar = held.get("temporal"), canonical(held.get("calendar") or "") or "standard"
     if temporal is None:
         return scope
@@ -61,16 +61,16 @@ def hull(scope: Scope, held: Mapping[str, Any], period_type: str) -> Scope:
 
 
 def check_realised(scope: Scope, description: CubeDescription, period_type: str, *, allow_gaps: bool) -> None:
-    """Refuse a cube that is not all that was asked: coverage is measured, not believed.
+    """Refuse a cube that does not have all requested periods. Its coverage is measured.
 
     Raises
     ------
     CoverageIncomplete
-        When a start or end that was named is not in the data; with ``requested`` and ``available``.
+        If the data do not have the requested start or end; with ``requested`` and ``available``.
     Gap
-        When periods between are missing, unless gaps are allowed.
+        If periods in between are missing and gaps are not allowed.
     SourceRejected
-        ``bad-time`` when a period holds more than one step.
+        ``bad-time``, if a period contains more than one step.
     """
     temporal = description.temporal
     if temporal is None or period_type in ("irregular", "none", "climatology"):
@@ -103,12 +103,12 @@ def check_realised(scope: Scope, description: CubeDescription, period_type: str,
 
 
 def check_said(fields: TemplateFields, description: CubeDescription) -> None:
-    """Refuse data that are not what the template says of them: units, standard names, calendar. Values are never converted.
+    """Refuse data that do not match the template in units, standard names or calendar. Values are never converted.
 
     Raises
     ------
     UnitsMismatch, VariablesMismatch, CalendarMismatch
-        With what the template says and what the data say.
+        With the values of the template and of the data.
     """
     units = {choice.name: choice.units for choice in fields.variables}
     if fields.units and description.fields:
@@ -134,12 +134,12 @@ def check_said(fields: TemplateFields, description: CubeDescription) -> None:
 
 
 def check_kept(held: Mapping[str, Any], description: CubeDescription, period_type: str) -> None:
-    """Refuse a cube that lacks periods which the held version has: nothing that is published shrinks.
+    """Refuse a cube without some periods of the existing version, because published data never shrink.
 
     Raises
     ------
     CoverageIncomplete
-        With ``requested`` (what is held) and ``available``.
+        With ``requested`` (the existing periods) and ``available``.
     """
     before, temporal = held.get("temporal"), description.temporal
     if before is None or temporal is None or period_type in ("irregular", "none", "climatology"):

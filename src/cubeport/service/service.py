@@ -1,6 +1,6 @@
-"""The service of one instance: what the routers, the commands and ``cubeport.connect(DIR)`` call. One method a verb.
+"""The service of one instance, used by the routers, the commands and ``cubeport.connect(DIR)``, with one method for each action.
 
-It holds no state of its own: the record is the only state, and each call reads it again.
+It has no state of its own. The record is the only state, and each call reads it again.
 """
 
 from __future__ import annotations
@@ -54,10 +54,10 @@ _log = logging.getLogger(__name__)
 
 
 _PASSED_ON = ("license", "license_url", "providers", "attribution", "citation", "keywords")
-"""Texts that a derived dataset takes from its first input."""
+"""The texts that a derived dataset inherits from its first input."""
 
 _TELLING_S = 25.0
-"""How long the end waits for a webhook that is being told; what it does not take is sent again by the next process."""
+"""How long closing waits for a webhook delivery, in seconds. Undelivered changes are sent again by the next process."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,11 +127,11 @@ class Service:
     # --- reading ---
 
     def generation(self) -> int:
-        """Return the catalog's sequence number: equal means that no list changed."""
+        """Return the catalog's sequence number. If it is the same, no list has changed."""
         return self._datasets.generation()
 
     def shown(self, ref: str, *, unpublished: bool = False) -> PublishedView:
-        """Return what faces show at ``id`` or ``id@ref``; see :meth:`Datasets.shown`."""
+        """Return the published view of ``id`` or ``id@ref``; see :meth:`Datasets.shown`."""
         return self._datasets.shown(ref, unpublished=unpublished)
 
     def coverage(self, ref: str) -> PublishedView:
@@ -139,7 +139,7 @@ class Service:
         return self._datasets.coverage(ref)
 
     def was_shown(self, ref: str) -> bool:
-        """Return whether a reader may still hold what *ref* names; see :meth:`Datasets.was_shown`."""
+        """Return whether *ref* was published before; see :meth:`Datasets.was_shown`."""
         return self._datasets.was_shown(ref)
 
     def datasets(self, **filters: Any) -> ShownPage:
@@ -184,19 +184,20 @@ class Service:
         Parameters
         ----------
         old, new
-            A version id, a tag or ``latest``.
+            Version ids, tags or ``latest``.
         most_cells
-            Refuse to read more values than this of each version. Chunks with equal digests are equal, and are not read.
+            The largest number of values to read from each version. Chunks with equal digests are equal and are not read.
 
         Raises
         ------
         NotFound, VersionRemoved, TooLarge, Corrupt, StoreUnavailable
+            If a version does not exist or was removed, the comparison is too large, or stored data cannot be read.
         """
         before, after = (self._datasets.shown(f"{dataset_id}@{ref}", unpublished=unpublished) for ref in (old, new))
         return before, after, self._diff.between(before, after, most_cells=most_cells, deadline=deadline)
 
     def with_versions(self, *shown: PublishedView) -> tuple[PublishedView, ...]:
-        """Return them with their newest versions and their neighbours: what has a STAC item."""
+        """Return the views with their newest versions and their neighbours, for STAC items."""
         return self._datasets.with_versions(shown)
 
     def items(self, search: ItemSearch) -> ItemPage:
@@ -208,18 +209,19 @@ class Service:
         return collections.find(self._datasets, search)
 
     def export_stac(self, folder: str | Path, *, all_versions: bool = False, url: str | None = None) -> Exported:
-        """Write every published dataset into a new *folder* that any file server serves.
+        """Write all published datasets to a new *folder* for any file server.
 
         Parameters
         ----------
         all_versions
-            Whether older versions go out too; else the one that each dataset shows.
+            Whether to include older versions. Default: only the published version of each dataset.
         url
-            Where the folder will be served: then assets have absolute addresses, as xpystac needs them.
+            The URL at which the folder will be served. Assets then have absolute URLs, which xpystac needs.
 
         Raises
         ------
         TargetExists, Corrupt
+            If the folder exists, or stored data are damaged.
         """
         site = replace(self._site, public_url=(url or "").rstrip("/"))
         return export.export_stac(self._datasets, self.engines, Path(folder), site, all_versions=all_versions)
@@ -278,7 +280,7 @@ class Service:
             _named({}, zone_set_id, "zone set", list_command="cubeport zones list")
 
     def templates(self) -> Mapping[str, DatasetTemplate]:
-        """Return what could be ingested, by id."""
+        """Return the templates by id."""
         return self._configuration.templates()
 
     def template(self, template_id: str) -> DatasetTemplate:
@@ -286,26 +288,27 @@ class Service:
         return _named(self.templates(), template_id, "template")
 
     def broken(self) -> tuple[Broken, ...]:
-        """Return the configuration entries that disabled themselves, and why."""
+        """Return the invalid configuration entries with their problems."""
         return (*self._configuration.broken(), *(Broken(name, problems) for name, problems in self._zones.problems()))
 
     # --- ingesting ---
 
     def plan(self, request: IngestionRequest, options: FileOptions | None = None) -> IngestionPlan:
-        """Return what :meth:`ingest` would do; nothing is written."""
+        """Return what :meth:`ingest` would do. Nothing is written."""
         return self._ingester.plan(self._ingestion(request, options))
 
     def receive(self, filename: str, *, owner: str | None = None, declared: int | None = None) -> Receiving:
-        """Return what takes the bytes of a file; an ingestion names it as ``upload:ID``, for *owner* alone.
+        """Return the object that receives the bytes of a file. Only *owner* can then ingest it, as ``upload:ID``.
 
         Parameters
         ----------
         declared
-            Bytes that will come, as far as the sender says.
+            The size in bytes that the sender declares, if any.
 
         Raises
         ------
-        TooLarge, NoSpace, ReadOnly
+            TooLarge, NoSpace, ReadOnly
+                If the file is too large, the disk is full, or the instance is read-only.
         """
         self._writable()
         return self._uploads.begin(filename=filename, owner=owner, declared=declared)
@@ -350,15 +353,15 @@ class Service:
         return asked.model_copy(update={"dataset_id": wanted.dataset_id, "request_scope": wanted.scope})
 
     def wait(self, ingestion_id: str, seconds: float) -> Ingestion:
-        """Return the ingestion when it has finished, or as it is after *seconds*."""
+        """Return the ingestion after it has finished, or its state after *seconds*."""
         return self._jobs.wait(ingestion_id, seconds)
 
     def ingestion(self, ingestion_id: str) -> Ingestion:
-        """Return one ingestion, whatever its status. Raises NotFound."""
+        """Return one ingestion with any status. Raises NotFound."""
         return self._jobs.get(ingestion_id)
 
     def follow(self, ingestion_id: str) -> tuple[Ingestion, int]:
-        """Return one ingestion and how often it has changed. Raises NotFound."""
+        """Return one ingestion and the number of its changes. Raises NotFound."""
         return self._jobs.follow(ingestion_id)
 
     def cancel(self, ingestion_id: str) -> Ingestion:
@@ -381,9 +384,9 @@ class Service:
     # --- following sources ---
 
     def sync_plan(self, dataset_id: str, *, end: str | None = None) -> SyncDetail:
-        """Return what :meth:`sync` would do; nothing is written. Raises NotFound, InvalidPeriod.
+        """Return what :meth:`sync` would do. Nothing is written. Raises NotFound, InvalidPeriod.
 
-        The source is asked only where the template has ``sync.revisit_periods``.
+        The source is only asked if the template has ``sync.revisit_periods``.
         """
         return self._sync_plan(*self._followed(dataset_id), end)
 
@@ -515,7 +518,7 @@ class Service:
         return self._changes.page(cursor=cursor, dataset_id=dataset_id, limit=limit)
 
     def webhooks(self) -> list[dict[str, Any]]:
-        """Return the webhooks of the settings, and how far each is."""
+        """Return the webhooks in the settings and the progress of each."""
         return self._webhooks.list()
 
     def test_webhook(self, webhook_id: str) -> dict[str, Any]:
@@ -528,7 +531,9 @@ class Service:
         return publish.unpublish(self.catalog, self._datasets, dataset_id)
 
     def delete(self, dataset_id: str, *, if_match: int | None = None, purge: bool = False) -> CatalogRecord:
-        """Delete a dataset. With *purge*, its bytes go after ``retention.grace_min``. Raises NotFound, PreconditionFailed."""
+        """Delete a dataset. With *purge*, its bytes are freed after ``retention.grace_min``. Raises NotFound,
+        PreconditionFailed.
+        """
         self._writable()
         return publish.delete(self.catalog, self._datasets, dataset_id, if_match=if_match, purge=purge)
 
@@ -540,14 +545,15 @@ class Service:
     # --- lists of sources ---
 
     def apply(self, path: str | Path, *, dry_run: bool = False, listener: Listener | None = None) -> list[Applied]:
-        """Make the datasets of a list of sources (``sources.toml``, a ``datamanifest.toml``), and fill its missing checksums in.
+        """Make the datasets in a list of sources (``sources.toml``, a ``datamanifest.toml``), and add missing checksums to the
+        list.
 
-        What is there and equal stays. An entry that fails does not keep the others.
+        Datasets that are already up to date do not change. If one entry fails, the others are still made.
 
         Raises
         ------
         InvalidRequest
-            When the list cannot be read, with every problem.
+            If the list cannot be read, with all problems.
         """
         file = Path(path)
         text = file.read_text("utf-8")
@@ -577,7 +583,7 @@ class Service:
         return apply.outcome_of(entry, done, self._ingester.head(dataset) if dataset is not None else None)
 
     def lock_sources(self, path: str | Path) -> dict[str, str]:
-        """Fill the checksums that a list of sources lacks in from what was ingested of it, without fetching; return them."""
+        """Add missing checksums to a list of sources from ingested data, without fetching. Return them."""
         file = Path(path)
         text = file.read_text("utf-8")
         found: dict[str, str] = {}
@@ -594,7 +600,7 @@ class Service:
     # --- derived datasets ---
 
     def recipes(self) -> list[dict[str, Any]]:
-        """Return the recipes that datasets can be derived by, with their inputs and parameters."""
+        """Return the recipes for derived datasets, with their inputs and parameters."""
         return [each.to_mapping() for _, each in sorted(self._derivations.recipes.items())]
 
     def derive(
@@ -636,7 +642,7 @@ class Service:
         return self.ingest_here(request, listener=listener)
 
     def inputs_first(self, dataset_ids: Sequence[str]) -> list[str]:
-        """Return derived datasets so that each comes behind those that it is made of."""
+        """Return the datasets in an order in which each comes after its inputs."""
         found: list[str] = []
 
         def visit(name: str) -> None:
@@ -652,7 +658,7 @@ class Service:
         return found
 
     def derived(self) -> list[dict[str, Any]]:
-        """Return every derived dataset: what it is made of, and whether an input has a newer version."""
+        """Return all derived datasets with their inputs, and whether an input has a newer version."""
         found = []
         for name in self.dataset_ids():
             dataset = self._datasets.get(name)
@@ -684,21 +690,21 @@ class Service:
     def push(
         self, ref: str, url: str, *, key: str | None = None, publish: bool = True, progress: Listener | None = None
     ) -> Arrived:
-        """Send ``id`` or ``id@ref`` to the instance at *url*; what arrived there before is not sent again.
+        """Send ``id`` or ``id@ref`` to the instance at *url*. Objects that it already has are not sent again.
 
         Parameters
         ----------
         key
-            Of the other instance, with the scope ``ingest``.
+            An API key of the other instance, with the scope ``ingest``.
         publish
-            Whether it is shown there at once.
+            Whether to publish it there immediately.
 
         Raises
         ------
         NotFound, SourceRejected
-            Here; an address outside ``mirrors.origins`` is ``not-allowed``.
+            If the dataset does not exist here; ``not-allowed``, if the URL is outside ``mirrors.origins``.
         CubeportError
-            What the other instance says.
+            If the other instance refuses it.
         """
         shown = self._datasets.shown(ref, unpublished=True)
         return self._replicator.push(shown, self._elsewhere(url, key), publish=publish, progress=progress)
@@ -713,24 +719,24 @@ class Service:
         replace: bool = False,
         progress: Listener | None = None,
     ) -> Arrived:
-        """Take ``id`` or ``id@ref`` of the instance at *url* in; what is here already is not fetched.
+        """Fetch ``id`` or ``id@ref`` from the instance at *url*. Objects that exist here are not fetched.
 
         Raises
         ------
         DatasetExists
-            When a dataset of that id is here and is not a mirror of it, unless *replace*.
+            If a dataset with this id exists here and is not a mirror of the other, unless *replace*.
         SourceRejected
-            ``digest-mismatch`` for what is not what its digest says; ``not-allowed`` outside ``mirrors.origins``.
+            ``digest-mismatch``, if something does not match its digest; ``not-allowed``, outside ``mirrors.origins``.
         """
         self._writable()
         return self._replicator.pull(self._elsewhere(url, key), ref, publish=publish, replace=replace, progress=progress)
 
     def verify_mirror(self, dataset_id: str, url: str, *, key: str | None = None) -> dict[str, Any]:
-        """Compare a dataset with that of the same id at *url*: digests, every byte here, texts."""
+        """Compare a dataset with the dataset with the same id at *url*: digests, all local bytes, and texts."""
         return self._replicator.verify(self._elsewhere(url, key), dataset_id)
 
     def replica(self, ref: str, *, unpublished: bool = False) -> Replica:
-        """Return what another instance needs to know of a version besides its bytes. Raises NotFound, VersionRemoved."""
+        """Return the description of a version for another instance, without its bytes. Raises NotFound, VersionRemoved."""
         return self._replicator.replica(self._datasets.shown(ref, unpublished=unpublished))
 
     def begin_replica(self, digest: str, manifest: bytes) -> dict[str, int]:
@@ -739,7 +745,7 @@ class Service:
         return self._replicator.arriving.begin(digest, manifest)
 
     def put_replica(self, digest: str, sha256: str, pieces: Iterable[bytes]) -> None:
-        """Take one object of a version in. Raises NotFound, SourceRejected (``digest-mismatch``)."""
+        """Receive one object of a version. Raises NotFound, SourceRejected (``digest-mismatch``)."""
         self._writable()
         self._replicator.arriving.put(digest, sha256, pieces)
 
@@ -757,18 +763,18 @@ class Service:
         return self._retention.apply(dry_run=dry_run)
 
     def usage(self) -> DiskUsage:
-        """Return the bytes of every version, and what retention would free."""
+        """Return the size of all versions, and what retention would free."""
         return self._retention.usage()
 
     # --- life ---
 
     def start(self) -> None:
-        """Recover what the dead left, then start this process's workers."""
+        """Recover the jobs of dead processes, then start the workers of this process."""
         if not self._read_only:
             self._jobs.recover()
             self._webhooks.check()
             self._jobs.start(*((self._run_due,) if self._scheduled else ()))
-            for hook in self._webhooks.hooks:  # a thread each: a slow receiver keeps no other waiting
+            for hook in self._webhooks.hooks:  # one thread for each, so that a slow receiver does not delay others
                 thread = threading.Thread(
                     target=self._webhooks.run, args=(hook, self._stopping), name="cubeport-webhook", daemon=True
                 )
@@ -776,7 +782,7 @@ class Service:
                 self._telling.append(thread)
 
     def recover(self) -> list[Ingestion]:
-        """End the jobs of dead workers; the catalog's own recovery runs when it opens."""
+        """End the jobs of dead workers. The catalog's own recovery runs when it is opened."""
         return self._jobs.recover()
 
     @property
@@ -789,7 +795,7 @@ class Service:
         self._jobs.check()
 
     def close(self) -> None:
-        """Let running jobs end, then close every part."""
+        """Wait for running jobs, then close all parts."""
         self._stopping.set()
         self._jobs.stop()
         for thread in self._telling:

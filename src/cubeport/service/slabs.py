@@ -1,4 +1,4 @@
-"""Stored values by ranges of indices, as OPeNDAP asks for them: priced from metadata, read block by block, within their time."""
+"""Stored values by index ranges, for OPeNDAP. Their cost comes from metadata, and they are read in blocks within a deadline."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from cubeport.errors import TooLarge
 from cubeport.service.queries import Queries
 
 _BLOCK = 4 << 20
-"""Stored bytes that are read at a time, about: what a slow client has not taken is not in memory."""
+"""The approximate number of stored bytes to read at a time. Data that a slow client has not received are not in memory."""
 _LIGHT_CELLS = 65_536
-"""Answers up to this size do not wait for a place among the heavy ones."""
+"""Answers with at most this many cells do not wait for a place for heavy work."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One version as DAP2 sees it."""
+    """One version for DAP2."""
 
     opened: Opened
     dataset: dap2.Dataset
     left_out: Mapping[str, str]
-    """Variables that DAP2 cannot carry, and why."""
+    """The variables that DAP2 cannot express, with the reasons."""
 
 
 class Slabs:
-    """Reads ranges of indices; one for a process, with the places of heavy work of all queries."""
+    """Reads index ranges. A process has one; it shares the places for heavy work with all queries."""
 
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
         self.limits = queries.limits
 
     def source(self, shown: PublishedView) -> Source:
-        """Return the version, open; no value is read."""
+        """Return the opened version. No values are read."""
         opened = self._queries.versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
         variables: list[Variable] = []
         left_out: dict[str, str] = {}
@@ -54,7 +54,7 @@ class Slabs:
         return Source(opened, dap2.Dataset(name, dap2.grids(variables), opened.global_attributes()), left_out)
 
     def check(self, shown: PublishedView, parts: tuple[Part, ...], *, text: bool = False) -> None:
-        """Refuse what is over a limit (TooLarge) or what DAP2 cannot carry (InvalidRequest), from metadata alone."""
+        """Refuse requests above a limit (TooLarge) or that DAP2 cannot express (InvalidRequest), from metadata alone."""
         for part in parts:
             for variable, _ in part.members:
                 if variable.meant in ("i8", "u8") and _reach(shown, variable.name) > dap2.EXACT:
@@ -79,9 +79,9 @@ class Slabs:
                 )
 
     def data(self, source: Source, parts: tuple[Part, ...], deadline: Deadline) -> Iterator[bytes]:
-        """Yield the description of what is asked for and its values. Raises Unavailable when no place is free in time.
+        """Yield the description of the requested parts and their values. Raises Unavailable if no place becomes free in time.
 
-        A place is held while a block is read, and not while a client takes it.
+        A place is held while a block is read, but not while the client receives it.
         """
         yield dap2.dds(source.dataset, parts).encode() + b"\nData:\n"
         for part in parts:
@@ -136,7 +136,7 @@ def _runs(slab: Slab) -> tuple[IndexRange, ...]:
 
 
 def _reach(shown: PublishedView, name: str) -> float:
-    """Return how far from zero the values of a variable are, where that was measured."""
+    """Return the largest absolute value of a variable, if it was measured."""
     axes = [each for each in shown.description.axes if each.name == name]
     ends = [end for axis in axes for end in (axis.first, axis.last)]
     variable = next((each for each in shown.description.variables if each.name == name), None)

@@ -1,7 +1,8 @@
-"""What the service keeps of a dataset: its state in the catalog's record, and one row a version next to it.
+"""What the service stores about a dataset: its state in the catalog's record, and rows for its versions.
 
-The record (kind ``dataset``, key = dataset id) holds the texts and the pointers; ``version`` rows hold what never changes about a
-version, ``cube`` rows the large immutable rest (description and sealed documents), read once and cached by version id.
+The record (kind ``dataset``, key = dataset id) contains the texts and the pointers. ``version`` rows contain the small immutable
+part of a version; ``cube`` rows contain the large immutable part (description and sealed documents), which is read once and cached
+by version id.
 """
 
 from __future__ import annotations
@@ -28,14 +29,14 @@ type VersionKind = Literal["created", "appended", "extended", "revised", "replac
 
 KIND = "dataset"
 VERSION, CUBE, JOB, CHANGE = "version", "cube", "job", "change"
-"""The service's row tables."""
+"""The row tables of the service."""
 
 
 RETAINED = "retained"
-"""The state of a version's row that has its bytes."""
+"""The state of the row of a version with bytes."""
 
 GONE = ("removed", "freed", "missing")
-"""States of a version's row without bytes: retention or a purge removed it, or ``fsck --repair`` found it broken."""
+"""The states of the row of a version without bytes: retention or a purge removed it, or ``fsck --repair`` found it broken."""
 
 
 class _Value(BaseModel):
@@ -50,12 +51,12 @@ class Publication(_Value):
 
 
 class Reach(_Value):
-    """The place and the time that a search finds a cube by; what is unknown is found by no search that asks for it."""
+    """The place and time of a cube for searches. A search with a place or a time does not find cubes for which it is unknown."""
 
     bbox: tuple[float, float, float, float] | None = None
-    """Of the outer cell edges: west, south, east, north in CRS84; west > east crosses the antimeridian (RFC 7946, 5.2)."""
+    """The box of the outer cell edges: west, south, east, north in CRS84; west > east crosses the antimeridian (RFC 7946, 5.2)."""
     start: str | None = None
-    """Outer bounds of the cells in time, RFC 3339, both included."""
+    """The outer time bounds of the cells, RFC 3339, both included."""
     end: str | None = None
 
     @classmethod
@@ -70,14 +71,14 @@ class Reach(_Value):
         return cls(bbox=bbox, start=start, end=end)
 
     def meets(self, box: tuple[float, float, float, float]) -> bool:
-        """Return whether it is in *box*, edges included."""
+        """Return whether it intersects *box*, including edges."""
         if self.bbox is None:
             return False
         pairs = ((a, b) for a in query_boxes(box) for b in boxes(*self.bbox))
         return any(a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3] for a, b in pairs)
 
     def during(self, start: str | None, end: str | None) -> bool:
-        """Return whether it has time in the closed interval; ``None`` is an open end."""
+        """Return whether it intersects the closed time interval; ``None`` is an open end."""
         if self.start is None or self.end is None:
             return False
         return (end is None or self.start <= end) and (start is None or start <= self.end)
@@ -88,49 +89,49 @@ class DatasetState(_Value):
 
     texts: Texts
     described: dict[str, Any] = {}
-    """What somebody set of the texts: it wins over the template and the data until it is unset."""
+    """Texts that users set. They take precedence over the template and the data until they are reset."""
     latest: str | None = None
-    """The version that faces show."""
+    """The published version."""
     head: str | None = None
-    """The version that the next ingestion builds on."""
+    """The version that the next ingestion updates."""
     tags: dict[str, str] = {}
     publication: Publication = Publication()
     source_dataset_id: str | None = None
-    """The template; ``None`` when the source was given directly."""
+    """The template; ``None`` if the source was given directly."""
     extent_id: str | None = None
     extent_digest: str | None = None
     template_digest: str | None = None
     variables: tuple[str, ...] = ()
-    """Names of the data variables of what is shown, on all its grids, for searches."""
+    """The names of the data variables of the published version, on all its grids, for searches."""
     grids: int = 0
-    """How many coverages what is shown has next to its first."""
+    """The number of additional coverages of the published version."""
     shown_since: Timestamp | None = None
     """When ``latest`` last moved."""
     left: dict[str, Timestamp] = {}
-    """When each version stopped being ``latest``; the newest ones, for retention."""
+    """When each of the newest versions stopped being ``latest``, for retention."""
     derived: SourceBlock | None = None
-    """What it is derived by, when it is; a sync does it again when an input has another version."""
+    """The source block of a derived dataset. A sync derives it again if an input has another version."""
     mirror_of: str | None = None
-    """The service that its versions come from, when it is a mirror."""
+    """The service from which its versions come, if it is a mirror."""
 
     @model_validator(mode="before")
     @classmethod
     def _without_elsewhere(cls, values: Any) -> Any:
-        # A mark of earlier releases; versions are indexed by their own places now.
+        # A field of earlier releases; versions now have their own places in the index.
         return {key: each for key, each in values.items() if key != "elsewhere"} if isinstance(values, Mapping) else values
 
     @property
     def published(self) -> bool:
-        """Whether the dataset is on the faces."""
+        """Whether the dataset is published."""
         return self.publication.status == "published" and self.latest is not None
 
     @classmethod
     def of(cls, record: CatalogRecord) -> DatasetState:
-        """Return the state that *record* holds."""
+        """Return the state in *record*."""
         return cls.model_validate(record.metadata["dataset"])
 
     def metadata(self) -> dict[str, Any]:
-        """Return it as the record's metadata."""
+        """Return the state as metadata of the record."""
         return {"dataset": self.model_dump(mode="json")}
 
 
@@ -138,12 +139,12 @@ _MIRRORED = ("key", "kind", "title", "description", "tags", "time", "bbox")
 
 
 def protect(old: CatalogRecord, new: CatalogRecord) -> None:
-    """Refuse an edit of what faces show of a dataset: they read its state, so the edit would be done and never seen.
+    """Refuse an edit of a dataset's record that faces would not show, because they read the state instead.
 
     Raises
     ------
     InvalidRequest
-        With the command that changes it on every face.
+        With the command that makes this change.
     """
     state = old.metadata.get("dataset") if old.kind == KIND else None
     if not isinstance(state, Mapping) or "texts" not in state:
@@ -161,7 +162,7 @@ def protect(old: CatalogRecord, new: CatalogRecord) -> None:
 
 
 class VersionState(_Value):
-    """One immutable state of a cube: the small part, read for lists."""
+    """The small part of a version, which lists read."""
 
     version_id: str
     seq: int
@@ -179,25 +180,25 @@ class VersionState(_Value):
     ingestion_id: str
     template_digest: str | None = None
     release: str | None = None
-    """Which release of the source it holds, as its template said; ``None`` when nobody said."""
+    """The release of the source according to the template; ``None`` if it is unknown."""
     engine: str
     request_digest: str
-    """sha256 of source identities and options: equal means the same ingestion again."""
+    """The sha256 of source identities and options. If it is equal, the ingestion is the same."""
     sources: tuple[dict[str, Any], ...] = ()
     validators: dict[str, str] = {}
-    """By period, what the source said of its bytes: of the last periods, as far as it said anything."""
+    """The source's validators of the last periods, by period, if it has any."""
     shown_at: Timestamp | None = None
-    """When it first was ``latest``. A version that has never been is 404 for readers."""
+    """When it was first ``latest``. A version that never was is 404 for readers."""
     warnings: tuple[dict[str, str], ...] = ()
     removed_at: Timestamp | None = None
-    """When retention or a purge removed it; its bytes are freed ``retention.grace_min`` later."""
+    """When retention or a purge removed it. Its bytes are freed ``retention.grace_min`` later."""
     derived: Derivation | None = None
-    """What it was derived from, when it was."""
+    """Its derivation, if it was derived."""
     reach: Reach | None = None
-    """``None`` in versions of cubeport 0.1.0: their cube tells it."""
+    """Its place and time; ``None`` in versions of cubeport 0.1.0, for which the cube contains them."""
 
     def ref(self) -> VersionRef:
-        """Return what documents say of it."""
+        """Return the reference to it for documents."""
         return VersionRef(
             version_id=self.version_id,
             created_at=self.created_at,
@@ -207,19 +208,19 @@ class VersionState(_Value):
         )
 
     def row(self, owner: str, *, state: str = "retained", revision: int = 0) -> Row:
-        """Return the row of the version of the record *owner*."""
+        """Return the row of the version, owned by the record *owner*."""
         return Row(VERSION, self.version_id, self.model_dump(mode="json"), owner, state, self.seq, revision)
 
 
 class Cube(_Value):
-    """The large part of a version: immutable, cached by version id."""
+    """The large part of a version. It is immutable and cached by version id."""
 
     description: CubeDescription
     documents: dict[str, Any]
 
     @classmethod
     def of(cls, document: Mapping[str, Any]) -> Cube:
-        """Return the cube that a row's document says."""
+        """Return the cube in the document of a row."""
         return cls.model_validate(document)
 
     def row(self, version_id: str, owner: str) -> Row:
@@ -228,5 +229,5 @@ class Cube(_Value):
 
 
 def shown_since(state: DatasetState, version: VersionState) -> datetime:
-    """Return when the shown version became the shown one."""
+    """Return when the version was published."""
     return state.shown_since or version.created_at

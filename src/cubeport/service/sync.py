@@ -1,7 +1,7 @@
-"""Sync: bring a dataset up to its source. What to do is a pure function of the dataset, its template, the request and the clock.
+"""Sync: update a dataset from its source. What to do is a pure function of the dataset, its template, the request and the clock.
 
-The sources of this version cannot list their periods: whether there is something new is planned from the clock and from what the
-template says of availability, and settled when the source is read. What turns out to be equal makes no version.
+The plan comes from the clock and the template's availability, without asking the source for new periods. The result is known when
+the source is read. If nothing has changed, no version is made.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ _TIMELESS = ("climatology", "irregular", "none")
 
 @dataclass(frozen=True, slots=True)
 class Synced:
-    """What a sync came to: nothing to run, or the ingestion that runs it."""
+    """The outcome of a sync: nothing to do, or the ingestion that runs it."""
 
     detail: SyncDetail
     ingestion: Ingestion | None = None
 
     @property
     def status(self) -> str:
-        """``completed`` only when something new is there: a source that has nothing new after all is up to date."""
+        """The status; ``completed`` only if there is something new. Otherwise the dataset is up to date."""
         if self.ingestion is None:
             return self.detail.status
         if self.ingestion.status == "completed" and self.ingestion.reused:
@@ -65,7 +65,7 @@ class Synced:
 
 
 class SyncDetail(BaseModel):
-    """What a sync of a dataset does, and why."""
+    """What a sync of a dataset does, with the reason."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -91,11 +91,11 @@ class SyncDetail(BaseModel):
 
     @property
     def looks_back(self) -> bool:
-        """Whether existing periods are to be compared with the source: what decided earlier decides about them too."""
+        """Whether to compare existing periods with the source. An earlier decision applies to them too."""
         return self.reason in ("no_new_period", "new_periods_available_for_append")
 
     def with_revised(self, revised: tuple[str, ...]) -> SyncDetail:
-        """Return it with existing periods that the source has changed, which are read again, with new ones or alone."""
+        """Return it with the existing periods that the source has changed. They are read again, with new periods or alone."""
         if not revised or not self.looks_back:
             return self
         changed: dict[str, Any] = {"revised": revised}
@@ -113,7 +113,7 @@ class SyncDetail(BaseModel):
 
     @property
     def status(self) -> SyncStatus:
-        """What a sync comes to that has nothing to run; ``completed`` for one that has."""
+        """The status of a sync with nothing to do; ``completed`` otherwise."""
         if self.action == "not_syncable":
             return "not_syncable"
         if self.reason == "release_version_unavailable":
@@ -154,11 +154,11 @@ def plan(
     Parameters
     ----------
     template
-        The dataset's template as it is now; ``None`` when it is gone or broken.
+        The current template of the dataset; ``None`` if it does not exist or is invalid.
     end
-        The last period that is asked for, a period of the dataset's type; ``None`` is the period of *now*.
+        The last requested period, of the dataset's period type; ``None`` is the period of *now*.
     now
-        The present, with its zone.
+        The current time, with its time zone.
     rules
         The rules of plugins that ``sync.availability.function`` may name.
 
@@ -167,7 +167,7 @@ def plan(
     Configuration
         If the template names a rule that no plugin gives, or the rule does not return a period.
     InvalidPeriod, InvalidRequest
-        If *end* is not a period, or lies before what is held begins.
+        If *end* is not a period, or is before the first period of the dataset.
     """
     state = dataset.state
     held: Mapping[str, Any] = (head.coverage.get("temporal") if head else None) or {}
@@ -235,7 +235,7 @@ class _Target:
     source: str | None
     held_end: int | None
     source_end: int | None
-    """The last period that the template says the source has."""
+    """The last period of the source according to the template."""
     calendar: CalendarName
 
 
@@ -247,7 +247,7 @@ def _target(
     now: datetime,
     rules: Mapping[str, AvailabilityRule],
 ) -> _Target:
-    """Return the last period to have: what is asked for, else that of now, as far as availability admits it."""
+    """Return the last period to fetch: the requested one, otherwise the current one, limited by the availability."""
     kind = template.period_type
     calendar = canonical(coverage.get("calendar") or "") or "standard"
     temporal = coverage.get("temporal")
@@ -303,7 +303,7 @@ def _said_by_plugin(template: DatasetTemplate, end: str, calendar: CalendarName,
 
 
 def _admitted(rules: Availability, kind: str, calendar: CalendarName, now: datetime, present: int | None) -> int | None:
-    """Return the last period that the rules admit, the earliest of theirs; ``None`` if they say nothing."""
+    """Return the last period that all rules allow; ``None`` if there are no rules."""
     found: list[int] = [] if rules.allow_future or present is None else [present]
 
     def holding(moment: datetime) -> int:
@@ -326,9 +326,9 @@ def _admitted(rules: Availability, kind: str, calendar: CalendarName, now: datet
 def request(
     dataset: Dataset, detail: SyncDetail, *, end: str | None, publish: bool | None, by_file: bool = False
 ) -> tuple[IngestionRequest, str | None]:
-    """Return the ingestion that carries out *detail*, and the last period that it may take when no end was asked for.
+    """Return the ingestion for *detail*, and the last period that it may fetch if no end was requested.
 
-    With *by_file* the source is files of this machine: they are read from the first period that may have changed on.
+    With *by_file*, the source is local files, which are read from the first period that can have changed.
     """
     again = by_file and bool(detail.revised)
     asked = IngestionRequest(

@@ -1,6 +1,6 @@
-"""Dataset templates and extents: what could be ingested, and named areas to ingest it for.
+"""Dataset templates and extents: sources that can be ingested, and named areas.
 
-Values only; ``adapters/configuration.py`` reads them from ``config/datasets/*.yaml`` and ``extents/*.yaml``.
+This module contains only values; ``adapters/configuration.py`` reads them from ``config/datasets/*.yaml`` and ``extents/*.yaml``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cubeport.documents.texts import Provider, WebAddress
 from cubeport.service.cron import Cron
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
-"""Ids of datasets, templates and extents."""
+"""The pattern of ids of datasets, templates and extents."""
 
 type PublicId = Annotated[str, Field(pattern=ID_PATTERN)]
 
@@ -31,7 +31,7 @@ class _Part(BaseModel):
 
 
 class VariableChoice(_Part):
-    """One variable of a template, by its name in the source, with what to show of it."""
+    """One variable of a template, by its name in the source, with the texts to show."""
 
     name: str
     long_name: str | None = None
@@ -40,18 +40,18 @@ class VariableChoice(_Part):
 
 
 class IngestionRules(_Part):
-    """How a template's periods are fetched."""
+    """How the periods of a template are fetched."""
 
     params: Annotated[dict[str, Any], Later({})] = {}
     clip: Literal["touch", "centre"] = "touch"
     allow_gaps: bool = False
     on_overlap: OnOverlap = "error"
-    """Steps that several files have: refuse them, or take those of the file that begins first (``skip``) or last (``replace``)."""
+    """What to do with steps in several files: refuse them, or use the file that begins first (``skip``) or last (``replace``)."""
     max_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
-    """Periods that are fetched at once, where the source allows more than one."""
+    """How many periods to fetch at the same time, if the source allows it."""
 
     def of_values(self) -> dict[str, Any]:
-        """Return what changes values, as JSON has it."""
+        """Return the fields that change values, as JSON values."""
         later = {} if self.on_overlap == "error" else {"on_overlap": self.on_overlap}
         return self.model_dump(mode="json", exclude={"max_concurrency", "on_overlap"}) | later
 
@@ -66,7 +66,7 @@ class Pyramid(_Part):
 
 
 class LayoutRules(_Part):
-    """How a template's versions are chunked; by default about 1 MiB a chunk, balanced between map and series."""
+    """How the versions of a template are chunked; by default about 1 MiB a chunk, balanced between maps and series."""
 
     chunks: dict[str, Annotated[int, Field(gt=0)]] | None = None
     pyramid: Pyramid = Pyramid()
@@ -74,24 +74,24 @@ class LayoutRules(_Part):
 
 
 class Availability(_Part):
-    """When a source has its newest periods. Each rule names a last period; the earliest wins."""
+    """When the newest periods of a source are available. Each rule gives a last period; the earliest one applies."""
 
     lag_hours: Annotated[int, Field(ge=0)] = 0
     lag_days: Annotated[int, Field(ge=0)] = 0
-    """The period that holds the moment so long ago is the last one; hours and days add up."""
+    """The last period is the one that contains the moment this long ago. Hours and days are added."""
     complete_month_after_day: Annotated[int | None, Field(ge=0, le=31)] = None
-    """After that day of a month the month before is complete, until then the one before that."""
+    """After this day of a month, the previous month is complete; until then, the month before it."""
     latest_year: Annotated[int | None, Field(ge=1, le=9999)] = None
     latest_year_offset: Annotated[int | None, Field(le=0)] = None
-    """The last year, counted from this one: -1 is last year."""
+    """The last year relative to the current one: -1 is the previous year."""
     function: str | None = None
     """A rule of a plugin, by its name: it is given the template and the period asked for, and returns the last one there is."""
     allow_future: bool = False
-    """Whether periods behind the present one are asked for, as of a forecast."""
+    """Whether to request periods after the current one, as for a forecast."""
 
 
 class Release(_Part):
-    """Which release of the source the template means."""
+    """The release of the source to which the template refers."""
 
     value: str
 
@@ -100,14 +100,15 @@ class SyncRules(_Part):
     """How a template follows its source."""
 
     kind: Literal["temporal", "release", "static"] = "static"
-    """``temporal``: new periods come at the end. ``release``: the whole is published again. ``static``: it does not change."""
+    """``temporal``: new periods are added at the end. ``release``: the whole source is published again. ``static``: it does not
+    change."""
     execution: Literal["append", "rematerialize"] = "append"
-    """Of ``temporal``: add the new periods, or rebuild the dataset."""
+    """For ``temporal``: whether to add the new periods or rebuild the dataset."""
     availability: Availability = Availability()
     version: Release | None = None
-    """Of ``release``: a dataset of another release is rebuilt."""
+    """For ``release``: the current release. A dataset of another release is rebuilt."""
     revisit_periods: Annotated[int, Field(ge=0, le=1_000)] = 0
-    """Of ``temporal``: how many of the last periods are looked at again: what the source has changed of them is taken anew."""
+    """For ``temporal``: how many of the last periods to check again. Those that the source has changed are fetched again."""
     schedule: str | None = None
     """When to sync: five cron fields in ``schedule.timezone``."""
 
@@ -127,13 +128,13 @@ class SyncRules(_Part):
 
 
 class SpatialScope(_Part):
-    """Where the source has data."""
+    """The area of the source's data."""
 
     bbox: tuple[float, float, float, float]
 
 
 class TemporalScope(_Part):
-    """When the source has data."""
+    """The time range of the source's data."""
 
     begin: str | None = None
     end: str | None = None
@@ -141,14 +142,14 @@ class TemporalScope(_Part):
 
 
 class SourceScope(_Part):
-    """What the source has."""
+    """The area and time range of the source's data."""
 
     spatial: SpatialScope | None = None
     temporal: TemporalScope | None = None
 
 
 _FIRST_FIELDS = ("kind", "name", "homepage", "paths", "path", "group", "params", "combine")
-"""What a source had from the first release on."""
+"""The fields of a source since the first release."""
 
 type SourceKind = Literal["files", "url", "store", "zarr", "stac", "upload", "plugin", "derived"]
 
@@ -172,11 +173,11 @@ _TAKEN: Mapping[str, tuple[str, ...]] = {
     "plugin": ("params",),
     "derived": ("recipe", "inputs", "params"),
 }
-"""Fields by kind of source; name, homepage, group and filter_by_keys are for all."""
+"""The fields of each kind of source. All kinds have name, homepage, group and filter_by_keys."""
 
 
 class SourceBlock(BaseModel):
-    """Where data come from: ``files``, ``url``, ``store``, ``zarr``, ``stac``, ``upload``, ``plugin`` or ``derived``."""
+    """A source block of kind ``files``, ``url``, ``store``, ``zarr``, ``stac``, ``upload``, ``plugin`` or ``derived``."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -186,34 +187,34 @@ class SourceBlock(BaseModel):
     paths: tuple[str, ...] = ()
     path: str | None = None
     template: Annotated[str | None, Field(max_length=8_192)] = None
-    """Of ``url``: the address, with dates such as ``{YYYY}{MM}{DD}`` and names of ``params`` in it."""
+    """For ``url``: the URL, which can contain dates such as ``{YYYY}{MM}{DD}`` and names of ``params``."""
     probe: Literal["head", "get", "none"] = "head"
-    """Of ``url``: how the source is asked which periods there are."""
+    """For ``url``: how to find out which periods exist."""
     url: Annotated[str | None, Field(max_length=8_192)] = None
-    """Of ``zarr`` and ``stac``: an address."""
+    """For ``zarr`` and ``stac``: a URL."""
     profile: str | None = None
-    """Of ``store`` and ``zarr``: a profile of config/profiles.yaml with ``use: [source]``."""
+    """For ``store`` and ``zarr``: a profile in config/profiles.yaml with ``use: [source]``."""
     key: Annotated[str | None, Field(max_length=1_024)] = None
-    """Of ``store`` and ``zarr``: a path below the root of the profile; of ``store`` with dates in it."""
+    """For ``store`` and ``zarr``: a path below the root of the profile. For ``store`` it can contain dates."""
     asset: str | None = None
-    """Of ``stac``: the key of the asset to take; the only one of its media type ``data`` role if not named."""
+    """For ``stac``: the key of the asset; by default the only one with the role ``data``, or the only one."""
     datetime: str | None = None
-    """Of ``stac``: an instant or ``start/end``, RFC 3339; ``..`` is open."""
+    """For ``stac``: an instant or ``start/end``, RFC 3339; ``..`` is an open end."""
     filter: dict[str, str | int | float | bool] = {}
-    """Of ``stac``: properties that items must have."""
+    """For ``stac``: properties that items must have."""
     upload: Annotated[str | None, Field(pattern="^[0-9a-f]{32}$")] = None
-    """Of ``upload``: what ``POST /uploads`` answered."""
+    """For ``upload``: the id in the answer of ``POST /uploads``."""
     group: str | None = None
     filter_by_keys: dict[str, str | int] = {}
-    """Of GRIB: the keys of the messages to take, ``typeOfLevel: surface``."""
+    """For GRIB: the keys of the messages to select, such as ``typeOfLevel: surface``."""
     params: dict[str, Any] = {}
-    """Of ``plugin`` and ``derived``: what it takes. Of ``url`` and ``store``: values of the placeholders in small letters."""
+    """For ``plugin`` and ``derived``: the parameters. For ``url`` and ``store``: the values of lower-case placeholders."""
     checksum: Annotated[str | None, Field(pattern="^[0-9a-f]{64}$")] = None
-    """Of ``url``: the sha256 of what the file must be; another one is refused before anything is made of it."""
+    """For ``url``: the expected sha256 of the file. Any other file is refused before it is read."""
     recipe: Annotated[str | None, Field(max_length=128)] = None
-    """Of ``derived``: the name of the recipe."""
+    """For ``derived``: the name of the recipe."""
     inputs: tuple[Annotated[str, Field(max_length=200)], ...] = ()
-    """Of ``derived``: the datasets that it is made of, ``id`` or ``id@ref``, in the order of the recipe."""
+    """For ``derived``: the input datasets, ``id`` or ``id@ref``, in the order of the recipe."""
     combine: Annotated[dict[str, str], Later({})] = {}
 
     @model_validator(mode="before")
@@ -242,21 +243,21 @@ class SourceBlock(BaseModel):
         return self
 
     def told(self) -> dict[str, Any]:
-        """Return what it says as JSON values, without what is left at its default."""
+        """Return the fields that differ from their defaults, as JSON values."""
         return self.model_dump(mode="json", exclude_defaults=True)
 
 
 def source_kinds() -> tuple[str, ...]:
-    """Return the kinds of sources that a template can have."""
+    """Return the kinds of sources."""
     return tuple(_TAKEN)
 
 
 _FREE = ("render", "display", "ingestion", "source")
-"""Fields that hold values of any type, which stay as they were written."""
+"""The fields with values of any type, which stay unchanged."""
 
 
 def _without_lists(value: Any, *, within: bool) -> Any:
-    """Return *value* with tuples for lists: after a validator of ours, pydantic's strict mode takes no list for a tuple."""
+    """Return *value* with lists as tuples, because pydantic's strict mode accepts no lists for tuples after a validator."""
     if isinstance(value, list | tuple):
         return tuple(_without_lists(each, within=within) if within else each for each in value)
     if within and isinstance(value, Mapping):
@@ -265,7 +266,7 @@ def _without_lists(value: Any, *, within: bool) -> Any:
 
 
 class TemplateFields(_Part):
-    """The fields that a request's ``template`` may carry for a direct source; what is absent is taken from the data."""
+    """The fields of ``template`` in a request for a direct source. Missing fields come from the data."""
 
     title: Annotated[str | None, Field(validation_alias=AliasChoices("title", "name"))] = None
     short_name: str | None = None
@@ -280,15 +281,15 @@ class TemplateFields(_Part):
     extents: SourceScope = SourceScope()
     ingestion: IngestionRules = IngestionRules()
     normalise: tuple[NormaliseStep, ...] = ()
-    """Steps that change the form of each source, in this order; none leaves data as they are stored."""
+    """Steps that change the form of each source, in order. Without steps, data keep their stored form."""
     transforms: tuple[TransformStep, ...] = ()
     """Steps that change values, in this order."""
     layout: LayoutRules = LayoutRules()
     publish: bool = True
-    """Whether an ingestion that does not say it itself shows the new version at once."""
+    """Whether to publish a new version immediately, if the request does not say."""
     render: Annotated[tuple[dict[str, Any], ...], Field(validation_alias=AliasChoices("render", "display"))] = ()
     license: str | None = None
-    """An SPDX identifier, or ``other``; absent = what the data state in their attribute ``license``."""
+    """An SPDX identifier, or ``other``. By default, the attribute ``license`` of the data."""
     license_url: WebAddress | None = None
     providers: tuple[Provider, ...] = ()
     attribution: str | None = None
@@ -311,13 +312,13 @@ class TemplateFields(_Part):
         return {name: _without_lists(value, within=name not in _FREE) for name, value in fields.items()}
 
     def steps(self) -> dict[str, Any]:
-        """Return ``normalise`` and ``transforms`` as JSON values, without those that have no step."""
+        """Return ``normalise`` and ``transforms`` as JSON values, if they have any steps."""
         found = {"normalise": plain(self.normalise), "transforms": plain(self.transforms)}
         return {name: steps for name, steps in found.items() if steps}
 
 
 class DatasetTemplate(TemplateFields):
-    """A source that could be ingested: one entry of ``config/datasets/*.yaml``."""
+    """A source that can be ingested: one entry of ``config/datasets/*.yaml``."""
 
     id: PublicId
     title: Annotated[str, Field(validation_alias=AliasChoices("title", "name"))]
@@ -332,10 +333,10 @@ class DatasetTemplate(TemplateFields):
         return self
 
     def digest(self) -> str:
-        """Return the sha256 of what changes values; texts, licence and render are not in it."""
+        """Return the sha256 of all fields that change values. It does not include texts, licence and render."""
         kept: dict[str, Any] = {"variables": True, "period_type": True, "source": True, "layout": {"chunks"}}
         parts = self.model_dump(mode="json", include=kept) | self.steps()
-        # Fields that came later count only where they say something: a dataset that is there must not become another by them.
+        # Newer fields count only if they are set, so that the digest of existing datasets does not change.
         said = self.source.told()
         parts["source"] = {name: value for name, value in parts["source"].items() if name in _FIRST_FIELDS or name in said}
         parts["ingestion"] = self.ingestion.of_values()
@@ -352,7 +353,7 @@ class Extent(_Part):
     description: str | None = None
     geometry: dict[str, Any] | None = None
     country_code: Annotated[str | None, Field(pattern="^[A-Z]{3}$")] = None
-    """ISO 3166-1 alpha-3; given to plugins, never shown."""
+    """ISO 3166-1 alpha-3. It is passed to plugins but never shown."""
 
     @model_validator(mode="after")
     def _on_earth(self) -> Extent:
@@ -368,7 +369,7 @@ class Extent(_Part):
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A configuration entry that disabled itself: which, and every problem as ``file:line:column: key: words``."""
+    """An invalid configuration entry, with all problems as ``file:line:column: key: message``."""
 
     name: str
     problems: tuple[str, ...]
@@ -378,7 +379,7 @@ class Configuration(Protocol):
     """The instance's templates and extents, read again when their folders change."""
 
     def look_again(self) -> None:
-        """Read at once what changed, however short ago it was last looked at."""
+        """Read changes immediately, without waiting for the next regular check."""
 
     def templates(self) -> Mapping[str, DatasetTemplate]: ...
 

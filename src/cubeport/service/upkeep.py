@@ -1,6 +1,6 @@
-"""Looking after versions: ``fsck`` compares them with their rows and manifests, ``gc`` finds what no row keeps.
+"""Maintenance of versions: ``fsck`` compares them with their rows and manifests, and ``gc`` finds bytes without a row.
 
-Bytes are listed first, then the journals of running operations, then the rows: nothing that lives can look orphaned.
+Bytes are listed first, then the journals of running operations, then the rows, so that nothing in use looks orphaned.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ _PAGE = 500
 
 @dataclass(frozen=True, slots=True)
 class VersionKeeper:
-    """Looks after the versions of one catalog."""
+    """Maintains the versions of one catalog."""
 
     backend: CatalogBackend
     journal: Journal
     listers: Mapping[str, Lister]
-    """By engine."""
+    """The listers by engine."""
     profile: str
-    """The profile whose root the listed paths count from."""
+    """The profile to whose root the listed paths are relative."""
     workers: Workers | None = None
-    """Who runs jobs."""
+    """The workers that run jobs."""
 
     def garbage(self) -> list[Garbage]:
-        """Return staging and versions that no running operation and no row keeps."""
+        """Return staging folders and versions that belong to no running operation and no row."""
         staged = {each.path: (lister, each) for lister in self.listers.values() for each in lister.staged()}
         stored = [(lister, each) for lister in self.listers.values() for _, each in lister.versions()]
         in_work = set(self.journal.open_ids())
@@ -62,12 +62,12 @@ class VersionKeeper:
         return found
 
     def _of_version(self, each: Listed, row: Row | None) -> str | None:
-        """Return why nothing keeps the version, or ``None``."""
+        """Return why the version is garbage, or ``None``."""
         if row is None:
             return "no row names this version" if is_id(each.name) else STRANGE
         if self.backend.get_record(row.owner) is None:
             return "the dataset of this version was purged"
-        # What is "removed" keeps its bytes for the readers that began before; retention frees them.
+        # A "removed" version keeps its bytes for earlier readers; retention frees them.
         return "this version was removed" if row.state in GONE and row.state != "removed" else None
 
     def _garbage(self, lister: Lister, each: Listed, kind: str, reason: str) -> Garbage:
@@ -75,7 +75,7 @@ class VersionKeeper:
         return Garbage(self.profile, each.path, lister.size(each.path), at, reason, reason != STRANGE, kind=kind)
 
     def faults(self, *, data: bool, after: str = "", owner: str | None = None) -> Iterator[tuple[str, Finding | None]]:
-        """Yield each object of the versions that rows keep, with what is wrong there; with *data*, every byte is read."""
+        """Yield each object of the versions with a row, with its problem or ``None``. With *data*, every byte is read."""
         places = {name: {each.name: each.path for _, each in lister.versions()} for name, lister in self.listers.items()}
         begin, begun_key = _place(after)
         for row in self._rows(begin, owner):
@@ -112,14 +112,15 @@ class VersionKeeper:
     def _record(self, row: Row) -> CatalogRecord | None:
         try:
             return self.backend.get_record(row.owner)
-        except CorruptCatalog:  # the backend's own check names it
+        except CorruptCatalog:  # the backend's own check reports it
             return None
 
     def repair(self, ports: Ports, findings: Sequence[Finding], quarantine: Path) -> list[str]:
-        """Take broken versions off the faces, mark them ``missing`` and move their bytes to *quarantine*; say what was done.
+        """Unpublish broken versions, mark them as ``missing`` and move their bytes to *quarantine*. Return what was done.
 
-        An object that no manifest lists is moved alone: the version is whole without it. Pointers to a broken version move to the
-        newest whole one, and a dataset that was shown at a broken one is unpublished: somebody must choose what to show.
+        An object that no manifest lists is moved alone, because the version is complete without it. Pointers to a broken version
+        move to the newest complete version. If the published version is broken, the dataset is unpublished, and a person must
+        choose what to publish.
         """
         extra, broken = _sorted(findings)
         places = {each.name: (lister, each.path) for lister in self.listers.values() for _, each in lister.versions()}
@@ -163,7 +164,7 @@ class VersionKeeper:
         return f"{said}; {_dataset(record)} is unpublished: ingest it again, or publish an older version" if shown else said
 
     def problems(self) -> Iterator[Finding]:
-        """Yield jobs whose worker is dead: any process that looks at jobs ends them."""
+        """Yield jobs whose worker is dead. Any process that reads jobs ends them."""
         if self.workers is None:
             return
         for row in self.backend.rows.select(JOB, states=["running"], limit=1000):
@@ -172,7 +173,7 @@ class VersionKeeper:
                 yield Finding("dead-worker", row.id, what, f"cubeport jobs {row.id}", "warn")
 
     def _rows(self, begin: tuple[int, str] | None = None, owner: str | None = None) -> Iterator[Row]:
-        """Yield the rows of versions from that of *begin* on."""
+        """Yield the rows of versions, starting with *begin*."""
         if begin is not None and (
             first := self.backend.rows.select(VERSION, owner=owner, after=(begin[0], begin[1][:-1]), limit=1)
         ):
@@ -194,11 +195,11 @@ _WORDS = {
 _CURE = "restore it from a copy, or remove it with --repair and ingest it again"
 _BROKEN = ("missing-data", "missing-object", "size-differs", "digest-differs")
 _LAST = f"{10**18} {'f' * 32} "
-"""The place behind all versions."""
+"""A place after all versions."""
 
 
 def _place(text: str) -> tuple[tuple[int, str] | None, str]:
-    """Return the row and the key that a place names."""
+    """Return the row and the key of a place."""
     if not text:
         return None, ""
     seq, row_id, key = text.split(" ", 2)
@@ -206,7 +207,7 @@ def _place(text: str) -> tuple[tuple[int, str] | None, str]:
 
 
 def _sorted(findings: Sequence[Finding]) -> tuple[list[tuple[str, str]], list[str]]:
-    """Return the extra objects as (version, key), and the versions that are broken, from the places ``dataset@version/key``."""
+    """Return the extra objects as (version, key) and the broken versions, from the places ``dataset@version/key``."""
     extra: list[tuple[str, str]] = []
     broken: dict[str, None] = {}
     for each in findings:
@@ -225,7 +226,7 @@ def _dataset(record: CatalogRecord) -> str:
 
 
 def _of_staging(each: Listed, in_work: set[str]) -> str | None:
-    """Return why nothing needs the folder, or ``None``: its operation runs, or it is not ours."""
+    """Return why the folder is garbage, or ``None`` if its operation is running or it is not ours."""
     if is_id(each.name):
         return None if each.name in in_work else f"left by operation {each.name}"
     return "left by removing a version" if _TRASH.fullmatch(each.name) else None

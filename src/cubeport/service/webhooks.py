@@ -1,8 +1,8 @@
-"""Webhooks: what readers saw change is sent to addresses that the settings name, after the commit, at least once.
+"""Webhooks: changes that readers can see are sent to URLs in the settings after the commit, at least once.
 
-A thread reads the feed of changes behind the place that each webhook has reached, and moves that place when its receiver has
-taken a change. Nothing is kept in memory, so a kill loses nothing; a change that was under way is sent again with the same id.
-Requests are signed as https://www.standardwebhooks.com says, so any of its libraries checks them.
+A thread reads the feed of changes from the position of each webhook, and moves the position after the receiver has accepted a
+change. Nothing is kept only in memory, so a kill loses nothing; a change that was being sent is sent again with the same id.
+Requests are signed as defined by https://www.standardwebhooks.com, so its libraries can verify them.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from cubeport.service.changes import change as read_change
 from cubeport.service.state import CHANGE
 
 WEBHOOK = "webhook"
-"""The table of places: one row a webhook."""
+"""The table of positions, with one row for each webhook."""
 
 TRIES = 8
-"""How often one change is sent, at most."""
+"""The largest number of attempts for one change."""
 
 WAITS_S = (2, 10, 30, 120, 600, 1_800, 3_600)
-"""Seconds between the tries of one change."""
+"""The pauses between the attempts for one change, in seconds."""
 
 LOOK_S = 1.0
-"""How often the feed is looked at."""
+"""How often the feed is read, in seconds."""
 
 _AT_ONCE = 100
 _SHORTEST_SECRET = 16
@@ -46,19 +46,19 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Webhook:
-    """One receiver, as the settings name it."""
+    """One receiver in the settings."""
 
     url: str
     secret: str | None
-    """What signs; ``None`` when the variable is not set."""
+    """The signing secret; ``None`` if the variable is not set."""
     secret_env: str
-    """The name of that variable."""
+    """The name of the environment variable with the secret."""
     events: tuple[str, ...] = ()
-    """Reasons of changes; none named is all of them."""
+    """The reasons of changes to send; empty for all."""
 
     @property
     def id(self) -> str:
-        """What commands name it by: its address, which may hold a secret, is not shown whole."""
+        """The id for commands. The URL is not shown completely, because it can contain a secret."""
         return hashlib.sha256(self.url.encode()).hexdigest()[:8]
 
     @property
@@ -70,26 +70,26 @@ class Webhook:
 
 @dataclass(frozen=True, slots=True)
 class Delivered:
-    """How far a webhook is."""
+    """The progress of a webhook."""
 
     cursor: int
-    """The number of the last change that is done with: taken by the receiver, given up, or not asked for."""
+    """The number of the last finished change: accepted by the receiver, given up, or not requested."""
     tries: int = 0
-    """Of the change behind it."""
+    """The number of attempts for the next change."""
     next_at: str | None = None
-    """When that is tried again."""
+    """When the next attempt starts."""
     delivered: int = 0
     given_up: int = 0
     last_at: str | None = None
-    """When something was last taken."""
+    """When a change was last accepted."""
     last_error: str | None = None
 
 
 class Post(Protocol):
-    """What sends a body to an allowed address."""
+    """Sends a body to an allowed URL."""
 
     def __call__(self, url: str, body: bytes, headers: Mapping[str, str]) -> int:
-        """Return the status of the answer. Raises CubeportError when there is none, or the address may not be asked."""
+        """Return the status of the answer. Raises CubeportError if there is none, or the URL is not allowed."""
 
 
 def signature(secret: str, message_id: str, at: int, body: bytes) -> str:
@@ -113,11 +113,11 @@ class Webhooks:
     Parameters
     ----------
     post
-        Sends; see :class:`Post`.
+        Sends requests; see :class:`Post`.
     lock
-        ``lock(webhook_id)``: held by the one process that serves a webhook now. Raises Locked at once when another does.
+        ``lock(webhook_id)`` is held by the process that serves a webhook. It raises Locked immediately if another process holds it.
     name
-        The instance's id: the beginning of every message id.
+        The id of the instance, with which every message id begins.
     """
 
     def __init__(
@@ -138,7 +138,7 @@ class Webhooks:
         self._url = public_url
 
     def check(self) -> None:
-        """Return if every webhook has a secret. Raises InvalidConfiguration, naming the variables."""
+        """Check that every webhook has a secret. Raises InvalidConfiguration with the names of the variables."""
         for hook in self.hooks:
             if hook.secret is None or len(_key(hook.secret)) < _SHORTEST_SECRET:
                 raise InvalidConfiguration(
@@ -148,7 +148,7 @@ class Webhooks:
                 )
 
     def list(self) -> list[dict[str, Any]]:
-        """Return every webhook with how far it is."""
+        """Return all webhooks with their progress."""
         newest = self._newest()
         return [self._document(hook, newest) for hook in self.hooks]
 
@@ -170,7 +170,7 @@ class Webhooks:
         }
 
     def test(self, webhook_id: str) -> dict[str, Any]:
-        """Send a ``ping`` now and return the answer's status, or why there is none. Raises NotFound, InvalidConfiguration."""
+        """Send a ``ping`` now. Return the status of the answer, or why there is none. Raises NotFound, InvalidConfiguration."""
         found = [each for each in self.hooks if each.id.startswith(webhook_id) and len(webhook_id) >= 4]
         if len(found) != 1:
             raise NotFound(f"There is no webhook {webhook_id[:40]!r}.", what="webhook", next_step="cubeport webhooks list")
@@ -180,7 +180,7 @@ class Webhooks:
         return {"webhook_id": found[0].id, "origin": found[0].origin, "status": status, "error": problem}
 
     def deliver(self, hook: Webhook, at: datetime | None = None) -> int:
-        """Send what is new or due to a webhook, unless another process serves it now; return how many changes were taken."""
+        """Send new and due changes to a webhook, unless another process serves it. Return how many were accepted."""
         taken = 0
         try:
             with self._lock(hook.id):
@@ -200,10 +200,12 @@ class Webhooks:
             stopping.wait(LOOK_S)
 
     def _serve(self, hook: Webhook, at: datetime) -> int | None:
-        """Do the next thing for a webhook; return 1 if a change was taken, 0 if one was passed, ``None`` if nothing is to do."""
+        """Process the next change of a webhook. Return 1 if it was accepted, 0 if it was skipped, ``None`` if there is nothing to
+        do.
+        """
         row = self._rows.get(WEBHOOK, hook.id)
         if row is None:
-            # It begins here. Earlier changes are in the feed.
+            # A new webhook begins here. Earlier changes are in the feed.
             self._rows.put(Row(WEBHOOK, hook.id, asdict(Delivered(self._newest()))))
             return 0
         place = _place(row)
@@ -236,7 +238,7 @@ class Webhooks:
         return None
 
     def _send(self, hook: Webhook, message_id: str, body: bytes) -> tuple[int | None, str | None]:
-        """Return the status and, unless the body was taken (2xx), what was wrong."""
+        """Return the status and, unless the body was accepted (2xx), the problem."""
         if hook.secret is None:
             return None, f"{hook.secret_env} is not set"
         at = int(now().timestamp())

@@ -1,4 +1,4 @@
-"""Who runs jobs: one lock for each process, held for its life. A free lock says that its process is dead; no clock decides."""
+"""The workers that run jobs. Each process holds one lock while it lives; a free lock means that its process is dead."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ class Workers:
     locks: Locks
 
     def begin(self, worker: str | None = None) -> Life:
-        """Start the life of this process as a worker and return it."""
+        """Take the lock of this process as a worker and return it."""
         life = Life(worker or new_id(), self.locks)
         life.renew()
         return life
 
     def is_dead(self, worker: str) -> bool:
-        """Tell whether the process of that worker has ended; writes nothing."""
+        """Return whether the process of a worker has ended. Nothing is written."""
         return not self.locks.held("worker", worker)
 
     def bury(self, worker: str) -> None:
-        """Remove what is left of a dead worker; nobody takes that name again."""
+        """Remove the rest of a dead worker. Its name is never used again."""
         self.locks.forget("worker", worker)
 
 
 @dataclass(slots=True)
 class Life:
-    """A worker's hold on its lock."""
+    """The lock of a living worker."""
 
     worker: str
     _locks: Locks
@@ -42,7 +42,7 @@ class Life:
     _renewing: Lock = field(default_factory=Lock)
 
     def renew(self) -> None:
-        """Take the lock, if it is not held yet or was lost with the connection of a database."""
+        """Take the lock if it is not held yet or was lost with a database connection."""
         with self._renewing:
             if self._hold is not None and not self._hold.lost():
                 return
@@ -52,7 +52,7 @@ class Life:
             self._hold = hold
 
     def end(self) -> None:
-        """Let others see that this worker is gone."""
-        # The name is random and never used again, so it may be removed while its own lock is held.
+        """Release the lock, so that others see that this worker has ended."""
+        # The name is random and never used again, so it can be removed while its own lock is held.
         self._locks.forget("worker", self.worker)
         self._stack.close()

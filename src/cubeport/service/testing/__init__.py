@@ -1,1 +1,1 @@
-"""Contract tests of the service's ports, for anyone who implements one."""
+"""Contract tests for implementations of the service's ports."""

@@ -1,6 +1,6 @@
-"""The promises of a source as tests. Needs pytest.
+"""The contract of a source as tests. They need pytest.
 
-A third party inherits the class and says which periods its source has::
+A third party inherits the class and gives the periods of its source::
 
     class TestOurs(SourceContract):
         there = (Period.parse("2024-01-01", "daily"), Period.parse("2024-01-02", "daily"))
@@ -25,9 +25,10 @@ from cubeport.errors import NoData
 
 
 class SourceContract:
-    """What the service relies on.
+    """The contract on which the service relies.
 
-    ``there`` are periods that the source has, consecutive and ascending; ``absent`` is one that it has not, outside of them.
+    ``there`` contains consecutive, ascending periods that the source has. ``absent`` is a period outside them that it does not
+    have.
     """
 
     there: ClassVar[Sequence[Period]]
@@ -40,7 +41,7 @@ class SourceContract:
         raise NotImplementedError
 
     def fetch(self, source: PeriodSource, period: Period | None, into: Path) -> Fetched:
-        """Return what comes of a period; its files lie below the folder, and are files or folders."""
+        """Fetch a period, and check that its files or folders are below *into*."""
         into.mkdir(parents=True, exist_ok=True)
         fetched = source.fetch_period(period, self.area, into)
         assert isinstance(fetched, Fetched), "fetch_period returns cubeport.cubes.sources.Fetched"
