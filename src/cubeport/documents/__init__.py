@@ -1,1 +1,1 @@
-"""STAC, OGC and CoverageJSON as values from values; reads nothing, asks nothing."""
+"""Build STAC, OGC and CoverageJSON documents from values. Nothing is read or requested."""

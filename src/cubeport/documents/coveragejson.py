@@ -1,4 +1,4 @@
-"""CoverageJSON 1.0 from arrays: bytes by orjson, so float32 stays float32 and missing is ``null``."""
+"""CoverageJSON 1.0 from arrays. orjson writes it, so float32 stays float32 and missing values are ``null``."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 MEDIA_TYPE = "application/vnd.cov+json"
 NERC = "http://vocab.nerc.ac.uk/standard_name/"
-"""Where CF standard names have addresses."""
+"""The base URL of CF standard names."""
 UCUM = "http://www.opengis.net/def/uom/UCUM/"
 CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 
@@ -57,24 +57,24 @@ _UNIT_WORD = re.compile(r"([^\d\s.*/^-]+|1|%)(?:\*\*|\^)?(-?[1-9])?")
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """Fields that share their dimensions, and so a domain."""
+    """Fields that share their dimensions, and therefore a domain."""
 
     fields: tuple[Variable, ...]
     dimensions: tuple[str, ...]
     named: Mapping[str, Axis]
     """The axes ``t z y x`` of the domain."""
     extra: tuple[str, ...]
-    """Dimensions that CoverageJSON has no name for: one coverage for each of their labels."""
+    """Dimensions without a name in CoverageJSON. There is one coverage for each of their labels."""
     composite: tuple[str, ...]
-    """Dimensions of cells that lie anywhere: their positions are tuples."""
+    """Dimensions of cells with arbitrary positions, which are written as tuples."""
 
     def coverages(self, windows: Windows) -> int:
-        """Return how many coverages the group becomes."""
+        """Return the number of coverages of the group."""
         return prod(windows.shape(self.extra))
 
 
 def groups(description: CubeDescription, windows: Windows) -> tuple[Group, ...]:
-    """Return the domains that the chosen fields need, from metadata alone."""
+    """Return the domains of the selected fields, from metadata alone."""
     found: dict[frozenset[str], list[Variable]] = {}
     for variable in map(description.variable, windows.fields):
         found.setdefault(frozenset(variable.dimensions), []).append(variable)
@@ -82,12 +82,12 @@ def groups(description: CubeDescription, windows: Windows) -> tuple[Group, ...]:
 
 
 def encode(cut: Cut, *, public_url: str) -> bytes:
-    """Return the cut as one Coverage, or as a CoverageCollection where its fields or axes need several.
+    """Return the cut as a Coverage, or as a CoverageCollection if its fields or axes need several coverages.
 
     Raises
     ------
     NotAcceptable
-        When the data have no axis of place, height or time, which every domain needs.
+        If the data have no axis for place, height or time, one of which every domain needs.
     """
     import orjson
 
@@ -126,7 +126,7 @@ def _group(description: CubeDescription, windows: Windows, fields: tuple[Variabl
             named.setdefault(kind, axis)
     height = named.get("z")
     if composite and height is not None and not height.scalar and windows.along[height.dimension].size > 1:
-        # A tuple has one height: several heights are several coverages.
+        # A tuple has one height, so several heights need several coverages.
         del named["z"]
     taken = {axis.dimension for axis in named.values() if not axis.scalar} | set(composite)
     extra = tuple(dimension for dimension in dimensions if dimension not in taken)
@@ -148,7 +148,7 @@ def _coverages(cut: Cut, group: Group) -> Iterator[dict[str, Any]]:
         at = dict(zip(group.extra, place, strict=True))
         here = None if mask is None else mask.at(at)
         if here is not None and not here.inside.any():
-            continue  # another time was asked for
+            continue  # the caller asked for another time
         coverage: dict[str, Any] = {"type": "Coverage"}
         if at:
             coverage["id"] = ",".join(f"{name}={label}" for name, label in (_label(cut, *each) for each in at.items()))
@@ -158,7 +158,7 @@ def _coverages(cut: Cut, group: Group) -> Iterator[dict[str, Any]]:
 
 
 def _own_times(cut: Cut, group: Group) -> bool:
-    """Return whether the values have times that are no axis: then each coverage, or each of its cells, has its own."""
+    """Return whether times are not an axis, so that each coverage, or each of its cells, has its own time."""
     temporal = cut.description.temporal
     if temporal is None or cut.times is None or "t" in group.named:
         return False
@@ -166,7 +166,7 @@ def _own_times(cut: Cut, group: Group) -> bool:
 
 
 def _label(cut: Cut, dimension: str, at: int) -> tuple[str, Any]:
-    """Return the name and the label of one place on a dimension: its number where there are no labels."""
+    """Return the name and the label at an index of a dimension; the index itself if there are no labels."""
     for axis in cut.description.axes:
         if axis.dimension == dimension and not axis.scalar and axis.name in cut.labels:
             value = cut.labels[axis.name][at]
@@ -175,7 +175,7 @@ def _label(cut: Cut, dimension: str, at: int) -> tuple[str, Any]:
 
 
 def _cells(cut: Cut, group: Group) -> Array:
-    """Return which cells of the window are written: those in the box whose position is known. Shape of the positions."""
+    """Return which cells of the window to write: those in the box with a known position. It has the shape of the positions."""
     import numpy as np
 
     assert cut.positions is not None  # the group has a composite axis because the cube has positions
@@ -224,7 +224,7 @@ def _domain(cut: Cut, group: Group, chosen: Array | None, at: Mapping[str, int])
 
 
 def _times_at(cut: Cut, group: Group, at: Mapping[str, int]) -> Array | None:
-    """Return the time of a coverage, or of each of its cells, where times are no axis."""
+    """Return the time of a coverage, or of each of its cells, if times are not an axis."""
     import numpy as np
 
     temporal = cut.description.temporal
@@ -241,7 +241,7 @@ def _times_at(cut: Cut, group: Group, at: Mapping[str, int]) -> Array | None:
 
 
 def _times_on_the_way(cut: Cut, group: Group) -> Array | None:
-    """Return the time of each position where the axis of time is that of the positions: of one way."""
+    """Return the time of each position if the time axis is also the axis of positions, as in a single trajectory."""
     time = time_axis(cut.description)
     if time is None or group.composite != (time.dimension,) or time.name not in cut.labels:
         return None
@@ -292,7 +292,7 @@ def _range(
     if chosen is not None:
         kept = [dimension for dimension in left if dimension not in group.composite and kinds[dimension] == "t"]
         order = [left.index(dimension) for dimension in (*kept, *group.composite)]
-        # A height of one label has gone into the tuples.
+        # A height with one label is already in the tuples.
         flat = tuple(number for number in range(values.ndim) if number not in order)
         ranks = sorted(order)
 
@@ -320,7 +320,7 @@ def _range(
 
 
 def _in_tuples(cut: Cut, group: Group) -> bool:
-    """Return whether each cell of a coverage has a time of its own."""
+    """Return whether each cell of a coverage has its own time."""
     temporal = cut.description.temporal
     return temporal is not None and bool(set(temporal.dimensions) & set(group.composite))
 
@@ -330,7 +330,7 @@ def _type(values: Array) -> str:
 
 
 def plain(values: Array) -> Any:
-    """Return a one-dimensional array as orjson takes it; NaN and infinity become ``null`` there."""
+    """Return a one-dimensional array for orjson, which writes NaN and infinity as ``null``."""
     import numpy as np
 
     match values.dtype.kind:
@@ -368,7 +368,7 @@ def _parameter(variable: Variable) -> dict[str, Any]:
 
 
 def _flags(attributes: Mapping[str, Any]) -> dict[str, int | list[int]]:
-    """Return the meaning of each flag value (CF 3.5); nothing where the attributes do not agree."""
+    """Return the meaning of each flag value (CF 3.5); an empty mapping if the attributes are inconsistent."""
     meanings, values = attributes.get("flag_meanings"), attributes.get("flag_values")
     if not isinstance(meanings, str) or values is None:
         return {}
@@ -383,7 +383,7 @@ def _flags(attributes: Mapping[str, Any]) -> dict[str, int | list[int]]:
 
 
 def unit_of(units: str | None) -> dict[str, Any] | None:
-    """Return the ``unit`` member: a UCUM symbol where the CF units map, else the text; ``None`` without units."""
+    """Return the ``unit`` member: a UCUM symbol if the CF units map to one, otherwise the text; ``None`` without units."""
     text = (units or "").strip()
     if not text:
         return None
@@ -392,7 +392,7 @@ def unit_of(units: str | None) -> dict[str, Any] | None:
 
 
 def ucum(units: str) -> str | None:
-    """Return CF units as a UCUM code, ``None`` where a word is unknown: ``kg m-2 s-1`` → ``kg.m-2.s-1``."""
+    """Return CF units as a UCUM code (``kg m-2 s-1`` → ``kg.m-2.s-1``), or ``None`` if a unit is unknown."""
     divided = units.split("/")
     words: list[str] = []
     for number, part in enumerate(divided):
@@ -443,13 +443,15 @@ def _horizontal(description: CubeDescription) -> dict[str, Any]:
 
 
 def crs_uri(code: str) -> str:
-    """Return the address of a reference system in the OGC registry."""
+    """Return the URI of a reference system in the OGC registry."""
     authority, _, number = code.partition(":")
     return CRS84 if code == "OGC:CRS84" else f"http://www.opengis.net/def/crs/{authority}/0/{number}"
 
 
 def direction_of(axis: Axis | Variable) -> str:
-    """Return where a vertical axis grows, ``up`` or ``down``: as it says, else pressures and depths grow downwards."""
+    """Return the direction of a vertical axis, ``up`` or ``down``, from its attributes; by default, pressures and depths increase
+    downwards.
+    """
     positive = axis.positive if isinstance(axis, Axis) else str(axis.attributes.get("positive", "")).lower()
     if positive in ("up", "down"):
         return positive

@@ -1,7 +1,7 @@
-"""Filters in CQL2 (OGC 21-065r2): read from text or JSON, checked, and then asked of one thing after another.
+"""Filters in CQL2 (OGC 21-065r2): parse text or JSON, validate it, and evaluate it for one object after another.
 
-The library ``cql2`` reads and validates; what a filter means is decided here, by the three-valued logic of the standard: comparing
-with a value that is missing, or of another type, is unknown, and only what is true fits.
+The library ``cql2`` parses and validates. This module defines the meaning of a filter, with the three-valued logic of the standard:
+a comparison with a missing value or a value of another type is unknown, and only true matches.
 """
 
 from __future__ import annotations
@@ -21,29 +21,30 @@ from cubeport.errors import InvalidRequest, Problem
 MAX_TEXT = 4_096
 MAX_TERMS = 100
 MAX_DEPTH = 8
-"""Of brackets: twenty that open cost the library a second, thirty more than twenty (measured with cql2 0.6)."""
+"""The largest depth of brackets. The library needs a second for twenty open brackets, and 20 seconds for thirty (measured with cql2
+0.6)."""
 
 TIMES = ("datetime", "start_datetime", "end_datetime", "created", "updated")
 
 type Value = Any
 type Facts = Mapping[str, Any]
-"""What a filter may ask of one thing, by name: texts, numbers, booleans, lists of these, GeoJSON under ``geometry``."""
+"""The facts about one object, by name: texts, numbers, booleans, lists of these, and GeoJSON under ``geometry``."""
 
 
 @dataclass(frozen=True)
 class Filter:
-    """A filter that was read and checked."""
+    """A parsed and validated filter."""
 
     expression: Mapping[str, Any]
-    """As CQL2-JSON."""
+    """The filter as CQL2-JSON."""
 
     def fits(self, facts: Facts) -> bool:
-        """Return whether the filter is true of these facts."""
+        """Return whether the filter is true for these facts."""
         return _value(self.expression, facts) is True
 
     @cached_property
     def properties(self) -> frozenset[str]:
-        """The names that it asks for."""
+        """The names that the filter uses."""
         return frozenset(_properties(self.expression))
 
     @cached_property
@@ -52,7 +53,7 @@ class Filter:
         return tuple(_conjunction(self.expression))
 
     def values_of(self, name: str) -> frozenset[str] | None:
-        """Return the texts of which *name* must be one, where the filter says so."""
+        """Return the texts to which the filter restricts *name*, or ``None``."""
         found: list[frozenset[str]] = []
         for term in self.terms:
             match term:
@@ -64,7 +65,7 @@ class Filter:
 
     @cached_property
     def box(self) -> tuple[float, float, float, float] | None:
-        """The box that a geometry must meet, where the filter names one inside the world: west, south, east, north in CRS84."""
+        """The box in CRS84 that a geometry must intersect, if the filter has one inside the world: west, south, east, north."""
         for term in self.terms:
             match term:
                 case {"op": op, "args": [{"property": "geometry"}, {"bbox": [*edges]}]} if op in _MEETING:
@@ -84,7 +85,7 @@ def read(text: str | None, document: Any = None) -> Filter:
     Raises
     ------
     InvalidRequest
-        If it is not CQL2, is too long or too deep, or uses a function that is not known.
+        If it is not CQL2, is too long or too deeply nested, or uses an unknown function.
     """
     import json
 
@@ -112,17 +113,17 @@ def read(text: str | None, document: Any = None) -> Filter:
 
 
 def _reason(exc: Exception) -> str:
-    """Return the last line of the library's words, which says what it expected."""
+    """Return the last line of the library's message, which says what it expected."""
     lines = [line.strip(" =|") for line in str(exc).splitlines() if line.strip(" =|")]
     return lines[-1][:200] if lines else "malformed"
 
 
 _MEETING = ("s_intersects", "s_within", "s_equals", "s_touches", "s_overlaps", "s_crosses", "s_contains")
-"""What is true of two geometries only where their boxes meet."""
+"""The relations that can only be true if the boxes of two geometries intersect."""
 
 
 def check_size(text: str) -> None:
-    """Refuse, in one pass, a text whose parsing might take long. Raises ValueError."""
+    """Refuse a text whose parsing could take long, in one pass. Raises ValueError."""
     if len(text) > MAX_TEXT:
         raise ValueError(f"it has {len(text)} characters; at most {MAX_TEXT} are read")
     quote: str | None = None
@@ -204,14 +205,14 @@ def _value(tree: Any, facts: Facts) -> Value:
     if "date" in tree:
         return _Day(date.fromisoformat(tree["date"]))
     if "op" not in tree:
-        return tree  # a geometry, a box or an interval: who asks for it reads it
+        return tree  # a geometry, a box or an interval, which the operator interprets
     op, args = tree["op"], tree["args"]
     return _OPERATORS[op](args, facts)
 
 
 @dataclass(frozen=True, slots=True)
 class _Day:
-    """A calendar day, which compares with instants as all of it."""
+    """A calendar day, which is compared with instants as a whole day."""
 
     day: date
 
@@ -334,7 +335,9 @@ def _like(args: Sequence[Any], facts: Facts) -> bool | None:
 
 
 def _is_like(text: str, pattern: str) -> bool:
-    """Return whether *text* is like the pattern: ``%`` any characters, ``_`` one, a backslash takes the next as it is."""
+    """Return whether *text* matches the pattern: ``%`` is any text, ``_`` is one character, and a backslash escapes the next
+    character.
+    """
     wanted: list[tuple[str, bool]] = []
     taken = False
     for char in pattern:
@@ -343,7 +346,7 @@ def _is_like(text: str, pattern: str) -> bool:
             continue
         wanted.append((char, not taken and char in "%_"))
         taken = False
-    # Two pointers and one place to fall back to: a regular expression could take for ever.
+    # Two pointers and one position to return to, because a regular expression could take exponential time.
     p = t = 0
     star, resume = -1, 0
     while t < len(text):
@@ -442,7 +445,7 @@ _FIRST, _LAST = datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UT
 
 
 def _ends(tree: Any, facts: Facts) -> _Ends | None:
-    """Return first and last instant; ``datetime`` of a thing that lasts is its whole time."""
+    """Return the first and last instant. The ``datetime`` of an object with a duration is its whole time."""
     if isinstance(tree, dict) and "interval" in tree:
         start, end = (_edge(each, facts) for each in tree["interval"])
         first = start[0] if isinstance(start, tuple) else _FIRST if start == ".." else None
@@ -514,4 +517,4 @@ _OPERATORS: Mapping[str, Callable[[Sequence[Any], Facts], Value]] = {
     "t_startedBy": _temporal(lambda a, b: a[0] == b[0] and a[1] > b[1]),
     "t_starts": _temporal(lambda a, b: a[0] == b[0] and a[1] < b[1]),
 }
-"""Every operator and function of the standard, and no other."""
+"""All operators and functions of the standard."""

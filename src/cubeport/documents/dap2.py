@@ -1,7 +1,7 @@
-"""OPeNDAP's DAP2 as text and bytes (ESE-RFC-004.1.1): descriptions, attributes, constraints and data, values from values.
+"""OPeNDAP's DAP2 as text and bytes (ESE-RFC-004.1.1): descriptions, attributes, constraints and data. Pure functions.
 
-DAP2 has no integers of 64 bits, none of 8 with a sign, and its clients give unsigned ones a sign (libnetcdf reads a Byte of 255 as
--1). Values go out in the least type with a sign that holds each of them exactly: :data:`TYPES`.
+DAP2 has no 64-bit integers and no signed 8-bit integers, and its clients read unsigned integers as signed (libnetcdf reads a Byte
+of 255 as -1). Values are sent in the smallest signed type that contains all of them exactly: :data:`TYPES`.
 """
 
 from __future__ import annotations
@@ -35,10 +35,10 @@ TYPES: Mapping[str, tuple[str, str]] = {
     "f4": ("Float32", ">f4"),
     "f8": ("Float64", ">f8"),
 }
-"""DAP2's type and its form in XDR (RFC 4506), by numpy's kind and size."""
+"""The DAP2 type and its XDR form (RFC 4506), by numpy's kind and size."""
 
 EXACT = 2**53
-"""Up to which Float64 holds every whole number."""
+"""Float64 contains all whole numbers up to this one."""
 
 MAX_CONSTRAINT = 30 << 10
 
@@ -47,7 +47,7 @@ _PLAIN = re.compile(r"[A-Za-z0-9_!~*'\"-]")
 
 @dataclass(frozen=True, slots=True)
 class Slab:
-    """Indices of one dimension: from *start* to *stop*, which is included, every *stride*."""
+    """Indices of one dimension: from *start* to *stop* (included), with step *stride*."""
 
     start: int
     stride: int
@@ -65,16 +65,16 @@ class Variable:
 
     name: str
     code: str
-    """numpy's kind and size of the stored values, ``f4``; texts are ``text``."""
+    """numpy's kind and size of the stored values, such as ``f4``; ``text`` for texts."""
     dimensions: tuple[str, ...]
     shape: tuple[int, ...]
     attributes: Mapping[str, Any]
     is_grid: bool = False
-    """Whether each dimension has a coordinate variable of its own name: then it goes out as a Grid with these as Maps."""
+    """Whether each dimension has a coordinate variable with its name. It is then sent as a Grid with these as Maps."""
 
     @property
     def meant(self) -> str:
-        """The code of what the values stand for: ``_Unsigned`` (NUG) turns the sign of stored whole numbers."""
+        """The code of the actual values: ``_Unsigned`` (NUG) changes the signedness of stored integers."""
         said = str(self.attributes.get("_Unsigned", "")).lower()
         if self.code[0] in "iu" and said in ("true", "false"):
             return ("u" if said == "true" else "i") + self.code[1:]
@@ -88,36 +88,36 @@ class Variable:
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """What a dataset has, in the store's order."""
+    """The variables and attributes of a dataset, in the order of the store."""
 
     name: str
     variables: tuple[Variable, ...]
     attributes: Mapping[str, Any]
 
     def named(self, name: str) -> Variable | None:
-        """Return the variable of that name, or ``None``."""
+        """Return the variable with this name, or ``None``."""
         return next((each for each in self.variables if each.name == name), None)
 
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What is asked of one variable: all of a Grid, or some of its members; the slabs are those of the array."""
+    """The requested part of one variable: all of a Grid, or some of its members. The slabs are those of the array."""
 
     variable: Variable
     slabs: tuple[Slab, ...]
     members: tuple[tuple[Variable, tuple[Slab, ...]], ...]
-    """What is given, in order: arrays with their slabs."""
+    """The arrays to return in order, with their slabs."""
     form: str = "array"
     """``array``, ``grid`` or ``structure`` (some members of a grid)."""
 
     @property
     def cells(self) -> int:
-        """How many values there are."""
+        """The number of values."""
         return sum(math.prod(slab.size for slab in slabs) for _, slabs in self.members)
 
 
 def code_of(dtype: np.dtype[Any]) -> str | None:
-    """Return the code of a stored type; ``None`` for what DAP2 cannot carry."""
+    """Return the code of a stored type; ``None`` if DAP2 cannot express it."""
     if dtype.kind in "OSUT":
         return "text"
     code = f"{dtype.kind}{dtype.itemsize}"
@@ -125,7 +125,7 @@ def code_of(dtype: np.dtype[Any]) -> str | None:
 
 
 def grids(variables: Iterable[Variable]) -> tuple[Variable, ...]:
-    """Return the variables, those that are Grids marked."""
+    """Return the variables, with those that are Grids marked."""
     known = list(variables)
     maps = {each.name for each in known if each.dimensions == (each.name,) and each.code != "text"}
     return tuple(
@@ -142,17 +142,17 @@ def _distinct(variable: Variable) -> bool:
 
 
 def constrained(dataset: Dataset, expression: str) -> tuple[Part, ...]:
-    """Return what a constraint expression asks for; all of the dataset if it is empty.
+    """Return the parts of a constraint expression, or the whole dataset if it is empty.
 
     Parameters
     ----------
     expression
-        As in the address: ``sst[0:2:10][3],lat,sst.lon[0:9]``; bounds are included (DAP2, 4).
+        The expression in the URL: ``sst[0:2:10][3],lat,sst.lon[0:9]``. Bounds are included (DAP2, 4).
 
     Raises
     ------
     InvalidRequest
-        For what is not a projection of this dataset, and for selections and functions, which only sequences have.
+        If it is not a projection of this dataset, or has selections or functions, which only apply to sequences.
     """
     text = unquote(expression)
     if len(text) > MAX_CONSTRAINT:
@@ -163,7 +163,7 @@ def constrained(dataset: Dataset, expression: str) -> tuple[Part, ...]:
     if not projection:
         return tuple(_whole(dataset, each) for each in dataset.variables)
     parts = [_part(dataset, each.strip()) for each in projection.split(",")]
-    # As every server gives them: in the order of the dataset, whatever that of the constraint.
+    # In the order of the dataset, not of the constraint, as in all servers.
     order = {each.name: n for n, each in enumerate(dataset.variables)}
     found: list[Part] = []
     for part in sorted(parts, key=lambda part: order[part.variable.name]):
@@ -192,7 +192,7 @@ def _taken(dataset: Dataset, variable: Variable, slabs: tuple[Slab, ...]) -> Par
 
 def _map(dataset: Dataset, name: str) -> Variable:
     found = dataset.named(name)
-    assert found is not None  # of a grid each dimension has one
+    assert found is not None  # each dimension of a grid has one
     return found
 
 
@@ -238,7 +238,7 @@ def _slab(variable: Variable, text: str, size: int) -> Slab:
     start, stride, stop = (first, 1, first if second is None else second) if third is None else (first, second, third)
     assert start is not None
     assert stride is not None
-    assert stop is not None  # as the pattern says
+    assert stop is not None  # guaranteed by the pattern
     if not (start <= stop < size and stride >= 1):
         raise _wrong(f"has {text[:40]!r} of {variable.name}, whose indices go from 0 to {size - 1}; stop is included")
     return Slab(start, stride, stop)
@@ -252,7 +252,7 @@ def _wrong(why: str) -> InvalidRequest:
 
 
 def dds(dataset: Dataset, parts: Iterable[Part]) -> str:
-    """Return the Dataset Descriptor Structure of what is asked for."""
+    """Return the Dataset Descriptor Structure of the requested parts."""
     lines = [line for part in parts for line in _declared(part)]
     return "\n".join(["Dataset {", *(f"    {line}" for line in lines), f"}} {escaped(dataset.name)};", ""])
 
@@ -275,7 +275,7 @@ def _line(variable: Variable, slabs: Sequence[Slab]) -> str:
 
 
 def escaped(name: str) -> str:
-    """Return a name as descriptions write it: other characters as %XX of UTF-8."""
+    """Return a name for descriptions, with other characters as %XX of UTF-8."""
     return "".join(
         char if _PLAIN.fullmatch(char) else "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "surrogatepass"))
         for char in name
@@ -283,7 +283,7 @@ def escaped(name: str) -> str:
 
 
 def das(dataset: Dataset) -> str:
-    """Return the Dataset Attribute Structure: attributes as stored, each in a type that holds it exactly."""
+    """Return the Dataset Attribute Structure: stored attributes, each in a type that contains it exactly."""
     lines = ["Attributes {"]
     for variable in dataset.variables:
         lines += [f"    {escaped(variable.name)} {{", *_attributes(variable.attributes, variable), "    }"]
@@ -298,7 +298,7 @@ _OF_THE_TYPE = frozenset({"_FillValue", "missing_value", "valid_min", "valid_max
 def _attributes(attributes: Mapping[str, Any], variable: Variable | None) -> Iterator[str]:
     for name, value in attributes.items():
         if variable is not None and name == "_Unsigned" and variable.code[0] in "iu":
-            continue  # the values go out as what they stand for
+            continue  # the actual values are sent
         values = [_plain(each) for each in value] if isinstance(value, list | tuple) or _is_array(value) else [_plain(value)]
         typed = variable is not None and name in _OF_THE_TYPE and variable.code != "text"
         if typed and variable is not None and variable.meant != variable.code:
@@ -311,7 +311,7 @@ def _attributes(attributes: Mapping[str, Any], variable: Variable | None) -> Ite
 
 
 def _turned(meant: str, value: Any) -> Any:
-    """Return a whole number as the type *meant* has its bits."""
+    """Return an integer with its bits interpreted as the type *meant*."""
     if not isinstance(value, int):
         return value
     bits = 8 * int(meant[1:])
@@ -357,7 +357,7 @@ def _said(kind: str, value: Any) -> str:
 
 
 def size_of(parts: Iterable[Part]) -> int | None:
-    """Return how many bytes of data follow the description; ``None`` where texts are among them."""
+    """Return the size of the data after the description in bytes; ``None`` if they include texts."""
     found = 0
     for part in parts:
         for variable, slabs in part.members:
@@ -370,19 +370,19 @@ def size_of(parts: Iterable[Part]) -> int | None:
 
 
 def head(variable: Variable, slabs: Sequence[Slab]) -> bytes:
-    """Return what stands before the values of an array: how many there are, twice (once before texts)."""
+    """Return the header of an array: the number of values, twice (once before texts)."""
     if not slabs:
         return b""
     return math.prod(slab.size for slab in slabs).to_bytes(4, "big") * (1 if variable.code == "text" else 2)
 
 
 def encoded(variable: Variable, values: Array, *, is_array: bool) -> bytes:
-    """Return values as XDR, without the count before and the padding behind them.
+    """Return values as XDR, without the count before and the padding after them.
 
     Raises
     ------
     InvalidRequest
-        For whole numbers that no type of DAP2 holds.
+        For integers that no type of DAP2 contains.
     """
     import numpy as np
 
@@ -401,12 +401,12 @@ def encoded(variable: Variable, values: Array, *, is_array: bool) -> bytes:
 
 
 def too_large(name: str) -> InvalidRequest:
-    """Return the error for whole numbers beyond those of Float64."""
+    """Return the error for integers beyond the range of Float64."""
     return _wrong(f"asks for {name}, which has whole numbers that no type of DAP2 holds; leave it out, or read its Zarr store")
 
 
 def padding(size: int) -> bytes:
-    """Return what fills *size* bytes up to a multiple of four."""
+    """Return the padding of *size* bytes to a multiple of four."""
     return b"\0" * (-size % 4)
 
 
@@ -416,7 +416,7 @@ def _text(value: Any) -> bytes:
 
 
 def ascii_of(variable: Variable, values: Array, slabs: Sequence[Slab], *, of: str | None = None) -> Iterator[str]:
-    """Yield the lines of one array: its name and lengths, then a line for each row, with the indices before it (from 0)."""
+    """Yield the lines of one array: its name and shape, then a line for each row that starts with its indices (from 0)."""
     import numpy as np
 
     name = variable.name if of is None else f"{of}.{variable.name}"
@@ -440,6 +440,6 @@ def _cell(value: Any) -> str:
 
 
 def error(status: int, message: str) -> bytes:
-    """Return DAP2's form of an error, which its clients show."""
+    """Return an error in DAP2's form, which clients show."""
     words = message.replace("\\", "\\\\").replace('"', '\\"')
     return f'Error {{\n    code = {status};\n    message = "{words}";\n}};\n'.encode()

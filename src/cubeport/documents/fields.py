@@ -1,4 +1,4 @@
-"""Some of the fields of a document (STAC API, Fields extension 1.0)."""
+"""Select fields of documents (STAC API, Fields extension 1.0)."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from dataclasses import dataclass
 from typing import Any
 
 KEPT = frozenset({"id", "type", "collection"})
-"""What every answer has, whatever is asked."""
+"""The fields that are always included."""
 
 
 @dataclass(frozen=True, slots=True)
 class Fields:
-    """What to keep of each document: dotted paths. Of a path and a longer one, the longer one wins."""
+    """The dotted paths to include or exclude. Of a path and a longer one, the longer one applies."""
 
     include: frozenset[str] = frozenset()
     exclude: frozenset[str] = frozenset()
 
     @classmethod
     def read(cls, text: str) -> Fields:
-        """Return what ``id,-geometry,+properties.title`` says."""
+        """Return the fields of a text such as ``id,-geometry,+properties.title``."""
         parts = [part.strip() for part in text.split(",") if part.strip(" +-")]
         return cls(
             frozenset(part.lstrip("+") for part in parts if not part.startswith("-")),
@@ -27,7 +27,7 @@ class Fields:
         )
 
     def of(self, document: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the fields of *document* that are asked for."""
+        """Return the selected fields of *document*."""
         if not self.include and not self.exclude:
             return dict(document)
         return self._of(document, "", not self.include)
@@ -48,5 +48,5 @@ class Fields:
 
 
 def of_all(documents: Iterable[Mapping[str, Any]], fields: Fields | None) -> list[dict[str, Any]]:
-    """Return the fields of each document."""
+    """Return the selected fields of each document."""
     return [dict(each) if fields is None else fields.of(each) for each in documents]

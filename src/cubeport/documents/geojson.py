@@ -6,7 +6,9 @@ from typing import Any
 
 
 def box_geometry(bbox: tuple[float, float, float, float]) -> dict[str, Any]:
-    """Return the box as GeoJSON, counter-clockwise, cut at 180° where it crosses; a box without area as a point or a line."""
+    """Return the box as GeoJSON, counter-clockwise and split at 180° if it crosses. A box without area becomes a point or a
+    line.
+    """
     west, south, east, north = bbox
     if west == east or south == north:
         if (west, south) == (east, north):

@@ -1,7 +1,7 @@
-"""The documents of the standards as types, and one check that lists everything that is wrong with a document.
+"""The documents of the standards as types, and a check that lists all problems of a document.
 
-A ``…JSON`` name is the raw form, as it is sent. The types list what the standard or an extension names; a document may have more.
-The type checker and :func:`problems` read the same types, so the two cannot differ.
+A type ``…JSON`` is the raw document that is sent. It has the members that the standard or an extension defines; a document can have
+more. The type checker and :func:`problems` use the same types, so they cannot differ.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ class LinkJSON(TypedDict):
 
 @with_config(_OPEN)
 class SpatialExtentJSON(TypedDict):
-    """Where a collection lies (STAC Collection, 1.1)."""
+    """The spatial extent of a collection (STAC Collection, 1.1)."""
 
     bbox: list[Bbox]
 
 
 @with_config(_OPEN)
 class TemporalExtentJSON(TypedDict):
-    """When a collection is; ``None`` is an open end (STAC Collection, 1.1)."""
+    """The temporal extent of a collection; ``None`` is an open end (STAC Collection, 1.1)."""
 
     interval: list[list[str | None]]
 
 
 @with_config(_OPEN)
 class ExtentJSON(TypedDict):
-    """Place and time of a collection (STAC Collection, 1.1)."""
+    """The spatial and temporal extent of a collection (STAC Collection, 1.1)."""
 
     spatial: SpatialExtentJSON
     temporal: TemporalExtentJSON
@@ -186,7 +186,7 @@ class ItemJSON(TypedDict):
 
 @with_config(_OPEN)
 class CountedJSON(TypedDict):
-    """How many there are on a page, and in all where that is known."""
+    """The number of objects on a page, and the total number if it is known."""
 
     numberReturned: int
     numberMatched: NotRequired[int]
@@ -214,7 +214,7 @@ class ItemCollectionJSON(_PageJSON):
 
 @with_config(_OPEN)
 class SealedCollectionJSON(DatacubeJSON):
-    """What a Collection says of a version's bytes: made once, when the version is sealed."""
+    """The part of a Collection that describes a version's bytes. It is made once, when the version is sealed."""
 
     stac_extensions: list[str]
     extent: ExtentJSON
@@ -224,7 +224,7 @@ class SealedCollectionJSON(DatacubeJSON):
 
 @with_config(_OPEN)
 class SealedPropertiesJSON(DatacubeJSON):
-    """What an Item's properties say of a version's bytes; without time there is no ``datetime`` yet."""
+    """The part of an Item's properties that describes a version's bytes. Without time, there is no ``datetime`` yet."""
 
     datetime: NotRequired[str | None]
     start_datetime: NotRequired[str]
@@ -233,7 +233,7 @@ class SealedPropertiesJSON(DatacubeJSON):
 
 @with_config(_OPEN)
 class SealedItemJSON(TypedDict):
-    """What an Item says of a version's bytes."""
+    """The part of an Item that describes a version's bytes."""
 
     stac_extensions: list[str]
     geometry: dict[str, Any] | None
@@ -243,7 +243,7 @@ class SealedItemJSON(TypedDict):
 
 @with_config(_OPEN)
 class SealedStacJSON(TypedDict):
-    """Both, as they are stored with the version."""
+    """Both parts, as stored with the version."""
 
     stac: SealedCollectionJSON
     item: SealedItemJSON
@@ -297,7 +297,7 @@ class CoverageCollectionsJSON(_PageJSON):
 
 @with_config(_OPEN)
 class SealedCoverageJSON(TypedDict):
-    """What a collection of the OGC face says of a version's bytes."""
+    """The part of an OGC collection that describes a version's bytes."""
 
     extent: dict[str, Any]
     crs: list[str]
@@ -307,7 +307,7 @@ class SealedCoverageJSON(TypedDict):
 
 @with_config(_OPEN)
 class SealedOgcJSON(TypedDict):
-    """What is stored with a version for the OGC face: the collection, and the JSON Schema of its fields."""
+    """The OGC documents that are stored with a version: the collection, and the JSON Schema of its fields."""
 
     collection: SealedCoverageJSON
     schema: dict[str, Any]
@@ -322,7 +322,7 @@ def _adapter(form: type) -> TypeAdapter[Any]:
 
 
 def problems(document: object, form: type) -> tuple[Problem, ...]:
-    """Return everything that is wrong with *document* as a *form* of this module, each with its place; empty when nothing is."""
+    """Return all problems of *document* as a type *form* of this module, each with its place. Empty if there are none."""
     try:
         _adapter(form).validate_python(document)
     except ValidationError as exc:

@@ -1,4 +1,4 @@
-"""The licence that a file states in its global attribute ``license`` (ACDD) or ``licence``: identifier, link and words."""
+"""The licence in the global attribute ``license`` (ACDD) or ``licence`` of a file: identifier, link and text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _WORDS = (("attribution", "BY"), ("noncommercial", "NC"), ("sharealike", "SA"), 
 _PLAIN = re.compile(r"CC0-1\.0|CC-BY(?:-(?:NC|SA|ND))*-[1-4]\.\d|ODbL-1\.0|ODC-By-1\.0|PDDL-1\.0|OGL-UK-[123]\.0|MIT|Apache-2\.0")
 _TEXT = 2_000
 _NAME = 60
-"""Characters that the name of a licence has at most."""
+"""The largest number of characters in the name of a licence."""
 
 
 UNSTATED = "various"
@@ -33,17 +33,17 @@ def in_words(license: str | None, url: str | None) -> str:
 
 @dataclass(frozen=True, slots=True)
 class Licence:
-    """What a file states about its use."""
+    """The licence of a file."""
 
     identifier: str
-    """An SPDX identifier where the words are those of one licence, else ``other`` (STAC 1.1, "license")."""
+    """An SPDX identifier if the text names exactly one licence, otherwise ``other`` (STAC 1.1, "license")."""
     url: str | None
     text: str
-    """The words of the file, the first 2 000 characters."""
+    """The first 2,000 characters of the text in the file."""
 
 
 def stated(attributes: Mapping[str, Any]) -> Licence | None:
-    """Return the licence that the attributes of a file state, ``None`` when they state none."""
+    """Return the licence in the attributes of a file, or ``None`` if there is none."""
     lowered = {key.lower(): value for key, value in attributes.items() if isinstance(value, str) and value.strip()}
     words = next((" ".join(lowered[name].split()) for name in ("license", "licence", "license_id") if name in lowered), None)
     if words is None:
@@ -54,7 +54,7 @@ def stated(attributes: Mapping[str, Any]) -> Licence | None:
 
 def _identifier(text: str) -> str:
     if len(text) > _NAME:
-        return "other"  # a sentence may add conditions to the licence that it names
+        return "other"  # a sentence can add conditions to the licence that it names
     found = {each[0] for each in _PLAIN.finditer(text)} | {_creative(each) for each in _CREATIVE.finditer(text)}
     return found.pop() if len(found) == 1 else "other"
 

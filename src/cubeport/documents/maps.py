@@ -1,4 +1,4 @@
-"""Documents about pictures: tile matrix sets, tilesets, TileJSON, legends (OGC API Tiles 1.0; TileJSON 3.0)."""
+"""Documents for maps: tile matrix sets, tilesets, TileJSON, legends (OGC API Tiles 1.0; TileJSON 3.0)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,15 @@ TILE_MATRIX_SETS: dict[str, tuple[str, str, str]] = {
         "http://www.opengis.net/def/tilematrixset/OGC/1.0/WorldCRS84Quad",
     ),
 }
-"""By name: the reference system, its address, and the address of the set (OGC Two Dimensional Tile Matrix Set, Annex D)."""
+"""By name: the reference system, its URI, and the URI of the set (OGC Two Dimensional Tile Matrix Set, Annex D)."""
 
 _PIXEL_M = 0.00028
-"""The size of a pixel that scale denominators mean."""
+"""The pixel size on which scale denominators are based, in metres."""
 _DEGREE_M = 111319.49079327358
 
 
 def tile(tms: str, zoom: int, row: int, column: int) -> Canvas | None:
-    """Return the canvas of a tile, or ``None`` when the set has no such tile."""
+    """Return the canvas of a tile, or ``None`` if the set has no such tile."""
     wide, high = _tiles(tms, zoom) if tms in TILE_MATRIX_SETS and 0 <= zoom <= MOST_ZOOM else (0, 0)
     if not (0 <= row < high and 0 <= column < wide):
         return None
@@ -86,7 +86,7 @@ def tile_matrix_sets(public_url: str) -> dict[str, Any]:
 
 
 def tileset(name: str, title: str, tms: str, public_url: str, query: str) -> dict[str, Any]:
-    """Return the tileset of a map. *query* is kept in the addresses of its tiles."""
+    """Return the tileset of a map. The URLs of its tiles contain *query*."""
     _, crs, uri = TILE_MATRIX_SETS[tms]
     base = f"{public_url}/ogcapi/collections/{name}/map/tiles/{tms}"
     kept = f"?{query}" if query else ""
@@ -142,7 +142,7 @@ def legend(field: str, title: str, units: str | None, look: Look) -> dict[str, A
 
 
 def legend_svg(title: str, units: str | None, look: Look) -> bytes:
-    """Return the legend as a picture of its own: a bar of colours with the values below, or a row for each class."""
+    """Return the legend as an SVG picture: a colour bar with the values below it, or a row for each class."""
     colours = ["#" + bytes(each).hex() for each in look.colours()[1:].tolist()]
     label = escape(f"{title} ({units})" if units else title)
     if look.flags:

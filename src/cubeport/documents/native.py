@@ -1,7 +1,7 @@
-"""The service's own documents: what ``/datasets`` and the commands say, as values from values.
+"""The service's own documents, for ``/datasets`` and the commands. Pure functions.
 
-Field names are the service's and are never renamed. Space is in the data's own reference system, cell edges; time is the first
-and last period. Links are absolute from ``public_url`` and lead only where something answers.
+Field names never change. Boxes are cell edges in the data's own reference system; times are the first and last period. Links are
+absolute, below ``public_url``, and always have a valid target.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class _Document(BaseModel):
 
 
 class Link(_Document):
-    """Where to go from here."""
+    """A link."""
 
     href: str
     rel: str
@@ -52,7 +52,7 @@ class Periods(_Document):
 
 
 class SpaceTime(_Document):
-    """Where and when."""
+    """A box and a time range."""
 
     spatial: Box | None
     spatial_wgs84: BoundingBox | None
@@ -70,11 +70,11 @@ class VariableSummary(_Document):
     shape: tuple[int, ...]
     dtype: str
     coverage: str | None
-    """The OGC API collection whose field it is; ``None`` where it is in the Zarr store and in whole downloads alone."""
+    """The OGC API collection with this field; ``None`` if it is only in the Zarr store and in complete downloads."""
 
 
 class PublicationState(_Document):
-    """Whether the faces show it, and since when."""
+    """Whether it is published, and since when."""
 
     status: Literal["published", "unpublished"]
     published_at: Timestamp | None
@@ -117,7 +117,7 @@ class Gap(_Document):
 
 
 class TemporalCoverage(_Document):
-    """When there are data."""
+    """The periods with data."""
 
     start: str
     end: str
@@ -135,7 +135,7 @@ class Grid(_Document):
 
 
 class Coverage(_Document):
-    """What was measured of a version."""
+    """The measured coverage of a version."""
 
     temporal: TemporalCoverage | None
     spatial: Box | None
@@ -166,7 +166,7 @@ class Version(_Document):
     state: Literal["latest", "head", "retained", "removed", "missing"]
     retained_until: Timestamp | None = None
     warnings: tuple[dict[str, str], ...] = ()
-    """What was skipped, repaired, assumed or is unknown, in the words of the ingestion's answer."""
+    """What was skipped, repaired, assumed or is unknown, as in the answer of the ingestion."""
     links: tuple[Link, ...]
 
 
@@ -181,10 +181,10 @@ class Sync(_Document):
 
 
 class DatasetDetail(DatasetSummary):
-    """A dataset by itself."""
+    """A dataset with its details."""
 
     versions: tuple[Version, ...]
-    """The newest 20."""
+    """The newest 20 versions."""
     tags: dict[str, str]
     grid: Grid | None
     size_bytes: int
@@ -209,7 +209,7 @@ class ExtentDocument(_Document):
 
 
 class TemplateDocument(_Document):
-    """A source that could be ingested; never its paths or parameters."""
+    """A source that can be ingested, without its paths and parameters."""
 
     id: str
     title: str
@@ -231,7 +231,7 @@ class TemplateDocument(_Document):
 
 
 class Listing[T](_Document):
-    """A page: ``links`` has ``next`` unless it is the last."""
+    """A page of a list. ``links`` contains ``next``, except on the last page."""
 
     kind: str
     items: tuple[T, ...]
@@ -248,7 +248,7 @@ def listing(
     matched: int | None = None,
     damaged: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Return one page of a list; ``number_matched`` only when it was counted, ``damaged`` only when something could not be read."""
+    """Return one page of a list, with ``number_matched`` if it was counted, and ``damaged`` if something could not be read."""
     page: dict[str, Any] = {
         "kind": kind,
         "items": [item.model_dump(mode="json") for item in items],
@@ -261,7 +261,7 @@ def listing(
 
 
 def summary(shown: PublishedView, public_url: str) -> DatasetSummary:
-    """Return a dataset as lists show it."""
+    """Return the document of a dataset for lists."""
     return DatasetSummary(**_summary(shown, public_url))
 
 
@@ -334,7 +334,7 @@ def _summary(shown: PublishedView, public_url: str) -> dict[str, Any]:
 
 
 def links(shown: PublishedView, public_url: str) -> tuple[Link, ...]:
-    """Return the addresses of a dataset, pinned when it was asked for pinned; of an unpublished one only its own."""
+    """Return the links of a dataset, pinned if the request was pinned. An unpublished dataset has only a link to itself."""
     plain = shown.texts.dataset_id
     address = f"{plain}@{shown.version.version_id}" if shown.pinned else plain
     found = [
@@ -342,7 +342,7 @@ def links(shown: PublishedView, public_url: str) -> tuple[Link, ...]:
         Link(href=f"{public_url}/datasets/{plain}/versions", rel="versions", title="Its versions", type="application/json"),
     ]
     if shown.published:
-        # ``application/vnd.zarr`` bare: clients compare it exactly.
+        # ``application/vnd.zarr`` without parameters, because clients compare it exactly.
         found += [
             Link(href=f"{public_url}/zarr/{address}", rel="zarr", title="The cube as Zarr", type="application/vnd.zarr"),
             Link(href=f"{public_url}/stac/collections/{address}", rel="stac", title="STAC Collection", type="application/json"),
@@ -379,7 +379,7 @@ def version(
     published: bool = True,
     retained_until: datetime | None = None,
 ) -> Version:
-    """Return one version from what the catalog holds of it (*fields* may hold more than is shown)."""
+    """Return the document of one version from its fields in the catalog (*fields* can contain more)."""
     address = f"{dataset_id}@{fields['version_id']}"
     found = [
         Link(
@@ -413,7 +413,7 @@ _VERSION_FIELDS = tuple(name for name in Version.model_fields if name not in ("t
 
 
 def coverage(cube: CubeDescription, kind: str | None = None) -> Coverage:
-    """Return what was measured of a cube: periods of *kind* (found from the steps when ``None``), cells and grid."""
+    """Return the coverage of a cube: periods of *kind* (by default found from the steps), cells and grid."""
     temporal = cube.temporal
     kind = period_type(kind, temporal)
     return Coverage(
@@ -431,13 +431,13 @@ def _measured(temporal: Temporal, kind: str) -> TemporalCoverage:
 
 
 def gaps(temporal: Temporal, kind: str) -> tuple[Gap, ...]:
-    """Return the periods of *kind* that have no step, between the first and the last that have one."""
+    """Return the periods of *kind* without a step, between the first and the last period with one."""
     if kind == temporal.period_type:
         return tuple(Gap(start=first, end=last, count=count) for first, last, count in temporal.gaps)
     calendar = calendars.canonical(temporal.calendar)
     if calendar is None or kind in ("irregular", "climatology", "none"):
         return ()
-    # Where steps lack, their kind cannot always be told from the labels: it was named.
+    # If steps are missing, the period type cannot always be found from the labels, so it is given.
     numbers = [periods.of(calendars.parse_stamp(label, calendar), kind, calendar) for label in temporal.values or ()]
     return tuple(
         Gap(
@@ -450,7 +450,7 @@ def gaps(temporal: Temporal, kind: str) -> tuple[Gap, ...]:
 
 
 def grid(cube: CubeDescription) -> Grid | None:
-    """Return the horizontal grid, ``None`` when no axis has a horizontal position."""
+    """Return the horizontal grid, or ``None`` if no axis has a horizontal position."""
     axes = [axis for axis in (_axis(cube, cube.spatial.y), _axis(cube, cube.spatial.x)) if axis is not None]
     if not axes:
         return None
@@ -458,7 +458,7 @@ def grid(cube: CubeDescription) -> Grid | None:
 
 
 def crs(cube: CubeDescription) -> str | None:
-    """Return the reference system's authority and code, else its name; ``None`` without a horizontal position."""
+    """Return the authority and code of the reference system, otherwise its name; ``None`` without a horizontal position."""
     if cube.spatial.family == "none":
         return None
     named = cube.spatial.crs
@@ -495,7 +495,7 @@ def _resolution(cube: CubeDescription) -> str | None:
 
 
 def period_type(named: str | None, temporal: Temporal | None) -> str:
-    """Return the period type: as named, else as measured, else ``irregular``; ``none`` without time."""
+    """Return the period type: the given one, otherwise the measured one, otherwise ``irregular``; ``none`` without time."""
     if named is not None:
         return named
     if temporal is None:
@@ -504,9 +504,9 @@ def period_type(named: str | None, temporal: Temporal | None) -> str:
 
 
 def period(label: str, kind: str, calendar: str = "standard") -> str:
-    """Return the period of *kind* that holds the time *label* (RFC 3339, in the fields of *calendar*).
+    """Return the period of *kind* that contains the time *label* (RFC 3339, in the fields of *calendar*).
 
-    A climatology's labels have no moments, so they stay as they are.
+    The labels of a climatology are not moments, so they are returned unchanged.
     """
     known = calendars.canonical(calendar)
     if known is None or kind in ("climatology", "none"):
@@ -515,7 +515,7 @@ def period(label: str, kind: str, calendar: str = "standard") -> str:
 
 
 def span(temporal: Temporal, kind: str) -> tuple[str, str]:
-    """Return first and last period of *kind*: as measured by the bounds where that is the data's own kind, else by the labels."""
+    """Return the first and last period of *kind*: by the bounds if it is the data's own period type, otherwise by the labels."""
     if kind == temporal.period_type and temporal.first_period is not None and temporal.last_period is not None:
         return temporal.first_period, temporal.last_period
     return period(temporal.start, kind, temporal.calendar), period(temporal.end, kind, temporal.calendar)

@@ -1,4 +1,4 @@
-"""OGC API documents from values: what is kept of a cube when it is sealed, and what a request adds to it."""
+"""OGC API documents: the part that is stored when a cube is sealed, and the part that a request adds."""
 
 from __future__ import annotations
 
@@ -74,11 +74,11 @@ CONFORMANCE = (
         for name in ("core", "collections", "queries", "instances", "json", "covjson", "edr-geojson")
     ),
 )
-"""Only classes that are true; each has a test of its name. The Coverages draft writes its own with ``https``."""
+"""The conformance classes. Each has a test with its name. The URIs of the Coverages draft begin with ``https``."""
 
 
 def seal(description: CubeDescription) -> SealedOgcJSON:
-    """Return what is kept with a version: ``collection`` without texts and links, and the ``schema`` of its fields."""
+    """Return the documents to store with a version: ``collection`` without texts and links, and the ``schema`` of its fields."""
     crs = storage_crs(description)
     collection: SealedCoverageJSON = {
         "extent": _extent(description),
@@ -90,12 +90,12 @@ def seal(description: CubeDescription) -> SealedOgcJSON:
 
 
 def collection(shown: PublishedView, *, public_url: str) -> CoverageCollectionJSON:
-    """Return the description of one collection, texts and links joined."""
+    """Return the description of one collection, with texts and links."""
     kept = _kept(shown)["collection"]
     name = shown.coverage_name
     base = f"{public_url}/ogcapi/collections/{name}"
     texts = shown.texts
-    # A grid whose reference system has no address of its own gets this one, which bbox-crs takes too.
+    # A grid whose reference system has no URI gets this one, which bbox-crs also accepts.
     own = f"{base}#storageCrs"
     document: CoverageCollectionJSON = {
         "id": name,
@@ -106,7 +106,7 @@ def collection(shown: PublishedView, *, public_url: str) -> CoverageCollectionJS
         "crs": list(dict.fromkeys([*([own, CRS84] if kept["storageCrs"] is None else kept["crs"]), *_carried(shown)])),
         "storageCrs": kept["storageCrs"] or own,
         "parameter_names": kept["parameter_names"],
-        # Forms are those of this release, whatever there was when the version was sealed.
+        # The forms are those of this release, not of the release that sealed the version.
         "output_formats": list(OUTPUT_FORMATS),
         "data_queries": _data_queries(shown, base),
         "links": _collection_links(shown, base, public_url),
@@ -121,7 +121,7 @@ def collection(shown: PublishedView, *, public_url: str) -> CoverageCollectionJS
 def collections(
     page: Iterable[PublishedView], *, public_url: str, links: Sequence[LinkJSON], matched: int | None
 ) -> CoverageCollectionsJSON:
-    """Return one page of collections, each described in full."""
+    """Return one page of collections with complete descriptions."""
     described = [collection(shown, public_url=public_url) for shown in page]
     document: CoverageCollectionsJSON = {"collections": described, "links": list(links), "numberReturned": len(described)}
     if matched is not None:
@@ -130,7 +130,7 @@ def collections(
 
 
 def instances(shown: PublishedView, versions: Iterable[PublishedView], *, public_url: str) -> dict[str, Any]:
-    """Return the versions of a collection as instances, each described in full under the id of its version."""
+    """Return the versions of a collection as instances with complete descriptions. The id is that of the version."""
     base = f"{public_url}/ogcapi/collections/{shown.coverage_name}"
     found = [
         {**collection(each, public_url=public_url), "id": each.version.version_id, "title": f"{each.texts.title}: version {number}"}
@@ -176,18 +176,18 @@ def conformance() -> ConformanceJSON:
 
 
 def link(href: str, rel: str, title: str, media_type: str = "application/json") -> LinkJSON:
-    """Return one link; every member is there."""
+    """Return one link with all members."""
     return {"href": href, "rel": rel, "type": media_type, "title": title}
 
 
 def _carried(shown: PublishedView) -> list[str]:
-    """Return the systems that coverages and cubes can be asked in beside their own: of cells of a grid."""
+    """Return the reference systems of answers in addition to that of the data, if the data have a grid."""
     spatial = shown.description.spatial
     return [] if spatial.family == "none" or spatial.reach is not None else [crs_uri(each) for each in reprojected.OFFERED]
 
 
 def _kept(shown: PublishedView) -> SealedOgcJSON:
-    """Return what was sealed; versions that were sealed without it are described the same way now."""
+    """Return the sealed documents. For versions that were sealed without them, they are made now."""
     kept: SealedOgcJSON | None = shown.sealed.get("ogc")
     return seal(shown.description) if kept is None else kept
 
@@ -227,7 +227,7 @@ def _collection_links(shown: PublishedView, base: str, public_url: str) -> list[
 
 
 def _data_queries(shown: PublishedView, base: str) -> dict[str, Any]:
-    """Return the EDR queries that the collection takes: none where there is no horizontal position."""
+    """Return the EDR queries of the collection; none if it has no horizontal position."""
     description: CubeDescription = shown.description
     if description.spatial.family == "none":
         return {}
@@ -282,7 +282,7 @@ def _extent(description: CubeDescription) -> dict[str, Any]:
     time = time_axis(description)
     if description.temporal is not None:
         extent["temporal"] = _temporal(description.temporal)
-    # Axes without a name in the standard stand under their own: so do all that a subset may name but x, y and time.
+    # Axes without a name in the standard have their own names, like all axes for ``subset`` except x, y and time.
     asked = {dimension for name in description.fields for dimension in description.variable(name).dimensions}
     for axis in description.axes:
         if axis is not time and axis not in (x, y) and not axis.scalar and axis.dimension in asked:
@@ -312,9 +312,10 @@ def _temporal(temporal: Temporal) -> dict[str, Any]:
 
 
 def _is_gregorian(temporal: Temporal, labels: Sequence[str], *, step: str = "P1M") -> bool:
-    """Return whether labels and their step mean the same in the Gregorian calendar, the only one that ``trs`` may name.
+    """Return whether labels and step have the same meaning in the Gregorian calendar, the only one that ``trs`` can name.
 
-    30 February is not a day of it, and steps of days run on differently from one 28 February: then a count is all that can be told.
+    30 February does not exist in it, and steps of days differ after 28 February. In such cases only the number of steps can be
+    given.
     """
     calendar = calendar_named(temporal.calendar) or "standard"
     if calendar in ("standard", "proleptic_gregorian"):
@@ -323,7 +324,7 @@ def _is_gregorian(temporal: Temporal, labels: Sequence[str], *, step: str = "P1M
 
 
 def _gregorian(label: str, calendar: str) -> str:
-    """Return a label as a day that exists: 30 February becomes that month's last day."""
+    """Return a label as an existing day: 30 February becomes the last day of the month."""
     return str(gregorian(parse_stamp(label, calendar_named(calendar) or "standard")))
 
 
@@ -349,7 +350,7 @@ def _dimension(axis: Axis) -> dict[str, Any]:
 
 
 def _ends(axis: Axis) -> tuple[Any, Any]:
-    """Return the outer edges; of text the first and last label; of mere indices the first and last index."""
+    """Return the outer edges; for text, the first and last label; for indices, the first and last index."""
     if axis.lower is not None and axis.upper is not None:
         return axis.lower, axis.upper
     if axis.values:

@@ -1,4 +1,4 @@
-"""A plot as SVG: one field at one place, along time or along a vertical axis. No library draws it, and no script is in it."""
+"""A plot as SVG: one field at one place, along time or along a vertical axis. It uses no library and contains no script."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MEDIA_TYPE = "image/svg+xml"
 _WIDTH, _SERIES_HEIGHT, _PROFILE_HEIGHT = 720.0, 300.0, 460.0
 _LEFT, _RIGHT, _TOP, _BOTTOM = 62.0, 14.0, 16.0, 34.0
 _MOST_POINTS = 2_000
-"""Steps that are drawn one by one; of more, the least and the greatest of each column of pixels."""
+"""Up to this many steps are drawn one by one. For more, the minimum and maximum of each pixel column are drawn."""
 _STYLE = (
     ":root{--ink:#12222b;--soft:#556973;--line:#dfe7ea;--mark:#0a5c80}"
     "@media (prefers-color-scheme:dark){:root{--ink:#e7eff2;--soft:#a6b8c0;--line:#263842;--mark:#7cc6e0}}"
@@ -31,8 +31,8 @@ _STYLE = (
 class Line:
     """Values along one axis.
 
-    ``positions`` place the values along the axis (ascending or descending numbers), ``labels`` name them; ``values`` has NaN where
-    nothing is known. All have one length.
+    ``positions`` are the positions along the axis (ascending or descending numbers), and ``labels`` are their names. ``values`` is
+    NaN if unknown. All have the same length.
     """
 
     positions: Array
@@ -41,19 +41,19 @@ class Line:
     title: str
     units: str | None
     upright: bool = False
-    """Whether the axis stands upright, as that of a profile does."""
+    """Whether the axis is vertical, as in a profile."""
     downwards: bool = False
-    """Whether an upright axis counts downwards, as depths do."""
+    """Whether a vertical axis increases downwards, like depths."""
     axis_title: str = ""
 
 
 def svg(line: Line) -> bytes:
-    """Return the plot. Its ``aria-label`` says in one sentence what it shows."""
+    """Return the plot. Its ``aria-label`` describes it in one sentence."""
     return (_profile if line.upright else _series)(line)
 
 
 def summary(line: Line) -> str:
-    """Return the sentence that says what the plot shows."""
+    """Return a sentence that describes the plot."""
     import numpy as np
 
     known = np.isfinite(line.values)
@@ -121,7 +121,7 @@ def _profile(line: Line) -> bytes:
 
 
 def _drawn(columns: Sequence[float], values: Array, up: Any) -> list[str]:
-    """Return the line, broken where values are missing; of very many values the span of each column of pixels."""
+    """Return the line, with gaps for missing values. For very many values, return the range of each pixel column."""
     import numpy as np
 
     if len(values) > _MOST_POINTS:
@@ -158,7 +158,7 @@ def _scale(low: float, high: float, start: float, end: float) -> Any:
 
 
 def _spread(count: int, wanted: int) -> list[int]:
-    """Return up to *wanted* indices from the first to the last, evenly apart."""
+    """Return up to *wanted* evenly spaced indices from the first to the last."""
     if count <= wanted:
         return list(range(count))
     return sorted({round(at * (count - 1) / (wanted - 1)) for at in range(wanted)})

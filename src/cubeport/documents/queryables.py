@@ -1,4 +1,4 @@
-"""What a filter may ask, as JSON Schema (OGC API - Features - Part 3, 6; STAC API, Filter extension)."""
+"""The queryables of filters as JSON Schema (OGC API - Features - Part 3, 6; STAC API, Filter extension)."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ QUERYABLES: Mapping[str, Mapping[str, Any]] = {
     "variables": {"title": "Names of the data variables", **_TEXTS},
     "standard_names": {"title": "CF standard names of the data variables", **_TEXTS},
 }
-"""The names that every filter knows; others are read from the properties of the item, and are missing where it has none."""
+"""The names that every filter can use. Other names refer to properties of the item, and are missing if it does not have them."""
 
 
 def queryables(address: str, *, title: str, values: Mapping[str, Sequence[str]] | None = None) -> dict[str, Any]:
-    """Return the document at *address*.
+    """Return the document for the URL *address*.
 
     Parameters
     ----------
     title
-        What is asked: all, or one collection.
+        The title of what is searched: everything, or one collection.
     values
-        The texts that occur, of names whose values are known; they become an ``enum``.
+        The possible texts of names whose values are known. They become an ``enum``.
     """
     properties = {name: dict(schema) for name, schema in QUERYABLES.items()}
     for name, known in (values or {}).items():

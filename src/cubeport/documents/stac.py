@@ -1,6 +1,6 @@
-"""STAC 1.1 documents: what was sealed with a version, joined with the texts of its record; a request only fills in links.
+"""STAC 1.1 documents: the sealed documents of a version, merged with the texts of its record and with links.
 
-Values from values: nothing is read, and nothing heavy is imported but by :func:`seal`, which the measuring child calls.
+Pure functions: nothing is read. Only :func:`seal`, which the measuring child calls, imports heavy libraries.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ CONFORMS_TO = (
         )
     ),
 )
-"""Classes that have a test; no other is listed."""
+"""The conformance classes. Each has a test."""
 
 JSON = "application/json"
 GEOJSON = "application/geo+json"
@@ -93,13 +93,13 @@ HTML = "text/html"
 QUERYABLES = "http://www.opengis.net/def/rel/ogc/1.0/queryables"
 COVERAGE = "http://www.opengis.net/def/rel/ogc/1.0/coverage"
 ZARR = "application/vnd.zarr"
-"""Bare, as xpystac compares it: parameters make it fail."""
+"""The media type without parameters, because xpystac does not recognise it with parameters."""
 
 CHILDREN = 1_000
-"""Collections that the landing page links to."""
+"""How many Collections the landing page links to."""
 
 ITEM_LINKS = 100
-"""Items that a Collection links to."""
+"""How many Items a Collection links to."""
 
 _EXTENSIONS = {
     "zarr": "https://stac-extensions.github.io/zarr/v1.1.0/schema.json",
@@ -115,19 +115,19 @@ _DOI = re.compile(r"10\.[0-9a-zA-Z]{4,}/\S+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Site:
-    """The instance as its documents name it."""
+    """The description of the instance for its documents."""
 
     public_url: str
-    """Without a slash at its end; every link begins with it."""
+    """The address without a trailing slash. All links begin with it."""
     id: str = "cubeport"
     title: str = "cubeport"
     description: str = "Data cubes as STAC, Zarr and OGC API coverages."
     download_cells: int = 64_000_000
-    """Values that one download may have: a larger cube has no ``netcdf`` asset."""
+    """The largest number of values in one download. A larger cube has no ``netcdf`` asset."""
 
 
 def seal(description: CubeDescription, raw: xr.Dataset) -> SealedStacJSON:
-    """Return ``{"stac", "item"}`` of a version, to be kept with it. Heavy: imports pystac, xstac and xarray."""
+    """Return ``{"stac", "item"}`` of a version, to be stored with it. This imports pystac, xstac and xarray."""
     from cubeport.documents import stac_sealing
 
     return stac_sealing.seal(description, raw)
@@ -137,18 +137,18 @@ def seal(description: CubeDescription, raw: xr.Dataset) -> SealedStacJSON:
 
 
 def catalog(site: Site, children: Iterable[tuple[str, str]], *, parts: Iterable[str] = (), path: str = "/stac") -> CatalogJSON:
-    """Return the landing page, which is a Catalog.
+    """Return the landing page, which is a STAC Catalog.
 
     Parameters
     ----------
     site
         The instance.
     children
-        Id and title of the shown datasets, at most :data:`CHILDREN`.
+        The id and title of the published datasets, at most :data:`CHILDREN`.
     parts
         Beginnings of ids, each of which is a Catalog of its own: where there are more datasets.
     path
-        Its own address: ``/stac`` or ``/stac/catalog.json``; only ``self`` differs.
+        Its own path: ``/stac`` or ``/stac/catalog.json``. Only ``self`` differs.
     """
     url = site.public_url
     links = [
@@ -217,7 +217,7 @@ def conformance() -> ConformanceJSON:
 
 
 def collection(shown: PublishedView, site: Site) -> CollectionJSON:
-    """Return the Collection of a dataset: of its shown version, or of the one that the address pinned."""
+    """Return the Collection of a dataset, for its published version or for the pinned one."""
     texts, version = shown.texts, shown.version
     sealed: SealedCollectionJSON = shown.sealed["stac"]
     renders = _renders(sealed.get("renders", {}), texts.render, shown.description)
@@ -269,11 +269,11 @@ def collections(
     page, site
         The datasets of this page; the instance.
     query
-        The parameters that the page was asked with, for its ``self``.
+        The parameters of the request, for the ``self`` link.
     next_token
-        What continues the walk; ``None`` on the last page.
+        The token of the next page; ``None`` on the last page.
     matched
-        How many there are in all, when known.
+        The total number, if known.
     """
     documents = [collection(each, site) for each in page]
     links = _page_links(site, f"{site.public_url}/stac/collections", "Collections", JSON, query, next_token)
@@ -281,9 +281,9 @@ def collections(
 
 
 def item(shown: PublishedView, site: Site) -> ItemJSON:
-    """Return the Item of one version: *shown* is that version's own, whatever version the dataset shows now.
+    """Return the Item of one version. *shown* is the view of this version, not of the published one.
 
-    ``shown.older`` and ``newer``, when filled, are its neighbours.
+    ``shown.older`` and ``newer`` are its neighbours, if they are set.
     """
     sealed: SealedItemJSON = shown.sealed["item"]
     version, texts = shown.version, shown.texts
@@ -321,7 +321,7 @@ def items(
     next_token: str | None = None,
     matched: int | None = None,
 ) -> ItemCollectionJSON:
-    """Return one page of the Items of a dataset, newest first; *page* has one :class:`PublishedView` for each version."""
+    """Return one page of the Items of a dataset, newest first. *page* contains one :class:`PublishedView` for each version."""
     features = [item(each, site) for each in page]
     url = _collection_url(site, dataset.texts.dataset_id)
     links = _page_links(site, f"{url}/items", f"Versions of {dataset.texts.title}", GEOJSON, query, next_token)
@@ -403,7 +403,7 @@ def _citation(shown: PublishedView) -> CitationJSON:
 
 
 def _renders(sealed: Mapping[str, Any], given: Sequence[Mapping[str, Any]], cube: CubeDescription) -> dict[str, Any]:
-    """Return how to draw each field: measured ranges, and what the template says of one field or of all."""
+    """Return how to draw each field: the measured ranges, and the template's settings for one field or for all."""
     found = {name: dict(render) for name, render in sealed.items()}
     for each in given:
         named = each.get("variable")
@@ -424,7 +424,7 @@ def _renders(sealed: Mapping[str, Any], given: Sequence[Mapping[str, Any]], cube
 def _collection_assets(shown: PublishedView, site: Site) -> dict[str, AssetJSON]:
     url, own, version = site.public_url, _path(shown.texts.dataset_id), shown.version
     pinned = f"{url}/zarr/{own}@{version.version_id}"
-    # The pinned one is first: a reader of the other address mixes two versions when a new one is published meanwhile.
+    # The pinned asset comes first, because a reader of the other one would mix versions if a new one is published meanwhile.
     fixed = _zarr(pinned, "Zarr, this version, which never changes", "version")
     fixed["version"] = version.version_id
     address, title = (pinned, "Zarr") if shown.pinned else (f"{url}/zarr/{own}", "Zarr, always the published version")
@@ -456,17 +456,17 @@ def _collection_assets(shown: PublishedView, site: Site) -> dict[str, AssetJSON]
 
 
 def _is_drawn(shown: PublishedView) -> bool:
-    """Return whether there are maps of it: it has a place."""
+    """Return whether there are maps of it, which needs a place."""
     return bool(shown.description.spatial.family != "none")
 
 
 def cells(cube: CubeDescription) -> int:
-    """Return the number of values that a download of the whole cube has."""
+    """Return the number of values in a download of the whole cube."""
     return sum(math.prod(each.shape) for each in cube.variables if each.role == "data")
 
 
 def _zarr(href: str, title: str, role: str) -> AssetJSON:
-    """Return a store of ours and how to open it: written down, it spares a client three of nine requests."""
+    """Return the asset of a Zarr store with the options to open it, which save a client three of nine requests."""
     return {
         "href": href,
         "title": title,

@@ -1,7 +1,7 @@
-"""The half of STAC that comes from the bytes: made once, when a version is sealed, with pystac and xstac.
+"""The part of the STAC documents that comes from the bytes. It is made once, when a version is sealed, with pystac and xstac.
 
-xstac builds the datacube of horizontal axes and variables. It refuses vertical axes, gives centres for edges, misses steps of
-float32 and writes an older schema: what it made is corrected from the description here, and all other axes are ours.
+xstac makes the datacube of horizontal axes and variables. It refuses vertical axes, gives centres instead of edges, does not find
+float32 steps and writes an older schema. Its result is corrected here from the description, and all other axes are added here.
 """
 
 from __future__ import annotations
@@ -39,14 +39,15 @@ _DATA_TYPES = frozenset(("int8", "int16", "int32", "int64", "uint8", "uint16", "
 
 
 def seal(cube: CubeDescription, raw: xr.Dataset) -> SealedStacJSON:
-    """Return ``{"stac", "item"}``: what Collection and Item of this version say of its content, without texts and links.
+    """Return ``{"stac", "item"}``: the parts of Collection and Item that describe the content of this version, without texts and
+    links.
 
     Parameters
     ----------
     cube
-        Of the same dataset.
+        The description of the same dataset.
     raw
-        Opened with ``decode_cf=False``; only labels are read.
+        Opened with ``decode_cf=False``. Only labels are read.
     """
     skeleton = _skeleton(cube, raw)
     dimensions = _dimensions(cube, raw, skeleton["cube:dimensions"])
@@ -69,14 +70,14 @@ def seal(cube: CubeDescription, raw: xr.Dataset) -> SealedStacJSON:
             "properties": {**_moments(cube), **datacube},
         },
     }
-    # What xstac and pystac make is not typed: it is checked here, before anybody reads it.
+    # The results of xstac and pystac have no types, so they are checked here before they are used.
     if found := problems(made, SealedStacJSON):
         raise Corrupt(f"The STAC documents do not conform to the standard: {found[0].message}", errors=found)
     return cast("SealedStacJSON", made)
 
 
 WORLD = (-180.0, -90.0, 180.0, 90.0)
-"""The box of a Collection whose place is unknown: STAC allows none without. Its Items have none."""
+"""The box of a Collection whose place is unknown, because STAC requires one. Its Items have no box."""
 
 
 def interval(cube: CubeDescription) -> tuple[str | None, str | None]:
@@ -91,14 +92,14 @@ def _ends(temporal: Temporal) -> tuple[str, str]:
 
 
 def _place(cube: CubeDescription) -> dict[str, Any]:
-    """Return geometry and box of an Item; without a place the geometry is null and there is no box (RFC 7946, 3.2 and 5)."""
+    """Return the geometry and box of an Item. Without a place, the geometry is null and there is no box (RFC 7946, 3.2 and 5)."""
     if cube.spatial.bbox is None:
         return {"geometry": None}
     return {"geometry": box_geometry(cube.spatial.bbox), "bbox": list(cube.spatial.bbox)}
 
 
 def _skeleton(cube: CubeDescription, raw: xr.Dataset) -> dict[str, Any]:
-    """Return what pystac and xstac make of the dataset, as a mapping."""
+    """Return the result of pystac and xstac for the dataset as a mapping."""
     import pystac
     import xstac
 
@@ -110,7 +111,7 @@ def _skeleton(cube: CubeDescription, raw: xr.Dataset) -> dict[str, Any]:
     )
     x, y = _horizontal(cube)
     with warnings.catch_warnings():
-        # xstac asks pandas and pystac for what they call old; no one but its maker can change that.
+        # xstac uses deprecated functions of pandas and pystac, which only its authors can change.
         warnings.simplefilter("ignore")
         opened = xstac.fix_attrs(whole(raw, times=False))
         made = xstac.xarray_to_stac(
@@ -143,7 +144,7 @@ def _horizontal(cube: CubeDescription) -> tuple[Axis | None, Axis | None]:
 
 
 def _reference_system(cube: CubeDescription) -> int | dict[str, Any] | None:
-    """Return the EPSG code as a number, else PROJJSON."""
+    """Return the EPSG code as a number, otherwise PROJJSON."""
     crs = cube.spatial.crs
     if crs is None:
         return None
@@ -155,7 +156,7 @@ def _reference_system(cube: CubeDescription) -> int | dict[str, Any] | None:
 
 
 def _listed(cube: CubeDescription) -> list[Variable]:
-    """Return data and auxiliary variables; labels that are no dimension's own count as auxiliary."""
+    """Return data and auxiliary variables. Labels that are not the coordinate of a dimension count as auxiliary."""
     own = {axis.name for axis in cube.axes if axis.name == axis.dimension and not axis.scalar}
     return [
         each

@@ -1,6 +1,7 @@
-"""STAC documents for a plain file server: those of the service, with relative links and nothing that only the service answers.
+"""STAC documents for a plain file server: those of the service, with relative links and without links that only the service can
+answer.
 
-Values from values. Each document is made as a request makes it, and then its addresses become paths of the export.
+Pure functions. Each document is made as for a request, and then its URLs are replaced by paths in the export.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ type Document = dict[str, Any]
 
 ROOT = "catalog.json"
 _BASE = "https://static.invalid"
-"""Stands for the service while documents are made; nothing of it is left."""
+"""A placeholder for the address of the service, which is then removed completely."""
 
 
 def collection_path(dataset_id: str) -> str:
@@ -43,7 +44,7 @@ def manifest_path(dataset_id: str, version_id: str) -> str:
 
 
 def catalog(site: Site, children: Iterable[tuple[str, str]]) -> Document:
-    """Return the root Catalog; *children* are id and title of each dataset."""
+    """Return the root Catalog. *children* are the id and title of each dataset."""
     links = [_link("root", f"./{ROOT}", site.title)]
     links += [_link("child", f"./{collection_path(name)}", title) for name, title in children]
     texts = {"id": site.id, "title": site.title, "description": site.description}
@@ -51,9 +52,9 @@ def catalog(site: Site, children: Iterable[tuple[str, str]]) -> Document:
 
 
 def collection(shown: PublishedView, site: Site, versions: Collection[str]) -> Document:
-    """Return the Collection of a dataset, of which these *versions* are exported.
+    """Return the Collection of a dataset, of which *versions* are exported.
 
-    With an address in *site* (``public_url``), assets lead there: xpystac does not resolve relative ones.
+    With a ``public_url`` in *site*, assets have absolute URLs below it, because xpystac does not resolve relative ones.
     """
     document = stac.collection(shown, replace(site, public_url=_BASE))
     return _moved(document, collection_path(shown.texts.dataset_id), shown, versions, site.public_url)
@@ -85,7 +86,7 @@ def _moved(document: Mapping[str, Any], own: str, shown: PublishedView, versions
 
 
 def _href(each: Mapping[str, Any], own: str, shown: PublishedView, versions: Collection[str], base: str = "") -> str | None:
-    """Return where a link or an asset leads: in the export, below *base* if given; ``None`` where only the service answers it."""
+    """Return the target of a link or an asset in the export, below *base* if given; ``None`` if only the service can answer it."""
     href: str = each["href"]
     if not href.startswith(_BASE):
         return href

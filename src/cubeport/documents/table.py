@@ -1,4 +1,4 @@
-"""CSV (RFC 4180) from a cut of a cube: a row for each cell, axes first, then fields; missing is empty."""
+"""CSV (RFC 4180) from a cut of a cube: one row for each cell, with the axes first and then the fields. Missing values are empty."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _BLOCK_ROWS = 100_000
 
 
 def encode(cut: Cut, *, deadline: Callable[[], None] = lambda: None) -> bytes:
-    """Return the cut as one table, rows in the order of the store, lines ended by CRLF (RFC 4180).
+    """Return the cut as one table, with rows in the order of the store and lines that end with CRLF (RFC 4180).
 
     Parameters
     ----------
     deadline
-        Called before each block of rows; whatever it raises ends the work.
+        Called before each block of rows. It can raise to stop the work.
 
     Raises
     ------
     NotAcceptable
-        When the fields are on different axes: one table cannot hold them.
+        If the fields are on different axes, which do not fit into one table.
     """
     import numpy as np
 
@@ -65,7 +65,7 @@ def encode(cut: Cut, *, deadline: Callable[[], None] = lambda: None) -> bytes:
 
 
 def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int]) -> tuple[list[bytes], list[Array]]:
-    """Return the names and columns of labels: of each dimension its axis, or its indices; then the positions of cells."""
+    """Return the names and columns of labels: the axis (or the indices) of each dimension, then the positions of cells."""
     import numpy as np
 
     time = time_axis(cut.description)
@@ -104,12 +104,12 @@ def _inside(cut: Cut, dimensions: Sequence[str], shape: Sequence[int]) -> Array:
     import numpy as np
 
     mask = cut.windows.mask
-    assert mask is not None  # the caller has looked
+    assert mask is not None  # the caller has checked
     return np.broadcast_to(mask.aligned(dimensions), shape).ravel()
 
 
 def _texts(values: Array) -> Array:
-    """Return each value as it is written: the shortest decimal of its type; missing and infinite as nothing."""
+    """Return each value as text: the shortest decimal of its type. Missing and infinite values are empty."""
     import numpy as np
     import orjson
 
@@ -124,7 +124,7 @@ _HARMLESS = re.compile(r"[+-]?[0-9][0-9TZ:.eE+-]*", re.ASCII)
 
 
 def _quoted(text: str) -> bytes:
-    """Return a text as a cell. One that a spreadsheet would run as a formula gets a ' before it, as OWASP says."""
+    """Return a text as a cell. A text that a spreadsheet would run as a formula gets a leading ', as OWASP recommends."""
     if _FORMULA.match(text) and not _HARMLESS.fullmatch(text):
         text = "'" + text
     needs = any(mark in text for mark in ',"\r\n')

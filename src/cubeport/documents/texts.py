@@ -1,4 +1,4 @@
-"""What people wrote about a dataset, as one value: the half of every document that does not come from the bytes."""
+"""The texts of a dataset as one value: the part of every document that does not come from the bytes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cubeport.documents.licences import UNSTATED
 
 
 def check_web_address(text: str) -> str:
-    """Return *text* if it is an http or https address: it becomes a link on pages and in documents. Raises ValueError."""
+    """Return *text* if it is an http or https URL, because it becomes a link on pages and in documents. Raises ValueError."""
     try:
         parts = urlsplit(text)
     except ValueError:
@@ -24,7 +24,7 @@ def check_web_address(text: str) -> str:
 
 
 def _web_address_or_none(value: object) -> object:
-    """Return what was kept before addresses were checked, or nothing: no page may link it."""
+    """Return a URL from earlier releases if it is valid, otherwise ``None``, because no page may link to it."""
     if not isinstance(value, str):
         return value
     try:
@@ -34,7 +34,7 @@ def _web_address_or_none(value: object) -> object:
 
 
 type WebAddress = Annotated[str, AfterValidator(check_web_address)]
-"""An http or https address; another scheme (javascript:, data:) would run in the reader's browser."""
+"""An http or https URL. Other schemes (javascript:, data:) would run in the reader's browser."""
 type KeptAddress = Annotated[str | None, BeforeValidator(_web_address_or_none)]
 
 
@@ -49,14 +49,14 @@ class Provider(BaseModel):
 
 
 class Texts(BaseModel):
-    """The texts of a dataset, kept in its record (``metadata.dataset.texts``); a request joins them with sealed documents."""
+    """The texts of a dataset in its record (``metadata.dataset.texts``). A request merges them with sealed documents."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     dataset_id: str
     title: str
     description: str
-    """Never empty: STAC demands one."""
+    """Never empty, because STAC requires it."""
     short_name: str | None = None
     keywords: tuple[str, ...] = ()
     license: str = UNSTATED
@@ -74,20 +74,20 @@ class Texts(BaseModel):
 
 
 class VersionRef(BaseModel):
-    """What a document says of one version next to its content."""
+    """The description of one version in a document, except its content."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version_id: str
     created_at: datetime
     digest: str
-    """sha256 of the manifest, hex."""
+    """The sha256 of the manifest in hex."""
     size_bytes: int
     format: str = "zarr"
 
 
 class PublishedView(BaseModel):
-    """Everything that a face needs to answer for one dataset: one read of the catalog."""
+    """Everything that a face needs to answer for one dataset, from one read of the catalog."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
 
@@ -100,36 +100,37 @@ class PublishedView(BaseModel):
     record_version: int
     record_id: str
     created_at: datetime
-    """Of the dataset."""
+    """When the dataset was created."""
     updated_at: datetime
-    """When this version became the shown one."""
+    """When this version was published."""
     pinned: bool = False
-    """Whether the address named a version: then ids and links carry ``@{version_id}``."""
+    """Whether the URL named a version. Ids and links then contain ``@{version_id}``."""
     grid: str | None = None
-    """Which of the other grids of the store ``description`` is of; ``None`` of the one that it offers first."""
+    """The name of the grid that ``description`` describes; ``None`` for the first grid."""
     is_latest: bool = True
     tags: dict[str, str] = {}
-    """Tag → version id."""
+    """Version ids by tag."""
     published: bool = True
     published_at: datetime | None = None
     source_dataset_id: str | None = None
-    """The template that it was made from; ``None`` when the source was given directly."""
+    """Its template; ``None`` if the source was given directly."""
     latest: str | None = None
     head: str | None = None
-    """The pointers of the dataset, whatever version this is: what faces show, and what the next ingestion builds on."""
+    """The pointers of the dataset, whichever version this is: the published version, and the version that the next ingestion
+    updates."""
     seq: int | None = None
     """The version's number within its dataset."""
     request_scope: dict[str, Any] | None = None
-    """What its ingestion was asked for."""
+    """The scope of its ingestion request."""
     versions: tuple[VersionRef, ...] = ()
-    """The newest retained versions that were ever shown, newest first; filled where a document lists them."""
+    """The newest retained versions that were ever published, newest first. Set only for documents that list them."""
     older: str | None = None
     newer: str | None = None
-    """The versions before and behind this one, among those that are retained and were ever shown; filled for STAC documents."""
+    """The previous and next version that is retained and was ever published. Set only for STAC documents."""
 
     @property
     def dataset_name(self) -> str:
-        """The address of the dataset below ``/datasets``: with its version when that was named."""
+        """The path of the dataset below ``/datasets``, with its version if it was named."""
         return f"{self.texts.dataset_id}@{self.version.version_id}" if self.pinned else self.texts.dataset_id
 
     @property
@@ -139,16 +140,16 @@ class PublishedView(BaseModel):
         return f"{name}@{self.version.version_id}" if self.pinned else name
 
     def on(self, grid: str) -> PublishedView:
-        """Return the coverage of another grid of the store. Raises KeyError."""
+        """Return the view of another grid of the store. Raises KeyError."""
         title = f"{self.texts.title}: {', '.join(self.description.on(grid).fields[:5])}"
         own = {"texts": self.texts.model_copy(update={"title": title}), "description": self.description.on(grid), "grid": grid}
         return self.model_copy(update={**own, "sealed": {}})
 
     def coverages(self) -> tuple[PublishedView, ...]:
-        """Return every coverage of the dataset, that of the first fields first."""
+        """Return the views of all coverages of the dataset, the first fields first."""
         return (self, *(self.on(each.name) for each in self.description.grids))
 
     def having(self, fields: Collection[str]) -> PublishedView:
-        """Return the coverage with all these fields; the first one where none has them."""
+        """Return the coverage with all these fields, or the first coverage if none has them all."""
         name = next((each.name for each in self.description.grids if fields and set(fields) <= set(each.fields)), None)
         return self if name is None else self.on(name)

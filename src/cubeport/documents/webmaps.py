@@ -11,32 +11,32 @@ from cubeport.documents.maps import MOST_ZOOM, TILE, TILE_MATRIX_SETS, tile_matr
 XML = "text/xml"
 _HREF = 'xmlns:xlink="http://www.w3.org/1999/xlink"'
 _SHOWN_STYLES = ("viridis", "magma", "gray", "balance", "RdBu", "YlGnBu", "YlOrRd", "thermal")
-"""Palettes that are listed as styles where a palette of each layer's own is the default; any other name is taken too."""
+"""The palettes that are listed as styles, besides the default palette of each layer. Other names are also accepted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Dimension:
-    """An axis of which a map shows one label."""
+    """An axis along which a map shows one label."""
 
     name: str
-    """``time``, ``elevation``, or the name of the axis, which requests write with ``DIM_`` before it."""
+    """``time``, ``elevation``, or the name of the axis, which requests write with the prefix ``DIM_``."""
     axis: str
-    """Its name in the store."""
+    """The name of the axis in the store."""
     units: str
     symbol: str | None
     labels: tuple[str, ...]
     default: str
     extent: str | None = None
-    """Even times as ``start/end/step``."""
+    """Evenly spaced times as ``start/end/step``."""
 
     @property
     def values(self) -> str:
-        """What the capabilities of a WMS list: an interval of even times, else every label."""
+        """The values for the capabilities of a WMS: an interval of even times, otherwise all labels."""
         return self.extent or ",".join(self.labels)
 
     @property
     def identifier(self) -> str:
-        """What the WMTS calls it."""
+        """Its identifier in the WMTS."""
         return {"time": "Time", "elevation": "Elevation"}.get(self.name, self.name)
 
 
@@ -49,13 +49,13 @@ class Layer:
     bbox: tuple[float, float, float, float]
     """CRS84; west > east crosses 180°."""
     systems: tuple[str, ...]
-    """``AUTHORITY:code`` of the reference systems that are listed."""
+    """The listed reference systems as ``AUTHORITY:code``."""
     palette: str
     palettes: tuple[str, ...]
     dimensions: tuple[Dimension, ...]
     legend: str
     map_tiles: str
-    """The address of its tilesets, without the tile matrix set."""
+    """The URL of its tilesets, without the tile matrix set."""
 
 
 def _tag(name: str, text: str, attributes: str = "") -> str:
@@ -67,7 +67,7 @@ def _online(href: str) -> str:
 
 
 def _flat(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
-    """Return a box that does not cross 180°: the whole turn of one that does."""
+    """Return a box that does not cross 180°; a box that crosses it becomes the full circle."""
     west, south, east, north = box
     return (-180.0, south, 180.0, north) if west > east else box
 
@@ -152,7 +152,7 @@ def wms_problem(code: str | None, text: str) -> bytes:
 
 
 def wmts(title: str, text: str, layers: Iterable[Layer], address: str) -> bytes:
-    """Return the capabilities document of the tile service at *address*; its tiles are those of OGC API Tiles."""
+    """Return the capabilities document of the tile service at *address*. Its tiles are those of OGC API Tiles."""
     encoding = (
         '<ows:Constraint name="GetEncoding"><ows:AllowedValues><ows:Value>KVP</ows:Value></ows:AllowedValues></ows:Constraint>'
     )
@@ -202,7 +202,7 @@ def _wmts_layer(layer: Layer) -> str:
 
 
 def _parameter(dimension: Dimension) -> str:
-    """Return how an address of OGC API Tiles asks for a label of the dimension."""
+    """Return the URL parameter of OGC API Tiles for a label of the dimension."""
     hole = f"{{{dimension.identifier}}}"
     return f"datetime={hole}" if dimension.name == "time" else f"subset={dimension.axis}({hole})"
 

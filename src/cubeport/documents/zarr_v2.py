@@ -1,7 +1,7 @@
-"""A Zarr v3 store seen as Zarr v2: the same chunks under the names and documents of the older format, values from values.
+"""A Zarr v3 store as Zarr v2: the same chunks, with the names and documents of the older format. Pure functions.
 
-GDAL before 3.11, netCDF-Java and the first readers of Zarr know version 2 only. Its chunks are ours where the codecs are; what has
-no form in version 2 (shards, checksums, transposed axes) is left out, with its reason.
+GDAL before 3.11, netCDF-Java and early readers of Zarr only support version 2. Chunks are identical if the codecs are. Anything
+that version 2 cannot express (shards, checksums, transposed axes) is omitted, with the reason.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ _SHUFFLES = {"noshuffle": 0, "shuffle": 1, "bitshuffle": 2}
 
 @dataclass(frozen=True)
 class Array:
-    """One array as version 2 describes it."""
+    """One array in version 2."""
 
     zarray: Json
     zattrs: Json
     absent: Any = None
-    """The value of chunks that are not stored, where a reader of version 2 would not know it; ``None`` where it does."""
+    """The value of missing chunks, if a reader of version 2 would not know it; otherwise ``None``."""
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -54,7 +54,7 @@ class Array:
 
 @dataclass(frozen=True)
 class View:
-    """A version as Zarr v2: its groups and arrays by path, the root being empty."""
+    """A version as Zarr v2: its groups and arrays by path. The path of the root is empty."""
 
     groups: Mapping[str, Json]
     arrays: Mapping[str, Array]
@@ -67,7 +67,7 @@ class View:
         Parameters
         ----------
         cube
-            Of the same version: its reference system becomes the attribute ``_CRS``, by which GDAL places grids.
+            The description of the same version. Its reference system becomes the attribute ``_CRS``, which GDAL uses.
         """
         groups: dict[str, Json] = {"": dict(root.get("attributes", {}))}
         arrays: dict[str, Array] = {}
@@ -108,7 +108,7 @@ class View:
 
 
 def crs_of(cube: CubeDescription) -> Json | None:
-    """Return the reference system of the grid as GDAL's Zarr driver reads it (``_CRS``); ``None`` where it is not known."""
+    """Return the reference system of the grid for GDAL's Zarr driver (``_CRS``), or ``None`` if it is unknown."""
     crs: Crs | None = cube.spatial.crs
     if crs is None or cube.spatial.family not in ("rectilinear", "projected"):
         return None
@@ -134,7 +134,7 @@ def _is_on_grid(cube: CubeDescription, node: Mapping[str, Any]) -> bool:
 
 
 def _array(node: Mapping[str, Any], crs: Json | None) -> Array:
-    """Return an array of version 3 in version 2. Raises ValueError where it has no form there."""
+    """Return an array of version 3 in version 2. Raises ValueError if version 2 cannot express it."""
     compressor, filters, big = _codecs(node["codecs"])
     if node["chunk_grid"]["name"] != "regular":
         raise ValueError("its chunks are not regular")
@@ -151,7 +151,7 @@ def _array(node: Mapping[str, Any], crs: Json | None) -> Array:
         stored = _number(node["fill_value"], name)
         if "_FillValue" in attributes:
             fill = _number(attributes.pop("_FillValue"), name)
-        # A reader takes fill_value for missing, so only what the data call missing may be it.
+        # Readers treat fill_value as missing, so it must be a value that is missing in the data.
         absent = None if fill is not None and _same(fill, stored) else stored
     names = node.get("dimension_names")
     if names is not None and all(names):
@@ -174,7 +174,7 @@ def _array(node: Mapping[str, Any], crs: Json | None) -> Array:
 
 
 def _codecs(codecs: Sequence[Mapping[str, Any]]) -> tuple[Json | None, list[Json] | None, bool]:
-    """Return compressor, filters and whether bytes are big-endian. Raises ValueError."""
+    """Return the compressor, the filters, and whether bytes are big-endian. Raises ValueError."""
     first, *rest = codecs
     options = first.get("configuration", {})
     match first["name"]:
@@ -203,7 +203,7 @@ def _codecs(codecs: Sequence[Mapping[str, Any]]) -> tuple[Json | None, list[Json
 
 
 def _number(value: Any, name: str) -> Any:
-    """Return a fill value as a number: text stands for what JSON has no number for, or for the bytes of a double (xarray)."""
+    """Return a fill value as a number. Text represents numbers that JSON does not have, or the bytes of a double (xarray)."""
     if not isinstance(value, str) or not name.startswith("float"):
         return value
     if value in ("NaN", "Infinity", "-Infinity"):
@@ -224,5 +224,5 @@ def _said(value: Any) -> Any:
 
 
 def dumps(document: Json) -> bytes:
-    """Return a document as bytes, always the same."""
+    """Return a document as deterministic bytes."""
     return json.dumps(document, ensure_ascii=False, allow_nan=False, indent=1).encode()

@@ -1,4 +1,4 @@
-"""The catalog in a folder: its file, its backend, its profiles and plugins, put together."""
+"""Assemble the catalog in a folder from its file, backend, profiles and plugins."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ if TYPE_CHECKING:
     from cubeport.settings import Settings
 
 DATA = "data"
-"""The profile of the service's versions and staging; its root is ``data_dir``."""
+"""The profile of the service's versions and staging. Its root is ``data_dir``."""
 
 
 class Catalog(core.Catalog):
@@ -75,7 +75,8 @@ class Catalog(core.Catalog):
         shared
             ``group``: every member of the folder's Unix group may write to the catalog, whatever their umask.
         allow_network_filesystem
-            Make it on NFS, Lustre, GPFS and the like, with a rollback journal. Locks are not reliable there: there is no guarantee.
+            Whether to allow NFS, Lustre, GPFS and similar, with a rollback journal. Locks are not reliable there, so there is no
+            guarantee.
 
         Raises
         ------
@@ -124,14 +125,14 @@ class Catalog(core.Catalog):
         data_dir: Path | None = None,
         recover: bool = True,
     ) -> Self:
-        """Open the catalog in *directory*. First finish or undo what dead processes left open.
+        """Open the catalog in *directory*. Operations that dead processes left open are first finished or undone.
 
         Parameters
         ----------
         read_only
-            Write nothing, take no lock, recover nothing.
+            Whether to write nothing, take no lock and recover nothing.
         data_dir
-            The root of the service's versions, if it is not the one that the instance's settings say.
+            The root of the service's versions. Default: that of the instance's settings.
 
         Raises
         ------
@@ -190,7 +191,7 @@ class Catalog(core.Catalog):
 
     @classmethod
     def migrate(cls, directory: str | Path = ".") -> dict[str, Any]:
-        """Bring the store of the catalog in *directory* to this release's form; twice is once."""
+        """Convert the store of the catalog in *directory* to the form of this release. Repeating it does nothing."""
         root = Path(directory).resolve()
         file, inner = catalog_file(root), root / MARK
         if (kind := kind_of(file.backend)) == POSTGRESQL:
@@ -250,7 +251,7 @@ def _parts(
     for each, plugin in found.given("schema"):
         schemas.offer(each.name, each.value, each.options["version"], plugin=plugin)
     planner_fields = found.values("template_field")
-    # Last, so that nothing that is wrong above leaves it open.
+    # Opened last, so that an error above does not leave it open.
     opened = open_parts(inner, file, read_only=read_only, database=database_at(root, file.backend))
     backend = opened.backend
     ports = Ports(
@@ -298,7 +299,7 @@ def _parts(
 
 
 def user_name() -> str:
-    """Return the name of the user of this process, or the number where it has none, as in many containers."""
+    """Return the user name of this process, or its number if it has no name, as in many containers."""
     try:
         return getpass.getuser()
     except (KeyError, OSError):  # KeyError before Python 3.13
@@ -306,7 +307,7 @@ def user_name() -> str:
 
 
 def _keepers(backend: CatalogBackend, journal: Journal, versions: Path, locks: Locks) -> Iterator[VersionKeeper]:
-    """Yield who looks after the versions, where there are any."""
+    """Yield the keeper of the versions, if there are any."""
     from cubeport.adapters.engines import ENGINES, role
     from cubeport.service.upkeep import VersionKeeper
     from cubeport.service.workers import Workers
@@ -317,7 +318,7 @@ def _keepers(backend: CatalogBackend, journal: Journal, versions: Path, locks: L
 
 
 def _protect(old: CatalogRecord, new: CatalogRecord) -> None:
-    if "dataset" in old.metadata:  # else it is none of the service's, whose modules need not be loaded
+    if "dataset" in old.metadata:  # otherwise it does not belong to the service, whose modules are then not imported
         from cubeport.service.state import protect
 
         protect(old, new)
@@ -361,7 +362,7 @@ def _surroundings(root: Path, backend: CatalogBackend, locks: Locks) -> Iterable
 
 
 class _LazyOpeners(Mapping[str, Callable[[Path], Any]]):
-    """What opens artifacts, loaded when something is opened."""
+    """The openers of artifacts, imported when something is opened."""
 
     def _made(self) -> Mapping[str, Callable[[Path], Any]]:
         from cubeport.adapters.openers import OPENERS
@@ -379,7 +380,7 @@ class _LazyOpeners(Mapping[str, Callable[[Path], Any]]):
 
 
 class _LazyGate:
-    """The children that extraction needs, started at the first call and ended with the catalog."""
+    """The children for extraction, started by the first call and ended with the catalog."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -399,7 +400,7 @@ class _LazyGate:
 
 
 class _LazyFetcher:
-    """The core's ``Fetcher``, made when something is fetched: no other command needs what it is made of."""
+    """The core's ``Fetcher``, made when something is fetched, because no other command needs its libraries."""
 
     def __init__(self, root: Path) -> None:
         self._root = root
@@ -423,7 +424,7 @@ class _LazyFetcher:
 
 
 def gate_limits(settings: Settings) -> SourceLimits:
-    """Return the bounds that every source is held to."""
+    """Return the limits of every source."""
     from cubeport.adapters.sandbox.limits import SourceLimits
 
     gate = settings.gate
@@ -473,7 +474,7 @@ def refuse_address(settings: Settings, backend: str) -> None:
 
 
 def _data_dir(root: Path) -> Path:
-    """Return the root of the service's versions; its settings are read only where an instance has any."""
+    """Return the root of the service's versions. The settings are only read if the instance has any."""
     if (root / "config" / "service.yaml").is_file() or "CUBEPORT_DATA_DIR" in os.environ:
         from cubeport.settings import load
 
@@ -482,7 +483,7 @@ def _data_dir(root: Path) -> Path:
 
 
 def arm(environment: Mapping[str, str]) -> None:
-    """Arm the fail points of a test, once a process. Raises InvalidConfiguration where this is not a test."""
+    """Arm the fail points of a test, once in a process. Raises InvalidConfiguration if this is not a test."""
     text = environment.get("CUBEPORT_FAIL_POINTS")
     if not text or failpoints.armed():
         return

@@ -1,4 +1,4 @@
-"""Every problem of an instance's configuration, found without opening the catalog or starting anything."""
+"""Find all problems in the configuration of an instance, without opening the catalog or starting anything."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def _profiles(root: Path) -> Iterator[str]:
 
     try:
         plugins = plugins_of(root)
-    except CubeportError:  # of the catalog's own file, which has been reported
+    except CubeportError:  # a problem of the catalog's own file, which is already reported
         return
     yield from plugins.lines()
     yield from _caught(lambda: read_profiles(root, root / MARK / "scratch", os.environ, plugins.values("profile_type")))

@@ -1,4 +1,4 @@
-"""The command line: what it is given of the catalog and of the service."""
+"""Connect the command line with the catalog and the service."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 
 def wiring() -> Wiring:
-    """Return what the command line of this process is made of."""
+    """Return the parts of the command line of this process."""
     from cubeport.cli import configuration, datasets, derive, ingest, jobs, keys, mirrors, serving, sources, sync, webhooks, zones
     from cubeport.cli._session import Options, Wiring
 

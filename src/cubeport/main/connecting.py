@@ -1,4 +1,4 @@
-"""``cubeport.connect``: a service elsewhere by its address, or the one of a folder in this process."""
+"""``cubeport.connect``: a remote service by its URL, or the service of a local instance in this process."""
 
 from __future__ import annotations
 
@@ -23,24 +23,25 @@ def connect(
 def connect(
     place: str | Path = ".", *, key: str | None = None, read_only: bool = False, user_id: str | None = None, **flags: Any
 ) -> Service | Port:
-    """Return the service at an http or https address, or the service of the instance in a folder.
+    """Return the service at an http or https URL, or the service of the instance in a folder.
 
-    An address gives a :class:`cubeport.client.Port`: search, select, open as xarray. A folder gives the service itself, in this
-    process: every command has its twin there. Close it, or use it with ``with``.
+    For a URL it returns a :class:`cubeport.client.Port`, with which you can search, select and open data as xarray. For a folder it
+    returns the service itself, in this process, with a method for every command. Close it, or use it with ``with``.
 
     Parameters
     ----------
     place
         ``https://data.example.org``, or a folder.
     key
-        For an address: the caller's key, where the service asks for one; else ``CUBEPORT_KEY``.
+        For a URL: the API key, if the service needs one. Default: ``CUBEPORT_KEY``.
     read_only, user_id, flags
-        For a folder. Flags are settings above environment and file, levels joined by ``__`` (``jobs__workers=4``).
+        For a folder. Flags are settings that take precedence over environment and file, with levels joined by ``__``
+        (``jobs__workers=4``).
 
     Raises
     ------
     InvalidRequest
-        For an address of another scheme, or what belongs to the other kind of place.
+        If the URL has another scheme, or an argument belongs to the other kind of place.
     NotACatalog, InvalidConfiguration, CubeportError
         What opening the catalog in a folder raises.
     """
@@ -63,7 +64,7 @@ def connect(
 
 
 def queries(directory: str | Path = ".", **flags: Any) -> DatasetQueries:
-    """Return what answers coverage and EDR queries of the instance in *directory*, in this process and without a server.
+    """Return an object that answers coverage and EDR queries for the instance in *directory*, in this process and without a server.
 
     The instance is opened for reading. Close it, or use it with ``with``::
 
@@ -73,7 +74,7 @@ def queries(directory: str | Path = ".", **flags: Any) -> DatasetQueries:
     Parameters
     ----------
     flags
-        As of :func:`connect`.
+        As for :func:`connect`.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Moving a catalog to another backend, and finishing a move whose process died."""
+"""Convert a catalog to another backend, and finish a conversion whose process died."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from cubeport.catalog.keeping.convert import convert as copy_over
 from cubeport.errors import CatalogMoved, Conflict
 
 CONVERTING = "converting.json"
-"""Is there while a conversion runs, or after it died."""
+"""The file that exists while a conversion runs, and after it died."""
 
 
 def convert(root: Path, source: Any, to: str, database: Database | None = None) -> Conversion:
-    """Copy the store *source* of the catalog in *root* to a new one of *to*, and make that the catalog's."""
+    """Copy the store *source* of the catalog in *root* to a new store of kind *to*, and use it for the catalog."""
     file, inner = catalog_file(root), root / MARK
     if kind_of(to) == kind_of(file.backend):
         raise Conflict(f"The catalog already uses {kind_of(to)}.", next_step="cubeport info")
@@ -39,7 +39,7 @@ def convert(root: Path, source: Any, to: str, database: Database | None = None) 
 
 
 def _swap(root: Path, to: str) -> None:
-    """Make *to* the catalog's backend: its line in ``catalog.yaml`` changes, all others stay."""
+    """Make *to* the backend of the catalog. Only its line in ``catalog.yaml`` changes."""
     path = root / MARK / CATALOG_FILE
     line = f"backend: {dumps(to)}"
     text, found = re.subn(r"(?m)^backend:.*$", line, path.read_text("utf-8"))
@@ -49,7 +49,7 @@ def _swap(root: Path, to: str) -> None:
 
 
 def finish_conversion(root: Path, file: CatalogFile, database: Database | None = None) -> CatalogFile:
-    """Finish a conversion whose process died: forward if the old store has retired, else there was none."""
+    """Finish a conversion whose process died, if the old store was already retired; otherwise discard it."""
     inner = root / MARK
     try:
         with contextlib.closing(open_backend(inner, file, read_only=False, database=database)) as backend, backend.transaction():

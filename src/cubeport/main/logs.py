@@ -1,4 +1,4 @@
-"""The form of the server's log, and what the supervisor that started the server is told."""
+"""The format of the server's log, and the notifications for systemd."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ if TYPE_CHECKING:
 
 
 def begin(settings: Settings) -> None:
-    """Let the server log to standard error as the settings say."""
+    """Configure logging to standard error by the settings."""
     handler = logging.StreamHandler()
     plain = logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s")
     handler.setFormatter(JsonLines() if settings.log.format == "json" else plain)
     logging.basicConfig(level=settings.log.level.upper(), handlers=[handler])
-    for chatty in ("uvicorn", "pygeoapi"):  # where we listen is said in our own words
+    for chatty in ("uvicorn", "pygeoapi"):  # cubeport logs its own line about where it listens
         logging.getLogger(chatty).setLevel("WARNING")
-    # A malformed request is answered with a problem document; its own line would let anybody fill the log.
+    # A malformed request gets a problem document. With a log line for each, anybody could fill the log.
     logging.getLogger("uvicorn.error").setLevel("ERROR")
 
 
 class JsonLines(logging.Formatter):
-    """Each record is a JSON object on a line of its own: ``time level logger message``, and ``traceback`` of an exception."""
+    """Formats each record as a JSON object on one line: ``time level logger message``, and ``traceback`` for an exception."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line."""
@@ -42,7 +42,7 @@ class JsonLines(logging.Formatter):
 
 
 def tell_supervisor(state: str) -> None:
-    """Tell systemd, if it started us, how far we are: ``READY=1``, ``STOPPING=1`` (sd_notify(3))."""
+    """Notify systemd of the state, if it started this process: ``READY=1``, ``STOPPING=1`` (sd_notify(3))."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as channel:

@@ -1,4 +1,4 @@
-"""What ``/metrics`` gives of an instance besides its answers: jobs, units of work, caches, children and room on the disk."""
+"""The metrics of an instance besides those of answers: jobs, units of work, caches, children and disk space."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def metrics_of(
     settings: Settings, service: Service, *, children: Children, versions: OpenedVersions, room: AnswerRoom
 ) -> tuple[Metric, ...]:
-    """Return what is measured when somebody asks. What is of this process says so; the rest is of the whole instance."""
+    """Return a function that measures on request. Metrics of this process are named so; the others cover the whole instance."""
     caches, journal = versions.caches, service.catalog.ports.journal
     here = "in this process"
     return (

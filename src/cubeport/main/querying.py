@@ -1,4 +1,4 @@
-"""What carries out queries, put together from the settings."""
+"""Assemble the parts that run queries, from the settings."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def room_of(settings: Settings) -> AnswerRoom:
-    """Return the room in which a process puts large answers together."""
+    """Return the room in which a process assembles large answers."""
     from cubeport.adapters.encoders.room import AnswerRoom
 
     return AnswerRoom(settings.data_dir / "answers", disk_bytes=settings.limits.answer_files_bytes // settings.server.workers)
@@ -27,7 +27,7 @@ def versions_of(service: Service) -> OpenedVersions:
 
 
 def queries_of(settings: Settings, service: Service, versions: OpenedVersions, room: AnswerRoom) -> Queries:
-    """Return what carries out queries of a service: encoders, opened versions, room for answers and the way through pygeoapi."""
+    """Return the object that runs the queries of a service, with encoders, opened versions, room for answers, and pygeoapi."""
     from cubeport.adapters.encoders.modules import EncoderModules
     from cubeport.adapters.ogc.way import Pygeoapi
     from cubeport.service.plans import AnswerLimits

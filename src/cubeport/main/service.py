@@ -1,4 +1,4 @@
-"""The service of an instance: settings, catalog, gate, engine and faces, put together and served."""
+"""Assemble and serve the service of an instance: settings, catalog, gate, engine and faces."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ DEMO: tuple[Mapping[str, Any], ...] = (
     {"dataset_id": "ostia-sst", "start": "2006-04"},
     {"dataset_id": "toa-brightness"},
 )
-"""What ``cubeport demo`` ingests: templates of the ready instance."""
+"""What ``cubeport demo`` ingests: templates of the demo instance."""
 
 
 def connect(directory: str | Path = ".", *, read_only: bool = False, user_id: str | None = None, **flags: Any) -> Service:
-    """Return the service of the instance in *directory*: every command has its twin there. Close it, or use it with ``with``.
+    """Return the service of the instance in *directory*, with a method for every command. Close it, or use it with ``with``.
 
     Parameters
     ----------
     flags
-        Settings above environment and file, levels joined by ``__`` (``jobs__workers=4``).
+        Settings that take precedence over environment and file, with levels joined by ``__`` (``jobs__workers=4``).
 
     Raises
     ------
@@ -206,7 +206,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
 
 
 def _poster(settings: Settings) -> Post:
-    """Return what sends to webhooks; its library is imported with the first one."""
+    """Return the function that sends to webhooks. Its library is imported for the first one."""
 
     def post(url: str, body: bytes, headers: Mapping[str, str]) -> int:
         from cubeport.adapters.posting import Asker
@@ -218,7 +218,7 @@ def _poster(settings: Settings) -> Post:
 
 
 def _recipes(catalog: Catalog) -> dict[str, Recipe]:
-    """Return our recipes and those of plugins. One that cannot be a recipe is reported in the log, and is not there."""
+    """Return our recipes and those of plugins. An invalid recipe is logged and omitted."""
     import logging
 
     from cubeport.cubes.recipes import RECIPES, recipe_of
@@ -235,7 +235,7 @@ def _recipes(catalog: Catalog) -> dict[str, Recipe]:
 def _computed(
     gate: ConfinedGate, data: Path, recipe: Recipe, derivation: Derivation, inputs: Mapping[str, PublishedView], into: Path
 ) -> Path:
-    """Let a confined child compute a recipe: it may read the versions of the inputs and write below *into*."""
+    """Compute a recipe in a confined child, which can read the input versions and write below *into*."""
     from cubeport.adapters.engines.staging import version_place
 
     folders = {
@@ -246,7 +246,7 @@ def _computed(
 
 
 def _elsewhere(settings: Settings) -> Callable[[str, str | None], Elsewhere]:
-    """Return what finds another instance by its address and a key; its library is imported with the first one."""
+    """Return the function that connects to another instance by URL and key. Its library is imported for the first one."""
 
     def find(url: str, key: str | None) -> Elsewhere:
         from cubeport.adapters.elsewhere import OtherInstance
@@ -260,7 +260,7 @@ def _elsewhere(settings: Settings) -> Callable[[str, str | None], Elsewhere]:
 
 
 def _opened_versions(engines: Engines) -> Versions:
-    """Return what opens versions to compare them; its libraries are imported here, at the first one."""
+    """Return the object that opens versions to compare them. Its libraries are imported here, for the first one."""
     from cubeport.adapters.engines.opened import OpenedVersions
 
     return OpenedVersions(engines, handle_bytes=64 << 20, chunk_bytes=32 << 20)
@@ -297,14 +297,14 @@ def _sources(settings: Settings, catalog: Catalog) -> tuple[KeptFolder, UploadFo
 
 
 def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **flags: Any) -> int:
-    """Serve the instance until SIGINT or SIGTERM; *announce* gets the address once requests are answered.
+    """Serve the instance until SIGINT or SIGTERM. *announce* is called with the address when the server is ready.
 
     Raises
     ------
     InvalidConfiguration
-        Off loopback without a key, unless ``read_only``.
+        If the server is not on loopback and there is no key, unless ``read_only``.
     Unavailable
-        When the address cannot be bound.
+        If the address cannot be bound.
     """
     from cubeport.server import run
     from cubeport.settings import load
@@ -313,7 +313,7 @@ def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **f
     logs.begin(settings)
     with run.bind(settings.server.host, settings.server.port) as bound:
         public_url = settings.public_url or run.address(bound)
-        # What would stop the start stops it here, and what the dead left is recovered once, before any process serves.
+        # Errors stop the start here, and recovery runs once, before any process serves.
         with Catalog.open(root, read_only=settings.read_only, data_dir=settings.data_dir) as catalog:
             _check_exposure(settings, catalog)
         work = partial(_serve_one, root, flags, bound, public_url, jobs)
@@ -332,7 +332,7 @@ def serve(root: Path, *, announce: Callable[[str], None], jobs: bool = True, **f
 
 
 def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: str, jobs: bool, ready: Callable[[], None]) -> None:
-    """Serve in this process until SIGTERM. Settings are loaded again: it may be a process of its own."""
+    """Serve in this process until SIGTERM. Settings are loaded again, because it can be a separate process."""
     from cubeport.server import run
     from cubeport.server.app import create_app
     from cubeport.settings import load
@@ -351,10 +351,10 @@ def _serve_one(root: Path, flags: Mapping[str, Any], bound: socket, public_url: 
 
 
 def _warm_up() -> None:
-    """Import all that a request may need. What fails to import stops the start.
+    """Import everything that a request can need. A failed import stops the start.
 
-    Two requests that import one library at the same moment can leave it half initialised for the life of the process, and the
-    first query would wait for seconds.
+    If two requests import a library at the same time, it can stay half initialised until the process ends. The first query would
+    also wait for seconds.
     """
     from cubeport.adapters.encoders.modules import EncoderModules
     from cubeport.cubes.forms import FORMS
@@ -362,27 +362,28 @@ def _warm_up() -> None:
     for name in _NEEDED_BY_REQUESTS:
         import_module(name)
     if find_spec("dask") is not None:
-        import_module("dask.array")  # xarray imports it at the first values, where it is installed
+        import_module("dask.array")  # xarray imports it for the first values, if it is installed
     for form in FORMS:
         EncoderModules().of(form)
 
 
 def _keep_answering() -> None:
-    """Let no thread keep the event loop waiting for long.
+    """Prevent threads from blocking the event loop for long.
 
-    Measured under hostile load, as the 99th percentile of ``/health``: 294 ms without these two, 146 with the first, 75 with both.
+    The 99th percentile of ``/health`` under hostile load was 294 ms without these two settings, 146 ms with the first, and 75 ms
+    with both.
     """
-    # What was imported lives for ever: looking at its half a million objects again and again stopped all threads for 300 ms.
+    # Imported objects live forever. Each collection of their half a million objects stopped all threads for 300 ms.
     gc.collect()
     gc.freeze()
-    # A thread that computes gives the loop its turn after this time, at each system call of the loop; Python's own is 5 ms.
+    # A computing thread yields to the loop after this time, at each system call of the loop. Python's default is 5 ms.
     sys.setswitchinterval(0.0005)
 
 
 _NEEDED_BY_REQUESTS = (
     "anyio._backends._asyncio",
     "cubeport.adapters.ogc.api",
-    "encodings.unicode_escape",  # of jinja's lexer
+    "encodings.unicode_escape",  # used by jinja's lexer
     "h5py._hl.dims",
     "pygeoapi.process.manager.dummy",
     "shapely.geometry",
@@ -466,7 +467,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
 
 
 def _local_token(settings: Settings) -> str:
-    """Return the secret of ``.cubeport/local-token``, which only the instance's own user can read; made where there is none."""
+    """Return the secret in ``.cubeport/local-token``, which only the user of the instance can read. It is made if missing."""
     path = settings.instance / MARK / "local-token"
     try:
         return path.read_text().strip()
@@ -483,7 +484,7 @@ def _local_token(settings: Settings) -> str:
 
 
 def _formats() -> list[str]:
-    """Return the formats that the installed libraries read."""
+    """Return the formats that the installed libraries can read."""
     from importlib.util import find_spec
 
     return ["netcdf", "zarr", *(["grib"] if find_spec("cfgrib") else [])]
@@ -497,14 +498,14 @@ def prepare(
     allow_origins: Sequence[str] = (),
     samples: bool = False,
 ) -> None:
-    """Make *root* an instance; what is there stays as it is.
+    """Make *root* an instance. Existing files do not change.
 
     Parameters
     ----------
     allow_roots, allow_origins
-        Folders and origins that requests may name sources of, written to a new ``config/service.yaml``.
+        Folders and origins from which requests can ingest, written to a new ``config/service.yaml``.
     samples
-        Whether to add the ready instance's templates and extents.
+        Whether to add the templates and extents of the demo instance.
     """
     ready = _ready_instance()
     for folder in ("config/datasets", "config/pipelines", "extents", "data"):
@@ -524,6 +525,6 @@ def prepare(
 
 
 def _ready_instance() -> Path:
-    """Return the folder with the ready ``config/`` and ``extents/``: in the package, or in the checkout it is installed from."""
+    """Return the folder with the ``config/`` and ``extents/`` of the demo instance, in the package or in its checkout."""
     packaged = Path(__file__).parents[1] / "_instance"
     return packaged if packaged.is_dir() else Path(__file__).parents[3]
