@@ -1,1 +1,1 @@
-"""FastAPI and ASGI: one router per face; no logic."""
+"""HTTP with FastAPI and ASGI: one router for each face, and no logic of the service."""

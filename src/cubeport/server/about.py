@@ -1,4 +1,4 @@
-"""What a server says of itself: ``/health``, ``/ready``, ``/info``, and what it could ingest."""
+"""Information about the server: ``/health``, ``/ready``, ``/info``, and what it can ingest."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from cubeport.service import retain
 from cubeport.service.templates import DatasetTemplate, Extent
 
 type Probe = Callable[[], Awaitable[Mapping[str, str]]]
-"""Tries each face: its name → ``ok`` or what is wrong."""
+"""Tests each face. Returns ``ok`` or the problem, by the name of the face."""
 
 
 class TemplatesQuery(PageQuery):
-    """What ``GET /dataset-templates`` takes."""
+    """The parameters of ``GET /dataset-templates``."""
 
     q: Annotated[str | None, Field(max_length=500)] = None
     period_type: Annotated[str | None, Field(max_length=40)] = None
 
 
 def routes(parts: Parts, traffic: Traffic, probe: Probe) -> APIRouter:
-    """Return the routes of this face; *probe* tells which faces answer, *traffic* what was answered."""
+    """Return the routes of this face. *probe* tests the faces, and *traffic* counts the answers."""
     router = APIRouter()
     face = _About(parts, traffic, probe)
 
@@ -117,10 +117,10 @@ class _About:
 
     async def usage(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
-        # Every file of every version is looked at: not on the event loop.
+        # This checks every file of every version, so it does not run on the event loop.
         return replies.fresh(await asyncio.to_thread(lambda: replies.dumps(retain.document(self._service.usage()))))
 
-    # --- what can be ingested ---
+    # --- sources to ingest ---
 
     def extents(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
@@ -251,4 +251,4 @@ _PROCESS = (
     Metric("process_open_fds", "gauge", "Open file descriptors of this process.", _descriptors),
     Metric("process_cpu_seconds_total", "counter", "Processor time of this process.", _cpu),
 )
-"""By the names that Prometheus gives them. Where there is no ``/proc`` they are left out."""
+"""Process metrics by their names in Prometheus. Without ``/proc`` they are omitted."""

@@ -1,8 +1,8 @@
-"""The edge of HTTP: one ASGI application that decides by path, before the framework sees a request.
+"""The ASGI application, which routes requests by path before any framework sees them.
 
-It makes what every answer has in common true in one place: request ids, headers of safety and CORS, HEAD as GET, trailing slashes
-and the prefix of ``public_url``, who may, and problem documents for whatever goes wrong. Everything here is plain ASGI: behind one
-``BaseHTTPMiddleware`` the same Zarr handler costs four times as much.
+It implements everything that all answers have in common: request ids, security and CORS headers, HEAD as GET, trailing slashes, the
+prefix of ``public_url``, authorisation, and problem documents for all errors. It is plain ASGI, because the Zarr handler would cost
+four times as much behind one ``BaseHTTPMiddleware``.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ _EXPOSE_HEADERS = (
 
 
 def create_app(parts: Parts) -> ASGIApp:
-    """Return the application. It opens nothing and starts nothing: *parts* are ready."""
+    """Return the application. It opens and starts nothing, because *parts* are ready."""
     return App(parts)
 
 
 class App:
-    """Every face behind one door."""
+    """The application with all faces."""
 
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
@@ -85,11 +85,11 @@ class App:
 
     @property
     def routes(self) -> list[Route]:
-        """Every route but those below ``/zarr/``, for the test that each has a scope."""
+        """All routes except those below ``/zarr/``, for the test that each has a scope."""
         return [route for route in self.framework.router.routes if isinstance(route, Route)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer one request, whatever happens."""
+        """Answer one request, also after any error."""
         if scope["type"] == "lifespan":
             await _lifespan(receive, send)
             self.traffic.flush()
@@ -112,11 +112,11 @@ class App:
             members: dict[str, Any] = {"allow": allow} if exc.status_code == 405 else {}
             await self._problem(_BY_STATUS.get(exc.status_code, CubeportError)(exc.detail, **members), scope, request_id, out)
         except Exception:
-            # The one place for what nobody foresaw: its traceback goes to the log once, and nothing of it to the caller.
+            # The only place for unexpected errors. The traceback is logged once, and the caller sees nothing of it.
             log.exception("request %s failed: %s %s", request_id, scope["method"], scope["path"])
             await self._problem(CubeportError("unforeseen"), scope, request_id, out)
         finally:
-            if "cubeport.caller" not in scope:  # our own probes are nobody's requests
+            if "cubeport.caller" not in scope:  # our own probes are not counted as requests
                 self._note(scope, out, time.perf_counter() - began, request_id)
 
     def _note(self, scope: Scope, out: _Outgoing, seconds: float, request_id: str) -> None:
@@ -201,7 +201,7 @@ class App:
         await view(scope, receive, send)
 
     def _match(self, scope: Scope) -> tuple[Route | None, tuple[str, ...]]:
-        """Return the route of method and path, and all methods that the path takes; the path's parameters go into *scope*."""
+        """Return the route for method and path, and all methods of the path. The path parameters are added to *scope*."""
         found: Route | None = None
         allowed: set[str] = set()
         for route in self.routes:
@@ -221,7 +221,7 @@ class App:
         readable = (*_READS, "POST") if _is_search(scope) else _READS
         if any(name == b"access-control-request-method" for name, _ in scope["headers"]):
             headers += [
-                # Reads alone are open to pages of other origins: a browser stops the rest itself.
+                # Only reads are allowed for pages of other origins; the browser blocks everything else.
                 (b"access-control-allow-methods", ", ".join(each for each in allowed if each in readable).encode()),
                 (b"access-control-allow-headers", _ALLOW_HEADERS),
                 (b"access-control-max-age", b"86400"),
@@ -234,7 +234,7 @@ class App:
         if status >= 500 and type(exc) is not CubeportError:
             log.error("request %s: %s: %s", request_id, exc.kind, exc, exc_info=exc if status == 500 else None)
         if out.started:
-            return  # The server closes a connection whose answer is not whole.
+            return  # The server closes the connection if the answer is incomplete.
         document = problems.document(exc, public_url=self._parts.public_url, request_id=request_id)
         if scope["method"] in ("GET", "HEAD") and browsing.asked(scope)[0]:
             content, more = html.problem(self._parts, document), {"content-type": negotiation.HTML, **replies.PAGE_HEADERS}
@@ -261,12 +261,12 @@ _BY_STATUS: dict[int, type[CubeportError]] = {404: NotFound, 405: MethodNotAllow
 
 
 def _is_search(scope: Scope) -> bool:
-    """Return whether a request is the one read that may be a POST."""
+    """Return whether a request is a search, the only read that can be a POST."""
     return bool(scope["path"].rstrip("/").endswith("/stac/search"))
 
 
 class _Outgoing:
-    """Sends what every answer carries with the first message, and no body to HEAD."""
+    """Adds the common headers to the first message, and sends no body for HEAD."""
 
     def __init__(self, send: Send, method: str, headers: list[tuple[bytes, bytes]]) -> None:
         self._send = send
@@ -274,7 +274,7 @@ class _Outgoing:
         self._headers = headers
         self.started = False
         self.route = "none"
-        """Which address answers, as its template."""
+        """The template of the route that answers."""
         self.status, self.size = 0, 0
 
     async def __call__(self, message: Message) -> None:
@@ -290,7 +290,7 @@ class _Outgoing:
 
 
 class _Cors:
-    """Reads are open to pages of the configured origins, without credentials; writes to none."""
+    """Allows reads for pages of the configured origins, without credentials, and no writes."""
 
     def __init__(self, origins: tuple[str, ...]) -> None:
         self._any = "*" in origins
@@ -312,7 +312,7 @@ _ANY_ORIGIN = [(b"access-control-allow-origin", b"*"), (b"access-control-expose-
 
 
 def _framework(parts: Parts, traffic: Traffic, probe: about.Probe) -> FastAPI:
-    """Return FastAPI as router and schema writer alone: no pages of its own, no middleware, no redirects."""
+    """Return FastAPI, used only for routing and schemas, without its own pages, middleware and redirects."""
     framework = FastAPI(
         title=parts.title,
         description=parts.description,
@@ -323,7 +323,7 @@ def _framework(parts: Parts, traffic: Traffic, probe: about.Probe) -> FastAPI:
         redirect_slashes=False,
     )
     for router in _routers(parts, framework, traffic, probe):
-        # Not include_router: it keeps routes in a nested object, and who may do what is decided by walking them.
+        # include_router is not used, because it nests routes, and the scopes are checked by iterating over all routes.
         framework.router.routes.extend(router.routes)
     return framework
 
@@ -351,7 +351,7 @@ async def _handle(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def _below(raw: bytes, prefix: bytes) -> bytes:
-    """Return the path without the prefix of ``public_url``, if it is there, and without a last slash."""
+    """Return the path without the prefix of ``public_url`` (if present) and without a trailing slash."""
     if prefix and raw.startswith(prefix) and raw[len(prefix) : len(prefix) + 1] in (b"", b"/"):
         raw = raw[len(prefix) :]
     return (raw[:-1] if len(raw) > 1 and raw.endswith(b"/") else raw) or b"/"
@@ -365,7 +365,7 @@ def _decoded(raw: bytes) -> str:
 
 
 async def _lifespan(receive: Receive, send: Send) -> None:
-    """Say yes to start and stop: ``main`` starts and closes the parts."""
+    """Confirm start and shutdown. ``main`` starts and closes the parts."""
     while True:
         message = await receive()
         if message["type"] == "lifespan.startup":

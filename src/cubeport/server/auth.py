@@ -1,7 +1,7 @@
-"""Who may do what: default deny, decided before any handler runs.
+"""Authorisation: everything is denied by default, and decided before any handler runs.
 
-Each route has a scope in :data:`RULES`; a route that is not there is refused for everybody. ``/zarr`` and the read faces need
-``read``, which nobody needs a key for unless ``auth.public_reads`` is false.
+Each route has a scope in :data:`RULES`; any other route is refused for all callers. ``/zarr`` and the read faces need ``read``, for
+which no key is needed unless ``auth.public_reads`` is false.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from cubeport.server.peers import Address
 from cubeport.service.keys import Key, Scope
 
 ORDER: tuple[Scope, ...] = ("none", "read", "ingest", "admin")
-"""Each scope holds those before it."""
+"""The scopes. Each includes those before it."""
 
 OPEN: tuple[Scope, ...] = ("none", "read")
-"""Scopes that change nothing."""
+"""The scopes that change nothing."""
 
 RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/health"): "none",
@@ -104,18 +104,18 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/stac/collections/{collection_id}/items"): "read",
     ("GET", "/stac/collections/{collection_id}/items/{item_id}"): "read",
 }
-"""Scope by method and route. Reads below ``/ogcapi`` are ``read``, whatever their path."""
+"""The scope by method and route. All reads below ``/ogcapi`` have the scope ``read``."""
 
 
 def scope_of(method: str, template: str) -> Scope | None:
-    """Return the scope that a route needs, or ``None``: nobody may."""
+    """Return the scope of a route; ``None`` means that it is refused for all callers."""
     if method == "GET" and (template == "/ogcapi" or template.startswith("/ogcapi/")):
         return "read"
     return RULES.get((method, template))
 
 
 class Keys(Protocol):
-    """Where keys are kept. Asked at each request, so that a revoked key stops everywhere at once."""
+    """The store of keys. It is read for each request, so that a revoked key is invalid everywhere immediately."""
 
     def any(self) -> bool:
         """Return whether any key exists."""
@@ -137,7 +137,7 @@ class NoKeys:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks."""
+    """The caller of a request."""
 
     scope: Scope
     name: str | None = None
@@ -148,36 +148,36 @@ class Caller:
         return ORDER.index(self.scope) >= ORDER.index(scope)
 
     def covers(self, dataset_id: str) -> bool:
-        """Return whether the key is for this dataset."""
+        """Return whether the key is valid for this dataset."""
         return any(fnmatchcase(dataset_id, pattern) for pattern in self.datasets)
 
     def check_dataset(self, dataset_id: str) -> None:
-        """Refuse a dataset that the key is not for. Raises Forbidden."""
+        """Raise Forbidden if the key is not valid for the dataset."""
         if not self.covers(dataset_id):
             raise Forbidden("The key is not for this dataset")
 
 
 def caller_of(request: Request) -> Caller:
-    """Return who sent a request that passed the gatekeeper."""
+    """Return the caller of a request that passed the gatekeeper."""
     caller: Caller = request.scope["cubeport.caller"]
     return caller
 
 
 def require(request: Request, scope: Literal["ingest", "admin"]) -> None:
-    """Refuse a caller without *scope*. Raises Unauthorized, Forbidden."""
+    """Raise Unauthorized or Forbidden if the caller does not have *scope*."""
     caller = caller_of(request)
     if not caller.may(scope):
         raise (Unauthorized if caller.name is None else Forbidden)(f"This needs a key with the scope {scope}")
 
 
 def sees_unpublished(request: Request, dataset_id: str) -> bool:
-    """Return whether the caller also sees what is not published of a dataset."""
+    """Return whether the caller may see unpublished parts of a dataset."""
     caller = caller_of(request)
     return caller.may("ingest") and caller.covers(dataset_id)
 
 
 def may_see(request: Request, dataset_id: str) -> bool:
-    """Return whether the caller may see the work on a dataset."""
+    """Return whether the caller may see the ingestions of a dataset."""
     caller = caller_of(request)
     return caller.may("admin") or caller.covers(dataset_id)
 
@@ -187,7 +187,7 @@ _FORWARDING = re.compile(
     rb"forwarded|via|cdn-loop|client-ip|true-client-ip|x-(?:forwarded|original|real|client|cluster|proxy|envoy|remote|host|scheme|"
     rb"azure|appengine|amzn?|arr|sendfile|accel|traefik|varnish|wap)\b.*|(?:cf|fastly|fly|akamai|do|incap|x-nf|x-vercel)-.*"
 )
-"""Headers that proxies, balancers and content networks add; none is sent by a client that asks by itself."""
+"""Headers that proxies, load balancers and content networks add. A direct client sends none of them."""
 
 _KEY_HEADERS = frozenset({b"authorization", b"x-api-key"})
 
@@ -196,24 +196,24 @@ type Headers = Sequence[tuple[bytes, bytes]]
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """What a request says of where it comes from."""
+    """The addresses and headers that show where a request comes from."""
 
     headers: Headers
     peer: Address | None = None
     here: Address | None = None
-    """This end of the connection."""
+    """The local address of the connection."""
     http_version: str = "1.1"
 
     @classmethod
     def of(cls, scope: ASGIScope) -> Connection:
-        """Return that of an ASGI scope."""
+        """Return the connection of an ASGI scope."""
         peer, here = scope.get("client"), scope.get("server")
         return cls(scope["headers"], peer and tuple(peer), here and tuple(here), scope.get("http_version", "1.1"))
 
 
 @dataclass(frozen=True, slots=True)
 class Gatekeeper:
-    """Decides who a caller is and what it may."""
+    """Identifies callers and checks their scopes."""
 
     keys: Keys
     public_reads: bool = True
@@ -221,22 +221,22 @@ class Gatekeeper:
     read_only: bool = False
     public_metrics: bool = False
     local_token: str | None = None
-    """What a caller on this machine proves itself with: a secret that only the instance's own user can read."""
+    """The secret with which a caller on this machine proves its identity. Only the user of the instance can read it."""
     asks_for_itself: Callable[[Address | None, Address | None], bool] = peers.asks_for_itself
 
     def caller(self, connection: Connection, now: datetime | None = None, *, prove: bool = True) -> Caller:
-        """Return who asks.
+        """Return the caller of a request.
 
         Parameters
         ----------
         prove
-            Whether to ask the kernel who a caller on this machine is. It reads a line for each socket of the machine, so it is
-            done by a thread and for nothing that everybody may read.
+            Whether to ask the kernel for the identity of a caller on this machine. This reads a line for each socket of the
+            machine, so it runs in a thread, and not for public reads.
 
         Raises
         ------
         Unauthorized
-            For a key that is malformed, unknown, expired or not in the one place that it must be.
+            If a key is malformed, unknown or expired, or is not in the ``Authorization`` header.
         """
         given = _given_key(connection.headers)
         if given is not None:
@@ -248,40 +248,42 @@ class Gatekeeper:
         return Caller("read" if self.public_reads else "none")
 
     def _is_open(self, connection: Connection, *, prove: bool) -> bool:
-        """Return whether a caller on this machine may ingest without a key."""
+        """Return whether the caller is on this machine and may ingest without a key."""
         return (
             self.open_on_loopback
             and is_local(connection)
             and not foreign_origin(connection.headers)
             and not self.keys.any()
-            # A proxy or tunnel on this machine may add no header; a process that nothing comes in to is neither.
+            # A proxy or tunnel on this machine may add no headers. A process without incoming connections is neither.
             and (not prove or self.asks_for_itself(connection.peer, connection.here))
         )
 
     def _may_watch(self, connection: Connection) -> bool:
-        """Return whether a caller may read what the operator reads: everybody if that is public, else this machine's own user."""
+        """Return whether a caller may read operator data: everybody if they are public, otherwise only the own user on this
+        machine.
+        """
         return self.public_metrics or (is_local(connection) and self.asks_for_itself(connection.peer, connection.here))
 
     def _is_local_token(self, given: str, connection: Connection) -> bool:
-        """Return whether a caller on this machine proves itself: what it sends is a secret that a proxy does not know."""
+        """Return whether a caller on this machine sent the local secret, which a proxy does not know."""
         if self.local_token is None or not hmac.compare_digest(given.encode(), self.local_token.encode()):
             return False
         return self._is_open(connection, prove=False)
 
     def check_read(self, connection: Connection) -> None:
-        """Refuse a read that needs a key; where reads are public and none is given, nothing else is looked at."""
+        """Refuse a read without a required key. If reads are public and there is no key, nothing else is checked."""
         if not self.public_reads or any(name in _KEY_HEADERS for name, _ in connection.headers):
             self.check("read", "GET", connection)
 
     def check(self, needed: Scope | None, method: str, connection: Connection) -> Caller:
-        """Return the caller if it may do what needs *needed*; ``None`` is for nobody.
+        """Return the caller if it has the scope *needed*. ``None`` refuses all callers.
 
         Raises
         ------
         ReadOnly
-            For everything but reads, when the server only reads.
+            For everything except reads, if the server is read-only.
         Unauthorized, Forbidden
-            Without a key, or with one that has not the right.
+            If the caller has no key, or a key without the scope.
         """
         if needed == "none":
             return Caller("none")
@@ -313,7 +315,7 @@ class Gatekeeper:
         match = _KEY.fullmatch(given)
         key = self.keys.get(match[1]) if match else None
         digest = hashlib.sha256(given.encode()).hexdigest()
-        # Compared even when there is no such key, so that time does not tell which ids exist.
+        # Compared even if there is no such key, so that the time does not reveal which ids exist.
         right = hmac.compare_digest(digest, key.sha256 if key else "0" * 64)
         if key is None or not right or (key.expires_at is not None and key.expires_at <= now):
             raise Unauthorized("The key is not known or no longer valid")
@@ -336,16 +338,16 @@ def _given_key(headers: Headers) -> str | None:
 
 
 def is_local(connection: Connection) -> bool:
-    """Return whether the peer and the one ``Host`` are loopback and nothing says that somebody forwarded the request."""
+    """Return whether the peer and the single ``Host`` are loopback, and no header shows that the request was forwarded."""
     hosts = [value.decode("latin-1") for name, value in connection.headers if name == b"host"]
     if connection.http_version == "1.0" or any(_FORWARDING.fullmatch(name) for name, _ in connection.headers):
-        return False  # HTTP/1.0: what nginx sends on, unless it is told otherwise
+        return False  # HTTP/1.0, which nginx uses for forwarding by default
     peer = connection.peer[0] if connection.peer else ""
     return len(hosts) == 1 and is_loopback(peer) and is_loopback(host_of(hosts[0]))
 
 
 def foreign_origin(headers: Headers) -> bool:
-    """Return whether a page of another origin sent this: its ``Origin`` is not the ``Host`` that it asked."""
+    """Return whether a page of another origin sent the request, because its ``Origin`` differs from the ``Host``."""
     hosts = [value.decode("latin-1").lower() for name, value in headers if name == b"host"]
     origins = [value.decode("latin-1").lower() for name, value in headers if name == b"origin"]
     return any(len(hosts) != 1 or urlsplit(origin).netloc != hosts[0] for origin in origins)
@@ -360,7 +362,7 @@ def host_of(authority: str) -> str:
 
 @lru_cache(1024)
 def is_loopback(host: str) -> bool:
-    """Return whether a host name or address is this machine's own."""
+    """Return whether a host name or address is loopback."""
     if host.lower().rstrip(".") == "localhost":
         return True
     try:
@@ -370,13 +372,13 @@ def is_loopback(host: str) -> bool:
 
 
 def check_exposure(*, host: str, public_url: str | None, keys_exist: bool, read_only: bool) -> None:
-    """Refuse to start a server that others can reach and anybody could change.
+    """Refuse to start a server that others can reach and anybody could modify.
 
     Raises
     ------
     InvalidConfiguration
-        When the bind address or ``public_url`` is not loopback and there is neither a key nor ``read_only``; and when the bind
-        address is not loopback and no ``public_url`` says where links lead.
+        If the bind address or ``public_url`` is not loopback and there is neither a key nor ``read_only``; or if the bind address
+        is not loopback and there is no ``public_url`` for links.
     """
     outside = not is_loopback(host) or (public_url is not None and not is_loopback(urlsplit(public_url).hostname or ""))
     if not is_loopback(host) and public_url is None:

@@ -1,4 +1,4 @@
-"""The bodies of the native face that have a model of their own, and every model that ``/openapi.json`` names."""
+"""The models of bodies of the native face, and the list of all models in ``/openapi.json``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cubeport.service.sync import SyncDetail
 
 
 class PublishRequest(incoming.Model):
-    """The body of ``POST /datasets/{dataset_id}/publish``; empty means the head."""
+    """The body of ``POST /datasets/{dataset_id}/publish``. An empty body publishes the head."""
 
     version: Annotated[str | None, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")] = None
 
@@ -36,7 +36,7 @@ class TagRequest(incoming.Model):
 
 
 class ChangeDocument(documents._Document):  # noqa: SLF001 (one family of documents)
-    """One thing that readers saw change."""
+    """One change that readers can see."""
 
     cursor: str
     time: str
@@ -48,7 +48,7 @@ class ChangeDocument(documents._Document):  # noqa: SLF001 (one family of docume
 
 
 class ChangeList(documents._Document):  # noqa: SLF001 (one family of documents)
-    """Changes in the order of their commits; ask again behind ``next_cursor``."""
+    """Changes in the order of their commits. Continue with ``next_cursor``."""
 
     kind: str
     items: tuple[ChangeDocument, ...]
@@ -77,18 +77,18 @@ class ReplicaRequest(incoming.Model):
 
 
 class MissingObjects(documents._Document):  # noqa: SLF001 (one family of documents)
-    """What has not arrived of a version."""
+    """The missing objects of a version."""
 
     kind: str
     digest: str
     missing: tuple[str, ...]
-    """The sha256 of some, all if they are few."""
+    """The sha256 of all missing objects, or of some if there are many."""
     missing_objects: int
     missing_bytes: int
 
 
 class Replication(documents._Document):  # noqa: SLF001 (one family of documents)
-    """What taking a version in came to."""
+    """The outcome of receiving a version."""
 
     kind: str
     dataset_id: str
@@ -108,7 +108,7 @@ class DiffVersion(documents._Document):  # noqa: SLF001 (one family of documents
 
 
 class VersionDiff(documents._Document):  # noqa: SLF001 (one family of documents)
-    """What changed from one version to another."""
+    """The differences between two versions."""
 
     kind: str
     dataset_id: str
@@ -122,7 +122,7 @@ class VersionDiff(documents._Document):  # noqa: SLF001 (one family of documents
 
 
 class IngestionDocument(documents._Document):  # noqa: SLF001 (one family of documents)
-    """One ingestion, whatever its status."""
+    """One ingestion with any status."""
 
     ingestion_id: str | None
     status: str
@@ -148,7 +148,7 @@ class IngestionDocument(documents._Document):  # noqa: SLF001 (one family of doc
 
 
 class UploadDocument(documents._Document):  # noqa: SLF001 (one family of documents)
-    """A file that was sent."""
+    """An uploaded file."""
 
     upload_id: str
     filename: str
@@ -158,14 +158,14 @@ class UploadDocument(documents._Document):  # noqa: SLF001 (one family of docume
 
 
 class SyncRequest(incoming.Model):
-    """The body of ``POST /sync/{dataset_id}``; empty means up to the newest that is available."""
+    """The body of ``POST /sync/{dataset_id}``. An empty body syncs up to the newest available period."""
 
     end: Annotated[str | None, Field(max_length=40, description="The last period to ingest")] = None
     publish: Annotated[bool | None, Field(description="Whether to publish the new version; null keeps the status")] = None
 
 
 class SyncResponse(documents._Document):  # noqa: SLF001 (one family of documents)
-    """What a sync came to."""
+    """The outcome of a sync."""
 
     sync_id: str | None
     status: str
@@ -204,4 +204,4 @@ SCHEMAS = (
     documents.Listing[documents.TemplateDocument],
     documents.Listing[IngestionDocument],
 )
-"""What ``/openapi.json`` names."""
+"""The models in ``/openapi.json``."""

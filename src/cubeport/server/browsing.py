@@ -1,7 +1,7 @@
-"""Documents as pages: a client that prefers HTML gets the JSON document of an address as a page, on every face.
+"""Documents as pages: on every face, a client that prefers HTML gets the JSON document of a URL as a page.
 
-The document is made as for any other client, and only then shown: a page says what the document says. ``f`` beats ``Accept``.
-Addresses with pages of their own (the landing page, a dataset) and answers that are values are left alone.
+The document is made as for any other client and then rendered, so the page has the same content. ``f`` takes precedence over
+``Accept``. URLs with their own pages (the landing page, a dataset) and answers with values are not changed.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ BROWSABLE = frozenset(
         "/ogcapi/collections/{collection_id}/items/{location_id}",
     }
 )
-"""Templates of the addresses whose documents are also pages; listings below ``/zarr`` are as well."""
+"""The templates of routes whose documents are also pages. Listings below ``/zarr`` are pages too."""
 
 _OFFERS = {"application/json": "json", "text/html": "html", "application/xhtml+xml": "html"}
 _HIDDEN = frozenset({b"accept", b"accept-encoding", b"if-none-match"})
@@ -70,19 +70,19 @@ def prefers_html(scope: Scope) -> bool:
 
 
 def asked(scope: Scope) -> tuple[bool, Scope]:
-    """Return whether a page is asked for, and the request without its ``f`` when that is all that ``f`` says."""
+    """Return whether the client asks for a page, and the request without ``f`` if ``f`` only asks for a page."""
     parts = scope["query_string"].split(b"&")
     forms = [part for part in parts if part.startswith(b"f=")]
     if not forms:
         return prefers_html(scope), scope
     if forms not in ([b"f=html"], [b"f=json"]):
-        return False, scope  # another form, or a fault that the address itself reports
+        return False, scope  # another form, or an error that the route itself reports
     rest = b"&".join(part for part in parts if part not in forms)
     return forms == [b"f=html"], {**scope, "query_string": rest}
 
 
 async def answer(parts: Parts, scope: Scope, receive: Receive, send: Send, inner: Answering) -> None:
-    """Answer with the document that *inner* makes, or with the page of it."""
+    """Answer with the document of *inner*, or with its page."""
     as_page, without_form = asked(scope)
     if not as_page:
         await inner(without_form, receive, _varied(send))
@@ -96,7 +96,7 @@ async def answer(parts: Parts, scope: Scope, receive: Receive, send: Send, inner
         else:
             content.extend(message.get("body", b""))
 
-    # Whole and uncompressed; whether the client has the page already is decided here.
+    # Request the complete, uncompressed document. This module checks whether the client already has the page.
     headers = [(name, value) for name, value in scope["headers"] if name not in _HIDDEN]
     await inner({**without_form, "headers": headers, "method": "GET"}, receive, take)
     found = {name.decode(): value.decode("latin-1") for name, value in started["headers"]}

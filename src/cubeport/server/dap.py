@@ -1,7 +1,8 @@
-"""OPeNDAP below ``/dap``: DAP2 as netCDF-C, pydap, Ferret, Panoply, MATLAB, R and IDL read it.
+"""OPeNDAP below ``/dap``: DAP2 for netCDF-C, pydap, Ferret, Panoply, MATLAB, R and IDL.
 
-``/dap/{id}[@ref]`` with ``.dds``, ``.das``, ``.dods``, ``.ascii``, ``.info`` and ``.ver``, and constraints on ranges of indices.
-Errors are in DAP2's own form, which its clients show.
+The URLs are ``/dap/{id}[@ref]`` with ``.dds``, ``.das``, ``.dods``, ``.ascii``, ``.info`` and ``.ver``, and constraints on index
+ranges.
+Errors have DAP2's own form, which clients show.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class DapFace:
         return router
 
     def answer(self, request: Request) -> Response:
-        """Answer one address of DAP2."""
+        """Answer one DAP2 request."""
         try:
             return self._answered(request)
         except CubeportError as exc:
@@ -76,7 +77,7 @@ class DapFace:
         if form == "ver":
             return replies.reply(request, b"Core version: dods/2.0\nServer version: cubeport\n", media_type=_TEXT, headers=_HEADERS)
         shown = self._service.shown(name)
-        # The page has the dataset's title, which can be edited; everything else depends on the version alone.
+        # The page contains the dataset's title, which can be edited. Everything else depends only on the version.
         pinned = form != "info" and shown.pinned and name.endswith(f"@{shown.version.version_id}")
         make: dict[str, Callable[[Request, PublishedView, Source], tuple[str, str, Any]]] = {
             "dds": self._dds,
@@ -142,7 +143,7 @@ type _Stream = tuple[Callable[[], Iterator[bytes]], int | None]
 
 
 def _streamed(request: Request, stream: _Stream, media_type: str, tag: str, headers: dict[str, str]) -> Response:
-    """Return values as they are read; what can be refused is refused before the first byte goes out."""
+    """Return values while they are read. Refusals happen before the first byte is sent."""
     make, size = stream
     known = request.headers.get("if-none-match")
     if known is not None and replies.fits(known, tag):
@@ -151,7 +152,7 @@ def _streamed(request: Request, stream: _Stream, media_type: str, tag: str, head
     if request.scope.get("cubeport.head"):
         return Response(b"", headers=headers | ({"Content-Length": str(size)} if size is not None else {}))
     blocks = make()
-    first = [next(blocks, b""), next(blocks, b"")]  # the description, and the first values: a place and the store are there
+    first = [next(blocks, b""), next(blocks, b"")]  # description and first values: the store could be read
     if size is not None:
         headers["Content-Length"] = str(size)
     return StreamingResponse(chain(first, blocks), headers=headers)

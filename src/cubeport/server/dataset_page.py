@@ -1,7 +1,7 @@
-"""The page of one dataset: what it looks like, what it is, and how to take it along. Its address carries the view.
+"""The page of one dataset: its preview, its description, and how to get its data. The URL contains the view.
 
-The page is whole without scripts: a form chooses field, time, level and place, and the server draws. ``dataset.js`` only makes that
-quicker. Everything that the page loads has an address of this host without the host's name, so it works by every name of the host.
+The page works without scripts: a form selects field, time, level and place, and the server draws. ``dataset.js`` only makes this
+faster. Everything that the page loads has a URL without a host name, so it works with every name of the host.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from cubeport.server import html, replies
 from cubeport.server.parts import Parts
 
 _MOST_LABELS = 3_000
-"""Labels of an axis that a page has in it: of more, the first and the last, and a box to write one into."""
+"""Up to this many labels of an axis are in the page. For more, it has the first and the last, and a text field."""
 
 
 def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, view: View) -> bytes:
-    """Return the page. Raises InvalidRequest for a view that the dataset does not have."""
+    """Return the page. Raises InvalidRequest if the dataset does not have the view."""
     links = {link.rel: link.href for link in detail.links}
     pinned = f"{detail.dataset_id}@{shown.version.version_id}"
     return html.rendered(
@@ -51,7 +51,7 @@ def page(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, vi
 
 
 def _preview(parts: Parts, shown: PublishedView, view: View) -> str | None:
-    """Return the address of the picture that a link to this view is previewed with, of the whole address."""
+    """Return the complete URL of the preview picture for links to this view."""
     if not html.drawn(parts, shown) or not shown.published:
         return None
     name = _name(shown)
@@ -66,7 +66,7 @@ def _name(shown: PublishedView) -> str:
 
 
 def _seen(parts: Parts, shown: PublishedView, view: View) -> Mapping[str, Any] | None:
-    """Return what the explorer shows; ``None`` where there is no place, or nobody may see the dataset yet."""
+    """Return what the explorer shows; ``None`` if there is no place, or the dataset is not published."""
     if parts.pictures is None or not html.drawn(parts, shown) or not shown.published:
         return None
     shown = shown.having((view.v,)) if view.v is not None else shown
@@ -137,7 +137,7 @@ _FORMS = (("CSV", "csv"), ("CoverageJSON", "covjson"), ("NetCDF", "netcdf"))
 
 
 def _quoted(label: str) -> str:
-    """Return a label as ``subset`` takes it: text in quotes, a number as it is."""
+    """Return a label for ``subset``: text in quotes, numbers unchanged."""
     try:
         float(label)
     except ValueError:
@@ -168,7 +168,7 @@ def _base(parts: Parts) -> str:
 
 
 def _ways(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, links: Mapping[str, str]) -> list[Mapping[str, str]]:
-    """Return what can be taken along, each with its size where that is known before anything is read."""
+    """Return the ways to get the data, each with its size if it is known without reading data."""
     if "download" not in links:
         return []
     megabytes = detail.size_bytes / 1e6
@@ -177,7 +177,7 @@ def _ways(parts: Parts, detail: documents.DatasetDetail, shown: PublishedView, l
 
 
 def cite(detail: documents.DatasetDetail, shown: PublishedView, publisher: str, address: str) -> Mapping[str, str]:
-    """Return how the version is cited: as text and as BibTeX. The words of the dataset itself go first, where it has some."""
+    """Return the citation of the version as text and as BibTeX. The dataset's own citation takes precedence."""
     year = shown.version.created_at.year
     version = shown.version.version_id
     who = next((each.name for each in detail.providers if "producer" in (each.roles or ())), None) or publisher
@@ -198,7 +198,7 @@ def cite(detail: documents.DatasetDetail, shown: PublishedView, publisher: str, 
 
 
 def _bibtex(text: str) -> str:
-    """Return a text with the characters that TeX gives a meaning escaped; the braces of a name stay."""
+    """Return a text with the special characters of TeX escaped, except the braces of a name."""
     inner = text[1:-1] if text.startswith("{") and text.endswith("}") else text
     escaped = "".join(f"\\{each}" if each in "#$%&_" else {"{": "(", "}": ")", "\\": "/"}.get(each, each) for each in inner)
     return f"{{{escaped}}}" if inner is not text else escaped
@@ -278,5 +278,5 @@ def _linked_data(detail: documents.DatasetDetail, links: Mapping[str, str]) -> M
         document["license"] = detail.license_url
     if detail.extent.temporal:
         document["temporalCoverage"] = f"{detail.extent.temporal.start}/{detail.extent.temporal.end}"
-    # A text may say </script>: inside it, < is written as JSON can write it too.
+    # A text can contain </script>, so < is escaped as in JSON.
     return Markup(replies.dumps(document).decode().replace("<", "\\u003c").replace("&", "\\u0026"))  # noqa: S704

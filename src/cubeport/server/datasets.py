@@ -1,4 +1,4 @@
-"""``/datasets``: their lists, documents and versions, and what may be done to one."""
+"""``/datasets``: lists, documents and versions of datasets, and actions on them."""
 
 from __future__ import annotations
 
@@ -32,21 +32,21 @@ from cubeport.service.queries import no_place
 from cubeport.service.state import VersionState
 
 NEWEST = 20
-"""Versions in a dataset's detail."""
+"""How many versions the document of a dataset lists."""
 
 _DIFFS = 2
-"""Differences that are read at once; a third waits a little and is then refused."""
+"""How many differences are computed at the same time. Another one waits a little and is then refused."""
 _DIFF_S = 30.0
-"""How long one may take."""
+"""How long one difference may take, in seconds."""
 
 _CHANGES_POLL_S = 0.25
-"""How often a request that waits for changes looks."""
+"""How often a request that waits for changes checks for them, in seconds."""
 
 Sort = Literal["dataset_id", "-dataset_id", "dataset_name", "-dataset_name", "last_updated", "-last_updated"]
 
 
 class DatasetsQuery(incoming.Model):
-    """What ``GET /datasets`` takes."""
+    """The parameters of ``GET /datasets``."""
 
     q: Annotated[str | None, Field(description="Words to find", max_length=500)] = None
     bbox: incoming.BBox | None = None
@@ -64,7 +64,7 @@ class DatasetsQuery(incoming.Model):
 
 
 class ViewQuery(FormQuery):
-    """What a dataset's address takes: the view of its page. The document is the same for every view."""
+    """The parameters of a dataset's URL, which give the view of its page. The document is the same for every view."""
 
     v: Annotated[str | None, Field(max_length=200, description="Of the page: the field that is drawn")] = None
     t: Annotated[str | None, Field(max_length=100, description="Of the page: the time that is drawn")] = None
@@ -74,20 +74,20 @@ class ViewQuery(FormQuery):
 
 
 class DiffQuery(incoming.Model):
-    """What ``GET /datasets/{dataset_id}/diff`` takes."""
+    """The parameters of ``GET /datasets/{dataset_id}/diff``."""
 
     old: Annotated[incoming.Ref, Field(alias="from", description="The older version: its id, a tag or latest")]
     new: Annotated[incoming.Ref, Field(alias="to", description="The newer version: its id, a tag or latest")] = "latest"
 
 
 class DeleteQuery(incoming.Model):
-    """What ``DELETE /datasets/{dataset_id}`` takes."""
+    """The parameters of ``DELETE /datasets/{dataset_id}``."""
 
     purge: bool = False
 
 
 class ChangesQuery(incoming.Model):
-    """What ``GET /changes`` takes."""
+    """The parameters of ``GET /changes``."""
 
     cursor: incoming.Cursor | None = None
     limit: incoming.Limit = 100
@@ -258,7 +258,7 @@ class _Datasets:
             if asked.bbox is not None:
                 filters["bbox"] = tuple(float(part) for part in asked.bbox.split(","))
             page = self._service.datasets(**filters)
-            # A key for some datasets sees what is not published of those alone: pages may then be shorter, and are not counted.
+            # A key for some datasets only sees unpublished ones among those. Pages can then be shorter, and are not counted.
             seen = [shown for shown in page.items if shown.published or sees_unpublished(request, shown.texts.dataset_id)]
             matched = page.matched if asked.publication == "published" or caller_of(request).datasets == ("*",) else None
             items = [documents.summary(shown, self._url) for shown in seen]
@@ -272,8 +272,8 @@ class _Datasets:
         asked = incoming.query(request.scope["query_string"], ViewQuery)
         form = negotiation.form(request, asked.f)
         shown = self._shown(request)
-        # A caller that may ingest sees versions that were never published: another document, so another ETag.
-        # The page shows the newest step that is not in the future, so it changes with the day.
+        # A caller that may ingest also sees versions that were never published, so its document has another ETag.
+        # The page shows the newest step that is not in the future, so it can change every day.
         day = _today() if form == "html" and asked.t is None else ()
         tag = replies.etag_of(shown, request, form, self._url, _sees_all(request), *day)
 
@@ -340,7 +340,7 @@ class _Datasets:
                 )
                 return replies.dumps(diff.document(*found))
 
-            # Two versions never change, so neither does their difference; a tag in the address may move.
+            # Versions never change, so neither does their difference. But a tag in the URL can move.
             tag = replies.etag_of(new, request, "json", self._url, old.version.version_id)
             return replies.reply(request, build, tag=tag)
 
@@ -367,7 +367,7 @@ class _Datasets:
     def _versions(
         self, request: Request, shown: PublishedView, limit: int, after: tuple[int, str] | None = None
     ) -> tuple[list[Version], str | None]:
-        """Return one page of versions, and the cursor behind it. What was never shown is only for those who ingest."""
+        """Return one page of versions and its next cursor. Only callers that may ingest see versions that were never published."""
         found = self._service.versions(shown.texts.dataset_id, limit=limit + 1, after=after)
         page = found[:limit]
         seen = [each for each in page if each[0].shown_at is not None or _sees_all(request)]
@@ -489,9 +489,9 @@ class _Datasets:
         return replies.fresh(await asyncio.to_thread(act))
 
     def _if_match(self, request: Request, dataset_id: str) -> int | None:
-        """Return the version of the record that ``If-Match`` names, ``None`` without the header.
+        """Return the version of the record in ``If-Match``, or ``None`` without the header.
 
-        Raises PreconditionFailed when it names another.
+        Raises PreconditionFailed if it is not the current version.
         """
         if request.headers.get("if-match") is None:
             return None
@@ -513,7 +513,7 @@ def _today() -> tuple[date]:
 
 
 def _sees_all(request: Request) -> bool:
-    """Return whether the caller also sees what is not published of the dataset of this address."""
+    """Return whether the caller may see unpublished parts of the dataset in this URL."""
     return sees_unpublished(request, request.path_params["dataset_id"].partition("@")[0])
 
 

@@ -1,7 +1,8 @@
-"""The protocol below ASGI: slow, silent and malformed connections end here.
+"""The HTTP protocol below ASGI, which ends slow, silent and malformed connections.
 
-uvicorn has no deadline for a request's head, its body, or a reader that takes nothing, and httptools takes two ``Host`` headers,
-none, and heads of any size. One timer a connection watches all of it, so that a request pays for none.
+uvicorn has no deadlines for the head of a request, for its body, or for a client that receives nothing. httptools accepts several
+``Host`` headers, or none, and heads of any size. One timer for each connection checks everything, so that requests cost nothing
+extra.
 """
 
 from __future__ import annotations
@@ -32,21 +33,23 @@ _DETAILS = {
     431: "The headers are too long, or too many.",
     503: "Too many connections are open. Try again in a second.",
 }
-"""What is wrong and what to do, of answers that are given before there is a request."""
+"""The problem and the next step of answers that are sent before there is a complete request."""
 
 
 class _Joined:
-    """A transport that sends the head of an answer together with what follows it: one system call, and one waking of the client."""
+    """A transport that sends the head of an answer together with the following data, with one system call and one wake-up of the
+    client.
+    """
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         self._transport = transport
         self._loop = loop
         self._head: bytes | None = None
-        # The transport's own descriptor: uvloop gives no socket that sends.
+        # The transport's own descriptor, because uvloop's socket object cannot send.
         self._socket = socket.socket(fileno=transport.get_extra_info("socket").fileno())
 
     def write(self, data: bytes | FilePart) -> None:
-        """Write; a head waits for its body, but never longer than this turn of the loop. What is closed takes nothing more."""
+        """Write data. A head waits for its body, but not longer than this turn of the loop. After closing, nothing is written."""
         if self._transport.is_closing():
             self._head = None
         elif isinstance(data, FilePart):
@@ -61,16 +64,16 @@ class _Joined:
             self._transport.write(data)
 
     def _send(self, part: FilePart) -> None:
-        """Let the kernel send the part of a file, as far as the connection takes it now; the rest is written as bytes."""
+        """Let the kernel send the part of a file as far as the connection accepts it now. The rest is written as bytes."""
         head, self._head = self._head or b"", None
         began = sent = 0
-        if not self._transport.get_write_buffer_size():  # else it would overtake what waits
+        if not self._transport.get_write_buffer_size():  # otherwise it would overtake waiting data
             try:
                 began = self._socket.send(head, socket.MSG_MORE) if head else 0
                 if began == len(head):
                     sent = os.sendfile(self._socket.fileno(), part.descriptor, part.begin, part.count)
             except OSError:
-                pass  # it takes nothing now, or is broken: the transport will say
+                pass  # the socket is full or broken; the transport handles both
         if sent < part.count:
             rest = part.rest(sent)
             self._transport.writelines((head[began:], rest))
@@ -91,18 +94,18 @@ class _Joined:
         return self._transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)
 
     def flush(self) -> None:
-        """Send a head that nothing followed."""
+        """Send a head that was not followed by a body."""
         head, self._head = self._head, None
         if head is not None and not self._transport.is_closing():
             self._transport.write(head)
 
     def close(self) -> None:
-        """Send what waits, then close."""
+        """Send waiting data, then close."""
         self.flush()
         self._transport.close()
 
     def detach(self) -> None:
-        """Leave the descriptor to the transport, which closes it."""
+        """Give the descriptor up. The transport closes it."""
         self._socket.detach()
 
     def __getattr__(self, name: str) -> Any:
@@ -112,24 +115,24 @@ class _Joined:
 _EXTENSIONS: dict[str, dict[object, object]] = {EXTENSION: {}}
 
 _FINAL_HEADS = tuple(b"HTTP/1.1 %d" % hundred for hundred in (2, 3, 4, 5))
-"""How an answer begins; 100 Continue must not wait."""
+"""The beginnings of final answers. 100 Continue must not wait."""
 
 
 class Edge(HttpToolsProtocol):
-    """uvicorn's own protocol with limits of size, form and time."""
+    """uvicorn's protocol with limits on size, form and time."""
 
     HEAD_S: ClassVar[float] = 10.0
-    """From connecting, or from the last answer, to the end of a request's head."""
+    """The time from connecting, or from the last answer, to the end of the head of a request."""
     BODY_IDLE_S: ClassVar[float] = 10.0
     BODY_S: ClassVar[float] = 30.0
     UPLOAD_BYTES_PER_S: ClassVar[float] = 10_000.0
     READER_S: ClassVar[float] = 30.0
-    """How long a client may take nothing of what is waiting for it."""
+    """How long a client may receive nothing of the waiting data."""
     TICK_S: ClassVar[float] = 1.0
     MAX_CONNECTIONS: ClassVar[int] = 1_000
-    """Those that come while there are as many are answered 503 and closed, whatever they ask."""
+    """The largest number of connections. Further connections get 503 and are closed."""
     SPARE: ClassVar[int] = 64
-    """Connections beyond these, whose requests are still read for that answer; more are closed at once."""
+    """How many further connections get this answer after reading their request. Even more connections are closed immediately."""
     MAX_HEADERS: ClassVar[int] = 100
     MAX_HEAD: ClassVar[int] = 32 << 10
     MAX_TARGET: ClassVar[int] = 8 << 10
@@ -145,27 +148,27 @@ class Edge(HttpToolsProtocol):
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn narrows it too
-        """Begin to watch."""
+        """Start the time limits of the connection."""
         if len(self.connections) >= self.MAX_CONNECTIONS + self.SPARE:
-            # Not even answered: each one that waits for its request holds a descriptor, and silent ones hold it for seconds.
+            # No answer: each connection that waits for its request uses a descriptor, silent ones for seconds.
             transport.abort()
             return
         self._is_over = len(self.connections) >= self.MAX_CONNECTIONS
         self._joined = _Joined(transport, self.loop)
-        super().connection_made(self._joined)  # type: ignore[arg-type]  # it is one, by delegation
+        super().connection_made(self._joined)  # type: ignore[arg-type]  # it behaves like one by delegation
         self._head_began: float | None = self.loop.time()
         self._timer = self.loop.call_later(self.TICK_S, self._watch)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Watch no longer."""
+        """Stop the time limits of the connection."""
         if self._timer is None:
-            return  # it was closed at once
+            return  # it was closed immediately
         self._timer.cancel()
         super().connection_lost(exc)
         self._joined.detach()
 
     def data_received(self, data: bytes) -> None:
-        """Feed the parser, and count the bytes of a head that does not end."""
+        """Pass data to the parser, and count the bytes of an unfinished head."""
         if self.transport.is_closing():
             return
         super().data_received(data)
@@ -175,7 +178,7 @@ class Edge(HttpToolsProtocol):
                 self._refuse(431)
 
     def on_message_begin(self) -> None:
-        """Begin the head of a request: on an idle connection, its time runs since the last answer."""
+        """Handle the start of a request. On an idle connection, its time counts from the last answer."""
         if self._head_began is None:
             self._head_began = self.loop.time()
         super().on_message_begin()
@@ -183,11 +186,11 @@ class Edge(HttpToolsProtocol):
             self.scope["extensions"] = _EXTENSIONS
 
     def on_headers_complete(self) -> None:
-        """Check the head as a whole, then let uvicorn begin the request."""
+        """Check the complete head, then let uvicorn begin the request."""
         status = self._fault()
         if status is not None:
             self._refusal = status
-            # httptools turns it into its own error, which ends in send_400_response.
+            # httptools converts it to its own error, which leads to send_400_response.
             raise ValueError("refused")
         self._head_began, self._head_bytes = None, 0
         self._body_began = self._body_last = self.loop.time()
@@ -195,13 +198,13 @@ class Edge(HttpToolsProtocol):
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        """Take a piece of the body."""
+        """Handle a part of the body."""
         self._body_last = self.loop.time()
         self._body_bytes += len(body)
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        """The body is whole."""
+        """Handle the end of the body."""
         self._body_began = None
         super().on_message_complete()
 
@@ -213,17 +216,17 @@ class Edge(HttpToolsProtocol):
         super().on_response_complete()
 
     def pause_writing(self) -> None:
-        """The client takes less than is waiting for it."""
+        """Handle a client that receives slower than data are written."""
         self._stuck = (self.loop.time(), self._joined.waiting())
         super().pause_writing()
 
     def resume_writing(self) -> None:
-        """The client has caught up."""
+        """Handle a client that has caught up."""
         self._stuck = None
         super().resume_writing()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 (uvicorn's words are for all faults alike)
-        """Answer what is not a request."""
+        """Answer something that is not an HTTP request."""
         self._refuse(self._refusal)
 
     def _fault(self) -> int | None:
@@ -240,7 +243,7 @@ class Edge(HttpToolsProtocol):
         return 400 if {b"content-length", b"transfer-encoding"} <= names else None
 
     def _refuse(self, status: int) -> None:
-        """Answer without a request to answer, and close: nothing behind a bad head can be trusted."""
+        """Send an error without a request and close, because nothing after an invalid head can be trusted."""
         text = STATUS_LINE[status][9:].strip()
         kind = {414: b"uri-too-long", 408: b"unavailable", 503: b"unavailable"}.get(status, b"invalid-request")
         retry = b"retry-after: 1\r\n" if status == 503 else b""
@@ -255,13 +258,13 @@ class Edge(HttpToolsProtocol):
         self.transport.close()
         cycle: RequestResponseCycle | None = self.cycle
         if cycle is not None and not cycle.response_complete:
-            # A handler that still reads the body of this request learns that it has ended.
+            # A handler that is still reading the body of this request is notified that it has ended.
             cycle.disconnected = True
             cycle.message_event.set()
 
     def _watch(self) -> None:
         if self.transport.is_closing():
-            # A closing transport that cannot send what is left would stay for ever.
+            # A closing transport that cannot send its remaining data would stay open forever.
             if self._reader_is_stuck():
                 self.transport.abort()
                 return
@@ -285,7 +288,7 @@ class Edge(HttpToolsProtocol):
             self.transport.abort()
 
     def _body_s(self) -> float:
-        """Return how long the body may take: a file takes as long as it needs, as long as it comes fast enough."""
+        """Return how long the body may take. A file may take any time if it arrives fast enough."""
         return self.BODY_S + (self._body_bytes / self.UPLOAD_BYTES_PER_S if self._is_upload else 0)
 
     def _reader_is_stuck(self) -> bool:

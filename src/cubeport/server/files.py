@@ -1,6 +1,6 @@
-"""Parts of files as bodies: the kernel sends them from its own memory, and Python never sees their bytes.
+"""Parts of files as bodies, which the kernel sends from its own memory, so that Python never handles their bytes.
 
-An ASGI application may send a :class:`FilePart` where a body goes when the scope says so (:data:`EXTENSION`); the edge sends it.
+An ASGI application can send a :class:`FilePart` instead of a body if the scope has :data:`EXTENSION`. The edge sends it.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 EXTENSION = "cubeport.files"
-"""In ``scope["extensions"]`` where the connection sends parts of files."""
+"""The key in ``scope["extensions"]`` if the connection can send parts of files."""
 
 
 @dataclass(frozen=True, slots=True)
 class FilePart:
-    """The bytes *begin* to *begin* + *count* of an open file; the caller that opened it closes it once the part is sent."""
+    """The bytes *begin* to *begin* + *count* of an open file. The caller that opened it closes it after the part is sent."""
 
     descriptor: int
     begin: int
@@ -27,7 +27,7 @@ class FilePart:
         return self.count
 
     def rest(self, sent: int) -> bytes:
-        """Return what is left behind the first *sent* bytes; less where the file has become shorter."""
+        """Return the bytes after the first *sent* bytes; fewer if the file became shorter."""
         return os.pread(self.descriptor, self.count - sent, self.begin + sent)
 
 
@@ -40,7 +40,7 @@ class _Found(ctypes.Structure):
 
 
 def _declared() -> Any:
-    """Return syscall(2) as cachestat needs it, or ``None`` off Linux."""
+    """Return syscall(2) declared for cachestat, or ``None`` if this is not Linux."""
     if not sys.platform.startswith("linux"):
         return None
     call = ctypes.CDLL(None).syscall
@@ -51,12 +51,14 @@ def _declared() -> Any:
 
 _SYSCALL = _declared()
 _CACHESTAT = 451
-"""Its number on every architecture: system calls from 424 on are shared."""
+"""The number of cachestat on all architectures, because system calls from 424 on are shared."""
 _PAGE = os.sysconf("SC_PAGE_SIZE")
 
 
 def is_cached(part: FilePart) -> bool:
-    """Return whether sending the part waits for no disk (cachestat, Linux 6.5). ``False`` where the kernel does not say."""
+    """Return whether the part can be sent without waiting for the disk (cachestat, Linux 6.5). ``False`` if the kernel cannot
+    tell.
+    """
     if _SYSCALL is None or not part.count:
         return False
     asked, found = _Range(part.begin, part.count), _Found()

@@ -1,4 +1,4 @@
-"""Pages for people, as bytes from values: everything that a page needs comes from here, and there is no inline code."""
+"""HTML pages as bytes, made from values. Everything that a page needs comes from this server, and there is no inline code."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cubeport.server.parts import Parts
 
 
 def document(parts: Parts, path: str, value: Mapping[str, Any]) -> bytes:
-    """Return a JSON document as a page: what it is, what it lists, what it links to, and the rest as it stands."""
+    """Return a JSON document as a page: its title, its lists, its links, and the rest unchanged."""
     rest = dict(value)
     links = [each for each in rest.pop("links", ()) if isinstance(each, Mapping)]
     listed = [_entry(each) for name in _LISTED if isinstance(rest.get(name), list) for each in rest.pop(name)]
@@ -42,7 +42,7 @@ _TITLES = ("title", "dataset_name", "name", "id", "dataset_id", "extent_id", "ve
 
 
 def _entry(value: Any) -> Mapping[str, Any]:
-    """Return what a list shows of one thing: its name, its address and a line about it."""
+    """Return the entry of one object in a list: its name, its URL and one line about it."""
     if not isinstance(value, Mapping):
         return {"name": str(value), "href": None, "text": None}
     links = [each for each in value.get("links") or () if isinstance(each, Mapping)]
@@ -57,7 +57,7 @@ def _entry(value: Any) -> Mapping[str, Any]:
 
 
 def problem(parts: Parts, document: Mapping[str, Any]) -> bytes:
-    """Return a problem document as a page: what went wrong, where, and where to go instead."""
+    """Return a problem document as a page: what went wrong, where, and what to do next."""
     return rendered(
         "failure.html", parts, it=document, alternatives=[_way_out(each) for each in document.get("alternatives") or ()]
     )
@@ -72,7 +72,7 @@ def _way_out(alternative: Any) -> Mapping[str, str | None]:
 
 
 def short(text: str) -> str:
-    """Return a text with each 32 hex digits of a version shortened to eight: enough for people to tell them apart."""
+    """Return a text with the 32 hex digits of versions shortened to eight, which is enough for people."""
     return _HEX.sub(lambda found: f"{found[0][:8]}…", text)
 
 
@@ -82,7 +82,7 @@ _WAYS = {"zarr": "Zarr", "stac": "STAC", "ogc-collection": "OGC API", "opendap":
 
 
 def card(shown: PublishedView, parts: Parts) -> Mapping[str, Any]:
-    """Return a dataset as the landing page shows it."""
+    """Return the entry of a dataset on the landing page."""
     url = parts.public_url
     it = documents.summary(shown, url)
     links = [{"href": link.href, "title": _WAYS[link.rel]} for link in it.links if link.rel in _WAYS]
@@ -113,7 +113,7 @@ def _span(periods: documents.Periods) -> str:
 
 
 def _boxes(box: BoundingBox) -> list[tuple[float, float, float, float]]:
-    """Return the rectangles of *box* on a map whose y points down: two when it crosses the antimeridian."""
+    """Return the rectangles of *box* on a map with y pointing down; two if the box crosses the antimeridian."""
     west, south, east, north = box
     spans = [(west, east)] if west <= east else [(west, 180.0), (-180.0, east)]
     return [(a, -north, max(b - a, 1.0), max(north - south, 1.0)) for a, b in spans]
@@ -163,8 +163,8 @@ def _environment() -> jinja2.Environment:
 
 
 def rendered(name: str, parts: Parts, **values: Any) -> bytes:
-    """Return the page that a template makes of *values*."""
-    # What a page loads and links to has no host in it: one server has several names, and a page may load from its own host only.
+    """Return the page of a template with *values*."""
+    # URLs in a page have no host, because a server has several names and a page may only load from its own host.
     path = urlsplit(parts.public_url).path.rstrip("/")
     site = {"title": parts.title, "description": parts.description, "url": parts.public_url, "path": path, "version": parts.version}
     return _environment().get_template(name).render(site=site, **values).encode()

@@ -1,7 +1,7 @@
-"""What a request says, checked once: its query, its JSON body, its preferences. Every problem is
-reported at once (the first 20), and no value is repeated.
+"""Validate requests once: the query, the JSON body and the preferences. All problems are reported together (the first 20), without
+values.
 
-The framework's own readers take UTF-16, duplicate keys and NaN, keep the last of repeated parameters, and echo what was sent.
+The framework's own parsers accept UTF-16, duplicate keys and NaN, use the last of repeated parameters, and echo what was sent.
 """
 
 from __future__ import annotations
@@ -24,29 +24,29 @@ from cubeport.errors import InvalidRequest, Problem, TooLarge, UnsupportedMediaT
 MAX_BODY = 1 << 20
 MAX_DEPTH = 64
 MAX_VALUES = 10_000
-"""JSON values in a body, unless its address takes geometries."""
+"""The largest number of JSON values in a body, unless the route accepts geometries."""
 MAX_MEMBERS = 1_000
-"""Members of one object."""
+"""The largest number of members of one object."""
 MAX_ERRORS = 20
-"""Problems that are listed; of more, the first ones and their number."""
+"""How many problems are listed. If there are more, their number is given."""
 MAX_QUERY = 8 << 10
 MAX_PARAMETERS = 100
 
 _BAD_PERCENT = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 _SURROGATE = re.compile("[\ud800-\udfff]")
 _SHORT = 4 << 10
-"""Bytes that are parsed where they arrive: a thread would cost more."""
+"""Bodies up to this size are parsed on the event loop, because a thread would cost more."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
 
 class Model(BaseModel):
-    """Parameters or a body: frozen, and nothing that is not named here."""
+    """Parameters or a body: an immutable value that refuses unknown names."""
 
     model_config = {"frozen": True, "extra": "forbid"}
 
 
 class NoParameters(Model):
-    """A query that takes nothing."""
+    """A query without parameters."""
 
 
 def check_bbox(text: str) -> str:
@@ -69,27 +69,27 @@ Cursor = Annotated[str, Field(max_length=1000)]
 
 
 class PageQuery(Model):
-    """What a plain list takes."""
+    """The parameters of a plain list."""
 
     limit: Limit = 100
     cursor: Cursor | None = None
 
 
 class FormQuery(Model):
-    """What an address with pages takes."""
+    """The parameters of a URL that has a page."""
 
     f: Literal["json", "html"] | None = None
 
 
 def query[M: BaseModel](query_string: bytes, model: type[M]) -> M:
-    """Return the parameters as *model*, each given at most once.
+    """Return the parameters as *model*. Each may be given at most once.
 
     Raises
     ------
     UriTooLong
         Over 8 KiB.
     InvalidRequest
-        With every unknown, repeated or malformed parameter.
+        With all unknown, repeated and malformed parameters.
     """
     values, problems = parameters(query_string)
     try:
@@ -103,7 +103,7 @@ def query[M: BaseModel](query_string: bytes, model: type[M]) -> M:
 
 
 def parameters(query_string: bytes) -> tuple[dict[str, str], list[Problem]]:
-    """Return the parameters by name, and what is wrong with their writing; see :func:`pairs`."""
+    """Return the parameters by name, and encoding problems; see :func:`pairs`."""
     found, problems = pairs(query_string)
     values: dict[str, str] = {}
     for name, value in found:
@@ -114,7 +114,7 @@ def parameters(query_string: bytes) -> tuple[dict[str, str], list[Problem]]:
 
 
 def pairs(query_string: bytes) -> tuple[list[tuple[str, str]], list[Problem]]:
-    """Return names and values in their order, repeated ones too, and what is wrong with their writing.
+    """Return names and values in order, including repeated ones, and encoding problems.
 
     Raises
     ------
@@ -152,17 +152,17 @@ def _decoded(raw: bytes) -> str:
 
 
 async def body[M: BaseModel](request: Request, model: type[M], *, may_be_empty: bool = False, max_values: int = MAX_VALUES) -> M:
-    """Return the JSON body as *model*, read strictly and in linear time; a long one is read by a thread.
+    """Return the JSON body as *model*, parsed strictly and in linear time. A long body is parsed in a thread.
 
     Raises
     ------
     UnsupportedMediaType
         Not ``application/json`` in UTF-8, or with a content encoding.
     TooLarge
-        Over 1 MiB, seen from its declared length before any of it is read; or of more than *max_values* JSON values.
+        If it is over 1 MiB (by its declared length, before anything is read), or has more than *max_values* JSON values.
     InvalidRequest
-        Not JSON, or equal keys, NaN, an infinite or endless number, lone surrogates, more than 64 levels; or not what *model*
-        takes.
+        If it is not JSON, has duplicate keys, NaN, an infinite or very long number, lone surrogates or more than 64 levels, or does
+        not match *model*.
     """
     raw = await _read(request.headers, request.receive, MAX_BODY)
     if not raw and may_be_empty:
@@ -179,7 +179,7 @@ async def body[M: BaseModel](request: Request, model: type[M], *, may_be_empty: 
 
 
 _PARSING = ThreadPoolExecutor(max_workers=1, thread_name_prefix="bodies")
-"""One separate thread: long bodies wait for other long bodies, and nothing else waits for them. Only one could run anyway."""
+"""One separate thread, so that long bodies only wait for other long bodies. Only one could run at a time in any case."""
 
 
 async def json_document(request: Request, *, limit: int, max_values: int, media_types: tuple[str, ...]) -> Any:
@@ -241,10 +241,10 @@ def strict_json(raw: bytes, *, max_values: int = MAX_VALUES) -> Any:
         raise _not_json(f"is not JSON: {exc.msg} in line {exc.lineno}, column {exc.colno}") from exc
     except RecursionError as exc:
         raise _too_deep() from exc
-    except ValueError as exc:  # a number of too many digits; NaN
+    except ValueError as exc:  # a number with too many digits, or NaN
         raise _not_json("contains a number that cannot be read") from exc
     problems = [Problem(("body", name), "duplicate-key", "is given more than once") for name in doubled]
-    # Only an escape can spell half of a surrogate pair: the bytes are UTF-8.
+    # Only an escape can give half of a surrogate pair, because the bytes are UTF-8.
     if _walked(value, with_texts=b"\\u" in raw):
         problems.append(Problem(("body",), "bad-text", "contains half of a surrogate pair"))
     if problems:
@@ -253,8 +253,9 @@ def strict_json(raw: bytes, *, max_values: int = MAX_VALUES) -> Any:
 
 
 def _check_size(raw: bytes, limit: int) -> None:
-    """Refuse a text of too many values before a parser makes them. Raises TooLarge, InvalidRequest."""
-    # Each value but the first needs a comma, or a list or object of its own. A text may have commas: then it is looked at again.
+    """Refuse a text with too many values before it is parsed. Raises TooLarge, InvalidRequest."""
+    # Each value except the first needs a comma, or its own list or object. Texts can contain commas; then it is counted again
+    # without them.
     outside: bytes | None = None
     for part in (b",", b"[", b"{"):
         if raw.count(part) < limit:
@@ -273,16 +274,16 @@ def _check_size(raw: bytes, limit: int) -> None:
 
 
 def _without_texts(raw: bytes, limit: int) -> bytes | None:
-    """Return a JSON text without its texts; ``None`` for more texts than *limit* values can have, each with a name.
+    """Return a JSON text without its strings; ``None`` if it has more strings than *limit* named values can have.
 
-    Every step is a pass of a short C loop: a regular expression would hold the GIL for 300 ms.
+    Each step is one pass of a short C loop, because a regular expression would hold the GIL for 300 ms.
     """
     parts = raw.replace(rb"\\", b"").replace(rb"\"", b"").split(b'"', 4 * limit + 1)
     return b"".join(parts[::2]) if len(parts) <= 4 * limit + 1 else None
 
 
 def _walked(value: Any, *, with_texts: bool) -> bool:
-    """Refuse what is nested too deep, and tell whether a text has half of a surrogate pair."""
+    """Refuse values that are nested too deeply, and return whether a string has half of a surrogate pair."""
     level, half, depth = [value], False, 0
     while level:
         depth += any(isinstance(each, dict | list) for each in level)
@@ -307,7 +308,7 @@ def _too_deep() -> InvalidRequest:
 
 
 def validated[M: BaseModel](value: Any, model: type[M]) -> M:
-    """Return a JSON *value* as *model*; pydantic's strict mode is off for texts of periods, but no value is coerced silently."""
+    """Return a JSON *value* as *model*. pydantic's strict mode is off for texts of periods, but no value is coerced silently."""
     return _validated(json.dumps(value).encode(), model)
 
 
@@ -320,7 +321,7 @@ def _validated[M: BaseModel](text: bytes, model: type[M]) -> M:
 
 
 def described(exc: ValidationError, place: str) -> list[Problem]:
-    """Return pydantic's errors in our words, without the values that were sent: the first 20."""
+    """Return the first 20 of pydantic's errors with our messages and without the values that were sent."""
     return [
         Problem((place, *error["loc"]), _kind(error["type"]), _words(error["type"], error["msg"]))
         for error in exc.errors(include_url=False, include_input=False, include_context=False)[:MAX_ERRORS]
@@ -357,7 +358,7 @@ _WAIT = re.compile(r"wait=(\d{1,6})")
 
 
 def preferred_wait(prefer: Iterable[str], longest: float) -> tuple[float, str | None]:
-    """Return how many seconds to wait by ``Prefer`` (RFC 7240), and what ``Preference-Applied`` says of it."""
+    """Return how many seconds to wait according to ``Prefer`` (RFC 7240), and the value of ``Preference-Applied``."""
     for part in (part.strip().lower() for line in prefer for part in line.split(",")):
         if part == "respond-async":
             return 0.0, "respond-async"

@@ -1,4 +1,4 @@
-"""``/ingestions``: making datasets and following how it goes."""
+"""``/ingestions``: make datasets and follow the progress."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ from cubeport.service.sync import SyncDetail
 
 
 class IngestionsQuery(PageQuery):
-    """What ``GET /ingestions`` takes."""
+    """The parameters of ``GET /ingestions``."""
 
     dataset_id: Annotated[str | None, Field(max_length=64)] = None
     status: Literal["accepted", "running", "retrying", "completed", "failed", "cancelled"] | None = None
 
 
 class SyncPlanQuery(incoming.Model):
-    """What ``GET /sync/{dataset_id}/plan`` takes."""
+    """The parameters of ``GET /sync/{dataset_id}/plan``."""
 
     end: Annotated[str | None, Field(max_length=40, description="The last period to have; empty is none")] = None
 
@@ -115,12 +115,12 @@ def routes(parts: Parts) -> APIRouter:
 
 
 _FOLLOW_S = 0.3
-"""How often the state of an ingestion is read for a client that follows it: it may run in any process."""
+"""How often the state of an ingestion is read for a client that follows it, in seconds. It can run in any process."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Waiting:
-    """Threads that only wait for ingestions: their number bounds nothing else."""
+    """Threads that only wait for ingestions, so that their number limits nothing else."""
 
     pool: ThreadPoolExecutor
 
@@ -144,7 +144,7 @@ class _Ingestions:
         wait_s, applied = incoming.preferred_wait(request.headers.getlist("prefer"), self._parts.wait_s)
         ingestion = await asyncio.to_thread(self._service.ingest, asked, waited_for=wait_s > 0, asker=caller_of(request).name)
         if not ingestion.finished and ingestion.status != "planned" and wait_s > 0:
-            # A caller that leaves cancels this wait, never the ingestion.
+            # A caller that disconnects cancels this wait, but not the ingestion.
             ingestion = await self._wait(self._service, ingestion.ingestion_id, wait_s)
         if ingestion.status == "failed" and ingestion.error is not None:
             raise CubeportError.from_mapping(ingestion.error, ingestion_id=ingestion.ingestion_id)
@@ -158,7 +158,7 @@ class _Ingestions:
         return replies.fresh(content, status=202, headers=headers)
 
     def _check_inputs(self, request: Request, refs: Sequence[str]) -> None:
-        """Refuse to derive from what the caller does not see. Raises NotFound."""
+        """Refuse to derive from datasets that the caller may not see. Raises NotFound."""
         for ref in refs:
             self._service.shown(ref, unpublished=sees_unpublished(request, ref.partition("@")[0]))
 
@@ -220,7 +220,9 @@ class _Ingestions:
         return streams.streaming(self._events(ingestion_id, seen))
 
     async def _events(self, ingestion_id: str, seen: int) -> AsyncIterator[bytes]:
-        """Yield what changes: ids are numbers of changes, so a client that returns with its last id receives all later changes."""
+        """Yield changes as events. Their ids are numbers of changes, so a client that reconnects with its last id receives all
+        later changes.
+        """
         status, spoke = "", time.monotonic()
         while not streams.STOPPING.is_set():
             ingestion, number = await asyncio.to_thread(self._service.follow, ingestion_id)

@@ -1,4 +1,4 @@
-"""Pictures over HTTP: OGC API Maps and Tiles below ``/ogcapi``, legends and thumbnails below ``/datasets``."""
+"""Maps over HTTP: OGC API Maps and Tiles below ``/ogcapi``, legends and thumbnails below ``/datasets``."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _SELECTION = ("datetime", "subset", "properties")
 
 
 class LookQuery(incoming.Model):
-    """How values become colours."""
+    """The parameters for colours."""
 
     datetime: Annotated[str | None, Field(max_length=100, description="One instant. Default: the newest step up to now")] = None
     subset: Annotated[str | None, Field(max_length=500, description="axis(value), with commas: one slice of each axis")] = None
@@ -55,7 +55,7 @@ class LookQuery(incoming.Model):
 
 
 class MapQuery(LookQuery):
-    """What a map takes (OGC API Maps 1.0)."""
+    """The parameters of a map (OGC API Maps 1.0)."""
 
     bbox: Annotated[str | None, Field(max_length=200, description="Four numbers, in bbox-crs")] = None
     bbox_crs: Annotated[str | None, Field(alias="bbox-crs", max_length=100, description="CRS84 (default), EPSG:4326 …")] = None
@@ -65,13 +65,13 @@ class MapQuery(LookQuery):
 
 
 class TilesetQuery(LookQuery):
-    """What a tileset takes; the same parameters are kept in the addresses of its tiles."""
+    """The parameters of a tileset. The URLs of its tiles contain the same parameters."""
 
     f: Annotated[Literal["json", "tilejson"] | None, Field(description="json (default) or tilejson")] = None  # type: ignore[assignment]
 
 
 class LegendQuery(incoming.Model):
-    """What a legend takes."""
+    """The parameters of a legend."""
 
     properties: Annotated[str | None, Field(max_length=200, description="One field. Default: the first")] = None
     f: Annotated[Literal["svg", "json"] | None, Field(description="svg (default) or json")] = None
@@ -84,7 +84,7 @@ class MapsFace:
         self._service = service
         self._pictures = pictures
         self._url = public_url
-        # Pictures have threads of their own, so that lists never wait for them.
+        # Maps have their own threads, so that lists never wait for them.
         self._threads = CapacityLimiter(max(2, os.cpu_count() or 2))
 
     def routes(self) -> APIRouter:
@@ -115,7 +115,7 @@ class MapsFace:
         return router
 
     def choices(self, shown: PublishedView, selection: Selection) -> tuple[Choice, ...]:
-        """Return the axes of a field that a map shows one label of."""
+        """Return the axes of a field along which a map shows one label."""
         return self._pictures.choices(shown, selection)
 
     # --- pictures -------------------------------------------------------------------------------------------------------
@@ -145,7 +145,7 @@ class MapsFace:
 
     async def _drawn(self, request: Request, shown: PublishedView, query: Callable[[], PictureQuery]) -> Response:
         pinned = shown.pinned and f"@{shown.version.version_id}" in request.scope["path"]
-        # Without a wish the newest step is drawn that is not in the future: such an address changes with the day.
+        # Without a time, the newest step that is not in the future is drawn, so the picture can change every day.
         dated = "datetime" in request.query_params or shown.description.temporal is None
         tag = replies.etag_of(shown, request, "png", self._url, None if dated else _today())
         answer = partial(self._answer, request, shown, query, tag, replies.IMMUTABLE if pinned and dated else replies.NO_CACHE)
@@ -253,7 +253,7 @@ def _selection(datetime: str | None, subset: str | None, properties: str | None)
 
 
 def _canvas(query: MapQuery, shown: PublishedView) -> Canvas:
-    """Return the frame of a map: the box that was asked for, or the dataset's own. Raises InvalidRequest."""
+    """Return the canvas of a map: the requested box, or that of the dataset. Raises InvalidRequest."""
     crs = _crs(query.crs, "crs") if query.crs else CRS84
     own = world(shown.description, _WIDTH)
     if query.bbox is None:
@@ -276,7 +276,7 @@ def _canvas(query: MapQuery, shown: PublishedView) -> Canvas:
 
 
 def _crs(text: str, parameter: str) -> str:
-    """Return ``AUTHORITY:code``; both names of CRS84 and Web Mercator are one."""
+    """Return ``AUTHORITY:code``, with one name for CRS84 and for Web Mercator."""
     found = _CODE.fullmatch(text.strip())
     name = "CRS84" if text.strip().upper() == "CRS84" else None
     if found is None and name is None:
@@ -289,7 +289,7 @@ def _crs(text: str, parameter: str) -> str:
 
 
 def _box(text: str, crs: str | None) -> tuple[float, float, float, float]:
-    """Return the box, x before y: EPSG:4326 has its latitude first. Raises InvalidRequest."""
+    """Return the box, x before y. In EPSG:4326, the parameter has latitude first. Raises InvalidRequest."""
     try:
         numbers = [float(each) for each in text.split(",")]
     except ValueError:
@@ -310,7 +310,7 @@ def _box(text: str, crs: str | None) -> tuple[float, float, float, float]:
 
 
 def _carried(box: tuple[float, float, float, float], crs: str, to: str) -> tuple[float, float, float, float]:
-    """Return the box around *box* in another reference system. Raises InvalidRequest."""
+    """Return the bounding box of *box* in another reference system. Raises InvalidRequest."""
     try:
         return carried(box, crs, to)
     except ValueError as exc:
@@ -338,7 +338,7 @@ def _colour(text: str) -> tuple[int, int, int]:
 
 
 def _described_by(canvas: Canvas, picture: Picture, shown: PublishedView) -> dict[str, str]:
-    """Return the headers that say what was drawn (OGC API Maps 1.0, 7.2)."""
+    """Return the headers that describe the map (OGC API Maps 1.0, 7.2)."""
     address = {CRS84: "http://www.opengis.net/def/crs/OGC/1.3/CRS84"}
     authority, _, code = canvas.crs.partition(":")
     headers = {

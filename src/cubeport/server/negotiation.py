@@ -1,6 +1,6 @@
-"""Which representation a client asks for: ``f`` in the query, else ``Accept`` (RFC 9110, 12.5.1).
+"""Content negotiation: ``f`` in the query, otherwise ``Accept`` (RFC 9110, 12.5.1).
 
-A face says what it offers; this module alone reads ``Accept``.
+A face gives its offers. Only this module parses ``Accept``.
 """
 
 from __future__ import annotations
@@ -15,15 +15,15 @@ from cubeport.errors import InvalidRequest, NotAcceptable, Problem
 JSON, HTML = "application/json", "text/html; charset=utf-8"
 
 _LONGEST = 2000
-"""Characters of ``Accept`` that are read; browsers send about 150."""
+"""How many characters of ``Accept`` are read. Browsers send about 150."""
 
 _PAGES: Mapping[str, str] = {"application/json": "json", "text/html": "html", "application/xhtml+xml": "html"}
 
 
 def accepted(header: str | None) -> list[tuple[str, float]]:
-    """Return the media ranges of an ``Accept`` header, in its order, with their weights; none means anything.
+    """Return the media ranges of an ``Accept`` header with their weights, in order. No header accepts everything.
 
-    A malformed weight is 0: the range is then never chosen.
+    A malformed weight counts as 0, so that its range is never chosen.
     """
     found = []
     for part in (header or "*/*")[:_LONGEST].lower().split(","):
@@ -34,15 +34,15 @@ def accepted(header: str | None) -> list[tuple[str, float]]:
 
 
 def preferred(request: Request, offers: Mapping[str, str]) -> str | None:
-    """Return the form that ``Accept`` prefers, or ``None`` when it accepts none of them.
+    """Return the form that ``Accept`` prefers, or ``None`` if it accepts none of them.
 
-    The weight of an offer is that of the most specific range that matches it. Between equal weights the more specific range
-    wins, then the earlier one, then the earlier offer.
+    The weight of an offer is that of the most specific range that matches it. For equal weights, the more specific range wins, then
+    the earlier range, then the earlier offer.
 
     Parameters
     ----------
     offers
-        Media type → form, the default first.
+        The forms by media type, the default first.
     """
     ranges = accepted(request.headers.get("accept"))
     best: tuple[tuple[float, int, int], str] | None = None
@@ -54,7 +54,7 @@ def preferred(request: Request, offers: Mapping[str, str]) -> str | None:
 
 
 def _match(media_type: str, ranges: list[tuple[str, float]]) -> tuple[float, int, int] | None:
-    """Return weight, specificity and place (a later one is smaller) of the range that decides about a media type."""
+    """Return the weight, specificity and position (later is smaller) of the range that applies to a media type."""
     spelled = ("*/*", f"{media_type.partition('/')[0]}/*", media_type)
     found = [(spelled.index(name), -place, weight) for place, (name, weight) in enumerate(ranges) if name in spelled]
     if not found:
@@ -69,14 +69,14 @@ def takes(request: Request, media_types: Collection[str]) -> bool:
 
 
 def form(request: Request, f: str | None) -> str:
-    """Return ``json`` or ``html``: ``f`` beats ``Accept``; no preference is JSON.
+    """Return ``json`` or ``html``. ``f`` takes precedence over ``Accept``; the default is JSON.
 
     Raises
     ------
     NotAcceptable
-        When ``Accept`` takes neither.
+        If ``Accept`` accepts neither.
     InvalidRequest
-        When ``f`` is another word.
+        If ``f`` has another value.
     """
     if f is not None:
         if f not in ("json", "html"):

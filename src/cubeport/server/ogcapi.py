@@ -1,7 +1,7 @@
-"""The OGC API face below ``/ogcapi``, and ``/datasets/{dataset_id}/download``: the answers that read values.
+"""The OGC API face below ``/ogcapi``, and ``/datasets/{dataset_id}/download``.
 
-Parameters are read by our own grammar before anything else sees them, answers are counted before they are read, and a 304 is
-answered from the record alone.
+Our own grammar parses the parameters before anything else uses them. The cost of an answer is computed before values are read. A
+304 needs only the record.
 """
 
 from __future__ import annotations
@@ -46,18 +46,18 @@ if TYPE_CHECKING:
 
 _BLOCK = 1 << 18
 _INSTANCES = 100
-"""Versions that a collection lists as instances."""
+"""How many versions a collection lists as instances."""
 _LOCATIONS = 10_000
 """Places that a list of locations has: of more, ``items`` has pages."""
 _INSIDE = re.compile(r"([0-9]{1,4})~([a-z0-9_-]{1,64})~(.*)")
-"""A cursor within a dataset: how many of its coverages came before, which dataset it is, and the catalog's cursor."""
+"""A cursor within a dataset: the number of its coverages on earlier pages, the id of the dataset, and the catalog's cursor."""
 _COUNTED = 100
-"""Datasets with several coverages that are looked at to count all coverages."""
+"""Coverages are only counted if at most this many datasets have several."""
 _COUNTS = 64
-"""Counts that are remembered, one for each filter."""
+"""How many counts are cached, one for each filter."""
 _VARIES = ("Accept",)
 _LIGHT_THREADS = 8
-"""Threads for reading and planning queries and for light answers; heavy answers have as many of their own as there are places."""
+"""The number of threads for parsing and planning queries and for light answers. Heavy answers have one thread for each place."""
 _POLL_S = 0.01
 _F = ", ".join(form.name for form in FORMS)
 _MEDIA_TYPES = (*(form.media_type for form in FORMS), "application/json")
@@ -66,13 +66,13 @@ _NAMES = tuple(form.name for form in FORMS)
 
 
 class DocumentQuery(incoming.Model):
-    """What a document takes."""
+    """The parameters of a document."""
 
     f: Annotated[str | None, Field(pattern="^json$", description="json")] = None
 
 
 class CollectionsQuery(DocumentQuery):
-    """What ``GET /ogcapi/collections`` takes."""
+    """The parameters of ``GET /ogcapi/collections``."""
 
     limit: Annotated[int, Field(ge=1, le=1000)] = 100
     cursor: Annotated[str | None, Field(max_length=1000)] = None
@@ -91,7 +91,7 @@ class ItemsQuery(DocumentQuery):
 
 
 class CoverageQuery(incoming.Model):
-    """What a coverage takes; this model is for the definition, the grammar is :mod:`cubeport.cubes.selection`."""
+    """The parameters of a coverage, for the API definition. :mod:`cubeport.cubes.selection` is the grammar."""
 
     bbox: Annotated[str | None, Field(description="4 numbers, or 6 with the vertical; west > east crosses 180°")] = None
     bbox_crs: Annotated[
@@ -113,7 +113,7 @@ class CoverageQuery(incoming.Model):
 
 
 def edr_model(kind: EdrQuery) -> type[incoming.Model]:
-    """Return what an EDR query takes; this model is for the definition, the grammar is :mod:`cubeport.cubes.edr.queries`."""
+    """Return the parameters of an EDR query, for the API definition. :mod:`cubeport.cubes.edr.queries` is the grammar."""
     fields: dict[str, Any] = {}
     for each in parameters_of(kind):
         about = Field(alias=each.name, description=each.description)
@@ -127,11 +127,11 @@ def edr_model(kind: EdrQuery) -> type[incoming.Model]:
 
 
 LocationQuery = edr_model(replace(query_named("area"), name="location", parameters=()))
-"""What values in a named area take: what an area takes, but its polygon."""
+"""The parameters of values in a named area: those of an area query except the polygon."""
 
 
 class DownloadQuery(incoming.Model):
-    """What a download takes; this model is for the definition."""
+    """The parameters of a download, for the API definition."""
 
     format: Annotated[str | None, Field(description=", ".join(form.name for form in _DOWNLOADS))] = None
     bbox: Annotated[str | None, Field(description="west,south,east,north; west > east crosses 180°")] = None
@@ -143,7 +143,7 @@ class DownloadQuery(incoming.Model):
 
 
 class PlotQuery(incoming.Model):
-    """What a plot takes: the view of a dataset's page, by the same names."""
+    """The parameters of a plot, which are those of a dataset's page."""
 
     at: Annotated[str | None, Field(max_length=60, description="lon,lat in degrees; not for data without a place")] = None
     v: Annotated[str | None, Field(max_length=200, description="One field. Default: the first")] = None
@@ -160,7 +160,7 @@ class PlotQuery(incoming.Model):
 
 
 class OgcFace:
-    """The answers that read values, with their routes (``Parts.queries``)."""
+    """The OGC API and downloads, with their routes (``Parts.queries``)."""
 
     def __init__(self, service: Service, queries: Queries, *, public_url: str, title: str, description: str) -> None:
         self._service = service
@@ -261,7 +261,7 @@ class OgcFace:
         return replies.reply(request, content, tag=replies.etag("fixed", content))
 
     def collections(self, request: Request) -> Response:
-        """Answer ``/ogcapi/collections``: one page, each collection in full."""
+        """Answer ``/ogcapi/collections`` with one page of complete descriptions."""
         asked = incoming.query(request.scope["query_string"], CollectionsQuery)
         _accepts_json(request)
         tag = replies.etag_of_list(self._service.generation(), request, "ogc", self._url)
@@ -289,9 +289,9 @@ class OgcFace:
         return replies.reply(request, build, tag=tag)
 
     def _coverages(self, limit: int, cursor: str | None, given: Mapping[str, Any]) -> tuple[list[PublishedView], str | None]:
-        """Return one page of coverages, of which a dataset may have several, and the cursor of the next page.
+        """Return one page of coverages and the cursor of the next page. A dataset can have several coverages.
 
-        Where a page ends within a dataset, the cursor says how many of its coverages came before, and where the catalog goes on.
+        If a page ends within a dataset, the cursor contains the number of its coverages so far, and the position in the catalog.
         """
         inside = _INSIDE.fullmatch(cursor or "")
         done, of, start = (int(inside[1]), inside[2], inside[3] or None) if inside else (0, "", cursor)
@@ -310,9 +310,9 @@ class OgcFace:
         return taken, f"{before}~{page.items[at].texts.dataset_id}~{resumed or ''}"
 
     def _matched(self, generation: int, given: Mapping[str, Any]) -> int | None:
-        """Return how many coverages there are in all; ``None`` where too many datasets have several to look at each.
+        """Return the total number of coverages; ``None`` if too many datasets have several coverages to count them.
 
-        It is the same on each page, and counting costs more than a page: it is done once for each state of the catalog.
+        It is cached for each state of the catalog, because it is the same on each page and costs more than a page.
         """
         asked = generation, repr(sorted(given.items()))
         found = self._counted.get(asked)
@@ -352,7 +352,7 @@ class OgcFace:
         )
 
     def instances(self, request: Request) -> Response:
-        """Answer ``…/instances``: the retained versions that were ever shown, newest first, each described in full."""
+        """Answer ``…/instances``: the retained versions that were ever published, newest first, with complete descriptions."""
         incoming.query(request.scope["query_string"], DocumentQuery)
         _accepts_json(request)
         shown = self._coverage_at(request)
@@ -366,7 +366,7 @@ class OgcFace:
                 try:
                     found.append(self._service.coverage(f"{dataset_id}{grid}@{version.version_id}"))
                 except NotFound:
-                    continue  # an older version may have been without this grid
+                    continue  # an older version may not have this grid
             return replies.dumps(ogc.instances(shown, found, public_url=self._url))
 
         return replies.reply(request, build, tag=tag, headers=replies.versioned(shown))
@@ -440,7 +440,7 @@ class OgcFace:
             yield places.Area(each.extent_id, each.name, each.description, each.bbox, each.geometry)
 
     def _coverage_at(self, request: Request) -> PublishedView:
-        """Return the coverage that the address names: of an instance, that version."""
+        """Return the coverage in the URL; for an instance, the coverage of this version."""
         name, instance = request.path_params["collection_id"], request.path_params.get("instance_id")
         if instance is not None and "@" in name:
             raise NotFound("An instance is of a collection, not of a version.", what="path")
@@ -498,16 +498,16 @@ class OgcFace:
         return self._asked(request, shown, CubeQuery(selection, form, download=True))
 
     def _asked(self, request: Request, shown: PublishedView, query: CubeQuery) -> _Asked:
-        # Only addresses that name the version itself never change: a tag can be moved, latest moves.
+        # Only URLs with a version id never change. A tag can be moved, and latest moves.
         cache = replies.IMMUTABLE if shown.pinned and _names_version(request, shown) else replies.NO_CACHE
         tag = replies.etag_of(shown, request, query.form.name, self._url, fixed=cache is replies.IMMUTABLE)
         return _Asked(request, shown, query, tag, cache)
 
     async def _values(self, request: Request, read: Callable[[Request], _Asked]) -> Response:
-        """Answer with values: read the query, plan it, carry it out.
+        """Answer with values: parse the query, plan it and run it.
 
-        What is light is done by one thread from end to end. A query that is heavy waits for its place here, without a thread: lists
-        and light queries are not held up. When the client leaves, the work is given up.
+        One thread does all the work for a light query. A heavy query waits for its place here, without a thread, so that lists and
+        light queries are not delayed. If the client disconnects, the work stops.
         """
         left = threading.Event()
         watching = asyncio.create_task(_watch(request, left))
@@ -526,7 +526,7 @@ class OgcFace:
     def _begun(
         self, request: Request, read: Callable[[Request], _Asked], left: threading.Event
     ) -> Response | tuple[_Asked, QueryPlan | None]:
-        """Return the answer, or what of a heavy query is known without a place: its plan, unless even planning is heavy."""
+        """Return the answer of a light query. For a heavy query, return its plan, or ``None`` if planning is heavy too."""
         asked = read(request)
         known = asked.known()
         if known is not None:
@@ -543,7 +543,7 @@ class OgcFace:
         return self._answered(asked, plan, left, placed=False)
 
     def _finished(self, query: _Asked, plan: QueryPlan | None, left: threading.Event) -> Response:
-        """Return the answer to a query that has its place."""
+        """Return the answer to a query that has a place."""
         _check_there(left)
         planned = self._planned(query, placed=True) if plan is None else plan
         if isinstance(planned, Response):
@@ -552,9 +552,9 @@ class OgcFace:
         return self._answered(query, planned, left, placed=True)
 
     async def _place(self, left: threading.Event) -> None:
-        """Take a place of heavy work. Raises Unavailable when none becomes free in time, Cancelled when the client leaves."""
+        """Take a place for heavy work. Raises Unavailable if none becomes free in time, Cancelled if the client disconnects."""
         until = time.monotonic() + self._queries.limits.wait_s
-        # Looked at before a place is taken: a free one is not for a client that has left already.
+        # Checked before a place is taken, so that no place is given to a client that has already disconnected.
         _check_there(left)
         while not self._queries.try_place():
             _check_there(left)
@@ -563,7 +563,7 @@ class OgcFace:
             await asyncio.sleep(_POLL_S)
 
     def _planned(self, wanted: _Asked, *, placed: bool) -> QueryPlan | Response:
-        """Return the plan; the whole answer when no value is asked for (``estimate=true``, HEAD)."""
+        """Return the plan, or the complete answer if it needs no values (``estimate=true``, HEAD)."""
         plan = self._queries.plan(wanted.shown, wanted.query, placed=placed)
         if wanted.query.selection.estimate:
             return replies.reply(wanted.request, replies.dumps(self._queries.estimate(plan)), headers=wanted.version)
@@ -584,8 +584,8 @@ class OgcFace:
         return reply if isinstance(sent, bytes) else _File(sent, reply.headers)
 
     def _without_values(self, query: _Asked, plan: QueryPlan) -> Response:
-        """Return the headers of GET without a length: it is known only when the values have been read."""
-        # The same decision on gzip, and so on the ETag, as for the document itself.
+        """Return the headers of GET without the length, which is only known after reading the values."""
+        # Decides about gzip, and therefore the ETag, in the same way as for the document.
         like = b" " * min(4096, self._queries.size(plan))
         said = query.version | answered.headers(plan)
         given = replies.reply(
@@ -596,14 +596,14 @@ class OgcFace:
 
 
 def _check_there(left: threading.Event) -> None:
-    """Give up when the client has left. Raises Cancelled."""
+    """Raise Cancelled if the client has disconnected."""
     if left.is_set():
         raise Cancelled("The client has closed the connection.")
 
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A request for values, read and not yet planned."""
+    """A request for values that is parsed but not yet planned."""
 
     request: Request
     shown: PublishedView
@@ -616,7 +616,7 @@ class _Asked:
         return {"Cubeport-Version": self.shown.version.version_id}
 
     def known(self) -> Response | None:
-        """Return 304 when the client has the answer already."""
+        """Return 304 if the client already has the answer."""
         kind = self.query.form.media_type
         reply = replies.reply(
             self.request, b"", media_type=kind, tag=self.tag, cache=self.cache, headers=self.version, varies=_VARIES
@@ -625,7 +625,7 @@ class _Asked:
 
 
 async def _watch(request: Request, left: threading.Event) -> None:
-    """Say when the client leaves: nobody pays for answers that nobody reads."""
+    """Set *left* when the client disconnects, so that no unread answers are made."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
     left.set()
@@ -639,7 +639,7 @@ def _names_version(request: Request, shown: PublishedView) -> bool:
 
 
 class _File(StreamingResponse):
-    """A file without a name as an answer: it is gone when it is sent, or when the client leaves."""
+    """An unnamed file as an answer. It is gone after it is sent or the client disconnects."""
 
     def __init__(self, file: BinaryIO, headers: Mapping[str, str]) -> None:
         self._file = file
@@ -656,7 +656,7 @@ class _File(StreamingResponse):
 
 
 def _pairs(request: Request) -> list[tuple[str, str]]:
-    """Return names and values as given, repeated ones too. Raises InvalidRequest for what is not text."""
+    """Return names and values as given, including repeated ones. Raises InvalidRequest if they are not text."""
     pairs, problems = incoming.pairs(request.scope["query_string"])
     if problems:
         raise InvalidRequest("The query is not text.", errors=problems)
@@ -664,7 +664,7 @@ def _pairs(request: Request) -> list[tuple[str, str]]:
 
 
 def _pairs_with_form(request: Request, name: str, forms: Sequence[Form]) -> list[tuple[str, str]]:
-    """Return the parameters, that of the form (``f``, ``format``) by its own name however it was written."""
+    """Return the parameters, with the form (``f`` or ``format``) by its canonical name."""
 
     def plain(value: str) -> str:
         form = form_named(value, forms)
@@ -674,12 +674,12 @@ def _pairs_with_form(request: Request, name: str, forms: Sequence[Form]) -> list
 
 
 def _form(request: Request, selection: Selection, forms: Sequence[Form]) -> Form:
-    """Return the form of the answer: ``f`` beats ``Accept``, and the first of *forms* is the default.
+    """Return the form of the answer. ``f`` takes precedence over ``Accept``; the default is the first of *forms*.
 
     Raises
     ------
     NotAcceptable
-        When ``Accept`` names none of them.
+        If ``Accept`` accepts none of them.
     """
     if selection.form is not None:
         return next(form for form in forms if form.name == selection.form)
@@ -695,7 +695,7 @@ def _form(request: Request, selection: Selection, forms: Sequence[Form]) -> Form
 
 
 def _offers(forms: Sequence[Form]) -> dict[str, str]:
-    """Return the media types that ``Accept`` may name, with the names of the forms that they mean."""
+    """Return the media types for ``Accept`` with the names of their forms."""
     offers = {media_type: form.name for form in forms for media_type in (form.media_type, *form.also) if "/" in media_type}
     return offers | ({"application/octet-stream": forms[0].name} if forms == _DOWNLOADS else {})
 

@@ -1,4 +1,4 @@
-"""The OpenAPI 3.1 document: every route with its parameters and statuses, from the models that check them."""
+"""The OpenAPI 3.1 document: all routes with parameters and statuses, from the models that validate them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _STATUSES = {
 }
 
 READ = (400, 401, 403, 404, 410, 414, 500, 503)
-"""Statuses of every read."""
+"""The statuses of all reads."""
 WRITE = (*READ, 409, 412, 413, 415)
 INGEST = (*WRITE, 422, 429, 502, 504, 507)
 
@@ -76,7 +76,7 @@ def described(
     media_types: Iterable[str] = ("application/json",),
     schema: type[BaseModel] | None = None,
 ) -> dict[str, Any]:
-    """Return the arguments of a route that say in OpenAPI what its handler takes and gives."""
+    """Return the arguments of a route that describe its parameters and answers in OpenAPI."""
     own = {"collection_id": "coverage_id"} if template.startswith("/ogcapi") else {}
     parameters = [_path_parameter(name, own.get(name, name)) for name in re.findall(r"\{(\w+)(?::\w+)?\}", template)]
     if query is not None:
@@ -131,14 +131,14 @@ def document(
     limits: Mapping[str, int],
     examples: Mapping[str, Any] | None = None,
 ) -> dict[str, Any]:
-    """Return the document: the routes' own words, the *models* as components, our problems as one schema.
+    """Return the document: the descriptions of the routes, the *models* as components, and one schema for problems.
 
     Parameters
     ----------
     examples
-        Values by the name of a parameter, of a dataset that is there: what the page of the API fills in.
+        Example values by the name of a parameter, from an existing dataset. The API page fills them in.
     """
-    made = deepcopy(framework.openapi())  # FastAPI keeps the one that it made
+    made = deepcopy(framework.openapi())  # FastAPI caches its document
     schemas: dict[str, Any] = made.setdefault("components", {}).setdefault("schemas", {})
     for model in models:
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}", mode="serialization")
@@ -154,7 +154,7 @@ def document(
     for path, operations in made["paths"].items():
         for method, operation in operations.items():
             _exemplify(path, operation, examples or {})
-            # FastAPI adds a 200 of its own to what a route declares; ours are complete.
+            # FastAPI adds its own 200 to the declared answers; ours are complete.
             operation["responses"] = {
                 status: answer
                 for status, answer in operation["responses"].items()
@@ -181,7 +181,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "REQUEST": "GetCapabilities",
 }
 _PLACES = {"area": "polygon", "trajectory": "line", "corridor": "line"}
-"""By query: which of the examples its ``coords`` has; the others have a point."""
+"""The example for ``coords`` by query. Other queries have a point."""
 _BODIES: Mapping[str, Any] = {
     "/ingestions": {"dataset_id": "sea-ice", "source": "incoming/*.nc", "template": {"title": "Sea ice"}},
     "/datasets/{dataset_id}/publish": {"version": "latest"},
@@ -190,7 +190,7 @@ _BODIES: Mapping[str, Any] = {
 
 
 def _exemplify(path: str, operation: dict[str, Any], examples: Mapping[str, Any]) -> None:
-    """Give parameters and body of an operation values that work: optional ones that narrow the answer are left empty."""
+    """Set working examples for parameters and body of an operation. Optional parameters that narrow the answer stay empty."""
     required = path.endswith(("/position", "/area", "/cube", "/radius", "/trajectory", "/corridor"))
     place = _PLACES.get(path.rsplit("/", 1)[1])
     known = dict(_EXAMPLES) | dict(examples) | ({"coords": examples.get(place)} if place is not None else {})

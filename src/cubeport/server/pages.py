@@ -1,6 +1,6 @@
-"""Pages for people, and what the API says of itself: landing, problem kinds, OpenAPI, its interactive page, assets.
+"""HTML pages and the description of the API: landing page, problem kinds, OpenAPI, its interactive page, assets.
 
-Everything that a page needs comes from here: no script, style, font or picture of another host, and no inline code.
+Everything that a page needs comes from this server: no script, style, font or picture of another host, and no inline code.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ _ASSETS = (
 OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
 
 _PAGE = 50
-"""Datasets on the landing page."""
+"""How many datasets the landing page shows."""
 
 _CALENDARS = (
     ("standard", "Mixed Julian and Gregorian: Gregorian since 1582-10-15, as in civil life."),
@@ -70,7 +70,7 @@ _ADVICE = {
 
 
 class LandingQuery(incoming.Model):
-    """What the landing page takes."""
+    """The parameters of the landing page."""
 
     f: Literal["json", "html"] | None = None
     q: Annotated[str | None, Field(max_length=500)] = None
@@ -88,7 +88,7 @@ class LandingPage(BaseModel):
 
 
 class ProblemKind(BaseModel):
-    """What a problem's kind means."""
+    """The description of one kind of problem."""
 
     kind: str
     title: str
@@ -98,7 +98,7 @@ class ProblemKind(BaseModel):
 
 
 def routes(parts: Parts, framework: FastAPI) -> APIRouter:
-    """Return the routes of this face; *framework* is asked for its document when somebody wants it."""
+    """Return the routes of this face. *framework* makes the OpenAPI document on request."""
     router = APIRouter()
     face = _Pages(parts, framework)
 
@@ -133,7 +133,7 @@ class _Pages:
         self._url = parts.public_url
         self._openapi: bytes | None = None
         self._about: tuple[str, str] | None = None
-        """The dataset and version that the examples of the document are of."""
+        """The dataset and version of the examples in the document."""
 
     def landing(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], LandingQuery)
@@ -198,7 +198,7 @@ class _Pages:
         return replies.reply(request, self._openapi, media_type=OPENAPI, tag=tag)
 
     def _configured(self) -> dict[str, str]:
-        """Return the first template and the first area, where there are some."""
+        """Return the first template and the first area, if there are any."""
         found = (("template_id", self._parts.service.templates()), ("extent_id", self._parts.service.extents()))
         return {name: min(things) for name, things in found if things}
 
@@ -220,7 +220,7 @@ class _Pages:
 
 
 def _examples(shown: PublishedView | None) -> dict[str, Any]:
-    """Return values of parameters that work for a dataset: a part of it that is small, and has data."""
+    """Return parameter values that work for a dataset and select a small part with data."""
     if shown is None:
         return {}
     dataset_id, cube = shown.texts.dataset_id, shown.description
@@ -279,7 +279,7 @@ class _Asset:
 
 @cache
 def _assets() -> Mapping[str, _Asset]:
-    """Return every file of ours, read and compressed once: the only names that the address knows."""
+    """Return all asset files, read and compressed once. Only their names are valid."""
     found = {}
     for name in _ASSETS:
         content = (files("cubeport.server") / "assets" / name).read_bytes()

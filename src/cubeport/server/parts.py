@@ -1,4 +1,4 @@
-"""What ``main`` hands to the HTTP edge: the service below it and the few settings that it needs, as plain values."""
+"""The parts that ``main`` passes to the server: the service, and the few settings that it needs as plain values."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Page[T](Protocol):
 
 
 class Counted[T](Page[T], Protocol):
-    """One page of a list that may have been counted."""
+    """One page of a list that can have a total."""
 
     @property
     def matched(self) -> int | None: ...
@@ -50,7 +50,7 @@ class Counted[T](Page[T], Protocol):
 
 
 class Reads(Protocol):
-    """What every face that shows datasets asks."""
+    """The methods for faces that show datasets."""
 
     def generation(self) -> int: ...
 
@@ -60,13 +60,13 @@ class Reads(Protocol):
 
 
 class Bytes(Reads, Protocol):
-    """What the Zarr face asks."""
+    """The methods for the Zarr face."""
 
     def was_shown(self, ref: str) -> bool: ...
 
 
 class Lists(Reads, Protocol):
-    """What lists, searches and pages ask."""
+    """The methods for lists, searches and pages."""
 
     def datasets(self, **filters: Any) -> Counted[PublishedView]: ...
 
@@ -78,7 +78,7 @@ class Lists(Reads, Protocol):
 
 
 class Keeps(Lists, Protocol):
-    """What ``/datasets`` asks: every version, and what may be done to a dataset."""
+    """The methods for ``/datasets``: all versions, and the actions on a dataset."""
 
     def versions(
         self, dataset_id: str, *, limit: int = 100, after: tuple[int, str] | None = None
@@ -115,7 +115,7 @@ class Keeps(Lists, Protocol):
 
 
 class Ingests(Reads, Protocol):
-    """What ``/ingestions`` and ``/uploads`` ask."""
+    """The methods for ``/ingestions`` and ``/uploads``."""
 
     def ingest(self, request: IngestionRequest, *, waited_for: bool = True, asker: str | None = None) -> Ingestion: ...
 
@@ -141,7 +141,7 @@ class Ingests(Reads, Protocol):
 
 
 class Offers(Protocol):
-    """What ``/extent`` and ``/dataset-templates`` ask."""
+    """The methods for ``/extent`` and ``/dataset-templates``."""
 
     def extents(self) -> Mapping[str, Extent]: ...
 
@@ -167,7 +167,7 @@ class KeepsZones(Protocol):
 
 
 class Measures(Protocol):
-    """What ``/usage`` and ``/webhooks`` ask."""
+    """The methods for ``/usage`` and ``/webhooks``."""
 
     def webhooks(self) -> list[dict[str, Any]]: ...
 
@@ -179,7 +179,7 @@ class Measures(Protocol):
 
 
 class Mirrors(Protocol):
-    """What ``/replicas`` asks."""
+    """The methods for ``/replicas``."""
 
     def replica(self, ref: str, *, unpublished: bool = False) -> Replica: ...
 
@@ -191,34 +191,34 @@ class Mirrors(Protocol):
 
 
 class Service(Bytes, Keeps, KeepsZones, Ingests, Measures, Mirrors, Offers, Protocol):
-    """The service, as the server calls it: :class:`cubeport.service.service.Service`."""
+    """The service for the server: :class:`cubeport.service.service.Service`."""
 
 
 class Queries(Protocol):
-    """Answers that read values: coverages and downloads. They bring their own routes."""
+    """Answers with values: coverages and downloads, with their own routes."""
 
     def routes(self) -> Any:
         """Return an ``APIRouter`` with ``/ogcapi…`` and ``/datasets/{dataset_id}/download``."""
 
 
 class Draws(Queries, Protocol):
-    """Maps, tiles, legends and thumbnails, with their own routes; and what can be chosen of a field before it is drawn."""
+    """Maps, tiles, legends and thumbnails, with their own routes, and the axes along which a map needs one label."""
 
     def choices(self, shown: PublishedView, selection: Selection) -> Sequence[Choice]: ...
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts:
-    """Everything that the app is made of."""
+    """All parts of the application."""
 
     service: Service
     engine: Reader
     gatekeeper: Gatekeeper
     public_url: str
-    """Where the world finds this service; every link begins with it."""
+    """The public address of the service. All links begin with it."""
     queries: Queries | None = None
     pictures: Draws | None = None
-    """Maps, tiles, legends and thumbnails; they bring their own routes, too."""
+    """Maps, tiles, legends and thumbnails, with their own routes."""
     dap: Queries | None = None
     """OPeNDAP, with its routes."""
 
@@ -232,9 +232,9 @@ class Parts:
     description: str = "Data cubes as STAC, Zarr and OGC API coverages."
     version: str = "0"
     wait_s: float = 60.0
-    """How long ``POST /ingestions`` waits."""
+    """How long ``POST /ingestions`` waits, in seconds."""
     access_log: bool = False
-    """Whether each answer is a line of the log."""
+    """Whether to log one line for each answer."""
     log_form: Literal["text", "json"] = "text"
     cors_origins: tuple[str, ...] = ("*",)
     offload: Literal["none", "x-accel-redirect"] = "none"
@@ -242,10 +242,10 @@ class Parts:
     zone_bytes: int = MOST_BYTES
     """How large a body with zones may be."""
     limits: Mapping[str, int] = field(default_factory=dict)
-    """Shown by ``/info``."""
+    """The limits for ``/info``."""
     info: Mapping[str, Any] = field(default_factory=dict)
-    """``engines, source_kinds, formats, libraries`` of ``/info``."""
+    """``engines``, ``source_kinds``, ``formats`` and ``libraries`` for ``/info``."""
     checks: Mapping[str, Any] = field(default_factory=dict)
-    """What ``/ready`` asks: name → function that raises when the thing does not answer."""
+    """The checks of ``/ready`` by name: functions that raise if the checked part does not respond."""
     metrics: tuple[Metric, ...] = ()
-    """What ``/metrics`` gives besides what was answered."""
+    """The metrics for ``/metrics`` in addition to those of answers."""

@@ -1,8 +1,8 @@
-"""Who is at the other end of a loopback connection, as the kernel of Linux tells it.
+"""Find out who opened a loopback connection, from the Linux kernel.
 
-A loopback peer proves nothing: a reverse proxy or a tunnel on this machine is one too, and it may add no header. So the process
-that opened the connection is looked at: which user it runs as, and whether anything from elsewhere reaches it. What cannot be seen
-(another system, a hidden ``/proc``, a container's own process table) is not proven.
+A loopback peer proves nothing, because a reverse proxy or a tunnel on this machine is one too and may add no headers. Therefore the
+process that opened the connection is examined: its user, and whether it can be reached from elsewhere. If this cannot be seen (on
+other systems, with a hidden ``/proc``, or in a container with its own process table), it counts as not proven.
 """
 
 from __future__ import annotations
@@ -24,15 +24,15 @@ _ANY = frozenset({"00000000", "0" * 32})
 
 
 def asks_for_itself(peer: Address | None, here: Address | None, proc: Path = PROC) -> bool:
-    """Return whether a process of this user opened a loopback connection, and can only have done so for itself.
+    """Return whether a process of this user opened a loopback connection only for itself.
 
-    It listens at no address that others reach, no connection came in to it, and none of its own leads to another machine: so it is
-    neither a proxy nor a tunnel.
+    It must not listen at an address that others can reach, have no incoming connections, and have no connections to other machines.
+    It is then neither a proxy nor a tunnel.
 
     Parameters
     ----------
     peer, here
-        The two ends of the connection, as this process sees them.
+        The two ends of the connection, as seen by this process.
     """
     if peer is None or here is None:
         return False
@@ -54,14 +54,14 @@ class _Socket:
     inode: str
     user: int
     ports: tuple[int, int]
-    """Its own, and that of the other end."""
+    """Its own port, and that of the other end."""
     listens: bool
     is_local: bool
-    """Whether neither end is another machine, and no other machine reaches it."""
+    """Whether neither end is on another machine, and no other machine can reach it."""
 
 
 class _Ways:
-    """The sockets of this machine, and which of them bring something from elsewhere."""
+    """The sockets of this machine, and which of them can be reached from elsewhere."""
 
     def __init__(self, found: Mapping[str, _Socket], unix_ways_in: frozenset[str]) -> None:
         self._found = found
@@ -70,7 +70,9 @@ class _Ways:
         self._by_ports = {each.ports: inode for inode, each in found.items()}
 
     def lead_elsewhere(self, sockets: frozenset[str], ours: frozenset[str]) -> bool:
-        """Return whether others reach a process by one of its *sockets*: other machines, or processes but itself and us."""
+        """Return whether others can reach a process through one of its *sockets*: other machines, or processes except itself and
+        ours.
+        """
         inner = sockets | ours
         return any(
             each in self._unix_ways_in or (each in self._found and self._leads(self._found[each], inner)) for each in sockets
@@ -87,7 +89,7 @@ def _sockets(proc: Path) -> Iterator[_Socket]:
     for table in ("tcp", "tcp6", "udp", "udp6"):
         for fields in _lines(proc / "net" / table):
             if fields[9] == "0":
-                continue  # of no process any more: TIME_WAIT
+                continue  # belongs to no process (TIME_WAIT)
             (local, port), (remote, remote_port) = fields[1].split(":"), fields[2].split(":")
             listens = table.startswith("tcp") and fields[3] == _LISTENS
             yield _Socket(
@@ -100,14 +102,14 @@ def _sockets(proc: Path) -> Iterator[_Socket]:
 
 
 def _is_loopback(hexadecimal: str) -> bool:
-    """Return whether an address of the tables is loopback: words of 32 bits, each with its lowest byte first."""
+    """Return whether an address in the tables is loopback. Addresses are 32-bit words, each with its lowest byte first."""
     if len(hexadecimal) == 8 or hexadecimal.startswith("0000000000000000FFFF0000"):
         return hexadecimal.endswith("7F")
     return hexadecimal == "0" * 24 + "01000000"
 
 
 def _unix_ways_in(proc: Path) -> frozenset[str]:
-    """Return the inodes of Unix sockets by which others come in: those that listen, and the ends that listening ones accepted."""
+    """Return the inodes of Unix sockets through which others can connect: listening sockets, and the ends that they accepted."""
     return frozenset(
         fields[6]
         for fields in _lines(proc / "net" / "unix")
@@ -118,16 +120,16 @@ def _unix_ways_in(proc: Path) -> frozenset[str]:
 def _lines(table: Path) -> Iterator[list[str]]:
     try:
         lines = table.read_text().splitlines()[1:]
-    except OSError:  # not Linux, or not shown here
+    except OSError:  # not Linux, or hidden
         return
     yield from (line.split() for line in lines)
 
 
 def _held(proc: Path) -> Mapping[int, frozenset[str]]:
-    """Return the inodes of the sockets that each process of this user holds, by its id."""
+    """Return the inodes of the open sockets of each process of this user, by process id."""
     user = os.geteuid()
     held: dict[int, frozenset[str]] = {}
-    # Thousands of names, so they stay texts: a Path for each would cost more than all the rest.
+    # There are thousands of names, so they stay texts. A Path for each would cost more than everything else.
     for process in _names(str(proc)):
         folder = f"{proc}/{process}"
         if process.isdecimal() and _owner(folder) == user:
@@ -137,7 +139,7 @@ def _held(proc: Path) -> Mapping[int, frozenset[str]]:
 
 
 def _names(folder: str) -> list[str]:
-    with suppress(OSError):  # it has ended, or is not shown
+    with suppress(OSError):  # it has ended, or is hidden
         return os.listdir(folder)  # noqa: PTH208
     return []
 

@@ -1,4 +1,4 @@
-"""What ``/ready`` tries: one small request to each face, as a reader would send it."""
+"""The probes of ``/ready``: one small request to each face, like that of a reader."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ OF_A_DATASET: Mapping[str, str] = {
     "zarr": "/zarr/{id}/zarr.json",
     "coverage": "/ogcapi/collections/{id}/coverage?estimate=true",
 }
-"""Tried at one dataset after another until one answers: a damaged dataset is not a damaged face."""
+"""Probes that try one dataset after another until one answers, because a damaged dataset does not mean a damaged face."""
 
 LASTS_S = 2.0
-"""How long a result is given again: anybody may ask, and asking must cost little."""
+"""How long a result is cached, in seconds, because anybody may request it."""
 TIMEOUT_S = 10.0
 
 
 class Probes:
-    """Tries each face of *app*, at most once in :data:`LASTS_S`.
+    """Tests each face of *app*, at most once in :data:`LASTS_S`.
 
     Parameters
     ----------
     app
-        The whole application: a probe passes all that a request passes, but the check of keys.
+        The complete application. A probe passes through everything that a request does, except authorisation.
     """
 
     def __init__(self, app: ASGIApp, *, queries: bool) -> None:
@@ -48,7 +48,7 @@ class Probes:
         self._found: tuple[float, Mapping[str, str]] = (-LASTS_S, {})
 
     async def __call__(self) -> Mapping[str, str]:
-        """Return the name of each face with ``ok``, or with what is wrong."""
+        """Return ``ok`` or the problem of each face, by name."""
         async with self._trying:
             if time.monotonic() - self._found[0] >= LASTS_S:
                 self._found = (time.monotonic(), await self._try())

@@ -1,6 +1,6 @@
-"""Errors as problem documents (RFC 9457): the one table of statuses, and nothing in an answer that should stay inside.
+"""Errors as problem documents (RFC 9457), with the table of statuses.
 
-Every member is safe to show: no traceback, path, SQL or secret, and never the value that was refused.
+All members are safe to show. They contain no traceback, path, SQL or secret, and never the refused value.
 """
 
 from __future__ import annotations
@@ -38,13 +38,14 @@ STATUS: Mapping[type[CubeportError], int] = {
     errors.NoSpace: 507,
     errors.Corrupt: 500,
 }
-"""By class; a class without a row has that of the nearest one above it."""
+"""The status by error class. A class without a row has the status of its nearest base class."""
 
 _RETRY_AFTER_S = {429: 1, 503: 5}
 _RESERVED = frozenset({"type", "kind", "title", "status", "detail", "instance", "errors", "code", "description"})
 _LONGEST_TEXT = 200
 _MOST_ERRORS = 100
-"""So that no answer grows with what was sent; of a request, fewer are listed (:data:`cubeport.server.incoming.MAX_ERRORS`)."""
+"""The largest number of listed problems, so that answers do not grow with the request. For requests,
+:data:`cubeport.server.incoming.MAX_ERRORS` is lower."""
 _SERVER_PATH = re.compile(r"(?<![\w:/.])/(?:[\w.@+-]+/)+[\w.@+-]*")
 
 
@@ -54,7 +55,7 @@ def status_of(kind: type[CubeportError]) -> int:
 
 
 def document(exc: CubeportError, *, public_url: str, request_id: str) -> dict[str, Any]:
-    """Return the problem document of *exc*. ``code`` and ``description`` are what the OGC and STAC schemas call kind and detail."""
+    """Return the problem document of *exc*. ``code`` and ``description`` are the OGC and STAC names of kind and detail."""
     status = status_of(type(exc))
     detail = _detail(exc, status, public_url)
     problem: dict[str, Any] = {
@@ -69,13 +70,13 @@ def document(exc: CubeportError, *, public_url: str, request_id: str) -> dict[st
         "description": detail,
     }
     members = {name: value for name, value in exc.members.items() if name not in _RESERVED and value is not None}
-    # Redaction cuts the query off a URL, as it may hold a secret; what else can be asked is a URL of ours, and all query.
+    # Redaction removes the query of a URL, which can contain a secret. Alternatives are URLs of ours that need their query.
     ours = {name: members.pop(name) for name in ("alternatives",) if name in members}
     return {**problem, **redact(members), **ours}
 
 
 def headers(exc: CubeportError) -> dict[str, str]:
-    """Return the headers that the status of *exc* asks for."""
+    """Return the headers that the status of *exc* needs."""
     status = status_of(type(exc))
     found: dict[str, str] = {}
     if status == 401:
@@ -93,7 +94,7 @@ def body(exc: CubeportError, *, public_url: str, request_id: str) -> bytes:
 
 
 def dumps(problem: Mapping[str, Any]) -> bytes:
-    """Return a problem document as bytes, whatever its members are."""
+    """Return any problem document as bytes."""
     return json.dumps(problem, ensure_ascii=False, allow_nan=False, default=str).encode("utf-8", "replace")
 
 
@@ -102,7 +103,7 @@ def _detail(exc: CubeportError, status: int, public_url: str) -> str:
         return "Something in the service went wrong; its log has the request id."
     message = redact_text(exc.message)
     if status >= 500:
-        # What is wrong with us may be said in words that name our files.
+        # Messages about internal errors can name our files.
         message = _SERVER_PATH.sub("…", message)
     return " ".join(_sentence(each) for each in (message, _next(exc.next_step, public_url)) if each)
 
@@ -114,11 +115,11 @@ _INSTEAD = {
     "cubeport jobs": "/ingestions",
     "cubeport zones list": "/zones",
 }
-"""Where a caller over HTTP finds what the command lists."""
+"""The URLs at which HTTP callers find what a command lists."""
 
 
 def _next(step: str | None, public_url: str) -> str | None:
-    """Return the next step as a sentence; a command is of no use over HTTP, but for those that a route stands for."""
+    """Return the next step as a sentence. Commands are useless over HTTP, except those for which there is a route."""
     if step is not None and step.startswith("cubeport "):
         return f"Next: GET {public_url}{_INSTEAD[step]}" if step in _INSTEAD else None
     return f"Next: {step}" if step and not step[0].isupper() else step

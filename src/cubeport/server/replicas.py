@@ -1,4 +1,4 @@
-"""``/replicas``: versions that another instance sends, object by object, and what it needs to know of ours."""
+"""``/replicas``: receive versions from another instance, object by object, and describe ours to it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cubeport.service.replicate import Replica
 MOST_MANIFEST = 128 << 20
 MOST_OBJECT = 256 << 20
 TOLD = 1_000
-"""Missing objects that are named in one answer."""
+"""How many missing objects one answer names."""
 
 _IN_MEMORY = 4 << 20
 _PIECE = 1 << 20
@@ -95,7 +95,7 @@ class _Replicas:
 
 
 async def _taken(request: Request, most: int) -> IO[bytes]:
-    """Return the body as a file, which is on the disk when it is long. Raises TooLarge."""
+    """Return the body as a file, which is on the disk if it is long. Raises TooLarge."""
     incoming.query(request.scope["query_string"], incoming.NoParameters)
     file: IO[bytes] = tempfile.SpooledTemporaryFile(_IN_MEMORY)  # noqa: SIM115 - closed by who gets it
     try:

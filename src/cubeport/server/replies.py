@@ -1,6 +1,6 @@
 """Answers: strong ETags from values, 304 before any document is built, gzip for text.
 
-An ETag is ``"{version or generation}-{digest}"`` of all that the bytes depend on, so it is known before they are.
+An ETag is ``"{version or generation}-{digest}"`` of everything on which the bytes depend, so it is known before the bytes are.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from cubeport.server import incoming
 from cubeport.server.negotiation import JSON
 
 REVISION = 1
-"""Counts up when a document changes its shape: answers kept by clients are then asked for again."""
+"""Increases if the form of a document changes, so that clients request cached answers again."""
 
 NO_CACHE = "no-cache"
 IMMUTABLE = "public, max-age=31536000, immutable"
@@ -35,17 +35,18 @@ PAGE_HEADERS = {
         "base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
     ),
 }
-"""What every page carries: nothing from outside, no inline code."""
+"""The headers of all pages: nothing from other hosts, and no inline code."""
 
 _GZIP_FROM = 1024
 _LARGE = 1 << 18
-"""Bytes from which gzip's fastest level pays: on values of a coverage it takes half the time of level 4, for a tenth more bytes."""
+"""From this size in bytes, gzip's fastest level is used. For values of a coverage it takes half the time of level 4, with a tenth
+more bytes."""
 _COMPRESSIBLE = ("json", "html", "csv", "xml", "css", "javascript", "svg")
 _ETAGS = re.compile(r'(?:W/)?"([^"]*)"')
 
 
 def etag(head: str, *values: object) -> str:
-    """Return the strong ETag of *values*, begun by a version id or a generation."""
+    """Return the strong ETag of *values*, which begins with a version id or a generation."""
     digest = hashlib.sha256("\0".join(str(value) for value in values).encode()).hexdigest()
     return f'"{head[:16]}-{digest[:16]}"'
 
@@ -53,7 +54,7 @@ def etag(head: str, *values: object) -> str:
 def etag_of(shown: PublishedView, request: Request, form: str, public_url: str, *more: object, fixed: bool = False) -> str:
     """Return the ETag of a document about one dataset.
 
-    *fixed*: the answer depends on the version alone, so an edit of the record leaves it as it is.
+    With *fixed*, the answer depends only on the version, so an edit of the record does not change it.
     """
     record = () if fixed else (shown.record_version, shown.record_id)
     query = request.scope.get("query_string", b"").decode("latin-1")
@@ -62,18 +63,18 @@ def etag_of(shown: PublishedView, request: Request, form: str, public_url: str, 
 
 
 def etag_at(shown: PublishedView, path: str, form: str, public_url: str, *more: object) -> str:
-    """Return the ETag that a document at *path* without query has, for the check of an ``If-Match``."""
+    """Return the ETag of the document at *path* without a query, to check an ``If-Match``."""
     return etag(shown.version.version_id, path, "", form, shown.record_version, shown.record_id, REVISION, public_url, *more)
 
 
 def etag_of_list(generation: int, request: Request, form: str, public_url: str) -> str:
-    """Return the ETag of a list: it holds for one generation of the catalog."""
+    """Return the ETag of a list. It is valid for one generation of the catalog."""
     query = request.scope.get("query_string", b"").decode("latin-1")
     return etag(f"g{generation}", request.scope.get("path", ""), query, form, generation, REVISION, public_url)
 
 
 def fits(header: str | None, tag: str) -> bool:
-    """Return whether an ``If-None-Match`` names *tag* (weak comparison, RFC 9110 13.1.2)."""
+    """Return whether an ``If-None-Match`` contains *tag* (weak comparison, RFC 9110, 13.1.2)."""
     return header is not None and (header.strip() == "*" or tag.strip('"') in _ETAGS.findall(header))
 
 
@@ -89,7 +90,7 @@ def reply(
     status: int = 200,
     zipped: bytes | None = None,
 ) -> Response:
-    """Return the answer, or 304 without calling *build* when the client has it already. *zipped*: the content compressed."""
+    """Return the answer, or 304 without calling *build* if the client already has it. *zipped* is the compressed content."""
     compressible = any(part in media_type for part in _COMPRESSIBLE)
     wants_gzip = compressible and _accepts_gzip(request.headers.get("accept-encoding", ""))
     fields = {"Cache-Control": cache, **(headers or {})}
@@ -129,7 +130,7 @@ def dumps(value: Any) -> bytes:
 
 
 def check_if_match(request: Request, tags: Iterable[str]) -> None:
-    """Refuse a write whose ``If-Match`` names another state than one of *tags*. Raises PreconditionFailed."""
+    """Refuse a write whose ``If-Match`` is none of *tags*. Raises PreconditionFailed."""
     wanted = request.headers.get("if-match")
     if wanted is None or wanted.strip() == "*":
         return
@@ -141,23 +142,23 @@ def check_if_match(request: Request, tags: Iterable[str]) -> None:
 
 
 def versioned(shown: PublishedView) -> dict[str, str]:
-    """Return the header that names the version of an answer."""
+    """Return the header with the version of an answer."""
     return {"Cubeport-Version": shown.version.version_id}
 
 
 def fresh(content: bytes, *, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:
-    """Return what no cache may keep: it tells of one moment."""
+    """Return an answer that no cache may store, because it describes one moment."""
     return Response(content, status, headers={"Cache-Control": "no-store", "Content-Type": "application/json", **(headers or {})})
 
 
 def by_content(request: Request, document: Mapping[str, Any]) -> Response:
-    """Answer what comes from files and not from the catalog: its ETag is that of its bytes."""
+    """Answer with a document that comes from files instead of the catalog. Its ETag is computed from its bytes."""
     content = dumps(document)
     return reply(request, content, tag=etag("content", content.decode()))
 
 
 def page_links(address: str, request: Request, following: str | None) -> list[Link]:
-    """Return the links of one page of the list at *address*: itself and, with the cursor *following*, the next one."""
+    """Return the links of one page of the list at *address*: to itself and, with the cursor *following*, to the next page."""
     values = incoming.parameters(request.scope["query_string"])[0]
     query = f"?{urlencode(values)}" if values else ""
     links = [Link(href=f"{address}{query}", rel="self", title="This page", type=JSON)]

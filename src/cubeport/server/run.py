@@ -1,4 +1,4 @@
-"""Listening: sockets bound first, the application made for their address, requests drained at the end."""
+"""Run the server: bind the sockets first, make the application for their address, and drain requests at the end."""
 
 from __future__ import annotations
 
@@ -30,19 +30,19 @@ from cubeport.server.edge import Edge
 log = logging.getLogger("cubeport.server")
 
 DRAIN_S = 30
-"""How long running requests may take to end after SIGTERM."""
+"""How long running requests may take after SIGTERM, in seconds."""
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a listening socket; port 0 takes a free one.
+    """Return a listening socket. Port 0 selects a free port.
 
     Raises
     ------
     Unavailable
-        When the address is taken or not this machine's.
+        If the address is in use or does not belong to this machine.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named, not 0: asyncio sends small answers without delay only then (46 ms each were measured).
+    # The protocol is given explicitly, because asyncio only then sends small answers without delay (46 ms each, measured).
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -56,15 +56,15 @@ def bind(host: str, port: int) -> socket.socket:
 
 
 def address(bound: socket.socket) -> str:
-    """Return the URL of what was bound."""
+    """Return the URL of a bound socket."""
     host, port = bound.getsockname()[:2]
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
 def connections(wanted: int) -> int:
-    """Raise this process's soft limit of open files for *wanted* connections, and return how many it allows.
+    """Raise the soft limit of open files for *wanted* connections, and return how many connections it allows.
 
-    Each connection holds a descriptor, and next to them answers are read from files: 256 are kept for those.
+    Each connection needs a descriptor. 256 more are reserved for the files of answers.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     needed = wanted + Edge.SPARE + _FILES + _BACKLOG
@@ -84,18 +84,18 @@ def connections(wanted: int) -> int:
 
 _FILES = 256
 _BACKLOG = 2_048
-"""Connections that the event loop may accept in one turn, before any of them is counted."""
+"""How many connections the event loop can accept in one turn, before any of them is counted."""
 
 
 def serve(
     app: ASGIApp, bound: Sequence[socket.socket], *, max_connections: int = 1_000, ready: Callable[[], None] | None = None
 ) -> None:
-    """Answer until SIGINT or SIGTERM, then let running requests end (30 s at most), and return.
+    """Answer until SIGINT or SIGTERM, then wait up to 30 s for running requests, and return.
 
     Parameters
     ----------
     ready
-        Called once requests are answered.
+        Called when the server is ready.
     """
     config = uvicorn.Config(
         app,
@@ -105,7 +105,7 @@ def serve(
         log_config=None,
         access_log=False,
         server_header=False,
-        # Forwarding headers decide nothing here: links come from public_url.
+        # Forwarding headers are ignored here, because links come from public_url.
         proxy_headers=False,
         backlog=_BACKLOG,
         timeout_keep_alive=10,
@@ -115,15 +115,15 @@ def serve(
 
 
 def serve_many(work: Callable[[Callable[[], None]], object], count: int, *, ready: Callable[[], None] | None = None) -> int:
-    """Keep *count* processes serving until SIGINT or SIGTERM, then let each drain; return the exit code.
+    """Keep *count* server processes running until SIGINT or SIGTERM, then let each drain. Return the exit code.
 
     Parameters
     ----------
     work
-        What each process does: it builds its own parts, calls what it is given once it answers, and serves until SIGTERM. It is
-        started in a fresh interpreter (never a fork of this one), so it must be picklable.
+        The function of each process. It builds its own parts, calls its argument when it is ready, and serves until SIGTERM. It
+        runs in a new interpreter, not in a fork, so it must be picklable.
     ready
-        Called once every process answers.
+        Called when all processes are ready.
     """
     context = multiprocessing.get_context("spawn")
     stopping = threading.Event()
@@ -150,7 +150,7 @@ def serve_many(work: Callable[[Callable[[], None]], object], count: int, *, read
 
 
 class _Worker:
-    """One server process, started again when it dies; one that never answered is a fault that starting again does not cure."""
+    """One server process. It is restarted if it dies, but not if it was never ready, because a restart would not help."""
 
     def __init__(self, context: SpawnContext, work: Callable[[Callable[[], None]], object]) -> None:
         self._context = context
@@ -179,7 +179,7 @@ class _Worker:
 def _in_worker(work: Callable[[Callable[[], None]], object], ready: Event) -> None:
     parent = multiprocessing.parent_process()
     assert parent is not None
-    # A parent that was killed cannot stop us: its end is watched, so that no orphan holds the port.
+    # A killed parent cannot stop this process, so it watches the parent, and no orphan keeps the port.
     threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
     work(ready.set)
 
@@ -190,7 +190,9 @@ def _end_with(sentinel: int) -> None:
 
 
 class _Quiet:
-    """Logs what fails in the event loop. A lack of descriptors is one line a second: asyncio reports it for each connection."""
+    """Logs errors of the event loop. A lack of descriptors is logged once a second, because asyncio reports it for each
+    connection.
+    """
 
     def __init__(self) -> None:
         self._logged = -math.inf
@@ -222,7 +224,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Stop at a signal and return; uvicorn's own raises it again, which would skip closing the parts."""
+        """Stop at a signal and return. uvicorn's own method raises the signal again, which would skip closing the parts."""
         if threading.current_thread() is not threading.main_thread():
             yield
             return

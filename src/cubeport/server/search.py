@@ -1,6 +1,6 @@
-"""The parameters of STAC searches: read, checked, and handed to the service as values.
+"""Parse and validate the parameters of STAC searches, and pass them to the service as values.
 
-Item Search and Collection Search, with the extensions Fields, Sort, Filter and Free-text, by GET and POST alike.
+It covers Item Search and Collection Search with the extensions Fields, Sort, Filter and Free-text, by GET and POST.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from cubeport.service.items import ItemSearch, Order
 MAX_PAGE = 1_000
 MAX_VERTICES = 10_000
 MAX_VALUES = 32_000
-"""JSON values in the body of a search: a geometry of 10,000 vertices has 30,000."""
+"""The largest number of JSON values in the body of a search. A geometry with 10,000 vertices has 30,000."""
 
 CRS84 = "http://www.opengis.net/def/crs/OGC/1.3/CRS84"
 
@@ -44,7 +44,7 @@ def _datetime(text: str) -> str:
 
 
 def check_box(numbers: list[float]) -> list[float]:
-    """Return *numbers* if they are a box of 4 or 6; west > east crosses the antimeridian. Raises ValueError."""
+    """Return *numbers* if they are a box of 4 or 6 numbers; west > east crosses the antimeridian. Raises ValueError."""
     if len(numbers) not in (4, 6):
         raise ValueError("must be 4 or 6 numbers")
     west, south, east, north = _flat(numbers)
@@ -78,14 +78,14 @@ _Crs = Annotated[str, AfterValidator(_crs84)]
 
 
 class SortKey(incoming.Model):
-    """One key of an order."""
+    """One sort key."""
 
     field: Annotated[str, Field(max_length=100)]
     direction: Literal["asc", "desc"] = "asc"
 
 
 class FieldsBody(incoming.Model):
-    """Which fields of each document are given."""
+    """The fields to include and exclude."""
 
     include: Names | None = None
     exclude: Names | None = None
@@ -109,7 +109,7 @@ class Search(incoming.Model):
 
 
 class Paged(incoming.Model):
-    """What every list of items or collections takes by GET."""
+    """The GET parameters of all lists of items or collections."""
 
     bbox: Annotated[str | None, Field(description="west,south,east,north; west > east crosses 180°")] = None
     datetime: Annotated[str | None, Field(description="An RFC 3339 instant, or an interval a/b, ../b, a/..")] = None
@@ -124,20 +124,20 @@ class Paged(incoming.Model):
 
 
 class SearchQuery(Paged):
-    """What ``GET /stac/search`` takes: lists with commas, a geometry as GeoJSON text."""
+    """The parameters of ``GET /stac/search``: lists separated by commas, and a geometry as GeoJSON text."""
 
     collections: Annotated[str | None, Field(description="Collection ids, with commas")] = None
     intersects: Annotated[str | None, Field(description="A GeoJSON geometry")] = None
 
 
 class CollectionsQuery(Paged):
-    """What ``GET /stac/collections`` takes."""
+    """The parameters of ``GET /stac/collections``."""
 
     q: Annotated[str | None, Field(max_length=500, description="Words to find; commas separate texts of which any fits")] = None
 
 
 def read(query: Paged) -> Search:
-    """Return a query as the body says it. Raises InvalidRequest."""
+    """Return a GET query in the form of the body. Raises InvalidRequest."""
     problems: list[Problem] = []
     values: dict[str, Any] = {
         name: value for name, value in query.model_dump(by_alias=True, exclude={"q"}).items() if value is not None
@@ -208,12 +208,13 @@ _COLLECTION_ORDERS: Mapping[str, str] = {
 
 
 def items(search: Search) -> ItemSearch:
-    """Return the search for items as the service takes it.
+    """Return the item search for the service.
 
     Raises
     ------
     InvalidRequest
-        For a ``bbox`` next to ``intersects``, a bad geometry, an order by what cannot be sorted by, or a bad filter.
+        For ``bbox`` together with ``intersects``, an invalid geometry, an order by a field that cannot be sorted, or an invalid
+        filter.
     """
     if search.bbox is not None and search.intersects is not None:
         why = "bbox and intersects cannot be combined; send one of them"
@@ -225,7 +226,7 @@ def items(search: Search) -> ItemSearch:
     ids = frozenset(search.ids) if search.ids is not None else None
     collections = frozenset(search.collections) if search.collections is not None else None
     if filtered is not None:
-        # What the index can tell is asked of it; the whole filter is asked of what it finds.
+        # The index checks the conditions that it can, and the complete filter is applied to its results.
         tests.append(filtered.fits)
         ids, collections = _both(ids, filtered.values_of("id")), _both(collections, filtered.values_of("collection"))
         box = filtered.box if box is None else box
@@ -269,7 +270,7 @@ def _filter(search: Search) -> cql2.Filter | None:
 
 
 def fields(search: Search) -> Fields | None:
-    """Return which fields of each document are asked for; ``None`` for all."""
+    """Return the requested fields of each document; ``None`` for all."""
     given = search.fields
     return Fields(frozenset(given.include or ()), frozenset(given.exclude or ())) if given is not None else None
 
@@ -278,7 +279,7 @@ def fields(search: Search) -> Fields | None:
 
 
 def collections(search: Search, q: str | None) -> CollectionSearch:
-    """Return the search for collections as the service takes it. Raises InvalidRequest."""
+    """Return the collection search for the service. Raises InvalidRequest."""
     filtered = _filter(search)
     ids = frozenset(search.ids) if search.ids is not None else None
     box = _flat(search.bbox) if search.bbox is not None else None
@@ -303,7 +304,7 @@ def collections(search: Search, q: str | None) -> CollectionSearch:
 
 
 def _around(geometry: Any) -> Box | None:
-    """Return the box around a geometry; ``None`` where it reaches out of the world, for which no box of ours stands."""
+    """Return the bounding box of a geometry; ``None`` if it extends beyond the world, so that no valid box contains it."""
     west, south, east, north = geometry.bounds
     inside = west >= -180 and east <= 180 and south >= -90 and north <= 90
     return (west, south, east, north) if inside else None
@@ -313,7 +314,7 @@ def _meets(geometry: Any) -> Callable[[Mapping[str, Any]], bool]:
     from shapely.geometry import shape
 
     def meets(facts: Mapping[str, Any]) -> bool:
-        own = facts["geometry"]  # an item without a place has none, and meets none
+        own = facts["geometry"]  # an item without a place has no geometry and intersects none
         return own is not None and bool(shape(dict(own)).intersects(geometry))
 
     return meets
@@ -336,6 +337,6 @@ def _geometry(document: Mapping[str, Any]) -> Any:
 
 
 def _binding(search: Search) -> str:
-    """Return what a token is bound to: the query without page and token."""
+    """Return the text to which a token is bound: the query without page and token."""
     said = search.model_dump(mode="json", exclude={"token", "limit", "fields"})
     return hashlib.sha256(dumps(said).encode()).hexdigest()[:12]

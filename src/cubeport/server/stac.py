@@ -1,4 +1,4 @@
-"""The STAC face: sealed documents joined with the record's texts; a request only fills in links."""
+"""The STAC face: sealed documents merged with the record's texts and links."""
 
 from __future__ import annotations
 
@@ -88,7 +88,7 @@ class _Stac:
             **({"download_cells": parts.limits["download_cells"]} if "download_cells" in parts.limits else {}),
         )
 
-        # Threads of their own: a search may take seconds, and what else needs a thread does not wait for it.
+        # Searches have their own threads, because a search can take seconds and must not delay other work.
         self._searching = ThreadPoolExecutor(max_workers=4, thread_name_prefix="search")
 
     def catalog(self, request: Request) -> Response:
@@ -157,7 +157,7 @@ class _Stac:
     def collection(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         shown = self._service.shown(request.path_params["collection_id"])
-        # Its links name every retained version, so it is as old as the catalog's last commit.
+        # Its links contain all retained versions, so it can change with every commit of the catalog.
         tag = replies.etag_of(shown, request, "json", self._url, self._service.generation())
 
         def build() -> bytes:
@@ -241,7 +241,7 @@ class _Stac:
         return replies.dumps(page)
 
     def _dataset(self, request: Request) -> PublishedView:
-        """Return the dataset of an items address; a pinned collection has the same items."""
+        """Return the dataset of an items URL. A pinned collection has the same items."""
         return self._service.shown(request.path_params["collection_id"])
 
 

@@ -1,4 +1,4 @@
-"""What this process answered: counts for ``/metrics``, in the text form of Prometheus (0.0.4), and the access log."""
+"""Count the answers of this process for ``/metrics``, in the text format of Prometheus (0.0.4), and write the access log."""
 
 from __future__ import annotations
 
@@ -20,32 +20,32 @@ MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """One thing that is measured, when somebody asks."""
+    """A metric that is measured on request."""
 
     name: str
     kind: Literal["gauge", "counter"]
     text: str
-    """What it is, for ``# HELP``."""
+    """The description for ``# HELP``."""
     values: Callable[[], Mapping[str, float]]
     """Returns the values by label text: ``""``, ``state="ok"``."""
 
 
 BUCKETS_S = (0.005, 0.025, 0.1, 0.5, 2.0, 10.0, 60.0)
-"""Upper bounds of the times of answers."""
+"""The upper bounds of the histogram of response times, in seconds."""
 
 _BATCH = 200
 _DELAY_S = 0.5
 
 
 class Traffic:
-    """Counts answers by route, method and status. Used by the event loop alone, so it needs no lock.
+    """Counts answers by route, method and status. Only the event loop uses it, so it needs no lock.
 
     Parameters
     ----------
     write
-        Takes lines of the access log; ``None`` keeps no log.
+        Writes lines of the access log; ``None`` for no log.
     form
-        Whether a line is words or a JSON object.
+        Whether a line is plain text or a JSON object.
     """
 
     def __init__(self, write: Callable[[str], object] | None = None, form: Literal["text", "json"] = "text") -> None:
@@ -60,7 +60,7 @@ class Traffic:
     def add(
         self, *, route: str, method: str, target: str, peer: str, status: int, size: int, seconds: float, request_id: str
     ) -> None:
-        """Note one answer, when its last byte was given to the connection."""
+        """Count one answer after its last byte was passed to the connection."""
         method = method if method in _METHODS else "OTHER"
         self._requests[route, method, status] += 1
         self._bytes[route] += size
@@ -82,20 +82,20 @@ class Traffic:
                 "request_id": request_id,
             }
             self._lines.append(f"{json.dumps(document) if self._form == 'json' else _words(document)}\n")
-            # Several lines in one write: a line each would cost more than a small answer.
+            # Several lines are written together, because writing each line would cost more than a small answer.
             if len(self._lines) >= _BATCH:
                 self.flush()
             elif len(self._lines) == 1:
                 asyncio.get_running_loop().call_later(_DELAY_S, self.flush)
 
     def flush(self) -> None:
-        """Write the lines of the access log that wait."""
+        """Write the waiting lines of the access log."""
         if self._write is not None and self._lines:
             lines, self._lines = self._lines, []
             self._write("".join(lines))
 
     def text(self, metrics: Iterable[Metric]) -> str:
-        """Return everything counted, and *metrics*; one that cannot be measured now is left out."""
+        """Return all counts and *metrics*. A metric that cannot be measured now is omitted."""
         return "".join(f"{line}\n" for line in self._all(metrics))
 
     def _all(self, metrics: Iterable[Metric]) -> Iterable[str]:
@@ -117,14 +117,14 @@ class Traffic:
             try:
                 values = metric.values()
             except (CubeportError, OSError):
-                continue  # cubeport_check says what does not answer
+                continue  # cubeport_check shows what does not respond
             yield from _head(metric.name, metric.kind, metric.text)
             for labels, value in sorted(values.items()):
                 yield f"{metric.name}{{{labels}}} {value:.17g}" if labels else f"{metric.name} {value:.17g}"
 
 
 def _face(route: str) -> str:
-    """Return the face that a route belongs to, by its first part."""
+    """Return the face of a route, by its first part."""
     return route.split("/")[1] or "pages" if route.startswith("/") else route
 
 
@@ -136,7 +136,7 @@ def _head(name: str, kind: str, text: str) -> tuple[str, str]:
 
 
 def _words(document: Mapping[str, Any]) -> str:
-    """Return the line of an answer in words, each without a space."""
+    """Return the text line of an answer. No word in it contains a space."""
     return "{time} {peer} {method} {target} {status} {bytes} {ms}ms {request_id}".format_map(
         {**document, "target": _printable(document["target"])}
     )
@@ -146,13 +146,13 @@ _PLAIN = re.compile("[!-~]{1,2000}")
 
 
 def _printable(text: str) -> str:
-    """Return a target of a request as one word of a line: what could break the line or the terminal is escaped."""
+    """Return the target of a request as one word, with characters that could break the line or the terminal escaped."""
     if _PLAIN.fullmatch(text):
         return text
     return "".join(each if "!" <= each <= "~" else f"\\x{ord(each):02x}" for each in text[:2000])
 
 
 def to_stderr(text: str) -> None:
-    """Write lines of the access log where the rest of the log goes."""
+    """Write lines of the access log to standard error, like the rest of the log."""
     sys.stderr.write(text)
     sys.stderr.flush()

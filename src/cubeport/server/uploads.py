@@ -1,4 +1,4 @@
-"""``POST /uploads``: the bytes of a file, which an ingestion then names as ``upload:ID``."""
+"""``POST /uploads``: receive a file, which can then be ingested as ``upload:ID``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _AT_ONCE = 1 << 20
 
 
 class UploadQuery(incoming.Model):
-    """What ``POST /uploads`` takes."""
+    """The parameters of ``POST /uploads``."""
 
     filename: Annotated[str, Field(min_length=1, max_length=200, description="A label; what could be a path is taken out")] = (
         "upload"

@@ -1,6 +1,6 @@
-"""WMS 1.3.0 at ``/wms/{dataset_id}`` and WMTS 1.0.0 at ``/wmts/{dataset_id}``: for QGIS, GDAL, ArcGIS and OpenLayers.
+"""WMS 1.3.0 at ``/wms/{dataset_id}`` and WMTS 1.0.0 at ``/wmts/{dataset_id}``, for QGIS, GDAL, ArcGIS and OpenLayers.
 
-Each dataset is a service of its own, so capabilities stay small; its layers are the fields of all its grids.
+Each dataset is a separate service, so capabilities stay small. Its layers are the fields of all its grids.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ from cubeport.service.pictures import MOST_SIDE, PictureQuery, Pictures
 
 PNG = "image/png"
 _LISTED_LABELS = 2_000
-"""Labels of an axis that capabilities list; more are given as an interval where they are even."""
+"""Capabilities list up to this many labels of an axis. If there are more and they are even, they are given as an interval."""
 _SYSTEMS = ("CRS:84", "EPSG:4326", "EPSG:3857")
 _POLAR = 60.0
-"""Latitude from which the polar systems of the Arctic and of Antarctica are listed."""
+"""The polar systems of the Arctic and of Antarctica are listed for data beyond this latitude."""
 
 
 class MapRequest(incoming.Model):
-    """What a WMS takes; for the definition: names are read in any case."""
+    """The parameters of a WMS, for the API definition. Names are case-insensitive."""
 
     REQUEST: Annotated[str | None, Field(description="GetCapabilities (default), GetMap or GetFeatureInfo")] = None
     SERVICE: Annotated[str | None, Field(description="WMS")] = None
@@ -63,7 +63,7 @@ class MapRequest(incoming.Model):
 
 
 class TileRequest(incoming.Model):
-    """What a WMTS takes; for the definition: names are read in any case."""
+    """The parameters of a WMTS, for the API definition. Names are case-insensitive."""
 
     REQUEST: Annotated[str | None, Field(description="GetCapabilities (default) or GetTile")] = None
     SERVICE: Annotated[str | None, Field(description="WMTS")] = None
@@ -78,7 +78,7 @@ class TileRequest(incoming.Model):
 
 
 class _Refused(Exception):
-    """A request that the service does not take, with the code of the standard."""
+    """A refused request, with the error code of the standard."""
 
     def __init__(self, text: str, code: str | None = None, parameter: str | None = None) -> None:
         super().__init__(text)
@@ -116,7 +116,7 @@ class WebMaps:
         return await to_thread.run_sync(self._answer, request, self._wmts, _wmts_problem, limiter=self._threads)
 
     async def wmts_capabilities(self, request: Request) -> Response:
-        """Answer the capabilities at their own address."""
+        """Answer the capabilities at their own URL."""
 
         def build(request: Request, shown: PublishedView, _: Mapping[str, str]) -> Response:
             return self._capabilities(request, shown, "wmts")
@@ -129,7 +129,7 @@ class WebMaps:
         handle: Callable[[Request, PublishedView, Mapping[str, str]], Response],
         refuse: Callable[[str | None, str | None, str], bytes],
     ) -> Response:
-        """Answer as the standard says: refusals are XML, with the status that HTTP has for them."""
+        """Answer as the standard requires: refusals are XML, with the appropriate HTTP status."""
         shown = self._service.shown(request.path_params["dataset_id"])
         try:
             return handle(request, shown, _parameters(request))
@@ -185,7 +185,7 @@ class WebMaps:
         return layer, query
 
     def _wishes(self, shown: PublishedView, field: str, given: Mapping[str, str]) -> dict[str, Any]:
-        """Return ``datetime`` and ``subsets`` of the dimensions that were asked for, one label each."""
+        """Return ``datetime`` and ``subsets`` for the requested dimensions, with one label each."""
         found: dict[str, Any] = {}
         subsets = []
         for each in self._pictures.dimensions(shown, field):
@@ -315,7 +315,7 @@ _TILE = ("tilematrix", "tilerow", "tilecol")
 
 
 def _parameters(request: Request) -> dict[str, str]:
-    """Return the parameters, whose names are read in any case. Raises InvalidRequest."""
+    """Return the parameters with case-insensitive names. Raises InvalidRequest."""
     pairs, found = incoming.pairs(request.scope["query_string"])
     if found:
         raise InvalidRequest("The query is not text.", errors=found)
@@ -329,7 +329,7 @@ def _parameters(request: Request) -> dict[str, str]:
 
 
 def _layer(shown: PublishedView, name: str | None) -> tuple[PublishedView, str]:
-    """Return the coverage that has the layer, and the layer's field."""
+    """Return the coverage with the layer, and the field of the layer."""
     for coverage in shown.coverages():
         if name in coverage.description.fields:
             return coverage, str(name)
@@ -369,7 +369,7 @@ def _begins_north(crs: str, name: str) -> bool:
         first, second = CRS.from_user_input(crs).axis_info[:2]
     except (CRSError, ValueError):
         raise _Refused(f"{name[:20]} is not a reference system that is known here", "InvalidCRS", "crs") from None
-    if first.direction == second.direction:  # around a pole both point away from it, or towards it
+    if first.direction == second.direction:  # around a pole, both axes point away from it or towards it
         return "north" in first.name.lower()
     return bool(first.direction.lower() == "north")
 
@@ -389,7 +389,7 @@ def _pixel(given: Mapping[str, str], name: str, size: int) -> int:
 
 
 def _palette(style: str) -> str | None:
-    """Return the palette of ``raster/{palette}``; the layer's own for ``default`` and no name."""
+    """Return the palette of ``raster/{palette}``; ``None``, for the layer's own palette, if the style is ``default`` or empty."""
     if style in ("", "default"):
         return None
     name = style.removeprefix("raster/")
@@ -434,7 +434,9 @@ def _label(text: str) -> float | str:
 
 
 def _systems(shown: PublishedView) -> tuple[str, ...]:
-    """Return what capabilities list: WGS 84 by both names, Web Mercator, the store's own, polar ones where data are there."""
+    """Return the reference systems for the capabilities: WGS 84 with both names, Web Mercator, that of the store, polar ones if
+    they have data.
+    """
     spatial = shown.description.spatial
     own = spatial.crs.authority if spatial.family == "projected" and spatial.crs is not None else None
     _, south, _, north = spatial.bbox or (0.0, 0.0, 0.0, 0.0)
@@ -443,7 +445,7 @@ def _systems(shown: PublishedView) -> tuple[str, ...]:
 
 
 def maps_day() -> str:
-    """Return today's date: a map without a time shows the newest step up to now."""
+    """Return today's date, because a map without a time shows the newest step up to now."""
     from datetime import UTC, datetime
 
     return datetime.now(UTC).strftime("%Y-%m-%d")

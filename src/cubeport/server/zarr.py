@@ -1,9 +1,10 @@
-"""Raw Zarr over HTTP: key grammar → engine → bytes. A small ASGI application, reached before the framework.
+"""Raw Zarr over HTTP, from the key grammar to the engine and its bytes. It is a small ASGI application that runs before the
+framework.
 
-A key is known by its grammar and by the shape of the version's arrays before the store is asked; its ETag is a value of version and
-key, so a 304 opens nothing. Absent is not unreadable: 404 only when grammar, shape or manifest said none, since a reader fills a
-missing chunk with fill values. What was published and no longer is (unpublished, deleted, removed) is 410, which every client
-raises as an error.
+A key is checked against the grammar and the shapes of the version's arrays before the store is read. Its ETag depends only on
+version and key, so a 304 opens no file. Absent is not unreadable: the answer is 404 only if the grammar, the shape or the manifest
+says that there is no such object, because a reader fills a missing chunk with fill values. Versions that were published before (and
+then unpublished, deleted or removed) answer 410, which all clients raise as an error.
 """
 
 from __future__ import annotations
@@ -35,25 +36,25 @@ from cubeport.server.parts import Bytes
 from cubeport.service.ports import Reader, StoredObject
 
 PIECE = 4 << 20
-"""Bytes that are read at once, so that the memory for an answer does not depend on its size."""
+"""How many bytes are read at a time, so that memory use does not depend on the size of an answer."""
 
 PAGE = 1_000
-"""Entries of a listing."""
+"""How many entries a listing contains."""
 
 _WORTH = 32 << 10
-"""Bytes from which on it is cheaper to let the kernel send them than to copy them."""
+"""From this size in bytes, it is cheaper to let the kernel send a file than to copy it."""
 
 _KNOWN = 1_024
-"""Addresses remembered within one generation of the catalog."""
+"""How many resolved addresses are cached within one generation of the catalog."""
 
 _REF = re.compile(r"(?P<id>[a-z0-9][a-z0-9_-]{0,63})(?:@(?P<ref>[a-z0-9][a-z0-9._-]{0,63}?))?(?P<suffix>\.zarr)?", re.ASCII)
 _DIGITS = 18
-"""Digits of a byte's number that are read; no file has so many bytes."""
+"""How many digits of a byte position are read. No file has so many bytes."""
 _RANGE = re.compile(r"\s*(\d*)\s*-\s*(\d*)\s*", re.ASCII)
 
 
 def parse_ref(segment: str) -> str | None:
-    """Return ``id`` or ``id@ref`` of a first path segment, its ``.zarr`` taken off; ``None`` when it is no such thing."""
+    """Return ``id`` or ``id@ref`` from the first path segment, without ``.zarr``; ``None`` if it is neither."""
     match = _REF.fullmatch(segment)
     if match is None:
         return None
@@ -61,12 +62,12 @@ def parse_ref(segment: str) -> str | None:
 
 
 def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
-    """Return first and behind-last byte of a ``Range``; ``None`` means all of it.
+    """Return the first byte of a ``Range`` and the byte after its last; ``None`` means the whole object.
 
     Raises
     ------
     Unsatisfiable
-        For one malformed or empty range of bytes. Several ranges, and other units, are answered whole (RFC 9110, 14.2).
+        For a malformed or empty byte range. Several ranges and other units get the whole object (RFC 9110, 14.2).
     """
     if header is None:
         return None
@@ -85,7 +86,7 @@ def parse_range(header: str | None, size: int) -> tuple[int, int] | None:
 
 
 def _place(digits: str) -> int | None:
-    """Return the number of a byte; one beyond every file is as good as any other."""
+    """Return a byte position. All positions beyond any file are equivalent."""
     return int(digits.lstrip("0")[: _DIGITS + 1] or 0) if digits else None
 
 
@@ -102,23 +103,23 @@ class Tree:
 
     @classmethod
     def of(cls, cube: CubeDescription) -> Tree:
-        """Return the nodes that a description names."""
+        """Return the nodes of a description."""
         arrays = {variable.name: variable for variable in cube.variables}
         parents = {name.rsplit("/", n)[0] for name in arrays for n in range(1, name.count("/") + 1)}
         return cls(arrays, frozenset({"", *parents}))
 
     def has(self, node: str, indices: Sequence[int] | None) -> bool:
-        """Return whether a key with this node and these indices could be in the version."""
+        """Return whether the version can have a key with this node and these indices."""
         if indices is None:
             return node in self.arrays or node in self.groups
         array = self.arrays.get(node)
         if array is None or len(indices) != len(array.shape):
             return False
-        # Bounded by the inner chunks: of a sharded array fewer keys are there, and the manifest says which.
+        # The limit is that of the inner chunks. A sharded array has fewer keys, and the manifest decides.
         return all(index * chunk < size for index, chunk, size in zip(indices, array.chunks, array.shape, strict=True))
 
     def children(self, group: str) -> list[tuple[str, str]]:
-        """Return name and kind of what is in a group, in order of name."""
+        """Return the name and kind of each member of a group, sorted by name."""
         below = f"{group}/" if group else ""
         nodes = {*self.arrays, *self.groups} - {group}
         names = {node[len(below) :].split("/")[0] for node in nodes if node.startswith(below)}
@@ -127,7 +128,7 @@ class Tree:
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """One address of one generation: which version it names."""
+    """The version of one address in one generation of the catalog."""
 
     dataset_id: str
     version_id: str
@@ -139,19 +140,19 @@ class Known:
 
 
 class Address(NamedTuple):
-    """What a path below ``/zarr/`` says."""
+    """A parsed path below ``/zarr/``."""
 
     ref: str
-    """The first segment, as it was given."""
+    """The first segment, as given."""
     name: str
     """``id`` or ``id@ref``."""
     path: str
     key: keys.Key | None
-    """The path as a key; ``None`` when it is that of a group, an array, or nothing."""
+    """The path as a key; ``None`` if it is the path of a group or an array, or empty."""
 
     @classmethod
     def parse(cls, raw: bytes) -> Address:
-        """Return the address of a raw path. Raises NotFound for what no address of ours can be."""
+        """Return the address of a raw path. Raises NotFound if the path cannot be one."""
         ref, _, path = _decoded(raw).partition("/")
         name = parse_ref(ref)
         if name is None:
@@ -160,12 +161,12 @@ class Address(NamedTuple):
 
 
 class ZarrFace:
-    """Serves ``/zarr/{id}[@ref][/{key}]`` below whatever path it is called for.
+    """Serves ``/zarr/{id}[@ref][/{key}]``.
 
     Parameters
     ----------
     offload_prefix
-        With it, the proxy in front sends the bytes (``X-Accel-Redirect``); status, ETag and access stay decided here.
+        If set, the proxy in front sends the bytes (``X-Accel-Redirect``). This class still decides status, ETag and access.
     freshness
         With it, the number of the last commit is read off the event loop, once for many requests.
     """
@@ -200,7 +201,7 @@ class ZarrFace:
             raise _no_path()
 
     async def answer_object(self, address: Address, scope: Scope, send: Send) -> None:
-        """Answer GET and HEAD for the address of an object: one with a key."""
+        """Answer GET and HEAD for the address of an object, which has a key."""
         assert address.key is not None
         held = self._held(address.name, address.key, await self._fresh())
         await self._object(scope, send, held, address.path, *address.key)
@@ -209,7 +210,7 @@ class ZarrFace:
         return None if self._freshness is None else await self._freshness()
 
     def _held(self, name: str, key: keys.Key, generation: int | None = None) -> Known:
-        """Return what an address of an object names.
+        """Return the version of the address of an object.
 
         Raises
         ------
@@ -223,14 +224,14 @@ class ZarrFace:
         except Gone:
             raise
         except NotFound as error:
-            # Who asks for a chunk has read metadata: also behind a tag that nobody knows any more.
+            # A client that requests a chunk has read the metadata, also if the tag no longer exists.
             held = name.partition("@")[0] if key.indices is not None and not is_id(name.partition("@")[2]) else name
             if self._service.was_shown(held):
                 raise _gone(name) from error
             raise
 
     def _look(self, name: str, generation: int | None = None) -> Known:
-        # Read at each request: a commit of any process shows at once, and within one generation nothing can have changed.
+        # Read for each request, so that a commit of any process is visible immediately. Within one generation nothing changes.
         if generation is None:
             generation = self._service.generation()
         if generation != self._generation:
@@ -277,7 +278,7 @@ class ZarrFace:
         try:
             stored = read(known.dataset_id, known.version_id, key)
         except Corrupt:
-            # Bytes that a removal took between the look at the record and this read are gone, not damaged.
+            # Bytes that were removed between reading the record and this read are gone, not damaged.
             self._held(f"{known.dataset_id}@{known.version_id}", keys.Key(node, indices))
             raise
         if stored is None:
@@ -298,7 +299,7 @@ class ZarrFace:
             await _send_object(scope, send, stored, file, headers, asked, tag)
 
     async def _absent(self, send: Send, known: Known, scope: Scope) -> None:
-        """A chunk that the version never had: the client fills it, so this is an answer and not a failure."""
+        """Answer for a chunk that the version never had. The client fills it, so this is not an error."""
         missing = NotFound("The version has no such object", what="data")
         body = problems.body(missing, public_url=self._public_url, request_id=scope["cubeport.request_id"])
         headers = [*_headers(known), (b"content-type", b"application/problem+json"), (b"content-length", b"%d" % len(body))]
@@ -365,14 +366,14 @@ class ZarrFace:
 
 
 class ListingQuery(incoming.Model):
-    """What a listing takes."""
+    """The parameters of a listing."""
 
     f: str | None = None
     cursor: str | None = None
 
 
 def _decoded(raw: bytes) -> str:
-    """Return the path with each segment percent-decoded once; what decodes to a separator fits no grammar."""
+    """Return the path with each segment percent-decoded once. A decoded separator matches no grammar."""
     if b"%" not in raw:
         return raw.decode("latin-1")
     segments = [unquote_to_bytes(segment).decode("latin-1") for segment in raw.split(b"/")]
@@ -462,7 +463,7 @@ async def _send_object(
             status, (begin, end) = 206, part
             headers.append((b"content-range", b"bytes %d-%d/%d" % (begin, end - 1, size)))
     headers.append((b"content-length", b"%d" % (end - begin)))
-    # The first piece is read before the status is sent: bytes that cannot be read are an error, never a short 200.
+    # The first piece is read before the status is sent, so that unreadable bytes give an error instead of a short 200.
     take = _part if EXTENSION in scope.get("extensions", ()) else _read
     piece = await take(file, begin, min(PIECE, end - begin))
     await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -480,7 +481,7 @@ async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], bod
 
 
 async def _part(file: BinaryIO, begin: int, count: int) -> FilePart | bytes | bytearray:
-    """Return *count* bytes as a part of the file where the kernel has them at hand, else as :func:`_read` does."""
+    """Return *count* bytes as a part of the file if the kernel has cached them, otherwise as :func:`_read`."""
     if count >= _WORTH and not isinstance(file, io.BytesIO):
         part = FilePart(file.fileno(), begin, count)
         if is_cached(part):
@@ -489,14 +490,15 @@ async def _part(file: BinaryIO, begin: int, count: int) -> FilePart | bytes | by
 
 
 async def _read(file: BinaryIO, begin: int, count: int) -> bytes | bytearray:
-    """Return exactly *count* bytes: at once when the kernel holds them, else by a thread, so that no disk stops the loop.
+    """Return exactly *count* bytes, directly if the kernel has cached them, otherwise in a thread, so that the disk does not block
+    the loop.
 
     Raises
     ------
     Corrupt
-        When the file ends before that.
+        If the file is too short.
     StoreUnavailable
-        When it cannot be read.
+        If the file cannot be read.
     """
     if isinstance(file, io.BytesIO):
         file.seek(begin)

@@ -1,6 +1,6 @@
-"""A Zarr v2 view below ``/zarr-v2``: the documents of version 2, and the very chunks of version 3.
+"""A Zarr v2 view below ``/zarr-v2``, with the documents of version 2 and the same chunks as version 3.
 
-Chunks are answered by the face of ``/zarr``, so that ranges, ETags, caching and offloading are the same.
+The face ``/zarr`` answers chunks, so that ranges, ETags, caching and offloading are the same.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from cubeport.server.zarr import Address, ZarrFace, send_document, shown_or_gone
 from cubeport.service.ports import Reader
 
 _VIEWS = 256
-"""Views that are remembered: a version never changes."""
+"""How many views are cached. A version never changes."""
 _LEAVES = (".zgroup", ".zattrs", ".zarray", ".zmetadata")
 _CHUNK = re.compile(r"(?:0|[1-9][0-9]{0,9})(?:\.(?:0|[1-9][0-9]{0,9}))*", re.ASCII)
 
 
 class ZarrV2Face:
-    """Serves ``/zarr-v2/{id}[@ref][/{key}]`` below whatever path it is called for."""
+    """Serves ``/zarr-v2/{id}[@ref][/{key}]``."""
 
     def __init__(self, service: Bytes, engine: Reader, public_url: str, chunks: ZarrFace) -> None:
         self._service = service

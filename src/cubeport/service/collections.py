@@ -69,7 +69,7 @@ def find(datasets: Pages, search: CollectionSearch, *, deadline_s: float = DEADL
         if len(fit) > room:
             if room == 0 or found:
                 return ShownPage(tuple(found), cursor, None, tuple(damaged))
-            step = search.limit  # a full page needs no more
+            step = search.limit  # a full page is complete
             continue
         found += fit
         damaged += page.damaged

@@ -338,9 +338,7 @@ class Datasets:
                 self._remember(version_id, Cube.of(row.document))
 
     def look(self, query: Look) -> list[Candidate]:
-        """Return versions of published datasets that can match according to the index, in order. Fewer than the limit means that
-        there are no more.
-        """
+        """Return versions of published datasets that can match by the index, in order: at most the limit, or all if fewer."""
         named = [] if query.names is None else [Term("key", "=", tuple(query.names))]
         search = RowSearch(
             VERSION,

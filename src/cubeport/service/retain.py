@@ -109,7 +109,7 @@ def expired(state: DatasetState, versions: Sequence[VersionState], rule: Rule, a
 
 
 def _left(state: DatasetState, version: VersionState) -> datetime:
-    """Return when the version stopped being ``latest``, or when it was made if it never was."""
+    """Return when the version stopped being ``latest``, or when it was made if it was not published."""
     if version.shown_at is None:
         return version.created_at
     return state.left.get(version.version_id) or state.shown_since or version.created_at

@@ -188,7 +188,7 @@ class VersionState(_Value):
     validators: dict[str, str] = {}
     """The source's validators of the last periods, by period, if it has any."""
     shown_at: Timestamp | None = None
-    """When it was first ``latest``. A version that never was is 404 for readers."""
+    """When it was first ``latest``. Before that, the version is 404 for readers."""
     warnings: tuple[dict[str, str], ...] = ()
     removed_at: Timestamp | None = None
     """When retention or a purge removed it. Its bytes are freed ``retention.grace_min`` later."""
