@@ -17,7 +17,7 @@
     │   └── SourceRejected (reason: one of SOURCE_REASONS)
     ├── Unavailable               try later                       exit 6, HTTP 503
     │   └── Locked, BackendUnavailable, StoreUnavailable, NoSpace, NetworkFilesystem, NewerModel, ExtraMissing,
-    │       QueueFull, Interrupted, SourceFailed, SourceTimeout
+    │       QueueFull, Interrupted, SourceFailed, SourceTimeout, SourceChanged
     └── Corrupt                   tell us, restore                exit 1, HTTP 500
         └── CorruptCatalog, HashMismatch, Configuration
 
@@ -46,6 +46,7 @@ SOURCE_REASONS = {
     "crashed": "repeat it; if the same happens again, report the file",
     "timed-out": "raise gate.base_s, or bring the data in smaller pieces",
     "not-allowed": "bring a source that the settings under sources in config/service.yaml allow",
+    "not-virtual": "copy it: --storage auto, or --storage copy",
 }
 """Why a source may be refused, and what to do if the refusal itself does not say it. A reason is never renamed."""
 
@@ -605,6 +606,12 @@ class SourceTimeout(Unavailable):
     """The source's server took too long."""
 
     kind = "source-timeout"
+
+
+class SourceChanged(Unavailable):
+    """A file that the version points into is not there any more, or is not what it was."""
+
+    kind = "source-changed"
 
 
 # --- tell us, restore -----------------------------------------------------------------------------------------------

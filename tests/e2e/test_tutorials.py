@@ -77,3 +77,15 @@ def test_the_page_on_derived_datasets_works_as_written(tmp_path: Path) -> None:
             "tas-normal": "fresh",
             "tas-anomaly": "fresh",
         }
+
+
+def test_the_page_on_files_without_a_copy_works_as_written(tmp_path: Path) -> None:
+    reader = Follower(tmp_path)
+    reader.follow("how-to/virtual.md")
+    with cubeport.connect(tmp_path / "station") as service:
+        assert [state.kind for state, _ in service.versions("tas")] == ["replaced", "created"]
+        shown = service.shown("tas")
+        store: Any = VersionStore(service.engines, "tas", shown.version.version_id)
+        with xr.open_zarr(store, chunks=None) as opened, xr.open_dataset(tmp_path / "archive/tas.nc") as source:
+            assert opened.tas.values.tobytes() == source.tas.values.tobytes()
+        assert shown.sealed["storage"]["chunks"] == 4

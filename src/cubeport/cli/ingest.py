@@ -29,6 +29,22 @@ if TYPE_CHECKING:
 _TEMPLATE = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
 
 
+Storage = Annotated[
+    str | None,
+    typer.Option(
+        "--storage",
+        metavar="copy|virtual|auto",
+        help="Copy the chunks, read them from the files where they lie, or each variable as it allows. Default: copy.",
+    ),
+]
+Verify = Annotated[
+    str | None,
+    typer.Option(
+        "--verify", metavar="full|sample", help="Of chunks that are not copied, decode all or a sample first. Default: full."
+    ),
+]
+
+
 def register(app: typer.Typer) -> None:
     """Add the command to the command line."""
     app.command("ingest")(ingest)
@@ -96,6 +112,8 @@ def ingest(
         bool | None,
         typer.Option("--publish/--no-publish", help="Publish the new version at once, or not yet. Default: as the template says."),
     ] = None,
+    storage: Storage = None,
+    verify: Verify = None,
     tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
     dry_run: DryRun = False,
 ) -> int | None:
@@ -112,6 +130,8 @@ def ingest(
         "dry_run": dry_run,
         "skip_bad": skip_bad,
         "on_overlap": on_overlap,
+        "storage": storage,
+        "verify": verify,
     }
     of_files: dict[str, Any] = {
         "attributes": _json(attrs, "--attrs"),
@@ -195,6 +215,8 @@ def update(
     publish: Annotated[
         bool | None, typer.Option("--publish/--no-publish", help="Publish the new version at once, or not yet.")
     ] = None,
+    storage: Storage = None,
+    verify: Verify = None,
     tag: Annotated[str | None, typer.Option("--tag", help="A name for the version.")] = None,
     dry_run: DryRun = False,
 ) -> int | None:
@@ -206,6 +228,8 @@ def update(
         "on_overlap": on_overlap,
         "allow_gaps": allow_gaps,
         "publish": publish,
+        "storage": storage,
+        "verify": verify,
         "tag": tag,
         "dry_run": dry_run,
     }

@@ -5,11 +5,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.sources import Area, Period
@@ -17,6 +18,38 @@ from cubeport.cubes.update import OnOverlap, StepsChange
 
 type Progress = Callable[[str, int, int], None]
 """``progress(phase, done, total)``; raises :class:`~cubeport.errors.Cancelled` if the job was cancelled."""
+
+
+type Storage = Literal["copy", "virtual", "auto"]
+"""Whether the chunks of a version are copied, are read from the source where it lies, or are what each variable allows."""
+
+type Verify = Literal["full", "sample"]
+"""Which chunks that lie in a source are decoded before the version is published: all, or the first, the last and 1 %."""
+
+
+class SourceFile(NamedTuple):
+    """A file that a version points into, and what tells it from each other state of it."""
+
+    path: str
+    """Absolute."""
+    device: int
+    inode: int
+    size: int
+    """In bytes."""
+    mtime_ns: int
+    ctime_ns: int
+    sha256: str
+    """Of all its bytes, hex."""
+
+    @property
+    def marks(self) -> tuple[int, int, int, int, int]:
+        """Device, inode, size, and times of change of bytes and of inode, in ns: all that is compared at each read."""
+        return self[1:6]
+
+
+def marks_of(status: os.stat_result) -> tuple[int, int, int, int, int]:
+    """Return what :attr:`SourceFile.marks` is compared with."""
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_ctime_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +102,9 @@ class WriteRequest:
     """Whether to skip and report variables that cannot be published, instead of refusing the source."""
     on_overlap: OnOverlap = "error"
     """What to do with steps that are in several sources."""
+    storage: Storage = "copy"
+    held: tuple[SourceFile, ...] = ()
+    """The sources as they were hashed already, if the version may point into them: one each, in order."""
     base: Base | None = None
     """The version to update. The result shares everything with it that the sources do not change."""
 
@@ -166,6 +202,8 @@ class Staging:
     """``staging/<op>/new``, to which the children write."""
     source: Path
     """``staging/<op>/source``, which contains the fetched files."""
+    held: tuple[SourceFile, ...] = ()
+    """The files that the version may point into, besides those of its parent."""
     parent: str | None = None
     """The version that this one updates. Objects that are not written again come from it."""
     base: Path | None = None
@@ -188,7 +226,11 @@ class StoredObject:
 
     file: BinaryIO
     """An unbuffered file, opened below the version's folder without following links. An engine without files returns one in memory
-    (``io.BytesIO``)."""
+    (``io.BytesIO``). It begins and ends with the object, also if its descriptor is that of a larger file."""
     size: int
     digest: str
     """The sha256 from the manifest, in hex."""
+    offset: int = 0
+    """The first byte of the object in ``file.fileno()``."""
+    check: Callable[[], None] | None = None
+    """For a part of a source: call it after each read through the descriptor; ``file`` calls it itself. Raises SourceChanged."""

@@ -77,12 +77,17 @@ _OpenJSON = TypedDict(
 )
 """How to open a store (extensions zarr and xarray-assets)."""
 
+_LiesJSON = TypedDict(
+    "_LiesJSON", {"cubeport:storage": Literal["virtual"], "cubeport:codecs": list[str], "cubeport:verified": str}, total=False
+)
+"""Of a version whose chunks lie in its sources: the codecs that are extensions of Zarr, which not every client has."""
+
 _FileJSON = TypedDict("_FileJSON", {"file:size": int, "file:checksum": str, "version": str}, total=False)
 """Fields of the extensions file and version."""
 
 
 @with_config(_OPEN)
-class ItemAssetJSON(_OpenJSON, _FileJSON):
+class ItemAssetJSON(_OpenJSON, _LiesJSON, _FileJSON):
     """What the assets of a collection's items have in common (STAC Item Assets)."""
 
     title: NotRequired[str]

@@ -425,17 +425,17 @@ def _collection_assets(shown: PublishedView, site: Site) -> dict[str, AssetJSON]
     url, own, version = site.public_url, _path(shown.texts.dataset_id), shown.version
     pinned = f"{url}/zarr/{own}@{version.version_id}"
     # The pinned asset comes first, because a reader of the other one would mix versions if a new one is published meanwhile.
-    fixed = _zarr(pinned, "Zarr, this version, which never changes", "version")
+    fixed = _zarr(shown, pinned, "Zarr, this version, which never changes", "version")
     fixed["version"] = version.version_id
     address, title = (pinned, "Zarr") if shown.pinned else (f"{url}/zarr/{own}", "Zarr, always the published version")
     assets: dict[str, AssetJSON] = {
         "zarr-pinned": fixed,
-        "zarr": _zarr(address, title, "version" if shown.pinned else "latest"),
+        "zarr": _zarr(shown, address, title, "version" if shown.pinned else "latest"),
         "manifest": _manifest(shown, site),
     }
     if geozarr.attributes(shown.description) is not None:
         title = "GeoZarr: the same chunks, with the attributes of its conventions"
-        assets["geozarr"] = _zarr(f"{url}/geozarr/{_path(_id(shown))}", title, "visual")
+        assets["geozarr"] = _zarr(shown, f"{url}/geozarr/{_path(_id(shown))}", title, "visual")
     if _is_drawn(shown):
         assets["thumbnail"] = {
             "href": f"{url}/datasets/{_path(_id(shown))}/thumbnail.png",
@@ -465,9 +465,9 @@ def cells(cube: CubeDescription) -> int:
     return sum(math.prod(each.shape) for each in cube.variables if each.role == "data")
 
 
-def _zarr(href: str, title: str, role: str) -> AssetJSON:
+def _zarr(shown: PublishedView, href: str, title: str, role: str) -> AssetJSON:
     """Return the asset of a Zarr store with the options to open it, which save a client three of nine requests."""
-    return {
+    asset: AssetJSON = {
         "href": href,
         "title": title,
         "type": ZARR,
@@ -477,6 +477,10 @@ def _zarr(href: str, title: str, role: str) -> AssetJSON:
         "zarr:consolidated": True,
         "xarray:open_kwargs": {"engine": "zarr", "consolidated": True, "zarr_format": 3},
     }
+    if (lies := shown.sealed.get("storage")) is not None:
+        # In the prefix of the extension zarr its schema allows no further field.
+        asset |= {"cubeport:storage": "virtual", "cubeport:codecs": lies["codecs"], "cubeport:verified": lies["verify"]}
+    return asset
 
 
 def _manifest(shown: PublishedView, site: Site) -> AssetJSON:
@@ -495,7 +499,7 @@ def _manifest(shown: PublishedView, site: Site) -> AssetJSON:
 
 def _item_assets(shown: PublishedView, site: Site) -> dict[str, AssetJSON]:
     href = f"{site.public_url}/zarr/{_path(shown.texts.dataset_id)}@{shown.version.version_id}"
-    return {"zarr": _zarr(href, "Zarr, this version, which never changes", "version"), "manifest": _manifest(shown, site)}
+    return {"zarr": _zarr(shown, href, "Zarr, this version, which never changes", "version"), "manifest": _manifest(shown, site)}
 
 
 def _without_place(asset: AssetJSON) -> ItemAssetJSON:

@@ -96,7 +96,8 @@ class PublishedView(BaseModel):
     description: Any
     """:class:`~cubeport.cubes.description.CubeDescription` of the version."""
     sealed: dict[str, Any]
-    """The documents made when the version was sealed: ``stac``, ``item``, ``ogc``, ``schema``; ``manifest``, its ``file:size``."""
+    """The documents made when the version was sealed: ``stac``, ``item``, ``ogc``, ``schema``; ``manifest``, its ``file:size``; of
+    a version whose chunks lie in sources ``storage``."""
     record_version: int
     record_id: str
     created_at: datetime

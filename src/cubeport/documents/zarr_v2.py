@@ -186,6 +186,10 @@ def _codecs(codecs: Sequence[Mapping[str, Any]]) -> tuple[Json | None, list[Json
             raise ValueError(f"version 2 has no codec {name}")
     if not rest:
         return None, filters, big
+    if rest[0]["name"].startswith("numcodecs."):
+        # Extensions in version 3, they are version 2's own: the last one compresses, those before it filter.
+        own_ids = [{"id": each["name"].removeprefix("numcodecs."), **each.get("configuration", {})} for each in rest]
+        return own_ids[-1], [*(filters or []), *own_ids[:-1]] or None, big
     if len(rest) > 1:
         raise ValueError(f"version 2 has no codec {rest[1]['name']}")
     options = rest[0].get("configuration", {})

@@ -283,7 +283,7 @@ def _parts(
         locks=inner / "locks",
         quarantine=inner / "quarantine",
         named_locks=opened.locks,
-        keepers=partial(_keepers, backend, ports.journal, versions, opened.locks),
+        keepers=partial(_keepers, root, backend, ports.journal, versions, opened.locks),
         apart=frozenset({DATA} | {name for name, each in configured.items() if "data" in each.use}),
         fetcher=_LazyFetcher(root),
         protect=_protect,
@@ -306,14 +306,17 @@ def user_name() -> str:
         return str(os.getuid())
 
 
-def _keepers(backend: CatalogBackend, journal: Journal, versions: Path, locks: Locks) -> Iterator[VersionKeeper]:
+def _keepers(root: Path, backend: CatalogBackend, journal: Journal, versions: Path, locks: Locks) -> Iterator[VersionKeeper]:
     """Yield the keeper of the versions, if there are any."""
     from cubeport.adapters.engines import ENGINES, role
+    from cubeport.adapters.sources.places import absolute
     from cubeport.service.upkeep import VersionKeeper
     from cubeport.service.workers import Workers
+    from cubeport.settings import load
 
     if versions.is_dir():
-        listers = {name: role(name, "Lister")(versions) for name in ENGINES}
+        roots = absolute(root, load(root).sources.roots)
+        listers = {name: role(name, "Lister")(versions, roots=roots) for name in ENGINES}
         yield VersionKeeper(backend, journal, listers, DATA, Workers(locks))
 
 

@@ -82,6 +82,7 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     from cubeport.adapters.engines.arriving import Arrivals
     from cubeport.adapters.engines.manifest import parse
     from cubeport.adapters.gate.gate import ConfinedGate
+    from cubeport.adapters.sources.places import absolute
     from cubeport.adapters.zones import FolderZones
     from cubeport.documents.stac import Site
     from cubeport.errors import DatasetBusy, Locked
@@ -102,11 +103,12 @@ def _service(settings: Settings, catalog: Catalog, children: Children, *, public
     refuse_address(settings, catalog_file(settings.instance).backend)
     locks = catalog.parts.named_locks
     assert locks is not None, "a catalog in a folder has them"
+    roots = absolute(settings.instance, settings.sources.roots)
     engines = Engines(
         catalog.backend,
-        writer=installed.role(settings.engine, "Writer")(settings.data_dir),
-        reader=lambda name: installed.role(name, "Reader")(settings.data_dir),
-        lister=lambda name: installed.role(name, "Lister")(settings.data_dir),
+        writer=installed.role(settings.engine, "Writer")(settings.data_dir, roots=roots),
+        reader=lambda name: installed.role(name, "Reader")(settings.data_dir, roots=roots),
+        lister=lambda name: installed.role(name, "Lister")(settings.data_dir, roots=roots),
     )
 
     @contextmanager

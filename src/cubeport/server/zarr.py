@@ -14,7 +14,7 @@ import errno
 import io
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from math import ceil, prod
@@ -50,6 +50,8 @@ _KNOWN = 1_024
 _REF = re.compile(r"(?P<id>[a-z0-9][a-z0-9_-]{0,63})(?:@(?P<ref>[a-z0-9][a-z0-9._-]{0,63}?))?(?P<suffix>\.zarr)?", re.ASCII)
 _DIGITS = 18
 """How many digits of a byte position are read. No file has so many bytes."""
+type _Take = Callable[[BinaryIO, int, int], Awaitable[FilePart | bytes | bytearray]]
+
 _RANGE = re.compile(r"\s*(\d*)\s*-\s*(\d*)\s*", re.ASCII)
 
 
@@ -284,7 +286,7 @@ class ZarrFace:
         if stored is None:
             await self._absent(send, known, scope)
             return
-        with stored.file as file:
+        with stored.file:
             if wanted is not None and replies.fits(wanted, tag):
                 await _send(send, 304, headers)
                 return
@@ -296,7 +298,7 @@ class ZarrFace:
                 headers.append((b"x-accel-redirect", f"{self._offload_prefix}{place}".encode()))
                 await _send(send, 200, headers)
                 return
-            await _send_object(scope, send, stored, file, headers, asked, tag)
+            await _send_object(scope, send, stored, headers, asked, tag)
 
     async def _absent(self, send: Send, known: Known, scope: Scope) -> None:
         """Answer for a chunk that the version never had. The client fills it, so this is not an error."""
@@ -443,7 +445,6 @@ async def _send_object(
     scope: Scope,
     send: Send,
     stored: StoredObject,
-    file: BinaryIO,
     headers: list[tuple[bytes, bytes]],
     query: Mapping[bytes, str],
     tag: str,
@@ -464,15 +465,26 @@ async def _send_object(
             headers.append((b"content-range", b"bytes %d-%d/%d" % (begin, end - 1, size)))
     headers.append((b"content-length", b"%d" % (end - begin)))
     # The first piece is read before the status is sent, so that unreadable bytes give an error instead of a short 200.
-    take = _part if EXTENSION in scope.get("extensions", ()) else _read
-    piece = await take(file, begin, min(PIECE, end - begin))
+    # Each piece of a source is compared after it was read, so the kernel does not send it on its own.
+    take = _part if EXTENSION in scope.get("extensions", ()) and stored.check is None else _read
+    begin, end = begin + stored.offset, end + stored.offset
+    piece = await _take(take, stored, begin, min(PIECE, end - begin))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     begin += len(piece)
     while begin < end:
         await send({"type": "http.response.body", "body": piece, "more_body": True})
-        piece = await take(file, begin, min(PIECE, end - begin))
+        piece = await _take(take, stored, begin, min(PIECE, end - begin))
         begin += len(piece)
     await send({"type": "http.response.body", "body": piece})
+
+
+async def _take(take: _Take, stored: StoredObject, begin: int, count: int) -> FilePart | bytes | bytearray:
+    """Return a piece once it is known to be of what was published. Raises SourceChanged."""
+    try:
+        return await take(stored.file, begin, count)
+    finally:
+        if stored.check is not None:
+            stored.check()
 
 
 async def _send(send: Send, status: int, headers: list[tuple[bytes, bytes]], body: bytes = b"") -> None:

@@ -150,6 +150,10 @@ class WithDerived:
         """Return the caller's own files."""
         return self._sources.own(files)
 
+    def outside(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
+        """Return the files that a version may not point into."""
+        return self._sources.outside(files)
+
     def listed(
         self, name: str, source: PeriodSource, start: Period, end: Period, *, is_open: bool = False
     ) -> tuple[Period, ...] | None:

@@ -26,7 +26,16 @@ from cubeport.cubes.steps import plain
 from cubeport.cubes.update import OnOverlap
 from cubeport.documents import native
 from cubeport.documents.texts import Texts
-from cubeport.errors import DatasetExists, ExtentChanged, InvalidRequest, NotFound, SourceRejected, TagExists, TemplateChanged
+from cubeport.errors import (
+    DatasetExists,
+    ExtentChanged,
+    InvalidRequest,
+    NotFound,
+    Problem,
+    SourceRejected,
+    TagExists,
+    TemplateChanged,
+)
 from cubeport.service import describe
 from cubeport.service.changes import Reason, announce
 from cubeport.service.datasets import Dataset, Datasets
@@ -40,9 +49,11 @@ from cubeport.service.ports import (
     Gate,
     Measured,
     Progress,
+    SourceFile,
     Sources,
     SourceWindow,
     Staging,
+    Storage,
     Writer,
     WriteRequest,
     Written,
@@ -50,7 +61,7 @@ from cubeport.service.ports import (
 from cubeport.service.publish import pointed, show, with_shown, with_state
 from cubeport.service.scope import check_asked, check_kept, check_realised, check_said, holds, hull
 from cubeport.service.state import GONE, KIND, VERSION, Cube, DatasetState, Publication, Reach, VersionKind, VersionState
-from cubeport.service.templates import Configuration, DatasetTemplate, Extent, SourceBlock, TemplateFields
+from cubeport.service.templates import Configuration, DatasetTemplate, Extent, Pyramid, SourceBlock, TemplateFields
 
 type DatasetLock = Callable[[str], AbstractContextManager[object]]
 """``lock(dataset_id)`` is held until the block ends or its owner dies. Raises DatasetBusy."""
@@ -70,6 +81,10 @@ class Wanted:
     source: PeriodSource | None = None
     """The source that fetches the files, if they are not on this machine."""
     block: SourceBlock | None = None
+    storage: Storage = "copy"
+    held: tuple[SourceFile, ...] = ()
+    """The sources, where a version may point into them."""
+    warnings: tuple[tuple[str, str], ...] = ()
     holds_more: bool = False
     """Whether a file that is fetched for a period can contain other periods too."""
 
@@ -408,7 +423,7 @@ class Ingester:
         if wanted.source is not None:
             # The contents are unknown until they are fetched, and a dry run fetches nothing, so there is no digest.
             return decide(ingestion, wanted, dataset=dataset, head=head, request_digest="")[0]
-        identities = self._identities(wanted)
+        wanted, identities = self._told(ingestion, wanted)
         return decide(
             ingestion,
             wanted,
@@ -446,7 +461,7 @@ class Ingester:
                 return self._reuse(ingestion, wanted, dataset, head, same, complete)
             with self._read_whole(ingestion, wanted, progress) as wanted:
                 with step("fetch"):  # the bytes are hashed in place
-                    identities = self._identities(wanted, progress)
+                    wanted, identities = self._told(ingestion, wanted, progress)
                     _check_checksum(wanted.block, identities)
                 digest = _digest(ingestion, wanted, identities)
                 plan, scope = decide(
@@ -537,7 +552,8 @@ class Ingester:
                 scope=wanted.scope.model_copy(update={"end": str(chosen.taken.end)}),
                 holds_more=shares,
             )
-            digest = _digest(ingestion, wanted, self._identities(wanted))
+            wanted, identities = self._told(ingestion, wanted)
+            digest = _digest(ingestion, wanted, identities)
             return self._make(
                 ingestion,
                 wanted,
@@ -641,6 +657,47 @@ class Ingester:
             found.append({name: identity[name] for name in _IDENTITY})
         return found
 
+    def _told(self, ingestion: Ingestion, wanted: Wanted, progress: Progress | None = None) -> tuple[Wanted, list[dict[str, Any]]]:
+        """Return the request with how its chunks are stored, and the identity of each source.
+
+        Raises
+        ------
+        SourceRejected
+            ``not-virtual``, where ``virtual`` was asked for, with every file that a version may not point into.
+        """
+        storage = ingestion.request.storage or wanted.fields.ingestion.storage
+        if storage == "copy":
+            return wanted, self._identities(wanted, progress)
+        problems = self._not_held(wanted)
+        if problems and storage == "virtual":
+            more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
+            raise SourceRejected(
+                f"{problems[0].message}{more}",
+                reason="not-virtual",
+                next_step="bring files below a folder of sources.roots (config/service.yaml), or copy them: --storage copy",
+                errors=problems[:1_000],
+            )
+        if problems:
+            warnings = (("copied", f"everything is copied: {problems[0].message}"),)
+            return replace(wanted, warnings=warnings), self._identities(wanted, progress)
+        held: list[SourceFile] = []
+        for number, path in enumerate(wanted.files):
+            if progress is not None:
+                progress("planning", number, len(wanted.files))
+            held += self._gate.hold([path])
+        told = [{"name": Path(each.path).name, "size_bytes": each.size, "sha256": each.sha256} for each in held]
+        return replace(wanted, storage=storage, held=tuple(held)), told
+
+    def _not_held(self, wanted: Wanted) -> list[Problem]:
+        """Return why a version may not point into the sources, one problem for each."""
+        if wanted.source is not None:
+            words = f"{_called(wanted)} is fetched, and a version cannot point at what is not kept on this machine"
+            return [Problem(("source",), "not-virtual", words)]
+        words = "is in no folder of sources.roots, so a version may not point into it"
+        return [
+            Problem(("sources", each.name), "not-virtual", f"{each.name} {words}") for each in self._sources.outside(wanted.files)
+        ]
+
     def _reuse(
         self,
         ingestion: Ingestion,
@@ -727,8 +784,9 @@ class Ingester:
             staging, undo = self._writer.stage(work.operation_id, wanted.dataset_id, making.version_id, parent=self._parent(parent))
             work.compensate(*(Compensation.model_validate(each) for each in undo))
             base = self._base(staging, ingestion, wanted, plan, parent)
+            staging = replace(staging, held=wanted.held)
             written, measured = self._bytes(staging, ingestion, wanted, scope, progress, base)
-            written = replace(written, warnings=(*written.warnings, *warnings))
+            written = replace(written, warnings=(*written.warnings, *wanted.warnings, *warnings))
             making = making.as_written(written)
             said = dataset.state.texts.period_type if dataset is not None and parent is not None else None
             period_type = native.period_type(wanted.fields.period_type or said, measured.description.temporal)
@@ -739,7 +797,10 @@ class Ingester:
             if head is None or head.digest != measured.digest:
                 progress("sealing", 0, 0)
                 held = None if staging.parent is None else self._datasets.cube(staging.parent).description
-                cube = with_overviews(measured.description, wanted.fields.layout.pyramid, held)
+                pyramid = wanted.fields.layout.pyramid
+                if pyramid == Pyramid() and _is_sampled(measured):
+                    pyramid = Pyramid(levels="off")  # they would read what nobody asked to be read
+                cube = with_overviews(measured.description, pyramid, held)
                 measured = replace(measured, description=cube)
                 self._seal(work, staging, measured)
                 progress("committing", 0, 0)
@@ -866,12 +927,17 @@ class Ingester:
             transforms=tuple(plain(fields.transforms)),
             skip_bad=ingestion.request.skip_bad,
             on_overlap=ingestion.request.on_overlap or fields.ingestion.on_overlap,
+            storage=wanted.storage,
+            held=wanted.held,
             base=base,
         )
+        verify = ingestion.request.verify or fields.ingestion.verify
         with step("bytes"):
             written = self._gate.write(order, progress=progress)
         with step("measure"):
-            measured = self._gate.measure(staging.new, written, fields=variables, base=base, progress=progress)
+            measured = self._gate.measure(
+                staging.new, written, fields=variables, base=base, held=wanted.held, verify=verify, progress=progress
+            )
         return written, measured
 
 
@@ -1080,6 +1146,8 @@ def _digest(ingestion: Ingestion, wanted: Wanted, identities: Sequence[Mapping[s
         **({"skip_bad": True} if ingestion.request.skip_bad else {}),
         **({"on_overlap": ingestion.request.on_overlap} if ingestion.request.on_overlap is not None else {}),
         **({"until": ingestion.until} if ingestion.until is not None else {}),
+        # A file that is the same in every byte, and another one for the system, must be pointed at anew.
+        **({"storage": wanted.storage, "held": [each.marks for each in wanted.held]} if wanted.held else {}),
     }
     return hashlib.sha256(dumps(said).encode()).hexdigest()
 
@@ -1120,6 +1188,11 @@ def publishes(request: IngestionRequest, wanted: Wanted) -> bool:
 
 def _allow_gaps(ingestion: Ingestion, wanted: Wanted) -> bool:
     return ingestion.request.allow_gaps or wanted.fields.ingestion.allow_gaps
+
+
+def _is_sampled(measured: Measured) -> bool:
+    """Tell whether most of the chunks were not decoded."""
+    return bool(measured.documents.get("storage", {}).get("verify") == "sample")
 
 
 def _warnings(written: Written, measured: Measured) -> tuple[dict[str, str], ...]:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSche
 from cubeport.catalog.forms.canonical import Timestamp, dumps, new_id, now
 from cubeport.catalog.forms.later import Later
 from cubeport.cubes.sources import is_zarr
+from cubeport.cubes.write_request import Storage, Verify
 from cubeport.service.templates import PublicId, SourceBlock, TemplateFields
 
 type Status = Literal["planned", "accepted", "running", "retrying", "completed", "failed", "cancelled"]
@@ -74,6 +75,10 @@ class IngestionRequest(_Value):
     allow_gaps: bool = False
     skip_bad: bool = False
     """Whether to skip and report variables that cannot be published, instead of refusing the source."""
+    storage: Storage | None = None
+    """``copy``, ``virtual`` or ``auto``; null is what the template says."""
+    verify: Verify | None = None
+    """``full`` or ``sample``; null is what the template says."""
     tag: Annotated[str | None, Field(pattern=r"^[a-z][a-z0-9._-]{0,63}$")] = None
     dry_run: bool = False
 

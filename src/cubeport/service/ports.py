@@ -18,10 +18,13 @@ from cubeport.cubes.write_request import (
     Measured,
     Occupied,
     Progress,
+    SourceFile,
     SourceWindow,
     Staging,
+    Storage,
     StoredObject,
     Upload,
+    Verify,
     WriteRequest,
     Written,
 )
@@ -44,12 +47,15 @@ __all__ = [
     "Reader",
     "Receiving",
     "Room",
+    "SourceFile",
     "SourceWindow",
     "Sources",
     "Staging",
+    "Storage",
     "StoredObject",
     "Upload",
     "Uploads",
+    "Verify",
     "Versions",
     "Way",
     "WriteRequest",
@@ -67,6 +73,15 @@ class Gate(Protocol):
         SourceRejected.
         """
 
+    def hold(self, sources: Sequence[Path]) -> tuple[SourceFile, ...]:
+        """Return what tells each source, a file, from each other state of it; it has not changed for a moment.
+
+        Raises
+        ------
+        SourceRejected
+            ``not-virtual`` for a folder; ``digest-mismatch`` for a file that is being written.
+        """
+
     def write(self, order: WriteRequest, *, progress: Progress | None = None) -> Written:
         """Run the first child. The caller stays the owner of ``target``. Raises SourceRejected, AreaOutsideSource and data
         conflicts.
@@ -80,13 +95,16 @@ class Gate(Protocol):
         fields: Sequence[str] | None = None,
         base: Base | None = None,
         arrived: bool = False,
+        held: Sequence[SourceFile] = (),
+        verify: Verify = "full",
         progress: Progress | None = None,
     ) -> Measured:
         """Run the second child: decode everything in ``staging/<op>/new``, compare digests, describe the cube, write
         ``manifest.json``.
 
         With *arrived*, another instance wrote the version. The variables and their order are then those of its own metadata, and
-        there are no digests of values to compare.
+        there are no digests of values to compare. With *held*, chunks may be in these sources, and *verify*
+        says which of them to decode.
         """
 
     def overviews(self, staging: Staging, digest: str, cube: CubeDescription) -> None:
@@ -120,6 +138,8 @@ class Writer(Protocol):
         parent.
 
         With *overviews*, assemble those of the cube's overviews, which have their own manifest.
+
+        Chunks may be in the files of ``staging.held`` and of the parent. Raises SourceRejected for any other file.
         """
 
     def sync(self, staging: Staging) -> None:
@@ -144,6 +164,8 @@ class Reader(Protocol):
             If the manifest lists the object but the store does not have it. Absent is not unreadable.
         StoreUnavailable
             When the store cannot be read.
+        SourceChanged
+            When the object lies in a source that is not what it was.
         """
 
     def overview(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
@@ -228,6 +250,9 @@ class Sources(Protocol):
 
     def own(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
         """Return the command line's own files, which need not be below a root. Raises SourceRejected if one does not exist."""
+
+    def outside(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
+        """Return those of *files* that a version may not point into: outside ``sources.roots``, or inside the instance."""
 
     def listed(
         self, name: str, source: PeriodSource, start: Period, end: Period, *, is_open: bool = False

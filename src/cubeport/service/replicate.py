@@ -163,7 +163,18 @@ class Replicator:
         self._url = public_url
 
     def replica(self, shown: PublishedView) -> Replica:
-        """Return the description of a version for another instance."""
+        """Return the description of a version for another instance.
+
+        Raises
+        ------
+        Conflict
+            If its chunks are in files of this machine.
+        """
+        if "storage" in shown.sealed:
+            raise Conflict(
+                f"{shown.texts.dataset_id} points into files of this machine, so it can be neither pushed nor pulled.",
+                next_step=f"publish a copy: cubeport ingest FILE --id {shown.texts.dataset_id} --replace --storage copy",
+            )
         row = self._catalog.rows.get(VERSION, shown.version.version_id)
         if row is None:
             raise NotFound("There is no such version.", what="version")

@@ -17,6 +17,7 @@ from cubeport.catalog.forms.later import Later
 from cubeport.cubes.overviews import MOST
 from cubeport.cubes.steps import NormaliseStep, TransformStep, plain
 from cubeport.cubes.update import OnOverlap
+from cubeport.cubes.write_request import Storage, Verify
 from cubeport.documents.texts import Provider, WebAddress
 from cubeport.service.cron import Cron
 
@@ -49,11 +50,15 @@ class IngestionRules(_Part):
     """What to do with steps in several files: refuse them, or use the file that begins first (``skip``) or last (``replace``)."""
     max_concurrency: Annotated[int, Field(ge=1, le=64)] = 4
     """How many periods to fetch at the same time, if the source allows it."""
+    storage: Storage = "copy"
+    """Whether to copy the chunks, to read them from the source in place (``virtual``), or each variable as it allows (``auto``)."""
+    verify: Verify = "full"
+    """Which chunks of a source to decode before the version is published: all, or the first, the last and 1 %."""
 
     def of_values(self) -> dict[str, Any]:
         """Return the fields that change values, as JSON values."""
         later = {} if self.on_overlap == "error" else {"on_overlap": self.on_overlap}
-        return self.model_dump(mode="json", exclude={"max_concurrency", "on_overlap"}) | later
+        return self.model_dump(mode="json", exclude={"max_concurrency", "on_overlap", "storage", "verify"}) | later
 
 
 class Pyramid(_Part):

@@ -189,11 +189,14 @@ _WORDS = {
     "extra-object": "is stored, and the manifest does not list it",
     "size-differs": "has a different size than was written",
     "digest-differs": "has different bytes than were written",
+    "source-changed": "lies in a file that has changed since it was published",
+    "source-missing": "lies in a file that is not there, or not in sources.roots any more",
 }
 
 
 _CURE = "restore it from a copy, or remove it with --repair and ingest it again"
-_BROKEN = ("missing-data", "missing-object", "size-differs", "digest-differs")
+_BROKEN = ("missing-data", "missing-object", "size-differs", "digest-differs", "source-changed")
+"""What --repair takes off the faces; a source that is not there may only not be mounted."""
 _LAST = f"{10**18} {'f' * 32} "
 """A place after all versions."""
 

@@ -97,7 +97,7 @@ class Arrivals:
         place = version_place(self.data, dataset_id, version_id)
         with store_errors("take objects of a version"):
             for key, entry in _entries(read(place / MANIFEST)).items():
-                if entry.sha256 in missing:
+                if entry.sha256 in missing and entry.source is None:
                     del missing[entry.sha256]
                     self._write(self._folder(digest) / entry.sha256, _checked([read(place / CUBE / key)], entry.sha256, entry.size))
                     taken += 1

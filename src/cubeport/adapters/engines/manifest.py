@@ -3,15 +3,23 @@
 ``manifest.json`` is ``{"algorithm": "sha256", "entries": [{"key", "size", "sha256"}]}``, sorted by key. Its own sha256 is the
 digest of the version. An object that it does not list does not exist. If it lists an object that the store does not have, the store
 is damaged.
+
+The manifest of a virtual version also has ``"sources": [{"name", "size", "sha256", "identity"}]``, sorted. The entry of a chunk in
+one of these files names it by its place in that list, with the first byte: ``{"key", "size", "sha256", "source", "offset"}``.
+Everybody may read the manifest, so the places of the files are in ``sources.json`` beside it; *identity* is the sha256 of the item
+there.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 from cubeport.cubes import keys
+from cubeport.cubes.write_request import SourceFile
 
 CUBE = "cube.zarr"
 """The folder of the published Zarr tree."""
@@ -24,6 +32,27 @@ OVERVIEWS, OVERVIEWS_MANIFEST = "overviews.zarr", "overviews.json"
 own, so that the digest of the version is that of the cube."""
 
 
+SOURCES = "sources.json"
+"""Where the files of a virtual version are, next to the manifest: a list of :class:`SourceFile` as objects."""
+
+
+class Lying(NamedTuple):
+    """What a manifest says of a file that chunks lie in."""
+
+    name: str
+    size: int
+    """In bytes."""
+    sha256: str
+    identity: str
+    """sha256 of what :data:`SOURCES` says of it."""
+
+    @classmethod
+    def of(cls, source: SourceFile) -> Lying:
+        """Return it for a file."""
+        identity = hashlib.sha256(json.dumps(source).encode()).hexdigest()
+        return cls(Path(source.path).name, source.size, source.sha256, identity)
+
+
 class Entry(NamedTuple):
     """The manifest's entry for one object."""
 
@@ -31,6 +60,10 @@ class Entry(NamedTuple):
     """The size in bytes."""
     sha256: str
     """The sha256 of its bytes in hex."""
+    source: Lying | None = None
+    """The file that contains it; ``None`` for an object of the version itself."""
+    offset: int = 0
+    """The first byte in that file."""
 
 
 type Entries = Mapping[str, Entry]
@@ -41,18 +74,53 @@ def parse(manifest: bytes) -> Entries:
     """Return the entries. Raises ValueError unless *manifest* lists valid keys, each once, in order."""
     try:
         document = json.loads(manifest)
-        entries = {each["key"]: Entry(int(each["size"]), str(each["sha256"])) for each in document["entries"]}
+        sources = [Lying(**each) for each in document.get("sources", ())]
+        entries = {each["key"]: _entry(each, sources) for each in document["entries"]}
         ordered = (
             document["algorithm"] == "sha256" and list(entries) == sorted(entries) and len(entries) == len(document["entries"])
         )
-    except (LookupError, TypeError, RecursionError) as error:
+    except (LookupError, TypeError, AttributeError, RecursionError) as error:
         raise ValueError("not a manifest") from error
     if not ordered or any(keys.parse(key) is None for key in entries):
         raise ValueError("not a manifest")
     return entries
 
 
+def _entry(listed: Mapping[str, Any], sources: Sequence[Lying]) -> Entry:
+    if "source" not in listed:
+        return Entry(int(listed["size"]), str(listed["sha256"]))
+    place, offset, size = int(listed["source"]), int(listed["offset"]), int(listed["size"])
+    if not (0 <= place < len(sources) and offset >= 0 and size >= 1 and offset + size <= sources[place].size):
+        raise ValueError("not a manifest")
+    return Entry(size, str(listed["sha256"]), sources[place], offset)
+
+
 def to_bytes(entries: Entries) -> bytes:
     """Return the bytes of the manifest. The same entries always give the same bytes."""
-    listed = [{"key": key, "size": entries[key].size, "sha256": entries[key].sha256} for key in sorted(entries)]
-    return json.dumps({"algorithm": "sha256", "entries": listed}, separators=(",", ":")).encode()
+    sources = sorted({each.source for each in entries.values() if each.source is not None})
+    places = {each: number for number, each in enumerate(sources)}
+    listed: list[dict[str, Any]] = []
+    for key in sorted(entries):
+        entry = entries[key]
+        listed.append({"key": key, "size": entry.size, "sha256": entry.sha256})
+        if entry.source is not None:
+            listed[-1] |= {"source": places[entry.source], "offset": entry.offset}
+    told = {"sources": [each._asdict() for each in sources]} if sources else {}
+    return json.dumps({"algorithm": "sha256", **told, "entries": listed}, separators=(",", ":")).encode()
+
+
+def sources_of(folder: Path) -> dict[Lying, SourceFile]:
+    """Return the files that the version in *folder* points into; none where there is no list of them. Raises ValueError."""
+    try:
+        listed = json.loads((folder / SOURCES).read_bytes())
+        files = [SourceFile(**each) for each in listed]
+    except FileNotFoundError:
+        return {}
+    except (TypeError, RecursionError) as error:
+        raise ValueError("not a list of sources") from error
+    return {Lying.of(each): each for each in files}
+
+
+def sources_to_bytes(sources: Iterable[SourceFile]) -> bytes:
+    """Return the list; the same files always give the same bytes."""
+    return json.dumps([each._asdict() for each in sorted(sources)], separators=(",", ":")).encode()

@@ -22,6 +22,7 @@ from zarr.abc.store import ByteRequest
 from zarr.core.buffer import Buffer, BufferPrototype
 from zarr.core.buffer.core import default_buffer_prototype
 
+from cubeport.adapters.engines import inflating
 from cubeport.adapters.readonly import ReadOnlyStore, span_of
 from cubeport.cubes.bounded import Bounded
 from cubeport.cubes.cells import exact, in_degrees
@@ -84,6 +85,7 @@ class VersionStore(ReadOnlyStore):
 
     def __init__(self, engine: ReadsObjects, dataset_id: str, version_id: str) -> None:
         super().__init__()
+        inflating.use()
         self._engine = engine
         self._address = dataset_id, version_id
 

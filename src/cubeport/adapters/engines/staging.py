@@ -41,6 +41,8 @@ class StagingArea:
     profile: str = "data"
     """The storage profile with the root *data*. Compensations name paths in it."""
     disk: Disk = field(default_factory=Disk)
+    roots: Sequence[Path] = ()
+    """The folders, absolute, in which files may lie that a version points into."""
 
     def claim(self, operation_id: str) -> Mapping[str, Any]:
         """Return how to undo ``staging/<op>`` before it is made. Its name alone proves that it is ours, because no other operation

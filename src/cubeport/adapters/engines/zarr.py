@@ -6,6 +6,9 @@
     <data>/staging/<operation>/data/…              only verified objects
     <data>/store/<dataset>/<version>/cube.zarr/…   the published tree
     <data>/store/<dataset>/<version>/manifest.json its objects with their sizes and sha256
+    <data>/store/<dataset>/<version>/sources.json  of a virtual version, where the files are in which its chunks lie
+
+Such files are others', below ``sources.roots``; they are compared with what they were at each read (:mod:`.parts`).
 """
 
 from __future__ import annotations
@@ -13,23 +16,37 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import io
 import os
 import stat
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
+from cubeport.adapters.engines import parts
 from cubeport.adapters.engines.disk import FILE, FOLDER, Disk, beneath, descriptor, open_file, read, remove
-from cubeport.adapters.engines.manifest import CUBE, MANIFEST, OVERVIEWS, OVERVIEWS_MANIFEST, Entries, parse
+from cubeport.adapters.engines.manifest import (
+    CUBE,
+    MANIFEST,
+    OVERVIEWS,
+    OVERVIEWS_MANIFEST,
+    SOURCES,
+    Entries,
+    Entry,
+    Lying,
+    parse,
+    sources_of,
+    sources_to_bytes,
+)
 from cubeport.adapters.engines.staging import Listed, StagingArea, folders, size, staged, version_place
 from cubeport.catalog.disk.durable import make_folders, store_errors
 from cubeport.catalog.disk.failpoints import passing, step
 from cubeport.catalog.forms.canonical import is_id
 from cubeport.cubes.bounded import Bounded
-from cubeport.cubes.write_request import Occupied, Staging, StoredObject
-from cubeport.errors import Corrupt, SourceRejected, StoreUnavailable, TargetExists
+from cubeport.cubes.write_request import Occupied, SourceFile, Staging, StoredObject
+from cubeport.errors import Corrupt, SourceChanged, SourceRejected, StoreUnavailable, TargetExists
 
 _SINGLY = 2_000
 """Up to this many files and folders are synced one by one. For more, one syncfs is faster (5,000 files: 0.15 s instead of 1.1
@@ -82,7 +99,8 @@ class Writer(StagingArea):
                 parent = None  # of a parent without overviews nothing can be shared
             held = {} if parent is None else _entries(parent, staging.dataset_id, str(staging.parent), listed)
             self.disk.make_folder(target / tree)
-            for folder, keys in _by_folder(entries):
+            sources = self._checked(entries, held, {} if parent is None else sources_of(parent), staging)
+            for folder, keys in _by_folder({key: entry for key, entry in entries.items() if entry.source is None}):
                 for each in reversed([folder, *folder.parents][:-1]):
                     with contextlib.suppress(FileExistsError):
                         self.disk.make_folder(target / tree / each)
@@ -93,6 +111,41 @@ class Writer(StagingArea):
                     if parent is not None and shared:
                         self._share(shared, entries, held, parent / tree, folder, made, staging)
             self.disk.write(target / listed, manifest)
+            if sources and not overviews:
+                self.disk.write(target / SOURCES, sources_to_bytes(sources))
+
+    def _checked(self, entries: Entries, held: Entries, files: Mapping[Lying, SourceFile], staging: Staging) -> list[SourceFile]:
+        """Return the files that the version points into: those that were ordered, and otherwise only what its parent has alike.
+
+        A child wrote the manifest, so it is not believed.
+
+        Raises
+        ------
+        SourceRejected
+            ``unsafe`` for any other file; ``digest-mismatch`` when one has changed since it was hashed.
+        """
+        ordered = {Lying.of(each): each for each in staging.held}
+        for key, entry in entries.items():
+            if entry.source is not None and entry.source not in ordered and held.get(key) != entry:
+                raise SourceRejected(f"{key!r} points into a file that is no source of the version", reason="unsafe")
+        used = {entry.source for entry in entries.values() if entry.source is not None}
+        if lost := used - ordered.keys() - files.keys():
+            raise _corrupt(f"it has lost where {min(lost).name!r} is", staging.dataset_id, str(staging.parent))
+        sources = [(ordered.get(each) or files[each]) for each in sorted(used)]
+        for each in sources:
+            try:
+                os.close(parts.open_source(each, self.roots))
+            except SourceChanged as error:
+                name = Path(each.path).name
+                if each in staging.held:
+                    raise SourceRejected(
+                        f"{name} changed while it was read",
+                        reason="digest-mismatch",
+                        source=name,
+                        next_step="bring it again when nobody is writing it",
+                    ) from error
+                raise
+        return sources
 
     def _move(self, key: str, entries: Entries, new: int | None, made: int) -> bool:
         """Move one object from ``new``. Return whether it existed."""
@@ -189,6 +242,15 @@ class Writer(StagingArea):
             _sync_folder(self.disk, staging.root)
 
 
+class _Held(NamedTuple):
+    """A version in memory."""
+
+    cube: str
+    """The tree's folder."""
+    entries: Entries
+    sources: Mapping[Lying, SourceFile]
+
+
 class Reader:
     """Reads versions below *data*.
 
@@ -196,21 +258,35 @@ class Reader:
     ----------
     entries
         How many manifest entries to cache, about 200 bytes each. A version never changes.
+    roots
+        The folders that may contain files of virtual versions, as absolute paths.
     """
 
-    def __init__(self, data: Path, *, entries: int = 500_000, tree: str = CUBE, manifest: str = MANIFEST) -> None:
+    def __init__(
+        self,
+        data: Path,
+        *,
+        entries: int = 500_000,
+        roots: Sequence[Path] = (),
+        tree: str = CUBE,
+        manifest: str = MANIFEST,
+    ) -> None:
         self._data = data
+        self._roots = tuple(roots)
         self._tree, self._manifest = tree, manifest
         self._coarser = Reader(data, entries=entries // 4, tree=OVERVIEWS, manifest=OVERVIEWS_MANIFEST) if tree == CUBE else None
         self._most = entries
-        self._manifests: Bounded[tuple[str, str], tuple[str, Entries]] = Bounded(entries)
+        self._manifests: Bounded[tuple[str, str], _Held] = Bounded(entries)
 
     def path(self, dataset_id: str, version_id: str) -> Path:
         """Return the folder of the published tree."""
         return version_place(self._data, dataset_id, version_id) / CUBE
 
     def place(self, dataset_id: str, version_id: str, key: str) -> str | None:
-        """Return the path of the object below ``store/``."""
+        """Return the path of the object below ``store/``; ``None`` for a chunk in a source, which must be compared first."""
+        entry = self._held(dataset_id, version_id).entries.get(key)
+        if entry is not None and entry.source is not None:
+            return None
         return f"{dataset_id}/{version_id}/{CUBE}/{key}"
 
     def read(self, dataset_id: str, version_id: str, key: str) -> StoredObject | None:
@@ -222,11 +298,15 @@ class Reader:
             If the manifest lists the object but the store does not have it, or its size differs. Absent is not unreadable.
         StoreUnavailable
             If the store cannot be read.
+        SourceChanged
+            If it is in a source that is missing or has changed.
         """
-        cube, entries = self._held(dataset_id, version_id)
+        cube, entries, sources = self._held(dataset_id, version_id)
         entry = entries.get(key)
         if entry is None:
             return None
+        if entry.source is not None:
+            return parts.opened(entry, sources, self._roots)
         with store_errors("read an object"):
             try:
                 opened = open_file(cube, key)
@@ -253,8 +333,8 @@ class Reader:
         with store_errors("read a manifest"):
             return _manifest(version_place(self._data, dataset_id, version_id), dataset_id, version_id)
 
-    def _held(self, dataset_id: str, version_id: str) -> tuple[str, Entries]:
-        """Return the folder of the tree and the entries of the manifest."""
+    def _held(self, dataset_id: str, version_id: str) -> _Held:
+        """Return what is kept in memory of the version."""
         name = dataset_id, version_id
         held = self._manifests.get(name)
         if held is None:
@@ -262,18 +342,20 @@ class Reader:
                 place = version_place(self._data, dataset_id, version_id)
                 # The path to the data folder may contain links; paths below it may not (see `open_file`).
                 root = Path(os.path.realpath(self._data), *place.relative_to(self._data).parts, self._tree)
-                held = str(root), _entries(place, dataset_id, version_id, self._manifest)
-            # At least one is kept, whatever its length: it is asked for again at once.
-            self._manifests.put(name, held, min(len(held[1]), self._most))
+                found = _entries(place, dataset_id, version_id, self._manifest)
+                held = _Held(str(root), found, _sources(place, dataset_id, version_id))
+            # At least one manifest is kept, whatever its length, because it is needed again immediately.
+            self._manifests.put(name, held, min(len(held.entries), self._most))
         return held
 
 
 class Lister:
     """Lists, checks and removes the versions below *data*. It makes no folders, so a read-only instance can use it too."""
 
-    def __init__(self, data: Path, disk: Disk | None = None) -> None:
+    def __init__(self, data: Path, disk: Disk | None = None, *, roots: Sequence[Path] = ()) -> None:
         self._data = data
         self._disk = disk or Disk()
+        self._roots = tuple(roots)
 
     def staged(self) -> list[Listed]:
         """Return the folders of ``staging``."""
@@ -341,8 +423,12 @@ class Lister:
                 yield "not-a-manifest", OVERVIEWS_MANIFEST
             entries |= coarser or {}
             there |= held
+            sources, known = _sources(folder, folder.parent.name, folder.name), dict[Lying, str | None]()
             for key in sorted(key for key in entries.keys() | there.keys() if key > after):
-                if key not in there:
+                entry = entries.get(key)
+                if entry is not None and entry.source is not None:
+                    yield ("extra-object" if key in there else self._fault_of(entry, sources, known, data=data)), key
+                elif key not in there:
                     yield "missing-object", key
                 elif key not in entries:
                     yield "extra-object", key
@@ -352,6 +438,28 @@ class Lister:
                     yield "digest-differs", key
                 else:
                     yield None, key
+
+    def _fault_of(
+        self, entry: Entry, sources: Mapping[Lying, SourceFile], known: dict[Lying, str | None], *, data: bool
+    ) -> str | None:
+        """Return what is wrong with a chunk that lies in a source; *known* has what was found of each source."""
+        assert entry.source is not None, "the caller has asked"
+        if entry.source not in known:
+            known[entry.source] = self._fault_of_source(sources.get(entry.source))
+        if (fault := known[entry.source]) is not None or not data:
+            return fault
+        with parts.opened(entry, sources, self._roots).file as file:
+            return None if hashlib.file_digest(cast("io.FileIO", file), "sha256").hexdigest() == entry.sha256 else "digest-differs"
+
+    def _fault_of_source(self, source: SourceFile | None) -> str | None:
+        if source is None:
+            return "missing-object"  # nobody knows where it is any more
+        try:
+            os.close(parts.open_source(source, self._roots))
+        except SourceChanged:
+            there = any(Path(source.path).is_relative_to(root) for root in self._roots) and os.path.lexists(source.path)
+            return "source-changed" if there else "source-missing"
+        return None
 
     def object(self, path: str, key: str) -> str:
         """Return the path of an object of the version at *path*."""
@@ -400,7 +508,7 @@ def _strays(folder: Path, depth: int = 0) -> Iterator[Path]:
         return
     for each in sorted(folder.iterdir()):
         if depth == 2:
-            if each.name not in (CUBE, MANIFEST, OVERVIEWS, OVERVIEWS_MANIFEST):
+            if each.name not in (CUBE, MANIFEST, OVERVIEWS, OVERVIEWS_MANIFEST, SOURCES):
                 yield each
         elif each.is_symlink() or not each.is_dir():
             yield each
@@ -433,6 +541,13 @@ def _entries(place: Path, dataset_id: str, version_id: str, name: str = MANIFEST
         return parse(_manifest(place, dataset_id, version_id, name))
     except ValueError as error:
         raise _corrupt("its manifest cannot be read", dataset_id, version_id) from error
+
+
+def _sources(place: Path, dataset_id: str, version_id: str) -> Mapping[Lying, SourceFile]:
+    try:
+        return sources_of(place)
+    except ValueError as error:
+        raise _corrupt("the list of its sources cannot be read", dataset_id, version_id) from error
 
 
 def _probe(staging: Path, store: Path) -> None:

@@ -13,12 +13,13 @@ import itertools
 import json
 import math
 import struct
+import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
-from numcodecs import VLenUTF8, Zstd
+from numcodecs import Fletcher32, Shuffle, VLenUTF8, Zstd
 
 LEVEL = 3
 """The default level of zstd."""
@@ -36,6 +37,51 @@ _NOT_FINITE = {math.inf: "Infinity", -math.inf: "-Infinity"}
 type Values = np.ndarray[Any, Any]
 type Region = tuple[slice, ...]
 
+type Filter = tuple[Literal["shuffle", "zlib", "fletcher32"], int]
+"""A filter of HDF5 under its name in numcodecs, with its one number: bytes of an element, level, or 0."""
+
+_NUMBERS: Mapping[str, str | None] = {"shuffle": "elementsize", "zlib": "level", "fletcher32": None}
+"""What the number of each filter is called in its configuration."""
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How a source stores the bytes of a chunk, where they are not written by us."""
+
+    big_endian: bool = False
+    filters: tuple[Filter, ...] = ()
+    """In the order in which they were applied."""
+
+    @property
+    def codecs(self) -> list[dict[str, Any]]:
+        """Return the filters as codecs: extensions, which zarr-python reads and tensorstore does not."""
+        return [
+            {"name": f"numcodecs.{name}", "configuration": {key: number} if (key := _NUMBERS[name]) else {}}
+            for name, number in self.filters
+        ]
+
+    @classmethod
+    def of(cls, codecs: Sequence[Mapping[str, Any]]) -> Form:
+        """Return what *codecs* were made of. Raises LookupError, TypeError for others."""
+        first, *rest = codecs
+        names = [each["name"].removeprefix("numcodecs.") for each in rest]
+        numbers = [each["configuration"][key] if (key := _NUMBERS[name]) else 0 for name, each in zip(names, rest, strict=True)]
+        if any(type(each) is not int for each in numbers):
+            raise TypeError("a number that is none")
+        return cls(first.get("configuration", {}).get("endian") == "big", tuple(zip(names, numbers, strict=True)))
+
+    def encode(self, plain: bytes) -> bytes:
+        """Return the stored chunk of values that are in its byte order."""
+        for name, number in self.filters:
+            match name:
+                case "shuffle":
+                    plain = bytes(Shuffle(number).encode(plain))
+                case "zlib":
+                    plain = zlib.compress(plain, number)
+                case "fletcher32":
+                    plain = bytes(Fletcher32().encode(plain))
+        return plain
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -45,6 +91,8 @@ class Grid:
     chunks: tuple[int, ...]
     dtype: np.dtype[Any]
     fill: Any
+    form: Form | None = None
+    """That of the source in which chunks lie, also for those that lie with us; ``None`` is our own, checksummed zstd."""
 
     @property
     def counts(self) -> tuple[int, ...]:
@@ -120,6 +168,9 @@ class Grid:
             whole = np.full(self.chunks, self.fill, self.dtype)
             whole[tuple(slice(size) for size in values.shape)] = values
             plain = self.plain(whole)
+        if self.form is not None:
+            order = plain.astype(self.dtype.newbyteorder(">")) if self.form.big_endian else plain
+            return digest, self.form.encode(order.tobytes())
         return digest, bytes(Zstd(level=LEVEL, checksum=True).encode(plain))
 
     def _is_fill(self, plain: Values) -> bool:
@@ -175,9 +226,11 @@ def inside(chunk: Region, block: Region) -> Any:
 
 def array_document(grid: Grid, dimensions: tuple[str, ...], attributes: Mapping[str, Any]) -> dict[str, Any]:
     """Return the ``zarr.json`` of an array."""
-    first = {"name": "vlen-utf8"} if grid.is_text else {"name": "bytes"}
+    first: dict[str, Any] = {"name": "vlen-utf8"} if grid.is_text else {"name": "bytes"}
     if not grid.is_text and grid.dtype.itemsize > 1:
-        first = {"name": "bytes", "configuration": {"endian": "little"}}  # type: ignore[dict-item]
+        endian = "big" if grid.form is not None and grid.form.big_endian else "little"
+        first = {"name": "bytes", "configuration": {"endian": endian}}
+    own = [{"name": "zstd", "configuration": {"level": LEVEL, "checksum": True}}]
     return {
         "zarr_format": 3,
         "node_type": "array",
@@ -186,7 +239,7 @@ def array_document(grid: Grid, dimensions: tuple[str, ...], attributes: Mapping[
         "chunk_grid": {"name": "regular", "configuration": {"chunk_shape": list(grid.chunks)}},
         "chunk_key_encoding": {"name": "default", "configuration": {"separator": "/"}},
         "fill_value": _fill_json(grid),
-        "codecs": [first, {"name": "zstd", "configuration": {"level": LEVEL, "checksum": True}}],
+        "codecs": [first, *(own if grid.form is None else grid.form.codecs)],
         "attributes": dict(attributes),
         "dimension_names": list(dimensions),
         "storage_transformers": [],
@@ -220,7 +273,9 @@ def parse_array(document: Mapping[str, Any]) -> tuple[Grid, tuple[str, ...], dic
     try:
         dtype = _DTYPES[document["data_type"]]
         lengths = document["chunk_grid"]["configuration"]["chunk_shape"]
-        grid = Grid(tuple(document["shape"]), tuple(lengths), dtype, _fill_from_json(document["fill_value"], dtype))
+        ours = document["codecs"][-1]["name"] == "zstd"
+        form = None if ours else Form.of(document["codecs"])
+        grid = Grid(tuple(document["shape"]), tuple(lengths), dtype, _fill_from_json(document["fill_value"], dtype), form)
         parts = grid, tuple(document["dimension_names"]), dict(document["attributes"])
         same = document == array_document(*parts) and all(n >= 0 for n in grid.shape) and all(n >= 1 for n in grid.chunks)
     except (LookupError, TypeError, AttributeError, OverflowError) as error:

@@ -113,6 +113,10 @@ class InstalledSources:
         """Return the command line's own files; see :class:`~cubeport.service.ports.Sources`."""
         return self._local.own(files)
 
+    def outside(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
+        """Return the files that a version may not point into; see :class:`~cubeport.service.ports.Sources`."""
+        return self._local.outside(files)
+
     def listed(
         self, name: str, source: PeriodSource, start: Period, end: Period, *, is_open: bool = False
     ) -> tuple[Period, ...] | None:

@@ -19,7 +19,9 @@ import numpy as np
 import xarray as xr
 import zarr
 
-from cubeport.adapters.engines.manifest import CUBE
+from cubeport.adapters.engines.manifest import CUBE, sources_of
+from cubeport.adapters.engines.opened import VersionStore
+from cubeport.adapters.gate.parent import Parent
 from cubeport.adapters.sandbox import child
 from cubeport.cubes import periods, recipes
 from cubeport.cubes.calendars import CalendarName, Stamp
@@ -73,8 +75,10 @@ def derive(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]
 
 def _open(folder: Path) -> xr.Dataset:
     """Return a version of ours as a lazy dataset, with values decoded and times as numbers."""
+    # The folder of a version that points into sources does not have every chunk, and a missing chunk is read as fill values.
+    store: Any = VersionStore(Parent(folder), "", "") if sources_of(folder) else folder / CUBE
     opened: xr.Dataset = xr.open_dataset(
-        folder / CUBE,
+        store,
         engine=reader("zarr"),
         consolidated=True,
         zarr_format=3,

@@ -4,6 +4,10 @@ them.
 
 from __future__ import annotations
 
+import contextlib
+import os
+import stat
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,11 +15,12 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from cubeport.adapters.engines.manifest import sources_of
 from cubeport.adapters.sandbox.children import Children, Progress, open_source
-from cubeport.adapters.sources.identity import identity
+from cubeport.adapters.sources.identity import identity, modified_at
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.update import StepsChange
-from cubeport.cubes.write_request import Base, Measured, Staging, WriteRequest, Written
+from cubeport.cubes.write_request import Base, Measured, SourceFile, Staging, Verify, WriteRequest, Written, marks_of
 from cubeport.errors import SourceRejected
 
 type _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -64,17 +69,22 @@ class ConfinedGate:
             "transforms": [dict(step) for step in order.transforms],
             "skip_bad": order.skip_bad,
             "on_overlap": order.on_overlap,
+            "storage": order.storage,
             "base": None if order.base is None else _told(order.base),
         }
-        read = [] if order.base is None else [order.base.folder]
+        read = [] if order.base is None else _readable(order.base)
         said = self._children.run("write", request, sources=order.sources, read=read, write=[order.target], progress=progress)
         answer = _believed(_WriteAnswer, said)
         return Written(
             digests=answer.digests,
             warnings=tuple(answer.warnings),
             change=None if answer.change is None else answer.change.value(),
-            sources=tuple(each.model_dump() for each in answer.sources),
+            sources=tuple(map(_identity, order.held)) or tuple(each.model_dump() for each in answer.sources),
         )
+
+    def hold(self, sources: Sequence[Path]) -> tuple[SourceFile, ...]:
+        """Return what tells each source from each other state of it, its digest with it. Raises SourceRejected for a folder."""
+        return tuple(map(_held, sources))
 
     def measure(
         self,
@@ -84,6 +94,8 @@ class ConfinedGate:
         fields: Sequence[str] | None = None,
         base: Base | None = None,
         arrived: bool = False,
+        held: Sequence[SourceFile] = (),
+        verify: Verify = "full",
         progress: Progress | None = None,
     ) -> Measured:
         """Run the second child over the output of the first; see :class:`~cubeport.service.ports.Gate`."""
@@ -93,9 +105,12 @@ class ConfinedGate:
             "fields": None if fields is None else list(fields),
             "base": None if base is None else _told(base),
             "change": None if expected.change is None else asdict(expected.change),
+            "held": [list(each) for each in held],
+            "verify": verify,
         }
-        read = [] if base is None else [base.folder]
-        said = self._children.run("measure", request, read=read, write=[written], progress=progress)
+        read = [] if base is None else _readable(base)
+        sources = [Path(each.path) for each in held]
+        said = self._children.run("measure", request, sources=sources, read=read, write=[written], progress=progress)
         answer = _believed(_MeasureAnswer, said)
         return Measured(
             description=answer.description,
@@ -114,7 +129,8 @@ class ConfinedGate:
             "base": None if staging.base is None else str(staging.base),
             "target": str(staging.new),
         }
-        read = [staging.root / "data", *([] if staging.base is None else [staging.base])]
+        made = staging.root / "data"
+        read = [made, *_pointed(made), *([] if staging.base is None else [staging.base])]
         _believed(_Answer, self._children.run("overviews", request, read=read, write=[staging.new]))
 
     def derive(
@@ -137,7 +153,8 @@ class ConfinedGate:
                 for name, (folder, description) in inputs.items()
             },
         }
-        said = self._children.run("derive", request, read=[folder for folder, _ in inputs.values()], write=[into])
+        read = [each for folder, _ in inputs.values() for each in (folder, *_pointed(folder))]
+        said = self._children.run("derive", request, read=read, write=[into])
         return into / _believed(_DeriveAnswer, said).file
 
     def close(self) -> None:
@@ -170,6 +187,58 @@ class _Change(_Answer):
 def _told(base: Base) -> dict[str, Any]:
     ranges = {name: list(values) for name, values in base.ranges.items()}
     return {"folder": str(base.folder), "digest": base.digest, "ranges": ranges, "on_overlap": base.on_overlap}
+
+
+def _readable(base: Base) -> list[Path]:
+    return [base.folder, *_pointed(base.folder)]
+
+
+def _pointed(folder: Path) -> list[Path]:
+    """Return the files that a version points into and that are still what they were: a child may read these."""
+    found = []
+    for each in sources_of(folder).values():
+        with contextlib.suppress(OSError):  # what is not there any more, the child tells when it needs it
+            if marks_of(os.lstat(each.path)) == each.marks:
+                found.append(Path(each.path))
+    return found
+
+
+_SETTLED_S = 0.05
+"""How long a file must have been left alone: the times of a file system tick, by 4 ms often, and within a tick no change shows."""
+
+
+def _held(path: Path) -> SourceFile:
+    with open_source(path) as descriptor:
+        before = os.fstat(descriptor)
+        if stat.S_ISDIR(before.st_mode):
+            raise SourceRejected(
+                f"{path.name} is a folder, and only NetCDF and HDF5 files are read where they lie",
+                reason="not-virtual",
+                source=path.name,
+                next_step="copy it: --storage copy",
+            )
+        age = time.time() - max(before.st_mtime, before.st_ctime)
+        if 0 <= age < _SETTLED_S:
+            time.sleep(_SETTLED_S - age)
+        found = identity(path.name, descriptor)
+        after = os.fstat(descriptor)
+        if marks_of(before) != marks_of(after):
+            raise SourceRejected(
+                f"{path.name} changed while it was read",
+                reason="digest-mismatch",
+                source=path.name,
+                next_step="bring it again when nobody is writing it",
+            )
+        return SourceFile(str(path), *marks_of(after), found["sha256"])
+
+
+def _identity(held: SourceFile) -> dict[str, Any]:
+    return {
+        "name": Path(held.path).name,
+        "size_bytes": held.size,
+        "sha256": held.sha256,
+        "modified_at": modified_at(held.mtime_ns / 1e9),
+    }
 
 
 class _DeriveAnswer(_Answer):

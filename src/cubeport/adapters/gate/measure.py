@@ -9,15 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import os
 import stat
 import threading
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import xarray as xr
@@ -26,18 +27,21 @@ from xarray.core import indexing
 
 from cubeport.adapters.engines import manifest as manifests
 from cubeport.adapters.engines import zarrv3
-from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entry
+from cubeport.adapters.engines.manifest import CUBE, MANIFEST, Entry, Lying
 from cubeport.adapters.engines.zarrv3 import Grid
-from cubeport.adapters.gate.parent import Parent, Updated, opened
+from cubeport.adapters.gate import references
+from cubeport.adapters.gate.parent import Parent, Updated, Written, opened
 from cubeport.adapters.gate.write import THREADS, put
 from cubeport.adapters.sandbox import child, wire
-from cubeport.adapters.sources.reading import decoding
+from cubeport.adapters.sources.reading import decoding, native
+from cubeport.adapters.sources.stored import Index
 from cubeport.adapters.sources.zarr import open_zarr
 from cubeport.cubes import checks, keys
 from cubeport.cubes.describe import describe
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.raw import dataset
 from cubeport.cubes.update import StepsChange
+from cubeport.cubes.write_request import SourceFile
 from cubeport.documents import ogc, stac
 from cubeport.errors import SourceRejected
 
@@ -53,7 +57,8 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     """Check ``target/cube.zarr`` against ``digests`` and return ``description, documents, files, size_bytes, digest``.
 
     ``request`` contains ``target``; ``digests`` by variable in the order of the store, or ``None`` if another instance wrote the
-    version; and ``fields``, a list or ``None``.
+    version; ``fields``, a list or ``None``; ``held``, the sources that the version may point into; and ``verify``, which of those
+    chunks to decode.
     """
     target = Path(request["target"])
     root = target / CUBE
@@ -66,43 +71,97 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     (root / METADATA).unlink()
     put(root / METADATA, whole)
     sizes[METADATA] = len(whole)
-    updated = _updated(request, root, arrays, {name: node["dimension_names"] for name, node in nodes.items()})
-    if updated is not None and (twice := [key for key in sizes if updated.is_shared(key)]):
+    held = [SourceFile(*each) for each in request.get("held", ())]
+    pointing = references.parse(target / references.REFERENCES, arrays, [each.size for each in held], sizes)
+    own = Written(root, [each.fd for each in context.sources], held, _keyed(pointing))
+    updated = _updated(request, own, arrays, {name: node["dimension_names"] for name, node in nodes.items()})
+    if updated is not None and (twice := [key for key in (*sizes, *own.places) if updated.is_shared(key)]):
         raise SourceRejected(f"{twice[0]!r} was written, but the update does not change it", reason="unsafe")
-    takes = {name: partial(_takes, updated, name) for name in arrays}
+    in_full = request.get("verify", "full") == "full"
+    hashes = {name: partial(_hashes, updated, name, arrays[name], pointing.get(name, {})) for name in arrays}
+    takes = {name: partial(_takes, updated, name) if in_full else hashes[name] for name in arrays}
     told = _Told(context, sum(grid.size_of(takes[name]) for name, grid in arrays.items()))
     with ThreadPoolExecutor(max_workers=THREADS) as pool:
         others = [key for key in sizes if key != METADATA]
         digests = pool.map(lambda key: _file_digest(root / key), others)
-        raw = open_zarr(str(root), CUBE).raw if updated is None else opened(updated)
-        watched = {name: _Watched(name, grid, raw.variables[name], told, takes[name]) for name, grid in arrays.items()}
+        parts = pool.map(lambda key: _digest_of(own, key), own.places)
+        union = updated if updated is not None else own if own.places else None
+        raw = open_zarr(str(root), CUBE).raw if union is None else opened(union)
+        apart = frozenset() if in_full else pointing.keys()
+        watched = {
+            name: _Watched(name, grid, raw.variables[name], told, takes[name], apart=name in apart) for name, grid in arrays.items()
+        }
         seen = dataset({name: each.variable() for name, each in watched.items()}, raw.attrs)
         checks.check(seen)  # the first child did this too, but a source may have controlled it
         lengths = {name: grid.chunks for name, grid in arrays.items()}
-        known = {} if updated is None else updated.ranges(seen, lengths)
+        known = {} if updated is None or not in_full else updated.ranges(seen, lengths)
+        if not in_full:  # the least and the greatest value of what nobody has read are unknown
+            known |= dict.fromkeys(pointing, (None, None))
         description = describe(seen, chunks=lengths, fields=request["fields"], ranges=known)
         for name, each in watched.items():
-            read = each.digest(pool)
+            read = each.digest(pool, hashes[name])
             if expected[name] not in (None, read):
                 raise SourceRejected(f"variable {name!r} reads back differently than it was written", reason="digest-mismatch")
         entries = dict(zip(others, digests, strict=True))
+        files = [Lying.of(each) for each in held]
+        listed = {key: _entry(own, files, key, digest) for key, digest in zip(own.places, parts, strict=True)}
     entries[METADATA] = hashlib.sha256(whole).hexdigest()
-    listed = {key: Entry(sizes[key], digest) for key, digest in entries.items()}
+    listed |= {key: Entry(sizes[key], digest) for key, digest in entries.items()}
     if updated is not None:
         listed |= updated.kept()
     manifest = manifests.to_bytes(listed)
     put(target / MANIFEST, manifest)
     return {
         "description": description.model_dump(mode="json"),
-        "documents": {**stac.seal(description, seen), "ogc": ogc.seal(description), "manifest": {"file:size": len(manifest)}},
+        "documents": {
+            **stac.seal(description, seen),
+            "ogc": ogc.seal(description),
+            "manifest": {"file:size": len(manifest)},
+            **_storage(listed, arrays, request.get("verify", "full")),
+        },
         "files": len(listed),
         "size_bytes": sum(entry.size for entry in listed.values()),
         "digest": hashlib.sha256(manifest).hexdigest(),
     }
 
 
+def _keyed(pointing: Mapping[str, Mapping[Index, references.Reference]]) -> dict[str, references.Reference]:
+    """Return the references by key."""
+    return {keys.chunk(name, index): place for name, places in pointing.items() for index, place in places.items()}
+
+
+def _entry(own: Written, files: Sequence[Lying], key: str, digest: str) -> Entry:
+    number, offset, size = own.places[key]
+    return Entry(size, digest, files[number], offset)
+
+
+def _digest_of(own: Written, key: str) -> str:
+    found = own.read("", "", key)
+    assert found is not None, "it is one of its places"
+    with found.file as file:
+        return hashlib.file_digest(cast("io.FileIO", file), "sha256").hexdigest()
+
+
+def _storage(listed: Mapping[str, Entry], arrays: Mapping[str, Grid], verify: str) -> dict[str, Any]:
+    """Return what is told of a version that points into sources; nothing of any other."""
+    lying = {key: entry for key, entry in listed.items() if entry.source is not None}
+    if not lying:
+        return {}
+    names = [codec["name"] for grid in arrays.values() if grid.form is not None for codec in grid.form.codecs]
+    return {
+        "storage": {
+            "kind": "virtual",
+            "sources": len({entry.source for entry in lying.values()}),
+            "chunks": len(lying),
+            "bytes": sum(entry.size for entry in lying.values()),
+            "verify": verify,
+            "codecs": sorted(dict.fromkeys(names)),
+        }
+    }
+
+
 def _updated(
-    request: Mapping[str, Any], root: Path, arrays: Mapping[str, Grid], dimensions: Mapping[str, list[str]]
+    request: Mapping[str, Any], own: Written, arrays: Mapping[str, Grid], dimensions: Mapping[str, list[str]]
 ) -> Updated | None:
     """Return the union of the output with its base version, if there is one."""
     base, said = request.get("base"), request.get("change")
@@ -110,11 +169,22 @@ def _updated(
         return None
     change = StepsChange(said["dimension"], said["length"], tuple(map(tuple, said["kept"])), said["added"], said["replaced"])
     parent = Parent(Path(base["folder"]), base["digest"])
-    return Updated(parent, root, arrays, dimensions, change, base["ranges"])
+    return Updated(parent, arrays, dimensions, change, base["ranges"], own)
 
 
 def _takes(updated: Updated | None, name: str, index: tuple[int, ...]) -> bool:
     return updated is None or not updated.shares(name, index)
+
+
+def _hashes(
+    updated: Updated | None,
+    name: str,
+    grid: Grid,
+    pointing: Mapping[Index, references.Reference],
+    index: tuple[int, ...],
+) -> bool:
+    """Tell whether the first child has hashed the values of a chunk."""
+    return _takes(updated, name, index) and (index not in pointing or references.is_sampled(grid, index))
 
 
 def _objects(root: Path) -> dict[str, int]:
@@ -197,13 +267,22 @@ class _Watched(BackendArray):
     """An array whose chunks are hashed when they are read for the description, so that no value is decoded twice."""
 
     def __init__(
-        self, name: str, grid: Grid, variable: xr.Variable, stated: _Told, takes: Callable[[tuple[int, ...]], bool]
+        self,
+        name: str,
+        grid: Grid,
+        variable: xr.Variable,
+        stated: _Told,
+        takes: Callable[[tuple[int, ...]], bool],
+        *,
+        apart: bool = False,
     ) -> None:
-        if (variable.shape, variable.dtype) != (grid.shape, grid.dtype):
+        if (variable.shape, native(variable.dtype)) != (grid.shape, grid.dtype):
             raise _foreign(name)
         self._name, self._grid, self._variable, self._told, self._takes = name, grid, variable, stated, takes
+        self._apart = apart
+        """Whether the chunks that are taken are far apart, so that what is between them is not read."""
         self._found: dict[tuple[int, ...], bytes] = {}
-        self.shape, self.dtype = variable.shape, variable.dtype
+        self.shape, self.dtype = variable.shape, grid.dtype
 
     def variable(self) -> xr.Variable:
         """Return the variable to describe. Text is already in memory."""
@@ -238,15 +317,15 @@ class _Watched(BackendArray):
         for index in indices:
             self._note(index, region, values)
 
-    def digest(self, pool: Executor) -> str:
-        """Return the digest of the written values. *pool* decodes and hashes the chunks that were not read yet."""
+    def digest(self, pool: Executor, hashes: Callable[[tuple[int, ...]], bool]) -> str:
+        """Return the digest of the chunks that the first child hashed. *pool* decodes the chunks that were not read yet."""
         flying: deque[Future[None]] = deque()
         for _, every in zarrv3.blocks(self._grid, None, _BLOCK_BYTES):
             indices = [index for index in every if self._takes(index)]
             if any(index not in self._found for index in indices):
-                flying.append(pool.submit(self._hash, indices))
-            if len(flying) > THREADS:  # at most this many blocks are in memory
+                flying += [pool.submit(self._hash, each) for each in ([[index] for index in indices] if self._apart else [indices])]
+            while len(flying) > THREADS:  # at most this many blocks are in memory
                 flying.popleft().result()
         for each in flying:
             each.result()
-        return zarrv3.digest_of([self._found[index] for index in sorted(self._found)])
+        return zarrv3.digest_of([self._found[index] for index in sorted(self._found) if hashes(index)])

@@ -10,9 +10,10 @@ import math
 import os
 import resource
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,12 +23,14 @@ import xarray as xr
 from cubeport.adapters.engines import attributes, zarrv3
 from cubeport.adapters.engines.manifest import CUBE
 from cubeport.adapters.engines.zarrv3 import Grid
+from cubeport.adapters.gate import references
 from cubeport.adapters.gate.parent import Parent, is_shared, merge, shared
 from cubeport.adapters.sandbox import child
-from cubeport.adapters.sources.formats import format_of, scan
+from cubeport.adapters.sources.formats import format_of, scan, stored
 from cubeport.adapters.sources.identity import identity
 from cubeport.adapters.sources.reading import OpenedSource, decoding, load_labels, native
 from cubeport.adapters.sources.series import join
+from cubeport.adapters.sources.stored import Stored
 from cubeport.catalog.disk.durable import write_all
 from cubeport.cubes import checks, keys, layout
 from cubeport.cubes import cutout as window
@@ -39,7 +42,7 @@ from cubeport.cubes.raw import dataset
 from cubeport.cubes.transforms import transform
 from cubeport.cubes.update import StepsChange
 from cubeport.cubes.write_request import SourceWindow
-from cubeport.errors import NoData, SourceRejected, VariablesMismatch
+from cubeport.errors import NoData, Problem, SourceRejected, VariablesMismatch
 
 with contextlib.suppress(ImportError):
     # xarray imports dask when it decodes the first value, which takes half a second. The template does it once for all children.
@@ -68,11 +71,14 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
         kept = _open_files(len(context.sources))
         stack.enter_context(xr.set_options(file_cache_maxsize=kept))  # type: ignore[no-untyped-call]  # xarray has no types here
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=THREADS))
-        identities = [pool.submit(identity, each.name, each.fd) for each in context.sources]
+        storage = request.get("storage", "copy")
+        origins = references.Origins()
+        identities = [] if storage != "copy" else [pool.submit(identity, each.name, each.fd) for each in context.sources]
         opened = []
         for done, each in enumerate(context.sources):
             context.progress("checking", done, len(context.sources))
-            opened.append(_open(each, context, request["group"], () if steps else wanted or (), steps))
+            found = _open(each, context, request["group"], () if steps else wanted or (), steps, partial(origins.note, done))
+            opened.append(found)
             stack.callback(opened[-1].close)
             if len(context.sources) > 1:
                 load_labels(opened[-1])
@@ -88,26 +94,84 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
         with decoding("coordinates"):  # they are read here
             raw, warnings = _checked(raw, skip_bad=request.get("skip_bad", False))
         left_out = (set(whole.raw.variables) - set(raw.variables)) | dropped_by(steps)
-        for each in context.sources:
-            format_of(each).verify(each, context.limits, pool, group=(request["group"] or "").strip("/"), left_out=left_out)
         warnings = [*whole.warnings, *warnings]
         raw = _windowed(transform(raw, request.get("transforms", ())), SourceWindow(**request["window"]))
+        pointing = _Pointing(storage, origins, context, (request["group"] or "").strip("/"), request["chunks"])
+
+        def verify() -> None:
+            # What is pointed at is not decoded by HDF5 but for a sample, and by the second child exactly as it will be read.
+            for each in context.sources:
+                skipped = left_out | pointing.names
+                format_of(each).verify(each, context.limits, pool, group=(request["group"] or "").strip("/"), left_out=skipped)
+
         writer = _Writer(Path(request["target"]) / CUBE, pool, context, warnings, whole.name)
         if (base := request.get("base")) is not None:
             held = Parent(Path(base["folder"]), base["digest"])
             new = replace(whole, raw=raw, warnings=())
             updated, change = merge(held.source(), new, request["append_dim"], base["on_overlap"], tolerance(steps))
             writer.warnings += updated.warnings
-            digests = writer.write(updated.raw, _kept_lengths(held.grids(), updated.raw, change.dimension), held.grids(), change)
+            grids = held.grids()
+            pointing.plan(updated.raw, grids, change.dimension)
+            verify()
+            digests = writer.write(updated.raw, _kept_lengths(grids, updated.raw, change.dimension), pointing.found, grids, change)
         else:
             change = None
-            digests = writer.write(raw, layout.chunks(raw, request["chunks"]))
+            pointing.plan(raw)
+            verify()
+            digests = writer.write(raw, layout.chunks(raw, request["chunks"]), pointing.found)
+        put(Path(request["target"]) / references.REFERENCES, references.to_bytes(pointing.found))
         return {
             "change": None if change is None else asdict(change),
             "digests": digests,
-            "warnings": [list(each) for each in dict.fromkeys(writer.warnings)],
+            "warnings": [list(each) for each in dict.fromkeys([*writer.warnings, *pointing.warnings])],
             "sources": [each.result() for each in identities],
         }
+
+
+@dataclass
+class _Pointing:
+    """Finds the chunks that need not be copied, as far as it was asked to."""
+
+    storage: str
+    origins: references.Origins
+    context: child.Context
+    group: str
+    chunks: Mapping[str, int] | None
+    found: dict[str, references.References] = field(default_factory=dict)
+    warnings: list[tuple[str, str]] = field(default_factory=list)
+    _asked: dict[int, Mapping[str, Stored | str]] = field(default_factory=dict)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What the sources call the variables that are pointed at."""
+        return frozenset(name for each in self.found.values() for name in each.names)
+
+    def plan(self, raw: xr.Dataset, held: Mapping[str, Grid] | None = None, along: str | None = None) -> None:
+        """Look at every variable. Raises SourceRejected (``not-virtual``) where that was asked for and cannot be."""
+        if self.storage == "copy":
+            return
+        names = {str(name) for name in raw.variables}
+
+        def ask(source: int, name: str) -> Stored | str:
+            if source not in self._asked:
+                wanted = self.origins.names(source)
+                self._asked[source] = stored(self.context.sources[source], group=self.group, variables=wanted)
+            return self._asked[source][name]
+
+        self.found, problems = references.plan(
+            raw, find(raw).roles, self.origins, ask, [each.name for each in self.context.sources], held=held, axis_name=along
+        )
+        if self.chunks is not None:
+            lengths = layout.chunks(raw, self.chunks)
+            odd = [name for name, each in self.found.items() if tuple(lengths[name]) != each.grid.chunks]
+            words = "has other chunks than were asked for (layout.chunks): what is pointed at keeps those of its source"
+            problems += [Problem(("layout", name), "not-virtual", f"{name!r} {words}") for name in odd]
+            self.found = {name: each for name, each in self.found.items() if name not in odd}
+        if self.storage == "virtual":
+            references.refuse(problems)
+        self.warnings += [("copied", f"{each.message}; it is copied") for each in problems]
+        if not self.found and not problems and names:
+            self.warnings.append(("copied", "no variable is large enough to be pointed at: everything is copied"))
 
 
 def _open_files(sources: int) -> int:
@@ -116,13 +180,19 @@ def _open_files(sources: int) -> int:
 
 
 def _open(
-    source: child.Input, context: child.Context, group: str | None, wanted: Sequence[str], steps: Sequence[Mapping[str, Any]]
+    source: child.Input,
+    context: child.Context,
+    group: str | None,
+    wanted: Sequence[str],
+    steps: Sequence[Mapping[str, Any]],
+    note: Callable[[xr.Dataset], None],
 ) -> OpenedSource:
     """Scan the source, open it by the format of its content, and return it mended and normalised by *steps*."""
     found = scan(source, context.limits)
     prefix = f"{group.strip('/')}/" if group else ""
     skipped = [path.removeprefix(prefix) for path in found.skipped if path.startswith(prefix)]
     opened = format_of(source).open(source, group=group, wanted=wanted, skipped=skipped)
+    note(opened.raw)
     raw, mended = mend(opened.raw)
     raw, dated = counted_in_days(normalise(raw, steps, file=source.name))
     return replace(opened, raw=raw, warnings=(*found.warnings, *opened.warnings, *mended, *dated))
@@ -176,8 +246,10 @@ def _selected(raw: xr.Dataset, wanted: Sequence[str] | None) -> xr.Dataset:
 
 
 def _windowed(raw: xr.Dataset, query: SourceWindow) -> xr.Dataset:
-    indexers = window.window_indexers(raw, query)
-    cut = raw.isel({dim: index for dim, index in indexers.items() if dim in raw.sizes})
+    indexers = {dim: index for dim, index in window.window_indexers(raw, query).items() if dim in raw.sizes}
+    if all(isinstance(each, slice) and each.indices(raw.sizes[dim]) == (0, raw.sizes[dim], 1) for dim, each in indexers.items()):
+        return raw  # the arrays themselves, which can be pointed at
+    cut = raw.isel(indexers)
     empty = [str(dim) for dim, size in cut.sizes.items() if size == 0]
     if empty:
         raise NoData(f"the source has no data for the request: nothing is left along {', '.join(empty)}")
@@ -199,7 +271,9 @@ def _kept_lengths(held: Mapping[str, Grid], raw: xr.Dataset, dimension: str) -> 
     for name, lengths in ideal.items():
         own = held[name].chunks
         dims = raw.variables[name].dims
-        if roles[name] != "data":
+        if held[name].form is not None:
+            kept[name] = own  # those of the source that others lie in
+        elif roles[name] != "data":
             kept[name] = lengths if lengths == tuple(max(size, 1) for size in raw.variables[name].shape) else own
         elif dimension in dims and _GROWN * math.prod(own) <= math.prod(lengths):
             short = layout.chunks(raw.isel({dimension: slice(0, own[dims.index(dimension)])}))
@@ -263,12 +337,21 @@ class _Writer:
         self,
         raw: xr.Dataset,
         lengths: Mapping[str, tuple[int, ...]],
+        pointing: Mapping[str, references.References],
         parent: Mapping[str, Grid] | None = None,
         change: StepsChange | None = None,
     ) -> dict[str, str]:
-        """Write everything, or with a *parent* only the chunks of the *change*. Return the digests of the written chunks."""
-        grids = {str(key): self._grid(variable, lengths[str(key)]) for key, variable in raw.variables.items()}
-        takes = {name: _taken(name, grid, raw.variables[name].dims, parent, change) for name, grid in grids.items()}
+        """Write everything, or with a *parent* only the chunks of the *change*. Return the digests of the written chunks.
+
+        Of the chunks that are *pointing* into a source, a sample is hashed and none is written.
+        """
+        grids = {
+            str(key): pointing[str(key)].grid if str(key) in pointing else self._grid(str(key), variable, lengths[str(key)], parent)
+            for key, variable in raw.variables.items()
+        }
+        takes = {
+            name: _taken(name, grid, raw.variables[name].dims, parent, change, pointing.get(name)) for name, grid in grids.items()
+        }
         self._progress = _Progress(self.context, sum(grid.size_of(takes[name]) for name, grid in grids.items()))
         self.context.declare(self._progress.total)
         self.root.mkdir()
@@ -281,35 +364,50 @@ class _Writer:
             folder = self.root / name
             folder.mkdir()
             put(folder / keys.METADATA, zarrv3.to_bytes(zarrv3.array_document(grid, tuple(map(str, variable.dims)), held)))
-            found[name] = self._values(folder, name, grid, variable, takes[name])
+            stores = pointing[name].places if name in pointing else {}
+            found[name] = self._values(folder, name, grid, variable, takes[name], stores.keys())
         self._land(0)
         held = attributes.encode(raw.attrs, None, "global", self.warnings)
         put(self.root / keys.METADATA, zarrv3.to_bytes(zarrv3.group_document(held)))
         return {name: zarrv3.digest_of([chunks[index] for index in sorted(chunks)]) for name, chunks in found.items()}
 
-    def _grid(self, variable: xr.Variable, lengths: tuple[int, ...]) -> Grid:
+    def _grid(self, name: str, variable: xr.Variable, lengths: tuple[int, ...], parent: Mapping[str, Grid] | None) -> Grid:
         dtype = native(variable.dtype)
+        held = None if parent is None else parent.get(name)
+        if held is not None and held.form is not None and held.dtype == dtype:
+            return replace(held, shape=variable.shape)  # its other chunks are a source's, or may be
         return Grid(variable.shape, lengths, dtype, attributes.fill_of(variable.attrs, dtype))
 
     def _values(
-        self, folder: Path, name: str, grid: Grid, variable: xr.Variable, takes: Callable[[tuple[int, ...]], bool]
+        self,
+        folder: Path,
+        name: str,
+        grid: Grid,
+        variable: xr.Variable,
+        takes: Callable[[tuple[int, ...]], bool],
+        lie_elsewhere: Collection[tuple[int, ...]],
     ) -> dict[tuple[int, ...], bytes]:
         """Read the selected chunks and pass them to the pool. Return the list that receives their digests."""
         found: dict[tuple[int, ...], bytes] = {}
         own = variable.encoding.get("chunksizes") or variable.encoding.get("chunks")
         for _, every in zarrv3.blocks(grid, own, self.block_bytes):
             indices = [index for index in every if takes(index)]
-            if not indices:
-                continue
-            region = grid.around(indices)
-            self._land(self.block_bytes)
-            with decoding(name, self.source):
-                values = np.asarray(variable[region].values, dtype=grid.dtype)
-            for index in indices:
-                part = values[zarrv3.inside(grid.region(index), region)]
-                self._bytes += part.size * grid.itemsize
-                future = self.pool.submit(self._chunk, folder, grid, index, part)
-                self._flying.append(_Flying(found, index, part.size * grid.itemsize, future))
+            sampled = [index for index in indices if index in lie_elsewhere]
+            written = [index for index in indices if index not in lie_elsewhere] if sampled else indices
+            # Those of a sample are far apart: what is between them is not read.
+            for together in [written] * bool(written) + [[index] for index in sampled]:
+                region = grid.around(together)
+                self._land(self.block_bytes)
+                with decoding(name, self.source):
+                    values = np.asarray(variable[region].values, dtype=grid.dtype)
+                for index in together:
+                    part = values[zarrv3.inside(grid.region(index), region)]
+                    self._bytes += part.size * grid.itemsize
+                    if index in lie_elsewhere:
+                        future = self.pool.submit(grid.digest, part)
+                    else:
+                        future = self.pool.submit(self._chunk, folder, grid, index, part)
+                    self._flying.append(_Flying(found, index, part.size * grid.itemsize, future))
         return found
 
     def _land(self, limit: int) -> None:
@@ -332,9 +430,17 @@ class _Writer:
 
 
 def _taken(
-    name: str, grid: Grid, dims: tuple[Any, ...], parent: Mapping[str, Grid] | None, change: StepsChange | None
+    name: str,
+    grid: Grid,
+    dims: tuple[Any, ...],
+    parent: Mapping[str, Grid] | None,
+    change: StepsChange | None,
+    pointing: references.References | None,
 ) -> Callable[[tuple[int, ...]], bool]:
-    """Return which chunks to write: all except those that come from the parent."""
+    """Return which chunks to read: all except those that come from the parent, and most of those that are in a source."""
+    if pointing is not None:
+        own = _taken(name, grid, dims, parent, change, None)
+        return lambda index: own(index) and (index not in pointing.places or references.is_sampled(grid, index))
     if parent is None or change is None:
         return lambda _: True
     axis = dims.index(change.dimension) if change.dimension in dims else None

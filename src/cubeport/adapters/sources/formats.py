@@ -21,6 +21,7 @@ from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources.contents import Group
 from cubeport.adapters.sources.reading import OpenedSource
 from cubeport.adapters.sources.scanned import Scanned, rejected, unreadable
+from cubeport.adapters.sources.stored import Stored
 from cubeport.errors import ExtraMissing
 
 
@@ -50,6 +51,8 @@ class Format(Protocol):
         skipped: Collection[str] = (),
     ) -> OpenedSource:
         """Return the scanned *source* as one lazy dataset of stored values. Raises SourceRejected."""
+
+    # A format whose chunks other software can read has ``stored`` as well: see :func:`stored`.
 
     def contents(self, path: Path) -> Iterator[Group]:
         """Yield the description of each group, the root first. No data are read."""
@@ -99,6 +102,17 @@ def scan(source: Input, limits: SourceLimits) -> Scanned:
     form = format_of(source)
     with _installed(form):
         return form.scan(source, limits)
+
+
+def stored(source: Input, *, group: str, variables: Collection[str]) -> Mapping[str, Stored | str]:
+    """Return how each variable of *group* is stored, or in words why its chunks cannot be read where they lie."""
+    form = format_of(source)
+    ask = getattr(form, "stored", None)
+    if ask is None:
+        return dict.fromkeys(variables, "is in a format whose chunks are not pointed at: only NetCDF and HDF5 are")
+    with _installed(form):
+        found: Mapping[str, Stored | str] = ask(source, group=group, variables=variables)
+    return {name: found.get(name, "is not in the group that is read") for name in variables}
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from cubeport.adapters.sources.contents import Group, joined, plain, variable
 from cubeport.adapters.sources.reading import RAW, OpenedSource, check_group, opened, opening, parents, with_parents
 from cubeport.adapters.sources.scanned import Scanned
 from cubeport.adapters.sources.signatures import is_hdf5
+from cubeport.adapters.sources.stored import Stored
 from cubeport.cubes.readers import reader
 
 EXTRA = "netcdf"
@@ -61,6 +62,13 @@ def open(  # noqa: A001 - every format has it
         if above := parents(group):
             raw = with_parents(raw, [(each, read(each)) for each in above])
     return opened(name, raw, wanted, skipped, lambda: _groups(path, name), group=group)
+
+
+def stored(source: Input, *, group: str = "", variables: Collection[str] = ()) -> dict[str, Stored | str]:
+    """Return how each variable of *group* is stored, or in words why its chunks cannot be pointed at."""
+    from cubeport.adapters.sources import hdf5walk
+
+    return hdf5walk.stored(source.name, source.fd, group, variables)
 
 
 def _groups(path: str, name: str) -> list[str]:

@@ -12,6 +12,7 @@ import os
 from collections.abc import Collection, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from typing import Any, Literal
 
@@ -19,6 +20,7 @@ import numpy as np
 from h5py import h5a, h5d, h5f, h5g, h5l, h5o, h5s, h5t
 from isal import isal_zlib
 
+from cubeport.adapters.engines.zarrv3 import Filter, Form
 from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources.scanned import (
     Array,
@@ -32,6 +34,7 @@ from cubeport.adapters.sources.scanned import (
     unreadable,
     unsafe,
 )
+from cubeport.adapters.sources.stored import Stored
 
 _DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP = 1, 2, 3, 4
 _FILTERS = frozenset((_DEFLATE, _SHUFFLE, _FLETCHER32, _SZIP))
@@ -124,6 +127,74 @@ def _verdict(descriptor: int, filters: tuple[int, ...], declared: int, chunk: _C
             if not inflater.eof:
                 return "lies" if length > most else "damaged"
     return "whole" if length == declared else "lies"
+
+
+def stored(name: str, descriptor: int, group: str, variables: Collection[str]) -> dict[str, Stored | str]:
+    """Return how each variable of a group is stored, or in words why nobody else could read its chunks."""
+    found: dict[str, Stored | str] = {}
+    with _opened(name, descriptor) as file:
+        held = h5g.open(file, f"/{group}".encode())
+        for link in list(held):
+            variable = link.decode().removeprefix(_NON_COORDINATE)
+            if variable in variables and isinstance(dataset := h5o.open(held, link), h5d.DatasetID):
+                found[variable] = _stored(dataset)
+    return found
+
+
+def _stored(dataset: h5d.DatasetID) -> Stored | str:
+    kind, plist = dataset.get_type(), dataset.get_create_plist()
+    if kind.get_class() == h5t.ENUM:
+        kind = kind.get_super()
+    if kind.get_class() not in (h5t.INTEGER, h5t.FLOAT) or not h5t.py_create(kind.dtype).equal(kind):
+        return "has a type that Zarr does not have"
+    dtype = kind.dtype.newbyteorder("=")
+    filters: list[Filter] = []
+    for n in range(plist.get_nfilters()):
+        number, _, values, _ = plist.get_filter(n)
+        match number:
+            case n if n == _SHUFFLE:
+                filters.append(("shuffle", dtype.itemsize))
+            case n if n == _DEFLATE:
+                filters.append(("zlib", int(values[0])))
+            case n if n == _FLETCHER32:
+                filters.append(("fletcher32", 0))
+            case _:
+                return "is compressed with szip, which Zarr does not have"
+    form = Form(dtype.itemsize > 1 and kind.get_order() == h5t.ORDER_BE, tuple(filters))
+    shape = tuple(dataset.shape)
+    match plist.get_layout():
+        case h5d.CONTIGUOUS:
+            offset = dataset.get_offset()
+            places = {} if offset is None else {(0,) * len(shape): (offset, math.prod(shape) * dtype.itemsize)}
+            chunks = tuple(max(size, 1) for size in shape)
+        case h5d.CHUNKED:
+            chunks, places, odd = tuple(plist.get_chunk()), {}, []
+
+            def take(chunk: Any) -> None:
+                places[tuple(at // length for at, length in zip(chunk.chunk_offset, chunks, strict=True))] = (
+                    int(chunk.byte_offset),
+                    int(chunk.size),
+                )
+                if chunk.filter_mask:
+                    odd.append(chunk)
+
+            if dataset.get_num_chunks():
+                dataset.chunk_iter(take)
+            if odd:
+                return f"has {len(odd)} chunks that are filtered in another way than the rest"
+        case _:
+            return "lies in the header of the file"
+    found = Stored(shape, chunks, dtype, form, places)
+    return found if found.is_whole else replace(found, fill=_fill(plist, dtype))
+
+
+def _fill(plist: Any, dtype: np.dtype[Any]) -> Any:
+    """Return what HDF5 gives for chunks that were never written, ``None`` where that is left open."""
+    if plist.fill_value_defined() == h5d.FILL_VALUE_UNDEFINED:
+        return None
+    value = np.zeros((), dtype)
+    plist.get_fill_value(value)
+    return value.item()
 
 
 @contextmanager

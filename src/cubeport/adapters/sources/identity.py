@@ -34,7 +34,7 @@ def identity(name: str, descriptor: int) -> dict[str, Any]:
                 os.close(inner)
     else:
         size = _feed(digest, descriptor)
-    modified = _at(status.st_mtime)
+    modified = modified_at(status.st_mtime)
     return {"name": name, "size_bytes": size, "sha256": digest.hexdigest(), "modified_at": modified}
 
 
@@ -46,11 +46,12 @@ def stamps(paths: Sequence[Path]) -> tuple[tuple[str, int, str], ...]:
         size = status.st_size
         if stat.S_ISDIR(status.st_mode):
             size = sum((Path(folder) / name).lstat().st_size for folder, _, names in os.walk(path) for name in names)
-        found.append((path.name, size, _at(status.st_mtime)))
+        found.append((path.name, size, modified_at(status.st_mtime)))
     return tuple(found)
 
 
-def _at(seconds: float) -> str:
+def modified_at(seconds: float) -> str:
+    """Return a time of change as an identity tells it."""
     return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 

@@ -14,14 +14,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
+import numpy as np
 import xarray as xr
 
+from cubeport.adapters.engines.zarrv3 import Form
 from cubeport.adapters.sandbox.child import Input
 from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources.contents import Group, plain, variable
 from cubeport.adapters.sources.reading import RAW, OpenedSource, check_group, opened, opening
 from cubeport.adapters.sources.scanned import Array, Arrays, Scanned, SourceTexts, shown, truncated, unique, unreadable
 from cubeport.adapters.sources.signatures import is_netcdf3
+from cubeport.adapters.sources.stored import Stored
 from cubeport.cubes.readers import reader
 
 EXTRA = "netcdf"
@@ -64,6 +67,34 @@ def open(  # noqa: A001 - every format has it
     return opened(source.name, raw, wanted, skipped, list, group=group)
 
 
+def stored(source: Input, *, group: str = "", variables: Collection[str] = ()) -> dict[str, Stored | str]:  # noqa: ARG001 - every format has it
+    """Return how each variable is stored: as plain big-endian numbers, all at once, or a record at a time."""
+    header = _Header(source.name, source.fd, os.fstat(source.fd).st_size, SourceLimits())
+    header.read()
+    return {each.name: _stored(each, header.records, header.record_bytes) for each in header.variables if each.name in variables}
+
+
+def _stored(variable: _Variable, records: int, record_bytes: int) -> Stored | str:
+    if variable.kind not in _NUMBERS:
+        return "is text"
+    dtype = np.dtype(_NUMBERS[variable.kind])
+    shape = (records, *variable.shape) if variable.is_record else variable.shape
+    form = Form(big_endian=dtype.itemsize > 1)
+    if not variable.is_record or record_bytes == variable.slab_bytes:
+        size = math.prod(shape) * dtype.itemsize
+        whole = tuple(max(each, 1) for each in shape)
+        return Stored(shape, whole, dtype, form, {(0,) * len(shape): (variable.begin, size)} if size else {})
+    rest = (0,) * len(variable.shape)
+    places = {(n, *rest): (variable.begin + n * record_bytes, variable.slab_bytes) for n in range(records)}
+    return Stored(shape, (1, *(max(each, 1) for each in variable.shape)), dtype, form, places)
+
+
+_NUMBERS = {
+    1: "int8", 3: "int16", 4: "int32", 5: "float32", 6: "float64", 7: "uint8", 8: "uint16", 9: "uint32", 10: "int64", 11: "uint64"
+}  # fmt: skip
+"""Types by their number in the format."""
+
+
 def contents(path: Path) -> Iterator[Group]:
     """Yield the description of the file."""
     import netCDF4
@@ -100,6 +131,8 @@ class _Header:
         self._size = size
         self._texts = SourceTexts(name, limits)
         self._arrays = Arrays(name, limits)
+        self.variables: list[_Variable] = []
+        self.records = self.record_bytes = 0
         self.latin1: dict[tuple[str, str], str] = {}
         """The text of attributes that are not UTF-8, by (variable, name). The variable is empty for attributes of the file."""
         self._inside = False
@@ -126,6 +159,7 @@ class _Header:
             self._within(each, records, record_bytes)
             shape = (records, *each.shape) if each.is_record else each.shape
             self._arrays.add(Array(each.name, shape, each.item_bytes))
+        self.variables, self.records, self.record_bytes = variables, records, record_bytes
         return self._arrays.done(self._size)
 
     def _dimensions(self) -> list[int]:

@@ -37,12 +37,17 @@ class Block(Protocol):
     def params(self) -> Mapping[str, Any]: ...
 
 
+def absolute(instance: Path, roots: Sequence[Path]) -> tuple[Path, ...]:
+    """Return ``sources.roots``, which may be relative to the instance, as absolute paths; links are refused, not followed."""
+    return tuple(Path(os.path.abspath(instance / root)) for root in roots)  # noqa: PTH100 - lexical on purpose
+
+
 class LocalPlaces:
     """The local part of the port ``service.ports.Sources``."""
 
     def __init__(self, instance: Path, *, roots: Sequence[Path], plugins: Mapping[str, PluginSource] | None = None) -> None:
         self._instance = Path(os.path.abspath(instance))  # noqa: PTH100 - lexical on purpose: links are refused, not followed
-        self._roots = tuple(Path(os.path.abspath(self._instance / root)) for root in roots)  # noqa: PTH100 - as above
+        self._roots = absolute(self._instance, roots)
         self._plugins = dict(plugins or {})
 
     def resolve(self, source: Block, *, installed: Sequence[str] = ()) -> tuple[Path, ...]:
@@ -71,6 +76,14 @@ class LocalPlaces:
             if not file.exists():
                 raise SourceRejected(f"{given.name}: there is no such file.", reason="empty", source=given.name)
         return whole
+
+    def outside(self, files: tuple[Path, ...]) -> tuple[Path, ...]:
+        """Return those of *files* that lie below no root, or inside the instance: nothing may point at them for long."""
+        return tuple(
+            file
+            for file in files
+            if file.is_relative_to(self._instance) or not any(file.is_relative_to(root) for root in self._roots)
+        )
 
     def _find(self, text: str) -> list[Path]:
         if re.match(r"[A-Za-z][A-Za-z0-9+.-]+:", text) or "::" in text or "\0" in text:

@@ -585,11 +585,11 @@ class _Cast(BackendArray):
         return np.asarray(self._variable[key].values).astype(self.dtype)
 
 
-class _Joined(BackendArray):
+class Joined(BackendArray):
     """A lazy concatenation of arrays. Only the requested parts are read."""
 
     def __init__(self, name: str, sources: Sequence[str], pieces: Sequence[xr.Variable], axis: int) -> None:
-        self._name, self._sources, self._pieces, self._axis = name, sources, pieces, axis
+        self._name, self._sources, self.pieces, self.axis = name, sources, pieces, axis
         self._stops = np.cumsum([piece.shape[axis] for piece in pieces]).tolist()
         shape = list(pieces[0].shape)
         shape[axis] = self._stops[-1]
@@ -599,17 +599,17 @@ class _Joined(BackendArray):
         return indexing.explicit_indexing_adapter(key, self.shape, indexing.IndexingSupport.BASIC, self._get)
 
     def _get(self, key: tuple[Any, ...]) -> Values:
-        along = key[self._axis]
+        along = key[self.axis]
         if not isinstance(along, slice):
             piece = int(np.searchsorted(self._stops, along, side="right"))
             return self._piece(piece, key, along - self._start(piece))
-        start, stop, step = along.indices(self.shape[self._axis])  # the adapter passes only positive steps
+        start, stop, step = along.indices(self.shape[self.axis])  # the adapter passes only positive steps
         parts = [
             self._piece(piece, key, slice(max(start - self._start(piece), 0), min(stop, end) - self._start(piece)))
             for piece, end in enumerate(self._stops)
             if self._start(piece) < stop and start < end
         ]
-        axis = sum(isinstance(each, slice) for each in key[: self._axis])
+        axis = sum(isinstance(each, slice) for each in key[: self.axis])
         whole = np.concatenate(parts or [self._piece(0, key, slice(0))], axis=axis)
         return whole[(slice(None),) * axis + (slice(None, None, step),)]
 
@@ -618,7 +618,7 @@ class _Joined(BackendArray):
 
     def _piece(self, piece: int, key: tuple[Any, ...], along: Any) -> Values:
         with decoding(self._name, self._sources[piece]):
-            values = self._pieces[piece][(*key[: self._axis], along, *key[self._axis + 1 :])].values
+            values = self.pieces[piece][(*key[: self.axis], along, *key[self.axis + 1 :])].values
         return np.asarray(values).astype(self.dtype, copy=False)
 
 
@@ -628,5 +628,5 @@ def _joined(sources: Sequence[OpenedSource], name: str, along: str) -> xr.Variab
     axis = first.dims.index(along)
     if first.dtype == TEXT:
         return xr.Variable(first.dims, np.concatenate([piece.values for piece in pieces], axis=axis), first.attrs)
-    lazily = indexing.LazilyIndexedArray(_Joined(name, [each.name for each in sources], pieces, axis))
+    lazily = indexing.LazilyIndexedArray(Joined(name, [each.name for each in sources], pieces, axis))
     return xr.Variable(first.dims, lazily, first.attrs, first.encoding)

@@ -1,0 +1,87 @@
+"""How a source stores the chunks of an array, for versions that point at them: which bytes each is, and what was done to them."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from cubeport.adapters.engines.zarrv3 import Form
+
+type Index = tuple[int, ...]
+type Place = tuple[int, int]
+"""First byte, and number of bytes."""
+
+_PIECE_BYTES = 2**20
+"""What a contiguous array is cut into, about."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """One array of a source."""
+
+    shape: Index
+    chunks: Index
+    """Of an array without chunks, the lengths of the largest boxes whose values lie one behind the other."""
+    dtype: np.dtype[Any]
+    """In native byte order; the stored order is in *form*."""
+    form: Form
+    places: Mapping[Index, Place]
+    """By its place in the grid of chunks; what is not there was never written, and is *fill*."""
+    fill: Any = None
+    """``None`` where every chunk is there, or nobody knows it."""
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether every chunk is there."""
+        counts = (math.ceil(size / length) for size, length in zip(self.shape, self.chunks, strict=True))
+        return len(self.places) == math.prod(counts)
+
+    def can_be(self, lengths: Index) -> bool:
+        """Tell whether every chunk falls into chunks of *lengths* whose values lie one behind the other."""
+        if self.form.filters or lengths == self.chunks:
+            return lengths == self.chunks
+        return all(whole % part == 0 for whole, part in zip(self.chunks, lengths, strict=True)) and any(
+            all(each == 1 for each in lengths[:at]) and lengths[at + 1 :] == self.chunks[at + 1 :] for at in range(len(lengths))
+        )
+
+    def cut(self, lengths: Index) -> Mapping[Index, Place]:
+        """Return the places of chunks of *lengths*, for which :meth:`can_be` is true: without filters, a value is where it is."""
+        if lengths == self.chunks:
+            return self.places
+        return dict(self._cut(lengths))
+
+    def _cut(self, lengths: Index) -> Iterator[tuple[Index, Place]]:
+        counts = [whole // part for whole, part in zip(self.chunks, lengths, strict=True)]
+        size = math.prod(lengths) * self.dtype.itemsize
+        inner = list(itertools.product(*map(range, counts)))
+        for index, (offset, _) in self.places.items():
+            for number, place in enumerate(inner):
+                yield (
+                    tuple(i * count + j for i, count, j in zip(index, counts, place, strict=True)),
+                    (offset + number * size, size),
+                )
+
+
+def pieces(block: Index, itemsize: int, axis: int | None = None, unit: int | None = None) -> Index:
+    """Return the lengths of chunks of about a MiB into which a box of values in C order falls without rest.
+
+    Parameters
+    ----------
+    axis, unit
+        Along *axis* a length must divide *unit*, so that boxes of several files make one grid.
+    """
+    wanted = tuple(unit if n == axis and unit is not None else size for n, size in enumerate(block))
+    for at, size in enumerate(wanted):
+        rest = math.prod(block[at + 1 :]) * itemsize
+        # Boxes that lie one behind the other have all of the later dimensions.
+        if any(wanted[n] != block[n] for n in range(at + 1, len(block))):
+            continue
+        fits = [n for n in range(1, size + 1) if size % n == 0 and n * rest <= _PIECE_BYTES]
+        if fits:
+            return (*(1,) * at, fits[-1], *block[at + 1 :])
+    return (1,) * len(block)
