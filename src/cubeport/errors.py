@@ -6,7 +6,7 @@
     ├── InvalidRequest            change the request              CLI exit 2, HTTP 4xx
     │   └── Usage, InvalidFilter, InvalidCursor, InvalidTemplate, InvalidPeriod, InvalidRange, AreaOutsideSource,
     │       PathEscapes, OutsideProfile, AmbiguousId, UnknownSchema, UnknownProfile, SchemaInvalid, SecretRefused,
-    │       NamespaceTaken, ReadOnly, HookFailed, Unauthorized, Forbidden, MethodNotAllowed, NotAcceptable,
+    │       NamespaceTaken, ReadOnly, HookFailed, PluginFailed, Unauthorized, Forbidden, MethodNotAllowed, NotAcceptable,
     │       PreconditionFailed, TooLarge, UriTooLong, UnsupportedMediaType, InvalidConfiguration
     ├── NotFound                  the thing does not exist        exit 3, HTTP 404
     │   └── NotACatalog, RecordNotFound, NoMatch, ArtifactMissing, Gone → VersionRemoved, CursorExpired
@@ -246,6 +246,12 @@ class HookFailed(InvalidRequest):
     """A required hook failed, so the operation was rolled back."""
 
     kind = "hook-failed"
+
+
+class PluginFailed(InvalidRequest):
+    """Code of a plugin failed, so the operation was rolled back."""
+
+    kind = "plugin-failed"
 
 
 class Unauthorized(InvalidRequest):

@@ -15,7 +15,7 @@ import pytest
 
 from cubeport.catalog.hooks import HookContext, HookManager
 from cubeport.catalog.plugins import discover
-from cubeport.errors import InvalidConfiguration, InvalidRequest, NotFound
+from cubeport.errors import InvalidConfiguration, InvalidRequest, NotFound, PluginFailed
 from cubeport.main import Catalog
 
 PACKAGE = Path(__file__).parent.parent / "plugin_package"
@@ -123,6 +123,28 @@ class TestInstalled:
             assert catalog.validate(record.id)[record.id].schema_name == "station"
             assert catalog.validate(record.id)[record.id].valid
 
+    def test_what_its_code_raises_names_the_plugin_and_leaves_nothing(self, site: Path, root: Path) -> None:
+        """A writer that reads bytes that are no text, and a step that is given what it does not take."""
+        install(site)
+        path = reading(root)
+        path.write_bytes(b"Oslo 94.0\n\xff\n")
+        pipelines = root / "config" / "pipelines"
+        only = "operation:\n  name: {0}\n  type: calibrate\n  steps: [{1}plan-path, write-artifact, commit-record]\n"
+        (pipelines / "loud.yaml").write_text(only.format("loud", "transform: {writer: shout}, "))
+        (pipelines / "less.yaml").write_text(only.format("less", "calibrate: {offset: -1}, "))
+        with Catalog.open(root) as catalog:
+            with pytest.raises(PluginFailed, match="The writer shout of the plugin weather failed: UnicodeDecodeError") as caught:
+                catalog.run("loud", path)
+            assert (caught.value.kind, isinstance(caught.value.__cause__, UnicodeDecodeError)) == ("plugin-failed", True)
+            with pytest.raises(PluginFailed, match="The step calibrate of the plugin weather failed: ValueError: an offset"):
+                catalog.run("less", path)
+            assert catalog.count() == 0
+            assert [each.status for each in catalog.operations(limit=2)] == ["rolled_back"] * 2
+        done = command(root, site, "run", "loud", str(path), "--verbose")
+        assert done.returncode == 2
+        assert "error[plugin-failed]: The writer shout of the plugin weather failed: UnicodeDecodeError" in done.stderr
+        assert "target.write_text(source.path.read_text().upper())" in done.stderr
+
     def test_its_step_writer_and_schema_work_in_a_pipeline(self, site: Path, root: Path) -> None:
         install(site)
         path = reading(root)
@@ -203,7 +225,7 @@ class TestPipelines:
         with Catalog.open(root) as catalog:
             catalog.run("readings", path, dry_run=True)
             assert digest(root) == before
-            with pytest.raises(ValueError, match="offset cannot be negative"):
+            with pytest.raises(PluginFailed, match="offset cannot be negative"):
                 catalog.run("fails", path)
             assert catalog.count(statuses=None) == 0
         assert digest(root) == before

@@ -12,7 +12,7 @@ from importlib import metadata
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from cubeport.catalog.artifacts.paths import FIELDS
-from cubeport.errors import CubeportError, InvalidRequest, NamespaceTaken
+from cubeport.errors import CubeportError, InvalidRequest, NamespaceTaken, PluginFailed
 
 # Where nothing is installed, nothing more is needed: `cubeport --help` asks for plugins.
 if TYPE_CHECKING:
@@ -184,6 +184,45 @@ class PluginRegistry:
             self._given.append(given)
 
 
+class PluginCode:
+    """A function, writer or step of a plugin. An error of its own code becomes PluginFailed, which names the plugin.
+
+    Errors of cubeport pass as they are, and so do those of the system: a full disk is not the plugin's fault.
+    """
+
+    def __init__(self, given: Registration, plugin: str) -> None:
+        self._given = given
+        self._plugin = plugin
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._given.value, name)
+
+    def __call__(self, *values: Any) -> Any:
+        """Call the function."""
+        return self._called(self._given.value, values)
+
+    def run(self, *values: Any) -> Any:
+        """Run the step."""
+        return self._called(self._given.value.run, values)
+
+    def write(self, *values: Any) -> Any:
+        """Let the writer write."""
+        return self._called(self._given.value.write, values)
+
+    def _called(self, function: Callable[..., Any], values: tuple[Any, ...]) -> Any:
+        try:
+            return function(*values)
+        except (CubeportError, OSError):
+            raise
+        except Exception as exc:
+            words = f"The {self._given.kind.replace('_', ' ')} {self._given.name} of the plugin {self._plugin} failed"
+            raise PluginFailed(
+                f"{words}: {type(exc).__name__}: {exc}",
+                next_step="run it again with --verbose for the traceback, and report it to the authors of the plugin",
+                plugin=self._plugin,
+            ) from exc
+
+
 @dataclass(slots=True)
 class Plugins:
     """The plugins of this process."""
@@ -205,6 +244,10 @@ class Plugins:
     def values(self, kind: Kind) -> dict[str, Any]:
         """Return the registered objects of *kind* by name, for kinds with one object for each name."""
         return {each.name: each.value for each, _ in self.given(kind)}
+
+    def called(self, kind: Kind) -> dict[str, PluginCode]:
+        """Return what was given of *kind* by name, as code whose failures name the plugin."""
+        return {each.name: PluginCode(each, plugin) for each, plugin in self.given(kind)}
 
     def lines(self) -> list[str]:
         """Return one line for each broken plugin."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Protocol
 import typer
 
 from cubeport.cli import _output
-from cubeport.errors import CubeportError, ExtraMissing, NotACatalog, Usage
+from cubeport.errors import CubeportError, ExtraMissing, NotACatalog, PluginFailed, Usage
 
 if TYPE_CHECKING:
     from cubeport.catalog.catalog import Catalog
@@ -246,6 +246,8 @@ class Session:
         """Print the problem and return its exit code; what nobody foresaw is logged whole and shown short."""
         if not isinstance(exc, CubeportError):
             exc = self._unforeseen(exc)
+        elif isinstance(exc, PluginFailed) and self.options.verbose:
+            traceback.print_exception(exc)
         from cubeport.catalog.forms.redaction import redact, redact_text
 
         if self.options.json:

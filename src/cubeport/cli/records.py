@@ -275,7 +275,7 @@ def _listed(session: Session, records: Iterable[CatalogRecord], *, ids: bool, pa
             return "\n".join(
                 f"{record.id[:8]} {_output.printable(record.title or record.key or '')}".rstrip() for record in records
             )
-    formatters = session.plugins.values("formatter") if session.options.plugins else {}
+    formatters = session.plugins.called("formatter") if session.options.plugins else {}
     if format not in formatters:
         known = ", ".join(["table", "compact", "csv", *formatters])
         raise Usage(f"--format {format!r} is not known; there are {known}.")

@@ -250,7 +250,7 @@ def _parts(
     )
     for each, plugin in found.given("schema"):
         schemas.offer(each.name, each.value, each.options["version"], plugin=plugin)
-    planner_fields = found.values("template_field")
+    planner_fields = found.called("template_field")
     # Opened last, so that an error above does not leave it open.
     opened = open_parts(inner, file, read_only=read_only, database=database_at(root, file.backend))
     backend = opened.backend

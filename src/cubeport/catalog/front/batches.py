@@ -93,7 +93,7 @@ class Batches(Searches):
 
         if self.root is None:
             raise InvalidRequest("A catalog without a folder has no pipelines.")
-        pipeline = pipelines.read_pipeline(self.root / "config" / "pipelines", name, self.plugins.values("step"))
+        pipeline = pipelines.read_pipeline(self.root / "config" / "pipelines", name, self.plugins.called("step"))
         known = (*RESERVED["operation"], *self.plugins.values("operation"))
         if pipeline.operation_type not in known:
             raise InvalidRequest(
@@ -105,7 +105,7 @@ class Batches(Searches):
         if dry_run:
             return pipelines.RunResult(pipeline.name, pipeline.steps, names, dry_run=True)
         with self.unit_of_work(pipeline.operation_type, parameters={"pipeline": name}, inputs=names) as work:
-            records = pipelines.run(pipeline, begun, self._adder, work, self.plugins.values("writer"))
+            records = pipelines.run(pipeline, begun, self._adder, work, self.plugins.called("writer"))
         return pipelines.RunResult(pipeline.name, pipeline.steps, names, records, tuple(work.warnings), work.operation_id)
 
     def _begin(self, source: str | Path) -> tuple[Path | None, CatalogRecord | None]:
