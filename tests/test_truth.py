@@ -169,7 +169,7 @@ def test_each_plugin_kind_is_asked_for_or_refused() -> None:
         for node in ast.walk(tree)
         if isinstance(node, ast.Call)
         and isinstance(node.func, ast.Attribute)
-        and node.func.attr in ("given", "values")
+        and node.func.attr in ("given", "values", "called")
         and node.args
         and isinstance(node.args[0], ast.Constant)
     } | {"hook"}  # join_hooks of catalog/plugins.py asks for them

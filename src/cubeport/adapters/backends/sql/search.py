@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, get_args
 
 from sqlalchemy import (
     ColumnElement,
@@ -44,6 +44,7 @@ from cubeport.adapters.backends.sql.tables import (
     years,
 )
 from cubeport.catalog.forms.boxes import Box, query_boxes
+from cubeport.catalog.models import RecordStatus
 from cubeport.catalog.query import (
     TEXT_COMPARED,
     Interval,
@@ -102,6 +103,8 @@ class SearchPlan:
 
     filters: tuple[ColumnElement[bool], ...]
     candidates: tuple[Candidates, ...]
+    others: tuple[str, ...] | None = None
+    """The statuses that do not match, if the status is all that the filters ask about."""
 
     @classmethod
     def of(cls, dialect: Dialect, query: Query) -> SearchPlan:
@@ -133,7 +136,9 @@ class SearchPlan:
                 filters.append(not_(found.probe))
             else:
                 candidates.append(found)
-        return cls(tuple(filters), tuple(candidates))
+        only_status = query.statuses is not None and len(filters) == 1
+        others = tuple(sorted(set(get_args(RecordStatus)) - set(query.statuses or ()))) if only_status else None
+        return cls(tuple(filters), tuple(candidates), others)
 
 
 # --- conditions -----------------------------------------------------------------------------------------------------
@@ -319,16 +324,19 @@ def _stretches(keys: Sequence[OrderKey], after: SortKey | None) -> list[Stretch]
     index from its beginning.
     """
     order = tuple(each for key in keys for each in key.order_by())
+    first, rest = keys[0] if keys else None, tuple(each for key in keys[1:] for each in key.order_by())
+    parted = first is not None and first.missing is not None and first.joined is None
     if after is None:
-        return [Stretch((), order)]
-    first, behind = keys[0] if keys else None, _behind(keys, after)
-    if first is None or first.missing is None or first.joined is not None or after[0][0] is None:
+        if first is None or first.missing is None or not parted or not first.descends:
+            return [Stretch((), order)]
+        return [Stretch((first.missing == false(),), order[1:]), Stretch((first.missing,), rest)]
+    behind = _behind(keys, after)
+    if first is None or first.missing is None or not parted or after[0][0] is None:
         return [Stretch((behind,), order)]
     bound = _parts(first, after[0][0])
     assert bound is not None
     (part,) = first.parts
     bounded = part <= bound[0] if first.descends else part >= bound[0]
-    rest = tuple(each for key in keys[1:] for each in key.order_by())
     return [
         Stretch((first.missing == false(), bounded, behind), order[1:]),
         Stretch((first.missing,), rest),
@@ -389,14 +397,22 @@ class Start:
         """Whether no record can match."""
         return self.few is not None and not self.few
 
-    def page(self, order: str) -> Any:
-        """Return the select of matching records. It scans along the index *order* if there are too many to sort."""
+    @property
+    def sorts(self) -> bool:
+        """Whether the matching records are few enough to sort all of them for a page."""
+        return self.few is not None and len(self.few) <= FEW
+
+    def page(self, order: str, *, along: bool = False) -> Any:
+        """Return the select of matching records. It scans along the index *order* if there are too many to sort.
+
+        With *along* the order comes from another table, so that the scan must not start with the records.
+        """
         probes = (*self.plan.filters, *(each.probe for each in self.many))
         statement = select().select_from(record).where(*probes)
         if self.few is None:
             return indexed(statement, record, order)
         numbers = f"({','.join(sorted(self.few, key=int))})"
-        if len(self.few) <= FEW or order == UNORDERED:
+        if self.sorts or (order == UNORDERED and not along):
             return indexed(statement.where(literal_column(f"record.n IN {numbers}")), record, UNORDERED)
         # "+ 0" prevents the planner from starting with this condition.
         return indexed(statement.where(literal_column(f"record.n + 0 IN {numbers}")), record, order)
@@ -410,6 +426,7 @@ class Start:
         return indexed(walk, record, BY_CREATION)
 
 
+BY_ID = "INDEXED BY record_id"
 BY_CREATION = "INDEXED BY record_created"
 UNORDERED = "NOT INDEXED"
 
@@ -419,13 +436,17 @@ def page_documents(connection: Connection, query: Query, start: Start, after: So
     if start.nothing:
         return []
     keys = _order_keys(query)
-    statement = start.page(_order_index(query)).add_columns(record.c.id, record.c.doc)
-    source: Any = record
-    for key in keys:
-        if key.joined is not None:
-            source = source.outerjoin(*key.joined)
-    statement = statement.select_from(source)
     found: list[tuple[str, str]] = []
+    if keys and keys[0].joined is not None and not start.sorts:
+        if after is None or after[0][0] is not None:
+            found = _with_first_value(connection, start, keys, after, most)
+            after = None
+        if len(found) == most:
+            return found
+        missing = _without_first_value(connection, start, keys, after, most - len(found))
+        return found + missing
+    statement = start.page(_order_index(query)).add_columns(record.c.id, record.c.doc)
+    statement = statement.select_from(_joined(record, keys))
     for stretch in _stretches(keys, after):
         rest = statement.where(*stretch.conditions).order_by(*stretch.order, record.c.id)
         found += [row[-2:] for row in run(connection, rest.limit(most - len(found)))]
@@ -434,16 +455,51 @@ def page_documents(connection: Connection, query: Query, start: Start, after: So
     return found
 
 
+def _joined(source: Any, keys: Sequence[OrderKey]) -> Any:
+    for key in keys:
+        if key.joined is not None:
+            source = source.outerjoin(*key.joined)
+    return source
+
+
+def _with_first_value(
+    connection: Connection, start: Start, keys: Sequence[OrderKey], after: SortKey | None, most: int
+) -> list[tuple[str, str]]:
+    """Return the page of records that have the first value of the order, along the table of fields, whose key is in that order."""
+    first = keys[0]
+    values, on = first.joined
+    statement = start.page(UNORDERED, along=True).add_columns(record.c.id, record.c.doc)
+    statement = statement.select_from(_joined(values.join(record, on), keys[1:]))
+    if after is not None:
+        here, there = tuple_(*first.parts), tuple_(*(_parts(first, after[0][0]) or ()))
+        statement = statement.where(here <= there if first.descends else here >= there, _behind(keys, after))
+    parts = [each.desc() if first.descends else each.asc() for each in first.parts]
+    order = (*parts, *(each for key in keys[1:] for each in key.order_by()), record.c.id)
+    return [row[-2:] for row in run(connection, statement.order_by(*order).limit(most))]
+
+
+def _without_first_value(
+    connection: Connection, start: Start, keys: Sequence[OrderKey], after: SortKey | None, most: int
+) -> list[tuple[str, str]]:
+    """Return the page of records that lack the first value of the order, which come last."""
+    rest = keys[1:]
+    statement = start.page(UNORDERED if rest else BY_ID).add_columns(record.c.id, record.c.doc).select_from(_joined(record, keys))
+    behind = [] if after is None else [_behind(keys, after)]
+    order = (*(each for key in rest for each in key.order_by()), record.c.id)
+    statement = statement.where(keys[0].missing, *behind).order_by(*order).limit(most)
+    return [row[-2:] for row in run(connection, statement)]
+
+
 def _order_index(query: Query) -> str:
     single = all(each is not None and len(list(each)) == 1 for each in (query.statuses, query.kinds))
     match query.orders:
         case () | (("id", False),):
-            return "INDEXED BY record_id"
+            return BY_ID
         case (("created_at", _),):
             return "INDEXED BY record_kind" if single else BY_CREATION
         case (("key", False),) if single:
             return f"INDEXED BY {BY_KEY.name}"
-        case (("title", False),):
+        case (("title", _),):
             return f"INDEXED BY {BY_TITLE.name}"
     return UNORDERED
 
@@ -452,6 +508,12 @@ def count_records(connection: Connection, start: Start) -> int:
     """Return how many records match, without paging."""
     if start.nothing:
         return 0
+    if start.few is not None and not start.many and start.plan.others is not None:
+        # To read the status of each would take ten times as long: there are few records of other statuses.
+        others = select(record.c.n).where(record.c.status.in_(start.plan.others)).limit(LISTED)
+        left_out = run(connection, indexed(others, record, "INDEXED BY record_kind"))
+        if len(left_out) < LISTED:
+            return len(start.few) - len(start.few & {str(number) for (number,) in left_out})
     found: int = run(connection, start.number())[0][0]
     return found
 
