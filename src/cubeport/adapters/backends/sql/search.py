@@ -481,7 +481,7 @@ def _with_first_value(
 def _without_first_value(
     connection: Connection, start: Start, keys: Sequence[OrderKey], after: SortKey | None, most: int
 ) -> list[tuple[str, str]]:
-    """Return the page of records that lack the first value of the order, which come last."""
+    """Return the page of records without the first value of the order, which come last."""
     rest = keys[1:]
     statement = start.page(UNORDERED if rest else BY_ID).add_columns(record.c.id, record.c.doc).select_from(_joined(record, keys))
     behind = [] if after is None else [_behind(keys, after)]
