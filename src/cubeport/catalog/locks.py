@@ -1,5 +1,5 @@
-"""Locks by name between the processes of a catalog, freed by their holder's death: by the kernel on one machine, by the database
-on several. No clock, lease or pid file decides.
+"""Locks by name between the processes of a catalog. A lock is freed when its holder dies: by the kernel on one machine, by the
+database on several. No clock, lease or pid file is used.
 """
 
 from __future__ import annotations
@@ -24,20 +24,20 @@ class Hold(Protocol):
     def __exit__(self, kind: type[BaseException] | None, exc: BaseException | None, trace: TracebackType | None, /) -> None: ...
 
     def lost(self) -> bool:
-        """Tell whether it was taken and is no longer held, as after a restart of the database."""
+        """Return whether this object took the lock and lost it, as after a restart of the database."""
 
 
 class Locks(Protocol):
     """Locks by name."""
 
     def hold(self, kind: LockKind, name: str, wait_s: float = 0.0) -> Hold:
-        """Return the lock of that name, to be held by ``with`` after waiting at most *wait_s*."""
+        """Return the lock of that name. ``with`` takes it, after at most *wait_s* seconds."""
 
     def held(self, kind: LockKind, name: str) -> bool:
-        """Tell whether somebody holds it; a moment later it may be otherwise."""
+        """Return whether somebody holds the lock. This can change at any time."""
 
     def forget(self, kind: LockKind, name: str) -> None:
-        """Remove what is left of a lock whose name nobody takes again."""
+        """Remove the traces of a lock whose name is never used again."""
 
 
 class _FileHold(FileLock):

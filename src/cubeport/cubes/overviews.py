@@ -1,4 +1,4 @@
-"""Overviews: coarser levels of the fields of a grid, each cell made of two by two cells of the level before. Pure numpy."""
+"""Overviews: coarser levels of the fields of a grid. Each cell combines two by two cells of the level before. Pure numpy."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ type Method = Literal["mean", "nearest", "max"]
 type Wanted = int | Literal["off", "auto"]
 
 WORTH_CELLS = 1 << 20
-"""Cells of a slice above which overviews are made where nobody says otherwise."""
+"""By default, overviews are made if a slice has more cells than this."""
 SIDE = 512
 """Neither side of the coarsest level has more cells than this; it is also the side of a chunk."""
 MOST = 12
-"""Levels that can be asked for."""
+"""Most levels that can be requested."""
 
 
 def levels(cube: CubeDescription, wanted: Wanted = "auto") -> int:
@@ -38,7 +38,7 @@ def levels(cube: CubeDescription, wanted: Wanted = "auto") -> int:
 
 
 def sides_of(cube: CubeDescription) -> tuple[int, int] | None:
-    """Return rows and columns of a slice, ``None`` where x and y are not both axes."""
+    """Return the numbers of rows and columns of a slice, ``None`` unless x and y are both axes."""
     x, y = cube.axis_of("x"), cube.axis_of("y")
     if cube.spatial.family not in ("rectilinear", "projected") or x is None or y is None or x.scalar or y.scalar:
         return None
@@ -54,7 +54,7 @@ def dimensions_of(cube: CubeDescription) -> tuple[str, str]:
 
 
 def fields_of(cube: CubeDescription) -> tuple[str, ...]:
-    """Return the fields that have overviews: numbers with both dimensions, y and x being the last two in either order."""
+    """Return the fields that have overviews: numeric fields whose last two dimensions are y and x, in either order."""
     across = set(dimensions_of(cube))
     return tuple(name for name in cube.fields if set((each := cube.variable(name)).dimensions[-2:]) == across and _is_number(each))
 
@@ -64,7 +64,9 @@ def _is_number(variable: Variable) -> bool:
 
 
 def method_of(variable: Variable, wanted: Method | None = None) -> Method:
-    """Return how a field is made coarser: means of numbers, the greatest of masks of 0 and 1, else the first of the four cells."""
+    """Return how a field is made coarser: the mean of numbers, the greatest value of masks of 0 and 1, else the first of the four
+    cells.
+    """
     if wanted is not None:
         return wanted
     if variable.decoded_dtype.startswith("float"):
@@ -90,9 +92,9 @@ def coarser(values: Array, method: Method, missing: Any = None) -> Array:
     Parameters
     ----------
     values
-        Of means: decoded, NaN where missing. Else as stored.
+        Shape (…, rows, columns). For means: decoded, NaN where missing. Else as stored.
     missing
-        Of ``max``: the stored value that stands for missing; ``None`` where there is none.
+        For ``max``: the stored value that means missing; ``None`` if there is no such value.
     """
     import numpy as np
 
@@ -142,13 +144,13 @@ def at_level(cube: CubeDescription, level: int, methods: Sequence[tuple[str, Met
 
 
 def fitting(index: Sequence[Array], most: int) -> int:
-    """Return the coarsest level whose cells are not larger than a pixel, *most* at most.
+    """Return the coarsest level whose cells are not larger than a pixel, at most *most*.
 
     Parameters
     ----------
     index
-        Indices of the base's cells: of each row and of each column of pixels, or (height, width) along both dimensions. Negative
-        where there is none.
+        Indices of the cells of the base: for each row and each column of pixels, or (height, width) along both dimensions. Negative
+        where there is no cell.
     """
     import numpy as np
 
@@ -159,7 +161,7 @@ def fitting(index: Sequence[Array], most: int) -> int:
         here, there = (each[:, :-1], each[:, 1:]) if axis == 1 else (each[:-1], each[1:])
         seen = (here >= 0) & (there >= 0)
         moved.append(_step(np.abs(there[seen].astype("int64") - here[seen])) if seen.any() else 0.0)
-    # On a turned grid the next pixel may lie along either dimension: the longer way counts.
+    # On a rotated grid the next pixel can be along either dimension; take the longer distance.
     steps = moved if apart else [max(moved[:2]), max(moved[2:])]
     level = 0
     while level < most and 2 ** (level + 1) <= min(steps):
@@ -168,7 +170,7 @@ def fitting(index: Sequence[Array], most: int) -> int:
 
 
 def _step(moved: Array) -> float:
-    """Return how many cells the next pixel is away: the mean, without the jumps over the seam of the data."""
+    """Return the mean distance to the next pixel in cells, without the jumps over the seam of the data."""
     import numpy as np
 
     return float(moved[moved <= 2 * np.median(moved) + 1].mean())

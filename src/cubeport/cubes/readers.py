@@ -1,6 +1,6 @@
-"""xarray's readers of files and stores, by class: asked for one by name, xarray first loads every backend that is installed.
+"""xarray's readers of files and stores, by class. If it gets the name of a reader, xarray first loads every installed backend.
 
-With cfgrib among them that takes seconds, and ecCodes next to a PROJ that is loaded later crashes the process (adr/0018).
+With cfgrib installed this takes seconds, and ecCodes crashes the process if PROJ is loaded after it (adr/0018).
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def reader(name: Literal["zarr", "h5netcdf", "netcdf4"]) -> type[BackendEntrypoint]:
-    """Return what ``xarray.open_dataset`` takes as its ``engine`` in place of the name."""
+    """Return the class that ``xarray.open_dataset`` accepts as ``engine`` instead of the name."""
     from xarray import backends
 
     found: type[BackendEntrypoint] = {
@@ -20,6 +20,6 @@ def reader(name: Literal["zarr", "h5netcdf", "netcdf4"]) -> type[BackendEntrypoi
         "h5netcdf": backends.H5netcdfBackendEntrypoint,
         "netcdf4": backends.NetCDF4BackendEntrypoint,
     }[name]
-    if found.open_dataset_parameters is None:  # xarray fills it in for engines that it looks up by name, and asks for it always
+    if found.open_dataset_parameters is None:  # xarray fills it in for engines that it looks up by name, and always needs it
         found.open_dataset_parameters = backends.plugins.detect_parameters(found.open_dataset)
     return found

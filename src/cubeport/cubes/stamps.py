@@ -1,4 +1,4 @@
-"""Many stamps of one calendar, kept as numbers: the hours of ten years take 0.7 MB, and no loop until somebody looks at them."""
+"""Many stamps of one calendar, stored as numbers: the hours of ten years take 0.7 MB, and nothing is computed until it is read."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ type Numbers = np.ndarray[Any, np.dtype[np.int64]]
 
 
 class Stamps(Sequence[Stamp]):
-    """Stamps in their order, as :func:`~cubeport.cubes.calendars.ordinal` numbers them; a stamp is made when it is asked for.
+    """Stamps in order, numbered as :func:`~cubeport.cubes.calendars.ordinal` does; a stamp is made when it is read.
 
     Parameters
     ----------
     ordinals
-        Microseconds on the calendar's own line of days. Do not change them afterwards.
+        Microseconds, counted in the days of the calendar itself. Do not change them afterwards.
     """
 
     __slots__ = ("calendar", "ordinals")
@@ -60,7 +60,7 @@ class Stamps(Sequence[Stamp]):
 
     @property
     def is_ascending(self) -> bool:
-        """Whether each is later than the one before."""
+        """Whether each stamp is later than the one before."""
         return bool((self.ordinals[1:] > self.ordinals[:-1]).all())
 
     @property
@@ -70,12 +70,12 @@ class Stamps(Sequence[Stamp]):
 
     @property
     def earliest(self) -> Stamp:
-        """The first in time, wherever it is."""
+        """The earliest stamp, at any position."""
         return self[int(self.ordinals.argmin())]
 
     @property
     def latest(self) -> Stamp:
-        """The last in time, wherever it is."""
+        """The latest stamp, at any position."""
         return self[int(self.ordinals.argmax())]
 
 

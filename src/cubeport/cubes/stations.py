@@ -1,4 +1,4 @@
-"""The stations of a discrete geometry dataset (CF 9): what each is called, where it is, and what else is said of it."""
+"""The stations of a discrete sampling geometry (CF 9): names, positions and other attributes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _ROLES = ("timeseries_id", "profile_id")
 """``cf_role`` of the variable that names stations (CF 9.5)."""
 _NAMES = ("station_id", "platform_id", "station_wmo_id", "station_name", "platform_name")
-"""``standard_name`` of what names them where nothing has the role."""
+"""``standard_name`` of the variable that names stations if no variable has the role."""
 _MOST_PROPERTIES = 30
 
 
@@ -26,15 +26,15 @@ class Stations:
     """Stations in the order of the store; arrays along their dimension."""
 
     names: tuple[str, ...]
-    """Unique; what the data call them, else ``station-{n}`` counted from 1."""
+    """Unique: the names in the data, else ``station-{n}``, counted from 1."""
     lon: Array
-    """Degrees east, missing where the position is; as stored, so 0 to 360 stays."""
+    """Degrees east, as stored (0 to 360 is not changed); missing if the position is missing."""
     lat: Array
     properties: Mapping[str, Array]
-    """What else the store says of each: altitude, long name."""
+    """Other values that the store has for each station: altitude, long name."""
 
     def index(self, name: str) -> int | None:
-        """Return the place of the station along its dimension, ``None`` when there is none of that name."""
+        """Return the index of the station along its dimension, ``None`` if no station has that name."""
         try:
             return self.names.index(name)
         except ValueError:
@@ -49,7 +49,7 @@ class Stations:
 
 
 def dimension_of(description: CubeDescription) -> str | None:
-    """Return the dimension along which stations lie; ``None`` of cells, and of ways, whose points are moments of one thing."""
+    """Return the dimension of the stations; ``None`` for cells, and for trajectories, whose points are moments of one object."""
     temporal, along = description.temporal, description.cell_dimensions
     if description.spatial.reach is None or len(along) != 1:
         return None
@@ -61,7 +61,7 @@ def dimension_of(description: CubeDescription) -> str | None:
 
 
 def stations(opened: Opened) -> Stations | None:
-    """Return the stations of a version, ``None`` when it has none. Reads coordinates and names, no values of fields."""
+    """Return the stations of a version, ``None`` if it has none. Reads coordinates and names, no values of fields."""
     description = opened.description
     along = dimension_of(description)
     if along is None:
@@ -86,7 +86,7 @@ def stations(opened: Opened) -> Stations | None:
 
 
 def _naming(opened: Opened, said: Mapping[str, Array]) -> str | None:
-    """Return the variable that names stations: by its role, by its standard name, else the first text."""
+    """Return the variable that names stations: found by its role, by its standard name, else the first text variable."""
     attributes = {name: opened.attributes(name) for name in said}
     by_role = [name for name, each in attributes.items() if each.get("cf_role") in _ROLES]
     by_name = [name for wanted in _NAMES for name, each in attributes.items() if each.get("standard_name") == wanted]

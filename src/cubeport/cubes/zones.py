@@ -1,4 +1,6 @@
-"""Zone sets: named polygons, such as districts, that tables are made for. Read from GeoJSON (RFC 7946), checked once."""
+"""Zone sets: named polygons, such as districts, for which cubeport makes tables. They are read from GeoJSON (RFC 7946) and checked
+once.
+"""
 
 from __future__ import annotations
 
@@ -15,15 +17,15 @@ from cubeport.errors import InvalidRequest, NotFound, Problem
 
 MEDIA_TYPE = "application/geo+json"
 ZONE_SET_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,63}")
-"""What the id of a zone set looks like, as the ids of datasets and extents."""
+"""The pattern of the id of a zone set, the same as for datasets and extents."""
 MOST_BYTES = 10 * 1024 * 1024
-"""Bytes of one zone set."""
+"""Most bytes of one zone set."""
 MOST_ZONES = 5_000
-"""Zones of one zone set."""
+"""Most zones of one zone set."""
 _MOST_PROBLEMS = 20
 _MOST_ID = 200
 _NAMES = ("name", "NAME", "Name", "title", "ADMIN", "shapeName", "NAME_2", "NAME_1", "ADM2_EN", "ADM1_EN", "label")
-"""Properties that data in use give the name of a zone, in the order in which they are looked for."""
+"""Properties that commonly contain the name of a zone, in the order in which they are looked up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,7 @@ class Zone:
 
 @dataclass(frozen=True)
 class ZoneSet:
-    """Zones under one id, in the order of their file."""
+    """A zone set: zones in the order of their file."""
 
     id: str
     zones: tuple[Zone, ...]
@@ -52,7 +54,7 @@ class ZoneSet:
 
     @cached_property
     def digest(self) -> str:
-        """The sha256 of the ids and geometries: two sets with the same digest take the same cells."""
+        """The sha256 of the ids and geometries: two sets with the same digest select the same cells."""
         found = hashlib.sha256()
         for zone in self.zones:
             found.update(json.dumps(zone.id).encode() + b"\0" + zone.geometry.wkb + b"\0")
@@ -66,7 +68,9 @@ class ZoneSet:
         return west, south, east, north
 
     def taking(self, ids: Sequence[str]) -> ZoneSet:
-        """Return the set with only the zones *ids*, in its own order. Raises NotFound with what is not there."""
+        """Return the set with only the zones *ids*, in the order of the set. Raises NotFound, which names the ids that do not
+        exist.
+        """
         known = {zone.id for zone in self.zones}
         if missing := [each for each in dict.fromkeys(ids) if each not in known]:
             some = ", ".join(zone.id for zone in self.zones[:5])
@@ -78,7 +82,7 @@ class ZoneSet:
         return ZoneSet(self.id, tuple(zone for zone in self.zones if zone.id in wanted), self.title, self.description, self.license)
 
     def document(self) -> dict[str, Any]:
-        """Return the set as a GeoJSON FeatureCollection: each feature has its zone's id, and ``name`` among its properties."""
+        """Return the set as a GeoJSON FeatureCollection. Each feature has the id of its zone, and the property ``name``."""
         from shapely.geometry import mapping
 
         described = {"title": self.title, "description": self.description, "license": self.license}
@@ -116,16 +120,16 @@ def read_zone_set(
     Parameters
     ----------
     document
-        The JSON value. Its members ``id_property`` and ``name_property`` mean the same as the parameters, which win.
+        The JSON value. Its members ``id_property`` and ``name_property`` mean the same as the parameters, which have precedence.
     id_property
-        The property that identifies each zone; without it the ``id`` of each feature does, or a property ``id``.
+        The property that identifies each zone; by default the ``id`` of each feature, or a property ``id``.
     name_property
-        The property that names each zone; without it ``name`` or one of the names in common use, and else the id.
+        The property that names each zone; by default ``name`` or another common name, else the id.
 
     Raises
     ------
     InvalidRequest
-        With every problem, each with the id of its feature: no id, an id twice, a geometry that is not a valid polygon.
+        Lists every problem with the id of its feature: no id, an id that is used twice, a geometry that is not a valid polygon.
     """
     if not isinstance(document, Mapping) or document.get("type") != "FeatureCollection":
         raise InvalidRequest(
@@ -193,7 +197,7 @@ def of_geometry(zone_set_id: str, name: str | None, geometry: Any) -> ZoneSet:
 
 
 def _zone(feature: Any, id_property: str | None, name_property: str | None) -> Zone:
-    """Return the zone of a feature. Raises ValueError with the end of a sentence about it."""
+    """Return the zone of a feature. Raises ValueError; its message is the end of a sentence about the feature."""
     if not isinstance(feature, Mapping) or feature.get("type") != "Feature":
         raise ValueError("is not a GeoJSON Feature")
     properties = feature.get("properties") or {}
@@ -221,14 +225,14 @@ def _id(feature: Mapping[str, Any], properties: Mapping[str, Any], id_property: 
 
 
 def _text(value: Any) -> str | None:
-    """Return a text or a number as text, without spaces at its ends; ``None`` of anything else and of nothing."""
+    """Return a text or a number as text, without spaces at its ends; ``None`` for an empty text or any other value."""
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         return None
     return str(value).strip() or None
 
 
 def _named(feature: Any, id_property: str | None, place: int) -> str | int:
-    """Return what tells a feature: its id where it has one, else its place, from 0."""
+    """Return what identifies a feature in messages: its id, else its position in the file, from 0."""
     if isinstance(feature, Mapping):
         properties = feature.get("properties")
         own = properties if isinstance(properties, Mapping) else {}
@@ -248,7 +252,7 @@ def _advice(problems: Iterable[Problem], features: Sequence[Any]) -> str | None:
 
 
 def unique_properties(features: Sequence[Any]) -> list[str]:
-    """Return the properties whose values tell every feature from all others, in the order of the first feature."""
+    """Return the properties that have a different value in every feature, in the order of the first feature."""
     rows = [each["properties"] for each in features if isinstance(each, Mapping) and isinstance(each.get("properties"), Mapping)]
     if len(rows) < len(features):
         return []
@@ -280,7 +284,7 @@ def _shape(geometry: Any) -> Any:
 
 
 def _is_crs84(crs: Any) -> bool:
-    """Whether a ``crs`` member of the older GeoJSON of 2008 says longitudes and latitudes of WGS 84."""
+    """Return whether a ``crs`` member (GeoJSON of 2008) names longitudes and latitudes of WGS 84."""
     name = (
         crs.get("properties", {}).get("name") if isinstance(crs, Mapping) and isinstance(crs.get("properties"), Mapping) else None
     )

@@ -1,7 +1,7 @@
-"""GeoZarr attributes of a cube: the conventions ``proj``, ``spatial`` and ``multiscales`` (all v0.1), values from values.
+"""GeoZarr attributes of a cube, by the conventions ``proj``, ``spatial`` and ``multiscales`` (all v0.1). Pure functions of values.
 
-They are put into the metadata when these are asked for, and are never in the sealed store: a list of objects among the attributes
-makes ``Dataset.to_netcdf`` fail, and the conventions are drafts. When they change, this module alone changes.
+They are added to the metadata when a client requests these, and are never in the sealed store, for two reasons: a list of objects
+among the attributes makes ``Dataset.to_netcdf`` fail, and the conventions are drafts. If they change, only this module changes.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ SPATIAL = _convention("spatial", "689b58e2-cf7b-45e0-9fff-9cfc0883d6b4", "Spatia
 MULTISCALES = _convention("multiscales", "d35379db-88df-4056-af3a-620245f8e347", "Multiscale layout of zarr datasets")
 
 _METHODS = {"mean": "average", "nearest": "nearest", "max": "max"}
-"""What the convention calls the ways in which overviews are made."""
+"""The names that the convention gives to our methods for overviews."""
 
 
 @dataclass(frozen=True, slots=True)
 class Level:
-    """An overview: each cell is two by two cells of the level before; odd edges are kept."""
+    """An overview: each cell combines two by two cells of the level before; odd edges are kept."""
 
     root: Mapping[str, Any]
     """Its consolidated ``zarr.json``."""
     method: str
-    """``mean``, ``nearest`` or ``max``: that of its first field."""
+    """``mean``, ``nearest`` or ``max``: the method of its first field."""
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """The metadata of a version with GeoZarr attributes, by path; the root being empty."""
+    """The metadata of a version with GeoZarr attributes, by path. The path of the root is empty."""
 
     documents: Mapping[str, Json]
 
     @classmethod
     def of(cls, root: Mapping[str, Any], cube: CubeDescription, levels: Sequence[Level] = ()) -> View | None:
-        """Return the view of a consolidated root document; ``None`` of a grid of which the conventions can say nothing."""
+        """Return the view of a consolidated root document; ``None`` for a grid that the conventions cannot describe."""
         own = attributes(cube)
         if own is None:
             return None
@@ -86,7 +86,7 @@ def _group(root: Mapping[str, Any], own: Json, nodes: Mapping[str, Json]) -> Jso
 
 
 def _bare(group: Mapping[str, Any]) -> Json:
-    """Return a group as the metadata of another have it: without what it consolidates itself."""
+    """Return a group as the metadata of its parent contain it: without its own consolidated metadata."""
     return {name: value for name, value in group.items() if name != "consolidated_metadata"}
 
 
@@ -104,12 +104,12 @@ def _placed(root: Mapping[str, Any], cube: CubeDescription, level: int = 0) -> d
 
 
 def attributes(cube: CubeDescription, level: int = 0, *, whole: bool = False) -> Json | None:
-    """Return the attributes of the grid, or of one of its overviews; ``None`` where nothing can be said of it.
+    """Return the attributes of the grid, or of one of its overviews; ``None`` if the conventions cannot describe it.
 
     Parameters
     ----------
     whole
-        Name the dimensions also where the spacing is not even: for choosing arrays.
+        Name the dimensions even if the spacing is not regular; used to choose arrays.
     """
     spatial = cube.spatial
     if spatial.family not in ("rectilinear", "projected"):
@@ -129,7 +129,7 @@ def attributes(cube: CubeDescription, level: int = 0, *, whole: bool = False) ->
 
 
 def _told(found: Json) -> Json:
-    """Return what an array gets: without the names of dimensions where the convention that has them is not declared."""
+    """Return the attributes of an array, without the names of dimensions if the group does not declare their convention."""
     return found if SPATIAL in found["zarr_conventions"] else {k: v for k, v in found.items() if k != "spatial:dimensions"}
 
 
@@ -144,7 +144,9 @@ def _reference(cube: CubeDescription) -> Json:
 
 
 def _affine(x: Axis, y: Axis, scale: float, level: int) -> Json | None:
-    """Return the place of the cells; ``None`` where their spacing is not even. Poles are not cut: clients divide box by shape."""
+    """Return the positions of the cells; ``None`` if their spacing is not regular. Boxes are not cut at the poles, because clients
+    divide the box by the shape.
+    """
     if not (x.regular and y.regular) or x.first is None or x.step is None or y.first is None or y.step is None:
         return None
     across, down = x.step * scale, y.step * scale
@@ -164,7 +166,7 @@ def _affine(x: Axis, y: Axis, scale: float, level: int) -> Json | None:
 
 
 def _number(value: float) -> float:
-    """Return a number without the noise of its last digits: labels were read as 32 or 64 bits, and multiplied."""
+    """Return a number without the noise in its last digits, which labels of 32 or 64 bits get when they are multiplied."""
     return float(f"{value:.12g}")
 
 

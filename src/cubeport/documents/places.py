@@ -1,4 +1,6 @@
-"""Places of a coverage as GeoJSON: its stations, and the named areas that meet its data (EDR 8.2.9, OGC API Features 1, 7.15)."""
+"""Places of a coverage as GeoJSON: its stations, and the named areas that intersect its data (EDR 8.2.9, OGC API Features 1,
+7.15).
+"""
 
 from __future__ import annotations
 
@@ -25,14 +27,14 @@ class Area:
     geometry: Mapping[str, Any] | None
 
     def meets(self, box: BoundingBox) -> bool:
-        """Tell whether its box meets another; both may cross 180°."""
+        """Return whether its box intersects another; both may cross 180°."""
         return any(
             a[0] <= b[2] and b[0] <= a[2] and a[1] <= b[3] and b[1] <= a[3] for a in unrolled(self.bbox) for b in unrolled(box)
         )
 
     @property
     def shape(self) -> Mapping[str, Any]:
-        """GeoJSON: its geometry, else its box, cut at 180° where it crosses."""
+        """GeoJSON: its geometry, else its box, cut at 180° if it crosses."""
         if self.geometry is not None:
             return self.geometry
         rings = [
@@ -43,7 +45,7 @@ class Area:
 
     @property
     def wkt(self) -> str:
-        """Its geometry as a query has it: a box that crosses 180° runs on past it."""
+        """Its geometry as in a query: a box that crosses 180° continues beyond it."""
         import shapely
         import shapely.geometry
 
@@ -54,7 +56,7 @@ class Area:
 
 
 def unrolled(box: BoundingBox) -> list[BoundingBox]:
-    """Return the boxes of one that may cross 180°: none of them does."""
+    """Return a box that may cross 180° as boxes that do not."""
     west, south, east, north = box
     return [box] if west <= east else [(west, south, 180.0, north), (-180.0, south, east, north)]
 
@@ -70,7 +72,7 @@ class Spot:
 
     @property
     def wkt(self) -> str:
-        """Its position as a query has it."""
+        """Its position as in a query."""
         return f"POINT({self.lon!r} {self.lat!r})"
 
 
@@ -78,12 +80,12 @@ type Place = Area | Spot
 
 
 def name_of(place: Place) -> str:
-    """Return what addresses call the place."""
+    """Return the id of the place in addresses."""
     return place.extent_id if isinstance(place, Area) else place.name
 
 
 def feature(shown: PublishedView, place: Place, *, public_url: str) -> dict[str, Any]:
-    """Return the place as a feature that tells where its values are."""
+    """Return the place as a feature with links to its values."""
     name = name_of(place)
     base = f"{public_url}/ogcapi/collections/{shown.coverage_name}"
     values = f"{base}/locations/{quote(name)}"

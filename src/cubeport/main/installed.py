@@ -1,4 +1,4 @@
-"""Which plugins a process uses: those that are installed, but for what the catalog or the environment switches off."""
+"""The plugins that a process uses: all that are installed, except those that the catalog or the environment switches off."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def plugins_of(root: Path | None) -> Plugins:
 
 
 def find_plugins(disabled: Sequence[str], *, wanted: bool) -> Plugins:
-    """Return the installed plugins but those switched off; none when the environment says so."""
+    """Return the installed plugins except those that are switched off; none if the environment switches all off."""
     if not wanted or os.environ.get("CUBEPORT_PLUGINS") == "off":
         return Plugins()
     return discover(disabled=disabled)

@@ -20,7 +20,7 @@ STORES: Mapping[str, str] = {"sqlite": "catalog.db", "tinydb": "catalog.json"}
 """The file name of each backend's store in the folder of the catalog."""
 
 POSTGRESQL = "postgresql"
-"""What ``catalog.yaml`` names, by itself or as an address, where the store is a database."""
+"""The value in ``catalog.yaml`` for a store in a database: this word, or an address that begins with it."""
 
 KINDS = "sqlite, tinydb or postgresql://HOST/DATABASE"
 
@@ -41,9 +41,9 @@ class Opened:
     journal: Journal
     locks: Locks
     close: Callable[[], None] = lambda: None
-    """Ends what the journal keeps open."""
+    """Close what the journal keeps open."""
     facts: Callable[[], Iterable[Finding]] = tuple
-    """What ``doctor`` tells of the store."""
+    """What ``doctor`` reports about the store."""
 
 
 def kind_of(backend: str) -> str:

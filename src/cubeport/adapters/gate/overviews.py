@@ -1,6 +1,6 @@
-"""What a child does for overviews: read the assembled cube, write its coarser levels and their manifest.
+"""The part of a child that makes overviews: it reads the assembled cube, and writes its coarser levels and their manifest.
 
-Chunks whose base did not change since the parent are not written: the manifest lists them, and they are shared by hard links.
+A chunk is not written if its base did not change since the parent version: the manifest lists it, and a hard link shares it.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from cubeport.cubes.windows import IndexRange, Window
 _STRIP_BYTES = 64 * 2**20
 """Decoded bytes of the base that are read at once."""
 _DECODED_BYTES = 128 * 2**20
-"""Decoded chunks of the base that are kept: a strip may be a part of them."""
+"""Bytes of decoded chunks of the base that are kept, because a strip can be a part of a chunk."""
 _LIMITS = ("valid_min", "valid_max", "valid_range", "actual_range")
 
 
@@ -51,7 +51,7 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
 
 
 class _Held:
-    """The overviews of the parent, as far as they can be shared."""
+    """The overviews of the parent that can be shared."""
 
     def __init__(self, base: Entries, entries: Entries, nodes: Mapping[str, Mapping[str, Any]]) -> None:
         self.base = base
@@ -104,12 +104,12 @@ class _Making:
         return self._listed
 
     def _copied(self, level: int, variable: Variable) -> dict[str, Any]:
-        """Write a variable without a place as it is."""
+        """Write a variable that has no x and y dimensions as it is."""
         values = self._opened.raw(variable.name, {})
         return self._whole(level, variable.name, variable.dimensions, values, dict(self._opened.attributes(variable.name)))
 
     def _labels(self, level: int, variable: Variable) -> dict[str, Any]:
-        """Write the middles of the cells of an axis; an odd last cell is as wide as the others."""
+        """Write the centres of the cells of an axis; an odd last cell is as wide as the others."""
         values = self._opened.raw(variable.name, {}).astype("float64")
         for _ in range(level):
             if values.size % 2:
@@ -161,7 +161,7 @@ class _Making:
         return dtype.type(held["_FillValue"]) if "_FillValue" in held else None
 
     def _shared(self, variable: Variable, lead: tuple[int, ...], documents: list[dict[str, Any]]) -> bool:
-        """List the chunks of the parent's overviews where the base did not change there, and say whether that is so."""
+        """List the chunks of the parent's overviews if the base did not change there, and return whether that is so."""
         parent, name = self._parent, variable.name
         if parent is None:
             return False

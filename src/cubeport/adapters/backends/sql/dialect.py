@@ -1,7 +1,7 @@
-"""What differs between the databases: how a statement reads, and the few conditions that each can answer in its own way only.
+"""Differences between the databases: the text of a statement, and the few conditions that each database answers in its own way.
 
-Everything else is said once, in SQLAlchemy Core. A statement that is prepared once is a value of its module; the dialect keeps its
-text. Hints for one planner carry its name, and the other does not see them.
+Everything else is written once, in SQLAlchemy Core. A statement that is prepared once is a value of its module; the dialect keeps
+its text. A hint for one planner carries the name of its database, and the other database does not get it.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class Cursor(Protocol):
 
 
 class Connection(Protocol):
-    """A connection of either database. Values go by name in compiled statements, and by ``?`` in our own texts."""
+    """A connection to either database. Compiled statements bind values by name, our own texts by ``?``."""
 
     dialect: Dialect
 
@@ -60,19 +60,19 @@ class Translated:
 
 
 class Dialect(ABC):
-    """How one database says what the backend needs."""
+    """The statements that the backend needs, for one database."""
 
     name: ClassVar[str]
     begin: ClassVar[str]
-    """What begins a transaction that writes."""
+    """The statement that begins a transaction that writes."""
     state: ClassVar[str]
-    """What reads generation and retirement in it; one transaction at a time gets past this."""
+    """The statement that reads generation and retirement in that transaction. It lets one transaction at a time continue."""
     rows_state: ClassVar[str]
     """The same for a transaction that changes rows next to the records only: many of them can run at once."""
     alone_state: ClassVar[str]
-    """The same for a transaction beside which nothing else may write, not even such rows."""
+    """The same for a transaction during which nothing else may write, not even such rows."""
     snapshot: ClassVar[str]
-    """What begins a transaction whose reads all see one state."""
+    """The statement that begins a transaction whose reads all see one state."""
     errors: ClassVar[type[Exception]]
     """The class of the driver's errors."""
     derived: ClassVar[Sequence[tuple[str, str]]]
@@ -115,12 +115,14 @@ class Dialect(ABC):
     def with_words(self, texts: Sequence[Sequence[str]]) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
         """Return two conditions on ``record_text``, each true if all words of any text begin a word of the record.
 
-        The first finds records by the index, the second tells of one record.
+        The first finds records by the index, the second tests one record.
         """
 
     @abstractmethod
     def meets(self, tree: TableClause, box: Box) -> tuple[ColumnElement[bool], ...]:
-        """Return the conditions that a row of ``record_box`` or ``place_box`` meets the box, edges included, exactly."""
+        """Return the conditions that are true if a row of ``record_box`` or ``place_box`` intersects the box, edges included,
+        exactly.
+        """
 
     @abstractmethod
     def next_numbers(self, connection: Any, count: int) -> Sequence[int]:

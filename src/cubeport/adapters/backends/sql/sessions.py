@@ -1,7 +1,7 @@
-"""What only a database on several machines needs: locks by name, and the journal as a table. Both live as long as a session.
+"""Locks by name and the journal as a table, for a catalog on several machines. Both live as long as a database session.
 
-A lock is PostgreSQL's advisory lock on a connection of its own. It is free as soon as its holder's connection has ended, whatever
-ended it, and the holder can no longer commit then: the commit goes over that very connection.
+A lock is a PostgreSQL advisory lock on its own connection. PostgreSQL frees it as soon as that connection ends, for any reason. The
+holder can then no longer commit, because it commits over the same connection.
 """
 
 from __future__ import annotations
@@ -97,13 +97,15 @@ class PostgresHold:
             self._committing.__exit__(None, None, None)
             self._committing = None
         if self._connection is not None:
-            with contextlib.suppress(psycopg.Error):  # by words: the server notices the end of a connection a moment later
+            with contextlib.suppress(
+                psycopg.Error
+            ):  # because the server notices the end of a connection a moment later
                 self._connection.execute("SELECT pg_advisory_unlock(?)", (self._key,))
             self._connection.close()
             self._connection = None
 
     def lost(self) -> bool:
-        """Tell whether the connection, and so the lock, has ended."""
+        """Return whether the connection, and so the lock, has ended."""
         if self._connection is None:
             return False
         try:
@@ -130,7 +132,7 @@ class PostgresLocks:
             return connection.execute(_HOLDER, halves(lock_key(self._catalog_id, kind, name))).fetchone() is not None
 
     def forget(self, kind: LockKind, name: str) -> None:
-        """Nothing is left of a lock that nobody holds."""
+        """Do nothing: a lock that nobody holds leaves nothing behind."""
 
 
 def halves(key: int) -> tuple[int, int]:
@@ -140,7 +142,7 @@ def halves(key: int) -> tuple[int, int]:
 
 
 class TableEntry:
-    """An operation's lines, in the hands of the one who may write them."""
+    """The lines of an operation, for the process that may write them."""
 
     def __init__(self, journal: TableJournal, operation_id: str, lines: list[Line]) -> None:
         self.operation_id = operation_id
@@ -176,8 +178,8 @@ class TableEntry:
 class TableJournal:
     """The journal of a catalog on several machines: a table, and an advisory lock for each open operation.
 
-    All lines of a process go over the session that holds its locks. If that ends, its open operations are anybody's to recover, and
-    it can no longer write lines: its next one raises BackendUnavailable.
+    A process writes all its lines over the session that holds its locks. If the session ends, every other process can recover its
+    open operations, and the process can no longer write lines: the next one raises BackendUnavailable.
     """
 
     def __init__(self, store: PostgresStore, catalog_id: str) -> None:
@@ -291,7 +293,7 @@ class TableJournal:
         with self._lock, self._store.translated:
             if not self._is_open(operation_id) or not self._take_lock(operation_id):
                 return None
-            if not self._is_open(operation_id):  # closed while we asked for its lock
+            if not self._is_open(operation_id):  # closed while we took its lock
                 self.free(operation_id)
                 return None
             return TableEntry(self, operation_id, self.read(operation_id))
@@ -307,7 +309,7 @@ class TableJournal:
             return [_line(row) for row in connection.execute(asked, (operation_id,))]
 
     def alive(self, operation_id: str) -> bool:
-        """Tell whether somebody holds it."""
+        """Return whether a process holds its lock."""
         with self._store.reading() as connection:
             return connection.execute(_HOLDER, halves(self._key(operation_id))).fetchone() is not None
 
