@@ -97,9 +97,7 @@ class PostgresHold:
             self._committing.__exit__(None, None, None)
             self._committing = None
         if self._connection is not None:
-            with contextlib.suppress(
-                psycopg.Error
-            ):  # because the server notices the end of a connection a moment later
+            with contextlib.suppress(psycopg.Error):  # because the server notices the end of a connection a moment later
                 self._connection.execute("SELECT pg_advisory_unlock(?)", (self._key,))
             self._connection.close()
             self._connection = None
