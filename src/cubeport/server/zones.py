@@ -1,4 +1,4 @@
-"""``/zones``: the zone sets of the instance, which are the named polygons that tables are made for."""
+"""``/zones``: the zone sets of the instance. A zone set contains named polygons, for which cubeport makes tables."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from cubeport.server.openapi import READ, WRITE, described
 from cubeport.server.parts import Parts
 
 MEDIA_TYPES = (MEDIA_TYPE, "application/json")
-"""What a body with zones may be."""
+"""The media types of a body with zones."""
 MOST_VALUES = 4_000_000
 """JSON values of a body with zones: two for each vertex, and lists and properties."""
 
 
 class ZonesQuery(incoming.Model):
-    """What ``PUT /zones/{zone_set_id}`` takes."""
+    """The query of ``PUT /zones/{zone_set_id}``."""
 
     id_property: Annotated[str | None, Field(max_length=200, description="The property that identifies each zone")] = None
     name_property: Annotated[str | None, Field(max_length=200, description="The property that names each zone")] = None
@@ -117,6 +117,6 @@ class _Zones:
 
 
 def _for_all(request: Request) -> None:
-    """Refuse a key that is for some datasets only: zone sets are for all. Raises Forbidden."""
+    """Refuse a key that is limited to some datasets, because zone sets are for all. Raises Forbidden."""
     if caller_of(request).datasets != ("*",):
         raise Forbidden("The key is for some datasets only, and a zone set is for all of them")

@@ -1,7 +1,7 @@
-"""The tree of all published datasets, cut by the beginnings of their ids, so that no part of it has more than some children.
+"""The tree of all published datasets, divided by the beginnings of their ids, so that no node has too many children.
 
-A branch is the beginning of ids. It has its datasets themselves where these are few; else the longer beginnings that they have.
-What a branch costs does not depend on how many datasets there are, but for one count after each commit.
+A branch is the beginning of ids. Its children are its datasets if these are few, else the longer beginnings of their ids. Apart
+from one count after each commit, the time for a branch does not depend on the number of datasets.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Protocol
 from cubeport.documents.texts import PublishedView
 
 _FIRST, _BEHIND = "-", "~"
-"""The first character that an id may have, and one behind them all."""
+"""The first character that an id can have, and one that sorts after all of them."""
 
 
 class Listed(Protocol):
@@ -32,16 +32,16 @@ type Lists = Callable[..., Listed]
 
 @dataclass(frozen=True, slots=True)
 class Branch:
-    """What a branch has."""
+    """The content of a branch."""
 
     datasets: tuple[tuple[str, str], ...]
     """Id and title."""
     branches: tuple[str, ...] = ()
-    """Longer beginnings; a dataset of which is in none of the others."""
+    """Longer beginnings. Each dataset is below one of them only."""
 
 
 def branch(datasets: Lists, beginning: str, *, most: int) -> Branch:
-    """Return what is below a beginning of ids, at most *most* datasets; the empty one is the root."""
+    """Return the children of a beginning of ids, at most *most* datasets. The empty beginning is the root."""
     every = (beginning, beginning + _BEHIND)
     if (datasets(limit=1, count=True, between=every).matched or 0) <= most:
         return Branch(_told(datasets(limit=most, between=every)))
@@ -53,7 +53,7 @@ def branch(datasets: Lists, beginning: str, *, most: int) -> Branch:
 
 
 def parent(datasets: Lists, beginning: str) -> str:
-    """Return the branch that has this one: the longest shorter beginning at which ids go different ways."""
+    """Return the parent of this branch: the longest shorter beginning at which ids differ."""
     while beginning:
         beginning = beginning[:-1]
         if len(_below(datasets, beginning, most=2)) > 1:
@@ -66,7 +66,7 @@ def _told(page: Listed) -> tuple[tuple[str, str], ...]:
 
 
 def _below(datasets: Lists, beginning: str, *, most: int = 100) -> list[str]:
-    """Return the beginnings that are one character longer; first the beginning itself where a dataset has it as its id."""
+    """Return the beginnings that are one character longer. The beginning itself comes first if it is the id of a dataset."""
     found: list[str] = []
     start = beginning
     while len(found) < most:
@@ -79,7 +79,7 @@ def _below(datasets: Lists, beginning: str, *, most: int = 100) -> list[str]:
 
 
 def _forked(datasets: Lists, beginning: str) -> str:
-    """Return the beginning made longer until ids go different ways behind it."""
+    """Return the beginning, extended up to the character at which ids differ."""
     while len(found := _below(datasets, beginning, most=2)) == 1 and found[0] != beginning:
         beginning = found[0]
     return beginning

@@ -143,7 +143,7 @@ def _digest_of(own: Written, key: str) -> str:
 
 
 def _storage(listed: Mapping[str, Entry], arrays: Mapping[str, Grid], verify: str) -> dict[str, Any]:
-    """Return what is told of a version that points into sources; nothing of any other."""
+    """Return the facts that are reported about a version that points into sources; none for any other version."""
     lying = {key: entry for key, entry in listed.items() if entry.source is not None}
     if not lying:
         return {}
@@ -183,7 +183,7 @@ def _hashes(
     pointing: Mapping[Index, references.Reference],
     index: tuple[int, ...],
 ) -> bool:
-    """Tell whether the first child has hashed the values of a chunk."""
+    """Return whether the first child has hashed the values of a chunk."""
     return _takes(updated, name, index) and (index not in pointing or references.is_sampled(grid, index))
 
 

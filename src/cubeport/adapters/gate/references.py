@@ -1,8 +1,8 @@
-"""Which chunks of a cube need not be copied: those that lie in a source exactly as a Zarr array has them.
+"""Find the chunks of a cube that need not be copied, because a source contains them exactly as a Zarr array would.
 
-A variable can be pointed at when nothing on the way to the cube has changed its values, and when its chunks, filters, type and byte
-order are ones that Zarr has, the same in every file. Whatever stands in the way is reported for every variable and every file. A
-chunk of such a variable that does not lie in a source is written in the form that the others have.
+A version can point at a variable if no step has changed its values, and if Zarr supports its chunks, filters, type and byte order,
+which must be the same in every file. Every obstacle is reported, for every variable and every file. If a chunk of such a variable
+is not in a source, it is written in the same form as the other chunks.
 """
 
 from __future__ import annotations
@@ -26,19 +26,19 @@ from cubeport.adapters.sources.stored import Index, Stored, pieces
 from cubeport.errors import Problem, SourceRejected
 
 REFERENCES = "references.json"
-"""What the first child says of chunks that lie in sources, next to the tree."""
+"""The file in which the first child lists the chunks that are in sources, next to the tree."""
 
 _SMALL_BYTES = 64 * 2**10
-"""What is smaller is copied: a reader asks for it at once, and it costs nothing."""
+"""A smaller variable is copied: readers request it at once, and the copy takes almost no space."""
 
 _CHUNK_BYTES = 256 * 2**20
-"""Decoded bytes of a chunk at most: each is decoded as a whole."""
+"""Most decoded bytes of a chunk, because each is decoded as a whole."""
 
 _TINY_BYTES = 1024
-"""Decoded bytes of a chunk at least: thousands of smaller ones are read one request at a time."""
+"""Fewest decoded bytes of a chunk: thousands of smaller chunks would be read one request at a time."""
 
 _EVERY = 100
-"""One chunk in so many is compared value by value."""
+"""One of this many chunks is compared value by value."""
 
 type Reference = tuple[int, int, int]
 """The number of the source, first byte, number of bytes."""
@@ -46,7 +46,7 @@ type Reference = tuple[int, int, int]
 
 @dataclass
 class Origins:
-    """The arrays of the sources as they were opened, to know them again behind all that may have changed them."""
+    """The arrays of the sources as they were opened, to find out whether later steps changed them."""
 
     _known: dict[int, tuple[Any, int, str]] = field(default_factory=dict)
 
@@ -57,11 +57,13 @@ class Origins:
             self._known[id(variable._data)] = (variable._data, source, str(name))  # noqa: SLF001 - what xarray reads from
 
     def names(self, source: int) -> frozenset[str]:
-        """Return what a source calls its variables."""
+        """Return the names of the variables in a source."""
         return frozenset(name for _, number, name in self._known.values() if number == source)
 
     def runs(self, variable: xr.Variable) -> tuple[int | None, list[Run]]:
-        """Return the axis along which *variable* is laid end to end, and of what; of one source, no axis."""
+        """Return the axis along which the parts of *variable* are joined, and the parts. For a single source, the axis is
+        ``None``.
+        """
         axis, found = self._runs(variable._data, variable.shape)  # noqa: SLF001 - as above
         return axis, found
 
@@ -82,7 +84,7 @@ class Origins:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """A part of a variable from *start* on: a variable of a source as a whole, or something else."""
+    """A part of a variable that begins at *start*: a whole variable of a source, or something else."""
 
     start: int
     shape: Index
@@ -91,7 +93,7 @@ class Run:
 
 
 def _taken(found: Sequence[Run], joined: Joined, key: Sequence[Any], shape: Index) -> list[Run]:
-    """Return the runs that *key* takes of a joined array: each of them as a whole, else nobody knows what they are."""
+    """Return the runs that *key* selects from a joined array. A run that is not selected as a whole is unknown."""
     axis = joined.axis
     if len(key) != len(joined.shape) or not all(isinstance(each, slice) for each in key):
         return [Run(0, shape, None, "")]
@@ -106,16 +108,16 @@ def _taken(found: Sequence[Run], joined: Joined, key: Sequence[Any], shape: Inde
 
 @dataclass(frozen=True)
 class References:
-    """An array of which some chunks lie in sources."""
+    """An array that has some of its chunks in sources."""
 
     grid: Grid
     places: Mapping[Index, Reference]
     names: frozenset[str]
-    """What the sources call it."""
+    """Its name in the sources."""
 
 
 def is_sampled(grid: Grid, index: Index) -> bool:
-    """Tell whether both children hash the values of this chunk, when it lies in a source."""
+    """Return whether both children hash the values of this chunk, if it is in a source."""
     counts = grid.counts
     number = 0
     for at, count in zip(index, counts, strict=True):
@@ -124,7 +126,7 @@ def is_sampled(grid: Grid, index: Index) -> bool:
 
 
 type Ask = Callable[[int, str], Stored | str]
-"""``ask(source, name)``: how a source stores a variable, or why its chunks cannot be pointed at."""
+"""``ask(source, name)`` returns how a source stores a variable, or why a version cannot point at its chunks."""
 
 
 def plan(
@@ -137,16 +139,16 @@ def plan(
     held: Mapping[str, Grid] | None = None,
     axis_name: str | None = None,
 ) -> tuple[dict[str, References], list[Problem]]:
-    """Return the variables that need not be copied, and what stands in the way of others that are large enough.
+    """Return the variables that need not be copied, and the obstacles for the others that are large enough.
 
     Parameters
     ----------
     sources
         Their names.
     held
-        Of an update, the arrays of the version that it builds on: they stay as they are.
+        For an update, the arrays of its parent version, which do not change.
     axis_name
-        Of an update, the dimension along which steps are added: what does not have it stays the parent's.
+        For an update, the dimension along which steps are added. Variables without it keep the values of the parent.
     """
     found: dict[str, References] = {}
     problems: list[Problem] = []
@@ -165,7 +167,7 @@ def plan(
 
 
 def refuse(problems: Sequence[Problem]) -> None:
-    """Raise SourceRejected (``not-virtual``) with every reason, if there is one."""
+    """Raise SourceRejected (``not-virtual``) with all reasons, if there are any."""
     if problems:
         more = f" (and {len(problems) - 1} more)" if len(problems) > 1 else ""
         raise SourceRejected(
@@ -240,7 +242,7 @@ def _of_variable(
 
 
 def _grid(variable: xr.Variable, axis: int | None, stored: Mapping[int, Stored], held: Grid | None) -> Grid | str:
-    """Return the grid that all stored runs have, or in words why there is none."""
+    """Return the grid that all stored runs have in common, or a message that says why there is none."""
     dtype = native(variable.dtype)
     if held is not None:
         if held.dtype != dtype:
@@ -259,7 +261,7 @@ def _grid(variable: xr.Variable, axis: int | None, stored: Mapping[int, Stored],
 
 
 def _other(stored: Stored, grid: Grid) -> str | None:
-    """Say in what the stored array differs from the grid, ``None`` for in nothing."""
+    """Return a message about the difference between the stored array and the grid, ``None`` if they agree."""
     if stored.form != grid.form:
         return f"is stored with {_filters(stored.form)}, and the rest with {_filters(grid.form)}"
     if not stored.can_be(grid.chunks):
@@ -275,7 +277,7 @@ def _filters(form: Form | None) -> str:
 
 
 def _same(stored: Any, fill: Any, dtype: np.dtype[Any]) -> bool:
-    """Compare bits: the value that HDF5 gives for a chunk that was never written, and Zarr's."""
+    """Compare, bit by bit, the values that HDF5 and Zarr return for a chunk that was never written."""
     return stored is not None and np.array(stored, dtype).tobytes() == np.array(fill, dtype).tobytes()
 
 
@@ -283,7 +285,7 @@ def _same(stored: Any, fill: Any, dtype: np.dtype[Any]) -> bool:
 
 
 def to_bytes(found: Mapping[str, References]) -> bytes:
-    """Return what :func:`parse` reads."""
+    """Return the document that :func:`parse` reads."""
     return json.dumps(
         {name: [[*index, *place] for index, place in each.places.items()] for name, each in found.items()}, separators=(",", ":")
     ).encode()
@@ -292,14 +294,14 @@ def to_bytes(found: Mapping[str, References]) -> bytes:
 def parse(
     path: Path, arrays: Mapping[str, Grid], sizes: Sequence[int], written: Iterable[str]
 ) -> dict[str, dict[Index, Reference]]:
-    """Return the references by array; the child that wrote them is not trusted.
+    """Check a document of references and return them by array. The child that wrote it is not trusted.
 
     Parameters
     ----------
     sizes
         The bytes of each source.
     written
-        Keys of the objects that were written: none is pointed at as well.
+        Keys of the objects that were written. A reference must not have one of these keys.
 
     Raises
     ------

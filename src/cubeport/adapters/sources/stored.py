@@ -1,4 +1,4 @@
-"""How a source stores the chunks of an array, for versions that point at them: which bytes each is, and what was done to them."""
+"""How a source stores the chunks of an array, for versions that point at them: the bytes of each chunk and its filters."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ type Place = tuple[int, int]
 """First byte, and number of bytes."""
 
 _PIECE_BYTES = 2**20
-"""What a contiguous array is cut into, about."""
+"""Approximate bytes of the parts into which a contiguous array is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,23 +26,23 @@ class Stored:
 
     shape: Index
     chunks: Index
-    """Of an array without chunks, the lengths of the largest boxes whose values lie one behind the other."""
+    """For an array without chunks, the lengths of the largest boxes whose values are contiguous."""
     dtype: np.dtype[Any]
     """In native byte order; the stored order is in *form*."""
     form: Form
     places: Mapping[Index, Place]
-    """By its place in the grid of chunks; what is not there was never written, and is *fill*."""
+    """By position in the grid of chunks. A chunk that is not listed was never written; its values are *fill*."""
     fill: Any = None
-    """``None`` where every chunk is there, or nobody knows it."""
+    """``None`` if every chunk exists, or if this is not known."""
 
     @property
     def is_whole(self) -> bool:
-        """Whether every chunk is there."""
+        """Whether every chunk exists."""
         counts = (math.ceil(size / length) for size, length in zip(self.shape, self.chunks, strict=True))
         return len(self.places) == math.prod(counts)
 
     def can_be(self, lengths: Index) -> bool:
-        """Tell whether every chunk falls into chunks of *lengths* whose values lie one behind the other."""
+        """Return whether every chunk can be cut into chunks of *lengths* with contiguous values."""
         if self.form.filters or lengths == self.chunks:
             return lengths == self.chunks
         return all(whole % part == 0 for whole, part in zip(self.chunks, lengths, strict=True)) and any(
@@ -50,7 +50,9 @@ class Stored:
         )
 
     def cut(self, lengths: Index) -> Mapping[Index, Place]:
-        """Return the places of chunks of *lengths*, for which :meth:`can_be` is true: without filters, a value is where it is."""
+        """Return the positions of chunks of *lengths*, for which :meth:`can_be` is true. Without filters, a part of a chunk can be
+        read alone.
+        """
         if lengths == self.chunks:
             return self.places
         return dict(self._cut(lengths))
@@ -68,7 +70,7 @@ class Stored:
 
 
 def pieces(block: Index, itemsize: int, axis: int | None = None, unit: int | None = None) -> Index:
-    """Return the lengths of chunks of about a MiB into which a box of values in C order falls without rest.
+    """Return the lengths of chunks of about 1 MiB that divide a box of values in C order without a remainder.
 
     Parameters
     ----------
