@@ -22,7 +22,9 @@ FOREIGN = {
     r"\bnever was\b": "does not exist",
     r"\ball else\b": "everything else",
     r"\bnot any more\b|\bno more\b(?! than)": "no longer",
-    r"\bnought\b|\bhence\b|\bthereof\b|\bwhereof\b": "the common word",
+    r"\bfor ever\b": "forever, never ends",
+    r"\bin silence\b": "silently",
+    r"\bnought\b|\bhence(?:forth)?\b|\b(?:there|where|here)(?:of|in|upon|with)\b": "the common word",
 }
 """What we do not write, and what we write instead."""
 

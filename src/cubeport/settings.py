@@ -260,7 +260,7 @@ class WebhookTarget(BaseModel):
 
 
 class WebhooksSettings(Section):
-    """Who is told of changes."""
+    """The receivers of changes."""
 
     origins: Annotated[tuple[Annotated[str, AfterValidator(_source_origin)], ...], NoDecode, BeforeValidator(_listed)] = ()
     """Whom the server may send to, ``scheme://host:port``."""

@@ -68,7 +68,7 @@ def routes(parts: Parts, traffic: Traffic, probe: Probe) -> APIRouter:
     add("GET", "/usage", face.usage, "Bytes by dataset and version", "The service")
     add("GET", "/recipes", face.recipes, "What datasets can be derived by", "The service")
     add("GET", "/derived", face.derived, "Derived datasets, and which are stale", "The service")
-    add("GET", "/webhooks", face.webhooks, "Who is told of changes, and how far each is", "The service")
+    add("GET", "/webhooks", face.webhooks, "The receivers of changes, and the progress of each", "The service")
     add("GET", "/info", face.info, "What this service is", "The service")
     add(
         "GET",

@@ -1191,7 +1191,7 @@ def _allow_gaps(ingestion: Ingestion, wanted: Wanted) -> bool:
 
 
 def _is_sampled(measured: Measured) -> bool:
-    """Tell whether most of the chunks were not decoded."""
+    """Return whether most of the chunks were not decoded."""
     return bool(measured.documents.get("storage", {}).get("verify") == "sample")
 
 
