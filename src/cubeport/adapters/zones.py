@@ -21,7 +21,7 @@ LOOK_AGAIN_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class _Read:
-    """What a file was found to have."""
+    """The content of a file, as it was last read."""
 
     state: tuple[int, int]
     found: ZoneSet | None
@@ -31,7 +31,7 @@ class _Read:
 class FolderZones:
     """The port ``service.ports.ZoneSets`` over the folder ``zones`` of an instance.
 
-    A file that is not valid disables itself only. A set is written whole or not at all, and every process sees it within a second.
+    A file that is not valid does not affect the others. A set is written atomically, and every process sees it within a second.
     """
 
     def __init__(self, root: Path, *, most_bytes: int = MOST_BYTES, most_zones: int = MOST_ZONES) -> None:
@@ -47,11 +47,11 @@ class FolderZones:
         return {name: each.found for name, each in sorted(self._look().items()) if each.found is not None}
 
     def problems(self) -> tuple[tuple[str, tuple[str, ...]], ...]:
-        """Return each file that is not valid, as ``zones/NAME.geojson``, with what is wrong with it."""
+        """Return each file that is not valid, as ``zones/NAME.geojson``, with its problem."""
         return tuple((f"{FOLDER}/{name}{SUFFIX}", each.problems) for name, each in sorted(self._look().items()) if each.problems)
 
     def put(self, zone_set: ZoneSet) -> None:
-        """Keep the set under its id, instead of one that is there. Raises NoSpace, StoreUnavailable."""
+        """Write the set under its id. Replaces an existing set. Raises NoSpace, StoreUnavailable."""
         import orjson
 
         content = orjson.dumps(zone_set.document(), option=orjson.OPT_APPEND_NEWLINE)
@@ -62,7 +62,7 @@ class FolderZones:
         self._look(again=True)
 
     def remove(self, zone_set_id: str) -> bool:
-        """Remove a set; return whether it was there. Raises StoreUnavailable."""
+        """Remove a set. Return whether it existed. Raises StoreUnavailable."""
         path = self._folder / f"{zone_set_id}{SUFFIX}"
         with store_errors("remove the zone set"):
             try:
@@ -87,7 +87,7 @@ class FolderZones:
             return []
 
     def _fresh(self, name: str, path: Path) -> _Read:
-        """Return what the file has, as it was read before where it did not change."""
+        """Return the content of the file; from memory if the file did not change."""
         if not path.is_file():  # opening a pipe would wait for its other end
             return _Read((0, 0), None, (f"{FOLDER}/{path.name}: is not a regular file",))
         stat = path.stat()

@@ -1,7 +1,7 @@
-"""The number of the last commit, for many requests with few reads.
+"""The number of the last commit, for many requests with a small number of reads.
 
-A catalog in a database answers in fractions of a millisecond over the network, and each request for a chunk asks it. So a request
-waits for the first read that *began* after it came, and at most one read runs at a time: freshness stays exact.
+Each request for a chunk needs this number, and a database answers over the network, in a fraction of a millisecond. So at most one
+read runs at a time, and a request waits for the first read that *began* after it arrived. The number is then always current.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Freshness:
         self._next: asyncio.Future[int] | None = None
 
     async def __call__(self) -> int:
-        """Return the number of the last commit at a moment after this call."""
+        """Return the number of the last commit, read after this call."""
         if self._running is None:
             self._running = asyncio.create_task(self._once())
             return await asyncio.shield(self._running)

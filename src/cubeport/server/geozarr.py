@@ -1,6 +1,6 @@
-"""The GeoZarr view below ``/geozarr``: the metadata of ``/zarr`` with GeoZarr attributes, and the very chunks of ``/zarr``.
+"""The GeoZarr view below ``/geozarr``: the metadata of ``/zarr`` with GeoZarr attributes, and the same chunks.
 
-Chunks are answered by the face of ``/zarr``, so that ranges, ETags, caching and offloading are the same.
+The face of ``/zarr`` answers requests for chunks, so ranges, ETags, caching and offloading are the same.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from cubeport.server.zarr import Address, ZarrFace, send_document, shown_or_gone
 from cubeport.service.ports import Reader
 
 _VIEWS = 256
-"""Views that are remembered: a version never changes."""
+"""Views that are kept in memory. A version never changes."""
 
 
 class GeoZarrFace:
-    """Serves ``/geozarr/{id}[@ref][/{key}]`` below whatever path it is called for."""
+    """Serves ``/geozarr/{id}[@ref][/{key}]``, mounted at any path."""
 
     def __init__(self, service: Bytes, engine: Reader, public_url: str, zarr: ZarrFace) -> None:
         self._service = service

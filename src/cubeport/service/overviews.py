@@ -1,4 +1,4 @@
-"""Which overviews a version gets."""
+"""Choose the overviews of a version."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from cubeport.service.templates import Pyramid
 
 
 def with_overviews(cube: CubeDescription, pyramid: Pyramid, parent: CubeDescription | None = None) -> CubeDescription:
-    """Return the description with the overviews that a template asks for; without any where the grid has no axes for them.
+    """Return the description with the overviews that a template requests; without overviews if the grid has no axes for them.
 
     Parameters
     ----------
     parent
-        Of the version that this one updates: where nothing is asked for, its overviews are made again, so that they are shared.
+        The description of the version that this one updates. If nothing is requested, the new version gets the same overviews as
+        its parent, so that both can share them.
     """
     held = parent is not None and pyramid == Pyramid()
     levels = overviews.levels(cube, (parent.overview_levels or "auto") if held and parent is not None else pyramid.levels)

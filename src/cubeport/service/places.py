@@ -1,4 +1,4 @@
-"""The places of a coverage that have names: the stations of its data, and the areas of the instance that meet them."""
+"""The named places of a coverage: the stations of its data, and the areas of the instance that intersect the data."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ if TYPE_CHECKING:
     type Array = NDArray[Any]
 
 _KEPT = 32
-"""Versions whose stations are remembered."""
+"""Most versions whose stations are kept in memory."""
 
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """A place, and of a station its index along the stations."""
+    """A place and, for a station, its index along the stations."""
 
     place: Area | Spot
     index: int | None = None
 
 
 class Places:
-    """Finds places; one for a process.
+    """Finds places. A process has one.
 
     Parameters
     ----------
@@ -51,14 +51,14 @@ class Places:
     def page(
         self, shown: PublishedView, *, box: BoundingBox | None = None, datetime: str | None = None, start: int = 0, limit: int
     ) -> tuple[list[Found], int]:
-        """Return the places from number *start* on, stations first, at most *limit*; and how many there are in all.
+        """Return at most *limit* places from number *start*, stations first, and the number of all places.
 
         Parameters
         ----------
         box
-            CRS84; places that do not meet it do not count. West > east crosses 180°.
+            In degrees (CRS84). Only places that intersect it are returned. West > east crosses 180°.
         datetime
-            An instant or an interval; where the data have a time and none of it is there, no place counts.
+            An instant or an interval. If the data have times, but none in it, no place is returned.
         """
         reach = Reach.of(shown.description)
         if datetime is not None and reach.start is not None and not reach.during(*parse_interval(datetime.upper())):
@@ -73,7 +73,7 @@ class Places:
         return found, len(indices) + len(areas)
 
     def named(self, shown: PublishedView, name: str) -> Found:
-        """Return the place of that name; a station of the data comes before an area. Raises NotFound."""
+        """Return the place with that name. A station has precedence over an area. Raises NotFound."""
         held = self._held(shown)
         at = None if held is None else held.index(name)
         if held is not None and at is not None and at in held.placed():
@@ -95,7 +95,7 @@ class Places:
         return found
 
     def _meeting(self, shown: PublishedView) -> list[Area]:
-        """Return the named areas that meet the box of the data."""
+        """Return the named areas that intersect the box of the data."""
         box = shown.description.spatial.bbox
         if box is None or shown.description.spatial.family == "none":
             return []
@@ -103,7 +103,7 @@ class Places:
 
 
 def _inside(held: Stations, box: BoundingBox | None) -> Array:
-    """Return the indices of the stations that have a position, in the box where one is given."""
+    """Return the indices of the stations that have a position, and are in the box if one is given."""
     import numpy as np
 
     placed = held.placed()
@@ -134,11 +134,11 @@ def _spot(held: Stations, at: int) -> Spot:
 
 
 def _plain(value: Any) -> Any:
-    """Return a value as JSON has it; what is missing or infinite is ``None``."""
+    """Return a value for JSON; ``None`` if it is missing or infinite."""
     plain = value.item() if hasattr(value, "item") else value
     if isinstance(plain, bytes):
         return plain.decode("utf-8", "replace")
     if isinstance(plain, float):
-        # The shortest digits that are this number in the type of the store: 63.4, not 63.400001525878906.
+        # The shortest decimal that gives this number in the type of the store: 63.4, not 63.400001525878906.
         return float(str(value)) if math.isfinite(plain) else None
     return plain if isinstance(plain, str | int | bool) else str(plain)

@@ -1,4 +1,4 @@
-"""Which server processes run on a catalog, and whether their configuration is the same. It informs people, and decides nothing."""
+"""The server processes that run on a catalog, and whether they have the same configuration. This is only reported to people."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from cubeport.catalog.forms.canonical import now, timestamp
 from cubeport.service.workers import Workers
 
 SERVER = "server"
-"""The table of rows, one for each process that runs jobs."""
+"""The table with one row for each process that runs jobs."""
 
 _COMPARED = ("config", "extents", "zones")
-"""Folders of an instance that are the same on every machine."""
+"""Folders of an instance that must be the same on every machine."""
 
 
 def configuration_digest(root: Path) -> str:
@@ -52,7 +52,7 @@ class Servers:
     configuration: str
 
     def announce(self, worker: str) -> None:
-        """Say that this process runs, and remove what dead ones said."""
+        """Add the row of this process, and remove the rows of dead ones."""
         said = {
             "host": socket.gethostname(),
             "version": self.version,
@@ -65,7 +65,7 @@ class Servers:
                 self.backend.rows.delete(SERVER, row.id)
 
     def withdraw(self, worker: str) -> None:
-        """Say that this process ends."""
+        """Remove the row of this process."""
         self.backend.rows.delete(SERVER, worker)
 
     def running(self) -> list[RunningServer]:
@@ -75,7 +75,7 @@ class Servers:
         return sorted(found, key=lambda each: (each.host, each.began))
 
     def summary(self) -> dict[str, int]:
-        """Return how many run, and how many of them have another configuration or release than this process."""
+        """Return the number of processes, and the number with another configuration or release than this process."""
         found = self.running()
         return {
             "running": len(found),

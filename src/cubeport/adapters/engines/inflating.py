@@ -1,7 +1,7 @@
-"""``numcodecs.zlib`` as cubeport reads it: a chunk is inflated to its declared length and not one byte further.
+"""The codec ``numcodecs.zlib`` with a limit: a chunk is inflated to its declared length at most.
 
-The codec of zarr-python inflates whatever there is, a thousand bytes for one. Chunks of a source that was verified by a sample were
-written by somebody else, and most of them are decoded for the first time when somebody asks for them.
+The codec of zarr-python has no limit, and one byte can inflate to a thousand. If a source was verified by a sample, somebody else
+wrote its chunks, and most of them are decoded for the first time when a client requests them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _CHECKSUM = 4
 
 
 class Inflating(Zlib, codec_name="zlib"):
-    """The codec. Decoding raises ValueError for a chunk that is damaged, or longer than it says."""
+    """The codec. Decoding raises ValueError for a chunk that is damaged, or longer than declared."""
 
     def _decode_sync(self, chunk_data: Buffer, chunk_spec: ArraySpec) -> Buffer:
         declared = math.prod(chunk_spec.shape) * chunk_spec.dtype.to_native_dtype().itemsize
@@ -43,7 +43,7 @@ class Inflating(Zlib, codec_name="zlib"):
 
 
 def use() -> None:
-    """Let zarr-python read this codec with :class:`Inflating`; idempotent."""
+    """Register :class:`Inflating` with zarr-python for this codec. Idempotent."""
     codecs: dict[str, Any] = zarr.config.get("codecs")
     name = f"{Inflating.__module__}.{Inflating.__qualname__}"
     if codecs.get(_NAME) != name:

@@ -1,8 +1,8 @@
-"""Parts of sources: chunks of a virtual version, read where they lie and never as anything else than what was published.
+"""Parts of sources: chunks of a virtual version are read from the source, and are always the bytes that were published.
 
-A source is opened below a folder of ``sources.roots`` and compared with what the manifest says of it before *and* behind each read:
-the kernel moves a file's time of change before a write puts the first byte in place, so what was read between two equal looks is
-what was there at the first.
+A source is opened below a folder of ``sources.roots`` and compared with the manifest before *and* after each read. The kernel
+changes the times of a file before a write changes its first byte. So if both comparisons agree, the bytes between them did not
+change.
 """
 
 from __future__ import annotations
@@ -22,21 +22,21 @@ if TYPE_CHECKING:
 
 
 def opened(entry: Entry, sources: Mapping[Lying, SourceFile], roots: Sequence[Path]) -> StoredObject:
-    """Return the object that lies in a source.
+    """Return an object that is a part of a source.
 
     Parameters
     ----------
     sources
-        Where the files of the version are.
+        The files of the version.
     roots
-        The folders in which such files may be.
+        The folders that may contain such files.
 
     Raises
     ------
     SourceChanged
-        When the source is below none of *roots*, is not there, or is not what it was.
+        If the source is not below one of *roots*, does not exist, or has changed.
     Corrupt
-        When the version's list of its files does not have it.
+        If the source is not in the version's list of files.
     """
     assert entry.source is not None, "the caller has asked"
     source = sources.get(entry.source)
@@ -47,7 +47,7 @@ def opened(entry: Entry, sources: Mapping[Lying, SourceFile], roots: Sequence[Pa
 
 
 def open_source(source: SourceFile, roots: Sequence[Path]) -> int:
-    """Open a source, following no link below its root, and compare it. Raises SourceChanged."""
+    """Open a source without following links below its root, and compare it. Raises SourceChanged."""
     root = next((each for each in roots if Path(source.path).is_relative_to(each)), None)
     if root is None:
         raise _changed(source, "is no longer in a folder that this server may read", "add its folder to sources.roots again")
@@ -64,7 +64,7 @@ def open_source(source: SourceFile, roots: Sequence[Path]) -> int:
 
 
 def check(descriptor: int, source: SourceFile) -> None:
-    """Compare an open file with what it was. Raises SourceChanged."""
+    """Compare an open file with its recorded identity. Raises SourceChanged."""
     if marks_of(os.fstat(descriptor)) != source.marks:
         raise _changed(source, "has changed since")
 
@@ -78,7 +78,7 @@ def _changed(source: SourceFile, why: str, next_step: str | None = None) -> Sour
 
 
 class Part(io.RawIOBase):
-    """A part of an open source as a file of its own; it closes the descriptor."""
+    """A part of an open source as a file. Closing it closes the descriptor."""
 
     def __init__(self, descriptor: int, source: SourceFile, offset: int, size: int) -> None:
         super().__init__()
@@ -97,7 +97,7 @@ class Part(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: Buffer, /) -> int:
-        """Read from the part, and see that the source is still what it was. Raises SourceChanged."""
+        """Read from the part, and check that the source has not changed. Raises SourceChanged."""
         view = memoryview(buffer).cast("B")
         count = os.preadv(self._descriptor, [view[: max(0, self._size - self._at)]], self._offset + self._at)
         self.check()
@@ -105,7 +105,7 @@ class Part(io.RawIOBase):
         return count
 
     def check(self) -> None:
-        """Raise SourceChanged when the source is not what it was."""
+        """Raise SourceChanged if the source has changed."""
         check(self._descriptor, self._source)
 
     def fileno(self) -> int:

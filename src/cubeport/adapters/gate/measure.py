@@ -1,8 +1,10 @@
-"""The task of the second child: check the output of the first child, without access to the source.
+"""The task of the second child: check the output of the first child. It cannot read the sources, unless the version points into
+them.
 
 It examines every object without following links. The metadata of every array must have the form that cubeport writes. zarr-python
-decodes every chunk, and its values are compared with the digests of the first child. Only then are the cube described, its metadata
-consolidated and the manifest written. The engine accepts only what the manifest lists.
+decodes the chunks, and their values are compared with the digests of the first child; if ``verify`` is ``sample``, this is done for
+a sample of the chunks in sources. Only then are the cube described and the manifest written. The engine accepts only what the
+manifest lists.
 """
 
 from __future__ import annotations

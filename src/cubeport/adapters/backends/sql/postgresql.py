@@ -1,8 +1,8 @@
-"""PostgreSQL with psycopg: the settings of a connection, the translation of errors, and what only PostgreSQL does.
+"""PostgreSQL with psycopg: the settings of a connection, the translation of errors, and the parts that only PostgreSQL has.
 
-One transaction changes records at a time, because the first statement of each locks the row of ``state``: generations have no gaps
-and are seen in order. Transactions of rows alone, such as the progress of a job, only share that lock. Snapshots are REPEATABLE
-READ. A connection whose peer is gone ends within ``dead_peer_s``, on both sides.
+One transaction at a time changes records, because the first statement of each locks the row of ``state``. So generations have no
+gaps, and readers see them in order. Transactions that change rows only, such as the progress of a job, share that lock. Snapshots
+are REPEATABLE READ. If the peer of a connection has gone, the connection ends within ``dead_peer_s`` on both sides.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ _LONGEST_WORD = 255
 """Longer words are indexed by their beginning: a lexeme of PostgreSQL has at most 2,046 bytes."""
 
 _FEW = 3
-"""So many rows are inserted faster than a COPY begins."""
+"""Up to this many rows, INSERT is faster than COPY."""
 
 _BOXES = (
     "CREATE TABLE {0} (id bigint PRIMARY KEY, "
@@ -68,7 +68,7 @@ _BOXES = (
 
 
 class Postgresql(Dialect):
-    """PostgreSQL 15 and later, as it comes, without extensions."""
+    """PostgreSQL 15 and later, without extensions."""
 
     name: ClassVar[str] = "postgresql"
     begin: ClassVar[str] = "BEGIN"
@@ -78,7 +78,7 @@ class Postgresql(Dialect):
     snapshot: ClassVar[str] = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
     errors: ClassVar[type[Exception]] = psycopg.Error
     derived: ClassVar[Sequence[tuple[str, str]]] = (
-        # No parser and no dictionary takes part, so folding stays ours.
+        # No parser and no dictionary of PostgreSQL is used, so words are folded by our rules.
         (
             "record_text",
             'CREATE TABLE record_text (rowid bigint PRIMARY KEY, words text COLLATE "C" NOT NULL, lexemes tsvector GENERATED ALWAYS'
@@ -140,7 +140,7 @@ class Postgresql(Dialect):
         """See :class:`Dialect`."""
 
     def shrink(self, connection: Any) -> None:
-        """Let the planner see what a transaction of many records has changed."""
+        """Update the statistics of the planner after a transaction that changed many records."""
         if not connection.in_transaction:
             connection.execute("ANALYZE record, field, artifact, lineage, record_text, record_box, beside, place, place_box")
 
@@ -195,7 +195,7 @@ class Postgresql(Dialect):
 
 
 def _said(exc: Exception) -> str:
-    """Return the error's words without the address of the server, which is nobody's business who asks over HTTP."""
+    """Return the message of the error without the address of the server, which HTTP clients must not see."""
     text = str(exc).partition("\n")[0]
     return text.rpartition(" failed: ")[2][:200]
 
@@ -204,18 +204,20 @@ POSTGRESQL = Postgresql(compiling())  # type: ignore[no-untyped-call]  # SQLAlch
 
 
 class PostgresConnection(psycopg.Connection[Any]):
-    """A connection that knows its dialect, and takes ``?`` for the values of our own texts."""
+    """A connection that knows its dialect, and accepts ``?`` for the values of our own texts."""
 
     dialect: Dialect = POSTGRESQL
 
     @property
     def in_transaction(self) -> bool:
-        """Whether it is in the middle of something, or broken: then it is not for the next one."""
+        """Whether the connection is in a transaction, or broken. It must then not be used again."""
         return self.closed or self.info.transaction_status != TransactionStatus.IDLE
 
     @property
     def ended(self) -> bool:
-        """Whether the other side has ended it while it was idle: an idle connection has nothing to be read but its end."""
+        """Whether the other side has ended the connection while it was idle. On an idle connection, nothing can be read except its
+        end.
+        """
         if self.closed:
             return True
         poll = select.poll()
@@ -229,7 +231,7 @@ class PostgresConnection(psycopg.Connection[Any]):
         return super().execute(_marked(query) if params else query, params or None, **options)
 
     def executemany(self, query: str, rows: Iterable[Sequence[Any]]) -> None:
-        """Execute one of our own texts for each row; they go to the server together."""
+        """Execute one of our own texts for each row, in one batch."""
         with self.cursor() as cursor:
             cursor.executemany(_marked(query), rows)
 
@@ -238,7 +240,7 @@ _MARKED: dict[str, str] = {}
 
 
 def _marked(text: str) -> str:
-    """Return one of our texts with psycopg's marks in place of ``?``."""
+    """Return one of our texts with the placeholders of psycopg instead of ``?``."""
     found = _MARKED.get(text)
     if found is None:
         found = _MARKED[text] = text.replace("%", "%%").replace("?", "%s")
@@ -253,27 +255,27 @@ _HELD = """
 
 
 class PostgresOptions(NamedTuple):
-    """How the connections of a catalog behave."""
+    """The settings of the connections of a catalog."""
 
     pool: int = 8
     """Most connections of one process for reading and writing."""
     statement_timeout_s: float = 60.0
     dead_peer_s: int = 12
-    """After so long without an answer of the other machine a connection is ended, on both sides."""
+    """A connection ends on both sides after this time without an answer from the other machine."""
 
 
 def schema_of(catalog_id: str) -> str:
-    """Return the schema of a catalog, so that several share one database."""
+    """Return the schema of a catalog, so that several catalogs can share one database."""
     return f"cubeport_{catalog_id[:8]}"
 
 
 def address(url: str, schema: str, lock_timeout_s: float, options: PostgresOptions) -> str:
-    """Return what libpq is given to connect: the address of the caller, and everything that each connection sets.
+    """Return the connection string for libpq: the address from the caller, and the settings of every connection.
 
     Raises
     ------
     InvalidRequest
-        If it is not an address of PostgreSQL; the message does not repeat it, as it may hold a password.
+        If it is not an address of PostgreSQL. The message does not repeat it, because it may contain a password.
     """
     try:
         own = conninfo_to_dict(url)
@@ -289,7 +291,7 @@ def address(url: str, schema: str, lock_timeout_s: float, options: PostgresOptio
         "statement_timeout": f"{int(options.statement_timeout_s * 1000)}",
         "idle_in_transaction_session_timeout": f"{int(options.statement_timeout_s * 10_000)}",
         "synchronous_commit": "on",
-        # Statements are prepared, yet planned for their values: a plan for all of them was up to a hundred times slower.
+        # Statements are prepared, but planned for each set of values: a generic plan was up to a hundred times slower.
         "plan_cache_mode": "force_custom_plan",
         "jit": "off",
         "tcp_user_timeout": f"{dead * 1000}",
@@ -321,9 +323,9 @@ class PostgresStore(Store):
     Raises
     ------
     CorruptCatalog
-        If the catalog is not there.
+        If the catalog does not exist.
     BackendUnavailable
-        If the server does not answer, or a pooler of transactions is in between.
+        If the server does not answer, or if the address is that of a pooler of transactions.
     """
 
     dialect = POSTGRESQL
@@ -353,18 +355,18 @@ class PostgresStore(Store):
 
     @property
     def name(self) -> str:
-        """What messages call the database."""
+        """The name of the database in messages."""
         return self.schema
 
     def connect(self) -> PostgresConnection:
-        """Return a new connection with everything set."""
+        """Return a new, configured connection."""
         connection = PostgresConnection.connect(self._address, autocommit=True)
         if self.read_only:
             connection.execute("SET default_transaction_read_only = on")
         return connection
 
     def borrow(self) -> Any:
-        """Return a connection to give back. Raises BackendUnavailable if all are in use for too long."""
+        """Return a connection, which the caller must give back. Raises BackendUnavailable if all are in use for too long."""
         if not self._free.acquire(timeout=max(self.lock_timeout_s, 0.001)):
             raise BackendUnavailable("All connections to the catalog's database are in use.", next_step="raise catalog.pool")
         try:
@@ -384,7 +386,9 @@ class PostgresStore(Store):
 
     @contextlib.contextmanager
     def committing_on(self, connection: PostgresConnection) -> Iterator[None]:
-        """Let the transactions of this context go over *connection*. It holds a lock; without the lock nothing is committed."""
+        """Use *connection* for the transactions of this context. The connection holds a lock, and nothing is committed without the
+        lock.
+        """
         token = self._commits.set(connection)
         try:
             yield
@@ -402,7 +406,7 @@ class PostgresStore(Store):
         yield connection
 
     def begun(self, text: str) -> Any:
-        """Return a connection in which *text* began a transaction. A server that restarted is connected to again."""
+        """Return a connection in which *text* began a transaction. Connects again if the server has restarted."""
         try:
             return super().begun(text)
         except psycopg.OperationalError:
@@ -427,7 +431,7 @@ class PostgresStore(Store):
                 self._idle.pop().close()
 
     def alone(self) -> AbstractContextManager[object]:
-        """Nothing: the row of ``state`` is the lock."""
+        """Return a context that does nothing, because the row of ``state`` is the lock."""
         return contextlib.nullcontext()
 
     def warnings(self) -> Iterator[Finding]:
@@ -435,7 +439,7 @@ class PostgresStore(Store):
         yield from ()
 
     def facts(self) -> Iterator[Finding]:
-        """Yield which server it is, what it does not promise, and who holds locks."""
+        """Yield the name of the server, the guarantees that it does not give, and the holders of locks."""
         asked = ("server_version", "data_checksums", "max_connections", "fsync", "full_page_writes", "ssl")
         with self.reading() as connection:
             said = {name: connection.execute(f"SHOW {name}").fetchone()[0] for name in asked}
@@ -463,7 +467,7 @@ class PostgresStore(Store):
 
 
 def refuse_pooler(connection: PostgresConnection) -> None:
-    """Raise BackendUnavailable if another program hands out the server's sessions: locks and settings would be others' then."""
+    """Raise BackendUnavailable if a pooler hands out the sessions of the server, because locks and settings belong to a session."""
     ((pid,),) = connection.execute("SELECT pg_backend_pid()").fetchall()
     if pid != connection.info.backend_pid:
         connection.close()
@@ -474,7 +478,7 @@ def refuse_pooler(connection: PostgresConnection) -> None:
 
 
 def create(url: str, catalog_id: str) -> None:
-    """Make the schema of a new catalog, whole or not at all. Raises CatalogExists."""
+    """Make the schema of a new catalog, in one transaction. Raises CatalogExists."""
     schema = schema_of(catalog_id)
     with POSTGRESQL.translated:
         connection = PostgresConnection.connect(address(url, schema, 10.0, PostgresOptions()), autocommit=True)
@@ -492,7 +496,7 @@ def create(url: str, catalog_id: str) -> None:
 
 
 def set_aside(url: str, catalog_id: str) -> None:
-    """Give the schema of a catalog another name, if it is there."""
+    """Rename the schema of a catalog, if it exists."""
     schema = schema_of(catalog_id)
     with lifting(url, catalog_id) as connection:
         there = {name for (name,) in connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'cubeport%'")}
@@ -503,7 +507,7 @@ def set_aside(url: str, catalog_id: str) -> None:
 
 @contextlib.contextmanager
 def lifting(url: str, catalog_id: str) -> Iterator[PostgresConnection]:
-    """Give a connection to a database of any schema."""
+    """Yield a connection to a database, for any schema."""
     with POSTGRESQL.translated:
         connection = PostgresConnection.connect(address(url, schema_of(catalog_id), 10.0, PostgresOptions()), autocommit=True)
         with contextlib.closing(connection):

@@ -1,4 +1,4 @@
-"""The connections of one catalog's database, for the threads of one process: who reads, who writes, and what a commit is."""
+"""The connections to the database of one catalog, for the threads of one process: reading, writing and commits."""
 
 from __future__ import annotations
 
@@ -80,28 +80,28 @@ class Store(ABC):
     @property
     @abstractmethod
     def name(self) -> str:
-        """What messages call the database."""
+        """The name of the database in messages."""
 
     @abstractmethod
     def connect(self) -> Any:
-        """Return a new connection with everything set."""
+        """Return a new, configured connection."""
 
     @abstractmethod
     def alone(self) -> AbstractContextManager[object]:
-        """Return the context in which no other transaction writes, if the database itself does not see to it."""
+        """Return a context in which no other transaction writes, if the database itself does not guarantee this."""
 
     @abstractmethod
     def warnings(self) -> Iterator[Finding]:
-        """Yield what is not wrong yet, for checks."""
+        """Yield conditions that are not errors yet, for checks."""
 
     @abstractmethod
     def words_damage(self) -> Iterator[Finding]:
-        """Yield what is wrong with the index of words, where that cannot be asked in a snapshot."""
+        """Yield problems of the index of words, if these cannot be found in a snapshot."""
 
     # --- reading --------------------------------------------------------------------------------------------------------
 
     def current(self) -> Transaction | None:
-        """Return the transaction of this context, if it is in one."""
+        """Return the transaction of this context, if there is one."""
         transaction = self._current.get()
         return transaction if transaction is not None and transaction.open else None
 
@@ -203,12 +203,12 @@ class Store(ABC):
             yield transaction
 
     def write_rows(self) -> AbstractContextManager[Transaction]:
-        """Return the same for rows next to the records: a transaction of its own waits for no other."""
+        """Return the same for rows next to the records. A new transaction does not wait for others."""
         return self.write() if self.current() is not None else self.begin(state=self.dialect.rows_state)
 
     @contextlib.contextmanager
     def beginning(self) -> Iterator[Any]:
-        """Give a connection on which a transaction that writes was begun."""
+        """Yield a connection on which a transaction that writes has begun."""
         connection = self.begun(self.dialect.begin)
         try:
             yield connection
@@ -216,7 +216,7 @@ class Store(ABC):
             self.give_back(connection)
 
     def for_commit(self) -> AbstractContextManager[Any]:
-        """Return the same for the commit of a unit of work, which may have to go over a certain connection."""
+        """Return the same for the commit of a unit of work, which may need a certain connection."""
         return self.beginning()
 
     @contextlib.contextmanager
@@ -226,9 +226,9 @@ class Store(ABC):
         Parameters
         ----------
         commit
-            Whether it is the commit of a unit of work.
+            Whether this is the commit of a unit of work.
         state
-            What it reads first; ``dialect.state`` if not given.
+            The statement that it executes first; by default ``dialect.state``.
         """
         if self.current() is not None:
             raise RuntimeError("transactions do not nest")
