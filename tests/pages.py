@@ -19,9 +19,12 @@ class Block(NamedTuple):
     text: str
 
 
-def blocks(page: str) -> list[Block]:
-    """Return the fenced blocks of a page below ``docs/``, in order."""
-    return [Block(language, title or None, text) for language, title, text in FENCE.findall((DOCS / page).read_text())]
+def blocks(page: str, *, since: str = "", until: str = "") -> list[Block]:
+    """Return the fenced blocks of a page below ``docs/``, in order; those between two headings where they are given."""
+    text = (DOCS / page).read_text()
+    begin = text.index(f"\n{since}\n") if since else 0
+    end = text.index(f"\n{until}\n") if until else len(text)
+    return [Block(language, title or None, block) for language, title, block in FENCE.findall(text[begin:end])]
 
 
 class Follower:
@@ -45,10 +48,10 @@ class Follower:
         self.outputs.append(done.stdout)
         return done.stdout
 
-    def follow(self, page: str) -> int:
+    def follow(self, page: str, *, since: str = "", until: str = "") -> int:
         """Run each untitled ``sh`` and ``python`` block, write those called ``….py``; return how many answers were compared."""
         output, compared = "", 0
-        for block in blocks(page):
+        for block in blocks(page, since=since, until=until):
             if block.language == "text":
                 assert output == block.text
                 compared += 1

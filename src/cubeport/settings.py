@@ -176,6 +176,8 @@ class LimitsSettings(Section):
     map_pixels: Count = 4 * 1024 * 1024
     map_chunks: Count = 1_024
     table_zones: Count = 5_000
+    table_rows: Count = 1_000_000
+    table_cells: Count = 1_000_000_000
 
 
 class ZonesSettings(Section):

@@ -53,6 +53,7 @@ QUERIES = {
     "coverage": "f=csv",
     "diff": "from=latest&to=latest",
     "plot": "at=1,1",
+    "table": "zones=there",
 }
 
 

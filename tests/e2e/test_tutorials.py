@@ -89,3 +89,28 @@ def test_the_page_on_files_without_a_copy_works_as_written(tmp_path: Path) -> No
         with xr.open_zarr(store, chunks=None) as opened, xr.open_dataset(tmp_path / "archive/tas.nc") as source:
             assert opened.tas.values.tobytes() == source.tas.values.tobytes()
         assert shown.sealed["storage"]["chunks"] == 4
+
+
+def test_the_page_on_tables_works_as_written(tmp_path: Path) -> None:
+    """The months of a district are those that numpy makes of its cells, on the page as in the answers."""
+    before = Follower(tmp_path)
+    before.follow("how-to/tables.md", until="## Ask for a table")
+    process, url = start(tmp_path / "health")
+    try:
+        reader = Follower(tmp_path, replace={"http://127.0.0.1:8000": url})
+        reader.follow("how-to/tables.md", since="## Ask for a table")
+    finally:
+        stop(process)
+    long, pivot, wide, departures, values = reader.outputs
+    rows = list(csv.DictReader(io.StringIO(long)))
+    assert [(row["name"], row["period"]) for row in rows] == [
+        (name, f"2020-{month:02d}") for name in ("West", "East") for month in (1, 2, 3)
+    ]
+    # Each day adds its number within 30 days to the latitude; January's are 0 to 29, and 0.
+    assert float(rows[0]["value"]) == pytest.approx(sum(range(30)) + 31 * 7.25, rel=0.01)
+    assert rows[0]["share"] == "1"
+    assert {"East", "West", "2020-01"} <= set(pivot.split())
+    assert wide.splitlines()[0] == "zone,name,2020,2021"
+    assert abs(float(next(csv.DictReader(io.StringIO(departures)))["value"])) < 100
+    found = json.loads(values)["dataValues"]
+    assert {(each["orgUnit"], each["period"]) for each in found} == {("O6uvpzGd5pu", "202001"), ("fdc6uOvgoji", "202001")}

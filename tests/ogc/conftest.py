@@ -30,6 +30,7 @@ from cubeport.adapters.ogc.way import Pygeoapi
 from cubeport.adapters.sandbox.child import Context, Input
 from cubeport.adapters.sandbox.limits import SourceLimits as GateLimits
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.zones import ZoneSet
 from cubeport.documents.texts import PublishedView, Texts, VersionRef
 from cubeport.errors import NotFound
 from cubeport.server.app import create_app
@@ -37,9 +38,11 @@ from cubeport.server.auth import Gatekeeper, NoKeys
 from cubeport.server.maps import MapsFace
 from cubeport.server.ogcapi import OgcFace
 from cubeport.server.parts import Parts
+from cubeport.server.tables import TablesFace
 from cubeport.service.pictures import Pictures
 from cubeport.service.plans import AnswerLimits
 from cubeport.service.queries import Queries
+from cubeport.service.tables import TableLimits, Tables
 
 VERSION = "0123456789abcdef0123456789abcdef"
 MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -112,6 +115,7 @@ class Shelf:
         self.engine = CountingEngine(zarr.Reader(data))
         self._realdata = realdata
         self.areas: dict[str, Any] = {}
+        self.zones: dict[str, ZoneSet] = {}
         self._kept: dict[Any, Stored] = {}
 
     def put(self, name: str, *, chunks: dict[str, int] | None = None, fields: list[str] | None = None) -> Stored:
@@ -122,6 +126,21 @@ class Shelf:
             count = sum(each[0] == name for each in self._kept)
             self._kept[key] = self._store(base + (f"-{count}" if count else ""), self._realdata / name, chunks, fields)
         return self._kept[key]
+
+    def keep(self, dataset_id: str, file: Path, *, period_type: str | None = None) -> Stored:
+        """Store a file of the test's own."""
+        stored = self._store(dataset_id, file, None, None)
+        stored.period_type = period_type or (stored.description.temporal and stored.description.temporal.period_type)
+        self._kept[dataset_id] = stored
+        return stored
+
+    def zone_sets(self) -> dict[str, ZoneSet]:
+        return self.zones
+
+    def zone_set(self, zone_set_id: str) -> ZoneSet:
+        if zone_set_id not in self.zones:
+            raise NotFound("There is no such zone set.", what="zone set")
+        return self.zones[zone_set_id]
 
     def _store(self, dataset_id: str, source: Path, chunks: dict[str, int] | None, fields: list[str] | None) -> Stored:
         target = self.engine.path(dataset_id, VERSION).parent
@@ -197,7 +216,9 @@ def serve(shelf: Shelf, scratch: Path) -> Iterator[Callable[..., httpx.Client]]:
     """Start the app on a free port, with limits of one's own; returns a client of it."""
     running: list[tuple[uvicorn.Server, threading.Thread, httpx.Client]] = []
 
-    def start(*, disk_bytes: int = 1 << 40, memory_bytes: int = 16 << 20, **limits: Any) -> httpx.Client:
+    def start(
+        *, disk_bytes: int = 1 << 40, memory_bytes: int = 16 << 20, table_limits: TableLimits | None = None, **limits: Any
+    ) -> httpx.Client:
         listener = socket.create_server(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         room = AnswerRoom(scratch, disk_bytes=disk_bytes, memory_bytes=memory_bytes)
@@ -207,9 +228,18 @@ def serve(shelf: Shelf, scratch: Path) -> Iterator[Callable[..., httpx.Client]]:
         face = OgcFace(shelf, queries, public_url=url, title="Test", description="Test")  # type: ignore[arg-type]
         keeper = Gatekeeper(NoKeys())
         pictures = MapsFace(shelf, Pictures(OpenedVersions(shelf.engine)), public_url=url)  # type: ignore[arg-type]
+        tables = TablesFace(shelf, queries, Tables(queries, limits=table_limits), public_url=url)  # type: ignore[arg-type]
         app = create_app(
-            Parts(service=shelf, engine=shelf.engine, gatekeeper=keeper, public_url=url, queries=face, pictures=pictures)
-        )  # type: ignore[arg-type]
+            Parts(
+                service=shelf,
+                engine=shelf.engine,
+                gatekeeper=keeper,
+                public_url=url,
+                queries=face,
+                pictures=pictures,
+                tables=tables,
+            )  # type: ignore[arg-type]
+        )
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -51,7 +51,7 @@ def encode(cut: Cut, *, deadline: Callable[[], None] = lambda: None) -> bytes:
         values = cut.values[field.name]
         if field.dimensions != dimensions:
             values = values.transpose([field.dimensions.index(each) for each in dimensions])
-        names.append(_quoted(field.name))
+        names.append(quoted(field.name))
         columns.append(_texts(values.ravel()))
     rows: Any = np.arange(prod(shape))
     if cut.windows.mask is not None and set(cut.windows.mask.dimensions) <= set(dimensions):
@@ -78,14 +78,14 @@ def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int
             texts = _texts(labels if stamps is None else np.array(stamps, dtype=object))
         else:
             texts = _texts(cut.windows.along[dimension].indices())
-        names.append(_quoted(dimension if axis is None else axis.name))
+        names.append(quoted(dimension if axis is None else axis.name))
         columns.append(np.tile(np.repeat(texts, prod(shape[at + 1 :])), prod(shape[:at])))
     spatial = cut.description.spatial
     if group.composite and cut.positions is not None and spatial.family in ("curvilinear", "unstructured"):
         order = [dimensions.index(each) for each in group.composite]
         for name, values in zip((spatial.x, spatial.y), cut.positions, strict=True):
             placed = values.transpose(np.argsort(order)).reshape([size if at in order else 1 for at, size in enumerate(shape)])
-            names.append(_quoted(str(name)))
+            names.append(quoted(str(name)))
             columns.append(_texts(np.broadcast_to(placed, shape).ravel()))
     temporal = cut.description.temporal
     own: list[tuple[str, Sequence[str], Array]] = []
@@ -95,7 +95,7 @@ def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int
         stamps = ["" if each == UNKNOWN else str(stamp_at(each)) for each in cut.times.ravel().tolist()]
         own.append((temporal.axis, temporal.dimensions, np.array(stamps, dtype=object).reshape(cut.times.shape)))
     for name, along, values in own:
-        names.append(_quoted(name))
+        names.append(quoted(name))
         columns.append(_texts(np.broadcast_to(aligned(values, along, dimensions), shape).ravel()))
     return names, columns
 
@@ -116,14 +116,14 @@ def _texts(values: Array) -> Array:
     if values.dtype.kind in "iufb":
         written = orjson.dumps(plain(values), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
         return np.array([b"" if each == b"null" else each for each in written] if values.size else [], dtype=object)
-    return np.array([b"" if each is None else _quoted(each) for each in plain(values)], dtype=object)
+    return np.array([b"" if each is None else quoted(each) for each in plain(values)], dtype=object)
 
 
 _FORMULA = re.compile(r"[=+\-@\t\r]")
 _HARMLESS = re.compile(r"[+-]?[0-9][0-9TZ:.eE+-]*", re.ASCII)
 
 
-def _quoted(text: str) -> bytes:
+def quoted(text: str) -> bytes:
     """Return a text as a cell. A text that a spreadsheet would run as a formula gets a leading ', as OWASP recommends."""
     if _FORMULA.match(text) and not _HARMLESS.fullmatch(text):
         text = "'" + text

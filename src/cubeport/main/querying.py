@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from cubeport.adapters.engines.opened import OpenedVersions
     from cubeport.service.queries import Queries
     from cubeport.service.service import Service
+    from cubeport.service.tables import Tables
     from cubeport.settings import Settings
 
 
@@ -49,3 +50,11 @@ def queries_of(settings: Settings, service: Service, versions: OpenedVersions, r
             chunks=limits.chunks,
         ),
     )
+
+
+def tables_of(settings: Settings, queries: Queries) -> Tables:
+    """Return what makes tables of zones, with the places of heavy work of all queries."""
+    from cubeport.service.tables import TableLimits, Tables
+
+    limits = settings.limits
+    return Tables(queries, limits=TableLimits(rows=limits.table_rows, cells=limits.table_cells, chunks=limits.chunks))

@@ -20,7 +20,7 @@ from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.later import without_waiting
 from cubeport.main import logs
 from cubeport.main.catalog import Catalog, gate_limits, refuse_address, servers_of
-from cubeport.main.querying import queries_of, room_of, versions_of
+from cubeport.main.querying import queries_of, room_of, tables_of, versions_of
 
 if TYPE_CHECKING:
     from socket import socket
@@ -414,6 +414,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
     from cubeport.server.maps import MapsFace
     from cubeport.server.ogcapi import OgcFace
     from cubeport.server.parts import Parts as AppParts
+    from cubeport.server.tables import TablesFace
     from cubeport.service.keys import Keys
     from cubeport.service.pictures import Pictures
     from cubeport.service.slabs import Slabs
@@ -438,6 +439,9 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
         public_url=service.public_url,
         queries=OgcFace(service, queries, public_url=service.public_url, title=settings.title, description=settings.description),
         dap=DapFace(service, Slabs(queries), public_url=service.public_url),
+        tables=TablesFace(
+            service, queries, tables_of(settings, queries), public_url=service.public_url, zone_bytes=settings.zones.max_bytes
+        ),
         pictures=MapsFace(
             service,
             Pictures(queries.versions, most_chunks=limits.map_chunks, most_pixels=limits.map_pixels),

@@ -168,7 +168,7 @@ class App:
         if (caller := scope.get("cubeport.caller")) is None:
             check = partial(self._parts.gatekeeper.check, needed, method, Connection.of(scope))
             caller = check() if needed in OPEN else await asyncio.to_thread(check)
-        if asked["method"] != "GET" and "dataset_id" in asked["path_params"]:
+        if needed not in OPEN and asked["method"] != "GET" and "dataset_id" in asked["path_params"]:
             caller.check_dataset(asked["path_params"]["dataset_id"])
         asked |= {"cubeport.caller": caller, "cubeport.route": route}
         if asked["method"] == "GET" and route.path in browsing.BROWSABLE:
@@ -261,8 +261,8 @@ _BY_STATUS: dict[int, type[CubeportError]] = {404: NotFound, 405: MethodNotAllow
 
 
 def _is_search(scope: Scope) -> bool:
-    """Return whether a request is a search, the only read that can be a POST."""
-    return bool(scope["path"].rstrip("/").endswith("/stac/search"))
+    """Return whether a request is to one of the reads that may be a POST: what they ask does not fit into an address."""
+    return bool(scope["path"].rstrip("/").endswith(("/stac/search", "/table")))
 
 
 class _Outgoing:
@@ -343,6 +343,8 @@ def _routers(parts: Parts, framework: FastAPI, traffic: Traffic, probe: about.Pr
         yield parts.pictures.routes()
     if parts.dap is not None:
         yield parts.dap.routes()
+    if parts.tables is not None:
+        yield parts.tables.routes()
 
 
 async def _handle(scope: Scope, receive: Receive, send: Send) -> None:

@@ -66,6 +66,8 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/datasets/{dataset_id}/diff"): "read",
     ("GET", "/datasets/{dataset_id}/download"): "read",
     ("GET", "/datasets/{dataset_id}/plot"): "read",
+    ("GET", "/datasets/{dataset_id}/table"): "read",
+    ("POST", "/datasets/{dataset_id}/table"): "read",
     ("GET", "/datasets/{dataset_id}/thumbnail.png"): "read",
     ("GET", "/datasets/{dataset_id}/legend"): "read",
     ("GET", "/datasets/{dataset_id}/replica"): "read",

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import re
 import threading
-import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -33,13 +32,13 @@ from cubeport.cubes.selection import COVERAGE_PARAMETERS, Selection, parse
 from cubeport.cubes.view import View, plot_parameters, point
 from cubeport.documents import ogc, places
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import Cancelled, InvalidRequest, NotAcceptable, NotFound
-from cubeport.server import incoming, negotiation, replies
+from cubeport.errors import InvalidRequest, NotAcceptable, NotFound
+from cubeport.server import incoming, negotiation, replies, waiting
 from cubeport.server.openapi import READ, described
 from cubeport.service import answered
 from cubeport.service.places import Found, Places
 from cubeport.service.plans import CubeQuery, QueryPlan
-from cubeport.service.queries import Queries, no_place
+from cubeport.service.queries import Queries
 
 if TYPE_CHECKING:
     from cubeport.server.parts import Service
@@ -58,7 +57,6 @@ _COUNTS = 64
 _VARIES = ("Accept",)
 _LIGHT_THREADS = 8
 """The number of threads for parsing and planning queries and for light answers. Heavy answers have one thread for each place."""
-_POLL_S = 0.01
 _F = ", ".join(form.name for form in FORMS)
 _MEDIA_TYPES = (*(form.media_type for form in FORMS), "application/json")
 _DOWNLOADS = downloads()
@@ -510,16 +508,13 @@ class OgcFace:
         light queries are not delayed. If the client disconnects, the work stops.
         """
         left = threading.Event()
-        watching = asyncio.create_task(_watch(request, left))
+        watching = asyncio.create_task(waiting.watch(request, left))
         try:
             begun = await to_thread.run_sync(self._begun, request, read, left, limiter=self._light)
             if isinstance(begun, Response):
                 return begun
-            await self._place(left)
-            try:
+            async with waiting.place(self._queries, left):
                 return await to_thread.run_sync(self._finished, *begun, left, limiter=self._heavy)
-            finally:
-                self._queries.leave_place()
         finally:
             watching.cancel()
 
@@ -531,7 +526,7 @@ class OgcFace:
         known = asked.known()
         if known is not None:
             return known
-        _check_there(left)
+        waiting.check_there(left)
         if self._queries.large(asked.shown, asked.query):
             return asked, None
         plan = self._planned(asked, placed=False)
@@ -539,28 +534,17 @@ class OgcFace:
             return plan
         if self._queries.heavy(plan):
             return asked, plan
-        _check_there(left)
+        waiting.check_there(left)
         return self._answered(asked, plan, left, placed=False)
 
     def _finished(self, query: _Asked, plan: QueryPlan | None, left: threading.Event) -> Response:
         """Return the answer to a query that has a place."""
-        _check_there(left)
+        waiting.check_there(left)
         planned = self._planned(query, placed=True) if plan is None else plan
         if isinstance(planned, Response):
             return planned
-        _check_there(left)
+        waiting.check_there(left)
         return self._answered(query, planned, left, placed=True)
-
-    async def _place(self, left: threading.Event) -> None:
-        """Take a place for heavy work. Raises Unavailable if none becomes free in time, Cancelled if the client disconnects."""
-        until = time.monotonic() + self._queries.limits.wait_s
-        # Checked before a place is taken, so that no place is given to a client that has already disconnected.
-        _check_there(left)
-        while not self._queries.try_place():
-            _check_there(left)
-            if time.monotonic() > until:
-                raise no_place()
-            await asyncio.sleep(_POLL_S)
 
     def _planned(self, wanted: _Asked, *, placed: bool) -> QueryPlan | Response:
         """Return the plan, or the complete answer if it needs no values (``estimate=true``, HEAD)."""
@@ -576,12 +560,12 @@ class OgcFace:
         media_type = wanted.query.form.media_type
         if not isinstance(done.content, bytes):
             fields = {"ETag": wanted.tag, "Cache-Control": wanted.cache, "Vary": "Accept", "Content-Type": media_type}
-            return _File(done.content, {**said, **fields})
+            return File(done.content, {**said, **fields})
         reply = replies.reply(
             wanted.request, done.content, media_type=media_type, tag=wanted.tag, cache=wanted.cache, headers=said, varies=_VARIES
         )
         sent = self._queries.hold(bytes(reply.body))
-        return reply if isinstance(sent, bytes) else _File(sent, reply.headers)
+        return reply if isinstance(sent, bytes) else File(sent, reply.headers)
 
     def _without_values(self, query: _Asked, plan: QueryPlan) -> Response:
         """Return the headers of GET without the length, which is only known after reading the values."""
@@ -593,12 +577,6 @@ class OgcFace:
         )
         fields = {name: value for name, value in given.headers.items() if name != "content-length"}
         return StreamingResponse(iter(()), headers=fields)
-
-
-def _check_there(left: threading.Event) -> None:
-    """Raise Cancelled if the client has disconnected."""
-    if left.is_set():
-        raise Cancelled("The client has closed the connection.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -624,13 +602,6 @@ class _Asked:
         return reply if reply.status_code == 304 else None
 
 
-async def _watch(request: Request, left: threading.Event) -> None:
-    """Set *left* when the client disconnects, so that no unread answers are made."""
-    while (await request.receive())["type"] != "http.disconnect":
-        pass
-    left.set()
-
-
 def _names_version(request: Request, shown: PublishedView) -> bool:
     if request.path_params.get("instance_id") == shown.version.version_id:
         return True
@@ -638,7 +609,7 @@ def _names_version(request: Request, shown: PublishedView) -> bool:
     return str(address).endswith(f"@{shown.version.version_id}")
 
 
-class _File(StreamingResponse):
+class File(StreamingResponse):
     """An unnamed file as an answer. It is gone after it is sent or the client disconnects."""
 
     def __init__(self, file: BinaryIO, headers: Mapping[str, str]) -> None:

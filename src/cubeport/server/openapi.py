@@ -205,7 +205,7 @@ def _exemplify(path: str, operation: dict[str, Any], examples: Mapping[str, Any]
             content["example"] = _BODIES[path]
 
 
-_ALWAYS = frozenset({"limit", "bbox", "datetime", "properties", "parameter-name", "f", "REQUEST"})
+_ALWAYS = frozenset({"zones", "limit", "bbox", "datetime", "properties", "parameter-name", "f", "REQUEST"})
 
 PROBLEM_SCHEMA: dict[str, Any] = {
     "type": "object",

@@ -199,7 +199,13 @@ class _Pages:
 
     def _configured(self) -> dict[str, str]:
         """Return the first template and the first area, if there are any."""
-        found = (("template_id", self._parts.service.templates()), ("extent_id", self._parts.service.extents()))
+        zone_sets, extents = self._parts.service.zone_sets(), self._parts.service.extents()
+        found = (
+            ("template_id", self._parts.service.templates()),
+            ("extent_id", extents),
+            ("zone_set_id", zone_sets or extents),
+            ("zones", zone_sets or extents),
+        )
         return {name: min(things) for name, things in found if things}
 
     def docs(self, request: Request) -> Response:

@@ -221,6 +221,8 @@ class Parts:
     """Maps, tiles, legends and thumbnails, with their own routes."""
     dap: Queries | None = None
     """OPeNDAP, with its routes."""
+    tables: Queries | None = None
+    """Tables of zones, with their routes."""
 
     remote_catalog: bool = False
     """Whether the catalog is on another machine, so that asking it may block."""

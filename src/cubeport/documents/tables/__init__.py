@@ -1,0 +1,1 @@
+"""Tables of zones as text: one file for each form."""
