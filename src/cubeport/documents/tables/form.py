@@ -32,8 +32,8 @@ class TableForm:
 
 
 def texts(values: NDArray[Any]) -> list[str]:
-    """Return numbers as the shortest text that reads as the same number; missing as nothing."""
-    return ["" if value != value else repr(value).removesuffix(".0") for value in values.astype("float64").ravel().tolist()]
+    """Return numbers with 12 digits, so that rounding does not show; missing as nothing."""
+    return ["" if value != value else f"{value:.12g}" for value in values.astype("float64").ravel().tolist()]
 
 
 def number(value: float) -> float | None:
