@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from cubeport.catalog.testing.backend import BackendContract
     from cubeport.catalog.work.unit_of_work import UnitOfWork
     from cubeport.errors import CubeportError
-    from cubeport.main import Catalog, connect, queries
+    from cubeport.main import Catalog, aconnect, connect, open_stac, queries
 
 _HOMES = {
     "cubeport.catalog.models": (
@@ -69,7 +69,7 @@ _HOMES = {
     "cubeport.catalog.testing.backend": ("BackendContract",),
     "cubeport.catalog.work.unit_of_work": ("UnitOfWork",),
     "cubeport.errors": ("CubeportError",),
-    "cubeport.main": ("Catalog", "connect", "queries"),
+    "cubeport.main": ("Catalog", "aconnect", "connect", "open_stac", "queries"),
 }
 _HOME = {name: home for home, names in _HOMES.items() for name in names}
 
@@ -105,8 +105,10 @@ __all__ = [
     "UnzipSingleFileArtifactWriter",
     "ValidationResult",
     "WriteResult",
+    "aconnect",
     "connect",
     "normalise_locator",
+    "open_stac",
     "path_source",
     "queries",
 ]

@@ -1,6 +1,8 @@
 """The client of a service: ``cubeport.connect(url)``, then search, select, and open as xarray, through STAC, Zarr and downloads."""
 
+from cubeport.client.awaitable import AsyncDataset, AsyncPort, AsyncSelection
 from cubeport.client.dataset import Dataset, Selection
-from cubeport.client.port import Port
+from cubeport.client.port import Port, bar
+from cubeport.client.stac import StacCatalog, StacDataset
 
-__all__ = ["Dataset", "Port", "Selection"]
+__all__ = ["AsyncDataset", "AsyncPort", "AsyncSelection", "Dataset", "Port", "Selection", "StacCatalog", "StacDataset", "bar"]

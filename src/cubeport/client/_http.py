@@ -4,17 +4,49 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Protocol
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode
 from urllib.request import Request, urlopen
 
+from cubeport.cubes.readers import reader
 from cubeport.errors import CubeportError, NotFound, Unavailable
+
+if TYPE_CHECKING:
+    import xarray as xr
 
 TIMEOUT_S = 60
 TRIES = 3
 """Only for 503 and lost connections; ``Retry-After`` is respected."""
+
+
+class Session(Protocol):
+    """How a service is reached."""
+
+    url: str
+
+    def json(self, path: str, **query: object) -> Any: ...
+
+    def get(self, path: str, query: Mapping[str, object], *, accept: str = "*/*") -> bytes: ...
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        *,
+        body: Any = None,
+        media_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes: ...
+
+    def lines(self, path: str) -> Iterator[str]: ...
+
+    def address(self, path: str, **query: object) -> str: ...
+
+    def opened(self, asset: Mapping[str, Any], *, dataset_id: str, version_id: str) -> xr.Dataset:
+        """Return the cube of a version lazily."""
 
 
 class HttpSession:
@@ -38,15 +70,73 @@ class HttpSession:
         NotFound, Unavailable
             If nothing answers, or something that is not a cubeport service.
         """
-        address = self.address(path, **query)
+        return self._send("GET", path, query, {"Accept": accept})
+
+    def send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object] | None = None,
+        *,
+        body: Any = None,
+        media_type: str = "application/json",
+        headers: Mapping[str, str] | None = None,
+    ) -> bytes:
+        """Send a request that may change something, and return the bytes of its answer. It is sent once. Raises as :meth:`get`."""
+        given = {"Accept": "application/json", **(headers or {})} | ({"Content-Type": media_type} if body is not None else {})
+        return self._send(method, path, query or {}, given, body=body, tries=1)
+
+    def lines(self, path: str) -> Iterator[str]:
+        """Yield the lines of an answer as they come: server-sent events. Raises as :meth:`get`."""
+        headers = self._headers({"Accept": "text/event-stream"})
+        request = Request(self._checked(self.address(path)), headers=headers)  # noqa: S310 - checked
+        with self._open(request) as answer:
+            for line in answer:
+                yield line.decode("utf-8", "replace").rstrip("\r\n")
+
+    def opened(self, asset: Mapping[str, Any], *, dataset_id: str, version_id: str) -> xr.Dataset:  # noqa: ARG002 (its asset says it)
+        """Return the cube that a STAC asset describes, lazily."""
+        import xarray
+
+        # By its class: xarray would load every installed backend for a name, which takes seconds where ecCodes is one (adr/0018).
+        said = {**asset["xarray:open_kwargs"], "engine": reader("zarr")}
+        found: xr.Dataset = xarray.open_dataset(asset["href"], **said)
+        return found
+
+    def _headers(self, given: Mapping[str, str]) -> dict[str, str]:
+        return {"User-Agent": "cubeport", **given} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
+
+    def _checked(self, address: str) -> str:
         if not address.startswith(("http://", "https://")):
             raise Unavailable(f"{self.url} is not an http or https address.")
-        headers = {"Accept": accept, "User-Agent": "cubeport"} | ({"Authorization": f"Bearer {self._key}"} if self._key else {})
-        for left in reversed(range(TRIES)):
+        return address
+
+    def _open(self, request: Request) -> Any:
+        try:
+            return urlopen(request, timeout=TIMEOUT_S)  # noqa: S310 - its address was checked
+        except HTTPError as exc:
+            raise _problem(exc, request.full_url) from None
+        except (URLError, TimeoutError, ConnectionError) as exc:
+            reason = getattr(exc, "reason", exc)
+            raise Unavailable(f"{self.url} does not answer: {reason}", next_step="check the address") from exc
+
+    def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, object],
+        headers: Mapping[str, str],
+        *,
+        body: Any = None,
+        tries: int = TRIES,
+    ) -> bytes:
+        address = self._checked(self.address(path, **query))
+        request = Request(address, data=body, headers=self._headers(headers), method=method)  # noqa: S310 - checked
+        for left in reversed(range(tries)):
             try:
-                with urlopen(Request(address, headers=headers), timeout=TIMEOUT_S) as answer:  # noqa: S310 - checked above
-                    body: bytes = answer.read()
-                    return body
+                with urlopen(request, timeout=TIMEOUT_S) as answer:  # noqa: S310 - checked above
+                    found: bytes = answer.read()
+                    return found
             except HTTPError as exc:
                 if exc.code != 503 or not left:
                     raise _problem(exc, address) from None

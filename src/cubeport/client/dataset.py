@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
-from cubeport.client._http import HttpSession
+from cubeport.client._http import Session
 from cubeport.cubes.readers import reader
-from cubeport.errors import ExtraMissing, InvalidRequest
+from cubeport.errors import ExtraMissing, InvalidRequest, NotFound
 
 if TYPE_CHECKING:
     import xarray as xr
+
+    from cubeport.client.notebook import Picture
 
 
 class Dataset:
     """One dataset of a service, pinned to the version that was published when you requested it."""
 
-    def __init__(self, session: HttpSession, ref: str, summary: Mapping[str, Any]) -> None:
+    def __init__(self, session: Session, ref: str, summary: Mapping[str, Any]) -> None:
         self._session = session
         self._summary = summary
         self.id: str = summary["dataset_id"]
@@ -81,15 +84,19 @@ class Dataset:
         ExtraMissing
             If the extra ``client`` is not installed.
         """
-        xarray = _xarray()
-        asset = self.stac["assets"]["zarr"]
-        # By its class: xarray would load every installed backend for a name, which takes seconds where ecCodes is one (adr/0018).
-        said = {**asset["xarray:open_kwargs"], "engine": reader("zarr")}
-        opened: xr.Dataset = xarray.open_dataset(asset["href"], **said)
-        return opened
+        _xarray()
+        return self._session.opened(self.stac["assets"]["zarr"], dataset_id=self.id, version_id=self.version)
 
     def select(
-        self, *, variables: str | Sequence[str] | None = None, time: str | None = None, box: Sequence[float] | None = None
+        self,
+        *,
+        variables: str | Sequence[str] | None = None,
+        time: str | None = None,
+        box: Sequence[float] | None = None,
+        level: float | str | None = None,
+        at: Sequence[float] | None = None,
+        area: Any = None,
+        **axes: float | str,
     ) -> Selection:
         """Select a part of the dataset, without reading it. The service cuts it out, by the same rules as for all its faces.
 
@@ -101,53 +108,282 @@ class Dataset:
             An RFC 3339 instant, or an interval ``a/b`` with both ends included. A date, a month or a year means its whole span.
         box
             West, south, east, north in degrees (CRS84). Selects the cells that meet the box; west > east crosses the antimeridian.
+        level
+            One level of the vertical axis: its label.
+        at
+            Longitude and latitude in degrees: the cell that contains the place.
+        area
+            A polygon: well-known text, or anything with ``__geo_interface__``. Cells whose centre is outside are missing.
+        axes
+            One label of each other axis: ``member=3``.
+
+        Raises
+        ------
+        InvalidRequest
+            If more than one of *box*, *at* and *area* is given, or one of them is not valid.
         """
         names = (variables,) if isinstance(variables, str) else variables
+        if sum(each is not None for each in (box, at, area)) > 1:
+            raise InvalidRequest("select takes one of box, at and area.")
         if box is not None and len(box) != 4:
             raise InvalidRequest("box takes west, south, east, north in degrees.")
-        query = {
-            "bbox": ",".join(repr(float(each)) for each in box) if box is not None else None,
+        if at is not None and len(at) != 2:
+            raise InvalidRequest("at takes longitude and latitude in degrees.")
+        subset = ",".join(f"{name}({_label(value)})" for name, value in axes.items()) or None
+        words = ",".join(names) if names is not None else None
+        whole = f"{self.id}@{self.version}"
+        if at is None and area is None and level is None and subset is None:
+            query = {
+                "bbox": ",".join(repr(float(each)) for each in box) if box is not None else None,
+                "datetime": time,
+                "variables": words,
+            }
+            return Selection(self, f"/datasets/{whole}/download", query, form="format")
+        query = {"datetime": time}
+        if at is None and area is None:
+            kind = "coverage"
+            levels = f"z({_label(level)})" if level is not None else None
+            query |= {
+                "properties": words,
+                "bbox": ",".join(repr(float(each)) for each in box) if box is not None else None,
+                "subset": ",".join(each for each in (levels, subset) if each) or None,
+            }
+        else:
+            kind = "position" if at is not None else "area"
+            coords = f"POINT({float(at[0])!r} {float(at[1])!r})" if at is not None else _well_known(area)
+            query |= {
+                "coords": coords,
+                "parameter-name": words,
+                "z": None if level is None else str(level),
+                "subset": subset,
+            }
+        return Selection(self, f"/ogcapi/collections/{whole}/{kind}", query, form="f")
+
+    # --- tables and pictures ---
+
+    def table(
+        self,
+        zones: str | Mapping[str, Any] | Any,
+        *,
+        period: str | None = None,
+        statistic: str | Sequence[str] | None = None,
+        time: str | None = None,
+        variables: str | Sequence[str] | None = None,
+        zone: Sequence[str] | None = None,
+        **options: str | float,
+    ) -> Any:
+        """Return values of zones by period: a pandas DataFrame where pandas is installed, else a list of rows.
+
+        ::
+
+            data.table("districts", period="month", statistic="mean", relative_to="1991/2020")
+
+        Parameters
+        ----------
+        zones
+            The id of a zone set of the service, or polygons of your own: a GeoJSON FeatureCollection, or anything with
+            ``__geo_interface__``, such as a GeoDataFrame.
+        period
+            ``as-stored`` (the default), ``day``, ``week``, ``dekad``, ``month``, ``quarter``, ``season``, ``year``.
+        statistic
+            ``mean`` (the default), ``sum``, ``min``, ``max``, ``median``, ``p95`` and so on; one or several.
+        time
+            Which times; a period that meets it is whole.
+        options
+            ``relative_to, departure, min_share, period_statistic, z, subset, id_property, name_property``.
+
+        Raises
+        ------
+        InvalidRequest, NotFound, TooLarge, NoData
+        """
+        query: dict[str, object] = {
+            "f": "json",
+            "period": period,
+            "statistic": _listed(statistic),
             "datetime": time,
-            "variables": ",".join(names) if names is not None else None,
+            "variables": _listed(variables),
+            "zone": _listed(zone),
+            **{name if name.endswith("_property") else name.replace("_", "-"): value for name, value in options.items()},
         }
-        return Selection(self._session, f"/datasets/{self.id}@{self.version}/download", query)
+        path = f"/datasets/{self.id}@{self.version}/table"
+        if isinstance(zones, str):
+            rows = self._session.json(path, **query, zones=zones)["rows"]
+        else:
+            document = zones if isinstance(zones, Mapping) else zones.__geo_interface__
+            given = {name: value for name, value in query.items() if value is not None}
+            body = json.dumps(document).encode()
+            rows = json.loads(self._session.send("POST", path, given, body=body, media_type="application/geo+json"))["rows"]
+        try:
+            import pandas as pd
+        except ModuleNotFoundError:
+            return rows
+        return pd.DataFrame(rows, columns=["zone", "name", "period", "variable", "statistic", "value", "cells", "share"])
+
+    def map(
+        self, variable: str | None = None, *, time: str | None = None, box: Sequence[float] | None = None, width: int = 800
+    ) -> Picture:
+        """Return a map of one variable at one time, drawn by the service. A notebook shows it.
+
+        Parameters
+        ----------
+        box
+            West, south, east, north in degrees. Default: all of the data.
+        width
+            In pixels.
+        """
+        query = {
+            "properties": variable,
+            "datetime": time,
+            "bbox": ",".join(repr(float(each)) for each in box) if box is not None else None,
+            "width": width,
+        }
+        return self._picture(f"/ogcapi/collections/{self.id}@{self.version}/map", query, "image/png")
+
+    def plot(
+        self, at: Sequence[float], variable: str | None = None, *, time: str | None = None, level: float | str | None = None
+    ) -> Picture:
+        """Return a plot of one variable at a place (longitude, latitude in degrees) along time. A notebook shows it."""
+        query = {"at": ",".join(repr(float(each)) for each in at), "v": variable, "t": time, "z": level}
+        return self._picture(f"/datasets/{self.id}@{self.version}/plot", query, "image/svg+xml")
+
+    def _picture(self, path: str, query: Mapping[str, object], media_type: str) -> Picture:
+        from cubeport.client.notebook import Picture
+
+        return Picture(self._session.get(path, query, accept=media_type), media_type, self._session.address(path, **query))
+
+    def cite(self, form: str = "text") -> str:
+        """Return how this version is cited, as ``text`` or ``bibtex``.
+
+        Raises
+        ------
+        InvalidRequest
+            For another form.
+        """
+        found = self._session.json(f"/datasets/{self.id}@{self.version}/citation")
+        if form not in found:
+            raise InvalidRequest(f"cite takes {' or '.join(found)}.")
+        return str(found[form])
+
+    def _repr_html_(self) -> str:
+        from cubeport.client import notebook
+
+        detail = self._session.json(f"/datasets/{self.id}@{self.version}")
+        facts = [*([" to ".join(self.time)] if self.time else []), f"version {self.version[:8]}", f"licence {detail['license']}"]
+        try:
+            picture: bytes | None = self._session.get(f"/datasets/{self.id}@{self.version}/thumbnail.png", {}, accept="image/png")
+        except NotFound:
+            picture = None  # it has no place
+        return notebook.dataset(
+            self.title, facts, detail["variables"], picture=picture, reference=self._session.address(f"/datasets/{self.id}")
+        )
+
+    # --- versions, and what a key may do ---
+
+    def versions(self) -> list[Mapping[str, Any]]:
+        """Return the versions, newest first: ``version_id, created_at, kind, tags, state``."""
+        found: list[Mapping[str, Any]] = self._session.json(f"/datasets/{self.id}/versions", limit=1000)["items"]
+        return found
+
+    def tag(self, name: str, *, force: bool = False) -> None:
+        """Name this version. It needs a key. Raises TagExists if the name is another version's, unless *force*."""
+        body = json.dumps({"version": self.version, "force": force}).encode()
+        self._session.send("PUT", f"/datasets/{self.id}/tags/{name}", body=body)
+
+    def describe(self, **texts: Any) -> None:
+        """Set texts (``title``, ``description``, ``license``, ``keywords`` …); ``None`` resets one. It needs a key."""
+        self._session.send("PATCH", f"/datasets/{self.id}", body=json.dumps(texts).encode())
+
+    def publish(self) -> None:
+        """Show this version on every face. It needs a key."""
+        self._session.send("POST", f"/datasets/{self.id}/publish", body=json.dumps({"version": self.version}).encode())
+
+    def unpublish(self) -> None:
+        """Remove the dataset from every face, and keep its data. It needs a key."""
+        self._session.send("POST", f"/datasets/{self.id}/unpublish")
+
+    def rollback(self) -> None:
+        """Go back to this version. It needs an admin key."""
+        self._session.send("POST", f"/datasets/{self.id}/rollback", body=json.dumps({"to": self.version}).encode())
 
 
 class Selection:
     """A part of one version of a dataset."""
 
-    def __init__(self, session: HttpSession, path: str, query: Mapping[str, str | None]) -> None:
-        self._session = session
+    def __init__(self, data: Dataset, path: str, query: Mapping[str, str | None], *, form: str) -> None:
+        self._data = data
+        self._session = data._session  # noqa: SLF001 (a part of its dataset)
         self._path = path
         self._query = query
+        self._form = form
+        """What the address calls the parameter of the form."""
 
     def __repr__(self) -> str:
         return f"<cubeport.Selection {self.url()}>"
 
     def url(self, f: str = "netcdf") -> str:
         """Return the address of this part in the form *f* (``netcdf``, ``csv``). It always returns the same values."""
-        return self._session.address(self._path, format=f, **self._query)
+        return self._session.address(self._path, **{self._form: f}, **self._query)
 
     def cost(self) -> Mapping[str, Any]:
         """Return the number of cells and bytes, without reading any value."""
-        estimate: Mapping[str, Any] = self._session.json(self._path, **self._query, estimate="true")
+        estimate: Mapping[str, Any] = self._session.json(self._path, **{self._form: "netcdf"}, **self._query, estimate="true")
         return estimate
 
-    def load(self) -> xr.Dataset:
-        """Download this part with all its values.
+    def load(self, way: Literal["cheaper", "server", "zarr"] = "cheaper") -> xr.Dataset:
+        """Return this part with all its values.
+
+        Parameters
+        ----------
+        way
+            ``server`` downloads the part that the service cuts out. ``zarr`` reads the chunks themselves, by the indices that the
+            service names, so the values are the same. ``cheaper`` takes the server, and Zarr for what is over its limits.
 
         Raises
         ------
         TooLarge
-            If the part is over a limit; the error lists smaller alternatives.
+            If the part is over a limit of the service and *way* is ``server``; the error lists smaller alternatives.
+        InvalidRequest
+            If *way* is ``zarr`` and the part is not a box: an area hides cells of its box.
         ExtraMissing
             If the extra ``client`` is not installed.
         """
         xarray = _xarray()
-        file = io.BytesIO(self._session.get(self._path, {**self._query, "format": "netcdf"}))
-        with xarray.open_dataset(file, engine=reader("h5netcdf")) as opened:
+        if way == "cheaper":
+            way = "server" if self.cost()["allowed"] else "zarr"
+        if way == "zarr":
+            return self._through_zarr(xarray)
+        content = self._session.get(self._path, {**self._query, self._form: "netcdf"})
+        with xarray.open_dataset(io.BytesIO(content), engine=reader("h5netcdf")) as opened:
             loaded: xr.Dataset = opened.load()
         return loaded
+
+    def _through_zarr(self, xarray: Any) -> xr.Dataset:
+        """Return the part from the chunks: each dimension cut by the windows of the estimate, longitudes moved as these say."""
+        if self._path.endswith("/area"):
+            raise InvalidRequest("An area hides cells of its box, so it is read by the server.", next_step="load(way='server')")
+        windows: Mapping[str, Sequence[Sequence[float]]] = self.cost()["windows"]
+        whole = self._data.open()
+        names = self._query.get("variables") or self._query.get("properties") or self._query.get("parameter-name")
+        cut = whole[names.split(",")] if names else whole
+        for dimension, runs in windows.items():
+            if dimension not in cut.dims:
+                continue
+            parts = []
+            for start, stop, shift in runs:
+                part = cut.isel({dimension: slice(int(start), int(stop))})
+                if shift and dimension in part.coords:
+                    moved = part[dimension] + shift
+                    part = part.assign_coords({dimension: moved.assign_attrs(part[dimension].attrs)})
+                parts.append(part)
+            cut = parts[0] if len(parts) == 1 else xarray.concat(parts, dimension, data_vars="minimal", coords="minimal")
+        loaded: xr.Dataset = cut.load()
+        return loaded
+
+    def to_dataframe(self) -> Any:
+        """Return this part as a pandas DataFrame, a row for each cell."""
+        import pandas as pd
+
+        return pd.read_csv(io.BytesIO(self._session.get(self._path, {**self._query, self._form: "csv"})))
 
     def save(self, path: str | Path) -> Path:
         """Download this part to *path*, as NetCDF or CSV according to the suffix, and return the path."""
@@ -155,11 +391,11 @@ class Selection:
         f = {".nc": "netcdf", ".csv": "csv"}.get(target.suffix)
         if f is None:
             raise InvalidRequest(f"{target.name} ends in neither .nc nor .csv.", next_step="save('part.nc')")
-        target.write_bytes(self._session.get(self._path, {**self._query, "format": f}))
+        target.write_bytes(self._session.get(self._path, {**self._query, self._form: f}))
         return target
 
 
-def _version(session: HttpSession, ref: str, summary: Mapping[str, Any]) -> str:
+def _version(session: Session, ref: str, summary: Mapping[str, Any]) -> str:
     if "@" in ref:
         return str(session.json(f"/datasets/{summary['dataset_id']}/versions/{ref.partition('@')[2]}")["version_id"])
     return str(summary["latest_version"])
@@ -176,3 +412,28 @@ def _xarray() -> Any:
             f"Opening data needs {exc.name}, which is not installed.", next_step="pip install 'cubeport[client]'", what="client"
         ) from exc
     return xarray
+
+
+def _label(value: float | str | None) -> str:
+    """Return a label as ``subset`` takes it: text in quotes."""
+    return f'"{value}"' if isinstance(value, str) else repr(value)
+
+
+def _listed(names: str | Sequence[str] | None) -> str | None:
+    return names if names is None or isinstance(names, str) else ",".join(names)
+
+
+def _well_known(area: Any) -> str:
+    """Return a polygon as well-known text. Raises InvalidRequest."""
+    if isinstance(area, str):
+        return area
+    shape = area if isinstance(area, Mapping) else getattr(area, "__geo_interface__", None)
+    if not isinstance(shape, Mapping) or shape.get("type") not in ("Polygon", "MultiPolygon"):
+        raise InvalidRequest("area takes a polygon: well-known text, GeoJSON, or anything with __geo_interface__.")
+
+    def rings(polygon: Any) -> str:
+        return "(" + ",".join("(" + ",".join(f"{float(x)!r} {float(y)!r}" for x, y, *_ in ring) + ")" for ring in polygon) + ")"
+
+    if shape["type"] == "Polygon":
+        return f"POLYGON{rings(shape['coordinates'])}"
+    return "MULTIPOLYGON(" + ",".join(rings(each) for each in shape["coordinates"]) + ")"

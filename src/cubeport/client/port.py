@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import difflib
+import itertools
+import json
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
-from cubeport.client._http import HttpSession
+from cubeport.client._http import HttpSession, Session
 from cubeport.client.dataset import Dataset
-from cubeport.errors import NotFound
+from cubeport.errors import CubeportError, InvalidRequest, NotFound
+
+type Progress = Callable[[str, int, int], None]
+"""Called with the phase, how much of it is done, and of how much."""
+
+UNFINISHED = ("accepted", "running", "retrying")
+"""States of an ingestion that goes on."""
+_AT_ONCE = {"Prefer": "respond-async"}
 
 
 class Port:
@@ -21,7 +33,14 @@ class Port:
 
     def __init__(self, url: str, *, key: str | None = None) -> None:
         """Name the service at *url*. If the service needs a key, *key* or else ``CUBEPORT_KEY`` is sent."""
-        self._session = HttpSession(url, key=key or os.environ.get("CUBEPORT_KEY"))
+        self._session: Session = HttpSession(url, key=key or os.environ.get("CUBEPORT_KEY"))
+
+    @classmethod
+    def over(cls, session: Session) -> Port:
+        """Return the service that a session reaches: over HTTP, or in this process."""
+        port = cls.__new__(cls)
+        port._session = session  # noqa: SLF001 (its own)
+        return port
 
     def __repr__(self) -> str:
         return f"<cubeport.Port {self._session.url}>"
@@ -78,6 +97,216 @@ class Port:
             if near:
                 exc.next_step = f"did you mean {' or '.join(near)}?"
             raise
+
+    def get(self, ref: str) -> Dataset:
+        """Return the same as ``port[ref]``."""
+        return self[ref]
+
+    def _repr_html_(self) -> str:
+        from cubeport.client import notebook
+
+        about = self._session.json("/info")
+        first = list(itertools.islice(self.search(), 20))
+        rows = [(each.id, each.title, " to ".join(each.time) if each.time else "") for each in first]
+        return notebook.listing(str(about.get("title") or self._session.url), rows)
+
+    def changes(self, since: str | None = None, *, dataset: str | None = None) -> tuple[list[Mapping[str, Any]], str]:
+        """Return the changes after the cursor *since*, oldest first, and the cursor of the next call.
+
+        Parameters
+        ----------
+        since
+            What an earlier call returned. Default: the oldest change that the service remembers.
+        dataset
+            The id of the only dataset that you want to hear of.
+        """
+        found: list[Mapping[str, Any]] = []
+        while True:
+            page = self._session.json("/changes", cursor=since, dataset_id=dataset, limit=1000)
+            found += page["items"]
+            since = page["next_cursor"]
+            if not page["items"]:
+                return found, str(since)
+
+    # --- zone sets ---
+
+    def zones(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the zone sets of the service, by id."""
+        return {each["zone_set_id"]: each for each in self._session.json("/zones")["items"]}
+
+    def put_zones(self, zone_set_id: str, zones: Any, *, id_property: str | None = None, name_property: str | None = None) -> None:
+        """Keep polygons as a zone set. It needs a key.
+
+        Parameters
+        ----------
+        zones
+            A GeoJSON FeatureCollection, or anything with ``__geo_interface__``, such as a GeoDataFrame.
+        id_property, name_property
+            The properties that identify and name each zone.
+
+        Raises
+        ------
+        InvalidRequest
+            With every feature that is not a zone.
+        """
+        document = zones if isinstance(zones, Mapping) else zones.__geo_interface__
+        query = {name: value for name, value in (("id_property", id_property), ("name_property", name_property)) if value}
+        body = json.dumps(document).encode()
+        self._session.send("PUT", f"/zones/{zone_set_id}", query, body=body, media_type="application/geo+json")
+
+    def remove_zones(self, zone_set_id: str) -> None:
+        """Remove a zone set. It needs a key."""
+        self._session.send("DELETE", f"/zones/{zone_set_id}")
+
+    # --- what a key may do ---
+
+    def ingest(
+        self,
+        dataset_id: str,
+        *files: str | Path,
+        title: str | None = None,
+        progress: Progress | None = None,
+        **request: Any,
+    ) -> Dataset:
+        """Publish files of this machine, or a source that the service knows, as a dataset; return it. It needs a key.
+
+        ::
+
+            port.ingest("tas", "tas_2024.nc", title="Air temperature")
+
+        Parameters
+        ----------
+        files
+            Sent to the service one by one: each becomes the dataset, or new steps of it. Without files the dataset is made from
+            its template, or from *source*.
+        progress
+            Called with phase, done and total. :func:`cubeport.client.bar` draws one.
+        request
+            Members of the body of ``POST /ingestions``: ``source``, ``mode``, ``start``, ``end``, ``template``, ``tag`` …
+
+        Raises
+        ------
+        SourceRejected, DataConflict, Unauthorized, CubeportError
+            What the ingestion failed with.
+        """
+        if files and "source" in request:
+            raise InvalidRequest("Give files or a source, not both.")
+        if title is not None:
+            request["template"] = {**(request.get("template") or {}), "title": title}
+        if not files:
+            self._ingest({"dataset_id": dataset_id, **request}, progress)
+        for number, file in enumerate(files):
+            source = f"upload:{self.upload(file, progress=progress)}"
+            later = {"mode": "update"} if number else {}
+            self._ingest({"dataset_id": dataset_id, **request, **later, "source": source}, progress)
+        return self[dataset_id]
+
+    def upload(self, file: str | Path, *, progress: Progress | None = None) -> str:
+        """Send a file, and return its id, which an ingestion names as ``upload:ID``. It needs a key."""
+        path = Path(file)
+        size = path.stat().st_size
+        with path.open("rb") as content:
+            told = _Told(content, size, progress) if progress is not None else content
+            answer = self._session.send(
+                "POST",
+                "/uploads",
+                {"filename": path.name},
+                body=told,
+                media_type="application/octet-stream",
+                headers={"Content-Length": str(size)},
+            )
+        return str(json.loads(answer)["upload_id"])
+
+    def sync(self, dataset_id: str, *, end: str | None = None, progress: Progress | None = None) -> Mapping[str, Any]:
+        """Update a dataset from its source; return what came of it. It needs a key."""
+        body = json.dumps({"end": end} if end is not None else {}).encode()
+        answer = json.loads(self._session.send("POST", f"/sync/{dataset_id}", body=body, headers=_AT_ONCE))
+        if answer.get("sync_id") and answer["status"] in UNFINISHED:
+            answer |= {"status": self.follow(answer["sync_id"], progress=progress)["status"]}
+        return dict(answer)
+
+    def jobs(self, *, dataset: str | None = None, status: str | None = None) -> list[Mapping[str, Any]]:
+        """Return the ingestions, newest first. It needs a key."""
+        found: list[Mapping[str, Any]] = self._session.json("/ingestions", dataset_id=dataset, status=status, limit=1000)["items"]
+        return found
+
+    def cancel(self, job_id: str) -> None:
+        """Cancel an ingestion. It needs a key."""
+        self._session.send("DELETE", f"/ingestions/{job_id}")
+
+    def follow(self, job_id: str, *, progress: Progress | None = None) -> Mapping[str, Any]:
+        """Wait for an ingestion and return it as it ended; *progress* is called as it goes on. It needs a key.
+
+        Raises
+        ------
+        CubeportError
+            Of the class of what it failed with.
+        """
+        data = ""
+        for line in self._session.lines(f"/ingestions/{job_id}/events"):
+            if line.startswith("data: "):
+                data = line.removeprefix("data: ")
+            elif not line and data:
+                event, data = json.loads(data), ""
+                told = event.get("progress")
+                if told is not None and progress is not None:
+                    progress(str(told["phase"]), int(told["done"] or 0), int(told["total"] or 0))
+                if event["status"] not in UNFINISHED:
+                    break
+        found: Mapping[str, Any] = self._session.json(f"/ingestions/{job_id}")
+        if found["error"] is not None:
+            raise CubeportError.from_mapping(found["error"])
+        return found
+
+    def delete(self, dataset_id: str, *, purge: bool = False) -> None:
+        """Delete a dataset; with *purge* its data too. It needs an admin key."""
+        self._session.send("DELETE", f"/datasets/{dataset_id}", {"purge": "true"} if purge else {})
+
+    def _ingest(self, request: Mapping[str, Any], progress: Progress | None) -> None:
+        answer = json.loads(self._session.send("POST", "/ingestions", body=json.dumps(request).encode(), headers=_AT_ONCE))
+        if answer["ingestion_id"] is not None and answer["status"] in UNFINISHED:
+            self.follow(answer["ingestion_id"], progress=progress)
+
+
+class _Told:
+    """A file that says how much of it was read."""
+
+    def __init__(self, file: Any, size: int, progress: Progress) -> None:
+        self._file = file
+        self._size = size
+        self._done = 0
+        self._progress = progress
+
+    def read(self, size: int = -1) -> bytes:
+        content: bytes = self._file.read(size)
+        self._done += len(content)
+        self._progress("sending", self._done, self._size)
+        return content
+
+
+@contextmanager
+def bar() -> Iterator[Progress]:
+    """Draw a progress bar on stderr while the context is open; give it to ``ingest``, ``sync`` or ``follow``.
+
+    ::
+
+        with cubeport.client.bar() as progress:
+            port.ingest("tas", "tas.nc", progress=progress)
+    """
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+
+    with Bar(console=Console(stderr=True), transient=True) as drawn:
+        tasks: dict[str, Any] = {}
+
+        def tell(phase: str, done: int, total: int) -> None:
+            if phase not in tasks:
+                for task in tasks.values():
+                    drawn.update(task, visible=False)
+                tasks[phase] = drawn.add_task(phase, total=total or None)
+            drawn.update(tasks[phase], completed=done, total=total or None)
+
+        yield tell
 
 
 def _numbers(box: Sequence[float] | None) -> str | None:

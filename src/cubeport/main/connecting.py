@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Any, overload
 from cubeport.errors import InvalidRequest
 
 if TYPE_CHECKING:
+    from cubeport.client.awaitable import AsyncPort
     from cubeport.client.port import Port
+    from cubeport.client.stac import StacCatalog
     from cubeport.service.asking import DatasetQueries
     from cubeport.service.service import Service
 
@@ -61,6 +63,48 @@ def connect(
     from cubeport.main.service import connect as open_here
 
     return open_here(place, read_only=read_only, user_id=user_id, **flags)
+
+
+def aconnect(url: str, *, key: str | None = None) -> AsyncPort:
+    """Return the service at an http or https address for code that awaits: the same names as :func:`connect`, awaited.
+
+    ::
+
+        port = cubeport.aconnect("https://data.example.org")
+        async for data in port.search("temperature"):
+            print(data.id)
+        cube = await (await port.get("tas")).open()
+
+    Raises
+    ------
+    InvalidRequest
+        For what is not an http or https address.
+    """
+    from cubeport.client.awaitable import AsyncPort
+
+    if not url.lower().startswith(("http://", "https://")):
+        raise InvalidRequest("aconnect takes an http or https address.", next_step="cubeport.connect(folder) for a folder")
+    return AsyncPort(connect(url, key=key))
+
+
+def open_stac(url: str) -> StacCatalog:
+    """Return the STAC catalog or API of anybody at an address: search its Collections, open their Zarr assets as xarray.
+
+    ::
+
+        catalog = cubeport.open_stac("https://data.example.org/stac")
+        cube = catalog["tas"].open()
+
+    Raises
+    ------
+    InvalidRequest
+        For what is not an http or https address.
+    """
+    from cubeport.client.stac import StacCatalog
+
+    if not url.lower().startswith(("http://", "https://")):
+        raise InvalidRequest("open_stac takes an http or https address.")
+    return StacCatalog(url)
 
 
 def queries(directory: str | Path = ".", **flags: Any) -> DatasetQueries:

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from cubeport.adapters.gate.gate import ConfinedGate
     from cubeport.adapters.sandbox.children import Children
     from cubeport.catalog.artifacts.storage import Profile
+    from cubeport.client.port import Port
     from cubeport.cubes.recipes import Derivation, Recipe
     from cubeport.documents.texts import PublishedView
     from cubeport.server.parts import Parts as AppParts
@@ -67,7 +68,21 @@ def connect(directory: str | Path = ".", *, read_only: bool = False, user_id: st
 
     settings = load(directory, **({"read_only": True} if read_only else {}), **flags)
     catalog = Catalog.open(directory, read_only=settings.read_only, user_id=user_id, data_dir=settings.data_dir)
-    return _service(settings, catalog, _children(settings))
+    children = _children(settings)
+    service = _service(settings, catalog, children)
+    service.port = lambda: _port_of(settings, service, children)
+    return service
+
+
+def _port_of(settings: Settings, service: Service, children: Children) -> Port:
+    """Return the client of the service, in this process: its application is made when it is first asked."""
+    from cubeport.client.port import Port
+    from cubeport.main.here import AppSession
+    from cubeport.server.app import create_app
+
+    return Port.over(
+        AppSession(lambda: create_app(_app_parts(settings, service, children)), service.engines, url=service.public_url)
+    )
 
 
 def _children(settings: Settings) -> Children:

@@ -64,6 +64,7 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/datasets/{dataset_id}/versions"): "read",
     ("GET", "/datasets/{dataset_id}/versions/{ref}"): "read",
     ("GET", "/datasets/{dataset_id}/diff"): "read",
+    ("GET", "/datasets/{dataset_id}/citation"): "read",
     ("GET", "/datasets/{dataset_id}/download"): "read",
     ("GET", "/datasets/{dataset_id}/plot"): "read",
     ("GET", "/datasets/{dataset_id}/table"): "read",

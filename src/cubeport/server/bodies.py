@@ -69,6 +69,13 @@ class ZoneSetSummary(documents._Document):  # noqa: SLF001 (one family of docume
     links: tuple[Link, ...]
 
 
+class Citation(documents._Document):  # noqa: SLF001 (one family of documents)
+    """How a version is cited."""
+
+    text: str
+    bibtex: str
+
+
 class ReplicaRequest(incoming.Model):
     """The body of ``POST /replicas/{digest}``."""
 
@@ -197,6 +204,7 @@ SCHEMAS = (
     documents.ExtentDocument,
     documents.TemplateDocument,
     ZoneSetSummary,
+    Citation,
     documents.Listing[ZoneSetSummary],
     documents.Listing[DatasetSummary],
     documents.Listing[Version],

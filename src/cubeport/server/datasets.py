@@ -21,7 +21,7 @@ from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidCursor, InvalidRequest, NotFound
 from cubeport.server import dataset_page, incoming, negotiation, replies, streams
 from cubeport.server.auth import caller_of, require, sees_unpublished
-from cubeport.server.bodies import ChangeList, PublishRequest, RollbackRequest, TagRequest, VersionDiff
+from cubeport.server.bodies import ChangeList, Citation, PublishRequest, RollbackRequest, TagRequest, VersionDiff
 from cubeport.server.incoming import FormQuery, PageQuery
 from cubeport.server.openapi import READ, WRITE, described
 from cubeport.server.parts import Keeps, Parts
@@ -123,6 +123,14 @@ def routes(parts: Parts) -> APIRouter:
         "Datasets",
         query=PageQuery,
         schema=documents.Listing[Version],
+    )
+    add(
+        "GET",
+        "/datasets/{dataset_id}/citation",
+        face.citation,
+        "How to cite it",
+        "Datasets",
+        schema=Citation,
     )
     add("GET", "/datasets/{dataset_id}/versions/{ref}", face.version, "One version", "Datasets", schema=Version)
     add(
@@ -292,6 +300,19 @@ class _Datasets:
             varies=("Accept",),
             headers=replies.versioned(shown) | (replies.PAGE_HEADERS if is_page else {}),
         )
+
+    def citation(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        shown = self._shown(request)
+        tag = replies.etag_of(shown, request, "json", self._url)
+
+        def build() -> bytes:
+            detail = documents.detail(shown, self._url, versions=())
+            address = f"{self._url}/datasets/{shown.texts.dataset_id}@{shown.version.version_id}"
+            found = dataset_page.cite(detail, shown, self._parts.title, address)
+            return replies.dumps({"text": found["own"] or found["text"], "bibtex": found["bibtex"]})
+
+        return replies.reply(request, build, tag=tag, headers=replies.versioned(shown))
 
     def versions(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], PageQuery)

@@ -126,7 +126,7 @@ class TablesFace:
         asked = self._asked(request, document)
         # The version, the zones and the parameters say what the answer is, before any of it is made.
         if asked.tag is not None and replies.fits(request.headers.get("if-none-match"), asked.tag):
-            return replies.reply(request, b"", tag=asked.tag)
+            return replies.reply(request, b"", tag=asked.tag, headers=replies.versioned(asked.shown))
         waiting.check_there(left)
         plan = self._tables.plan(asked.shown, asked.request, asked.zone_set, AnswerDeadline(self._tables.limits.seconds, left))
         if asked.request.estimate:

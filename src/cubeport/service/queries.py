@@ -33,6 +33,8 @@ _MANY_POINTS = 20
 """With more points than this, planning also waits for a place, because each point is searched separately."""
 _TELLING = 1 << 14
 """Estimates learn from answers of at least this size in bytes."""
+_MOST_RUNS = 1_000
+"""An estimate lists at most this many runs of indices along one dimension."""
 _LEARNT = 4_096
 """How many actual sizes are kept to improve later estimates for the same fields."""
 
@@ -118,6 +120,11 @@ class Queries:
             "allowed": over is None,
             "limit": None if over is None else {"setting": over.setting, "limit": over.limit},
             "alternatives": plans.alternatives(plan, self._encoders, self.limits) if over is not None else [],
+            "windows": {
+                name: [[run.start, run.stop, run.shift] for run in window.runs]
+                for name, window in plan.part.windows.along.items()
+                if len(window.runs) <= _MOST_RUNS
+            },
         }
 
     def size(self, plan: QueryPlan) -> int:

@@ -123,6 +123,25 @@ class Service:
         self._read_only = read_only
         self._user = user
         self._closing = tuple(closing)
+        self.port: Callable[[], Any] | None = None
+        """Makes the client of this service in this process, where there is one; ``main`` sets it."""
+        self._own_port: Any = None
+
+    def __getitem__(self, ref: str) -> Any:
+        """Return the published dataset ``id``, ``id@tag`` or ``id@version`` as :class:`cubeport.client.Dataset`.
+
+        It is the same as of ``cubeport.connect(url)``, read in this process and without a server.
+
+        Raises
+        ------
+        NotFound
+            If there is none; the error lists the most similar ids.
+        """
+        if self._own_port is None:
+            if self.port is None:
+                raise TypeError("This service was not opened by cubeport.connect.")
+            self._own_port = self.port()
+        return self._own_port[ref]
 
     # --- reading ---
 

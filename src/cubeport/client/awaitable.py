@@ -1,0 +1,98 @@
+"""The same client for code that awaits: each method in a thread of its own, so the event loop goes on."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
+from functools import partial
+from typing import Any, ClassVar
+
+from cubeport.client.dataset import Dataset, Selection
+
+_DONE: Any = object()
+
+
+async def _each[T, U](found: Iterator[T], made: Callable[[T], U]) -> AsyncIterator[U]:
+    while (item := await asyncio.to_thread(next, found, _DONE)) is not _DONE:
+        yield made(item)
+
+
+class _Twin:
+    """Gives each method of what it stands for as one that is awaited, and each attribute as it is."""
+
+    _values: ClassVar[frozenset[str]] = frozenset()
+    """Names that need no request."""
+    _made: ClassVar[Mapping[str, Callable[[Any], Any]]] = {}
+    """By name: what becomes of the result."""
+
+    def __init__(self, twin: Any) -> None:
+        self._twin = twin
+
+    def __repr__(self) -> str:
+        return repr(self._twin).replace("<cubeport.", "<cubeport.Async", 1)
+
+    def __dir__(self) -> list[str]:
+        return sorted({*object.__dir__(self), *(name for name in dir(self._twin) if not name.startswith("_"))})
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        if name in self._values:
+            return getattr(self._twin, name)
+        found = getattr(type(self._twin), name, None)
+        made = self._made.get(name, lambda value: value)
+        if isinstance(found, property):
+
+            async def fetched() -> Any:
+                return made(await asyncio.to_thread(getattr, self._twin, name))
+
+            return fetched
+
+        method = getattr(self._twin, name)
+
+        async def awaited(*arguments: Any, **options: Any) -> Any:
+            return made(await asyncio.to_thread(partial(method, *arguments, **options)))
+
+        awaited.__doc__, awaited.__name__ = method.__doc__, name
+        return awaited
+
+
+class AsyncSelection(_Twin):
+    """A part of one version of a dataset; every method of :class:`cubeport.client.Selection`, awaited."""
+
+    def url(self, f: str = "netcdf") -> str:
+        """Return the address of this part; no request is made."""
+        address: str = self._twin.url(f)
+        return address
+
+
+class AsyncDataset(_Twin):
+    """One dataset of a service; every method of :class:`cubeport.client.Dataset`, awaited. ``stac`` is a method here."""
+
+    _values: ClassVar[frozenset[str]] = frozenset({"id", "version", "title", "variables", "box", "time"})
+
+    def select(self, **options: Any) -> AsyncSelection:
+        """Select a part of the dataset, without reading it; see :meth:`cubeport.client.Dataset.select`."""
+        found: Selection = self._twin.select(**options)
+        return AsyncSelection(found)
+
+
+class AsyncPort(_Twin):
+    """A cubeport service at an address; every method of :class:`cubeport.client.Port`, awaited.
+
+    ::
+
+        port = cubeport.aconnect("https://data.example.org")
+        data = await port.get("tas")
+        cube = await data.open()
+    """
+
+    _made: ClassVar[Mapping[str, Callable[[Any], Any]]] = {"get": AsyncDataset, "ingest": AsyncDataset}
+
+    def search(self, *arguments: Any, **options: Any) -> AsyncIterator[AsyncDataset]:
+        """Yield the matching published datasets; see :meth:`cubeport.client.Port.search`."""
+        found: Iterator[Dataset] = self._twin.search(*arguments, **options)
+        return _each(found, AsyncDataset)
+
+    def __aiter__(self) -> AsyncIterator[AsyncDataset]:
+        return self.search()

@@ -1,0 +1,67 @@
+"""How datasets and ports look in a notebook: HTML from values, each text escaped."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping
+from html import escape
+from typing import Any
+
+_STYLE = (
+    "<style>.cubeport{font-family:system-ui,sans-serif;max-width:46em;line-height:1.4}.cubeport h3{margin:0 0 .2em}"
+    ".cubeport table{border-collapse:collapse;margin:.6em 0}.cubeport td,.cubeport th{padding:.15em .8em .15em 0;text-align:left}"
+    ".cubeport p{margin:.2em 0}.cubeport img{max-width:22em;margin:.4em 0}</style>"
+)
+
+
+def dataset(
+    title: str, facts: Iterable[str], variables: Iterable[Mapping[str, Any]], *, picture: bytes | None, reference: str
+) -> str:
+    """Return a dataset: title, facts, variables with units, thumbnail."""
+    image = ""
+    if picture is not None:
+        image = f'<img alt="Map of {escape(title)}" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
+    rows = "".join(
+        f"<tr><td><code>{escape(str(each['name']))}</code></td><td>{escape(str(each.get('long_name') or ''))}</td>"
+        f"<td>{escape(str(each.get('units') or ''))}</td></tr>"
+        for each in variables
+    )
+    table = f"<table><tr><th>variable</th><th>meaning</th><th>unit</th></tr>{rows}</table>" if rows else ""
+    said = " · ".join(escape(each) for each in facts)
+    body = f"<h3>{escape(title)}</h3><p>{said}</p>{image}{table}<p><code>{escape(reference)}</code></p>"
+    return f'{_STYLE}<div class="cubeport">{body}</div>'
+
+
+def listing(title: str, rows: Iterable[tuple[str, str, str]]) -> str:
+    """Return datasets as a table: id, title, time."""
+    found = "".join(
+        f"<tr><td><code>{escape(name)}</code></td><td>{escape(text)}</td><td>{escape(span)}</td></tr>" for name, text, span in rows
+    )
+    return f'{_STYLE}<div class="cubeport"><h3>{escape(title)}</h3><table>{found}</table></div>'
+
+
+class Picture:
+    """A picture, shown by notebooks; ``save`` keeps it."""
+
+    def __init__(self, content: bytes, media_type: str, address: str) -> None:
+        self.content = content
+        self.media_type = media_type
+        self.address = address
+        """Where anybody sees the same picture."""
+
+    def __repr__(self) -> str:
+        return f"<cubeport.Picture {self.address}>"
+
+    def _repr_png_(self) -> bytes | None:
+        return self.content if self.media_type == "image/png" else None
+
+    def _repr_svg_(self) -> str | None:
+        return self.content.decode() if self.media_type == "image/svg+xml" else None
+
+    def save(self, path: Any) -> Any:
+        """Write the picture to *path*, and return the path."""
+        from pathlib import Path
+
+        target = Path(path)
+        target.write_bytes(self.content)
+        return target

@@ -1,0 +1,289 @@
+"""What people do with a port: parts by both ways, tables, pictures, notebooks, other catalogs, awaiting, and work with a key."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import http.server
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import xarray as xr
+from tests.e2e.conftest import cli, start, stop
+from tests.pages import Follower
+
+import cubeport
+from cubeport.client import AsyncDataset, AsyncPort, AsyncSelection, Dataset, Port, Selection
+from cubeport.errors import InvalidRequest, NotFound, SourceRejected, Unauthorized
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+
+SQUARE = {"type": "Polygon", "coordinates": [[[170, -20], [200, -20], [200, 20], [170, 20], [170, -20]]]}
+ZONES = {"type": "FeatureCollection", "features": [{"type": "Feature", "id": "a", "properties": {"name": "A"}, "geometry": SQUARE}]}
+
+
+def source(path: Path, *, offset: float = 0.0, start: str = "2020-01-01") -> Path:
+    """Write four days on a grid over the antimeridian, with two levels."""
+    values = np.arange(4 * 2 * 6 * 8, dtype="float32").reshape(4, 2, 6, 8) + np.float32(offset)
+    xr.Dataset(
+        {"sst": (("time", "depth", "lat", "lon"), values, {"units": "K", "long_name": "Temperature <of> the sea"})},
+        coords={
+            "time": ("time", np.arange(4), {"units": f"days since {start}"}),
+            "depth": ("depth", [0.0, 10.0], {"units": "m", "positive": "down", "axis": "Z"}),
+            "lat": ("lat", np.linspace(-25.0, 25.0, 6), {"units": "degrees_north"}),
+            "lon": ("lon", np.linspace(-175.0, 140.0, 8), {"units": "degrees_east"}),
+        },
+        attrs={"title": "Sea & air"},
+    ).to_netcdf(path, engine="h5netcdf")
+    return path
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("people") / "instance"
+    assert cli("init", root).returncode == 0
+    file = source(root.parent / "sea.nc")
+    with cubeport.connect(root) as service:
+        done = service.ingest_here(IngestionRequest(dataset_id="sea", tag="first"), FileOptions(files=(str(file),)))
+        assert done.status == "completed", done.error
+        service.put_zone_set("squares", ZONES)
+    return root
+
+
+@pytest.fixture(scope="module")
+def key(root: Path) -> str:
+    made = cli("keys", "add", "ann", "--scope", "admin", "--instance", root, "--json")
+    return str(json.loads(made.stdout)["key"])
+
+
+@pytest.fixture(scope="module")
+def url(root: Path, key: str) -> Iterator[str]:
+    process, url = start(root)
+    yield url
+    stop(process)
+
+
+@pytest.fixture(scope="module")
+def port(url: str) -> Port:
+    return cubeport.connect(url)
+
+
+@pytest.fixture(scope="module")
+def whole(root: Path) -> xr.Dataset:
+    return xr.open_dataset(root.parent / "sea.nc", engine="h5netcdf").load()
+
+
+class TestParts:
+    @pytest.mark.parametrize(
+        "asked",
+        [
+            {"time": "2020-01-02/2020-01-03", "box": (160, -12, -160, 12)},
+            {"variables": "sst", "time": "2020-01-02", "level": 10.0},
+            {"at": (-130.0, 5.0)},
+            {"box": (-180, -30, 180, 30)},
+        ],
+        ids=["over-180", "level", "place", "all"],
+    )
+    def test_the_server_and_the_chunks_give_the_same_part(self, port: Port, asked: dict[str, Any]) -> None:
+        part = port["sea"].select(**asked)
+        by_server, by_zarr = part.load("server"), part.load("zarr")
+        np.testing.assert_array_equal(np.ravel(by_server.sst), np.ravel(by_zarr.sst))
+        np.testing.assert_allclose(np.ravel(by_server.lon), np.ravel(by_zarr.lon))
+        assert by_server.sst.size == part.cost()["cells"]
+
+    def test_a_level_and_a_place_are_those_of_the_source(self, port: Port, whole: xr.Dataset) -> None:
+        np.testing.assert_array_equal(
+            np.ravel(port["sea"].select(level=10.0, time="2020-01-03").load().sst), np.ravel(whole.sst[2, 1])
+        )
+        series = port["sea"].select(at=(-130.0, 5.0), level=0.0).to_dataframe()
+        assert series.sst.tolist() == whole.sst[:, 0, 3, 1].values.tolist()
+
+    def test_an_area_hides_what_is_outside_and_is_for_the_server(self, port: Port) -> None:
+        part = port["sea"].select(area=SQUARE, time="2020-01-01", level=0.0)
+        found = part.load()
+        assert 0 < int(found.sst.notnull().sum()) < found.sst.size or found.sst.size == 4
+        with pytest.raises(InvalidRequest, match="hides cells"):
+            part.load("zarr")
+        with pytest.raises(InvalidRequest, match="one of"):
+            port["sea"].select(area=SQUARE, at=(0, 0))
+
+    def test_another_axis_is_chosen_by_its_label(self, port: Port, whole: xr.Dataset) -> None:
+        np.testing.assert_array_equal(
+            np.ravel(port["sea"].select(depth=10.0, time="2020-01-01").load().sst), np.ravel(whole.sst[0, 1])
+        )
+
+
+class TestShown:
+    def test_a_table_of_kept_zones_and_of_ones_own_is_the_same(self, port: Port) -> None:
+        kept = port["sea"].table("squares", z="0", time="2020-01-02")
+        own = port["sea"].table(ZONES, z="0", time="2020-01-02")
+        assert list(kept.columns) == ["zone", "name", "period", "variable", "statistic", "value", "cells", "share"]
+        assert kept.equals(own)
+        assert kept.share[0] == 1.0 or kept.share[0] > 0
+
+        class Frame:
+            __geo_interface__ = ZONES
+
+        assert port["sea"].table(Frame(), z="0", time="2020-01-02").equals(own)
+        with pytest.raises(NotFound):
+            port["sea"].table("nowhere")
+
+    def test_pictures_are_shown_by_notebooks(self, port: Port, tmp_path: Path) -> None:
+        picture = port["sea"].map("sst", time="2020-01-02", width=200)
+        assert picture._repr_png_()[:4] == b"\x89PNG"
+        assert picture._repr_svg_() is None
+        assert picture.save(tmp_path / "map.png").read_bytes() == picture.content
+        plot = port["sea"].plot((-130.0, 5.0), "sst", level=0.0)
+        assert "<svg" in plot._repr_svg_()
+        assert plot.address.startswith("http")
+
+    def test_a_dataset_is_html_with_its_texts_escaped(self, port: Port) -> None:
+        page = port["sea"]._repr_html_()
+        assert "Sea &amp; air" in page
+        assert "Temperature &lt;of&gt; the sea" in page
+        assert "data:image/png;base64," in page
+        assert "cp_" not in page
+        assert "sea" in port._repr_html_()
+
+    def test_it_says_how_to_cite_it(self, port: Port) -> None:
+        assert port["sea"].version[:8] in port["sea"].cite()
+        assert port["sea"].cite("bibtex").startswith("@misc{sea_")
+        with pytest.raises(InvalidRequest):
+            port["sea"].cite("ris")
+
+
+class TestInThisProcess:
+    def test_a_folder_has_the_same_datasets(self, root: Path, port: Port, whole: xr.Dataset) -> None:
+        with cubeport.connect(root) as service:
+            here, there = service["sea"], port["sea"]
+            assert type(here) is type(there)
+            assert (here.id, here.version, here.variables, here.box) == (there.id, there.version, there.variables, there.box)
+            xr.testing.assert_identical(here.open().sst.load(), there.open().sst.load())
+            part = {"time": "2020-01-02", "box": (160, -12, -160, 12)}
+            np.testing.assert_array_equal(here.select(**part).load("zarr").sst, there.select(**part).load("server").sst)
+            assert here.table("squares", z="0").equals(there.table("squares", z="0"))
+            assert here.map("sst", width=100).content == there.map("sst", width=100).content
+            with pytest.raises(NotFound, match="sae") as caught:
+                service["sae"]
+            assert "sea" in str(caught.value.next_step)
+
+
+class TestOtherCatalogs:
+    def test_an_api_and_a_static_catalog_are_searched_and_opened(self, url: str, root: Path, whole: xr.Dataset) -> None:
+        catalog = cubeport.open_stac(f"{url}/stac")
+        assert [each.id for each in catalog.search("air")] == ["sea"]
+        assert list(catalog.search("nothing")) == []
+        data = catalog["sea"]
+        np.testing.assert_array_equal(data.open("zarr").sst, whole.sst)
+        (item,) = data.items()
+        np.testing.assert_array_equal(item.open().sst, whole.sst)
+        assert "Sea &amp; air" in data._repr_html_()
+        with pytest.raises(NotFound, match="sae"):
+            catalog["sae"]
+        with pytest.raises(InvalidRequest, match="not a STAC catalog"):
+            next(iter(cubeport.open_stac(f"{url}/datasets")))
+
+    def test_a_folder_of_static_stac_is_read_from_any_file_server(self, root: Path, tmp_path: Path, whole: xr.Dataset) -> None:
+        assert cli("export", "stac", tmp_path / "public", "--instance", root).returncode == 0
+        handler = functools.partial(_Quiet, directory=str(tmp_path / "public"))
+        with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            catalog = cubeport.open_stac(f"http://127.0.0.1:{server.server_port}/catalog.json")
+            np.testing.assert_array_equal(catalog["sea"].open().sst, whole.sst)
+            server.shutdown()
+
+
+class TestAwaited:
+    def test_every_name_of_the_client_is_there_and_awaitable(self, url: str, whole: xr.Dataset) -> None:
+        for twin, plain in ((AsyncPort, Port), (AsyncDataset, Dataset), (AsyncSelection, Selection)):
+            made = twin(plain.__new__(plain))
+            for name in (each for each in vars(plain) if not each.startswith("_") and each != "over"):
+                assert name in dir(made), name
+
+        async def work() -> tuple[list[str], Any, Any, str]:
+            port = cubeport.aconnect(url)
+            ids = [each.id async for each in port.search("air")]
+            data = await port.get("sea")
+            cube = await data.open()
+            part, _ = await asyncio.gather(data.select(time="2020-01-01", level=0.0).load(), data.versions())
+            return ids, cube, part, data.title
+
+        ids, cube, part, title = asyncio.run(work())
+        assert (ids, title) == (["sea"], "Sea & air")
+        np.testing.assert_array_equal(cube.sst, whole.sst)
+        np.testing.assert_array_equal(np.ravel(part.sst), np.ravel(whole.sst[0, 0]))
+
+
+class TestWithAKey:
+    def test_files_are_published_grown_described_tagged_and_deleted(self, url: str, key: str, tmp_path: Path) -> None:
+        port = cubeport.connect(url, key=key)
+        told: list[tuple[str, int, int]] = []
+        first = source(tmp_path / "a.nc")
+        data = port.ingest("new", first, title="New", progress=lambda *each: told.append(each))
+        assert (data.title, data.open().sizes["time"]) == ("New", 4)
+        assert {"sending", "writing"} <= {phase for phase, _, _ in told}
+        assert told[0][2] == first.stat().st_size
+        data.tag("paper")
+        grown = port.ingest("new", source(tmp_path / "b.nc", start="2020-01-05"), mode="update")
+        assert grown.open().sizes["time"] == 8
+        assert port["new@paper"].version == data.version
+        grown.describe(title="Newer", license="CC-BY-4.0")
+        assert port["new"].title == "Newer"
+        assert len(port["new"].versions()) == 2
+        data.rollback()
+        assert port["new"].version == data.version
+        assert [each["status"] for each in port.jobs(dataset="new")] == ["completed", "completed"]
+        changes, cursor = port.changes(dataset="new")
+        assert "rolled_back" in {each["reason"] for each in changes}
+        assert port.changes(cursor, dataset="new")[0] == []
+        grown.unpublish()
+        with pytest.raises(NotFound):
+            cubeport.connect(url)["new"]
+        port.delete("new", purge=True)
+        with pytest.raises(NotFound):
+            port["new"]
+
+    def test_what_fails_is_the_error_of_the_ingestion(self, url: str, key: str, tmp_path: Path) -> None:
+        (tmp_path / "bad.nc").write_bytes(b"not a file of data")
+        with pytest.raises(SourceRejected):
+            cubeport.connect(url, key=key).ingest("bad", tmp_path / "bad.nc")
+
+    def test_zones_are_kept_with_a_key(self, url: str, key: str) -> None:
+        port = cubeport.connect(url, key=key)
+        port.put_zones("mine", ZONES)
+        assert port.zones()["mine"]["zones"] == 1
+        port.remove_zones("mine")
+        assert "mine" not in port.zones()
+
+    def test_without_a_key_nothing_is_changed_and_keys_are_never_shown(self, url: str, key: str, tmp_path: Path) -> None:
+        with pytest.raises(Unauthorized):
+            cubeport.connect(url).ingest("x", source(tmp_path / "x.nc"))
+        port = cubeport.connect(url, key=key)
+        assert not re.search("cp_", repr(port) + repr(port["sea"]) + port["sea"].select().url() + port._repr_html_())
+
+
+def test_the_page_on_the_client_works_as_written(url: str, tmp_path: Path) -> None:
+    reader = Follower(tmp_path, replace={"http://127.0.0.1:8000": url})
+    reader.follow("how-to/python-client.md")
+    first, part, last = reader.outputs
+    assert first.splitlines() == ["['sea']", "Sea & air {'time': 4, 'depth': 2, 'lat': 6, 'lon': 8}"]
+    assert part.splitlines()[0] == "16"
+    assert (tmp_path / "map.png").read_bytes()[:4] == b"\x89PNG"
+    assert "(8, 8)" in last
+
+
+def test_importing_the_client_loads_nothing_scientific() -> None:
+    import subprocess
+    import sys
+
+    code = "import cubeport.client, sys; print(sorted({'xarray', 'zarr', 'numpy', 'pandas', 'rich'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.strip() == "[]"
+
+
+class _Quiet(http.server.SimpleHTTPRequestHandler):
+    def log_message(self, *_: Any) -> None: ...
