@@ -511,6 +511,16 @@ class FakeService:
             raise NotFound("There is no such extent", what="extent")
         return self.extents()[extent_id]
 
+    def facets(self, **filters: Any) -> Mapping[str, tuple[tuple[str, int], ...]]:
+        self.filters = filters
+        return {"variable": (("sst", 1), ("salt <b>", 1)), "keyword": (), "license": (("various", 1),)}
+
+    def retry(self, ingestion_id: str, *, asker: str | None = None) -> Ingestion:
+        before = self.ingestion(ingestion_id)
+        if before.status not in ("failed", "cancelled"):
+            raise AlreadyFinished("It has completed")
+        return self.ingest(before.request, waited_for=False, asker=asker)
+
     def zone_sets(self) -> Mapping[str, ZoneSet]:
         return dict(self.zone_sets_)
 

@@ -227,7 +227,7 @@ class TestIngestions:
         answer = client.post("/ingestions", json={"dataset_id": "sea"})
         document = answer.json()
         assert (answer.status_code, document["status"], document["dataset"]["dataset_id"]) == (200, "completed", "sea")
-        assert not {"request", "options", "dataset_id", "created_by"} & set(document)
+        assert not {"request", "options", "created_by"} & set(document)
         assert service.calls == [("ingest", "sea", True), ("wait", 60.0)]
 
     def test_respond_async(self, client: Client, service: FakeService) -> None:

@@ -48,6 +48,8 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/ingestions/{ingestion_id}"): "ingest",
     ("GET", "/ingestions/{ingestion_id}/events"): "ingest",
     ("DELETE", "/ingestions/{ingestion_id}"): "ingest",
+    ("POST", "/ingestions/{ingestion_id}/retry"): "ingest",
+    ("GET", "/jobs"): "read",
     ("POST", "/uploads"): "ingest",
     ("POST", "/sync/{dataset_id}"): "ingest",
     ("GET", "/sync/{dataset_id}/plan"): "ingest",

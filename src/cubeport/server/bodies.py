@@ -132,6 +132,7 @@ class IngestionDocument(documents._Document):  # noqa: SLF001 (one family of doc
     """One ingestion with any status."""
 
     ingestion_id: str | None
+    dataset_id: str
     status: str
     dataset: DatasetSummary | None
     kind: str

@@ -56,6 +56,7 @@ class DatasetsQuery(incoming.Model):
     source_dataset_id: Annotated[str | None, Field(max_length=64)] = None
     extent_id: Annotated[str | None, Field(max_length=64)] = None
     keyword: Annotated[str | None, Field(max_length=200)] = None
+    license: Annotated[str | None, Field(max_length=200)] = None
     publication: Literal["published", "unpublished", "any"] = "published"
     sort: Sort = "dataset_id"
     limit: incoming.Limit = 100

@@ -111,6 +111,16 @@ def routes(parts: Parts) -> APIRouter:
         success={202: "It will be cancelled; its address says when"},
         schema=IngestionDocument,
     )
+    add(
+        "POST",
+        "/ingestions/{ingestion_id}/retry",
+        face.retry,
+        "Send the same request again",
+        "Ingestions",
+        statuses=INGEST,
+        success={202: "Accepted as a new ingestion; see its Location for the progress"},
+        schema=IngestionDocument,
+    )
     return router
 
 
@@ -257,6 +267,18 @@ class _Ingestions:
         ingestion = self._service.cancel(ingestion_id)
         headers = {"Location": f"{self._url}/ingestions/{ingestion_id}", "Retry-After": "1"}
         return replies.fresh(replies.dumps(self._ingestion(ingestion)), status=202, headers=headers)
+
+    async def retry(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        ingestion_id = request.path_params["ingestion_id"]
+
+        def act() -> Response:
+            caller_of(request).check_dataset(self._service.ingestion(ingestion_id).dataset_id)
+            ingestion = self._service.retry(ingestion_id, asker=caller_of(request).name)
+            headers = {"Location": f"{self._url}/ingestions/{ingestion.ingestion_id}", "Retry-After": "1"}
+            return replies.fresh(replies.dumps(self._ingestion(ingestion)), status=202, headers=headers)
+
+        return await asyncio.to_thread(act)
 
     def _ingestion(self, ingestion: Ingestion) -> dict[str, Any]:
         return present.ingestion(self._service, ingestion, self._url) | {"error": self._error(ingestion)}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
 from typing import Annotated, Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import urlencode, urlsplit
 
 from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel, Field
@@ -37,7 +37,9 @@ _ASSETS = (
     "dataset.js",
     "docs.js",
     "icon.svg",
+    "jobs.js",
     "land.svg",
+    "landing.js",
     "swagger-ui/swagger-ui-bundle.js",
     "swagger-ui/swagger-ui.css",
 )
@@ -45,6 +47,12 @@ OPENAPI = "application/vnd.oai.openapi+json;version=3.1"
 
 _PAGE = 50
 """How many datasets the landing page shows."""
+_FACETS = {"variable": "Variable", "keyword": "Keyword", "license": "Licence"}
+_CHOSEN = ("q", "bbox", "datetime", *_FACETS)
+"""What the list can be narrowed down by, and freed of."""
+_LEAST_VALUES = 2
+"""Values from which a facet is shown: one value narrows nothing down."""
+_SORTS = (("dataset_id", "Id"), ("dataset_name", "Title"), ("-last_updated", "Newest first"))
 
 _CALENDARS = (
     ("standard", "Mixed Julian and Gregorian: Gregorian since 1582-10-15, as in civil life."),
@@ -76,6 +84,10 @@ class LandingQuery(incoming.Model):
     q: Annotated[str | None, Field(max_length=500)] = None
     bbox: incoming.BBox | Literal[""] | None = None
     datetime: Annotated[str | None, Field(max_length=100, description="An RFC 3339 instant, or a/b, ../b, a/..")] = None
+    variable: Annotated[str | None, Field(max_length=200)] = None
+    keyword: Annotated[str | None, Field(max_length=200)] = None
+    license: Annotated[str | None, Field(max_length=200)] = None
+    sort: Literal["dataset_id", "dataset_name", "-last_updated", ""] | None = None
     cursor: Annotated[str | None, Field(max_length=1000)] = None
 
 
@@ -121,6 +133,7 @@ def routes(parts: Parts, framework: FastAPI) -> APIRouter:
     )
     add("/openapi.json", face.openapi, "This document")
     add("/docs", face.docs, "Interactive documentation", media_types=("text/html",))
+    add("/jobs", face.jobs, "Jobs, for callers with a key", media_types=("text/html",))
     add("/docs/calendars", face.calendars, "What calendars mean", media_types=("text/html",))
     add("/assets/{name}", face.asset, "Styles, scripts and pictures of the pages", media_types=("text/css", "text/javascript"))
     return router
@@ -145,24 +158,52 @@ class _Pages:
             return replies.reply(request, lambda: page.model_dump_json(exclude_none=True).encode(), tag=tag, varies=("Accept",))
 
         def build() -> bytes:
-            filters: dict[str, Any] = {"q": asked.q or None, "datetime": asked.datetime or None}
+            filters: dict[str, Any] = {name: getattr(asked, name) or None for name in ("q", "datetime", *_FACETS)}
             filters["bbox"] = tuple(map(float, asked.bbox.split(","))) if asked.bbox else None
             given = {name: value for name, value in filters.items() if value is not None}
-            found = self._parts.service.datasets(limit=_PAGE, cursor=asked.cursor, count=True, **given)
-            further = {"f": "html", "q": asked.q, "bbox": asked.bbox, "datetime": asked.datetime, "cursor": found.next}
+            sort = asked.sort or "dataset_id"
+            found = self._parts.service.datasets(limit=_PAGE, cursor=asked.cursor, count=True, sort=sort, **given)
+            here = {name: value for name, value in asked.model_dump(exclude={"f", "cursor"}).items() if value}
             return html.rendered(
                 "landing.html",
                 self._parts,
                 faces=[{"href": link.href, "title": link.title, "text": text} for link, text in links if link.rel in _SHOWN_FACES],
                 datasets=[html.card(shown, self._parts) for shown in found.items],
                 matched=found.matched if found.matched is not None else len(found.items),
-                q=asked.q,
-                bbox=asked.bbox,
-                datetime=asked.datetime,
-                next=found.next and f"{self._url}/?{urlencode({k: v for k, v in further.items() if v})}",
+                asked=here,
+                sort=sort,
+                sorts=_SORTS,
+                chosen=[
+                    {"name": name, "value": here[name], "href": self._address(here, name, None)} for name in _CHOSEN if name in here
+                ],
+                facets=self._facets(given, here),
+                next=found.next and self._address(here | {"cursor": found.next}),
+                first=asked.cursor and self._address(here),
             )
 
         return _page(request, build, tag=tag)
+
+    def _facets(self, given: Mapping[str, Any], here: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Return what the list can be narrowed down by: values that some of it has, and not all."""
+        found = []
+        for name, values in self._parts.service.facets(**given).items():
+            if name in here or len(values) < _LEAST_VALUES:
+                continue
+            entries = [
+                {
+                    "value": html.license_text(value, None) if name == "license" else value,
+                    "count": count,
+                    "href": self._address(here, name, value),
+                }
+                for value, count in values
+            ]
+            found.append({"title": _FACETS[name], "entries": entries})
+        return found
+
+    def _address(self, here: Mapping[str, Any], name: str | None = None, value: str | None = None) -> str:
+        """Return the address of this page with one parameter changed, without it for ``None``."""
+        pairs = {"f": "html", **here} | ({name: value} if name is not None else {})
+        return f"{urlsplit(self._url).path.rstrip('/')}/?{urlencode({key: each for key, each in pairs.items() if each})}"
 
     def problem(self, request: Request) -> Response:
         asked = incoming.query(request.scope["query_string"], FormQuery)
@@ -212,6 +253,11 @@ class _Pages:
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         tag = replies.etag("docs", self._parts.title, self._url, self._parts.version)
         return _page(request, lambda: html.rendered("docs.html", self._parts), tag=tag, varies=())
+
+    def jobs(self, request: Request) -> Response:
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        tag = replies.etag("jobs", self._parts.title, self._url, self._parts.version)
+        return _page(request, lambda: html.rendered("jobs.html", self._parts), tag=tag, varies=())
 
     def calendars(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)

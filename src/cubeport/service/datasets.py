@@ -71,6 +71,7 @@ class Datasets:
         self._backend = catalog.backend
         self._cubes: Bounded[str, Cube] = Bounded(CUBES_CACHED)
         self._counts: Bounded[tuple[int, str], int] = Bounded(COUNTS_CACHED)
+        self._facets: Bounded[tuple[int, str], Mapping[str, tuple[tuple[str, int], ...]]] = Bounded(COUNTS_CACHED)
         self._states: Bounded[tuple[str, int], DatasetState] = Bounded(STATES_CACHED)
 
     def generation(self) -> int:
@@ -235,6 +236,7 @@ class Datasets:
         source_dataset_id: str | None = None,
         extent_id: str | None = None,
         keyword: str | None = None,
+        license: str | None = None,
         publication: str = "published",
         several_grids: bool = False,
         sort: str | Sequence[str] = "dataset_id",
@@ -254,6 +256,7 @@ class Datasets:
             "dataset.source_dataset_id": source_dataset_id,
             "dataset.extent_id": extent_id,
             "dataset.publication.status": None if publication == "any" else publication,
+            "dataset.texts.license": license,
             "tags": keyword,
         }
         where = tuple(
@@ -283,6 +286,39 @@ class Datasets:
         if versions:
             shown = self.with_versions(shown)
         return ShownPage(shown, page.next, matched, (*page.damaged, *damaged))
+
+    def facets(
+        self,
+        *,
+        q: str | None = None,
+        bbox: tuple[float, float, float, float] | None = None,
+        datetime: str | None = None,
+        variable: str | None = None,
+        keyword: str | None = None,
+        license: str | None = None,
+        most: int = 12,
+    ) -> Mapping[str, tuple[tuple[str, int], ...]]:
+        """Return, by ``variable``, ``keyword`` and ``license``, the most frequent values of the published datasets that match.
+
+        Each comes with the number of datasets that have it. They are counted once after each commit.
+        """
+        given = {
+            "metadata.dataset.publication.status": "published",
+            FACETS["variable"]: variable,
+            FACETS["keyword"]: keyword,
+            FACETS["license"]: license,
+        }
+        where = tuple(Term(field, "=", value) for field, value in given.items() if value is not None)
+        query = Query(where=where, text=q, time=datetime, bbox=bbox, kinds=frozenset({KIND}))
+        key = self._backend.generation(), f"{query.binding()} {most}"
+        held = self._facets.get(key)
+        if held is None:
+            held = {
+                name: tuple((str(value), count) for value, count in self._backend.field_values(field, query, most))
+                for name, field in FACETS.items()
+            }
+            self._facets.put(key, held)
+        return held
 
     def _counted(self, query: Query) -> tuple[Page, int | None]:
         """Return the page and, if requested, the total number. The total is cached until the next commit, because counting reads
@@ -419,6 +455,10 @@ _ORDERS = {
     "start": "time.start",
     "end": "time.end",
 }
+
+
+FACETS = {"variable": "metadata.dataset.variables", "keyword": "tags", "license": "metadata.dataset.texts.license"}
+"""By what datasets can be narrowed down, and the field that has it."""
 
 
 def _order(sort: str) -> str:

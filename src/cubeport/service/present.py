@@ -54,9 +54,7 @@ def _pointed(shown: PublishedView, version_id: str, stored: str) -> Literal["lat
 
 def ingestion(service: Shows, done: Ingestion, public_url: str) -> dict[str, Any]:
     """Return the Ingestion document. ``dataset`` is the summary of the resulting dataset, published or not, while it exists."""
-    document = done.model_dump(
-        mode="json", exclude={"request", "options", "waited_for", "created_by", "asker", "until", "revised", "dataset_id"}
-    )
+    document = done.model_dump(mode="json", exclude={"request", "options", "waited_for", "created_by", "asker", "until", "revised"})
     document |= {"dataset": None, "links": []}
     if done.status == "planned":
         return document | {"ingestion_id": None}

@@ -22,7 +22,7 @@ from cubeport.catalog.models import CatalogRecord
 from cubeport.documents.licences import UNSTATED
 from cubeport.documents.stac import Site
 from cubeport.documents.texts import PublishedView
-from cubeport.errors import CubeportError, InvalidCursor, NotFound, ReadOnly
+from cubeport.errors import AlreadyFinished, CubeportError, DatasetBusy, InvalidCursor, InvalidRequest, NotFound, ReadOnly
 from cubeport.service import apply, collections, describe, export, items, publish, sync
 from cubeport.service.apply import Applied
 from cubeport.service.changes import ChangePage, Changes
@@ -164,6 +164,10 @@ class Service:
     def datasets(self, **filters: Any) -> ShownPage:
         """Return one page of datasets; see :meth:`Datasets.page`."""
         return self._datasets.page(**filters)
+
+    def facets(self, **filters: Any) -> Mapping[str, tuple[tuple[str, int], ...]]:
+        """Return what the matching datasets can be narrowed down by; see :meth:`Datasets.facets`."""
+        return self._datasets.facets(**filters)
 
     def dataset_ids(self) -> Iterator[str]:
         """Yield the id of every dataset, published or not, in order."""
@@ -386,6 +390,28 @@ class Service:
     def cancel(self, ingestion_id: str) -> Ingestion:
         """Cancel an ingestion. Raises NotFound, AlreadyFinished."""
         return self._jobs.cancel(ingestion_id)
+
+    def retry(self, ingestion_id: str, *, asker: str | None = None) -> Ingestion:
+        """Accept the same request again as a new job, for an ingestion that failed or was cancelled.
+
+        Raises
+        ------
+        DatasetBusy
+            While it still goes on.
+        AlreadyFinished
+            If it has completed.
+        InvalidRequest
+            If it was of files that somebody named on the command line.
+        NotFound, SourceRejected, QueueFull, ReadOnly
+        """
+        before = self.ingestion(ingestion_id)
+        if not before.finished:
+            raise DatasetBusy(f"Ingestion {ingestion_id} still goes on.", next_step="cancel it first")
+        if before.status not in ("failed", "cancelled"):
+            raise AlreadyFinished(f"Ingestion {ingestion_id} has completed: there is nothing to retry.")
+        if before.options.files:
+            raise InvalidRequest("This ingestion was of files that were named on the command line.", next_step="run it there again")
+        return self.ingest(before.request, waited_for=False, asker=asker)
 
     def ingestions(
         self,

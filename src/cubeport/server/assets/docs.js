@@ -11,5 +11,7 @@ window.addEventListener("DOMContentLoaded", () => {
     tryItOutEnabled: true,
     presets: [SwaggerUIBundle.presets.apis],
     layout: "BaseLayout",
+    // The page has a main part of its own, and may have one only.
+    onComplete: () => place.querySelector("main")?.setAttribute("role", "none"),
   });
 });

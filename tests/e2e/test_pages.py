@@ -1,0 +1,245 @@
+"""Every page in a real browser: by axe-core, in light and dark, on a phone, by keyboard, and with scripts off."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import xarray as xr
+from tests.browser import Browser, Page, chromium
+from tests.families import FAMILIES
+
+import cubeport
+from cubeport.service.ingestions import FileOptions, IngestionRequest
+
+from .conftest import cli, start, stop
+
+pytestmark = pytest.mark.skipif(chromium() is None, reason="no chromium")
+
+AXE = "axe-core@4.14.1"
+IMAGES = Path(__file__).resolve().parents[2] / "docs" / "images"
+
+
+@pytest.fixture(scope="session")
+def axe(pytestconfig: pytest.Config) -> str:
+    """The source of axe-core, from npm, once."""
+    folder = Path(pytestconfig.cache.mkdir("axe"))  # type: ignore[union-attr]
+    found = folder / "package" / "axe.min.js"
+    if not found.exists():
+        npm = shutil.which("npm")
+        if npm is None:
+            pytest.skip("no npm")
+        packed = subprocess.run([npm, "pack", AXE, "--silent"], cwd=folder, capture_output=True, text=True, check=False)
+        if packed.returncode != 0:
+            pytest.skip(f"axe-core cannot be had: {packed.stderr.strip()[-200:]}")
+        subprocess.run(["tar", "xzf", packed.stdout.split()[-1]], cwd=folder, check=True)
+    return found.read_text()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pages")
+    root = folder / "instance"
+    assert cli("init", root).returncode == 0
+    (root / "extents").mkdir(exist_ok=True)
+    (root / "extents" / "there.yaml").write_text("extent_id: there\nname: There\nbbox: [-10, -10, 10, 10]\n")
+    index = xr.Dataset(
+        {"nino": ("time", [0.1, 0.5, -0.3], {"units": "K"})}, {"time": ("time", [0, 31, 59], {"units": "days since 2020-01-01"})}
+    )
+    index.to_netcdf(folder / "index.nc")
+    with cubeport.connect(root) as service:
+        for name in ("regular", "rotated-pole", "curvilinear"):
+            file = FAMILIES[name].write(folder, name)
+            template: Any = {"title": f"Air of {name.replace('-', ' ')}", "keywords": ["air", name], "license": "CC-BY-4.0"}
+            request = IngestionRequest(dataset_id=name, template=template)
+            assert service.ingest_here(request, FileOptions(files=(str(file),))).status == "completed"
+        template = {"title": "An index of <b>temperature</b>", "keywords": ["index"]}
+        request = IngestionRequest(dataset_id="index", template=template)
+        assert service.ingest_here(request, FileOptions(files=(str(folder / "index.nc"),))).status == "completed"
+        (folder / "bad.nc").write_bytes(b"nothing")
+        assert (
+            service.ingest_here(IngestionRequest(dataset_id="bad"), FileOptions(files=(str(folder / "bad.nc"),))).status == "failed"
+        )
+    return root
+
+
+@pytest.fixture(scope="module")
+def key(root: Path) -> str:
+    return str(json.loads(cli("keys", "add", "ann", "--scope", "ingest", "--instance", root, "--json").stdout)["key"])
+
+
+@pytest.fixture(scope="module")
+def url(root: Path, key: str) -> Iterator[str]:
+    process, url = start(root)
+    yield url
+    stop(process)
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    made = Browser(tmp_path_factory.mktemp("chromium"))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def page(browser: Browser, url: str) -> Iterator[Callable[..., Page]]:
+    opened: list[Page] = []
+
+    def open_(path: str, **options: Any) -> Page:
+        opened.append(browser.open(f"{url}{path}", **options))
+        return opened[-1]
+
+    yield open_
+    for each in opened:
+        each.close()
+
+
+PAGES = {
+    "landing": "/?f=html",
+    "found": "/?f=html&q=air&keyword=regular",
+    "nothing": "/?f=html&q=nowhere",
+    "dataset": "/datasets/regular?f=html",
+    "view": "/datasets/rotated-pole?f=html&t=2020-01-02",
+    "curved": "/datasets/curvilinear?f=html",
+    "index": "/datasets/index?f=html",
+    "docs": "/docs",
+    "calendars": "/docs/calendars",
+    "jobs": "/jobs",
+    "problem": "/problems/gap?f=html",
+    "missing": "/datasets/nix?f=html",
+    "datasets": "/datasets?f=html",
+    "versions": "/datasets/regular/versions?f=html",
+    "zones": "/zones?f=html",
+    "extent": "/extent/there?f=html",
+    "info": "/info?f=html",
+    "stac": "/stac?f=html",
+    "collection": "/stac/collections/regular?f=html",
+    "items": "/stac/collections/regular/items?f=html",
+    "ogc": "/ogcapi?f=html",
+    "ogc-collection": "/ogcapi/collections/regular?f=html",
+    "conformance": "/ogcapi/conformance?f=html",
+    "zarr": "/zarr/regular?f=html",
+}
+LOOKS: dict[str, dict[str, Any]] = {"light": {}, "dark": {"dark": True}, "phone": {"width": 390, "height": 800}}
+SAMPLE = {("landing", "light"), ("dataset", "dark"), ("jobs", "phone")}
+CASES = [
+    pytest.param(name, look, id=f"{name}-{look}", marks=() if (name, look) in SAMPLE else pytest.mark.browser)
+    for name in PAGES
+    for look in LOOKS
+]
+
+
+@pytest.mark.parametrize(("name", "look"), CASES)
+def test_axe_finds_nothing_and_the_console_is_quiet(page: Callable[..., Page], axe: str, name: str, look: str) -> None:
+    opened = page(PAGES[name], **LOOKS[look])
+    opened.evaluate(axe + ";0")
+    # What is wrong inside Swagger UI is for its own project: ours is around it.
+    context = '{exclude: [["#swagger"]]}' if name == "docs" else "document"
+    found = opened.evaluate(f"axe.run({context}, {{resultTypes: ['violations']}}).then(r => r.violations.map(v => "
+                            "[v.id, v.impact, v.nodes.slice(0, 3).map(n => n.html.slice(0, 160))]))")  # fmt: skip
+    assert found == [], json.dumps(found, indent=1)
+    quiet = [text for text in opened.told if not (name == "missing" and "404" in text)]
+    assert quiet == []
+    wide = opened.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, f"the page is {wide} px wider than the window"
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=() if n == "dataset" else pytest.mark.browser) for n in ("landing", "dataset", "found", "ogc")]
+)
+def test_at_twice_the_size_nothing_runs_out(page: Callable[..., Page], name: str) -> None:
+    opened = page(PAGES[name], width=620, height=450, scale=2)
+    assert opened.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth") <= 0
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["landing", "dataset", "jobs", "found"])
+def test_every_control_is_reached_by_tab_and_shows_that_it_is(page: Callable[..., Page], name: str) -> None:
+    opened = page(PAGES[name])
+    wanted = opened.evaluate(
+        "[...document.querySelectorAll('a[href],button,input,select,summary,[tabindex=\"0\"]')]"
+        ".filter(e => e.offsetParent !== null && !e.disabled && e.type !== 'hidden' && e.type !== 'radio')"
+        ".filter(e => e.tagName === 'SUMMARY' || !e.closest('details:not([open])')).length"
+    )
+    seen: set[str] = set()
+    unseen = []
+    for _ in range(3 * int(wanted) + 20):
+        opened.press("Tab")
+        place, outlined = opened.evaluate(
+            "(() => { const e = document.activeElement; const all = [...document.querySelectorAll('*')];"
+            "const s = getComputedStyle(e); const l = e.labels && e.labels[0] ? getComputedStyle(e.labels[0]) : s;"
+            "return [String(all.indexOf(e)), s.outlineStyle !== 'none' || l.outlineStyle !== 'none' || e === document.body] })()"
+        )
+        seen.add(place)
+        if not outlined:
+            unseen.append(opened.evaluate("document.activeElement.outerHTML.slice(0, 120)"))
+    assert unseen == []
+    assert len(seen) >= int(wanted), (len(seen), wanted)
+
+
+def test_with_scripts_off_the_pages_are_whole(page: Callable[..., Page]) -> None:
+    landing = page("/?f=html&q=air", scripts=False)
+    assert "3 datasets" in landing.text()
+    assert "CC-BY-4.0" in landing.text()
+    assert landing.told == []
+    dataset = page("/datasets/regular?f=html&t=2020-01-02", scripts=False).text()
+    assert all(each in dataset for each in ("Where and when", "How far to trust it", "Cite it", "pip install"))
+    assert "cubeport keys add" in page(PAGES["jobs"], scripts=False).text()
+
+
+def test_a_box_is_drawn_on_the_map_of_the_landing_page(page: Callable[..., Page]) -> None:
+    opened = page(PAGES["landing"], height=2000)
+    opened.evaluate("document.getElementById('drawn').open = true")
+    x, y, w, h = opened.evaluate(
+        "(() => { const r = document.querySelector('#drawn svg').getBoundingClientRect(); return [r.x, r.y, r.width, r.height] })()"
+    )
+    opened.drag((x + w * 0.5, y + h * 0.5), (x + w * 0.75, y + h * 0.25))
+    assert opened.evaluate("document.getElementById('bbox').value") == "0,0,90,45"
+
+
+def test_an_operator_follows_jobs_with_a_key_and_reads_why_one_failed(page: Callable[..., Page], key: str, tmp_path: Path) -> None:
+    opened = page(PAGES["jobs"])
+    assert opened.evaluate("document.getElementById('work').hidden") is True
+    opened.evaluate(f"document.getElementById('secret').value = {json.dumps(key)}; document.querySelector('#key button').click()")
+    _until(opened, "document.querySelectorAll('#jobs li').length >= 5")
+    failed = opened.evaluate("[...document.querySelectorAll('#jobs li')].find(e => e.querySelector('.failed')).innerText")
+    assert "bad" in failed
+    assert "NetCDF" in failed or "format" in failed
+    assert "Retry" in failed
+    assert key not in opened.evaluate("document.documentElement.outerHTML")
+    # A file of the browser's becomes a dataset, and its progress is followed to the end.
+    opened.evaluate(
+        "(() => { const f = document.getElementById('ingest'); f.elements.dataset_id.value = 'later';"
+        "f.elements.source.value = 'nowhere/*.nc'; f.requestSubmit(); })()"
+    )
+    _until(opened, "document.getElementById('said').innerText.length > 0")
+    assert opened.evaluate("document.getElementById('said').innerText") != ""
+    opened.evaluate("document.getElementById('forget').click()")
+    _until(opened, "document.getElementById('work').hidden")
+    assert opened.evaluate("sessionStorage.length") == 0
+
+
+def _until(opened: Page, condition: str) -> None:
+    for _ in range(100):
+        if opened.evaluate(f"Boolean({condition})"):
+            return
+        opened.settle()
+    raise AssertionError(f"never: {condition}; {opened.told}; {opened.evaluate('document.body.innerText')[:2000]}")
+
+
+@pytest.mark.browser
+@pytest.mark.parametrize("name", ["landing", "dataset", "jobs"])
+def test_screenshots_of_the_documentation_are_made(page: Callable[..., Page], name: str, tmp_path: Path) -> None:
+    """Made anew by each run of this lane; with CUBEPORT_SCREENSHOTS they go into ``docs/images``."""
+    made = page(PAGES[name], height=1000).screenshot(tmp_path / f"{name}.png", whole=name != "dataset")
+    assert made.read_bytes()[:4] == b"\x89PNG"
+    assert made.stat().st_size > 20_000
+    if os.environ.get("CUBEPORT_SCREENSHOTS"):
+        shutil.copy(made, IMAGES / f"{name}.png")
