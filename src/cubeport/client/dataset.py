@@ -268,7 +268,11 @@ class Dataset:
         from cubeport.client import notebook
 
         detail = self._session.json(f"/datasets/{self.id}@{self.version}")
-        facts = [*([" to ".join(self.time)] if self.time else []), f"version {self.version[:8]}", f"licence {detail['license'] or 'not stated'}"]
+        facts = [
+            *([" to ".join(self.time)] if self.time else []),
+            f"version {self.version[:8]}",
+            f"licence {detail['license'] or 'not stated'}",
+        ]
         try:
             picture: bytes | None = self._session.get(f"/datasets/{self.id}@{self.version}/thumbnail.png", {}, accept="image/png")
         except NotFound:

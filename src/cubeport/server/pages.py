@@ -185,13 +185,13 @@ class _Pages:
 
     def _facets(self, given: Mapping[str, Any], here: Mapping[str, Any]) -> list[Mapping[str, Any]]:
         """Return what the list can be narrowed down by: values that some of it has, and not all."""
-        found = []
+        found: list[Mapping[str, Any]] = []
         for name, values in self._parts.service.facets(**given).items():
             if name in here or len(values) < _LEAST_VALUES:
                 continue
             entries = [
                 {
-                    "value": html.license_text(value, None) if name == "license" else value,
+                    "value": value,
                     "count": count,
                     "href": self._address(here, name, value),
                 }
@@ -277,6 +277,7 @@ def _examples(shown: PublishedView | None) -> dict[str, Any]:
         return {}
     dataset_id, cube = shown.texts.dataset_id, shown.description
     found: dict[str, Any] = {"dataset_id": dataset_id, "collection_id": dataset_id, "ref": "latest"}
+    found["beginning"] = dataset_id[0]
     found["item_id"] = f"{dataset_id}@{shown.version.version_id}"
     found["instance_id"] = shown.version.version_id
     if cube.fields:
