@@ -205,6 +205,8 @@ class Port:
         """Send a file, and return its id, which an ingestion names as ``upload:ID``. It needs a key."""
         path = Path(file)
         size = path.stat().st_size
+        # A server that refuses a key does not read the file first, and then its answer can be lost with the connection.
+        self._session.json("/ingestions", limit=1)
         with path.open("rb") as content:
             told = _Told(content, size, progress) if progress is not None else content
             answer = self._session.send(
