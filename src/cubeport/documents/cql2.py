@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 from cubeport.documents.geojson import box_geometry
@@ -287,24 +287,16 @@ def _kind(value: Value) -> str | None:
     return None
 
 
-def _and(args: Sequence[Any], facts: Facts) -> bool | None:
-    known: bool | None = True
+def _joined(decides: bool, args: Sequence[Any], facts: Facts) -> bool | None:
+    """Return the value of ``and`` (false decides it) or of ``or`` (true does), in the logic of three values."""
+    unknown = False
     for each in args:
-        value = _value(each, facts)
-        if value is False:
-            return False
-        known = None if value is not True else known
-    return known
-
-
-def _or(args: Sequence[Any], facts: Facts) -> bool | None:
-    known: bool | None = False
-    for each in args:
-        value = _value(each, facts)
-        if value is True:
-            return True
-        known = None if value is not False else known
-    return known
+        value: object = _value(each, facts)
+        if not isinstance(value, bool):
+            unknown = True
+        elif value == decides:
+            return value
+    return None if unknown else not decides
 
 
 def _not(args: Sequence[Any], facts: Facts) -> bool | None:
@@ -477,8 +469,8 @@ def _temporal(test: Callable[[_Ends, _Ends], bool]) -> Callable[[Sequence[Any], 
 
 _OPERATORS: Mapping[str, Callable[[Sequence[Any], Facts], Value]] = {
     **{op: _compare(op) for op in ("=", "<>", "<", "<=", ">", ">=")},
-    "and": _and,
-    "or": _or,
+    "and": partial(_joined, False),
+    "or": partial(_joined, True),
     "not": _not,
     "isNull": _is_null,
     "in": _in,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any, Literal
 
 from cubeport.catalog.backend import CatalogBackend, Row
@@ -65,6 +66,34 @@ def announce(work: UnitOfWork, backend: CatalogBackend, before: CatalogRecord | 
     }
     # The number is assigned in the transaction, under its lock, so that numbers have the order of commits, without gaps.
     work.join(lambda: backend.rows.put(Row(CHANGE, new_id(), document, seq=backend.rows.next_seq(CHANGE))))
+
+
+def join_version(
+    work: UnitOfWork,
+    backend: CatalogBackend,
+    before: CatalogRecord | None,
+    after: CatalogRecord,
+    rows: Sequence[Row],
+    *,
+    seen: bool,
+) -> None:
+    """Add a new version to the commit of *work*: the dataset's record, the rows of the version, and the change for readers.
+
+    Parameters
+    ----------
+    before
+        The dataset's record as it is now; ``None`` for a new dataset.
+    seen
+        Whether readers of an existing dataset see another version afterwards.
+    """
+    if before is None:
+        work.add_record(after)
+    else:
+        work.update_record(after)
+    if before is None or seen:
+        announce(work, backend, before, after, "version" if before else "created")
+    for row in rows:
+        work.join(partial(backend.rows.put, row))
 
 
 def _shown(record: CatalogRecord | None) -> DatasetState | None:

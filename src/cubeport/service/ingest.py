@@ -37,7 +37,7 @@ from cubeport.errors import (
     TemplateChanged,
 )
 from cubeport.service import describe
-from cubeport.service.changes import Reason, announce
+from cubeport.service.changes import Reason, announce, join_version
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.fetching import TIMELESS, Asked, Taken, asked, runs, take
 from cubeport.service.ingestions import Action as PlannedAction
@@ -857,15 +857,10 @@ class Ingester:
             coverage=version.coverage,
             warnings=version.warnings,
         )
-        if making.dataset:
-            work.update_record(record)
-        else:
-            work.add_record(record)
+        rows = (version.row(record.id), cube.row(version.version_id, record.id))
         before = making.dataset.record if making.dataset else None
-        if before is None or DatasetState.of(record).latest == version.version_id:  # otherwise readers see no change
-            announce(work, self._catalog.backend, before, record, "version" if before else "created")
-        work.join(lambda: self._catalog.rows.put(version.row(record.id)))
-        work.join(lambda: self._catalog.rows.put(cube.row(version.version_id, record.id)))
+        seen = DatasetState.of(record).latest == version.version_id
+        join_version(work, self._catalog.backend, before, record, rows, seen=seen)
         work.join(lambda: complete(outcome))
         work.commit()
         return outcome

@@ -28,7 +28,7 @@ from cubeport.documents import native
 from cubeport.documents.texts import PublishedView, Texts
 from cubeport.errors import Conflict, DatasetExists, NotFound, SourceRejected, VersionRemoved
 from cubeport.service import describe
-from cubeport.service.changes import announce
+from cubeport.service.changes import announce, join_version
 from cubeport.service.datasets import Dataset, Datasets
 from cubeport.service.ingest import clearing
 from cubeport.service.ingestions import Scope
@@ -455,15 +455,9 @@ class Replicator:
             after = with_shown(record, pointed(state, version.version_id), description)
         else:
             after = with_state(record, state) if state.latest else with_shown(record, state, description)
-        if held:
-            work.update_record(after)
-        else:
-            work.add_record(after)
-        if held is None or publish:
-            announce(work, self._catalog.backend, held.record if held else None, after, "version" if held else "created")
         cube = Cube(description=description, documents=dict(measured.documents))
-        work.join(lambda: self._catalog.rows.put(version.row(after.id)))
-        work.join(lambda: self._catalog.rows.put(cube.row(version.version_id, after.id)))
+        rows = (version.row(after.id), cube.row(version.version_id, after.id))
+        join_version(work, self._catalog.backend, held.record if held else None, after, rows, seen=publish)
         work.commit()
 
 

@@ -10,9 +10,10 @@ import stat as modes
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Unpack
 
-from cubeport.catalog.artifacts.storage import Collision, StoragePlan, Stored, part_path, suffixed
+from cubeport.adapters.storage.settings import ConfiguredProfile, ProfileSettings
+from cubeport.catalog.artifacts.storage import StoragePlan, Stored, part_path, suffixed
 from cubeport.catalog.disk.durable import give_to_group, make_folder, make_folders, open_file, store_errors, sync, sync_folder
 from cubeport.catalog.disk.failpoints import passing
 from cubeport.catalog.models import LocalPathLocator, TargetKind
@@ -24,29 +25,14 @@ _TRIES = 20
 _NO_LINKS = {errno.EPERM, errno.EOPNOTSUPP, errno.EMLINK, errno.EXDEV, errno.ENOSYS}
 
 
-class LocalProfile:
+class LocalProfile(ConfiguredProfile):
     """Managed bytes below one folder."""
 
     unique_names = False
 
-    def __init__(
-        self,
-        name: str,
-        root: Path,
-        *,
-        writable: bool = True,
-        hash: str = "sha256",
-        directory: str | None = None,
-        filename: str | None = None,
-        collision: Collision = "suffix",
-    ) -> None:
-        self.name = name
+    def __init__(self, name: str, root: Path, **settings: Unpack[ProfileSettings]) -> None:
+        super().__init__(name, **settings)
         self.root = root
-        self.writable = writable
-        self.hash = hash
-        self.directory = directory
-        self.filename = filename
-        self.collision: Collision = collision
 
     def locator(self, path: str) -> LocalPathLocator:
         """Return the locator of a path relative to the root."""

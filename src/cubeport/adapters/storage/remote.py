@@ -12,10 +12,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal, Unpack
 
 from cubeport.adapters.storage.local import LocalProfile, LocalTarget
-from cubeport.catalog.artifacts.storage import Collision, StoragePlan, Stored
+from cubeport.adapters.storage.settings import ConfiguredProfile, ProfileSettings
+from cubeport.catalog.artifacts.storage import StoragePlan, Stored
 from cubeport.catalog.artifacts.writers import sha256_of
 from cubeport.catalog.disk.durable import make_folders, store_errors
 from cubeport.catalog.models import FSSpecLocator
@@ -25,7 +26,7 @@ SCRATCH = "_scratch"
 """The internal profile in which bytes for remote profiles are made. It contains no artifacts."""
 
 
-class RemoteProfile:
+class RemoteProfile(ConfiguredProfile):
     """Managed bytes below one fsspec URL."""
 
     unique_names = True
@@ -43,18 +44,9 @@ class RemoteProfile:
         scratch: LocalProfile,
         *,
         options: Mapping[str, Any] | None = None,
-        writable: bool = True,
-        hash: str = "sha256",
-        directory: str | None = None,
-        filename: str | None = None,
-        collision: Collision = "suffix",
+        **settings: Unpack[ProfileSettings],
     ) -> None:
-        self.name = name
-        self.writable = writable
-        self.hash = hash
-        self.directory = directory
-        self.filename = filename
-        self.collision: Collision = collision
+        super().__init__(name, **settings)
         self.scratch = scratch
         self._protocol = protocol
         self._options = dict(options or {})

@@ -50,14 +50,14 @@ class Polygon:
         return bool(self.shape.geom_type == "Polygon" and self.shape.equals(shapely.box(*self.shape.bounds)))
 
 
-def _resolve(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
-    return regions.around(description, labels, selection, Polygon(read(place["coords"])))
+def _polygon(place: Place) -> Polygon:
+    return Polygon(read(place["coords"]))
 
 
 def _settle(
     description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, deadline: Deadline
 ) -> Windows:
-    polygon = Polygon(read(place["coords"]))
+    polygon = _polygon(place)
     if description.spatial.family == "rectilinear" and polygon.is_box:
         # It selects the same cells as the box, so that an area equals the cube of the same box.
         return windows
@@ -68,6 +68,6 @@ QUERY = EdrQuery(
     name="area",
     text="Values of the cells whose centres are in a polygon",
     parameters=(Parameter("coords", "POLYGON((lon lat, …)); CRS84", partial(canonical, types=("Polygon", "MultiPolygon"))),),
-    resolve=_resolve,
+    resolve=regions.resolving(_polygon),
     settle=_settle,
 )

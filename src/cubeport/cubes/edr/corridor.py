@@ -10,12 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.edr import regions
+from cubeport.cubes.edr.distances import UNITS, distance, unit
 from cubeport.cubes.edr.geometry import canonical, read
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
-from cubeport.cubes.edr.radius import UNITS, Circle, distance
+from cubeport.cubes.edr.radius import Circle
 from cubeport.cubes.part import Deadline
-from cubeport.cubes.selection import Selection
-from cubeport.cubes.windows import Labels, Windows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -121,22 +120,6 @@ def _band(place: Place) -> Band:
     return Band(read(place["coords"]), float(place["corridor-width"]) * UNITS[place["width-units"]] / 2)
 
 
-def _units(text: str) -> str:
-    if text not in UNITS:
-        raise ValueError(f"must be one of {', '.join(UNITS)}")
-    return text
-
-
-def _resolve(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
-    return regions.around(description, labels, selection, _band(place))
-
-
-def _settle(
-    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, deadline: Deadline
-) -> Windows:
-    return regions.inside(description, labels, windows, selection, _band(place), deadline)
-
-
 def _link_variables(description: CubeDescription) -> Mapping[str, Any]:
     z = description.axis_of("z")
     return {"width_units": list(UNITS), "height_units": [z.units] if z is not None and z.units else []}
@@ -160,9 +143,9 @@ QUERY = EdrQuery(
     parameters=(
         Parameter("coords", "LINESTRING(lon lat, …); CRS84", _line),
         Parameter("corridor-width", "The whole width, above 0; heights are chosen with z", distance),
-        Parameter("width-units", ", ".join(UNITS), _units),
+        Parameter("width-units", ", ".join(UNITS), unit),
     ),
-    resolve=_resolve,
-    settle=_settle,
+    resolve=regions.resolving(_band),
+    settle=regions.settling(_band),
     link_variables=_link_variables,
 )

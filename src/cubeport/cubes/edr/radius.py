@@ -10,11 +10,10 @@ from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.edr import regions
+from cubeport.cubes.edr.distances import UNITS, distance, unit
 from cubeport.cubes.edr.geometry import canonical, read
 from cubeport.cubes.edr.query import EdrQuery, Parameter, Place
 from cubeport.cubes.part import Deadline
-from cubeport.cubes.selection import Selection, read_number
-from cubeport.cubes.windows import Labels, Windows
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -22,14 +21,10 @@ if TYPE_CHECKING:
 
     type Array = NDArray[Any]
 
-UNITS = {"m": 1.0, "km": 1000.0, "mi": 1609.344, "nmi": 1852.0}
-"""Metres in each unit of ``within-units``."""
 _DEGREE = 110_500.0
 """Less than the shortest degree of latitude on WGS 84 (110,574 m), so that a box in degrees surrounds the circle."""
 _SHORTEST_RADIUS = 6_335_000.0
 """Less than the smallest radius of curvature of WGS 84 (6,335,439 m), so that an angle computed with it is never too small."""
-_MOST_METRES = 20_100_000.0
-"""More than the distance from any place to its antipode."""
 _STRIP = 1 << 18
 """How many distances are computed at a time."""
 
@@ -96,30 +91,6 @@ def _circle(place: Place) -> Circle:
     return Circle(float(point.x), float(point.y), float(place["within"]) * UNITS[place["within-units"]])
 
 
-def distance(text: str) -> str:
-    """Return a distance in canonical form. Raises ValueError."""
-    length = read_number(text)
-    if not 0 < length <= _MOST_METRES:
-        raise ValueError("must be a distance above 0, and not longer than halfway round the earth")
-    return repr(length)
-
-
-def _units(text: str) -> str:
-    if text not in UNITS:
-        raise ValueError(f"must be one of {', '.join(UNITS)}")
-    return text
-
-
-def _resolve(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
-    return regions.around(description, labels, selection, _circle(place))
-
-
-def _settle(
-    description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, deadline: Deadline
-) -> Windows:
-    return regions.inside(description, labels, windows, selection, _circle(place), deadline)
-
-
 def _link_variables(_: CubeDescription) -> Mapping[str, Any]:
     return {"within_units": list(UNITS)}
 
@@ -130,9 +101,9 @@ QUERY = EdrQuery(
     parameters=(
         Parameter("coords", "POINT(lon lat); CRS84", partial(canonical, types=("Point",))),
         Parameter("within", "The distance, above 0", distance),
-        Parameter("within-units", ", ".join(UNITS), _units),
+        Parameter("within-units", ", ".join(UNITS), unit),
     ),
-    resolve=_resolve,
-    settle=_settle,
+    resolve=regions.resolving(_circle),
+    settle=regions.settling(_circle),
     link_variables=_link_variables,
 )

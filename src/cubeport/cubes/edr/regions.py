@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from cubeport.cubes.cells import exact
 from cubeport.cubes.description import Axis, CubeDescription
 from cubeport.cubes.edr.cells import containing, masked
+from cubeport.cubes.edr.query import Place, Resolve, Settle
 from cubeport.cubes.part import Deadline
 from cubeport.cubes.resolve import resolve
 from cubeport.cubes.selection import Selection
@@ -40,6 +41,26 @@ class Region(Protocol):
 
     def anywhere(self, lon: Array, lat: Array, deadline: Deadline) -> Array:
         """Return which positions are in the region. *lon*, *lat* and the result have the same shape."""
+
+
+def resolving(region_of: Callable[[Place], Region]) -> Resolve:
+    """Return the ``resolve`` of a query whose place is a region: :func:`around`."""
+
+    def resolve_region(description: CubeDescription, labels: Labels, selection: Selection, place: Place) -> Windows:
+        return around(description, labels, selection, region_of(place))
+
+    return resolve_region
+
+
+def settling(region_of: Callable[[Place], Region]) -> Settle:
+    """Return the ``settle`` of a query whose place is a region: :func:`inside`."""
+
+    def settle_region(
+        description: CubeDescription, labels: Labels, windows: Windows, selection: Selection, place: Place, deadline: Deadline
+    ) -> Windows:
+        return inside(description, labels, windows, selection, region_of(place), deadline)
+
+    return settle_region
 
 
 def around(description: CubeDescription, labels: Labels, selection: Selection, region: Region) -> Windows:
