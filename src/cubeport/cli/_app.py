@@ -1,4 +1,6 @@
-"""The command line as a whole: global flags anywhere, our commands, those of the service and of plugins, and the exit code."""
+"""The whole command line: global flags at any position, our commands, the commands of the service and of plugins, and the exit
+code.
+"""
 
 # ruff: noqa: ARG001 (the root callback's parameters are declared for the parser; `_remember` takes their values)
 from __future__ import annotations
@@ -19,11 +21,11 @@ from cubeport.cli._session import Session, Wiring
 from cubeport.errors import Usage
 
 CORE = ("records", "looks", "batch", "keeping", "selecting")
-"""The modules of the core's commands, each with ``register(app)``; the order is that of the help."""
+"""The modules of the core's commands, in the order of the help. Each has ``register(app)``."""
 
 
 def build(wiring: Wiring) -> typer.core.TyperGroup:
-    """Return the whole command line; every command takes the global flags, unless it has one of that name itself."""
+    """Return the whole command line. Every command accepts the global flags, unless it has its own flag with the same name."""
     app = typer.Typer(rich_markup_mode=None)
     for module in CORE:
         import_module(f"cubeport.cli.{module}").register(app)
@@ -44,7 +46,7 @@ def build(wiring: Wiring) -> typer.core.TyperGroup:
 
 
 def group(app: typer.Typer, name: str) -> typer.Typer:
-    """Return the group of commands that was added under *name*, so that another module can add to it: ``export``, ``schema``."""
+    """Return the group of commands with this name, so that another module can add commands to it: ``export``, ``schema``."""
     found = (each.typer_instance for each in reversed(app.registered_groups) if each.name == name)
     return next(each for each in found if each is not None)
 
@@ -52,7 +54,7 @@ def group(app: typer.Typer, name: str) -> typer.Typer:
 def run(wiring: Wiring, arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    # What is wrong with the line itself must be told in the form that it asks for, whether or not it could be read so far.
+    # A problem of the command line must be reported in the requested form, even if the flags could not be read yet.
     session = Session(wiring, replace(wiring.environment, json="--json" in arguments, plugins=_plugins(wiring, arguments)))
     session.arguments = tuple(arguments)
     try:
@@ -75,7 +77,7 @@ def _plugins(wiring: Wiring, arguments: Sequence[str]) -> bool:
 
 
 def _remember(ctx: typer.Context, param: typer.CallbackParam, value: Any) -> None:
-    """Keep a global flag that was given, before or after the command's name; the later one wins."""
+    """Store a global flag, given before or after the command's name. The later one wins."""
     session = ctx.find_root().obj
     if value is None or value is False or not isinstance(session, Session):
         return
@@ -131,7 +133,9 @@ _GLOBAL = frozenset({"instance", "json", "user", "no_plugins", "quiet", "verbose
 
 
 class _Commands(MutableMapping[str, Any]):
-    """The root's commands by name. Each is made when it is first used: to make all of them takes longer than most take to run."""
+    """The root's commands by name. Each is made when it is first used, because making all of them takes longer than most commands
+    run.
+    """
 
     def __init__(self, app: typer.Typer, finish: Callable[[str, Any], None]) -> None:
         names = {each.name or typer.main.get_command_name(_name(each)): each for each in app.registered_commands}
@@ -188,7 +192,7 @@ def _make(name: str, registered: Any) -> Any:
 
 
 def _finish(root: typer.core.TyperGroup, name: str, command: Any) -> None:
-    """Give a command the global flags, its examples, and values in plain words; so each command of a group."""
+    """Add the global flags, the examples and plain names of values to a command, or to each command of a group."""
     taken = {each for param in command.params for each in param.opts}
     _help.shown_in_words(command.params)
     for param in (each for each in root.params if each.name in _GLOBAL):
@@ -205,7 +209,7 @@ def _finish(root: typer.core.TyperGroup, name: str, command: Any) -> None:
 
 
 class _Root(typer.core.TyperGroup):
-    """The root, which asks for the groups of plugins only when it needs them."""
+    """The root, which loads the command groups of plugins only when it needs them."""
 
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
@@ -215,7 +219,7 @@ class _Root(typer.core.TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt as exc:
-            # What was interrupted may have noted what became of it; a bar may stand on this line.
+            # The interrupted command may have recorded its outcome. A progress bar may be on this line.
             ctx.obj.note("\n" + "\n".join(getattr(exc, "__notes__", None) or ["Interrupted."]))
             raise typer.Exit(_output.INTERRUPTED) from exc
 
@@ -229,7 +233,7 @@ class _Root(typer.core.TyperGroup):
 
     def list_commands(self, ctx: Any) -> list[str]:
         self._add_plugins(ctx)
-        return list(self.commands)  # names alone: typer asks for the commands as well, which makes them all
+        return list(self.commands)  # only names: typer's method would make all commands
 
     def _add_plugins(self, ctx: Any) -> None:
         if not isinstance(ctx.obj, Session) or not ctx.obj.options.plugins:

@@ -1,4 +1,4 @@
-"""What help says besides flags: the groups of commands, an example of each, and the first thing that ``cubeport`` prints."""
+"""The parts of help other than flags: the groups of commands, examples, and the text that ``cubeport`` alone prints."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ cubeport publishes NetCDF and Zarr data as STAC, Zarr over HTTP and OGC API.
 
 To list all commands, run cubeport --help. For help and examples, run for instance cubeport ingest -h.
 """
-"""Printed by ``cubeport`` alone: the three things that most people want."""
+"""Printed by ``cubeport`` alone: the three most common tasks."""
 
 GROUPS: Mapping[str, Sequence[str]] = {
     "Publish data": (
@@ -43,7 +43,7 @@ GROUPS: Mapping[str, Sequence[str]] = {
         "convert", "migrate",
     ),
 }  # fmt: skip
-"""Commands by what people want to do, publishing first. A command that is in none is listed last."""
+"""Commands by task, publishing first. A command in no group is listed last."""
 
 EXAMPLES: Mapping[str, Sequence[str]] = {
     "demo": ("cubeport demo", "cubeport demo /tmp/cubes --port 0 --no-serve"),
@@ -151,20 +151,20 @@ EXAMPLES: Mapping[str, Sequence[str]] = {
     "convert": ("cubeport convert --to tinydb",),
     "migrate": ("cubeport migrate",),
 }
-"""Lines that work when pasted, given that the names in them exist. A test reads each as the command line would."""
+"""Lines that work when pasted, if the names in them exist. A test parses each line."""
 
 _SHOWN_AS = {"str": "TEXT", "int": "N", "float": "NUMBER", "Path": "PATH", "list": "TEXT"}
 
 
 def add_examples(name: str, command: Any) -> None:
-    """Give a command its examples and the line about global flags, which its own list of options leaves out."""
+    """Add the examples to a command, and the line about global flags, which are not in its list of options."""
     lines = [f"  {each}" for each in EXAMPLES.get(name, ())]
     examples = "\b\nExamples:\n" + "\n".join(lines) + "\n\n" if lines else ""
     command.epilog = examples + "Every command also takes --instance, --json, --quiet and the other options of cubeport --help."
 
 
 def shown_in_words(params: Sequence[Any]) -> None:
-    """Name values in plain words: ``--title TEXT`` and ``FILE...``, not the names of Python types."""
+    """Give values plain names: ``--title TEXT`` and ``FILE...``, not the names of Python types."""
     for param in params:
         if param.param_type_name == "argument":
             param.metavar = param.display_name_raw.strip("[].…")
@@ -183,14 +183,14 @@ def shown_in_words(params: Sequence[Any]) -> None:
 
 
 def hidden(param: Any) -> Any:
-    """Return the same option, read by the parser and not listed."""
+    """Return the same option, accepted by the parser but not listed."""
     twin = copy.copy(param)
     twin.hidden = True
     return twin
 
 
 def write_groups(group: Any, ctx: Any, formatter: Any) -> None:
-    """Write the commands of the root, by what people want to do."""
+    """Write the commands of the root, grouped by task."""
     left = dict.fromkeys(group.list_commands(ctx))
     sections = [(title, [name for name in names if name in left]) for title, names in GROUPS.items()]
     grouped = {name for _, names in sections for name in names}

@@ -1,4 +1,4 @@
-"""What commands print: results as JSON or plain text, problems as ``error[kind]: …``, and the exit code of each."""
+"""The output of commands: results as JSON or plain text, problems as ``error[kind]: …``, and exit codes."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ EXIT_CODES: Mapping[type[CubeportError], int] = {
     Refused: 5,
     Unavailable: 6,
 }
-"""By group, found along the class's MRO. Beside them: 0 done, 1 findings, 130 interrupted."""
+"""Exit codes by group of problems, found along the class's MRO. Others: 0 done, 1 findings, 130 interrupted."""
 
 INTERRUPTED = 130
 BROKEN_PIPE = 141
-"""What a shell says of a process whose reader went away."""
+"""The exit code in a shell of a process whose reader has closed the pipe."""
 
 
 def exit_code(exc: CubeportError) -> int:
@@ -43,7 +43,7 @@ def problem(exc: CubeportError) -> str:
 
 
 def plain(value: Any) -> Any:
-    """Return a twin's result as JSON values: what ``--json`` prints."""
+    """Return a twin's result as JSON values, as ``--json`` prints them."""
     from cubeport.catalog.forms.canonical import json_value
 
     if hasattr(value, "to_mapping"):
@@ -58,11 +58,13 @@ def plain(value: Any) -> Any:
 
 
 _JOINERS = "\u200c\u200d"
-"""Zero-width non-joiner and joiner: Persian, Hindi and emoji are spelled with them, and they drive no terminal."""
+"""Zero-width non-joiner and joiner: Persian, Hindi and emoji need them, and they cannot control a terminal."""
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """Return *text* without what could drive a terminal; records may come from anybody. A line feed in it shows as ``↵``."""
+    """Return *text* without characters that control a terminal, because records can come from anybody. A line feed is shown as
+    ``↵``.
+    """
     return "".join(
         c
         if (lines and c == "\n") or c in _JOINERS or unicodedata.category(c) not in ("Cc", "Cs", "Cf", "Zl", "Zp")
@@ -74,7 +76,7 @@ def printable(text: str, *, lines: bool = False) -> str:
 
 
 def cell(value: Any) -> str:
-    """Return a value as it is in a table: nothing for null, lists with commas, objects as JSON."""
+    """Return a value for a table: an empty text for null, lists with commas, objects as JSON."""
     match value:
         case None:
             return ""
@@ -90,7 +92,7 @@ def cell(value: Any) -> str:
 
 
 def table(rows: Iterable[Sequence[Any]], header: Sequence[str], *, width: int | None = None) -> str:
-    """Return aligned columns. On a terminal they are cut to its width: the first and the last last."""
+    """Return aligned columns. On a terminal they are cut to its width; the first and the last column are cut last."""
     cells = [[name.upper() for name in header], *([cell(value) for value in row] for row in rows)]
     if len(cells) == 1:
         return ""
@@ -138,7 +140,9 @@ def tree(value: Any, indent: int = 0) -> str:
 
 
 def _csv_cell(value: Any) -> str:
-    """Return a value as it is: a file is not a terminal. Lists of plain values are joined by ``; ``, as names hold commas."""
+    """Return a value unchanged, because a file is not a terminal. Lists of plain values are joined by ``; ``, because names can
+    contain commas.
+    """
     match value:
         case str():
             return value
@@ -152,7 +156,9 @@ def _csv_cell(value: Any) -> str:
 
 
 def csv_text(rows: Iterable[Sequence[Any]], header: Sequence[str]) -> str:
-    """Return RFC 4180 lines, each ended by a line feed; a cell that a spreadsheet would run as a formula is quoted by ``'``."""
+    """Return RFC 4180 lines, but with line feeds at the ends. A cell that a spreadsheet would run as a formula begins with
+    ``'``.
+    """
     import csv
     import io
 

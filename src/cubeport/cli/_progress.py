@@ -1,4 +1,4 @@
-"""How far long work is: one bar on a terminal, with files, bytes and the time left; elsewhere one line for each phase."""
+"""Progress of long operations: on a terminal one bar with files, bytes and the time left, elsewhere one line for each phase."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _WORDS = {
     "sealing": "finishing",
     "committing": "publishing",
 }
-"""What a phase is called for people."""
+"""The names of phases for people."""
 
 _IN_BYTES = ("writing", "measuring", "fetching")
 
@@ -44,7 +44,7 @@ class ProgressDisplay:
     _last: str = field(default="")
 
     def file(self, number: int, total: int, name: str) -> None:
-        """Say that the *number*-th of *total* files is next."""
+        """Report that the *number*-th of *total* files is next."""
         if self.bar is None:
             return
         if self._files is None:
@@ -52,7 +52,7 @@ class ProgressDisplay:
         self.bar.update(self._files, completed=number - 1, amount=f"{number} of {total}: {name}")
 
     def listener(self, name: str | None = None) -> Listener | None:
-        """Return what an ingestion reports to, or ``None`` where nobody wants to see it."""
+        """Return the object to which an ingestion reports, or ``None`` if progress is not shown."""
         if self.bar is None and not self.lines:
             return None
         self._last = ""
@@ -98,20 +98,20 @@ def shown(session: Session) -> Iterator[ProgressDisplay]:
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-    columns = (  # phases whose length is unknown show a moving bar and no number
+    columns = (  # a phase of unknown length shows a moving bar and no number
         TextColumn("{task.description:<12}"),
         BarColumn(bar_width=30),
         TextColumn("{task.fields[amount]}", markup=False),
         TimeRemainingColumn(compact=True),
     )
-    # What is printed meanwhile goes above the bar, unless stdout is a file.
+    # Output that is printed meanwhile goes above the bar, unless stdout is a file.
     terminal = sys.stdout.isatty()
     with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=terminal) as bar:
         yield ProgressDisplay(bar)
 
 
 def _size(number: int) -> str:
-    """Return bytes in the unit that is read best: ``379 MB``."""
+    """Return bytes in a readable unit: ``379 MB``."""
     value = float(number)
     for unit in ("B", "kB", "MB", "GB"):
         if value < 1000:

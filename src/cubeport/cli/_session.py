@@ -1,4 +1,4 @@
-"""One run of the command line: its global flags, the catalog that it opens once, and what it prints."""
+"""One run of the command line: its global flags, the catalog that it opens once, and its output."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from cubeport.catalog.plugins import Plugins
 
 MARK = ".cubeport"
-"""The folder that makes its parent a catalog."""
+"""The folder that marks its parent as a catalog."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,18 +42,18 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class ServiceParts:
-    """What ``main`` hands to the service's commands."""
+    """The functions that ``main`` passes to the service's commands."""
 
     serve: Callable[..., int]
-    """``(root, *, announce, jobs, **flags)``: serve until a signal, return the exit code."""
+    """``(root, *, announce, jobs, **flags)``: serves until a signal, and returns the exit code."""
     prepare: Callable[[Path, str], None]
-    """``(root, catalog)``: make the folder an instance with the sample templates; nothing that is there is changed."""
+    """``(root, catalog)``: makes the folder an instance with the sample templates. Does not change existing files."""
     demo: Sequence[Mapping[str, Any]]
     """The requests that the demonstration ingests."""
     find: Callable[[Iterable[str]], Found]
-    """``(names)``: the files and Zarr folders that the caller's names, globs and folders mean."""
+    """``(names)``: the files and Zarr folders for the caller's names, globs and folders."""
     check: Callable[[Path], Sequence[str]]
-    """``(root)``: each problem of the instance's configuration, as one line with its place."""
+    """``(root)``: the problems of the instance's configuration, each as one line with its position."""
 
 
 class Found(Protocol):
@@ -65,36 +65,37 @@ class Found(Protocol):
 
     @property
     def skipped(self) -> Sequence[Path]:
-        """Files of the folders that were walked whose content has no known format."""
+        """Files in the walked folders that have no known format."""
 
 
 @dataclass(frozen=True, slots=True)
 class Wiring:
-    """What ``main`` hands to the command line, which itself knows no adapters."""
+    """The functions that ``main`` passes to the command line, which itself imports no adapters."""
 
     open_catalog: Callable[..., Catalog]
     """``(root, *, read_only, user_id, plugins, command)``."""
     create_catalog: Callable[..., Catalog]
     """``(root, *, catalog, user_id, plugins, command)``."""
     registers: tuple[Callable[[typer.Typer], None], ...] = ()
-    """Each adds commands: ``register(app)``. A name registered again replaces the earlier command."""
+    """Functions ``register(app)`` that add commands. A command replaces an earlier one with the same name."""
     plugins: Callable[[Path | None], Plugins] | None = None
-    """``(root)``: the plugins, those apart that the catalog at *root* disables; asked only where they are needed."""
+    """``(root)``: the plugins, without those that the catalog at *root* disables. Called only if plugins are needed."""
     migrate: Callable[[Path], Any] | None = None
-    """``(root)``: ``migrate``, for a catalog that cannot be opened before."""
+    """``(root)``: ``migrate``, for a catalog that cannot be opened before it is migrated."""
     connect: Callable[[Session], Any] | None = None
-    """What ``session.service`` is: the service's twin on this instance."""
+    """Makes ``session.service``, the service's twin on this instance."""
     init_service: Callable[..., Mapping[str, Any]] | None = None
-    """``(session, root, *, catalog, allow_roots, allow_origins)``: what ``init`` adds; returns members of its result."""
+    """``(session, root, *, catalog, allow_roots, allow_origins)``: the service's part of ``init``; returns members of its
+    result."""
     service: Callable[[], ServiceParts] | None = None
-    """Gives what ``serve``, ``demo`` and ``ingest`` need besides the catalog."""
+    """Returns the parts that ``serve``, ``demo`` and ``ingest`` need in addition to the catalog."""
     environment: Options = field(default_factory=Options)
-    """What the flags are where they are not given."""
+    """The default values of the flags."""
 
 
 @dataclass(slots=True)
 class Session:
-    """What a command gets as ``ctx.obj``."""
+    """The value of ``ctx.obj`` in a command."""
 
     wiring: Wiring
     options: Options
@@ -108,7 +109,7 @@ class Session:
 
     @property
     def root(self) -> Path:
-        """The instance: the flag, else the environment, else the nearest folder upwards that has a catalog.
+        """The instance: from the flag, else from the environment, else the nearest parent folder that has a catalog.
 
         Raises
         ------
@@ -131,12 +132,12 @@ class Session:
         return self.holds(self.wiring.open_catalog(self.root, read_only=read_only, **how), read_only=read_only)
 
     def create(self, root: Path, *, catalog: str, **choices: Any) -> Catalog:
-        """Make a catalog and take it into this run."""
+        """Make a catalog and use it in this run."""
         how = {"user_id": self.options.user, "plugins": self.options.plugins, "command": self.command}
         return self.holds(self.wiring.create_catalog(root, catalog=catalog, **choices, **how))
 
     def holds(self, catalog: Catalog, *, read_only: bool = False) -> Catalog:
-        """Take the catalog into this run, which closes it; each broken plugin is a line on stderr."""
+        """Use the catalog in this run, which closes it at the end. Each broken plugin is reported in a line on stderr."""
         self._stack.callback(catalog.close)
         self._catalog = (read_only, catalog)
         if not read_only:
@@ -151,7 +152,7 @@ class Session:
 
     @property
     def plugins(self) -> Plugins:
-        """The plugins of this run, found once; each broken one is a line on stderr."""
+        """The plugins of this run, found once. Each broken plugin is reported in a line on stderr."""
         if self._plugins is None:
             from cubeport.catalog.plugins import Plugins
 
@@ -168,7 +169,7 @@ class Session:
 
     @property
     def parts(self) -> ServiceParts:
-        """The service's parts. Raises Usage where the command line has none."""
+        """The service's parts. Raises Usage if the command line has none."""
         if self.wiring.service is None:
             raise Usage(f"{self.command} needs the service, which is not part of this command line.")
         return self.wiring.service()
@@ -185,7 +186,7 @@ class Session:
         return self._service
 
     def close(self) -> None:
-        """Close what was opened, the last first."""
+        """Close everything that was opened, in reverse order."""
         self._stack.close()
 
     # --- results on stdout, the rest on stderr -----------------------------------------------------------------------
@@ -224,17 +225,17 @@ class Session:
             raise typer.Exit(_output.BROKEN_PIPE) from None
 
     def note(self, text: str) -> None:
-        """Say something on stderr, unless ``--quiet``."""
+        """Print a note on stderr, unless ``--quiet``."""
         if not self.options.quiet:
             sys.stderr.write(_output.printable(text, lines=True) + "\n")
 
     def warn(self, warnings: Iterable[str]) -> None:
-        """Say each warning on stderr, even with ``--quiet``: somebody has to know."""
+        """Print each warning on stderr, even with ``--quiet``."""
         for warning in warnings:
             sys.stderr.write(f"warning: {_output.printable(warning)}\n")
 
     def confirm(self, question: str, *, yes: bool) -> None:
-        """Ask on a terminal; elsewhere ``--yes`` is needed."""
+        """Ask for confirmation on a terminal. Elsewhere ``--yes`` is required."""
         if yes:
             return
         if not sys.stdin.isatty():
@@ -243,7 +244,7 @@ class Session:
             raise typer.Exit(_output.INTERRUPTED)
 
     def fail(self, exc: BaseException) -> int:
-        """Print the problem and return its exit code; what nobody foresaw is logged whole and shown short."""
+        """Print the problem and return its exit code. An unexpected error is logged in full and printed in short."""
         if not isinstance(exc, CubeportError):
             exc = self._unforeseen(exc)
         elif isinstance(exc, PluginFailed) and self.options.verbose:
@@ -280,7 +281,7 @@ class Session:
 
 
 def _extra_of(module: str) -> str | None:
-    """Return the smallest extra of ours that brings *module*, by the package's own metadata."""
+    """Return the smallest extra of cubeport that installs *module*, by the package's own metadata."""
     from collections import Counter
     from importlib.metadata import requires
 
@@ -298,7 +299,7 @@ def _extra_of(module: str) -> str | None:
 
 @contextmanager
 def _logged(catalog: Catalog) -> Iterator[None]:
-    """Take what libraries log and warn into the event log, while the catalog is open: the screen is for results and problems."""
+    """Write logs and warnings of libraries to the event log while the catalog is open. The screen is for results and problems."""
     from cubeport.catalog.events import LoggingBridge
 
     bridge = LoggingBridge(catalog.events)

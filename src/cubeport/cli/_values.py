@@ -1,4 +1,4 @@
-"""What flags say, as values that the twins take."""
+"""Convert the texts of flags to values for the twins."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def is_url(text: str) -> bool:
 
 
 def is_path(text: str) -> bool:
-    """Return whether *text* is written as a path, or is one that exists: then it does not name a record."""
+    """Return whether *text* has the form of a path, or is an existing path. Then it does not name a record."""
     return ("/" in text and "://" not in text and not text.startswith("file:")) or Path(text).exists()
 
 
 def name_and_version(name: str, version: str | None) -> tuple[str, str | None]:
-    """Return both of ``NAME@VERSION``, or of the two given apart."""
+    """Return name and version of ``NAME@VERSION``, or of two separate texts."""
     plain, at, inside = name.partition("@")
     if at and version is not None:
         raise Usage("The version is given twice.")
@@ -33,7 +33,9 @@ def name_and_version(name: str, version: str | None) -> tuple[str, str | None]:
 def metadata_of(
     assignments: Iterable[str], file: Path | None = None, *, texts: Iterable[str] = (), documents: Iterable[str] = ()
 ) -> dict[str, Any]:
-    """Return what ``--meta-file``, ``--meta``, ``--meta-text`` and ``--meta-json`` say together; a flag wins over the file."""
+    """Return the metadata from ``--meta-file``, ``--meta``, ``--meta-text`` and ``--meta-json``. Flags have precedence over the
+    file.
+    """
     from cubeport.catalog.hooks import set_paths
     from cubeport.catalog.query import parse_assignment, read_assigned, read_json
 
@@ -48,7 +50,7 @@ def metadata_of(
 
 
 def mapping_from(path: Path) -> dict[str, Any]:
-    """Return the object in a JSON or YAML file. Raises Usage when there is none."""
+    """Return the object in a JSON or YAML file. Raises Usage if there is none."""
     try:
         if path.suffix.lower() == ".json":
             value = strict_json(path.read_text("utf-8"))
@@ -112,7 +114,7 @@ def terms_of(terms: Sequence[str] | None, negated: Sequence[str] | None) -> list
 
 
 def only_one(**given: Any) -> str | None:
-    """Return the name of the one flag that was given. Raises Usage when there are two."""
+    """Return the name of the one flag that was given. Raises Usage if there are two."""
     names = [name for name, value in given.items() if value]
     if len(names) > 1:
         raise Usage(f"--{names[0].replace('_', '-')} and --{names[1].replace('_', '-')} cannot be combined.")
@@ -120,7 +122,7 @@ def only_one(**given: Any) -> str | None:
 
 
 def seconds_of(text: str) -> float:
-    """Return the seconds of an age or a span: ``90``, ``30m``, ``24h``, ``7d``."""
+    """Return the seconds of an age or a duration: ``90``, ``30m``, ``24h``, ``7d``."""
     units = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 604_800}
     number, unit = (text[:-1], text[-1]) if text[-1:] in units else (text, "s")
     try:
@@ -133,7 +135,9 @@ def seconds_of(text: str) -> float:
 
 
 def column(record: Any, field: str) -> Any:
-    """Return what *record* says at a field as a search names it; a list for lists on the way, ``None`` where it says nothing."""
+    """Return the value of a field of *record*, named as in a search. A list for lists in the path, ``None`` if there is no
+    value.
+    """
     from cubeport.catalog.query import resolve, split_field
 
     steps: tuple[str, ...] = resolve(split_field(field))

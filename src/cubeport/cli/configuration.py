@@ -1,4 +1,4 @@
-"""What an instance is configured with: ``templates``, ``extents``, ``check-config``."""
+"""Commands for the configuration of an instance: ``templates``, ``extents``, ``check-config``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Datasets: listed, described, published, unpublished, deleted, restored; their versions."""
+"""Commands for datasets and their versions: list, describe, publish, unpublish, delete, restore."""
 
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ def _versions_named(old: str, new: str | None, newer: str | None) -> tuple[str, 
 
 
 def _told(found: Difference) -> str:
-    """Return the difference for people, a line a fact."""
+    """Return the difference for people, one fact on each line."""
     if found.equal:
         return "The versions are equal in every coordinate, value and attribute."
     lines = []
@@ -283,7 +283,9 @@ def changes(
 
 
 def _version(session: Session, dataset_id: str, name: str) -> str:
-    """Return the version id that *name* begins, else *name*: a tag, ``latest``, or what the service says is unknown."""
+    """Return the version id that begins with *name*, else *name*: a tag, ``latest``, or a name that the service reports as
+    unknown.
+    """
     if len(name) < 4 or len(name) >= 32 or set(name) - set("0123456789abcdef"):
         return name
     found = [state.version_id for state, _ in session.service.versions(dataset_id, limit=1000) if state.version_id.startswith(name)]
@@ -339,7 +341,9 @@ def restore(
 
 
 def whole_version(service: Service, dataset_id: str, name: str) -> str:
-    """Return the version of a dataset whose id begins with *name*, 4 characters or more; a tag stays. Raises AmbiguousId."""
+    """Return the version of a dataset whose id begins with *name* (at least 4 characters). A tag is returned unchanged. Raises
+    AmbiguousId.
+    """
     if len(name) < 4 or not set(name) <= set("0123456789abcdef") or name in service.dataset(dataset_id).state.tags:
         return name
     found = [state.version_id for state, _ in service.versions(dataset_id, limit=1000) if state.version_id.startswith(name)]
@@ -349,7 +353,7 @@ def whole_version(service: Service, dataset_id: str, name: str) -> str:
 
 
 def _facts(document: dict[str, Any]) -> str:
-    """Return what a person wants to know of a dataset; ``--json`` has all of it."""
+    """Return the main facts about a dataset for people; ``--json`` has all."""
     extent = document["extent"]
     space = extent.get("spatial_wgs84") or extent.get("spatial")
     box = (
@@ -412,7 +416,7 @@ def usage(ctx: typer.Context) -> None:
 
 
 def _found(session: Session, name: str) -> CatalogRecord | None:
-    """Return the record that a name means, if any: a deleted dataset has given up its id, so its name means none."""
+    """Return the record that a name means, if any. A deleted dataset has no id any longer, so its name means none."""
     try:
         return session.catalog().get(name)
     except RecordNotFound:

@@ -249,7 +249,7 @@ def update(
 
 
 def _address(sources: Sequence[str], asset: str | None) -> str | None:
-    """Return the address that is meant, ``None`` for files. Raises Usage for several, or an asset of a file."""
+    """Return the address if the name is one, ``None`` for files. Raises Usage for several addresses, or for an asset of a file."""
     from cubeport.service.ingestions import is_address
 
     addresses = [each for each in sources if is_address(each) and not Path(each).exists()]
@@ -273,12 +273,12 @@ def _block(address: str, asset: str | None, group: str | None, keys: Mapping[str
 
 
 def _is_template(sources: Sequence[str], *, of_files: bool) -> bool:
-    """Return whether a template is meant: one name that a template can have, with no file there and no flag of files given."""
+    """Return whether the name means a template: a single valid template id, no file with that name, and no flag for files."""
     return not of_files and len(sources) == 1 and not Path(sources[0]).exists() and bool(_TEMPLATE.fullmatch(sources[0]))
 
 
 def _which(session: Session, sources: Sequence[str], found: Found) -> Usage:
-    """Return the question that only the caller can answer, with both answers ready to paste."""
+    """Return the question for the caller, with both answers ready to paste."""
     written = list(session.arguments)
     at = next((i for i, word in enumerate(written) if word in sources), len(written))
     given = set(sources)
@@ -318,7 +318,7 @@ def _run(session: Session, request: Mapping[str, Any], files: Mapping[str, Any],
 
 @dataclass(frozen=True, slots=True)
 class _Each:
-    """What became of one file of many."""
+    """The result for one file of many."""
 
     file: Path
     dataset_id: str | None
@@ -345,7 +345,9 @@ class _Each:
 
 
 def _each(session: Session, found: Found, pattern: str | None, request: Mapping[str, Any], of_files: Mapping[str, Any]) -> int:
-    """Ingest every file as a dataset of its own. One that is refused refuses itself only; a second run goes on."""
+    """Ingest every file as its own dataset. A refused file does not stop the others, and a second run ingests the remaining
+    files.
+    """
     _tell_skipped(session, found)
     pattern = "{stem}" if pattern is None else pattern
     _names.check_pattern(pattern)
@@ -366,9 +368,9 @@ def _each(session: Session, found: Found, pattern: str | None, request: Mapping[
 
 
 class _Several:
-    """Ingests several files at once, as many as there are cores, each in a thread and children of its own.
+    """Ingests several files at once, as many as there are cores, each with its own thread and children.
 
-    Leaving the context before the end, as Ctrl-C does, cancels the running ones, and starts no further ones.
+    If the context is left early, as by Ctrl-C, the running ingestions are cancelled and no further ones start.
     """
 
     def __init__(
@@ -392,8 +394,8 @@ class _Several:
                         exc.add_note(note)
 
     def results(self) -> Iterator[_Each]:
-        """Yield what became of each file, in their order."""
-        _ = self._session.service  # opened here: it is every thread's
+        """Yield the result for each file, in their order."""
+        _ = self._session.service  # opened here, because all threads use it
         taken: dict[str, Path] = {}
         waiting: deque[Future[_Each]] = deque()
         for path in self._files:
@@ -434,7 +436,7 @@ class _Several:
 
 
 _AHEAD = 64
-"""Files that may be begun before the first of them has been told of."""
+"""Most files that are begun before the result of the first is reported."""
 
 
 def _outcome(done: Ingestion) -> str:
@@ -474,7 +476,7 @@ def _keys(text: str | None) -> dict[str, str]:
 
 
 def _step(text: str, flag: str) -> Any:
-    """Return a step as its YAML says it: a mapping of one key, or a word."""
+    """Return a step as in YAML: a mapping with one key, or a word."""
     from cubeport.catalog.forms import strictyaml
 
     value = strictyaml.parse(text, flag).value
@@ -486,7 +488,7 @@ def _step(text: str, flag: str) -> Any:
 def _template_fields(
     file: str | None, title: str | None, license: str | None, period_type: str | None, variables: str | None, chunks: str | None
 ) -> dict[str, Any]:
-    """Return the template fields that a file of them says, and the flags above that."""
+    """Return the template fields from a file, replaced by the flags."""
     from cubeport.catalog.forms import strictyaml
 
     written: dict[str, Any] = {}

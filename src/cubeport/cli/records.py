@@ -158,7 +158,7 @@ def _add_path(
 
     if unzip and mode is not None and mode != "copy":
         raise Usage(f"--unzip writes another file, so it cannot be combined with --{mode}.")
-    # Whether it is there is the twin's to find: what it refuses is in the event log.
+    # The twin checks whether it exists, because its refusals are in the event log.
     path = PathSource(Path(source).absolute(), "zip_file") if unzip else Path(source)
     if to is None:
         return catalog.add_file(path, metadata, operation=mode or "copy", filename=filename, **said)
@@ -308,7 +308,7 @@ def show(
 
 
 def _version_of(catalog: Any, name: str) -> Any:
-    """Return the record of a name, or with ``NAME@VERSION`` as it was then; a key may have an ``@`` too."""
+    """Return the record of a name, or its earlier state for ``NAME@VERSION``. A key can also contain an ``@``."""
     plain, at, version = name.rpartition("@")
     try:
         return catalog.get(name)
@@ -350,7 +350,7 @@ def operations_table(operations: Iterable[Any]) -> str:
 
 
 def error_of(operation: Any) -> str | None:
-    """Return kind and words of what ended an operation."""
+    """Return kind and message of the problem that ended an operation."""
     return None if operation.error is None else f"{operation.error.get('kind')}: {operation.error.get('message')}"
 
 

@@ -49,7 +49,7 @@ def list_(
         raise Usage("--purge is for datasets, and there are other records among these.", next_step="--kind dataset")
     rows = [_row(each, sizes) for each in found]
     if delete and not dry_run and found:
-        if not yes:  # what is asked about has to be seen before
+        if not yes:  # print the list before the question
             session.note(_table(rows))
         session.confirm(f"Delete {len(found)} of them?" if len(found) > 1 else f"Delete {rows[0]['name']}?", yes=yes)
     failed = 0
@@ -96,7 +96,7 @@ def _table(rows: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _dataset_sizes(session: Session) -> dict[str, int]:
-    """Return by dataset the bytes of all its versions on disk, each file once."""
+    """Return the bytes of all versions on disk, by dataset. Each file counts once."""
     return {each.dataset_id: each.size_bytes for each in session.service.usage().datasets}
 
 

@@ -1,4 +1,4 @@
-"""``cubeport zones``: the named polygons that tables are made for."""
+"""``cubeport zones``: the named polygons for which cubeport makes tables."""
 
 from __future__ import annotations
 

@@ -140,7 +140,7 @@ class Postgresql(Dialect):
         """See :class:`Dialect`."""
 
     def shrink(self, connection: Any) -> None:
-        """Update the statistics of the planner after a transaction that changed many records."""
+        """Let the planner see what a transaction of many records has changed."""
         if not connection.in_transaction:
             connection.execute("ANALYZE record, field, artifact, lineage, record_text, record_box, beside, place, place_box")
 
@@ -291,7 +291,7 @@ def address(url: str, schema: str, lock_timeout_s: float, options: PostgresOptio
         "statement_timeout": f"{int(options.statement_timeout_s * 1000)}",
         "idle_in_transaction_session_timeout": f"{int(options.statement_timeout_s * 10_000)}",
         "synchronous_commit": "on",
-        # Statements are prepared, but planned for each set of values: a generic plan was up to a hundred times slower.
+        # Statements are prepared, yet planned for their values: a plan for all of them was up to a hundred times slower.
         "plan_cache_mode": "force_custom_plan",
         "jit": "off",
         "tcp_user_timeout": f"{dead * 1000}",

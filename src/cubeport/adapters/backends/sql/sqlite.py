@@ -1,4 +1,4 @@
-"""SQLite: the settings of a connection, the lock of writers, the translation of errors, and what only SQLite does.
+"""SQLite: the settings of a connection, the lock of writers, the translation of errors, and the parts that only SQLite has.
 
 Every write transaction and its automatic checkpoint run under flock, because SQLite 3.7.0 to 3.51.2 can corrupt a WAL database if
 two connections write and checkpoint at the same time.
@@ -194,7 +194,7 @@ class SqliteStore(Store):
     CorruptCatalog
         If the file is missing or is not a catalog's database: never an empty catalog.
     NetworkFilesystem
-        If it does not lie on a local disk.
+        If it is not on a local disk.
     """
 
     dialect = SQLITE
@@ -223,7 +223,7 @@ class SqliteStore(Store):
 
     @property
     def name(self) -> str:
-        """What messages call the database."""
+        """The name of the database in messages."""
         return self.path.name
 
     def connect(self) -> SqliteConnection:
@@ -250,7 +250,7 @@ class SqliteStore(Store):
         return FileLock(self.lock_path, {}, self.lock_timeout_s)
 
     def warnings(self) -> Iterator[Finding]:
-        """Yield that nothing is guaranteed where the file lies."""
+        """Yield a warning if the file is on a network file system."""
         if self._network:
             words = f"is on {self._network}, where cubeport guarantees nothing"
             yield Finding("network-filesystem", self.path.name, words, "move it to a local disk", "warn")
@@ -353,7 +353,7 @@ def configure(connection: sqlite3.Connection, *, wal: bool, read_only: bool) -> 
 
 @contextlib.contextmanager
 def lifting(path: Path, lock_path: Path | None) -> Iterator[SqliteConnection]:
-    """Give a connection to a database of any schema, while no other writes."""
+    """Yield a connection to a database of any schema, while no other process writes."""
     demand_database(path)
     lock_path = lock_path or path.parent / "locks" / "catalog.lock"
     make_folders(lock_path.parent)
