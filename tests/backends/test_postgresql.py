@@ -39,12 +39,13 @@ def test_connections_end_with_their_peer_and_commits_are_waited_for(backend: Sql
         "statement_timeout": "1min",
         "synchronous_commit": "on",
         "search_path": "cubeport_cccccccc",
-        "plan_cache_mode": "force_custom_plan",
     }
     with backend._store.reading() as connection:
         found = {name: connection.execute(f"SHOW {name}").fetchone()[0] for name in wanted}
         parameters = connection.info.get_parameters()
     assert found == wanted | {"tcp_user_timeout": found["tcp_user_timeout"]}
+    with backend._store.snapshot() as connection:
+        assert connection.execute("SHOW plan_cache_mode").fetchone()[0] == "force_custom_plan"
     assert found["tcp_user_timeout"] in ("12s", "12000")
     assert {name: parameters[name] for name in ("keepalives_idle", "tcp_user_timeout")} == {
         "keepalives_idle": "5",

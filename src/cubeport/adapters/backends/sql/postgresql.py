@@ -75,7 +75,9 @@ class Postgresql(Dialect):
     state: ClassVar[str] = "SELECT generation, retired FROM state FOR NO KEY UPDATE"
     rows_state: ClassVar[str] = "SELECT generation, retired FROM state FOR KEY SHARE"
     alone_state: ClassVar[str] = "SELECT generation, retired FROM state FOR UPDATE"
-    snapshot: ClassVar[str] = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
+    # Statements are prepared, yet planned for their values in searches: a plan for all of them was up to a hundred times slower.
+    # Not in what writes: the checks of foreign keys would be planned for each row, which took more than half of an import.
+    snapshot: ClassVar[str] = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY; SET LOCAL plan_cache_mode = force_custom_plan"
     errors: ClassVar[type[Exception]] = psycopg.Error
     derived: ClassVar[Sequence[tuple[str, str]]] = (
         # No parser and no dictionary of PostgreSQL is used, so words are folded by our rules.
@@ -140,9 +142,13 @@ class Postgresql(Dialect):
         """See :class:`Dialect`."""
 
     def shrink(self, connection: Any) -> None:
-        """Let the planner see what a transaction of many records has changed."""
+        """Let the planner see what a transaction of many records has changed.
+
+        Without the columns of the extended statistics, whose samples take many seconds. Autovacuum makes those in a minute or two.
+        """
         if not connection.in_transaction:
-            connection.execute("ANALYZE record, field, artifact, lineage, record_text, record_box, beside, place, place_box")
+            small = "record, artifact, lineage, record_text, record_box, beside, place, place_box"
+            connection.execute(f"ANALYZE {small}, field (path, type, n)")
 
     def damage(self, connection: Any, deep: bool) -> Iterator[Finding]:
         """See :class:`Dialect`."""
@@ -291,8 +297,6 @@ def address(url: str, schema: str, lock_timeout_s: float, options: PostgresOptio
         "statement_timeout": f"{int(options.statement_timeout_s * 1000)}",
         "idle_in_transaction_session_timeout": f"{int(options.statement_timeout_s * 10_000)}",
         "synchronous_commit": "on",
-        # Statements are prepared, yet planned for their values: a plan for all of them was up to a hundred times slower.
-        "plan_cache_mode": "force_custom_plan",
         "jit": "off",
         "tcp_user_timeout": f"{dead * 1000}",
         **{f"tcp_{name}": str(value) for name, value in keepalives.items()},
