@@ -1,4 +1,4 @@
-"""``/datasets/{dataset_id}/table``: values of zones by period: GET for a zone set that is kept, POST for one in the body."""
+"""``/datasets/{dataset_id}/table``: values of zones by period. GET is for a stored zone set, POST for one in the body."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from cubeport.service.queries import AnswerDeadline, Queries
 from cubeport.service.tables import TablePlan, Tables
 
 _THREADS = 4
-"""Threads that read zones and plan; tables are made in those of heavy answers."""
+"""Threads that read zones and plan. Tables are computed in the threads of heavy answers."""
 _F = ", ".join(each.name for each in TABLE_FORMS)
 
 
@@ -180,6 +180,6 @@ class TablesFace:
 
 
 def _told(table: Table) -> dict[str, str]:
-    """Return how steps became periods, where they did, and whether that was said by anybody."""
+    """Return how steps became periods, if they did, and who chose this: the request, ``cell_methods``, or an assumption."""
     methods = {f"{each.variable}={each.method} ({each.method_from})" for each in table.columns if each.method is not None}
     return {"Cubeport-Period-Statistic": ", ".join(sorted(methods))} if methods else {}

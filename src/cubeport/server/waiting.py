@@ -1,4 +1,4 @@
-"""How a request for values waits for its place, and is given up when its client leaves."""
+"""Waiting of requests for values: for a place among heavy answers, and cancelled if the client disconnects."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ _POLL_S = 0.01
 
 
 async def watch(request: Request, left: threading.Event) -> None:
-    """Say when the client leaves: nobody pays for answers that nobody reads."""
+    """Wait until the client disconnects, so that no work is done for answers that nobody reads."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
     left.set()
 
 
 def check_there(left: threading.Event) -> None:
-    """Give up when the client has left. Raises Cancelled."""
+    """Raise Cancelled if the client has disconnected."""
     if left.is_set():
         raise Cancelled("The client has closed the connection.")
 
 
 @asynccontextmanager
 async def place(queries: Queries, left: threading.Event) -> AsyncIterator[None]:
-    """Hold a place of heavy work, waited for without a thread: lists and light queries are not held up.
+    """Hold a place for heavy work. Waiting uses no thread, so lists and light queries are not delayed.
 
     Raises
     ------
     Unavailable
-        When none becomes free in time.
+        If no place becomes free in time.
     Cancelled
-        When the client leaves.
+        If the client disconnects.
     """
     until = time.monotonic() + queries.limits.wait_s
     # Looked at before a place is taken: a free one is not for a client that has left already.

@@ -1,4 +1,4 @@
-"""Tables of zones: planned and priced from metadata, computed some steps at a time, within their time and place."""
+"""Tables of zones: the plan and its cost come from metadata; values are computed some steps at a time, before a deadline."""
 
 from __future__ import annotations
 
@@ -47,13 +47,13 @@ if TYPE_CHECKING:
 
 MIB = 1 << 20
 _WEIGHTS_BYTES = 64 * MIB
-"""Memory of the weights that are kept: the next table of the same zones needs the same."""
+"""Bytes of weights that are kept in memory, because the next table of the same zones needs the same weights."""
 _SLAB_BYTES = 128 * MIB
-"""Stored bytes that are read at a time."""
+"""Stored bytes that are read at once."""
 _BLOCK_VALUES = 2 * MIB
-"""Values of cells that are computed with at a time."""
+"""Values of cells that are in memory at once."""
 _LIGHT_CELLS = 65_536
-"""Tables that read up to so many cells do not wait for a place among the heavy answers."""
+"""Tables that read at most this many cells do not wait for a place among the heavy answers."""
 _RATE = 40e6
 """Cells a second, about."""
 
@@ -154,7 +154,7 @@ class Tables:
         return None
 
     def estimate(self, plan: TablePlan) -> dict[str, Any]:
-        """Return what the table would cost; no value is read."""
+        """Return the cost of the table. No value is read."""
         over = plan.refusal
         return {
             "rows": plan.rows,
@@ -169,7 +169,7 @@ class Tables:
         }
 
     def heavy(self, plan: TablePlan) -> bool:
-        """Say whether the table needs a place among the heavy answers."""
+        """Return whether the table needs a place among the heavy answers."""
         return plan.cost.cells > _LIGHT_CELLS
 
     def answer(self, plan: TablePlan, *, left: threading.Event | None = None, placed: bool = False) -> Table:
@@ -218,7 +218,7 @@ class Tables:
         return found
 
     def _check_size(self, grid: StraightGrid, zone_set: ZoneSet) -> None:
-        """Refuse zones and cells that are too many to be weighed, before that is done."""
+        """Refuse too many zones or cells before their weights are computed."""
         import numpy as np
 
         step_x = max(float(np.median(grid.x.upper - grid.x.lower)), 1e-12)
@@ -268,7 +268,7 @@ def _single(description: CubeDescription, windows: Windows, known: set[str]) -> 
 
 
 def _around(weights: Weights, x: Axis | None, y: Axis | None) -> dict[str, Window]:
-    """Return the rows and columns that any zone takes; none where no zone meets the data."""
+    """Return the rows and columns that any zone overlaps; none if no zone intersects the data."""
     import numpy as np
 
     assert x is not None  # a straight grid has both
@@ -301,7 +301,7 @@ def _timed(
 ) -> tuple[Window | None, Grouping, tuple[int, ...]]:
     """Return the steps that are read, how they become periods, and which of these are answered.
 
-    A period that meets what ``datetime`` says is answered whole: its steps outside are read too.
+    A period that overlaps ``datetime`` is answered as a whole, so its steps outside are read too.
     """
     description = opened.description
     if time is None:

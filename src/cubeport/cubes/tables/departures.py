@@ -1,4 +1,4 @@
-"""Departures from normal: what a value is more or less than the mean of the same time of year over some years."""
+"""Departures from normal: the difference between a value and the mean of the same time of year over some years."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def departed(values: Numbers, grouping: Grouping, years: tuple[int, int], how: D
     Raises
     ------
     NoData
-        When less than 80 % of the years of the normal are there.
+        If less than 80 % of the years of the normal have values.
     """
     first, last = years
     assert grouping.kind is not None  # the caller has chosen one

@@ -1,4 +1,4 @@
-"""What a table is asked for: parameters read once, by their own grammar, into one value."""
+"""The request for a table: its parameters are parsed once, by their own grammar, into one value."""
 
 from __future__ import annotations
 

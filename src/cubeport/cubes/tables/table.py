@@ -1,4 +1,4 @@
-"""A table: values of zones by period, with how much of each zone they speak for."""
+"""A table: values of zones by period, with the part of each zone that has values."""
 
 from __future__ import annotations
 

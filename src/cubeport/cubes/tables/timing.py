@@ -1,4 +1,4 @@
-"""Periods of a table: which steps make each, by how much, and how much of each is there."""
+"""Periods of a table: the steps of each period with their weights, and the part of each period that has values."""
 
 from __future__ import annotations
 

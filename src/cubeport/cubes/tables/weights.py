@@ -1,4 +1,4 @@
-"""How much of each cell lies in each zone, and how large the cells are: exact for straight axes, in numpy.
+"""The part of each cell that lies in each zone, and the areas of cells. Exact for straight axes, in numpy.
 
 The part of a cell that a polygon covers is found as fonts are drawn: every edge is cut where it crosses an edge of cells, each
 piece adds its signed area to its own cell, and its height to all cells on its left. Edges are straight lines between longitudes and
@@ -34,7 +34,7 @@ _RADIUS_M = 6_371_007.18
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """Which cells each zone takes, and how much of each.
+    """The cells that each zone overlaps, and the part of each.
 
     The cells of zone *i* are ``starts[i]`` to ``starts[i + 1]``, none where the zone is outside the grid.
     """
