@@ -237,3 +237,72 @@ def test_a_search_and_stac_know_the_times_of_all_grids() -> None:
     still = two_clocks().drop_vars(["daily", "often"]).assign(series=("time", np.arange(4.0)))
     assert describe(still).temporal is None  # the map has no time, the series has
     assert interval(describe(still)) == ("2020-01-01T00:00:00Z", "2020-01-02T12:00:00Z")
+
+
+def same_dims() -> xr.Dataset:
+    """Cell centres and edges along the same dimensions, as NEMO and MOM write them."""
+    j, i = np.meshgrid(np.arange(3.0), np.arange(4.0), indexing="ij")
+    values = np.arange(12.0).reshape(3, 4)
+    return xr.Dataset(
+        {
+            "t": (("y", "x"), values, {"coordinates": "lon_t lat_t"}),
+            "u": (("y", "x"), values, {"coordinates": "lat_u lon_u"}),
+            "salt": (("y", "x"), values, {"coordinates": "lat_t lon_t"}),
+            "mask": (("y", "x"), values),
+            "lon_t": (("y", "x"), 10 + 2 * i, LON),
+            "lat_t": (("y", "x"), 40 + 2 * j, LAT),
+            "lon_u": (("y", "x"), 11 + 2 * i, LON),
+            "lat_u": (("y", "x"), 40 + 2 * j, LAT),
+        }
+    )
+
+
+def test_fields_on_the_same_dimensions_with_positions_of_their_own_are_two_coverages() -> None:
+    described = describe(same_dims())
+    (other,) = described.grids
+    assert (described.fields, described.spatial.x) == (("t", "salt", "mask"), "lon_t")
+    assert (other.fields, other.spatial.x, other.spatial.y) == (("u",), "lon_u", "lat_u")
+    assert described.spatial.bbox == (9.0, 39.0, 18.0, 45.0)
+
+
+def scalars(**of: str) -> xr.Dataset:
+    """Fields on one grid, each with the scalar coordinates that are named for it."""
+    one = {
+        "height": ((), 2.0, {"units": "m", "standard_name": "height", "positive": "up"}),
+        "height_2": ((), 10.0, {"units": "m", "standard_name": "height", "positive": "up"}),
+        "then": ((), 0.0, DAYS),
+        "later": ((), 5.0, DAYS),
+    }
+    used = {word for words in of.values() for word in words.split()}
+    fields = {
+        name: (("lat", "lon"), np.zeros((2, 3)), {"coordinates": words} if words else {}) for name, words in sorted(of.items())
+    }
+    return xr.Dataset(
+        {**fields, **{name: one[name] for name in sorted(used)}},
+        {"lat": ("lat", [0.0, 10], LAT), "lon": ("lon", [0.0, 10, 20], LON)},
+    )
+
+
+@pytest.mark.parametrize(
+    ("of", "heights"),
+    [
+        ({"tas": "height", "huss": "height"}, ["height"]),
+        ({"tas": "height", "uas": "height_2"}, []),
+        ({"tas": "height", "psl": ""}, []),
+    ],
+)
+def test_a_height_is_told_only_where_all_fields_have_it(of: dict[str, str], heights: list[str]) -> None:
+    found = find(scalars(**of))
+    assert [axis.name for axis in found.axes if axis.kind == "z"] == heights
+    assert [words.startswith("'height' is a coordinate of 'tas' alone") for kind, words in found.notes] == [True] * (not heights)
+
+
+def test_fields_with_a_scalar_time_of_their_own_are_coverages_of_their_own() -> None:
+    described = describe(scalars(a="then", b="later", c=""))
+    (other,) = described.grids
+    both = {described.fields: described.temporal, other.fields: other.temporal}
+    assert {fields: each and each.start for fields, each in both.items()} == {
+        ("a", "c"): "2020-01-01T00:00:00Z",
+        ("b",): "2020-01-06T00:00:00Z",
+    }
+    assert interval(described) == ("2020-01-01T00:00:00Z", "2020-01-06T00:00:00Z")

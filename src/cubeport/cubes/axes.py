@@ -220,10 +220,33 @@ def _group(
         placed = position_dims(raw, x) if family in ("curvilinear", "unstructured") and x is not None else ()
         placed = placed or tuple(axis.dimension for axis in axes if axis.name in (x, y) and not axis.scalar)
         clocks = {axis.dimension for axis in labels.values() if axis.kind == "t"} - own
-        chosen = (*chosen, *(name for name in data if name not in chosen and _is_beside(raw, name, placed, clocks, mapping, roles)))
+        positions = {x, y} if family in ("curvilinear", "unstructured") else None
+        moments = {axis.name for axis in axes if axis.kind == "t"}
+
+        def fits(name: str) -> bool:
+            elsewhere = positions is not None and not _own_positions(raw, name) <= positions
+            return not elsewhere and _own_time(raw, name) in {None, *moments}
+
+        beside = [name for name in data if name not in chosen and fits(name)]
+        chosen = (*chosen, *(name for name in beside if _is_beside(raw, name, placed, clocks, mapping, roles)))
+    axes = _shared(raw, chosen, axes, notes)
     return CubeAxes(
         roles=roles, axes=tuple(axes), fields=chosen, family=family, x=x, y=y, mapping=mapping, notes=tuple(notes), times=times
     )
+
+
+def _shared(raw: xr.Dataset, fields: Sequence[str], axes: Sequence[FoundAxis], notes: list[tuple[str, str]]) -> list[FoundAxis]:
+    """Return the axes without scalar heights and members that only some of the fields name: 2 m is not where the others hold."""
+    kept = []
+    for axis in axes:
+        of = [name for name in fields if axis.name in _words(raw, name)]
+        if axis.scalar and axis.kind in ("z", "member") and of and len(of) < len(fields):
+            names = ", ".join(map(repr, of[:5])) + (f" and {len(of) - 5} more" if len(of) > 5 else "")
+            words = f"{axis.name!r} is a coordinate of {names} alone: the Zarr store and NetCDF files have it, OGC and EDR do not"
+            notes.append(("coordinate-of-some", words))
+        else:
+            kept.append(axis)
+    return kept
 
 
 def _is_beside(
@@ -624,20 +647,45 @@ def _bounds(raw: xr.Dataset, variable: Any) -> str | None:
 
 def _fields(raw: xr.Dataset, data: Sequence[str], labels: Mapping[str, FoundAxis]) -> tuple[str, ...]:
     """Return the data variables on the axes that most of them share. Variables with a place and a time come first."""
-    groups: dict[frozenset[str], list[str]] = {}
+    type Key = tuple[frozenset[str], frozenset[str], str | None]
+    groups: dict[Key, list[str]] = {}
     for name in data:
-        groups.setdefault(frozenset(str(d) for d in raw.variables[name].dims), []).append(name)
+        dims = frozenset(str(d) for d in raw.variables[name].dims)
+        groups.setdefault((dims, _own_positions(raw, name), _own_time(raw, name)), []).append(name)
 
-    def weight(dims: frozenset[str]) -> tuple[Any, ...]:
-        kinds = [labels[dimension].kind for dimension in dims]
-        first = raw.variables[groups[dims][0]]
-        x, y = _positions(raw, [groups[dims][0]], [])
+    def weight(key: Key) -> tuple[Any, ...]:
+        kinds = [labels[dimension].kind for dimension in key[0]]
+        first = raw.variables[groups[key][0]]
+        x, y = _positions(raw, [groups[key][0]], [])
         placed = ("x" in kinds and "y" in kinds) or (x is not None and y is not None)
         indices = sum(kind == "index" for kind in kinds) - (len(position_dims(raw, x)) if x is not None else 0)
-        return placed, "t" in kinds, len(groups[dims]), -max(indices, 0), len(dims), first.size
+        return placed, "t" in kinds, len(groups[key]), -max(indices, 0), len(key[0]), first.size
 
     # max() returns the first of equals, so the store's order decides.
     return tuple(groups[max(groups, key=weight)]) if groups else ()
+
+
+def _words(raw: xr.Dataset, name: str) -> list[str]:
+    """Return the coordinates that a variable names and the file has."""
+    return [word for word in str(raw.variables[name].attrs.get("coordinates", "")).split() if word in raw.variables]
+
+
+def _own_positions(raw: xr.Dataset, name: str) -> frozenset[str]:
+    """Return the longitudes and latitudes that a variable names for its cells. Variables with the same dimensions may differ."""
+    within = set(text_dims(raw.variables[name]))
+
+    def places(word: str) -> bool:
+        variable = raw.variables[word]
+        own = variable.ndim > 0 and set(text_dims(variable)) <= within
+        return own and (is_longitude(word, variable) or is_latitude(word, variable))
+
+    return frozenset(word for word in _words(raw, name) if places(word))
+
+
+def _own_time(raw: xr.Dataset, name: str) -> str | None:
+    """Return the single time that a variable names for all its values, or ``None``."""
+    scalars = (word for word in _words(raw, name) if raw.variables[word].ndim == 0)
+    return next((word for word in scalars if kind_of(word, raw.variables[word]) == "t"), None)
 
 
 def _mapping(raw: xr.Dataset, fields: Sequence[str], roles: Mapping[str, Role]) -> Mapping[str, Any]:

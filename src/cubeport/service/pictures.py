@@ -164,7 +164,14 @@ class Pictures:
         most
             The largest number of labels to list. Even times are also given as an interval; of longer uneven axes, the first labels
             are listed.
+
+        Raises
+        ------
+        NotFound
+            When the dataset has no horizontal position.
         """
+        if shown.description.spatial.family == "none":
+            raise _nowhere()
         opened = self._versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
         description: CubeDescription = shown.description
         across = description.cell_dimensions or tuple(
