@@ -17,6 +17,7 @@ from cubeport.cubes.cutout import window_indexers
 from cubeport.cubes.describe import describe, where_and_when
 from cubeport.cubes.write_request import SourceWindow
 from cubeport.documents.stac_sealing import interval
+from cubeport.errors import SourceRejected
 from cubeport.service.state import Reach
 
 LON = {"units": "degrees_east", "standard_name": "longitude"}
@@ -306,3 +307,39 @@ def test_fields_with_a_scalar_time_of_their_own_are_coverages_of_their_own() -> 
         ("b",): "2020-01-06T00:00:00Z",
     }
     assert interval(described) == ("2020-01-01T00:00:00Z", "2020-01-06T00:00:00Z")
+
+
+def test_fields_with_another_grid_mapping_are_a_coverage_of_their_own() -> None:
+    metres = {"units": "m"}
+    two = xr.Dataset(
+        {
+            "a": (("y", "x"), np.zeros((3, 4)), {"grid_mapping": "laea"}),
+            "b": (("y", "x"), np.zeros((3, 4)), {"grid_mapping": "utm"}),
+            "laea": ((), 0, {"grid_mapping_name": "lambert_azimuthal_equal_area", "latitude_of_projection_origin": 52.0,
+                             "longitude_of_projection_origin": 10.0, "false_easting": 4321000.0, "false_northing": 3210000.0}),
+            "utm": ((), 0, {"grid_mapping_name": "transverse_mercator", "latitude_of_projection_origin": 0.0,
+                            "longitude_of_central_meridian": 15.0, "scale_factor_at_central_meridian": 0.9996,
+                            "false_easting": 500000.0, "false_northing": 0.0}),
+        },
+        {
+            "y": ("y", [0.0, 1e5, 2e5], {"standard_name": "projection_y_coordinate", **metres}),
+            "x": ("x", [0.0, 1e5, 2e5, 3e5], {"standard_name": "projection_x_coordinate", **metres}),
+        },
+    )  # fmt: skip
+    described = describe(two)
+    (other,) = described.grids
+    assert (described.fields, other.fields) == (("a",), ("b",))
+    assert other.spatial.bbox == pytest.approx((10.06, -0.46, 13.65, 2.3), abs=0.1)
+
+
+@pytest.mark.parametrize("index", [{"sample_dimension": "obs"}, {"instance_dimension": "station"}])
+def test_a_ragged_array_is_refused_and_no_observation_is_advised_away(index: dict[str, str]) -> None:
+    along = "station" if "sample_dimension" in index else "obs"
+    numbers = [2, 3] if along == "station" else [0, 0, 1, 1, 1]
+    ragged = xr.Dataset(
+        {"t": ("obs", np.arange(5.0), {"coordinates": "time lat lon"}), "i": (along, numbers, index)},
+        {"time": ("obs", [0.0, 1, 0, 1, 2], DAYS), "lat": ("station", [10.0, 20], LAT), "lon": ("station", [0.0, 10], LON)},
+    )
+    with pytest.raises(SourceRejected, match="ragged array") as caught:
+        check(ragged)
+    assert "drop_duplicates" not in str(caught.value.next_step)

@@ -84,7 +84,11 @@ KINDS: dict[str, Callable[[], xr.Dataset]] = {
     "missing-value-only": lambda: cube(field={"missing_value": np.float32(5)}),
     "two-missing-values": lambda: cube(kind="i2", field={"missing_value": np.array([3, 4], "i2")}),
     "valid-range": lambda: cube(field={"valid_range": np.array([2, 8], "f4")}),
+    "missing-value-of-another-type": lambda: cube(kind="i2", field={"missing_value": np.float32(1e20)}),
     "big-integers": lambda: changed(cube(kind="i8"), "t", cube(kind="i8").t.values + 2**53 + 1),
+    # The number that the NetCDF library takes for missing is a value here.
+    "all-bytes-u1": lambda: changed(cube(kind="u1"), "t", np.where(cube().t.values == 0, 255, cube().t.values + 1).astype("u1")),
+    "all-bytes-i1": lambda: changed(cube(kind="i1"), "t", np.where(cube().t.values == 0, -127, cube().t.values).astype("i1")),
     "days-of-360": lambda: since("days since 2000-01-01", "360_day", (29.0, 59)),
     "julian": lambda: since("days since 1900-02-28", "julian"),
     "before-1582": lambda: since("days since 1582-10-04"),
@@ -212,3 +216,13 @@ def test_the_extent_of_packed_times_is_that_of_the_labels(client: httpx.Client, 
     dataset, truth = put(name)
     extent = client.get(f"/ogcapi/collections/{dataset}").json()["extent"]["temporal"]
     assert extent["interval"] == [[stamp(truth.time[0].item()), stamp(truth.time[-1].item())]]
+
+
+@pytest.mark.parametrize("kind", ["u1", "i1"])
+def test_what_a_polygon_leaves_out_is_no_value_of_the_data(client: httpx.Client, put: Any, kind: str) -> None:
+    dataset, truth = put(f"all-bytes-{kind}")
+    answer = ask(client, dataset, "area", coords="POLYGON((-1 19,11 19,-1 31,-1 19))", f="netcdf")
+    with xr.open_dataset(io.BytesIO(answer.content), engine="h5netcdf", decode_times=CFTIME) as found:
+        inside = found["t"].isel(lon=0, lat=0).values  # its centre is inside; that of the opposite corner is not
+        assert inside.tolist() == truth["t"].sel(lon=0, lat=30).values.tolist()
+        assert np.isnan(found["t"].isel(lon=-1, lat=0).values).all()

@@ -318,6 +318,15 @@ def _times(raw: xr.Dataset, fields: Sequence[str], roles: Mapping[str, Role], na
     return next((name for name in dict.fromkeys((*named, *map(str, raw.variables))) if fits(name)), None)
 
 
+def is_ragged(raw: xr.Dataset, dimension: str) -> bool:
+    """Return whether the dimension has the observations of several features one after the other (CF 9.3.3, 9.3.4)."""
+    return any(
+        variable.attrs.get("sample_dimension") == dimension
+        or ("instance_dimension" in variable.attrs and text_dims(variable) == (dimension,))
+        for variable in raw.variables.values()
+    )
+
+
 def _rises(variable: Any) -> bool:
     import numpy as np
 
@@ -647,11 +656,12 @@ def _bounds(raw: xr.Dataset, variable: Any) -> str | None:
 
 def _fields(raw: xr.Dataset, data: Sequence[str], labels: Mapping[str, FoundAxis]) -> tuple[str, ...]:
     """Return the data variables on the axes that most of them share. Variables with a place and a time come first."""
-    type Key = tuple[frozenset[str], frozenset[str], str | None]
+    type Key = tuple[frozenset[str], frozenset[str], str | None, str]
     groups: dict[Key, list[str]] = {}
     for name in data:
         dims = frozenset(str(d) for d in raw.variables[name].dims)
-        groups.setdefault((dims, _own_positions(raw, name), _own_time(raw, name)), []).append(name)
+        mapping = str(raw.variables[name].attrs.get("grid_mapping", ""))
+        groups.setdefault((dims, _own_positions(raw, name), _own_time(raw, name), mapping), []).append(name)
 
     def weight(key: Key) -> tuple[Any, ...]:
         kinds = [labels[dimension].kind for dimension in key[0]]

@@ -17,7 +17,7 @@ from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from cubeport.cubes import keys, times
-from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_text
+from cubeport.cubes.axes import CubeAxes, FoundAxis, find, is_latitude, is_ragged, is_text
 from cubeport.cubes.cells import degrees, exact, places
 from cubeport.cubes.decoding import decoded, opened, whole
 from cubeport.cubes.repairs import flag, repairable
@@ -331,6 +331,14 @@ def _check_axis(raw: xr.Dataset, axis: FoundAxis, found: CubeAxes, notes: list[t
             _check_text(text, f"a label of {name!r}")
         return
     if axis.kind == "t":
+        if is_ragged(raw, axis.dimension):
+            raise SourceRejected(
+                f"{axis.dimension!r} has the observations of several stations one after the other (a ragged array, CF 9.3): "
+                "time would stand for all of them",
+                reason="not-a-cube",
+                next_step="write one row for each station, with the dimensions station and time; "
+                "or cubeport add, which catalogues files that are not cubes",
+            )
         _check_time(variable, name, values)
         return
     if axis.kind == "index":

@@ -167,7 +167,7 @@ class _Writer:
         dtype = _WIDER.get(dtype.str[1:], dtype)
         fill = attributes.pop("_FillValue", None)
         if self._hides(name) and fill is None and not text:
-            fill = _FILLS[dtype.str[1:]]
+            fill = self._unused(name, dtype)
         fill_value = None if text or fill is None else np.asarray(fill, dtype=dtype).reshape(-1)[0]
         shape = tuple(self._sizes[each] for each in dimensions)
         # Uncompressed, so that the size is known and sending starts immediately. Every value is written, so no pre-fill is needed.
@@ -191,7 +191,7 @@ class _Writer:
         _set(
             variable,
             {
-                key: _attribute(value, dtype if key in _OF_VALUES and not text else None)
+                key: _attribute(value, dtype if key in _OF_VALUES and not text and _holds(dtype, value) else None)
                 for key, value in attributes.items()
                 if value is not None
             },
@@ -201,6 +201,17 @@ class _Writer:
             return
         for place, strip in self._strips(name, fill_value):
             variable[place] = np.asarray(strip, dtype=object) if text else strip
+
+    def _unused(self, name: str, dtype: np.dtype[Any]) -> float:
+        """Return a number that no value of a variable without a fill value has: the library's own, or one beyond its range."""
+        usual = _FILLS[dtype.str[1:]]
+        variable = self._description.variable(name)
+        packed = {"scale_factor", "add_offset", "_Unsigned"} & set(self._opened.attributes(name))
+        if dtype.kind == "f" or packed or variable.valid_min is None or variable.valid_max is None:
+            return usual
+        limits = np.iinfo(dtype)
+        beyond = (number for number in (usual, limits.min, limits.max) if not variable.valid_min <= number <= variable.valid_max)
+        return next(beyond, usual)
 
     def _with_scalars(self, name: str, attributes: dict[str, Any]) -> dict[str, Any]:
         """Return the attributes with the sliced axes of a field in its ``coordinates``, because these axes became scalars."""
@@ -272,6 +283,16 @@ def _text(text: str) -> Any:
     """
     encoded = text.encode()
     return np.array(encoded, dtype=h5py.string_dtype("utf-8", len(encoded))) if encoded else h5py.Empty("S1")
+
+
+def _holds(dtype: np.dtype[Any], value: Any) -> bool:
+    """Return whether the type has these numbers. 1e20 as int16 would be 0, and zeros would be missing."""
+    numbers = np.ravel(value)
+    if dtype.kind not in "iu" or numbers.dtype.kind not in "iuf":
+        return True
+    limits = np.iinfo(dtype)
+    lowest = limits.min if dtype.kind == "i" else -(2 ** (8 * dtype.itemsize - 1))  # some write -1 for 255
+    return all(number == number and number % 1 == 0 and lowest <= number <= limits.max for number in numbers.tolist())
 
 
 def _attribute(value: Any, dtype: Any = None) -> Any:
