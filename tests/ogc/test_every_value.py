@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 import xarray as xr
+from zarr.storage import ZipStore
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # of xarray, about values that mean missing
 
@@ -218,11 +219,17 @@ def test_the_extent_of_packed_times_is_that_of_the_labels(client: httpx.Client, 
     assert extent["interval"] == [[stamp(truth.time[0].item()), stamp(truth.time[-1].item())]]
 
 
+@pytest.mark.parametrize("form", ["netcdf", "zarr"])
 @pytest.mark.parametrize("kind", ["u1", "i1"])
-def test_what_a_polygon_leaves_out_is_no_value_of_the_data(client: httpx.Client, put: Any, kind: str) -> None:
+def test_what_a_polygon_leaves_out_is_no_value_of_the_data(
+    client: httpx.Client, put: Any, tmp_path: Path, kind: str, form: str
+) -> None:
     dataset, truth = put(f"all-bytes-{kind}")
-    answer = ask(client, dataset, "area", coords="POLYGON((-1 19,11 19,-1 31,-1 19))", f="netcdf")
-    with xr.open_dataset(io.BytesIO(answer.content), engine="h5netcdf", decode_times=CFTIME) as found:
+    answer = ask(client, dataset, "area", coords="POLYGON((-1 19,11 19,-1 31,-1 19))", f=form)
+    path = tmp_path / f"part.{form}"
+    path.write_bytes(answer.content)
+    store = ZipStore(path, mode="r") if form == "zarr" else path
+    with xr.open_dataset(store, engine="zarr" if form == "zarr" else "h5netcdf", decode_times=CFTIME) as found:
         inside = found["t"].isel(lon=0, lat=0).values  # its centre is inside; that of the opposite corner is not
         assert inside.tolist() == truth["t"].sel(lon=0, lat=30).values.tolist()
         assert np.isnan(found["t"].isel(lon=-1, lat=0).values).all()

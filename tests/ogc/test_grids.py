@@ -145,7 +145,7 @@ def test_coverages_are_counted_once_for_each_state_of_the_catalog() -> None:
         asked.append(how)
         return SimpleNamespace(matched=len(asked), next=None, items=())
 
-    queries = SimpleNamespace(limits=SimpleNamespace(heavy=1))
+    queries = SimpleNamespace(versions=None, limits=SimpleNamespace(heavy=1))
     service = SimpleNamespace(datasets=datasets)
     face = OgcFace(service, queries, public_url="", title="", description="")  # type: ignore[arg-type]
     assert [face._matched(1, {}), face._matched(1, {}), len(asked)] == [1, 1, 2]

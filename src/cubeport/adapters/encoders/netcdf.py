@@ -20,6 +20,7 @@ import h5py
 import numpy as np
 from numpy.typing import NDArray
 
+from cubeport.adapters.encoders.fills import unused
 from cubeport.cubes.forms import Encoder, Room
 from cubeport.cubes.part import Deadline, Part
 from cubeport.cubes.windows import IndexRange, Window, turned_labels
@@ -36,11 +37,6 @@ _OF_VALUES = ("_FillValue", "missing_value", "valid_min", "valid_max", "valid_ra
 
 _WIDER: Mapping[str, np.dtype[Any]] = {"b1": np.dtype("int8"), "f2": np.dtype("float32")}
 """The types that replace types unknown to NetCDF. Every value is the same."""
-_FILLS: Mapping[str, float] = {
-    "i1": -127, "u1": 255, "i2": -32767, "u2": 65535, "i4": -2147483647, "u4": 4294967295,
-    "i8": -9223372036854775806, "u8": 18446744073709551614, "f4": 9.969209968386869e36, "f8": 9.969209968386869e36,
-}  # fmt: skip
-"""The default fill values of the NetCDF library (netcdf.h, ``NC_FILL_*``)."""
 _ONLY_A_DIMENSION = b"This is a netCDF dimension but not a netCDF variable. %10d"
 _RESERVED = (
     "_Netcdf4Dimid",
@@ -167,7 +163,7 @@ class _Writer:
         dtype = _WIDER.get(dtype.str[1:], dtype)
         fill = attributes.pop("_FillValue", None)
         if self._hides(name) and fill is None and not text:
-            fill = self._unused(name, dtype)
+            fill = unused(self._description.variable(name), dtype, opened.attributes(name))
         fill_value = None if text or fill is None else np.asarray(fill, dtype=dtype).reshape(-1)[0]
         shape = tuple(self._sizes[each] for each in dimensions)
         # Uncompressed, so that the size is known and sending starts immediately. Every value is written, so no pre-fill is needed.
@@ -201,17 +197,6 @@ class _Writer:
             return
         for place, strip in self._strips(name, fill_value):
             variable[place] = np.asarray(strip, dtype=object) if text else strip
-
-    def _unused(self, name: str, dtype: np.dtype[Any]) -> float:
-        """Return a number that no value of a variable without a fill value has: the library's own, or one beyond its range."""
-        usual = _FILLS[dtype.str[1:]]
-        variable = self._description.variable(name)
-        packed = {"scale_factor", "add_offset", "_Unsigned"} & set(self._opened.attributes(name))
-        if dtype.kind == "f" or packed or variable.valid_min is None or variable.valid_max is None:
-            return usual
-        limits = np.iinfo(dtype)
-        beyond = (number for number in (usual, limits.min, limits.max) if not variable.valid_min <= number <= variable.valid_max)
-        return next(beyond, usual)
 
     def _with_scalars(self, name: str, attributes: dict[str, Any]) -> dict[str, Any]:
         """Return the attributes with the sliced axes of a field in its ``coordinates``, because these axes became scalars."""

@@ -15,6 +15,7 @@ import xarray as xr
 from numpy.typing import NDArray
 from zarr.storage import MemoryStore
 
+from cubeport.adapters.encoders.fills import unused
 from cubeport.adapters.engines import zarrv3
 from cubeport.cubes.forms import Encoder, Room
 from cubeport.cubes.keys import METADATA
@@ -25,8 +26,6 @@ type Array = NDArray[Any]
 
 _FRAME_BYTES = 3_000
 """The approximate size of a variable in a store without its values, in bytes."""
-_FILLS = {"i1": -127, "u1": 255, "i2": -32767, "u2": 65535, "i4": -2147483647, "u4": 4294967295}
-"""Fill values for integers that have none, if cells outside an area are missing (netcdf.h, ``NC_FILL_*``)."""
 _PACKING = ("scale_factor", "add_offset", "_FillValue", "missing_value")
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 """The date of all members, so that the same part gives the same bytes."""
@@ -91,7 +90,8 @@ def _variable(part: Part, name: str, deadline: Deadline) -> xr.Variable:
     values = opened.raw(name, along, deadline=deadline)
     mask = part.windows.mask
     if mask is not None and name in part.windows.fields and set(mask.dimensions) <= set(dimensions) and values.dtype.kind in "iuf":
-        fill = np.ravel(np.asarray(attributes.setdefault("_FillValue", _fill_of(values.dtype))))[0]
+        spare = np.nan if values.dtype.kind == "f" else unused(part.description.variable(name), values.dtype, attributes)
+        fill = np.ravel(np.asarray(attributes.setdefault("_FillValue", spare)))[0]
         values = np.where(mask.aligned(dimensions), values, np.asarray(fill, values.dtype))
     chunks = [min(max(1, size), length) for size, length in zip(_chunks(part, name), np.shape(values), strict=True)]
     encoding = {"chunks": tuple(max(1, each) for each in chunks)} if dimensions else {}
@@ -101,12 +101,6 @@ def _variable(part: Part, name: str, deadline: Deadline) -> xr.Variable:
 def _chunks(part: Part, name: str) -> tuple[int, ...]:
     known = next((each.chunks for each in part.description.variables if each.name == name), ())
     return known if len(known) == len(part.opened.dimensions(name)) else part.opened.shape(name)
-
-
-def _fill_of(dtype: np.dtype[Any]) -> Any:
-    if dtype.kind == "f":
-        return np.nan
-    return _FILLS.get(dtype.str[1:], np.iinfo(dtype).max if dtype.kind == "u" else np.iinfo(dtype).min)
 
 
 def _turned(part: Part, name: str) -> Window | None:
