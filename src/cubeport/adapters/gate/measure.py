@@ -77,6 +77,10 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
     pointing = references.parse(target / references.REFERENCES, arrays, [each.size for each in held], sizes)
     own = Written(root, [each.fd for each in context.sources], held, _keyed(pointing))
     updated = _updated(request, own, arrays, {name: node["dimension_names"] for name, node in nodes.items()})
+    for name, grid in arrays.items():
+        # The codecs of a source are for arrays that have chunks in one, now or since the version that is updated.
+        if grid.form is not None and name not in pointing and (updated is None or updated.forms.get(name) != grid.form):
+            raise _foreign(name)
     if updated is not None and (twice := [key for key in (*sizes, *own.places) if updated.is_shared(key)]):
         raise SourceRejected(f"{twice[0]!r} was written, but the update does not change it", reason="unsafe")
     in_full = request.get("verify", "full") == "full"

@@ -124,6 +124,8 @@ class Updated:
         self._change = change
         self._ranges = ranges
         held = parent.grids()
+        self.forms = {name: grid.form for name, grid in held.items()}
+        """By array of the parent, the form of the source in which its chunks are."""
         self._axes = {name: list(dims).index(change.dimension) for name, dims in dimensions.items() if change.dimension in dims}
         self._places = {name: shared(name, held, grid, self._axes.get(name), change) for name, grid in grids.items()}
 
