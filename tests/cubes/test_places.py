@@ -10,6 +10,9 @@ import shapely
 import xarray as xr
 from tests.cubes.asking import Version
 
+from cubeport.cubes.describe import describe
+from cubeport.cubes.pictures.places import CRS84, Canvas, locate
+from cubeport.cubes.windows import Labels
 from cubeport.errors import InvalidRequest, NotFound
 
 LON = {"units": "degrees_east", "standard_name": "longitude"}
@@ -145,3 +148,26 @@ def test_places_are_in_degrees_whatever_angle_is_stored(units: str, factor: floa
     assert grid.values(grid.edr("cube", bbox="3,44,4,45")) == [43.0, 44.0, 53.0, 54.0]
     with pytest.raises(NotFound):
         grid.edr("position", coords="POINT(0.05 0.8)")
+
+
+def test_stations_are_dots_and_say_nothing_of_places_far_from_them() -> None:
+    lon, lat = np.array([-120.0, 0.0, 60.0]), np.array([45.0, 0.0, -30.0])
+    data = xr.Dataset(
+        {"t": ("station", np.arange(3.0), {"coordinates": "lat lon"})},
+        {
+            "lon": ("station", lon, {"units": "degrees_east", "standard_name": "longitude"}),
+            "lat": ("station", lat, {"units": "degrees_north", "standard_name": "latitude"}),
+            "name": ("station", np.array(["a", "b", "c"], dtype=object), {"cf_role": "timeseries_id"}),
+        },
+        {"featureType": "timeSeries"},
+    )
+    cube = describe(data)
+    assert cube.spatial.reach is not None
+    canvas = Canvas((-180.0, -90.0, 180.0, 90.0), 360, 180, CRS84)
+    (index,) = locate(cube, Labels({"lon": lon, "lat": lat}), canvas).index
+    rows, columns = np.nonzero(index >= 0)
+    x, y = -180 + columns + 0.5, 90 - rows - 0.5
+    near = np.hypot(x[:, None] - lon, y[:, None] - lat)
+    assert near.min(axis=1).max() < 4
+    assert np.array_equal(index[rows, columns], near.argmin(axis=1))
+    assert set(index[rows, columns].tolist()) == {0, 1, 2}

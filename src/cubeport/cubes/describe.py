@@ -26,6 +26,7 @@ from cubeport.cubes.calendars import CalendarName, gregorian
 from cubeport.cubes.cells import bounds, cells_of, degrees, exact, labels, places, steps
 from cubeport.cubes.decoding import decoded, opened
 from cubeport.cubes.description import Axis, BoundingBox, CubeDescription, Grid, Spatial, Temporal, Variable
+from cubeport.cubes.spread import Sample, Spread
 from cubeport.cubes.stamps import Stamps
 from cubeport.errors import SourceRejected, VariablesMismatch
 
@@ -56,7 +57,7 @@ def describe(
     *,
     chunks: Mapping[str, tuple[int, ...]] | None = None,
     fields: Sequence[str] | None = None,
-    ranges: Mapping[str, tuple[float | None, float | None]] | None = None,
+    ranges: Mapping[str, Spread] | None = None,
 ) -> CubeDescription:
     """Return the description of a dataset.
 
@@ -223,7 +224,7 @@ def _variable(
     name: str,
     found: CubeAxes,
     chunks: Mapping[str, tuple[int, ...]],
-    ranges: Mapping[str, tuple[float | None, float | None]],
+    ranges: Mapping[str, Spread],
     notes: list[tuple[str, str]],
 ) -> Variable:
     variable = raw.variables[name]
@@ -233,9 +234,12 @@ def _variable(
     own = tuple(min(int(n), m) if m else 1 for n, m in zip(given, shape, strict=True))
     seen, said = opened(variable, name=name)
     notes += [("decoding", f"{name!r}: {words}") for words in said]
-    least, greatest = None, None
+    spread = Spread()
     if role in ("data", "auxiliary") and not is_text(variable):
-        least, greatest = ranges[name] if name in ranges else _range(seen, own)
+        spread, far = (ranges[name], False) if name in ranges else _range(seen, own)
+        if far:
+            words = f"{name!r} has values far beyond all others, perhaps a fill value that is not declared; colours leave them out"
+            notes.append(("outliers", words))
     mapping = variable.attrs.get("grid_mapping")
     return Variable(
         name=name,
@@ -251,8 +255,10 @@ def _variable(
         nodata=_nodata(variable),
         grid_mapping=mapping.split(":")[0].split()[0] if isinstance(mapping, str) and mapping.strip() else None,
         attributes={key: plain(variable.attrs[key]) for key in _SHOWN if key in variable.attrs},
-        valid_min=least,
-        valid_max=greatest,
+        valid_min=spread.least,
+        valid_max=spread.greatest,
+        shown_min=spread.low,
+        shown_max=spread.high,
     )
 
 
@@ -271,21 +277,24 @@ def _nodata(variable: Any) -> float | int | str | None:
     return first if isinstance(first, int | float) and not isinstance(first, bool) else None
 
 
-def value_range(variable: xr.Variable, name: str, chunks: tuple[int, ...]) -> tuple[float | None, float | None]:
-    """Return the smallest and largest finite value of a variable, as :func:`describe` measures them."""
+def value_range(variable: xr.Variable, name: str, chunks: tuple[int, ...]) -> Spread:
+    """Return the ends of the finite values of a variable, as :func:`describe` measures them."""
     if is_text(variable):
-        return None, None
+        return Spread()
     own = tuple(min(n, m) if m else 1 for n, m in zip(chunks, variable.shape, strict=True))
-    return _range(opened(variable, name=name)[0], own)
+    return _range(opened(variable, name=name)[0], own)[0]
 
 
-def _range(seen: Any, chunks: tuple[int, ...]) -> tuple[float | None, float | None]:
-    """Return the smallest and largest finite value. Whole chunks are read, a limited number at a time."""
+def _range(seen: Any, chunks: tuple[int, ...]) -> tuple[Spread, bool]:
+    """Return the ends of the finite values, and whether the shown ones leave some out. Whole chunks are read, a limited number at a
+    time.
+    """
     import numpy as np
 
     least, greatest = math.inf, -math.inf
     if seen.dtype.kind not in "iufb":
-        return None, None
+        return Spread(), False
+    sample = Sample(math.prod(seen.shape))
     for block in blocks(seen.shape, chunks, seen.dtype.itemsize):
         values = np.asarray(seen[block].values)
         # fmin skips NaN without making a copy. Infinities need a copy, but they are rare.
@@ -295,7 +304,13 @@ def _range(seen: Any, chunks: tuple[int, ...]) -> tuple[float | None, float | No
             low, high = (values.min(), values.max()) if values.size else (np.nan, np.nan)
         if not np.isnan(low):
             least, greatest = min(least, float(exact(low))), max(greatest, float(exact(high)))
-    return (least, greatest) if least <= greatest else (None, None)
+            sample.add(values)
+    if least > greatest:
+        return Spread(), False
+    shown_low, shown_high, far = sample.ends()
+    if seen.dtype.kind != "f":
+        shown_low, shown_high, far = least, greatest, False  # classes and counts: each may be the one that matters
+    return Spread(least, greatest, shown_low, shown_high), far
 
 
 def blocks(shape: Sequence[int], chunks: Sequence[int], item_bytes: int, limit: int = _BLOCK_BYTES) -> Iterator[tuple[slice, ...]]:

@@ -84,6 +84,9 @@ class Variable(Value):
     valid_min: float | None = None
     valid_max: float | None = None
     """The smallest and largest decoded value, without missing values; ``None`` if all are missing or are not numbers."""
+    shown_min: float | None = None
+    shown_max: float | None = None
+    """The ends of the colours of a picture: the 2nd and the 98th percentile of a sample, without values far beyond all others."""
 
 
 class Crs(Value):

@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Literal, NamedTuple
 
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.sources import Area, Period
+from cubeport.cubes.spread import Spread
 from cubeport.cubes.update import OnOverlap, StepsChange
 
 type Progress = Callable[[str, int, int], None]
@@ -72,8 +73,8 @@ class Base:
     """The folder of the version, with its tree and manifest."""
     digest: str
     """sha256 of its manifest, as recorded in the catalog."""
-    ranges: Mapping[str, tuple[float | None, float | None]]
-    """The measured minimum and maximum of each variable."""
+    ranges: Mapping[str, Spread]
+    """The measured ends of each variable."""
     on_overlap: OnOverlap = "error"
 
 

@@ -296,10 +296,10 @@ def _renders(cube: CubeDescription) -> dict[str, Any]:
     found = {}
     for name in cube.fields[:_LISTED_RENDERS]:
         each = cube.variable(name)
-        if each.valid_min is None or each.valid_max is None:
+        if each.shown_min is None or each.shown_max is None:
             continue
         nodata = {"nodata": each.nodata} if each.nodata is not None else {}
-        found[name] = {"title": each.long_name or name, "assets": ["zarr"], "rescale": [[each.valid_min, each.valid_max]], **nodata}
+        found[name] = {"title": each.long_name or name, "assets": ["zarr"], "rescale": [[each.shown_min, each.shown_max]], **nodata}
     return found
 
 

@@ -22,6 +22,7 @@ from cubeport.cubes.calendars import canonical
 from cubeport.cubes.description import CubeDescription
 from cubeport.cubes.recipes import Derivation
 from cubeport.cubes.sources import Area, Period, PeriodSource
+from cubeport.cubes.spread import Spread
 from cubeport.cubes.steps import plain
 from cubeport.cubes.update import OnOverlap
 from cubeport.documents import native
@@ -891,7 +892,9 @@ class Ingester:
         return Base(
             folder=staging.base,
             digest=parent.digest,
-            ranges={each.name: (each.valid_min, each.valid_max) for each in measured.variables},
+            ranges={
+                each.name: Spread(each.valid_min, each.valid_max, each.shown_min, each.shown_max) for each in measured.variables
+            },
             on_overlap=overlap if takes_new else request.on_overlap or overlap,
         )
 

@@ -28,6 +28,7 @@ from cubeport.cubes.keys import METADATA
 from cubeport.cubes.normalise import PACKING
 from cubeport.cubes.raw import dataset, expanded
 from cubeport.cubes.readers import reader
+from cubeport.cubes.spread import Spread
 from cubeport.cubes.stamps import Stamps
 from cubeport.cubes.update import OnOverlap, StepsChange
 from cubeport.cubes.write_request import SourceFile, StoredObject
@@ -155,31 +156,25 @@ class Updated:
                 found[key] = entry
         return found
 
-    def ranges(self, raw: xr.Dataset, lengths: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[float | None, float | None]]:
+    def ranges(self, raw: xr.Dataset, lengths: Mapping[str, tuple[int, ...]]) -> dict[str, Spread]:
         """Return the value ranges that are known from the parent's ranges and from the written chunks.
 
         They are known for appends and for variables that the update does not change. If steps were replaced, all values must be
         read.
         """
         found = {}
-        for name, (least, greatest) in self._ranges.items():
+        for name, ends in self._ranges.items():
             if self._places.get(name) is None or name not in raw.variables:
                 continue
             axis = self._axes.get(name)
             if axis is None:
-                found[name] = least, greatest
+                found[name] = Spread(*ends)
             elif self._change.is_append:
                 length = lengths[name][axis]
                 first = self._change.length // length * length
                 tail = raw.variables[name].isel({self._change.dimension: slice(first, None)})
-                found[name] = _hull((least, greatest), value_range(tail, name, lengths[name]))
+                found[name] = Spread(*ends).hull(value_range(tail, name, lengths[name]))
         return found
-
-
-def _hull(one: tuple[float | None, float | None], other: tuple[float | None, float | None]) -> tuple[float | None, float | None]:
-    low = [each for each in (one[0], other[0]) if each is not None]
-    high = [each for each in (one[1], other[1]) if each is not None]
-    return min(low, default=None), max(high, default=None)
 
 
 def is_shared(index: tuple[int, ...], places: frozenset[int] | None, axis: int | None) -> bool:

@@ -188,7 +188,9 @@ def _flags(variable: Variable) -> tuple[float, ...]:
 
 def _measured(variable: Variable) -> tuple[float, float]:
     """Return the measured range, rounded outwards to a step of 1, 2, 2.5 or 5 times a power of ten."""
-    low, high = variable.valid_min, variable.valid_max
+    low, high = variable.shown_min, variable.shown_max
+    if low is None or high is None:
+        low, high = variable.valid_min, variable.valid_max  # of versions that were sealed before shown ends were measured
     if low is None or high is None or not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{variable.name} has no value to draw")
     if high <= low:

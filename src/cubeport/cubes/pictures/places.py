@@ -33,6 +33,8 @@ _ALLOWED = 1 / 8
 """The largest error of an interpolated position, in pixels."""
 _WIDE = 6.0
 """A cell of a curvilinear grid that is this many times wider than the median is a fold of the grid and is not drawn."""
+_DOT = 3.0
+"""Radius of a station in a picture, in pixels, at least."""
 _BATCH = 2_000_000
 
 
@@ -415,15 +417,20 @@ def _unstructured(description: CubeDescription, labels: Labels, canvas: Canvas) 
         lon, lat, nodes = np.concatenate([lon, lon - 360, lon + 360]), np.tile(lat, 3), np.tile(nodes, 3)
     found = np.full(canvas.height * canvas.width, -1, "int32")
     x, y, nodes = _around(*canvas.pixels(*_finite(project(lon, lat))), nodes, canvas)
-    if nodes.size > 1:
+    if nodes.size > 1 or (nodes.size and spatial.reach is not None):
         points: Any = shapely.points(x, y)
         tree = shapely.STRtree(points)
-        (own, _), apart = tree.query_nearest(points, return_distance=True, exclusive=True, all_matches=False)
         spacing = np.full(nodes.size, np.inf)
-        spacing[own] = apart
+        if nodes.size > 1:
+            (own, _), apart = tree.query_nearest(points, return_distance=True, exclusive=True, all_matches=False)
+            spacing[own] = apart
         column, row = (each.ravel() for each in np.meshgrid(np.arange(canvas.width) + 0.5, np.arange(canvas.height) + 0.5))
         (pixel, nearest), distance = tree.query_nearest(shapely.points(column, row), return_distance=True, all_matches=False)
-        close = distance <= np.maximum(1.5 * spacing[nearest], 1.0)
+        if spatial.reach is None:
+            close = distance <= np.maximum(1.5 * spacing[nearest], 1.0)
+        else:
+            # Stations are no cells: what they measure says nothing of places far from them. A dot is wide enough to be seen.
+            close = distance <= max(spatial.reach * _pixels_per_degree(canvas), _DOT)
         found[pixel[close]] = nodes[nearest[close]]
     return _flat(description, found, canvas, shape)
 
