@@ -29,9 +29,13 @@ FEATURES = (
 """What is promised now; what is named for later comes with its examples."""
 
 
-def rows() -> dict[str, list[str]]:
-    """Return the tests that the page names, by feature."""
-    page = (ROOT / "docs" / "core" / "checks.md").read_text()
+FACES = "explanation/faces.md"
+"""The same of the faces of a service."""
+
+
+def rows(path: str = "core/checks.md") -> dict[str, list[str]]:
+    """Return the tests that a page names, by feature."""
+    page = (ROOT / "docs" / path).read_text()
     cells = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")]
     return {cell[0]: CELL.findall(cell[-1]) for cell in cells[1:]}
 
@@ -52,9 +56,15 @@ def test_every_promise_has_a_test() -> None:
     assert [feature for feature, tests in rows().items() if not tests] == []
 
 
-@pytest.mark.parametrize("feature", rows())
+def test_every_promise_of_the_faces_has_a_test() -> None:
+    named = {feature: tests for feature, tests in rows(FACES).items() if feature not in ("client", "promise")}
+    assert len(named) > 30
+    assert [feature for feature, tests in named.items() if not tests] == []
+
+
+@pytest.mark.parametrize("feature", [*rows(), *rows(FACES)])
 def test_every_test_of_the_page_exists(feature: str) -> None:
-    for name in rows()[feature]:
+    for name in (rows() | rows(FACES))[feature]:
         path, _, inner = name.partition("::")
         known = definitions(ROOT / path)
         if "BackendContract" in (ROOT / path).read_text() and "::" in inner:

@@ -120,6 +120,7 @@ def addresses(site: Site) -> Iterator[tuple[str, str]]:
         "item_id": [f"t@{version}"],
         "ref": [version],
         "instance_id": [version],
+        "style_id": ["balance"],
         "beginning": ["t"],
         "extent_id": ["there"],
         "zone_set_id": ["there"],

@@ -150,6 +150,73 @@ def maps_collection(server: Server) -> None:
     assert drawn(server, href).any()
 
 
+def maps_styled(server: Server) -> None:
+    """/req/styled-map: the styles of a collection, each with its map: the default one is the plain map."""
+    found = server.get(f"{server.path}/styles")
+    assert found["default"] == "default"
+    hrefs = {each["id"]: each["links"][0]["href"] for each in found["styles"]}
+    assert {"default", "viridis", "thermal"} <= set(hrefs)
+    plain, same, other = (
+        server.client.get(href, params={"width": "90"}).content
+        for href in (f"{server.path}/map", hrefs["default"], hrefs["balance"])
+    )
+    assert plain == same
+    assert plain != other
+    assert (
+        server.client.get(hrefs["balance"], params={"width": "90"}).content
+        == server.client.get(f"{server.path}/map", params={"width": "90", "palette": "balance"}).content
+    )
+    tiles = server.get(f"{server.path}/styles/balance/map/tiles/WebMercatorQuad")
+    (template,) = [each["href"] for each in tiles["links"] if each["rel"] == "item"]
+    tile = server.client.get(template.format(tileMatrix=0, tileRow=0, tileCol=0)).content
+    assert tile == server.client.get(f"{server.path}/map/tiles/WebMercatorQuad/0/0/0", params={"palette": "balance"}).content
+    assert server.client.get(f"{server.path}/styles/none/map").status_code == 404
+    assert server.client.get(hrefs["balance"], params={"palette": "gray"}).status_code == 400
+
+
+def maps_scaling(server: Server) -> None:
+    """/req/scaling: ``width`` and ``height`` are the size; one gives the other."""
+    assert drawn(server, width="64", height="32").shape == (32, 64)
+    assert drawn(server, width="64").shape[1] == 64
+
+
+def maps_background(server: Server) -> None:
+    """/req/background: ``transparent`` and ``bgcolor`` are what pixels without data have."""
+    clear = server.client.get(f"{server.path}/map", params={"width": "16", "bbox": "0,0,10,10"})
+    blue = server.client.get(
+        f"{server.path}/map", params={"width": "16", "bbox": "0,0,10,10", "transparent": "false", "bgcolor": "0x0000ff"}
+    )
+    with rasterio.open(io.BytesIO(clear.content)) as found:
+        assert found.colormap(1)[0][3] == 0
+    with rasterio.open(io.BytesIO(blue.content)) as found:
+        assert found.colormap(1)[0] == (0, 0, 255, 255)
+
+
+def maps_spatial_subsetting(server: Server) -> None:
+    """/req/spatial-subsetting: ``bbox`` is the part of the map, by either axis order of its system."""
+    part = drawn(server, bbox="10,40,20,50", width="50", height="50")
+    assert np.array_equal(part, drawn(server, bbox="40,10,50,20", bbox_crs="EPSG:4326", width="50", height="50"))
+    assert not np.array_equal(part, drawn(server, width="50", height="50"))
+
+
+def html(server: Server) -> None:
+    """/req/html: every resource of the collection is a page for a browser, values too."""
+    browser = {"Accept": "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8"}
+    paths = ["/ogcapi", "/ogcapi/conformance", "/ogcapi/collections", "/ogcapi/tileMatrixSets", server.path]
+    paths += [f"{server.path}/{each}" for each in ("schema", "instances", "locations", "items", "styles", "map/tiles")]
+    values = ["coverage", "position?coords=POINT(10 45)", "cube?bbox=10,40,12,42"]
+    for path in (*paths, *(f"{server.path}/{each}" for each in values)):
+        answer = server.client.get(path, headers=browser)
+        assert answer.status_code == 200, (path, answer.text[:300])
+        assert answer.headers["content-type"].startswith("text/html"), path
+        assert "<h1>" in answer.text
+    page = server.client.get(f"{server.path}/position?coords=POINT(10 45)&f=html").text
+    told = server.get(f"{server.path}/position", coords="POINT(10 45)")["ranges"]["tcco2"]["values"]
+    assert f"<td>{told[0]:.6g}"[:9] in page
+    assert server.client.get(f"{server.path}/position?coords=POINT(10 45)", headers={"Accept": "*/*"}).json()["type"] == "Coverage"
+    assert server.client.get(f"{server.path}/position?coords=POINT(nowhere)", headers=browser).status_code == 400
+
+
 def maps_datetime(server: Server) -> None:
     """``datetime`` chooses the step."""
     assert not np.array_equal(drawn(server, datetime="2006-01-03T06:00:00Z"), drawn(server, datetime="2006-01-05T06:00:00Z"))
@@ -325,6 +392,7 @@ _EDR = {
     "covjson": edr_covjson,
     "instances": edr_instances,
     "edr-geojson": edr_geojson,
+    "html": html,
 }
 _COVERAGES = {
     "core": coverages_core,
@@ -338,10 +406,15 @@ _COVERAGES = {
     "coveragejson": coveragejson,
     "netcdf": netcdf,
     "geotiff": geotiff,
+    "html": html,
 }
 _MAPS = {
     "core": maps_core,
     "collection-map": maps_collection,
+    "styled-map": maps_styled,
+    "scaling": maps_scaling,
+    "background": maps_background,
+    "spatial-subsetting": maps_spatial_subsetting,
     "datetime": maps_datetime,
     "general-subsetting": maps_general_subsetting,
     "crs": maps_crs,
@@ -352,6 +425,8 @@ TESTS: dict[str, Callable[[Server], None]] = {
     "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/core": common_core,
     "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/landing-page": common_landing_page,
     "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/json": common_json,
+    "http://www.opengis.net/spec/ogcapi-common-1/1.0/conf/html": html,
+    "http://www.opengis.net/spec/ogcapi-features-1/1.0/conf/html": html,
     "http://www.opengis.net/spec/ogcapi-common-2/1.0/conf/collections": common_collections,
     "http://www.opengis.net/spec/ogcapi-common-2/1.0/conf/uad-collections": common_uad_collections,
     "http://www.opengis.net/spec/ogcapi-common-2/1.0/conf/simple-query": common_simple_query,

@@ -9,6 +9,8 @@ from typing import Any
 from cubeport.cubes.pictures.looks import Look
 from cubeport.cubes.pictures.places import CRS84, MERCATOR, MERCATOR_M, Canvas
 
+_REL = "http://www.opengis.net/def/rel/ogc/1.0/"
+
 TILE = 256
 MOST_ZOOM = 18
 TILE_MATRIX_SETS: dict[str, tuple[str, str, str]] = {
@@ -124,6 +126,34 @@ def tilejson(name: str, title: str, bbox: Sequence[float], attribution: str | No
         "scheme": "xyz",
     }
     return document | ({"attribution": attribution} if attribution else {})
+
+
+DEFAULT_STYLE = "default"
+"""The look of the dataset."""
+
+
+def styles(base: str, title: str, own: str, names: Sequence[str], legend_url: str) -> dict[str, Any]:
+    """Return the styles of a collection at *base*: its look, whose palette is *own*, and each palette by its name."""
+    listed = [(DEFAULT_STYLE, f"{title}, as it is shown here ({own})"), *((name, name) for name in names)]
+    found = []
+    for name, text in listed:
+        at = f"{base}/styles/{name}/map"
+        found.append(
+            {
+                "id": name,
+                "title": text,
+                "links": [
+                    {"rel": f"{_REL}map", "type": "image/png", "title": f"Map: {text}", "href": at},
+                    {"rel": f"{_REL}tilesets-map", "type": "application/json", "title": f"Tiles: {text}", "href": f"{at}/tiles"},
+                    *(
+                        [{"rel": f"{_REL}legend", "type": "image/svg+xml", "title": "Legend", "href": legend_url}]
+                        * (name == "default")
+                    ),
+                ],
+            }
+        )
+    self_link = {"rel": "self", "type": "application/json", "title": "Styles", "href": f"{base}/styles"}
+    return {"default": DEFAULT_STYLE, "styles": found, "links": [self_link]}
 
 
 def legend(field: str, title: str, units: str | None, look: Look) -> dict[str, Any]:

@@ -41,11 +41,13 @@ CONFORMANCE = (
     f"{_SPEC}common-1/1.0/conf/core",
     f"{_SPEC}common-1/1.0/conf/landing-page",
     f"{_SPEC}common-1/1.0/conf/json",
+    f"{_SPEC}common-1/1.0/conf/html",
     f"{_SPEC}common-2/1.0/conf/collections",
     f"{_SPEC}common-2/1.0/conf/uad-collections",
     f"{_SPEC}common-2/1.0/conf/simple-query",
     f"{_SPEC}features-1/1.0/conf/core",
     f"{_SPEC}features-1/1.0/conf/geojson",
+    f"{_SPEC}features-1/1.0/conf/html",
     *(
         f"{scheme}{_SPEC.removeprefix('http')}coverages-1/1.0/conf/{name}"
         for scheme in ("http", "https")
@@ -61,17 +63,21 @@ CONFORMANCE = (
             "coveragejson",
             "netcdf",
             "geotiff",
+            "html",
         )
     ),
     *(
         f"{_SPEC}maps-1/1.0/conf/{name}"
-        for name in ("core", "collection-map", "datetime", "general-subsetting", "crs", "png", "tilesets")
+        for name in (
+            *("core", "collection-map", "styled-map", "scaling", "background", "spatial-subsetting", "datetime"),
+            *("general-subsetting", "crs", "png", "tilesets"),
+        )
     ),
     *(f"{_SPEC}tiles-1/1.0/conf/{name}" for name in ("core", "tileset", "tilesets-list", "png")),
     *(
         f"{_SPEC}edr-1/{version}/conf/{name}"
         for version in ("1.1", "1.2")
-        for name in ("core", "collections", "queries", "instances", "json", "covjson", "edr-geojson")
+        for name in ("core", "collections", "queries", "instances", "json", "covjson", "edr-geojson", "html")
     ),
 )
 """The conformance classes. Each has a test with its name. The URIs of the Coverages draft begin with ``https``."""
@@ -204,10 +210,12 @@ def _collection_links(shown: PublishedView, base: str, public_url: str) -> list[
             link(f"{base}/coverage?f={form.name}", f"{_REL}coverage", f"Coverage as {form.title}", form.media_type)
             for form in FORMS
         ),
+        link(f"{base}/coverage?f=html", f"{_REL}coverage", "Coverage as a page", "text/html"),
         *(
             [
                 link(f"{base}/map", f"{_REL}map", "Map", "image/png"),
                 link(f"{base}/map/tiles", f"{_REL}tilesets-map", "Tiles of the map"),
+                link(f"{base}/styles", f"{_REL}styles", "Styles of the map"),
                 link(f"{public_url}/wms/{name}", "related", "Web Map Service 1.3.0", "text/xml"),
                 link(f"{public_url}/wmts/{name}", "related", "Web Map Tile Service 1.0.0", "text/xml"),
             ]

@@ -171,7 +171,9 @@ class App:
         if needed not in OPEN and asked["method"] != "GET" and "dataset_id" in asked["path_params"]:
             caller.check_dataset(asked["path_params"]["dataset_id"])
         asked |= {"cubeport.caller": caller, "cubeport.route": route}
-        if asked["method"] == "GET" and route.path in browsing.BROWSABLE:
+        if asked["method"] == "GET" and browsing.has_values(route.path):
+            await browsing.answer_values(self._parts, asked, receive, send, self._routed)
+        elif asked["method"] == "GET" and route.path in browsing.BROWSABLE:
             await browsing.answer(self._parts, asked, receive, send, self._routed)
         else:
             await self._routed(asked, receive, send)

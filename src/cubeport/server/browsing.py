@@ -6,9 +6,13 @@ The document is made as for any other client and then rendered, so the page has 
 
 from __future__ import annotations
 
+import csv
+import io
+import itertools
 import json
-from collections.abc import Awaitable, Callable
-from typing import Any
+import re
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, NamedTuple
 
 from starlette.requests import Request
 from starlette.types import Message, Receive, Scope, Send
@@ -52,11 +56,27 @@ BROWSABLE = frozenset(
         "/ogcapi/collections/{collection_id}/instances",
         "/ogcapi/collections/{collection_id}/instances/{instance_id}",
         "/ogcapi/collections/{collection_id}/locations",
+        "/ogcapi/collections/{collection_id}/styles",
+        "/ogcapi/collections/{collection_id}/map/tiles",
+        "/ogcapi/collections/{collection_id}/map/tiles/{tms}",
+        "/ogcapi/collections/{collection_id}/styles/{style_id}/map/tiles",
+        "/ogcapi/collections/{collection_id}/styles/{style_id}/map/tiles/{tms}",
+        "/ogcapi/tileMatrixSets",
+        "/ogcapi/tileMatrixSets/{tms}",
         "/ogcapi/collections/{collection_id}/items",
         "/ogcapi/collections/{collection_id}/items/{location_id}",
     }
 )
 """The templates of routes whose documents are also pages. Listings below ``/zarr`` are pages too."""
+
+_VALUES = re.compile(
+    r"/ogcapi/collections/\{collection_id\}(?:/instances/\{instance_id\})?/(coverage|locations/\{location_id\}|\w+)"
+)
+_NO_VALUES = frozenset({"schema", "instances", "locations", "items", "styles", "map"})
+_ROWS = 200
+"""Values of a page, as rows of a table; the rest is in the files that it links to."""
+_CELLS = 10_000
+"""Values up to which a page reads them at all."""
 
 _OFFERS = {"application/json": "json", "text/html": "html", "application/xhtml+xml": "html"}
 _HIDDEN = frozenset({b"accept", b"accept-encoding", b"if-none-match"})
@@ -79,6 +99,72 @@ def asked(scope: Scope) -> tuple[bool, Scope]:
         return False, scope  # another form, or an error that the route itself reports
     rest = b"&".join(part for part in parts if part not in forms)
     return forms == [b"f=html"], {**scope, "query_string": rest}
+
+
+def has_values(template: str) -> bool:
+    """Tell whether a route answers with values: a coverage, an EDR query, a location."""
+    found = _VALUES.fullmatch(template)
+    return found is not None and found[1] not in _NO_VALUES
+
+
+async def answer_values(parts: Parts, scope: Scope, receive: Receive, send: Send, inner: Answering) -> None:
+    """Answer with values as *inner* makes them, or with a page: what they cost, the first of them, and each form as a file.
+
+    The page is made of the answers that any client gets: the estimate, and the values as CSV where they are few.
+    """
+    as_page, without_form = asked(scope)
+    if not as_page:
+        # ``f=json`` is a form of values, and not what is said of a page.
+        await inner(scope, receive, _varied(send))
+        return
+    query = without_form["query_string"]
+    if any(part.startswith(b"estimate=") for part in query.split(b"&")):
+        await answer(parts, scope, receive, send, inner)
+        return
+    cost = await _taken(without_form, b"&".join(filter(None, (query, b"estimate=true"))), receive, inner)
+    price = json.loads(cost.content)
+    rows: list[list[str]] = []
+    headers = cost.headers
+    if price["allowed"] and price["cells"] <= _CELLS:
+        values = await _taken(without_form, b"&".join(filter(None, (query, b"f=csv"))), receive, inner)
+        rows = list(itertools.islice(csv.reader(io.StringIO(values.content.decode())), _ROWS + 1))
+        headers = values.headers
+    passed = {
+        name.title(): headers[name]
+        for name in ("cubeport-version", "content-bbox", "content-crs", "content-datetime")
+        if name in headers
+    }
+    tag = headers.get("etag")
+    page = replies.reply(
+        Request(scope),
+        lambda: html.values(parts, scope["path"], query.decode("latin-1"), price, rows),
+        media_type=negotiation.HTML,
+        tag=replies.etag("values", tag or cost.content, parts.version, parts.title, query),
+        headers={**passed, **replies.PAGE_HEADERS},
+        varies=("Accept",),
+    )
+    await page(scope, receive, send)
+
+
+class _Taken(NamedTuple):
+    headers: Mapping[str, str]
+    content: bytes
+
+
+async def _taken(scope: Scope, query: bytes, receive: Receive, inner: Answering) -> _Taken:
+    """Return what *inner* answers to another query; what it raises comes through."""
+    started: dict[str, Any] = {}
+    content = bytearray()
+
+    async def take(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            started.update(message)
+        else:
+            content.extend(message.get("body", b""))
+
+    headers = [(name, value) for name, value in scope["headers"] if name not in _HIDDEN]
+    await inner({**scope, "query_string": query, "headers": headers, "method": "GET"}, receive, take)
+    return _Taken({name.decode(): value.decode("latin-1") for name, value in started["headers"]}, bytes(content))
 
 
 async def answer(parts: Parts, scope: Scope, receive: Receive, send: Send, inner: Answering) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 import jinja2
 
 from cubeport.cubes.description import BoundingBox
+from cubeport.cubes.forms import FORMS
 from cubeport.documents import native as documents
 from cubeport.documents.licences import in_words
 from cubeport.documents.texts import PublishedView
@@ -34,6 +35,38 @@ def document(parts: Parts, path: str, value: Mapping[str, Any]) -> bytes:
         following=next((link for link in links if link.get("rel") == "next"), None),
         links=[link for link in links if link.get("rel") not in ("self", "next") and link.get("href")],
         rest={name: each for name, each in rest.items() if name not in ("title", "description")},
+    )
+
+
+def values(parts: Parts, path: str, query: str, price: Mapping[str, Any], rows: Sequence[Sequence[str]]) -> bytes:
+    """Return values as a page.
+
+    Parameters
+    ----------
+    path, query
+        Of the request, without its ``f``.
+    price
+        The estimate.
+    rows
+        The first line of the values as CSV, and lines of values; none of values that are many.
+    """
+    kept = f"{query}&" if query else ""
+    collection = path.split("/")[3]
+    # A map draws one slice, so a part of time has none; and a field of its own choice where several were asked for.
+    drawn = [part for part in query.split("&") if part.startswith(("bbox=", "datetime="))]
+    one = path.endswith("/coverage") and not any("%2F" in part.upper() or "/" in part for part in drawn)
+    return rendered(
+        "values.html",
+        parts,
+        heading=f"Values of {collection}",
+        path=path,
+        query=query,
+        price=price,
+        rows=rows,
+        map=f"/ogcapi/collections/{collection}/map?{'&'.join([*drawn, 'width=720'])}" if one else None,
+        collection=collection,
+        forms=[{"title": form.title, "href": f"{path}?{kept}f={form.name}", "type": form.media_type} for form in FORMS],
+        alternatives=[_way_out(each) for each in price.get("alternatives") or ()],
     )
 
 

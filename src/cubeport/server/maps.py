@@ -16,6 +16,7 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from cubeport.cubes.pictures.looks import palettes
 from cubeport.cubes.pictures.places import CRS84, MERCATOR, Canvas, carried
 from cubeport.cubes.selection import Selection, parse
 from cubeport.documents import maps as documents
@@ -95,12 +96,14 @@ class MapsFace:
             tag = "OGC API" if template.startswith("/ogcapi") else "Datasets"
             router.add_api_route(template, handler, methods=["GET"], summary=summary, tags=[tag], **described(template, **options))
 
-        one = "/ogcapi/collections/{collection_id}/map"
+        collection = "/ogcapi/collections/{collection_id}"
         picture = {"statuses": (*READ, 413), "media_types": (PNG,)}
-        add(one, self.map, "A map of one slice", query=MapQuery, **picture)
-        add(f"{one}/tiles", self.tilesets, "Its tilesets", query=incoming.NoParameters)
-        add(f"{one}/tiles/{{tms}}", self.tileset, "One tileset, or its TileJSON", query=TilesetQuery)
-        add(f"{one}/tiles/{{tms}}/{{zoom}}/{{row}}/{{column}}", self.tile, "One tile", query=LookQuery, **picture)
+        add(f"{collection}/styles", self.styles, "The styles of its map", query=incoming.NoParameters)
+        for one, styled in ((f"{collection}/map", ""), (f"{collection}/styles/{{style_id}}/map", " in a style")):
+            add(one, self.map, f"A map of one slice{styled}", query=MapQuery, **picture)
+            add(f"{one}/tiles", self.tilesets, f"Its tilesets{styled}", query=incoming.NoParameters)
+            add(f"{one}/tiles/{{tms}}", self.tileset, f"One tileset, or its TileJSON{styled}", query=TilesetQuery)
+            add(f"{one}/tiles/{{tms}}/{{zoom}}/{{row}}/{{column}}", self.tile, f"One tile{styled}", query=LookQuery, **picture)
         add("/ogcapi/tileMatrixSets", self.tile_matrix_sets, "Tile matrix sets", query=incoming.NoParameters)
         add("/ogcapi/tileMatrixSets/{tms}", self.tile_matrix_set, "One tile matrix set", query=incoming.NoParameters)
         add(
@@ -124,7 +127,7 @@ class MapsFace:
         """Answer ``…/map``."""
         asked = incoming.query(request.scope["query_string"], MapQuery)
         shown = self._service.coverage(request.path_params["collection_id"])
-        return await self._drawn(request, shown, lambda: self._query(asked, _canvas(asked, shown)))
+        return await self._drawn(request, shown, lambda: self._query(asked, _canvas(asked, shown), _style(request)))
 
     async def tile(self, request: Request) -> Response:
         """Answer one tile."""
@@ -135,7 +138,7 @@ class MapsFace:
         canvas = documents.tile(request.path_params["tms"], *numbers)
         if canvas is None:
             raise NotFound("The tile matrix set has no such tile.", what="path", next_step=f"{self._url}/ogcapi/tileMatrixSets")
-        return await self._drawn(request, shown, lambda: self._query(asked, canvas))
+        return await self._drawn(request, shown, lambda: self._query(asked, canvas, _style(request)))
 
     async def thumbnail(self, request: Request) -> Response:
         """Answer ``…/thumbnail.png``."""
@@ -164,12 +167,15 @@ class MapsFace:
             response.headers.update(_described_by(asked.canvas, drawn[0], shown))
         return response
 
-    def _query(self, query: LookQuery, canvas: Canvas) -> PictureQuery:
+    def _query(self, query: LookQuery, canvas: Canvas, style: str | None) -> PictureQuery:
+        if style is not None and query.palette is not None:
+            why = "the style of the address is the palette"
+            raise InvalidRequest(f"palette: {why}", errors=[Problem(("query", "palette"), "conflict", why)])
         return PictureQuery(
             canvas,
             _selection(query.datetime, query.subset, query.properties),
             range=_range(query.range),
-            palette=query.palette,
+            palette=query.palette or style,
             steps=query.steps,
             hide_beyond=None if query.beyond is None else query.beyond == "hide",
             logarithmic=None if query.scale is None else query.scale == "log",
@@ -197,11 +203,22 @@ class MapsFace:
         kind = "application/json" if asked.f == "json" else SVG
         return replies.reply(request, build, media_type=kind, tag=tag, headers=replies.versioned(shown))
 
+    def styles(self, request: Request) -> Response:
+        """Answer ``…/styles``: the dataset's own look, and every palette (OGC API Styles; OGC API Maps 1.0, 9)."""
+        incoming.query(request.scope["query_string"], incoming.NoParameters)
+        shown = self._service.coverage(request.path_params["collection_id"])
+        field, look = self._pictures.look(shown)
+        base = f"{self._url}/ogcapi/collections/{shown.coverage_name}"
+        legend = f"{self._url}/datasets/{shown.dataset_name}/legend?{urlencode({'properties': field})}"
+        document = documents.styles(base, shown.texts.title, look.palette, palettes(), legend)
+        tag = replies.etag_of(shown, request, "json", self._url)
+        return replies.reply(request, lambda: replies.dumps(document), tag=tag, headers=replies.versioned(shown))
+
     def tilesets(self, request: Request) -> Response:
         """Answer ``…/map/tiles``."""
         incoming.query(request.scope["query_string"], incoming.NoParameters)
         shown = self._service.coverage(request.path_params["collection_id"])
-        name = request.path_params["collection_id"]
+        name = _styled(request)
 
         def build() -> bytes:
             sets = [documents.tileset(name, shown.texts.title, each, self._url, "") for each in documents.TILE_MATRIX_SETS]
@@ -213,8 +230,8 @@ class MapsFace:
     def tileset(self, request: Request) -> Response:
         """Answer ``…/map/tiles/{tms}``."""
         asked = incoming.query(request.scope["query_string"], TilesetQuery)
-        name, tms = request.path_params["collection_id"], request.path_params["tms"]
-        shown = self._service.coverage(name)
+        name, tms = _styled(request), request.path_params["tms"]
+        shown = self._service.coverage(request.path_params["collection_id"])
         if tms not in documents.TILE_MATRIX_SETS:
             raise NotFound("There is no such tile matrix set.", what="path", next_step=f"{self._url}/ogcapi/tileMatrixSets")
         kept = urlencode([(key, value) for key, value in request.query_params.items() if key != "f"])
@@ -240,6 +257,24 @@ class MapsFace:
         if tms not in documents.TILE_MATRIX_SETS:
             raise NotFound("There is no such tile matrix set.", what="path", next_step=f"{self._url}/ogcapi/tileMatrixSets")
         return _fixed(request, documents.tile_matrix_set(tms))
+
+
+def _style(request: Request) -> str | None:
+    """Return the palette that the address names, ``None`` where it leaves the look to the dataset. Raises NotFound."""
+    name: str | None = request.path_params.get("style_id")
+    if name in (None, documents.DEFAULT_STYLE):
+        return None
+    if name not in palettes():
+        raise NotFound("There is no such style.", what="path", next_step="See …/styles of the collection.")
+    return name
+
+
+def _styled(request: Request) -> str:
+    """Return the collection's name as addresses of its tiles have it, with the style where there is one. Raises NotFound."""
+    name = str(request.path_params["collection_id"])
+    _style(request)
+    style = request.path_params.get("style_id")
+    return name if style is None else f"{name}/styles/{style}"
 
 
 def _fixed(request: Request, document: Mapping[str, Any]) -> Response:
