@@ -42,6 +42,7 @@ from cubeport.cubes import checks, keys
 from cubeport.cubes.describe import describe
 from cubeport.cubes.keys import METADATA
 from cubeport.cubes.raw import dataset
+from cubeport.cubes.spread import Spread
 from cubeport.cubes.update import StepsChange
 from cubeport.cubes.write_request import SourceFile
 from cubeport.documents import ogc, stac
@@ -102,7 +103,7 @@ def measure(request: Mapping[str, Any], context: child.Context) -> dict[str, Any
         lengths = {name: grid.chunks for name, grid in arrays.items()}
         known = {} if updated is None or not in_full else updated.ranges(seen, lengths)
         if not in_full:  # the least and the greatest value of what nobody has read are unknown
-            known |= dict.fromkeys(pointing, (None, None))
+            known |= dict.fromkeys(pointing, Spread())
         description = describe(seen, chunks=lengths, fields=request["fields"], ranges=known)
         for name, each in watched.items():
             read = each.digest(pool, hashes[name])
