@@ -476,3 +476,42 @@ def test_readers_of_zarr_see_the_values_over_http(served: tuple[Place, Server]) 
     assert (part.status_code, part.content) == (206, whole.content[100:300])
     asset = server.json("/stac/collections/kept")["assets"]["zarr-pinned"]
     assert (asset["cubeport:storage"], asset["cubeport:codecs"]) == ("virtual", ["numcodecs.shuffle", "numcodecs.zlib"])
+
+
+def test_a_template_adds_new_files_where_they_are(place: Place, service: Any) -> None:
+    for n in range(2):
+        filtered(place.sources / f"day{n}.nc", days(10, 10 * n, seed=n))
+    (place.root / "config" / "datasets").mkdir(exist_ok=True)
+    (place.root / "config" / "datasets" / "rain.yaml").write_text(
+        "- id: rain\n  title: Rain\n  period_type: daily\n  ingestion: {storage: virtual}\n"
+        f"  source: {{kind: files, paths: ['{place.sources}/day*.nc']}}\n"
+    )
+    request = IngestionRequest(dataset_id="rain", start="2000-01-01")
+    assert service.ingest_here(request, FileOptions()).action == "create"
+    filtered(place.sources / "day2.nc", days(10, 20, seed=2))
+    done = service.ingest_here(request, FileOptions())
+    assert (done.status, done.action) == ("completed", "append"), done.error
+    assert own_chunks(place, service, "rain") == []
+    files = sorted(place.sources.glob("day*.nc"))
+    assert stored(service, "rain").t.values.tobytes() == np.concatenate([in_file(each)["t"] for each in files]).tobytes()
+
+
+def test_recipes_and_overviews_read_what_lies_in_sources(place: Place, service: Any) -> None:
+    source = days(60).drop_vars("rain")
+    source.t.attrs["cell_methods"] = "time: mean"
+    path = filtered(place.sources / "a.nc", source)
+    layout = {"layout": {"pyramid": {"levels": 1}, "chunks": {"time": 5, "lat": 24, "lon": 96}}}
+    for name, how in (("virtual", {"storage": "virtual"}), ("copied", {})):
+        place.ingest(service, name, path, template=layout, **how)
+        done = service.derive("resample", [name], dataset_id=f"{name}-months", params={"period_type": "monthly"})
+        assert done.error is None, done.error
+    xr.testing.assert_equal(stored(service, "virtual-months"), stored(service, "copied-months"))
+    levels = []
+    for name in ("virtual", "copied"):
+        shown = service.shown(name)
+        folder = place.folder(name, shown.version.version_id) / "overviews.zarr"
+        levels.append({each.relative_to(folder).as_posix(): each.read_bytes() for each in folder.rglob("*") if each.is_file()})
+    assert "1/t/c/0/0/0" in levels[0]
+    assert levels[0] == levels[1]
+    with pytest.raises(CubeportError, match=r"'t' has other chunks than were asked for"):
+        place.ingest(service, "other", path, storage="virtual", template={"layout": {"chunks": {"time": 7}}})
