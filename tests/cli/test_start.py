@@ -34,7 +34,9 @@ PROGRAM = """
 import json, sys
 from cubeport.main import run
 code = run(sys.argv[1:])
-loaded = {name.partition(".")[0] for name in sys.modules} | {name for name in sys.modules if name.startswith("cubeport.")}
+loaded = {name.partition(".")[0] for name in sys.modules} | {
+    name for name in sys.modules if name.startswith(("cubeport.", "sqlalchemy.dialects."))
+}
 sys.stderr.write("\\nLOADED " + json.dumps([code, sorted(loaded)]))
 """
 
@@ -70,6 +72,7 @@ def test_the_catalogs_commands_load_nothing_heavy(instance: Path, arguments: lis
     code, loaded = json.loads(done.stderr.rpartition("LOADED ")[2])
     assert code == 0, done.stderr
     assert sorted(set(HEAVY) & set(loaded)) == []
+    assert "sqlalchemy.dialects.postgresql" not in loaded
     if arguments == ["--help"]:
         own = {"cubeport.main.catalog", "cubeport.main.service", "cubeport.catalog.models"}
         assert {"sqlalchemy", "fsspec", "jsonschema", "pydantic", "pydantic_settings", "yaml", *own} & set(loaded) == set()

@@ -28,7 +28,7 @@ from sqlalchemy.dialects.postgresql.psycopg import dialect as compiling
 from cubeport.adapters.backends.sql.dialect import Dialect
 from cubeport.adapters.backends.sql.problems import corrupt
 from cubeport.adapters.backends.sql.store import Store
-from cubeport.adapters.backends.sql.tables import BOX, SCHEMA, record_text
+from cubeport.adapters.backends.sql.tables import BOX, PARTIAL, SCHEMA, record_text
 from cubeport.catalog.backend import Finding
 from cubeport.catalog.forms.boxes import Box
 from cubeport.errors import (
@@ -205,6 +205,9 @@ def _said(exc: Exception) -> str:
     text = str(exc).partition("\n")[0]
     return text.rpartition(" failed: ")[2][:200]
 
+
+for _each in PARTIAL:
+    _each.dialect_options["postgresql"]["where"] = _each.dialect_options["sqlite"]["where"]
 
 POSTGRESQL = Postgresql(compiling())  # type: ignore[no-untyped-call]  # SQLAlchemy does not type its dialects
 
