@@ -1,6 +1,6 @@
 """What each operation costs now against an earlier commit, in one run: the two answer in turn, so a busy machine slows both.
 
-    python benchmarks/paired.py EARLIER [--parts serve catalog ingest] [--rounds 15] [--write docs/performance.md]
+    python benchmarks/paired.py EARLIER [--parts serve catalog searches ingest] [--rounds 15] [--write docs/performance.md]
 
 *EARLIER* is a clone at that commit with its own ``.venv`` (``.ci/setup``). Each side makes its own instance of the same source.
 For what a server answers, a figure is processor time of the server, and the clock, a request; the benchmarks of the catalog and of
@@ -105,6 +105,21 @@ def catalog(sides: Sides, rounds: int) -> Rounds:
     return in_turn(sides, rounds, ("benchmarks/catalog.py", "--records", "1000"), lambda text: dict(leaves(json.loads(text))))
 
 
+SEARCHES = """
+import json, sys, tempfile
+from pathlib import Path
+sys.path.insert(0, "benchmarks")
+import catalog
+with tempfile.TemporaryDirectory() as folder:
+    print(json.dumps(catalog.sqlite_figures(Path(folder), 1000)))
+"""
+
+
+def searches(sides: Sides, rounds: int) -> Rounds:
+    """Run only the part on SQLite of the catalog's benchmark, which takes seconds, so that many rounds are possible."""
+    return in_turn(sides, rounds, ("-c", SEARCHES), lambda text: dict(leaves(json.loads(text))))
+
+
 def ingest(sides: Sides, rounds: int) -> Rounds:
     """Run the ingestion's benchmark of each side in turn."""
     return in_turn(sides, rounds, ("benchmarks/ingest.py", "--repeat", "1"), seconds)
@@ -141,7 +156,7 @@ def seconds(text: str) -> dict[str, float]:
     return found
 
 
-PARTS: dict[str, Callable[[Sides, int], Rounds]] = {"serve": serve, "catalog": catalog, "ingest": ingest}
+PARTS: dict[str, Callable[[Sides, int], Rounds]] = {"serve": serve, "catalog": catalog, "searches": searches, "ingest": ingest}
 
 
 def row(name: str, pairs: list[tuple[float, float]]) -> str:
@@ -156,7 +171,7 @@ def row(name: str, pairs: list[tuple[float, float]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("earlier", type=Path)
-    parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=["serve", "catalog", "ingest"])
     parser.add_argument("--rounds", type=int, default=15)
     parser.add_argument("--write", type=Path)
     options = parser.parse_args()
