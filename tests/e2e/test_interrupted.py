@@ -18,7 +18,9 @@ from tests.e2e.test_update import _Faulty, days_of, held, save
 
 import cubeport
 from cubeport.adapters.engines import zarr
+from cubeport.adapters.engines.disk import Disk
 from cubeport.adapters.engines.opened import VersionStore
+from cubeport.catalog.disk import failpoints
 from cubeport.main import prepare
 from cubeport.service.ingestions import IngestionRequest
 from cubeport.service.keys import Keys
@@ -187,3 +189,85 @@ def test_a_disk_that_fails_at_any_call_of_a_pull_leaves_the_old_state(
         assert failed > 20 // every
         assert values(service, "there") == [*map(float, range(10))]
         assert days_of(service) == held(range(11))
+
+
+def run_here(service: Any, world: World, verb: str) -> None:
+    """Do what the command does, in this process."""
+    match verb:
+        case "derive":
+            asked = {"period_type": "pentad", "method": "mean"}
+            done = service.derive("resample", ["x"], dataset_id="y", params=asked)
+            if done.status != "completed":
+                raise cubeport.errors.CubeportError.from_mapping(done.error)
+        case "rollback":
+            service.rollback("x", to=world.first)
+        case "retain":
+            service.retain()
+        case _:
+            service.push("x", world.url, key=world.key)
+
+
+FAULTS = {"derive": ("disk", "port"), "rollback": ("port",), "retain": ("disk", "port"), "push": ("port",)}
+
+
+@pytest.mark.parametrize("number", [errno.EIO, errno.ENOSPC], ids=["eio", "enospc"])
+@pytest.mark.parametrize(("verb", "place"), [(verb, place) for verb, places in FAULTS.items() for place in places])
+@pytest.mark.parametrize("every", [pytest.param(23, id="sample"), pytest.param(1, id="all", marks=pytest.mark.crash)])
+def test_any_call_of_the_disk_or_the_catalog_may_fail(
+    world: World, verb: str, place: str, number: int, every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Nth call fails, for N until none does: the verb is refused by name or done, and what readers see is old or new."""
+    old, new = old_and_new(verb)
+    shutil.copytree(world.root, world.root.parent / "again")
+    for name, value in RETENTION.items() if verb == "retain" else ():
+        monkeypatch.setenv(name, value)
+    refused, seen = 0, old
+    for at in range(1, 1_000, every):
+        if place == "port":
+            failpoints.arm(f"port@{at}={'eio' if number == errno.EIO else 'enospc'}")  # before opening, which wraps the backend
+        error: cubeport.errors.CubeportError | None = None
+        disk = _Faulty(at, number) if place == "disk" else None
+        fired = False
+
+        def over(disk: _Faulty | None = disk, at: int = at) -> bool:
+            """Let nothing fail any more, and tell whether something did."""
+            passed = failpoints.passed("port") if disk is None else disk.calls
+            failpoints.arm("")
+            return passed >= at
+
+        try:
+            with cubeport.connect(world.root) as service:
+                if disk is not None:
+                    monkeypatch.setattr(service.engines.writer, "disk", disk)
+                    monkeypatch.setattr(zarr, "Disk", lambda disk=disk: disk)
+                try:
+                    run_here(service, world, verb)
+                finally:
+                    fired = over()
+        except cubeport.errors.CubeportError as exc:
+            error, fired = exc, fired or over()
+        seen = state(world)  # which opens it again, and so recovers
+        assert seen in (old, new), (verb, place, at, error)
+        if error is not None:
+            refused += 1
+            kinds = ("no-space",) if number == errno.ENOSPC else ("store-unavailable", "backend-unavailable", "unavailable")
+            assert error.kind in kinds, (at, error)
+        if verb == "retain" and error is not None:  # what was removed by its commit, the next round frees
+            monkeypatch.setattr(zarr, "Disk", Disk)
+            with cubeport.connect(world.root) as service:
+                service.retain()
+            seen = state(world)
+            assert seen == new
+        assert left(world.root) == [], (verb, place, at)
+        if not fired:
+            break
+        if seen == new and new != old:
+            assert error is None or verb == "retain", "what failed is not there"
+            shutil.rmtree(world.root)
+            shutil.copytree(world.root.parent / "again", world.root)
+    assert not fired, "the calls end"
+    assert error is None
+    assert seen == new
+    assert refused >= (1 if every > 1 else 3)
+    with cubeport.Catalog.open(world.root) as catalog:
+        assert catalog.fsck(data=True).findings == ()

@@ -43,7 +43,7 @@ from cubeport.service.replicate import Arrived, Replica
 from cubeport.service.retain import DatasetUsage, DiskUsage, VersionUsage
 from cubeport.service.state import Cube, DatasetState, Reach, VersionState
 from cubeport.service.sync import SyncDetail, Synced
-from cubeport.service.templates import DatasetTemplate, Extent
+from cubeport.service.templates import Broken, DatasetTemplate, Extent
 
 V1, V2, GONE = "1" * 32, "2" * 32, "3" * 32
 MADE = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
@@ -546,6 +546,9 @@ class FakeService:
             name: DatasetTemplate.model_validate({"id": name, "title": name.upper(), "period_type": "daily", "source": block})
             for name in ("air", "sea-source")
         }
+
+    def broken(self) -> tuple[Broken, ...]:
+        return ()
 
     def template(self, template_id: str) -> DatasetTemplate:
         if template_id not in self.templates():

@@ -240,6 +240,13 @@ class Listing[T](_Document):
     number_matched: int | None = None
 
 
+class TemplateList(Listing[TemplateDocument]):
+    """Templates, and for administrators the entries of ``config/datasets`` and ``extents`` that disabled themselves."""
+
+    problems: tuple[str, ...] | None = None
+    """``file:line:column: key: words``."""
+
+
 def listing(
     kind: str,
     items: Sequence[BaseModel],

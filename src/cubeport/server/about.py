@@ -53,7 +53,7 @@ def routes(parts: Parts, traffic: Traffic, probe: Probe) -> APIRouter:
         "Sources that can be ingested",
         "What can be ingested",
         query=TemplatesQuery,
-        schema=documents.Listing[documents.TemplateDocument],
+        schema=documents.TemplateList,
     )
     add(
         "GET",
@@ -150,7 +150,10 @@ class _About:
         page = fitting[: asked.limit]
         following = page[-1].id if len(fitting) > asked.limit else None
         links = replies.page_links(f"{self._url}/dataset-templates", request, following)
-        return replies.by_content(request, documents.listing("DatasetTemplateList", [self._template(each) for each in page], links))
+        document = documents.listing("DatasetTemplateList", [self._template(each) for each in page], links)
+        if caller_of(request).may("admin"):
+            document["problems"] = [problem for each in self._service.broken() for problem in each.problems]
+        return replies.by_content(request, document)
 
     def template(self, request: Request) -> Response:
         incoming.query(request.scope["query_string"], incoming.NoParameters)

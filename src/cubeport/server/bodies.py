@@ -210,7 +210,7 @@ SCHEMAS = (
     documents.Listing[DatasetSummary],
     documents.Listing[Version],
     documents.Listing[documents.ExtentDocument],
-    documents.Listing[documents.TemplateDocument],
+    documents.TemplateList,
     documents.Listing[IngestionDocument],
 )
 """The models in ``/openapi.json``."""

@@ -23,7 +23,7 @@ from cubeport.service.replicate import Arrived, Replica
 from cubeport.service.retain import DiskUsage
 from cubeport.service.state import VersionState
 from cubeport.service.sync import SyncDetail, Synced
-from cubeport.service.templates import DatasetTemplate, Extent
+from cubeport.service.templates import Broken, DatasetTemplate, Extent
 
 if TYPE_CHECKING:
     from cubeport.server.auth import Gatekeeper
@@ -154,6 +154,8 @@ class Offers(Protocol):
     def templates(self) -> Mapping[str, DatasetTemplate]: ...
 
     def template(self, template_id: str) -> DatasetTemplate: ...
+
+    def broken(self) -> Sequence[Broken]: ...
 
 
 class KeepsZones(Protocol):

@@ -249,7 +249,8 @@ class Jobs:
                 ended = self._surely(mine.ingestion_id, _ended(_cancelled), timeout_s=_LONGEST_PAUSE_S)
                 exc.add_note(_farewell(ended or mine))
                 raise
-            return self.wait(accepted.ingestion_id, float("inf"))
+            known = self._known(accepted.ingestion_id)
+            return known if known.finished else self.wait(accepted.ingestion_id, float("inf"))
 
     def start(self, *chores: Callable[[], object]) -> None:
         """Start the worker threads of this process and its clock, which also calls these *chores*."""
@@ -371,7 +372,7 @@ class Jobs:
         job_id = ingestion.ingestion_id
         try:
             change = self._attempted(ingestion, listener)
-            ended = self._surely(job_id, change) if change is not None else self.get(job_id)
+            ended = self._surely(job_id, change) if change is not None else self._known(job_id)
             if ended is not None:
                 with self._work:
                     self._outcomes[ended.status] += 1
@@ -400,6 +401,16 @@ class Jobs:
             problem.__cause__ = exc
             return _ended(_failed(problem))
         return None
+
+    def _known(self, ingestion_id: str) -> Ingestion:
+        """Return a job that was run here. It may be done: a read that fails for a moment must not make it look as if it failed."""
+        deadline = time.monotonic() + _LONGEST_PAUSE_S
+        while True:
+            try:
+                return self.get(ingestion_id)
+            except (Unavailable, NoSpace):
+                if time.monotonic() > deadline or self._stopping.wait(_FIRST_PAUSE_S):
+                    raise
 
     # --- rows ---
 

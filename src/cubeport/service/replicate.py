@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from cubeport.catalog.backend import Row
 from cubeport.catalog.catalog import Catalog
+from cubeport.catalog.disk.durable import store_errors
 from cubeport.catalog.disk.failpoints import passing, step
 from cubeport.catalog.forms.canonical import now
 from cubeport.catalog.models import CatalogRecord, invalid
@@ -210,7 +211,8 @@ class Replicator:
             for sha256 in missing:
                 data = self._read(replica, keys[sha256])
                 there.put(replica.digest, sha256, data)
-                passing("port")
+                with store_errors("read the version"):
+                    passing("port")
                 sent, size = sent + 1, size + len(data)
                 if progress is not None:
                     progress("sending", sent, total)

@@ -5,15 +5,17 @@ This module contains only values; ``adapters/configuration.py`` reads them from 
 
 from __future__ import annotations
 
+import difflib
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Protocol
 
-from pydantic import AliasChoices, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, AliasChoices, BaseModel, ConfigDict, Field, model_validator
 
 from cubeport.catalog.forms.canonical import dumps
 from cubeport.catalog.forms.later import Later
+from cubeport.cubes import periods
 from cubeport.cubes.overviews import MOST
 from cubeport.cubes.steps import NormaliseStep, TransformStep, plain
 from cubeport.cubes.update import OnOverlap
@@ -23,6 +25,17 @@ from cubeport.service.cron import Cron
 
 ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,63}$"
 """The pattern of ids of datasets, templates and extents."""
+
+
+def _known_period_type(name: str) -> str:
+    if name not in periods.PERIOD_TYPES:
+        near = difflib.get_close_matches(name, periods.PERIOD_TYPES, 1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"{name!r:.50} is not one of {', '.join(periods.PERIOD_TYPES)}{hint}")
+    return name
+
+
+type PeriodType = Annotated[str, AfterValidator(_known_period_type)]
 
 type PublicId = Annotated[str, Field(pattern=ID_PATTERN)]
 
@@ -280,7 +293,7 @@ class TemplateFields(_Part):
     variables: tuple[VariableChoice, ...] = ()
     units: str | None = None
     resolution: str | None = None
-    period_type: str | None = None
+    period_type: PeriodType | None = None
     calendar: str | None = None
     time_label: Annotated[Literal["start", "middle", "end"], Later("start")] = "start"
     extents: SourceScope = SourceScope()
@@ -327,7 +340,7 @@ class DatasetTemplate(TemplateFields):
 
     id: PublicId
     title: Annotated[str, Field(validation_alias=AliasChoices("title", "name"))]
-    period_type: str
+    period_type: PeriodType
     source: SourceBlock
     sync: SyncRules = SyncRules()
 

@@ -150,8 +150,8 @@ class InstalledSources:
         return UrlSource(pattern, self._fetcher(pattern.example), probe=cast("Probe", probe))
 
     def _zarr_at(self, address: str, group: str | None, variables: Sequence[str]) -> PeriodSource:
-        stopping = threading.Event()
-        return self._zarr(WebKeys(self._fetcher(address), address, stopping), group, variables, stopping)
+        fetcher = self._fetcher(address)
+        return self._zarr(WebKeys(fetcher, address, fetcher.stopping), group, variables, fetcher.stopping)
 
     def _zarr(
         self, keys: WebKeys | StoreKeys, group: str | None, variables: Sequence[str], stopping: threading.Event | None = None
@@ -167,14 +167,15 @@ class InstalledSources:
                 return self._zarr_at(asset.href, source.group, variables)
             return self._of_address(asset.href, source.group, variables)
 
+        fetcher = self._fetcher(source.url or "")
         return StacSource(
             source.url or "",
-            self._fetcher(source.url or ""),
+            fetcher,
             of_asset,
             asset=source.asset,
             interval=source.datetime,
             wanted=source.filter,
-            stopping=threading.Event(),
+            stopping=fetcher.stopping,
         )
 
     def _plugin(self, name: str, params: Mapping[str, Any]) -> PeriodSource:

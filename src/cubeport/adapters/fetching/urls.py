@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -38,7 +37,7 @@ class UrlSource:
     def __init__(self, pattern: Pattern, fetcher: KeepingFetcher, *, probe: Probe = "head") -> None:
         self._pattern = pattern
         self._probe = probe
-        self._stopping = threading.Event()
+        self._stopping = fetcher.stopping
         self._fetcher = fetcher
         self.is_periodic = pattern.has_dates
 

@@ -21,7 +21,7 @@ from typing import Any, BinaryIO, cast
 import httpcore
 
 from cubeport.catalog.forms.addresses import Origin, WebURL, is_public
-from cubeport.errors import SourceFailed, SourceRejected, SourceTimeout
+from cubeport.errors import Cancelled, SourceFailed, SourceRejected, SourceTimeout
 
 _AGAIN = {408, 425, 429}
 """Status codes below 500 that mean "try later"."""
@@ -74,10 +74,12 @@ class OriginFetcher:
         self._bounds = bounds or Bounds()
         self._resolve = resolve
         self._network = network or httpcore.SyncBackend()
+        self.stopping = threading.Event()
+        """If it is set, whatever reads ends within a second, as Cancelled, also while the origin sends nothing."""
 
     def network(self, origin: Origin) -> httpcore.NetworkBackend:
         """Return a network backend that connects only to *origin*, at checked addresses and within the limits."""
-        return _Network(origin, _Watch(self._bounds), self._resolve, self._network)
+        return _Network(origin, _Watch(self._bounds, self.stopping), self._resolve, self._network)
 
     def size(self, uri: str) -> int | None:
         """Return the size that the origin reports, or ``None`` if it reports none."""
@@ -160,7 +162,7 @@ class OriginFetcher:
     @contextmanager
     def _pool(self, origin: Origin) -> Iterator[httpcore.ConnectionPool]:
         """Yield the connection for one request."""
-        network = _Network(origin, _Watch(self._bounds), self._resolve, self._network)
+        network = _Network(origin, _Watch(self._bounds, self.stopping), self._resolve, self._network)
         with httpcore.ConnectionPool(max_connections=1, max_keepalive_connections=0, network_backend=network) as pool:
             yield pool
 
@@ -193,7 +195,7 @@ class KeepingFetcher(OriginFetcher):
     def _pool(self, origin: Origin) -> Iterator[httpcore.ConnectionPool]:
         held: dict[Origin, tuple[_Network, httpcore.ConnectionPool]] = self._mine.__dict__.setdefault("held", {})
         if origin not in held:
-            network = _Network(origin, _Watch(self._bounds), self._resolve, self._network)
+            network = _Network(origin, _Watch(self._bounds, self.stopping), self._resolve, self._network)
             pool = httpcore.ConnectionPool(
                 max_connections=1, max_keepalive_connections=1, keepalive_expiry=20, network_backend=network
             )
@@ -270,8 +272,9 @@ class _Body(io.RawIOBase):
 class _Watch:
     """The time limits of a request."""
 
-    def __init__(self, bounds: Bounds) -> None:
+    def __init__(self, bounds: Bounds, stopping: threading.Event) -> None:
         self._bounds = bounds
+        self.stopping = stopping
         self._started = time.monotonic()
         self.received = 0
 
@@ -328,6 +331,10 @@ class _Network(httpcore.NetworkBackend):
         return found
 
 
+_LOOK_S = 1.0
+"""How often somebody who waits for bytes looks whether to stop."""
+
+
 class _Watched(httpcore.NetworkStream):
     """A stream that applies the time limits to each operation."""
 
@@ -335,9 +342,18 @@ class _Watched(httpcore.NetworkStream):
         self._inner, self._watch = inner, watch
 
     def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ARG002 (ours holds)
-        data = self._inner.read(max_bytes, self._watch.seconds())
-        self._watch.received += len(data)
-        return data
+        until = time.monotonic() + self._watch.seconds()
+        while True:
+            if self._watch.stopping.is_set():
+                raise Cancelled("The fetch was stopped.")
+            try:
+                data = self._inner.read(max_bytes, min(_LOOK_S, max(0.0, until - time.monotonic())))
+            except httpcore.ReadTimeout:
+                if time.monotonic() >= until:
+                    raise
+                continue
+            self._watch.received += len(data)
+            return data
 
     def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ARG002
         self._inner.write(buffer, self._watch.seconds())

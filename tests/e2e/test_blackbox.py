@@ -1,0 +1,476 @@
+"""Moving datasets seen from outside only: HTTP and the command line of a server with two processes, and the state left behind.
+
+The numbers are the rows of docs/explanation/moving-checks.md.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import xarray as xr
+from tests.catalog.test_blackbox import CELL, ROOT, definitions
+from tests.provided.places import name_of, netcdf
+from tests.provider import Provider, running
+
+from cubeport.main import prepare
+
+from .conftest import CUBEPORT, start, stop
+
+FACES = ("/datasets?limit=1000", "/stac/catalog.json", "/ogcapi/collections?limit=1000")
+
+
+@dataclass
+class Site:
+    url: str
+    root: Path
+    drop: Path
+    provider: Provider
+
+    def ask(self, method: str, path: str, *, headers: dict[str, str] | None = None, **body: Any) -> httpx.Response:
+        return httpx.request(method, self.url + path, json=body or None, headers=headers, timeout=90, trust_env=False)
+
+    def admin(self, method: str, path: str, **body: Any) -> httpx.Response:
+        """Ask as somebody who may read the instance's own token."""
+        token = (self.root / ".cubeport/local-token").read_text().strip()
+        return self.ask(method, path, headers={"Authorization": f"Bearer {token}"}, **body)
+
+    def ingest(self, dataset_id: str, **fields: Any) -> dict[str, Any]:
+        answer = self.ask("POST", "/ingestions", dataset_id=dataset_id, **fields)
+        assert answer.status_code == 200, answer.text
+        document: dict[str, Any] = answer.json()
+        assert document["status"] == "completed"
+        return document
+
+    def refused(self, status: int, kind: str, method: str = "POST", path: str = "/ingestions", **body: Any) -> dict[str, Any]:
+        answer = self.ask(method, path, **body)
+        assert (answer.status_code, answer.json()["kind"]) == (status, kind), answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        document: dict[str, Any] = answer.json()
+        return document
+
+    def file(self, name: str, *days: int, **how: Any) -> str:
+        path = self.drop / name
+        path.write_bytes(netcdf(self.drop, *days, **how))
+        return str(path)
+
+    def template(self, dataset_id: str, more: str = "", days: range = range(10)) -> Provider:
+        """Make a template that follows a provider of its own, which has *days*."""
+        place = self.provider.below(dataset_id)
+        for number in days:
+            place.put(name_of(number), netcdf(self.drop, number))
+        source = f"{{kind: url, template: '{place.url}/t_{{YYYY}}{{MM}}{{DD}}.nc'}}"
+        text = f"id: {dataset_id}\ntitle: Days\nperiod_type: daily\nsource: {source}\n{more}"
+        (self.root / f"config/datasets/{dataset_id}.yaml").write_text(text)
+        time.sleep(1.1)  # templates are looked at once a second
+        place.forget()
+        return place
+
+    def shown(self, dataset_id: str) -> set[tuple[bool, ...]]:
+        """Return on which faces the dataset is, as both processes answer."""
+        return {
+            (
+                *(f"/{dataset_id}" in self.ask("GET", path).text for path in FACES),
+                self.ask("GET", f"/zarr/{dataset_id}/zarr.json").status_code == 200,
+            )
+            for _ in range(8)
+        }
+
+    def values(self, ref: str) -> dict[int, float]:
+        with xr.open_zarr(f"{self.url}/zarr/{ref}.zarr", consolidated=True, chunks=None, decode_times=False) as opened:
+            return {int(n): float(value) for n, value in zip(opened.time.values, opened.t.values[:, 0, 0], strict=True)}
+
+    def versions(self, dataset_id: str) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = self.ask("GET", f"/datasets/{dataset_id}/versions").json()["items"]
+        return found
+
+    def store(self, dataset_id: str) -> str:
+        """Return one hash of all bytes and names that the dataset has on disk."""
+        folder = self.root / "data/store" / dataset_id
+        found = hashlib.sha256()
+        for path in sorted(folder.rglob("*")):
+            found.update(path.relative_to(folder).as_posix().encode() + (path.read_bytes() if path.is_file() else b"/"))
+        return found.hexdigest()
+
+    def cli(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [*CUBEPORT, "-i", str(self.root), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def days(*numbers: int, **changed: float) -> dict[int, float]:
+    return {n: changed.get(f"d{n}", float(n)) for n in numbers}
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("blackbox")
+    drop = folder / "drop"
+    drop.mkdir()
+    with running(folder / "provider") as provider:
+        root = folder / "i"
+        prepare(root, allow_roots=(str(drop),), allow_origins=(provider.url,))
+        process, url = start(root, "--workers", "2")
+        yield Site(url, root, drop, provider)
+        stop(process)
+
+
+def test_the_page_has_every_row_and_names_tests_that_exist() -> None:
+    page = (ROOT / "docs/explanation/moving-checks.md").read_text()
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| ")][1:]
+    assert [row[0] for row in rows] == [str(n) for n in range(1, 29)]
+    for row in rows:
+        named = CELL.findall(row[-1])
+        assert named, row[0]
+        for path, _, name in (each.partition("::") for each in named):
+            assert name in definitions(ROOT / path), (row[0], name)
+
+
+def test_1_and_2_a_dataset_comes_to_all_faces_at_once_and_leaves_them_at_once(site: Site) -> None:
+    made = site.ingest("come", source=site.file("come.nc", 0, 1))
+    assert site.shown("come") == {(True,) * 4}
+    assert site.ask("POST", "/datasets/come/unpublish").status_code == 200
+    assert site.shown("come") == {(False,) * 4}
+    assert {site.ask("GET", f"/zarr/come@{made['version_id']}/zarr.json").status_code for _ in range(4)} == {410}, (
+        "gone, so that no reader takes it for fill values"
+    )
+    assert site.ask("POST", "/datasets/come/publish").json()["publication"]["status"] == "published"
+    assert site.admin("DELETE", "/datasets/come").json()["status"] == "deleted"
+    assert site.shown("come") == {(False,) * 4}
+    back = site.admin("POST", "/datasets/come/restore").json()
+    assert back["publication"]["status"] == "unpublished"
+    assert site.shown("come") == {(False,) * 4}
+    assert site.admin("DELETE", "/datasets/come").status_code == 200
+    fresh = site.ingest("come", source=site.file("come2.nc", 5))
+    assert (fresh["action"], len(site.versions("come"))) == ("create", 1)
+
+
+def test_3_the_same_twice_is_one_version_and_no_request_to_the_source(site: Site) -> None:
+    place = site.template("twice")
+    first = site.ingest("twice", start="2024-01-01", end="2024-01-03")
+    place.forget()
+    again = site.ingest("twice", start="2024-01-01", end="2024-01-03")
+    assert (again["reused"], again["version_id"], place.requests()) == (True, first["version_id"], [])
+    body = {"dataset_id": "twice", "start": "2024-01-01", "end": "2024-01-06"}
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: site.ask("POST", "/ingestions", headers={"Prefer": "wait=60"}, **body).json(), range(2)))
+    assert {each["status"] for each in both} == {"completed"}
+    assert len({each["version_id"] for each in both}) == 1
+    assert len(site.versions("twice")) == 2
+
+
+def test_4_and_5_a_narrower_request_shrinks_nothing_and_what_is_not_there_is_named(site: Site) -> None:
+    place = site.template("narrow")
+    (place.root / name_of(7)).unlink()
+    first = site.ingest("narrow", start="2024-01-03", end="2024-01-06")
+    assert first["request_scope"]["start"] == "2024-01-03"
+    before = site.store("narrow")
+    narrow = site.ingest("narrow", start="2024-01-04", end="2024-01-05")
+    assert (narrow["reused"], narrow["request_scope"]["end"], narrow["coverage"]["temporal"]["count"]) == (True, "2024-01-05", 4)
+    assert site.refused(409, "gap", dataset_id="narrow", start="2024-01-03", end="2024-01-09")["gaps"] == [
+        {"start": "2024-01-08", "end": "2024-01-08", "count": 1}
+    ]
+    short = site.refused(409, "coverage-incomplete", dataset_id="narrow", start="2024-01-03", end="2024-01-30")
+    assert (short["requested"]["end"], short["available"]["end"]) == ("2024-01-30", "2024-01-10")
+    site.refused(400, "invalid-range", dataset_id="narrow", start="2024-01-05", end="2024-01-03")
+    assert site.store("narrow") == before
+    earlier = site.ingest("narrow", start="2024-01-01", end="2024-01-04")
+    assert (earlier["action"], site.values("narrow")) == ("extend", days(*range(6)))
+    assert site.values(f"narrow@{first['version_id']}") == days(*range(2, 6)), "the older version is as it was"
+
+
+def test_5_nothing_at_all_is_no_data(site: Site) -> None:
+    site.template("empty", days=range(0))
+    site.refused(409, "no-data", dataset_id="empty", start="2024-01-01", end="2024-01-04")
+    assert site.ask("GET", "/datasets/empty").status_code == 404
+
+
+def test_7_two_on_one_dataset_go_in_order_and_who_cannot_wait_hears_of_the_other(site: Site) -> None:
+    place = site.template("busy")
+    place.temper(name_of(0), slow_s=4.0)
+    slow: list[httpx.Response] = []
+    asked = {"dataset_id": "busy", "start": "2024-01-01", "end": "2024-01-02"}
+    thread = threading.Thread(target=lambda: slow.append(site.ask("POST", "/ingestions", **asked)))
+    thread.start()
+    time.sleep(1.0)
+    beside = site.ask("POST", "/ingestions", dataset_id="busy", start="2024-01-01", end="2024-01-05")
+    thread.join()
+    assert slow[0].json()["status"] == "completed", slow[0].text
+    assert beside.json()["status"] == "completed", beside.text
+    assert site.values("busy") == days(*range(5))
+
+
+def test_8_updates_add_and_correct_exactly_what_they_hold(site: Site) -> None:
+    site.ingest("grow", source=site.file("g1.nc", *range(10)), template={"layout": {"chunks": {"time": 4}}})
+    site.ingest("grow", mode="update", source=site.file("g2.nc", *range(10, 15)))
+    for path, inside in (("/datasets/grow", '"end":"2024-01-15"'), ("/stac/collections/grow", "2024-01-15")):
+        assert inside in site.ask("GET", path).text.replace('": "', '":"'), path
+    assert len(site.ask("GET", "/ogcapi/collections/grow").text.split("2024-01-15")) > 1
+    some = site.file("g3.nc", *range(12, 18), add=0.5)
+    refused = site.refused(409, "overlap", dataset_id="grow", mode="update", source=some)
+    assert len(refused["periods"]) == 3
+    site.ingest("grow", mode="update", source=some, on_overlap="replace")
+    expected = days(*range(18), **{f"d{n}": n + 0.5 for n in range(12, 18)})
+    assert site.values("grow") == expected
+    site.ingest("grow", mode="update", source=site.file("g4.nc", 3, add=0.25), on_overlap="replace")
+    assert site.values("grow") == {**expected, 3: 3.25}
+    count = len(site.versions("grow"))
+    again = site.ingest("grow", mode="update", source=site.file("g4.nc", 3, add=0.25), on_overlap="replace")
+    assert (again["reused"], len(site.versions("grow"))) == (True, count) == (True, 4)
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "how"),
+    [
+        ("grid-mismatch", 409, {"lats": 4}),
+        ("units-mismatch", 409, {"units": "Pa"}),
+        ("calendar-mismatch", 409, {"calendar": "noleap"}),
+    ],
+)
+def test_9_what_does_not_fit_is_named_and_leaves_everything(site: Site, kind: str, status: int, how: dict[str, Any]) -> None:
+    if site.ask("GET", "/datasets/fits").status_code == 404:
+        site.ingest("fits", source=site.file("fits.nc", *range(4)))
+    before = site.store("fits")
+    bad = site.file("bad.nc", 4, **how)
+    site.refused(status, kind, dataset_id="fits", mode="update", source=bad)
+    said = site.cli("update", "fits", bad)
+    assert said.returncode == 4, said.stderr
+    assert f"error[{kind}]" in said.stderr
+    assert site.store("fits") == before
+    assert site.cli("update", "none-such", bad).returncode == 3
+    assert site.cli("ingest", bad, "--id", "fits").returncode == 4
+    assert site.values("fits") == days(*range(4))
+
+
+def test_10_a_sync_is_as_its_plan_and_a_plan_writes_nothing(site: Site) -> None:
+    place = site.template("follow", "extents: {temporal: {end: '2024-01-10'}}\nsync: {kind: temporal}\n", days=range(8))
+    site.ingest("follow", start="2024-01-01", end="2024-01-03")
+    before = site.store("follow")
+    plan = site.ask("GET", "/sync/follow/plan?end=").json()
+    assert (plan["action"], plan["reason"]) == ("append", "new_periods_available_for_append")
+    assert (plan["delta_start"], plan["delta_end"], plan["target_end_source"]) == (
+        "2024-01-04",
+        "2024-01-10",
+        "default_today_clamped_by_availability",
+    )
+    assert site.store("follow") == before
+    assert site.ask("GET", "/sync/follow/plan?end=tomorrow").status_code == 400
+    (place.root / name_of(5)).unlink()
+    done = site.ask("POST", "/sync/follow").json()
+    assert done["status"] == "completed", done
+    assert site.values("follow") == days(*range(5)), "the delta ends before the first hole"
+    assert site.ask("POST", "/sync/follow").json()["status"] == "up_to_date"
+    assert site.ask("POST", "/sync/narrow").json()["status"] == "not_syncable"
+
+
+@pytest.mark.parametrize("end", ["2024-02-30", "2024-13-01", "2024-W99", "soon", "2024-01-03T25:00:00Z"])
+def test_11_a_period_that_is_none_is_refused(site: Site, end: str) -> None:
+    if not (site.root / "config/datasets/calendar.yaml").exists():
+        site.template("calendar")
+    site.refused(400, "invalid-period", dataset_id="calendar", start="2024-01-01", end=end)
+
+
+def test_11_coarser_and_zoned_periods_are_what_they_mean(site: Site) -> None:
+    site.template("coarse")
+    made = site.ingest("coarse", start="2024-01-01T23:30:00+02:00", end="2024-01-03")
+    assert (made["coverage"]["temporal"]["start"], made["coverage"]["temporal"]["end"]) == ("2024-01-01", "2024-01-03")
+
+
+def test_12_what_is_not_published_is_not_seen(site: Site) -> None:
+    site.ingest("quiet", source=site.file("q1.nc", 0, 1))
+    quiet = site.ingest("quiet", mode="update", source=site.file("q2.nc", 2), publish=False)
+    assert site.values("quiet") == days(0, 1)
+    assert site.ask("GET", f"/zarr/quiet@{quiet['version_id']}/zarr.json").status_code == 404
+    assert site.ask("POST", "/datasets/quiet/publish").status_code == 200
+    assert site.values("quiet") == days(0, 1, 2)
+    first = site.versions("quiet")[-1]["version_id"]
+    assert site.admin("POST", "/datasets/quiet/rollback", to=first).status_code == 200
+    assert site.values("quiet") == days(0, 1)
+    site.ingest("quiet", mode="update", source=site.file("q3.nc", 2, add=0.5))
+    assert site.values("quiet") == days(0, 1, 2, d2=2.5), "built on the one that it went back to"
+
+
+def test_13_tags_name_versions_and_only_versions_are_immutable(site: Site) -> None:
+    first = site.ingest("named", source=site.file("n1.nc", 0, 1))["version_id"]
+    assert site.ask("PUT", "/datasets/named/tags/paper", version=first).status_code == 200
+    site.ingest("named", mode="update", source=site.file("n2.nc", 2))
+    assert [len(site.values(ref)) for ref in ("named@paper", f"named@{first}", "named")] == [2, 2, 3]
+    cached = {ref: site.ask("GET", f"/zarr/{ref}/zarr.json").headers["cache-control"] for ref in ("named@paper", f"named@{first}")}
+    assert "immutable" in cached[f"named@{first}"]
+    assert "immutable" not in cached["named@paper"]
+    newest = site.versions("named")[0]["version_id"]
+    site.refused(409, "tag-exists", "PUT", "/datasets/named/tags/paper", version=newest)
+
+
+def test_14_and_15_what_runs_on_is_followed_and_cancelled(site: Site) -> None:
+    place = site.template("slow")
+    place.temper(name_of(2), slow_s=20.0)
+    asked = {"dataset_id": "slow", "start": "2024-01-01", "end": "2024-01-04"}
+    accepted = site.ask("POST", "/ingestions", headers={"Prefer": "respond-async"}, **asked)
+    assert (accepted.status_code, accepted.headers["preference-applied"]) == (202, "respond-async")
+    assert accepted.json()["dataset"] is None
+    location = accepted.headers["location"].removeprefix(site.url)
+    waited = site.ask("POST", "/ingestions", headers={"Prefer": "wait=1"}, **asked)
+    assert (waited.status_code, waited.json()["ingestion_id"]) == (202, accepted.json()["ingestion_id"]), (
+        "one request, one ingestion"
+    )
+    assert site.ask("DELETE", location).status_code == 202
+    began = time.monotonic()
+    while (seen := site.ask("GET", location).json())["status"] in ("accepted", "running"):
+        assert time.monotonic() - began < 10, "5 s are promised; a busy machine takes longer"
+        time.sleep(0.1)
+    assert seen["status"] == "cancelled"
+    assert list((site.root / "data/staging").iterdir()) == []
+    site.refused(409, "already-finished", "DELETE", location)
+    place.calm(name_of(2))
+    assert site.ingest("slow", start="2024-01-01", end="2024-01-04")["action"] == "create"
+
+
+def test_17_and_18_what_may_not_come_in_is_refused_and_the_server_goes_on(site: Site, tmp_path: Path) -> None:
+    sent = httpx.post(
+        f"{site.url}/uploads?filename=up.nc",
+        content=netcdf(site.drop, 0, 1),
+        headers={"Content-Type": "application/octet-stream"},
+        trust_env=False,
+    )
+    assert sent.status_code == 201, sent.text
+    assert site.ingest("uploaded", source=f"upload:{sent.json()['upload_id']}")["action"] == "create"
+    outside = tmp_path / "outside.nc"
+    outside.write_bytes(netcdf(tmp_path, 0))
+    (site.drop / "link.nc").symlink_to(outside)
+    site.provider.forget()
+    for source in (
+        str(outside),
+        str(site.drop / "link.nc"),
+        "https://elsewhere.example.org/a.nc",
+        f"{site.provider.url.replace('://', '://me:word@')}/a.nc",
+        f"simplecache::{site.provider.url}/a.nc",
+        "file:///etc/passwd",
+    ):
+        answer = site.ask("POST", "/ingestions", dataset_id="in", source=source)
+        assert answer.status_code in (400, 422), (source, answer.text)
+        assert "word" not in answer.text
+    assert site.provider.requests() == []
+    (site.drop / "page.nc").write_text("<!doctype html><title>Not found</title>")
+    os.mkfifo(site.drop / "pipe.nc")
+    cut = netcdf(site.drop, *range(8))
+    (site.drop / "cut.nc").write_bytes(cut[: len(cut) // 2])
+    for name in ("page.nc", "pipe.nc", "cut.nc"):
+        refused = site.refused(422, "source-rejected", dataset_id="in", source=str(site.drop / name))
+        assert refused["reason"] in ("unreadable", "truncated", "not-allowed", "unsafe"), refused
+    assert site.ask("GET", "/health").status_code == 200
+    assert site.ask("GET", "/datasets/in").status_code == 404
+
+
+def test_19_a_series_is_ordered_by_time_and_a_bad_file_is_named(site: Site) -> None:
+    later, sooner = site.file("a.nc", 5, 6), site.file("b.nc", 3, 4)
+    site.ingest("series", source=[later, sooner])
+    assert site.values("series") == days(3, 4, 5, 6)
+    bad = site.drop / "c.nc"
+    bad.write_bytes(b"\x89HDF\r\n\x1a\n" + bytes(200))
+    refused = site.refused(422, "source-rejected", dataset_id="series2", source=[later, sooner, str(bad)])
+    assert "c.nc" in refused["detail"]
+
+
+def test_20_a_download_is_the_part_that_was_asked_for(site: Site) -> None:
+    site.ingest("part", source=site.file("part.nc", *range(6)))
+    address = "/datasets/part/download?bbox=-0.5,5,1.5,25&datetime=2024-01-02T00:00:00Z/2024-01-04T00:00:00Z"
+    answer = site.ask("GET", address)
+    with xr.open_dataset(io.BytesIO(answer.content), engine="h5netcdf") as part:
+        assert dict(part.sizes) == {"time": 3, "lat": 2, "lon": 2}
+        assert part.t.values[:, 0, 0].tolist() == [1, 2, 3]
+    estimate = site.ask("GET", f"{address}&estimate=true").json()
+    assert estimate["cells"] == 12
+    assert site.ask("GET", "/datasets/part/download?bbox=100,5,110,25").json()["what"] == "data"
+    assert site.ask("GET", "/datasets/part/download?bbox=1,2,3").status_code == 400
+    assert not [each for each in (site.root / "data").rglob("*.nc") if "fetched" not in each.parts], "no temporary file is left"
+
+
+def test_21_a_broken_template_costs_itself_only(site: Site) -> None:
+    (site.root / "config/datasets/broken.yaml").write_text(
+        "id: broken\ntitle: '${HOME}'\nperiod_type: dayly\nsource: {kind: files, paths: [a.nc]}\n"
+    )
+    time.sleep(1.1)
+    try:
+        told = site.admin("GET", "/dataset-templates").json()
+        assert any("broken.yaml:3" in str(each) for each in told["problems"]), told
+        assert "problems" not in site.ask("GET", "/dataset-templates").json(), "readers see no file of the instance"
+        assert site.ask("GET", "/datasets").status_code == 200
+        checked = site.cli("check-config")
+        assert checked.returncode == 2
+        assert "broken.yaml:3" in checked.stdout + checked.stderr
+    finally:
+        (site.root / "config/datasets/broken.yaml").unlink()
+        time.sleep(1.1)
+
+
+def test_22_a_template_that_changes_values_asks_for_overwrite_and_a_text_makes_no_version(site: Site) -> None:
+    site.template("changing")
+    site.ingest("changing", start="2024-01-01", end="2024-01-02")
+    path = site.root / "config/datasets/changing.yaml"
+    path.write_text(path.read_text().replace("title: Days", "title: New days"))
+    time.sleep(1.1)
+    again = site.ingest("changing", start="2024-01-01", end="2024-01-02")
+    assert (again["reused"], site.ask("GET", "/datasets/changing").json()["dataset_name"]) == (True, "New days")
+    assert len(site.versions("changing")) == 1
+    path.write_text(path.read_text() + "transforms: [{kelvin_to_celsius: t}]\nsync: {kind: temporal}\n")
+    time.sleep(1.1)
+    assert site.ask("GET", "/sync/changing/plan").json()["reason"] == "template_changed"
+    site.refused(409, "template-changed", dataset_id="changing", start="2024-01-01", end="2024-01-03")
+    site.ingest("changing", start="2024-01-01", end="2024-01-02", overwrite=True)
+    assert {n: round(v, 2) for n, v in site.values("changing").items()} == {0: -273.15, 1: -272.15}
+
+
+def test_23_a_foreign_page_and_a_proxy_have_no_rights(site: Site) -> None:
+    body = {"dataset_id": "foreign", "source": site.file("foreign.nc", 0)}
+    for headers, status in (
+        ({"Origin": "https://evil.example.org"}, 403),
+        ({"X-Forwarded-For": "203.0.113.1"}, 401),
+        ({"Authorization": "Bearer cp_abc_wrong"}, 401),
+    ):
+        assert site.ask("POST", "/ingestions", headers=headers, **body).status_code == status, headers
+    assert site.ask("GET", "/datasets/foreign").status_code == 404
+
+
+def test_25_the_feed_replayed_is_the_list(site: Site) -> None:
+    there: set[str] = set()
+    cursor = ""
+    while True:
+        page = site.ask("GET", f"/changes?limit=50{cursor}").json()
+        for each in page["items"]:
+            (there.add if each["type"] == "upserted" else there.discard)(each["dataset_id"])
+        if not page["items"]:
+            break
+        cursor = f"&cursor={page['next_cursor']}"
+    listed = {each["dataset_id"] for each in site.ask("GET", "/datasets?limit=1000").json()["items"]}
+    assert there == listed
+    assert len(listed) > 5
+
+
+def test_27_the_command_line_beside_the_server_says_what_it_says(site: Site) -> None:
+    path = site.file("beside.nc", 0, 1)
+    assert site.cli("ingest", path, "--id", "beside").returncode == 0
+    assert site.shown("beside") == {(True,) * 4}
+    told = site.cli("datasets", "beside", "--json")
+
+    def plain(document: dict[str, Any]) -> dict[str, Any]:
+        return {key: value for key, value in document.items() if key != "links"}
+
+    mine, theirs = json.loads(told.stdout), site.ask("GET", "/datasets/beside").json()
+    assert {key: mine[key] for key in ("dataset_id", "extent", "publication", "variables", "latest_version")} == {
+        key: theirs[key] for key in ("dataset_id", "extent", "publication", "variables", "latest_version")
+    }
+    assert set(plain(mine)) == set(plain(theirs))
+    assert np.isfinite(list(site.values("beside").values())).all()
