@@ -6,6 +6,8 @@ import json
 import os
 import signal
 import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 from typing import Any
 
@@ -216,3 +218,58 @@ def test_a_plugins_function_runs_in_a_confined_child(root: Path, tmp_path: Path)
             np.testing.assert_allclose(found.t, opened(service, "tas").t.max("time"))
         with pytest.raises(Configuration, match="not an xarray"):
             gate.derive("lies", {}, inputs, into, function="of_a_plugin:lies")
+
+
+PACKAGE = {
+    "pyproject.toml": """\
+[build-system]
+requires = ["hatchling"]
+build-backend = "hatchling.build"
+[project]
+name = "cubeport-hottest"
+version = "1"
+[project.entry-points."cubeport.plugins"]
+hottest = "cubeport_hottest:register"
+""",
+    "cubeport_hottest/__init__.py": """\
+def hottest(data, *, keep: float = 0.0):
+    found = data[["t"]].max("time", keep_attrs=True)
+    return found.where(found.t > keep)
+
+
+def register(registry):
+    registry.recipe("hottest", hottest)
+""",
+}
+
+
+@pytest.mark.slow
+def test_the_recipe_of_a_package_that_was_installed_by_pip_runs_in_the_confined_child(root: Path, tmp_path: Path) -> None:
+    for name, text in PACKAGE.items():
+        (tmp_path / "package" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "package" / name).write_text(text)
+    subprocess.run([sys.executable, "-m", "venv", tmp_path / "env"], check=True)
+    [installed] = (tmp_path / "env").glob("lib/python*/site-packages")
+    # cubeport and its libraries are those of the tests; the plugin is installed as anybody installs it.
+    (installed / "here.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
+    python = tmp_path / "env/bin/python"
+    pip = [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", "--no-index", tmp_path / "package"]
+    subprocess.run(pip, check=True, timeout=120)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [python, "-m", "cubeport", "-i", root, *arguments]
+        return subprocess.run(command, capture_output=True, text=True, timeout=180, check=False)
+
+    assert "hottest" in run("recipes").stdout
+    made = run("derive", "hottest", "tas", "--id", "hot", "--param", "keep=280")
+    assert made.returncode == 0, made.stderr
+    again = run("derive", "hottest", "tas", "--id", "hot", "--param", "keep=280.0")
+    assert "nothing" in (again.stdout + again.stderr).lower(), "a parameter that is bound alike is the same"
+    with cubeport.connect(root) as service:
+        expected = opened(service, "tas").t.max("time")
+        np.testing.assert_allclose(opened(service, "hot").t, expected.where(expected > 280))
+    refused = run("derive", "hottest", "tas", "--id", "hot2", "--param", "kept=280")
+    assert refused.returncode == 2
+    assert "kept" in refused.stderr
+    without = cli("-i", root, "sync", "hot", "--plan")
+    assert "hottest" in without.stdout + without.stderr or without.returncode != 0, "without the plugin it is said, not guessed"
