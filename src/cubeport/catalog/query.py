@@ -32,6 +32,7 @@ from typing import Any, Literal, NamedTuple, TypedDict, overload
 from cubeport.catalog.forms import cursors
 from cubeport.catalog.forms.boxes import Box, checked_box, meet
 from cubeport.catalog.forms.canonical import Json, dumps, json_value, timestamp
+from cubeport.catalog.forms.patterns import Wildcard, is_like
 from cubeport.catalog.forms.redaction import MASK, is_secret_name, redact_text
 from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.catalog.models import CatalogRecord, TimeSpan
@@ -578,22 +579,11 @@ def fits(op: Op, value: Scalar, wanted: Scalar) -> bool:
             return a >= b  # type: ignore[operator]
 
 
+_WILDCARDS = {"*": Wildcard.TEXT, "?": Wildcard.CHARACTER}
+
+
 def _glob(pattern: str, text: str) -> bool:
-    # Two pointers and one position to return to: quadratic at worst, while a regular expression could take exponential time.
-    p = t = 0
-    star, resume = -1, 0
-    while t < len(text):
-        if p < len(pattern) and pattern[p] == "*":
-            star, resume = p, t
-            p += 1
-        elif p < len(pattern) and pattern[p] in ("?", text[t]):
-            p, t = p + 1, t + 1
-        elif star >= 0:
-            resume += 1
-            p, t = star + 1, resume
-        else:
-            return False
-    return all(each == "*" for each in pattern[p:])
+    return is_like([_WILDCARDS.get(each, each) for each in pattern], text)
 
 
 _ASCII_WORD = re.compile("[a-z0-9]+")

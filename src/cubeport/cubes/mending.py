@@ -15,12 +15,10 @@ import numpy as np
 import xarray as xr
 
 from cubeport.cubes import calendars, times
+from cubeport.cubes.checks import ATTRIBUTE_BYTES
 from cubeport.cubes.decoding import decoded
 from cubeport.cubes.raw import dataset, renamed, variables
 from cubeport.errors import SourceRejected
-
-ATTRIBUTE_BYTES = 64 * 1024
-"""A longer attribute is skipped."""
 
 _SHOWN = 20
 """A warning names this many repairs of one kind and counts the others."""

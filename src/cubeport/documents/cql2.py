@@ -15,6 +15,7 @@ from datetime import UTC, date, datetime
 from functools import cached_property, partial
 from typing import Any
 
+from cubeport.catalog.forms.patterns import Wildcard, is_like
 from cubeport.documents.geojson import box_geometry
 from cubeport.errors import InvalidRequest, Problem
 
@@ -330,29 +331,18 @@ def _is_like(text: str, pattern: str) -> bool:
     """Return whether *text* matches the pattern: ``%`` is any text, ``_`` is one character, and a backslash escapes the next
     character.
     """
-    wanted: list[tuple[str, bool]] = []
-    taken = False
+    wanted: list[str | Wildcard] = []
+    escaped = False
     for char in pattern:
-        if not taken and char == "\\":
-            taken = True
+        if not escaped and char == "\\":
+            escaped = True
             continue
-        wanted.append((char, not taken and char in "%_"))
-        taken = False
-    # Two pointers and one position to return to, because a regular expression could take exponential time.
-    p = t = 0
-    star, resume = -1, 0
-    while t < len(text):
-        if p < len(wanted) and wanted[p] == ("%", True):
-            star, resume = p, t
-            p += 1
-        elif p < len(wanted) and (wanted[p] == ("_", True) or wanted[p] == (text[t], False)):
-            p, t = p + 1, t + 1
-        elif star >= 0:
-            resume += 1
-            p, t = star + 1, resume
-        else:
-            return False
-    return all(each == ("%", True) for each in wanted[p:])
+        wanted.append(char if escaped else _WILDCARDS.get(char, char))
+        escaped = False
+    return is_like(wanted, text)
+
+
+_WILDCARDS = {"%": Wildcard.TEXT, "_": Wildcard.CHARACTER}
 
 
 def _casei(args: Sequence[Any], facts: Facts) -> Value:

@@ -22,11 +22,13 @@ from cubeport.documents.texts import Provider, PublishedView
 CRS84 = "OGC:CRS84"
 
 
-class _Document(BaseModel):
+class NativeDocument(BaseModel):
+    """The base of the service's own documents."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
-class Link(_Document):
+class Link(NativeDocument):
     """A link."""
 
     href: str
@@ -35,7 +37,7 @@ class Link(_Document):
     type: str | None = None
 
 
-class Box(_Document):
+class Box(NativeDocument):
     """Cell edges in the data's reference system."""
 
     xmin: float
@@ -44,14 +46,14 @@ class Box(_Document):
     ymax: float
 
 
-class Periods(_Document):
+class Periods(NativeDocument):
     """First and last period, both inclusive."""
 
     start: str | None
     end: str | None
 
 
-class SpaceTime(_Document):
+class SpaceTime(NativeDocument):
     """A box and a time range."""
 
     spatial: Box | None
@@ -59,7 +61,7 @@ class SpaceTime(_Document):
     temporal: Periods | None
 
 
-class VariableSummary(_Document):
+class VariableSummary(NativeDocument):
     """One data variable."""
 
     name: str
@@ -73,14 +75,14 @@ class VariableSummary(_Document):
     """The OGC API collection with this field; ``None`` if it is only in the Zarr store and in complete downloads."""
 
 
-class PublicationState(_Document):
+class PublicationState(NativeDocument):
     """Whether it is published, and since when."""
 
     status: Literal["published", "unpublished"]
     published_at: Timestamp | None
 
 
-class DatasetSummary(_Document):
+class DatasetSummary(NativeDocument):
     """A dataset in a list."""
 
     dataset_id: str
@@ -108,7 +110,7 @@ class DatasetSummary(_Document):
     record_version: int
 
 
-class Gap(_Document):
+class Gap(NativeDocument):
     """Missing periods."""
 
     start: str
@@ -116,7 +118,7 @@ class Gap(_Document):
     count: int
 
 
-class TemporalCoverage(_Document):
+class TemporalCoverage(NativeDocument):
     """The periods with data."""
 
     start: str
@@ -126,7 +128,7 @@ class TemporalCoverage(_Document):
     empty: tuple[str, ...] = ()
 
 
-class Grid(_Document):
+class Grid(NativeDocument):
     """The horizontal grid: ``shape`` and ``step`` as (y, x); steps keep their sign."""
 
     shape: tuple[int, ...]
@@ -134,7 +136,7 @@ class Grid(_Document):
     crs: str | None
 
 
-class Coverage(_Document):
+class Coverage(NativeDocument):
     """The measured coverage of a version."""
 
     temporal: TemporalCoverage | None
@@ -144,7 +146,7 @@ class Coverage(_Document):
     calendar: str | None
 
 
-class Version(_Document):
+class Version(NativeDocument):
     """One immutable state of a cube."""
 
     version_id: str
@@ -170,7 +172,7 @@ class Version(_Document):
     links: tuple[Link, ...]
 
 
-class Sync(_Document):
+class Sync(NativeDocument):
     """How the dataset follows its source."""
 
     kind: str
@@ -198,7 +200,7 @@ class DatasetDetail(DatasetSummary):
     created_at: Timestamp
 
 
-class ExtentDocument(_Document):
+class ExtentDocument(NativeDocument):
     """A named area."""
 
     extent_id: str
@@ -208,7 +210,7 @@ class ExtentDocument(_Document):
     geometry: dict[str, Any] | None
 
 
-class TemplateDocument(_Document):
+class TemplateDocument(NativeDocument):
     """A source that can be ingested, without its paths and parameters."""
 
     id: str
@@ -230,7 +232,7 @@ class TemplateDocument(_Document):
     datasets: tuple[str, ...]
 
 
-class Listing[T](_Document):
+class Listing[T](NativeDocument):
     """A page of a list. ``links`` contains ``next``, except on the last page."""
 
     kind: str

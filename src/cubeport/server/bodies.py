@@ -35,7 +35,7 @@ class TagRequest(incoming.Model):
     force: bool = False
 
 
-class ChangeDocument(documents._Document):  # noqa: SLF001 (one family of documents)
+class ChangeDocument(documents.NativeDocument):
     """One change that readers can see."""
 
     cursor: str
@@ -47,7 +47,7 @@ class ChangeDocument(documents._Document):  # noqa: SLF001 (one family of docume
     href: str
 
 
-class ChangeList(documents._Document):  # noqa: SLF001 (one family of documents)
+class ChangeList(documents.NativeDocument):
     """Changes in the order of their commits. Continue with ``next_cursor``."""
 
     kind: str
@@ -55,7 +55,7 @@ class ChangeList(documents._Document):  # noqa: SLF001 (one family of documents)
     next_cursor: str
 
 
-class ZoneSetSummary(documents._Document):  # noqa: SLF001 (one family of documents)
+class ZoneSetSummary(documents.NativeDocument):
     """One zone set, without its geometries."""
 
     zone_set_id: str
@@ -69,7 +69,7 @@ class ZoneSetSummary(documents._Document):  # noqa: SLF001 (one family of docume
     links: tuple[Link, ...]
 
 
-class Citation(documents._Document):  # noqa: SLF001 (one family of documents)
+class Citation(documents.NativeDocument):
     """How a version is cited."""
 
     text: str
@@ -83,7 +83,7 @@ class ReplicaRequest(incoming.Model):
     publish: bool = True
 
 
-class MissingObjects(documents._Document):  # noqa: SLF001 (one family of documents)
+class MissingObjects(documents.NativeDocument):
     """The missing objects of a version."""
 
     kind: str
@@ -94,7 +94,7 @@ class MissingObjects(documents._Document):  # noqa: SLF001 (one family of docume
     missing_bytes: int
 
 
-class Replication(documents._Document):  # noqa: SLF001 (one family of documents)
+class Replication(documents.NativeDocument):
     """The outcome of receiving a version."""
 
     kind: str
@@ -105,7 +105,7 @@ class Replication(documents._Document):  # noqa: SLF001 (one family of documents
     sent_bytes: int
 
 
-class DiffVersion(documents._Document):  # noqa: SLF001 (one family of documents)
+class DiffVersion(documents.NativeDocument):
     """One of the two versions of a difference."""
 
     version_id: str
@@ -114,7 +114,7 @@ class DiffVersion(documents._Document):  # noqa: SLF001 (one family of documents
     seq: int | None
 
 
-class VersionDiff(documents._Document):  # noqa: SLF001 (one family of documents)
+class VersionDiff(documents.NativeDocument):
     """The differences between two versions."""
 
     kind: str
@@ -128,7 +128,7 @@ class VersionDiff(documents._Document):  # noqa: SLF001 (one family of documents
     compared: Compared
 
 
-class IngestionDocument(documents._Document):  # noqa: SLF001 (one family of documents)
+class IngestionDocument(documents.NativeDocument):
     """One ingestion with any status."""
 
     ingestion_id: str | None
@@ -155,7 +155,7 @@ class IngestionDocument(documents._Document):  # noqa: SLF001 (one family of doc
     links: tuple[Link, ...]
 
 
-class UploadDocument(documents._Document):  # noqa: SLF001 (one family of documents)
+class UploadDocument(documents.NativeDocument):
     """An uploaded file."""
 
     upload_id: str
@@ -172,7 +172,7 @@ class SyncRequest(incoming.Model):
     publish: Annotated[bool | None, Field(description="Whether to publish the new version; null keeps the status")] = None
 
 
-class SyncResponse(documents._Document):  # noqa: SLF001 (one family of documents)
+class SyncResponse(documents.NativeDocument):
     """The outcome of a sync."""
 
     sync_id: str | None

@@ -31,9 +31,6 @@ from cubeport.service.describe import TextChanges
 from cubeport.service.queries import no_place
 from cubeport.service.state import VersionState
 
-NEWEST = 20
-"""How many versions the document of a dataset lists."""
-
 _DIFFS = 2
 """How many differences are computed at the same time. Another one waits a little and is then refused."""
 _DIFF_S = 30.0
@@ -287,7 +284,7 @@ class _Datasets:
         tag = replies.etag_of(shown, request, form, self._url, _sees_all(request), *day)
 
         def build() -> bytes:
-            detail = documents.detail(shown, self._url, versions=self._versions(request, shown, NEWEST)[0])
+            detail = documents.detail(shown, self._url, versions=self._versions(request, shown, present.NEWEST)[0])
             if form == "html":
                 return dataset_page.page(self._parts, detail, shown, View(asked.v, asked.t, asked.z, asked.subset, asked.at))
             return detail.model_dump_json().encode()

@@ -20,7 +20,7 @@ from cubeport.service import plans
 from cubeport.service.plans import MIB, AnswerLimits, CubeQuery, QueryPlan
 from cubeport.service.ports import Encoders, Versions, Way
 
-_LIGHT_CELLS = 65_536
+LIGHT_CELLS = 65_536
 """Answers with at most this many cells do not wait for a place for heavy work."""
 _LIGHT_CHUNKS = 64
 """They must also decode at most this many chunks."""
@@ -188,7 +188,7 @@ class Queries:
 
     def heavy(self, plan: QueryPlan) -> bool:
         """Return whether the plan needs a place among the heavy ones."""
-        return plan.part.cost.cells > _LIGHT_CELLS or plan.part.cost.chunks > _LIGHT_CHUNKS
+        return plan.part.cost.cells > LIGHT_CELLS or plan.part.cost.chunks > _LIGHT_CHUNKS
 
     def large(self, shown: PublishedView, query: CubeQuery) -> bool:
         """Return whether planning is heavy work too, because there are many points, or many positions that must all be checked."""

@@ -13,12 +13,10 @@ from cubeport.documents import dap2
 from cubeport.documents.dap2 import Part, Slab, Variable
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import TooLarge
-from cubeport.service.queries import Queries
+from cubeport.service.queries import LIGHT_CELLS, Queries
 
 _BLOCK = 4 << 20
 """The approximate number of stored bytes to read at a time. Data that a slow client has not received are not in memory."""
-_LIGHT_CELLS = 65_536
-"""Answers with at most this many cells do not wait for a place for heavy work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +89,7 @@ class Slabs:
     def _values(self, opened: Opened, variable: Variable, slabs: tuple[Slab, ...], deadline: Deadline) -> Iterator[bytes]:
         before, sent = dap2.head(variable, slabs), 0
         for block in _blocks(slabs):
-            with self._queries.place() if math.prod(slab.size for slab in block) > _LIGHT_CELLS else nullcontext():
+            with self._queries.place() if math.prod(slab.size for slab in block) > LIGHT_CELLS else nullcontext():
                 values = opened.raw(variable.name, _windows(variable, block), deadline=deadline)
             piece = dap2.encoded(variable, values, is_array=bool(slabs))
             sent += len(piece)
@@ -104,7 +102,7 @@ class Slabs:
         yield dap2.dds(source.dataset, parts).encode() + b"---------------------------------------------\n"
         for part in parts:
             for variable, slabs in part.members:
-                with self._queries.place() if part.cells > _LIGHT_CELLS else nullcontext():
+                with self._queries.place() if part.cells > LIGHT_CELLS else nullcontext():
                     values = source.opened.raw(variable.name, _windows(variable, slabs), deadline=deadline)
                 inside = part.variable.name if part.form != "array" else None
                 yield "".join(f"{line}\n" for line in dap2.ascii_of(variable, values, slabs, of=inside)).encode() + b"\n"

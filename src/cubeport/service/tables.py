@@ -34,7 +34,7 @@ from cubeport.cubes.windows import Cost, IndexRange, Window, Windows, count, run
 from cubeport.cubes.zones import ZoneSet
 from cubeport.documents.texts import PublishedView
 from cubeport.errors import InvalidRequest, NotAcceptable, Problem, TooLarge
-from cubeport.service.queries import AnswerDeadline, Queries
+from cubeport.service.queries import LIGHT_CELLS, AnswerDeadline, Queries
 
 if TYPE_CHECKING:
     import numpy as np
@@ -52,8 +52,6 @@ _SLAB_BYTES = 128 * MIB
 """Stored bytes that are read at once."""
 _BLOCK_VALUES = 2 * MIB
 """Values of cells that are in memory at once."""
-_LIGHT_CELLS = 65_536
-"""Tables that read at most this many cells do not wait for a place among the heavy answers."""
 _RATE = 40e6
 """Cells a second, about."""
 
@@ -170,7 +168,7 @@ class Tables:
 
     def heavy(self, plan: TablePlan) -> bool:
         """Return whether the table needs a place among the heavy answers."""
-        return plan.cost.cells > _LIGHT_CELLS
+        return plan.cost.cells > LIGHT_CELLS
 
     def answer(self, plan: TablePlan, *, left: threading.Event | None = None, placed: bool = False) -> Table:
         """Return the table.

@@ -335,4 +335,4 @@ def _cast(name: str, variable: xr.Variable, kind: np.dtype[Any], source: str) ->
 
 
 def _damaged(key: str) -> Corrupt:
-    return Corrupt(f"the held version is damaged: {key!r} is not what was written", next_step="cubeport fsck --data")
+    return Corrupt(f"the existing version is damaged: {key!r} is not what was written", next_step="cubeport fsck --data")
