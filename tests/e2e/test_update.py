@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -23,6 +24,8 @@ from cubeport.catalog.disk import failpoints
 from cubeport.errors import CubeportError
 from cubeport.main import prepare
 from cubeport.service.ingestions import FileOptions, IngestionRequest
+
+from .conftest import cli
 
 
 def save(path: Path, days: list[int], *, add: float = 0.0) -> FileOptions:
@@ -247,3 +250,23 @@ def test_an_update_that_is_killed_is_old_or_new_and_nobody_repairs(root: Path, t
         assert _left(root) == []
     with cubeport.Catalog.open(root) as catalog:
         assert catalog.fsck(data=True).findings == ()
+
+
+def test_other_units_are_refused_with_the_step_that_converts_them(root: Path, tmp_path: Path) -> None:
+    path = Path(save(tmp_path / "celsius.nc", [10]).files[0])
+    with xr.open_dataset(path, decode_times=False) as opened:
+        raw = opened.load()
+    raw["t"] = (raw.t - 273.15).astype("float32").assign_attrs(units="degC")
+    raw.to_netcdf(path)
+    refused = cli("-i", root, "update", "x", path)
+    assert (refused.returncode, "error[units-mismatch]" in refused.stderr) == (4, True)
+    [advice] = [line for line in refused.stderr.splitlines() if line.startswith("next: ")]
+    arguments = shlex.split(advice.partition("them: ")[2])
+    assert arguments == ["--transform", "convert_units: {t: K}"]
+    done = cli("-i", root, "update", "x", path, *arguments)
+    assert done.returncode == 0, done.stderr
+    with cubeport.connect(root) as service:
+        assert days_of(service)[10] == pytest.approx(10, abs=1e-4)
+    raw["t"].attrs["units"] = "Pa"
+    raw.assign_coords(time=raw.time + 1).to_netcdf(path)
+    assert "cannot convert one into the other" in cli("-i", root, "update", "x", path).stderr

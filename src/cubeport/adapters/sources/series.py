@@ -25,7 +25,7 @@ from cubeport.cubes import axes, calendars, times
 from cubeport.cubes.normalise import PACKING, TOLERANCE, dropped, joined_by_scalar
 from cubeport.cubes.raw import computed, dataset, variables
 from cubeport.cubes.stamps import Stamps
-from cubeport.cubes.units import canonical
+from cubeport.cubes.units import canonical, conversion
 from cubeport.cubes.update import OnOverlap
 from cubeport.errors import (
     CalendarMismatch,
@@ -263,6 +263,7 @@ def _same_calendars(sources: Sequence[OpenedSource]) -> None:
 
 def _same_units(sources: Sequence[OpenedSource]) -> None:
     found = []
+    cures: dict[str, str | None] = {}
     for key in sources[0].raw.variables:
         name = str(key)
         first = _units(sources[0].raw, name)
@@ -270,7 +271,14 @@ def _same_units(sources: Sequence[OpenedSource]) -> None:
             other = _units(each.raw, name)
             if _plain_units(first) != _plain_units(other):
                 found.append((each.name, f"{name!r} has the units {str(other)[:40]!r} and not {str(first)[:40]!r}"))
-    _Differences(UnitsMismatch, "units-mismatch").refuse(found, sources[0].name)
+                can = isinstance(first, str) and isinstance(other, str) and conversion(other, first) is not None
+                cures[name] = first if can else None
+    next_step = None
+    if None not in cures.values():
+        next_step = f"convert them: --transform 'convert_units: {{{', '.join(f'{name}: {to}' for name, to in cures.items())}}}'"
+    elif found:
+        next_step = "cubeport cannot convert one into the other: ingest the file as a separate dataset, or correct its units"
+    _Differences(UnitsMismatch, "units-mismatch", next_step).refuse(found, sources[0].name)
 
 
 def _units(raw: xr.Dataset, name: str) -> Any:
