@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import cubeport
-from cubeport.errors import InvalidRequest, SchemaInvalid, UnknownSchema
+from cubeport.errors import InvalidRequest, RecordNotFound, SchemaInvalid, UnknownSchema
 
 SITE = {"type": "object", "required": ["site"], "properties": {"site": {"type": "string"}}}
 
@@ -166,3 +166,17 @@ def test_what_is_shown_of_a_value_fits_on_a_line(catalog) -> None:
     events = catalog.logs(record=added.id)
     assert repr(events) == f"<EventPage of {len(events)} events>"
     assert len(list(events)) == len(events.items) > 0
+
+
+def test_events_of_a_record_are_found_by_whatever_names_it(catalog) -> None:
+    """By its key nothing was found, without a word."""
+    added = catalog.add({"a": 1}, key="run:1")
+    expected = list(catalog.logs(record=added.id))
+    assert expected
+    for name in ("run:1", added.id[:8], added, catalog.get("run:1")):
+        assert list(catalog.logs(record=name)) == expected
+    with pytest.raises(RecordNotFound):
+        catalog.logs(record="run:2")
+    catalog.delete("run:1")
+    catalog.purge(added.id)
+    assert len(list(catalog.logs(record=added.id))) > len(expected)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import Any, Unpack
 
@@ -14,18 +15,38 @@ from cubeport.catalog.keeping.doctor import doctor
 from cubeport.catalog.keeping.fsck import Checked, FsckOptions, fsck
 from cubeport.catalog.keeping.gc import gc
 from cubeport.catalog.models import Operation, OperationStatus
-from cubeport.catalog.names import Named
+from cubeport.catalog.names import Named, name_of
 from cubeport.catalog.parts import Garbage
 from cubeport.catalog.work import recovery
 from cubeport.catalog.work.recovery import Recovered
+from cubeport.errors import RecordNotFound
 
 
 class Upkeep(OpenedCatalog):
     """Maintain a catalog: operations, events, recovery, checks."""
 
     def logs(self, **query: Unpack[EventFields]) -> EventPage:
-        """Return events, the newest last; see :meth:`cubeport.catalog.events.EventLog.read`."""
+        """Return events, the newest last; see :meth:`cubeport.catalog.events.EventLog.read`.
+
+        The record can be named as everywhere. The events of a purged record are found by its id.
+
+        Raises
+        ------
+        RecordNotFound, AmbiguousId
+            If the record is named by a key that no record has, or by the beginning of several ids.
+        """
+        if (name := query.get("record")) is not None:
+            query["record"] = self._id_in_log(name)
         return self.events.read(**query)
+
+    def _id_in_log(self, name: Named) -> str:
+        try:
+            return self.get(name).id
+        except RecordNotFound:
+            text = name_of(name)
+            if re.fullmatch("[0-9a-f]{4,32}", text):
+                return text
+            raise
 
     def operations(
         self, *, status: OperationStatus | None = None, since: datetime | None = None, limit: int = 50
