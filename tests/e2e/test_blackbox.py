@@ -272,7 +272,8 @@ def test_10_a_sync_is_as_its_plan_and_a_plan_writes_nothing(site: Site) -> None:
     assert done["status"] == "completed", done
     assert site.values("follow") == days(*range(5)), "the delta ends before the first hole"
     assert site.ask("POST", "/sync/follow").json()["status"] == "up_to_date"
-    assert site.ask("POST", "/sync/narrow").json()["status"] == "not_syncable"
+    site.ingest("direct", source=site.file("direct.nc", 0))
+    assert site.ask("POST", "/sync/direct").json()["status"] == "not_syncable"
 
 
 @pytest.mark.parametrize("end", ["2024-02-30", "2024-13-01", "2024-W99", "soon", "2024-01-03T25:00:00Z"])
@@ -447,6 +448,7 @@ def test_23_a_foreign_page_and_a_proxy_have_no_rights(site: Site) -> None:
 
 
 def test_25_the_feed_replayed_is_the_list(site: Site) -> None:
+    site.ingest("replayed", source=site.file("replayed.nc", 0))
     there: set[str] = set()
     cursor = ""
     while True:
@@ -458,7 +460,7 @@ def test_25_the_feed_replayed_is_the_list(site: Site) -> None:
         cursor = f"&cursor={page['next_cursor']}"
     listed = {each["dataset_id"] for each in site.ask("GET", "/datasets?limit=1000").json()["items"]}
     assert there == listed
-    assert len(listed) > 5
+    assert "replayed" in listed
 
 
 def test_27_the_command_line_beside_the_server_says_what_it_says(site: Site) -> None:
