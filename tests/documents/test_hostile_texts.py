@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from pydantic import ValidationError
 
-from cubeport.documents.table import _quoted
+from cubeport.documents.table import quoted
 from cubeport.documents.texts import Provider, Texts
 from cubeport.service.templates import SourceBlock, TemplateFields
 
@@ -59,4 +59,4 @@ def test_web_addresses_stay_as_they_are(address: str) -> None:
     ],
 )
 def test_no_cell_is_a_formula(text: str, cell: str) -> None:
-    assert _quoted(text).decode() == cell
+    assert quoted(text).decode() == cell
