@@ -16,6 +16,7 @@ import xarray as xr
 from owslib.ogcapi.features import Features
 from tests.families import FAMILIES, LATITUDE, LONGITUDE, days
 
+from cubeport.cubes.zones import read_zone_set
 from cubeport.service.templates import Extent
 
 NAMES = ("Høyde", "Same place", "Over there", "Far east")
@@ -173,3 +174,42 @@ def test_gdal_reads_the_features(client: httpx.Client, stations: Any, tmp_path: 
         assert theirs["geometry"]["type"] == own["geometry"]["type"]
         if own["geometry"]["type"] == "Point":
             np.testing.assert_allclose(theirs["geometry"]["coordinates"], own["geometry"]["coordinates"])
+
+
+DISTRICTS = {
+    "type": "FeatureCollection",
+    "features": [
+        {
+            "type": "Feature",
+            "id": "no/03",
+            "properties": {"name": "Oslo"},
+            "geometry": {"type": "Polygon", "coordinates": [[[0, 0], [40, 0], [40, 40], [0, 0]]]},
+        },
+        {
+            "type": "Feature",
+            "id": "seam",
+            "properties": {"name": "Both sides of 180°"},
+            "geometry": {"type": "Polygon", "coordinates": [[[170, -20], [190, -20], [190, 20], [170, 20], [170, -20]]]},
+        },
+    ],
+}
+
+
+def test_zones_are_places_too(client: httpx.Client, put: Any, shelf: Any) -> None:
+    grid = put("regular", FAMILIES["regular"].make())
+    shelf.zones = {"districts": read_zone_set("districts", DISTRICTS)}
+    try:
+        found = {each["id"]: each for each in places(client, grid)["features"]}
+        assert list(found) == ["districts:no-03", "districts:seam"]
+        assert [each["properties"]["name"] for each in found.values()] == ["Oslo", "Both sides of 180°"]
+        assert [each["id"] for each in places(client, grid, bbox="-175,-5,-170,5")["features"]] == ["districts:seam"]
+        base = f"/ogcapi/collections/{grid.dataset_id}"
+        polygons = {"no-03": "0 0,40 0,40 40,0 0", "seam": "170 -20,190 -20,190 20,170 20,170 -20"}
+        for name, ring in polygons.items():
+            of_zone = client.get(found[f"districts:{name}"]["properties"]["edrqueryendpoint"], params={"f": "csv"})
+            of_polygon = client.get(f"{base}/area", params={"coords": f"POLYGON(({ring}))", "f": "csv"})
+            assert of_zone.status_code == 200
+            assert of_zone.text == of_polygon.text
+            assert len(of_zone.text.splitlines()) > 1
+    finally:
+        shelf.zones = {}

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from cubeport.cubes.description import BoundingBox, Temporal
 from cubeport.cubes.forms import FORMS
+from cubeport.cubes.zones import ZoneSet
 from cubeport.documents.json_types import LinkJSON
 from cubeport.documents.ogc import GEOJSON, link
 from cubeport.documents.texts import PublishedView
@@ -53,6 +54,27 @@ class Area:
             west, south, east, north = self.bbox
             return str(shapely.to_wkt(shapely.box(west, south, east + (360 if east < west else 0), north), rounding_precision=-1))
         return str(shapely.to_wkt(shapely.geometry.shape(dict(self.geometry)), rounding_precision=-1))
+
+
+def areas_of(zones: ZoneSet) -> tuple[Area, ...]:
+    """Return the zones of a set as areas with the id ``{set}:{zone}``; a ``/`` in the id of a zone becomes ``-``.
+
+    Zones may have longitudes beyond 180°. The box of an area crosses 180° instead.
+    """
+    import shapely.geometry
+
+    found = []
+    for each in zones.zones:
+        west, south, east, north = map(float, each.geometry.bounds)
+        box = (-180.0, south, 180.0, north) if east - west >= 360 else (_turned(west), south, _turned(east), north)
+        name = f"{zones.id}:{each.id.replace('/', '-')}"
+        found.append(Area(name, each.name, None, box, shapely.geometry.mapping(each.geometry)))
+    return tuple(found)
+
+
+def _turned(lon: float) -> float:
+    """Return a longitude within ±180."""
+    return lon if -180 <= lon <= 180 else (lon + 180) % 360 - 180
 
 
 def unrolled(box: BoundingBox) -> list[BoundingBox]:

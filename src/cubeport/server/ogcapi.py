@@ -48,6 +48,8 @@ _INSTANCES = 100
 """How many versions a collection lists as instances."""
 _LOCATIONS = 10_000
 """Places that a list of locations has: of more, ``items`` has pages."""
+_ZONE_SETS = 64
+"""Zone sets whose areas are kept in memory."""
 _INSIDE = re.compile(r"([0-9]{1,4})~([a-z0-9_-]{1,64})~(.*)")
 """A cursor within a dataset: the number of its coverages on earlier pages, the id of the dataset, and the catalog's cursor."""
 _COUNTED = 100
@@ -169,6 +171,7 @@ class OgcFace:
         self._light = CapacityLimiter(_LIGHT_THREADS)
         self._heavy = CapacityLimiter(queries.limits.heavy)
         self._places = Places(queries.versions, self._areas)
+        self._zones: Bounded[tuple[str, str], tuple[places.Area, ...]] = Bounded(_ZONE_SETS)
         self._counted: Bounded[tuple[int, str], tuple[int | None]] = Bounded(_COUNTS)
 
     def routes(self) -> APIRouter:
@@ -433,9 +436,16 @@ class OgcFace:
             raise NotFound(absent.message, what="location", next_step=near) from None
 
     def _areas(self) -> Iterable[places.Area]:
-        """Return the named areas of the instance."""
+        """Return the named areas of the instance: its extents, then the zones of its zone sets."""
         for each in self._service.extents().values():
             yield places.Area(each.extent_id, each.name, each.description, each.bbox, each.geometry)
+        for zones in self._service.zone_sets().values():
+            key = zones.id, zones.digest
+            found = self._zones.get(key)
+            if found is None:
+                found = places.areas_of(zones)
+                self._zones.put(key, found)
+            yield from found
 
     def _coverage_at(self, request: Request) -> PublishedView:
         """Return the coverage in the URL; for an instance, the coverage of this version."""
