@@ -8,7 +8,7 @@ import pytest
 from tests.cli.conftest import Shell, shell  # noqa: F401 - a fixture
 
 import cubeport
-from cubeport.adapters.backends.sql import backend as sql
+from cubeport.adapters.backends.sql import sqlite as sql
 from cubeport.catalog.disk import mounts
 from cubeport.errors import InvalidRequest, NetworkFilesystem
 from cubeport.main import catalog as main_catalog

@@ -14,6 +14,7 @@ from cubeport.cli._session import Wiring
 COMMANDS: dict[str, tuple[str, ...]] = {
     "add": ("add", "a.txt", "--title", "more"),
     "search": ("search",),
+    "list": ("list",),
     "show": ("show", "k"),
     "history": ("history", "k"),
     "path": ("path", "k"),

@@ -101,8 +101,7 @@ def test_a_long_axis_is_described_without_looking_at_each_step(monkeypatch: pyte
     raw = xr.Dataset(
         {"t": (("time", "x"), np.zeros((count, 1))), "edges": (("time", "nv"), edges)}, {"time": ("time", np.arange(count), hours)}
     )
-    _, when = where_and_when(raw)
-    assert when is not None
+    _, (when,) = where_and_when(raw)
     assert (when.count, when.period_type, when.step, when.last_period) == (count, "hourly", "PT1H", "1995-09-15T07")
     assert max(looked_at) <= 2_000
     assert max(made) <= 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import threading
@@ -123,8 +124,10 @@ class Shelf:
         key = name, tuple((chunks or {}).items()), tuple(fields or ())
         if key not in self._kept:
             base = Path(name).stem.lower().replace(".", "-")[:40]
-            count = sum(each[0] == name for each in self._kept)
-            self._kept[key] = self._store(base + (f"-{count}" if count else ""), self._realdata / name, chunks, fields)
+            taken = {each.dataset_id for each in self._kept.values()}
+            numbered = (f"{base}-{n}" for n in itertools.count(1))
+            own = next(each for each in itertools.chain([base], numbered) if each not in taken)
+            self._kept[key] = self._store(own, self._realdata / name, chunks, fields)
         return self._kept[key]
 
     def keep(self, dataset_id: str, file: Path, *, period_type: str | None = None) -> Stored:

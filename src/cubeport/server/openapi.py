@@ -170,6 +170,7 @@ _EXAMPLES: Mapping[str, Any] = {
     "limit": 10,
     "kind": "not-found",
     "name": "cubeport.css",
+    "style_id": "viridis",
     "tms": "WebMercatorQuad",
     "zoom": 0,
     "row": 0,
