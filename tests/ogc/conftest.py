@@ -209,6 +209,12 @@ def stored(shelf: Shelf) -> Callable[..., Stored]:
     return shelf.put
 
 
+@pytest.fixture
+def no_zones(shelf: Shelf, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Leave out the zone sets of other tests, whose zones are places of every coverage."""
+    monkeypatch.setattr(shelf, "zones", {})
+
+
 @pytest.fixture(scope="session")
 def scratch(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("scratch")

@@ -155,6 +155,7 @@ def test_members_and_other_axes_are_chosen_by_subset(client: httpx.Client, put: 
     assert refused.json()["errors"][0]["loc"] == ["query", "subset"]
 
 
+@pytest.mark.usefixtures("no_zones")
 def test_named_areas_are_features_and_queries(client: httpx.Client, put: Any, shelf: Any) -> None:
     cube = put("south-up")
     triangle = {"type": "Polygon", "coordinates": [[[-20, -20], [20, -20], [-20, 20], [-20, -20]]]}

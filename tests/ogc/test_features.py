@@ -19,6 +19,8 @@ from tests.families import FAMILIES, LATITUDE, LONGITUDE, days
 from cubeport.cubes.zones import read_zone_set
 from cubeport.service.templates import Extent
 
+pytestmark = pytest.mark.usefixtures("no_zones")
+
 NAMES = ("Høyde", "Same place", "Over there", "Far east")
 LON, LAT = np.array([10.25, 10.25, 200.5, 179.75], "f4"), np.array([60.1, 60.1, -10.0, 5.0], "f4")
 
@@ -198,18 +200,15 @@ DISTRICTS = {
 def test_zones_are_places_too(client: httpx.Client, put: Any, shelf: Any) -> None:
     grid = put("regular", FAMILIES["regular"].make())
     shelf.zones = {"districts": read_zone_set("districts", DISTRICTS)}
-    try:
-        found = {each["id"]: each for each in places(client, grid)["features"]}
-        assert list(found) == ["districts:no-03", "districts:seam"]
-        assert [each["properties"]["name"] for each in found.values()] == ["Oslo", "Both sides of 180°"]
-        assert [each["id"] for each in places(client, grid, bbox="-175,-5,-170,5")["features"]] == ["districts:seam"]
-        base = f"/ogcapi/collections/{grid.dataset_id}"
-        polygons = {"no-03": "0 0,40 0,40 40,0 0", "seam": "170 -20,190 -20,190 20,170 20,170 -20"}
-        for name, ring in polygons.items():
-            of_zone = client.get(found[f"districts:{name}"]["properties"]["edrqueryendpoint"], params={"f": "csv"})
-            of_polygon = client.get(f"{base}/area", params={"coords": f"POLYGON(({ring}))", "f": "csv"})
-            assert of_zone.status_code == 200
-            assert of_zone.text == of_polygon.text
-            assert len(of_zone.text.splitlines()) > 1
-    finally:
-        shelf.zones = {}
+    found = {each["id"]: each for each in places(client, grid)["features"]}
+    assert list(found) == ["districts:no-03", "districts:seam"]
+    assert [each["properties"]["name"] for each in found.values()] == ["Oslo", "Both sides of 180°"]
+    assert [each["id"] for each in places(client, grid, bbox="-175,-5,-170,5")["features"]] == ["districts:seam"]
+    base = f"/ogcapi/collections/{grid.dataset_id}"
+    polygons = {"no-03": "0 0,40 0,40 40,0 0", "seam": "170 -20,190 -20,190 20,170 20,170 -20"}
+    for name, ring in polygons.items():
+        of_zone = client.get(found[f"districts:{name}"]["properties"]["edrqueryendpoint"], params={"f": "csv"})
+        of_polygon = client.get(f"{base}/area", params={"coords": f"POLYGON(({ring}))", "f": "csv"})
+        assert of_zone.status_code == 200
+        assert of_zone.text == of_polygon.text
+        assert len(of_zone.text.splitlines()) > 1
