@@ -89,7 +89,7 @@ class Pictures:
         self._versions = versions
         self._most_pixels = most_pixels
         self._most_chunks = most_chunks
-        self._places: Bounded[tuple[str, str | None, Canvas], Places] = Bounded(_PLACES_BYTES)
+        self._places: Bounded[tuple[str, str, str | None, Canvas], Places] = Bounded(_PLACES_BYTES)
 
     def draw(self, shown: PublishedView, query: PictureQuery, *, left: threading.Event | None = None) -> Picture:
         """Return the picture. A box without data gives an empty picture, as maps require.
@@ -234,7 +234,7 @@ class Pictures:
         return named[0]
 
     def _located(self, shown: PublishedView, opened: Opened, canvas: Canvas) -> Places:
-        key = shown.version.version_id, shown.grid, canvas
+        key = shown.texts.dataset_id, shown.version.version_id, shown.grid, canvas
         places = self._places.get(key)
         if places is None:
             try:
