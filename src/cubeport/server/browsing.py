@@ -147,6 +147,7 @@ async def answer_values(parts: Parts, scope: Scope, receive: Receive, send: Send
 
 
 class _Taken(NamedTuple):
+    started: Message
     headers: Mapping[str, str]
     content: bytes
 
@@ -164,7 +165,8 @@ async def _taken(scope: Scope, query: bytes, receive: Receive, inner: Answering)
 
     headers = [(name, value) for name, value in scope["headers"] if name not in _HIDDEN]
     await inner({**scope, "query_string": query, "headers": headers, "method": "GET"}, receive, take)
-    return _Taken({name.decode(): value.decode("latin-1") for name, value in started["headers"]}, bytes(content))
+    found = {name.decode(): value.decode("latin-1") for name, value in started["headers"]}
+    return _Taken(started, found, bytes(content))
 
 
 async def answer(parts: Parts, scope: Scope, receive: Receive, send: Send, inner: Answering) -> None:
@@ -173,28 +175,18 @@ async def answer(parts: Parts, scope: Scope, receive: Receive, send: Send, inner
     if not as_page:
         await inner(without_form, receive, _varied(send))
         return
-    started: dict[str, Any] = {}
-    content = bytearray()
-
-    async def take(message: Message) -> None:
-        if message["type"] == "http.response.start":
-            started.update(message)
-        else:
-            content.extend(message.get("body", b""))
-
     # Request the complete, uncompressed document. This module checks whether the client already has the page.
-    headers = [(name, value) for name, value in scope["headers"] if name not in _HIDDEN]
-    await inner({**without_form, "headers": headers, "method": "GET"}, receive, take)
-    found = {name.decode(): value.decode("latin-1") for name, value in started["headers"]}
+    taken = await _taken(without_form, without_form["query_string"], receive, inner)
+    started, found, content = taken.started, taken.headers, taken.content
     if started["status"] != 200 or "json" not in found.get("content-type", ""):
         await send({**started, "headers": started["headers"]})
-        await send({"type": "http.response.body", "body": bytes(content)})
+        await send({"type": "http.response.body", "body": content})
         return
     tag = found.get("etag")
     passed = {name.title(): found[name] for name in ("cubeport-version", "link") if name in found}
     page = replies.reply(
         Request(scope),
-        lambda: html.document(parts, scope["path"], json.loads(bytes(content))),
+        lambda: html.document(parts, scope["path"], json.loads(content)),
         media_type=negotiation.HTML,
         tag=tag and replies.etag("page", tag, parts.version, parts.title),
         cache=found.get("cache-control", replies.NO_CACHE),
