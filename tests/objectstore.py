@@ -1,4 +1,4 @@
-"""An S3-compatible object store: ``moto_server`` in a process of its own, over a real socket."""
+"""S3 stores for the tests: here ``moto_server``, a quick fake in a process of its own; in :mod:`.seaweedfs` a real one."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-KEY, SECRET = "moto-key", "moto-secret-3f6c"
-"""What the store takes for credentials; tests look that the second is nowhere."""
+KEY, SECRET = "store-key", "store-secret-3f6c"
+"""What the stores take for credentials; tests look that the second is nowhere."""
 
 _numbers = count(1)
 
 
-@dataclass(frozen=True)
+@dataclass
 class ObjectStore:
     """A running store.
 
-    Its buckets are made by :meth:`bucket`, each under a fresh name; boto3, which the store brings, looks at what is in them.
+    Its buckets are made by :meth:`bucket`, each under a fresh name; boto3, which moto brings, looks at what is in them.
     """
 
     endpoint: str
@@ -63,12 +63,12 @@ class ObjectStore:
             "protocol": "s3",
             "root": f"s3://{root}",
             "endpoint_url": self.endpoint,
-            "key_env": "MOTO_KEY",
-            "secret_env": "MOTO_SECRET",
+            "key_env": "STORE_KEY",
+            "secret_env": "STORE_SECRET",
             **more,
         }
 
-    environment = {"MOTO_KEY": KEY, "MOTO_SECRET": SECRET}  # noqa: RUF012 - read only
+    environment = {"STORE_KEY": KEY, "STORE_SECRET": SECRET}  # noqa: RUF012 - read only
 
 
 @contextmanager
