@@ -654,7 +654,7 @@ def _smallest(connection: Connection, path: str, among: list[Any]) -> Iterator[t
     c = field.c
     behind = tuple_(c.type, c.num, c.text) > tuple_(bindparam("t", 0), bindparam("x", 0.0), bindparam("s", ""))
     ordered = select(c.type, c.num, c.text).where(c.path == path, behind, *among).order_by(c.type, c.num, c.text).limit(1)
-    text, values = connection.dialect.said(ordered)
+    text, values = connection.dialect.compiled(ordered)
     last = (0, 0.0, "")
     for _ in range(5):
         found = connection.execute(text, values | dict(zip("txs", last, strict=True))).fetchone()

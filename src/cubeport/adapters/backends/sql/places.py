@@ -13,7 +13,7 @@ from typing import Any
 
 from sqlalchemy import Column, ColumnElement, Text, and_, cast, false, func, literal, literal_column, or_, select, true, union_all
 
-from cubeport.adapters.backends.sql.dialect import Connection, Dialect
+from cubeport.adapters.backends.sql.dialect import Connection, Dialect, among
 from cubeport.adapters.backends.sql.search import SearchPlan, indexed, probe, run
 from cubeport.adapters.backends.sql.tables import (
     BOX,
@@ -188,7 +188,7 @@ def _page(
     statement: Any = select(_P.n, *keys, _P.id).where(*where)
     of_owners, by_key = any(name.startswith("owner.") for name, _ in query.order), False
     if few is not None:
-        statement = statement.where(literal_column(f"place.n IN ({','.join(sorted(few, key=int))})"))
+        statement = statement.where(among(_P.n, few))
         statement = indexed(statement, place, "NOT INDEXED")
     else:
         by_key = query.order[0][0] == "owner.key" and owners is None and len(list(query.owner.kinds or ())) == 1
@@ -275,7 +275,7 @@ def _with_documents(connection: Connection, page: Sequence[Any]) -> list[Any]:
         return []
     own = (beside.c.tbl, beside.c.id, beside.c.doc, beside.c.owner, beside.c.state, beside.c.seq, beside.c.revision)
     joined = place.join(beside, and_(beside.c.tbl == _P.tbl, beside.c.id == _P.id)).join(record, record.c.id == _P.owner)
-    numbers: ColumnElement[bool] = literal_column(f"place.n IN ({','.join(str(n) for n, *_ in page)})")
+    numbers = among(_P.n, (str(n) for n, *_ in page))
     documents = {n: rest for n, *rest in run(connection, select(_P.n, *own, record.c.doc).select_from(joined).where(numbers))}
     return [(*documents[n], *at) for n, *at in page if n in documents]
 

@@ -31,7 +31,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.sql import ClauseElement
 
-from cubeport.adapters.backends.sql.dialect import Connection, Dialect
+from cubeport.adapters.backends.sql.dialect import Connection, Dialect, among
 from cubeport.adapters.backends.sql.tables import (
     BY_KEY,
     BY_TITLE,
@@ -70,7 +70,7 @@ _LONG = ("title", "key", "schema_version", "created_by", "updated_by")
 
 def run(connection: Connection, statement: ClauseElement) -> list[Any]:
     """Return the rows of a statement that is compiled for one call."""
-    text, values = connection.dialect.said(statement)
+    text, values = connection.dialect.compiled(statement)
     return connection.execute(text, values).fetchall()
 
 
@@ -221,8 +221,8 @@ def _field_conditions(term: Term) -> list[ColumnElement[bool]]:
         op: Op = "=" if term.op == ":" and code != 2 else term.op
         if not wanted or (op == "~" and code != 2):
             continue
-        among = own.in_([comparable(each)[1] for each in wanted]) if op == "=" else None
-        fit = among if among is not None else or_(*(_compared(own, op, each) for each in wanted))
+        equal = own.in_([comparable(each)[1] for each in wanted]) if op == "=" else None
+        fit = equal if equal is not None else or_(*(_compared(own, op, each) for each in wanted))
         key = [field.c.path == term.field, field.c.type == code]
         conditions.append(and_(*key, *([field.c.num == 0] if code == 2 else []), fit))
     return conditions or [false()]
@@ -411,11 +411,10 @@ class Start:
         statement = select().select_from(record).where(*probes)
         if self.few is None:
             return indexed(statement, record, order)
-        numbers = f"({','.join(sorted(self.few, key=int))})"
         if self.sorts or (order == UNORDERED and not along):
-            return indexed(statement.where(literal_column(f"record.n IN {numbers}")), record, UNORDERED)
+            return indexed(statement.where(among(record.c.n, self.few)), record, UNORDERED)
         # "+ 0" prevents the planner from starting with this condition.
-        return indexed(statement.where(literal_column(f"record.n + 0 IN {numbers}")), record, order)
+        return indexed(statement.where(among(record.c.n + 0, self.few)), record, order)
 
     def number(self) -> Any:
         """Return the select of the number of matching records."""

@@ -143,9 +143,9 @@ class Store(ABC):
         return rows
 
     def _fetched(self, statement: ClauseElement, values: Mapping[str, Any], fetch: Callable[[Cursor], Any]) -> Any:
-        # `reading` is not used here: its generator costs as much as a small statement, and each request needs several.
+        # `reading` and `translated` are not used here: they cost as much as a small statement, and each request needs several.
         text = self.dialect.prepared(statement)
-        with self.translated:
+        try:
             if (transaction := self.current()) is not None:
                 return fetch(transaction.connection.execute(text, values))
             connection = self.borrow()
@@ -153,6 +153,8 @@ class Store(ABC):
                 return fetch(connection.execute(text, values))
             finally:
                 self.give_back(connection)
+        except self.dialect.errors as exc:
+            raise self.dialect.translate(exc) from exc
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Any]:
