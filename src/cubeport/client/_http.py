@@ -82,12 +82,12 @@ class HttpSession:
         media_type: str = "application/json",
         headers: Mapping[str, str] | None = None,
     ) -> bytes:
-        """Send a request that may change something, and return the bytes of its answer. It is sent once. Raises as :meth:`get`."""
+        """Send a request that may change something, once, and return the bytes of the answer. Raises the same as :meth:`get`."""
         given = {"Accept": "application/json", **(headers or {})} | ({"Content-Type": media_type} if body is not None else {})
         return self._send(method, path, query or {}, given, body=body, tries=1)
 
     def lines(self, path: str) -> Iterator[str]:
-        """Yield the lines of an answer as they come: server-sent events. Raises as :meth:`get`."""
+        """Yield the lines of an answer (server-sent events) as they arrive. Raises the same as :meth:`get`."""
         headers = self._headers({"Accept": "text/event-stream"})
         request = Request(self._checked(self.address(path)), headers=headers)  # noqa: S310 - checked
         with self._open(request) as answer:

@@ -1,4 +1,4 @@
-"""The same client for code that awaits: each method in a thread of its own, so the event loop goes on."""
+"""The client for asyncio. Each method runs in a thread, so that it does not block the event loop."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ async def _each[T, U](found: Iterator[T], made: Callable[[T], U]) -> AsyncIterat
 
 
 class _Twin:
-    """Gives each method of what it stands for as one that is awaited, and each attribute as it is."""
+    """Provides each method of an object as a coroutine, and each attribute unchanged."""
 
     _values: ClassVar[frozenset[str]] = frozenset()
     """Names that need no request."""

@@ -172,7 +172,7 @@ class Dataset:
         zone: Sequence[str] | None = None,
         **options: str | float,
     ) -> Any:
-        """Return values of zones by period: a pandas DataFrame where pandas is installed, else a list of rows.
+        """Return a value for each zone and period: a pandas DataFrame if pandas is installed, otherwise a list of rows.
 
         ::
 
@@ -242,7 +242,7 @@ class Dataset:
     def plot(
         self, at: Sequence[float], variable: str | None = None, *, time: str | None = None, level: float | str | None = None
     ) -> Picture:
-        """Return a plot of one variable at a place (longitude, latitude in degrees) along time. A notebook shows it."""
+        """Return a plot of one variable over time at a place (longitude, latitude in degrees). A notebook shows it."""
         query = {"at": ",".join(repr(float(each)) for each in at), "v": variable, "t": time, "z": level}
         return self._picture(f"/datasets/{self.id}@{self.version}/plot", query, "image/svg+xml")
 
@@ -252,7 +252,7 @@ class Dataset:
         return Picture(self._session.get(path, query, accept=media_type), media_type, self._session.address(path, **query))
 
     def cite(self, form: str = "text") -> str:
-        """Return how this version is cited, as ``text`` or ``bibtex``.
+        """Return the citation of this version, as ``text`` or ``bibtex``.
 
         Raises
         ------
@@ -289,24 +289,24 @@ class Dataset:
         return found
 
     def tag(self, name: str, *, force: bool = False) -> None:
-        """Name this version. It needs a key. Raises TagExists if the name is another version's, unless *force*."""
+        """Name this version. This needs a key. Raises TagExists if another version has the name, unless *force*."""
         body = json.dumps({"version": self.version, "force": force}).encode()
         self._session.send("PUT", f"/datasets/{self.id}/tags/{name}", body=body)
 
     def describe(self, **texts: Any) -> None:
-        """Set texts (``title``, ``description``, ``license``, ``keywords`` …); ``None`` resets one. It needs a key."""
+        """Set texts (``title``, ``description``, ``license``, ``keywords`` …); ``None`` resets a text. This needs a key."""
         self._session.send("PATCH", f"/datasets/{self.id}", body=json.dumps(texts).encode())
 
     def publish(self) -> None:
-        """Show this version on every face. It needs a key."""
+        """Publish this version on every face. This needs a key."""
         self._session.send("POST", f"/datasets/{self.id}/publish", body=json.dumps({"version": self.version}).encode())
 
     def unpublish(self) -> None:
-        """Remove the dataset from every face, and keep its data. It needs a key."""
+        """Remove the dataset from every face, but keep its data. This needs a key."""
         self._session.send("POST", f"/datasets/{self.id}/unpublish")
 
     def rollback(self) -> None:
-        """Go back to this version. It needs an admin key."""
+        """Make this version the published one again. This needs an admin key."""
         self._session.send("POST", f"/datasets/{self.id}/rollback", body=json.dumps({"to": self.version}).encode())
 
 
@@ -362,7 +362,7 @@ class Selection:
         return loaded
 
     def _through_zarr(self, xarray: Any) -> xr.Dataset:
-        """Return the part from the chunks: each dimension cut by the windows of the estimate, longitudes moved as these say."""
+        """Return the part, read from the chunks. The windows of the estimate cut each dimension and shift the longitudes."""
         if self._path.endswith("/area"):
             raise InvalidRequest("An area hides cells of its box, so it is read by the server.", next_step="load(way='server')")
         windows: Mapping[str, Sequence[Sequence[float]]] = self.cost()["windows"]
@@ -419,7 +419,7 @@ def _xarray() -> Any:
 
 
 def _label(value: float | str | None) -> str:
-    """Return a label as ``subset`` takes it: text in quotes."""
+    """Return a label in the syntax of ``subset``: text in quotes."""
     return f'"{value}"' if isinstance(value, str) else repr(value)
 
 

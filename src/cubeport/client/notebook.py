@@ -1,4 +1,4 @@
-"""How datasets and ports look in a notebook: HTML from values, each text escaped."""
+"""How datasets and ports look in a notebook: HTML in which every text is escaped."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _STYLE = (
 def dataset(
     title: str, facts: Iterable[str], variables: Iterable[Mapping[str, Any]], *, picture: bytes | None, reference: str
 ) -> str:
-    """Return a dataset: title, facts, variables with units, thumbnail."""
+    """Return the HTML of a dataset: title, facts, variables with units, thumbnail."""
     image = ""
     if picture is not None:
         image = f'<img alt="Map of {escape(title)}" src="data:image/png;base64,{base64.b64encode(picture).decode()}">'
@@ -33,7 +33,7 @@ def dataset(
 
 
 def listing(title: str, rows: Iterable[tuple[str, str, str]]) -> str:
-    """Return datasets as a table: id, title, time."""
+    """Return the HTML of a list of datasets: id, title, time."""
     found = "".join(
         f"<tr><td><code>{escape(name)}</code></td><td>{escape(text)}</td><td>{escape(span)}</td></tr>" for name, text, span in rows
     )
@@ -41,7 +41,7 @@ def listing(title: str, rows: Iterable[tuple[str, str, str]]) -> str:
 
 
 class Picture:
-    """A picture, shown by notebooks; ``save`` keeps it."""
+    """A picture. Notebooks show it, and ``save`` writes it to a file."""
 
     def __init__(self, content: bytes, media_type: str, address: str) -> None:
         self.content = content

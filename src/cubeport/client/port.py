@@ -135,7 +135,7 @@ class Port:
         return {each["zone_set_id"]: each for each in self._session.json("/zones")["items"]}
 
     def put_zones(self, zone_set_id: str, zones: Any, *, id_property: str | None = None, name_property: str | None = None) -> None:
-        """Keep polygons as a zone set. It needs a key.
+        """Store polygons as a zone set. This needs a key.
 
         Parameters
         ----------
@@ -155,7 +155,7 @@ class Port:
         self._session.send("PUT", f"/zones/{zone_set_id}", query, body=body, media_type="application/geo+json")
 
     def remove_zones(self, zone_set_id: str) -> None:
-        """Remove a zone set. It needs a key."""
+        """Remove a zone set. This needs a key."""
         self._session.send("DELETE", f"/zones/{zone_set_id}")
 
     # --- what a key may do ---
@@ -168,7 +168,7 @@ class Port:
         progress: Progress | None = None,
         **request: Any,
     ) -> Dataset:
-        """Publish files of this machine, or a source that the service knows, as a dataset; return it. It needs a key.
+        """Publish files of this machine, or a source that the service can read, as a dataset, and return it. This needs a key.
 
         ::
 
@@ -202,7 +202,7 @@ class Port:
         return self[dataset_id]
 
     def upload(self, file: str | Path, *, progress: Progress | None = None) -> str:
-        """Send a file, and return its id, which an ingestion names as ``upload:ID``. It needs a key."""
+        """Send a file, and return its id, for use as ``upload:ID`` in an ingestion. This needs a key."""
         path = Path(file)
         size = path.stat().st_size
         # A server that refuses a key does not read the file first, and then its answer can be lost with the connection.
@@ -220,7 +220,7 @@ class Port:
         return str(json.loads(answer)["upload_id"])
 
     def sync(self, dataset_id: str, *, end: str | None = None, progress: Progress | None = None) -> Mapping[str, Any]:
-        """Update a dataset from its source; return what came of it. It needs a key."""
+        """Update a dataset from its source, and return the result. This needs a key."""
         body = json.dumps({"end": end} if end is not None else {}).encode()
         answer = json.loads(self._session.send("POST", f"/sync/{dataset_id}", body=body, headers=_AT_ONCE))
         if answer.get("sync_id") and answer["status"] in UNFINISHED:
@@ -228,16 +228,16 @@ class Port:
         return dict(answer)
 
     def jobs(self, *, dataset: str | None = None, status: str | None = None) -> list[Mapping[str, Any]]:
-        """Return the ingestions, newest first. It needs a key."""
+        """Return the ingestions, newest first. This needs a key."""
         found: list[Mapping[str, Any]] = self._session.json("/ingestions", dataset_id=dataset, status=status, limit=1000)["items"]
         return found
 
     def cancel(self, job_id: str) -> None:
-        """Cancel an ingestion. It needs a key."""
+        """Cancel an ingestion. This needs a key."""
         self._session.send("DELETE", f"/ingestions/{job_id}")
 
     def follow(self, job_id: str, *, progress: Progress | None = None) -> Mapping[str, Any]:
-        """Wait for an ingestion and return it as it ended; *progress* is called as it goes on. It needs a key.
+        """Wait until an ingestion ends, and return it; *progress* is called meanwhile. This needs a key.
 
         Raises
         ------
@@ -261,7 +261,7 @@ class Port:
         return found
 
     def delete(self, dataset_id: str, *, purge: bool = False) -> None:
-        """Delete a dataset; with *purge* its data too. It needs an admin key."""
+        """Delete a dataset; with *purge*, its data too. This needs an admin key."""
         self._session.send("DELETE", f"/datasets/{dataset_id}", {"purge": "true"} if purge else {})
 
     def _ingest(self, request: Mapping[str, Any], progress: Progress | None) -> None:
@@ -271,7 +271,7 @@ class Port:
 
 
 class _Told:
-    """A file that says how much of it was read."""
+    """A file that reports how much of it was read."""
 
     def __init__(self, file: Any, size: int, progress: Progress) -> None:
         self._file = file
@@ -288,7 +288,7 @@ class _Told:
 
 @contextmanager
 def bar() -> Iterator[Progress]:
-    """Draw a progress bar on stderr while the context is open; give it to ``ingest``, ``sync`` or ``follow``.
+    """Return a context that draws a progress bar on stderr. Pass it to ``ingest``, ``sync`` or ``follow``.
 
     ::
 

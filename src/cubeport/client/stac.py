@@ -1,4 +1,4 @@
-"""Other people's STAC catalogs: their Collections and Items with Zarr assets, opened as xarray."""
+"""STAC catalogs of other services: their Collections and Items, whose Zarr assets open as xarray."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ class StacDataset:
 
     @property
     def title(self) -> str:
-        """The title, else the id."""
+        """The title, or the id if there is no title."""
         return str(self.document.get("title") or self.id)
 
     def __repr__(self) -> str:
@@ -140,7 +140,7 @@ class StacDataset:
             following = _link(page, "next", following)
 
     def open(self, asset: str | None = None) -> xr.Dataset:
-        """Open a Zarr asset lazily, with what ``xarray:open_kwargs`` and ``xarray:storage_options`` say.
+        """Open a Zarr asset lazily, with its ``xarray:open_kwargs`` and ``xarray:storage_options``.
 
         Parameters
         ----------

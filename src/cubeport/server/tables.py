@@ -34,7 +34,7 @@ _F = ", ".join(each.name for each in TABLE_FORMS)
 
 
 def _model(name: str, **more: Any) -> type[incoming.Model]:
-    """Return what a table takes, for the definition: its own grammar reads it."""
+    """Return the parameters of a table for the API definition. ``cubes.tables.request`` parses them."""
     fields: dict[str, Any] = {
         each.replace("-", "_"): (str | None, Field(None, alias=each, description=text)) for each, text in PARAMETERS.items()
     }
@@ -53,7 +53,7 @@ PostedTableQuery = _model(
 
 @dataclass(frozen=True, slots=True)
 class _Asked:
-    """A request for a table, read and not yet planned."""
+    """A parsed request for a table, before its plan."""
 
     shown: PublishedView
     request: TableRequest
@@ -122,7 +122,7 @@ class TablesFace:
             watching.cancel()
 
     def _begun(self, request: Request, document: Any, left: threading.Event) -> Response | tuple[_Asked, TablePlan]:
-        """Return the answer, or what of a heavy table is known without a place: its plan."""
+        """Return the answer; for a heavy table, its plan, before it waits for its turn."""
         asked = self._asked(request, document)
         # The version, the zones and the parameters say what the answer is, before any of it is made.
         if asked.tag is not None and replies.fits(request.headers.get("if-none-match"), asked.tag):
@@ -180,6 +180,6 @@ class TablesFace:
 
 
 def _told(table: Table) -> dict[str, str]:
-    """Return how steps became periods, if they did, and who chose this: the request, ``cell_methods``, or an assumption."""
+    """Return how steps became periods, if they did, and why: the request, ``cell_methods``, or an assumption."""
     methods = {f"{each.variable}={each.method} ({each.method_from})" for each in table.columns if each.method is not None}
     return {"Cubeport-Period-Statistic": ", ".join(sorted(methods))} if methods else {}

@@ -1,4 +1,4 @@
-"""Tables of zones: the plan and its cost come from metadata; values are computed some steps at a time, before a deadline."""
+"""Tables of zones. The plan and its cost need only metadata. Values are computed in blocks of steps, within a deadline."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _RATE = 40e6
 
 @dataclass(frozen=True, slots=True)
 class TableLimits:
-    """What is refused as too large."""
+    """The limits above which a table is refused."""
 
     rows: int = 1_000_000
     cells: int = 1_000_000_000
@@ -68,7 +68,7 @@ class TableLimits:
 
 @dataclass(frozen=True, slots=True)
 class TablePlan:
-    """A table compared with one version: what is read, what comes out, and the limit that it is over, if any."""
+    """A table of one version: what is read, what is returned, and the limit that it exceeds, if any."""
 
     shown: PublishedView
     request: TableRequest
@@ -90,7 +90,7 @@ class TablePlan:
 
 
 class Tables:
-    """Makes tables; one for a process."""
+    """Makes tables. A process has one of these."""
 
     def __init__(self, queries: Queries, *, limits: TableLimits | None = None) -> None:
         self._queries = queries
@@ -99,7 +99,7 @@ class Tables:
         self._weights: Bounded[tuple[str, ...], Weights] = Bounded(_WEIGHTS_BYTES)
 
     def plan(self, shown: PublishedView, request: TableRequest, zone_set: ZoneSet, deadline: Deadline) -> TablePlan:
-        """Return the plan, refused or not; coordinates are read, no values.
+        """Return the plan, even if it is refused. This reads coordinates but no values.
 
         Raises
         ------
@@ -167,7 +167,7 @@ class Tables:
         }
 
     def heavy(self, plan: TablePlan) -> bool:
-        """Return whether the table needs a place among the heavy answers."""
+        """Return whether the table counts as a heavy answer, of which few run at a time."""
         return plan.cost.cells > LIGHT_CELLS
 
     def answer(self, plan: TablePlan, *, left: threading.Event | None = None, placed: bool = False) -> Table:
@@ -239,7 +239,7 @@ class Tables:
 
 
 def _single(description: CubeDescription, windows: Windows, known: set[str]) -> dict[str, Window]:
-    """Return the window of each axis that is neither time nor of the grid: of one value. Raises InvalidRequest."""
+    """Return the window of each axis that is neither time nor horizontal. It must have one value. Raises InvalidRequest."""
     problems = []
     found: dict[str, Window] = {}
     for dimension, window in windows.along.items():
@@ -266,7 +266,7 @@ def _single(description: CubeDescription, windows: Windows, known: set[str]) -> 
 
 
 def _around(weights: Weights, x: Axis | None, y: Axis | None) -> dict[str, Window]:
-    """Return the rows and columns that any zone overlaps; none if no zone intersects the data."""
+    """Return the rows and columns that any zone overlaps; none if no zone overlaps the data."""
     import numpy as np
 
     assert x is not None  # a straight grid has both
@@ -278,7 +278,7 @@ def _around(weights: Weights, x: Axis | None, y: Axis | None) -> dict[str, Windo
 
 
 def _cost(description: CubeDescription, names: tuple[str, ...], along: Mapping[str, Window]) -> Cost:
-    """Return what is read: nothing where no zone meets the data."""
+    """Return what is read: nothing if no zone overlaps the data."""
     if not all(window.runs for window in along.values()):
         return Cost(0, 0, 0)
     whole = dict(along)
@@ -297,7 +297,7 @@ def _period_type(shown: PublishedView) -> str | None:
 def _timed(
     opened: Opened, shown: PublishedView, request: TableRequest, time: Axis | None
 ) -> tuple[Window | None, Grouping, tuple[int, ...]]:
-    """Return the steps that are read, how they become periods, and which of these are answered.
+    """Return the steps that are read, how they become periods, and which of these periods are returned.
 
     A period that overlaps ``datetime`` is answered as a whole, so its steps outside are read too.
     """
@@ -333,7 +333,7 @@ def _timed(
 
 
 def _near(steps: Steps, kind: Kind, answered: set[int]) -> range:
-    """Return the steps that may have time in common with the periods."""
+    """Return the steps that may overlap the periods."""
     import bisect
 
     calendar = steps.calendar
@@ -344,7 +344,7 @@ def _near(steps: Steps, kind: Kind, answered: set[int]) -> range:
 
 
 def _numbers(kind: Kind, steps: Steps, index: int) -> tuple[int, int]:
-    """Return the first and the last period that a step has time in common with."""
+    """Return the first and the last period that a step overlaps."""
     start, end = steps.starts[index], steps.ends[index]
     first = kind.number(start, steps.calendar)
     if not steps.spans or end <= start:
@@ -359,7 +359,7 @@ def _meets(kind: Kind, steps: Steps, index: int, answered: set[int]) -> bool:
 
 
 def _kind(request: TableRequest, steps: Steps) -> Kind | None:
-    """Return the kind of period of the rows; ``None`` where steps stay as they are and no normal is asked for."""
+    """Return the kind of period of the rows; ``None`` if the steps stay as they are and the request has no normal."""
     if request.period != AS_STORED:
         return kind_named(request.period)
     if request.years is None:
@@ -373,7 +373,7 @@ def _kind(request: TableRequest, steps: Steps) -> Kind | None:
 
 
 def _steps(opened: Opened, shown: PublishedView, time: Axis) -> Steps:
-    """Return all steps of the cube, with the time that each stands for."""
+    """Return all steps of the cube, with the period of each."""
     description = opened.description
     temporal = description.temporal
     assert temporal is not None  # it has a time axis
@@ -426,7 +426,7 @@ def _with(description: CubeDescription, time: Axis) -> tuple[str, ...]:
 
 
 def _columns(plan: TablePlan, name: str, deadline: Deadline) -> list[Column]:
-    """Return the columns of one variable: one for each statistic."""
+    """Return the columns of one variable, one for each statistic."""
     import numpy as np
 
     from cubeport.cubes.tables.departures import check_percent, departed
@@ -535,7 +535,7 @@ def _of_steps(plan: TablePlan, name: str, deadline: Deadline) -> tuple[Numbers, 
 
 
 def _finite(values: Array) -> Array:
-    """Return values as floating numbers, infinite ones missing."""
+    """Return the values as floating-point numbers, in which infinite ones are missing."""
     import numpy as np
 
     floating = values if values.dtype.kind == "f" else values.astype("float64")

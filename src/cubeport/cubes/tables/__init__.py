@@ -1,1 +1,1 @@
-"""Tables: values of zones by period, from cells weighted by how much of each lies in the zone."""
+"""Tables: a value for each zone and period, from cells weighted by the part of each that is in the zone."""

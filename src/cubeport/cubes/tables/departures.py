@@ -1,4 +1,4 @@
-"""Departures from normal: the difference between a value and the mean of the same time of year over some years."""
+"""Departures from normal: the difference between a value and the mean of the same time of year over several years."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _DAYS = 366
 
 
 def times_of_year(grouping: Grouping) -> Array:
-    """Return which time of the year each period is; days of the year for days and weeks."""
+    """Return the time of the year of each period: its month, for example, or for days and weeks the day of the year."""
     kind = grouping.kind
     assert kind is not None  # the caller has chosen one
     within = kind.within_year
@@ -43,7 +43,7 @@ def years_of(grouping: Grouping) -> Array:
 
 
 def departed(values: Numbers, grouping: Grouping, years: tuple[int, int], how: Departure) -> Numbers:
-    """Return values less their normal, ``(periods, zones)``; NaN where the normal is not known, or zero for percent.
+    """Return the values minus their normal, ``(periods, zones)``. NaN if the normal is unknown, or if it is zero for percent.
 
     The normal of a month (dekad, quarter, season) is the mean of that month over *years*; of a day or a week, the mean of the 31
     days around it over *years*.
@@ -89,7 +89,7 @@ def departed(values: Numbers, grouping: Grouping, years: tuple[int, int], how: D
 
 
 def _normal(values: Numbers, years: Array, wanted: int) -> tuple[Numbers, Numbers]:
-    """Return mean and standard deviation of *values* by zone; NaN for zones with values in less than 80 % of the years."""
+    """Return the mean and the standard deviation of *values* for each zone; NaN if less than 80 % of the years have values."""
     present = ~np.isnan(values)
     count = present.sum(axis=0)
     with_values = np.zeros((len(np.unique(years)), values.shape[1]), "bool")
@@ -103,7 +103,7 @@ def _normal(values: Numbers, years: Array, wanted: int) -> tuple[Numbers, Number
 
 
 def check_percent(name: str, unit: str | None) -> None:
-    """Refuse percent of a normal whose zero is not nothing: temperatures. Raises InvalidRequest."""
+    """Refuse percent for quantities whose zero is arbitrary, such as temperatures. Raises InvalidRequest."""
     if canonical(unit or "") in ("K", "degC", "degF"):
         raise InvalidRequest(
             f"{name} is a temperature in {unit}, and a percentage of it means nothing.",

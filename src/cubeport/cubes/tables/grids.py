@@ -1,4 +1,4 @@
-"""The grid of a cube as tables weigh it: its straight axes, and how polygons come onto them."""
+"""The grid of a cube, as tables need it: its axes, and how to transform polygons to them."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def straight_grid(opened: Opened) -> StraightGrid:
 
 
 def digest_of(description: CubeDescription, grid: StraightGrid) -> str:
-    """Return the sha256 of what the weights of a zone set depend on: the edges of cells, and the projection."""
+    """Return the sha256 of everything that the weights of a zone set depend on: the edges of the cells and the projection."""
     found = hashlib.sha256()
     for each in (grid.x.lower, grid.x.upper, grid.y.lower, grid.y.upper):
         found.update(np.ascontiguousarray(each, "float64").tobytes() + b"\0")
@@ -74,7 +74,7 @@ def digest_of(description: CubeDescription, grid: StraightGrid) -> str:
 
 
 def areas_of(opened: Opened, name: str) -> tuple[str, Array] | None:
-    """Return name and values ``(y, x)`` of the area of each cell where the data have it (CF cell_measures), else ``None``."""
+    """Return the name and the values ``(y, x)`` of the cell areas if the data have them (CF cell_measures), otherwise ``None``."""
     found = _AREA.search(str(opened.attributes(name).get("cell_measures", "")))
     description = opened.description
     x, y = description.axis_of("x"), description.axis_of("y")

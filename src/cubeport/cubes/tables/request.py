@@ -44,7 +44,7 @@ PARAMETERS = {
 
 @dataclass(frozen=True, slots=True)
 class TableRequest:
-    """What a table is asked for; zones aside, which have an id or come in the body."""
+    """A request for a table, without the zones, which have an id or are in the body."""
 
     selection: Selection = field(default_factory=Selection)
     """``datetime``, ``properties`` and ``subsets``; at most one value of each axis that is not time."""
@@ -64,7 +64,7 @@ class TableRequest:
 
 
 def parse_table(pairs: Sequence[tuple[str, str]]) -> TableRequest:
-    """Return the request that parameters write; ``f`` is not among them.
+    """Return the request for the parameters, which do not include ``f``.
 
     Raises
     ------
@@ -104,7 +104,7 @@ def parse_table(pairs: Sequence[tuple[str, str]]) -> TableRequest:
 
 
 def renamed(problem: Problem) -> Problem:
-    """Return a problem of a selection with the names that a table has."""
+    """Return the problem of a selection in terms of the parameters of a table."""
     if problem.loc[1] != "properties":
         return problem
     return Problem(("query", "variables"), problem.kind, problem.message.replace("properties", "variables"))

@@ -57,12 +57,12 @@ class Block:
 
     @cached_property
     def present(self) -> NDArray[np.bool_]:
-        """Which values are there."""
+        """Whether each value is known."""
         return ~np.isnan(self.values)
 
     @cached_property
     def whole(self) -> bool:
-        """Whether nothing is missing."""
+        """Whether no value is missing."""
         return not np.isnan(self.values.sum(dtype="float64"))
 
     @cached_property
@@ -72,12 +72,12 @@ class Block:
 
     @cached_property
     def parts(self) -> Numbers:
-        """``(steps, zones)``: the cells with values, each counted by the part of it that lies in the zone."""
+        """``(steps, zones)``: the number of cells with values, each counted by the part of it that is in the zone."""
         return self.summed(self.weights.fractions)
 
     @cached_property
     def cells(self) -> Numbers:
-        """``(steps, zones)``: how many cells with values the zone meets."""
+        """``(steps, zones)``: how many cells with values intersect the zone."""
         return self.summed(np.ones(len(self.weights.rows)))
 
     @cached_property
@@ -97,14 +97,14 @@ class Block:
         return self.by_zone(product if self.whole else np.where(self.present, product, 0.0), np.add)
 
     def by_zone(self, each: Array, how: Any) -> Numbers:
-        """Return *each* ``(steps, cells)`` brought together by zone with a ufunc; 0 for zones without cells."""
+        """Return *each* ``(steps, cells)`` reduced to zones by a ufunc; 0 for zones without cells."""
         found = np.zeros((len(each), len(self.weights.totals)))
         if len(self.filled):
             found[:, self.filled] = how.reduceat(each, self.weights.starts[self.filled], axis=1)
         return found
 
     def over(self, above: Numbers, below: Numbers) -> Numbers:
-        """Return the quotient, NaN where nothing is there."""
+        """Return the quotient; NaN if the divisor is 0."""
         found: Numbers = np.divide(above, below, out=np.full(above.shape, np.nan), where=below > 0)
         return found
 
@@ -218,7 +218,7 @@ STATISTICS: tuple[Statistic, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """A statistic as a request writes it."""
+    """A statistic with its number, as written in the request."""
 
     text: str
     statistic: Statistic
@@ -230,7 +230,7 @@ class Asked:
 
 
 def asked(text: str) -> Asked:
-    """Return the statistic that a request writes. Raises ValueError with the end of a sentence that begins with its name."""
+    """Return the statistic that the text means. Raises ValueError with the end of a sentence that begins with its name."""
     for each in STATISTICS:
         found = each.pattern.fullmatch(text)
         if found is not None:

@@ -1,4 +1,4 @@
-"""A table: values of zones by period, with the part of each zone that has values."""
+"""A table: a value for each zone and period, with the part of each zone that has values."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Column:
 
     @property
     def name(self) -> str:
-        """The variable, with the statistic where it is not the mean."""
+        """The variable, followed by the statistic if this is not the mean."""
         return self.variable if self.statistic == "mean" else f"{self.variable} {self.statistic}"
 
 
@@ -62,5 +62,5 @@ class Table:
 
     @property
     def rows(self) -> int:
-        """How many values the table has."""
+        """The number of values in the table."""
         return len(self.columns) * len(self.labels) * len(self.zone_set.zones)

@@ -86,7 +86,7 @@ def kind_named(name: str) -> Kind:
 
 
 def kind_of_steps(period_type: str | None) -> Kind | None:
-    """Return the kind of period that steps of a type are, ``None`` where they are none of these."""
+    """Return the kind of period that steps of this type are, or ``None``."""
     name = _OF_TYPE.get(period_type or "")
     return None if name is None else kind_named(name)
 
@@ -109,7 +109,7 @@ class Steps:
 
 @dataclass(frozen=True, slots=True)
 class Grouping:
-    """How steps become periods: pairs of a step and a period, by how much."""
+    """How steps become periods: pairs of a step and a period, each with its weight."""
 
     kind: Kind | None
     """``None``: each step stays as it is."""
@@ -129,7 +129,7 @@ class Grouping:
 
 
 def as_stored(steps: Steps) -> Grouping:
-    """Return each step as a period of its own."""
+    """Return a grouping in which each step is a period."""
     count = len(steps.labels)
     numbers = tuple(steps.kind.number(each, steps.calendar) for each in steps.starts) if steps.kind else tuple(range(count))
     one = np.ones(count)
@@ -139,7 +139,7 @@ def as_stored(steps: Steps) -> Grouping:
 
 
 def grouped(steps: Steps, kind: Kind) -> Grouping:
-    """Return the steps by the periods that they have time in common with.
+    """Return a grouping of the steps by the periods that they overlap.
 
     A step that lies in two periods, as a week at the end of a month does, counts in each by the days that it has there.
 
@@ -190,7 +190,7 @@ def grouped(steps: Steps, kind: Kind) -> Grouping:
 
 
 def reduced(values: Numbers, shares: Numbers, grouping: Grouping, method: Method, *, min_share: float) -> tuple[Numbers, Numbers]:
-    """Return values and shares by period, ``(periods, …)``; NaN where less than *min_share* of a period has values.
+    """Return values and shares for each period, ``(periods, …)``. A value is NaN if less than *min_share* of the period has values.
 
     Parameters
     ----------
@@ -225,19 +225,19 @@ def reduced(values: Numbers, shares: Numbers, grouping: Grouping, method: Method
 
 
 def cells_of(cells: Numbers, grouping: Grouping) -> Numbers:
-    """Return the most cells that any step of a period has, ``(periods, zones)``."""
+    """Return the largest number of cells of any step of each period, ``(periods, zones)``."""
     found = np.zeros((len(grouping.labels), *cells.shape[1:]))
     np.maximum.at(found, grouping.period, cells[grouping.step])
     return found
 
 
 def day_of_year(stamp: Stamp) -> int:
-    """Return the day of the year from 0 to 365, the same one for a date of every year."""
+    """Return the day of the year from 0 to 365. A date has the same number in every year."""
     return day_number(2000, stamp.month, stamp.day, "all_leap") - day_number(2000, 1, 1, "all_leap")
 
 
 def method_for(name: str, attributes: Mapping[str, Any], dimension: str, wanted: Method | None) -> tuple[Method, str]:
-    """Return how steps of a variable become a longer period, and why: ``asked``, ``cell_methods`` or ``assumed``.
+    """Return how the steps of a variable become a longer period, and why: ``asked``, ``cell_methods`` or ``assumed``.
 
     Without ``cell_methods``, amounts are summed and everything else is averaged.
     """

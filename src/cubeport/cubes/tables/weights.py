@@ -1,4 +1,4 @@
-"""The part of each cell that lies in each zone, and the areas of cells. Exact for straight axes, in numpy.
+"""The part of each cell that is in each zone, and the areas of the cells. For straight axes the result is exact.
 
 The part of a cell that a polygon covers is found as fonts are drawn: every edge is cut where it crosses an edge of cells, each
 piece adds its signed area to its own cell, and its height to all cells on its left. Edges are straight lines between longitudes and
@@ -34,7 +34,7 @@ _RADIUS_M = 6_371_007.18
 
 @dataclass(frozen=True, slots=True)
 class Weights:
-    """The cells that each zone overlaps, and the part of each.
+    """The cells that overlap each zone, and the part of each cell that is in the zone.
 
     The cells of zone *i* are ``starts[i]`` to ``starts[i + 1]``, none where the zone is outside the grid.
     """
@@ -59,7 +59,7 @@ class Weights:
 
 @dataclass(frozen=True, slots=True)
 class StraightGrid:
-    """A grid with straight axes: the cells of x and y, and how a polygon in degrees comes onto it."""
+    """A grid with straight axes: the cells of x and y, and how to transform a polygon from degrees."""
 
     x: Cells
     y: Cells
@@ -157,7 +157,7 @@ def _edges_of(shape: Any) -> Numbers:
 
 
 def _covered(x: _Edges, y: _Edges, edges: Numbers, *, circle: bool, deadline: Deadline) -> Iterator[tuple[Array, Array, Numbers]]:
-    """Yield rows, columns and parts of the cells that a polygon covers; longitudes in any turn of the grid's."""
+    """Yield rows, columns and parts of the cells that a polygon covers. Its longitudes can differ by full circles."""
     west, east = edges[:, [0, 2]].min(), edges[:, [0, 2]].max()
     turns = range(int(np.ceil((x.at[0] - east) / 360.0)), int(np.floor((x.at[-1] - west) / 360.0)) + 1) if circle else range(1)
     for turn in turns:
@@ -166,7 +166,7 @@ def _covered(x: _Edges, y: _Edges, edges: Numbers, *, circle: bool, deadline: De
 
 
 def _on_axes(x: _Edges, y: _Edges, edges: Numbers, deadline: Deadline) -> Iterator[tuple[Array, Array, Numbers]]:
-    """Yield the same for axes that do not go round, some rows at a time."""
+    """Yield the same for axes that do not wrap around, in blocks of rows."""
     span = edges[:, [0, 2]].min(), edges[:, [0, 2]].max()
     first, last = _range(x.at, *span)
     bottom, top = _range(y.at, edges[:, [1, 3]].min(), edges[:, [1, 3]].max())
@@ -205,7 +205,7 @@ def _on_axes(x: _Edges, y: _Edges, edges: Numbers, deadline: Deadline) -> Iterat
 
 
 def _range(at: Numbers, low: float, high: float) -> tuple[int, int]:
-    """Return the intervals between *at* that meet ``low`` to ``high``: the first, and the one after the last."""
+    """Return the intervals of *at* that intersect ``low`` to ``high``: the first, and the one after the last."""
     first = int(np.searchsorted(at, low, side="right")) - 1
     last = int(np.searchsorted(at, high, side="left"))
     return max(first, 0), min(last, len(at) - 1)
@@ -237,7 +237,7 @@ def _pieces(edges: Numbers, columns: Numbers, rows: Numbers) -> Numbers:
 
 
 def _area(grid: StraightGrid, areas: Array | None, rows: Array, columns: Array) -> Numbers:
-    """Return the area of each cell: as the data say, else on the sphere, else width times height."""
+    """Return the area of each cell: from the data if they have it, otherwise on the sphere, or in the plane of a projection."""
     if areas is not None:
         return np.asarray(areas[rows, columns], "float64")
     width = (grid.x.upper - grid.x.lower)[columns]

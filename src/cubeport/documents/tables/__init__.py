@@ -1,1 +1,1 @@
-"""Tables of zones as text: one file for each form."""
+"""The forms of a table of zones, one file each."""

@@ -1,4 +1,4 @@
-"""A table as the CSV that models of CHAP (climate and health) take: ``time_period``, ``location``, a column for each value."""
+"""A table as the CSV that CHAP models (climate and health) read: ``time_period``, ``location``, one column a variable."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _KINDS = ("day", "week", "month", "year")
 
 
 def write(table: Table, _: Elements) -> bytes:
-    """Return the table; months are ``2023-01``, weeks ``2023-W01``. Raises NotAcceptable for other periods."""
+    """Return the table. Months are ``2023-01``, weeks ``2023-W01``. Raises NotAcceptable for other periods."""
     if table.kind not in _KINDS:
         raise NotAcceptable(
             f"CHAP has no period like a {table.kind or table.period}.", next_step="Ask for period=month or period=week."

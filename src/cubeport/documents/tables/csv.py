@@ -1,4 +1,4 @@
-"""A table as CSV: a row for each zone, period, variable and statistic, which is what pandas and R call long."""
+"""A table as CSV, with one row for each zone, period, variable and statistic (the long form of pandas and R)."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ COLUMNS = ("zone", "name", "period", "variable", "statistic", "value", "cells", 
 
 
 def write(table: Table, _: Elements) -> bytes:
-    """Return the table, lines ended by CRLF (RFC 4180); missing values are empty."""
+    """Return the table. Lines end with CRLF (RFC 4180), and missing values are empty."""
     lines = [",".join(COLUMNS).encode()]
     periods = [quoted(each) for each in table.labels]
     for column in table.columns:

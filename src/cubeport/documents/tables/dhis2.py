@@ -1,4 +1,4 @@
-"""A table as data values that DHIS2 imports (``POST /api/dataValueSets``): zone ids are those of organisation units."""
+"""A table as data values that DHIS2 imports (``POST /api/dataValueSets``). Zone ids must be ids of organisation units."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _UNIT = re.compile(r"[A-Za-z][A-Za-z0-9]{10}", re.ASCII)
 
 
 def write(table: Table, elements: Elements) -> bytes:
-    """Return ``{"dataValues": […]}``; zones without a value have none.
+    """Return ``{"dataValues": […]}``, without the zones that have no value.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""What one form of a table is."""
+"""The protocol of a table form."""
 
 from __future__ import annotations
 
@@ -32,10 +32,10 @@ class TableForm:
 
 
 def texts(values: NDArray[Any]) -> list[str]:
-    """Return numbers with 12 digits, so that rounding does not show; missing as nothing."""
+    """Return the numbers as text with 12 digits, so that rounding errors do not show. Missing values are empty."""
     return ["" if value != value else f"{value:.12g}" for value in values.astype("float64").ravel().tolist()]
 
 
 def number(value: float) -> float | None:
-    """Return a number for JSON: ``None`` where it is missing."""
+    """Return the number for JSON; ``None`` if it is missing."""
     return None if value != value else value

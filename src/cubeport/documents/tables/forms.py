@@ -1,4 +1,4 @@
-"""The forms of a table. A form is one file of this folder with ``FORM``, and its line here."""
+"""All forms of a table. To add a form, add a file with ``FORM`` to this folder, and its line here."""
 
 from __future__ import annotations
 
@@ -10,5 +10,5 @@ TABLE_FORMS: tuple[TableForm, ...] = (csv.FORM, wide.FORM, json.FORM, geojson.FO
 
 
 def table_form(name: str) -> TableForm | None:
-    """Return the form that a value of ``f`` means."""
+    """Return the form for a value of the parameter ``f``."""
     return next((each for each in TABLE_FORMS if name in (each.name, *each.also)), None)

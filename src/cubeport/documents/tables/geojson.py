@@ -1,4 +1,4 @@
-"""A table as GeoJSON: the zones with their values as properties, ready to be coloured."""
+"""A table as GeoJSON: each zone is a feature with its values as properties, so that a GIS can colour it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from cubeport.documents.tables.form import Elements, TableForm, number
 
 
 def write(table: Table, _: Elements) -> bytes:
-    """Return a FeatureCollection; each value is a property ``variable`` or ``variable statistic``, then the period."""
+    """Return a FeatureCollection. The name of each property is ``variable`` or ``variable statistic``, followed by the period."""
     import orjson
 
     document = table.zone_set.document()

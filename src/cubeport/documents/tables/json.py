@@ -1,4 +1,4 @@
-"""A table as JSON: what it is of, how it was made, and its rows."""
+"""A table as JSON: its dataset, how it was made, and its rows."""
 
 from __future__ import annotations
 

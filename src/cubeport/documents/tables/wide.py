@@ -1,4 +1,4 @@
-"""A table as CSV with a row for each zone and a column for each period, as spreadsheets have it."""
+"""A table as CSV for spreadsheets, with one row for each zone and one column for each period."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from cubeport.documents.tables.form import Elements, TableForm, texts
 
 
 def write(table: Table, _: Elements) -> bytes:
-    """Return the table; of several variables or statistics, a column says which it is of."""
+    """Return the table. If it has several variables or statistics, a column names the one of each row."""
     alone = len(table.columns) == 1
     heads = [f"{label}" if alone else f"{column.name} {label}".strip() for column in table.columns for label in table.labels]
     heads = [head or column.name for head, column in zip(heads, [c for c in table.columns for _ in table.labels], strict=True)]
