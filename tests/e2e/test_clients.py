@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import xarray as xr
-from tests.pages import DOCS, Follower, blocks
+from tests.pages import DOCS, Block, Follower, blocks
 
 from .conftest import cli, start, stop
 
@@ -69,7 +69,15 @@ def test_gdal_of_the_system_reads_the_values(served: str) -> None:
     assert (done.returncode, done.stdout.strip()) == (0, "12"), done.stderr  # rows in the order of the store
 
 
-def test_the_page_on_other_servers_works_as_written(tmp_path: Path) -> None:
+def _requests(page: str) -> list[tuple[Block, Block]]:
+    """Return the requests of a page, each with the answer that the page says."""
+    found = [each for each in blocks(page) if each.title in ("requests", "answer")]
+    return list(zip(found[::2], found[1::2], strict=True))
+
+
+def test_the_pages_on_other_servers_work_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     page = "how-to/from-other-servers.md"
     assert Follower(tmp_path).follow(page) == 0
     process, url = start(tmp_path / "port")
@@ -77,8 +85,14 @@ def test_the_page_on_other_servers_works_as_written(tmp_path: Path) -> None:
         reader = Follower(tmp_path, replace={"http://127.0.0.1:8000": url})
         (requests,) = [each for each in blocks(page) if each.title == "requests"]
         said = reader.run(requests)
+        griddap = Follower(tmp_path, replace={"http://127.0.0.1:8000": url})
+        for request, answer in _requests("how-to/griddap.md"):
+            assert griddap.run(request) == answer.text
+        monkeypatch.setattr("erddapy.erddapy.servers", dict)  # its list of public servers is on the internet
+        exec(titled("how-to/griddap.md", "erddapy").replace("http://127.0.0.1:8000", url), {})
     finally:
         stop(process)
+    assert "time (UTC)" in capsys.readouterr().out
     assert re.search(r"^2024-02-01.*,2(\.0)?$", said, re.MULTILINE), said
     assert "sst" in said
     with xr.open_dataset(tmp_path / "part.nc") as part:

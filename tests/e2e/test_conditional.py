@@ -40,7 +40,9 @@ MOMENTS = frozenset(
 )
 """Addresses that tell of one moment, of this process or of work, or are for keys and other instances: not asked here."""
 
-DATA = re.compile(r"/(coverage|position|area|cube|radius|trajectory|corridor|download|map|dap|zarr|zarr-v2)\b|/tiles/\w+/\d")
+DATA = re.compile(
+    r"/(coverage|position|area|cube|radius|trajectory|corridor|download|map|dap|griddap|zarr|zarr-v2)\b|/tiles/\w+/\d"
+)
 """Addresses whose answers at a version never change."""
 
 QUERIES = {
@@ -110,6 +112,11 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
         yield found
 
 
+GRIDDAP = ("csv", "json", "nc", "png", "dds", "das", "dods", "ncml", "html")
+DOCUMENTS = ("info", ".ncml", ".html")
+"""Endings below ``/dap`` and ``/griddap`` of documents with the title, which can be edited."""
+
+
 def addresses(site: Site) -> Iterator[tuple[str, str]]:
     """Yield route and address of everything that can be read, and the raw addresses below ``/zarr`` and ``/zarr-v2``."""
     version = site.versions[-1]
@@ -128,6 +135,11 @@ def addresses(site: Site) -> Iterator[tuple[str, str]]:
         "kind": ["not-found"],
         "name": ["cubeport.css"],
         "dap_name": [f"{name}.{form}" for name in names for form in ("dds", "das", "dods", "ascii", "info")],
+        "griddap_id": names,
+        "griddap_name": [
+            f"{name}.{form}" for name in names for form in ("csv", "json", "nc", "png", "dds", "das", "dods", "ncml", "html")
+        ],
+        "table_form": ["csv", "json"],
         "tms": ["WebMercatorQuad"],
         "zoom": ["0"],
         "column": ["0"],
@@ -190,7 +202,9 @@ def test_every_address_is_conditional_and_its_head_is_its_get(site: Site) -> Non
 
 def _caching(site: Site, route: str, address: str, answer: httpx.Response) -> list[str]:
     version = site.versions[-1]
-    names_one = bool(re.search(r"\{(dataset_id|collection_id|dap_name)\}", route)) or route.startswith(("/zarr", "/geozarr"))
+    names_one = bool(re.search(r"\{(dataset_id|collection_id|\w*dap_name|griddap_id)\}", route)) or route.startswith(
+        ("/zarr", "/geozarr")
+    )
     lists = route.endswith(("/items", "/versions", "/instances", "/locations", "/diff"))
     wrong = []
     if names_one and not lists and answer.headers.get("cubeport-version") != version:
@@ -200,7 +214,7 @@ def _caching(site: Site, route: str, address: str, answer: httpx.Response) -> li
     pinned = f"@{version}" in address.partition("?")[0] or f"/instances/{version}" in address
     if immutable and not pinned and not route.startswith("/assets"):
         wrong.append(f"{address}: immutable, and names no version")
-    if pinned and DATA.search(address) and not lists and not immutable and "map" not in address and not address.endswith("info"):
+    if pinned and DATA.search(address) and not lists and not immutable and "map" not in address and not address.endswith(DOCUMENTS):
         wrong.append(f"{address}: names a version, and is not immutable")
     return wrong
 

@@ -20,6 +20,7 @@ import numpy as np
 import pytest
 import uvicorn
 import xarray as xr
+from starlette.types import ASGIApp
 
 from cubeport.adapters.encoders.modules import EncoderModules
 from cubeport.adapters.encoders.room import AnswerRoom
@@ -36,6 +37,8 @@ from cubeport.documents.texts import PublishedView, Texts, VersionRef
 from cubeport.errors import NotFound
 from cubeport.server.app import create_app
 from cubeport.server.auth import Gatekeeper, NoKeys
+from cubeport.server.dap import DapFace
+from cubeport.server.griddap import GriddapFace
 from cubeport.server.maps import MapsFace
 from cubeport.server.ogcapi import OgcFace
 from cubeport.server.parts import Parts
@@ -43,6 +46,7 @@ from cubeport.server.tables import TablesFace
 from cubeport.service.pictures import Pictures
 from cubeport.service.plans import AnswerLimits
 from cubeport.service.queries import Queries
+from cubeport.service.slabs import Slabs
 from cubeport.service.tables import TableLimits, Tables
 
 VERSION = "0123456789abcdef0123456789abcdef"
@@ -199,6 +203,19 @@ class Shelf:
         return SimpleNamespace(items=tuple(found[start : start + limit]), next=following, matched=len(found))
 
 
+def app_of(shelf: Shelf, queries: Queries, url: str, *, table_limits: TableLimits | None = None) -> ASGIApp:
+    """Return the app with all faces that have values."""
+    drawn, dap = Pictures(queries.versions), DapFace(shelf, Slabs(queries), public_url=url)
+    faces: dict[str, Any] = {
+        "queries": OgcFace(shelf, queries, public_url=url, title="Test", description="Test"),  # type: ignore[arg-type]
+        "pictures": MapsFace(shelf, drawn, public_url=url),  # type: ignore[arg-type]
+        "tables": TablesFace(shelf, queries, Tables(queries, limits=table_limits), public_url=url),  # type: ignore[arg-type]
+        "dap": dap,
+        "griddap": GriddapFace(shelf, queries, drawn, dap, public_url=url),
+    }
+    return create_app(Parts(service=shelf, engine=shelf.engine, gatekeeper=Gatekeeper(NoKeys()), public_url=url, **faces))  # type: ignore[arg-type]
+
+
 @pytest.fixture(scope="session")
 def shelf(realdata: Path, tmp_path_factory: pytest.TempPathFactory) -> Shelf:
     return Shelf(tmp_path_factory.mktemp("data"), realdata)
@@ -234,21 +251,7 @@ def serve(shelf: Shelf, scratch: Path) -> Iterator[Callable[..., httpx.Client]]:
         queries = Queries(
             OpenedVersions(shelf.engine), EncoderModules(), room, Pygeoapi(), public_url=url, limits=AnswerLimits(**limits)
         )
-        face = OgcFace(shelf, queries, public_url=url, title="Test", description="Test")  # type: ignore[arg-type]
-        keeper = Gatekeeper(NoKeys())
-        pictures = MapsFace(shelf, Pictures(OpenedVersions(shelf.engine)), public_url=url)  # type: ignore[arg-type]
-        tables = TablesFace(shelf, queries, Tables(queries, limits=table_limits), public_url=url)  # type: ignore[arg-type]
-        app = create_app(
-            Parts(
-                service=shelf,
-                engine=shelf.engine,
-                gatekeeper=keeper,
-                public_url=url,
-                queries=face,
-                pictures=pictures,
-                tables=tables,
-            )  # type: ignore[arg-type]
-        )
+        app = app_of(shelf, queries, url, table_limits=table_limits)
         server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
         thread.start()

@@ -2,36 +2,20 @@
 
 from __future__ import annotations
 
-import socket
-import threading
-import time
 import urllib.parse
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import httpx
 import netCDF4
 import numpy as np
 import pytest
-import uvicorn
 import xarray as xr
-
-from cubeport.adapters.encoders.modules import EncoderModules
-from cubeport.adapters.encoders.room import AnswerRoom
-from cubeport.adapters.engines.opened import OpenedVersions
-from cubeport.adapters.ogc.way import Pygeoapi
-from cubeport.server.app import create_app
-from cubeport.server.auth import Gatekeeper, NoKeys
-from cubeport.server.dap import DapFace
-from cubeport.server.parts import Parts
-from cubeport.service.plans import AnswerLimits
-from cubeport.service.queries import Queries
-from cubeport.service.slabs import Slabs
 
 from ..families import FAMILIES
 from .conftest import VERSION, Shelf
+from .serving import Door
 
 NAMES = sorted(name for name, family in FAMILIES.items() if family.suffix == ".nc")
 
@@ -57,33 +41,6 @@ def every_type(path: Path) -> None:
         words = file.createVariable("words", str, ("n",))
         words[:] = np.array(["", "a", "two words", 'q"\\', "abcdef"], dtype=object)
         file.createVariable("odd+name.x", "f4", ("n", "two@words"))[:] = np.arange(15.0).reshape(5, 3)
-
-
-class Door:
-    """A server with OPeNDAP, and what it serves."""
-
-    def __init__(self, shelf: Shelf, folder: Path, scratch: Path, **limits: Any) -> None:
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self.folder = folder
-        room = AnswerRoom(scratch, disk_bytes=1 << 40, memory_bytes=16 << 20)
-        reader = OpenedVersions(shelf.engine)
-        queries = Queries(reader, EncoderModules(), room, Pygeoapi(), public_url=self.url, limits=AnswerLimits(**limits))
-        dap = DapFace(shelf, Slabs(queries), public_url=self.url)
-        keeper = Gatekeeper(NoKeys())
-        app = create_app(Parts(service=shelf, engine=shelf.engine, gatekeeper=keeper, public_url=self.url, dap=dap))  # type: ignore[arg-type]
-        self._server = uvicorn.Server(uvicorn.Config(app, log_level="warning", lifespan="off"))
-        self._thread = threading.Thread(target=self._server.run, kwargs={"sockets": [self._listener]}, daemon=True)
-        self._thread.start()
-        while not self._server.started:
-            time.sleep(0.01)
-
-    def get(self, path: str, **options: Any) -> httpx.Response:
-        return httpx.get(f"{self.url}/dap/{path}", timeout=30, trust_env=False, **options)
-
-    def stop(self) -> None:
-        self._server.should_exit = True
-        self._thread.join(10)
 
 
 @pytest.fixture(scope="module")

@@ -182,6 +182,19 @@ def of_netcdf(content: bytes) -> Counter[Any]:
         return of_source(found.load())
 
 
+def of_table(text: str) -> Counter[Any]:
+    """Return the cells of a table of griddap, whose second header row has units."""
+    names, _, *rows = text.splitlines(keepends=True)
+    return of_csv("".join([names, *(each.replace("NaN", "") for each in rows)]))
+
+
+def of_rows(document: dict[str, Any]) -> Counter[Any]:
+    table = document["table"]
+    lines = io.StringIO()
+    csv.writer(lines).writerows([table["columnNames"], *table["rows"]])
+    return of_csv(lines.getvalue())
+
+
 READERS: dict[str, Callable[[httpx.Response], Counter[Any]]] = {
     "json": lambda answer: of_json(answer.json()),
     "csv": lambda answer: of_csv(answer.text),
@@ -233,3 +246,25 @@ def test_what_a_polygon_leaves_out_is_no_value_of_the_data(
         inside = found["t"].isel(lon=0, lat=0).values  # its centre is inside; that of the opposite corner is not
         assert inside.tolist() == truth["t"].sel(lon=0, lat=30).values.tolist()
         assert np.isnan(found["t"].isel(lon=-1, lat=0).values).all()
+
+
+GRIDDAP: dict[str, Callable[[httpx.Response], Counter[Any]]] = {
+    "csv": lambda answer: of_table(answer.text),
+    "json": lambda answer: of_rows(answer.json()),
+    "nc": lambda answer: of_netcdf(answer.content),
+}
+
+
+@pytest.mark.parametrize("form", GRIDDAP)
+@pytest.mark.parametrize("name", KINDS)
+def test_griddap_has_the_source_whole_and_by_labels(client: httpx.Client, put: Any, name: str, form: str) -> None:
+    dataset, truth = put(name)
+    whole = client.get(f"/griddap/{dataset}.{form}?t")
+    assert whole.status_code == 200, whole.text
+    assert GRIDDAP[form](whole) == of_source(truth)
+    last = {each: truth.sizes[each] - 1 for each in ("lat", "lon", "time")}
+    labels = {each: float(truth[each][last[each]]) for each in ("lat", "lon")} | {"time": stamp(truth.time[-1].item())}
+    query = "t" + "".join(f"[({labels[each]})]" if each in labels else "[]" for each in truth.t.dims)
+    cell = client.get(f"/griddap/{dataset}.{form}?{query}")
+    assert cell.status_code == 200, cell.text
+    assert GRIDDAP[form](cell) == of_source(truth, **{each: [at] for each, at in last.items()})

@@ -67,6 +67,14 @@ PLOT = Form("svg", "Plot", "image/svg+xml", "svg", "json_cells", "plot")
 """The form of ``/datasets/{dataset_id}/plot``. It shows one field along one axis, so coverages and EDR queries do not offer it."""
 
 
+GRIDDAP: tuple[Form, ...] = (
+    Form("csv", "CSV of ERDDAP", "text/csv", "csv", "csv_cells", "griddap_csv"),
+    Form("json", "JSON of ERDDAP", "application/json", "json", "json_cells", "griddap_json"),
+    Form("nc", "NetCDF", "application/x-netcdf", "nc", "binary_cells", "netcdf"),
+)
+"""The forms of ``/griddap``, by the ending of the address."""
+
+
 def downloads() -> tuple[Form, ...]:
     """Return the forms of downloads."""
     return tuple(form for form in FORMS if form.download)

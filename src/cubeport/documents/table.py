@@ -52,7 +52,7 @@ def encode(cut: Cut, *, deadline: Callable[[], None] = lambda: None) -> bytes:
         if field.dimensions != dimensions:
             values = values.transpose([field.dimensions.index(each) for each in dimensions])
         names.append(quoted(field.name))
-        columns.append(_texts(values.ravel()))
+        columns.append(cell_texts(values.ravel()))
     rows: Any = np.arange(prod(shape))
     if cut.windows.mask is not None and set(cut.windows.mask.dimensions) <= set(dimensions):
         rows = rows[_inside(cut, dimensions, shape)]
@@ -75,9 +75,9 @@ def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int
         if axis is not None and axis.name in cut.labels:
             labels = cut.labels[axis.name]
             stamps = [str(stamp_at(int(each))) for each in labels] if axis is time else None
-            texts = _texts(labels if stamps is None else np.array(stamps, dtype=object))
+            texts = cell_texts(labels if stamps is None else np.array(stamps, dtype=object))
         else:
-            texts = _texts(cut.windows.along[dimension].indices())
+            texts = cell_texts(cut.windows.along[dimension].indices())
         names.append(quoted(dimension if axis is None else axis.name))
         columns.append(np.tile(np.repeat(texts, prod(shape[at + 1 :])), prod(shape[:at])))
     spatial = cut.description.spatial
@@ -86,7 +86,7 @@ def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int
         for name, values in zip((spatial.x, spatial.y), cut.positions, strict=True):
             placed = values.transpose(np.argsort(order)).reshape([size if at in order else 1 for at, size in enumerate(shape)])
             names.append(quoted(str(name)))
-            columns.append(_texts(np.broadcast_to(placed, shape).ravel()))
+            columns.append(cell_texts(np.broadcast_to(placed, shape).ravel()))
     temporal = cut.description.temporal
     own: list[tuple[str, Sequence[str], Array]] = []
     if cut.heights is not None and spatial.z is not None:
@@ -96,7 +96,7 @@ def _axes(cut: Cut, group: Group, dimensions: Sequence[str], shape: Sequence[int
         own.append((temporal.axis, temporal.dimensions, np.array(stamps, dtype=object).reshape(cut.times.shape)))
     for name, along, values in own:
         names.append(quoted(name))
-        columns.append(_texts(np.broadcast_to(aligned(values, along, dimensions), shape).ravel()))
+        columns.append(cell_texts(np.broadcast_to(aligned(values, along, dimensions), shape).ravel()))
     return names, columns
 
 
@@ -108,19 +108,19 @@ def _inside(cut: Cut, dimensions: Sequence[str], shape: Sequence[int]) -> Array:
     return np.broadcast_to(mask.aligned(dimensions), shape).ravel()
 
 
-def _texts(values: Array) -> Array:
-    """Return each value as text: the shortest decimal of its type. Missing and infinite values are empty."""
+def cell_texts(values: Array, *, missing: bytes = b"") -> Array:
+    """Return each value as text: the shortest decimal of its type. Missing and infinite values are *missing*."""
     import numpy as np
     import orjson
 
     if values.dtype.kind in "iufb":
         written = orjson.dumps(plain(values), option=orjson.OPT_SERIALIZE_NUMPY)[1:-1].split(b",")
-        return np.array([b"" if each == b"null" else each for each in written] if values.size else [], dtype=object)
+        return np.array([missing if each == b"null" else each for each in written] if values.size else [], dtype=object)
     return np.array([b"" if each is None else quoted(each) for each in plain(values)], dtype=object)
 
 
 _FORMULA = re.compile(r"[=+\-@\t\r]")
-_HARMLESS = re.compile(r"[+-]?[0-9][0-9TZ:.eE+-]*", re.ASCII)
+_HARMLESS = re.compile(r"[+-]?[0-9][0-9TZ:.eE+-]*(?:, [+-]?[0-9][0-9.eE+-]*)*", re.ASCII)
 
 
 def quoted(text: str) -> bytes:

@@ -426,6 +426,7 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
     from cubeport.main.measures import metrics_of
     from cubeport.server.auth import Gatekeeper
     from cubeport.server.dap import DapFace
+    from cubeport.server.griddap import GriddapFace
     from cubeport.server.maps import MapsFace
     from cubeport.server.ogcapi import OgcFace
     from cubeport.server.parts import Parts as AppParts
@@ -440,6 +441,8 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
     limits = settings.limits
     versions, room = versions_of(service), room_of(settings)
     queries = queries_of(settings, service, versions, room)
+    pictures = Pictures(queries.versions, most_chunks=limits.map_chunks, most_pixels=limits.map_pixels)
+    dap = DapFace(service, Slabs(queries), public_url=service.public_url)
     return AppParts(
         service=service,
         engine=service.engines,
@@ -453,15 +456,12 @@ def _app_parts(settings: Settings, service: Service, children: Children) -> AppP
         ),
         public_url=service.public_url,
         queries=OgcFace(service, queries, public_url=service.public_url, title=settings.title, description=settings.description),
-        dap=DapFace(service, Slabs(queries), public_url=service.public_url),
+        dap=dap,
+        griddap=GriddapFace(service, queries, pictures, dap, public_url=service.public_url),
         tables=TablesFace(
             service, queries, tables_of(settings, queries), public_url=service.public_url, zone_bytes=settings.zones.max_bytes
         ),
-        pictures=MapsFace(
-            service,
-            Pictures(queries.versions, most_chunks=limits.map_chunks, most_pixels=limits.map_pixels),
-            public_url=service.public_url,
-        ),
+        pictures=MapsFace(service, pictures, public_url=service.public_url),
         id=settings.id,
         title=settings.title,
         description=settings.description,

@@ -345,6 +345,8 @@ def _routers(parts: Parts, framework: FastAPI, traffic: Traffic, probe: about.Pr
         yield parts.pictures.routes()
     if parts.dap is not None:
         yield parts.dap.routes()
+    if parts.griddap is not None:
+        yield parts.griddap.routes()
     if parts.tables is not None:
         yield parts.tables.routes()
 

@@ -94,6 +94,8 @@ RULES: Mapping[tuple[str, str], Scope] = {
     ("GET", "/derived"): "ingest",
     ("POST", "/datasets/{dataset_id}/restore"): "admin",
     ("GET", "/dap/{dap_name}"): "read",
+    ("GET", "/griddap/{griddap_name}"): "read",
+    ("GET", "/info/{griddap_id}/index.{table_form}"): "read",
     ("GET", "/stac"): "read",
     ("GET", "/stac/catalog.json"): "read",
     ("GET", "/stac/catalogs/{beginning}"): "read",

@@ -77,9 +77,26 @@ class DapFace:
         if form == "ver":
             return replies.reply(request, b"Core version: dods/2.0\nServer version: cubeport\n", media_type=_TEXT, headers=_HEADERS)
         shown = self._service.shown(name)
+        pinned = shown.pinned and name.endswith(f"@{shown.version.version_id}")
+        raw: bytes = request.scope["query_string"]
+        expression = raw.decode("latin-1") if len(raw) <= dap2.MAX_CONSTRAINT else " " * (dap2.MAX_CONSTRAINT + 1)
+        return self.document(request, shown, form, self._slabs.source(shown), expression, pinned=pinned)
+
+    def document(
+        self, request: Request, shown: PublishedView, form: str, source: Source, expression: str, *, pinned: bool
+    ) -> Response:
+        """Return one document of a version. Raises InvalidRequest, TooLarge, Unavailable.
+
+        Parameters
+        ----------
+        expression
+            The constraint as it is in an address.
+        pinned
+            Whether the address names the version, so that the answer never changes.
+        """
         # The page contains the dataset's title, which can be edited. Everything else depends only on the version.
-        pinned = form != "info" and shown.pinned and name.endswith(f"@{shown.version.version_id}")
-        make: dict[str, Callable[[Request, PublishedView, Source], tuple[str, str, Any]]] = {
+        pinned = pinned and form != "info"
+        make: dict[str, Callable[[PublishedView, Source, str], tuple[str, str, Any]]] = {
             "dds": self._dds,
             "das": self._das,
             "dods": self._dods,
@@ -87,8 +104,7 @@ class DapFace:
             "asc": self._ascii,
             "info": self._info,
         }
-        source = self._slabs.source(shown)
-        kind, media_type, content = make[form](request, shown, source)
+        kind, media_type, content = make[form](shown, source, expression)
         headers = {**_HEADERS, **replies.versioned(shown), "Content-Description": kind}
         cache = replies.IMMUTABLE if pinned else replies.NO_CACHE
         tag = replies.etag_of(shown, request, form, self._url, fixed=pinned)
@@ -98,33 +114,27 @@ class DapFace:
             return replies.reply(request, content.encode(), media_type=media_type, tag=tag, cache=cache, headers=headers)
         return _streamed(request, content, media_type, tag, {**headers, "Cache-Control": cache})
 
-    def _parts(self, request: Request, source: Source) -> tuple[dap2.Part, ...]:
-        raw: bytes = request.scope["query_string"]
-        if len(raw) > dap2.MAX_CONSTRAINT:
-            return dap2.constrained(source.dataset, " " * (dap2.MAX_CONSTRAINT + 1))
-        return dap2.constrained(source.dataset, raw.decode("latin-1"))
+    def _dds(self, shown: PublishedView, source: Source, expression: str) -> tuple[str, str, str]:  # noqa: ARG002
+        return "dods_dds", _TEXT, dap2.dds(source.dataset, dap2.constrained(source.dataset, expression))
 
-    def _dds(self, request: Request, shown: PublishedView, source: Source) -> tuple[str, str, str]:  # noqa: ARG002
-        return "dods_dds", _TEXT, dap2.dds(source.dataset, self._parts(request, source))
-
-    def _das(self, request: Request, shown: PublishedView, source: Source) -> tuple[str, str, str]:  # noqa: ARG002
+    def _das(self, shown: PublishedView, source: Source, expression: str) -> tuple[str, str, str]:  # noqa: ARG002
         return "dods_das", _TEXT, dap2.das(source.dataset)
 
-    def _dods(self, request: Request, shown: PublishedView, source: Source) -> tuple[str, str, _Stream]:
-        parts = self._parts(request, source)
+    def _dods(self, shown: PublishedView, source: Source, expression: str) -> tuple[str, str, _Stream]:
+        parts = dap2.constrained(source.dataset, expression)
         self._slabs.check(shown, parts)
         size = dap2.size_of(parts)
         before = len(dap2.dds(source.dataset, parts).encode()) + len(b"\nData:\n")
         deadline = AnswerDeadline(self._slabs.limits.seconds)
         return "dods_data", _DATA, (lambda: self._slabs.data(source, parts, deadline), None if size is None else before + size)
 
-    def _ascii(self, request: Request, shown: PublishedView, source: Source) -> tuple[str, str, _Stream]:
-        parts = self._parts(request, source)
+    def _ascii(self, shown: PublishedView, source: Source, expression: str) -> tuple[str, str, _Stream]:
+        parts = dap2.constrained(source.dataset, expression)
         self._slabs.check(shown, parts, text=True)
         deadline = AnswerDeadline(self._slabs.limits.seconds)
         return "dods_ascii", _TEXT, (lambda: self._slabs.text(source, parts, deadline), None)
 
-    def _info(self, request: Request, shown: PublishedView, source: Source) -> tuple[str, str, str]:  # noqa: ARG002
+    def _info(self, shown: PublishedView, source: Source, expression: str) -> tuple[str, str, str]:  # noqa: ARG002
         name = source.dataset.name
         left_out = "".join(f"<li>{html.escape(each)}: {html.escape(why)}</li>" for each, why in source.left_out.items())
         missing = f"<h2>Not offered here</h2><ul>{left_out}</ul>" if left_out else ""

@@ -51,6 +51,13 @@ _PATH_PARAMETERS: Mapping[str, tuple[str, str]] = {
         r"^[a-z0-9][a-z0-9_-]{0,63}(@[a-z0-9][a-z0-9._-]{0,63})?(\.(dds|das|dods|ascii|asc|info|ver))?$",
         "A dataset's id, or pinned, with the ending that says what of it",
     ),
+    "griddap_id": (_COVERAGE, "A dataset's id, of another of its grids id:grid; pinned with @version, @tag or @latest"),
+    "griddap_name": (
+        r"^[a-z0-9][a-z0-9_-]{0,63}(:[A-Za-z0-9_.-]{1,255})?(@[a-z0-9][a-z0-9._-]{0,63})?"
+        r"(\.(csv|csvp|csv0|json|nc|png|transparentPng|dds|das|dods|asc|ncml|html))?$",
+        "A dataset's id, with the ending that says the form",
+    ),
+    "table_form": ("^(csv|json)$", "csv or json"),
     "item_id": (_REF, "id@version"),
     "beginning": (_ID, "The beginning of the ids of datasets"),
     "ref": ("^[a-z0-9][a-z0-9._-]{0,63}$", "A version id, a tag, or latest"),

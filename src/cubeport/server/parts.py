@@ -227,6 +227,8 @@ class Parts:
     """Maps, tiles, legends and thumbnails, with their own routes."""
     dap: Queries | None = None
     """OPeNDAP, with its routes."""
+    griddap: Queries | None = None
+    """ERDDAP's griddap, with its routes."""
     tables: Queries | None = None
     """Tables of zones, with their routes."""
 

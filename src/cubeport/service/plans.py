@@ -65,6 +65,8 @@ class CubeQuery:
     form: Form
     place: Place | None = None
     download: bool = False
+    windows: tuple[Window, ...] = ()
+    """The windows of the dimensions, if the caller has resolved them; the selection then has the names alone (griddap)."""
 
     def parameters(self) -> list[tuple[str, str]]:
         """Return the parameters in canonical form."""
@@ -129,6 +131,8 @@ def plan(
         chunks = count(description, windows).chunks
         opened, windows = reprojected.view(opened, windows, query.selection, crs)
         description = opened.description
+    elif query.windows:
+        windows = Windows(query.selection.properties or (), {each.dimension: each for each in query.windows})
     elif query.place is None:
         windows = resolve(description, labels, query.selection)
     else:

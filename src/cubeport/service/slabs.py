@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import nullcontext
 from dataclasses import dataclass
 
@@ -36,12 +36,14 @@ class Slabs:
         self._queries = queries
         self.limits = queries.limits
 
-    def source(self, shown: PublishedView) -> Source:
-        """Return the opened version. No values are read."""
+    def source(self, shown: PublishedView, *, only: Collection[str] | None = None) -> Source:
+        """Return the opened version, with all variables or *only* some of them. No values are read."""
         opened = self._queries.versions.open(shown.texts.dataset_id, shown.version.version_id, shown.description)
         variables: list[Variable] = []
         left_out: dict[str, str] = {}
         for name in opened.names():
+            if only is not None and name not in only:
+                continue
             dtype = opened.dtype(name)
             code = dap2.code_of(dtype)
             if code is None:

@@ -1,0 +1,15 @@
+"""The encoder for ERDDAP's CSV (:mod:`cubeport.documents.griddap`)."""
+
+from __future__ import annotations
+
+from cubeport.cubes.forms import Encoder, Room
+from cubeport.cubes.part import Deadline, Part
+from cubeport.documents import griddap
+
+
+class _Csv(Encoder):
+    def encode(self, part: Part, room: Room, deadline: Deadline) -> bytes:  # noqa: ARG002  # it is made of bytes at once
+        return griddap.csv(griddap.columns(part.opened.cut(part.windows, deadline=deadline)), deadline=deadline)
+
+
+ENCODER = _Csv()
