@@ -87,6 +87,7 @@ class PeriodSource(Protocol):
     - ``max_concurrency`` is the number of periods that can be fetched at the same time (default 1);
     - ``resumes = True`` means that a fetch can continue with the files that a killed fetch left in its folder;
     - ``asks_each = True`` means that listing costs one request for each period;
+    - ``fetch_chosen(choose, into)`` fetches, of a source without periods, only what ``choose(folder)`` needs of an excerpt;
     - ``stop()`` ends running fetches that are no longer needed.
     """
 

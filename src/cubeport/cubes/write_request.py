@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Literal, NamedTuple
 
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.excerpt import Needs
 from cubeport.cubes.sources import Area, Period
 from cubeport.cubes.spread import Spread
 from cubeport.cubes.update import OnOverlap, StepsChange
@@ -78,14 +79,12 @@ class Base:
     on_overlap: OnOverlap = "error"
 
 
-@dataclass(frozen=True, slots=True)
-class WriteRequest:
-    """The request to the first child: check the sources, cut the window, and write a Zarr v3 group to ``target``."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReadRequest:
+    """How to read sources: which part, and repaired in which way."""
 
     sources: tuple[Path, ...]
     """Local files, or one Zarr folder. The worker opens them without following links and passes descriptors to the child."""
-    target: Path
-    """An empty folder that the child can write to: ``staging/<op>/new``."""
     window: SourceWindow = field(default_factory=SourceWindow)
     variables: tuple[str, ...] | None = None
     attributes: Mapping[str, Any] = field(default_factory=dict)
@@ -103,6 +102,14 @@ class WriteRequest:
     """Whether to skip and report variables that cannot be published, instead of refusing the source."""
     on_overlap: OnOverlap = "error"
     """What to do with steps that are in several sources."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WriteRequest(ReadRequest):
+    """The request to the first child: check the sources, cut the window, and write a Zarr v3 group to ``target``."""
+
+    target: Path
+    """An empty folder that the child can write to: ``staging/<op>/new``."""
     storage: Storage = "copy"
     held: tuple[SourceFile, ...] = ()
     """The sources as they were hashed already, if the version may point into them: one each, in order."""
@@ -137,6 +144,10 @@ class Measured:
     """The sha256 of ``manifest.json`` in hex, which is the digest of the version."""
 
 
+type Choose = Callable[[Path], Needs]
+"""``choose(folder)`` returns what is needed of a Zarr store, from an excerpt of it."""
+
+
 @dataclass(frozen=True, slots=True)
 class BringOrder:
     """A request to fetch data from a source on another machine."""
@@ -154,6 +165,8 @@ class BringOrder:
     at_once: int = 4
     stops_at_missing: bool = False
     """Whether to stop at the first missing period."""
+    choose: Choose | None = None
+    """Says which part of a source without periods is needed; ``None`` is all of it."""
 
 
 @dataclass(frozen=True, slots=True)

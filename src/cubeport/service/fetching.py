@@ -15,12 +15,9 @@ from cubeport.cubes.calendars import CalendarName, Stamp, canonical
 from cubeport.cubes.sources import Period
 from cubeport.errors import CoverageIncomplete, Gap, InvalidPeriod, InvalidRequest, NoData
 from cubeport.service.ingestions import Ingestion, Scope
-from cubeport.service.scope import GAPS_TOLD
+from cubeport.service.scope import GAPS_TOLD, TIMELESS
 from cubeport.service.state import VersionState
 from cubeport.service.templates import TemplateFields
-
-TIMELESS = ("none", "climatology", "irregular")
-"""Period types without consecutive periods."""
 
 _OURS = ("standard", "proleptic_gregorian")
 """Calendars that contain the current date."""

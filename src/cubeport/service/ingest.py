@@ -25,6 +25,7 @@ from cubeport.cubes.sources import Area, Period, PeriodSource
 from cubeport.cubes.spread import Spread
 from cubeport.cubes.steps import plain
 from cubeport.cubes.update import OnOverlap
+from cubeport.cubes.write_request import Choose
 from cubeport.documents import native
 from cubeport.documents.texts import Texts
 from cubeport.errors import (
@@ -40,7 +41,7 @@ from cubeport.errors import (
 from cubeport.service import describe
 from cubeport.service.changes import Reason, announce, join_version
 from cubeport.service.datasets import Dataset, Datasets
-from cubeport.service.fetching import TIMELESS, Asked, Taken, asked, runs, take
+from cubeport.service.fetching import Asked, Taken, asked, runs, take
 from cubeport.service.ingestions import Action as PlannedAction
 from cubeport.service.ingestions import Ingestion, IngestionPlan, IngestionRequest, Scope
 from cubeport.service.overviews import with_overviews
@@ -50,6 +51,7 @@ from cubeport.service.ports import (
     Gate,
     Measured,
     Progress,
+    ReadRequest,
     SourceFile,
     Sources,
     SourceWindow,
@@ -60,7 +62,7 @@ from cubeport.service.ports import (
     Written,
 )
 from cubeport.service.publish import pointed, show, with_shown, with_state
-from cubeport.service.scope import check_asked, check_kept, check_realised, check_said, holds, hull
+from cubeport.service.scope import TIMELESS, check_asked, check_kept, check_realised, check_said, holds, hull, spans
 from cubeport.service.state import GONE, KIND, VERSION, Cube, DatasetState, Publication, Reach, VersionKind, VersionState
 from cubeport.service.templates import Configuration, DatasetTemplate, Extent, Pyramid, SourceBlock, TemplateFields
 
@@ -374,6 +376,22 @@ def _updates(ingestion: Ingestion, wanted: Wanted) -> bool:
     return wanted.template is None and (request.mode == "update" or (request.overwrite and request.mode != "replace"))
 
 
+def _period_type(wanted: Wanted, dataset: Dataset | None) -> str:
+    """Return the period type of an existing dataset, which its template or its first version determined."""
+    return wanted.fields.period_type or (dataset.state.texts.period_type if dataset else None) or "irregular"
+
+
+def _overlap(ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan) -> OnOverlap:
+    """Return what an update does with steps that the dataset has already."""
+    request = ingestion.request
+    if request.overwrite or plan.action == "revise" or ingestion.revised:
+        return "replace"
+    # Unless files contain several periods, the fetched files have only missing periods. An existing step in them is an error of
+    # the source.
+    keeps = wanted.template is not None and (not wanted.is_fetched_by_period or wanted.holds_more)
+    return request.on_overlap or ("skip" if keeps else "error")
+
+
 def _builds(ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan) -> bool:
     """Return whether the version is its parent with steps added or replaced, so that unchanged chunks are shared."""
     return _updates(ingestion, wanted) or (wanted.template is not None and plan.action in ("append", "extend", "revise"))
@@ -460,7 +478,13 @@ class Ingester:
                 reason = "the same recipe, parameters and inputs"
                 same = IngestionPlan(action="reuse", reason=reason, base_version_id=head.version_id)
                 return self._reuse(ingestion, wanted, dataset, head, same, complete)
-            with self._read_whole(ingestion, wanted, progress) as wanted:
+            if wanted.source is not None:
+                plan = self._early(ingestion, wanted, dataset, head)
+                if plan is not None:
+                    assert dataset is not None
+                    assert head is not None
+                    return self._reuse(ingestion, wanted, dataset, head, plan, complete)
+            with self._read_whole(ingestion, wanted, dataset, head, progress) as wanted:
                 with step("fetch"):  # the bytes are hashed in place
                     wanted, identities = self._told(ingestion, wanted, progress)
                     _check_checksum(wanted.block, identities)
@@ -507,9 +531,21 @@ class Ingester:
 
     # --- fetching ---
 
+    def _early(
+        self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None
+    ) -> IngestionPlan | None:
+        """Return the plan if the existing data are enough, whatever the source has; else ``None``."""
+        try:
+            plan, _ = decide(ingestion, wanted, dataset=dataset, head=head, request_digest="")
+        except (DatasetExists, TagExists):
+            return None  # a source that is equal is reused, which is known when it is fetched
+        return plan if plan.action == "reuse" else None
+
     @contextmanager
-    def _read_whole(self, ingestion: Ingestion, wanted: Wanted, progress: Progress) -> Iterator[Wanted]:
-        """Yield the request with all its files. Files on other machines are fetched."""
+    def _read_whole(
+        self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None, progress: Progress
+    ) -> Iterator[Wanted]:
+        """Yield the request with all its files. Files on other machines are fetched, and of stores only the part that is needed."""
         if wanted.source is None:
             yield wanted
             return
@@ -517,10 +553,29 @@ class Ingester:
         if wanted.has_dates:
             request = asked(ingestion, wanted.fields, wanted.scope, None, now=now())
             periods = self._there(ingestion, wanted, request).periods
-        with self._sources.bring(wanted.source, self._order(ingestion, wanted, periods), progress=progress) as brought:
+        order = self._order(ingestion, wanted, periods)
+        if not wanted.has_dates:
+            order = replace(order, choose=self._choice(ingestion, wanted, dataset, head))
+        with self._sources.bring(wanted.source, order, progress=progress) as brought:
             if wanted.has_dates and brought.missing:
                 periods = take(request, brought.periods, allow_gaps=_allow_gaps(ingestion, wanted), follows=False).periods
             yield replace(wanted, files=brought.of(periods))
+
+    def _choice(self, ingestion: Ingestion, wanted: Wanted, dataset: Dataset | None, head: VersionState | None) -> Choose | None:
+        """Return what says which part of a store is needed; ``None`` if all of it is."""
+        try:
+            plan, scope = _choose(ingestion, wanted, dataset=dataset, head=head, request_digest="", same_sources=False)
+        except DatasetExists:
+            plan, scope = None, wanted.scope
+        if scope.end is None and ingestion.until is not None:
+            scope = scope.model_copy(update={"end": ingestion.until})
+        held: Sequence[tuple[str, str]] = ()
+        if plan is not None and head is not None and self._can_build(ingestion, wanted, plan, head):
+            held = () if _overlap(ingestion, wanted, plan) == "replace" else spans(head.coverage, _period_type(wanted, dataset))
+        if not held and (scope.bbox, scope.start, scope.end) == (None, None, None):
+            return None
+        options = self._reading(ingestion, wanted, scope)
+        return lambda folder: self._gate.needs(ReadRequest(sources=(folder,), **options), held)
 
     def _attempt_periods(
         self,
@@ -779,9 +834,7 @@ class Ingester:
                 engine=self._writer.name,
             )
             work.compensate(Compensation.model_validate(self._writer.claim(work.operation_id)))
-            parent = head if _builds(ingestion, wanted, plan) else None
-            if wanted.template is not None and plan.action != "revise" and head is not None and head.engine != self._writer.name:
-                parent = None  # everything is read again, for the engine of new versions
+            parent = head if head is not None and self._can_build(ingestion, wanted, plan, head) else None
             staging, undo = self._writer.stage(work.operation_id, wanted.dataset_id, making.version_id, parent=self._parent(parent))
             work.compensate(*(Compensation.model_validate(each) for each in undo))
             base = self._base(staging, ingestion, wanted, plan, parent)
@@ -882,12 +935,6 @@ class Ingester:
     ) -> Base | None:
         if parent is None or staging.base is None:
             return None
-        request = ingestion.request
-        takes_new = request.overwrite or plan.action == "revise" or bool(ingestion.revised)
-        # Unless files contain several periods, the fetched files have only missing periods. An existing step in them is an error of
-        # the source.
-        keeps = wanted.template is not None and (not wanted.is_fetched_by_period or wanted.holds_more)
-        overlap: OnOverlap = "replace" if takes_new else "skip" if keeps else "error"
         measured = self._datasets.cube(parent.version_id).description
         return Base(
             folder=staging.base,
@@ -895,8 +942,14 @@ class Ingester:
             ranges={
                 each.name: Spread(each.valid_min, each.valid_max, each.shown_min, each.shown_max) for each in measured.variables
             },
-            on_overlap=overlap if takes_new else request.on_overlap or overlap,
+            on_overlap=_overlap(ingestion, wanted, plan),
         )
+
+    def _can_build(self, ingestion: Ingestion, wanted: Wanted, plan: IngestionPlan, head: VersionState) -> bool:
+        """Return whether the version shares what does not change with *head*. For another engine, a template reads all again."""
+        if wanted.template is not None and plan.action != "revise" and head.engine != self._writer.name:
+            return False
+        return _builds(ingestion, wanted, plan)
 
     def _bytes(
         self,
@@ -909,34 +962,37 @@ class Ingester:
     ) -> tuple[Written, Measured]:
         """Write in the first child, and decode and measure in the second. For an update, only the chunks that change."""
         fields = wanted.fields
-        variables = tuple(v.name for v in fields.variables) or None
+        options = self._reading(ingestion, wanted, scope)
         with step("begin"):
             self._writer.begin(staging)
         order = WriteRequest(
-            sources=wanted.files,
-            target=staging.new,
-            window=SourceWindow(bbox=scope.bbox, start=scope.start, end=scope.end, clip=fields.ingestion.clip),
-            variables=variables,
-            attributes=ingestion.options.attributes,
-            chunks=fields.layout.chunks,
-            append_dim=ingestion.options.append_dim,
-            group=wanted.group,
-            normalise=tuple(plain(fields.normalise)),
-            transforms=tuple(plain(fields.transforms)),
-            skip_bad=ingestion.request.skip_bad,
-            on_overlap=ingestion.request.on_overlap or fields.ingestion.on_overlap,
-            storage=wanted.storage,
-            held=wanted.held,
-            base=base,
+            sources=wanted.files, target=staging.new, storage=wanted.storage, held=wanted.held, base=base, **options
         )
         verify = ingestion.request.verify or fields.ingestion.verify
         with step("bytes"):
             written = self._gate.write(order, progress=progress)
         with step("measure"):
             measured = self._gate.measure(
-                staging.new, written, fields=variables, base=base, held=wanted.held, verify=verify, progress=progress
+                staging.new, written, fields=order.variables, base=base, held=wanted.held, verify=verify, progress=progress
             )
         return written, measured
+
+    @staticmethod
+    def _reading(ingestion: Ingestion, wanted: Wanted, scope: Scope) -> dict[str, Any]:
+        """Return the fields of ``ReadRequest`` besides the sources."""
+        fields = wanted.fields
+        return {
+            "window": SourceWindow(bbox=scope.bbox, start=scope.start, end=scope.end, clip=fields.ingestion.clip),
+            "variables": tuple(v.name for v in fields.variables) or None,
+            "attributes": ingestion.options.attributes,
+            "chunks": fields.layout.chunks,
+            "append_dim": ingestion.options.append_dim,
+            "group": wanted.group,
+            "normalise": tuple(plain(fields.normalise)),
+            "transforms": tuple(plain(fields.transforms)),
+            "skip_bad": ingestion.request.skip_bad,
+            "on_overlap": ingestion.request.on_overlap or fields.ingestion.on_overlap,
+        }
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Protocol, Self
 
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.excerpt import Needs
 from cubeport.cubes.forms import Answer, Encoder, Form, Room
 from cubeport.cubes.part import OpenedCube
 from cubeport.cubes.sources import Area, Period, PeriodSource
@@ -18,6 +19,7 @@ from cubeport.cubes.write_request import (
     Measured,
     Occupied,
     Progress,
+    ReadRequest,
     SourceFile,
     SourceWindow,
     Staging,
@@ -41,9 +43,11 @@ __all__ = [
     "Listed",
     "Lister",
     "Measured",
+    "Needs",
     "OpenedCube",
     "PeriodSource",
     "Progress",
+    "ReadRequest",
     "Reader",
     "Receiving",
     "Room",
@@ -71,6 +75,11 @@ class Gate(Protocol):
     def identify(self, sources: Sequence[Path]) -> tuple[Mapping[str, Any], ...]:
         """Return the identity of each source without decoding it: ``name``, ``size_bytes`` and ``sha256``. Raises
         SourceRejected.
+        """
+
+    def needs(self, order: ReadRequest, held: Sequence[tuple[str, str]]) -> Needs:
+        """Run a child that says what a write would read of excerpts of the sources. Steps of the *held* spans of periods (start and
+        end, both included) are not read. Raises what the write would raise from labels alone.
         """
 
     def hold(self, sources: Sequence[Path]) -> tuple[SourceFile, ...]:

@@ -23,6 +23,9 @@ from cubeport.service.templates import TemplateFields
 
 GAPS_TOLD = 100
 
+TIMELESS = ("none", "climatology", "irregular")
+"""Period types without consecutive periods."""
+
 
 def check_asked(scope: Scope, period_type: str, calendar: str) -> None:
     """Refuse texts that are not periods, and ranges whose end is before their start. Raises InvalidPeriod, InvalidRange."""
@@ -60,6 +63,23 @@ def hull(scope: Scope, held: Mapping[str, Any], period_type: str) -> Scope:
     )
 
 
+def spans(held: Mapping[str, Any], period_type: str) -> tuple[tuple[str, str], ...]:
+    """Return the start and end of each run of consecutive periods that a coverage has. Without such periods there are none."""
+    temporal, calendar = held.get("temporal"), canonical(held.get("calendar") or "") or "standard"
+    if temporal is None or period_type in TIMELESS:
+        return ()
+    first, last = _span(temporal, period_type, calendar)
+    starts, ends = [first], []
+    for gap in temporal.get("gaps", ()):
+        before, after = _span(gap, period_type, calendar)
+        ends.append(before - 1)
+        starts.append(after + 1)
+    runs = zip(starts, [*ends, last], strict=True)
+    return tuple(
+        (periods.format_period(a, period_type, calendar), periods.format_period(b, period_type, calendar)) for a, b in runs
+    )
+
+
 def check_realised(scope: Scope, description: CubeDescription, period_type: str, *, allow_gaps: bool) -> None:
     """Refuse a cube that does not have all requested periods. Its coverage is measured.
 
@@ -73,7 +93,7 @@ def check_realised(scope: Scope, description: CubeDescription, period_type: str,
         ``bad-time``, if a period contains more than one step.
     """
     temporal = description.temporal
-    if temporal is None or period_type in ("irregular", "none", "climatology"):
+    if temporal is None or period_type in TIMELESS:
         return
     calendar = canonical(temporal.calendar) or "standard"
     held_from, held_to = span(temporal, period_type)
@@ -142,7 +162,7 @@ def check_kept(held: Mapping[str, Any], description: CubeDescription, period_typ
         With ``requested`` (the existing periods) and ``available``.
     """
     before, temporal = held.get("temporal"), description.temporal
-    if before is None or temporal is None or period_type in ("irregular", "none", "climatology"):
+    if before is None or temporal is None or period_type in TIMELESS:
         return
     calendar = canonical(temporal.calendar) or "standard"
     now_from, now_to = span(temporal, period_type)

@@ -18,6 +18,7 @@ from cubeport.cubes.calendars import CalendarName, Stamp, canonical
 from cubeport.errors import Configuration, CubeportError, InvalidPeriod, InvalidRequest
 from cubeport.service.datasets import Dataset
 from cubeport.service.ingestions import Ingestion, IngestionRequest
+from cubeport.service.scope import TIMELESS
 from cubeport.service.state import VersionState
 from cubeport.service.templates import Availability, DatasetTemplate
 
@@ -43,8 +44,6 @@ type Reason = Literal[
 
 type AvailabilityRule = Callable[[dict[str, Any], str], str]
 """``f(template, end)`` returns the last period that the source has, given the one that would be asked for."""
-
-_TIMELESS = ("climatology", "irregular", "none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,7 +250,7 @@ def _target(
     kind = template.period_type
     calendar = canonical(coverage.get("calendar") or "") or "standard"
     temporal = coverage.get("temporal")
-    if kind in _TIMELESS or temporal is None:
+    if kind in TIMELESS or temporal is None:
         if end is not None:
             raise InvalidRequest(f"Template {template.id!r} has no periods: leave end out.")
         return _Target(None, None, None, None, None, calendar)

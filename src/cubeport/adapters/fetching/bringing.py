@@ -97,6 +97,13 @@ class _Work:
             return None
         place = self.places[name]
         with _named_errors(self.order.name, period):
+            choose, fetch_chosen = self.order.choose, getattr(self.source, "fetch_chosen", None)
+            if choose is not None and fetch_chosen is not None:
+                # Which part is needed can change at any time, so the source checks itself what of it is kept.
+                found: Fetched = fetch_chosen(choose, into := place.begin(resumes=True))
+                _check(self.order.name, found, into)
+                place.done(found, self.order.job)
+                return found
             if (held := place.held()) is not None and self._is_right(held, period):
                 return held[0]
             into = place.begin(resumes=bool(getattr(self.source, "resumes", False)))

@@ -19,6 +19,7 @@ from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cubes import periods
 from cubeport.cubes.calendars import Stamp, parse_stamp
 from cubeport.cubes.sources import Area, Fetched, Period, PeriodSource
+from cubeport.cubes.write_request import Choose
 from cubeport.errors import InvalidPeriod, InvalidRequest, NoData, SourceRejected
 
 _DOCUMENT_BYTES = 8 << 20
@@ -138,6 +139,13 @@ class StacSource:
             files += fetched.files
             said.append(fetched.validator)
         return Fetched(tuple(files), "\n".join(map(str, said)) if None not in said else None)
+
+    def fetch_chosen(self, choose: Choose, into: Path) -> Fetched:
+        """Fetch the part that *choose* needs, if there is one asset and it is a Zarr store; otherwise, fetch all."""
+        assets = self._assets(None)
+        fetch = getattr(self._of_asset(assets[0]), "fetch_chosen", None) if len(assets) == 1 else None
+        found: Fetched = fetch(choose, into) if fetch is not None else self.fetch_period(None, None, into)
+        return found
 
     def _assets(self, period: Period | None) -> list[Asset]:
         items = self._items()

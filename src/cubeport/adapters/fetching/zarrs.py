@@ -1,4 +1,5 @@
-"""``kind: zarr`` on another machine: fetch the keys that its metadata name to a folder, which the gate reads.
+"""``kind: zarr`` on another machine: fetch the keys that its metadata name to a folder, which the gate reads. If only a part is
+needed, fetch only that.
 
 Keys cannot be listed over HTTP, so the consolidated metadata decide which nodes exist. The description of a node comes from its own
 document.
@@ -10,12 +11,12 @@ import hashlib
 import json
 import re
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from itertools import product
-from math import ceil, prod
+from math import prod
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import quote
@@ -26,7 +27,9 @@ from cubeport.adapters.storage.fetching import KeepingFetcher
 from cubeport.catalog.artifacts.storage import Profile
 from cubeport.catalog.forms.strictjson import strict_json
 from cubeport.cubes.companions import REFERENCES
+from cubeport.cubes.excerpt import NAME, Excerpt, Ranges, of_chunks
 from cubeport.cubes.sources import Area, Fetched, Period
+from cubeport.cubes.write_request import Choose
 from cubeport.errors import ArtifactMissing, Cancelled, NoData, SourceRejected
 
 _DOCUMENT_BYTES = 4 << 20
@@ -135,11 +138,31 @@ class StoreKeys:
 class _Array:
     path: str
     dims: tuple[str, ...] | None
-    names: Callable[[], Iterator[str]]
-    """The keys of its chunks."""
-    chunks: int
+    shape: tuple[int, ...]
+    chunks: tuple[int, ...]
+    """The lengths of a chunk, or of a shard."""
+    separator: str
+    prefix: str | None
     words: frozenset[str]
     """Names that its attributes refer to."""
+
+    def all(self) -> tuple[Ranges, ...]:
+        """Return the ranges of the complete array."""
+        return tuple(((0, size),) if size else () for size in self.shape)
+
+    def widened(self, ranges: Sequence[Ranges]) -> tuple[Ranges, ...]:
+        """Return the ranges of all chunks that have some of *ranges*."""
+        return tuple(of_chunks(*each)[0] for each in zip(ranges, self.chunks, self.shape, strict=True))
+
+    def counts(self, ranges: Sequence[Ranges]) -> int:
+        """Return the number of chunks of *ranges*."""
+        return prod(len(of_chunks(*each)[1]) for each in zip(ranges, self.chunks, self.shape, strict=True))
+
+    def keys(self, ranges: Sequence[Ranges]) -> Iterator[str]:
+        """Yield the keys of the chunks of *ranges*."""
+        for index in product(*(of_chunks(*each)[1] for each in zip(ranges, self.chunks, self.shape, strict=True))):
+            parts = [*([self.prefix] if self.prefix else []), *map(str, index)]
+            yield f"{self.path}/{self.separator.join(parts) or '0'}"
 
     @property
     def group(self) -> str:
@@ -151,7 +174,7 @@ class _Array:
 
 
 class ZarrSource:
-    """A Zarr group on another machine, fetched completely: the selected variables and everything that describes them.
+    """A Zarr group on another machine: the selected variables and everything that describes them.
 
     Parameters
     ----------
@@ -187,40 +210,85 @@ class ZarrSource:
 
     def fetch_period(self, period: Period | None, area: Area | None, into: Path) -> Fetched:  # noqa: ARG002
         """Fetch the store. Raises NoData if it does not exist."""
+        return self.fetch_chosen(None, into)
+
+    def fetch_chosen(self, choose: Choose | None, into: Path) -> Fetched:
+        """Fetch the part of the store that *choose* needs. Raises NoData if the store does not exist."""
         name = self._name if self._name.endswith(".zarr") else f"{self._name}.zarr"
         folder = into / name
-        bring(self._keys, folder, group=self._group, variables=self._variables, most=self._most, stopping=self._stopping)
+        bring(
+            self._keys,
+            folder,
+            group=self._group,
+            variables=self._variables,
+            most=self._most,
+            stopping=self._stopping,
+            choose=choose,
+        )
         return Fetched((folder,))
 
 
-def bring(keys: Keys, folder: Path, *, group: str, variables: Sequence[str], most: int, stopping: threading.Event) -> None:
-    """Fetch a Zarr store of version 2 or 3 to *folder*: first the metadata documents, then all chunks that they name.
+def bring(
+    keys: Keys,
+    folder: Path,
+    *,
+    group: str,
+    variables: Sequence[str],
+    most: int,
+    stopping: threading.Event,
+    choose: Choose | None = None,
+) -> None:
+    """Fetch a Zarr store of version 2 or 3 to *folder*: first the metadata documents, then the chunks that they name.
 
-    A chunk that the store says does not exist contains only fill values, so it stays missing. Chunks of an earlier fetch are not
-    fetched again if the store says that they are unchanged.
+    With *choose*, first fetch only labels, and then the chunks that *choose* needs; the folder is then an excerpt
+    (:mod:`cubeport.cubes.excerpt`). A chunk that the store says does not exist contains only fill values, so it stays missing.
+    Chunks of an earlier fetch are not fetched again if the store says that they are unchanged; those that are not needed any more
+    are removed.
 
     Raises
     ------
     NoData
         If there is no Zarr store.
     SourceRejected
-        If the metadata name no keys or too many; ``too-big`` over *most* bytes.
+        If the metadata name no keys or too many; ``too-big`` over *most* bytes. Also what *choose* raises.
     """
     folder.mkdir(parents=True, exist_ok=True)
     documents = _documents(keys)
-    arrays = _chosen(_arrays(keys.name, documents), group, variables)
-    count = sum(each.chunks for each in arrays)
-    if count > _CHUNKS:
-        raise _refused(keys.name, f"has {count} chunks, more than {_CHUNKS}", "too-big", next_step="choose variables")
-    kept = {each.path for each in arrays}
-    every = {each.path for each in _arrays(keys.name, documents)}
-    for key, data in documents.items():
-        node = key.rpartition("/")[0]
-        if node not in every or node in kept:
-            path = folder / key
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_bytes(data)
-    _Chunks(keys, folder, most - sum(map(len, documents.values())), stopping).bring(key for each in arrays for key in each.names())
+    every = _arrays(keys.name, documents)
+    arrays = {each.path: each for each in _chosen(every, group, variables)}
+    others = {each.path for each in every} - arrays.keys()
+    written = {key: data for key, data in documents.items() if key.rpartition("/")[0] not in others}
+    for key, data in written.items():
+        path = folder / key
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    said = folder / NAME
+    said.unlink(missing_ok=True)
+    chunks = _Chunks(keys, folder, most - sum(map(len, written.values())), stopping)
+    if choose is None:
+        chunks.bring([(each, each.all()) for each in arrays.values()])
+    else:
+        partial = {path for path, each in arrays.items() if not _is_label(each, list(arrays.values()))}
+        chunks.bring([(each, each.all()) for path, each in arrays.items() if path not in partial])
+        while True:
+            nothing: dict[str, tuple[Ranges, ...]] = {path: ((),) * len(arrays[path].shape) for path in partial}
+            said.write_bytes(Excerpt(nothing).to_bytes())
+            needs = choose(folder)
+            if not (deciding := partial & set(needs.whole)):
+                break
+            chunks.bring([(arrays[path], arrays[path].all()) for path in deciding])
+            partial -= deciding
+        needed = {path: arrays[path].widened(each) for path, each in needs.arrays.items() if path in partial}
+        chunks.bring([(arrays[path], each) for path, each in needed.items()])
+        said.write_bytes(Excerpt({**nothing, **needed}).to_bytes())
+    chunks.forget_others({*written, NAME})
+
+
+def _is_label(array: _Array, others: Sequence[_Array]) -> bool:
+    """Return whether an array has labels, bounds or positions, which are always needed: it has one dimension, or another one names
+    it and it has two.
+    """
+    return len(array.shape) <= 1 or (len(array.shape) == 2 and any(array.label in each.words for each in others))
 
 
 class _Chunks:
@@ -231,9 +299,17 @@ class _Chunks:
         self._index = folder.with_name(f"{folder.name}.keys")
         self._had = {key: (said, digest) for key, said, digest in _lines(self._index)}
         self._taken = 0
+        self._count_of_chunks = 0
+        self._seen: set[str] = set()
         self._lock = threading.Lock()
 
-    def bring(self, names: Iterator[str]) -> None:
+    def bring(self, parts: Sequence[tuple[_Array, Sequence[Ranges]]]) -> None:
+        """Fetch the chunks of these parts of arrays. Raises SourceRejected (``too-big``)."""
+        self._count_of_chunks += sum(array.counts(ranges) for array, ranges in parts)
+        if self._count_of_chunks > _CHUNKS:
+            words = f"has {self._count_of_chunks} chunks, more than {_CHUNKS}"
+            raise _refused(self._keys.name, words, "too-big", next_step="choose variables, or a start and an end")
+        names = (key for array, ranges in parts for key in array.keys(ranges))
         pool = ThreadPoolExecutor(_AT_ONCE, thread_name_prefix="chunks")
         try:
             with self._index.open("a") as index:
@@ -247,11 +323,20 @@ class _Chunks:
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
 
+    def forget_others(self, kept: Collection[str]) -> None:
+        """Remove the files of earlier fetches, except *kept* and the chunks that were fetched or checked now."""
+        for path in [each for each in self._folder.rglob("*") if each.is_file()]:
+            key = path.relative_to(self._folder).as_posix()
+            if key not in self._seen and key not in kept:
+                path.unlink()
+
     def _one(self, key: str) -> tuple[str, str, str] | None:
         """Fetch one chunk if necessary; return its line for the index."""
         if self._stopping.is_set():
             raise Cancelled("The fetch was stopped.")
         path = self._folder / key
+        with self._lock:
+            self._seen.add(key)
         if key in self._had and path.is_file():
             said, digest = self._had[key]
             if _sha256(path) == digest and self._keys.validator(key) == said:
@@ -345,7 +430,7 @@ def _nodes_2(keys: Keys) -> list[str]:
 def _names(store: str, nodes: Sequence[str]) -> list[str]:
     """Return the nodes if all their paths stay inside the store. Raises SourceRejected."""
     for node in nodes:
-        if not all(_NAME.fullmatch(part) and part not in (".", "..") for part in node.split("/")):
+        if not all(_NAME.fullmatch(part) and part not in (".", "..", NAME) for part in node.split("/")):
             raise _refused(store, "names a node that is no name", "unsafe")
     return list(nodes)
 
@@ -390,45 +475,45 @@ def _array_3(name: str, node: str, document: Mapping[str, Any]) -> _Array:
             raise ValueError
         default = encoding["name"] == "default"
         separator = encoding.get("configuration", {}).get("separator", "/" if default else ".")
-        counts = _counts(shape, grid["configuration"]["chunk_shape"])
+        lengths = _lengths(shape, grid["configuration"]["chunk_shape"])
         attributes, dims = document.get("attributes", {}), document.get("dimension_names")
-        return _array(node, counts, separator, "c" if default else None, attributes, dims)
+        return _array(node, lengths, separator, "c" if default else None, attributes, dims)
     except (KeyError, TypeError, ValueError, AttributeError):
         raise _refused(name, f"has metadata that do not fit Zarr version 3: {node[:80]}", "unreadable") from None
 
 
 def _array_2(name: str, node: str, document: Mapping[str, Any], attributes: Mapping[str, Any]) -> _Array:
     try:
-        counts = _counts(document["shape"], document["chunks"])
+        lengths = _lengths(document["shape"], document["chunks"])
         separator = document.get("dimension_separator", ".")
-        return _array(node, counts, separator, None, attributes, attributes.get("_ARRAY_DIMENSIONS"))
+        return _array(node, lengths, separator, None, attributes, attributes.get("_ARRAY_DIMENSIONS"))
     except (KeyError, TypeError, ValueError, AttributeError):
         raise _refused(name, f"has metadata that do not fit Zarr version 2: {node[:80]}", "unreadable") from None
 
 
-def _counts(shape: Any, chunks: Any) -> tuple[int, ...]:
-    """Return the number of chunks along each dimension. Raises ValueError."""
+def _lengths(shape: Any, chunks: Any) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the shape of an array and of its chunks. Raises ValueError."""
     if not isinstance(shape, list) or not isinstance(chunks, list) or len(shape) != len(chunks) or len(shape) > 64:
         raise ValueError("not a grid")
     if not all(type(n) is int and 0 <= n <= _LONGEST_LENGTH for n in shape) or not all(type(n) is int and n > 0 for n in chunks):
         raise ValueError("not a grid")
-    return tuple(ceil(length / chunk) for length, chunk in zip(shape, chunks, strict=True))
+    return tuple(shape), tuple(chunks)
 
 
 def _array(
-    node: str, counts: tuple[int, ...], separator: Any, prefix: str | None, attributes: Mapping[str, Any], dims: Any
+    node: str,
+    lengths: tuple[tuple[int, ...], tuple[int, ...]],
+    separator: Any,
+    prefix: str | None,
+    attributes: Mapping[str, Any],
+    dims: Any,
 ) -> _Array:
     if separator not in ("/", "."):
         raise ValueError("not a separator")
 
-    def names() -> Iterator[str]:
-        for index in product(*map(range, counts)):
-            parts = [*([prefix] if prefix else []), *map(str, index)]
-            yield f"{node}/{separator.join(parts) or '0'}"
-
     words = {word for key in REFERENCES if isinstance(attributes.get(key), str) for word in re.findall(r"[^\s:]+", attributes[key])}
     named = tuple(map(str, dims)) if isinstance(dims, list) else None
-    return _Array(node, named, names, prod(counts), frozenset(words))
+    return _Array(node, named, *lengths, separator, prefix, frozenset(words))
 
 
 def _chosen(arrays: Sequence[_Array], group: str, variables: Sequence[str]) -> list[_Array]:

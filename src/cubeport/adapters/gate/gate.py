@@ -19,8 +19,9 @@ from cubeport.adapters.engines.manifest import sources_of
 from cubeport.adapters.sandbox.children import Children, Progress, open_source
 from cubeport.adapters.sources.identity import identity, modified_at
 from cubeport.cubes.description import CubeDescription
+from cubeport.cubes.excerpt import Needs, union
 from cubeport.cubes.update import StepsChange
-from cubeport.cubes.write_request import Base, Measured, SourceFile, Staging, Verify, WriteRequest, Written, marks_of
+from cubeport.cubes.write_request import Base, Measured, ReadRequest, SourceFile, Staging, Verify, WriteRequest, Written, marks_of
 from cubeport.errors import SourceRejected
 
 type _Sha256 = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -57,18 +58,8 @@ class ConfinedGate:
 
     def write(self, order: WriteRequest, *, progress: Progress | None = None) -> Written:
         """Run the first child over the sources; see :class:`~cubeport.service.ports.Gate`."""
-        request = {
+        request = _asked(order) | {
             "target": str(order.target),
-            "window": asdict(order.window),
-            "variables": None if order.variables is None else list(order.variables),
-            "attributes": dict(order.attributes),
-            "chunks": None if order.chunks is None else dict(order.chunks),
-            "append_dim": order.append_dim,
-            "group": order.group,
-            "normalise": [dict(step) for step in order.normalise],
-            "transforms": [dict(step) for step in order.transforms],
-            "skip_bad": order.skip_bad,
-            "on_overlap": order.on_overlap,
             "storage": order.storage,
             "base": None if order.base is None else _told(order.base),
         }
@@ -81,6 +72,12 @@ class ConfinedGate:
             change=None if answer.change is None else answer.change.value(),
             sources=tuple(map(_identity, order.held)) or tuple(each.model_dump() for each in answer.sources),
         )
+
+    def needs(self, order: ReadRequest, held: Sequence[tuple[str, str]]) -> Needs:
+        """Run a child over excerpts of the sources; see :class:`~cubeport.service.ports.Gate`."""
+        request = _asked(order) | {"held": [list(each) for each in held]}
+        answer = _believed(_NeedsAnswer, self._children.run("needs", request, sources=order.sources))
+        return Needs({path: tuple(map(union, dims)) for path, dims in answer.arrays.items()}, tuple(answer.whole))
 
     def hold(self, sources: Sequence[Path]) -> tuple[SourceFile, ...]:
         """Return what tells each source from each other state of it, its digest with it. Raises SourceRejected for a folder."""
@@ -184,6 +181,21 @@ class _Change(_Answer):
         return StepsChange(self.dimension, self.length, tuple(self.kept), self.added, self.replaced)
 
 
+def _asked(order: ReadRequest) -> dict[str, Any]:
+    return {
+        "window": asdict(order.window),
+        "variables": None if order.variables is None else list(order.variables),
+        "attributes": dict(order.attributes),
+        "chunks": None if order.chunks is None else dict(order.chunks),
+        "append_dim": order.append_dim,
+        "group": order.group,
+        "normalise": [dict(step) for step in order.normalise],
+        "transforms": [dict(step) for step in order.transforms],
+        "skip_bad": order.skip_bad,
+        "on_overlap": order.on_overlap,
+    }
+
+
 def _told(base: Base) -> dict[str, Any]:
     ranges = {name: list(values) for name, values in base.ranges.items()}
     return {"folder": str(base.folder), "digest": base.digest, "ranges": ranges, "on_overlap": base.on_overlap}
@@ -250,6 +262,15 @@ class _WriteAnswer(_Answer):
     digests: Annotated[dict[str, _Sha256], Field(max_length=10_000)]
     warnings: Annotated[list[tuple[_Words, _Words]], Field(max_length=10_000)]
     sources: Annotated[list[_Identity], Field(max_length=100_000)]
+
+
+type _Range = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=0)]]
+type _Ranges = Annotated[list[_Range], Field(max_length=1_000_000)]
+
+
+class _NeedsAnswer(_Answer):
+    arrays: Annotated[dict[str, Annotated[list[_Ranges], Field(max_length=64)]], Field(max_length=10_000)]
+    whole: Annotated[list[Annotated[str, Field(max_length=1_024)]], Field(max_length=10_000)]
 
 
 class _MeasureAnswer(_Answer):

@@ -64,51 +64,28 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
     ``request`` contains the fields of ``WriteRequest`` as JSON values: ``target, window, variables, attributes, chunks, append_dim,
     group``, and optionally ``normalise, transforms, skip_bad, on_overlap``.
     """
-    wanted = request["variables"]
-    steps = request.get("normalise", ())
     with contextlib.ExitStack() as stack:
-        # If not all files of a long series can stay open, they are opened again for each variable.
-        kept = _open_files(len(context.sources))
-        stack.enter_context(xr.set_options(file_cache_maxsize=kept))  # type: ignore[no-untyped-call]  # xarray has no types here
         pool = stack.enter_context(ThreadPoolExecutor(max_workers=THREADS))
         storage = request.get("storage", "copy")
         origins = references.Origins()
         identities = [] if storage != "copy" else [pool.submit(identity, each.name, each.fd) for each in context.sources]
-        opened = []
-        for done, each in enumerate(context.sources):
-            context.progress("checking", done, len(context.sources))
-            found = _open(each, context, request["group"], () if steps else wanted or (), steps, partial(origins.note, done))
-            opened.append(found)
-            stack.callback(opened[-1].close)
-            if len(context.sources) > 1:
-                load_labels(opened[-1])
-        whole = join(
-            opened,
-            request["append_dim"],
-            tolerance=tolerance(steps),
-            on_overlap=request.get("on_overlap", "error"),
-            skip_bad=request.get("skip_bad", False),
-        )
-        raw = _selected(whole.raw, wanted)
-        raw.attrs.update(request["attributes"])
-        with decoding("coordinates"):  # they are read here
-            raw, warnings = _checked(raw, skip_bad=request.get("skip_bad", False))
-        left_out = (set(whole.raw.variables) - set(raw.variables)) | dropped_by(steps)
-        warnings = [*whole.warnings, *warnings]
-        raw = _windowed(transform(raw, request.get("transforms", ())), SourceWindow(**request["window"]))
+        found = prepare(request, open_all(request, context, stack, origins.note))
+        whole, raw, warnings = found.whole, found.raw, found.warnings
         pointing = _Pointing(storage, origins, context, (request["group"] or "").strip("/"), request["chunks"])
 
         def verify() -> None:
             # What is pointed at is not decoded by HDF5 but for a sample, and by the second child exactly as it will be read.
             for each in context.sources:
-                skipped = left_out | pointing.names
+                skipped = found.left_out | pointing.names
                 format_of(each).verify(each, context.limits, pool, group=(request["group"] or "").strip("/"), left_out=skipped)
 
         writer = _Writer(Path(request["target"]) / CUBE, pool, context, warnings, whole.name)
         if (base := request.get("base")) is not None:
             held = Parent(Path(base["folder"]), base["digest"])
             new = replace(whole, raw=raw, warnings=())
-            updated, change = merge(held.source(), new, request["append_dim"], base["on_overlap"], tolerance(steps))
+            updated, change = merge(
+                held.source(), new, request["append_dim"], base["on_overlap"], tolerance(request.get("normalise", ()))
+            )
             writer.warnings += updated.warnings
             grids = held.grids()
             pointing.plan(updated.raw, grids, change.dimension)
@@ -126,6 +103,58 @@ def write(request: Mapping[str, Any], context: child.Context) -> dict[str, Any]:
             "warnings": [list(each) for each in dict.fromkeys([*writer.warnings, *pointing.warnings])],
             "sources": [each.result() for each in identities],
         }
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The sources as one cube, checked, repaired and cut to the window. Nothing but labels was read."""
+
+    whole: OpenedSource
+    """The joined sources, before anything was left out."""
+    raw: xr.Dataset
+    warnings: list[tuple[str, str]]
+    left_out: set[Any]
+    """The variables of the sources that are not in the cube."""
+
+
+def open_all(
+    request: Mapping[str, Any], context: child.Context, stack: contextlib.ExitStack, note: Callable[[int, xr.Dataset], None]
+) -> list[OpenedSource]:
+    """Return all sources, scanned, opened, mended and normalised. They are open until *stack* closes.
+
+    *note* is called with the number of each source and its dataset as it is stored.
+    """
+    wanted, steps = request["variables"], request.get("normalise", ())
+    # If not all files of a long series can stay open, they are opened again for each variable.
+    kept = _open_files(len(context.sources))
+    stack.enter_context(xr.set_options(file_cache_maxsize=kept))  # type: ignore[no-untyped-call]  # xarray has no types here
+    opened = []
+    for done, each in enumerate(context.sources):
+        context.progress("checking", done, len(context.sources))
+        opened.append(_open(each, context, request["group"], () if steps else wanted or (), steps, partial(note, done)))
+        stack.callback(opened[-1].close)
+        if len(context.sources) > 1:
+            load_labels(opened[-1])
+    return opened
+
+
+def prepare(request: Mapping[str, Any], opened: Sequence[OpenedSource]) -> Prepared:
+    """Return the *opened* sources as the cube that *request* asks for."""
+    steps = request.get("normalise", ())
+    whole = join(
+        opened,
+        request["append_dim"],
+        tolerance=tolerance(steps),
+        on_overlap=request.get("on_overlap", "error"),
+        skip_bad=request.get("skip_bad", False),
+    )
+    raw = _selected(whole.raw, request["variables"])
+    raw.attrs.update(request["attributes"])
+    with decoding("coordinates"):  # they are read here
+        raw, warnings = _checked(raw, skip_bad=request.get("skip_bad", False))
+    left_out = (set(whole.raw.variables) - set(raw.variables)) | dropped_by(steps)
+    raw = _windowed(transform(raw, request.get("transforms", ())), SourceWindow(**request["window"]))
+    return Prepared(whole, raw, [*whole.warnings, *warnings], left_out)
 
 
 @dataclass

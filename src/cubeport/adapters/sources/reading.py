@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import xarray as xr
 
+from cubeport.adapters.sources.excerpts import ExcerptArray
 from cubeport.cubes.companions import REFERENCES
 from cubeport.cubes.raw import dataset, variables
 from cubeport.errors import CubeportError, SourceRejected
@@ -51,6 +52,8 @@ class OpenedSource:
     warnings: tuple[tuple[str, str], ...] = ()
     close: Callable[[], None] = lambda: None
     """Closes the file. Values that were not read before can no longer be read."""
+    excerpts: tuple[ExcerptArray, ...] = ()
+    """Its arrays of which only a part was fetched."""
 
 
 @contextlib.contextmanager

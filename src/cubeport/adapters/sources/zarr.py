@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cubeport.adapters.sandbox.child import Input
 from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources import zarrfolder
 from cubeport.adapters.sources.contents import Group, plain, variable
+from cubeport.adapters.sources.excerpts import ExcerptArray, excerpt_of, guarded
 from cubeport.adapters.sources.reading import RAW, OpenedSource, check_group, opened, opening, parents, with_parents
 from cubeport.adapters.sources.scanned import Scanned
 from cubeport.cubes.raw import dataset
@@ -55,10 +57,18 @@ def open_zarr(
         store: Any = FolderStore(name, path)  # xarray's types do not include zarr stores
         check_group(name, group, lambda: _groups(store, name))
 
+        excerpt = excerpt_of(Path(path), name)
+        parts: list[ExcerptArray] = []
+
         def read(at: str | None) -> xr.Dataset:
-            return xr.open_dataset(
+            found = xr.open_dataset(
                 store, engine=reader("zarr"), group=at or None, consolidated=False, drop_variables=list(skipped), **RAW
             )
+            if excerpt is None:
+                return found
+            found, more = guarded(name, (at or "").strip("/"), found, excerpt)
+            parts.extend(more)
+            return found
 
         try:
             listed = read(group)
@@ -73,7 +83,7 @@ def open_zarr(
             ) from error
     # A folder has no order, so variables are sorted. Otherwise the same source could give different bytes.
     raw = dataset({name: listed.variables[name] for name in sorted(map(str, listed.variables))}, listed.attrs)
-    return opened(name, raw, wanted, skipped, lambda: _groups(store, name), group=group)
+    return replace(opened(name, raw, wanted, skipped, lambda: _groups(store, name), group=group), excerpts=tuple(parts))
 
 
 def _groups(store: Any, name: str) -> list[str]:

@@ -19,6 +19,7 @@ from cubeport.adapters.readonly import ReadOnlyStore, span_of
 from cubeport.adapters.sandbox.limits import SourceLimits
 from cubeport.adapters.sources.scanned import shown, unreadable
 from cubeport.adapters.sources.zarrfolder import listing, opened_key
+from cubeport.cubes.excerpt import NAME
 
 
 class FolderStore(ReadOnlyStore):
@@ -33,6 +34,7 @@ class FolderStore(ReadOnlyStore):
         self._let_go = weakref.finalize(self, os.close, self._descriptor)  # xarray does not close stores that the caller opened
         try:
             self._files, self._folders = listing(name, self._descriptor, limits or SourceLimits())
+            self._files.pop(NAME, None)  # it is about the store and not of it
         except BaseException:
             self._let_go()
             raise
