@@ -78,9 +78,9 @@ class Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(length))
         for name, value in (headers or {}).items():
             self.send_header(name, value)
-        self.end_headers()
-        with (self.root / "requests.log").open("a") as log:
+        with (self.root / "requests.log").open("a") as log:  # before the answer, so that whoever has it sees the line
             log.write(f"{self.command} {self.path} {status} {length} {self.headers.get('Range', '-')}\n")
+        self.end_headers()
 
     def log_message(self, *_: object) -> None:
         pass
