@@ -254,6 +254,8 @@ XARRAY_OPENS = {"open_dataset", "open_zarr", "open_mfdataset", "open_datatree", 
 COMES_WITH = {
     # Starlette runs on it, and its limiter is part of how starlette runs threads.
     "anyio": "starlette",
+    # s3fs raises its errors.
+    "botocore": "s3fs",
     "markupsafe": "jinja2",
     "pandas": "xarray",
     "pydantic_core": "pydantic",

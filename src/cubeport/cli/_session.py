@@ -20,6 +20,7 @@ from cubeport.cli import _output
 from cubeport.errors import CubeportError, ExtraMissing, NotACatalog, PluginFailed, Usage
 
 if TYPE_CHECKING:
+    from cubeport.catalog.backend import Finding
     from cubeport.catalog.catalog import Catalog
     from cubeport.catalog.plugins import Plugins
 
@@ -87,6 +88,8 @@ class Wiring:
     init_service: Callable[..., Mapping[str, Any]] | None = None
     """``(session, root, *, catalog, allow_roots, allow_origins)``: the service's part of ``init``; returns members of its
     result."""
+    stores: Callable[..., Iterable[Finding]] | None = None
+    """``(root, *, trial)``: the findings on the stores of versions on other machines; *trial* writes to each."""
     service: Callable[[], ServiceParts] | None = None
     """Returns the parts that ``serve``, ``demo`` and ``ingest`` need in addition to the catalog."""
     environment: Options = field(default_factory=Options)

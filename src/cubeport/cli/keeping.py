@@ -59,7 +59,14 @@ def init(
         )
     elif allow_root or allow_origin:
         raise Usage("--allow-root and --allow-origin belong to the service, which is not part of this command line.")
-    session.result(result, f"made {result['root']}")
+    stores = [] if session.wiring.stores is None else list(session.wiring.stores(made.root, trial=False))
+    if stores:
+        result["stores"] = stores
+    lines = [
+        f"made {result['root']}",
+        *(f"{each.place}: {'; '.join(filter(None, (each.message, each.next_step)))}" for each in stores),
+    ]
+    session.result(result, "\n".join(lines))
 
 
 def plugins(ctx: typer.Context) -> None:
@@ -170,10 +177,16 @@ def doctor(
     ctx: typer.Context,
     strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 on warnings too.")] = False,
     every: Annotated[bool, typer.Option("--all", help="List what is well too, with the version of each library.")] = False,
+    try_stores: Annotated[
+        bool,
+        typer.Option("--try-stores", help="Try the S3 stores of versions again, by writing one object to each and removing it."),
+    ] = False,
 ) -> int:
     """Inspect everything, without changing anything."""
     session = current(ctx)
     found = _health(session)
+    if try_stores and session.wiring.stores is not None:
+        found += session.wiring.stores(session.root, trial=True)
     session.result(found, lambda: _diagnosis(found, every=every))
     bad = ("error", "warn") if strict else ("error",)
     return 1 if any(each.level in bad for each in found) else 0

@@ -38,6 +38,7 @@ from cubeport.errors import (
 )
 from cubeport.main import conversion
 from cubeport.main.installed import find_plugins
+from cubeport.main.stores import check_stores
 
 if TYPE_CHECKING:
     from cubeport.adapters.sandbox.children import Children
@@ -81,6 +82,8 @@ class Catalog(core.Catalog):
         Raises
         ------
         CatalogExists, NetworkFilesystem
+        InvalidConfiguration
+            If a profile with ``use: [data]`` names a store that would lose data.
         """
         root = Path(directory).resolve()
         inner = root / MARK
@@ -92,6 +95,7 @@ class Catalog(core.Catalog):
             raise InvalidRequest(
                 f"{catalog} is not safe on a network file system.", next_step="cubeport init --allow-network-filesystem"
             )
+        check_stores(root)
         with store_errors("make the catalog"):
             make_folders(root)
             if shared:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from cubeport.adapters.sources.own import Found
+    from cubeport.catalog.backend import Finding
     from cubeport.catalog.plugins import Plugins
     from cubeport.cli._session import ServiceParts, Session, Wiring
     from cubeport.main.catalog import Catalog
@@ -40,6 +41,7 @@ def wiring() -> Wiring:
         plugins=_plugins,
         connect=_connect,
         init_service=_init,
+        stores=_stores,
         environment=Options(
             instance=Path(instance) if (instance := os.environ.get("CUBEPORT_INSTANCE")) else None,
             user=os.environ.get("CUBEPORT_USER"),
@@ -86,6 +88,12 @@ def _init(_: Session, root: Path, *, catalog: str, allow_roots: Sequence[Path], 
 
     prepare(root, catalog, allow_roots=[str(each.absolute()) for each in allow_roots], allow_origins=allow_origins)
     return {"configuration": "config/service.yaml"}
+
+
+def _stores(root: Path, *, trial: bool) -> Iterable[Finding]:
+    from cubeport.main.stores import store_findings
+
+    return store_findings(root, trial=trial)
 
 
 def _parts() -> ServiceParts:

@@ -13,14 +13,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
-from functools import lru_cache
-from ipaddress import ip_address
 from typing import Literal, Protocol
 from urllib.parse import urlsplit
 
 from starlette.requests import Request
 from starlette.types import Scope as ASGIScope
 
+from cubeport.catalog.forms.addresses import is_loopback
 from cubeport.errors import Forbidden, InvalidConfiguration, ReadOnly, Unauthorized
 from cubeport.server import peers
 from cubeport.server.peers import Address
@@ -365,17 +364,6 @@ def host_of(authority: str) -> str:
     if authority.startswith("["):
         return authority[1:].partition("]")[0]
     return authority.partition(":")[0]
-
-
-@lru_cache(1024)
-def is_loopback(host: str) -> bool:
-    """Return whether a host name or address is loopback."""
-    if host.lower().rstrip(".") == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def check_exposure(*, host: str, public_url: str | None, keys_exist: bool, read_only: bool) -> None:

@@ -7,16 +7,19 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
+from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator, model_validator
 
 from cubeport.adapters.storage.local import LocalProfile
 from cubeport.adapters.storage.remote import SCRATCH, RemoteProfile
+from cubeport.adapters.storage.s3 import S3Place
 from cubeport.catalog.artifacts.paths import parse
 from cubeport.catalog.artifacts.storage import Collision, Profile, Profiles
 from cubeport.catalog.disk.durable import make_folders
 from cubeport.catalog.forms import strictyaml
+from cubeport.catalog.forms.addresses import is_loopback
 from cubeport.catalog.forms.canonical import check_name
 from cubeport.catalog.forms.redaction import remember, url_secrets
 from cubeport.errors import InvalidConfiguration, InvalidTemplate
@@ -44,6 +47,12 @@ class ProfileSettings(BaseModel):
     key_env: str | None = None
     secret_env: str | None = None
     token_env: str | None = None
+    force_path_style: bool | None = None
+    """Whether addresses are ``endpoint/bucket/key``; by default with an ``endpoint_url``."""
+    allow_http: bool = False
+    """Whether requests may go unencrypted to another machine."""
+    lifecycle: Literal["checked"] | None = None
+    """``checked``: the bucket's lifecycle rules are read by ``init`` and ``doctor --try-stores``."""
     use: tuple[Literal["data", "source"], ...] = ()
     directory: str | None = None
     filename: str | None = None
@@ -67,6 +76,28 @@ class ProfileSettings(BaseModel):
             except InvalidTemplate as exc:
                 raise ValueError(exc.message) from None
         return value
+
+    @model_validator(mode="after")
+    def _acts(self) -> Self:
+        """Refuse what would do nothing, and what would send data unencrypted."""
+        s3 = self.protocol == "s3"
+        for name, wanted in (("force_path_style", s3), ("allow_http", s3), ("lifecycle", s3 and "data" in self.use)):
+            if not wanted and name in self.model_fields_set:
+                raise ValueError(f"{name} is for {'profiles with use: [data]' if name == 'lifecycle' else 'protocol: s3'}")
+        if "data" in self.use:
+            if not s3:
+                raise ValueError("use: [data] is for protocol: s3; data_dir is the folder of versions on this machine")
+            if self.storage_options_env:
+                raise ValueError("use: [data] needs key_env and secret_env instead of storage_options_env")
+        parts = urlsplit(self.endpoint_url or "https://aws")
+        if s3 and parts.scheme == "http" and not self.allow_http and not is_loopback(parts.hostname or ""):
+            raise ValueError("endpoint_url would send data unencrypted: use https, or write allow_http: true")
+        return self
+
+    @property
+    def path_style(self) -> bool:
+        """Whether addresses are ``endpoint/bucket/key``."""
+        return bool(self.endpoint_url) if self.force_path_style is None else self.force_path_style
 
 
 class BrokenProfile:
@@ -119,14 +150,10 @@ def read_profiles(
     InvalidConfiguration
         If the file is not YAML, or does not contain profiles.
     """
-    path = instance / FILE
-    document = strictyaml.read(path, FILE) if path.is_file() else strictyaml.parse(DEFAULT, FILE)
-    written = document.value
-    if not isinstance(written, dict) or set(written) != {"profiles"} or not isinstance(written["profiles"], dict):
-        raise InvalidConfiguration(f"{FILE}:1:1: must contain profiles: and nothing else")
+    document, written = _written(instance)
     profiles, settings = Profiles(), {}
     local = LocalProfile(SCRATCH, scratch)
-    for name, values in written["profiles"].items():
+    for name, values in written.items():
         try:
             found = _one(document, name, values, environment)
             profiles.add(_made(name, found, instance, local, environment, more or {}))
@@ -139,6 +166,58 @@ def read_profiles(
         make_folders(scratch)
         profiles.add(local)
     return profiles, settings
+
+
+def s3_places(instance: Path, environment: Mapping[str, str], use: str | None = None) -> dict[str, S3Place]:
+    """Return where the profiles with ``protocol: s3`` store their bytes, by name. Nothing is opened or made.
+
+    Parameters
+    ----------
+    use
+        Only profiles with this use: ``data`` or ``source``.
+
+    Raises
+    ------
+    InvalidConfiguration
+        If one of them is not valid, or names a variable that is not set.
+    """
+    document, written = _written(instance)
+    found = {}
+    for name, values in written.items():
+        if isinstance(values, dict) and (use is None or use in (values.get("use") or ())) and values.get("protocol") == "s3":
+            found[name] = s3_place(name, _one(document, name, values, environment), environment)
+    return found
+
+
+def s3_place(name: str, settings: ProfileSettings, environment: Mapping[str, str]) -> S3Place:
+    """Return where a profile with ``protocol: s3`` stores its bytes. Raises InvalidConfiguration."""
+    if settings.storage_options_env:
+        raise InvalidConfiguration(f"Profile {name} needs key_env and secret_env instead of storage_options_env for this.")
+    options = remember(_options(name, settings, environment))
+    bucket, _, prefix = settings.root.removeprefix("s3://").partition("/")
+    return S3Place(
+        profile=name,
+        bucket=bucket,
+        prefix=prefix.strip("/"),
+        endpoint_url=settings.endpoint_url,
+        region=settings.region,
+        key=options.get("key"),
+        secret=options.get("secret"),
+        token=options.get("token"),
+        anonymous=settings.anonymous,
+        path_style=settings.path_style,
+        allow_http=urlsplit(settings.endpoint_url or "").scheme == "http",
+    )
+
+
+def _written(instance: Path) -> tuple[strictyaml.Document, Mapping[str, Any]]:
+    """Return the file and what is below ``profiles``. Raises InvalidConfiguration."""
+    path = instance / FILE
+    document = strictyaml.read(path, FILE) if path.is_file() else strictyaml.parse(DEFAULT, FILE)
+    written = document.value
+    if not isinstance(written, dict) or set(written) != {"profiles"} or not isinstance(written["profiles"], dict):
+        raise InvalidConfiguration(f"{FILE}:1:1: must contain profiles: and nothing else")
+    return document, written["profiles"]
 
 
 def _one(document: strictyaml.Document, name: str, values: Any, environment: Mapping[str, str]) -> ProfileSettings:
@@ -215,4 +294,6 @@ def _options(name: str, settings: ProfileSettings, environment: Mapping[str, str
         options["client_kwargs"] = {"region_name": settings.region}
     if settings.anonymous:
         options["anon"] = True
+    if settings.protocol == "s3":
+        options["config_kwargs"] = {"s3": {"addressing_style": "path" if settings.path_style else "virtual"}}
     return options

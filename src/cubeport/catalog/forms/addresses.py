@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from functools import lru_cache
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from typing import Self
 
 type Address = IPv4Address | IPv6Address
@@ -107,3 +108,14 @@ def is_public(address: Address) -> bool:
         inner = address.ipv4_mapped or address.sixtofour
         return is_public(inner) if inner is not None else address in _UNICAST and address.is_global
     return address.is_global and not address.is_multicast
+
+
+@lru_cache(1024)
+def is_loopback(host: str) -> bool:
+    """Return whether a host name or address is loopback."""
+    if host.lower().rstrip(".") == "localhost":
+        return True
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,111 @@
+"""Where a profile with ``protocol: s3`` stores its bytes, as one value that each client is made from.
+
+s3fs serves artifacts like any file system of fsspec. obstore does what fsspec cannot: conditional writes, and many objects at once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from cubeport.errors import ArtifactMissing, ExtraMissing, StoreUnavailable
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+_REGION = "us-east-1"
+"""What S3-compatible stores take when a profile names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class S3Place:
+    """A prefix of a bucket, and how to reach it."""
+
+    profile: str
+    """The profile's name, for messages."""
+    bucket: str
+    prefix: str = ""
+    """Without slashes at its ends; empty for the whole bucket."""
+    endpoint_url: str | None = None
+    """``None`` is AWS."""
+    region: str | None = None
+    key: str | None = field(default=None, repr=False)
+    """Without one, unless *anonymous*, the client finds credentials as AWS defines: environment, web identity, instance."""
+    secret: str | None = field(default=None, repr=False)
+    token: str | None = field(default=None, repr=False)
+    anonymous: bool = False
+    path_style: bool = True
+    """Whether addresses are ``endpoint/bucket/key``, and not ``bucket.endpoint/key``."""
+    allow_http: bool = False
+
+    @property
+    def url(self) -> str:
+        """The address ``s3://bucket/prefix``."""
+        return f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def below(self, prefix: str) -> S3Place:
+        """Return the place *prefix* below this one."""
+        return replace(self, prefix="/".join(filter(None, (self.prefix, prefix.strip("/")))))
+
+    def connect(self) -> S3Store:
+        """Return obstore's client, whose keys begin at the prefix. It sends a checksum with each object, and tries for 30 seconds.
+
+        Raises
+        ------
+        ExtraMissing
+            If obstore is not installed.
+        """
+        try:
+            from obstore.store import S3Store
+        except ImportError:
+            raise ExtraMissing("obstore is not installed.", next_step="pip install 'cubeport[s3]'") from None
+        given = {
+            "endpoint": self.endpoint_url,
+            "access_key_id": self.key,
+            "secret_access_key": self.secret,
+            "session_token": self.token,
+        }
+        options: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+        with self.errors("reach the store"):
+            return S3Store(
+                self.bucket,
+                prefix=self.prefix or None,
+                region=self.region or _REGION,
+                skip_signature=self.anonymous,
+                virtual_hosted_style_request=not self.path_style,
+                checksum_algorithm="sha256",
+                client_options={"allow_http": self.allow_http, "timeout": "30s", "connect_timeout": "5s"},
+                retry_config={"max_retries": 5, "retry_timeout": timedelta(seconds=30)},
+                **options,
+            )
+
+    @contextmanager
+    def errors(self, what: str) -> Iterator[None]:
+        """Turn obstore's errors into ours.
+
+        Raises
+        ------
+        ArtifactMissing
+            If the store says that there is no such object.
+        StoreUnavailable
+            For every other error: absent is not unreadable.
+        """
+        from obstore.exceptions import BaseError
+
+        try:
+            yield
+        except FileNotFoundError as exc:
+            raise ArtifactMissing(f"Cannot {what} at {self.url}: there is no such object.") from exc
+        except (BaseError, OSError) as exc:
+            raise StoreUnavailable(
+                f"Cannot {what} at {self.url}: {reason(exc)}",
+                next_step="check the profile in config/profiles.yaml, its variables and the network: cubeport doctor --try-stores",
+            ) from exc
+
+
+def reason(error: Exception) -> str:
+    """Return the first line of an error of obstore. The rest is for its own developers."""
+    return str(error).partition("\n")[0].rstrip()
